@@ -1,0 +1,80 @@
+"""What can go wrong, told as: what, where, and what to do.
+
+Every error a person can meet is a `VacancyError`. Its text is one line; `exit_code` is what the `vacancy`
+command ends with. `InvalidRecord` is the log's fault (the record becomes a dead letter and folding goes on);
+`Halt` is this build's limit (the partition stops there, and nothing is guessed).
+"""
+
+from __future__ import annotations
+
+
+class VacancyError(Exception):
+    """Base of all errors meant for people.
+
+    Parameters: `what` happened, `where` (topic, partition, offset; file and line; provider, class) and
+    what to `do` about it. Raised as one line: "what (where); do".
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", do: str = "") -> None:
+        self.what, self.where, self.do = what, where, do
+        place = f" ({where})" if where else ""
+        action = f"; {do}" if do else ""
+        super().__init__(f"{what}{place}{action}")
+
+
+class UsageError(VacancyError):
+    """The caller asked for something that cannot be meant: a bad query, an unknown trait, a wrong URL."""
+
+    exit_code = 2
+
+
+class InvalidRecord(VacancyError):
+    """A record the active rules do not allow. Operator action: `vacancy dead-letters`, fix its producer."""
+
+
+class Halt(VacancyError):
+    """The rules name something this build does not support. Operator action: upgrade, or install the plugin."""
+
+
+class LogError(VacancyError):
+    """The log cannot be read or written as asked."""
+
+
+class LogUnavailable(LogError):
+    """The log did not answer in time. Operator action: none if it comes back; callers retry."""
+
+
+class StoreError(VacancyError):
+    """The store cannot be opened, read or written as asked."""
+
+
+class StoreInUse(StoreError):
+    """Another process holds the partition's lock. Operator action: stop it, or use another store directory."""
+
+
+class StoreMismatch(StoreError):
+    """The store was folded from another log, or by another version. Operator action: rebuild it."""
+
+
+class StoreCorrupt(StoreError):
+    """The store's files do not read back. Operator action: rebuild it from the log."""
+
+
+class NoValidHost(VacancyError):
+    """Nothing that matches the request has room, at the position given."""
+
+    exit_code = 3
+
+
+class ClaimLost(VacancyError):
+    """The claim was rejected and no other candidate was left to try."""
+
+    exit_code = 4
+
+
+class OutcomeUnknown(VacancyError):
+    """No verdict was seen in time. The claim is decided once log time has passed its deadline, not before."""
+
+    exit_code = 6
