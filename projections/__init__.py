@@ -1,0 +1,1 @@
+"""The tables: the RocksDB store, its atomic commit and change feed, readers, the columnar view and queries."""

@@ -1,0 +1,103 @@
+"""State as the fold sees it: what is there, and what this record changes. Nothing is changed in place.
+
+A `Draft` is one record's view. It is thrown away when the record turns out invalid, so an illegal step leaves
+the state as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeVar
+
+from vacancy.resources.registry import Registry
+from vacancy.resources.rows import ClassRow, PartitionRow, ProviderRow
+from vacancy.resources.tables import PROVIDERS, ClassTable, Table
+
+Row = TypeVar("Row")
+
+Changes = dict[tuple[Table[Any], bytes], Any]
+"""What one record changes: (table, key) -> the row as it is after, or None where it went."""
+
+
+class State(Protocol):
+    """A partition's tables, as of the record before. Implementations must return rows equal to those put."""
+
+    def get(self, table: Table[Row], key: bytes) -> Row | None:
+        """The row, or None."""
+        ...
+
+    def due(self, until_ms: int) -> Iterable[bytes]:
+        """Keys of `DEADLINES` up to and including `until_ms`, ascending."""
+        ...
+
+
+class Draft:
+    """One record's changes over a state, with what every rule needs to know of the record: its cell, its
+    offset and the log time at it."""
+
+    __slots__ = ("cell", "changes", "dead", "offset", "partition", "registry", "state", "time_ms")
+
+    def __init__(
+        self, state: State, registry: Registry, partition: PartitionRow, cell: str, offset: int, time_ms: int
+    ) -> None:
+        self.state = state
+        self.registry = registry
+        self.partition = partition
+        self.cell = cell
+        self.offset = offset
+        self.time_ms = time_ms
+        self.changes: Changes = {}
+        self.dead: list[str] = []
+        """Why parts of the record were refused while the rest stands."""
+
+    def key(self, id_: str) -> bytes:
+        """The key of something in this record's cell."""
+        return f"{self.cell}\0{id_}".encode()
+
+    def get(self, table: Table[Row], key: bytes) -> Row | None:
+        """The row as this record sees it."""
+        slot = (table, key)
+        if slot in self.changes:
+            found: Row | None = self.changes[slot]
+            return found
+        return self.state.get(table, key)
+
+    def put(self, table: Table[Row], key: bytes, row: Row) -> None:
+        """Write a row."""
+        self.changes[(table, key)] = row
+
+    def delete(self, table: Table[Any], key: bytes) -> None:
+        """Delete a row, if there is one."""
+        self.changes[(table, key)] = None
+
+    # -- what several rules ask ---------------------------------------------------------------------------
+
+    def provider(self, id_: str) -> ProviderRow | None:
+        """The provider of that id in this cell."""
+        return self.get(PROVIDERS, self.key(id_))
+
+    def class_table(self, name: str) -> ClassTable:
+        """The table of a class that this log's rules allow. Raises `InvalidRecord` or `Halt`."""
+        return self.registry.allowed(name, self.partition.classes)
+
+    def class_row(self, table: ClassTable, provider: str) -> ClassRow | None:
+        """A provider's row of one class."""
+        return self.get(table, table.prefix + self.key(provider))
+
+    def put_class_row(self, table: ClassTable, provider: str, row: ClassRow) -> None:
+        self.changes[(table, table.prefix + self.key(provider))] = row
+
+    def delete_class_row(self, table: ClassTable, provider: str) -> None:
+        self.changes[(table, table.prefix + self.key(provider))] = None
+
+    def generation(self, provider: str, row: ProviderRow) -> int:
+        """A provider's generation: the offset of the event that last changed its inventory, traits or facts.
+
+        Usage and heartbeats leave it alone. It also says where in the log to look.
+        """
+        newest = row.changed
+        for name in row.classes:
+            found = self.class_row(self.class_table(name), provider)
+            if found is not None:
+                newest = max(newest, found.changed)
+        return newest

@@ -1,0 +1,59 @@
+"""What operators say: disabled or draining, aggregates, extra traits, overrides.
+
+Facts are apart from reports and survive them; they may come before the provider and outlive it.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from vacancy.resources.draft import Draft
+from vacancy.resources.errors import InvalidRecord
+from vacancy.resources.events import FactsSetData
+from vacancy.resources.fold_nodes import apply_facts
+from vacancy.resources.rows import ClassRow, FactsRow
+from vacancy.resources.tables import FACTS, PROVIDERS
+
+
+def fold_facts(draft: Draft, event_id: str, data: FactsSetData) -> None:
+    """Set a provider's facts, if nobody else did since `revision` was chosen."""
+    key = draft.key(data.provider)
+    old = draft.get(FACTS, key)
+    revision = old.revision if old else 0
+    if data.revision <= revision:
+        if old is not None and data.revision == revision and old.event != event_id:
+            raise InvalidRecord(f"facts of {data.provider}: revision {revision} was set by someone else")
+        return
+    if data.revision != revision + 1:
+        raise InvalidRecord(f"facts of {data.provider}: revision {data.revision} does not follow {revision}")
+    facts = data.facts
+    new = FactsRow(
+        data.revision,
+        event_id,
+        facts.status,
+        facts.reason,
+        tuple(sorted(set(facts.aggregates))),
+        tuple(sorted(set(facts.traits))),
+        dict(facts.overrides),
+    )
+    _override(draft, data.provider, old, new)
+    draft.put(FACTS, key, new)
+    row = draft.provider(data.provider)
+    if row is not None:
+        applied = apply_facts(row, new)
+        if applied != row:
+            draft.put(PROVIDERS, key, replace(applied, changed=draft.offset))
+
+
+def _override(draft: Draft, provider: str, old: FactsRow | None, new: FactsRow) -> None:
+    before = old.overrides if old else {}
+    for name in sorted({*before, *new.overrides}):
+        table = draft.class_table(name)
+        row = draft.class_row(table, provider)
+        override = new.overrides.get(name, {})
+        table.resource_class.check_override(override)
+        if row is None:
+            continue
+        record = table.resource_class.override(row.record, override)
+        if record != row.record:
+            draft.put_class_row(table, provider, ClassRow(record, row.taken, draft.offset, row.reported))
