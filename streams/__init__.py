@@ -1,0 +1,1 @@
+"""The log: where records come in, in order. It knows no table and no rule."""

@@ -1,0 +1,210 @@
+"""The log: the single source of truth, as a small protocol that three backends keep.
+
+Records of one partition have consecutive offsets from 0 and timestamps that never go back. Nothing is ever
+changed; the front may be gone if the operator set a retention.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+from vacancy.resources.errors import LogError
+from vacancy.resources.record import Entry, Record
+from vacancy.streams.log_url import parse_log_url
+from vacancy.streams.opening import LogIdentity, check_openings, parse_opening
+
+
+class Appended(NamedTuple):
+    """Where an entry landed, and the log's time for it (milliseconds since 1970, UTC)."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+class Receipt(Protocol):
+    """A promise of what `Log.send` was given."""
+
+    @property
+    def done(self) -> bool:
+        """Whether `wait` would answer at once."""
+
+    def wait(self, timeout_s: float = 30.0) -> list[Appended]:
+        """Where each entry landed, in the order given to `send`, once all are durable.
+
+        Raises LogUnavailable after `timeout_s`: the entries may still land then, so what they say must bear
+        being said twice. Raises LogError if the log refused them.
+        """
+
+
+class Log(Protocol):
+    """An open log. `append` and `send` may be called from any thread; `read` from one thread at a time.
+
+    `url` is the canonical URL, `name` a short name for messages, `partitions` their number.
+    """
+
+    url: str
+    name: str
+    partitions: int
+
+    @abstractmethod
+    def send(self, entries: Sequence[Entry]) -> Receipt:
+        """Append `entries` in order, without waiting for them where the backend can."""
+
+    @abstractmethod
+    def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
+        """Up to `limit` records from exactly `offset` on; empty if none came within `timeout_s`.
+
+        Raises LogError if `offset` lies before the first record kept (retention took it) or beyond the end
+        (the log was truncated or made anew), LogUnavailable if the log did not answer.
+        """
+
+    @abstractmethod
+    def start(self) -> dict[int, int]:
+        """Partition -> the earliest offset that can still be read."""
+
+    @abstractmethod
+    def end(self) -> dict[int, int]:
+        """Partition -> the offset the next record will get."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files, connections and threads. What was sent and not waited for may be lost."""
+
+    def append(self, entries: Sequence[Entry], timeout_s: float = 30.0) -> list[Appended]:
+        """Append `entries` in order; they are durable when this returns. Raises as `Receipt.wait` does."""
+        return self.send(entries).wait(timeout_s)
+
+    def identity(self) -> LogIdentity:
+        """The log's UUID and partitions, from its `log.opened` record.
+
+        Raises LogError if no partition has it any more, or if the log now has another number of partitions:
+        its keys would lead elsewhere than they did.
+        """
+        for partition, first in sorted(self.start().items()):
+            records = self.read(partition, 0, 1, timeout_s=5.0) if first == 0 else []
+            if records:
+                found = parse_opening(records[0], self.name)
+                break
+        else:
+            raise LogError(
+                "No partition of the log has its first record",
+                where=self.name,
+                do="if retention took it, restore a snapshot; if the log was just made, try again",
+            )
+        if found.partitions != self.partitions:
+            raise LogError(
+                f"The log has {self.partitions} partitions but was opened with {found.partitions}",
+                where=self.name,
+                do="never change the partitions of a log: make a new one and republish",
+            )
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_log(url: str, **client_settings: str) -> Log:
+    """Open the log at `url`. `client_settings` are Kafka's, under their own names; other logs ignore them.
+
+    Raises UsageError for a wrong URL or setting, LogError if there is no log (it says how to make one) or it
+    cannot be read, LogUnavailable if it does not answer.
+    """
+    place = parse_log_url(url)
+    # Backends are imported when asked for: a command on a SQLite log must not pay for loading Kafka's client.
+    if place.scheme == "memory":
+        from vacancy.streams.memory_log import MemoryLog
+
+        return MemoryLog(place)
+    if place.scheme == "sqlite":
+        from vacancy.streams.sqlite_log import SqliteLog
+
+        return SqliteLog(place)
+    from vacancy.streams.kafka_log import KafkaLog
+
+    return KafkaLog(place, client_settings)
+
+
+def create_log(
+    url: str,
+    partitions: int,
+    openings: Sequence[Entry],
+    *,
+    replication: int | None = None,
+    **client_settings: str,
+) -> Log:
+    """Make the log at `url`, write one `log.opened` entry into each partition, and open it.
+
+    `replication` is for Kafka (default: 3, or as many brokers as there are). Raises LogError if the log
+    exists, UsageError unless `openings` has exactly one entry for each partition.
+    """
+    place = parse_log_url(url)
+    ordered = check_openings(partitions, openings)
+    if place.scheme == "memory":
+        from vacancy.streams.memory_log import create_memory_log
+
+        create_memory_log(place, ordered)
+    elif place.scheme == "sqlite":
+        from vacancy.streams.sqlite_schema import create_sqlite_log
+
+        create_sqlite_log(place, ordered)
+    else:
+        from vacancy.streams.kafka_topic import create_topic
+
+        create_topic(place, ordered, replication, client_settings)
+    return open_log(url, **client_settings)
+
+
+class Landed(NamedTuple):
+    """The receipt of a log that writes at once."""
+
+    appended: list[Appended]
+
+    @property
+    def done(self) -> bool:
+        return True
+
+    def wait(self, timeout_s: float = 30.0) -> list[Appended]:
+        del timeout_s
+        return self.appended
+
+
+def missing_log(url: str) -> LogError:
+    """The error for a log that is not there."""
+    return LogError("There is no log", where=url, do=f"make it with `vacancy topics create --log {url}`")
+
+
+def existing_log(url: str) -> LogError:
+    """The error for making a log where one is."""
+    return LogError("The log exists already", where=url, do="use it as it is, or choose another URL")
+
+
+def no_partition(name: str, partition: int, partitions: int) -> LogError:
+    """The error for a partition the log does not have."""
+    return LogError(
+        f"There is no partition {partition}", where=name, do=f"the log has partitions 0 to {partitions - 1}"
+    )
+
+
+def out_of_range(name: str, partition: int, offset: int, start: int, end: int) -> LogError:
+    """The error for an offset that cannot be read: `start` and `end` are the partition's, `end` exclusive."""
+    where = f"{name}, partition {partition}, offset {offset}, log holds {start} to {end}"
+    if offset < start:
+        return LogError(
+            "The records asked for are no longer in the log",
+            where=where,
+            do="restore a newer snapshot, or give the log a longer retention",
+        )
+    return LogError(
+        "The position is beyond the end of the log",
+        where=where,
+        do="the log was truncated or made anew: rebuild the store from this log",
+    )

@@ -1,0 +1,113 @@
+"""A log in this process's memory, for tests and demonstrations: `memory://NAME`.
+
+Every `open_log` of one name in one process sees the same records, from any thread. They end with the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Condition, Lock
+from typing import Final
+
+from vacancy.resources.errors import LogError
+from vacancy.resources.partitioner import partition_for
+from vacancy.resources.record import Entry, Record
+from vacancy.streams.clock import Clock, wall_ms
+from vacancy.streams.log import Appended, Landed, Log, existing_log, missing_log, no_partition, out_of_range
+from vacancy.streams.log_url import LogUrl
+
+
+class _Topic:
+    """The records of one memory log. `changed` guards them and tells those who wait."""
+
+    def __init__(self, partitions: int) -> None:
+        self.changed = Condition(Lock())
+        self.starts = [0] * partitions
+        self.records: list[list[Record]] = [[] for _ in range(partitions)]
+
+    def append(self, entries: Sequence[Entry], now_ms: int) -> list[Appended]:
+        landed = []
+        with self.changed:
+            for key, value in entries:
+                partition = partition_for(key, len(self.records))
+                records = self.records[partition]
+                offset = self.starts[partition] + len(records)
+                timestamp_ms = max(now_ms, records[-1].timestamp_ms) if records else now_ms
+                records.append(Record(partition, offset, timestamp_ms, key.encode(), value))
+                landed.append(Appended(partition, offset, timestamp_ms))
+            self.changed.notify_all()
+        return landed
+
+
+_topics: Final[dict[str, _Topic]] = {}
+_topics_lock: Final = Lock()
+
+
+def create_memory_log(place: LogUrl, openings: Sequence[Entry]) -> None:
+    """Make the log with one opening entry per partition. Raises LogError if the name is taken."""
+    topic = _Topic(len(openings))
+    topic.append(openings, wall_ms())
+    with _topics_lock:
+        if _topics.setdefault(place.place, topic) is not topic:
+            raise existing_log(place.url)
+
+
+class MemoryLog(Log):
+    """See `Log`. `clock` gives the time of what this handle appends (milliseconds since 1970, UTC)."""
+
+    def __init__(self, place: LogUrl, clock: Clock = wall_ms) -> None:
+        with _topics_lock:
+            topic = _topics.get(place.place)
+        if topic is None:
+            raise missing_log(place.url)
+        self.url, self.name, self.partitions = place.url, place.name, len(topic.records)
+        self._clock = clock
+        self._open: _Topic | None = topic
+
+    @property
+    def _topic(self) -> _Topic:
+        if self._open is None:
+            raise LogError("The log is closed", where=self.url, do="open it again")
+        return self._open
+
+    def send(self, entries: Sequence[Entry]) -> Landed:
+        """Append at once; the receipt is done."""
+        return Landed(self._topic.append(entries, self._clock()))
+
+    def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
+        """See `Log.read`."""
+        topic = self._topic
+        if not 0 <= partition < self.partitions:
+            raise no_partition(self.name, partition, self.partitions)
+        with topic.changed:
+            records = topic.records[partition]
+            if timeout_s > 0:
+                topic.changed.wait_for(lambda: topic.starts[partition] + len(records) != offset, timeout_s)
+            start = topic.starts[partition]
+            if not start <= offset <= start + len(records):
+                raise out_of_range(self.name, partition, offset, start, start + len(records))
+            return records[offset - start : offset - start + limit]
+
+    def start(self) -> dict[int, int]:
+        """See `Log.start`."""
+        with self._topic.changed:
+            return dict(enumerate(self._topic.starts))
+
+    def end(self) -> dict[int, int]:
+        """See `Log.end`."""
+        topic = self._topic
+        with topic.changed:
+            return {p: topic.starts[p] + len(records) for p, records in enumerate(topic.records)}
+
+    def trim(self, partition: int, before: int) -> None:
+        """Forget the records of `partition` below offset `before`, as a retention would; keep the last."""
+        topic = self._topic
+        with topic.changed:
+            start, records = topic.starts[partition], topic.records[partition]
+            gone = min(max(before - start, 0), len(records) - 1)
+            del records[:gone]
+            topic.starts[partition] = start + gone
+
+    def close(self) -> None:
+        """Let go of this handle; the records stay for other handles of this process."""
+        self._open = None

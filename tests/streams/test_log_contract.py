@@ -1,0 +1,278 @@
+"""What every log keeps, whatever it is made of."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from vacancy.resources.errors import LogError, UsageError
+from vacancy.resources.partitioner import covering_cells, partition_for
+from vacancy.resources.record import Entry, Record
+from vacancy.streams.log import Log, create_log
+
+CELLS = covering_cells(4)
+
+
+def read_all(log: Log, partition: int, chunk: int = 100) -> list[Record]:
+    """The partition's records up to where it ends now."""
+    records: list[Record] = []
+    position, end = log.start()[partition], log.end()[partition]
+    while position < end:
+        records += log.read(partition, position, chunk, timeout_s=10)
+        position = records[-1].offset + 1
+    return records
+
+
+def test_a_new_log_holds_its_openings(backend: Any) -> None:
+    uid = str(uuid.uuid4())
+    with backend.create(4, uid) as made:
+        assert made.partitions == 4
+        assert made.identity() == (uid, 4)
+    with backend.open() as log:
+        assert log.partitions == 4
+        assert log.name in log.url
+        assert log.identity() == (uid, 4)
+        assert log.start() == {0: 0, 1: 0, 2: 0, 3: 0}
+        assert log.end() == {0: 1, 1: 1, 2: 1, 3: 1}
+        for partition in range(4):
+            (first,) = log.read(partition, 0, 10, timeout_s=10)
+            assert (first.partition, first.offset) == (partition, 0)
+            assert partition_for(first.key, 4) == partition
+
+
+def test_one_partition_is_enough(backend: Any) -> None:
+    log = backend.create(1)
+    assert log.identity().partitions == 1
+    assert [a.partition for a in log.append([Entry("any", b"1"), Entry("other", b"2")])] == [0, 0]
+
+
+def test_an_existing_log_is_not_made_again(backend: Any) -> None:
+    uid = str(uuid.uuid4())
+    backend.create(4, uid)
+    with pytest.raises(LogError, match="exists already"):
+        backend.create(4)
+    assert backend.open().identity().log == uid
+
+
+def test_a_missing_log_says_how_to_make_it(backend: Any) -> None:
+    with pytest.raises(LogError, match="vacancy topics create --log ") as raised:
+        backend.open()
+    assert backend.url in str(raised.value)
+
+
+def test_openings_must_cover_the_partitions(backend: Any, openings: Any) -> None:
+    for wrong in (openings(4)[:3], [*openings(4), openings(4)[0]], [openings(4)[0]] * 4, openings(3)):
+        with pytest.raises(UsageError, match="opening records"):
+            create_log(backend.url, 4, wrong)
+    with pytest.raises(UsageError, match="0 partitions"):
+        create_log(backend.url, 0, [])
+    with pytest.raises(LogError, match="no log"):
+        backend.open()
+
+
+def test_entries_come_back_as_they_were(backend: Any) -> None:
+    log = backend.create(4)
+    entries = [
+        Entry("cell-a", b"{}"),
+        Entry("zażółć", b"\x00\xff binary"),
+        Entry("cell-a", b""),
+        Entry("cell-b", b"x" * 500_000),
+    ]
+    landed = log.append(entries)
+    assert len(landed) == 4
+    for entry, (partition, offset, timestamp_ms) in zip(entries, landed, strict=True):
+        assert partition == partition_for(entry.key, 4)
+        (record,) = log.read(partition, offset, 1, timeout_s=10)
+        assert record == (partition, offset, timestamp_ms, entry.key.encode(), entry.value)
+    assert log.append([]) == []
+
+
+def test_order_offsets_and_time_of_a_partition(backend: Any) -> None:
+    log = backend.create(4)
+    before_ms = time.time_ns() // 1_000_000
+    for batch in range(5):
+        entries = [Entry(CELLS[n % 4], b"%d" % (batch * 40 + n)) for n in range(40)]
+        landed = log.append(entries)
+        assert [a.partition for a in landed] == [n % 4 for n in range(40)]
+    for partition in range(4):
+        records = read_all(log, partition, chunk=7)
+        assert [r.offset for r in records] == list(range(51))
+        assert [int(r.value) for r in records[1:]] == list(range(partition, 200, 4))
+        times = [r.timestamp_ms for r in records]
+        assert times == sorted(times)
+        assert before_ms - 60_000 < times[-1] < before_ms + 60_000
+
+
+def test_entries_of_one_append_stand_together(backend: Any) -> None:
+    log, other = backend.create(4), backend.open()
+    landed = []
+    for n in range(10):
+        landed.append(log.append([Entry(CELLS[1], b"%d-%d" % (n, i)) for i in range(20)]))
+        other.append([Entry(CELLS[1], b"other")])
+    for places in landed:
+        assert [p.offset for p in places] == list(range(places[0].offset, places[0].offset + 20))
+
+
+def test_read_starts_exactly_at_the_offset_and_keeps_the_limit(backend: Any) -> None:
+    log = backend.create(4)
+    log.append([Entry(CELLS[2], b"%d" % n) for n in range(1, 30)])
+    for offset, limit in ((0, 1), (5, 3), (3, 100), (29, 1), (28, 50), (4, 2), (0, 100)):
+        records: list[Record] = []
+        while len(records) < min(limit, 30 - offset):
+            part = log.read(2, offset + len(records), limit - len(records), timeout_s=10)
+            assert 0 < len(part) <= limit - len(records)
+            records += part
+        assert [r.offset for r in records] == list(range(offset, min(offset + limit, 30)))
+
+
+def test_reading_at_the_end_is_empty_and_waits_no_longer_than_told(backend: Any) -> None:
+    log = backend.create(4)
+    started = time.monotonic()
+    assert log.read(0, 1, 10) == []
+    assert log.read(0, 1, 10, timeout_s=0.1) == []
+    assert 0.1 <= time.monotonic() - started < 5
+
+
+def test_a_waiting_reader_is_woken(backend: Any) -> None:
+    log, other = backend.create(4), backend.open()
+    assert log.read(3, 1, 10) == []
+    timer = threading.Timer(0.05, other.append, ([Entry(CELLS[3], b"news")],))
+    timer.start()
+    started = time.monotonic()
+    assert [r.value for r in log.read(3, 1, 10, timeout_s=20)] == [b"news"]
+    assert time.monotonic() - started < 10
+    timer.join()
+
+
+def test_polling_without_waiting_finds_what_was_appended(backend: Any) -> None:
+    log, other = backend.create(4), backend.open()
+    for n in range(1, 6):
+        other.append([Entry(CELLS[0], b"%d" % n)])
+        deadline = time.monotonic() + 10
+        while not (found := log.read(0, n, 10)):
+            assert time.monotonic() < deadline
+        assert [r.value for r in found] == [b"%d" % n]
+
+
+def test_reading_beyond_the_end_says_so(backend: Any) -> None:
+    log = backend.create(4)
+    with pytest.raises(LogError, match="beyond the end") as raised:
+        log.read(1, 7, 10, timeout_s=10)
+    for part in (log.name, "partition 1", "offset 7", "0 to 1"):
+        assert part in str(raised.value)
+    assert [r.offset for r in log.read(1, 0, 10, timeout_s=10)] == [0]
+
+
+def test_reading_what_retention_took_says_so(backend: Any) -> None:
+    log = backend.create(4)
+    log.append([Entry(CELLS[1], b"%d" % n) for n in range(20)])
+    backend.trim(1, 10)
+    assert log.start() == {0: 0, 1: 10, 2: 0, 3: 0}
+    assert log.end()[1] == 21
+    reader = backend.open()
+    with pytest.raises(LogError, match="no longer in the log") as raised:
+        reader.read(1, 3, 10, timeout_s=10)
+    for part in (log.name, "partition 1", "offset 3", "10 to 21"):
+        assert part in str(raised.value)
+    assert reader.read(1, 10, 1, timeout_s=10)[0].value == b"9"
+
+
+def test_identity_needs_one_first_record(backend: Any) -> None:
+    uid = str(uuid.uuid4())
+    log = backend.create(4, uid)
+    log.append([Entry(cell, b"x") for cell in CELLS])
+    backend.trim(0, 1)
+    assert backend.open().identity() == (uid, 4)
+    for partition in range(1, 4):
+        backend.trim(partition, 1)
+    with pytest.raises(LogError, match="No partition of the log has its first record"):
+        backend.open().identity()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (b"not json", "readable"),
+        (b"[]", "readable"),
+        (b'{"type": "vacancy.tick.v1", "data": {}}', "vacancy.tick.v1"),
+        (b'{"type": "vacancy.log.opened.v1", "data": {"log": "x"}}', "readable"),
+        (
+            b'{"type": "vacancy.log.opened.v1", "data": {"log": "x", "partitions": 0, "partition": 0}}',
+            "names no log",
+        ),
+        (
+            b'{"type": "vacancy.log.opened.v1", "data": {"log": "x", "partitions": 1, "partition": 5}}',
+            "partition 5",
+        ),
+        (
+            b'{"type": "vacancy.log.opened.v1", "data": {"log": "x", "partitions": 9, "partition": 0}}',
+            "1 partitions",
+        ),
+    ],
+)
+def test_a_log_that_starts_otherwise_has_no_identity(backend: Any, value: bytes, message: str) -> None:
+    with create_log(backend.url, 1, [Entry("a", value)]) as log, pytest.raises(LogError, match=message):
+        log.identity()
+
+
+def test_receipts_tell_where_entries_landed(backend: Any) -> None:
+    log = backend.create(4)
+    receipts = [log.send([Entry(CELLS[n % 4], b"%d" % n), Entry(CELLS[0], b"+")]) for n in range(50)]
+    landed = [receipt.wait(30) for receipt in receipts]
+    assert all(receipt.done for receipt in receipts)
+    assert [receipt.wait(0) for receipt in receipts] == landed
+    for n, (first, second) in enumerate(landed):
+        assert (first.partition, second.partition) == (n % 4, 0)
+        (record,) = log.read(first.partition, first.offset, 1, timeout_s=10)
+        assert int(record.value) == n
+    zeros = [place.offset for places in landed for place in places if place.partition == 0]
+    assert zeros == sorted(zeros)
+
+
+def test_many_threads_and_handles_lose_and_double_nothing(backend: Any) -> None:
+    shared = backend.create(4)
+    own = [backend.open() for _ in range(2)]
+    landed: list[Any] = []
+
+    def append(name: int, log: Log) -> None:
+        for n in range(30):
+            landed.extend(log.append([Entry(CELLS[(name + n) % 4], b"%d %d" % (name, n)) for _ in range(2)]))
+
+    threads = [
+        threading.Thread(target=append, args=(name, log)) for name, log in enumerate([shared, shared, *own])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({(p.partition, p.offset) for p in landed}) == len(landed) == 240
+    records = [r for p in range(4) for r in read_all(shared, p)[1:]]
+    assert Counter(r.value for r in records) == {b"%d %d" % (m, n): 2 for m in range(4) for n in range(30)}
+
+
+def test_a_partition_that_is_not_there(backend: Any) -> None:
+    log = backend.create(4)
+    for partition in (-1, 4):
+        with pytest.raises(LogError, match=f"no partition {partition}"):
+            log.read(partition, 0, 1)
+
+
+def test_a_closed_log_answers_nothing(backend: Any) -> None:
+    log = backend.create(4)
+    log.close()
+    log.close()
+    calls = (
+        lambda: log.append([Entry("a", b"")]),
+        lambda: log.read(0, 0, 1),
+        log.start,
+        log.end,
+        log.identity,
+    )
+    for call in calls:
+        with pytest.raises(LogError, match="closed"):
+            call()
