@@ -1,0 +1,209 @@
+"""Settings: a flag beats the environment, which beats the file, which beats the default.
+
+The environment is `VACANCY_LOG`, `VACANCY_STORE`, `VACANCY_CELL`. Kafka client settings keep their own names:
+in a `[kafka]` table of the file, as `name=value` pairs on the command line, and in the environment as
+`VACANCY_KAFKA_SASL_PASSWORD` for `sasl.password`. What could be a secret is never shown.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from vacancy.resources.errors import UsageError
+from vacancy.streams.log_url import parse_log_url
+
+MASK: Final = "********"
+_KAFKA_ENVIRONMENT: Final = "VACANCY_KAFKA_"
+_SECRET_WORDS: Final = ("password", "secret", "token", "key", "jaas", "credential")
+
+
+def is_secret(name: str) -> bool:
+    """Whether the setting called `name` may hold a secret."""
+    return any(word in name.lower() for word in _SECRET_WORDS)
+
+
+def masked(settings: Mapping[str, str]) -> dict[str, str]:
+    """`settings` fit to be shown."""
+    return {name: MASK if is_secret(name) else value for name, value in settings.items()}
+
+
+def kafka_pairs(pairs: Iterable[str]) -> dict[str, str]:
+    """Kafka client settings from `name=value` pairs. Raises UsageError, which never repeats a value."""
+    found = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name.strip():
+            raise UsageError("A Kafka setting is no name=value pair", do="write it as security.protocol=SSL")
+        found[name.strip()] = value
+    return found
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """TOML reads `security.protocol = "SSL"` as a table in a table; Kafka's names have the dots in them."""
+    flat: dict[str, str] = {}
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return flat
+
+
+def state_directory() -> Path:
+    """Where the default log and store are: `$XDG_STATE_HOME/vacancy`, else `~/.local/state/vacancy`."""
+    configured = os.environ.get("XDG_STATE_HOME", "")
+    # The specification of these directories says to ignore a relative one.
+    base = Path(configured) if configured.startswith("/") else Path.home() / ".local" / "state"
+    return base / "vacancy"
+
+
+class _KafkaEnvironment(PydanticBaseSettingsSource):
+    """`VACANCY_KAFKA_SASL_MECHANISM` as the Kafka client setting `sasl.mechanism`."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        del field
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {
+            name.removeprefix(_KAFKA_ENVIRONMENT).lower().replace("_", "."): value
+            for name, value in os.environ.items()
+            if name.startswith(_KAFKA_ENVIRONMENT)
+        }
+        return {"kafka": found} if found else {}
+
+
+class _TomlFile(TomlConfigSettingsSource):
+    """The file, with its `[kafka]` table flattened before the sources are laid over each other."""
+
+    def __call__(self) -> dict[str, Any]:
+        found = super().__call__()
+        if isinstance(found.get("kafka"), Mapping):
+            found["kafka"] = _flatten(found["kafka"])
+        return found
+
+
+class Settings(BaseSettings):
+    """What every part of the product is told. Make it with `load_settings`.
+
+    `log`: the log's URL. `store`: the directory of the tables. `cell`: the cell of this node, `auto`, or None
+    for not said. `kafka`: client settings by their own names.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="VACANCY_", extra="forbid", frozen=True)
+
+    log: str = Field(default_factory=lambda: f"sqlite://{state_directory()}/log.db")
+    store: Path = Field(default_factory=lambda: state_directory() / "store")
+    cell: str | None = None
+    kafka: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("log")
+    @classmethod
+    def _canonical(cls, url: str) -> str:
+        return parse_log_url(url).url
+
+    @field_validator("store")
+    @classmethod
+    def _expanded(cls, store: Path) -> Path:
+        return store.expanduser().absolute()
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        yield from ((name, value) for name, value in super().__repr_args__() if name != "kafka")
+        yield "kafka", masked(self.kafka)
+
+
+def load_settings(
+    *,
+    log: str | None = None,
+    store: Path | str | None = None,
+    cell: str | None = None,
+    kafka: Iterable[str] = (),
+    config: Path | str | None = None,
+) -> Settings:
+    """The settings in force. The arguments are flags: None was not given; `kafka` are `name=value` pairs.
+
+    `config` is the TOML file (default: `$VACANCY_CONFIG`, else `./vacancy.toml` if there is one). Raises
+    UsageError for a file that cannot be read, an unknown setting or a value that cannot be meant.
+    """
+    flags = {"log": log, "store": store, "cell": cell, "kafka": kafka_pairs(kafka) or None}
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    file = _config_file(config)
+    try:
+        return _reading(file)(**given)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"The settings file is no TOML: {error}", where=str(file), do="correct it") from None
+    except OSError as error:
+        do = "check the file and the rights on it"
+        raise UsageError(
+            f"The settings file cannot be read: {error.strerror}", where=str(file), do=do
+        ) from error
+    except (ValidationError, SettingsError) as error:
+        # Neither is chained: both repeat the values they were given.
+        raise _told(error, given, file) from None
+
+
+def _config_file(config: Path | str | None) -> Path | None:
+    named = config or os.environ.get("VACANCY_CONFIG")
+    if named:
+        file = Path(named).expanduser()
+        if not file.is_file():
+            raise UsageError(
+                "There is no settings file", where=str(file), do="correct its name, or leave it out"
+            )
+        return file
+    usual = Path("vacancy.toml")
+    return usual if usual.is_file() else None
+
+
+def _reading(file: Path | None) -> type[Settings]:
+    """`Settings` that also read `file`: sources belong to a class, and the file is known only now."""
+
+    class _Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del dotenv_settings, file_secret_settings
+            environment = _KafkaEnvironment(settings_cls)
+            flags_and_environment = (init_settings, env_settings, environment)
+            return (
+                flags_and_environment
+                if file is None
+                else (*flags_and_environment, _TomlFile(settings_cls, file))
+            )
+
+    _Loaded.__name__ = Settings.__name__
+    return _Loaded
+
+
+def _told(
+    error: ValidationError | SettingsError, given: Mapping[str, object], file: Path | None
+) -> UsageError:
+    if isinstance(error, SettingsError):
+        return UsageError("A setting in the environment cannot be read", do="check the VACANCY_… variables")
+    first = error.errors(include_input=False, include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    variable = f"VACANCY_{name.upper()}"
+    where = "command line" if name in given else variable if variable in os.environ else str(file)
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(Settings.model_fields)
+        return UsageError(f"There is no setting {name!r}", where=where, do=f"the settings are {known}")
+    return UsageError(f"The setting {name!r} cannot be used: {first['msg']}", where=where, do="correct it")
