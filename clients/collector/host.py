@@ -1,0 +1,150 @@
+"""The whole tree of this node.
+
+    NODE                      VCPU, MEMORY_MB, DISK_GB; traits of its processors
+    |- NODE:numa0             NUMA_THREAD, NUMA_CORE, NUMA_MEMORY_MB, CUSTOM_HUGEPAGES_<size>KB
+    |  `- NODE:pci-0000:3b:00.0   CUSTOM_PCI_<vendor>_<product>: 1
+    `- NODE:pci-...           a device that is near no cell in particular
+
+VCPU and MEMORY_MB of the node and NUMA_* of its cells are two views of the same hardware: let a fleet ask for
+one or for the other.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from vacancy.clients.collector.cpu import Cpu, read_cpu
+from vacancy.clients.collector.disk import read_disk_gib
+from vacancy.clients.collector.inventory import Inventories, offer
+from vacancy.clients.collector.memory import (
+    Hugepages,
+    hugepages_class,
+    hugepages_mib,
+    read_hugepages,
+    read_memory_kib,
+)
+from vacancy.clients.collector.numa import Cell, read_cells
+from vacancy.clients.collector.pci import Device, read_devices
+from vacancy.resources.errors import UsageError
+from vacancy.resources.events import ProviderReport
+from vacancy.resources.quantity import RATIO_MILLI_MAX
+
+# Ids have 200 characters; the parts of a node are named after it, and the longest name is a PCI address.
+_ROOT: Final = re.compile(r"[A-Za-z0-9._:/@+=~-]{1,170}")
+
+
+@dataclass(frozen=True)
+class HostOptions:
+    """How to read a host. Raises UsageError for a `root` that cannot name a node, or a figure out of range.
+
+    `vcpu_ratio_milli` says how far processors are oversubscribed, in thousandths: 4000 (4.0) is what OpenStack
+    Nova starts new nodes with. `memory_reserved_mib` is kept for the host itself (512, as in Nova). `disk` is
+    where instances live. `proc` and `sys` are where the kernel's file systems are mounted.
+    """
+
+    root: str = field(default_factory=socket.gethostname)
+    vcpu_ratio_milli: int = 4000
+    memory_ratio_milli: int = 1000
+    memory_reserved_mib: int = 512
+    disk: Path = Path("/")
+    disk_ratio_milli: int = 1000
+    disk_reserved_gib: int = 0
+    proc: Path = Path("/proc")
+    sys: Path = Path("/sys")
+
+    def __post_init__(self) -> None:
+        if not _ROOT.fullmatch(self.root):
+            raise UsageError(
+                f"{self.root!r} cannot name a node",
+                do="use up to 170 letters, digits and ._:/@+=~- (the host's name, say)",
+            )
+        ratios = (self.vcpu_ratio_milli, self.memory_ratio_milli, self.disk_ratio_milli)
+        if not all(1 <= ratio <= RATIO_MILLI_MAX for ratio in ratios):
+            raise UsageError(
+                f"an allocation ratio of {ratios} thousandths cannot be meant",
+                do=f"give 1 to {RATIO_MILLI_MAX}; 1000 offers what there is",
+            )
+        if self.memory_reserved_mib < 0 or self.disk_reserved_gib < 0:
+            raise UsageError("a host cannot reserve less than nothing", do="give 0 or more")
+
+
+def collect(options: HostOptions) -> tuple[ProviderReport, ...]:
+    """What this host has, as the providers of a full report: the node first, a parent before its children.
+
+    Needs no root and never fails for what cannot be read; that is left out.
+    """
+    cpu = read_cpu(options.proc, options.sys)
+    cells = read_cells(options.sys)
+    devices = read_devices(options.proc, options.sys)
+    return (
+        _node(options, cpu, cells),
+        *(_cell(options.root, cell, cpu) for cell in cells),
+        *(_device(options.root, device, cells) for device in devices),
+    )
+
+
+def _node(options: HostOptions, cpu: Cpu, cells: tuple[Cell, ...]) -> ProviderReport:
+    inventories: Inventories = {}
+    offer(inventories, "VCPU", len(cpu.online), ratio_milli=options.vcpu_ratio_milli)
+    pages = read_hugepages(options.sys / "kernel/mm/hugepages")
+    memory_kib = read_memory_kib(options.proc / "meminfo")
+    offer(
+        inventories,
+        "MEMORY_MB",
+        None if memory_kib is None else memory_kib // 1024,
+        # Memory set aside as hugepages is offered as hugepages; nothing else can use it.
+        reserved=options.memory_reserved_mib + hugepages_mib(pages),
+        ratio_milli=options.memory_ratio_milli,
+    )
+    offer(
+        inventories,
+        "DISK_GB",
+        read_disk_gib(options.disk),
+        reserved=options.disk_reserved_gib,
+        ratio_milli=options.disk_ratio_milli,
+    )
+    if not cells:
+        _offer_hugepages(inventories, pages)
+    return ProviderReport(id=options.root, inventories=inventories, traits=("COMPUTE_NODE", *cpu.traits))
+
+
+def _cell(root: str, cell: Cell, cpu: Cpu) -> ProviderReport:
+    inventories: Inventories = {}
+    offer(inventories, "NUMA_THREAD", len(cell.cpus))
+    offer(inventories, "NUMA_CORE", cpu.cores(cell.cpus))
+    offer(
+        inventories,
+        "NUMA_MEMORY_MB",
+        None if cell.memory_kib is None else cell.memory_kib // 1024,
+        reserved=hugepages_mib(cell.hugepages),
+    )
+    _offer_hugepages(inventories, cell.hugepages)
+    return ProviderReport(
+        id=_cell_id(root, cell.number), parent=root, inventories=inventories, traits=("HW_NUMA_ROOT",)
+    )
+
+
+def _device(root: str, device: Device, cells: tuple[Cell, ...]) -> ProviderReport:
+    near = any(cell.number == device.numa_node for cell in cells)
+    inventories: Inventories = {}
+    offer(inventories, device.resource_class, 1, reserved=int(device.in_use))
+    splits = device.kind == "network" and device.virtual_functions_max > 0
+    return ProviderReport(
+        id=f"{root}:pci-{device.address}",
+        parent=_cell_id(root, device.numa_node) if near and device.numa_node is not None else root,
+        inventories=inventories,
+        traits=("HW_NIC_SRIOV",) if splits else (),
+    )
+
+
+def _cell_id(root: str, number: int) -> str:
+    return f"{root}:numa{number}"
+
+
+def _offer_hugepages(into: Inventories, pages: Hugepages) -> None:
+    for size_kib, count in pages.items():
+        offer(into, hugepages_class(size_kib), count)
