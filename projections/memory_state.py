@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -16,11 +17,11 @@ class MemoryState:
     """Satisfies `resources.draft.State`; `commit` takes what the fold returned."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[Table[Any], bytes], Any] = {}
+        self._rows: dict[Table[Any], dict[bytes, Any]] = defaultdict(dict)
         self._deadlines: list[bytes] = []
 
     def get(self, table: Table[Row], key: bytes) -> Row | None:
-        return self._rows.get((table, key))
+        return self._rows[table].get(key)
 
     def due(self, until_ms: int) -> Iterable[bytes]:
         end = bisect_right(self._deadlines, (until_ms + 1).to_bytes(8, "big"))
@@ -28,18 +29,17 @@ class MemoryState:
 
     def commit(self, changes: Changes) -> None:
         """Apply one record's changes."""
-        for (table, key), row in changes.items():
-            known = (table, key) in self._rows
-            if row is None:
-                self._rows.pop((table, key), None)
-                if table is DEADLINES and known:
-                    self._deadlines.remove(key)
-            else:
-                self._rows[(table, key)] = row
-                if table is DEADLINES and not known:
-                    insort(self._deadlines, key)
+        for table, changed in changes.items():
+            rows = self._rows[table]
+            for key, row in changed.items():
+                if row is None:
+                    rows.pop(key, None)
+                else:
+                    rows[key] = row
+        if DEADLINES in changes:
+            self._deadlines = sorted(self._rows[DEADLINES])
 
     def items(self) -> Iterator[tuple[str, bytes, bytes]]:
         """(table, key, encoded row) of all rows, by table and key: equal states give equal items."""
-        rows = ((table.name, key, table.encode(row)) for (table, key), row in self._rows.items())
-        return iter(sorted(rows))
+        found = ((t.name, key, t.encode(row)) for t, rows in self._rows.items() for key, row in rows.items())
+        return iter(sorted(found))

@@ -15,8 +15,8 @@ from vacancy.resources.tables import PROVIDERS, ClassTable, Table
 
 Row = TypeVar("Row")
 
-Changes = dict[tuple[Table[Any], bytes], Any]
-"""What one record changes: (table, key) -> the row as it is after, or None where it went."""
+Changes = dict[Table[Any], dict[bytes, Any]]
+"""What one record changes: table -> key -> the row as it is after, or None where it went."""
 
 
 class State(Protocol):
@@ -56,19 +56,23 @@ class Draft:
 
     def get(self, table: Table[Row], key: bytes) -> Row | None:
         """The row as this record sees it."""
-        slot = (table, key)
-        if slot in self.changes:
-            found: Row | None = self.changes[slot]
+        changed = self.changes.get(table)
+        if changed is not None and key in changed:
+            found: Row | None = changed[key]
             return found
         return self.state.get(table, key)
 
     def put(self, table: Table[Row], key: bytes, row: Row) -> None:
         """Write a row."""
-        self.changes[(table, key)] = row
+        changed = self.changes.get(table)
+        if changed is None:
+            self.changes[table] = {key: row}
+        else:
+            changed[key] = row
 
     def delete(self, table: Table[Any], key: bytes) -> None:
         """Delete a row, if there is one."""
-        self.changes[(table, key)] = None
+        self.changes.setdefault(table, {})[key] = None
 
     # -- what several rules ask ---------------------------------------------------------------------------
 
@@ -85,10 +89,12 @@ class Draft:
         return self.get(table, table.prefix + self.key(provider))
 
     def put_class_row(self, table: ClassTable, provider: str, row: ClassRow) -> None:
-        self.changes[(table, table.prefix + self.key(provider))] = row
+        """Write a provider's row of one class."""
+        self.put(table, table.prefix + self.key(provider), row)
 
     def delete_class_row(self, table: ClassTable, provider: str) -> None:
-        self.changes[(table, table.prefix + self.key(provider))] = None
+        """Delete a provider's row of one class."""
+        self.delete(table, table.prefix + self.key(provider))
 
     def generation(self, provider: str, row: ProviderRow) -> int:
         """A provider's generation: the offset of the event that last changed its inventory, traits or facts.

@@ -63,7 +63,7 @@ def fold(state: State, record: Record, registry: Registry) -> Changes:
     cell = record.key.decode("utf-8", "replace")
     draft = Draft(state, registry, partition, cell, record.offset, time_ms)
     _expire(draft)
-    expired = dict(draft.changes)
+    expired = {table: dict(rows) for table, rows in draft.changes.items()}
     try:
         _check_place(record, partition)
         event = events.parse(record.value)
@@ -73,19 +73,19 @@ def fold(state: State, record: Record, registry: Registry) -> Changes:
         draft.dead = [error.what]
     for reason in draft.dead:
         _bury(draft, record, reason)
-    draft.changes[(PARTITION, PARTITION_KEY)] = draft.partition
+    draft.changes[PARTITION] = {PARTITION_KEY: draft.partition}
     return draft.changes
 
 
 def _fold_first(record: Record, registry: Registry) -> Changes:
     """A partition starts with `log.opened`; on any other start there is nothing to stand on."""
     where = f"partition {record.partition}, offset {record.offset}"
+    event: events.Event | None = None
     try:
         event = events.parse(record.value)
-    except InvalidRecord as error:
-        event, problem = None, error.what
-    else:
         problem = f"it is a {event.type}"
+    except InvalidRecord as error:
+        problem = error.what
     if not isinstance(event, events.LogOpened) or event.data.partition != record.partition:
         raise Halt(
             f"the partition does not start with its own log.opened record: {problem}",
@@ -97,7 +97,7 @@ def _fold_first(record: Record, registry: Registry) -> Changes:
     row = PartitionRow(
         data.log, data.partition, data.partitions, data.rules.version, data.rules.classes, record.timestamp_ms
     )
-    return {(PARTITION, PARTITION_KEY): row}
+    return {PARTITION: {PARTITION_KEY: row}}
 
 
 def _check_place(record: Record, partition: PartitionRow) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
+from msgspec.structs import astuple, replace
 
 from vacancy.resources.errors import InvalidRecord, UsageError
 from vacancy.resources.names import AMOUNT_MAX
@@ -49,7 +50,7 @@ class QuantityOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allocation_ratio_milli: _Ratio | None = None
 
 
-class QuantityRecord(NamedTuple):
+class QuantityRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A provider's inventory of one class, what is used of it, and the operator's overrides (-1: none)."""
 
     total: int
@@ -77,7 +78,8 @@ def _override(name: str, override: Mapping[str, Any]) -> QuantityOverride:
         raise InvalidRecord(f"override of {name}: {error}") from None
 
 
-_LAYOUT = struct.Struct(f"<{len(QuantityRecord._fields)}q")
+_FIELDS = len(QuantityRecord.__struct_fields__)
+_LAYOUT = struct.Struct(f"<{_FIELDS}q")
 
 
 class Quantity(ResourceClass[QuantityRecord]):
@@ -102,7 +104,6 @@ class Quantity(ResourceClass[QuantityRecord]):
             raise InvalidRecord(f"{self.name}: reserved {new.reserved} is more than total {total}")
         if new.min_unit > max_unit and total:
             raise InvalidRecord(f"{self.name}: min_unit {new.min_unit} is more than max_unit {max_unit}")
-        used, reserved_override, ratio_override = (0, UNSET, UNSET) if old is None else old[6:]
         return QuantityRecord(
             total,
             new.reserved,
@@ -110,9 +111,9 @@ class Quantity(ResourceClass[QuantityRecord]):
             max_unit,
             new.step_size,
             new.allocation_ratio_milli,
-            used,
-            reserved_override,
-            ratio_override,
+            0 if old is None else old.used,
+            UNSET if old is None else old.reserved_override,
+            UNSET if old is None else old.ratio_milli_override,
         )
 
     def check_override(self, override: Mapping[str, Any]) -> None:
@@ -120,13 +121,14 @@ class Quantity(ResourceClass[QuantityRecord]):
 
     def override(self, record: QuantityRecord, override: Mapping[str, Any]) -> QuantityRecord:
         new = _override(self.name, override)
-        return record._replace(
+        return replace(
+            record,
             reserved_override=UNSET if new.reserved is None else new.reserved,
             ratio_milli_override=UNSET if new.allocation_ratio_milli is None else new.allocation_ratio_milli,
         )
 
     def withdraw(self, record: QuantityRecord) -> QuantityRecord:
-        return record._replace(total=0, reserved=0)
+        return replace(record, total=0, reserved=0)
 
     def in_use(self, record: QuantityRecord) -> bool:
         return record.used > 0
@@ -144,19 +146,19 @@ class Quantity(ResourceClass[QuantityRecord]):
                 return Shortfall("above_max_unit", ask, record.max_unit)
             if ask % record.step_size:
                 return Shortfall("off_step", ask, record.step_size)
-        return Granted(record._replace(used=record.used + ask), ask)
+        return Granted(replace(record, used=record.used + ask), ask)
 
     def release(self, record: QuantityRecord, grant: Any) -> QuantityRecord:
-        return record._replace(used=record.used - grant)
+        return replace(record, used=record.used - grant)
 
     def covers(self, grants: Sequence[Any], asks: Sequence[Any]) -> bool:
         return all(type(ask) is int for ask in asks) and sum(asks) <= sum(grants)
 
     def encode(self, record: QuantityRecord) -> bytes:
-        return _LAYOUT.pack(*record)
+        return _LAYOUT.pack(*astuple(record))
 
     def decode(self, data: bytes) -> QuantityRecord:
-        return QuantityRecord._make(_LAYOUT.unpack(data))
+        return QuantityRecord(*_LAYOUT.unpack(data))
 
     # -- query ------------------------------------------------------------------------------------------
 
@@ -181,7 +183,7 @@ class Quantity(ResourceClass[QuantityRecord]):
     def project(self, encoded: Sequence[bytes]) -> NDArray[np.int64]:
         import numpy as np
 
-        raw = np.frombuffer(b"".join(encoded), dtype="<i8").reshape(len(encoded), len(QuantityRecord._fields))
+        raw = np.frombuffer(b"".join(encoded), dtype="<i8").reshape(len(encoded), _FIELDS)
         total, reserved, min_unit, max_unit, step_size, ratio, used, reserved_over, ratio_over = raw.T
         reserved = np.where(reserved_over < 0, reserved, reserved_over)
         ratio = np.where(ratio_over < 0, ratio, ratio_over)

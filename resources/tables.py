@@ -71,7 +71,7 @@ class ClassTable(Table[ClassRow]):
         self._decode_record = resource_class.decode
 
     def encode(self, row: ClassRow) -> bytes:
-        return _HEAD.pack(row[1], row[2], row[3]) + self._encode_record(row[0])
+        return _HEAD.pack(row.taken, row.changed, row.reported) + self._encode_record(row.record)
 
     def decode(self, data: bytes) -> ClassRow:
         taken, changed, reported = _HEAD.unpack_from(data)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from vacancy.resources.draft import Draft
 from vacancy.resources.errors import InvalidRecord
 from vacancy.resources.events import Allocation, Claim, Predicate
@@ -75,7 +77,7 @@ def give_back(draft: Draft, parts: Iterable[Part], rows: Rows) -> None:
         slot = (table, part.provider)
         row = rows.get(slot) or draft.class_row(table, part.provider)
         if row is not None:
-            rows[slot] = row._replace(record=table.resource_class.release(row.record, part.grant))
+            rows[slot] = replace(row, record=table.resource_class.release(row.record, part.grant))
 
 
 def _check_consumer(claim: Claim, held: AllocationRow | None) -> Rejection | None:

@@ -1,0 +1,89 @@
+"""Arrays that grow: one slot a provider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vacancy.resources.resource_class import ResourceClass
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
+    """The array with at least `size` slots, new ones zero. Untouched pages of a large one cost no memory."""
+    if len(array) >= size:
+        return array
+    larger = np.zeros(size, dtype=array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+class ClassColumns:
+    """What a view keeps of one resource class: an int64 array for each of the class's columns."""
+
+    def __init__(self, resource_class: ResourceClass[Any], size: int) -> None:
+        self.resource_class = resource_class
+        self.arrays: dict[str, Ints] = {
+            name: np.zeros(size, dtype=np.int64) for name in resource_class.columns
+        }
+
+    def grow(self, size: int) -> None:
+        """Make room."""
+        self.arrays = {name: grown(array, size) for name, array in self.arrays.items()}
+
+    def set_many(self, rows: Ints | list[int], encoded: Sequence[bytes]) -> None:
+        """Set the columns of these rows from encoded records."""
+        values = self.resource_class.project(encoded)
+        for array, column in zip(self.arrays.values(), values, strict=True):
+            array[rows] = column
+
+    def set_one(self, row: int, record: Any) -> None:
+        """Set the columns of one row."""
+        for array, value in zip(self.arrays.values(), self.resource_class.row(record), strict=True):
+            array[row] = value
+
+    def clear(self, row: int) -> None:
+        """There is nothing of this class there."""
+        for array in self.arrays.values():
+            array[row] = 0
+
+
+class BitColumns:
+    """Which rows have which of many names: a bool array a name. Sets of names are shared between rows."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, Bools] = {}
+        self._names: dict[int, tuple[str, ...]] = {}
+        self._interned: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def grow(self, size: int) -> None:
+        """Make room."""
+        self.arrays = {name: grown(array, size) for name, array in self.arrays.items()}
+
+    def set(self, rows: Sequence[int], names: tuple[str, ...], size: int) -> None:
+        """These rows have these names and no others."""
+        names = self._interned.setdefault(names, names)
+        for row in rows:
+            before = self._names.get(row, ())
+            if before:
+                for name in before:
+                    self.arrays[name][row] = False
+            if names:
+                self._names[row] = names
+            else:
+                self._names.pop(row, None)
+        index = np.asarray(rows)
+        for name in names:
+            array = self.arrays.get(name)
+            if array is None:
+                array = self.arrays[name] = np.zeros(size, dtype=np.bool_)
+            array[index] = True
+
+    def of(self, row: int) -> tuple[str, ...]:
+        """The names of one row."""
+        return self._names.get(row, ())

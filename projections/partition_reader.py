@@ -1,0 +1,100 @@
+"""One partition's tables, read while another process writes them.
+
+A RocksDB secondary of the worker's directory. `catch_up` returns what was committed since; between two calls
+nothing moves, so whatever is read belongs to one position.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from vacancy.projections.feed import Entry, decode_entry
+from vacancy.projections.local import FEED_FAMILY, LOCAL_FAMILY, LOCAL_KEY, LocalRow, decode_local
+from vacancy.projections.rocks import open_secondary, scratch_directory, translated
+from vacancy.resources.errors import StoreCorrupt
+from vacancy.resources.tables import Table
+
+Row = TypeVar("Row")
+
+_SEQUENCE = struct.Struct(">Q")
+_TRIES = 5
+
+
+class PartitionReader:
+    """Raises `StoreError` where the directory cannot be read."""
+
+    def __init__(self, path: Path, families: Sequence[str]) -> None:
+        self.path = path
+        self._scratch = scratch_directory()
+        try:
+            self._db = open_secondary(path, families, self._scratch.name)
+        except BaseException:
+            self._scratch.cleanup()
+            raise
+        self._dbs = {name: self._db.get_column_family(name) for name in families}
+        self._get_local = self._dbs[LOCAL_FAMILY].get
+        self._get_entry = self._dbs[FEED_FAMILY].get
+        self.local = self._read_local()
+
+    def catch_up(self) -> list[Entry] | None:
+        """What was committed since the last call, oldest first; None where the feed no longer reaches back that
+        far, or the store is another one: then load everything anew."""
+        for _ in range(_TRIES):
+            with translated(self.path):
+                self._db.try_catch_up_with_primary()
+            local = self._read_local()
+            before = self.local
+            if local.feed_next == before.feed_next and local.store == before.store:
+                self.local = local
+                return []
+            if local.store != before.store or local.feed_first > before.feed_next:
+                self.local = local
+                return None
+            entries = self._entries(before.feed_next, local.feed_next)
+            if entries is not None:
+                self.local = local
+                return entries
+        raise StoreCorrupt(
+            f"the change feed has a hole between {before.feed_next} and {local.feed_next}",
+            where=str(self.path),
+            do="rebuild the store from the log: `vacancy replay --rebuild`",
+        )
+
+    def get(self, table: Table[Row], key: bytes) -> Row | None:
+        """A row as of the last `catch_up`."""
+        with translated(self.path):
+            data = self._dbs[table.family].get(key)
+        return None if data is None else table.decode(data)
+
+    def get_bytes(self, table: Table[Row], key: bytes) -> bytes | None:
+        """A row as of the last `catch_up`, encoded."""
+        data: bytes | None = self._dbs[table.family].get(key)
+        return data
+
+    def scan(self, family: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """(key, encoded row) of a family, by key, from `start` on."""
+        with translated(self.path):
+            yield from self._dbs[family].items(from_key=start)  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        for db in self._dbs.values():
+            db.close()
+        self._db.close()
+        self._scratch.cleanup()
+
+    def _read_local(self) -> LocalRow:
+        data = self._get_local(LOCAL_KEY)
+        return LocalRow("") if data is None else decode_local(data)
+
+    def _entries(self, first: int, end: int) -> list[Entry] | None:
+        found = []
+        for number in range(first, end):
+            data = self._get_entry(_SEQUENCE.pack(number))
+            if data is None:
+                return None
+            found.append(decode_entry(data))
+        return found

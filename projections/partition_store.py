@@ -1,0 +1,175 @@
+"""One partition's tables in RocksDB, open for writing.
+
+A commit is one WriteBatch: the rows, the change feed's entry, the next offset. So a crash leaves all of a batch
+or nothing of it, and no record is ever applied twice. The log is what is durable: the store does not fsync.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rocksdict import Rdict, WriteBatch
+
+from vacancy.projections.deadline_queue import DeadlineQueue
+from vacancy.projections.feed import BYTES_MAX, ENTRIES_MAX, Images, encode_entry
+from vacancy.projections.local import (
+    FEED_FAMILY,
+    LOCAL_FAMILY,
+    LOCAL_KEY,
+    LocalRow,
+    decode_local,
+    encode_local,
+)
+from vacancy.projections.rocks import flush, open_primary, translated
+from vacancy.resources.draft import Changes
+from vacancy.resources.registry import Registry
+from vacancy.resources.tables import BASE_TABLES, DEADLINES, Table
+
+Row = TypeVar("Row")
+
+ROWS_CACHED = 600_000
+_MISSING: Any = object()
+_SEQUENCE = struct.Struct(">Q")
+
+
+def families(registry: Registry) -> tuple[str, ...]:
+    """All column families of a partition's store."""
+    return (*(table.family for table in BASE_TABLES), *registry.families, FEED_FAMILY, LOCAL_FAMILY)
+
+
+class PartitionStore:
+    """Satisfies `resources.draft.State`. One writer: RocksDB's lock on the directory is the fence.
+
+    `stage` adds one record's changes; `commit` makes all that was staged durable at once; `abandon` forgets it.
+    """
+
+    def __init__(self, path: Path, store: str, registry: Registry) -> None:
+        self.path = path
+        self._families = families(registry)
+        self._db = open_primary(path, self._families)
+        self._handles = {name: self._db.get_column_family_handle(name) for name in self._families}
+        self._dbs: dict[str, Rdict] = {name: self._db.get_column_family(name) for name in self._families}
+        data = self._dbs[LOCAL_FAMILY].get(LOCAL_KEY)
+        self.local = LocalRow(store) if data is None else decode_local(data)
+        self._rows: Changes = defaultdict(dict)
+        self._older: Changes = defaultdict(dict)
+        self._staged: Changes = defaultdict(dict)
+        self._cached = 0
+        self._deadlines = DeadlineQueue(self._dbs[DEADLINES.family])
+        feed = self._dbs[FEED_FAMILY]
+        self._feed_sizes = deque(
+            len(feed[_SEQUENCE.pack(n)]) for n in range(self.local.feed_first, self.local.feed_next)
+        )
+        self._feed_bytes = sum(self._feed_sizes)
+
+    # -- resources.draft.State ------------------------------------------------------------------------------
+
+    def get(self, table: Table[Row], key: bytes) -> Row | None:
+        rows = self._rows[table]
+        found = rows.get(key, _MISSING)
+        if found is _MISSING:
+            found = self._older[table].get(key, _MISSING)
+            if found is _MISSING:
+                data = self._dbs[table.family].get(key)
+                if data is None:
+                    return None
+                found = table.decode(data)
+            rows[key] = found
+            self._cached += 1
+        row: Row | None = found
+        return row
+
+    def due(self, until_ms: int) -> Iterable[bytes]:
+        return self._deadlines.due(until_ms)
+
+    # -- writing --------------------------------------------------------------------------------------------
+
+    def stage(self, changes: Changes) -> None:
+        """Add one record's changes to the batch."""
+        for table, changed in changes.items():
+            self._staged[table].update(changed)
+            self._rows[table].update(changed)
+        for key, row in changes.get(DEADLINES, {}).items():
+            self._deadlines.stage(key, row is not None)
+
+    def commit(self, position: int, time_ms: int, checksum: int) -> None:
+        """Write what was staged, the feed's entry and the new position. Raises `StoreError`; then nothing of
+        it was written."""
+        batch = WriteBatch(raw_mode=True)
+        images = [self._write(batch, table, rows) for table, rows in self._staged.items()]
+        entry = encode_entry(position, time_ms, [image for image in images if image is not None])
+        handles, number = self._handles, self.local.feed_next
+        batch.put(_SEQUENCE.pack(number), entry, handles[FEED_FAMILY])
+        first = self._trim(batch, len(entry))
+        local = LocalRow(self.local.store, position, checksum, first, number + 1)
+        batch.put(LOCAL_KEY, encode_local(local), handles[LOCAL_FAMILY])
+        try:
+            with translated(self.path):
+                self._db.write(batch)
+        except BaseException:
+            self.abandon()
+            raise
+        self.local = local
+        for _ in range(first - (number - len(self._feed_sizes))):
+            self._feed_bytes -= self._feed_sizes.popleft()
+        self._feed_sizes.append(len(entry))
+        self._feed_bytes += len(entry)
+        self._cached += sum(map(len, self._staged.values()))
+        self._staged = defaultdict(dict)
+        self._deadlines.commit()
+        if self._cached > ROWS_CACHED:
+            self._older, self._rows, self._cached = self._rows, defaultdict(dict), 0
+
+    def abandon(self) -> None:
+        """Forget what was staged: the state is that of the last commit."""
+        self._staged = defaultdict(dict)
+        self._rows, self._older, self._cached = defaultdict(dict), defaultdict(dict), 0
+        self._deadlines.abandon()
+
+    def next_deadline_ms(self) -> int | None:
+        """The earliest time that something waits for, or None."""
+        return self._deadlines.next_ms()
+
+    def _write(self, batch: WriteBatch, table: Table[Any], rows: dict[bytes, Any]) -> Images | None:
+        """Put a table's staged rows into the batch. Returns their images where readers are told of them."""
+        put, encode, handle = batch.put, table.encode, self._handles[table.family]
+        values: list[bytes | None] = []
+        for key, row in rows.items():
+            if row is None:
+                encoded = None
+                batch.delete(key, handle)
+            else:
+                encoded = encode(row)
+                put(key, encoded, handle)
+            values.append(encoded)
+        return (table.name, list(rows), values) if table.fed else None
+
+    def _trim(self, batch: WriteBatch, added: int) -> int:
+        """Delete the oldest entries beyond the feed's bounds. Returns the first that stays."""
+        first, total = self.local.feed_first, self._feed_bytes + added
+        for size in self._feed_sizes:
+            if total <= BYTES_MAX and self.local.feed_next - first < ENTRIES_MAX:
+                break
+            batch.delete(_SEQUENCE.pack(first), self._handles[FEED_FAMILY])
+            total -= size
+            first += 1
+        return first
+
+    # -- reading all ----------------------------------------------------------------------------------------
+
+    def scan(self, family: str) -> Iterator[tuple[bytes, bytes]]:
+        """(key, encoded row) of a family, by key."""
+        with translated(self.path):
+            yield from self._dbs[family].items()  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Flush, so that the next to open it need not replay the write-ahead log, and let go of the lock."""
+        with translated(self.path):
+            flush(self._db, self._families)
+            for db in self._dbs.values():
+                db.close()
+            self._db.close()

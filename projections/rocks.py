@@ -1,0 +1,119 @@
+"""How RocksDB is opened here, and its errors in our words. Everything that knows rocksdict's quirks is in this file."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, Options, Rdict
+
+from vacancy.resources.errors import StoreCorrupt, StoreError, StoreInUse
+
+WRITE_BUFFER_BYTES = 32 * 1024 * 1024
+"""All memtables together. An opening reader replays at most this much of the write-ahead log."""
+
+BLOCK_CACHE_BYTES = 32 * 1024 * 1024
+
+
+def open_primary(path: Path, families: Sequence[str], *, cache_bytes: int = BLOCK_CACHE_BYTES) -> Rdict:
+    """Open a directory for writing. Raises `StoreInUse`, `StoreCorrupt` or `StoreError`."""
+    options = _options(cache_bytes)
+    options.create_if_missing(True)
+    options.create_missing_column_families(True)
+    # A secondary that follows a flush of some families and not yet of others was seen with its position
+    # ahead of its rows; flushing all families at once rules that out.
+    options.set_atomic_flush(True)
+    options.set_db_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_max_total_wal_size(WRITE_BUFFER_BYTES)
+    options.set_max_background_jobs(2)
+    path.mkdir(parents=True, exist_ok=True)
+    with translated(path):
+        return Rdict(str(path), options=options, column_families=_per_family(families, cache_bytes))
+
+
+def open_secondary(path: Path, families: Sequence[str], scratch: str) -> Rdict:
+    """Open a directory that another process writes, to read it. `scratch` is a directory for its info log."""
+    options = _options(BLOCK_CACHE_BYTES)
+    options.set_max_open_files(-1)  # the primary may delete files that are still read here
+    options.set_max_file_opening_threads(1)  # sixteen by default, started anew at each catch-up: 6 ms
+    with translated(path):
+        return Rdict(
+            str(path),
+            options=options,
+            column_families=_per_family(families, BLOCK_CACHE_BYTES),
+            access_type=AccessType.secondary(scratch),
+        )
+
+
+def scratch_directory() -> tempfile.TemporaryDirectory[str]:
+    """Where a secondary keeps its own files."""
+    return tempfile.TemporaryDirectory(prefix="vacancy-reader-", ignore_cleanup_errors=True)
+
+
+def flush(db: Rdict, families: Iterable[str]) -> None:
+    """Write all memtables to files: `Rdict.flush` alone does the default family only."""
+    for name in families:
+        db.get_column_family(name).flush()
+    db.flush()
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn rocksdict's exceptions, which are bare `Exception`s with RocksDB's text, into ours."""
+    try:
+        yield
+    except (StoreError, OSError):
+        raise
+    except Exception as error:
+        raise _translate(error, path) from error
+
+
+def _translate(error: Exception, path: Path) -> StoreError:
+    text = " ".join(str(error).split())[:300]
+    low = text.lower()
+    rebuild = "stop what uses it and rebuild it from the log: `vacancy replay --rebuild`"
+    if "lock" in low and ("resource temporarily unavailable" in low or "no locks available" in low):
+        return StoreInUse(
+            "another process writes this store",
+            where=str(path),
+            do="stop that worker, or give this one another --store",
+        )
+    if "no space left" in low or "file too large" in low or "quota" in low:
+        return StoreError(
+            f"the disk is full: {text}",
+            where=str(path),
+            do="free some space and start again: the store stands at its last commit",
+        )
+    if "corruption" in low or "checksum" in low or "not an sstable" in low or "manifest" in low:
+        return StoreCorrupt(f"the store does not read back: {text}", where=str(path), do=rebuild)
+    if "column famil" in low:
+        return StoreCorrupt(
+            f"the store has other tables than its manifest says: {text}", where=str(path), do=rebuild
+        )
+    return StoreError(f"RocksDB: {text}", where=str(path), do="see the file LOG in that directory")
+
+
+def _per_family(families: Sequence[str], cache_bytes: int) -> dict[str, Options]:
+    one = _options(cache_bytes)
+    return dict.fromkeys(families, one)
+
+
+_caches: dict[int, Cache] = {}
+
+
+def _options(cache_bytes: int) -> Options:
+    options = Options(raw_mode=True)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(1024 * 1024)
+    options.set_stats_dump_period_sec(0)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES // 2)
+    options.set_level_compaction_dynamic_level_bytes(True)
+    blocks: Any = BlockBasedOptions()
+    blocks.set_bloom_filter(10, False)
+    blocks.set_block_cache(_caches.setdefault(cache_bytes, Cache(cache_bytes)))
+    options.set_block_based_table_factory(blocks)
+    return options

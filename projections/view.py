@@ -1,0 +1,295 @@
+"""The columnar view: what a scheduler selects on, in memory, one array a quality.
+
+A row is a provider; its number is the view's own. The view is fed by the store's change feed and never reads
+the tables row by row, except to load and to take in the scheduler's own claims in flight.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from vacancy.projections.columns import BitColumns, Bools, ClassColumns, Ints, grown
+from vacancy.resources.registry import Registry
+from vacancy.resources.resource_class import Granted
+from vacancy.resources.rows import ClassRow, NodeRow, ProviderRow
+from vacancy.resources.tables import NODES, PROVIDERS, ClassTable, split_key
+
+_FIRST_SIZE = 1024
+
+
+class View:
+    """Arrays over rows: `root` (row of the root), `open` (takes new claims), `heard_ms` (of roots), columns by
+    class, traits and aggregates as bits. `members` maps a root's row to the rows of its tree, if more than one.
+
+    `read` gives a class row as it is in the store (for the exact check and for claims in flight).
+    """
+
+    def __init__(self, registry: Registry, read: Callable[[ClassTable, bytes], ClassRow | None]) -> None:
+        self._registry = registry
+        self._read = read
+        self.size = 0
+        self.row_of: dict[bytes, int] = {}
+        self.keys: list[bytes] = []
+        self.root: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
+        self.open: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
+        self.heard_ms: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
+        self._offered: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
+        self._node_open: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
+        self.classes: dict[str, ClassColumns] = {}
+        self.traits = BitColumns()
+        self.aggregates = BitColumns()
+        self.members: dict[int, list[int]] = {}
+        self._homes: dict[str, int] = {}
+        self.clashes: dict[str, set[int]] = {}
+        self._free_rows: list[int] = []
+        self._pending: dict[tuple[int, str], list[Any]] = defaultdict(list)
+
+    # -- what is asked ----------------------------------------------------------------------------------------
+
+    def name(self, row: int) -> tuple[str, str]:
+        """(cell, provider id) of a row."""
+        return split_key(self.keys[row])
+
+    def tree(self, row: int) -> list[int]:
+        """The rows of the tree that a root's row stands for."""
+        return self.members.get(row) or [row]
+
+    def record(self, row: int, name: str) -> Any | None:
+        """A provider's record of one class, with the claims in flight taken in; None where it has none."""
+        table = self._registry.table(name)
+        found = self._read(table, table.prefix + self.keys[row])
+        if found is None:
+            return None
+        record = found.record
+        for ask in self._pending.get((row, name), ()):
+            outcome = table.resource_class.claim(record, ask)
+            if isinstance(outcome, Granted):
+                record = outcome.record
+        return record
+
+    # -- claims in flight -------------------------------------------------------------------------------------
+
+    def take(self, row: int, name: str, ask: Any) -> None:
+        """A claim for this is under way: count it as taken."""
+        self._pending[(row, name)].append(ask)
+        self._refresh(row, name)
+
+    def untake(self, row: int, name: str, ask: Any) -> None:
+        """That claim is decided: the store says all."""
+        asks = self._pending[(row, name)]
+        asks.remove(ask)
+        if not asks:
+            del self._pending[(row, name)]
+        self._refresh(row, name)
+
+    def _refresh(self, row: int, name: str) -> None:
+        record = self.record(row, name)
+        if record is not None:
+            self._columns(name).set_one(row, record)
+        elif name in self.classes:
+            self.classes[name].clear(row)
+
+    # -- being fed --------------------------------------------------------------------------------------------
+
+    def load_providers(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take in all providers of a partition at once."""
+        by_traits: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        by_aggregates: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        decode = PROVIDERS.decode
+        for key, data in items:
+            provider = decode(data)
+            row = self._row(key)
+            self._place(row, key, provider)
+            names = provider.reported_traits
+            by_traits[names if not provider.operator_traits else _both(provider)].append(row)
+            if provider.aggregates:
+                by_aggregates[provider.aggregates].append(row)
+        for columns, groups in ((self.traits, by_traits), (self.aggregates, by_aggregates)):
+            for names, rows in groups.items():
+                columns.set(rows, names, len(self.root))
+
+    def load_nodes(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take in all nodes of a partition at once, after its providers."""
+        for key, data in items:
+            self._set_node(key, NODES.decode(data))
+        self._reopen_all()
+
+    def load_class(self, table: ClassTable, keys: list[bytes], encoded: list[bytes]) -> None:
+        """Take in a class's rows: keys without the table's prefix, records without the row's head."""
+        if keys:
+            rows = np.fromiter(map(self._row, keys), dtype=np.int64, count=len(keys))
+            self._columns(table.name).set_many(rows, encoded)
+
+    def feed(self, table: str, keys: list[bytes], values: list[bytes | None]) -> None:
+        """Take in one table's after-images of one commit."""
+        if table == PROVIDERS.name:
+            for key, data in zip(keys, values, strict=True):
+                self._feed_provider(key, data)
+        elif table == NODES.name:
+            for key, data in zip(keys, values, strict=True):
+                row = self._set_node(key, None if data is None else NODES.decode(data))
+                if row is not None:
+                    self._reopen(row)
+        else:
+            self._feed_class(self._registry.table(table), keys, values)
+
+    def _feed_provider(self, key: bytes, data: bytes | None) -> None:
+        if data is None:
+            row = self.row_of.get(key)
+            if row is not None:
+                self._drop(row, key)
+            return
+        provider = PROVIDERS.decode(data)
+        row = self._row(key)
+        self._place(row, key, provider)
+        names = provider.reported_traits if not provider.operator_traits else _both(provider)
+        if names != self.traits.of(row):
+            self.traits.set([row], names, len(self.root))
+        if provider.aggregates != self.aggregates.of(row):
+            self.aggregates.set([row], provider.aggregates, len(self.root))
+        self._reopen(int(self.root[row]))
+
+    def _feed_class(self, table: ClassTable, keys: list[bytes], values: list[bytes | None]) -> None:
+        skip = len(table.prefix)
+        rows, encoded = [], []
+        for key, data in zip(keys, values, strict=True):
+            if data is not None:
+                rows.append(self._row(key[skip:]))
+                encoded.append(table.record_bytes(data))
+            elif (row := self.row_of.get(key[skip:])) is not None and table.name in self.classes:
+                self.classes[table.name].clear(row)
+        if len(rows) == 1:
+            record = table.resource_class.decode(encoded[0])
+            self._columns(table.name).set_one(rows[0], record)
+        elif rows:
+            self._columns(table.name).set_many(rows, encoded)
+        if self._pending:
+            for row in rows:
+                if (row, table.name) in self._pending:
+                    self._refresh(row, table.name)
+
+    # -- rows ---------------------------------------------------------------------------------------------------
+
+    def _columns(self, name: str) -> ClassColumns:
+        found = self.classes.get(name)
+        if found is None:
+            found = ClassColumns(self._registry.table(name).resource_class, len(self.root))
+            self.classes[name] = found
+        return found
+
+    def _row(self, key: bytes) -> int:
+        row = self.row_of.get(key)
+        if row is not None:
+            return row
+        if self._free_rows:
+            row = self._free_rows.pop()
+            self.keys[row] = key
+        else:
+            row = self.size
+            self.size += 1
+            self.keys.append(key)
+            if row >= len(self.root):
+                self._grow(2 * len(self.root))
+        self.row_of[key] = row
+        self.root[row] = row
+        return row
+
+    def _grow(self, size: int) -> None:
+        self.root, self.heard_ms = grown(self.root, size), grown(self.heard_ms, size)
+        self.open = grown(self.open, size)
+        self._offered, self._node_open = grown(self._offered, size), grown(self._node_open, size)
+        for columns in self._all_columns():
+            columns.grow(size)
+
+    def _all_columns(self) -> Iterator[ClassColumns | BitColumns]:
+        yield from self.classes.values()
+        yield self.traits
+        yield self.aggregates
+
+    def _place(self, row: int, key: bytes, provider: ProviderRow) -> None:
+        cell = key[: key.index(b"\0") + 1]
+        self._offered[row] = provider.reported and not provider.disabled
+        if provider.parent is None:
+            self.root[row] = row
+            if len(provider.members) > 1:
+                self.members[row] = [self._row(cell + member.encode()) for member in provider.members]
+                self.root[self.members[row]] = row
+            else:
+                self.members.pop(row, None)
+        else:
+            self.root[row] = self._row(cell + provider.root.encode())
+
+    def _drop(self, row: int, key: bytes) -> None:
+        self._offered[row] = self._node_open[row] = self.open[row] = False
+        self.traits.set([row], (), len(self.root))
+        self.aggregates.set([row], (), len(self.root))
+        for columns in self.classes.values():
+            columns.clear(row)
+        self.members.pop(row, None)
+        self.root[row] = row
+        del self.row_of[key]
+        self._free_rows.append(row)
+
+    # -- nodes --------------------------------------------------------------------------------------------------
+
+    def _set_node(self, key: bytes, node: NodeRow | None) -> int | None:
+        """Take in a node. Returns its row if its tree must be opened or closed."""
+        row = self.row_of.get(key)
+        if row is None:
+            return None
+        is_open = node is not None and node.open
+        if node is not None:
+            self.heard_ms[row] = node.heard_ms
+        self._find_clash(key[key.index(b"\0") + 1 :].decode(), row, is_open)
+        if self._node_open[row] == is_open:
+            return None
+        self._node_open[row] = is_open
+        return row
+
+    def _find_clash(self, root: str, row: int, is_open: bool) -> None:
+        """A root that is live in two cells is a candidate in neither: nobody knows which of them is right."""
+        home = self._homes.get(root)
+        if is_open and home is None:
+            self._homes[root] = row
+        elif is_open and home != row:
+            self.clashes.setdefault(root, {home} if home is not None else set()).add(row)
+        elif not is_open and root in self.clashes:
+            left = self.clashes[root] - {row}
+            if len(left) == 1:
+                del self.clashes[root]
+                self._homes[root] = next(iter(left))
+            else:
+                self.clashes[root] = left
+        elif not is_open and home == row:
+            del self._homes[root]
+        else:
+            return
+        for other in {row, self._homes.get(root, row), *self.clashes.get(root, ())}:
+            self._reopen(other)
+
+    def _reopen(self, root_row: int) -> None:
+        """Work out anew which rows of a tree take new claims."""
+        tree = self.members.get(root_row)
+        is_open = bool(self._node_open[root_row] and self._offered[root_row])
+        if is_open and self.clashes and self.name(root_row)[1] in self.clashes:
+            is_open = False
+        if tree is None:
+            self.open[root_row] = is_open
+        else:
+            self.open[tree] = self._offered[tree] & is_open
+
+    def _reopen_all(self) -> None:
+        size = self.size
+        roots = self.root[:size]
+        self.open[:size] = self._offered[:size] & self._node_open[roots] & self._offered[roots]
+        for rows in self.clashes.values():
+            for row in rows:
+                self._reopen(row)
+
+
+def _both(provider: ProviderRow) -> tuple[str, ...]:
+    return tuple(sorted(provider.traits))
