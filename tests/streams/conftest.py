@@ -88,8 +88,24 @@ def _sqlite(directory: Path) -> Backend:
     return Backend(f"sqlite://{path}", trim)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+def _kafka(servers: str) -> Backend:
+    topic = f"log-{uuid.uuid4()}"
+
+    def trim(partition: int, before: int) -> None:
+        from kafka import KafkaAdminClient, TopicPartition
+
+        admin = KafkaAdminClient(bootstrap_servers=servers)
+        admin.delete_records({TopicPartition(topic, partition): before})
+        admin.close()
+
+    return Backend(f"kafka://{servers}/{topic}", trim)
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    made = _memory() if request.param == "memory" else _sqlite(tmp_path)
+    if request.param == "kafka":
+        made = _kafka(request.getfixturevalue("kafka"))
+    else:
+        made = _memory() if request.param == "memory" else _sqlite(tmp_path)
     yield made
     made.close()
