@@ -77,7 +77,7 @@ class PartitionReader:
     def scan(self, family: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """(key, encoded row) of a family, by key, from `start` on."""
         with translated(self.path):
-            yield from self._dbs[family].items(from_key=start)  # type: ignore[misc]
+            yield from self._dbs[family].items(from_key=start)
 
     def close(self) -> None:
         """Let go of the directory."""

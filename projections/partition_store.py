@@ -62,7 +62,8 @@ class PartitionStore:
         self._deadlines = DeadlineQueue(self._dbs[DEADLINES.family])
         feed = self._dbs[FEED_FAMILY]
         self._feed_sizes = deque(
-            len(feed[_SEQUENCE.pack(n)]) for n in range(self.local.feed_first, self.local.feed_next)
+            len(feed.get(_SEQUENCE.pack(n)) or b"")
+            for n in range(self.local.feed_first, self.local.feed_next)
         )
         self._feed_bytes = sum(self._feed_sizes)
 
@@ -164,7 +165,7 @@ class PartitionStore:
     def scan(self, family: str) -> Iterator[tuple[bytes, bytes]]:
         """(key, encoded row) of a family, by key."""
         with translated(self.path):
-            yield from self._dbs[family].items()  # type: ignore[misc]
+            yield from self._dbs[family].items()
 
     def close(self) -> None:
         """Flush, so that the next to open it need not replay the write-ahead log, and let go of the lock."""

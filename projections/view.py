@@ -34,6 +34,7 @@ class View:
         self.size = 0
         self.row_of: dict[bytes, int] = {}
         self.keys: list[bytes] = []
+        self.cells: set[bytes] = set()
         self.root: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.open: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
         self.heard_ms: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
@@ -85,6 +86,17 @@ class View:
         if not asks:
             del self._pending[(row, name)]
         self._refresh(row, name)
+
+    @property
+    def pending(self) -> dict[tuple[bytes, str], list[Any]]:
+        """The claims under way, by (key, class)."""
+        return {(self.keys[row], name): asks for (row, name), asks in self._pending.items()}
+
+    def take_over(self, pending: dict[tuple[bytes, str], list[Any]]) -> None:
+        """Count these as under way, in a view that was loaded anew."""
+        for (key, name), asks in pending.items():
+            for ask in asks:
+                self.take(self._row(key), name, ask)
 
     def _refresh(self, row: int, name: str) -> None:
         record = self.record(row, name)
@@ -196,6 +208,7 @@ class View:
                 self._grow(2 * len(self.root))
         self.row_of[key] = row
         self.root[row] = row
+        self.cells.add(key[: key.index(b"\0")])
         return row
 
     def _grow(self, size: int) -> None:
@@ -255,7 +268,8 @@ class View:
         home = self._homes.get(root)
         if is_open and home is None:
             self._homes[root] = row
-        elif is_open and home != row:
+            return
+        if is_open and home != row:
             self.clashes.setdefault(root, {home} if home is not None else set()).add(row)
         elif not is_open and root in self.clashes:
             left = self.clashes[root] - {row}
@@ -264,9 +278,9 @@ class View:
                 self._homes[root] = next(iter(left))
             else:
                 self.clashes[root] = left
-        elif not is_open and home == row:
-            del self._homes[root]
         else:
+            if not is_open and home == row:
+                del self._homes[root]
             return
         for other in {row, self._homes.get(root, row), *self.clashes.get(root, ())}:
             self._reopen(other)

@@ -1,0 +1,239 @@
+"""The store as its many readers see it: all partitions, one view, one position."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from vacancy.projections.feed import Entry
+from vacancy.projections.manifest import FILE, Manifest, read_manifest
+from vacancy.projections.partition_reader import PartitionReader
+from vacancy.projections.partition_store import families
+from vacancy.projections.store import partition_path
+from vacancy.projections.view import View
+from vacancy.resources.errors import StoreCorrupt, StoreError, StoreMismatch
+from vacancy.resources.partitioner import partition_for
+from vacancy.resources.registry import Registry
+from vacancy.resources.rows import VerdictRow
+from vacancy.resources.tables import (
+    CUSTOM_FAMILY,
+    NODES,
+    PARTITION,
+    PARTITION_KEY,
+    PROVIDERS,
+    VERDICTS,
+    ClassTable,
+    Table,
+)
+
+Row = TypeVar("Row")
+
+_LOOK_AGAIN_S = 1.0
+"""How often a reader looks whether the store was made anew under it, or a partition has come."""
+
+
+class StoreReader:
+    """Reads a store that a worker writes, or that stands still. Opening one raises `StoreError`.
+
+    `catch_up` moves to the newest commit; until the next call everything read is as of `position`.
+    Verdicts that came by are in `verdicts` (key -> row) if `follow_verdicts`, until `take_verdicts`.
+    """
+
+    def __init__(self, path: Path, registry: Registry, *, with_view: bool = True) -> None:
+        self.path = path
+        self.registry = registry
+        self.with_view = with_view
+        self._partitions: dict[int, PartitionReader] = {}
+        self._verdicts: list[tuple[bytes, VerdictRow]] = []
+        self._times: dict[int, int] = {}
+        self.manifest = self._read_manifest()
+        self._looked_at = 0.0
+        self._stamp = self._look()
+        self.view = View(registry, self._class_row)
+        self._open_partitions()
+        self._load()
+
+    # -- position -----------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> dict[int, int]:
+        """Partition -> next offset, as of the last `catch_up`."""
+        return {
+            p: r.local.position if (r := self._partitions.get(p)) else 0
+            for p in range(self.manifest.partitions)
+        }
+
+    def log_time_ms(self, partition: int) -> int:
+        """A partition's log time as of the last `catch_up`, 0 before its first record."""
+        return self._times.get(partition, 0)
+
+    def catch_up(self) -> None:
+        """Move to the newest commit of every partition. Raises `StoreError`."""
+        now = time.monotonic()
+        if now - self._looked_at > _LOOK_AGAIN_S:
+            self._looked_at = now
+            self._look_again()
+        for partition, reader in self._partitions.items():
+            entries = reader.catch_up()
+            if entries is None:
+                self._load()
+                return
+            for entry in entries:
+                self._feed(partition, entry)
+
+    def take_verdicts(self) -> list[tuple[bytes, VerdictRow]]:
+        """Verdicts that were committed since the last call, as (key, row). Some may be missing after a reload:
+        ask `get` for those."""
+        taken, self._verdicts = self._verdicts, []
+        return taken
+
+    # -- rows ---------------------------------------------------------------------------------------------------
+
+    def get(self, table: Table[Row], key: bytes, *, cell: str | None = None) -> Row | None:
+        """A row. Its partition is that of `cell`, or of the key's own cell."""
+        name = key.partition(b"\0")[0] if cell is None else cell.encode()
+        reader = self._partitions.get(partition_for(name, self.manifest.partitions))
+        return None if reader is None else reader.get(table, key)
+
+    def scan(self, table: Table[Row]) -> Iterator[tuple[int, bytes, Row]]:
+        """(partition, key, row) of all rows of a table."""
+        for partition, reader in sorted(self._partitions.items()):
+            for key, data in reader.scan(table.family, table.prefix):
+                if not key.startswith(table.prefix):
+                    break
+                yield partition, key, table.decode(data)
+
+    def raw(self, partition: int, family: str) -> Iterator[tuple[bytes, bytes]]:
+        """(key, encoded row) of one family of a partition, by key."""
+        reader = self._partitions.get(partition)
+        return iter(()) if reader is None else reader.scan(family)
+
+    def close(self) -> None:
+        """Let go of all partitions."""
+        for reader in self._partitions.values():
+            reader.close()
+        self._partitions = {}
+
+    def __enter__(self) -> StoreReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    def _read_manifest(self) -> Manifest:
+        found = read_manifest(self.path)
+        if found is None:
+            raise StoreError(
+                "there is no store", where=str(self.path), do="start `vacancy worker` with this --store"
+            )
+        missing = set(found.classes) - set(self.registry.plugins)
+        if missing:
+            raise StoreMismatch(
+                f"the store has tables of resource class {', '.join(sorted(missing))}, which this build lacks",
+                where=str(self.path),
+                do="install the package that provides it",
+            )
+        return found
+
+    def _look(self) -> tuple[int, int]:
+        try:
+            found = os.stat(self.path / FILE)  # noqa: PTH116 - once a second, and of a hot path
+        except FileNotFoundError:
+            return (0, 0)
+        return found.st_ino, found.st_mtime_ns
+
+    def _look_again(self) -> None:
+        stamp = self._look()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self.close()
+            self.manifest = self._read_manifest()
+        if len(self._partitions) < self.manifest.partitions and self._open_partitions():
+            self._load()
+
+    def _open_partitions(self) -> bool:
+        """Open the partitions that are there. Returns whether any was new."""
+        new = False
+        names = [
+            n
+            for n in families(self.registry)
+            if n not in set(self.registry.plugins) - set(self.manifest.classes)
+        ]
+        for partition in range(self.manifest.partitions):
+            path = partition_path(self.path, partition)
+            if partition in self._partitions or not (path / "CURRENT").exists():
+                continue
+            try:
+                self._partitions[partition] = PartitionReader(path, names)
+            except StoreCorrupt:
+                # A worker that is just making the directory has not yet made all of its tables.
+                if time.time() - path.stat().st_ctime > _MAKING_S:
+                    raise
+                continue
+            new = True
+        return new
+
+    # -- the view -----------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        pending = self.view.pending
+        self.view = View(self.registry, self._class_row)
+        for partition, reader in self._partitions.items():
+            self._remember_time(partition, reader)
+            if self.with_view:
+                self._load_partition(reader)
+        self.view.take_over(pending)
+
+    def _load_partition(self, reader: PartitionReader) -> None:
+        self.view.load_providers(reader.scan(PROVIDERS.family))
+        self.view.load_nodes(reader.scan(NODES.family))
+        for name in self.registry.names:
+            if name in self.registry.plugins and name not in self.manifest.classes:
+                continue
+            table = self.registry.table(name)
+            keys, values = _columns_of(reader, table.family)
+            self.view.load_class(table, keys, [table.record_bytes(value) for value in values])
+        customs: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
+        for key, data in reader.scan(CUSTOM_FAMILY):
+            name_bytes, _, rest = key.partition(b"\0")
+            keys, values = customs.setdefault(name_bytes, ([], []))
+            keys.append(rest)
+            values.append(ClassTable.record_bytes(data))
+        for name_bytes, (keys, values) in customs.items():
+            self.view.load_class(self.registry.table(name_bytes.decode()), keys, values)
+
+    def _remember_time(self, partition: int, reader: PartitionReader) -> None:
+        row = reader.get(PARTITION, PARTITION_KEY)
+        self._times[partition] = 0 if row is None else row.time_ms
+
+    def _feed(self, partition: int, entry: Entry) -> None:
+        self._times[partition] = entry.time_ms
+        for table, keys, values in entry.images:
+            if table == VERDICTS.name:
+                decode = VERDICTS.decode
+                self._verdicts.extend(
+                    (key, decode(data)) for key, data in zip(keys, values, strict=True) if data is not None
+                )
+            elif self.with_view:
+                self.view.feed(table, keys, values)
+
+    def _class_row(self, table: ClassTable, key: bytes) -> Any:
+        cell = key[len(table.prefix) :].partition(b"\0")[0]
+        reader = self._partitions.get(partition_for(cell, self.manifest.partitions))
+        return None if reader is None else reader.get(table, key)
+
+
+_MAKING_S = 10.0
+
+
+def _columns_of(reader: PartitionReader, family: str) -> tuple[list[bytes], list[bytes]]:
+    items = list(reader.scan(family))
+    return [key for key, _ in items], [value for _, value in items]
