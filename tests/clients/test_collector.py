@@ -1,0 +1,315 @@
+"""The collector: on machines made of files, and on this one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import os_traits
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from node_logs import Tables, memory_log
+
+from vacancy.clients.collector import HostOptions, collect
+from vacancy.clients.collector.cpu import HYPERTHREADING, TRAIT_FLAGS
+from vacancy.clients.collector.files import CPU_MAX, parse_cpu_list
+from vacancy.clients.outbox import Outbox
+from vacancy.clients.publisher import Publisher
+from vacancy.resources.errors import UsageError
+from vacancy.resources.events import ProviderReport
+
+FLAGS = "fpu sse sse2 pni avx avx2 aes vmx lm"
+PCI = "sys/bus/pci/devices"
+
+MACHINE: Mapping[str, str] = {
+    # Two cells of two cores with two threads each, 8 GiB a cell.
+    "proc/cpuinfo": "\n\n".join(
+        f"processor\t: {n}\nvendor_id\t: GenuineIntel\nflags\t\t: {FLAGS}" for n in range(8)
+    ),
+    "proc/meminfo": "MemTotal:       16777216 kB\nMemFree:        9000000 kB\n",
+    "proc/mounts": "/dev/nvme0n1p2 / ext4 rw 0 0\nproc /proc proc rw 0 0\n",
+    "proc/swaps": "Filename Type Size Used Priority\n",
+    "sys/devices/system/cpu/online": "0-7\n",
+    **{
+        f"sys/devices/system/cpu/cpu{n}/topology/thread_siblings_list": f"{n % 4},{n % 4 + 4}"
+        for n in range(8)
+    },
+    "sys/devices/system/node/node0/cpulist": "0-1,4-5",
+    "sys/devices/system/node/node0/meminfo": "Node 0 MemTotal:       8388608 kB\nNode 0 MemFree: 1 kB\n",
+    "sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages": "512",
+    "sys/devices/system/node/node0/hugepages/hugepages-1048576kB/nr_hugepages": "0",
+    "sys/devices/system/node/node1/cpulist": "2-3,6-7",
+    "sys/devices/system/node/node1/meminfo": "Node 1 MemTotal:       8388608 kB\n",
+    "sys/devices/system/node/node1/hugepages/hugepages-1048576kB/nr_hugepages": "2",
+    "sys/devices/system/node/possible": "0-1",
+    "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages": "512",
+    "sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages": "2",
+}
+
+
+def device(address: str, code: str, vendor: str, product: str, node: int, **more: str) -> dict[str, str]:
+    said = {"class": code, "vendor": vendor, "device": product, "numa_node": str(node), **more}
+    return {f"{PCI}/{address}/{name}": text for name, text in said.items()}
+
+
+DEVICES: Mapping[str, str] = {
+    **device("0000:00:00.0", "0x060000", "0x8086", "0x0d57", 0),  # a bridge
+    **device("0000:3b:00.0", "0x030200", "0x10de", "0x2331", 1),  # a GPU
+    **device(
+        "0000:18:00.0",
+        "0x020000",
+        "0x8086",
+        "0x159b",
+        0,
+        **{"net/ens1/operstate": "down", "sriov_totalvfs": "64"},
+    ),
+    **device("0000:19:00.0", "0x020000", "0x8086", "0x159b", 0, **{"net/ens2/operstate": "up"}),
+    **device(
+        "0000:5e:00.0", "0x010802", "0x144d", "0xa80a", -1, **{"nvme/nvme0/nvme0n1/nvme0n1p2/size": "1"}
+    ),
+    **device("0000:5f:00.0", "0x010802", "0x144d", "0xa80a", -1, **{"nvme/nvme1/nvme1n1/size": "1"}),
+    **device("0000:af:00.0", "0x120000", "0x1d0f", "0x7064", 9),  # near a cell that is not shown
+}
+
+
+def build(at: Path, *parts: Mapping[str, str]) -> HostOptions:
+    for part in parts:
+        for name, text in part.items():
+            path = at / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    return HostOptions(root="node-1", disk=at, proc=at / "proc", sys=at / "sys")
+
+
+def by_id(options: HostOptions) -> dict[str, ProviderReport]:
+    found = collect(options)
+    assert len({provider.id for provider in found}) == len(found)
+    return {provider.id.removeprefix("node-1:"): provider for provider in found}
+
+
+def test_a_machine_of_two_cells(tmp_path: Path) -> None:
+    found = by_id(build(tmp_path, MACHINE))
+    node = found["node-1"]
+    assert node.inventories["VCPU"] == {"total": 8, "max_unit": 8, "allocation_ratio_milli": 4000}
+    # 512 for the host, 1024 in pages of 2 MiB, 2048 in pages of 1 GiB.
+    assert node.inventories["MEMORY_MB"] == {"total": 16384, "max_unit": 16384, "reserved": 3584}
+    assert node.inventories["DISK_GB"]["total"] == psutil.disk_usage(str(tmp_path)).total >> 30
+    assert set(node.traits) == {
+        "COMPUTE_NODE", "HW_ARCH_X86_64", HYPERTHREADING, "HW_CPU_X86_SSE", "HW_CPU_X86_SSE2", "HW_CPU_X86_SSE3",
+        "HW_CPU_X86_AVX", "HW_CPU_X86_AVX2", "HW_CPU_X86_AESNI", "HW_CPU_X86_VMX", "HW_CPU_X86_INTEL_VMX",
+    }  # fmt: skip
+    assert found["numa0"] == ProviderReport(
+        id="node-1:numa0",
+        parent="node-1",
+        inventories={
+            "NUMA_THREAD": {"total": 4, "max_unit": 4},
+            "NUMA_CORE": {"total": 2, "max_unit": 2},
+            "NUMA_MEMORY_MB": {"total": 8192, "max_unit": 8192, "reserved": 1024},
+            "CUSTOM_HUGEPAGES_2048KB": {"total": 512, "max_unit": 512},
+        },
+        traits=("HW_NUMA_ROOT",),
+    )
+    assert found["numa1"].inventories["CUSTOM_HUGEPAGES_1048576KB"] == {"total": 2, "max_unit": 2}
+    assert "CUSTOM_HUGEPAGES_2048KB" not in found["numa1"].inventories
+    assert list(found) == ["node-1", "numa0", "numa1"]
+
+
+def test_devices_that_can_be_given_away(tmp_path: Path) -> None:
+    found = by_id(build(tmp_path, MACHINE, DEVICES))
+    shown = {
+        name: (provider.parent, *provider.inventories.items())
+        for name, provider in found.items()
+        if name.startswith("pci-")
+    }
+    free, kept = {"total": 1, "max_unit": 1}, {"total": 1, "max_unit": 1, "reserved": 1}
+    assert shown == {
+        "pci-0000:18:00.0": ("node-1:numa0", ("CUSTOM_PCI_8086_159B", free)),
+        "pci-0000:19:00.0": ("node-1:numa0", ("CUSTOM_PCI_8086_159B", kept)),
+        "pci-0000:3b:00.0": ("node-1:numa1", ("CUSTOM_PCI_10DE_2331", free)),
+        "pci-0000:5e:00.0": ("node-1", ("CUSTOM_PCI_144D_A80A", kept)),
+        "pci-0000:5f:00.0": ("node-1", ("CUSTOM_PCI_144D_A80A", free)),
+        "pci-0000:af:00.0": ("node-1", ("CUSTOM_PCI_1D0F_7064", free)),
+    }
+    assert found["pci-0000:18:00.0"].traits == ("HW_NIC_SRIOV",)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {f"{PCI}/0000:18:00.0/sriov_numvfs": "4"},
+        {f"{PCI}/0000:18:00.0/virtio3/net/eth0/operstate": "up"},
+        {f"{PCI}/0000:18:00.0/nvme/nvme0/nvme0c1n1/size": "1", "proc/mounts": "/dev/nvme0n1 /srv xfs rw 0 0"},
+        {f"{PCI}/0000:18:00.0/nvme/nvme7/nvme7n1/nvme7n1p1/holders/dm-0": ""},
+        {f"{PCI}/0000:18:00.0/nvme/nvme7/nvme7n1/size": "1", "proc/swaps": "Filename\n/dev/nvme7n1p3 partition 1 0 -2"},
+    ],
+    ids=["split into functions", "virtio link is up", "multipath disk mounted", "logical volume", "swap"],
+)  # fmt: skip
+def test_a_device_the_host_lives_on_is_kept_back(tmp_path: Path, more: Mapping[str, str]) -> None:
+    found = by_id(build(tmp_path, MACHINE, DEVICES, more))
+    assert found["pci-0000:18:00.0"].inventories["CUSTOM_PCI_8086_159B"]["reserved"] == 1
+
+
+def test_without_cells_the_node_has_the_hugepages(tmp_path: Path) -> None:
+    options = build(tmp_path, MACHINE, DEVICES)
+    shutil.rmtree(tmp_path / "sys/devices/system/node")
+    found = by_id(options)
+    assert found["node-1"].inventories["CUSTOM_HUGEPAGES_2048KB"] == {"total": 512, "max_unit": 512}
+    assert found["node-1"].inventories["CUSTOM_HUGEPAGES_1048576KB"] == {"total": 2, "max_unit": 2}
+    assert {provider.parent for provider in found.values()} == {None, "node-1"}
+
+
+def test_a_cell_with_memory_only(tmp_path: Path) -> None:
+    meminfo = {"sys/devices/system/node/node2/cpulist": "", "sys/devices/system/node/node2/meminfo": "Node 2 MemTotal: 2048 kB"}  # fmt: skip
+    found = by_id(build(tmp_path, MACHINE, meminfo))
+    assert found["numa2"].inventories == {"NUMA_MEMORY_MB": {"total": 2, "max_unit": 2}}
+
+
+def test_without_topology_cores_are_not_guessed(tmp_path: Path) -> None:
+    options = build(tmp_path, MACHINE)
+    shutil.rmtree(tmp_path / "sys/devices/system/cpu/cpu2")
+    found = by_id(options)
+    assert "NUMA_CORE" in found["numa0"].inventories
+    assert "NUMA_CORE" not in found["numa1"].inventories
+
+
+def test_without_sys_processors_are_counted_in_cpuinfo(tmp_path: Path) -> None:
+    options = build(tmp_path, MACHINE)
+    shutil.rmtree(tmp_path / "sys")
+    (node,) = collect(options)
+    assert node.inventories["VCPU"]["total"] == 8
+    assert HYPERTHREADING not in node.traits
+
+
+def test_a_trait_is_what_all_processors_can_do(tmp_path: Path) -> None:
+    mixed = f"processor: 0\nflags: {FLAGS}\n\nprocessor: 1\nflags: {FLAGS} avx512f vaes".replace(
+        " vmx", "", 1
+    )
+    (node,) = collect(build(tmp_path, {"proc/cpuinfo": mixed}))
+    assert "HW_CPU_X86_AVX2" in node.traits
+    assert not {"HW_CPU_X86_AVX512F", "HW_CPU_X86_AVX512VAES", "HW_CPU_X86_VMX"} & set(node.traits)
+
+
+@pytest.mark.parametrize("flags", ["vaes gfni vpclmulqdq", "avx512f vaes gfni vpclmulqdq"])
+def test_the_narrow_forms_are_no_avx512(tmp_path: Path, flags: str) -> None:
+    (node,) = collect(build(tmp_path, {"proc/cpuinfo": f"processor: 0\nflags: {flags}"}))
+    assert ("HW_CPU_X86_AVX512VAES" in node.traits) is flags.startswith("avx512f")
+
+
+def test_nothing_known_is_a_node_with_its_disk(tmp_path: Path) -> None:
+    (node,) = collect(build(tmp_path))
+    assert node.inventories.keys() <= {"DISK_GB"}
+    assert node.traits == ("COMPUTE_NODE",)
+    (node,) = collect(
+        HostOptions(root="n", disk=tmp_path / "gone", proc=tmp_path / "no", sys=tmp_path / "no")
+    )
+    assert node.inventories == {}
+
+
+def test_nonsense_is_left_out(tmp_path: Path) -> None:
+    nonsense = dict.fromkeys((*MACHINE, *DEVICES), "\x00\xff what? 7-,:")
+    assert [provider.inventories.keys() - {"DISK_GB"} for provider in collect(build(tmp_path, nonsense))] == [
+        set(),  # the node, and two cells that are known to be there
+        set(),
+        set(),
+    ]
+
+
+def test_directories_in_the_place_of_files_are_left_out(tmp_path: Path) -> None:
+    options = build(tmp_path, MACHINE, DEVICES)
+    for name in (
+        "proc/meminfo",
+        "proc/cpuinfo",
+        "sys/devices/system/node/node1/meminfo",
+        f"{PCI}/0000:3b:00.0/class",
+    ):
+        (tmp_path / name).unlink()
+        (tmp_path / name).mkdir()
+    found = by_id(options)
+    assert found["node-1"].inventories.keys() == {"VCPU", "DISK_GB"}
+    assert "NUMA_MEMORY_MB" not in found["numa1"].inventories
+    assert "pci-0000:3b:00.0" not in found
+
+
+def test_the_traits_exist() -> None:
+    named = {*TRAIT_FLAGS, HYPERTHREADING, "COMPUTE_NODE", "HW_NUMA_ROOT", "HW_NIC_SRIOV"}
+    assert named <= set(os_traits.get_traits())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"root": ""},
+        {"root": "a host"},
+        {"root": "n" * 171},
+        {"root": "n", "vcpu_ratio_milli": 0},
+        {"root": "n", "disk_ratio_milli": 10**9},
+        {"root": "n", "memory_reserved_mib": -1},
+    ],
+)
+def test_options_that_cannot_be_meant(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        HostOptions(**wrong)  # type: ignore[arg-type]
+
+
+@given(st.sets(st.integers(0, CPU_MAX), max_size=30))
+def test_cpu_lists_are_read_as_the_kernel_writes_them(cpus: set[int]) -> None:
+    ranges: list[tuple[int, int]] = []
+    for cpu in sorted(cpus):
+        ranges = (
+            [*ranges[:-1], (ranges[-1][0], cpu)]
+            if ranges and ranges[-1][1] == cpu - 1
+            else [*ranges, (cpu, cpu)]
+        )
+    text = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+    assert parse_cpu_list(text) == tuple(sorted(cpus))
+
+
+@given(st.text(alphabet="0123456789-, x", max_size=40))
+def test_any_cpu_list_is_read_without_failing(text: str) -> None:
+    assert len(parse_cpu_list(text)) <= CPU_MAX + 1
+
+
+def test_this_host_as_psutil_sees_it() -> None:
+    node, *parts = collect(HostOptions())
+    assert node.parent is None
+    assert node.inventories["VCPU"]["total"] == psutil.cpu_count(logical=True)
+    memory = node.inventories["MEMORY_MB"]["total"]
+    assert isinstance(memory, int)
+    # The memory of a virtual machine may grow and shrink while it runs.
+    assert abs(memory - (psutil.virtual_memory().total >> 20)) <= 0.1 * memory
+    assert node.inventories["DISK_GB"]["total"] == psutil.disk_usage("/").total >> 30
+    assert all(part.parent in {provider.id for provider in (node, *parts)} for part in parts)
+    threads = [p.inventories["NUMA_THREAD"]["total"] for p in parts if "NUMA_THREAD" in p.inventories]
+    if threads:
+        assert sum(count for count in threads if isinstance(count, int)) == psutil.cpu_count(logical=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="every other test here runs without root already")
+def test_reading_needs_no_root() -> None:
+    as_root = collect(HostOptions())
+    os.seteuid(65534)
+    try:
+        as_nobody = collect(HostOptions())
+    finally:
+        os.seteuid(0)
+    assert [provider.id for provider in as_nobody] == [provider.id for provider in as_root]
+    assert [provider.inventories.keys() for provider in as_nobody] == [
+        provider.inventories.keys() for provider in as_root
+    ]
+
+
+def test_the_fold_takes_what_the_collector_says(tmp_path: Path) -> None:
+    with memory_log() as log:
+        for cell, options in (
+            ("auto-0", HostOptions(root="here")),
+            ("auto-1", build(tmp_path, MACHINE, DEVICES)),
+        ):
+            with Outbox(tmp_path / cell) as outbox:
+                publisher = Publisher(log, options.root, cell, outbox)
+                publisher.report(collect(options))
+                publisher.flush()
+        assert Tables(log).dead_letters == []
