@@ -40,6 +40,8 @@ class MemoryState:
             self._deadlines = sorted(self._rows[DEADLINES])
 
     def items(self) -> Iterator[tuple[str, bytes, bytes]]:
-        """(table, key, encoded row) of all rows, by table and key: equal states give equal items."""
-        found = ((t.name, key, t.encode(row)) for t, rows in self._rows.items() for key, row in rows.items())
+        """(family, key, encoded row) of all rows, by family and key: equal states give equal items."""
+        found = (
+            (t.family, key, t.encode(row)) for t, rows in self._rows.items() for key, row in rows.items()
+        )
         return iter(sorted(found))

@@ -9,8 +9,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import TypeVar
 
+from vacancy.projections.bell import TRUST_S, Bell
 from vacancy.projections.feed import Entry, decode_entry
 from vacancy.projections.local import FEED_FAMILY, LOCAL_FAMILY, LOCAL_KEY, LocalRow, decode_local
 from vacancy.projections.rocks import open_secondary, scratch_directory, translated
@@ -38,10 +40,16 @@ class PartitionReader:
         self._get_local = self._dbs[LOCAL_FAMILY].get
         self._get_entry = self._dbs[FEED_FAMILY].get
         self.local = self._read_local()
+        self._bell = Bell(path, create=False)
+        self._asked_at = 0.0
 
     def catch_up(self) -> list[Entry] | None:
         """What was committed since the last call, oldest first; None where the feed no longer reaches back that
         far, or the store is another one: then load everything anew."""
+        now = monotonic()
+        if self._bell.heard() == self.local.feed_next and now - self._asked_at < TRUST_S:
+            return []
+        self._asked_at = now
         for _ in range(_TRIES):
             with translated(self.path):
                 self._db.try_catch_up_with_primary()
@@ -81,6 +89,7 @@ class PartitionReader:
 
     def close(self) -> None:
         """Let go of the directory."""
+        self._bell.close()
         for db in self._dbs.values():
             db.close()
         self._db.close()

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from rocksdict import Rdict, WriteBatch
 
+from vacancy.projections.bell import Bell
 from vacancy.projections.deadline_queue import DeadlineQueue
 from vacancy.projections.feed import BYTES_MAX, ENTRIES_MAX, Images, encode_entry
 from vacancy.projections.local import (
@@ -66,6 +67,8 @@ class PartitionStore:
             for n in range(self.local.feed_first, self.local.feed_next)
         )
         self._feed_bytes = sum(self._feed_sizes)
+        self._bell = Bell(path, create=True)
+        self._bell.ring(self.local.feed_next)
 
     # -- resources.draft.State ------------------------------------------------------------------------------
 
@@ -115,6 +118,7 @@ class PartitionStore:
             self.abandon()
             raise
         self.local = local
+        self._bell.ring(local.feed_next)
         for _ in range(first - (number - len(self._feed_sizes))):
             self._feed_bytes -= self._feed_sizes.popleft()
         self._feed_sizes.append(len(entry))
@@ -169,6 +173,7 @@ class PartitionStore:
 
     def close(self) -> None:
         """Flush, so that the next to open it need not replay the write-ahead log, and let go of the lock."""
+        self._bell.close()
         with translated(self.path):
             flush(self._db, self._families)
             for db in self._dbs.values():

@@ -9,13 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from vacancy.projections.bell import bell_path
 from vacancy.projections.feed import Entry
 from vacancy.projections.manifest import FILE, Manifest, read_manifest
 from vacancy.projections.partition_reader import PartitionReader
 from vacancy.projections.partition_store import families
 from vacancy.projections.store import partition_path
 from vacancy.projections.view import View
-from vacancy.resources.errors import StoreCorrupt, StoreError, StoreMismatch
+from vacancy.resources.errors import StoreError, StoreMismatch
 from vacancy.resources.partitioner import partition_for
 from vacancy.resources.registry import Registry
 from vacancy.resources.rows import VerdictRow
@@ -169,15 +170,9 @@ class StoreReader:
         ]
         for partition in range(self.manifest.partitions):
             path = partition_path(self.path, partition)
-            if partition in self._partitions or not (path / "CURRENT").exists():
+            if partition in self._partitions or not bell_path(path).exists():
                 continue
-            try:
-                self._partitions[partition] = PartitionReader(path, names)
-            except StoreCorrupt:
-                # A worker that is just making the directory has not yet made all of its tables.
-                if time.time() - path.stat().st_ctime > _MAKING_S:
-                    raise
-                continue
+            self._partitions[partition] = PartitionReader(path, names)
             new = True
         return new
 
@@ -229,9 +224,6 @@ class StoreReader:
         cell = key[len(table.prefix) :].partition(b"\0")[0]
         reader = self._partitions.get(partition_for(cell, self.manifest.partitions))
         return None if reader is None else reader.get(table, key)
-
-
-_MAKING_S = 10.0
 
 
 def _columns_of(reader: PartitionReader, family: str) -> tuple[list[bytes], list[bytes]]:

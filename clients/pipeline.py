@@ -1,0 +1,367 @@
+"""Claims under way: many requests, each from query to verdict.
+
+A loop of four steps: take in what was committed (and the verdicts in it), query for whoever waits, send the
+claims that are ready in as few records as cells, settle what has run out of time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+from uuid import uuid4
+
+import numpy as np
+
+from vacancy.clients.placement import Outcome, PlacementRequest, Status
+from vacancy.clients.request_journal import RequestJournal
+from vacancy.projections.candidates import Candidate, find
+from vacancy.projections.orders import Order
+from vacancy.projections.store_reader import StoreReader
+from vacancy.resources import events
+from vacancy.resources.partitioner import partition_for
+from vacancy.resources.record import Entry
+from vacancy.resources.request import Ask, RequestSpec
+from vacancy.resources.rows import VerdictRow
+from vacancy.resources.tables import ALLOCATIONS, VERDICTS, key
+from vacancy.streams.log import Log, Receipt
+
+_POLL_S = 0.0005
+_POLL_MAX_S = 0.005
+
+
+class Settings(NamedTuple):
+    """How a scheduler claims; see `Scheduler`."""
+
+    source: str
+    seed: int
+    order: Order
+    deadline_ms: int
+    attempts: int
+    record_requests: bool
+
+
+@dataclass(slots=True)
+class _Job:
+    """One request on its way."""
+
+    request: PlacementRequest
+    id: str
+    consumer: str
+    started: float
+    parked_on: frozenset[bytes] = frozenset()
+    lost: int = 0
+    reason: str = ""
+    avoid: set[str] = field(default_factory=set)
+    query_ms: float = 0.0
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One claim under way."""
+
+    job: _Job
+    claim: events.Claim
+    candidate: Candidate
+    sent: float
+    rows: list[tuple[bytes, str, Ask]]
+
+
+class Pipeline:
+    """Places a stream of requests. See `Scheduler.place_many`."""
+
+    def __init__(
+        self,
+        log: Log,
+        reader: StoreReader,
+        rng: np.random.Generator,
+        settings: Settings,
+        in_flight: int,
+        timeout_s: float,
+    ) -> None:
+        self._log = log
+        self._reader = reader
+        self._rng = rng
+        self._settings = settings
+        self._in_flight = in_flight
+        self._timeout_s = timeout_s
+        self._waiting: deque[_Job] = deque()
+        self._flights: dict[bytes, _Flight] = {}
+        self._outcomes: list[Outcome] = []
+        self._receipts: deque[Receipt] = deque()
+        self._journal = RequestJournal(settings.source, reader.manifest.partitions, settings.record_requests)
+
+    def run(self, requests: Iterable[PlacementRequest]) -> Iterator[Outcome]:
+        """Outcomes of all requests, as they come."""
+        source = iter(requests)
+        exhausted = False
+        pause_s = _POLL_S
+        self._reader.catch_up()
+        self._reader.take_verdicts()
+        while True:
+            while not exhausted and len(self._waiting) + len(self._flights) < self._in_flight:
+                request = next(source, None)
+                if request is None:
+                    exhausted = True
+                else:
+                    self._waiting.append(self._accept(request))
+            progressed = self._step()
+            if self._outcomes:
+                ready, self._outcomes = self._outcomes, []
+                yield from ready
+            elif not progressed:
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 1.5, _POLL_MAX_S)
+                continue
+            pause_s = _POLL_S
+            if exhausted and not self._waiting and not self._flights:
+                break
+        self._send(self._journal.take())
+        for receipt in self._receipts:
+            receipt.wait(self._timeout_s)
+
+    def _accept(self, request: PlacementRequest) -> _Job:
+        id_ = request.id or uuid4().hex
+        self._journal.received(id_, request.spec)
+        return _Job(request, id_, request.consumer or uuid4().hex, time.monotonic())
+
+    def _step(self) -> bool:
+        """One round. Returns whether anything moved."""
+        self._reader.catch_up()
+        moved = self._take_verdicts()
+        moved |= self._settle_overdue()
+        claims: dict[str, list[events.Claim]] = {}
+        for _ in range(len(self._waiting)):
+            job = self._waiting.popleft()
+            if job.parked_on and not job.parked_on.isdisjoint(self._flights):
+                self._waiting.append(job)
+                continue
+            moved = True
+            flight = self._query(job)
+            if flight is not None:
+                claims.setdefault(flight.candidate.cell, []).append(flight.claim)
+        self._send([*self._journal.take(), *self._claim_entries(claims)])
+        return moved
+
+    # -- query --------------------------------------------------------------------------------------------------
+
+    def _query(self, job: _Job) -> _Flight | None:
+        """Choose a candidate and put its claim under way, or close the request."""
+        started = time.perf_counter()
+        view = self._reader.view
+        found = find(
+            view, job.request.spec, limit=1 + len(job.avoid), order=self._settings.order, rng=self._rng
+        )
+        job.query_ms += (time.perf_counter() - started) * 1e3
+        candidate = next((c for c in found if c.root not in job.avoid), None)
+        if candidate is None:
+            self._none_left(job)
+            return None
+        claim = self._claim(job, candidate)
+        rows = []
+        for allocation in candidate.allocations:
+            row_key = key(candidate.cell, allocation.provider)
+            for name, ask in allocation.resources.items():
+                view.take(view.row_of[row_key], name, ask)
+                rows.append((row_key, name, ask))
+        flight = _Flight(job, claim, candidate, time.monotonic(), rows)
+        self._flights[key(candidate.cell, claim.id)] = flight
+        return flight
+
+    def _none_left(self, job: _Job) -> None:
+        """Nothing has room. Where claims of our own are under way, they may yet be rejected: wait for them."""
+        if self._flights and not job.parked_on:
+            job.parked_on = frozenset(self._flights)
+            self._waiting.append(job)
+        elif job.avoid:
+            self._close(job, "lost", reason=job.reason)
+        else:
+            self._close(job, "no_valid_host", reason="nothing that matches has room")
+
+    def _claim(self, job: _Job, candidate: Candidate) -> events.Claim:
+        request, settings = job.request, self._settings
+        partition = partition_for(candidate.cell, self._reader.manifest.partitions)
+        now_ms = max(self._reader.log_time_ms(partition), int(time.time() * 1000))
+        as_of = {str(p): offset for p, offset in self._reader.position.items()}
+        return events.Claim.model_construct(
+            id=uuid4().hex,
+            consumer=job.consumer,
+            consumer_type=request.consumer_type,
+            project=request.project,
+            user=request.user,
+            request=job.id,
+            spec=request.spec,
+            allocations=candidate.allocations,
+            predicates=_predicates(request.spec, candidate, self._reader),
+            deadline_ms=now_ms + settings.deadline_ms,
+            hold_until_ms=None if request.hold_ms is None else now_ms + request.hold_ms,
+            decided=events.Decision.model_construct(as_of=as_of, seed=settings.seed, policy=settings.order),
+        )
+
+    # -- send ---------------------------------------------------------------------------------------------------
+
+    def _claim_entries(self, claims: dict[str, list[events.Claim]]) -> Iterator[Entry]:
+        for cell, ready in claims.items():
+            for at in range(0, len(ready), events.BATCH_MAX):
+                data = events.ClaimsRequestedData.model_construct(
+                    claims=tuple(ready[at : at + events.BATCH_MAX])
+                )
+                event = events.ClaimsRequested.model_construct(
+                    id=uuid4().hex, source=self._settings.source, data=data
+                )
+                yield Entry(cell, events.encode(event))
+
+    def _send(self, entries: list[Entry]) -> None:
+        if entries:
+            self._receipts.append(self._log.send(entries))
+        while self._receipts and self._receipts[0].done:
+            self._receipts.popleft().wait(0)
+
+    # -- verdicts -----------------------------------------------------------------------------------------------
+
+    def _take_verdicts(self) -> bool:
+        moved = False
+        for row_key, verdict in self._reader.take_verdicts():
+            flight = self._flights.pop(row_key, None)
+            if flight is not None:
+                self._decided(flight, verdict)
+                moved = True
+        return moved
+
+    def _decided(self, flight: _Flight, verdict: VerdictRow) -> None:
+        self._land(flight)
+        if verdict.accepted:
+            self._close(flight.job, "placed", flight)
+            return
+        job = flight.job
+        job.lost += 1
+        job.reason = _told(verdict)
+        job.parked_on = frozenset()
+        if verdict.reason != "no_room":
+            job.avoid.add(flight.candidate.root)
+        if verdict.reason in _FINAL or job.lost >= self._settings.attempts:
+            self._close(job, "lost", reason=job.reason)
+        else:
+            self._waiting.appendleft(job)
+
+    def _land(self, flight: _Flight) -> None:
+        view = self._reader.view
+        for row_key, name, ask in flight.rows:
+            row = view.row_of.get(row_key)
+            if row is not None:
+                view.untake(row, name, ask)
+
+    def _settle_overdue(self) -> bool:
+        """What has no verdict in the feed: ask the tables, and say what is known."""
+        moved = False
+        now = time.monotonic()
+        for row_key, flight in list(self._flights.items()):
+            if now - flight.sent < 1.0:
+                break  # flights are in the order they were sent in
+            if now - flight.sent > self._timeout_s or self._past_deadline(flight):
+                del self._flights[row_key]
+                self._overdue(row_key, flight)
+                moved = True
+        return moved
+
+    def _past_deadline(self, flight: _Flight) -> bool:
+        partition = partition_for(flight.candidate.cell, self._reader.manifest.partitions)
+        return self._reader.log_time_ms(partition) > flight.claim.deadline_ms
+
+    def _overdue(self, row_key: bytes, flight: _Flight) -> None:
+        past = self._past_deadline(flight)
+        verdict = self._reader.get(VERDICTS, row_key)
+        held = self._reader.get(ALLOCATIONS, key(flight.candidate.cell, flight.claim.consumer))
+        if verdict is not None:
+            self._decided(flight, verdict)
+        elif held is not None and held.claim == flight.claim.id:
+            self._land(flight)
+            self._close(flight.job, "placed", flight)
+        elif past:
+            rejected = VerdictRow(False, "deadline_passed", -1, flight.claim.deadline_ms, b"")
+            self._decided(flight, rejected)
+        else:
+            self._land(flight)
+            reason = f"nothing was heard for {self._timeout_s:g} s"
+            if self._receipts and not self._receipts[0].done:
+                reason += ", and the log has not confirmed that it has the claim"
+            self._close(flight.job, "unknown", flight, reason=reason)
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def _close(self, job: _Job, status: Status, flight: _Flight | None = None, *, reason: str = "") -> None:
+        as_of = self._reader.position
+        self._journal.closed(
+            job.id,
+            "failed" if status == "lost" else status,
+            claim=flight.claim.id if flight else None,
+            cell=flight.candidate.cell if flight else None,
+            as_of=as_of,
+            in_flight=[other.claim.id for other in self._flights.values()]
+            if status == "no_valid_host"
+            else [],
+            reason=reason,
+        )
+        self._outcomes.append(
+            Outcome(
+                status=status,
+                request=job.id,
+                consumer=job.consumer,
+                cell=flight.candidate.cell if flight else "",
+                root=flight.candidate.root if flight else "",
+                claim=flight.claim.id if flight else "",
+                allocations=flight.candidate.allocations if flight else (),
+                as_of=as_of,
+                reason=reason,
+                deadline_ms=flight.claim.deadline_ms if flight else 0,
+                lost_claims=job.lost,
+                claim_ms=(time.monotonic() - job.started) * 1e3,
+                query_ms=job.query_ms,
+            )
+        )
+
+
+_FINAL = frozenset(
+    {"consumer_exists", "consumer_unknown", "consumer_changed", "deadline_too_far", "cancelled"}
+)
+"""Rejections that no other candidate would change."""
+
+
+def _told(verdict: VerdictRow) -> str:
+    """A rejection, for people."""
+    parts = [verdict.reason.replace("_", " ")]
+    if verdict.provider:
+        parts.append(f"on {verdict.provider}")
+    if verdict.resource_class:
+        parts.append(f"{verdict.resource_class}: asked {verdict.asked}, available {verdict.available}")
+    if verdict.taken >= 0:
+        parts.append(f"last taken at offset {verdict.taken}")
+    return ", ".join(parts)
+
+
+def _predicates(spec: RequestSpec, candidate: Candidate, reader: StoreReader) -> tuple[events.Predicate, ...]:
+    """What must still be true of the chosen providers when the claim is judged."""
+    servers = {allocation.group: allocation.provider for allocation in candidate.allocations}
+    view = reader.view
+    found: list[tuple[str, Literal["trait", "aggregate"], str, bool]] = []
+    for group in spec.groups:
+        provider = servers.get(group.name)
+        if provider is None:
+            continue
+        row = view.row_of[key(candidate.cell, provider)]
+        found += [(provider, "trait", name, False) for name in group.required]
+        found += [(provider, "trait", name, True) for name in group.forbidden]
+        found += [(provider, "aggregate", name, True) for name in group.not_member_of]
+        traits, aggregates = view.traits.of(row), view.aggregates.of(row)
+        for some in group.any_traits:
+            found += [(provider, "trait", name, False) for name in [n for n in some if n in traits][:1]]
+        for some in group.member_of:
+            found += [
+                (provider, "aggregate", name, False) for name in [n for n in some if n in aggregates][:1]
+            ]
+    return tuple(
+        events.Predicate.model_construct(provider=provider, kind=kind, value=value, negate=negate)
+        for provider, kind, value, negate in dict.fromkeys(found)
+    )

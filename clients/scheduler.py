@@ -1,0 +1,198 @@
+"""The scheduler's client: find candidates, claim one, know the verdict.
+
+It reads the store on its own host and writes to the log only. It is not thread-safe: one a thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+from uuid import uuid4
+
+import numpy as np
+
+from vacancy.clients.pipeline import Pipeline, Settings
+from vacancy.clients.placement import Outcome, PlacementRequest
+from vacancy.projections.candidates import Candidate, find
+from vacancy.projections.orders import ORDERS, Order
+from vacancy.projections.store_reader import StoreReader
+from vacancy.resources import events
+from vacancy.resources.errors import ClaimLost, NoValidHost, OutcomeUnknown, UsageError, VacancyError
+from vacancy.resources.names import check_trait
+from vacancy.resources.record import Entry
+from vacancy.resources.registry import Registry
+from vacancy.resources.request import RequestSpec
+from vacancy.resources.rows import AllocationRow
+from vacancy.resources.tables import ALLOCATIONS, key
+from vacancy.streams.log import Log
+
+
+class Candidates(NamedTuple):
+    """Candidates, and the position (partition -> next offset) that they were computed at."""
+
+    candidates: list[Candidate]
+    as_of: dict[int, int]
+
+
+class Scheduler:
+    """Places requests. `seed` makes its choices repeatable; `order` is what `place` follows.
+
+    `deadline_s`: how long a claim may wait for its verdict, in log time, at most 600. `attempts`: claims made
+    for one request before it counts as lost. `record_requests`: whether requests and their outcomes are
+    written to the log. Opening it raises `StoreError` where the store cannot be read.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        store: Path,
+        registry: Registry,
+        *,
+        name: str = "scheduler",
+        seed: int | None = None,
+        order: Order = "random",
+        deadline_s: float = 60.0,
+        attempts: int = 32,
+        record_requests: bool = True,
+    ) -> None:
+        if order not in ORDERS:
+            raise UsageError(f"unknown order {order!r}", do=f"choose one of {', '.join(ORDERS)}")
+        self.log = log
+        self.reader = StoreReader(store, registry)
+        self.registry = registry
+        self.order: Order = order
+        self._rng = np.random.default_rng(seed)
+        self._settings = Settings(
+            source=f"/scheduler/{name}",
+            seed=seed or 0,
+            order=order,
+            deadline_ms=int(deadline_s * 1000),
+            attempts=attempts,
+            record_requests=record_requests,
+        )
+
+    def candidates(
+        self,
+        spec: RequestSpec,
+        *,
+        limit: int = 10,
+        order: Order | None = None,
+        max_staleness_s: float | None = None,
+    ) -> Candidates:
+        """Up to `limit` places for a request, as of the newest commit. `max_staleness_s` leaves out nodes that
+        have not been heard from for so long. Raises `UsageError` on unknown classes and traits."""
+        check_spec(spec, self.registry)
+        self.reader.catch_up()
+        since = None if max_staleness_s is None else int((time.time() - max_staleness_s) * 1000)
+        found = find(
+            self.reader.view,
+            spec,
+            limit=limit,
+            order=order or self.order,
+            rng=self._rng,
+            heard_since_ms=since,
+        )
+        return Candidates(found, self.reader.position)
+
+    def place(self, request: PlacementRequest | RequestSpec, *, timeout_s: float = 10.0) -> Outcome:
+        """Claim a place and wait for the verdict; where the claim was lost, try the next candidate.
+
+        Raises `NoValidHost`, `ClaimLost` or `OutcomeUnknown`.
+        """
+        outcome = next(self.place_many([request], in_flight=1, timeout_s=timeout_s))
+        if outcome.status == "placed":
+            return outcome
+        raise _error(outcome, self.reader.path)
+
+    def place_many(
+        self,
+        requests: Iterable[PlacementRequest | RequestSpec],
+        *,
+        in_flight: int = 64,
+        timeout_s: float = 30.0,
+    ) -> Iterator[Outcome]:
+        """Place many, with up to `in_flight` claims under way at once, those ready sharing a record. Outcomes
+        come as they are known, not in order. Never raises for one request: see `Outcome.status`."""
+        pipeline = Pipeline(self.log, self.reader, self._rng, self._settings, in_flight, timeout_s)
+
+        def checked() -> Iterator[PlacementRequest]:
+            for request in requests:
+                wanted = PlacementRequest(request) if isinstance(request, RequestSpec) else request
+                check_spec(wanted.spec, self.registry)
+                yield wanted
+
+        return pipeline.run(checked())
+
+    def allocations(self, consumer: str) -> list[tuple[str, AllocationRow]]:
+        """What a consumer holds, as (cell, row), as of the newest commit: usually one or none."""
+        self.reader.catch_up()
+        cells = sorted(cell.decode() for cell in self.reader.view.cells)
+        found = ((cell, self.reader.get(ALLOCATIONS, key(cell, consumer))) for cell in cells)
+        return [(cell, row) for cell, row in found if row is not None]
+
+    def release(self, consumers: Iterable[str | Outcome], *, timeout_s: float = 30.0) -> int:
+        """Give back what these consumers hold: ids, or the outcomes of their placements. Returns how many held
+        something. The log has it when this returns; tables follow."""
+        by_cell: dict[str, list[events.Release]] = {}
+        for consumer in consumers:
+            if isinstance(consumer, Outcome):
+                release = events.Release(
+                    consumer=consumer.consumer, claim=consumer.claim, deadline_ms=consumer.deadline_ms or None
+                )
+                by_cell.setdefault(consumer.cell, []).append(release)
+                continue
+            for cell, row in self.allocations(consumer):
+                by_cell.setdefault(cell, []).append(events.Release(consumer=consumer, claim=row.claim))
+        entries = []
+        for cell, releases in by_cell.items():
+            for at in range(0, len(releases), events.BATCH_MAX):
+                data = events.ConsumersReleasedData(releases=tuple(releases[at : at + events.BATCH_MAX]))
+                event = events.ConsumersReleased(id=uuid4().hex, source=self._settings.source, data=data)
+                entries.append(Entry(cell, events.encode(event)))
+        if entries:
+            self.log.append(entries, timeout_s)
+        return sum(map(len, by_cell.values()))
+
+    def close(self) -> None:
+        """Let go of the store. The log is its owner's to close."""
+        self.reader.close()
+
+    def __enter__(self) -> Scheduler:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_spec(spec: RequestSpec, registry: Registry) -> None:
+    """Raise `UsageError` for classes, amounts and traits that do not exist, before anything is sent."""
+    for group in spec.groups:
+        for name, ask in group.resources.items():
+            registry.check(name).check_ask(ask)
+        for trait in (*group.required, *group.forbidden, *(t for some in group.any_traits for t in some)):
+            check_trait(trait)
+
+
+def _error(outcome: Outcome, store: Path) -> VacancyError:
+    where = f"request {outcome.request}, store {store}"
+    if outcome.status == "no_valid_host":
+        return NoValidHost(
+            f"no valid host: {outcome.reason}", where=where, do="ask for less, or free or add some"
+        )
+    if outcome.status == "lost":
+        return ClaimLost(
+            f"{outcome.lost_claims} claims were lost to others, the last one: {outcome.reason}",
+            where=where,
+            do="try again",
+        )
+    return OutcomeUnknown(
+        f"no verdict on claim {outcome.claim} yet: {outcome.reason}",
+        where=where,
+        do=f"it is decided once log time of cell {outcome.cell} has passed {outcome.deadline_ms} ms;"
+        f" see `vacancy show consumer {outcome.consumer}`",
+    )
