@@ -12,8 +12,10 @@ _REFUSED = (
     errors.IllegalSaslStateError,
 )
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
-# The producer was cut off from what it had sent: whether the record is in the log is not known.
-_UNSURE = (
+_TRY_AGAIN = (
+    errors.RetriableError,
+    OSError,
+    # The producer was cut off from what it had sent: whether the record is in the log is not known.
     errors.OutOfOrderSequenceNumberError,
     errors.UnknownProducerIdError,
     errors.InvalidProducerEpochError,
@@ -42,7 +44,7 @@ def told(error: Exception, where: str) -> VacancyError:
     if isinstance(error, errors.NotEnoughReplicasError | errors.NotEnoughReplicasAfterAppendError):
         do = "bring the brokers back, then try again"
         return LogUnavailable("Kafka has too few replicas in step to take records", where=where, do=do)
-    if isinstance(error, errors.RetriableError | _UNSURE | OSError):
-        do = "check that the brokers are up and can be reached, then try again"
+    if isinstance(error, _TRY_AGAIN):
+        do = "check that the brokers are up, and that security.protocol and sasl.* are theirs, then try again"
         return LogUnavailable(f"Kafka did not answer in time ({kind})", where=where, do=do)
     return LogError(f"Kafka failed ({kind})", where=where, do="look into the brokers' logs")

@@ -1,7 +1,8 @@
 """Reading a topic from any position: partitions assigned by hand, no group, fetched ahead.
 
 kafka-python gives records of all partitions as they come; here they wait in a buffer for each partition until
-they are asked for. A partition whose buffer is full is paused.
+they are asked for. A partition whose buffer is full is not followed until there is room again. (Not with the
+client's `pause`: in kafka-python 3.0.12 a partition paused in the middle of a fetched batch may never resume.)
 """
 
 from __future__ import annotations
@@ -32,12 +33,15 @@ _OFFSETS_TIMEOUT_MS: Final = 10_000
 
 @dataclass(slots=True)
 class _Partition:
-    """`position` is that of the next record to hand out, `fetched` that of the next to come from Kafka."""
+    """`position` is that of the next record to hand out, `fetched` that of the next to come from Kafka.
+
+    Records come only while the partition is `followed`.
+    """
 
     topic: TopicPartition
     position: int = -1
     fetched: int = -1
-    paused: bool = True
+    followed: bool = False
     problem: Exception | None = None
     buffer: deque[Record] = field(default_factory=deque)
 
@@ -50,12 +54,6 @@ class KafkaReader:
         self._partitions = [_Partition(TopicPartition(place.place, p)) for p in range(partitions)]
         self._polled_at = 0.0
         self._reading = Lock()
-        topics = [one.topic for one in self._partitions]
-        with telling(place.url):
-            consumer.assign(topics)
-            for topic in topics:
-                consumer.seek(topic, 0)
-            consumer.pause(*topics)
 
     def read(self, partition: int, offset: int, limit: int, timeout_s: float) -> list[Record]:
         """See `Log.read`."""
@@ -79,24 +77,28 @@ class KafkaReader:
     def _take(self, one: _Partition, limit: int) -> list[Record]:
         records = [one.buffer.popleft() for _ in range(min(limit, len(one.buffer)))]
         one.position += len(records)
-        if one.paused and one.problem is None and len(one.buffer) < _BUFFER_LOW:
-            self._resume(one)
+        if not one.followed and one.problem is None and len(one.buffer) < _BUFFER_LOW:
+            self._follow(one)
         return records
 
     def _seek(self, one: _Partition, offset: int) -> None:
         one.buffer.clear()
         one.position = one.fetched = offset
         one.problem = None
-        self._consumer.seek(one.topic, offset)
-        self._resume(one)
+        self._follow(one)
 
-    def _resume(self, one: _Partition) -> None:
-        one.paused = False
-        self._consumer.resume(one.topic)
+    def _follow(self, one: _Partition) -> None:
+        if not one.followed:
+            one.followed = True
+            self._assign()
+        self._consumer.seek(one.topic, one.fetched)
 
-    def _pause(self, one: _Partition) -> None:
-        one.paused = True
-        self._consumer.pause(one.topic)
+    def _unfollow(self, one: _Partition) -> None:
+        one.followed = False
+        self._assign()
+
+    def _assign(self) -> None:
+        self._consumer.assign([one.topic for one in self._partitions if one.followed])
 
     def _poll(self, timeout_s: float) -> None:
         try:
@@ -112,21 +114,23 @@ class KafkaReader:
 
     def _keep(self, one: _Partition, raw: list[Any]) -> None:
         partition = one.topic.partition
-        if raw[0].offset != one.fetched or raw[-1].offset != one.fetched + len(raw) - 1:
-            self._note_problem([one.topic], self._gap(one, raw))
-            return
+        whole = raw[-1].offset == one.fetched + len(raw) - 1
+        if not whole:
+            raw = [record for place, record in enumerate(raw, one.fetched) if record.offset == place]
         one.buffer.extend(
             Record(partition, record.offset, record.timestamp, record.key or b"", record.value or b"")
             for record in raw
         )
         one.fetched += len(raw)
-        if not one.paused and len(one.buffer) >= _BUFFER_FULL:
-            self._pause(one)
+        if not whole:
+            self._note_problem([one.topic], self._gap(one))
+        elif one.followed and len(one.buffer) >= _BUFFER_FULL:
+            self._unfollow(one)
 
-    def _gap(self, one: _Partition, raw: list[Any]) -> LogError:
+    def _gap(self, one: _Partition) -> LogError:
         return LogError(
             "The log has a gap",
-            where=f"{self._place.name}, partition {one.topic.partition}, between {one.fetched} and {raw[-1].offset}",
+            where=f"{self._place.name}, partition {one.topic.partition}, offset {one.fetched}",
             do="set cleanup.policy=delete, let nobody write to it in transactions, and make a new log",
         )
 
@@ -134,7 +138,7 @@ class KafkaReader:
         for topic in topics:
             one = self._partitions[topic.partition]
             one.problem = error
-            self._pause(one)
+            self._unfollow(one)
 
     def _raise_problem(self, one: _Partition) -> None:
         """Raise what is wrong with `one`, and forget it: whoever reads again tries again."""

@@ -14,6 +14,7 @@ from vacancy.resources.errors import LogError, UsageError
 from vacancy.resources.record import Entry
 from vacancy.streams.kafka_client import connect, telling
 from vacancy.streams.kafka_errors import told
+from vacancy.streams.kafka_sender import close_producer
 from vacancy.streams.log import existing_log, missing_log
 from vacancy.streams.log_url import LogUrl, parse_log_url
 
@@ -101,7 +102,7 @@ def _open_partitions(place: LogUrl, openings: Sequence[Entry], settings: Mapping
     except LogError as error:
         raise LogError(f"The topic was made but not opened: {error.what}", where=place.url, do=do) from error
     finally:
-        producer.close(timeout=1.0)
+        close_producer(producer, 1.0)
     if any(offsets):
         taken = [partition for partition, offset in enumerate(offsets) if offset]
         raise LogError(

@@ -84,8 +84,9 @@ class Log(Protocol):
         Raises LogError if no partition has it any more, or if the log now has another number of partitions:
         its keys would lead elsewhere than they did.
         """
+        end = self.end()
         for partition, first in sorted(self.start().items()):
-            records = self.read(partition, 0, 1, timeout_s=5.0) if first == 0 else []
+            records = self.read(partition, 0, 1, timeout_s=5.0) if first == 0 < end[partition] else []
             if records:
                 found = parse_opening(records[0], self.name)
                 break

@@ -12,6 +12,10 @@ from kafka_server import KafkaCluster, KafkaNotStarted
 def pytest_configure(config: pytest.Config) -> None:
     # kafka-python reads its message schemas through functions that Python 3.11 calls deprecated.
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
+    # It also leaves sockets that never connected to the garbage collector, which comes in any later test.
+    config.addinivalue_line(
+        "filterwarnings", r"ignore:unclosed <socket.*laddr=\('0.0.0.0', \d+\)>:ResourceWarning"
+    )
 
 
 @pytest.fixture(scope="session")
