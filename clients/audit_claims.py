@@ -1,0 +1,128 @@
+"""The auditor's own verdict on one claim: everything that speaks against it, where it stands in the log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from vacancy.clients.audit_books import DEADLINE_AHEAD_MS_MAX, Books, Held
+from vacancy.clients.audit_reading import INTEGER_MAX
+
+ROOM, RULE, OPAQUE = "room", "rule", "opaque"
+
+
+class Objection(NamedTuple):
+    """`kind`: `room` (it takes use over capacity), `rule` (any other rule), `opaque` (who knows)."""
+
+    kind: str
+    text: str
+
+
+def objections(books: Books, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> list[Objection]:
+    """What speaks against a claim that is not late and was not judged before. Nothing: it is to be accepted."""
+    held = books.consumers.get((cell, claim["consumer"]))
+    wrong = [*_terms(books, claim), *_consumer(claim, held, replaces=replaces)]
+    wrong.extend(
+        f"predicate {predicate['kind']} of {predicate['provider']} fails"
+        for predicate in claim.get("predicates", ())
+        if not _holds(books, cell, predicate)
+    )
+    old = Counter[tuple[str, str]]()
+    if replaces and held is not None:
+        for provider, name, amount in held.parts:
+            old[(provider, name)] += amount
+    return [*(Objection(RULE, text) for text in wrong), *_fit(books, cell, claim["allocations"], old)]
+
+
+def enter(books: Books, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> None:
+    """Book a claim as accepted."""
+    key = (cell, claim["consumer"])
+    held = books.consumers.get(key)
+    parts = asks(claim["allocations"])
+    before = held.parts if replaces and held is not None else ()
+    books.take(cell, before, -1)
+    books.take(cell, parts)
+    books.sweep(cell, before)
+    books.hold(key, Held(claim["id"], held.generation + 1 if held else 1, parts, claim.get("hold_until_ms")))
+
+
+def asks(allocations: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str, int], ...]:
+    """(provider, class, amount) of each ask; what is not counted counts as one."""
+    return tuple(
+        (allocation["provider"], name, ask if isinstance(ask, int) else 1)
+        for allocation in allocations
+        for name, ask in allocation["resources"].items()
+    )
+
+
+def _terms(books: Books, claim: Mapping[str, Any]) -> Iterable[str]:
+    if claim["deadline_ms"] > books.now() + DEADLINE_AHEAD_MS_MAX:
+        yield "its deadline is too far"
+    until = claim.get("hold_until_ms")
+    if until is not None and until < books.now():
+        yield "its hold is past"
+
+
+def _consumer(claim: Mapping[str, Any], held: Held | None, *, replaces: bool) -> Iterable[str]:
+    generation = claim.get("consumer_generation")
+    if held is None and (replaces or generation is not None):
+        yield "its consumer holds nothing"
+    elif held is not None and not replaces:
+        yield "its consumer holds something"
+    elif held is not None and generation != held.generation:
+        yield "its consumer changed"
+
+
+def _holds(books: Books, cell: str, predicate: Mapping[str, Any]) -> bool:
+    key, value = (cell, predicate["provider"]), predicate["value"]
+    provider = books.providers.get(key)
+    if provider is None:
+        return False
+    if predicate["kind"] == "generation":
+        true = provider.changed == value
+    elif predicate["kind"] == "trait":
+        true = value in books.traits(key)
+    else:
+        true = key in books.facts and value in books.facts[key].aggregates
+    return true is not predicate.get("negate", False)
+
+
+def _fit(
+    books: Books, cell: str, allocations: Iterable[Mapping[str, Any]], old: Counter[tuple[str, str]]
+) -> Iterable[Objection]:
+    """What speaks against the amounts. Who asks for no more than its consumer held (`old`) makes nothing worse."""
+    total = Counter[tuple[str, str]]()
+    for provider, name, ask in asks(allocations):
+        total[(provider, name)] += ask
+    for allocation in allocations:
+        id_ = allocation["provider"]
+        slots = {(id_, name) for name in allocation["resources"]}
+        if (cell, id_) not in books.providers:
+            yield Objection(RULE, f"{id_} is unknown")
+            continue
+        closed = books.closed((cell, id_))
+        if closed and not all(slot in old and total[slot] <= old[slot] for slot in slots):
+            yield Objection(RULE, f"{id_}: {closed}")
+        for name, ask in allocation["resources"].items():
+            kept = (id_, name) in old and total[(id_, name)] <= old[(id_, name)]
+            yield from _fit_units(books, (cell, id_), name, ask, kept=kept)
+    for (id_, name), asked in total.items():
+        at = books.providers.get((cell, id_))
+        if at is None or name not in at.stock or at.stock[name].opaque or asked <= old[(id_, name)]:
+            continue
+        free = books.capacity((cell, id_), name) - at.used.get(name, 0) + old[(id_, name)]
+        if asked > free:
+            yield Objection(ROOM, f"{id_} has {free} of {name} left, {asked} asked")
+
+
+def _fit_units(books: Books, key: tuple[str, str], name: str, ask: Any, *, kept: bool) -> Iterable[Objection]:
+    stock = books.providers[key].stock.get(name)
+    if stock is None:
+        yield Objection(RULE, f"{key[1]} has no {name}")
+    elif stock.opaque:
+        yield Objection(OPAQUE, f"{name} is not counted")
+    elif type(ask) is not int or not 1 <= ask <= INTEGER_MAX:
+        yield Objection(RULE, f"{ask!r} is not an amount of {name}")
+    elif not kept and (not stock.min_unit <= ask <= stock.max_unit or ask % stock.step_size):
+        yield Objection(RULE, f"{ask} of {name} of {key[1]} is not from min_unit to max_unit in steps")
