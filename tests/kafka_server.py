@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Final, Self
 
 VERSION: Final = "4.3.0"
-POM: Final = Path(__file__).parent / "kafka" / "pom.xml"
+POM: Final = Path(__file__).parent / "kafka_jars" / "pom.xml"
 STARTUP_S: Final = 90.0
 
 _PROPERTIES: Final = """\

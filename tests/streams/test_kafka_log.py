@@ -100,14 +100,14 @@ def test_a_broker_that_is_not_there_is_told_in_time(openings: Any) -> None:
         open_log(url, **{"bootstrap.timeout.ms": "500"})
     assert url in str(raised.value)
     with pytest.raises(LogUnavailable):
-        create_log(url, 1, openings(1), **{"bootstrap.timeout.ms": "500"})
+        create_log(url, 1, openings(1), replication=None, **{"bootstrap.timeout.ms": "500"})
     assert time.monotonic() - started < 10
 
 
 def test_no_secret_reaches_a_log_line(url: str, openings: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     settings = {"ssl.password": "hunter2", "sasl.password": "hunter2", "sasl.username": "me"}
-    with create_log(url, 1, openings(1), **settings) as log:
+    with create_log(url, 1, openings(1), replication=None, **settings) as log:
         log.append([Entry("a", b"x")])
         assert "hunter2" not in repr(log)
     assert check_topic(url, **settings)

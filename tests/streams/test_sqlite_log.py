@@ -52,8 +52,8 @@ def test_processes_append_and_read_at_once(log: Any) -> None:
         out, _ = process.communicate(timeout=60)
         assert process.returncode == 0
         for line in out.splitlines():
-            partition, offset, value = line.split(maxsplit=2)
-            assert acknowledged.setdefault((int(partition), int(offset)), value) == value
+            place, offset, value = line.split(maxsplit=2)
+            assert acknowledged.setdefault((int(place), int(offset)), value) == value, "two got one offset"
     assert len(acknowledged) == 3 * 180
     seen, _ = follower.communicate(timeout=60)
     for partition in range(4):
