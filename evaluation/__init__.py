@@ -1,0 +1,1 @@
+"""Tests that compare candidate stores, and benchmarks. The product never imports this."""

@@ -1,0 +1,210 @@
+"""A real GPU cluster and what was asked of it: Alibaba's `cluster-trace-gpu-v2023`, called openb.
+
+Two CSV files of the repository alibaba/clusterdata are read from wherever a user has put them:
+`openb_node_list_all_node.csv` and `openb_pod_list_default.csv`. Each node becomes a tree, each pod a request.
+
+Units: CPU and GPU in thousandths (a whole GPU is 1000), memory in MiB, times in seconds since the trace's start.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from vacancy.resources.errors import UsageError
+from vacancy.resources.events import ProviderReport
+from vacancy.resources.request import RequestGroup, RequestSpec
+
+CPU = "CUSTOM_CPU_MILLI"
+MEMORY = "MEMORY_MB"
+GPU = "CUSTOM_GPU_MILLI"
+WHOLE_GPU_MILLI = 1000
+GPUS_MAX = 63
+"""A request has at most 64 groups, one of them for CPU and memory."""
+
+NODE_COLUMNS = ("sn", "cpu_milli", "memory_mib", "gpu", "model")
+POD_COLUMNS = (
+    "name",
+    "cpu_milli",
+    "memory_mib",
+    "num_gpu",
+    "gpu_milli",
+    "gpu_spec",
+    "creation_time",
+    "deletion_time",
+)
+
+Tree = tuple[ProviderReport, ...]
+"""A node: its root, then one provider a GPU."""
+
+
+class Pod(NamedTuple):
+    """One request of the trace. `gpu_milli` is what it asks for over all its GPUs."""
+
+    name: str
+    spec: RequestSpec
+    gpu_milli: int
+    created_s: int
+    deleted_s: int
+
+
+def load_nodes(path: str | Path) -> list[Tree]:
+    """The fleet. Raises `UsageError` naming file and line of what is wrong."""
+    return list(_read(Path(path), NODE_COLUMNS, _node))
+
+
+def load_pods(path: str | Path) -> list[Pod]:
+    """The requests, in the order in which they came. Raises `UsageError` naming file and line of what is wrong."""
+    return list(_read(Path(path), POD_COLUMNS, _pod))
+
+
+def fleet_gpu_milli(trees: Iterable[Tree]) -> int:
+    """GPU thousandths of a whole fleet."""
+    return sum(int(str(part.inventories.get(GPU, {}).get("total", 0))) for tree in trees for part in tree)
+
+
+def fill_schedule(pods: Sequence[Pod], fleet_gpu_milli: int, fill: float) -> list[int | None]:
+    """For each pod, before which arrival (an index into `pods`) it is released; None: not at all.
+
+    The oldest go first, as few as keep the GPU thousandths asked for by those alive within `fill` of the fleet.
+    """
+    most = int(fill * fleet_gpu_milli)
+    released: list[int | None] = [None] * len(pods)
+    alive: deque[int] = deque()
+    asked = 0
+    for arrival, pod in enumerate(pods):
+        asked += pod.gpu_milli
+        while alive and asked > most:
+            oldest = alive.popleft()
+            released[oldest] = arrival
+            asked -= pods[oldest].gpu_milli
+        alive.append(arrival)
+    return released
+
+
+def saturation_draw(pods: Sequence[Pod], seed: int, fleet_gpu_milli: int, factor: float = 1.3) -> list[Pod]:
+    """Pods drawn with replacement until they ask for `factor` times the fleet's GPU thousandths.
+
+    A pod may come up twice: who needs ids makes them from its place in the list. Raises `UsageError` where no
+    pod asks for a GPU.
+    """
+    if not any(pod.gpu_milli for pod in pods):
+        raise UsageError(
+            "no pod asks for a GPU, so no draw saturates the fleet", do="load another list of pods"
+        )
+    rng = random.Random(seed)
+    drawn: list[Pod] = []
+    asked = 0
+    while asked < factor * fleet_gpu_milli:
+        pod = rng.choice(pods)
+        drawn.append(pod)
+        asked += pod.gpu_milli
+    return drawn
+
+
+def model_trait(model: str) -> str:
+    """The trait of a GPU of this model."""
+    return f"CUSTOM_GPU_MODEL_{re.sub('[^A-Z0-9_]', '_', model.upper())}"
+
+
+# -- rows -------------------------------------------------------------------------------------------------
+
+
+class _BadRow(Exception):
+    """What is wrong with a row."""
+
+
+Row = Mapping[str, str]
+T = TypeVar("T")
+
+
+def _read(path: Path, columns: Sequence[str], make: Callable[[Row], T]) -> Iterator[T]:
+    try:
+        file = path.open(newline="", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"the trace cannot be read: {error.strerror}",
+            where=str(path),
+            do="get cluster-trace-gpu-v2023 from github.com/alibaba/clusterdata and name its files",
+        ) from None
+    with file:
+        reader = csv.DictReader(file, strict=True)
+        seen: set[str] = set()
+        try:
+            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+            if missing:
+                raise _BadRow(f"there is no column {', '.join(missing)}")
+            for row in reader:
+                if None in row or None in row.values():
+                    raise _BadRow(f"it has not {len(reader.fieldnames or ())} fields, as the first line has")
+                if row[columns[0]] in seen:
+                    raise _BadRow(f"{columns[0]} {row[columns[0]]} is there twice")
+                seen.add(row[columns[0]])
+                yield make(row)
+        except (_BadRow, csv.Error, UnicodeDecodeError, ValidationError) as error:
+            raise UsageError(
+                f"not a row of the trace: {_what(error)}",
+                where=f"{path}:{max(1, reader.line_num)}",
+                do="mend or remove the line",
+            ) from None
+
+
+def _what(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+    return str(error)
+
+
+def _node(row: Row) -> Tree:
+    name, gpus, model = row["sn"], _count(row, "gpu", GPUS_MAX), row["model"]
+    if bool(gpus) != bool(model):
+        raise _BadRow(f"gpu is {gpus} and model is {model!r}: both or neither")
+    amounts = {CPU: _count(row, "cpu_milli"), MEMORY: _count(row, "memory_mib")}
+    root = ProviderReport(id=name, inventories={c: {"total": total} for c, total in amounts.items() if total})
+    traits = (model_trait(model),) if model else ()
+    return root, *(
+        ProviderReport(
+            id=f"{name}:gpu{number}",
+            parent=name,
+            inventories={GPU: {"total": WHOLE_GPU_MILLI}},
+            traits=traits,
+        )
+        for number in range(gpus)
+    )
+
+
+def _pod(row: Row) -> Pod:
+    gpus = _count(row, "num_gpu", GPUS_MAX)
+    share = _count(row, "gpu_milli", WHOLE_GPU_MILLI) if gpus == 1 else WHOLE_GPU_MILLI
+    if not share:
+        raise _BadRow("num_gpu is 1 and gpu_milli is 0")
+    amounts = {CPU: _count(row, "cpu_milli"), MEMORY: _count(row, "memory_mib")}
+    host = RequestGroup(resources={c: amount for c, amount in amounts.items() if amount})
+    models = tuple(model_trait(model) for model in row["gpu_spec"].split("|") if model)
+    groups = tuple(
+        RequestGroup(name=f"gpu{number}", resources={GPU: share}, any_traits=(models,) if models else ())
+        for number in range(gpus)
+    )
+    spec = RequestSpec(
+        groups=(host, *groups) if host.resources else groups,
+        group_policy="isolate" if gpus > 1 else "none",
+    )
+    created_s, deleted_s = _count(row, "creation_time"), _count(row, "deletion_time")
+    if deleted_s < created_s:
+        raise _BadRow(f"deletion_time {deleted_s} is before creation_time {created_s}")
+    return Pod(row["name"], spec, gpus * share, created_s, deleted_s)
+
+
+def _count(row: Row, column: str, most: int = 2**53 - 1) -> int:
+    text = row[column]
+    if not (text.isascii() and text.isdigit()) or int(text) > most:
+        raise _BadRow(f"{column} is {text!r}, not a whole number from 0 to {most}")
+    return int(text)

@@ -1,0 +1,164 @@
+"""The loader of the trace, on small files of the same shape."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # `evaluation` is not installed
+
+from evaluation.openb import (
+    Pod,
+    fill_schedule,
+    fleet_gpu_milli,
+    load_nodes,
+    load_pods,
+    model_trait,
+    saturation_draw,
+)
+from vacancy.resources.errors import UsageError
+from vacancy.resources.events import ProviderReport
+from vacancy.resources.request import Ask, RequestGroup, RequestSpec
+
+NODES = "sn,cpu_milli,memory_mib,gpu,model"
+PODS = (
+    "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,"
+    "creation_time,deletion_time,scheduled_time"
+)
+
+
+def written(tmp_path: Path, *lines: str) -> Path:
+    path = tmp_path / "trace.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def pod(gpu_milli: int) -> Pod:
+    spec = RequestSpec(groups=(RequestGroup(resources={"CUSTOM_GPU_MILLI": max(1, gpu_milli)}),))
+    return Pod("p", spec, gpu_milli, 0, 0)
+
+
+def test_a_node_is_a_tree_with_one_provider_a_gpu(tmp_path: Path) -> None:
+    path = written(tmp_path, NODES, "n0,32000,1024,0,", "n1,96000,2048,2,V100M32")
+    trees = load_nodes(path)
+    assert trees[0] == (
+        ProviderReport(
+            id="n0", inventories={"CUSTOM_CPU_MILLI": {"total": 32000}, "MEMORY_MB": {"total": 1024}}
+        ),
+    )
+    assert [part.id for part in trees[1]] == ["n1", "n1:gpu0", "n1:gpu1"]
+    assert trees[1][2] == ProviderReport(
+        id="n1:gpu1",
+        parent="n1",
+        inventories={"CUSTOM_GPU_MILLI": {"total": 1000}},
+        traits=("CUSTOM_GPU_MODEL_V100M32",),
+    )
+    assert fleet_gpu_milli(trees) == 2000
+
+
+def test_a_pod_is_a_request_with_one_group_a_gpu(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        PODS,
+        "cpu,4000,512,0,0,,LS,Running,5,9,5",
+        "share,4000,0,1,460,,LS,Running,5,9,5",
+        "whole,1000,8,2,1000,T4|P100,BE,Pending,6,6,",
+        "bare,0,0,1,1000,,BE,Failed,7,8,",
+    )
+    cpu, share, whole, bare = load_pods(path)
+    host: dict[str, Ask] = {"CUSTOM_CPU_MILLI": 4000, "MEMORY_MB": 512}
+    assert cpu == Pod("cpu", RequestSpec(groups=(RequestGroup(resources=host),)), 0, 5, 9)
+    assert [group.resources for group in share.spec.groups] == [
+        {"CUSTOM_CPU_MILLI": 4000},
+        {"CUSTOM_GPU_MILLI": 460},
+    ]
+    assert (share.gpu_milli, share.spec.group_policy) == (460, "none")
+    assert [group.name for group in whole.spec.groups] == ["", "gpu0", "gpu1"]
+    assert whole.spec.groups[2].any_traits == (("CUSTOM_GPU_MODEL_T4", "CUSTOM_GPU_MODEL_P100"),)
+    assert (whole.gpu_milli, whole.spec.group_policy) == (2000, "isolate")
+    assert [group.name for group in bare.spec.groups] == ["gpu0"]
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ("n1,many,1,0,", "cpu_milli is 'many', not a whole number"),
+        ("n1,-1,1,0,", "cpu_milli is '-1'"),
+        ("n1,1,1,900,T4", "gpu is '900', not a whole number from 0 to 63"),
+        ("n1,1,1,2,", "gpu is 2 and model is ''"),
+        ("n1,1,1", "it has not 5 fields"),
+        ("n1,1,1,0,,7", "it has not 5 fields"),
+        ("n 1,1,1,0,", "id: "),
+        ("n0,1,1,0,", "sn n0 is there twice"),
+    ],
+)
+def test_a_bad_node_is_named_by_file_and_line(tmp_path: Path, row: str, what: str) -> None:
+    path = written(tmp_path, NODES, "n0,1,1,0,", row)
+    with pytest.raises(UsageError) as caught:
+        load_nodes(path)
+    assert what in str(caught.value)
+    assert f"({path}:3)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ("p,1,1,1,0,,LS,Running,5,9,5", "num_gpu is 1 and gpu_milli is 0"),
+        ("p,1,1,1,1001,,LS,Running,5,9,5", "gpu_milli is '1001'"),
+        ("p,0,0,0,0,,LS,Running,5,9,5", "groups"),
+        ("p,1,1,0,0,,LS,Running,9,5,5", "deletion_time 5 is before creation_time 9"),
+        ("p,1,1,0,0,,LS,Running,,5,5", "creation_time is ''"),
+    ],
+)
+def test_a_bad_pod_is_named_by_file_and_line(tmp_path: Path, row: str, what: str) -> None:
+    path = written(tmp_path, PODS, row)
+    with pytest.raises(UsageError) as caught:
+        load_pods(path)
+    assert what in str(caught.value)
+    assert f"({path}:2)" in str(caught.value)
+
+
+def test_a_file_of_something_else(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no column sn, gpu, model"):
+        load_nodes(written(tmp_path, "name,cpu_milli,memory_mib", "a,1,1"))
+    with pytest.raises(UsageError, match="there is no column"):
+        load_nodes(written(tmp_path, ""))
+    with pytest.raises(UsageError, match="No such file"):
+        load_pods(tmp_path / "nowhere.csv")
+    (tmp_path / "trace.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="not a row of the trace"):
+        load_nodes(tmp_path / "trace.csv")
+
+
+def test_a_model_is_a_trait_whatever_its_name() -> None:
+    assert model_trait("a100-80g") == "CUSTOM_GPU_MODEL_A100_80G"
+
+
+def test_the_oldest_go_to_keep_the_fleet_filled() -> None:
+    pods = [pod(milli) for milli in (500, 0, 300, 400, 100, 1000)]
+    assert fill_schedule(pods, 1000, 1.0) == [3, 5, 5, 5, 5, None]
+    assert fill_schedule(pods, 1000, 9.0) == [None] * 6
+
+
+def test_the_alive_never_ask_for_more_than_the_fill() -> None:
+    pods = [pod((at * 7919) % 1001) for at in range(500)]
+    released = fill_schedule(pods, 10_000, 0.5)
+    most = 0
+    for now in range(500):
+        alive = [pods[at].gpu_milli for at in range(now + 1) if released[at] is None or released[at] > now]  # type: ignore[operator]
+        assert sum(alive) <= 5_000
+        most = max(most, sum(alive))
+    assert most > 4_500
+
+
+def test_a_draw_saturates_and_is_the_seeds_alone() -> None:
+    pods = [pod(milli) for milli in (0, 250, 1000)]
+    drawn = saturation_draw(pods, 1, 100_000)
+    asked = [one.gpu_milli for one in drawn]
+    assert sum(asked) >= 130_000 > sum(asked[:-1])
+    assert drawn == saturation_draw(pods, 1, 100_000)
+    assert drawn != saturation_draw(pods, 2, 100_000)
+    with pytest.raises(UsageError, match="no pod asks for a GPU"):
+        saturation_draw(pods[:1], 1, 100_000)
