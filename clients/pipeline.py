@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -48,6 +48,7 @@ class _Job:
     """One request on its way."""
 
     request: PlacementRequest
+    spec: dict[str, Any]
     id: str
     consumer: str
     started: float
@@ -58,12 +59,21 @@ class _Job:
     query_ms: float = 0.0
 
 
+class ClaimSent(NamedTuple):
+    """What is remembered of a claim, and the claim as it stands in the log."""
+
+    id: str
+    consumer: str
+    deadline_ms: int
+    wire: dict[str, Any]
+
+
 @dataclass(slots=True)
 class _Flight:
     """One claim under way."""
 
     job: _Job
-    claim: events.Claim
+    claim: ClaimSent
     candidate: Candidate
     sent: float
     rows: list[tuple[bytes, str, Ask]]
@@ -124,15 +134,16 @@ class Pipeline:
 
     def _accept(self, request: PlacementRequest) -> _Job:
         id_ = request.id or uuid4().hex
-        self._journal.received(id_, request.spec)
-        return _Job(request, id_, request.consumer or uuid4().hex, time.monotonic())
+        spec = request.spec.model_dump(mode="json", exclude_defaults=True)
+        self._journal.received(id_, spec)
+        return _Job(request, spec, id_, request.consumer or uuid4().hex, time.monotonic())
 
     def _step(self) -> bool:
         """One round. Returns whether anything moved."""
         self._reader.catch_up()
         moved = self._take_verdicts()
         moved |= self._settle_overdue()
-        claims: dict[str, list[events.Claim]] = {}
+        claims: dict[str, list[dict[str, Any]]] = {}
         for _ in range(len(self._waiting)):
             job = self._waiting.popleft()
             if job.parked_on and not job.parked_on.isdisjoint(self._flights):
@@ -141,7 +152,7 @@ class Pipeline:
             moved = True
             flight = self._query(job)
             if flight is not None:
-                claims.setdefault(flight.candidate.cell, []).append(flight.claim)
+                claims.setdefault(flight.candidate.cell, []).append(flight.claim.wire)
         self._send([*self._journal.take(), *self._claim_entries(claims)])
         return moved
 
@@ -180,38 +191,39 @@ class Pipeline:
         else:
             self._close(job, "no_valid_host", reason="nothing that matches has room")
 
-    def _claim(self, job: _Job, candidate: Candidate) -> events.Claim:
+    def _claim(self, job: _Job, candidate: Candidate) -> ClaimSent:
         request, settings = job.request, self._settings
         partition = partition_for(candidate.cell, self._reader.manifest.partitions)
         now_ms = max(self._reader.log_time_ms(partition), int(time.time() * 1000))
-        as_of = {str(p): offset for p, offset in self._reader.position.items()}
-        return events.Claim.model_construct(
-            id=uuid4().hex,
-            consumer=job.consumer,
-            consumer_type=request.consumer_type,
-            project=request.project,
-            user=request.user,
-            request=job.id,
-            spec=request.spec,
-            allocations=candidate.allocations,
-            predicates=_predicates(request.spec, candidate, self._reader),
-            deadline_ms=now_ms + settings.deadline_ms,
-            hold_until_ms=None if request.hold_ms is None else now_ms + request.hold_ms,
-            decided=events.Decision.model_construct(as_of=as_of, seed=settings.seed, policy=settings.order),
-        )
+        deadline_ms = now_ms + settings.deadline_ms
+        wire: dict[str, Any] = {
+            "id": uuid4().hex,
+            "consumer": job.consumer,
+            "consumer_type": request.consumer_type,
+            "project": request.project,
+            "user": request.user,
+            "request": job.id,
+            "spec": job.spec,
+            "allocations": [served._asdict() for served in candidate.allocations],
+            "predicates": _predicates(request.spec, candidate, self._reader),
+            "deadline_ms": deadline_ms,
+            "decided": {
+                "as_of": {str(p): offset for p, offset in self._reader.position.items()},
+                "seed": settings.seed,
+                "policy": settings.order,
+            },
+        }
+        if request.hold_ms is not None:
+            wire["hold_until_ms"] = now_ms + request.hold_ms
+        return ClaimSent(wire["id"], job.consumer, deadline_ms, wire)
 
     # -- send ---------------------------------------------------------------------------------------------------
 
-    def _claim_entries(self, claims: dict[str, list[events.Claim]]) -> Iterator[Entry]:
+    def _claim_entries(self, claims: dict[str, list[dict[str, Any]]]) -> Iterator[Entry]:
         for cell, ready in claims.items():
             for at in range(0, len(ready), events.BATCH_MAX):
-                data = events.ClaimsRequestedData.model_construct(
-                    claims=tuple(ready[at : at + events.BATCH_MAX])
-                )
-                event = events.ClaimsRequested.model_construct(
-                    id=uuid4().hex, source=self._settings.source, data=data
-                )
-                yield Entry(cell, events.encode(event))
+                data = {"claims": ready[at : at + events.BATCH_MAX]}
+                yield Entry(cell, events.encode_plain(_CLAIMS, uuid4().hex, self._settings.source, data))
 
     def _send(self, entries: list[Entry]) -> None:
         if entries:
@@ -341,27 +353,34 @@ def _told(verdict: VerdictRow) -> str:
     return ", ".join(parts)
 
 
-def _predicates(spec: RequestSpec, candidate: Candidate, reader: StoreReader) -> tuple[events.Predicate, ...]:
+def _predicates(spec: RequestSpec, candidate: Candidate, reader: StoreReader) -> list[dict[str, Any]]:
     """What must still be true of the chosen providers when the claim is judged."""
-    servers = {allocation.group: allocation.provider for allocation in candidate.allocations}
+    servers = {served.group: served.provider for served in candidate.allocations}
     view = reader.view
-    found: list[tuple[str, Literal["trait", "aggregate"], str, bool]] = []
+    found: list[tuple[str, str, str, bool]] = []
     for group in spec.groups:
         provider = servers.get(group.name)
         if provider is None:
             continue
-        row = view.row_of[key(candidate.cell, provider)]
         found += [(provider, "trait", name, False) for name in group.required]
         found += [(provider, "trait", name, True) for name in group.forbidden]
         found += [(provider, "aggregate", name, True) for name in group.not_member_of]
-        traits, aggregates = view.traits.of(row), view.aggregates.of(row)
-        for some in group.any_traits:
-            found += [(provider, "trait", name, False) for name in [n for n in some if n in traits][:1]]
-        for some in group.member_of:
+        if group.any_traits or group.member_of:
+            row = view.row_of[key(candidate.cell, provider)]
+            found += [(provider, "trait", n, False) for n in _chosen(group.any_traits, view.traits.of(row))]
             found += [
-                (provider, "aggregate", name, False) for name in [n for n in some if n in aggregates][:1]
+                (provider, "aggregate", n, False) for n in _chosen(group.member_of, view.aggregates.of(row))
             ]
-    return tuple(
-        events.Predicate.model_construct(provider=provider, kind=kind, value=value, negate=negate)
+    return [
+        {"provider": provider, "kind": kind, "value": value, "negate": negate}
         for provider, kind, value, negate in dict.fromkeys(found)
-    )
+    ]
+
+
+def _chosen(choices: Iterable[Iterable[str]], has: tuple[str, ...]) -> Iterator[str]:
+    """Of each choice the first that it has."""
+    for some in choices:
+        yield from [name for name in some if name in has][:1]
+
+
+_CLAIMS = "vacancy.claims.requested.v1"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vacancy.resources.events import Allocation
+from vacancy.projections.candidates import Served
 from vacancy.resources.request import RequestSpec
 
 Status = Literal["placed", "no_valid_host", "lost", "unknown"]
@@ -44,7 +44,7 @@ class Outcome:
     cell: str = ""
     root: str = ""
     claim: str = ""
-    allocations: tuple[Allocation, ...] = ()
+    allocations: tuple[Served, ...] = ()
     as_of: Mapping[int, int] = field(default_factory=dict)
     reason: str = ""
     deadline_ms: int = 0

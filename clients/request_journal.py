@@ -5,14 +5,13 @@ A request lives in the partition its id hashes to; a record of requests is keyed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 from uuid import uuid4
 
 from vacancy.resources import events
 from vacancy.resources.partitioner import covering_cells, partition_for
 from vacancy.resources.record import Entry
-from vacancy.resources.request import RequestSpec
 
 Outcome = Literal["placed", "no_valid_host", "failed", "unknown"]
 
@@ -24,14 +23,13 @@ class RequestJournal:
         self._source = source
         self._cells = covering_cells(partitions)
         self._recording = recording
-        self._received: dict[int, list[events.ReceivedRequest]] = {}
-        self._closed: dict[int, list[events.ClosedRequest]] = {}
+        self._received: dict[int, list[dict[str, Any]]] = {}
+        self._closed: dict[int, list[dict[str, Any]]] = {}
 
-    def received(self, id_: str, spec: RequestSpec) -> None:
+    def received(self, id_: str, spec: dict[str, Any]) -> None:
         """A request came in."""
         if self._recording:
-            request = events.ReceivedRequest(id=id_, spec=spec)
-            self._received.setdefault(self._home(id_), []).append(request)
+            self._received.setdefault(self._home(id_), []).append({"id": id_, "spec": spec})
 
     def closed(
         self,
@@ -46,38 +44,36 @@ class RequestJournal:
     ) -> None:
         """A request ended."""
         if self._recording:
-            request = events.ClosedRequest(
-                id=id_,
-                outcome=outcome,
-                claim=claim,
-                cell=cell,
-                as_of={str(partition): offset for partition, offset in as_of.items()},
-                in_flight=tuple(in_flight),
-                reason=reason[:1024],
-            )
+            request: dict[str, Any] = {
+                "id": id_,
+                "outcome": outcome,
+                "as_of": {str(partition): offset for partition, offset in as_of.items()},
+            }
+            if claim is not None:
+                request |= {"claim": claim, "cell": cell}
+            if in_flight:
+                request["in_flight"] = list(in_flight)
+            if reason:
+                request["reason"] = reason[:1024]
             self._closed.setdefault(self._home(id_), []).append(request)
 
     def take(self) -> list[Entry]:
         """What was gathered, as entries."""
-        entries = []
-        for partition, received in self._received.items():
-            for at in range(0, len(received), events.BATCH_MAX):
-                data = events.RequestsReceivedData.model_construct(
-                    requests=tuple(received[at : at + events.BATCH_MAX])
-                )
-                event = events.RequestsReceived.model_construct(
-                    id=uuid4().hex, source=self._source, data=data
-                )
-                entries.append(Entry(self._cells[partition], events.encode(event)))
-        for partition, closed in self._closed.items():
-            for at in range(0, len(closed), events.BATCH_MAX):
-                over = events.RequestsClosedData.model_construct(
-                    requests=tuple(closed[at : at + events.BATCH_MAX])
-                )
-                end = events.RequestsClosed.model_construct(id=uuid4().hex, source=self._source, data=over)
-                entries.append(Entry(self._cells[partition], events.encode(end)))
+        entries = [*self._entries(_RECEIVED, self._received), *self._entries(_CLOSED, self._closed)]
         self._received, self._closed = {}, {}
         return entries
 
+    def _entries(self, type_: str, gathered: dict[int, list[dict[str, Any]]]) -> Iterator[Entry]:
+        for partition, requests in gathered.items():
+            for at in range(0, len(requests), events.BATCH_MAX):
+                data = {"requests": requests[at : at + events.BATCH_MAX]}
+                yield Entry(
+                    self._cells[partition], events.encode_plain(type_, uuid4().hex, self._source, data)
+                )
+
     def _home(self, id_: str) -> int:
         return partition_for(id_, len(self._cells))
+
+
+_RECEIVED = "vacancy.requests.received.v1"
+_CLOSED = "vacancy.requests.closed.v1"

@@ -17,11 +17,18 @@ from vacancy.projections.filter import Filter
 from vacancy.projections.matching import Demand, match
 from vacancy.projections.orders import Order, best, scores
 from vacancy.projections.view import View
-from vacancy.resources.events import Allocation
-from vacancy.resources.request import RequestSpec
+from vacancy.resources.request import Ask, RequestSpec
 
 _SAMPLE = 24
 """Rows looked at, for each candidate wanted, before the whole fleet is."""
+
+
+class Served(NamedTuple):
+    """What one provider would give to one group: class -> ask."""
+
+    provider: str
+    resources: dict[str, Ask]
+    group: str
 
 
 class Candidate(NamedTuple):
@@ -29,7 +36,7 @@ class Candidate(NamedTuple):
 
     cell: str
     root: str
-    allocations: tuple[Allocation, ...]
+    allocations: tuple[Served, ...]
 
 
 def find(
@@ -64,10 +71,9 @@ def _one_group(
         drawn = rng.integers(0, view.size, _SAMPLE * wanted)
         found = only.among(drawn)
         if len(found) >= wanted:
-            first = np.unique(found, return_index=True)[1]
-            if len(first) >= wanted:
-                chosen: Ints = found[np.sort(first)][:wanted]
-                return chosen
+            distinct = list(dict.fromkeys(found.tolist()))[:wanted]
+            if len(distinct) == wanted:
+                return np.asarray(distinct)
         rows = only.everywhere()
         return rows if not len(rows) else rng.choice(rows, min(wanted, len(rows)), replace=False)
     rows = only.everywhere()
@@ -159,11 +165,7 @@ def _candidates(
             continue
         cell, root = view.name(int(view.root[pick[0][0]]))
         allocations = tuple(
-            Allocation.model_construct(
-                provider=view.name(row)[1],
-                resources=dict(spec.groups[number].resources),
-                group=spec.groups[number].name,
-            )
+            Served(view.name(row)[1], spec.groups[number].resources, spec.groups[number].name)
             for row, number in pick
             if spec.groups[number].resources
         )

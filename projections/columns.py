@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,11 @@ class ClassColumns:
         """Set the columns of one row."""
         for array, value in zip(self.arrays.values(), self.resource_class.row(record), strict=True):
             array[row] = value
+
+    def move(self, row: int, by: Mapping[str, int], times: int) -> None:
+        """Add to the columns of one row."""
+        for name, amount in by.items():
+            self.arrays[name][row] += times * amount
 
     def clear(self, row: int) -> None:
         """There is nothing of this class there."""

@@ -19,6 +19,8 @@ from vacancy.resources.rows import ClassRow, NodeRow, ProviderRow
 from vacancy.resources.tables import NODES, PROVIDERS, ClassTable, split_key
 
 _FIRST_SIZE = 1024
+_FEW = 4
+"""Rows up to which setting them one by one is faster than as arrays."""
 
 
 class View:
@@ -77,7 +79,7 @@ class View:
     def take(self, row: int, name: str, ask: Any) -> None:
         """A claim for this is under way: count it as taken."""
         self._pending[(row, name)].append(ask)
-        self._refresh(row, name)
+        self._count(row, name, ask, 1)
 
     def untake(self, row: int, name: str, ask: Any) -> None:
         """That claim is decided: the store says all."""
@@ -85,7 +87,7 @@ class View:
         asks.remove(ask)
         if not asks:
             del self._pending[(row, name)]
-        self._refresh(row, name)
+        self._count(row, name, ask, -1)
 
     @property
     def pending(self) -> dict[tuple[bytes, str], list[Any]]:
@@ -97,6 +99,19 @@ class View:
         for (key, name), asks in pending.items():
             for ask in asks:
                 self.take(self._row(key), name, ask)
+
+    def _count(self, row: int, name: str, ask: Any, times: int) -> None:
+        columns = self._columns(name)
+        moves = columns.resource_class.moves(ask)
+        if moves is None:
+            self._refresh(row, name)
+        else:
+            columns.move(row, moves, times)
+
+    def _count_pending(self, row: int, name: str) -> None:
+        """The columns hold what the store says: count the claims under way anew."""
+        for ask in self._pending.get((row, name), ()):
+            self._count(row, name, ask, 1)
 
     def _refresh(self, row: int, name: str) -> None:
         record = self.record(row, name)
@@ -174,15 +189,14 @@ class View:
                 encoded.append(table.record_bytes(data))
             elif (row := self.row_of.get(key[skip:])) is not None and table.name in self.classes:
                 self.classes[table.name].clear(row)
-        if len(rows) == 1:
-            record = table.resource_class.decode(encoded[0])
-            self._columns(table.name).set_one(rows[0], record)
-        elif rows:
+        if len(rows) > _FEW:
             self._columns(table.name).set_many(rows, encoded)
+        else:
+            for row, data in zip(rows, encoded, strict=True):
+                self._columns(table.name).set_one(row, table.resource_class.decode(data))
         if self._pending:
             for row in rows:
-                if (row, table.name) in self._pending:
-                    self._refresh(row, table.name)
+                self._count_pending(row, table.name)
 
     # -- rows ---------------------------------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ LEAP_MS_MAX = 3600 * 1000
 """How far one record may move log time: a broker with a wrong clock ends no more holds than that."""
 
 VALUE_BYTES_MAX = 8 * 1024 * 1024
-_is_id = re.compile(ID_PATTERN.encode()).match
+_is_id = re.compile(ID_PATTERN.encode()).fullmatch
 
 
 def fold(state: State, record: Record, registry: Registry) -> Changes:
@@ -136,7 +136,10 @@ def _expire(draft: Draft) -> None:
         if kind == HOLD:
             expire_hold(draft, at_ms, subject)
         elif kind == VERDICT:
-            draft.delete(VERDICTS, subject)
+            verdict = draft.get(VERDICTS, subject)
+            # A cancellation leaves a deadline of its own behind when its claim comes after all.
+            if verdict is not None and verdict.deadline_ms == at_ms:
+                draft.delete(VERDICTS, subject)
         elif kind == REQUEST:
             draft.delete(REQUESTS, subject)
         elif kind == TOMBSTONE:

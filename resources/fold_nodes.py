@@ -63,10 +63,12 @@ def fold_changed(draft: Draft, data: NodeChangedData) -> None:
     removed = set(data.removed)
     if removed & upserts.keys() or data.root in removed:
         raise InvalidRecord(f"node {data.root} removes a provider that it also reports, or its root")
-    before = {member: draft.provider(member) for member in root.members}
-    parents = {m: row.parent for m, row in before.items() if row and row.reported and m not in removed}
+    before = {
+        member: row for member in root.members if (row := draft.provider(member)) and row.root == data.root
+    }
+    parents = {m: row.parent for m, row in before.items() if row.reported and m not in removed}
     check_tree(data.root, {**parents, **_parents(data.providers)})
-    kept = [m for m in root.members if m not in removed or _withdraw(draft, data.root, m)]
+    kept = [m for m in before if m not in removed or _withdraw(draft, data.root, m)]
     members = (*kept, *(id_ for id_ in upserts if id_ not in before))
     for report in data.providers:
         _put_provider(draft, data.root, report, members if report.id == data.root else ())
@@ -105,7 +107,8 @@ def keep_members(draft: Draft, root: str, kept: tuple[str, ...]) -> None:
     """Set what is left of a tree. The root's row stays as long as any of the tree does."""
     row = draft.provider(root)
     if kept and row is None:
-        row = ProviderRow(root, None, (), (), draft.offset, reported=False)
+        bare = ProviderRow(root, None, (), (), draft.offset, reported=False)
+        row = apply_facts(bare, draft.get(FACTS, draft.key(root)))
     if row is None:
         return
     if kept:

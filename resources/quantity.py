@@ -176,6 +176,9 @@ class Quantity(ResourceClass[QuantityRecord]):
             Term("step_size", "divides", ask),
         )
 
+    def moves(self, ask: Any) -> Mapping[str, int] | None:
+        return {"free": -ask}
+
     def row(self, record: QuantityRecord) -> tuple[int, ...]:
         capacity = record.capacity
         return capacity - record.used, capacity, record.min_unit, record.max_unit, record.step_size

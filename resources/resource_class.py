@@ -121,6 +121,11 @@ class ResourceClass(ABC, Generic[R]):
     def row(self, record: R) -> tuple[int, ...]:
         """The record's values of `columns`."""
 
+    def moves(self, ask: Any) -> Mapping[str, int] | None:
+        """By how much a claim for `ask` moves the columns, where that is the same whatever the record: readers
+        then count claims under way without reading the record. None: they must try it on the record."""
+        return None
+
     def project(self, encoded: Sequence[bytes]) -> NDArray[np.int64]:
         """`row` of many encoded records at once: an array of shape (len(columns), len(encoded))."""
         import numpy as np
