@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -101,6 +102,8 @@ class Pipeline:
         self._flights: dict[bytes, _Flight] = {}
         self._outcomes: list[Outcome] = []
         self._receipts: deque[Receipt] = deque()
+        self._own = uuid4().hex[:16]
+        self._numbers = count(1)
         self._journal = RequestJournal(settings.source, reader.manifest.partitions, settings.record_requests)
 
     def run(self, requests: Iterable[PlacementRequest]) -> Iterator[Outcome]:
@@ -109,7 +112,7 @@ class Pipeline:
         exhausted = False
         pause_s = _POLL_S
         self._reader.catch_up()
-        self._reader.take_verdicts()
+        self._reader.take_verdicts(())
         while True:
             while not exhausted and len(self._waiting) + len(self._flights) < self._in_flight:
                 request = next(source, None)
@@ -132,49 +135,72 @@ class Pipeline:
         for receipt in self._receipts:
             receipt.wait(self._timeout_s)
 
+    def _new_id(self) -> str:
+        """An id of our own: this pipeline's, and a number. Short ids are cheap to hash, to send and to keep."""
+        return f"{self._own}-{next(self._numbers):x}"
+
     def _accept(self, request: PlacementRequest) -> _Job:
-        id_ = request.id or uuid4().hex
+        id_ = request.id or self._new_id()
         spec = request.spec.model_dump(mode="json", exclude_defaults=True)
         self._journal.received(id_, spec)
-        return _Job(request, spec, id_, request.consumer or uuid4().hex, time.monotonic())
+        return _Job(request, spec, id_, request.consumer or self._new_id(), time.monotonic())
 
     def _step(self) -> bool:
         """One round. Returns whether anything moved."""
         self._reader.catch_up()
         moved = self._take_verdicts()
         moved |= self._settle_overdue()
+        jobs, self._waiting = self._waiting, deque()
+        ready = [job for job in jobs if job.parked_on.isdisjoint(self._flights)]
+        self._waiting.extend(job for job in jobs if not job.parked_on.isdisjoint(self._flights))
         claims: dict[str, list[dict[str, Any]]] = {}
-        for _ in range(len(self._waiting)):
-            job = self._waiting.popleft()
-            if job.parked_on and not job.parked_on.isdisjoint(self._flights):
-                self._waiting.append(job)
-                continue
-            moved = True
-            flight = self._query(job)
-            if flight is not None:
-                claims.setdefault(flight.candidate.cell, []).append(flight.claim.wire)
+        for flight in self._query_all(ready):
+            claims.setdefault(flight.candidate.cell, []).append(flight.claim.wire)
         self._send([*self._journal.take(), *self._claim_entries(claims)])
-        return moved
+        return moved or bool(ready)
 
     # -- query --------------------------------------------------------------------------------------------------
 
-    def _query(self, job: _Job) -> _Flight | None:
-        """Choose a candidate and put its claim under way, or close the request."""
+    def _query_all(self, jobs: list[_Job]) -> Iterator[_Flight]:
+        """Put claims under way for these jobs. Those that ask for the same share one query where the order is
+        random: its candidates are distinct places, drawn as so many queries would draw them."""
+        alike: dict[int, list[_Job]] = {}
+        for job in jobs:
+            alone = job.avoid or self._settings.order != "random"
+            alike.setdefault(id(job) if alone else id(job.request.spec), []).append(job)
+        for group in alike.values():
+            left = deque(group)
+            while left:
+                found = self._find(left)
+                for candidate in found:
+                    yield self._launch(left.popleft(), candidate)
+                if not found:
+                    self._none_left(left.popleft())
+
+    def _find(self, jobs: deque[_Job]) -> list[Candidate]:
+        """Candidates for jobs that ask for the same: at most one each, possibly fewer."""
         started = time.perf_counter()
-        view = self._reader.view
+        avoid = jobs[0].avoid
         found = find(
-            view, job.request.spec, limit=1 + len(job.avoid), order=self._settings.order, rng=self._rng
+            self._reader.view,
+            jobs[0].request.spec,
+            limit=len(jobs) + len(avoid),
+            order=self._settings.order,
+            rng=self._rng,
         )
-        job.query_ms += (time.perf_counter() - started) * 1e3
-        candidate = next((c for c in found if c.root not in job.avoid), None)
-        if candidate is None:
-            self._none_left(job)
-            return None
+        taken_ms = (time.perf_counter() - started) * 1e3 / len(jobs)
+        for job in jobs:
+            job.query_ms += taken_ms
+        return [candidate for candidate in found if candidate.root not in avoid][: len(jobs)]
+
+    def _launch(self, job: _Job, candidate: Candidate) -> _Flight:
+        """Put a claim under way, and count what it asks for as taken."""
+        view = self._reader.view
         claim = self._claim(job, candidate)
         rows = []
-        for allocation in candidate.allocations:
-            row_key = key(candidate.cell, allocation.provider)
-            for name, ask in allocation.resources.items():
+        for served in candidate.allocations:
+            row_key = key(candidate.cell, served.provider)
+            for name, ask in served.resources.items():
                 view.take(view.row_of[row_key], name, ask)
                 rows.append((row_key, name, ask))
         flight = _Flight(job, claim, candidate, time.monotonic(), rows)
@@ -197,7 +223,7 @@ class Pipeline:
         now_ms = max(self._reader.log_time_ms(partition), int(time.time() * 1000))
         deadline_ms = now_ms + settings.deadline_ms
         wire: dict[str, Any] = {
-            "id": uuid4().hex,
+            "id": self._new_id(),
             "consumer": job.consumer,
             "consumer_type": request.consumer_type,
             "project": request.project,
@@ -223,7 +249,7 @@ class Pipeline:
         for cell, ready in claims.items():
             for at in range(0, len(ready), events.BATCH_MAX):
                 data = {"claims": ready[at : at + events.BATCH_MAX]}
-                yield Entry(cell, events.encode_plain(_CLAIMS, uuid4().hex, self._settings.source, data))
+                yield Entry(cell, events.encode_plain(_CLAIMS, self._new_id(), self._settings.source, data))
 
     def _send(self, entries: list[Entry]) -> None:
         if entries:
@@ -235,11 +261,9 @@ class Pipeline:
 
     def _take_verdicts(self) -> bool:
         moved = False
-        for row_key, verdict in self._reader.take_verdicts():
-            flight = self._flights.pop(row_key, None)
-            if flight is not None:
-                self._decided(flight, verdict)
-                moved = True
+        for row_key, verdict in self._reader.take_verdicts(self._flights):
+            self._decided(self._flights.pop(row_key), verdict)
+            moved = True
         return moved
 
     def _decided(self, flight: _Flight, verdict: VerdictRow) -> None:

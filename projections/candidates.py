@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vacancy.projections.columns import Bools, Ints
-from vacancy.projections.filter import Filter
+from vacancy.projections.filter import Filter, compiled
 from vacancy.projections.matching import Demand, match
 from vacancy.projections.orders import Order, best, scores
 from vacancy.projections.view import View
@@ -49,7 +49,7 @@ def find(
     heard_since_ms: int | None = None,
 ) -> list[Candidate]:
     """Up to `limit` candidates. At random means uniformly over all that match."""
-    filters = [Filter(view, group, heard_since_ms=heard_since_ms) for group in spec.groups]
+    filters = [compiled(view, group, heard_since_ms) for group in spec.groups]
     if view.size == 0 or any(f.impossible for f in filters):
         return []
     if len(filters) == 1:

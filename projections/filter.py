@@ -15,8 +15,24 @@ from vacancy.projections.view import View
 from vacancy.resources.request import RequestGroup
 from vacancy.resources.resource_class import Term
 
+COMPILED_MAX = 1024
+
 SPARSE = 8
 """Below one row in so many, gathering the few is cheaper than comparing whole columns."""
+
+
+def compiled(view: View, group: RequestGroup, heard_since_ms: int | None = None) -> Filter:
+    """The filter of a group, made once for as long as the view's arrays are the same and the group is."""
+    if heard_since_ms is not None or group.in_tree is not None:
+        return Filter(view, group, heard_since_ms=heard_since_ms)
+    found = view.compiled.get(id(group))
+    if found is None:
+        if len(view.compiled) >= COMPILED_MAX:
+            view.compiled.clear()
+        # The group is kept with its filter, so that no other can come to have its id.
+        found = view.compiled[id(group)] = (group, Filter(view, group))
+    made: Filter = found[1]
+    return made
 
 
 class Filter:

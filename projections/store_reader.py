@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -41,7 +41,7 @@ class StoreReader:
     """Reads a store that a worker writes, or that stands still. Opening one raises `StoreError`.
 
     `catch_up` moves to the newest commit; until the next call everything read is as of `position`.
-    Verdicts that came by are in `verdicts` (key -> row) if `follow_verdicts`, until `take_verdicts`.
+    Verdicts that came by wait for `take_verdicts`.
     """
 
     def __init__(self, path: Path, registry: Registry, *, with_view: bool = True) -> None:
@@ -49,7 +49,7 @@ class StoreReader:
         self.registry = registry
         self.with_view = with_view
         self._partitions: dict[int, PartitionReader] = {}
-        self._verdicts: list[tuple[bytes, VerdictRow]] = []
+        self._verdicts: list[tuple[bytes, bytes]] = []
         self._times: dict[int, int] = {}
         self.manifest = self._read_manifest()
         self._looked_at = 0.0
@@ -86,11 +86,11 @@ class StoreReader:
             for entry in entries:
                 self._feed(partition, entry)
 
-    def take_verdicts(self) -> list[tuple[bytes, VerdictRow]]:
-        """Verdicts that were committed since the last call, as (key, row). Some may be missing after a reload:
-        ask `get` for those."""
+    def take_verdicts(self, wanted: Container[bytes]) -> list[tuple[bytes, VerdictRow]]:
+        """Verdicts under the keys `wanted` that were committed since the last call, as (key, row). Some may be
+        missing after a reload: ask `get` for those."""
         taken, self._verdicts = self._verdicts, []
-        return taken
+        return [(key, VERDICTS.decode(data)) for key, data in taken if key in wanted]
 
     # -- rows ---------------------------------------------------------------------------------------------------
 
@@ -213,10 +213,9 @@ class StoreReader:
         self._times[partition] = entry.time_ms
         for table, keys, values in entry.images:
             if table == VERDICTS.name:
-                decode = VERDICTS.decode
-                self._verdicts.extend(
-                    (key, decode(data)) for key, data in zip(keys, values, strict=True) if data is not None
-                )
+                if self.with_view:
+                    pairs = zip(keys, values, strict=True)
+                    self._verdicts += [(key, data) for key, data in pairs if data is not None]
             elif self.with_view:
                 self.view.feed(table, keys, values)
 

@@ -19,7 +19,7 @@ from vacancy.resources.rows import ClassRow, NodeRow, ProviderRow
 from vacancy.resources.tables import NODES, PROVIDERS, ClassTable, split_key
 
 _FIRST_SIZE = 1024
-_FEW = 4
+_FEW = 12
 """Rows up to which setting them one by one is faster than as arrays."""
 
 
@@ -50,6 +50,8 @@ class View:
         self.clashes: dict[str, set[int]] = {}
         self._free_rows: list[int] = []
         self._pending: dict[tuple[int, str], list[Any]] = defaultdict(list)
+        self.compiled: dict[int, Any] = {}
+        """Filters made of this view's arrays (see `filter.compiled`); emptied whenever an array comes or moves."""
 
     # -- what is asked ----------------------------------------------------------------------------------------
 
@@ -83,7 +85,9 @@ class View:
 
     def untake(self, row: int, name: str, ask: Any) -> None:
         """That claim is decided: the store says all."""
-        asks = self._pending[(row, name)]
+        asks = self._pending.get((row, name), [])
+        if ask not in asks:
+            return  # the provider went meanwhile
         asks.remove(ask)
         if not asks:
             del self._pending[(row, name)]
@@ -138,6 +142,7 @@ class View:
         for columns, groups in ((self.traits, by_traits), (self.aggregates, by_aggregates)):
             for names, rows in groups.items():
                 columns.set(rows, names, len(self.root))
+        self.compiled.clear()
 
     def load_nodes(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         """Take in all nodes of a partition at once, after its providers."""
@@ -174,10 +179,10 @@ class View:
         row = self._row(key)
         self._place(row, key, provider)
         names = provider.reported_traits if not provider.operator_traits else _both(provider)
-        if names != self.traits.of(row):
+        if names != self.traits.of(row) or provider.aggregates != self.aggregates.of(row):
             self.traits.set([row], names, len(self.root))
-        if provider.aggregates != self.aggregates.of(row):
             self.aggregates.set([row], provider.aggregates, len(self.root))
+            self.compiled.clear()
         self._reopen(int(self.root[row]))
 
     def _feed_class(self, table: ClassTable, keys: list[bytes], values: list[bytes | None]) -> None:
@@ -205,6 +210,7 @@ class View:
         if found is None:
             found = ClassColumns(self._registry.table(name).resource_class, len(self.root))
             self.classes[name] = found
+            self.compiled.clear()
         return found
 
     def _row(self, key: bytes) -> int:
@@ -231,6 +237,7 @@ class View:
         self._offered, self._node_open = grown(self._offered, size), grown(self._node_open, size)
         for columns in self._all_columns():
             columns.grow(size)
+        self.compiled.clear()
 
     def _all_columns(self) -> Iterator[ClassColumns | BitColumns]:
         yield from self.classes.values()
@@ -256,6 +263,8 @@ class View:
         self.aggregates.set([row], (), len(self.root))
         for columns in self.classes.values():
             columns.clear(row)
+        for slot in [slot for slot in self._pending if slot[0] == row]:
+            del self._pending[slot]
         self.members.pop(row, None)
         self.root[row] = row
         del self.row_of[key]
