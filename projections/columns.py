@@ -70,6 +70,12 @@ class BitColumns:
         """Make room."""
         self.arrays = {name: grown(array, size) for name, array in self.arrays.items()}
 
+    def set_new(self, rows: list[int], names: tuple[str, ...], size: int) -> None:
+        """As `set`, for rows that have no names yet."""
+        names = self._interned.setdefault(names, names)
+        self._names.update(dict.fromkeys(rows, names))
+        self._mark(rows, names, size)
+
     def set(self, rows: Sequence[int], names: tuple[str, ...], size: int) -> None:
         """These rows have these names and no others."""
         names = self._interned.setdefault(names, names)
@@ -82,6 +88,9 @@ class BitColumns:
                 self._names[row] = names
             else:
                 self._names.pop(row, None)
+        self._mark(rows, names, size)
+
+    def _mark(self, rows: Sequence[int], names: tuple[str, ...], size: int) -> None:
         index = np.asarray(rows)
         for name in names:
             array = self.arrays.get(name)

@@ -24,7 +24,6 @@ class DeadlineQueue:
         self._heap: list[bytes] = []
         self._floor = 0
         self._next = self._first_written()
-        self._committed = (self._floor, self._next)
 
     def due(self, until_ms: int) -> list[bytes]:
         """Keys up to and including `until_ms`, ascending; the caller deletes them all."""
@@ -52,12 +51,12 @@ class DeadlineQueue:
     def commit(self) -> None:
         """What was staged is in the table now."""
         self._staged, self._heap = {}, []
-        self._committed = (self._floor, self._next)
 
     def abandon(self) -> None:
-        """What was staged is forgotten."""
+        """What was staged is forgotten, and so is what was given out as due: the table says what waits."""
         self._staged, self._heap = {}, []
-        self._floor, self._next = self._committed
+        self._floor = 0
+        self._next = self._first_written()
 
     def next_ms(self) -> int | None:
         """The earliest deadline. It may be one that was taken away: then it passes and nothing happens."""

@@ -71,19 +71,7 @@ class Filter:
         rows = rows[self._view.open[rows]]
         for bits in self._all:
             rows = rows[bits[rows]]
-        if self._root is not None:
-            rows = rows[self._view.root[rows] == self._root]
-        if self._heard_since_ms is not None:
-            rows = rows[self._view.heard_ms[self._view.root[rows]] >= self._heard_since_ms]
-        for bits in self._none:
-            rows = rows[~bits[rows]]
-        for choices in self._any:
-            rows = rows[np.logical_or.reduce([bits[rows] for bits in choices])]
-        for column, term in self._terms:
-            if not len(rows):
-                break
-            rows = rows[_holds(column[rows], term)]
-        return rows
+        return self._finish(rows, self._terms)
 
     def everywhere(self) -> Ints:
         """All rows that match, ascending."""
@@ -93,12 +81,27 @@ class Filter:
         mask = self._view.open[:size].copy()
         for bits in self._all:
             mask &= bits[:size]
-        for column, term in self._terms:
-            count = int(np.count_nonzero(mask))
-            if count * SPARSE < size:
-                break
+        for done, (column, term) in enumerate(self._terms):
+            if int(np.count_nonzero(mask)) * SPARSE < size:
+                return self._finish(np.flatnonzero(mask), self._terms[done:])
             mask &= _holds(column[:size], term)
-        return self.among(np.flatnonzero(mask))
+        return self._finish(np.flatnonzero(mask), [])
+
+    def _finish(self, rows: Ints, terms: list[tuple[Ints, Term]]) -> Ints:
+        """Those of `rows` that satisfy these terms, and all that is rarely asked for."""
+        for column, term in terms:
+            if not len(rows):
+                break
+            rows = rows[_holds(column[rows], term)]
+        if self._root is not None:
+            rows = rows[self._view.root[rows] == self._root]
+        if self._heard_since_ms is not None:
+            rows = rows[self._view.heard_ms[self._view.root[rows]] >= self._heard_since_ms]
+        for bits in self._none:
+            rows = rows[~bits[rows]]
+        for choices in self._any:
+            rows = rows[np.logical_or.reduce([bits[rows] for bits in choices])]
+        return rows
 
     def _require(self, bits: Bools | None) -> None:
         if bits is None:
@@ -133,7 +136,10 @@ def _holds(values: Any, term: Term) -> Any:
     if operator == "<=":
         return values <= number
     if operator == "divides":
-        return number % np.maximum(values, 1) == 0
+        holds = values == 1
+        others = np.flatnonzero(~holds)  # few, as a rule, and division is slow
+        holds[others] = number % np.maximum(values[others], 1) == 0
+        return holds
     if operator == "==":
         return values == number
     if operator == "!=":

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from vacancy.projections.bell import TRUST_S, Bell
 from vacancy.projections.feed import Entry, decode_entry
@@ -82,10 +82,15 @@ class PartitionReader:
         data: bytes | None = self._dbs[table.family].get(key)
         return data
 
-    def scan(self, family: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, family: str, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """(key, encoded row) of a family, by key, from `start` on."""
         with translated(self.path):
             yield from self._dbs[family].items(from_key=start)
+
+    def all(self, family: str) -> list[tuple[bytes, bytes]]:
+        """All of `scan`, faster."""
+        with translated(self.path):
+            return list(cast(Iterator[tuple[bytes, bytes]], self._dbs[family].items()))
 
     def close(self) -> None:
         """Let go of the directory."""

@@ -179,3 +179,5 @@ class PartitionStore:
             for db in self._dbs.values():
                 db.close()
             self._db.close()
+        self._handles.clear()  # while any handle is left, RocksDB keeps the lock
+        self._dbs.clear()

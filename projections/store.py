@@ -90,9 +90,13 @@ class Store:
                 tables.stage(fold(tables, record, self.registry))
                 last = record
                 position += 1
-        finally:
+        except BaseException:
             if last is not None:
                 tables.commit(position, self.log_time_ms(partition), checksum(last))
+            tables.abandon()  # the failed record may have been told what is due
+            raise
+        if last is not None:
+            tables.commit(position, self.log_time_ms(partition), checksum(last))
 
     def next_deadline_ms(self, partition: int) -> int | None:
         """The earliest log time that something in the partition waits for, or None."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import time
 from collections.abc import Container, Iterator
@@ -103,7 +105,7 @@ class StoreReader:
     def scan(self, table: Table[Row]) -> Iterator[tuple[int, bytes, Row]]:
         """(partition, key, row) of all rows of a table."""
         for partition, reader in sorted(self._partitions.items()):
-            for key, data in reader.scan(table.family, table.prefix):
+            for key, data in reader.scan(table.family, table.prefix or None):
                 if not key.startswith(table.prefix):
                     break
                 yield partition, key, table.decode(data)
@@ -181,27 +183,32 @@ class StoreReader:
     def _load(self) -> None:
         pending = self.view.pending
         self.view = View(self.registry, self._class_row)
+        with _collector_off():
+            self._load_partitions()
+        self.view.take_over(pending)
+
+    def _load_partitions(self) -> None:
         for partition, reader in self._partitions.items():
             self._remember_time(partition, reader)
             if self.with_view:
                 self._load_partition(reader)
-        self.view.take_over(pending)
 
     def _load_partition(self, reader: PartitionReader) -> None:
-        self.view.load_providers(reader.scan(PROVIDERS.family))
-        self.view.load_nodes(reader.scan(NODES.family))
+        self.view.load_providers(reader.all(PROVIDERS.family))
+        self.view.load_nodes(reader.all(NODES.family))
+        skip = ClassTable.HEAD_BYTES
         for name in self.registry.names:
             if name in self.registry.plugins and name not in self.manifest.classes:
                 continue
             table = self.registry.table(name)
-            keys, values = _columns_of(reader, table.family)
-            self.view.load_class(table, keys, [table.record_bytes(value) for value in values])
+            items = reader.all(table.family)
+            self.view.load_class(table, [key for key, _ in items], [data[skip:] for _, data in items])
         customs: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
-        for key, data in reader.scan(CUSTOM_FAMILY):
+        for key, data in reader.all(CUSTOM_FAMILY):
             name_bytes, _, rest = key.partition(b"\0")
             keys, values = customs.setdefault(name_bytes, ([], []))
             keys.append(rest)
-            values.append(ClassTable.record_bytes(data))
+            values.append(data[skip:])
         for name_bytes, (keys, values) in customs.items():
             self.view.load_class(self.registry.table(name_bytes.decode()), keys, values)
 
@@ -225,6 +232,13 @@ class StoreReader:
         return None if reader is None else reader.get(table, key)
 
 
-def _columns_of(reader: PartitionReader, family: str) -> tuple[list[bytes], list[bytes]]:
-    items = list(reader.scan(family))
-    return [key for key, _ in items], [value for _, value in items]
+@contextlib.contextmanager
+def _collector_off() -> Iterator[None]:
+    """Loading makes a million objects and no garbage: collecting meanwhile doubles its time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

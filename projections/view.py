@@ -7,7 +7,7 @@ the tables row by row, except to load and to take in the scheduler's own claims 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -46,8 +46,8 @@ class View:
         self.traits = BitColumns()
         self.aggregates = BitColumns()
         self.members: dict[int, list[int]] = {}
-        self._homes: dict[str, int] = {}
-        self.clashes: dict[str, set[int]] = {}
+        self._homes: dict[bytes, int] = {}
+        self._clashes: dict[bytes, set[int]] = {}
         self._free_rows: list[int] = []
         self._pending: dict[tuple[int, str], list[Any]] = defaultdict(list)
         self.compiled: dict[int, Any] = {}
@@ -58,6 +58,11 @@ class View:
     def name(self, row: int) -> tuple[str, str]:
         """(cell, provider id) of a row."""
         return split_key(self.keys[row])
+
+    @property
+    def clashes(self) -> dict[str, set[int]]:
+        """Roots that are live in two cells, and so candidates in neither, with their rows."""
+        return {root.decode(): rows for root, rows in self._clashes.items()}
 
     def tree(self, row: int) -> list[int]:
         """The rows of the tree that a root's row stands for."""
@@ -126,34 +131,47 @@ class View:
 
     # -- being fed --------------------------------------------------------------------------------------------
 
-    def load_providers(self, items: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take in all providers of a partition at once."""
+    def load_providers(self, items: list[tuple[bytes, bytes]]) -> None:
+        """Take in all providers of a partition at once, before anything else of it."""
+        if not items:
+            return
+        keys = [key for key, _ in items]
+        providers = [PROVIDERS.decode(data) for _, data in items]
+        first = self._new_rows(keys)
+        rows = range(first, first + len(keys))
+        self._offered[first : rows.stop] = [p.reported and not p.disabled for p in providers]
         by_traits: dict[tuple[str, ...], list[int]] = defaultdict(list)
         by_aggregates: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        decode = PROVIDERS.decode
-        for key, data in items:
-            provider = decode(data)
-            row = self._row(key)
-            self._place(row, key, provider)
-            names = provider.reported_traits
-            by_traits[names if not provider.operator_traits else _both(provider)].append(row)
-            if provider.aggregates:
-                by_aggregates[provider.aggregates].append(row)
+        for row, provider in zip(rows, providers, strict=True):
+            if provider.parent is not None or len(provider.members) > 1:
+                self._place(row, keys[row - first], provider)
+            by_traits[_names(provider)].append(row)
+            by_aggregates[provider.aggregates].append(row)
         for columns, groups in ((self.traits, by_traits), (self.aggregates, by_aggregates)):
-            for names, rows in groups.items():
-                columns.set(rows, names, len(self.root))
+            for names, some in groups.items():
+                if names:
+                    columns.set_new(some, names, len(self.root))
         self.compiled.clear()
 
-    def load_nodes(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+    def load_nodes(self, items: list[tuple[bytes, bytes]]) -> None:
         """Take in all nodes of a partition at once, after its providers."""
-        for key, data in items:
-            self._set_node(key, NODES.decode(data))
+        known = [(key, self.row_of[key], NODES.decode(data)) for key, data in items if key in self.row_of]
+        ids = [key[key.index(b"\0") + 1 :] for key, _, _ in known]
+        rows = np.array([row for _, row, _ in known], dtype=np.int64)
+        self.heard_ms[rows] = [node.heard_ms for _, _, node in known]
+        self._node_open[rows] = [node.open for _, _, node in known]
+        for id_, (_, row, node) in zip(ids, known, strict=True):
+            if not node.open or self._homes.setdefault(id_, row) != row:
+                self._find_clash(id_, row, node.open)
         self._reopen_all()
 
     def load_class(self, table: ClassTable, keys: list[bytes], encoded: list[bytes]) -> None:
         """Take in a class's rows: keys without the table's prefix, records without the row's head."""
         if keys:
-            rows = np.fromiter(map(self._row, keys), dtype=np.int64, count=len(keys))
+            try:
+                rows = np.fromiter(map(self.row_of.__getitem__, keys), dtype=np.int64, count=len(keys))
+            except KeyError:
+                rows = np.fromiter(map(self._row, keys), dtype=np.int64, count=len(keys))
             self._columns(table.name).set_many(rows, encoded)
 
     def feed(self, table: str, keys: list[bytes], values: list[bytes | None]) -> None:
@@ -178,7 +196,7 @@ class View:
         provider = PROVIDERS.decode(data)
         row = self._row(key)
         self._place(row, key, provider)
-        names = provider.reported_traits if not provider.operator_traits else _both(provider)
+        names = _names(provider)
         if names != self.traits.of(row) or provider.aggregates != self.aggregates.of(row):
             self.traits.set([row], names, len(self.root))
             self.aggregates.set([row], provider.aggregates, len(self.root))
@@ -231,6 +249,18 @@ class View:
         self.cells.add(key[: key.index(b"\0")])
         return row
 
+    def _new_rows(self, keys: list[bytes]) -> int:
+        """Rows for keys that have none yet, next to each other. Returns the first."""
+        first, end = self.size, self.size + len(keys)
+        if end > len(self.root):
+            self._grow(max(end, 2 * len(self.root)))
+        self.keys.extend(keys)
+        self.row_of.update(zip(keys, range(first, end), strict=True))
+        self.root[first:end] = np.arange(first, end)
+        self.cells.update(key[: key.index(b"\0")] for key in keys)
+        self.size = end
+        return first
+
     def _grow(self, size: int) -> None:
         self.root, self.heard_ms = grown(self.root, size), grown(self.heard_ms, size)
         self.open = grown(self.open, size)
@@ -280,39 +310,39 @@ class View:
         is_open = node is not None and node.open
         if node is not None:
             self.heard_ms[row] = node.heard_ms
-        self._find_clash(key[key.index(b"\0") + 1 :].decode(), row, is_open)
+        self._find_clash(key[key.index(b"\0") + 1 :], row, is_open)
         if self._node_open[row] == is_open:
             return None
         self._node_open[row] = is_open
         return row
 
-    def _find_clash(self, root: str, row: int, is_open: bool) -> None:
+    def _find_clash(self, root: bytes, row: int, is_open: bool) -> None:
         """A root that is live in two cells is a candidate in neither: nobody knows which of them is right."""
         home = self._homes.get(root)
         if is_open and home is None:
             self._homes[root] = row
             return
         if is_open and home != row:
-            self.clashes.setdefault(root, {home} if home is not None else set()).add(row)
-        elif not is_open and root in self.clashes:
-            left = self.clashes[root] - {row}
+            self._clashes.setdefault(root, {home} if home is not None else set()).add(row)
+        elif not is_open and root in self._clashes:
+            left = self._clashes[root] - {row}
             if len(left) == 1:
-                del self.clashes[root]
+                del self._clashes[root]
                 self._homes[root] = next(iter(left))
             else:
-                self.clashes[root] = left
+                self._clashes[root] = left
         else:
             if not is_open and home == row:
                 del self._homes[root]
             return
-        for other in {row, self._homes.get(root, row), *self.clashes.get(root, ())}:
+        for other in {row, self._homes.get(root, row), *self._clashes.get(root, ())}:
             self._reopen(other)
 
     def _reopen(self, root_row: int) -> None:
         """Work out anew which rows of a tree take new claims."""
         tree = self.members.get(root_row)
         is_open = bool(self._node_open[root_row] and self._offered[root_row])
-        if is_open and self.clashes and self.name(root_row)[1] in self.clashes:
+        if is_open and self._clashes and self.keys[root_row].partition(b"\0")[2] in self._clashes:
             is_open = False
         if tree is None:
             self.open[root_row] = is_open
@@ -323,10 +353,13 @@ class View:
         size = self.size
         roots = self.root[:size]
         self.open[:size] = self._offered[:size] & self._node_open[roots] & self._offered[roots]
-        for rows in self.clashes.values():
+        for rows in self._clashes.values():
             for row in rows:
                 self._reopen(row)
 
 
-def _both(provider: ProviderRow) -> tuple[str, ...]:
+def _names(provider: ProviderRow) -> tuple[str, ...]:
+    """All traits, sorted."""
+    if not provider.operator_traits:
+        return provider.reported_traits
     return tuple(sorted(provider.traits))

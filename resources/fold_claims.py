@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from vacancy.resources.draft import Draft
 from vacancy.resources.events import Claim, ConsumerRef, Release
 from vacancy.resources.fold_nodes import HOLD, keep_members
+from vacancy.resources.names import AMOUNT_MAX
 from vacancy.resources.rows import AllocationRow, ProviderRow, VerdictRow
 from vacancy.resources.tables import ALLOCATIONS, DEADLINES, PROVIDERS, VERDICTS, deadline_key
 from vacancy.resources.verdict import DEADLINE_AHEAD_MS_MAX, Acceptance, Rejection, Rows, give_back, judge
@@ -101,11 +102,17 @@ def _write_verdict(
     if isinstance(outcome, Acceptance):
         row = VerdictRow(True, "", draft.offset, deadline_ms, fingerprint, claim.consumer)
     else:
+        outcome = outcome._replace(asked=_bounded(outcome.asked), available=_bounded(outcome.available))
         row = VerdictRow(
             False, outcome[0], draft.offset, deadline_ms, fingerprint, claim.consumer, *outcome[1:]
         )
     draft.put(VERDICTS, key, row)
     draft.put(DEADLINES, deadline_key(deadline_ms, VERDICT, key), b"")
+
+
+def _bounded(amount: int) -> int:
+    """The amount as far as a row holds it: what was asked for may have any number of digits."""
+    return max(-AMOUNT_MAX, min(amount, AMOUNT_MAX))
 
 
 def _write_allocation(draft: Draft, claim: Claim, accepted: Acceptance) -> None:

@@ -59,7 +59,9 @@ class Table(Generic[Row]):
 
 
 class ClassTable(Table[ClassRow]):
-    """The table of one resource class."""
+    """The table of one resource class. A row's encoding is a head of `HEAD_BYTES`, then the class's record."""
+
+    HEAD_BYTES = _HEAD.size
 
     def __init__(self, resource_class: ResourceClass[Any], *, family: str, prefix: bytes = b"") -> None:
         self.name = resource_class.name

@@ -1,0 +1,35 @@
+"""`python -m evaluation COMMAND`: traces and benchmarks, each a module here."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from evaluation import fold, query, trace
+from vacancy.resources.errors import VacancyError
+
+COMMANDS = {
+    "trace": (trace, "race schedulers for a real cluster, with its real requests"),
+    "fold": (fold, "how fast one process folds node reports"),
+    "query": (query, "how fast a scheduler finds candidates while a worker folds"),
+}
+"""Name -> the module with its `add_arguments` and `run`, and what it is for."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, purpose) in COMMANDS.items():
+        module.add_arguments(commands.add_parser(name, help=purpose, description=module.__doc__))
+    parsed = parser.parse_args(arguments)
+    try:
+        return COMMANDS[parsed.command][0].run(parsed)
+    except VacancyError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""How fast one process folds: node reports that each change all three of their classes.
+
+JSON in; tables, change feed and position committed to RocksDB in batches of 500. The log is what is durable, so
+nothing is fsynced. Each run is another round over the fleet; the first, which makes the rows, is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from evaluation.measure import median, report, rss_mb
+from vacancy.clients.worker_process import spare_collector
+from vacancy.projections.store import Store
+from vacancy.resources import events
+from vacancy.resources.partitioner import covering_cells
+from vacancy.resources.record import Record
+from vacancy.resources.registry import Registry
+
+BATCH = 500
+RUNS = 5
+CELL = covering_cells(1)[0].encode()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--providers", type=int, default=100_000, help="nodes in the fleet")
+    parser.add_argument("--records", type=int, default=100_000, help="reports a run")
+    parser.add_argument("--runs", type=int, default=RUNS, help="counted runs; the median is printed")
+    parser.add_argument("--json", action="store_true", help="print JSON (the only form there is)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory(prefix="vacancy-fold-") as directory:
+        rates = measure(Path(directory), arguments.providers, arguments.records, arguments.runs)
+    found = {
+        "benchmark": "fold",
+        "providers": arguments.providers,
+        "records": arguments.records,
+        "records_per_s": round(median(rates)),
+        "runs": [round(rate) for rate in rates],
+        "rss_mb": round(rss_mb()),
+    }
+    print(json.dumps(found))
+    return 0
+
+
+def measure(directory: Path, providers: int, records: int, runs: int) -> list[float]:
+    """Records per second of each run."""
+    opened = events.LogOpened(
+        id="opened",
+        source="/evaluation",
+        data=events.LogOpenedData(log="evaluation", partition=0, partitions=1),
+    )
+    with Store(directory / "store", log="evaluation", partitions=1, registry=Registry()) as store:
+        store.apply(0, [Record(0, 0, 1, CELL, events.encode(opened))])
+        stream = _reports(providers)
+        _fold(store, stream, providers)
+        spare_collector()
+        return [records / _fold(store, stream, records) for _ in range(runs)]
+
+
+def _reports(providers: int) -> Iterator[Record]:
+    """Reports without end, each changing the totals of its node."""
+    offset = 1
+    sequence = 0
+    while True:
+        sequence += 1
+        for number in range(providers):
+            value = report(
+                f"node-{number:07}",
+                sequence,
+                vcpu=8 + sequence % 100,
+                memory=16384 + sequence % 100,
+                disk=2000 + sequence % 100,
+                traits=("CUSTOM_RACK_A", "HW_CPU_X86_AVX2", "HW_CPU_X86_SSE42"),
+            )
+            yield Record(0, offset, offset, CELL, value)
+            offset += 1
+
+
+def _fold(store: Store, stream: Iterator[Record], records: int) -> float:
+    """Fold so many records. Returns the seconds that folding took; making the reports is not counted."""
+    spent = 0.0
+    for at in range(0, records, BATCH):
+        batch = [next(stream) for _ in range(min(BATCH, records - at))]
+        started = time.perf_counter()
+        store.apply(0, batch)
+        spent += time.perf_counter() - started
+    return spent
