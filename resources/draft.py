@@ -35,7 +35,7 @@ class Draft:
     """One record's changes over a state, with what every rule needs to know of the record: its cell, its
     offset and the log time at it."""
 
-    __slots__ = ("cell", "changes", "dead", "offset", "partition", "registry", "state", "time_ms")
+    __slots__ = ("_keys", "cell", "changes", "dead", "offset", "partition", "registry", "state", "time_ms")
 
     def __init__(
         self, state: State, registry: Registry, partition: PartitionRow, cell: str, offset: int, time_ms: int
@@ -47,12 +47,22 @@ class Draft:
         self.offset = offset
         self.time_ms = time_ms
         self.changes: Changes = {}
+        self._keys: dict[str, bytes] = {}
         self.dead: list[str] = []
         """Why parts of the record were refused while the rest stands."""
 
+    def in_cell(self, cell: str) -> Draft:
+        """This draft as seen from another cell of the partition: the changes are the same ones."""
+        other = Draft(self.state, self.registry, self.partition, cell, self.offset, self.time_ms)
+        other.changes = self.changes
+        return other
+
     def key(self, id_: str) -> bytes:
         """The key of something in this record's cell."""
-        return f"{self.cell}\0{id_}".encode()
+        found = self._keys.get(id_)
+        if found is None:
+            found = self._keys[id_] = f"{self.cell}\0{id_}".encode()
+        return found
 
     def get(self, table: Table[Row], key: bytes) -> Row | None:
         """The row as this record sees it."""
@@ -86,7 +96,8 @@ class Draft:
 
     def class_row(self, table: ClassTable, provider: str) -> ClassRow | None:
         """A provider's row of one class."""
-        return self.get(table, table.prefix + self.key(provider))
+        key = self.key(provider)
+        return self.get(table, table.prefix + key if table.prefix else key)
 
     def put_class_row(self, table: ClassTable, provider: str, row: ClassRow) -> None:
         """Write a provider's row of one class."""

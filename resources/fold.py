@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from msgspec.structs import replace
@@ -65,7 +66,9 @@ def fold(state: State, record: Record, registry: Registry) -> Changes:
     _expire(draft)
     expired = {table: dict(rows) for table, rows in draft.changes.items()}
     try:
-        _check_place(record, partition)
+        problem = _misplaced(record.key, record.partition, partition.partitions)
+        if problem or len(record.value) > VALUE_BYTES_MAX:
+            raise InvalidRecord(problem or f"the record is larger than {VALUE_BYTES_MAX} bytes")
         event = events.parse(record.value)
         _HANDLERS[type(event)](draft, event)
     except InvalidRecord as error:
@@ -100,16 +103,15 @@ def _fold_first(record: Record, registry: Registry) -> Changes:
     return {PARTITION: {PARTITION_KEY: row}}
 
 
-def _check_place(record: Record, partition: PartitionRow) -> None:
-    if len(record.value) > VALUE_BYTES_MAX:
-        raise InvalidRecord(f"the record has {len(record.value)} bytes, {VALUE_BYTES_MAX} are allowed")
-    if not _is_id(record.key):
-        raise InvalidRecord(f"the record's key {record.key[:80]!r} is not the name of a cell")
-    home = partition_for(record.key, partition.partitions)
-    if home != record.partition:
-        raise InvalidRecord(
-            f"the record's key {record.key.decode()} belongs to partition {home} (murmur2), not to {record.partition}"
-        )
+@lru_cache(maxsize=65536)
+def _misplaced(key: bytes, here: int, partitions: int) -> str:
+    """What is wrong with finding a key in this partition, or nothing."""
+    if not _is_id(key):
+        return f"the record's key {key[:80]!r} is not the name of a cell"
+    home = partition_for(key, partitions)
+    if home != here:
+        return f"the record's key {key.decode()} belongs to partition {home} (murmur2), not to {here}"
+    return ""
 
 
 def _check_rules(rules: events.Rules, registry: Registry, where: str) -> None:

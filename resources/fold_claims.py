@@ -87,11 +87,9 @@ def expire_hold(draft: Draft, at_ms: int, key: bytes) -> None:
     if held is None or held.hold_until_ms != at_ms:
         return
     rows: Rows = {}
-    cell = draft.cell
-    draft.cell = key.partition(b"\0")[0].decode()
-    give_back(draft, held.parts, rows)
-    _write_rows(draft, rows)
-    draft.cell = cell
+    there = draft.in_cell(key.partition(b"\0")[0].decode())
+    give_back(there, held.parts, rows)
+    _write_rows(there, rows)
     draft.delete(ALLOCATIONS, key)
 
 

@@ -51,6 +51,7 @@ class Registry:
         self._tables: dict[str, ClassTable] = {
             name: ClassTable(Quantity(name), family=name) for name in STANDARD_CLASSES
         }
+        self._standard = dict(self._tables)
         self.plugins: tuple[str, ...] = ()
         for plugin in plugins:
             if plugin.name in self._tables or plugin.name.startswith(CUSTOM_PREFIX):
@@ -89,6 +90,9 @@ class Registry:
 
         Raises `InvalidRecord` when the rules do not allow it, `Halt` when they do and this build lacks it.
         """
+        table = self._standard.get(name)
+        if table is not None:
+            return table
         table = self._tables.get(name)
         if table is None:
             if name in plugins:
@@ -97,7 +101,7 @@ class Registry:
                     do="install the package that provides it, then start again",
                 )
             return self.table(name)
-        if name in self.plugins and name not in plugins:
+        if name not in plugins:
             raise InvalidRecord(f"resource class {name} is not allowed by the log's rules")
         return table
 
