@@ -32,7 +32,7 @@ class PartitionReader:
         self.path = path
         self._scratch = scratch_directory()
         try:
-            self._db = open_secondary(path, families, self._scratch.name)
+            self._db = open_secondary(path, families, self._scratch.name, (FEED_FAMILY,))
         except BaseException:
             self._scratch.cleanup()
             raise

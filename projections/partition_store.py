@@ -51,7 +51,7 @@ class PartitionStore:
     def __init__(self, path: Path, store: str, registry: Registry) -> None:
         self.path = path
         self._families = families(registry)
-        self._db = open_primary(path, self._families)
+        self._db = open_primary(path, self._families, (FEED_FAMILY,))
         self._handles = {name: self._db.get_column_family_handle(name) for name in self._families}
         self._dbs: dict[str, Rdict] = {name: self._db.get_column_family(name) for name in self._families}
         data = self._dbs[LOCAL_FAMILY].get(LOCAL_KEY)
@@ -108,7 +108,7 @@ class PartitionStore:
         entry = encode_entry(position, time_ms, [image for image in images if image is not None])
         handles, number = self._handles, self.local.feed_next
         batch.put(_SEQUENCE.pack(number), entry, handles[FEED_FAMILY])
-        first = self._trim(batch, len(entry))
+        first = self._trim(len(entry))
         local = LocalRow(self.local.store, position, checksum, first, number + 1)
         batch.put(LOCAL_KEY, encode_local(local), handles[LOCAL_FAMILY])
         try:
@@ -153,13 +153,13 @@ class PartitionStore:
             values.append(encoded)
         return (table.name, list(rows), values) if table.fed else None
 
-    def _trim(self, batch: WriteBatch, added: int) -> int:
-        """Delete the oldest entries beyond the feed's bounds. Returns the first that stays."""
+    def _trim(self, added: int) -> int:
+        """The feed's first entry once so many bytes are added. Those before it are let go: their files are dropped,
+        whole and uncompacted, when enough newer ones came (`QUEUE_BYTES` is well beyond the feed's bound)."""
         first, total = self.local.feed_first, self._feed_bytes + added
         for size in self._feed_sizes:
             if total <= BYTES_MAX and self.local.feed_next - first < ENTRIES_MAX:
                 break
-            batch.delete(_SEQUENCE.pack(first), self._handles[FEED_FAMILY])
             total -= size
             first += 1
         return first

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, Options, Rdict
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    DBCompactionStyle,
+    DBCompressionType,
+    FifoCompactOptions,
+    Options,
+    Rdict,
+)
 
 from vacancy.resources.errors import StoreCorrupt, StoreError, StoreInUse
 
 WRITE_BUFFER_BYTES = 32 * 1024 * 1024
 """All memtables together. An opening reader replays at most this much of the write-ahead log."""
 
+QUEUE_BYTES = 256 * 1024 * 1024
+"""Files of a queue family beyond this are dropped, the oldest first."""
+
 BLOCK_CACHE_BYTES = 32 * 1024 * 1024
 
 
-def open_primary(path: Path, families: Sequence[str], *, cache_bytes: int = BLOCK_CACHE_BYTES) -> Rdict:
-    """Open a directory for writing. Raises `StoreInUse`, `StoreCorrupt` or `StoreError`."""
+def open_primary(
+    path: Path, families: Sequence[str], queues: Container[str] = (), *, cache_bytes: int = BLOCK_CACHE_BYTES
+) -> Rdict:
+    """Open a directory for writing. `queues` are families whose oldest files are dropped, never compacted. Raises `StoreInUse`, `StoreCorrupt` or `StoreError`."""
     options = _options(cache_bytes)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
@@ -31,10 +45,10 @@ def open_primary(path: Path, families: Sequence[str], *, cache_bytes: int = BLOC
     options.set_max_background_jobs(2)
     path.mkdir(parents=True, exist_ok=True)
     with translated(path):
-        return Rdict(str(path), options=options, column_families=_per_family(families, cache_bytes))
+        return Rdict(str(path), options=options, column_families=_per_family(families, cache_bytes, queues))
 
 
-def open_secondary(path: Path, families: Sequence[str], scratch: str) -> Rdict:
+def open_secondary(path: Path, families: Sequence[str], scratch: str, queues: Container[str] = ()) -> Rdict:
     """Open a directory that another process writes, to read it. `scratch` is a directory for its info log."""
     options = _options(BLOCK_CACHE_BYTES)
     options.set_max_open_files(-1)  # the primary may delete files that are still read here
@@ -43,7 +57,7 @@ def open_secondary(path: Path, families: Sequence[str], scratch: str) -> Rdict:
         return Rdict(
             str(path),
             options=options,
-            column_families=_per_family(families, BLOCK_CACHE_BYTES),
+            column_families=_per_family(families, BLOCK_CACHE_BYTES, queues),
             access_type=AccessType.secondary(scratch),
         )
 
@@ -96,9 +110,14 @@ def _translate(error: Exception, path: Path) -> StoreError:
     return StoreError(f"RocksDB: {text}", where=str(path), do="see the file LOG in that directory")
 
 
-def _per_family(families: Sequence[str], cache_bytes: int) -> dict[str, Options]:
+def _per_family(families: Sequence[str], cache_bytes: int, queues: Container[str]) -> dict[str, Options]:
     one = _options(cache_bytes)
-    return dict.fromkeys(families, one)
+    queue = _options(cache_bytes)
+    queue.set_compaction_style(DBCompactionStyle.fifo())
+    bounds = FifoCompactOptions()
+    bounds.max_table_files_size = QUEUE_BYTES
+    queue.set_fifo_compaction_options(bounds)
+    return {name: queue if name in queues else one for name in families}
 
 
 _caches: dict[int, Cache] = {}
