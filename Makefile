@@ -1,0 +1,43 @@
+# `make demo` and `make test` do all the set-up on a fresh machine (Python 3.11 or newer, make, git).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(wildcard resources/*.py projections/*.py streams/*.py clients/*.py clients/*/*.py cli/*.py)
+
+.PHONY: demo test check types tests soak clean
+
+demo: $(VENV)/.installed
+	$(BIN)/vacancy demo
+
+test: check tests
+
+check: $(VENV)/.dev types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+tests: $(VENV)/.dev
+	$(BIN)/pytest
+
+soak: $(VENV)/.dev
+	$(BIN)/pytest -m soak -s tests/soak
+
+# The strict editable install is a tree of links, so that type checkers see the packages: it is made anew when
+# a file comes or goes, or changes its name.
+$(VENV)/.dev: $(VENV)/.pip pyproject.toml $(SOURCES)
+	$(BIN)/pip install --quiet --editable '.[dev]' --config-settings editable_mode=strict
+	@touch $(VENV)/.dev $(VENV)/.installed
+
+$(VENV)/.installed: $(VENV)/.pip pyproject.toml $(SOURCES)
+	$(BIN)/pip install --quiet --editable . --config-settings editable_mode=strict
+	@touch $(VENV)/.installed
+
+$(VENV)/.pip:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	@touch $(VENV)/.pip
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
