@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Sequence
 from typing import TypeVar
 
-from events_json import Tape
 from hypothesis import strategies as st
-from world import World
+
+from tests.events_json import Tape
+from tests.world import World
 
 T = TypeVar("T")
 

@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from events_json import START_MS, Tape, claim, claims, event, provider, released, reported
-
+from tests.events_json import START_MS, Tape, claim, claims, event, provider, released, reported
 from vacancy.resources.partitioner import partition_for
 
 T = TypeVar("T")

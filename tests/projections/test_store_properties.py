@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from events_json import LOG, Tape, event
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from ports import REGISTRY
-from strategies import batches, logs
 
+from tests.events_json import LOG, Tape, event
+from tests.ports import REGISTRY
+from tests.strategies import batches, logs
 from vacancy.projections.digest import as_scan, partition_digest
 from vacancy.projections.memory_state import MemoryState
 from vacancy.projections.store import Store
