@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
@@ -104,6 +104,8 @@ class Pipeline:
         self._receipts: deque[Receipt] = deque()
         self._own = uuid4().hex[:16]
         self._numbers = count(1)
+        self._seen: Mapping[int, int] = {}
+        self._seen_wire: dict[str, int] = {}
         self._journal = RequestJournal(settings.source, reader.manifest.partitions, settings.record_requests)
 
     def run(self, requests: Iterable[PlacementRequest]) -> Iterator[Outcome]:
@@ -122,15 +124,16 @@ class Pipeline:
                     self._waiting.append(self._accept(request))
             progressed = self._step()
             if self._outcomes:
+                progressed = True
                 ready, self._outcomes = self._outcomes, []
                 yield from ready
-            elif not progressed:
-                time.sleep(pause_s)
-                pause_s = min(pause_s * 1.5, _POLL_MAX_S)
-                continue
-            pause_s = _POLL_S
             if exhausted and not self._waiting and not self._flights:
                 break
+            if progressed:
+                pause_s = _POLL_S
+            else:
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 1.5, _POLL_MAX_S)
         self._send(self._journal.take())
         for receipt in self._receipts:
             receipt.wait(self._timeout_s)
@@ -234,7 +237,7 @@ class Pipeline:
             "predicates": _predicates(request.spec, candidate, self._reader),
             "deadline_ms": deadline_ms,
             "decided": {
-                "as_of": {str(p): offset for p, offset in self._reader.position.items()},
+                "as_of": self._as_of(),
                 "seed": settings.seed,
                 "policy": settings.order,
             },
@@ -242,6 +245,13 @@ class Pipeline:
         if request.hold_ms is not None:
             wire["hold_until_ms"] = now_ms + request.hold_ms
         return ClaimSent(wire["id"], job.consumer, deadline_ms, wire)
+
+    def _as_of(self) -> dict[str, int]:
+        """The position claims are decided on, as it stands on the wire."""
+        position = self._reader.position
+        if position is not self._seen:
+            self._seen, self._seen_wire = position, {str(p): offset for p, offset in position.items()}
+        return self._seen_wire
 
     # -- send ---------------------------------------------------------------------------------------------------
 

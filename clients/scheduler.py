@@ -119,9 +119,12 @@ class Scheduler:
         pipeline = Pipeline(self.log, self.reader, self._rng, self._settings, in_flight, timeout_s)
 
         def checked() -> Iterator[PlacementRequest]:
+            last: RequestSpec | None = None
             for request in requests:
                 wanted = PlacementRequest(request) if isinstance(request, RequestSpec) else request
-                check_spec(wanted.spec, self.registry)
+                if wanted.spec is not last:
+                    check_spec(wanted.spec, self.registry)
+                    last = wanted.spec
                 yield wanted
 
         return pipeline.run(checked())

@@ -53,6 +53,7 @@ class StoreReader:
         self._partitions: dict[int, PartitionReader] = {}
         self._verdicts: list[tuple[bytes, bytes]] = []
         self._times: dict[int, int] = {}
+        self._position: dict[int, int] | None = None
         self.manifest = self._read_manifest()
         self._looked_at = 0.0
         self._stamp = self._look()
@@ -65,6 +66,11 @@ class StoreReader:
     @property
     def position(self) -> dict[int, int]:
         """Partition -> next offset, as of the last `catch_up`."""
+        if self._position is None:
+            self._position = self._read_position()
+        return self._position
+
+    def _read_position(self) -> dict[int, int]:
         return {
             p: r.local.position if (r := self._partitions.get(p)) else 0
             for p in range(self.manifest.partitions)
@@ -80,6 +86,7 @@ class StoreReader:
         if now - self._looked_at > _LOOK_AGAIN_S:
             self._looked_at = now
             self._look_again()
+        self._position = None
         for partition, reader in self._partitions.items():
             entries = reader.catch_up()
             if entries is None:

@@ -204,22 +204,26 @@ class View:
         self._reopen(int(self.root[row]))
 
     def _feed_class(self, table: ClassTable, keys: list[bytes], values: list[bytes | None]) -> None:
-        skip = len(table.prefix)
+        skip, head = len(table.prefix), table.HEAD_BYTES
+        columns, row_of = self._columns(table.name), self.row_of
         rows, encoded = [], []
         for key, data in zip(keys, values, strict=True):
+            known = row_of.get(key[skip:])
             if data is not None:
-                rows.append(self._row(key[skip:]))
-                encoded.append(table.record_bytes(data))
-            elif (row := self.row_of.get(key[skip:])) is not None and table.name in self.classes:
-                self.classes[table.name].clear(row)
+                rows.append(self._row(key[skip:]) if known is None else known)
+                encoded.append(data[head:])
+            elif known is not None:
+                columns.clear(known)
         if len(rows) > _FEW:
-            self._columns(table.name).set_many(rows, encoded)
+            columns.set_many(rows, encoded)
         else:
+            decode = table.resource_class.decode
             for row, data in zip(rows, encoded, strict=True):
-                self._columns(table.name).set_one(row, table.resource_class.decode(data))
+                columns.set_one(row, decode(data))
         if self._pending:
             for row in rows:
-                self._count_pending(row, table.name)
+                if (row, table.name) in self._pending:
+                    self._count_pending(row, table.name)
 
     # -- rows ---------------------------------------------------------------------------------------------------
 
