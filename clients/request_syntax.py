@@ -1,0 +1,289 @@
+"""What people write to ask for a place, made into a RequestSpec.
+
+The words are those of OpenStack Placement's `GET /allocation_candidates`: `VCPU:4,MEMORY_MB:8192`, traits with
+`!` for those that must not be there and `in:` for any of several, `member_of`, `in_tree`, numbered groups. One
+thing differs: here every group, the unnumbered one too, is served by one provider of the tree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
+
+from pydantic import ValidationError
+
+from vacancy.resources.errors import UsageError
+from vacancy.resources.names import ID_PATTERN, check_trait
+from vacancy.resources.registry import Registry
+from vacancy.resources.request import RequestGroup, RequestSpec
+
+_PARTS: Final = ("resources", "required", "member_of", "in_tree")
+_NUMBERED: Final = re.compile(rf"({'|'.join(_PARTS)})([A-Za-z0-9_-]{{0,64}})")
+_GROUP_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ID: Final = re.compile(ID_PATTERN)
+_POLICIES: Final = ("none", "isolate")
+_NOT_HERE: Final = {
+    "root_required": "name the trait in the group that the root serves",
+    "same_subtree": "ask for the tree with in_tree",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request in words, a field an option of the command line; what was not said is empty.
+
+    `resources` to `in_tree` describe the unnamed group, each `groups` item another one (`parse_group`). `query`
+    and `document` (the JSON of a RequestSpec) say all by themselves.
+    """
+
+    resources: Sequence[str] = ()
+    required: Sequence[str] = ()
+    member_of: Sequence[str] = ()
+    in_tree: str | None = None
+    groups: Sequence[str] = ()
+    group_policy: str | None = None
+    query: str | None = None
+    document: str | bytes | None = None
+
+
+class Parsed(NamedTuple):
+    """The request that was meant, and the limit if one was named."""
+
+    spec: RequestSpec
+    limit: int | None = None
+
+
+def parse(wanted: Wanted, registry: Registry) -> Parsed:
+    """The request. Raises `UsageError`, which names the part that cannot be meant and what to write instead."""
+    spelled = wanted.resources or wanted.required or wanted.member_of or wanted.in_tree or wanted.groups
+    ways = [
+        name
+        for name, given in (
+            ("options", spelled or wanted.group_policy),
+            ("--query", wanted.query is not None),
+            ("--request", wanted.document is not None),
+        )
+        if given
+    ]
+    if len(ways) > 1:
+        raise UsageError(f"the request is given twice, by {' and by '.join(ways)}", do="leave one out")
+    if wanted.query is not None:
+        return parse_query(wanted.query, registry)
+    if wanted.document is not None:
+        return Parsed(parse_document(wanted.document, registry))
+    if not spelled:
+        raise UsageError("nothing is asked for", do="say what, as in --resources VCPU:4,MEMORY_MB:8192")
+    groups = []
+    if wanted.resources or wanted.required or wanted.member_of or wanted.in_tree:
+        said = [
+            *(("resources", text, "--resources") for text in wanted.resources),
+            *(("required", text, "--required") for text in wanted.required),
+            *(("member_of", text, "--member-of") for text in wanted.member_of),
+            *((("in_tree", wanted.in_tree, "--in-tree"),) if wanted.in_tree else ()),
+        ]
+        groups.append(_group("", said, registry))
+    groups.extend(parse_group(text, registry) for text in wanted.groups)
+    return Parsed(_spec(groups, wanted.group_policy or "none", "--group-policy"))
+
+
+def parse_group(text: str, registry: Registry) -> RequestGroup:
+    """One group: `NAME=VCPU:2,CUSTOM_X:1;required=HW_X,!CUSTOM_Y;member_of=in:a,b;in_tree=node-1`.
+
+    NAME sets it apart; all that follows the resources may be left out, and `required` and `member_of` may be
+    given more than once.
+    """
+    first, *rest = (part.strip() for part in text.split(";"))
+    name, separator, resources = (part.strip() for part in first.partition("="))
+    where = f"--group {text!r}"
+    do = "write NAME=CLASS:AMOUNT,…;required=TRAIT,…;member_of=AGGREGATE;in_tree=PROVIDER"
+    if not separator or not _GROUP_NAME.fullmatch(name):
+        raise UsageError("a group has no name, or one that cannot be used", where=where, do=do)
+    said = [("resources", resources, where)]
+    for part in filter(None, rest):
+        what, separator, value = (piece.strip() for piece in part.partition("="))
+        if not separator or what not in _PARTS[1:]:
+            raise UsageError(f"a group has no part {part!r}", where=where, do=do)
+        said.append((what, value, where))
+    return _group(name, said, registry)
+
+
+def parse_query(text: str, registry: Registry) -> Parsed:
+    """A query string, as one would send it to OpenStack Placement, with or without what stands before the `?`.
+
+    `resources`, `required`, `member_of` and `in_tree`, each with any suffix, `group_policy` and `limit`.
+    """
+    said: dict[str, list[tuple[str, str, str]]] = {}
+    policy, limit = "none", None
+    for name, value, where in _pairs(text):
+        numbered = _NUMBERED.fullmatch(name)
+        if name == "group_policy":
+            policy = value
+        elif name == "limit":
+            limit = _amount(value, where)
+        elif name in _NOT_HERE:
+            raise UsageError(f"{name} is not known here", where=where, do=_NOT_HERE[name])
+        elif numbered is None:
+            known = f"{', '.join(_PARTS)} (each with any suffix), group_policy and limit"
+            raise UsageError(f"a query has no {name!r}", where=where, do=f"its parts are {known}")
+        else:
+            said.setdefault(numbered[2], []).append((numbered[1], value, where))
+    if not said:
+        raise UsageError("nothing is asked for", where="--query", do="say what, as in resources=VCPU:4")
+    groups = [_group(suffix, said[suffix], registry) for suffix in sorted(said)]
+    return Parsed(_spec(groups, policy, "group_policy"), limit)
+
+
+def parse_document(text: str | bytes, registry: Registry) -> RequestSpec:
+    """A RequestSpec as JSON: `{"groups": [{"resources": {"VCPU": 4}}]}`."""
+    try:
+        spec = RequestSpec.model_validate_json(text)
+    except ValidationError as error:
+        raise _told(error, "--request") from None
+    for group in spec.groups:
+        where = f"--request, group {group.name!r}" if group.name else "--request"
+        for name, ask in group.resources.items():
+            _check_ask(name, ask, registry, where)
+        for trait in (*group.required, *group.forbidden, *(t for some in group.any_traits for t in some)):
+            _trait(trait, where)
+    return spec
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str, str]]:
+    """(name, value, where) of a query string. A `+` stays one: names may have it."""
+    for pair in text.strip().rpartition("?")[2].split("&"):
+        name, separator, value = pair.partition("=")
+        if not pair:
+            continue
+        if not separator:
+            raise UsageError(f"{pair!r} has no value", where="--query", do="write NAME=VALUE&NAME=VALUE")
+        yield unquote(name), unquote(value), f"--query {unquote(pair)!r}"
+
+
+def _spec(groups: Iterable[RequestGroup], policy: str, where: str) -> RequestSpec:
+    if policy not in _POLICIES:
+        raise UsageError(f"{policy!r} is no group policy", where=where, do=f"choose {' or '.join(_POLICIES)}")
+    try:
+        return RequestSpec.model_validate({"groups": tuple(groups), "group_policy": policy})
+    except ValidationError as error:
+        raise _told(error, "the request") from None
+
+
+def _told(error: ValidationError, where: str) -> UsageError:
+    first = error.errors(include_url=False, include_context=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    what = first["msg"].removeprefix("Value error, ")
+    return UsageError(f"{path}: {what}" if path else what, where=where, do="correct it")
+
+
+def _group(name: str, said: Iterable[tuple[str, str, str]], registry: Registry) -> RequestGroup:
+    """A group of (part, text, where it was said) items."""
+    fields: dict[str, Any] = {"name": name, "resources": {}}
+    lists: dict[str, list[Any]] = {}
+    for part, text, where in said:
+        if part == "resources":
+            _add_resources(fields["resources"], text, registry, where)
+        elif part == "required":
+            _add_traits(lists, text, where)
+        elif part == "member_of":
+            _add_aggregates(lists, text, where)
+        elif "in_tree" in fields:
+            raise UsageError("a provider is in one tree", where=where, do="name one in_tree for a group")
+        else:
+            fields["in_tree"] = _id(text, where)
+    fields.update((field, tuple(dict.fromkeys(values))) for field, values in lists.items())
+    both = set(fields.get("required", ())) & set(fields.get("forbidden", ()))
+    if both:
+        raise UsageError(
+            f"{' and '.join(sorted(both))} is both required and forbidden",
+            where=f"group {name!r}" if name else "--required",
+            do="leave one out",
+        )
+    try:
+        return RequestGroup.model_validate(fields)
+    except ValidationError as error:
+        raise _told(error, f"group {name!r}" if name else "the request") from None
+
+
+def _add_resources(into: dict[str, int], text: str, registry: Registry, where: str) -> None:
+    for part in _items(text, where, "CLASS:AMOUNT,CLASS:AMOUNT"):
+        name, separator, amount = (piece.strip() for piece in part.partition(":"))
+        if not separator:
+            raise UsageError(f"{part!r} names no amount", where=where, do=f"write {name or 'CLASS'}:1")
+        if name in into:
+            raise UsageError(f"{name} is asked for twice", where=where, do="name each class once a group")
+        into[name] = _amount(amount, where, part)
+        _check_ask(name, into[name], registry, where)
+
+
+def _add_traits(into: dict[str, list[Any]], text: str, where: str) -> None:
+    """`A,!B`, or `in:A,B` by itself."""
+    if text.startswith("in:"):
+        some = tuple(
+            _trait(name, where) for name in _items(text.removeprefix("in:"), where, "in:TRAIT,TRAIT")
+        )
+        into.setdefault("any_traits", []).append(some)
+        return
+    for name in _items(text, where, "TRAIT,!TRAIT"):
+        if name.startswith(("in:", "!in:")):
+            raise UsageError(
+                f"{name!r} stands among other traits",
+                where=where,
+                do="give in:TRAIT,TRAIT a part of its own; forbid traits one by one, as in !TRAIT",
+            )
+        forbidden = name.startswith("!")
+        into.setdefault("forbidden" if forbidden else "required", []).append(
+            _trait(name.removeprefix("!").strip(), where)
+        )
+
+
+def _add_aggregates(into: dict[str, list[Any]], text: str, where: str) -> None:
+    """`a`, `in:a,b`, `!a` or `!in:a,b`."""
+    refused, rest = text.startswith("!"), text.removeprefix("!")
+    names = _items(rest.removeprefix("in:"), where, "in:AGGREGATE,AGGREGATE")
+    if not rest.startswith("in:") and len(names) > 1:
+        raise UsageError(
+            f"{text!r} names several aggregates",
+            where=where,
+            do=f"write {'!' if refused else ''}in:{rest} for any of them, or give one part for each",
+        )
+    found = tuple(_id(name, where) for name in names)
+    if refused:
+        into.setdefault("not_member_of", []).extend(found)
+    else:
+        into.setdefault("member_of", []).append(found)
+
+
+def _items(text: str, where: str, form: str) -> list[str]:
+    items = [item.strip() for item in text.split(",")]
+    if not all(items):
+        raise UsageError("a name is missing", where=where, do=f"write {form}")
+    return items
+
+
+def _amount(text: str, where: str, part: str | None = None) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 16 or int(text) < 1:
+        raise UsageError(f"{part or text!r} is no amount", where=where, do="write a whole number from 1 on")
+    return int(text)
+
+
+def _check_ask(name: str, ask: Any, registry: Registry, where: str) -> None:
+    try:
+        registry.check(name).check_ask(ask)
+    except UsageError as error:
+        raise UsageError(error.what, where=where, do=error.do) from None
+
+
+def _trait(name: str, where: str) -> str:
+    try:
+        return check_trait(name)
+    except UsageError as error:
+        raise UsageError(error.what, where=where, do=error.do) from None
+
+
+def _id(name: str, where: str) -> str:
+    if not _ID.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be a name", where=where, do="use letters, digits and ._:/@+=~-")
+    return name
