@@ -1,0 +1,181 @@
+"""What questions about a store are answered with: plain data, ready for JSON. Times are in ms since 1970 (UTC)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a provider has of one class. `free` is below 0 on a provider that is over capacity.
+
+    `limits` are the class's other columns (min_unit, max_unit, step_size), `record` is its own record;
+    `changed` and `taken` are the offsets of the events that last changed it and took from it (-1: none).
+    """
+
+    resource_class: str
+    capacity: int
+    used: int
+    free: int
+    limits: dict[str, int]
+    record: dict[str, Any]
+    changed: int
+    taken: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one consumer holds of one provider and class. `grant` is as the class wrote it."""
+
+    consumer: str
+    provider: str
+    resource_class: str
+    group: str
+    grant: Any
+    claim: str
+    hold_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One resource provider. `facts` is what an operator said of it, None where nobody did."""
+
+    id: str
+    parent: str | None
+    generation: int
+    reported: bool
+    disabled: bool
+    traits: list[str]
+    operator_traits: list[str]
+    aggregates: list[str]
+    inventories: list[Inventory]
+    facts: dict[str, Any] | None
+
+
+State = Literal["open", "disabled", "draining", "incomplete", "retired", "in two cells"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A root provider's life. `heard_ms` is log time; only an `open` node takes new claims."""
+
+    root: str
+    cell: str
+    partition: int
+    state: State
+    heard_ms: int
+    incarnation: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderTree:
+    """A provider, those below it (a parent before its children), its node, and who holds any of them."""
+
+    id: str
+    cell: str
+    partition: int
+    root: str
+    node: Node | None
+    providers: list[Provider]
+    holdings: list[Holding]
+    as_of: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """What a consumer holds in one cell. `hold_until_ms` is 0 unless it is an unconfirmed hold."""
+
+    consumer: str
+    cell: str
+    partition: int
+    claim: str
+    generation: int
+    consumer_type: str
+    project: str
+    user: str
+    request: str | None
+    offset: int
+    hold_until_ms: int
+    holdings: list[Holding]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a claim was judged; see `resources.rows.VerdictRow`. Gone once log time passes `deadline_ms`."""
+
+    claim: str
+    cell: str
+    partition: int
+    offset: int
+    accepted: bool
+    reason: str
+    consumer: str
+    provider: str
+    resource_class: str
+    asked: int
+    available: int
+    taken: int
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request and how it ended: `outcome` is '' while it is open."""
+
+    id: str
+    spec: dict[str, Any]
+    received_ms: int
+    outcome: str
+    claim: str | None
+    cell: str | None
+    as_of: dict[str, int]
+    in_flight: list[str]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that was refused. `value` is its beginning as text; `size` its whole length in bytes."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    reason: str
+    key: str
+    value: str
+    size: int
+
+
+@dataclass(slots=True)
+class PartitionStatus:
+    """How far one partition is. `end` and `lag` (records) are None where no log was asked.
+
+    `time_ms` is its log time; `dead_letters` counts all there ever were.
+    """
+
+    partition: int
+    position: int
+    end: int | None = None
+    lag: int | None = None
+    time_ms: int = 0
+    rules_version: int = 0
+    classes: list[str] = field(default_factory=list)
+    nodes: int = 0
+    providers: int = 0
+    allocations: int = 0
+    verdicts: int = 0
+    requests_open: int = 0
+    dead_letters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a store is. `clashes`: roots that are live in two cells, with the cells."""
+
+    store: str
+    log: str
+    partitions: list[PartitionStatus]
+    node_states: dict[str, int]
+    clashes: dict[str, list[str]]
