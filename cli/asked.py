@@ -1,0 +1,51 @@
+"""What the options of `candidates` and `place` ask for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vacancy.resources.errors import UsageError
+
+if TYPE_CHECKING:
+    from vacancy.clients.request_syntax import Parsed
+    from vacancy.resources.registry import Registry
+
+
+def parse_options(
+    registry: Registry,
+    *,
+    resources: Sequence[str] | None,
+    required: Sequence[str] | None,
+    member_of: Sequence[str] | None,
+    in_tree: str | None,
+    group: Sequence[str] | None,
+    group_policy: str | None,
+    query: str | None,
+    request: str | None,
+) -> Parsed:
+    """The request. Raises `UsageError`."""
+    from vacancy.clients.request_syntax import Wanted, parse
+
+    wanted = Wanted(
+        resources=resources or (),
+        required=required or (),
+        member_of=member_of or (),
+        in_tree=in_tree,
+        groups=group or (),
+        group_policy=group_policy,
+        query=query,
+        document=None if request is None else read_text(request),
+    )
+    return parse(wanted, registry)
+
+
+def read_text(file: str) -> str:
+    """A file that was named on the command line, `-` for standard input."""
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UsageError(f"the file cannot be read: {why}", where=file, do="check its name") from None

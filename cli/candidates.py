@@ -1,0 +1,95 @@
+"""`vacancy candidates`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vacancy.cli import options as o
+from vacancy.cli.asked import parse_options
+from vacancy.cli.output import emit_json, emit_table, note, position_text
+from vacancy.cli.site import Site
+from vacancy.resources.errors import NoValidHost
+
+_LIMIT = 10
+
+
+def candidates(
+    resources: o.ResourcesOption = None,
+    required: o.RequiredOption = None,
+    member_of: o.MemberOfOption = None,
+    in_tree: o.InTreeOption = None,
+    group: o.GroupOption = None,
+    group_policy: o.GroupPolicyOption = None,
+    query: o.QueryOption = None,
+    request: o.RequestOption = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="How many at most.", show_default=str(_LIMIT))
+    ] = None,
+    order: o.OrderOption = None,
+    max_staleness: Annotated[
+        float | None,
+        typer.Option(
+            "--max-staleness",
+            metavar="SECONDS",
+            min=0.0,
+            help="Leave out nodes that have not been heard from for so long.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: o.SeedOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Find places for a request, without taking any.
+
+    A request has groups. The options describe one; each --group adds another. Every group is served by one
+    provider of a tree: ask for cores and memory of the node in one, for a share of a GPU in another.
+
+    Ends with 3 where there is no place.
+    """
+    site = Site(store=store, config=config)
+    registry = site.registry()
+    parsed = parse_options(
+        registry,
+        resources=resources,
+        required=required,
+        member_of=member_of,
+        in_tree=in_tree,
+        group=group,
+        group_policy=group_policy,
+        query=query,
+        request=request,
+    )
+    from vacancy.clients import inspect
+
+    with site.open_reader() as reader:
+        found = inspect.candidates(
+            reader,
+            parsed.spec,
+            limit=limit or parsed.limit or _LIMIT,
+            order=order or "random",
+            seed=seed,
+            max_staleness_s=max_staleness,
+        )
+        as_of = reader.position
+    if as_json:
+        emit_json({"candidates": found, "as_of": as_of})
+    elif found:
+        emit_table(
+            ("CELL", "NODE", "PROVIDER", "GROUP", "RESOURCES"),
+            (
+                (c.cell, c.root, a.provider, a.group, " ".join(f"{n}:{v}" for n, v in a.resources.items()))
+                for c in found
+                for a in c.allocations
+            ),
+        )
+        note(f"as of {position_text(as_of)}")
+    if not found:
+        raise NoValidHost(
+            "no valid host: nothing that matches has room",
+            where=f"store {site.store} at {position_text(as_of)}",
+            do="ask for less, or free or add some",
+        )

@@ -1,0 +1,65 @@
+"""`vacancy classes`: the resource classes of this build, and of the log."""
+
+from __future__ import annotations
+
+import typer
+
+from vacancy.cli import options as o
+from vacancy.cli.output import emit, emit_json, emit_table
+from vacancy.cli.site import Site
+
+app = typer.Typer(
+    help="List the resource classes, or activate those of plugins.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def list_classes(context: typer.Context, as_json: o.JsonOption = False) -> None:
+    """List the resource classes that can be asked for, or activate those of plugins.
+
+    Any CUSTOM_* name is a counted class, too, without being made first.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from vacancy.clients.wiring import installed_registry
+    from vacancy.resources.registry import RULES_VERSION
+
+    registry = installed_registry()
+    found = [
+        {
+            "name": name,
+            "kind": "plugin" if name in registry.plugins else "standard",
+            "columns": list(registry.table(name).resource_class.columns),
+        }
+        for name in registry.names
+    ]
+    if as_json:
+        emit_json({"rules_version": RULES_VERSION, "classes": found})
+        return
+    emit_table(
+        ("CLASS", "KIND", "COLUMNS"),
+        ((one["name"], one["kind"], " ".join(one["columns"])) for one in found),
+    )
+
+
+@app.command()
+def activate(
+    timeout: o.TimeoutOption = 10.0,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Allow the classes of the plugins installed here on the log. From then on every worker needs those plugins."""
+    site = Site(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients import operator
+
+    with site.open_log() as opened, site.open_reader() as reader:
+        new = operator.activate_classes(opened, reader, timeout_s=timeout)
+    if as_json:
+        emit_json({"activated": list(new)})
+    else:
+        emit(f"activated {', '.join(new)}" if new else "the log allows every class that is installed here")

@@ -1,0 +1,148 @@
+"""`vacancy demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vacancy.cli import options as o
+from vacancy.cli.errors import DifferenceFound
+from vacancy.cli.output import emit, emit_json, emit_table, is_watched, note
+from vacancy.cli.site import DEFAULT_PARTITIONS, Site
+
+if TYPE_CHECKING:
+    from vacancy.clients.demo import DemoResult
+    from vacancy.clients.race_trial import Step
+
+_STAGES = {
+    "publish": "nodes report",
+    "race": "schedulers race",
+    "settle": "the tables catch up",
+    "rebuild": "a second store from the log",
+    "audit": "every claim is audited",
+}
+
+
+def demo(
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Made-up nodes, beside this host.")] = 300,
+    schedulers: Annotated[int, typer.Option("--schedulers", min=1, help="Processes that race.")] = 4,
+    requests: Annotated[
+        int | None,
+        typer.Option(
+            "--requests", min=1, help="How many.", show_default="as many as fill it, and half again"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the fleet and of all choices.")] = 0,
+    order: o.OrderOption = None,
+    in_flight: Annotated[
+        int, typer.Option("--in-flight", min=1, help="Claims that each scheduler has under way at once.")
+    ] = 16,
+    hosts: Annotated[
+        int, typer.Option("--hosts", min=1, help="Stores that follow the log, each its own.")
+    ] = 1,
+    partitions: Annotated[
+        int, typer.Option("--partitions", min=1, help="Of the log, if it is made.")
+    ] = DEFAULT_PARTITIONS,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep",
+            metavar="DIR",
+            help="Leave log and stores there to look at (default: a temporary place).",
+            show_default=False,
+        ),
+    ] = None,
+    log: o.LogOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """See the whole loop: this host and a made-up fleet report, schedulers race for it, the state is rebuilt.
+
+    Everything is real but the fleet: the log, the tables, the worker, the schedulers, each a process. Ends with
+    5 if anything was handed out twice or the rebuilt state differs. Without --log, a new log is made for it.
+    """
+    from vacancy.clients.demo import DemoOptions, run_demo
+
+    settings = Site(log=log, config=config, kafka=kafka).settings
+    options = DemoOptions(
+        nodes=nodes,
+        schedulers=schedulers,
+        requests=requests,
+        seed=seed,
+        partitions=partitions,
+        # A demonstration belongs into the log that somebody uses only where it was told so here.
+        log=None if log is None else settings.log,
+        directory=directory,
+        hosts=hosts,
+        order=order or "random",  # type: ignore[arg-type]  # it says itself what orders there are
+        in_flight=in_flight,
+        client_settings=settings.kafka,
+    )
+    with _progress() as progress:
+        result = run_demo(options, progress)
+    if as_json:
+        emit_json(result.as_json())
+    else:
+        _tell(result)
+    if not result.ok:
+        first = result.audit.problems[0] if result.audit.problems else "the rebuilt state differs"
+        raise DifferenceFound(
+            f"the demo found a fault: {first}", where=result.log, do="report it, with the seed and the log"
+        )
+
+
+def _tell(result: DemoResult) -> None:
+    race, audit = result.race, result.audit
+    emit_table(
+        ("WHAT", "HOW MUCH"),
+        [
+            ("nodes, this host among them", f"{result.nodes:,}"),
+            ("resource providers", f"{result.providers:,}"),
+            ("requests", f"{race.requests:,}"),
+            ("placed", f"{race.accepted:,}"),
+            ("found no valid host", f"{race.no_valid_host:,}"),
+            ("released again", f"{race.released:,}"),
+            ("claims lost to other schedulers", f"{race.lost_claims:,}"),
+            ("claims a second", f"{race.claims_per_s:,.0f}"),
+            ("request to verdict, ms", f"{race.claim_ms.p50:.1f} (p99 {race.claim_ms.p99:.1f})"),
+            ("query, ms", f"{race.query_ms.p50:.2f} (p99 {race.query_ms.p99:.2f})"),
+            ("events in the log", f"{result.events:,}"),
+            ("handed out twice", f"{audit.overcommitted:,}"),
+            ("wrongly refused", f"{audit.wrong_rejections:,}"),
+            ("rebuilt from the log", "the same" if result.rebuilt_equal else "NOT the same"),
+        ],
+    )
+    emit(f"digest {result.digest_live}")
+    if result.directory is not None:
+        note(f"the log and the stores are in {result.directory}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Step], None] | None]:
+    if not is_watched():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+
+    bar = Progress(
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def tell(step: Step) -> None:
+        if step.stage not in tasks:
+            tasks[step.stage] = bar.add_task(_STAGES.get(step.stage, step.stage), note="")
+        bar.update(tasks[step.stage], completed=step.done, total=step.total, note=step.note)
+
+    with bar:
+        yield tell

@@ -1,0 +1,142 @@
+"""Options that several commands have, each said once.
+
+Nothing heavy is imported here or at the top of any command's module: `vacancy --help` must answer at once, so
+a command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+LogOption = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        metavar="URL",
+        help="The log: sqlite:///path/to/log.db or kafka://host:port[,host:port]/topic. [env: VACANCY_LOG]",
+        show_default=False,
+    ),
+]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="DIR",
+        help="The directory of this host's tables. [env: VACANCY_STORE]",
+        show_default=False,
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="A TOML file of settings (default: ./vacancy.toml, if it is there). [env: VACANCY_CONFIG]",
+        show_default=False,
+    ),
+]
+KafkaOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A Kafka client setting under its own name, as in security.protocol=SSL. Repeatable.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+CellOption = Annotated[
+    str | None,
+    typer.Option("--cell", metavar="NAME", help="The cell, where it is not clear.", show_default=False),
+]
+TimeoutOption = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", min=0.0, help="How long to wait for the outcome.")
+]
+OrderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--order",
+        metavar="ORDER",
+        help="Which places come first: random, pack (fullest first) or spread.",
+        show_default="random",
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, help="Make random choices repeatable.", show_default=False),
+]
+
+# What is asked for, in the words of OpenStack Placement.
+ResourcesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resources",
+        metavar="CLASS:AMOUNT,…",
+        help="How much of which classes, as in VCPU:4,MEMORY_MB:8192. Repeatable.",
+        show_default=False,
+    ),
+]
+RequiredOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--required",
+        metavar="TRAIT,…",
+        help="Traits: A,B must be there, !C must not; in:A,B by itself: at least one. Repeatable.",
+        show_default=False,
+    ),
+]
+MemberOfOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--member-of",
+        metavar="AGGREGATE",
+        help="Aggregates: a; in:a,b for any of them; !a or !in:a,b for none. Repeatable.",
+        show_default=False,
+    ),
+]
+InTreeOption = Annotated[
+    str | None,
+    typer.Option("--in-tree", metavar="PROVIDER", help="Only in this provider's tree.", show_default=False),
+]
+GroupOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group",
+        metavar="GROUP",
+        help="One more group, served by one provider of the tree:"
+        " 'NAME=CLASS:AMOUNT,…;required=TRAIT,…;member_of=AGGREGATE;in_tree=PROVIDER', of which all after the"
+        " amounts may be left out. Repeatable.",
+        show_default=False,
+    ),
+]
+GroupPolicyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group-policy",
+        metavar="none|isolate",
+        help="Whether two groups may share a provider (none) or must not (isolate).",
+        show_default="none",
+    ),
+]
+QueryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--query",
+        metavar="QUERY",
+        help="The whole request as a Placement query string:"
+        " 'resources=VCPU:1&resources1=CUSTOM_GPU:1&required1=CUSTOM_A100&group_policy=isolate&limit=5'.",
+        show_default=False,
+    ),
+]
+RequestOption = Annotated[
+    str | None,
+    typer.Option(
+        "--request",
+        metavar="FILE",
+        help="The whole request as JSON (a RequestSpec); - reads standard input.",
+        show_default=False,
+    ),
+]

@@ -1,0 +1,120 @@
+"""What a command says: answers on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from vacancy.clients.replay import Progress
+
+_PIPED_COLUMNS = 10_000
+_PIPE_CLOSED = 141
+"""What a shell reports for a program that a closed pipe has ended."""
+
+
+def emit(text: str) -> None:
+    """Write an answer. Where nobody reads it any more (`| head`), end without a word."""
+    try:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in Python's buffer would fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(_PIPE_CLOSED) from None
+
+
+def emit_json(answer: Any) -> None:
+    """Write an answer as one JSON document. Records of every kind become objects."""
+    emit(json.dumps(_plain(answer), indent=1))
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if hasattr(value, "__struct_fields__"):
+        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, Iterable):
+        return [_plain(one) for one in value]
+    return str(value)
+
+
+def note(text: str) -> None:
+    """Tell the person something that is no part of the answer."""
+    sys.stderr.write(f"vacancy: {text}\n")
+    sys.stderr.flush()
+
+
+def is_watched() -> bool:
+    """Whether a person sees standard error as it is written."""
+    return sys.stderr.isatty()
+
+
+def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table: fitted to a terminal, else a line a row however long. Numbers stand to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    cells = [["" if value is None else value for value in row] for row in rows]
+    for at, name in enumerate(columns):
+        is_number = bool(cells) and all(isinstance(row[at], int | float) or row[at] == "" for row in cells)
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(str(value) for value in row))
+    console = Console(
+        width=None if sys.stdout.isatty() else _PIPED_COLUMNS, markup=False, highlight=False, emoji=False
+    )
+    with console.capture() as captured:
+        console.print(table)
+    emit("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def time_text(ms: int) -> str:
+    """Milliseconds since 1970 for people; nothing for 0."""
+    if not ms:
+        return ""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def position_text(position: Mapping[int, int]) -> str:
+    """A position as `partition:offset` pairs."""
+    return " ".join(f"{partition}:{offset}" for partition, offset in sorted(position.items()))
+
+
+@contextmanager
+def progress_bar(task: str) -> Iterator[Progress | None]:
+    """Something to tell (records done, records in all) to, with an estimate; None unless a person watches."""
+    if not is_watched():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        number = bar.add_task(task, total=None)
+        yield lambda done, total: bar.update(number, completed=done, total=total)

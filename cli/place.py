@@ -1,0 +1,180 @@
+"""`vacancy place`, `vacancy confirm` and `vacancy release`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from vacancy.cli import options as o
+from vacancy.cli.asked import parse_options
+from vacancy.cli.output import emit, emit_json, emit_table
+from vacancy.cli.site import Site
+from vacancy.resources.errors import OutcomeUnknown, VacancyError
+
+ConsumersArgument = Annotated[list[str], typer.Argument(metavar="CONSUMER…", show_default=False)]
+
+
+def place(
+    resources: o.ResourcesOption = None,
+    required: o.RequiredOption = None,
+    member_of: o.MemberOfOption = None,
+    in_tree: o.InTreeOption = None,
+    group: o.GroupOption = None,
+    group_policy: o.GroupPolicyOption = None,
+    query: o.QueryOption = None,
+    request: o.RequestOption = None,
+    consumer: Annotated[
+        str | None,
+        typer.Option(
+            "--consumer", metavar="ID", help="Who will hold it (default: a new id).", show_default=False
+        ),
+    ] = None,
+    project: Annotated[str, typer.Option("--project", metavar="ID")] = "-",
+    user: Annotated[str, typer.Option("--user", metavar="ID")] = "-",
+    hold: Annotated[
+        float | None,
+        typer.Option(
+            "--hold",
+            metavar="SECONDS",
+            min=0.001,
+            help="Give it back after so long unless it is confirmed, by `confirm` or by the node.",
+            show_default=False,
+        ),
+    ] = None,
+    order: o.OrderOption = None,
+    attempts: Annotated[
+        int, typer.Option("--attempts", min=1, help="Claims that may be lost to others before giving up.")
+    ] = 32,
+    deadline: Annotated[
+        float,
+        typer.Option(
+            "--deadline",
+            metavar="SECONDS",
+            min=0.001,
+            max=600.0,
+            help="How long a claim stays good, in log time. After that its outcome is known for sure.",
+        ),
+    ] = 60.0,
+    timeout: o.TimeoutOption = 10.0,
+    seed: o.SeedOption = None,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Find a place for a request and take it.
+
+    The request is written as for `vacancy candidates`. Ends with 3 where there is no place, 4 where every claim
+    was lost to others, 6 where the outcome is not known yet; the message then says until when.
+    """
+    site = Site(log=log, store=store, config=config, kafka=kafka)
+    registry = site.registry()
+    parsed = parse_options(
+        registry,
+        resources=resources,
+        required=required,
+        member_of=member_of,
+        in_tree=in_tree,
+        group=group,
+        group_policy=group_policy,
+        query=query,
+        request=request,
+    )
+    from vacancy.clients.placement import PlacementRequest
+    from vacancy.clients.scheduler import Scheduler
+
+    wanted = PlacementRequest(
+        parsed.spec,
+        consumer=consumer,
+        project=project,
+        user=user,
+        hold_ms=None if hold is None else int(hold * 1000),
+    )
+    with (
+        site.open_log() as opened,
+        Scheduler(
+            opened,
+            site.store,
+            registry,
+            name="cli",
+            seed=seed,
+            order=order or "random",  # type: ignore[arg-type]  # it says itself what orders there are
+            deadline_s=deadline,
+            attempts=attempts,
+        ) as scheduler,
+    ):
+        outcome = scheduler.place(wanted, timeout_s=timeout)
+    if as_json:
+        emit_json(outcome)
+        return
+    emit(f"placed {outcome.consumer} on {outcome.root} in cell {outcome.cell} ({outcome.claim_ms:.1f} ms)")
+    emit_table(
+        ("PROVIDER", "CLASS", "AMOUNT"),
+        ((a.provider, name, ask) for a in outcome.allocations for name, ask in a.resources.items()),
+    )
+
+
+def confirm(
+    consumers: ConsumersArgument,
+    timeout: o.TimeoutOption = 10.0,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Keep for good what consumers hold for a while only (`place --hold`)."""
+    site = Site(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients import operator
+
+    with site.open_log() as opened, site.open_reader() as reader:
+        cells = {one: operator.confirm(opened, reader, one, timeout_s=timeout) for one in consumers}
+        _check_held([one for one, found in cells.items() if not found], site)
+    if as_json:
+        emit_json({"confirmed": cells})
+    else:
+        emit(f"confirmed {', '.join(consumers)}")
+
+
+def release(
+    consumers: ConsumersArgument,
+    timeout: o.TimeoutOption = 10.0,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Give back all that consumers hold, and wait until this host's tables show it."""
+    site = Site(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients.scheduler import Scheduler
+
+    with site.open_log() as opened, Scheduler(opened, site.store, site.registry(), name="cli") as scheduler:
+        held = {one: scheduler.allocations(one) for one in consumers}
+        scheduler.release(consumers, timeout_s=timeout)
+        until = time.monotonic() + timeout
+        while any(scheduler.allocations(one) for one in consumers):
+            if time.monotonic() > until:
+                raise OutcomeUnknown(
+                    "the log has the release, but the store has not read that far",
+                    where=f"store {site.store}",
+                    do="see that `vacancy worker` runs, then look with `vacancy show consumer`",
+                )
+            time.sleep(0.005)
+        _check_held([one for one, rows in held.items() if not rows], site)
+    if as_json:
+        emit_json({"released": {one: [cell for cell, _ in rows] for one, rows in held.items()}})
+    else:
+        emit(f"released {', '.join(consumers)}")
+
+
+def _check_held(without: list[str], site: Site) -> None:
+    if without:
+        raise VacancyError(
+            f"nothing is held by {', '.join(without)}",
+            where=f"store {site.store}",
+            do="check the name; `vacancy show provider NODE` tells who holds what",
+        )

@@ -1,0 +1,230 @@
+"""`vacancy provider …`: what operators say of providers. It outlives the reports of their nodes."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from vacancy.cli import options as o
+from vacancy.cli.output import emit, emit_json
+from vacancy.cli.site import Site
+from vacancy.resources.errors import UsageError
+
+if TYPE_CHECKING:
+    from vacancy.clients.operator import Change
+
+app = typer.Typer(
+    help="Say something of a provider: disable, drain, enable; aggregates, traits, overrides.",
+    rich_markup_mode=None,
+)
+
+ProviderArgument = Annotated[str, typer.Argument(metavar="PROVIDER", show_default=False)]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for people.", show_default=False)]
+CellOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cell",
+        metavar="NAME",
+        help="Its cell, for a provider that has not come yet (auto: where a node of that name spreads itself),"
+        " or one of two.",
+        show_default=False,
+    ),
+]
+AddOption = Annotated[
+    list[str] | None, typer.Option("--add", metavar="NAME", help="Repeatable.", show_default=False)
+]
+RemoveOption = Annotated[
+    list[str] | None, typer.Option("--remove", metavar="NAME", help="Repeatable.", show_default=False)
+]
+ReplaceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--replace-with", metavar="NAME", help="Exactly these, instead. Repeatable.", show_default=False
+    ),
+]
+
+
+class _Where(NamedTuple):
+    cell: str | None
+    timeout: float
+    log: str | None
+    store: Path | None
+    config: Path | None
+    kafka: list[str] | None
+
+
+def _apply(provider: str, change: Change, where: _Where, as_json: bool) -> None:
+    site = Site(log=where.log, store=where.store, config=where.config, kafka=where.kafka)
+    from vacancy.clients.operator import set_facts
+
+    with site.open_log() as opened, site.open_reader() as reader:
+        now = set_facts(opened, reader, provider, change, cell=where.cell, timeout_s=where.timeout)
+    if as_json:
+        emit_json(now._asdict())
+        return
+    facts = now.facts
+    said = [facts.status + (f" ({facts.reason})" if facts.reason else "")]
+    if facts.aggregates:
+        said.append(f"aggregates {' '.join(facts.aggregates)}")
+    if facts.traits:
+        said.append(f"traits {' '.join(facts.traits)}")
+    for name, values in facts.overrides.items():
+        said.append(f"{name} with {' '.join(f'{what}={value}' for what, value in values.items())}")
+    news = "" if now.changed else " (as before)"
+    emit(f"{now.provider} in cell {now.cell}, revision {now.revision}{news}: {', '.join(said)}")
+
+
+@app.command()
+def disable(
+    provider: ProviderArgument,
+    reason: ReasonOption = "",
+    cell: CellOption = None,
+    timeout: o.TimeoutOption = 10.0,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """No new claims on it; of a node: on its whole tree. What is held stays."""
+    from vacancy.clients import operator
+
+    _apply(provider, operator.disable(reason), _Where(cell, timeout, log, store, config, kafka), as_json)
+
+
+@app.command()
+def drain(
+    provider: ProviderArgument,
+    reason: ReasonOption = "",
+    cell: CellOption = None,
+    timeout: o.TimeoutOption = 10.0,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """No new claims on it, and what is there shall be moved away."""
+    from vacancy.clients import operator
+
+    _apply(provider, operator.drain(reason), _Where(cell, timeout, log, store, config, kafka), as_json)
+
+
+@app.command()
+def enable(
+    provider: ProviderArgument,
+    cell: CellOption = None,
+    timeout: o.TimeoutOption = 10.0,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """It takes claims again."""
+    from vacancy.clients import operator
+
+    _apply(provider, operator.enable(), _Where(cell, timeout, log, store, config, kafka), as_json)
+
+
+@app.command()
+def aggregate(
+    provider: ProviderArgument,
+    add: AddOption = None,
+    remove: RemoveOption = None,
+    replace_with: ReplaceOption = None,
+    cell: CellOption = None,
+    timeout: o.TimeoutOption = 10.0,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Put it into aggregates, and take it out of others."""
+    _check_named(add, remove, replace_with)
+    from vacancy.clients import operator
+
+    change = operator.aggregates(add=add or (), remove=remove or (), replace=replace_with)
+    _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
+
+
+@app.command()
+def trait(
+    provider: ProviderArgument,
+    add: AddOption = None,
+    remove: RemoveOption = None,
+    replace_with: ReplaceOption = None,
+    cell: CellOption = None,
+    timeout: o.TimeoutOption = 10.0,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Give it traits beyond those that its node reports, or take such away."""
+    _check_named(add, remove, replace_with)
+    from vacancy.clients import operator
+
+    change = operator.traits(add=add or (), remove=remove or (), replace=replace_with)
+    _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
+
+
+def _check_named(*lists: list[str] | None) -> None:
+    if not any(lists):
+        raise UsageError("nothing is to be changed", do="give --add, --remove or --replace-with")
+
+
+@app.command()
+def override(
+    provider: ProviderArgument,
+    resource_class: Annotated[str, typer.Argument(metavar="CLASS", show_default=False)],
+    reserved: Annotated[
+        int | None, typer.Option("--reserved", min=0, help="Not to be given out.", show_default=False)
+    ] = None,
+    ratio: Annotated[
+        str | None,
+        typer.Option("--ratio", metavar="RATIO", help="The allocation ratio, as in 1.5.", show_default=False),
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="As the node reports it again.")] = False,
+    cell: CellOption = None,
+    timeout: o.TimeoutOption = 10.0,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Override what its node reports of one class, until cleared."""
+    if clear == (reserved is not None or ratio is not None):
+        raise UsageError(
+            "an override is set or cleared", do="give --reserved or --ratio or both, or --clear alone"
+        )
+    from vacancy.clients import operator
+
+    values: dict[str, int] = {}
+    if reserved is not None:
+        values["reserved"] = reserved
+    if ratio is not None:
+        values["allocation_ratio_milli"] = ratio_milli(ratio, "--ratio")
+    change = operator.clear_override(resource_class) if clear else operator.override(resource_class, values)
+    _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
+
+
+def ratio_milli(text: str, where: str) -> int:
+    """A ratio such as 1.5 in thousandths. Raises `UsageError` for one that is not whole in thousandths."""
+    try:
+        milli = Decimal(text) * 1000
+    except InvalidOperation:
+        milli = Decimal(0)
+    if not milli.is_finite() or milli <= 0 or milli != int(milli):
+        raise UsageError(
+            f"{text!r} is no allocation ratio",
+            where=where,
+            do="give one above 0 with up to 3 decimals, as 1.5",
+        )
+    return int(milli)

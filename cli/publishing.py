@@ -1,0 +1,86 @@
+"""What `vacancy publish` publishes, and how it goes on until it is stopped."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import TypeAdapter, ValidationError
+
+from vacancy.cli.asked import read_text
+from vacancy.clients.collector import HostOptions, collect
+from vacancy.clients.outbox import Outbox
+from vacancy.clients.publisher import Providers, Publisher, PublishService
+from vacancy.resources.errors import UsageError
+from vacancy.resources.events import ProviderReport
+from vacancy.resources.partitioner import cell_for
+from vacancy.streams.log import Log
+from vacancy.streams.settings import state_directory
+
+Look = Callable[[], Providers]
+
+_adapter = TypeAdapter(tuple[ProviderReport, ...])
+
+
+def this_host(root: str | None, **options: Any) -> tuple[str, Look]:
+    """This host's id, and how to look at it. `options` are those of `HostOptions`."""
+    given = HostOptions(**options) if root is None else HostOptions(root=root, **options)
+    return given.root, lambda: collect(given)
+
+
+def described(file: str, root: str | None) -> tuple[str, Look]:
+    """The id of the node that a file describes, and how to look at it. Raises `UsageError`."""
+
+    def look() -> Providers:
+        try:
+            found = json.loads(read_text(file))
+            if isinstance(found, dict):
+                found = found.get("providers")
+            providers = _adapter.validate_json(json.dumps(found))
+        except ValueError as error:
+            told = error.errors()[0] if isinstance(error, ValidationError) else None
+            what = str(error) if told is None else f"{'.'.join(map(str, told['loc']))}: {told['msg']}"
+            raise UsageError(f"the file describes no node: {what}", where=file, do="correct it") from None
+        roots = [provider.id for provider in providers if provider.parent is None]
+        if len(roots) != 1:
+            raise UsageError(
+                f"the file describes {len(roots)} nodes",
+                where=file,
+                do="leave out the parent of one provider",
+            )
+        return providers
+
+    node = next(provider.id for provider in look() if provider.parent is None)
+    if root not in (None, node):
+        raise UsageError(f"the file describes {node}, not {root}", where=file, do="leave --root out")
+    return node, look
+
+
+def outbox_path(log: str, node: str) -> Path:
+    """Where a node's outbox is unless told: a file for each node and log, so that none sends what is another's."""
+    which = blake2b(log.encode(), digest_size=4).hexdigest()
+    return state_directory() / "outbox" / f"{quote(node, safe='')}-{which}.db"
+
+
+def make_publisher(log: Log, node: str, cell: str | None, outbox: Outbox, *, move_cell: bool) -> Publisher:
+    """The node's publisher. Its cell is the one given; else the one it was in; else by hash of its id."""
+    if cell is None:
+        cell = outbox.cell or "auto"
+    if cell == "auto":
+        cell = cell_for(node, log.partitions)
+    return Publisher(log, node, cell, outbox, move_cell=move_cell)
+
+
+def serve(service: PublishService) -> None:
+    """Publish until SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Set from another thread: a handler would wait for a lock that the code it interrupts may hold.
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
+    service.run(stop)

@@ -1,0 +1,224 @@
+"""`vacancy show …`: one thing, and all that is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vacancy.cli import options as o
+from vacancy.cli.output import emit, emit_json, emit_table, note, position_text, time_text
+from vacancy.cli.site import Site
+
+if TYPE_CHECKING:
+    from vacancy.clients.answers import Holding, Provider, ProviderTree
+
+app = typer.Typer(
+    help="Show one thing: a provider, a consumer, a request, a claim; or all nodes.", rich_markup_mode=None
+)
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
+
+
+@app.command()
+def provider(
+    id_: IdArgument,
+    cell: o.CellOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """A provider and those below it: inventories, traits, aggregates, what operators said, who holds it."""
+    from vacancy.clients.inspect import show_provider
+
+    with Site(store=store, config=config).open_reader() as reader:
+        found = show_provider(reader, id_, cell=cell)
+    if as_json:
+        emit_json(found)
+        return
+    _tell_tree(found)
+    note(f"as of {position_text(found.as_of)}")
+
+
+def _tell_tree(tree: ProviderTree) -> None:
+    emit(f"provider {tree.id} in cell {tree.cell} (partition {tree.partition})")
+    if tree.node is not None:
+        emit(f"node {tree.root}: {tree.node.state}, last heard {time_text(tree.node.heard_ms)}")
+    emit("")
+    limits = list(dict.fromkeys(n for one in tree.providers for i in one.inventories for n in i.limits))
+    emit_table(
+        (
+            "PROVIDER",
+            "CLASS",
+            "CAPACITY",
+            "USED",
+            "FREE",
+            *(name.replace("_", " ").upper() for name in limits),
+        ),
+        (
+            (
+                "  " * _depth(tree, one) + one.id,
+                inventory.resource_class,
+                inventory.capacity,
+                inventory.used,
+                inventory.free,
+                *(inventory.limits.get(name) for name in limits),
+            )
+            for one in tree.providers
+            for inventory in one.inventories
+        ),
+    )
+    for one in tree.providers:
+        said = _said_of(one)
+        if said:
+            emit("\n" + one.id + "\n" + "\n".join(f"  {line}" for line in said))
+    if tree.holdings:
+        emit("")
+        _tell_holdings(tree.holdings)
+
+
+def _depth(tree: ProviderTree, one: Provider) -> int:
+    parents = {other.id: other.parent for other in tree.providers}
+    depth, at = 0, one.parent
+    while at in parents and depth < len(parents):
+        depth, at = depth + 1, parents[at]
+    return depth
+
+
+def _said_of(one: Provider) -> list[str]:
+    lines = []
+    if not one.reported:
+        lines.append("its node no longer reports it; it goes with its last allocation")
+    if one.traits:
+        lines.append(f"traits: {' '.join(one.traits)}")
+    if one.operator_traits:
+        lines.append(f"operator's traits: {' '.join(one.operator_traits)}")
+    if one.aggregates:
+        lines.append(f"aggregates: {' '.join(one.aggregates)}")
+    if one.facts is not None:
+        reason = f" ({one.facts['reason']})" if one.facts["reason"] else ""
+        lines.append(f"operator's facts: {one.facts['status']}{reason}, revision {one.facts['revision']}")
+        for name, values in one.facts["overrides"].items():
+            said = ", ".join(f"{what}={value}" for what, value in values.items())
+            lines.append(f"override of {name}: {said}")
+    return lines
+
+
+def _tell_holdings(holdings: Sequence[Holding]) -> None:
+    has_holds = any(holding.hold_until_ms for holding in holdings)
+    emit_table(
+        ("CONSUMER", "PROVIDER", "CLASS", "AMOUNT", *(("HOLD UNTIL",) if has_holds else ())),
+        (
+            (
+                h.consumer,
+                h.provider,
+                h.resource_class,
+                h.grant,
+                *((time_text(h.hold_until_ms),) if has_holds else ()),
+            )
+            for h in holdings
+        ),
+    )
+
+
+@app.command()
+def consumer(
+    id_: IdArgument,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """What a consumer holds, and by which claim."""
+    from vacancy.clients.inspect import show_consumer
+
+    with Site(store=store, config=config).open_reader() as reader:
+        found = show_consumer(reader, id_)
+    if as_json:
+        emit_json(found)
+        return
+    for one in found:
+        emit(
+            f"consumer {one.consumer} in cell {one.cell}, generation {one.generation}, type {one.consumer_type}"
+        )
+        emit(f"project {one.project}, user {one.user}, claim {one.claim} at {one.partition}:{one.offset}")
+        _tell_holdings(one.holdings)
+
+
+@app.command()
+def request(
+    id_: IdArgument,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """A request, and how it ended."""
+    from vacancy.clients.inspect import show_request
+
+    with Site(store=store, config=config).open_reader() as reader:
+        found = show_request(reader, id_)
+    if as_json:
+        emit_json(found)
+        return
+    emit_table(
+        ("REQUEST", "RECEIVED", "OUTCOME", "CELL", "CLAIM", "REASON"),
+        [
+            (
+                found.id,
+                time_text(found.received_ms),
+                found.outcome or "open",
+                found.cell,
+                found.claim,
+                found.reason,
+            )
+        ],
+    )
+    emit_json(found.spec)
+
+
+@app.command()
+def claim(
+    id_: IdArgument,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """A claim's verdict. It is kept until the claim's deadline."""
+    from vacancy.clients.inspect import show_claim
+
+    with Site(store=store, config=config).open_reader() as reader:
+        found = show_claim(reader, id_)
+    if as_json:
+        emit_json(found)
+        return
+    emit(f"claim {found.claim} of {found.consumer} in cell {found.cell} at {found.partition}:{found.offset}")
+    if found.accepted:
+        emit("accepted")
+        return
+    emit(f"rejected: {found.reason.replace('_', ' ')}")
+    if found.provider:
+        emit(
+            f"on {found.provider} {found.resource_class}: asked {found.asked}, available {found.available},"
+            f" last taken at offset {found.taken}"
+        )
+
+
+@app.command()
+def nodes(
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """All nodes, and whether they take new claims."""
+    from vacancy.clients.inspect import nodes as all_nodes
+
+    with Site(store=store, config=config).open_reader() as reader:
+        found = list(all_nodes(reader))
+        as_of = reader.position
+    if as_json:
+        emit_json({"nodes": found, "as_of": as_of})
+        return
+    emit_table(
+        ("NODE", "CELL", "STATE", "LAST HEARD"),
+        ((node.root, node.cell, node.state, time_text(node.heard_ms)) for node in found),
+    )

@@ -1,0 +1,77 @@
+"""Where a command works: the settings in force, and the log and the store that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vacancy.resources.errors import LogError
+
+if TYPE_CHECKING:
+    from vacancy.projections.store_reader import StoreReader
+    from vacancy.resources.registry import Registry
+    from vacancy.streams.log import Log
+    from vacancy.streams.settings import Settings
+
+DEFAULT_PARTITIONS = 4
+"""Partitions of the log that is made for who named none: as many cells as nodes then spread themselves over."""
+
+
+class Site:
+    """The settings in force. The arguments are flags: None was not given."""
+
+    def __init__(
+        self,
+        *,
+        log: str | None = None,
+        store: Path | None = None,
+        cell: str | None = None,
+        config: Path | None = None,
+        kafka: Iterable[str] | None = None,
+    ) -> None:
+        from vacancy.streams.settings import load_settings
+
+        self.settings: Settings = load_settings(
+            log=log, store=store, cell=cell, config=config, kafka=kafka or ()
+        )
+
+    @property
+    def store(self) -> Path:
+        """The store's directory."""
+        return self.settings.store
+
+    def registry(self) -> Registry:
+        """The classes of this build and its plugins."""
+        from vacancy.clients.wiring import installed_registry
+
+        return installed_registry()
+
+    def open_log(self) -> Log:
+        """The log. Raises `LogError` where there is none."""
+        from vacancy.streams.log import open_log
+
+        return open_log(self.settings.log, **self.settings.kafka)
+
+    def ensure_log(self) -> None:
+        """Make the default log if it is not there. A log that somebody named is never made by the way: a name
+        mistyped would start a second truth."""
+        if "log" in self.settings.model_fields_set:
+            return
+        from vacancy.clients.wiring import new_log
+        from vacancy.streams.log_url import parse_log_url
+
+        file = Path(parse_log_url(self.settings.log).place)
+        if file.exists():
+            return
+        try:
+            new_log(self.settings.log, DEFAULT_PARTITIONS, self.registry()).close()
+        except LogError:
+            if not file.exists():  # else another process has just made it
+                raise
+
+    def open_reader(self) -> StoreReader:
+        """The store, to be read. Raises `StoreError` where there is none."""
+        from vacancy.projections.store_reader import StoreReader
+
+        return StoreReader(self.settings.store, self.registry())

@@ -1,0 +1,76 @@
+"""`vacancy verify`."""
+
+from __future__ import annotations
+
+from vacancy.cli import options as o
+from vacancy.cli.errors import DifferenceFound
+from vacancy.cli.output import emit_json, emit_table, note, position_text, progress_bar
+from vacancy.cli.site import Site
+
+_PROBLEMS_SHOWN = 10
+
+
+def verify(
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """See whether this host's store is what the log says, and audit all that was ever handed out.
+
+    The log is folded anew into a temporary store and the two are compared; then an auditor that shares no code
+    with the fold goes over every claim, verdict and release. Ends with 5 where something is wrong.
+    """
+    site = Site(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients.verify import verify as verify_store
+
+    with site.open_log() as opened, progress_bar("records folded") as progress:
+        found = verify_store(opened, site.store, site.registry(), progress=progress)
+    audit = found.audit
+    if as_json:
+        emit_json(
+            {
+                "ok": found.ok,
+                "position": found.position,
+                "digest_store": found.digest_store,
+                "digest_rebuilt": found.digest_rebuilt,
+                "different": found.different,
+                "audit": audit,
+            }
+        )
+    else:
+        emit_table(
+            ("WHAT", "FOUND"),
+            [
+                ("position", position_text(found.position)),
+                ("digest of the store", found.digest_store),
+                ("digest of the log, folded anew", found.digest_rebuilt),
+                ("claims", audit.claims),
+                ("accepted", audit.accepted),
+                ("rejected", audit.rejected),
+                ("after their deadline", audit.late),
+                ("released", audit.released),
+                ("overcommitted", audit.overcommitted),
+                ("wrong rejections", audit.wrong_rejections),
+                ("missing verdicts", audit.missing_verdicts),
+                ("verdicts too many", audit.extra_verdicts),
+                ("cannot be verified", audit.unverifiable),
+            ],
+        )
+        for problem in audit.problems[:_PROBLEMS_SHOWN]:
+            note(problem)
+        if len(audit.problems) > _PROBLEMS_SHOWN:
+            note(f"and {len(audit.problems) - _PROBLEMS_SHOWN} more; see all with --json")
+    if found.different:
+        raise DifferenceFound(
+            f"the store is not what the log says in partitions {', '.join(map(str, found.different))}",
+            where=f"store {site.store} at {position_text(found.position)}",
+            do="rebuild it with `vacancy replay --rebuild`, and keep the old one for those who look into it",
+        )
+    if not found.ok:
+        raise DifferenceFound(
+            f"the audit found something wrong, {len(audit.problems)} in all, the first: {audit.problems[0]}",
+            where=site.settings.log,
+            do="see all with --json, and report them",
+        )

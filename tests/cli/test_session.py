@@ -1,0 +1,230 @@
+"""A working day with the command: a log is made, nodes report, consumers come and go, the state is checked."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command import Vacancy, node_file
+
+from vacancy.clients.wiring import installed_registry, open_store
+from vacancy.resources.partitioner import covering_cells
+from vacancy.resources.record import Entry
+from vacancy.resources.rows import RequestRow
+from vacancy.resources.tables import REQUESTS
+from vacancy.streams.log import open_log
+
+SMALL = ("--resources", "VCPU:1,MEMORY_MB:256")
+
+
+@pytest.fixture(scope="module")
+def vacancy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vacancy]:
+    """A log with two nodes, and a worker that follows it."""
+    home = tmp_path_factory.mktemp("session")
+    with Vacancy(home, log=f"sqlite://{home}/log.db", store=str(home / "store")) as vacancy:
+        made = vacancy.json("topics", "create", "--partitions", 2)
+        assert made["partitions"] == 2
+        for root, gpus in (("node-1", 2), ("node-2", 0)):
+            vacancy("publish", "--once", "--file", node_file(home, root, gpus=gpus))
+        with vacancy.worker():
+            yield vacancy
+
+
+def test_nodes_are_there_once_they_have_reported(vacancy: Vacancy) -> None:
+    found = vacancy.json("show", "nodes")
+    assert {node["root"]: node["state"] for node in found["nodes"]} == {"node-1": "open", "node-2": "open"}
+    tree = vacancy.json("show", "provider", "node-1")
+    assert [one["id"] for one in tree["providers"]] == ["node-1", "node-1:gpu0", "node-1:gpu1"]
+    memory = next(i for i in tree["providers"][0]["inventories"] if i["resource_class"] == "MEMORY_MB")
+    assert (memory["capacity"], memory["record"]["reserved"]) == (15872, 512)
+    assert "node-1:gpu1" in vacancy("show", "provider", "node-1")
+
+
+def test_what_is_placed_is_shown_until_it_is_released(vacancy: Vacancy) -> None:
+    candidates = vacancy.json("candidates", *SMALL, "--in-tree", "node-2")
+    assert [one["root"] for one in candidates["candidates"]] == ["node-2"]
+    placed = vacancy.json("place", *SMALL, "--in-tree", "node-2", "--consumer", "web-1", "--seed", 1)
+    assert (placed["status"], placed["root"]) == ("placed", "node-2")
+    (held,) = vacancy.json("show", "consumer", "web-1")
+    assert {(h["resource_class"], h["grant"]) for h in held["holdings"]} == {("VCPU", 1), ("MEMORY_MB", 256)}
+    assert vacancy.json("show", "claim", placed["claim"])["accepted"] is True
+    until = time.monotonic() + 10  # the outcome is written down after the claim, and nobody waits for it
+    while vacancy.json("show", "request", placed["request"])["outcome"] != "placed":
+        assert time.monotonic() < until
+    assert [h["consumer"] for h in vacancy.json("show", "provider", "node-2")["holdings"]] == [
+        "web-1",
+        "web-1",
+    ]
+    again = vacancy.fails(4, "place", *SMALL, "--in-tree", "node-2", "--consumer", "web-1")
+    assert "consumer exists" in again
+    vacancy("release", "web-1")
+    assert "holds nothing" in vacancy.fails(1, "show", "consumer", "web-1")
+    assert "nothing is held by web-1" in vacancy.fails(1, "release", "web-1")
+
+
+def test_groups_are_served_by_several_providers(vacancy: Vacancy) -> None:
+    query = "resources=VCPU:2&resources1=CUSTOM_GPU:1&resources2=CUSTOM_GPU:1&group_policy=isolate"
+    placed = vacancy.json("place", "--query", query, "--consumer", "train-1")
+    assert {one["provider"] for one in placed["allocations"]} == {"node-1", "node-1:gpu0", "node-1:gpu1"}
+    spec = json.dumps({"groups": [{"resources": {"CUSTOM_GPU": 1}}]})
+    ended = vacancy.run("candidates", "--request", "-", stdin=spec)
+    assert ended.code == 3, "both GPUs are taken"
+    vacancy("release", "train-1")
+    assert "node-1:gpu" in vacancy.run("candidates", "--request", "-", stdin=spec).out
+
+
+def test_a_hold_stays_once_it_is_confirmed(vacancy: Vacancy) -> None:
+    vacancy("place", *SMALL, "--consumer", "held-1", "--hold", 300)
+    (held,) = vacancy.json("show", "consumer", "held-1")
+    assert held["hold_until_ms"] > time.time() * 1000
+    vacancy("confirm", "held-1")
+    (kept,) = vacancy.json("show", "consumer", "held-1")
+    assert kept["hold_until_ms"] == 0
+    vacancy("release", "held-1")
+
+
+def test_operators_close_and_change_providers(vacancy: Vacancy) -> None:
+    only_1 = (*SMALL, "--in-tree", "node-1")
+    vacancy("provider", "disable", "node-1", "--reason", "new fans")
+    assert "no valid host" in vacancy.fails(3, "place", *only_1)
+    assert "disabled (new fans)" in vacancy("show", "provider", "node-1")
+    vacancy("provider", "enable", "node-1")
+    vacancy("provider", "aggregate", "node-1", "--add", "rack-7")
+    found = vacancy.json("candidates", *SMALL, "--member-of", "in:rack-7,rack-8")["candidates"]
+    assert [one["root"] for one in found] == ["node-1"]
+    now = vacancy.json("provider", "override", "node-1", "VCPU", "--ratio", "2.5", "--reserved", 1)
+    assert now["facts"]["overrides"] == {"VCPU": {"reserved": 1, "allocation_ratio_milli": 2500}}
+    assert now["revision"] == 4
+    inventories = vacancy.json("show", "provider", "node-1")["providers"][0]["inventories"]
+    assert next(i for i in inventories if i["resource_class"] == "VCPU")["capacity"] == 17
+    vacancy("provider", "override", "node-1", "VCPU", "--clear")
+
+
+def test_every_copy_of_the_state_is_the_same_and_passes_the_audit(vacancy: Vacancy) -> None:
+    vacancy("place", *SMALL, "--consumer", "audited-1")
+    vacancy("release", "audited-1")
+    live = vacancy.json("digest")
+    second = vacancy.home / "second"
+    assert vacancy.json("replay", "--into", second) == live
+    assert vacancy.json("digest", "--store", second) == live
+    verified = vacancy.json("verify")
+    assert verified["ok"]
+    assert verified["audit"]["accepted"] >= 1
+    assert verified["audit"]["unverifiable"] == 0
+    status = vacancy.json("status")
+    assert [one["lag"] for one in status["partitions"]] == [0, 0]
+    assert status["node_states"] == {"open": 2}
+
+
+def test_verify_finds_a_store_that_is_not_what_the_log_says(vacancy: Vacancy) -> None:
+    wrong = vacancy.home / "wrong"
+    vacancy("replay", "--into", wrong)
+    with (
+        open_log(vacancy.environment["VACANCY_LOG"]) as log,
+        open_store(wrong, log, installed_registry()) as store,
+    ):
+        tables = store.partition(1)
+        tables.stage({REQUESTS: {b"never-asked": RequestRow(b"{}", 0)}})
+        tables.commit(tables.local.position, 0, tables.local.checksum)
+    ended = vacancy.run("verify", "--store", wrong)
+    assert ended.code == 5
+    assert "the store is not what the log says in partitions 1" in ended.err
+    assert "--rebuild" in ended.err
+
+
+def test_a_broken_store_is_moved_aside_and_rebuilt(vacancy: Vacancy) -> None:
+    broken = vacancy.home / "broken"
+    vacancy("replay", "--into", broken)
+    (broken / "store.json").write_text("{")
+    assert "vacancy replay --rebuild" in vacancy.fails(1, "digest", "--store", broken)
+    ended = vacancy.run("replay", "--rebuild", "--into", broken)
+    assert ended.code == 0
+    assert "is now in" in ended.err
+    assert len(list(vacancy.home.glob("broken.old-*"))) == 1
+    in_use = vacancy.fails(1, "replay", "--rebuild")
+    assert "another process writes this store" in in_use
+    elsewhere = vacancy.home / "no-store"
+    elsewhere.mkdir()
+    (elsewhere / "thesis.txt").write_text("years of work")
+    assert "no store" in vacancy.fails(1, "replay", "--rebuild", "--into", elsewhere)
+    assert (elsewhere / "thesis.txt").exists()
+
+
+def test_what_was_refused_is_shown(vacancy: Vacancy) -> None:
+    with open_log(vacancy.environment["VACANCY_LOG"]) as log:
+        (landed,) = log.append([Entry(covering_cells(2)[0], b"no event at all")])
+    until = time.monotonic() + 10
+    while not (found := vacancy.json("dead-letters", "--partition", 0)["dead_letters"]):
+        assert time.monotonic() < until
+    assert (found[0]["offset"], found[0]["value"]) == (landed.offset, "no event at all")
+    assert "Invalid JSON" in vacancy("dead-letters")
+
+
+def test_without_a_worker_the_outcome_is_not_known_yet(vacancy: Vacancy) -> None:
+    alone = vacancy.home / "alone"
+    vacancy("replay", "--into", alone)
+    unknown = vacancy.fails(6, "place", *SMALL, "--consumer", "lone-1", "--store", alone, "--timeout", 0.2)
+    assert "it is decided once log time" in unknown
+    waiting = vacancy.fails(6, "provider", "drain", "node-2", "--store", alone, "--timeout", 0.2)
+    assert "the store has not read that far" in waiting
+    assert "see that `vacancy worker` runs" in waiting
+    vacancy("provider", "enable", "node-2")
+    vacancy("release", "lone-1")
+
+
+def test_an_interrupt_ends_it_quietly(vacancy: Vacancy) -> None:
+    alone = vacancy.home / "interrupted"
+    vacancy("replay", "--into", alone)
+    process = vacancy.start("place", *SMALL, "--store", str(alone), "--timeout", "50")
+    ends = _log_end(vacancy)
+    until = time.monotonic() + 20
+    while _log_end(vacancy) == ends:  # until its claim is in the log
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (130, "", "")
+
+
+def _log_end(vacancy: Vacancy) -> dict[int, int]:
+    with open_log(vacancy.environment["VACANCY_LOG"]) as log:
+        return log.end()
+
+
+def test_a_closed_pipe_ends_it_quietly(vacancy: Vacancy) -> None:
+    process = vacancy.start("classes")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait(20) == 141
+    process.stderr.close()
+
+
+def test_a_publisher_says_what_changes_until_it_is_stopped(vacancy: Vacancy, tmp_path: Path) -> None:
+    file = node_file(tmp_path, "node-3")
+    with vacancy.serving(
+        "publish", "--file", file, "--interval", 0.1, until="publishing", stop=signal.SIGINT
+    ):
+        _until(vacancy, "node-3", vcpus=8)
+        node_file(tmp_path, "node-3", vcpus=16)
+        _until(vacancy, "node-3", vcpus=16)
+    vacancy("publish", "--retire", "--file", file)
+    until = time.monotonic() + 10
+    while vacancy.say("show", "provider", "node-3").code == 0:
+        assert time.monotonic() < until
+
+
+def _until(vacancy: Vacancy, root: str, vcpus: int) -> None:
+    until = time.monotonic() + 10
+    while True:
+        ended = vacancy.say("show", "provider", root, "--json")
+        if ended.code == 0:
+            inventories = json.loads(ended.out)["providers"][0]["inventories"]
+            if any(i["resource_class"] == "VCPU" and i["capacity"] == vcpus for i in inventories):
+                return
+        assert time.monotonic() < until, ended
