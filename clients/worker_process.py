@@ -1,0 +1,239 @@
+"""A worker in a process of its own: started, heard from once it has caught up, and ended in good order."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Final
+
+from vacancy.resources.errors import VacancyError
+
+if TYPE_CHECKING:
+    from vacancy.streams.worker import EmbeddedWorker
+
+NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
+
+_PAUSE_S = 0.005
+_spawn = multiprocessing.get_context("spawn")
+
+
+def run_worker(
+    log_url: str,
+    store: Path,
+    *,
+    client_settings: Mapping[str, str] = NO_SETTINGS,
+    on_ready: Callable[[EmbeddedWorker], None] | None = None,
+    stop: SimpleQueue[None] | None = None,
+) -> None:
+    """Fold the log into the store until told to stop: by SIGTERM or SIGINT (where this is the main thread), or by
+    anything put into `stop`.
+
+    `on_ready` is called once all that was in the log at the start is folded; partitions that failed before that
+    are in the worker's `errors`. Raises what opening raises, and at the end the first partition's error.
+    """
+    # Imported here, so that a process which only starts workers does not load RocksDB.
+    from vacancy.clients.wiring import installed_registry, open_store, tick_entry
+    from vacancy.streams.log import open_log
+    from vacancy.streams.worker import EmbeddedWorker
+
+    told: SimpleQueue[None] = SimpleQueue() if stop is None else stop
+    with (
+        _signals_into(told),
+        open_log(log_url, **client_settings) as log,
+        open_store(store, log, installed_registry()) as tables,
+    ):
+        target = log.end()
+        worker = EmbeddedWorker(log, tables, tick_entry=lambda p: tick_entry(p, log.partitions))
+        spare_collector()
+        watcher = threading.Thread(target=_when_told, args=(told, worker.stop), daemon=True)
+        watcher.start()
+        try:
+            if on_ready is not None and _catch_up(worker, target, watcher):
+                on_ready(worker)
+            worker.run()
+        finally:
+            told.put(None)
+            watcher.join()
+
+
+def spare_collector() -> None:
+    """Keep the garbage collector from what a process holds for good.
+
+    Workers and views hold hundreds of thousands of rows that refer to nothing: to walk them again and again
+    takes milliseconds each time and frees nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
+
+
+def _catch_up(worker: EmbeddedWorker, target: Mapping[int, int], watcher: threading.Thread) -> bool:
+    """Step until every partition is at `target` or has failed. False where it was told to stop before."""
+    while watcher.is_alive():
+        position = worker.position
+        if all(position[p] >= end or p in worker.errors for p, end in target.items()):
+            return True
+        if not worker.step():
+            time.sleep(_PAUSE_S)
+    return False
+
+
+def _when_told(told: SimpleQueue[None], stop: Callable[[], None]) -> None:
+    told.get()
+    stop()
+
+
+@contextmanager
+def _signals_into(told: SimpleQueue[None]) -> Iterator[None]:
+    """SIGTERM and SIGINT put something into `told`. A queue, because a handler may call its `put` at any moment;
+    an Event's `set` could wait for a lock that the interrupted code holds."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
+    for number, _ in before:
+        signal.signal(number, lambda *_: told.put(None))
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+class WorkerProcess:
+    """A worker on `store` in a spawned process, from `start` to `stop`. As a context it does both.
+
+    A worker whose parent is gone, however it went, stops by itself.
+    """
+
+    def __init__(
+        self, log_url: str, store: Path, *, client_settings: Mapping[str, str] = NO_SETTINGS
+    ) -> None:
+        self.store = store
+        self._ours, self._theirs = _spawn.Pipe(duplex=False)
+        self._process = _spawn.Process(
+            target=_main, args=(self._theirs, log_url, store, dict(client_settings)), name="vacancy-worker"
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id, None before `start`."""
+        return self._process.pid
+
+    def start(self) -> None:
+        """Spawn it. It is of use after `wait_ready`."""
+        self._process.start()
+        self._theirs.close()  # the child's end is now the only one, and its going away is seen
+
+    def wait_ready(self, timeout_s: float = 60.0) -> dict[int, int]:
+        """Wait until it has folded what was in the log when it started; returns its position then.
+
+        Raises the worker's own error if it failed, VacancyError if it is not ready in time.
+        """
+        if not self._ours.poll(timeout_s):
+            raise VacancyError(
+                f"the worker has not caught up within {timeout_s:g} s",
+                where=f"store {self.store}",
+                do="give it more time, or see what keeps it",
+            )
+        said = self._hear()
+        if not isinstance(said, dict):
+            raise said
+        return said
+
+    def check(self) -> None:
+        """Raise the worker's error if it has ended by itself."""
+        if self._process.exitcode is not None:
+            raise self._last_error()
+
+    def stop(self, timeout_s: float = 30.0) -> None:
+        """Have it stop and close its store. Raises its error if it had one, VacancyError if it had to be killed."""
+        if self._process.pid is None:
+            return
+        self._process.terminate()
+        self._process.join(timeout_s)
+        code = self._process.exitcode
+        if code is None:
+            self.kill()
+            raise VacancyError(
+                f"the worker did not stop within {timeout_s:g} s and was killed",
+                where=f"store {self.store}",
+                do="start it again: a store survives that",
+            )
+        # SIGTERM ends it at once only before it has opened anything.
+        if code not in (0, -signal.SIGTERM):
+            raise self._last_error()
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self._process.kill()
+        self._process.join()
+
+    def _hear(self) -> dict[int, int] | VacancyError:
+        try:
+            said: dict[int, int] | VacancyError = self._ours.recv()
+        except EOFError:
+            self._process.join(5.0)
+            return VacancyError(
+                f"the worker ended with code {self._process.exitcode} and said nothing",
+                where=f"store {self.store}",
+                do="see what it wrote to standard error",
+            )
+        return said
+
+    def _last_error(self) -> VacancyError:
+        said = self._hear()
+        while not isinstance(said, VacancyError):
+            said = self._hear()
+        return said
+
+    def __enter__(self) -> WorkerProcess:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        except VacancyError:
+            if error is None:  # else the first error is the one to tell
+                raise
+        finally:
+            self._ours.close()
+
+
+def _main(parent: Connection, log_url: str, store: Path, client_settings: dict[str, str]) -> None:
+    """The spawned process: says its position once it is ready, and its error if it ends with one."""
+    told: SimpleQueue[None] = SimpleQueue()
+    watch_parent(lambda: told.put(None))
+
+    def ready(worker: EmbeddedWorker) -> None:
+        parent.send(next(iter(worker.errors.values()), worker.position))
+
+    try:
+        run_worker(log_url, store, client_settings=client_settings, on_ready=ready, stop=told)
+    except VacancyError as error:
+        parent.send(error)
+        raise SystemExit(error.exit_code) from None
+
+
+def watch_parent(gone: Callable[[], None]) -> None:
+    """Call `gone` from another thread once the process that spawned this one has ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_after, args=(parent.join, gone), daemon=True).start()
+
+
+def _after(join: Callable[[], None], gone: Callable[[], None]) -> None:
+    join()
+    gone()
