@@ -5,16 +5,26 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Protocol
 
 from evaluation import fold, query, trace
 from vacancy.resources.errors import VacancyError
 
-COMMANDS = {
+
+class Command(Protocol):
+    """A module that is a command."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+COMMANDS: dict[str, tuple[Command, str]] = {
     "trace": (trace, "race schedulers for a real cluster, with its real requests"),
     "fold": (fold, "how fast one process folds node reports"),
     "query": (query, "how fast a scheduler finds candidates while a worker folds"),
 }
-"""Name -> the module with its `add_arguments` and `run`, and what it is for."""
+"""Name -> the module, and what it is for."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

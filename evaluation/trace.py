@@ -1,0 +1,149 @@
+"""`python -m evaluation trace`: a real cluster and its requests, raced for by several schedulers.
+
+Every node of the trace is a tree, every pod a request, dealt round robin to the schedulers in the order of the
+file (`evaluation.openb` tells how they are read). The times of the trace are not used: they leave the fleet
+nearly empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluation.openb import Pod, Tree, fill_schedule, fleet_gpu_milli, load_nodes, load_pods, saturation_draw
+from vacancy.clients.fleet import node_reports
+from vacancy.clients.race_plan import Arrival, deal
+from vacancy.clients.race_trial import Progress, Step, Trial, TrialOptions, TrialResult, run_trial
+from vacancy.projections.orders import ORDERS, Order
+from vacancy.resources.errors import UsageError
+
+EXIT_DIFFERENCE = 5
+"""What the command ends with where something was overcommitted, wrongly rejected, or rebuilt differently."""
+
+
+@dataclass(frozen=True)
+class TraceOptions:
+    """What to run. `nodes` and `pods` are the trace's CSV files.
+
+    With neither `fill` nor `saturate` nothing is released. `fill`: a pod is released once those that came later
+    would ask for more than that share of the fleet's GPUs. `saturate`: pods are drawn from the file by `seed`,
+    and never released, until they ask for 130 % of the fleet's GPUs.
+    """
+
+    nodes: Path
+    pods: Path
+    fill: float | None = None
+    saturate: bool = False
+    schedulers: int = 4
+    seed: int = 0
+    order: Order = "random"
+    in_flight: int = 1
+    partitions: int = 4
+    log: str | None = None
+    client_settings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.fill is not None and self.saturate:
+            raise UsageError("a fleet is kept at a fill or saturated, not both", do="give one of the two")
+        if self.fill is not None and not 0 < self.fill <= 1:
+            raise UsageError(f"a fill of {self.fill:g} cannot be meant", do="give a share of 1, such as 0.9")
+        for name in ("schedulers", "in_flight", "partitions"):
+            if (count := getattr(self, name)) < 1:
+                raise UsageError(f"{name} is {count}, which cannot be meant", do="give 1 or more")
+
+
+def run_trace(options: TraceOptions, progress: Progress | None = None) -> TrialResult:
+    """Run the trace. Raises `VacancyError` where something fails; what it finds wrong is in the result."""
+    trees = load_nodes(options.nodes)
+    arrivals = _arrivals(options, trees, load_pods(options.pods))
+    trial = TrialOptions(
+        log=options.log,
+        partitions=options.partitions,
+        order=options.order,
+        in_flight=options.in_flight,
+        # Releases go with the claims of one round: gathered for longer, they would leave the fleet fuller than
+        # it is meant to be.
+        release_batch=options.in_flight,
+        seed=options.seed,
+        client_settings=options.client_settings,
+    )
+
+    def publish(trial: Trial) -> None:
+        trial.append(list(node_reports(trees, trial.log.partitions, "/trace")), "nodes report")
+
+    return run_trial(trial, publish, deal(arrivals, options.schedulers), progress)
+
+
+def _arrivals(options: TraceOptions, trees: Sequence[Tree], pods: Sequence[Pod]) -> list[Arrival]:
+    fleet = fleet_gpu_milli(trees)
+    if options.saturate:
+        return [Arrival(pod.spec) for pod in saturation_draw(pods, options.seed, fleet)]
+    if options.fill is None:
+        return [Arrival(pod.spec) for pod in pods]
+    released = fill_schedule(pods, fleet, options.fill)
+    return [Arrival(pod.spec, before) for pod, before in zip(pods, released, strict=True)]
+
+
+def as_json(result: TrialResult) -> dict[str, Any]:
+    """The demo's keys, and the share of each class that is allocated at the end."""
+    allocated = {name: round(share, 4) for name, share in result.audit.allocated.items()}
+    return {**result.as_json(), "allocated": allocated}
+
+
+# -- the command ------------------------------------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--nodes", type=Path, required=True, help="openb_node_list_all_node.csv")
+    parser.add_argument("--pods", type=Path, required=True, help="openb_pod_list_default.csv")
+    filling = parser.add_mutually_exclusive_group()
+    filling.add_argument(
+        "--fill", type=float, help="release the oldest, to keep GPUs asked for at this share"
+    )
+    filling.add_argument("--saturate", action="store_true", help="draw pods for 130 %% of the GPUs")
+    parser.add_argument("--schedulers", type=int, default=4, help="processes that race (default: 4)")
+    parser.add_argument("--seed", type=int, default=0, help="of draws and choices (default: 0)")
+    parser.add_argument("--order", choices=ORDERS, default="random", help="of candidates (default: random)")
+    parser.add_argument(
+        "--in-flight", type=int, default=1, help="claims a scheduler has at once (default: 1)"
+    )
+    parser.add_argument("--partitions", type=int, default=4, help="of a new log (default: 4)")
+    parser.add_argument("--log", help="a log's URL (default: a temporary SQLite file)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    options = TraceOptions(
+        nodes=arguments.nodes,
+        pods=arguments.pods,
+        fill=arguments.fill,
+        saturate=arguments.saturate,
+        schedulers=arguments.schedulers,
+        seed=arguments.seed,
+        order=arguments.order,
+        in_flight=arguments.in_flight,
+        partitions=arguments.partitions,
+        log=arguments.log,
+    )
+    result = run_trace(options, _show if sys.stderr.isatty() else None)
+    if arguments.json:
+        print(json.dumps(as_json(result)))
+    else:
+        for name, value in as_json(result).items():
+            shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+            print(f"{name:17} {shown}")
+    for problem in result.audit.problems[:10]:
+        print(problem, file=sys.stderr)
+    return 0 if result.ok else EXIT_DIFFERENCE
+
+
+def _show(step: Step) -> None:
+    end = "\n" if step.done == step.total else ""
+    print(f"\r{step.stage:8} {step.done}/{step.total} {step.note:60}", end=end, file=sys.stderr, flush=True)
