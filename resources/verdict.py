@@ -154,7 +154,8 @@ def _allocate(
             return Rejection("no_inventory", provider, name, ask if isinstance(ask, int) else 1)
         outcome = table.resource_class.claim(held.record, ask, no_worse=(provider, name) in covered)
         if isinstance(outcome, Shortfall):
-            return Rejection(outcome.reason, provider, name, outcome.asked, outcome.available, held.taken)
+            before = draft.class_row(table, provider) or held  # what this claim took before took nothing
+            return Rejection(outcome.reason, provider, name, outcome.asked, outcome.available, before.taken)
         rows[slot] = ClassRow(outcome.record, draft.offset, held.changed, held.reported)
         parts.append(Part(provider, name, allocation.group, outcome.grant))
     return parts
@@ -169,5 +170,6 @@ def _closed(draft: Draft, provider: str, row: ProviderRow) -> Rejection | None:
         return Rejection("node_incomplete", provider)
     root = row if row.root == provider else draft.provider(row.root)
     if row.disabled or root is None or root.disabled:
-        return Rejection("provider_disabled", provider, taken=row.changed if root is None else root.changed)
+        by = row if row.disabled or root is None else root
+        return Rejection("provider_disabled", provider, taken=by.changed)
     return None
