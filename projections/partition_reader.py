@@ -58,7 +58,9 @@ class PartitionReader:
             if local.feed_next == before.feed_next and local.store == before.store:
                 self.local = local
                 return []
-            if local.store != before.store or local.feed_first > before.feed_next:
+            # A directory that was empty when it was opened has no store's id yet.
+            another = before.store not in ("", local.store)
+            if another or local.feed_first > before.feed_next:
                 self.local = local
                 return None
             entries = self._entries(before.feed_next, local.feed_next)
