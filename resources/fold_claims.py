@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from vacancy.resources.draft import Draft
 from vacancy.resources.events import Claim, ConsumerRef, Release
-from vacancy.resources.fold_nodes import HOLD, keep_members
+from vacancy.resources.fold_nodes import HOLD, leave_tree
 from vacancy.resources.names import AMOUNT_MAX
-from vacancy.resources.rows import AllocationRow, ProviderRow, VerdictRow
+from vacancy.resources.rows import AllocationRow, VerdictRow
 from vacancy.resources.tables import ALLOCATIONS, DEADLINES, PROVIDERS, VERDICTS, deadline_key
 from vacancy.resources.verdict import DEADLINE_AHEAD_MS_MAX, Acceptance, Rejection, Rows, give_back, judge
 
@@ -155,14 +155,4 @@ def _drop_class(draft: Draft, provider: str, name: str) -> None:
         return
     draft.delete(PROVIDERS, draft.key(provider))
     if row.root != provider:
-        _drop_member(draft, row, provider)
-
-
-def _drop_member(draft: Draft, row: ProviderRow, provider: str) -> None:
-    root = draft.provider(row.root)
-    if root is None:
-        return
-    members = tuple(member for member in root.members if member != provider)
-    if members == (row.root,) and not root.reported and not root.classes:
-        members = ()
-    keep_members(draft, row.root, members)
+        leave_tree(draft, row.root, provider)

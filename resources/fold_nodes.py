@@ -96,7 +96,7 @@ def fold_retired(draft: Draft, data: NodeData) -> None:
         return
     draft.put(NODES, draft.key(data.root), NodeRow(incarnations, draft.time_ms, complete=True, retired=True))
     root = draft.provider(data.root)
-    if root is not None:
+    if root is not None and root.root == data.root:
         kept = tuple(m for m in root.members if _withdraw(draft, data.root, m))
         keep_members(draft, data.root, kept)
     subject = draft.key(data.root)
@@ -115,6 +115,17 @@ def keep_members(draft: Draft, root: str, kept: tuple[str, ...]) -> None:
         draft.put(PROVIDERS, draft.key(root), _replace(row, members=kept, changed=draft.offset))
     elif not row.reported:
         draft.delete(PROVIDERS, draft.key(root))
+
+
+def leave_tree(draft: Draft, root: str, provider: str) -> None:
+    """Take a provider out of a tree. A root that is no longer reported goes with the last of its parts."""
+    row = draft.provider(root)
+    if row is None or row.root != root:
+        return
+    members = tuple(member for member in row.members if member != provider)
+    if members == (root,) and not row.reported and not row.classes:
+        members = ()
+    keep_members(draft, root, members)
 
 
 def apply_facts(row: ProviderRow, facts: FactsRow | None) -> ProviderRow:
@@ -160,8 +171,11 @@ def _parents(reports: Sequence[ProviderReport]) -> Mapping[str, str | None]:
 
 def _put_provider(draft: Draft, root: str, report: ProviderReport, members: tuple[str, ...]) -> None:
     old = draft.provider(report.id)
-    if old is not None and old.root != root and old.reported:
-        raise InvalidRecord(f"provider {report.id} of {root} is already a part of {old.root}")
+    if old is not None and old.root != root:
+        if old.reported:
+            raise InvalidRecord(f"provider {report.id} of {root} is already a part of {old.root}")
+        if old.root != report.id:
+            leave_tree(draft, old.root, report.id)
     if old is None:
         old = apply_facts(
             ProviderRow(root, report.parent, (), (), -1), draft.get(FACTS, draft.key(report.id))
