@@ -22,6 +22,7 @@ from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.orders import Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources import events
+from vacancy.resources.log_time import LEAP_MS_MAX
 from vacancy.resources.partitioner import partition_for
 from vacancy.resources.record import Entry
 from vacancy.resources.request import Ask, RequestSpec
@@ -223,7 +224,10 @@ class Pipeline:
     def _claim(self, job: _Job, candidate: Candidate) -> ClaimSent:
         request, settings = job.request, self._settings
         partition = partition_for(candidate.cell, self._reader.manifest.partitions)
-        now_ms = max(self._reader.log_time_ms(partition), int(time.time() * 1000))
+        # On a log that was quiet for long, the claim's own record moves log time by an hour and no more: what
+        # counts is the time it will be judged at.
+        log_ms = self._reader.log_time_ms(partition)
+        now_ms = max(log_ms, min(int(time.time() * 1000), log_ms + LEAP_MS_MAX))
         deadline_ms = now_ms + settings.deadline_ms
         wire: dict[str, Any] = {
             "id": self._new_id(),

@@ -289,11 +289,8 @@ def _check_best(spec: RequestSpec, answer: list[Any], providers: int) -> None:
 
 def _free_share(number: int) -> float:
     made = json.loads(_node(number, 1))["data"]["providers"][0]["inventories"]
-    return (
-        made["VCPU"]["total"] / 64
-        + (made["MEMORY_MB"]["total"] - 512) / (16_384 + 99_900 - 512)
-        + made["DISK_GB"]["total"] / 1999
-    )
+    vcpu, memory, disk = (int(made[name]["total"]) for name in ("VCPU", "MEMORY_MB", "DISK_GB"))
+    return vcpu / 64 + (memory - 512) / (16_384 + 99_900 - 512) + disk / 1999
 
 
 Check = Callable[[RequestSpec, list[Any], int], None]

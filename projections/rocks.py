@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import tempfile
 from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -63,8 +65,15 @@ def open_secondary(path: Path, families: Sequence[str], scratch: str, queues: Co
 
 
 def scratch_directory() -> tempfile.TemporaryDirectory[str]:
-    """Where a secondary keeps its own files."""
-    return tempfile.TemporaryDirectory(prefix="vacancy-reader-", ignore_cleanup_errors=True)
+    """Where a secondary keeps its own files. What readers left behind that were killed is swept away."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        owner = left.name.removeprefix(_SCRATCH).partition("-")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-", ignore_cleanup_errors=True)
+
+
+_SCRATCH = "vacancy-reader-"
 
 
 def flush(db: Rdict, families: Iterable[str]) -> None:

@@ -28,6 +28,7 @@ from vacancy.resources.fold_nodes import (
     fold_retired,
 )
 from vacancy.resources.fold_requests import REQUEST, fold_closed, fold_received
+from vacancy.resources.log_time import advance
 from vacancy.resources.names import ID_PATTERN
 from vacancy.resources.partitioner import partition_for
 from vacancy.resources.record import Record
@@ -46,9 +47,6 @@ from vacancy.resources.tables import (
     split_deadline,
 )
 
-LEAP_MS_MAX = 3600 * 1000
-"""How far one record may move log time: a broker with a wrong clock ends no more holds than that."""
-
 VALUE_BYTES_MAX = 8 * 1024 * 1024
 _is_id = re.compile(ID_PATTERN.encode()).fullmatch
 
@@ -58,7 +56,7 @@ def fold(state: State, record: Record, registry: Registry) -> Changes:
     partition = state.get(PARTITION, PARTITION_KEY)
     if partition is None:
         return _fold_first(record, registry)
-    time_ms = max(partition.time_ms, min(record.timestamp_ms, partition.time_ms + LEAP_MS_MAX))
+    time_ms = advance(partition.time_ms, record.timestamp_ms)
     if time_ms != partition.time_ms:
         partition = replace(partition, time_ms=time_ms)
     cell = record.key.decode("utf-8", "replace")

@@ -1,0 +1,11 @@
+"""Log time: the clock that rules go by. It never goes back, and it never leaps."""
+
+from __future__ import annotations
+
+LEAP_MS_MAX = 3600 * 1000
+"""How far one record may move log time: a broker with a wrong clock ends no more holds than that."""
+
+
+def advance(time_ms: int, timestamp_ms: int) -> int:
+    """A partition's log time after a record with that timestamp. Milliseconds since 1970, UTC."""
+    return max(time_ms, min(timestamp_ms, time_ms + LEAP_MS_MAX))
