@@ -280,7 +280,12 @@ class Scenario:
         bid: dict[str, Any] = {"id": words[0], "consumer": words[2], "deadline_ms": self.now_ms + 60_000}
         allocations: list[dict[str, Any]] = []
         predicates: list[dict[str, Any]] = []
-        rest = iter(["+", *words[3:]])
+        for name, value in _options(words[3:]).items():
+            if name == "generation":
+                bid["consumer_generation"] = int(value)
+            else:
+                bid[{"deadline": "deadline_ms", "hold": "hold_until_ms"}[name]] = START_MS + _ms(value)
+        rest = iter(["+", *(word for word in words[3:] if "=" not in word)])
         for word in rest:
             if word == "+":
                 allocations.append({"provider": next(rest), "resources": {}, "group": str(len(allocations))})
@@ -288,12 +293,6 @@ class Scenario:
                 about = {"provider": next(rest), "kind": next(rest), "negate": word == "unless"}
                 value = next(rest)
                 predicates.append({**about, "value": int(value[1:]) if value.startswith("@") else value})
-            elif "=" in word:
-                name, _, value = word.partition("=")
-                if name == "generation":
-                    bid["consumer_generation"] = int(value)
-                else:
-                    bid[{"deadline": "deadline_ms", "hold": "hold_until_ms"}[name]] = START_MS + _ms(value)
             else:
                 name, _, amount = word.partition(":")
                 allocations[-1]["resources"][name] = json.loads(amount)
