@@ -30,6 +30,9 @@ def replay(
         bool,
         typer.Option("--rebuild", help="Move what is there aside, and fold from the log's first record."),
     ] = False,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="Fold partitions side by side, in so many processes.")
+    ] = 1,
     log: o.LogOption = None,
     config: o.ConfigOption = None,
     kafka: o.KafkaOption = None,
@@ -42,13 +45,24 @@ def replay(
     site = Site(log=log, store=into, config=config, kafka=kafka)
     from vacancy.clients.rebuild import set_aside
     from vacancy.clients.replay import replay as fold_all
+    from vacancy.clients.replay_processes import replay_processes as fold_side_by_side
 
     with site.open_log() as opened:
         opened.identity()  # nothing is moved for a log that cannot be read
         if rebuild and (aside := set_aside(site.store)) is not None:
             note(f"what was in {site.store} is now in {aside}; remove it when you no longer need it")
         with progress_bar("records folded") as progress:
-            found = fold_all(opened, site.store, site.registry(), progress=progress)
+            if processes == 1:
+                found = fold_all(opened, site.store, site.registry(), progress=progress)
+            else:
+                found = fold_side_by_side(
+                    site.settings.log,
+                    site.store,
+                    site.registry(),
+                    processes=processes,
+                    progress=progress,
+                    client_settings=site.settings.kafka,
+                )
     _tell(found, as_json)
 
 

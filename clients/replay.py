@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -44,22 +44,28 @@ def replay(
         ends = dict(until) if until is not None else log.end()
         total = sum(max(0, end - tables.position()[p]) for p, end in ends.items())
         done = 0
-        for partition, end in sorted(ends.items()):
-            position = tables.position()[partition]
-            while position < end:
-                records = log.read(partition, position, min(BATCH, end - position), timeout_s=10.0)
-                if not records:
-                    raise LogError(
-                        f"the log ends at offset {position}, before {end}",
-                        where=f"{log.name}, partition {partition}",
-                        do="ask for an earlier position, or bring back the log",
-                    )
-                tables.apply(partition, records)
-                position += len(records)
-                done += len(records)
-                if progress is not None:
-                    progress(done, total)
+        for folded in fold_up_to(log, tables, ends):
+            done += folded
+            if progress is not None:
+                progress(done, total)
         return store_digests(tables, registry)
+
+
+def fold_up_to(log: Log, tables: Store, ends: Mapping[int, int]) -> Iterator[int]:
+    """Fold these partitions up to these offsets. Yields how many records each batch had."""
+    for partition, end in sorted(ends.items()):
+        position = tables.partition(partition).local.position
+        while position < end:
+            records = log.read(partition, position, min(BATCH, end - position), timeout_s=10.0)
+            if not records:
+                raise LogError(
+                    f"the log ends at offset {position}, before {end}",
+                    where=f"{log.name}, partition {partition}",
+                    do="ask for an earlier position, or bring back the log",
+                )
+            tables.apply(partition, records)
+            position += len(records)
+            yield len(records)
 
 
 def store_digests(tables: Store, registry: Registry) -> Digest:
