@@ -96,7 +96,12 @@ def _fold_first(record: Record, registry: Registry) -> Changes:
     data = event.data
     _check_rules(data.rules, registry, where)
     row = PartitionRow(
-        data.log, data.partition, data.partitions, data.rules.version, data.rules.classes, record.timestamp_ms
+        data.log,
+        data.partition,
+        data.partitions,
+        data.rules.version,
+        data.rules.classes,
+        max(0, record.timestamp_ms),  # Kafka says -1 of a record that has no time
     )
     return {PARTITION: {PARTITION_KEY: row}}
 

@@ -2,7 +2,7 @@
 
 The language is told by its examples, `scenarios/*.txt`. A line that starts with `@3` is the record at offset 3;
 lines that start with `|` belong to it; after `->` comes how it was judged. `expect` lines say what is there then.
-`time 90s` sets the clock of the log to 90 s after its start. What is not said is usual: the next event of a
+`time 90s` sets the clock of the log to 90 s after its start, `cell b1` says whose records come next. What is not said is usual: the next event of a
 node's life, a deadline a minute ahead, no dead letter.
 """
 
@@ -91,7 +91,7 @@ class Scenario:
     def __init__(self, path: Path, directory: Path) -> None:
         self.path, self.directory = path, directory
         self.now_ms, self.offset = START_MS, 0
-        self.lives: dict[str, list[int]] = {}
+        self.lives: dict[tuple[str, str], list[int]] = {}
         self.records: dict[int, Record] = {}
         self.partition, self.partitions, self.plugins = 0, 1, True
         self.classes: tuple[str, ...] = ("PORTS",)
@@ -136,8 +136,10 @@ class Scenario:
             self._open()
         if verb == "time":
             self.now_ms = START_MS + _ms(rest)
+        elif verb == "cell":
+            self.cell = self.expectations.cell = rest
         elif verb == "lost":
-            self.lives[rest][1] += 1
+            self.lives[self.cell, rest][1] += 1
         elif verb == "expect":
             self.replicas.digest()
             self.expectations.check(rest.split())
@@ -228,7 +230,7 @@ class Scenario:
     # -- the events, by their verbs -----------------------------------------------------------------------
 
     def _said(self, root: str, options: dict[str, str], *, opens: bool = False) -> dict[str, Any]:
-        life = self.lives.setdefault(root, [1, 0])
+        life = self.lives.setdefault((self.cell, root), [1, 0])
         number = int(options.get("life", life[0]))
         if opens and number > life[0]:
             life[:] = [number, 0]
