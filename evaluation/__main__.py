@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from evaluation import fold, query, trace
+from evaluation import fold, live, query, trace
 from vacancy.resources.errors import VacancyError
 
 
@@ -22,6 +22,7 @@ class Command(Protocol):
 COMMANDS: dict[str, tuple[Command, str]] = {
     "trace": (trace, "race schedulers for a real cluster, with its real requests"),
     "fold": (fold, "how fast one process folds node reports"),
+    "live": (live, "the whole path over a real log: visible, drained, placed, replayed"),
     "query": (query, "how fast a scheduler finds candidates while a worker folds"),
 }
 """Name -> the module, and what it is for."""
