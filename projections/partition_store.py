@@ -33,6 +33,7 @@ from vacancy.resources.tables import BASE_TABLES, DEADLINES, Table
 Row = TypeVar("Row")
 
 ROWS_CACHED = 600_000
+"""Rows kept in memory before the older half is let go: those of a fleet of 100,000 nodes, some 300 MB."""
 _MISSING: Any = object()
 _SEQUENCE = struct.Struct(">Q")
 
@@ -59,7 +60,6 @@ class PartitionStore:
         self._rows: Changes = defaultdict(dict)
         self._older: Changes = defaultdict(dict)
         self._staged: Changes = defaultdict(dict)
-        self._cached = 0
         self._deadlines = DeadlineQueue(self._dbs[DEADLINES.family])
         feed = self._dbs[FEED_FAMILY]
         self._feed_sizes = deque(
@@ -83,7 +83,6 @@ class PartitionStore:
                     return None
                 found = table.decode(data)
             rows[key] = found
-            self._cached += 1
         row: Row | None = found
         return row
 
@@ -123,16 +122,15 @@ class PartitionStore:
             self._feed_bytes -= self._feed_sizes.popleft()
         self._feed_sizes.append(len(entry))
         self._feed_bytes += len(entry)
-        self._cached += sum(map(len, self._staged.values()))
         self._staged = defaultdict(dict)
         self._deadlines.commit()
-        if self._cached > ROWS_CACHED:
-            self._older, self._rows, self._cached = self._rows, defaultdict(dict), 0
+        if sum(map(len, self._rows.values())) > ROWS_CACHED:
+            self._older, self._rows = self._rows, defaultdict(dict)
 
     def abandon(self) -> None:
         """Forget what was staged: the state is that of the last commit."""
         self._staged = defaultdict(dict)
-        self._rows, self._older, self._cached = defaultdict(dict), defaultdict(dict), 0
+        self._rows, self._older = defaultdict(dict), defaultdict(dict)
         self._deadlines.abandon()
 
     def next_deadline_ms(self) -> int | None:
