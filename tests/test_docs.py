@@ -1,0 +1,440 @@
+"""The documentation is true: its code runs, its commands answer as shown, and nothing it should name is missing."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, get_args
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from tests.docs.tour import Tour
+from vacancy.cli.main import app
+from vacancy.resources import errors, events, fold_requests, registry, request, tables, verdict
+from vacancy.resources.resource_class import Granted
+from vacancy.streams.settings import Settings, load_settings
+
+ROOT = Path(__file__).parent.parent
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(ROOT.glob("docs/*.md"))}
+PAGES |= {name: (ROOT / name).read_text() for name in ("README.md", "CHANGELOG.md")}
+ALL = "\n".join(PAGES.values())
+NEW_CLASS = PAGES["docs/adding-a-resource-class.md"]
+
+
+class Block(NamedTuple):
+    """A block of code: what kind, under which name, and what is in it."""
+
+    kind: str
+    name: str
+    text: str
+
+
+def blocks(page: str) -> list[Block]:
+    """The fenced blocks of a page."""
+    return [Block(*found) for found in re.findall(r"^```(\S*) ?(\S*)\n(.*?)^```$", page, re.M | re.S)]
+
+
+def block(page: str, name: str) -> str:
+    """The one block of that name."""
+    (found,) = (one.text for one in blocks(page) if one.name == name)
+    return found
+
+
+# -- what runs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tour, str]]:
+    """The README with the answers of now; the worker it starts goes on."""
+    toured = Tour(tmp_path_factory.mktemp("tour"))
+    page = toured.answers(PAGES["README.md"])
+    yield toured, page
+    toured.close()
+
+
+def masked(page: str) -> list[str]:
+    """The page's answers without what differs from run to run and from host to host."""
+    text = "\n".join(one.text for one in blocks(page) if one.kind == "console")
+    text = re.sub(r"\b[0-9a-f]{16,32}\b", "ID", text)
+    text = re.sub(r"gpu-1:[ab]\b", "gpu-1:?", text)  # either of two that are equal
+    text = re.sub(r"\d[\d:.,TZ-]*", "N", text)
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_the_tour_of_the_readme_answers_as_it_says(tour: tuple[Tour, str]) -> None:
+    _, page = tour
+    assert masked(page) == masked(PAGES["README.md"]), (
+        "write it anew: python tests/docs/tour.py README.md --write"
+    )
+
+
+def test_programs_in_the_pages_run(tour: tuple[Tour, str]) -> None:
+    toured, _ = tour
+    toured.say("vacancy provider enable gpu-1")
+    page = PAGES["docs/queries.md"]
+    (toured.home / "request.json").write_text(block(page, "request.json"))
+    found = json.loads(toured.say("vacancy candidates --request request.json --json"))["candidates"]
+    assert [{one["group"] for one in candidate["allocations"]} for candidate in found] == [{"", "a", "b"}]
+    run = [sys.executable, "-W", "error", "-c", block(page, "place.py")]
+    done = subprocess.run(
+        run, capture_output=True, text=True, env=toured.environment, cwd=toured.home, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^20 placed$", done.stdout, re.M), done.stdout
+
+
+def test_every_program_is_run_by_a_test() -> None:
+    ran = {"place.py", "fpga_region.py"}
+    assert {one.name for page in PAGES.values() for one in blocks(page) if one.kind == "python"} == ran
+
+
+# -- the class of another package ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of the worked example, as an installer would lay it out."""
+    home = tmp_path_factory.mktemp("package")
+    project = tomllib.loads(block(NEW_CLASS, "pyproject.toml"))["project"]
+    (home / "fpga_region.py").write_text(block(NEW_CLASS, "fpga_region.py"))
+    information = home / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    information.mkdir()
+    lines = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (information / "METADATA").write_text(lines)
+    points = configparser.ConfigParser()
+    points.optionxform = str  # type: ignore[assignment, method-assign]  # names keep their case
+    points.read_dict(project["entry-points"])
+    with (information / "entry_points.txt").open("w") as file:
+        points.write(file)
+    return home
+
+
+def run(*words: object, package: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A Python program, with the package or without."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("VACANCY_")}
+    path = {} if package is None else {"PYTHONPATH": str(package)}
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env={**outside, **path},
+        timeout=120,
+        check=False,
+    )
+
+
+VACANCY = ("-c", "import sys; from vacancy.cli.main import main; sys.exit(main())")
+
+
+@pytest.fixture(scope="module")
+def way(package: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Where the example went its whole way, and what was found."""
+    home = tmp_path_factory.mktemp("way")
+    done = run(ROOT / "tests/docs/whole_way.py", home, package=package)
+    assert done.returncode == 0, done.stderr
+    return home, json.loads(done.stdout)
+
+
+def test_the_example_is_one_short_file() -> None:
+    code = block(NEW_CLASS, "fpga_region.py")
+    assert len([line for line in code.splitlines() if line]) < 60
+
+
+def test_the_example_goes_the_whole_way(way: tuple[Path, dict[str, Any]]) -> None:
+    found = way[1]["allowed"]
+    assert found["plugins"] == ["FPGA_REGION"]
+    assert found["serves"] == {"": "node-1", "card": "node-1:card1"}
+    assert (found["too_many"], found["left"]) == (0, 0)
+    assert found["granted"] == {"a node-1:card1": ["r2"], "b node-1:card0": ["r0", "r1"]}
+    assert "node-1:card0" in found["on_pulled"], "someone held some of it"
+    assert found["after"] == ["node-1", "node-1:card1"]
+    assert found["free"] == 1
+    assert found["equal"] == [True, True], "the state rebuilt from the log is the same"
+
+
+def test_a_log_that_does_not_allow_it_refuses_it_until_it_is_activated(
+    way: tuple[Path, dict[str, Any]],
+) -> None:
+    found = way[1]["refused"]
+    assert found["dead"] == ["resource class FPGA_REGION is not allowed by the log's rules"]
+    assert found["claim"] == "class_unknown"
+    assert (found["activated"], found["placed"]) == (["FPGA_REGION"], "placed")
+
+
+def test_a_build_without_it_stops_where_it_was_allowed(
+    way: tuple[Path, dict[str, Any]], package: Path
+) -> None:
+    home, found = way
+    store, offset = home / "without", found["refused"]["position"]
+    log = ("--log", f"sqlite://{home}/refused/log.db")
+    stopped = run(*VACANCY, "replay", *log, "--into", store)
+    assert stopped.returncode == 1
+    assert stopped.stderr == (
+        "vacancy: the log's rules allow resource class FPGA_REGION, which this build does not have"
+        f" (partition 0, offset {offset}); install the package that provides it, then start again\n"
+    )
+    told = json.loads(run(*VACANCY, "digest", "--store", store, "--json").stdout)
+    assert told["position"] == {"0": offset}
+    went_on = run(*VACANCY, "replay", *log, "--into", store, "--json", package=package)
+    assert json.loads(went_on.stdout)["position"]["0"] > offset
+
+
+def test_a_build_without_it_folds_the_same_where_it_is_not_allowed(way: tuple[Path, dict[str, Any]]) -> None:
+    home, found = way
+    store = home / "unallowed"
+    run(*VACANCY, "replay", "--log", f"sqlite://{home}/refused/log.db", "--into", store)
+    told = json.loads(run(*VACANCY, "digest", "--store", store, "--json").stdout)
+    assert told["digest"] == found["refused"]["digest"]
+
+
+def test_a_build_without_it_does_not_open_its_store(way: tuple[Path, dict[str, Any]]) -> None:
+    told = run(*VACANCY, "digest", "--store", way[0] / "allowed/store")
+    assert told.returncode == 1
+    assert "tables of resource class FPGA_REGION" in told.stderr
+    assert "install the package that provides it" in told.stderr
+
+
+def _example() -> ModuleType:
+    module = sys.modules["fpga_region"] = ModuleType("fpga_region")  # msgspec looks up annotations there
+    exec(block(NEW_CLASS, "fpga_region.py"), module.__dict__)  # noqa: S102 - a page of our own
+    return module
+
+
+FPGA = _example().FpgaRegion()
+NAMES = st.sampled_from(["r0", "r1", "r2", "r3", "r4"])
+BITSTREAMS = st.sampled_from(["aes", "video"])
+INVENTORIES = st.dictionaries(NAMES, BITSTREAMS).map(lambda regions: {"regions": regions})
+ASKS = st.integers(1, 3) | st.fixed_dictionaries(
+    {"count": st.integers(1, 3)}, optional={"bitstream": BITSTREAMS}
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+)
+
+
+@given(before=INVENTORIES, after=INVENTORIES, first=ASKS, second=ASKS)
+def test_the_example_keeps_to_the_checklist(before: Any, after: Any, first: Any, second: Any) -> None:
+    record = FPGA.report(before, None)
+    taken = FPGA.claim(record, first)
+    if isinstance(taken, Granted):
+        assert FPGA.release(taken.record, json.loads(json.dumps(taken.grant))) == record
+        assert FPGA.in_use(taken.record)
+        moved = FPGA.moves(first)["free"]
+        assert FPGA.row(taken.record)[0] == FPGA.row(record)[0] + moved
+        record = FPGA.report(after, taken.record)
+        assert FPGA.in_use(record)
+        assert not FPGA.in_use(FPGA.release(FPGA.withdraw(record), taken.grant))
+    assert FPGA.decode(FPGA.encode(record)) == record
+    if isinstance(FPGA.claim(record, second), Granted):
+        row = dict(zip(FPGA.columns, FPGA.row(record), strict=True))
+        assert all(row[term.column] >= term.value for term in FPGA.query(second))
+    assert FPGA.project([FPGA.encode(record)]).T.tolist() == [list(FPGA.row(record))]
+
+
+@given(ask=JSON)
+def test_the_example_never_raises_on_a_claim(ask: Any) -> None:
+    FPGA.claim(FPGA.report({"regions": {"r0": "aes"}}, None), ask)
+
+
+# -- events -------------------------------------------------------------------------------------------------------
+
+EVENTS = {one.model_fields["type"].default: one for one in get_args(events.Event)}
+EVENT_PAGE = PAGES["docs/events.md"]
+
+
+def test_every_event_has_an_example_that_is_read() -> None:
+    sections = dict(re.findall(r"^### `(\S+)`\n(.*?)(?=^##|\Z)", EVENT_PAGE, re.M | re.S))
+    assert set(sections) == set(EVENTS)
+    for name, section in sections.items():
+        (example,) = (one.text for one in blocks(section) if one.kind == "json")
+        assert type(events.parse(example.encode())) is EVENTS[name]
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_every_field_of_an_event_is_explained(name: str) -> None:
+    (chapter,) = (text for text in re.split(r"^## ", EVENT_PAGE, flags=re.M) if f"### `{name}`" in text)
+    queries = PAGES["docs/queries.md"]
+    missing = [
+        field
+        for model in _models(EVENTS[name].model_fields["data"].annotation)
+        for field in model.model_fields
+        if f"`{field}`" not in (queries if model.__module__ == request.__name__ else chapter)
+    ]
+    assert not missing
+
+
+def _models(kind: Any) -> Iterator[type[BaseModel]]:
+    """The models that a type is made of."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+        kinds: Any = [field.annotation for field in kind.model_fields.values()]
+    else:
+        kinds = get_args(kind)
+    for inner in kinds:
+        yield from _models(inner)
+
+
+def test_every_reason_of_a_rejection_is_named() -> None:
+    source = (ROOT / "resources/verdict.py").read_text() + (ROOT / "resources/quantity.py").read_text()
+    reasons = set(re.findall(r'(?:Rejection|Shortfall)\(\s*"(\w+)"', source))
+    assert len(reasons) > 12
+    assert {reason for reason in reasons if f"`{reason}`" not in EVENT_PAGE} == set()
+
+
+def test_figures_are_those_of_the_code() -> None:
+    said = " ".join(ALL.split())
+    for figure in (
+        f"up to {events.BATCH_MAX} claims",
+        f"{events.PROVIDERS_MAX:,} providers",
+        f"`groups` are 1 to {request.GROUPS_MAX} groups",
+        f"newest {tables.DEAD_LETTERS_MAX:,} of each",
+        f"first {tables.DEAD_LETTER_BYTES // 1024} KiB",
+        f"At most {verdict.DEADLINE_AHEAD_MS_MAX // 60_000} minutes ahead",
+        f"for {fold_requests.REQUEST_KEPT_MS // 3_600_000} hours of log time",
+    ):
+        assert figure in said
+    assert registry.RULES_VERSION == 1
+
+
+# -- commands, settings, codes ------------------------------------------------------------------------------------
+
+
+def commands(command: Any = None, path: str = "vacancy") -> dict[str, set[str]]:
+    """Every command line there is, with its options."""
+    command = command or typer.main.get_command(app)
+    inner = getattr(command, "commands", {})
+    options = {name for one in command.params for name in (*one.opts, *one.secondary_opts) if name[:1] == "-"}
+    found = {} if inner and path != "vacancy classes" else {path: options | {"--help"}}
+    for name, one in inner.items():
+        found |= commands(one, f"{path} {name}")
+    return found
+
+
+def test_every_command_is_listed() -> None:
+    page = PAGES["docs/operating.md"]
+    listed = set(re.findall(r"`(vacancy [a-z -]+)`", page.partition("## All commands")[2]))
+    assert listed == set(commands())
+
+
+def test_commands_and_options_in_the_pages_exist() -> None:
+    known = commands() | {"vacancy": {"--help", "--version", "--verbose"}}
+    said = [
+        one.text.replace("\\\n", "")
+        for page in PAGES.values()
+        for one in blocks(page)
+        if one.kind in ("sh", "console")
+    ]
+    lines = [line.removeprefix("$ ") for text in said for line in text.splitlines()]
+    lines += re.findall(r"`(vacancy [^`]+)`", ALL)
+    lines += re.findall(r"^ExecStart=\S+/(vacancy .*)$", ALL, re.M)
+    checked = 0
+    for line in lines:
+        if not line.startswith("vacancy ") or "…" in line or "|" in line or " --" not in line:
+            continue
+        words = shlex.split(line)
+        name = max((one for one in known if f"{line} ".startswith(f"{one} ")), key=len, default=None)
+        assert name is not None, line
+        wrong = {word.partition("=")[0] for word in words if word.startswith("--")} - known[name]
+        assert not wrong, f"{line}: {wrong}"
+        checked += 1
+    assert checked > 15
+    options = set().union(*known.values())
+    assert {word for word in re.findall(r"`(--[a-z-]+)", ALL) if word not in options | {"--write"}} == set()
+
+
+def test_every_setting_is_named() -> None:
+    section = PAGES["docs/operating.md"].partition("## Settings")[2].partition("\n## ")[0]
+    for name in Settings.model_fields:
+        assert f"| `{name}` |" in section
+        assert f"`VACANCY_{name.upper()}" in section
+
+
+def test_the_settings_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("VACANCY_")]:
+        monkeypatch.delenv(name)
+    file = tmp_path / "vacancy.toml"
+    file.write_text(block(PAGES["docs/operating.md"], "vacancy.toml"))
+    found = load_settings(config=file)
+    assert found.kafka["security.protocol"] == "SASL_SSL"
+    from vacancy.streams.kafka_settings import client_settings
+
+    assert client_settings("producer", ("k1:9092",), found.kafka)["sasl_plain_username"] == "vacancy"
+
+
+def test_every_exit_code_is_named() -> None:
+    page = PAGES["docs/operating.md"].partition("## Exit codes")[2].partition("\n## ")[0]
+    codes = {
+        one.exit_code for one in vars(errors).values() if isinstance(one, type) and hasattr(one, "exit_code")
+    }
+    assert {f"| {code} |" for code in codes | {0, 5, 130, 141}} == set(re.findall(r"^\| \d+ \|", page, re.M))
+
+
+def test_messages_in_the_pages_are_said_somewhere() -> None:
+    rooms = ("resources", "projections", "streams", "clients", "cli")
+    source = "\n".join(file.read_text() for room in rooms for file in (ROOT / room).rglob("*.py"))
+    section = PAGES["docs/operating.md"].partition("## When something breaks")[2].partition("\n## ")[0]
+    told = [
+        message
+        for line in re.findall(r"^\| (`.*?) \|", section, re.M)
+        for message in re.findall("`(.*?)`", line)
+    ]
+    assert len(told) > 10
+    parts = [part.strip() for message in told for part in message.split("…") if part.strip(" ,")]
+    assert [part for part in parts if part not in source] == []
+
+
+def test_units_of_systemd_are_whole() -> None:
+    units = {one.name: one.text for one in blocks(PAGES["docs/operating.md"]) if one.kind == "ini"}
+    assert set(units) == {"vacancy-worker.service", "vacancy-publish.service"}
+    for text in units.values():
+        unit = configparser.ConfigParser(strict=True)
+        unit.read_string(text)
+        assert set(unit) == {"DEFAULT", "Unit", "Service", "Install"}
+
+
+def test_what_the_readme_makes_can_be_made() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    made = set(re.findall(r"(?:^|`)make ([a-z]+)", PAGES["README.md"], re.M))
+    assert {"demo", "test", "check", "soak"} <= made <= targets
+    assert "make test" in (ROOT / ".ci/run").read_text()
+
+
+# -- links --------------------------------------------------------------------------------------------------------
+
+
+def anchors(page: str) -> set[str]:
+    """The names of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", PAGES[name]):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / name).parent / path if path else ROOT / name
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(file.read_text()), target
+
+
+def test_files_that_the_pages_name_exist() -> None:
+    named = set(re.findall(r"`((?:resources|projections|streams|clients|cli|tests)/[\w/.]*)`", ALL))
+    assert len(named) > 8
+    assert {name for name in named if not (ROOT / name).exists()} == set()
