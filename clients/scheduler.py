@@ -5,6 +5,7 @@ It reads the store on its own host and writes to the log only. It is not thread-
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,13 +22,19 @@ from vacancy.projections.orders import ORDERS, Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources import events
 from vacancy.resources.errors import ClaimLost, NoValidHost, OutcomeUnknown, UsageError, VacancyError
-from vacancy.resources.names import check_trait
+from vacancy.resources.names import ID_PATTERN, check_trait
 from vacancy.resources.record import Entry
 from vacancy.resources.registry import Registry
 from vacancy.resources.request import RequestSpec
 from vacancy.resources.rows import AllocationRow
 from vacancy.resources.tables import ALLOCATIONS, key
 from vacancy.streams.log import Log
+
+
+HOLD_MS_MAX = 366 * 24 * 3600 * 1000
+"""How long something can be held without being confirmed: a year."""
+
+_is_id = re.compile(ID_PATTERN).fullmatch
 
 
 class Candidates(NamedTuple):
@@ -115,7 +122,8 @@ class Scheduler:
         timeout_s: float = 30.0,
     ) -> Iterator[Outcome]:
         """Place many, with up to `in_flight` claims under way at once, those ready sharing a record. Outcomes
-        come as they are known, not in order. Never raises for one request: see `Outcome.status`."""
+        come as they are known, not in order; how one ended is its `Outcome.status`. Raises `UsageError` where it
+        comes to a request that cannot be meant, of which nothing is sent."""
         pipeline = Pipeline(self.log, self.reader, self._rng, self._settings, in_flight, timeout_s)
 
         def checked() -> Iterator[PlacementRequest]:
@@ -125,6 +133,7 @@ class Scheduler:
                 if wanted.spec is not last:
                     check_spec(wanted.spec, self.registry)
                     last = wanted.spec
+                check_terms(wanted)
                 yield wanted
 
         return pipeline.run(checked())
@@ -174,11 +183,42 @@ class Scheduler:
 
 def check_spec(spec: RequestSpec, registry: Registry) -> None:
     """Raise `UsageError` for classes, amounts and traits that do not exist, before anything is sent."""
+    named = 0
     for group in spec.groups:
         for name, ask in group.resources.items():
             registry.check(name).check_ask(ask)
-        for trait in (*group.required, *group.forbidden, *(t for some in group.any_traits for t in some)):
+        traits = (*group.required, *group.forbidden, *(t for some in group.any_traits for t in some))
+        for trait in traits:
             check_trait(trait)
+        named += len(traits) + len(group.not_member_of) + len(group.member_of)
+    if named > events.PREDICATES_MAX:
+        raise UsageError(
+            f"the request names {named} traits and aggregates",
+            do=f"name {events.PREDICATES_MAX} at most, or put what belongs together into an aggregate",
+        )
+
+
+def check_terms(request: PlacementRequest) -> None:
+    """Raise `UsageError` where the log would refuse the claim: others are in the same record, and go with it."""
+    for what, name in (
+        ("consumer", request.consumer),
+        ("request", request.id),
+        ("project", request.project),
+        ("user", request.user),
+    ):
+        if name is not None and not _is_id(name):
+            raise UsageError(
+                f"{name!r} cannot name a {what}", do="use letters, digits and ._:/@+=~-, 200 of them at most"
+            )
+    if len(request.consumer_type) > events.CONSUMER_TYPE_MAX:
+        raise UsageError(
+            f"the consumer type {request.consumer_type[:80]!r} is too long",
+            do=f"use {events.CONSUMER_TYPE_MAX} characters at most",
+        )
+    if request.hold_ms is not None and not 1 <= request.hold_ms <= HOLD_MS_MAX:
+        raise UsageError(
+            f"nothing can be held for {request.hold_ms} ms", do=f"hold it for 1 to {HOLD_MS_MAX} ms"
+        )
 
 
 def _error(outcome: Outcome, store: Path) -> VacancyError:

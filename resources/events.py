@@ -20,6 +20,8 @@ BATCH_MAX = 64
 """Claims, releases or requests that one record may carry."""
 
 PROVIDERS_MAX = 4096
+PREDICATES_MAX = 1024
+CONSUMER_TYPE_MAX = 64
 Sequence = Annotated[int, Field(ge=1, le=2**53 - 1)]
 Incarnation = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Text = Annotated[str, Field(max_length=1024)]
@@ -244,13 +246,13 @@ class Claim(Model):
     id: Id
     consumer: Id
     consumer_generation: Amount | None = None
-    consumer_type: Annotated[str, Field(max_length=64)] = "INSTANCE"
+    consumer_type: Annotated[str, Field(max_length=CONSUMER_TYPE_MAX)] = "INSTANCE"
     project: Id = "-"
     user: Id = "-"
     request: Id | None = None
     spec: RequestSpec | None = None
     allocations: Annotated[tuple[Allocation, ...], Field(min_length=1, max_length=256)]
-    predicates: Annotated[tuple[Predicate, ...], Field(max_length=1024)] = ()
+    predicates: Annotated[tuple[Predicate, ...], Field(max_length=PREDICATES_MAX)] = ()
     deadline_ms: TimeMs
     hold_until_ms: TimeMs | None = None
     decided: Decision = Decision()

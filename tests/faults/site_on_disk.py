@@ -1,0 +1,168 @@
+"""The embedded whole of one host, on disk: a log, a store, workers in processes of their own, and the checks
+that must hold whatever was done to them."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vacancy.clients.audit import AuditReport, audit
+from vacancy.clients.replay import digest, read_all, replay
+from vacancy.clients.verdicts import exported_verdicts
+from vacancy.clients.wiring import installed_registry, new_log
+from vacancy.clients.worker_process import WorkerProcess
+from vacancy.projections.store_reader import StoreReader
+from vacancy.resources.errors import VacancyError
+from vacancy.resources.partitioner import cell_for
+from vacancy.resources.record import Entry, Record
+from vacancy.resources.rows import AllocationRow, VerdictRow
+from vacancy.resources.tables import ALLOCATIONS, VERDICTS, split_key
+from vacancy.streams.log import Appended, Log, open_log
+
+spawn = multiprocessing.get_context("spawn")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a host's log and store are. Can be sent to another process."""
+
+    home: Path
+    partitions: int
+
+    @classmethod
+    def made(cls, home: Path, partitions: int = 1) -> Site:
+        """A site with an empty log."""
+        site = cls(home, partitions)
+        new_log(site.url, partitions, installed_registry()).close()
+        return site
+
+    @property
+    def file(self) -> Path:
+        return self.home / "log.db"
+
+    @property
+    def url(self) -> str:
+        return f"sqlite://{self.file}"
+
+    @property
+    def store(self) -> Path:
+        return self.home / "store"
+
+    def cell(self, root: str) -> str:
+        """The cell that a node joins by itself."""
+        return cell_for(root, self.partitions)
+
+    def log(self) -> Log:
+        return open_log(self.url)
+
+    def append(self, cell: str, *values: bytes) -> list[Appended]:
+        """Append records to a cell."""
+        with self.log() as log:
+            return log.append([Entry(cell, value) for value in values])
+
+    def records(self, until: Mapping[int, int] | None = None) -> dict[int, list[Record]]:
+        with self.log() as log:
+            return read_all(log, until)
+
+    def worker(self, store: Path | None = None) -> WorkerProcess:
+        """A worker, to be started."""
+        return WorkerProcess(self.url, store or self.store)
+
+    def reader(self) -> StoreReader:
+        return StoreReader(self.store, installed_registry())
+
+    @contextmanager
+    def worked(self) -> Iterator[WorkerProcess]:
+        """With a worker that has caught up."""
+        with self.worker() as worker:
+            worker.wait_ready()
+            yield worker
+
+    def settle(self, timeout_s: float = 60.0) -> dict[int, int]:
+        """Wait until the store has read all that is in the log now; returns its position."""
+        with self.log() as log, self.reader() as reader:
+            catch_up_with(reader, log.end(), timeout_s)
+            return reader.position
+
+    def allocations(self) -> dict[str, list[tuple[str, AllocationRow]]]:
+        """Consumer -> (cell, what it holds)."""
+        found: dict[str, list[tuple[str, AllocationRow]]] = {}
+        with self.reader() as reader:
+            for _, name, row in reader.scan(ALLOCATIONS):
+                cell, consumer = split_key(name)
+                found.setdefault(consumer, []).append((cell, row))
+        return found
+
+    def verdicts(self) -> dict[str, VerdictRow]:
+        """Claim -> its verdict, as the store has it."""
+        with self.reader() as reader:
+            return {split_key(name)[1]: row for _, name, row in reader.scan(VERDICTS)}
+
+    def audited(self) -> AuditReport:
+        """The audit of the store as it stands. No worker may write it."""
+        with self.reader() as reader:
+            return audit(self.records(reader.position), exported_verdicts(reader))
+
+    def check_whole(self) -> AuditReport:
+        """The store is what its log says, and nothing was handed out wrongly. No worker may write it."""
+        check_digest(self, self.home / "rebuilt")
+        report = self.audited()
+        assert report.problems == []
+        assert report.overcommitted == report.wrong_rejections == 0
+        assert report.missing_verdicts == report.extra_verdicts == 0
+        return report
+
+
+def check_digest(site: Site, beside: Path) -> dict[int, int]:
+    """The store, as its last commit left it, is what its log says up to there: fold the log into the store
+    `beside` (on from where that one is), and compare. Returns the position."""
+    live = digest(site.store, installed_registry())
+    with site.log() as log:
+        rebuilt = replay(log, beside, installed_registry(), until=live.position)
+    assert rebuilt == live
+    return live.position
+
+
+def catch_up_with(reader: StoreReader, ends: Mapping[int, int], timeout_s: float = 60.0) -> None:
+    """Have the reader catch up until it is at `ends` or farther."""
+
+    def there() -> bool:
+        reader.catch_up()
+        return all(reader.position[partition] >= end for partition, end in ends.items())
+
+    wait_for(there, timeout_s)
+
+
+def wait_for(look: Callable[[], T], timeout_s: float = 30.0) -> T:
+    """What `look` returns, once that is true."""
+    give_up_at = time.monotonic() + timeout_s
+    while not (found := look()):
+        assert time.monotonic() < give_up_at, f"it did not come within {timeout_s:g} s"
+        time.sleep(0.005)
+    return found
+
+
+def claims_in(records: Mapping[int, Sequence[Record]]) -> Iterator[tuple[Record, dict[str, Any]]]:
+    """Every claim of a log, with its record."""
+    for some in records.values():
+        for record in some:
+            event = json.loads(record.value)
+            if event["type"] == "vacancy.claims.requested.v1":
+                for claim in event["data"]["claims"]:
+                    yield record, claim
+
+
+def check_told(error: VacancyError, *fragments: str) -> None:
+    """The error is one line that says what, where and what to do, these things among it."""
+    assert "\n" not in str(error)
+    assert error.what
+    assert error.do, f"it does not say what to do: {error}"
+    for fragment in fragments:
+        assert fragment in str(error)
