@@ -33,7 +33,10 @@ def read(record: Record) -> Read | None:
     if len(record.value) > VALUE_BYTES_MAX:
         return None
     try:
-        body = json.loads(record.value)
+        text = record.value.decode()  # `loads` itself would take other encodings, and a byte order mark
+        body = json.loads(text)
+        if "\\u" in text:
+            json.dumps(body, ensure_ascii=False).encode()  # an escape of half a character is no text
         kind = _KINDS.get(body["type"])
         if kind is None or not _envelope(body) or not _SHAPES[kind](body.get("data", _NO_DATA.get(kind))):
             return None
