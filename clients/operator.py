@@ -162,20 +162,20 @@ def set_facts(
     landed = _append(log, Entry(cell, events.encode(event)), timeout_s, subject, look)
     _wait(reader, landed, deadline, subject, look)
     now = reader.get(FACTS, key(cell, provider))
-    refusal = None if now is not None and now.event == event.id else _refusal(reader, landed)
-    if refusal is not None and now is not None and now.revision >= revision:
+    if now is not None and event.id in now.events:
+        return FactsNow(provider, cell, revision, after, changed=True)
+    refusal = _refusal(reader, landed)
+    if now is not None and now.revision >= revision:
         raise ChangedByOthers(
             f"the facts of {provider} were changed by someone else just now",
             where=f"revision {now.revision}",
             do=f"look with {look}, and try again",
         )
-    if refusal is not None:
-        raise UsageError(
-            f"{subject} was refused: {refusal}",
-            where=f"partition {landed.partition}, offset {landed.offset}",
-            do="see `vacancy dead-letters`",
-        )
-    return FactsNow(provider, cell, revision, after, changed=True)
+    raise UsageError(
+        f"{subject} was refused: {refusal or 'it is no longer known why'}",
+        where=f"partition {landed.partition}, offset {landed.offset}",
+        do="see `vacancy dead-letters`",
+    )
 
 
 def _home(reader: StoreReader, provider: str, cell: str | None) -> str:

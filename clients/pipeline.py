@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
@@ -16,16 +16,15 @@ from uuid import uuid4
 
 import numpy as np
 
+from vacancy.clients.claiming import ClaimMaker, ClaimSent, claim_entries, told
 from vacancy.clients.placement import Outcome, PlacementRequest, Status
 from vacancy.clients.request_journal import RequestJournal
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.orders import Order
 from vacancy.projections.store_reader import StoreReader
-from vacancy.resources import events
-from vacancy.resources.log_time import LEAP_MS_MAX
 from vacancy.resources.partitioner import partition_for
 from vacancy.resources.record import Entry
-from vacancy.resources.request import Ask, RequestSpec
+from vacancy.resources.request import Ask
 from vacancy.resources.rows import VerdictRow
 from vacancy.resources.tables import ALLOCATIONS, VERDICTS, key
 from vacancy.streams.log import Log, Receipt
@@ -61,15 +60,6 @@ class _Job:
     query_ms: float = 0.0
 
 
-class ClaimSent(NamedTuple):
-    """What is remembered of a claim, and the claim as it stands in the log."""
-
-    id: str
-    consumer: str
-    deadline_ms: int
-    wire: dict[str, Any]
-
-
 @dataclass(slots=True)
 class _Flight:
     """One claim under way."""
@@ -103,10 +93,10 @@ class Pipeline:
         self._flights: dict[bytes, _Flight] = {}
         self._outcomes: list[Outcome] = []
         self._receipts: deque[Receipt] = deque()
-        self._own = uuid4().hex[:16]
-        self._numbers = count(1)
-        self._seen: Mapping[int, int] = {}
-        self._seen_wire: dict[str, int] = {}
+        self._ids = _ids()
+        self._maker = ClaimMaker(
+            reader, deadline_ms=settings.deadline_ms, seed=settings.seed, policy=settings.order
+        )
         self._journal = RequestJournal(settings.source, reader.manifest.partitions, settings.record_requests)
 
     def run(self, requests: Iterable[PlacementRequest]) -> Iterator[Outcome]:
@@ -139,15 +129,11 @@ class Pipeline:
         for receipt in self._receipts:
             receipt.wait(self._timeout_s)
 
-    def _new_id(self) -> str:
-        """An id of our own: this pipeline's, and a number. Short ids are cheap to hash, to send and to keep."""
-        return f"{self._own}-{next(self._numbers):x}"
-
     def _accept(self, request: PlacementRequest) -> _Job:
-        id_ = request.id or self._new_id()
+        id_ = request.id or next(self._ids)
         spec = request.spec.model_dump(mode="json", exclude_defaults=True)
         self._journal.received(id_, spec)
-        return _Job(request, spec, id_, request.consumer or self._new_id(), time.monotonic())
+        return _Job(request, spec, id_, request.consumer or next(self._ids), time.monotonic())
 
     def _step(self) -> bool:
         """One round. Returns whether anything moved."""
@@ -160,7 +146,7 @@ class Pipeline:
         claims: dict[str, list[dict[str, Any]]] = {}
         for flight in self._query_all(ready):
             claims.setdefault(flight.candidate.cell, []).append(flight.claim.wire)
-        self._send([*self._journal.take(), *self._claim_entries(claims)])
+        self._send([*self._journal.take(), *claim_entries(claims, self._settings.source, self._ids)])
         return moved or bool(ready)
 
     # -- query --------------------------------------------------------------------------------------------------
@@ -200,7 +186,9 @@ class Pipeline:
     def _launch(self, job: _Job, candidate: Candidate) -> _Flight:
         """Put a claim under way, and count what it asks for as taken."""
         view = self._reader.view
-        claim = self._claim(job, candidate)
+        claim = self._maker.make(
+            next(self._ids), candidate, job.request, consumer=job.consumer, request_id=job.id, spec=job.spec
+        )
         rows = []
         for served in candidate.allocations:
             row_key = key(candidate.cell, served.provider)
@@ -221,49 +209,7 @@ class Pipeline:
         else:
             self._close(job, "no_valid_host", reason="nothing that matches has room")
 
-    def _claim(self, job: _Job, candidate: Candidate) -> ClaimSent:
-        request, settings = job.request, self._settings
-        partition = partition_for(candidate.cell, self._reader.manifest.partitions)
-        # On a log that was quiet for long, the claim's own record moves log time by an hour and no more: what
-        # counts is the time it will be judged at.
-        log_ms = self._reader.log_time_ms(partition)
-        now_ms = max(log_ms, min(int(time.time() * 1000), log_ms + LEAP_MS_MAX))
-        deadline_ms = now_ms + settings.deadline_ms
-        wire: dict[str, Any] = {
-            "id": self._new_id(),
-            "consumer": job.consumer,
-            "consumer_type": request.consumer_type,
-            "project": request.project,
-            "user": request.user,
-            "request": job.id,
-            "spec": job.spec,
-            "allocations": [served._asdict() for served in candidate.allocations],
-            "predicates": _predicates(request.spec, candidate, self._reader),
-            "deadline_ms": deadline_ms,
-            "decided": {
-                "as_of": self._as_of(),
-                "seed": settings.seed,
-                "policy": settings.order,
-            },
-        }
-        if request.hold_ms is not None:
-            wire["hold_until_ms"] = now_ms + request.hold_ms
-        return ClaimSent(wire["id"], job.consumer, deadline_ms, wire)
-
-    def _as_of(self) -> dict[str, int]:
-        """The position claims are decided on, as it stands on the wire."""
-        position = self._reader.position
-        if position is not self._seen:
-            self._seen, self._seen_wire = position, {str(p): offset for p, offset in position.items()}
-        return self._seen_wire
-
     # -- send ---------------------------------------------------------------------------------------------------
-
-    def _claim_entries(self, claims: dict[str, list[dict[str, Any]]]) -> Iterator[Entry]:
-        for cell, ready in claims.items():
-            for at in range(0, len(ready), events.BATCH_MAX):
-                data = {"claims": ready[at : at + events.BATCH_MAX]}
-                yield Entry(cell, events.encode_plain(_CLAIMS, self._new_id(), self._settings.source, data))
 
     def _send(self, entries: list[Entry]) -> None:
         if entries:
@@ -287,7 +233,7 @@ class Pipeline:
             return
         job = flight.job
         job.lost += 1
-        job.reason = _told(verdict)
+        job.reason = told(verdict)
         job.parked_on = frozenset()
         if verdict.reason != "no_room":
             job.avoid.add(flight.candidate.root)
@@ -379,46 +325,8 @@ _FINAL = frozenset(
 """Rejections that no other candidate would change."""
 
 
-def _told(verdict: VerdictRow) -> str:
-    """A rejection, for people."""
-    parts = [verdict.reason.replace("_", " ")]
-    if verdict.provider:
-        parts.append(f"on {verdict.provider}")
-    if verdict.resource_class:
-        parts.append(f"{verdict.resource_class}: asked {verdict.asked}, available {verdict.available}")
-    if verdict.taken >= 0:
-        parts.append(f"last taken at offset {verdict.taken}")
-    return ", ".join(parts)
-
-
-def _predicates(spec: RequestSpec, candidate: Candidate, reader: StoreReader) -> list[dict[str, Any]]:
-    """What must still be true of the chosen providers when the claim is judged."""
-    servers = {served.group: served.provider for served in candidate.allocations}
-    view = reader.view
-    found: list[tuple[str, str, str, bool]] = []
-    for group in spec.groups:
-        provider = servers.get(group.name)
-        if provider is None:
-            continue
-        found += [(provider, "trait", name, False) for name in group.required]
-        found += [(provider, "trait", name, True) for name in group.forbidden]
-        found += [(provider, "aggregate", name, True) for name in group.not_member_of]
-        if group.any_traits or group.member_of:
-            row = view.row_of[key(candidate.cell, provider)]
-            found += [(provider, "trait", n, False) for n in _chosen(group.any_traits, view.traits.of(row))]
-            found += [
-                (provider, "aggregate", n, False) for n in _chosen(group.member_of, view.aggregates.of(row))
-            ]
-    return [
-        {"provider": provider, "kind": kind, "value": value, "negate": negate}
-        for provider, kind, value, negate in dict.fromkeys(found)
-    ]
-
-
-def _chosen(choices: Iterable[Iterable[str]], has: tuple[str, ...]) -> Iterator[str]:
-    """Of each choice the first that it has."""
-    for some in choices:
-        yield from [name for name in some if name in has][:1]
-
-
-_CLAIMS = "vacancy.claims.requested.v1"
+def _ids() -> Iterator[str]:
+    """Ids of our own: this pipeline's, and a number. Short ones are cheap to hash, to send and to keep."""
+    own = uuid4().hex[:16]
+    for number in count(1):
+        yield f"{own}-{number:x}"

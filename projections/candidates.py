@@ -24,7 +24,7 @@ _SAMPLE = 24
 
 
 class Served(NamedTuple):
-    """What one provider would give to one group: class -> ask."""
+    """What one provider would give to one group: class -> ask (nothing, where only its traits are asked for)."""
 
     provider: str
     resources: dict[str, Ask]
@@ -167,7 +167,6 @@ def _candidates(
         allocations = tuple(
             Served(view.name(row)[1], spec.groups[number].resources, spec.groups[number].name)
             for row, number in pick
-            if spec.groups[number].resources
         )
         yield Candidate(cell, root, allocations)
         made += 1

@@ -23,7 +23,7 @@ class Demand(NamedTuple):
 def match(view: View, demands: list[Demand], *, isolate: bool) -> dict[int, int] | None:
     """Group number -> row, or None where the tree cannot serve all groups together.
 
-    With `isolate` no two groups that ask for anything share a provider: a bipartite matching. Without, groups
+    With `isolate` no two groups share a provider: a bipartite matching. Without, groups
     may share one, as far as its records hold out: a search with backtracking.
     """
     if any(not demand.rows for demand in demands):

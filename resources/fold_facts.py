@@ -14,6 +14,9 @@ from vacancy.resources.fold_nodes import apply_facts
 from vacancy.resources.rows import ClassRow, FactsRow
 from vacancy.resources.tables import FACTS, PROVIDERS
 
+REVISIONS_KEPT = 8
+"""Revisions whose events are remembered, to tell one that is said again from one that came too late."""
+
 
 def fold_facts(draft: Draft, event_id: str, data: FactsSetData) -> None:
     """Set a provider's facts, if nobody else did since `revision` was chosen."""
@@ -21,15 +24,18 @@ def fold_facts(draft: Draft, event_id: str, data: FactsSetData) -> None:
     old = draft.get(FACTS, key)
     revision = old.revision if old else 0
     if data.revision <= revision:
-        if old is not None and data.revision == revision and old.event != event_id:
-            raise InvalidRecord(f"facts of {data.provider}: revision {revision} was set by someone else")
-        return
+        known = old.events if old else ()
+        if revision - data.revision < len(known) and known[revision - data.revision] != event_id:
+            raise InvalidRecord(
+                f"facts of {data.provider}: revision {data.revision} was set by someone else; {revision} is the last"
+            )
+        return  # said again, or so long ago that nobody knows
     if data.revision != revision + 1:
         raise InvalidRecord(f"facts of {data.provider}: revision {data.revision} does not follow {revision}")
     facts = data.facts
     new = FactsRow(
         data.revision,
-        event_id,
+        (event_id, *(old.events if old else ()))[:REVISIONS_KEPT],
         facts.status,
         facts.reason,
         tuple(sorted(set(facts.aggregates))),

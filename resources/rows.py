@@ -68,10 +68,11 @@ class ProviderRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class FactsRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What an operator said of a provider. `overrides` is JSON by class."""
+    """What an operator said of a provider. `events` are the ids of the events that set the last revisions, newest
+    first. `overrides` is JSON by class."""
 
     revision: int
-    event: str
+    events: tuple[str, ...]
     status: str
     reason: str
     aggregates: tuple[str, ...]

@@ -32,8 +32,8 @@ _CONFIGURATION: Final = {
 _WHY: Final = {
     "message.timestamp.type": "log time must be the brokers', or a node with a wrong clock moves every deadline",
     "cleanup.policy": "a verdict depends on what came before it, so nothing may be compacted away",
-    "retention.ms": "records older than that are lost to new stores, unless snapshots are kept",
-    "retention.bytes": "records beyond that are lost to new stores, unless snapshots are kept",
+    "retention.ms": "records older than that are lost to new stores",
+    "retention.bytes": "records beyond that are lost to new stores",
 }
 
 

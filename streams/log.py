@@ -94,7 +94,7 @@ class Log(Protocol):
             raise LogError(
                 "No partition of the log has its first record",
                 where=self.name,
-                do="if retention took it, restore a snapshot; if the log was just made, try again",
+                do="if retention took it, the log can no longer be followed: make a new one; if it was just made, try again",
             )
         if found.partitions != self.partitions:
             raise LogError(
@@ -202,7 +202,7 @@ def out_of_range(name: str, partition: int, offset: int, start: int, end: int) -
         return LogError(
             "The records asked for are no longer in the log",
             where=where,
-            do="restore a newer snapshot, or give the log a longer retention",
+            do="bring the records back; a log that stores are folded from needs unlimited retention",
         )
     return LogError(
         "The position is beyond the end of the log",
