@@ -30,7 +30,6 @@ from vacancy.resources.rows import AllocationRow
 from vacancy.resources.tables import ALLOCATIONS, key
 from vacancy.streams.log import Log
 
-
 HOLD_MS_MAX = 366 * 24 * 3600 * 1000
 """How long something can be held without being confirmed: a year."""
 
