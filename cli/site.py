@@ -29,11 +29,19 @@ class Site:
         cell: str | None = None,
         config: Path | None = None,
         kafka: Iterable[str] | None = None,
+        web_host: str | None = None,
+        web_port: str | None = None,
     ) -> None:
         from vacancy.streams.settings import load_settings
 
         self.settings: Settings = load_settings(
-            log=log, store=store, cell=cell, config=config, kafka=kafka or ()
+            log=log,
+            store=store,
+            cell=cell,
+            config=config,
+            kafka=kafka or (),
+            web_host=web_host,
+            web_port=web_port,
         )
 
     @property

@@ -14,7 +14,9 @@ from vacancy.resources.partitioner import covering_cells
 from vacancy.resources.record import Entry
 from vacancy.resources.registry import RULES_VERSION, Registry
 from vacancy.resources.resource_class import ResourceClass
+from vacancy.streams.checks import check_position
 from vacancy.streams.log import Log, create_log
+from vacancy.streams.projection_protocol import WorkerParts
 
 PLUGINS = "vacancy.resource_classes"
 """The entry point group by which another package adds a resource class: NAME = module:Class."""
@@ -76,18 +78,26 @@ def tick_entry(partition: int, partitions: int) -> Entry:
 def open_store(path: Path, log: Log, registry: Registry) -> Store:
     """The store at `path`, to be written, checked against the log it follows.
 
-    Raises `StoreMismatch` where the log is not the one it was folded from, or ends before the store's position.
+    Raises `StoreMismatch` where the log is not the one it was folded from, `LogError` where the log ends before
+    the store's position, or no longer has the records after it.
     """
-    identity = log.identity()
-    store = Store(path, log=identity.log, partitions=identity.partitions, registry=registry)
+    store = _unopened(path, log, registry)
     try:
-        ends = log.end()
+        start, end = log.start(), log.end()
         for partition, position in store.position().items():
-            before = (
-                log.read(partition, position - 1, 1, timeout_s=5.0) if 0 < position <= ends[partition] else []
-            )
-            store.check_log(partition, before)
+            check_position(log, store, partition, position, start=start, end=end)
     except BaseException:
         store.close()
         raise
     return store
+
+
+def _unopened(path: Path, log: Log, registry: Registry) -> Store:
+    identity = log.identity()
+    return Store(path, log=identity.log, partitions=identity.partitions, registry=registry)
+
+
+def worker_parts(log: Log, path: Path) -> WorkerParts:
+    """What a worker on the store at `path` is given, where several may share it. No partition is opened yet."""
+    store = _unopened(path, log, installed_registry())
+    return WorkerParts(store, lambda partition: tick_entry(partition, store.partitions))

@@ -13,11 +13,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from vacancy.resources.errors import VacancyError
+from vacancy.resources.errors import UsageError, VacancyError
+from vacancy.streams.log_url import parse_log_url
 
 if TYPE_CHECKING:
+    from vacancy.streams.settings import WebAddress
     from vacancy.streams.worker import EmbeddedWorker
 
 NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -26,28 +28,83 @@ _PAUSE_S = 0.005
 _spawn = multiprocessing.get_context("spawn")
 
 
+class RunningWorker(Protocol):
+    """A worker, as those who run one see it."""
+
+    @property
+    def position(self) -> dict[int, int]:
+        """Partition -> the offset after the last record applied."""
+
+    @property
+    def errors(self) -> dict[int, VacancyError]:
+        """Partition -> why it was stopped, in the order they stopped."""
+
+
 def run_worker(
     log_url: str,
     store: Path,
     *,
     client_settings: Mapping[str, str] = NO_SETTINGS,
-    on_ready: Callable[[EmbeddedWorker], None] | None = None,
+    on_ready: Callable[[RunningWorker], None] | None = None,
     stop: SimpleQueue[None] | None = None,
+    web: WebAddress | None = None,
 ) -> None:
     """Fold the log into the store until told to stop: by SIGTERM or SIGINT (where this is the main thread), or by
     anything put into `stop`.
 
     `on_ready` is called once all that was in the log at the start is folded; partitions that failed before that
-    are in the worker's `errors`. Raises what opening raises, and at the end the first partition's error.
+    are in the worker's `errors`. `web` is where to serve the worker's state, which only that of a Kafka log does.
+    Raises what opening raises, and at the end the first partition's error.
     """
+    told: SimpleQueue[None] = SimpleQueue() if stop is None else stop
+    with _signals_into(told):
+        if parse_log_url(log_url).scheme == "kafka":
+            _run_faust(log_url, store, client_settings, on_ready, told, web)
+        elif web is not None and web.port not in (None, "off"):
+            raise UsageError(
+                "The worker of this log serves no pages",
+                where=log_url,
+                do="see `vacancy status`, or use Kafka",
+            )
+        else:
+            _run_embedded(log_url, store, client_settings, on_ready, told)
+
+
+def _run_faust(
+    log_url: str,
+    store: Path,
+    client_settings: Mapping[str, str],
+    on_ready: Callable[[RunningWorker], None] | None,
+    told: SimpleQueue[None],
+    web: WebAddress | None,
+) -> None:
+    from vacancy.clients.wiring import worker_parts
+    from vacancy.streams.faust_app import WorkerApp, make_app
+    from vacancy.streams.faust_worker import run_app
+    from vacancy.streams.log import open_log
+
+    def ready(app: WorkerApp) -> None:
+        spare_collector()
+        if on_ready is not None:
+            on_ready(app)
+
+    with open_log(log_url, **client_settings) as log:
+        run_app(make_app(log, worker_parts(log, store), client_settings, web), told, ready)
+
+
+def _run_embedded(
+    log_url: str,
+    store: Path,
+    client_settings: Mapping[str, str],
+    on_ready: Callable[[RunningWorker], None] | None,
+    told: SimpleQueue[None],
+) -> None:
     # Imported here, so that a process which only starts workers does not load RocksDB.
     from vacancy.clients.wiring import installed_registry, open_store, tick_entry
     from vacancy.streams.log import open_log
     from vacancy.streams.worker import EmbeddedWorker
 
-    told: SimpleQueue[None] = SimpleQueue() if stop is None else stop
     with (
-        _signals_into(told),
         open_log(log_url, **client_settings) as log,
         open_store(store, log, installed_registry()) as tables,
     ):
@@ -214,14 +271,23 @@ class WorkerProcess:
 
 def _main(parent: Connection, log_url: str, store: Path, client_settings: dict[str, str]) -> None:
     """The spawned process: says its position once it is ready, and its error if it ends with one."""
+    from vacancy.streams.settings import WebAddress
+
     told: SimpleQueue[None] = SimpleQueue()
     watch_parent(lambda: told.put(None))
 
-    def ready(worker: EmbeddedWorker) -> None:
+    def ready(worker: RunningWorker) -> None:
         parent.send(next(iter(worker.errors.values()), worker.position))
 
     try:
-        run_worker(log_url, store, client_settings=client_settings, on_ready=ready, stop=told)
+        run_worker(
+            log_url,
+            store,
+            client_settings=client_settings,
+            on_ready=ready,
+            stop=told,
+            web=WebAddress(port="off"),
+        )
     except VacancyError as error:
         parent.send(error)
         raise SystemExit(error.exit_code) from None

@@ -57,6 +57,20 @@ class Store:
             self._open[partition] = found
         return found
 
+    @property
+    def id(self) -> str:
+        """The store's own id: a restored or new store has a new one."""
+        return self.manifest.store
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions it has."""
+        return self.manifest.partitions
+
+    def open(self, partition: int) -> int:
+        """Open a partition, if it is not, and return its position. Raises as `partition` does."""
+        return self.partition(partition).local.position
+
     def release(self, partition: int) -> None:
         """Close a partition, for another worker to open."""
         found = self._open.pop(partition, None)
@@ -66,7 +80,7 @@ class Store:
     # -- streams.projection_protocol.Projection ---------------------------------------------------------------
 
     def position(self) -> Mapping[int, int]:
-        """Partition -> the next offset to apply, of all partitions."""
+        """Partition -> the next offset to apply, of all partitions: those that are not open are opened."""
         return {p: self.partition(p).local.position for p in range(self.manifest.partitions)}
 
     def apply(self, partition: int, records: Sequence[Record]) -> None:
@@ -106,6 +120,11 @@ class Store:
         """How far the partition's log time has come, 0 before its first record."""
         row = self.partition(partition).get(PARTITION, PARTITION_KEY)
         return 0 if row is None else row.time_ms
+
+    def dead_letters(self, partition: int) -> int:
+        """How many of the partition's records were refused since its first."""
+        row = self.partition(partition).get(PARTITION, PARTITION_KEY)
+        return 0 if row is None else row.dead_letters
 
     def check_log(self, partition: int, before: Iterable[Record]) -> None:
         """Check that the log is still the one that was folded: `before` is the record before the position.

@@ -97,7 +97,7 @@ def client_settings(kind: Kind, servers: tuple[str, ...], given: Mapping[str, st
     known = CLIENTS[kind].DEFAULT_CONFIG
     converted: dict[str, Any] = {}
     for spelled, value in given.items():
-        name = _own_name(spelled)
+        name = own_name(spelled)
         if name in converted:
             raise UsageError(
                 f"The Kafka setting {spelled!r} is given twice under two names", do="leave one out"
@@ -107,7 +107,8 @@ def client_settings(kind: Kind, servers: tuple[str, ...], given: Mapping[str, st
     return {name: value for name, value in chosen.items() if name in known}
 
 
-def _own_name(spelled: str) -> str:
+def own_name(spelled: str) -> str:
+    """kafka-python's name for a setting. Raises UsageError where there is none, or it cannot be given."""
     name = spelled.strip().lower().replace(".", "_").replace("-", "_")
     name = _ALSO_CALLED.get(name, name)
     if name in _NOT_OURS:

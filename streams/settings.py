@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -28,6 +28,13 @@ from vacancy.streams.log_url import parse_log_url
 MASK: Final = "********"
 _KAFKA_ENVIRONMENT: Final = "VACANCY_KAFKA_"
 _SECRET_WORDS: Final = ("password", "secret", "token", "key", "jaas", "credential")
+
+
+class WebAddress(NamedTuple):
+    """Where to serve. `port`: 0 is any free one, "off" none, and None the usual one, or any if that is taken."""
+
+    host: str = "127.0.0.1"
+    port: int | Literal["off"] | None = None
 
 
 def is_secret(name: str) -> bool:
@@ -100,7 +107,9 @@ class Settings(BaseSettings):
     """What every part of the product is told. Make it with `load_settings`.
 
     `log`: the log's URL. `store`: the directory of the tables. `cell`: the cell of this node, `auto`, or None
-    for not said. `kafka`: client settings by their own names.
+    for not said. `kafka`: client settings by their own names. `web_host`, `web_port`: where a worker serves its
+    state (port 0: any that is free; "off": nowhere; None: 6066, or any if that is taken). `parts`: the function,
+    as module:name, that makes the tables of a worker which the `faust` command runs.
     """
 
     model_config = SettingsConfigDict(env_prefix="VACANCY_", extra="forbid", frozen=True)
@@ -109,6 +118,9 @@ class Settings(BaseSettings):
     store: Path = Field(default_factory=lambda: state_directory() / "store")
     cell: str | None = None
     kafka: dict[str, str] = Field(default_factory=dict)
+    web_host: str = "127.0.0.1"
+    web_port: Annotated[int, Field(ge=0, le=65_535)] | Literal["off"] | None = None
+    parts: str = "vacancy.clients.wiring:worker_parts"
 
     @field_validator("log")
     @classmethod
@@ -119,6 +131,11 @@ class Settings(BaseSettings):
     @classmethod
     def _expanded(cls, store: Path) -> Path:
         return store.expanduser().absolute()
+
+    @property
+    def web(self) -> WebAddress:
+        """`web_host` and `web_port` together."""
+        return WebAddress(self.web_host, self.web_port)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         yield from ((name, value) for name, value in super().__repr_args__() if name != "kafka")
@@ -131,6 +148,8 @@ def load_settings(
     store: Path | str | None = None,
     cell: str | None = None,
     kafka: Iterable[str] = (),
+    web_host: str | None = None,
+    web_port: int | str | None = None,
     config: Path | str | None = None,
 ) -> Settings:
     """The settings in force. The arguments are flags: None was not given; `kafka` are `name=value` pairs.
@@ -138,7 +157,8 @@ def load_settings(
     `config` is the TOML file (default: `$VACANCY_CONFIG`, else `./vacancy.toml` if there is one). Raises
     UsageError for a file that cannot be read, an unknown setting or a value that cannot be meant.
     """
-    flags = {"log": log, "store": store, "cell": cell, "kafka": kafka_pairs(kafka) or None}
+    flags: dict[str, Any] = {"log": log, "store": store, "cell": cell, "kafka": kafka_pairs(kafka) or None}
+    flags |= {"web_host": web_host, "web_port": web_port}
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     file = _config_file(config)
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -16,10 +16,10 @@ import structlog
 from vacancy.resources.errors import LogUnavailable, VacancyError
 from vacancy.resources.record import Entry, Record
 from vacancy.streams.clock import Clock, wall_ms
-from vacancy.streams.log import Log, Receipt
+from vacancy.streams.log import Log
 from vacancy.streams.projection_protocol import Projection
+from vacancy.streams.ticks import Ticker
 
-IDLE_BEFORE_TICK_MS: Final = 1_000
 IDLE_POLL_MAX_S: Final = 0.020
 _IDLE_GROWTH: Final = 1.1
 _RETRY_MIN_S: Final = 0.1
@@ -39,17 +39,12 @@ class Progress:
 
 @dataclass(slots=True)
 class _Followed:
-    """One partition being followed. Times are of the worker's clock, in ms."""
+    """One partition being followed."""
 
     partition: int
     position: int
-    quiet_since_ms: int
-    tick_after_ms: float
-    deadline_known: bool = False
-    deadline_ms: int | None = None
     retry_s: float = 0.0
     retry_at_ms: int = 0
-    receipt: Receipt | None = field(default=None, repr=False)
 
 
 class EmbeddedWorker:
@@ -75,18 +70,17 @@ class EmbeddedWorker:
     ) -> None:
         self._log, self._projection = log, projection
         self._batch_max, self._poll_s = batch_max, poll_s
-        self._tick_entry, self._clock = tick_entry, clock
-        self._rng = rng or random.Random()
+        self._clock, self._rng = clock, rng or random.Random()
+        self._ticker = Ticker(log, projection.next_deadline_ms, tick_entry, clock=clock, rng=self._rng)
         self._stopping = threading.Event()
         self.progress = Progress()
         self.errors: dict[int, VacancyError] = {}
         """Partition -> why it was stopped, in the order they stopped."""
         position = projection.position()
         followed = range(log.partitions) if partitions is None else partitions
-        now_ms = clock()
-        self._followed = {
-            p: _Followed(p, position.get(p, 0), now_ms, self._jittered(IDLE_BEFORE_TICK_MS)) for p in followed
-        }
+        self._followed = {p: _Followed(p, position.get(p, 0)) for p in followed}
+        for partition in self._followed:
+            self._ticker.start(partition)
 
     @property
     def position(self) -> dict[int, int]:
@@ -150,29 +144,12 @@ class EmbeddedWorker:
         one.position = records[-1].offset + 1
         self.progress.records += len(records)
         self.progress.batches += 1
-        self._start_quiet(one)
-
-    def _start_quiet(self, one: _Followed) -> None:
-        one.quiet_since_ms = self._clock()
-        one.tick_after_ms = self._jittered(IDLE_BEFORE_TICK_MS)
-        one.deadline_known = False
+        self._ticker.start(one.partition)
 
     def _tick_if_due(self, one: _Followed) -> None:
-        if self._tick_entry is None:
-            return
-        now_ms = self._clock()
-        if now_ms - one.quiet_since_ms < one.tick_after_ms:
-            return
-        if not one.deadline_known:  # it changes only when records are applied, so it is asked for once
-            one.deadline_ms = self._projection.next_deadline_ms(one.partition)
-            one.deadline_known = True
-        if one.deadline_ms is None or one.deadline_ms > now_ms:
-            return
-        if one.receipt is not None and not one.receipt.done:
-            return
-        one.receipt = self._log.send([self._tick_entry(one.partition)])
-        self.progress.ticks += 1
-        self._start_quiet(one)
+        if self._ticker.due(one.partition):
+            self._ticker.send(one.partition)
+            self.progress.ticks += 1
 
     def _retry_later(self, one: _Followed, error: LogUnavailable) -> None:
         if not one.retry_s:
@@ -181,6 +158,3 @@ class EmbeddedWorker:
             )
         one.retry_s = min(max(one.retry_s * 2, _RETRY_MIN_S), _RETRY_MAX_S)
         one.retry_at_ms = self._clock() + int(1000 * one.retry_s * self._rng.uniform(0.5, 1.0))
-
-    def _jittered(self, duration_ms: float) -> float:
-        return duration_ms * self._rng.uniform(0.8, 1.4)

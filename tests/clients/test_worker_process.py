@@ -16,11 +16,10 @@ import pytest
 from vacancy.clients.fleet import node_reports
 from vacancy.clients.replay import digest
 from vacancy.clients.wiring import installed_registry, new_log, open_store
-from vacancy.clients.worker_process import WorkerProcess, run_worker
+from vacancy.clients.worker_process import RunningWorker, WorkerProcess, run_worker
 from vacancy.resources.errors import LogError, StoreInUse, StoreMismatch, VacancyError
 from vacancy.resources.events import ProviderReport
 from vacancy.streams.log import Log
-from vacancy.streams.worker import EmbeddedWorker
 
 TREES = [(ProviderReport(id=f"node-{n}", inventories={"VCPU": {"total": 4}}),) for n in range(20)]
 
@@ -120,7 +119,7 @@ def test_in_this_process_it_runs_until_told(log: Log, tmp_path: Path) -> None:
     stop: SimpleQueue[None] = SimpleQueue()
     ready = threading.Event()
 
-    def tell(worker: EmbeddedWorker) -> None:
+    def tell(worker: RunningWorker) -> None:
         assert worker.position == log.end()
         ready.set()
 

@@ -178,7 +178,7 @@ def test_two_workers_do_not_tick_together(log: Any, clock: Clock) -> None:
         EmbeddedWorker(log, Tables(), clock=clock, rng=random.Random(seed), tick_entry=tick_entry)
         for seed in range(2)
     ]
-    waits = [[one.tick_after_ms for one in worker._followed.values()] for worker in workers]
+    waits = [[one.tick_after_ms for one in worker._ticker._partitions.values()] for worker in workers]
     assert len({*waits[0], *waits[1]}) == 6
     assert all(800 <= wait <= 1400 for wait in waits[0] + waits[1])
 

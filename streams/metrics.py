@@ -1,0 +1,122 @@
+"""What a worker says of itself: one state, told as JSON and as Prometheus metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from vacancy.streams.holdings import Holdings
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Source(Protocol):
+    """The worker whose state is told."""
+
+    holdings: Holdings
+
+    @property
+    def ready(self) -> bool:
+        """Whether all that was in the log at the start is in the tables."""
+
+    @property
+    def ticks(self) -> int:
+        """Ticks sent."""
+
+    @property
+    def log_name(self) -> str:
+        """The log's short name."""
+
+
+def status(source: Source) -> dict[str, Any]:
+    """The state as plain data."""
+    holdings = source.holdings
+    now_ms = holdings.clock()
+    return {
+        "log": source.log_name,
+        "store": holdings.projection.id,
+        "ready": source.ready,
+        "records": holdings.records,
+        "batches": holdings.batches,
+        "ticks": source.ticks,
+        "records_per_s": round(holdings.records_per_s, 1),
+        "lag_records": sum(one.lag for one in holdings.held.values()),
+        "lag_seconds": max((one.lag_ms(now_ms) for one in holdings.held.values()), default=0) / 1000,
+        "partitions": [
+            {
+                "partition": one.partition,
+                "position": one.position,
+                "end": one.end,
+                "lag_records": one.lag,
+                "lag_seconds": one.lag_ms(now_ms) / 1000,
+                "log_time_ms": holdings.projection.log_time_ms(one.partition),
+                "dead_letters": holdings.projection.dead_letters(one.partition),
+                "error": str(holdings.errors[one.partition]) if one.partition in holdings.errors else None,
+            }
+            for one in sorted(holdings.held.values(), key=lambda one: one.partition)
+        ],
+        "errors": {str(partition): str(error) for partition, error in holdings.errors.items()},
+    }
+
+
+_GAUGES: Mapping[str, tuple[str, str]] = {
+    "position": ("position", "Offset of the next record to fold"),
+    "end": ("log_end", "Offset that the log's next record will get"),
+    "lag_records": ("lag_records", "Records in the log that are not folded"),
+    "lag_seconds": ("lag_seconds", "How old the tables are while records wait"),
+}
+
+
+class WorkerCollector(Collector):
+    """The state as Prometheus metrics. All carry the log's name, most the partition."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def collect(self) -> Iterator[Metric]:
+        found = status(self._source)
+        log = found["log"]
+        for name, help_ in (
+            ("records", "Records folded"),
+            ("batches", "Batches committed"),
+            ("ticks", "Ticks sent"),
+        ):
+            yield _counter(name, help_, {(log,): found[name]}, ["log"])
+        yield _gauge(
+            "ready", "1 once all that was there at start is folded", {(log,): found["ready"]}, ["log"]
+        )
+        labels = ["log", "partition"]
+        partitions = {(log, str(one["partition"])): one for one in found["partitions"]}
+        for key, (name, help_) in _GAUGES.items():
+            yield _gauge(name, help_, {at: one[key] for at, one in partitions.items()}, labels)
+        log_time = {at: one["log_time_ms"] / 1000 for at, one in partitions.items()}
+        yield _gauge("log_time_seconds", "How far log time has come (Unix time)", log_time, labels)
+        refused = {at: one["dead_letters"] for at, one in partitions.items()}
+        yield _counter("dead_letters", "Records refused since the partition's first", refused, labels)
+        stopped = {at: one["error"] is not None for at, one in partitions.items()}
+        yield _gauge("partition_stopped", "1 where folding had to stop", stopped, labels)
+
+
+def _gauge(name: str, help_: str, values: Mapping[Any, float], labels: list[str]) -> Metric:
+    family = GaugeMetricFamily(f"vacancy_worker_{name}", help_, labels=labels)
+    for at, value in values.items():
+        family.add_metric(at, float(value))
+    return family
+
+
+def _counter(name: str, help_: str, values: Mapping[Any, float], labels: list[str]) -> Metric:
+    family = CounterMetricFamily(f"vacancy_worker_{name}", help_, labels=labels)
+    for at, value in values.items():
+        family.add_metric(at, float(value))
+    return family
+
+
+def render(source: Source) -> str:
+    """The metrics in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(WorkerCollector(source))
+    return generate_latest(registry).decode()
