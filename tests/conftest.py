@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from kafka_server import KafkaCluster, KafkaNotStarted
+
+from tests.kafka_server import KafkaCluster, KafkaNotStarted
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,30 +29,25 @@ VERSION: Final = "4.3.0"
 POM: Final = Path(__file__).parent / "kafka_jars" / "pom.xml"
 STARTUP_S: Final = 90.0
 
-_PROPERTIES: Final = """\
-process.roles=broker,controller
-node.id={node}
-controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-log.dirs={data}
-num.network.threads=2
-num.io.threads=4
-group.initial.rebalance.delay.ms=0
-auto.create.topics.enable=false
-offsets.topic.replication.factor={replication}
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor={replication}
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor={replication}
-share.coordinator.state.topic.min.isr=1
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
-"""
+SHARED: Final = {
+    "group.initial.rebalance.delay.ms": "0",
+    "auto.create.topics.enable": "false",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.min.isr": "1",
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+}
+"""Settings of every broker, however many there are; `compose.yaml` has the same."""
+
+REPLICATED: Final = (
+    "offsets.topic.replication.factor",
+    "transaction.state.log.replication.factor",
+    "share.coordinator.state.topic.replication.factor",
+)
+"""Settings that say on how many brokers the cluster's own topics are."""
+
 _LOG4J: Final = """\
 rootLogger.level=WARN
 rootLogger.appenderRef.stdout.ref=STDOUT
@@ -123,6 +119,7 @@ class _Broker:
     port: int
     controller_port: int
     directory: Path
+    more_ports: Mapping[str, int]
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -133,7 +130,16 @@ class _Broker:
 class KafkaCluster:
     """Running brokers. Nodes are numbered from 1. Raises KafkaNotStarted if they do not come up."""
 
-    def __init__(self, directory: Path, brokers: int = 1) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        brokers: int = 1,
+        *,
+        listeners: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
+        """`listeners`: more of them, of each broker: name -> security protocol. `properties`: what they need."""
+        self._listeners, self._properties_more = dict(listeners or {}), dict(properties or {})
         java = shutil.which("java")
         if java is None:
             raise KafkaNotStarted(
@@ -143,9 +149,15 @@ class KafkaCluster:
         directory.mkdir(parents=True, exist_ok=True)
         self._log4j = directory / "log4j2.properties"
         self._log4j.write_text(_LOG4J)
-        ports = free_ports(2 * brokers)
+        ports = iter(free_ports((2 + len(self._listeners)) * brokers))
         self._brokers = {
-            node: _Broker(node, ports[2 * node - 2], ports[2 * node - 1], directory / f"broker-{node}")
+            node: _Broker(
+                node,
+                next(ports),
+                next(ports),
+                directory / f"broker-{node}",
+                {name: next(ports) for name in self._listeners},
+            )
             for node in range(1, brokers + 1)
         }
         try:
@@ -162,6 +174,10 @@ class KafkaCluster:
     def servers(self) -> str:
         """Where the brokers listen: `host:port[,host:port]`."""
         return ",".join(f"127.0.0.1:{broker.port}" for broker in self._brokers.values())
+
+    def servers_of(self, listener: str) -> str:
+        """Where the brokers listen by that name."""
+        return ",".join(f"127.0.0.1:{broker.more_ports[listener]}" for broker in self._brokers.values())
 
     def pid(self, node: int) -> int:
         """The process id of a running broker."""
@@ -205,14 +221,8 @@ class KafkaCluster:
         voters = ",".join(f"{b.node}@127.0.0.1:{b.controller_port}" for b in self._brokers.values())
         for broker in self._brokers.values():
             broker.directory.mkdir(parents=True)
-            text = _PROPERTIES.format(
-                node=broker.node,
-                voters=voters,
-                port=broker.port,
-                controller_port=broker.controller_port,
-                data=broker.directory / "data",
-                replication=min(3, len(self._brokers)),
-            )
+            settings = self._properties(broker, voters)
+            text = "".join(f"{name}={value}\n" for name, value in settings.items())
             broker.properties.write_text(text)
             arguments = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(broker.properties)]
             done = subprocess.run(
@@ -221,6 +231,27 @@ class KafkaCluster:
             if done.returncode:
                 reason = " ".join((done.stdout + done.stderr).split())[-300:]
                 raise KafkaNotStarted(f"Kafka's storage could not be formatted: {reason}")
+
+    def _properties(self, broker: _Broker, voters: str) -> dict[str, str]:
+        ports = {"PLAINTEXT": broker.port, **broker.more_ports}
+        protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **self._listeners}
+        advertised = [f"{name}://127.0.0.1:{port}" for name, port in ports.items()]
+        return {
+            "process.roles": "broker,controller",
+            "node.id": str(broker.node),
+            "controller.quorum.voters": voters,
+            "listeners": ",".join([*advertised, f"CONTROLLER://127.0.0.1:{broker.controller_port}"]),
+            "advertised.listeners": ",".join(advertised),
+            "listener.security.protocol.map": ",".join(f"{n}:{p}" for n, p in protocols.items()),
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "log.dirs": str(broker.directory / "data"),
+            "num.network.threads": "2",
+            "num.io.threads": "4",
+            **SHARED,
+            **dict.fromkeys(REPLICATED, str(min(3, len(self._brokers)))),
+            **self._properties_more,
+        }
 
     def _command(self, heap_mb: int, arguments: list[str]) -> list[str]:
         options = [f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]

@@ -129,7 +129,8 @@ class World:
         return {"root": node.root, "incarnation": f"{node.life:016x}", "sequence": node.sequence, **more}
 
     def report(self, cell: str) -> bytes:
-        root = f"n{self.pick((0, 1, 2))}"
+        others = (f"{cell}-0", f"{cell}-1")  # and a name that another cell has, too
+        root = self.pick(("n0", "n1", "n2") if cell == self.tape.cells[0] else (*others, "n0"))
         node = self.nodes.get((cell, root))
         if node is None or node.retired or self.seldom():
             node = self.nodes[cell, root] = Node(root, node.life + 1 if node else 1)

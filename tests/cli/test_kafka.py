@@ -6,7 +6,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from command import Vacancy, node_file
+
+from tests.cli.command import Vacancy, node_file
 
 pytestmark = pytest.mark.kafka
 

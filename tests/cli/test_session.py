@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import Vacancy, node_file
 
+from tests.cli.command import Vacancy, node_file
 from vacancy.clients.wiring import installed_registry, open_store
 from vacancy.resources.partitioner import covering_cells
 from vacancy.resources.record import Entry

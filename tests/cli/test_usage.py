@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import Vacancy, node_file
+
+from tests.cli.command import Vacancy, node_file
 
 _HERE = "sqlite://HOME/log.db"
 

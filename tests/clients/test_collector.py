@@ -12,8 +12,8 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from node_logs import Tables, memory_log
 
+from tests.clients.node_logs import Tables, memory_log
 from vacancy.clients.collector import HostOptions, collect
 from vacancy.clients.collector.cpu import HYPERTHREADING, TRAIT_FLAGS
 from vacancy.clients.collector.files import CPU_MAX, parse_cpu_list

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from followed import Followed, followed, wait_for
 
+from tests.clients.followed import Followed, followed, wait_for
 from vacancy.clients import inspect, operator
 from vacancy.clients.placement import PlacementRequest
 from vacancy.clients.rebuild import set_aside

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from followed import Followed, followed
 
+from tests.clients.followed import Followed, followed
 from vacancy.clients import operator
 from vacancy.clients.inspect import NotFound, show_consumer, show_provider
 from vacancy.clients.operator import ChangedByOthers, FactsNow, set_facts

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from node_logs import (
+
+from tests.clients.node_logs import (
     ROOT,
     Tables,
     UnreliableLog,
@@ -26,7 +27,6 @@ from node_logs import (
     numbers,
     records,
 )
-
 from vacancy.clients.outbox import CellChanged, Outbox, OutboxFull
 from vacancy.clients.publisher import Publisher, PublishService, diff
 from vacancy.resources.errors import LogError, LogUnavailable, UsageError

@@ -10,8 +10,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from node_logs import ROOT, Tables, as_tree, make_log, node, node_events, numbers
-
+from tests.clients.node_logs import ROOT, Tables, as_tree, make_log, node, node_events, numbers
 from vacancy.clients.outbox import Outbox
 from vacancy.clients.publisher import Publisher, diff
 from vacancy.resources.events import NodeReported

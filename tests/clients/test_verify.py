@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from followed import Followed, followed, wait_for
 
+from tests.clients.followed import Followed, followed, wait_for
 from vacancy.clients import verify as module
 from vacancy.clients.inspect import NotFound, provider_cell, show_claim
 from vacancy.clients.verify import Verification, verify

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from events_json import claim, claims, event, opened, provider, reported
-from site_on_disk import Site, check_told, wait_for
 
+from tests.events_json import claim, claims, event, opened, provider, reported
+from tests.faults.site_on_disk import Site, check_told, wait_for
 from vacancy.clients.answers import DeadLetter
 from vacancy.clients.audit import AuditReport
 from vacancy.clients.inspect import show_provider

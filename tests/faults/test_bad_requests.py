@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import pytest
-from events_json import provider, reported
-from site_on_disk import Site, check_told
 
+from tests.events_json import provider, reported
+from tests.faults.site_on_disk import Site, check_told
 from vacancy.clients.operator import override, set_facts
 from vacancy.clients.outbox import Outbox
 from vacancy.clients.placement import PlacementRequest

@@ -6,18 +6,13 @@ midway: one digest.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.events_json import LOG, Tape, event
+from tests.events_json import Tape, event
 from tests.ports import REGISTRY
+from tests.projections.stores import opened_store
 from tests.strategies import batches, logs
 from vacancy.projections.digest import as_scan, partition_digest
 from vacancy.projections.memory_state import MemoryState
@@ -26,21 +21,9 @@ from vacancy.resources.errors import Halt, LogError
 from vacancy.resources.fold import fold
 from vacancy.resources.record import Record
 
-FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
-"""A file system in memory: these tests open a few hundred stores and wait for no disk."""
-
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
 MANY = settings(max_examples=120, deadline=None, phases=PHASES)
 FEW = settings(MANY, max_examples=50)
-
-
-@contextmanager
-def opened_store(partitions: int = 1) -> Iterator[Store]:
-    with (
-        tempfile.TemporaryDirectory(prefix="vacancy-test-", dir=FAST) as directory,
-        Store(Path(directory), log=LOG, partitions=partitions, registry=REGISTRY) as store,
-    ):
-        yield store
 
 
 def replayed(records: list[Record]) -> MemoryState:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kafka_server import KafkaCluster, KafkaNotStarted
 
+from tests.kafka_server import KafkaCluster, KafkaNotStarted
 from vacancy.resources.errors import LogUnavailable
 from vacancy.resources.partitioner import covering_cells
 from vacancy.resources.record import Entry

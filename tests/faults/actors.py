@@ -1,0 +1,329 @@
+"""The processes that are killed: schedulers and publishers that write down what they do, in files that outlive
+them, and go on from there when they are started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import JsonValue
+
+from tests.faults.site_on_disk import Site, catch_up_with
+from vacancy.clients.operator import confirm
+from vacancy.clients.outbox import Outbox
+from vacancy.clients.placement import Outcome, PlacementRequest
+from vacancy.clients.publisher import Publisher, diff
+from vacancy.clients.scheduler import Scheduler
+from vacancy.clients.wiring import installed_registry
+from vacancy.clients.worker_process import watch_parent
+from vacancy.resources.errors import VacancyError
+from vacancy.resources.events import ProviderReport
+from vacancy.resources.request import Ask, RequestGroup, RequestSpec
+
+READY, GOES_ON = "ready", "goes on"
+IN_FLIGHT = 8
+DEADLINE_S = 599.0
+"""Of claims: verdicts are there until the test has exported them."""
+
+HELD_MAX = 12
+"""What a scheduler holds at once, about; so much that the nodes are full now and then."""
+
+Tree = tuple[ProviderReport, ...]
+
+
+class Journal:
+    """A file of lines, each one JSON list. A line that was written is there, whoever is killed then."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def write(self, *words: Any) -> None:
+        os.write(self._file, json.dumps(words).encode() + b"\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+
+def journal_of(path: Path) -> list[list[Any]]:
+    """What a journal says so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+# -- schedulers -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Known:
+    """What a scheduler's journal says of its consumers, numbered from 0."""
+
+    asked: int = 0
+    released: set[str] = field(default_factory=set)
+    """Those that it began to release."""
+    placed: dict[str, str] = field(default_factory=dict)
+    """Consumer -> the claim that placed it."""
+    kept: set[str] = field(default_factory=set)
+    """Those whose hold was confirmed."""
+    decided: set[str] = field(default_factory=set)
+    """Those whose outcome it has heard."""
+
+    @classmethod
+    def of(cls, path: Path) -> Known:
+        known = cls()
+        for what, *words in journal_of(path):
+            if what == "asked":
+                known.asked = max(known.asked, int(words[0]) + 1)
+            elif what == "released":
+                known.released.update(words)
+            elif what == "kept":
+                known.kept.add(words[0])
+            else:
+                known.decided.add(words[0])
+                if what == "placed":
+                    known.placed[words[0]] = words[1]
+        return known
+
+
+def scheduler_journal(site: Site, name: str) -> Path:
+    return site.home / f"{name}.journal"
+
+
+def request_of(name: str, number: int) -> PlacementRequest:
+    """The so-manyth request of a scheduler: the same, whichever life of the scheduler asks."""
+    choose = random.Random(f"{name} {number}")
+    resources: dict[str, Ask] = {"VCPU": choose.randint(1, 4), "MEMORY_MB": 256 * choose.randint(1, 4)}
+    required = ("CUSTOM_RED",) if choose.random() < 0.1 else ()
+    groups = [RequestGroup(resources=resources, required=required)]
+    if choose.random() < 0.2:
+        groups.append(RequestGroup(name="gpu", resources={"CUSTOM_GPU": 1}))
+    hold_ms = choose.choice((300, 1_000, 2_000)) if choose.random() < 0.25 else None
+    return PlacementRequest(
+        RequestSpec(groups=tuple(groups)), consumer=f"{name}-{number}", id=f"{name}-{number}", hold_ms=hold_ms
+    )
+
+
+def schedule_forever(site: Site, name: str, seed: int, said: Connection) -> None:
+    """Place, release and confirm until killed. What an earlier life left is settled first."""
+    watch_parent(lambda: os._exit(1))
+    path = scheduler_journal(site, name)
+    known = Known.of(path)
+    with (
+        site.log() as log,
+        Journal(path) as journal,
+        Scheduler(
+            log, site.store, installed_registry(), name=name, seed=seed, deadline_s=DEADLINE_S
+        ) as scheduler,
+    ):
+        said.send(READY)
+        # What was sent before the kill is in the log by now. What the store says there is how it was decided.
+        catch_up_with(scheduler.reader, log.end())
+        left = [f"{name}-{n}" for n in range(known.asked) if f"{name}-{n}" not in known.released]
+        held = {consumer: rows[0][1].claim for consumer in left if (rows := scheduler.allocations(consumer))}
+        for consumer, claim in held.items():
+            journal.write("placed", consumer, claim)
+        scheduler.release(known.released)
+        again = [n for n in range(known.asked) if f"{name}-{n}" not in {*held, *known.decided}]
+        choose = random.Random(seed)
+        outcomes: list[str | Outcome] = [*held]
+
+        def requests() -> Iterator[PlacementRequest]:
+            for number in again:
+                yield request_of(name, number)
+            number = known.asked
+            while True:
+                time.sleep(0.004)
+                journal.write("asked", number)
+                yield request_of(name, number)
+                number += 1
+                if len(outcomes) > HELD_MAX:
+                    choose.shuffle(outcomes)
+                    gone = [outcomes.pop() for _ in range(choose.randint(1, 8))]
+                    journal.write("released", *(c if isinstance(c, str) else c.consumer for c in gone))
+                    scheduler.release(gone)
+
+        for number, outcome in enumerate(
+            scheduler.place_many(requests(), in_flight=IN_FLIGHT, timeout_s=120.0)
+        ):
+            journal.write(outcome.status, outcome.consumer, outcome.claim)
+            if number == 0:
+                said.send(GOES_ON)
+            if outcome.status == "placed":
+                outcomes.append(outcome)
+                if choose.random() < 0.05:
+                    _keep(scheduler, outcome.consumer, journal)
+
+
+def _keep(scheduler: Scheduler, consumer: str, journal: Journal) -> None:
+    try:
+        confirm(scheduler.log, scheduler.reader, consumer, timeout_s=60.0)
+    except VacancyError:
+        return  # the hold had ended
+    journal.write("kept", consumer)
+
+
+# -- publishers -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Said:
+    """An event that a publisher was about to say. `stored`: its outbox took it, as far as the journal knows."""
+
+    root: str
+    incarnation: str
+    sequence: int
+    kind: str
+    providers: list[Any]
+    removed: list[str]
+    tree: list[Any]
+    """What the node is after this event; [] for none."""
+    stored: bool
+    superseded: bool
+    """It may have been pending still when a later full report took its place."""
+
+    @property
+    def number(self) -> tuple[str, int]:
+        return self.incarnation, self.sequence
+
+
+def publisher_journal(site: Site, name: str) -> Path:
+    return site.home / f"{name}.journal"
+
+
+def outbox_path(site: Site, root: str) -> Path:
+    return site.home / f"{root}.outbox"
+
+
+def said_by(path: Path) -> list[Said]:
+    """What a publisher's journal says of its nodes' events, in order."""
+    lines = journal_of(path)
+    found = []
+    for at, (what, root, *words) in enumerate(lines):
+        if what != "says":
+            continue
+        incarnation, sequence, kind, providers, removed, tree = words
+        stored = superseded = False
+        for later, where, *more in lines[at + 1 :]:
+            if where != root:
+                continue
+            if later == "stored" and more == [incarnation, sequence]:
+                stored = True
+            elif later == "flushed" or (later == "says" and more[:2] == [incarnation, sequence]):
+                break  # all of it is in the log; or a heartbeat was not needed, and its number was free
+            elif later == "says" and more[2] == "reported":
+                superseded = True
+        found.append(Said(root, incarnation, sequence, kind, providers, removed, tree, stored, superseded))
+    return found
+
+
+def publish_forever(site: Site, name: str, roots: tuple[str, ...], seed: int, said: Connection) -> None:
+    """Say what became of some nodes until killed. What an earlier life left unsaid goes first."""
+    watch_parent(lambda: os._exit(1))
+    choose = random.Random(seed)
+    with (
+        site.log() as log,
+        Journal(publisher_journal(site, name)) as journal,
+        ExitStack() as outboxes,
+    ):
+        said.send(READY)
+        nodes = []
+        for root in roots:
+            outbox = outboxes.enter_context(Outbox(outbox_path(site, root)))
+            nodes.append(_Node(Publisher(log, root, site.cell(root), outbox), journal))
+            nodes[-1].flush()
+            nodes[-1].report(_tree(root, choose))
+            nodes[-1].flush()
+        said.send(GOES_ON)
+        while True:
+            node = choose.choice(nodes)
+            draw = choose.random()
+            if draw < 0.15 or not node.tree:
+                node.report(_tree(node.publisher.root, choose))
+            elif draw < 0.35:
+                node.heartbeat()
+            elif draw < 0.38:
+                node.retire()
+            else:
+                node.change(_tree(node.publisher.root, choose))
+            if choose.random() < 0.6:
+                node.flush()
+            time.sleep(choose.uniform(0, 0.02))
+
+
+def _tree(root: str, choose: random.Random) -> Tree:
+    inventories: dict[str, dict[str, JsonValue]] = {
+        "VCPU": {"total": choose.choice((8, 16, 16, 24))},
+        "MEMORY_MB": {"total": 1024 * choose.randint(4, 8), "step_size": 256},
+    }
+    gpus = (
+        ProviderReport(id=f"{root}:gpu{number}", parent=root, inventories={"CUSTOM_GPU": {"total": 2}})
+        for number in range(4)
+        if choose.random() < 0.6
+    )
+    traits = ("CUSTOM_RED",) if choose.random() < 0.5 else ()
+    return (ProviderReport(id=root, inventories=inventories, traits=traits), *gpus)
+
+
+class _Node:
+    """A node's publisher, which writes down what it is about to say, and what it has said."""
+
+    def __init__(self, publisher: Publisher, journal: Journal) -> None:
+        self.publisher = publisher
+        self.tree: Tree = ()
+        self._journal = journal
+        self._sequence = 0
+
+    def report(self, tree: Tree) -> None:
+        self._says("reported", tree, providers=tree)
+        self.publisher.report(tree)
+        self._stored()
+
+    def change(self, tree: Tree) -> None:
+        change = diff(self.tree, tree)
+        if change:
+            self._says("changed", tree, providers=change.changed, removed=change.removed)
+            self.publisher.changed(*change)
+            self._stored()
+
+    def heartbeat(self) -> None:
+        self._says("heartbeat", self.tree)
+        if self.publisher.heartbeat():
+            self._stored()
+
+    def retire(self) -> None:
+        self._says("retired", ())
+        self.publisher.retire()
+        self._stored()
+
+    def flush(self) -> None:
+        self.publisher.flush()
+        self._journal.write("flushed", self.publisher.root)
+
+    def _says(self, kind: str, tree: Tree, *, providers: Tree = (), removed: tuple[str, ...] = ()) -> None:
+        self.tree = tree
+        self._journal.write(
+            "says",
+            self.publisher.root,
+            self.publisher.incarnation,
+            self._sequence + 1,
+            kind,
+            [provider.model_dump(mode="json") for provider in providers],
+            removed,
+            [provider.model_dump(mode="json") for provider in tree],
+        )
+
+    def _stored(self) -> None:
+        self._sequence += 1
+        self._journal.write("stored", self.publisher.root, self.publisher.incarnation, self._sequence)

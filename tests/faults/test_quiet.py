@@ -1,0 +1,140 @@
+"""Time goes on where nobody says anything: holds end, and deadlines pass."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+
+from tests.events_json import provider, reported
+from tests.faults.site_on_disk import Site, claims_in, wait_for
+from vacancy.clients.operator import confirm
+from vacancy.clients.placement import Outcome, PlacementRequest
+from vacancy.clients.scheduler import Scheduler
+from vacancy.clients.wiring import installed_registry
+from vacancy.resources.record import Record
+from vacancy.resources.request import RequestGroup, RequestSpec
+
+CELL = "auto-0"
+ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
+TICK = "vacancy.tick.v1"
+
+
+def site_of(home: Path, *roots: str) -> Site:
+    """A site of nodes with one VCPU each, and no worker."""
+    site = Site.made(home)
+    site.append(CELL, *(reported(root, [provider(root, VCPU=1)]) for root in roots))
+    with site.worked():
+        pass
+    return site
+
+
+def types(records: list[Record]) -> list[str]:
+    return [json.loads(record.value)["type"] for record in records]
+
+
+@contextmanager
+def placing(site: Site, seed: int, deadline_s: float) -> Iterator[SimpleQueue[Outcome]]:
+    """A thread with a scheduler that places one request; what came of it is in the queue."""
+    outcomes: SimpleQueue[Outcome] = SimpleQueue()
+
+    def place() -> None:
+        with (
+            site.log() as log,
+            Scheduler(
+                log, site.store, installed_registry(), seed=seed, deadline_s=deadline_s, attempts=2
+            ) as scheduler,
+        ):
+            for outcome in scheduler.place_many([ONE], timeout_s=60.0):
+                outcomes.put(outcome)
+
+    thread = threading.Thread(target=place)
+    thread.start()
+    try:
+        yield outcomes
+    finally:
+        thread.join()
+
+
+def test_a_hold_ends_though_nothing_else_happens(tmp_path: Path) -> None:
+    site = site_of(tmp_path, "node-1", "node-2")
+    with (
+        site.worked(),
+        site.log() as log,
+        Scheduler(log, site.store, installed_registry(), record_requests=False) as scheduler,
+    ):
+        started = time.time()
+        kept = scheduler.place(PlacementRequest(ONE, consumer="kept", hold_ms=1_000))
+        scheduler.place(PlacementRequest(ONE, consumer="gone", hold_ms=1_000))
+        assert confirm(log, scheduler.reader, "kept") == [CELL]
+        before = log.end()[0]
+        wait_for(lambda: not scheduler.allocations("gone"), 5.0)
+        assert time.time() - started >= 1.0
+        assert set(types(log.read(0, before, 100))) == {TICK}
+        assert scheduler.allocations("kept")
+        (free,) = scheduler.candidates(ONE).candidates
+        assert free.root != kept.root
+    assert site.allocations().keys() == {"kept"}
+    site.check_whole()
+
+
+def test_a_deadline_that_passes_while_the_worker_is_down(tmp_path: Path) -> None:
+    """Two schedulers claim the last VCPU. When their worker comes back, another host's worker has moved log time
+    past the deadlines: both verdicts come and go within one commit, and still each knows its outcome."""
+    site = site_of(tmp_path, "node-1")
+    with placing(site, 1, 1.0) as one, placing(site, 2, 1.0) as other:
+        sent = wait_for(lambda: found if len(found := list(claims_in(site.records()))) == 2 else None) or []
+        deadline_ms = max(claim["deadline_ms"] for _, claim in sent)
+        with site.worker(tmp_path / "elsewhere") as worker:
+            worker.wait_ready()
+            wait_for(lambda: site.records()[0][-1].timestamp_ms > deadline_ms, 10.0)
+        assert types(site.records()[0])[-1] == TICK
+        assert one.empty()
+        assert other.empty()
+        with site.worked():
+            outcomes = sorted((one.get(timeout=30), other.get(timeout=30)), key=lambda o: o.status)
+            site.settle()
+    lost, placed = outcomes
+    assert (lost.status, lost.lost_claims, lost.reason) == ("lost", 1, "deadline passed")
+    assert (placed.status, placed.claim) == ("placed", sent[0][1]["id"])
+    assert site.verdicts() == {}
+    assert [row.claim for _, row in site.allocations()[placed.consumer]] == [placed.claim]
+    report = site.check_whole()
+    assert (report.claims, report.accepted, report.rejected, report.unverifiable) == (2, 1, 1, 2)
+
+
+def test_a_claim_that_comes_too_late_is_lost_and_another_is_made(tmp_path: Path) -> None:
+    site = site_of(tmp_path, "node-1", "node-2")
+    with site.worked(), closing(sqlite3.connect(site.file, isolation_level=None)) as busy:
+        busy.execute("BEGIN IMMEDIATE")  # another writer, who takes its time
+        with placing(site, 1, 0.5) as outcomes:
+            time.sleep(1.5)
+            busy.execute("ROLLBACK")
+            outcome = outcomes.get(timeout=30)
+        site.settle()
+    assert (outcome.status, outcome.lost_claims) == ("placed", 1)
+    assert [row.claim for _, row in site.allocations()[outcome.consumer]] == [outcome.claim]
+    assert len(site.allocations()) == 1
+    report = site.check_whole()
+    assert (report.claims, report.late, report.accepted) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_without_anything_that_waits_nobody_ticks(tmp_path: Path, waits: bool) -> None:
+    site = site_of(tmp_path, "node-1")
+    with site.worked(), site.log() as log:
+        if waits:
+            with Scheduler(log, site.store, installed_registry(), deadline_s=0.5) as scheduler:
+                scheduler.place(ONE)
+            wait_for(lambda: not site.verdicts(), 5.0)
+        site.settle()
+        before = log.end()
+        time.sleep(2.0)
+        assert log.end() == before

@@ -1,0 +1,215 @@
+"""Places and processes for tests on a real log: topics, workers as their users run them, and what they came to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from tests.events_json import provider, reported
+from vacancy.clients.replay import Digest, digest, replay
+from vacancy.clients.wiring import installed_registry, new_log, worker_parts
+from vacancy.projections.store_reader import StoreReader
+from vacancy.resources.record import Entry
+from vacancy.streams.faust_app import WorkerApp, make_app
+from vacancy.streams.faust_worker import run_app
+from vacancy.streams.log import Log, open_log
+from vacancy.streams.settings import WebAddress
+
+VACANCY = Path(sys.executable).with_name("vacancy")
+FAUST = Path(sys.executable).with_name("faust")
+WAIT_S = 40.0
+
+
+def new_topic(servers: str, partitions: int = 4) -> Log:
+    """A log in a topic of its own."""
+    return new_log(f"kafka://{servers}/live-{uuid.uuid4().hex[:12]}", partitions, installed_registry())
+
+
+def report(cell: str, root: str, *, life: int = 1, sequence: int = 1, vcpus: int = 8) -> Entry:
+    """A node's full report."""
+    parts = [provider(root, VCPU=vcpus, MEMORY_MB=16_384)]
+    return Entry(cell, reported(root, parts, life=life, sequence=sequence))
+
+
+def until(true: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> None:
+    """Wait until it is true."""
+    give_up_at = time.monotonic() + wait_s
+    while not true():
+        assert time.monotonic() < give_up_at, what
+        time.sleep(0.02)
+
+
+def wait_for(store: Path, position: Mapping[int, int], wait_s: float = WAIT_S) -> None:
+    """Wait until the store is there."""
+    with StoreReader(store, installed_registry(), with_view=False) as reader:
+
+        def there() -> bool:
+            reader.catch_up()
+            return all(reader.position[p] >= offset for p, offset in position.items())
+
+        until(there, f"the store is not at {position}", wait_s)
+
+
+def rebuilt(log: Log, store: Path, until: Mapping[int, int] | None = None) -> Digest:
+    """What a store says that is folded from the log by replay alone."""
+    return replay(log, store, installed_registry(), until=until)
+
+
+def said(store: Path) -> Digest:
+    """What the store says."""
+    return digest(store, installed_registry())
+
+
+class Answer(NamedTuple):
+    """An HTTP answer."""
+
+    code: int
+    text: str
+
+
+@dataclass
+class Ended:
+    """How a process ended, and what it said on standard error."""
+
+    code: int
+    lines: list[str]
+
+
+class WorkerCommand:
+    """`vacancy worker`, or another command that serves the same pages, from `start` to `stop`."""
+
+    def __init__(
+        self, log: Log, store: Path, *more: str, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.command = [
+            str(VACANCY),
+            "worker",
+            "--log",
+            log.url,
+            "--store",
+            str(store),
+            "--web-port",
+            "0",
+            *more,
+        ]
+        self._environment = {**os.environ, **(environment or {})}
+        self._lines: list[str] = []
+        self._address = ""
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        """The process; it was started."""
+        assert self._process is not None
+        return self._process
+
+    def start(self) -> WorkerCommand:
+        """Start it, without waiting for anything."""
+        self._process = subprocess.Popen(
+            self.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=self._environment
+        )
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
+        return self
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._lines.append(line.rstrip("\n"))
+            if "state at http://" in line:
+                self._address = line.partition("http://")[2].partition("/")[0].strip()
+        self.process.stderr.close()
+
+    def wait_ready(self) -> WorkerCommand:
+        """Wait until it says that it has caught up."""
+        until(lambda: bool(self._address) or self.process.poll() is not None, "not ready")
+        assert self._address, self._lines
+        return self
+
+    def get(self, page: str) -> Answer:
+        """One of its pages."""
+        try:
+            with urllib.request.urlopen(f"http://{self._address}{page}", timeout=10) as answer:
+                return Answer(answer.status, answer.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, error.read().decode())
+
+    def status(self) -> dict[str, Any]:
+        """Its state."""
+        found: dict[str, Any] = json.loads(self.get("/status").text)
+        return found
+
+    def partitions(self) -> list[int]:
+        """The partitions it holds."""
+        return [one["partition"] for one in self.status()["partitions"]]
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> Ended:
+        """Signal it, and wait for its end."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        return self.ended()
+
+    def ended(self, wait_s: float = WAIT_S) -> Ended:
+        """Wait for its end."""
+        try:
+            code = self.process.wait(wait_s)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self._listener.join()
+        return Ended(code, self._lines)
+
+    def __enter__(self) -> WorkerCommand:
+        return self.start().wait_ready()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ended = self.end()
+        if error is None:
+            assert ended.code in (0, -signal.SIGKILL), ended
+
+
+@contextmanager
+def worker_here(url: str, store: Path, **client_settings: str) -> Iterator[WorkerApp]:
+    """A worker on another thread of this process, once it has caught up."""
+    told: SimpleQueue[None] = SimpleQueue()
+    ready = threading.Event()
+    failed: list[BaseException] = []
+    with open_log(url, **client_settings) as log:
+        app = make_app(log, worker_parts(log, store), client_settings, WebAddress(port="off"))
+
+        def run() -> None:
+            try:
+                run_app(app, told, lambda _: ready.set())
+            except BaseException as error:
+                failed.append(error)
+                ready.set()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            assert ready.wait(WAIT_S)
+            yield app
+        finally:
+            told.put(None)
+            thread.join(WAIT_S)
+        assert not thread.is_alive()
+        if failed:
+            raise failed[0]

@@ -1,0 +1,107 @@
+"""A worker that is killed again and again while records come: nothing is lost, nothing is folded twice."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, until, wait_for
+from vacancy.clients.worker_process import WorkerProcess
+from vacancy.resources.partitioner import covering_cells
+from vacancy.streams.log import Log
+
+pytestmark = pytest.mark.kafka
+
+ROUNDS = 10
+CELLS = covering_cells(4)
+
+
+@contextmanager
+def load(log: Log, rng: random.Random) -> Iterator[None]:
+    """Nodes report, in bursts, until the end of the block."""
+    stop = threading.Event()
+    lives: dict[int, int] = {}
+
+    def send() -> None:
+        while not stop.wait(rng.uniform(0.0, 0.05)):
+            burst = []
+            for _ in range(rng.randrange(1, 80)):
+                node = rng.randrange(300)
+                lives[node] = lives.get(node, 0) + 1
+                burst.append(
+                    report(CELLS[node % 4], f"n{node}", life=lives[node], vcpus=rng.randrange(1, 99))
+                )
+            log.send(burst).wait(30)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_killed_under_load(kafka: str, tmp_path: Path) -> None:
+    store, rng = tmp_path / "store", random.Random(20_240_607)
+    with new_topic(kafka) as log:
+        with load(log, rng):
+            for _ in range(ROUNDS):
+                worker = WorkerProcess(log.url, store)
+                worker.start()
+                worker.wait_ready()
+                time.sleep(rng.uniform(0.0, 0.7))
+                worker.kill()
+        with WorkerProcess(log.url, store) as worker:
+            worker.wait_ready()
+            wait_for(store, log.end())
+        found = said(store)
+        assert found.position == log.end()
+        assert min(log.end().values()) > 100
+        assert found == rebuilt(log, tmp_path / "again")
+
+
+def test_two_workers_on_one_store_split_its_partitions_and_give_them_back(kafka: str, tmp_path: Path) -> None:
+    store, rng = tmp_path / "store", random.Random(1)
+    with new_topic(kafka) as log:
+        with load(log, rng), WorkerCommand(log, store) as first:
+            assert first.partitions() == [0, 1, 2, 3]
+            second = WorkerCommand(log, store).start().wait_ready()
+            _split(first, second)
+            assert second.end().code == 0
+            until(lambda: first.partitions() == [0, 1, 2, 3], "not given back")
+            third = WorkerCommand(log, store).start().wait_ready()
+            _split(first, third)
+            third.end(signal.SIGKILL)
+            until(lambda: first.partitions() == [0, 1, 2, 3], "the dead one keeps them")
+            assert not first.status()["errors"]
+            end = log.end()
+            wait_for(store, end)
+        with WorkerProcess(log.url, store) as worker:
+            worker.wait_ready()
+        assert said(store) == rebuilt(log, tmp_path / "again")
+
+
+def test_a_killed_worker_s_place_is_taken_at_once_beside_another(kafka: str, tmp_path: Path) -> None:
+    """A new worker sees that the dead one, on its host, is dead: the group need not wait until it is missed."""
+    store = tmp_path / "store"
+    with new_topic(kafka) as log, WorkerCommand(log, store) as first:
+        second = WorkerCommand(log, store).start().wait_ready()
+        _split(first, second)
+        second.end(signal.SIGKILL)
+        started = time.monotonic()
+        with WorkerCommand(log, store) as third:
+            _split(first, third)
+            assert time.monotonic() - started < 8  # a dead member is missed after 10 s
+
+
+def _split(one: WorkerCommand, other: WorkerCommand) -> None:
+    until(lambda: len(one.partitions()) == len(other.partitions()) == 2, "they do not share")
+    assert sorted(one.partitions() + other.partitions()) == [0, 1, 2, 3]

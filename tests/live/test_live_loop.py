@@ -1,0 +1,99 @@
+"""The whole loop on a real log: reported, folded, found, placed, decided; stopped, and gone on with exactly there."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, until, wait_for, worker_here
+from vacancy.clients.outbox import Outbox
+from vacancy.clients.publisher import Publisher
+from vacancy.clients.scheduler import Scheduler
+from vacancy.clients.wiring import installed_registry
+from vacancy.clients.worker_process import WorkerProcess
+from vacancy.resources import events
+from vacancy.resources.errors import NoValidHost
+from vacancy.resources.partitioner import cell_for, covering_cells
+from vacancy.resources.request import RequestGroup, RequestSpec
+
+pytestmark = pytest.mark.kafka
+
+SPEC = RequestSpec(groups=(RequestGroup(resources={"VCPU": 6}),))
+
+
+def test_from_a_report_to_a_verdict(kafka: str, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with new_topic(kafka) as log, WorkerProcess(log.url, store) as worker:
+        worker.wait_ready()
+        with Outbox(tmp_path / "outbox.db") as outbox:
+            publisher = Publisher(log, "node-1", cell_for("node-1", log.partitions), outbox)
+            publisher.report([events.ProviderReport(id="node-1", inventories={"VCPU": {"total": 8}})])
+            publisher.flush()
+        wait_for(store, log.end())
+        with Scheduler(log, store, installed_registry(), seed=1) as scheduler:
+            placed = scheduler.place(SPEC)
+            assert (placed.status, placed.root) == ("placed", "node-1")
+            with pytest.raises(NoValidHost):
+                scheduler.place(SPEC)
+            assert scheduler.release([placed]) == 1
+            wait_for(store, log.end())
+            assert scheduler.place(SPEC).root == "node-1"
+        wait_for(store, log.end())
+        worker.stop()
+        assert said(store) == rebuilt(log, tmp_path / "again")
+
+
+def test_it_goes_on_exactly_where_the_store_stands(kafka: str, tmp_path: Path) -> None:
+    cells = covering_cells(4)
+    with new_topic(kafka) as log:
+        for life, count in ((1, 100), (2, 0), (3, 37)):
+            log.append([report(cells[n % 4], f"node-{n}", life=life) for n in range(count)])
+            with worker_here(log.url, tmp_path / "store") as app:
+                folded, position = app.holdings.records, app.position
+            assert folded == count + (4 if life == 1 else 0)  # the first round also folds the openings
+            assert position == log.end() == dict(said(tmp_path / "store").position)
+        assert said(tmp_path / "store") == rebuilt(log, tmp_path / "again")
+
+
+def test_a_store_that_was_copied_goes_on_where_it_stands_not_where_the_group_was(
+    kafka: str, tmp_path: Path
+) -> None:
+    """The group's offsets are ahead of a store that was put back from a copy. The store is what counts."""
+    with new_topic(kafka, 1) as log:
+        log.append([report("a", f"node-{n}") for n in range(10)])
+        with worker_here(log.url, tmp_path / "store"):
+            pass
+        shutil.copytree(tmp_path / "store", tmp_path / "copy")
+        log.append([report("a", f"more-{n}") for n in range(10)])
+        with worker_here(log.url, tmp_path / "store"):
+            pass
+        with worker_here(log.url, tmp_path / "copy") as app:
+            assert app.holdings.records == 10
+        assert said(tmp_path / "copy") == said(tmp_path / "store")
+
+
+def test_two_hosts_follow_one_log(kafka: str, tmp_path: Path) -> None:
+    stores = [tmp_path / "one", tmp_path / "two"]
+    with new_topic(kafka) as log, WorkerCommand(log, stores[0]), WorkerCommand(log, stores[1]):
+        log.append([report(covering_cells(4)[n % 4], f"node-{n}") for n in range(200)])
+        for store in stores:
+            wait_for(store, log.end())
+    assert said(stores[0]).whole == said(stores[1]).whole
+
+
+def test_log_time_goes_on_where_something_waits(kafka: str, tmp_path: Path) -> None:
+    """A verdict is kept until its deadline. Nothing else arrives then: the worker ticks, and stops ticking."""
+    store = tmp_path / "store"
+    with new_topic(kafka, 1) as log, WorkerCommand(log, store) as worker:
+        log.append([report("a", "node-1")])
+        wait_for(store, log.end())
+        with Scheduler(log, store, installed_registry(), seed=1, deadline_s=1.0) as scheduler:
+            assert scheduler.place(SPEC).status == "placed"
+        until(lambda: worker.status()["ticks"] > 0, "nothing ticks")
+        time.sleep(4.0)
+        ticks, end = worker.status()["ticks"], log.end()
+        time.sleep(3.0)
+        assert (worker.status()["ticks"], log.end()) == (ticks, end)

@@ -1,0 +1,129 @@
+"""What a worker serves: readiness, state, metrics; on loopback, and nothing of Faust's own."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.live.site import FAUST, WorkerCommand, new_topic, report, until, wait_for
+from vacancy.resources.partitioner import covering_cells
+
+pytestmark = pytest.mark.kafka
+
+
+def metrics_of(text: str) -> dict[str, float]:
+    """Metric -> the sum over its labels."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name] = found.get(sample.name, 0.0) + sample.value
+    return found
+
+
+def test_the_pages(kafka: str, tmp_path: Path) -> None:
+    with new_topic(kafka) as log, WorkerCommand(log, tmp_path / "store") as worker:
+        assert worker.get("/ready").code == 200
+        log.append([report(covering_cells(4)[n % 4], f"node-{n}") for n in range(20)])
+        log.append([report("cell-0", "node-1")._replace(value=b"garbage")])
+        wait_for(tmp_path / "store", log.end())
+        status = worker.status()
+        assert status["ready"]
+        assert status["records"] == 25
+        assert status["lag_records"] == 0 == status["lag_seconds"]
+        assert {one["partition"]: one["position"] for one in status["partitions"]} == log.end()
+        assert sum(one["dead_letters"] for one in status["partitions"]) == 1
+        found = metrics_of(worker.get("/metrics").text)
+        assert found["vacancy_worker_records_total"] == 25
+        assert found["vacancy_worker_batches_total"] == status["batches"] > 0
+        assert found["vacancy_worker_dead_letters_total"] == 1
+        assert found["vacancy_worker_lag_records"] == 0
+        assert found["vacancy_worker_lag_seconds"] == 0
+        assert found["vacancy_worker_log_time_seconds"] > 4 * 1_700_000_000
+        assert found["vacancy_worker_ready"] == 1
+
+
+@pytest.mark.parametrize(
+    "page", ["/table", "/table/", "/router", "/router/", "/graph", "/graph/", "/assignment/", "/performance"]
+)
+def test_faust_s_own_pages_are_not_there(page: str, serving: WorkerCommand) -> None:
+    assert serving.get(page).code == 404
+
+
+def test_it_listens_on_loopback_only(serving: WorkerCommand) -> None:
+    port = int(serving._address.rpartition(":")[2])
+    listening = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            local, state = line.split()[1], line.split()[3]
+            if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+                listening.add(local.rpartition(":")[0])
+    assert listening == {"0100007F"}
+
+
+@pytest.fixture(scope="module")
+def serving(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerCommand]:
+    with new_topic(kafka, 1) as log, WorkerCommand(log, tmp_path_factory.mktemp("pages") / "store") as worker:
+        yield worker
+
+
+def test_a_port_that_is_taken(kafka: str, tmp_path: Path) -> None:
+    with new_topic(kafka, 1) as log, socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        worker = WorkerCommand(log, tmp_path / "store", "--web-port", port)
+        ended = worker.start().ended()
+    assert ended.code == 2
+    assert ended.lines[-1].startswith(f"vacancy: The web address 127.0.0.1:{port} cannot be listened on")
+    assert not any("Traceback" in line for line in ended.lines)
+
+
+def test_the_faust_command_runs_it_too(kafka: str, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with new_topic(kafka, 2) as log:
+        worker = WorkerCommand(
+            log,
+            store,
+            environment={
+                "VACANCY_LOG": log.url,
+                "VACANCY_STORE": str(store),
+                "VACANCY_WEB_PORT": str(port),
+            },
+        )
+        worker.command = [str(FAUST), "-A", "vacancy.streams.app", "worker"]
+        worker._address = f"127.0.0.1:{port}"
+        worker.start()
+        try:
+            until(lambda: _answers(port), "it does not answer")
+            log.append([report("a", "node-1")])
+            wait_for(store, log.end())
+            assert worker.get("/ready").code == 200
+            assert worker.get("/table").code == 404
+        finally:
+            ended = worker.end(signal.SIGTERM)
+        assert ended.code == 0, ended
+        assert not any("Traceback" in line for line in ended.lines), ended
+        worker = WorkerCommand(
+            log,
+            store,
+            environment={"VACANCY_LOG": f"{log.url}-not-there", "VACANCY_STORE": str(store)},
+        )
+        worker.command = [str(FAUST), "-A", "vacancy.streams.app", "worker"]
+        ended = worker.start().ended()
+    assert ended.code == 1
+    assert "vacancy topics create" in ended.lines[-1]
+    assert not any("Traceback" in line for line in ended.lines), ended
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
