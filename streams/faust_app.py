@@ -313,7 +313,6 @@ class WorkerApp(faust.App):
     async def _ask(self, *, identify: bool) -> None:
         try:
             ends = await asyncio.to_thread(self.log_.end)
-            identity = await asyncio.to_thread(self.log_.identity) if identify else None
         except LogUnavailable as error:
             self._log_is_silent(error)
             return
@@ -325,7 +324,15 @@ class WorkerApp(faust.App):
             _events.warning("log answers again", log=self.log_name)
         for partition, end in ends.items():
             self.saw_end(partition, end)
-        if identity not in (None, self._identity):
+        if identify:
+            await self._identify()
+
+    async def _identify(self) -> None:
+        try:
+            found = await asyncio.to_thread(self.log_.identity)
+        except LogError:
+            return  # its first records may be gone by now, which a worker that is past them need not mind
+        if found != self._identity:
             do = "rebuild the store from this log, or bring back the one that was"
             self.end(StoreMismatch("the log was made anew under this worker", where=self.log_.url, do=do))
 

@@ -145,8 +145,9 @@ class BatchConsumer(Consumer):
         ]
 
     async def _out_of_range(self, error: OffsetOutOfRangeError | NoOffsetForPartitionError) -> None:
-        for topic in error.args[0]:
-            tp = TP(*topic)
+        found = error.args[0]  # one of the two errors tells of one partition, the other of several
+        for topic, partition in [found] if isinstance(found, tuple) else found:
+            tp = TP(topic, partition)
             if tp not in self._next:
                 continue
             offset = await self._owner.out_of_range(tp.partition, self._next[tp])
