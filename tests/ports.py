@@ -34,7 +34,7 @@ class Ports(ResourceClass[PortsRecord]):
         if (
             set(inventory) != {"ports"}
             or not isinstance(ports, list)
-            or any(type(p) is not int for p in ports)
+            or any(type(p) is not int or not 0 < p < 65_536 for p in ports)
         ):
             raise InvalidRecord(f"PORTS: {inventory} is not a list of ports")
         return PortsRecord(tuple(sorted(set(ports))), () if old is None else old.taken)
