@@ -68,8 +68,8 @@ def _credentials(settings: Mapping[str, Any]) -> CredentialsT | None:
     mechanism = str(settings.get("sasl_mechanism") or "PLAIN").upper()
     if mechanism == "GSSAPI":
         return GSSAPICredentials(
-            kerberos_service_name=settings["sasl_kerberos_service_name"],
-            kerberos_domain_name=settings["sasl_kerberos_domain_name"],
+            kerberos_service_name=settings.get("sasl_kerberos_service_name", "kafka"),
+            kerberos_domain_name=settings.get("sasl_kerberos_domain_name"),
             ssl_context=context,
         )
     if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
@@ -79,8 +79,8 @@ def _credentials(settings: Mapping[str, Any]) -> CredentialsT | None:
         )
     return faust.SASLCredentials(
         mechanism=mechanism,
-        username=settings["sasl_plain_username"],
-        password=settings["sasl_plain_password"],
+        username=settings.get("sasl_plain_username"),
+        password=settings.get("sasl_plain_password"),
         ssl_context=context,
     )
 
@@ -88,17 +88,15 @@ def _credentials(settings: Mapping[str, Any]) -> CredentialsT | None:
 def _context(settings: Mapping[str, Any]) -> ssl.SSLContext:
     """As the other clients make theirs. Raises UsageError where a file cannot be used."""
     try:
-        context = ssl.create_default_context(cafile=settings["ssl_cafile"])
-        context.check_hostname = settings["ssl_check_hostname"]
-        if settings["ssl_certfile"]:
-            context.load_cert_chain(
-                settings["ssl_certfile"], settings["ssl_keyfile"], settings["ssl_password"]
-            )
-        if settings["ssl_crlfile"]:
-            context.load_verify_locations(settings["ssl_crlfile"])
+        context = ssl.create_default_context(cafile=settings.get("ssl_cafile"))
+        context.check_hostname = settings.get("ssl_check_hostname", True)
+        if certificate := settings.get("ssl_certfile"):
+            context.load_cert_chain(certificate, settings.get("ssl_keyfile"), settings.get("ssl_password"))
+        if revoked := settings.get("ssl_crlfile"):
+            context.load_verify_locations(revoked)
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-        if settings["ssl_ciphers"]:
-            context.set_ciphers(settings["ssl_ciphers"])
+        if ciphers := settings.get("ssl_ciphers"):
+            context.set_ciphers(ciphers)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"The TLS files cannot be used: {error}",

@@ -1,0 +1,115 @@
+"""A broker that asks who is there: the settings that reach the log's other clients reach the worker, too."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
+
+from tests.kafka_server import KafkaCluster
+from tests.live.site import WorkerCommand, report, said, wait_for, worker_here
+from vacancy.clients.wiring import installed_registry, new_log
+from vacancy.resources.errors import LogError
+
+pytestmark = pytest.mark.kafka
+
+SECRET = "correct-horse"  # noqa: S105
+PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
+
+
+class Secured:
+    """A broker with a listener for each way to log in, and the settings for it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.certificate = directory / "broker.pem"
+        _make_certificate(directory, self.certificate)
+        properties = {
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256",
+            "listener.name.sasl.plain.sasl.jaas.config": f'{PLAIN} required user_me="{SECRET}";',
+            "listener.name.sasl.scram-sha-256.sasl.jaas.config": f"{SCRAM} required;",
+            "ssl.keystore.type": "PKCS12",
+            "ssl.keystore.location": str(directory / "broker.p12"),
+            "ssl.keystore.password": SECRET,
+        }
+        listeners = {"SASL": "SASL_PLAINTEXT", "TLS": "SSL"}
+        self.cluster = KafkaCluster(directory / "kafka", listeners=listeners, properties=properties)
+        admin = KafkaAdminClient(bootstrap_servers=self.cluster.servers)
+        admin.alter_user_scram_credentials(
+            [UserScramCredentialUpsertion("scrammer", ScramMechanism.SCRAM_SHA_256, SECRET)]
+        )
+        admin.close()
+        self.settings = {
+            "PLAIN": _sasl("PLAIN", "me"),
+            "SCRAM": _sasl("SCRAM-SHA-256", "scrammer"),
+            "TLS": {"security.protocol": "SSL", "ssl.cafile": str(self.certificate)},
+        }
+
+    def url(self, way: str) -> str:
+        """The URL of the way's log."""
+        return f"kafka://{self.cluster.servers_of('TLS' if way == 'TLS' else 'SASL')}/by-{way.lower()}"
+
+
+def _sasl(mechanism: str, user: str) -> dict[str, str]:
+    return {
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": mechanism,
+        "sasl.username": user,
+        "sasl.password": SECRET,
+    }
+
+
+def _make_certificate(directory: Path, certificate: Path) -> None:
+    key = directory / "broker.key"
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=127.0.0.1",
+        "-days",
+        "2",
+    ]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*make, *names], check=True, capture_output=True)
+    pack = ["openssl", "pkcs12", "-export", "-in", str(certificate), "-inkey", str(key), "-name", "broker"]
+    store = ["-out", str(directory / "broker.p12"), "-passout", f"pass:{SECRET}"]
+    subprocess.run([*pack, *store], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    made = Secured(tmp_path_factory.mktemp("secured"))
+    with made.cluster:
+        yield made
+
+
+@pytest.mark.parametrize("way", ["PLAIN", "SCRAM", "TLS"])
+def test_it_follows_a_log_that_is_guarded(way: str, secured: Secured, tmp_path: Path) -> None:
+    settings, url = secured.settings[way], secured.url(way)
+    with new_log(url, 2, installed_registry(), replication=None, **settings) as log:
+        log.append([report("a", "node-1")])
+        with worker_here(url, tmp_path / "store", **settings) as app:
+            log.append([report("a", "node-2")])
+            wait_for(tmp_path / "store", log.end())
+            assert app.position == log.end()
+        assert said(tmp_path / "store").position == log.end()
+        given = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+        with WorkerCommand(log, tmp_path / "store", *given) as worker:
+            assert worker.get("/ready").code == 200
+            assert SECRET not in worker.get("/status").text + worker.get("/metrics").text
+
+
+def test_a_wrong_password_is_one_line(secured: Secured, tmp_path: Path) -> None:
+    settings = {**secured.settings["PLAIN"], "sasl.password": "wrong-secret"}
+    worker = worker_here(secured.url("PLAIN"), tmp_path / "store", **settings)
+    with pytest.raises(LogError, match=r"credentials|sasl\.\* are theirs") as raised, worker:
+        pass
+    assert "wrong-secret" not in str(raised.value)
