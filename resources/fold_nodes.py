@@ -104,8 +104,10 @@ def fold_retired(draft: Draft, data: NodeData) -> None:
 
 
 def keep_members(draft: Draft, root: str, kept: tuple[str, ...]) -> None:
-    """Set what is left of a tree. The root's row stays as long as any of the tree does."""
+    """Set what is left of a tree. The root's row stays as long as any of the tree does, as its first member."""
     row = draft.provider(root)
+    if kept and root not in kept:
+        kept = (root, *kept)
     if kept and row is None:
         bare = ProviderRow(root, None, (), (), draft.offset, reported=False)
         row = apply_facts(bare, draft.get(FACTS, draft.key(root)))
@@ -176,6 +178,7 @@ def _put_provider(draft: Draft, root: str, report: ProviderReport, members: tupl
             raise InvalidRecord(f"provider {report.id} of {root} is already a part of {old.root}")
         if old.root != report.id:
             leave_tree(draft, old.root, report.id)
+    is_new = old is None
     if old is None:
         old = apply_facts(
             ProviderRow(root, report.parent, (), (), -1), draft.get(FACTS, draft.key(report.id))
@@ -196,7 +199,7 @@ def _put_provider(draft: Draft, root: str, report: ProviderReport, members: tupl
         old.disabled,
         members,
     )
-    if new != old:
+    if is_new or new != old:
         draft.put(PROVIDERS, draft.key(report.id), _replace(new, changed=draft.offset))
 
 

@@ -129,7 +129,7 @@ class Expectations:
 
     def _facts(self, words: list[str]) -> None:
         row = self.get(FACTS, self._key(words[0]))
-        same([row.revision, row.event, row.status], [int(words[2]), words[4], words[5]])
+        same([row.revision, row.events[0], row.status], [int(words[2]), words[4], words[5]])
 
     def _time(self, words: list[str]) -> None:
         same(f"{(self.get(PARTITION, PARTITION_KEY).time_ms - self.start_ms) / 1000:g}s", words[0])
