@@ -28,7 +28,7 @@ from vacancy.projections.local import (
 from vacancy.projections.rocks import flush, open_primary, translated
 from vacancy.resources.draft import Changes
 from vacancy.resources.registry import Registry
-from vacancy.resources.tables import BASE_TABLES, DEADLINES, Table
+from vacancy.resources.tables import BASE_TABLES, DEADLINES, NODES, Table
 
 Row = TypeVar("Row")
 
@@ -41,6 +41,11 @@ _SEQUENCE = struct.Struct(">Q")
 def families(registry: Registry) -> tuple[str, ...]:
     """All column families of a partition's store."""
     return (*(table.family for table in BASE_TABLES), *registry.families, FEED_FAMILY, LOCAL_FAMILY)
+
+
+def _nodes_last(image: Images) -> bool:
+    """Readers take in a commit's tables in order, and a node opens or closes providers: they come first."""
+    return image[0] == NODES.name
 
 
 class PartitionStore:
@@ -103,8 +108,10 @@ class PartitionStore:
         """Write what was staged, the feed's entry and the new position. Raises `StoreError`; then nothing of
         it was written."""
         batch = WriteBatch(raw_mode=True)
-        images = [self._write(batch, table, rows) for table, rows in self._staged.items()]
-        entry = encode_entry(position, time_ms, [image for image in images if image is not None])
+        written = [self._write(batch, table, rows) for table, rows in self._staged.items()]
+        images = [image for image in written if image is not None]
+        images.sort(key=_nodes_last)
+        entry = encode_entry(position, time_ms, images)
         handles, number = self._handles, self.local.feed_next
         batch.put(_SEQUENCE.pack(number), entry, handles[FEED_FAMILY])
         first = self._trim(len(entry))

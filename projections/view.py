@@ -206,7 +206,7 @@ class View:
     def _feed_class(self, table: ClassTable, keys: list[bytes], values: list[bytes | None]) -> None:
         skip, head = len(table.prefix), table.HEAD_BYTES
         columns, row_of = self._columns(table.name), self.row_of
-        rows, encoded = [], []
+        rows, encoded, gone = [], [], []
         for key, data in zip(keys, values, strict=True):
             known = row_of.get(key[skip:])
             if data is not None:
@@ -214,6 +214,7 @@ class View:
                 encoded.append(data[head:])
             elif known is not None:
                 columns.clear(known)
+                gone.append(known)
         if len(rows) > _FEW:
             columns.set_many(rows, encoded)
         else:
@@ -221,7 +222,7 @@ class View:
             for row, data in zip(rows, encoded, strict=True):
                 columns.set_one(row, decode(data))
         if self._pending:
-            for row in rows:
+            for row in (*rows, *gone):
                 if (row, table.name) in self._pending:
                     self._count_pending(row, table.name)
 
@@ -293,6 +294,8 @@ class View:
 
     def _drop(self, row: int, key: bytes) -> None:
         self._offered[row] = self._node_open[row] = self.open[row] = False
+        self._find_clash(key[key.index(b"\0") + 1 :], row, False)
+        self.heard_ms[row] = 0
         self.traits.set([row], (), len(self.root))
         self.aggregates.set([row], (), len(self.root))
         for columns in self.classes.values():
@@ -312,8 +315,7 @@ class View:
         if row is None:
             return None
         is_open = node is not None and node.open
-        if node is not None:
-            self.heard_ms[row] = node.heard_ms
+        self.heard_ms[row] = 0 if node is None else node.heard_ms
         self._find_clash(key[key.index(b"\0") + 1 :], row, is_open)
         if self._node_open[row] == is_open:
             return None

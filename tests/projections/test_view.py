@@ -20,9 +20,8 @@ from vacancy.projections.store_reader import StoreReader
 from vacancy.projections.view import View
 from vacancy.resources.tables import NODES, PROVIDERS, key, split_key
 
-SOME = settings(
-    max_examples=60, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
-)
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
+SOME = settings(max_examples=60, deadline=None, phases=PHASES)
 
 
 def told(view: View, reader: StoreReader) -> dict[str, Any]:
@@ -33,7 +32,9 @@ def told(view: View, reader: StoreReader) -> dict[str, Any]:
         "providers": set(rows),
         "open": {k for k, row in rows.items() if view.open[row]},
         "root": {k: view.keys[view.root[row]] for k, row in rows.items()},
-        "heard": {k: int(view.heard_ms[row]) for k, row in rows.items() if k in nodes},
+        "heard": {
+            k: int(view.heard_ms[row]) for k, row in rows.items() if k in nodes and view.root[row] == row
+        },
         "members": {view.keys[row]: [view.keys[r] for r in tree] for row, tree in view.members.items()},
         "clashes": {root: {view.keys[r] for r in them} for root, them in view.clashes.items()},
         "cells": {split_key(k)[0] for k in rows},
@@ -43,8 +44,8 @@ def told(view: View, reader: StoreReader) -> dict[str, Any]:
             told[f"{kind} {name}"] = {k for k, row in rows.items() if array[row]}
             assert told[f"{kind} {name}"] == {k for k, row in rows.items() if name in bits.of(row)}
     for name, columns in view.classes.items():
-        for column, array in columns.arrays.items():
-            told[f"{name}.{column}"] = {k: int(array[row]) for k, row in rows.items() if array[row]}
+        for column, values in columns.arrays.items():
+            told[f"{name}.{column}"] = {k: int(values[row]) for k, row in rows.items() if values[row]}
     return {name: value for name, value in told.items() if value}
 
 
@@ -54,7 +55,7 @@ def free_rows_say_nothing(view: View) -> None:
     left = [row for row in range(len(view.root)) if row not in used]
     assert not view.open[left].any()
     for bits in (view.traits, view.aggregates):
-        assert not any(array[left].any() for array in bits.arrays.values())
+        assert not any(bit[left].any() for bit in bits.arrays.values())
     for columns in view.classes.values():
         assert not any(column[left].any() for column in columns.arrays.values())
 
