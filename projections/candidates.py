@@ -54,15 +54,15 @@ def find(
         return []
     if len(filters) == 1:
         rows = _one_group(view, spec, filters[0], limit, order, rng)
-        return list(_candidates(view, spec, ([(row, 0)] for row in rows.tolist()), limit))
+        return list(_candidates(view, spec, ([(row, 0)] for some in rows for row in some.tolist()), limit))
     return _many_groups(view, spec, filters, limit, order, rng)
 
 
 def _one_group(
     view: View, spec: RequestSpec, only: Filter, limit: int, order: Order, rng: np.random.Generator
-) -> Ints:
-    """Rows that match, in order. The class's exact check may still refuse some, so all that match are returned
-    where there are few, and a good many more than `limit` otherwise."""
+) -> Iterator[Ints]:
+    """Rows that match, in order: as many as are wanted, then, where a class's exact check may have refused them,
+    all others."""
     exact = all(view.classes[name].resource_class.exact_in_columns for name in spec.groups[0].resources)
     wanted = limit if exact else 8 * limit
     if order == "random":
@@ -70,16 +70,27 @@ def _one_group(
         # way when many do. Where the draw yields too few, all rows are looked at.
         drawn = rng.integers(0, view.size, _SAMPLE * wanted)
         found = only.among(drawn)
+        tried: Ints = found[:0]
         if len(found) >= wanted:
             distinct = list(dict.fromkeys(found.tolist()))[:wanted]
             if len(distinct) == wanted:
-                return np.asarray(distinct)
+                tried = np.asarray(distinct)
+                yield tried
+                if exact:
+                    return
         rows = only.everywhere()
-        return rows if not len(rows) else rng.choice(rows, min(wanted, len(rows)), replace=False)
+        if len(tried):
+            rows = np.setdiff1d(rows, tried)
+        yield rng.choice(rows, min(limit if exact else len(rows), len(rows)), replace=False)
+        return
     rows = only.everywhere()
     values = scores(view, order, view.root[rows], frozenset(spec.groups[0].resources))
     assert values is not None  # noqa: S101 - only random has none
-    return rows[best(values, wanted, rng)]
+    first = best(values, wanted, rng)
+    yield rows[first]
+    if not exact and len(first) < len(rows):
+        left = np.setdiff1d(np.arange(len(rows)), first)
+        yield rows[left[best(values[left], len(left), rng)]]
 
 
 def _many_groups(

@@ -45,7 +45,7 @@ class Filter:
         self._none: list[Bools] = []
         self._any: list[list[Bools]] = []
         self._terms: list[tuple[Ints, Term]] = []
-        self._root: int | None = None
+        self._roots: Ints | None = None
         self._heard_since_ms = heard_since_ms
         for name in group.required:
             self._require(view.traits.arrays.get(name))
@@ -76,8 +76,9 @@ class Filter:
     def everywhere(self) -> Ints:
         """All rows that match, ascending."""
         size = self._view.size
-        if self._root is not None:
-            return self.among(np.asarray(self._view.tree(self._root), dtype=np.int64))
+        if self._roots is not None:
+            trees = [row for root in self._roots.tolist() for row in self._view.tree(root)]
+            return self.among(np.asarray(trees, dtype=np.int64))
         mask = self._view.open[:size].copy()
         for bits in self._all:
             mask &= bits[:size]
@@ -93,8 +94,8 @@ class Filter:
             if not len(rows):
                 break
             rows = rows[_holds(column[rows], term)]
-        if self._root is not None:
-            rows = rows[self._view.root[rows] == self._root]
+        if self._roots is not None:
+            rows = rows[np.isin(self._view.root[rows], self._roots)]
         if self._heard_since_ms is not None:
             rows = rows[self._view.heard_ms[self._view.root[rows]] >= self._heard_since_ms]
         for bits in self._none:
@@ -119,13 +120,13 @@ class Filter:
             self.impossible = True
 
     def _within(self, provider: str) -> None:
+        """In the provider's tree: in each cell that knows it, for a node may have moved from one to another."""
         suffix = b"\0" + provider.encode()
-        for cell in self._view.cells:
-            row = self._view.row_of.get(cell + suffix)
-            if row is not None:
-                self._root = int(self._view.root[row])
-                return
-        self.impossible = True
+        known = [
+            row for cell in self._view.cells if (row := self._view.row_of.get(cell + suffix)) is not None
+        ]
+        self._roots = np.unique(self._view.root[known])
+        self.impossible = self.impossible or not known
 
 
 def _holds(values: Any, term: Term) -> Any:
