@@ -2,7 +2,8 @@
 
 Asking RocksDB costs a tenth of a millisecond and more, and schedulers ask all the time. The writer puts the
 number of its next feed entry into a small shared file after each commit. The bell is a hint: a writer killed
-between commit and ring leaves it silent, so readers also ask RocksDB every `TRUST_S`.
+between commit and ring leaves it silent, so readers also ask RocksDB every `TRUST_S`. Where there is no bell (it
+was lost with a copy of the directory) they always ask.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import struct
 from pathlib import Path
 
 TRUST_S = 0.05
+SILENT = -1
 _NUMBER = struct.Struct("<Q")
 
 
@@ -25,25 +27,36 @@ class Bell:
     """The shared number. Writers create the file, readers open it."""
 
     def __init__(self, partition: Path, *, create: bool) -> None:
-        flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
-        handle = os.open(bell_path(partition), flags, 0o644)
+        self._map: mmap.mmap | None = None
+        try:
+            handle = os.open(bell_path(partition), os.O_RDWR | os.O_CREAT if create else os.O_RDONLY, 0o644)
+        except FileNotFoundError:
+            if create:
+                raise
+            return
         try:
             if create:
-                os.ftruncate(handle, _NUMBER.size)
-            access = mmap.ACCESS_WRITE if create else mmap.ACCESS_READ
-            self._map = mmap.mmap(handle, _NUMBER.size, access=access)
+                # Its block is there before it is mapped: a full disk is an error here, and a signal later.
+                os.posix_fallocate(handle, 0, _NUMBER.size)
+            if os.fstat(handle).st_size >= _NUMBER.size:
+                access = mmap.ACCESS_WRITE if create else mmap.ACCESS_READ
+                self._map = mmap.mmap(handle, _NUMBER.size, access=access)
         finally:
             os.close(handle)
 
     def ring(self, number: int) -> None:
         """Tell readers."""
-        _NUMBER.pack_into(self._map, 0, number)
+        if self._map is not None:
+            _NUMBER.pack_into(self._map, 0, number)
 
     def heard(self) -> int:
-        """What was rung last."""
+        """What was rung last, or `SILENT`."""
+        if self._map is None:
+            return SILENT
         number: int = _NUMBER.unpack_from(self._map)[0]
         return number
 
     def close(self) -> None:
         """Let go of the file."""
-        self._map.close()
+        if self._map is not None:
+            self._map.close()

@@ -87,13 +87,14 @@ class StoreReader:
             self._looked_at = now
             self._look_again()
         self._position = None
+        reload = False
         for partition, reader in self._partitions.items():
             entries = reader.catch_up()
-            if entries is None:
-                self._load()
-                return
-            for entry in entries:
+            reload = reload or entries is None
+            for entry in entries or ():
                 self._feed(partition, entry)
+        if reload:
+            self._load()
 
     def take_verdicts(self, wanted: Container[bytes]) -> list[tuple[bytes, VerdictRow]]:
         """Verdicts under the keys `wanted` that were committed since the last call, as (key, row). Some may be
@@ -162,11 +163,14 @@ class StoreReader:
 
     def _look_again(self) -> None:
         stamp = self._look()
-        if stamp != self._stamp:
+        anew = stamp != self._stamp
+        if anew:
             self._stamp = stamp
             self.close()
             self.manifest = self._read_manifest()
-        if len(self._partitions) < self.manifest.partitions and self._open_partitions():
+        if len(self._partitions) < self.manifest.partitions:
+            anew = self._open_partitions() or anew
+        if anew:
             self._load()
 
     def _open_partitions(self) -> bool:
@@ -179,9 +183,15 @@ class StoreReader:
         ]
         for partition in range(self.manifest.partitions):
             path = partition_path(self.path, partition)
-            if partition in self._partitions or not bell_path(path).exists():
+            if partition in self._partitions or not path.exists():
                 continue
-            self._partitions[partition] = PartitionReader(path, names)
+            finished = bell_path(path).exists()  # its writer makes it last
+            try:
+                self._partitions[partition] = PartitionReader(path, names)
+            except StoreError:
+                if finished:
+                    raise
+                continue
             new = True
         return new
 

@@ -1,0 +1,352 @@
+"""The change feed and its readers: nothing is missed, nothing is read twice, and what cannot be followed is reloaded."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.events_json import LOG, START_MS, Tape, claim, claims, event, provider, reported
+from tests.ports import REGISTRY, Ports
+from tests.projections.stores import opened_store
+from vacancy.projections import bell, partition_store, store_reader
+from vacancy.projections.digest import partition_digest, store_digest
+from vacancy.projections.local import FEED_FAMILY
+from vacancy.projections.partition_reader import PartitionReader
+from vacancy.projections.partition_store import families
+from vacancy.projections.store import Store, partition_path
+from vacancy.projections.store_reader import StoreReader
+from vacancy.resources.errors import StoreError, StoreMismatch
+from vacancy.resources.registry import Registry
+from vacancy.resources.tables import NODES, PROVIDERS, VERDICTS, key
+
+
+def heartbeat(sequence: int) -> bytes:
+    return event("node.heartbeat.v1", {"root": "n1", "incarnation": f"{1:016x}", "sequence": sequence})
+
+
+class Writer:
+    """A store of some partitions and the tape it follows."""
+
+    def __init__(self, store: Store, partitions: int) -> None:
+        self.store, self.tape = store, Tape(partitions)
+        self.beats = 1
+
+    def open(self, partition: int) -> None:
+        self.store.apply(partition, self.tape.records[partition])
+
+    def beat(self, times: int = 1) -> None:
+        """So many commits of one record to the first partition."""
+        for _ in range(times):
+            self.beats += 1
+            self.write(heartbeat(self.beats))
+
+    def write(self, *values: bytes, partition: int = 0) -> None:
+        self.store.apply(partition, [self.tape.append(self.tape.cells[partition], value) for value in values])
+
+
+@pytest.fixture
+def writer() -> Iterator[Writer]:
+    with opened_store(2) as store:
+        made = Writer(store, 2)
+        made.open(0)
+        made.write(reported("n1", [provider("n1", VCPU=8)]))
+        yield made
+
+
+@pytest.fixture
+def partition(writer: Writer) -> Iterator[PartitionReader]:
+    made = PartitionReader(partition_path(writer.store.path, 0), families(REGISTRY))
+    made.catch_up()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def reader(writer: Writer) -> Iterator[StoreReader]:
+    with StoreReader(writer.store.path, REGISTRY) as made:
+        yield made
+
+
+def test_each_commit_is_one_entry_and_comes_once(writer: Writer, partition: PartitionReader) -> None:
+    writer.beat(3)
+    entries = partition.catch_up()
+    assert entries is not None
+    assert [entry.position for entry in entries] == [3, 4, 5]
+    assert [table for entry in entries for table, _, _ in entry.images] == [NODES.name] * 3
+    assert partition.catch_up() == []
+    assert partition.local.position == writer.store.position()[0]
+    writer.write(heartbeat(5), heartbeat(6), heartbeat(7))
+    (entry,) = partition.catch_up() or []
+    assert (entry.position, entry.time_ms) == (8, START_MS)
+
+
+def test_only_what_readers_keep_is_in_the_feed(writer: Writer, partition: PartitionReader) -> None:
+    writer.write(claims(claim("c1", "i1", "n1", {"VCPU": 1}, START_MS)))
+    (entry,) = partition.catch_up() or []
+    assert sorted(table for table, _, _ in entry.images) == ["VCPU", VERDICTS.name]
+
+
+def test_the_feed_is_bounded_by_its_entries(
+    writer: Writer, partition: PartitionReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partition_store, "ENTRIES_MAX", 5)
+    writer.beat(12)
+    local = writer.store.partition(0).local
+    assert local.feed_next - local.feed_first == 5
+    assert partition.catch_up() is None
+    writer.beat(5)
+    entries = partition.catch_up()
+    assert entries is not None
+    assert len(entries) == 5
+    writer.beat(6)
+    assert partition.catch_up() is None
+    assert partition.catch_up() == []
+
+
+def test_the_feed_is_bounded_by_its_bytes_and_a_restart_counts_them_anew(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partition_store, "BYTES_MAX", 1000)
+
+    def held() -> int:
+        tables = writer.store.partition(0)
+        first, end = tables.local.feed_first, tables.local.feed_next
+        entries = {int.from_bytes(k, "big"): len(data) for k, data in tables.scan(FEED_FAMILY)}
+        return sum(entries[number] for number in range(first, end))
+
+    for _ in range(3):
+        writer.beat(20)
+        assert 800 < held() <= 1000
+        writer.store.release(0)
+    # An entry larger than the bound is kept alone: its readers are still told.
+    writer.write(*(reported(f"m{n}", [provider(f"m{n}", VCPU=8)]) for n in range(30)))
+    local = writer.store.partition(0).local
+    assert local.feed_next - local.feed_first == 1
+
+
+def test_a_reader_that_fell_behind_the_feed_loads_everything_anew(
+    writer: Writer, reader: StoreReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partition_store, "ENTRIES_MAX", 3)
+    before = reader.view
+    writer.tape.now_ms += 60_000
+    writer.write(reported("n2", [provider("n2", VCPU=4)]))
+    writer.beat(9)
+    reader.catch_up()
+    assert reader.view is not before
+    assert reader.position == writer.store.position()
+    assert reader.log_time_ms(0) == START_MS + 60_000
+    assert len(reader.view.row_of) == 2
+
+
+def test_a_reload_leaves_no_other_partition_behind(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer.open(1)
+    with StoreReader(writer.store.path, REGISTRY) as reader:
+        monkeypatch.setattr(partition_store, "ENTRIES_MAX", 3)
+        writer.beat(9)
+        writer.write(reported("m1", [provider("m1", VCPU=4)]), partition=1)
+        reader.catch_up()
+        assert reader.position == writer.store.position()
+        assert {reader.view.name(row)[1] for row in reader.view.row_of.values()} == {"n1", "m1"}
+
+
+def test_a_partition_that_comes_later_is_taken_in(writer: Writer, reader: StoreReader) -> None:
+    assert reader.position == {0: 2, 1: 0}
+    writer.open(1)
+    writer.write(reported("m1", [provider("m1", VCPU=4)]), partition=1)
+    eventually(reader, lambda: reader.position == writer.store.position())
+    assert len(reader.view.row_of) == 2
+
+
+def test_verdicts_come_by_once(writer: Writer, reader: StoreReader) -> None:
+    cell = writer.tape.cells[0]
+    writer.write(claims(*(claim(f"c{n}", f"i{n}", "n1", {"VCPU": 3}, START_MS + 9) for n in range(4))))
+    reader.catch_up()
+    wanted = {key(cell, f"c{n}") for n in (0, 2, 3, 7)}
+    taken = {k: (row.accepted, row.reason) for k, row in reader.take_verdicts(wanted)}
+    assert taken == {
+        key(cell, "c0"): (True, ""),
+        key(cell, "c2"): (False, "no_room"),
+        key(cell, "c3"): (False, "no_room"),
+    }
+    assert reader.take_verdicts(wanted) == []
+    found = reader.get(VERDICTS, key(cell, "c1"))
+    assert found is not None
+    assert found.accepted
+    # What log time deletes is no verdict.
+    writer.tape.now_ms += 10
+    writer.beat()
+    reader.catch_up()
+    assert reader.take_verdicts(wanted) == []
+    assert reader.get(VERDICTS, key(cell, "c1")) is None
+
+
+def test_what_is_read_stands_still_between_two_catch_ups(writer: Writer, reader: StoreReader) -> None:
+    reader.catch_up()
+    before = reader.position, list(reader.scan(NODES))
+    writer.beat(3)
+    writer.store.release(0)
+    assert (reader.position, list(reader.scan(NODES))) == before
+    reader.catch_up()
+    assert reader.position == {0: 5, 1: 0}
+
+
+def test_a_reader_follows_through_restarts_of_its_writer(writer: Writer, reader: StoreReader) -> None:
+    view = reader.view
+    for _ in range(3):
+        writer.beat(2)
+        writer.store.release(0)
+        writer.beat(1)
+        reader.catch_up()
+        assert reader.position[0] == writer.store.position()[0]
+    assert reader.view is view
+
+
+def test_rows_are_found_in_the_partition_of_their_cell(writer: Writer, reader: StoreReader) -> None:
+    writer.open(1)
+    writer.write(reported("m1", [provider("m1", CUSTOM_A=3, CUSTOM_AB=4)]), partition=1)
+    eventually(reader, lambda: reader.position[1] == 2)
+    here, there = writer.tape.cells[:2]
+    assert reader.get(PROVIDERS, key(here, "n1")) is not None
+    assert reader.get(PROVIDERS, key(there, "m1")) is not None
+    assert reader.get(PROVIDERS, key(here, "m1")) is None
+    assert reader.get(PROVIDERS, key(there, "m1"), cell=there) is not None
+    assert [(p, k) for p, k, _ in reader.scan(PROVIDERS)] == [(0, key(here, "n1")), (1, key(there, "m1"))]
+    custom = REGISTRY.table("CUSTOM_A")
+    assert [k for _, k, _ in reader.scan(custom)] == [custom.prefix + key(there, "m1")]
+
+
+def test_a_reader_without_a_view_reads_rows_and_digests(writer: Writer) -> None:
+    with StoreReader(writer.store.path, REGISTRY, with_view=False) as reader:
+        writer.beat(2)
+        reader.catch_up()
+        assert reader.view.size == 0
+        live = partition_digest(writer.store.partition(0).scan, REGISTRY)
+        assert partition_digest(lambda family: reader.raw(0, family), REGISTRY) == live
+        assert store_digest([live]) != live
+        assert list(reader.raw(1, NODES.family)) == []
+
+
+# -- a store that is made anew, or is not there -------------------------------------------------------------
+
+
+def eventually(reader: StoreReader, holds: Any, seconds: float = 10) -> None:
+    """Catch up, as a scheduler does all the time, until it holds."""
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, "a reader that asks all the time did not see it"
+        reader.catch_up()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("partitions", [1, 0], ids=["with rows", "still empty"])
+def test_a_store_that_is_made_anew_is_loaded_anew(
+    writer: Writer, reader: StoreReader, partitions: int
+) -> None:
+    path = writer.store.path
+    writer.store.close()
+    shutil.rmtree(path)
+    with Store(path, log=LOG, partitions=2, registry=REGISTRY) as anew:
+        if partitions:
+            tape = Tape(2)
+            tape.append(tape.cells[0], reported("n2", [provider("n2", VCPU=4)]))
+            anew.apply(0, tape.records[0])
+        eventually(reader, lambda: reader.manifest.store == anew.manifest.store)
+        reader.catch_up()
+        assert reader.position[0] == 2 * partitions
+        names = {reader.view.name(row)[1] for row in reader.view.row_of.values()}
+        assert names == ({"n2"} if partitions else set())
+    shutil.rmtree(path)
+    path.mkdir()
+
+
+def test_there_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"there is no store .*; start `vacancy worker`"):
+        StoreReader(tmp_path, REGISTRY)
+
+
+def test_a_class_that_this_build_lacks_is_no_reader_of_the_store(writer: Writer) -> None:
+    with pytest.raises(StoreMismatch, match=r"tables of resource class PORTS, which this build lacks"):
+        StoreReader(writer.store.path, Registry())
+
+
+def test_a_reader_may_know_more_classes_than_the_store(tmp_path: Path) -> None:
+    tape = Tape()
+    with Store(tmp_path, log=LOG, partitions=1, registry=Registry()) as store:
+        opening = tape.records[0][0]
+        store.apply(0, [opening._replace(value=opening.value.replace(b'["PORTS"]', b"[]"))])
+        with StoreReader(tmp_path, Registry([Ports()])) as reader:
+            assert reader.position == {0: 1}
+
+
+# -- the bell -----------------------------------------------------------------------------------------------
+
+
+def test_the_bell_says_how_many_commits_there_were(writer: Writer) -> None:
+    ringing = bell.Bell(partition_path(writer.store.path, 0), create=False)
+    writer.beat(2)
+    assert ringing.heard() == writer.store.partition(0).local.feed_next == 4
+    ringing.close()
+
+
+def test_a_bell_that_is_silent_is_not_believed_for_long(writer: Writer, partition: PartitionReader) -> None:
+    """Whoever was killed between commit and ring left it so."""
+    ringer = bell.Bell(partition_path(writer.store.path, 0), create=True)
+    assert partition.catch_up() == []
+    before = writer.store.partition(0).local.feed_next
+    writer.beat()
+    ringer.ring(before)
+    asked = time.monotonic()
+    while not partition.catch_up():
+        assert time.monotonic() < asked + 10 * bell.TRUST_S
+    ringer.close()
+
+
+@pytest.mark.parametrize("number", [0, 1, 7, 2**64 - 1])
+def test_a_bell_that_rings_wrong_hides_nothing(
+    writer: Writer, partition: PartitionReader, number: int
+) -> None:
+    ringer = bell.Bell(partition_path(writer.store.path, 0), create=True)
+    for _ in range(5):
+        writer.beat()
+        ringer.ring(number)
+        until = time.monotonic() + 10 * bell.TRUST_S
+        while partition.local.position < writer.store.position()[0]:
+            assert partition.catch_up() is not None
+            assert time.monotonic() < until
+    ringer.close()
+
+
+@pytest.mark.parametrize("left", [None, b"", b"\0\0"], ids=["gone", "empty", "short"])
+def test_a_partition_without_a_bell_is_read_all_the_same(writer: Writer, left: bytes | None) -> None:
+    path = bell.bell_path(partition_path(writer.store.path, 0))
+    writer.store.close()
+    path.unlink()
+    if left is not None:
+        path.write_bytes(left)
+    with StoreReader(writer.store.path, REGISTRY) as reader:
+        assert reader.position == {0: 2, 1: 0}
+        assert len(reader.view.row_of) == 1
+        writer.beat()
+        reader.catch_up()
+        assert reader.position == {0: 3, 1: 0}
+
+
+def test_a_partition_that_is_being_made_is_not_there_yet(writer: Writer) -> None:
+    """Its directory comes first, its tables then, its bell at last."""
+    half = partition_path(writer.store.path, 1)
+    half.mkdir()
+    (half / "CURRENT").write_text("MANIFEST-000001\n")
+    with StoreReader(writer.store.path, REGISTRY) as reader:
+        assert reader.position == {0: 2, 1: 0}
+    shutil.rmtree(half)
+
+
+def test_how_often_a_reader_looks_is_what_the_tests_wait_for() -> None:
+    assert store_reader._LOOK_AGAIN_S <= 1.0
+    assert bell.TRUST_S <= 0.05
