@@ -2,6 +2,10 @@
 
 A RocksDB secondary of the worker's directory. `catch_up` returns what was committed since; between two calls
 nothing moves, so whatever is read belongs to one position.
+
+A secondary that had read a part of the write-ahead log keeps those rows in memory, before the newer ones that a
+flush wrote to files, until the new log says something of their family: its position would run ahead of its rows.
+So it is opened anew when the worker has flushed.
 """
 
 from __future__ import annotations
@@ -9,20 +13,25 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import TypeVar, cast
+
+from rocksdict import Rdict
 
 from vacancy.projections.bell import TRUST_S, Bell
 from vacancy.projections.feed import Entry, decode_entry
 from vacancy.projections.local import FEED_FAMILY, LOCAL_FAMILY, LOCAL_KEY, LocalRow, decode_local
 from vacancy.projections.rocks import open_secondary, scratch_directory, translated
-from vacancy.resources.errors import StoreCorrupt
+from vacancy.resources.errors import StoreCorrupt, StoreError
 from vacancy.resources.tables import Table
 
 Row = TypeVar("Row")
 
 _SEQUENCE = struct.Struct(">Q")
 _TRIES = 5
+_OPEN_AGAIN_S = 0.02
+_FLUSHED = "rocksdb.min-log-number-to-keep"
+"""A number that changes with each flush, because the write-ahead logs before it are of no more use."""
 
 
 class PartitionReader:
@@ -30,15 +39,13 @@ class PartitionReader:
 
     def __init__(self, path: Path, families: Sequence[str]) -> None:
         self.path = path
+        self._families = families
         self._scratch = scratch_directory()
         try:
-            self._db = open_secondary(path, families, self._scratch.name, (FEED_FAMILY,))
+            self._open()
         except BaseException:
             self._scratch.cleanup()
             raise
-        self._dbs = {name: self._db.get_column_family(name) for name in families}
-        self._get_local = self._dbs[LOCAL_FAMILY].get
-        self._get_entry = self._dbs[FEED_FAMILY].get
         self.local = self._read_local()
         self._bell = Bell(path, create=False)
         self._asked_at = 0.0
@@ -53,6 +60,8 @@ class PartitionReader:
         for _ in range(_TRIES):
             with translated(self.path):
                 self._db.try_catch_up_with_primary()
+                if self._db.property_int_value(_FLUSHED) != self._flushed:
+                    self._open_anew()
             local = self._read_local()
             before = self.local
             if local.feed_next == before.feed_next and local.store == before.store:
@@ -97,10 +106,44 @@ class PartitionReader:
     def close(self) -> None:
         """Let go of the directory."""
         self._bell.close()
-        for db in self._dbs.values():
+        for db in (*self._dbs.values(), self._db):
             db.close()
-        self._db.close()
         self._scratch.cleanup()
+
+    def _open(self) -> None:
+        self._db = db = self._opened()
+        self._dbs = {name: db.get_column_family(name) for name in self._families}
+        self._get_local = self._dbs[LOCAL_FAMILY].get
+        self._get_entry = self._dbs[FEED_FAMILY].get
+        self._flushed = db.property_int_value(_FLUSHED)
+
+    def _open_anew(self) -> None:
+        before = [*self._dbs.values(), self._db]
+        self._open()
+        for db in before:
+            db.close()
+
+    def _opened(self) -> Rdict:
+        """The directory as it is now, whole."""
+        for tries_left in reversed(range(_TRIES)):
+            logs = self._write_ahead_logs()
+            try:
+                db = open_secondary(self.path, self._families, self._scratch.name, (FEED_FAMILY,))
+            except StoreError:
+                # A worker that was just started may have swept up what was to be opened.
+                if not tries_left:
+                    raise
+            else:
+                if logs <= self._write_ahead_logs():
+                    return db
+                db.close()  # a flush took a log away, perhaps before it was read here
+            sleep(_OPEN_AGAIN_S)
+        raise StoreError(
+            "the worker writes faster than the store can be opened", where=str(self.path), do="try again"
+        )
+
+    def _write_ahead_logs(self) -> set[str]:
+        return {name.name for name in self.path.glob("*.log")}
 
     def _read_local(self) -> LocalRow:
         data = self._get_local(LOCAL_KEY)

@@ -1,0 +1,120 @@
+"""A reader and a worker that flushes, or ends, between two looks: what is read is all of one position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from tests.events_json import provider, reported
+from tests.faults.site_on_disk import Site, wait_for
+from vacancy.clients.inspect import show_provider
+from vacancy.projections.partition_reader import PartitionReader
+from vacancy.projections.partition_store import PartitionStore, families
+from vacancy.projections.rocks import flush
+from vacancy.resources.registry import Registry
+from vacancy.resources.rows import NodeRow, RequestRow
+from vacancy.resources.tables import NODES, REQUESTS, key
+
+CELL = "auto-0"
+NODE = key(CELL, "node-1")
+ROW = NodeRow((("incarnation", 1),), 1)
+
+
+class Both:
+    """A partition's writer and a reader of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.store = PartitionStore(path, "store", Registry())
+        self.reader = PartitionReader(path, families(Registry()))
+        self._position = 0
+
+    def heard(self, ms: int) -> None:
+        self.store.stage({NODES: {NODE: replace(ROW, heard_ms=ms)}})
+        self._commit()
+
+    def asked(self) -> None:
+        self.store.stage({REQUESTS: {b"request": RequestRow(b"{}", 1)}})
+        self._commit()
+
+    def _commit(self) -> None:
+        self._position += 1
+        self.store.commit(self._position, 0, 0)
+
+    def flush(self) -> None:
+        flush(self.store._db, families(Registry()))
+
+    def check(self, ms: int) -> None:
+        """The reader is where the writer is, and so are its rows."""
+        self.reader._asked_at = 0.0
+        self.reader.catch_up()
+        assert self.reader.local.position == self._position
+        row = self.reader.get(NODES, NODE)
+        assert row is not None
+        assert row.heard_ms == ms
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Both]:
+    made = Both(tmp_path / "p00000")
+    made.heard(1)
+    made.check(1)
+    yield made
+    made.reader.close()
+    made.store.close()
+
+
+def test_a_flush_of_what_was_read_in_part(both: Both) -> None:
+    both.heard(2)
+    both.flush()
+    both.check(2)
+
+
+def test_a_flush_and_then_news_of_something_else(both: Both) -> None:
+    """The position moves with every commit, the node's row does not: it must be there all the same."""
+    both.heard(2)
+    both.flush()
+    both.asked()
+    both.check(2)
+
+
+def test_flushes_one_after_the_other(both: Both) -> None:
+    for ms in range(2, 12):
+        both.heard(ms)
+        both.flush()
+        if ms % 3:
+            both.asked()
+        both.check(ms)
+
+
+def test_a_worker_that_ends_between_two_looks(tmp_path: Path) -> None:
+    """It flushes as it ends: who had read a part of it by then sees the rest, and what the next one writes."""
+    site = Site.made(tmp_path)
+    sequence = 0
+
+    def report(*vcpus: int) -> None:
+        nonlocal sequence
+        for total in vcpus:
+            sequence += 1
+            site.append(CELL, reported("node-1", [provider("node-1", VCPU=total)], sequence=sequence))
+
+    def shown() -> int:
+        (node,) = show_provider(reader, "node-1").providers
+        return node.inventories[0].capacity
+
+    with site.worked():
+        report(1)
+        site.settle()
+        reader = site.reader()
+        report(2, 3)
+        site.settle()
+        assert shown() == 3
+        report(4, 5)
+        site.settle()
+    with reader:
+        assert shown() == 5
+        with site.worked():
+            report(6)
+            wait_for(lambda: shown() == 6)
