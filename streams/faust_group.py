@@ -24,6 +24,7 @@ from vacancy.streams.kafka_client import connect, telling
 from vacancy.streams.log_url import LogUrl
 
 _COORDINATOR_S: Final = 30.0
+_RETRY_S: Final = 0.1
 
 _events = structlog.get_logger("vacancy.streams.worker")
 
@@ -87,7 +88,7 @@ def _wait_for_coordinator(admin: Any, group: str) -> None:
         except RetriableError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.1)
+            time.sleep(_RETRY_S)
         else:
             return
 
@@ -108,12 +109,16 @@ def _write(admin: Any, place: LogUrl, group: str, positions: Mapping[int, int]) 
         TopicPartition(place.place, partition): OffsetAndMetadata(offset, "", None)
         for partition, offset in positions.items()
     }
-    refused = {
-        code.__name__ for code in admin.alter_group_offsets(group, offsets).values() if code is not NoError
-    }
-    if refused and not _members(admin, group):
-        raise LogError(
-            f"The group's offsets cannot be written ({', '.join(sorted(refused))})",
-            where=f"{place.url}, group {group}",
-            do="ask for the right to read with this group",
-        )
+    deadline = time.monotonic() + _COORDINATOR_S
+    while True:
+        refused = {code for code in admin.alter_group_offsets(group, offsets).values() if code is not NoError}
+        if not refused or _members(admin, group):  # an idle worker that was put out, and is back
+            return
+        if not all(code.retriable for code in refused) or time.monotonic() > deadline:
+            break
+        time.sleep(_RETRY_S)
+    raise LogError(
+        f"The group's offsets cannot be written ({', '.join(sorted(code.__name__ for code in refused))})",
+        where=f"{place.url}, group {group}",
+        do="ask for the right to read with this group",
+    )

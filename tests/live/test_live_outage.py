@@ -1,0 +1,61 @@
+"""The broker goes away under a worker: it waits, says so once, and goes on; told to stop, it stops."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.kafka_server import KafkaCluster
+from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, wait_for
+from vacancy.resources.partitioner import covering_cells
+
+pytestmark = pytest.mark.kafka
+
+
+def test_the_broker_is_killed_and_comes_back(tmp_path: Path) -> None:
+    store, rng, cells = tmp_path / "store", random.Random(7), covering_cells(4)
+    with KafkaCluster(tmp_path / "kafka") as cluster, new_topic(cluster.servers) as log:
+        with WorkerCommand(log, store) as worker:
+            lives = 0
+            for outage_s in (1.0, 6.0):  # the second one outlives no session, but many tries
+                receipts = []
+                for _ in range(40):
+                    lives += 1
+                    burst = [
+                        report(rng.choice(cells), f"n{n}", life=lives) for n in range(rng.randrange(1, 60))
+                    ]
+                    receipts.append(log.send(burst))
+                    time.sleep(0.01)
+                cluster.kill(1)
+                receipts.append(log.send([report(cell, "while-away", life=lives) for cell in cells]))
+                assert worker.get("/status").code == 200
+                time.sleep(outage_s)
+                cluster.restart(1)
+                for receipt in receipts:
+                    receipt.wait(60)
+                wait_for(store, log.end())
+            status = worker.status()
+            assert not status["errors"]
+            assert status["lag_records"] == 0
+            ended = worker.end()
+        assert ended.code == 0, ended
+        assert not any("Traceback" in line for line in ended.lines), "\n".join(ended.lines)
+        assert said(store) == rebuilt(log, tmp_path / "again")
+
+
+def test_it_stops_while_the_broker_is_away(tmp_path: Path) -> None:
+    with KafkaCluster(tmp_path / "kafka") as cluster, new_topic(cluster.servers) as log:
+        worker = WorkerCommand(log, tmp_path / "store").start().wait_ready()
+        log.append([report("a", "node-1")])
+        wait_for(tmp_path / "store", log.end())
+        cluster.kill(1)
+        time.sleep(18.0)  # it asks every 5 s how far the log is, and waits 10 s for the answer
+        started = time.monotonic()
+        ended = worker.end()
+        assert ended.code == 0, ended
+        assert time.monotonic() - started < 15
+        assert sum("does not answer" in line for line in ended.lines) == 1
+        assert not any("Traceback" in line for line in ended.lines), "\n".join(ended.lines)
