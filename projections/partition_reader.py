@@ -29,7 +29,9 @@ Row = TypeVar("Row")
 
 _SEQUENCE = struct.Struct(">Q")
 _TRIES = 5
-_OPEN_AGAIN_S = 0.02
+_SWEEP_S = 0.2
+_OPEN_S = 2.0
+_OPEN_AGAIN_S = 0.005
 _FLUSHED = "rocksdb.min-log-number-to-keep"
 """A number that changes with each flush, because the write-ahead logs before it are of no more use."""
 
@@ -125,22 +127,26 @@ class PartitionReader:
 
     def _opened(self) -> Rdict:
         """The directory as it is now, whole."""
-        for tries_left in reversed(range(_TRIES)):
+        started = monotonic()
+        while True:
             logs = self._write_ahead_logs()
             try:
                 db = open_secondary(self.path, self._families, self._scratch.name, (FEED_FAMILY,))
             except StoreError:
                 # A worker that was just started may have swept up what was to be opened.
-                if not tries_left:
+                if monotonic() - started > _SWEEP_S:
                     raise
             else:
                 if logs <= self._write_ahead_logs():
                     return db
                 db.close()  # a flush took a log away, perhaps before it was read here
+                if monotonic() - started > _OPEN_S:
+                    raise StoreError(
+                        f"the worker flushed whenever the store was opened, for {_OPEN_S:g} s",
+                        where=str(self.path),
+                        do="try again",
+                    )
             sleep(_OPEN_AGAIN_S)
-        raise StoreError(
-            "the worker writes faster than the store can be opened", where=str(self.path), do="try again"
-        )
 
     def _write_ahead_logs(self) -> set[str]:
         return {name.name for name in self.path.glob("*.log")}
