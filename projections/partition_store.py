@@ -6,6 +6,7 @@ or nothing of it, and no record is ever applied twice. The log is what is durabl
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ from vacancy.projections.local import (
 )
 from vacancy.projections.rocks import flush, open_primary, translated
 from vacancy.resources.draft import Changes
+from vacancy.resources.errors import StoreError
 from vacancy.resources.registry import Registry
 from vacancy.resources.tables import BASE_TABLES, DEADLINES, NODES, Table
 
@@ -179,10 +181,11 @@ class PartitionStore:
     def close(self) -> None:
         """Flush, so that the next to open it need not replay the write-ahead log, and let go of the lock."""
         self._bell.close()
-        with translated(self.path):
-            flush(self._db, self._families)
-            for db in self._dbs.values():
+        with contextlib.suppress(StoreError), translated(self.path):  # on a full disk that log holds all
+            flush(self._db, self.path.with_suffix(".flush"))
+            for db in (*self._dbs.values(), self._db):
                 db.close()
-            self._db.close()
-        self._handles.clear()  # while any handle is left, RocksDB keeps the lock
+        # While any handle is left, RocksDB keeps the lock.
+        self._handles.clear()
         self._dbs.clear()
+        del self._db, self._deadlines
