@@ -144,7 +144,7 @@ def schedule_forever(site: Site, name: str, seed: int, said: Connection) -> None
                 yield request_of(name, number)
             number = known.asked
             while True:
-                time.sleep(0.004)
+                time.sleep(0.006)
                 journal.write("asked", number)
                 yield request_of(name, number)
                 number += 1

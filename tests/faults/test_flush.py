@@ -13,7 +13,6 @@ from tests.faults.site_on_disk import Site, wait_for
 from vacancy.clients.inspect import show_provider
 from vacancy.projections.partition_reader import PartitionReader
 from vacancy.projections.partition_store import PartitionStore, families
-from vacancy.projections.rocks import flush
 from vacancy.resources.registry import Registry
 from vacancy.resources.rows import NodeRow, RequestRow
 from vacancy.resources.tables import NODES, REQUESTS, key
@@ -27,6 +26,7 @@ class Both:
     """A partition's writer and a reader of it."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self.store = PartitionStore(path, "store", Registry())
         self.reader = PartitionReader(path, families(Registry()))
         self._position = 0
@@ -44,7 +44,9 @@ class Both:
         self.store.commit(self._position, 0, 0)
 
     def flush(self) -> None:
-        flush(self.store._db, families(Registry()))
+        """A worker that ends flushes all, and the next one starts another write-ahead log."""
+        self.store.close()
+        self.store = PartitionStore(self._path, "store", Registry())
 
     def check(self, ms: int) -> None:
         """The reader is where the writer is, and so are its rows."""

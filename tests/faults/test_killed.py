@@ -11,10 +11,11 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.faults.actors import (
@@ -31,17 +32,28 @@ from tests.faults.actors import (
     schedule_forever,
     scheduler_journal,
 )
-from tests.faults.site_on_disk import Site, check_digest, claims_in, spawn
+from tests.faults.site_on_disk import Site, check_digest, claims_in, spawn, wait_for
 from vacancy.clients.inspect import NotFound, show_provider
 from vacancy.clients.outbox import Outbox, Pending
 from vacancy.clients.publisher import Publisher
 from vacancy.clients.worker_process import WorkerProcess
+from vacancy.projections.candidates import find
+from vacancy.projections.store_reader import StoreReader
+from vacancy.resources.request import RequestGroup, RequestSpec
 
 SEEDS = [int(os.environ["VACANCY_SEED"])] if "VACANCY_SEED" in os.environ else [1, 2, 3, 4, 5]
 ROUNDS = 50 // 5
 PARTITIONS = 4
 SCHEDULERS = ("scheduler-1", "scheduler-2")
 NODES_OF = {"publisher-1": ("node-1", "node-2", "node-3"), "publisher-2": ("node-4", "node-5")}
+
+
+SPECS = [
+    *(RequestSpec(groups=(RequestGroup(resources={"VCPU": amount}),)) for amount in (1, 3, 6, 12)),
+    RequestSpec(groups=(RequestGroup(resources={"MEMORY_MB": 2048}),)),
+    RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}, required=("CUSTOM_RED",)),)),
+    *(RequestSpec(groups=(RequestGroup(resources={"CUSTOM_GPU": amount}),)) for amount in (1, 2)),
+]
 
 
 class Actor:
@@ -140,26 +152,58 @@ def play(site: Site, choose: random.Random) -> None:
     roles = [("worker",), SCHEDULERS, tuple(NODES_OF)]
     victims = [choose.choice(roles[number % len(roles)]) for number in range(ROUNDS)]
     choose.shuffle(victims)
-    with playing(site, choose) as cast:
-        for victim in victims:
-            time.sleep(choose.uniform(0.1, 0.6))
-            cast[victim].kill()
-            cast[victim].start()
-            if choose.random() < 0.25:  # hardly up, or not yet
-                time.sleep(choose.uniform(0, 0.5))
+    with ExitStack() as stack:
+        with playing(site, choose) as cast:
+            follower = stack.enter_context(site.reader())
+            for victim in victims:
+                time.sleep(choose.uniform(0.1, 0.6))
+                follower.catch_up()
                 cast[victim].kill()
                 cast[victim].start()
-            cast[victim].check_goes_on()
-        time.sleep(choose.uniform(0.1, 0.6))
-    left = {root: flushed(site, root) for roots in NODES_OF.values() for root in roots}
-    worker = cast["worker"]
-    assert isinstance(worker, WorkerActor)
-    site.settle()
-    worker.stop()
+                if choose.random() < 0.25:  # hardly up, or not yet
+                    time.sleep(choose.uniform(0, 0.5))
+                    cast[victim].kill()
+                    cast[victim].start()
+                cast[victim].check_goes_on()
+                if victim == "worker":
+                    check_schedulers_go_on(site)
+            time.sleep(choose.uniform(0.1, 0.6))
+        left = {root: flushed(site, root) for roots in NODES_OF.values() for root in roots}
+        worker = cast["worker"]
+        assert isinstance(worker, WorkerActor)
+        site.settle()
+        worker.stop()
+        check_same_view(site, follower)
     report = site.check_whole()
     assert report.accepted > 0
     check_publishers(site, left)
     check_schedulers(site)
+
+
+def check_schedulers_go_on(site: Site) -> None:
+    """Those who read the store of a worker that died hear of what the next one decides."""
+
+    def decided(name: str) -> int:
+        return len(Known.of(scheduler_journal(site, name)).decided)
+
+    before = {name: decided(name) for name in SCHEDULERS}
+    wait_for(lambda: all(decided(name) > count for name, count in before.items()))
+
+
+def check_same_view(site: Site, follower: StoreReader) -> None:
+    """Who followed the worker from the start, through all its deaths, sees what one sees who has just come."""
+    follower.catch_up()
+    with site.reader() as newcomer:
+        assert follower.position == newcomer.position
+        for spec in SPECS:
+            seen = [
+                {
+                    candidate.root
+                    for candidate in find(view, spec, limit=100, order="random", rng=np.random.default_rng(1))
+                }
+                for view in (follower.view, newcomer.view)
+            ]
+            assert seen[0] == seen[1]
 
 
 # -- publishers -----------------------------------------------------------------------------------------------
@@ -195,9 +239,14 @@ def numbers(events: list[dict[str, Any]]) -> list[tuple[str, int]]:
     return list(dict.fromkeys((event["incarnation"], event["sequence"]) for event in events))
 
 
+def by_event(said: list[Said]) -> dict[tuple[str, int, str], Said]:
+    """What was said under each number and kind. A heartbeat that was not needed leaves its number to the next."""
+    return {(*one.number, one.kind): one for one in said}
+
+
 def check_order(said: list[Said], heard: list[dict[str, Any]]) -> None:
     """One incarnation after the other, each in its order, and nothing that was never said."""
-    meant = {(*one.number, one.kind): one for one in said}
+    meant = by_event(said)
     incarnations = list(dict.fromkeys(one.incarnation for one in said))
     where = [(incarnations.index(incarnation), sequence) for incarnation, sequence in numbers(heard)]
     assert where == sorted(where)
@@ -221,7 +270,7 @@ def check_nothing_lost(said: list[Said], heard: list[dict[str, Any]], left: list
 def check_tables(site: Site, said: list[Said], heard: list[dict[str, Any]]) -> None:
     """The tables show the node as it was when it was last heard of."""
     incarnation, sequence = numbers(heard)[-1]
-    (last,) = [one for one in said if (*one.number, one.kind) == (incarnation, sequence, heard[-1]["kind"])]
+    last = by_event(said)[incarnation, sequence, heard[-1]["kind"]]
     with site.reader() as reader:
         try:
             shown = show_provider(reader, last.root)
