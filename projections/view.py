@@ -201,6 +201,7 @@ class View:
             self.traits.set([row], names, len(self.root))
             self.aggregates.set([row], provider.aggregates, len(self.root))
             self.compiled.clear()
+        self.open[row] = False
         self._reopen(int(self.root[row]))
 
     def _feed_class(self, table: ClassTable, keys: list[bytes], values: list[bytes | None]) -> None:
@@ -291,6 +292,7 @@ class View:
                 self.members.pop(row, None)
         else:
             self.root[row] = self._row(cell + provider.root.encode())
+            self.members.pop(row, None)
 
     def _drop(self, row: int, key: bytes) -> None:
         self._offered[row] = self._node_open[row] = self.open[row] = False
@@ -346,6 +348,8 @@ class View:
 
     def _reopen(self, root_row: int) -> None:
         """Work out anew which rows of a tree take new claims."""
+        if self.root[root_row] != root_row:
+            return  # a node that became a part of another
         tree = self.members.get(root_row)
         is_open = bool(self._node_open[root_row] and self._offered[root_row])
         if is_open and self._clashes and self.keys[root_row].partition(b"\0")[2] in self._clashes:

@@ -206,6 +206,22 @@ def test_what_is_disabled_incomplete_or_gone_is_closed_with_its_tree(site: Site)
     assert site.open == {f"{site.cell}/n1"}
 
 
+def test_a_node_that_became_a_part_of_another_is_open_with_it(site: Site) -> None:
+    site.write(reported("n1", [provider("n1", VCPU=8), provider("n1-a", "n1", CUSTOM_GPU=1)]))
+    site.write(
+        claims(
+            claim("c1", "i1", "n1", {"VCPU": 1}, START_MS),
+            claim("c2", "i2", "n1-a", {"CUSTOM_GPU": 1}, START_MS),
+        )
+    )
+    part = [provider("n2", VCPU=8), provider("n1", "n2", VCPU=8)]
+    site.write(retired("n1", 2), reported("n2", part))
+    assert site.open == {f"{site.cell}/n2", f"{site.cell}/n1"}
+    site.write(released("i2", "c2"))
+    site.write(released("i1", "c1"), heartbeat("n2", 2))
+    assert site.open == {f"{site.cell}/n2", f"{site.cell}/n1"}
+
+
 # -- claims under way -------------------------------------------------------------------------------------
 
 
