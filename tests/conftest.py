@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -10,13 +12,14 @@ import pytest
 from tests.kafka_server import KafkaCluster, KafkaNotStarted
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # kafka-python reads its message schemas through functions that Python 3.11 calls deprecated.
-    config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
-    # It also leaves sockets that never connected to the garbage collector, which comes in any later test.
-    config.addinivalue_line(
-        "filterwarnings", r"ignore:unclosed <socket.*laddr=\('0.0.0.0', \d+\)>:ResourceWarning"
-    )
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """kafka-python leaves sockets that never connected to the garbage collector (see `filterwarnings`). What is left
+    of them is collected here, while it can be ignored: after the last test every warning is an error."""
+    gc.unfreeze()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
