@@ -12,6 +12,8 @@ from heapq import heappop, heappush
 
 from rocksdict import Rdict
 
+from vacancy.projections.rocks import check_end
+
 NEVER = 2**63 - 1
 
 
@@ -69,11 +71,14 @@ class DeadlineQueue:
         return NEVER
 
     def _written(self, start: bytes, end: bytes | None) -> Iterator[bytes]:
+        last = start
         for key in self._db.keys(from_key=start):
             assert isinstance(key, bytes)  # noqa: S101 - raw mode
             if end is not None and key >= end:
                 return
+            last = key
             yield key
+        check_end(self._db, last)
 
 
 def _time(key: bytes) -> int:

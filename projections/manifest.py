@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from vacancy.resources.errors import StoreCorrupt, StoreError, StoreMismatch
 from vacancy.resources.registry import Registry
@@ -34,13 +35,13 @@ def read_manifest(store: Path) -> Manifest | None:
     """The manifest, or None where there is no store. Raises `StoreCorrupt` or `StoreMismatch`."""
     path = store / FILE
     try:
-        text = path.read_text()
+        text = path.read_bytes()
     except FileNotFoundError:
         if any(store.glob("p[0-9]*")):
             raise StoreCorrupt("the store has no manifest", where=str(path), do=_REBUILD) from None
         return None
     except OSError as error:
-        raise StoreError(f"the store cannot be read: {error.strerror}", where=str(path)) from None
+        raise StoreError(f"the store cannot be read: {error.strerror}", where=str(path), do=_ROOM) from None
     try:
         found = json.loads(text)
         if isinstance(found, dict) and found.get("format") != FORMAT:
@@ -50,24 +51,27 @@ def read_manifest(store: Path) -> Manifest | None:
                 do=f"use the build that made it, or {_REBUILD}",
             )
         return Manifest.model_validate(found)
-    except (json.JSONDecodeError, ValidationError):
+    except ValueError:  # of JSON, of UTF-8, of the model
         raise StoreCorrupt("the store's manifest does not read back", where=str(path), do=_REBUILD) from None
 
 
 def write_manifest(store: Path, manifest: Manifest) -> None:
     """Write the manifest so that a crash leaves the old one or the new one."""
-    store.mkdir(parents=True, exist_ok=True)
     path = store / FILE
     scratch = path.with_suffix(f".{os.getpid()}.tmp")
     try:
+        store.mkdir(parents=True, exist_ok=True)
         with scratch.open("w") as file:
             file.write(manifest.model_dump_json(indent=1) + "\n")
             file.flush()
             os.fsync(file.fileno())
         scratch.rename(path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise StoreError(f"the store cannot be written: {error.strerror}", where=str(path)) from None
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+        raise StoreError(
+            f"the store cannot be written: {error.strerror}", where=str(path), do=_ROOM
+        ) from None
 
 
 def check_manifest(path: Path, manifest: Manifest, log: str, partitions: int, registry: Registry) -> Manifest:
@@ -96,4 +100,5 @@ def check_manifest(path: Path, manifest: Manifest, log: str, partitions: int, re
     return manifest.model_copy(update={"classes": registry.plugins})
 
 
+_ROOM = "see that the directory is there, may be written, and has room"
 _REBUILD = "rebuild it from the log: `vacancy replay --rebuild`"

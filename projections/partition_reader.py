@@ -10,18 +10,26 @@ So it is opened anew when the worker has flushed.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from time import monotonic, sleep
-from typing import TypeVar, cast
+from time import monotonic, sleep, time
+from typing import TypeVar
 
 from rocksdict import Rdict
 
 from vacancy.projections.bell import TRUST_S, Bell
 from vacancy.projections.feed import Entry, decode_entry
 from vacancy.projections.local import FEED_FAMILY, LOCAL_FAMILY, LOCAL_KEY, LocalRow, decode_local
-from vacancy.projections.rocks import open_secondary, scratch_directory, translated
+from vacancy.projections.rocks import (
+    check_files,
+    open_secondary,
+    scan,
+    scan_all,
+    scratch_directory,
+    translated,
+)
 from vacancy.resources.errors import StoreCorrupt, StoreError
 from vacancy.resources.tables import Table
 
@@ -32,6 +40,7 @@ _TRIES = 5
 _SWEEP_S = 0.2
 _OPEN_S = 2.0
 _OPEN_AGAIN_S = 0.005
+_SETTLED_S = 10.0
 _FLUSHED = "rocksdb.min-log-number-to-keep"
 """A number that changes with each flush, because the write-ahead logs before it are of no more use."""
 
@@ -43,13 +52,15 @@ class PartitionReader:
         self.path = path
         self._families = families
         self._scratch = scratch_directory()
+        self._left_out: set[str] = set()
+        self._bell = Bell(path, create=False)
         try:
             self._open()
+            self.local = self._read_local()
         except BaseException:
+            self._bell.close()
             self._scratch.cleanup()
             raise
-        self.local = self._read_local()
-        self._bell = Bell(path, create=False)
         self._asked_at = 0.0
 
     def catch_up(self) -> list[Entry] | None:
@@ -98,12 +109,12 @@ class PartitionReader:
     def scan(self, family: str, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """(key, encoded row) of a family, by key, from `start` on."""
         with translated(self.path):
-            yield from self._dbs[family].items(from_key=start)
+            yield from scan(self._dbs[family], start)
 
     def all(self, family: str) -> list[tuple[bytes, bytes]]:
         """All of `scan`, faster."""
         with translated(self.path):
-            return list(cast(Iterator[tuple[bytes, bytes]], self._dbs[family].items()))
+            return scan_all(self._dbs[family])
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -112,24 +123,43 @@ class PartitionReader:
             db.close()
         self._scratch.cleanup()
 
-    def _open(self) -> None:
+    def _open(self, *, settled_s: float = 0.0) -> None:
+        heard = self._bell.heard()
         self._db = db = self._opened()
         self._dbs = {name: db.get_column_family(name) for name in self._families}
         self._get_local = self._dbs[LOCAL_FAMILY].get
         self._get_entry = self._dbs[FEED_FAMILY].get
         self._flushed = db.property_int_value(_FLUSHED)
+        self._check_whole(heard, settled_s)
 
     def _open_anew(self) -> None:
         before = [*self._dbs.values(), self._db]
-        self._open()
+        self._open(settled_s=_SETTLED_S)
         for db in before:
             db.close()
+
+    def _check_whole(self, heard: int, settled_s: float) -> None:
+        """A secondary passes over files that do not read back, and shows what there was before them. Where it leaves
+        out files that nobody is writing, or knows of fewer commits than the bell had rung, ask for the reason."""
+        used = {str(file["name"]).lstrip("/") for file in self._db.live_files()}
+        left_out = {name for name in self._names("*.sst", settled_s) if name not in used} - self._left_out
+        if not left_out and self._read_local().feed_next >= heard:
+            return
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                check_files(self.path, self._families, (FEED_FAMILY,))
+                break
+            except StoreError:  # perhaps only because the worker took away what it no longer needs
+                if not tries_left:
+                    raise
+                sleep(_OPEN_AGAIN_S)
+        self._left_out |= left_out  # a killed worker's, half done
 
     def _opened(self) -> Rdict:
         """The directory as it is now, whole."""
         started = monotonic()
         while True:
-            logs = self._write_ahead_logs()
+            logs = self._names("*.log")
             try:
                 db = open_secondary(self.path, self._families, self._scratch.name, (FEED_FAMILY,))
             except StoreError:
@@ -137,7 +167,7 @@ class PartitionReader:
                 if monotonic() - started > _SWEEP_S:
                     raise
             else:
-                if logs <= self._write_ahead_logs():
+                if logs <= self._names("*.log"):
                     return db
                 db.close()  # a flush took a log away, perhaps before it was read here
                 if monotonic() - started > _OPEN_S:
@@ -148,17 +178,26 @@ class PartitionReader:
                     )
             sleep(_OPEN_AGAIN_S)
 
-    def _write_ahead_logs(self) -> set[str]:
-        return {name.name for name in self.path.glob("*.log")}
+    def _names(self, pattern: str, settled_s: float = 0.0) -> set[str]:
+        """Files of the directory that were not written to for so long."""
+        before = time() - settled_s
+        names = set()
+        for file in self.path.glob(pattern):
+            with contextlib.suppress(FileNotFoundError):
+                if not settled_s or file.stat().st_mtime < before:
+                    names.add(file.name)
+        return names
 
     def _read_local(self) -> LocalRow:
-        data = self._get_local(LOCAL_KEY)
+        with translated(self.path):
+            data = self._get_local(LOCAL_KEY)
         return LocalRow("") if data is None else decode_local(data)
 
     def _entries(self, first: int, end: int) -> list[Entry] | None:
         found = []
         for number in range(first, end):
-            data = self._get_entry(_SEQUENCE.pack(number))
+            with translated(self.path):
+                data = self._get_entry(_SEQUENCE.pack(number))
             if data is None:
                 return None
             found.append(decode_entry(data))

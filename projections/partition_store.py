@@ -26,7 +26,7 @@ from vacancy.projections.local import (
     decode_local,
     encode_local,
 )
-from vacancy.projections.rocks import flush, open_primary, translated
+from vacancy.projections.rocks import flush, open_primary, scan, translate, translated
 from vacancy.resources.draft import Changes
 from vacancy.resources.errors import StoreError
 from vacancy.resources.registry import Registry
@@ -62,19 +62,20 @@ class PartitionStore:
         self._db = open_primary(path, self._families, (FEED_FAMILY,))
         self._handles = {name: self._db.get_column_family_handle(name) for name in self._families}
         self._dbs: dict[str, Rdict] = {name: self._db.get_column_family(name) for name in self._families}
-        data = self._dbs[LOCAL_FAMILY].get(LOCAL_KEY)
-        self.local = LocalRow(store) if data is None else decode_local(data)
         self._rows: Changes = defaultdict(dict)
         self._older: Changes = defaultdict(dict)
         self._staged: Changes = defaultdict(dict)
-        self._deadlines = DeadlineQueue(self._dbs[DEADLINES.family])
-        feed = self._dbs[FEED_FAMILY]
-        self._feed_sizes = deque(
-            len(feed.get(_SEQUENCE.pack(n)) or b"")
-            for n in range(self.local.feed_first, self.local.feed_next)
-        )
+        with translated(path):
+            data = self._dbs[LOCAL_FAMILY].get(LOCAL_KEY)
+            self.local = LocalRow(store) if data is None else decode_local(data)
+            self._deadlines = DeadlineQueue(self._dbs[DEADLINES.family])
+            feed = self._dbs[FEED_FAMILY]
+            self._feed_sizes = deque(
+                len(feed.get(_SEQUENCE.pack(n)) or b"")
+                for n in range(self.local.feed_first, self.local.feed_next)
+            )
+            self._bell = Bell(path, create=True)
         self._feed_bytes = sum(self._feed_sizes)
-        self._bell = Bell(path, create=True)
         self._bell.ring(self.local.feed_next)
 
     # -- resources.draft.State ------------------------------------------------------------------------------
@@ -85,7 +86,10 @@ class PartitionStore:
         if found is _MISSING:
             found = self._older[table].get(key, _MISSING)
             if found is _MISSING:
-                data = self._dbs[table.family].get(key)
+                try:
+                    data = self._dbs[table.family].get(key)
+                except Exception as error:
+                    raise translate(error, self.path) from error
                 if data is None:
                     return None
                 found = table.decode(data)
@@ -94,7 +98,10 @@ class PartitionStore:
         return row
 
     def due(self, until_ms: int) -> Iterable[bytes]:
-        return self._deadlines.due(until_ms)
+        try:
+            return self._deadlines.due(until_ms)
+        except Exception as error:
+            raise translate(error, self.path) from error
 
     # -- writing --------------------------------------------------------------------------------------------
 
@@ -176,7 +183,7 @@ class PartitionStore:
     def scan(self, family: str) -> Iterator[tuple[bytes, bytes]]:
         """(key, encoded row) of a family, by key."""
         with translated(self.path):
-            yield from self._dbs[family].items()
+            yield from scan(self._dbs[family])
 
     def close(self) -> None:
         """Flush, so that the next to open it need not replay the write-ahead log, and let go of the lock."""

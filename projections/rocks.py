@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rocksdict import (
     AccessType,
@@ -46,8 +46,8 @@ def open_primary(
     options.set_db_write_buffer_size(WRITE_BUFFER_BYTES)
     options.set_max_total_wal_size(WRITE_BUFFER_BYTES)
     options.set_max_background_jobs(2)
-    path.mkdir(parents=True, exist_ok=True)
     with translated(path):
+        path.mkdir(parents=True, exist_ok=True)
         return Rdict(str(path), options=options, column_families=_per_family(families, cache_bytes, queues))
 
 
@@ -88,18 +88,66 @@ def flush(db: Rdict, scratch: Path) -> None:
     shutil.rmtree(scratch)
 
 
+def scan(db: Rdict, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+    """(key, value) of a family, by key, from `start` on. Raises what rocksdict raises where a block is damaged."""
+    last = start
+    for key, value in cast(Iterator[tuple[bytes, bytes]], db.items(from_key=start)):
+        last = key
+        yield key, value
+    check_end(db, last)
+
+
+def scan_all(db: Rdict) -> list[tuple[bytes, bytes]]:
+    """All of `scan`, faster."""
+    found = list(cast(Iterator[tuple[bytes, bytes]], db.items()))
+    check_end(db, found[-1][0] if found else None)
+    return found
+
+
+def check_end(db: Rdict, last: bytes | None) -> None:
+    """Raise if what comes after the key `last` cannot be read: iterators of rocksdict end there as if all was read."""
+    at = db.iter()
+    if last is None:
+        at.seek_to_first()
+    else:
+        at.seek(last)
+        if at.valid() and at.key() == last:
+            at.next()
+    if not at.valid():
+        at.status()
+
+
+def check_files(path: Path, families: Sequence[str], queues: Container[str] = ()) -> None:
+    """Raise what is wrong with the files, if anything is: a secondary does not say it, and shows an older state."""
+    options = _options(BLOCK_CACHE_BYTES)
+    with translated(path):
+        Rdict(
+            str(path),
+            options=options,
+            column_families=_per_family(families, BLOCK_CACHE_BYTES, queues),
+            access_type=AccessType.read_only(),
+        )
+
+
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turn rocksdict's exceptions, which are bare `Exception`s with RocksDB's text, into ours."""
     try:
         yield
-    except (StoreError, OSError):
+    except StoreError:
         raise
+    except OSError as error:
+        raise StoreError(
+            f"the store cannot be read or written: {error.strerror}",
+            where=str(error.filename or path),
+            do="see that the directory is there, may be written, and has room",
+        ) from error
     except Exception as error:
-        raise _translate(error, path) from error
+        raise translate(error, path) from error
 
 
-def _translate(error: Exception, path: Path) -> StoreError:
+def translate(error: Exception, path: Path) -> StoreError:
+    """rocksdict's exception in our words."""
     text = " ".join(str(error).split())[:300]
     low = text.lower()
     rebuild = "stop what uses it and rebuild it from the log: `vacancy replay --rebuild`"

@@ -58,8 +58,12 @@ class StoreReader:
         self._looked_at = 0.0
         self._stamp = self._look()
         self.view = View(registry, self._class_row)
-        self._open_partitions()
-        self._load()
+        try:
+            self._open_partitions()
+            self._load()
+        except BaseException:
+            self.close()
+            raise
 
     # -- position -----------------------------------------------------------------------------------------------
 
