@@ -22,7 +22,7 @@ tests: $(VENV)/.dev
 	$(BIN)/pytest
 
 soak: $(VENV)/.dev
-	$(BIN)/pytest -m soak -s tests/soak
+	for seed in $$(seq 101 130); do VACANCY_SEED=$$seed $(BIN)/pytest -q tests/faults/test_killed.py || exit 1; done
 
 # The strict editable install is a tree of links, so that type checkers see the packages: it is made anew when
 # a file comes or goes, or changes its name.
