@@ -106,8 +106,10 @@ class View:
     def take_over(self, pending: dict[tuple[bytes, str], list[Any]]) -> None:
         """Count these as under way, in a view that was loaded anew."""
         for (key, name), asks in pending.items():
-            for ask in asks:
-                self.take(self._row(key), name, ask)
+            row = self.row_of.get(key)
+            if row is not None:  # else the provider went meanwhile
+                for ask in asks:
+                    self.take(row, name, ask)
 
     def _count(self, row: int, name: str, ask: Any, times: int) -> None:
         columns = self._columns(name)

@@ -168,10 +168,11 @@ def schedule_forever(site: Site, name: str, seed: int, said: Connection) -> None
 
 def _keep(scheduler: Scheduler, consumer: str, journal: Journal) -> None:
     try:
-        confirm(scheduler.log, scheduler.reader, consumer, timeout_s=60.0)
+        cells = confirm(scheduler.log, scheduler.reader, consumer, timeout_s=60.0)
     except VacancyError:
-        return  # the hold had ended
-    journal.write("kept", consumer)
+        return  # the hold ended meanwhile
+    if cells:  # else it had ended already: the consumer holds nothing
+        journal.write("kept", consumer)
 
 
 # -- publishers -----------------------------------------------------------------------------------------------

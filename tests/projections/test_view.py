@@ -28,7 +28,7 @@ def told(view: View, reader: StoreReader) -> dict[str, Any]:
     """All that a view says, by name and not by row."""
     rows = view.row_of
     nodes = {data for _, data, _ in reader.scan(NODES)}
-    told: dict[str, Any] = {
+    found: dict[str, Any] = {
         "providers": set(rows),
         "open": {k for k, row in rows.items() if view.open[row]},
         "root": {k: view.keys[view.root[row]] for k, row in rows.items()},
@@ -41,12 +41,12 @@ def told(view: View, reader: StoreReader) -> dict[str, Any]:
     }
     for kind, bits in (("trait", view.traits), ("aggregate", view.aggregates)):
         for name, array in bits.arrays.items():
-            told[f"{kind} {name}"] = {k for k, row in rows.items() if array[row]}
-            assert told[f"{kind} {name}"] == {k for k, row in rows.items() if name in bits.of(row)}
+            found[f"{kind} {name}"] = {k for k, row in rows.items() if array[row]}
+            assert found[f"{kind} {name}"] == {k for k, row in rows.items() if name in bits.of(row)}
     for name, columns in view.classes.items():
         for column, values in columns.arrays.items():
-            told[f"{name}.{column}"] = {k: int(values[row]) for k, row in rows.items() if values[row]}
-    return {name: value for name, value in told.items() if value}
+            found[f"{name}.{column}"] = {k: int(values[row]) for k, row in rows.items() if values[row]}
+    return {name: value for name, value in found.items() if value}
 
 
 def free_rows_say_nothing(view: View) -> None:

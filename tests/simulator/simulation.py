@@ -1,0 +1,371 @@
+"""A cloud in one thread, from one seed: nodes, operators, schedulers that decide on views gone stale, and a worker that
+is killed between any two commits. Every choice is the seed's, so that a run can be had again.
+
+Records are delivered more than once and partitions in any order; producers send again what they are not sure of.
+What must hold then is in `verify`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.events_json import LOG, Tape, claim, claims, event, released
+from tests.ledger import Ledger, class_rows, rows_of, used_by_allocations, used_by_rows
+from tests.ports import REGISTRY
+from tests.world import TRAITS, World
+from vacancy.projections.candidates import Candidate, find
+from vacancy.projections.digest import as_scan, partition_digest
+from vacancy.projections.memory_state import MemoryState
+from vacancy.projections.orders import Order
+from vacancy.projections.store import Store
+from vacancy.projections.store_reader import StoreReader
+from vacancy.resources.draft import Changes
+from vacancy.resources.fold import fold
+from vacancy.resources.partitioner import partition_for
+from vacancy.resources.record import Record
+from vacancy.resources.request import RequestGroup, RequestSpec
+from vacancy.resources.rows import VerdictRow
+from vacancy.resources.tables import ALLOCATIONS, DEAD_LETTERS, NODES, PARTITION, PARTITION_KEY, VERDICTS, key
+
+PARTITIONS = 2
+SCHEDULERS = 3
+ORDERS: tuple[Order, ...] = ("random", "pack", "spread")
+
+
+@dataclass
+class Sent:
+    """A claim that a scheduler sent, and what it was told of it."""
+
+    cell: str
+    claim: dict[str, Any]
+    taken: list[tuple[bytes, str, Any]]
+    told: VerdictRow | None = None
+    logged: bool = False
+
+
+@dataclass
+class Scheduler:
+    """A reader of its own, and the claims it has under way."""
+
+    number: int
+    reader: StoreReader
+    rng: np.random.Generator
+    under_way: dict[str, Sent] = field(default_factory=dict)
+    holds: dict[str, Sent] = field(default_factory=dict)
+
+
+class Simulation:
+    """One run. `directory` is for the worker's store."""
+
+    def __init__(self, seed: int, directory: Path) -> None:
+        self.seed, self.directory = seed, directory
+        self.rng = random.Random(seed)
+        self.tape = Tape(PARTITIONS)
+        self.world = World(self.rng.choice, self.tape)
+        w = self.world
+        self.world.deeds = (
+            w.report,
+            w.report,
+            w.change,
+            w.heartbeat,
+            w.retire,
+            w.facts,
+            w.tick,
+            w.request,
+            w.close,
+        )
+        self.store = self._open()
+        self.store.position()
+        self.schedulers = [
+            Scheduler(n, StoreReader(self.path, REGISTRY), np.random.default_rng((seed, n)))
+            for n in range(SCHEDULERS)
+        ]
+        self.numbers = iter(range(10**9))
+        self.sent: dict[str, Sent] = {}
+        self.delayed: list[list[Sent]] = []
+        self.done: Counter[str] = Counter()
+
+    @property
+    def path(self) -> Path:
+        return self.directory / "store"
+
+    def _open(self) -> Store:
+        return Store(self.path, log=LOG, partitions=PARTITIONS, registry=REGISTRY)
+
+    def run(self, steps: int) -> None:
+        self.world.settle()
+        deeds = (
+            *(self.others,) * 4,
+            *(self.place,) * 8,
+            *(self.look,) * 6,
+            *(self.give_back,) * 2,
+            *(self.fold,) * 6,
+            *(self.send_again,) * 2,
+            *(self.crash, self.restart_scheduler),
+        )
+        for _ in range(steps):
+            deed = self.rng.choice(deeds)
+            deed()
+            self.done[deed.__name__] += 1
+            self.tape.now_ms += self.rng.choice((0, 0, 0, 200, 1000, 5000))
+        for partition, records in self.tape.records.items():
+            self.store.apply(partition, records)
+
+    def close(self) -> None:
+        for scheduler in self.schedulers:
+            scheduler.reader.close()
+        self.store.close()
+
+    # -- nodes and operators --------------------------------------------------------------------------------
+
+    def others(self) -> None:
+        cell = self.rng.choice(self.tape.cells)
+        value = self.rng.choice(self.world.deeds)(cell)
+        if value is not None:
+            self.tape.append(cell, value)
+
+    # -- schedulers -----------------------------------------------------------------------------------------
+
+    def place(self) -> None:
+        """A scheduler claims what its view, as old as it may be, says is free."""
+        scheduler = self.rng.choice(self.schedulers)
+        found = find(
+            scheduler.reader.view,
+            self.request(),
+            limit=self.rng.choice((1, 3)),
+            order=self.rng.choice(ORDERS),
+            rng=scheduler.rng,
+        )
+        if found:
+            cell = found[0].cell
+            them = [self.bid(scheduler, one) for one in found if one.cell == cell]
+            self.send(them, self.delayed if self.rng.random() < 0.25 else None)
+
+    def send(self, them: list[Sent], later: list[list[Sent]] | None = None) -> None:
+        """Claims go into the log as one record, now or some time."""
+        if later is not None:
+            later.append(them)
+            return
+        self.tape.append(them[0].cell, claims(*(one.claim for one in them)))
+        for one in them:
+            one.logged = True
+
+    def request(self) -> RequestSpec:
+        asks: list[dict[str, Any]] = self.rng.choice(
+            (
+                [{"VCPU": 1}],
+                [{"VCPU": 2, "MEMORY_MB": 1}],
+                [{"CUSTOM_GPU": 1}],
+                [{"VCPU": 1}, {"CUSTOM_GPU": 1}],
+                [{"PORTS": 1}],
+                [{"VCPU": 1, "PORTS": {"ports": [80]}}],
+            )
+        )
+        required = (self.rng.choice(TRAITS),) if self.rng.random() < 0.2 else ()
+        groups = [RequestGroup(name=str(n), resources=ask) for n, ask in enumerate(asks)]
+        groups[0] = groups[0].model_copy(update={"required": required})
+        return RequestSpec(groups=tuple(groups))
+
+    def bid(self, scheduler: Scheduler, candidate: Candidate) -> Sent:
+        view, number = scheduler.reader.view, next(self.numbers)
+        taken: list[tuple[bytes, str, Any]] = []
+        for served in candidate.allocations:
+            at = key(candidate.cell, served.provider)
+            for name, ask in served.resources.items():
+                view.take(view.row_of[at], name, ask)
+                taken.append((at, name, ask))
+        allocations = [
+            {"provider": s.provider, "resources": dict(s.resources), "group": s.group}
+            for s in candidate.allocations
+        ]
+        hold = self.tape.now_ms + 20_000 if self.rng.random() < 0.3 else None
+        made = claim(
+            f"c{number}",
+            f"i{number}" if self.rng.random() < 0.9 else f"i{self.rng.randrange(number + 1)}",
+            "",
+            {},
+            self.tape.now_ms + self.rng.choice((5_000, 30_000, 500_000)),
+            allocations=allocations,
+            hold_until_ms=hold,
+        )
+        sent = Sent(candidate.cell, made, taken)
+        self.sent[made["id"]] = scheduler.under_way[made["id"]] = sent
+        return sent
+
+    def look(self) -> None:
+        """A scheduler catches up, and learns what became of its claims."""
+        scheduler = self.rng.choice(self.schedulers)
+        scheduler.reader.catch_up()
+        for id_, sent in list(scheduler.under_way.items()):
+            partition = partition_for(sent.cell, PARTITIONS)
+            sent.told = scheduler.reader.get(VERDICTS, key(sent.cell, id_))
+            late = scheduler.reader.log_time_ms(partition) > sent.claim["deadline_ms"]
+            if sent.told is None and not late:
+                continue
+            del scheduler.under_way[id_]
+            view = scheduler.reader.view
+            for at, name, ask in sent.taken:
+                row = view.row_of.get(at)
+                if row is not None:
+                    view.untake(row, name, ask)
+            if sent.told is not None and sent.told.accepted:
+                scheduler.holds[id_] = sent
+
+    def give_back(self) -> None:
+        """A scheduler releases or confirms what it holds, exchanges it, or takes back what it is not sure of."""
+        scheduler = self.rng.choice(self.schedulers)
+        unsure = {one.claim["id"]: one for them in self.delayed for one in them}
+        some = unsure if unsure and self.rng.random() < 0.5 else {**scheduler.holds, **scheduler.under_way}
+        if not some:
+            return
+        id_ = self.rng.choice(list(some))
+        sent = some[id_]
+        scheduler.holds.pop(id_, None)
+        consumer = sent.claim["consumer"]
+        deed = self.rng.choice(("release", "cancel", "cancel", "confirm", "replace"))
+        if deed == "confirm":
+            self.tape.append(sent.cell, event("consumer.confirmed.v1", {"consumer": consumer, "claim": id_}))
+        elif deed == "replace":
+            other = {**sent.claim, "id": f"m{next(self.numbers)}", "consumer_generation": 1}
+            other["deadline_ms"] = self.tape.now_ms + 30_000
+            self.sent[other["id"]] = Sent(sent.cell, other, [], logged=True)
+            self.tape.append(sent.cell, event("consumer.replaced.v1", other))
+        else:
+            deadline = sent.claim["deadline_ms"] if deed == "cancel" else None
+            self.tape.append(sent.cell, released(consumer, id_, deadline))
+
+    def send_again(self) -> None:
+        """A producer sends what it held back, or once more what it saw no acknowledgement of."""
+        if self.delayed:
+            self.send(self.delayed.pop(self.rng.randrange(len(self.delayed))))
+            return
+        records = self.rng.choice(list(self.tape.records.values()))
+        record = self.rng.choice(records[-10:])
+        self.tape.append(record.key.decode(), record.value)
+
+    def restart_scheduler(self) -> None:
+        """A scheduler comes back with its claims forgotten."""
+        scheduler = self.rng.choice(self.schedulers)
+        scheduler.reader.close()
+        scheduler.reader = StoreReader(self.path, REGISTRY)
+        scheduler.under_way, scheduler.holds = {}, {}
+
+    # -- the worker -----------------------------------------------------------------------------------------
+
+    def fold(self) -> None:
+        """The worker commits one batch of one partition, delivered perhaps from before where it stands."""
+        partition = self.rng.randrange(PARTITIONS)
+        position = self.store.position()[partition]
+        first = max(0, position - self.rng.choice((0, 0, 1, 5)))
+        self.store.apply(
+            partition, self.tape.records[partition][first : position + self.rng.choice((1, 3, 10, 40))]
+        )
+
+    def crash(self) -> None:
+        """The worker is killed: what it leaves are its files as they are, unflushed. Another one goes on."""
+        copy = self.directory / "copy"
+        for _ in range(10):
+            shutil.rmtree(copy, ignore_errors=True)
+            with contextlib.suppress(shutil.Error):  # a compaction took a file away while it was copied
+                shutil.copytree(self.path, copy)
+                break
+        else:
+            raise AssertionError("the store does not stand still")
+        self.store.close()
+        shutil.rmtree(self.path)
+        copy.rename(self.path)
+        self.store = self._open()
+        self.store.position()
+        for scheduler in self.schedulers:
+            pending = scheduler.reader.view.pending
+            scheduler.reader.close()
+            scheduler.reader = StoreReader(self.path, REGISTRY)
+            scheduler.reader.view.take_over(pending)
+
+
+# -- what must hold ---------------------------------------------------------------------------------------------
+
+
+class Audit:
+    """A replay of the log in memory, with books kept beside it that share no code with the fold."""
+
+    def __init__(self, records: list[Record]) -> None:
+        self.state, self.ledger = MemoryState(), Ledger()
+        self.verdicts: dict[str, list[VerdictRow]] = {}
+        self.late: set[str] = set()
+        self.problems: list[str] = []
+        for record in records:
+            changes = fold(self.state, record, REGISTRY)
+            if record.offset:
+                self._note(record, changes)
+            self.state.commit(changes)
+            if used_by_rows(self.state, REGISTRY) != used_by_allocations(self.state):
+                self.problems.append(f"offset {record.offset}: rows and allocations differ")
+
+    def _note(self, record: Record, changes: Changes) -> None:
+        time_ms, cell = changes[PARTITION][PARTITION_KEY].time_ms, record.key.decode()
+        said = json.loads(record.value)["data"]
+        for key_, row in changes.get(VERDICTS, {}).items():
+            if row is not None and row.offset == record.offset:
+                self.verdicts.setdefault(key_.decode().split("\0")[1], []).append(row)
+        for one in said.get("claims", [said]):
+            if isinstance(one, dict) and "deadline_ms" in one and one["deadline_ms"] < time_ms:
+                self.late.add(one["id"])
+
+        def accepted(cell: str, claim_: str) -> bool:
+            row = changes.get(VERDICTS, {}).get(key(cell, claim_))
+            return row is not None and row.accepted and row.offset == record.offset
+
+        def capacity(slot: tuple[str, str, str]) -> int:
+            found = class_rows(self.state, REGISTRY).get(slot)
+            if found is None:
+                return 0
+            reserved = found.reserved_override if found.reserved_override != -1 else found.reserved
+            ratio = found.ratio_milli_override if found.ratio_milli_override != -1 else found.ratio_milli
+            room: int = max(0, (found.total - reserved) * ratio // 1000)
+            return room
+
+        sound = DEAD_LETTERS not in changes or "claims" in said
+        told = record if sound else record._replace(value=event("tick.v1", {}))
+        self.problems += self.ledger.note(told, time_ms, accepted, capacity)
+        if said.get("consumers") and key(cell, said["root"]) in changes.get(NODES, {}):
+            self.ledger.confirmed(cell, said["consumers"])
+
+    @property
+    def digest(self) -> str:
+        return partition_digest(as_scan(self.state.items), REGISTRY)
+
+
+def verify(simulation: Simulation) -> Counter[str]:
+    """Check all that must hold after a run. Returns how often what happened, to see that enough did."""
+    seen: Counter[str] = Counter(simulation.done)
+    audits = {p: Audit(records) for p, records in simulation.tape.records.items()}
+    for partition, audit in audits.items():
+        assert audit.problems == []
+        live = partition_digest(simulation.store.partition(partition).scan, REGISTRY)
+        assert live == audit.digest, f"partition {partition}: live and replayed differ"
+        consumers = Counter(key_ for key_ in rows_of(audit.state, ALLOCATIONS))
+        assert all(count == 1 for count in consumers.values())
+    verdicts = {id_: rows for audit in audits.values() for id_, rows in audit.verdicts.items()}
+    late = {id_ for audit in audits.values() for id_ in audit.late}
+    for id_, sent in simulation.sent.items():
+        rows = verdicts.get(id_, [])
+        none_due = not sent.logged or id_ in late
+        assert len(rows) == 1 or (not rows and none_due), f"claim {id_} has {len(rows)} verdicts"
+        seen["accepted" if rows and rows[0].accepted else rows[0].reason if rows else "late"] += 1
+        if sent.told is not None and sent.told.offset >= 0:
+            assert sent.told == rows[0], f"claim {id_}: a scheduler was told otherwise"
+            seen["told"] += 1
+    for scheduler in simulation.schedulers:
+        scheduler.reader.catch_up()
+        assert scheduler.reader.position == simulation.store.position()
+    return seen

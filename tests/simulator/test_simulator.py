@@ -1,0 +1,66 @@
+"""A cloud from a seed, a few hundred steps at a time: nothing is overcommitted, and live state is replayed state.
+
+A failure prints its seed: `VACANCY_SEED=7 pytest tests/simulator` is the same run again, `VACANCY_SEED=0-999` are many.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.ports import REGISTRY
+from tests.projections.stores import FAST
+from tests.projections.test_view import told
+from tests.simulator.simulation import Simulation, verify
+from vacancy.projections.store_reader import StoreReader
+
+STEPS = 250
+
+
+def seeds() -> list[int]:
+    first, _, last = os.environ.get("VACANCY_SEED", "0-7").partition("-")
+    return list(range(int(first), int(last or first) + 1))
+
+
+SEEN: Counter[str] = Counter()
+
+
+@pytest.mark.parametrize("seed", seeds())
+def test_whatever_happens_nothing_is_lost_given_twice_or_told_two_ways(seed: int) -> None:
+    print(f"VACANCY_SEED={seed}")  # noqa: T201 - pytest shows it with a failure
+    with tempfile.TemporaryDirectory(prefix="vacancy-simulation-", dir=FAST) as directory:
+        simulation = Simulation(seed, Path(directory))
+        try:
+            simulation.run(STEPS)
+            SEEN.update(verify(simulation))
+            with StoreReader(simulation.path, REGISTRY) as loaded:
+                for scheduler in simulation.schedulers:
+                    view = scheduler.reader.view
+                    for at, name, ask in [t for s in scheduler.under_way.values() for t in s.taken]:
+                        if at in view.row_of:
+                            view.untake(view.row_of[at], name, ask)
+                    assert told(view, scheduler.reader) == told(loaded.view, loaded)
+        finally:
+            simulation.close()
+
+
+def test_the_same_seed_is_the_same_run(tmp_path: Path) -> None:
+    tapes = []
+    for name in ("one", "two"):
+        simulation = Simulation(5, tmp_path / name)
+        simulation.run(60)
+        simulation.close()
+        tapes.append(simulation.tape.records)
+    assert tapes[0] == tapes[1]
+
+
+def test_enough_happened_to_tell() -> None:
+    if "VACANCY_SEED" in os.environ:
+        return  # a run of one's own choice need not have seen it all
+    kinds = ("accepted", "no_room", "cancelled", "late", "told", "crash", "send_again", "restart_scheduler")
+    tame = [kind for kind in kinds if not SEEN[kind]]
+    assert not tame, "the simulation has become too tame to tell anything"
