@@ -6,14 +6,26 @@ match.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
-from vacancy.projections.columns import Bools, Ints
+from vacancy.projections.columns import BitColumns, Ints
+from vacancy.projections.conditions import (
+    FEW,
+    Compares,
+    Condition,
+    Has,
+    HasAny,
+    HasNot,
+    Heard,
+    Never,
+    Open,
+    Within,
+    any_text,
+)
 from vacancy.projections.view import View
 from vacancy.resources.request import RequestGroup
-from vacancy.resources.resource_class import Term
 
 COMPILED_MAX = 1024
 
@@ -36,113 +48,95 @@ def compiled(view: View, group: RequestGroup, heard_since_ms: int | None = None)
 
 
 class Filter:
-    """One group's conditions against a view, compiled. `impossible` where no row can ever satisfy them."""
+    """One group's conditions against a view, compiled. `impossible` where no row can ever satisfy them.
+
+    `conditions` are in the order in which they are applied: bits, then columns, then what is rarely asked for.
+    """
 
     def __init__(self, view: View, group: RequestGroup, *, heard_since_ms: int | None = None) -> None:
         self._view = view
+        self._within: Within | None = None
         self.impossible = False
-        self._all: list[Bools] = []
-        self._none: list[Bools] = []
-        self._any: list[list[Bools]] = []
-        self._terms: list[tuple[Ints, Term]] = []
-        self._roots: Ints | None = None
-        self._heard_since_ms = heard_since_ms
+        bits: list[Condition] = [Open(view)]
+        few: list[Condition] = []
         for name in group.required:
-            self._require(view.traits.arrays.get(name))
-        for wanted in group.any_traits:
-            self._require_any([view.traits.arrays.get(name) for name in wanted])
-        for wanted in group.member_of:
-            self._require_any([view.aggregates.arrays.get(name) for name in wanted])
-        self._none += [found for n in group.forbidden if (found := view.traits.arrays.get(n)) is not None]
-        self._none += [
-            found for n in group.not_member_of if (found := view.aggregates.arrays.get(n)) is not None
-        ]
+            self._has("trait", (name,), view.traits, bits, few)
+        for names in group.any_traits:
+            self._has("trait", names, view.traits, bits, few)
+        for names in group.member_of:
+            self._has("aggregate", names, view.aggregates, bits, few)
         for name, ask in group.resources.items():
             columns = view.classes.get(name)
             if columns is None:
-                self.impossible = True
+                bits.append(self._never("resources", f"{name}: any"))
                 continue
-            self._terms += [(columns.arrays[t.column], t) for t in columns.resource_class.query(ask)]
+            arrays = columns.arrays
+            bits += [Compares(name, t, arrays[t.column]) for t in columns.resource_class.query(ask)]
         if group.in_tree is not None:
-            self._within(group.in_tree)
+            few.append(self._in_tree(group.in_tree))
+        if heard_since_ms is not None:
+            few.append(Heard(view, heard_since_ms))
+        few += self._without("forbidden_trait", group.forbidden, view.traits)
+        few += self._without("forbidden_aggregate", group.not_member_of, view.aggregates)
+        self.conditions: tuple[Condition, ...] = (*bits, *few)
 
     def among(self, rows: Ints) -> Ints:
         """Those of `rows` that match, in their order."""
-        rows = rows[self._view.open[rows]]
-        for bits in self._all:
-            rows = rows[bits[rows]]
-        return self._finish(rows, self._terms)
+        return _left(rows, self.conditions)
 
     def everywhere(self) -> Ints:
         """All rows that match, ascending."""
-        size = self._view.size
-        if self._roots is not None:
-            trees = [row for root in self._roots.tolist() for row in self._view.tree(root)]
+        if self._within is not None:
+            trees = [row for root in self._within.roots.tolist() for row in self._view.tree(root)]
             return self.among(np.asarray(trees, dtype=np.int64))
-        mask = self._view.open[:size].copy()
-        for bits in self._all:
-            mask &= bits[:size]
-        for done, (column, term) in enumerate(self._terms):
-            if int(np.count_nonzero(mask)) * SPARSE < size:
-                return self._finish(np.flatnonzero(mask), self._terms[done:])
-            mask &= _holds(column[:size], term)
-        return self._finish(np.flatnonzero(mask), [])
+        size = self._view.size
+        rows = slice(0, size)
+        mask = self.conditions[0].holds(rows).copy()
+        for done, condition in enumerate(self.conditions[1:], 1):
+            if condition.cost and (condition.cost == FEW or int(np.count_nonzero(mask)) * SPARSE < size):
+                return _left(np.flatnonzero(mask), self.conditions[done:])
+            mask &= condition.holds(rows)
+        return np.flatnonzero(mask)
 
-    def _finish(self, rows: Ints, terms: list[tuple[Ints, Term]]) -> Ints:
-        """Those of `rows` that satisfy these terms, and all that is rarely asked for."""
-        for column, term in terms:
-            if not len(rows):
-                break
-            rows = rows[_holds(column[rows], term)]
-        if self._roots is not None:
-            rows = rows[np.isin(self._view.root[rows], self._roots)]
-        if self._heard_since_ms is not None:
-            rows = rows[self._view.heard_ms[self._view.root[rows]] >= self._heard_since_ms]
-        for bits in self._none:
-            rows = rows[~bits[rows]]
-        for choices in self._any:
-            rows = rows[np.logical_or.reduce([bits[rows] for bits in choices])]
-        return rows
-
-    def _require(self, bits: Bools | None) -> None:
-        if bits is None:
-            self.impossible = True
+    def _has(
+        self,
+        kind: str,
+        names: tuple[str, ...],
+        columns: BitColumns,
+        bits: list[Condition],
+        few: list[Condition],
+    ) -> None:
+        """At least one of these names, which is cheap to ask where only one of them is known at all."""
+        known = [found for name in names if (found := columns.arrays.get(name)) is not None]
+        if not known:
+            bits.append(self._never(kind, any_text(kind, names)))
+        elif len(known) == 1:
+            bits.append(Has(kind, names, known[0]))
         else:
-            self._all.append(bits)
+            few.append(HasAny(kind, names, known))
 
-    def _require_any(self, choices: list[Bools | None]) -> None:
-        known = [bits for bits in choices if bits is not None]
-        if len(known) == 1:
-            self._all.append(known[0])
-        elif known:
-            self._any.append(known)
-        else:
-            self.impossible = True
+    def _without(self, kind: str, names: tuple[str, ...], columns: BitColumns) -> list[HasNot]:
+        return [HasNot(kind, (name,), columns.arrays[name]) for name in names if name in columns.arrays]
 
-    def _within(self, provider: str) -> None:
+    def _never(self, kind: str, text: str) -> Never:
+        self.impossible = True
+        return Never(self._view, kind, text)
+
+    def _in_tree(self, provider: str) -> Condition:
         """In the provider's tree: in each cell that knows it, for a node may have moved from one to another."""
         suffix = b"\0" + provider.encode()
-        known = [
-            row for cell in self._view.cells if (row := self._view.row_of.get(cell + suffix)) is not None
-        ]
-        self._roots = np.unique(self._view.root[known])
-        self.impossible = self.impossible or not known
+        view = self._view
+        known = [row for cell in view.cells if (row := view.row_of.get(cell + suffix)) is not None]
+        if not known:
+            return self._never("in_tree", any_text("in_tree", (provider,)))
+        self._within = Within(view, provider, np.unique(view.root[known]))
+        return self._within
 
 
-def _holds(values: Any, term: Term) -> Any:
-    """Where a term holds."""
-    _, operator, number = term
-    if operator == ">=":
-        return values >= number
-    if operator == "<=":
-        return values <= number
-    if operator == "divides":
-        holds = values == 1
-        others = np.flatnonzero(~holds)  # few, as a rule, and division is slow
-        holds[others] = number % np.maximum(values[others], 1) == 0
-        return holds
-    if operator == "==":
-        return values == number
-    if operator == "!=":
-        return values != number
-    return (values & number) == number
+def _left(rows: Ints, conditions: Iterable[Condition]) -> Ints:
+    """Those of `rows` that satisfy these, in their order."""
+    for condition in conditions:
+        if not len(rows):
+            break
+        rows = rows[condition.holds(rows)]
+    return rows
