@@ -67,6 +67,7 @@ def demo(
     5 if anything was handed out twice or the rebuilt state differs. Without --log, a new log is made for it.
     """
     from vacancy.clients.demo import DemoOptions, run_demo
+    from vacancy.clients.ordering import order_named
 
     settings = Site(log=log, config=config, kafka=kafka).settings
     options = DemoOptions(
@@ -79,7 +80,7 @@ def demo(
         log=None if log is None else settings.log,
         directory=directory,
         hosts=hosts,
-        order=order or "random",  # type: ignore[arg-type]  # it says itself what orders there are
+        order=order_named(order or "random"),
         in_flight=in_flight,
         client_settings=settings.kafka,
     )

@@ -101,7 +101,7 @@ def place(
             registry,
             name="cli",
             seed=seed,
-            order=order or "random",  # type: ignore[arg-type]  # it says itself what orders there are
+            order=order or "random",
             deadline_s=deadline,
             attempts=attempts,
         ) as scheduler,

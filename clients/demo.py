@@ -17,7 +17,7 @@ from vacancy.clients.outbox import Outbox
 from vacancy.clients.publisher import Publisher
 from vacancy.clients.race_plan import Arrival, deal
 from vacancy.clients.race_trial import Progress, Trial, TrialOptions, TrialResult, run_trial
-from vacancy.projections.orders import Order
+from vacancy.projections.orders import RANDOM, Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources import events
 from vacancy.resources.errors import UsageError
@@ -53,7 +53,7 @@ class DemoOptions:
     directory: Path | None = None
     keep: bool = False
     hosts: int = 1
-    order: Order = "random"
+    order: Order = RANDOM
     in_flight: int = 16
     client_settings: Mapping[str, str] = field(default_factory=dict)
 

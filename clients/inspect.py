@@ -9,7 +9,7 @@ import difflib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -25,9 +25,10 @@ from vacancy.clients.answers import (
     State,
     Verdict,
 )
+from vacancy.clients.ordering import order_named
 from vacancy.projections.candidates import Candidate
 from vacancy.projections.candidates import find as find_candidates
-from vacancy.projections.orders import ORDERS, Order
+from vacancy.projections.orders import RANDOM, Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.errors import UsageError, VacancyError
 from vacancy.resources.partitioner import partition_for
@@ -352,7 +353,7 @@ def candidates(
     spec: RequestSpec,
     *,
     limit: int = 10,
-    order: str = "random",
+    order: Order | str = RANDOM,
     seed: int | None = None,
     max_staleness_s: float | None = None,
 ) -> list[Candidate]:
@@ -360,14 +361,13 @@ def candidates(
 
     `max_staleness_s` leaves out nodes that have not been heard from for so long.
     """
-    if order not in ORDERS:
-        raise UsageError(f"unknown order {order!r}", do=f"choose one of {', '.join(ORDERS)}")
+    order = order_named(order)
     reader.catch_up()
     return find_candidates(
         reader.view,
         spec,
         limit=limit,
-        order=cast(Order, order),
+        order=order,
         rng=np.random.default_rng(seed),
         heard_since_ms=None if max_staleness_s is None else int((time.time() - max_staleness_s) * 1000),
     )

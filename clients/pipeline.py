@@ -95,7 +95,7 @@ class Pipeline:
         self._receipts: deque[Receipt] = deque()
         self._ids = _ids()
         self._maker = ClaimMaker(
-            reader, deadline_ms=settings.deadline_ms, seed=settings.seed, policy=settings.order
+            reader, deadline_ms=settings.deadline_ms, seed=settings.seed, policy=settings.order.name
         )
         self._journal = RequestJournal(settings.source, reader.manifest.partitions, settings.record_requests)
 
@@ -156,7 +156,7 @@ class Pipeline:
         random: its candidates are distinct places, drawn as so many queries would draw them."""
         alike: dict[int, list[_Job]] = {}
         for job in jobs:
-            alone = job.avoid or self._settings.order != "random"
+            alone = job.avoid or not self._settings.order.uniform
             alike.setdefault(id(job) if alone else id(job.request.spec), []).append(job)
         for group in alike.values():
             left = deque(group)

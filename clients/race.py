@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from vacancy.clients.race_plan import Plan
 from vacancy.clients.race_runner import Finished, Lap, Ready, Running, run_scheduler
-from vacancy.projections.orders import Order
+from vacancy.projections.orders import RANDOM, Order
 from vacancy.resources.errors import UsageError, VacancyError
 
 CLAIM_DEADLINE_S: Final = 590.0
@@ -37,7 +37,7 @@ class RaceOptions:
 
     log: str
     stores: Sequence[Path]
-    order: Order = "random"
+    order: Order = RANDOM
     in_flight: int = 1
     release_batch: int = 64
     seed: int = 0

@@ -22,7 +22,7 @@ from vacancy.clients.replay import Digest, digest, read_all, replay
 from vacancy.clients.verdicts import exported_verdicts
 from vacancy.clients.wiring import installed_registry, new_log
 from vacancy.clients.worker_process import WorkerProcess
-from vacancy.projections.orders import Order
+from vacancy.projections.orders import RANDOM, Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.errors import LogError, LogUnavailable, UsageError, VacancyError
 from vacancy.resources.record import Entry
@@ -49,7 +49,7 @@ class TrialOptions:
     keep: bool = False
     partitions: int = 4
     hosts: int = 1
-    order: Order = "random"
+    order: Order = RANDOM
     in_flight: int = 1
     release_batch: int = 64
     seed: int = 0

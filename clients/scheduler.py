@@ -15,10 +15,11 @@ from uuid import uuid4
 
 import numpy as np
 
+from vacancy.clients.ordering import order_named
 from vacancy.clients.pipeline import Pipeline, Settings
 from vacancy.clients.placement import Outcome, PlacementRequest
 from vacancy.projections.candidates import Candidate, find
-from vacancy.projections.orders import ORDERS, Order
+from vacancy.projections.orders import RANDOM, Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources import events
 from vacancy.resources.errors import ClaimLost, NoValidHost, OutcomeUnknown, UsageError, VacancyError
@@ -44,7 +45,8 @@ class Candidates(NamedTuple):
 
 
 class Scheduler:
-    """Places requests. `seed` makes its choices repeatable; `order` is what `place` follows.
+    """Places requests. `seed` makes its choices repeatable; `order`, an `Order` or the name of one, is
+    what `place` follows.
 
     `deadline_s`: how long a claim may wait for its verdict, in log time, at most 600. `attempts`: claims made
     for one request before it counts as lost. `record_requests`: whether requests and their outcomes are
@@ -59,22 +61,20 @@ class Scheduler:
         *,
         name: str = "scheduler",
         seed: int | None = None,
-        order: Order = "random",
+        order: Order | str = RANDOM,
         deadline_s: float = 60.0,
         attempts: int = 32,
         record_requests: bool = True,
     ) -> None:
-        if order not in ORDERS:
-            raise UsageError(f"unknown order {order!r}", do=f"choose one of {', '.join(ORDERS)}")
         self.log = log
         self.reader = StoreReader(store, registry)
         self.registry = registry
-        self.order: Order = order
+        self.order = order_named(order)
         self._rng = np.random.default_rng(seed)
         self._settings = Settings(
             source=f"/scheduler/{name}",
             seed=seed or 0,
-            order=order,
+            order=self.order,
             deadline_ms=int(deadline_s * 1000),
             attempts=attempts,
             record_requests=record_requests,
@@ -85,7 +85,7 @@ class Scheduler:
         spec: RequestSpec,
         *,
         limit: int = 10,
-        order: Order | None = None,
+        order: Order | str | None = None,
         max_staleness_s: float | None = None,
     ) -> Candidates:
         """Up to `limit` places for a request, as of the newest commit. `max_staleness_s` leaves out nodes that
@@ -97,7 +97,7 @@ class Scheduler:
             self.reader.view,
             spec,
             limit=limit,
-            order=order or self.order,
+            order=self.order if order is None else order_named(order),
             rng=self._rng,
             heard_since_ms=since,
         )

@@ -17,9 +17,10 @@ from typing import Any
 
 from evaluation.openb import Pod, Tree, fill_schedule, fleet_gpu_milli, load_nodes, load_pods, saturation_draw
 from vacancy.clients.fleet import node_reports
+from vacancy.clients.ordering import ORDERS, order_named
 from vacancy.clients.race_plan import Arrival, deal
 from vacancy.clients.race_trial import Progress, Step, Trial, TrialOptions, TrialResult, run_trial
-from vacancy.projections.orders import ORDERS, Order
+from vacancy.projections.orders import RANDOM, Order
 from vacancy.resources.errors import UsageError
 
 EXIT_DIFFERENCE = 5
@@ -41,7 +42,7 @@ class TraceOptions:
     saturate: bool = False
     schedulers: int = 4
     seed: int = 0
-    order: Order = "random"
+    order: Order = RANDOM
     in_flight: int = 1
     partitions: int = 4
     log: str | None = None
@@ -127,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
         saturate=arguments.saturate,
         schedulers=arguments.schedulers,
         seed=arguments.seed,
-        order=arguments.order,
+        order=order_named(arguments.order),
         in_flight=arguments.in_flight,
         partitions=arguments.partitions,
         log=arguments.log,

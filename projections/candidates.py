@@ -15,7 +15,7 @@ import numpy as np
 from vacancy.projections.columns import Bools, Ints
 from vacancy.projections.filter import Filter, compiled
 from vacancy.projections.matching import Demand, match
-from vacancy.projections.orders import Order, best, scores
+from vacancy.projections.orders import Order, best
 from vacancy.projections.view import View
 from vacancy.resources.request import Ask, RequestSpec
 
@@ -65,7 +65,7 @@ def _one_group(
     all others."""
     exact = all(view.classes[name].resource_class.exact_in_columns for name in spec.groups[0].resources)
     wanted = limit if exact else 8 * limit
-    if order == "random":
+    if order.uniform:
         # Rows drawn at random and kept if they match are a uniform draw of those that match; it is the fast
         # way when many do. Where the draw yields too few, all rows are looked at.
         drawn = rng.integers(0, view.size, _SAMPLE * wanted)
@@ -84,8 +84,7 @@ def _one_group(
         yield rng.choice(rows, min(limit if exact else len(rows), len(rows)), replace=False)
         return
     rows = only.everywhere()
-    values = scores(view, order, view.root[rows], frozenset(spec.groups[0].resources))
-    assert values is not None  # noqa: S101 - only random has none
+    values = order.providers(view, spec, rows)
     first = best(values, wanted, rng)
     yield rows[first]
     if not exact and len(first) < len(rows):
@@ -99,11 +98,10 @@ def _many_groups(
     masks, roots = _possible_roots(view, spec, filters)
     if not len(roots):
         return []
-    asked = frozenset(name for group in spec.groups for name in group.resources)
-    values = scores(view, order, roots, asked)
-    if values is None:
+    if order.uniform:
         ordered = roots[rng.permutation(len(roots))]
     else:
+        values = order.trees(view, spec, roots)
         ordered = roots[best(values, min(len(roots), 8 * limit), rng)]
         if len(ordered) < len(roots):
             found = list(_candidates(view, spec, _assign(view, spec, masks, ordered, order, rng), limit))
@@ -144,25 +142,21 @@ def _assign(
         demands = []
         for number, group in enumerate(spec.groups):
             rows = tree[masks[number][tree]]
-            demands.append(
-                Demand(number, group.resources, _preferred(view, rows, group.resources, order, rng))
-            )
+            demands.append(Demand(number, group.resources, _preferred(view, spec, number, rows, order, rng)))
         found = match(view, demands, isolate=spec.group_policy == "isolate")
         if found is not None:
             yield [(row, number) for number, row in sorted(found.items())]
 
 
 def _preferred(
-    view: View, rows: Ints, resources: Iterable[str], order: Order, rng: np.random.Generator
+    view: View, spec: RequestSpec, group: int, rows: Ints, order: Order, rng: np.random.Generator
 ) -> list[int]:
-    """The providers of one tree in the order in which a group takes them: best fit, unless it is to spread."""
+    """The providers of one tree in the order in which a group takes them."""
     if len(rows) < 2:
         return [int(row) for row in rows]
     shuffled = rows[rng.permutation(len(rows))]
-    free = np.zeros(len(rows))
-    for name in resources:
-        free += view.classes[name].arrays["free"][shuffled]
-    ranked: list[int] = shuffled[np.argsort(-free if order == "spread" else free, kind="stable")].tolist()
+    scores = order.parts(view, spec, group, shuffled)
+    ranked: list[int] = shuffled[np.argsort(scores, kind="stable")].tolist()
     return ranked
 
 

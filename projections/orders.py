@@ -1,42 +1,116 @@
-"""In which order candidates come: at random, packed, or spread. Lower scores come first, ties at random."""
+"""In which order candidates come. An order scores places; lower scores come first, ties at random.
+
+An order is an object: its name, its parameters, and how it scores. Another one is a subclass of `Order`, in
+whatever package; the query engine knows none by name.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vacancy.projections.columns import Ints
 from vacancy.projections.view import View
-
-Order = Literal["random", "pack", "spread"]
-ORDERS: tuple[str, ...] = get_args(Order)
+from vacancy.resources.request import RequestSpec
 
 Floats = NDArray[np.float64]
 
 
-def scores(view: View, order: Order, roots: Ints, asked: frozenset[str]) -> Floats | None:
-    """A score for each root's tree, or None where the order is random.
+class Order(ABC):
+    """Scores places for a request: float arrays, lower is better. Instances can be pickled, and may keep what
+    they worked out of a view, but answer the same without it."""
 
-    `pack` leaves room where it is most use to others: first the trees that have least of what was not asked
-    for (a request without GPUs shall not strand any), then those with least left of what was. `spread` takes
-    the trees with most left of what was asked for. Amounts are compared as shares of the largest in the fleet.
-    """
-    if order == "random":
-        return None
-    own = _sum(view, roots, asked.__contains__)
-    if order == "spread":
-        return -own
-    # Unasked room outweighs: what was asked for can sum to at most one per class.
-    return _sum(view, roots, lambda name: name not in asked) * (len(asked) + 1) * _OUTWEIGH + own
+    name: str
+    """What it is called in options and in claims, up to 64 characters."""
 
+    uniform: ClassVar[bool] = False
+    """Whether all places that match are as likely: then `trees` is not asked."""
+
+    @abstractmethod
+    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+        """A score for the tree of each of these roots (rows of the view), all of which seem to have room."""
+
+    def providers(self, view: View, spec: RequestSpec, rows: Ints) -> Floats:
+        """A score for each provider that could serve a request of one group: its tree's, unless an order can
+        tell the providers of a tree apart."""
+        return self.trees(view, spec, view.root[rows])
+
+    def parts(self, view: View, spec: RequestSpec, group: int, rows: Ints) -> Floats:
+        """A score for each provider of one tree that could serve the request's so-manyth group: best fit."""
+        free = np.zeros(len(rows))
+        for name in spec.groups[group].resources:
+            free += view.classes[name].arrays["free"][rows]
+        return free
+
+
+class Random(Order):
+    """Uniformly at random over all that match: schedulers that race then rarely meet."""
+
+    name = "random"
+    uniform = True
+
+    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+        """All the same."""
+        return np.zeros(len(roots))
+
+
+class Pack(Order):
+    """Leaves room where it is most use to others: first the trees that have least of what was not asked for (a
+    request without GPUs shall not strand any), then those with least left of what was."""
+
+    name = "pack"
+
+    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+        """See `Order`."""
+        asked = _asked(spec)
+        # Unasked room outweighs: what was asked for can sum to at most one per class.
+        unasked = _free_shares(view, roots, lambda name: name not in asked) * (len(asked) + 1) * _OUTWEIGH
+        return unasked + _free_shares(view, roots, asked.__contains__)
+
+
+class BestFit(Order):
+    """The trees that have least free, of all classes together."""
+
+    name = "best_fit"
+
+    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+        """See `Order`."""
+        return _free_shares(view, roots, frozenset(view.classes).__contains__)
+
+
+class Spread(Order):
+    """The trees with most left of what was asked for, and there the providers with most left."""
+
+    name = "spread"
+
+    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+        """See `Order`."""
+        return -_free_shares(view, roots, _asked(spec).__contains__)
+
+    def parts(self, view: View, spec: RequestSpec, group: int, rows: Ints) -> Floats:
+        """See `Order`."""
+        return -super().parts(view, spec, group, rows)
+
+
+RANDOM: Final = Random()
+SIMPLE_ORDERS: Final[dict[str, Order]] = {
+    order.name: order for order in (RANDOM, Pack(), Spread(), BestFit())
+}
+"""The orders that need no parameters, by name."""
 
 _OUTWEIGH = 1e3
 
 
-def _sum(view: View, roots: Ints, wanted: Callable[[str], bool]) -> Floats:
+def _asked(spec: RequestSpec) -> frozenset[str]:
+    return frozenset(name for group in spec.groups for name in group.resources)
+
+
+def _free_shares(view: View, roots: Ints, wanted: Callable[[str], bool]) -> Floats:
+    """What is free in each root's tree, added up over classes, each as a share of the largest tree's capacity."""
     total = np.zeros(len(roots))
     size = view.size
     for name, columns in view.classes.items():

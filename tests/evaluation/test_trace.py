@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `evaluation` is not instal
 
 from evaluation.__main__ import main
 from evaluation.trace import TraceOptions, as_json, run_trace
+from vacancy.clients.ordering import order_named
 from vacancy.resources.errors import UsageError
 
 POD_COLUMNS = (
@@ -57,7 +58,9 @@ def test_a_fill_releases_the_oldest(nodes: Path, pods: Path) -> None:
 
 
 def test_saturation_fills_the_fleet_and_releases_nothing(nodes: Path, pods: Path) -> None:
-    result = run_trace(TraceOptions(nodes, pods, saturate=True, order="pack", schedulers=2, seed=3))
+    result = run_trace(
+        TraceOptions(nodes, pods, saturate=True, order=order_named("pack"), schedulers=2, seed=3)
+    )
     assert result.ok, result.audit.problems
     assert result.race.released == 0
     assert result.audit.allocated["CUSTOM_GPU_MILLI"] >= 0.75

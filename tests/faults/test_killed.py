@@ -38,6 +38,7 @@ from vacancy.clients.outbox import Outbox, Pending
 from vacancy.clients.publisher import Publisher
 from vacancy.clients.worker_process import WorkerProcess
 from vacancy.projections.candidates import find
+from vacancy.projections.orders import RANDOM
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.request import RequestGroup, RequestSpec
 
@@ -199,7 +200,7 @@ def check_same_view(site: Site, follower: StoreReader) -> None:
             seen = [
                 {
                     candidate.root
-                    for candidate in find(view, spec, limit=100, order="random", rng=np.random.default_rng(1))
+                    for candidate in find(view, spec, limit=100, order=RANDOM, rng=np.random.default_rng(1))
                 }
                 for view in (follower.view, newcomer.view)
             ]

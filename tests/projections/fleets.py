@@ -14,6 +14,7 @@ from tests.ledger import rows_of
 from tests.ports import REGISTRY
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.memory_state import MemoryState
+from vacancy.projections.orders import RANDOM
 from vacancy.projections.view import View
 from vacancy.resources.fold import fold
 from vacancy.resources.record import Record
@@ -137,4 +138,4 @@ def draws(view: View, spec: RequestSpec, times: int, seed: int, limit: int = 1) 
     """What `find` answers, again and again, at random."""
     rng = np.random.default_rng(seed)
     for _ in range(times):
-        yield find(view, spec, limit=limit, order="random", rng=rng)
+        yield find(view, spec, limit=limit, order=RANDOM, rng=rng)

@@ -17,11 +17,12 @@ from tests.projections.fleets import Fleet, draws, fleet_of, spec_of, way_of
 from tests.strategies import logs
 from tests.world import AGGREGATES, AMOUNTS, TRAITS
 from vacancy.projections.candidates import find
-from vacancy.projections.orders import ORDERS, Order, best
+from vacancy.projections.orders import RANDOM, SIMPLE_ORDERS, Order, best
 from vacancy.resources.request import RequestSpec
 
 EVERYTHING = 10_000
-EVERY_ORDER: tuple[Order, ...] = ("random", "pack", "spread")
+PACK, SPREAD, BEST_FIT = (SIMPLE_ORDERS[name] for name in ("pack", "spread", "best_fit"))
+EVERY_ORDER: tuple[Order, ...] = tuple(SIMPLE_ORDERS.values())
 
 
 @st.composite
@@ -171,33 +172,35 @@ def totals(fleet: Fleet, names: Sequence[str]) -> dict[str, float]:
     return {r: sum(free[n][r] / max(free[n].values(), default=1) for n in names) for r in roots}
 
 
+def scored(order: Order, asked: float, rest: float) -> tuple[float, float]:
+    if order is PACK:
+        return round(rest, 9), asked
+    return (round(asked + rest, 9), 0.0) if order is BEST_FIT else (-asked, 0.0)
+
+
 @pytest.mark.parametrize("trees", [False, True], ids=["nodes", "trees"])
 @pytest.mark.parametrize("limit", [1, 5, 60])
-@pytest.mark.parametrize("order", ["pack", "spread"])
+@pytest.mark.parametrize("order", [PACK, SPREAD, BEST_FIT], ids=["pack", "spread", "best fit"])
 def test_packing_and_spreading_give_the_exact_best(trees: bool, limit: int, order: Order) -> None:
     fleet = mixed_fleet(trees)
     asked, rest = totals(fleet, ["VCPU"]), totals(fleet, ["MEMORY_MB", "CUSTOM_GPU"])
     spec = spec_of({"VCPU": 3})
     able = sorted(root for _, root in fleet.serving(spec))
-    score = {
-        root: (round(rest[root], 9), asked[root]) if order == "pack" else (-asked[root], 0.0) for root in able
-    }
+    score = {root: scored(order, asked[root], rest[root]) for root in able}
     found = [
         one.root for one in find(fleet.view(), spec, limit=limit, order=order, rng=np.random.default_rng(1))
     ]
     assert [score[root] for root in found] == sorted(score.values())[:limit]
 
 
-@pytest.mark.parametrize("order", ["pack", "spread"])
+@pytest.mark.parametrize("order", [PACK, SPREAD, BEST_FIT], ids=["pack", "spread", "best fit"])
 def test_several_groups_are_packed_and_spread_like_one(order: Order) -> None:
     fleet = mixed_fleet(trees=True)
     asked, rest = totals(fleet, ["VCPU", "CUSTOM_GPU"]), totals(fleet, ["MEMORY_MB"])
     spec = spec_of({"VCPU": 3}, {"CUSTOM_GPU": 4}, {"CUSTOM_GPU": 4}, policy="isolate")
     able = sorted(root for _, root in fleet.serving(spec))
     assert 3 < len(able) < 40
-    score = {
-        root: (round(rest[root], 9), asked[root]) if order == "pack" else (-asked[root], 0.0) for root in able
-    }
+    score = {root: scored(order, asked[root], rest[root]) for root in able}
     for limit in (1, 4, 60):
         found = [
             one.root
@@ -211,7 +214,7 @@ def test_within_a_tree_a_group_takes_the_part_that_fits_best_unless_it_spreads()
     parts = [provider(f"g{size}", "n1", CUSTOM_GPU=size) for size in (4, 2, 8)]
     tape.append(tape.cells[0], reported("n1", [provider("n1", VCPU=8), *parts]))
     view, spec = fleet_of(tape).view(), spec_of({"VCPU": 1}, {"CUSTOM_GPU": 2})
-    parts_by_order: dict[Order, str] = {"random": "g2", "pack": "g2", "spread": "g8"}
+    parts_by_order = {RANDOM: "g2", PACK: "g2", BEST_FIT: "g2", SPREAD: "g8"}
     for order, part in parts_by_order.items():
         (found,) = find(view, spec, limit=1, order=order, rng=np.random.default_rng(1))
         assert found.allocations[1].provider == part
@@ -236,7 +239,7 @@ def test_best_takes_the_lowest_and_breaks_ties_at_random() -> None:
 # -- what columns cannot say ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", EVERY_ORDER)
+@pytest.mark.parametrize("order", EVERY_ORDER, ids=list(SIMPLE_ORDERS))
 def test_the_one_that_fits_is_found_among_many_that_only_seem_to(order: Order) -> None:
     """By the columns every node has room enough; only one has the port that is asked for."""
     tape = Tape()
@@ -254,7 +257,7 @@ def test_groups_that_share_a_provider_share_what_it_has() -> None:
     rng = np.random.default_rng(1)
 
     def fits(*groups: dict[str, Any], policy: str = "none") -> bool:
-        return bool(find(view, spec_of(*groups, policy=policy), limit=1, order="random", rng=rng))
+        return bool(find(view, spec_of(*groups, policy=policy), limit=1, order=RANDOM, rng=rng))
 
     assert fits({"VCPU": 4}, {"VCPU": 4})
     assert not fits({"VCPU": 4}, {"VCPU": 5})
@@ -280,7 +283,7 @@ def test_eight_of_eight_parts_are_found_however_they_must_be_matched() -> None:
         view,
         spec_of(*asks, {"CUSTOM_GPU": 8}, policy="isolate"),
         limit=1,
-        order="pack",
+        order=PACK,
         rng=np.random.default_rng(1),
     )
 
@@ -293,7 +296,7 @@ def test_a_hostile_request_does_not_stop_a_scheduler() -> None:
     view = fleet_of(tape).view()
     started = time.monotonic()
     assert not find(
-        view, spec_of(*[{"CUSTOM_GPU": 3}] * 64), limit=1, order="random", rng=np.random.default_rng(1)
+        view, spec_of(*[{"CUSTOM_GPU": 3}] * 64), limit=1, order=RANDOM, rng=np.random.default_rng(1)
     )
     assert time.monotonic() - started < 20
 
@@ -307,7 +310,7 @@ def test_a_root_that_is_live_in_two_cells_is_a_candidate_in_neither() -> None:
         tape.append(cell, reported("n1", [provider("n1", VCPU=8)]))
     tape.append(tape.cells[1], reported("n2", [provider("n2", VCPU=8)]))
     found = find(
-        fleet_of(tape).view(), spec_of({"VCPU": 1}), limit=9, order="random", rng=np.random.default_rng(1)
+        fleet_of(tape).view(), spec_of({"VCPU": 1}), limit=9, order=RANDOM, rng=np.random.default_rng(1)
     )
     assert [(one.cell, one.root) for one in found] == [(tape.cells[1], "n2")]
 
@@ -327,7 +330,7 @@ def test_a_tree_is_found_in_the_cell_where_it_lives_now() -> None:
         view, rng = fleet_of(tape).view(), np.random.default_rng(1)
         for within in ("n1", "n1-a"):
             spec = spec_of({"resources": {"VCPU": 1}, "in_tree": within})
-            assert [one.cell for one in find(view, spec, limit=9, order="random", rng=rng)] == [new]
+            assert [one.cell for one in find(view, spec, limit=9, order=RANDOM, rng=rng)] == [new]
 
 
 def test_a_node_that_was_not_heard_of_lately_may_be_left_out() -> None:
@@ -341,16 +344,16 @@ def test_a_node_that_was_not_heard_of_lately_may_be_left_out() -> None:
     view, rng = fleet_of(tape).view(), np.random.default_rng(1)
     for spec in (spec_of({"CUSTOM_GPU": 1}), spec_of({"VCPU": 1}, {"CUSTOM_GPU": 1})):
         since = tape.now_ms - 120_000
-        found = find(view, spec, limit=9, order="pack", rng=rng, heard_since_ms=since)
+        found = find(view, spec, limit=9, order=PACK, rng=rng, heard_since_ms=since)
         assert {one.root for one in found} == {"n1", "n2"}
-        assert len(find(view, spec, limit=9, order="pack", rng=rng)) == 3
-        assert not find(view, spec, limit=9, order="pack", rng=rng, heard_since_ms=since + 10**6)
+        assert len(find(view, spec, limit=9, order=PACK, rng=rng)) == 3
+        assert not find(view, spec, limit=9, order=PACK, rng=rng, heard_since_ms=since + 10**6)
 
 
 def test_nothing_is_found_where_there_is_nothing() -> None:
     rng = np.random.default_rng(1)
     empty, fleet = fleet_of(Tape()).view(), even_fleet(3).view()
-    assert find(empty, spec_of({"VCPU": 1}), limit=1, order="random", rng=rng) == []
+    assert find(empty, spec_of({"VCPU": 1}), limit=1, order=RANDOM, rng=rng) == []
     for group in (
         {"resources": {"MEMORY_MB": 1}},
         {"resources": {"VCPU": 9}},
@@ -366,8 +369,4 @@ def test_nothing_is_found_where_there_is_nothing() -> None:
         {"resources": {"VCPU": 1}, "not_member_of": ["nobody"]},
         {"resources": {"VCPU": 1}, "any_traits": [["CUSTOM_NOBODY_HAS_IT", "CUSTOM_TENTH"]]},
     ):
-        assert find(fleet, spec_of(group), limit=1, order="random", rng=rng)
-
-
-def test_these_are_all_the_orders() -> None:
-    assert EVERY_ORDER == ORDERS
+        assert find(fleet, spec_of(group), limit=1, order=RANDOM, rng=rng)

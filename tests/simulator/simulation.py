@@ -25,7 +25,7 @@ from tests.world import TRAITS, World
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.digest import as_scan, partition_digest
 from vacancy.projections.memory_state import MemoryState
-from vacancy.projections.orders import Order
+from vacancy.projections.orders import SIMPLE_ORDERS
 from vacancy.projections.store import Store
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.draft import Changes
@@ -38,7 +38,7 @@ from vacancy.resources.tables import ALLOCATIONS, DEAD_LETTERS, NODES, PARTITION
 
 PARTITIONS = 2
 SCHEDULERS = 3
-ORDERS: tuple[Order, ...] = ("random", "pack", "spread")
+ORDERS = tuple(SIMPLE_ORDERS.values())
 
 
 @dataclass
