@@ -8,7 +8,7 @@ import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.asked import parse_options
-from vacancy.cli.output import emit_json, emit_table, note, position_text
+from vacancy.cli.output import amount_text, emit_json, emit_table, note, position_text
 from vacancy.cli.site import Site
 from vacancy.resources.errors import NoValidHost
 
@@ -81,7 +81,13 @@ def candidates(
         emit_table(
             ("CELL", "NODE", "PROVIDER", "GROUP", "RESOURCES"),
             (
-                (c.cell, c.root, a.provider, a.group, " ".join(f"{n}:{v}" for n, v in a.resources.items()))
+                (
+                    c.cell,
+                    c.root,
+                    a.provider,
+                    a.group,
+                    " ".join(f"{n}:{amount_text(v)}" for n, v in a.resources.items()),
+                )
                 for c in found
                 for a in c.allocations
             ),

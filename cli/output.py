@@ -86,6 +86,11 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     emit("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
+def amount_text(amount: Any) -> int | str:
+    """What is asked for or held of a class: an amount, or the class's own object as JSON."""
+    return amount if isinstance(amount, int) else json.dumps(amount, separators=(",", ":"))
+
+
 def time_text(ms: int) -> str:
     """Milliseconds since 1970 for people; nothing for 0."""
     if not ms:

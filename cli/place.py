@@ -9,7 +9,7 @@ import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.asked import parse_options
-from vacancy.cli.output import emit, emit_json, emit_table
+from vacancy.cli.output import amount_text, emit, emit_json, emit_table
 from vacancy.cli.site import Site
 from vacancy.resources.errors import OutcomeUnknown, VacancyError
 
@@ -111,9 +111,14 @@ def place(
         emit_json(outcome)
         return
     emit(f"placed {outcome.consumer} on {outcome.root} in cell {outcome.cell} ({outcome.claim_ms:.1f} ms)")
+    particular = {(g.provider, g.group, g.resource_class): g.grant for g in outcome.grants}
     emit_table(
         ("PROVIDER", "CLASS", "AMOUNT"),
-        ((a.provider, name, ask) for a in outcome.allocations for name, ask in a.resources.items()),
+        (
+            (a.provider, name, amount_text(particular.get((a.provider, a.group, name), ask)))
+            for a in outcome.allocations
+            for name, ask in a.resources.items()
+        ),
     )
 
 

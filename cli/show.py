@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.output import emit, emit_json, emit_table, note, position_text, time_text
+from vacancy.cli.output import amount_text, emit, emit_json, emit_table, note, position_text, time_text
 from vacancy.cli.site import Site
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _tell_holdings(holdings: Sequence[Holding]) -> None:
                 h.consumer,
                 h.provider,
                 h.resource_class,
-                h.grant,
+                amount_text(h.grant),
                 *((time_text(h.hold_until_ms),) if has_holds else ()),
             )
             for h in holdings

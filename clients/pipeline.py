@@ -25,7 +25,7 @@ from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.partitioner import partition_for
 from vacancy.resources.record import Entry
 from vacancy.resources.request import Ask
-from vacancy.resources.rows import VerdictRow
+from vacancy.resources.rows import Part, VerdictRow
 from vacancy.resources.tables import ALLOCATIONS, VERDICTS, key
 from vacancy.streams.log import Log, Receipt
 
@@ -229,7 +229,7 @@ class Pipeline:
     def _decided(self, flight: _Flight, verdict: VerdictRow) -> None:
         self._land(flight)
         if verdict.accepted:
-            self._close(flight.job, "placed", flight)
+            self._close(flight.job, "placed", flight, grants=verdict.grants)
             return
         job = flight.job
         job.lost += 1
@@ -274,7 +274,8 @@ class Pipeline:
             self._decided(flight, verdict)
         elif held is not None and held.claim == flight.claim.id:
             self._land(flight)
-            self._close(flight.job, "placed", flight)
+            particular = tuple(part for part in held.parts if type(part.grant) is not int)
+            self._close(flight.job, "placed", flight, grants=particular)
         elif past:
             rejected = VerdictRow(False, "deadline_passed", -1, flight.claim.deadline_ms, b"")
             self._decided(flight, rejected)
@@ -287,7 +288,15 @@ class Pipeline:
 
     # -- the end ------------------------------------------------------------------------------------------------
 
-    def _close(self, job: _Job, status: Status, flight: _Flight | None = None, *, reason: str = "") -> None:
+    def _close(
+        self,
+        job: _Job,
+        status: Status,
+        flight: _Flight | None = None,
+        *,
+        reason: str = "",
+        grants: tuple[Part, ...] = (),
+    ) -> None:
         as_of = self._reader.position
         self._journal.closed(
             job.id,
@@ -309,6 +318,7 @@ class Pipeline:
                 root=flight.candidate.root if flight else "",
                 claim=flight.claim.id if flight else "",
                 allocations=flight.candidate.allocations if flight else (),
+                grants=grants,
                 as_of=as_of,
                 reason=reason,
                 deadline_ms=flight.claim.deadline_ms if flight else 0,

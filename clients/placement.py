@@ -8,6 +8,7 @@ from typing import Literal
 
 from vacancy.projections.candidates import Served
 from vacancy.resources.request import RequestSpec
+from vacancy.resources.rows import Part
 
 Status = Literal["placed", "no_valid_host", "lost", "unknown"]
 
@@ -32,7 +33,8 @@ class PlacementRequest:
 class Outcome:
     """How a request ended.
 
-    `placed`: `allocations` on the tree of `root` in `cell`, by `claim`. `no_valid_host`: nothing had room at
+    `placed`: `allocations` on the tree of `root` in `cell`, by `claim`; `grants` are the particular things among
+    them (devices, CPU ids), as the fold gave them out. `no_valid_host`: nothing had room at
     `as_of`. `lost`: every claim was rejected, `reason` tells the last. `unknown`: no verdict came in time; the
     claim is decided once the cell's log time has passed `deadline_ms`, and only then.
     Times are in milliseconds; `lost_claims` counts rejected claims.
@@ -45,6 +47,7 @@ class Outcome:
     root: str = ""
     claim: str = ""
     allocations: tuple[Served, ...] = ()
+    grants: tuple[Part, ...] = ()
     as_of: Mapping[int, int] = field(default_factory=dict)
     reason: str = ""
     deadline_ms: int = 0

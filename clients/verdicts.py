@@ -13,7 +13,8 @@ def exported_verdicts(reader: StoreReader) -> Iterator[dict[str, Any]]:
     """Every verdict that the store still keeps, as of the reader's position, by partition and key.
 
     `offset` is the claim's record (-1: cancelled before it came); `taken_offset` is the event that took the
-    last of what was asked for (-1: nothing did); `deadline_ms` is log time.
+    last of what was asked for (-1: nothing did); `deadline_ms` is log time; `grants`
+    are the particular things that were given (devices, CPU ids), not amounts.
     """
     for partition, key, row in reader.scan(VERDICTS):
         cell, claim = split_key(key)
@@ -30,4 +31,5 @@ def exported_verdicts(reader: StoreReader) -> Iterator[dict[str, Any]]:
             "available": row.available,
             "taken_offset": row.taken,
             "deadline_ms": row.deadline_ms,
+            "grants": [part._asdict() for part in row.grants],
         }

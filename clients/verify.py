@@ -177,6 +177,7 @@ class _Verdicts:
                     "offset": offset,
                     "accepted": row.accepted,
                     "reason": row.reason,
+                    "grants": [part._asdict() for part in row.grants],
                 }
             )
         return exported

@@ -98,7 +98,8 @@ def _write_verdict(
 ) -> None:
     deadline_ms = min(claim.deadline_ms, draft.time_ms + DEADLINE_AHEAD_MS_MAX)
     if isinstance(outcome, Acceptance):
-        row = VerdictRow(True, "", draft.offset, deadline_ms, fingerprint, claim.consumer)
+        particular = tuple(part for part in outcome.parts if type(part.grant) is not int)
+        row = VerdictRow(True, "", draft.offset, deadline_ms, fingerprint, claim.consumer, grants=particular)
     else:
         outcome = outcome._replace(asked=_bounded(outcome.asked), available=_bounded(outcome.available))
         row = VerdictRow(

@@ -117,7 +117,8 @@ class VerdictRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How a claim was judged. `offset` is the claim's record (-1: cancelled before it came).
 
     A rejection names what failed: `reason`, provider, class, asked, available, and `taken`, the offset of the
-    event that took the last of it (-1: nothing did).
+    event that took the last of it (-1: nothing did). An acceptance has the `grants` that no amount says: which
+    devices, which CPUs. They stay readable here when what was given is given back.
     """
 
     accepted: bool
@@ -131,6 +132,7 @@ class VerdictRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     asked: int = 0
     available: int = 0
     taken: int = -1
+    grants: tuple[Part, ...] = ()
 
 
 class RequestRow(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -4,16 +4,18 @@ expect n1 VCPU total 8 used 4 free 4        expect n1 VCPU gone
 expect n1 traits A,B aggregates rack-1 disabled members n1,gpu0
 expect node n1 incomplete                   expect consumer i1 holds n1 VCPU:4
 expect verdict c1 gone                      expect request r1 placed
+expect verdict c1 grants n1 PORTS:[80]
 expect 2 dead letters                       expect time 90s
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from vacancy.resources.registry import Registry
-from vacancy.resources.rows import ClassRow, ProviderRow
+from vacancy.resources.rows import ClassRow, Part, ProviderRow
 from vacancy.resources.tables import (
     ALLOCATIONS,
     DEAD_LETTERS,
@@ -114,13 +116,13 @@ class Expectations:
         elif words[1] == "is":
             same("held" if row.hold_until_ms else "confirmed", words[2])
         else:
-            told = " ".join(
-                f"{p.provider} {p.resource_class}:{str(p.grant).replace(' ', '')}" for p in row.parts
-            )
-            same(told, " ".join(words[2:]))
+            same(_parts(row.parts), " ".join(words[2:]))
 
     def _verdict(self, words: list[str]) -> None:
         row = self.get(VERDICTS, self._key(words[0]))
+        if words[1] == "grants":
+            same(_parts(row.grants), " ".join(words[2:]))
+            return
         same("gone" if row is None else "accepted" if row.accepted else row.reason, words[1])
 
     def _request(self, words: list[str]) -> None:
@@ -141,6 +143,13 @@ class Expectations:
     def _letter(self, words: list[str]) -> None:
         """`letter 3 is @7`: the place in the ring, and the record that is kept there."""
         same(f"@{self.get(DEAD_LETTERS, dead_letter_key(int(words[0]))).offset}", words[2])
+
+
+def _parts(parts: tuple[Part, ...]) -> str:
+    """`n1 VCPU:4 n1 PORTS:[80,81]`."""
+    return " ".join(
+        f"{p.provider} {p.resource_class}:{json.dumps(p.grant, separators=(',', ':'))}" for p in parts
+    )
 
 
 def _ports(said: str) -> tuple[int, ...]:
