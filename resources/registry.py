@@ -7,11 +7,12 @@ lacks a class the rules allow halts rather than guess.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from vacancy.resources.errors import Halt, InvalidRecord, UsageError
 from vacancy.resources.names import CUSTOM_PREFIX, suggest
+from vacancy.resources.numa_cell import NumaCell
 from vacancy.resources.quantity import Quantity
 from vacancy.resources.resource_class import ResourceClass
 from vacancy.resources.tables import CUSTOM_FAMILY, ClassTable
@@ -43,13 +44,22 @@ STANDARD_CLASSES = (
     "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
 )
 
+OWN_CLASSES = ("NUMA_CELL",)
+"""Classes that come with the rules and have no standard name."""
+
+_KINDS: dict[str, Callable[[str], ResourceClass[Any]]] = {
+    "NUMA_CELL": NumaCell,
+}
+"""What is not counted."""
+
 
 class Registry:
     """The classes a build supports. Immutable after it is made; safe to share."""
 
     def __init__(self, plugins: Iterable[ResourceClass[Any]] = ()) -> None:
         self._tables: dict[str, ClassTable] = {
-            name: ClassTable(Quantity(name), family=name) for name in STANDARD_CLASSES
+            name: ClassTable(_KINDS.get(name, Quantity)(name), family=name)
+            for name in (*STANDARD_CLASSES, *OWN_CLASSES)
         }
         self._standard = dict(self._tables)
         self.plugins: tuple[str, ...] = ()

@@ -345,10 +345,13 @@ def _options(words: list[str]) -> dict[str, str]:
 
 
 def _inventory(word: str) -> tuple[str, dict[str, Any]]:
-    """`VCPU=8,reserved=1,ratio=1.5`; `PORTS=[80,81]`."""
+    """`VCPU=8,reserved=1,ratio=1.5`; `PORTS=[80,81]`; `NUMA_CELL={"memory_mb":64}`."""
     name, _, told = word.partition("=")
     if told.startswith("["):
         return name, {"ports": json.loads(told)}
+    if told.startswith("{"):
+        said: dict[str, Any] = json.loads(told)
+        return name, said
     inventory: dict[str, Any] = {}
     for part in told.split(","):
         key, _, value = part.rpartition("=")

@@ -9,7 +9,7 @@ from tests.ports import Ports
 from vacancy.resources.errors import Halt, InvalidRecord, UsageError
 from vacancy.resources.names import check_trait, standard_traits
 from vacancy.resources.quantity import Quantity
-from vacancy.resources.registry import STANDARD_CLASSES, Registry
+from vacancy.resources.registry import OWN_CLASSES, STANDARD_CLASSES, Registry
 from vacancy.resources.tables import CUSTOM_FAMILY
 
 
@@ -20,7 +20,7 @@ def test_the_standard_classes_are_those_of_os_resource_classes() -> None:
 
 def test_each_class_has_a_family_and_all_custom_ones_share_one() -> None:
     registry = Registry([Ports()])
-    assert registry.families == (*STANDARD_CLASSES, "PORTS", CUSTOM_FAMILY)
+    assert registry.families == (*STANDARD_CLASSES, *OWN_CLASSES, "PORTS", CUSTOM_FAMILY)
     assert registry.table("VCPU").family == "VCPU"
     assert registry.table("CUSTOM_A").family == registry.table("CUSTOM_B").family == CUSTOM_FAMILY
     assert registry.table("CUSTOM_A").prefix == b"CUSTOM_A\0"

@@ -1,0 +1,88 @@
+"""Which CPUs of a NUMA cell a guest gets to itself: exact, deterministic, and leaving whole cores whole.
+
+The thread policies are those of OpenStack Nova (hw:cpu_thread_policy):
+
+* `isolate`: each vCPU on a core of its own, of which nobody has, or will get, another thread.
+* `require`: only on cores with siblings, vCPUs side by side on siblings: none is alone on its core, but for one
+  where their number is odd.
+* `prefer`: as `require`, as far as that goes; the others wherever a CPU is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+Policy = Literal["prefer", "isolate", "require"]
+
+
+class Core(NamedTuple):
+    """A core from which something can be given: how many threads it has in all, and the CPUs that are free."""
+
+    threads: int
+    free: tuple[int, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nobody has any of it."""
+        return len(self.free) == self.threads
+
+
+def most(cores: Iterable[Core], policy: Policy) -> int:
+    """The largest number of CPUs that `pick` finds; it finds every smaller number, too."""
+    if policy == "isolate":
+        return sum(core.is_whole for core in cores)
+    if policy == "prefer":
+        return sum(len(core.free) for core in cores)
+    counts = [len(core.free) for core in cores if core.threads > 1]
+    together = sum(count for count in counts if count > 1)
+    # A thread that is left over on a core can serve the one that makes a number odd.
+    return together + (together % 2 == 0 and 1 in counts)
+
+
+def pick(cores: Iterable[Core], count: int, policy: Policy) -> list[int] | None:
+    """`count` CPUs in the order of the guest's vCPUs (siblings side by side), or None where there are not enough.
+
+    Cores of which a part is taken come first where the policy allows it, then those with the lowest numbers.
+    """
+    cores = list(cores)
+    if count > most(cores, policy):
+        return None
+    if policy == "isolate":
+        # A core with fewer siblings wastes less.
+        whole = sorted((core for core in cores if core.is_whole), key=lambda c: (c.threads, c.free))
+        return sorted(core.free[0] for core in whole[:count])
+    together = _side_by_side(cores, min(count, most(cores, "require")))
+    left = count - sum(len(cpus) for cpus in together)
+    if left:
+        taken = {cpu for cpus in together for cpu in cpus}
+        # What is left has one thread a core: first those whose siblings are others'.
+        others = sorted((c for c in cores if c.free[0] not in taken), key=lambda c: (c.threads == 1, c.free))
+        together += sorted(core.free for core in others[:left])
+    return [cpu for cpus in together for cpu in cpus]
+
+
+def _side_by_side(cores: Iterable[Core], count: int) -> list[tuple[int, ...]]:
+    """`count` CPUs, which `most` says there are, as the CPUs of each core: of none but one less than two."""
+    siblings = [core for core in cores if core.threads > 1]
+    single = min((core.free for core in siblings if len(core.free) == 1), default=())
+    many = sorted((c for c in siblings if len(c.free) > 1), key=lambda c: (c.is_whole, -len(c.free), c.free))
+    alone: tuple[int, ...] = single if count % 2 else ()
+    left = count - len(alone)
+    given: list[tuple[int, ...]] = []
+    while many and left >= len(many[0].free):
+        given.append(many.pop(0).free)
+        left -= len(given[-1])
+    if left == 1 and (alone or count % 2 == 0):
+        # One may not be alone: a core that was given an odd number, three at least, gives up one of them.
+        odd = next(at for at in reversed(range(len(given))) if len(given[at]) % 2)
+        given[odd] = given[odd][:-1]
+        left = 2
+    if left:
+        fits = [core for core in many if len(core.free) >= left]
+        best = min(fits, key=lambda c: (c.is_whole, len(c.free), c.free))
+        if left == 1:
+            alone = best.free[:1]
+        else:
+            given.append(best.free[:left])
+    return [*sorted(given), *((alone,) if alone else ())]
