@@ -31,6 +31,8 @@ from vacancy.streams.log import Log, Receipt
 
 _POLL_S = 0.0005
 _POLL_MAX_S = 0.005
+_GATHER_S = 0.01
+"""How long a job may wait for others to share a record with, while claims are under way."""
 
 
 class Settings(NamedTuple):
@@ -88,6 +90,8 @@ class Pipeline:
         self._rng = rng
         self._settings = settings
         self._in_flight = in_flight
+        self._batch = max(1, in_flight // 4)
+        self._sent_at = 0.0
         self._timeout_s = timeout_s
         self._waiting: deque[_Job] = deque()
         self._flights: dict[bytes, _Flight] = {}
@@ -104,7 +108,7 @@ class Pipeline:
         source = iter(requests)
         exhausted = False
         pause_s = _POLL_S
-        self._reader.catch_up()
+        self._reader.follow()
         self._reader.take_verdicts(())
         while True:
             while not exhausted and len(self._waiting) + len(self._flights) < self._in_flight:
@@ -137,17 +141,31 @@ class Pipeline:
 
     def _step(self) -> bool:
         """One round. Returns whether anything moved."""
-        self._reader.catch_up()
+        self._reader.follow()
         moved = self._take_verdicts()
         moved |= self._settle_overdue()
-        jobs, self._waiting = self._waiting, deque()
-        ready = [job for job in jobs if job.parked_on.isdisjoint(self._flights)]
-        self._waiting.extend(job for job in jobs if not job.parked_on.isdisjoint(self._flights))
+        ready = self._take_ready()
         claims: dict[str, list[dict[str, Any]]] = {}
         for flight in self._query_all(ready):
             claims.setdefault(flight.candidate.cell, []).append(flight.claim.wire)
         self._send([*self._journal.take(), *claim_entries(claims, self._settings.source, self._ids)])
         return moved or bool(ready)
+
+    def _take_ready(self) -> list[_Job]:
+        """The jobs whose turn it is. While claims are under way it is worth waiting a little for more jobs: a record
+        of many claims costs the log, the worker and every reader little more than a record of one."""
+        now = time.monotonic()
+        if self._flights and len(self._waiting) < self._batch and now - self._sent_at < _GATHER_S:
+            return []
+        self._sent_at = now
+        jobs, self._waiting = self._waiting, deque()
+        ready = []
+        for job in jobs:
+            if job.parked_on.isdisjoint(self._flights):
+                ready.append(job)
+            else:
+                self._waiting.append(job)
+        return ready
 
     # -- query --------------------------------------------------------------------------------------------------
 
@@ -267,6 +285,7 @@ class Pipeline:
         return self._reader.log_time_ms(partition) > flight.claim.deadline_ms
 
     def _overdue(self, row_key: bytes, flight: _Flight) -> None:
+        self._reader.catch_up()
         past = self._past_deadline(flight)
         verdict = self._reader.get(VERDICTS, row_key)
         held = self._reader.get(ALLOCATIONS, key(flight.candidate.cell, flight.claim.consumer))

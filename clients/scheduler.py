@@ -91,7 +91,7 @@ class Scheduler:
         """Up to `limit` places for a request, as of the newest commit. `max_staleness_s` leaves out nodes that
         have not been heard from for so long. Raises `UsageError` on unknown classes and traits."""
         check_spec(spec, self.registry)
-        self.reader.catch_up()
+        self.reader.follow()
         since = None if max_staleness_s is None else int((time.time() - max_staleness_s) * 1000)
         found = find(
             self.reader.view,

@@ -1,7 +1,9 @@
 """One partition's tables, read while another process writes them.
 
 A RocksDB secondary of the worker's directory. `catch_up` returns what was committed since; between two calls
-nothing moves, so whatever is read belongs to one position.
+nothing moves, so whatever is read belongs to one position. `follow` is the same in a tenth of the time, for the
+tables that are fed: it takes the feed's entries from the ring, and keeps the rows in them before those of the
+secondary until it has caught up again.
 
 A secondary that had read a part of the write-ahead log keeps those rows in memory, before the newer ones that a
 flush wrote to files, until the new log says something of their family: its position would run ahead of its rows.
@@ -17,11 +19,12 @@ from pathlib import Path
 from time import monotonic, sleep, time
 from typing import TypeVar
 
+from msgspec.structs import replace
 from rocksdict import Rdict
 
-from vacancy.projections.bell import TRUST_S, Bell
 from vacancy.projections.feed import Entry, decode_entry
 from vacancy.projections.local import FEED_FAMILY, LOCAL_FAMILY, LOCAL_KEY, LocalRow, decode_local
+from vacancy.projections.ring import RingReader
 from vacancy.projections.rocks import (
     check_files,
     open_secondary,
@@ -35,6 +38,13 @@ from vacancy.resources.tables import Table
 
 Row = TypeVar("Row")
 
+TRUST_S = 0.05
+"""How long a silent ring is believed by `catch_up`."""
+
+FOLLOW_S = 0.25
+"""How long a reader follows the ring alone; NEWER_MAX: until it has so many rows from there."""
+
+NEWER_MAX = 50_000
 _SEQUENCE = struct.Struct(">Q")
 _TRIES = 5
 _SWEEP_S = 0.2
@@ -53,12 +63,14 @@ class PartitionReader:
         self._families = families
         self._scratch = scratch_directory()
         self._left_out: set[str] = set()
-        self._bell = Bell(path, create=False)
+        self._ring = RingReader(path)
+        self._newer: dict[str, dict[bytes, bytes | None]] = {}
+        self._newer_rows = 0
         try:
             self._open()
             self.local = self._read_local()
         except BaseException:
-            self._bell.close()
+            self._ring.close()
             self._scratch.cleanup()
             raise
         self._asked_at = 0.0
@@ -66,23 +78,49 @@ class PartitionReader:
     def catch_up(self) -> list[Entry] | None:
         """What was committed since the last call, oldest first; None where the feed no longer reaches back that
         far, or the store is another one: then load everything anew."""
-        now = monotonic()
-        if self._bell.heard() == self.local.feed_next and now - self._asked_at < TRUST_S:
+        if (
+            not self._newer_rows
+            and self._ring.heard() == self.local.feed_next
+            and monotonic() - self._asked_at < TRUST_S
+        ):
             return []
-        self._asked_at = now
+        return self._ask()
+
+    def follow(self) -> list[Entry] | None:
+        """As `catch_up`, but rows of tables that are not fed may stay as they were then, and scans do."""
+        before = self.local
+        if self._newer_rows < NEWER_MAX and monotonic() - self._asked_at < FOLLOW_S:
+            heard = self._ring.heard()
+            if heard == before.feed_next:
+                return []
+            told = self._ring.entries(before.feed_next, heard) if heard > before.feed_next else None
+            if told is not None:
+                entries = [decode_entry(data) for data in told]
+                for entry in entries:
+                    for table, keys, values in entry.images:
+                        self._newer.setdefault(table, {}).update(zip(keys, values, strict=True))
+                        self._newer_rows += len(keys)
+                self.local = replace(before, position=entries[-1].position, feed_next=heard)
+                return entries
+        return self._ask()
+
+    def _ask(self) -> list[Entry] | None:
+        """What RocksDB says is new."""
+        self._asked_at = monotonic()
+        self._newer, self._newer_rows = {}, 0
+        before = self.local
         for _ in range(_TRIES):
             with translated(self.path):
                 self._db.try_catch_up_with_primary()
                 if self._db.property_int_value(_FLUSHED) != self._flushed:
                     self._open_anew()
             local = self._read_local()
-            before = self.local
             if local.feed_next == before.feed_next and local.store == before.store:
                 self.local = local
                 return []
             # A directory that was empty when it was opened has no store's id yet.
             another = before.store not in ("", local.store)
-            if another or local.feed_first > before.feed_next:
+            if another or not local.feed_first <= before.feed_next <= local.feed_next:
                 self.local = local
                 return None
             entries = self._entries(before.feed_next, local.feed_next)
@@ -96,14 +134,17 @@ class PartitionReader:
         )
 
     def get(self, table: Table[Row], key: bytes) -> Row | None:
-        """A row as of the last `catch_up`."""
-        with translated(self.path):
-            data = self._dbs[table.family].get(key)
+        """A row as of the last `catch_up` or, of a table that is fed, `follow`."""
+        data = self.get_bytes(table, key)
         return None if data is None else table.decode(data)
 
     def get_bytes(self, table: Table[Row], key: bytes) -> bytes | None:
-        """A row as of the last `catch_up`, encoded."""
-        data: bytes | None = self._dbs[table.family].get(key)
+        """As `get`, encoded."""
+        newer = self._newer.get(table.name)
+        if newer is not None and key in newer:
+            return newer[key]
+        with translated(self.path):
+            data: bytes | None = self._dbs[table.family].get(key)
         return data
 
     def scan(self, family: str, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
@@ -118,13 +159,13 @@ class PartitionReader:
 
     def close(self) -> None:
         """Let go of the directory."""
-        self._bell.close()
+        self._ring.close()
         for db in (*self._dbs.values(), self._db):
             db.close()
         self._scratch.cleanup()
 
     def _open(self, *, settled_s: float = 0.0) -> None:
-        heard = self._bell.heard()
+        heard = self._ring.heard()
         self._db = db = self._opened()
         self._dbs = {name: db.get_column_family(name) for name in self._families}
         self._get_local = self._dbs[LOCAL_FAMILY].get
@@ -140,7 +181,7 @@ class PartitionReader:
 
     def _check_whole(self, heard: int, settled_s: float) -> None:
         """A secondary passes over files that do not read back, and shows what there was before them. Where it leaves
-        out files that nobody is writing, or knows of fewer commits than the bell had rung, ask for the reason."""
+        out files that nobody is writing, or knows of fewer commits than the ring had told, ask for the reason."""
         used = {str(file["name"]).lstrip("/") for file in self._db.live_files()}
         left_out = {name for name in self._names("*.sst", settled_s) if name not in used} - self._left_out
         if not left_out and self._read_local().feed_next >= heard:

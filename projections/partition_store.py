@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from rocksdict import Rdict, WriteBatch
 
-from vacancy.projections.bell import Bell
 from vacancy.projections.deadline_queue import DeadlineQueue
 from vacancy.projections.feed import BYTES_MAX, ENTRIES_MAX, Images, encode_entry
 from vacancy.projections.local import (
@@ -26,6 +25,7 @@ from vacancy.projections.local import (
     decode_local,
     encode_local,
 )
+from vacancy.projections.ring import RingWriter
 from vacancy.projections.rocks import flush, open_primary, scan, translate, translated
 from vacancy.resources.draft import Changes
 from vacancy.resources.errors import StoreError
@@ -74,9 +74,8 @@ class PartitionStore:
                 len(feed.get(_SEQUENCE.pack(n)) or b"")
                 for n in range(self.local.feed_first, self.local.feed_next)
             )
-            self._bell = Bell(path, create=True)
+            self._ring = RingWriter(path, self.local.feed_next)
         self._feed_bytes = sum(self._feed_sizes)
-        self._bell.ring(self.local.feed_next)
 
     # -- resources.draft.State ------------------------------------------------------------------------------
 
@@ -133,7 +132,7 @@ class PartitionStore:
             self.abandon()
             raise
         self.local = local
-        self._bell.ring(local.feed_next)
+        self._ring.add(number, entry)
         for _ in range(first - (number - len(self._feed_sizes))):
             self._feed_bytes -= self._feed_sizes.popleft()
         self._feed_sizes.append(len(entry))
@@ -187,7 +186,7 @@ class PartitionStore:
 
     def close(self) -> None:
         """Flush, so that the next to open it need not replay the write-ahead log, and let go of the lock."""
-        self._bell.close()
+        self._ring.close()
         with contextlib.suppress(StoreError), translated(self.path):  # on a full disk that log holds all
             flush(self._db, self.path.with_suffix(".flush"))
             for db in (*self._dbs.values(), self._db):

@@ -6,16 +6,16 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from vacancy.projections.bell import bell_path
 from vacancy.projections.feed import Entry
 from vacancy.projections.manifest import FILE, Manifest, read_manifest
 from vacancy.projections.partition_reader import PartitionReader
 from vacancy.projections.partition_store import families
+from vacancy.projections.ring import ring_path
 from vacancy.projections.store import partition_path
 from vacancy.projections.view import View
 from vacancy.resources.errors import StoreError, StoreMismatch
@@ -86,17 +86,27 @@ class StoreReader:
 
     def catch_up(self) -> None:
         """Move to the newest commit of every partition. Raises `StoreError`."""
+        self._move(PartitionReader.catch_up)
+
+    def follow(self) -> None:
+        """As `catch_up` for those who ask all the time: the view, verdicts and rows of the tables that are fed move.
+        Scans, and rows of other tables, may stay as of the last `catch_up`."""
+        self._move(PartitionReader.follow)
+
+    def _move(self, news: Callable[[PartitionReader], list[Entry] | None]) -> None:
         now = time.monotonic()
         if now - self._looked_at > _LOOK_AGAIN_S:
             self._looked_at = now
             self._look_again()
-        self._position = None
         reload = False
         for partition, reader in self._partitions.items():
-            entries = reader.catch_up()
-            reload = reload or entries is None
-            for entry in entries or ():
-                self._feed(partition, entry)
+            entries = news(reader)
+            if entries is None:
+                reload = True
+            elif entries:
+                self._position = None
+                for entry in entries:
+                    self._feed(partition, entry)
         if reload:
             self._load()
 
@@ -189,7 +199,7 @@ class StoreReader:
             path = partition_path(self.path, partition)
             if partition in self._partitions or not path.exists():
                 continue
-            finished = bell_path(path).exists()  # its writer makes it last
+            finished = ring_path(path).exists()  # its writer makes it last
             try:
                 self._partitions[partition] = PartitionReader(path, names)
             except StoreError:
@@ -202,6 +212,10 @@ class StoreReader:
     # -- the view -----------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
+        self._position = None
+        for partition, reader in self._partitions.items():
+            for entry in reader.catch_up() or ():  # so that the rows are all as of one position
+                self._feed(partition, entry)
         pending = self.view.pending
         self.view = View(self.registry, self._class_row)
         with _collector_off():

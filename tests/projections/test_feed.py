@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from tests.events_json import LOG, START_MS, Tape, claim, claims, event, provider, reported
 from tests.ports import REGISTRY, Ports
 from tests.projections.stores import opened_store
-from vacancy.projections import bell, partition_store, store_reader
+from vacancy.projections import partition_reader, partition_store, ring, store_reader
 from vacancy.projections.digest import partition_digest, store_digest
 from vacancy.projections.local import FEED_FAMILY
 from vacancy.projections.partition_reader import PartitionReader
@@ -284,47 +285,113 @@ def test_a_reader_may_know_more_classes_than_the_store(tmp_path: Path) -> None:
             assert reader.position == {0: 1}
 
 
-# -- the bell -----------------------------------------------------------------------------------------------
+# -- the ring -----------------------------------------------------------------------------------------------
 
 
-def test_the_bell_says_how_many_commits_there_were(writer: Writer) -> None:
-    ringing = bell.Bell(partition_path(writer.store.path, 0), create=False)
-    writer.beat(2)
-    assert ringing.heard() == writer.store.partition(0).local.feed_next == 4
-    ringing.close()
+def test_following_is_catching_up(writer: Writer, partition: PartitionReader) -> None:
+    writer.beat(3)
+    entries = partition.follow()
+    assert entries is not None
+    assert [entry.position for entry in entries] == [3, 4, 5]
+    assert partition.follow() == []
+    assert partition.catch_up() == []
+    assert partition.local == writer.store.partition(0).local
 
 
-def test_a_bell_that_is_silent_is_not_believed_for_long(writer: Writer, partition: PartitionReader) -> None:
-    """Whoever was killed between commit and ring left it so."""
-    ringer = bell.Bell(partition_path(writer.store.path, 0), create=True)
+def test_rows_that_came_by_the_ring_are_read(writer: Writer, partition: PartitionReader) -> None:
+    cell = writer.tape.cells[0]
+    writer.beat()
+    partition.follow()
+    node = partition.get(NODES, key(cell, "n1"))
+    assert node is not None
+    assert node.incarnations[0][1] == 2
+    writer.write(event("node.retired.v1", {"root": "n1", "incarnation": f"{1:016x}", "sequence": 3}))
+    partition.follow()
+    assert partition.get(PROVIDERS, key(cell, "n1")) is None
+    partition.catch_up()
+    assert partition.get(PROVIDERS, key(cell, "n1")) is None
+
+
+@pytest.mark.parametrize("slots", [2, 3, 8192])
+@pytest.mark.parametrize("room", [300, 1000, 4096])
+def test_a_ring_keeps_the_newest_and_never_tells_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: int, room: int
+) -> None:
+    monkeypatch.setattr(ring, "SLOTS", slots)
+    monkeypatch.setattr(ring, "DATA_BYTES", room)
+    rng, kept = random.Random(slots * room), []
+    ringer, reader = ring.RingWriter(tmp_path / "p0", 7), ring.RingReader(tmp_path / "p0")
+    assert reader.heard() == 7
+    for number in range(7, 300):
+        kept.append(bytes([number % 251]) * rng.choice((0, 1, 20, 100, room // 2)))
+        ringer.add(number, kept[-1])
+        assert reader.heard() == number + 1
+        fits = len(kept[-1]) <= room // 2 - 16
+        assert reader.entries(number, number + 1) == ([kept[-1]] if fits else None)
+        back = rng.randint(1, min(12, len(kept)))
+        assert reader.entries(number + 1 - back, number + 1) in (None, kept[-back:])
+    assert reader.entries(0, 1) is None
+    assert reader.entries(7, 300) is None
+    ringer.close()
+    reader.close()
+
+
+def test_a_ring_is_taken_over_by_the_next_writer(tmp_path: Path) -> None:
+    first, reader = ring.RingWriter(tmp_path / "p0", 0), ring.RingReader(tmp_path / "p0")
+    first.add(0, b"a")
+    first.close()
+    assert reader.heard() == 1
+    second = ring.RingWriter(tmp_path / "p0", 1)
+    assert (reader.heard(), reader.entries(0, 1)) == (1, None)
+    second.add(1, b"b")
+    assert (reader.heard(), reader.entries(1, 2)) == (2, [b"b"])
+    second.close()
+    reader.close()
+
+
+def overwrite(writer: Writer, at: int, data: bytes) -> None:
+    with ring.ring_path(partition_path(writer.store.path, 0)).open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+def test_a_ring_that_is_silent_is_not_believed_for_long(writer: Writer, partition: PartitionReader) -> None:
+    """Whoever was killed between commit and telling left it so."""
     assert partition.catch_up() == []
     before = writer.store.partition(0).local.feed_next
     writer.beat()
-    ringer.ring(before)
+    overwrite(writer, 0, before.to_bytes(8, "little"))
     asked = time.monotonic()
-    while not partition.catch_up():
-        assert time.monotonic() < asked + 10 * bell.TRUST_S
-    ringer.close()
+    while not partition.follow():
+        assert time.monotonic() < asked + 10 * partition_reader.FOLLOW_S
 
 
+@pytest.mark.parametrize("follow", [True, False], ids=["follow", "catch up"])
 @pytest.mark.parametrize("number", [0, 1, 7, 2**64 - 1])
-def test_a_bell_that_rings_wrong_hides_nothing(
-    writer: Writer, partition: PartitionReader, number: int
+def test_a_ring_that_tells_wrong_hides_nothing(
+    writer: Writer, partition: PartitionReader, number: int, follow: bool
 ) -> None:
-    ringer = bell.Bell(partition_path(writer.store.path, 0), create=True)
     for _ in range(5):
         writer.beat()
-        ringer.ring(number)
-        until = time.monotonic() + 10 * bell.TRUST_S
+        overwrite(writer, 0, number.to_bytes(8, "little"))
+        until = time.monotonic() + 10 * partition_reader.FOLLOW_S
         while partition.local.position < writer.store.position()[0]:
-            assert partition.catch_up() is not None
+            news = partition.follow() if follow else partition.catch_up()
+            assert news is not None
             assert time.monotonic() < until
-    ringer.close()
+
+
+def test_a_damaged_entry_is_read_from_the_tables(writer: Writer, partition: PartitionReader) -> None:
+    writer.beat(2)
+    overwrite(writer, ring._DATA, b"\xff" * 4096)
+    entries = partition.follow()
+    assert entries is not None
+    assert [entry.position for entry in entries] == [3, 4]
 
 
 @pytest.mark.parametrize("left", [None, b"", b"\0\0"], ids=["gone", "empty", "short"])
-def test_a_partition_without_a_bell_is_read_all_the_same(writer: Writer, left: bytes | None) -> None:
-    path = bell.bell_path(partition_path(writer.store.path, 0))
+def test_a_partition_without_a_ring_is_read_all_the_same(writer: Writer, left: bytes | None) -> None:
+    path = ring.ring_path(partition_path(writer.store.path, 0))
     writer.store.close()
     path.unlink()
     if left is not None:
@@ -338,7 +405,7 @@ def test_a_partition_without_a_bell_is_read_all_the_same(writer: Writer, left: b
 
 
 def test_a_partition_that_is_being_made_is_not_there_yet(writer: Writer) -> None:
-    """Its directory comes first, its tables then, its bell at last."""
+    """Its directory comes first, its tables then, its ring at last."""
     half = partition_path(writer.store.path, 1)
     half.mkdir()
     (half / "CURRENT").write_text("MANIFEST-000001\n")
@@ -349,4 +416,5 @@ def test_a_partition_that_is_being_made_is_not_there_yet(writer: Writer) -> None
 
 def test_how_often_a_reader_looks_is_what_the_tests_wait_for() -> None:
     assert store_reader._LOOK_AGAIN_S <= 1.0
-    assert bell.TRUST_S <= 0.05
+    assert partition_reader.TRUST_S <= 0.05
+    assert partition_reader.FOLLOW_S <= 0.25
