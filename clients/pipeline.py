@@ -148,7 +148,8 @@ class Pipeline:
         claims: dict[str, list[dict[str, Any]]] = {}
         for flight in self._query_all(ready):
             claims.setdefault(flight.candidate.cell, []).append(flight.claim.wire)
-        self._send([*self._journal.take(), *claim_entries(claims, self._settings.source, self._ids)])
+        requests = self._journal.take(only_full=bool(self._flights))
+        self._send([*requests, *claim_entries(claims, self._settings.source, self._ids)])
         return moved or bool(ready)
 
     def _take_ready(self) -> list[_Job]:
@@ -179,27 +180,41 @@ class Pipeline:
         for group in alike.values():
             left = deque(group)
             while left:
-                found = self._find(left)
+                found = self._find_together(left)
                 for candidate in found:
                     yield self._launch(left.popleft(), candidate)
                 if not found:
                     self._none_left(left.popleft())
 
-    def _find(self, jobs: deque[_Job]) -> list[Candidate]:
-        """Candidates for jobs that ask for the same: at most one each, possibly fewer."""
+    def _find_together(self, jobs: deque[_Job]) -> list[Candidate]:
+        """Candidates for jobs that ask for the same: at most one each, possibly fewer. Where places are drawn at
+        random, all are of the cell of the first, so that the claims share a record; a cell is as likely as it has
+        places, and so each place is as likely as any other."""
+        if len(jobs) == 1 or len(self._reader.view.cells) < 2:
+            return self._find(jobs)
+        first = self._find(jobs, limit=1)
+        if not first:
+            return first
+        return self._find(jobs, cell=first[0].cell) or first
+
+    def _find(
+        self, jobs: deque[_Job], *, limit: int | None = None, cell: str | None = None
+    ) -> list[Candidate]:
         started = time.perf_counter()
         avoid = jobs[0].avoid
+        wanted = len(jobs) if limit is None else limit
         found = find(
             self._reader.view,
             jobs[0].request.spec,
-            limit=len(jobs) + len(avoid),
+            limit=wanted + len(avoid),
             order=self._settings.order,
             rng=self._rng,
+            cell=cell,
         )
         taken_ms = (time.perf_counter() - started) * 1e3 / len(jobs)
         for job in jobs:
             job.query_ms += taken_ms
-        return [candidate for candidate in found if candidate.root not in avoid][: len(jobs)]
+        return [candidate for candidate in found if candidate.root not in avoid][:wanted]
 
     def _launch(self, job: _Job, candidate: Candidate) -> _Flight:
         """Put a claim under way, and count what it asks for as taken."""

@@ -6,6 +6,7 @@ A request lives in the partition its id hashes to; a record of requests is keyed
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -19,12 +20,16 @@ Outcome = Literal["placed", "no_valid_host", "failed", "unknown"]
 class RequestJournal:
     """Gathers until `take`. Does nothing unless `recording`."""
 
+    PATIENCE_S = 0.1
+    """How long what is gathered may wait for a full record."""
+
     def __init__(self, source: str, partitions: int, recording: bool) -> None:
         self._source = source
         self._cells = covering_cells(partitions)
         self._recording = recording
         self._received: dict[int, list[dict[str, Any]]] = {}
         self._closed: dict[int, list[dict[str, Any]]] = {}
+        self._taken_at = monotonic()
 
     def received(self, id_: str, spec: dict[str, Any]) -> None:
         """A request came in."""
@@ -57,8 +62,14 @@ class RequestJournal:
                 request["reason"] = reason[:1024]
             self._closed.setdefault(self._home(id_), []).append(request)
 
-    def take(self) -> list[Entry]:
-        """What was gathered, as entries."""
+    def take(self, *, only_full: bool = False) -> list[Entry]:
+        """What was gathered, as entries; with `only_full`, nothing before a record of it is full or has waited."""
+        now = monotonic()
+        if only_full and now - self._taken_at < self.PATIENCE_S:
+            fullest = max(map(len, (*self._received.values(), *self._closed.values())), default=0)
+            if fullest < events.BATCH_MAX:
+                return []
+        self._taken_at = now
         entries = [*self._entries(_RECEIVED, self._received), *self._entries(_CLOSED, self._closed)]
         self._received, self._closed = {}, {}
         return entries

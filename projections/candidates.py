@@ -47,9 +47,10 @@ def find(
     order: Order,
     rng: np.random.Generator,
     heard_since_ms: int | None = None,
+    cell: str | None = None,
 ) -> list[Candidate]:
-    """Up to `limit` candidates. At random means uniformly over all that match."""
-    filters = [compiled(view, group, heard_since_ms) for group in spec.groups]
+    """Up to `limit` candidates, of one `cell` if one is named. At random means uniformly over all that match."""
+    filters = [compiled(view, group, heard_since_ms, cell) for group in spec.groups]
     if view.size == 0 or any(f.impossible for f in filters):
         return []
     if len(filters) == 1:
@@ -68,7 +69,7 @@ def _one_group(
     if order.uniform:
         # Rows drawn at random and kept if they match are a uniform draw of those that match; it is the fast
         # way when many do. Where the draw yields too few, all rows are looked at.
-        drawn = rng.integers(0, view.size, _SAMPLE * wanted)
+        drawn = rng.integers(0, view.size, min(_SAMPLE * wanted * only.one_in, view.size))
         found = only.among(drawn)
         tried: Ints = found[:0]
         if len(found) >= wanted:

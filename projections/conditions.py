@@ -68,6 +68,26 @@ class Open(Condition):
         return self._view.open[rows]
 
 
+class InCell(Condition):
+    """The provider is in this cell."""
+
+    __slots__ = ("_number", "_text", "_view")
+    kind = "cell"
+
+    def __init__(self, view: View, number: int, text: str) -> None:
+        self._view = view
+        self._number = number
+        self._text = text
+
+    @property
+    def text(self) -> str:
+        return self._text
+
+    def holds(self, rows: Rows) -> Bools:
+        found: Bools = self._view.cell[rows] == self._number
+        return found
+
+
 class Never(Condition):
     """What no row can satisfy: a name that nobody has."""
 

@@ -19,6 +19,7 @@ from vacancy.projections.conditions import (
     HasAny,
     HasNot,
     Heard,
+    InCell,
     Never,
     Open,
     Within,
@@ -33,16 +34,19 @@ SPARSE = 8
 """Below one row in so many, gathering the few is cheaper than comparing whole columns."""
 
 
-def compiled(view: View, group: RequestGroup, heard_since_ms: int | None = None) -> Filter:
+def compiled(
+    view: View, group: RequestGroup, heard_since_ms: int | None = None, cell: str | None = None
+) -> Filter:
     """The filter of a group, made once for as long as the view's arrays are the same and the group is."""
     if heard_since_ms is not None or group.in_tree is not None:
-        return Filter(view, group, heard_since_ms=heard_since_ms)
-    found = view.compiled.get(id(group))
+        return Filter(view, group, heard_since_ms=heard_since_ms, cell=cell)
+    key = (id(group), cell)
+    found = view.compiled.get(key)
     if found is None:
         if len(view.compiled) >= COMPILED_MAX:
             view.compiled.clear()
         # The group is kept with its filter, so that no other can come to have its id.
-        found = view.compiled[id(group)] = (group, Filter(view, group))
+        found = view.compiled[key] = (group, Filter(view, group, cell=cell))
     made: Filter = found[1]
     return made
 
@@ -53,12 +57,25 @@ class Filter:
     `conditions` are in the order in which they are applied: bits, then columns, then what is rarely asked for.
     """
 
-    def __init__(self, view: View, group: RequestGroup, *, heard_since_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        view: View,
+        group: RequestGroup,
+        *,
+        heard_since_ms: int | None = None,
+        cell: str | None = None,
+    ) -> None:
         self._view = view
         self._within: Within | None = None
         self.impossible = False
+        self.one_in = 1 if cell is None else len(view.cells)
+        """Of so many rows one can match, where cells are alike."""
         bits: list[Condition] = [Open(view)]
         few: list[Condition] = []
+        if cell is not None:
+            number = view.cells.get(cell.encode())
+            text = f"in cell {cell}"
+            bits.append(self._never("cell", text) if number is None else InCell(view, number, text))
         for name in group.required:
             self._has("trait", (name,), view.traits, bits, few)
         for names in group.any_traits:

@@ -41,10 +41,13 @@ Row = TypeVar("Row")
 TRUST_S = 0.05
 """How long a silent ring is believed by `catch_up`."""
 
-FOLLOW_S = 0.25
-"""How long a reader follows the ring alone; NEWER_MAX: until it has so many rows from there."""
+FOLLOW_S = 5.0
+"""How long a reader follows the ring alone. A secondary that catches up replays all that was written since, unless the
+writer has flushed it meanwhile: then it is opened anew, at once where the writer is."""
 
 NEWER_MAX = 50_000
+"""So many rows from the ring, and the reader asks RocksDB before that."""
+
 _SEQUENCE = struct.Struct(">Q")
 _TRIES = 5
 _SWEEP_S = 0.2

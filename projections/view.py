@@ -24,7 +24,7 @@ _FEW = 12
 
 
 class View:
-    """Arrays over rows: `root` (row of the root), `open` (takes new claims), `heard_ms` (of roots), columns by
+    """Arrays over rows: `root` (row of the root), `cell` (its number), `open` (takes new claims), `heard_ms` (of roots), columns by
     class, traits and aggregates as bits. `members` maps a root's row to the rows of its tree, if more than one.
 
     `read` gives a class row as it is in the store (for the exact check and for claims in flight).
@@ -36,7 +36,9 @@ class View:
         self.size = 0
         self.row_of: dict[bytes, int] = {}
         self.keys: list[bytes] = []
-        self.cells: set[bytes] = set()
+        self.cells: dict[bytes, int] = {}
+        """Cell -> its number in `cell`."""
+        self.cell: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.root: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.open: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
         self.heard_ms: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
@@ -50,7 +52,7 @@ class View:
         self._clashes: dict[bytes, set[int]] = {}
         self._free_rows: list[int] = []
         self._pending: dict[tuple[int, str], list[Any]] = defaultdict(list)
-        self.compiled: dict[int, Any] = {}
+        self.compiled: dict[tuple[int, str | None], Any] = {}
         """Filters made of this view's arrays (see `filter.compiled`); emptied whenever an array comes or moves."""
 
     # -- what is asked ----------------------------------------------------------------------------------------
@@ -254,7 +256,7 @@ class View:
                 self._grow(2 * len(self.root))
         self.row_of[key] = row
         self.root[row] = row
-        self.cells.add(key[: key.index(b"\0")])
+        self.cell[row] = self.cells.setdefault(key[: key.index(b"\0")], len(self.cells))
         return row
 
     def _new_rows(self, keys: list[bytes]) -> int:
@@ -265,13 +267,14 @@ class View:
         self.keys.extend(keys)
         self.row_of.update(zip(keys, range(first, end), strict=True))
         self.root[first:end] = np.arange(first, end)
-        self.cells.update(key[: key.index(b"\0")] for key in keys)
+        number = self.cells.setdefault
+        self.cell[first:end] = [number(key[: key.index(b"\0")], len(self.cells)) for key in keys]
         self.size = end
         return first
 
     def _grow(self, size: int) -> None:
         self.root, self.heard_ms = grown(self.root, size), grown(self.heard_ms, size)
-        self.open = grown(self.open, size)
+        self.open, self.cell = grown(self.open, size), grown(self.cell, size)
         self._offered, self._node_open = grown(self._offered, size), grown(self._node_open, size)
         for columns in self._all_columns():
             columns.grow(size)
