@@ -34,6 +34,9 @@ _POLL_MAX_S = 0.005
 _GATHER_S = 0.01
 """How long a job may wait for others to share a record with, while claims are under way."""
 
+_TOGETHER = 16
+"""Claims that go to one cell together: enough to share a record, few enough to spread evenly."""
+
 
 class Settings(NamedTuple):
     """How a scheduler claims; see `Scheduler`."""
@@ -90,7 +93,7 @@ class Pipeline:
         self._rng = rng
         self._settings = settings
         self._in_flight = in_flight
-        self._batch = max(1, in_flight // 4)
+        self._batch = max(1, min(in_flight // 4, _TOGETHER))
         self._sent_at = 0.0
         self._timeout_s = timeout_s
         self._waiting: deque[_Job] = deque()
@@ -195,7 +198,7 @@ class Pipeline:
         first = self._find(jobs, limit=1)
         if not first:
             return first
-        return self._find(jobs, cell=first[0].cell) or first
+        return self._find(jobs, limit=min(len(jobs), _TOGETHER), cell=first[0].cell) or first
 
     def _find(
         self, jobs: deque[_Job], *, limit: int | None = None, cell: str | None = None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,32 +15,39 @@ from vacancy.clients.fleet import node_reports
 from vacancy.clients.scheduler import Scheduler
 from vacancy.clients.wiring import installed_registry, new_log, open_store
 from vacancy.resources.events import ProviderReport
+from vacancy.resources.partitioner import cell_for
 from vacancy.resources.request import RequestGroup, RequestSpec
 from vacancy.streams.worker import EmbeddedWorker
 
 ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
 
 
-@pytest.fixture
-def scheduler(tmp_path: Path) -> Iterator[Scheduler]:
-    """A scheduler over one node of four VCPUs."""
-    node = ProviderReport(id="node-1", inventories={"VCPU": {"total": 4}})
+@contextmanager
+def scheduling(directory: Path, nodes: int, partitions: int) -> Iterator[Scheduler]:
+    """A scheduler over so many nodes of four VCPUs."""
+    trees = [(ProviderReport(id=f"node-{n}", inventories={"VCPU": {"total": 4}}),) for n in range(nodes)]
     with (
-        new_log(f"sqlite://{tmp_path}/log.db", 1, installed_registry()) as log,
-        open_store(tmp_path / "store", log, installed_registry()) as store,
+        new_log(f"sqlite://{directory}/log.db", partitions, installed_registry()) as log,
+        open_store(directory / "store", log, installed_registry()) as store,
     ):
-        log.append(list(node_reports([(node,)], 1)))
+        log.append(list(node_reports(trees, partitions)))
         worker = EmbeddedWorker(log, store)
         while worker.step():
             pass
         thread = threading.Thread(target=worker.run)
         thread.start()
         try:
-            with Scheduler(log, tmp_path / "store", installed_registry(), seed=1) as made:
+            with Scheduler(log, directory / "store", installed_registry(), seed=1) as made:
                 yield made
         finally:
             worker.stop()
             thread.join()
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[Scheduler]:
+    with scheduling(tmp_path, 1, 1) as made:
+        yield made
 
 
 @pytest.mark.timeout(60)
@@ -52,3 +62,22 @@ def test_it_ends_when_all_are_decided_however_many_may_be_in_flight(
 @pytest.mark.timeout(60)
 def test_it_ends_at_once_where_nothing_is_asked(scheduler: Scheduler) -> None:
     assert list(scheduler.place_many([])) == []
+
+
+@pytest.mark.timeout(60)
+def test_claims_of_one_moment_share_a_record_and_all_cells_get_their_part(tmp_path: Path) -> None:
+    with scheduling(tmp_path, 400, 4) as scheduler:
+        outcomes = list(scheduler.place_many([ONE] * 640, in_flight=64))
+        assert {outcome.status for outcome in outcomes} == {"placed"}
+        cells = Counter(outcome.cell for outcome in outcomes)
+        nodes = Counter(cell_for(f"node-{n}", 4) for n in range(400))
+        for cell, there in nodes.items():
+            assert 0.4 * there / 400 < cells[cell] / 640 < 2.5 * there / 400
+        records = [
+            json.loads(record.value)
+            for partition in range(4)
+            for record in scheduler.log.read(partition, 0, 10_000)
+        ]
+        claims = [len(r["data"]["claims"]) for r in records if r["type"] == "vacancy.claims.requested.v1"]
+        assert sum(claims) == 640
+        assert sum(claims) / len(claims) > 8, "claims of one moment are in records of their own"

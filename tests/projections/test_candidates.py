@@ -315,6 +315,24 @@ def test_a_root_that_is_live_in_two_cells_is_a_candidate_in_neither() -> None:
     assert [(one.cell, one.root) for one in found] == [(tape.cells[1], "n2")]
 
 
+@pytest.mark.parametrize("order", [RANDOM, SPREAD])
+def test_candidates_of_one_cell(order: Order) -> None:
+    tape = Tape()
+    for number in range(60):
+        cell = tape.cells[number % len(tape.cells)]
+        tape.append(cell, reported(f"n{number}", [provider(f"n{number}", VCPU=8)]))
+    view = fleet_of(tape).view()
+    for asks in ({"VCPU": 1}, {"VCPU": 9}):
+        for limit in (1, 5, 100):
+            rng = np.random.default_rng(1)
+            for cell in tape.cells:
+                found = find(view, spec_of(asks), limit=limit, order=order, rng=rng, cell=cell)
+                there = 60 // len(tape.cells) if asks["VCPU"] == 1 else 0
+                assert len({one.root for one in found}) == len(found) == min(limit, there)
+                assert {one.cell for one in found} <= {cell}
+            assert find(view, spec_of(asks), limit=limit, order=order, rng=rng, cell="no-cell") == []
+
+
 def test_a_tree_is_found_in_the_cell_where_it_lives_now() -> None:
     """A node moved to another cell, and what was held of it in the first is still there."""
     for order in (0, 1), (1, 0):
