@@ -13,8 +13,9 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from vacancy.resources.errors import InvalidRecord
+from vacancy.resources.membership import MEMBERSHIPS_MAX, Membership
 from vacancy.resources.names import Amount, Id, Symbol, TimeMs
-from vacancy.resources.request import Ask, Model, RequestSpec
+from vacancy.resources.request import ALLOCATIONS_MAX, Ask, Model, RequestSpec
 
 BATCH_MAX = 64
 """Claims, releases or requests that one record may carry."""
@@ -208,11 +209,12 @@ class RequestsClosed(Envelope):
 
 
 class Allocation(Model):
-    """What one provider gives: class -> ask. `group` names the request group it serves."""
+    """What one provider gives: class -> ask. `group` names the request group it serves; where a request has several
+    copies, `#` and the copy's number follow (`gpu#2`)."""
 
     provider: Id
     resources: Annotated[dict[Symbol, Ask], Field(min_length=1)]
-    group: Annotated[str, Field(max_length=64)] = ""
+    group: Annotated[str, Field(max_length=80)] = ""
 
 
 class Predicate(Model):
@@ -240,7 +242,8 @@ class Claim(Model):
     """A scheduler's bid for an allocation. `deadline_ms` and `hold_until_ms` are log time.
 
     `consumer_generation` is None for a consumer that must not exist yet, else the generation it must have.
-    `hold_until_ms`: the allocation ends then unless it was confirmed.
+    `hold_until_ms`: the allocation ends then unless it was confirmed. `memberships`: the server groups that the
+    consumer is in for as long as it holds this; the fold judges the hard ones.
     """
 
     id: Id
@@ -251,8 +254,9 @@ class Claim(Model):
     user: Id = "-"
     request: Id | None = None
     spec: RequestSpec | None = None
-    allocations: Annotated[tuple[Allocation, ...], Field(min_length=1, max_length=256)]
+    allocations: Annotated[tuple[Allocation, ...], Field(min_length=1, max_length=ALLOCATIONS_MAX)]
     predicates: Annotated[tuple[Predicate, ...], Field(max_length=PREDICATES_MAX)] = ()
+    memberships: Annotated[tuple[Membership, ...], Field(max_length=MEMBERSHIPS_MAX)] = ()
     deadline_ms: TimeMs
     hold_until_ms: TimeMs | None = None
     decided: Decision = Decision()

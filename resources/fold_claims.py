@@ -8,10 +8,12 @@ from msgspec.structs import replace
 
 from vacancy.resources.draft import Draft
 from vacancy.resources.events import Claim, ConsumerRef, Release
+from vacancy.resources.fold_groups import check_memberships, join, leave
 from vacancy.resources.fold_nodes import HOLD, leave_tree
+from vacancy.resources.membership import group_name
 from vacancy.resources.names import AMOUNT_MAX
 from vacancy.resources.rows import AllocationRow, VerdictRow
-from vacancy.resources.tables import ALLOCATIONS, DEADLINES, PROVIDERS, VERDICTS, deadline_key
+from vacancy.resources.tables import ALLOCATIONS, DEADLINES, PROVIDERS, VERDICTS, deadline_key, split_key
 from vacancy.resources.verdict import DEADLINE_AHEAD_MS_MAX, Acceptance, Rejection, Rows, give_back, judge
 
 VERDICT = b"V"
@@ -45,6 +47,8 @@ def fold_claim(draft: Draft, claim: Claim, *, replaces: bool = False) -> None:
             outcome = Rejection("consumer_exists", available=held.generation, taken=held.offset)
         else:
             outcome = judge(draft, claim, held)
+            if claim.memberships and isinstance(outcome, Acceptance):
+                outcome = check_memberships(draft, claim) or outcome
     _write_verdict(draft, claim, key, fingerprint, outcome)
     if isinstance(outcome, Acceptance):
         _write_allocation(draft, claim, outcome)
@@ -59,6 +63,8 @@ def fold_release(draft: Draft, release: Release) -> None:
         give_back(draft, held.parts, rows)
         _write_rows(draft, rows)
         draft.delete(ALLOCATIONS, key)
+        if held.groups:
+            leave(draft, release.consumer, held.groups)
         if held.hold_until_ms:
             draft.delete(DEADLINES, deadline_key(held.hold_until_ms, HOLD, key))
         return
@@ -87,10 +93,13 @@ def expire_hold(draft: Draft, at_ms: int, key: bytes) -> None:
     if held is None or held.hold_until_ms != at_ms:
         return
     rows: Rows = {}
-    there = draft.in_cell(key.partition(b"\0")[0].decode())
+    cell, consumer = split_key(key)
+    there = draft.in_cell(cell)
     give_back(there, held.parts, rows)
     _write_rows(there, rows)
     draft.delete(ALLOCATIONS, key)
+    if held.groups:
+        leave(there, consumer, held.groups)
 
 
 def _write_verdict(
@@ -130,7 +139,12 @@ def _write_allocation(draft: Draft, claim: Claim, accepted: Acceptance) -> None:
         parts=accepted.parts,
         offset=draft.offset,
         hold_until_ms=claim.hold_until_ms or 0,
+        groups=tuple(group_name(one.group) for one in claim.memberships) if claim.memberships else (),
     )
+    if before is not None and before.groups:
+        leave(draft, claim.consumer, before.groups)
+    if claim.memberships:
+        join(draft, claim)
     draft.put(ALLOCATIONS, key, row)
     if claim.hold_until_ms:
         draft.put(DEADLINES, deadline_key(claim.hold_until_ms, HOLD, key), b"")

@@ -99,8 +99,28 @@ class Part(NamedTuple):
     grant: Any
 
 
+class GroupMember(NamedTuple):
+    """A consumer in a server group. `places` has for each of its copies the providers that it holds a part of, those
+    that lend to others left out: their roots are where it is. `offset` is that of its claim."""
+
+    consumer: str
+    offset: int
+    places: tuple[tuple[str, ...], ...]
+
+
+class GroupRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A server group: what it is for (see `membership.Membership`), and its members, the newest last."""
+
+    policy: str
+    hard: bool
+    max_per_node: int
+    scope: str | None
+    members: tuple[GroupMember, ...]
+
+
 class AllocationRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a consumer holds, and by which claim. `hold_until_ms` is 0 unless it is an unconfirmed hold."""
+    """What a consumer holds, and by which claim. `hold_until_ms` is 0 unless it is an unconfirmed hold; `groups`
+    are the names of the server groups that it is in."""
 
     claim: str
     generation: int
@@ -111,14 +131,16 @@ class AllocationRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     parts: tuple[Part, ...]
     offset: int
     hold_until_ms: int = 0
+    groups: tuple[str, ...] = ()
 
 
 class VerdictRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How a claim was judged. `offset` is the claim's record (-1: cancelled before it came).
 
     A rejection names what failed: `reason`, provider, class, asked, available, and `taken`, the offset of the
-    event that took the last of it (-1: nothing did). An acceptance has the `grants` that no amount says: which
-    devices, which CPUs. They stay readable here when what was given is given back.
+    event that took the last of it (-1: nothing did). Where a server group stood in the way, `group` is its id and
+    `other` the member (the claim's own consumer, where its copies get in each other's way). An acceptance has the
+    `grants` that no amount says: which devices, which CPUs. They stay readable here when what was given is given back.
     """
 
     accepted: bool
@@ -132,6 +154,8 @@ class VerdictRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     asked: int = 0
     available: int = 0
     taken: int = -1
+    group: str = ""
+    other: str = ""
     grants: tuple[Part, ...] = ()
 
 

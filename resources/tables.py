@@ -17,6 +17,7 @@ from vacancy.resources.rows import (
     ClassRow,
     DeadLetterRow,
     FactsRow,
+    GroupRow,
     NodeRow,
     PartitionRow,
     ProviderRow,
@@ -100,6 +101,7 @@ NODES = Table("nodes", NodeRow, fed=True)
 PROVIDERS = Table("providers", ProviderRow, fed=True)
 FACTS = Table("facts", FactsRow)
 ALLOCATIONS = Table("allocations", AllocationRow)
+GROUPS = Table("groups", GroupRow, fed=True)
 VERDICTS = Table("verdicts", VerdictRow, fed=True)
 REQUESTS = Table("requests", RequestRow)
 DEADLINES = _Marks("deadlines", bytes)
@@ -111,6 +113,7 @@ BASE_TABLES: tuple[Table[Any], ...] = (
     PROVIDERS,
     FACTS,
     ALLOCATIONS,
+    GROUPS,
     VERDICTS,
     REQUESTS,
     DEADLINES,

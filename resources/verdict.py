@@ -25,7 +25,8 @@ Rows = dict[tuple[ClassTable, str], ClassRow]
 
 
 class Rejection(NamedTuple):
-    """Why a claim does not fit. `taken` is the offset of the event that took the last of it, or -1."""
+    """Why a claim does not fit. `taken` is the offset of the event that took the last of it, or -1; see
+    `rows.VerdictRow` for the rest."""
 
     reason: str
     provider: str = ""
@@ -33,6 +34,8 @@ class Rejection(NamedTuple):
     asked: int = 0
     available: int = 0
     taken: int = -1
+    group: str = ""
+    other: str = ""
 
 
 class Acceptance(NamedTuple):

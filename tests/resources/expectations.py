@@ -5,6 +5,7 @@ expect n1 traits A,B aggregates rack-1 disabled members n1,gpu0
 expect node n1 incomplete                   expect consumer i1 holds n1 VCPU:4
 expect verdict c1 gone                      expect request r1 placed
 expect verdict c1 grants n1 PORTS:[80]
+expect group web i1:n1,n1-gpu i2:n2;n3 (of i2 two copies)
 expect 2 dead letters                       expect time 90s
 """
 
@@ -20,6 +21,7 @@ from vacancy.resources.tables import (
     ALLOCATIONS,
     DEAD_LETTERS,
     FACTS,
+    GROUPS,
     NODES,
     PARTITION,
     PARTITION_KEY,
@@ -48,6 +50,7 @@ class Expectations:
             "facts": self._facts,
             "time": self._time,
             "rules": self._rules,
+            "group": self._group,
             "letter": self._letter,
         }
         if words[1:3] == ["dead", "letters"]:
@@ -132,6 +135,11 @@ class Expectations:
     def _facts(self, words: list[str]) -> None:
         row = self.get(FACTS, self._key(words[0]))
         same([row.revision, row.events[0], row.status], [int(words[2]), words[4], words[5]])
+
+    def _group(self, words: list[str]) -> None:
+        row = self.get(GROUPS, self._key(words[0]))
+        told = [f"{m.consumer}:{';'.join(map(','.join, m.places))}" for m in row.members] if row else ["gone"]
+        same(told, words[1:])
 
     def _time(self, words: list[str]) -> None:
         same(f"{(self.get(PARTITION, PARTITION_KEY).time_ms - self.start_ms) / 1000:g}s", words[0])

@@ -38,6 +38,8 @@ _SHORT = {
     "ratio": "allocation_ratio_milli",
 }
 
+_POLICIES = {"near": "affinity", "apart": "anti-affinity"}
+
 
 class Broken(AssertionError):
     """A line of a scenario does not hold."""
@@ -276,12 +278,14 @@ class Scenario:
         return event("consumer.replaced.v1", self._bid(words))
 
     def _bid(self, words: list[str]) -> dict[str, Any]:
-        """`c1 for i1 n1 VCPU:4 + n2 VCPU:2 deadline=60s hold=30s generation=1 if n1 trait X unless n1 …`"""
+        """`c1 for i1 n1 VCPU:4 + n2 VCPU:2 as a#1 deadline=60s hold=30s generation=1 if n1 trait X unless n1 …
+        near GROUP apart GROUP:2:rack- softly-near …`; a group without a cell is of the cell whose records come."""
         if words[1] != "for":
             raise Broken("a claim reads: claim ID for CONSUMER PROVIDER CLASS:AMOUNT …")
         bid: dict[str, Any] = {"id": words[0], "consumer": words[2], "deadline_ms": self.now_ms + 60_000}
         allocations: list[dict[str, Any]] = []
         predicates: list[dict[str, Any]] = []
+        memberships: list[dict[str, Any]] = []
         for name, value in _options(words[3:]).items():
             if name == "generation":
                 bid["consumer_generation"] = int(value)
@@ -295,10 +299,27 @@ class Scenario:
                 about = {"provider": next(rest), "kind": next(rest), "negate": word == "unless"}
                 value = next(rest)
                 predicates.append({**about, "value": int(value[1:]) if value.startswith("@") else value})
+            elif word == "as":
+                allocations[-1]["group"] = next(rest)
+            elif word.removeprefix("softly-") in _POLICIES:
+                memberships.append(self._membership(word, next(rest)))
             else:
                 name, _, amount = word.partition(":")
                 allocations[-1]["resources"][name] = json.loads(amount)
+        if memberships:
+            bid["memberships"] = memberships
         return {**bid, "allocations": allocations, "predicates": predicates}
+
+    def _membership(self, word: str, said: str) -> dict[str, Any]:
+        """`apart web:2:rack-`."""
+        name, most, scope = [*said.split(":"), "", ""][:3]
+        return {
+            "group": name if "/" in name else f"{self.cell}/{name}",
+            "policy": _POLICIES[word.removeprefix("softly-")],
+            "hard": not word.startswith("softly-"),
+            "max_per_node": int(most or 1),
+            "scope": scope or None,
+        }
 
     def _release(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         deadline = START_MS + _ms(options["deadline"]) if "deadline" in options else None
@@ -379,4 +400,6 @@ def _told(row: VerdictRow) -> str:
     where = " ".join(part for part in (row.provider, row.resource_class) if part)
     amounts = f" asked {row.asked} available {row.available}" if row.asked or row.available else ""
     taken = f" taken @{row.taken}" if row.taken >= 0 else ""
-    return f"rejected {row.reason}{' ' + where if where else ''}{amounts}{taken}"
+    group = f" in {row.group.rpartition('/')[2]}" if row.group else ""
+    other = f" by {row.other}" if row.other else ""
+    return f"rejected {row.reason}{' ' + where if where else ''}{amounts}{taken}{group}{other}"
