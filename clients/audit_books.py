@@ -7,7 +7,7 @@ who asks for it cannot be judged, and says so.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -56,12 +56,15 @@ class Node:
 
 
 class Held(NamedTuple):
-    """What a consumer holds: (provider, class, amount) each. `hold_until_ms` is None once it is kept."""
+    """What a consumer holds: (provider, class, amount) each. `hold_until_ms` is None once it is kept. `memberships`
+    are the server groups it is in, `copies` the providers that each of its copies is on."""
 
     claim: str
     generation: int
     parts: tuple[tuple[str, str, int], ...]
     hold_until_ms: int | None
+    memberships: tuple[Mapping[str, Any], ...] = ()
+    copies: tuple[Collection[str], ...] = ()
 
 
 class Books:
@@ -81,6 +84,8 @@ class Books:
         self.members: dict[Key, set[str]] = {}
         self.facts: dict[Key, Facts] = {}
         self.consumers: dict[Key, Held] = {}
+        self.groups: dict[str, dict[Key, None]] = {}
+        """Who is in which server group, in the order in which they joined."""
         self.known_until: dict[Key, int] = {}
         """Claims that were judged or cancelled: until when the same id is not judged again."""
         self.cancelled: set[Key] = set()
@@ -369,11 +374,23 @@ class Books:
 
     def hold(self, key: Key, held: Held) -> None:
         """Book what a consumer holds."""
+        self._leave_groups(key)
         self.consumers[key] = held
+        for membership in held.memberships:
+            self.groups.setdefault(membership["group"], {})[key] = None
         if held.hold_until_ms is not None:
             heapq.heappush(self._holds, (held.hold_until_ms, key))
 
+    def _leave_groups(self, key: Key) -> None:
+        held = self.consumers.get(key)
+        for membership in held.memberships if held is not None else ():
+            there = self.groups[membership["group"]]
+            there.pop(key, None)
+            if not there:
+                del self.groups[membership["group"]]
+
     def _free(self, consumer: Key) -> None:
+        self._leave_groups(consumer)
         parts = self.consumers.pop(consumer).parts
         self.take(consumer[0], parts, -1)
         self.sweep(consumer[0], parts)

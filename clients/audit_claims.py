@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from vacancy.clients.audit_books import DEADLINE_AHEAD_MS_MAX, Books, Held
+from vacancy.clients.audit_groups import broken_groups, copies
 from vacancy.clients.audit_reading import INTEGER_MAX
 
 ROOM, RULE, OPAQUE = "room", "rule", "opaque"
@@ -28,6 +29,7 @@ def objections(books: Books, cell: str, claim: Mapping[str, Any], *, replaces: b
         for predicate in claim.get("predicates", ())
         if not _holds(books, cell, predicate)
     )
+    wrong.extend(broken_groups(books, cell, claim))
     old = Counter[tuple[str, str]]()
     if replaces and held is not None:
         for provider, name, amount in held.parts:
@@ -44,7 +46,10 @@ def enter(books: Books, cell: str, claim: Mapping[str, Any], *, replaces: bool) 
     books.take(cell, before, -1)
     books.take(cell, parts)
     books.sweep(cell, before)
-    books.hold(key, Held(claim["id"], held.generation + 1 if held else 1, parts, claim.get("hold_until_ms")))
+    generation = held.generation + 1 if held else 1
+    memberships = tuple(claim.get("memberships", ()))
+    there = copies(books, cell, claim["allocations"]) if memberships else ()
+    books.hold(key, Held(claim["id"], generation, parts, claim.get("hold_until_ms"), memberships, there))
 
 
 def asks(allocations: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str, int], ...]:

@@ -121,7 +121,29 @@ def _spec(value: Any) -> bool:
     if not _spec_shape(value):
         return False
     names = [group.get("name", "") for group in value["groups"]]
-    return len(set(names)) == len(names) and any(group.get("resources") for group in value["groups"])
+    serving = sum(bool(group.get("resources")) for group in value["groups"])
+    number = value.get("copies", 1)
+    sound = len(set(names)) == len(names) and 0 < serving * number <= 256
+    return sound and _relations(value.get("memberships", ()), number, value.get("copies_on", "any"))
+
+
+def _relations(memberships: list[dict[str, Any]], number: int, on: str) -> bool:
+    """Whether what a request says of its groups and copies can hold together."""
+    groups = [one["group"] for one in memberships]
+    one_node = [
+        one
+        for one in memberships
+        if one["policy"] == "affinity" and one.get("hard", True) and one.get("scope") is None
+    ]
+    return (
+        len(set(groups)) == len(groups)
+        and len({group.rpartition("/")[0] for group in groups}) <= 1
+        and not (number > 1 and on == "distinct" and one_node)
+    )
+
+
+def _membership(value: Any) -> bool:
+    return _membership_shape(value) and (value["policy"] != "affinity" or value.get("max_per_node", 1) == 1)
 
 
 def _envelope(body: Mapping[str, Any]) -> bool:
@@ -147,6 +169,18 @@ _asks: Mapping[str, Check] = {
     "resources": _map(_symbol, lambda value: type(value) is int or isinstance(value, dict))
 }
 _as_of = _map(_pattern(r"[0-9]{1,9}"), _amount)
+_membership_shape = _object(
+    {
+        "group": _pattern(r"[A-Za-z0-9._:/@+=~-]{1,200}/[A-Za-z0-9._@+=~-]{1,100}"),
+        "policy": _one_of("affinity", "anti-affinity"),
+    },
+    {
+        "hard": lambda value: type(value) is bool,
+        "max_per_node": _integer(1, 1024),
+        "scope": _or_null(_id),
+    },
+)
+_memberships = _list(_membership, 0, 16)
 _spec_shape = _object(
     {
         "groups": _list(
@@ -167,7 +201,12 @@ _spec_shape = _object(
             64,
         )
     },
-    {"group_policy": _one_of("none", "isolate")},
+    {
+        "group_policy": _one_of("none", "isolate"),
+        "memberships": _memberships,
+        "copies": _integer(1, 64),
+        "copies_on": _one_of("any", "distinct"),
+    },
 )
 _predicate = _object(
     {
@@ -179,7 +218,7 @@ _predicate = _object(
 )
 _allocation = _object(
     {"provider": _id, "resources": lambda value: _asks["resources"](value) and len(value) > 0},
-    {"group": _name},
+    {"group": _text(80)},
 )
 _claim = _object(
     {"id": _id, "consumer": _id, "allocations": _list(_allocation, 1, 256), "deadline_ms": _amount},
@@ -191,6 +230,7 @@ _claim = _object(
         "request": _or_null(_id),
         "spec": _or_null(_spec),
         "predicates": _list(_predicate, 0, 1024),
+        "memberships": _memberships,
         "hold_until_ms": _or_null(_amount),
         "decided": _object({}, {"as_of": _as_of, "seed": lambda value: type(value) is int, "policy": _name}),
     },

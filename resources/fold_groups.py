@@ -11,7 +11,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from vacancy.resources.draft import Draft
 from vacancy.resources.events import Allocation, Claim
-from vacancy.resources.membership import MEMBERS_MAX, SHARES, Membership, Rule, copy_of, group_cell, group_name
+from vacancy.resources.membership import (
+    MEMBERS_MAX,
+    SHARES,
+    Membership,
+    Rule,
+    copy_of,
+    group_cell,
+    group_name,
+)
 from vacancy.resources.rows import GroupMember, GroupRow
 from vacancy.resources.tables import GROUPS
 from vacancy.resources.verdict import Rejection
