@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from vacancy.clients.audit_books import DEADLINE_AHEAD_MS_MAX, Books, Key
+from vacancy.clients.audit_books import DEADLINE_AHEAD_MS_MAX, Books
 from vacancy.clients.audit_claims import OPAQUE, ROOM, RULE, Objection, asks, enter, objections
 from vacancy.clients.audit_hosts import Hosts, is_counted
+from vacancy.clients.audit_members import Key
 from vacancy.clients.audit_reading import Read, read
 from vacancy.resources.record import Record
 

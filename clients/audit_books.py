@@ -7,10 +7,10 @@ who asks for it cannot be judged, and says so.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from vacancy.clients.audit_inventory import (
     NO_FACTS,
@@ -22,6 +22,7 @@ from vacancy.clients.audit_inventory import (
     read_facts,
     read_stock,
 )
+from vacancy.clients.audit_members import Consumers, Held, Key
 from vacancy.clients.audit_reading import home, is_cell, read
 from vacancy.resources.record import Record
 
@@ -29,8 +30,6 @@ LEAP_MS_MAX = 3_600_000
 DEADLINE_AHEAD_MS_MAX = 600_000
 TOMBSTONE_MS = 7 * 24 * 3_600_000
 INCARNATIONS_KEPT = 8
-
-Key = tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -55,18 +54,6 @@ class Node:
     retired_ms: int | None = None
 
 
-class Held(NamedTuple):
-    """What a consumer holds: (provider, class, amount) each. `hold_until_ms` is None once it is kept. `memberships`
-    are the server groups it is in, `copies` the providers that each of its copies is on."""
-
-    claim: str
-    generation: int
-    parts: tuple[tuple[str, str, int], ...]
-    hold_until_ms: int | None
-    memberships: tuple[Mapping[str, Any], ...] = ()
-    copies: tuple[Collection[str], ...] = ()
-
-
 class Books:
     """One partition as of the records applied so far.
 
@@ -83,9 +70,7 @@ class Books:
         self.providers: dict[Key, Provider] = {}
         self.members: dict[Key, set[str]] = {}
         self.facts: dict[Key, Facts] = {}
-        self.consumers: dict[Key, Held] = {}
-        self.groups: dict[str, dict[Key, None]] = {}
-        """Who is in which server group, in the order in which they joined."""
+        self.consumers = Consumers()
         self.known_until: dict[Key, int] = {}
         """Claims that were judged or cancelled: until when the same id is not judged again."""
         self.cancelled: set[Key] = set()
@@ -178,7 +163,7 @@ class Books:
     def _confirmed(self, cell: str, data: Mapping[str, Any]) -> None:
         held = self.consumers.get((cell, data["consumer"]))
         if held is not None and held.claim == data["claim"]:
-            self._keep(cell, [data["consumer"]])
+            self.consumers.keep(cell, [data["consumer"]])
 
     def _released(self, cell: str, data: Mapping[str, Any]) -> None:
         for release in data["releases"]:
@@ -221,7 +206,7 @@ class Books:
         self.nodes[(cell, root)] = after[0]
         gone = self.members.get((cell, root), set()) - reports.keys()
         self._change_tree(cell, root, reports, stocks, gone)
-        self._keep(cell, data.get("consumers") or ())
+        self.consumers.keep(cell, data.get("consumers") or ())
 
     def _node_changed(self, cell: str, data: Mapping[str, Any]) -> None:
         root = data["root"]
@@ -374,31 +359,14 @@ class Books:
 
     def hold(self, key: Key, held: Held) -> None:
         """Book what a consumer holds."""
-        self._leave_groups(key)
-        self.consumers[key] = held
-        for membership in held.memberships:
-            self.groups.setdefault(membership["group"], {})[key] = None
+        self.consumers.enter(key, held)
         if held.hold_until_ms is not None:
             heapq.heappush(self._holds, (held.hold_until_ms, key))
 
-    def _leave_groups(self, key: Key) -> None:
-        held = self.consumers.get(key)
-        for membership in held.memberships if held is not None else ():
-            there = self.groups[membership["group"]]
-            there.pop(key, None)
-            if not there:
-                del self.groups[membership["group"]]
-
     def _free(self, consumer: Key) -> None:
-        self._leave_groups(consumer)
-        parts = self.consumers.pop(consumer).parts
+        parts = self.consumers.remove(consumer).parts
         self.take(consumer[0], parts, -1)
         self.sweep(consumer[0], parts)
-
-    def _keep(self, cell: str, consumers: Iterable[str]) -> None:
-        for consumer in consumers:
-            if (held := self.consumers.get((cell, consumer))) is not None:
-                self.consumers[(cell, consumer)] = held._replace(hold_until_ms=None)
 
     def _release(self, cell: str, release: Mapping[str, Any]) -> None:
         consumer, claim = (cell, release["consumer"]), (cell, release["claim"])

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from vacancy.clients.audit_books import DEADLINE_AHEAD_MS_MAX, Books, Held
+from vacancy.clients.audit_books import DEADLINE_AHEAD_MS_MAX, Books
 from vacancy.clients.audit_groups import broken_groups, copies
+from vacancy.clients.audit_members import Held
 from vacancy.clients.audit_reading import INTEGER_MAX
 
 ROOM, RULE, OPAQUE = "room", "rule", "opaque"

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from vacancy.clients.audit_books import Books, Held
+from vacancy.clients.audit_books import Books
 from vacancy.clients.audit_inventory import NO_FACTS
+from vacancy.clients.audit_members import Held
 
 GROUP_MEMBERS_MAX = 1024
 
@@ -57,7 +58,7 @@ def rule(membership: Membership) -> tuple[str, bool, int, str | None]:
 
 def members(books: Books, group: str, but: tuple[str, str] | None = None) -> list[Held]:
     """What the members of a group hold, but for one consumer."""
-    return [books.consumers[key] for key in books.groups.get(group, ()) if key != but]
+    return [books.consumers[key] for key in books.consumers.groups.get(group, ()) if key != but]
 
 
 def domains(books: Books, cell: str, copy: Copy, scope: str | None) -> set[str]:
@@ -86,7 +87,7 @@ def _broken(
     if not hard:
         return
     was = books.consumers.get((cell, consumer))
-    old = was.copies if was is not None and (cell, consumer) in books.groups.get(group, ()) else ()
+    old = was.copies if was is not None and (cell, consumer) in books.consumers.groups.get(group, ()) else ()
     there = [domains(books, cell, copy, scope) for held in others for copy in held.copies]
     here = [domains(books, cell, copy, scope) for copy in mine]
     left = [domains(books, cell, copy, scope) for copy in old]

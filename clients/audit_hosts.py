@@ -12,8 +12,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from vacancy.clients.audit_books import Books, Key
+from vacancy.clients.audit_books import Books
 from vacancy.clients.audit_inventory import NO_FACTS
+from vacancy.clients.audit_members import Key
 
 Taken = Mapping[tuple[str, str, str], int]
 """What claims in flight would take: (cell, provider, class) -> amount."""

@@ -103,7 +103,8 @@ class GroupWorld:
         ]
         names = {self.pick(tuple(RULES)) for _ in range(self.pick((0, 1, 1, 2)))}
         memberships = [{"group": f"{CELL}/{name}", **RULES[name]} for name in sorted(names)]
-        if memberships and self.pick((*(False,) * 4, True)):
+        oddly = self.pick((False, False, False, False, True))
+        if memberships and oddly:
             odd: tuple[dict[str, Any], ...] = (
                 {"group": "elsewhere/near", "policy": "affinity"},
                 *({"group": f"{CELL}/mixed", **rule} for rule in RULES.values()),
