@@ -24,6 +24,7 @@ from vacancy.resources.registry import Registry
 from vacancy.resources.rows import VerdictRow
 from vacancy.resources.tables import (
     CUSTOM_FAMILY,
+    GROUPS,
     NODES,
     PARTITION,
     PARTITION_KEY,
@@ -216,11 +217,12 @@ class StoreReader:
         for partition, reader in self._partitions.items():
             for entry in reader.catch_up() or ():  # so that the rows are all as of one position
                 self._feed(partition, entry)
-        pending = self.view.pending
+        pending, joining = self.view.pending, self.view.groups.joining
         self.view = View(self.registry, self._class_row)
         with _collector_off():
             self._load_partitions()
         self.view.take_over(pending)
+        self.view.groups.joining = joining
 
     def _load_partitions(self) -> None:
         for partition, reader in self._partitions.items():
@@ -231,6 +233,7 @@ class StoreReader:
     def _load_partition(self, reader: PartitionReader) -> None:
         self.view.load_providers(reader.all(PROVIDERS.family))
         self.view.load_nodes(reader.all(NODES.family))
+        self.view.groups.feed(reader.all(GROUPS.family))
         skip = ClassTable.HEAD_BYTES
         for name in self.registry.names:
             if name in self.registry.plugins and name not in self.manifest.classes:

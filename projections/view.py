@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from vacancy.projections.columns import BitColumns, Bools, ClassColumns, Ints, grown
+from vacancy.projections.groups import Groups
 from vacancy.resources.registry import Registry
 from vacancy.resources.resource_class import Granted
 from vacancy.resources.rows import ClassRow, NodeRow, ProviderRow
-from vacancy.resources.tables import NODES, PROVIDERS, ClassTable, split_key
+from vacancy.resources.tables import GROUPS, NODES, PROVIDERS, ClassTable, split_key
 
 _FIRST_SIZE = 1024
 _FEW = 12
@@ -50,6 +51,7 @@ class View:
         self.members: dict[int, list[int]] = {}
         self._homes: dict[bytes, int] = {}
         self._clashes: dict[bytes, set[int]] = {}
+        self.groups = Groups()
         self._free_rows: list[int] = []
         self._pending: dict[tuple[int, str], list[Any]] = defaultdict(list)
         self.compiled: dict[tuple[int, str | None], Any] = {}
@@ -188,6 +190,8 @@ class View:
                 row = self._set_node(key, None if data is None else NODES.decode(data))
                 if row is not None:
                     self._reopen(row)
+        elif table == GROUPS.name:
+            self.groups.feed(zip(keys, values, strict=True))
         else:
             self._feed_class(self._registry.table(table), keys, values)
 

@@ -234,10 +234,16 @@ class World:
             "predicates": [self.pick(predicates)] if self.seldom() else [],
             "deadline_ms": self.tape.now_ms + self.pick((0, 30_000, 300_000)),
             "hold_until_ms": self.tape.now_ms + 60_000 if self.seldom() else None,
+            "memberships": [self.membership(cell)] if self.seldom() else [],
             **more,
         }
         self.issued.append(Issued(cell, whole))
         return self.issued[-1]
+
+    def membership(self, cell: str) -> dict[str, Any]:
+        name = self.pick(("near", "apart", "soft"))
+        policy = "affinity" if name == "near" else "anti-affinity"
+        return {"group": f"{cell}/{name}", "policy": policy, "hard": name != "soft"}
 
     def claim(self, cell: str) -> bytes:
         waiting = [one for one in self.issued if not one.sent and one.cell == cell]

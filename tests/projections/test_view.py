@@ -18,7 +18,7 @@ from tests.strategies import batches, logs
 from vacancy.projections.store import Store
 from vacancy.projections.store_reader import StoreReader
 from vacancy.projections.view import View
-from vacancy.resources.tables import NODES, PROVIDERS, key, split_key
+from vacancy.resources.tables import GROUPS, NODES, PROVIDERS, key, split_key
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
 SOME = settings(max_examples=60, deadline=None, phases=PHASES)
@@ -38,6 +38,7 @@ def told(view: View, reader: StoreReader) -> dict[str, Any]:
         "members": {view.keys[row]: [view.keys[r] for r in tree] for row, tree in view.members.items()},
         "clashes": {root: {view.keys[r] for r in them} for root, them in view.clashes.items()},
         "cells": {split_key(k)[0] for k in rows},
+        "groups": {k: view.groups.row(k) for _, k, _ in reader.scan(GROUPS)},
     }
     for kind, bits in (("trait", view.traits), ("aggregate", view.aggregates)):
         for name, array in bits.arrays.items():
