@@ -8,7 +8,7 @@ import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.asked import parse_options
-from vacancy.cli.output import amount_text, emit_json, emit_table, note, position_text
+from vacancy.cli.output import amount_text, as_of_text, emit_json, emit_table, note, position_text
 from vacancy.cli.site import Site
 from vacancy.resources.errors import NoValidHost
 
@@ -74,9 +74,9 @@ def candidates(
             seed=seed,
             max_staleness_s=max_staleness,
         )
-        as_of = reader.position
+        as_of, as_of_ms, told = reader.position, reader.newest_ms, as_of_text(reader)
     if as_json:
-        emit_json({"candidates": found, "as_of": as_of})
+        emit_json({"candidates": found, "as_of": as_of, "as_of_ms": as_of_ms})
     elif found:
         emit_table(
             ("CELL", "NODE", "PROVIDER", "GROUP", "RESOURCES"),
@@ -92,7 +92,7 @@ def candidates(
                 for a in c.allocations
             ),
         )
-        note(f"as of {position_text(as_of)}")
+        note(told)
     if not found:
         raise NoValidHost(
             "no valid host: nothing that matches has room",

@@ -21,6 +21,7 @@ from vacancy.cli import (
     provider,
     publish,
     replay,
+    settle,
     show,
     status,
     topics,
@@ -51,6 +52,7 @@ app.command(name="worker", short_help="Fold the log into this host's store.")(wo
 app.command(name="publish", short_help="Tell the log what this host has.")(publish.publish)
 app.command(name="candidates", short_help="Find places for a request.")(candidates.candidates)
 app.command(name="place", short_help="Find a place for a request and take it.")(place.place)
+app.command(name="settle", short_help="Find out how a claim of unknown outcome ended.")(settle.settle)
 app.command(name="confirm", short_help="Keep what is held for a while only.")(place.confirm)
 app.command(name="release", short_help="Give back what consumers hold.")(place.release)
 app.add_typer(show.app, name="show", short_help="Show one thing, or all nodes.")
@@ -88,7 +90,7 @@ def _start(
         sys.stdout.write(context.get_help() + "\n")
         raise typer.Exit
     if verbose or context.invoked_subcommand in _TALKATIVE:
-        from vacancy.cli.logs import configure_logs
+        from vacancy.clients.logs import configure_logs
 
         configure_logs(verbose=verbose)
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from vacancy.clients.replay import Progress
+    from vacancy.projections.store_reader import StoreReader
 
 _PIPED_COLUMNS = 10_000
 _PIPE_CLOSED = 141
@@ -101,6 +103,13 @@ def time_text(ms: int) -> str:
 def position_text(position: Mapping[int, int]) -> str:
     """A position as `partition:offset` pairs."""
     return " ".join(f"{partition}:{offset}" for partition, offset in sorted(position.items()))
+
+
+def as_of_text(reader: StoreReader) -> str:
+    """What an answer rests on: how far the tables are, and how long ago the newest record in them was written."""
+    newest = reader.newest_ms
+    age = f", {max(0.0, time.time() - newest / 1000):.1f} s old" if newest else ""
+    return f"as of {position_text(reader.position)}{age}"
 
 
 @contextmanager

@@ -103,9 +103,11 @@ def publish(
             disk=disk,
         )
     place = outbox or publishing.outbox_path(site.settings.log, node)
-    with site.open_log() as opened, Outbox(place) as kept:
+    goes_on = not once and not retire
+    opening = publishing.open_when_it_answers(site.open_log) if goes_on else site.open_log()
+    with opening as opened, Outbox(place) as kept:
         publisher = publishing.make_publisher(opened, node, site.settings.cell, kept, move_cell=move_cell)
-        if not once and not retire:
+        if goes_on:
             note(f"publishing {node} in cell {publisher.cell}, outbox {place}; stop with Ctrl-C")
             service = PublishService(
                 publisher,

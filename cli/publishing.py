@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import time
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
@@ -14,16 +15,19 @@ from urllib.parse import quote
 from pydantic import TypeAdapter, ValidationError
 
 from vacancy.cli.asked import read_text
+from vacancy.cli.output import note
 from vacancy.clients.collector import HostOptions, collect
 from vacancy.clients.outbox import Outbox
 from vacancy.clients.publisher import Providers, Publisher, PublishService
-from vacancy.resources.errors import UsageError
+from vacancy.resources.errors import LogUnavailable, UsageError
 from vacancy.resources.events import ProviderReport
 from vacancy.resources.partitioner import cell_for
 from vacancy.streams.log import Log
 from vacancy.streams.settings import state_directory
 
 Look = Callable[[], Providers]
+
+_ASK_MAX_S = 10.0
 
 _adapter = TypeAdapter(tuple[ProviderReport, ...])
 
@@ -75,6 +79,26 @@ def make_publisher(log: Log, node: str, cell: str | None, outbox: Outbox, *, mov
     if cell == "auto":
         cell = cell_for(node, log.partitions)
     return Publisher(log, node, cell, outbox, move_cell=move_cell)
+
+
+def open_when_it_answers(open_log: Callable[[], Log]) -> Log:
+    """The log, once it answers, however long that takes: a node may be up before the brokers are. Until then
+    nothing is published, and SIGTERM ends the process at once."""
+    pause_s = 1.0
+    told = False
+    while True:
+        try:
+            opened = open_log()
+        except LogUnavailable as error:
+            if not told:
+                note(f"{error}; nothing is published until it answers, and it is asked again and again")
+            told = True
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _ASK_MAX_S)
+        else:
+            if told:
+                note(f"{opened.url} answers")
+            return opened
 
 
 def serve(service: PublishService) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.output import amount_text, emit, emit_json, emit_table, note, position_text, time_text
+from vacancy.cli.output import amount_text, as_of_text, emit, emit_json, emit_table, note, time_text
 from vacancy.cli.site import Site
 
 if TYPE_CHECKING:
@@ -34,11 +34,12 @@ def provider(
 
     with Site(store=store, config=config).open_reader() as reader:
         found = show_provider(reader, id_, cell=cell)
+        told = as_of_text(reader)
     if as_json:
         emit_json(found)
         return
     _tell_tree(found)
-    note(f"as of {position_text(found.as_of)}")
+    note(told)
 
 
 def _tell_tree(tree: ProviderTree) -> None:

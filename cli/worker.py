@@ -51,7 +51,12 @@ def worker(
     from vacancy.clients.worker_process import run_worker
 
     def tell(running: RunningWorker) -> None:
-        note(f"caught up with {site.settings.log} at {position_text(running.position)}; store {site.store}")
+        failed = running.errors
+        for partition, error in failed.items():
+            note(f"partition {partition} was stopped: {error}")
+        at = position_text({p: offset for p, offset in running.position.items() if p not in failed})
+        but = f", but for partition {', '.join(map(str, sorted(failed)))}" if failed else ""
+        note(f"caught up with {site.settings.log} at {at}{but}; store {site.store}")
         address = getattr(running, "web_address", None)
         if address is not None:
             note(f"state at http://{address}/status")

@@ -19,15 +19,16 @@ import numpy as np
 from vacancy.clients.claiming import ClaimMaker, ClaimSent, claim_entries, told
 from vacancy.clients.placement import Outcome, PlacementRequest, Status
 from vacancy.clients.request_journal import RequestJournal
+from vacancy.clients.sending import Sending
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.orders import Order
 from vacancy.projections.store_reader import StoreReader
+from vacancy.resources.errors import LogUnavailable
 from vacancy.resources.partitioner import partition_for
-from vacancy.resources.record import Entry
 from vacancy.resources.request import Ask
 from vacancy.resources.rows import Part, VerdictRow
 from vacancy.resources.tables import ALLOCATIONS, VERDICTS, key
-from vacancy.streams.log import Log, Receipt
+from vacancy.streams.log import Log
 
 _POLL_S = 0.0005
 _POLL_MAX_S = 0.005
@@ -88,7 +89,7 @@ class Pipeline:
         in_flight: int,
         timeout_s: float,
     ) -> None:
-        self._log = log
+        self._sending = Sending(log)
         self._reader = reader
         self._rng = rng
         self._settings = settings
@@ -99,7 +100,6 @@ class Pipeline:
         self._waiting: deque[_Job] = deque()
         self._flights: dict[bytes, _Flight] = {}
         self._outcomes: list[Outcome] = []
-        self._receipts: deque[Receipt] = deque()
         self._ids = _ids()
         self._maker = ClaimMaker(
             reader, deadline_ms=settings.deadline_ms, seed=settings.seed, policy=settings.order.name
@@ -132,9 +132,8 @@ class Pipeline:
             else:
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 1.5, _POLL_MAX_S)
-        self._send(self._journal.take())
-        for receipt in self._receipts:
-            receipt.wait(self._timeout_s)
+        self._sending.send(self._journal.take(), ())
+        self._sending.close(self._timeout_s)
 
     def _accept(self, request: PlacementRequest) -> _Job:
         id_ = request.id or next(self._ids)
@@ -149,10 +148,13 @@ class Pipeline:
         moved |= self._settle_overdue()
         ready = self._take_ready()
         claims: dict[str, list[dict[str, Any]]] = {}
-        for flight in self._query_all(ready):
+        flights = list(self._query_all(ready))
+        for flight in flights:
             claims.setdefault(flight.candidate.cell, []).append(flight.claim.wire)
-        requests = self._journal.take(only_full=bool(self._flights))
-        self._send([*requests, *claim_entries(claims, self._settings.source, self._ids)])
+        entries = list(claim_entries(claims, self._settings.source, self._ids))
+        silent = self._sending.send(self._journal.take(only_full=bool(self._flights)), entries)
+        if silent is not None:
+            self._never_sent(flights, silent)
         return moved or bool(ready)
 
     def _take_ready(self) -> list[_Job]:
@@ -245,13 +247,11 @@ class Pipeline:
         else:
             self._close(job, "no_valid_host", reason="nothing that matches has room")
 
-    # -- send ---------------------------------------------------------------------------------------------------
-
-    def _send(self, entries: list[Entry]) -> None:
-        if entries:
-            self._receipts.append(self._log.send(entries))
-        while self._receipts and self._receipts[0].done:
-            self._receipts.popleft().wait(0)
+    def _never_sent(self, flights: list[_Flight], why: LogUnavailable) -> None:
+        for flight in flights:
+            del self._flights[key(flight.candidate.cell, flight.claim.id)]
+            self._land(flight)
+            self._close(flight.job, "lost", reason=f"no claim was sent: {why}")
 
     # -- verdicts -----------------------------------------------------------------------------------------------
 
@@ -319,7 +319,7 @@ class Pipeline:
         else:
             self._land(flight)
             reason = f"nothing was heard for {self._timeout_s:g} s"
-            if self._receipts and not self._receipts[0].done:
+            if self._sending.unconfirmed:
                 reason += ", and the log has not confirmed that it has the claim"
             self._close(flight.job, "unknown", flight, reason=reason)
 

@@ -18,6 +18,7 @@ import numpy as np
 from vacancy.clients.ordering import order_named
 from vacancy.clients.pipeline import Pipeline, Settings
 from vacancy.clients.placement import Outcome, PlacementRequest
+from vacancy.clients.settling import OpenClaim, Settlement, latest_deadline_ms, settle
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.orders import RANDOM, Order
 from vacancy.projections.store_reader import StoreReader
@@ -38,10 +39,12 @@ _is_id = re.compile(ID_PATTERN).fullmatch
 
 
 class Candidates(NamedTuple):
-    """Candidates, and the position (partition -> next offset) that they were computed at."""
+    """Candidates, the position (partition -> next offset) that they were computed at, and its newest log time in
+    ms: where that is long ago, so are they."""
 
     candidates: list[Candidate]
     as_of: dict[int, int]
+    as_of_ms: int
 
 
 class Scheduler:
@@ -101,7 +104,7 @@ class Scheduler:
             rng=self._rng,
             heard_since_ms=since,
         )
-        return Candidates(found, self.reader.position)
+        return Candidates(found, self.reader.position, self.reader.newest_ms)
 
     def place(self, request: PlacementRequest | RequestSpec, *, timeout_s: float = 10.0) -> Outcome:
         """Claim a place and wait for the verdict; where the claim was lost, try the next candidate.
@@ -136,6 +139,24 @@ class Scheduler:
                 yield wanted
 
         return pipeline.run(checked())
+
+    def settle(
+        self, claimed: Outcome | str, *, deadline_ms: int | None = None, timeout_s: float = 120.0
+    ) -> Settlement:
+        """Find out how a claim ended whose outcome is not known: one of an `unknown` outcome, or, given a consumer,
+        any that was ever sent for it. Place the consumer again only if it is `void`.
+
+        For a consumer `deadline_ms` is the latest deadline (log time) that such a claim can have; unless given, that
+        of a claim which a scheduler like this one sent just now. So a scheduler that was started again, and knows
+        no more than for whom it may have claimed, waits that long at most, and then knows. See `settling.settle`.
+        """
+        if isinstance(claimed, Outcome):
+            open_claim = OpenClaim(claimed.consumer, claimed.deadline_ms, claimed.claim, claimed.cell)
+        else:
+            self.reader.catch_up()
+            latest = deadline_ms or latest_deadline_ms(self.reader, self._settings.deadline_ms)
+            open_claim = OpenClaim(claimed, latest)
+        return settle(self.reader, open_claim, log=self.log, timeout_s=timeout_s)
 
     def allocations(self, consumer: str) -> list[tuple[str, AllocationRow]]:
         """What a consumer holds, as (cell, row), as of the newest commit: usually one or none."""
@@ -227,14 +248,14 @@ def _error(outcome: Outcome, store: Path) -> VacancyError:
             f"no valid host: {outcome.reason}", where=where, do="ask for less, or free or add some"
         )
     if outcome.status == "lost":
-        return ClaimLost(
-            f"{outcome.lost_claims} claims were lost to others, the last one: {outcome.reason}",
-            where=where,
-            do="try again",
+        others = (
+            f"{outcome.lost_claims} claims were lost to others, the last one: " if outcome.lost_claims else ""
         )
+        return ClaimLost(f"{others}{outcome.reason}", where=where, do="try again")
     return OutcomeUnknown(
         f"no verdict on claim {outcome.claim} yet: {outcome.reason}",
         where=where,
-        do=f"it is decided once log time of cell {outcome.cell} has passed {outcome.deadline_ms} ms;"
-        f" see `vacancy show consumer {outcome.consumer}`",
+        do=f"it is decided once log time of cell {outcome.cell} has passed {outcome.deadline_ms} ms; wait for that with"
+        f" `vacancy settle {outcome.consumer} --claim {outcome.claim} --cell {outcome.cell} --deadline-ms"
+        f" {outcome.deadline_ms}`, and do not place it again before",
     )

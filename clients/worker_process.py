@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import multiprocessing
 import signal
 import threading
@@ -177,9 +178,10 @@ class WorkerProcess:
     ) -> None:
         self.store = store
         self._ours, self._theirs = _spawn.Pipe(duplex=False)
-        self._process = _spawn.Process(
-            target=_main, args=(self._theirs, log_url, store, dict(client_settings)), name="vacancy-worker"
-        )
+        self._ended = False
+        verbose = logging.getLogger().isEnabledFor(logging.INFO)
+        words = (self._theirs, log_url, store, dict(client_settings), verbose)
+        self._process = _spawn.Process(target=_main, args=words, name="vacancy-worker")
 
     @property
     def pid(self) -> int | None:
@@ -213,11 +215,13 @@ class WorkerProcess:
             raise self._last_error()
 
     def stop(self, timeout_s: float = 30.0) -> None:
-        """Have it stop and close its store. Raises its error if it had one, VacancyError if it had to be killed."""
-        if self._process.pid is None:
+        """Have it stop and close its store. Raises its error if it had one, VacancyError if it had to be killed.
+        Once it was stopped, or killed by `kill`, nothing more is done."""
+        if self._process.pid is None or self._ended:
             return
         self._process.terminate()
         self._process.join(timeout_s)
+        self._ended = True
         code = self._process.exitcode
         if code is None:
             self.kill()
@@ -234,11 +238,12 @@ class WorkerProcess:
         """End it with SIGKILL."""
         self._process.kill()
         self._process.join()
+        self._ended = True
 
     def _hear(self) -> dict[int, int] | VacancyError:
         try:
             said: dict[int, int] | VacancyError = self._ours.recv()
-        except EOFError:
+        except (EOFError, OSError):  # it said no more, or what it said was heard and the pipe is closed
             self._process.join(5.0)
             return VacancyError(
                 f"the worker ended with code {self._process.exitcode} and said nothing",
@@ -269,10 +274,14 @@ class WorkerProcess:
             self._ours.close()
 
 
-def _main(parent: Connection, log_url: str, store: Path, client_settings: dict[str, str]) -> None:
+def _main(
+    parent: Connection, log_url: str, store: Path, client_settings: dict[str, str], verbose: bool
+) -> None:
     """The spawned process: says its position once it is ready, and its error if it ends with one."""
+    from vacancy.clients.logs import configure_logs
     from vacancy.streams.settings import WebAddress
 
+    configure_logs(verbose=verbose)  # unless told, structlog writes to standard output, which is the parent's
     told: SimpleQueue[None] = SimpleQueue()
     watch_parent(lambda: told.put(None))
 

@@ -85,6 +85,11 @@ class StoreReader:
         """A partition's log time as of the last `catch_up`, 0 before its first record."""
         return self._times.get(partition, 0)
 
+    @property
+    def newest_ms(self) -> int:
+        """The newest log time of all partitions as of the last `catch_up`, 0 before the first record."""
+        return max(self._times.values(), default=0)
+
     def catch_up(self) -> None:
         """Move to the newest commit of every partition. Raises `StoreError`."""
         self._move(PartitionReader.catch_up)

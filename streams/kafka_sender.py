@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, Final
 
-from kafka.errors import KafkaError, MessageSizeTooLargeError
+from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from vacancy.resources.errors import LogError
 from vacancy.resources.partitioner import partition_for
@@ -24,10 +24,11 @@ _OVERHEAD_BYTES: Final = 128  # at most, of one record in a batch of its own
 class KafkaReceipt:
     """See `Receipt`."""
 
-    __slots__ = ("_futures", "_where")
+    __slots__ = ("_futures", "_rest", "_where")
 
-    def __init__(self, futures: list[Any], where: str) -> None:
-        self._futures, self._where = futures, where
+    def __init__(self, futures: list[Any], where: str, rest: KafkaError | None = None) -> None:
+        """`rest` is why entries after those of `futures` were not sent, if any were not."""
+        self._futures, self._where, self._rest = futures, where, rest
 
     @property
     def done(self) -> bool:
@@ -44,6 +45,8 @@ class KafkaReceipt:
             except KafkaError as error:
                 raise told(error, self._where) from error
             landed.append(Appended(metadata.partition, metadata.offset, metadata.timestamp))
+        if self._rest is not None:
+            raise told(self._rest, self._where) from self._rest
         return landed
 
 
@@ -78,9 +81,17 @@ class KafkaSender:
             live = self._ready()
             self._check_sizes(live.producer, entries)
             send, topic, partitions = live.producer.send, self._place.place, self._partitions
-            futures = []
+            futures: list[Any] = []
             for key, value in entries:
-                future = send(topic, value=value, key=key.encode(), partition=partition_for(key, partitions))
+                try:
+                    future = send(
+                        topic, value=value, key=key.encode(), partition=partition_for(key, partitions)
+                    )
+                except KafkaTimeoutError as error:
+                    if not futures:
+                        raise
+                    # Some of it is under way: the receipt tells of the rest, as if it had been sent and lost.
+                    return KafkaReceipt(futures, self._place.url, error)
                 future.add_errback(live.note_failure)
                 futures.append(future)
         return KafkaReceipt(futures, self._place.url)

@@ -52,7 +52,11 @@ class Log(Protocol):
 
     @abstractmethod
     def send(self, entries: Sequence[Entry]) -> Receipt:
-        """Append `entries` in order, without waiting for them where the backend can."""
+        """Append `entries` in order, without waiting for them where the backend can.
+
+        Raises LogUnavailable if the log does not answer: then nothing was sent. Where it has gone silent after it
+        took some, the receipt says so.
+        """
 
     @abstractmethod
     def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:

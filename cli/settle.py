@@ -1,0 +1,84 @@
+"""`vacancy settle`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vacancy.cli import options as o
+from vacancy.cli.output import emit, emit_json
+from vacancy.cli.site import Site
+from vacancy.resources.errors import ClaimLost, LogUnavailable, OutcomeUnknown
+
+
+def settle(
+    consumer: Annotated[str, typer.Argument(metavar="CONSUMER", show_default=False)],
+    claim: Annotated[
+        str,
+        typer.Option("--claim", metavar="ID", help="The claim (default: any for it).", show_default=False),
+    ] = "",
+    cell: Annotated[
+        str,
+        typer.Option("--cell", metavar="NAME", help="The claim's cell (default: any).", show_default=False),
+    ] = "",
+    deadline_ms: Annotated[
+        int | None,
+        typer.Option(
+            "--deadline-ms",
+            metavar="MS",
+            min=1,
+            help="The claim's deadline, as `place` said it (log time, milliseconds since 1970).",
+            show_default=False,
+        ),
+    ] = None,
+    deadline: Annotated[
+        float,
+        typer.Option(
+            "--deadline",
+            metavar="SECONDS",
+            min=0.001,
+            max=600.0,
+            help="Where that is not known: how long the claims of whoever sent it stay good.",
+        ),
+    ] = 60.0,
+    timeout: o.TimeoutOption = 90.0,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Find out how a claim ended whose outcome was not known, and wait for that.
+
+    Ends with 0 where the consumer was placed, with 4 where it was not and never will be by that claim: only then is
+    it safe to place it again. Ends with 6 where that is still open.
+    """
+    site = Site(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients import settling
+
+    with site.open_reader() as reader:
+        latest = deadline_ms or settling.latest_deadline_ms(reader, int(deadline * 1000))
+        wanted = settling.OpenClaim(consumer, latest, claim, cell)
+        found = settling.settle(reader, wanted)  # what the tables say needs no log
+        silent = ""
+        if found.status == "unknown":
+            try:
+                with site.open_log() as opened:
+                    found = settling.settle(reader, wanted, log=opened, timeout_s=timeout)
+            except LogUnavailable as error:
+                silent = f", and the log cannot be asked: {error.what}"
+    if as_json:
+        emit_json(found)
+    where = f"store {site.store}"
+    if found.status == "unknown":
+        raise OutcomeUnknown(
+            f"the outcome for {consumer} is not known yet: {found.reason}{silent}",
+            where=where,
+            do="see that `vacancy worker` runs and the log answers; then ask again with"
+            f" --deadline-ms {found.deadline_ms}",
+        )
+    if found.status == "void":
+        raise ClaimLost(f"{consumer} was not placed: {found.reason}", where=where, do="place it again")
+    if not as_json:
+        emit(f"placed {consumer} in cell {found.cell} by claim {found.claim}")

@@ -1,0 +1,73 @@
+"""A scheduler's records on their way to the log: sent in order, and not waited for.
+
+A log that refuses a record is an error. One that does not answer is none: what was sent may land yet, and what was
+not sent never will, so a claim is either lost at once or has an outcome that is not known.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from vacancy.resources.errors import LogUnavailable
+from vacancy.resources.record import Entry
+from vacancy.streams.log import Log, Receipt
+
+KEPT_MAX: Final = 10_000
+"""So many entries about requests are kept through an outage; the oldest go first. No verdict depends on them."""
+
+logger = logging.getLogger(__name__)
+
+
+class Sending:
+    """Sends to `log` for one scheduler."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._receipts: deque[Receipt] = deque()
+        self._kept: deque[Entry] = deque(maxlen=KEPT_MAX)
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether the log has yet to say that it has all that was sent."""
+        return bool(self._receipts) and not all(receipt.done for receipt in self._receipts)
+
+    def send(self, journal: Sequence[Entry], claims: Sequence[Entry]) -> LogUnavailable | None:
+        """Send what is said about requests, and claims. Returns why nothing was sent where the log does not
+        answer: then no claim of these is ever in the log. Raises `LogError` where the log refuses something."""
+        self._look_back()
+        entries = [*self._kept, *journal, *claims]
+        if not entries:
+            return None
+        try:
+            self._receipts.append(self._log.send(entries))
+        except LogUnavailable as error:
+            self._kept.extend(journal)
+            return error
+        self._kept.clear()
+        return None
+
+    def _look_back(self) -> None:
+        while self._receipts and self._receipts[0].done:
+            _landed(self._receipts.popleft(), 0.0)
+
+    def close(self, timeout_s: float) -> None:
+        """Send what is left, and wait until the log has it, `timeout_s` at most."""
+        error = self.send((), ())
+        until = time.monotonic() + timeout_s
+        landed = [_landed(receipt, max(0.0, until - time.monotonic())) for receipt in self._receipts]
+        self._receipts.clear()
+        if error is not None or not all(landed):
+            logger.warning("the log has not confirmed all that was said of requests; their outcomes stand")
+
+
+def _landed(receipt: Receipt, timeout_s: float) -> bool:
+    """Whether it has landed. What the log did not confirm may be in it: its claims' verdicts will tell."""
+    try:
+        receipt.wait(timeout_s)
+    except LogUnavailable:
+        return False
+    return True
