@@ -62,7 +62,7 @@ def verify(log: Log, store: Path, registry: Registry, *, progress: Progress | No
         )
     live = digest(store, registry)
     with tempfile.TemporaryDirectory(prefix="vacancy-verify-") as scratch:
-        rebuilt, verdicts = _rebuild(log, Path(scratch) / "store", registry, live.position, progress)
+        rebuilt, verdicts = rebuild(log, Path(scratch) / "store", registry, live.position, progress)
     found = audit({p: LogRecords(log, p, end) for p, end in live.position.items()}, verdicts)
     return Verification(
         position=live.position,
@@ -99,7 +99,7 @@ class LogRecords:
             offset += len(records)
 
 
-def _rebuild(
+def rebuild(
     log: Log, scratch: Path, registry: Registry, until: Mapping[int, int], progress: Progress | None
 ) -> tuple[Digest, list[dict[str, Any]]]:
     """Fold the log into a new store. Returns its digests, and all verdicts that there ever were."""

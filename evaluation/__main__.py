@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from evaluation import fold, live, query, trace
+from evaluation import fold, live, query, soak, trace
 from vacancy.resources.errors import VacancyError
 
 
@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "trace": (trace, "race schedulers for a real cluster, with its real requests"),
     "fold": (fold, "how fast one process folds node reports"),
     "live": (live, "the whole path over a real log: visible, drained, placed, replayed"),
+    "soak": (soak, "a steady load for half an hour, with some part killed every minute"),
     "query": (query, "how fast a scheduler finds candidates while a worker folds"),
 }
 """Name -> the module, and what it is for."""

@@ -1,0 +1,309 @@
+"""A soak: two hosts under a steady load, and every minute some part is killed (SIGKILL) and started again.
+
+The first host's worker and scheduler, the publisher and the broker take turns; the second host's worker and
+scheduler live through, so that their memory can be watched for as long as it lasts. At the end the log is folded
+anew and compared with both stores, every claim is audited, and what each part wrote down is held against the log.
+
+Without --log a broker of its own is started, as the tests do it; one that was named is not killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import psutil
+
+from evaluation.soak_judge import Sample, judge_memory, judge_state
+from evaluation.soak_parts import PARTITIONS, Site, publish, schedule
+from vacancy.clients.wiring import installed_registry, new_log
+from vacancy.clients.worker_process import WorkerProcess
+from vacancy.projections.store_reader import StoreReader
+from vacancy.resources.errors import VacancyError
+from vacancy.streams.log import Log
+
+EXIT_DIFFERENCE = 5
+GROWTH_MAX = 0.05
+JUDGED_FROM_MINUTES = 10.0
+"""Shorter soaks are all warm-up: their memory is told and not judged."""
+
+HOSTS = ("one", "two")
+_SAMPLE_S = 5.0
+_AWAY_S = 3.0
+_spawn = multiprocessing.get_context("spawn")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--log", help="kafka://host:port/NAME; a log is made as NAME-soak-xxxx")
+    parser.add_argument("--minutes", type=float, default=30.0, help="how long the load lasts")
+    parser.add_argument("--rate", type=int, default=500, help="records a second")
+    parser.add_argument("--every", type=float, default=60.0, help="seconds between kills")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of kills")
+    parser.add_argument("--json", action="store_true", help="print JSON (the only form there is)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Soak and print."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vacancy-soak-")))
+        broker = None
+        servers = arguments.log
+        if servers is None:
+            broker = stack.enter_context(_own_broker(home / "kafka"))
+            servers = f"kafka://{broker.servers}/own"
+        log = stack.enter_context(
+            new_log(f"{servers}-soak-{uuid4().hex[:6]}", PARTITIONS, installed_registry(), replication=1)
+        )
+        site = Site(log.url, home, arguments.rate, int(time.time() * 1000))
+        found = Soak(site, log, broker, arguments).run()
+    print(json.dumps(found))
+    return 0 if found["ok"] else EXIT_DIFFERENCE
+
+
+class Broker(Protocol):
+    """A broker that can be killed."""
+
+    servers: str
+
+    def kill(self, node: int) -> None: ...
+
+    def restart(self, node: int, *, wait: bool = True) -> None: ...
+
+
+@contextmanager
+def _own_broker(directory: Path) -> Iterator[Any]:
+    # Only here: with a log that was named, a soak needs neither Java nor the tests.
+    from tests.kafka_server import KafkaCluster, KafkaNotStarted
+
+    try:
+        cluster = KafkaCluster(directory)
+    except KafkaNotStarted as error:
+        raise VacancyError(str(error), do="or name a log with --log") from None
+    with cluster:
+        yield cluster
+
+
+class Soak:
+    """All parts, from their start to what came of them."""
+
+    def __init__(self, site: Site, log: Log, broker: Broker | None, arguments: argparse.Namespace) -> None:
+        self._site, self._log, self._arguments = site, log, arguments
+        self._stores = [site.home / f"store-{host}" for host in HOSTS]
+        self._workers = [Worker(f"worker {h}", site.log, s) for h, s in zip(HOSTS, self._stores, strict=True)]
+        self._schedulers = [
+            Process(f"scheduler {host}", schedule, site, f"scheduler-{host}", store, arguments.seed + number)
+            for number, (host, store) in enumerate(zip(HOSTS, self._stores, strict=True))
+        ]
+        self._publisher = Process("publisher", publish, site)
+        self._broker = broker
+        self._samples: list[Sample] = []
+        self._kills = Counter[str]()
+        self._started = 0.0
+
+    def run(self) -> dict[str, Any]:
+        """Soak; returns the figures."""
+        seconds = self._arguments.minutes * 60
+        parts = [*self._workers, self._publisher, *self._schedulers]
+        with ExitStack() as stack:
+            for part in parts:
+                stack.callback(part.kill)
+                part.start()
+                if isinstance(part, Worker):
+                    part.wait_ready()  # before it there is no store to read
+            self._started = time.monotonic()
+            self._kill_and_watch(seconds)
+            took = time.monotonic() - self._started
+            records = sum(self._log.end().values())
+            for part in (*self._schedulers, self._publisher):
+                part.stop()
+            self._settle()
+            for worker in self._workers:
+                worker.stop()
+        names = [f"scheduler-{host}" for host in HOSTS]
+        state = judge_state(self._site, self._log, self._stores, names)
+        memory = judge_memory(self._samples, took, self._kills)
+        flat = all(one["growth"] is None or one["growth"] < GROWTH_MAX for one in memory.values())
+        judged = self._arguments.minutes >= JUDGED_FROM_MINUTES
+        return {
+            "benchmark": "soak",
+            "cores": os.cpu_count(),
+            "minutes": round(took / 60, 2),
+            "records_per_s": round(records / took),
+            "kills": dict(self._kills),
+            "memory": memory,
+            "memory_flat": flat if judged else None,
+            **state,
+            "ok": state["ok"] and (flat or not judged),
+        }
+
+    def _kill_and_watch(self, seconds: float) -> None:
+        choose = random.Random(self._arguments.seed)
+        turns: list[Callable[[], str]] = []
+        kill_at = self._arguments.every
+        while (at := time.monotonic() - self._started) < seconds:
+            self._sample(at)
+            # The last kill is early enough for everyone to be back before the load ends.
+            if at >= kill_at and at < seconds - min(10.0, self._arguments.every / 2):
+                kill_at += self._arguments.every
+                if not turns:
+                    turns = self._turns()
+                    choose.shuffle(turns)
+                killed = turns.pop()()
+                self._kills[killed] += 1
+                print(f"{at:.0f} s: killed {killed}", file=sys.stderr, flush=True)
+            time.sleep(min(_SAMPLE_S, max(0.0, kill_at - at), max(0.0, seconds - at)) + 0.001)
+        self._sample(time.monotonic() - self._started)
+
+    def _turns(self) -> list[Callable[[], str]]:
+        turns: list[Callable[[], str]] = [
+            self._workers[0].kill_and_start,
+            self._schedulers[0].kill_and_start,
+            self._publisher.kill_and_start,
+        ]
+        return turns if self._broker is None else [*turns, self._kill_broker]
+
+    def _kill_broker(self) -> str:
+        assert self._broker is not None  # noqa: S101 - it has a turn only where there is one
+        self._broker.kill(1)
+        time.sleep(_AWAY_S)
+        # From this thread: it would be ended together with one that had started it.
+        self._broker.restart(1, wait=False)
+        return "broker"
+
+    def _sample(self, at_s: float) -> None:
+        for part in (*self._workers, *self._schedulers):
+            mb = rss_of(part.pid)
+            if mb is not None:
+                self._samples.append(Sample(part.name, part.life, at_s, part.age_s, mb))
+
+    def _settle(self) -> None:
+        """Wait until both stores are at the end of the log."""
+        give_up_at = time.monotonic() + 180
+        for store in self._stores:
+            with StoreReader(store, installed_registry(), with_view=False) as reader:
+                while True:
+                    reader.catch_up()
+                    if all(reader.position[p] >= end for p, end in self._log.end().items()):
+                        break
+                    if time.monotonic() > give_up_at:
+                        raise VacancyError("the stores do not reach the end of the log", where=str(store))
+                    time.sleep(0.1)
+
+
+# -- parts, one life after the other --------------------------------------------------------------------------
+
+
+class Worker:
+    """A host's worker."""
+
+    def __init__(self, name: str, url: str, store: Path) -> None:
+        self.name, self._url, self._store = name, url, store
+        self.life = 0
+        self._born = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Its process."""
+        return self._process.pid
+
+    @property
+    def age_s(self) -> float:
+        """How long it lives."""
+        return time.monotonic() - self._born
+
+    def start(self) -> None:
+        """Start a life."""
+        self.life += 1
+        self._born = time.monotonic()
+        self._process = WorkerProcess(self._url, self._store)
+        self._process.start()
+
+    def wait_ready(self) -> None:
+        """Wait until it has caught up."""
+        self._process.wait_ready()
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self._process.kill()
+
+    def kill_and_start(self) -> str:
+        """What it says of itself."""
+        self.kill()
+        self.start()
+        return self.name
+
+    def stop(self) -> None:
+        """Have it stop; raises its error."""
+        self._process.stop()
+
+
+class Process:
+    """A part that `target` runs: told the site, whatever else, and where it hears that it must end."""
+
+    def __init__(self, name: str, target: Callable[..., None], site: Site, *words: Any) -> None:
+        self.name, self._target, self._site, self._words = name, target, site, words
+        self.life = 0
+        self._born = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Its process."""
+        return self._process.pid
+
+    @property
+    def age_s(self) -> float:
+        """How long it lives."""
+        return time.monotonic() - self._born
+
+    def start(self) -> None:
+        """Start a life."""
+        self.life += 1
+        self._born = time.monotonic()
+        theirs, self._orders = _spawn.Pipe(duplex=False)
+        words = (*self._words, theirs) if self._words else (self.life, theirs)
+        self._process: BaseProcess = _spawn.Process(target=self._target, args=(self._site, *words))
+        self._process.start()
+        theirs.close()
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self._process.kill()
+        self._process.join()
+
+    def kill_and_start(self) -> str:
+        """What it says of itself."""
+        if self._process.exitcode is not None:
+            raise VacancyError(f"the {self.name} has ended by itself with code {self._process.exitcode}")
+        self.kill()
+        self.start()
+        return self.name
+
+    def stop(self) -> None:
+        """Have it end in good order."""
+        with_time = 120.0
+        self._orders.send(None)
+        self._process.join(with_time)
+        if self._process.exitcode != 0:
+            raise VacancyError(f"the {self.name} ended with code {self._process.exitcode}")
+
+
+def rss_of(pid: int | None) -> float | None:
+    """Resident memory in 10^6 bytes; None where the process is not there."""
+    try:
+        return float(psutil.Process(pid).memory_info().rss) / 1e6
+    except psutil.NoSuchProcess:
+        return None
