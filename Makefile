@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard resources/*.py projections/*.py streams/*.py clients/*.py clients/*/*.py cli/*.py)
 
-.PHONY: demo test check types tests soak clean
+.PHONY: demo test check types tests soak sessions clean
 
 demo: $(VENV)/.installed
 	$(BIN)/vacancy demo
@@ -22,6 +22,9 @@ tests: $(VENV)/.dev
 	$(BIN)/pytest
 
 soak: $(VENV)/.dev
+	$(BIN)/python -m evaluation soak --minutes 30 --json
+
+sessions: $(VENV)/.dev
 	for seed in $$(seq 101 130); do VACANCY_SEED=$$seed $(BIN)/pytest -q tests/faults/test_killed.py || exit 1; done
 
 # The strict editable install is a tree of links, so that type checkers see the packages: it is made anew when

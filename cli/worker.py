@@ -52,10 +52,12 @@ def worker(
 
     def tell(running: RunningWorker) -> None:
         failed = running.errors
-        for partition, error in failed.items():
-            note(f"partition {partition} was stopped: {error}")
         at = position_text({p: offset for p, offset in running.position.items() if p not in failed})
-        but = f", but for partition {', '.join(map(str, sorted(failed)))}" if failed else ""
+        but = (
+            f", but for partition {', '.join(map(str, sorted(failed)))}, stopped as said above"
+            if failed
+            else ""
+        )
         note(f"caught up with {site.settings.log} at {at}{but}; store {site.store}")
         address = getattr(running, "web_address", None)
         if address is not None:

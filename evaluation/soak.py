@@ -17,6 +17,7 @@ import random
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -43,6 +44,7 @@ JUDGED_FROM_MINUTES = 10.0
 HOSTS = ("one", "two")
 _SAMPLE_S = 5.0
 _AWAY_S = 3.0
+_STOP_S = 120.0
 _spawn = multiprocessing.get_context("spawn")
 
 
@@ -77,7 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
 class Broker(Protocol):
     """A broker that can be killed."""
 
-    servers: str
+    @property
+    def servers(self) -> str: ...
 
     def kill(self, node: int) -> None: ...
 
@@ -120,8 +123,8 @@ class Soak:
         parts = [*self._workers, self._publisher, *self._schedulers]
         with ExitStack() as stack:
             for part in parts:
-                stack.callback(part.kill)
                 part.start()
+                stack.callback(part.kill)
                 if isinstance(part, Worker):
                     part.wait_ready()  # before it there is no store to read
             self._started = time.monotonic()
@@ -207,28 +210,66 @@ class Soak:
 # -- parts, one life after the other --------------------------------------------------------------------------
 
 
-class Worker:
-    """A host's worker."""
+class Part(ABC):
+    """A part that is killed and started again: one life after the other."""
 
-    def __init__(self, name: str, url: str, store: Path) -> None:
-        self.name, self._url, self._store = name, url, store
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.life = 0
         self._born = 0.0
 
     @property
+    @abstractmethod
     def pid(self) -> int | None:
         """Its process."""
-        return self._process.pid
 
     @property
     def age_s(self) -> float:
-        """How long it lives."""
+        """How old this life is."""
         return time.monotonic() - self._born
 
     def start(self) -> None:
         """Start a life."""
         self.life += 1
         self._born = time.monotonic()
+        self._start()
+
+    def kill_and_start(self) -> str:
+        """End this life with SIGKILL, start the next; returns its name. Raises its error if it has ended by itself."""
+        self.check()
+        self.kill()
+        self.start()
+        return self.name
+
+    @abstractmethod
+    def _start(self) -> None: ...
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise its error if it has ended by itself."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Have it end in good order. Raises its error if it had one."""
+
+
+class Worker(Part):
+    """A host's worker."""
+
+    def __init__(self, name: str, url: str, store: Path) -> None:
+        super().__init__(name)
+        self._url, self._store = url, store
+
+    @property
+    def pid(self) -> int | None:
+        """See `Part`."""
+        return self._process.pid
+
+    def _start(self) -> None:
         self._process = WorkerProcess(self._url, self._store)
         self._process.start()
 
@@ -236,67 +277,52 @@ class Worker:
         """Wait until it has caught up."""
         self._process.wait_ready()
 
+    def check(self) -> None:
+        """See `Part`."""
+        self._process.check()
+
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """See `Part`."""
         self._process.kill()
 
-    def kill_and_start(self) -> str:
-        """What it says of itself."""
-        self.kill()
-        self.start()
-        return self.name
-
     def stop(self) -> None:
-        """Have it stop; raises its error."""
+        """See `Part`."""
         self._process.stop()
 
 
-class Process:
+class Process(Part):
     """A part that `target` runs: told the site, whatever else, and where it hears that it must end."""
 
     def __init__(self, name: str, target: Callable[..., None], site: Site, *words: Any) -> None:
-        self.name, self._target, self._site, self._words = name, target, site, words
-        self.life = 0
-        self._born = 0.0
+        super().__init__(name)
+        self._target, self._site, self._words = target, site, words
 
     @property
     def pid(self) -> int | None:
-        """Its process."""
+        """See `Part`."""
         return self._process.pid
 
-    @property
-    def age_s(self) -> float:
-        """How long it lives."""
-        return time.monotonic() - self._born
-
-    def start(self) -> None:
-        """Start a life."""
-        self.life += 1
-        self._born = time.monotonic()
+    def _start(self) -> None:
         theirs, self._orders = _spawn.Pipe(duplex=False)
-        words = (*self._words, theirs) if self._words else (self.life, theirs)
+        words = (*(self._words or (self.life,)), theirs)
         self._process: BaseProcess = _spawn.Process(target=self._target, args=(self._site, *words))
         self._process.start()
         theirs.close()
 
+    def check(self) -> None:
+        """See `Part`."""
+        if self._process.exitcode is not None:
+            raise VacancyError(f"the {self.name} has ended by itself with code {self._process.exitcode}")
+
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """See `Part`."""
         self._process.kill()
         self._process.join()
 
-    def kill_and_start(self) -> str:
-        """What it says of itself."""
-        if self._process.exitcode is not None:
-            raise VacancyError(f"the {self.name} has ended by itself with code {self._process.exitcode}")
-        self.kill()
-        self.start()
-        return self.name
-
     def stop(self) -> None:
-        """Have it end in good order."""
-        with_time = 120.0
+        """See `Part`."""
         self._orders.send(None)
-        self._process.join(with_time)
+        self._process.join(_STOP_S)
         if self._process.exitcode != 0:
             raise VacancyError(f"the {self.name} ended with code {self._process.exitcode}")
 

@@ -28,7 +28,7 @@ from vacancy.resources.errors import LogUnavailable
 from vacancy.resources.events import ProviderReport
 from vacancy.resources.partitioner import cell_for
 from vacancy.resources.record import Entry
-from vacancy.resources.request import RequestGroup, RequestSpec
+from vacancy.resources.request import Ask, RequestGroup, RequestSpec
 from vacancy.streams.log import Log, Receipt, open_log
 
 PARTITIONS = 4
@@ -238,7 +238,7 @@ class _Scheduling:
             self._release([self._held.pop() for _ in range(8)])
 
     def _spec(self) -> RequestSpec:
-        amounts = {"VCPU": self._choose.randint(1, 6), "MEMORY_MB": 256 * self._choose.randint(1, 4)}
+        amounts: dict[str, Ask] = {"VCPU": self._choose.randint(1, 6), "MEMORY_MB": 256 * self._choose.randint(1, 4)}
         return RequestSpec(groups=(RequestGroup(resources=amounts),))
 
     def _take(self, outcome: Outcome) -> None:

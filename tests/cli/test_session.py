@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Vacancy, node_file
+from tests.events_json import event
 from vacancy.clients.wiring import installed_registry, open_store
 from vacancy.resources.partitioner import covering_cells
 from vacancy.resources.record import Entry
@@ -169,11 +171,42 @@ def test_without_a_worker_the_outcome_is_not_known_yet(vacancy: Vacancy) -> None
     vacancy("replay", "--into", alone)
     unknown = vacancy.fails(6, "place", *SMALL, "--consumer", "lone-1", "--store", alone, "--timeout", 0.2)
     assert "it is decided once log time" in unknown
+    settle = shlex.split(unknown.partition("`vacancy ")[2].partition("`")[0])
+    assert settle[:2] == ["settle", "lone-1"]
+    still = vacancy.fails(6, *settle, "--store", alone, "--timeout", 0.2)
+    assert "is not known yet: log time has not passed" in still
+    assert vacancy(*settle) == f"placed lone-1 in cell {settle[5]} by claim {settle[3]}\n"
+    assert vacancy.json("settle", "lone-1")["claim"] == settle[3]
     waiting = vacancy.fails(6, "provider", "drain", "node-2", "--store", alone, "--timeout", 0.2)
     assert "the store has not read that far" in waiting
     assert "see that `vacancy worker` runs" in waiting
     vacancy("provider", "enable", "node-2")
     vacancy("release", "lone-1")
+
+
+def test_who_was_never_placed_may_be_placed_once_the_deadline_has_passed(vacancy: Vacancy) -> None:
+    nobody = vacancy.fails(4, "settle", "nobody", "--deadline", 0.3)
+    assert "nobody was not placed: its deadline has passed" in nobody
+    assert nobody.endswith("place it again")
+
+
+def test_a_worker_says_which_partitions_it_is_without(tmp_path: Path) -> None:
+    with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
+        vacancy("topics", "create", "--partitions", 2)
+        with open_log(vacancy.environment["VACANCY_LOG"]) as log:
+            rules = event("rules.activated.v1", {"version": 99, "classes": []})
+            log.append([Entry(covering_cells(2)[1], rules)])
+        process = vacancy.start("worker")
+        said = ""
+        assert process.stderr is not None
+        while "caught up" not in said:
+            said = process.stderr.readline()
+            assert said
+        assert "at 0:1, but for partition 1, stopped as said above; store" in said
+        process.terminate()
+        _, error = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert error.startswith("vacancy: the log's rules are version 99")
 
 
 def test_an_interrupt_ends_it_quietly(vacancy: Vacancy) -> None:

@@ -13,12 +13,15 @@ from queue import SimpleQueue
 
 import pytest
 
+from tests.events_json import event
 from vacancy.clients.fleet import node_reports
 from vacancy.clients.replay import digest
 from vacancy.clients.wiring import installed_registry, new_log, open_store
 from vacancy.clients.worker_process import RunningWorker, WorkerProcess, run_worker
 from vacancy.resources.errors import LogError, StoreInUse, StoreMismatch, VacancyError
 from vacancy.resources.events import ProviderReport
+from vacancy.resources.partitioner import covering_cells
+from vacancy.resources.record import Entry
 from vacancy.streams.log import Log
 
 TREES = [(ProviderReport(id=f"node-{n}", inventories={"VCPU": {"total": 4}}),) for n in range(20)]
@@ -92,6 +95,48 @@ def test_a_worker_that_was_killed_is_noticed(log: Log, tmp_path: Path) -> None:
     worker.kill()
     with pytest.raises(VacancyError, match="ended with code -9"):
         worker.check()
+
+
+def test_it_can_be_stopped_twice(log: Log, tmp_path: Path) -> None:
+    with WorkerProcess(log.url, tmp_path / "store") as worker:
+        worker.wait_ready()
+        worker.stop()
+        worker.stop()
+    worker.stop()
+    with WorkerProcess(log.url, tmp_path / "store") as worker:
+        worker.wait_ready()
+        worker.kill()
+        worker.stop()
+
+
+def test_after_it_has_failed_and_was_stopped_nothing_more_is_raised(tmp_path: Path) -> None:
+    worker = WorkerProcess(f"sqlite://{tmp_path}/none.db", tmp_path / "store")
+    with pytest.raises(LogError, match="There is no log"), worker:
+        worker.wait_ready()
+    worker.stop()
+
+
+def test_what_it_has_to_say_goes_to_standard_error(log: Log, tmp_path: Path) -> None:
+    """Standard output is the answer of whoever started it. Here a partition is stopped, which is told."""
+    log.append([Entry(covering_cells(2)[1], event("rules.activated.v1", {"version": 99, "classes": []}))])
+    script = (
+        "import pathlib, sys\n"
+        "from vacancy.clients.worker_process import WorkerProcess\n"
+        "from vacancy.resources.errors import Halt\n"
+        "if __name__ == '__main__':\n"
+        "    worker = WorkerProcess(sys.argv[1], pathlib.Path(sys.argv[2]))\n"
+        "    worker.start()\n"
+        "    try:\n"
+        "        worker.wait_ready()\n"
+        "        worker.stop()\n"
+        "    except Halt:\n"
+        "        worker.kill()\n"
+    )
+    (tmp_path / "parent.py").write_text(script)
+    command = [sys.executable, str(tmp_path / "parent.py"), log.url, str(tmp_path / "store")]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert said.stdout == ""
+    assert "partition stopped" in said.stderr
 
 
 def test_it_does_not_outlive_its_parent(log: Log, tmp_path: Path) -> None:
