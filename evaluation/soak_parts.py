@@ -238,7 +238,10 @@ class _Scheduling:
             self._release([self._held.pop() for _ in range(8)])
 
     def _spec(self) -> RequestSpec:
-        amounts: dict[str, Ask] = {"VCPU": self._choose.randint(1, 6), "MEMORY_MB": 256 * self._choose.randint(1, 4)}
+        amounts: dict[str, Ask] = {
+            "VCPU": self._choose.randint(1, 6),
+            "MEMORY_MB": 256 * self._choose.randint(1, 4),
+        }
         return RequestSpec(groups=(RequestGroup(resources=amounts),))
 
     def _take(self, outcome: Outcome) -> None:
