@@ -218,6 +218,8 @@ def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> Pro
 def _inventory(reader: StoreReader, name: str, row: ClassRow) -> Inventory:
     resource_class = reader.registry.table(name).resource_class
     columns = dict(zip(resource_class.columns, resource_class.row(row.record), strict=True))
+    for column in resource_class.index_columns:
+        del columns[column]
     capacity, free = columns.pop("capacity"), columns.pop("free")
     record = row.record
     told = msgspec.structs.asdict(record) if isinstance(record, msgspec.Struct) else {"record": record}

@@ -242,7 +242,7 @@ _WORDS = {
     "forbidden_aggregate": "not member of",
     "in_tree": "in tree of",
 }
-_OPERATORS = {"all_bits": "has all bits of"}
+_OPERATORS = {"all_bits": "has all bits of", "any_bits": "has any bit of"}
 
 
 def _holds(values: Any, term: Term) -> Any:
@@ -261,4 +261,6 @@ def _holds(values: Any, term: Term) -> Any:
         return values == number
     if operator == "!=":
         return values != number
+    if operator == "any_bits":
+        return (values & number) != 0
     return (values & number) == number

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from vacancy.resources.devices import Devices
 from vacancy.resources.errors import Halt, InvalidRecord, UsageError
+from vacancy.resources.gpu_share import GpuShare
 from vacancy.resources.names import CUSTOM_PREFIX, suggest
 from vacancy.resources.numa_cell import NumaCell
 from vacancy.resources.quantity import Quantity
 from vacancy.resources.resource_class import ResourceClass
 from vacancy.resources.tables import CUSTOM_FAMILY, ClassTable
+from vacancy.resources.vgpu import Vgpu
 
 RULES_VERSION = 1
 """The newest rules this build can fold."""
@@ -44,11 +47,14 @@ STANDARD_CLASSES = (
     "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
 )
 
-OWN_CLASSES = ("NUMA_CELL",)
+OWN_CLASSES = ("NUMA_CELL", "GPU_SHARE")
 """Classes that come with the rules and have no standard name."""
 
 _KINDS: dict[str, Callable[[str], ResourceClass[Any]]] = {
+    **dict.fromkeys(("PCI_DEVICE", "SRIOV_NET_VF", "PGPU", "FPGA"), Devices),
+    "VGPU": Vgpu,
     "NUMA_CELL": NumaCell,
+    "GPU_SHARE": GpuShare,
 }
 """What is not counted."""
 

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-Operator = Literal[">=", "<=", "==", "!=", "divides", "all_bits"]
+Operator = Literal[">=", "<=", "==", "!=", "divides", "all_bits", "any_bits"]
 
 
 class Term(NamedTuple):
     """One comparison of a column with a number. `divides`: the column divides `value` without remainder.
-    `all_bits`: the column has all bits of `value`."""
+    `all_bits`, `any_bits`: the column has all, or any, of the bits of `value`."""
 
     column: str
     operator: Operator
@@ -59,6 +59,9 @@ class ResourceClass(ABC, Generic[R]):
     columns: ClassVar[tuple[str, ...]]
     """Names of the int64 columns that readers keep, a column a property that queries and weighers use.
     One of them is `free`, another `capacity`: amounts that orders and reports can compare."""
+
+    index_columns: ClassVar[tuple[str, ...]] = ()
+    """Those of `columns` that serve queries alone and tell people nothing."""
 
     exact_in_columns: ClassVar[bool] = False
     """True where the terms of `query` say all: then survivors need no trial claim."""
