@@ -291,7 +291,7 @@ class Scenario:
                 bid["consumer_generation"] = int(value)
             else:
                 bid[{"deadline": "deadline_ms", "hold": "hold_until_ms"}[name]] = START_MS + _ms(value)
-        rest = iter(["+", *(word for word in words[3:] if "=" not in word)])
+        rest = iter(["+", *(word for word in words[3:] if not re.match("[a-z]+=", word))])
         for word in rest:
             if word == "+":
                 allocations.append({"provider": next(rest), "resources": {}, "group": str(len(allocations))})

@@ -138,7 +138,7 @@ def check_grant(name: str, ask: Any, grant: Any, devices: dict[str, Any], before
 
 
 @pytest.mark.parametrize("name", CLASSES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_whatever_happens_nothing_is_given_twice_and_all_of_it_comes_back(
     name: str, data: st.DataObject
@@ -186,7 +186,7 @@ def test_whatever_happens_nothing_is_given_twice_and_all_of_it_comes_back(
 
 
 @pytest.mark.parametrize("name", CLASSES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_what_was_reported_says_what_the_record_is(name: str, data: st.DataObject) -> None:
     """The order in which devices are listed means nothing; a number is not the boolean that equals it."""
@@ -218,7 +218,7 @@ ANYTHING = st.recursive(
 
 
 @pytest.mark.parametrize("name", CLASSES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(inventory=st.dictionaries(st.sampled_from(["devices", "total", "y"]), ANYTHING), ask=ANYTHING)
 def test_nonsense_is_refused_and_never_raises_anything_else(
     name: str, inventory: dict[str, Any], ask: Any
