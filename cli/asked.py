@@ -25,6 +25,7 @@ def parse_options(
     group_policy: str | None,
     query: str | None,
     request: str | None,
+    numa: str | None = None,
 ) -> Parsed:
     """The request. Raises `UsageError`."""
     from vacancy.clients.request_syntax import Wanted, parse
@@ -36,6 +37,7 @@ def parse_options(
         in_tree=in_tree,
         groups=group or (),
         group_policy=group_policy,
+        numa=numa,
         query=query,
         document=None if request is None else read_text(request),
     )

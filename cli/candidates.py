@@ -22,6 +22,7 @@ def candidates(
     in_tree: o.InTreeOption = None,
     group: o.GroupOption = None,
     group_policy: o.GroupPolicyOption = None,
+    numa: o.NumaOption = None,
     query: o.QueryOption = None,
     request: o.RequestOption = None,
     limit: Annotated[
@@ -60,6 +61,7 @@ def candidates(
         in_tree=in_tree,
         group=group,
         group_policy=group_policy,
+        numa=numa,
         query=query,
         request=request,
     )

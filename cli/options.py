@@ -121,6 +121,17 @@ GroupPolicyOption = Annotated[
         show_default="none",
     ),
 ]
+NumaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--numa",
+        metavar="TOPOLOGY",
+        help="The NUMA topology of a guest, a group for each cell:"
+        " 'cells=2,cpus=8,policy=dedicated,threads=isolate,memory_mb=16384,page=2M'; policy is shared, dedicated or"
+        " mixed (then dedicated=N), threads prefer, isolate or require.",
+        show_default=False,
+    ),
+]
 QueryOption = Annotated[
     str | None,
     typer.Option(

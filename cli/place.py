@@ -23,6 +23,7 @@ def place(
     in_tree: o.InTreeOption = None,
     group: o.GroupOption = None,
     group_policy: o.GroupPolicyOption = None,
+    numa: o.NumaOption = None,
     query: o.QueryOption = None,
     request: o.RequestOption = None,
     consumer: Annotated[
@@ -80,6 +81,7 @@ def place(
         in_tree=in_tree,
         group=group,
         group_policy=group_policy,
+        numa=numa,
         query=query,
         request=request,
     )

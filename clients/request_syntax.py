@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from pydantic import ValidationError
 
+from vacancy.clients.numa_request import numa_groups, parse_topology
 from vacancy.resources.errors import UsageError
 from vacancy.resources.names import ID_PATTERN, check_trait
 from vacancy.resources.registry import Registry
@@ -35,8 +36,9 @@ _NOT_HERE: Final = {
 class Wanted:
     """A request in words, a field an option of the command line; what was not said is empty.
 
-    `resources` to `in_tree` describe the unnamed group, each `groups` item another one (`parse_group`). `query`
-    and `document` (the JSON of a RequestSpec) say all by themselves.
+    `resources` to `in_tree` describe the unnamed group, each `groups` item another one (`parse_group`), `numa` one
+    for each cell of a guest (`numa_request.parse_topology`). `query` and `document` (the JSON of a RequestSpec) say
+    all by themselves.
     """
 
     resources: Sequence[str] = ()
@@ -45,6 +47,7 @@ class Wanted:
     in_tree: str | None = None
     groups: Sequence[str] = ()
     group_policy: str | None = None
+    numa: str | None = None
     query: str | None = None
     document: str | bytes | None = None
 
@@ -58,7 +61,14 @@ class Parsed(NamedTuple):
 
 def parse(wanted: Wanted, registry: Registry) -> Parsed:
     """The request. Raises `UsageError`, which names the part that cannot be meant and what to write instead."""
-    spelled = wanted.resources or wanted.required or wanted.member_of or wanted.in_tree or wanted.groups
+    spelled = (
+        wanted.resources
+        or wanted.required
+        or wanted.member_of
+        or wanted.in_tree
+        or wanted.groups
+        or wanted.numa
+    )
     ways = [
         name
         for name, given in (
@@ -86,7 +96,25 @@ def parse(wanted: Wanted, registry: Registry) -> Parsed:
         ]
         groups.append(_group("", said, registry))
     groups.extend(parse_group(text, registry) for text in wanted.groups)
-    return Parsed(_spec(groups, wanted.group_policy or "none", "--group-policy"))
+    policy = wanted.group_policy or "none"
+    if wanted.numa is not None:
+        policy = _add_cells(groups, wanted.numa, wanted.group_policy)
+    return Parsed(_spec(groups, policy, "--group-policy"))
+
+
+def _add_cells(groups: list[RequestGroup], topology: str, policy: str | None) -> str:
+    """Add the groups of a guest's cells. Returns the group policy: no cell of the host serves two of them."""
+    cells = numa_groups(parse_topology(topology))
+    groups.extend(cells)
+    if len(cells) == 1:
+        return policy or "none"
+    if policy == "none":
+        raise UsageError(
+            f"{len(cells)} cells of a guest are on as many cells of the host, which is policy isolate",
+            where="--group-policy none",
+            do="leave it out",
+        )
+    return policy or "isolate"
 
 
 def parse_group(text: str, registry: Registry) -> RequestGroup:
