@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vacancy.projections.columns import Bools, Ints
 from vacancy.projections.view import View
 from vacancy.resources.resource_class import Term
 
+Floats = NDArray[np.float64]
 Rows = Ints | slice
 """Row numbers, or a range of them: a range gives whole columns without copying them."""
 
@@ -26,10 +28,12 @@ only among the few that all others leave."""
 
 
 class Condition(ABC):
-    """One condition on a row. `kind` is a word for programs, `text` says it to people."""
+    """One condition on a row. `kind` is a word for programs, `text` says it to people; `resource_class` is the class
+    that it is about, if it is about one."""
 
     __slots__ = ()
     kind: str
+    resource_class = ""
     cost: ClassVar[int] = BITS
 
     @property
@@ -49,6 +53,10 @@ class Condition(ABC):
     def value(self, row: int) -> int | None:
         """What the row has to set against `asked`."""
         return None
+
+    def shortages(self, rows: Rows) -> Floats:
+        """How much is missing, from 0 where it holds to 1: of amounts as a share of what is asked for."""
+        return (~self.holds(rows)).astype(np.float64)
 
 
 class Open(Condition):
@@ -91,12 +99,13 @@ class InCell(Condition):
 class Never(Condition):
     """What no row can satisfy: a name that nobody has."""
 
-    __slots__ = ("_text", "_view", "kind")
+    __slots__ = ("_text", "_view", "kind", "resource_class")
 
-    def __init__(self, view: View, kind: str, text: str) -> None:
+    def __init__(self, view: View, kind: str, text: str, resource_class: str = "") -> None:
         self._view = view
         self.kind = kind
         self._text = text
+        self.resource_class = resource_class
 
     @property
     def text(self) -> str:
@@ -179,8 +188,19 @@ class Compares(Condition):
     def asked(self) -> int | None:
         return self.term.value
 
+    @property
+    def is_use(self) -> bool:
+        """Whether it is about what is left, and not about what there is: then some event took what is missing."""
+        return "free" in self.term.column
+
     def value(self, row: int) -> int | None:
         return int(self._column[row])
+
+    def shortages(self, rows: Rows) -> Floats:
+        number = self.term.value
+        if self.term.operator != ">=" or number < 1:
+            return super().shortages(rows)
+        return np.clip((number - self._column[rows]) / number, 0.0, 1.0)
 
 
 class Within(Condition):

@@ -85,7 +85,7 @@ class Filter:
         for name, ask in group.resources.items():
             columns = view.classes.get(name)
             if columns is None:
-                bits.append(self._never("resources", f"{name}: any"))
+                bits.append(self._never("resources", f"{name}: any", name))
                 continue
             arrays = columns.arrays
             bits += [Compares(name, t, arrays[t.column]) for t in columns.resource_class.query(ask)]
@@ -135,9 +135,9 @@ class Filter:
     def _without(self, kind: str, names: tuple[str, ...], columns: BitColumns) -> list[HasNot]:
         return [HasNot(kind, (name,), columns.arrays[name]) for name in names if name in columns.arrays]
 
-    def _never(self, kind: str, text: str) -> Never:
+    def _never(self, kind: str, text: str, resource_class: str = "") -> Never:
         self.impossible = True
-        return Never(self._view, kind, text)
+        return Never(self._view, kind, text, resource_class)
 
     def _in_tree(self, provider: str) -> Condition:
         """In the provider's tree: in each cell that knows it, for a node may have moved from one to another."""

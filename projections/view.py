@@ -72,15 +72,19 @@ class View:
         """The rows of the tree that a root's row stands for."""
         return self.members.get(row) or [row]
 
+    def class_row(self, row: int, name: str) -> ClassRow | None:
+        """A provider's row of one class as it is in the store; None where it has none."""
+        table = self._registry.table(name)
+        return self._read(table, table.prefix + self.keys[row])
+
     def record(self, row: int, name: str) -> Any | None:
         """A provider's record of one class, with the claims in flight taken in; None where it has none."""
-        table = self._registry.table(name)
-        found = self._read(table, table.prefix + self.keys[row])
+        found = self.class_row(row, name)
         if found is None:
             return None
         record = found.record
         for ask in self._pending.get((row, name), ()):
-            outcome = table.resource_class.claim(record, ask)
+            outcome = self._registry.table(name).resource_class.claim(record, ask)
             if isinstance(outcome, Granted):
                 record = outcome.record
         return record
