@@ -8,6 +8,7 @@ import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.asked import parse_options
+from vacancy.cli.explained import tell_explanation
 from vacancy.cli.output import amount_text, as_of_text, emit_json, emit_table, note, position_text
 from vacancy.cli.site import Site
 from vacancy.resources.errors import NoValidHost
@@ -49,7 +50,8 @@ def candidates(
     A request has groups. The options describe one; each --group adds another. Every group is served by one
     provider of a tree: ask for cores and memory of the node in one, for a share of a GPU in another.
 
-    Ends with 3 where there is no place.
+    Ends with 3 where there is no place; then it tells how many nodes each constraint removed, and which came
+    nearest.
     """
     site = Site(store=store, config=config)
     registry = site.registry()
@@ -77,9 +79,13 @@ def candidates(
             max_staleness_s=max_staleness,
         )
         as_of, as_of_ms, told = reader.position, reader.newest_ms, as_of_text(reader)
+        why = None if found else inspect.explain(reader, parsed.spec, max_staleness_s=max_staleness)
     if as_json:
-        emit_json({"candidates": found, "as_of": as_of, "as_of_ms": as_of_ms})
-    elif found:
+        explanation = {} if why is None else {"explanation": why}
+        emit_json({"candidates": found, "as_of": as_of, "as_of_ms": as_of_ms, **explanation})
+    elif why is not None:
+        tell_explanation(why)
+    else:
         emit_table(
             ("CELL", "NODE", "PROVIDER", "GROUP", "RESOURCES"),
             (

@@ -9,9 +9,10 @@ import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.asked import parse_options
+from vacancy.cli.explained import tell_explanation
 from vacancy.cli.output import amount_text, emit, emit_json, emit_table
 from vacancy.cli.site import Site
-from vacancy.resources.errors import OutcomeUnknown, VacancyError
+from vacancy.resources.errors import NoValidHost, OutcomeUnknown, VacancyError
 
 ConsumersArgument = Annotated[list[str], typer.Argument(metavar="CONSUMER…", show_default=False)]
 
@@ -68,8 +69,9 @@ def place(
 ) -> None:
     """Find a place for a request and take it.
 
-    The request is written as for `vacancy candidates`. Ends with 3 where there is no place, 4 where every claim
-    was lost to others, 6 where the outcome is not known yet; the message then says until when.
+    The request is written as for `vacancy candidates`. Ends with 3 where there is no place, and tells what each
+    constraint removed; with 4 where every claim was lost to others, 6 where the outcome is not known yet; the
+    message then says until when.
     """
     site = Site(log=log, store=store, config=config, kafka=kafka)
     registry = site.registry()
@@ -108,7 +110,14 @@ def place(
             attempts=attempts,
         ) as scheduler,
     ):
-        outcome = scheduler.place(wanted, timeout_s=timeout)
+        try:
+            outcome = scheduler.place(wanted, timeout_s=timeout)
+        except NoValidHost as error:
+            if as_json:
+                emit_json({"status": "no_valid_host", "explanation": error.explanation})
+            else:
+                tell_explanation(error.explanation)
+            raise
     if as_json:
         emit_json(outcome)
         return

@@ -28,6 +28,8 @@ from vacancy.clients.answers import (
 from vacancy.clients.ordering import order_named
 from vacancy.projections.candidates import Candidate
 from vacancy.projections.candidates import find as find_candidates
+from vacancy.projections.explain import Explanation
+from vacancy.projections.explain import explain as explain_view
 from vacancy.projections.orders import RANDOM, Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.errors import UsageError, VacancyError
@@ -371,5 +373,15 @@ def candidates(
         limit=limit,
         order=order,
         rng=np.random.default_rng(seed),
-        heard_since_ms=None if max_staleness_s is None else int((time.time() - max_staleness_s) * 1000),
+        heard_since_ms=heard_since_ms(max_staleness_s),
     )
+
+
+def heard_since_ms(max_staleness_s: float | None) -> int | None:
+    """When a node must have been heard from, in ms since 1970 (UTC)."""
+    return None if max_staleness_s is None else int((time.time() - max_staleness_s) * 1000)
+
+
+def explain(reader: StoreReader, spec: RequestSpec, *, max_staleness_s: float | None = None) -> Explanation:
+    """Why `candidates` finds so few, as of where the reader stands."""
+    return explain_view(reader.view, spec, heard_since_ms=heard_since_ms(max_staleness_s))

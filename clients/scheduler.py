@@ -6,8 +6,7 @@ It reads the store on its own host and writes to the log only. It is not thread-
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -15,11 +14,13 @@ from uuid import uuid4
 
 import numpy as np
 
+from vacancy.clients.inspect import heard_since_ms
 from vacancy.clients.ordering import order_named
 from vacancy.clients.pipeline import Pipeline, Settings
 from vacancy.clients.placement import Outcome, PlacementRequest
 from vacancy.clients.settling import OpenClaim, Settlement, latest_deadline_ms, settle
 from vacancy.projections.candidates import Candidate, find
+from vacancy.projections.explain import NEAREST, Explanation, explain
 from vacancy.projections.orders import RANDOM, Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources import events
@@ -95,26 +96,37 @@ class Scheduler:
         have not been heard from for so long. Raises `UsageError` on unknown classes and traits."""
         check_spec(spec, self.registry)
         self.reader.follow()
-        since = None if max_staleness_s is None else int((time.time() - max_staleness_s) * 1000)
         found = find(
             self.reader.view,
             spec,
             limit=limit,
             order=self.order if order is None else order_named(order),
             rng=self._rng,
-            heard_since_ms=since,
+            heard_since_ms=heard_since_ms(max_staleness_s),
         )
         return Candidates(found, self.reader.position, self.reader.newest_ms)
 
     def place(self, request: PlacementRequest | RequestSpec, *, timeout_s: float = 10.0) -> Outcome:
         """Claim a place and wait for the verdict; where the claim was lost, try the next candidate.
 
-        Raises `NoValidHost`, `ClaimLost` or `OutcomeUnknown`.
+        Raises `NoValidHost` (its `explanation` tells why), `ClaimLost` or `OutcomeUnknown`.
         """
         outcome = next(self.place_many([request], in_flight=1, timeout_s=timeout_s))
         if outcome.status == "placed":
             return outcome
-        raise _error(outcome, self.reader.path)
+        spec = request if isinstance(request, RequestSpec) else request.spec
+        raise _error(outcome, self.reader.path, lambda: explain(self.reader.view, spec))
+
+    def explain(
+        self, spec: RequestSpec, *, max_staleness_s: float | None = None, nearest: int = NEAREST
+    ) -> Explanation:
+        """How many nodes each constraint of a request removes, and the `nearest` misses, as of the newest commit:
+        for requests that found no valid host. Raises `UsageError` on unknown classes and traits."""
+        check_spec(spec, self.registry)
+        self.reader.follow()
+        return explain(
+            self.reader.view, spec, heard_since_ms=heard_since_ms(max_staleness_s), nearest=nearest
+        )
 
     def place_many(
         self,
@@ -241,11 +253,14 @@ def check_terms(request: PlacementRequest) -> None:
         )
 
 
-def _error(outcome: Outcome, store: Path) -> VacancyError:
+def _error(outcome: Outcome, store: Path, explain_it: Callable[[], Explanation]) -> VacancyError:
     where = f"request {outcome.request}, store {store}"
     if outcome.status == "no_valid_host":
         return NoValidHost(
-            f"no valid host: {outcome.reason}", where=where, do="ask for less, or free or add some"
+            f"no valid host: {outcome.reason}",
+            where=where,
+            do="ask for less, or free or add some",
+            explain=explain_it,
         )
     if outcome.status == "lost":
         others = (

@@ -69,6 +69,15 @@ class Tree(NamedTuple):
         """Whether it is a candidate."""
         return not self.together and not any(group.best.failures for group in self.groups)
 
+    @property
+    def misses(self) -> Iterator[tuple[str, str, Failure]]:
+        """(group, provider, failure) of the best provider of each group, then of all groups together."""
+        for group in self.groups:
+            for failure in group.best.failures:
+                yield group.group, group.best.provider, failure
+        for failure in self.together:
+            yield "", self.root, failure
+
 
 def tried(view: View, spec: RequestSpec, root: int, heard_since_ms: int | None = None) -> Tree:
     """Try a request on the tree of one root (its row)."""

@@ -7,6 +7,10 @@ command ends with. `InvalidRecord` is the log's fault (the record becomes a dead
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
 
 class VacancyError(Exception):
     """Base of all errors meant for people.
@@ -63,9 +67,28 @@ class StoreCorrupt(StoreError):
 
 
 class NoValidHost(VacancyError):
-    """Nothing that matches the request has room, at the position given."""
+    """Nothing that matches the request has room, at the position given.
+
+    `explain` tells why, where whoever raises it can: `explanation` asks it once, when it is first looked at.
+    """
 
     exit_code = 3
+
+    def __init__(
+        self, what: str, *, where: str = "", do: str = "", explain: Callable[[], Any] | None = None
+    ) -> None:
+        super().__init__(what, where=where, do=do)
+        self._explain = explain
+
+    @cached_property
+    def explanation(self) -> Any:
+        """What each constraint removed and who missed by least (`projections.explain.Explanation`), or None where
+        nobody knows. Of the tables as they stand when it is first asked for: ask before they are used again."""
+        return None if self._explain is None else self._explain()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To be sent to another process, which cannot ask."""
+        return type(self), self.args, {n: v for n, v in vars(self).items() if n != "_explain"}
 
 
 class ClaimLost(VacancyError):
