@@ -25,8 +25,9 @@ _FEW = 12
 
 
 class View:
-    """Arrays over rows: `root` (row of the root), `cell` (its number), `open` (takes new claims), `heard_ms` (of roots), columns by
-    class, traits and aggregates as bits. `members` maps a root's row to the rows of its tree, if more than one.
+    """Arrays over rows: `root` and `parent` (rows; a root is its own), `open` (takes new claims), `heard_ms` (of
+    roots), `cell` (a number for each cell), columns by class, traits and aggregates as bits. `members` maps a
+    root's row to the rows of its tree, if more than one.
 
     `read` gives a class row as it is in the store (for the exact check and for claims in flight).
     """
@@ -41,6 +42,7 @@ class View:
         """Cell -> its number in `cell`."""
         self.cell: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.root: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
+        self.parent: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.open: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
         self.heard_ms: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self._offered: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
@@ -55,7 +57,8 @@ class View:
         self._free_rows: list[int] = []
         self._pending: dict[tuple[int, str], list[Any]] = defaultdict(list)
         self.compiled: dict[tuple[int, str | None], Any] = {}
-        """Filters made of this view's arrays (see `filter.compiled`); emptied whenever an array comes or moves."""
+        """What was made of this view's arrays (see `filter.compiled`); emptied whenever an array comes or moves,
+        and when traits, aggregates or the shape of a tree change."""
 
     # -- what is asked ----------------------------------------------------------------------------------------
 
@@ -263,9 +266,12 @@ class View:
             if row >= len(self.root):
                 self._grow(2 * len(self.root))
         self.row_of[key] = row
-        self.root[row] = row
-        self.cell[row] = self.cells.setdefault(key[: key.index(b"\0")], len(self.cells))
+        self.root[row] = self.parent[row] = row
+        self.cell[row] = self._cell(key)
         return row
+
+    def _cell(self, key: bytes) -> int:
+        return self.cells.setdefault(key[: key.index(b"\0")], len(self.cells))
 
     def _new_rows(self, keys: list[bytes]) -> int:
         """Rows for keys that have none yet, next to each other. Returns the first."""
@@ -274,15 +280,15 @@ class View:
             self._grow(max(end, 2 * len(self.root)))
         self.keys.extend(keys)
         self.row_of.update(zip(keys, range(first, end), strict=True))
-        self.root[first:end] = np.arange(first, end)
-        number = self.cells.setdefault
-        self.cell[first:end] = [number(key[: key.index(b"\0")], len(self.cells)) for key in keys]
+        self.root[first:end] = self.parent[first:end] = np.arange(first, end)
+        self.cell[first:end] = np.fromiter(map(self._cell, keys), dtype=np.int64, count=len(keys))
         self.size = end
         return first
 
     def _grow(self, size: int) -> None:
         self.root, self.heard_ms = grown(self.root, size), grown(self.heard_ms, size)
-        self.open, self.cell = grown(self.open, size), grown(self.cell, size)
+        self.parent, self.cell = grown(self.parent, size), grown(self.cell, size)
+        self.open = grown(self.open, size)
         self._offered, self._node_open = grown(self._offered, size), grown(self._node_open, size)
         for columns in self._all_columns():
             columns.grow(size)
@@ -296,8 +302,9 @@ class View:
     def _place(self, row: int, key: bytes, provider: ProviderRow) -> None:
         cell = key[: key.index(b"\0") + 1]
         self._offered[row] = provider.reported and not provider.disabled
+        before = self.root[row], self.parent[row]
         if provider.parent is None:
-            self.root[row] = row
+            self.root[row] = self.parent[row] = row
             if len(provider.members) > 1:
                 self.members[row] = [self._row(cell + member.encode()) for member in provider.members]
                 self.root[self.members[row]] = row
@@ -305,12 +312,17 @@ class View:
                 self.members.pop(row, None)
         else:
             self.root[row] = self._row(cell + provider.root.encode())
+            self.parent[row] = self._row(cell + provider.parent.encode())
             self.members.pop(row, None)
+        if before != (self.root[row], self.parent[row]):
+            self.compiled.clear()
 
     def _drop(self, row: int, key: bytes) -> None:
         self._offered[row] = self._node_open[row] = self.open[row] = False
         self._find_clash(key[key.index(b"\0") + 1 :], row, False)
         self.heard_ms[row] = 0
+        if self.traits.of(row) or self.aggregates.of(row):
+            self.compiled.clear()
         self.traits.set([row], (), len(self.root))
         self.aggregates.set([row], (), len(self.root))
         for columns in self.classes.values():
@@ -318,7 +330,7 @@ class View:
         for slot in [slot for slot in self._pending if slot[0] == row]:
             del self._pending[slot]
         self.members.pop(row, None)
-        self.root[row] = row
+        self.root[row] = self.parent[row] = row
         del self.row_of[key]
         self._free_rows.append(row)
 
