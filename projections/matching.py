@@ -342,11 +342,15 @@ class _Search:
             fixed = (
                 tuple(row in some for some in tree.rows),
                 tuple(row in cover.rows for cover in tree.covers),
-                tree.above[row] - ({row} - self._inner) if tree.subtrees else None,
+                self._place_of(row) if tree.subtrees else None,
             )
             self._likeness[row] = fixed
         serves = tuple(any(self._way[n] == row for n in subtree) for subtree in self._tree.subtrees)
         return fixed, serves, row in self._taken, *(self._free[name][row] for name in self._classes)
+
+    def _place_of(self, row: int) -> Any:
+        """Of rows with none below them, those under the same one are in the same place."""
+        return row if row in self._inner else (self._tree.above[row] - {row},)
 
     def _state(self, at: int) -> Any:
         """All that decides whether the pieces from `at` on can be served, and no names of rows."""

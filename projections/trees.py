@@ -104,7 +104,8 @@ class Trees:
         # As for single providers: roots drawn at random and kept if they match are a uniform draw of those that do.
         tried: dict[int, None] = {}
         for draws in _DRAWS:
-            rows = rng.integers(0, view.size, min(draws * limit, view.size))
+            drawn_from = draws * limit * self._shape.kinds[0].filter.one_in
+            rows = rng.integers(0, view.size, min(drawn_from, view.size))
             drawn = [r for r in dict.fromkeys(rows[view.root[rows] == rows].tolist()) if r not in tried]
             tried.update(dict.fromkeys(drawn))
             yield self._shape.roots(np.array(drawn, dtype=np.int64))

@@ -121,8 +121,9 @@ def _agrees(fleet: Fleet, request: Request, way: Way) -> bool:
     if request.get("group_policy", "none") == "isolate" and len(set().union(*alone)) < len(alone):
         return False
     names = [group.get("name", "") for group in groups]
+    near: set[str]
     for subtree in request.get("same_subtree", ()):
-        near = set[str]().union(*(servers[names.index(name)] for name in subtree))
+        near = set().union(*(servers[names.index(name)] for name in subtree))
         if not any(all(top in line(fleet, id_) for id_ in near) for top in near):
             return False
     return True
@@ -139,7 +140,7 @@ def _grants(fleet: Fleet, request: Request, way: Way) -> bool:
     for number, name, id_ in way:
         if name:
             stock = left.get((id_, name), fleet[id_].stock.get(name))
-            take = TAKES.get(name, take_amount)
+            take: Callable[[Any, Any], Any] = TAKES.get(name, take_amount)
             stock = None if stock is None else take(stock, request["groups"][number]["resources"][name])
             if stock is None:
                 return False
