@@ -152,7 +152,7 @@ class Pipeline:
         for flight in flights:
             claims.setdefault(flight.candidate.cell, []).append(flight.claim.wire)
         entries = list(claim_entries(claims, self._settings.source, self._ids))
-        silent = self._sending.send(self._journal.take(only_full=bool(self._flights)), entries)
+        silent = self._sending.send(self._journal.take(patient=bool(self._flights)), entries)
         if silent is not None:
             self._never_sent(flights, silent)
         return moved or bool(ready)

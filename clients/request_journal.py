@@ -21,7 +21,7 @@ class RequestJournal:
     """Gathers until `take`. Does nothing unless `recording`."""
 
     PATIENCE_S = 0.1
-    """How long what is gathered may wait for a full record."""
+    """How long an outcome may wait for others to share a record with."""
 
     def __init__(self, source: str, partitions: int, recording: bool) -> None:
         self._source = source
@@ -62,16 +62,17 @@ class RequestJournal:
                 request["reason"] = reason[:1024]
             self._closed.setdefault(self._home(id_), []).append(request)
 
-    def take(self, *, only_full: bool = False) -> list[Entry]:
-        """What was gathered, as entries; with `only_full`, nothing before a record of it is full or has waited."""
+    def take(self, *, patient: bool = False) -> list[Entry]:
+        """What was gathered, as entries. Where `patient`, outcomes wait for others, `PATIENCE_S` at most; requests
+        never do, so that a claim that is in the log has its request there."""
+        entries = list(self._entries(_RECEIVED, self._received))
+        self._received = {}
         now = monotonic()
-        if only_full and now - self._taken_at < self.PATIENCE_S:
-            fullest = max(map(len, (*self._received.values(), *self._closed.values())), default=0)
-            if fullest < events.BATCH_MAX:
-                return []
-        self._taken_at = now
-        entries = [*self._entries(_RECEIVED, self._received), *self._entries(_CLOSED, self._closed)]
-        self._received, self._closed = {}, {}
+        fullest = max(map(len, self._closed.values()), default=0)
+        if not patient or now - self._taken_at >= self.PATIENCE_S or fullest >= events.BATCH_MAX:
+            self._taken_at = now
+            entries += self._entries(_CLOSED, self._closed)
+            self._closed = {}
         return entries
 
     def _entries(self, type_: str, gathered: dict[int, list[dict[str, Any]]]) -> Iterator[Entry]:
