@@ -30,16 +30,7 @@ def candidates(
         int | None, typer.Option("--limit", min=1, help="How many at most.", show_default=str(_LIMIT))
     ] = None,
     order: o.OrderOption = None,
-    max_staleness: Annotated[
-        float | None,
-        typer.Option(
-            "--max-staleness",
-            metavar="SECONDS",
-            min=0.0,
-            help="Leave out nodes that have not been heard from for so long.",
-            show_default=False,
-        ),
-    ] = None,
+    max_staleness: o.MaxStalenessOption = None,
     seed: o.SeedOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,

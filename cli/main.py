@@ -26,6 +26,7 @@ from vacancy.cli import (
     status,
     topics,
     verify,
+    why_not,
     worker,
 )
 from vacancy.cli.output import note
@@ -51,6 +52,7 @@ app.command(name="demo", short_help="See the whole loop on this host.")(demo.dem
 app.command(name="worker", short_help="Fold the log into this host's store.")(worker.worker)
 app.command(name="publish", short_help="Tell the log what this host has.")(publish.publish)
 app.command(name="candidates", short_help="Find places for a request.")(candidates.candidates)
+app.command(name="why-not", short_help="Why a node is no place for a request.")(why_not.why_not)
 app.command(name="place", short_help="Find a place for a request and take it.")(place.place)
 app.command(name="settle", short_help="Find out how a claim of unknown outcome ended.")(settle.settle)
 app.command(name="confirm", short_help="Keep what is held for a while only.")(place.confirm)

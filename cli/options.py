@@ -69,6 +69,17 @@ SeedOption = Annotated[
     typer.Option("--seed", min=0, help="Make random choices repeatable.", show_default=False),
 ]
 
+MaxStalenessOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-staleness",
+        metavar="SECONDS",
+        min=0.0,
+        help="Leave out nodes that have not been heard from for so long.",
+        show_default=False,
+    ),
+]
+
 # What is asked for, in the words of OpenStack Placement.
 ResourcesOption = Annotated[
     list[str] | None,

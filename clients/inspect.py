@@ -166,6 +166,12 @@ def _depth(id_: str, rows: Mapping[str, ProviderRow | None]) -> tuple[str, ...]:
     return tuple(reversed(path))
 
 
+def node_of(reader: StoreReader, cell: str, root: str) -> Node | None:
+    """A node as it is in the tables, or None."""
+    row = reader.get(NODES, key(cell, root))
+    return None if row is None else _node(reader, cell, root, row)
+
+
 def _node(reader: StoreReader, cell: str, root: str, row: NodeRow) -> Node:
     incarnation, sequence = row.incarnations[0]
     return Node(

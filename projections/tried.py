@@ -19,6 +19,8 @@ from vacancy.resources.resource_class import Shortfall
 TOGETHER = "together"
 """The kind of what no provider fails by itself: its tree cannot serve all groups at once."""
 
+NO_INVENTORY = "no_inventory"
+
 
 class Failure(NamedTuple):
     """A constraint that a provider fails.
@@ -113,9 +115,10 @@ def _group(view: View, group: RequestGroup, root: int, heard_since_ms: int | Non
         for name, shortfall in refused.items():
             missing[name] = share_missing(shortfall)
         failures = (*_failures(view, row, failing), *_refusals(view, row, group, refused))
-        rated.append((len(missing), sum(missing.values()), row, failures))
-    rated.sort(key=lambda one: one[:3])
-    return TriedGroup(group.name, tuple(Tried(view.name(row)[1], said) for _, _, row, said in rated))
+        absent = sum(failure.reason == NO_INVENTORY for failure in failures)
+        rated.append((len(missing), absent, sum(missing.values()), row, failures))
+    rated.sort(key=lambda one: one[:4])
+    return TriedGroup(group.name, tuple(Tried(view.name(row)[1], said) for *_, row, said in rated))
 
 
 def share_missing(shortfall: Shortfall) -> float:
@@ -132,7 +135,7 @@ def _failures(view: View, row: int, failing: list[Condition]) -> list[Failure]:
         name = one.resource_class
         held = view.class_row(row, name) if name else None
         if name and held is None:
-            absent = Failure(one.kind, f"{name}: any", name, reason="no_inventory")
+            absent = Failure(one.kind, f"{name}: any", name, reason=NO_INVENTORY)
             found.setdefault(absent.constraint, absent)
             continue
         taken = held.taken if held is not None and isinstance(one, Compares) and one.is_use else -1
@@ -175,7 +178,7 @@ def refusal(view: View, row: int, name: str, ask: Any) -> Shortfall | None:
     """Why a class refuses an ask of this row, if it does."""
     record = view.record(row, name)
     if record is None:
-        return Shortfall("no_inventory", 1, 0)
+        return Shortfall(NO_INVENTORY, 1, 0)
     outcome = view.classes[name].resource_class.claim(record, ask)
     return outcome if isinstance(outcome, Shortfall) else None
 

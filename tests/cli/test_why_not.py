@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,3 +59,78 @@ def test_each_group_is_told_apart(vacancy: Vacancy) -> None:
     assert ended.code == 3
     assert "gpu    CUSTOM_GPU: free >= 2          2         1" in ended.out
     assert "node-1  gpu    node-1:gpu" in ended.out
+
+
+SMALL = ("--resources", "VCPU:1")
+
+
+def test_why_not_names_what_is_short_and_who_took_it(vacancy: Vacancy) -> None:
+    told = vacancy.json("why-not", "node-1", "--resources", "VCPU:4")
+    assert (told["root"], told["fits"], told["node"]["state"]) == ("node-1", False, "open")
+    (group,) = told["groups"]
+    (lack,) = group["providers"][0]["lacks"]
+    assert (lack["constraint"], lack["asked"], lack["available"]) == ("VCPU: free >= 4", 4, 3)
+    (held,) = vacancy.json("show", "consumer", "train-1")
+    event = lack["event"]
+    assert (event["consumer"], event["partition"], event["offset"]) == ("train-1", 0, held["offset"])
+    assert event["type"] == "vacancy.claims.requested.v1"
+    assert abs(event["time_ms"] / 1000 - time.time()) < 600
+    said = vacancy("why-not", "node-1", "--resources", "VCPU:4")
+    assert f"VCPU: free >= 4      4          3  last taken by train-1 at 0:{held['offset']}, 20" in said
+
+
+def test_the_children_of_a_node_are_told_the_best_first(vacancy: Vacancy) -> None:
+    told = vacancy.json(
+        "why-not", "node-1:gpu1", "--resources", "VCPU:1", "--group", "gpu=CUSTOM_GPU:1,VCPU:1"
+    )
+    cpu, gpu = told["groups"]
+    assert cpu["providers"][0] == {"provider": "node-1", "lacks": []}
+    assert {one["provider"] for one in gpu["providers"]} == {"node-1", "node-1:gpu0", "node-1:gpu1"}
+    assert [len(one["lacks"]) for one in gpu["providers"]] == [1, 1, 2]
+    assert gpu["providers"][0]["lacks"][0]["why"] == "no inventory"
+    said = vacancy("why-not", "node-1", "--resources", "VCPU:1", "--group", "gpu=CUSTOM_GPU:1,VCPU:1")
+    assert "it is no candidate" in said
+    assert "       node-1       fits" in said.splitlines()
+
+
+def test_an_operator_who_closed_a_node_is_named(vacancy: Vacancy) -> None:
+    (lack,) = vacancy.json("why-not", "node-2", *SMALL)["groups"][0]["providers"][0]["lacks"]
+    assert lack["kind"] == "open"
+    assert lack["why"] == "node-2 is disabled by an operator (new fans), revision 1"
+    assert (lack["event"]["type"], lack["event"]["source"]) == ("vacancy.facts.set.v1", "/operator")
+
+
+def test_a_node_that_fits_is_said_to_be_a_candidate(vacancy: Vacancy) -> None:
+    told = vacancy.json("why-not", "node-1", *SMALL)
+    assert told["fits"]
+    assert "it is a candidate" in vacancy("why-not", "node-1", *SMALL)
+    stale = vacancy.json("why-not", "node-1", *SMALL, "--max-staleness", 0)
+    (lack,) = stale["groups"][0]["providers"][0]["lacks"]
+    assert (lack["kind"], lack["available"]) == ("heard", stale["node"]["heard_ms"])
+    assert not stale["fits"]
+
+
+def test_without_the_log_there_are_offsets(vacancy: Vacancy) -> None:
+    ended = vacancy.say("why-not", "node-1", "--resources", "VCPU:4", "--log", "sqlite:///nowhere/log.db")
+    assert ended.code == 0
+    assert "without the log: There is no log" in ended.err
+    (held,) = vacancy.json("show", "consumer", "train-1")
+    (line,) = [line for line in ended.out.splitlines() if "VCPU: free >= 4" in line]
+    assert line.endswith(f"last taken by train-1 at 0:{held['offset']}")
+
+
+def test_a_node_that_nobody_knows_is_an_error(vacancy: Vacancy) -> None:
+    assert "did you mean node-1" in vacancy.fails(1, "why-not", "node-11", *SMALL)
+    assert "nothing is asked for" in vacancy.fails(2, "why-not", "node-1")
+
+
+def test_a_node_that_is_retired_is_said_to_be(vacancy: Vacancy) -> None:
+    file = node_file(vacancy.home, "node-9")
+    vacancy("publish", "--once", "--file", file)
+    vacancy("publish", "--retire", "--file", file)
+    until = time.monotonic() + 10
+    while vacancy.say("show", "provider", "node-9").code == 0:
+        assert time.monotonic() < until
+    told = vacancy.json("why-not", "node-9", *SMALL)
+    assert (told["fits"], told["groups"], told["node"]["state"]) == (False, [], "retired")
+    assert told["together"][0]["why"] == "the node is retired"

@@ -1,0 +1,115 @@
+"""`vacancy why-not`."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vacancy.cli import options as o
+from vacancy.cli.asked import parse_options
+from vacancy.cli.explained import number_text
+from vacancy.cli.output import emit, emit_json, emit_table, note, position_text, time_text
+from vacancy.cli.site import Site
+from vacancy.resources.errors import LogError
+
+if TYPE_CHECKING:
+    from vacancy.clients.whynot import Lack, WhyNot
+    from vacancy.streams.log import Log
+
+
+def why_not(
+    node: Annotated[str, typer.Argument(metavar="NODE", show_default=False)],
+    resources: o.ResourcesOption = None,
+    required: o.RequiredOption = None,
+    member_of: o.MemberOfOption = None,
+    in_tree: o.InTreeOption = None,
+    group: o.GroupOption = None,
+    group_policy: o.GroupPolicyOption = None,
+    query: o.QueryOption = None,
+    request: o.RequestOption = None,
+    max_staleness: o.MaxStalenessOption = None,
+    cell: o.CellOption = None,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Why a node is no place for a request: all that it fails, and who took the last of what is short.
+
+    The request is written as for `vacancy candidates`. The log tells when and by whom; without one there are
+    offsets. NODE is a node, or any provider of its tree.
+    """
+    site = Site(log=log, store=store, config=config, kafka=kafka)
+    parsed = parse_options(
+        site.registry(),
+        resources=resources,
+        required=required,
+        member_of=member_of,
+        in_tree=in_tree,
+        group=group,
+        group_policy=group_policy,
+        query=query,
+        request=request,
+    )
+    from vacancy.clients.whynot import why_not as ask
+
+    with ExitStack() as open_:
+        opened = _log(site, open_)
+        reader = open_.enter_context(site.open_reader())
+        told = ask(reader, parsed.spec, node, cell=cell, log=opened, max_staleness_s=max_staleness)
+    if as_json:
+        emit_json(told)
+        return
+    _tell(told)
+    note(f"as of {position_text(told.as_of)}")
+
+
+def _log(site: Site, open_: ExitStack) -> Log | None:
+    """The log, if it is at hand: the tables say most without it."""
+    try:
+        return open_.enter_context(site.open_log())
+    except LogError as error:
+        note(f"without the log: {error.what}")
+        return None
+
+
+def _tell(told: WhyNot) -> None:
+    state = f"{told.node.state}, last heard {time_text(told.node.heard_ms)}" if told.node else "gone"
+    emit(f"node {told.root} in cell {told.cell}: {state}")
+    if told.fits:
+        emit("it is a candidate")
+    else:
+        emit("it is no candidate")
+    rows: list[tuple[object, ...]] = []
+    for group in told.groups:
+        best = group.providers[0]
+        if not best.lacks:
+            rows.append((group.group, best.provider, "fits"))
+            continue
+        rows += [
+            (group.group, one.provider, *_lack_cells(lack)) for one in group.providers for lack in one.lacks
+        ]
+    rows += [("", told.root, *_lack_cells(lack)) for lack in told.together]
+    emit_table(
+        ("GROUP", "PROVIDER", "CONSTRAINT", "ASKED", "AVAILABLE", "WHY"),
+        ((*row, *[""] * (6 - len(row))) for row in rows),
+    )
+
+
+def _lack_cells(lack: Lack) -> tuple[object, ...]:
+    from vacancy.clients.taking import place_text, taking_text
+
+    if lack.kind == "open":
+        who = f" ({lack.event.source} at {place_text(lack.event)})" if lack.event else ""
+        why = lack.why + who
+    else:
+        why = ", ".join(filter(None, (lack.why, taking_text(lack.event))))
+    return (
+        lack.constraint,
+        number_text(lack.kind, lack.asked),
+        number_text(lack.kind, lack.available),
+        why,
+    )
