@@ -30,6 +30,7 @@ def candidates(
         int | None, typer.Option("--limit", min=1, help="How many at most.", show_default=str(_LIMIT))
     ] = None,
     order: o.OrderOption = None,
+    typical: o.TypicalOption = None,
     max_staleness: o.MaxStalenessOption = None,
     seed: o.SeedOption = None,
     store: o.StoreOption = None,
@@ -59,13 +60,14 @@ def candidates(
         request=request,
     )
     from vacancy.clients import inspect
+    from vacancy.clients.ordering import order_named
 
     with site.open_reader() as reader:
         found = inspect.candidates(
             reader,
             parsed.spec,
             limit=limit or parsed.limit or _LIMIT,
-            order=order or "random",
+            order=order_named(order or "random", typical),
             seed=seed,
             max_staleness_s=max_staleness,
         )

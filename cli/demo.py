@@ -38,6 +38,7 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the fleet and of all choices.")] = 0,
     order: o.OrderOption = None,
+    typical: o.TypicalOption = None,
     in_flight: Annotated[
         int, typer.Option("--in-flight", min=1, help="Claims that each scheduler has under way at once.")
     ] = 16,
@@ -80,7 +81,7 @@ def demo(
         log=None if log is None else settings.log,
         directory=directory,
         hosts=hosts,
-        order=order_named(order or "random"),
+        order=order_named(order or "random", typical),
         in_flight=in_flight,
         client_settings=settings.kafka,
     )

@@ -25,6 +25,7 @@ from vacancy.cli import (
     show,
     status,
     topics,
+    typical,
     verify,
     why_not,
     worker,
@@ -56,6 +57,7 @@ app.command(name="why-not", short_help="Why a node is no place for a request.")(
 app.command(name="place", short_help="Find a place for a request and take it.")(place.place)
 app.command(name="settle", short_help="Find out how a claim of unknown outcome ended.")(settle.settle)
 app.command(name="confirm", short_help="Keep what is held for a while only.")(place.confirm)
+app.command(name="typical", short_help="Learn what is typically asked for.")(typical.typical)
 app.command(name="release", short_help="Give back what consumers hold.")(place.release)
 app.add_typer(show.app, name="show", short_help="Show one thing, or all nodes.")
 app.command(name="status", short_help="How this host's store is.")(status.status)

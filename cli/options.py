@@ -60,8 +60,17 @@ OrderOption = Annotated[
     typer.Option(
         "--order",
         metavar="ORDER",
-        help="Which places come first: random, pack (fullest first) or spread.",
+        help="Which places come first: random, pack (fullest first), spread, best_fit or least_fragmentation.",
         show_default="random",
+    ),
+]
+TypicalOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--typical",
+        metavar="FILE",
+        help="What is typically asked for: what least_fragmentation goes by. `vacancy typical` makes one.",
+        show_default=False,
     ),
 ]
 SeedOption = Annotated[

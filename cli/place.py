@@ -46,6 +46,7 @@ def place(
         ),
     ] = None,
     order: o.OrderOption = None,
+    typical: o.TypicalOption = None,
     attempts: Annotated[
         int, typer.Option("--attempts", min=1, help="Claims that may be lost to others before giving up.")
     ] = 32,
@@ -87,6 +88,7 @@ def place(
         query=query,
         request=request,
     )
+    from vacancy.clients.ordering import order_named
     from vacancy.clients.placement import PlacementRequest
     from vacancy.clients.scheduler import Scheduler
 
@@ -105,7 +107,7 @@ def place(
             registry,
             name="cli",
             seed=seed,
-            order=order or "random",
+            order=order_named(order or "random", typical),
             deadline_s=deadline,
             attempts=attempts,
         ) as scheduler,

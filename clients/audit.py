@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from vacancy.clients.audit_books import DEADLINE_AHEAD_MS_MAX, Books
 from vacancy.clients.audit_claims import OPAQUE, ROOM, RULE, Objection, asks, enter, objections
-from vacancy.clients.audit_hosts import Hosts, is_counted, is_known
+from vacancy.clients.audit_hosts import Hosts, is_counted
 from vacancy.clients.audit_members import Key
 from vacancy.clients.audit_reading import Read, read
 from vacancy.resources.record import Record
@@ -289,8 +289,6 @@ class _NoValidHosts:
             closing.unknown.add("its spec is not in the log")
         elif not is_counted(audited.books, spec):
             closing.unknown.add("it asks for what is not counted")
-        elif not is_known(spec):
-            closing.unknown.add("several providers may serve it together, or in one subtree")
         else:
             taken = Counter[tuple[str, str, str]]()
             for asked in (asked for claim in closing.in_flight for asked in self._claims[claim].values()):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from evaluation import fold, live, query, soak, trace
+from evaluation import fold, live, orders, query, soak, trace
 from vacancy.resources.errors import VacancyError
 
 
@@ -21,6 +21,7 @@ class Command(Protocol):
 
 COMMANDS: dict[str, tuple[Command, str]] = {
     "trace": (trace, "race schedulers for a real cluster, with its real requests"),
+    "orders": (orders, "how full each order fills a real cluster, without a race"),
     "fold": (fold, "how fast one process folds node reports"),
     "live": (live, "the whole path over a real log: visible, drained, placed, replayed"),
     "soak": (soak, "a steady load for half an hour, with some part killed every minute"),

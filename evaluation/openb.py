@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from vacancy.projections.typical import TypicalRequests, tally
 from vacancy.resources.errors import UsageError
 from vacancy.resources.events import ProviderReport
 from vacancy.resources.request import RequestGroup, RequestSpec
@@ -107,6 +108,11 @@ def saturation_draw(pods: Sequence[Pod], seed: int, fleet_gpu_milli: int, factor
         drawn.append(pod)
         asked += pod.gpu_milli
     return drawn
+
+
+def typical_of(pods: Iterable[Pod]) -> TypicalRequests:
+    """What is typically asked of the fleet, as these pods show it."""
+    return tally(((pod.spec, 1) for pod in pods), GPU)
 
 
 def model_trait(model: str) -> str:

@@ -25,9 +25,8 @@ _FEW = 12
 
 
 class View:
-    """Arrays over rows: `root` and `parent` (rows; a root is its own), `open` (takes new claims), `heard_ms` (of
-    roots), `cell` (a number for each cell), columns by class, traits and aggregates as bits. `members` maps a
-    root's row to the rows of its tree, if more than one.
+    """Arrays over rows: `root` (row of the root), `cell` (its number), `open` (takes new claims), `heard_ms` (of roots), columns by
+    class, traits and aggregates as bits. `members` maps a root's row to the rows of its tree, if more than one.
 
     `read` gives a class row as it is in the store (for the exact check and for claims in flight).
     """
@@ -42,9 +41,12 @@ class View:
         """Cell -> its number in `cell`."""
         self.cell: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.root: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
-        self.parent: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.open: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
         self.heard_ms: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
+        self.version = 0
+        """Goes up with whatever changes."""
+        self.layout = 0
+        """Goes up whenever a row comes or goes, or moves to another tree, or its traits or aggregates change."""
         self._offered: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
         self._node_open: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
         self.classes: dict[str, ClassColumns] = {}
@@ -57,8 +59,7 @@ class View:
         self._free_rows: list[int] = []
         self._pending: dict[tuple[int, str], list[Any]] = defaultdict(list)
         self.compiled: dict[tuple[int, str | None], Any] = {}
-        """What was made of this view's arrays (see `filter.compiled`); emptied whenever an array comes or moves,
-        and when traits, aggregates or the shape of a tree change."""
+        """Filters made of this view's arrays (see `filter.compiled`); emptied whenever an array comes or moves."""
 
     # -- what is asked ----------------------------------------------------------------------------------------
 
@@ -96,11 +97,13 @@ class View:
 
     def take(self, row: int, name: str, ask: Any) -> None:
         """A claim for this is under way: count it as taken."""
+        self.version += 1
         self._pending[(row, name)].append(ask)
         self._count(row, name, ask, 1)
 
     def untake(self, row: int, name: str, ask: Any) -> None:
         """That claim is decided: the store says all."""
+        self.version += 1
         asks = self._pending.get((row, name), [])
         if ask not in asks:
             return  # the provider went meanwhile
@@ -168,6 +171,7 @@ class View:
 
     def load_nodes(self, items: list[tuple[bytes, bytes]]) -> None:
         """Take in all nodes of a partition at once, after its providers."""
+        self.version += 1
         known = [(key, self.row_of[key], NODES.decode(data)) for key, data in items if key in self.row_of]
         ids = [key[key.index(b"\0") + 1 :] for key, _, _ in known]
         rows = np.array([row for _, row, _ in known], dtype=np.int64)
@@ -180,6 +184,7 @@ class View:
 
     def load_class(self, table: ClassTable, keys: list[bytes], encoded: list[bytes]) -> None:
         """Take in a class's rows: keys without the table's prefix, records without the row's head."""
+        self.version += 1
         if keys:
             try:
                 rows = np.fromiter(map(self.row_of.__getitem__, keys), dtype=np.int64, count=len(keys))
@@ -189,6 +194,7 @@ class View:
 
     def feed(self, table: str, keys: list[bytes], values: list[bytes | None]) -> None:
         """Take in one table's after-images of one commit."""
+        self.version += 1
         if table == PROVIDERS.name:
             for key, data in zip(keys, values, strict=True):
                 self._feed_provider(key, data)
@@ -216,6 +222,7 @@ class View:
             self.traits.set([row], names, len(self.root))
             self.aggregates.set([row], provider.aggregates, len(self.root))
             self.compiled.clear()
+            self.layout += 1
         self.open[row] = False
         self._reopen(int(self.root[row]))
 
@@ -266,12 +273,10 @@ class View:
             if row >= len(self.root):
                 self._grow(2 * len(self.root))
         self.row_of[key] = row
-        self.root[row] = self.parent[row] = row
-        self.cell[row] = self._cell(key)
+        self.root[row] = row
+        self.cell[row] = self.cells.setdefault(key[: key.index(b"\0")], len(self.cells))
+        self.layout += 1
         return row
-
-    def _cell(self, key: bytes) -> int:
-        return self.cells.setdefault(key[: key.index(b"\0")], len(self.cells))
 
     def _new_rows(self, keys: list[bytes]) -> int:
         """Rows for keys that have none yet, next to each other. Returns the first."""
@@ -280,15 +285,16 @@ class View:
             self._grow(max(end, 2 * len(self.root)))
         self.keys.extend(keys)
         self.row_of.update(zip(keys, range(first, end), strict=True))
-        self.root[first:end] = self.parent[first:end] = np.arange(first, end)
-        self.cell[first:end] = np.fromiter(map(self._cell, keys), dtype=np.int64, count=len(keys))
+        self.root[first:end] = np.arange(first, end)
+        number = self.cells.setdefault
+        self.cell[first:end] = [number(key[: key.index(b"\0")], len(self.cells)) for key in keys]
         self.size = end
+        self.layout += 1
         return first
 
     def _grow(self, size: int) -> None:
         self.root, self.heard_ms = grown(self.root, size), grown(self.heard_ms, size)
-        self.parent, self.cell = grown(self.parent, size), grown(self.cell, size)
-        self.open = grown(self.open, size)
+        self.open, self.cell = grown(self.open, size), grown(self.cell, size)
         self._offered, self._node_open = grown(self._offered, size), grown(self._node_open, size)
         for columns in self._all_columns():
             columns.grow(size)
@@ -302,9 +308,9 @@ class View:
     def _place(self, row: int, key: bytes, provider: ProviderRow) -> None:
         cell = key[: key.index(b"\0") + 1]
         self._offered[row] = provider.reported and not provider.disabled
-        before = self.root[row], self.parent[row]
+        before = self.root[row], self.members.get(row)
         if provider.parent is None:
-            self.root[row] = self.parent[row] = row
+            self.root[row] = row
             if len(provider.members) > 1:
                 self.members[row] = [self._row(cell + member.encode()) for member in provider.members]
                 self.root[self.members[row]] = row
@@ -312,17 +318,14 @@ class View:
                 self.members.pop(row, None)
         else:
             self.root[row] = self._row(cell + provider.root.encode())
-            self.parent[row] = self._row(cell + provider.parent.encode())
             self.members.pop(row, None)
-        if before != (self.root[row], self.parent[row]):
-            self.compiled.clear()
+        if before != (self.root[row], self.members.get(row)):
+            self.layout += 1
 
     def _drop(self, row: int, key: bytes) -> None:
         self._offered[row] = self._node_open[row] = self.open[row] = False
         self._find_clash(key[key.index(b"\0") + 1 :], row, False)
         self.heard_ms[row] = 0
-        if self.traits.of(row) or self.aggregates.of(row):
-            self.compiled.clear()
         self.traits.set([row], (), len(self.root))
         self.aggregates.set([row], (), len(self.root))
         for columns in self.classes.values():
@@ -330,9 +333,10 @@ class View:
         for slot in [slot for slot in self._pending if slot[0] == row]:
             del self._pending[slot]
         self.members.pop(row, None)
-        self.root[row] = self.parent[row] = row
+        self.root[row] = row
         del self.row_of[key]
         self._free_rows.append(row)
+        self.layout += 1
 
     # -- nodes --------------------------------------------------------------------------------------------------
 

@@ -220,13 +220,12 @@ class Allocation(Model):
 class Predicate(Model):
     """One thing that must still be true of a provider when the claim is judged, flat and typed.
 
-    `trait` and `aggregate`: the name in `value` is (or, with `negate`, is not) the provider's. `subtree`: the
-    provider in `value` is it, or stands above it.
+    `trait` and `aggregate`: the name in `value` is (or, with `negate`, is not) the provider's.
     `generation`: the provider's generation is `value`.
     """
 
     provider: Id
-    kind: Literal["trait", "aggregate", "subtree", "generation"]
+    kind: Literal["trait", "aggregate", "generation"]
     value: Annotated[str, Field(max_length=255)] | Amount
     negate: bool = False
 

@@ -68,14 +68,34 @@ def test_what_is_placed_is_shown_until_it_is_released(vacancy: Vacancy) -> None:
     assert "nothing is held by web-1" in vacancy.fails(1, "release", "web-1")
 
 
-def test_groups_are_served_by_several_providers(vacancy: Vacancy) -> None:
+def test_groups_are_served_by_several_providers(vacancy: Vacancy, tmp_path: Path) -> None:
     query = "resources=VCPU:2&resources1=CUSTOM_GPU:1&resources2=CUSTOM_GPU:1&group_policy=isolate"
     placed = vacancy.json("place", "--query", query, "--consumer", "train-1")
     assert {one["provider"] for one in placed["allocations"]} == {"node-1", "node-1:gpu0", "node-1:gpu1"}
     spec = json.dumps({"groups": [{"resources": {"CUSTOM_GPU": 1}}]})
     ended = vacancy.run("candidates", "--request", "-", stdin=spec)
     assert ended.code == 3, "both GPUs are taken"
+    typical = vacancy("typical", "CUSTOM_GPU")
+    assert [one["request"]["groups"][1]["resources"] for one in json.loads(typical)["typical"]] == [
+        {"CUSTOM_GPU": 1}
+    ]
     vacancy("release", "train-1")
+    assert "nobody holds an amount of CUSTOM_GPU" in vacancy.fails(2, "typical", "CUSTOM_GPU")
+    file = tmp_path / "typical.json"
+    file.write_text(typical)
+    first = (
+        "candidates",
+        "--resources",
+        "VCPU:7",
+        "--limit",
+        1,
+        "--order",
+        "least_fragmentation",
+        "--typical",
+        file,
+    )
+    # With one core left the GPUs of the first node were no use to anyone; the second node has none.
+    assert [one["root"] for one in vacancy.json(*first)["candidates"]] == ["node-2"]
     assert "node-1:gpu" in vacancy.run("candidates", "--request", "-", stdin=spec).out
 
 

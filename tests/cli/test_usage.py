@@ -30,8 +30,20 @@ WRONG: dict[str, tuple[int, str]] = {
     "candidates --resources VCPU:1 --query resources=VCPU:1": (2, "given twice, by options and by --query"),
     "candidates --query resource=VCPU:1": (2, "a query has no 'resource'"),
     "candidates --request nowhere.json": (2, "the file cannot be read: No such file"),
-    "candidates --resources VCPU:1 --order best": (2, "choose one of random, pack, spread, best_fit"),
-    "place --resources VCPU:1 --order best": (2, "choose one of random, pack, spread, best_fit"),
+    "candidates --resources VCPU:1 --order best": (
+        2,
+        "choose one of random, pack, spread, best_fit, least_fragmentation",
+    ),
+    "candidates --resources VCPU:1 --order least_fragmentation": (2, "give --typical FILE"),
+    "candidates --resources VCPU:1 --order least_fragmentation --typical nowhere.json": (
+        2,
+        "the file of typical requests cannot be read: No such file",
+    ),
+    "typical GPUS": (2, "unknown resource class 'GPUS'"),
+    "place --resources VCPU:1 --order best": (
+        2,
+        "choose one of random, pack, spread, best_fit, least_fragmentation",
+    ),
     # settings that cannot be used
     "digest --config nowhere.toml": (2, "There is no settings file (nowhere.toml)"),
     "status --log ftp://host/log": (2, "no log URL"),

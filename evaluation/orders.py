@@ -1,0 +1,122 @@
+"""How full each order fills a cluster: one scheduler alone, that never races and never waits for a verdict.
+
+Pods of the openb trace are drawn by seed until they ask for 130 % of the GPUs, as in `trace --saturate`; each is
+placed on the first candidate, and counted as taken in the scheduler's own view. So a seed takes seconds, and what
+is seen is the order's doing alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from evaluation.measure import percentile
+from evaluation.openb import (
+    GPU,
+    Pod,
+    Tree,
+    fleet_gpu_milli,
+    load_nodes,
+    load_pods,
+    saturation_draw,
+    typical_of,
+)
+from vacancy.clients.fleet import node_reports
+from vacancy.clients.ordering import ORDERS, order_named
+from vacancy.clients.replay import replay
+from vacancy.clients.wiring import installed_registry, new_log
+from vacancy.projections.candidates import find
+from vacancy.projections.orders import Order
+from vacancy.projections.store_reader import StoreReader
+from vacancy.resources.request import RequestSpec
+from vacancy.resources.tables import key
+
+
+class Filled(NamedTuple):
+    """One fill: the share of GPU thousandths that is allocated, requests that found no place, and query times."""
+
+    allocated: float
+    no_valid_host: int
+    query_ms: list[float]
+
+
+def fill(store: Path, order: Order, specs: Sequence[RequestSpec], seed: int) -> Filled:
+    """Place requests one after the other on the fleet of a store, which is only read."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    refused, times = 0, []
+    with StoreReader(store, installed_registry()) as reader:
+        view = reader.view
+        for spec in specs:
+            started = time.perf_counter()
+            found = find(view, spec, limit=1, order=order, rng=rng)
+            times.append((time.perf_counter() - started) * 1e3)
+            refused += not found
+            for served in found[0].allocations if found else ():
+                row = view.row_of[key(found[0].cell, served.provider)]
+                for name, ask in served.resources.items():
+                    view.take(row, name, ask)
+        columns = view.classes[GPU].arrays
+        capacity = int(columns["capacity"].sum())
+        return Filled(1 - int(columns["free"].sum()) / capacity, refused, times)
+
+
+def fold_fleet(trees: Sequence[Tree], store: Path) -> None:
+    """A store of these nodes, made by the fold like any other."""
+    with new_log(f"memory://{store}", 1, installed_registry()) as log:
+        log.append(list(node_reports(trees, 1, "/trace")))
+        replay(log, store, installed_registry())
+
+
+# -- the command ------------------------------------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--nodes", type=Path, required=True, help="openb_node_list_all_node.csv")
+    parser.add_argument("--pods", type=Path, required=True, help="openb_pod_list_default.csv")
+    parser.add_argument("--orders", default=",".join(ORDERS), help="which ones (default: all)")
+    parser.add_argument("--seeds", type=int, default=10, help="how many, from 0 (default: 10)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    trees, pods = load_nodes(arguments.nodes), load_pods(arguments.pods)
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="vacancy-orders-") as directory:
+        store = Path(directory) / "store"
+        fold_fleet(trees, store)
+        for name in arguments.orders.split(","):
+            order = order_named(name, typical_of(pods))
+            found[name] = _summary(
+                [_fill(store, order, trees, pods, seed) for seed in range(arguments.seeds)]
+            )
+            if not arguments.json:
+                print(f"{name:20} " + ", ".join(f"{k} {v}" for k, v in found[name].items()), flush=True)
+    if arguments.json:
+        print(json.dumps(found))
+    return 0
+
+
+def _fill(store: Path, order: Order, trees: Sequence[Tree], pods: Sequence[Pod], seed: int) -> Filled:
+    drawn = saturation_draw(pods, seed, fleet_gpu_milli(trees))
+    return fill(store, order, [pod.spec for pod in drawn], seed)
+
+
+def _summary(fills: Sequence[Filled]) -> dict[str, Any]:
+    shares = [one.allocated for one in fills]
+    times = sorted(ms for one in fills for ms in one.query_ms)
+    return {
+        "mean": round(sum(shares) / len(shares), 4),
+        "least": round(min(shares), 4),
+        "most": round(max(shares), 4),
+        "no_valid_host": round(sum(one.no_valid_host for one in fills) / len(fills)),
+        "query_ms": {"p50": round(percentile(times, 0.5), 3), "p99": round(percentile(times, 0.99), 3)},
+    }
