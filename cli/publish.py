@@ -72,6 +72,41 @@ def publish(
     disk_reserved: Annotated[
         int, typer.Option("--disk-reserved", metavar="GIB", min=0, help="Disk for the host itself.")
     ] = 0,
+    dedicated_cpus: Annotated[
+        str | None,
+        typer.Option(
+            "--dedicated-cpus",
+            metavar="LIST",
+            help="CPUs for one guest each, offered by NUMA cell and not as VCPU, as in 2-15,18-31.",
+            show_default="none",
+        ),
+    ] = None,
+    shared_cpus: Annotated[
+        str | None,
+        typer.Option(
+            "--shared-cpus",
+            metavar="LIST",
+            help="CPUs offered as VCPU. Those in neither list are the host's own.",
+            show_default="all others",
+        ),
+    ] = None,
+    numa_memory: Annotated[
+        int,
+        typer.Option(
+            "--numa-memory",
+            metavar="MIB",
+            min=0,
+            help="Memory that each NUMA cell offers and MEMORY_MB does not, besides the hugepages.",
+        ),
+    ] = 0,
+    numa: Annotated[
+        str,
+        typer.Option(
+            "--numa",
+            metavar="split|whole",
+            help="split: the node counts what its NUMA cells do not offer; whole: they offer all CPUs and memory.",
+        ),
+    ] = "split",
     disk: Annotated[Path, typer.Option("--disk", metavar="DIR", help="Where instances live.")] = Path("/"),
     timeout: o.TimeoutOption = 10.0,
     log: o.LogOption = None,
@@ -100,6 +135,10 @@ def publish(
             disk_ratio_milli=ratio_milli(disk_ratio, "--disk-ratio"),
             memory_reserved_mib=memory_reserved,
             disk_reserved_gib=disk_reserved,
+            numa=publishing.numa_mode(numa),
+            dedicated_cpus=publishing.cpu_list(dedicated_cpus, "--dedicated-cpus") or frozenset(),
+            shared_cpus=publishing.cpu_list(shared_cpus, "--shared-cpus"),
+            numa_memory_mib=numa_memory,
             disk=disk,
         )
     place = outbox or publishing.outbox_path(site.settings.log, node)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 import time
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,6 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 from vacancy.cli.asked import read_text
 from vacancy.cli.output import note
 from vacancy.clients.collector import HostOptions, collect
+from vacancy.clients.collector.files import parse_cpu_list
+from vacancy.clients.collector.numa_cells import NumaMode
 from vacancy.clients.outbox import Outbox
 from vacancy.clients.publisher import Providers, Publisher, PublishService
 from vacancy.resources.errors import LogUnavailable, UsageError
@@ -29,6 +32,8 @@ Look = Callable[[], Providers]
 
 _ASK_MAX_S = 10.0
 
+_CPU_LIST = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
+
 _adapter = TypeAdapter(tuple[ProviderReport, ...])
 
 
@@ -36,6 +41,24 @@ def this_host(root: str | None, **options: Any) -> tuple[str, Look]:
     """This host's id, and how to look at it. `options` are those of `HostOptions`."""
     given = HostOptions(**options) if root is None else HostOptions(root=root, **options)
     return given.root, lambda: collect(given)
+
+
+def cpu_list(text: str | None, where: str) -> frozenset[int] | None:
+    """The CPUs of a list such as 2-15,18-31. Raises `UsageError`."""
+    if text is None:
+        return None
+    if not _CPU_LIST.fullmatch(text) or not (found := frozenset(parse_cpu_list(text))):
+        raise UsageError(
+            f"{text!r} is no list of CPUs", where=where, do="write numbers and ranges: 2-15,18-31"
+        )
+    return found
+
+
+def numa_mode(text: str) -> NumaMode:
+    """Raises `UsageError` for what is none."""
+    if text not in get_args(NumaMode):
+        raise UsageError(f"{text!r} is no way to offer NUMA cells", where="--numa", do="write split or whole")
+    return cast(NumaMode, text)
 
 
 def described(file: str, root: str | None) -> tuple[str, Look]:

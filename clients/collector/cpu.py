@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -88,11 +88,6 @@ class Cpu(NamedTuple):
     online: tuple[int, ...]
     siblings: Mapping[int, tuple[int, ...]]
     traits: tuple[str, ...]
-
-    def cores(self, cpus: Iterable[int]) -> int | None:
-        """How many cores `cpus` are threads of, or None if that is not known of each."""
-        cores = {self.siblings.get(cpu) for cpu in cpus}
-        return None if None in cores else len(cores)
 
 
 def read_cpu(proc: Path, sys: Path) -> Cpu:

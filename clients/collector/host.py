@@ -1,12 +1,11 @@
 """The whole tree of this node.
 
     NODE                      VCPU, MEMORY_MB, DISK_GB; traits of its processors
-    |- NODE:numa0             NUMA_THREAD, NUMA_CORE, NUMA_MEMORY_MB, CUSTOM_HUGEPAGES_<size>KB
+    |- NODE:numa0             NUMA_CELL
     |  `- NODE:pci-0000:3b:00.0   CUSTOM_PCI_<vendor>_<product>: 1
     `- NODE:pci-...           a device that is near no cell in particular
 
-VCPU and MEMORY_MB of the node and NUMA_* of its cells are two views of the same hardware: let a fleet ask for
-one or for the other.
+What a cell gives out is not VCPU and MEMORY_MB of the node: see `numa_cells`.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from vacancy.clients.collector.cpu import Cpu, read_cpu
 from vacancy.clients.collector.disk import read_disk_gib
 from vacancy.clients.collector.inventory import Inventories, offer
 from vacancy.clients.collector.memory import (
-    Hugepages,
     hugepages_class,
     hugepages_mib,
     read_hugepages,
     read_memory_kib,
 )
 from vacancy.clients.collector.numa import Cell, read_cells
+from vacancy.clients.collector.numa_cells import NumaMode, cell_inventory, node_share_mib, small_memory_mib
 from vacancy.clients.collector.pci import Device, read_devices
 from vacancy.resources.errors import UsageError
 from vacancy.resources.events import ProviderReport
@@ -44,6 +43,11 @@ class HostOptions:
     `vcpu_ratio_milli` says how far processors are oversubscribed, in thousandths: 4000 (4.0) is what OpenStack
     Nova starts new nodes with. `memory_reserved_mib` is kept for the host itself (512, as in Nova). `disk` is
     where instances live. `proc` and `sys` are where the kernel's file systems are mounted.
+
+    `dedicated_cpus` are for one guest each, by NUMA cell; `shared_cpus` (None: all others) are oversubscribed; those
+    in neither are the host's own. They are Nova's cpu_dedicated_set and cpu_shared_set. With `numa` "whole" the cells
+    give out all there is; with "split" they have the dedicated CPUs, the hugepages and `numa_memory_mib` each of
+    other memory, and the node counts the rest.
     """
 
     root: str = field(default_factory=socket.gethostname)
@@ -53,6 +57,10 @@ class HostOptions:
     disk: Path = Path("/")
     disk_ratio_milli: int = 1000
     disk_reserved_gib: int = 0
+    numa: NumaMode = "split"
+    dedicated_cpus: frozenset[int] = frozenset()
+    shared_cpus: frozenset[int] | None = None
+    numa_memory_mib: int = 0
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
 
@@ -68,8 +76,22 @@ class HostOptions:
                 f"an allocation ratio of {ratios} thousandths cannot be meant",
                 do=f"give 1 to {RATIO_MILLI_MAX}; 1000 offers what there is",
             )
-        if self.memory_reserved_mib < 0 or self.disk_reserved_gib < 0:
-            raise UsageError("a host cannot reserve less than nothing", do="give 0 or more")
+        if min(self.memory_reserved_mib, self.disk_reserved_gib, self.numa_memory_mib) < 0:
+            raise UsageError("a host cannot set aside less than nothing", do="give 0 or more")
+        both = sorted(self.dedicated_cpus & (self.shared_cpus or frozenset()))
+        if both:
+            raise UsageError(
+                f"CPU {both[0]} is both dedicated and shared", do="leave it out of one of the two lists"
+            )
+        if self.numa == "whole" and self.numa_memory_mib:
+            raise UsageError(
+                "cells that give out the whole host have all memory", do="leave the memory for cells out"
+            )
+
+    def shared(self, cpu: Cpu) -> frozenset[int]:
+        """The processors that are oversubscribed."""
+        online = frozenset(cpu.online)
+        return online - self.dedicated_cpus if self.shared_cpus is None else online & self.shared_cpus
 
 
 def collect(options: HostOptions) -> tuple[ProviderReport, ...]:
@@ -82,24 +104,27 @@ def collect(options: HostOptions) -> tuple[ProviderReport, ...]:
     devices = read_devices(options.proc, options.sys)
     return (
         _node(options, cpu, cells),
-        *(_cell(options.root, cell, cpu) for cell in cells),
+        *(_cell(options, cell, cpu, len(cells)) for cell in cells),
         *(_device(options.root, device, cells) for device in devices),
     )
 
 
 def _node(options: HostOptions, cpu: Cpu, cells: tuple[Cell, ...]) -> ProviderReport:
     inventories: Inventories = {}
-    offer(inventories, "VCPU", len(cpu.online), ratio_milli=options.vcpu_ratio_milli)
     pages = read_hugepages(options.sys / "kernel/mm/hugepages")
-    memory_kib = read_memory_kib(options.proc / "meminfo")
-    offer(
-        inventories,
-        "MEMORY_MB",
-        None if memory_kib is None else memory_kib // 1024,
-        # Memory set aside as hugepages is offered as hugepages; nothing else can use it.
-        reserved=options.memory_reserved_mib + hugepages_mib(pages),
-        ratio_milli=options.memory_ratio_milli,
-    )
+    if not cells or options.numa == "split":
+        offer(inventories, "VCPU", len(options.shared(cpu)), ratio_milli=options.vcpu_ratio_milli)
+        memory_kib = read_memory_kib(options.proc / "meminfo")
+        offer(
+            inventories,
+            "MEMORY_MB",
+            None if memory_kib is None else memory_kib // 1024,
+            # Memory set aside as hugepages is offered as hugepages; nothing else can use it.
+            reserved=options.memory_reserved_mib
+            + hugepages_mib(pages)
+            + node_share_mib(cells, options.numa_memory_mib),
+            ratio_milli=options.memory_ratio_milli,
+        )
     offer(
         inventories,
         "DISK_GB",
@@ -108,23 +133,29 @@ def _node(options: HostOptions, cpu: Cpu, cells: tuple[Cell, ...]) -> ProviderRe
         ratio_milli=options.disk_ratio_milli,
     )
     if not cells:
-        _offer_hugepages(inventories, pages)
+        offer(inventories, "PCPU", len(options.dedicated_cpus.intersection(cpu.online)))
+        for size_kib, count in pages.items():
+            offer(inventories, hugepages_class(size_kib), count)
     return ProviderReport(id=options.root, inventories=inventories, traits=("COMPUTE_NODE", *cpu.traits))
 
 
-def _cell(root: str, cell: Cell, cpu: Cpu) -> ProviderReport:
-    inventories: Inventories = {}
-    offer(inventories, "NUMA_THREAD", len(cell.cpus))
-    offer(inventories, "NUMA_CORE", cpu.cores(cell.cpus))
-    offer(
-        inventories,
-        "NUMA_MEMORY_MB",
-        None if cell.memory_kib is None else cell.memory_kib // 1024,
-        reserved=hugepages_mib(cell.hugepages),
+def _cell(options: HostOptions, cell: Cell, cpu: Cpu, cells: int) -> ProviderReport:
+    whole = options.numa == "whole"
+    # What the host keeps for itself, its cells keep in equal parts.
+    kept_mib = -(-options.memory_reserved_mib // cells)
+    inventory = cell_inventory(
+        cell,
+        cpu,
+        dedicated=options.dedicated_cpus.intersection(cpu.online),
+        shared=options.shared(cpu) if whole else frozenset(),
+        ratio_milli=options.vcpu_ratio_milli,
+        memory_mib=small_memory_mib(cell) - kept_mib if whole else options.numa_memory_mib,
     )
-    _offer_hugepages(inventories, cell.hugepages)
     return ProviderReport(
-        id=_cell_id(root, cell.number), parent=root, inventories=inventories, traits=("HW_NUMA_ROOT",)
+        id=_cell_id(options.root, cell.number),
+        parent=options.root,
+        inventories={} if inventory is None else {"NUMA_CELL": inventory},
+        traits=("HW_NUMA_ROOT",),
     )
 
 
@@ -143,8 +174,3 @@ def _device(root: str, device: Device, cells: tuple[Cell, ...]) -> ProviderRepor
 
 def _cell_id(root: str, number: int) -> str:
     return f"{root}:numa{number}"
-
-
-def _offer_hugepages(into: Inventories, pages: Hugepages) -> None:
-    for size_kib, count in pages.items():
-        offer(into, hugepages_class(size_kib), count)

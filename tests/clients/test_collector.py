@@ -5,22 +5,26 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import os_traits
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.clients.node_logs import Tables, memory_log
 from vacancy.clients.collector import HostOptions, collect
 from vacancy.clients.collector.cpu import HYPERTHREADING, TRAIT_FLAGS
 from vacancy.clients.collector.files import CPU_MAX, parse_cpu_list
+from vacancy.clients.collector.numa_cells import NumaMode
 from vacancy.clients.outbox import Outbox
 from vacancy.clients.publisher import Publisher
 from vacancy.resources.errors import UsageError
 from vacancy.resources.events import ProviderReport
+from vacancy.resources.numa_cell import NumaCell
 
 FLAGS = "fpu sse sse2 pni avx avx2 aes vmx lm"
 PCI = "sys/bus/pci/devices"
@@ -85,6 +89,11 @@ def build(at: Path, *parts: Mapping[str, str]) -> HostOptions:
     return HostOptions(root="node-1", disk=at, proc=at / "proc", sys=at / "sys")
 
 
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> HostOptions:
+    return build(tmp_path_factory.mktemp("machine"), MACHINE)
+
+
 def by_id(options: HostOptions) -> dict[str, ProviderReport]:
     found = collect(options)
     assert len({provider.id for provider in found}) == len(found)
@@ -102,19 +111,16 @@ def test_a_machine_of_two_cells(tmp_path: Path) -> None:
         "COMPUTE_NODE", "HW_ARCH_X86_64", HYPERTHREADING, "HW_CPU_X86_SSE", "HW_CPU_X86_SSE2", "HW_CPU_X86_SSE3",
         "HW_CPU_X86_AVX", "HW_CPU_X86_AVX2", "HW_CPU_X86_AESNI", "HW_CPU_X86_VMX", "HW_CPU_X86_INTEL_VMX",
     }  # fmt: skip
+    # No CPU is dedicated, so the cells have their hugepages and nothing else.
     assert found["numa0"] == ProviderReport(
         id="node-1:numa0",
         parent="node-1",
         inventories={
-            "NUMA_THREAD": {"total": 4, "max_unit": 4},
-            "NUMA_CORE": {"total": 2, "max_unit": 2},
-            "NUMA_MEMORY_MB": {"total": 8192, "max_unit": 8192, "reserved": 1024},
-            "CUSTOM_HUGEPAGES_2048KB": {"total": 512, "max_unit": 512},
+            "NUMA_CELL": {"cell": 0, "page_kib": 4, "memory_mb": 0, "hugepages": {"2048": 512}},
         },
         traits=("HW_NUMA_ROOT",),
     )
-    assert found["numa1"].inventories["CUSTOM_HUGEPAGES_1048576KB"] == {"total": 2, "max_unit": 2}
-    assert "CUSTOM_HUGEPAGES_2048KB" not in found["numa1"].inventories
+    assert found["numa1"].inventories["NUMA_CELL"]["hugepages"] == {"1048576": 2}
     assert list(found) == ["node-1", "numa0", "numa1"]
 
 
@@ -162,18 +168,131 @@ def test_without_cells_the_node_has_the_hugepages(tmp_path: Path) -> None:
     assert {provider.parent for provider in found.values()} == {None, "node-1"}
 
 
+def numa(found: Mapping[str, ProviderReport]) -> dict[str, dict[str, object]]:
+    """The NUMA_CELL inventories, without what is always the same here."""
+    return {
+        name: {what: value for what, value in said.items() if what not in ("cell", "page_kib")}
+        for name, provider in found.items()
+        if (said := provider.inventories.get("NUMA_CELL")) is not None
+    }
+
+
+def test_dedicated_cpus_are_the_cells_and_the_others_the_nodes(tmp_path: Path) -> None:
+    options = build(tmp_path, MACHINE)
+    found = by_id(replace(options, dedicated_cpus=frozenset((1, 2, 3, 5, 7, 99)), numa_memory_mib=6500))
+    assert found["node-1"].inventories["VCPU"]["total"] == 3
+    # The cells have 6500 MiB of 7168, and all 6144 of what is not in pages of 1 GiB.
+    assert found["node-1"].inventories["MEMORY_MB"]["reserved"] == 512 + 1024 + 2048 + 6500 + 6144
+    assert numa(found) == {
+        "numa0": {"cores": [[1, 5]], "memory_mb": 6500, "hugepages": {"2048": 512}},
+        # 6 is a sibling that others share: it keeps its core from being given whole.
+        "numa1": {
+            "cores": [[2, 6], [3, 7]], "reserved_cpus": [6], "memory_mb": 6144, "hugepages": {"1048576": 2},
+        },
+    }  # fmt: skip
+
+
+def test_what_is_in_neither_list_is_the_hosts_own(tmp_path: Path) -> None:
+    options = build(tmp_path, MACHINE)
+    found = by_id(replace(options, dedicated_cpus=frozenset((1, 5)), shared_cpus=frozenset((2, 6))))
+    assert found["node-1"].inventories["VCPU"]["total"] == 2
+    assert numa(found)["numa0"]["cores"] == [[1, 5]]
+    assert "cores" not in numa(found)["numa1"]
+
+
+def test_cells_may_give_out_the_whole_host(tmp_path: Path) -> None:
+    options = build(tmp_path, MACHINE)
+    found = by_id(
+        replace(options, numa="whole", dedicated_cpus=frozenset((2, 6, 7)), memory_reserved_mib=513)
+    )
+    assert found["node-1"].inventories.keys() == {"DISK_GB"}
+    assert numa(found) == {
+        "numa0": {
+            "shared_cpus": [0, 1, 4, 5], "cpu_ratio_milli": 4000,
+            "memory_mb": 8192 - 1024 - 257, "hugepages": {"2048": 512},
+        },
+        "numa1": {
+            "cores": [[2, 6], [3, 7]], "shared_cpus": [3], "cpu_ratio_milli": 4000,
+            "memory_mb": 8192 - 2048 - 257, "hugepages": {"1048576": 2},
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["split", "whole"])
+@given(
+    dedicated=st.frozensets(st.integers(0, 9)),
+    shared=st.none() | st.frozensets(st.integers(0, 9)),
+    memory=st.integers(0, 9000),
+    reserved=st.integers(0, 20_000),
+)
+@settings(max_examples=60, deadline=None)
+def test_nothing_is_offered_twice(
+    mode: NumaMode, machine: HostOptions,
+    dedicated: frozenset[int], shared: frozenset[int] | None, memory: int, reserved: int,
+) -> None:  # fmt: skip
+    options = replace(
+        machine,
+        numa=mode,
+        dedicated_cpus=dedicated - (shared or frozenset()),
+        shared_cpus=shared,
+        numa_memory_mib=memory if mode == "split" else 0,
+        memory_reserved_mib=reserved,
+    )
+    found = by_id(options)
+    records = [
+        NumaCell().report(p.inventories["NUMA_CELL"], None)
+        for p in found.values()
+        if "NUMA_CELL" in p.inventories
+    ]
+    pinned = [cpu for r in records for core in r.free_cores() for cpu in core.free]
+    floating = [cpu for r in records for cpu in r.shared]
+    at_node: dict[str, Any] = found["node-1"].inventories
+    counted = at_node.get("VCPU", {}).get("total", 0)
+    assert len(set(pinned + floating)) == len(pinned + floating)
+    assert set(pinned) == options.dedicated_cpus & set(range(8))
+    assert counted + len(floating) == len(
+        set(range(8)) - dedicated if shared is None else shared & set(range(8))
+    )
+    by_cells = sum(record.memory_mb for record in records)
+    by_node = at_node.get("MEMORY_MB", {"total": 0})
+    if mode == "split":
+        counted_mb = by_node["total"] - by_node.get("reserved", 0)
+        assert by_cells == min(options.numa_memory_mib, 7168) + min(options.numa_memory_mib, 6144)
+        assert counted_mb == max(0, 7168 + 6144 - by_cells - reserved)
+    else:
+        kept = -(-reserved // 2)
+        assert by_node["total"] == 0
+        assert by_cells == max(0, 7168 - kept) + max(0, 6144 - kept)
+
+
 def test_a_cell_with_memory_only(tmp_path: Path) -> None:
     meminfo = {"sys/devices/system/node/node2/cpulist": "", "sys/devices/system/node/node2/meminfo": "Node 2 MemTotal: 2048 kB"}  # fmt: skip
-    found = by_id(build(tmp_path, MACHINE, meminfo))
-    assert found["numa2"].inventories == {"NUMA_MEMORY_MB": {"total": 2, "max_unit": 2}}
+    options = build(tmp_path, MACHINE, meminfo)
+    found = by_id(options)
+    assert found["numa2"].inventories == {}
+    found = by_id(replace(options, numa="whole", memory_reserved_mib=0))
+    assert numa(found)["numa2"] == {"memory_mb": 2}
 
 
 def test_without_topology_cores_are_not_guessed(tmp_path: Path) -> None:
     options = build(tmp_path, MACHINE)
     shutil.rmtree(tmp_path / "sys/devices/system/cpu/cpu2")
-    found = by_id(options)
-    assert "NUMA_CORE" in found["numa0"].inventories
-    assert "NUMA_CORE" not in found["numa1"].inventories
+    found = by_id(replace(options, dedicated_cpus=frozenset(range(8))))
+    assert numa(found)["numa0"]["cores"] == [[0, 4], [1, 5]]
+    # Of CPU 2 it is not known whose sibling it is, and 6 says that it is its sibling.
+    assert numa(found)["numa1"]["cores"] == [[2, 6], [3, 7]]
+
+
+def test_cores_that_contradict_each_other_are_left_out(tmp_path: Path) -> None:
+    wrong = {"sys/devices/system/cpu/cpu1/topology/thread_siblings_list": "0-1"}
+    options = build(tmp_path, MACHINE, wrong, {"sys/devices/system/node/node70000/cpulist": "8"})
+    found = by_id(replace(options, dedicated_cpus=frozenset(range(8))))
+    assert numa(found)["numa0"]["cores"] == [[0, 1]]
+    with memory_log() as log, Outbox(tmp_path / "outbox") as outbox:
+        publisher = Publisher(log, options.root, "auto-0", outbox)
+        publisher.report(collect(replace(options, numa="whole", dedicated_cpus=frozenset(range(8)))))
+        publisher.flush()
+        assert Tables(log).dead_letters == []
 
 
 def test_without_sys_processors_are_counted_in_cpuinfo(tmp_path: Path) -> None:
@@ -230,7 +349,7 @@ def test_directories_in_the_place_of_files_are_left_out(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     found = by_id(options)
     assert found["node-1"].inventories.keys() == {"VCPU", "DISK_GB"}
-    assert "NUMA_MEMORY_MB" not in found["numa1"].inventories
+    assert numa(by_id(replace(options, numa="whole")))["numa1"]["memory_mb"] == 0
     assert "pci-0000:3b:00.0" not in found
 
 
@@ -248,6 +367,9 @@ def test_the_traits_exist() -> None:
         {"root": "n", "vcpu_ratio_milli": 0},
         {"root": "n", "disk_ratio_milli": 10**9},
         {"root": "n", "memory_reserved_mib": -1},
+        {"root": "n", "numa_memory_mib": -1},
+        {"root": "n", "dedicated_cpus": frozenset((1, 2)), "shared_cpus": frozenset((2, 3))},
+        {"root": "n", "numa": "whole", "numa_memory_mib": 1024},
     ],
 )
 def test_options_that_cannot_be_meant(wrong: dict[str, object]) -> None:
@@ -283,9 +405,10 @@ def test_this_host_as_psutil_sees_it() -> None:
     assert abs(memory - (psutil.virtual_memory().total >> 20)) <= 0.1 * memory
     assert node.inventories["DISK_GB"]["total"] == psutil.disk_usage("/").total >> 30
     assert all(part.parent in {provider.id for provider in (node, *parts)} for part in parts)
-    threads = [p.inventories["NUMA_THREAD"]["total"] for p in parts if "NUMA_THREAD" in p.inventories]
-    if threads:
-        assert sum(count for count in threads if isinstance(count, int)) == psutil.cpu_count(logical=True)
+    _, *parts = collect(HostOptions(numa="whole"))
+    cells: list[Any] = [p.inventories["NUMA_CELL"] for p in parts if "NUMA_CELL" in p.inventories]
+    if cells:
+        assert sum(len(cell["shared_cpus"]) for cell in cells) == psutil.cpu_count(logical=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="every other test here runs without root already")
@@ -307,6 +430,8 @@ def test_the_fold_takes_what_the_collector_says(tmp_path: Path) -> None:
         for cell, options in (
             ("auto-0", HostOptions(root="here")),
             ("auto-1", build(tmp_path, MACHINE, DEVICES)),
+            ("auto-2", replace(build(tmp_path, MACHINE), root="pinned", dedicated_cpus=frozenset((0, 1, 4)))),
+            ("auto-3", replace(build(tmp_path, MACHINE), root="whole", numa="whole")),
         ):
             with Outbox(tmp_path / cell) as outbox:
                 publisher = Publisher(log, options.root, cell, outbox)
