@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vacancy.clients.audit_books import DEADLINE_AHEAD_MS_MAX, Books
-from vacancy.clients.audit_claims import OPAQUE, ROOM, RULE, Objection, asks, enter, objections
+from vacancy.clients.audit_claims import (
+    OPAQUE,
+    ROOM,
+    RULE,
+    Objection,
+    asks,
+    enter,
+    objections,
+    wrongly_granted,
+)
 from vacancy.clients.audit_hosts import Hosts, is_counted
 from vacancy.clients.audit_members import Key
 from vacancy.clients.audit_reading import Read, read
@@ -159,15 +168,18 @@ class _Partition:
             against.append(Objection(RULE, "it was cancelled"))
         books.cancelled.discard(key)
         books.known_until[key] = min(claim["deadline_ms"], books.now() + DEADLINE_AHEAD_MS_MAX)
-        if self._compare(key, against):
-            enter(books, cell, claim, replaces=replaces)
+        verdict = self._found.take(self._partition, key, books.offset)
+        grants = (verdict or {}).get("grants", ())
+        if verdict is not None and verdict["accepted"]:
+            against += [Objection(ROOM, text) for text in wrongly_granted(books, cell, claim, grants)]
+        if self._compare(key, against, verdict):
+            enter(books, cell, claim, grants, replaces=replaces)
 
-    def _compare(self, key: Key, against: list[Objection]) -> bool:
+    def _compare(self, key: Key, against: list[Objection], verdict: Mapping[str, Any] | None) -> bool:
         """Compare the auditor's verdict with the store's; returns whether the claim goes into the books."""
         where, what = f"{self._partition}:{self.books.offset}", f"claim {key[1]} in {key[0]}"
         kinds = {objection.kind for objection in against}
         accepted = not kinds - {OPAQUE}
-        verdict = self._found.take(self._partition, key, self.books.offset)
         if verdict is None:
             self._without.append((self.books.known_until[key], where, what))
         elif verdict["accepted"] and not accepted:

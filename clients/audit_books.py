@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from vacancy.clients.audit_devices import stock_of
 from vacancy.clients.audit_inventory import (
     NO_FACTS,
     STANDARD_CLASSES,
@@ -20,7 +21,6 @@ from vacancy.clients.audit_inventory import (
     Stock,
     check_tree,
     read_facts,
-    read_stock,
 )
 from vacancy.clients.audit_members import Consumers, Held, Key
 from vacancy.clients.audit_reading import home, is_cell, read
@@ -271,7 +271,7 @@ class Books:
             stocks[id_] = {
                 name: Stock(0, 0, 1, 0, 1, 1000, opaque=True)
                 if name in self.plugins
-                else read_stock(inventory)
+                else stock_of(name, inventory)
                 for name, inventory in inventories.items()
             }
         return stocks
@@ -316,7 +316,7 @@ class Books:
         provider = self.providers[key]
         for name, stock in provider.stock.items():
             if name not in listed and provider.used.get(name):
-                listed[name] = stock._replace(total=0, reserved=0, listed=False)
+                listed[name] = stock.withdrawn()
         provider.stock = listed
         if not provider.reported and not listed:
             provider.traits = frozenset()  # of a root that stays for its parts alone, nothing is said

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from vacancy.clients.audit_books import DEADLINE_AHEAD_MS_MAX, Books
+from vacancy.clients.audit_devices import amount_of, counted_ask, wrong_grants
 from vacancy.clients.audit_groups import broken_groups, copies
+from vacancy.clients.audit_inventory import Stock
 from vacancy.clients.audit_members import Held
 from vacancy.clients.audit_reading import INTEGER_MAX
 
@@ -38,8 +40,15 @@ def objections(books: Books, cell: str, claim: Mapping[str, Any], *, replaces: b
     return [*(Objection(RULE, text) for text in wrong), *_fit(books, cell, claim["allocations"], old)]
 
 
-def enter(books: Books, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> None:
-    """Book a claim as accepted."""
+def enter(
+    books: Books,
+    cell: str,
+    claim: Mapping[str, Any],
+    grants: Iterable[Mapping[str, Any]] = (),
+    *,
+    replaces: bool,
+) -> None:
+    """Book a claim as accepted, and which devices it was granted."""
     key = (cell, claim["consumer"])
     held = books.consumers.get(key)
     parts = asks(claim["allocations"])
@@ -50,16 +59,35 @@ def enter(books: Books, cell: str, claim: Mapping[str, Any], *, replaces: bool) 
     generation = held.generation + 1 if held else 1
     memberships = tuple(claim.get("memberships", ()))
     there = copies(books, cell, claim["allocations"]) if memberships else ()
-    books.hold(key, Held(claim["id"], generation, parts, claim.get("hold_until_ms"), memberships, there))
+    books.hold(
+        key,
+        Held(claim["id"], generation, parts, claim.get("hold_until_ms"), memberships, there, tuple(grants)),
+    )
 
 
 def asks(allocations: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str, int], ...]:
     """(provider, class, amount) of each ask; what is not counted counts as one."""
     return tuple(
-        (allocation["provider"], name, ask if isinstance(ask, int) else 1)
+        (allocation["provider"], name, amount_of(name, ask))
         for allocation in allocations
         for name, ask in allocation["resources"].items()
     )
+
+
+def wrongly_granted(
+    books: Books, cell: str, claim: Mapping[str, Any], grants: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    """What is wrong with the devices that a claim was granted, before it is booked."""
+
+    def stock_at(provider: str, name: str) -> Stock | None:
+        at = books.providers.get((cell, provider))
+        return at.stock.get(name) if at else None
+
+    def held(provider: str, name: str) -> Iterable[Any]:
+        by = books.consumers.granted.get((cell, provider, name), {})
+        return [grant for key, some in by.items() if key != (cell, claim["consumer"]) for grant in some]
+
+    return list(wrong_grants(stock_at, held, claim["allocations"], list(grants)))
 
 
 def _terms(books: Books, claim: Mapping[str, Any]) -> Iterable[str]:
@@ -124,6 +152,7 @@ def _fit(
 
 def _fit_units(books: Books, key: tuple[str, str], name: str, ask: Any, *, kept: bool) -> Iterable[Objection]:
     stock = books.providers[key].stock.get(name)
+    ask = counted_ask(name, ask)
     if stock is None:
         yield Objection(RULE, f"{key[1]} has no {name}")
     elif stock.opaque:

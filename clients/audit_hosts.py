@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from vacancy.clients.audit_books import Books
+from vacancy.clients.audit_devices import DEVICE_CLASSES
 from vacancy.clients.audit_inventory import NO_FACTS
 from vacancy.clients.audit_members import Key
 
@@ -25,9 +26,16 @@ Group = Mapping[str, Any]
 def is_counted(books: Books, spec: Mapping[str, Any]) -> bool:
     """Whether every ask of a request is an amount of a class that is counted."""
     return all(
-        type(ask) is int and name not in books.plugins
+        type(ask) is int and name not in books.plugins and not _has_names(books, name)
         for group in spec["groups"]
         for name, ask in group.get("resources", {}).items()
+    )
+
+
+def _has_names(books: Books, name: str) -> bool:
+    """Whether any provider's devices of this class have names: which are free is not booked by amount."""
+    return name in DEVICE_CLASSES and any(
+        name in provider.stock and provider.stock[name].opaque for provider in books.providers.values()
     )
 
 

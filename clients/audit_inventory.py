@@ -32,6 +32,7 @@ STANDARD_CLASSES = frozenset(
         "NET_PACKET_RATE_KILOPACKET_PER_SEC",
         "NET_PACKET_RATE_EGR_KILOPACKET_PER_SEC",
         "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
+        "GPU_SHARE",
     }
 )
 """Those of the rules, version 1."""
@@ -61,6 +62,12 @@ class Stock(NamedTuple):
     ratio_milli: int
     listed: bool = True
     opaque: bool = False
+    devices: str = ""
+    """Devices with names, as JSON; such an inventory is opaque where amounts are summed up."""
+
+    def withdrawn(self) -> Stock:
+        """What stays of it once it is no longer listed and someone holds some."""
+        return self._replace(total=0, reserved=0, listed=False, devices=self.devices and "{}")
 
 
 class Facts(NamedTuple):
@@ -102,6 +109,8 @@ def read_facts(data: Mapping[str, Any], knows: Callable[[str], bool]) -> Facts:
     for name, override in facts.get("overrides", {}).items():
         said = {limit: value for limit, value in override.items() if value is not None}
         if not knows(name) or not override.keys() <= {"reserved", "allocation_ratio_milli"}:
+            raise Refused
+        if override and name == "GPU_SHARE":
             raise Refused
         if not all(_is_within(*one) for one in said.items()):
             raise Refused

@@ -11,7 +11,8 @@ Key = tuple[str, str]
 
 class Held(NamedTuple):
     """What a consumer holds: (provider, class, amount) each. `hold_until_ms` is None once it is kept. `memberships`
-    are the server groups it is in, `copies` the providers that each of its copies is on."""
+    are the server groups it is in, `copies` the providers that each of its copies is on; `grants` name the devices
+    among what it holds, as the store's verdict tells."""
 
     claim: str
     generation: int
@@ -19,14 +20,17 @@ class Held(NamedTuple):
     hold_until_ms: int | None
     memberships: tuple[Mapping[str, Any], ...] = ()
     copies: tuple[Collection[str], ...] = ()
+    grants: tuple[Mapping[str, Any], ...] = ()
 
 
 class Consumers(dict[Key, Held]):
-    """Who holds what. `groups` has by group's id who is in it, in the order in which they joined."""
+    """Who holds what. `groups` has by group's id who is in it, in the order in which they joined, `granted` by cell,
+    provider and class what of its devices is held by whom."""
 
     def __init__(self) -> None:
         super().__init__()
         self.groups: dict[str, dict[Key, None]] = {}
+        self.granted: dict[tuple[str, str, str], dict[Key, list[Any]]] = {}
 
     def enter(self, key: Key, held: Held) -> None:
         """A consumer holds this, and nothing that it held before."""
@@ -34,6 +38,9 @@ class Consumers(dict[Key, Held]):
         self[key] = held
         for membership in held.memberships:
             self.groups.setdefault(membership["group"], {})[key] = None
+        for one in held.grants:
+            there = self.granted.setdefault((key[0], one["provider"], one["resource_class"]), {})
+            there.setdefault(key, []).append(one["grant"])
 
     def remove(self, key: Key) -> Held:
         """A consumer holds nothing any more."""
@@ -48,6 +55,8 @@ class Consumers(dict[Key, Held]):
 
     def _leave(self, key: Key) -> None:
         held = self.get(key)
+        for one in held.grants if held is not None else ():
+            self.granted[(key[0], one["provider"], one["resource_class"])].pop(key, None)
         for membership in held.memberships if held is not None else ():
             there = self.groups[membership["group"]]
             there.pop(key, None)

@@ -673,6 +673,7 @@ def test_the_auditor_shares_no_code_with_the_fold() -> None:
         "functools",
         "heapq",
         "json",
+        "operator",
         "re",
         "typing",
     }
