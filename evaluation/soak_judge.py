@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from evaluation.soak_parts import KEPT_NODES, NODES, Site, journal_of, root_number
 from vacancy.clients.audit import audit
 from vacancy.clients.outbox import Outbox
-from vacancy.clients.replay import digest
+from vacancy.clients.replay import replay
 from vacancy.clients.verify import LogRecords, rebuild
 from vacancy.clients.wiring import installed_registry
 from vacancy.projections.store_reader import StoreReader
@@ -86,9 +86,9 @@ def _compared(first: Sequence[float], last: Sequence[float], lives: int) -> dict
 
 def judge_state(site: Site, log: Log, stores: Sequence[Path], schedulers: Sequence[str]) -> dict[str, Any]:
     """The log folded anew and compared with every store, all claims audited, and each journal held against the log.
-    The workers must have stopped, at one position."""
+    The workers must have stopped; what one of them did not see of the other's last ticks is folded here."""
     registry = installed_registry()
-    live = [digest(store, registry) for store in stores]
+    live = [replay(log, store, registry) for store in stores]
     with tempfile.TemporaryDirectory(prefix="vacancy-soak-", dir=site.home) as scratch:
         rebuilt, verdicts = rebuild(log, Path(scratch) / "store", registry, live[0].position, None)
     audited = audit({p: LogRecords(log, p, end) for p, end in live[0].position.items()}, verdicts)

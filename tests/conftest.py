@@ -6,6 +6,9 @@ import gc
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,9 +34,36 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given := os.environ.get("VACANCY_TEST_KAFKA"):
         yield given
         return
+    with _started(tmp_path_factory.mktemp("kafka")) as cluster:
+        yield cluster.servers
+
+
+@contextmanager
+def _started(directory: Path, **options: Any) -> Iterator[KafkaCluster]:
     try:
-        cluster = KafkaCluster(tmp_path_factory.mktemp("kafka"))
+        cluster = KafkaCluster(directory, **options)
     except KafkaNotStarted as error:
         pytest.fail(str(error), pytrace=False)
     with cluster:
-        yield cluster.servers
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def _mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    with _started(tmp_path_factory.mktemp("mortal"), far=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def mortal_kafka(_mortal: KafkaCluster) -> KafkaCluster:
+    """A broker that the test may kill, and that can be reached through lines that can be cut. It runs now."""
+    if not _mortal.running(1):
+        _mortal.restart(1)
+    return _mortal
+
+
+@pytest.fixture(scope="session")
+def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """A cluster of three. Who kills some of it starts them again."""
+    with _started(tmp_path_factory.mktemp("three"), brokers=3) as cluster:
+        yield cluster

@@ -25,9 +25,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tests.line import Line
+
 VERSION: Final = "4.3.0"
 POM: Final = Path(__file__).parent / "kafka_jars" / "pom.xml"
 STARTUP_S: Final = 90.0
+FAR: Final = "FAR"
 
 SHARED: Final = {
     "group.initial.rebalance.delay.ms": "0",
@@ -137,9 +140,14 @@ class KafkaCluster:
         *,
         listeners: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
+        far: bool = False,
     ) -> None:
-        """`listeners`: more of them, of each broker: name -> security protocol. `properties`: what they need."""
+        """`listeners`: more of them, of each broker: name -> security protocol. `properties`: what they need. `far`:
+        one more listener, which clients reach through `Line`s only (see `lines`)."""
         self._listeners, self._properties_more = dict(listeners or {}), dict(properties or {})
+        self._far_ports: dict[int, int] = {}
+        if far:
+            self._listeners[FAR] = "PLAINTEXT"
         java = shutil.which("java")
         if java is None:
             raise KafkaNotStarted(
@@ -160,6 +168,8 @@ class KafkaCluster:
             )
             for node in range(1, brokers + 1)
         }
+        if far:
+            self._far_ports = dict(zip(self._brokers, free_ports(brokers), strict=True))
         try:
             self._format()
             for broker in self._brokers.values():
@@ -178,6 +188,19 @@ class KafkaCluster:
     def servers_of(self, listener: str) -> str:
         """Where the brokers listen by that name."""
         return ",".join(f"127.0.0.1:{broker.more_ports[listener]}" for broker in self._brokers.values())
+
+    @property
+    def far_servers(self) -> str:
+        """Where the brokers are reached through `lines`."""
+        return ",".join(f"127.0.0.1:{port}" for port in self._far_ports.values())
+
+    def lines(self) -> list[Line]:
+        """The lines to all brokers, to be opened: whoever uses `far_servers` has none else."""
+        return [Line(self._far_ports[node], broker.more_ports[FAR]) for node, broker in self._brokers.items()]
+
+    def running(self, node: int) -> bool:
+        """Whether a broker was started and not killed since."""
+        return self._brokers[node].process is not None
 
     def pid(self, node: int) -> int:
         """The process id of a running broker."""
@@ -235,12 +258,15 @@ class KafkaCluster:
     def _properties(self, broker: _Broker, voters: str) -> dict[str, str]:
         ports = {"PLAINTEXT": broker.port, **broker.more_ports}
         protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **self._listeners}
+        listening = [f"{name}://127.0.0.1:{port}" for name, port in ports.items()]
+        if self._far_ports:
+            ports[FAR] = self._far_ports[broker.node]
         advertised = [f"{name}://127.0.0.1:{port}" for name, port in ports.items()]
         return {
             "process.roles": "broker,controller",
             "node.id": str(broker.node),
             "controller.quorum.voters": voters,
-            "listeners": ",".join([*advertised, f"CONTROLLER://127.0.0.1:{broker.controller_port}"]),
+            "listeners": ",".join([*listening, f"CONTROLLER://127.0.0.1:{broker.controller_port}"]),
             "advertised.listeners": ",".join(advertised),
             "listener.security.protocol.map": ",".join(f"{n}:{p}" for n, p in protocols.items()),
             "controller.listener.names": "CONTROLLER",

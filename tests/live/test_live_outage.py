@@ -15,9 +15,10 @@ from vacancy.resources.partitioner import covering_cells
 pytestmark = pytest.mark.kafka
 
 
-def test_the_broker_is_killed_and_comes_back(tmp_path: Path) -> None:
+def test_the_broker_is_killed_and_comes_back(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
     store, rng, cells = tmp_path / "store", random.Random(7), covering_cells(4)
-    with KafkaCluster(tmp_path / "kafka") as cluster, new_topic(cluster.servers) as log:
+    cluster = mortal_kafka
+    with new_topic(cluster.servers) as log:
         with WorkerCommand(log, store) as worker:
             lives = 0
             for outage_s in (1.0, 6.0):  # the second one outlives no session, but many tries
@@ -46,8 +47,9 @@ def test_the_broker_is_killed_and_comes_back(tmp_path: Path) -> None:
         assert said(store) == rebuilt(log, tmp_path / "again")
 
 
-def test_it_stops_while_the_broker_is_away(tmp_path: Path) -> None:
-    with KafkaCluster(tmp_path / "kafka") as cluster, new_topic(cluster.servers) as log:
+def test_it_stops_while_the_broker_is_away(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
+    cluster = mortal_kafka
+    with new_topic(cluster.servers) as log:
         worker = WorkerCommand(log, tmp_path / "store").start().wait_ready()
         log.append([report("a", "node-1")])
         wait_for(tmp_path / "store", log.end())

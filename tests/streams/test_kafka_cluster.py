@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.kafka_server import KafkaCluster, KafkaNotStarted
+from tests.kafka_server import KafkaCluster
 from vacancy.resources.errors import LogUnavailable
 from vacancy.resources.partitioner import covering_cells
 from vacancy.resources.record import Entry
@@ -21,14 +21,9 @@ pytestmark = pytest.mark.kafka
 CELLS = covering_cells(3)
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    try:
-        started = KafkaCluster(tmp_path_factory.mktemp("cluster"), brokers=3)
-    except KafkaNotStarted as error:
-        pytest.fail(str(error), pytrace=False)
-    with started:
-        yield started
+@pytest.fixture
+def cluster(three_brokers: KafkaCluster) -> KafkaCluster:
+    return three_brokers
 
 
 @pytest.fixture

@@ -1,0 +1,91 @@
+"""Two hosts and what they do, as a soak has them: workers, schedulers that write down what they know, a publisher."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.soak import Part, Process, Worker
+from evaluation.soak_judge import judge_state
+from evaluation.soak_parts import Site, journal_of, publish, schedule
+from tests.live.site import until, wait_for
+from vacancy.streams.log import Log
+
+
+@dataclass
+class Host:
+    """A host: `site.log` is how it reaches the log."""
+
+    site: Site
+    name: str
+    workers: list[Worker]
+    scheduler: Process
+
+    @property
+    def store(self) -> Path:
+        return self.site.home / self.name
+
+    def told(self, *what: str) -> int:
+        """How many lines of such kinds its scheduler has written down."""
+        return sum(line[0] in what for line in journal_of(self.site.journal(self.name)))
+
+    def goes_on(self, wait_s: float = 40.0) -> None:
+        """Wait until its scheduler has placed some more."""
+        before = self.told("placed")
+        until(lambda: self.told("placed") > before + 2, f"{self.name} places nothing", wait_s)
+
+
+@dataclass
+class Fleet:
+    """All that runs."""
+
+    log: Log
+    hosts: list[Host]
+    publisher: Process
+
+    def conclude(self) -> dict[str, Any]:
+        """End it in good order; what came of it, which must be right."""
+        for host in self.hosts:
+            host.scheduler.stop()
+        self.publisher.stop()
+        for host in self.hosts:
+            wait_for(host.store, self.log.end())
+            for worker in host.workers:
+                worker.stop()
+        site = self.hosts[0].site
+        names = [host.name for host in self.hosts]
+        found = judge_state(site, self.log, [host.store for host in self.hosts], names)
+        assert found["ok"], found
+        assert found["accepted"] > 0
+        return found
+
+
+@contextmanager
+def fleet(log: Log, home: Path, urls: Sequence[str], *, rate: int = 100) -> Iterator[Fleet]:
+    """A worker and a scheduler for each of these ways to the log, and a publisher on the first."""
+    sites = [Site(url, home, rate, int(time.time() * 1000)) for url in urls]
+    publisher = Process("publisher", publish, sites[0])
+    hosts = []
+    for number, site in enumerate(sites):
+        name = f"host-{number}"
+        worker = Worker(f"worker {name}", site.log, home / name)
+        hosts.append(Host(site, name, [worker], Process(name, schedule, site, name, home / name, number)))
+    with ExitStack() as stack:
+
+        def run(part: Part) -> None:
+            part.start()
+            stack.callback(part.kill)
+
+        run(publisher)
+        for host in hosts:
+            run(host.workers[0])
+        for host in hosts:
+            host.workers[0].wait_ready()
+            run(host.scheduler)
+        for host in hosts:
+            host.goes_on()
+        yield Fleet(log, hosts, publisher)

@@ -1,0 +1,103 @@
+"""A host that is cut off from the brokers for half a minute, while another host goes on."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Vacancy, node_file
+from tests.kafka_server import KafkaCluster
+from tests.live.hosts import Host, fleet
+from tests.live.site import new_topic, until
+from vacancy.clients.inspect import nodes
+from vacancy.clients.placement import Outcome, PlacementRequest
+from vacancy.clients.scheduler import Scheduler
+from vacancy.clients.wiring import installed_registry
+from vacancy.projections.store_reader import StoreReader
+from vacancy.resources.request import RequestGroup, RequestSpec
+from vacancy.streams.log import open_log
+
+pytestmark = pytest.mark.kafka
+
+CUT_S = 30.0
+ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
+
+
+def test_a_host_is_cut_off_while_another_goes_on(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
+    (line,) = mortal_kafka.lines()
+    with line, new_topic(mortal_kafka.servers) as log:
+        far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.far_servers)
+        with fleet(log, tmp_path, [log.url, far_url]) as running, open_log(far_url) as far_log:
+            near, far = running.hosts
+            with (
+                Scheduler(far_log, far.store, installed_registry(), deadline_s=120.0) as patient,
+                Scheduler(far_log, far.store, installed_registry(), deadline_s=10.0) as hasty,
+                Vacancy(tmp_path, log=far_url, store=str(far.store)) as vacancy,
+            ):
+                for scheduler in (patient, hasty):  # so they have been in touch with the brokers
+                    scheduler.release([scheduler.place(ONE)])
+                line.cut()
+                cut_at, placed = time.monotonic(), near.told("placed")
+                late = vacancy.start("publish", "--interval", "1", "--file", node_file(tmp_path, "late-1"))
+                open_claims = [claim_while_away(patient, "patient"), claim_while_away(hasty, "hasty")]
+                check_reads_go_on(patient, vacancy, cut_at)
+                assert patient.settle(open_claims[0], timeout_s=0.5).status == "unknown"
+                far.scheduler.kill_and_start()
+                time.sleep(max(0.0, CUT_S - (time.monotonic() - cut_at)))
+                assert near.told("placed") > placed + 50
+                line.mend()
+                check_settled(patient, vacancy, open_claims)
+                far.goes_on()
+                check_published_late(late, near)
+            found = running.conclude()
+    assert found["after_deadline"] >= 1  # the hasty one's, at least
+
+
+def claim_while_away(scheduler: Scheduler, consumer: str) -> Outcome:
+    """A claim of which nothing is heard within its timeout."""
+    started = time.monotonic()
+    request = PlacementRequest(ONE, consumer=consumer)
+    (outcome,) = scheduler.place_many([request], timeout_s=2.0)
+    assert time.monotonic() - started < 6.0
+    assert outcome.status == "unknown"
+    assert "the log has not confirmed that it has the claim" in outcome.reason
+    return outcome
+
+
+def check_reads_go_on(scheduler: Scheduler, vacancy: Vacancy, cut_at: float) -> None:
+    """They answer from what was read before the cut, and say so."""
+    found = scheduler.candidates(ONE)
+    assert found.candidates
+    away_s = time.monotonic() - cut_at
+    assert away_s - 1.0 < time.time() - found.as_of_ms / 1000 < away_s + 3.0
+    told = vacancy.say("candidates", "--resources", "VCPU:1")
+    assert told.code == 0
+    age_s = re.search(r"as of .*, ([\d.]+) s old", told.err)
+    assert age_s is not None
+    assert float(age_s[1]) > away_s - 1.0
+
+
+def check_settled(scheduler: Scheduler, vacancy: Vacancy, open_claims: list[Outcome]) -> None:
+    """What was sent arrives after all: one claim before its deadline, one after."""
+    patient, hasty = open_claims
+    found = scheduler.settle(patient, timeout_s=30.0)
+    assert (found.status, found.claim) == ("placed", patient.claim)
+    assert vacancy.json("settle", "patient")["claim"] == patient.claim
+    assert scheduler.settle(hasty, timeout_s=30.0).status == "void"
+    known = ("--claim", hasty.claim, "--cell", hasty.cell, "--deadline-ms", hasty.deadline_ms)
+    assert "its deadline has passed" in vacancy.fails(4, "settle", "hasty", *known)
+    assert scheduler.place(PlacementRequest(ONE, consumer="hasty")).status == "placed"
+
+
+def check_published_late(publisher: subprocess.Popen[str], near: Host) -> None:
+    """A publisher that was started while the brokers were away has waited for them."""
+    with StoreReader(near.store, installed_registry()) as reader:
+        until(lambda: "late-1" in {node.root for node in nodes(reader)}, "it did not publish")
+    publisher.terminate()
+    _, said = publisher.communicate(timeout=20)
+    assert publisher.returncode == 0, said
+    assert "nothing is published until it answers" in said
