@@ -1,0 +1,160 @@
+"""Producers that send again what is in the log already, and records that arrive when it is too late."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kafka import KafkaProducer
+
+from tests.events_json import claim, claims, released
+from tests.kafka_server import KafkaCluster
+from tests.line import Line
+from tests.live.site import new_topic, rebuilt, report, said, wait_for
+from vacancy.clients.audit import AuditReport, audit
+from vacancy.clients.replay import read_all
+from vacancy.clients.verdicts import exported_verdicts
+from vacancy.clients.wiring import installed_registry
+from vacancy.clients.worker_process import WorkerProcess
+from vacancy.projections.store_reader import StoreReader
+from vacancy.resources.partitioner import covering_cells, partition_for
+from vacancy.resources.record import Entry
+from vacancy.resources.tables import ALLOCATIONS, split_key
+from vacancy.streams.log import Log, open_log
+from vacancy.streams.log_url import parse_log_url
+
+pytestmark = pytest.mark.kafka
+
+CELLS = covering_cells(2)
+SILENT_S = 1.5
+
+
+@pytest.fixture
+def log(mortal_kafka: KafkaCluster) -> Iterator[Log]:
+    with new_topic(mortal_kafka.servers, 2) as made:
+        yield made
+
+
+@pytest.fixture
+def line(mortal_kafka: KafkaCluster) -> Iterator[Line]:
+    (one,) = mortal_kafka.lines()
+    with one:
+        yield one
+
+
+def soon_ms(seconds: float) -> int:
+    return int((time.time() + seconds) * 1000)
+
+
+def work(number: int) -> list[Entry]:
+    """What nodes and schedulers say in one round: a report, a claim on it, and the release of an earlier claim."""
+    cell = CELLS[number % 2]
+    asked = claim(f"c{number}", f"i{number}", f"n{number % 6}", {"VCPU": 3}, soon_ms(120))
+    said = [report(cell, f"n{number % 6}", life=number + 1, vcpus=8), Entry(cell, claims(asked))]
+    if number >= 12:
+        said.append(Entry(cell, released(f"i{number - 12}", f"c{number - 12}", soon_ms(120))))
+    return said
+
+
+def trouble(line: Line, number: int) -> None:
+    """In rounds 10 to 19 and 40 to 49 what is sent arrives, and nothing is heard of it; then the connections end."""
+    if number in (10, 40):
+        line.lose_answers()
+    elif number in (20, 50):
+        time.sleep(SILENT_S)
+        line.mend_anew()
+
+
+def check(log: Log, home: Path) -> AuditReport:
+    """The store is what the log says, and nothing was handed out wrongly."""
+    store = home / "store"
+    with WorkerProcess(log.url, store) as worker:
+        worker.wait_ready(120)
+    with StoreReader(store, installed_registry()) as reader:
+        found = audit(read_all(log, reader.position), exported_verdicts(reader))
+    assert found.problems == []
+    assert said(store) == rebuilt(log, home / "again", said(store).position)
+    return found
+
+
+def times_in(log: Log) -> Counter[str]:
+    """How often each thing that was said is in the log."""
+    records = (record for some in read_all(log).values() for record in some)
+    events = (json.loads(record.value) for record in records)
+    return Counter(json.dumps(one["data"]) for one in events if one["type"] != "vacancy.log.opened.v1")
+
+
+def test_what_a_producer_repeats_counts_once(
+    mortal_kafka: KafkaCluster, log: Log, line: Line, tmp_path: Path
+) -> None:
+    """A producer of another make, that does not number what it sends: its answers are lost, and it sends again."""
+    producer = KafkaProducer(
+        bootstrap_servers=mortal_kafka.far_servers,
+        enable_idempotence=False,
+        acks="all",
+        retries=50,
+        request_timeout_ms=1_000,
+        delivery_timeout_ms=60_000,
+        reconnect_backoff_max_ms=200,
+        linger_ms=5,
+    )
+    topic, futures = parse_log_url(log.url).place, []
+    for number in range(60):
+        trouble(line, number)
+        for key, value in work(number):
+            futures.append(
+                producer.send(topic, key=key.encode(), value=value, partition=partition_for(key, 2))
+            )
+        time.sleep(0.01)
+    for future in futures:
+        future.get(60)
+    producer.close()
+    assert max(times_in(log).values()) > 1, "nothing was repeated"
+    found = check(log, tmp_path)
+    assert (found.claims, found.missing_verdicts, found.extra_verdicts) == (60, 0, 0)
+    assert found.accepted > 30
+
+
+def test_this_log_repeats_nothing_and_loses_nothing(
+    mortal_kafka: KafkaCluster, log: Log, line: Line, tmp_path: Path
+) -> None:
+    """The same, with this product's own log, whose producer numbers what it sends."""
+    far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.far_servers)
+    with open_log(far_url, **{"request.timeout.ms": "1000"}) as far:
+        receipts = []
+        for number in range(60):
+            trouble(line, number)
+            receipts.append(far.send(work(number)))
+            time.sleep(0.01)
+        for receipt in receipts:
+            receipt.wait(60)
+    assert set(times_in(log).values()) == {1}
+    assert check(log, tmp_path).claims == 60
+
+
+def test_what_arrives_after_its_deadline_is_never_accepted(
+    mortal_kafka: KafkaCluster, log: Log, line: Line, tmp_path: Path
+) -> None:
+    far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.far_servers)
+    log.append([report(CELLS[0], "n0", vcpus=8)])
+    with WorkerProcess(log.url, tmp_path / "store") as worker, open_log(far_url) as far:
+        worker.wait_ready()
+        far.append([report(CELLS[1], "n1", vcpus=8)])
+        line.cut()
+        late = claim("late", "i-late", "n0", {"VCPU": 3}, soon_ms(1.5))
+        soon = claim("soon", "i-soon", "n0", {"VCPU": 3}, soon_ms(120))
+        receipt = far.send([Entry(CELLS[0], claims(late)), Entry(CELLS[0], claims(soon))])
+        time.sleep(2.0)
+        log.append([report(CELLS[0], "n2", vcpus=8)])  # others go on, and with them log time
+        line.mend()
+        receipt.wait(30)
+        far.append([Entry(CELLS[0], claims(late))])  # and once more
+        wait_for(tmp_path / "store", log.end())
+    with StoreReader(tmp_path / "store", installed_registry()) as reader:
+        assert [split_key(name)[1] for _, name, _ in reader.scan(ALLOCATIONS)] == ["i-soon"]
+    found = check(log, tmp_path)
+    assert (found.accepted, found.late) == (1, 1)  # by its id, it is one claim
