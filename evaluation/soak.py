@@ -321,6 +321,8 @@ class Process(Part):
 
     def stop(self) -> None:
         """See `Part`."""
+        if self._process.exitcode == 0:
+            return
         self._orders.send(None)
         self._process.join(_STOP_S)
         if self._process.exitcode != 0:

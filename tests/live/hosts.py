@@ -48,13 +48,13 @@ class Fleet:
     publisher: Process
 
     def conclude(self) -> dict[str, Any]:
-        """End it in good order; what came of it, which must be right."""
+        """End it in good order; what came of it, which must be right. Workers of others must have ended."""
         for host in self.hosts:
             host.scheduler.stop()
         self.publisher.stop()
         for host in self.hosts:
-            wait_for(host.store, self.log.end())
             for worker in host.workers:
+                wait_for(host.store, self.log.end())
                 worker.stop()
         site = self.hosts[0].site
         names = [host.name for host in self.hosts]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.hosts import fleet
 from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, until, wait_for
 from vacancy.clients.worker_process import WorkerProcess
 from vacancy.resources.partitioner import covering_cells
@@ -19,7 +20,7 @@ from vacancy.streams.log import Log
 
 pytestmark = pytest.mark.kafka
 
-ROUNDS = 10
+ROUNDS = 20
 CELLS = covering_cells(4)
 
 
@@ -57,7 +58,7 @@ def test_killed_under_load(kafka: str, tmp_path: Path) -> None:
                 worker = WorkerProcess(log.url, store)
                 worker.start()
                 worker.wait_ready()
-                time.sleep(rng.uniform(0.0, 0.7))
+                time.sleep(rng.uniform(0.0, 0.3))
                 worker.kill()
         with WorkerProcess(log.url, store) as worker:
             worker.wait_ready()
@@ -69,24 +70,32 @@ def test_killed_under_load(kafka: str, tmp_path: Path) -> None:
 
 
 def test_two_workers_on_one_store_split_its_partitions_and_give_them_back(kafka: str, tmp_path: Path) -> None:
-    store, rng = tmp_path / "store", random.Random(1)
-    with new_topic(kafka) as log:
-        with load(log, rng), WorkerCommand(log, store) as first:
-            assert first.partitions() == [0, 1, 2, 3]
-            second = WorkerCommand(log, store).start().wait_ready()
+    """A scheduler reads the store all the while, and claims; the auditor judges."""
+    with new_topic(kafka) as log, fleet(log, tmp_path, [log.url], rate=300) as running:
+        (host,) = running.hosts
+        (alone,) = host.workers
+        first = WorkerCommand(log, host.store)
+        with first:
+            until(lambda: len(first.partitions()) == 2, "they do not share")
+            alone.stop()
+            until(lambda: first.partitions() == [0, 1, 2, 3], "not taken over")
+            host.goes_on()
+            second = WorkerCommand(log, host.store).start().wait_ready()
             _split(first, second)
+            host.goes_on()
             assert second.end().code == 0
             until(lambda: first.partitions() == [0, 1, 2, 3], "not given back")
-            third = WorkerCommand(log, store).start().wait_ready()
+            third = WorkerCommand(log, host.store).start().wait_ready()
             _split(first, third)
             third.end(signal.SIGKILL)
             until(lambda: first.partitions() == [0, 1, 2, 3], "the dead one keeps them")
+            host.goes_on()
             assert not first.status()["errors"]
-            end = log.end()
-            wait_for(store, end)
-        with WorkerProcess(log.url, store) as worker:
-            worker.wait_ready()
-        assert said(store) == rebuilt(log, tmp_path / "again")
+            host.workers.clear()
+            host.scheduler.stop()
+            running.publisher.stop()
+            wait_for(host.store, log.end())
+        assert running.conclude()["accepted"] > 20
 
 
 def test_a_killed_worker_s_place_is_taken_at_once_beside_another(kafka: str, tmp_path: Path) -> None:
