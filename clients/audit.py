@@ -25,7 +25,7 @@ from vacancy.clients.audit_claims import (
     objections,
     wrongly_granted,
 )
-from vacancy.clients.audit_hosts import Hosts, is_counted
+from vacancy.clients.audit_hosts import Hosts, is_counted, is_known
 from vacancy.clients.audit_members import Key
 from vacancy.clients.audit_reading import Read, read
 from vacancy.resources.record import Record
@@ -301,6 +301,8 @@ class _NoValidHosts:
             closing.unknown.add("its spec is not in the log")
         elif not is_counted(audited.books, spec):
             closing.unknown.add("it asks for what is not counted")
+        elif not is_known(spec):
+            closing.unknown.add("several providers may serve it together, or in one subtree")
         else:
             taken = Counter[tuple[str, str, str]]()
             for asked in (asked for claim in closing.in_flight for asked in self._claims[claim].values()):

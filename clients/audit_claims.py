@@ -117,9 +117,22 @@ def _holds(books: Books, cell: str, predicate: Mapping[str, Any]) -> bool:
         true = provider.changed == value
     elif predicate["kind"] == "trait":
         true = value in books.traits(key)
+    elif predicate["kind"] == "subtree":
+        true = value in _path(books, key)
     else:
         true = key in books.facts and value in books.facts[key].aggregates
     return true is not predicate.get("negate", False)
+
+
+def _path(books: Books, key: tuple[str, str]) -> list[str]:
+    """A provider and those above it."""
+    path: list[str] = []
+    above: str | None = key[1]
+    while above is not None and above not in path:
+        path.append(above)
+        provider = books.providers.get((key[0], above))
+        above = None if provider is None else provider.parent
+    return path
 
 
 def _fit(

@@ -3,7 +3,8 @@
 Trees are judged one by one, each group against each provider of the tree. What a request found is remembered,
 and only trees that changed since are judged again; what is still in flight can only take away from that.
 
-Not considered: sharing providers, and classes that are not counted.
+Not considered: what sharing providers lend to a tree (a request that only they could serve is not called wrongly
+refused), requests whose groups several providers serve together or in one subtree, and classes that are not counted.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ Taken = Mapping[tuple[str, str, str], int]
 """What claims in flight would take: (cell, provider, class) -> amount."""
 
 Group = Mapping[str, Any]
+
+
+def is_known(spec: Mapping[str, Any]) -> bool:
+    """Whether the shape of a request is one that is judged here: what several providers serve together, or in one
+    subtree, is not."""
+    together = all(group.get("same_provider", True) for group in spec["groups"])
+    return together and not spec.get("same_subtree")
 
 
 def is_counted(books: Books, spec: Mapping[str, Any]) -> bool:
@@ -72,6 +80,11 @@ class Hosts:
     def _serves(self, tree: Key, spec: Mapping[str, Any], taken: Taken) -> bool:
         books, cell = self._books, tree[0]
         if tree not in books.providers or books.closed(tree):
+            return False
+        traits = books.traits(tree)
+        if not traits.issuperset(spec.get("root_required", ())):
+            return False
+        if not traits.isdisjoint(spec.get("root_forbidden", ())):
             return False
         groups: Sequence[Group] = spec["groups"]
         most = self._most_free(tree)

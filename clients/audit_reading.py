@@ -121,9 +121,18 @@ def _spec(value: Any) -> bool:
     if not _spec_shape(value):
         return False
     names = [group.get("name", "") for group in value["groups"]]
-    serving = sum(bool(group.get("resources")) for group in value["groups"])
+    together = {group.get("name", "") for group in value["groups"] if group.get("same_provider", True)}
+    asked = [len(group.get("resources", ())) for group in value["groups"]]
+    serving = sum(
+        min(count, 1) if name in together else count for name, count in zip(names, asked, strict=True)
+    )
     number = value.get("copies", 1)
-    sound = len(set(names)) == len(names) and 0 < serving * number <= 256
+    sound = (
+        len(set(names)) == len(names)
+        and 0 < serving * number <= 256
+        and all(count or name in together for name, count in zip(names, asked, strict=True))
+        and all(some and together.issuperset(some) for some in value.get("same_subtree", ()))
+    )
     return sound and _relations(value.get("memberships", ()), number, value.get("copies_on", "any"))
 
 
@@ -160,6 +169,8 @@ _symbol = _pattern(r"[A-Z][A-Z0-9_]{0,254}")
 _source = _text(512, 1)
 _time = _or_null(_text(64))
 _name = _text(64)
+_group_name = _pattern(r"[A-Za-z0-9_-]{0,64}")
+_flag: Check = lambda value: type(value) is bool  # noqa: E731
 _amount = _integer(0)
 _count = _integer(1)
 _ids = _list(_id)
@@ -188,7 +199,8 @@ _spec_shape = _object(
                 {},
                 {
                     **_asks,
-                    "name": _pattern(r"[A-Za-z0-9_-]{0,64}"),
+                    "name": _group_name,
+                    "same_provider": _flag,
                     "required": _symbols,
                     "forbidden": _symbols,
                     "any_traits": _list(_symbols),
@@ -206,15 +218,18 @@ _spec_shape = _object(
         "memberships": _memberships,
         "copies": _integer(1, 64),
         "copies_on": _one_of("any", "distinct"),
+        "root_required": _symbols,
+        "root_forbidden": _symbols,
+        "same_subtree": _list(_list(_group_name), 0, 64),
     },
 )
 _predicate = _object(
     {
         "provider": _id,
-        "kind": _one_of("trait", "aggregate", "generation"),
+        "kind": _one_of("trait", "aggregate", "subtree", "generation"),
         "value": lambda value: _text(255)(value) or _amount(value),
     },
-    {"negate": lambda value: type(value) is bool},
+    {"negate": _flag},
 )
 _allocation = _object(
     {"provider": _id, "resources": lambda value: _asks["resources"](value) and len(value) > 0},

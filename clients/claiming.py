@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 from vacancy.clients.placement import PlacementRequest
 from vacancy.projections.candidates import Candidate
+from vacancy.projections.lending import SHARES
 from vacancy.projections.store_reader import StoreReader
 from vacancy.projections.view import View
 from vacancy.resources import events
 from vacancy.resources.log_time import LEAP_MS_MAX
 from vacancy.resources.partitioner import partition_for
 from vacancy.resources.record import Entry
-from vacancy.resources.request import RequestSpec
+from vacancy.resources.request import RequestGroup, RequestSpec
 from vacancy.resources.rows import VerdictRow
 from vacancy.resources.tables import key
 
@@ -63,7 +64,7 @@ class ClaimMaker:
             "request": request_id,
             "spec": spec,
             "allocations": [served._asdict() for served in candidate.allocations if served.resources],
-            "predicates": _predicates(request.spec, candidate, self._reader.view),
+            "predicates": predicates(request.spec, candidate, self._reader.view),
             "deadline_ms": deadline_ms,
             "decided": {"as_of": self._as_of(), "seed": self._seed, "policy": self._policy},
         }
@@ -107,12 +108,22 @@ def told(verdict: VerdictRow) -> str:
     return ", ".join(parts)
 
 
-def _predicates(spec: RequestSpec, candidate: Candidate, view: View) -> list[dict[str, Any]]:
+_Fact = tuple[str, str, str, bool]
+"""(provider, kind, value, negate) of a predicate."""
+
+
+def predicates(spec: RequestSpec, candidate: Candidate, view: View) -> list[dict[str, Any]]:
     """What must still be true of the chosen providers when the claim is judged."""
-    servers = {served.group: served.provider for served in candidate.allocations}
-    found: list[tuple[str, str, str, bool]] = []
+    servers: dict[str, list[str]] = {}
+    for served in candidate.allocations:
+        servers.setdefault(served.group, []).append(served.provider)
+    found: list[_Fact] = []
     for group in spec.groups:
-        provider = servers[group.name]
+        providers = servers[group.name]
+        if not group.same_provider:
+            found += _together(group, providers, candidate, view)
+            continue
+        (provider,) = providers
         found += [(provider, "trait", name, False) for name in group.required]
         found += [(provider, "trait", name, True) for name in group.forbidden]
         found += [(provider, "aggregate", name, True) for name in group.not_member_of]
@@ -121,10 +132,65 @@ def _predicates(spec: RequestSpec, candidate: Candidate, view: View) -> list[dic
             traits, aggregates = view.traits.of(row), view.aggregates.of(row)
             found += [(provider, "trait", name, False) for name in _chosen(group.any_traits, traits)]
             found += [(provider, "aggregate", name, False) for name in _chosen(group.member_of, aggregates)]
+    found += [(candidate.root, "trait", name, False) for name in spec.root_required]
+    found += [(candidate.root, "trait", name, True) for name in spec.root_forbidden]
+    if candidate.borrowed:
+        found += _borrowed(candidate, view)
+    if spec.same_subtree:
+        found += _below(spec, servers, candidate, view)
     return [
         {"provider": provider, "kind": kind, "value": value, "negate": negate}
         for provider, kind, value, negate in dict.fromkeys(found)
     ]
+
+
+def _together(group: RequestGroup, providers: list[str], candidate: Candidate, view: View) -> Iterator[_Fact]:
+    """Of a group that several serve: what each must have, and what one of them must."""
+    rows = {provider: view.row_of[key(candidate.cell, provider)] for provider in providers}
+    root = candidate.root
+    at_root = view.aggregates.of(view.row_of[key(candidate.cell, root)])
+    for wanted in (*((name,) for name in group.required), *group.any_traits):
+        has = ((p, name) for p, row in rows.items() for name in wanted if name in view.traits.of(row))
+        yield from [(provider, "trait", name, False) for provider, name in has][:1]
+    for provider, row in rows.items():
+        yield from ((provider, "trait", name, True) for name in group.forbidden)
+        for name in group.not_member_of:
+            yield provider, "aggregate", name, True
+            yield root, "aggregate", name, True
+        own = tuple(_chosen(group.member_of, view.aggregates.of(row)))
+        if len(own) == len(group.member_of):
+            yield from ((provider, "aggregate", name, False) for name in own)
+        else:
+            yield from ((root, "aggregate", name, False) for name in _chosen(group.member_of, at_root))
+
+
+def _borrowed(candidate: Candidate, view: View) -> Iterator[_Fact]:
+    """A sharing provider lends as long as it says so, and as it and somebody of the tree are in one aggregate."""
+    members = view.tree(view.row_of[key(candidate.cell, candidate.root)])
+    for provider in candidate.borrowed:
+        aggregates = view.aggregates.of(view.row_of[key(candidate.cell, provider)])
+        yield provider, "trait", SHARES, False
+        member, name = next((m, n) for m in members for n in aggregates if n in view.aggregates.of(m))
+        yield provider, "aggregate", name, False
+        yield view.name(member)[1], "aggregate", name, False
+
+
+def _below(
+    spec: RequestSpec, servers: Mapping[str, list[str]], candidate: Candidate, view: View
+) -> Iterator[_Fact]:
+    """Of groups in one subtree, who is below whom."""
+    for names in spec.same_subtree:
+        rows = {view.row_of[key(candidate.cell, servers[name][0])] for name in names}
+        top = next(row for row in sorted(rows) if all(row in _path(view, other) for other in rows))
+        yield from ((view.name(row)[1], "subtree", view.name(top)[1], False) for row in sorted(rows - {top}))
+
+
+def _path(view: View, row: int) -> list[int]:
+    """A provider and those above it."""
+    path = [row]
+    while (above := int(view.parent[path[-1]])) != path[-1]:
+        path.append(above)
+    return path
 
 
 def _chosen(choices: Iterable[Iterable[str]], has: tuple[str, ...]) -> Iterator[str]:

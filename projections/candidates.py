@@ -1,7 +1,7 @@
 """The query engine: a request and a view in, candidates out.
 
-Columns say most: they reduce the fleet to the few rows that can serve each group. What columns cannot say
-(which provider of a tree serves which group, exact devices) is tried on those few by the classes themselves.
+Columns say most: they reduce the fleet to the few rows that can serve each part of a request. What columns cannot
+say (which provider of a tree serves which group, exact devices) is tried on those few by the classes themselves.
 Nothing here knows any class.
 """
 
@@ -12,10 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.projections.columns import Bools, Ints
+from vacancy.projections.columns import Ints
 from vacancy.projections.filter import Filter, compiled
-from vacancy.projections.matching import Demand, match
+from vacancy.projections.lending import SHARES, lending
+from vacancy.projections.matching import Effort, Piece, Tree, match
 from vacancy.projections.orders import Order, best
+from vacancy.projections.shape import shape_of
+from vacancy.projections.trees import Trees
 from vacancy.projections.view import View
 from vacancy.resources.request import Ask, RequestSpec
 
@@ -32,11 +35,21 @@ class Served(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A place for a request: a tree, and what each of its providers would give."""
+    """A place for a request: a tree, and what each of its providers would give. `borrowed` are those among them
+    that are of other trees, and lend to this one (sharing providers)."""
 
     cell: str
     root: str
     allocations: tuple[Served, ...]
+    borrowed: tuple[str, ...] = ()
+
+    @property
+    def mappings(self) -> dict[str, tuple[str, ...]]:
+        """Group -> the providers that serve it."""
+        found: dict[str, dict[str, None]] = {}
+        for served in self.allocations:
+            found.setdefault(served.group, {})[served.provider] = None
+        return {group: tuple(providers) for group, providers in found.items()}
 
 
 def find(
@@ -48,15 +61,41 @@ def find(
     rng: np.random.Generator,
     heard_since_ms: int | None = None,
     cell: str | None = None,
+    one_a_tree: bool = False,
+    effort: Effort | None = None,
 ) -> list[Candidate]:
-    """Up to `limit` candidates, of one `cell` if one is named. At random means uniformly over all that match."""
-    filters = [compiled(view, group, heard_since_ms, cell) for group in spec.groups]
-    if view.size == 0 or any(f.impossible for f in filters):
+    """Up to `limit` candidates, of one `cell` if one is named. At random means uniformly over all that match.
+
+    Where a request takes trees to serve, each tree comes once before any comes again, and not again at all with
+    `one_a_tree`. `effort` bounds what is tried, and tells afterwards whether that was too little.
+    """
+    if view.size == 0:
         return []
-    if len(filters) == 1:
-        rows = _one_group(view, spec, filters[0], limit, order, rng)
-        return list(_candidates(view, spec, ([(row, 0)] for some in rows for row in some.tolist()), limit))
-    return _many_groups(view, spec, filters, limit, order, rng)
+    if _is_plain(view, spec):
+        only = compiled(view, spec.groups[0], heard_since_ms, cell)
+        if only.impossible:
+            return []
+        rows = _one_group(view, spec, only, limit, order, rng)
+        return list(_single(view, spec, (row for some in rows for row in some.tolist()), limit))
+    shape = shape_of(view, spec, heard_since_ms, cell)
+    if shape.impossible:
+        return []
+    trees = Trees(view, spec, shape, order, rng, effort or Effort())
+    found = []
+    for root, way in trees.ways(limit, one_a_tree=one_a_tree):
+        found.append(_candidate(view, spec, shape.pieces, root, way))
+        if len(found) == limit:
+            break
+    return found
+
+
+def _is_plain(view: View, spec: RequestSpec) -> bool:
+    """Whether each provider either serves the whole request or has no part in it."""
+    if len(spec.groups) > 1 or spec.root_required or spec.root_forbidden:
+        return False
+    if spec.groups[0].same_provider:
+        return True
+    return not view.members and (SHARES not in view.traits.arrays or not lending(view).rows)
 
 
 def _one_group(
@@ -93,92 +132,41 @@ def _one_group(
         yield rows[left[best(values[left], len(left), rng)]]
 
 
-def _many_groups(
-    view: View, spec: RequestSpec, filters: list[Filter], limit: int, order: Order, rng: np.random.Generator
-) -> list[Candidate]:
-    masks, roots = _possible_roots(view, spec, filters)
-    if not len(roots):
-        return []
-    if order.uniform:
-        ordered = roots[rng.permutation(len(roots))]
-    else:
-        values = order.trees(view, spec, roots)
-        ordered = roots[best(values, min(len(roots), 8 * limit), rng)]
-        if len(ordered) < len(roots):
-            found = list(_candidates(view, spec, _assign(view, spec, masks, ordered, order, rng), limit))
-            if len(found) == limit:
-                return found
-            ordered = roots[best(values, len(roots), rng)]
-    return list(_candidates(view, spec, _assign(view, spec, masks, ordered, order, rng), limit))
-
-
-def _possible_roots(view: View, spec: RequestSpec, filters: list[Filter]) -> tuple[list[Bools], Ints]:
-    """For each group the rows that can serve it, and the roots whose tree has some for every group."""
-    size = view.size
-    possible = np.ones(size, dtype=np.bool_)
-    masks: list[Bools] = []
-    known: dict[str, tuple[Bools, Ints]] = {}
-    needs: dict[str, int] = {}
-    signatures = [group.model_copy(update={"name": ""}).model_dump_json() for group in spec.groups]
-    for signature in signatures:
-        needs[signature] = needs.get(signature, 0) + 1
-    for signature, one in zip(signatures, filters, strict=True):
-        if signature not in known:
-            rows = one.everywhere()
-            mask = np.zeros(size, dtype=np.bool_)
-            mask[rows] = True
-            counts = np.bincount(view.root[rows], minlength=size)
-            known[signature] = (mask, counts)
-            need = needs[signature] if spec.group_policy == "isolate" else 1
-            possible &= counts >= need
-        masks.append(known[signature][0])
-    return masks, np.flatnonzero(possible)
-
-
-def _assign(
-    view: View, spec: RequestSpec, masks: list[Bools], roots: Ints, order: Order, rng: np.random.Generator
-) -> Iterator[list[tuple[int, int]]]:
-    for root in roots.tolist():
-        tree = np.asarray(view.tree(root), dtype=np.int64)
-        demands = []
-        for number, group in enumerate(spec.groups):
-            rows = tree[masks[number][tree]]
-            demands.append(Demand(number, group.resources, _preferred(view, spec, number, rows, order, rng)))
-        found = match(view, demands, isolate=spec.group_policy == "isolate")
-        if found is not None:
-            yield [(row, number) for number, row in sorted(found.items())]
-
-
-def _preferred(
-    view: View, spec: RequestSpec, group: int, rows: Ints, order: Order, rng: np.random.Generator
-) -> list[int]:
-    """The providers of one tree in the order in which a group takes them."""
-    if len(rows) < 2:
-        return [int(row) for row in rows]
-    shuffled = rows[rng.permutation(len(rows))]
-    scores = order.parts(view, spec, group, shuffled)
-    ranked: list[int] = shuffled[np.argsort(scores, kind="stable")].tolist()
-    return ranked
-
-
-def _candidates(
-    view: View, spec: RequestSpec, picks: Iterable[list[tuple[int, int]]], limit: int
-) -> Iterator[Candidate]:
-    """Make candidates of (row, group) picks that the classes themselves agree with."""
+def _single(view: View, spec: RequestSpec, rows: Iterable[int], limit: int) -> Iterator[Candidate]:
+    """Make candidates of rows that serve all of a request, and that the classes themselves agree with."""
+    (group,) = spec.groups
+    asks = tuple(
+        (name, ask)
+        for name, ask in group.resources.items()
+        if not view.classes[name].resource_class.exact_in_columns
+    )
+    tree = Tree((Piece(0, 0, (), asks, False),), ())
     made = 0
-    for pick in picks:
-        if len(pick) == 1 and not _fits_alone(view, pick[0][0], spec):
+    for row in rows:
+        if asks and match(view, tree._replace(rows=((row,),)), Effort()) is None:
             continue
-        cell, root = view.name(int(view.root[pick[0][0]]))
-        allocations = tuple(
-            Served(view.name(row)[1], spec.groups[number].resources, spec.groups[number].name)
-            for row, number in pick
-        )
-        yield Candidate(cell, root, allocations)
+        cell, root = view.name(int(view.root[row]))
+        yield Candidate(cell, root, (Served(view.name(row)[1], group.resources, group.name),))
         made += 1
         if made == limit:
             return
 
 
-def _fits_alone(view: View, row: int, spec: RequestSpec) -> bool:
-    return match(view, [Demand(0, spec.groups[0].resources, [row])], isolate=True) is not None
+def _candidate(
+    view: View, spec: RequestSpec, pieces: list[Piece], root: int, way: list[tuple[int, int]]
+) -> Candidate:
+    """A candidate of the (piece, row) pairs of one tree: what one provider gives to one group is one allocation."""
+    given: dict[tuple[int, int], dict[str, Ask]] = {}
+    for number, row in way:
+        piece = pieces[number]
+        asked = spec.groups[piece.group].resources
+        given.setdefault((piece.group, row), {}).update(
+            (name, asked[name]) for name, _ in (*piece.needs, *piece.asks)
+        )
+    cell, name = view.name(root)
+    allocations = tuple(
+        Served(view.name(row)[1], resources, spec.groups[group].name)
+        for (group, row), resources in given.items()
+    )
+    borrowed = dict.fromkeys(view.name(row)[1] for _, row in way if view.root[row] != root)
+    return Candidate(cell, name, allocations, tuple(borrowed))

@@ -1,8 +1,20 @@
-"""Which provider of a tree serves which group: the exact check, on the few trees that columns let through."""
+"""Which provider serves which part of a request, in one tree: the exact check, on the few that columns let through.
+
+A request is cut into pieces, each served by one provider: a group, or one class of a group that several providers
+may serve together. Pieces of one kind ask for the same. Finding a provider for each is bin packing in general, so it
+is a search; what keeps it short:
+
+* of equal pieces a later one takes no earlier provider, and of equal providers one is tried;
+* a kind that has too little room left for its pieces ends a branch at once;
+* what failed once from the same state of affairs is not tried again, in whatever tree;
+* pieces that must not share a provider are a bipartite matching, which needs no search.
+
+What it may try is bounded, and `Effort` says where the bound was hit: then nothing is known of that tree.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vacancy.projections.view import View
@@ -11,93 +23,193 @@ from vacancy.resources.resource_class import Granted
 STEPS_MAX = 20_000
 """Trials before a tree is given up, so that a hostile request cannot stop a scheduler."""
 
+QUERY_STEPS_MAX = 200_000
+"""Trials in all trees of one query together."""
 
-class Demand(NamedTuple):
-    """One group: its number, what it asks for, and the rows that may serve it, the preferred first."""
+
+class Piece(NamedTuple):
+    """What one provider serves. `needs` are amounts of classes that columns count; `asks` are tried on records.
+
+    `group` is the group's place in the request. Pieces of one `kind` are alike. No two pieces that are `alone`
+    share a provider.
+    """
 
     group: int
-    resources: Mapping[str, Any]
-    rows: list[int]
+    kind: int
+    needs: tuple[tuple[str, int], ...]
+    asks: tuple[tuple[str, Any], ...]
+    alone: bool
 
 
-def match(view: View, demands: list[Demand], *, isolate: bool) -> dict[int, int] | None:
-    """Group number -> row, or None where the tree cannot serve all groups together.
+class Cover(NamedTuple):
+    """A trait that one of the providers of these pieces must have: any of `rows` has it."""
 
-    With `isolate` no two groups share a provider: a bipartite matching. Without, groups
-    may share one, as far as its records hold out: a search with backtracking.
-    """
-    if any(not demand.rows for demand in demands):
+    pieces: tuple[int, ...]
+    rows: frozenset[int]
+
+
+class Tree(NamedTuple):
+    """What is asked of one tree: for each kind the rows that may serve it, the preferred first; covers; and
+    which pieces must be in one subtree, with the rows above each row, itself among them."""
+
+    pieces: Sequence[Piece]
+    rows: Sequence[Sequence[int]]
+    covers: Sequence[Cover] = ()
+    subtrees: Sequence[tuple[int, ...]] = ()
+    above: Mapping[int, frozenset[int]] = {}
+
+
+class Effort:
+    """How much one query may try. `gave_up`: trees of which nothing is known because that was too little."""
+
+    def __init__(self, steps: int = QUERY_STEPS_MAX, tree_steps: int = STEPS_MAX) -> None:
+        self.left = steps
+        self.tree_steps = tree_steps
+        self.gave_up = 0
+        self.failed: set[Any] = set()
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing more may be tried."""
+        return self.left <= 0
+
+
+Way = list[int]
+"""The row that serves each piece."""
+
+
+def match(view: View, tree: Tree, effort: Effort) -> Way | None:
+    """A way to serve all pieces, or None where there is none or where `effort` ends."""
+    if not all(tree.rows[piece.kind] for piece in tree.pieces):
         return None
-    if isolate:
-        return _isolated(view, demands)
-    return _Search(view, demands).run()
+    return next(_Search(view, tree, effort, every=False).run(), None)
 
 
-def _isolated(view: View, demands: list[Demand]) -> dict[int, int] | None:
-    """Kuhn's augmenting paths; groups that fit a row alone fit it for good."""
-    options = {d.group: [row for row in d.rows if _fits(view, row, d.resources)] for d in demands}
-    server: dict[int, int] = {}
-
-    def place(group: int, tried: set[int]) -> bool:
-        for row in options[group]:
-            if row not in tried:
-                tried.add(row)
-                if row not in server or place(server[row], tried):
-                    server[row] = group
-                    return True
-        return False
-
-    for demand in sorted(demands, key=lambda d: len(options[d.group])):
-        if not place(demand.group, set()):
-            return None
-    return {group: row for row, group in server.items()}
+def ways(view: View, tree: Tree, effort: Effort) -> Iterator[Way]:
+    """All ways, one at a time; those that differ only in which of equal pieces is served by whom are one."""
+    if all(tree.rows[piece.kind] for piece in tree.pieces):
+        yield from _Search(view, tree, effort, every=True).run()
 
 
-def _fits(view: View, row: int, resources: Mapping[str, Any]) -> bool:
-    for name, ask in resources.items():
-        resource_class = view.classes[name].resource_class
-        if resource_class.exact_in_columns:
-            continue
-        record = view.record(row, name)
-        if record is None or not isinstance(resource_class.claim(record, ask), Granted):
-            return False
+def claimable(view: View, tree: Tree, way: Way) -> Sequence[int]:
+    """The pieces in an order in which the records grant them, one after the other: their own order, if it does."""
+    own = range(len(way))
+    return own if _in_order(view, tree.pieces, way, own) else _order(tree)
+
+
+def _in_order(view: View, pieces: Sequence[Piece], way: Way, order: Sequence[int]) -> bool:
+    records: dict[tuple[int, str], Any] = {}
+    for at in order:
+        for name, ask in pieces[at].asks:
+            slot = way[at], name
+            record = records[slot] if slot in records else view.record(way[at], name)
+            outcome = None if record is None else view.classes[name].resource_class.claim(record, ask)
+            if not isinstance(outcome, Granted):
+                return False
+            records[slot] = outcome.record
     return True
 
 
+def _order(tree: Tree) -> list[int]:
+    """The order in which pieces are tried: those last that must be alone, the most constrained kinds first."""
+    pieces, rows = tree.pieces, tree.rows
+    return sorted(
+        range(len(pieces)),
+        key=lambda at: (
+            pieces[at].alone,
+            len(rows[pieces[at].kind]),
+            -sum(need for _, need in pieces[at].needs),
+            pieces[at].kind,
+        ),
+    )
+
+
 class _Search:
-    """Backtracking over groups, the most constrained first."""
+    """Backtracking over pieces, the most constrained kind first; `every`: go on after the first way."""
 
-    def __init__(self, view: View, demands: list[Demand]) -> None:
+    def __init__(self, view: View, tree: Tree, effort: Effort, *, every: bool) -> None:
         self._view = view
-        self._demands = sorted(demands, key=lambda d: len(d.rows))
+        self._tree = tree
+        self._effort = effort
+        self._every = every
+        self._steps = effort.tree_steps
+        self._bounded = False
+        pieces, rows = tree.pieces, tree.rows
+        self.order = _order(tree)
+        self._way: Way = [-1] * len(pieces)
+        self._taken: set[int] = set()
         self._records: dict[tuple[int, str], Any] = {}
-        self._steps = 0
+        self._by_record = any(piece.asks for piece in pieces)
+        self._has_alone = any(piece.alone for piece in pieces)
+        self._inner = {other for row, some in tree.above.items() for other in some if other != row}
+        everywhere = sorted({row for some in rows for row in some})
+        self._classes = sorted({name for piece in pieces for name, _ in piece.needs})
+        self._free: dict[str, dict[int, int]] = {
+            name: dict(zip(everywhere, view.classes[name].arrays["free"][everywhere].tolist(), strict=True))
+            for name in self._classes
+        }
+        self._likeness: dict[int, Any] = {}
 
-    def run(self) -> dict[int, int] | None:
-        chosen: dict[int, int] = {}
-        return chosen if self._place(0, chosen) else None
+    def run(self) -> Iterator[Way]:
+        """The ways found."""
+        yield from self._place(0, 0)
+        if self._bounded and not self._every:
+            self._effort.gave_up += 1
 
-    def _place(self, at: int, chosen: dict[int, int]) -> bool:
-        if at == len(self._demands):
-            return True
-        demand = self._demands[at]
-        for row in demand.rows:
-            self._steps += 1
-            if self._steps > STEPS_MAX:
-                return False
-            before = self._take(row, demand.resources)
+    def _place(self, at: int, start: int) -> Iterator[Way]:
+        if at == len(self.order):
+            yield list(self._way)
+            return
+        number = self.order[at]
+        piece = self._tree.pieces[number]
+        is_first = at == 0 or self._tree.pieces[self.order[at - 1]].kind != piece.kind
+        if is_first:
+            start = 0
+            if not self._may_go_on(at):
+                return
+            if piece.alone and not self._every and not self._tree.subtrees:
+                if self._match_rest(at):
+                    yield list(self._way)
+                return
+        found = False
+        options = self._tree.rows[piece.kind]
+        tried: set[Any] = set()
+        for position in range(start, len(options)):
+            row = options[position]
+            if tried and self._like(row) in tried:
+                continue
+            if self._steps <= 0 or self._effort.left <= 0:
+                self._bounded = True
+                return
+            self._steps -= 1
+            self._effort.left -= 1
+            before = self._take(piece, row)
             if before is None:
                 continue
-            chosen[demand.group] = row
-            if self._place(at + 1, chosen):
-                return True
-            self._records.update(before)
-        return False
+            self._way[number] = row
+            if self._is_allowed(number):
+                for way in self._place(at + 1, position + piece.alone):
+                    found = True
+                    yield way
+            self._way[number] = -1
+            self._give(piece, row, before)
+            if not self._every and not self._by_record:
+                tried.add(self._like(row))
+        if is_first and not found and not self._bounded and self._is_general:
+            self._effort.failed.add(self._state(at))
 
-    def _take(self, row: int, resources: Mapping[str, Any]) -> dict[tuple[int, str], Any] | None:
-        """Claim it in the records tried so far. Returns the records before, or None where it does not fit."""
+    # -- what is taken ------------------------------------------------------------------------------------------
+
+    def _take(self, piece: Piece, row: int) -> dict[tuple[int, str], Any] | None:
+        """Take what the piece asks of a row. Returns the records before, or None where it does not fit."""
+        free = self._free
+        if piece.alone and row in self._taken:
+            return None
+        for name, need in piece.needs:
+            if free[name][row] < need:
+                return None
         before: dict[tuple[int, str], Any] = {}
-        for name, ask in resources.items():
+        for name, ask in piece.asks:
             slot = (row, name)
             record = self._records[slot] if slot in self._records else self._view.record(row, name)
             outcome = None if record is None else self._view.classes[name].resource_class.claim(record, ask)
@@ -106,4 +218,148 @@ class _Search:
                 return None
             before[slot] = record
             self._records[slot] = outcome.record
+        for name, need in piece.needs:
+            free[name][row] -= need
+        if piece.alone:
+            self._taken.add(row)
         return before
+
+    def _give(self, piece: Piece, row: int, before: Mapping[tuple[int, str], Any]) -> None:
+        for name, need in piece.needs:
+            self._free[name][row] += need
+        self._records.update(before)
+        if piece.alone:
+            self._taken.discard(row)
+
+    # -- what ends a branch -------------------------------------------------------------------------------------
+
+    def _may_go_on(self, at: int) -> bool:
+        """Whether each kind that is left has room for all its pieces, were it alone in the tree."""
+        left: dict[int, int] = {}
+        for number in self.order[at:]:
+            kind = self._tree.pieces[number].kind
+            left[kind] = left.get(kind, 0) + 1
+        done = 0
+        for kind, count in left.items():
+            piece = self._tree.pieces[self.order[at + done]]
+            done += count
+            for row in self._tree.rows[kind]:
+                count -= self._copies(piece, row, count)
+                if count <= 0:
+                    break
+            if count > 0:
+                return False
+        if self._effort.failed and self._is_general and self._state(at) in self._effort.failed:
+            return False
+        searched = self._every or self._tree.subtrees
+        return not (searched and self._has_alone) or self._match_rest(at, keep=False)
+
+    def _copies(self, piece: Piece, row: int, most: int) -> int:
+        """How many such pieces, up to `most`, the row has room for; an upper bound where records decide."""
+        if piece.alone:
+            if row in self._taken:
+                return 0
+            most = 1
+        for name, need in piece.needs:
+            most = min(most, self._free[name][row] // need)
+        return max(0, most)
+
+    def _is_allowed(self, number: int) -> bool:
+        """Whether covers and subtrees that this piece has a part in may still be met."""
+        pieces, rows, way = self._tree.pieces, self._tree.rows, self._way
+        for cover in self._tree.covers:
+            if number in cover.pieces and not any(
+                way[other] in cover.rows
+                if way[other] >= 0
+                else not cover.rows.isdisjoint(rows[pieces[other].kind])
+                for other in cover.pieces
+            ):
+                return False
+        above = self._tree.above
+        for subtree in self._tree.subtrees:
+            if number in subtree:
+                placed = [way[other] for other in subtree if way[other] >= 0]
+                tops = frozenset.intersection(*(above[row] for row in placed))
+                if tops.isdisjoint(placed) and all(
+                    way[other] >= 0 or tops.isdisjoint(rows[pieces[other].kind]) for other in subtree
+                ):
+                    return False
+        return True
+
+    # -- pieces that are alone ----------------------------------------------------------------------------------
+
+    def _match_rest(self, at: int, *, keep: bool = True) -> bool:
+        """Kuhn's augmenting paths for the pieces from `at` on that must not share a provider: one that fits a row
+        alone fits it for good. With `keep`, `_way` gets what was found."""
+        rest = [number for number in self.order[at:] if self._tree.pieces[number].alone]
+        server: dict[int, int] = {}
+        fitting: dict[int, list[int]] = {}
+
+        def options(number: int) -> list[int]:
+            piece = self._tree.pieces[number]
+            if piece.kind not in fitting:
+                fitting[piece.kind] = [row for row in self._tree.rows[piece.kind] if self._fits(piece, row)]
+            return fitting[piece.kind]
+
+        def place(number: int, tried: set[int]) -> bool:
+            for row in options(number):
+                if row not in tried:
+                    tried.add(row)
+                    if row not in server or place(server[row], tried):
+                        server[row] = number
+                        return True
+            return False
+
+        for number in rest:
+            if not place(number, set()):
+                return False
+        if keep:
+            for row, number in server.items():
+                self._way[number] = row
+        return True
+
+    def _fits(self, piece: Piece, row: int) -> bool:
+        before = self._take(piece, row)
+        if before is None:
+            return False
+        self._give(piece, row, before)
+        return True
+
+    # -- likeness -----------------------------------------------------------------------------------------------
+
+    @property
+    def _is_general(self) -> bool:
+        """Whether a state says all, whatever the rows are called."""
+        return not self._by_record and not self._tree.subtrees and not self._every
+
+    def _like(self, row: int) -> Any:
+        """Rows of equal likeness are interchangeable as things stand. Rows that records decide on never are."""
+        if self._by_record:
+            return row
+        fixed = self._likeness.get(row)
+        if fixed is None:
+            tree = self._tree
+            fixed = (
+                tuple(row in some for some in tree.rows),
+                tuple(row in cover.rows for cover in tree.covers),
+                self._place_of(row) if tree.subtrees else None,
+            )
+            self._likeness[row] = fixed
+        serves = tuple(any(self._way[n] == row for n in subtree) for subtree in self._tree.subtrees)
+        return fixed, serves, row in self._taken, *(self._free[name][row] for name in self._classes)
+
+    def _place_of(self, row: int) -> Any:
+        """Of rows with none below them, those under the same one are in the same place."""
+        return row if row in self._inner else (self._tree.above[row] - {row},)
+
+    def _state(self, at: int) -> Any:
+        """All that decides whether the pieces from `at` on can be served, and no names of rows."""
+        way = self._way
+        pieces = self._tree.pieces
+        covered = tuple(
+            any(way[number] in cover.rows for number in cover.pieces if way[number] >= 0)
+            for cover in self._tree.covers
+        )
+        rows = sorted({row for some in self._tree.rows for row in some})
+        states = tuple(sorted((self._like(row) for row in rows), key=repr))
+        return tuple(pieces[number].kind for number in self.order[at:]), covered, states

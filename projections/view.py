@@ -14,6 +14,7 @@ import numpy as np
 
 from vacancy.projections.columns import BitColumns, Bools, ClassColumns, Ints, grown
 from vacancy.projections.groups import Groups
+from vacancy.projections.homes import Homes
 from vacancy.resources.registry import Registry
 from vacancy.resources.resource_class import Granted
 from vacancy.resources.rows import ClassRow, NodeRow, ProviderRow
@@ -25,8 +26,9 @@ _FEW = 12
 
 
 class View:
-    """Arrays over rows: `root` (row of the root), `cell` (its number), `open` (takes new claims), `heard_ms` (of roots), columns by
-    class, traits and aggregates as bits. `members` maps a root's row to the rows of its tree, if more than one.
+    """Arrays over rows: `root` and `parent` (rows; a root is its own), `open` (takes new claims), `heard_ms` (of
+    roots), `cell` (a number for each cell), columns by class, traits and aggregates as bits. `members` maps a
+    root's row to the rows of its tree, if more than one.
 
     `read` gives a class row as it is in the store (for the exact check and for claims in flight).
     """
@@ -41,6 +43,7 @@ class View:
         """Cell -> its number in `cell`."""
         self.cell: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.root: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
+        self.parent: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.open: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
         self.heard_ms: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.version = 0
@@ -53,13 +56,13 @@ class View:
         self.traits = BitColumns()
         self.aggregates = BitColumns()
         self.members: dict[int, list[int]] = {}
-        self._homes: dict[bytes, int] = {}
-        self._clashes: dict[bytes, set[int]] = {}
+        self._homes = Homes()
         self.groups = Groups()
         self._free_rows: list[int] = []
         self._pending: dict[tuple[int, str], list[Any]] = defaultdict(list)
         self.compiled: dict[tuple[int, str | None], Any] = {}
-        """Filters made of this view's arrays (see `filter.compiled`); emptied whenever an array comes or moves."""
+        """What was made of this view's arrays (see `filter.compiled`); emptied whenever an array comes or moves,
+        and when traits, aggregates or the shape of a tree change."""
 
     # -- what is asked ----------------------------------------------------------------------------------------
 
@@ -70,7 +73,7 @@ class View:
     @property
     def clashes(self) -> dict[str, set[int]]:
         """Roots that are live in two cells, and so candidates in neither, with their rows."""
-        return {root.decode(): rows for root, rows in self._clashes.items()}
+        return {root.decode(): rows for root, rows in self._homes.clashes.items()}
 
     def tree(self, row: int) -> list[int]:
         """The rows of the tree that a root's row stands for."""
@@ -178,7 +181,7 @@ class View:
         self.heard_ms[rows] = [node.heard_ms for _, _, node in known]
         self._node_open[rows] = [node.open for _, _, node in known]
         for id_, (_, row, node) in zip(ids, known, strict=True):
-            if not node.open or self._homes.setdefault(id_, row) != row:
+            if not node.open or self._homes.is_another(id_, row):
                 self._find_clash(id_, row, node.open)
         self._reopen_all()
 
@@ -273,10 +276,13 @@ class View:
             if row >= len(self.root):
                 self._grow(2 * len(self.root))
         self.row_of[key] = row
-        self.root[row] = row
-        self.cell[row] = self.cells.setdefault(key[: key.index(b"\0")], len(self.cells))
+        self.root[row] = self.parent[row] = row
+        self.cell[row] = self._cell(key)
         self.layout += 1
         return row
+
+    def _cell(self, key: bytes) -> int:
+        return self.cells.setdefault(key[: key.index(b"\0")], len(self.cells))
 
     def _new_rows(self, keys: list[bytes]) -> int:
         """Rows for keys that have none yet, next to each other. Returns the first."""
@@ -285,16 +291,16 @@ class View:
             self._grow(max(end, 2 * len(self.root)))
         self.keys.extend(keys)
         self.row_of.update(zip(keys, range(first, end), strict=True))
-        self.root[first:end] = np.arange(first, end)
-        number = self.cells.setdefault
-        self.cell[first:end] = [number(key[: key.index(b"\0")], len(self.cells)) for key in keys]
+        self.root[first:end] = self.parent[first:end] = np.arange(first, end)
+        self.cell[first:end] = np.fromiter(map(self._cell, keys), dtype=np.int64, count=len(keys))
         self.size = end
         self.layout += 1
         return first
 
     def _grow(self, size: int) -> None:
         self.root, self.heard_ms = grown(self.root, size), grown(self.heard_ms, size)
-        self.open, self.cell = grown(self.open, size), grown(self.cell, size)
+        self.parent, self.cell = grown(self.parent, size), grown(self.cell, size)
+        self.open = grown(self.open, size)
         self._offered, self._node_open = grown(self._offered, size), grown(self._node_open, size)
         for columns in self._all_columns():
             columns.grow(size)
@@ -308,9 +314,9 @@ class View:
     def _place(self, row: int, key: bytes, provider: ProviderRow) -> None:
         cell = key[: key.index(b"\0") + 1]
         self._offered[row] = provider.reported and not provider.disabled
-        before = self.root[row], self.members.get(row)
+        before = self.root[row], self.parent[row], self.members.get(row)
         if provider.parent is None:
-            self.root[row] = row
+            self.root[row] = self.parent[row] = row
             if len(provider.members) > 1:
                 self.members[row] = [self._row(cell + member.encode()) for member in provider.members]
                 self.root[self.members[row]] = row
@@ -318,14 +324,18 @@ class View:
                 self.members.pop(row, None)
         else:
             self.root[row] = self._row(cell + provider.root.encode())
+            self.parent[row] = self._row(cell + provider.parent.encode())
             self.members.pop(row, None)
-        if before != (self.root[row], self.members.get(row)):
+        if before != (self.root[row], self.parent[row], self.members.get(row)):
             self.layout += 1
+            self.compiled.clear()
 
     def _drop(self, row: int, key: bytes) -> None:
         self._offered[row] = self._node_open[row] = self.open[row] = False
         self._find_clash(key[key.index(b"\0") + 1 :], row, False)
         self.heard_ms[row] = 0
+        if self.traits.of(row) or self.aggregates.of(row):
+            self.compiled.clear()
         self.traits.set([row], (), len(self.root))
         self.aggregates.set([row], (), len(self.root))
         for columns in self.classes.values():
@@ -333,7 +343,7 @@ class View:
         for slot in [slot for slot in self._pending if slot[0] == row]:
             del self._pending[slot]
         self.members.pop(row, None)
-        self.root[row] = row
+        self.root[row] = self.parent[row] = row
         del self.row_of[key]
         self._free_rows.append(row)
         self.layout += 1
@@ -354,25 +364,7 @@ class View:
         return row
 
     def _find_clash(self, root: bytes, row: int, is_open: bool) -> None:
-        """A root that is live in two cells is a candidate in neither: nobody knows which of them is right."""
-        home = self._homes.get(root)
-        if is_open and home is None:
-            self._homes[root] = row
-            return
-        if is_open and home != row:
-            self._clashes.setdefault(root, {home} if home is not None else set()).add(row)
-        elif not is_open and root in self._clashes:
-            left = self._clashes[root] - {row}
-            if len(left) == 1:
-                del self._clashes[root]
-                self._homes[root] = next(iter(left))
-            else:
-                self._clashes[root] = left
-        else:
-            if not is_open and home == row:
-                del self._homes[root]
-            return
-        for other in {row, self._homes.get(root, row), *self._clashes.get(root, ())}:
+        for other in self._homes.follow(root, row, is_open):
             self._reopen(other)
 
     def _reopen(self, root_row: int) -> None:
@@ -381,7 +373,7 @@ class View:
             return  # a node that became a part of another
         tree = self.members.get(root_row)
         is_open = bool(self._node_open[root_row] and self._offered[root_row])
-        if is_open and self._clashes and self.keys[root_row].partition(b"\0")[2] in self._clashes:
+        if is_open and self._homes.clashes and self.keys[root_row].partition(b"\0")[2] in self._homes.clashes:
             is_open = False
         if tree is None:
             self.open[root_row] = is_open
@@ -392,7 +384,7 @@ class View:
         size = self.size
         roots = self.root[:size]
         self.open[:size] = self._offered[:size] & self._node_open[roots] & self._offered[roots]
-        for rows in self._clashes.values():
+        for rows in self._homes.clashes.values():
             for row in rows:
                 self._reopen(row)
 

@@ -220,12 +220,13 @@ class Allocation(Model):
 class Predicate(Model):
     """One thing that must still be true of a provider when the claim is judged, flat and typed.
 
-    `trait` and `aggregate`: the name in `value` is (or, with `negate`, is not) the provider's.
+    `trait` and `aggregate`: the name in `value` is (or, with `negate`, is not) the provider's. `subtree`: the
+    provider in `value` is it, or stands above it.
     `generation`: the provider's generation is `value`.
     """
 
     provider: Id
-    kind: Literal["trait", "aggregate", "generation"]
+    kind: Literal["trait", "aggregate", "subtree", "generation"]
     value: Annotated[str, Field(max_length=255)] | Amount
     negate: bool = False
 

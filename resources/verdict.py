@@ -108,11 +108,24 @@ def _check_predicates(draft: Draft, predicates: Iterable[Predicate]) -> Rejectio
             continue
         if predicate.kind == "trait":
             has = predicate.value in row.reported_traits or predicate.value in row.operator_traits
+        elif predicate.kind == "subtree":
+            has = _is_below(draft, predicate.provider, row, predicate.value)
         else:
             has = predicate.value in row.aggregates
         if has == predicate.negate:
             return Rejection(f"{predicate.kind}_changed", predicate.provider, taken=row.changed)
     return None
+
+
+def _is_below(draft: Draft, provider: str, row: ProviderRow | None, top: str | int) -> bool:
+    """Whether a provider is `top`, or somewhere below it."""
+    passed: set[str] = set()
+    while provider != top:
+        passed.add(provider)
+        if row is None or row.parent is None or row.parent in passed:
+            return False
+        provider, row = row.parent, draft.provider(row.parent)
+    return True
 
 
 def _give_back(

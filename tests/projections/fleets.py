@@ -104,11 +104,19 @@ class Fleet:
         return other is not None and other.root == self.providers[at].root
 
     def can_give(self, spec: RequestSpec, way: Sequence[Provider]) -> bool:
-        """Whether these providers can give all that the groups ask, together."""
+        """Whether these providers can give all that the groups ask, together, in some order."""
         if spec.group_policy == "isolate" and len(set(way)) < len(way):
             return False
+        served = list(zip(way, spec.groups, strict=True))
+        exact = all(
+            REGISTRY.table(n).resource_class.exact_in_columns for g in spec.groups for n in g.resources
+        )
+        orders = [served] if exact else itertools.permutations(served)
+        return any(self._grants(order) for order in orders)
+
+    def _grants(self, served: Sequence[tuple[Provider, RequestGroup]]) -> bool:
         records: dict[tuple[Provider, str], Any] = {}
-        for at, group in zip(way, spec.groups, strict=True):
+        for at, group in served:
             for name, ask in group.resources.items():
                 record = records.get((at, name), self.record(at, name))
                 outcome = None if record is None else REGISTRY.table(name).resource_class.claim(record, ask)
@@ -122,9 +130,16 @@ def fleet_of(tape: Tape) -> Fleet:
     return Fleet(tape.records.values())
 
 
-def way_of(candidate: Candidate) -> tuple[Provider, ...]:
+def way_of(candidate: Candidate, spec: RequestSpec) -> tuple[Provider, ...]:
     """The providers of a candidate, a provider a group."""
-    return tuple((candidate.cell, served.provider) for served in candidate.allocations)
+    providers = {served.group: (candidate.cell, served.provider) for served in candidate.allocations}
+    return tuple(providers[group.name] for group in spec.groups)
+
+
+def alike(spec: RequestSpec, way: Sequence[Provider]) -> tuple[tuple[str, Provider], ...]:
+    """A way, without which of equal groups is served by whom."""
+    asked = [group.model_dump_json(exclude={"name"}) for group in spec.groups]
+    return tuple(sorted(zip(asked, way, strict=True)))
 
 
 def spec_of(*groups: Mapping[str, Any], policy: str = "none") -> RequestSpec:

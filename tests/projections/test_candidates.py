@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.events_json import Tape, event, provider, reported
-from tests.projections.fleets import Fleet, draws, fleet_of, spec_of, way_of
+from tests.projections.fleets import Fleet, alike, draws, fleet_of, spec_of, way_of
 from tests.strategies import logs
 from tests.world import AGGREGATES, AMOUNTS, TRAITS
 from vacancy.projections.candidates import find
@@ -74,21 +74,20 @@ def test_it_finds_what_trying_everything_finds(
     for spec in wanted:
         serving = fleet.serving(spec)
         found = find(view, spec, limit=EVERYTHING, order=order, rng=rng)
-        if len(spec.groups) == 1:
-            assert sorted(way_of(one) for one in found) == sorted(
-                way for ways in serving.values() for way in ways
-            )
-        else:
-            assert sorted((one.cell, one.root) for one in found) == sorted(serving)
+        assert sorted(alike(spec, way_of(one, spec)) for one in found) == sorted(
+            {alike(spec, way) for ways in serving.values() for way in ways}
+        )
+        firsts = find(view, spec, limit=EVERYTHING, order=order, rng=rng, one_a_tree=True)
+        assert {(one.cell, one.root) for one in firsts} == set(serving)
         for one in found:
-            assert way_of(one) in serving[one.cell, one.root]
-            assert [(s.group, s.resources) for s in one.allocations] == [
-                (g.name, g.resources) for g in spec.groups
-            ]
+            assert way_of(one, spec) in serving[one.cell, one.root]
+            assert {s.group: s.resources for s in one.allocations} == {
+                g.name: g.resources for g in spec.groups
+            }
         few = find(view, spec, limit=limit, order=order, rng=rng)
         assert len(few) == min(limit, len(found))
-        assert len({way_of(one) for one in few}) == len(few)
-        assert {way_of(one) for one in few} <= {way for ways in serving.values() for way in ways}
+        assert len({way_of(one, spec) for one in few}) == len(few)
+        assert {way_of(one, spec) for one in few} <= {way for ways in serving.values() for way in ways}
 
 
 # -- a fleet to count on ------------------------------------------------------------------------------------

@@ -1,0 +1,76 @@
+"""Sharing providers: who lends to whom.
+
+A provider with the trait MISC_SHARES_VIA_AGGREGATE lends its inventory to every tree of its cell that has a provider
+in one of its aggregates, as in OpenStack Placement: a storage pool to the nodes that reach it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Final
+
+import numpy as np
+
+from vacancy.projections.columns import Ints
+from vacancy.projections.view import View
+
+SHARES: Final = "MISC_SHARES_VIA_AGGREGATE"
+
+_KEY: Final = (-1, None)
+"""Where a view keeps what was found out of it, beside compiled filters, whose keys are ids of objects."""
+
+
+class Lending:
+    """The lenders of a view, and to which trees they lend, their own among them or not."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._bits = view.traits.arrays.get(SHARES)
+        rows = () if self._bits is None else np.flatnonzero(self._bits[: view.size]).tolist()
+        self.rows: frozenset[int] = frozenset(row for row in rows if view.aggregates.of(row))
+        self._lenders: dict[tuple[int, str], list[int]] = defaultdict(list)
+        self._borrowers: dict[int, Ints] = {}
+        for row in sorted(self.rows):
+            for name in view.aggregates.of(row):
+                self._lenders[int(view.cell[row]), name].append(row)
+
+    def among(self, rows: Ints) -> Ints:
+        """Those of these rows that lend."""
+        if not self.rows or self._bits is None:
+            return rows[:0]
+        marked = rows[self._bits[rows]]
+        return np.array([row for row in marked.tolist() if row in self.rows], dtype=np.int64)
+
+    def to(self, root: int) -> list[int]:
+        """The rows of those of other trees that lend to the tree of this root, ascending."""
+        view = self._view
+        if not self.rows:
+            return []
+        cell = int(view.cell[root])
+        found = {
+            lender
+            for member in view.tree(root)
+            for name in view.aggregates.of(member)
+            for lender in self._lenders.get((cell, name), ())
+        }
+        return sorted(lender for lender in found if view.root[lender] != root)
+
+    def borrowers(self, lender: int) -> Ints:
+        """The roots of the trees that it lends to, ascending."""
+        known = self._borrowers.get(lender)
+        if known is None:
+            view, size = self._view, self._view.size
+            arrays = [view.aggregates.arrays[name][:size] for name in view.aggregates.of(lender)]
+            members = np.flatnonzero(np.logical_or.reduce(arrays))
+            members = members[view.cell[members] == view.cell[lender]]
+            known = self._borrowers[lender] = np.unique(view.root[members])
+        return known
+
+
+def lending(view: View) -> Lending:
+    """Who lends to whom, worked out once for as long as traits, aggregates and trees are the same."""
+    found = view.compiled.get(_KEY)
+    if found is None:
+        found = view.compiled[_KEY] = Lending(view)
+    made: Lending = found
+    return made

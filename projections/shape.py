@@ -1,0 +1,213 @@
+"""The shape of a request, made ready for a view: what must be served, by which providers, under which roots.
+
+A request becomes pieces (see `matching`): a group that one provider serves is one piece, a group that several may
+serve is one for each of its classes. Pieces that ask for the same are of one kind, and share a filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vacancy.projections.columns import BitColumns, Bools, Ints
+from vacancy.projections.filter import COMPILED_MAX, Filter
+from vacancy.projections.lending import Lending
+from vacancy.projections.matching import Piece
+from vacancy.projections.view import View
+from vacancy.resources.request import RequestGroup, RequestSpec
+
+
+class Found(NamedTuple):
+    """Rows that can serve a kind: in their own trees, and lent to others."""
+
+    own: Ints
+    lent: Ints
+
+
+class Kind:
+    """Pieces that ask for the same: who can serve them."""
+
+    def __init__(
+        self,
+        view: View,
+        group: RequestGroup,
+        number: int,
+        *,
+        heard_since_ms: int | None,
+        cell: str | None,
+    ) -> None:
+        self._view = view
+        self.group = number
+        """The place in the request of the first group of this kind."""
+        spread = not group.same_provider
+        self._inside = _any_of(view.aggregates, group.member_of) if spread else []
+        outside = group.not_member_of if spread else ()
+        self._outside = _known(view.aggregates, outside)
+        self._lends = not (spread and group.in_tree is not None)
+        direct = group.model_copy(update={"member_of": ()}) if self._inside else group
+        self.filter = Filter(view, direct, heard_since_ms=heard_since_ms, cell=cell)
+        self.impossible = self.filter.impossible or any(not some for some in self._inside)
+
+    def split(self, rows: Ints, lending: Lending) -> Found:
+        """Of rows that the filter let through, who can serve where. A group that several providers may serve is in
+        an aggregate by its providers or by their root, a lender only by itself."""
+        own = can_lend = rows
+        if self._inside:
+            by_itself = _in_all(self._inside, rows)
+            own = rows[by_itself | _in_all(self._inside, self._view.root[rows])]
+            can_lend = rows[by_itself]
+        return Found(own, lending.among(can_lend) if self._lends else rows[:0])
+
+    def refuses(self, roots: Ints) -> Bools | None:
+        """Where trees are out of the question whoever serves: by an aggregate of their root."""
+        if not self._outside:
+            return None
+        found: Bools = np.logical_or.reduce([bits[roots] for bits in self._outside])
+        return found
+
+
+class Shape:
+    """A request against a view. `impossible` where no row can ever serve some part of it."""
+
+    def __init__(
+        self, view: View, spec: RequestSpec, heard_since_ms: int | None = None, cell: str | None = None
+    ) -> None:
+        self._view = view
+        self._heard_since_ms = heard_since_ms
+        self._cell = cell
+        self.pieces: list[Piece] = []
+        self.kinds: list[Kind] = []
+        self.counts: list[int] = []
+        """How many pieces there are of each kind."""
+        self.alone: list[bool] = []
+        """Whether pieces of a kind must not share a provider."""
+        self.covers: list[tuple[tuple[int, ...], list[Bools]]] = []
+        """Collective traits: pieces, and the bits of which one must be set on one of their providers."""
+        self.impossible = False
+        self._known: dict[str, int] = {}
+        counted = _counted(view, spec)
+        named: dict[str, int] = {}
+        isolate = spec.group_policy == "isolate"
+        for number, group in enumerate(spec.groups):
+            first = len(self.pieces)
+            named[group.name] = first
+            marks = [at for at, names in enumerate(spec.same_subtree) if group.name in names]
+            for part in _parts(group):
+                alone = isolate and group.same_provider
+                kind = self._kind(part, number, marks, alone=alone)
+                asks = part.resources.items()
+                needs = tuple((name, counted[name][ask]) for name, ask in asks if name in counted)
+                rest = tuple((name, ask) for name, ask in asks if name not in counted)
+                self.pieces.append(Piece(number, kind, needs, rest, alone))
+            if len(self.pieces) - first > 1:
+                self._cover(group, tuple(range(first, len(self.pieces))))
+        self.subtrees = [tuple(named[name] for name in dict.fromkeys(names)) for names in spec.same_subtree]
+        self._root_has = [view.traits.arrays.get(name) for name in spec.root_required]
+        self._root_lacks = _known(view.traits, spec.root_forbidden)
+        self.impossible = (
+            self.impossible
+            or any(kind.impossible for kind in self.kinds)
+            or any(bits is None for bits in self._root_has)
+        )
+
+    def roots(self, roots: Ints) -> Ints:
+        """Those of these roots whose trees are not out of the question by the root itself."""
+        roots = roots[self._view.open[roots]]
+        for bits in self._root_has:
+            if bits is not None:
+                roots = roots[bits[roots]]
+        for bits in self._root_lacks:
+            roots = roots[~bits[roots]]
+        for kind in self.kinds:
+            refused = kind.refuses(roots)
+            if refused is not None:
+                roots = roots[~refused]
+        return roots
+
+    def _kind(self, part: RequestGroup, number: int, marks: Sequence[int], *, alone: bool) -> int:
+        signature = f"{part.model_dump_json(exclude={'name'})}{marks}"
+        kind = self._known.setdefault(signature, len(self.kinds))
+        if kind == len(self.kinds):
+            since_ms, cell = self._heard_since_ms, self._cell
+            self.kinds.append(Kind(self._view, part, number, heard_since_ms=since_ms, cell=cell))
+            self.counts.append(0)
+            self.alone.append(alone)
+        self.counts[kind] += 1
+        return kind
+
+    def _cover(self, group: RequestGroup, pieces: tuple[int, ...]) -> None:
+        for names in (*((name,) for name in group.required), *group.any_traits):
+            bits = _known(self._view.traits, names)
+            self.impossible = self.impossible or not bits
+            self.covers.append((pieces, bits))
+
+
+def shape_of(
+    view: View, spec: RequestSpec, heard_since_ms: int | None = None, cell: str | None = None
+) -> Shape:
+    """The shape of a request, made once for as long as the view's arrays are the same and the request is."""
+    if heard_since_ms is not None or any(group.in_tree is not None for group in spec.groups):
+        return Shape(view, spec, heard_since_ms, cell)
+    key = (id(spec), cell)
+    found = view.compiled.get(key)
+    if found is None:
+        if len(view.compiled) >= COMPILED_MAX:
+            view.compiled.clear()
+        # The request is kept with its shape, so that no other can come to have its id.
+        found = view.compiled[key] = (spec, Shape(view, spec, cell=cell))
+    made: Shape = found[1]
+    return made
+
+
+def has_any(bits: Sequence[Bools], rows: Ints) -> Bools:
+    """Where at least one of these bits is set."""
+    found: Bools = np.logical_or.reduce([some[rows] for some in bits])
+    return found
+
+
+def _parts(group: RequestGroup) -> list[RequestGroup]:
+    """The group cut up: itself, or a part for each class if several providers may serve it."""
+    if group.same_provider or len(group.resources) < 2:
+        return [group]
+    collective: dict[str, Any] = {"required": (), "any_traits": ()}
+    return [
+        group.model_copy(update={"resources": {name: ask}, **collective})
+        for name, ask in group.resources.items()
+    ]
+
+
+def _counted(view: View, spec: RequestSpec) -> dict[str, dict[Any, int]]:
+    """Class -> amount -> how much of the column `free` it takes: of the classes of which that is all there is to
+    say, whoever else takes from the same provider."""
+    found: dict[str, dict[Any, int]] = {}
+    records: set[str] = set()
+    for group in spec.groups:
+        for name, ask in group.resources.items():
+            columns = view.classes.get(name)
+            if columns is None or type(ask) is not int:
+                records.add(name)
+                continue
+            of = columns.resource_class
+            moves = of.moves(ask) if of.exact_in_columns else None
+            if moves is None or set(moves) != {"free"} or ("free", ">=", -moves["free"]) not in of.query(ask):
+                records.add(name)
+            else:
+                found.setdefault(name, {})[ask] = -moves["free"]
+    return {name: needs for name, needs in found.items() if name not in records}
+
+
+def _known(columns: BitColumns, names: Sequence[str]) -> list[Bools]:
+    return [bits for name in names if (bits := columns.arrays.get(name)) is not None]
+
+
+def _any_of(columns: BitColumns, choices: Sequence[Sequence[str]]) -> list[list[Bools]]:
+    return [_known(columns, names) for names in choices]
+
+
+def _in_all(choices: Sequence[Sequence[Bools]], rows: Ints) -> Bools:
+    found = np.ones(len(rows), dtype=np.bool_)
+    for bits in choices:
+        found &= has_any(bits, rows)
+    return found
