@@ -21,6 +21,7 @@ def candidates(
     required: o.RequiredOption = None,
     member_of: o.MemberOfOption = None,
     in_tree: o.InTreeOption = None,
+    where: o.WhereOption = None,
     group: o.GroupOption = None,
     group_policy: o.GroupPolicyOption = None,
     numa: o.NumaOption = None,
@@ -53,6 +54,7 @@ def candidates(
         required=required,
         member_of=member_of,
         in_tree=in_tree,
+        where=where,
         group=group,
         group_policy=group_policy,
         numa=numa,
@@ -60,6 +62,7 @@ def candidates(
         request=request,
     )
     from vacancy.clients import inspect
+    from vacancy.clients.expression_types import mismatches
     from vacancy.clients.ordering import order_named
 
     with site.open_reader() as reader:
@@ -73,6 +76,7 @@ def candidates(
         )
         as_of, as_of_ms, told = reader.position, reader.newest_ms, as_of_text(reader)
         why = None if found else inspect.explain(reader, parsed.spec, max_staleness_s=max_staleness)
+        types = "" if found else mismatches(parsed.spec, reader.view)
     if as_json:
         explanation = {} if why is None else {"explanation": why}
         emit_json({"candidates": found, "as_of": as_of, "as_of_ms": as_of_ms, **explanation})
@@ -96,7 +100,7 @@ def candidates(
         note(told)
     if not found:
         raise NoValidHost(
-            "no valid host: nothing that matches has room",
+            "no valid host: nothing that matches has room" + (f": {types}" if types else ""),
             where=f"store {site.store} at {position_text(as_of)}",
             do="ask for less, or free or add some",
         )

@@ -121,13 +121,23 @@ InTreeOption = Annotated[
     str | None,
     typer.Option("--in-tree", metavar="PROVIDER", help="Only in this provider's tree.", show_default=False),
 ]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="EXPR",
+        help="A condition on attributes, traits and amounts, as in"
+        " 'attributes.hypervisor_version >= version(\"8.2\")' (docs/expressions.md). Repeatable.",
+        show_default=False,
+    ),
+]
 GroupOption = Annotated[
     list[str] | None,
     typer.Option(
         "--group",
         metavar="GROUP",
         help="One more group, served by one provider of the tree:"
-        " 'NAME=CLASS:AMOUNT,…;required=TRAIT,…;member_of=AGGREGATE;in_tree=PROVIDER', of which all after the"
+        " 'NAME=CLASS:AMOUNT,…;required=TRAIT,…;member_of=AGGREGATE;in_tree=PROVIDER;where=EXPR', of which all after the"
         " amounts may be left out. Repeatable.",
         show_default=False,
     ),

@@ -88,6 +88,13 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     emit("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
+def attributes_text(attributes: Mapping[str, str | int | bool]) -> str:
+    """Attributes as expressions write their values: text is quoted."""
+    return " ".join(
+        f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in sorted(attributes.items())
+    )
+
+
 def amount_text(amount: Any) -> int | str:
     """What is asked for or held of a class: an amount, or the class's own object as JSON."""
     return amount if isinstance(amount, int) else json.dumps(amount, separators=(",", ":"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.output import emit, emit_json
+from vacancy.cli.output import attributes_text, emit, emit_json
 from vacancy.cli.site import Site
 from vacancy.resources.errors import UsageError
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from vacancy.clients.operator import Change
 
 app = typer.Typer(
-    help="Say something of a provider: disable, drain, enable; aggregates, traits, overrides.",
+    help="Say something of a provider: disable, drain, enable; aggregates, traits, attributes, overrides.",
     rich_markup_mode=None,
 )
 
@@ -45,6 +48,27 @@ ReplaceOption = Annotated[
         "--replace-with", metavar="NAME", help="Exactly these, instead. Repeatable.", show_default=False
     ),
 ]
+AttributeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--attribute",
+        metavar="NAME=VALUE",
+        help="A quality with a value: a whole number, true or false, or text; what stands in double quotes is text."
+        " Repeatable.",
+        show_default=False,
+    ),
+]
+UnsetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unset-attribute",
+        metavar="NAME",
+        help="As its node reports it again. Repeatable.",
+        show_default=False,
+    ),
+]
+
+_TYPED = re.compile(r'-?[0-9]+|true|false|".*"')
 
 
 class _Where(NamedTuple):
@@ -71,6 +95,8 @@ def _apply(provider: str, change: Change, where: _Where, as_json: bool) -> None:
         said.append(f"aggregates {' '.join(facts.aggregates)}")
     if facts.traits:
         said.append(f"traits {' '.join(facts.traits)}")
+    if facts.attributes:
+        said.append(f"attributes {attributes_text(facts.attributes)}")
     for name, values in facts.overrides.items():
         said.append(f"{name} with {' '.join(f'{what}={value}' for what, value in values.items())}")
     news = "" if now.changed else " (as before)"
@@ -172,6 +198,40 @@ def trait(
 
     change = operator.traits(add=add or (), remove=remove or (), replace=replace_with)
     _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
+
+
+@app.command(name="set")
+def set_attributes(
+    provider: ProviderArgument,
+    attribute: AttributeOption = None,
+    unset: UnsetOption = None,
+    cell: CellOption = None,
+    timeout: o.TimeoutOption = 10.0,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Give it attributes, which win over those that its node reports, or take such away."""
+    if not attribute and not unset:
+        raise UsageError("nothing is to be changed", do="give --attribute or --unset-attribute")
+    from vacancy.clients import operator
+
+    change = operator.attributes(add=dict(map(_attribute, attribute or ())), remove=unset or ())
+    _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
+
+
+def _attribute(text: str) -> tuple[str, str | int | bool]:
+    """`cores=4`, `secure_boot=true`, `cpu_model=Milan`, `row="7"`."""
+    name, separator, said = text.partition("=")
+    if not separator:
+        raise UsageError(f"{text!r} has no value", where="--attribute", do="write NAME=VALUE")
+    value: object = said
+    if _TYPED.fullmatch(said):
+        with suppress(ValueError):
+            value = json.loads(said)
+    return name, value if isinstance(value, str | int) else said
 
 
 def _check_named(*lists: list[str] | None) -> None:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.output import amount_text, as_of_text, emit, emit_json, emit_table, note, time_text
+from vacancy.cli.output import (
+    amount_text,
+    as_of_text,
+    attributes_text,
+    emit,
+    emit_json,
+    emit_table,
+    note,
+    time_text,
+)
 from vacancy.cli.site import Site
 
 if TYPE_CHECKING:
@@ -95,6 +104,10 @@ def _said_of(one: Provider) -> list[str]:
         lines.append(f"traits: {' '.join(one.traits)}")
     if one.operator_traits:
         lines.append(f"operator's traits: {' '.join(one.operator_traits)}")
+    if one.attributes:
+        lines.append(f"attributes: {attributes_text(one.attributes)}")
+    if one.operator_attributes:
+        lines.append(f"operator's attributes: {attributes_text(one.operator_attributes)}")
     if one.aggregates:
         lines.append(f"aggregates: {' '.join(one.aggregates)}")
     if one.facts is not None:

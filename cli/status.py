@@ -76,3 +76,6 @@ def status(
         emit(
             f"node {root} is live in cells {' and '.join(cells)}: a candidate in neither until one is retired"
         )
+    for name, types in found.attribute_clashes.items():
+        said = ", ".join(f"{kind} on {one.providers} ({one.example})" for kind, one in types.items())
+        emit(f"attribute {name} is of several types, and no comparison matches them all: {said}")

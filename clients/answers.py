@@ -49,6 +49,8 @@ class Provider:
     traits: list[str]
     operator_traits: list[str]
     aggregates: list[str]
+    attributes: dict[str, str | int | bool]
+    operator_attributes: dict[str, str | int | bool]
     inventories: list[Inventory]
     facts: dict[str, Any] | None
 
@@ -171,11 +173,21 @@ class PartitionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class AttributeType:
+    """How many providers have an attribute of one type; `example` is one of them."""
+
+    providers: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """How a store is. `clashes`: roots that are live in two cells, with the cells."""
+    """How a store is. `clashes`: roots that are live in two cells, with the cells. `attribute_clashes`: attributes
+    that are of one type here and of another there, with the types."""
 
     store: str
     log: str
     partitions: list[PartitionStatus]
     node_states: dict[str, int]
     clashes: dict[str, list[str]]
+    attribute_clashes: dict[str, dict[str, AttributeType]]

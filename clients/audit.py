@@ -41,8 +41,8 @@ class AuditReport:
     """What an audit found. `claims` = `accepted` + `rejected` + `late`.
 
     `late` claims came after their deadline: they are rejected without a verdict. `unverifiable`: verdicts that
-    log time allows to be deleted, and outcomes that cannot be judged here (classes that are not counted; a
-    request that is not in the log; a position beyond its end). `wrong_rejections` counts claims and
+    log time allows to be deleted, and outcomes that cannot be judged here (classes that are not counted; an
+    expression, in a `no_valid_host`; a request that is not in the log; a position beyond its end). `wrong_rejections` counts claims and
     `no_valid_host`s. `allocated` is, by class, the share of all capacity that is in use at the end.
     """
 
@@ -303,6 +303,8 @@ class _NoValidHosts:
             closing.unknown.add("it asks for what is not counted")
         elif not is_known(spec):
             closing.unknown.add("several providers may serve it together, or in one subtree")
+        elif any(group.get("where") for group in spec["groups"]):
+            closing.unknown.add("it asks with an expression")
         else:
             taken = Counter[tuple[str, str, str]]()
             for asked in (asked for claim in closing.in_flight for asked in self._claims[claim].values()):

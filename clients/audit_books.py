@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from vacancy.clients.audit_devices import stock_of
@@ -20,38 +19,19 @@ from vacancy.clients.audit_inventory import (
     Refused,
     Stock,
     check_tree,
+    check_types,
     read_facts,
+    typed,
 )
 from vacancy.clients.audit_members import Consumers, Held, Key
 from vacancy.clients.audit_reading import home, is_cell, read
+from vacancy.clients.audit_rows import Node, Provider
 from vacancy.resources.record import Record
 
 LEAP_MS_MAX = 3_600_000
 DEADLINE_AHEAD_MS_MAX = 600_000
 TOMBSTONE_MS = 7 * 24 * 3_600_000
 INCARNATIONS_KEPT = 8
-
-
-@dataclass(slots=True)
-class Provider:
-    """A provider; `changed` is its generation, the offset of the last event that changed it but for its use."""
-
-    root: str
-    parent: str | None = None
-    reported: bool = True
-    traits: frozenset[str] = frozenset()
-    stock: dict[str, Stock] = field(default_factory=dict)
-    used: dict[str, int] = field(default_factory=dict)
-    changed: int = -1
-
-
-@dataclass(slots=True)
-class Node:
-    """A root's life. `incarnations` are (incarnation, last sequence), newest first."""
-
-    incarnations: list[tuple[str, int]]
-    complete: bool = True
-    retired_ms: int | None = None
 
 
 class Books:
@@ -125,6 +105,10 @@ class Books:
         """A provider's traits, the node's and the operator's."""
         return self.providers[key].traits | self.facts.get(key, NO_FACTS).traits
 
+    def attributes(self, key: Key) -> Mapping[str, Any]:
+        """A provider's attributes; the operator's win over the node's."""
+        return {**self.providers[key].attributes, **self.facts.get(key, NO_FACTS).attributes}
+
     def knows(self, name: str) -> bool:
         """Whether the log's rules allow this class."""
         return (
@@ -169,12 +153,16 @@ class Books:
         for release in data["releases"]:
             self._release(cell, release)
 
-    def _next(self, cell: str, data: Mapping[str, Any], *, opens: bool) -> tuple[Node, bool] | None:
-        """The node after this event and whether nothing is missing before it; None for what was seen already."""
-        key = (cell, data["root"])
+    def _node(self, key: Key) -> Node | None:
+        """A node, as long as it is remembered."""
         node = self.nodes.get(key)
         if node and node.retired_ms is not None and node.retired_ms + TOMBSTONE_MS < self.now():
-            node = None
+            return None
+        return node
+
+    def _next(self, cell: str, data: Mapping[str, Any], *, opens: bool) -> tuple[Node, bool] | None:
+        """The node after this event and whether nothing is missing before it; None for what was seen already."""
+        node = self._node((cell, data["root"]))
         known = node.incarnations if node else []
         here = (data["incarnation"], data["sequence"])
         if known and known[0][0] == here[0]:
@@ -203,6 +191,9 @@ class Books:
             raise Refused
         check_tree(root, {id_: report.get("parent") for id_, report in reports.items()})
         stocks = self._stocks(cell, root, reports)
+        node = self._node((cell, root))
+        if node is not None and node.incarnations[0][0] == data["incarnation"]:
+            self._check_types(cell, reports)
         self.nodes[(cell, root)] = after[0]
         gone = self.members.get((cell, root), set()) - reports.keys()
         self._change_tree(cell, root, reports, stocks, gone)
@@ -223,6 +214,7 @@ class Books:
             parents = {m: p.parent for m in members - removed if (p := self.providers[(cell, m)]).reported}
             check_tree(root, parents | {id_: report.get("parent") for id_, report in reports.items()})
             stocks = self._stocks(cell, root, reports)
+            self._check_types(cell, reports)
             self._change_tree(cell, root, reports, stocks, members & removed)
         self.nodes[(cell, root)] = node
         self.changes.append((cell, root))
@@ -276,6 +268,11 @@ class Books:
             }
         return stocks
 
+    def _check_types(self, cell: str, reports: Mapping[str, Any]) -> None:
+        for id_, report in reports.items():
+            if old := self.providers.get((cell, id_)):
+                check_types(old.attributes, report.get("attributes", {}))
+
     def _change_tree(
         self,
         cell: str,
@@ -294,6 +291,7 @@ class Books:
             self.members.setdefault((cell, root), set()).add(id_)
             provider.root, provider.parent, provider.reported = root, report.get("parent"), True
             provider.traits = frozenset(report.get("traits", ()))
+            provider.attributes = report.get("attributes", {})
             self._restock((cell, id_), stocks[id_])
         for id_, stamp in before.items():
             if (cell, id_) in self.providers and self._stamp((cell, id_)) != stamp:
@@ -307,9 +305,10 @@ class Books:
             return None
         facts = self.facts.get(key, NO_FACTS)
         said = provider.root, provider.parent, provider.reported, provider.traits, dict(provider.stock)
+        valued = typed(provider.attributes), typed(facts.attributes)
         overrides = {name: facts.overrides.get(name, (None, None)) for name in provider.stock}
         members = frozenset(self.members.get(key, ()))
-        return said, facts.enabled, facts.aggregates, facts.traits, overrides, members
+        return said, facts.enabled, facts.aggregates, facts.traits, overrides, members, valued
 
     def _restock(self, key: Key, listed: dict[str, Stock]) -> None:
         """Leave a provider with what its node lists, and with what is not listed and still in use."""
@@ -319,6 +318,7 @@ class Books:
                 listed[name] = stock.withdrawn()
         provider.stock = listed
         if not provider.reported and not listed:
+            provider.attributes = {}
             provider.traits = frozenset()  # of a root that stays for its parts alone, nothing is said
         self._drop_if_empty(key)
 

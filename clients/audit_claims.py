@@ -109,7 +109,7 @@ def _consumer(claim: Mapping[str, Any], held: Held | None, *, replaces: bool) ->
 
 
 def _holds(books: Books, cell: str, predicate: Mapping[str, Any]) -> bool:
-    key, value = (cell, predicate["provider"]), predicate["value"]
+    key, value = (cell, predicate["provider"]), predicate.get("value")
     provider = books.providers.get(key)
     if provider is None:
         return False
@@ -119,6 +119,8 @@ def _holds(books: Books, cell: str, predicate: Mapping[str, Any]) -> bool:
         true = value in books.traits(key)
     elif predicate["kind"] == "subtree":
         true = value in _path(books, key)
+    elif predicate["kind"] == "attribute":
+        return compares(books.attributes(key).get(predicate["name"]), predicate)
     else:
         true = key in books.facts and value in books.facts[key].aggregates
     return true is not predicate.get("negate", False)
@@ -133,6 +135,42 @@ def _path(books: Books, key: tuple[str, str]) -> list[str]:
         provider = books.providers.get((key[0], above))
         above = None if provider is None else provider.parent
     return path
+
+
+def compares(found: Any, predicate: Mapping[str, Any]) -> bool:
+    """Whether an attribute (None: it is not there) compares as a predicate says. Types are never mixed."""
+    operator, wanted = predicate.get("operator", "=="), predicate.get("value")
+    if operator in ("has", "lacks"):
+        return bool((found is None) == (operator == "lacks"))
+    if found is None or type(found) is not type(wanted):
+        return False
+    if predicate.get("version"):
+        found, wanted = _version(found), _version(wanted)
+        if found is None or wanted is None:
+            return False
+    if type(found) is bool and operator not in ("==", "!="):
+        return False
+    less, equal = bool(found < wanted), bool(found == wanted)
+    return {
+        "==": equal,
+        "!=": not equal,
+        "<": less,
+        "<=": less or equal,
+        ">": not less and not equal,
+        ">=": not less,
+    }[operator]
+
+
+def _version(text: Any) -> list[int] | None:
+    """Eight numbers, or None for what is no version: at most 8 numbers of at most 9 digits, and then anything that
+    starts with one of `-+~_` or a space."""
+    if not isinstance(text, str):
+        return None
+    end = next((at for at, letter in enumerate(text) if letter in "-+~_ "), len(text))
+    parts = text[:end].split(".")
+    if len(parts) > 8 or not all(p.isascii() and p.isdecimal() and len(p) <= 9 for p in parts):
+        return None
+    return [*map(int, parts), *(0,) * (8 - len(parts))]
 
 
 def _fit(

@@ -78,6 +78,7 @@ class Facts(NamedTuple):
     aggregates: frozenset[str] = frozenset()
     traits: frozenset[str] = frozenset()
     overrides: Mapping[str, tuple[int | None, int | None]] = {}
+    attributes: Mapping[str, Any] = {}
 
 
 NO_FACTS = Facts()
@@ -121,6 +122,7 @@ def read_facts(data: Mapping[str, Any], knows: Callable[[str], bool]) -> Facts:
         frozenset(facts.get("aggregates", ())),
         frozenset(facts.get("traits", ())),
         overrides,
+        facts.get("attributes", {}),
     )
 
 
@@ -144,3 +146,14 @@ def check_tree(root: str, parents: Mapping[str, str | None]) -> None:
                 raise Refused
             path.append(parent)
         sound.update(path)
+
+
+def check_types(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Within a life of its node an attribute keeps its type. Raises `Refused`."""
+    if any(type(old.get(name, value)) is not type(value) for name, value in new.items()):
+        raise Refused
+
+
+def typed(attributes: Mapping[str, Any]) -> frozenset[tuple[str, str, Any]]:
+    """Attributes to be compared: 1 is not true."""
+    return frozenset((name, type(value).__name__, value) for name, value in attributes.items())

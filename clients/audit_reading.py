@@ -117,6 +117,22 @@ def _object(required: Mapping[str, Check], optional: Mapping[str, Check] | None 
     return check
 
 
+def _flag(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _attribute(value: Any) -> bool:
+    return _flag(value) or _text(255)(value) or _integer(-INTEGER_MAX)(value)
+
+
+def _attributes(value: Any) -> bool:
+    return _map(_attribute_name, _attribute)(value) and len(value) <= 256
+
+
+def _any_predicate(value: Any) -> bool:
+    return _predicate(value) or _attribute_predicate(value)
+
+
 def _spec(value: Any) -> bool:
     if not _spec_shape(value):
         return False
@@ -170,7 +186,7 @@ _source = _text(512, 1)
 _time = _or_null(_text(64))
 _name = _text(64)
 _group_name = _pattern(r"[A-Za-z0-9_-]{0,64}")
-_flag: Check = lambda value: type(value) is bool  # noqa: E731
+_attribute_name = _pattern(r"[a-z][a-z0-9_.-]{0,63}")
 _amount = _integer(0)
 _count = _integer(1)
 _ids = _list(_id)
@@ -207,6 +223,7 @@ _spec_shape = _object(
                     "member_of": _list(_ids),
                     "not_member_of": _ids,
                     "in_tree": _or_null(_id),
+                    "where": _text(4096),
                 },
             ),
             1,
@@ -231,6 +248,14 @@ _predicate = _object(
     },
     {"negate": _flag},
 )
+_attribute_predicate = _object(
+    {"provider": _id, "kind": _one_of("attribute"), "name": _attribute_name},
+    {
+        "operator": _one_of("==", "!=", "<", "<=", ">", ">=", "has", "lacks"),
+        "value": _or_null(_attribute),
+        "version": _flag,
+    },
+)
 _allocation = _object(
     {"provider": _id, "resources": lambda value: _asks["resources"](value) and len(value) > 0},
     {"group": _text(80)},
@@ -244,13 +269,16 @@ _claim = _object(
         "user": _id,
         "request": _or_null(_id),
         "spec": _or_null(_spec),
-        "predicates": _list(_predicate, 0, 1024),
+        "predicates": _list(_any_predicate, 0, 1024),
         "memberships": _memberships,
         "hold_until_ms": _or_null(_amount),
         "decided": _object({}, {"as_of": _as_of, "seed": lambda value: type(value) is int, "policy": _name}),
     },
 )
-_provider = _object({"id": _id}, {"parent": _or_null(_id), "inventories": _records, "traits": _symbols})
+_provider = _object(
+    {"id": _id},
+    {"parent": _or_null(_id), "inventories": _records, "traits": _symbols, "attributes": _attributes},
+)
 _node: Mapping[str, Check] = {"root": _id, "incarnation": _pattern(r"[0-9a-f]{16}"), "sequence": _count}
 _facts = _object(
     {},
@@ -260,6 +288,7 @@ _facts = _object(
         "aggregates": _ids,
         "traits": _symbols,
         "overrides": _records,
+        "attributes": _attributes,
     },
 )
 _closed = _object(

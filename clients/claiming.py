@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from vacancy.clients.expression_predicates import expressed
 from vacancy.clients.placement import PlacementRequest
 from vacancy.projections.candidates import Candidate
 from vacancy.projections.lending import SHARES
@@ -118,8 +119,12 @@ def predicates(spec: RequestSpec, candidate: Candidate, view: View) -> list[dict
     for served in candidate.allocations:
         servers.setdefault(served.group, []).append(served.provider)
     found: list[_Fact] = []
+    compared: list[dict[str, Any]] = []
     for group in spec.groups:
         providers = servers[group.name]
+        for provider in providers if group.where else ():
+            row = view.row_of[key(candidate.cell, provider)]
+            compared += expressed(view.expressions[group.where], view, row, provider)
         if not group.same_provider:
             found += _together(group, providers, candidate, view)
             continue
@@ -138,10 +143,11 @@ def predicates(spec: RequestSpec, candidate: Candidate, view: View) -> list[dict
         found += _borrowed(candidate, view)
     if spec.same_subtree:
         found += _below(spec, servers, candidate, view)
-    return [
+    flat = [
         {"provider": provider, "kind": kind, "value": value, "negate": negate}
         for provider, kind, value, negate in dict.fromkeys(found)
     ]
+    return flat + compared
 
 
 def _together(group: RequestGroup, providers: list[str], candidate: Candidate, view: View) -> Iterator[_Fact]:

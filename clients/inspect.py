@@ -25,6 +25,7 @@ from vacancy.clients.answers import (
     State,
     Verdict,
 )
+from vacancy.clients.expressions import learn
 from vacancy.clients.ordering import order_named
 from vacancy.projections.candidates import Candidate
 from vacancy.projections.candidates import find as find_candidates
@@ -218,6 +219,8 @@ def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> Pro
         traits=list(row.reported_traits),
         operator_traits=list(row.operator_traits),
         aggregates=list(row.aggregates),
+        attributes=dict(row.reported_attributes),
+        operator_attributes=dict(row.operator_attributes),
         inventories=inventories,
         facts=None if facts is None else facts_shown(facts),
     )
@@ -245,6 +248,7 @@ def facts_shown(row: FactsRow) -> dict[str, Any]:
         "aggregates": list(row.aggregates),
         "traits": list(row.traits),
         "overrides": dict(row.overrides),
+        "attributes": dict(row.attributes),
     }
 
 
@@ -372,6 +376,7 @@ def candidates(
     `max_staleness_s` leaves out nodes that have not been heard from for so long.
     """
     order = order_named(order)
+    learn(spec, reader.registry, reader.expressions)
     reader.catch_up()
     return find_candidates(
         reader.view,
@@ -390,4 +395,5 @@ def heard_since_ms(max_staleness_s: float | None) -> int | None:
 
 def explain(reader: StoreReader, spec: RequestSpec, *, max_staleness_s: float | None = None) -> Explanation:
     """Why `candidates` finds so few, as of where the reader stands."""
+    learn(spec, reader.registry, reader.expressions)
     return explain_view(reader.view, spec, heard_since_ms=heard_since_ms(max_staleness_s))

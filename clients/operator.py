@@ -17,14 +17,15 @@ from pydantic import ValidationError
 from vacancy.clients.inspect import find, provider_cell, provider_cells
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources import events
+from vacancy.resources.attributes import type_name
 from vacancy.resources.errors import InvalidRecord, LogUnavailable, OutcomeUnknown, UsageError, VacancyError
 from vacancy.resources.events import Facts
 from vacancy.resources.names import check_trait
 from vacancy.resources.partitioner import cell_for, covering_cells
 from vacancy.resources.record import Entry
 from vacancy.resources.registry import Registry
-from vacancy.resources.rows import FactsRow
-from vacancy.resources.tables import ALLOCATIONS, DEAD_LETTERS, FACTS, PARTITION, key
+from vacancy.resources.rows import FactsRow, ProviderRow
+from vacancy.resources.tables import ALLOCATIONS, DEAD_LETTERS, FACTS, PARTITION, PROVIDERS, key
 from vacancy.streams.log import Appended, Log
 
 SOURCE = "/operator"
@@ -107,6 +108,16 @@ def clear_override(resource_class: str) -> Change:
     )
 
 
+def attributes(*, add: Mapping[str, str | int | bool] | None = None, remove: Iterable[str] = ()) -> Change:
+    """Give the provider attributes, which win over those of the same name that its node reports, or take such away
+    again."""
+    more, less = dict(add or {}), frozenset(remove)
+    return lambda facts: _with(
+        facts,
+        attributes={name: v for name, v in {**facts.attributes, **more}.items() if name not in less},
+    )
+
+
 def _changed(
     names: Iterable[str], add: Iterable[str], remove: Iterable[str], replace: Iterable[str] | None
 ) -> tuple[str, ...]:
@@ -151,6 +162,7 @@ def set_facts(
     if after == before:
         return FactsNow(provider, cell, revision, before, changed=False)
     _check_overrides(after, reader.registry)
+    _check_types(provider, before, after, reader.get(PROVIDERS, key(cell, provider)))
     revision += 1
     try:
         data = events.FactsSetData(provider=provider, revision=revision, facts=after)
@@ -199,6 +211,7 @@ def _facts_of(row: FactsRow | None) -> Facts:
             "aggregates": row.aggregates,
             "traits": row.traits,
             "overrides": row.overrides,
+            "attributes": dict(row.attributes),
         }
     )
 
@@ -210,6 +223,18 @@ def _check_overrides(facts: Facts, registry: Registry) -> None:
             resource_class.check_override(values)
         except InvalidRecord as error:
             raise UsageError(error.what, do="see what the class lets operators override") from None
+
+
+def _check_types(provider: str, before: Facts, after: Facts, row: ProviderRow | None) -> None:
+    """An attribute that is set keeps the type that it has there: comparisons would silently end to match."""
+    known = {**dict(row.reported_attributes if row else ()), **before.attributes}
+    for name, value in after.attributes.items():
+        old = known.get(name, value)
+        if type(old) is not type(value):
+            raise UsageError(
+                f"attribute {name} of {provider} is {type_name(old)} ({old!r}), not {type_name(value)} ({value!r})",
+                do='write text as NAME="7" and a number as NAME=7, or choose another name',
+            )
 
 
 # -- classes --------------------------------------------------------------------------------------------------

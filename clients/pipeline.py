@@ -17,6 +17,8 @@ from uuid import uuid4
 import numpy as np
 
 from vacancy.clients.claiming import ClaimMaker, ClaimSent, claim_entries, told
+from vacancy.clients.expression_types import mismatches
+from vacancy.clients.expressions import learn
 from vacancy.clients.placement import Outcome, PlacementRequest, Status
 from vacancy.clients.request_journal import RequestJournal
 from vacancy.clients.sending import Sending
@@ -29,6 +31,9 @@ from vacancy.resources.request import Ask
 from vacancy.resources.rows import Part, VerdictRow
 from vacancy.resources.tables import ALLOCATIONS, VERDICTS, key
 from vacancy.streams.log import Log
+
+REASON_MAX = 1024
+"""Characters of a reason that the log takes."""
 
 _POLL_S = 0.0005
 _POLL_MAX_S = 0.005
@@ -207,6 +212,7 @@ class Pipeline:
     ) -> list[Candidate]:
         started = time.perf_counter()
         avoid = jobs[0].avoid
+        learn(jobs[0].request.spec, self._reader.registry, self._reader.expressions)
         wanted = len(jobs) if limit is None else limit
         found = find(
             self._reader.view,
@@ -245,7 +251,9 @@ class Pipeline:
         elif job.avoid:
             self._close(job, "lost", reason=job.reason)
         else:
-            self._close(job, "no_valid_host", reason="nothing that matches has room")
+            types = mismatches(job.request.spec, self._reader.view)
+            reason = "nothing that matches has room" + (f": {types}" if types else "")
+            self._close(job, "no_valid_host", reason=reason[:REASON_MAX])
 
     def _never_sent(self, flights: list[_Flight], why: LogUnavailable) -> None:
         for flight in flights:

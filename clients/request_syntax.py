@@ -15,14 +15,16 @@ from urllib.parse import unquote
 
 from pydantic import ValidationError
 
+from vacancy.clients.expressions import compile_condition
 from vacancy.clients.numa_request import numa_groups, parse_topology
 from vacancy.resources.errors import UsageError
 from vacancy.resources.names import ID_PATTERN, check_trait
 from vacancy.resources.registry import Registry
 from vacancy.resources.request import RequestGroup, RequestSpec
 
-_PARTS: Final = ("resources", "required", "member_of", "in_tree")
+_PARTS: Final = ("resources", "required", "member_of", "in_tree", "where")
 _NUMBERED: Final = re.compile(rf"({'|'.join(_PARTS)})([A-Za-z0-9_-]{{0,64}})")
+_SEPARATED: Final = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^;])+""")
 _GROUP_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ID: Final = re.compile(ID_PATTERN)
 _POLICIES: Final = ("none", "isolate")
@@ -45,6 +47,7 @@ class Wanted:
     required: Sequence[str] = ()
     member_of: Sequence[str] = ()
     in_tree: str | None = None
+    where: Sequence[str] = ()
     groups: Sequence[str] = ()
     group_policy: str | None = None
     numa: str | None = None
@@ -66,6 +69,7 @@ def parse(wanted: Wanted, registry: Registry) -> Parsed:
         or wanted.required
         or wanted.member_of
         or wanted.in_tree
+        or wanted.where
         or wanted.groups
         or wanted.numa
     )
@@ -87,12 +91,13 @@ def parse(wanted: Wanted, registry: Registry) -> Parsed:
     if not spelled:
         raise UsageError("nothing is asked for", do="say what, as in --resources VCPU:4,MEMORY_MB:8192")
     groups = []
-    if wanted.resources or wanted.required or wanted.member_of or wanted.in_tree:
+    if wanted.resources or wanted.required or wanted.member_of or wanted.in_tree or wanted.where:
         said = [
             *(("resources", text, "--resources") for text in wanted.resources),
             *(("required", text, "--required") for text in wanted.required),
             *(("member_of", text, "--member-of") for text in wanted.member_of),
             *((("in_tree", wanted.in_tree, "--in-tree"),) if wanted.in_tree else ()),
+            *(("where", text, "--where") for text in wanted.where),
         ]
         groups.append(_group("", said, registry))
     groups.extend(parse_group(text, registry) for text in wanted.groups)
@@ -118,15 +123,15 @@ def _add_cells(groups: list[RequestGroup], topology: str, policy: str | None) ->
 
 
 def parse_group(text: str, registry: Registry) -> RequestGroup:
-    """One group: `NAME=VCPU:2,CUSTOM_X:1;required=HW_X,!CUSTOM_Y;member_of=in:a,b;in_tree=node-1`.
+    """One group: `NAME=VCPU:2,CUSTOM_X:1;required=HW_X,!CUSTOM_Y;member_of=in:a,b;in_tree=node-1;where=EXPRESSION`.
 
-    NAME sets it apart; all that follows the resources may be left out, and `required` and `member_of` may be
-    given more than once.
+    NAME sets it apart; all that follows the resources may be left out, and `required`, `member_of` and `where` may be
+    given more than once. An expression may have a `;` within quotes.
     """
-    first, *rest = (part.strip() for part in text.split(";"))
+    first, *rest = (part.strip() for part in _SEPARATED.findall(text))
     name, separator, resources = (part.strip() for part in first.partition("="))
     where = f"--group {text!r}"
-    do = "write NAME=CLASS:AMOUNT,…;required=TRAIT,…;member_of=AGGREGATE;in_tree=PROVIDER"
+    do = "write NAME=CLASS:AMOUNT,…;required=TRAIT,…;member_of=AGGREGATE;in_tree=PROVIDER;where=EXPRESSION"
     if not separator or not _GROUP_NAME.fullmatch(name):
         raise UsageError("a group has no name, or one that cannot be used", where=where, do=do)
     said = [("resources", resources, where)]
@@ -141,7 +146,8 @@ def parse_group(text: str, registry: Registry) -> RequestGroup:
 def parse_query(text: str, registry: Registry) -> Parsed:
     """A query string, as one would send it to OpenStack Placement, with or without what stands before the `?`.
 
-    `resources`, `required`, `member_of` and `in_tree`, each with any suffix, `group_policy` and `limit`.
+    `resources`, `required`, `member_of`, `in_tree` and `where` (an expression; not Placement's), each with any suffix,
+    `group_policy` and `limit`.
     """
     said: dict[str, list[tuple[str, str, str]]] = {}
     policy, limit = "none", None
@@ -174,6 +180,8 @@ def parse_document(text: str | bytes, registry: Registry) -> RequestSpec:
         where = f"--request, group {group.name!r}" if group.name else "--request"
         for name, ask in group.resources.items():
             _check_ask(name, ask, registry, where)
+        if group.where:
+            compile_condition(group.where, registry, f"{where}, where")
         for trait in (*group.required, *group.forbidden, *(t for some in group.any_traits for t in some)):
             _trait(trait, where)
     return spec
@@ -217,6 +225,8 @@ def _group(name: str, said: Iterable[tuple[str, str, str]], registry: Registry) 
             _add_traits(lists, text, where)
         elif part == "member_of":
             _add_aggregates(lists, text, where)
+        elif part == "where":
+            _add_condition(fields, text, registry, where)
         elif "in_tree" in fields:
             raise UsageError("a provider is in one tree", where=where, do="name one in_tree for a group")
         else:
@@ -282,6 +292,14 @@ def _add_aggregates(into: dict[str, list[Any]], text: str, where: str) -> None:
         into.setdefault("not_member_of", []).extend(found)
     else:
         into.setdefault("member_of", []).append(found)
+
+
+def _add_condition(fields: dict[str, Any], text: str, registry: Registry, where: str) -> None:
+    """A condition, beside those that were given before: all must hold."""
+    compile_condition(text, registry, where)
+    before = fields.get("where")
+    ended = "\n" if "//" in text else ""  # a comment goes to the end of its line
+    fields["where"] = f"{before} && ({text}{ended})" if before else f"({text}{ended})"
 
 
 def _items(text: str, where: str, form: str) -> list[str]:

@@ -14,6 +14,8 @@ from uuid import uuid4
 
 import numpy as np
 
+from vacancy.clients.expression_predicates import most
+from vacancy.clients.expressions import compile_condition, learn
 from vacancy.clients.inspect import heard_since_ms
 from vacancy.clients.ordering import order_named
 from vacancy.clients.pipeline import Pipeline, Settings
@@ -95,6 +97,7 @@ class Scheduler:
         """Up to `limit` places for a request, as of the newest commit. `max_staleness_s` leaves out nodes that
         have not been heard from for so long. Raises `UsageError` on unknown classes and traits."""
         check_spec(spec, self.registry)
+        learn(spec, self.registry, self.reader.expressions)
         self.reader.follow()
         found = find(
             self.reader.view,
@@ -223,9 +226,11 @@ def check_spec(spec: RequestSpec, registry: Registry) -> None:
         for trait in traits:
             check_trait(trait)
         named += len(traits) + len(group.not_member_of) + len(group.member_of)
+        if group.where:
+            named += most(compile_condition(group.where, registry))
     if named > events.PREDICATES_MAX:
         raise UsageError(
-            f"the request names {named} traits and aggregates",
+            f"the request names {named} traits, aggregates and attributes",
             do=f"name {events.PREDICATES_MAX} at most, or put what belongs together into an aggregate",
         )
 

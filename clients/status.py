@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 
-from vacancy.clients.answers import DeadLetter, PartitionStatus, Status
+from vacancy.clients.answers import AttributeType, DeadLetter, PartitionStatus, Status
 from vacancy.clients.inspect import nodes
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.tables import (
@@ -63,8 +63,26 @@ def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status
     }
     states = Counter(node.state for node in nodes(reader))
     return Status(
-        reader.manifest.store, reader.manifest.log, partitions, dict(sorted(states.items())), clashes
+        reader.manifest.store,
+        reader.manifest.log,
+        partitions,
+        dict(sorted(states.items())),
+        clashes,
+        attribute_clashes(reader),
     )
+
+
+def attribute_clashes(reader: StoreReader) -> dict[str, dict[str, AttributeType]]:
+    """Attributes of which not all providers agree what type they are: name -> type -> who."""
+    view = reader.view
+    found = {}
+    for name, column in sorted(view.attributes.columns.items()):
+        types = column.types(view.size)
+        if len(types) > 1:
+            found[name] = {
+                type_: AttributeType(count, view.name(row)[1]) for type_, (count, row) in types.items()
+            }
+    return found
 
 
 def _count(one: PartitionStatus, reader: StoreReader) -> None:

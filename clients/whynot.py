@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vacancy.clients.answers import Node
+from vacancy.clients.expressions import learn
 from vacancy.clients.inspect import NotFound, find, heard_since_ms, node_of, provider_cell, provider_cells
 from vacancy.clients.taking import Event, Events
 from vacancy.projections.store_reader import StoreReader
@@ -78,6 +79,7 @@ def why_not(
     `log`, where it is at hand, tells who took the last of what is short, and when; without it there are offsets.
     Raises `NotFound` where nothing is known of the node.
     """
+    learn(spec, reader.registry, reader.expressions)
     reader.catch_up()
     home, row = _home(reader, node, cell)
     partition = partition_for(home, reader.manifest.partitions)

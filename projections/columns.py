@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vacancy.resources.resource_class import ResourceClass
+from vacancy.resources.rows import ProviderRow
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -101,3 +102,10 @@ class BitColumns:
     def of(self, row: int) -> tuple[str, ...]:
         """The names of one row."""
         return self._names.get(row, ())
+
+
+def trait_names(provider: ProviderRow) -> tuple[str, ...]:
+    """All traits, sorted."""
+    if not provider.operator_traits:
+        return provider.reported_traits
+    return tuple(sorted(provider.traits))

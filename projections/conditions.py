@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vacancy.projections.columns import Bools, Ints
+from vacancy.projections.expression import Tree, test
 from vacancy.projections.view import View
 from vacancy.resources.resource_class import Term
 
@@ -248,6 +249,25 @@ class Heard(Condition):
 
     def value(self, row: int) -> int | None:
         return int(self._view.heard_ms[self._view.root[row]])
+
+
+class Where(Condition):
+    """One of the conditions that a request's expression is a conjunction of, with the text it came from."""
+
+    __slots__ = ("_test", "_text")
+    kind = "where"
+    cost = COLUMN
+
+    def __init__(self, text: str, tree: Tree, view: View) -> None:
+        self._text = text
+        self._test = test(tree, view)
+
+    @property
+    def text(self) -> str:
+        return self._text
+
+    def holds(self, rows: Rows) -> Bools:
+        return self._test(rows)
 
 
 def any_text(kind: str, names: Iterable[str]) -> str:

@@ -22,10 +22,13 @@ from vacancy.projections.conditions import (
     InCell,
     Never,
     Open,
+    Where,
     Within,
     any_text,
 )
+from vacancy.projections.expression import Expression
 from vacancy.projections.view import View
+from vacancy.resources.errors import UsageError
 from vacancy.resources.request import RequestGroup
 
 COMPILED_MAX = 1024
@@ -82,6 +85,8 @@ class Filter:
             self._has("trait", names, view.traits, bits, few)
         for names in group.member_of:
             self._has("aggregate", names, view.aggregates, bits, few)
+        if group.where:
+            bits += [Where(text, tree, view) for text, tree in _expression(view, group.where).parts]
         for name, ask in group.resources.items():
             columns = view.classes.get(name)
             if columns is None:
@@ -148,6 +153,14 @@ class Filter:
             return self._never("in_tree", any_text("in_tree", (provider,)))
         self._within = Within(view, provider, np.unique(view.root[known]))
         return self._within
+
+
+def _expression(view: View, text: str) -> Expression:
+    """The compiled expression of a text. Raises `UsageError` where nobody compiled it: that is the client's to do."""
+    found: Expression | None = view.expressions.get(text)
+    if found is None:
+        raise UsageError("an expression was not compiled", where=text[:80], do="ask by a Scheduler")
+    return found
 
 
 def _left(rows: Ints, conditions: Iterable[Condition]) -> Ints:

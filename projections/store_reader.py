@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from vacancy.projections.expression import Expression
 from vacancy.projections.feed import Entry
 from vacancy.projections.manifest import FILE, Manifest, read_manifest
 from vacancy.projections.partition_reader import PartitionReader
@@ -58,7 +59,10 @@ class StoreReader:
         self.manifest = self._read_manifest()
         self._looked_at = 0.0
         self._stamp = self._look()
+        self.expressions: dict[str, Expression] = {}
+        """Conditions of requests by their text, compiled: filters find them here."""
         self.view = View(registry, self._class_row)
+        self.view.expressions = self.expressions
         try:
             self._open_partitions()
             self._load()
@@ -224,6 +228,7 @@ class StoreReader:
                 self._feed(partition, entry)
         pending, joining = self.view.pending, self.view.groups.joining
         self.view = View(self.registry, self._class_row)
+        self.view.expressions = self.expressions
         with _collector_off():
             self._load_partitions()
         self.view.take_over(pending)

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from vacancy.projections.columns import BitColumns, Bools, ClassColumns, Ints, grown
+from vacancy.projections.attribute_columns import AttributeColumns
+from vacancy.projections.columns import BitColumns, Bools, ClassColumns, Ints, grown, trait_names
 from vacancy.projections.groups import Groups
 from vacancy.projections.homes import Homes
 from vacancy.resources.registry import Registry
@@ -27,10 +28,11 @@ _FEW = 12
 
 class View:
     """Arrays over rows: `root` and `parent` (rows; a root is its own), `open` (takes new claims), `heard_ms` (of
-    roots), `cell` (a number for each cell), columns by class, traits and aggregates as bits. `members` maps a
-    root's row to the rows of its tree, if more than one.
+    roots), `cell` (a number for each cell), columns by class, traits and aggregates as bits, attributes as
+    typed columns. `members` maps a root's row to the rows of its tree, if more than one.
 
-    `read` gives a class row as it is in the store (for the exact check and for claims in flight).
+    `read` gives a class row as it is in the store (for the exact check and for claims in flight). `expressions` are
+    conditions of requests by their text, compiled by whoever asks (see `filter`).
     """
 
     def __init__(self, registry: Registry, read: Callable[[ClassTable, bytes], ClassRow | None]) -> None:
@@ -55,11 +57,13 @@ class View:
         self.classes: dict[str, ClassColumns] = {}
         self.traits = BitColumns()
         self.aggregates = BitColumns()
+        self.attributes = AttributeColumns()
         self.members: dict[int, list[int]] = {}
         self._homes = Homes()
         self.groups = Groups()
         self._free_rows: list[int] = []
         self._pending: dict[tuple[int, str], list[Any]] = defaultdict(list)
+        self.expressions: dict[str, Any] = {}
         self.compiled: dict[tuple[int, str | None], Any] = {}
         """What was made of this view's arrays (see `filter.compiled`); emptied whenever an array comes or moves,
         and when traits, aggregates or the shape of a tree change."""
@@ -158,13 +162,14 @@ class View:
         providers = [PROVIDERS.decode(data) for _, data in items]
         first = self._new_rows(keys)
         rows = range(first, first + len(keys))
+        self.attributes.set_new(rows, providers, len(self.root))
         self._offered[first : rows.stop] = [p.reported and not p.disabled for p in providers]
         by_traits: dict[tuple[str, ...], list[int]] = defaultdict(list)
         by_aggregates: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for row, provider in zip(rows, providers, strict=True):
             if provider.parent is not None or len(provider.members) > 1:
                 self._place(row, keys[row - first], provider)
-            by_traits[_names(provider)].append(row)
+            by_traits[trait_names(provider)].append(row)
             by_aggregates[provider.aggregates].append(row)
         for columns, groups in ((self.traits, by_traits), (self.aggregates, by_aggregates)):
             for names, some in groups.items():
@@ -220,12 +225,14 @@ class View:
         provider = PROVIDERS.decode(data)
         row = self._row(key)
         self._place(row, key, provider)
-        names = _names(provider)
+        names = trait_names(provider)
         if names != self.traits.of(row) or provider.aggregates != self.aggregates.of(row):
             self.traits.set([row], names, len(self.root))
             self.aggregates.set([row], provider.aggregates, len(self.root))
             self.compiled.clear()
             self.layout += 1
+        if self.attributes.follow(row, provider, len(self.root)):
+            self.compiled.clear()
         self.open[row] = False
         self._reopen(int(self.root[row]))
 
@@ -306,10 +313,11 @@ class View:
             columns.grow(size)
         self.compiled.clear()
 
-    def _all_columns(self) -> Iterator[ClassColumns | BitColumns]:
+    def _all_columns(self) -> Iterator[ClassColumns | BitColumns | AttributeColumns]:
         yield from self.classes.values()
         yield self.traits
         yield self.aggregates
+        yield self.attributes
 
     def _place(self, row: int, key: bytes, provider: ProviderRow) -> None:
         cell = key[: key.index(b"\0") + 1]
@@ -338,6 +346,7 @@ class View:
             self.compiled.clear()
         self.traits.set([row], (), len(self.root))
         self.aggregates.set([row], (), len(self.root))
+        self.attributes.set(row, {}, len(self.root))
         for columns in self.classes.values():
             columns.clear(row)
         for slot in [slot for slot in self._pending if slot[0] == row]:
@@ -387,10 +396,3 @@ class View:
         for rows in self._homes.clashes.values():
             for row in rows:
                 self._reopen(row)
-
-
-def _names(provider: ProviderRow) -> tuple[str, ...]:
-    """All traits, sorted."""
-    if not provider.operator_traits:
-        return provider.reported_traits
-    return tuple(sorted(provider.traits))

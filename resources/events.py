@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
+from vacancy.resources.attributes import AttributeName, Attributes, AttributeValue, Operator
 from vacancy.resources.errors import InvalidRecord
 from vacancy.resources.membership import MEMBERSHIPS_MAX, Membership
 from vacancy.resources.names import Amount, Id, Symbol, TimeMs
@@ -84,13 +85,14 @@ class ProviderReport(Model):
     """A resource provider as its node knows it. `parent` is None for the root.
 
     `inventories` maps a resource class to what that class calls an inventory (for quantities: total, reserved,
-    min_unit, max_unit, step_size, allocation_ratio_milli).
+    min_unit, max_unit, step_size, allocation_ratio_milli). `attributes` are qualities with values.
     """
 
     id: Id
     parent: Id | None = None
     inventories: dict[Symbol, dict[str, JsonValue]] = {}
     traits: tuple[Symbol, ...] = ()
+    attributes: Attributes = {}
 
 
 class NodeData(Model):
@@ -143,6 +145,7 @@ class Facts(Model):
     """What an operator says of a provider, whole; it survives the node's reports and the node itself.
 
     `status` of a root holds for its tree. `overrides` maps a class to what the class lets operators override.
+    `attributes` win over those of the same name that the node reports.
     """
 
     status: Literal["enabled", "disabled", "draining"] = "enabled"
@@ -150,6 +153,7 @@ class Facts(Model):
     aggregates: tuple[Id, ...] = ()
     traits: tuple[Symbol, ...] = ()
     overrides: dict[Symbol, dict[str, JsonValue]] = {}
+    attributes: Attributes = {}
 
 
 class FactsSetData(Model):
@@ -231,6 +235,23 @@ class Predicate(Model):
     negate: bool = False
 
 
+class AttributePredicate(Model):
+    """An attribute of a provider that must still compare with `value` as it did (`attributes.holds`).
+
+    `has` and `lacks` take no value. With `version`, both sides are compared as versions.
+    """
+
+    provider: Id
+    kind: Literal["attribute"]
+    name: AttributeName
+    operator: Operator = "=="
+    value: AttributeValue | None = None
+    version: bool = False
+
+
+AnyPredicate = Annotated[Predicate | AttributePredicate, Field(discriminator="kind")]
+
+
 class Decision(Model):
     """What the claim was decided on: position seen, seed and policy, so that it can be replayed later."""
 
@@ -256,7 +277,7 @@ class Claim(Model):
     request: Id | None = None
     spec: RequestSpec | None = None
     allocations: Annotated[tuple[Allocation, ...], Field(min_length=1, max_length=ALLOCATIONS_MAX)]
-    predicates: Annotated[tuple[Predicate, ...], Field(max_length=PREDICATES_MAX)] = ()
+    predicates: Annotated[tuple[AnyPredicate, ...], Field(max_length=PREDICATES_MAX)] = ()
     memberships: Annotated[tuple[Membership, ...], Field(max_length=MEMBERSHIPS_MAX)] = ()
     deadline_ms: TimeMs
     hold_until_ms: TimeMs | None = None

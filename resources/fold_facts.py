@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from vacancy.resources.attributes import pairs, same_types
 from vacancy.resources.draft import Draft
 from vacancy.resources.errors import InvalidRecord
 from vacancy.resources.events import FactsSetData
@@ -41,13 +42,14 @@ def fold_facts(draft: Draft, event_id: str, data: FactsSetData) -> None:
         tuple(sorted(set(facts.aggregates))),
         tuple(sorted(set(facts.traits))),
         dict(facts.overrides),
+        pairs(facts.attributes),
     )
     _override(draft, data.provider, old, new)
     draft.put(FACTS, key, new)
     row = draft.provider(data.provider)
     if row is not None:
         applied = apply_facts(row, new)
-        if applied != row:
+        if applied != row or not same_types(applied.operator_attributes, row.operator_attributes):
             draft.put(PROVIDERS, key, replace(applied, changed=draft.offset))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace as _replace
 
+from vacancy.resources.attributes import Pairs, pairs, same_types, type_name
 from vacancy.resources.draft import Draft
 from vacancy.resources.errors import InvalidRecord
 from vacancy.resources.events import NodeChangedData, NodeData, NodeReportedData, ProviderReport
@@ -40,8 +41,9 @@ def fold_reported(draft: Draft, data: NodeReportedData) -> None:
     if root is not None and root.members != members:
         gone = [member for member in root.members if member not in members]
         members = (*members, *(member for member in gone if _withdraw(draft, data.root, member)))
+    opens = node is None or node.incarnations[0][0] != data.incarnation
     for report in reports:
-        _put_provider(draft, data.root, report, members if report.id == data.root else ())
+        _put_provider(draft, data.root, report, members if report.id == data.root else (), opens=opens)
     draft.put(NODES, draft.key(data.root), NodeRow(incarnations, draft.time_ms))
     if data.consumers:
         _confirm(draft, data.consumers)
@@ -133,12 +135,13 @@ def leave_tree(draft: Draft, root: str, provider: str) -> None:
 def apply_facts(row: ProviderRow, facts: FactsRow | None) -> ProviderRow:
     """The provider under what an operator says of it."""
     if facts is None:
-        return _replace(row, operator_traits=(), aggregates=(), disabled=False)
+        return _replace(row, operator_traits=(), aggregates=(), disabled=False, operator_attributes=())
     return _replace(
         row,
         operator_traits=facts.traits,
         aggregates=facts.aggregates,
         disabled=facts.status != "enabled",
+        operator_attributes=facts.attributes,
     )
 
 
@@ -171,7 +174,10 @@ def _parents(reports: Sequence[ProviderReport]) -> Mapping[str, str | None]:
     return parents
 
 
-def _put_provider(draft: Draft, root: str, report: ProviderReport, members: tuple[str, ...]) -> None:
+def _put_provider(
+    draft: Draft, root: str, report: ProviderReport, members: tuple[str, ...], *, opens: bool = False
+) -> None:
+    """Write a provider as reported. `opens`: by the report that opens an incarnation."""
     old = draft.provider(report.id)
     if old is not None and old.root != root:
         if old.reported:
@@ -198,9 +204,25 @@ def _put_provider(draft: Draft, root: str, report: ProviderReport, members: tupl
         old.aggregates,
         old.disabled,
         members,
+        pairs(report.attributes) if report.attributes else (),
+        old.operator_attributes,
     )
-    if is_new or new != old:
+    if new.reported_attributes and not opens:
+        _check_types(report.id, old.reported_attributes, report.attributes)
+    if is_new or new != old or not same_types(new.reported_attributes, old.reported_attributes):
         draft.put(PROVIDERS, draft.key(report.id), _replace(new, changed=draft.offset))
+
+
+def _check_types(provider: str, old: Pairs, new: Mapping[str, str | int | bool]) -> None:
+    """Within one life of a node an attribute keeps its type: comparisons with the other one would silently end to
+    match. A publisher that was started anew may know better than it did."""
+    for name, value in old:
+        now = new.get(name, value)
+        if type(now) is not type(value):
+            raise InvalidRecord(
+                f"provider {provider}: attribute {name} was {type_name(value)} ({value!r}) and is now"
+                f" {type_name(now)} ({now!r}): report another name, or start the publisher anew"
+            )
 
 
 def _put_inventories(draft: Draft, report: ProviderReport, old: ProviderRow) -> tuple[str, ...]:

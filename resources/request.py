@@ -18,6 +18,9 @@ GROUPS_MAX = 64
 ALLOCATIONS_MAX = 256
 """Allocations that one claim may carry: one for each group of each copy."""
 
+WHERE_MAX = 4096
+"""Characters of an expression."""
+
 Ask = int | dict[str, JsonValue]
 """How much or what of one class: an amount, or an object that the class itself understands."""
 
@@ -34,6 +37,8 @@ GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
 class RequestGroup(Model):
     """What a provider must have: amounts, traits, and membership of aggregates.
 
+    `where` is a condition in a subset of CEL (docs/expressions.md). It is for whoever looks for a place and for people:
+    nothing in the fold reads it, and a claim carries what it came down to as predicates.
     `any_traits` is a conjunction of disjunctions: of each inner tuple at least one. `member_of` likewise:
     the provider is in at least one aggregate of each inner tuple. `in_tree` names a provider whose tree it is.
 
@@ -51,6 +56,7 @@ class RequestGroup(Model):
     member_of: tuple[tuple[Id, ...], ...] = ()
     not_member_of: tuple[Id, ...] = ()
     in_tree: Id | None = None
+    where: Annotated[str, Field(max_length=WHERE_MAX)] = ""
 
 
 class RequestSpec(Model):

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from vacancy.resources.attributes import Pairs
+
 
 class PartitionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a partition of the log has said of itself so far. `time_ms` is its log time."""
@@ -60,6 +62,13 @@ class ProviderRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     aggregates: tuple[str, ...] = ()
     disabled: bool = False
     members: tuple[str, ...] = ()
+    reported_attributes: Pairs = ()
+    operator_attributes: Pairs = ()
+
+    @property
+    def attributes(self) -> dict[str, str | int | bool]:
+        """Reported and the operator's together; the operator's win."""
+        return {**dict(self.reported_attributes), **dict(self.operator_attributes)}
 
     @property
     def traits(self) -> frozenset[str]:
@@ -78,6 +87,7 @@ class FactsRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     aggregates: tuple[str, ...]
     traits: tuple[str, ...]
     overrides: dict[str, dict[str, Any]]
+    attributes: Pairs = ()
 
 
 class ClassRow(msgspec.Struct, frozen=True, array_like=True, gc=False):

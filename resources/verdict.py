@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
+from vacancy.resources.attributes import holds
 from vacancy.resources.draft import Draft
 from vacancy.resources.errors import InvalidRecord
-from vacancy.resources.events import Allocation, Claim, Predicate
+from vacancy.resources.events import Allocation, AnyPredicate, AttributePredicate, Claim
 from vacancy.resources.resource_class import Shortfall
 from vacancy.resources.rows import AllocationRow, ClassRow, Part, ProviderRow
 from vacancy.resources.tables import NODES, ClassTable
@@ -94,11 +95,16 @@ def _check_consumer(claim: Claim, held: AllocationRow | None) -> Rejection | Non
     return None
 
 
-def _check_predicates(draft: Draft, predicates: Iterable[Predicate]) -> Rejection | None:
+def _check_predicates(draft: Draft, predicates: Iterable[AnyPredicate]) -> Rejection | None:
     for predicate in predicates:
         row = draft.provider(predicate.provider)
         if row is None:
             return Rejection("provider_unknown", predicate.provider)
+        if isinstance(predicate, AttributePredicate):
+            found = row.attributes.get(predicate.name)
+            if not holds(found, predicate.operator, predicate.value, version=predicate.version):
+                return Rejection("attribute_changed", predicate.provider, taken=row.changed)
+            continue
         if predicate.kind == "generation":
             generation = draft.generation(predicate.provider, row)
             if (generation == predicate.value) == predicate.negate:

@@ -45,6 +45,22 @@ STEPS_MS = (*(0,) * 12, *(1_000,) * 8, *(45_000,) * 4, 400_000, 2_000_000, -10_0
 AMOUNTS = (1, 2, 3, 4, 8, 16)
 TRAITS = ("HW_CPU_X86_AVX2", "CUSTOM_RED", "CUSTOM_BLUE")
 AGGREGATES = ("rack-1", "rack-2")
+ATTRIBUTES: tuple[dict[str, Any], ...] = (
+    {},
+    {"cores": 4},
+    {"cores": 8, "kernel": "6.1.0-21-amd64"},
+    {"kernel": "6.10", "secure_boot": True},
+)
+RETYPED: tuple[dict[str, Any], ...] = ({"cores": "4"}, {"secure_boot": 1})
+COMPARED: tuple[dict[str, Any], ...] = (
+    {"name": "cores", "operator": ">=", "value": 8},
+    {"name": "kernel", "operator": "<", "value": "6.10", "version": True},
+    {"name": "kernel", "operator": ">=", "value": "6.8", "version": True},
+    {"name": "secure_boot", "operator": "!=", "value": False},
+    {"name": "cores", "value": "4"},
+    {"name": "row", "operator": "lacks"},
+    {"name": "cores", "operator": "has"},
+)
 CONSUMERS = ("i0", "i1")
 CLASSES = ("VCPU", "MEMORY_MB", "CUSTOM_GPU", "PORTS")
 
@@ -122,6 +138,7 @@ class World:
             else node.root,
             "inventories": {name: self.inventory(name) for name in names},
             "traits": list(self.pick(((), TRAITS[:1], TRAITS[1:], TRAITS))),
+            "attributes": self.pick((*ATTRIBUTES, *(RETYPED if self.wild else ()))),
         }
 
     def said(self, node: Node, **more: Any) -> dict[str, Any]:
@@ -194,6 +211,7 @@ class World:
                     {"CUSTOM_GPU": {}},
                 )
             ),
+            "attributes": self.pick(({}, {}, {"kernel": "6.8", "row": 7}, {"cores": "many"})),
         }
         data = {"provider": id_, "revision": revision, "facts": said}
         return event("facts.set.v1", data, f"f-{cell}-{id_}-{revision}")
@@ -227,6 +245,7 @@ class World:
             {"kind": "trait", "value": self.pick(TRAITS), **predicate},
             {"kind": "aggregate", "value": self.pick(AGGREGATES), **predicate},
             {"kind": "generation", "value": self.pick(AMOUNTS), **predicate},
+            {"kind": "attribute", "provider": predicate["provider"], **self.pick(COMPARED)},
         )
         whole = {
             **claim(f"c{number}", self.pick((f"i{number}", *CONSUMERS)), "", {}, self.tape.now_ms),

@@ -28,6 +28,7 @@ from vacancy.clients.collector.memory import (
 from vacancy.clients.collector.numa import Cell, read_cells
 from vacancy.clients.collector.numa_cells import NumaMode, cell_inventory, node_share_mib, small_memory_mib
 from vacancy.clients.collector.pci import Device, read_devices
+from vacancy.clients.collector.qualities import read_attributes
 from vacancy.resources.errors import UsageError
 from vacancy.resources.events import ProviderReport
 from vacancy.resources.quantity import RATIO_MILLI_MAX
@@ -42,7 +43,8 @@ class HostOptions:
 
     `vcpu_ratio_milli` says how far processors are oversubscribed, in thousandths: 4000 (4.0) is what OpenStack
     Nova starts new nodes with. `memory_reserved_mib` is kept for the host itself (512, as in Nova). `disk` is
-    where instances live. `proc` and `sys` are where the kernel's file systems are mounted.
+    where instances live. `proc` and `sys` are where the kernel's file systems are mounted, `etc` is
+    where the system's settings are, and `programs` a search path for the hypervisor's (default: PATH).
 
     `dedicated_cpus` are for one guest each, by NUMA cell; `shared_cpus` (None: all others) are oversubscribed; those
     in neither are the host's own. They are Nova's cpu_dedicated_set and cpu_shared_set. With `numa` "whole" the cells
@@ -63,6 +65,8 @@ class HostOptions:
     numa_memory_mib: int = 0
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
+    etc: Path = Path("/etc")
+    programs: str | None = None
 
     def __post_init__(self) -> None:
         if not _ROOT.fullmatch(self.root):
@@ -136,7 +140,12 @@ def _node(options: HostOptions, cpu: Cpu, cells: tuple[Cell, ...]) -> ProviderRe
         offer(inventories, "PCPU", len(options.dedicated_cpus.intersection(cpu.online)))
         for size_kib, count in pages.items():
             offer(inventories, hugepages_class(size_kib), count)
-    return ProviderReport(id=options.root, inventories=inventories, traits=("COMPUTE_NODE", *cpu.traits))
+    return ProviderReport(
+        id=options.root,
+        inventories=inventories,
+        traits=("COMPUTE_NODE", *cpu.traits),
+        attributes=read_attributes(options.proc, options.etc, options.programs),
+    )
 
 
 def _cell(options: HostOptions, cell: Cell, cpu: Cpu, cells: int) -> ProviderReport:

@@ -86,7 +86,9 @@ def build(at: Path, *parts: Mapping[str, str]) -> HostOptions:
             path = at / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-    return HostOptions(root="node-1", disk=at, proc=at / "proc", sys=at / "sys")
+    return HostOptions(
+        root="node-1", disk=at, proc=at / "proc", sys=at / "sys", etc=at / "etc", programs=str(at / "bin")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -438,3 +440,43 @@ def test_the_fold_takes_what_the_collector_says(tmp_path: Path) -> None:
                 publisher.report(collect(options))
                 publisher.flush()
         assert Tables(log).dead_letters == []
+
+
+QUALITIES: Mapping[str, str] = {
+    "proc/cpuinfo": "\n\n".join(
+        f"processor\t: {n}\nvendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC 7713  64-Core Processor"
+        for n in range(2)
+    ),
+    "proc/sys/kernel/osrelease": "6.1.0-21-amd64\n",
+    "proc/sys/kernel/arch": "x86_64\n",
+    "etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_ID="12"\nID=debian\n',
+    "bin/qemu-system-x86_64": "#!/bin/sh\necho 'QEMU emulator version 8.2.2 (Debian 1:8.2.2+ds-0)'\n",
+    "bin/libvirtd": "#!/bin/sh\necho 'libvirtd (libvirt) 10.0.0'\n",
+}
+
+
+def test_a_host_tells_qualities_that_have_a_value(tmp_path: Path) -> None:
+    options = build(tmp_path, QUALITIES)
+    (tmp_path / "bin/libvirtd").chmod(0o755)
+    without = {
+        "architecture": "x86_64",
+        "cpu_vendor": "AuthenticAMD",
+        "cpu_model": "AMD EPYC 7713 64-Core Processor",
+        "kernel_version": "6.1.0-21-amd64",
+        "os_id": "debian",
+        "os_release": "12",
+        "libvirt_version": "10.0.0",
+    }
+    assert collect(options)[0].attributes == without
+    (tmp_path / "bin/qemu-system-x86_64").chmod(0o755)
+    hypervisor = {"hypervisor_type": "QEMU", "hypervisor_version": "8.2.2"}
+    assert collect(options)[0].attributes == {**without, **hypervisor}
+
+
+@pytest.mark.parametrize("script", ["#!/bin/sh\nexit 1\n", "#!/bin/sh\necho none\n", "no program at all"])
+def test_what_a_hypervisor_does_not_say_is_left_out(tmp_path: Path, script: str) -> None:
+    """Nor is a model where processors are of several."""
+    cpuinfo = "model name: one\n\nmodel name: other\n"
+    options = build(tmp_path, {**QUALITIES, "bin/qemu-system-x86_64": script, "proc/cpuinfo": cpuinfo})
+    (tmp_path / "bin/qemu-system-x86_64").chmod(0o755)
+    assert set(collect(options)[0].attributes) == {"architecture", "kernel_version", "os_id", "os_release"}

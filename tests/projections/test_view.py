@@ -44,6 +44,12 @@ def told(view: View, reader: StoreReader) -> dict[str, Any]:
         for name, array in bits.arrays.items():
             found[f"{kind} {name}"] = {k for k, row in rows.items() if array[row]}
             assert found[f"{kind} {name}"] == {k for k, row in rows.items() if name in bits.of(row)}
+    for name in view.attributes.columns:
+        found[f"attribute {name}"] = {
+            k: repr(value)
+            for k, row in rows.items()
+            if (value := view.attributes.of(row).get(name)) is not None
+        }
     for name, columns in view.classes.items():
         for column, values in columns.arrays.items():
             found[f"{name}.{column}"] = {k: int(values[row]) for k, row in rows.items() if values[row]}
@@ -57,6 +63,7 @@ def free_rows_say_nothing(view: View) -> None:
     assert not view.open[left].any()
     for bits in (view.traits, view.aggregates):
         assert not any(bit[left].any() for bit in bits.arrays.values())
+    assert not any(column.codes[left].any() for column in view.attributes.columns.values())
     for columns in view.classes.values():
         assert not any(column[left].any() for column in columns.arrays.values())
 
@@ -72,6 +79,9 @@ def rows_agree(view: View, reader: StoreReader) -> None:
     for _, k, one in reader.scan(PROVIDERS):
         assert set(view.traits.of(view.row_of[k])) == one.traits
         assert view.aggregates.of(view.row_of[k]) == one.aggregates
+        assert repr(sorted(view.attributes.of(view.row_of[k]).items())) == repr(
+            sorted(one.attributes.items())
+        )
 
 
 @SOME

@@ -95,6 +95,9 @@ class Expectations:
                 same("reported" if row.reported else "unreported", name)
             elif name in ("changed", "root", "parent"):
                 same(str(getattr(row, name)), next(rest).lstrip("@"))
+            elif name == "attributes":
+                told = [f"{key}:{json.dumps(value)}" for key, value in sorted(row.attributes.items())]
+                same(",".join(told) or "none", next(rest))
             else:
                 found = sorted(row.traits) if name == "traits" else sorted(getattr(row, name))
                 said = next(rest)

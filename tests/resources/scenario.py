@@ -263,6 +263,7 @@ class Scenario:
     def _facts(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         overrides = dict(_inventory(line.split()[1]) for line in more if line.startswith("override"))
         facts: dict[str, Any] = {"overrides": overrides, "status": options.get("status", "enabled")}
+        facts["attributes"] = _attributes(options.get("attributes", ""))
         for name in ("aggregates", "traits"):
             facts[name] = [one for one in options.get(name, "").split(",") if one]
         data = {"provider": words[0], "revision": int(options["revision"]), "facts": facts}
@@ -298,6 +299,11 @@ class Scenario:
             elif word in ("if", "unless"):
                 about = {"provider": next(rest), "kind": next(rest), "negate": word == "unless"}
                 value = next(rest)
+                if about["kind"] == "attribute":
+                    predicates.append(
+                        {"provider": about["provider"], "kind": "attribute", **_compared(value)}
+                    )
+                    continue
                 predicates.append({**about, "value": int(value[1:]) if value.startswith("@") else value})
             elif word == "as":
                 allocations[-1]["group"] = next(rest)
@@ -381,6 +387,27 @@ def _inventory(word: str) -> tuple[str, dict[str, Any]]:
     return name, inventory
 
 
+def _attributes(told: str) -> dict[str, Any]:
+    """`cores:4,secure_boot:true,cpu_model:Milan,os:"24"`."""
+    return {name: _value(value) for name, _, value in (one.partition(":") for one in told.split(",") if one)}
+
+
+def _value(told: str) -> Any:
+    try:
+        return json.loads(told)
+    except ValueError:
+        return told
+
+
+def _compared(told: str) -> dict[str, Any]:
+    """`cores:>=:4`, `hypervisor_version:<:version(8.2)`, `cores:has`."""
+    name, operator, *value = told.split(":", 2)
+    said: dict[str, Any] = {"name": name, "operator": operator}
+    if value and value[0].startswith("version("):
+        return {**said, "value": value[0][8:-1], "version": True}
+    return {**said, "value": _value(value[0])} if value else said
+
+
 def _provider(words: list[str]) -> dict[str, Any]:
     """`n1_gpu0 in n1 CUSTOM_GPU=1 traits=A,B`."""
     options = _options(words)
@@ -390,6 +417,7 @@ def _provider(words: list[str]) -> dict[str, Any]:
         "parent": parent,
         "inventories": dict(_inventory(word) for word in words[1:] if re.match("[A-Z][A-Z0-9_]*=", word)),
         "traits": [one for one in options.get("traits", "").split(",") if one],
+        "attributes": _attributes(options.get("attributes", "")),
     }
 
 
