@@ -11,7 +11,7 @@ from vacancy.cli.asked import parse_options
 from vacancy.cli.explained import tell_explanation
 from vacancy.cli.output import amount_text, as_of_text, emit_json, emit_table, note, position_text
 from vacancy.cli.site import Site
-from vacancy.resources.errors import NoValidHost
+from vacancy.resources.errors import NoValidHost, SearchGivenUp
 
 _LIMIT = 10
 
@@ -24,6 +24,8 @@ def candidates(
     where: o.WhereOption = None,
     group: o.GroupOption = None,
     group_policy: o.GroupPolicyOption = None,
+    root_required: o.RootRequiredOption = None,
+    same_subtree: o.SameSubtreeOption = None,
     numa: o.NumaOption = None,
     query: o.QueryOption = None,
     request: o.RequestOption = None,
@@ -40,8 +42,9 @@ def candidates(
 ) -> None:
     """Find places for a request, without taking any.
 
-    A request has groups. The options describe one; each --group adds another. Every group is served by one
-    provider of a tree: ask for cores and memory of the node in one, for a share of a GPU in another.
+    A request has groups. The options describe one, which several providers of a tree may serve together, sharing
+    providers among them; each --group adds another, served by one provider: ask for cores and memory of the node in
+    one, for a share of a GPU in another.
 
     Ends with 3 where there is no place; then it tells how many nodes each constraint removed, and which came
     nearest.
@@ -57,6 +60,8 @@ def candidates(
         where=where,
         group=group,
         group_policy=group_policy,
+        root_required=root_required,
+        same_subtree=same_subtree,
         numa=numa,
         query=query,
         request=request,
@@ -66,7 +71,7 @@ def candidates(
     from vacancy.clients.ordering import order_named
 
     with site.open_reader() as reader:
-        found = inspect.candidates(
+        found, gave_up = inspect.search(
             reader,
             parsed.spec,
             limit=limit or parsed.limit or _LIMIT,
@@ -75,14 +80,17 @@ def candidates(
             max_staleness_s=max_staleness,
         )
         as_of, as_of_ms, told = reader.position, reader.newest_ms, as_of_text(reader)
-        why = None if found else inspect.explain(reader, parsed.spec, max_staleness_s=max_staleness)
+        lacking = not found and not gave_up
+        why = inspect.explain(reader, parsed.spec, max_staleness_s=max_staleness) if lacking else None
         types = "" if found else mismatches(parsed.spec, reader.view)
     if as_json:
         explanation = {} if why is None else {"explanation": why}
-        emit_json({"candidates": found, "as_of": as_of, "as_of_ms": as_of_ms, **explanation})
+        answers = [{**one._asdict(), "mappings": one.mappings} for one in found]
+        told_json = {"candidates": answers, "as_of": as_of, "as_of_ms": as_of_ms, "gave_up": gave_up}
+        emit_json({**told_json, **explanation})
     elif why is not None:
         tell_explanation(why)
-    else:
+    elif found:
         emit_table(
             ("CELL", "NODE", "PROVIDER", "GROUP", "RESOURCES"),
             (
@@ -98,9 +106,14 @@ def candidates(
             ),
         )
         note(told)
+    at = f"store {site.store} at {position_text(as_of)}"
+    if gave_up and not found:
+        raise SearchGivenUp(inspect.gave_up_text(gave_up), at)
+    if gave_up:
+        note(f"{inspect.gave_up_text(gave_up)}; there may be more")
     if not found:
         raise NoValidHost(
             "no valid host: nothing that matches has room" + (f": {types}" if types else ""),
-            where=f"store {site.store} at {position_text(as_of)}",
+            where=at,
             do="ask for less, or free or add some",
         )

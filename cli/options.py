@@ -142,6 +142,25 @@ GroupOption = Annotated[
         show_default=False,
     ),
 ]
+RootRequiredOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--root-required",
+        metavar="TRAIT,…",
+        help="Traits of the root of the tree, whoever serves the groups: A must be there, !B must not. Repeatable.",
+        show_default=False,
+    ),
+]
+SameSubtreeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--same-subtree",
+        metavar="GROUP,…",
+        help="Of these groups, one is served by a provider that is above those of the others, or the same."
+        " Repeatable.",
+        show_default=False,
+    ),
+]
 GroupPolicyOption = Annotated[
     str | None,
     typer.Option(

@@ -9,7 +9,7 @@ import difflib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -31,6 +31,8 @@ from vacancy.projections.candidates import Candidate
 from vacancy.projections.candidates import find as find_candidates
 from vacancy.projections.explain import Explanation
 from vacancy.projections.explain import explain as explain_view
+from vacancy.projections.matching import Effort
+from vacancy.projections.matching import gave_up_text as gave_up_text
 from vacancy.projections.orders import RANDOM, Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.errors import UsageError, VacancyError
@@ -362,7 +364,14 @@ def show_request(reader: StoreReader, request: str) -> Request:
 # -- candidates -----------------------------------------------------------------------------------------------
 
 
-def candidates(
+class Search(NamedTuple):
+    """Candidates, and how many trees were not searched to the end: where there are any, there may be more."""
+
+    candidates: list[Candidate]
+    gave_up: int
+
+
+def search(
     reader: StoreReader,
     spec: RequestSpec,
     *,
@@ -370,22 +379,24 @@ def candidates(
     order: Order | str = RANDOM,
     seed: int | None = None,
     max_staleness_s: float | None = None,
-) -> list[Candidate]:
+) -> Search:
     """Up to `limit` places for a request. It needs no log, so it answers while the brokers are away.
 
     `max_staleness_s` leaves out nodes that have not been heard from for so long.
     """
-    order = order_named(order)
+    order, effort = order_named(order), Effort()
     learn(spec, reader.registry, reader.expressions)
     reader.catch_up()
-    return find_candidates(
+    found = find_candidates(
         reader.view,
         spec,
         limit=limit,
         order=order,
         rng=np.random.default_rng(seed),
         heard_since_ms=heard_since_ms(max_staleness_s),
+        effort=effort,
     )
+    return Search(found, effort.gave_up)
 
 
 def heard_since_ms(max_staleness_s: float | None) -> int | None:
@@ -394,6 +405,6 @@ def heard_since_ms(max_staleness_s: float | None) -> int | None:
 
 
 def explain(reader: StoreReader, spec: RequestSpec, *, max_staleness_s: float | None = None) -> Explanation:
-    """Why `candidates` finds so few, as of where the reader stands."""
+    """Why `search` finds so few, as of where the reader stands."""
     learn(spec, reader.registry, reader.expressions)
     return explain_view(reader.view, spec, heard_since_ms=heard_since_ms(max_staleness_s))

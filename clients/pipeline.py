@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -23,6 +23,7 @@ from vacancy.clients.placement import Outcome, PlacementRequest, Status
 from vacancy.clients.request_journal import RequestJournal
 from vacancy.clients.sending import Sending
 from vacancy.projections.candidates import Candidate, find
+from vacancy.projections.matching import Effort, gave_up_text
 from vacancy.projections.orders import Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.errors import LogUnavailable
@@ -69,6 +70,7 @@ class _Job:
     reason: str = ""
     avoid: set[str] = field(default_factory=set)
     query_ms: float = 0.0
+    gave_up: int = 0
 
 
 @dataclass(slots=True)
@@ -193,6 +195,8 @@ class Pipeline:
                 found = self._find_together(left)
                 for candidate in found:
                     yield self._launch(left.popleft(), candidate)
+                    if candidate.borrowed:
+                        break  # others of these may count on the same sharing provider: look again
                 if not found:
                     self._none_left(left.popleft())
 
@@ -210,7 +214,7 @@ class Pipeline:
     def _find(
         self, jobs: deque[_Job], *, limit: int | None = None, cell: str | None = None
     ) -> list[Candidate]:
-        started = time.perf_counter()
+        started, effort = time.perf_counter(), Effort()
         avoid = jobs[0].avoid
         learn(jobs[0].request.spec, self._reader.registry, self._reader.expressions)
         wanted = len(jobs) if limit is None else limit
@@ -221,10 +225,13 @@ class Pipeline:
             order=self._settings.order,
             rng=self._rng,
             cell=cell,
+            one_a_tree=True,
+            effort=effort,
         )
         taken_ms = (time.perf_counter() - started) * 1e3 / len(jobs)
         for job in jobs:
             job.query_ms += taken_ms
+            job.gave_up = effort.gave_up
         return [candidate for candidate in found if candidate.root not in avoid][:wanted]
 
     def _launch(self, job: _Job, candidate: Candidate) -> _Flight:
@@ -250,6 +257,8 @@ class Pipeline:
             self._waiting.append(job)
         elif job.avoid:
             self._close(job, "lost", reason=job.reason)
+        elif job.gave_up:
+            self._close(job, "gave_up", reason=gave_up_text(job.gave_up))
         else:
             types = mismatches(job.request.spec, self._reader.view)
             reason = "nothing that matches has room" + (f": {types}" if types else "")
@@ -345,7 +354,7 @@ class Pipeline:
         as_of = self._reader.position
         self._journal.closed(
             job.id,
-            "failed" if status == "lost" else status,
+            _CLOSED_AS[status],
             claim=flight.claim.id if flight else None,
             cell=flight.candidate.cell if flight else None,
             as_of=as_of,
@@ -373,6 +382,15 @@ class Pipeline:
             )
         )
 
+
+_CLOSED_AS: Mapping[Status, Literal["placed", "no_valid_host", "failed", "unknown"]] = {
+    "placed": "placed",
+    "no_valid_host": "no_valid_host",
+    "lost": "failed",
+    "gave_up": "failed",
+    "unknown": "unknown",
+}
+"""How the log calls it."""
 
 _FINAL = frozenset(
     {"consumer_exists", "consumer_unknown", "consumer_changed", "deadline_too_far", "cancelled"}

@@ -10,7 +10,7 @@ from vacancy.projections.candidates import Served
 from vacancy.resources.request import RequestSpec
 from vacancy.resources.rows import Part
 
-Status = Literal["placed", "no_valid_host", "lost", "unknown"]
+Status = Literal["placed", "no_valid_host", "lost", "unknown", "gave_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ class Outcome:
 
     `placed`: `allocations` on the tree of `root` in `cell`, by `claim`; `grants` are the particular things among
     them (devices, CPU ids), as the fold gave them out. `no_valid_host`: nothing had room at
-    `as_of`. `lost`: every claim was rejected, `reason` tells the last. `unknown`: no verdict came in time; the
+    `as_of`. `lost`: every claim was rejected, `reason` tells the last. `gave_up`:
+    no place was found, but not all trees were searched to the end. `unknown`: no verdict came in time; the
     claim is decided once the cell's log time has passed `deadline_ms`, and only then.
     Times are in milliseconds; `lost_claims` counts rejected claims.
     """

@@ -175,7 +175,7 @@ class _Run:
             requests=statuses.total(),
             accepted=statuses["placed"],
             no_valid_host=statuses["no_valid_host"],
-            lost=statuses["lost"],
+            lost=statuses["lost"] + statuses["gave_up"],
             unknown=statuses["unknown"],
             lost_claims=self._lost_claims,
             released=self._released,

@@ -1,14 +1,14 @@
 """What people write to ask for a place, made into a RequestSpec.
 
 The words are those of OpenStack Placement's `GET /allocation_candidates`: `VCPU:4,MEMORY_MB:8192`, traits with
-`!` for those that must not be there and `in:` for any of several, `member_of`, `in_tree`, numbered groups. One
-thing differs: here every group, the unnumbered one too, is served by one provider of the tree.
+`!` for those that must not be there and `in:` for any of several, `member_of`, `in_tree`, numbered groups,
+`root_required`, `same_subtree`. As there, several providers of a tree may serve the unnumbered group together.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
@@ -20,7 +20,7 @@ from vacancy.clients.numa_request import numa_groups, parse_topology
 from vacancy.resources.errors import UsageError
 from vacancy.resources.names import ID_PATTERN, check_trait
 from vacancy.resources.registry import Registry
-from vacancy.resources.request import RequestGroup, RequestSpec
+from vacancy.resources.request import GROUPS_MAX, RequestGroup, RequestSpec
 
 _PARTS: Final = ("resources", "required", "member_of", "in_tree", "where")
 _NUMBERED: Final = re.compile(rf"({'|'.join(_PARTS)})([A-Za-z0-9_-]{{0,64}})")
@@ -28,10 +28,7 @@ _SEPARATED: Final = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^;])+
 _GROUP_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ID: Final = re.compile(ID_PATTERN)
 _POLICIES: Final = ("none", "isolate")
-_NOT_HERE: Final = {
-    "root_required": "name the trait in the group that the root serves",
-    "same_subtree": "ask for the tree with in_tree",
-}
+_SUBTREE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(,[A-Za-z0-9_-]{1,64})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,8 @@ class Wanted:
     """A request in words, a field an option of the command line; what was not said is empty.
 
     `resources` to `in_tree` describe the unnamed group, each `groups` item another one (`parse_group`), `numa` one
-    for each cell of a guest (`numa_request.parse_topology`). `query` and `document` (the JSON of a RequestSpec) say
+    for each cell of a guest (`numa_request.parse_topology`). `root_required` and `same_subtree` are of the whole
+    request. `query` and `document` (the JSON of a RequestSpec) say
     all by themselves.
     """
 
@@ -49,6 +47,8 @@ class Wanted:
     in_tree: str | None = None
     where: Sequence[str] = ()
     groups: Sequence[str] = ()
+    root_required: Sequence[str] = ()
+    same_subtree: Sequence[str] = ()
     group_policy: str | None = None
     numa: str | None = None
     query: str | None = None
@@ -73,10 +73,11 @@ def parse(wanted: Wanted, registry: Registry) -> Parsed:
         or wanted.groups
         or wanted.numa
     )
+    wide = wanted.group_policy or wanted.root_required or wanted.same_subtree
     ways = [
         name
         for name, given in (
-            ("options", spelled or wanted.group_policy),
+            ("options", spelled or wide),
             ("--query", wanted.query is not None),
             ("--request", wanted.document is not None),
         )
@@ -104,7 +105,35 @@ def parse(wanted: Wanted, registry: Registry) -> Parsed:
     policy = wanted.group_policy or "none"
     if wanted.numa is not None:
         policy = _add_cells(groups, wanted.numa, wanted.group_policy)
-    return Parsed(_spec(groups, policy, "--group-policy"))
+    fields = _wide(
+        [(text, "--root-required") for text in wanted.root_required],
+        [(text, "--same-subtree") for text in wanted.same_subtree],
+    )
+    return Parsed(_spec(groups, policy, "--group-policy", fields))
+
+
+def _wide(roots: Iterable[tuple[str, str]], subtrees: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """What is asked of the tree as a whole, of (text, where it was said) items."""
+    traits: dict[str, list[Any]] = {}
+    for text, where in roots:
+        if text.startswith(("in:", "!in:")):
+            do = "name traits that it must have, and with ! those it must not, as in A,!B"
+            raise UsageError(f"a root has {text!r}: any of several is not known here", where=where, do=do)
+        _add_traits(traits, text, where)
+    both = set(traits.get("required", ())) & set(traits.get("forbidden", ()))
+    if both:
+        what = f"{' and '.join(sorted(both))} of the root is both required and forbidden"
+        raise UsageError(what, where="root_required", do="leave one out")
+    found: list[tuple[str, ...]] = []
+    for text, where in subtrees:
+        if not _SUBTREE.fullmatch(text):
+            raise UsageError(f"{text!r} names no groups", where=where, do="write GROUP,GROUP")
+        found.append(tuple(dict.fromkeys(text.split(","))))
+    return {
+        "root_required": tuple(dict.fromkeys(traits.get("required", ()))),
+        "root_forbidden": tuple(dict.fromkeys(traits.get("forbidden", ()))),
+        "same_subtree": tuple(found),
+    }
 
 
 def _add_cells(groups: list[RequestGroup], topology: str, policy: str | None) -> str:
@@ -125,8 +154,8 @@ def _add_cells(groups: list[RequestGroup], topology: str, policy: str | None) ->
 def parse_group(text: str, registry: Registry) -> RequestGroup:
     """One group: `NAME=VCPU:2,CUSTOM_X:1;required=HW_X,!CUSTOM_Y;member_of=in:a,b;in_tree=node-1;where=EXPRESSION`.
 
-    NAME sets it apart; all that follows the resources may be left out, and `required`, `member_of` and `where` may be
-    given more than once. An expression may have a `;` within quotes.
+    NAME sets it apart; all that follows may be left out, and `required`, `member_of` and `where` may be given more
+    than once. An expression may have a `;` within quotes.
     """
     first, *rest = (part.strip() for part in _SEPARATED.findall(text))
     name, separator, resources = (part.strip() for part in first.partition("="))
@@ -134,7 +163,7 @@ def parse_group(text: str, registry: Registry) -> RequestGroup:
     do = "write NAME=CLASS:AMOUNT,…;required=TRAIT,…;member_of=AGGREGATE;in_tree=PROVIDER;where=EXPRESSION"
     if not separator or not _GROUP_NAME.fullmatch(name):
         raise UsageError("a group has no name, or one that cannot be used", where=where, do=do)
-    said = [("resources", resources, where)]
+    said = [("resources", resources, where)] if resources else []
     for part in filter(None, rest):
         what, separator, value = (piece.strip() for piece in part.partition("="))
         if not separator or what not in _PARTS[1:]:
@@ -147,9 +176,11 @@ def parse_query(text: str, registry: Registry) -> Parsed:
     """A query string, as one would send it to OpenStack Placement, with or without what stands before the `?`.
 
     `resources`, `required`, `member_of`, `in_tree` and `where` (an expression; not Placement's), each with any suffix,
+    `root_required`, `same_subtree`,
     `group_policy` and `limit`.
     """
     said: dict[str, list[tuple[str, str, str]]] = {}
+    wide: dict[str, list[tuple[str, str]]] = {"root_required": [], "same_subtree": []}
     policy, limit = "none", None
     for name, value, where in _pairs(text):
         numbered = _NUMBERED.fullmatch(name)
@@ -157,17 +188,18 @@ def parse_query(text: str, registry: Registry) -> Parsed:
             policy = value
         elif name == "limit":
             limit = _amount(value, where)
-        elif name in _NOT_HERE:
-            raise UsageError(f"{name} is not known here", where=where, do=_NOT_HERE[name])
+        elif name in wide:
+            wide[name].append((value, where))
         elif numbered is None:
-            known = f"{', '.join(_PARTS)} (each with any suffix), group_policy and limit"
+            known = f"{', '.join(_PARTS)} (each with any suffix), {', '.join(wide)}, group_policy and limit"
             raise UsageError(f"a query has no {name!r}", where=where, do=f"its parts are {known}")
         else:
             said.setdefault(numbered[2], []).append((numbered[1], value, where))
     if not said:
         raise UsageError("nothing is asked for", where="--query", do="say what, as in resources=VCPU:4")
     groups = [_group(suffix, said[suffix], registry) for suffix in sorted(said)]
-    return Parsed(_spec(groups, policy, "group_policy"), limit)
+    fields = _wide(wide["root_required"], wide["same_subtree"])
+    return Parsed(_spec(groups, policy, "group_policy", fields), limit)
 
 
 def parse_document(text: str | bytes, registry: Registry) -> RequestSpec:
@@ -184,6 +216,8 @@ def parse_document(text: str | bytes, registry: Registry) -> RequestSpec:
             compile_condition(group.where, registry, f"{where}, where")
         for trait in (*group.required, *group.forbidden, *(t for some in group.any_traits for t in some)):
             _trait(trait, where)
+    for trait in (*spec.root_required, *spec.root_forbidden):
+        _trait(trait, "--request")
     return spec
 
 
@@ -198,11 +232,18 @@ def _pairs(text: str) -> Iterator[tuple[str, str, str]]:
         yield unquote(name), unquote(value), f"--query {unquote(pair)!r}"
 
 
-def _spec(groups: Iterable[RequestGroup], policy: str, where: str) -> RequestSpec:
+def _spec(
+    groups: Sequence[RequestGroup], policy: str, where: str, wide: Mapping[str, Any] | None = None
+) -> RequestSpec:
     if policy not in _POLICIES:
         raise UsageError(f"{policy!r} is no group policy", where=where, do=f"choose {' or '.join(_POLICIES)}")
+    if len(groups) > GROUPS_MAX:
+        raise UsageError(
+            f"the request has {len(groups):,} groups",
+            do=f"ask for {GROUPS_MAX} at most; what one provider serves can be one group",
+        )
     try:
-        return RequestSpec.model_validate({"groups": tuple(groups), "group_policy": policy})
+        return RequestSpec.model_validate({"groups": tuple(groups), "group_policy": policy, **(wide or {})})
     except ValidationError as error:
         raise _told(error, "the request") from None
 
@@ -216,7 +257,7 @@ def _told(error: ValidationError, where: str) -> UsageError:
 
 def _group(name: str, said: Iterable[tuple[str, str, str]], registry: Registry) -> RequestGroup:
     """A group of (part, text, where it was said) items."""
-    fields: dict[str, Any] = {"name": name, "resources": {}}
+    fields: dict[str, Any] = {"name": name, "same_provider": bool(name), "resources": {}}
     lists: dict[str, list[Any]] = {}
     for part, text, where in said:
         if part == "resources":
@@ -232,7 +273,9 @@ def _group(name: str, said: Iterable[tuple[str, str, str]], registry: Registry) 
         else:
             fields["in_tree"] = _id(text, where)
     fields.update((field, tuple(dict.fromkeys(values))) for field, values in lists.items())
-    both = set(fields.get("required", ())) & set(fields.get("forbidden", ()))
+    forbidden = set(fields.get("forbidden", ()))
+    both = set(fields.get("required", ())) & forbidden
+    both = both.union(*(some for some in fields.get("any_traits", ()) if forbidden.issuperset(some)))
     if both:
         raise UsageError(
             f"{' and '.join(sorted(both))} is both required and forbidden",

@@ -23,10 +23,18 @@ from vacancy.clients.placement import Outcome, PlacementRequest
 from vacancy.clients.settling import OpenClaim, Settlement, latest_deadline_ms, settle
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.explain import NEAREST, Explanation, explain
+from vacancy.projections.matching import Effort
 from vacancy.projections.orders import RANDOM, Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources import events
-from vacancy.resources.errors import ClaimLost, NoValidHost, OutcomeUnknown, UsageError, VacancyError
+from vacancy.resources.errors import (
+    ClaimLost,
+    NoValidHost,
+    OutcomeUnknown,
+    SearchGivenUp,
+    UsageError,
+    VacancyError,
+)
 from vacancy.resources.names import ID_PATTERN, check_trait
 from vacancy.resources.record import Entry
 from vacancy.resources.registry import Registry
@@ -43,11 +51,13 @@ _is_id = re.compile(ID_PATTERN).fullmatch
 
 class Candidates(NamedTuple):
     """Candidates, the position (partition -> next offset) that they were computed at, and its newest log time in
-    ms: where that is long ago, so are they."""
+    ms: where that is long ago, so are they. `gave_up`: trees that were not searched to the end; where there are any, there
+    may be more candidates."""
 
     candidates: list[Candidate]
     as_of: dict[int, int]
     as_of_ms: int
+    gave_up: int = 0
 
 
 class Scheduler:
@@ -99,6 +109,7 @@ class Scheduler:
         check_spec(spec, self.registry)
         learn(spec, self.registry, self.reader.expressions)
         self.reader.follow()
+        effort = Effort()
         found = find(
             self.reader.view,
             spec,
@@ -106,13 +117,14 @@ class Scheduler:
             order=self.order if order is None else order_named(order),
             rng=self._rng,
             heard_since_ms=heard_since_ms(max_staleness_s),
+            effort=effort,
         )
-        return Candidates(found, self.reader.position, self.reader.newest_ms)
+        return Candidates(found, self.reader.position, self.reader.newest_ms, effort.gave_up)
 
     def place(self, request: PlacementRequest | RequestSpec, *, timeout_s: float = 10.0) -> Outcome:
         """Claim a place and wait for the verdict; where the claim was lost, try the next candidate.
 
-        Raises `NoValidHost` (its `explanation` tells why), `ClaimLost` or `OutcomeUnknown`.
+        Raises `NoValidHost` (its `explanation` tells why), `SearchGivenUp`, `ClaimLost` or `OutcomeUnknown`.
         """
         outcome = next(self.place_many([request], in_flight=1, timeout_s=timeout_s))
         if outcome.status == "placed":
@@ -225,12 +237,16 @@ def check_spec(spec: RequestSpec, registry: Registry) -> None:
         traits = (*group.required, *group.forbidden, *(t for some in group.any_traits for t in some))
         for trait in traits:
             check_trait(trait)
-        named += len(traits) + len(group.not_member_of) + len(group.member_of)
+        servers = 1 if group.same_provider else len(group.resources)
+        named += len(traits) * servers + (2 * len(group.not_member_of) + len(group.member_of) + 3) * servers
         if group.where:
-            named += most(compile_condition(group.where, registry))
+            named += most(compile_condition(group.where, registry)) * servers
+    for trait in (*spec.root_required, *spec.root_forbidden):
+        check_trait(trait)
+    named += len(spec.root_required) + len(spec.root_forbidden) + sum(map(len, spec.same_subtree))
     if named > events.PREDICATES_MAX:
         raise UsageError(
-            f"the request names {named} traits, aggregates and attributes",
+            f"the request may need {named} predicates, one for each trait, aggregate and attribute of each provider",
             do=f"name {events.PREDICATES_MAX} at most, or put what belongs together into an aggregate",
         )
 
@@ -267,6 +283,8 @@ def _error(outcome: Outcome, store: Path, explain_it: Callable[[], Explanation])
             do="ask for less, or free or add some",
             explain=explain_it,
         )
+    if outcome.status == "gave_up":
+        return SearchGivenUp(outcome.reason, where)
     if outcome.status == "lost":
         others = (
             f"{outcome.lost_claims} claims were lost to others, the last one: " if outcome.lost_claims else ""

@@ -153,6 +153,7 @@ class _Explaining:
                 order=Random(),
                 rng=np.random.default_rng(0),
                 heard_since_ms=self._since_ms,
+                one_a_tree=True,
             )
             able[[self._view.row_of[key(one.cell, one.root)] for one in found]] = True
         self._misses += self._alive & ~able

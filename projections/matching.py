@@ -74,6 +74,14 @@ class Effort:
         return self.left <= 0
 
 
+def gave_up_text(trees: int) -> str:
+    """That so many trees were given up, for people."""
+    return (
+        f"the search was given up in {trees} {'tree' if trees == 1 else 'trees'}, after {STEPS_MAX:,} trials in one or"
+        f" {QUERY_STEPS_MAX:,} in all"
+    )
+
+
 Way = list[int]
 """The row that serves each piece."""
 

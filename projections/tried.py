@@ -96,6 +96,7 @@ def tried(view: View, spec: RequestSpec, root: int, heard_since_ms: int | None =
         order=Random(),
         rng=np.random.default_rng(0),
         heard_since_ms=heard_since_ms,
+        one_a_tree=True,
     )
     if any(one.cell == cell for one in served):
         return found

@@ -91,6 +91,20 @@ class NoValidHost(VacancyError):
         return type(self), self.args, {n: v for n, v in vars(self).items() if n != "_explain"}
 
 
+class SearchGivenUp(VacancyError):
+    """No place was found, but the search for one was not brought to its end: nobody knows whether there is one.
+
+    Parameters: why it ended (`gave_up_text`), and where.
+    """
+
+    def __init__(self, reason: str, where: str) -> None:
+        super().__init__(
+            f"no place was found, but {reason}",
+            where=where,
+            do="ask for fewer groups, or for more that are alike",
+        )
+
+
 class ClaimLost(VacancyError):
     """The claim was rejected and no other candidate was left to try."""
 

@@ -156,11 +156,12 @@ def test_status_tells_how_far_behind_the_log_each_partition_is(tmp_path: Path) -
 
 
 def test_candidates_need_no_log(site: Followed) -> None:
-    (found,) = inspect.candidates(site.reader, SPEC, order="pack", seed=1)
+    ((found,), gave_up) = inspect.search(site.reader, SPEC, order="pack", seed=1)
+    assert gave_up == 0
     assert found.root == "node-1"
-    assert inspect.candidates(site.reader, SPEC, max_staleness_s=60) == [found]
+    assert inspect.search(site.reader, SPEC, max_staleness_s=60).candidates == [found]
     with pytest.raises(UsageError, match="unknown order 'best'"):
-        inspect.candidates(site.reader, SPEC, order="best")
+        inspect.search(site.reader, SPEC, order="best")
 
 
 def test_a_store_is_set_aside_only_when_nobody_writes_it(tmp_path: Path) -> None:

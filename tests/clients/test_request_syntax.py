@@ -85,8 +85,35 @@ def test_options_and_a_query_say_the_same() -> None:
 
 
 def test_a_group_may_ask_for_traits_alone() -> None:
-    found = spec(query="resources1=VCPU:1&required=HW_CPU_X86_AVX2")
-    assert [(group.name, group.resources) for group in found.groups] == [("", {}), ("1", {"VCPU": 1})]
+    found = spec(query="resources1=VCPU:1&required_TOP=HW_NUMA_ROOT&same_subtree=_TOP,1")
+    assert [(group.name, group.resources) for group in found.groups] == [("1", {"VCPU": 1}), ("_TOP", {})]
+    found = spec(groups=["a=VCPU:1", "top=;required=HW_NUMA_ROOT"])
+    assert found.groups[1] == RequestGroup(name="top", required=("HW_NUMA_ROOT",))
+
+
+def test_several_providers_may_serve_the_unnumbered_group_and_only_that() -> None:
+    for found in (
+        spec(resources=["VCPU:1,DISK_GB:10"], groups=["a=MEMORY_MB:1"]),
+        spec(query="resources=VCPU:1,DISK_GB:10&resources_a=MEMORY_MB:1"),
+    ):
+        assert [group.same_provider for group in found.groups] == [False, True]
+    assert only(document='{"groups": [{"resources": {"VCPU": 1}}]}').same_provider
+
+
+def test_what_is_asked_of_the_whole_tree() -> None:
+    by_options = spec(
+        groups=["a=VCPU:1", "b=VCPU:1", "c=MEMORY_MB:1"],
+        root_required=["CUSTOM_A,!CUSTOM_B", "CUSTOM_C"],
+        same_subtree=["a,b", "b,c"],
+    )
+    by_query = spec(
+        query="resources_a=VCPU:1&resources_b=VCPU:1&root_required=CUSTOM_A,CUSTOM_C,!CUSTOM_B"
+        "&same_subtree=_a,_b&same_subtree=_b,_a,_b"
+    )
+    assert (by_options.root_required, by_options.root_forbidden) == (("CUSTOM_A", "CUSTOM_C"), ("CUSTOM_B",))
+    assert (by_query.root_required, by_query.root_forbidden) == (("CUSTOM_A", "CUSTOM_C"), ("CUSTOM_B",))
+    assert by_options.same_subtree == (("a", "b"), ("b", "c"))
+    assert by_query.same_subtree == (("_a", "_b"), ("_b", "_a"))
 
 
 DOCUMENT = json.dumps({"groups": [{"resources": {"VCPUS": 1}}]})
@@ -127,7 +154,23 @@ DOCUMENT = json.dumps({"groups": [{"resources": {"VCPUS": 1}}]})
         ({"query": "resources"}, "'resources' has no value"),
         ({"query": "resources=VCPU:1&colour=red"}, "a query has no 'colour'"),
         ({"query": "resources=VCPU:1&limit=none"}, "'none' is no amount"),
-        ({"query": "resources=VCPU:1&same_subtree=_A,_B"}, "same_subtree is not known here"),
+        (
+            {"query": "resources=VCPU:1&same_subtree=_A,_B"},
+            "same_subtree names group '_A', which is not there",
+        ),
+        ({"query": "resources=VCPU:1&same_subtree=,"}, r"',' names no groups .*; write GROUP,GROUP"),
+        (
+            {"query": "resources=VCPU:1&root_required=in:CUSTOM_A,CUSTOM_B"},
+            "any of several is not known here",
+        ),
+        ({"query": "resources=VCPU:1&root_required=CUSTOM_A,!CUSTOM_A"}, "both required and forbidden"),
+        (
+            {"query": "resources=VCPU:1&required=in:CUSTOM_A,CUSTOM_B&required=!CUSTOM_A,!CUSTOM_B"},
+            "CUSTOM_A and",
+        ),
+        ({"query": "resources1=VCPU:1&required=CUSTOM_A"}, "several providers, but asks for nothing"),
+        ({"query": "&".join(f"resources{n}=VCPU:1" for n in range(1000))}, "has 1,000 groups; ask for 64"),
+        ({"document": json.dumps({"groups": [{"name": str(n)} for n in range(1000)]})}, "at most 64 items"),
         ({"query": "resources=VCPU:1&resources=VCPUS:1"}, "--query 'resources=VCPUS:1'"),
         ({"document": "{"}, "--request"),
         ({"document": '{"groups": []}'}, r"groups: .*\(--request\)"),
