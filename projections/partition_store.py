@@ -89,10 +89,8 @@ class PartitionStore:
                     data = self._dbs[table.family].get(key)
                 except Exception as error:
                     raise translate(error, self.path) from error
-                if data is None:
-                    return None
-                found = table.decode(data)
-            rows[key] = found
+                found = None if data is None else table.decode(data)
+            rows[key] = found  # also that there is none: a claim's id is asked for more than once
         row: Row | None = found
         return row
 

@@ -21,7 +21,8 @@ def fold_received(draft: Draft, data: RequestsReceivedData) -> None:
     for request in data.requests:
         key = _home(draft, request.id)
         if draft.get(REQUESTS, key) is None:
-            draft.put(REQUESTS, key, RequestRow(request.spec.model_dump_json().encode(), draft.time_ms))
+            spec = request.spec.model_dump_json(exclude_defaults=True).encode()
+            draft.put(REQUESTS, key, RequestRow(spec, draft.time_ms))
             draft.put(DEADLINES, deadline_key(draft.time_ms + REQUEST_KEPT_MS, REQUEST, key), b"")
 
 
