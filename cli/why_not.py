@@ -94,7 +94,7 @@ def _tell(told: WhyNot) -> None:
         rows += [
             (group.group, one.provider, *_lack_cells(lack)) for one in group.providers for lack in one.lacks
         ]
-    rows += [("", told.root, *_lack_cells(lack)) for lack in told.together]
+    rows += [("", told.root, *_lack_cells(lack)) for lack in told.whole]
     emit_table(
         ("GROUP", "PROVIDER", "CONSTRAINT", "ASKED", "AVAILABLE", "WHY"),
         ((*row, *[""] * (6 - len(row))) for row in rows),

@@ -11,6 +11,7 @@ from vacancy.clients.answers import Node
 from vacancy.clients.expressions import learn
 from vacancy.clients.inspect import NotFound, find, heard_since_ms, node_of, provider_cell, provider_cells
 from vacancy.clients.taking import Event, Events
+from vacancy.projections.parts import Parts
 from vacancy.projections.store_reader import StoreReader
 from vacancy.projections.tried import Failure, Tree, tried
 from vacancy.resources.partitioner import partition_for
@@ -44,7 +45,7 @@ class ProviderLacks:
 
 @dataclass(frozen=True, slots=True)
 class GroupLacks:
-    """A group of the request, and the providers of the tree, the one that lacks least first."""
+    """What groups (their names) ask of one provider, and the providers of the tree, the one that lacks least first."""
 
     group: str
     providers: list[ProviderLacks]
@@ -52,8 +53,7 @@ class GroupLacks:
 
 @dataclass(frozen=True, slots=True)
 class WhyNot:
-    """Why a node is no candidate, or that it is one (`fits`). `together`: what the tree fails as a whole, though
-    each group could be served. `node` None: what the tables know of it is that it is gone."""
+    """Why a node is no candidate, or that it is one (`fits`). `whole`: what the tree fails as a whole. `node` None: what the tables know of it is that it is gone."""
 
     root: str
     cell: str
@@ -61,7 +61,7 @@ class WhyNot:
     fits: bool
     node: Node | None
     groups: list[GroupLacks]
-    together: list[Lack]
+    whole: list[Lack]
     as_of: dict[int, int]
 
 
@@ -88,7 +88,7 @@ def why_not(
         gone = Lack("open", "takes new claims", "", None, None, "the node is retired", None)
         return WhyNot(node, home, partition, False, shown, [], [gone], reader.position)
     root = reader.view.row_of[key(home, row.root)]
-    tree = tried(reader.view, spec, root, heard_since_ms(max_staleness_s))
+    tree = tried(reader.view, Parts(reader.view, spec, heard_since_ms(max_staleness_s)), root)
     events = Events(reader, log)
     groups = [
         GroupLacks(
@@ -102,8 +102,8 @@ def why_not(
         )
         for group in tree.groups
     ]
-    together = [_lack(reader, events, tree, tree.root, failure) for failure in tree.together]
-    return WhyNot(tree.root, home, partition, tree.fits, shown, groups, together, reader.position)
+    whole = [_lack(reader, events, tree, tree.root, failure) for failure in tree.whole]
+    return WhyNot(tree.root, home, partition, tree.fits, shown, groups, whole, reader.position)
 
 
 def _home(reader: StoreReader, node: str, cell: str | None) -> tuple[str, ProviderRow | None]:

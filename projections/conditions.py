@@ -46,6 +46,10 @@ class Condition(ABC):
     def holds(self, rows: Rows) -> Bools:
         """Where it holds, one truth a row."""
 
+    def lent(self, rows: Rows) -> Bools:
+        """Where it holds of providers that lend to other trees."""
+        return self.holds(rows)
+
     @property
     def asked(self) -> int | None:
         """The number that a value is compared with; None where the answer is only yes or no."""
@@ -281,6 +285,9 @@ _WORDS = {
     "aggregate": "member of",
     "forbidden_aggregate": "not member of",
     "in_tree": "in tree of",
+    "root_trait": "root has trait",
+    "root_forbidden_trait": "root has not trait",
+    "root_forbidden_aggregate": "root not member of",
 }
 _OPERATORS = {"all_bits": "has all bits of", "any_bits": "has any bit of"}
 

@@ -7,30 +7,18 @@ classes themselves, and at last of the query engine, so that what is left is wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.projections.candidates import find
 from vacancy.projections.columns import Bools
 from vacancy.projections.conditions import Floats
-from vacancy.projections.filter import Filter, compiled
-from vacancy.projections.orders import Random
-from vacancy.projections.tried import (
-    TOGETHER,
-    Tree,
-    exact_text,
-    inexact_classes,
-    refusal,
-    share_missing,
-    together_text,
-    tried,
-)
+from vacancy.projections.lending import lending
+from vacancy.projections.parts import TOGETHER, Part, Parts
+from vacancy.projections.tried import Tree, exact_text, inexact_classes, refusal, share_missing, tried
 from vacancy.projections.view import View
-from vacancy.resources.request import RequestGroup, RequestSpec
+from vacancy.resources.request import RequestSpec
 from vacancy.resources.resource_class import Shortfall
-from vacancy.resources.tables import key
 
 NEAREST = 5
 ALONE_MAX = 5_000
@@ -71,6 +59,13 @@ def explain(
     return _Explaining(view, spec, heard_since_ms).run(nearest)
 
 
+class _Left(NamedTuple):
+    """By row: who may serve a part in its own tree, and who may lend to others."""
+
+    own: Bools
+    lent: Bools
+
+
 class _Explaining:
     """The work of one `explain`. `alive`: by row, whether it is the root of a node that is not removed yet."""
 
@@ -78,6 +73,8 @@ class _Explaining:
         self._view = view
         self._spec = spec
         self._since_ms = heard_since_ms
+        self._asked = Parts(view, spec, heard_since_ms)
+        self._lending = lending(view)
         self._root = view.root[: view.size]
         rows = np.fromiter(view.row_of.values(), dtype=np.int64, count=len(view.row_of))
         self._is_root = np.zeros(view.size, dtype=np.bool_)
@@ -88,38 +85,56 @@ class _Explaining:
 
     def run(self, nearest: int) -> Explanation:
         """The answer."""
-        for names, group in _distinct(self._spec):
-            self._group(names, group)
-        if len(self._spec.groups) > 1:
-            self._together()
-        near = [tried(self._view, self._spec, row, self._since_ms) for row in self._nearest(nearest)]
-        nodes, left = int(self._is_root.sum()), int(self._alive.sum())
-        return Explanation(nodes, left, tuple(self._constraints), tuple(near))
-
-    def _group(self, names: str, group: RequestGroup) -> None:
-        made = compiled(self._view, group, self._since_ms)
         rows = slice(0, self._view.size)
-        left = np.ones(self._view.size, dtype=np.bool_)
-        missing: dict[str, Floats] = {}
-        for condition in made.conditions:
+        for condition in self._asked.roots:
             holds = condition.holds(rows)
-            left &= holds
+            self._misses += condition.shortages(rows) + ~holds
+            self._removed("", condition.kind, condition.text, self._lacking(holds), holds)
+        left = [self._part(part) for part in self._asked.parts]
+        for cover in self._asked.covers:
+            has = cover.holds(rows, self._view)
+            able = np.zeros(self._view.size, dtype=np.bool_)
+            for number in cover.parts:
+                able |= self._having(left[number].own & has, left[number].lent & has)
+            self._misses += 2.0 * ~able
+            self._removed("", "trait", cover.text, None, able)
+        if self._asked.text is not None:
+            able = np.zeros(self._view.size, dtype=np.bool_)
+            able[self._asked.able(np.flatnonzero(self._alive).tolist())] = True
+            self._misses += 2.0 * (self._alive & ~able)
+            self._removed("", TOGETHER, self._asked.text, None, able)
+        near = [tried(self._view, self._asked, row) for row in self._nearest(nearest)]
+        nodes, alive = int(self._is_root.sum()), int(self._alive.sum())
+        return Explanation(nodes, alive, tuple(self._constraints), tuple(near))
+
+    def _part(self, part: Part) -> _Left:
+        """Ask each condition of one part. Returns who satisfies them all."""
+        rows = slice(0, self._view.size)
+        left = _Left(*np.ones((2, self._view.size), dtype=np.bool_))
+        lends = part.lends and bool(self._lending.rows)
+        left.lent[:] = lends
+        missing: dict[str, Floats] = {}
+        for condition in part.conditions:
+            own = condition.holds(rows)
+            lent = condition.lent(rows) if lends else own
+            alone = self._lacking(own, lent if lends else None)
+            left.own[:] &= own
+            left.lent[:] &= lent
             about = condition.resource_class or condition.text
             short = condition.shortages(rows)
             missing[about] = np.maximum(missing[about], short) if about in missing else short
-            self._removed(names, condition.kind, condition.text, self._lacking(holds), left)
-        for name in inexact_classes(self._view, group):
-            self._exact(names, group, name, made, left, missing[name])
+            self._removed(part.groups, condition.kind, condition.text, alone, self._having(*left))
+        for name in inexact_classes(self._view, part.group):
+            self._exact(part, name, left, missing[name])
         short = np.sum(list(missing.values()), axis=0)
         fails = np.sum([one > 0 for one in missing.values()], axis=0)
         # Less than one for how much is missing: one constraint more is further away than any amount.
-        self._misses += self._least(fails + short / (len(missing) + 1))
+        self._misses += self._least(fails + short / (len(missing) + 1), part)
+        return left
 
-    def _exact(
-        self, names: str, group: RequestGroup, name: str, made: Filter, left: Bools, missing: Floats
-    ) -> None:
+    def _exact(self, part: Part, name: str, left: _Left, missing: Floats) -> None:
         """What the class itself refuses of the rows that are left, in the trees that are."""
-        ask = group.resources[name]
+        ask = part.group.resources[name]
         refused: dict[int, Shortfall | None] = {}
 
         def refusal_of(row: int) -> Shortfall | None:
@@ -127,59 +142,50 @@ class _Explaining:
                 refused[row] = refusal(self._view, row, name, ask)
             return refused[row]
 
-        for row in np.flatnonzero(left & self._alive[self._root]).tolist():
+        for row in np.flatnonzero((left.own & self._alive[self._root]) | left.lent).tolist():
             shortfall = refusal_of(row)
             if shortfall is not None:
-                left[row] = False
+                left.own[row] = left.lent[row] = False
                 missing[row] = share_missing(shortfall)
-        able = np.ones(len(left), dtype=np.bool_)
-        for term in made.conditions:
+        able = np.ones(self._view.size, dtype=np.bool_)
+        for term in part.conditions:
             if term.resource_class == name:
-                able &= term.holds(slice(0, len(left)))
+                able &= term.holds(slice(0, self._view.size))
         alone = None
         if int(able.sum()) <= ALONE_MAX:
             able[[row for row in np.flatnonzero(able).tolist() if refusal_of(row) is not None]] = False
-            alone = self._lacking(able)
-        self._removed(names, "exact", exact_text(name, ask), alone, left)
+            alone = self._lacking(able, able if part.lends else None)
+        self._removed(part.groups, "exact", exact_text(name, ask), alone, self._having(*left))
 
-    def _together(self) -> None:
-        """What only the groups together ask for, in the engine's own words."""
-        able = np.zeros(len(self._alive), dtype=np.bool_)
-        if self._alive.any():
-            found = find(
-                self._view,
-                self._spec,
-                limit=len(able),
-                order=Random(),
-                rng=np.random.default_rng(0),
-                heard_since_ms=self._since_ms,
-                one_a_tree=True,
-            )
-            able[[self._view.row_of[key(one.cell, one.root)] for one in found]] = True
-        self._misses += self._alive & ~able
-        self._removed("", TOGETHER, together_text(self._spec), None, able)
-
-    def _removed(self, names: str, kind: str, text: str, alone: int | None, left: Bools) -> None:
+    def _removed(self, names: str, kind: str, text: str, alone: int | None, roots: Bools) -> None:
+        """A constraint was asked, and left these roots."""
         before = int(self._alive.sum())
-        self._alive &= self._having(left)
+        self._alive &= roots
         self._constraints.append(Removed(names, kind, text, alone, before - int(self._alive.sum())))
 
-    def _lacking(self, holds: Bools) -> int:
+    def _lacking(self, own: Bools, lent: Bools | None = None) -> int:
         """How many nodes have no provider where it holds."""
-        return int((self._is_root & ~self._having(holds)).sum())
+        return int((self._is_root & ~self._having(own, lent)).sum())
 
-    def _having(self, holds: Bools) -> Bools:
-        """By row of a root: whether any of its tree's rows holds."""
-        found = np.zeros(len(holds), dtype=np.bool_)
-        found[self._root[holds]] = True
+    def _having(self, own: Bools, lent: Bools | None = None) -> Bools:
+        """By row of a root: whether any of its tree's rows is among `own`, or any that lends to it among `lent`."""
+        found = np.zeros(len(own), dtype=np.bool_)
+        found[self._root[own]] = True
+        if lent is not None:
+            for lender in self._lending.rows:
+                if lent[lender]:
+                    found[self._lending.borrowers(lender)] = True
         return found
 
-    def _least(self, values: Floats) -> Floats:
-        """By row of a root: the least value in its tree."""
-        if not self._view.members:
+    def _least(self, values: Floats, part: Part) -> Floats:
+        """By row of a root: the least value in its tree, and of those that lend to it."""
+        if not self._view.members and not self._lending.rows:
             return values
         found = np.full(len(values), np.inf)
         np.minimum.at(found, self._root, values)
+        for lender in self._lending.rows if part.lends else ():
+            to = self._lending.borrowers(lender)
+            found[to] = np.minimum(found[to], values[lender])
         return found
 
     def _nearest(self, count: int) -> list[int]:
@@ -192,12 +198,3 @@ class _Explaining:
             rows, misses = rows[some], misses[some]
         nearest: list[int] = rows[np.lexsort((rows, misses))].tolist()
         return nearest
-
-
-def _distinct(spec: RequestSpec) -> Iterator[tuple[str, RequestGroup]]:
-    """Groups that ask for the same are one; with all their names."""
-    alike: dict[str, list[RequestGroup]] = {}
-    for group in spec.groups:
-        alike.setdefault(group.model_copy(update={"name": ""}).model_dump_json(), []).append(group)
-    for groups in alike.values():
-        yield ", ".join(group.name for group in groups), groups[0]

@@ -39,6 +39,8 @@ class Kind:
         cell: str | None,
     ) -> None:
         self._view = view
+        self.part = group
+        """What such a piece asks for."""
         self.group = number
         """The place in the request of the first group of this kind."""
         spread = not group.same_provider

@@ -74,6 +74,12 @@ class Trees:
                     left.append((root, tree, more))
             again = left
 
+    def able(self, roots: Ints) -> list[int]:
+        """Those of these roots whose trees can serve the request, also where others serve all of it."""
+        roots = self._shape.roots(roots)
+        trees = chain.from_iterable(self._trees(some, idle=True) for some in _chunks(roots))
+        return [root for root, tree in trees if match(self._view, tree, self._effort) is not None]
+
     def _is_new(self, way: Way, seen: set[tuple[tuple[int, int], ...]]) -> bool:
         """Ways that differ only in which of equal groups is served by whom are one, and so are those of trees
         that have no part in them."""
@@ -169,8 +175,9 @@ class Trees:
         rows = list(chain.from_iterable(map(view.tree, roots.tolist())))
         return np.array([*rows, *(self._lending.rows.difference(rows))], dtype=np.int64)
 
-    def _trees(self, roots: Ints) -> Iterator[tuple[int, Tree]]:
-        """What is asked of each of these trees, in their order: those left out where nobody serves some part."""
+    def _trees(self, roots: Ints, *, idle: bool = False) -> Iterator[tuple[int, Tree]]:
+        """What is asked of each of these trees, in their order: those left out where nobody serves some part. With
+        `idle` not only the first of those that have no part in it."""
         view, shape = self._view, self._shape
         if not len(roots):
             return
@@ -191,7 +198,7 @@ class Trees:
                 if not inside and not outside:
                     break
                 options.append((inside, outside))
-            if len(options) == len(found) and not self._is_idle(options):
+            if len(options) == len(found) and (idle or not self._is_idle(options)):
                 preferred = [
                     self._preferred(number, inside) + self._preferred(number, outside)
                     for number, (inside, outside) in enumerate(options)

@@ -8,16 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vacancy.projections.candidates import find
 from vacancy.projections.conditions import Compares, Condition
-from vacancy.projections.filter import compiled
-from vacancy.projections.orders import Random
+from vacancy.projections.lending import lending
+from vacancy.projections.parts import TOGETHER, Part, Parts
 from vacancy.projections.view import View
-from vacancy.resources.request import RequestGroup, RequestSpec
+from vacancy.resources.request import RequestGroup
 from vacancy.resources.resource_class import Shortfall
-
-TOGETHER = "together"
-"""The kind of what no provider fails by itself: its tree cannot serve all groups at once."""
 
 NO_INVENTORY = "no_inventory"
 
@@ -47,7 +43,7 @@ class Tried(NamedTuple):
 
 
 class TriedGroup(NamedTuple):
-    """One group: the providers of the tree, the one that fails least first."""
+    """What groups (their names) ask of one provider: the providers of the tree, the one that fails least first."""
 
     group: str
     providers: tuple[Tried, ...]
@@ -59,67 +55,77 @@ class TriedGroup(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """A node, and how its tree does. `together` is what all groups fail at once, each by itself being served."""
+    """A node, and how its tree does, with those who lend to it. `whole` is what the tree fails as a whole: by its root,
+    or because it cannot serve all groups at once, though each by itself."""
 
     cell: str
     root: str
     groups: tuple[TriedGroup, ...]
-    together: tuple[Failure, ...] = ()
+    whole: tuple[Failure, ...] = ()
 
     @property
     def fits(self) -> bool:
         """Whether it is a candidate."""
-        return not self.together and not any(group.best.failures for group in self.groups)
+        return not self.whole and not any(group.best.failures for group in self.groups)
 
     @property
     def misses(self) -> Iterator[tuple[str, str, Failure]]:
-        """(group, provider, failure) of the best provider of each group, then of all groups together."""
+        """(group, provider, failure) of the best provider of each group, then of the tree as a whole."""
         for group in self.groups:
             for failure in group.best.failures:
                 yield group.group, group.best.provider, failure
-        for failure in self.together:
+        for failure in self.whole:
             yield "", self.root, failure
 
 
-def tried(view: View, spec: RequestSpec, root: int, heard_since_ms: int | None = None) -> Tree:
-    """Try a request on the tree of one root (its row)."""
+def tried(view: View, asked: Parts, root: int) -> Tree:
+    """Try a request on the tree of one root (its row), and on those who lend to it."""
     cell, name = view.name(root)
-    groups = tuple(_group(view, group, root, heard_since_ms) for group in spec.groups)
-    found = Tree(cell, name, groups)
-    if not found.fits or len(spec.groups) == 1:
-        return found
-    inside = tuple(group.model_copy(update={"in_tree": name}) for group in spec.groups)
-    served = find(
-        view,
-        spec.model_copy(update={"groups": inside}),
-        limit=len(view.cells),
-        order=Random(),
-        rng=np.random.default_rng(0),
-        heard_since_ms=heard_since_ms,
-        one_a_tree=True,
+    serving = [_rated(view, part, root) for part in asked.parts]
+    groups = tuple(
+        TriedGroup(part.groups, tuple(Tried(view.name(one.row)[1], one.failures) for one in rated))
+        for part, rated in zip(asked.parts, serving, strict=True)
     )
-    if any(one.cell == cell for one in served):
-        return found
-    return found._replace(together=(Failure(TOGETHER, together_text(spec)),))
+    whole = [Failure(one.kind, one.text) for one in asked.roots if not one.holds(np.array([root]))[0]]
+    for cover in asked.covers:
+        able = [one.row for number in cover.parts for one in serving[number] if not one.failures]
+        if not cover.holds(np.array(able, dtype=np.int64), view).any():
+            whole.append(Failure("trait", cover.text))
+    found = Tree(cell, name, groups, tuple(whole))
+    if found.fits and asked.text is not None and not asked.able([root]):
+        return found._replace(whole=(Failure(TOGETHER, asked.text),))
+    return found
 
 
-def _group(view: View, group: RequestGroup, root: int, heard_since_ms: int | None) -> TriedGroup:
-    conditions = compiled(view, group, heard_since_ms).conditions
-    rated = []
-    for row in view.tree(root):
-        failing = [one for one in conditions if not one.holds(np.array([row]))[0]]
-        missing: dict[str, float] = {}
-        for one in failing:
-            about, share = one.resource_class or one.text, float(one.shortages(np.array([row]))[0])
-            missing[about] = max(share, missing.get(about, 0.0))
-        refused = _refused(view, row, group, failing)
-        for name, shortfall in refused.items():
-            missing[name] = share_missing(shortfall)
-        failures = (*_failures(view, row, failing), *_refusals(view, row, group, refused))
-        absent = sum(failure.reason == NO_INVENTORY for failure in failures)
-        rated.append((len(missing), absent, sum(missing.values()), row, failures))
-    rated.sort(key=lambda one: one[:4])
-    return TriedGroup(group.name, tuple(Tried(view.name(row)[1], said) for *_, row, said in rated))
+class _Rated(NamedTuple):
+    """A provider and what it fails; the first are the nearest."""
+
+    lacking: int
+    absent: int
+    missing: float
+    row: int
+    failures: tuple[Failure, ...]
+
+
+def _rated(view: View, part: Part, root: int) -> list[_Rated]:
+    lenders = lending(view).to(root) if part.lends else []
+    rows = [(row, False) for row in view.tree(root)] + [(row, True) for row in lenders]
+    return sorted((_rate(view, part, row, lent) for row, lent in rows), key=lambda one: one[:4])
+
+
+def _rate(view: View, part: Part, row: int, lent: bool) -> _Rated:
+    at = np.array([row])
+    failing = [one for one in part.conditions if not (one.lent(at) if lent else one.holds(at))[0]]
+    missing: dict[str, float] = {}
+    for one in failing:
+        about, share = one.resource_class or one.text, float(one.shortages(at)[0])
+        missing[about] = max(share, missing.get(about, 0.0))
+    refused = _refused(view, row, part.group, failing)
+    for name, shortfall in refused.items():
+        missing[name] = share_missing(shortfall)
+    failures = (*_failures(view, row, failing), *_refusals(view, row, part.group, refused))
+    absent = sum(failure.reason == NO_INVENTORY for failure in failures)
+    return _Rated(len(missing), absent, sum(missing.values()), row, failures)
 
 
 def share_missing(shortfall: Shortfall) -> float:
@@ -187,9 +193,3 @@ def refusal(view: View, row: int, name: str, ask: Any) -> Shortfall | None:
 def exact_text(name: str, ask: Any) -> str:
     """The check that a class makes itself."""
     return f"{name}: {ask if isinstance(ask, int) else json.dumps(ask)} fits"
-
-
-def together_text(spec: RequestSpec) -> str:
-    """What is asked of a tree as a whole."""
-    apart = ", each from a provider of its own" if spec.group_policy == "isolate" else ""
-    return f"all groups served together{apart}"

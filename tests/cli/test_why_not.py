@@ -133,4 +133,4 @@ def test_a_node_that_is_retired_is_said_to_be(vacancy: Vacancy) -> None:
         assert time.monotonic() < until
     told = vacancy.json("why-not", "node-9", *SMALL)
     assert (told["fits"], told["groups"], told["node"]["state"]) == (False, [], "retired")
-    assert told["together"][0]["why"] == "the node is retired"
+    assert told["whole"][0]["why"] == "the node is retired"

@@ -33,7 +33,7 @@ SPEC = RequestSpec(groups=(RequestGroup(resources={"VCPU": 6}),))
 def lacks_of(site: Followed, node: str, spec: RequestSpec = SPEC, **more: object) -> list[Lack]:
     told = why_not(site.reader, spec, node, log=site.log, **more)  # type: ignore[arg-type]
     assert not told.fits
-    return [lack for group in told.groups for lack in group.providers[0].lacks] + told.together
+    return [lack for group in told.groups for lack in group.providers[0].lacks] + told.whole
 
 
 def test_the_consumer_that_took_the_last_is_found_after_it_is_gone(site: Followed) -> None:

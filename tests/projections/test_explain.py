@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import random
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 from tests.events_json import Tape, event, provider, reported
-from tests.projections.fleets import fleet_of, spec_of
+from tests.projections.brute_force import ways
+from tests.projections.fleets import Fleet, fleet_of, spec_of
+from tests.projections.test_brute_force import Town, a_request
 from tests.projections.test_candidates import EVERYTHING, specs
 from tests.strategies import logs
 from vacancy.projections.candidates import find
 from vacancy.projections.explain import explain
 from vacancy.projections.orders import Random
+from vacancy.projections.parts import Parts
 from vacancy.projections.tried import tried
 from vacancy.resources.request import RequestSpec
+from vacancy.resources.tables import key
 
 RNG = np.random.default_rng(1)
 
@@ -31,8 +39,28 @@ def test_what_is_left_is_what_is_found(tape: Tape, spec: RequestSpec) -> None:
     assert told.left == len(found)
     assert told.nodes == told.left + sum(one.in_order for one in told.constraints)
     assert {(one.cell, one.root) for one in told.nearest} == nodes - found
-    trees = {node: tried(view, spec, view.row_of["\0".join(node).encode()]) for node in nodes}
+    asked = Parts(view, spec)
+    trees = {node: tried(view, asked, view.row_of["\0".join(node).encode()]) for node in nodes}
     assert {node for node, tree in trees.items() if tree.fits} == found
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_trees_and_lenders_are_explained_as_trying_everything_finds(seed: int) -> None:
+    rng = random.Random(seed)
+    town = Town(rng)
+    view = Fleet(town.tape.records.values()).view()
+    for _ in range(12):
+        request = a_request(rng, list(town.known))
+        spec = RequestSpec.model_validate_json(json.dumps(request))
+        able = {root for root, _ in ways(town.known, request)}
+        nodes = {id_ for id_, node in town.known.items() if node.parent is None}
+        told = explain(view, spec, nearest=len(nodes))
+        assert (told.nodes, told.left) == (len(nodes), len(able)), request
+        assert told.nodes == told.left + sum(one.in_order for one in told.constraints)
+        assert {one.root for one in told.nearest} == nodes - able
+        asked = Parts(view, spec)
+        trees = [tried(view, asked, view.row_of[key(town.cell, root)]) for root in nodes]
+        assert {tree.root for tree in trees if tree.fits} == able, request
 
 
 def fleet() -> Tape:
@@ -94,7 +122,7 @@ def test_groups_that_ask_for_the_same_are_one() -> None:
     together = told.constraints[-1]
     assert (together.kind, together.alone, together.in_order) == ("together", None, 1)
     assert "each from a provider of its own" in together.constraint
-    assert [one.constraint for one in told.nearest[0].together] == [together.constraint]
+    assert [one.constraint for one in told.nearest[0].whole] == [together.constraint]
     assert not told.nearest[0].fits
 
 
@@ -131,10 +159,10 @@ def test_a_provider_without_the_class_says_only_that() -> None:
     tree = [provider("n1", VCPU=8), provider("n1-a", "n1", CUSTOM_GPU=1)]
     tape.append(tape.cells[0], reported("n1", tree))
     view = fleet_of(tape).view()
-    (group,) = tried(view, spec_of({"CUSTOM_GPU": 2}), 0).groups
+    (group,) = tried(view, Parts(view, spec_of({"CUSTOM_GPU": 2})), 0).groups
     assert [(one.provider, [f.constraint for f in one.failures]) for one in group.providers] == [
         ("n1-a", ["CUSTOM_GPU: free >= 2", "CUSTOM_GPU: max_unit >= 2"]),
         ("n1", ["CUSTOM_GPU: any"]),
     ]
-    unknown = tried(view, spec_of({"DISK_GB": 2}), 0).groups[0].best.failures
+    unknown = tried(view, Parts(view, spec_of({"DISK_GB": 2})), 0).groups[0].best.failures
     assert [(one.constraint, one.resource_class) for one in unknown] == [("DISK_GB: any", "DISK_GB")]
