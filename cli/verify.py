@@ -55,6 +55,7 @@ def verify(
                 ("wrong rejections", audit.wrong_rejections),
                 ("missing verdicts", audit.missing_verdicts),
                 ("verdicts too many", audit.extra_verdicts),
+                ("not what was asked", audit.misplaced),
                 ("cannot be verified", audit.unverifiable),
             ],
         )

@@ -27,6 +27,7 @@ from vacancy.clients.audit_claims import (
 )
 from vacancy.clients.audit_hosts import Hosts, is_counted, is_known
 from vacancy.clients.audit_members import Key
+from vacancy.clients.audit_misplaced import misplacements
 from vacancy.clients.audit_reading import Read, read
 from vacancy.resources.record import Record
 
@@ -42,8 +43,9 @@ class AuditReport:
 
     `late` claims came after their deadline: they are rejected without a verdict. `unverifiable`: verdicts that
     log time allows to be deleted, and outcomes that cannot be judged here (classes that are not counted; an
-    expression, in a `no_valid_host`; a request that is not in the log; a position beyond its end). `wrong_rejections` counts claims and
-    `no_valid_host`s. `allocated` is, by class, the share of all capacity that is in use at the end.
+    expression, in a `no_valid_host`; a request that is not in the log; a position beyond its end).
+    `wrong_rejections` counts claims and `no_valid_host`s. `misplaced`: ways in which accepted claims do not give
+    what their request asks for. `allocated` is, by class, the share of all capacity that is in use at the end.
     """
 
     claims: int
@@ -56,6 +58,7 @@ class AuditReport:
     wrong_rejections: int
     missing_verdicts: int
     extra_verdicts: int
+    misplaced: int
     unverifiable: int
     problems: list[str]
     allocated: dict[str, float]
@@ -104,6 +107,7 @@ _COUNTS = (
     "wrong_rejections",
     "missing_verdicts",
     "extra_verdicts",
+    "misplaced",
     "unverifiable",
 )
 
@@ -174,6 +178,11 @@ class _Partition:
             against += [Objection(ROOM, text) for text in wrongly_granted(books, cell, claim, grants)]
         if self._compare(key, against, verdict):
             enter(books, cell, claim, grants, replaces=replaces)
+            for what in misplacements(books, cell, claim):
+                where = f"{self._partition}:{books.offset}"
+                self._found.wrong(
+                    where, f"claim {key[1]} in {cell} is not what was asked: {what}", "misplaced"
+                )
 
     def _compare(self, key: Key, against: list[Objection], verdict: Mapping[str, Any] | None) -> bool:
         """Compare the auditor's verdict with the store's; returns whether the claim goes into the books."""

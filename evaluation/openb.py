@@ -115,6 +115,35 @@ def typical_of(pods: Iterable[Pod]) -> TypicalRequests:
     return tally(((pod.spec, 1) for pod in pods), GPU)
 
 
+def with_models(pods: Sequence[Pod], trees: Sequence[Tree], share: float, seed: int) -> list[Pod]:
+    """The pods, of which that share of those with GPUs now accept one to three models only.
+
+    Which pods and which models is the seed's; models are drawn by how many nodes could hold the pod at all, so
+    that nobody asks for eight GPUs of a model that comes in pairs.
+    """
+    rng = random.Random(f"{seed} models")
+    sizes: dict[str, list[int]] = {}
+    for tree in trees:
+        for trait in {trait for part in tree for trait in part.traits}:
+            sizes.setdefault(trait, []).append(len(tree) - 1)
+    return [_narrowed(pod, sizes, rng) if pod.gpu_milli and rng.random() < share else pod for pod in pods]
+
+
+def _narrowed(pod: Pod, sizes: Mapping[str, Sequence[int]], rng: random.Random) -> Pod:
+    gpus = sum(GPU in group.resources for group in pod.spec.groups)
+    nodes = {model: sum(size >= gpus for size in of) for model, of in sorted(sizes.items())}
+    able = [model for model, count in nodes.items() if count]
+    if not able:
+        return pod
+    drawn = rng.choices(able, [nodes[model] for model in able], k=rng.choice((1, 1, 2, 3)))
+    models = tuple(sorted(set(drawn)))
+    groups = tuple(
+        group.model_copy(update={"any_traits": (models,)}) if GPU in group.resources else group
+        for group in pod.spec.groups
+    )
+    return pod._replace(spec=pod.spec.model_copy(update={"groups": groups}))
+
+
 def model_trait(model: str) -> str:
     """The trait of a GPU of this model."""
     return f"CUSTOM_GPU_MODEL_{re.sub('[^A-Z0-9_]', '_', model.upper())}"

@@ -15,7 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evaluation.openb import Pod, Tree, fill_schedule, fleet_gpu_milli, load_nodes, load_pods, saturation_draw
+from evaluation.openb import (
+    Pod,
+    Tree,
+    fill_schedule,
+    fleet_gpu_milli,
+    load_nodes,
+    load_pods,
+    saturation_draw,
+    typical_of,
+    with_models,
+)
 from vacancy.clients.fleet import node_reports
 from vacancy.clients.ordering import ORDERS, order_named
 from vacancy.clients.race_plan import Arrival, deal
@@ -33,7 +43,9 @@ class TraceOptions:
 
     With neither `fill` nor `saturate` nothing is released. `fill`: a pod is released once those that came later
     would ask for more than that share of the fleet's GPUs. `saturate`: pods are drawn from the file by `seed`,
-    and never released, until they ask for 130 % of the fleet's GPUs.
+    and never released, until they ask for 130 % of the fleet's GPUs. `hosts`: stores that follow the log, schedulers
+    dealt over them. `gpu_spec_share`: that share of the pods with GPUs is made to accept some models only, beside
+    those whose `gpu_spec` says so. `order` may be a name: least fragmentation then goes by the file's pods.
     """
 
     nodes: Path
@@ -42,8 +54,10 @@ class TraceOptions:
     saturate: bool = False
     schedulers: int = 4
     seed: int = 0
-    order: Order = RANDOM
+    order: Order | str = RANDOM
     in_flight: int = 1
+    hosts: int = 1
+    gpu_spec_share: float = 0.0
     partitions: int = 4
     log: str | None = None
     client_settings: dict[str, str] = field(default_factory=dict)
@@ -53,7 +67,11 @@ class TraceOptions:
             raise UsageError("a fleet is kept at a fill or saturated, not both", do="give one of the two")
         if self.fill is not None and not 0 < self.fill <= 1:
             raise UsageError(f"a fill of {self.fill:g} cannot be meant", do="give a share of 1, such as 0.9")
-        for name in ("schedulers", "in_flight", "partitions"):
+        if not 0 <= self.gpu_spec_share <= 1:
+            raise UsageError(
+                f"a gpu_spec share of {self.gpu_spec_share:g} cannot be meant", do="give one from 0 to 1"
+            )
+        for name in ("schedulers", "in_flight", "partitions", "hosts"):
             if (count := getattr(self, name)) < 1:
                 raise UsageError(f"{name} is {count}, which cannot be meant", do="give 1 or more")
 
@@ -61,11 +79,15 @@ class TraceOptions:
 def run_trace(options: TraceOptions, progress: Progress | None = None) -> TrialResult:
     """Run the trace. Raises `VacancyError` where something fails; what it finds wrong is in the result."""
     trees = load_nodes(options.nodes)
-    arrivals = _arrivals(options, trees, load_pods(options.pods))
+    pods = load_pods(options.pods)
+    if options.gpu_spec_share:
+        pods = with_models(pods, trees, options.gpu_spec_share, options.seed)
+    arrivals = _arrivals(options, trees, pods)
     trial = TrialOptions(
         log=options.log,
         partitions=options.partitions,
-        order=options.order,
+        hosts=options.hosts,
+        order=order_named(options.order, typical_of(pods)),
         in_flight=options.in_flight,
         # Releases go with the claims of one round: gathered for longer, they would leave the fleet fuller than
         # it is meant to be.
@@ -112,6 +134,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of draws and choices (default: 0)")
     parser.add_argument("--order", choices=ORDERS, default="random", help="of candidates (default: random)")
     parser.add_argument(
+        "--typical", type=Path, help="what least_fragmentation goes by (default: the pods of the file)"
+    )
+    parser.add_argument(
+        "--gpu-spec-share",
+        type=float,
+        default=0.0,
+        help="let this share of pods with GPUs accept some models only (default: 0)",
+    )
+    parser.add_argument("--hosts", type=int, default=1, help="stores, with schedulers on each (default: 1)")
+    parser.add_argument(
         "--in-flight", type=int, default=1, help="claims a scheduler has at once (default: 1)"
     )
     parser.add_argument("--partitions", type=int, default=4, help="of a new log (default: 4)")
@@ -128,9 +160,11 @@ def run(arguments: argparse.Namespace) -> int:
         saturate=arguments.saturate,
         schedulers=arguments.schedulers,
         seed=arguments.seed,
-        order=order_named(arguments.order),
+        order=order_named(arguments.order, arguments.typical) if arguments.typical else arguments.order,
         in_flight=arguments.in_flight,
         partitions=arguments.partitions,
+        hosts=arguments.hosts,
+        gpu_spec_share=arguments.gpu_spec_share,
         log=arguments.log,
     )
     result = run_trace(options, _show if sys.stderr.isatty() else None)

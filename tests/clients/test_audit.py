@@ -658,6 +658,62 @@ def test_a_log_that_can_be_read_once(story: Story) -> None:
     assert audit({0: once()}, iter(story.verdicts)).ok
 
 
+def gpu_story() -> tuple[Story, JSON]:
+    """A node with three GPUs, one of another model; and a request for a share, and one for two of the first."""
+    story = Story()
+    gpus = [provider(f"n-{g}", 10, "n", traits=["CUSTOM_T4" if g != "c" else "CUSTOM_P100"]) for g in "abc"]
+    story.node("n", provider("n"), *gpus)
+    models = {"any_traits": [["CUSTOM_T4", "CUSTOM_A10"]]}
+    share = {"groups": [{"resources": {"VCPU": 1}}, {"name": "gpu", "resources": {"VCPU": 6}, **models}]}
+    return story, share
+
+
+def gives(*parts: tuple[str, str, int]) -> JSON:
+    return {
+        "allocations": [{"provider": at, "group": group, "resources": {"VCPU": n}} for at, group, n in parts]
+    }
+
+
+@pytest.mark.parametrize(
+    ("parts", "what"),
+    [
+        ((("n", "", 1), ("n-a", "gpu", 6)), ""),
+        ((("n", "", 1), ("n-c", "gpu", 6)), "group 'gpu': n-c has none of CUSTOM_T4, CUSTOM_A10"),
+        ((("n", "", 1), ("n-a", "gpu", 3), ("n-b", "gpu", 3)), "group 'gpu': it is split over n-a, n-b"),
+        ((("n", "", 1), ("n-a", "gpu", 5)), "group 'gpu': 6 of VCPU asked, 5 given"),
+        ((("n-a", "gpu", 6),), "group '': 1 of VCPU asked, 0 given"),
+    ],
+    ids=["right", "wrong model", "split share", "too little", "nothing"],
+)
+def test_a_claim_that_is_accepted_gives_what_was_asked(parts: Any, what: str) -> None:
+    """The store accepts all of these: there is room, and no predicate says otherwise."""
+    story, spec = gpu_story()
+    story.claim("a", spec=spec, **gives(*parts))
+    report = story.audit()
+    assert report.accepted == 1
+    assert [problem.split("asked: ")[1] for problem in report.problems] == ([what] if what else [])
+    assert report.misplaced == len(report.problems)
+
+
+def test_groups_that_must_not_share_a_provider_do_not(story: Story) -> None:
+    spec = {
+        "groups": [{"name": str(n), "resources": {"VCPU": 2}, "forbidden": ["CUSTOM_X"]} for n in range(2)],
+        "group_policy": "isolate",
+    }
+    story.claim("a", spec=spec, **gives(("n", "0", 2), ("n", "1", 2)))
+    (problem,) = story.audit().problems
+    assert "n serves 2 groups that must not share a provider" in problem
+    story.verdicts[0]["accepted"] = False
+    assert story.audit().misplaced == 0, "what was rejected gives nothing"
+
+
+def test_copies_are_looked_at_one_by_one(story: Story) -> None:
+    spec = {"groups": [{"name": "g", "resources": {"VCPU": 2}}], "copies": 2}
+    story.claim("a", spec=spec, **gives(("n", "g", 2), ("n", "g#2", 1)))
+    (problem,) = story.audit().problems
+    assert "copy 2, group 'g': 2 of VCPU asked, 1 given" in problem
+
+
 def test_the_auditor_shares_no_code_with_the_fold() -> None:
     here = Path(audit_module.__file__).parent
     modules = sorted(here.glob("audit*.py"))

@@ -17,6 +17,8 @@ from evaluation.openb import (
     load_pods,
     model_trait,
     saturation_draw,
+    typical_of,
+    with_models,
 )
 from vacancy.resources.errors import UsageError
 from vacancy.resources.events import ProviderReport
@@ -162,3 +164,34 @@ def test_a_draw_saturates_and_is_the_seeds_alone() -> None:
     assert drawn != saturation_draw(pods, 2, 100_000)
     with pytest.raises(UsageError, match="no pod asks for a GPU"):
         saturation_draw(pods[:1], 1, 100_000)
+
+
+def test_a_share_of_pods_may_be_told_which_models_to_accept(tmp_path: Path) -> None:
+    trees = load_nodes(written(tmp_path, NODES, "a,1,1,8,G2", "b,1,1,2,T4", "c,1,1,2,T4", "d,1,1,1,P100"))
+    rows = [
+        f"p{n},1,1,{(0, 1, 2, 4)[n % 4]},{1000 if n % 4 == 1 else 0},,LS,Running,0,9,0" for n in range(400)
+    ]
+    pods = load_pods(written(tmp_path, PODS, *rows))
+    narrowed = with_models(pods, trees, 0.33, seed=1)
+    assert narrowed == with_models(pods, trees, 0.33, seed=1) != with_models(pods, trees, 0.33, seed=2)
+    assert with_models(pods, trees, 0.0, seed=1) == pods
+    changed = [(old, new) for old, new in zip(pods, narrowed, strict=True) if old != new]
+    assert 70 < len(changed) < 130, "a third of the 300 with GPUs"
+    accepted: dict[int, set[str]] = {}
+    for old, new in changed:
+        host, *gpus = new.spec.groups
+        assert host == old.spec.groups[0]
+        assert len({group.any_traits for group in gpus}) == 1
+        accepted.setdefault(len(gpus), set()).update(gpus[0].any_traits[0])
+    assert accepted == {
+        1: {model_trait("G2"), model_trait("T4"), model_trait("P100")},
+        2: {model_trait("G2"), model_trait("T4")},
+        4: {model_trait("G2")},
+    }
+
+
+def test_what_pods_ask_for_is_what_is_typical(tmp_path: Path) -> None:
+    rows = ("a,1,1,1,500,,LS,Running,0,9,0", "b,1,1,1,500,,LS,Running,0,9,0", "c,1,1,2,0,,LS,Running,0,9,0")
+    pods = load_pods(written(tmp_path, PODS, *rows))
+    found = typical_of(pods)
+    assert (found.device, [one.weight for one in found.typical]) == ("CUSTOM_GPU_MILLI", [2, 1])

@@ -66,6 +66,17 @@ def test_saturation_fills_the_fleet_and_releases_nothing(nodes: Path, pods: Path
     assert result.audit.allocated["CUSTOM_GPU_MILLI"] >= 0.75
 
 
+def test_two_hosts_hand_out_only_the_models_that_were_asked_for(nodes: Path, pods: Path) -> None:
+    """With what the file says (a fifth of the pods), and with more."""
+    for order, share in (("random", 0.0), ("least_fragmentation", 0.5)):
+        result = run_trace(
+            TraceOptions(nodes, pods, schedulers=2, hosts=2, order=order, gpu_spec_share=share, in_flight=4)
+        )
+        assert result.ok, result.audit.problems
+        assert result.race.accepted > 8
+        assert (result.audit.misplaced, result.audit.overcommitted) == (0, 0)
+
+
 def test_the_command_prints_one_object_and_tells_by_its_code(
     nodes: Path, pods: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,5 +93,9 @@ def test_the_command_prints_one_object_and_tells_by_its_code(
 def test_options_that_cannot_be_meant_are_refused(nodes: Path, pods: Path) -> None:
     with pytest.raises(UsageError, match="not both"):
         TraceOptions(nodes, pods, fill=0.9, saturate=True)
+    with pytest.raises(UsageError, match="a gpu_spec share of 2 cannot be meant"):
+        TraceOptions(nodes, pods, gpu_spec_share=2)
+    with pytest.raises(UsageError, match="hosts is 0"):
+        TraceOptions(nodes, pods, hosts=0)
     with pytest.raises(UsageError, match="schedulers is 0"):
         TraceOptions(nodes, pods, schedulers=0)
