@@ -120,6 +120,8 @@ class Verdict:
     available: int
     taken: int
     deadline_ms: int
+    group: str = ""
+    other: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from vacancy.clients.expression_predicates import expressed
 from vacancy.clients.placement import PlacementRequest
 from vacancy.projections.candidates import Candidate
 from vacancy.projections.lending import SHARES
+from vacancy.projections.related import split_copies
 from vacancy.projections.store_reader import StoreReader
 from vacancy.projections.view import View
 from vacancy.resources import events
@@ -69,6 +70,8 @@ class ClaimMaker:
             "deadline_ms": deadline_ms,
             "decided": {"as_of": self._as_of(), "seed": self._seed, "policy": self._policy},
         }
+        if request.spec.memberships:
+            wire["memberships"] = spec["memberships"]
         if request.hold_ms is not None:
             wire["hold_until_ms"] = now_ms + request.hold_ms
         return ClaimSent(id_, consumer, deadline_ms, wire)
@@ -104,6 +107,10 @@ def told(verdict: VerdictRow) -> str:
         parts.append(f"on {verdict.provider}")
     if verdict.resource_class:
         parts.append(f"{verdict.resource_class}: asked {verdict.asked}, available {verdict.available}")
+    if verdict.group:
+        parts.append(f"group {verdict.group}")
+    if verdict.other:
+        parts.append(f"because of {verdict.other}")
     if verdict.taken >= 0:
         parts.append(f"last taken at offset {verdict.taken}")
     return ", ".join(parts)
@@ -115,6 +122,15 @@ _Fact = tuple[str, str, str, bool]
 
 def predicates(spec: RequestSpec, candidate: Candidate, view: View) -> list[dict[str, Any]]:
     """What must still be true of the chosen providers when the claim is judged."""
+    if spec.copies == 1:
+        return _predicates(spec, candidate, view)
+    found: list[dict[str, Any]] = []
+    for one in split_copies(view, candidate):
+        found += [predicate for predicate in _predicates(spec, one, view) if predicate not in found]
+    return found
+
+
+def _predicates(spec: RequestSpec, candidate: Candidate, view: View) -> list[dict[str, Any]]:
     servers: dict[str, list[str]] = {}
     for served in candidate.allocations:
         servers.setdefault(served.group, []).append(served.provider)

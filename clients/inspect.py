@@ -335,6 +335,8 @@ def _verdict(reader: StoreReader, cell: str, claim: str, row: VerdictRow) -> Ver
         available=row.available,
         taken=row.taken,
         deadline_ms=row.deadline_ms,
+        group=row.group,
+        other=row.other,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal, NamedTuple
@@ -23,8 +24,10 @@ from vacancy.clients.placement import Outcome, PlacementRequest, Status
 from vacancy.clients.request_journal import RequestJournal
 from vacancy.clients.sending import Sending
 from vacancy.projections.candidates import Candidate, find
+from vacancy.projections.groups import Joining
 from vacancy.projections.matching import Effort, gave_up_text
 from vacancy.projections.orders import Order
+from vacancy.projections.related import closed, is_related, joining
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.errors import LogUnavailable
 from vacancy.resources.partitioner import partition_for
@@ -82,6 +85,7 @@ class _Flight:
     candidate: Candidate
     sent: float
     rows: list[tuple[bytes, str, Ask]]
+    joined: list[Joining]
 
 
 class Pipeline:
@@ -187,7 +191,7 @@ class Pipeline:
         random: its candidates are distinct places, drawn as so many queries would draw them."""
         alike: dict[int, list[_Job]] = {}
         for job in jobs:
-            alone = job.avoid or not self._settings.order.uniform
+            alone = job.avoid or is_related(job.request.spec) or not self._settings.order.uniform
             alike.setdefault(id(job) if alone else id(job.request.spec), []).append(job)
         for group in alike.values():
             left = deque(group)
@@ -218,16 +222,19 @@ class Pipeline:
         avoid = jobs[0].avoid
         learn(jobs[0].request.spec, self._reader.registry, self._reader.expressions)
         wanted = len(jobs) if limit is None else limit
-        found = find(
-            self._reader.view,
-            jobs[0].request.spec,
-            limit=wanted + len(avoid),
-            order=self._settings.order,
-            rng=self._rng,
-            cell=cell,
-            one_a_tree=True,
-            effort=effort,
-        )
+        view, spec = self._reader.view, jobs[0].request.spec
+        # Of several copies any may be on a node to avoid.
+        with closed(view, avoid) if avoid and spec.copies > 1 else nullcontext():
+            found = find(
+                view,
+                spec,
+                limit=wanted + len(avoid),
+                order=self._settings.order,
+                rng=self._rng,
+                cell=cell,
+                one_a_tree=True,
+                effort=effort,
+            )
         taken_ms = (time.perf_counter() - started) * 1e3 / len(jobs)
         for job in jobs:
             job.query_ms += taken_ms
@@ -246,7 +253,10 @@ class Pipeline:
             for name, ask in served.resources.items():
                 view.take(view.row_of[row_key], name, ask)
                 rows.append((row_key, name, ask))
-        flight = _Flight(job, claim, candidate, time.monotonic(), rows)
+        joined = joining(view, job.request.spec, job.consumer, candidate)
+        for one in joined:
+            view.groups.join(one)
+        flight = _Flight(job, claim, candidate, time.monotonic(), rows, joined)
         self._flights[key(candidate.cell, claim.id)] = flight
         return flight
 
@@ -288,15 +298,25 @@ class Pipeline:
         job.lost += 1
         job.reason = told(verdict)
         job.parked_on = frozenset()
-        if verdict.reason != "no_room":
-            job.avoid.add(flight.candidate.root)
+        if verdict.reason not in _TOLD:
+            job.avoid.add(self._refused(flight, verdict))
         if verdict.reason in _FINAL or job.lost >= self._settings.attempts:
             self._close(job, "lost", reason=job.reason)
         else:
             self._waiting.appendleft(job)
 
+    def _refused(self, flight: _Flight, verdict: VerdictRow) -> str:
+        """The root that took no claim: of several copies, that of the provider which the verdict names."""
+        view = self._reader.view
+        row = view.row_of.get(key(flight.candidate.cell, verdict.provider))
+        if flight.job.request.spec.copies == 1 or row is None:
+            return flight.candidate.root
+        return view.name(int(view.root[row]))[1]
+
     def _land(self, flight: _Flight) -> None:
         view = self._reader.view
+        for one in flight.joined:
+            view.groups.leave(one)
         for row_key, name, ask in flight.rows:
             row = view.row_of.get(row_key)
             if row is not None:
@@ -393,9 +413,22 @@ _CLOSED_AS: Mapping[Status, Literal["placed", "no_valid_host", "failed", "unknow
 """How the log calls it."""
 
 _FINAL = frozenset(
-    {"consumer_exists", "consumer_unknown", "consumer_changed", "deadline_too_far", "cancelled"}
+    {
+        "consumer_exists",
+        "consumer_unknown",
+        "consumer_changed",
+        "deadline_too_far",
+        "cancelled",
+        "group_policy_differs",
+        "group_full",
+        "group_twice",
+        "group_in_other_cell",
+    }
 )
 """Rejections that no other candidate would change."""
+
+_TOLD = frozenset({"no_room", "affinity_broken", "anti_affinity_broken"})
+"""Rejections whose reason the same commit has brought into the view: the next query keeps clear of it."""
 
 
 def _ids() -> Iterator[str]:

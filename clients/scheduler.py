@@ -244,6 +244,7 @@ def check_spec(spec: RequestSpec, registry: Registry) -> None:
     for trait in (*spec.root_required, *spec.root_forbidden):
         check_trait(trait)
     named += len(spec.root_required) + len(spec.root_forbidden) + sum(map(len, spec.same_subtree))
+    named *= spec.copies
     if named > events.PREDICATES_MAX:
         raise UsageError(
             f"the request may need {named} predicates, one for each trait, aggregate and attribute of each provider",

@@ -17,6 +17,7 @@ from vacancy.projections.filter import Filter, compiled
 from vacancy.projections.lending import SHARES, lending
 from vacancy.projections.matching import Effort, Piece, Tree, match
 from vacancy.projections.orders import Order, best
+from vacancy.projections.related import find_related
 from vacancy.projections.shape import shape_of
 from vacancy.projections.trees import Trees
 from vacancy.projections.view import View
@@ -67,8 +68,25 @@ def find(
     """Up to `limit` candidates, of one `cell` if one is named. At random means uniformly over all that match.
 
     Where a request takes trees to serve, each tree comes once before any comes again, and not again at all with
-    `one_a_tree`. `effort` bounds what is tried, and tells afterwards whether that was too little.
+    `one_a_tree`. `effort` bounds what is tried, and tells afterwards whether that was too little. Of a request for
+    several copies a candidate is a place for all of them, and its root that of the first.
     """
+    if spec.memberships or spec.copies > 1:
+
+        def search(one: RequestSpec, most: int, by: Order, where: str | None) -> list[Candidate]:
+            return find(
+                view,
+                one,
+                limit=most,
+                order=by,
+                rng=rng,
+                heard_since_ms=heard_since_ms,
+                cell=where,
+                one_a_tree=one_a_tree,
+                effort=effort,
+            )
+
+        return find_related(view, spec, search, limit=limit, order=order, rng=rng, cell=cell)
     if view.size == 0:
         return []
     if _is_plain(view, spec):

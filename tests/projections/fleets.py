@@ -21,7 +21,7 @@ from vacancy.resources.record import Record
 from vacancy.resources.request import RequestGroup, RequestSpec
 from vacancy.resources.resource_class import Granted
 from vacancy.resources.rows import ProviderRow
-from vacancy.resources.tables import CUSTOM_FAMILY, NODES, PROVIDERS, ClassTable, split_key
+from vacancy.resources.tables import CUSTOM_FAMILY, GROUPS, NODES, PROVIDERS, ClassTable, split_key
 
 Provider = tuple[str, str]
 """(cell, provider id)."""
@@ -52,6 +52,7 @@ class Fleet:
             items = [(family, key, data) for family, key, data in state.items()]
             view.load_providers([(key, data) for family, key, data in items if family == PROVIDERS.family])
             view.load_nodes([(key, data) for family, key, data in items if family == NODES.family])
+            view.groups.feed((key, data) for family, key, data in items if family == GROUPS.family)
             for family, key, data in items:
                 if family in REGISTRY.families:
                     name = key.split(b"\0")[0].decode() if family == CUSTOM_FAMILY else family
