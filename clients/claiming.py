@@ -24,6 +24,25 @@ from vacancy.resources.tables import key
 _TYPE = "vacancy.claims.requested.v1"
 
 
+FINAL = frozenset(
+    {
+        "consumer_exists",
+        "consumer_unknown",
+        "consumer_changed",
+        "deadline_too_far",
+        "cancelled",
+        "group_policy_differs",
+        "group_full",
+        "group_twice",
+        "group_in_other_cell",
+    }
+)
+"""Rejections that no other candidate would change."""
+
+TOLD = frozenset({"no_room", "affinity_broken", "anti_affinity_broken"})
+"""Rejections whose reason the same commit has brought into the view: the next query keeps clear of it."""
+
+
 class ClaimSent(NamedTuple):
     """What is remembered of a claim, and the claim as it stands in the log."""
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from vacancy.clients.claiming import ClaimMaker, ClaimSent, claim_entries, told
+from vacancy.clients.claiming import FINAL, TOLD, ClaimMaker, ClaimSent, claim_entries, told
 from vacancy.clients.expression_types import mismatches
 from vacancy.clients.expressions import learn
 from vacancy.clients.placement import Outcome, PlacementRequest, Status
@@ -298,9 +298,9 @@ class Pipeline:
         job.lost += 1
         job.reason = told(verdict)
         job.parked_on = frozenset()
-        if verdict.reason not in _TOLD:
+        if verdict.reason not in TOLD:
             job.avoid.add(self._refused(flight, verdict))
-        if verdict.reason in _FINAL or job.lost >= self._settings.attempts:
+        if verdict.reason in FINAL or job.lost >= self._settings.attempts:
             self._close(job, "lost", reason=job.reason)
         else:
             self._waiting.appendleft(job)
@@ -411,24 +411,6 @@ _CLOSED_AS: Mapping[Status, Literal["placed", "no_valid_host", "failed", "unknow
     "unknown": "unknown",
 }
 """How the log calls it."""
-
-_FINAL = frozenset(
-    {
-        "consumer_exists",
-        "consumer_unknown",
-        "consumer_changed",
-        "deadline_too_far",
-        "cancelled",
-        "group_policy_differs",
-        "group_full",
-        "group_twice",
-        "group_in_other_cell",
-    }
-)
-"""Rejections that no other candidate would change."""
-
-_TOLD = frozenset({"no_room", "affinity_broken", "anti_affinity_broken"})
-"""Rejections whose reason the same commit has brought into the view: the next query keeps clear of it."""
 
 
 def _ids() -> Iterator[str]:
