@@ -63,7 +63,7 @@ def find_related(
         if cell not in (None, home):
             return []
         cell = home
-    plain = spec.model_copy(update={"memberships": (), "copies": 1})
+    plain = _one_plain(view, spec)
 
     def find_one(limit: int, order: Order, cell: str | None) -> list[Candidate]:
         return search(plain, limit, order, cell)
@@ -79,6 +79,17 @@ def find_related(
             if len(found) == limit:
                 break
     return found
+
+
+def _one_plain(view: View, spec: RequestSpec) -> RequestSpec:
+    """One copy without relations, the same object for the same request: what is compiled of it is kept by its id."""
+    at = (id(spec), "one plain")  # no cell has such a name
+    found = view.compiled.get(at)
+    if found is None:
+        plain = spec.model_copy(update={"memberships": (), "copies": 1})
+        found = view.compiled[at] = (spec, plain)
+    one: RequestSpec = found[1]
+    return one
 
 
 def joining(view: View, spec: RequestSpec, consumer: str, candidate: Candidate) -> list[Joining]:
