@@ -29,8 +29,15 @@ def parse_options(
     query: str | None,
     request: str | None,
     numa: str | None = None,
+    group_affinity: Sequence[str] | None = None,
+    group_anti_affinity: Sequence[str] | None = None,
+    soft_group_affinity: Sequence[str] | None = None,
+    soft_group_anti_affinity: Sequence[str] | None = None,
+    copies: int | None = None,
+    copies_on: str | None = None,
 ) -> Parsed:
     """The request. Raises `UsageError`."""
+    from vacancy.clients.groups import Related
     from vacancy.clients.request_syntax import Wanted, parse
 
     wanted = Wanted(
@@ -47,7 +54,16 @@ def parse_options(
         query=query,
         document=None if request is None else read_text(request),
     )
-    return parse(wanted, registry)
+    parsed = parse(wanted, registry)
+    related = Related(
+        group_affinity or (),
+        group_anti_affinity or (),
+        soft_group_affinity or (),
+        soft_group_anti_affinity or (),
+        copies,
+        copies_on,
+    )
+    return parsed._replace(spec=related.applied(parsed.spec))
 
 
 def read_text(file: str) -> str:

@@ -26,6 +26,7 @@ from vacancy.cli import (
     status,
     topics,
     typical,
+    usage,
     verify,
     why_not,
     worker,
@@ -60,6 +61,7 @@ app.command(name="confirm", short_help="Keep what is held for a while only.")(pl
 app.command(name="typical", short_help="Learn what is typically asked for.")(typical.typical)
 app.command(name="release", short_help="Give back what consumers hold.")(place.release)
 app.add_typer(show.app, name="show", short_help="Show one thing, or all nodes.")
+app.command(name="usage", short_help="How much is held of each class.")(usage.usage)
 app.command(name="status", short_help="How this host's store is.")(status.status)
 app.add_typer(provider.app, name="provider", short_help="Disable, drain, enable; aggregates, traits.")
 app.command(name="replay", short_help="Fold the log into a store, and end.")(replay.replay)

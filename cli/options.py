@@ -181,6 +181,62 @@ NumaOption = Annotated[
         show_default=False,
     ),
 ]
+GroupAffinityOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group-affinity",
+        metavar="CELL/NAME",
+        help="Near to the members of this server group: on their node, or with CELL/NAME::rack- in their rack,"
+        " told by aggregates that begin with rack-. Repeatable.",
+        show_default=False,
+    ),
+]
+GroupAntiAffinityOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group-anti-affinity",
+        metavar="CELL/NAME[:MAX[:SCOPE]]",
+        help="Apart from the members of this server group: at most MAX (default: 1) on a node, or with"
+        " CELL/NAME:MAX:rack- in a rack. Repeatable.",
+        show_default=False,
+    ),
+]
+SoftGroupAffinityOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--soft-group-affinity",
+        metavar="CELL/NAME",
+        help="The same as a wish: such places come first.",
+        show_default=False,
+    ),
+]
+SoftGroupAntiAffinityOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--soft-group-anti-affinity",
+        metavar="CELL/NAME[:MAX[:SCOPE]]",
+        help="The same as a wish: such places come first.",
+        show_default=False,
+    ),
+]
+CopiesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--copies",
+        metavar="N",
+        help="So many instances of the same shape, in one cell, all or none.",
+        show_default="1",
+    ),
+]
+CopiesOnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--copies-on",
+        metavar="any|distinct",
+        help="Whether copies may share a node (any) or must not (distinct).",
+        show_default="any",
+    ),
+]
 QueryOption = Annotated[
     str | None,
     typer.Option(

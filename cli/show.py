@@ -210,11 +210,39 @@ def claim(
         emit("accepted")
         return
     emit(f"rejected: {found.reason.replace('_', ' ')}")
+    if found.group:
+        emit(f"in server group {found.group}, because of {found.other or 'the claim itself'}")
     if found.provider:
         emit(
             f"on {found.provider} {found.resource_class}: asked {found.asked}, available {found.available},"
             f" last taken at offset {found.taken}"
         )
+
+
+@app.command()
+def group(
+    id_: Annotated[str, typer.Argument(metavar="CELL/NAME", show_default=False)],
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """A server group: what it is for, its members, and the nodes they are on."""
+    from vacancy.clients.groups import show_group
+
+    with Site(store=store, config=config).open_reader(with_view=False) as reader:
+        found = show_group(reader, id_)
+        as_of = as_of_text(reader)
+    if as_json:
+        emit_json(found)
+        return
+    most = f", at most {found.max_per_node} together" if found.policy == "anti-affinity" else ""
+    where = f" by aggregates {found.scope}…" if found.scope else " by nodes"
+    emit(f"group {found.id}: {found.policy}, {'hard' if found.hard else 'soft'}{most},{where}")
+    emit_table(
+        ("CONSUMER", "NODES", "CLAIMED AT"),
+        ((m.consumer, " ".join(",".join(some) for some in m.roots), m.offset) for m in found.members),
+    )
+    note(as_of)
 
 
 @app.command()

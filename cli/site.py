@@ -78,8 +78,8 @@ class Site:
             if not file.exists():  # else another process has just made it
                 raise
 
-    def open_reader(self) -> StoreReader:
+    def open_reader(self, *, with_view: bool = True) -> StoreReader:
         """The store, to be read. Raises `StoreError` where there is none."""
         from vacancy.projections.store_reader import StoreReader
 
-        return StoreReader(self.settings.store, self.registry())
+        return StoreReader(self.settings.store, self.registry(), with_view=with_view)

@@ -119,6 +119,14 @@ def claim_entries(
             yield Entry(cell, events.encode_plain(_TYPE, next(new_id), source, data))
 
 
+def refused_root(view: View, spec: RequestSpec, candidate: Candidate, verdict: VerdictRow) -> str:
+    """The root that took no claim: of several copies, that of the provider which the verdict names."""
+    row = view.row_of.get(key(candidate.cell, verdict.provider))
+    if spec.copies == 1 or row is None:
+        return candidate.root
+    return view.name(int(view.root[row]))[1]
+
+
 def told(verdict: VerdictRow) -> str:
     """A rejection, for people."""
     parts = [verdict.reason.replace("_", " ")]

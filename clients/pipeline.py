@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
 
-from vacancy.clients.claiming import FINAL, TOLD, ClaimMaker, ClaimSent, claim_entries, told
+from vacancy.clients.claiming import FINAL, TOLD, ClaimMaker, ClaimSent, claim_entries, refused_root, told
 from vacancy.clients.expression_types import mismatches
 from vacancy.clients.expressions import learn
 from vacancy.clients.placement import Outcome, PlacementRequest, Status
-from vacancy.clients.request_journal import RequestJournal
+from vacancy.clients.request_journal import CLOSED_AS, RequestJournal
 from vacancy.clients.sending import Sending
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.groups import Joining
@@ -299,19 +299,11 @@ class Pipeline:
         job.reason = told(verdict)
         job.parked_on = frozenset()
         if verdict.reason not in TOLD:
-            job.avoid.add(self._refused(flight, verdict))
+            job.avoid.add(refused_root(self._reader.view, flight.job.request.spec, flight.candidate, verdict))
         if verdict.reason in FINAL or job.lost >= self._settings.attempts:
             self._close(job, "lost", reason=job.reason)
         else:
             self._waiting.appendleft(job)
-
-    def _refused(self, flight: _Flight, verdict: VerdictRow) -> str:
-        """The root that took no claim: of several copies, that of the provider which the verdict names."""
-        view = self._reader.view
-        row = view.row_of.get(key(flight.candidate.cell, verdict.provider))
-        if flight.job.request.spec.copies == 1 or row is None:
-            return flight.candidate.root
-        return view.name(int(view.root[row]))[1]
 
     def _land(self, flight: _Flight) -> None:
         view = self._reader.view
@@ -374,7 +366,7 @@ class Pipeline:
         as_of = self._reader.position
         self._journal.closed(
             job.id,
-            _CLOSED_AS[status],
+            CLOSED_AS[status],
             claim=flight.claim.id if flight else None,
             cell=flight.candidate.cell if flight else None,
             as_of=as_of,
@@ -401,16 +393,6 @@ class Pipeline:
                 query_ms=job.query_ms,
             )
         )
-
-
-_CLOSED_AS: Mapping[Status, Literal["placed", "no_valid_host", "failed", "unknown"]] = {
-    "placed": "placed",
-    "no_valid_host": "no_valid_host",
-    "lost": "failed",
-    "gave_up": "failed",
-    "unknown": "unknown",
-}
-"""How the log calls it."""
 
 
 def _ids() -> Iterator[str]:

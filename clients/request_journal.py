@@ -10,11 +10,21 @@ from time import monotonic
 from typing import Any, Literal
 from uuid import uuid4
 
+from vacancy.clients.placement import Status
 from vacancy.resources import events
 from vacancy.resources.partitioner import covering_cells, partition_for
 from vacancy.resources.record import Entry
 
 Outcome = Literal["placed", "no_valid_host", "failed", "unknown"]
+
+CLOSED_AS: Mapping[Status, Outcome] = {
+    "placed": "placed",
+    "no_valid_host": "no_valid_host",
+    "lost": "failed",
+    "gave_up": "failed",
+    "unknown": "unknown",
+}
+"""How the log calls it."""
 
 
 class RequestJournal:

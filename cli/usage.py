@@ -1,0 +1,54 @@
+"""`vacancy usage`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vacancy.cli import options as o
+from vacancy.cli.output import as_of_text, emit_json, emit_table, note
+from vacancy.cli.site import Site
+
+
+def usage(
+    project: Annotated[
+        str | None, typer.Option("--project", metavar="ID", help="Only of this project.", show_default=False)
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="ID", help="Only of this user.", show_default=False)
+    ] = None,
+    consumer_type: Annotated[
+        str | None,
+        typer.Option(
+            "--consumer-type", metavar="TYPE", help="Only of consumers of this type.", show_default=False
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by", metavar="project|user|type", help="Tell these apart (default: none).", show_default=False
+        ),
+    ] = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """How much is held of each class: by all, or by those of a project, a user or a type."""
+    from vacancy.clients.usage import usage as added_up
+
+    with Site(store=store, config=config).open_reader(with_view=False) as reader:
+        found = added_up(reader, project=project, user=user, consumer_type=consumer_type, by=by)
+        position, as_of = reader.position, as_of_text(reader)
+    if as_json:
+        emit_json({"usages": found, "by": by, "as_of": position})
+        return
+    emit_table(
+        (*((by.upper(),) if by else ()), "CONSUMERS", "CLASS", "USED"),
+        (
+            (*((one.name,) if by else ()), one.consumers, name, amount)
+            for one in found
+            for name, amount in one.usages.items()
+        ),
+    )
+    note(as_of)
