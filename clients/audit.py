@@ -25,6 +25,7 @@ from vacancy.clients.audit_claims import (
     objections,
     wrongly_granted,
 )
+from vacancy.clients.audit_groups import admits
 from vacancy.clients.audit_hosts import Hosts, is_counted, is_known
 from vacancy.clients.audit_members import Key
 from vacancy.clients.audit_misplaced import misplacements
@@ -245,6 +246,7 @@ class _Asked(NamedTuple):
     offset: int
     cell: str
     asks: tuple[tuple[str, str, int], ...]
+    claim: Mapping[str, Any]
 
 
 class _NoValidHosts:
@@ -293,7 +295,7 @@ class _NoValidHosts:
                 self._specs.setdefault(claim["request"], claim["spec"])
             if claim["id"] in self._claims:
                 cell = record.key.decode(errors="replace")
-                asked = _Asked(record.partition, record.offset, cell, asks(claim["allocations"]))
+                asked = _Asked(record.partition, record.offset, cell, asks(claim["allocations"]), claim)
                 self._claims[claim["id"]].setdefault(cell, asked)
 
     def due(self, partition: int) -> list[_Closing]:
@@ -311,16 +313,19 @@ class _NoValidHosts:
         elif not is_counted(audited.books, spec):
             closing.unknown.add("it asks for what is not counted")
         elif not is_known(spec):
-            closing.unknown.add("several providers may serve it together, or in one subtree")
+            closing.unknown.add("several copies, several providers together, or one subtree are not judged")
         elif any(group.get("where") for group in spec["groups"]):
             closing.unknown.add("it asks with an expression")
         else:
             taken = Counter[tuple[str, str, str]]()
+            in_flight = []
             for asked in (asked for claim in closing.in_flight for asked in self._claims[claim].values()):
                 if asked.partition == partition and asked.offset >= closing.as_of[partition]:
+                    in_flight.append(asked.claim)
                     for provider, name, amount in asked.asks:
                         taken[(asked.cell, provider, name)] += amount
-            closing.serving.update(audited.hosts.serving(spec, taken))
+            serving = audited.hosts.serving(spec, taken)
+            closing.serving.update(tree for tree in serving if admits(audited.books, tree, spec, in_flight))
 
     def conclude(self, found: _Findings) -> None:
         """Judge them all."""

@@ -74,6 +74,32 @@ def domains(books: Books, cell: str, copy: Copy, scope: str | None) -> set[str]:
     return found
 
 
+def admits(
+    books: Books, tree: tuple[str, str], spec: Mapping[str, Any], in_flight: Iterable[Mapping[str, Any]]
+) -> bool:
+    """Whether the groups of a request for one copy let it go to a tree; claims in flight count as members."""
+    cell, root = tree
+    for wanted in spec.get("memberships", ()):
+        group, (policy, hard, most, scope) = wanted["group"], rule(wanted)
+        if group.rpartition("/")[0] != cell:
+            return False
+        held = [copy for member in members(books, group) for copy in member.copies]
+        joining = [
+            copy
+            for claim in in_flight
+            if any(one["group"] == group for one in claim.get("memberships", ()))
+            and (cell, claim["consumer"]) not in books.consumers.groups.get(group, ())
+            for copy in copies(books, cell, claim["allocations"])
+        ]
+        there = [domains(books, cell, copy, scope) for copy in (*held, *joining)]
+        here = domains(books, cell, (root,), scope)
+        if hard and policy == "affinity" and there and not any(here & some for some in there):
+            return False
+        if hard and policy != "affinity" and any(sum(d in some for some in there) >= most for d in here):
+            return False
+    return True
+
+
 def _broken(
     books: Books, cell: str, consumer: str, wanted: Membership, mine: tuple[Copy, ...]
 ) -> Iterator[str]:

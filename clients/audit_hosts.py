@@ -26,9 +26,9 @@ Group = Mapping[str, Any]
 
 def is_known(spec: Mapping[str, Any]) -> bool:
     """Whether the shape of a request is one that is judged here: what several providers serve together, or in one
-    subtree, is not."""
+    subtree, and several copies are not."""
     together = all(group.get("same_provider", True) for group in spec["groups"])
-    return together and not spec.get("same_subtree")
+    return together and not spec.get("same_subtree") and spec.get("copies", 1) == 1
 
 
 def is_counted(books: Books, spec: Mapping[str, Any]) -> bool:
