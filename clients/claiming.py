@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from vacancy.clients.expression_predicates import expressed
 from vacancy.clients.placement import PlacementRequest
@@ -125,6 +127,13 @@ def refused_root(view: View, spec: RequestSpec, candidate: Candidate, verdict: V
     if spec.copies == 1 or row is None:
         return candidate.root
     return view.name(int(view.root[row]))[1]
+
+
+def new_ids() -> Iterator[str]:
+    """Ids of our own: this pipeline's, and a number. Short ones are cheap to hash, to send and to keep."""
+    own = uuid4().hex[:16]
+    for number in count(1):
+        yield f"{own}-{number:x}"
 
 
 def told(verdict: VerdictRow) -> str:

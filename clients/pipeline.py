@@ -11,13 +11,20 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import numpy as np
 
-from vacancy.clients.claiming import FINAL, TOLD, ClaimMaker, ClaimSent, claim_entries, refused_root, told
+from vacancy.clients.claiming import (
+    FINAL,
+    TOLD,
+    ClaimMaker,
+    ClaimSent,
+    claim_entries,
+    new_ids,
+    refused_root,
+    told,
+)
 from vacancy.clients.expression_types import mismatches
 from vacancy.clients.expressions import learn
 from vacancy.clients.placement import Outcome, PlacementRequest, Status
@@ -111,7 +118,7 @@ class Pipeline:
         self._waiting: deque[_Job] = deque()
         self._flights: dict[bytes, _Flight] = {}
         self._outcomes: list[Outcome] = []
-        self._ids = _ids()
+        self._ids = new_ids()
         self._maker = ClaimMaker(
             reader, deadline_ms=settings.deadline_ms, seed=settings.seed, policy=settings.order.name
         )
@@ -254,8 +261,7 @@ class Pipeline:
                 view.take(view.row_of[row_key], name, ask)
                 rows.append((row_key, name, ask))
         joined = joining(view, job.request.spec, job.consumer, candidate)
-        for one in joined:
-            view.groups.join(one)
+        view.groups.join(joined)
         flight = _Flight(job, claim, candidate, time.monotonic(), rows, joined)
         self._flights[key(candidate.cell, claim.id)] = flight
         return flight
@@ -307,8 +313,7 @@ class Pipeline:
 
     def _land(self, flight: _Flight) -> None:
         view = self._reader.view
-        for one in flight.joined:
-            view.groups.leave(one)
+        view.groups.leave(flight.joined)
         for row_key, name, ask in flight.rows:
             row = view.row_of.get(row_key)
             if row is not None:
@@ -393,10 +398,3 @@ class Pipeline:
                 query_ms=job.query_ms,
             )
         )
-
-
-def _ids() -> Iterator[str]:
-    """Ids of our own: this pipeline's, and a number. Short ones are cheap to hash, to send and to keep."""
-    own = uuid4().hex[:16]
-    for number in count(1):
-        yield f"{own}-{number:x}"

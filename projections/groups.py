@@ -35,17 +35,19 @@ class Groups:
             else:
                 self._rows[key] = data
 
-    def join(self, one: Joining) -> None:
+    def join(self, them: Iterable[Joining]) -> None:
         """A claim is under way."""
-        self.joining.setdefault(one.group, {})[one.consumer] = one
+        for one in them:
+            self.joining.setdefault(one.group, {})[one.consumer] = one
 
-    def leave(self, one: Joining) -> None:
+    def leave(self, them: Iterable[Joining]) -> None:
         """That claim is decided: the store says all."""
-        there = self.joining.get(one.group, {})
-        if there.get(one.consumer) is one:
-            del there[one.consumer]
-            if not there:
-                del self.joining[one.group]
+        for one in them:
+            there = self.joining.get(one.group, {})
+            if there.get(one.consumer) is one:
+                del there[one.consumer]
+                if not there:
+                    del self.joining[one.group]
 
     def row(self, key: bytes) -> GroupRow | None:
         """The group as the store has it."""

@@ -305,9 +305,9 @@ class _Gang:
                 self._taken.append((row, name, ask))
         if spec.copies_on == "distinct":
             self.open[view.row_of[key(copy.cell, copy.root)]] = False
-        for one in joining(view, spec, f"#{len(self.copies)}", copy):  # no consumer has such an id
-            view.groups.join(one)
-            self._joined.append(one)
+        joined = joining(view, spec, f"#{len(self.copies)}", copy)  # no consumer has such an id
+        view.groups.join(joined)
+        self._joined += joined
 
     def candidate(self) -> Candidate:
         """All of them as one."""
@@ -324,8 +324,7 @@ class _Gang:
     def __exit__(self, *_: object) -> None:
         for row, name, ask in self._taken:
             self._view.untake(row, name, ask)
-        for one in self._joined:
-            self._view.groups.leave(one)
+        self._view.groups.leave(self._joined)
 
 
 def _have_for_all(view: View, spec: RequestSpec) -> Bools:

@@ -158,13 +158,11 @@ def test_claims_under_way_count() -> None:
         asked = spec(wanted(name))
         (first,) = find(view, asked, limit=1, order=RANDOM, rng=RNG)
         under_way = joining(view, asked, "me", first)
-        for one in under_way:
-            view.groups.join(one)
+        view.groups.join(under_way)
         found = roots(view, asked)
         assert len(found) == expected
         assert (first.root in found) is (name == "near")
-        for one in under_way:
-            view.groups.leave(one)
+        view.groups.leave(under_way)
         assert len(roots(view, asked)) == 4
 
 
