@@ -6,7 +6,7 @@ for memory in pages of some size; all of an ask comes from the one cell, or none
     a node reports   {"cell": 0, "cores": [[0, 16], [1, 17], [2, 18]], "shared_cpus": [2, 18],
                       "cpu_ratio_milli": 4000, "memory_mb": 65536, "hugepages": {"2048": 512, "1048576": 4}}
     an ask           {"pinned": 2, "threads": "isolate", "memory_mb": 1024, "page_kib": 2048}
-    a grant          {"cell": 0, "cpus": [0, 1], "memory_mb": 1024, "page_kib": 2048, "pages": 512}
+    a grant          {"cell": 0, "cpus": [0, 1], "threads": "isolate", "memory_mb": 1024, "page_kib": 2048, "pages": 512}
 
 A grant's CPUs are in the order of the guest's vCPUs; `pages` is there for hugepages only.
 
@@ -207,6 +207,8 @@ class NumaCell(ResourceClass[NumaCellRecord]):
                 isolated = tuple(sorted((*isolated, *cpus)))
             record = replace(record, used=tuple(sorted((*record.used, *cpus))), isolated=isolated)
             grant["cpus"] = cpus
+            if wanted.threads != "prefer":
+                grant["threads"] = wanted.threads
         if wanted.shared:
             free = record.shared_capacity - record.shared_used
             if wanted.shared > len(record.shared):

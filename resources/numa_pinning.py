@@ -56,9 +56,9 @@ def pick(cores: Iterable[Core], count: int, policy: Policy) -> list[int] | None:
     left = count - sum(len(cpus) for cpus in together)
     if left:
         taken = {cpu for cpus in together for cpu in cpus}
-        # What is left has one thread a core: first those whose siblings are others'.
-        others = sorted((c for c in cores if c.free[0] not in taken), key=lambda c: (c.threads == 1, c.free))
-        together += sorted(core.free for core in others[:left])
+        # Any others, one by one: first those whose siblings are taken.
+        others = sorted((c.threads == 1, cpu) for c in cores for cpu in c.free if cpu not in taken)
+        together += sorted((cpu,) for _, cpu in others[:left])
     return [cpu for cpus in together for cpu in cpus]
 
 

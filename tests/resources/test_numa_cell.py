@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from itertools import combinations
+from collections.abc import Mapping, Sequence
+from itertools import combinations, combinations_with_replacement, product
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from vacancy.resources.errors import InvalidRecord, UsageError
 from vacancy.resources.names import AMOUNT_MAX
 from vacancy.resources.numa_cell import CPUS_MAX, MEMORY_MB_MAX, NumaCell, NumaCellRecord
+from vacancy.resources.numa_pinning import Core, Policy, most, pick
 from vacancy.resources.resource_class import Granted, Shortfall
 
 NUMA = NumaCell()
 JSON = dict[str, Any]
-POLICIES = ("prefer", "isolate", "require")
+POLICIES: tuple[Policy, ...] = ("prefer", "isolate", "require")
 
 
 def smt(cores: int, threads: int = 2, **more: Any) -> NumaCellRecord:
@@ -255,6 +256,39 @@ def test_the_order_in_which_a_node_lists_things_means_nothing(inventory: JSON, r
         rng.shuffle(core)
     shuffled["hugepages"] = dict(reversed(shuffled["hugepages"].items()))
     assert NUMA.report(shuffled, None) == NUMA.report(inventory, None)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_all_small_cells_by_trying_everything(policy: Policy) -> None:
+    """Every cell of up to four cores with up to four threads each, of which any number is free."""
+    kinds = [(threads, free) for threads in range(1, 5) for free in range(1, threads + 1)]
+    for size in range(5):
+        for cell in combinations_with_replacement(kinds, size):
+            cores = [Core(t, tuple(range(10 * at, 10 * at + free))) for at, (t, free) in enumerate(cell)]
+            possible = {
+                sum(counts)
+                for counts in product(*(range(free + 1) for _, free in cell))
+                if allowed(policy, cell, counts)
+            }
+            for count in range(1, sum(free for _, free in cell) + 2):
+                found = pick(cores, count, policy)
+                assert (found is not None) == (count in possible) == (count <= most(cores, policy)), cell
+                if found is not None:
+                    counts = [sum(cpu // 10 == at for cpu in found) for at in range(size)]
+                    assert len(set(found)) == len(found) == count
+                    assert all(cpu in core.free for cpu in found for core in [cores[cpu // 10]])
+                    assert allowed(policy, cell, counts), (cell, count, found)
+
+
+def allowed(policy: Policy, cell: Sequence[tuple[int, int]], counts: Sequence[int]) -> bool:
+    """Whether so many CPUs of each core, (threads, free), are what a policy means."""
+    taken = [(n, threads, free) for n, (threads, free) in zip(counts, cell, strict=True) if n]
+    if policy == "isolate":
+        return all(n == 1 and free == threads for n, threads, free in taken)
+    if policy == "require":
+        alone = sum(n == 1 for n, _, _ in taken)
+        return all(threads > 1 for _, threads, _ in taken) and alone <= sum(counts) % 2
+    return True
 
 
 # -- which CPUs ---------------------------------------------------------------------------------------------
