@@ -24,6 +24,7 @@ from vacancy.clients.audit_inventory import (
     typed,
 )
 from vacancy.clients.audit_members import Consumers, Held, Key
+from vacancy.clients.audit_numa import NUMA_CELL, cell_stock
 from vacancy.clients.audit_reading import home, is_cell, read
 from vacancy.clients.audit_rows import Node, Provider
 from vacancy.resources.record import Record
@@ -263,6 +264,8 @@ class Books:
             stocks[id_] = {
                 name: Stock(0, 0, 1, 0, 1, 1000, opaque=True)
                 if name in self.plugins
+                else cell_stock(inventory)
+                if name == NUMA_CELL
                 else stock_of(name, inventory)
                 for name, inventory in inventories.items()
             }

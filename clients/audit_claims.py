@@ -11,6 +11,7 @@ from vacancy.clients.audit_devices import amount_of, counted_ask, wrong_grants
 from vacancy.clients.audit_groups import broken_groups, copies
 from vacancy.clients.audit_inventory import Stock
 from vacancy.clients.audit_members import Held
+from vacancy.clients.audit_numa import NUMA_CELL, is_ask, lacking, wrong_cell_grants
 from vacancy.clients.audit_reading import INTEGER_MAX
 
 ROOM, RULE, OPAQUE = "room", "rule", "opaque"
@@ -37,7 +38,11 @@ def objections(books: Books, cell: str, claim: Mapping[str, Any], *, replaces: b
     if replaces and held is not None:
         for provider, name, amount in held.parts:
             old[(provider, name)] += amount
-    return [*(Objection(RULE, text) for text in wrong), *_fit(books, cell, claim["allocations"], old)]
+    return [
+        *(Objection(RULE, text) for text in wrong),
+        *_fit(books, cell, claim["allocations"], old),
+        *_fit_cells(books, cell, claim),
+    ]
 
 
 def enter(
@@ -84,10 +89,41 @@ def wrongly_granted(
         return at.stock.get(name) if at else None
 
     def held(provider: str, name: str) -> Iterable[Any]:
-        by = books.consumers.granted.get((cell, provider, name), {})
-        return [grant for key, some in by.items() if key != (cell, claim["consumer"]) for grant in some]
+        return _held_by_others(books, cell, claim, provider, name)
 
-    return list(wrong_grants(stock_at, held, claim["allocations"], list(grants)))
+    grants, allocations = list(grants), claim["allocations"]
+    return [
+        *wrong_grants(stock_at, held, allocations, grants),
+        *wrong_cell_grants(stock_at, held, allocations, grants),
+    ]
+
+
+def _held_by_others(books: Books, cell: str, claim: Mapping[str, Any], provider: str, name: str) -> list[Any]:
+    """What others than the claim's consumer were granted there."""
+    by = books.consumers.granted.get((cell, provider, name), {})
+    return [grant for key, some in by.items() if key != (cell, claim["consumer"]) for grant in some]
+
+
+def _fit_cells(books: Books, cell: str, claim: Mapping[str, Any]) -> Iterable[Objection]:
+    """What speaks against what is asked of NUMA cells. Of several asks to one cell, where each fits alone, it
+    depends on which CPUs the first got."""
+    asked = Counter[str]()
+    for allocation in claim["allocations"]:
+        provider = books.providers.get((cell, allocation["provider"]))
+        stock = provider.stock.get(NUMA_CELL) if provider else None
+        ask = allocation["resources"].get(NUMA_CELL)
+        if stock is None or ask is None:
+            continue
+        asked[allocation["provider"]] += 1
+        if not is_ask(ask):
+            yield Objection(RULE, f"{ask!r} is not an ask of {NUMA_CELL}")
+        elif why := lacking(
+            stock, _held_by_others(books, cell, claim, allocation["provider"], NUMA_CELL), ask
+        ):
+            yield Objection(ROOM, f"{allocation['provider']}: {why}")
+    for provider_id, asks_there in asked.items():
+        if asks_there > 1:
+            yield Objection(OPAQUE, f"{asks_there} asks to {NUMA_CELL} of {provider_id}")
 
 
 def _terms(books: Books, claim: Mapping[str, Any]) -> Iterable[str]:
@@ -187,7 +223,10 @@ def _fit(
             yield Objection(RULE, f"{id_} is unknown")
             continue
         closed = books.closed((cell, id_))
-        if closed and not all(slot in old and total[slot] <= old[slot] for slot in slots):
+        # CPUs are given by number: to have had as many gives no right to others.
+        if closed and not all(
+            slot in old and total[slot] <= old[slot] and slot[1] != NUMA_CELL for slot in slots
+        ):
             yield Objection(RULE, f"{id_}: {closed}")
         for name, ask in allocation["resources"].items():
             kept = (id_, name) in old and total[(id_, name)] <= old[(id_, name)]
@@ -206,6 +245,8 @@ def _fit_units(books: Books, key: tuple[str, str], name: str, ask: Any, *, kept:
     ask = counted_ask(name, ask)
     if stock is None:
         yield Objection(RULE, f"{key[1]} has no {name}")
+    elif name == NUMA_CELL:
+        return  # see `_fit_cells`
     elif stock.opaque:
         yield Objection(OPAQUE, f"{name} is not counted")
     elif type(ask) is not int or not 1 <= ask <= INTEGER_MAX:

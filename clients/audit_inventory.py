@@ -33,6 +33,7 @@ STANDARD_CLASSES = frozenset(
         "NET_PACKET_RATE_EGR_KILOPACKET_PER_SEC",
         "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
         "GPU_SHARE",
+        "NUMA_CELL",
     }
 )
 """Those of the rules, version 1."""
@@ -63,7 +64,7 @@ class Stock(NamedTuple):
     listed: bool = True
     opaque: bool = False
     devices: str = ""
-    """Devices with names, as JSON; such an inventory is opaque where amounts are summed up."""
+    """Devices with names, or a NUMA cell, as JSON; such an inventory is opaque where amounts are summed up."""
 
     def withdrawn(self) -> Stock:
         """What stays of it once it is no longer listed and someone holds some."""
@@ -111,7 +112,7 @@ def read_facts(data: Mapping[str, Any], knows: Callable[[str], bool]) -> Facts:
         said = {limit: value for limit, value in override.items() if value is not None}
         if not knows(name) or not override.keys() <= {"reserved", "allocation_ratio_milli"}:
             raise Refused
-        if override and name == "GPU_SHARE":
+        if override and name in ("GPU_SHARE", "NUMA_CELL"):
             raise Refused
         if not all(_is_within(*one) for one in said.items()):
             raise Refused
