@@ -28,6 +28,7 @@ def why_not(
     where: o.WhereOption = None,
     group: o.GroupOption = None,
     group_policy: o.GroupPolicyOption = None,
+    numa: o.NumaOption = None,
     query: o.QueryOption = None,
     request: o.RequestOption = None,
     max_staleness: o.MaxStalenessOption = None,
@@ -53,6 +54,7 @@ def why_not(
         where=where,
         group=group,
         group_policy=group_policy,
+        numa=numa,
         query=query,
         request=request,
     )

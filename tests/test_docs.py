@@ -23,6 +23,7 @@ from pydantic import BaseModel
 
 from tests.docs.tour import Tour
 from vacancy.cli.main import app
+from vacancy.clients.request_syntax import Wanted, parse, parse_document
 from vacancy.resources import errors, events, fold_requests, registry, request, tables, verdict
 from vacancy.resources.resource_class import Granted
 from vacancy.streams.settings import Settings, load_settings
@@ -96,8 +97,31 @@ def test_programs_in_the_pages_run(tour: tuple[Tour, str]) -> None:
     assert re.search(r"^20 placed$", done.stdout, re.M), done.stdout
 
 
+def test_the_two_ways_to_ask_for_numa_cells_say_the_same() -> None:
+    page = PAGES["docs/numa.md"]
+    said: dict[str, Any] = {}
+    exec(block(page, "numa.py"), said)  # noqa: S102 - our own page
+    by_option = parse(
+        Wanted(
+            resources=["DISK_GB:20"],
+            numa="cells=2,cpus=8,policy=dedicated,threads=isolate,memory_mb=16384,page=2M",
+        ),
+        registry.Registry(),
+    )
+    assert said["spec"] == by_option.spec
+    by_hand = parse_document(block(page, "cells.json"), registry.Registry())
+    assert [group.name for group in by_hand.groups] == ["numa0", "numa1"]
+    provider = json.loads(block(page, "numa0.json"))
+    record = (
+        registry.Registry()
+        .table("NUMA_CELL")
+        .resource_class.report(provider["inventories"]["NUMA_CELL"], None)
+    )
+    assert (len(record.cores), record.shared) == (3, (2, 18))
+
+
 def test_every_program_is_run_by_a_test() -> None:
-    ran = {"place.py", "fpga_region.py"}
+    ran = {"place.py", "fpga_region.py", "numa.py"}
     assert {one.name for page in PAGES.values() for one in blocks(page) if one.kind == "python"} == ran
 
 
