@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from vacancy.resources.registry import Registry
 
 
+Names = Sequence[str] | None
+RelatedOptions = tuple[tuple[Names, Names], tuple[Names, Names], tuple[int | None, str | None]]
+"""Groups to be near to and apart from, the same as wishes, copies and what they are on."""
+
+_UNRELATED: RelatedOptions = ((None, None), (None, None), (None, None))
+
+
 def parse_options(
     registry: Registry,
     *,
@@ -29,12 +36,7 @@ def parse_options(
     query: str | None,
     request: str | None,
     numa: str | None = None,
-    group_affinity: Sequence[str] | None = None,
-    group_anti_affinity: Sequence[str] | None = None,
-    soft_group_affinity: Sequence[str] | None = None,
-    soft_group_anti_affinity: Sequence[str] | None = None,
-    copies: int | None = None,
-    copies_on: str | None = None,
+    related: RelatedOptions = _UNRELATED,
 ) -> Parsed:
     """The request. Raises `UsageError`."""
     from vacancy.clients.groups import Related
@@ -55,15 +57,9 @@ def parse_options(
         document=None if request is None else read_text(request),
     )
     parsed = parse(wanted, registry)
-    related = Related(
-        group_affinity or (),
-        group_anti_affinity or (),
-        soft_group_affinity or (),
-        soft_group_anti_affinity or (),
-        copies,
-        copies_on,
-    )
-    return parsed._replace(spec=related.applied(parsed.spec))
+    (near, apart), (softly_near, softly_apart), (copies, copies_on) = related
+    said = Related(near or (), apart or (), softly_near or (), softly_apart or (), copies, copies_on)
+    return parsed._replace(spec=said.applied(parsed.spec))
 
 
 def read_text(file: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from vacancy.cli.explained import tell_explanation
 from vacancy.cli.output import amount_text, as_of_text, emit_json, emit_table, note, position_text
 from vacancy.cli.site import Site
 from vacancy.resources.errors import NoValidHost, SearchGivenUp
+
+if TYPE_CHECKING:
+    from vacancy.projections.candidates import Candidate
 
 _LIMIT = 10
 
@@ -57,6 +61,7 @@ def candidates(
     """
     site = Site(store=store, config=config)
     registry = site.registry()
+    hard, soft = (group_affinity, group_anti_affinity), (soft_group_affinity, soft_group_anti_affinity)
     parsed = parse_options(
         registry,
         resources=resources,
@@ -69,12 +74,7 @@ def candidates(
         root_required=root_required,
         same_subtree=same_subtree,
         numa=numa,
-        group_affinity=group_affinity,
-        group_anti_affinity=group_anti_affinity,
-        soft_group_affinity=soft_group_affinity,
-        soft_group_anti_affinity=soft_group_anti_affinity,
-        copies=copies,
-        copies_on=copies_on,
+        related=(hard, soft, (copies, copies_on)),
         query=query,
         request=request,
     )
@@ -103,20 +103,7 @@ def candidates(
     elif why is not None:
         tell_explanation(why)
     elif found:
-        emit_table(
-            ("CELL", "NODE", "PROVIDER", "GROUP", "RESOURCES"),
-            (
-                (
-                    c.cell,
-                    c.root,
-                    a.provider,
-                    a.group,
-                    " ".join(f"{n}:{amount_text(v)}" for n, v in a.resources.items()),
-                )
-                for c in found
-                for a in c.allocations
-            ),
-        )
+        _tell(found)
         note(told)
     at = f"store {site.store} at {position_text(as_of)}"
     if gave_up and not found:
@@ -129,3 +116,20 @@ def candidates(
             where=at,
             do="ask for less, or free or add some",
         )
+
+
+def _tell(found: Sequence[Candidate]) -> None:
+    emit_table(
+        ("CELL", "NODE", "PROVIDER", "GROUP", "RESOURCES"),
+        (
+            (
+                c.cell,
+                c.root,
+                a.provider,
+                a.group,
+                " ".join(f"{n}:{amount_text(v)}" for n, v in a.resources.items()),
+            )
+            for c in found
+            for a in c.allocations
+        ),
+    )

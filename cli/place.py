@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,10 @@ from vacancy.cli.explained import tell_explanation
 from vacancy.cli.output import amount_text, emit, emit_json, emit_table
 from vacancy.cli.site import Site
 from vacancy.resources.errors import NoValidHost, OutcomeUnknown, VacancyError
+from vacancy.resources.membership import copy_of
+
+if TYPE_CHECKING:
+    from vacancy.clients.placement import Outcome
 
 ConsumersArgument = Annotated[list[str], typer.Argument(metavar="CONSUMER…", show_default=False)]
 
@@ -85,6 +89,7 @@ def place(
     """
     site = Site(log=log, store=store, config=config, kafka=kafka)
     registry = site.registry()
+    hard, soft = (group_affinity, group_anti_affinity), (soft_group_affinity, soft_group_anti_affinity)
     parsed = parse_options(
         registry,
         resources=resources,
@@ -97,12 +102,7 @@ def place(
         root_required=root_required,
         same_subtree=same_subtree,
         numa=numa,
-        group_affinity=group_affinity,
-        group_anti_affinity=group_anti_affinity,
-        soft_group_affinity=soft_group_affinity,
-        soft_group_anti_affinity=soft_group_anti_affinity,
-        copies=copies,
-        copies_on=copies_on,
+        related=(hard, soft, (copies, copies_on)),
         query=query,
         request=request,
     )
@@ -141,7 +141,13 @@ def place(
     if as_json:
         emit_json(outcome)
         return
-    emit(f"placed {outcome.consumer} on {outcome.root} in cell {outcome.cell} ({outcome.claim_ms:.1f} ms)")
+    _tell(outcome)
+
+
+def _tell(outcome: Outcome) -> None:
+    copies = len({copy_of(one.group) for one in outcome.allocations})
+    told = f"{copies} copies of {outcome.consumer}" if copies > 1 else f"{outcome.consumer} on {outcome.root}"
+    emit(f"placed {told} in cell {outcome.cell} ({outcome.claim_ms:.1f} ms)")
     particular = {(g.provider, g.group, g.resource_class): g.grant for g in outcome.grants}
     emit_table(
         ("PROVIDER", "CLASS", "AMOUNT"),

@@ -99,6 +99,46 @@ def test_groups_are_served_by_several_providers(vacancy: Vacancy, tmp_path: Path
     assert "node-1:gpu" in vacancy.run("candidates", "--request", "-", stdin=spec).out
 
 
+def test_neighbours_copies_and_usage(vacancy: Vacancy) -> None:
+    cell = vacancy.json("show", "provider", "node-1")["cell"]
+    apart = ("--group-anti-affinity", f"{cell}/web")
+    placed = vacancy.json("place", *SMALL, *apart, "--consumer", "web-a", "--project", "p")
+    assert placed["cell"] == cell
+    shown = vacancy.json("show", "group", f"{cell}/web")
+    assert (shown["policy"], shown["hard"], shown["nodes"]) == ("anti-affinity", True, {placed["root"]: 1})
+    assert "web-a" in vacancy("show", "group", f"{cell}/web")
+    near = vacancy.json("candidates", *SMALL, "--soft-group-affinity", f"{cell}/other")
+    assert {one["cell"] for one in near["candidates"]} == {cell}
+    assert "group policy differs" in vacancy.fails(4, "place", *SMALL, "--group-affinity", f"{cell}/web")
+    told = vacancy("place", *SMALL, "--copies", 2, "--consumer", "twins", "--project", "p")
+    assert told.startswith("placed 2 copies of twins in cell ")
+    (held,) = vacancy.json("show", "consumer", "twins")
+    assert {one["group"] for one in held["holdings"]} == {"#1", "#2"}
+    (used,) = vacancy.json("usage", "--project", "p", "--by", "project")["usages"]
+    assert used == {"name": "p", "consumers": 2, "usages": {"MEMORY_MB": 768, "VCPU": 3}}
+    assert "VCPU" in vacancy("usage")
+    vacancy("release", "web-a", "twins")
+    assert "nobody is in server group" in vacancy.fails(1, "show", "group", f"{cell}/web")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (("--group-affinity", "web"), "'web' is no server group"),
+        (("--group-affinity", "c/web:2"), "max_per_node is for anti-affinity"),
+        (("--group-affinity", "c/g", "--group-anti-affinity", "c/g"), "group c/g is named twice"),
+        (("--group-affinity", "c/g", "--copies", 2, "--copies-on", "distinct"), "distinct nodes"),
+        (("--copies", 0), "greater than or equal to 1"),
+        (("--copies", 65), "less than or equal to 64"),
+        (("--copies-on", "moon"), "'any' or 'distinct'"),
+    ],
+)
+def test_relations_that_cannot_be_meant_are_refused(
+    vacancy: Vacancy, said: tuple[object, ...], told: str
+) -> None:
+    assert told in vacancy.fails(2, "place", *SMALL, *said)
+
+
 def test_a_hold_stays_once_it_is_confirmed(vacancy: Vacancy) -> None:
     vacancy("place", *SMALL, "--consumer", "held-1", "--hold", 300)
     (held,) = vacancy.json("show", "consumer", "held-1")
