@@ -43,6 +43,7 @@ def candidates(
         int | None, typer.Option("--limit", min=1, help="How many at most.", show_default=str(_LIMIT))
     ] = None,
     order: o.OrderOption = None,
+    weigh: o.WeighOption = None,
     typical: o.TypicalOption = None,
     max_staleness: o.MaxStalenessOption = None,
     seed: o.SeedOption = None,
@@ -81,13 +82,14 @@ def candidates(
     from vacancy.clients import inspect
     from vacancy.clients.expression_types import mismatches
     from vacancy.clients.ordering import order_named
+    from vacancy.clients.weighing import weighed
 
     with site.open_reader() as reader:
         found, gave_up = inspect.search(
             reader,
             parsed.spec,
             limit=limit or parsed.limit or _LIMIT,
-            order=order_named(order or "random", typical),
+            order=weighed(order_named(order or "random", typical), weigh or (), registry),
             seed=seed,
             max_staleness_s=max_staleness,
         )

@@ -73,6 +73,15 @@ TypicalOption = Annotated[
         show_default=False,
     ),
 ]
+WeighOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weigh",
+        metavar="[MULTIPLIER:]EXPR",
+        help="Prefer nodes by a number, as in MEMORY_MB.free or '-2:attributes.age' (docs/expressions.md). Repeatable.",
+        show_default=False,
+    ),
+]
 SeedOption = Annotated[
     int | None,
     typer.Option("--seed", min=0, help="Make random choices repeatable.", show_default=False),

@@ -59,6 +59,7 @@ def place(
         ),
     ] = None,
     order: o.OrderOption = None,
+    weigh: o.WeighOption = None,
     typical: o.TypicalOption = None,
     attempts: Annotated[
         int, typer.Option("--attempts", min=1, help="Claims that may be lost to others before giving up.")
@@ -109,6 +110,7 @@ def place(
     from vacancy.clients.ordering import order_named
     from vacancy.clients.placement import PlacementRequest
     from vacancy.clients.scheduler import Scheduler
+    from vacancy.clients.weighing import weighed
 
     wanted = PlacementRequest(
         parsed.spec,
@@ -125,7 +127,7 @@ def place(
             registry,
             name="cli",
             seed=seed,
-            order=order_named(order or "random", typical),
+            order=weighed(order_named(order or "random", typical), weigh or (), registry),
             deadline_s=deadline,
             attempts=attempts,
         ) as scheduler,

@@ -9,7 +9,6 @@ from typing import Final
 
 from vacancy.clients.cel import DOCS, Node, Source, parse
 from vacancy.clients.expressions import Conditions
-from vacancy.clients.ordering import order_named
 from vacancy.projections.expression import Attribute
 from vacancy.projections.orders import Order
 from vacancy.projections.weighing import Binary, If, Measure, Number, Weighed, Weigher
@@ -21,12 +20,11 @@ _MULTIPLIED: Final = re.compile(r"\s*([+-]?[0-9]+(?:\.[0-9]+)?)\s*:(.*)", re.DOT
 _MULTIPLIER_MAX: Final = 1e6
 
 
-def weighed(order: Order | str, texts: Sequence[str], registry: Registry) -> Order:
+def weighed(order: Order, texts: Sequence[str], registry: Registry) -> Order:
     """An order with weighers, `MULTIPLIER:EXPRESSION` or `EXPRESSION` each. Raises `UsageError`."""
-    named = order_named(order)
     if len(texts) > WEIGHERS_MAX:
         raise UsageError(f"{len(texts)} weighers are too many", do=f"give {WEIGHERS_MAX} at most")
-    return Weighed(named, [compile_weigher(text, registry) for text in texts]) if texts else named
+    return Weighed(order, [compile_weigher(text, registry) for text in texts]) if texts else order
 
 
 def compile_weigher(text: str, registry: Registry, where: str = "--weigh") -> Weigher:

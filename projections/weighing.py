@@ -83,14 +83,21 @@ class Weighed(Order):
 
     def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
         """See `Order`."""
-        total = normalised(self.order.trees(view, spec, roots))
-        for weigher in self.weighers:
-            total -= weights(view, roots, weigher)
-        return total
+        return self._less(view, roots, self.order.trees(view, spec, roots))
+
+    def providers(self, view: View, spec: RequestSpec, rows: Ints) -> Floats:
+        """See `Order`."""
+        return self._less(view, view.root[rows], self.order.providers(view, spec, rows))
 
     def parts(self, view: View, spec: RequestSpec, group: int, rows: Ints) -> Floats:
         """See `Order`."""
         return self.order.parts(view, spec, group, rows)
+
+    def _less(self, view: View, roots: Ints, scores: Floats) -> Floats:
+        total = normalised(scores)
+        for weigher in self.weighers:
+            total -= weights(view, roots, weigher)
+        return total
 
 
 def _measured(measure: Measure, view: View, roots: Ints) -> Floats:

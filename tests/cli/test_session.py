@@ -321,3 +321,53 @@ def _until(vacancy: Vacancy, root: str, vcpus: int) -> None:
             if any(i["resource_class"] == "VCPU" and i["capacity"] == vcpus for i in inventories):
                 return
         assert time.monotonic() < until, ended
+
+
+def test_qualities_with_values_are_set_shown_and_asked_for(vacancy: Vacancy) -> None:
+    said = vacancy(
+        "provider", "set", "node-1", "--attribute", "hypervisor_version=8.2.10", "--attribute", "cores=64"
+    )
+    assert 'attributes cores=64 hypervisor_version="8.2.10"' in said
+    vacancy("provider", "set", "node-2", "--attribute", 'cores="many"', "--attribute", "secure_boot=true")
+    assert 'operator\'s attributes: cores="many" secure_boot=true' in vacancy("show", "provider", "node-2")
+
+    def roots(*more: str) -> set[str]:
+        return {one["root"] for one in vacancy.json("candidates", *more)["candidates"]}
+
+    assert roots(*SMALL, "--where", 'attributes.hypervisor_version >= version("8.2")') == {"node-1"}
+    assert roots(*SMALL, "--where", "attributes.secure_boot // as asked", "--where", "VCPU.free > 0") == {
+        "node-2"
+    }
+    assert roots("--query", "resources=VCPU:1&where=attributes.cores>=64") == {"node-1"}
+    assert roots("--group", 'a=VCPU:1;where=attributes.cores == "many"') == {"node-2"}
+    weighed = vacancy.json("candidates", *SMALL, "--weigh", "attributes.secure_boot ? 1 : 0")["candidates"]
+    assert [one["root"] for one in weighed] == ["node-2", "node-1"]
+
+    placed = vacancy.json("place", *SMALL, "--where", "attributes.cores >= 64", "--consumer", "valued-1")
+    assert placed["root"] == "node-1"
+    vacancy("release", "valued-1")
+    clash = vacancy.json("status")["attribute_clashes"]
+    assert clash == {
+        "cores": {
+            "numbers": {"providers": 1, "example": "node-1"},
+            "text": {"providers": 1, "example": "node-2"},
+        }
+    }
+    assert "attribute cores is of several types" in vacancy("status")
+
+
+def test_what_no_provider_can_satisfy_is_told(vacancy: Vacancy) -> None:
+    vacancy("provider", "set", "node-1", "--attribute", "site=north")
+    wrong = vacancy.fails(
+        3, "candidates", *SMALL, "--where", "attributes.site > 3 && attributes.nothing == 1"
+    )
+    assert "attribute site is text everywhere ('north' on node-1), and compared with numbers" in wrong
+    assert "no provider has an attribute nothing" in wrong
+    lost = vacancy.fails(3, "place", *SMALL, "--where", 'attributes.site >= version("2")')
+    assert "attribute site is nowhere a version ('north' on node-1)" in lost
+    typed = vacancy.fails(2, "provider", "set", "node-1", "--attribute", "site=7")
+    assert "attribute site of node-1 is text ('north'), not a number (7)" in typed
+    refused = vacancy.fails(2, "place", *SMALL, "--where", "attributes.site > 8.2")
+    assert "there are no numbers with a fraction here (--where, character 19: 8.2)" in refused
+    vacancy("provider", "set", "node-1", "--unset-attribute", "site")
+    assert "site" not in vacancy("show", "provider", "node-1")
