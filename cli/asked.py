@@ -11,6 +11,7 @@ from vacancy.resources.errors import UsageError
 
 if TYPE_CHECKING:
     from vacancy.clients.request_syntax import Parsed
+    from vacancy.projections.orders import Order
     from vacancy.resources.registry import Registry
 
 
@@ -60,6 +61,16 @@ def parse_options(
     (near, apart), (softly_near, softly_apart), (copies, copies_on) = related
     said = Related(near or (), apart or (), softly_near or (), softly_apart or (), copies, copies_on)
     return parsed._replace(spec=said.applied(parsed.spec))
+
+
+def asked_order(
+    registry: Registry, order: str | None, typical: Path | None, weigh: Sequence[str] | None
+) -> Order:
+    """The order of the answers. Raises `UsageError`."""
+    from vacancy.clients.ordering import order_named
+    from vacancy.clients.weighing import weighed
+
+    return weighed(order_named(order or "random", typical), weigh or (), registry)
 
 
 def read_text(file: str) -> str:

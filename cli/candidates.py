@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.asked import parse_options
+from vacancy.cli.asked import asked_order, parse_options
 from vacancy.cli.explained import tell_explanation
 from vacancy.cli.output import amount_text, as_of_text, emit_json, emit_table, note, position_text
 from vacancy.cli.site import Site
@@ -79,23 +79,21 @@ def candidates(
         query=query,
         request=request,
     )
-    from vacancy.clients import inspect
+    from vacancy.clients import search
     from vacancy.clients.expression_types import mismatches
-    from vacancy.clients.ordering import order_named
-    from vacancy.clients.weighing import weighed
 
     with site.open_reader() as reader:
-        found, gave_up = inspect.search(
+        found, gave_up = search.search(
             reader,
             parsed.spec,
             limit=limit or parsed.limit or _LIMIT,
-            order=weighed(order_named(order or "random", typical), weigh or (), registry),
+            order=asked_order(registry, order, typical, weigh),
             seed=seed,
             max_staleness_s=max_staleness,
         )
         as_of, as_of_ms, told = reader.position, reader.newest_ms, as_of_text(reader)
         lacking = not found and not gave_up
-        why = inspect.explain(reader, parsed.spec, max_staleness_s=max_staleness) if lacking else None
+        why = search.explain(reader, parsed.spec, max_staleness_s=max_staleness) if lacking else None
         types = "" if found else mismatches(parsed.spec, reader.view)
     if as_json:
         explanation = {} if why is None else {"explanation": why}
@@ -109,9 +107,9 @@ def candidates(
         note(told)
     at = f"store {site.store} at {position_text(as_of)}"
     if gave_up and not found:
-        raise SearchGivenUp(inspect.gave_up_text(gave_up), at)
+        raise SearchGivenUp(search.gave_up_text(gave_up), at)
     if gave_up:
-        note(f"{inspect.gave_up_text(gave_up)}; there may be more")
+        note(f"{search.gave_up_text(gave_up)}; there may be more")
     if not found:
         raise NoValidHost(
             "no valid host: nothing that matches has room" + (f": {types}" if types else ""),

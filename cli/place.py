@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.asked import parse_options
+from vacancy.cli.asked import asked_order, parse_options
 from vacancy.cli.explained import tell_explanation
 from vacancy.cli.output import amount_text, emit, emit_json, emit_table
 from vacancy.cli.site import Site
@@ -107,10 +107,8 @@ def place(
         query=query,
         request=request,
     )
-    from vacancy.clients.ordering import order_named
     from vacancy.clients.placement import PlacementRequest
     from vacancy.clients.scheduler import Scheduler
-    from vacancy.clients.weighing import weighed
 
     wanted = PlacementRequest(
         parsed.spec,
@@ -127,7 +125,7 @@ def place(
             registry,
             name="cli",
             seed=seed,
-            order=weighed(order_named(order or "random", typical), weigh or (), registry),
+            order=asked_order(registry, order, typical, weigh),
             deadline_s=deadline,
             attempts=attempts,
         ) as scheduler,

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import difflib
 import json
-import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 
 from vacancy.clients.answers import (
     Consumer,
@@ -25,19 +23,9 @@ from vacancy.clients.answers import (
     State,
     Verdict,
 )
-from vacancy.clients.expressions import learn
-from vacancy.clients.ordering import order_named
-from vacancy.projections.candidates import Candidate
-from vacancy.projections.candidates import find as find_candidates
-from vacancy.projections.explain import Explanation
-from vacancy.projections.explain import explain as explain_view
-from vacancy.projections.matching import Effort
-from vacancy.projections.matching import gave_up_text as gave_up_text
-from vacancy.projections.orders import RANDOM, Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.errors import UsageError, VacancyError
 from vacancy.resources.partitioner import partition_for
-from vacancy.resources.request import RequestSpec
 from vacancy.resources.rows import AllocationRow, ClassRow, FactsRow, NodeRow, ProviderRow, VerdictRow
 from vacancy.resources.tables import (
     ALLOCATIONS,
@@ -361,52 +349,3 @@ def show_request(reader: StoreReader, request: str) -> Request:
         in_flight=list(row.in_flight),
         reason=row.reason,
     )
-
-
-# -- candidates -----------------------------------------------------------------------------------------------
-
-
-class Search(NamedTuple):
-    """Candidates, and how many trees were not searched to the end: where there are any, there may be more."""
-
-    candidates: list[Candidate]
-    gave_up: int
-
-
-def search(
-    reader: StoreReader,
-    spec: RequestSpec,
-    *,
-    limit: int = 10,
-    order: Order | str = RANDOM,
-    seed: int | None = None,
-    max_staleness_s: float | None = None,
-) -> Search:
-    """Up to `limit` places for a request. It needs no log, so it answers while the brokers are away.
-
-    `max_staleness_s` leaves out nodes that have not been heard from for so long.
-    """
-    order, effort = order_named(order), Effort()
-    learn(spec, reader.registry, reader.expressions)
-    reader.catch_up()
-    found = find_candidates(
-        reader.view,
-        spec,
-        limit=limit,
-        order=order,
-        rng=np.random.default_rng(seed),
-        heard_since_ms=heard_since_ms(max_staleness_s),
-        effort=effort,
-    )
-    return Search(found, effort.gave_up)
-
-
-def heard_since_ms(max_staleness_s: float | None) -> int | None:
-    """When a node must have been heard from, in ms since 1970 (UTC)."""
-    return None if max_staleness_s is None else int((time.time() - max_staleness_s) * 1000)
-
-
-def explain(reader: StoreReader, spec: RequestSpec, *, max_staleness_s: float | None = None) -> Explanation:
-    """Why `search` finds so few, as of where the reader stands."""
-    learn(spec, reader.registry, reader.expressions)
-    return explain_view(reader.view, spec, heard_since_ms=heard_since_ms(max_staleness_s))

@@ -16,10 +16,10 @@ import numpy as np
 
 from vacancy.clients.expression_predicates import most
 from vacancy.clients.expressions import compile_condition, learn
-from vacancy.clients.inspect import heard_since_ms
 from vacancy.clients.ordering import order_named
 from vacancy.clients.pipeline import Pipeline, Settings
 from vacancy.clients.placement import Outcome, PlacementRequest
+from vacancy.clients.search import heard_since_ms
 from vacancy.clients.settling import OpenClaim, Settlement, latest_deadline_ms, settle
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.explain import NEAREST, Explanation, explain

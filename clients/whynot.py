@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from vacancy.clients.answers import Node
 from vacancy.clients.expressions import learn
-from vacancy.clients.inspect import NotFound, find, heard_since_ms, node_of, provider_cell, provider_cells
+from vacancy.clients.inspect import NotFound, find, node_of, provider_cell, provider_cells
+from vacancy.clients.search import heard_since_ms
 from vacancy.clients.taking import Event, Events
 from vacancy.projections.parts import Parts
 from vacancy.projections.store_reader import StoreReader

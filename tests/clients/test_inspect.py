@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.followed import Followed, followed, wait_for
-from vacancy.clients import inspect, operator
+from vacancy.clients import inspect, operator, search
 from vacancy.clients.placement import PlacementRequest
 from vacancy.clients.rebuild import set_aside
 from vacancy.clients.status import dead_letters, status
@@ -156,12 +156,12 @@ def test_status_tells_how_far_behind_the_log_each_partition_is(tmp_path: Path) -
 
 
 def test_candidates_need_no_log(site: Followed) -> None:
-    ((found,), gave_up) = inspect.search(site.reader, SPEC, order="pack", seed=1)
+    ((found,), gave_up) = search.search(site.reader, SPEC, order="pack", seed=1)
     assert gave_up == 0
     assert found.root == "node-1"
-    assert inspect.search(site.reader, SPEC, max_staleness_s=60).candidates == [found]
+    assert search.search(site.reader, SPEC, max_staleness_s=60).candidates == [found]
     with pytest.raises(UsageError, match="unknown order 'best'"):
-        inspect.search(site.reader, SPEC, order="best")
+        search.search(site.reader, SPEC, order="best")
 
 
 def test_a_store_is_set_aside_only_when_nobody_writes_it(tmp_path: Path) -> None:
