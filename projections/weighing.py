@@ -69,8 +69,10 @@ def normalised(values: Floats) -> Floats:
     least, most = values[known].min(), values[known].max()
     if most <= least:
         return np.zeros(len(values))
-    # Halves, so that the difference of two large numbers is one, too.
-    return np.where(known, (values / 2 - least / 2) / (most / 2 - least / 2), 0.0)
+    with np.errstate(all="ignore"):
+        if not np.isfinite(most - least):  # of two large numbers: of their halves it is
+            values, least, most = values / 2, least / 2, most / 2
+        return np.where(known, (values - least) / (most - least), 0.0)
 
 
 class Weighed(Order):
