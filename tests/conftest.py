@@ -25,6 +25,19 @@ def pytest_sessionfinish() -> None:
         gc.collect()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under `pytest -n 2` the tests of a file stay together, and with them those that share a cluster: it is started
+    once. What takes longest goes first, so that nobody ends up waiting for one group."""
+    shared = ("mortal_kafka", "three_brokers")
+    groups = {}
+    for item in items:
+        fixtures: list[str] = getattr(item, "fixturenames", [])
+        groups[item] = next((name for name in shared if name in fixtures), item.nodeid.partition("::")[0])
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    first = [*shared, "tests/live/test_live_killed.py", "tests/faults/test_killed.py", "tests/test_docs.py"]
+    items.sort(key=lambda item: first.index(groups[item]) if groups[item] in first else len(first))
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Kafka broker, `host:port`: that of `VACANCY_TEST_KAFKA`, or one started for this run.

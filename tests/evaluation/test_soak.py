@@ -1,0 +1,62 @@
+"""The soak, short: every part is killed, nothing is lost, and memory is told by thirds."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from evaluation import soak
+from evaluation.soak_judge import Sample, judge_memory
+from evaluation.soak_parts import Site
+from tests.kafka_server import KafkaCluster
+from tests.live.site import new_topic
+
+
+@pytest.mark.kafka
+def test_whatever_is_killed_nothing_is_lost(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    soak.add_arguments(parser)
+    arguments = parser.parse_args(["--minutes", "1.5", "--every", "10", "--rate", "400"])
+    with new_topic(mortal_kafka.servers) as log:
+        site = Site(log.url, tmp_path, arguments.rate, int(time.time() * 1000))
+        found = soak.Soak(site, log, mortal_kafka, arguments).run()
+    assert found["ok"], found
+    assert found["kills"].keys() == {"worker one", "scheduler one", "publisher", "broker"}
+    assert found["records"] > 20_000
+    assert found["accepted"] > 100
+    assert found["memory"]["worker two"]["first_third_mb"] > 10
+
+
+def sampled(part: str, lives: int, grows: float) -> list[Sample]:
+    """A part of 100 MB that gains `grows` MB a minute over 30 minutes, in so many lives."""
+    noise = random.Random(1)
+    length = 1800 / lives
+    return [
+        Sample(
+            part,
+            1 + int(at // length),
+            at,
+            at % length,
+            100 + at / 60 * grows + min(at % length, 60) / 3 + noise.random(),
+        )
+        for at in range(0, 1800, 5)
+    ]
+
+
+@pytest.mark.parametrize("lives", [1, 8])
+def test_memory_is_compared_at_like_ages(lives: int) -> None:
+    killed = ["part"] if lives > 1 else []
+    flat = judge_memory(sampled("part", lives, 0.0), 1800, killed)["part"]
+    assert abs(flat["growth"]) < 0.02
+    grown = judge_memory(sampled("part", lives, 0.5), 1800, killed)["part"]
+    assert grown["growth"] > soak.GROWTH_MAX
+    assert grown["lives"] == lives
+
+
+def test_what_cannot_be_compared_is_not_judged() -> None:
+    early = [sample for sample in sampled("part", 8, 0.0) if sample.at_s < 500]
+    assert judge_memory(early, 1800, ["part"])["part"]["growth"] is None
