@@ -28,7 +28,7 @@ from uuid import uuid4
 
 import psutil
 
-from evaluation.soak_judge import Sample, judge_memory, judge_state
+from evaluation.soak_judge import Sample, by_tenths, judge_memory, judge_state
 from evaluation.soak_parts import PARTITIONS, Site, publish, schedule
 from vacancy.clients.wiring import installed_registry, new_log
 from vacancy.clients.worker_process import WorkerProcess
@@ -136,9 +136,11 @@ class Soak:
             self._settle()
             for worker in self._workers:
                 worker.stop()
+        memory = judge_memory(self._samples, took, self._kills)
+        tenths = by_tenths(self._samples, took)
+        print(f"{took:.0f} s: {records} records, memory {json.dumps(memory)}", file=sys.stderr, flush=True)
         names = [f"scheduler-{host}" for host in HOSTS]
         state = judge_state(self._site, self._log, self._stores, names)
-        memory = judge_memory(self._samples, took, self._kills)
         flat = all(one["growth"] is None or one["growth"] < GROWTH_MAX for one in memory.values())
         judged = self._arguments.minutes >= JUDGED_FROM_MINUTES
         return {
@@ -148,6 +150,7 @@ class Soak:
             "records_per_s": round(records / took),
             "kills": dict(self._kills),
             "memory": memory,
+            "memory_mb_by_tenths": tenths,
             "memory_flat": flat if judged else None,
             **state,
             "ok": state["ok"] and (flat or not judged),

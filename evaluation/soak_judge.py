@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from evaluation.soak_parts import KEPT_NODES, NODES, Site, journal_of, root_number
 from vacancy.clients.audit import audit
@@ -81,6 +82,18 @@ def _compared(first: Sequence[float], last: Sequence[float], lives: int) -> dict
     }
 
 
+def by_tenths(samples: Sequence[Sample], seconds: float) -> dict[str, list[float]]:
+    """The median of each part's memory in each tenth of the soak, MB."""
+    found: dict[str, list[float]] = {}
+    for part in sorted({sample.part for sample in samples}):
+        tenths: list[list[float]] = [[] for _ in range(10)]
+        for sample in samples:
+            if sample.part == part:
+                tenths[min(9, int(sample.at_s / seconds * 10))].append(sample.mb)
+        found[part] = [round(statistics.median(tenth), 1) for tenth in tenths if tenth]
+    return found
+
+
 # -- state ----------------------------------------------------------------------------------------------------
 
 
@@ -132,7 +145,7 @@ def _in_log(log: Log, position: dict[int, int]) -> _InLog:
     twice = 0
     for partition, end in position.items():
         for record in LogRecords(log, partition, end):
-            event = json.loads(record.value)
+            event = msgspec.json.decode(record.value)
             kind, data = event["type"], event["data"]
             if kind == "vacancy.node.reported.v1" and (node := root_number(data["root"])) is not None:
                 own, number = reports[data["incarnation"]], (data["sequence"] - 1) * NODES + node

@@ -31,7 +31,9 @@ from vacancy.resources.record import Entry
 from vacancy.resources.request import Ask, RequestGroup, RequestSpec
 from vacancy.streams.log import Log, Receipt, open_log
 
-PARTITIONS = 4
+PARTITIONS = 2
+"""Few, so that the memtables of each are filled and flushed every few minutes: memory goes up and down with them."""
+
 NODES = 60
 KEPT_NODES = tuple(f"kept-{number}" for number in range(4))
 HELD_MAX = 200
@@ -40,6 +42,7 @@ HELD_MAX = 200
 DEADLINE_S = 20.0
 TIMEOUT_S = 8.0
 _ROUND_S = 0.1
+_PLACED_AT_ONCE = 3
 _LIFE = b"00000000000000aa"
 """The incarnation in `evaluation.measure.report`, which each life of the publisher replaces by its own."""
 
@@ -194,7 +197,7 @@ def schedule(site: Site, name: str, store: Path, seed: int, orders: Connection) 
         while not orders.poll():
             started = time.monotonic()
             one.round()
-            time.sleep(max(0.0, _ROUND_S - (time.monotonic() - started)))
+            time.sleep(max(0.0, 2 * _ROUND_S - (time.monotonic() - started)))
         one.finish()
 
 
@@ -225,8 +228,8 @@ class _Scheduling:
     def round(self) -> None:
         """Settle what can be settled, place some, release some."""
         self.settle()
-        wanted = [self._again.pop() for _ in range(min(4, len(self._again)))]
-        wanted += [f"{self._name}-{self._next + n}" for n in range(4 - len(wanted))]
+        wanted = [self._again.pop() for _ in range(min(_PLACED_AT_ONCE, len(self._again)))]
+        wanted += [f"{self._name}-{self._next + n}" for n in range(_PLACED_AT_ONCE - len(wanted))]
         self._next += sum(1 for one in wanted if int(one.rpartition("-")[2]) >= self._next)
         for consumer in wanted:
             self._journal.write("asked", consumer)

@@ -30,12 +30,17 @@ from vacancy.projections.rocks import flush, open_primary, scan, translate, tran
 from vacancy.resources.draft import Changes
 from vacancy.resources.errors import StoreError
 from vacancy.resources.registry import Registry
-from vacancy.resources.tables import BASE_TABLES, DEADLINES, NODES, Table
+from vacancy.resources.tables import ALLOCATIONS, BASE_TABLES, DEADLINES, NODES, REQUESTS, VERDICTS, Table
 
 Row = TypeVar("Row")
 
 ROWS_CACHED = 600_000
 """Rows kept in memory before the older half is let go: those of a fleet of 100,000 nodes, some 300 MB."""
+
+PASSING_CACHED = 2_000
+"""The same of each table whose rows come and go: they are asked for soon after they came, or hardly ever."""
+
+_PASSING = (ALLOCATIONS, VERDICTS, REQUESTS, DEADLINES)
 _MISSING: Any = object()
 _SEQUENCE = struct.Struct(">Q")
 
@@ -139,6 +144,9 @@ class PartitionStore:
         self._deadlines.commit()
         if sum(map(len, self._rows.values())) > ROWS_CACHED:
             self._older, self._rows = self._rows, defaultdict(dict)
+        for passing in _PASSING:
+            if len(self._rows[passing]) > PASSING_CACHED:
+                self._older[passing], self._rows[passing] = self._rows[passing], {}
 
     def abandon(self) -> None:
         """Forget what was staged: the state is that of the last commit."""
