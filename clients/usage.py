@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import msgspec
+
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.errors import UsageError
 from vacancy.resources.rows import AllocationRow
@@ -13,6 +15,11 @@ from vacancy.resources.tables import ALLOCATIONS
 
 By = Literal["project", "user", "type"]
 """What tells consumers apart."""
+
+_decode = msgspec.msgpack.Decoder().decode  # as lists: of a row only this much is looked at
+_FIELDS = AllocationRow.__struct_fields__
+_TOLD = tuple(map(_FIELDS.index, ("project", "user", "consumer_type")))
+_PARTS = _FIELDS.index("parts")
 
 WAYS: tuple[str, ...] = get_args(By)
 
@@ -40,7 +47,7 @@ def usage(
     """What consumers hold, by class, as of the newest commit: of one project, user or type, if one is named.
 
     One entry for each project, user or type with `by`, by name; else one for all, as OpenStack Placement's
-    `GET /usages` answers. A consumer that holds something in two cells counts twice. It reads all allocations: half
+    `GET /usages` answers. A consumer that holds something in two cells counts twice. It reads all allocations: about
     a second for 100,000. Raises `UsageError` for another `by`.
     """
     if by not in (None, *WAYS):
@@ -51,22 +58,20 @@ def usage(
     consumers: Counter[str] = Counter()
     if by is None:
         amounts[""] = Counter()
-    for _, _, row in reader.scan(ALLOCATIONS):
-        told = (row.project, row.user, row.consumer_type)
-        if any(one not in (None, other) for one, other in zip(wanted, told, strict=True)):
-            continue
-        name = "" if by is None else told[WAYS.index(by)]
-        consumers[name] += 1
-        _add(amounts.setdefault(name, Counter()), row)
+    asked = [(at, one) for at, one in zip(_TOLD, wanted, strict=True) if one is not None]
+    told_by = None if by is None else _TOLD[WAYS.index(by)]
+    for partition in range(reader.manifest.partitions):
+        for _, data in reader.raw(partition, ALLOCATIONS.family):
+            row = _decode(data)
+            if asked and any(row[at] != one for at, one in asked):
+                continue
+            name = "" if told_by is None else row[told_by]
+            consumers[name] += 1
+            to = amounts.setdefault(name, Counter())
+            for _, resource_class, _, grant in row[_PARTS]:
+                to[resource_class] += grant if isinstance(grant, int) else _count(grant)
     return [Usage(name, consumers[name], dict(sorted(amounts[name].items()))) for name in sorted(amounts)]
 
 
-def _add(to: Counter[str], row: AllocationRow) -> None:
-    for part in row.parts:
-        to[part.resource_class] += _amount(part.grant)
-
-
-def _amount(grant: Any) -> int:
-    if isinstance(grant, int):
-        return grant
+def _count(grant: Any) -> int:
     return len(grant) if isinstance(grant, list) else 1

@@ -11,10 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vacancy.projections.candidates import find
 from vacancy.projections.columns import Bools
 from vacancy.projections.conditions import Floats
 from vacancy.projections.lending import lending
+from vacancy.projections.orders import RANDOM
 from vacancy.projections.parts import TOGETHER, Part, Parts
+from vacancy.projections.related import hard_groups
 from vacancy.projections.tried import Tree, exact_text, inexact_classes, refusal, share_missing, tried
 from vacancy.projections.view import View
 from vacancy.resources.request import RequestSpec
@@ -86,6 +89,9 @@ class _Explaining:
     def run(self, nearest: int) -> Explanation:
         """The answer."""
         rows = slice(0, self._view.size)
+        for text, holds in hard_groups(self._view, self._spec):
+            self._misses += 1.0 * ~holds
+            self._removed("", "group", text, self._lacking(holds), holds)
         for condition in self._asked.roots:
             holds = condition.holds(rows)
             self._misses += condition.shortages(rows) + ~holds
@@ -103,9 +109,18 @@ class _Explaining:
             able[self._asked.able(np.flatnonzero(self._alive).tolist())] = True
             self._misses += 2.0 * (self._alive & ~able)
             self._removed("", TOGETHER, self._asked.text, None, able)
+        if self._spec.copies > 1:
+            able = np.full(self._view.size, self._has_room_for_all())
+            self._removed("", "copies", f"{self._spec.copies} copies in one cell", None, able)
         near = [tried(self._view, self._asked, row) for row in self._nearest(nearest)]
         nodes, alive = int(self._is_root.sum()), int(self._alive.sum())
         return Explanation(nodes, alive, tuple(self._constraints), tuple(near))
+
+    def _has_room_for_all(self) -> bool:
+        rng = np.random.default_rng(0)
+        return bool(
+            find(self._view, self._spec, limit=1, order=RANDOM, rng=rng, heard_since_ms=self._since_ms)
+        )
 
     def _part(self, part: Part) -> _Left:
         """Ask each condition of one part. Returns who satisfies them all."""

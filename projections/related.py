@@ -92,6 +92,17 @@ def _one_plain(view: View, spec: RequestSpec) -> RequestSpec:
     return one
 
 
+def hard_groups(view: View, spec: RequestSpec) -> Iterator[tuple[str, Bools]]:
+    """What each hard membership asks, for people, and by row of a root whether it holds there."""
+    for one in spec.memberships:
+        number = view.cells.get(group_cell(one.group).encode(), -1)
+        here: Bools = view.cell[: view.size] == number
+        where = "" if one.scope is None else f", by aggregates {one.scope}..."
+        yield f"cell of group {one.group}", here
+        if one.hard:
+            yield f"{one.policy} to group {one.group}{where}", _Crowd(view, one).allowed() & here
+
+
 def joining(view: View, spec: RequestSpec, consumer: str, candidate: Candidate) -> list[Joining]:
     """What a claim of this candidate makes its consumer a member of, for the time it is under way."""
     if not spec.memberships:

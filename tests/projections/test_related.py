@@ -17,6 +17,7 @@ from tests.group_world import CELL, RULES
 from tests.ports import REGISTRY
 from tests.projections.fleets import Fleet
 from vacancy.projections.candidates import Candidate, find
+from vacancy.projections.explain import explain
 from vacancy.projections.orders import RANDOM, SIMPLE_ORDERS
 from vacancy.projections.related import joining, split_copies
 from vacancy.projections.view import View
@@ -164,6 +165,21 @@ def test_claims_under_way_count() -> None:
         assert (first.root in found) is (name == "near")
         view.groups.leave(under_way)
         assert len(roots(view, asked)) == 4
+
+
+def test_why_nothing_was_found_names_groups_and_copies() -> None:
+    cloud = Cloud(FOUR)
+    for node in FOUR:
+        cloud.hold(node, "apart", RULES["apart"])
+    told = explain(cloud.view(), spec(wanted("apart")))
+    assert told.left == 0
+    assert {(one.constraint, one.in_order) for one in told.constraints if one.kind == "group"} == {
+        (f"cell of group {CELL}/apart", 0),
+        (f"anti-affinity to group {CELL}/apart", 4),
+    }
+    told = explain(cloud.view(), spec(copies=13))
+    assert (told.left, told.constraints[-1].constraint) == (0, "13 copies in one cell")
+    assert explain(cloud.view(), spec(copies=12)).left == 4
 
 
 # -- several copies -----------------------------------------------------------------------------------------------
