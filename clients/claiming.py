@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from vacancy.clients.expression_predicates import expressed
 from vacancy.clients.placement import PlacementRequest
+from vacancy.clients.taking import Event, taking_text
 from vacancy.projections.candidates import Candidate
 from vacancy.projections.lending import SHARES
 from vacancy.projections.related import split_copies
@@ -24,7 +25,6 @@ from vacancy.resources.rows import VerdictRow
 from vacancy.resources.tables import key
 
 _TYPE = "vacancy.claims.requested.v1"
-
 
 FINAL = frozenset(
     {
@@ -41,8 +41,9 @@ FINAL = frozenset(
 )
 """Rejections that no other candidate would change."""
 
-TOLD = frozenset({"no_room", "affinity_broken", "anti_affinity_broken"})
-"""Rejections whose reason the same commit has brought into the view: the next query keeps clear of it."""
+TOLD = frozenset({"no_room", "affinity_broken", "anti_affinity_broken", "deadline_passed"})
+"""Rejections that need no avoiding of the node: the same commit has brought the reason into the view, and the next query
+keeps clear of it; or the log was late, which is not the node's fault."""
 
 
 class ClaimSent(NamedTuple):
@@ -136,8 +137,8 @@ def new_ids() -> Iterator[str]:
         yield f"{own}-{number:x}"
 
 
-def told(verdict: VerdictRow) -> str:
-    """A rejection, for people."""
+def told(verdict: VerdictRow, taken: Event | None = None) -> str:
+    """A rejection, for people; `taken` is the event that took the last of it, where somebody looked it up."""
     parts = [verdict.reason.replace("_", " ")]
     if verdict.provider:
         parts.append(f"on {verdict.provider}")
@@ -148,7 +149,8 @@ def told(verdict: VerdictRow) -> str:
     if verdict.other:
         parts.append(f"because of {verdict.other}")
     if verdict.taken >= 0:
-        parts.append(f"last taken at offset {verdict.taken}")
+        text = f"last taken at offset {verdict.taken}" if taken is None else taking_text(taken)
+        parts.append(text if verdict.resource_class else text.removeprefix("last "))
     return ", ".join(parts)
 
 

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,6 @@ from vacancy.clients.claiming import (
     FINAL,
     TOLD,
     ClaimMaker,
-    ClaimSent,
     claim_entries,
     new_ids,
     refused_root,
@@ -27,18 +25,17 @@ from vacancy.clients.claiming import (
 )
 from vacancy.clients.expression_types import mismatches
 from vacancy.clients.expressions import learn
-from vacancy.clients.placement import Outcome, PlacementRequest, Status
+from vacancy.clients.jobs import Flight, Job
+from vacancy.clients.placement import Outcome, PlacementRequest, Rejected, Status
 from vacancy.clients.request_journal import CLOSED_AS, RequestJournal
 from vacancy.clients.sending import Sending
 from vacancy.projections.candidates import Candidate, find
-from vacancy.projections.groups import Joining
 from vacancy.projections.matching import Effort, gave_up_text
 from vacancy.projections.orders import Order
 from vacancy.projections.related import closed, is_related, joining
 from vacancy.projections.store_reader import StoreReader
-from vacancy.resources.errors import LogUnavailable
+from vacancy.resources.errors import LogUnavailable, UsageError
 from vacancy.resources.partitioner import partition_for
-from vacancy.resources.request import Ask
 from vacancy.resources.rows import Part, VerdictRow
 from vacancy.resources.tables import ALLOCATIONS, VERDICTS, key
 from vacancy.streams.log import Log
@@ -66,35 +63,6 @@ class Settings(NamedTuple):
     record_requests: bool
 
 
-@dataclass(slots=True)
-class _Job:
-    """One request on its way."""
-
-    request: PlacementRequest
-    spec: dict[str, Any]
-    id: str
-    consumer: str
-    started: float
-    parked_on: frozenset[bytes] = frozenset()
-    lost: int = 0
-    reason: str = ""
-    avoid: set[str] = field(default_factory=set)
-    query_ms: float = 0.0
-    gave_up: int = 0
-
-
-@dataclass(slots=True)
-class _Flight:
-    """One claim under way."""
-
-    job: _Job
-    claim: ClaimSent
-    candidate: Candidate
-    sent: float
-    rows: list[tuple[bytes, str, Ask]]
-    joined: list[Joining]
-
-
 class Pipeline:
     """Places a stream of requests. See `Scheduler.place_many`."""
 
@@ -115,8 +83,8 @@ class Pipeline:
         self._batch = max(1, min(in_flight // 4, _TOGETHER))
         self._sent_at = 0.0
         self._timeout_s = timeout_s
-        self._waiting: deque[_Job] = deque()
-        self._flights: dict[bytes, _Flight] = {}
+        self._waiting: deque[Job] = deque()
+        self._flights: dict[bytes, Flight] = {}
         self._outcomes: list[Outcome] = []
         self._ids = new_ids()
         self._maker = ClaimMaker(
@@ -125,15 +93,18 @@ class Pipeline:
         self._journal = RequestJournal(settings.source, reader.manifest.partitions, settings.record_requests)
 
     def run(self, requests: Iterable[PlacementRequest]) -> Iterator[Outcome]:
-        """Outcomes of all requests, as they come."""
+        """Outcomes of all requests, as they come. What the source raises as `UsageError` is raised at the end."""
         source = iter(requests)
-        exhausted = False
+        exhausted, wrong = False, None
         pause_s = _POLL_S
         self._reader.follow()
         self._reader.take_verdicts(())
         while True:
             while not exhausted and len(self._waiting) + len(self._flights) < self._in_flight:
-                request = next(source, None)
+                try:
+                    request = next(source, None)
+                except UsageError as error:
+                    request, wrong = None, error  # what is under way comes to its end first
                 if request is None:
                     exhausted = True
                 else:
@@ -152,12 +123,14 @@ class Pipeline:
                 pause_s = min(pause_s * 1.5, _POLL_MAX_S)
         self._sending.send(self._journal.take(), ())
         self._sending.close(self._timeout_s)
+        if wrong is not None:
+            raise wrong
 
-    def _accept(self, request: PlacementRequest) -> _Job:
+    def _accept(self, request: PlacementRequest) -> Job:
         id_ = request.id or next(self._ids)
         spec = request.spec.model_dump(mode="json", exclude_defaults=True)
         self._journal.received(id_, spec)
-        return _Job(request, spec, id_, request.consumer or next(self._ids), time.monotonic())
+        return Job(request, spec, id_, request.consumer or next(self._ids), time.monotonic())
 
     def _step(self) -> bool:
         """One round. Returns whether anything moved."""
@@ -175,7 +148,7 @@ class Pipeline:
             self._never_sent(flights, silent)
         return moved or bool(ready)
 
-    def _take_ready(self) -> list[_Job]:
+    def _take_ready(self) -> list[Job]:
         """The jobs whose turn it is. While claims are under way it is worth waiting a little for more jobs: a record
         of many claims costs the log, the worker and every reader little more than a record of one."""
         now = time.monotonic()
@@ -193,10 +166,10 @@ class Pipeline:
 
     # -- query --------------------------------------------------------------------------------------------------
 
-    def _query_all(self, jobs: list[_Job]) -> Iterator[_Flight]:
+    def _query_all(self, jobs: list[Job]) -> Iterator[Flight]:
         """Put claims under way for these jobs. Those that ask for the same share one query where the order is
         random: its candidates are distinct places, drawn as so many queries would draw them."""
-        alike: dict[int, list[_Job]] = {}
+        alike: dict[int, list[Job]] = {}
         for job in jobs:
             alone = job.avoid or is_related(job.request.spec) or not self._settings.order.uniform
             alike.setdefault(id(job) if alone else id(job.request.spec), []).append(job)
@@ -211,7 +184,7 @@ class Pipeline:
                 if not found:
                     self._none_left(left.popleft())
 
-    def _find_together(self, jobs: deque[_Job]) -> list[Candidate]:
+    def _find_together(self, jobs: deque[Job]) -> list[Candidate]:
         """Candidates for jobs that ask for the same: at most one each, possibly fewer. Where places are drawn at
         random, all are of the cell of the first, so that the claims share a record; a cell is as likely as it has
         places, and so each place is as likely as any other."""
@@ -223,7 +196,7 @@ class Pipeline:
         return self._find(jobs, limit=min(len(jobs), _TOGETHER), cell=first[0].cell) or first
 
     def _find(
-        self, jobs: deque[_Job], *, limit: int | None = None, cell: str | None = None
+        self, jobs: deque[Job], *, limit: int | None = None, cell: str | None = None
     ) -> list[Candidate]:
         started, effort = time.perf_counter(), Effort()
         avoid = jobs[0].avoid
@@ -248,7 +221,7 @@ class Pipeline:
             job.gave_up = effort.gave_up
         return [candidate for candidate in found if candidate.root not in avoid][:wanted]
 
-    def _launch(self, job: _Job, candidate: Candidate) -> _Flight:
+    def _launch(self, job: Job, candidate: Candidate) -> Flight:
         """Put a claim under way, and count what it asks for as taken."""
         view = self._reader.view
         claim = self._maker.make(
@@ -262,11 +235,11 @@ class Pipeline:
                 rows.append((row_key, name, ask))
         joined = joining(view, job.request.spec, job.consumer, candidate)
         view.groups.join(joined)
-        flight = _Flight(job, claim, candidate, time.monotonic(), rows, joined)
+        flight = Flight(job, claim, candidate, time.monotonic(), rows, joined)
         self._flights[key(candidate.cell, claim.id)] = flight
         return flight
 
-    def _none_left(self, job: _Job) -> None:
+    def _none_left(self, job: Job) -> None:
         """Nothing has room. Where claims of our own are under way, they may yet be rejected: wait for them."""
         if self._flights and not job.parked_on:
             job.parked_on = frozenset(self._flights)
@@ -280,7 +253,7 @@ class Pipeline:
             reason = "nothing that matches has room" + (f": {types}" if types else "")
             self._close(job, "no_valid_host", reason=reason[:REASON_MAX])
 
-    def _never_sent(self, flights: list[_Flight], why: LogUnavailable) -> None:
+    def _never_sent(self, flights: list[Flight], why: LogUnavailable) -> None:
         for flight in flights:
             del self._flights[key(flight.candidate.cell, flight.claim.id)]
             self._land(flight)
@@ -295,7 +268,7 @@ class Pipeline:
             moved = True
         return moved
 
-    def _decided(self, flight: _Flight, verdict: VerdictRow) -> None:
+    def _decided(self, flight: Flight, verdict: VerdictRow) -> None:
         self._land(flight)
         if verdict.accepted:
             self._close(flight.job, "placed", flight, grants=verdict.grants)
@@ -303,6 +276,7 @@ class Pipeline:
         job = flight.job
         job.lost += 1
         job.reason = told(verdict)
+        job.rejected = Rejected(flight.candidate.cell, verdict)
         job.parked_on = frozenset()
         if verdict.reason not in TOLD:
             job.avoid.add(refused_root(self._reader.view, flight.job.request.spec, flight.candidate, verdict))
@@ -311,7 +285,7 @@ class Pipeline:
         else:
             self._waiting.appendleft(job)
 
-    def _land(self, flight: _Flight) -> None:
+    def _land(self, flight: Flight) -> None:
         view = self._reader.view
         view.groups.leave(flight.joined)
         for row_key, name, ask in flight.rows:
@@ -332,11 +306,11 @@ class Pipeline:
                 moved = True
         return moved
 
-    def _past_deadline(self, flight: _Flight) -> bool:
+    def _past_deadline(self, flight: Flight) -> bool:
         partition = partition_for(flight.candidate.cell, self._reader.manifest.partitions)
         return self._reader.log_time_ms(partition) > flight.claim.deadline_ms
 
-    def _overdue(self, row_key: bytes, flight: _Flight) -> None:
+    def _overdue(self, row_key: bytes, flight: Flight) -> None:
         self._reader.catch_up()
         past = self._past_deadline(flight)
         verdict = self._reader.get(VERDICTS, row_key)
@@ -361,9 +335,9 @@ class Pipeline:
 
     def _close(
         self,
-        job: _Job,
+        job: Job,
         status: Status,
-        flight: _Flight | None = None,
+        flight: Flight | None = None,
         *,
         reason: str = "",
         grants: tuple[Part, ...] = (),
@@ -396,5 +370,6 @@ class Pipeline:
                 lost_claims=job.lost,
                 claim_ms=(time.monotonic() - job.started) * 1e3,
                 query_ms=job.query_ms,
+                rejected=job.rejected if status == "lost" else None,
             )
         )

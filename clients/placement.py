@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from vacancy.projections.candidates import Served
 from vacancy.resources.request import RequestSpec
-from vacancy.resources.rows import Part
+from vacancy.resources.rows import Part, VerdictRow
 
 Status = Literal["placed", "no_valid_host", "lost", "unknown", "gave_up"]
 
@@ -29,13 +29,20 @@ class PlacementRequest:
     hold_ms: int | None = None
 
 
+class Rejected(NamedTuple):
+    """A claim that was judged in `cell`, and how."""
+
+    cell: str
+    verdict: VerdictRow
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a request ended.
 
     `placed`: `allocations` on the tree of `root` in `cell`, by `claim`; `grants` are the particular things among
     them (devices, CPU ids), as the fold gave them out. `no_valid_host`: nothing had room at
-    `as_of`. `lost`: every claim was rejected, `reason` tells the last. `gave_up`:
+    `as_of`. `lost`: every claim was rejected, `reason` tells the last, and `rejected` has it. `gave_up`:
     no place was found, but not all trees were searched to the end. `unknown`: no verdict came in time; the
     claim is decided once the cell's log time has passed `deadline_ms`, and only then.
     Times are in milliseconds; `lost_claims` counts rejected claims.
@@ -55,3 +62,4 @@ class Outcome:
     lost_claims: int = 0
     claim_ms: float = 0.0
     query_ms: float = 0.0
+    rejected: Rejected | None = None

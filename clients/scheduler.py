@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from vacancy.clients.claiming import told
 from vacancy.clients.expression_predicates import most
 from vacancy.clients.expressions import compile_condition, learn
 from vacancy.clients.ordering import order_named
@@ -21,6 +22,7 @@ from vacancy.clients.pipeline import Pipeline, Settings
 from vacancy.clients.placement import Outcome, PlacementRequest
 from vacancy.clients.search import heard_since_ms
 from vacancy.clients.settling import OpenClaim, Settlement, latest_deadline_ms, settle
+from vacancy.clients.taking import Events
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.explain import NEAREST, Explanation, explain
 from vacancy.projections.matching import Effort
@@ -130,7 +132,20 @@ class Scheduler:
         if outcome.status == "placed":
             return outcome
         spec = request if isinstance(request, RequestSpec) else request.spec
-        raise _error(outcome, self.reader.path, lambda: explain(self.reader.view, spec))
+        raise _error(
+            outcome, self.reader.path, lambda: explain(self.reader.view, spec), self._rejection(outcome)
+        )
+
+    def _rejection(self, outcome: Outcome) -> str:
+        """Why the last claim was lost, with the event that took the last of what was asked for."""
+        if outcome.rejected is None or outcome.rejected.verdict.taken < 0:
+            return outcome.reason
+        cell, verdict = outcome.rejected
+        self.reader.catch_up()
+        taken = Events(self.reader, self.log).taking(
+            cell, verdict.taken, verdict.provider, verdict.resource_class
+        )
+        return told(verdict, taken)
 
     def explain(
         self, spec: RequestSpec, *, max_staleness_s: float | None = None, nearest: int = NEAREST
@@ -138,6 +153,7 @@ class Scheduler:
         """How many nodes each constraint of a request removes, and the `nearest` misses, as of the newest commit:
         for requests that found no valid host. Raises `UsageError` on unknown classes and traits."""
         check_spec(spec, self.registry)
+        learn(spec, self.registry, self.reader.expressions)
         self.reader.follow()
         return explain(
             self.reader.view, spec, heard_since_ms=heard_since_ms(max_staleness_s), nearest=nearest
@@ -275,7 +291,9 @@ def check_terms(request: PlacementRequest) -> None:
         )
 
 
-def _error(outcome: Outcome, store: Path, explain_it: Callable[[], Explanation]) -> VacancyError:
+def _error(
+    outcome: Outcome, store: Path, explain_it: Callable[[], Explanation], rejection: str
+) -> VacancyError:
     where = f"request {outcome.request}, store {store}"
     if outcome.status == "no_valid_host":
         return NoValidHost(
@@ -290,7 +308,7 @@ def _error(outcome: Outcome, store: Path, explain_it: Callable[[], Explanation])
         others = (
             f"{outcome.lost_claims} claims were lost to others, the last one: " if outcome.lost_claims else ""
         )
-        return ClaimLost(f"{others}{outcome.reason}", where=where, do="try again")
+        return ClaimLost(f"{others}{rejection}", where=where, do="try again")
     return OutcomeUnknown(
         f"no verdict on claim {outcome.claim} yet: {outcome.reason}",
         where=where,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -10,14 +12,19 @@ import pytest
 
 from tests.clients.followed import Followed, followed, wait_for
 from vacancy.clients import operator
-from vacancy.clients.placement import PlacementRequest
+from vacancy.clients.placement import Outcome, PlacementRequest
+from vacancy.clients.scheduler import Scheduler
 from vacancy.clients.taking import Events, place_text, taking_text
 from vacancy.clients.whynot import Lack, why_not
+from vacancy.clients.wiring import new_log, open_store, tick_entry
 from vacancy.resources import events
-from vacancy.resources.errors import NoValidHost
+from vacancy.resources.errors import ClaimLost, NoValidHost, UsageError
 from vacancy.resources.partitioner import covering_cells
+from vacancy.resources.record import Entry
+from vacancy.resources.registry import Registry
 from vacancy.resources.request import RequestGroup, RequestSpec
-from vacancy.streams.log import open_log
+from vacancy.streams.log import Log, open_log
+from vacancy.streams.worker import EmbeddedWorker
 
 
 @pytest.fixture
@@ -126,3 +133,76 @@ def test_the_error_explains_itself_when_it_is_asked(site: Followed) -> None:
         assert raised.value.explanation is told
         assert scheduler.explain(spec) == told
         assert scheduler.explain(SPEC).left == 1
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[tuple[EmbeddedWorker, Log, Path]]:
+    """A node of 8 VCPU in one cell, and a worker that goes on when it is told to."""
+    registry = Registry()
+    with (
+        new_log(f"memory://{uuid4()}", 1, registry) as log,
+        open_store(tmp_path / "store", log, registry) as store,
+    ):
+        worker = EmbeddedWorker(log, store, tick_entry=lambda p: tick_entry(p, 1), poll_s=0.0005)
+        data = events.NodeReportedData(
+            root="n1",
+            incarnation="0" * 16,
+            sequence=1,
+            providers=(events.ProviderReport(id="n1", inventories={"VCPU": {"total": 8}}),),
+        )
+        node = events.NodeReported(id="r1", source="/test", data=data)
+        log.append([Entry(covering_cells(1)[0], events.encode(node))])
+        while worker.step():
+            pass
+        yield worker, log, tmp_path / "store"
+
+
+def finish(worker: EmbeddedWorker, log: Log, records: int) -> None:
+    """Fold once the log has so many records."""
+    for _ in range(5000):
+        if log.end()[0] >= records:
+            break
+        time.sleep(0.002)
+    while worker.step():
+        pass
+
+
+def test_a_lost_claim_names_who_took_the_last(alone: tuple[EmbeddedWorker, Log, Path]) -> None:
+    """Another takes it first in the log, while this scheduler has not read so far."""
+    worker, log, store = alone
+    with Scheduler(log, store, Registry(), record_requests=False, attempts=1) as scheduler:
+        bid = events.Claim(
+            id="claim-1",
+            consumer="swift-1",
+            allocations=(events.Allocation(provider="n1", resources={"VCPU": 8}),),
+            deadline_ms=int(time.time() * 1000) + 60_000,
+        )
+        data = events.ClaimsRequestedData(claims=(bid,))
+        event = events.ClaimsRequested(id="e1", source="/test", data=data)
+        (landed,) = log.append([Entry(covering_cells(1)[0], events.encode(event))])
+        folding = threading.Thread(target=finish, args=(worker, log, landed.offset + 2))
+        folding.start()
+        with pytest.raises(ClaimLost, match="no room, on n1, VCPU: asked 6, available 0") as raised:
+            scheduler.place(PlacementRequest(SPEC, consumer="late-1"))
+        folding.join()
+    assert f"last taken by swift-1 at 0:{landed.offset}, 20" in str(raised.value)
+
+
+def test_a_request_that_cannot_be_meant_costs_no_outcome_of_others(site: Followed) -> None:
+    site.report("n1", cell=CELLS[0])
+    small = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
+    wrong = RequestSpec(groups=(RequestGroup(resources={"VCPUS": 1}),))
+    with site.scheduler() as scheduler:
+        outcomes: list[Outcome] = []
+        with pytest.raises(UsageError, match="unknown resource class"):
+            outcomes.extend(scheduler.place_many([small, small, wrong, small]))
+        assert [one.status for one in outcomes] == ["placed", "placed"]
+
+
+def test_a_consumer_that_holds_something_already_is_lost_and_told_since_when(site: Followed) -> None:
+    site.report("n1", cell=CELLS[0])
+    small = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
+    with site.scheduler() as scheduler:
+        scheduler.place(PlacementRequest(small, consumer="c1"))
+        with pytest.raises(ClaimLost, match=r"consumer exists, taken at \d:\d+, 20"):
+            scheduler.place(PlacementRequest(small, consumer="c1"))
