@@ -1,0 +1,163 @@
+"""The fleets that queries are measured on: made by rule, so that every answer can be checked without the tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from evaluation.measure import report
+from vacancy.resources import events
+from vacancy.resources.partitioner import covering_cells
+from vacancy.resources.record import Entry
+
+COMMON, RARE, SHARES = "HW_CPU_X86_AVX2", "CUSTOM_RARE", "MISC_SHARES_VIA_AGGREGATE"
+RARE_EVERY = 1_000
+AGGREGATES = 10
+GPU = "CUSTOM_GPU"
+
+
+def root(number: int) -> str:
+    """The name of a node."""
+    return f"node-{number:07}"
+
+
+def number_of(provider: str) -> int:
+    """The number of the node that a provider is a part of."""
+    return int(provider.removeprefix("node-").partition("_")[0])
+
+
+def is_rare(number: int) -> bool:
+    """Whether a node is one of the few (one in a thousand) that have the rare trait."""
+    return number % RARE_EVERY == 7
+
+
+class Fleet:
+    """So many providers, in nodes of `size` providers each. A subclass says what a node reports."""
+
+    name = "plain"
+    size = 1
+
+    def __init__(self, providers: int) -> None:
+        self.providers = providers
+        self.nodes = max(1, providers // self.size)
+
+    def node(self, number: int, sequence: int) -> bytes:
+        """A node's full report: half of the nodes have a common trait, each is a little different."""
+        traits = (["CUSTOM_RACK"] if number % 3 else []) + ([COMMON] if number % 2 else [])
+        if is_rare(number):
+            traits.append(RARE)
+        return report(
+            root(number),
+            sequence,
+            vcpu=8 + number % 57,
+            memory=16_384 + number % 1000 * 100 + sequence % 2,
+            disk=500 + number % 1500,
+            traits=sorted(traits),
+        )
+
+    def aggregate(self, number: int) -> str | None:
+        """The aggregate that a node is in."""
+        return f"rack-{number // 2 % AGGREGATES}"
+
+    def entries(self) -> Iterator[Entry]:
+        """The log: reports and facts, a thousand of each at a time, then `more`."""
+        cell = covering_cells(1)[0]
+        for start in range(0, self.nodes, 1000):
+            numbers = range(start, min(start + 1000, self.nodes))
+            yield from (Entry(cell, self.node(number, 1)) for number in numbers)
+            for number in numbers:
+                name = self.aggregate(number)
+                if name is not None:
+                    yield Entry(cell, facts(root(number), name))
+        yield from (Entry(cell, value) for value in self.more())
+
+    def more(self) -> Iterator[bytes]:
+        """Records of others than nodes."""
+        return iter(())
+
+
+class Nested(Fleet):
+    """Nodes with two NUMA cells, each with cores and memory, and a GPU below each."""
+
+    name = "nested"
+    size = 5
+
+    def node(self, number: int, sequence: int) -> bytes:
+        name = root(number)
+        traits = [RARE] if is_rare(number) else []
+        providers = [part(name, None, traits, DISK_GB=500 + number % 1500 + sequence % 2)]
+        for cell in range(2):
+            numa = f"{name}_numa{cell}"
+            providers.append(part(numa, name, (), VCPU=4 + number % 29, MEMORY_MB=8192 + number % 1000 * 50))
+            providers.append(part(f"{name}_gpu{cell}", numa, (), **{GPU: 1 + number % 8}))
+        return node_report(name, sequence, providers)
+
+    def aggregate(self, number: int) -> str | None:
+        return None
+
+
+class Sharing(Fleet):
+    """Nodes without disks, and a hundred storage pools that lend to the nodes of their sites."""
+
+    name = "sharing"
+    pools = 100
+
+    def node(self, number: int, sequence: int) -> bytes:
+        traits = [*([COMMON] if number % 2 else []), *([RARE] if is_rare(number) else [])]
+        memory = 16_384 + number % 1000 * 100 + sequence % 2
+        only = part(root(number), None, traits, VCPU=8 + number % 57, MEMORY_MB=memory)
+        return node_report(root(number), sequence, [only])
+
+    def aggregate(self, number: int) -> str | None:
+        return f"site-{number % self.pools}"
+
+    def more(self) -> Iterator[bytes]:
+        for number in range(self.pools):
+            name = f"pool-{number}"
+            yield node_report(name, 1, [part(name, None, [SHARES], DISK_GB=10**9)])
+            yield facts(name, f"site-{number}")
+
+
+class Wide(Fleet):
+    """Nodes with eight GPUs of eight units each: the shape that makes candidates explode."""
+
+    name = "wide"
+    size = 9
+
+    def node(self, number: int, sequence: int) -> bytes:
+        name = root(number)
+        traits = [RARE] if is_rare(number) else []
+        host = part(name, None, (), VCPU=8 + number % 57, MEMORY_MB=16_384 + number % 1000 + sequence % 2)
+        gpus = [part(f"{name}_gpu{at}", name, traits, **{GPU: 8}) for at in range(8)]
+        return node_report(name, sequence, [host, *gpus])
+
+    def aggregate(self, number: int) -> str | None:
+        return None
+
+
+FLEETS: tuple[type[Fleet], ...] = (Fleet, Nested, Sharing, Wide)
+
+
+def part(id_: str, parent: str | None, traits: Any, **totals: int) -> dict[str, Any]:
+    """A provider of a report."""
+    inventories = {name: {"total": total} for name, total in sorted(totals.items())}
+    return {"id": id_, "parent": parent, "inventories": inventories, "traits": list(traits)}
+
+
+def node_report(name: str, sequence: int, providers: list[dict[str, Any]]) -> bytes:
+    """A full report."""
+    data = {"root": name, "incarnation": f"{170:016x}", "sequence": sequence, "providers": providers}
+    return events.encode_plain("vacancy.node.reported.v1", f"{name}-{sequence}", f"/node/{name}", data)
+
+
+def facts(provider: str, aggregate: str) -> bytes:
+    """An operator puts a provider into an aggregate."""
+    data = {"provider": provider, "revision": 1, "facts": {"aggregates": [aggregate]}}
+    return events.encode_plain("vacancy.facts.set.v1", f"facts-{provider}", "/evaluation", data)
+
+
+def made(fleet: Fleet, number: int) -> list[dict[str, Any]]:
+    """What a node reported first, as JSON."""
+    found: list[dict[str, Any]] = json.loads(fleet.node(number, 1))["data"]["providers"]
+    return found
