@@ -16,6 +16,7 @@ from vacancy.projections.view import View
 
 SHARES: Final = "MISC_SHARES_VIA_AGGREGATE"
 
+_UNIONS_MAX = 64
 _KEY: Final = (-1, None)
 """Where a view keeps what was found out of it, beside compiled filters, whose keys are ids of objects."""
 
@@ -28,8 +29,10 @@ class Lending:
         self._bits = view.traits.arrays.get(SHARES)
         rows = () if self._bits is None else np.flatnonzero(self._bits[: view.size]).tolist()
         self.rows: frozenset[int] = frozenset(row for row in rows if view.aggregates.of(row))
+        self.array: Ints = np.array(sorted(self.rows), dtype=np.int64)
         self._lenders: dict[tuple[int, str], list[int]] = defaultdict(list)
         self._borrowers: dict[int, Ints] = {}
+        self._unions: dict[bytes, Ints] = {}
         for row in sorted(self.rows):
             for name in view.aggregates.of(row):
                 self._lenders[int(view.cell[row]), name].append(row)
@@ -64,6 +67,17 @@ class Lending:
             members = np.flatnonzero(np.logical_or.reduce(arrays))
             members = members[view.cell[members] == view.cell[lender]]
             known = self._borrowers[lender] = np.unique(view.root[members])
+        return known
+
+    def borrowers_of_any(self, lenders: Ints) -> Ints:
+        """The roots of the trees that any of these lends to, ascending."""
+        lenders = np.unique(lenders)
+        known = self._unions.get(name := lenders.tobytes())
+        if known is None:
+            if len(self._unions) >= _UNIONS_MAX:
+                self._unions.clear()
+            known = np.unique(np.concatenate([self.borrowers(lender) for lender in lenders.tolist()]))
+            self._unions[name] = known
         return known
 
 

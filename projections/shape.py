@@ -43,6 +43,7 @@ class Kind:
         """What such a piece asks for."""
         self.group = number
         """The place in the request of the first group of this kind."""
+        self.conditions = len(group.required) + len(group.any_traits) + len(group.member_of)
         spread = not group.same_provider
         self._inside = _any_of(view.aggregates, group.member_of) if spread else []
         outside = group.not_member_of if spread else ()
@@ -105,6 +106,8 @@ class Shape:
                 self.pieces.append(Piece(number, kind, needs, rest, alone))
             if len(self.pieces) - first > 1:
                 self._cover(group, tuple(range(first, len(self.pieces))))
+        self.choosiest = sorted(range(len(self.kinds)), key=lambda kind: -self.kinds[kind].conditions)
+        """The kinds, those first that ask for most besides amounts: as a rule they leave the fewest trees."""
         self.subtrees = [tuple(named[name] for name in dict.fromkeys(names)) for names in spec.same_subtree]
         self._root_has = [view.traits.arrays.get(name) for name in spec.root_required]
         self._root_lacks = _known(view.traits, spec.root_forbidden)

@@ -21,8 +21,11 @@ _DRAWS = (3, 24)
 _CHUNK = 64
 """Trees whose rows are looked at together."""
 
-_FEW = 8
-"""Below one tree in so many, their rows are gathered rather than all rows looked at."""
+_FEW = 256
+"""With fewer trees than one for so many rows, their rows are gathered; else all rows are looked at, which is quick."""
+
+_RARE = 16
+"""A trait that at most one provider in so many has is worth being looked at first."""
 
 Pairs = list[tuple[int, int]]
 """(piece, row) of a way, in the order in which they are to be claimed."""
@@ -120,19 +123,32 @@ class Trees:
 
     def _possible(self) -> Ints:
         """The roots whose trees have somebody for each part of the request, ascending."""
+        view, size = self._view, self._view.size
+        roots = self._shape.roots(np.flatnonzero(view.root[:size] == np.arange(size)))
+        roots, found, takes_part = self._narrow(roots, None)
+        return self._distinct(roots, takes_part, found)
+
+    def _narrow(self, roots: Ints, rows: Ints | None) -> tuple[Ints, list[Found], Bools]:
+        """Those of these roots whose trees have somebody for each part of the request, in their order; who it is,
+        by kind, among these rows (None: any); and who of them takes part with a provider of its own tree."""
         view, size, shape = self._view, self._view.size, self._shape
-        roots = shape.roots(np.flatnonzero(view.root[:size] == np.arange(size)))
         takes_part = np.zeros(size, dtype=np.bool_)
-        found: list[Found] = []
-        for number, kind in enumerate(shape.kinds):
+        none = roots[:0]
+        found = [Found(none, none)] * len(shape.kinds)
+        if rows is None:
+            roots = self._with_rare_traits(roots)
+        for number in shape.choosiest:
+            kind = shape.kinds[number]
             if not len(roots):
-                return roots
-            if len(roots) * _FEW < size:
-                rows = kind.filter.among(self._rows_of(roots))
+                return roots, found, takes_part
+            if rows is not None:
+                some = kind.filter.among(rows)
+            elif len(roots) * _FEW < size:
+                some = kind.filter.among(self._rows_of(roots))
             else:
-                rows = kind.filter.everywhere()
-            one = kind.split(rows, self._lending)
-            found.append(one)
+                some = kind.filter.everywhere()
+            one = kind.split(some, self._lending)
+            found[number] = one
             at = view.root[one.own]
             mask = np.zeros(size, dtype=np.bool_)
             mask[at] = True
@@ -147,11 +163,23 @@ class Trees:
                 mask[view.root[one.own[has_any(bits, one.own)]]] = True
                 self._lend(mask, one.lent[has_any(bits, one.lent)])
             roots = roots[mask[roots]]
-        return self._distinct(roots, takes_part, found)
+        return roots, found, takes_part
+
+    def _with_rare_traits(self, roots: Ints) -> Ints:
+        """Those of these roots whose trees, or who lends to them, have the collective traits that few have."""
+        view, size = self._view, self._view.size
+        for _, bits in self._shape.covers:
+            if len(bits) > 1 or int(np.count_nonzero(bits[0][:size])) * _RARE > size:
+                continue
+            having = np.flatnonzero(bits[0][:size])
+            mask = np.zeros(size, dtype=np.bool_)
+            mask[view.root[having]] = True
+            roots = roots[self._lend(mask, self._lending.among(having))[roots]]
+        return roots
 
     def _lend(self, mask: Bools, lent: Ints) -> Bools:
-        for lender in lent.tolist():
-            mask[self._lending.borrowers(lender)] = True
+        if len(lent):
+            mask[self._lending.borrowers_of_any(lent)] = True
         return mask
 
     def _distinct(self, roots: Ints, takes_part: Bools, found: list[Found]) -> Ints:
@@ -172,8 +200,9 @@ class Trees:
     def _rows_of(self, roots: Ints) -> Ints:
         """All rows of these trees, and those that lend to them."""
         view = self._view
-        rows = list(chain.from_iterable(map(view.tree, roots.tolist())))
-        return np.array([*rows, *(self._lending.rows.difference(rows))], dtype=np.int64)
+        rows = np.fromiter(chain.from_iterable(map(view.tree, roots.tolist())), dtype=np.int64)
+        lenders = self._lending.array
+        return np.concatenate([rows, lenders]) if len(lenders) else rows
 
     def _trees(self, roots: Ints, *, idle: bool = False) -> Iterator[tuple[int, Tree]]:
         """What is asked of each of these trees, in their order: those left out where nobody serves some part. With
@@ -182,7 +211,9 @@ class Trees:
         if not len(roots):
             return
         rows = self._rows_of(roots)
-        found = [kind.split(kind.filter.among(rows), self._lending) for kind in shape.kinds]
+        roots, found, _ = self._narrow(roots, rows)
+        if not len(roots):
+            return
         own = [set(one.own.tolist()) for one in found]
         lent = [set(one.lent.tolist()) for one in found]
         covers = [
