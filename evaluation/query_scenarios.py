@@ -92,7 +92,9 @@ def _sharing(required: tuple[str, ...]) -> Make:
 
     def make(rng: random.Random, _fleet: Fleet) -> RequestSpec:
         amounts = {**UPSTREAM, "VCPU": rng.randint(1, 4)}
-        return RequestSpec(groups=(RequestGroup(same_provider=False, resources=dict(amounts), required=required),))
+        return RequestSpec(
+            groups=(RequestGroup(same_provider=False, resources=dict(amounts), required=required),)
+        )
 
     return make
 
