@@ -17,7 +17,6 @@ from vacancy.projections.conditions import Floats
 from vacancy.projections.lending import lending
 from vacancy.projections.orders import RANDOM
 from vacancy.projections.parts import TOGETHER, Part, Parts
-from vacancy.projections.related import hard_groups
 from vacancy.projections.tried import Tree, exact_text, inexact_classes, refusal, share_missing, tried
 from vacancy.projections.view import View
 from vacancy.resources.request import RequestSpec
@@ -89,9 +88,6 @@ class _Explaining:
     def run(self, nearest: int) -> Explanation:
         """The answer."""
         rows = slice(0, self._view.size)
-        for text, holds in hard_groups(self._view, self._spec):
-            self._misses += 1.0 * ~holds
-            self._removed("", "group", text, self._lacking(holds), holds)
         for condition in self._asked.roots:
             holds = condition.holds(rows)
             self._misses += condition.shortages(rows) + ~holds

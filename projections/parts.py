@@ -15,6 +15,7 @@ from vacancy.projections.conditions import Condition, Has, HasAny, HasNot, Never
 from vacancy.projections.lending import lending
 from vacancy.projections.matching import QUERY_STEPS_MAX, Effort
 from vacancy.projections.orders import RANDOM
+from vacancy.projections.related import hard_groups
 from vacancy.projections.shape import Kind, Shape, shape_of
 from vacancy.projections.trees import Trees
 from vacancy.projections.view import View
@@ -68,6 +69,24 @@ class InTreeOf(HasAny):
         return super().holds(rows)
 
 
+class Beside(Condition):
+    """Where a server group lets one more member be: `roots` says it by row of a root."""
+
+    __slots__ = ("_roots", "_text")
+    kind = "group"
+
+    def __init__(self, text: str, roots: Bools) -> None:
+        self._text = text
+        self._roots = roots
+
+    @property
+    def text(self) -> str:
+        return self._text
+
+    def holds(self, rows: Rows) -> Bools:
+        return self._roots[rows]
+
+
 class Parts:
     """A request against a view, as constraints. `roots`: conditions on the root of a tree."""
 
@@ -118,6 +137,8 @@ class Parts:
 
     def _root_conditions(self) -> Iterator[Condition]:
         view, spec = self._view, self._spec
+        for text, roots in hard_groups(view, spec):
+            yield Beside(text, roots)
         if lending(view).rows:
             yield Open(view)  # others may serve all of it; else the parts say so
         for name in spec.root_required:

@@ -177,6 +177,10 @@ def test_why_nothing_was_found_names_groups_and_copies() -> None:
         (f"cell of group {CELL}/apart", 0),
         (f"anti-affinity to group {CELL}/apart", 4),
     }
+    assert all(
+        [one.constraint for one in tree.whole] == [f"anti-affinity to group {CELL}/apart"]
+        for tree in told.nearest
+    )
     told = explain(cloud.view(), spec(copies=13))
     assert (told.left, told.constraints[-1].constraint) == (0, "13 copies in one cell")
     assert explain(cloud.view(), spec(copies=12)).left == 4
