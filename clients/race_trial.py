@@ -106,7 +106,6 @@ class TrialResult:
             "released": self.race.released,
             "overcommitted": self.audit.overcommitted,
             "wrong_rejections": self.audit.wrong_rejections,
-            "misplaced": self.audit.misplaced,
             "claims_per_s": self.race.claims_per_s,
             "claim_ms": self.race.claim_ms._asdict(),
             "query_ms": self.race.query_ms._asdict(),

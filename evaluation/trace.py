@@ -113,9 +113,10 @@ def _arrivals(options: TraceOptions, trees: Sequence[Tree], pods: Sequence[Pod])
 
 
 def as_json(result: TrialResult) -> dict[str, Any]:
-    """The demo's keys, and the share of each class that is allocated at the end."""
+    """The demo's keys, in how many ways pods got what they did not ask for (another model, a share split over GPUs),
+    and the share of each class that is allocated at the end."""
     allocated = {name: round(share, 4) for name, share in result.audit.allocated.items()}
-    return {**result.as_json(), "allocated": allocated}
+    return {**result.as_json(), "misplaced": result.audit.misplaced, "allocated": allocated}
 
 
 # -- the command ------------------------------------------------------------------------------------------------

@@ -95,6 +95,12 @@ def test_programs_in_the_pages_run(tour: tuple[Tour, str]) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"^20 placed$", done.stdout, re.M), done.stdout
+    (toured.home / "typical.json").write_text(block(page, "typical.json"))
+    run = [sys.executable, "-W", "error", "-c", block(page, "fragmentation.py")]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=toured.home, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("least_fragmentation CUSTOM_GPU_MILLI\n", "")
+    first = "vacancy candidates --resources VCPU:1 --order least_fragmentation --typical typical.json --json"
+    assert json.loads(toured.say(first))["candidates"]
 
 
 def test_the_two_ways_to_ask_for_numa_cells_say_the_same() -> None:
@@ -121,7 +127,7 @@ def test_the_two_ways_to_ask_for_numa_cells_say_the_same() -> None:
 
 
 def test_every_program_is_run_by_a_test() -> None:
-    ran = {"place.py", "fpga_region.py", "numa.py"}
+    ran = {"place.py", "fragmentation.py", "fpga_region.py", "numa.py"}
     assert {one.name for page in PAGES.values() for one in blocks(page) if one.kind == "python"} == ran
 
 
