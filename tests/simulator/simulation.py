@@ -24,17 +24,30 @@ from tests.ports import REGISTRY
 from tests.world import TRAITS, World
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.digest import as_scan, partition_digest
+from vacancy.projections.groups import Joining
 from vacancy.projections.memory_state import MemoryState
 from vacancy.projections.orders import SIMPLE_ORDERS
+from vacancy.projections.related import joining
 from vacancy.projections.store import Store
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.draft import Changes
 from vacancy.resources.fold import fold
+from vacancy.resources.membership import Membership, Policy
 from vacancy.resources.partitioner import partition_for
 from vacancy.resources.record import Record
 from vacancy.resources.request import RequestGroup, RequestSpec
 from vacancy.resources.rows import VerdictRow
-from vacancy.resources.tables import ALLOCATIONS, DEAD_LETTERS, NODES, PARTITION, PARTITION_KEY, VERDICTS, key
+from vacancy.resources.tables import (
+    ALLOCATIONS,
+    DEAD_LETTERS,
+    GROUPS,
+    NODES,
+    PARTITION,
+    PARTITION_KEY,
+    PROVIDERS,
+    VERDICTS,
+    key,
+)
 
 PARTITIONS = 2
 SCHEDULERS = 3
@@ -50,6 +63,7 @@ class Sent:
     taken: list[tuple[bytes, str, Any]]
     told: VerdictRow | None = None
     logged: bool = False
+    joined: list[Joining] = field(default_factory=list)
 
 
 @dataclass
@@ -138,16 +152,17 @@ class Simulation:
     def place(self) -> None:
         """A scheduler claims what its view, as old as it may be, says is free."""
         scheduler = self.rng.choice(self.schedulers)
+        wanted = self.request()
         found = find(
             scheduler.reader.view,
-            self.request(),
+            wanted,
             limit=self.rng.choice((1, 3)),
             order=self.rng.choice(ORDERS),
             rng=scheduler.rng,
         )
         if found:
             cell = found[0].cell
-            them = [self.bid(scheduler, one) for one in found if one.cell == cell]
+            them = [self.bid(scheduler, one, wanted) for one in found if one.cell == cell]
             self.send(them, self.delayed if self.rng.random() < 0.25 else None)
 
     def send(self, them: list[Sent], later: list[list[Sent]] | None = None) -> None:
@@ -173,9 +188,15 @@ class Simulation:
         required = (self.rng.choice(TRAITS),) if self.rng.random() < 0.2 else ()
         groups = [RequestGroup(name=str(n), resources=ask) for n, ask in enumerate(asks)]
         groups[0] = groups[0].model_copy(update={"required": required})
-        return RequestSpec(groups=tuple(groups))
+        memberships: tuple[Membership, ...] = ()
+        if self.rng.random() < 0.4:
+            name = self.rng.choice(("near", "apart"))
+            policy: Policy = "affinity" if name == "near" else "anti-affinity"
+            group = f"{self.rng.choice(self.tape.cells)}/{name}"
+            memberships = (Membership(group=group, policy=policy),)
+        return RequestSpec(groups=tuple(groups), memberships=memberships)
 
-    def bid(self, scheduler: Scheduler, candidate: Candidate) -> Sent:
+    def bid(self, scheduler: Scheduler, candidate: Candidate, wanted: RequestSpec) -> Sent:
         view, number = scheduler.reader.view, next(self.numbers)
         taken: list[tuple[bytes, str, Any]] = []
         for served in candidate.allocations:
@@ -196,8 +217,11 @@ class Simulation:
             self.tape.now_ms + self.rng.choice((5_000, 30_000, 500_000)),
             allocations=allocations,
             hold_until_ms=hold,
+            memberships=[one.model_dump() for one in wanted.memberships],
         )
         sent = Sent(candidate.cell, made, taken)
+        sent.joined = joining(view, wanted, made["consumer"], candidate)
+        view.groups.join(sent.joined)
         self.sent[made["id"]] = scheduler.under_way[made["id"]] = sent
         return sent
 
@@ -213,6 +237,7 @@ class Simulation:
                 continue
             del scheduler.under_way[id_]
             view = scheduler.reader.view
+            view.groups.leave(sent.joined)
             for at, name, ask in sent.taken:
                 row = view.row_of.get(at)
                 if row is not None:
@@ -286,10 +311,11 @@ class Simulation:
         self.store = self._open()
         self.store.position()
         for scheduler in self.schedulers:
-            pending = scheduler.reader.view.pending
+            pending, under_way = scheduler.reader.view.pending, scheduler.reader.view.groups.joining
             scheduler.reader.close()
             scheduler.reader = StoreReader(self.path, REGISTRY)
             scheduler.reader.view.take_over(pending)
+            scheduler.reader.view.groups.joining = under_way
 
 
 # -- what must hold ---------------------------------------------------------------------------------------------
@@ -310,6 +336,7 @@ class Audit:
             self.state.commit(changes)
             if used_by_rows(self.state, REGISTRY) != used_by_allocations(self.state):
                 self.problems.append(f"offset {record.offset}: rows and allocations differ")
+            self.problems += [f"offset {record.offset}: {told}" for told in crowded(self.state)]
 
     def _note(self, record: Record, changes: Changes) -> None:
         time_ms, cell = changes[PARTITION][PARTITION_KEY].time_ms, record.key.decode()
@@ -343,6 +370,31 @@ class Audit:
     @property
     def digest(self) -> str:
         return partition_digest(as_scan(self.state.items), REGISTRY)
+
+
+def crowded(state: MemoryState) -> list[str]:
+    """Hard groups whose rule does not hold, and members that hold nothing. No part changes its node here."""
+    wrong = []
+    allocations = rows_of(state, ALLOCATIONS)
+    providers = rows_of(state, PROVIDERS)
+    for at, row in rows_of(state, GROUPS).items():
+        cell, name = at.decode().split("\0")
+        roots: Counter[str] = Counter()
+        for member in row.members:
+            held = allocations.get(key(cell, member.consumer))
+            if held is None or name not in held.groups:
+                wrong.append(f"{member.consumer} is in {name} and holds nothing")
+                continue
+            roots.update({providers[key(cell, part.provider)].root for part in held.parts})
+        if len(roots) > 1 if row.policy == "affinity" else max(roots.values()) > row.max_per_node:
+            wrong.append(f"group {name}: {roots}")
+    members = {(at, member.consumer) for at, row in rows_of(state, GROUPS).items() for member in row.members}
+    held_in = {
+        (key(at.decode().split("\0")[0], name), at.decode().split("\0")[1])
+        for at, row in allocations.items()
+        for name in row.groups
+    }
+    return wrong if members == held_in else [*wrong, "groups and allocations differ"]
 
 
 def verify(simulation: Simulation) -> Counter[str]:

@@ -61,6 +61,17 @@ def test_the_same_seed_is_the_same_run(tmp_path: Path) -> None:
 def test_enough_happened_to_tell() -> None:
     if "VACANCY_SEED" in os.environ:
         return  # a run of one's own choice need not have seen it all
-    kinds = ("accepted", "no_room", "cancelled", "late", "told", "crash", "send_again", "restart_scheduler")
+    kinds = (
+        "accepted",
+        "no_room",
+        "cancelled",
+        "late",
+        "told",
+        "crash",
+        "send_again",
+        "restart_scheduler",
+        "affinity_broken",
+        "anti_affinity_broken",
+    )
     tame = [kind for kind in kinds if not SEEN[kind]]
     assert not tame, "the simulation has become too tame to tell anything"
