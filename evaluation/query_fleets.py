@@ -15,6 +15,7 @@ COMMON, RARE, SHARES = "HW_CPU_X86_AVX2", "CUSTOM_RARE", "MISC_SHARES_VIA_AGGREG
 RARE_EVERY = 1_000
 AGGREGATES = 10
 GPU = "CUSTOM_GPU"
+CPU_MODELS = ("Milan", "Rome", "Icelake", "Genoa")
 
 
 def root(number: int) -> str:
@@ -136,7 +137,29 @@ class Wide(Fleet):
         return None
 
 
-FLEETS: tuple[type[Fleet], ...] = (Fleet, Nested, Sharing, Wide)
+class Valued(Fleet):
+    """Plain nodes with ten attributes each, one of which is of the few's alone."""
+
+    name = "valued"
+
+    def node(self, number: int, sequence: int) -> bytes:
+        (only,) = json.loads(super().node(number, sequence))["data"]["providers"]
+        only["attributes"] = {
+            "architecture": "x86_64",
+            "cores": 8 + number % 57,
+            "cpu_model": CPU_MODELS[number % len(CPU_MODELS)],
+            "cpu_vendor": "AuthenticAMD",
+            "hypervisor_type": "QEMU",
+            "hypervisor_version": f"8.{number // 12 % 12}.{number % 7}",
+            "kernel_version": f"6.{number % 10}.{number % 97}-amd64",
+            "row": number % 40,
+            "secure_boot": number // 5 % 3 == 0,
+            "site": "rare" if is_rare(number) else f"site-{number % 50}",
+        }
+        return node_report(root(number), sequence, [only])
+
+
+FLEETS: tuple[type[Fleet], ...] = (Fleet, Valued, Nested, Sharing, Wide)
 
 
 def part(id_: str, parent: str | None, traits: Any, **totals: int) -> dict[str, Any]:

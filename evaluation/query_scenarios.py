@@ -6,17 +6,20 @@ To add one, write a `Scenario`, and a fleet in `query_fleets` if none is like it
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from evaluation.query_fleets import (
     AGGREGATES,
     COMMON,
+    CPU_MODELS,
     GPU,
     RARE,
     Fleet,
     Nested,
     Sharing,
+    Valued,
     Wide,
     is_rare,
     made,
@@ -122,6 +125,21 @@ def _explosion(*, one_node: bool) -> Make:
     return make
 
 
+def _expression(rng: random.Random, _fleet: Fleet) -> RequestSpec:
+    """A version, a list, a truth, what is missing, and an amount."""
+    where = (
+        f'attributes.hypervisor_version >= version("8.{rng.randrange(10)}") && attributes.secure_boot'
+        f' && attributes.cpu_model in ["Milan", "{rng.choice(CPU_MODELS)}"] && !has(attributes.retired)'
+        f" && VCPU.free >= {rng.randint(1, 8)}"
+    )
+    return RequestSpec(groups=(RequestGroup(resources=dict(UPSTREAM), where=where),))
+
+
+def _expression_rare(rng: random.Random, _fleet: Fleet) -> RequestSpec:
+    where = f'attributes.site == "rare" && attributes.cores >= {rng.randint(1, 8)}'
+    return RequestSpec(groups=(RequestGroup(resources=dict(UPSTREAM), where=where),))
+
+
 # -- checks ---------------------------------------------------------------------------------------------------
 
 
@@ -161,6 +179,23 @@ def _free_share(fleet: Fleet, number: int) -> float:
         int(node["inventories"][name]["total"]) for name in ("VCPU", "MEMORY_MB", "DISK_GB")
     )
     return vcpu / 64 + (memory - 512) / (16_384 + 99_900 - 512) + disk / 1999
+
+
+def _check_expression(fleet: Fleet, spec: RequestSpec, answer: list[Candidate]) -> None:
+    """As `_check_nodes`; and the attributes are what was asked for."""
+    _check_nodes(fleet, spec, answer)
+    where = spec.groups[0].where
+    numbers = [int(one) for one in re.findall(r"(?<=8\.)\d+(?=\")|(?<=>= )\d+", where)]
+    for candidate in answer:
+        (node,) = made(fleet, number_of(candidate.root))
+        has = node["attributes"]
+        if "rare" in where:
+            matches = has["site"] == "rare" and has["cores"] >= numbers[0]
+        else:
+            minor = int(has["hypervisor_version"].split(".")[1])
+            models = re.findall(r'\["(\w+)", "(\w+)"\]', where)[0]
+            matches = minor >= numbers[0] and has["secure_boot"] and has["cpu_model"] in models
+        _expect(matches, f"{candidate.root} does not match the expression")
 
 
 def _check_parts(fleet: Fleet, spec: RequestSpec, answer: list[Candidate]) -> None:
@@ -207,6 +242,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("rare_trait", Fleet, _rare, _check_nodes),
     Scenario("nothing_fits", Fleet, _impossible, _check_nothing),
     Scenario("best_of_all", Fleet, _any, _check_best, "spread"),
+    Scenario("expression", Valued, _expression, _check_expression),
+    Scenario("expression_rare", Valued, _expression_rare, _check_expression),
     Scenario("nested", Nested, _nested(), _check_parts),
     Scenario("nested_rare", Nested, _nested((RARE,)), _check_parts),
     Scenario("sharing", Sharing, _sharing((COMMON,)), _check_parts),
