@@ -27,6 +27,7 @@ soak: $(VENV)/.dev
 	$(BIN)/python -m evaluation soak --minutes 30 --json
 
 sessions: $(VENV)/.dev
+	VACANCY_FLEETS=2000 $(BIN)/pytest -q tests/projections/test_brute_force.py
 	for seed in $$(seq 101 130); do VACANCY_SEED=$$seed $(BIN)/pytest -q tests/faults/test_killed.py || exit 1; done
 
 # The strict editable install is a tree of links, so that type checkers see the packages: it is made anew when
