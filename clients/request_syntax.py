@@ -15,12 +15,13 @@ from urllib.parse import unquote
 
 from pydantic import ValidationError
 
+from vacancy.clients.device_syntax import parse_amount, split_resources
 from vacancy.clients.expressions import compile_condition
 from vacancy.clients.numa_request import numa_groups, parse_topology
 from vacancy.resources.errors import UsageError
 from vacancy.resources.names import ID_PATTERN, check_trait
 from vacancy.resources.registry import Registry
-from vacancy.resources.request import GROUPS_MAX, RequestGroup, RequestSpec
+from vacancy.resources.request import GROUPS_MAX, Ask, RequestGroup, RequestSpec
 
 _PARTS: Final = ("resources", "required", "member_of", "in_tree", "where")
 _NUMBERED: Final = re.compile(rf"({'|'.join(_PARTS)})([A-Za-z0-9_-]{{0,64}})")
@@ -288,14 +289,14 @@ def _group(name: str, said: Iterable[tuple[str, str, str]], registry: Registry) 
         raise _told(error, f"group {name!r}" if name else "the request") from None
 
 
-def _add_resources(into: dict[str, int], text: str, registry: Registry, where: str) -> None:
-    for part in _items(text, where, "CLASS:AMOUNT,CLASS:AMOUNT"):
+def _add_resources(into: dict[str, Ask], text: str, registry: Registry, where: str) -> None:
+    for part in _named(split_resources(text), where, "CLASS:AMOUNT,CLASS:AMOUNT"):
         name, separator, amount = (piece.strip() for piece in part.partition(":"))
         if not separator:
             raise UsageError(f"{part!r} names no amount", where=where, do=f"write {name or 'CLASS'}:1")
         if name in into:
             raise UsageError(f"{name} is asked for twice", where=where, do="name each class once a group")
-        into[name] = _amount(amount, where, part)
+        into[name] = parse_amount(name, amount, registry, where)
         _check_ask(name, into[name], registry, where)
 
 
@@ -346,15 +347,18 @@ def _add_condition(fields: dict[str, Any], text: str, registry: Registry, where:
 
 
 def _items(text: str, where: str, form: str) -> list[str]:
-    items = [item.strip() for item in text.split(",")]
+    return _named([item.strip() for item in text.split(",")], where, form)
+
+
+def _named(items: list[str], where: str, form: str) -> list[str]:
     if not all(items):
         raise UsageError("a name is missing", where=where, do=f"write {form}")
     return items
 
 
-def _amount(text: str, where: str, part: str | None = None) -> int:
+def _amount(text: str, where: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 16 or int(text) < 1:
-        raise UsageError(f"{part or text!r} is no amount", where=where, do="write a whole number from 1 on")
+        raise UsageError(f"{text!r} is no amount", where=where, do="write a whole number from 1 on")
     return int(text)
 
 

@@ -60,6 +60,9 @@ class GpuShare(Itemised):
     def _read_number(self, amount: int) -> Wanted:
         return Wanted(1, (), amount)
 
+    def narrowed(self, amount: int, where: dict[str, Any]) -> Any:
+        return {"share": amount, "where": where}
+
     def _amounts(self, wanted: Wanted) -> Iterator[Term]:
         yield Term("largest", ">=", wanted.share)
         if wanted.count > 1:

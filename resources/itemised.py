@@ -233,6 +233,9 @@ class Itemised(ResourceClass[ItemisedRecord]):
     def check_ask(self, ask: Any) -> None:
         self._ask(ask)
 
+    def narrowed(self, amount: int, where: dict[str, Any]) -> Any:
+        return {"count": amount, "where": where}
+
     def query(self, ask: Any) -> tuple[Term, ...]:
         wanted = self._ask(ask)
         return (*index_terms(self._indexed(wanted)), *self._amounts(wanted))

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
-from vacancy.resources.errors import InvalidRecord
+from vacancy.resources.errors import InvalidRecord, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,6 +115,11 @@ class ResourceClass(ABC, Generic[R]):
     @abstractmethod
     def check_ask(self, ask: Any) -> None:
         """Raise `UsageError` when the ask cannot be meant. Called at the edges, before anything is sent."""
+
+    def narrowed(self, amount: int, where: dict[str, Any]) -> Any:
+        """The ask for an amount of what has these attributes (see `comparison`). Raises `UsageError` where nothing of
+        this class has attributes."""
+        raise UsageError(f"{self.name} has no attributes to choose by", do=f"write {self.name}:{amount}")
 
     @abstractmethod
     def query(self, ask: Any) -> tuple[Term, ...]:

@@ -88,6 +88,10 @@ class Vgpu(Itemised):
     def _read_number(self, amount: int) -> Wanted:
         return Wanted(amount)
 
+    def narrowed(self, amount: int, where: dict[str, Any]) -> Any:
+        kind = {"type": where.pop("type")} if isinstance(where.get("type"), str) else {}
+        return {"count": amount, **kind, "where": where}
+
     def _indexed(self, wanted: Wanted) -> tuple[Comparison, ...]:
         return (
             *super()._indexed(wanted),
