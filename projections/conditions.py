@@ -208,6 +208,31 @@ class Compares(Condition):
         return np.clip((number - self._column[rows]) / number, 0.0, 1.0)
 
 
+class Indexed(Condition):
+    """The terms of what a class is asked that are over its index columns, as one condition: their numbers tell people
+    nothing, and each leaves fewer rows to the next."""
+
+    __slots__ = ("_terms", "resource_class")
+    kind = "resources"
+    cost = COLUMN
+
+    def __init__(self, resource_class: str, terms: Sequence[tuple[Term, Ints]]) -> None:
+        self.resource_class = resource_class
+        self._terms = terms
+
+    @property
+    def text(self) -> str:
+        return f"{self.resource_class}: something free has each attribute asked for"
+
+    def holds(self, rows: Rows) -> Bools:
+        (first, column), *others = self._terms
+        found: Bools = _holds(column[rows], first)
+        for term, column in others:
+            left = np.flatnonzero(found)
+            found[left] = _holds(column[rows][left], term)
+        return found
+
+
 class Within(Condition):
     """In one of these trees: that of a provider, in each cell that knows it."""
 

@@ -20,6 +20,7 @@ from vacancy.projections.conditions import (
     HasNot,
     Heard,
     InCell,
+    Indexed,
     Never,
     Open,
     Where,
@@ -93,7 +94,11 @@ class Filter:
                 bits.append(self._never("resources", f"{name}: any", name))
                 continue
             arrays = columns.arrays
-            bits += [Compares(name, t, arrays[t.column]) for t in columns.resource_class.query(ask)]
+            terms = columns.resource_class.query(ask)
+            index = columns.resource_class.index_columns
+            if index and (known := [(t, arrays[t.column]) for t in terms if t.column in index]):
+                bits.append(Indexed(name, known))
+            bits += [Compares(name, t, arrays[t.column]) for t in terms if t.column not in index]
         if group.in_tree is not None:
             few.append(self._in_tree(group.in_tree))
         if heard_since_ms is not None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vacancy.projections.conditions import Compares, Condition
+from vacancy.projections.conditions import Compares, Condition, Indexed
 from vacancy.projections.lending import lending
 from vacancy.projections.parts import TOGETHER, Part, Parts
 from vacancy.projections.view import View
@@ -115,7 +115,9 @@ def _rated(view: View, part: Part, root: int) -> list[_Rated]:
 
 def _rate(view: View, part: Part, row: int, lent: bool) -> _Rated:
     at = np.array([row])
-    failing = [one for one in part.conditions if not (one.lent(at) if lent else one.holds(at))[0]]
+    # What an index tells, the class itself says better: it refuses the same.
+    asked = (one for one in part.conditions if not isinstance(one, Indexed))
+    failing = [one for one in asked if not (one.lent(at) if lent else one.holds(at))[0]]
     missing: dict[str, float] = {}
     for one in failing:
         about, share = one.resource_class or one.text, float(one.shortages(at)[0])
