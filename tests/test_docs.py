@@ -82,6 +82,17 @@ def test_the_tour_of_the_readme_answers_as_it_says(tour: tuple[Tour, str]) -> No
     )
 
 
+def test_the_page_on_devices_answers_as_it_says(tmp_path: Path) -> None:
+    toured = Tour(tmp_path)
+    try:
+        page = toured.answers(PAGES["docs/devices.md"])
+    finally:
+        toured.close()
+    assert masked(page) == masked(PAGES["docs/devices.md"]), (
+        "write it anew: python tests/docs/tour.py docs/devices.md --write"
+    )
+
+
 def test_programs_in_the_pages_run(tour: tuple[Tour, str]) -> None:
     toured, _ = tour
     toured.say("vacancy provider enable gpu-1")
