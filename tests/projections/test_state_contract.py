@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -244,4 +245,28 @@ def test_rows_beyond_the_cache_are_read_again(tmp_path: Path, monkeypatch: pytes
             row = store.get(NODES, b"%d" % n)
             assert row is not None
             assert row.heard_ms == min(n, batch)
+    store.close()
+
+
+def test_of_rows_that_come_and_go_few_are_kept_in_memory(tmp_path: Path) -> None:
+    """However many requests there were: they are kept for a day, and nobody asks for them again."""
+    store = PartitionStore(tmp_path / "p00000", "store", REGISTRY)
+    request = RequestRow(b"{}", 1)
+
+    def come(first: int) -> None:
+        for batch in range(first, first + 20_000, 500):
+            store.stage({REQUESTS: {b"%d" % n: request for n in range(batch, batch + 500)}})
+            store.commit(batch + 500, 0, 0)
+
+    come(0)
+    tracemalloc.start()
+    try:
+        come(20_000)
+        before, _ = tracemalloc.get_traced_memory()
+        come(40_000)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 200_000  # the keys alone of 20,000 more would be 800,000
+    assert store.get(REQUESTS, b"7") == store.get(REQUESTS, b"59999") == request
     store.close()
