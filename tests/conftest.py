@@ -26,7 +26,7 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under `pytest -n 2` the tests of a file stay together, and with them those that share a cluster: it is started
+    """Under `pytest -n 3` the tests of a file stay together, and with them those that share a cluster: it is started
     once. What takes longest goes first, so that nobody ends up waiting for one group."""
     shared = ("mortal_kafka", "three_brokers")
     groups = {}
