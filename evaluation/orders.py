@@ -33,6 +33,7 @@ from vacancy.clients.wiring import installed_registry, new_log
 from vacancy.projections.candidates import find
 from vacancy.projections.orders import Order
 from vacancy.projections.store_reader import StoreReader
+from vacancy.resources.errors import UsageError
 from vacancy.resources.request import RequestSpec
 from vacancy.resources.tables import key
 
@@ -88,13 +89,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
+    if arguments.seeds < 1:
+        raise UsageError(f"{arguments.seeds} seeds cannot be meant", do="give 1 or more")
     trees, pods = load_nodes(arguments.nodes), load_pods(arguments.pods)
+    orders = {name: order_named(name, typical_of(pods)) for name in arguments.orders.split(",")}
     found = {}
     with tempfile.TemporaryDirectory(prefix="vacancy-orders-") as directory:
         store = Path(directory) / "store"
         fold_fleet(trees, store)
-        for name in arguments.orders.split(","):
-            order = order_named(name, typical_of(pods))
+        for name, order in orders.items():
             found[name] = _summary(
                 [_fill(store, order, trees, pods, seed) for seed in range(arguments.seeds)]
             )
