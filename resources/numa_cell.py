@@ -117,11 +117,13 @@ class NumaCellRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         taken = frozenset(self.used)
         kept = taken.union(self.shared, self.reserved) if self.shared or self.reserved else taken
         closed = frozenset(self.isolated)
-        return [
-            Core(len(core), free)
-            for core in self.cores
-            if (free := tuple(cpu for cpu in core if cpu not in kept)) and closed.isdisjoint(core)
-        ]
+        found = []
+        for core in self.cores:
+            if kept.isdisjoint(core):  # as most are; who is isolated is among those that are taken
+                found.append(Core(len(core), core))
+            elif closed.isdisjoint(core) and (free := tuple([cpu for cpu in core if cpu not in kept])):
+                found.append(Core(len(core), free))
+        return found
 
     def free_mb(self, page_kib: int) -> int:
         """MiB that are free in pages of that size."""
