@@ -40,7 +40,14 @@ def take_amount(stock: Stock, ask: Any) -> Stock | None:
     return {**stock, "free": stock["free"] - ask} if fits else None
 
 
-TAKES: dict[str, Callable[[Any, Any], Any]] = {}
+def take_ports(ports: list[int], ask: Any) -> list[int] | None:
+    """The rule of the tests' own class: so many ports, the lowest first, or certain ones."""
+    wanted = ask["ports"] if isinstance(ask, dict) else ports[:ask]
+    enough = set(wanted) <= set(ports) and (isinstance(ask, dict) or len(wanted) == ask)
+    return [port for port in ports if port not in wanted] if enough else None
+
+
+TAKES: dict[str, Callable[[Any, Any], Any]] = {"PORTS": take_ports}
 """Class -> how it is taken from; classes that are not here are counted."""
 
 
