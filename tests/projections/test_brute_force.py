@@ -7,7 +7,7 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,7 +75,7 @@ class Town:
 
     def _node(self, parent: str | None) -> Node:
         rng = self.rng
-        stock = {}
+        stock: dict[str, Any] = {}
         for name in some(rng, CLASSES, 0.6):
             total = rng.choice((1, 2, 3, 4, 6))
             stock[name] = {
@@ -223,7 +223,8 @@ def under_way(view: View, known: Known, candidate: Candidate) -> Iterator[None]:
             row = view.row_of[key(candidate.cell, served.provider)]
             taken.append((row, name, ask, stock, stock[name]))
             view.take(row, name, ask)
-            stock[name] = TAKES.get(name, take_amount)(stock[name], ask)
+            take: Callable[[Any, Any], Any] = TAKES.get(name, take_amount)
+            stock[name] = take(stock[name], ask)
     yield
     for row, name, ask, stock, before in reversed(taken):
         view.untake(row, name, ask)
