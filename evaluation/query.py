@@ -1,6 +1,6 @@
 """How fast a scheduler finds candidates, while a worker folds 1,000 reports a second.
 
-Fleets of one kind each (`query_fleets`), and what is asked of them (`query_scenarios`). Every query goes through
+Fleets of one kind each (`query_fleets`), and what is asked of them (`query_scenarios`, `query_hardware`). Every query goes through
 `Scheduler.candidates`, which catches up with the store first. What is found is checked against how the fleet was made.
 """
 
@@ -18,13 +18,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from evaluation import query_fleets, query_hardware, query_scenarios
 from evaluation.measure import median, percentile, rss_mb
-from evaluation.query_fleets import FLEETS, Fleet
-from evaluation.query_scenarios import LIMIT, SCENARIOS, Scenario
+from evaluation.query_fleets import Fleet
+from evaluation.query_scenarios import LIMIT, Scenario
 from vacancy.resources.errors import UsageError, VacancyError
 from vacancy.resources.partitioner import covering_cells
 from vacancy.resources.record import Entry
 
+SCENARIOS = (*query_scenarios.SCENARIOS, *query_hardware.SCENARIOS)
+FLEETS = (*query_fleets.FLEETS, *query_hardware.FLEETS)
 RUNS = 5
 QUERIES = 10_000
 REPORTS_PER_S = 1_000
