@@ -84,7 +84,7 @@ class Broker(Protocol):
 
     def kill(self, node: int) -> None: ...
 
-    def restart(self, node: int, *, wait: bool = True) -> None: ...
+    def restart(self, node: int) -> None: ...
 
 
 @contextmanager
@@ -187,7 +187,7 @@ class Soak:
         self._broker.kill(1)
         time.sleep(_AWAY_S)
         # From this thread: it would be ended together with one that had started it.
-        self._broker.restart(1, wait=False)
+        self._broker.restart(1)
         return "broker"
 
     def _sample(self, at_s: float) -> None:

@@ -70,8 +70,7 @@ def _mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
 @pytest.fixture
 def mortal_kafka(_mortal: KafkaCluster) -> KafkaCluster:
     """A broker that the test may kill, and that can be reached through lines that can be cut. It runs now."""
-    if not _mortal.running(1):
-        _mortal.restart(1)
+    _mortal.bring_up(1)
     return _mortal
 
 

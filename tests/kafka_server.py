@@ -198,9 +198,11 @@ class KafkaCluster:
         """The lines to all brokers, to be opened: whoever uses `far_servers` has none else."""
         return [Line(self._far_ports[node], broker.more_ports[FAR]) for node, broker in self._brokers.items()]
 
-    def running(self, node: int) -> bool:
-        """Whether a broker was started and not killed since."""
-        return self._brokers[node].process is not None
+    def bring_up(self, node: int) -> None:
+        """Have a broker run: start it if it was killed, wait for it if it is starting."""
+        if self._brokers[node].process is None:
+            self._start(self._brokers[node])
+        self._wait(self._brokers[node])
 
     def pid(self, node: int) -> int:
         """The process id of a running broker."""

@@ -135,6 +135,10 @@ class WorkerCommand:
                 self._address = line.partition("http://")[2].partition("/")[0].strip()
         self.process.stderr.close()
 
+    def said(self, text: str) -> bool:
+        """Whether a line of its standard error has this in it."""
+        return any(text in line for line in self._lines)
+
     def wait_ready(self) -> WorkerCommand:
         """Wait until it says that it has caught up."""
         until(lambda: bool(self._address) or self.process.poll() is not None, "not ready")

@@ -93,7 +93,7 @@ def test_log_time_goes_on_where_something_waits(kafka: str, tmp_path: Path) -> N
         with Scheduler(log, store, installed_registry(), seed=1, deadline_s=1.0) as scheduler:
             assert scheduler.place(SPEC).status == "placed"
         until(lambda: worker.status()["ticks"] > 0, "nothing ticks")
-        time.sleep(4.0)
+        time.sleep(2.5)
         ticks, end = worker.status()["ticks"], log.end()
-        time.sleep(3.0)
+        time.sleep(2.5)
         assert (worker.status()["ticks"], log.end()) == (ticks, end)

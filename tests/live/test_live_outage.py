@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kafka_server import KafkaCluster
-from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, wait_for
+from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, until, wait_for
 from vacancy.resources.partitioner import covering_cells
 
 pytestmark = pytest.mark.kafka
@@ -54,7 +54,8 @@ def test_it_stops_while_the_broker_is_away(mortal_kafka: KafkaCluster, tmp_path:
         log.append([report("a", "node-1")])
         wait_for(tmp_path / "store", log.end())
         cluster.kill(1)
-        time.sleep(18.0)  # it asks every 5 s how far the log is, and waits 10 s for the answer
+        # It asks every 5 s how far the log is, and waits 10 s for the answer.
+        until(lambda: worker.said("does not answer"), "it has not noticed")
         started = time.monotonic()
         ended = worker.end()
         assert ended.code == 0, ended
