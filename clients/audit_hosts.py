@@ -3,8 +3,9 @@
 Trees are judged one by one, each group against each provider of the tree. What a request found is remembered,
 and only trees that changed since are judged again; what is still in flight can only take away from that.
 
-Not considered: what sharing providers lend to a tree (a request that only they could serve is not called wrongly
-refused), requests whose groups several providers serve together or in one subtree, and classes that are not counted.
+It errs on the mild side: what sharing providers lend to a tree, and that several providers may serve a group
+together, is not considered, so that a request that only they could serve is not called wrongly refused. Not judged at
+all are groups in one subtree, several copies, and classes that are not counted.
 """
 
 from __future__ import annotations
@@ -25,10 +26,8 @@ Group = Mapping[str, Any]
 
 
 def is_known(spec: Mapping[str, Any]) -> bool:
-    """Whether the shape of a request is one that is judged here: what several providers serve together, or in one
-    subtree, and several copies are not."""
-    together = all(group.get("same_provider", True) for group in spec["groups"])
-    return together and not spec.get("same_subtree") and spec.get("copies", 1) == 1
+    """Whether the shape of a request is one that is judged here: groups in one subtree and several copies are not."""
+    return not spec.get("same_subtree") and spec.get("copies", 1) == 1
 
 
 def is_counted(books: Books, spec: Mapping[str, Any]) -> bool:

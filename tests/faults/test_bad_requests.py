@@ -89,7 +89,7 @@ REQUESTS: Mapping[str, tuple[PlacementRequest, str]] = {
                 )
             )
         ),
-        "the request names 1025 traits and aggregates; name 1024 at most",
+        "the request may need 1028 predicates",
     ),
 }
 
