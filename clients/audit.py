@@ -176,7 +176,10 @@ class _Partition:
         verdict = self._found.take(self._partition, key, books.offset)
         grants = (verdict or {}).get("grants", ())
         if verdict is not None and verdict["accepted"]:
-            against += [Objection(ROOM, text) for text in wrongly_granted(books, cell, claim, grants)]
+            against += [
+                Objection(ROOM, text)
+                for text in wrongly_granted(books, cell, claim, grants, replaces=replaces)
+            ]
         if self._compare(key, against, verdict):
             enter(books, cell, claim, grants, replaces=replaces)
             for what in misplacements(books, cell, claim):

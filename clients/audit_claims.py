@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from vacancy.clients.audit_books import DEADLINE_AHEAD_MS_MAX, Books
-from vacancy.clients.audit_devices import amount_of, counted_ask, wrong_grants
+from vacancy.clients.audit_devices import DEVICE_CLASSES, amount_of, counted_ask, wrong_grants
 from vacancy.clients.audit_groups import broken_groups, copies
 from vacancy.clients.audit_inventory import Stock
 from vacancy.clients.audit_members import Held
 from vacancy.clients.audit_numa import NUMA_CELL, is_ask, lacking, wrong_cell_grants
 from vacancy.clients.audit_reading import INTEGER_MAX
+
+Slot = tuple[str, str]
+"""(provider, class)."""
 
 ROOM, RULE, OPAQUE = "room", "rule", "opaque"
 
@@ -34,13 +37,11 @@ def objections(books: Books, cell: str, claim: Mapping[str, Any], *, replaces: b
         if not _holds(books, cell, predicate)
     )
     wrong.extend(broken_groups(books, cell, claim))
-    old = Counter[tuple[str, str]]()
-    if replaces and held is not None:
-        for provider, name, amount in held.parts:
-            old[(provider, name)] += amount
+    old = _amounts(held.parts if replaces and held is not None else ())
+    kept = _kept(books, cell, claim, replaces=replaces)
     return [
         *(Objection(RULE, text) for text in wrong),
-        *_fit(books, cell, claim["allocations"], old),
+        *_fit(books, cell, claim["allocations"], old, kept),
         *_fit_cells(books, cell, claim),
     ]
 
@@ -79,8 +80,42 @@ def asks(allocations: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str, int]
     )
 
 
+def _amounts(parts: Iterable[tuple[str, str, int]]) -> Counter[Slot]:
+    """How much these come to of each class of each provider."""
+    total = Counter[Slot]()
+    for provider, name, amount in parts:
+        total[(provider, name)] += amount
+    return total
+
+
+def _kept(books: Books, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> frozenset[Slot]:
+    """Of what a claim asks for no more than its consumer held, and so makes nothing worse. Devices and CPUs that were
+    given by name or number give no right to others."""
+    key = (cell, claim["consumer"])
+    held = books.consumers.get(key)
+    if held is None or not replaces:
+        return frozenset()
+    old, new = _amounts(held.parts), _amounts(asks(claim["allocations"]))
+    particular = {
+        (allocation["provider"], name)
+        for allocation in claim["allocations"]
+        for name, ask in allocation["resources"].items()
+        if name == NUMA_CELL
+        or (name in DEVICE_CLASSES and type(counted_ask(name, ask)) is not int)
+        or key in books.consumers.granted.get((cell, allocation["provider"], name), ())
+    }
+    return frozenset(
+        slot for slot in new if slot in old and new[slot] <= old[slot] and slot not in particular
+    )
+
+
 def wrongly_granted(
-    books: Books, cell: str, claim: Mapping[str, Any], grants: Iterable[Mapping[str, Any]]
+    books: Books,
+    cell: str,
+    claim: Mapping[str, Any],
+    grants: Iterable[Mapping[str, Any]],
+    *,
+    replaces: bool,
 ) -> list[str]:
     """What is wrong with the devices that a claim was granted, before it is booked."""
 
@@ -93,7 +128,7 @@ def wrongly_granted(
 
     grants, allocations = list(grants), claim["allocations"]
     return [
-        *wrong_grants(stock_at, held, allocations, grants),
+        *wrong_grants(stock_at, held, allocations, grants, _kept(books, cell, claim, replaces=replaces)),
         *wrong_cell_grants(stock_at, held, allocations, grants),
     ]
 
@@ -210,12 +245,15 @@ def _version(text: Any) -> list[int] | None:
 
 
 def _fit(
-    books: Books, cell: str, allocations: Iterable[Mapping[str, Any]], old: Counter[tuple[str, str]]
+    books: Books,
+    cell: str,
+    allocations: Iterable[Mapping[str, Any]],
+    old: Counter[Slot],
+    kept: Collection[Slot],
 ) -> Iterable[Objection]:
-    """What speaks against the amounts. Who asks for no more than its consumer held (`old`) makes nothing worse."""
-    total = Counter[tuple[str, str]]()
-    for provider, name, ask in asks(allocations):
-        total[(provider, name)] += ask
+    """What speaks against the amounts. `old` is what the claim's consumer gives back, `kept` of what it asks for no
+    more than that."""
+    total = _amounts(asks(allocations))
     for allocation in allocations:
         id_ = allocation["provider"]
         slots = {(id_, name) for name in allocation["resources"]}
@@ -223,17 +261,13 @@ def _fit(
             yield Objection(RULE, f"{id_} is unknown")
             continue
         closed = books.closed((cell, id_))
-        # CPUs are given by number: to have had as many gives no right to others.
-        if closed and not all(
-            slot in old and total[slot] <= old[slot] and slot[1] != NUMA_CELL for slot in slots
-        ):
+        if closed and not slots <= set(kept):
             yield Objection(RULE, f"{id_}: {closed}")
         for name, ask in allocation["resources"].items():
-            kept = (id_, name) in old and total[(id_, name)] <= old[(id_, name)]
-            yield from _fit_units(books, (cell, id_), name, ask, kept=kept)
+            yield from _fit_units(books, (cell, id_), name, ask, kept=(id_, name) in kept)
     for (id_, name), asked in total.items():
         at = books.providers.get((cell, id_))
-        if at is None or name not in at.stock or at.stock[name].opaque or asked <= old[(id_, name)]:
+        if at is None or name not in at.stock or at.stock[name].opaque or (id_, name) in kept:
             continue
         free = books.capacity((cell, id_), name) - at.used.get(name, 0) + old[(id_, name)]
         if asked > free:

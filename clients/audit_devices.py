@@ -83,14 +83,11 @@ def _is_value(value: Any) -> bool:
 
 def counted_ask(name: str, ask: Any) -> Any:
     """The number that an ask comes to where devices have no names; the ask itself where it does not."""
-    if (
-        name not in DEVICE_CLASSES
-        or not isinstance(ask, dict)
-        or set(ask) - {"count", "where"}
-        or ask.get("where")
-    ):
+    if name not in DEVICE_CLASSES or not isinstance(ask, dict):
         return ask
-    return ask.get("count", 1)
+    particular = ask.get("where", {}) != {} or (name == "VGPU" and ask.get("type", "") != "")
+    count, known = ask.get("count", 1), {"count", "where", "type"} if name == "VGPU" else {"count", "where"}
+    return ask if particular or set(ask) - known or not _is_amount(count) else count
 
 
 def amount_of(name: str, ask: Any) -> int:
@@ -104,9 +101,10 @@ def wrong_grants(
     held: Callable[[str, str], Iterable[Any]],
     allocations: Iterable[Mapping[str, Any]],
     grants: Sequence[Grant],
+    kept: Collection[tuple[str, str]] = (),
 ) -> Iterable[str]:
     """What is wrong with what a claim was granted. `stock_at(provider, class)` is what is reported there, `held` the
-    grants that others hold of it."""
+    grants that others hold of it. What its consumer held by count, and asks no more of (`kept`), may stay so."""
     left = list(grants)
     own: dict[tuple[str, str], list[Any]] = {}
     for allocation in allocations:
@@ -116,6 +114,8 @@ def wrong_grants(
             if name not in DEVICE_CLASSES or stock is None or not stock.devices:
                 continue
             found = next((one for one in left if (one["provider"], one["resource_class"]) == at), None)
+            if at in kept and (found is None or _size(found["grant"]) != counted_ask(name, ask)):
+                continue
             if found is None:
                 yield f"{at[0]}: no {name} is named"
                 continue
@@ -125,6 +125,11 @@ def wrong_grants(
             devices = _devices(stock.devices)
             for text in _wrong(name, devices, ask, grant, others):
                 yield f"{at[0]}: {text}"
+
+
+def _size(grant: Any) -> int:
+    """How many devices, or instances of a type, a grant is of."""
+    return sum(sum(of.values()) for of in grant.values()) if isinstance(grant, dict) else len(grant)
 
 
 def _wrong(

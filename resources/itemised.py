@@ -219,8 +219,17 @@ class Itemised(ResourceClass[ItemisedRecord]):
         return replace(record, used=merged(record.used, self._back(record, grant), -1))
 
     def covers(self, grants: Sequence[Any], asks: Sequence[Any]) -> bool:
-        """Only of what was granted by count: which devices were held is not known once they are given back."""
-        return all(type(grant) is int for grant in grants) and self._quantity.covers(grants, asks)
+        """Only of what was granted by count, and for asks that come to a number: which devices were held is not known
+        once they are given back."""
+        if not all(type(grant) is int for grant in grants):
+            return False
+        try:
+            wanted = [self._ask(ask) for ask in asks]
+        except UsageError:
+            return False
+        held: int = sum(grants)
+        plain = not any(one.where or one.type for one in wanted)
+        return plain and sum(one.count for one in wanted) <= held
 
     def encode(self, record: ItemisedRecord) -> bytes:
         return self._head.pack(*self.row(record)) + msgspec.msgpack.encode(record)

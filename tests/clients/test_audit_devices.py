@@ -138,15 +138,31 @@ def test_the_auditor_refuses_the_inventories_that_the_rules_refuse(name: str, in
     assert refused == audited
 
 
+PLAIN: dict[str, JSON] = {"PCI_DEVICE": {}, "GPU_SHARE": {"share": 2}, "VGPU": {"type": ""}}
+"""What says nothing of which devices are meant."""
+WANTED = {
+    name: asks(name)
+    | st.builds(lambda count, more: {"count": count, **more}, st.integers(1, 3), st.sampled_from([{}, plain]))
+    for name, plain in PLAIN.items()
+}
+REPORTED = {
+    name: inventories(name)
+    if name == "GPU_SHARE"
+    else inventories(name) | st.fixed_dictionaries({"total": st.integers(0, 4)})
+    for name in PLAIN
+}
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), name=st.sampled_from(["PCI_DEVICE", "GPU_SHARE", "VGPU"]))
 def test_the_auditor_agrees_with_the_fold_on_whatever_happens(data: st.DataObject, name: str) -> None:
-    """Reports, claims, moves and releases of devices, folded; nothing is found wrong with any verdict."""
+    """Reports, facts, claims, moves and releases of devices, folded; nothing is found wrong with any verdict."""
     cell = covering_cells(1)[0]
     state = MemoryState()
     records: list[Record] = []
     verdicts: list[JSON] = []
     held: dict[str, str] = {}
+    revision = 0
 
     def say(value: bytes) -> None:
         record = Record(0, len(records), 1_000_000 + len(records), cell.encode(), value)
@@ -161,12 +177,14 @@ def test_the_auditor_agrees_with_the_fold_on_whatever_happens(data: st.DataObjec
     say(opened(0, 1, ()))
     for step in range(data.draw(st.integers(1, 12))):
         what = (
-            data.draw(st.sampled_from(["report", "claim", "claim", "claim", "move", "release"]))
+            data.draw(
+                st.sampled_from(["report", "facts", "claim", "claim", "claim", "move", "move", "release"])
+            )
             if step
             else "report"
         )
         if what == "report":
-            inventory = data.draw(inventories(name))
+            inventory = data.draw(REPORTED[name])
             report = {"id": "n", "inventories": {name: inventory}}
             say(
                 event(
@@ -174,6 +192,10 @@ def test_the_auditor_agrees_with_the_fold_on_whatever_happens(data: st.DataObjec
                     {"root": "n", "incarnation": "0" * 16, "sequence": step + 1, "providers": [report]},
                 )
             )
+        elif what == "facts":
+            revision += 1
+            facts = {"status": data.draw(st.sampled_from(["enabled", "enabled", "disabled"]))}
+            say(event("facts.set", {"provider": "n", "revision": revision, "facts": facts}))
         elif what == "release" and held:
             consumer = data.draw(st.sampled_from(sorted(held)))
             say(
@@ -185,7 +207,7 @@ def test_the_auditor_agrees_with_the_fold_on_whatever_happens(data: st.DataObjec
             moves = what == "move"
             consumer = data.draw(st.sampled_from(sorted(held))) if moves else f"i{step}"
             row = state.get(ALLOCATIONS, f"{cell}\0{consumer}".encode())
-            wanted = data.draw(st.lists(asks(name), min_size=1, max_size=2))
+            wanted = data.draw(st.lists(WANTED[name], min_size=1, max_size=2))
             claim = {
                 "id": f"c{step}",
                 "consumer": consumer,
