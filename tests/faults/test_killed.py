@@ -294,7 +294,7 @@ def check_tables(site: Site, said: list[Said], heard: list[dict[str, Any]]) -> N
 
 def plain(provider: dict[str, Any]) -> dict[str, Any]:
     """A provider of an event with what it leaves out."""
-    return {"parent": None, "inventories": {}, "traits": [], **provider}
+    return {"parent": None, "inventories": {}, "traits": [], "attributes": {}, **provider}
 
 
 # -- schedulers -----------------------------------------------------------------------------------------------
