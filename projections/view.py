@@ -27,9 +27,9 @@ _FEW = 12
 
 
 class View:
-    """Arrays over rows: `root` and `parent` (rows; a root is its own), `open` (takes new claims), `heard_ms` (of
-    roots), `cell` (a number for each cell), columns by class, traits and aggregates as bits, attributes as
-    typed columns. `members` maps a root's row to the rows of its tree, if more than one.
+    """Arrays over rows: `root` and `parent` (rows; a root is its own, and the parent of what is no longer
+    reported), `open` (takes new claims), `heard_ms` (of roots), `cell` (a number for each cell), columns by class,
+    traits and aggregates as bits, attributes as typed columns. `members` maps a root's row to the rows of its tree, if more than one.
 
     `read` gives a class row as it is in the store (for the exact check and for claims in flight). `expressions` are
     conditions of requests by their text, compiled by whoever asks (see `filter`).
@@ -332,7 +332,9 @@ class View:
                 self.members.pop(row, None)
         else:
             self.root[row] = self._row(cell + provider.root.encode())
-            self.parent[row] = self._row(cell + provider.parent.encode())
+            # What stays only because it is held may be left without the provider it was below.
+            at = provider.parent if provider.reported else provider.root
+            self.parent[row] = self._row(cell + at.encode())
             self.members.pop(row, None)
         if before != (self.root[row], self.parent[row], self.members.get(row)):
             self.layout += 1

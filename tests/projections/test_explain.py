@@ -26,8 +26,8 @@ from vacancy.resources.tables import key
 RNG = np.random.default_rng(1)
 
 
-@settings(max_examples=100, deadline=None)
-@given(logs(partitions=2, length=25), specs())
+@settings(max_examples=50, deadline=None)
+@given(logs(partitions=2, length=20), specs())
 def test_what_is_left_is_what_is_found(tape: Tape, spec: RequestSpec) -> None:
     fleet = fleet_of(tape)
     view = fleet.view()
@@ -152,6 +152,26 @@ def test_a_class_that_refuses_what_columns_let_through_says_why() -> None:
     assert (refused["n1"].asked, refused["n1"].available, refused["n1"].taken) == (2, 2, -1)
     assert refused["n0"].taken == taken
     assert refused["n2"].taken == -1
+
+
+def test_what_is_held_below_a_provider_that_went_makes_no_node_of_it() -> None:
+    tape = Tape()
+    cell = tape.cells[0]
+    tree = [provider("n1"), provider("n1-a", "n1"), provider("n1-deep", "n1-a", VCPU=1)]
+    tape.append(cell, reported("n1", tree))
+    bid = {
+        "id": "c1",
+        "consumer": "i1",
+        "allocations": [{"provider": "n1-deep", "resources": {"VCPU": 1}}],
+        "deadline_ms": tape.now_ms,
+    }
+    tape.append(cell, event("claims.requested.v1", {"claims": [bid]}))
+    tape.append(cell, reported("n1", [provider("n1")], sequence=2))
+    after = fleet_of(tape)
+    assert {id_: row.parent for (_, id_), row in after.providers.items()} == {"n1": None, "n1-deep": "n1-a"}
+    view = after.view()
+    assert set(view.row_of) == {key(cell, "n1"), key(cell, "n1-deep")}
+    assert explain(view, spec_of({"VCPU": 1})).nodes == 1
 
 
 def test_a_provider_without_the_class_says_only_that() -> None:

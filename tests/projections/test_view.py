@@ -32,6 +32,7 @@ def told(view: View, reader: StoreReader) -> dict[str, Any]:
         "providers": set(rows),
         "open": {k for k, row in rows.items() if view.open[row]},
         "root": {k: view.keys[view.root[row]] for k, row in rows.items()},
+        "parent": {k: view.keys[view.parent[row]] for k, row in rows.items()},
         "heard": {
             k: int(view.heard_ms[row]) for k, row in rows.items() if k in nodes and view.root[row] == row
         },
@@ -69,7 +70,8 @@ def free_rows_say_nothing(view: View) -> None:
 
 
 def rows_agree(view: View, reader: StoreReader) -> None:
-    """The columns are what the store's rows say, one by one."""
+    """A row for each provider of the store, and the columns are what the store's rows say, one by one."""
+    assert set(view.row_of) == {k for _, k, _ in reader.scan(PROVIDERS)}
     for name, columns in view.classes.items():
         table = REGISTRY.table(name)
         for _, k, row in reader.scan(table):
