@@ -61,6 +61,7 @@ def place(
     order: o.OrderOption = None,
     weigh: o.WeighOption = None,
     typical: o.TypicalOption = None,
+    max_staleness: o.MaxStalenessOption = None,
     attempts: Annotated[
         int, typer.Option("--attempts", min=1, help="Claims that may be lost to others before giving up.")
     ] = 32,
@@ -131,7 +132,7 @@ def place(
         ) as scheduler,
     ):
         try:
-            outcome = scheduler.place(wanted, timeout_s=timeout)
+            outcome = scheduler.place(wanted, timeout_s=timeout, max_staleness_s=max_staleness)
         except NoValidHost as error:
             if as_json:
                 emit_json({"status": "no_valid_host", "explanation": error.explanation})

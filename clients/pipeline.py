@@ -28,6 +28,7 @@ from vacancy.clients.expressions import learn
 from vacancy.clients.jobs import Flight, Job
 from vacancy.clients.placement import Outcome, PlacementRequest, Rejected, Status
 from vacancy.clients.request_journal import CLOSED_AS, RequestJournal
+from vacancy.clients.search import heard_since_ms
 from vacancy.clients.sending import Sending
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.matching import Effort, gave_up_text
@@ -74,6 +75,7 @@ class Pipeline:
         settings: Settings,
         in_flight: int,
         timeout_s: float,
+        max_staleness_s: float | None = None,
     ) -> None:
         self._sending = Sending(log)
         self._reader = reader
@@ -83,6 +85,7 @@ class Pipeline:
         self._batch = max(1, min(in_flight // 4, _TOGETHER))
         self._sent_at = 0.0
         self._timeout_s = timeout_s
+        self._max_staleness_s = max_staleness_s
         self._waiting: deque[Job] = deque()
         self._flights: dict[bytes, Flight] = {}
         self._outcomes: list[Outcome] = []
@@ -212,6 +215,7 @@ class Pipeline:
                 order=self._settings.order,
                 rng=self._rng,
                 cell=cell,
+                heard_since_ms=heard_since_ms(self._max_staleness_s),
                 one_a_tree=True,
                 effort=effort,
             )

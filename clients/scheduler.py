@@ -123,18 +123,28 @@ class Scheduler:
         )
         return Candidates(found, self.reader.position, self.reader.newest_ms, effort.gave_up)
 
-    def place(self, request: PlacementRequest | RequestSpec, *, timeout_s: float = 10.0) -> Outcome:
-        """Claim a place and wait for the verdict; where the claim was lost, try the next candidate.
+    def place(
+        self,
+        request: PlacementRequest | RequestSpec,
+        *,
+        timeout_s: float = 10.0,
+        max_staleness_s: float | None = None,
+    ) -> Outcome:
+        """Claim a place and wait for the verdict; where the claim was lost, try the next candidate. `max_staleness_s`
+        claims on no node that has not been heard from for so long.
 
         Raises `NoValidHost` (its `explanation` tells why), `SearchGivenUp`, `ClaimLost` or `OutcomeUnknown`.
         """
-        outcome = next(self.place_many([request], in_flight=1, timeout_s=timeout_s))
+        many = self.place_many([request], in_flight=1, timeout_s=timeout_s, max_staleness_s=max_staleness_s)
+        outcome = next(many)
         if outcome.status == "placed":
             return outcome
         spec = request if isinstance(request, RequestSpec) else request.spec
-        raise _error(
-            outcome, self.reader.path, lambda: explain(self.reader.view, spec), self._rejection(outcome)
-        )
+
+        def why() -> Explanation:
+            return explain(self.reader.view, spec, heard_since_ms=heard_since_ms(max_staleness_s))
+
+        raise _error(outcome, self.reader.path, why, self._rejection(outcome))
 
     def _rejection(self, outcome: Outcome) -> str:
         """Why the last claim was lost, with the event that took the last of what was asked for."""
@@ -165,11 +175,14 @@ class Scheduler:
         *,
         in_flight: int = 64,
         timeout_s: float = 30.0,
+        max_staleness_s: float | None = None,
     ) -> Iterator[Outcome]:
         """Place many, with up to `in_flight` claims under way at once, those ready sharing a record. Outcomes
-        come as they are known, not in order; how one ended is its `Outcome.status`. Raises `UsageError` where it
-        comes to a request that cannot be meant, of which nothing is sent."""
-        pipeline = Pipeline(self.log, self.reader, self._rng, self._settings, in_flight, timeout_s)
+        come as they are known, not in order; how one ended is its `Outcome.status`. `max_staleness_s` as for `place`.
+        Raises `UsageError` where it comes to a request that cannot be meant, of which nothing is sent."""
+        pipeline = Pipeline(
+            self.log, self.reader, self._rng, self._settings, in_flight, timeout_s, max_staleness_s
+        )
 
         def checked() -> Iterator[PlacementRequest]:
             last: RequestSpec | None = None

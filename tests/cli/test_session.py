@@ -63,6 +63,10 @@ def test_what_is_placed_is_shown_until_it_is_released(vacancy: Vacancy) -> None:
     ]
     again = vacancy.fails(4, "place", *SMALL, "--in-tree", "node-2", "--consumer", "web-1")
     assert "consumer exists" in again
+    silent = vacancy.fails(3, "place", *SMALL, "--max-staleness", 0)
+    assert "no valid host" in silent
+    vacancy("place", *SMALL, "--max-staleness", 3600, "--consumer", "heard-1")
+    vacancy("release", "heard-1")
     vacancy("release", "web-1")
     assert "holds nothing" in vacancy.fails(1, "show", "consumer", "web-1")
     assert "nothing is held by web-1" in vacancy.fails(1, "release", "web-1")

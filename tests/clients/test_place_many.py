@@ -14,6 +14,7 @@ import pytest
 from vacancy.clients.fleet import node_reports
 from vacancy.clients.scheduler import Scheduler
 from vacancy.clients.wiring import installed_registry, new_log, open_store
+from vacancy.resources.errors import NoValidHost
 from vacancy.resources.events import ProviderReport
 from vacancy.resources.partitioner import cell_for
 from vacancy.resources.request import RequestGroup, RequestSpec
@@ -62,6 +63,16 @@ def test_it_ends_when_all_are_decided_however_many_may_be_in_flight(
 @pytest.mark.timeout(60)
 def test_it_ends_at_once_where_nothing_is_asked(scheduler: Scheduler) -> None:
     assert list(scheduler.place_many([])) == []
+
+
+@pytest.mark.timeout(60)
+def test_nothing_is_claimed_on_nodes_that_were_not_heard_from_for_so_long(scheduler: Scheduler) -> None:
+    with pytest.raises(NoValidHost) as silent:
+        scheduler.place(ONE, max_staleness_s=0)
+    assert [one.alone for one in silent.value.explanation.constraints if one.kind == "heard"] == [1]
+    stale = list(scheduler.place_many([ONE] * 2, max_staleness_s=0))
+    assert [outcome.status for outcome in stale] == ["no_valid_host"] * 2
+    assert scheduler.place(ONE, max_staleness_s=3600).status == "placed"
 
 
 @pytest.mark.timeout(60)
