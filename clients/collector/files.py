@@ -29,6 +29,14 @@ def read_int(path: Path, base: int = 10) -> int | None:
         return None
 
 
+def link_name(path: Path) -> str | None:
+    """The last name of where a symbolic link points to, or None if it is none."""
+    try:
+        return path.readlink().name
+    except OSError:
+        return None
+
+
 def entries(path: Path) -> list[Path]:
     """What is in a directory, in order of name; nothing if it cannot be read."""
     try:

@@ -1,11 +1,11 @@
 """The whole tree of this node.
 
-    NODE                      VCPU, MEMORY_MB, DISK_GB; traits of its processors
-    |- NODE:numa0             NUMA_CELL
-    |  `- NODE:pci-0000:3b:00.0   CUSTOM_PCI_<vendor>_<product>: 1
-    `- NODE:pci-...           a device that is near no cell in particular
+    NODE             VCPU, MEMORY_MB, DISK_GB; PCI_DEVICE that are near no cell in particular; traits of its processors
+    |- NODE:numa0    NUMA_CELL; PCI_DEVICE near it
+    `- NODE:numa1    ...
 
-What a cell gives out is not VCPU and MEMORY_MB of the node: see `numa_cells`.
+What a cell gives out is not VCPU and MEMORY_MB of the node: see `numa_cells`. A device is given out by the cell it is
+near, so that a guest asks for both in one group of its request.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from vacancy.clients.collector.memory import (
 )
 from vacancy.clients.collector.numa import Cell, read_cells
 from vacancy.clients.collector.numa_cells import NumaMode, cell_inventory, node_share_mib, small_memory_mib
-from vacancy.clients.collector.pci import Device, read_devices
+from vacancy.clients.collector.pci import Device, device_inventory, read_devices
 from vacancy.clients.collector.qualities import read_attributes
 from vacancy.resources.errors import UsageError
 from vacancy.resources.events import ProviderReport
 from vacancy.resources.quantity import RATIO_MILLI_MAX
 
-# Ids have 200 characters; the parts of a node are named after it, and the longest name is a PCI address.
+# Ids have 200 characters; the parts of a node are named after it.
 _ROOT: Final = re.compile(r"[A-Za-z0-9._:/@+=~-]{1,170}")
 
 
@@ -106,10 +106,17 @@ def collect(options: HostOptions) -> tuple[ProviderReport, ...]:
     cpu = read_cpu(options.proc, options.sys)
     cells = read_cells(options.sys)
     devices = read_devices(options.proc, options.sys)
+    shown = {cell.number for cell in cells}
+    far = [device for device in devices if device.numa_node not in shown]
     return (
-        _node(options, cpu, cells),
-        *(_cell(options, cell, cpu, len(cells)) for cell in cells),
-        *(_device(options.root, device, cells) for device in devices),
+        _with_devices(_node(options, cpu, cells), far),
+        *(
+            _with_devices(
+                _cell(options, cell, cpu, len(cells)),
+                [device for device in devices if device.numa_node == cell.number],
+            )
+            for cell in cells
+        ),
     )
 
 
@@ -168,17 +175,11 @@ def _cell(options: HostOptions, cell: Cell, cpu: Cpu, cells: int) -> ProviderRep
     )
 
 
-def _device(root: str, device: Device, cells: tuple[Cell, ...]) -> ProviderReport:
-    near = any(cell.number == device.numa_node for cell in cells)
-    inventories: Inventories = {}
-    offer(inventories, device.resource_class, 1, reserved=int(device.in_use))
-    splits = device.kind == "network" and device.virtual_functions_max > 0
-    return ProviderReport(
-        id=f"{root}:pci-{device.address}",
-        parent=_cell_id(root, device.numa_node) if near and device.numa_node is not None else root,
-        inventories=inventories,
-        traits=("HW_NIC_SRIOV",) if splits else (),
-    )
+def _with_devices(provider: ProviderReport, devices: list[Device]) -> ProviderReport:
+    if not devices:
+        return provider
+    inventories = {**provider.inventories, "PCI_DEVICE": device_inventory(devices)}
+    return provider.model_copy(update={"inventories": inventories})
 
 
 def _cell_id(root: str, number: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,9 @@ from tests.cli.command import Vacancy
 CELLS: dict[str, Any] = {
     "numa0": {"cell": 0, "cores": [[0, 8], [1, 9], [2, 10], [3, 11]], "hugepages": {"2048": 1024}},
     "numa1": {"cell": 1, "cores": [[4, 12], [5, 13], [6, 14], [7, 15]], "hugepages": {"2048": 1024}},
+}
+CARDS: dict[str, Any] = {
+    "numa1": {"PCI_DEVICE": {"devices": {"0000:81:00.0": {"kind": "network", "vendor": "8086"}}}}
 }
 TWO_CELLS = "cells=2,cpus=4,policy=dedicated,threads=isolate,memory_mb=1024,page=2M"
 
@@ -24,7 +28,7 @@ def vacancy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vacancy]:
     node = [
         {"id": "big", "inventories": {"VCPU": {"total": 4}, "DISK_GB": {"total": 100}}},
         *(
-            {"id": f"big:{name}", "parent": "big", "inventories": {"NUMA_CELL": cell}}
+            {"id": f"big:{name}", "parent": "big", "inventories": {"NUMA_CELL": cell, **CARDS.get(name, {})}}
             for name, cell in CELLS.items()
         ),
         {"id": "big:nic", "parent": "big:numa1", "inventories": {"CUSTOM_NIC": {"total": 8}}},
@@ -93,10 +97,41 @@ def test_a_device_near_the_cell(vacancy: Vacancy) -> None:
     assert "NUMA_CELL: shared_free >= 1" in told
 
 
+def test_a_device_that_the_cell_has_itself(vacancy: Vacancy, tmp_path: Path) -> None:
+    near = (
+        "--numa",
+        "memory_mb=2,page=2M",
+        "--group",
+        "nic=PCI_DEVICE:1[kind=network]",
+        "--same-subtree",
+        "numa0,nic",
+    )
+    for _ in range(8):
+        (found,) = vacancy.json("candidates", *near)["candidates"]
+        assert {one["group"]: one["provider"] for one in found["allocations"]} == {
+            "numa0": "big:numa1",
+            "nic": "big:numa1",
+        }
+    ask = {"memory_mb": 2, "page_kib": 2048}
+    card = {"count": 1, "where": {"kind": "network"}}
+    two_cells = {
+        "groups": [
+            {"name": "a", "resources": {"NUMA_CELL": ask, "PCI_DEVICE": card}},
+            {"name": "b", "resources": {"NUMA_CELL": ask}},
+        ],
+        "group_policy": "isolate",
+    }
+    (tmp_path / "two-cells.json").write_text(json.dumps(two_cells))
+    placed = vacancy.json("place", "--request", tmp_path / "two-cells.json", "--consumer", "near-1")
+    devices = [one for one in placed["grants"] if one["resource_class"] == "PCI_DEVICE"]
+    assert [(one["provider"], one["grant"]) for one in devices] == [("big:numa1", ["0000:81:00.0"])]
+    assert "no valid host" in vacancy.fails(3, "place", *near, "--consumer", "near-2")
+
+
 def test_the_audit_agrees_and_what_cannot_be_meant_is_told(vacancy: Vacancy) -> None:
     verified = vacancy.json("verify")
     assert verified["ok"]
-    assert verified["audit"]["accepted"] == 5
+    assert verified["audit"]["accepted"] == 6
     assert "has no 'sockets=2'" in vacancy.fails(2, "candidates", "--numa", "sockets=2")
     assert "is no list of CPUs" in vacancy.fails(2, "publish", "--once", "--dedicated-cpus", "2..4")
     assert "both dedicated and shared" in vacancy.fails(

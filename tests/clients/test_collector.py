@@ -22,9 +22,12 @@ from vacancy.clients.collector.files import CPU_MAX, parse_cpu_list
 from vacancy.clients.collector.numa_cells import NumaMode
 from vacancy.clients.outbox import Outbox
 from vacancy.clients.publisher import Publisher
+from vacancy.resources.devices import Devices
 from vacancy.resources.errors import UsageError
 from vacancy.resources.events import ProviderReport
+from vacancy.resources.itemised import DEVICES_MAX
 from vacancy.resources.numa_cell import NumaCell
+from vacancy.resources.resource_class import Granted, Shortfall
 
 FLAGS = "fpu sse sse2 pni avx avx2 aes vmx lm"
 PCI = "sys/bus/pci/devices"
@@ -80,12 +83,23 @@ DEVICES: Mapping[str, str] = {
 }
 
 
+def virtual(number: int, of: str = "0000:18:00.0", **more: str) -> dict[str, str]:
+    """A virtual function of that card, and the links between the two."""
+    address = f"{of[:-1]}{number + 1}"
+    said = device(address, "0x020000", "0x8086", "0x1889", 0, physfn=f"->../{of}", **more)
+    return {**said, f"{PCI}/{of}/virtfn{number}": f"->../{address}"}
+
+
 def build(at: Path, *parts: Mapping[str, str]) -> HostOptions:
+    """A machine of files; `->` makes a link."""
     for part in parts:
         for name, text in part.items():
             path = at / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            if text.startswith("->"):
+                path.symlink_to(text.removeprefix("->"))
+            else:
+                path.write_text(text)
     return HostOptions(
         root="node-1", disk=at, proc=at / "proc", sys=at / "sys", etc=at / "etc", programs=str(at / "bin")
     )
@@ -126,39 +140,137 @@ def test_a_machine_of_two_cells(tmp_path: Path) -> None:
     assert list(found) == ["node-1", "numa0", "numa1"]
 
 
+def devices(found: Mapping[str, ProviderReport]) -> dict[str, dict[str, Any]]:
+    """The PCI_DEVICE inventories: what is known of each device, by provider and address."""
+    inventories: dict[str, Any] = {name: provider.inventories for name, provider in found.items()}
+    return {name: said["PCI_DEVICE"]["devices"] for name, said in inventories.items() if "PCI_DEVICE" in said}
+
+
+def free(options: HostOptions) -> set[str]:
+    return {address for said in devices(by_id(options)).values() for address in said}
+
+
 def test_devices_that_can_be_given_away(tmp_path: Path) -> None:
-    found = by_id(build(tmp_path, MACHINE, DEVICES))
-    shown = {
-        name: (provider.parent, *provider.inventories.items())
-        for name, provider in found.items()
-        if name.startswith("pci-")
+    """Not the bridge, and not what the host uses: the card whose link is up, the disk with the root file system."""
+    drivers = {
+        f"{PCI}/0000:18:00.0/driver": "->../../../bus/pci/drivers/ice",
+        f"{PCI}/0000:3b:00.0/driver": "->../../../bus/pci/drivers/vfio-pci",
     }
-    free, kept = {"total": 1, "max_unit": 1}, {"total": 1, "max_unit": 1, "reserved": 1}
-    assert shown == {
-        "pci-0000:18:00.0": ("node-1:numa0", ("CUSTOM_PCI_8086_159B", free)),
-        "pci-0000:19:00.0": ("node-1:numa0", ("CUSTOM_PCI_8086_159B", kept)),
-        "pci-0000:3b:00.0": ("node-1:numa1", ("CUSTOM_PCI_10DE_2331", free)),
-        "pci-0000:5e:00.0": ("node-1", ("CUSTOM_PCI_144D_A80A", kept)),
-        "pci-0000:5f:00.0": ("node-1", ("CUSTOM_PCI_144D_A80A", free)),
-        "pci-0000:af:00.0": ("node-1", ("CUSTOM_PCI_1D0F_7064", free)),
-    }
-    assert found["pci-0000:18:00.0"].traits == ("HW_NIC_SRIOV",)
+    found = by_id(build(tmp_path, MACHINE, DEVICES, drivers))
+    assert devices(found) == {
+        "numa0": {
+            "0000:18:00.0": {
+                "vendor": "8086", "product": "159b", "class": "020000", "kind": "network", "driver": "ice",
+                "numa_node": 0, "sriov_totalvfs": 64,
+            },
+        },
+        "numa1": {
+            "0000:3b:00.0": {
+                "vendor": "10de", "product": "2331", "class": "030200", "kind": "display", "driver": "vfio-pci",
+                "numa_node": 1,
+            },
+        },
+        "node-1": {
+            "0000:5f:00.0": {"vendor": "144d", "product": "a80a", "class": "010802", "kind": "nvme"},
+            # Its cell is not shown, so the node has it, and still says where it is.
+            "0000:af:00.0": {
+                "vendor": "1d0f", "product": "7064", "class": "120000", "kind": "accelerator", "numa_node": 9,
+            },
+        },
+    }  # fmt: skip
+    assert list(found) == ["node-1", "numa0", "numa1"]
+    assert "NUMA_CELL" in found["numa0"].inventories
+    assert "VCPU" in found["node-1"].inventories
 
 
 @pytest.mark.parametrize(
     "more",
     [
         {f"{PCI}/0000:18:00.0/sriov_numvfs": "4"},
+        {f"{PCI}/0000:18:00.0/virtfn0": "->../0000:18:00.1"},
         {f"{PCI}/0000:18:00.0/virtio3/net/eth0/operstate": "up"},
         {f"{PCI}/0000:18:00.0/nvme/nvme0/nvme0c1n1/size": "1", "proc/mounts": "/dev/nvme0n1 /srv xfs rw 0 0"},
         {f"{PCI}/0000:18:00.0/nvme/nvme7/nvme7n1/nvme7n1p1/holders/dm-0": ""},
         {f"{PCI}/0000:18:00.0/nvme/nvme7/nvme7n1/size": "1", "proc/swaps": "Filename\n/dev/nvme7n1p3 partition 1 0 -2"},
     ],
-    ids=["split into functions", "virtio link is up", "multipath disk mounted", "logical volume", "swap"],
+    ids=["functions not seen", "function not seen", "virtio link is up", "multipath disk mounted", "logical volume", "swap"],
 )  # fmt: skip
 def test_a_device_the_host_lives_on_is_kept_back(tmp_path: Path, more: Mapping[str, str]) -> None:
-    found = by_id(build(tmp_path, MACHINE, DEVICES, more))
-    assert found["pci-0000:18:00.0"].inventories["CUSTOM_PCI_8086_159B"]["reserved"] == 1
+    assert "0000:18:00.0" in free(build(tmp_path / "before", MACHINE, DEVICES))
+    assert "0000:18:00.0" not in free(build(tmp_path / "after", MACHINE, DEVICES, more))
+
+
+SPLIT: Mapping[str, str] = {f"{PCI}/0000:18:00.0/sriov_numvfs": "2", **virtual(0), **virtual(1)}
+
+
+def test_virtual_functions_name_their_physical_one(tmp_path: Path) -> None:
+    # This one does not say that it is near cell 0. Its card does.
+    nowhere = {**virtual(1), f"{PCI}/0000:18:00.2/numa_node": "-1"}
+    found = devices(by_id(build(tmp_path, MACHINE, DEVICES, {**SPLIT, **nowhere})))["numa0"]
+    function = {
+        "vendor": "8086", "product": "1889", "class": "020000", "kind": "network", "numa_node": 0,
+        "parent": "0000:18:00.0",
+    }  # fmt: skip
+    assert {address: said for address, said in found.items() if "parent" in said} == {
+        "0000:18:00.1": function,
+        "0000:18:00.2": function,
+    }
+    record = Devices("PCI_DEVICE").report({"devices": found}, None)
+    assert [item.name for item in record.items] == ["0000:18:00.0", "0000:18:00.1", "0000:18:00.2"]
+    whole = Devices("PCI_DEVICE").claim(record, {"where": {"dev_type": "type-PF"}})
+    assert isinstance(whole, Granted)
+    assert whole.grant == ["0000:18:00.0"]
+    assert isinstance(Devices("PCI_DEVICE").claim(whole.record, 1), Shortfall)
+
+
+@pytest.mark.parametrize(
+    ("more", "left"),
+    [
+        ({}, {"0000:18:00.0", "0000:18:00.1", "0000:18:00.2"}),
+        # The card carries the host's traffic, its virtual functions may still go.
+        ({f"{PCI}/0000:18:00.0/net/ens1/operstate": "up"}, {"0000:18:00.1", "0000:18:00.2"}),
+        # Who gets the card would get the function that the host uses.
+        ({f"{PCI}/0000:18:00.1/net/ens1v0/operstate": "up"}, {"0000:18:00.2"}),
+        ({f"{PCI}/0000:18:00.1/net/ens1v0/operstate": "up", f"{PCI}/0000:18:00.0/sriov_numvfs": "0"}, {"0000:18:00.2"}),
+        ({f"{PCI}/0000:18:00.0/sriov_numvfs": "3"}, {"0000:18:00.1", "0000:18:00.2"}),
+        # A card that the host does not show at all.
+        ({f"{PCI}/0000:18:00.0/class": "0x060000"}, {"0000:18:00.1", "0000:18:00.2"}),
+    ],
+    ids=["all free", "card in use", "function in use", "function in use, not counted", "function not seen", "no card"],
+)  # fmt: skip
+def test_a_card_goes_only_with_all_its_functions(
+    tmp_path: Path, more: Mapping[str, str], left: set[str]
+) -> None:
+    options = build(tmp_path, MACHINE, DEVICES, {**SPLIT, **more})
+    assert {address for address in free(options) if address.startswith("0000:18")} == left
+
+
+def test_links_that_make_no_sense_are_left_out(tmp_path: Path) -> None:
+    wrong = {
+        f"{PCI}/0000:18:00.0/physfn": "->../0000:18:00.0",
+        f"{PCI}/0000:18:00.0/driver": "->../drivers/\u00e9\n",
+        f"{PCI}/0000:3b:00.0/physfn": "->../somewhere",
+        f"{PCI}/0000:5f:00.0/physfn": "a file",
+        f"{PCI}/0000:5f:00.0/driver/name": "a directory",
+        # A virtual function of a virtual function.
+        f"{PCI}/0000:af:00.0/physfn": "->../0000:17:00.1",
+        **virtual(0, of="0000:17:00.0"),
+        f"{PCI}/0000:af:00.0/sriov_totalvfs": "-3",
+    }
+    options = build(tmp_path, MACHINE, DEVICES, wrong)
+    said = {address: one for part in devices(by_id(options)).values() for address, one in part.items()}
+    assert {address for address, one in said.items() if one.keys() & {"parent", "driver"}} == {"0000:17:00.1"}
+    assert "sriov_totalvfs" not in said["0000:af:00.0"]
+
+
+def test_not_more_devices_than_an_inventory_takes(tmp_path: Path) -> None:
+    many = {}
+    for number in range(DEVICES_MAX + 10):
+        address = f"0000:{number // 256:02x}:{number // 8 % 32:02x}.{number % 8}"
+        many.update({f"{PCI}/{address}/{name}": text for name, text in (("class", "0x020000"), ("vendor", "1"), ("device", "2"))})  # fmt: skip
+    found = devices(by_id(build(tmp_path, MACHINE, many)))
+    assert len(found["node-1"]) == DEVICES_MAX
+    assert len(Devices("PCI_DEVICE").report({"devices": found["node-1"]}, None).items) == DEVICES_MAX
 
 
 def test_without_cells_the_node_has_the_hugepages(tmp_path: Path) -> None:
@@ -167,7 +279,10 @@ def test_without_cells_the_node_has_the_hugepages(tmp_path: Path) -> None:
     found = by_id(options)
     assert found["node-1"].inventories["CUSTOM_HUGEPAGES_2048KB"] == {"total": 512, "max_unit": 512}
     assert found["node-1"].inventories["CUSTOM_HUGEPAGES_1048576KB"] == {"total": 2, "max_unit": 2}
-    assert {provider.parent for provider in found.values()} == {None, "node-1"}
+    assert list(found) == ["node-1"]
+    assert devices(found)["node-1"].keys() == free(options) == {
+        "0000:18:00.0", "0000:3b:00.0", "0000:5f:00.0", "0000:af:00.0",
+    }  # fmt: skip
 
 
 def numa(found: Mapping[str, ProviderReport]) -> dict[str, dict[str, object]]:
@@ -350,13 +465,13 @@ def test_directories_in_the_place_of_files_are_left_out(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
         (tmp_path / name).mkdir()
     found = by_id(options)
-    assert found["node-1"].inventories.keys() == {"VCPU", "DISK_GB"}
+    assert found["node-1"].inventories.keys() == {"VCPU", "DISK_GB", "PCI_DEVICE"}
     assert numa(by_id(replace(options, numa="whole")))["numa1"]["memory_mb"] == 0
-    assert "pci-0000:3b:00.0" not in found
+    assert free(options) == {"0000:18:00.0", "0000:5f:00.0", "0000:af:00.0"}
 
 
 def test_the_traits_exist() -> None:
-    named = {*TRAIT_FLAGS, HYPERTHREADING, "COMPUTE_NODE", "HW_NUMA_ROOT", "HW_NIC_SRIOV"}
+    named = {*TRAIT_FLAGS, HYPERTHREADING, "COMPUTE_NODE", "HW_NUMA_ROOT"}
     assert named <= set(os_traits.get_traits())
 
 
@@ -431,7 +546,7 @@ def test_the_fold_takes_what_the_collector_says(tmp_path: Path) -> None:
     with memory_log() as log:
         for cell, options in (
             ("auto-0", HostOptions(root="here")),
-            ("auto-1", build(tmp_path, MACHINE, DEVICES)),
+            ("auto-1", build(tmp_path, MACHINE, DEVICES, SPLIT)),
             ("auto-2", replace(build(tmp_path, MACHINE), root="pinned", dedicated_cpus=frozenset((0, 1, 4)))),
             ("auto-3", replace(build(tmp_path, MACHINE), root="whole", numa="whole")),
         ):
