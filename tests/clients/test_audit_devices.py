@@ -119,6 +119,52 @@ def test_a_grant_that_may_not_be_is_found(wanted: JSON, granted: JSON, says: str
     assert report.overcommitted == 1
 
 
+NAMED: JSON = {"devices": {"a": {}, "b": {}}}
+
+
+@pytest.mark.parametrize(
+    ("first", "grants", "then", "ask", "may", "if_not"),
+    [
+        (NAMED, ["a"], {"total": 0}, 1, False, "has 0 of PGPU left, 1 asked"),
+        ({"total": 1}, None, {"total": 0}, 1, True, "but it fits"),
+        ({"total": 1}, None, {"total": 0}, {"count": 1, "where": {}}, True, "but it fits"),
+        ({"total": 1}, None, {"total": 0}, {"where": {"model": "A"}}, False, "is not an amount of PGPU"),
+        ({"total": 1}, None, {"total": 0}, 2, False, "has 0 of PGPU left, 2 asked"),
+        ({"total": 1}, None, {"devices": {}}, 1, True, ""),
+        ({"total": 1}, None, {"devices": {}}, 2, False, "no PGPU is named"),
+        (NAMED, ["a"], NAMED, 1, False, "no PGPU is named"),
+    ],
+)
+def test_a_move_keeps_as_many_as_were_held_by_count(
+    first: JSON, grants: list[str] | None, then: JSON, ask: Any, may: bool, if_not: str
+) -> None:
+    """A consumer of one device asks for `ask` when the node says something else of its devices; accepted, it is
+    granted a number. Where a class has names, a rejection is not judged (`if_not` is empty)."""
+
+    def story(accepted: bool) -> AuditReport:
+        story = Story()
+        story.node("n", {**provider("n"), "inventories": {"PGPU": first}})
+        story.claim("c0", consumer="i", allocations=[{"provider": "n", "resources": {"PGPU": 1}}])
+        story.verdicts[-1]["grants"] = [
+            {"provider": "n", "resource_class": "PGPU", "group": "", "grant": grant}
+            for grant in ([grants] if grants else [])
+        ]
+        story.node("n", {**provider("n"), "inventories": {"PGPU": then}})
+        moved = [{"provider": "n", "resources": {"PGPU": ask}}]
+        story.claim(
+            "c1", accepted=accepted, replaces=True, consumer="i", consumer_generation=1, allocations=moved
+        )
+        return story.audit()
+
+    right, wrong = story(may), story(not may)
+    assert right.ok, right.problems
+    if if_not:
+        assert len(wrong.problems) == 1
+        assert if_not in wrong.problems[0]
+    else:
+        assert wrong.unverifiable == 1
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     name=st.sampled_from(sorted(DEVICE_CLASSES)),
