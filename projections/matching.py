@@ -119,13 +119,15 @@ def _in_order(view: View, pieces: Sequence[Piece], way: Way, order: Sequence[int
 
 
 def _order(tree: Tree) -> list[int]:
-    """The order in which pieces are tried: those last that must be alone, the most constrained kinds first."""
+    """The order in which pieces are tried: those last that must be alone, the most constrained kinds first. Of those
+    that ask for things by name or quality and those that take any, the latter must not take what the former want."""
     pieces, rows = tree.pieces, tree.rows
     return sorted(
         range(len(pieces)),
         key=lambda at: (
             pieces[at].alone,
             len(rows[pieces[at].kind]),
+            all(isinstance(ask, int) for _, ask in pieces[at].asks),
             -sum(need for _, need in pieces[at].needs),
             pieces[at].kind,
         ),

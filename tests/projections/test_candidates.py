@@ -314,6 +314,15 @@ def test_a_root_that_is_live_in_two_cells_is_a_candidate_in_neither() -> None:
     assert [(one.cell, one.root) for one in found] == [(tape.cells[1], "n2")]
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_who_takes_any_does_not_take_what_another_group_wants(turned: bool) -> None:
+    tape = Tape()
+    tape.append(tape.cells[0], reported("n1", [provider("n1", PORTS={"ports": [80, 81]})]))
+    groups: list[dict[str, Any]] = [{"PORTS": 1}, {"PORTS": {"ports": [80]}}]
+    spec = spec_of(*(groups[::-1] if turned else groups))
+    assert find(fleet_of(tape).view(), spec, limit=1, order=RANDOM, rng=np.random.default_rng(1))
+
+
 @pytest.mark.parametrize("order", [RANDOM, SPREAD])
 def test_candidates_of_one_cell(order: Order) -> None:
     tape = Tape()
