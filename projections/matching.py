@@ -15,6 +15,7 @@ What it may try is bounded, and `Effort` says where the bound was hit: then noth
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
 from typing import Any, NamedTuple
 
 from vacancy.projections.view import View
@@ -25,6 +26,11 @@ STEPS_MAX = 20_000
 
 QUERY_STEPS_MAX = 200_000
 """Trials in all trees of one query together."""
+
+
+ORDERED_MAX = 4
+"""So many asks of one provider and class are tried in every order: of devices, who is served first may take what
+another one needs."""
 
 
 class Piece(NamedTuple):
@@ -99,10 +105,18 @@ def ways(view: View, tree: Tree, effort: Effort) -> Iterator[Way]:
         yield from _Search(view, tree, effort, every=True).run()
 
 
-def claimable(view: View, tree: Tree, way: Way) -> Sequence[int]:
-    """The pieces in an order in which the records grant them, one after the other: their own order, if it does."""
-    own = range(len(way))
-    return own if _in_order(view, tree.pieces, way, own) else _order(tree)
+def claimable(view: View, tree: Tree, way: Way) -> Sequence[int] | None:
+    """The pieces in an order in which the records grant them, one after the other: their own order, if it does. None
+    where no order does."""
+    pieces = tree.pieces
+    for order in (range(len(way)), _order(tree)):
+        if _in_order(view, pieces, way, order):
+            return order
+    slots = [{(way[at], name) for name, _ in piece.asks} for at, piece in enumerate(pieces)]
+    meet = [at for at, one in enumerate(slots) if any(one & other for other in slots if other is not one)]
+    rest = [at for at in range(len(way)) if at not in meet]
+    orders = permutations(meet) if len(meet) <= ORDERED_MAX + 1 else iter(())
+    return next(([*one, *rest] for one in orders if _in_order(view, pieces, way, one)), None)
 
 
 def _in_order(view: View, pieces: Sequence[Piece], way: Way, order: Sequence[int]) -> bool:
@@ -149,6 +163,8 @@ class _Search:
         self._way: Way = [-1] * len(pieces)
         self._taken: set[int] = set()
         self._records: dict[tuple[int, str], Any] = {}
+        self._asks: dict[tuple[int, str], tuple[Any, ...]] = {}
+        self._reordered = False
         self._by_record = any(piece.asks for piece in pieces)
         self._has_alone = any(piece.alone for piece in pieces)
         self._inner = {other for row, some in tree.above.items() for other in some if other != row}
@@ -162,7 +178,9 @@ class _Search:
 
     def run(self) -> Iterator[Way]:
         """The ways found."""
-        yield from self._place(0, 0)
+        for way in self._place(0, 0):
+            if not self._reordered or claimable(self._view, self._tree, way) is not None:
+                yield way
         if self._bounded and not self._every:
             self._effort.gave_up += 1
 
@@ -223,11 +241,13 @@ class _Search:
             slot = (row, name)
             record = self._records[slot] if slot in self._records else self._view.record(row, name)
             outcome = None if record is None else self._view.classes[name].resource_class.claim(record, ask)
-            if not isinstance(outcome, Granted):
-                self._records.update(before)
+            after = outcome.record if isinstance(outcome, Granted) else self._in_another_order(slot, ask)
+            if after is None:
+                self._undo(before)
                 return None
             before[slot] = record
-            self._records[slot] = outcome.record
+            self._records[slot] = after
+            self._asks[slot] = (*self._asks.get(slot, ()), ask)
         for name, need in piece.needs:
             free[name][row] -= need
         if piece.alone:
@@ -237,9 +257,34 @@ class _Search:
     def _give(self, piece: Piece, row: int, before: Mapping[tuple[int, str], Any]) -> None:
         for name, need in piece.needs:
             self._free[name][row] += need
-        self._records.update(before)
+        self._undo(before)
         if piece.alone:
             self._taken.discard(row)
+
+    def _undo(self, before: Mapping[tuple[int, str], Any]) -> None:
+        self._records.update(before)
+        for slot in before:
+            self._asks[slot] = self._asks[slot][:-1]
+
+    def _in_another_order(self, slot: tuple[int, str], ask: Any) -> Any:
+        """The record after all that was asked of it and this, in an order in which it grants them, or None."""
+        asks = (*self._asks.get(slot, ()), ask)
+        if not 1 < len(asks) <= ORDERED_MAX or all(one == ask for one in asks):
+            return None
+        claim = self._view.classes[slot[1]].resource_class.claim
+        for order in permutations(asks):
+            self._steps -= 1
+            self._effort.left -= 1
+            record = self._view.record(*slot)
+            for one in order:
+                outcome = claim(record, one)
+                if not isinstance(outcome, Granted):
+                    break
+                record = outcome.record
+            else:
+                self._reordered = True
+                return record
+        return None
 
     # -- what ends a branch -------------------------------------------------------------------------------------
 

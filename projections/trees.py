@@ -93,7 +93,8 @@ class Trees:
         return True
 
     def _pairs(self, tree: Tree, way: Way) -> Pairs:
-        return [(piece, way[piece]) for piece in claimable(self._view, tree, way)]
+        order = claimable(self._view, tree, way)
+        return [(piece, way[piece]) for piece in (range(len(way)) if order is None else order)]
 
     # -- roots --------------------------------------------------------------------------------------------------
 
