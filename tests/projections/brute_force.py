@@ -1,20 +1,23 @@
 """A solver for requests that tries everything. It shares no code with the query engine, the fold or the auditor, and
 no data structures: a fleet is plain dicts, a request is JSON. It is slow, and short enough to be seen to be right.
 
-How to teach it another class: put a function into `TAKES` that takes an ask from what a provider has of that class,
-and returns what is left, or None where it does not fit. How to teach it another condition on a provider of a group:
+How to teach it another class: put a function into `TAKES` of `brute_classes` that takes an ask from what a provider has
+of that class, and yields all that may be left, nothing where it does not fit. How to teach it another condition on a provider of a group:
 `_suits`; on a whole way: `_agrees`.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.projections.brute_classes import TAKES, Stock
+
 Request = Mapping[str, Any]
-Stock = Mapping[str, Any]
+Left = Mapping[tuple[str, str], Stock]
+"""(provider, class) -> what is left of it."""
 Way = tuple[tuple[int, str, str], ...]
 """(group number, class or '', provider) of each thing that is served."""
 
@@ -34,21 +37,10 @@ Fleet = Mapping[str, Node]
 """All providers of one cell, by id."""
 
 
-def take_amount(stock: Stock, ask: Any) -> Stock | None:
+def take_amount(stock: Stock, ask: Any) -> Iterator[Stock]:
     """The rule of a counted class."""
-    fits = stock["min"] <= ask <= stock["max"] and ask % stock["step"] == 0 and ask <= stock["free"]
-    return {**stock, "free": stock["free"] - ask} if fits else None
-
-
-def take_ports(ports: list[int], ask: Any) -> list[int] | None:
-    """The rule of the tests' own class: so many ports, the lowest first, or certain ones."""
-    wanted = ask["ports"] if isinstance(ask, dict) else ports[:ask]
-    enough = set(wanted) <= set(ports) and (isinstance(ask, dict) or len(wanted) == ask)
-    return [port for port in ports if port not in wanted] if enough else None
-
-
-TAKES: dict[str, Callable[[Any, Any], Any]] = {"PORTS": take_ports}
-"""Class -> how it is taken from; classes that are not here are counted."""
+    if stock["min"] <= ask <= stock["max"] and ask % stock["step"] == 0 and ask <= stock["free"]:
+        yield {**stock, "free": stock["free"] - ask}
 
 
 def line(fleet: Fleet, id_: str) -> list[str]:
@@ -137,19 +129,16 @@ def _agrees(fleet: Fleet, request: Request, way: Way) -> bool:
 
 
 def _fits(fleet: Fleet, request: Request, way: Way) -> bool:
-    """Whether the providers have enough, in some order of taking."""
-    orders = itertools.permutations(way) if any(name in TAKES for _, name, _ in way) else [way]
-    return any(_grants(fleet, request, order) for order in orders)
+    """Whether the providers have enough, whatever is picked of what they have."""
+    return _grants(fleet, request, [one for one in way if one[1]], {})
 
 
-def _grants(fleet: Fleet, request: Request, way: Way) -> bool:
-    left: dict[tuple[str, str], Any] = {}
-    for number, name, id_ in way:
-        if name:
-            stock = left.get((id_, name), fleet[id_].stock.get(name))
-            take: Callable[[Any, Any], Any] = TAKES.get(name, take_amount)
-            stock = None if stock is None else take(stock, request["groups"][number]["resources"][name])
-            if stock is None:
-                return False
-            left[id_, name] = stock
-    return True
+def _grants(fleet: Fleet, request: Request, way: Sequence[tuple[int, str, str]], left: Left) -> bool:
+    if not way:
+        return True
+    (number, name, id_), *rest = way
+    stock = left.get((id_, name), fleet[id_].stock.get(name))
+    if stock is None:
+        return False
+    after = TAKES.get(name, take_amount)(stock, request["groups"][number]["resources"][name])
+    return any(_grants(fleet, request, rest, {**left, (id_, name): one}) for one in after)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from tests.events_json import Tape, event, provider, reported
 from tests.projections.brute_force import ways
 from tests.projections.fleets import Fleet, fleet_of, spec_of
-from tests.projections.test_brute_force import Town, a_request
 from tests.projections.test_candidates import EVERYTHING, specs
+from tests.projections.towns import Town, a_request
 from tests.strategies import logs
 from vacancy.projections.candidates import find
 from vacancy.projections.explain import explain
@@ -48,9 +48,11 @@ def test_what_is_left_is_what_is_found(tape: Tape, spec: RequestSpec) -> None:
 def test_trees_and_lenders_are_explained_as_trying_everything_finds(seed: int) -> None:
     rng = random.Random(seed)
     town = Town(rng)
-    view = Fleet(town.tape.records.values()).view()
+    fleet = Fleet(town.tape.records.values())
+    view = fleet.view()
+    town.learn(fleet.states[0])
     for _ in range(12):
-        request = a_request(rng, list(town.known))
+        request = a_request(rng, list(town.known), town.kinds)
         spec = RequestSpec.model_validate_json(json.dumps(request))
         able = {root for root, _ in ways(town.known, request)}
         nodes = {id_ for id_, node in town.known.items() if node.parent is None}

@@ -1,0 +1,113 @@
+"""Classes that are not counted, as the solver in `brute_force` knows them: what may be left after an ask, whatever is
+picked. Written from docs/devices.md and docs/numa.md; no code is shared with the classes themselves.
+
+What a provider has of a class is a dict; nothing in it is changed in place.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Stock = Mapping[str, Any]
+
+_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def has(attributes: Mapping[str, Any], ask: Any) -> bool:
+    """Whether a device is what an ask wants. Values of two types never compare."""
+    for name, wanted in (ask.get("where", {}) if isinstance(ask, dict) else {}).items():
+        value = attributes.get(name)
+        for sign, other in (wanted if isinstance(wanted, dict) else {"==": wanted}).items():
+            some = [one for one in (other if sign == "in" else [other]) if type(one) is type(value)]
+            if not any(_COMPARE["==" if sign == "in" else sign](value, one) for one in some):
+                return False
+    return True
+
+
+def take_ports(stock: Stock, ask: Any) -> Iterator[Stock]:
+    """The tests' own class: so many ports, or certain ones. {"free": ports}"""
+    for some in itertools.combinations(
+        sorted(stock["free"]), len(ask["ports"]) if isinstance(ask, dict) else ask
+    ):
+        if not isinstance(ask, dict) or {*some} == {*ask["ports"]}:
+            yield {"free": stock["free"] - {*some}}
+
+
+def take_devices(stock: Stock, ask: Any) -> Iterator[Stock]:
+    """Whole devices. {"devices": address -> attributes, "held": addresses}"""
+    devices, held = stock["devices"], stock["held"]
+    parents = {said.get("parent") for said in devices.values()}
+    free = []
+    for address, said in sorted(devices.items()):
+        kind = "type-VF" if "parent" in said else "type-PF" if address in parents else "type-PCI"
+        below = {other for other, one in devices.items() if one.get("parent") == address}
+        is_free = not held & {address, said.get("parent"), *below}
+        if is_free and has({"address": address, "dev_type": kind, **said}, ask):
+            free.append(address)
+    for some in itertools.combinations(free, ask.get("count", 1) if isinstance(ask, dict) else ask):
+        if not any(devices[address].get("parent") in some for address in some):
+            yield {**stock, "held": held | {*some}}
+
+
+def take_share(stock: Stock, ask: Any) -> Iterator[Stock]:
+    """Shares of one device each. {"devices": name -> attributes, "free": name -> how much}"""
+    wanted = ask if isinstance(ask, dict) else {"share": ask}
+    free, share = stock["free"], wanted["share"]
+    able = [name for name, said in stock["devices"].items() if free[name] >= share and has(said, wanted)]
+    for some in itertools.combinations(able, wanted.get("count", 1)):
+        yield {**stock, "free": {**free, **{name: free[name] - share for name in some}}}
+
+
+def take_vgpu(stock: Stock, ask: Any) -> Iterator[Stock]:
+    """Instances of one type. {"devices": name -> attributes with `types`, "runs": name -> (type, how many)}"""
+    wanted = ask if isinstance(ask, dict) else {"count": ask}
+    devices, count = stock["devices"], wanted.get("count", 1)
+    kinds = {kind for said in devices.values() for kind in said["types"]}
+    for kind in sorted(kinds & {wanted["type"]} if wanted.get("type") else kinds):
+        for amounts in itertools.product(range(count + 1), repeat=len(devices)):
+            runs = dict(stock["runs"])
+            for name, amount in zip(devices, amounts, strict=True):
+                running, before = runs.get(name, (kind, 0))
+                most = devices[name]["types"].get(kind, 0) if running == kind else 0
+                if amount and before + amount <= most and has(devices[name], wanted):
+                    runs[name] = (kind, before + amount)
+                elif amount:
+                    break
+            else:
+                if sum(amounts) == count:
+                    yield {**stock, "runs": runs}
+
+
+TAKES = {
+    "PORTS": take_ports,
+    "PCI_DEVICE": take_devices,
+    "GPU_SHARE": take_share,
+    "VGPU": take_vgpu,
+}
+"""Class -> all that may be left of it."""
+
+
+def without(name: str, stock: Stock, grant: Any) -> Stock:
+    """What is left after the fold granted this."""
+    if name == "PORTS":
+        return {"free": stock["free"] - {*grant}}
+    if name == "PCI_DEVICE":
+        return {**stock, "held": stock["held"] | {*grant}}
+    if name == "GPU_SHARE":
+        free = {device: left - grant.get(device, 0) for device, left in stock["free"].items()}
+        return {**stock, "free": free}
+    runs = dict(stock["runs"])
+    for device, of in grant.items():
+        ((kind, amount),) = of.items()
+        runs[device] = (kind, runs.get(device, (kind, 0))[1] + amount)
+    return {**stock, "runs": runs}

@@ -1,0 +1,73 @@
+"""Devices of small fleets, and asks for them, made from a seed."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+VENDORS, MODELS, KINDS = ("10de", "8086"), ("A", "B"), ("small", "large")
+
+
+def devices(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of some classes of devices: what a node reports, and the same as the solver knows it."""
+    told: dict[str, Any] = {}
+    known: dict[str, Any] = {}
+    if rng.random() < 0.6:
+        said = {f"0{n}": _attributes(rng) for n in range(rng.randint(1, 3))}
+        if rng.random() < 0.4:
+            said |= {f"00.{n}": {**_attributes(rng), "parent": "00"} for n in range(rng.randint(1, 2))}
+        told["PCI_DEVICE"] = {"devices": said}
+        known["PCI_DEVICE"] = {"devices": said, "held": frozenset()}
+    if rng.random() < 0.4:
+        said = {f"g{n}": _attributes(rng) for n in range(rng.randint(1, 3))}
+        free = {name: rng.choice((4, 6, 10)) for name in said}
+        told["GPU_SHARE"] = {"devices": {name: {**said[name], "total": free[name]} for name in said}}
+        known["GPU_SHARE"] = {"devices": said, "free": free}
+    if rng.random() < 0.4:
+        said = {f"v{n}": {**_attributes(rng), "types": _types(rng)} for n in range(rng.randint(1, 2))}
+        told["VGPU"] = {"devices": said}
+        known["VGPU"] = {"devices": said, "runs": {}}
+    return told, known
+
+
+def _attributes(rng: random.Random) -> dict[str, Any]:
+    said: dict[str, Any] = {"vendor": rng.choice(VENDORS), "memory": rng.choice((8, 16, 16, "16"))}
+    return said | ({"model": rng.choice(MODELS)} if rng.random() < 0.8 else {})
+
+
+def _types(rng: random.Random) -> dict[str, int]:
+    return {kind: rng.randint(1, 3) for kind in rng.sample(KINDS, rng.randint(1, 2))}
+
+
+def device_ask(rng: random.Random) -> tuple[str, Any]:
+    """A class, and what is asked of it."""
+    name = rng.choice(("PCI_DEVICE", "PCI_DEVICE", "GPU_SHARE", "VGPU"))
+    if rng.random() < 0.3:
+        return name, rng.choice((2, 5, 7)) if name == "GPU_SHARE" else rng.choice((1, 1, 2))
+    ask: dict[str, Any] = {"count": rng.choice((1, 1, 1, 2)), "where": _where(rng, name)}
+    if name == "GPU_SHARE":
+        ask["share"] = rng.choice((2, 3, 5, 6))
+    if name == "VGPU" and rng.random() < 0.6:
+        ask["type"] = rng.choice(KINDS)
+    return name, ask
+
+
+def _where(rng: random.Random, name: str) -> dict[str, Any]:
+    wanted: list[dict[str, Any]] = [
+        {},
+        {"vendor": rng.choice(VENDORS)},
+        {"vendor": {"!=": rng.choice(VENDORS)}},
+        {"model": {"in": rng.sample(MODELS, rng.randint(1, 2))}},
+        {"model": {"!=": "A"}},
+        {"memory": {rng.choice(("<", "<=", ">", ">=", "==")): rng.choice((8, 12, 16))}},
+        {"memory": {">": 8, "<=": 16}, "vendor": rng.choice(VENDORS)},
+        {"memory": "16"},
+        {"memory": 16, "model": rng.choice(MODELS)},
+    ]
+    if name == "PCI_DEVICE":
+        wanted += [
+            {"dev_type": rng.choice(("type-PF", "type-VF", "type-PCI"))},
+            {"address": rng.choice(("00", "01", "00.1"))},
+            {"address": {"in": ["00", "02"]}},
+        ]
+    return rng.choice(wanted)
