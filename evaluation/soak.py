@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("--log", help="kafka://host:port/NAME; a log is made as NAME-soak-xxxx")
     parser.add_argument("--minutes", type=float, default=30.0, help="how long the load lasts")
+    parser.add_argument(
+        "--warm-up",
+        type=float,
+        default=0.0,
+        help="minutes of the same before memory is looked at: caches fill",
+    )
     parser.add_argument("--rate", type=int, default=500, help="records a second")
     parser.add_argument("--every", type=float, default=60.0, help="seconds between kills")
     parser.add_argument("--seed", type=int, default=0, help="of the order of kills")
@@ -119,7 +125,7 @@ class Soak:
 
     def run(self) -> dict[str, Any]:
         """Soak; returns the figures."""
-        seconds = self._arguments.minutes * 60
+        seconds = (self._arguments.warm_up + self._arguments.minutes) * 60
         parts = [*self._workers, self._publisher, *self._schedulers]
         with ExitStack() as stack:
             for part in parts:
@@ -136,8 +142,9 @@ class Soak:
             self._settle()
             for worker in self._workers:
                 worker.stop()
-        memory = judge_memory(self._samples, took, self._kills)
-        tenths = by_tenths(self._samples, took)
+        watched = took - self._arguments.warm_up * 60
+        memory = judge_memory(self._samples, watched, self._kills)
+        tenths = by_tenths(self._samples, watched)
         print(f"{took:.0f} s: {records} records, memory {json.dumps(memory)}", file=sys.stderr, flush=True)
         names = [f"scheduler-{host}" for host in HOSTS]
         state = judge_state(self._site, self._log, self._stores, names)
@@ -193,8 +200,9 @@ class Soak:
     def _sample(self, at_s: float) -> None:
         for part in (*self._workers, *self._schedulers):
             mb = rss_of(part.pid)
-            if mb is not None:
-                self._samples.append(Sample(part.name, part.life, at_s, part.age_s, mb))
+            if mb is not None and at_s >= self._arguments.warm_up * 60:
+                watched_s = at_s - self._arguments.warm_up * 60
+                self._samples.append(Sample(part.name, part.life, watched_s, part.age_s, mb))
 
     def _settle(self) -> None:
         """Wait until both stores are at the end of the log."""
