@@ -285,7 +285,7 @@ class _NoValidHosts:
                         {int(partition): offset for partition, offset in request.get("as_of", {}).items()},
                         tuple(request.get("in_flight", ())),
                         set(),
-                        set(),
+                        {"only nodes heard from lately were asked"} if "heard_since_ms" in request else set(),
                     )
 
     def _find_asks(self, record: Record, event: Read) -> None:

@@ -298,6 +298,7 @@ _closed = _object(
         "cell": _or_null(_id),
         "as_of": _as_of,
         "in_flight": _ids,
+        "heard_since_ms": _or_null(_amount),
         "reason": _text(1024),
     },
 )

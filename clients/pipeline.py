@@ -31,7 +31,7 @@ from vacancy.clients.request_journal import CLOSED_AS, RequestJournal
 from vacancy.clients.search import heard_since_ms
 from vacancy.clients.sending import Sending
 from vacancy.projections.candidates import Candidate, find
-from vacancy.projections.matching import Effort, gave_up_text
+from vacancy.projections.effort import Effort, gave_up_text
 from vacancy.projections.orders import Order
 from vacancy.projections.related import closed, is_related, joining
 from vacancy.projections.store_reader import StoreReader
@@ -356,6 +356,7 @@ class Pipeline:
             in_flight=[other.claim.id for other in self._flights.values()]
             if status == "no_valid_host"
             else [],
+            heard_since_ms=heard_since_ms(self._max_staleness_s) if status == "no_valid_host" else None,
             reason=reason,
         )
         self._outcomes.append(

@@ -55,6 +55,7 @@ class RequestJournal:
         cell: str | None,
         as_of: Mapping[int, int],
         in_flight: Sequence[str],
+        heard_since_ms: int | None,
         reason: str,
     ) -> None:
         """A request ended."""
@@ -68,6 +69,8 @@ class RequestJournal:
                 request |= {"claim": claim, "cell": cell}
             if in_flight:
                 request["in_flight"] = list(in_flight)
+            if heard_since_ms is not None:
+                request["heard_since_ms"] = heard_since_ms
             if reason:
                 request["reason"] = reason[:1024]
             self._closed.setdefault(self._home(id_), []).append(request)

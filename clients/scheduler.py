@@ -24,8 +24,8 @@ from vacancy.clients.search import heard_since_ms
 from vacancy.clients.settling import OpenClaim, Settlement, latest_deadline_ms, settle
 from vacancy.clients.taking import Events
 from vacancy.projections.candidates import Candidate, find
+from vacancy.projections.effort import Effort
 from vacancy.projections.explain import NEAREST, Explanation, explain
-from vacancy.projections.matching import Effort
 from vacancy.projections.orders import RANDOM, Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources import events

@@ -11,10 +11,10 @@ from vacancy.clients.expressions import learn
 from vacancy.clients.ordering import order_named
 from vacancy.projections.candidates import Candidate
 from vacancy.projections.candidates import find as find_candidates
+from vacancy.projections.effort import Effort
+from vacancy.projections.effort import gave_up_text as gave_up_text
 from vacancy.projections.explain import Explanation
 from vacancy.projections.explain import explain as explain_view
-from vacancy.projections.matching import Effort
-from vacancy.projections.matching import gave_up_text as gave_up_text
 from vacancy.projections.orders import RANDOM, Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.request import RequestSpec

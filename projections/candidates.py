@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from vacancy.projections.columns import Ints
+from vacancy.projections.effort import Effort
 from vacancy.projections.filter import Filter, compiled
 from vacancy.projections.lending import SHARES, lending
-from vacancy.projections.matching import Effort, Piece, Tree, match
+from vacancy.projections.matching import Piece, Tree, match
 from vacancy.projections.orders import Order, best
 from vacancy.projections.related import find_related
 from vacancy.projections.shape import shape_of

@@ -18,15 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from typing import Any, NamedTuple
 
+from vacancy.projections.effort import Effort
 from vacancy.projections.view import View
 from vacancy.resources.resource_class import Granted
-
-STEPS_MAX = 20_000
-"""Trials before a tree is given up, so that a hostile request cannot stop a scheduler."""
-
-QUERY_STEPS_MAX = 200_000
-"""Trials in all trees of one query together."""
-
 
 ORDERED_MAX = 4
 """So many asks of one provider and class are tried in every order: of devices, who is served first may take what
@@ -63,29 +57,6 @@ class Tree(NamedTuple):
     covers: Sequence[Cover] = ()
     subtrees: Sequence[tuple[int, ...]] = ()
     above: Mapping[int, frozenset[int]] = {}
-
-
-class Effort:
-    """How much one query may try. `gave_up`: trees of which nothing is known because that was too little."""
-
-    def __init__(self, steps: int = QUERY_STEPS_MAX, tree_steps: int = STEPS_MAX) -> None:
-        self.left = steps
-        self.tree_steps = tree_steps
-        self.gave_up = 0
-        self.failed: set[Any] = set()
-
-    @property
-    def spent(self) -> bool:
-        """Whether nothing more may be tried."""
-        return self.left <= 0
-
-
-def gave_up_text(trees: int) -> str:
-    """That so many trees were given up, for people."""
-    return (
-        f"the search was given up in {trees} {'tree' if trees == 1 else 'trees'}, after {STEPS_MAX:,} trials in one or"
-        f" {QUERY_STEPS_MAX:,} in all"
-    )
 
 
 Way = list[int]

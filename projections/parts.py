@@ -12,8 +12,8 @@ import numpy as np
 
 from vacancy.projections.columns import BitColumns, Bools
 from vacancy.projections.conditions import Condition, Has, HasAny, HasNot, Never, Open, Rows, any_text
+from vacancy.projections.effort import QUERY_STEPS_MAX, Effort
 from vacancy.projections.lending import lending
-from vacancy.projections.matching import QUERY_STEPS_MAX, Effort
 from vacancy.projections.orders import RANDOM
 from vacancy.projections.related import hard_groups
 from vacancy.projections.shape import Kind, Shape, shape_of

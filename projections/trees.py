@@ -8,8 +8,9 @@ from itertools import chain
 import numpy as np
 
 from vacancy.projections.columns import Bools, Ints
+from vacancy.projections.effort import Effort
 from vacancy.projections.lending import lending
-from vacancy.projections.matching import Cover, Effort, Tree, Way, claimable, match, ways
+from vacancy.projections.matching import Cover, Tree, Way, claimable, match, ways
 from vacancy.projections.orders import Order, best
 from vacancy.projections.shape import Found, Shape, has_any
 from vacancy.projections.view import View

@@ -180,7 +180,8 @@ class ReceivedRequest(Model):
 
 class ClosedRequest(Model):
     """How a request ended. For `no_valid_host`: `as_of` is the position the scheduler had read and `in_flight`
-    the ids of its own claims that had no verdict there, so that anyone can check it."""
+    the ids of its own claims that had no verdict there, so that anyone can check it; where `heard_since_ms` is set, only
+    nodes that were heard from since then were looked at."""
 
     id: Id
     outcome: Literal["placed", "no_valid_host", "failed", "unknown"]
@@ -188,6 +189,7 @@ class ClosedRequest(Model):
     cell: Id | None = None
     as_of: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Amount] = {}
     in_flight: tuple[Id, ...] = ()
+    heard_since_ms: TimeMs | None = None
     reason: Text = ""
 
 

@@ -25,6 +25,7 @@ def pytest_sessionfinish() -> None:
         gc.collect()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under `pytest -n 3` the tests of a file stay together, and with them those that share a cluster: it is started
     once. What takes longest goes first, so that nobody ends up waiting for one group."""

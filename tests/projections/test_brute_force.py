@@ -23,7 +23,7 @@ from tests.projections.fleets import Fleet
 from tests.projections.towns import Town, a_request, bid, take
 from vacancy.clients.claiming import predicates
 from vacancy.projections.candidates import Candidate, find
-from vacancy.projections.matching import Effort
+from vacancy.projections.effort import Effort
 from vacancy.projections.orders import SIMPLE_ORDERS
 from vacancy.projections.view import View
 from vacancy.resources.fold import fold

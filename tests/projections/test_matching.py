@@ -11,7 +11,7 @@ import pytest
 from tests.events_json import Tape, event, provider, reported
 from tests.projections.fleets import fleet_of, spec_of
 from vacancy.projections.candidates import Candidate, find
-from vacancy.projections.matching import Effort
+from vacancy.projections.effort import Effort
 from vacancy.projections.orders import RANDOM
 from vacancy.projections.view import View
 from vacancy.resources.request import RequestGroup, RequestSpec
