@@ -88,11 +88,49 @@ def take_vgpu(stock: Stock, ask: Any) -> Iterator[Stock]:
                     yield {**stock, "runs": runs}
 
 
+def take_cell(stock: Stock, ask: Any) -> Iterator[Stock]:
+    """A part of a NUMA cell. {"cores": CPUs of each, "free": CPUs to pin, "closed": CPUs of isolated cores, "shared":
+    vCPUs left, "max_shared": of one guest, "small_kib": size of small pages, "mb": KiB of a page -> MiB free}"""
+    shared, memory, page = ask.get("shared", 0), ask.get("memory_mb", 0), ask.get("page_kib", "small")
+    if shared > min(stock["shared"], stock["max_shared"]):
+        return
+    after = {**stock, "shared": stock["shared"] - shared}
+    small = stock["small_kib"]
+    meant = {"small": {small}, "large": {*stock["mb"]} - {small}, "any": {*stock["mb"]}}
+    sizes = meant.get(page, {page}) & {*stock["mb"]} if memory else {small}
+    for size in sizes:
+        if memory * 1024 % size == 0 and memory <= stock["mb"][size]:
+            left = {**stock["mb"], size: stock["mb"][size] - memory}
+            for cpus in _pinned(stock, ask.get("pinned", 0), ask.get("threads", "prefer")):
+                closed = stock["closed"] | (
+                    {other for core in stock["cores"] if cpus & {*core} for other in core}
+                    if ask.get("threads") == "isolate"
+                    else set[int]()
+                )
+                yield {**after, "mb": left, "free": stock["free"] - cpus, "closed": closed}
+
+
+def _pinned(stock: Stock, count: int, threads: str) -> Iterator[set[int]]:
+    """All sets of CPUs that a thread policy allows."""
+    for some in itertools.combinations(sorted(stock["free"] - stock["closed"]), count):
+        on = [({*core}, {*core} & {*some}) for core in stock["cores"] if {*core} & {*some}]
+        alone = sum(len(mine) == 1 for _, mine in on)
+        if threads == "isolate":
+            fits = alone == len(on) and all(core <= stock["free"] for core, _ in on)
+        elif threads == "require":
+            fits = all(len(core) > 1 for core, _ in on) and alone <= count % 2
+        else:
+            fits = True
+        if fits:
+            yield {*some}
+
+
 TAKES = {
     "PORTS": take_ports,
     "PCI_DEVICE": take_devices,
     "GPU_SHARE": take_share,
     "VGPU": take_vgpu,
+    "NUMA_CELL": take_cell,
 }
 """Class -> all that may be left of it."""
 
@@ -106,6 +144,16 @@ def without(name: str, stock: Stock, grant: Any) -> Stock:
     if name == "GPU_SHARE":
         free = {device: left - grant.get(device, 0) for device, left in stock["free"].items()}
         return {**stock, "free": free}
+    if name == "NUMA_CELL":
+        page, cpus = grant.get("page_kib", stock["small_kib"]), {*grant.get("cpus", ())}
+        isolated = [core for core in stock["cores"] if grant.get("threads") == "isolate" and cpus & {*core}]
+        return {
+            **stock,
+            "shared": stock["shared"] - grant.get("shared", 0),
+            "mb": {**stock["mb"], page: stock["mb"][page] - grant.get("memory_mb", 0)},
+            "free": stock["free"] - cpus,
+            "closed": stock["closed"].union(*isolated),
+        }
     runs = dict(stock["runs"])
     for device, of in grant.items():
         ((kind, amount),) = of.items()

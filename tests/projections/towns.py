@@ -10,13 +10,14 @@ from tests.ledger import rows_of
 from tests.projections.brute_classes import TAKES, without
 from tests.projections.brute_force import Node, take_amount
 from tests.projections.towns_devices import device_ask, devices
+from tests.projections.towns_numa import numa_ask, numa_cell
 from vacancy.projections.memory_state import MemoryState
 from vacancy.resources.tables import ALLOCATIONS, split_key
 
 SHARES = "MISC_SHARES_VIA_AGGREGATE"
 TRAITS = ("CUSTOM_A", "CUSTOM_B", "CUSTOM_C")
 AGGREGATES = ("x", "y")
-KINDS = ("devices",)
+KINDS = ("devices", "numa")
 """What a fleet may have besides amounts, traits, aggregates and ports."""
 
 CLASSES = ("VCPU", "MEMORY_MB", "CUSTOM_GPU")
@@ -80,6 +81,8 @@ class Town:
             reported_, known = devices(rng)
             told |= reported_
             stock |= known
+        if "numa" in self.kinds and rng.random() < 0.7:
+            told["NUMA_CELL"], stock["NUMA_CELL"] = numa_cell(rng)
         self.inventories[id_] = told
         traits = {*some(rng, TRAITS, 0.35), *([SHARES] if parent and rng.random() < 0.05 else [])}
         return Node(parent, traits, {*some(rng, AGGREGATES, 0.3)}, stock, rng.random() > 0.06)
@@ -144,7 +147,7 @@ def take(stock: Any, name: str, ask: Any, grant: Any) -> Any:
 
 def an_ask(rng: random.Random, kinds: list[str]) -> tuple[str, Any]:
     """An ask for something that is not counted."""
-    return {"devices": device_ask}[rng.choice(kinds)](rng)
+    return {"devices": device_ask, "numa": numa_ask}[rng.choice(kinds)](rng)
 
 
 def bid(id_: str, consumer: str, allocations: list[Any], **more: Any) -> bytes:
