@@ -60,7 +60,8 @@ def facts(revision: int = 1, **said: Any) -> bytes:
     return event("facts.set.v1", {"provider": "node-1", "revision": revision, "facts": said})
 
 
-SOON_MS = int(time.time() * 1000) + 300_000
+SOON_MS = 2_000_000_000_000
+"""Stands for a deadline that is not far: when the records are sent is known then only (`timely`)."""
 
 
 def bid(id_: str, resources: Mapping[str, Any], **more: Any) -> bytes:
@@ -217,9 +218,10 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
     whole = [provider("node-1", VCPU=vcpu), provider("node-1:gpu0", "node-1", CUSTOM_GPU=1)]
     sent: dict[str, tuple[bytes, bytes, int]] = {}
     with site.worked(), site.log() as log:
-        site.append(CELL, reported("node-1", whole), bid("good", {"VCPU": 2}))
+        site.append(CELL, reported("node-1", whole), timely(bid("good", {"VCPU": 2})))
         sequence = 1
-        for name, (value, _) in [*REFUSED.items(), *BIDS.items()]:
+        for name, (written, _) in [*REFUSED.items(), *BIDS.items()]:
+            value = timely(written)
             (landed,) = site.append(CELL, value)
             sent[name] = (CELL.encode(), value, landed.offset)
             sequence += 1
@@ -246,6 +248,11 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
         tree.providers[0].inventories[0].record["total"],
         tree.node.state,
     )
+
+
+def timely(value: bytes) -> bytes:
+    """The record with a deadline five minutes from now."""
+    return value.replace(str(SOON_MS).encode(), str(int(time.time() * 1000) + 300_000).encode())
 
 
 MISPLACED: Mapping[str, tuple[bytes, str]] = {
