@@ -25,18 +25,17 @@ def pytest_sessionfinish() -> None:
         gc.collect()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under `pytest -n 3` the tests of a file stay together, and with them those that share a cluster: it is started
-    once. What takes longest goes first, so that nobody ends up waiting for one group."""
+    """What takes longest goes first, so that under `pytest -n 3` nobody ends up waiting for one file."""
     shared = ("mortal_kafka", "three_brokers")
-    groups = {}
-    for item in items:
-        fixtures: list[str] = getattr(item, "fixturenames", [])
-        groups[item] = next((name for name in shared if name in fixtures), item.nodeid.partition("::")[0])
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-    first = [*shared, "tests/live/test_live_killed.py", "tests/faults/test_killed.py", "tests/test_docs.py"]
-    items.sort(key=lambda item: first.index(groups[item]) if groups[item] in first else len(first))
+    files = ("tests/live/test_live_killed.py", "tests/faults/test_killed.py", "tests/test_docs.py")
+    long = {
+        file
+        for item in items
+        if (file := item.nodeid.partition("::")[0]) in files
+        or any(name in shared for name in getattr(item, "fixturenames", ()))
+    }
+    items.sort(key=lambda item: item.nodeid.partition("::")[0] not in long)
 
 
 @pytest.fixture(scope="session")
