@@ -229,6 +229,10 @@ class _Partition:
                     found.capacity[name] += books.capacity(key, name)
 
 
+_SILENT = "nodes that were silent for long were left out"
+"""When a node was last heard from is not in the books."""
+
+
 class _Closing(NamedTuple):
     """A request that ended with no valid host: where that stands, and what it was decided on."""
 
@@ -285,7 +289,7 @@ class _NoValidHosts:
                         {int(partition): offset for partition, offset in request.get("as_of", {}).items()},
                         tuple(request.get("in_flight", ())),
                         set(),
-                        {"only nodes heard from lately were asked"} if "heard_since_ms" in request else set(),
+                        {_SILENT} if "heard_since_ms" in request else set(),
                     )
 
     def _find_asks(self, record: Record, event: Read) -> None:
@@ -311,6 +315,8 @@ class _NoValidHosts:
     def answer(self, closing: _Closing, partition: int, audited: _Partition) -> None:
         """Note which trees of `partition`, as it stands now, could serve the request."""
         spec = self._specs.get(closing.request)
+        if _SILENT in closing.unknown:
+            return
         if spec is None:
             closing.unknown.add("its spec is not in the log")
         elif not is_counted(audited.books, spec):

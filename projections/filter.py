@@ -76,6 +76,7 @@ class Filter:
         """Of so many rows one can match, where cells are alike."""
         bits: list[Condition] = [Open(view)]
         few: list[Condition] = []
+        compares: list[Compares] = []
         if cell is not None:
             number = view.cells.get(cell.encode())
             text = f"in cell {cell}"
@@ -98,7 +99,10 @@ class Filter:
             index = columns.resource_class.index_columns
             if index and (known := [(t, arrays[t.column]) for t in terms if t.column in index]):
                 bits.append(Indexed(name, known))
-            bits += [Compares(name, t, arrays[t.column]) for t in terms if t.column not in index]
+            compares += [Compares(name, t, arrays[t.column]) for t in terms if t.column not in index]
+        # What is free says most: where a whole column was compared and few rows are left, the rest are asked of those.
+        compares.sort(key=lambda one: one.term.column != "free")
+        bits += compares
         if group.in_tree is not None:
             few.append(self._in_tree(group.in_tree))
         if heard_since_ms is not None:

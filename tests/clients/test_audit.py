@@ -101,7 +101,12 @@ class Story:
         self.say("facts.set", {"provider": id_, "revision": revision, "facts": facts})
 
     def no_valid_host(
-        self, id_: str, spec: JSON | None, as_of: int | None = None, in_flight: tuple[str, ...] = ()
+        self,
+        id_: str,
+        spec: JSON | None,
+        as_of: int | None = None,
+        in_flight: tuple[str, ...] = (),
+        **more: Any,
     ) -> None:
         """A request that ended so; `as_of` is by default all that is in the log so far."""
         read_to = len(self.records) if as_of is None else as_of
@@ -112,6 +117,7 @@ class Story:
             "outcome": "no_valid_host",
             "as_of": {str(self.partition): read_to},
             "in_flight": list(in_flight),
+            **more,
         }
         self.say("requests.closed", {"requests": [closed]})
 
@@ -527,9 +533,10 @@ def test_a_no_valid_host_that_cannot_be_checked(story: Story) -> None:
     story.no_valid_host("unheard-of", None)
     story.no_valid_host("beyond", a_spec(50), as_of=99)
     story.no_valid_host("not-counted", {"groups": [{"resources": {"VCPU": {"cores": 1}}}]})
+    story.no_valid_host("silent-left-out", a_spec(1), heard_since_ms=1)
     report = story.audit()
     assert report.ok
-    assert (report.no_valid_host, report.unverifiable) == (3, 3)
+    assert (report.no_valid_host, report.unverifiable) == (4, 4)
 
 
 def test_the_spec_may_stand_on_a_claim(story: Story) -> None:
