@@ -6,7 +6,8 @@ match.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,6 +33,8 @@ from vacancy.projections.view import View
 from vacancy.resources.errors import UsageError
 from vacancy.resources.request import RequestGroup
 
+Made = TypeVar("Made")
+
 COMPILED_MAX = 1024
 
 SPARSE = 8
@@ -44,14 +47,20 @@ def compiled(
     """The filter of a group, made once for as long as the view's arrays are the same and the group is."""
     if heard_since_ms is not None or group.in_tree is not None:
         return Filter(view, group, heard_since_ms=heard_since_ms, cell=cell)
-    key = (id(group), cell)
+    return made_once(view, group, cell, lambda: Filter(view, group, cell=cell))
+
+
+def made_once(view: View, of: object, which: str | None, make: Callable[[], Made]) -> Made:
+    """What was made of a request or a group of it: made once, for as long as the view's arrays are the same and `of` is.
+    `which` tells apart what is made of the same, by its cell as a rule (None: all cells)."""
+    key = (id(of), which)
     found = view.compiled.get(key)
     if found is None:
         if len(view.compiled) >= COMPILED_MAX:
             view.compiled.clear()
-        # The group is kept with its filter, so that no other can come to have its id.
-        found = view.compiled[key] = (group, Filter(view, group, cell=cell))
-    made: Filter = found[1]
+        # `of` is kept with what was made of it, so that nothing else can come to have its id.
+        found = view.compiled[key] = (of, make())
+    made: Made = found[1]
     return made
 
 

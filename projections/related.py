@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vacancy.projections.columns import Bools, Ints
+from vacancy.projections.filter import made_once
 from vacancy.projections.groups import Joining
 from vacancy.projections.orders import Floats, Order
 from vacancy.projections.view import View
@@ -83,13 +84,8 @@ def find_related(
 
 def _one_plain(view: View, spec: RequestSpec) -> RequestSpec:
     """One copy without relations, the same object for the same request: what is compiled of it is kept by its id."""
-    at = (id(spec), "one plain")  # no cell has such a name
-    found = view.compiled.get(at)
-    if found is None:
-        plain = spec.model_copy(update={"memberships": (), "copies": 1})
-        found = view.compiled[at] = (spec, plain)
-    one: RequestSpec = found[1]
-    return one
+    which = "one plain"  # no cell has such a name
+    return made_once(view, spec, which, lambda: spec.model_copy(update={"memberships": (), "copies": 1}))
 
 
 def hard_groups(view: View, spec: RequestSpec) -> Iterator[tuple[str, Bools]]:

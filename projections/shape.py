@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vacancy.projections.columns import BitColumns, Bools, Ints
-from vacancy.projections.filter import COMPILED_MAX, Filter
+from vacancy.projections.filter import Filter, made_once
 from vacancy.projections.lending import Lending
 from vacancy.projections.matching import Piece
 from vacancy.projections.view import View
@@ -155,15 +155,7 @@ def shape_of(
     """The shape of a request, made once for as long as the view's arrays are the same and the request is."""
     if heard_since_ms is not None or any(group.in_tree is not None for group in spec.groups):
         return Shape(view, spec, heard_since_ms, cell)
-    key = (id(spec), cell)
-    found = view.compiled.get(key)
-    if found is None:
-        if len(view.compiled) >= COMPILED_MAX:
-            view.compiled.clear()
-        # The request is kept with its shape, so that no other can come to have its id.
-        found = view.compiled[key] = (spec, Shape(view, spec, cell=cell))
-    made: Shape = found[1]
-    return made
+    return made_once(view, spec, cell, lambda: Shape(view, spec, cell=cell))
 
 
 def has_any(bits: Sequence[Bools], rows: Ints) -> Bools:

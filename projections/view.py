@@ -65,7 +65,7 @@ class View:
         self._pending: dict[tuple[int, str], list[Any]] = defaultdict(list)
         self.expressions: dict[str, Any] = {}
         self.compiled: dict[tuple[int, str | None], Any] = {}
-        """What was made of this view's arrays (see `filter.compiled`); emptied whenever an array comes or moves,
+        """What was made of this view's arrays (see `filter.made_once`); emptied whenever an array comes or moves,
         and when traits, aggregates or the shape of a tree change."""
 
     # -- what is asked ----------------------------------------------------------------------------------------
