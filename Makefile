@@ -27,6 +27,7 @@ soak: $(VENV)/.dev
 	$(BIN)/python -m evaluation soak --minutes 30 --json
 
 sessions: $(VENV)/.dev
+	for round in $$(seq 5); do VACANCY_EXAMPLES=new $(BIN)/pytest -q $$(grep -l hypothesis -r tests --include='test_*.py') || exit 1; done
 	VACANCY_FLEETS=2000 $(BIN)/pytest -q tests/projections/test_brute_force.py
 	for seed in $$(seq 101 130); do VACANCY_SEED=$$seed $(BIN)/pytest -q tests/faults/test_killed.py || exit 1; done
 

@@ -165,7 +165,8 @@ def _wrong(stock: Stock, held: Grants, ask: Mapping[str, Any], grant: Mapping[st
         yield f"CPU {not_free[0]} is not free"
     elif not _is_allowed(cell, free, cpus, ask.get("threads", "prefer")):
         yield f"CPUs {cpus} are not what {ask.get('threads')} means"
-    if ask.get("shared", 0) > _shared_free(cell, held):
+    # A cell may be given fewer shared CPUs than are held of it: that is no harm to who asks for none.
+    if ask.get("shared", 0) and ask["shared"] > _shared_free(cell, held):
         yield f"it has {_shared_free(cell, held)} shared vCPUs left"
     if ask.get("memory_mb", 0):
         size, memory_kib = grant.get("page_kib"), ask["memory_mb"] * 1024

@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.kafka_server import KafkaCluster, KafkaNotStarted
+
+# What is said of a commit must not depend on when it is said: the examples are the same each time, and `make sessions`
+# looks for new ones.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("new", derandomize=False)
+settings.load_profile(os.environ.get("VACANCY_EXAMPLES", "same"))
 
 
 @pytest.hookimpl(trylast=True)

@@ -121,6 +121,20 @@ def test_what_is_not_told_or_does_not_fit_is_found() -> None:
     assert "is not an ask of NUMA_CELL" in nonsense.problems[0]
 
 
+def test_a_cell_may_be_left_with_less_than_is_held_of_it() -> None:
+    """Its shared CPUs went while vCPUs were held on them: who asks for none of them is served as before."""
+    told = story(("i0", {"shared": 2, "memory_mb": 90}, {"shared": 2, "memory_mb": 90, "page_kib": 4}))
+    told.node("n", {**provider("n"), "inventories": {NUMA_CELL: {"cell": 0, "cores": [[0], [1]]}}})
+    for name, ask, grant in (("c1", {"pinned": 1}, {"cell": 0, "cpus": [0]}), ("c2", {"shared": 1}, None)):
+        allocations = [{"provider": "n", "resources": {NUMA_CELL: ask}}]
+        told.claim(name, accepted=grant is not None, consumer=name, allocations=allocations)
+        if grant is not None:
+            part = {"provider": "n", "resource_class": NUMA_CELL, "group": "", "grant": grant}
+            told.verdicts[-1]["grants"] = [part]
+    report = told.audit()
+    assert (report.problems, report.accepted, report.rejected) == ([], 2, 1)
+
+
 def test_several_asks_to_one_cell_are_judged_by_what_they_got() -> None:
     told = story()
     ask = {"pinned": 1, "threads": "isolate"}
