@@ -2,8 +2,8 @@
 no data structures: a fleet is plain dicts, a request is JSON. It is slow, and short enough to be seen to be right.
 
 How to teach it another class: put a function into `TAKES` of `brute_classes` that takes an ask from what a provider has
-of that class, and yields all that may be left, nothing where it does not fit. How to teach it another condition on a provider of a group:
-`_suits`; on a whole way: `_agrees`.
+of that class, and yields all that may be left, nothing where it does not fit. Another expression: a line in `WHERE` of
+`brute_where`. How to teach it another condition on a provider of a group: `_suits`; on a whole way: `_agrees`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.projections.brute_classes import TAKES, Stock
+from tests.projections.brute_where import WHERE
 
 Request = Mapping[str, Any]
 Left = Mapping[tuple[str, str], Stock]
@@ -31,6 +32,7 @@ class Node:
     aggregates: set[str] = field(default_factory=set)
     stock: dict[str, Any] = field(default_factory=dict)
     enabled: bool = True
+    attributes: dict[str, Any] = field(default_factory=dict)
 
 
 Fleet = Mapping[str, Node]
@@ -97,6 +99,8 @@ def _suits(fleet: Fleet, root: str, id_: str, group: Request) -> bool:
     """Whether a provider may serve some of a group, as far as it alone matters."""
     node, own = fleet[id_], line(fleet, id_)[-1]
     if not all(fleet[each].enabled for each in {id_, own}) or node.traits & {*group.get("forbidden", ())}:
+        return False
+    if not WHERE[group.get("where", "")](node):
         return False
     if group.get("in_tree") is not None and (
         group["in_tree"] not in fleet or line(fleet, group["in_tree"])[-1] != own

@@ -22,6 +22,7 @@ from tests.projections.brute_force import Node, Way, ways
 from tests.projections.fleets import Fleet
 from tests.projections.towns import Town, a_request, bid, take
 from vacancy.clients.claiming import predicates
+from vacancy.clients.expressions import learn
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.effort import Effort
 from vacancy.projections.orders import SIMPLE_ORDERS
@@ -121,6 +122,7 @@ def test_the_engine_finds_what_trying_everything_finds(seed: int) -> None:
     for _ in range(REQUESTS):
         request = a_request(rng, list(known), town.kinds)
         spec = RequestSpec.model_validate_json(json.dumps(request))
+        learn(spec, REGISTRY, view.expressions)
         order = SIMPLE_ORDERS[rng.choice(sorted(SIMPLE_ORDERS))]
         effort, draw = Effort(), np.random.default_rng(seed)
         solved = list(ways(known, request))

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 
 from tests.events_json import Tape, event, provider, reported
+from tests.ports import REGISTRY
 from tests.projections.brute_force import ways
 from tests.projections.fleets import Fleet, fleet_of, spec_of
 from tests.projections.test_candidates import EVERYTHING, specs
 from tests.projections.towns import Town, a_request
 from tests.strategies import logs
+from vacancy.clients.expressions import learn
 from vacancy.projections.candidates import find
 from vacancy.projections.explain import explain
 from vacancy.projections.orders import Random
@@ -54,6 +56,7 @@ def test_trees_and_lenders_are_explained_as_trying_everything_finds(seed: int) -
     for _ in range(12):
         request = a_request(rng, list(town.known), town.kinds)
         spec = RequestSpec.model_validate_json(json.dumps(request))
+        learn(spec, REGISTRY, view.expressions)
         able = {root for root, _ in ways(town.known, request)}
         nodes = {id_ for id_, node in town.known.items() if node.parent is None}
         told = explain(view, spec, nearest=len(nodes))

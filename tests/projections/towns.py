@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.events_json import START_MS, Tape, event, provider, reported
 from tests.ledger import rows_of
 from tests.projections.brute_classes import TAKES, without
 from tests.projections.brute_force import Node, take_amount
+from tests.projections.brute_where import WHERE
 from tests.projections.towns_devices import device_ask, devices
 from tests.projections.towns_numa import numa_ask, numa_cell
 from vacancy.projections.memory_state import MemoryState
@@ -17,10 +19,21 @@ from vacancy.resources.tables import ALLOCATIONS, split_key
 SHARES = "MISC_SHARES_VIA_AGGREGATE"
 TRAITS = ("CUSTOM_A", "CUSTOM_B", "CUSTOM_C")
 AGGREGATES = ("x", "y")
-KINDS = ("devices", "numa")
+ATTRIBUTES: Mapping[str, tuple[Any, ...]] = {
+    "model": ("a", "b", "c", 1),
+    "rank": (0, 1, 2, 3, "many", True),
+    "secure": (True, False, "true"),
+    "hv": ("8.2", "8.10.1", "8.9-rc1", "7", "nightly", 9),
+}
+"""Attribute -> values that providers have of it."""
+
+KINDS = ("devices", "numa", "attributes")
 """What a fleet may have besides amounts, traits, aggregates and ports."""
 
 CLASSES = ("VCPU", "MEMORY_MB", "CUSTOM_GPU")
+
+ASKS: Mapping[str, Callable[[random.Random], tuple[str, Any]]] = {"devices": device_ask, "numa": numa_ask}
+"""Kind -> an ask for what is not counted."""
 
 
 def some(rng: random.Random, names: tuple[str, ...], chance: float) -> list[str]:
@@ -85,7 +98,12 @@ class Town:
             told["NUMA_CELL"], stock["NUMA_CELL"] = numa_cell(rng)
         self.inventories[id_] = told
         traits = {*some(rng, TRAITS, 0.35), *([SHARES] if parent and rng.random() < 0.05 else [])}
-        return Node(parent, traits, {*some(rng, AGGREGATES, 0.3)}, stock, rng.random() > 0.06)
+        said: dict[str, Any] = {}
+        if "attributes" in self.kinds:
+            said = {name: rng.choice(values) for name, values in ATTRIBUTES.items() if rng.random() < 0.75}
+        node = Node(parent, traits, {*some(rng, AGGREGATES, 0.3)}, stock, rng.random() > 0.06)
+        node.attributes = said
+        return node
 
     def _tell(self, root: str, ids: list[str]) -> None:
         """A node's report, and what the operator says of its providers."""
@@ -102,7 +120,8 @@ class Town:
                 for name, of in node.stock.items()
                 if name not in TAKES
             }
-            parts.append(provider(id_, node.parent, sorted(node.traits), **inventories))
+            part = provider(id_, node.parent, sorted(node.traits), **inventories)
+            parts.append({**part, "attributes": node.attributes})
         self.tape.append(self.cell, reported(root, parts))
         for id_ in ids:
             node = self.known[id_]
@@ -119,7 +138,7 @@ class Town:
             stock = self.known[id_].stock
             if stock:
                 name, ask = self.rng.choice(sorted(stock)), 1
-                if self.kinds and self.rng.random() < 0.8:
+                if {*self.kinds} & {*ASKS} and self.rng.random() < 0.8:
                     name, ask = an_ask(self.rng, self.kinds)
                 self.asked[f"held{number}"] = name, ask
                 parts = [{"provider": id_, "resources": {name: ask}}]
@@ -147,7 +166,7 @@ def take(stock: Any, name: str, ask: Any, grant: Any) -> Any:
 
 def an_ask(rng: random.Random, kinds: list[str]) -> tuple[str, Any]:
     """An ask for something that is not counted."""
-    return {"devices": device_ask, "numa": numa_ask}[rng.choice(kinds)](rng)
+    return ASKS[rng.choice([kind for kind in kinds if kind in ASKS])](rng)
 
 
 def bid(id_: str, consumer: str, allocations: list[Any], **more: Any) -> bytes:
@@ -176,7 +195,9 @@ def a_group(rng: random.Random, number: int, ids: list[str], kinds: list[str]) -
     }
     if rng.random() < 0.15:
         group["resources"]["PORTS"] = rng.choice((1, 1, 2, {"ports": [80]}, {"ports": [81, 82]}))
-    if kinds and rng.random() < 0.6:
+    if "attributes" in kinds and rng.random() < 0.6:
+        group["where"] = rng.choice(list(WHERE))
+    if {*kinds} & {*ASKS} and rng.random() < 0.6:
         if rng.random() < 0.6:
             group["resources"] = {}
         name, ask = an_ask(rng, kinds)
