@@ -122,7 +122,7 @@ def _one_group(
 ) -> Iterator[Ints]:
     """Rows that match, in order: as many as are wanted, then, where a class's exact check may have refused them,
     all others."""
-    exact = all(view.classes[name].resource_class.exact_in_columns for name in spec.groups[0].resources)
+    exact = all(view.is_exact(name, ask) for name, ask in spec.groups[0].resources.items())
     wanted = limit if exact else 8 * limit
     if order.uniform:
         # Rows drawn at random and kept if they match are a uniform draw of those that match; it is the fast
@@ -154,11 +154,7 @@ def _one_group(
 def _single(view: View, spec: RequestSpec, rows: Iterable[int], limit: int) -> Iterator[Candidate]:
     """Make candidates of rows that serve all of a request, and that the classes themselves agree with."""
     (group,) = spec.groups
-    asks = tuple(
-        (name, ask)
-        for name, ask in group.resources.items()
-        if not view.classes[name].resource_class.exact_in_columns
-    )
+    asks = tuple((name, ask) for name, ask in group.resources.items() if not view.is_exact(name, ask))
     tree = Tree((Piece(0, 0, (), asks, False),), ())
     made = 0
     for row in rows:

@@ -31,7 +31,8 @@ class Piece(NamedTuple):
     """What one provider serves. `needs` are amounts of classes that columns count; `asks` are tried on records.
 
     `group` is the group's place in the request. Pieces of one `kind` are alike. No two pieces that are `alone`
-    share a provider.
+    share a provider. `sure` are the classes of those asks that any of the rows that may serve the piece grants, were it
+    asked nothing else: columns said so.
     """
 
     group: int
@@ -39,6 +40,7 @@ class Piece(NamedTuple):
     needs: tuple[tuple[str, int], ...]
     asks: tuple[tuple[str, Any], ...]
     alone: bool
+    sure: frozenset[str] = frozenset()
 
 
 class Cover(NamedTuple):
@@ -77,9 +79,12 @@ def ways(view: View, tree: Tree, effort: Effort) -> Iterator[Way]:
 
 
 def claimable(view: View, tree: Tree, way: Way) -> Sequence[int] | None:
-    """The pieces in an order in which the records grant them, one after the other: their own order, if it does. None
-    where no order does."""
+    """The pieces of a way that was found, in an order in which the records grant them, one after the other: their own
+    order, if it does. None where no order does."""
     pieces = tree.pieces
+    asked = [(row, name) for row, piece in zip(way, pieces, strict=True) for name, _ in piece.asks]
+    if len(set(asked)) == len(asked):
+        return range(len(way))  # no record is asked twice, and each grants what it is asked
     for order in (range(len(way)), _order(tree)):
         if _in_order(view, pieces, way, order):
             return order
@@ -210,20 +215,38 @@ class _Search:
         before: dict[tuple[int, str], Any] = {}
         for name, ask in piece.asks:
             slot = (row, name)
-            record = self._records[slot] if slot in self._records else self._view.record(row, name)
-            outcome = None if record is None else self._view.classes[name].resource_class.claim(record, ask)
-            after = outcome.record if isinstance(outcome, Granted) else self._in_another_order(slot, ask)
-            if after is None:
-                self._undo(before)
-                return None
+            asked = self._asks.get(slot, ())
+            if not asked and name in piece.sure:
+                record, after = self._records.get(slot), None
+            else:
+                record = self._record(slot)
+                outcome = (
+                    None if record is None else self._view.classes[name].resource_class.claim(record, ask)
+                )
+                after = outcome.record if isinstance(outcome, Granted) else self._in_another_order(slot, ask)
+                if after is None:
+                    self._undo(before)
+                    return None
             before[slot] = record
             self._records[slot] = after
-            self._asks[slot] = (*self._asks.get(slot, ()), ask)
+            self._asks[slot] = (*asked, ask)
         for name, need in piece.needs:
             free[name][row] -= need
         if piece.alone:
             self._taken.add(row)
         return before
+
+    def _record(self, slot: tuple[int, str]) -> Any | None:
+        """A record after all that was asked of it here. It is read, and the first ask tried, only when there is more to
+        try on it than what columns said."""
+        record = self._records.get(slot)
+        if record is None:
+            record = self._view.record(*slot)
+            for ask in self._asks.get(slot, ()) if record is not None else ():
+                outcome = self._view.classes[slot[1]].resource_class.claim(record, ask)
+                record = outcome.record if isinstance(outcome, Granted) else None
+            self._records[slot] = record
+        return record
 
     def _give(self, piece: Piece, row: int, before: Mapping[tuple[int, str], Any]) -> None:
         for name, need in piece.needs:

@@ -103,7 +103,8 @@ class Shape:
                 asks = part.resources.items()
                 needs = tuple((name, counted[name][ask]) for name, ask in asks if name in counted)
                 rest = tuple((name, ask) for name, ask in asks if name not in counted)
-                self.pieces.append(Piece(number, kind, needs, rest, alone))
+                sure = frozenset(name for name, ask in rest if view.is_exact(name, ask))
+                self.pieces.append(Piece(number, kind, needs, rest, alone, sure))
             if len(self.pieces) - first > 1:
                 self._cover(group, tuple(range(first, len(self.pieces))))
         self.choosiest = sorted(range(len(self.kinds)), key=lambda kind: -self.kinds[kind].conditions)
@@ -187,7 +188,7 @@ def _counted(view: View, spec: RequestSpec) -> dict[str, dict[Any, int]]:
                 records.add(name)
                 continue
             of = columns.resource_class
-            moves = of.moves(ask) if of.exact_in_columns else None
+            moves = of.moves(ask) if of.is_exact(ask) else None
             if moves is None or set(moves) != {"free"} or ("free", ">=", -moves["free"]) not in of.query(ask):
                 records.add(name)
             else:

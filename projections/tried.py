@@ -175,11 +175,9 @@ def _refusals(view: View, row: int, group: RequestGroup, refused: dict[str, Shor
 
 
 def inexact_classes(view: View, group: RequestGroup) -> list[str]:
-    """The classes of a group whose columns do not say all."""
+    """The classes of a group whose columns do not say all of what is asked."""
     return [
-        name
-        for name in group.resources
-        if name in view.classes and not view.classes[name].resource_class.exact_in_columns
+        name for name, ask in group.resources.items() if name in view.classes and not view.is_exact(name, ask)
     ]
 
 

@@ -83,6 +83,11 @@ class View:
         """The rows of the tree that a root's row stands for."""
         return self.members.get(row) or [row]
 
+    def is_exact(self, name: str, ask: Any) -> bool:
+        """Whether the columns of a class say all there is to say of an ask (see `ResourceClass.is_exact`)."""
+        columns = self.classes.get(name)
+        return columns is not None and columns.resource_class.is_exact(ask)
+
     def class_row(self, row: int, name: str) -> ClassRow | None:
         """A provider's row of one class as it is in the store; None where it has none."""
         table = self._registry.table(name)

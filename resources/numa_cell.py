@@ -155,6 +155,8 @@ _POLICY_COLUMN: Mapping[Policy, str] = {
     "isolate": "cores_free",
     "require": "siblings_free",
 }
+_COUNTED_SIZES = ("small", _2M, _1G)
+"""The pages that have a column of their own."""
 _decoder = msgspec.msgpack.Decoder(NumaCellRecord)
 
 
@@ -255,6 +257,10 @@ class NumaCell(ResourceClass[NumaCellRecord]):
         if wanted.memory_mb:
             terms.append(_memory_term(wanted))
         return tuple(terms)
+
+    def is_exact(self, ask: Any) -> bool:
+        wanted = _read(ask)
+        return not wanted.memory_mb or wanted.page_kib in _COUNTED_SIZES
 
     def row(self, record: NumaCellRecord) -> tuple[int, ...]:
         cores = record.free_cores()

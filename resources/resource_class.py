@@ -64,7 +64,7 @@ class ResourceClass(ABC, Generic[R]):
     """Those of `columns` that serve queries alone and tell people nothing."""
 
     exact_in_columns: ClassVar[bool] = False
-    """True where the terms of `query` say all: then survivors need no trial claim."""
+    """True where the terms of `query` say all of every ask: then survivors need no trial claim."""
 
     # -- write ------------------------------------------------------------------------------------------
 
@@ -124,6 +124,11 @@ class ResourceClass(ABC, Generic[R]):
     @abstractmethod
     def query(self, ask: Any) -> tuple[Term, ...]:
         """Terms over the columns that every provider which could serve `ask` satisfies."""
+
+    def is_exact(self, ask: Any) -> bool:
+        """Whether the terms of `query(ask)` say all: whatever satisfies them grants the ask, were it the next. True
+        of all asks with `exact_in_columns`; of some it may be true without."""
+        return self.exact_in_columns
 
     @abstractmethod
     def row(self, record: R) -> tuple[int, ...]:

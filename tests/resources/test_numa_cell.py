@@ -174,6 +174,11 @@ class Books:
             assert grant["page_kib"] == fitting[0]
 
 
+def columns_agree(record: NumaCellRecord, ask: JSON) -> bool:
+    """Whether a claim ends as the columns say, where they say all."""
+    return not NUMA.is_exact(ask) or terms_hold(record, ask) == isinstance(NUMA.claim(record, ask), Granted)
+
+
 def terms_hold(record: NumaCellRecord, ask: JSON) -> bool:
     row = dict(zip(NUMA.columns, NUMA.row(record), strict=True))
     assert all(term.operator == ">=" for term in NUMA.query(ask))
@@ -189,6 +194,7 @@ def test_what_fits_is_granted_and_nothing_twice(inventory: JSON, turns: list[tup
         NUMA.check_ask(ask)
         outcome = NUMA.claim(record, ask)
         assert isinstance(outcome, Granted) == books.fits(ask), ask
+        assert columns_agree(record, ask)
         if isinstance(outcome, Granted):
             assert terms_hold(record, ask)
             grant = json.loads(json.dumps(outcome.grant))
@@ -228,6 +234,8 @@ def test_a_node_is_right_about_itself_and_use_is_kept(before: JSON, after: JSON,
     assert NUMA.report(before, withdrawn) == record
     for ask in wanted:
         assert isinstance(NUMA.claim(withdrawn, ask), Shortfall)
+        assert columns_agree(changed, ask)
+        assert columns_agree(withdrawn, ask)
         again = NUMA.claim(changed, ask)
         if isinstance(again, Granted):
             assert not {*again.grant.get("cpus", ())} & {cpu for g in grants for cpu in g.get("cpus", ())}
@@ -390,6 +398,13 @@ def test_the_sizes_of_pages() -> None:
     assert refused(record, {"memory_mb": 3, "page_kib": "large"}) == ("off_step", 3, 2)
     assert refused(record, {"memory_mb": 16, "page_kib": 16384}) == ("no_room", 16, 0)
     assert taken(record, {"memory_mb": 8, "page_kib": 4})[1]["page_kib"] == 4
+
+
+def test_columns_say_all_of_pages_that_have_one() -> None:
+    for size in ("small", 2048, 1_048_576):
+        assert NUMA.is_exact({"pinned": 1, "threads": "isolate", "memory_mb": 1024, "page_kib": size})
+    for size in ("large", "any", 4, 65_536):
+        assert not NUMA.is_exact({"pinned": 1, "memory_mb": 1024, "page_kib": size})
 
 
 def test_a_page_of_64_kib_is_small_on_one_host_and_large_on_another() -> None:
