@@ -130,7 +130,7 @@ class Pipeline:
             raise wrong
 
     def _accept(self, request: PlacementRequest) -> Job:
-        id_ = request.id or next(self._ids)
+        id_ = request.id or self._journal.new_id()
         spec = request.spec.model_dump(mode="json", exclude_defaults=True)
         self._journal.received(id_, spec)
         return Job(request, spec, id_, request.consumer or next(self._ids), time.monotonic())

@@ -142,10 +142,10 @@ class _Run:
             if isinstance(step, Place):
                 # A release is sent before the next request is looked at, so that it finds the room.
                 self._release(at_least=self._running.release_batch)
-                id_ = f"{prefix}-{place}"
-                self._place_of[id_] = place
+                consumer = f"{prefix}-{place}"
+                self._place_of[consumer] = place
                 place += 1
-                yield PlacementRequest(step.spec, id=id_)
+                yield PlacementRequest(step.spec, consumer=consumer)
             elif (outcome := self._placed.pop(step.place, None)) is not None:
                 self._due.append(outcome)
             else:
@@ -157,7 +157,7 @@ class _Run:
         self._query_ms.append(outcome.query_ms)
         if outcome.status == "placed" or outcome.lost_claims:
             self._claim_ms.append(outcome.claim_ms)
-        place = self._place_of.pop(outcome.request)
+        place = self._place_of.pop(outcome.consumer)
         if outcome.status == "placed":
             if place in self._due_once_placed:
                 self._due.append(outcome)

@@ -5,11 +5,13 @@ A request lives in the partition its id hashes to; a record of requests is keyed
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, Literal
 from uuid import uuid4
 
+from vacancy.clients.claiming import new_ids
 from vacancy.clients.placement import Status
 from vacancy.resources import events
 from vacancy.resources.partitioner import covering_cells, partition_for
@@ -40,6 +42,12 @@ class RequestJournal:
         self._received: dict[int, list[dict[str, Any]]] = {}
         self._closed: dict[int, list[dict[str, Any]]] = {}
         self._taken_at = monotonic()
+        self._ids = _HomeIds(len(self._cells))
+
+    def new_id(self) -> str:
+        """An id for a request that was given none. Requests that come in together get ids of one home, so that one
+        record tells of all."""
+        return next(self._ids)
 
     def received(self, id_: str, spec: dict[str, Any]) -> None:
         """A request came in."""
@@ -79,7 +87,9 @@ class RequestJournal:
         """What was gathered, as entries. Where `patient`, outcomes wait for others, `PATIENCE_S` at most; requests
         never do, so that a claim that is in the log has its request there."""
         entries = list(self._entries(_RECEIVED, self._received))
-        self._received = {}
+        if self._received:
+            self._received = {}
+            self._ids.move_on()
         now = monotonic()
         fullest = max(map(len, self._closed.values()), default=0)
         if not patient or now - self._taken_at >= self.PATIENCE_S or fullest >= events.BATCH_MAX:
@@ -102,3 +112,24 @@ class RequestJournal:
 
 _RECEIVED = "vacancy.requests.received.v1"
 _CLOSED = "vacancy.requests.closed.v1"
+
+
+class _HomeIds:
+    """Ids of which those of one home come one after the other. None is thrown away: an id that is made for one home
+    and belongs to another waits until it is that one's turn."""
+
+    def __init__(self, partitions: int) -> None:
+        self._ids = new_ids()
+        self._home = 0
+        self._waiting: list[deque[str]] = [deque() for _ in range(partitions)]
+
+    def __next__(self) -> str:
+        ready = self._waiting[self._home]
+        while not ready:
+            id_ = next(self._ids)
+            self._waiting[partition_for(id_, len(self._waiting))].append(id_)
+        return ready.popleft()
+
+    def move_on(self) -> None:
+        """The next ids are of the home whose ids wait longest: so the homes get the same number of requests."""
+        self._home = max(range(len(self._waiting)), key=lambda home: len(self._waiting[home]))
