@@ -49,7 +49,7 @@ _POLL_MAX_S = 0.005
 _GATHER_S = 0.01
 """How long a job may wait for others to share a record with, while claims are under way."""
 
-_TOGETHER = 16
+_TOGETHER = 32
 """Claims that go to one cell together: enough to share a record, few enough to spread evenly."""
 
 
@@ -82,7 +82,7 @@ class Pipeline:
         self._rng = rng
         self._settings = settings
         self._in_flight = in_flight
-        self._batch = max(1, min(in_flight // 4, _TOGETHER))
+        self._batch = max(1, min(in_flight // 2, _TOGETHER))
         self._sent_at = 0.0
         self._timeout_s = timeout_s
         self._max_staleness_s = max_staleness_s

@@ -16,6 +16,7 @@ import contextlib
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import uniform
 from time import monotonic, sleep, time
 from typing import TypeVar
 
@@ -34,19 +35,25 @@ from vacancy.projections.rocks import (
     translated,
 )
 from vacancy.resources.errors import StoreCorrupt, StoreError
-from vacancy.resources.tables import Table
+from vacancy.resources.tables import VERDICTS, Table
 
 Row = TypeVar("Row")
 
 TRUST_S = 0.05
 """How long a silent ring is believed by `catch_up`."""
 
-FOLLOW_S = 5.0
-"""How long a reader follows the ring alone. A secondary that catches up replays all that was written since, unless the
-writer has flushed it meanwhile: then it is opened anew, at once where the writer is."""
+SILENT_S = 5.0
+"""The same by `follow`. A ring that goes on telling is believed: its entries are numbered, so none can be missing."""
+
+FOLLOW_S = 20.0
+"""About how long a reader follows the ring alone. A secondary that catches up replays all that was written since,
+unless the writer has flushed it meanwhile: then it is opened anew, at once where the writer is."""
 
 NEWER_MAX = 50_000
 """So many rows from the ring, and the reader asks RocksDB before that."""
+
+_NOT_KEPT = frozenset((VERDICTS.name,))
+"""Tables that are fed and not kept: a scheduler is told of each verdict, and hardly ever asks for one."""
 
 _SEQUENCE = struct.Struct(">Q")
 _TRIES = 5
@@ -69,6 +76,8 @@ class PartitionReader:
         self._ring = RingReader(path)
         self._newer: dict[str, dict[bytes, bytes | None]] = {}
         self._newer_rows = 0
+        # Those of all partitions should not ask at the same moment.
+        self._follow_s = FOLLOW_S * uniform(0.75, 1.25)
         try:
             self._open()
             self.local = self._read_local()
@@ -76,13 +85,13 @@ class PartitionReader:
             self._ring.close()
             self._scratch.cleanup()
             raise
-        self._asked_at = 0.0
+        self._asked_at = self._told_at = 0.0
 
     def catch_up(self) -> list[Entry] | None:
         """What was committed since the last call, oldest first; None where the feed no longer reaches back that
         far, or the store is another one: then load everything anew."""
         if (
-            not self._newer_rows
+            self._told_at <= self._asked_at
             and self._ring.heard() == self.local.feed_next
             and monotonic() - self._asked_at < TRUST_S
         ):
@@ -90,22 +99,29 @@ class PartitionReader:
         return self._ask()
 
     def follow(self) -> list[Entry] | None:
-        """As `catch_up`, but rows of tables that are not fed may stay as they were then, and scans do."""
-        before = self.local
-        if self._newer_rows < NEWER_MAX and monotonic() - self._asked_at < FOLLOW_S:
+        """As `catch_up`, but verdicts and rows of tables that are not fed may stay as they were then, and scans do."""
+        before, now = self.local, monotonic()
+        if self._newer_rows < NEWER_MAX and now - self._asked_at < self._follow_s:
             heard = self._ring.heard()
-            if heard == before.feed_next:
+            if heard == before.feed_next and now - max(self._told_at, self._asked_at) < SILENT_S:
                 return []
             told = self._ring.entries(before.feed_next, heard) if heard > before.feed_next else None
             if told is not None:
+                self._told_at = now
                 entries = [decode_entry(data) for data in told]
                 for entry in entries:
-                    for table, keys, values in entry.images:
-                        self._newer.setdefault(table, {}).update(zip(keys, values, strict=True))
-                        self._newer_rows += len(keys)
+                    self._keep(entry)
                 self.local = replace(before, position=entries[-1].position, feed_next=heard)
                 return entries
         return self._ask()
+
+    def _keep(self, entry: Entry) -> None:
+        for table, keys, values in entry.images:
+            if table not in _NOT_KEPT:
+                rows = self._newer.setdefault(table, {})
+                before = len(rows)
+                rows.update(zip(keys, values, strict=True))
+                self._newer_rows += len(rows) - before
 
     def _ask(self) -> list[Entry] | None:
         """What RocksDB says is new."""
@@ -137,7 +153,7 @@ class PartitionReader:
         )
 
     def get(self, table: Table[Row], key: bytes) -> Row | None:
-        """A row as of the last `catch_up` or, of a table that is fed, `follow`."""
+        """A row as of the last `catch_up` or, of a table that is fed and not of verdicts, `follow`."""
         data = self.get_bytes(table, key)
         return None if data is None else table.decode(data)
 

@@ -99,8 +99,8 @@ class StoreReader:
         self._move(PartitionReader.catch_up)
 
     def follow(self) -> None:
-        """As `catch_up` for those who ask all the time: the view, verdicts and rows of the tables that are fed move.
-        Scans, and rows of other tables, may stay as of the last `catch_up`."""
+        """As `catch_up` for those who ask all the time: the view, what `take_verdicts` gives and rows of the
+        tables that are fed move. Scans, rows of other tables and verdicts may stay as of the last `catch_up`."""
         self._move(PartitionReader.follow)
 
     def _move(self, news: Callable[[PartitionReader], list[Entry] | None]) -> None:
