@@ -24,9 +24,9 @@ ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
 
 
 @contextmanager
-def scheduling(directory: Path, nodes: int, partitions: int) -> Iterator[Scheduler]:
-    """A scheduler over so many nodes of four VCPUs."""
-    trees = [(ProviderReport(id=f"node-{n}", inventories={"VCPU": {"total": 4}}),) for n in range(nodes)]
+def scheduling(directory: Path, nodes: int, partitions: int, vcpus: int = 4) -> Iterator[Scheduler]:
+    """A scheduler over so many nodes of so many VCPUs."""
+    trees = [(ProviderReport(id=f"node-{n}", inventories={"VCPU": {"total": vcpus}}),) for n in range(nodes)]
     with (
         new_log(f"sqlite://{directory}/log.db", partitions, installed_registry()) as log,
         open_store(directory / "store", log, installed_registry()) as store,
@@ -77,18 +77,18 @@ def test_nothing_is_claimed_on_nodes_that_were_not_heard_from_for_so_long(schedu
 
 @pytest.mark.timeout(60)
 def test_claims_of_one_moment_share_a_record_and_all_cells_get_their_part(tmp_path: Path) -> None:
-    with scheduling(tmp_path, 400, 4) as scheduler:
-        outcomes = list(scheduler.place_many([ONE] * 640, in_flight=64))
+    with scheduling(tmp_path, 400, 4, vcpus=16) as scheduler:
+        outcomes = list(scheduler.place_many([ONE] * 3200, in_flight=64))
         assert {outcome.status for outcome in outcomes} == {"placed"}
         cells = Counter(outcome.cell for outcome in outcomes)
         nodes = Counter(cell_for(f"node-{n}", 4) for n in range(400))
         for cell, there in nodes.items():
-            assert 0.4 * there / 400 < cells[cell] / 640 < 2.5 * there / 400
+            assert 0.4 * there / 400 < cells[cell] / 3200 < 2.5 * there / 400
         records = [
             json.loads(record.value)
             for partition in range(4)
             for record in scheduler.log.read(partition, 0, 10_000)
         ]
         claims = [len(r["data"]["claims"]) for r in records if r["type"] == "vacancy.claims.requested.v1"]
-        assert sum(claims) == 640
+        assert sum(claims) == 3200
         assert sum(claims) / len(claims) > 8, "claims of one moment are in records of their own"
