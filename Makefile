@@ -24,7 +24,7 @@ tests: $(VENV)/.dev
 	$(BIN)/pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/.dev
-	$(BIN)/python -m evaluation soak --minutes 30 --json
+	$(BIN)/python -m evaluation soak --warm-up 8 --minutes 30 --json
 
 sessions: $(VENV)/.dev
 	for round in $$(seq 5); do VACANCY_EXAMPLES=new $(BIN)/pytest -q $$(grep -l hypothesis -r tests --include='test_*.py') || exit 1; done

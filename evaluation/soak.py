@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--warm-up",
         type=float,
         default=0.0,
-        help="minutes of the same before memory is looked at: caches fill",
+        help="minutes of the same before memory is looked at, which are not counted by --minutes",
     )
     parser.add_argument("--rate", type=int, default=500, help="records a second")
     parser.add_argument("--every", type=float, default=60.0, help="seconds between kills")
@@ -153,7 +153,8 @@ class Soak:
         return {
             "benchmark": "soak",
             "cores": os.cpu_count(),
-            "minutes": round(took / 60, 2),
+            "warm_up_minutes": self._arguments.warm_up,
+            "minutes": round(watched / 60, 2),
             "records_per_s": round(records / took),
             "kills": dict(self._kills),
             "memory": memory,

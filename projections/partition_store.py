@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections import defaultdict, deque
+from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 from rocksdict import Rdict, WriteBatch
@@ -39,6 +41,9 @@ ROWS_CACHED = 600_000
 
 PASSING_CACHED = 2_000
 """The same of each table whose rows come and go: they are asked for soon after they came, or hardly ever."""
+
+PASSING_S = 5.0
+"""And how long they are kept at least where fewer come: memory is that of what is under way, whatever came before."""
 
 _PASSING = (ALLOCATIONS, VERDICTS, REQUESTS, DEADLINES)
 _MISSING: Any = object()
@@ -75,12 +80,11 @@ class PartitionStore:
             self.local = LocalRow(store) if data is None else decode_local(data)
             self._deadlines = DeadlineQueue(self._dbs[DEADLINES.family])
             feed = self._dbs[FEED_FAMILY]
-            self._feed_sizes = deque(
-                len(feed.get(_SEQUENCE.pack(n)) or b"")
-                for n in range(self.local.feed_first, self.local.feed_next)
-            )
+            numbers = range(self.local.feed_first, self.local.feed_next)
+            self._feed_sizes = array("I", (len(feed.get(_SEQUENCE.pack(n)) or b"") for n in numbers))
             self._ring = RingWriter(path, self.local.feed_next)
         self._feed_bytes = sum(self._feed_sizes)
+        self._passed_at = monotonic()
 
     # -- resources.draft.State ------------------------------------------------------------------------------
 
@@ -136,16 +140,25 @@ class PartitionStore:
             raise
         self.local = local
         self._ring.add(number, entry)
-        for _ in range(first - (number - len(self._feed_sizes))):
-            self._feed_bytes -= self._feed_sizes.popleft()
+        if gone := first - (number - len(self._feed_sizes)):
+            self._feed_bytes -= sum(self._feed_sizes[:gone])
+            del self._feed_sizes[:gone]
         self._feed_sizes.append(len(entry))
         self._feed_bytes += len(entry)
         self._staged = defaultdict(dict)
         self._deadlines.commit()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of the rows in memory, those that are not likely to be asked for."""
         if sum(map(len, self._rows.values())) > ROWS_CACHED:
             self._older, self._rows = self._rows, defaultdict(dict)
+        now = monotonic()
+        passed = now - self._passed_at > PASSING_S
+        if passed:
+            self._passed_at = now
         for passing in _PASSING:
-            if len(self._rows[passing]) > PASSING_CACHED:
+            if passed or len(self._rows[passing]) > PASSING_CACHED:
                 self._older[passing], self._rows[passing] = self._rows[passing], {}
 
     def abandon(self) -> None:

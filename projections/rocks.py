@@ -24,13 +24,21 @@ from rocksdict import (
 
 from vacancy.resources.errors import StoreCorrupt, StoreError, StoreInUse
 
-WRITE_BUFFER_BYTES = 32 * 1024 * 1024
-"""All memtables together. An opening reader replays at most this much of the write-ahead log."""
+WRITE_BUFFER_BYTES = 16 * 1024 * 1024
+"""All memtables of a partition together. An opening reader replays at most this much of the write-ahead log. Each
+reader has as much in memory as the writer, and it goes up and down by that from flush to flush."""
+
+ARENA_BLOCK_BYTES = 64 * 1024
+"""What a memtable grows by. Of RocksDB's own megabyte, tables that hardly say anything would hold most unused, and
+it counts against `WRITE_BUFFER_BYTES`."""
 
 QUEUE_BYTES = 256 * 1024 * 1024
 """Files of a queue family beyond this are dropped, the oldest first."""
 
 BLOCK_CACHE_BYTES = 32 * 1024 * 1024
+
+QUEUE_CACHE_BYTES = 1024 * 1024
+"""The same for queue families, which are read from one end to the other: what was read is not asked for again."""
 
 
 def open_primary(
@@ -174,7 +182,7 @@ def translate(error: Exception, path: Path) -> StoreError:
 
 def _per_family(families: Sequence[str], cache_bytes: int, queues: Container[str]) -> dict[str, Options]:
     one = _options(cache_bytes)
-    queue = _options(cache_bytes)
+    queue = _options(min(cache_bytes, QUEUE_CACHE_BYTES))
     queue.set_compaction_style(DBCompactionStyle.fifo())
     bounds = FifoCompactOptions()
     bounds.max_table_files_size = QUEUE_BYTES
@@ -192,6 +200,7 @@ def _options(cache_bytes: int) -> Options:
     options.set_max_log_file_size(1024 * 1024)
     options.set_stats_dump_period_sec(0)
     options.set_write_buffer_size(WRITE_BUFFER_BYTES // 2)
+    options.set_arena_block_size(min(ARENA_BLOCK_BYTES, WRITE_BUFFER_BYTES // 16))
     options.set_level_compaction_dynamic_level_bytes(True)
     blocks: Any = BlockBasedOptions()
     blocks.set_bloom_filter(10, False)
