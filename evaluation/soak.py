@@ -1,8 +1,9 @@
 """A soak: two hosts under a steady load, and every minute some part is killed (SIGKILL) and started again.
 
 The first host's worker and scheduler, the publisher and the broker take turns; the second host's worker and
-scheduler live through, so that their memory can be watched for as long as it lasts. At the end the log is folded
-anew and compared with both stores, every claim is audited, and what each part wrote down is held against the log.
+scheduler live through, so that their memory can be watched for as long as it lasts: all that is resident, what is
+mapped or shared too, after a warm-up in which memtables and rings are filled once. At the end the log is folded anew and
+compared with both stores, every claim is audited, and what each part wrote down is held against the log.
 
 Without --log a broker of its own is started, as the tests do it; one that was named is not killed.
 """
