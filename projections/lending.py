@@ -11,12 +11,12 @@ from typing import Final
 
 import numpy as np
 
-from vacancy.projections.columns import Ints
+from vacancy.projections.columns import Bools, Ints
 from vacancy.projections.view import View
 
 SHARES: Final = "MISC_SHARES_VIA_AGGREGATE"
 
-_UNIONS_MAX = 64
+_UNIONS_MAX = 16
 _KEY: Final = (-1, None)
 """Where a view keeps what was found out of it, beside compiled filters, whose keys are ids of objects."""
 
@@ -32,7 +32,7 @@ class Lending:
         self.array: Ints = np.array(sorted(self.rows), dtype=np.int64)
         self._lenders: dict[tuple[int, str], list[int]] = defaultdict(list)
         self._borrowers: dict[int, Ints] = {}
-        self._unions: dict[bytes, Ints] = {}
+        self._unions: dict[bytes, Bools] = {}
         for row in sorted(self.rows):
             for name in view.aggregates.of(row):
                 self._lenders[int(view.cell[row]), name].append(row)
@@ -69,14 +69,15 @@ class Lending:
             known = self._borrowers[lender] = np.unique(view.root[members])
         return known
 
-    def borrowers_of_any(self, lenders: Ints) -> Ints:
-        """The roots of the trees that any of these lends to, ascending."""
-        lenders = np.unique(lenders)
+    def lends_to(self, lenders: Ints) -> Bools:
+        """By row, whether it is the root of a tree that any of these lends to. Not to be written to."""
         known = self._unions.get(name := lenders.tobytes())
-        if known is None:
+        if known is None or len(known) < self._view.size:
             if len(self._unions) >= _UNIONS_MAX:
                 self._unions.clear()
-            known = np.unique(np.concatenate([self.borrowers(lender) for lender in lenders.tolist()]))
+            known = np.zeros(self._view.size, dtype=np.bool_)
+            for lender in lenders.tolist():
+                known[self.borrowers(lender)] = True
             self._unions[name] = known
         return known
 

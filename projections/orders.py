@@ -40,7 +40,8 @@ class Order(ABC):
         return self.trees(view, spec, view.root[rows])
 
     def parts(self, view: View, spec: RequestSpec, group: int, rows: Ints) -> Floats:
-        """A score for each provider of one tree that could serve the request's so-manyth group: best fit."""
+        """A score for each of these providers that could serve the request's so-manyth group, to be compared with others
+        of the same tree: best fit. They may be of several trees."""
         free = np.zeros(len(rows))
         for name in spec.groups[group].resources:
             free += view.classes[name].arrays["free"][rows]

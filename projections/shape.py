@@ -7,7 +7,7 @@ serve is one for each of its classes. Pieces that ask for the same are of one ki
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +17,6 @@ from vacancy.projections.lending import Lending
 from vacancy.projections.matching import Piece
 from vacancy.projections.view import View
 from vacancy.resources.request import RequestGroup, RequestSpec
-
-
-class Found(NamedTuple):
-    """Rows that can serve a kind: in their own trees, and lent to others."""
-
-    own: Ints
-    lent: Ints
 
 
 class Kind:
@@ -47,28 +40,25 @@ class Kind:
         spread = not group.same_provider
         self._inside = _any_of(view.aggregates, group.member_of) if spread else []
         outside = group.not_member_of if spread else ()
-        self._outside = _known(view.aggregates, outside)
+        self.outside = _known(view.aggregates, outside)
+        """Bits of the aggregates of a root that put its tree out of the question, whoever serves."""
         self._lends = not (spread and group.in_tree is not None)
         direct = group.model_copy(update={"member_of": ()}) if self._inside else group
         self.filter = Filter(view, direct, heard_since_ms=heard_since_ms, cell=cell)
         self.impossible = self.filter.impossible or any(not some for some in self._inside)
 
-    def split(self, rows: Ints, lending: Lending) -> Found:
-        """Of rows that the filter let through, who can serve where. A group that several providers may serve is in
-        an aggregate by its providers or by their root, a lender only by itself."""
-        own = can_lend = rows
-        if self._inside:
-            by_itself = _in_all(self._inside, rows)
-            own = rows[by_itself | _in_all(self._inside, self._view.root[rows])]
-            can_lend = rows[by_itself]
-        return Found(own, lending.among(can_lend) if self._lends else rows[:0])
+    def own(self, rows: Ints) -> Ints:
+        """Of rows that the filter let through, who can serve in their own trees. A group that several providers may serve
+        is in an aggregate by its providers or by their root."""
+        if not self._inside:
+            return rows
+        return rows[_in_all(self._inside, rows) | _in_all(self._inside, self._view.root[rows])]
 
-    def refuses(self, roots: Ints) -> Bools | None:
-        """Where trees are out of the question whoever serves: by an aggregate of their root."""
-        if not self._outside:
-            return None
-        found: Bools = np.logical_or.reduce([bits[roots] for bits in self._outside])
-        return found
+    def lenders(self, rows: Ints, lending: Lending) -> Ints:
+        """Of rows that the filter let through, who can serve other trees: such a one is in an aggregate only by itself."""
+        if not self._lends:
+            return rows[:0]
+        return lending.among(rows[_in_all(self._inside, rows)] if self._inside else rows)
 
 
 class Shape:
@@ -127,10 +117,20 @@ class Shape:
         for bits in self._root_lacks:
             roots = roots[~bits[roots]]
         for kind in self.kinds:
-            refused = kind.refuses(roots)
-            if refused is not None:
-                roots = roots[~refused]
+            for bits in kind.outside:
+                roots = roots[~bits[roots]]
         return roots
+
+    def root_mask(self) -> Bools:
+        """By row, whether it is a root that `roots` leaves."""
+        view, size = self._view, self._view.size
+        found: Bools = (view.root[:size] == np.arange(size)) & view.open[:size]
+        for bits in self._root_has:
+            if bits is not None:
+                found &= bits[:size]
+        for bits in (*self._root_lacks, *(bits for kind in self.kinds for bits in kind.outside)):
+            found &= ~bits[:size]
+        return found
 
     def _kind(self, part: RequestGroup, number: int, marks: Sequence[int], *, alone: bool) -> int:
         signature = f"{part.model_dump_json(exclude={'name'})}{marks}"
