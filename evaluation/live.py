@@ -135,7 +135,7 @@ def _probe(log: Log, store: Path, probes: int) -> Iterator[float]:
             started = time.perf_counter()
             log.send([_entry(0, 2 + number, disk=disk)])
             while True:
-                reader.catch_up()
+                reader.follow()  # as a scheduler does before each query
                 row = reader.view.row_of[row_key]
                 if reader.view.classes["DISK_GB"].arrays["capacity"][row] == disk:
                     break
