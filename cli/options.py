@@ -60,7 +60,8 @@ OrderOption = Annotated[
     typer.Option(
         "--order",
         metavar="ORDER",
-        help="Which places come first: random, pack (fullest first), spread, best_fit or least_fragmentation.",
+        help="Which places come first: random, pack (fullest first), spread, best_fit or least_fragmentation. "
+        "NAME:N claims one of the best N.",
         show_default="random",
     ),
 ]

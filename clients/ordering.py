@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +20,29 @@ from vacancy.resources.tables import ALLOCATIONS, REQUESTS
 ORDERS: Final = (*SIMPLE_ORDERS, LeastFragmentation.name)
 """All names there are."""
 
+AMONG_MAX: Final = 1000
+
 
 def order_named(order: Order | str, typical: TypicalRequests | Path | None = None) -> Order:
-    """The order of that name; an order is its own. `typical`, or a file of it (see `load_typical`), is
-    what `least_fragmentation` goes by. Raises `UsageError` where there is no such order, or it lacks that."""
+    """The order of that name; an order is its own. `NAME:N` is the order by which a claim goes to one of the best N
+    (see `Order.among`). `typical`, or a file of it (see `load_typical`), is what `least_fragmentation` goes by.
+    Raises `UsageError` where there is no such order, or it lacks that."""
     if isinstance(order, Order):
         return order
+    name, colon, number = order.partition(":")
+    if not colon:
+        return _plain(name, typical)
+    if not (number.isascii() and number.isdigit() and 1 <= int(number[:5]) <= AMONG_MAX):
+        raise UsageError(
+            f"the order {order!r} does not say among how many of the best to draw",
+            do=f"write {name}:N with N from 1 to {AMONG_MAX}",
+        )
+    drawn = copy(_plain(name, typical))
+    drawn.name, drawn.among = order, int(number)
+    return drawn
+
+
+def _plain(order: str, typical: TypicalRequests | Path | None) -> Order:
     if order == LeastFragmentation.name:
         if typical is None:
             raise UsageError(

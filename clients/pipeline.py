@@ -204,14 +204,14 @@ class Pipeline:
         started, effort = time.perf_counter(), Effort()
         avoid = jobs[0].avoid
         learn(jobs[0].request.spec, self._reader.registry, self._reader.expressions)
-        wanted = len(jobs) if limit is None else limit
+        wanted, among = len(jobs) if limit is None else limit, self._settings.order.among
         view, spec = self._reader.view, jobs[0].request.spec
         # Of several copies any may be on a node to avoid.
         with closed(view, avoid) if avoid and spec.copies > 1 else nullcontext():
             found = find(
                 view,
                 spec,
-                limit=wanted + len(avoid),
+                limit=wanted + len(avoid) + among - 1,
                 order=self._settings.order,
                 rng=self._rng,
                 cell=cell,
@@ -223,7 +223,10 @@ class Pipeline:
         for job in jobs:
             job.query_ms += taken_ms
             job.gave_up = effort.gave_up
-        return [candidate for candidate in found if candidate.root not in avoid][:wanted]
+        left = [candidate for candidate in found if candidate.root not in avoid]
+        if among > 1 and len(left) > wanted:
+            left = [left[at] for at in self._rng.permutation(len(left))]
+        return left[:wanted]
 
     def _launch(self, job: Job, candidate: Candidate) -> Flight:
         """Put a claim under way, and count what it asks for as taken."""

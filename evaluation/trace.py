@@ -133,7 +133,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     filling.add_argument("--saturate", action="store_true", help="draw pods for 130 %% of the GPUs")
     parser.add_argument("--schedulers", type=int, default=4, help="processes that race (default: 4)")
     parser.add_argument("--seed", type=int, default=0, help="of draws and choices (default: 0)")
-    parser.add_argument("--order", choices=ORDERS, default="random", help="of candidates (default: random)")
+    names = ", ".join(ORDERS)
+    parser.add_argument(
+        "--order",
+        default="random",
+        help=f"of candidates: {names}; NAME:N for one of the best N (default: random)",
+    )
     parser.add_argument(
         "--typical", type=Path, help="what least_fragmentation goes by (default: the pods of the file)"
     )

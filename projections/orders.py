@@ -30,6 +30,10 @@ class Order(ABC):
     uniform: ClassVar[bool] = False
     """Whether all places that match are as likely: then `trees` is not asked."""
 
+    among: int = 1
+    """A claim goes to one of so many that come first, drawn at random: who knows the best place meets there all others
+    who know it."""
+
     @abstractmethod
     def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
         """A score for the tree of each of these roots (rows of the view), all of which seem to have room."""

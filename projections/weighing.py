@@ -82,6 +82,7 @@ class Weighed(Order):
         self.order = order
         self.weighers = tuple(weighers)
         self.name = f"{order.name}+weighers"[:64]
+        self.among = order.among
 
     def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
         """See `Order`."""

@@ -160,8 +160,12 @@ def test_candidates_need_no_log(site: Followed) -> None:
     assert gave_up == 0
     assert found.root == "node-1"
     assert search.search(site.reader, SPEC, max_staleness_s=60).candidates == [found]
-    with pytest.raises(UsageError, match="unknown order 'best'"):
-        search.search(site.reader, SPEC, order="best")
+    for unknown in ("best", "best:4"):
+        with pytest.raises(UsageError, match="unknown order 'best'"):
+            search.search(site.reader, SPEC, order=unknown)
+    for wrong in ("pack:", "pack:0", "pack:-1", "pack:many", "pack:1001", "pack:2:3"):
+        with pytest.raises(UsageError, match="among how many of the best"):
+            search.search(site.reader, SPEC, order=wrong)
 
 
 def test_a_store_is_set_aside_only_when_nobody_writes_it(tmp_path: Path) -> None:

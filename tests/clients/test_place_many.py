@@ -24,7 +24,9 @@ ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
 
 
 @contextmanager
-def scheduling(directory: Path, nodes: int, partitions: int, vcpus: int = 4) -> Iterator[Scheduler]:
+def scheduling(
+    directory: Path, nodes: int, partitions: int, vcpus: int = 4, order: str = "random"
+) -> Iterator[Scheduler]:
     """A scheduler over so many nodes of so many VCPUs."""
     trees = [(ProviderReport(id=f"node-{n}", inventories={"VCPU": {"total": vcpus}}),) for n in range(nodes)]
     with (
@@ -38,7 +40,7 @@ def scheduling(directory: Path, nodes: int, partitions: int, vcpus: int = 4) -> 
         thread = threading.Thread(target=worker.run)
         thread.start()
         try:
-            with Scheduler(log, directory / "store", installed_registry(), seed=1) as made:
+            with Scheduler(log, directory / "store", installed_registry(), seed=1, order=order) as made:
                 yield made
         finally:
             worker.stop()
@@ -92,3 +94,15 @@ def test_claims_of_one_moment_share_a_record_and_all_cells_get_their_part(tmp_pa
         claims = [len(r["data"]["claims"]) for r in records if r["type"] == "vacancy.claims.requested.v1"]
         assert sum(claims) == 3200
         assert sum(claims) / len(claims) > 8, "claims of one moment are in records of their own"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("order", "least", "most"), [("spread", 12, 12), ("spread:6", 7, 12), ("pack:3", 2, 3), ("pack", 1, 1)]
+)
+def test_a_claim_goes_to_one_of_the_best(tmp_path: Path, order: str, least: int, most: int) -> None:
+    """12 alike nodes of 16 VCPUs: by `spread` a node that was taken from is not among the best again while others
+    were not, by `pack` it always is."""
+    with scheduling(tmp_path, 12, 1, vcpus=16, order=order) as scheduler:
+        roots = {scheduler.place(ONE).root for _ in range(12)}
+    assert least <= len(roots) <= most
