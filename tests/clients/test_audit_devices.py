@@ -13,8 +13,8 @@ from tests.clients.test_audit import Story, provider
 from tests.events_json import opened
 from tests.resources.test_itemised import ANYTHING, asks, inventories
 from vacancy.clients.audit import AuditReport, audit
-from vacancy.clients.audit_devices import DEVICE_CLASSES, stock_of
-from vacancy.clients.audit_inventory import Refused
+from vacancy.clients.audit.devices import DEVICE_CLASSES, stock_of
+from vacancy.clients.audit.inventory import Refused
 from vacancy.projections.memory_state import MemoryState
 from vacancy.resources.errors import InvalidRecord
 from vacancy.resources.fold import fold

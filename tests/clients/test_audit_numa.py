@@ -13,8 +13,8 @@ from tests.clients.test_audit import Story, provider
 from tests.events_json import opened
 from tests.resources.test_numa_cell import asks, inventories
 from vacancy.clients.audit import AuditReport, audit
-from vacancy.clients.audit_inventory import Refused
-from vacancy.clients.audit_numa import NUMA_CELL, cell_stock, is_ask
+from vacancy.clients.audit.inventory import Refused
+from vacancy.clients.audit.numa import NUMA_CELL, cell_stock, is_ask
 from vacancy.projections.memory_state import MemoryState
 from vacancy.resources.errors import InvalidRecord, UsageError
 from vacancy.resources.fold import fold

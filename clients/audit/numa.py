@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from vacancy.clients.audit_inventory import RATIO_MILLI_MAX, Refused, Stock
+from vacancy.clients.audit.inventory import RATIO_MILLI_MAX, Refused, Stock
 
 NUMA_CELL: Final = "NUMA_CELL"
 
@@ -131,7 +131,7 @@ def wrong_cell_grants(
     allocations: Iterable[Mapping[str, Any]],
     grants: Iterable[Mapping[str, Any]],
 ) -> Iterable[str]:
-    """What is wrong with what a claim was granted of NUMA cells, as `audit_devices.wrong_grants` of devices."""
+    """What is wrong with what a claim was granted of NUMA cells, as `devices.wrong_grants` of devices."""
     left = [one for one in grants if one["resource_class"] == NUMA_CELL]
     own: dict[str, list[Any]] = {}
     for allocation in allocations:

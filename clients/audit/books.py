@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from vacancy.clients.audit_devices import stock_of
-from vacancy.clients.audit_inventory import (
+from vacancy.clients.audit.devices import stock_of
+from vacancy.clients.audit.inventory import (
     NO_FACTS,
     STANDARD_CLASSES,
     Facts,
@@ -23,10 +23,10 @@ from vacancy.clients.audit_inventory import (
     read_facts,
     typed,
 )
-from vacancy.clients.audit_members import Consumers, Held, Key
-from vacancy.clients.audit_numa import NUMA_CELL, cell_stock
-from vacancy.clients.audit_reading import home, is_cell, read
-from vacancy.clients.audit_rows import Node, Provider
+from vacancy.clients.audit.members import Consumers, Held, Key
+from vacancy.clients.audit.numa import NUMA_CELL, cell_stock
+from vacancy.clients.audit.reading import home, is_cell, read
+from vacancy.clients.audit.rows import Node, Provider
 from vacancy.resources.record import Record
 
 LEAP_MS_MAX = 3_600_000

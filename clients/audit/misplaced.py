@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vacancy.clients.audit_books import Books
+from vacancy.clients.audit.books import Books
 
 Allocations = Sequence[Mapping[str, Any]]
 

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from vacancy.clients.audit_books import DEADLINE_AHEAD_MS_MAX, Books
-from vacancy.clients.audit_claims import (
+from vacancy.clients.audit.books import DEADLINE_AHEAD_MS_MAX, Books
+from vacancy.clients.audit.claims import (
     OPAQUE,
     ROOM,
     RULE,
@@ -25,11 +25,11 @@ from vacancy.clients.audit_claims import (
     objections,
     wrongly_granted,
 )
-from vacancy.clients.audit_groups import admits
-from vacancy.clients.audit_hosts import Hosts, is_counted, is_known
-from vacancy.clients.audit_members import Key
-from vacancy.clients.audit_misplaced import misplacements
-from vacancy.clients.audit_reading import Read, read
+from vacancy.clients.audit.groups import admits
+from vacancy.clients.audit.hosts import Hosts, is_counted, is_known
+from vacancy.clients.audit.members import Key
+from vacancy.clients.audit.misplaced import misplacements
+from vacancy.clients.audit.reading import Read, read
 from vacancy.resources.record import Record
 
 Records = Mapping[int, Iterable[Record]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from vacancy.clients.audit_reading import INTEGER_MAX
+from vacancy.clients.audit.reading import INTEGER_MAX
 
 TOTAL_MAX = INTEGER_MAX // 100
 RATIO_MILLI_MAX = 100_000

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from vacancy.clients.audit_books import DEADLINE_AHEAD_MS_MAX, Books
-from vacancy.clients.audit_devices import DEVICE_CLASSES, amount_of, counted_ask, wrong_grants
-from vacancy.clients.audit_groups import broken_groups, copies
-from vacancy.clients.audit_inventory import Stock
-from vacancy.clients.audit_members import Held
-from vacancy.clients.audit_numa import NUMA_CELL, is_ask, lacking, wrong_cell_grants
-from vacancy.clients.audit_reading import INTEGER_MAX
+from vacancy.clients.audit.books import DEADLINE_AHEAD_MS_MAX, Books
+from vacancy.clients.audit.devices import DEVICE_CLASSES, amount_of, counted_ask, wrong_grants
+from vacancy.clients.audit.groups import broken_groups, copies
+from vacancy.clients.audit.inventory import Stock
+from vacancy.clients.audit.members import Held
+from vacancy.clients.audit.numa import NUMA_CELL, is_ask, lacking, wrong_cell_grants
+from vacancy.clients.audit.reading import INTEGER_MAX
 
 Slot = tuple[str, str]
 """(provider, class)."""

@@ -14,10 +14,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from vacancy.clients.audit_books import Books
-from vacancy.clients.audit_devices import DEVICE_CLASSES
-from vacancy.clients.audit_inventory import NO_FACTS
-from vacancy.clients.audit_members import Key
+from vacancy.clients.audit.books import Books
+from vacancy.clients.audit.devices import DEVICE_CLASSES
+from vacancy.clients.audit.inventory import NO_FACTS
+from vacancy.clients.audit.members import Key
 
 Taken = Mapping[tuple[str, str, str], int]
 """What claims in flight would take: (cell, provider, class) -> amount."""

@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from vacancy.clients.audit_inventory import TOTAL_MAX, Refused, Stock, read_stock
-from vacancy.clients.audit_reading import INTEGER_MAX
+from vacancy.clients.audit.inventory import TOTAL_MAX, Refused, Stock, read_stock
+from vacancy.clients.audit.reading import INTEGER_MAX
 
 WHOLE = frozenset({"PCI_DEVICE", "SRIOV_NET_VF", "PGPU", "FPGA"})
 DEVICE_CLASSES = WHOLE | {"VGPU", "GPU_SHARE"}

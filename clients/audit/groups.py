@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from vacancy.clients.audit_books import Books
-from vacancy.clients.audit_inventory import NO_FACTS
-from vacancy.clients.audit_members import Held
+from vacancy.clients.audit.books import Books
+from vacancy.clients.audit.inventory import NO_FACTS
+from vacancy.clients.audit.members import Held
 
 GROUP_MEMBERS_MAX = 1024
 

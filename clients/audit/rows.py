@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vacancy.clients.audit_inventory import Stock
+from vacancy.clients.audit.inventory import Stock
 
 
 @dataclass(slots=True)
