@@ -57,7 +57,7 @@ def activate(
     site = Site(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients import operator
 
-    with site.open_log() as opened, site.open_reader() as reader:
+    with site.open_log(timeout) as opened, site.open_reader() as reader:
         new = operator.activate_classes(opened, reader, timeout_s=timeout)
     if as_json:
         emit_json({"activated": list(new)})

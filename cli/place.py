@@ -119,7 +119,7 @@ def place(
         hold_ms=None if hold is None else int(hold * 1000),
     )
     with (
-        site.open_log() as opened,
+        site.open_log(timeout) as opened,
         Scheduler(
             opened,
             site.store,
@@ -173,7 +173,7 @@ def confirm(
     site = Site(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients import operator
 
-    with site.open_log() as opened, site.open_reader() as reader:
+    with site.open_log(timeout) as opened, site.open_reader() as reader:
         cells = {one: operator.confirm(opened, reader, one, timeout_s=timeout) for one in consumers}
         _check_held([one for one, found in cells.items() if not found], site)
     if as_json:
@@ -195,7 +195,10 @@ def release(
     site = Site(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.scheduler import Scheduler
 
-    with site.open_log() as opened, Scheduler(opened, site.store, site.registry(), name="cli") as scheduler:
+    with (
+        site.open_log(timeout) as opened,
+        Scheduler(opened, site.store, site.registry(), name="cli") as scheduler,
+    ):
         held = {one: scheduler.allocations(one) for one in consumers}
         scheduler.release(consumers, timeout_s=timeout)
         until = time.monotonic() + timeout

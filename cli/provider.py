@@ -84,7 +84,7 @@ def _apply(provider: str, change: Change, where: _Where, as_json: bool) -> None:
     site = Site(log=where.log, store=where.store, config=where.config, kafka=where.kafka)
     from vacancy.clients.operator import set_facts
 
-    with site.open_log() as opened, site.open_reader() as reader:
+    with site.open_log(where.timeout) as opened, site.open_reader() as reader:
         now = set_facts(opened, reader, provider, change, cell=where.cell, timeout_s=where.timeout)
     if as_json:
         emit_json(now._asdict())

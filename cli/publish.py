@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from vacancy.cli import options as o
 from vacancy.cli.output import emit, emit_json, note
 from vacancy.cli.provider import ratio_milli
 from vacancy.cli.site import Site
+
+if TYPE_CHECKING:
+    from vacancy.streams.log import Log
 
 
 def publish(
@@ -142,13 +145,12 @@ def publish(
             disk=disk,
         )
     place = outbox or publishing.outbox_path(site.settings.log, node)
-    goes_on = not once and not retire
-    opening = publishing.open_when_it_answers(site.open_log) if goes_on else site.open_log()
-    with opening as opened, Outbox(place) as kept:
-        publisher = publishing.make_publisher(opened, node, site.settings.cell, kept, move_cell=move_cell)
-        if goes_on:
+    if not once and not retire:
+
+        def service(opened: Log) -> PublishService:
+            publisher = publishing.make_publisher(opened, node, site.settings.cell, kept, move_cell=move_cell)
             note(f"publishing {node} in cell {publisher.cell}, outbox {place}; stop with Ctrl-C")
-            service = PublishService(
+            return PublishService(
                 publisher,
                 look,
                 interval,
@@ -156,8 +158,12 @@ def publish(
                 full_every_s=full_every,
                 flush_timeout_s=timeout,
             )
-            publishing.serve(service)
-            return
+
+        with Outbox(place) as kept:
+            publishing.serve(site.settings.log, site.open_log, service)
+        return
+    with site.open_log(timeout) as opened, Outbox(place) as kept:
+        publisher = publishing.make_publisher(opened, node, site.settings.cell, kept, move_cell=move_cell)
         providers = () if retire else look()
         if retire:
             publisher.retire()

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import threading
-import time
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, cast, get_args
 from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
 from vacancy.cli.asked import read_text
-from vacancy.cli.output import note
 from vacancy.clients.collector import HostOptions, collect
 from vacancy.clients.collector.files import parse_cpu_list
 from vacancy.clients.collector.numa_cells import NumaMode
 from vacancy.clients.outbox import Outbox
 from vacancy.clients.publisher import Providers, Publisher, PublishService
-from vacancy.resources.errors import LogUnavailable, UsageError
+from vacancy.resources.errors import UsageError
 from vacancy.resources.events import ProviderReport
 from vacancy.resources.partitioner import cell_for
 from vacancy.streams.log import Log
+from vacancy.streams.patience import OpenLog, Patience
 from vacancy.streams.settings import state_directory
+from vacancy.streams.stopping import Told, signals_into, was_told
 
 Look = Callable[[], Providers]
-
-_ASK_MAX_S = 10.0
 
 _CPU_LIST = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
 
@@ -104,30 +102,20 @@ def make_publisher(log: Log, node: str, cell: str | None, outbox: Outbox, *, mov
     return Publisher(log, node, cell, outbox, move_cell=move_cell)
 
 
-def open_when_it_answers(open_log: Callable[[], Log]) -> Log:
-    """The log, once it answers, however long that takes: a node may be up before the brokers are. Until then
-    nothing is published, and SIGTERM ends the process at once."""
-    pause_s = 1.0
-    told = False
-    while True:
-        try:
-            opened = open_log()
-        except LogUnavailable as error:
-            if not told:
-                note(f"{error}; nothing is published until it answers, and it is asked again and again")
-            told = True
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, _ASK_MAX_S)
-        else:
-            if told:
-                note(f"{opened.url} answers")
-            return opened
+def serve(where: str, open_log: OpenLog, service: Callable[[Log], PublishService]) -> None:
+    """Publish until SIGTERM or SIGINT, once the log called `where` answers: a node may be up before the brokers are.
+    Until then nothing is published."""
+    told: Told = SimpleQueue()
+    with signals_into(told), Patience(where, told) as patience:
+        log = patience.open(open_log)
+        if log is None:
+            return
+        stop = threading.Event()
+        threading.Thread(target=_when_told, args=(told, stop), daemon=True).start()
+        with log:
+            service(log).run(stop)
 
 
-def serve(service: PublishService) -> None:
-    """Publish until SIGTERM or SIGINT."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Set from another thread: a handler would wait for a lock that the code it interrupts may hold.
-        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
-    service.run(stop)
+def _when_told(told: Told, stop: threading.Event) -> None:
+    was_told(told, None)
+    stop.set()

@@ -64,7 +64,7 @@ def settle(
         silent = ""
         if found.status == "unknown":
             try:
-                with site.open_log() as opened:
+                with site.open_log(timeout) as opened:
                     found = settling.settle(reader, wanted, log=opened, timeout_s=timeout)
             except LogUnavailable as error:
                 silent = f", and the log cannot be asked: {error.what}"

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 DEFAULT_PARTITIONS = 4
 """Partitions of the log that is made for who named none: as many cells as nodes then spread themselves over."""
 
+ASK_S = 3.0
+"""How long a command waits for a log that it can do without."""
+
+_OPEN_MIN_S = 1.0
+
 
 class Site:
     """The settings in force. The arguments are flags: None was not given."""
@@ -55,11 +60,13 @@ class Site:
 
         return installed_registry()
 
-    def open_log(self) -> Log:
-        """The log. Raises `LogError` where there is none."""
+    def open_log(self, timeout_s: float | None = None) -> Log:
+        """The log, within about `timeout_s` where that is less than the settings give it. Raises `LogError` where there is
+        none, `LogUnavailable` where it does not answer."""
         from vacancy.streams.log import open_log
 
-        return open_log(self.settings.log, **self.settings.kafka)
+        within_s = None if timeout_s is None else max(timeout_s, _OPEN_MIN_S)
+        return open_log(self.settings.log, within_s, **self.settings.kafka)
 
     def ensure_log(self) -> None:
         """Make the default log if it is not there. A log that somebody named is never made by the way: a name

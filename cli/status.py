@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vacancy.cli import options as o
 from vacancy.cli.output import emit, emit_json, emit_table, note, time_text
-from vacancy.cli.site import Site
+from vacancy.cli.site import ASK_S, Site
 from vacancy.resources.errors import LogError
 
 
@@ -25,7 +25,7 @@ def status(
     with site.open_reader() as reader:
         ends = None
         try:
-            with site.open_log() as opened:
+            with site.open_log(ASK_S) as opened:
                 ends = opened.end()
                 if opened.identity().log != reader.manifest.log:
                     note(

@@ -11,7 +11,7 @@ from vacancy.cli import options as o
 from vacancy.cli.asked import parse_options
 from vacancy.cli.explained import number_text
 from vacancy.cli.output import emit, emit_json, emit_table, note, position_text, time_text
-from vacancy.cli.site import Site
+from vacancy.cli.site import ASK_S, Site
 from vacancy.resources.errors import LogError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def why_not(
 def _log(site: Site, open_: ExitStack) -> Log | None:
     """The log, if it is at hand: the tables say most without it."""
     try:
-        return open_.enter_context(site.open_log())
+        return open_.enter_context(site.open_log(ASK_S))
     except LogError as error:
         note(f"without the log: {error.what}")
         return None

@@ -49,6 +49,9 @@ _POLL_MAX_S = 0.005
 _GATHER_S = 0.01
 """How long a job may wait for others to share a record with, while claims are under way."""
 
+_OVERDUE_S = 1.0
+"""Nothing is overdue before, whatever the timeout: the feed brings a verdict sooner than that, or the tables are asked."""
+
 _TOGETHER = 32
 """Claims that go to one cell together: enough to share a record, few enough to spread evenly."""
 
@@ -124,8 +127,7 @@ class Pipeline:
             else:
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 1.5, _POLL_MAX_S)
-        self._sending.send(self._journal.take(), ())
-        self._sending.close(self._timeout_s)
+        self._sending.close(self._journal.take(), self._timeout_s)
         if wrong is not None:
             raise wrong
 
@@ -146,10 +148,18 @@ class Pipeline:
         for flight in flights:
             claims.setdefault(flight.candidate.cell, []).append(flight.claim.wire)
         entries = list(claim_entries(claims, self._settings.source, self._ids))
-        silent = self._sending.send(self._journal.take(patient=bool(self._flights)), entries)
+        journal = self._journal.take(patient=bool(self._flights))
+        silent = self._sending.send(journal, entries, self._left_s())
         if silent is not None:
             self._never_sent(flights, silent)
         return moved or bool(ready)
+
+    def _left_s(self) -> float:
+        """How long the oldest claim under way may still take: nothing else may keep its outcome back."""
+        oldest = next(iter(self._flights.values()), None)
+        if oldest is None:
+            return self._timeout_s
+        return max(0.0, oldest.sent + max(self._timeout_s, _OVERDUE_S) - time.monotonic())
 
     def _take_ready(self) -> list[Job]:
         """The jobs whose turn it is. While claims are under way it is worth waiting a little for more jobs: a record
@@ -305,7 +315,7 @@ class Pipeline:
         moved = False
         now = time.monotonic()
         for row_key, flight in list(self._flights.items()):
-            if now - flight.sent < 1.0:
+            if now - flight.sent < _OVERDUE_S:
                 break  # flights are in the order they were sent in
             if now - flight.sent > self._timeout_s or self._past_deadline(flight):
                 del self._flights[row_key]

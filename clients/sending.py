@@ -14,7 +14,7 @@ from typing import Final
 
 from vacancy.resources.errors import LogUnavailable
 from vacancy.resources.record import Entry
-from vacancy.streams.log import Log, Receipt
+from vacancy.streams.log import SEND_S, Log, Receipt
 
 KEPT_MAX: Final = 10_000
 """So many entries about requests are kept through an outage; the oldest go first. No verdict depends on them."""
@@ -27,40 +27,50 @@ class Sending:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._receipts: deque[Receipt] = deque()
+        self._receipts: deque[tuple[float, Receipt]] = deque()
         self._kept: deque[Entry] = deque(maxlen=KEPT_MAX)
+        self._silent = False
 
     @property
     def unconfirmed(self) -> bool:
         """Whether the log has yet to say that it has all that was sent."""
-        return bool(self._receipts) and not all(receipt.done for receipt in self._receipts)
+        return bool(self._receipts) and not all(receipt.done for _, receipt in self._receipts)
 
-    def send(self, journal: Sequence[Entry], claims: Sequence[Entry]) -> LogUnavailable | None:
+    def send(
+        self, journal: Sequence[Entry], claims: Sequence[Entry], timeout_s: float = SEND_S
+    ) -> LogUnavailable | None:
         """Send what is said about requests, and claims. Returns why nothing was sent where the log does not
-        answer: then no claim of these is ever in the log. Raises `LogError` where the log refuses something."""
+        answer within `timeout_s`: then no claim of these is ever in the log. Raises `LogError` where the log refuses
+        something."""
         self._look_back()
         entries = [*self._kept, *journal, *claims]
         if not entries:
             return None
         try:
-            self._receipts.append(self._log.send(entries))
+            receipt = self._log.send(entries, min(timeout_s, SEND_S))
         except LogUnavailable as error:
             self._kept.extend(journal)
+            self._silent = True
             return error
+        self._receipts.append((time.monotonic(), receipt))
         self._kept.clear()
+        self._silent = False
         return None
 
     def _look_back(self) -> None:
-        while self._receipts and self._receipts[0].done:
-            _landed(self._receipts.popleft(), 0.0)
+        while self._receipts and self._receipts[0][1].done:
+            _landed(self._receipts.popleft()[1], 0.0)
 
-    def close(self, timeout_s: float) -> None:
-        """Send what is left, and wait until the log has it, `timeout_s` at most."""
-        error = self.send((), ())
-        until = time.monotonic() + timeout_s
-        landed = [_landed(receipt, max(0.0, until - time.monotonic())) for receipt in self._receipts]
+    def close(self, journal: Sequence[Entry], timeout_s: float) -> None:
+        """Send what is left, and wait until the log has all, for each part `timeout_s` after it was sent at most. A log
+        that has just been waited for is not waited for again."""
+        error = self.send(journal, (), 0.0 if self._silent else timeout_s)
+        landed = True
+        while self._receipts and landed:  # they land in order
+            sent, receipt = self._receipts.popleft()
+            landed = _landed(receipt, max(0.0, sent + timeout_s - time.monotonic()))
         self._receipts.clear()
-        if error is not None or not all(landed):
+        if error is not None or not landed:
             logger.warning("the log has not confirmed all that was said of requests; their outcomes stand")
 
 

@@ -8,16 +8,16 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 
-from vacancy.resources.errors import UsageError, VacancyError
+from vacancy.resources.errors import LogUnavailable, UsageError, VacancyError
 from vacancy.streams.log_url import parse_log_url
+from vacancy.streams.stopping import Told, signals_into, was_told
 
 if TYPE_CHECKING:
     from vacancy.streams.settings import WebAddress
@@ -47,7 +47,7 @@ def run_worker(
     *,
     client_settings: Mapping[str, str] = NO_SETTINGS,
     on_ready: Callable[[RunningWorker], None] | None = None,
-    stop: SimpleQueue[None] | None = None,
+    stop: Told | None = None,
     web: WebAddress | None = None,
 ) -> None:
     """Fold the log into the store until told to stop: by SIGTERM or SIGINT (where this is the main thread), or by
@@ -55,10 +55,11 @@ def run_worker(
 
     `on_ready` is called once all that was in the log at the start is folded; partitions that failed before that
     are in the worker's `errors`. `web` is where to serve the worker's state, which only that of a Kafka log does.
-    Raises what opening raises, and at the end the first partition's error.
+    A Kafka that does not answer is waited for. Raises what else opening raises, and at the end the first partition's
+    error.
     """
-    told: SimpleQueue[None] = SimpleQueue() if stop is None else stop
-    with _signals_into(told):
+    told: Told = SimpleQueue() if stop is None else stop
+    with signals_into(told):
         if parse_log_url(log_url).scheme == "kafka":
             _run_faust(log_url, store, client_settings, on_ready, told, web)
         elif web is not None and web.port not in (None, "off"):
@@ -76,21 +77,34 @@ def _run_faust(
     store: Path,
     client_settings: Mapping[str, str],
     on_ready: Callable[[RunningWorker], None] | None,
-    told: SimpleQueue[None],
+    told: Told,
     web: WebAddress | None,
 ) -> None:
     from vacancy.clients.wiring import worker_parts
     from vacancy.streams.faust_app import WorkerApp, make_app
     from vacancy.streams.faust_worker import run_app
     from vacancy.streams.log import open_log
+    from vacancy.streams.patience import Patience
+    from vacancy.streams.settings import WebAddress
+    from vacancy.streams.waiting_pages import WaitingPages
 
     def ready(app: WorkerApp) -> None:
         spare_collector()
         if on_ready is not None:
             on_ready(app)
 
-    with open_log(log_url, **client_settings) as log:
-        run_app(make_app(log, worker_parts(log, store), client_settings, web), told, ready)
+    pages = WaitingPages(web or WebAddress(), parse_log_url(log_url).name)
+    with Patience(log_url, told, pages) as patience:
+        while (
+            log := patience.open(lambda timeout_s: open_log(log_url, timeout_s, **client_settings))
+        ) is not None:
+            with log:
+                try:
+                    run_app(make_app(log, worker_parts(log, store), client_settings, web), told, ready)
+                except LogUnavailable as error:  # they went away before it had joined
+                    patience.note(error)
+                else:
+                    return
 
 
 def _run_embedded(
@@ -98,7 +112,7 @@ def _run_embedded(
     store: Path,
     client_settings: Mapping[str, str],
     on_ready: Callable[[RunningWorker], None] | None,
-    told: SimpleQueue[None],
+    told: Told,
 ) -> None:
     # Imported here, so that a process which only starts workers does not load RocksDB.
     from vacancy.clients.wiring import installed_registry, open_store, tick_entry
@@ -145,26 +159,9 @@ def _catch_up(worker: EmbeddedWorker, target: Mapping[int, int], watcher: thread
     return False
 
 
-def _when_told(told: SimpleQueue[None], stop: Callable[[], None]) -> None:
-    told.get()
+def _when_told(told: Told, stop: Callable[[], None]) -> None:
+    was_told(told, None)
     stop()
-
-
-@contextmanager
-def _signals_into(told: SimpleQueue[None]) -> Iterator[None]:
-    """SIGTERM and SIGINT put something into `told`. A queue, because a handler may call its `put` at any moment;
-    an Event's `set` could wait for a lock that the interrupted code holds."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
-    for number, _ in before:
-        signal.signal(number, lambda *_: told.put(None))
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
 
 
 class WorkerProcess:
@@ -282,7 +279,7 @@ def _main(
     from vacancy.streams.settings import WebAddress
 
     configure_logs(verbose=verbose)  # unless told, structlog writes to standard output, which is the parent's
-    told: SimpleQueue[None] = SimpleQueue()
+    told: Told = SimpleQueue()
     watch_parent(lambda: told.put(None))
 
     def ready(worker: RunningWorker) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 import sys
 from functools import cache
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from vacancy.resources.errors import UsageError, VacancyError
+from vacancy.resources.errors import LogError, UsageError, VacancyError
 from vacancy.streams.log import open_log
 from vacancy.streams.log_url import parse_log_url
+from vacancy.streams.patience import Patience
 from vacancy.streams.projection_protocol import MakeParts
 from vacancy.streams.settings import Settings, load_settings
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def app_from(settings: Settings) -> WorkerApp:
-    """The worker that these settings describe. Raises UsageError, LogError, StoreError."""
+    """The worker that these settings describe, once the log answers. Raises UsageError, LogError, StoreError."""
     if parse_log_url(settings.log).scheme != "kafka":
         raise UsageError(
             "Faust follows Kafka logs only", where=settings.log, do="set VACANCY_LOG, or run `vacancy worker`"
@@ -30,7 +32,10 @@ def app_from(settings: Settings) -> WorkerApp:
     from vacancy.streams.faust_app import make_app
 
     make_parts = load_parts(settings.parts)
-    log = open_log(settings.log, **settings.kafka)
+    patience = Patience(settings.log, SimpleQueue())
+    log = patience.open(lambda timeout_s: open_log(settings.log, timeout_s, **settings.kafka))
+    if log is None:  # nobody says so here: a signal ends the process
+        raise LogError("told to stop", where=settings.log, do="start it again")
     return make_app(log, make_parts(log, settings.store), settings.kafka, settings.web)
 
 

@@ -28,11 +28,12 @@ def web_options(address: WebAddress) -> dict[str, Any]:
     options |= {"web_bind": address.host, "web_host": address.host}
     if address.port == "off":
         return {**options, "web_enabled": False}
-    return {**options, "web_enabled": True, "web_port": _free_port(address)}
+    return {**options, "web_enabled": True, "web_port": free_port(address)}
 
 
-def _free_port(address: WebAddress) -> int:
-    """A port that can be listened on. It is bound for a moment to see, so another process may still take it."""
+def free_port(address: WebAddress) -> int:
+    """A port that can be listened on. It is bound for a moment to see, so another process may still take it. Raises
+    UsageError if there is none."""
     wanted = DEFAULT_PORT if address.port is None else int(address.port)
     for port in (wanted, 0) if address.port is None else (wanted,):
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -67,4 +68,4 @@ def add_pages(app: faust.App) -> None:
     @app.page("/metrics")
     async def prometheus(self: View, _: Request) -> Response:
         """The metrics in Prometheus' text format."""
-        return self.text(metrics.render(source), content_type="text/plain; version=0.0.4")
+        return self.text(metrics.render(source), content_type=metrics.CONTENT_TYPE)

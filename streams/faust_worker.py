@@ -9,26 +9,25 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any, Final, NoReturn, cast
 
 import faust
 from aiokafka.errors import KafkaError
 
-from vacancy.resources.errors import LogUnavailable, VacancyError
+from vacancy.resources.errors import LogError, VacancyError
 from vacancy.streams.faust_app import WorkerApp
+from vacancy.streams.stopping import Told, was_told
 
 _READY_POLL_S: Final = 0.02
 _STOP_S: Final = 25.0
 
 
-def run_app(
-    app: WorkerApp, told: SimpleQueue[None], on_ready: Callable[[WorkerApp], None] | None = None
-) -> None:
+def run_app(app: WorkerApp, told: Told, on_ready: Callable[[WorkerApp], None] | None = None) -> None:
     """Prepare and run the app until something is put into `told`, or it fails.
 
     `on_ready` is called once all that was in the log at the start is folded, or its partition was stopped.
-    Raises what `WorkerApp.prepare` raises, and at the end the first partition's error.
+    Raises what `WorkerApp.prepare` raises, LogUnavailable where the brokers go away before it has joined, and at the
+    end the first partition's error.
     """
     if not logging.getLogger().isEnabledFor(logging.INFO):
         # It warns of every rebalance, and of every try while brokers are away. What matters is told by the app.
@@ -43,11 +42,11 @@ def run_app(
         raise app.failure
 
 
-async def _run(app: WorkerApp, told: SimpleQueue[None], on_ready: Callable[[WorkerApp], None] | None) -> None:
+async def _run(app: WorkerApp, told: Told, on_ready: Callable[[WorkerApp], None] | None) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
     def listen() -> None:
-        told.get()
+        was_told(told, None)
         with contextlib.suppress(RuntimeError):  # the loop has ended by itself
             loop.call_soon_threadsafe(stop.set)
 
@@ -73,9 +72,10 @@ async def _start(app: WorkerApp) -> None:
     try:
         await app.start()
     except KafkaError as error:
-        do = "check that the brokers are up, and that security.protocol and sasl.* are theirs, then try again"
+        await asyncio.to_thread(app.log_.end)  # raises LogUnavailable where the brokers have gone away
+        do = "check that security.protocol, sasl.* and ssl.* are theirs, then try again"
         what = f"Kafka did not let the worker in ({type(error).__name__})"
-        raise LogUnavailable(what, where=app.log_.url, do=do) from error
+        raise LogError(what, where=app.log_.url, do=do) from error
 
 
 async def _tell(app: WorkerApp, on_ready: Callable[[WorkerApp], None] | None) -> None:

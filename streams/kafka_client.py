@@ -7,30 +7,38 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kafka.errors import KafkaError
-from kafka.net.compat import KafkaNetClient
 
 from vacancy.streams.kafka_errors import told
+from vacancy.streams.kafka_network import Network
 from vacancy.streams.kafka_settings import CLIENTS, Kind, client_settings
 from vacancy.streams.log_url import LogUrl
 
 
-def connect(kind: Kind, place: LogUrl, given: Mapping[str, str]) -> Any:
-    """kafka-python's client of this `kind`, connected. Raises UsageError, LogError or LogUnavailable."""
+def connect(kind: Kind, place: LogUrl, given: Mapping[str, str], timeout_s: float | None = None) -> Any:
+    """kafka-python's client of this `kind`, connected: within `timeout_s` where that is less than the settings
+    allow. Raises UsageError, LogError or LogUnavailable."""
     settings = client_settings(kind, place.servers, given)
-    networks: list[KafkaNetClient] = []
+    if timeout_s is not None:
+        settings["bootstrap_timeout_ms"] = min(settings["bootstrap_timeout_ms"], int(timeout_s * 1000))
+    networks: list[Network] = []
 
-    def network(**configuration: Any) -> KafkaNetClient:
-        networks.append(KafkaNetClient(**configuration))
+    def network(**configuration: Any) -> Network:
+        networks.append(Network(place.url, **configuration))
         return networks[-1]
 
     try:
-        return CLIENTS[kind](kafka_client=network, **settings)
+        client = CLIENTS[kind](kafka_client=network, **settings)
     except (KafkaError, ValueError, TypeError, OSError) as error:
         # A client that fails while it connects leaves its thread and its sockets behind.
         for one in networks:
+            one.looked()
             with contextlib.suppress(Exception):
                 one.close()
-        raise told(error, place.url) from error
+        refused = next((one.refused for one in networks if one.refused is not None), None)
+        raise refused or told(error, place.url, "".join(one.seen for one in networks)) from error
+    for one in networks:
+        one.looked()
+    return client
 
 
 @contextlib.contextmanager

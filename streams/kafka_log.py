@@ -11,7 +11,7 @@ from vacancy.streams.kafka_client import connect
 from vacancy.streams.kafka_reader import KafkaReader
 from vacancy.streams.kafka_sender import KafkaReceipt, KafkaSender
 from vacancy.streams.kafka_topic import count_partitions
-from vacancy.streams.log import Log, no_partition
+from vacancy.streams.log import SEND_S, Log, no_partition
 from vacancy.streams.log_url import LogUrl
 
 _CLOSE_S: Final = 5.0
@@ -20,16 +20,16 @@ _CLOSE_S: Final = 5.0
 class KafkaLog(Log):
     """See `Log`. While Kafka is away `read` finds nothing, and `end` raises LogUnavailable."""
 
-    def __init__(self, place: LogUrl, settings: Mapping[str, str]) -> None:
+    def __init__(self, place: LogUrl, settings: Mapping[str, str], timeout_s: float | None = None) -> None:
         self.url, self.name = place.url, place.name
         self._closed = False
-        self.partitions = count_partitions(place, settings)
+        self.partitions = count_partitions(place, settings, timeout_s)
         self._sender = KafkaSender(place, settings, self.partitions)
         self._reader = KafkaReader(connect("consumer", place, settings), place, self.partitions)
 
-    def send(self, entries: Sequence[Entry]) -> KafkaReceipt:
+    def send(self, entries: Sequence[Entry], timeout_s: float = SEND_S) -> KafkaReceipt:
         """See `Log.send`. Waits only while the brokers are not known yet."""
-        return self._sender.send(entries)
+        return self._sender.send(entries, timeout_s)
 
     def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
         """See `Log.read`. Without a timeout it gives what has come already, so at first it gives nothing."""

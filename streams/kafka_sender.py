@@ -56,6 +56,11 @@ class _Live:
     def __init__(self, producer: Any) -> None:
         self.producer = producer
         self.failed = False
+        self._block_ms: int = producer.config["max_block_ms"]
+
+    def allow(self, wait_s: float) -> None:
+        """Let sends wait so long, if the settings do."""
+        self.producer.config["max_block_ms"] = min(self._block_ms, max(0, int(wait_s * 1000)))
 
     def note_failure(self, error: Exception) -> None:
         del error
@@ -75,10 +80,19 @@ class KafkaSender:
         self._live: _Live | None = None
         self._closed = False
 
-    def send(self, entries: Sequence[Entry]) -> KafkaReceipt:
+    def send(self, entries: Sequence[Entry], timeout_s: float) -> KafkaReceipt:
         """See `Log.send`."""
-        with self._sending, telling(self._place.url):
-            live = self._ready()
+        until = time.monotonic() + timeout_s
+        if not self._sending.acquire(timeout=timeout_s):
+            raise told(KafkaTimeoutError(), self._place.url)  # another thread waits for the brokers
+        try:
+            return self._send(entries, until)
+        finally:
+            self._sending.release()
+
+    def _send(self, entries: Sequence[Entry], until: float) -> KafkaReceipt:
+        with telling(self._place.url):
+            live = self._ready(until)
             self._check_sizes(live.producer, entries)
             send, topic, partitions = live.producer.send, self._place.place, self._partitions
             futures: list[Any] = []
@@ -96,14 +110,17 @@ class KafkaSender:
                 futures.append(future)
         return KafkaReceipt(futures, self._place.url)
 
-    def _ready(self) -> _Live:
+    def _ready(self, until: float) -> _Live:
         if self._closed:
             raise LogError("The log is closed", where=self._place.url, do="open it again")
         if self._live is not None and self._live.failed:
             close_producer(self._live.producer, 0.0)
             self._live = None
         if self._live is None:
-            self._live = _Live(connect("producer", self._place, self._settings))
+            left_s = max(0.0, until - time.monotonic())
+            self._live = _Live(connect("producer", self._place, self._settings, left_s))
+        # How long a send may wait for what the producer does not know yet: who leads the topic's partitions.
+        self._live.allow(until - time.monotonic())
         return self._live
 
     def _check_sizes(self, producer: Any, entries: Sequence[Entry]) -> None:

@@ -45,7 +45,7 @@ _FIXED: Final[Mapping[Kind, Mapping[str, Any]]] = {
     },
 }
 _DEFAULTS: Final[Mapping[Kind, Mapping[str, Any]]] = {
-    "admin": {"bootstrap_timeout_ms": 10_000},
+    "admin": {"bootstrap_timeout_ms": 10_000, "reconnect_backoff_max_ms": 1_000},
     "consumer": {
         "bootstrap_timeout_ms": 10_000,
         "metrics_enabled": False,

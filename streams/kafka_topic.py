@@ -37,9 +37,9 @@ _WHY: Final = {
 }
 
 
-def count_partitions(place: LogUrl, settings: Mapping[str, str]) -> int:
+def count_partitions(place: LogUrl, settings: Mapping[str, str], timeout_s: float | None = None) -> int:
     """The number of partitions of the topic. Raises LogError if there is no such topic."""
-    with contextlib.closing(connect("admin", place, settings)) as admin, telling(place.url):
+    with contextlib.closing(connect("admin", place, settings, timeout_s)) as admin, telling(place.url):
         return len(_describe(admin, place)["partitions"])
 
 

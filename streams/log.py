@@ -6,15 +6,19 @@ changed; the front may be gone if the operator set a retention.
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from vacancy.resources.errors import LogError
 from vacancy.resources.record import Entry, Record
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.opening import LogIdentity, check_openings, parse_opening
+
+SEND_S: Final = 10.0
+"""How long `Log.send` waits for a log that does not answer, unless told less."""
 
 
 class Appended(NamedTuple):
@@ -51,10 +55,10 @@ class Log(Protocol):
     partitions: int
 
     @abstractmethod
-    def send(self, entries: Sequence[Entry]) -> Receipt:
+    def send(self, entries: Sequence[Entry], timeout_s: float = SEND_S) -> Receipt:
         """Append `entries` in order, without waiting for them where the backend can.
 
-        Raises LogUnavailable if the log does not answer: then nothing was sent. Where it has gone silent after it
+        Raises LogUnavailable if the log does not answer within `timeout_s`: then nothing was sent. Where it has gone silent after it
         took some, the receipt says so.
         """
 
@@ -79,8 +83,11 @@ class Log(Protocol):
         """Let go of files, connections and threads. What was sent and not waited for may be lost."""
 
     def append(self, entries: Sequence[Entry], timeout_s: float = 30.0) -> list[Appended]:
-        """Append `entries` in order; they are durable when this returns. Raises as `Receipt.wait` does."""
-        return self.send(entries).wait(timeout_s)
+        """Append `entries` in order; they are durable when this returns. Raises as `Receipt.wait` does, `timeout_s`
+        from now at the latest."""
+        until = time.monotonic() + timeout_s
+        receipt = self.send(entries, min(timeout_s, SEND_S))
+        return receipt.wait(max(0.0, until - time.monotonic()))
 
     def identity(self) -> LogIdentity:
         """The log's UUID and partitions, from its `log.opened` record.
@@ -117,8 +124,9 @@ class Log(Protocol):
         self.close()
 
 
-def open_log(url: str, **client_settings: str) -> Log:
-    """Open the log at `url`. `client_settings` are Kafka's, under their own names; other logs ignore them.
+def open_log(url: str, timeout_s: float | None = None, /, **client_settings: str) -> Log:
+    """Open the log at `url`. `client_settings` are Kafka's, under their own names, `timeout_s` is for less than
+    their `bootstrap.timeout.ms` (10 s unless given); other logs ignore them.
 
     Raises UsageError for a wrong URL or setting, LogError if there is no log (it says how to make one) or it
     cannot be read, LogUnavailable if it does not answer.
@@ -135,7 +143,7 @@ def open_log(url: str, **client_settings: str) -> Log:
         return SqliteLog(place)
     from vacancy.streams.kafka_log import KafkaLog
 
-    return KafkaLog(place, client_settings)
+    return KafkaLog(place, client_settings, timeout_s)
 
 
 def create_log(

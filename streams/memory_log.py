@@ -13,7 +13,16 @@ from vacancy.resources.errors import LogError
 from vacancy.resources.partitioner import partition_for
 from vacancy.resources.record import Entry, Record
 from vacancy.streams.clock import Clock, wall_ms
-from vacancy.streams.log import Appended, Landed, Log, existing_log, missing_log, no_partition, out_of_range
+from vacancy.streams.log import (
+    SEND_S,
+    Appended,
+    Landed,
+    Log,
+    existing_log,
+    missing_log,
+    no_partition,
+    out_of_range,
+)
 from vacancy.streams.log_url import LogUrl
 
 
@@ -70,7 +79,7 @@ class MemoryLog(Log):
             raise LogError("The log is closed", where=self.url, do="open it again")
         return self._open
 
-    def send(self, entries: Sequence[Entry]) -> Landed:
+    def send(self, entries: Sequence[Entry], timeout_s: float = SEND_S) -> Landed:
         """Append at once; the receipt is done."""
         return Landed(self._topic.append(entries, self._clock()))
 

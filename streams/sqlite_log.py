@@ -17,7 +17,7 @@ from typing import Final
 from vacancy.resources.errors import LogError, LogUnavailable
 from vacancy.resources.record import Entry, Record
 from vacancy.streams.clock import Clock, wall_ms
-from vacancy.streams.log import Appended, Landed, Log, no_partition, out_of_range
+from vacancy.streams.log import SEND_S, Appended, Landed, Log, no_partition, out_of_range
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite_errors import patiently
 from vacancy.streams.sqlite_schema import add_entries, connect, read_partitions
@@ -55,7 +55,7 @@ class SqliteLog(Log):
             self._writer.close()
             raise
 
-    def send(self, entries: Sequence[Entry]) -> Landed:
+    def send(self, entries: Sequence[Entry], timeout_s: float = SEND_S) -> Landed:
         """Append at once; the receipt is done."""
         return Landed(self.append(entries))
 

@@ -128,7 +128,7 @@ class Silent:
         self.partitions = log.partitions
         self.silent = True
 
-    def send(self, entries: Sequence[Entry]) -> Receipt:
+    def send(self, entries: Sequence[Entry], timeout_s: float = 10.0) -> Receipt:
         if self.silent:
             raise LogUnavailable("The log does not answer", where="here", do="wait")
         return self._log.send(entries)

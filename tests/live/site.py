@@ -94,13 +94,13 @@ class WorkerCommand:
     """`vacancy worker`, or another command that serves the same pages, from `start` to `stop`."""
 
     def __init__(
-        self, log: Log, store: Path, *more: str, environment: Mapping[str, str] | None = None
+        self, log: Log | str, store: Path, *more: str, environment: Mapping[str, str] | None = None
     ) -> None:
         self.command = [
             str(VACANCY),
             "worker",
             "--log",
-            log.url,
+            log if isinstance(log, str) else log.url,
             "--store",
             str(store),
             "--web-port",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 from tests.kafka_server import KafkaCluster
 from tests.live.site import WorkerCommand, report, said, wait_for, worker_here
 from vacancy.clients.wiring import installed_registry, new_log
-from vacancy.resources.errors import LogError
+from vacancy.resources.errors import LogUnavailable, VacancyError
+from vacancy.streams.log import open_log
 
 pytestmark = pytest.mark.kafka
 
@@ -107,9 +109,37 @@ def test_it_follows_a_log_that_is_guarded(way: str, secured: Secured, tmp_path: 
             assert SECRET not in worker.get("/status").text + worker.get("/metrics").text
 
 
-def test_a_wrong_password_is_one_line(secured: Secured, tmp_path: Path) -> None:
-    settings = {**secured.settings["PLAIN"], "sasl.password": "wrong-secret"}
-    worker = worker_here(secured.url("PLAIN"), tmp_path / "store", **settings)
-    with pytest.raises(LogError, match=r"credentials|sasl\.\* are theirs") as raised, worker:
-        pass
+WRONG = {
+    "password": ("PLAIN", {"sasl.password": "wrong-secret"}, "Kafka refused the credentials"),
+    "mechanism": ("PLAIN", {"sasl.mechanism": "SCRAM-SHA-512"}, "Kafka refused the credentials"),
+    "user": ("SCRAM", {"sasl.username": "nobody"}, "Kafka refused the credentials"),
+    "no login": ("NONE", {}, "Kafka refused the credentials"),
+    "certificate": ("TLS", {"ssl.cafile": ""}, "certificate is not trusted"),
+    "file": ("TLS", {"ssl.cafile": "/not/there.pem"}, "cannot use the files of its TLS settings"),
+    "no TLS": ("TLS", {"security.protocol": "PLAINTEXT"}, "speaks another protocol"),
+}
+"""What is wrong -> the way to log in, settings that differ from its own, and what is said of them."""
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_settings_that_are_wrong_are_told_at_once(what: str, secured: Secured) -> None:
+    """Brokers that are away are waited for; these are there, and would say the same again."""
+    way, differing, told = WRONG[what]
+    url = f"kafka://{secured.cluster.servers}/by-plain" if way == "NONE" else secured.url(way)
+    settings = {**secured.settings["PLAIN" if way == "NONE" else way], **differing}
+    started = time.monotonic()
+    with pytest.raises(VacancyError, match=told) as raised:
+        open_log(url, **settings)
+    assert not isinstance(raised.value, LogUnavailable)
+    assert time.monotonic() - started < 5
     assert "wrong-secret" not in str(raised.value)
+
+
+def test_a_worker_with_a_wrong_password_ends(secured: Secured, tmp_path: Path) -> None:
+    settings = {**secured.settings["PLAIN"], "sasl.password": "wrong-secret"}
+    given = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    worker = WorkerCommand(secured.url("PLAIN"), tmp_path / "store", *given)
+    ended = worker.start().ended()
+    assert ended.code == 1
+    assert ended.lines[-1].startswith("vacancy: Kafka refused the credentials")
+    assert not any("does not answer" in line or "wrong-secret" in line for line in ended.lines)

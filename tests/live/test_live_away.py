@@ -1,0 +1,117 @@
+"""Everything is started before the brokers are: what goes on waits, what was asked once ends in its time."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Vacancy, node_file
+from tests.kafka_server import KafkaCluster, free_ports
+from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, until, wait_for
+from vacancy.clients.inspect import nodes
+from vacancy.clients.scheduler import Scheduler
+from vacancy.clients.wiring import installed_registry
+from vacancy.projections.store_reader import StoreReader
+from vacancy.resources.errors import ClaimLost
+from vacancy.resources.request import RequestGroup, RequestSpec
+from vacancy.streams.log import Log, open_log
+
+pytestmark = pytest.mark.kafka
+
+ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
+
+
+def test_all_is_started_while_the_broker_is_away(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
+    cluster, store = mortal_kafka, tmp_path / "store"
+    with new_topic(cluster.servers) as log, open_log(log.url) as unused:
+        log.append([report("a", "node-1")])
+        with WorkerCommand(log, store):
+            wait_for(store, log.end())
+        cluster.kill(1)
+        with Vacancy(tmp_path, log=log.url, store=str(store)) as vacancy, ExitStack() as killed:
+            waiting = waiting_worker(log, store)
+            killed.callback(waiting.process.kill)
+            stopped = WorkerCommand(log, tmp_path / "another").start()
+            killed.callback(stopped.process.kill)
+            publisher = vacancy.start("publish", "--interval", "1", "--file", node_file(tmp_path, "late-1"))
+            killed.callback(publisher.kill)
+            check_first_claim(unused, store)
+            check_commands(vacancy)
+            check_state(waiting, cluster.servers)
+            check_stops(stopped)
+            cluster.restart(1)
+            until(lambda: waiting.said("caught up"), "it does not fold")
+            assert waiting.get("/ready").code == 200
+            assert sum("log answers" in line for line in waiting._lines) == 1
+            check_published(publisher, store)
+            wait_for(store, log.end())
+            ended = waiting.end()
+            assert ended.code == 0, ended
+            assert not any("Traceback" in line for line in ended.lines), "\n".join(ended.lines)
+        assert said(store) == rebuilt(log, tmp_path / "again")
+
+
+def waiting_worker(log: Log, store: Path) -> WorkerCommand:
+    (port,) = free_ports(1)
+    worker = WorkerCommand(log, store, "--web-port", str(port)).start()
+    worker._address = f"127.0.0.1:{port}"
+    return worker
+
+
+def check_first_claim(unused: Log, store: Path) -> None:
+    """A scheduler that has sent nothing yet: its first claim is not sent, and it says so in its time."""
+    with Scheduler(unused, store, installed_registry()) as scheduler:
+        started = time.monotonic()
+        with pytest.raises(
+            ClaimLost, match=r"no claim was sent: Kafka did not answer in time .*refuses connections"
+        ):
+            scheduler.place(ONE, timeout_s=2.0)
+        assert time.monotonic() - started < 4.0
+
+
+def check_commands(vacancy: Vacancy) -> None:
+    """What needs the log ends in its time, which is less than the settings give the log; the rest goes on."""
+    assert "node-1" in vacancy("show", "nodes")
+    started = time.monotonic()
+    assert "refuses connections" in vacancy.fails(1, "place", "--resources", "VCPU:1", "--timeout", "1")
+    assert time.monotonic() - started < 8.0
+
+
+def check_state(worker: WorkerCommand, servers: str) -> None:
+    """What a worker says and serves while it waits."""
+    until(lambda: worker.said("log does not answer; waiting"), "it does not say that it waits")
+    (line,) = [line for line in worker._lines if "does not answer" in line]
+    assert f"{servers} refuses connections" in line
+    assert "check that the brokers are up" in line
+    answer = worker.get("/ready")
+    assert (answer.code, json.loads(answer.text)) == (503, {"ready": False})
+    status = worker.status()
+    assert not status["ready"]
+    assert servers in status["waiting_for"]
+    assert status["waiting_seconds"] > 0
+    assert "\nvacancy_worker_ready{" in worker.get("/metrics").text
+    assert worker.get("/table").code == 404
+
+
+def check_stops(worker: WorkerCommand) -> None:
+    until(lambda: worker.said("log does not answer; waiting"), "it does not say that it waits")
+    started = time.monotonic()
+    ended = worker.end(signal.SIGINT)
+    assert ended.code == 0, ended
+    assert time.monotonic() - started < 5.0
+    assert not any("Traceback" in line for line in ended.lines), "\n".join(ended.lines)
+
+
+def check_published(publisher: subprocess.Popen[str], store: Path) -> None:
+    with StoreReader(store, installed_registry()) as reader:
+        until(lambda: "late-1" in {node.root for node in nodes(reader)}, "it did not publish")
+    publisher.terminate()
+    _, words = publisher.communicate(timeout=20)
+    assert publisher.returncode == 0, words
+    assert "log does not answer; waiting" in words
