@@ -16,10 +16,11 @@ from vacancy.projections.columns import Ints
 from vacancy.projections.effort import Effort
 from vacancy.projections.filter import Filter, compiled
 from vacancy.projections.lending import SHARES, lending
-from vacancy.projections.matching import Piece, Tree, match
+from vacancy.projections.matching import match
 from vacancy.projections.orders import Order, best
+from vacancy.projections.pieces import Piece, Tree
 from vacancy.projections.related import find_related
-from vacancy.projections.shape import shape_of
+from vacancy.projections.shape import Shape, shape_of
 from vacancy.projections.trees import Trees
 from vacancy.projections.view import View
 from vacancy.resources.request import Ask, RequestSpec
@@ -102,7 +103,7 @@ def find(
     trees = Trees(view, spec, shape, order, rng, effort or Effort())
     found = []
     for root, way in trees.ways(limit, one_a_tree=one_a_tree):
-        found.append(_candidate(view, spec, shape.pieces, root, way))
+        found.append(_candidate(view, spec, shape, root, way))
         if len(found) == limit:
             break
     return found
@@ -168,16 +169,13 @@ def _single(view: View, spec: RequestSpec, rows: Iterable[int], limit: int) -> I
 
 
 def _candidate(
-    view: View, spec: RequestSpec, pieces: list[Piece], root: int, way: list[tuple[int, int]]
+    view: View, spec: RequestSpec, shape: Shape, root: int, way: list[tuple[int, int]]
 ) -> Candidate:
     """A candidate of the (piece, row) pairs of one tree: what one provider gives to one group is one allocation."""
     given: dict[tuple[int, int], dict[str, Ask]] = {}
     for number, row in way:
-        piece = pieces[number]
-        asked = spec.groups[piece.group].resources
-        given.setdefault((piece.group, row), {}).update(
-            (name, asked[name]) for name, _ in (*piece.needs, *piece.asks)
-        )
+        slot = shape.pieces[number].group, row
+        given[slot] = {**given[slot], **shape.resources[number]} if slot in given else shape.resources[number]
     cell, name = view.name(root)
     allocations = tuple(
         Served(view.name(row)[1], resources, spec.groups[group].name)

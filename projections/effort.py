@@ -19,6 +19,8 @@ class Effort:
         self.tree_steps = tree_steps
         self.gave_up = 0
         self.failed: set[Any] = set()
+        self.unfit = 0
+        """Trees in a row that first fit could not serve."""
 
     @property
     def spent(self) -> bool:

@@ -14,61 +14,32 @@ What it may try is bounded, and `Effort` says where the bound was hit: then noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import permutations
-from typing import Any, NamedTuple
+from typing import Any
 
 from vacancy.projections.effort import Effort
+from vacancy.projections.pieces import ORDERED_MAX, Piece, Tree, Way, claimable, order_of
 from vacancy.projections.view import View
 from vacancy.resources.resource_class import Granted
 
-ORDERED_MAX = 4
-"""So many asks of one provider and class are tried in every order: of devices, who is served first may take what
-another one needs."""
+UNFIT_MAX = 8
+"""So many trees in a row that cannot be served by first fit, and it is not tried before the search any more."""
 
-
-class Piece(NamedTuple):
-    """What one provider serves. `needs` are amounts of classes that columns count; `asks` are tried on records.
-
-    `group` is the group's place in the request. Pieces of one `kind` are alike. No two pieces that are `alone`
-    share a provider. `sure` are the classes of those asks that any of the rows that may serve the piece grants, were it
-    asked nothing else: columns said so.
-    """
-
-    group: int
-    kind: int
-    needs: tuple[tuple[str, int], ...]
-    asks: tuple[tuple[str, Any], ...]
-    alone: bool
-    sure: frozenset[str] = frozenset()
-
-
-class Cover(NamedTuple):
-    """A trait that one of the providers of these pieces must have: any of `rows` has it."""
-
-    pieces: tuple[int, ...]
-    rows: frozenset[int]
-
-
-class Tree(NamedTuple):
-    """What is asked of one tree: for each kind the rows that may serve it, the preferred first; covers; and
-    which pieces must be in one subtree, with the rows above each row, itself among them."""
-
-    pieces: Sequence[Piece]
-    rows: Sequence[Sequence[int]]
-    covers: Sequence[Cover] = ()
-    subtrees: Sequence[tuple[int, ...]] = ()
-    above: Mapping[int, frozenset[int]] = {}
-
-
-Way = list[int]
-"""The row that serves each piece."""
+FIRST_FIT_TRIES = 1_024
+"""Trials of first fit in one tree."""
 
 
 def match(view: View, tree: Tree, effort: Effort) -> Way | None:
     """A way to serve all pieces, or None where there is none or where `effort` ends."""
     if not all(tree.rows[piece.kind] for piece in tree.pieces):
         return None
+    if effort.unfit < UNFIT_MAX:
+        way = _first_fit(view, tree)
+        if way is not None:
+            effort.unfit = 0
+            return way
+        effort.unfit += 1
     return next(_Search(view, tree, effort, every=False).run(), None)
 
 
@@ -78,50 +49,59 @@ def ways(view: View, tree: Tree, effort: Effort) -> Iterator[Way]:
         yield from _Search(view, tree, effort, every=True).run()
 
 
-def claimable(view: View, tree: Tree, way: Way) -> Sequence[int] | None:
-    """The pieces of a way that was found, in an order in which the records grant them, one after the other: their own
-    order, if it does. None where no order does."""
-    pieces = tree.pieces
-    asked = [(row, name) for row, piece in zip(way, pieces, strict=True) for name, _ in piece.asks]
-    if len(set(asked)) == len(asked):
-        return range(len(way))  # no record is asked twice, and each grants what it is asked
-    for order in (range(len(way)), _order(tree)):
-        if _in_order(view, pieces, way, order):
-            return order
-    slots = [{(way[at], name) for name, _ in piece.asks} for at, piece in enumerate(pieces)]
-    meet = [at for at, one in enumerate(slots) if any(one & other for other in slots if other is not one)]
-    rest = [at for at in range(len(way)) if at not in meet]
-    orders = permutations(meet) if len(meet) <= ORDERED_MAX + 1 else iter(())
-    return next(([*one, *rest] for one in orders if _in_order(view, pieces, way, one)), None)
+def _first_fit(view: View, tree: Tree) -> Way | None:
+    """Each piece takes the first provider that has room, if that serves all of them and no record must be read. It is
+    what the search would try first, and as a rule enough."""
+    way: Way = [-1] * len(tree.pieces)
+    used: dict[int, dict[str, int]] = {}
+    taken: set[int] = set()
+    tries = FIRST_FIT_TRIES
+    for at in order_of(tree):
+        piece = tree.pieces[at]
+        if len(piece.sure) < len(piece.asks):
+            return None
+        for row in tree.rows[piece.kind]:
+            tries -= 1
+            held = used.get(row)
+            if held is not None and ((piece.alone and row in taken) or not _has_left(view, piece, row, held)):
+                continue
+            way[at] = row
+            if not tree.subtrees or _is_together(tree, way, at):
+                break
+        else:
+            return None
+        if tries < 0:
+            return None
+        # What was only asked of columns counts as taken whole.
+        held = used.setdefault(row, {})
+        for name, need in piece.needs:
+            held[name] = held.get(name, 0) + need
+        for name, _ in piece.asks:
+            held[name] = 0
+        if piece.alone:
+            taken.add(row)
+    covered = all(any(way[number] in cover.rows for number in cover.pieces) for cover in tree.covers)
+    return way if covered else None
 
 
-def _in_order(view: View, pieces: Sequence[Piece], way: Way, order: Sequence[int]) -> bool:
-    records: dict[tuple[int, str], Any] = {}
-    for at in order:
-        for name, ask in pieces[at].asks:
-            slot = way[at], name
-            record = records[slot] if slot in records else view.record(way[at], name)
-            outcome = None if record is None else view.classes[name].resource_class.claim(record, ask)
-            if not isinstance(outcome, Granted):
+def _has_left(view: View, piece: Piece, row: int, held: Mapping[str, int]) -> bool:
+    """Whether a row that serves others, too, has room for a piece."""
+    classes = view.classes
+    return all(
+        name not in held or classes[name].arrays["free"][row] - held[name] >= need
+        for name, need in piece.needs
+    ) and not any(name in held for name, _ in piece.asks)
+
+
+def _is_together(tree: Tree, way: Way, at: int) -> bool:
+    """Whether pieces of which this one is the last are in one subtree."""
+    for subtree in tree.subtrees:
+        placed = [way[number] for number in subtree]
+        if at in subtree and -1 not in placed:
+            tops = frozenset.intersection(*(tree.above[row] for row in placed))
+            if tops.isdisjoint(placed):
                 return False
-            records[slot] = outcome.record
     return True
-
-
-def _order(tree: Tree) -> list[int]:
-    """The order in which pieces are tried: those last that must be alone, the most constrained kinds first. Of those
-    that ask for things by name or quality and those that take any, the latter must not take what the former want."""
-    pieces, rows = tree.pieces, tree.rows
-    return sorted(
-        range(len(pieces)),
-        key=lambda at: (
-            pieces[at].alone,
-            len(rows[pieces[at].kind]),
-            all(isinstance(ask, int) for _, ask in pieces[at].asks),
-            -sum(need for _, need in pieces[at].needs),
-            pieces[at].kind,
-        ),
-    )
 
 
 class _Search:
@@ -135,7 +115,7 @@ class _Search:
         self._steps = effort.tree_steps
         self._bounded = False
         pieces, rows = tree.pieces, tree.rows
-        self.order = _order(tree)
+        self.order = order_of(tree)
         self._way: Way = [-1] * len(pieces)
         self._taken: set[int] = set()
         self._records: dict[tuple[int, str], Any] = {}

@@ -14,9 +14,9 @@ import numpy as np
 from vacancy.projections.columns import BitColumns, Bools, Ints
 from vacancy.projections.filter import Filter, made_once
 from vacancy.projections.lending import Lending
-from vacancy.projections.matching import Piece
+from vacancy.projections.pieces import Piece
 from vacancy.projections.view import View
-from vacancy.resources.request import RequestGroup, RequestSpec
+from vacancy.resources.request import Ask, RequestGroup, RequestSpec
 
 
 class Kind:
@@ -71,6 +71,8 @@ class Shape:
         self._heard_since_ms = heard_since_ms
         self._cell = cell
         self.pieces: list[Piece] = []
+        self.resources: list[dict[str, Ask]] = []
+        """What each piece asks for."""
         self.kinds: list[Kind] = []
         self.counts: list[int] = []
         """How many pieces there are of each kind."""
@@ -93,6 +95,7 @@ class Shape:
                 asks = part.resources.items()
                 needs = tuple((name, counted[name][ask]) for name, ask in asks if name in counted)
                 rest = tuple((name, ask) for name, ask in asks if name not in counted)
+                self.resources.append(part.resources)
                 sure = frozenset(name for name, ask in rest if view.is_exact(name, ask))
                 self.pieces.append(Piece(number, kind, needs, rest, alone, sure))
             if len(self.pieces) - first > 1:

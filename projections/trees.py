@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
@@ -10,9 +10,10 @@ import numpy as np
 from vacancy.projections.columns import Ints
 from vacancy.projections.effort import Effort
 from vacancy.projections.lending import lending
-from vacancy.projections.matching import Cover, Tree, Way, claimable, match, ways
+from vacancy.projections.matching import match, ways
 from vacancy.projections.narrowing import Narrowing, Serving, rows_a_tree
 from vacancy.projections.orders import Order, best
+from vacancy.projections.pieces import Cover, Tree, Way, claimable, order_of
 from vacancy.projections.shape import Shape
 from vacancy.projections.view import View
 from vacancy.resources.request import RequestSpec
@@ -49,6 +50,7 @@ class Trees:
         self._narrowing = Narrowing(view, shape)
         self._lent = [frozenset(some.tolist()) for some in self._narrowing.lent]
         self._served = 0
+        self._orders: dict[tuple[int, ...], Sequence[int]] = {}
         self._idle: set[tuple[tuple[int, ...], ...]] = set()
 
     def ways(self, limit: int, *, one_a_tree: bool) -> Iterator[tuple[int, Pairs]]:
@@ -148,7 +150,16 @@ class Trees:
                     some + self._preferred(number, others)
                     for number, (some, others) in enumerate(zip(options, outside, strict=True))
                 ]
-            yield root, Tree(shape.pieces, options, covers, shape.subtrees, self._above(options))
+            tree = Tree(shape.pieces, options, covers, shape.subtrees, self._above(options))
+            yield root, tree._replace(order=self._order_of(tree))
+
+    def _order_of(self, tree: Tree) -> Sequence[int]:
+        """The order in which pieces are tried, worked out once for trees of the same form."""
+        form = tuple(map(len, tree.rows))
+        found = self._orders.get(form)
+        if found is None:
+            found = self._orders[form] = order_of(tree)
+        return found
 
     def _outside(self, root: int) -> list[list[int]]:
         """By kind, who lends to this tree."""
