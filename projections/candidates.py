@@ -7,7 +7,7 @@ Nothing here knows any class.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,14 +16,13 @@ from vacancy.projections.columns import Ints
 from vacancy.projections.effort import Effort
 from vacancy.projections.filter import Filter, compiled
 from vacancy.projections.lending import SHARES, lending
-from vacancy.projections.matching import match
 from vacancy.projections.orders import Order, best
-from vacancy.projections.pieces import Piece, Tree
 from vacancy.projections.related import find_related
 from vacancy.projections.shape import Shape, shape_of
 from vacancy.projections.trees import Trees
 from vacancy.projections.view import View
 from vacancy.resources.request import Ask, RequestSpec
+from vacancy.resources.resource_class import Granted
 
 _SAMPLE = 24
 """Rows looked at, for each candidate wanted, before the whole fleet is."""
@@ -156,16 +155,24 @@ def _single(view: View, spec: RequestSpec, rows: Iterable[int], limit: int) -> I
     """Make candidates of rows that serve all of a request, and that the classes themselves agree with."""
     (group,) = spec.groups
     asks = tuple((name, ask) for name, ask in group.resources.items() if not view.is_exact(name, ask))
-    tree = Tree((Piece(0, 0, (), asks, False),), ())
     made = 0
     for row in rows:
-        if asks and match(view, tree._replace(rows=((row,),)), Effort()) is None:
+        if asks and not _grants(view, row, asks):
             continue
         cell, root = view.name(int(view.root[row]))
         yield Candidate(cell, root, (Served(view.name(row)[1], group.resources, group.name),))
         made += 1
         if made == limit:
             return
+
+
+def _grants(view: View, row: int, asks: Sequence[tuple[str, Ask]]) -> bool:
+    """Whether the records of one provider grant these asks, of a class each."""
+    return all(
+        (record := view.record(row, name)) is not None
+        and isinstance(view.classes[name].resource_class.claim(record, ask), Granted)
+        for name, ask in asks
+    )
 
 
 def _candidate(

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests.projections.fleets import REGISTRY, Fleet
+from tests.ports import REGISTRY
+from tests.projections.fleets import Fleet
 from tests.projections.towns import Town, a_request
 from vacancy.clients.expressions import learn
 from vacancy.projections import narrowing
