@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.asked import asked_order, parse_options
+from vacancy.cli.asked import asked_order
 from vacancy.cli.explained import tell_explanation
 from vacancy.cli.output import amount_text, as_of_text, emit_json, emit_table, note, position_text
+from vacancy.cli.request_options import RequestOptions, asks
 from vacancy.cli.site import Site
 from vacancy.resources.errors import NoValidHost, SearchGivenUp
 
@@ -20,25 +21,9 @@ if TYPE_CHECKING:
 _LIMIT = 10
 
 
+@asks
 def candidates(
-    resources: o.ResourcesOption = None,
-    required: o.RequiredOption = None,
-    member_of: o.MemberOfOption = None,
-    in_tree: o.InTreeOption = None,
-    where: o.WhereOption = None,
-    group: o.GroupOption = None,
-    group_policy: o.GroupPolicyOption = None,
-    root_required: o.RootRequiredOption = None,
-    same_subtree: o.SameSubtreeOption = None,
-    numa: o.NumaOption = None,
-    group_affinity: o.GroupAffinityOption = None,
-    group_anti_affinity: o.GroupAntiAffinityOption = None,
-    soft_group_affinity: o.SoftGroupAffinityOption = None,
-    soft_group_anti_affinity: o.SoftGroupAntiAffinityOption = None,
-    copies: o.CopiesOption = None,
-    copies_on: o.CopiesOnOption = None,
-    query: o.QueryOption = None,
-    request: o.RequestOption = None,
+    asked: RequestOptions,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="How many at most.", show_default=str(_LIMIT))
     ] = None,
@@ -62,23 +47,7 @@ def candidates(
     """
     site = Site(store=store, config=config)
     registry = site.registry()
-    hard, soft = (group_affinity, group_anti_affinity), (soft_group_affinity, soft_group_anti_affinity)
-    parsed = parse_options(
-        registry,
-        resources=resources,
-        required=required,
-        member_of=member_of,
-        in_tree=in_tree,
-        where=where,
-        group=group,
-        group_policy=group_policy,
-        root_required=root_required,
-        same_subtree=same_subtree,
-        numa=numa,
-        related=(hard, soft, (copies, copies_on)),
-        query=query,
-        request=request,
-    )
+    parsed = asked.parse(registry)
     from vacancy.clients import search
     from vacancy.clients.expression_types import mismatches
 

@@ -13,7 +13,7 @@ from vacancy.cli.site import Site
 
 def dead_letters(
     partition: Annotated[
-        int | None, typer.Option("--partition", min=0, help="Of this partition only.", show_default=False)
+        int | None, typer.Option("--partition", min=0, help="Of this partition only.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many of each partition.")] = 100,
     store: o.StoreOption = None,

@@ -54,7 +54,6 @@ def demo(
             "--keep",
             metavar="DIR",
             help="Leave log and stores there to look at (default: a temporary place).",
-            show_default=False,
         ),
     ] = None,
     log: o.LogOption = None,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.asked import asked_order, parse_options
+from vacancy.cli.asked import asked_order
 from vacancy.cli.explained import tell_explanation
 from vacancy.cli.output import amount_text, emit, emit_json, emit_table
+from vacancy.cli.request_options import RequestOptions, asks
 from vacancy.cli.site import Site
 from vacancy.resources.errors import NoValidHost, OutcomeUnknown, VacancyError
 from vacancy.resources.membership import copy_of
@@ -18,33 +19,15 @@ from vacancy.resources.membership import copy_of
 if TYPE_CHECKING:
     from vacancy.clients.placement import Outcome
 
-ConsumersArgument = Annotated[list[str], typer.Argument(metavar="CONSUMER…", show_default=False)]
+ConsumersArgument = Annotated[list[str], typer.Argument(metavar="CONSUMER…")]
 
 
+@asks
 def place(
-    resources: o.ResourcesOption = None,
-    required: o.RequiredOption = None,
-    member_of: o.MemberOfOption = None,
-    in_tree: o.InTreeOption = None,
-    where: o.WhereOption = None,
-    group: o.GroupOption = None,
-    group_policy: o.GroupPolicyOption = None,
-    root_required: o.RootRequiredOption = None,
-    same_subtree: o.SameSubtreeOption = None,
-    numa: o.NumaOption = None,
-    group_affinity: o.GroupAffinityOption = None,
-    group_anti_affinity: o.GroupAntiAffinityOption = None,
-    soft_group_affinity: o.SoftGroupAffinityOption = None,
-    soft_group_anti_affinity: o.SoftGroupAntiAffinityOption = None,
-    copies: o.CopiesOption = None,
-    copies_on: o.CopiesOnOption = None,
-    query: o.QueryOption = None,
-    request: o.RequestOption = None,
+    asked: RequestOptions,
     consumer: Annotated[
         str | None,
-        typer.Option(
-            "--consumer", metavar="ID", help="Who will hold it (default: a new id).", show_default=False
-        ),
+        typer.Option("--consumer", metavar="ID", help="Who will hold it (default: a new id)."),
     ] = None,
     project: Annotated[str, typer.Option("--project", metavar="ID")] = "-",
     user: Annotated[str, typer.Option("--user", metavar="ID")] = "-",
@@ -55,7 +38,6 @@ def place(
             metavar="SECONDS",
             min=0.001,
             help="Give it back after so long unless it is confirmed, by `confirm` or by the node.",
-            show_default=False,
         ),
     ] = None,
     order: o.OrderOption = None,
@@ -91,23 +73,7 @@ def place(
     """
     site = Site(log=log, store=store, config=config, kafka=kafka)
     registry = site.registry()
-    hard, soft = (group_affinity, group_anti_affinity), (soft_group_affinity, soft_group_anti_affinity)
-    parsed = parse_options(
-        registry,
-        resources=resources,
-        required=required,
-        member_of=member_of,
-        in_tree=in_tree,
-        where=where,
-        group=group,
-        group_policy=group_policy,
-        root_required=root_required,
-        same_subtree=same_subtree,
-        numa=numa,
-        related=(hard, soft, (copies, copies_on)),
-        query=query,
-        request=request,
-    )
+    parsed = asked.parse(registry)
     from vacancy.clients.placement import PlacementRequest
     from vacancy.clients.scheduler import Scheduler
 

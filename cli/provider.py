@@ -24,8 +24,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ProviderArgument = Annotated[str, typer.Argument(metavar="PROVIDER", show_default=False)]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for people.", show_default=False)]
+ProviderArgument = Annotated[str, typer.Argument(metavar="PROVIDER")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for people.")]
 CellOption = Annotated[
     str | None,
     typer.Option(
@@ -33,20 +33,13 @@ CellOption = Annotated[
         metavar="NAME",
         help="Its cell, for a provider that has not come yet (auto: where a node of that name spreads itself),"
         " or one of two.",
-        show_default=False,
     ),
 ]
-AddOption = Annotated[
-    list[str] | None, typer.Option("--add", metavar="NAME", help="Repeatable.", show_default=False)
-]
-RemoveOption = Annotated[
-    list[str] | None, typer.Option("--remove", metavar="NAME", help="Repeatable.", show_default=False)
-]
+AddOption = Annotated[list[str] | None, typer.Option("--add", metavar="NAME", help="Repeatable.")]
+RemoveOption = Annotated[list[str] | None, typer.Option("--remove", metavar="NAME", help="Repeatable.")]
 ReplaceOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--replace-with", metavar="NAME", help="Exactly these, instead. Repeatable.", show_default=False
-    ),
+    typer.Option("--replace-with", metavar="NAME", help="Exactly these, instead. Repeatable."),
 ]
 AttributeOption = Annotated[
     list[str] | None,
@@ -55,7 +48,6 @@ AttributeOption = Annotated[
         metavar="NAME=VALUE",
         help="A quality with a value: a whole number, true or false, or text; what stands in double quotes is text."
         " Repeatable.",
-        show_default=False,
     ),
 ]
 UnsetOption = Annotated[
@@ -64,7 +56,6 @@ UnsetOption = Annotated[
         "--unset-attribute",
         metavar="NAME",
         help="As its node reports it again. Repeatable.",
-        show_default=False,
     ),
 ]
 
@@ -242,13 +233,11 @@ def _check_named(*lists: list[str] | None) -> None:
 @app.command()
 def override(
     provider: ProviderArgument,
-    resource_class: Annotated[str, typer.Argument(metavar="CLASS", show_default=False)],
-    reserved: Annotated[
-        int | None, typer.Option("--reserved", min=0, help="Not to be given out.", show_default=False)
-    ] = None,
+    resource_class: Annotated[str, typer.Argument(metavar="CLASS")],
+    reserved: Annotated[int | None, typer.Option("--reserved", min=0, help="Not to be given out.")] = None,
     ratio: Annotated[
         str | None,
-        typer.Option("--ratio", metavar="RATIO", help="The allocation ratio, as in 1.5.", show_default=False),
+        typer.Option("--ratio", metavar="RATIO", help="The allocation ratio, as in 1.5."),
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="As the node reports it again.")] = False,
     cell: CellOption = None,

@@ -34,7 +34,6 @@ def publish(
             metavar="FILE",
             help="The node as JSON instead of this host: a list of providers, the node first; each has an id, a"
             " parent (not the node), inventories and traits. Read anew at each look.",
-            show_default=False,
         ),
     ] = None,
     root: Annotated[

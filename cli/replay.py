@@ -23,7 +23,6 @@ def replay(
             "--store",
             metavar="DIR",
             help="The store to fold into (default: the one that is set). [env: VACANCY_STORE]",
-            show_default=False,
         ),
     ] = None,
     rebuild: Annotated[

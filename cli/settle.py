@@ -13,14 +13,14 @@ from vacancy.resources.errors import ClaimLost, LogUnavailable, OutcomeUnknown
 
 
 def settle(
-    consumer: Annotated[str, typer.Argument(metavar="CONSUMER", show_default=False)],
+    consumer: Annotated[str, typer.Argument(metavar="CONSUMER")],
     claim: Annotated[
         str,
-        typer.Option("--claim", metavar="ID", help="The claim (default: any for it).", show_default=False),
+        typer.Option("--claim", metavar="ID", help="The claim (default: any for it)."),
     ] = "",
     cell: Annotated[
         str,
-        typer.Option("--cell", metavar="NAME", help="The claim's cell (default: any).", show_default=False),
+        typer.Option("--cell", metavar="NAME", help="The claim's cell (default: any)."),
     ] = "",
     deadline_ms: Annotated[
         int | None,
@@ -29,7 +29,6 @@ def settle(
             metavar="MS",
             min=1,
             help="The claim's deadline, as `place` said it (log time, milliseconds since 1970).",
-            show_default=False,
         ),
     ] = None,
     deadline: Annotated[

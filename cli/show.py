@@ -27,7 +27,7 @@ app = typer.Typer(
     help="Show one thing: a provider, a consumer, a request, a claim; or all nodes.", rich_markup_mode=None
 )
 
-IdArgument = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
+IdArgument = Annotated[str, typer.Argument(metavar="ID")]
 
 
 @app.command()
@@ -221,7 +221,7 @@ def claim(
 
 @app.command()
 def group(
-    id_: Annotated[str, typer.Argument(metavar="CELL/NAME", show_default=False)],
+    id_: Annotated[str, typer.Argument(metavar="CELL/NAME")],
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
     as_json: o.JsonOption = False,

@@ -25,7 +25,6 @@ def create(
             "--replication",
             min=1,
             help="Copies of each partition on Kafka (default: 3, or as many as there are brokers).",
-            show_default=False,
         ),
     ] = None,
     log: o.LogOption = None,

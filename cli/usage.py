@@ -13,22 +13,16 @@ from vacancy.cli.site import Site
 
 def usage(
     project: Annotated[
-        str | None, typer.Option("--project", metavar="ID", help="Only of this project.", show_default=False)
+        str | None, typer.Option("--project", metavar="ID", help="Only of this project.")
     ] = None,
-    user: Annotated[
-        str | None, typer.Option("--user", metavar="ID", help="Only of this user.", show_default=False)
-    ] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="Only of this user.")] = None,
     consumer_type: Annotated[
         str | None,
-        typer.Option(
-            "--consumer-type", metavar="TYPE", help="Only of consumers of this type.", show_default=False
-        ),
+        typer.Option("--consumer-type", metavar="TYPE", help="Only of consumers of this type."),
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option(
-            "--by", metavar="project|user|type", help="Tell these apart (default: none).", show_default=False
-        ),
+        typer.Option("--by", metavar="project|user|type", help="Tell these apart (default: none)."),
     ] = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,

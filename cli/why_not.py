@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.asked import parse_options
 from vacancy.cli.explained import number_text
 from vacancy.cli.output import emit, emit_json, emit_table, note, position_text, time_text
+from vacancy.cli.request_options import RequestOptions, asks
 from vacancy.cli.site import ASK_S, Site
 from vacancy.resources.errors import LogError
 
@@ -19,24 +19,10 @@ if TYPE_CHECKING:
     from vacancy.streams.log import Log
 
 
+@asks
 def why_not(
-    node: Annotated[str, typer.Argument(metavar="NODE", show_default=False)],
-    resources: o.ResourcesOption = None,
-    required: o.RequiredOption = None,
-    member_of: o.MemberOfOption = None,
-    in_tree: o.InTreeOption = None,
-    where: o.WhereOption = None,
-    group: o.GroupOption = None,
-    group_policy: o.GroupPolicyOption = None,
-    root_required: o.RootRequiredOption = None,
-    same_subtree: o.SameSubtreeOption = None,
-    numa: o.NumaOption = None,
-    group_affinity: o.GroupAffinityOption = None,
-    group_anti_affinity: o.GroupAntiAffinityOption = None,
-    copies: o.CopiesOption = None,
-    copies_on: o.CopiesOnOption = None,
-    query: o.QueryOption = None,
-    request: o.RequestOption = None,
+    node: Annotated[str, typer.Argument(metavar="NODE")],
+    asked: RequestOptions,
     max_staleness: o.MaxStalenessOption = None,
     cell: o.CellOption = None,
     log: o.LogOption = None,
@@ -51,22 +37,7 @@ def why_not(
     offsets. NODE is a node, or any provider of its tree.
     """
     site = Site(log=log, store=store, config=config, kafka=kafka)
-    parsed = parse_options(
-        site.registry(),
-        resources=resources,
-        required=required,
-        member_of=member_of,
-        in_tree=in_tree,
-        where=where,
-        group=group,
-        group_policy=group_policy,
-        root_required=root_required,
-        same_subtree=same_subtree,
-        numa=numa,
-        related=((group_affinity, group_anti_affinity), (None, None), (copies, copies_on)),
-        query=query,
-        request=request,
-    )
+    parsed = asked.parse(site.registry())
     from vacancy.clients.whynot import why_not as ask
 
     with ExitStack() as open_:

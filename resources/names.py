@@ -28,7 +28,6 @@ Symbol = Annotated[str, StringConstraints(pattern=SYMBOL_PATTERN)]
 """A resource class or a trait."""
 
 Amount = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
-PositiveAmount = Annotated[int, Field(ge=1, le=AMOUNT_MAX)]
 TimeMs = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
 """Milliseconds since 1970-01-01 UTC."""
 

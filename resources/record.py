@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -21,7 +20,3 @@ class Record(NamedTuple):
     timestamp_ms: int
     key: bytes
     value: bytes
-
-
-Position = Mapping[int, int]
-"""How far a log has been read: partition -> next offset."""

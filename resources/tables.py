@@ -80,11 +80,6 @@ class ClassTable(Table[ClassRow]):
         taken, changed, reported = _HEAD.unpack_from(data)
         return ClassRow(self._decode_record(data[_HEAD.size :]), taken, changed, reported)
 
-    @staticmethod
-    def record_bytes(data: bytes) -> bytes:
-        """The class's own part of an encoded row."""
-        return data[_HEAD.size :]
-
 
 class _Marks(Table[bytes]):
     """A table whose keys say all."""
