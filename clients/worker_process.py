@@ -58,8 +58,11 @@ def run_worker(
     A Kafka that does not answer is waited for. Raises what else opening raises, and at the end the first partition's
     error.
     """
+    # Imported here, so that a process which only starts workers does without ctypes.
+    from vacancy.clients.memory import giving_back
+
     told: Told = SimpleQueue() if stop is None else stop
-    with signals_into(told):
+    with signals_into(told), giving_back():
         if parse_log_url(log_url).scheme == "kafka":
             _run_faust(log_url, store, client_settings, on_ready, told, web)
         elif web is not None and web.port not in (None, "off"):
