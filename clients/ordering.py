@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from copy import copy
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
 from vacancy.projections.fragmentation import LeastFragmentation
-from vacancy.projections.orders import SIMPLE_ORDERS, Order
+from vacancy.projections.orders import SIMPLE_ORDERS, Drawn, Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.projections.typical import TYPICAL_MAX, TypicalRequests, tally
 from vacancy.resources.errors import UsageError
@@ -37,9 +36,7 @@ def order_named(order: Order | str, typical: TypicalRequests | Path | None = Non
             f"the order {order!r} does not say among how many of the best to draw",
             do=f"write {name}:N with N from 1 to {AMONG_MAX}",
         )
-    drawn = copy(_plain(name, typical))
-    drawn.name, drawn.among = order, int(number)
-    return drawn
+    return Drawn(_plain(name, typical), int(number))
 
 
 def _plain(order: str, typical: TypicalRequests | Path | None) -> Order:

@@ -101,6 +101,27 @@ class Spread(Order):
         return -super().parts(view, spec, group, rows)
 
 
+class Drawn(Order):
+    """An order by which a claim goes to one of the best `among`."""
+
+    def __init__(self, order: Order, among: int) -> None:
+        self.order = order
+        self.name = f"{order.name}:{among}"[:64]
+        self.among = among
+
+    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+        """See `Order`."""
+        return self.order.trees(view, spec, roots)
+
+    def providers(self, view: View, spec: RequestSpec, rows: Ints) -> Floats:
+        """See `Order`."""
+        return self.order.providers(view, spec, rows)
+
+    def parts(self, view: View, spec: RequestSpec, group: int, rows: Ints) -> Floats:
+        """See `Order`."""
+        return self.order.parts(view, spec, group, rows)
+
+
 RANDOM: Final = Random()
 SIMPLE_ORDERS: Final[dict[str, Order]] = {
     order.name: order for order in (RANDOM, Pack(), Spread(), BestFit())

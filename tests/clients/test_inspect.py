@@ -160,6 +160,7 @@ def test_candidates_need_no_log(site: Followed) -> None:
     assert gave_up == 0
     assert found.root == "node-1"
     assert search.search(site.reader, SPEC, max_staleness_s=60).candidates == [found]
+    assert search.search(site.reader, SPEC, order="pack:3", seed=1).candidates == [found]
     for unknown in ("best", "best:4"):
         with pytest.raises(UsageError, match="unknown order 'best'"):
             search.search(site.reader, SPEC, order=unknown)
