@@ -1,7 +1,8 @@
 """Shares of a device: an ask fits on one device, or on several distinct ones whole shares each.
 
 A node reports how much each device has, in whatever unit (thousandths, say); best fit: the device with least left
-that has enough, the first by name.
+that has enough, the first by name. Of several distinct ones, best fit as far as it costs no other ask of that kind: for
+those there must be so many distinct ones again.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ class GpuShare(Itemised):
 
     def _fit(self, record: ItemisedRecord, wanted: Wanted) -> tuple[Use, ...] | Shortfall:
         found = [(left, item.name) for left, item in _left(record) if item.satisfies(wanted.where)]
-        fitting = sorted(one for one in found if one[0] >= wanted.share)[: wanted.count]
+        fitting = sorted(one for one in found if one[0] >= wanted.share)
         if len(fitting) < wanted.count:
             if wanted.count == 1:
                 return Shortfall("no_room", wanted.share, max((left for left, _ in found), default=0))
             return Shortfall("no_room", wanted.count, len(fitting))
-        return tuple(Use(name, "", wanted.share) for _, name in fitting)
+        chosen = fitting[:1] if wanted.count == 1 else _distinct(fitting, wanted)
+        return tuple(Use(name, "", wanted.share) for _, name in chosen)
 
     def _room(self, record: ItemisedRecord) -> tuple[int, ...]:
         left = [left for left, _ in _left(record)]
@@ -78,3 +80,25 @@ def _left(record: ItemisedRecord) -> list[tuple[int, Item]]:
     for use in record.used:
         used[use.name] += use.amount
     return [(max(0, item.total - used[item.name]), item) for item in record.items]
+
+
+def _distinct(fitting: list[tuple[int, str]], wanted: Wanted) -> list[tuple[int, str]]:
+    """So many of these devices, those with least left as far as no fewer asks like this one fit after it.
+
+    `most` such asks fit if the devices give `most` times the count, each at most `most` shares. The same must hold
+    for one less after this one: what is taken of devices with fewer shares than that is lost to them.
+    """
+    count = wanted.count
+    shares = [left // wanted.share for left, _ in fitting]
+    low, most = 1, sum(shares) // count
+    while low < most:
+        middle = (low + most + 1) // 2
+        low, most = (middle, most) if _sum(shares, middle) >= middle * count else (low, middle - 1)
+    spare = _sum(shares, most - 1) - (most - 1) * count
+    few = [one for one, has in zip(fitting, shares, strict=True) if has < most][:spare]
+    many = [one for one, has in zip(fitting, shares, strict=True) if has >= most]
+    return sorted([*few, *many])[:count]
+
+
+def _sum(shares: list[int], at_most: int) -> int:
+    return sum(min(has, at_most) for has in shares)

@@ -2,7 +2,7 @@
 
 The first instance fixes the type of its GPU, until the last is gone (the rule of NVIDIA's vGPU, as OpenStack Nova
 follows it). All instances of one ask are of one type; they may be on several GPUs. GPUs that run the type already
-are filled up first, those with least left before others.
+are filled up first, then idle ones that could run few more of another type, those with least left before others.
 """
 
 from __future__ import annotations
@@ -48,16 +48,23 @@ class Vgpu(Itemised):
         rooms = [room for room in _rooms(record) if room[0].satisfies(wanted.where)]
         kinds = [wanted.type] if wanted.type else sorted({kind for _, _, left in rooms for kind in left})
         most = 0
-        plans: list[tuple[int, str, tuple[Use, ...]]] = []
+        plans: list[tuple[int, int, str, tuple[Use, ...]]] = []
         for kind in kinds:
-            found = sorted((idle, left[kind], item.name) for item, idle, left in rooms if kind in left)
-            most = max(most, sum(left for _, left, _ in found))
+            # How many fewer an idle GPU runs of this type than of another.
+            found = sorted(
+                (idle, max(left.values()) - left[kind], left[kind], item.name)
+                for item, idle, left in rooms
+                if kind in left
+            )
+            most = max(most, sum(left for _, _, left, _ in found))
             plan = _filled(found, kind, wanted.count)
             if sum(use.amount for use in plan) == wanted.count:
-                idle = {name for is_idle, _, name in found if is_idle}
-                plans.append((sum(use.name in idle for use in plan), kind, plan))
-        # Of the types that would do, the one that leaves most GPUs to others.
-        return min(plans, key=lambda one: one[:2])[2] if plans else Shortfall("no_room", wanted.count, most)
+                taken = {use.name for use in plan}
+                idle = sum(one[0] for one in found if one[-1] in taken)
+                fewer = sum(one[1] for one in found if one[-1] in taken)
+                plans.append((idle, fewer, kind, plan))
+        # Of the types that would do, the one that leaves most GPUs to others, and then most on those it takes.
+        return min(plans, key=lambda one: one[:3])[3] if plans else Shortfall("no_room", wanted.count, most)
 
     def _room(self, record: ItemisedRecord) -> tuple[int, ...]:
         of: dict[str, int] = {}
@@ -111,10 +118,10 @@ def _rooms(record: ItemisedRecord) -> Iterator[tuple[Item, bool, dict[str, int]]
             yield item, False, {use.kind: left} if left > 0 else {}
 
 
-def _filled(found: Iterable[tuple[bool, int, str]], kind: str, count: int) -> tuple[Use, ...]:
+def _filled(found: Iterable[tuple[bool, int, int, str]], kind: str, count: int) -> tuple[Use, ...]:
     """Up to `count` instances, taken of one GPU after the other."""
     uses: list[Use] = []
-    for _, left, name in found:
+    for _, _, left, name in found:
         amount = min(left, count - sum(use.amount for use in uses))
         if amount > 0:
             uses.append(Use(name, kind, amount))
