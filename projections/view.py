@@ -122,7 +122,10 @@ class View:
         asks.remove(ask)
         if not asks:
             del self._pending[(row, name)]
-        self._count(row, name, ask, -1)
+        if self._columns(name).resource_class.exact_in_columns:
+            self._count(row, name, ask, -1)
+        else:
+            self._refresh(row, name)  # a column may have been read of the record with this in it
 
     @property
     def pending(self) -> dict[tuple[bytes, str], list[Any]]:
@@ -147,7 +150,11 @@ class View:
 
     def _count_pending(self, row: int, name: str) -> None:
         """The columns hold what the store says: count the claims under way anew."""
-        for ask in self._pending.get((row, name), ()):
+        asks = self._pending.get((row, name), ())
+        if any(self._columns(name).resource_class.moves(ask) is None for ask in asks):
+            self._refresh(row, name)
+            return
+        for ask in asks:
             self._count(row, name, ask, 1)
 
     def _refresh(self, row: int, name: str) -> None:

@@ -265,6 +265,29 @@ def test_a_claim_under_way_counts_as_taken_until_it_is_decided(site: Site) -> No
         assert told(view, site.reader) == told(loaded.view, loaded)
 
 
+def test_claims_for_any_device_and_for_a_certain_one_leave_no_trace(site: Site) -> None:
+    """A column that was read of a record with a claim in it must not keep what that claim took."""
+
+    def told_anew(number: int) -> bytes:
+        devices = {"01": {"vendor": "a"}, "02": {"vendor": "b"}, "03": {"number": number}}
+        return reported("n1", [provider("n1", PCI_DEVICE={"devices": devices})], sequence=number)
+
+    site.write(told_anew(1))
+    view = site.reader.view
+    row = view.row_of[key(site.cell, "n1")]
+    certain = {"where": {"vendor": "b"}}
+    for number, (first, last) in enumerate([(certain, 1), (1, certain)], 2):
+        view.take(row, "PCI_DEVICE", first)
+        view.take(row, "PCI_DEVICE", last)
+        site.store.apply(0, [site.tape.append(site.cell, told_anew(number))])
+        site.reader.catch_up()
+        assert site.column("n1", "PCI_DEVICE", "free") == 1
+        view.untake(row, "PCI_DEVICE", certain)
+        view.untake(row, "PCI_DEVICE", 1)
+        with StoreReader(site.store.path, REGISTRY) as loaded:
+            assert told(view, site.reader) == told(loaded.view, loaded)
+
+
 def test_claims_under_way_outlive_a_reload(site: Site) -> None:
     site.write(reported("n1", [provider("n1", VCPU=8)]))
     site.reader.view.take(site.reader.view.row_of[key(site.cell, "n1")], "VCPU", 3)
