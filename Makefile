@@ -28,7 +28,7 @@ soak: $(VENV)/.dev
 
 sessions: $(VENV)/.dev
 	for round in $$(seq 5); do VACANCY_EXAMPLES=new $(BIN)/pytest -q $$(grep -l hypothesis -r tests --include='test_*.py') || exit 1; done
-	VACANCY_FLEETS=2000 $(BIN)/pytest -q tests/projections/test_brute_force.py
+	VACANCY_FLEETS=2000 $(BIN)/pytest -q -s tests/projections/test_brute_force.py tests/projections/test_brute_relations.py
 	for seed in $$(seq 101 130); do VACANCY_SEED=$$seed $(BIN)/pytest -q tests/faults/test_killed.py || exit 1; done
 
 # The strict editable install is a tree of links, so that type checkers see the packages: it is made anew when

@@ -67,6 +67,8 @@ def candidates(
     if as_json:
         explanation = {} if why is None else {"explanation": why}
         answers = [{**one._asdict(), "mappings": one.mappings} for one in found]
+        for answer in answers:
+            del answer["copies"]  # they are in the names of the groups
         told_json = {"candidates": answers, "as_of": as_of, "as_of_ms": as_of_ms, "gave_up": gave_up}
         emit_json({**told_json, **explanation})
     elif why is not None:

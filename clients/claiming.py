@@ -13,7 +13,6 @@ from vacancy.clients.placement import PlacementRequest
 from vacancy.clients.taking import Event, taking_text
 from vacancy.projections.candidates import Candidate
 from vacancy.projections.lending import SHARES
-from vacancy.projections.related import split_copies
 from vacancy.projections.store_reader import StoreReader
 from vacancy.projections.view import View
 from vacancy.resources import events
@@ -163,7 +162,7 @@ def predicates(spec: RequestSpec, candidate: Candidate, view: View) -> list[dict
     if spec.copies == 1:
         return _predicates(spec, candidate, view)
     found: list[dict[str, Any]] = []
-    for one in split_copies(view, candidate):
+    for one in candidate.copies:
         found += [predicate for predicate in _predicates(spec, one, view) if predicate not in found]
     return found
 

@@ -15,11 +15,10 @@ import numpy as np
 from vacancy.projections.columns import Ints
 from vacancy.projections.effort import Effort
 from vacancy.projections.filter import Filter, compiled
-from vacancy.projections.lending import SHARES, lending
 from vacancy.projections.orders import Order, best
 from vacancy.projections.related import find_related
-from vacancy.projections.shape import Shape, shape_of
-from vacancy.projections.trees import Trees
+from vacancy.projections.shape import Shape, is_plain, shape_of
+from vacancy.projections.trees import Limits, Trees
 from vacancy.projections.view import View
 from vacancy.resources.request import Ask, RequestSpec
 from vacancy.resources.resource_class import Granted
@@ -38,12 +37,14 @@ class Served(NamedTuple):
 
 class Candidate(NamedTuple):
     """A place for a request: a tree, and what each of its providers would give. `borrowed` are those among them
-    that are of other trees, and lend to this one (sharing providers)."""
+    that are of other trees, and lend to this one (sharing providers). Of several copies it is all of them, the root is
+    that of the first, and `copies` are they one by one."""
 
     cell: str
     root: str
     allocations: tuple[Served, ...]
     borrowed: tuple[str, ...] = ()
+    copies: tuple[Candidate, ...] = ()
 
     @property
     def mappings(self) -> dict[str, tuple[str, ...]]:
@@ -65,16 +66,21 @@ def find(
     cell: str | None = None,
     one_a_tree: bool = False,
     effort: Effort | None = None,
+    limits: Limits | None = None,
 ) -> list[Candidate]:
     """Up to `limit` candidates, of one `cell` if one is named. At random means uniformly over all that match.
 
     Where a request takes trees to serve, each tree comes once before any comes again, and not again at all with
     `one_a_tree`. `effort` bounds what is tried, and tells afterwards whether that was too little. Of a request for
-    several copies a candidate is a place for all of them, and its root that of the first.
+    several copies a candidate is a place for all of them, and its root that of the first. `limits` are what relations
+    leave of it.
     """
     if spec.memberships or spec.copies > 1:
+        effort = effort or Effort()
 
-        def search(one: RequestSpec, most: int, by: Order, where: str | None) -> list[Candidate]:
+        def search(
+            one: RequestSpec, most: int, by: Order, where: str | None, within: Limits | None, one_each: bool
+        ) -> list[Candidate]:
             return find(
                 view,
                 one,
@@ -83,14 +89,25 @@ def find(
                 rng=rng,
                 heard_since_ms=heard_since_ms,
                 cell=where,
-                one_a_tree=one_a_tree,
+                one_a_tree=one_each,
                 effort=effort,
+                limits=within,
             )
 
-        return find_related(view, spec, search, limit=limit, order=order, rng=rng, cell=cell)
+        return find_related(
+            view,
+            spec,
+            search,
+            limit=limit,
+            order=order,
+            rng=rng,
+            cell=cell,
+            one_a_tree=one_a_tree,
+            effort=effort,
+        )
     if view.size == 0:
         return []
-    if _is_plain(view, spec):
+    if is_plain(view, spec):
         only = compiled(view, spec.groups[0], heard_since_ms, cell)
         if only.impossible:
             return []
@@ -99,22 +116,13 @@ def find(
     shape = shape_of(view, spec, heard_since_ms, cell)
     if shape.impossible:
         return []
-    trees = Trees(view, spec, shape, order, rng, effort or Effort())
+    trees = Trees(view, spec, shape, order, rng, effort or Effort(), limits)
     found = []
     for root, way in trees.ways(limit, one_a_tree=one_a_tree):
         found.append(_candidate(view, spec, shape, root, way))
         if len(found) == limit:
             break
     return found
-
-
-def _is_plain(view: View, spec: RequestSpec) -> bool:
-    """Whether each provider either serves the whole request or has no part in it."""
-    if len(spec.groups) > 1 or spec.root_required or spec.root_forbidden:
-        return False
-    if spec.groups[0].same_provider:
-        return True
-    return not view.members and (SHARES not in view.traits.arrays or not lending(view).rows)
 
 
 def _one_group(

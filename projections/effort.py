@@ -12,7 +12,8 @@ QUERY_STEPS_MAX = 200_000
 
 
 class Effort:
-    """How much one query may try. `gave_up`: trees of which nothing is known because that was too little."""
+    """How much one query may try. `gave_up`: trees of which nothing is known because that was too little; of a request
+    for several copies, cells."""
 
     def __init__(self, steps: int = QUERY_STEPS_MAX, tree_steps: int = STEPS_MAX) -> None:
         self.left = steps
@@ -28,9 +29,7 @@ class Effort:
         return self.left <= 0
 
 
-def gave_up_text(trees: int) -> str:
-    """That so many trees were given up, for people."""
-    return (
-        f"the search was given up in {trees} {'tree' if trees == 1 else 'trees'}, after {STEPS_MAX:,} trials in one or"
-        f" {QUERY_STEPS_MAX:,} in all"
-    )
+def gave_up_text(times: int) -> str:
+    """That so many trees, or cells, were given up, for people."""
+    what = "tree or cell" if times == 1 else "trees or cells"
+    return f"the search was given up in {times} {what}, after {STEPS_MAX:,} trials in one or {QUERY_STEPS_MAX:,} in all"

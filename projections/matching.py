@@ -14,7 +14,7 @@ What it may try is bounded, and `Effort` says where the bound was hit: then noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import permutations
 from typing import Any
 
@@ -30,10 +30,28 @@ FIRST_FIT_TRIES = 1_024
 """Trials of first fit in one tree."""
 
 
-def match(view: View, tree: Tree, effort: Effort) -> Way | None:
-    """A way to serve all pieces, or None where there is none or where `effort` ends."""
+def match(view: View, tree: Tree, effort: Effort, accept: Callable[[Way], bool] | None = None) -> Way | None:
+    """A way to serve all pieces that is accepted, or None where there is none or where `effort` ends."""
     if not all(tree.rows[piece.kind] for piece in tree.pieces):
         return None
+    way = _any(view, tree, effort)
+    if way is None or accept is None or accept(way):
+        return way
+    search = _Search(view, tree, effort, every=True)
+    way = next(filter(accept, search.run()), None)
+    effort.gave_up += way is None and search.bounded
+    return way
+
+
+def ways(
+    view: View, tree: Tree, effort: Effort, accept: Callable[[Way], bool] | None = None
+) -> Iterator[Way]:
+    """All ways, one at a time; those that differ only in which of equal pieces is served by whom are one."""
+    if all(tree.rows[piece.kind] for piece in tree.pieces):
+        yield from filter(accept, _Search(view, tree, effort, every=True).run())
+
+
+def _any(view: View, tree: Tree, effort: Effort) -> Way | None:
     if effort.unfit < UNFIT_MAX:
         way = _first_fit(view, tree)
         if way is not None:
@@ -41,12 +59,6 @@ def match(view: View, tree: Tree, effort: Effort) -> Way | None:
             return way
         effort.unfit += 1
     return next(_Search(view, tree, effort, every=False).run(), None)
-
-
-def ways(view: View, tree: Tree, effort: Effort) -> Iterator[Way]:
-    """All ways, one at a time; those that differ only in which of equal pieces is served by whom are one."""
-    if all(tree.rows[piece.kind] for piece in tree.pieces):
-        yield from _Search(view, tree, effort, every=True).run()
 
 
 def _first_fit(view: View, tree: Tree) -> Way | None:
@@ -113,7 +125,7 @@ class _Search:
         self._effort = effort
         self._every = every
         self._steps = effort.tree_steps
-        self._bounded = False
+        self.bounded = False
         pieces, rows = tree.pieces, tree.rows
         self.order = order_of(tree)
         self._way: Way = [-1] * len(pieces)
@@ -137,7 +149,7 @@ class _Search:
         for way in self._place(0, 0):
             if not self._reordered or claimable(self._view, self._tree, way) is not None:
                 yield way
-        if self._bounded and not self._every:
+        if self.bounded and not self._every:
             self._effort.gave_up += 1
 
     def _place(self, at: int, start: int) -> Iterator[Way]:
@@ -163,7 +175,7 @@ class _Search:
             if tried and self._like(row) in tried:
                 continue
             if self._steps <= 0 or self._effort.left <= 0:
-                self._bounded = True
+                self.bounded = True
                 return
             self._steps -= 1
             self._effort.left -= 1
@@ -179,7 +191,7 @@ class _Search:
             self._give(piece, row, before)
             if not self._every and not self._by_record:
                 tried.add(self._like(row))
-        if is_first and not found and not self._bounded and self._is_general:
+        if is_first and not found and not self.bounded and self._is_general:
             self._effort.failed.add(self._state(at))
 
     # -- what is taken ------------------------------------------------------------------------------------------

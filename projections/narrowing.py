@@ -46,9 +46,11 @@ class Narrowed(NamedTuple):
 
 
 class Narrowing:
-    """What one query knows of who can serve. `lent` are, by kind, the rows that lend to other trees."""
+    """What one query knows of who can serve. `lent` are, by kind, the rows that lend to other trees. `standing`: see
+    `trees.Limits`."""
 
-    def __init__(self, view: View, shape: Shape) -> None:
+    def __init__(self, view: View, shape: Shape, standing: Bools | None = None) -> None:
+        self._standing = standing
         self._view = view
         self._shape = shape
         self._lending = lending(view)
@@ -136,7 +138,7 @@ class Narrowing:
         """The roots of all such trees but these, ascending; of trees that have no part in serving the request, and the
         same lenders, one."""
         view, size, shape = self._view, self._view.size, self._shape
-        alive = shape.root_mask()
+        alive = shape.root_mask(self._standing)
         alive[without] = False
         self._only_rare_traits(alive)
         takes_part = np.zeros(size, dtype=np.bool_)

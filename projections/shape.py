@@ -13,7 +13,7 @@ import numpy as np
 
 from vacancy.projections.columns import BitColumns, Bools, Ints
 from vacancy.projections.filter import Filter, made_once
-from vacancy.projections.lending import Lending
+from vacancy.projections.lending import SHARES, Lending, lending
 from vacancy.projections.pieces import Piece
 from vacancy.projections.view import View
 from vacancy.resources.request import Ask, RequestGroup, RequestSpec
@@ -54,11 +54,11 @@ class Kind:
             return rows
         return rows[_in_all(self._inside, rows) | _in_all(self._inside, self._view.root[rows])]
 
-    def lenders(self, rows: Ints, lending: Lending) -> Ints:
+    def lenders(self, rows: Ints, those: Lending) -> Ints:
         """Of rows that the filter let through, who can serve other trees: such a one is in an aggregate only by itself."""
         if not self._lends:
             return rows[:0]
-        return lending.among(rows[_in_all(self._inside, rows)] if self._inside else rows)
+        return those.among(rows[_in_all(self._inside, rows)] if self._inside else rows)
 
 
 class Shape:
@@ -111,9 +111,10 @@ class Shape:
             or any(bits is None for bits in self._root_has)
         )
 
-    def roots(self, roots: Ints) -> Ints:
-        """Those of these roots whose trees are not out of the question by the root itself."""
-        roots = roots[self._view.open[roots]]
+    def roots(self, roots: Ints, standing: Bools | None = None) -> Ints:
+        """Those of these roots whose trees are not out of the question by the root itself. `standing` are the rows
+        that take claims; None: those that are open."""
+        roots = roots[(self._view.open if standing is None else standing)[roots]]
         for bits in self._root_has:
             if bits is not None:
                 roots = roots[bits[roots]]
@@ -124,10 +125,11 @@ class Shape:
                 roots = roots[~bits[roots]]
         return roots
 
-    def root_mask(self) -> Bools:
+    def root_mask(self, standing: Bools | None = None) -> Bools:
         """By row, whether it is a root that `roots` leaves."""
         view, size = self._view, self._view.size
-        found: Bools = (view.root[:size] == np.arange(size)) & view.open[:size]
+        taking = view.open if standing is None else standing
+        found: Bools = (view.root[:size] == np.arange(size)) & taking[:size]
         for bits in self._root_has:
             if bits is not None:
                 found &= bits[:size]
@@ -160,6 +162,15 @@ def shape_of(
     if heard_since_ms is not None or any(group.in_tree is not None for group in spec.groups):
         return Shape(view, spec, heard_since_ms, cell)
     return made_once(view, spec, cell, lambda: Shape(view, spec, cell=cell))
+
+
+def is_plain(view: View, spec: RequestSpec) -> bool:
+    """Whether each provider either serves the whole request or has no part in it."""
+    if len(spec.groups) > 1 or spec.root_required or spec.root_forbidden:
+        return False
+    if spec.groups[0].same_provider:
+        return True
+    return not view.members and (SHARES not in view.traits.arrays or not lending(view).rows)
 
 
 def has_any(bits: Sequence[Bools], rows: Ints) -> Bools:

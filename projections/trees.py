@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.projections.columns import Ints
+from vacancy.projections.columns import Bools, Ints
 from vacancy.projections.effort import Effort
 from vacancy.projections.lending import lending
 from vacancy.projections.matching import match, ways
@@ -28,6 +29,14 @@ Pairs = list[tuple[int, int]]
 """(piece, row) of a way, in the order in which they are to be claimed."""
 
 
+class Limits(NamedTuple):
+    """What relations leave of a request where some lend to others. `standing` are the rows that take claims: a tree
+    may be closed and those that lend to it not. `accept` is asked whether these rows may give something to one copy."""
+
+    standing: Bools
+    accept: Callable[[Sequence[int]], bool]
+
+
 class Trees:
     """What one query knows of the trees that may serve its request."""
 
@@ -39,6 +48,7 @@ class Trees:
         order: Order,
         rng: np.random.Generator,
         effort: Effort,
+        limits: Limits | None = None,
     ) -> None:
         self._view = view
         self._spec = spec
@@ -46,8 +56,10 @@ class Trees:
         self._order = order
         self._rng = rng
         self._effort = effort
+        self._limits = limits
+        self._standing = None if limits is None else limits.standing
         self._lending = lending(view)
-        self._narrowing = Narrowing(view, shape)
+        self._narrowing = Narrowing(view, shape, self._standing)
         self._lent = [frozenset(some.tolist()) for some in self._narrowing.lent]
         self._served = 0
         self._orders: dict[tuple[int, ...], Sequence[int]] = {}
@@ -58,18 +70,19 @@ class Trees:
         ways of the same trees follow, a tree at a time, unless `one_a_tree`."""
         again: list[tuple[int, Tree, Iterator[Way]]] = []
         seen: set[tuple[tuple[int, int], ...]] = set()
+        accept = None if self._limits is None else self._accepts
         for root, tree in chain.from_iterable(map(self._trees, self._roots(limit))):
             if self._effort.spent:
                 self._effort.gave_up += 1
                 return
-            way = match(self._view, tree, self._effort)
+            way = match(self._view, tree, self._effort, accept)
             if way is None:
                 continue
             self._served += 1
             if self._is_new(way, seen):
                 yield root, self._pairs(tree, way)
             if not one_a_tree and len(again) < limit:
-                again.append((root, tree, ways(self._view, tree, self._effort)))
+                again.append((root, tree, ways(self._view, tree, self._effort, accept)))
         while again:
             left = []
             for root, tree, more in again:
@@ -84,6 +97,13 @@ class Trees:
         roots = self._shape.roots(roots)
         trees = chain.from_iterable(self._trees(some, idle=True) for some in _chunks(roots))
         return [root for root, tree in trees if match(self._view, tree, self._effort) is not None]
+
+    def _accepts(self, way: Way) -> bool:
+        """Whether those who give something to a way may serve one more copy."""
+        giving = [
+            row for piece, row in zip(self._shape.pieces, way, strict=True) if piece.needs or piece.asks
+        ]
+        return self._limits is None or self._limits.accept(giving)
 
     def _is_new(self, way: Way, seen: set[tuple[tuple[int, int], ...]]) -> bool:
         """Ways that differ only in which of equal groups is served by whom are one, and so are those of trees
@@ -122,7 +142,7 @@ class Trees:
             rows = rng.integers(0, view.size, min(drawn_from, view.size))
             drawn = [r for r in dict.fromkeys(rows[view.root[rows] == rows].tolist()) if r not in tried]
             tried.update(dict.fromkeys(drawn))
-            yield from _chunks(self._shape.roots(np.array(drawn, dtype=np.int64)))
+            yield from _chunks(self._shape.roots(np.array(drawn, dtype=np.int64), self._standing))
         left = self._narrowing.everywhere(np.fromiter(tried, dtype=np.int64, count=len(tried)))
         yield from _chunks(left[rng.permutation(len(left))])
 

@@ -3,7 +3,8 @@ no data structures: a fleet is plain dicts, a request is JSON. It is slow, and s
 
 How to teach it another class: put a function into `TAKES` of `brute_classes` that takes an ask from what a provider has
 of that class, and yields all that may be left, nothing where it does not fit. Another expression: a line in `WHERE` of
-`brute_where`. How to teach it another condition on a provider of a group: `_suits`; on a whole way: `_agrees`.
+`brute_where`. How to teach it another condition on a provider of a group: `_suits`; on a whole way: `_agrees`. Who is near
+to whom, and where several copies may be, is in `brute_relations`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from tests.projections.brute_classes import TAKES, Stock
 from tests.projections.brute_where import WHERE
 
 Request = Mapping[str, Any]
-Left = Mapping[tuple[str, str], Stock]
-"""(provider, class) -> what is left of it."""
 Way = tuple[tuple[int, str, str], ...]
 """(group number, class or '', provider) of each thing that is served."""
 
@@ -134,15 +133,18 @@ def _agrees(fleet: Fleet, request: Request, way: Way) -> bool:
 
 def _fits(fleet: Fleet, request: Request, way: Way) -> bool:
     """Whether the providers have enough, whatever is picked of what they have."""
-    return _grants(fleet, request, [one for one in way if one[1]], {})
+    return fits_all(fleet, request, [way])
 
 
-def _grants(fleet: Fleet, request: Request, way: Sequence[tuple[int, str, str]], left: Left) -> bool:
-    if not way:
-        return True
-    (number, name, id_), *rest = way
-    stock = left.get((id_, name), fleet[id_].stock.get(name))
-    if stock is None:
-        return False
-    after = TAKES.get(name, take_amount)(stock, request["groups"][number]["resources"][name])
-    return any(_grants(fleet, request, rest, {**left, (id_, name): one}) for one in after)
+def fits_all(fleet: Fleet, request: Request, copies: Sequence[Way]) -> bool:
+    """Whether the providers have enough for these ways together."""
+    asked: dict[tuple[str, str], list[Any]] = {}
+    for number, name, id_ in (one for way in copies for one in way if one[1]):
+        asked.setdefault((id_, name), []).append(request["groups"][number]["resources"][name])
+    return all(_grants(name, fleet[id_].stock.get(name), asks) for (id_, name), asks in asked.items())
+
+
+def _grants(name: str, stock: Stock | None, asks: Sequence[Any]) -> bool:
+    if not asks or stock is None:
+        return not asks
+    return any(_grants(name, left, asks[1:]) for left in TAKES.get(name, take_amount)(stock, asks[0]))

@@ -19,7 +19,7 @@ from tests.projections.fleets import Fleet
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.explain import explain
 from vacancy.projections.orders import RANDOM, SIMPLE_ORDERS
-from vacancy.projections.related import joining, split_copies
+from vacancy.projections.related import joining
 from vacancy.projections.view import View
 from vacancy.resources.fold import fold
 from vacancy.resources.request import RequestSpec
@@ -219,9 +219,8 @@ def test_all_copies_or_none(more: dict[str, Any], places: int | None) -> None:
     assert cloud.accepts(asked, one) == ""
     assert len(set(nodes_of(one))) == places
     assert [served.group for served in one.allocations] == [f"#{n}" for n in range(1, asked.copies + 1)]
-    copies = split_copies(cloud.view(), one)
-    assert [copy.root for copy in copies] == [served.provider for served in one.allocations]
-    assert {served.group for copy in copies for served in copy.allocations} == {""}
+    assert [copy.root for copy in one.copies] == [served.provider for served in one.allocations]
+    assert {served.group for copy in one.copies for served in copy.allocations} == {""}
 
 
 def test_copies_that_must_be_together_are_tried_elsewhere_where_the_first_place_is_too_small() -> None:
