@@ -28,6 +28,13 @@ BITS, COLUMN, FEW = 0, 1, 2
 only among the few that all others leave."""
 
 
+SPARSE = 8
+"""Below one row in so many, gathering the few is cheaper than comparing whole columns."""
+
+_SAMPLE = 256
+"""Rows that are looked at to learn which of several terms leaves the fewest."""
+
+
 class Condition(ABC):
     """One condition on a row. `kind` is a word for programs, `text` says it to people; `resource_class` is the class
     that it is about, if it is about one."""
@@ -225,12 +232,27 @@ class Indexed(Condition):
         return f"{self.resource_class}: something free has each attribute asked for"
 
     def holds(self, rows: Rows) -> Bools:
-        (first, column), *others = self._terms
+        (first, column), *others = self._terms if len(self._terms) == 1 else self._rarest_first(rows)
         found: Bools = _holds(column[rows], first)
-        for term, column in others:
-            left = np.flatnonzero(found)
-            found[left] = _holds(column[rows][left], term)
+        for done, (term, column) in enumerate(others):
+            if int(np.count_nonzero(found)) * SPARSE < len(found):
+                left = np.flatnonzero(found)
+                for next_term, next_column in others[done:]:
+                    left = left[_holds(next_column[rows][left], next_term)]
+                found = np.zeros_like(found)
+                found[left] = True
+                return found
+            found &= _holds(column[rows], term)
         return found
+
+    def _rarest_first(self, rows: Rows) -> Sequence[tuple[Term, Ints]]:
+        """The terms, of whole columns those first that few rows of a sample satisfy."""
+        if not isinstance(rows, slice):
+            return self._terms
+        size = len(self._terms[0][1][rows])
+        sample = np.arange(0, size, max(1, size // _SAMPLE))
+        shares = [int(np.count_nonzero(_holds(column[rows][sample], term))) for term, column in self._terms]
+        return [self._terms[at] for at in sorted(range(len(shares)), key=shares.__getitem__)]
 
 
 class Within(Condition):

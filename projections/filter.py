@@ -14,6 +14,7 @@ import numpy as np
 from vacancy.projections.columns import BitColumns, Ints
 from vacancy.projections.conditions import (
     FEW,
+    SPARSE,
     Compares,
     Condition,
     Has,
@@ -37,9 +38,6 @@ Made = TypeVar("Made")
 
 COMPILED_MAX = 1024
 
-SPARSE = 8
-"""Below one row in so many, gathering the few is cheaper than comparing whole columns."""
-
 
 def compiled(
     view: View, group: RequestGroup, heard_since_ms: int | None = None, cell: str | None = None
@@ -57,7 +55,10 @@ def made_once(view: View, of: object, which: str | None, make: Callable[[], Made
     found = view.compiled.get(key)
     if found is None:
         if len(view.compiled) >= COMPILED_MAX:
-            view.compiled.clear()
+            # One for one: to throw all away at once takes as long as many queries, and what others keep here (see
+            # `lending`), whose keys are no ids, is dear to make.
+            oldest = next(key for key in view.compiled if key[0] >= 0)
+            del view.compiled[oldest]
         # `of` is kept with what was made of it, so that nothing else can come to have its id.
         found = view.compiled[key] = (of, make())
     made: Made = found[1]
