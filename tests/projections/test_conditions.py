@@ -12,10 +12,12 @@ from tests.events_json import Tape, provider, reported
 from tests.projections.fleets import fleet_of, spec_of
 from tests.projections.test_candidates import specs
 from tests.strategies import logs
-from vacancy.projections.conditions import Never
-from vacancy.projections.filter import Filter
+from vacancy.projections.conditions import Indexed, Never
+from vacancy.projections.filter import COMPILED_MAX, Filter, compiled
+from vacancy.projections.lending import lending
 from vacancy.projections.view import View
 from vacancy.resources.request import RequestSpec
+from vacancy.resources.resource_class import Term
 
 
 def one_node() -> View:
@@ -74,3 +76,28 @@ def test_together_they_say_what_the_filter_says(tape: Tape, spec: RequestSpec) -
         assert made.everywhere().tolist() == np.flatnonzero(expected).tolist()
         assert made.among(rows[::-1]).tolist() == np.flatnonzero(expected)[::-1].tolist()
         assert made.impossible == any(isinstance(one, Never) for one in made.conditions)
+
+
+def test_what_was_made_of_old_requests_is_forgotten_one_by_one() -> None:
+    view = one_node()
+    lent = lending(view)
+    groups = [spec_of({"resources": {"VCPU": 1}}).groups[0] for _ in range(COMPILED_MAX + 9)]
+    made = [compiled(view, group) for group in groups]
+    assert len(view.compiled) == COMPILED_MAX
+    assert lending(view) is lent
+    assert [compiled(view, group) for group in groups[:10:-1]] == made[:10:-1]
+    assert compiled(view, groups[0]) is not made[0]
+
+
+def test_of_an_index_the_rarest_term_is_asked_first_and_the_answer_is_the_same() -> None:
+    rng = np.random.default_rng(1)
+    columns = {name: rng.integers(0, high, 5_000) for name, high in (("a", 2), ("b", 400), ("c", 3))}
+    for wanted in ((1, 399, 2), (0, 0, 0), (0, 399, 0), (2, 1, 1)):
+        terms = [
+            (Term(name, ">=", least), columns[name]) for name, least in zip(columns, wanted, strict=True)
+        ]
+        expected = np.logical_and.reduce([column >= term.value for term, column in terms])
+        asked = Indexed("PCI_DEVICE", terms)
+        assert asked.holds(slice(0, 5_000)).tolist() == expected.tolist()
+        rows = rng.integers(0, 5_000, 300)
+        assert asked.holds(rows).tolist() == expected[rows].tolist()
