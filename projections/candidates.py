@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.projections.columns import Ints
+from vacancy.projections.columns import Ints, is_exact
 from vacancy.projections.effort import Effort
 from vacancy.projections.filter import Filter, compiled
 from vacancy.projections.orders import Order, best
@@ -130,7 +130,7 @@ def _one_group(
 ) -> Iterator[Ints]:
     """Rows that match, in order: as many as are wanted, then, where a class's exact check may have refused them,
     all others."""
-    exact = all(view.is_exact(name, ask) for name, ask in spec.groups[0].resources.items())
+    exact = all(is_exact(view.classes, name, ask) for name, ask in spec.groups[0].resources.items())
     wanted = limit if exact else 8 * limit
     if order.uniform:
         # Rows drawn at random and kept if they match are a uniform draw of those that match; it is the fast
@@ -162,7 +162,9 @@ def _one_group(
 def _single(view: View, spec: RequestSpec, rows: Iterable[int], limit: int) -> Iterator[Candidate]:
     """Make candidates of rows that serve all of a request, and that the classes themselves agree with."""
     (group,) = spec.groups
-    asks = tuple((name, ask) for name, ask in group.resources.items() if not view.is_exact(name, ask))
+    asks = tuple(
+        (name, ask) for name, ask in group.resources.items() if not is_exact(view.classes, name, ask)
+    )
     made = 0
     for row in rows:
         if asks and not _grants(view, row, asks):

@@ -59,6 +59,12 @@ class ClassColumns:
             array[row] = 0
 
 
+def is_exact(classes: Mapping[str, ClassColumns], name: str, ask: Any) -> bool:
+    """Whether the columns of a class say all there is to say of an ask (see `ResourceClass.is_exact`)."""
+    columns = classes.get(name)
+    return columns is not None and columns.resource_class.is_exact(ask)
+
+
 class BitColumns:
     """Which rows have which of many names: a bool array a name. Sets of names are shared between rows."""
 

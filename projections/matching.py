@@ -19,15 +19,13 @@ from itertools import permutations
 from typing import Any
 
 from vacancy.projections.effort import Effort
+from vacancy.projections.first_fit import first_fit
 from vacancy.projections.pieces import ORDERED_MAX, Piece, Tree, Way, claimable, order_of
 from vacancy.projections.view import View
 from vacancy.resources.resource_class import Granted
 
 UNFIT_MAX = 8
 """So many trees in a row that cannot be served by first fit, and it is not tried before the search any more."""
-
-FIRST_FIT_TRIES = 1_024
-"""Trials of first fit in one tree."""
 
 
 def match(view: View, tree: Tree, effort: Effort, accept: Callable[[Way], bool] | None = None) -> Way | None:
@@ -53,67 +51,12 @@ def ways(
 
 def _any(view: View, tree: Tree, effort: Effort) -> Way | None:
     if effort.unfit < UNFIT_MAX:
-        way = _first_fit(view, tree)
+        way = first_fit(view, tree)
         if way is not None:
             effort.unfit = 0
             return way
         effort.unfit += 1
     return next(_Search(view, tree, effort, every=False).run(), None)
-
-
-def _first_fit(view: View, tree: Tree) -> Way | None:
-    """Each piece takes the first provider that has room, if that serves all of them and no record must be read. It is
-    what the search would try first, and as a rule enough."""
-    way: Way = [-1] * len(tree.pieces)
-    used: dict[int, dict[str, int]] = {}
-    taken: set[int] = set()
-    tries = FIRST_FIT_TRIES
-    for at in order_of(tree):
-        piece = tree.pieces[at]
-        if len(piece.sure) < len(piece.asks):
-            return None
-        for row in tree.rows[piece.kind]:
-            tries -= 1
-            held = used.get(row)
-            if held is not None and ((piece.alone and row in taken) or not _has_left(view, piece, row, held)):
-                continue
-            way[at] = row
-            if not tree.subtrees or _is_together(tree, way, at):
-                break
-        else:
-            return None
-        if tries < 0:
-            return None
-        # What was only asked of columns counts as taken whole.
-        held = used.setdefault(row, {})
-        for name, need in piece.needs:
-            held[name] = held.get(name, 0) + need
-        for name, _ in piece.asks:
-            held[name] = 0
-        if piece.alone:
-            taken.add(row)
-    covered = all(any(way[number] in cover.rows for number in cover.pieces) for cover in tree.covers)
-    return way if covered else None
-
-
-def _has_left(view: View, piece: Piece, row: int, held: Mapping[str, int]) -> bool:
-    """Whether a row that serves others, too, has room for a piece."""
-    classes = view.classes
-    return all(
-        name not in held or classes[name].arrays["free"][row] - held[name] >= need
-        for name, need in piece.needs
-    ) and not any(name in held for name, _ in piece.asks)
-
-
-def _is_together(tree: Tree, way: Way, at: int) -> bool:
-    """Whether pieces of which this one is the last are in one subtree."""
-    for subtree in tree.subtrees:
-        placed = [way[number] for number in subtree]
-        if at in subtree and -1 not in placed:
-            tops = frozenset.intersection(*(tree.above[row] for row in placed))
-            if tops.isdisjoint(placed):
-                return False
-    return True
 
 
 class _Search:

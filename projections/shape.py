@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vacancy.projections.columns import BitColumns, Bools, Ints
+from vacancy.projections.columns import BitColumns, Bools, Ints, is_exact
 from vacancy.projections.filter import Filter, made_once
 from vacancy.projections.lending import SHARES, Lending, lending
 from vacancy.projections.pieces import Piece
@@ -96,7 +96,7 @@ class Shape:
                 needs = tuple((name, counted[name][ask]) for name, ask in asks if name in counted)
                 rest = tuple((name, ask) for name, ask in asks if name not in counted)
                 self.resources.append(part.resources)
-                sure = frozenset(name for name, ask in rest if view.is_exact(name, ask))
+                sure = frozenset(name for name, ask in rest if is_exact(view.classes, name, ask))
                 self.pieces.append(Piece(number, kind, needs, rest, alone, sure))
             if len(self.pieces) - first > 1:
                 self._cover(group, tuple(range(first, len(self.pieces))))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vacancy.projections.columns import is_exact
 from vacancy.projections.conditions import Compares, Condition, Indexed
 from vacancy.projections.lending import lending
 from vacancy.projections.parts import TOGETHER, Part, Parts
@@ -177,7 +178,9 @@ def _refusals(view: View, row: int, group: RequestGroup, refused: dict[str, Shor
 def inexact_classes(view: View, group: RequestGroup) -> list[str]:
     """The classes of a group whose columns do not say all of what is asked."""
     return [
-        name for name, ask in group.resources.items() if name in view.classes and not view.is_exact(name, ask)
+        name
+        for name, ask in group.resources.items()
+        if name in view.classes and not is_exact(view.classes, name, ask)
     ]
 
 

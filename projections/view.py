@@ -7,7 +7,7 @@ the tables row by row, except to load and to take in the scheduler's own claims 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,11 @@ _FEW = 12
 
 class View:
     """Arrays over rows: `root` and `parent` (rows; a root is its own, and the parent of what is no longer
-    reported), `open` (takes new claims), `heard_ms` (of roots), `cell` (a number for each cell), columns by class,
+    reported), `open` (takes new claims), `heard_ms` (of roots), `cell` (the number that `cells` has for it), columns by class,
     traits and aggregates as bits, attributes as typed columns. `members` maps a root's row to the rows of its tree, if more than one.
 
     `read` gives a class row as it is in the store (for the exact check and for claims in flight). `expressions` are
-    conditions of requests by their text, compiled by whoever asks (see `filter`).
+    conditions of requests by their text, compiled by whoever asks (see `filter`). `version` goes up with whatever changes.
     """
 
     def __init__(self, registry: Registry, read: Callable[[ClassTable, bytes], ClassRow | None]) -> None:
@@ -42,14 +42,12 @@ class View:
         self.row_of: dict[bytes, int] = {}
         self.keys: list[bytes] = []
         self.cells: dict[bytes, int] = {}
-        """Cell -> its number in `cell`."""
         self.cell: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.root: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.parent: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.open: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
         self.heard_ms: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.version = 0
-        """Goes up with whatever changes."""
         self.layout = 0
         """Goes up whenever a row comes or goes, or moves to another tree, or its traits or aggregates change."""
         self._offered: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
@@ -82,11 +80,6 @@ class View:
     def tree(self, row: int) -> list[int]:
         """The rows of the tree that a root's row stands for."""
         return self.members.get(row) or [row]
-
-    def is_exact(self, name: str, ask: Any) -> bool:
-        """Whether the columns of a class say all there is to say of an ask (see `ResourceClass.is_exact`)."""
-        columns = self.classes.get(name)
-        return columns is not None and columns.resource_class.is_exact(ask)
 
     def class_row(self, row: int, name: str) -> ClassRow | None:
         """A provider's row of one class as it is in the store; None where it has none."""
@@ -220,8 +213,7 @@ class View:
                 self._feed_provider(key, data)
         elif table == NODES.name:
             for key, data in zip(keys, values, strict=True):
-                row = self._set_node(key, None if data is None else NODES.decode(data))
-                if row is not None:
+                if (row := self._set_node(key, None if data is None else NODES.decode(data))) is not None:
                     self._reopen(row)
         elif table == GROUPS.name:
             self.groups.feed(zip(keys, values, strict=True))
@@ -230,9 +222,8 @@ class View:
 
     def _feed_provider(self, key: bytes, data: bytes | None) -> None:
         if data is None:
-            row = self.row_of.get(key)
-            if row is not None:
-                self._drop(row, key)
+            if (gone := self.row_of.get(key)) is not None:
+                self._drop(gone, key)
             return
         provider = PROVIDERS.decode(data)
         row = self._row(key)
@@ -321,15 +312,12 @@ class View:
         self.parent, self.cell = grown(self.parent, size), grown(self.cell, size)
         self.open = grown(self.open, size)
         self._offered, self._node_open = grown(self._offered, size), grown(self._node_open, size)
-        for columns in self._all_columns():
-            columns.grow(size)
+        for of_class in self.classes.values():
+            of_class.grow(size)
+        self.traits.grow(size)
+        self.aggregates.grow(size)
+        self.attributes.grow(size)
         self.compiled.clear()
-
-    def _all_columns(self) -> Iterator[ClassColumns | BitColumns | AttributeColumns]:
-        yield from self.classes.values()
-        yield self.traits
-        yield self.aggregates
-        yield self.attributes
 
     def _place(self, row: int, key: bytes, provider: ProviderRow) -> None:
         cell = key[: key.index(b"\0") + 1]
