@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vacancy.projections.beside import Asked, find_beside, rows_of
 from vacancy.projections.crowds import Crowds
-from vacancy.projections.effort import STEPS_MAX
 from vacancy.projections.view import View
 from vacancy.resources.resource_class import Granted
 from vacancy.resources.tables import key
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 OPTIONS_MAX = 512
 """Places for one copy of which combinations are made."""
 
-TRIALS_MAX = STEPS_MAX
-"""Places tried for one more copy, in one cell."""
+TRIALS_MAX = 5_000
+"""Places tried for one more copy, in one cell. A trial is of all that a copy takes."""
 
 ORDERED_MAX = 4
 """Of so many groups every order is tried: who asks for any device may take what another one needs."""

@@ -16,7 +16,7 @@ import numpy as np
 from vacancy.projections.beside import Asked, find_beside, only, rows_of
 from vacancy.projections.columns import Bools
 from vacancy.projections.combinations import combine
-from vacancy.projections.crowds import Crowds
+from vacancy.projections.crowds import Crowd, Crowds
 from vacancy.projections.view import View
 from vacancy.resources.membership import SHARES, with_copy
 from vacancy.resources.request import Ask, RequestSpec
@@ -31,14 +31,20 @@ TRIES_MAX = 64
 
 def find_gang(asked: Asked, cell: str) -> Candidate | None:
     """Places for all copies in one cell, or None. `effort` is told where nothing is known of a cell."""
-    copies, whole = _one_by_one(asked, cell)
+    view, spec = asked.view, asked.spec
+    leading = [crowd for crowd in Crowds(view, spec).all if crowd.leads]
+    allowed = np.ones(view.size, dtype=np.bool_)
+    if any(crowd.rule.scope is None for crowd in leading):
+        allowed = _have_for_all(view, spec)
+    copies, whole = _one_by_one(asked, cell, leading, allowed)
     if copies:
         return _as_one(copies, [(n, served) for n, copy in enumerate(copies) for served in copy.allocations])
-    if not _is_exact(asked):
-        given, whole = combine(asked, cell)
+    if whole is not None and not _is_exact(asked):
+        with only(view, allowed[view.root[: view.size]]):
+            given, whole = combine(asked, cell)
         if given:
             return _as_one(given.copies, given.served)
-    asked.effort.gave_up += not whole
+    asked.effort.gave_up += whole is False
     return None
 
 
@@ -53,15 +59,13 @@ def _is_exact(asked: Asked) -> bool:
     return len(scopes) < 2 and not any(crowd.overlaps() for crowd in judged)
 
 
-def _one_by_one(asked: Asked, cell: str) -> tuple[list[Candidate], bool]:
-    """All copies, or none; and then whether all was tried. Where they must be near each other the first says where:
-    then others are tried."""
+def _one_by_one(
+    asked: Asked, cell: str, leading: Sequence[Crowd], allowed: Bools
+) -> tuple[list[Candidate], bool | None]:
+    """All copies, or none; and then whether all was tried, or None where there is no place for even one. Where they must
+    be near each other the first says where: then others are tried."""
     view, spec = asked.view, asked.spec
-    leading = [crowd for crowd in Crowds(view, spec).all if crowd.leads]
-    allowed = np.ones(view.size, dtype=np.bool_)
-    if any(crowd.rule.scope is None for crowd in leading):
-        allowed &= _have_for_all(view, spec)
-    for _ in range(TRIES_MAX):
+    for tried in range(TRIES_MAX):
         crowds = Crowds(view, spec)
         copies: list[Candidate] = []
         with only(view, allowed[view.root[: view.size]]), _taking(view) as take:
@@ -74,10 +78,12 @@ def _one_by_one(asked: Asked, cell: str) -> tuple[list[Candidate], bool]:
                 crowds.add(crowds.roots(rows_of(view, found[0])))
         if len(copies) == spec.copies:
             return copies, True
+        if not copies and not tried and not asked.effort.gave_up:
+            return [], None
         if not copies or not leading:
             return [], True
         first = crowds.roots(rows_of(view, copies[0]))[0]
-        allowed &= ~np.logical_and.reduce([crowd.like(first) for crowd in leading])
+        allowed = allowed & ~np.logical_and.reduce([crowd.like(first) for crowd in leading])
     return [], False
 
 

@@ -36,6 +36,9 @@ from vacancy.resources.tables import DEAD_LETTERS, VERDICTS, key
 
 FLEETS = int(os.environ.get("VACANCY_FLEETS", "150"))
 REQUESTS = 5
+ALL_MAX = 2_000
+"""So many places for one copy are all found; of more, some."""
+
 SEEN: Counter[str] = Counter()
 """What became of the requests."""
 
@@ -87,7 +90,8 @@ def test_copies_are_placed_where_trying_everything_places_them(seed: int) -> Non
             kept = {mark: way for mark, way in options.items() if is_gang(known, request, [way], members)}
             answers = [alike(request, as_way(one, spec)) for one in found]
             assert len(set(answers)) == len(answers), told
-            assert set(answers) == set(kept), told
+            assert set(answers) <= set(kept), told
+            assert len(answers) == len(kept) if len(kept) <= ALL_MAX else answers, told
             assert not effort.gave_up
             if found:
                 check_wishes(known, request, kept[answers[0]], kept.values(), members)
