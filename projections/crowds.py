@@ -25,8 +25,11 @@ Domain = int | str
 Roots = Sequence[int]
 """Rows of the roots that one copy is on."""
 
-_KEY: Final = -3
+_KEY: Final = (-3, None)
 """Where a view keeps what was found out of it (see `lending`)."""
+
+_SCOPES_MAX = 64
+"""Of so many scopes it is remembered whether any node is in two of their aggregates."""
 
 _APART = Rule("anti-affinity", hard=True, max_per_node=1, scope=None)
 """What `copies_on` = `distinct` comes to."""
@@ -111,10 +114,12 @@ class Crowd:
         view, scope = self._view, self.rule.scope
         if scope is None:
             return False
-        found = view.compiled.get((_KEY, scope))
-        if found is None:
-            found = view.compiled[_KEY, scope] = (_overlap(view, scope),)
-        return bool(found[0])
+        known: dict[str, bool] = view.compiled.setdefault(_KEY, {})
+        if scope not in known:
+            if len(known) >= _SCOPES_MAX:
+                known.clear()
+            known[scope] = _overlap(view, scope)
+        return known[scope]
 
     def domains(self, root: int) -> list[Domain]:
         """Where a member on this root counts."""

@@ -16,12 +16,13 @@ from tests.projections.towns import SHARES, bid
 from vacancy.clients.claiming import predicates
 from vacancy.projections import combinations
 from vacancy.projections.candidates import Candidate, find
+from vacancy.projections.crowds import crowd_of
 from vacancy.projections.effort import Effort
 from vacancy.projections.orders import SIMPLE_ORDERS
 from vacancy.resources.fold import fold
 from vacancy.resources.record import Record
 from vacancy.resources.request import RequestSpec
-from vacancy.resources.tables import VERDICTS, key
+from vacancy.resources.tables import PROVIDERS, VERDICTS, key
 
 NEAR = {"group": "near", "policy": "affinity"}
 RACK = {"group": "rack", "policy": "affinity", "scope": "rack-"}
@@ -174,3 +175,19 @@ def test_what_cannot_be_tried_to_the_end_is_told(monkeypatch: pytest.MonkeyPatch
     effort = Effort()
     assert find(view, spec, limit=1, order=order, rng=rng, effort=effort) == []
     assert effort.gave_up == 0
+
+
+def test_whether_racks_overlap_is_remembered_until_one_changes() -> None:
+    site = Site({"a": (1, "rack-1"), "b": (1, "rack-1"), "c": (1, "rack-2")})
+    fleet = Fleet(site.tape.records.values())
+    view = fleet.view()
+    crowd = crowd_of(view, site.spec(RACKS).memberships[0])
+    assert not crowd.overlaps()
+    facts = {"provider": "a", "revision": 2, "facts": {"aggregates": ["rack-1", "rack-2"]}}
+    changes = fold(fleet.states[0], site.tape.append(site.cell, event("facts.set.v1", facts, "g")), REGISTRY)
+    at = key(site.cell, "a")
+    view.feed(PROVIDERS.name, [at], [PROVIDERS.encode(changes[PROVIDERS][at])])
+    assert crowd.overlaps()
+    for number in range(100):
+        assert not crowd_of(view, site.spec({**RACKS, "scope": f"{number}-"}).memberships[0]).overlaps()
+    assert crowd.overlaps()
