@@ -128,12 +128,14 @@ class WorkerApp(faust.App):
                     continue
                 position = positions[partition]
                 check_position(log, projection, partition, position, start=start, end=end)
-            self.holdings.suspend(positions)
             alone = len(positions) == projection.partitions
             prepare_group(self.place, self._settings, self.conf.id, positions, alone=alone)
         except BaseException:
             self.holdings.close()
             raise
+        # Nothing is held until the group says so: a worker that joined first may have been given all of it, and
+        # would wait for what is held here while this one waits to be let in.
+        self.holdings.keep_only(())
 
     # -- what the consumer asks (faust_consumer.Owner) --------------------------------------------------------
 

@@ -98,6 +98,20 @@ def test_two_workers_on_one_store_split_its_partitions_and_give_them_back(kafka:
         assert running.conclude()["accepted"] > 20
 
 
+def test_two_that_start_at_the_same_moment_share_a_store(kafka: str, tmp_path: Path) -> None:
+    """Whoever joins first is given all of it, and must not wait for what the other holds: that waits to be let in."""
+    with new_topic(kafka) as log:
+        for life in range(1, 6):
+            log.append([report(CELLS[n % 4], f"n{n}", life=life, vcpus=life) for n in range(2_000)], 60)
+        both = [WorkerCommand(log, tmp_path / "store").start() for _ in range(2)]
+        try:
+            _split(*(one.wait_ready() for one in both))
+            assert not any(one.status()["errors"] for one in both)
+        finally:
+            ended = [one.end() for one in both]
+        assert [one.code for one in ended] == [0, 0]
+
+
 def test_a_killed_worker_s_place_is_taken_at_once_beside_another(kafka: str, tmp_path: Path) -> None:
     """A new worker sees that the dead one, on its host, is dead: the group need not wait until it is missed."""
     store = tmp_path / "store"
