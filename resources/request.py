@@ -82,14 +82,19 @@ class RequestSpec(Model):
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> RequestSpec:
-        names = [group.name for group in self.groups]
-        if len(set(names)) != len(names):
+        groups = self.groups
+        if len(groups) > 1 and len({group.name for group in groups}) != len(groups):
             raise ValueError("two groups of one request have the same name")
-        if not any(group.resources for group in self.groups):
+        # Loops, because every claim comes by here, and generators cost more than all the rest.
+        asks = together = False
+        for group in groups:
+            asks = asks or bool(group.resources)
+            together = together or not group.same_provider
+        if not asks:
             raise ValueError("a request asks for at least one resource")
         if self.memberships or self.copies > 1:
             self._check_relations()
-        if self.same_subtree or not all(group.same_provider for group in self.groups):
+        if self.same_subtree or together:
             self._check_shape()
         return self
 
