@@ -69,7 +69,7 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tour, str]]
 def masked(page: str) -> list[str]:
     """The page's answers without what differs from run to run and from host to host."""
     text = "\n".join(one.text for one in blocks(page) if one.kind == "console")
-    text = re.sub(r"\b[0-9a-f]{16,32}\b", "ID", text)
+    text = re.sub(r"\b[0-9a-f]{16,32}(-[0-9a-f]+)?\b", "ID", text)
     text = re.sub(r"gpu-1:[ab]\b", "gpu-1:?", text)  # either of two that are equal
     text = re.sub(r"\d[\d:.,TZ-]*", "N", text)
     return [" ".join(line.split()) for line in text.splitlines()]
