@@ -61,7 +61,10 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @contextmanager
 def _started(directory: Path, **options: Any) -> Iterator[KafkaCluster]:
     try:
-        cluster = KafkaCluster(directory, **options)
+        try:
+            cluster = KafkaCluster(directory / "first", **options)
+        except KafkaNotStarted:  # perhaps somebody took a port that was free when it was chosen
+            cluster = KafkaCluster(directory / "second", **options)
     except KafkaNotStarted as error:
         pytest.fail(str(error), pytrace=False)
     with cluster:

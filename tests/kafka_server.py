@@ -102,13 +102,13 @@ def free_ports(count: int) -> list[int]:
 
     Taken below those that connections get by themselves: a broker that is away must find its port free again.
     """
-    found: list[int] = []
+    found: set[int] = set()
     while len(found) < count:
         port = random.randrange(10_000, 32_000)
         with socket.socket() as one, contextlib.suppress(OSError):
             one.bind(("127.0.0.1", port))
-            found.append(port)
-    return found
+            found.add(port)
+    return list(found)
 
 
 def _die_with_parent() -> None:
@@ -303,9 +303,13 @@ class KafkaCluster:
             )
 
     def _wait(self, broker: _Broker) -> None:
-        from kafka.admin import KafkaAdminClient
         from kafka.errors import KafkaError
 
+        from vacancy.resources.errors import LogError
+        from vacancy.streams.kafka_client import connect
+        from vacancy.streams.log_url import parse_log_url
+
+        place = parse_log_url(f"kafka://127.0.0.1:{broker.port}/none")
         deadline = time.monotonic() + STARTUP_S
         while time.monotonic() < deadline:
             if broker.process is None or broker.process.poll() is not None:
@@ -315,10 +319,8 @@ class KafkaCluster:
                 break
             time.sleep(0.1)
         while time.monotonic() < deadline:
-            with contextlib.suppress(KafkaError):
-                admin = KafkaAdminClient(
-                    bootstrap_servers=f"127.0.0.1:{broker.port}", bootstrap_timeout_ms=5000
-                )
+            with contextlib.suppress(KafkaError, LogError):
+                admin = connect("admin", place, {}, timeout_s=5.0)
                 try:
                     known = {
                         one["broker_id"]

@@ -146,10 +146,10 @@ def test_of_two_operators_who_saw_the_same_the_first_wins(
     send = site.log.send
     theirs = facts_event("node-1", 1, events.Facts(aggregates=("theirs",)))
 
-    def send_after_theirs(entries: list[Entry]) -> Receipt:
+    def send_after_theirs(entries: list[Entry], timeout_s: float) -> Receipt:
         monkeypatch.undo()
         send([Entry(entries[0].key, events.encode(theirs))])
-        return send(entries)
+        return send(entries, timeout_s)
 
     monkeypatch.setattr(site.log, "send", send_after_theirs)
     with pytest.raises(ChangedByOthers, match="changed by someone else just now"):
@@ -163,9 +163,9 @@ def test_one_who_goes_on_from_what_was_said_takes_nothing_from_it(
     send = site.log.send
     theirs = facts_event("node-1", 2, events.Facts(status="disabled", aggregates=("theirs",)))
 
-    def send_before_theirs(entries: list[Entry]) -> Receipt:
+    def send_before_theirs(entries: list[Entry], timeout_s: float) -> Receipt:
         monkeypatch.undo()
-        return send([*entries, Entry(entries[0].key, events.encode(theirs))])
+        return send([*entries, Entry(entries[0].key, events.encode(theirs))], timeout_s)
 
     monkeypatch.setattr(site.log, "send", send_before_theirs)
     assert change(site, operator.disable()).changed
@@ -232,10 +232,10 @@ def test_a_hold_that_ended_cannot_be_kept(site: Followed, monkeypatch: pytest.Mo
     data = events.ConsumersReleasedData(releases=(release,))
     gone = Entry(placed.cell, events.encode(events.ConsumersReleased(id="r", source="/test", data=data)))
 
-    def send_after_release(entries: list[Entry]) -> Receipt:
+    def send_after_release(entries: list[Entry], timeout_s: float) -> Receipt:
         monkeypatch.undo()
         send([gone])
-        return send(entries)
+        return send(entries, timeout_s)
 
     monkeypatch.setattr(site.log, "send", send_after_release)
     with pytest.raises(VacancyError, match="had ended before it was confirmed"):
