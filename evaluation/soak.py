@@ -45,7 +45,7 @@ JUDGED_FROM_MINUTES = 10.0
 HOSTS = ("one", "two")
 _SAMPLE_S = 5.0
 _AWAY_S = 3.0
-_STOP_S = 120.0
+_STOP_S = 170.0
 _spawn = multiprocessing.get_context("spawn")
 
 

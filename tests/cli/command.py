@@ -41,6 +41,11 @@ class Ended(NamedTuple):
     err: str
 
 
+def _can_be_interrupted() -> None:
+    # Whoever runs the tests in the background of a shell has SIGINT ignored, and so have all that are started from there.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Vacancy:
     """Runs `vacancy` in `home`. `settings` are environment variables without their VACANCY_ prefix."""
 
@@ -124,6 +129,7 @@ class Vacancy:
             text=True,
             cwd=self.home,
             env=self.environment,
+            preexec_fn=_can_be_interrupted,
         )
 
     @contextmanager
