@@ -26,7 +26,7 @@ from vacancy.resources.partitioner import cell_for
 from vacancy.streams.log import Log
 from vacancy.streams.patience import OpenLog, Patience
 from vacancy.streams.settings import state_directory
-from vacancy.streams.stopping import Told, signals_into, was_told
+from vacancy.streams.stopping import Told, signals_into, when_told
 
 Look = Callable[[], Providers]
 
@@ -111,11 +111,6 @@ def serve(where: str, open_log: OpenLog, service: Callable[[Log], PublishService
         if log is None:
             return
         stop = threading.Event()
-        threading.Thread(target=_when_told, args=(told, stop), daemon=True).start()
+        when_told(told, stop.set)
         with log:
             service(log).run(stop)
-
-
-def _when_told(told: Told, stop: threading.Event) -> None:
-    was_told(told, None)
-    stop.set()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from vacancy.resources.errors import LogUnavailable, UsageError, VacancyError
 from vacancy.streams.log_url import parse_log_url
-from vacancy.streams.stopping import Told, signals_into, was_told
+from vacancy.streams.stopping import Told, signals_into, when_told
 
 if TYPE_CHECKING:
     from vacancy.streams.settings import WebAddress
@@ -129,8 +129,7 @@ def _run_embedded(
         target = log.end()
         worker = EmbeddedWorker(log, tables, tick_entry=lambda p: tick_entry(p, log.partitions))
         spare_collector()
-        watcher = threading.Thread(target=_when_told, args=(told, worker.stop), daemon=True)
-        watcher.start()
+        watcher = when_told(told, worker.stop)
         try:
             if on_ready is not None and _catch_up(worker, target, watcher):
                 on_ready(worker)
@@ -160,11 +159,6 @@ def _catch_up(worker: EmbeddedWorker, target: Mapping[int, int], watcher: thread
         if not worker.step():
             time.sleep(_PAUSE_S)
     return False
-
-
-def _when_told(told: Told, stop: Callable[[], None]) -> None:
-    was_told(told, None)
-    stop()
 
 
 class WorkerProcess:

@@ -14,7 +14,7 @@ from vacancy.projections.columns import Bools, Ints
 from vacancy.projections.crowds import Crowds
 from vacancy.projections.effort import Effort
 from vacancy.projections.lending import lending
-from vacancy.projections.orders import Floats, Order
+from vacancy.projections.orders import Around, Floats, Order
 from vacancy.projections.shape import is_plain
 from vacancy.projections.trees import Limits
 from vacancy.projections.view import View
@@ -80,25 +80,20 @@ def only(view: View, rows: Bools) -> Iterator[None]:
         view.open = whole
 
 
-class _Wishes(Order):
+class _Wishes(Around):
     """Another order, among places that are equally as one wishes; those first that are most so."""
 
     def __init__(self, order: Order, misses: Floats) -> None:
-        self.name = order.name
-        self._order = order
+        super().__init__(order)
         self._misses = misses
 
     def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
         """See `Order`."""
-        return self._wished(roots, self._order.trees(view, spec, roots))
+        return self._wished(roots, self.order.trees(view, spec, roots))
 
     def providers(self, view: View, spec: RequestSpec, rows: Ints) -> Floats:
         """See `Order`."""
-        return self._wished(view.root[rows], self._order.providers(view, spec, rows))
-
-    def parts(self, view: View, spec: RequestSpec, group: int, rows: Ints) -> Floats:
-        """See `Order`."""
-        return self._order.parts(view, spec, group, rows)
+        return self._wished(view.root[rows], self.order.providers(view, spec, rows))
 
     def _wished(self, roots: Ints, scores: Floats) -> Floats:
         if not len(scores):

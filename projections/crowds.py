@@ -158,8 +158,7 @@ class Crowds:
 
     def roots(self, rows: Sequence[int]) -> list[int]:
         """The roots that a copy is on to which these rows give something."""
-        own = [row for row in rows if not lends(self._view, row)] or rows
-        return list(dict.fromkeys(int(self._view.root[row]) for row in own))
+        return list(dict.fromkeys(int(self._view.root[row]) for row in are_on(self._view, rows)))
 
     def accept(self, rows: Sequence[int]) -> bool:
         """Whether these rows may serve one more copy."""
@@ -210,6 +209,7 @@ def crowd_of(view: View, membership: Membership) -> Crowd:
     return Crowd(view, membership.rule, view.groups.places(group))
 
 
-def lends(view: View, row: int) -> bool:
-    """Whether a provider lends to others: then nobody is where it is."""
-    return SHARES in view.traits.of(row)
+def are_on(view: View, rows: Sequence[int]) -> Sequence[int]:
+    """Of the rows that give something to a copy, those that it is on: who lends to others is left out, if there is any
+    other."""
+    return [row for row in rows if SHARES not in view.traits.of(row)] or rows

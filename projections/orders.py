@@ -101,13 +101,13 @@ class Spread(Order):
         return -super().parts(view, spec, group, rows)
 
 
-class Drawn(Order):
-    """An order by which a claim goes to one of the best `among`."""
+class Around(Order):
+    """Another order, in what is not said otherwise. What is around one that is uniform need not be."""
 
-    def __init__(self, order: Order, among: int) -> None:
+    def __init__(self, order: Order) -> None:
         self.order = order
-        self.name = f"{order.name}:{among}"[:64]
-        self.among = among
+        self.name = order.name
+        self.among = order.among
 
     def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
         """See `Order`."""
@@ -120,6 +120,15 @@ class Drawn(Order):
     def parts(self, view: View, spec: RequestSpec, group: int, rows: Ints) -> Floats:
         """See `Order`."""
         return self.order.parts(view, spec, group, rows)
+
+
+class Drawn(Around):
+    """An order by which a claim goes to one of the best `among`."""
+
+    def __init__(self, order: Order, among: int) -> None:
+        super().__init__(order)
+        self.name = f"{order.name}:{among}"[:64]
+        self.among = among
 
 
 RANDOM: Final = Random()

@@ -10,7 +10,7 @@ import numpy as np
 
 from vacancy.projections.beside import Asked, find_beside, only, rows_of
 from vacancy.projections.columns import Bools
-from vacancy.projections.crowds import Crowds, crowd_of, lends
+from vacancy.projections.crowds import Crowds, are_on, crowd_of
 from vacancy.projections.effort import Effort
 from vacancy.projections.filter import made_once
 from vacancy.projections.gangs import find_gang
@@ -114,7 +114,5 @@ def closed(view: View, roots: Iterable[str]) -> Iterator[None]:
 
 
 def _place(view: View, one: Candidate) -> tuple[bytes, ...]:
-    """The keys of the providers that a copy is on: those that lend to others are left out, if there is any other."""
-    rows = rows_of(view, one)
-    own = [row for row in rows if not lends(view, row)] or rows
-    return tuple(view.keys[row] for row in own)
+    """The keys of the providers that a copy is on."""
+    return tuple(view.keys[row] for row in are_on(view, rows_of(view, one)))

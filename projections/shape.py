@@ -103,12 +103,13 @@ class Shape:
         self.choosiest = sorted(range(len(self.kinds)), key=lambda kind: -self.kinds[kind].conditions)
         """The kinds, those first that ask for most besides amounts: as a rule they leave the fewest trees."""
         self.subtrees = [tuple(named[name] for name in dict.fromkeys(names)) for names in spec.same_subtree]
-        self._root_has = [view.traits.arrays.get(name) for name in spec.root_required]
-        self._root_lacks = _known(view.traits, spec.root_forbidden)
+        self._root_has = _known(view.traits, spec.root_required)
+        outside = [bits for kind in self.kinds for bits in kind.outside]
+        self._root_lacks = [*_known(view.traits, spec.root_forbidden), *outside]
         self.impossible = (
             self.impossible
             or any(kind.impossible for kind in self.kinds)
-            or any(bits is None for bits in self._root_has)
+            or len(self._root_has) < len(spec.root_required)
         )
 
     def roots(self, roots: Ints, standing: Bools | None = None) -> Ints:
@@ -116,13 +117,9 @@ class Shape:
         that take claims; None: those that are open."""
         roots = roots[(self._view.open if standing is None else standing)[roots]]
         for bits in self._root_has:
-            if bits is not None:
-                roots = roots[bits[roots]]
+            roots = roots[bits[roots]]
         for bits in self._root_lacks:
             roots = roots[~bits[roots]]
-        for kind in self.kinds:
-            for bits in kind.outside:
-                roots = roots[~bits[roots]]
         return roots
 
     def root_mask(self, standing: Bools | None = None) -> Bools:
@@ -131,9 +128,8 @@ class Shape:
         taking = view.open if standing is None else standing
         found: Bools = (view.root[:size] == np.arange(size)) & taking[:size]
         for bits in self._root_has:
-            if bits is not None:
-                found &= bits[:size]
-        for bits in (*self._root_lacks, *(bits for kind in self.kinds for bits in kind.outside)):
+            found &= bits[:size]
+        for bits in self._root_lacks:
             found &= ~bits[:size]
         return found
 

@@ -209,13 +209,12 @@ class Trees:
         return ranked
 
     def _preferred(self, kind: int, rows: list[int]) -> list[int]:
-        """The providers of one tree in the order in which a group takes them."""
+        """The same of one tree."""
         if len(rows) < 2:
             return rows
-        shuffled = np.array(rows, dtype=np.int64)[self._rng.permutation(len(rows))]
-        scores = self._order.parts(self._view, self._spec, self._shape.kinds[kind].group, shuffled)
-        ranked: list[int] = shuffled[np.argsort(scores, kind="stable")].tolist()
-        return ranked
+        count = len(rows)
+        places: Ints = np.zeros(count, dtype=np.int64)
+        return self._ranked(kind, Serving(np.array(rows, dtype=np.int64), places, np.array([0, count])))
 
     def _above(self, options: list[list[int]]) -> dict[int, frozenset[int]]:
         """For each row those above it, itself among them; only asked where something must be in one subtree."""

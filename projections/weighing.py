@@ -13,7 +13,7 @@ import numpy as np
 
 from vacancy.projections.columns import Ints
 from vacancy.projections.expression import Attribute, Column, Tree, amounts, test
-from vacancy.projections.orders import Floats, Order
+from vacancy.projections.orders import Around, Floats, Order
 from vacancy.projections.view import View
 from vacancy.resources.request import RequestSpec
 
@@ -75,14 +75,13 @@ def normalised(values: Floats) -> Floats:
         return np.where(known, (values - least) / (most - least), 0.0)
 
 
-class Weighed(Order):
+class Weighed(Around):
     """An order and weighers together."""
 
     def __init__(self, order: Order, weighers: Sequence[Weigher]) -> None:
-        self.order = order
+        super().__init__(order)
         self.weighers = tuple(weighers)
         self.name = f"{order.name}+weighers"[:64]
-        self.among = order.among
 
     def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
         """See `Order`."""
@@ -91,10 +90,6 @@ class Weighed(Order):
     def providers(self, view: View, spec: RequestSpec, rows: Ints) -> Floats:
         """See `Order`."""
         return self._less(view, view.root[rows], self.order.providers(view, spec, rows))
-
-    def parts(self, view: View, spec: RequestSpec, group: int, rows: Ints) -> Floats:
-        """See `Order`."""
-        return self.order.parts(view, spec, group, rows)
 
     def _less(self, view: View, roots: Ints, scores: Floats) -> Floats:
         total = normalised(scores)

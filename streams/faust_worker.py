@@ -7,7 +7,6 @@ import contextlib
 import logging
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, cast
 
@@ -16,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from vacancy.resources.errors import LogError, VacancyError
 from vacancy.streams.faust_app import WorkerApp
-from vacancy.streams.stopping import Told, was_told
+from vacancy.streams.stopping import Told, when_told
 
 _READY_POLL_S: Final = 0.02
 _STOP_S: Final = 25.0
@@ -45,12 +44,11 @@ def run_app(app: WorkerApp, told: Told, on_ready: Callable[[WorkerApp], None] | 
 async def _run(app: WorkerApp, told: Told, on_ready: Callable[[WorkerApp], None] | None) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
-    def listen() -> None:
-        was_told(told, None)
+    def end() -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended by itself
             loop.call_soon_threadsafe(stop.set)
 
-    threading.Thread(target=listen, daemon=True).start()
+    when_told(told, end)
     started = asyncio.ensure_future(_start(app))
     ends = [asyncio.ensure_future(one) for one in (stop.wait(), app.ended.wait(), app.wait_until_stopped())]
     ready = asyncio.ensure_future(_tell(app, on_ready))

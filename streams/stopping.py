@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 
@@ -21,6 +21,18 @@ def was_told(told: Told, wait_s: float | None = 0.0) -> bool:
         return False
     told.put(None)  # for whoever else asks
     return True
+
+
+def when_told(told: Told, then: Callable[[], object]) -> threading.Thread:
+    """A thread that does something once it is over. It keeps no process from ending."""
+
+    def wait() -> None:
+        was_told(told, None)
+        then()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
 
 
 @contextmanager
