@@ -21,6 +21,7 @@ pytestmark = pytest.mark.kafka
 
 SECRET = "correct-horse"  # noqa: S105
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+JAAS = f'{PLAIN} required user_me="{SECRET}";'
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 
 
@@ -29,31 +30,43 @@ class Secured:
 
     def __init__(self, directory: Path) -> None:
         self.certificate = directory / "broker.pem"
-        _make_certificate(directory, self.certificate)
+        _make_certificate(self.certificate, directory / "broker.key")
+        _pack(self.certificate, directory / "broker.key", directory / "broker.p12")
+        client, key = directory / "client.pem", directory / "client.key"
+        _make_certificate(client, key, "-passout", f"pass:{SECRET}")
         properties = {
             "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256",
-            "listener.name.sasl.plain.sasl.jaas.config": f'{PLAIN} required user_me="{SECRET}";',
+            **{f"listener.name.{name}.plain.sasl.jaas.config": JAAS for name in ("sasl", "sasltls")},
+            "listener.name.sasltls.sasl.enabled.mechanisms": "PLAIN",
             "listener.name.sasl.scram-sha-256.sasl.jaas.config": f"{SCRAM} required;",
             "ssl.keystore.type": "PKCS12",
             "ssl.keystore.location": str(directory / "broker.p12"),
             "ssl.keystore.password": SECRET,
+            "listener.name.mutual.ssl.client.auth": "required",
+            "listener.name.mutual.ssl.truststore.type": "PEM",
+            "listener.name.mutual.ssl.truststore.location": str(client),
         }
-        listeners = {"SASL": "SASL_PLAINTEXT", "TLS": "SSL"}
+        listeners = {"SASL": "SASL_PLAINTEXT", "TLS": "SSL", "SASLTLS": "SASL_SSL", "MUTUAL": "SSL"}
         self.cluster = KafkaCluster(directory / "kafka", listeners=listeners, properties=properties)
         admin = KafkaAdminClient(bootstrap_servers=self.cluster.servers)
         admin.alter_user_scram_credentials(
             [UserScramCredentialUpsertion("scrammer", ScramMechanism.SCRAM_SHA_256, SECRET)]
         )
         admin.close()
+        tls = {"security.protocol": "SSL", "ssl.cafile": str(self.certificate)}
+        mine = {"ssl.certfile": str(client), "ssl.keyfile": str(key), "ssl.password": SECRET}
         self.settings = {
             "PLAIN": _sasl("PLAIN", "me"),
             "SCRAM": _sasl("SCRAM-SHA-256", "scrammer"),
-            "TLS": {"security.protocol": "SSL", "ssl.cafile": str(self.certificate)},
+            "TLS": tls,
+            "SASLTLS": {**_sasl("PLAIN", "me"), **tls, "security.protocol": "SASL_SSL"},
+            "MUTUAL": {**tls, **mine},
         }
 
     def url(self, way: str) -> str:
         """The URL of the way's log."""
-        return f"kafka://{self.cluster.servers_of('TLS' if way == 'TLS' else 'SASL')}/by-{way.lower()}"
+        listener = "SASL" if way in {"PLAIN", "SCRAM"} else way
+        return f"kafka://{self.cluster.servers_of(listener)}/by-{way.lower()}"
 
 
 def _sasl(mechanism: str, user: str) -> dict[str, str]:
@@ -65,24 +78,16 @@ def _sasl(mechanism: str, user: str) -> dict[str, str]:
     }
 
 
-def _make_certificate(directory: Path, certificate: Path) -> None:
-    key = directory / "broker.key"
-    make = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-subj",
-        "/CN=127.0.0.1",
-        "-days",
-        "2",
-    ]
+def _make_certificate(certificate: Path, key: Path, *guarded: str) -> None:
+    """`guarded`: how the key is, if it is."""
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=127.0.0.1", "-days", "2"]
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*make, *names], check=True, capture_output=True)
+    subprocess.run([*make, *(guarded or ("-nodes",)), *names], check=True, capture_output=True)
+
+
+def _pack(certificate: Path, key: Path, packed: Path) -> None:
     pack = ["openssl", "pkcs12", "-export", "-in", str(certificate), "-inkey", str(key), "-name", "broker"]
-    store = ["-out", str(directory / "broker.p12"), "-passout", f"pass:{SECRET}"]
+    store = ["-out", str(packed), "-passout", f"pass:{SECRET}"]
     subprocess.run([*pack, *store], check=True, capture_output=True)
 
 
@@ -93,7 +98,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         yield made
 
 
-@pytest.mark.parametrize("way", ["PLAIN", "SCRAM", "TLS"])
+@pytest.mark.parametrize("way", ["PLAIN", "SCRAM", "TLS", "SASLTLS", "MUTUAL"])
 def test_it_follows_a_log_that_is_guarded(way: str, secured: Secured, tmp_path: Path) -> None:
     settings, url = secured.settings[way], secured.url(way)
     with new_log(url, 2, installed_registry(), replication=None, **settings) as log:
@@ -116,6 +121,17 @@ WRONG = {
     "no login": ("NONE", {}, "Kafka refused the credentials"),
     "certificate": ("TLS", {"ssl.cafile": ""}, "certificate is not trusted"),
     "file": ("TLS", {"ssl.cafile": "/not/there.pem"}, "cannot use the files of its TLS settings"),
+    "password over TLS": ("SASLTLS", {"sasl.password": "wrong-secret"}, "Kafka refused the credentials"),
+    "no certificate": (
+        "MUTUAL",
+        {"ssl.certfile": "", "ssl.keyfile": "", "ssl.password": ""},
+        "do not agree on TLS",
+    ),
+    "key's password": (
+        "MUTUAL",
+        {"ssl.password": "wrong-secret"},
+        "cannot use the files of its TLS settings",
+    ),
     "no TLS": ("TLS", {"security.protocol": "PLAINTEXT"}, "speaks another protocol"),
 }
 """What is wrong -> the way to log in, settings that differ from its own, and what is said of them."""
