@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import numpy as np
 
@@ -24,9 +23,6 @@ Domain = int | str
 
 Roots = Sequence[int]
 """Rows of the roots that one copy is on."""
-
-_KEY: Final = (-3, None)
-"""Where a view keeps what was found out of it (see `lending`)."""
 
 _SCOPES_MAX = 64
 """Of so many scopes it is remembered whether any node is in two of their aggregates."""
@@ -114,7 +110,7 @@ class Crowd:
         view, scope = self._view, self.rule.scope
         if scope is None:
             return False
-        known: dict[str, bool] = view.compiled.setdefault(_KEY, {})
+        known: dict[str, bool] = view.derived.of_all(_overlap, dict)
         if scope not in known:
             if len(known) >= _SCOPES_MAX:
                 known.clear()

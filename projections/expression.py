@@ -120,7 +120,7 @@ _EXACT_TIMES: Final = 1000
 
 def test(tree: Tree, view: View) -> Test:
     """What says where a tree holds: of rows, or of a range of them. It is good for as long as the view's columns are
-    the same ones (`View.compiled`)."""
+    the same ones (`View.derived`)."""
     if isinstance(tree, Every):
         return _all([test(part, view) for part in tree.parts])
     if isinstance(tree, Some):

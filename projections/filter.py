@@ -6,8 +6,7 @@ match.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -34,10 +33,6 @@ from vacancy.projections.view import View
 from vacancy.resources.errors import UsageError
 from vacancy.resources.request import RequestGroup
 
-Made = TypeVar("Made")
-
-COMPILED_MAX = 1024
-
 
 def compiled(
     view: View, group: RequestGroup, heard_since_ms: int | None = None, cell: str | None = None
@@ -45,24 +40,7 @@ def compiled(
     """The filter of a group, made once for as long as the view's arrays are the same and the group is."""
     if heard_since_ms is not None or group.in_tree is not None:
         return Filter(view, group, heard_since_ms=heard_since_ms, cell=cell)
-    return made_once(view, group, cell, lambda: Filter(view, group, cell=cell))
-
-
-def made_once(view: View, of: object, which: str | None, make: Callable[[], Made]) -> Made:
-    """What was made of a request or a group of it: made once, for as long as the view's arrays are the same and `of` is.
-    `which` tells apart what is made of the same, by its cell as a rule (None: all cells)."""
-    key = (id(of), which)
-    found = view.compiled.get(key)
-    if found is None:
-        if len(view.compiled) >= COMPILED_MAX:
-            # One for one: to throw all away at once takes as long as many queries, and what others keep here (see
-            # `lending`), whose keys are no ids, is dear to make.
-            oldest = next(key for key in view.compiled if key[0] >= 0)
-            del view.compiled[oldest]
-        # `of` is kept with what was made of it, so that nothing else can come to have its id.
-        found = view.compiled[key] = (of, make())
-    made: Made = found[1]
-    return made
+    return view.derived.of_request(group, cell, lambda: Filter(view, group, cell=cell))
 
 
 class Filter:

@@ -17,8 +17,6 @@ from vacancy.projections.view import View
 SHARES: Final = "MISC_SHARES_VIA_AGGREGATE"
 
 _UNIONS_MAX = 16
-_KEY: Final = (-1, None)
-"""Where a view keeps what was found out of it, beside compiled filters, whose keys are ids of objects."""
 
 
 class Lending:
@@ -84,8 +82,4 @@ class Lending:
 
 def lending(view: View) -> Lending:
     """Who lends to whom, worked out once for as long as traits, aggregates and trees are the same."""
-    found = view.compiled.get(_KEY)
-    if found is None:
-        found = view.compiled[_KEY] = Lending(view)
-    made: Lending = found
-    return made
+    return view.derived.of_all(Lending, lambda: Lending(view))

@@ -7,7 +7,7 @@ works on their rows only: nothing is as long as the fleet.
 from __future__ import annotations
 
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,9 +21,6 @@ _FEW = 256
 
 _RARE = 16
 """A trait that at most one provider in so many has is worth being looked at first."""
-
-_KEY: Final = (-2, None)
-"""Where a view keeps what was found out of it (see `lending`)."""
 
 
 class Serving(NamedTuple):
@@ -204,13 +201,12 @@ def _scratch(view: View) -> Ints:
 
 
 def _counted(view: View) -> tuple[int, Ints]:
-    found = view.compiled.get(_KEY)
-    if found is None or len(found[1]) < view.size:
-        size = view.size
-        trees = int(np.count_nonzero(view.root[:size] == np.arange(size)))
-        found = view.compiled[_KEY] = (size // max(1, trees), np.empty(len(view.root), dtype=np.int64))
-    made: tuple[int, Ints] = found
-    return made
+    return view.derived.of_all(_counted, lambda: _count(view))
+
+
+def _count(view: View) -> tuple[int, Ints]:
+    trees = int(np.count_nonzero(view.root[: view.size] == np.arange(view.size)))
+    return view.size // max(1, trees), np.empty(len(view.root), dtype=np.int64)
 
 
 def _starts(counts: Ints) -> Ints:

@@ -12,7 +12,6 @@ from vacancy.projections.beside import Asked, find_beside, only, rows_of
 from vacancy.projections.columns import Bools
 from vacancy.projections.crowds import Crowds, are_on, crowd_of
 from vacancy.projections.effort import Effort
-from vacancy.projections.filter import made_once
 from vacancy.projections.gangs import find_gang
 from vacancy.projections.groups import Joining
 from vacancy.projections.orders import Order
@@ -76,7 +75,9 @@ def find_related(
 def _one_plain(view: View, spec: RequestSpec) -> RequestSpec:
     """One copy without relations, the same object for the same request: what is compiled of it is kept by its id."""
     which = "one plain"  # no cell has such a name
-    return made_once(view, spec, which, lambda: spec.model_copy(update={"memberships": (), "copies": 1}))
+    return view.derived.of_request(
+        spec, which, lambda: spec.model_copy(update={"memberships": (), "copies": 1})
+    )
 
 
 def hard_groups(view: View, spec: RequestSpec) -> Iterator[tuple[str, Bools]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vacancy.projections.columns import BitColumns, Bools, Ints, is_exact
-from vacancy.projections.filter import Filter, made_once
+from vacancy.projections.filter import Filter
 from vacancy.projections.lending import SHARES, Lending, lending
 from vacancy.projections.pieces import Piece
 from vacancy.projections.view import View
@@ -157,7 +157,7 @@ def shape_of(
     """The shape of a request, made once for as long as the view's arrays are the same and the request is."""
     if heard_since_ms is not None or any(group.in_tree is not None for group in spec.groups):
         return Shape(view, spec, heard_since_ms, cell)
-    return made_once(view, spec, cell, lambda: Shape(view, spec, cell=cell))
+    return view.derived.of_request(spec, cell, lambda: Shape(view, spec, cell=cell))
 
 
 def is_plain(view: View, spec: RequestSpec) -> bool:

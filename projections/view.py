@@ -14,6 +14,7 @@ import numpy as np
 
 from vacancy.projections.attribute_columns import AttributeColumns
 from vacancy.projections.columns import BitColumns, Bools, ClassColumns, Ints, grown, trait_names
+from vacancy.projections.derived import Derived
 from vacancy.projections.groups import Groups
 from vacancy.projections.homes import Homes
 from vacancy.resources.registry import Registry
@@ -62,9 +63,7 @@ class View:
         self._free_rows: list[int] = []
         self._pending: dict[tuple[int, str], list[Any]] = defaultdict(list)
         self.expressions: dict[str, Any] = {}
-        self.compiled: dict[tuple[int, str | None], Any] = {}
-        """What was made of this view's arrays (see `filter.made_once`); emptied whenever an array comes or moves,
-        and when traits, aggregates or the shape of a tree change."""
+        self.derived = Derived()
 
     # -- what is asked ----------------------------------------------------------------------------------------
 
@@ -180,7 +179,7 @@ class View:
             for names, some in groups.items():
                 if names:
                     columns.set_new(some, names, len(self.root))
-        self.compiled.clear()
+        self.derived.clear()
 
     def load_nodes(self, items: list[tuple[bytes, bytes]]) -> None:
         """Take in all nodes of a partition at once, after its providers."""
@@ -232,10 +231,10 @@ class View:
         if names != self.traits.of(row) or provider.aggregates != self.aggregates.of(row):
             self.traits.set([row], names, len(self.root))
             self.aggregates.set([row], provider.aggregates, len(self.root))
-            self.compiled.clear()
+            self.derived.clear()
             self.layout += 1
         if self.attributes.follow(row, provider, len(self.root)):
-            self.compiled.clear()
+            self.derived.clear()
         self.open[row] = False
         self._reopen(int(self.root[row]))
 
@@ -269,7 +268,7 @@ class View:
         if found is None:
             found = ClassColumns(self._registry.table(name).resource_class, len(self.root))
             self.classes[name] = found
-            self.compiled.clear()
+            self.derived.clear()
         return found
 
     def _row(self, key: bytes) -> int:
@@ -317,7 +316,7 @@ class View:
         self.traits.grow(size)
         self.aggregates.grow(size)
         self.attributes.grow(size)
-        self.compiled.clear()
+        self.derived.clear()
 
     def _place(self, row: int, key: bytes, provider: ProviderRow) -> None:
         cell = key[: key.index(b"\0") + 1]
@@ -338,14 +337,14 @@ class View:
             self.members.pop(row, None)
         if before != (self.root[row], self.parent[row], self.members.get(row)):
             self.layout += 1
-            self.compiled.clear()
+            self.derived.clear()
 
     def _drop(self, row: int, key: bytes) -> None:
         self._offered[row] = self._node_open[row] = self.open[row] = False
         self._find_clash(key[key.index(b"\0") + 1 :], row, False)
         self.heard_ms[row] = 0
         if self.traits.of(row) or self.aggregates.of(row):
-            self.compiled.clear()
+            self.derived.clear()
         self.traits.set([row], (), len(self.root))
         self.aggregates.set([row], (), len(self.root))
         self.attributes.set(row, {}, len(self.root))

@@ -13,7 +13,8 @@ from tests.projections.fleets import fleet_of, spec_of
 from tests.projections.test_candidates import specs
 from tests.strategies import logs
 from vacancy.projections.conditions import Indexed, Never
-from vacancy.projections.filter import COMPILED_MAX, Filter, compiled
+from vacancy.projections.derived import REQUESTS_MAX
+from vacancy.projections.filter import Filter, compiled
 from vacancy.projections.lending import lending
 from vacancy.projections.view import View
 from vacancy.resources.request import RequestSpec
@@ -81,9 +82,8 @@ def test_together_they_say_what_the_filter_says(tape: Tape, spec: RequestSpec) -
 def test_what_was_made_of_old_requests_is_forgotten_one_by_one() -> None:
     view = one_node()
     lent = lending(view)
-    groups = [spec_of({"resources": {"VCPU": 1}}).groups[0] for _ in range(COMPILED_MAX + 9)]
+    groups = [spec_of({"resources": {"VCPU": 1}}).groups[0] for _ in range(REQUESTS_MAX + 9)]
     made = [compiled(view, group) for group in groups]
-    assert len(view.compiled) == COMPILED_MAX
     assert lending(view) is lent
     assert [compiled(view, group) for group in groups[:10:-1]] == made[:10:-1]
     assert compiled(view, groups[0]) is not made[0]
