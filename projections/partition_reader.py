@@ -7,12 +7,11 @@ secondary until it has caught up again.
 
 A secondary that had read a part of the write-ahead log keeps those rows in memory, before the newer ones that a
 flush wrote to files, until the new log says something of their family: its position would run ahead of its rows.
-So it is opened anew when the worker has flushed.
+So it is opened anew when the worker has flushed, or a log went away while it was read.
 """
 
 from __future__ import annotations
 
-import contextlib
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -129,9 +128,13 @@ class PartitionReader:
         self._newer, self._newer_rows = {}, 0
         before = self.local
         for _ in range(_TRIES):
+            logs = self._names(".log")
             with translated(self.path):
                 self._db.try_catch_up_with_primary()
-                if self._db.property_int_value(_FLUSHED) != self._flushed:
+                flushed = self._db.property_int_value(_FLUSHED) != self._flushed
+                # The manifest is read first, then the logs: a flush between the two takes away the end of a log, and
+                # what tells that its rows are in a file now was not read yet.
+                if flushed or not logs <= self._names(".log"):
                     self._open_anew()
             local = self._read_local()
             if local.feed_next == before.feed_next and local.store == before.store:
@@ -202,7 +205,7 @@ class PartitionReader:
         """A secondary passes over files that do not read back, and shows what there was before them. Where it leaves
         out files that nobody is writing, or knows of fewer commits than the ring had told, ask for the reason."""
         used = {str(file["name"]).lstrip("/") for file in self._db.live_files()}
-        left_out = {name for name in self._names("*.sst", settled_s) if name not in used} - self._left_out
+        left_out = {name for name in self._names(".sst", settled_s) if name not in used} - self._left_out
         if not left_out and self._read_local().feed_next >= heard:
             return
         for tries_left in reversed(range(_TRIES)):
@@ -219,7 +222,7 @@ class PartitionReader:
         """The directory as it is now, whole."""
         started = monotonic()
         while True:
-            logs = self._names("*.log")
+            logs = self._names(".log")
             try:
                 db = open_secondary(self.path, self._families, self._scratch.name, (FEED_FAMILY,))
             except StoreError:
@@ -227,7 +230,7 @@ class PartitionReader:
                 if monotonic() - started > _SWEEP_S:
                     raise
             else:
-                if logs <= self._names("*.log"):
+                if logs <= self._names(".log"):
                     return db
                 db.close()  # a flush took a log away, perhaps before it was read here
                 if monotonic() - started > _OPEN_S:
@@ -238,15 +241,17 @@ class PartitionReader:
                     )
             sleep(_OPEN_AGAIN_S)
 
-    def _names(self, pattern: str, settled_s: float = 0.0) -> set[str]:
+    def _names(self, suffix: str, settled_s: float = 0.0) -> set[str]:
         """Files of the directory that were not written to for so long."""
-        before = time() - settled_s
-        names = set()
-        for file in self.path.glob(pattern):
-            with contextlib.suppress(FileNotFoundError):
-                if not settled_s or file.stat().st_mtime < before:
-                    names.add(file.name)
-        return names
+        with translated(self.path):
+            names = {file.name for file in self.path.iterdir() if file.suffix == suffix}
+        return {name for name in names if self._is_settled(name, settled_s)} if settled_s else names
+
+    def _is_settled(self, name: str, settled_s: float) -> bool:
+        try:
+            return (self.path / name).stat().st_mtime < time() - settled_s
+        except FileNotFoundError:
+            return False
 
     def _read_local(self) -> LocalRow:
         with translated(self.path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,5 +108,34 @@ def test_whatever_the_writer_does_between_two_catch_ups(tmp_path: Path, seed: in
                 reader.follow()
             assert reader.local.position == tables.local.position
             assert stale_rows(reader) == []
+    reader.close()
+    tables.close()
+
+
+class FlushedMeanwhile:
+    """A secondary that looks for new commits just before a flush, and finds its log gone."""
+
+    def __init__(self, secondary: Any, tables: PartitionStore, scratch: Path) -> None:
+        self._secondary, self._tables, self._scratch = secondary, tables, scratch
+
+    def try_catch_up_with_primary(self) -> None:
+        rocks.flush(self._tables._db, self._scratch)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._secondary, name)
+
+
+def test_a_flush_between_the_manifest_and_the_logs_that_a_reader_reads_is_noticed(tmp_path: Path) -> None:
+    """The end of the log that went away is in a file of which the reader's manifest does not know yet."""
+    path = tmp_path / "p00000"
+    tables = PartitionStore(path, "store", REGISTRY)
+    reader = PartitionReader(path, families(REGISTRY))
+    for position in range(1, 400):
+        tables.stage(rows_at(position))
+        tables.commit(position, position, 0)
+    reader._db = FlushedMeanwhile(reader._db, tables, tmp_path / "scratch")  # type: ignore[assignment]
+    reader.catch_up()
+    assert reader.local.position == tables.local.position
+    assert stale_rows(reader) == []
     reader.close()
     tables.close()
