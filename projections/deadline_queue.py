@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 
 from rocksdict import Rdict
 
-from vacancy.projections.rocks import check_end
+from vacancy.projections.rocks import scan_keys
 
 NEVER = 2**63 - 1
 
@@ -71,14 +71,10 @@ class DeadlineQueue:
         return NEVER
 
     def _written(self, start: bytes, end: bytes | None) -> Iterator[bytes]:
-        last = start
-        for key in self._db.keys(from_key=start):
-            assert isinstance(key, bytes)  # noqa: S101 - raw mode
+        for key in scan_keys(self._db, start):
             if end is not None and key >= end:
                 return
-            last = key
             yield key
-        check_end(self._db, last)
 
 
 def _time(key: bytes) -> int:
