@@ -16,11 +16,11 @@ from typing import Any, Final
 import structlog
 from kafka import TopicPartition
 from kafka.admin import MemberToRemove
-from kafka.errors import KafkaError, NoError, RetriableError
+from kafka.errors import KafkaError, NoError
 from kafka.structs import OffsetAndMetadata
 
 from vacancy.resources.errors import LogError
-from vacancy.streams.kafka_client import connect, telling
+from vacancy.streams.kafka_client import asked, connect, telling
 from vacancy.streams.log_url import LogUrl
 
 _COORDINATOR_S: Final = 30.0
@@ -81,16 +81,7 @@ def prepare_group(
 
 def _wait_for_coordinator(admin: Any, group: str) -> None:
     """A cluster makes the topic of its groups when the first one comes, and that takes a few seconds."""
-    deadline = time.monotonic() + _COORDINATOR_S
-    while True:
-        try:
-            _members(admin, group)
-        except RetriableError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_RETRY_S)
-        else:
-            return
+    asked(lambda: _members(admin, group), _COORDINATOR_S)
 
 
 def _members(admin: Any, group: str) -> list[dict[str, Any]]:
@@ -111,7 +102,8 @@ def _write(admin: Any, place: LogUrl, group: str, positions: Mapping[int, int]) 
     }
     deadline = time.monotonic() + _COORDINATOR_S
     while True:
-        refused = {code for code in admin.alter_group_offsets(group, offsets).values() if code is not NoError}
+        written = asked(lambda: admin.alter_group_offsets(group, offsets))
+        refused = {code for code in written.values() if code is not NoError}
         if not refused or _members(admin, group):  # an idle worker that was put out, and is back
             return
         if not all(code.retriable for code in refused) or time.monotonic() > deadline:

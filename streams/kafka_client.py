@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, RetriableError
 
 from vacancy.streams.kafka_errors import told
 from vacancy.streams.kafka_network import Network
 from vacancy.streams.kafka_settings import CLIENTS, Kind, client_settings
 from vacancy.streams.log_url import LogUrl
+
+Answer = TypeVar("Answer")
+
+ANSWER_S: Final = 10.0
+_ASK_AGAIN_S: Final = 0.1
 
 
 def connect(kind: Kind, place: LogUrl, given: Mapping[str, str], timeout_s: float | None = None) -> Any:
@@ -39,6 +45,19 @@ def connect(kind: Kind, place: LogUrl, given: Mapping[str, str], timeout_s: floa
     for one in networks:
         one.looked()
     return client
+
+
+def asked(ask: Callable[[], Answer], timeout_s: float = ANSWER_S) -> Answer:
+    """What an admin client is answered. It asks any one broker, also one that died a moment ago and is not missed by
+    the others yet: then it is asked again, and another broker with it. Raises what came last, after `timeout_s`."""
+    until = time.monotonic() + timeout_s
+    while True:
+        try:
+            return ask()
+        except RetriableError:
+            if time.monotonic() + _ASK_AGAIN_S > until:
+                raise
+        time.sleep(_ASK_AGAIN_S)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from kafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartiti
 
 from vacancy.resources.errors import LogError, UsageError
 from vacancy.resources.record import Entry
-from vacancy.streams.kafka_client import connect, telling
+from vacancy.streams.kafka_client import ANSWER_S, asked, connect, telling
 from vacancy.streams.kafka_errors import told
 from vacancy.streams.kafka_sender import close_producer
 from vacancy.streams.log import existing_log, missing_log
@@ -39,15 +39,16 @@ _WHY: Final = {
 
 def count_partitions(place: LogUrl, settings: Mapping[str, str], timeout_s: float | None = None) -> int:
     """The number of partitions of the topic. Raises LogError if there is no such topic."""
+    until = time.monotonic() + (ANSWER_S if timeout_s is None else timeout_s)
     with contextlib.closing(connect("admin", place, settings, timeout_s)) as admin, telling(place.url):
-        return len(_describe(admin, place)["partitions"])
+        return len(_describe(admin, place, until - time.monotonic())["partitions"])
 
 
-def _describe(admin: Any, place: LogUrl) -> dict[str, Any]:
+def _describe(admin: Any, place: LogUrl, timeout_s: float = ANSWER_S) -> dict[str, Any]:
     """What the cluster says of the topic. A new topic is not known to every broker at once, so ask for a while."""
     deadline = time.monotonic() + _VISIBLE_S
     while True:
-        (topic,) = admin.describe_topics([place.place])
+        (topic,) = asked(lambda: admin.describe_topics([place.place]), timeout_s)
         error = for_code(topic["error_code"])
         if error is NoError and topic["partitions"]:
             found: dict[str, Any] = topic
@@ -70,7 +71,8 @@ def create_topic(
     a record before it counts. Raises LogError if the topic exists or cannot be made.
     """
     with contextlib.closing(connect("admin", place, settings)) as admin, telling(place.url):
-        brokers = sum(not broker.get("is_fenced", False) for broker in admin.describe_cluster()["brokers"])
+        known = asked(admin.describe_cluster)["brokers"]
+        brokers = sum(not broker.get("is_fenced", False) for broker in known)
         replicas = min(REPLICATION, brokers) if replication is None else replication
         if not 1 <= replicas <= brokers:
             raise UsageError(
@@ -119,8 +121,9 @@ def check_topic(url: str, **client_settings: str) -> list[str]:
     with contextlib.closing(connect("admin", place, client_settings)) as admin, telling(place.url):
         partitions = _describe(admin, place)["partitions"]
         resource = ConfigResource("topic", place.place)
-        described = admin.describe_configs([resource], config_filter="all")["topic"][place.place]
-    configuration = {name: str(entry["value"]) for name, entry in described.items()}
+        described = asked(lambda: admin.describe_configs([resource], config_filter="all"))
+    found = described["topic"][place.place]
+    configuration = {name: str(entry["value"]) for name, entry in found.items()}
     return [*_wrong_configuration(configuration, partitions), *_wrong_partitions(configuration, partitions)]
 
 

@@ -94,6 +94,18 @@ def test_a_killed_broker_loses_and_doubles_nothing(log: Log, cluster: KafkaClust
     wait_until_whole(log.url)
 
 
+def test_a_log_opens_whichever_broker_died_a_moment_ago(log: Log, cluster: KafkaCluster) -> None:
+    """The others name it for some seconds more, and a client asks any one that was named."""
+    wait_until_whole(log.url)
+    log.append([Entry(cell, b"0") for cell in CELLS])
+    cluster.kill(1)
+    for _ in range(8):
+        with open_log(log.url) as opened:
+            assert opened.end() == {0: 2, 1: 2, 2: 2}
+    cluster.restart(1)
+    wait_until_whole(log.url)
+
+
 def test_without_two_replicas_nothing_is_taken_and_nothing_is_lost(log: Log, cluster: KafkaCluster) -> None:
     wait_until_whole(log.url)
     follower = Follower(log.url)
