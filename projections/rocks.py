@@ -25,7 +25,7 @@ from rocksdict import (
 
 from vacancy.resources.errors import StoreCorrupt, StoreError, StoreInUse
 
-WRITE_BUFFER_BYTES = 16 * 1024 * 1024
+WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 """All memtables of a partition together. An opening reader replays at most this much of the write-ahead log. Each
 reader has as much in memory as the writer, and it goes up and down by that from flush to flush."""
 
