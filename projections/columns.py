@@ -39,7 +39,7 @@ class ClassColumns:
 
     def set_many(self, rows: Ints | list[int], encoded: Sequence[bytes]) -> None:
         """Set the columns of these rows from encoded records."""
-        values = self.resource_class.project(encoded)
+        values, rows = self.resource_class.project(encoded), np.asarray(rows)
         for array, column in zip(self.arrays.values(), values, strict=True):
             array[rows] = column
 
