@@ -6,6 +6,7 @@ It is a rule, not a client setting: the fold refuses a record that stands in ano
 from __future__ import annotations
 
 from functools import lru_cache
+from struct import unpack
 
 _MASK = 0xFFFFFFFF
 _M = 0x5BD1E995
@@ -17,10 +18,9 @@ def murmur2(data: bytes) -> int:
     length = len(data)
     h = (_SEED ^ length) & _MASK
     whole = length & ~3
-    for at in range(0, whole, 4):
-        k = int.from_bytes(data[at : at + 4], "little") * _M & _MASK
-        k = (k ^ (k >> 24)) * _M & _MASK
-        h = (h * _M & _MASK) ^ k
+    for word in unpack(f"<{whole // 4}I", data[:whole]):
+        k = word * _M & _MASK
+        h = (h * _M & _MASK) ^ ((k ^ (k >> 24)) * _M & _MASK)
     if length > whole:
         h = (h ^ int.from_bytes(data[whole:], "little")) * _M & _MASK
     h = (h ^ (h >> 13)) * _M & _MASK
