@@ -53,7 +53,7 @@ def open_primary(
     path: Path, families: Sequence[str], queues: Container[str] = (), *, cache_bytes: int = BLOCK_CACHE_BYTES
 ) -> Rdict:
     """Open a directory for writing. `queues` are families whose oldest files are dropped, never compacted. Raises `StoreInUse`, `StoreCorrupt` or `StoreError`."""
-    options = _options(_blocks(cache_bytes))
+    options = _options(cache_bytes)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
     # A secondary that follows a flush of some families and not yet of others was seen with its position
@@ -69,7 +69,7 @@ def open_primary(
 
 def open_secondary(path: Path, families: Sequence[str], scratch: str, queues: Container[str] = ()) -> Rdict:
     """Open a directory that another process writes, to read it. `scratch` is a directory for its info log."""
-    options = _options(_blocks(BLOCK_CACHE_BYTES))
+    options = _options(BLOCK_CACHE_BYTES)
     options.set_max_open_files(-1)  # the primary may delete files that are still read here
     options.set_max_file_opening_threads(1)  # sixteen by default, started anew at each catch-up: 6 ms
     with translated(path):
@@ -151,7 +151,7 @@ def check_end(db: Rdict, last: bytes | None) -> None:
 
 def check_files(path: Path, families: Sequence[str], queues: Container[str] = ()) -> None:
     """Raise what is wrong with the files, if anything is: a secondary does not say it, and shows an older state."""
-    options = _options(_blocks(BLOCK_CACHE_BYTES))
+    options = _options(BLOCK_CACHE_BYTES)
     with translated(path):
         Rdict(
             str(path),
@@ -205,8 +205,8 @@ def translate(error: Exception, path: Path) -> StoreError:
 
 
 def _per_family(families: Sequence[str], cache_bytes: int, queues: Container[str]) -> dict[str, Options]:
-    one = _options(_blocks(cache_bytes))
-    queue = _options(_queue_blocks(min(cache_bytes, QUEUE_CACHE_BYTES)))
+    one = _options(cache_bytes)
+    queue = _options(min(cache_bytes, QUEUE_CACHE_BYTES), queue=True)
     queue.set_compaction_style(DBCompactionStyle.fifo())
     bounds = FifoCompactOptions()
     bounds.max_table_files_size = QUEUE_BYTES
@@ -217,22 +217,7 @@ def _per_family(families: Sequence[str], cache_bytes: int, queues: Container[str
 _caches: dict[int, Cache] = {}
 
 
-def _blocks(cache_bytes: int) -> BlockBasedOptions:
-    blocks: Any = BlockBasedOptions()
-    blocks.set_bloom_filter(FILTER_BITS, False)
-    blocks.set_block_cache(_caches.setdefault(cache_bytes, Cache(cache_bytes)))
-    return cast(BlockBasedOptions, blocks)
-
-
-def _queue_blocks(cache_bytes: int) -> BlockBasedOptions:
-    """Nobody asks a queue for what is not there: no filter."""
-    blocks: Any = BlockBasedOptions()
-    blocks.set_block_size(QUEUE_BLOCK_BYTES)
-    blocks.set_block_cache(_caches.setdefault(cache_bytes, Cache(cache_bytes)))
-    return cast(BlockBasedOptions, blocks)
-
-
-def _options(blocks: BlockBasedOptions) -> Options:
+def _options(cache_bytes: int, *, queue: bool = False) -> Options:
     options = Options(raw_mode=True)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_keep_log_file_num(2)
@@ -241,5 +226,11 @@ def _options(blocks: BlockBasedOptions) -> Options:
     options.set_write_buffer_size(WRITE_BUFFER_BYTES // 2)
     options.set_arena_block_size(min(ARENA_BLOCK_BYTES, WRITE_BUFFER_BYTES // 16))
     options.set_level_compaction_dynamic_level_bytes(True)
+    blocks: Any = BlockBasedOptions()
+    if queue:  # nobody asks it for what is not there: no filter
+        blocks.set_block_size(QUEUE_BLOCK_BYTES)
+    else:
+        blocks.set_bloom_filter(FILTER_BITS, False)
+    blocks.set_block_cache(_caches.setdefault(cache_bytes, Cache(cache_bytes)))
     options.set_block_based_table_factory(blocks)
     return options

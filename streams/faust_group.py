@@ -70,18 +70,13 @@ def prepare_group(
     Raises LogUnavailable, and LogError where the group may not be used.
     """
     with contextlib.closing(connect("admin", place, settings)) as admin, telling(place.url):
-        _wait_for_coordinator(admin, group)
-        members = _members(admin, group)
+        # A cluster makes the topic of its groups when the first one comes, and that takes a few seconds.
+        members = asked(lambda: _members(admin, group), _COORDINATOR_S)
         gone = [m for m in members if alone or is_gone(m["client_id"])]
         if gone:
             _put_out(admin, group, gone)
         if alone:
             _write(admin, place, group, positions)
-
-
-def _wait_for_coordinator(admin: Any, group: str) -> None:
-    """A cluster makes the topic of its groups when the first one comes, and that takes a few seconds."""
-    asked(lambda: _members(admin, group), _COORDINATOR_S)
 
 
 def _members(admin: Any, group: str) -> list[dict[str, Any]]:

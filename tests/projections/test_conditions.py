@@ -84,6 +84,7 @@ def test_what_was_made_of_old_requests_is_forgotten_one_by_one() -> None:
     lent = lending(view)
     groups = [spec_of({"resources": {"VCPU": 1}}).groups[0] for _ in range(REQUESTS_MAX + 9)]
     made = [compiled(view, group) for group in groups]
+    assert len(view.derived._of_requests) == REQUESTS_MAX
     assert lending(view) is lent
     assert [compiled(view, group) for group in groups[:10:-1]] == made[:10:-1]
     assert compiled(view, groups[0]) is not made[0]
