@@ -24,6 +24,7 @@ from rocksdict import Rdict
 
 from vacancy.projections.feed import Entry, decode_entry
 from vacancy.projections.local import FEED_FAMILY, LOCAL_FAMILY, LOCAL_KEY, LocalRow, decode_local
+from vacancy.projections.newer import NewerRows
 from vacancy.projections.ring import RingReader
 from vacancy.projections.rocks import (
     check_files,
@@ -73,8 +74,7 @@ class PartitionReader:
         self._scratch = scratch_directory()
         self._left_out: set[str] = set()
         self._ring = RingReader(path)
-        self._newer: dict[str, dict[bytes, bytes | None]] = {}
-        self._newer_rows = 0
+        self._newer = NewerRows(leave_out=_NOT_KEPT)
         # Those of all partitions should not ask at the same moment.
         self._follow_s = FOLLOW_S * uniform(0.75, 1.25)
         try:
@@ -100,7 +100,7 @@ class PartitionReader:
     def follow(self) -> list[Entry] | None:
         """As `catch_up`, but verdicts and rows of tables that are not fed may stay as they were then, and scans do."""
         before, now = self.local, monotonic()
-        if self._newer_rows < NEWER_MAX and now - self._asked_at < self._follow_s:
+        if len(self._newer) < NEWER_MAX and now - self._asked_at < self._follow_s:
             heard = self._ring.heard()
             if heard == before.feed_next and now - max(self._told_at, self._asked_at) < SILENT_S:
                 return []
@@ -109,23 +109,15 @@ class PartitionReader:
                 self._told_at = now
                 entries = [decode_entry(data) for data in told]
                 for entry in entries:
-                    self._keep(entry)
+                    self._newer.tell(entry)
                 self.local = replace(before, position=entries[-1].position, feed_next=heard)
                 return entries
         return self._ask()
 
-    def _keep(self, entry: Entry) -> None:
-        for table, keys, values in entry.images:
-            if table not in _NOT_KEPT:
-                rows = self._newer.setdefault(table, {})
-                before = len(rows)
-                rows.update(zip(keys, values, strict=True))
-                self._newer_rows += len(rows) - before
-
     def _ask(self) -> list[Entry] | None:
         """What RocksDB says is new."""
         self._asked_at = monotonic()
-        self._newer, self._newer_rows = {}, 0
+        self._newer.clear()
         before = self.local
         for _ in range(_TRIES):
             logs = self._names(".log")
@@ -162,8 +154,8 @@ class PartitionReader:
 
     def get_bytes(self, table: Table[Row], key: bytes) -> bytes | None:
         """As `get`, encoded."""
-        newer = self._newer.get(table.name)
-        if newer is not None and key in newer:
+        newer = self._newer.of(table.name)
+        if key in newer:
             return newer[key]
         with translated(self.path):
             data: bytes | None = self._dbs[table.family].get(key)

@@ -6,13 +6,13 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from vacancy.projections.expression import Expression
-from vacancy.projections.feed import Entry
+from vacancy.projections.feed import Entry, joined
 from vacancy.projections.manifest import FILE, Manifest, read_manifest
 from vacancy.projections.partition_reader import PartitionReader
 from vacancy.projections.partition_store import families
@@ -108,15 +108,16 @@ class StoreReader:
         if now - self._looked_at > _LOOK_AGAIN_S:
             self._looked_at = now
             self._look_again()
-        reload = False
+        reload, told = False, []
         for partition, reader in self._partitions.items():
             entries = news(reader)
             if entries is None:
                 reload = True
             elif entries:
                 self._position = None
-                for entry in entries:
-                    self._feed(partition, entry)
+                self._times[partition] = entries[-1].time_ms
+                told += entries
+        self._feed(told)
         if reload:
             self._load()
 
@@ -223,9 +224,8 @@ class StoreReader:
 
     def _load(self) -> None:
         self._position = None
-        for partition, reader in self._partitions.items():
-            for entry in reader.catch_up() or ():  # so that the rows are all as of one position
-                self._feed(partition, entry)
+        for reader in self._partitions.values():
+            self._feed(reader.catch_up() or ())  # so that the rows are all as of one position
         pending, joining = self.view.pending, self.view.groups.joining
         self.view = View(self.registry, self._class_row)
         self.view.expressions = self.expressions
@@ -264,9 +264,8 @@ class StoreReader:
         row = reader.get(PARTITION, PARTITION_KEY)
         self._times[partition] = 0 if row is None else row.time_ms
 
-    def _feed(self, partition: int, entry: Entry) -> None:
-        self._times[partition] = entry.time_ms
-        for table, keys, values in entry.images:
+    def _feed(self, entries: Sequence[Entry]) -> None:
+        for table, keys, values in joined(entries):
             if table == VERDICTS.name:
                 if self.with_view:
                     pairs = zip(keys, values, strict=True)

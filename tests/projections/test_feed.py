@@ -320,7 +320,7 @@ def test_catching_up_after_following_reads_what_the_ring_does_not_keep(
     assert partition.catch_up()
     writer.write(claims(claim("c2", "i1", "nobody", {"VCPU": 1}, START_MS)))
     assert partition.follow()
-    assert not partition._newer_rows
+    assert not len(partition._newer)
     name = key(writer.tape.cells[0], "c2")
     assert partition.get(VERDICTS, name) is None
     partition.catch_up()
