@@ -8,6 +8,8 @@ from itertools import count
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from msgspec import Raw
+
 from vacancy.clients.expression_predicates import expressed
 from vacancy.clients.placement import PlacementRequest
 from vacancy.clients.taking import Event, taking_text
@@ -62,8 +64,8 @@ class ClaimMaker:
         self._deadline_ms = deadline_ms
         self._seed = seed
         self._policy = policy
-        self._seen: Mapping[int, int] = {}
-        self._seen_wire: dict[str, int] = {}
+        self._seen: Mapping[int, int] | None = None
+        self._seen_wire = Raw()
 
     def make(
         self,
@@ -73,7 +75,7 @@ class ClaimMaker:
         *,
         consumer: str,
         request_id: str,
-        spec: dict[str, Any],
+        spec: Raw,
     ) -> ClaimSent:
         """The claim of a candidate for a request, whose `spec` is given as JSON too."""
         now_ms = self._judged_at_ms(candidate.cell)
@@ -86,13 +88,19 @@ class ClaimMaker:
             "user": request.user,
             "request": request_id,
             "spec": spec,
-            "allocations": [served._asdict() for served in candidate.allocations if served.resources],
+            "allocations": [
+                {"provider": served.provider, "resources": served.resources, "group": served.group}
+                for served in candidate.allocations
+                if served.resources
+            ],
             "predicates": predicates(request.spec, candidate, self._reader.view),
             "deadline_ms": deadline_ms,
-            "decided": {"as_of": self._as_of(), "seed": self._seed, "policy": self._policy},
+            "decided": {"as_of": self.as_of(), "seed": self._seed, "policy": self._policy},
         }
         if request.spec.memberships:
-            wire["memberships"] = spec["memberships"]
+            wire["memberships"] = [
+                one.model_dump(mode="json", exclude_defaults=True) for one in request.spec.memberships
+            ]
         if request.hold_ms is not None:
             wire["hold_until_ms"] = now_ms + request.hold_ms
         return ClaimSent(id_, consumer, deadline_ms, wire)
@@ -103,11 +111,11 @@ class ClaimMaker:
         log_ms = self._reader.log_time_ms(partition_for(cell, self._reader.manifest.partitions))
         return max(log_ms, min(int(time.time() * 1000), log_ms + LEAP_MS_MAX))
 
-    def _as_of(self) -> dict[str, int]:
-        """The position claims are decided on, as it stands on the wire."""
+    def as_of(self) -> Raw:
+        """The position that is decided on now, as it stands in the log."""
         position = self._reader.position
         if position is not self._seen:
-            self._seen, self._seen_wire = position, {str(p): offset for p, offset in position.items()}
+            self._seen, self._seen_wire = position, events.encode_data(position)
         return self._seen_wire
 
 

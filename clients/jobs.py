@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+
+from msgspec import Raw
 
 from vacancy.clients.claiming import ClaimSent
 from vacancy.clients.placement import PlacementRequest, Rejected
@@ -17,7 +18,7 @@ class Job:
     """One request on its way."""
 
     request: PlacementRequest
-    spec: dict[str, Any]
+    spec: Raw
     id: str
     consumer: str
     started: float

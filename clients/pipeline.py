@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from vacancy.clients.placement import Outcome, PlacementRequest, Rejected, Statu
 from vacancy.clients.request_journal import CLOSED_AS, RequestJournal
 from vacancy.clients.search import heard_since_ms
 from vacancy.clients.sending import Sending
+from vacancy.clients.spec_wires import SpecWires
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.effort import Effort, gave_up_text
 from vacancy.projections.orders import Order
@@ -93,6 +95,7 @@ class Pipeline:
         self._flights: dict[bytes, Flight] = {}
         self._outcomes: list[Outcome] = []
         self._ids = new_ids()
+        self._wires = SpecWires()
         self._maker = ClaimMaker(
             reader, deadline_ms=settings.deadline_ms, seed=settings.seed, policy=settings.order.name
         )
@@ -133,7 +136,7 @@ class Pipeline:
 
     def _accept(self, request: PlacementRequest) -> Job:
         id_ = request.id or self._journal.new_id()
-        spec = request.spec.model_dump(mode="json", exclude_defaults=True)
+        spec = self._wires.of(request.spec)
         self._journal.received(id_, spec)
         return Job(request, spec, id_, request.consumer or next(self._ids), time.monotonic())
 
@@ -312,11 +315,11 @@ class Pipeline:
 
     def _settle_overdue(self) -> bool:
         """What has no verdict in the feed: ask the tables, and say what is known."""
-        moved = False
         now = time.monotonic()
-        for row_key, flight in list(self._flights.items()):
-            if now - flight.sent < _OVERDUE_S:
-                break  # flights are in the order they were sent in
+        # Flights are in the order they were sent in.
+        old = takewhile(lambda item: now - item[1].sent >= _OVERDUE_S, self._flights.items())
+        moved = False
+        for row_key, flight in list(old):
             if now - flight.sent > self._timeout_s or self._past_deadline(flight):
                 del self._flights[row_key]
                 self._overdue(row_key, flight)
@@ -359,13 +362,12 @@ class Pipeline:
         reason: str = "",
         grants: tuple[Part, ...] = (),
     ) -> None:
-        as_of = self._reader.position
         self._journal.closed(
             job.id,
             CLOSED_AS[status],
             claim=flight.claim.id if flight else None,
             cell=flight.candidate.cell if flight else None,
-            as_of=as_of,
+            as_of=self._maker.as_of(),
             in_flight=[other.claim.id for other in self._flights.values()]
             if status == "no_valid_host"
             else [],
@@ -382,7 +384,7 @@ class Pipeline:
                 claim=flight.claim.id if flight else "",
                 allocations=flight.candidate.allocations if flight else (),
                 grants=grants,
-                as_of=as_of,
+                as_of=self._reader.position,
                 reason=reason,
                 deadline_ms=flight.claim.deadline_ms if flight else 0,
                 lost_claims=job.lost,

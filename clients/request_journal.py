@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from time import monotonic
 from typing import Any, Literal
 from uuid import uuid4
 
+from msgspec import Raw
+
 from vacancy.clients.claiming import new_ids
 from vacancy.clients.placement import Status
 from vacancy.resources import events
-from vacancy.resources.partitioner import covering_cells, partition_for
+from vacancy.resources.partitioner import covering_cells, partition_for, partitions_for
 from vacancy.resources.record import Entry
 
 Outcome = Literal["placed", "no_valid_host", "failed", "unknown"]
@@ -43,16 +46,22 @@ class RequestJournal:
         self._closed: dict[int, list[dict[str, Any]]] = {}
         self._taken_at = monotonic()
         self._ids = _HomeIds(len(self._cells))
+        self._homes: dict[str, int] = {}
+        """Of requests under way whose ids were made here."""
 
     def new_id(self) -> str:
         """An id for a request that was given none. Requests that come in together get ids of one home, so that one
         record tells of all."""
-        return next(self._ids)
+        id_, self._homes[id_] = next(self._ids)
+        return id_
 
-    def received(self, id_: str, spec: dict[str, Any]) -> None:
-        """A request came in."""
+    def received(self, id_: str, spec: Raw) -> None:
+        """A request came in; its spec as JSON."""
         if self._recording:
-            self._received.setdefault(self._home(id_), []).append({"id": id_, "spec": spec})
+            home = self._homes.get(id_)
+            if home is None:
+                home = self._home(id_)
+            self._received.setdefault(home, []).append({"id": id_, "spec": spec})
 
     def closed(
         self,
@@ -61,18 +70,15 @@ class RequestJournal:
         *,
         claim: str | None,
         cell: str | None,
-        as_of: Mapping[int, int],
+        as_of: Raw,
         in_flight: Sequence[str],
         heard_since_ms: int | None,
         reason: str,
     ) -> None:
         """A request ended."""
+        home = self._homes.pop(id_, None)
         if self._recording:
-            request: dict[str, Any] = {
-                "id": id_,
-                "outcome": outcome,
-                "as_of": {str(partition): offset for partition, offset in as_of.items()},
-            }
+            request: dict[str, Any] = {"id": id_, "outcome": outcome, "as_of": as_of}
             if claim is not None:
                 request |= {"claim": claim, "cell": cell}
             if in_flight:
@@ -81,7 +87,7 @@ class RequestJournal:
                 request["heard_since_ms"] = heard_since_ms
             if reason:
                 request["reason"] = reason[:1024]
-            self._closed.setdefault(self._home(id_), []).append(request)
+            self._closed.setdefault(self._home(id_) if home is None else home, []).append(request)
 
     def take(self, *, patient: bool = False) -> list[Entry]:
         """What was gathered, as entries. Where `patient`, outcomes wait for others, `PATIENCE_S` at most; requests
@@ -115,20 +121,23 @@ _CLOSED = "vacancy.requests.closed.v1"
 
 
 class _HomeIds:
-    """Ids of which those of one home come one after the other. None is thrown away: an id that is made for one home
-    and belongs to another waits until it is that one's turn."""
+    """Ids, each with its home, of which those of one home come one after the other. None is thrown away: an id that is
+    made for one home and belongs to another waits until it is that one's turn."""
+
+    AT_ONCE = 128
 
     def __init__(self, partitions: int) -> None:
         self._ids = new_ids()
         self._home = 0
         self._waiting: list[deque[str]] = [deque() for _ in range(partitions)]
 
-    def __next__(self) -> str:
+    def __next__(self) -> tuple[str, int]:
         ready = self._waiting[self._home]
         while not ready:
-            id_ = next(self._ids)
-            self._waiting[partition_for(id_, len(self._waiting))].append(id_)
-        return ready.popleft()
+            made = list(islice(self._ids, self.AT_ONCE))
+            for id_, home in zip(made, partitions_for(made, len(self._waiting)), strict=True):
+                self._waiting[home].append(id_)
+        return ready.popleft(), self._home
 
     def move_on(self) -> None:
         """The next ids are of the home whose ids wait longest: so the homes get the same number of requests."""

@@ -6,7 +6,10 @@ import json
 from collections import Counter
 
 from vacancy.clients.request_journal import RequestJournal
+from vacancy.resources.events import encode_data
 from vacancy.resources.partitioner import covering_cells, partition_for
+
+SPEC = encode_data({"groups": []})
 
 
 def test_requests_that_come_together_share_a_record_and_homes_share_the_requests() -> None:
@@ -15,7 +18,7 @@ def test_requests_that_come_together_share_a_record_and_homes_share_the_requests
     for _ in range(64):
         ids = [journal.new_id() for _ in range(16)]
         for id_ in ids:
-            journal.received(id_, {"groups": []})
+            journal.received(id_, SPEC)
         (entry,) = journal.take(patient=True)
         told = [one["id"] for one in json.loads(entry.value)["data"]["requests"]]
         assert told == ids
@@ -32,7 +35,7 @@ def test_requests_with_ids_of_their_own_go_to_their_homes() -> None:
     journal = RequestJournal("s", 3, recording=True)
     ids = [f"instance-{n}" for n in range(30)]
     for id_ in ids:
-        journal.received(id_, {"groups": []})
+        journal.received(id_, SPEC)
     entries = journal.take()
     assert len(entries) == 3
     for entry in entries:

@@ -7,7 +7,7 @@ import random
 import pytest
 from kafka.partitioner import murmur2 as kafka_murmur2
 
-from vacancy.resources.partitioner import covering_cells, murmur2, partition_for
+from vacancy.resources.partitioner import covering_cells, murmur2, partition_for, partitions_for
 
 # Signed results, as Java has them: the vectors of Kafka's own UtilsTest.
 JAVA_VECTORS = {
@@ -32,6 +32,14 @@ def test_same_as_kafka_python_for_any_bytes() -> None:
             key = rng.randbytes(length)
             assert murmur2(key) == kafka_murmur2(key)
             assert partition_for(key, 12) == (kafka_murmur2(key) & 0x7FFFFFFF) % 12
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 7, 12, 64])
+def test_many_keys_go_where_each_by_itself_would(partitions: int) -> None:
+    rng = random.Random(20260101)
+    keys = ["".join(rng.choices("abc019-.\u00e9\u4e2d", k=rng.randrange(24))) for _ in range(500)]
+    assert partitions_for(keys, partitions) == [partition_for(key, partitions) for key in keys]
+    assert partitions_for([], partitions) == []
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 7, 12, 64])
