@@ -10,6 +10,7 @@ from vacancy.clients.claiming import ClaimSent
 from vacancy.clients.placement import PlacementRequest, Rejected
 from vacancy.projections.candidates import Candidate
 from vacancy.projections.groups import Joining
+from vacancy.projections.view import View
 from vacancy.resources.request import Ask
 
 
@@ -33,7 +34,7 @@ class Job:
 
 @dataclass(slots=True)
 class Flight:
-    """One claim under way."""
+    """One claim under way. `landed`: what it took is no longer counted as taken by it."""
 
     job: Job
     claim: ClaimSent
@@ -41,3 +42,15 @@ class Flight:
     sent: float
     rows: list[tuple[bytes, str, Ask]]
     joined: list[Joining]
+    landed: bool = False
+
+    def land(self, view: View) -> None:
+        """Its verdict is known, or will not be: the store says all."""
+        if self.landed:
+            return
+        self.landed = True
+        view.groups.leave(self.joined)
+        for row_key, name, ask in self.rows:
+            row = view.row_of.get(row_key)
+            if row is not None:
+                view.untake(row, name, ask)

@@ -142,7 +142,7 @@ class Pipeline:
 
     def _step(self) -> bool:
         """One round. Returns whether anything moved."""
-        self._reader.follow()
+        self._reader.follow(self._land_all)
         moved = self._take_verdicts()
         moved |= self._settle_overdue()
         ready = self._take_ready()
@@ -276,7 +276,7 @@ class Pipeline:
     def _never_sent(self, flights: list[Flight], why: LogUnavailable) -> None:
         for flight in flights:
             del self._flights[key(flight.candidate.cell, flight.claim.id)]
-            self._land(flight)
+            flight.land(self._reader.view)
             self._close(flight.job, "lost", reason=f"no claim was sent: {why}")
 
     # -- verdicts -----------------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ class Pipeline:
         return moved
 
     def _decided(self, flight: Flight, verdict: VerdictRow) -> None:
-        self._land(flight)
+        flight.land(self._reader.view)
         if verdict.accepted:
             self._close(flight.job, "placed", flight, grants=verdict.grants)
             return
@@ -305,13 +305,9 @@ class Pipeline:
         else:
             self._waiting.appendleft(job)
 
-    def _land(self, flight: Flight) -> None:
-        view = self._reader.view
-        view.groups.leave(flight.joined)
-        for row_key, name, ask in flight.rows:
-            row = view.row_of.get(row_key)
-            if row is not None:
-                view.untake(row, name, ask)
+    def _land_all(self, keys: Iterable[bytes]) -> None:
+        for row_key in self._flights.keys() & keys:
+            self._flights[row_key].land(self._reader.view)
 
     def _settle_overdue(self) -> bool:
         """What has no verdict in the feed: ask the tables, and say what is known."""
@@ -338,14 +334,14 @@ class Pipeline:
         if verdict is not None:
             self._decided(flight, verdict)
         elif held is not None and held.claim == flight.claim.id:
-            self._land(flight)
+            flight.land(self._reader.view)
             particular = tuple(part for part in held.parts if type(part.grant) is not int)
             self._close(flight.job, "placed", flight, grants=particular)
         elif past:
             rejected = VerdictRow(False, "deadline_passed", -1, flight.claim.deadline_ms, b"")
             self._decided(flight, rejected)
         else:
-            self._land(flight)
+            flight.land(self._reader.view)
             reason = f"nothing was heard for {self._timeout_s:g} s"
             if self._sending.unconfirmed:
                 reason += ", and the log has not confirmed that it has the claim"

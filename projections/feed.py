@@ -7,7 +7,7 @@ loads its view anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -46,22 +46,29 @@ _IN_ORDER = frozenset((NODES.name, PROVIDERS.name, GROUPS.name))
 """Tables whose images must come between those of other tables where they came: they make and drop what those are of."""
 
 
-def joined(entries: Sequence[Entry]) -> Iterator[Images]:
-    """The images of these commits in their order, those of a class's rows from several commits as one, with the newest
-    of each row: to take in many rows at once costs little more than a few."""
-    if len(entries) == 1:
-        yield from entries[0].images
-        return
+def verdicts(entries: Iterable[Entry]) -> list[tuple[bytes, bytes]]:
+    """(key, encoded row) of the verdicts among these commits, also of those that expired in a later one."""
+    return [
+        (key, data)
+        for entry in entries
+        for table, keys, values in entry.images
+        if table == VERDICTS.name
+        for key, data in zip(keys, values, strict=True)
+        if data is not None
+    ]
+
+
+def joined(entries: Iterable[Entry]) -> Iterator[Images]:
+    """The images of these commits in their order, verdicts left out, those of a class's rows from several commits as
+    one, with the newest of each row: to take in many rows at once costs little more than a few."""
     rows: dict[str, dict[bytes, bytes | None]] = {}
     for entry in entries:
         for images in entry.images:
             table, keys, values = images
-            if table == VERDICTS.name:  # one may come and expire: it was told all the same
-                yield images
-            elif table in _IN_ORDER:
+            if table in _IN_ORDER:
                 yield from _taken(rows)
                 yield images
-            else:
+            elif table != VERDICTS.name:
                 rows.setdefault(table, {}).update(zip(keys, values, strict=True))
     yield from _taken(rows)
 

@@ -6,13 +6,13 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from vacancy.projections.expression import Expression
-from vacancy.projections.feed import Entry, joined
+from vacancy.projections.feed import Entry, joined, verdicts
 from vacancy.projections.manifest import FILE, Manifest, read_manifest
 from vacancy.projections.partition_reader import PartitionReader
 from vacancy.projections.partition_store import families
@@ -98,12 +98,19 @@ class StoreReader:
         """Move to the newest commit of every partition. Raises `StoreError`."""
         self._move(PartitionReader.catch_up)
 
-    def follow(self) -> None:
+    def follow(self, landing: Callable[[Iterable[bytes]], None] | None = None) -> None:
         """As `catch_up` for those who ask all the time: the view, what `take_verdicts` gives and rows of the
-        tables that are fed move. Scans, rows of other tables and verdicts may stay as of the last `catch_up`."""
-        self._move(PartitionReader.follow)
+        tables that are fed move. Scans, rows of other tables and verdicts may stay as of the last `catch_up`.
 
-    def _move(self, news: Callable[[PartitionReader], list[Entry] | None]) -> None:
+        `landing` is told the keys of the verdicts that came, before the view takes in what came with them: what it
+        gives back there of claims under way need not be counted anew on top of the rows that have it."""
+        self._move(PartitionReader.follow, landing)
+
+    def _move(
+        self,
+        news: Callable[[PartitionReader], list[Entry] | None],
+        landing: Callable[[Iterable[bytes]], None] | None = None,
+    ) -> None:
         now = time.monotonic()
         if now - self._looked_at > _LOOK_AGAIN_S:
             self._looked_at = now
@@ -117,7 +124,7 @@ class StoreReader:
                 self._position = None
                 self._times[partition] = entries[-1].time_ms
                 told += entries
-        self._feed(told)
+        self._feed(told, landing)
         if reload:
             self._load()
 
@@ -241,7 +248,8 @@ class StoreReader:
                 self._load_partition(reader)
 
     def _load_partition(self, reader: PartitionReader) -> None:
-        self.view.load_providers(reader.all(PROVIDERS.family))
+        if providers := reader.all(PROVIDERS.family):
+            self.view.load_providers(providers)
         self.view.load_nodes(reader.all(NODES.family))
         self.view.groups.feed(reader.all(GROUPS.family))
         skip = ClassTable.HEAD_BYTES
@@ -264,14 +272,17 @@ class StoreReader:
         row = reader.get(PARTITION, PARTITION_KEY)
         self._times[partition] = 0 if row is None else row.time_ms
 
-    def _feed(self, entries: Sequence[Entry]) -> None:
+    def _feed(
+        self, entries: Sequence[Entry], landing: Callable[[Iterable[bytes]], None] | None = None
+    ) -> None:
+        if not entries or not self.with_view:
+            return
+        came = verdicts(entries)
+        self._verdicts += came
+        if landing is not None:
+            landing([key for key, _ in came])
         for table, keys, values in joined(entries):
-            if table == VERDICTS.name:
-                if self.with_view:
-                    pairs = zip(keys, values, strict=True)
-                    self._verdicts += [(key, data) for key, data in pairs if data is not None]
-            elif self.with_view:
-                self.view.feed(table, keys, values)
+            self.view.feed(table, keys, values)
 
     def _class_row(self, table: ClassTable, key: bytes) -> Any:
         cell = key[len(table.prefix) :].partition(b"\0")[0]

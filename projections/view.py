@@ -17,6 +17,7 @@ from vacancy.projections.columns import BitColumns, Bools, ClassColumns, Ints, g
 from vacancy.projections.derived import Derived
 from vacancy.projections.groups import Groups
 from vacancy.projections.homes import Homes
+from vacancy.projections.pending import Pending
 from vacancy.resources.registry import Registry
 from vacancy.resources.resource_class import Granted
 from vacancy.resources.rows import ClassRow, NodeRow, ProviderRow
@@ -61,7 +62,7 @@ class View:
         self._homes = Homes()
         self.groups = Groups()
         self._free_rows: list[int] = []
-        self._pending: dict[tuple[int, str], list[Any]] = defaultdict(list)
+        self._pending = Pending()
         self.expressions: dict[str, Any] = {}
         self.derived = Derived()
 
@@ -91,7 +92,7 @@ class View:
         if found is None:
             return None
         record = found.record
-        for ask in self._pending.get((row, name), ()):
+        for ask in self._pending.of(row, name):
             outcome = self._registry.table(name).resource_class.claim(record, ask)
             if isinstance(outcome, Granted):
                 record = outcome.record
@@ -102,35 +103,29 @@ class View:
     def take(self, row: int, name: str, ask: Any) -> None:
         """A claim for this is under way: count it as taken."""
         self.version += 1
-        self._pending[(row, name)].append(ask)
+        self._pending.add(row, name, ask)
         self._count(row, name, ask, 1)
 
     def untake(self, row: int, name: str, ask: Any) -> None:
         """That claim is decided: the store says all."""
         self.version += 1
-        asks = self._pending.get((row, name), [])
-        if ask not in asks:
+        if not self._pending.remove(row, name, ask):
             return  # the provider went meanwhile
-        asks.remove(ask)
-        if not asks:
-            del self._pending[(row, name)]
         if self._columns(name).resource_class.exact_in_columns:
             self._count(row, name, ask, -1)
         else:
             self._refresh(row, name)  # a column may have been read of the record with this in it
 
     @property
-    def pending(self) -> dict[tuple[bytes, str], list[Any]]:
-        """The claims under way, by (key, class)."""
-        return {(self.keys[row], name): asks for (row, name), asks in self._pending.items()}
+    def pending(self) -> list[tuple[bytes, str, Any]]:
+        """What claims under way ask for: (key, class, ask)."""
+        return [(self.keys[row], name, ask) for row, name, ask in self._pending]
 
-    def take_over(self, pending: dict[tuple[bytes, str], list[Any]]) -> None:
+    def take_over(self, pending: list[tuple[bytes, str, Any]]) -> None:
         """Count these as under way, in a view that was loaded anew."""
-        for (key, name), asks in pending.items():
-            row = self.row_of.get(key)
-            if row is not None:  # else the provider went meanwhile
-                for ask in asks:
-                    self.take(row, name, ask)
+        for key, name, ask in pending:
+            if (row := self.row_of.get(key)) is not None:  # else the provider went meanwhile
+                self.take(row, name, ask)
 
     def _count(self, row: int, name: str, ask: Any, times: int) -> None:
         columns = self._columns(name)
@@ -142,8 +137,8 @@ class View:
 
     def _count_pending(self, row: int, name: str) -> None:
         """The columns hold what the store says: count the claims under way anew."""
-        asks = self._pending.get((row, name), ())
-        if any(self._columns(name).resource_class.moves(ask) is None for ask in asks):
+        moves, asks = self._columns(name).resource_class.moves, self._pending.of(row, name)
+        if any(moves(ask) is None for ask in asks):
             self._refresh(row, name)
             return
         for ask in asks:
@@ -159,9 +154,7 @@ class View:
     # -- being fed --------------------------------------------------------------------------------------------
 
     def load_providers(self, items: list[tuple[bytes, bytes]]) -> None:
-        """Take in all providers of a partition at once, before anything else of it."""
-        if not items:
-            return
+        """Take in all providers of a partition (one at least) at once, before anything else of it."""
         keys = [key for key, _ in items]
         providers = [PROVIDERS.decode(data) for _, data in items]
         first = self._new_rows(keys)
@@ -240,26 +233,34 @@ class View:
 
     def _feed_class(self, table: ClassTable, keys: list[bytes], values: list[bytes | None]) -> None:
         skip, head = len(table.prefix), table.HEAD_BYTES
-        columns, row_of = self._columns(table.name), self.row_of
-        rows, encoded, gone = [], [], []
-        for key, data in zip(keys, values, strict=True):
-            known = row_of.get(key[skip:])
-            if data is not None:
-                rows.append(self._row(key[skip:]) if known is None else known)
-                encoded.append(data[head:])
-            elif known is not None:
-                columns.clear(known)
-                gone.append(known)
+        columns = self._columns(table.name)
+        own = [key[skip:] for key in keys] if skip else keys
+        if None in values or not all(map(self.row_of.__contains__, own)):
+            own, values = self._clear_gone(columns, own, values)
+        rows = [self.row_of[key] for key in own]
+        encoded = [data[head:] for data in values if data is not None]
         if len(rows) > _FEW:
             columns.set_many(rows, encoded)
         else:
             decode = table.resource_class.decode
             for row, data in zip(rows, encoded, strict=True):
                 columns.set_one(row, decode(data))
-        if self._pending:
-            for row in (*rows, *gone):
-                if (row, table.name) in self._pending:
-                    self._count_pending(row, table.name)
+        for row in self._pending.among(rows, table.name):
+            self._count_pending(row, table.name)
+
+    def _clear_gone(
+        self, columns: ClassColumns, keys: list[bytes], values: list[bytes | None]
+    ) -> tuple[list[bytes], list[bytes | None]]:
+        """Clear the columns where there is nothing any more. Returns what is left, all of it with rows."""
+        left: dict[bytes, bytes | None] = {}
+        for key, data in zip(keys, values, strict=True):
+            if data is not None:
+                self._row(key)
+                left[key] = data
+            elif (gone := self.row_of.get(key)) is not None:
+                columns.clear(gone)
+                self._count_pending(gone, columns.resource_class.name)
+        return list(left), list(left.values())
 
     # -- rows ---------------------------------------------------------------------------------------------------
 
@@ -350,8 +351,7 @@ class View:
         self.attributes.set(row, {}, len(self.root))
         for columns in self.classes.values():
             columns.clear(row)
-        for slot in [slot for slot in self._pending if slot[0] == row]:
-            del self._pending[slot]
+        self._pending.drop(row)
         self.members.pop(row, None)
         self.root[row] = self.parent[row] = row
         del self.row_of[key]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vacancy.projections import newer
-from vacancy.projections.feed import Entry, Images, joined
+from vacancy.projections.feed import Entry, Images, joined, verdicts
 from vacancy.projections.newer import NewerRows
 from vacancy.resources.tables import GROUPS, NODES, PROVIDERS, VERDICTS
 
@@ -45,8 +45,11 @@ def test_joined_images_say_the_same(commits: list[dict[str, dict[bytes, bytes | 
     apart = [images for entry in entries for images in entry.images]
     together = list(joined(entries))
     assert history(together) == history(apart)
-    verdicts = [images for images in apart if images[0] == VERDICTS.name]
-    assert [images for images in together if images[0] == VERDICTS.name] == verdicts
+    assert VERDICTS.name not in [table for table, _, _ in together]
+    told = [commit.get(VERDICTS.name, {}) for commit in commits]
+    assert verdicts(entries) == [
+        (key, data) for rows in told for key, data in rows.items() if data is not None
+    ]
     assert entries == entries_of(commits), "entries are shared and must stay as they are"
 
 

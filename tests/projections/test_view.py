@@ -260,7 +260,7 @@ def test_a_claim_under_way_counts_as_taken_until_it_is_decided(site: Site) -> No
     view.untake(row, "PORTS", 2)
     assert (site.column("n1", "VCPU", "free"), site.column("n1", "PORTS", "free")) == (3, 2)
     view.untake(row, "VCPU", 3)
-    assert view.pending == {}
+    assert view.pending == []
     with StoreReader(site.store.path, REGISTRY) as loaded:
         assert told(view, site.reader) == told(loaded.view, loaded)
 
@@ -323,7 +323,7 @@ def test_a_provider_that_goes_under_a_claim_leaves_no_debt_to_the_next(site: Sit
         site.reader.catch_up()
     view.untake(row, "VCPU", 2)
     assert site.column("n2", "VCPU", "free") == 8
-    assert view.pending == {}
+    assert view.pending == []
 
 
 # -- many rows --------------------------------------------------------------------------------------------
