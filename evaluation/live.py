@@ -35,7 +35,6 @@ from vacancy.streams.log import Log, open_log
 
 PARTITIONS = 4
 REPORTS_PER_S = 1_000
-IN_FLIGHT = 64
 SCHEDULERS = 4
 _BATCH = 500
 _spawn = multiprocessing.get_context("spawn")
@@ -48,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--waiting", type=int, default=200_000, help="node reports a worker drains")
     parser.add_argument("--placements", type=int, default=40_000, help="requests, over all schedulers")
+    parser.add_argument(
+        "--in-flight", type=int, default=96, help="claims that each scheduler has under way at once"
+    )
     parser.add_argument("--nodes", type=int, default=5_000, help="nodes to place on")
     parser.add_argument("--probes", type=int, default=2_000, help="reports whose way is timed")
     parser.add_argument("--stages", default="visible,drain,place,one,replay", help="which to run")
@@ -213,7 +215,7 @@ def _place(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
         _publish(log, arguments.nodes, arguments.nodes)
         with WorkerProcess(url, store) as worker:
             worker.wait_ready()
-            options = RaceOptions(log=url, stores=[store], in_flight=IN_FLIGHT, seed=1)
+            options = RaceOptions(log=url, stores=[store], in_flight=arguments.in_flight, seed=1)
             found = race(options, deal([Arrival(spec)] * arguments.placements, SCHEDULERS))
     claims = found.accepted + found.lost_claims
     return {
