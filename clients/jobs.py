@@ -16,7 +16,7 @@ from vacancy.resources.request import Ask
 
 @dataclass(slots=True)
 class Job:
-    """One request on its way."""
+    """One request on its way. `gave_up` and `heard_since_ms` (see `find`) are those of its last query."""
 
     request: PlacementRequest
     spec: Raw
@@ -29,6 +29,7 @@ class Job:
     avoid: set[str] = field(default_factory=set)
     query_ms: float = 0.0
     gave_up: int = 0
+    heard_since_ms: int | None = None
     rejected: Rejected | None = None
 
 

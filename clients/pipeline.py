@@ -219,6 +219,7 @@ class Pipeline:
         learn(jobs[0].request.spec, self._reader.registry, self._reader.expressions)
         wanted, among = len(jobs) if limit is None else limit, self._settings.order.among
         view, spec = self._reader.view, jobs[0].request.spec
+        since_ms = heard_since_ms(self._max_staleness_s)
         # Of several copies any may be on a node to avoid.
         with closed(view, avoid) if avoid and spec.copies > 1 else nullcontext():
             found = find(
@@ -228,14 +229,14 @@ class Pipeline:
                 order=self._settings.order,
                 rng=self._rng,
                 cell=cell,
-                heard_since_ms=heard_since_ms(self._max_staleness_s),
+                heard_since_ms=since_ms,
                 one_a_tree=True,
                 effort=effort,
             )
         taken_ms = (time.perf_counter() - started) * 1e3 / len(jobs)
         for job in jobs:
             job.query_ms += taken_ms
-            job.gave_up = effort.gave_up
+            job.gave_up, job.heard_since_ms = effort.gave_up, since_ms
         left = [candidate for candidate in found if candidate.root not in avoid]
         if among > 1 and len(left) > wanted:
             left = [left[at] for at in self._rng.permutation(len(left))]
@@ -367,7 +368,7 @@ class Pipeline:
             in_flight=[other.claim.id for other in self._flights.values()]
             if status == "no_valid_host"
             else [],
-            heard_since_ms=heard_since_ms(self._max_staleness_s) if status == "no_valid_host" else None,
+            heard_since_ms=job.heard_since_ms if status == "no_valid_host" else None,
             reason=reason,
         )
         self._outcomes.append(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from vacancy.clients import pipeline
 from vacancy.clients.fleet import node_reports
 from vacancy.clients.scheduler import Scheduler
 from vacancy.clients.wiring import installed_registry, new_log, open_store
+from vacancy.projections.candidates import Candidate, find
 from vacancy.resources.errors import NoValidHost
 from vacancy.resources.events import ProviderReport
 from vacancy.resources.partitioner import cell_for
@@ -75,6 +79,26 @@ def test_nothing_is_claimed_on_nodes_that_were_not_heard_from_for_so_long(schedu
     stale = list(scheduler.place_many([ONE] * 2, max_staleness_s=0))
     assert [outcome.status for outcome in stale] == ["no_valid_host"] * 2
     assert scheduler.place(ONE, max_staleness_s=3600).status == "placed"
+
+
+@pytest.mark.timeout(60)
+def test_the_log_is_told_since_when_a_node_had_to_be_heard_from(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the query itself, and not of the moment later at which its answer is written down."""
+    asked: list[int | None] = []
+
+    def noting(*given: Any, **named: Any) -> list[Candidate]:
+        asked.append(named["heard_since_ms"])
+        time.sleep(0.02)
+        return find(*given, **named)
+
+    monkeypatch.setattr(pipeline, "find", noting)
+    (outcome,) = scheduler.place_many([ONE], max_staleness_s=0)
+    assert outcome.status == "no_valid_host"
+    told = [json.loads(record.value) for record in scheduler.log.read(0, 0, 1000)]
+    (closed,) = [event["data"] for event in told if event["type"] == "vacancy.requests.closed.v1"]
+    assert [request["heard_since_ms"] for request in closed["requests"]] == asked
 
 
 @pytest.mark.timeout(60)
