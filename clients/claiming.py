@@ -15,6 +15,7 @@ from vacancy.clients.placement import PlacementRequest
 from vacancy.clients.taking import Event, taking_text
 from vacancy.projections.candidates import Candidate
 from vacancy.projections.lending import SHARES
+from vacancy.projections.orders import Order
 from vacancy.projections.store_reader import StoreReader
 from vacancy.projections.view import View
 from vacancy.resources import events
@@ -45,6 +46,17 @@ FINAL = frozenset(
 TOLD = frozenset({"no_room", "affinity_broken", "anti_affinity_broken", "deadline_passed"})
 """Rejections that need no avoiding of the node: the same commit has brought the reason into the view, and the next query
 keeps clear of it; or the log was late, which is not the node's fault."""
+
+
+class Settings(NamedTuple):
+    """How a scheduler claims; see `Scheduler`."""
+
+    source: str
+    seed: int
+    order: Order
+    deadline_ms: int
+    attempts: int
+    record_requests: bool
 
 
 class ClaimSent(NamedTuple):

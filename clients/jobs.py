@@ -10,8 +10,8 @@ from vacancy.clients.claiming import ClaimSent
 from vacancy.clients.placement import PlacementRequest, Rejected
 from vacancy.projections.candidates import Candidate
 from vacancy.projections.groups import Joining
+from vacancy.projections.pending import Taken
 from vacancy.projections.view import View
-from vacancy.resources.request import Ask
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Flight:
     claim: ClaimSent
     candidate: Candidate
     sent: float
-    rows: list[tuple[bytes, str, Ask]]
+    taken: list[Taken]
     joined: list[Joining]
     landed: bool = False
 
@@ -51,7 +51,5 @@ class Flight:
             return
         self.landed = True
         view.groups.leave(self.joined)
-        for row_key, name, ask in self.rows:
-            row = view.row_of.get(row_key)
-            if row is not None:
-                view.untake(row, name, ask)
+        for one in self.taken:
+            view.untake(one)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from vacancy.clients.claiming import (
     FINAL,
     TOLD,
     ClaimMaker,
+    Settings,
     claim_entries,
     new_ids,
     refused_root,
@@ -34,7 +35,6 @@ from vacancy.clients.sending import Sending
 from vacancy.clients.spec_wires import SpecWires
 from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.effort import Effort, gave_up_text
-from vacancy.projections.orders import Order
 from vacancy.projections.related import closed, is_related, joining
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.errors import LogUnavailable, UsageError
@@ -56,17 +56,6 @@ _OVERDUE_S = 1.0
 
 _TOGETHER = 32
 """Claims that go to one cell together: enough to share a record, few enough to spread evenly."""
-
-
-class Settings(NamedTuple):
-    """How a scheduler claims; see `Scheduler`."""
-
-    source: str
-    seed: int
-    order: Order
-    deadline_ms: int
-    attempts: int
-    record_requests: bool
 
 
 class Pipeline:
@@ -93,6 +82,7 @@ class Pipeline:
         self._max_staleness_s = max_staleness_s
         self._waiting: deque[Job] = deque()
         self._flights: dict[bytes, Flight] = {}
+        self._heard: list[tuple[bytes, VerdictRow]] = []
         self._outcomes: list[Outcome] = []
         self._ids = new_ids()
         self._wires = SpecWires()
@@ -101,13 +91,20 @@ class Pipeline:
         )
         self._journal = RequestJournal(settings.source, reader.manifest.partitions, settings.record_requests)
 
-    def run(self, requests: Iterable[PlacementRequest]) -> Iterator[Outcome]:
+    def run(self, requests: Iterable[PlacementRequest]) -> Generator[Outcome, None, None]:
         """Outcomes of all requests, as they come. What the source raises as `UsageError` is raised at the end."""
-        source = iter(requests)
+        with self._reader.listening(self._hear):
+            try:
+                yield from self._rounds(iter(requests))
+            finally:
+                # Whoever stops asking is told no more; from now on the store alone says what is taken.
+                for flight in self._flights.values():
+                    flight.land(self._reader.view)
+
+    def _rounds(self, source: Iterator[PlacementRequest]) -> Iterator[Outcome]:
         exhausted, wrong = False, None
         pause_s = _POLL_S
         self._reader.follow()
-        self._reader.take_verdicts(())
         while True:
             while not exhausted and len(self._waiting) + len(self._flights) < self._in_flight:
                 try:
@@ -142,7 +139,7 @@ class Pipeline:
 
     def _step(self) -> bool:
         """One round. Returns whether anything moved."""
-        self._reader.follow(self._land_all)
+        self._reader.follow()
         moved = self._take_verdicts()
         moved |= self._settle_overdue()
         ready = self._take_ready()
@@ -248,15 +245,13 @@ class Pipeline:
         claim = self._maker.make(
             next(self._ids), candidate, job.request, consumer=job.consumer, request_id=job.id, spec=job.spec
         )
-        rows = []
+        taken = []
         for served in candidate.allocations:
-            row_key = key(candidate.cell, served.provider)
-            for name, ask in served.resources.items():
-                view.take(view.row_of[row_key], name, ask)
-                rows.append((row_key, name, ask))
+            row = view.row_of[key(candidate.cell, served.provider)]
+            taken += [view.take(row, name, ask) for name, ask in served.resources.items()]
         joined = joining(view, job.request.spec, job.consumer, candidate)
         view.groups.join(joined)
-        flight = Flight(job, claim, candidate, time.monotonic(), rows, joined)
+        flight = Flight(job, claim, candidate, time.monotonic(), taken, joined)
         self._flights[key(candidate.cell, claim.id)] = flight
         return flight
 
@@ -282,12 +277,22 @@ class Pipeline:
 
     # -- verdicts -----------------------------------------------------------------------------------------------
 
+    def _hear(self, came: Sequence[tuple[bytes, bytes]]) -> None:
+        """Verdicts that the feed tells of, before the view takes in the rows that came with them: what was counted as
+        taken is given back first, so that it is not counted anew on top of rows that have it."""
+        for row_key, data in came:
+            flight = self._flights.get(row_key)
+            if flight is not None:
+                flight.land(self._reader.view)
+                self._heard.append((row_key, VERDICTS.decode(data)))
+
     def _take_verdicts(self) -> bool:
-        moved = False
-        for row_key, verdict in self._reader.take_verdicts(self._flights):
-            self._decided(self._flights.pop(row_key), verdict)
-            moved = True
-        return moved
+        heard, self._heard = self._heard, []
+        for row_key, verdict in heard:
+            flight = self._flights.pop(row_key, None)
+            if flight is not None:
+                self._decided(flight, verdict)
+        return bool(heard)
 
     def _decided(self, flight: Flight, verdict: VerdictRow) -> None:
         flight.land(self._reader.view)
@@ -305,10 +310,6 @@ class Pipeline:
             self._close(job, "lost", reason=job.reason)
         else:
             self._waiting.appendleft(job)
-
-    def _land_all(self, keys: Iterable[bytes]) -> None:
-        for row_key in self._flights.keys() & keys:
-            self._flights[row_key].land(self._reader.view)
 
     def _settle_overdue(self) -> bool:
         """What has no verdict in the feed: ask the tables, and say what is known."""

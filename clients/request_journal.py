@@ -45,13 +45,16 @@ class RequestJournal:
         self._received: dict[int, list[dict[str, Any]]] = {}
         self._closed: dict[int, list[dict[str, Any]]] = {}
         self._taken_at = monotonic()
-        self._ids = _HomeIds(len(self._cells))
+        self._any_ids = new_ids()
+        self._ids = _HomeIds(self._any_ids, len(self._cells))
         self._homes: dict[str, int] = {}
         """Of requests under way whose ids were made here."""
 
     def new_id(self) -> str:
         """An id for a request that was given none. Requests that come in together get ids of one home, so that one
         record tells of all."""
+        if not self._recording:
+            return next(self._any_ids)
         id_, self._homes[id_] = next(self._ids)
         return id_
 
@@ -126,8 +129,8 @@ class _HomeIds:
 
     AT_ONCE = 128
 
-    def __init__(self, partitions: int) -> None:
-        self._ids = new_ids()
+    def __init__(self, ids: Iterator[str], partitions: int) -> None:
+        self._ids = ids
         self._home = 0
         self._waiting: list[deque[str]] = [deque() for _ in range(partitions)]
 

@@ -6,7 +6,7 @@ It reads the store on its own host and writes to the log only. It is not thread-
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -14,11 +14,11 @@ from uuid import uuid4
 
 import numpy as np
 
-from vacancy.clients.claiming import told
+from vacancy.clients.claiming import Settings, told
 from vacancy.clients.expression_predicates import most
 from vacancy.clients.expressions import compile_condition, learn
 from vacancy.clients.ordering import order_named
-from vacancy.clients.pipeline import Pipeline, Settings
+from vacancy.clients.pipeline import Pipeline
 from vacancy.clients.placement import Outcome, PlacementRequest
 from vacancy.clients.search import heard_since_ms
 from vacancy.clients.settling import OpenClaim, Settlement, latest_deadline_ms, settle
@@ -176,7 +176,7 @@ class Scheduler:
         in_flight: int = 64,
         timeout_s: float = 30.0,
         max_staleness_s: float | None = None,
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """Place many, with up to `in_flight` claims under way at once, those ready sharing a record. Outcomes
         come as they are known, not in order; how one ended is its `Outcome.status`. `max_staleness_s` as for `place`.
         Raises `UsageError` where it comes to a request that cannot be meant, of which nothing is sent."""

@@ -17,9 +17,10 @@ from vacancy.projections.beside import Asked, find_beside, only, rows_of
 from vacancy.projections.columns import Bools
 from vacancy.projections.combinations import combine
 from vacancy.projections.crowds import Crowd, Crowds
+from vacancy.projections.pending import Taken
 from vacancy.projections.view import View
 from vacancy.resources.membership import SHARES, with_copy
-from vacancy.resources.request import Ask, RequestSpec
+from vacancy.resources.request import RequestSpec
 from vacancy.resources.tables import key
 
 if TYPE_CHECKING:
@@ -90,20 +91,18 @@ def _one_by_one(
 @contextmanager
 def _taking(view: View) -> Iterator[Callable[[Candidate], None]]:
     """What copies take counts as taken for as long as this lasts."""
-    taken: list[tuple[int, str, Ask]] = []
+    taken: list[Taken] = []
 
     def take(copy: Candidate) -> None:
         for served in copy.allocations:
             row = view.row_of[key(copy.cell, served.provider)]
-            for name, ask in served.resources.items():
-                view.take(row, name, ask)
-                taken.append((row, name, ask))
+            taken.extend(view.take(row, name, ask) for name, ask in served.resources.items())
 
     try:
         yield take
     finally:
         for one in taken:
-            view.untake(*one)
+            view.untake(one)
 
 
 def _as_one(copies: Sequence[Candidate], served: Iterable[tuple[int, Served]]) -> Candidate:

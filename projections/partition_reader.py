@@ -55,6 +55,7 @@ NEWER_MAX = 50_000
 _NOT_KEPT = frozenset((VERDICTS.name,))
 """Tables that are fed and not kept: a scheduler is told of each verdict, and hardly ever asks for one."""
 
+_NEVER = float("-inf")
 _SEQUENCE = struct.Struct(">Q")
 _TRIES = 5
 _SWEEP_S = 0.2
@@ -116,8 +117,13 @@ class PartitionReader:
 
     def _ask(self) -> list[Entry] | None:
         """What RocksDB says is new."""
-        self._asked_at = monotonic()
+        now, self._asked_at = monotonic(), _NEVER  # until it has answered
+        entries = self._answer()
+        self._asked_at = now
         self._newer.clear()
+        return entries
+
+    def _answer(self) -> list[Entry] | None:
         before = self.local
         for _ in range(_TRIES):
             logs = self._names(".log")

@@ -5,43 +5,53 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+import msgspec
+
+
+class Taken(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What one claim under way takes: of a provider (by its key), of one class. Two that say the same are two."""
+
+    key: bytes
+    name: str
+    ask: Any
+
 
 class Pending:
-    """Asks by class and by the view's row of a provider."""
+    """What is taken, by class and by the view's row of the provider."""
 
     def __init__(self) -> None:
-        self._asks: dict[str, dict[int, list[Any]]] = {}
+        self._taken: dict[str, dict[int, list[Taken]]] = {}
 
-    def add(self, row: int, name: str, ask: Any) -> None:
-        """A claim asks for this."""
-        self._asks.setdefault(name, {}).setdefault(row, []).append(ask)
+    def add(self, row: int, taken: Taken) -> None:
+        """A claim takes this."""
+        self._taken.setdefault(taken.name, {}).setdefault(row, []).append(taken)
 
-    def remove(self, row: int, name: str, ask: Any) -> bool:
+    def remove(self, row: int, taken: Taken) -> bool:
         """It is decided. Returns whether it was still there: it goes with its provider, too."""
-        asks = self._asks.get(name, {}).get(row, [])
-        if ask not in asks:
+        here = self._taken.get(taken.name, {}).get(row, [])
+        if taken not in here:
             return False
-        asks.remove(ask)
-        if not asks:
-            del self._asks[name][row]
+        here.remove(taken)
+        if not here:
+            del self._taken[taken.name][row]
         return True
 
     def drop(self, row: int) -> None:
         """The provider went."""
-        for of_class in self._asks.values():
+        for of_class in self._taken.values():
             of_class.pop(row, None)
 
-    def of(self, row: int, name: str) -> Sequence[Any]:
-        """What is asked of one class there."""
-        return self._asks.get(name, {}).get(row, ())
+    def of(self, row: int, name: str) -> Sequence[Taken]:
+        """What is taken of one class there."""
+        return self._taken.get(name, {}).get(row, ())
 
     def among(self, rows: Collection[int], name: str) -> Iterator[int]:
-        """Those of these rows of which something of one class is asked, each once."""
-        asked = self._asks.get(name)
-        return iter(asked.keys() & rows if asked else ())
+        """Those of these rows of which something of one class is taken, each once."""
+        taken = self._taken.get(name)
+        return iter(taken.keys() & rows if taken else ())
 
-    def __iter__(self) -> Iterator[tuple[int, str, Any]]:
-        """(row, class, ask) of all, in no order."""
-        for name, of_class in self._asks.items():
-            for row, asks in of_class.items():
-                yield from ((row, name, ask) for ask in asks)
+    def __iter__(self) -> Iterator[Taken]:
+        """All of it, in no order."""
+        for of_class in self._taken.values():
+            for here in of_class.values():
+                yield from here

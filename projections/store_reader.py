@@ -6,7 +6,7 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -22,7 +22,6 @@ from vacancy.projections.view import View
 from vacancy.resources.errors import StoreError, StoreMismatch
 from vacancy.resources.partitioner import partition_for
 from vacancy.resources.registry import Registry
-from vacancy.resources.rows import VerdictRow
 from vacancy.resources.tables import (
     CUSTOM_FAMILY,
     GROUPS,
@@ -30,12 +29,14 @@ from vacancy.resources.tables import (
     PARTITION,
     PARTITION_KEY,
     PROVIDERS,
-    VERDICTS,
     ClassTable,
     Table,
 )
 
 Row = TypeVar("Row")
+
+Listener = Callable[[Sequence[tuple[bytes, bytes]]], None]
+"""Is told of verdicts: (key, encoded row)."""
 
 _LOOK_AGAIN_S = 1.0
 """How often a reader looks whether the store was made anew under it, or a partition has come."""
@@ -45,7 +46,7 @@ class StoreReader:
     """Reads a store that a worker writes, or that stands still. Opening one raises `StoreError`.
 
     `catch_up` moves to the newest commit; until the next call everything read is as of `position`.
-    Verdicts that came by wait for `take_verdicts`.
+    Verdicts that come by are told to who is `listening`.
     """
 
     def __init__(self, path: Path, registry: Registry, *, with_view: bool = True) -> None:
@@ -53,7 +54,8 @@ class StoreReader:
         self.registry = registry
         self.with_view = with_view
         self._partitions: dict[int, PartitionReader] = {}
-        self._verdicts: list[tuple[bytes, bytes]] = []
+        self._listeners: list[Listener] = []
+        self._behind = False
         self._times: dict[int, int] = {}
         self._position: dict[int, int] | None = None
         self.manifest = self._read_manifest()
@@ -98,41 +100,40 @@ class StoreReader:
         """Move to the newest commit of every partition. Raises `StoreError`."""
         self._move(PartitionReader.catch_up)
 
-    def follow(self, landing: Callable[[Iterable[bytes]], None] | None = None) -> None:
-        """As `catch_up` for those who ask all the time: the view, what `take_verdicts` gives and rows of the
-        tables that are fed move. Scans, rows of other tables and verdicts may stay as of the last `catch_up`.
+    def follow(self) -> None:
+        """As `catch_up` for those who ask all the time: the view, listeners and rows of the tables that are fed move.
+        Scans, rows of other tables and verdicts may stay as of the last `catch_up`."""
+        self._move(PartitionReader.follow)
 
-        `landing` is told the keys of the verdicts that came, before the view takes in what came with them: what it
-        gives back there of claims under way need not be counted anew on top of the rows that have it."""
-        self._move(PartitionReader.follow, landing)
-
-    def _move(
-        self,
-        news: Callable[[PartitionReader], list[Entry] | None],
-        landing: Callable[[Iterable[bytes]], None] | None = None,
-    ) -> None:
+    def _move(self, news: Callable[[PartitionReader], list[Entry] | None]) -> None:
         now = time.monotonic()
         if now - self._looked_at > _LOOK_AGAIN_S:
             self._looked_at = now
             self._look_again()
-        reload, told = False, []
-        for partition, reader in self._partitions.items():
-            entries = news(reader)
-            if entries is None:
-                reload = True
-            elif entries:
-                self._position = None
-                self._times[partition] = entries[-1].time_ms
-                told += entries
-        self._feed(told, landing)
-        if reload:
+        told: list[Entry] = []
+        try:
+            for partition, reader in self._partitions.items():
+                entries = news(reader)
+                if entries is None:
+                    self._behind = True
+                elif entries:
+                    self._position = None
+                    self._times[partition] = entries[-1].time_ms
+                    told += entries
+        finally:  # a partition that cannot be read must not take from others what they will not tell again
+            self._feed(told)
+        if self._behind:
             self._load()
 
-    def take_verdicts(self, wanted: Container[bytes]) -> list[tuple[bytes, VerdictRow]]:
-        """Verdicts under the keys `wanted` that were committed since the last call, as (key, row). Some may be
-        missing after a reload: ask `get` for those."""
-        taken, self._verdicts = self._verdicts, []
-        return [(key, VERDICTS.decode(data)) for key, data in taken if key in wanted]
+    @contextlib.contextmanager
+    def listening(self, listener: Listener) -> Iterator[None]:
+        """While this lasts `listener` is told of verdicts as they are read, each time before the view takes in the rows
+        that came with them. Some may never be told, after a reload: ask `get` for those."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
 
     # -- rows ---------------------------------------------------------------------------------------------------
 
@@ -203,6 +204,7 @@ class StoreReader:
         if len(self._partitions) < self.manifest.partitions:
             anew = self._open_partitions() or anew
         if anew:
+            self._behind = True  # also where loading fails, and the next call must try again
             self._load()
 
     def _open_partitions(self) -> bool:
@@ -240,6 +242,7 @@ class StoreReader:
             self._load_partitions()
         self.view.take_over(pending)
         self.view.groups.joining = joining
+        self._behind = False
 
     def _load_partitions(self) -> None:
         for partition, reader in self._partitions.items():
@@ -272,15 +275,13 @@ class StoreReader:
         row = reader.get(PARTITION, PARTITION_KEY)
         self._times[partition] = 0 if row is None else row.time_ms
 
-    def _feed(
-        self, entries: Sequence[Entry], landing: Callable[[Iterable[bytes]], None] | None = None
-    ) -> None:
+    def _feed(self, entries: Sequence[Entry]) -> None:
         if not entries or not self.with_view:
             return
-        came = verdicts(entries)
-        self._verdicts += came
-        if landing is not None:
-            landing([key for key, _ in came])
+        if self._listeners:
+            came = verdicts(entries)
+            for listener in self._listeners:
+                listener(came)
         for table, keys, values in joined(entries):
             self.view.feed(table, keys, values)
 

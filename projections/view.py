@@ -7,7 +7,7 @@ the tables row by row, except to load and to take in the scheduler's own claims 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from vacancy.projections.columns import BitColumns, Bools, ClassColumns, Ints, g
 from vacancy.projections.derived import Derived
 from vacancy.projections.groups import Groups
 from vacancy.projections.homes import Homes
-from vacancy.projections.pending import Pending
+from vacancy.projections.pending import Pending, Taken
 from vacancy.resources.registry import Registry
 from vacancy.resources.resource_class import Granted
 from vacancy.resources.rows import ClassRow, NodeRow, ProviderRow
@@ -33,8 +33,9 @@ class View:
     reported), `open` (takes new claims), `heard_ms` (of roots), `cell` (the number that `cells` has for it), columns by class,
     traits and aggregates as bits, attributes as typed columns. `members` maps a root's row to the rows of its tree, if more than one.
 
-    `read` gives a class row as it is in the store (for the exact check and for claims in flight). `expressions` are
-    conditions of requests by their text, compiled by whoever asks (see `filter`). `version` goes up with whatever changes.
+    `read` gives a class row as it is in the store (for the exact check). `pending` is what claims under way take.
+    `expressions` are conditions of requests by their text, compiled by whoever asks (see `filter`). `version` goes up
+    with whatever changes.
     """
 
     def __init__(self, registry: Registry, read: Callable[[ClassTable, bytes], ClassRow | None]) -> None:
@@ -62,7 +63,7 @@ class View:
         self._homes = Homes()
         self.groups = Groups()
         self._free_rows: list[int] = []
-        self._pending = Pending()
+        self.pending = Pending()
         self.expressions: dict[str, Any] = {}
         self.derived = Derived()
 
@@ -92,40 +93,39 @@ class View:
         if found is None:
             return None
         record = found.record
-        for ask in self._pending.of(row, name):
-            outcome = self._registry.table(name).resource_class.claim(record, ask)
+        for taken in self.pending.of(row, name):
+            outcome = self._registry.table(name).resource_class.claim(record, taken.ask)
             if isinstance(outcome, Granted):
                 record = outcome.record
         return record
 
-    # -- claims in flight -------------------------------------------------------------------------------------
+    def take(self, row: int, name: str, ask: Any) -> Taken:
+        """A claim for this is under way: count it as taken, until `untake`."""
+        taken = Taken(self.keys[row], name, ask)
+        self._take(row, taken)
+        return taken
 
-    def take(self, row: int, name: str, ask: Any) -> None:
-        """A claim for this is under way: count it as taken."""
+    def _take(self, row: int, taken: Taken) -> None:
         self.version += 1
-        self._pending.add(row, name, ask)
-        self._count(row, name, ask, 1)
+        self.pending.add(row, taken)
+        self._count(row, taken.name, taken.ask, 1)
 
-    def untake(self, row: int, name: str, ask: Any) -> None:
+    def untake(self, taken: Taken) -> None:
         """That claim is decided: the store says all."""
         self.version += 1
-        if not self._pending.remove(row, name, ask):
-            return  # the provider went meanwhile
-        if self._columns(name).resource_class.exact_in_columns:
-            self._count(row, name, ask, -1)
+        row = self.row_of.get(taken.key)
+        if row is None or not self.pending.remove(row, taken):
+            return  # the provider went meanwhile, and perhaps came back
+        if self._columns(taken.name).resource_class.exact_in_columns:
+            self._count(row, taken.name, taken.ask, -1)
         else:
-            self._refresh(row, name)  # a column may have been read of the record with this in it
+            self._refresh(row, taken.name)  # a column may have been read of the record with this in it
 
-    @property
-    def pending(self) -> list[tuple[bytes, str, Any]]:
-        """What claims under way ask for: (key, class, ask)."""
-        return [(self.keys[row], name, ask) for row, name, ask in self._pending]
-
-    def take_over(self, pending: list[tuple[bytes, str, Any]]) -> None:
+    def take_over(self, pending: Iterable[Taken]) -> None:
         """Count these as under way, in a view that was loaded anew."""
-        for key, name, ask in pending:
-            if (row := self.row_of.get(key)) is not None:  # else the provider went meanwhile
-                self.take(row, name, ask)
+        for taken in pending:
+            if (row := self.row_of.get(taken.key)) is not None:  # else the provider went meanwhile
+                self._take(row, taken)
 
     def _count(self, row: int, name: str, ask: Any, times: int) -> None:
         columns = self._columns(name)
@@ -137,12 +137,12 @@ class View:
 
     def _count_pending(self, row: int, name: str) -> None:
         """The columns hold what the store says: count the claims under way anew."""
-        moves, asks = self._columns(name).resource_class.moves, self._pending.of(row, name)
-        if any(moves(ask) is None for ask in asks):
+        moves, here = self._columns(name).resource_class.moves, self.pending.of(row, name)
+        if any(moves(taken.ask) is None for taken in here):
             self._refresh(row, name)
             return
-        for ask in asks:
-            self._count(row, name, ask, 1)
+        for taken in here:
+            self._count(row, name, taken.ask, 1)
 
     def _refresh(self, row: int, name: str) -> None:
         record = self.record(row, name)
@@ -245,7 +245,7 @@ class View:
             decode = table.resource_class.decode
             for row, data in zip(rows, encoded, strict=True):
                 columns.set_one(row, decode(data))
-        for row in self._pending.among(rows, table.name):
+        for row in self.pending.among(rows, table.name):
             self._count_pending(row, table.name)
 
     def _clear_gone(
@@ -351,7 +351,7 @@ class View:
         self.attributes.set(row, {}, len(self.root))
         for columns in self.classes.values():
             columns.clear(row)
-        self._pending.drop(row)
+        self.pending.drop(row)
         self.members.pop(row, None)
         self.root[row] = self.parent[row] = row
         del self.row_of[key]

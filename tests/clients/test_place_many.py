@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -21,6 +22,7 @@ from vacancy.projections.candidates import Candidate, find
 from vacancy.resources.errors import NoValidHost
 from vacancy.resources.events import ProviderReport
 from vacancy.resources.partitioner import cell_for
+from vacancy.resources.quantity import QuantityRecord
 from vacancy.resources.request import RequestGroup, RequestSpec
 from vacancy.streams.worker import EmbeddedWorker
 
@@ -49,6 +51,14 @@ def scheduling(
         finally:
             worker.stop()
             thread.join()
+
+
+def used(scheduler: Scheduler) -> list[QuantityRecord]:
+    """What is taken of each node's VCPUs, as the tables have it now."""
+    scheduler.reader.catch_up()
+    view = scheduler.reader.view
+    rows = [view.class_row(row, "VCPU") for row in view.row_of.values()]
+    return [row.record for row in rows if row is not None]
 
 
 @pytest.fixture
@@ -99,6 +109,62 @@ def test_the_log_is_told_since_when_a_node_had_to_be_heard_from(
     told = [json.loads(record.value) for record in scheduler.log.read(0, 0, 1000)]
     (closed,) = [event["data"] for event in told if event["type"] == "vacancy.requests.closed.v1"]
     assert [request["heard_since_ms"] for request in closed["requests"]] == asked
+
+
+@contextmanager
+def judged_one_cell_at_a_time(directory: Path) -> Iterator[Scheduler]:
+    """A scheduler over 40 nodes in 4 cells, whose claims are never all judged in one moment."""
+    trees = [(ProviderReport(id=f"node-{n}", inventories={"VCPU": {"total": 64}}),) for n in range(40)]
+    with (
+        new_log(f"sqlite://{directory}/log.db", 4, installed_registry()) as log,
+        open_store(directory / "store", log, installed_registry()) as store,
+    ):
+        log.append(list(node_reports(trees, 4)))
+        for partition in range(4):
+            store.apply(partition, log.read(partition, 0, 1000))
+        ended = threading.Event()
+
+        def fold() -> None:
+            for partition in itertools.cycle(range(4)):
+                if ended.wait(0.005):
+                    return
+                if records := log.read(partition, store.position()[partition], 1):
+                    store.apply(partition, records)
+
+        thread = threading.Thread(target=fold)
+        thread.start()
+        try:
+            with Scheduler(log, directory / "store", installed_registry(), seed=1) as made:
+                yield made
+        finally:
+            ended.set()
+            thread.join()
+
+
+@pytest.mark.timeout(60)
+def test_claims_of_those_who_stopped_asking_are_not_counted_for_ever(tmp_path: Path) -> None:
+    with judged_one_cell_at_a_time(tmp_path) as scheduler:
+        outcomes = scheduler.place_many([ONE] * 20, in_flight=20)
+        next(outcomes)
+        assert list(scheduler.reader.view.pending), "all were judged at once"
+        outcomes.close()
+        assert not list(scheduler.reader.view.pending)
+        until = time.monotonic() + 30
+        while sum(one.used for one in used(scheduler)) < 20:
+            assert time.monotonic() < until
+        assert scheduler.place(ONE).status == "placed"
+
+
+@pytest.mark.timeout(60)
+def test_placing_one_while_many_are_under_way_takes_no_verdicts_from_them(tmp_path: Path) -> None:
+    with judged_one_cell_at_a_time(tmp_path) as scheduler:
+        waited = 0
+        for outcome in scheduler.place_many([ONE] * 60, in_flight=20):
+            assert outcome.status == "placed"
+            assert outcome.claim_ms < 10_000, "a verdict came by and was not told: the tables had to be asked"
+            waited += bool(list(scheduler.reader.view.pending))
+            assert scheduler.place(ONE).status == "placed"
+        assert waited
 
 
 @pytest.mark.timeout(60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections import Counter
 
 from vacancy.clients.request_journal import RequestJournal
@@ -41,3 +42,17 @@ def test_requests_with_ids_of_their_own_go_to_their_homes() -> None:
     for entry in entries:
         for one in json.loads(entry.value)["data"]["requests"]:
             assert covering_cells(3)[partition_for(one["id"], 3)] == entry.key
+
+
+def test_ids_that_nobody_hears_of_are_not_kept_for_their_homes() -> None:
+    journal = RequestJournal("s", 8, recording=False)
+    tracemalloc.start()
+    try:
+        seen = {journal.new_id() for _ in range(1000)}
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(20_000):
+            journal.new_id()
+        assert tracemalloc.get_traced_memory()[0] - before < 100_000
+    finally:
+        tracemalloc.stop()
+    assert len(seen) == 1000

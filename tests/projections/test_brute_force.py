@@ -103,11 +103,10 @@ def under_way(
     before = [(node, name, node.stock[name]) for node, name, _ in checked(known, request, parts)]
     for node, name, stock in checked(known, request, parts):
         node.stock[name] = stock
-    for one in taken:
-        view.take(*one)
+    under_way = [view.take(*one) for one in taken]
     yield
-    for one in reversed(taken):
-        view.untake(*one)
+    for one in reversed(under_way):
+        view.untake(one)
     for node, name, stock in before:
         node.stock[name] = stock
 

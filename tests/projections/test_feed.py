@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from vacancy.projections.store import Store, partition_path
 from vacancy.projections.store_reader import StoreReader
 from vacancy.resources.errors import StoreError, StoreMismatch
 from vacancy.resources.registry import Registry
-from vacancy.resources.tables import NODES, PROVIDERS, VERDICTS, key
+from vacancy.resources.tables import NODES, PROVIDERS, VERDICTS, key, split_key
 
 
 def heartbeat(sequence: int) -> bytes:
@@ -164,27 +164,85 @@ def test_a_partition_that_comes_later_is_taken_in(writer: Writer, reader: StoreR
     assert len(reader.view.row_of) == 2
 
 
-def test_verdicts_come_by_once(writer: Writer, reader: StoreReader) -> None:
-    cell = writer.tape.cells[0]
-    writer.write(claims(*(claim(f"c{n}", f"i{n}", "n1", {"VCPU": 3}, START_MS + 9) for n in range(4))))
+class Heard:
+    """Verdicts that a reader told of, by claim, and what was free in its view when it did."""
+
+    def __init__(self, reader: StoreReader) -> None:
+        self.reader, self.verdicts, self.free = reader, dict[str, tuple[bool, str]](), list[int]()
+
+    def __call__(self, came: Sequence[tuple[bytes, bytes]]) -> None:
+        rows = {split_key(name)[1]: VERDICTS.decode(data) for name, data in came}
+        self.verdicts |= {name: (row.accepted, row.reason) for name, row in rows.items()}
+        self.free.append(free(self.reader))
+
+
+def free(reader: StoreReader) -> int:
+    (row,) = reader.view.row_of.values()
+    return int(reader.view.classes["VCPU"].arrays["free"][row])
+
+
+def test_verdicts_are_told_once_and_before_the_rows_that_came_with_them(
+    writer: Writer, reader: StoreReader
+) -> None:
+    cell, heard = writer.tape.cells[0], Heard(reader)
+    with reader.listening(heard):
+        writer.write(claims(*(claim(f"c{n}", f"i{n}", "n1", {"VCPU": 3}, START_MS + 9) for n in range(3))))
+        reader.catch_up()
+        assert heard.verdicts == {"c0": (True, ""), "c1": (True, ""), "c2": (False, "no_room")}
+        assert (heard.free, free(reader)) == ([8], 2)
+        heard.verdicts.clear()
+        reader.catch_up()
+        # What log time deletes is no verdict.
+        writer.tape.now_ms += 10
+        writer.beat()
+        reader.catch_up()
+        assert not heard.verdicts
+        assert reader.get(VERDICTS, key(cell, "c1")) is None
+    writer.write(claims(claim("c4", "i4", "n1", {"VCPU": 1}, START_MS + 99)))
     reader.catch_up()
-    wanted = {key(cell, f"c{n}") for n in (0, 2, 3, 7)}
-    taken = {k: (row.accepted, row.reason) for k, row in reader.take_verdicts(wanted)}
-    assert taken == {
-        key(cell, "c0"): (True, ""),
-        key(cell, "c2"): (False, "no_room"),
-        key(cell, "c3"): (False, "no_room"),
-    }
-    assert reader.take_verdicts(wanted) == []
-    found = reader.get(VERDICTS, key(cell, "c1"))
-    assert found is not None
-    assert found.accepted
-    # What log time deletes is no verdict.
-    writer.tape.now_ms += 10
-    writer.beat()
-    reader.catch_up()
-    assert reader.take_verdicts(wanted) == []
-    assert reader.get(VERDICTS, key(cell, "c1")) is None
+    assert not heard.verdicts
+
+
+@pytest.mark.parametrize("how", ["follow", "catch_up"])
+def test_a_partition_that_cannot_be_read_loses_nothing_of_another(
+    writer: Writer, reader: StoreReader, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.open(1)
+    eventually(reader, lambda: reader.position == writer.store.position())
+    writer.write(claims(claim("c1", "i1", "n1", {"VCPU": 5}, START_MS)))
+    second, move, heard = reader._partitions[1], getattr(PartitionReader, how), Heard(reader)
+
+    def failing(self: PartitionReader) -> Any:
+        if self is second:
+            raise StoreError("it cannot be read", where="here", do="try again")
+        return move(self)
+
+    with monkeypatch.context() as patch, reader.listening(heard):
+        patch.setattr(PartitionReader, how, failing)
+        with pytest.raises(StoreError):
+            getattr(reader, how)()
+        assert heard.verdicts == {"c1": (True, "")}
+    assert (free(reader), reader.position) == (3, writer.store.position())
+
+
+def test_a_reload_that_failed_is_done_the_next_time(
+    writer: Writer, reader: StoreReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.write(claims(claim("c1", "i1", "n1", {"VCPU": 5}, START_MS)))
+
+    def lost(self: PartitionReader) -> None:
+        self.catch_up()
+
+    def failing(self: StoreReader) -> None:
+        raise StoreError("it cannot be read", where="here", do="try again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartitionReader, "follow", lost)
+        patch.setattr(StoreReader, "_load_partitions", failing)
+        with pytest.raises(StoreError):
+            reader.follow()
+    reader.follow()
+    assert free(reader) == 3
 
 
 def test_what_is_read_stands_still_between_two_catch_ups(writer: Writer, reader: StoreReader) -> None:
@@ -296,6 +354,26 @@ def test_following_is_catching_up(writer: Writer, partition: PartitionReader) ->
     assert partition.follow() == []
     assert partition.catch_up() == []
     assert partition.local == writer.store.partition(0).local
+
+
+def test_rows_that_the_ring_told_are_kept_until_rocksdb_has_answered(
+    writer: Writer, partition: PartitionReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.beat()
+    partition.follow()
+
+    def failing(self: PartitionReader) -> None:
+        raise StoreError("too many open files", where="here", do="allow more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartitionReader, "_answer", failing)
+        with pytest.raises(StoreError):
+            partition._ask()
+    node = partition.get(NODES, key(writer.tape.cells[0], "n1"))
+    assert node is not None
+    assert node.incarnations[0][1] == 2
+    assert partition.follow() == []
+    assert not len(partition._newer), "it asked again at once"
 
 
 def test_rows_that_came_by_the_ring_are_read(writer: Writer, partition: PartitionReader) -> None:

@@ -20,6 +20,7 @@ from vacancy.projections.candidates import Candidate, find
 from vacancy.projections.columns import Ints
 from vacancy.projections.fragmentation import LeastFragmentation
 from vacancy.projections.fragments import Fragments
+from vacancy.projections.pending import Taken
 from vacancy.projections.typical import TYPICAL_MAX, Typical, TypicalRequests, tally
 from vacancy.projections.view import View
 from vacancy.resources.request import RequestSpec
@@ -122,11 +123,17 @@ def roots_of(view: View) -> Ints:
     return np.flatnonzero(view.root[:size] == np.arange(size))
 
 
-def take(view: View, candidate: Candidate, undo: bool = False) -> None:
-    for served_ in candidate.allocations:
-        row = view.row_of[key(candidate.cell, served_.provider)]
-        for name, ask in served_.resources.items():
-            (view.untake if undo else view.take)(row, name, ask)
+def take(view: View, candidate: Candidate) -> list[Taken]:
+    return [
+        view.take(view.row_of[key(candidate.cell, served_.provider)], name, ask)
+        for served_ in candidate.allocations
+        for name, ask in served_.resources.items()
+    ]
+
+
+def untake(view: View, taken: list[Taken]) -> None:
+    for one in taken:
+        view.untake(one)
 
 
 @settings(max_examples=150, deadline=None)
@@ -143,9 +150,9 @@ def test_the_measure_is_what_loops_make_of_it_however_the_fleet_came_to_be(
         # What was worked out bit by bit is what it is worked out to be at once.
         assert measured.tolist() == (Fragments(view, known).measure(roots) * total).tolist()
         for found in find(view, spec, limit=1, order=order, rng=rng):
-            take(view, found)
+            taken = take(view, found)
             if rng.random() < 0.3:
-                take(view, found, undo=True)
+                untake(view, taken)
 
 
 @settings(max_examples=150, deadline=None)
@@ -163,9 +170,9 @@ def test_the_best_really_is_the_best(
 
     def rise(candidate: Candidate) -> int:
         before = sum(weighed(view, root, known) for root in roots)
-        take(view, candidate)
+        taken = take(view, candidate)
         after = sum(weighed(view, root, known) for root in roots)
-        take(view, candidate, undo=True)
+        untake(view, taken)
         return after - before
 
     for spec in placed:

@@ -104,7 +104,7 @@ def test_a_pool_counts_once_and_lends_to_its_cell_only() -> None:
     assert [one.borrowed for one in ask(view, both, 9)] == [("pool",), ("pool",)]
     assert len(ask(view, disk, 9)) == 1
     row = view.row_of[f"{here}\0pool".encode()]
-    view.take(row, "DISK_GB", 6)  # a claim of our own is under way
+    ours = view.take(row, "DISK_GB", 6)  # a claim of our own is under way
     assert not ask(view, both, 9)
-    view.untake(row, "DISK_GB", 6)
+    view.untake(ours)
     assert len(ask(view, both, 9)) == 2

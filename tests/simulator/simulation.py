@@ -27,6 +27,7 @@ from vacancy.projections.digest import as_scan, partition_digest
 from vacancy.projections.groups import Joining
 from vacancy.projections.memory_state import MemoryState
 from vacancy.projections.orders import SIMPLE_ORDERS
+from vacancy.projections.pending import Taken
 from vacancy.projections.related import joining
 from vacancy.projections.store import Store
 from vacancy.projections.store_reader import StoreReader
@@ -60,7 +61,7 @@ class Sent:
 
     cell: str
     claim: dict[str, Any]
-    taken: list[tuple[bytes, str, Any]]
+    taken: list[Taken]
     told: VerdictRow | None = None
     logged: bool = False
     joined: list[Joining] = field(default_factory=list)
@@ -198,12 +199,10 @@ class Simulation:
 
     def bid(self, scheduler: Scheduler, candidate: Candidate, wanted: RequestSpec) -> Sent:
         view, number = scheduler.reader.view, next(self.numbers)
-        taken: list[tuple[bytes, str, Any]] = []
+        taken: list[Taken] = []
         for served in candidate.allocations:
-            at = key(candidate.cell, served.provider)
-            for name, ask in served.resources.items():
-                view.take(view.row_of[at], name, ask)
-                taken.append((at, name, ask))
+            row = view.row_of[key(candidate.cell, served.provider)]
+            taken += [view.take(row, name, ask) for name, ask in served.resources.items()]
         allocations = [
             {"provider": s.provider, "resources": dict(s.resources), "group": s.group}
             for s in candidate.allocations
@@ -238,10 +237,8 @@ class Simulation:
             del scheduler.under_way[id_]
             view = scheduler.reader.view
             view.groups.leave(sent.joined)
-            for at, name, ask in sent.taken:
-                row = view.row_of.get(at)
-                if row is not None:
-                    view.untake(row, name, ask)
+            for one in sent.taken:
+                view.untake(one)
             if sent.told is not None and sent.told.accepted:
                 scheduler.holds[id_] = sent
 

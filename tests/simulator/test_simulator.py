@@ -40,9 +40,8 @@ def test_whatever_happens_nothing_is_lost_given_twice_or_told_two_ways(seed: int
             with StoreReader(simulation.path, REGISTRY) as loaded:
                 for scheduler in simulation.schedulers:
                     view = scheduler.reader.view
-                    for at, name, ask in [t for s in scheduler.under_way.values() for t in s.taken]:
-                        if at in view.row_of:
-                            view.untake(view.row_of[at], name, ask)
+                    for taken in [one for sent in scheduler.under_way.values() for one in sent.taken]:
+                        view.untake(taken)
                     assert told(view, scheduler.reader) == told(loaded.view, loaded)
         finally:
             simulation.close()
