@@ -22,7 +22,12 @@ from evaluation.beside_fleet import Fleet, brim_fleet, plain_fleet
 from evaluation.measure import percentile
 from evaluation.placement_client import MICROVERSION, PlacementClient
 from evaluation.placement_race import race_placement
-from evaluation.placement_service import database_kind, placement_service, placement_version
+from evaluation.placement_service import (
+    SERVER_TRIES,
+    database_kind,
+    placement_service,
+    placement_version,
+)
 from evaluation.trace import EXIT_DIFFERENCE
 from vacancy.clients.race_plan import Arrival, deal
 from vacancy.clients.race_trial import Step, Trial, TrialOptions
@@ -31,6 +36,16 @@ from vacancy.resources.errors import UsageError, VacancyError
 from vacancy.streams.log_url import parse_log_url
 
 _WARM_UP = 20
+_COUNTS = (
+    "nodes",
+    "queries",
+    "instances",
+    "brim_nodes",
+    "schedulers",
+    "limit",
+    "in_flight",
+    "server_tries",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " temporary SQLite file, which is good for trying this out and not for judging Placement)",
     )
     parser.add_argument(
+        "--server-tries",
+        type=int,
+        default=SERVER_TRIES,
+        help="Placement's allocation_conflict_retry_count: how often it tries to write a claim before it answers 409"
+        f" (default: {SERVER_TRIES}, as it is there)",
+    )
+    parser.add_argument(
         "--log", help="vacancy's: kafka://host:port/NAME, of which NAME-FLEET-xxxx are made (default: SQLite)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of choices (default: 1)")
@@ -65,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    for name in ("nodes", "queries", "instances", "brim_nodes", "schedulers", "limit", "in_flight"):
+    for name in _COUNTS:
         if (count := getattr(arguments, name)) < 1:
             raise UsageError(f"{name} is {count}, which cannot be meant", do="give 1 or more")
     found: dict[str, Any] = {
@@ -75,8 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         "microversion": MICROVERSION,
         "database": database_kind(arguments.database),
         "log": "sqlite" if arguments.log is None else parse_log_url(arguments.log).scheme,
-        **{name: getattr(arguments, name) for name in ("nodes", "instances", "schedulers", "limit")},
-        "in_flight": arguments.in_flight,
+        **{name: getattr(arguments, name) for name in _COUNTS},
     }
     with tempfile.TemporaryDirectory(prefix="vacancy-beside-") as directory:
         theirs = _measure_placement(arguments, Path(directory))
@@ -122,7 +143,8 @@ def _timed(ask: Callable[[], int], queries: int) -> dict[str, float]:
 
 def _measure_placement(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
     plain, brim = plain_fleet(arguments.nodes), brim_fleet(arguments.brim_nodes)
-    with placement_service(directory, arguments.schedulers, arguments.database) as ports:
+    service = placement_service(directory, arguments.schedulers, arguments.database, arguments.server_tries)
+    with service as ports:
         with PlacementClient(ports[0]) as client:
             if client.has_providers():
                 raise UsageError("the database has providers already", do="give Placement an empty one")

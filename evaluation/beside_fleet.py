@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import NAMESPACE_URL, uuid5
 
+from vacancy.clients.collector.inventory import Inventories
 from vacancy.clients.fleet import node_reports
 from vacancy.resources.events import ProviderReport
 from vacancy.resources.record import Entry
@@ -39,7 +40,7 @@ class Fleet:
 
     def reports(self, partitions: int) -> Iterator[Entry]:
         """A report of each node."""
-        inventories = {name: {"total": total} for name, total in self.totals.items()}
+        inventories: Inventories = {name: {"total": total} for name, total in self.totals.items()}
         trees = (
             (ProviderReport(id=node, inventories=inventories, traits=(self.trait,)),)
             for node in self.node_names()

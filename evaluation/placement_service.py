@@ -21,6 +21,9 @@ from vacancy.resources.errors import UsageError, VacancyError
 
 _START_S = 120.0
 _SYNC_S = 300.0
+SERVER_TRIES = 10
+"""How often Placement itself tries to write a claim whose provider changes meanwhile, unless it is told otherwise."""
+
 _SYNC = "from placement.cmd.manage import main; main()"
 _CONFIG = """\
 [DEFAULT]
@@ -31,6 +34,7 @@ auth_strategy = noauth2
 [placement]
 # Or all schedulers are offered the same few nodes, and meet there.
 randomize_allocation_candidates = true
+allocation_conflict_retry_count = {tries}
 [placement_database]
 connection = {connection}
 """
@@ -52,15 +56,18 @@ def database_kind(database: str | None) -> str:
 
 
 @contextmanager
-def placement_service(directory: Path, servers: int, database: str | None) -> Iterator[list[int]]:
+def placement_service(
+    directory: Path, servers: int, database: str | None, tries: int = SERVER_TRIES
+) -> Iterator[list[int]]:
     """So many API processes, as their ports; they are ended at the end.
 
-    `database`: an SQLAlchemy URL; None: a SQLite file in `directory`, where logs and configuration go, too.
+    `database`: an SQLAlchemy URL; None: a SQLite file in `directory`, where log and configuration go, too.
+    `tries`: how often a claim is written whose provider changes meanwhile, before the scheduler is told.
     """
     # A writer of a SQLite file waits for another this long before it gives up.
     url = database or f"sqlite:///{directory.absolute()}/placement.db?timeout=60"
     # `$` refers to other options there.
-    text = _CONFIG.format(directory=directory.absolute(), connection=url.replace("$", "$$"))
+    text = _CONFIG.format(directory=directory.absolute(), connection=url.replace("$", "$$"), tries=tries)
     (directory / "placement.conf").write_text(text)
     _make_database(directory)
     with ExitStack() as running:
