@@ -1,0 +1,126 @@
+"""Schedulers that race for nodes through Placement, each a process with an API process of its own."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+from uuid import uuid4
+
+from evaluation.child import Child
+from evaluation.placement_client import PlacementClient
+from vacancy.clients.race import Percentiles, percentiles
+from vacancy.resources.errors import VacancyError
+
+ATTEMPTS = 32
+"""How often a scheduler tries to place an instance: as often as one of vacancy does."""
+
+_READY_S = 60.0
+_DONE_S = 24 * 3600.0
+_CONFLICT = 409
+_SERVER_ERROR = 500
+
+
+class Finished(NamedTuple):
+    """What one scheduler did. Times are of each placed instance, in ms, from its first query."""
+
+    accepted: int
+    no_valid_host: int
+    lost: int
+    conflicts: int
+    errors: int
+    seconds: float
+    place_ms: list[float]
+
+
+class PlacementRaceResult(NamedTuple):
+    """All schedulers together. `accepted` + `no_valid_host` + `lost` are the instances; `conflicts` are claims that
+    were answered 409, `errors` answers that said that the server failed (5xx), after which it was asked again.
+    `seconds` is the time of the scheduler that took longest."""
+
+    accepted: int
+    no_valid_host: int
+    lost: int
+    conflicts: int
+    errors: int
+    seconds: float
+    place_ms: Percentiles
+
+
+def race_placement(ports: Sequence[int], query: str, instances: int, seed: int) -> PlacementRaceResult:
+    """Have a scheduler at each port, started together, place instances that are dealt over them."""
+    with ExitStack() as running:
+        racers = []
+        for number, port in enumerate(ports):
+            share = len(range(number, instances, len(ports)))
+            arguments = (port, query, share, seed * 1_000_003 + number)
+            racers.append(
+                running.enter_context(Child(f"placement-scheduler-{number + 1}", _schedule, *arguments))
+            )
+        for racer in racers:
+            racer.hear(_READY_S)
+        for racer in racers:
+            racer.tell("go")
+        done: list[Finished] = [racer.hear(_DONE_S) for racer in racers]
+    return PlacementRaceResult(
+        accepted=sum(one.accepted for one in done),
+        no_valid_host=sum(one.no_valid_host for one in done),
+        lost=sum(one.lost for one in done),
+        conflicts=sum(one.conflicts for one in done),
+        errors=sum(one.errors for one in done),
+        seconds=max(one.seconds for one in done),
+        place_ms=percentiles([ms for one in done for ms in one.place_ms]),
+    )
+
+
+def _schedule(parent: Connection, port: int, query: str, instances: int, seed: int) -> None:
+    """The scheduler's process: says that it is ready, waits for a word, and says what it did."""
+    rng = random.Random(seed)
+    ended = Counter[str]()
+    place_ms = []
+    with PlacementClient(port) as client:
+        client.must("GET", "/")  # connects
+        parent.send("ready")
+        parent.recv()
+        started = time.monotonic()
+        for _ in range(instances):
+            began = time.perf_counter()
+            how, conflicts = _place(client, query, rng)
+            ended[how] += 1
+            ended["conflicts"] += conflicts
+            if how == "accepted":
+                place_ms.append((time.perf_counter() - began) * 1e3)
+        seconds = time.monotonic() - started
+        errors = client.errors
+    parent.send(
+        Finished(
+            ended["accepted"],
+            ended["no_valid_host"],
+            ended["lost"],
+            ended["conflicts"],
+            errors,
+            seconds,
+            place_ms,
+        )
+    )
+
+
+def _place(client: PlacementClient, query: str, rng: random.Random) -> tuple[str, int]:
+    """Place one instance; returns how that ended, and how many conflicts there were on the way."""
+    consumer = str(uuid4())
+    conflicts = 0
+    for _ in range(ATTEMPTS):
+        found = client.candidates(query)
+        if not found:
+            return "no_valid_host", conflicts
+        status = client.allocate(consumer, rng.choice(found))
+        if status < 300:
+            return "accepted", conflicts
+        if status != _CONFLICT and status < _SERVER_ERROR:
+            raise VacancyError(f"Placement answered a claim with {status}", where=f"consumer {consumer}")
+        conflicts += status == _CONFLICT
+    return "lost", conflicts
