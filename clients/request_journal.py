@@ -127,17 +127,19 @@ class _HomeIds:
     """Ids, each with its home, of which those of one home come one after the other. None is thrown away: an id that is
     made for one home and belongs to another waits until it is that one's turn."""
 
-    AT_ONCE = 128
+    AT_ONCE_MAX = 128
 
     def __init__(self, ids: Iterator[str], partitions: int) -> None:
         self._ids = ids
         self._home = 0
+        self._at_once = 4  # whoever places one instance needs one
         self._waiting: list[deque[str]] = [deque() for _ in range(partitions)]
 
     def __next__(self) -> tuple[str, int]:
         ready = self._waiting[self._home]
         while not ready:
-            made = list(islice(self._ids, self.AT_ONCE))
+            made = list(islice(self._ids, self._at_once))
+            self._at_once = min(4 * self._at_once, self.AT_ONCE_MAX)
             for id_, home in zip(made, partitions_for(made, len(self._waiting)), strict=True):
                 self._waiting[home].append(id_)
         return ready.popleft(), self._home

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _MASK = 0xFFFFFFFF
 _M = 0x5BD1E995
 _SEED = 0x9747B28C
+_MANY = 16
+"""Keys from which on arrays are faster than hashing one by one."""
 
 
 def murmur2(data: bytes) -> int:
@@ -44,6 +46,8 @@ def partition_for(key: bytes | str, partitions: int) -> int:
 
 def partitions_for(keys: Sequence[str], partitions: int) -> list[int]:
     """`partition_for` of many keys at once: those of one length are hashed together, as arrays."""
+    if len(keys) < _MANY:
+        return [(murmur2(key.encode()) & 0x7FFFFFFF) % partitions for key in keys]
     import numpy as np
 
     encoded = [key.encode() for key in keys]

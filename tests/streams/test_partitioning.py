@@ -39,7 +39,10 @@ def test_many_keys_go_where_each_by_itself_would(partitions: int) -> None:
     rng = random.Random(20260101)
     keys = ["".join(rng.choices("abc019-.\u00e9\u4e2d", k=rng.randrange(24))) for _ in range(500)]
     assert partitions_for(keys, partitions) == [partition_for(key, partitions) for key in keys]
-    assert partitions_for([], partitions) == []
+    for few in (0, 1, 7):
+        assert partitions_for(keys[:few], partitions) == [
+            partition_for(key, partitions) for key in keys[:few]
+        ]
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 7, 12, 64])
