@@ -41,9 +41,14 @@ Tree = tuple[ProviderReport, ...]
 
 
 class Journal:
-    """A file of lines, each one JSON list. A line that was written is there, whoever is killed then."""
+    """A file of lines, each one JSON list. A line that was written is there, whoever is killed then.
+
+    A write that crosses a page may be seen half done, and stays so if its writer is killed right there: such a line was
+    not written, and the next writer takes it away."""
 
     def __init__(self, path: Path) -> None:
+        if path.exists():
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def write(self, *words: Any) -> None:
@@ -60,7 +65,8 @@ class Journal:
 
 def journal_of(path: Path) -> list[list[Any]]:
     """What a journal says so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    whole, _, _ = path.read_bytes().rpartition(b"\n") if path.exists() else (b"", b"", b"")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 # -- schedulers -----------------------------------------------------------------------------------------------

@@ -104,6 +104,10 @@ class WorkerActor:
             assert all(position[p] >= before for p, before in self._position.items())
             self._position = position
 
+    def end(self) -> None:
+        """Whatever it was doing, and whatever became of its store."""
+        self._process.kill()
+
     def stop(self) -> None:
         self._process.stop()
 
@@ -114,7 +118,8 @@ Cast = dict[str, Actor | WorkerActor]
 @contextmanager
 def playing(site: Site, choose: random.Random) -> Iterator[Cast]:
     """All processes of a host, under way; those that are left are killed at the end."""
-    cast: Cast = {"worker": WorkerActor(site)}
+    worker = WorkerActor(site)
+    cast: Cast = {"worker": worker}
     for name, roots in NODES_OF.items():
         cast[name] = Actor(publish_forever, choose, site, name, roots)
     for name in SCHEDULERS:
@@ -129,6 +134,9 @@ def playing(site: Site, choose: random.Random) -> Iterator[Cast]:
         for name in running[1:]:
             cast[name].check_goes_on()
         yield cast
+    except BaseException:
+        worker.end()  # nobody will stop it in good order
+        raise
     finally:
         for name in running:
             if name != "worker":
