@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from evaluation.soak_parts import KEPT_NODES, NODES, Site, journal_of, root_number
+from evaluation.journal import journal_of
+from evaluation.soak_parts import KEPT_NODES, NODES, Site, root_number
 from vacancy.clients.audit import audit
 from vacancy.clients.outbox import Outbox
 from vacancy.clients.replay import replay

@@ -5,7 +5,6 @@ Each writes down what it knows in a journal, a line at a time, and goes on from 
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
@@ -17,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from evaluation.journal import Journal, journal_of
 from evaluation.measure import report
 from vacancy.clients.outbox import Outbox
 from vacancy.clients.placement import Outcome, PlacementRequest
@@ -63,22 +63,6 @@ class Site:
     def outbox(self, root: str) -> Path:
         """The outbox of a node."""
         return self.home / f"{root}.outbox"
-
-
-class Journal:
-    """A file of JSON lists, a line each. A line that was written is there, whoever is killed then."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-
-    def write(self, *words: Any) -> None:
-        """Add a line."""
-        os.write(self._file, json.dumps(words).encode() + b"\n")
-
-
-def journal_of(path: Path) -> list[list[Any]]:
-    """What a journal says."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def root(number: int) -> str:

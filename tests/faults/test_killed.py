@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evaluation.journal import journal_of
 from tests.faults.actors import (
     GOES_ON,
     READY,
     Known,
     Said,
-    journal_of,
     outbox_path,
     publish_forever,
     publisher_journal,

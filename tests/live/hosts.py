@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.journal import journal_of
 from evaluation.soak import Part, Process, Worker
 from evaluation.soak_judge import judge_state
-from evaluation.soak_parts import Site, journal_of, publish, schedule
+from evaluation.soak_parts import Site, publish, schedule
 from tests.live.site import until, wait_for
 from vacancy.streams.log import Log
 
