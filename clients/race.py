@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from vacancy.clients.child import Child
 from vacancy.clients.race_plan import Plan
 from vacancy.clients.race_runner import Finished, Lap, Ready, Running, run_scheduler
 from vacancy.projections.orders import RANDOM, Order
-from vacancy.resources.errors import UsageError, VacancyError
+from vacancy.resources.errors import UsageError
 
 CLAIM_DEADLINE_S: Final = 590.0
 """How long verdicts stay readable: nearly as long as a log allows (10 minutes), so that they can be exported
 after the race; not quite, because a log's clock may be a little behind."""
 
 _CHECK_EVERY_S = 1.0
-_END_S = 5.0
-_spawn = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
@@ -101,13 +98,13 @@ def race(
             racers.append(_Racer(options, plan, number))
         _hear_all(racers, check, None)  # each says that it has opened its view
         for racer in racers:
-            racer.connection.send(None)
+            racer.child.tell(None)
         _hear_all(racers, check, progress)
         for racer in racers:
-            racer.process.join()
+            racer.child.join()
     finally:
         for racer in racers:
-            racer.end()
+            racer.child.end()
     return _added_up([racer.finished for racer in racers if racer.finished is not None])
 
 
@@ -115,10 +112,8 @@ class _Racer:
     """One scheduler's process, seen from outside."""
 
     def __init__(self, options: RaceOptions, plan: Plan, number: int) -> None:
-        self.number = number
         self.lap = Lap()
         self.finished: Finished | None = None
-        self.connection, theirs = _spawn.Pipe()
         running = Running(
             log=options.log,
             store=options.stores[number % len(options.stores)],
@@ -132,24 +127,11 @@ class _Racer:
             timeout_s=options.timeout_s,
             client_settings=dict(options.client_settings),
         )
-        self.process: BaseProcess = _spawn.Process(
-            target=run_scheduler, args=(theirs, running, plan), name=running.name
-        )
-        self.process.start()
-        theirs.close()  # the child's end is now the only one, and its going away is seen
+        self.child = Child(f"scheduler {number + 1}", run_scheduler, running, plan)
 
     def hear(self) -> bool:
         """Take in one message. Returns whether it was the last of its phase. Raises the scheduler's error."""
-        try:
-            said: Ready | Lap | Finished | VacancyError = self.connection.recv()
-        except EOFError:
-            self.process.join(5.0)
-            raise VacancyError(
-                f"scheduler {self.number + 1} ended with code {self.process.exitcode} and said nothing",
-                do="see what it wrote to standard error",
-            ) from None
-        if isinstance(said, VacancyError):
-            raise said
+        said: Ready | Lap | Finished = self.child.hear()
         if isinstance(said, Lap):
             self.lap = said
             return False
@@ -157,19 +139,10 @@ class _Racer:
             self.lap, self.finished = said.lap, said
         return True
 
-    def end(self) -> None:
-        """Let go of the process, ending it if it still runs."""
-        if self.process.exitcode is None:
-            self.process.terminate()
-            self.process.join(_END_S)
-            self.process.kill()  # where it did not listen: it writes to nothing but the log, which bears it
-            self.process.join()
-        self.connection.close()
-
 
 def _hear_all(racers: list[_Racer], check: Callable[[], None] | None, progress: Progress | None) -> None:
     """Listen until each racer has said the last word of this phase."""
-    waiting: dict[Any, _Racer] = {racer.connection: racer for racer in racers}
+    waiting: dict[Any, _Racer] = {racer.child.connection: racer for racer in racers}
     check_at = time.monotonic()
     while waiting:
         heard = wait(list(waiting), timeout=_CHECK_EVERY_S)

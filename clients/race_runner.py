@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,9 +15,8 @@ from vacancy.clients.placement import Outcome, PlacementRequest
 from vacancy.clients.race_plan import Place, Plan
 from vacancy.clients.scheduler import Scheduler
 from vacancy.clients.wiring import installed_registry
-from vacancy.clients.worker_process import spare_collector, watch_parent
+from vacancy.clients.worker_process import spare_collector
 from vacancy.projections.orders import Order
-from vacancy.resources.errors import VacancyError
 from vacancy.streams.log import open_log
 
 _LAP_S = 0.2
@@ -68,37 +66,24 @@ class Running:
 
 
 def run_scheduler(parent: Connection, running: Running, plan: Plan) -> None:
-    """The spawned process: says `Ready`, waits for a word, runs, says `Lap`s and `Finished`, or its error."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and tells once
-    signal.signal(signal.SIGTERM, _leave)
-    watch_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    try:
-        with (
-            open_log(running.log, **running.client_settings) as log,
-            Scheduler(
-                log,
-                running.store,
-                installed_registry(),
-                name=running.name,
-                seed=running.seed,
-                order=running.order,
-                deadline_s=running.deadline_s,
-                record_requests=running.record_requests,
-            ) as scheduler,
-        ):
-            spare_collector()
-            parent.send(Ready())
-            parent.recv()
-            parent.send(_Run(parent, scheduler, running, plan).run())
-    except VacancyError as error:
-        parent.send(error)
-        raise SystemExit(error.exit_code) from None
-
-
-def _leave(number: int, frame: object) -> None:
-    """By way of all `with` blocks, so that nothing is left behind."""
-    del frame
-    raise SystemExit(128 + number)
+    """What a `Child` does: says `Ready`, waits for a word, runs, says `Lap`s and `Finished`."""
+    with (
+        open_log(running.log, **running.client_settings) as log,
+        Scheduler(
+            log,
+            running.store,
+            installed_registry(),
+            name=running.name,
+            seed=running.seed,
+            order=running.order,
+            deadline_s=running.deadline_s,
+            record_requests=running.record_requests,
+        ) as scheduler,
+    ):
+        spare_collector()
+        parent.send(Ready())
+        parent.recv()
+        parent.send(_Run(parent, scheduler, running, plan).run())
 
 
 class _Run:

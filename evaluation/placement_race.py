@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 from uuid import uuid4
 
-from evaluation.child import Child
 from evaluation.placement_client import PlacementClient
+from vacancy.clients.child import Child
 from vacancy.clients.race import Percentiles, percentiles
 from vacancy.resources.errors import VacancyError
 
@@ -26,25 +26,19 @@ _SERVER_ERROR = 500
 
 
 class Finished(NamedTuple):
-    """What one scheduler did. Times are of each placed instance, in ms, from its first query."""
+    """What one scheduler did: instances by how they ended, with `conflicts` (claims that were answered 409) and `errors`
+    (answers that said that the server failed, after which it was asked again). Times are of each placed instance, in
+    ms, from its first query."""
 
-    accepted: int
-    no_valid_host: int
-    lost: int
-    conflicts: int
-    errors: int
+    counts: Counter[str]
     seconds: float
     place_ms: list[float]
 
 
 class PlacementRaceResult(NamedTuple):
-    """All schedulers together. `accepted` + `no_valid_host` + `lost` are the instances; `conflicts` are claims that
-    were answered 409, `errors` answers that said that the server failed (5xx), after which it was asked again.
-    `seconds` is the time of the scheduler that took longest."""
+    """All schedulers together; see `Finished`. `seconds` is the time of the scheduler that took longest."""
 
     accepted: int
-    no_valid_host: int
-    lost: int
     conflicts: int
     errors: int
     seconds: float
@@ -66,14 +60,13 @@ def race_placement(ports: Sequence[int], query: str, instances: int, seed: int) 
         for racer in racers:
             racer.tell("go")
         done: list[Finished] = [racer.hear(_DONE_S) for racer in racers]
+    counts = sum((one.counts for one in done), Counter[str]())
     return PlacementRaceResult(
-        accepted=sum(one.accepted for one in done),
-        no_valid_host=sum(one.no_valid_host for one in done),
-        lost=sum(one.lost for one in done),
-        conflicts=sum(one.conflicts for one in done),
-        errors=sum(one.errors for one in done),
-        seconds=max(one.seconds for one in done),
-        place_ms=percentiles([ms for one in done for ms in one.place_ms]),
+        counts["accepted"],
+        counts["conflicts"],
+        counts["errors"],
+        max(one.seconds for one in done),
+        percentiles([ms for one in done for ms in one.place_ms]),
     )
 
 
@@ -95,18 +88,8 @@ def _schedule(parent: Connection, port: int, query: str, instances: int, seed: i
             if how == "accepted":
                 place_ms.append((time.perf_counter() - began) * 1e3)
         seconds = time.monotonic() - started
-        errors = client.errors
-    parent.send(
-        Finished(
-            ended["accepted"],
-            ended["no_valid_host"],
-            ended["lost"],
-            ended["conflicts"],
-            errors,
-            seconds,
-            place_ms,
-        )
-    )
+        ended["errors"] = client.errors
+    parent.send(Finished(ended, seconds, place_ms))
 
 
 def _place(client: PlacementClient, query: str, rng: random.Random) -> tuple[str, int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
 
-from evaluation.child import Child
+from vacancy.clients.child import Child
 from vacancy.resources.errors import UsageError, VacancyError
 
 _START_S = 120.0

@@ -1,4 +1,4 @@
-"""A process of a benchmark, spawned with a pipe to it: heard from, spoken to, ended with whoever started it."""
+"""A process, spawned with a pipe to it: heard from, spoken to, ended with whoever started it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ _spawn = multiprocessing.get_context("spawn")
 class Child:
     """`target(connection, *arguments)` in a process of its own. As a context it is ended on leaving.
 
-    One whose parent is gone, however it went, ends by itself.
+    One whose parent is gone, however it went, ends by itself. A `VacancyError` of its target is sent to the parent.
+    `connection` is there to wait for what several of them say.
     """
 
     def __init__(self, name: str, target: Callable[..., None], *arguments: Any) -> None:
         self.name = name
-        self._connection, theirs = _spawn.Pipe()
+        self.connection, theirs = _spawn.Pipe()
         self._process = _spawn.Process(target=_main, args=(theirs, target, arguments), name=name)
         self._process.start()
         theirs.close()  # the child's end is now the only one, and its going away is seen
 
-    def hear(self, timeout_s: float) -> Any:
+    def hear(self, timeout_s: float | None = None) -> Any:
         """What it says next. Raises its error, and VacancyError if it has ended or says nothing for so long."""
-        if not self._connection.poll(timeout_s):
+        if timeout_s is not None and not self.connection.poll(timeout_s):
             raise VacancyError(f"{self.name} has said nothing for {timeout_s:g} s")
         try:
-            said = self._connection.recv()
+            said = self.connection.recv()
         except EOFError:
             self._process.join(_END_S)
             raise VacancyError(
@@ -48,16 +49,20 @@ class Child:
 
     def tell(self, word: Any) -> None:
         """Say something to it."""
-        self._connection.send(word)
+        self.connection.send(word)
+
+    def join(self) -> None:
+        """Wait until it has ended."""
+        self._process.join()
 
     def end(self) -> None:
         """Let go of it, ending it if it still runs."""
         if self._process.exitcode is None:
             self._process.terminate()
             self._process.join(_END_S)
-            self._process.kill()
+            self._process.kill()  # where it did not listen
             self._process.join()
-        self._connection.close()
+        self.connection.close()
 
     def __enter__(self) -> Child:
         return self
@@ -71,9 +76,16 @@ class Child:
 def _main(parent: Connection, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """The spawned process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and tells once
+    signal.signal(signal.SIGTERM, _leave)
     watch_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
     try:
         target(parent, *arguments)
     except VacancyError as error:
         parent.send(error)
         raise SystemExit(error.exit_code) from None
+
+
+def _leave(number: int, frame: object) -> None:
+    """By way of all `with` blocks, so that nothing is left behind."""
+    del frame
+    raise SystemExit(128 + number)
