@@ -126,7 +126,7 @@ def run_trial(
 
     Raises `VacancyError`: whatever fails in a worker or a scheduler, and a store that does not come to rest.
     """
-    with Trial.prepared(options, progress or _silent) as trial:
+    with Trial.prepared(options, progress) as trial:
         publish(trial)
         trial.settle("publish")
         raced = trial.race(plans)
@@ -150,7 +150,7 @@ class Trial:
 
     @classmethod
     @contextmanager
-    def prepared(cls, options: TrialOptions, progress: Progress) -> Iterator[Trial]:
+    def prepared(cls, options: TrialOptions, progress: Progress | None = None) -> Iterator[Trial]:
         """A trial with its log made or opened and its workers running; both are ended at the end."""
         if options.hosts < 1:
             raise UsageError("a trial needs a host", do="give 1 or more")
@@ -159,7 +159,7 @@ class Trial:
         with _place(options) as directory:
             url = options.log or f"sqlite://{directory.absolute() / 'log.db'}"
             with _log_at(url, options) as log:
-                trial = cls(options, log, directory, progress)
+                trial = cls(options, log, directory, progress or _silent)
                 with trial._workers:
                     trial._start_workers()
                     yield trial

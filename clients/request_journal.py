@@ -61,10 +61,7 @@ class RequestJournal:
     def received(self, id_: str, spec: Raw) -> None:
         """A request came in; its spec as JSON."""
         if self._recording:
-            home = self._homes.get(id_)
-            if home is None:
-                home = self._home(id_)
-            self._received.setdefault(home, []).append({"id": id_, "spec": spec})
+            self._received.setdefault(self._home(id_), []).append({"id": id_, "spec": spec})
 
     def closed(
         self,
@@ -79,7 +76,6 @@ class RequestJournal:
         reason: str,
     ) -> None:
         """A request ended."""
-        home = self._homes.pop(id_, None)
         if self._recording:
             request: dict[str, Any] = {"id": id_, "outcome": outcome, "as_of": as_of}
             if claim is not None:
@@ -90,7 +86,8 @@ class RequestJournal:
                 request["heard_since_ms"] = heard_since_ms
             if reason:
                 request["reason"] = reason[:1024]
-            self._closed.setdefault(self._home(id_) if home is None else home, []).append(request)
+            self._closed.setdefault(self._home(id_), []).append(request)
+            self._homes.pop(id_, None)
 
     def take(self, *, patient: bool = False) -> list[Entry]:
         """What was gathered, as entries. Where `patient`, outcomes wait for others, `PATIENCE_S` at most; requests
@@ -116,7 +113,8 @@ class RequestJournal:
                 )
 
     def _home(self, id_: str) -> int:
-        return partition_for(id_, len(self._cells))
+        made = self._homes.get(id_)
+        return partition_for(id_, len(self._cells)) if made is None else made
 
 
 _RECEIVED = "vacancy.requests.received.v1"

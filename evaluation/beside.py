@@ -19,7 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from evaluation.beside_fleet import Fleet, brim_fleet, plain_fleet
-from evaluation.measure import percentile
+from evaluation.measure import check_counts, percentile
 from evaluation.placement_client import MICROVERSION, PlacementClient
 from evaluation.placement_race import race_placement
 from evaluation.placement_service import (
@@ -30,7 +30,7 @@ from evaluation.placement_service import (
 )
 from evaluation.trace import EXIT_DIFFERENCE
 from vacancy.clients.race_plan import Arrival, deal
-from vacancy.clients.race_trial import Step, Trial, TrialOptions
+from vacancy.clients.race_trial import Trial, TrialOptions
 from vacancy.clients.scheduler import Scheduler
 from vacancy.resources.errors import UsageError, VacancyError
 from vacancy.streams.log_url import parse_log_url
@@ -87,9 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    for name in _COUNTS:
-        if (count := getattr(arguments, name)) < 1:
-            raise UsageError(f"{name} is {count}, which cannot be meant", do="give 1 or more")
+    check_counts(arguments, _COUNTS)
     found: dict[str, Any] = {
         "benchmark": "beside",
         "cores": os.cpu_count(),
@@ -221,7 +219,7 @@ def _place(
     """Publish the fleet to a log of its own, time queries, race schedulers for it, and audit what they got."""
     log = arguments.log and f"{arguments.log}-{fleet.name}-{uuid4().hex[:6]}"
     options = TrialOptions(log=log, in_flight=arguments.in_flight, seed=arguments.seed)
-    with Trial.prepared(options, _silent) as trial:
+    with Trial.prepared(options) as trial:
         trial.append(list(fleet.reports(trial.log.partitions)))
         trial.settle("publish")
         spec = fleet.spec()
@@ -245,7 +243,3 @@ def _place(
         waits,
         result.ok,
     )
-
-
-def _silent(step: Step) -> None:
-    del step

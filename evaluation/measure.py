@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from vacancy.resources.errors import UsageError
 
 REPORT = (
     '{"specversion":"1.0","type":"vacancy.node.reported.v1","id":"%(root)s-%(sequence)d","source":"/node/%(root)s",'
@@ -49,3 +51,10 @@ def rss_mb() -> float:
     """This process's resident memory, in 10^6 bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def check_counts(options: object, names: Iterable[str]) -> None:
+    """Raise `UsageError` where one of these is less than 1."""
+    for name in names:
+        if (count := getattr(options, name)) < 1:
+            raise UsageError(f"{name} is {count}, which cannot be meant", do="give 1 or more")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evaluation.measure import check_counts
 from evaluation.openb import (
     Pod,
     Tree,
@@ -71,9 +72,7 @@ class TraceOptions:
             raise UsageError(
                 f"a gpu_spec share of {self.gpu_spec_share:g} cannot be meant", do="give one from 0 to 1"
             )
-        for name in ("schedulers", "in_flight", "partitions", "hosts"):
-            if (count := getattr(self, name)) < 1:
-                raise UsageError(f"{name} is {count}, which cannot be meant", do="give 1 or more")
+        check_counts(self, ("schedulers", "in_flight", "partitions", "hosts"))
 
 
 def run_trace(options: TraceOptions, progress: Progress | None = None) -> TrialResult:

@@ -251,8 +251,7 @@ class StoreReader:
                 self._load_partition(reader)
 
     def _load_partition(self, reader: PartitionReader) -> None:
-        if providers := reader.all(PROVIDERS.family):
-            self.view.load_providers(providers)
+        self.view.load_providers(reader.all(PROVIDERS.family))
         self.view.load_nodes(reader.all(NODES.family))
         self.view.groups.feed(reader.all(GROUPS.family))
         skip = ClassTable.HEAD_BYTES

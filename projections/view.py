@@ -154,7 +154,7 @@ class View:
     # -- being fed --------------------------------------------------------------------------------------------
 
     def load_providers(self, items: list[tuple[bytes, bytes]]) -> None:
-        """Take in all providers of a partition (one at least) at once, before anything else of it."""
+        """Take in all providers of a partition at once, before anything else of it."""
         keys = [key for key, _ in items]
         providers = [PROVIDERS.decode(data) for _, data in items]
         first = self._new_rows(keys)
@@ -235,9 +235,9 @@ class View:
         skip, head = len(table.prefix), table.HEAD_BYTES
         columns = self._columns(table.name)
         own = [key[skip:] for key in keys] if skip else keys
-        if None in values or not all(map(self.row_of.__contains__, own)):
-            own, values = self._clear_gone(columns, own, values)
-        rows = [self.row_of[key] for key in own]
+        rows: list[Any] = list(map(self.row_of.get, own))
+        if None in values or None in rows:
+            rows, values = self._clear_gone(columns, own, values)
         encoded = [data[head:] for data in values if data is not None]
         if len(rows) > _FEW:
             columns.set_many(rows, encoded)
@@ -250,13 +250,12 @@ class View:
 
     def _clear_gone(
         self, columns: ClassColumns, keys: list[bytes], values: list[bytes | None]
-    ) -> tuple[list[bytes], list[bytes | None]]:
-        """Clear the columns where there is nothing any more. Returns what is left, all of it with rows."""
-        left: dict[bytes, bytes | None] = {}
+    ) -> tuple[list[int], list[bytes | None]]:
+        """Clear the columns where there is nothing any more. Returns what is left, by rows, made where there were none."""
+        left: dict[int, bytes | None] = {}
         for key, data in zip(keys, values, strict=True):
             if data is not None:
-                self._row(key)
-                left[key] = data
+                left[self._row(key)] = data
             elif (gone := self.row_of.get(key)) is not None:
                 columns.clear(gone)
                 self._count_pending(gone, columns.resource_class.name)
