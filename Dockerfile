@@ -1,7 +1,7 @@
 # The image of `compose.yaml`: the `vacancy` command, and nothing else.
 FROM python:3.11-slim
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY resources resources
 COPY projections projections
 COPY streams streams

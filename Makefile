@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Many tests wait for processes that they started or killed: a few files at once take half the time.
 AT_ONCE ?= 3
-SOURCES := $(wildcard resources/*.py projections/*.py streams/*.py clients/*.py clients/*/*.py cli/*.py)
+SOURCES := $(shell find resources projections streams clients cli -name '*.py') setup.py
 
 .PHONY: demo test check types tests soak sessions clean
 
@@ -28,7 +28,7 @@ soak: $(VENV)/.dev
 
 sessions: $(VENV)/.dev
 	for round in $$(seq 5); do VACANCY_EXAMPLES=new $(BIN)/pytest -q $$(grep -l hypothesis -r tests --include='test_*.py') || exit 1; done
-	VACANCY_FLEETS=2000 $(BIN)/pytest -q -s tests/projections/test_brute_force.py tests/projections/test_brute_relations.py
+	VACANCY_FLEETS=2000 $(BIN)/pytest -q -s tests/projections/query/test_solver.py tests/projections/query/affinity/test_solver_relations.py
 	for seed in $$(seq 101 130); do VACANCY_SEED=$$seed $(BIN)/pytest -q tests/faults/test_killed.py || exit 1; done
 
 # The strict editable install is a tree of links, so that type checkers see the packages: it is made anew when

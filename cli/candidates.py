@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.asked import asked_order
-from vacancy.cli.explained import tell_explanation
+from vacancy.cli.context import Site
+from vacancy.cli.order_option import asked_order
 from vacancy.cli.output import amount_text, as_of_text, emit_json, emit_table, note, position_text
+from vacancy.cli.render_explanation import tell_explanation
 from vacancy.cli.request_options import RequestOptions, asks
-from vacancy.cli.site import Site
-from vacancy.resources.errors import NoValidHost, SearchGivenUp
+from vacancy.resources.model.errors import NoValidHost, SearchGivenUp
 
 if TYPE_CHECKING:
-    from vacancy.projections.candidates import Candidate
+    from vacancy.projections.query.engine import Candidate
 
 _LIMIT = 10
 
@@ -48,11 +48,12 @@ def candidates(
     site = Site(store=store, config=config)
     registry = site.registry()
     parsed = asked.parse(registry)
-    from vacancy.clients import search
-    from vacancy.clients.expression_types import mismatches
+    from vacancy.clients.request_language.expression_types import mismatches
+    from vacancy.clients.scheduler import store_query
+    from vacancy.projections.query.budget import gave_up_text
 
     with site.open_reader() as reader:
-        found, gave_up = search.search(
+        found, gave_up = store_query.search(
             reader,
             parsed.spec,
             limit=limit or parsed.limit or _LIMIT,
@@ -62,7 +63,7 @@ def candidates(
         )
         as_of, as_of_ms, told = reader.position, reader.newest_ms, as_of_text(reader)
         lacking = not found and not gave_up
-        why = search.explain(reader, parsed.spec, max_staleness_s=max_staleness) if lacking else None
+        why = store_query.explain(reader, parsed.spec, max_staleness_s=max_staleness) if lacking else None
         types = "" if found else mismatches(parsed.spec, reader.view)
     if as_json:
         explanation = {} if why is None else {"explanation": why}
@@ -78,9 +79,9 @@ def candidates(
         note(told)
     at = f"store {site.store} at {position_text(as_of)}"
     if gave_up and not found:
-        raise SearchGivenUp(search.gave_up_text(gave_up), at)
+        raise SearchGivenUp(gave_up_text(gave_up), at)
     if gave_up:
-        note(f"{search.gave_up_text(gave_up)}; there may be more")
+        note(f"{gave_up_text(gave_up)}; there may be more")
     if not found:
         raise NoValidHost(
             "no valid host: nothing that matches has room" + (f": {types}" if types else ""),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.context import Site
 from vacancy.cli.output import emit, emit_json, emit_table
-from vacancy.cli.site import Site
 
 app = typer.Typer(
     help="List the resource classes, or activate those of plugins.",
@@ -23,8 +23,8 @@ def list_classes(context: typer.Context, as_json: o.JsonOption = False) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from vacancy.clients.wiring import installed_registry
-    from vacancy.resources.registry import RULES_VERSION
+    from vacancy.clients.runtime.bootstrap import installed_registry
+    from vacancy.resources.classes.registry import RULES_VERSION
 
     registry = installed_registry()
     found = [
@@ -55,7 +55,7 @@ def activate(
 ) -> None:
     """Allow the classes of the plugins installed here on the log. From then on every worker needs those plugins."""
     site = Site(log=log, store=store, config=config, kafka=kafka)
-    from vacancy.clients import operator
+    from vacancy.clients.admin import operator
 
     with site.open_log(timeout) as opened, site.open_reader() as reader:
         new = operator.activate_classes(opened, reader, timeout_s=timeout)

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.context import Site
 from vacancy.cli.output import emit, emit_json, emit_table, time_text
-from vacancy.cli.site import Site
 
 
 def dead_letters(
@@ -21,7 +21,7 @@ def dead_letters(
     as_json: o.JsonOption = False,
 ) -> None:
     """Show the records that were refused, and why. JSON has what was in them, too."""
-    from vacancy.clients.status import dead_letters as kept
+    from vacancy.clients.inspection.status import dead_letters as kept
 
     with Site(store=store, config=config).open_reader() as reader:
         found = kept(reader, partition=partition, limit=limit)

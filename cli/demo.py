@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.context import DEFAULT_PARTITIONS, Site
 from vacancy.cli.errors import DifferenceFound
 from vacancy.cli.output import emit, emit_json, emit_table, is_watched, note
-from vacancy.cli.site import DEFAULT_PARTITIONS, Site
 
 if TYPE_CHECKING:
-    from vacancy.clients.demo import DemoResult
-    from vacancy.clients.race_trial import Step
+    from vacancy.clients.demo.demo import DemoResult
+    from vacancy.clients.demo.race_trial import Step
 
 _STAGES = {
     "publish": "nodes report",
@@ -66,8 +66,8 @@ def demo(
     Everything is real but the fleet: the log, the tables, the worker, the schedulers, each a process. Ends with
     5 if anything was handed out twice or the rebuilt state differs. Without --log, a new log is made for it.
     """
-    from vacancy.clients.demo import DemoOptions, run_demo
-    from vacancy.clients.ordering import order_named
+    from vacancy.clients.demo.demo import DemoOptions, run_demo
+    from vacancy.clients.scheduler.order_names import order_named
 
     settings = Site(log=log, config=config, kafka=kafka).settings
     options = DemoOptions(

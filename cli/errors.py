@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vacancy.resources.errors import VacancyError
+from vacancy.resources.model.errors import VacancyError
 
 
 class DifferenceFound(VacancyError):

@@ -32,7 +32,7 @@ from vacancy.cli import (
     worker,
 )
 from vacancy.cli.output import note
-from vacancy.resources.errors import VacancyError
+from vacancy.resources.model.errors import VacancyError
 
 _INTERRUPTED = 130
 _TALKATIVE = frozenset({"worker", "publish", "demo"})
@@ -96,7 +96,7 @@ def _start(
         sys.stdout.write(context.get_help() + "\n")
         raise typer.Exit
     if verbose or context.invoked_subcommand in _TALKATIVE:
-        from vacancy.clients.logs import configure_logs
+        from vacancy.clients.runtime.logging import configure_logs
 
         configure_logs(verbose=verbose)
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from vacancy.clients.replay import Progress
-    from vacancy.projections.store_reader import StoreReader
+    from vacancy.clients.replay_tool.replay import Progress
+    from vacancy.projections.reader.store_reader import StoreReader
 
 _PIPED_COLUMNS = 10_000
 _PIPE_CLOSED = 141

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.asked import asked_order
-from vacancy.cli.explained import tell_explanation
+from vacancy.cli.context import Site
+from vacancy.cli.order_option import asked_order
 from vacancy.cli.output import amount_text, emit, emit_json, emit_table
+from vacancy.cli.render_explanation import tell_explanation
 from vacancy.cli.request_options import RequestOptions, asks
-from vacancy.cli.site import Site
-from vacancy.resources.errors import NoValidHost, OutcomeUnknown, VacancyError
-from vacancy.resources.membership import copy_of
+from vacancy.resources.model.errors import NoValidHost, OutcomeUnknown, VacancyError
+from vacancy.resources.model.server_group import copy_of
 
 if TYPE_CHECKING:
-    from vacancy.clients.placement import Outcome
+    from vacancy.clients.scheduler.placement import Outcome
 
 ConsumersArgument = Annotated[list[str], typer.Argument(metavar="CONSUMER…")]
 
@@ -74,8 +74,8 @@ def place(
     site = Site(log=log, store=store, config=config, kafka=kafka)
     registry = site.registry()
     parsed = asked.parse(registry)
-    from vacancy.clients.placement import PlacementRequest
-    from vacancy.clients.scheduler import Scheduler
+    from vacancy.clients.scheduler.client import Scheduler
+    from vacancy.clients.scheduler.placement import PlacementRequest
 
     wanted = PlacementRequest(
         parsed.spec,
@@ -137,7 +137,7 @@ def confirm(
 ) -> None:
     """Keep for good what consumers hold for a while only (`place --hold`)."""
     site = Site(log=log, store=store, config=config, kafka=kafka)
-    from vacancy.clients import operator
+    from vacancy.clients.admin import operator
 
     with site.open_log(timeout) as opened, site.open_reader() as reader:
         cells = {one: operator.confirm(opened, reader, one, timeout_s=timeout) for one in consumers}
@@ -159,7 +159,7 @@ def release(
 ) -> None:
     """Give back all that consumers hold, and wait until this host's tables show it."""
     site = Site(log=log, store=store, config=config, kafka=kafka)
-    from vacancy.clients.scheduler import Scheduler
+    from vacancy.clients.scheduler.client import Scheduler
 
     with (
         site.open_log(timeout) as opened,

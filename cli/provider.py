@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.context import Site
 from vacancy.cli.output import attributes_text, emit, emit_json
-from vacancy.cli.site import Site
-from vacancy.resources.errors import UsageError
+from vacancy.resources.model.errors import UsageError
 
 if TYPE_CHECKING:
-    from vacancy.clients.operator import Change
+    from vacancy.clients.admin.operator import Change
 
 app = typer.Typer(
     help="Say something of a provider: disable, drain, enable; aggregates, traits, attributes, overrides.",
@@ -73,7 +73,7 @@ class _Where(NamedTuple):
 
 def _apply(provider: str, change: Change, where: _Where, as_json: bool) -> None:
     site = Site(log=where.log, store=where.store, config=where.config, kafka=where.kafka)
-    from vacancy.clients.operator import set_facts
+    from vacancy.clients.admin.operator import set_facts
 
     with site.open_log(where.timeout) as opened, site.open_reader() as reader:
         now = set_facts(opened, reader, provider, change, cell=where.cell, timeout_s=where.timeout)
@@ -107,7 +107,7 @@ def disable(
     as_json: o.JsonOption = False,
 ) -> None:
     """No new claims on it; of a node: on its whole tree. What is held stays."""
-    from vacancy.clients import operator
+    from vacancy.clients.admin import operator
 
     _apply(provider, operator.disable(reason), _Where(cell, timeout, log, store, config, kafka), as_json)
 
@@ -125,7 +125,7 @@ def drain(
     as_json: o.JsonOption = False,
 ) -> None:
     """No new claims on it, and what is there shall be moved away."""
-    from vacancy.clients import operator
+    from vacancy.clients.admin import operator
 
     _apply(provider, operator.drain(reason), _Where(cell, timeout, log, store, config, kafka), as_json)
 
@@ -142,7 +142,7 @@ def enable(
     as_json: o.JsonOption = False,
 ) -> None:
     """It takes claims again."""
-    from vacancy.clients import operator
+    from vacancy.clients.admin import operator
 
     _apply(provider, operator.enable(), _Where(cell, timeout, log, store, config, kafka), as_json)
 
@@ -163,7 +163,7 @@ def aggregate(
 ) -> None:
     """Put it into aggregates, and take it out of others."""
     _check_named(add, remove, replace_with)
-    from vacancy.clients import operator
+    from vacancy.clients.admin import operator
 
     change = operator.aggregates(add=add or (), remove=remove or (), replace=replace_with)
     _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
@@ -185,7 +185,7 @@ def trait(
 ) -> None:
     """Give it traits beyond those that its node reports, or take such away."""
     _check_named(add, remove, replace_with)
-    from vacancy.clients import operator
+    from vacancy.clients.admin import operator
 
     change = operator.traits(add=add or (), remove=remove or (), replace=replace_with)
     _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
@@ -207,7 +207,7 @@ def set_attributes(
     """Give it attributes, which win over those that its node reports, or take such away."""
     if not attribute and not unset:
         raise UsageError("nothing is to be changed", do="give --attribute or --unset-attribute")
-    from vacancy.clients import operator
+    from vacancy.clients.admin import operator
 
     change = operator.attributes(add=dict(map(_attribute, attribute or ())), remove=unset or ())
     _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
@@ -253,7 +253,7 @@ def override(
         raise UsageError(
             "an override is set or cleared", do="give --reserved or --ratio or both, or --clear alone"
         )
-    from vacancy.clients import operator
+    from vacancy.clients.admin import operator
 
     values: dict[str, int] = {}
     if reserved is not None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.context import Site
 from vacancy.cli.output import emit, emit_json, note
 from vacancy.cli.provider import ratio_milli
-from vacancy.cli.site import Site
 
 if TYPE_CHECKING:
     from vacancy.streams.log import Log
@@ -123,31 +123,33 @@ def publish(
     """
     site = Site(log=log, cell=cell, config=config, kafka=kafka)
     site.ensure_log()
-    from vacancy.cli import publishing
-    from vacancy.clients.outbox import Outbox
-    from vacancy.clients.publisher import PublishService
+    from vacancy.cli import publish_loop
+    from vacancy.clients.publisher.outbox import Outbox
+    from vacancy.clients.publisher.publisher import PublishService
 
     if file is not None:
-        node, look = publishing.described(file, root)
+        node, look = publish_loop.described(file, root)
     else:
-        node, look = publishing.this_host(
+        node, look = publish_loop.this_host(
             root,
             vcpu_ratio_milli=ratio_milli(vcpu_ratio, "--vcpu-ratio"),
             memory_ratio_milli=ratio_milli(memory_ratio, "--memory-ratio"),
             disk_ratio_milli=ratio_milli(disk_ratio, "--disk-ratio"),
             memory_reserved_mib=memory_reserved,
             disk_reserved_gib=disk_reserved,
-            numa=publishing.numa_mode(numa),
-            dedicated_cpus=publishing.cpu_list(dedicated_cpus, "--dedicated-cpus") or frozenset(),
-            shared_cpus=publishing.cpu_list(shared_cpus, "--shared-cpus"),
+            numa=publish_loop.numa_mode(numa),
+            dedicated_cpus=publish_loop.cpu_list(dedicated_cpus, "--dedicated-cpus") or frozenset(),
+            shared_cpus=publish_loop.cpu_list(shared_cpus, "--shared-cpus"),
             numa_memory_mib=numa_memory,
             disk=disk,
         )
-    place = outbox or publishing.outbox_path(site.settings.log, node)
+    place = outbox or publish_loop.outbox_path(site.settings.log, node)
     if not once and not retire:
 
         def service(opened: Log) -> PublishService:
-            publisher = publishing.make_publisher(opened, node, site.settings.cell, kept, move_cell=move_cell)
+            publisher = publish_loop.make_publisher(
+                opened, node, site.settings.cell, kept, move_cell=move_cell
+            )
             note(f"publishing {node} in cell {publisher.cell}, outbox {place}; stop with Ctrl-C")
             return PublishService(
                 publisher,
@@ -159,10 +161,10 @@ def publish(
             )
 
         with Outbox(place) as kept:
-            publishing.serve(site.settings.log, site.open_log, service)
+            publish_loop.serve(site.settings.log, site.open_log, service)
         return
     with site.open_log(timeout) as opened, Outbox(place) as kept:
-        publisher = publishing.make_publisher(opened, node, site.settings.cell, kept, move_cell=move_cell)
+        publisher = publish_loop.make_publisher(opened, node, site.settings.cell, kept, move_cell=move_cell)
         providers = () if retire else look()
         if retire:
             publisher.retire()

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.context import Site
 from vacancy.cli.output import emit, emit_json, emit_table, note, progress_bar
-from vacancy.cli.site import Site
 
 if TYPE_CHECKING:
-    from vacancy.clients.replay import Digest
+    from vacancy.clients.replay_tool.replay import Digest
 
 
 def replay(
@@ -42,9 +42,9 @@ def replay(
     Appends nothing. A store that is there goes on from where it stands.
     """
     site = Site(log=log, store=into, config=config, kafka=kafka)
-    from vacancy.clients.rebuild import set_aside
-    from vacancy.clients.replay import replay as fold_all
-    from vacancy.clients.replay_processes import replay_processes as fold_side_by_side
+    from vacancy.clients.replay_tool.parallel import replay_processes as fold_side_by_side
+    from vacancy.clients.replay_tool.replay import replay as fold_all
+    from vacancy.clients.replay_tool.set_aside import set_aside
 
     with site.open_log() as opened:
         opened.identity()  # nothing is moved for a log that cannot be read
@@ -72,7 +72,7 @@ def digest(
 ) -> None:
     """One hash over all that the tables say. Two stores at one position have the same, or one of them is wrong."""
     site = Site(store=store, config=config)
-    from vacancy.clients.replay import digest as digest_of
+    from vacancy.clients.replay_tool.replay import digest as digest_of
 
     _tell(digest_of(site.store, site.registry()), as_json)
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from vacancy.cli.asked import read_text
+from vacancy.cli.order_option import read_text
 
 if TYPE_CHECKING:
-    from vacancy.clients.request_syntax import Parsed
-    from vacancy.resources.registry import Registry
+    from vacancy.clients.request_language.placement_syntax import Parsed
+    from vacancy.resources.classes.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +176,8 @@ class RequestOptions:
 
     def parse(self, registry: Registry) -> Parsed:
         """The request. Raises `UsageError`."""
-        from vacancy.clients.groups import Related
-        from vacancy.clients.request_syntax import Wanted, parse
+        from vacancy.clients.inspection.group_report import Related
+        from vacancy.clients.request_language.placement_syntax import Wanted, parse
 
         wanted = Wanted(
             resources=self.resources or (),

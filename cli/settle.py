@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.context import Site
 from vacancy.cli.output import emit, emit_json
-from vacancy.cli.site import Site
-from vacancy.resources.errors import ClaimLost, LogUnavailable, OutcomeUnknown
+from vacancy.resources.model.errors import ClaimLost, LogUnavailable, OutcomeUnknown
 
 
 def settle(
@@ -54,17 +54,17 @@ def settle(
     it safe to place it again. Ends with 6 where that is still open.
     """
     site = Site(log=log, store=store, config=config, kafka=kafka)
-    from vacancy.clients import settling
+    from vacancy.clients.scheduler import settlement
 
     with site.open_reader() as reader:
-        latest = deadline_ms or settling.latest_deadline_ms(reader, int(deadline * 1000))
-        wanted = settling.OpenClaim(consumer, latest, claim, cell)
-        found = settling.settle(reader, wanted)  # what the tables say needs no log
+        latest = deadline_ms or settlement.latest_deadline_ms(reader, int(deadline * 1000))
+        wanted = settlement.OpenClaim(consumer, latest, claim, cell)
+        found = settlement.settle(reader, wanted)  # what the tables say needs no log
         silent = ""
         if found.status == "unknown":
             try:
                 with site.open_log(timeout) as opened:
-                    found = settling.settle(reader, wanted, log=opened, timeout_s=timeout)
+                    found = settlement.settle(reader, wanted, log=opened, timeout_s=timeout)
             except LogUnavailable as error:
                 silent = f", and the log cannot be asked: {error.what}"
     if as_json:

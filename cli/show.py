@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.context import Site
 from vacancy.cli.output import (
     amount_text,
     as_of_text,
@@ -18,10 +19,9 @@ from vacancy.cli.output import (
     note,
     time_text,
 )
-from vacancy.cli.site import Site
 
 if TYPE_CHECKING:
-    from vacancy.clients.answers import Holding, Provider, ProviderTree
+    from vacancy.clients.inspection.answers import Holding, Provider, ProviderTree
 
 app = typer.Typer(
     help="Show one thing: a provider, a consumer, a request, a claim; or all nodes.", rich_markup_mode=None
@@ -39,7 +39,7 @@ def provider(
     as_json: o.JsonOption = False,
 ) -> None:
     """A provider and those below it: inventories, traits, aggregates, what operators said, who holds it."""
-    from vacancy.clients.inspect import show_provider
+    from vacancy.clients.inspection.lookup import show_provider
 
     with Site(store=store, config=config).open_reader() as reader:
         found = show_provider(reader, id_, cell=cell)
@@ -144,7 +144,7 @@ def consumer(
     as_json: o.JsonOption = False,
 ) -> None:
     """What a consumer holds, and by which claim."""
-    from vacancy.clients.inspect import show_consumer
+    from vacancy.clients.inspection.lookup import show_consumer
 
     with Site(store=store, config=config).open_reader() as reader:
         found = show_consumer(reader, id_)
@@ -167,7 +167,7 @@ def request(
     as_json: o.JsonOption = False,
 ) -> None:
     """A request, and how it ended."""
-    from vacancy.clients.inspect import show_request
+    from vacancy.clients.inspection.lookup import show_request
 
     with Site(store=store, config=config).open_reader() as reader:
         found = show_request(reader, id_)
@@ -198,7 +198,7 @@ def claim(
     as_json: o.JsonOption = False,
 ) -> None:
     """A claim's verdict. It is kept until the claim's deadline."""
-    from vacancy.clients.inspect import show_claim
+    from vacancy.clients.inspection.lookup import show_claim
 
     with Site(store=store, config=config).open_reader() as reader:
         found = show_claim(reader, id_)
@@ -227,7 +227,7 @@ def group(
     as_json: o.JsonOption = False,
 ) -> None:
     """A server group: what it is for, its members, and the nodes they are on."""
-    from vacancy.clients.groups import show_group
+    from vacancy.clients.inspection.group_report import show_group
 
     with Site(store=store, config=config).open_reader(with_view=False) as reader:
         found = show_group(reader, id_)
@@ -252,7 +252,7 @@ def nodes(
     as_json: o.JsonOption = False,
 ) -> None:
     """All nodes, and whether they take new claims."""
-    from vacancy.clients.inspect import nodes as all_nodes
+    from vacancy.clients.inspection.lookup import nodes as all_nodes
 
     with Site(store=store, config=config).open_reader() as reader:
         found = list(all_nodes(reader))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from vacancy.cli import options as o
+from vacancy.cli.context import ASK_S, Site
 from vacancy.cli.output import emit, emit_json, emit_table, note, time_text
-from vacancy.cli.site import ASK_S, Site
-from vacancy.resources.errors import LogError
+from vacancy.resources.model.errors import LogError
 
 
 def status(
@@ -20,7 +20,7 @@ def status(
     Where the log does not answer, the rest is told all the same.
     """
     site = Site(log=log, store=store, config=config, kafka=kafka)
-    from vacancy.clients import status as whole
+    from vacancy.clients.inspection import status as whole
 
     with site.open_reader() as reader:
         ends = None

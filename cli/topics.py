@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.context import DEFAULT_PARTITIONS, Site
 from vacancy.cli.errors import DifferenceFound
 from vacancy.cli.output import emit, emit_json
-from vacancy.cli.site import DEFAULT_PARTITIONS, Site
 
 app = typer.Typer(help="Make a log, or see what is wrong with one.", rich_markup_mode=None)
 
@@ -34,7 +34,7 @@ def create(
 ) -> None:
     """Make a log: a Kafka topic, or a file. Its rules allow the resource classes of the plugins installed here."""
     site = Site(log=log, config=config, kafka=kafka)
-    from vacancy.clients.wiring import new_log
+    from vacancy.clients.runtime.bootstrap import new_log
 
     with new_log(
         site.settings.log, partitions, site.registry(), replication=replication, **site.settings.kafka
@@ -59,7 +59,7 @@ def check(
         identity = opened.identity()
     wrong: list[str] = []
     if site.settings.log.startswith("kafka://"):
-        from vacancy.streams.kafka_topic import check_topic
+        from vacancy.streams.kafka.topic import check_topic
 
         wrong = check_topic(site.settings.log, **site.settings.kafka)
     if as_json:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.context import Site
 from vacancy.cli.output import emit
-from vacancy.cli.site import Site
 
 
 def typical(
@@ -28,7 +28,7 @@ def typical(
     """
     site = Site(store=store, config=config)
     site.registry().check(device)
-    from vacancy.clients.ordering import learn_typical
+    from vacancy.clients.scheduler.order_names import learn_typical
 
     with site.open_reader() as reader:
         emit(learn_typical(reader, device, limit).model_dump_json(exclude_defaults=True))

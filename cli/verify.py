@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from vacancy.cli import options as o
+from vacancy.cli.context import Site
 from vacancy.cli.errors import DifferenceFound
 from vacancy.cli.output import emit_json, emit_table, note, position_text, progress_bar
-from vacancy.cli.site import Site
 
 _PROBLEMS_SHOWN = 10
 
@@ -23,7 +23,7 @@ def verify(
     with the fold goes over every claim, verdict and release. Ends with 5 where something is wrong.
     """
     site = Site(log=log, store=store, config=config, kafka=kafka)
-    from vacancy.clients.verify import verify as verify_store
+    from vacancy.clients.replay_tool.verify import verify as verify_store
 
     with site.open_log() as opened, progress_bar("records folded") as progress:
         found = verify_store(opened, site.store, site.registry(), progress=progress)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.explained import number_text
+from vacancy.cli.context import ASK_S, Site
 from vacancy.cli.output import emit, emit_json, emit_table, note, position_text, time_text
+from vacancy.cli.render_explanation import number_text
 from vacancy.cli.request_options import RequestOptions, asks
-from vacancy.cli.site import ASK_S, Site
-from vacancy.resources.errors import LogError
+from vacancy.resources.model.errors import LogError
 
 if TYPE_CHECKING:
-    from vacancy.clients.whynot import Lack, WhyNot
+    from vacancy.clients.inspection.why_not import Lack, WhyNot
     from vacancy.streams.log import Log
 
 
@@ -38,7 +38,7 @@ def why_not(
     """
     site = Site(log=log, store=store, config=config, kafka=kafka)
     parsed = asked.parse(site.registry())
-    from vacancy.clients.whynot import why_not as ask
+    from vacancy.clients.inspection.why_not import why_not as ask
 
     with ExitStack() as open_:
         opened = _log(site, open_)
@@ -84,7 +84,7 @@ def _tell(told: WhyNot) -> None:
 
 
 def _lack_cells(lack: Lack) -> tuple[object, ...]:
-    from vacancy.clients.taking import place_text, taking_text
+    from vacancy.clients.inspection.provenance import place_text, taking_text
 
     if lack.kind == "open":
         who = f" ({lack.event.source} at {place_text(lack.event)})" if lack.event else ""

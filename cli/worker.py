@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.context import Site
 from vacancy.cli.output import note, position_text
-from vacancy.cli.site import Site
 
 if TYPE_CHECKING:
-    from vacancy.clients.worker_process import RunningWorker
+    from vacancy.clients.runtime.worker_process import RunningWorker
 
 
 def worker(
@@ -48,7 +48,7 @@ def worker(
     """
     site = Site(log=log, store=store, config=config, kafka=kafka, web_host=web_host, web_port=web_port)
     site.ensure_log()
-    from vacancy.clients.worker_process import run_worker
+    from vacancy.clients.runtime.worker_process import run_worker
 
     def tell(running: RunningWorker) -> None:
         failed = running.errors

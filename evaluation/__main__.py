@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from evaluation import beside, fold, live, orders, query, soak, trace
-from vacancy.resources.errors import VacancyError
+from evaluation import end_to_end, fold, orders, placement, query, soak, trace
+from vacancy.resources.model.errors import VacancyError
 
 
 class Command(Protocol):
@@ -23,10 +23,10 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "trace": (trace, "race schedulers for a real cluster, with its real requests"),
     "orders": (orders, "how full each order fills a real cluster, without a race"),
     "fold": (fold, "how fast one process folds node reports"),
-    "live": (live, "the whole path over a real log: visible, drained, placed, replayed"),
+    "live": (end_to_end, "the whole path over a real log: visible, drained, placed, replayed"),
     "soak": (soak, "a steady load for half an hour, with some part killed every minute"),
     "query": (query, "how fast a scheduler finds candidates while a worker folds"),
-    "beside": (beside, "the same load on OpenStack Placement and on this, on one machine"),
+    "beside": (placement, "the same load on OpenStack Placement and on this, on one machine"),
 }
 """Name -> the module, and what it is for."""
 

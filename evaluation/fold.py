@@ -13,13 +13,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from evaluation.measure import median, report, rss_mb
-from vacancy.clients.worker_process import spare_collector
-from vacancy.projections.store import Store
-from vacancy.resources import events
-from vacancy.resources.partitioner import covering_cells
-from vacancy.resources.record import Record
-from vacancy.resources.registry import Registry
+from evaluation.statistics import median, report, rss_mb
+from vacancy.clients.runtime.worker_process import spare_collector
+from vacancy.projections.store.store import Store
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model import events
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import Record
 
 BATCH = 500
 RUNS = 5

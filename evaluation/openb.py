@@ -18,10 +18,10 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from vacancy.projections.typical import TypicalRequests, tally
-from vacancy.resources.errors import UsageError
-from vacancy.resources.events import ProviderReport
-from vacancy.resources.request import RequestGroup, RequestSpec
+from vacancy.projections.ranking.workload import TypicalRequests, tally
+from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.events import ProviderReport
+from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 CPU = "CUSTOM_CPU_MILLI"
 MEMORY = "MEMORY_MB"

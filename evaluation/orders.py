@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evaluation.measure import percentile
 from evaluation.openb import (
     GPU,
     Pod,
@@ -26,16 +25,17 @@ from evaluation.openb import (
     saturation_draw,
     typical_of,
 )
-from vacancy.clients.fleet import node_reports
-from vacancy.clients.ordering import ORDERS, order_named
-from vacancy.clients.replay import replay
-from vacancy.clients.wiring import installed_registry, new_log
-from vacancy.projections.candidates import find
-from vacancy.projections.orders import Order
-from vacancy.projections.store_reader import StoreReader
-from vacancy.resources.errors import UsageError
-from vacancy.resources.request import RequestSpec
-from vacancy.resources.tables import key
+from evaluation.statistics import percentile
+from vacancy.clients.demo.synthetic_fleet import node_reports
+from vacancy.clients.replay_tool.replay import replay
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log
+from vacancy.clients.scheduler.order_names import ORDERS, order_named
+from vacancy.projections.query.engine import find
+from vacancy.projections.ranking.orders import Order
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.request import RequestSpec
+from vacancy.resources.state.tables import key
 
 
 class Filled(NamedTuple):

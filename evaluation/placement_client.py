@@ -8,8 +8,8 @@ from http.client import HTTPConnection, HTTPException
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from evaluation.beside_fleet import Fleet, provider_uuid
-from vacancy.resources.errors import VacancyError
+from evaluation.placement_fleet import Fleet, provider_uuid
+from vacancy.resources.model.errors import VacancyError
 
 MICROVERSION = "1.39"
 _HEADERS = {

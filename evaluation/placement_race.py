@@ -12,9 +12,9 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from evaluation.placement_client import PlacementClient
-from vacancy.clients.child import Child
-from vacancy.clients.race import Percentiles, percentiles
-from vacancy.resources.errors import VacancyError
+from vacancy.clients.demo.race import Percentiles, percentiles
+from vacancy.clients.runtime.child_process import Child
+from vacancy.resources.model.errors import VacancyError
 
 ATTEMPTS = 32
 """How often a scheduler tries to place an instance: as often as one of vacancy does."""

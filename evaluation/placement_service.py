@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
 
-from vacancy.clients.child import Child
-from vacancy.resources.errors import UsageError, VacancyError
+from vacancy.clients.runtime.child_process import Child
+from vacancy.resources.model.errors import UsageError, VacancyError
 
 _START_S = 120.0
 _SYNC_S = 300.0

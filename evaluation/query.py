@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import query_fleets, query_hardware, query_scenarios
-from evaluation.measure import median, percentile, rss_mb
 from evaluation.query_fleets import Fleet
 from evaluation.query_scenarios import LIMIT, Scenario
-from vacancy.resources.errors import UsageError, VacancyError
-from vacancy.resources.partitioner import covering_cells
-from vacancy.resources.record import Entry
+from evaluation.statistics import median, percentile, rss_mb
+from vacancy.resources.model.errors import UsageError, VacancyError
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import Entry
 
 SCENARIOS = (*query_scenarios.SCENARIOS, *query_hardware.SCENARIOS)
 FLEETS = (*query_fleets.FLEETS, *query_hardware.FLEETS)
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measure_fleet(fleet: Fleet, names: list[str], arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from vacancy.clients.worker_process import WorkerProcess
+    from vacancy.clients.runtime.worker_process import WorkerProcess
 
     with tempfile.TemporaryDirectory(prefix="vacancy-query-") as directory:
         url, store = f"sqlite://{directory}/log.db", Path(directory) / "store"
@@ -137,8 +137,8 @@ def _report(pipe: Connection, target: Callable[..., Any], *arguments: Any) -> No
 
 def _build(url: str, store: Path, fleet: Fleet) -> int:
     """Make the log and fold it."""
-    from vacancy.clients.replay import replay
-    from vacancy.clients.wiring import installed_registry, new_log
+    from vacancy.clients.replay_tool.replay import replay
+    from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 
     registry = installed_registry()
     with new_log(url, 1, registry) as log:
@@ -175,9 +175,9 @@ def _feed(url: str, fleet: Fleet) -> None:
 def _measure(
     url: str, store: Path, fleet: Fleet, names: list[str], queries: int, seed: int
 ) -> dict[str, Any]:
-    from vacancy.clients.scheduler import Scheduler
-    from vacancy.clients.wiring import installed_registry
-    from vacancy.clients.worker_process import spare_collector
+    from vacancy.clients.runtime.bootstrap import installed_registry
+    from vacancy.clients.runtime.worker_process import spare_collector
+    from vacancy.clients.scheduler.client import Scheduler
     from vacancy.streams.log import open_log
 
     registry = installed_registry()

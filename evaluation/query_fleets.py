@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from evaluation.measure import report
-from vacancy.resources import events
-from vacancy.resources.partitioner import covering_cells
-from vacancy.resources.record import Entry
+from evaluation.statistics import report
+from vacancy.resources.model import events
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import Entry
 
 COMMON, RARE, SHARES = "HW_CPU_X86_AVX2", "CUSTOM_RARE", "MISC_SHARES_VIA_AGGREGATE"
 RARE_EVERY = 1_000

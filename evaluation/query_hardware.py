@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from evaluation.query_fleets import Fleet, is_rare, node_report, number_of, part, root
 from evaluation.query_scenarios import Make, Scenario
-from vacancy.projections.candidates import Candidate
-from vacancy.resources.errors import VacancyError
-from vacancy.resources.request import RequestGroup, RequestSpec
+from vacancy.projections.query.engine import Candidate
+from vacancy.resources.model.errors import VacancyError
+from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 MODELS = ("A10", "A100", "T4", "V100")
 RARE_MODEL = "H200"

@@ -26,9 +26,9 @@ from evaluation.query_fleets import (
     number_of,
     root,
 )
-from vacancy.projections.candidates import Candidate
-from vacancy.resources.errors import VacancyError
-from vacancy.resources.request import RequestGroup, RequestSpec
+from vacancy.projections.query.engine import Candidate
+from vacancy.resources.model.errors import VacancyError
+from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 LIMIT = 10
 UPSTREAM = {"VCPU": 1, "DISK_GB": 10, "MEMORY_MB": 256}

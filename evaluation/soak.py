@@ -29,12 +29,12 @@ from uuid import uuid4
 
 import psutil
 
-from evaluation.soak_judge import Sample, by_tenths, judge_memory, judge_state
-from evaluation.soak_parts import PARTITIONS, Site, publish, schedule
-from vacancy.clients.wiring import installed_registry, new_log
-from vacancy.clients.worker_process import WorkerProcess
-from vacancy.projections.store_reader import StoreReader
-from vacancy.resources.errors import VacancyError
+from evaluation.soak_processes import PARTITIONS, Site, publish, schedule
+from evaluation.soak_report import Sample, by_tenths, judge_memory, judge_state
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log
+from vacancy.clients.runtime.worker_process import WorkerProcess
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.errors import VacancyError
 from vacancy.streams.log import Log
 
 EXIT_DIFFERENCE = 5
@@ -97,7 +97,7 @@ class Broker(Protocol):
 @contextmanager
 def _own_broker(directory: Path) -> Iterator[Any]:
     # Only here: with a log that was named, a soak needs neither Java nor the tests.
-    from tests.kafka_server import KafkaCluster, KafkaNotStarted
+    from tests.support.kafka_server import KafkaCluster, KafkaNotStarted
 
     try:
         cluster = KafkaCluster(directory)

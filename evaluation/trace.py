@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evaluation.measure import check_counts
 from evaluation.openb import (
     Pod,
     Tree,
@@ -27,12 +26,13 @@ from evaluation.openb import (
     typical_of,
     with_models,
 )
-from vacancy.clients.fleet import node_reports
-from vacancy.clients.ordering import ORDERS, order_named
-from vacancy.clients.race_plan import Arrival, deal
-from vacancy.clients.race_trial import Progress, Step, Trial, TrialOptions, TrialResult, run_trial
-from vacancy.projections.orders import RANDOM, Order
-from vacancy.resources.errors import UsageError
+from evaluation.statistics import check_counts
+from vacancy.clients.demo.race_plan import Arrival, deal
+from vacancy.clients.demo.race_trial import Progress, Step, Trial, TrialOptions, TrialResult, run_trial
+from vacancy.clients.demo.synthetic_fleet import node_reports
+from vacancy.clients.scheduler.order_names import ORDERS, order_named
+from vacancy.projections.ranking.orders import RANDOM, Order
+from vacancy.resources.model.errors import UsageError
 
 EXIT_DIFFERENCE = 5
 """What the command ends with where something was overcommitted, wrongly rejected, or rebuilt differently."""

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
-from vacancy.resources.errors import LogError
-from vacancy.resources.record import Entry, Record
+from vacancy.resources.model.errors import LogError
+from vacancy.resources.model.record import Entry, Record
+from vacancy.streams.log_identity import LogIdentity, check_openings, parse_opening
 from vacancy.streams.log_url import parse_log_url
-from vacancy.streams.opening import LogIdentity, check_openings, parse_opening
 
 SEND_S: Final = 10.0
 """How long `Log.send` waits for a log that does not answer, unless told less."""
@@ -138,10 +138,10 @@ def open_log(url: str, timeout_s: float | None = None, /, **client_settings: str
 
         return MemoryLog(place)
     if place.scheme == "sqlite":
-        from vacancy.streams.sqlite_log import SqliteLog
+        from vacancy.streams.sqlite.log import SqliteLog
 
         return SqliteLog(place)
-    from vacancy.streams.kafka_log import KafkaLog
+    from vacancy.streams.kafka.log import KafkaLog
 
     return KafkaLog(place, client_settings, timeout_s)
 
@@ -166,11 +166,11 @@ def create_log(
 
         create_memory_log(place, ordered)
     elif place.scheme == "sqlite":
-        from vacancy.streams.sqlite_schema import create_sqlite_log
+        from vacancy.streams.sqlite.schema import create_sqlite_log
 
         create_sqlite_log(place, ordered)
     else:
-        from vacancy.streams.kafka_topic import create_topic
+        from vacancy.streams.kafka.topic import create_topic
 
         create_topic(place, ordered, replication, client_settings)
     return open_log(url, **client_settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from vacancy.resources.errors import UsageError
+from vacancy.resources.model.errors import UsageError
 
 FORMS: Final = "memory://NAME, sqlite:///path/to/log.db or kafka://host:port[,host:port]/topic"
 

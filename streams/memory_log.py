@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from threading import Condition, Lock
 from typing import Final
 
-from vacancy.resources.errors import LogError
-from vacancy.resources.partitioner import partition_for
-from vacancy.resources.record import Entry, Record
+from vacancy.resources.model.errors import LogError
+from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.model.record import Entry, Record
 from vacancy.streams.clock import Clock, wall_ms
 from vacancy.streams.log import (
     SEND_S,

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from vacancy.streams.holdings import Holdings
+from vacancy.streams.partition_ownership import Holdings
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4"
 """Of Prometheus' text format."""

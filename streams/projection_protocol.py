@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from vacancy.resources.record import Entry, Record
+from vacancy.resources.model.record import Entry, Record
 
 if TYPE_CHECKING:
     from vacancy.streams.log import Log

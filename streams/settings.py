@@ -22,7 +22,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from vacancy.resources.errors import UsageError
+from vacancy.resources.model.errors import UsageError
 from vacancy.streams.log_url import parse_log_url
 
 MASK: Final = "********"
@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     kafka: dict[str, str] = Field(default_factory=dict)
     web_host: str = "127.0.0.1"
     web_port: Annotated[int, Field(ge=0, le=65_535)] | Literal["off"] | None = None
-    parts: str = "vacancy.clients.wiring:worker_parts"
+    parts: str = "vacancy.clients.runtime.bootstrap:worker_parts"
 
     @field_validator("log")
     @classmethod

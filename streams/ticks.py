@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from vacancy.resources.record import Entry
+from vacancy.resources.model.record import Entry
 from vacancy.streams.clock import Clock, wall_ms
 from vacancy.streams.log import Log, Receipt
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.kafka_server import KafkaCluster, KafkaNotStarted
+from tests.support.kafka_server import KafkaCluster, KafkaNotStarted
 
 # What is said of a commit must not depend on when it is said: the examples are the same each time, and `make sessions`
 # looks for new ones.

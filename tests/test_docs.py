@@ -21,11 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from tests.docs.tour import Tour
+from tests.support.doc_runner import Tour
 from vacancy.cli.main import app
-from vacancy.clients.request_syntax import Wanted, parse, parse_document
-from vacancy.resources import errors, events, fold_requests, registry, request, tables, verdict
-from vacancy.resources.resource_class import Granted
+from vacancy.clients.request_language.placement_syntax import Wanted, parse, parse_document
+from vacancy.resources.classes import registry
+from vacancy.resources.classes.resource_class import Granted
+from vacancy.resources.fold import judge, requests
+from vacancy.resources.model import errors, events, request
+from vacancy.resources.state import tables
 from vacancy.streams.settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -78,7 +81,7 @@ def masked(page: str) -> list[str]:
 def test_the_tour_of_the_readme_answers_as_it_says(tour: tuple[Tour, str]) -> None:
     _, page = tour
     assert masked(page) == masked(PAGES["README.md"]), (
-        "write it anew: python tests/docs/tour.py README.md --write"
+        "write it anew: python tests/support/doc_runner.py README.md --write"
     )
 
 
@@ -89,7 +92,7 @@ def test_the_page_on_devices_answers_as_it_says(tmp_path: Path) -> None:
     finally:
         toured.close()
     assert masked(page) == masked(PAGES["docs/devices.md"]), (
-        "write it anew: python tests/docs/tour.py docs/devices.md --write"
+        "write it anew: python tests/support/doc_runner.py docs/devices.md --write"
     )
 
 
@@ -184,7 +187,7 @@ VACANCY = ("-c", "import sys; from vacancy.cli.main import main; sys.exit(main()
 def way(package: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """Where the example went its whole way, and what was found."""
     home = tmp_path_factory.mktemp("way")
-    done = run(ROOT / "tests/docs/whole_way.py", home, package=package)
+    done = run(ROOT / "tests/docs/plugin_walkthrough.py", home, package=package)
     assert done.returncode == 0, done.stderr
     return home, json.loads(done.stdout)
 
@@ -330,7 +333,9 @@ def _models(kind: Any) -> Iterator[type[BaseModel]]:
 
 
 def test_every_reason_of_a_rejection_is_named() -> None:
-    source = (ROOT / "resources/verdict.py").read_text() + (ROOT / "resources/quantity.py").read_text()
+    source = (ROOT / "resources/fold/judge.py").read_text() + (
+        ROOT / "resources/classes/quantity.py"
+    ).read_text()
     reasons = set(re.findall(r'(?:Rejection|Shortfall)\(\s*"(\w+)"', source))
     assert len(reasons) > 12
     assert {reason for reason in reasons if f"`{reason}`" not in EVENT_PAGE} == set()
@@ -344,8 +349,8 @@ def test_figures_are_those_of_the_code() -> None:
         f"`groups` are 1 to {request.GROUPS_MAX} groups",
         f"newest {tables.DEAD_LETTERS_MAX:,} of each",
         f"first {tables.DEAD_LETTER_BYTES // 1024} KiB",
-        f"At most {verdict.DEADLINE_AHEAD_MS_MAX // 60_000} minutes ahead",
-        f"for {fold_requests.REQUEST_KEPT_MS // 3_600_000} hours of log time",
+        f"At most {judge.DEADLINE_AHEAD_MS_MAX // 60_000} minutes ahead",
+        f"for {requests.REQUEST_KEPT_MS // 3_600_000} hours of log time",
     ):
         assert figure in said
     assert registry.RULES_VERSION == 1
@@ -411,7 +416,7 @@ def test_the_settings_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     file.write_text(block(PAGES["docs/operating.md"], "vacancy.toml"))
     found = load_settings(config=file)
     assert found.kafka["security.protocol"] == "SASL_SSL"
-    from vacancy.streams.kafka_settings import client_settings
+    from vacancy.streams.kafka.settings import client_settings
 
     assert client_settings("producer", ("k1:9092",), found.kafka)["sasl_plain_username"] == "vacancy"
 

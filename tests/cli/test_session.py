@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Vacancy, node_file
-from tests.events_json import event
-from vacancy.clients.wiring import installed_registry, open_store
-from vacancy.resources.partitioner import covering_cells
-from vacancy.resources.record import Entry
-from vacancy.resources.rows import RequestRow
-from vacancy.resources.tables import REQUESTS
+from tests.support.events_json import event
+from vacancy.clients.runtime.bootstrap import installed_registry, open_store
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import Entry
+from vacancy.resources.state.rows import RequestRow
+from vacancy.resources.state.tables import REQUESTS
 from vacancy.streams.log import open_log
 
 SMALL = ("--resources", "VCPU:1,MEMORY_MB:256")

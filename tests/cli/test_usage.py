@@ -123,7 +123,7 @@ sys.argv = ["vacancy", *sys.argv[1:]]
 from vacancy.cli.main import main
 code = main()
 heavy = {"faust", "kafka", "numpy", "rocksdict", "pydantic_settings", "msgspec", "structlog", "rich", "os_traits"}
-print(code, *sorted(heavy & set(sys.modules)), *(n for n in sys.modules if n == "vacancy.resources.events"), file=sys.stderr)
+print(code, *sorted(heavy & set(sys.modules)), *(n for n in sys.modules if n == "vacancy.resources.model.events"), file=sys.stderr)
 """
 
 

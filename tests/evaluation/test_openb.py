@@ -20,9 +20,9 @@ from evaluation.openb import (
     typical_of,
     with_models,
 )
-from vacancy.resources.errors import UsageError
-from vacancy.resources.events import ProviderReport
-from vacancy.resources.request import Ask, RequestGroup, RequestSpec
+from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.events import ProviderReport
+from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
 
 NODES = "sn,cpu_milli,memory_mib,gpu,model"
 PODS = (

@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))  # `evaluation` is not installed
 
 from evaluation.__main__ import main
-from vacancy.clients.ordering import ORDERS
+from vacancy.clients.scheduler.order_names import ORDERS
 
 PODS = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,creation_time,deletion_time"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from evaluation import soak
-from evaluation.soak_judge import Sample, judge_memory
-from evaluation.soak_parts import Site
-from tests.kafka_server import KafkaCluster
+from evaluation.soak_processes import Site
+from evaluation.soak_report import Sample, judge_memory
 from tests.live.site import new_topic
+from tests.support.kafka_server import KafkaCluster
 
 
 @pytest.mark.kafka

@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `evaluation` is not instal
 
 from evaluation.__main__ import main
 from evaluation.trace import TraceOptions, as_json, run_trace
-from vacancy.clients.ordering import order_named
-from vacancy.resources.errors import UsageError
+from vacancy.clients.scheduler.order_names import order_named
+from vacancy.resources.model.errors import UsageError
 
 POD_COLUMNS = (
     "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,"

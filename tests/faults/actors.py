@@ -17,16 +17,16 @@ from pydantic import JsonValue
 
 from evaluation.journal import Journal, journal_of
 from tests.faults.site_on_disk import Site, catch_up_with
-from vacancy.clients.operator import confirm
-from vacancy.clients.outbox import Outbox
-from vacancy.clients.placement import Outcome, PlacementRequest
-from vacancy.clients.publisher import Publisher, diff
-from vacancy.clients.scheduler import Scheduler
-from vacancy.clients.wiring import installed_registry
-from vacancy.clients.worker_process import watch_parent
-from vacancy.resources.errors import VacancyError
-from vacancy.resources.events import ProviderReport
-from vacancy.resources.request import Ask, RequestGroup, RequestSpec
+from vacancy.clients.admin.operator import confirm
+from vacancy.clients.publisher.outbox import Outbox
+from vacancy.clients.publisher.publisher import Publisher, diff
+from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.runtime.worker_process import watch_parent
+from vacancy.clients.scheduler.client import Scheduler
+from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
+from vacancy.resources.model.errors import VacancyError
+from vacancy.resources.model.events import ProviderReport
+from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
 
 READY, GOES_ON = "ready", "goes on"
 IN_FLIGHT = 8

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vacancy.clients.audit import AuditReport, audit
-from vacancy.clients.replay import digest, read_all, replay
-from vacancy.clients.verdicts import exported_verdicts
-from vacancy.clients.wiring import installed_registry, new_log
-from vacancy.clients.worker_process import WorkerProcess
-from vacancy.projections.store_reader import StoreReader
-from vacancy.resources.errors import VacancyError
-from vacancy.resources.partitioner import cell_for
-from vacancy.resources.record import Entry, Record
-from vacancy.resources.rows import AllocationRow, VerdictRow
-from vacancy.resources.tables import ALLOCATIONS, VERDICTS, split_key
+from vacancy.clients.auditor import AuditReport, audit
+from vacancy.clients.inspection.verdicts import exported_verdicts
+from vacancy.clients.replay_tool.replay import digest, read_all, replay
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log
+from vacancy.clients.runtime.worker_process import WorkerProcess
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.errors import VacancyError
+from vacancy.resources.model.partitioner import cell_for
+from vacancy.resources.model.record import Entry, Record
+from vacancy.resources.state.rows import AllocationRow, VerdictRow
+from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, split_key
 from vacancy.streams.log import Appended, Log, open_log
 
 spawn = multiprocessing.get_context("spawn")

@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
-from tests.events_json import claim, claims, event, opened, provider, reported
 from tests.faults.site_on_disk import Site, check_told, wait_for
-from vacancy.clients.answers import DeadLetter
-from vacancy.clients.audit import AuditReport
-from vacancy.clients.inspect import show_provider
-from vacancy.clients.status import dead_letters
-from vacancy.clients.wiring import installed_registry
-from vacancy.projections.digest import as_scan, partition_digest
-from vacancy.projections.memory_state import MemoryState
-from vacancy.resources.errors import Halt
-from vacancy.resources.partitioner import covering_cells
-from vacancy.resources.request import RequestGroup, RequestSpec
-from vacancy.resources.rows import DeadLetterRow, VerdictRow
-from vacancy.resources.tables import DEAD_LETTER_BYTES, DEAD_LETTERS, dead_letter_key
+from tests.support.events_json import claim, claims, event, opened, provider, reported
+from tests.support.memory_state import MemoryState
+from vacancy.clients.auditor import AuditReport
+from vacancy.clients.inspection.answers import DeadLetter
+from vacancy.clients.inspection.lookup import show_provider
+from vacancy.clients.inspection.status import dead_letters
+from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.projections.store.digest import as_scan, partition_digest
+from vacancy.resources.model.errors import Halt
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.request import RequestGroup, RequestSpec
+from vacancy.resources.state.rows import DeadLetterRow, VerdictRow
+from vacancy.resources.state.tables import DEAD_LETTER_BYTES, DEAD_LETTERS, dead_letter_key
 from vacancy.streams.log import Log
 
 CELL, OTHER_CELL = covering_cells(2)

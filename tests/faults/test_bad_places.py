@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from tests.events_json import claim, claims, event, provider, reported
 from tests.faults.site_on_disk import Site, check_told, wait_for
-from vacancy.clients.replay import digest, read_all, replay
-from vacancy.clients.scheduler import Scheduler
-from vacancy.clients.verify import verify
-from vacancy.clients.wiring import installed_registry
-from vacancy.projections.store_reader import StoreReader
-from vacancy.resources.errors import LogError, StoreError, StoreInUse, StoreMismatch, VacancyError
+from tests.support.events_json import claim, claims, event, provider, reported
+from vacancy.clients.replay_tool.replay import digest, read_all, replay
+from vacancy.clients.replay_tool.verify import verify
+from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.scheduler.client import Scheduler
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.errors import LogError, StoreError, StoreInUse, StoreMismatch, VacancyError
 from vacancy.streams.log import open_log
 
 CELL = "auto-0"

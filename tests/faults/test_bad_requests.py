@@ -6,20 +6,20 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from tests.events_json import provider, reported
 from tests.faults.site_on_disk import Site, check_told
-from vacancy.clients.operator import override, set_facts
-from vacancy.clients.outbox import Outbox
-from vacancy.clients.placement import PlacementRequest
-from vacancy.clients.publisher import Publisher
-from vacancy.clients.request_syntax import parse_document
-from vacancy.clients.scheduler import Scheduler
-from vacancy.clients.status import dead_letters
-from vacancy.clients.wiring import installed_registry
-from vacancy.resources.errors import UsageError, VacancyError
-from vacancy.resources.events import ProviderReport
-from vacancy.resources.partitioner import covering_cells
-from vacancy.resources.request import RequestGroup, RequestSpec
+from tests.support.events_json import provider, reported
+from vacancy.clients.admin.operator import override, set_facts
+from vacancy.clients.inspection.status import dead_letters
+from vacancy.clients.publisher.outbox import Outbox
+from vacancy.clients.publisher.publisher import Publisher
+from vacancy.clients.request_language.placement_syntax import parse_document
+from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.scheduler.client import Scheduler
+from vacancy.clients.scheduler.placement import PlacementRequest
+from vacancy.resources.model.errors import UsageError, VacancyError
+from vacancy.resources.model.events import ProviderReport
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 CELL = covering_cells(2)[0]
 ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.events_json import provider, reported
 from tests.faults.site_on_disk import Site, wait_for
-from vacancy.clients.inspect import show_provider
-from vacancy.projections.partition_reader import PartitionReader
-from vacancy.projections.partition_store import PartitionStore, families
-from vacancy.resources.registry import Registry
-from vacancy.resources.rows import NodeRow, RequestRow
-from vacancy.resources.tables import NODES, REQUESTS, key
+from tests.support.events_json import provider, reported
+from vacancy.clients.inspection.lookup import show_provider
+from vacancy.projections.reader.partition_reader import PartitionReader
+from vacancy.projections.store.partition_store import PartitionStore, families
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.state.rows import NodeRow, RequestRow
+from vacancy.resources.state.tables import NODES, REQUESTS, key
 
 CELL = "auto-0"
 NODE = key(CELL, "node-1")

@@ -33,14 +33,14 @@ from tests.faults.actors import (
     scheduler_journal,
 )
 from tests.faults.site_on_disk import Site, check_digest, claims_in, spawn, wait_for
-from vacancy.clients.inspect import NotFound, show_provider
-from vacancy.clients.outbox import Outbox, Pending
-from vacancy.clients.publisher import Publisher
-from vacancy.clients.worker_process import WorkerProcess
-from vacancy.projections.candidates import find
-from vacancy.projections.orders import RANDOM
-from vacancy.projections.store_reader import StoreReader
-from vacancy.resources.request import RequestGroup, RequestSpec
+from vacancy.clients.inspection.lookup import NotFound, show_provider
+from vacancy.clients.publisher.outbox import Outbox, Pending
+from vacancy.clients.publisher.publisher import Publisher
+from vacancy.clients.runtime.worker_process import WorkerProcess
+from vacancy.projections.query.engine import find
+from vacancy.projections.ranking.orders import RANDOM
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 SEEDS = [int(os.environ["VACANCY_SEED"])] if "VACANCY_SEED" in os.environ else [1, 2, 3, 4, 5]
 ROUNDS = 50 // 5

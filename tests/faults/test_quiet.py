@@ -13,14 +13,14 @@ from queue import SimpleQueue
 
 import pytest
 
-from tests.events_json import provider, reported
 from tests.faults.site_on_disk import Site, claims_in, wait_for
-from vacancy.clients.operator import confirm
-from vacancy.clients.placement import Outcome, PlacementRequest
-from vacancy.clients.scheduler import Scheduler
-from vacancy.clients.wiring import installed_registry
-from vacancy.resources.record import Record
-from vacancy.resources.request import RequestGroup, RequestSpec
+from tests.support.events_json import provider, reported
+from vacancy.clients.admin.operator import confirm
+from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.scheduler.client import Scheduler
+from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
+from vacancy.resources.model.record import Record
+from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 CELL = "auto-0"
 ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))

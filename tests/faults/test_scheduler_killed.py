@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from tests.events_json import claim, claims, provider, reported
 from tests.faults.site_on_disk import Site, catch_up_with, claims_in, spawn, wait_for
-from vacancy.clients.inspect import show_claim, show_request
-from vacancy.clients.placement import Outcome, PlacementRequest
-from vacancy.clients.scheduler import Scheduler
-from vacancy.clients.wiring import installed_registry
-from vacancy.clients.worker_process import watch_parent
-from vacancy.resources.errors import ClaimLost
-from vacancy.resources.request import RequestGroup, RequestSpec
+from tests.support.events_json import claim, claims, provider, reported
+from vacancy.clients.inspection.lookup import show_claim, show_request
+from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.runtime.worker_process import watch_parent
+from vacancy.clients.scheduler.client import Scheduler
+from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
+from vacancy.resources.model.errors import ClaimLost
+from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 CELL = "auto-0"
 THREE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 3}),))

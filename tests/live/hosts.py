@@ -11,8 +11,8 @@ from typing import Any
 
 from evaluation.journal import journal_of
 from evaluation.soak import Part, Process, Worker
-from evaluation.soak_judge import judge_state
-from evaluation.soak_parts import Site, publish, schedule
+from evaluation.soak_processes import Site, publish, schedule
+from evaluation.soak_report import judge_state
 from tests.live.site import until, wait_for
 from vacancy.streams.log import Log
 

@@ -20,13 +20,13 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from tests.events_json import provider, reported
-from vacancy.clients.replay import Digest, digest, replay
-from vacancy.clients.wiring import installed_registry, new_log, worker_parts
-from vacancy.projections.store_reader import StoreReader
-from vacancy.resources.record import Entry
-from vacancy.streams.faust_app import WorkerApp, make_app
-from vacancy.streams.faust_worker import run_app
+from tests.support.events_json import provider, reported
+from vacancy.clients.replay_tool.replay import Digest, digest, replay
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log, worker_parts
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.record import Entry
+from vacancy.streams.faust.app import WorkerApp, make_app
+from vacancy.streams.faust.worker import run_app
 from vacancy.streams.log import Log, open_log
 from vacancy.streams.settings import WebAddress
 

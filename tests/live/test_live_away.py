@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Vacancy, node_file
-from tests.kafka_server import KafkaCluster, free_ports
 from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, until, wait_for
-from vacancy.clients.inspect import nodes
-from vacancy.clients.scheduler import Scheduler
-from vacancy.clients.wiring import installed_registry
-from vacancy.projections.store_reader import StoreReader
-from vacancy.resources.errors import ClaimLost
-from vacancy.resources.request import RequestGroup, RequestSpec
+from tests.support.kafka_server import KafkaCluster, free_ports
+from vacancy.clients.inspection.lookup import nodes
+from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.scheduler.client import Scheduler
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.errors import ClaimLost
+from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.streams.log import Log, open_log
 
 pytestmark = pytest.mark.kafka

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Vacancy, node_file
-from tests.kafka_server import KafkaCluster
 from tests.live.hosts import Host, fleet
 from tests.live.site import new_topic, until
-from vacancy.clients.inspect import nodes
-from vacancy.clients.placement import Outcome, PlacementRequest
-from vacancy.clients.scheduler import Scheduler
-from vacancy.clients.wiring import installed_registry
-from vacancy.projections.store_reader import StoreReader
-from vacancy.resources.request import RequestGroup, RequestSpec
+from tests.support.kafka_server import KafkaCluster
+from vacancy.clients.inspection.lookup import nodes
+from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.scheduler.client import Scheduler
+from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.streams.log import open_log
 
 pytestmark = pytest.mark.kafka

@@ -14,8 +14,8 @@ import pytest
 
 from tests.live.hosts import fleet
 from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, until, wait_for
-from vacancy.clients.worker_process import WorkerProcess
-from vacancy.resources.partitioner import covering_cells
+from vacancy.clients.runtime.worker_process import WorkerProcess
+from vacancy.resources.model.partitioner import covering_cells
 from vacancy.streams.log import Log
 
 pytestmark = pytest.mark.kafka

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 
-from tests.kafka_server import KafkaCluster
 from tests.live.hosts import fleet
 from tests.live.site import new_topic, until
-from vacancy.streams.kafka_client import asked
-from vacancy.streams.kafka_topic import check_topic
+from tests.support.kafka_server import KafkaCluster
+from vacancy.streams.kafka.client import asked
+from vacancy.streams.kafka.topic import check_topic
 from vacancy.streams.log_url import parse_log_url
 
 pytestmark = pytest.mark.kafka

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, until, wait_for, worker_here
-from vacancy.clients.outbox import Outbox
-from vacancy.clients.publisher import Publisher
-from vacancy.clients.scheduler import Scheduler
-from vacancy.clients.wiring import installed_registry
-from vacancy.clients.worker_process import WorkerProcess
-from vacancy.resources import events
-from vacancy.resources.errors import NoValidHost
-from vacancy.resources.partitioner import cell_for, covering_cells
-from vacancy.resources.request import RequestGroup, RequestSpec
+from vacancy.clients.publisher.outbox import Outbox
+from vacancy.clients.publisher.publisher import Publisher
+from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.runtime.worker_process import WorkerProcess
+from vacancy.clients.scheduler.client import Scheduler
+from vacancy.resources.model import events
+from vacancy.resources.model.errors import NoValidHost
+from vacancy.resources.model.partitioner import cell_for, covering_cells
+from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 pytestmark = pytest.mark.kafka
 

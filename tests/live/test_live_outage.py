@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka_server import KafkaCluster
 from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, until, wait_for
-from vacancy.resources.partitioner import covering_cells
+from tests.support.kafka_server import KafkaCluster
+from vacancy.resources.model.partitioner import covering_cells
 
 pytestmark = pytest.mark.kafka
 

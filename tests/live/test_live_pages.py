@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.live.site import FAUST, WorkerCommand, new_topic, report, until, wait_for
-from vacancy.resources.partitioner import covering_cells
+from vacancy.resources.model.partitioner import covering_cells
 
 pytestmark = pytest.mark.kafka
 
@@ -96,7 +96,7 @@ def test_the_faust_command_runs_it_too(kafka: str, tmp_path: Path) -> None:
                 "VACANCY_WEB_PORT": str(port),
             },
         )
-        worker.command = [str(FAUST), "-A", "vacancy.streams.app", "worker"]
+        worker.command = [str(FAUST), "-A", "vacancy.streams.faust.entrypoint", "worker"]
         worker._address = f"127.0.0.1:{port}"
         worker.start()
         try:
@@ -114,7 +114,7 @@ def test_the_faust_command_runs_it_too(kafka: str, tmp_path: Path) -> None:
             store,
             environment={"VACANCY_LOG": f"{log.url}-not-there", "VACANCY_STORE": str(store)},
         )
-        worker.command = [str(FAUST), "-A", "vacancy.streams.app", "worker"]
+        worker.command = [str(FAUST), "-A", "vacancy.streams.faust.entrypoint", "worker"]
         ended = worker.start().ended()
     assert ended.code == 1
     assert "vacancy topics create" in ended.lines[-1]

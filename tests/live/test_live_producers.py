@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
-from tests.events_json import claim, claims, released
-from tests.kafka_server import KafkaCluster
-from tests.line import Line
 from tests.live.site import new_topic, rebuilt, report, said, wait_for
-from vacancy.clients.audit import AuditReport, audit
-from vacancy.clients.replay import read_all
-from vacancy.clients.verdicts import exported_verdicts
-from vacancy.clients.wiring import installed_registry
-from vacancy.clients.worker_process import WorkerProcess
-from vacancy.projections.store_reader import StoreReader
-from vacancy.resources.partitioner import covering_cells, partition_for
-from vacancy.resources.record import Entry
-from vacancy.resources.tables import ALLOCATIONS, split_key
+from tests.support.events_json import claim, claims, released
+from tests.support.kafka_server import KafkaCluster
+from tests.support.tcp_proxy import Line
+from vacancy.clients.auditor import AuditReport, audit
+from vacancy.clients.inspection.verdicts import exported_verdicts
+from vacancy.clients.replay_tool.replay import read_all
+from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.runtime.worker_process import WorkerProcess
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.partitioner import covering_cells, partition_for
+from vacancy.resources.model.record import Entry
+from vacancy.resources.state.tables import ALLOCATIONS, split_key
 from vacancy.streams.log import Log, open_log
 from vacancy.streams.log_url import parse_log_url
 

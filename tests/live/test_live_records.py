@@ -11,14 +11,14 @@ import pytest
 from kafka import KafkaProducer
 
 from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, wait_for
-from vacancy.clients.status import dead_letters
-from vacancy.clients.wiring import installed_registry, tick_entry
-from vacancy.projections.store_reader import StoreReader
-from vacancy.resources.errors import Halt
-from vacancy.resources.partitioner import covering_cells
-from vacancy.resources.record import Record
-from vacancy.streams.faust_app import make_app
-from vacancy.streams.faust_worker import run_app
+from vacancy.clients.inspection.status import dead_letters
+from vacancy.clients.runtime.bootstrap import installed_registry, tick_entry
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.errors import Halt
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import Record
+from vacancy.streams.faust.app import make_app
+from vacancy.streams.faust.worker import run_app
 from vacancy.streams.log import Log
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.projection_protocol import WorkerParts

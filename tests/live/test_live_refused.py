@@ -13,9 +13,9 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
 from tests.live.site import Ended, WorkerCommand, new_topic, report, until, wait_for, worker_here
-from vacancy.clients.wiring import installed_registry, new_log, worker_parts
-from vacancy.resources.errors import LogError
-from vacancy.resources.partitioner import covering_cells
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log, worker_parts
+from vacancy.resources.model.errors import LogError
+from vacancy.resources.model.partitioner import covering_cells
 from vacancy.streams.log import Log
 from vacancy.streams.log_url import parse_log_url
 

@@ -11,10 +11,10 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
-from tests.kafka_server import KafkaCluster
 from tests.live.site import WorkerCommand, report, said, wait_for, worker_here
-from vacancy.clients.wiring import installed_registry, new_log
-from vacancy.resources.errors import LogUnavailable, VacancyError
+from tests.support.kafka_server import KafkaCluster
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log
+from vacancy.resources.model.errors import LogUnavailable, VacancyError
 from vacancy.streams.log import open_log
 
 pytestmark = pytest.mark.kafka

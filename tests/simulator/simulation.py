@@ -18,27 +18,26 @@ from typing import Any
 
 import numpy as np
 
-from tests.events_json import LOG, Tape, claim, claims, event, released
-from tests.ledger import Ledger, class_rows, rows_of, used_by_allocations, used_by_rows
-from tests.ports import REGISTRY
-from tests.world import TRAITS, World
-from vacancy.projections.candidates import Candidate, find
-from vacancy.projections.digest import as_scan, partition_digest
-from vacancy.projections.groups import Joining
-from vacancy.projections.memory_state import MemoryState
-from vacancy.projections.orders import SIMPLE_ORDERS
-from vacancy.projections.pending import Taken
-from vacancy.projections.related import joining
-from vacancy.projections.store import Store
-from vacancy.projections.store_reader import StoreReader
-from vacancy.resources.draft import Changes
-from vacancy.resources.fold import fold
-from vacancy.resources.membership import Membership, Policy
-from vacancy.resources.partitioner import partition_for
-from vacancy.resources.record import Record
-from vacancy.resources.request import RequestGroup, RequestSpec
-from vacancy.resources.rows import VerdictRow
-from vacancy.resources.tables import (
+from tests.support.allocation_model import Ledger, class_rows, rows_of, used_by_allocations, used_by_rows
+from tests.support.events_json import LOG, Tape, claim, claims, event, released
+from tests.support.memory_state import MemoryState
+from tests.support.ports_class import REGISTRY
+from tests.support.random_events import TRAITS, World
+from vacancy.projections.query.affinity.engine import joining
+from vacancy.projections.query.engine import Candidate, find
+from vacancy.projections.ranking.orders import SIMPLE_ORDERS
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.projections.store.digest import as_scan, partition_digest
+from vacancy.projections.store.store import Store
+from vacancy.projections.view.group_members import Joining
+from vacancy.projections.view.reservations import Taken
+from vacancy.resources.fold.fold import fold
+from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.model.record import Record
+from vacancy.resources.model.request import RequestGroup, RequestSpec
+from vacancy.resources.model.server_group import Membership, Policy
+from vacancy.resources.state.rows import VerdictRow
+from vacancy.resources.state.tables import (
     ALLOCATIONS,
     DEAD_LETTERS,
     GROUPS,
@@ -49,6 +48,7 @@ from vacancy.resources.tables import (
     VERDICTS,
     key,
 )
+from vacancy.resources.state.transaction import Changes
 
 PARTITIONS = 2
 SCHEDULERS = 3

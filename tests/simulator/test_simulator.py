@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import REGISTRY
-from tests.projections.stores import FAST
-from tests.projections.test_view import told
+from tests.projections.view.test_fleet import told
 from tests.simulator.simulation import Simulation, verify
-from vacancy.projections.store_reader import StoreReader
+from tests.support.ports_class import REGISTRY
+from tests.support.temporary_stores import FAST
+from vacancy.projections.reader.store_reader import StoreReader
 
 STEPS = 250
 

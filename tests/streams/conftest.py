@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from vacancy.resources.partitioner import covering_cells
-from vacancy.resources.record import Entry
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import Entry
 from vacancy.streams.log import Log, create_log, open_log
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.memory_log import MemoryLog

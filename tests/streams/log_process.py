@@ -7,9 +7,9 @@ from __future__ import annotations
 import resource
 import sys
 
-from vacancy.resources.errors import VacancyError
-from vacancy.resources.partitioner import covering_cells
-from vacancy.resources.record import Entry
+from vacancy.resources.model.errors import VacancyError
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import Entry
 from vacancy.streams.log import open_log
 
 

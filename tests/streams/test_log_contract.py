@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from vacancy.resources.errors import LogError, UsageError
-from vacancy.resources.partitioner import covering_cells, partition_for
-from vacancy.resources.record import Entry, Record
+from vacancy.resources.model.errors import LogError, UsageError
+from vacancy.resources.model.partitioner import covering_cells, partition_for
+from vacancy.resources.model.record import Entry, Record
 from vacancy.streams.log import Log, create_log
 
 CELLS = covering_cells(4)

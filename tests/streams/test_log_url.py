@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vacancy.resources.errors import UsageError
+from vacancy.resources.model.errors import UsageError
 from vacancy.streams.log_url import parse_log_url
 
 

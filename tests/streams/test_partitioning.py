@@ -7,7 +7,7 @@ import random
 import pytest
 from kafka.partitioner import murmur2 as kafka_murmur2
 
-from vacancy.resources.partitioner import covering_cells, murmur2, partition_for, partitions_for
+from vacancy.resources.model.partitioner import covering_cells, murmur2, partition_for, partitions_for
 
 # Signed results, as Java has them: the vectors of Kafka's own UtilsTest.
 JAVA_VECTORS = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vacancy.resources.errors import UsageError
+from vacancy.resources.model.errors import UsageError
 from vacancy.streams.settings import is_secret, kafka_pairs, load_settings, masked
 
 

@@ -1,0 +1,92 @@
+"""Where a command works: the settings in force, and the log and the store that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vacancy.resources.model.errors import LogError
+
+if TYPE_CHECKING:
+    from vacancy.projections.reader.store_reader import StoreReader
+    from vacancy.resources.classes.registry import Registry
+    from vacancy.streams.log import Log
+    from vacancy.streams.settings import Settings
+
+DEFAULT_PARTITIONS = 4
+"""Partitions of the log that is made for who named none: as many cells as nodes then spread themselves over."""
+
+ASK_S = 3.0
+"""How long a command waits for a log that it can do without."""
+
+_OPEN_MIN_S = 1.0
+
+
+class Site:
+    """The settings in force. The arguments are flags: None was not given."""
+
+    def __init__(
+        self,
+        *,
+        log: str | None = None,
+        store: Path | None = None,
+        cell: str | None = None,
+        config: Path | None = None,
+        kafka: Iterable[str] | None = None,
+        web_host: str | None = None,
+        web_port: str | None = None,
+    ) -> None:
+        from vacancy.streams.settings import load_settings
+
+        self.settings: Settings = load_settings(
+            log=log,
+            store=store,
+            cell=cell,
+            config=config,
+            kafka=kafka or (),
+            web_host=web_host,
+            web_port=web_port,
+        )
+
+    @property
+    def store(self) -> Path:
+        """The store's directory."""
+        return self.settings.store
+
+    def registry(self) -> Registry:
+        """The classes of this build and its plugins."""
+        from vacancy.clients.runtime.bootstrap import installed_registry
+
+        return installed_registry()
+
+    def open_log(self, timeout_s: float | None = None) -> Log:
+        """The log, within about `timeout_s` where that is less than the settings give it. Raises `LogError` where there is
+        none, `LogUnavailable` where it does not answer."""
+        from vacancy.streams.log import open_log
+
+        within_s = None if timeout_s is None else max(timeout_s, _OPEN_MIN_S)
+        return open_log(self.settings.log, within_s, **self.settings.kafka)
+
+    def ensure_log(self) -> None:
+        """Make the default log if it is not there. A log that somebody named is never made by the way: a name
+        mistyped would start a second truth."""
+        if "log" in self.settings.model_fields_set:
+            return
+        from vacancy.clients.runtime.bootstrap import new_log
+        from vacancy.streams.log_url import parse_log_url
+
+        file = Path(parse_log_url(self.settings.log).place)
+        if file.exists():
+            return
+        try:
+            new_log(self.settings.log, DEFAULT_PARTITIONS, self.registry()).close()
+        except LogError:
+            if not file.exists():  # else another process has just made it
+                raise
+
+    def open_reader(self, *, with_view: bool = True) -> StoreReader:
+        """The store, to be read. Raises `StoreError` where there is none."""
+        from vacancy.projections.reader.store_reader import StoreReader
+
+        return StoreReader(self.settings.store, self.registry(), with_view=with_view)

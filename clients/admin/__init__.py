@@ -1,0 +1,1 @@
+"""What operators do: settings of providers, activation of resource classes."""

@@ -1,0 +1,154 @@
+"""The auditor's own judgement of server groups: would this claim put someone too near to others, or too far off?
+
+By the rules as they are told (docs/relations.md), over its own books, member by member.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from vacancy.clients.auditor.consumers import Held
+from vacancy.clients.auditor.inventory import NO_FACTS
+from vacancy.clients.auditor.ledger import Books
+
+GROUP_MEMBERS_MAX = 1024
+
+Membership = Mapping[str, Any]
+Copy = Collection[str]
+"""The providers that one copy is on."""
+
+
+def copies(books: Books, cell: str, allocations: Iterable[Mapping[str, Any]]) -> tuple[Copy, ...]:
+    """Where each copy of a claim is. A provider that lends to others is no place, if there is any other."""
+    found: dict[str, set[str]] = {}
+    for allocation in allocations:
+        _, _, number = allocation.get("group", "").partition("#")
+        found.setdefault(number, set()).add(allocation["provider"])
+    return tuple(
+        {id_ for id_ in providers if not _lends(books, cell, id_)} or providers
+        for providers in found.values()
+    )
+
+
+def broken_groups(books: Books, cell: str, claim: Mapping[str, Any]) -> Iterator[str]:
+    """What of a claim's memberships speaks against it."""
+    memberships = claim.get("memberships", ())
+    names = [one["group"] for one in memberships]
+    for name in sorted(set(names)):
+        if not name.startswith(f"{cell}/") or "/" in name[len(cell) + 1 :]:
+            yield f"group {name} is not of its cell"
+        elif names.count(name) > 1:
+            yield f"it is in group {name} twice"
+    mine = copies(books, cell, claim["allocations"])
+    for one in memberships:
+        yield from _broken(books, cell, claim["consumer"], one, mine)
+
+
+def rule(membership: Membership) -> tuple[str, bool, int, str | None]:
+    """What the members of a group must say alike."""
+    return (
+        membership["policy"],
+        membership.get("hard", True),
+        membership.get("max_per_node", 1),
+        membership.get("scope"),
+    )
+
+
+def members(books: Books, group: str, but: tuple[str, str] | None = None) -> list[Held]:
+    """What the members of a group hold, but for one consumer."""
+    return [books.consumers[key] for key in books.consumers.groups.get(group, ()) if key != but]
+
+
+def domains(books: Books, cell: str, copy: Copy, scope: str | None) -> set[str]:
+    """The nodes that a copy is on; with a scope, the aggregates of those nodes that begin with it, and `node NAME`
+    for a node that has none."""
+    found: set[str] = set()
+    for id_ in copy:
+        provider = books.providers.get((cell, id_))
+        if provider is not None:
+            facts = books.facts.get((cell, provider.root), NO_FACTS)
+            there = {name for name in facts.aggregates if scope is not None and name.startswith(scope)}
+            found |= there or {f"node {provider.root}"}
+    return found
+
+
+def admits(
+    books: Books, tree: tuple[str, str], spec: Mapping[str, Any], in_flight: Iterable[Mapping[str, Any]]
+) -> bool:
+    """Whether the groups of a request for one copy let it go to a tree; claims in flight count as members."""
+    cell, root = tree
+    for wanted in spec.get("memberships", ()):
+        group, (policy, hard, most, scope) = wanted["group"], rule(wanted)
+        if group.rpartition("/")[0] != cell:
+            return False
+        held = [copy for member in members(books, group) for copy in member.copies]
+        joining = [
+            copy
+            for claim in in_flight
+            if any(one["group"] == group for one in claim.get("memberships", ()))
+            and (cell, claim["consumer"]) not in books.consumers.groups.get(group, ())
+            for copy in copies(books, cell, claim["allocations"])
+        ]
+        there = [domains(books, cell, copy, scope) for copy in (*held, *joining)]
+        here = domains(books, cell, (root,), scope)
+        if hard and policy == "affinity" and there and not any(here & some for some in there):
+            return False
+        if hard and policy != "affinity" and any(sum(d in some for some in there) >= most for d in here):
+            return False
+    return True
+
+
+def _broken(
+    books: Books, cell: str, consumer: str, wanted: Membership, mine: tuple[Copy, ...]
+) -> Iterator[str]:
+    group, (policy, hard, most, scope) = wanted["group"], rule(wanted)
+    others = members(books, group, (cell, consumer))
+    if others and rule(next(m for m in others[0].memberships if m["group"] == group)) != rule(wanted):
+        yield f"group {group} has another policy"
+        return
+    if others and sum(len(held.copies) for held in others) + len(mine) > GROUP_MEMBERS_MAX:
+        yield f"group {group} is full"
+    if not hard:
+        return
+    was = books.consumers.get((cell, consumer))
+    old = was.copies if was is not None and (cell, consumer) in books.consumers.groups.get(group, ()) else ()
+    there = [domains(books, cell, copy, scope) for held in others for copy in held.copies]
+    here = [domains(books, cell, copy, scope) for copy in mine]
+    left = [domains(books, cell, copy, scope) for copy in old]
+    if policy == "affinity":
+        yield from _apart(books, cell, group, scope, mine, there, left)
+        return
+    counts, own, before = (Counter(d for some in them for d in some) for them in (there, here, left))
+    for domain in sorted(own):
+        if own[domain] > before[domain] and counts[domain] + own[domain] > most:
+            yield f"{counts[domain]} of group {group} are on {domain}, {own[domain]} more asked, {most} allowed"
+
+
+def _apart(
+    books: Books,
+    cell: str,
+    group: str,
+    scope: str | None,
+    mine: tuple[Copy, ...],
+    there: list[set[str]],
+    left: list[set[str]],
+) -> Iterator[str]:
+    """Who is to be near, and is not."""
+    roots = {
+        books.providers[(cell, id_)].root for copy in mine for id_ in copy if (cell, id_) in books.providers
+    }
+    each = {root: domains(books, cell, (root,), scope) for root in sorted(roots)}
+    before = set().union(*left)
+    if there:
+        allowed = set().union(*there) | before
+        for root, its in each.items():
+            if not its & allowed:
+                yield f"nobody of group {group} is on {root}, or in its domain"
+    elif each and not set.intersection(*each.values()) and not set().union(*each.values()) <= before:
+        yield f"its copies are not together, and group {group} wants that"
+
+
+def _lends(books: Books, cell: str, id_: str) -> bool:
+    return (cell, id_) in books.providers and "MISC_SHARES_VIA_AGGREGATE" in books.traits((cell, id_))

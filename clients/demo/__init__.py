@@ -1,0 +1,1 @@
+"""The demonstration and its race: a synthetic fleet, several schedulers, and the proof."""

@@ -1,0 +1,191 @@
+"""A race: several schedulers, each a process, place and release at once, and what came of it is added up."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from vacancy.clients.demo.race_participant import Finished, Lap, Ready, Running, run_scheduler
+from vacancy.clients.demo.race_plan import Plan
+from vacancy.clients.runtime.child_process import Child
+from vacancy.projections.ranking.orders import RANDOM, Order
+from vacancy.resources.model.errors import UsageError
+
+CLAIM_DEADLINE_S: Final = 590.0
+"""How long verdicts stay readable: nearly as long as a log allows (10 minutes), so that they can be exported
+after the race; not quite, because a log's clock may be a little behind."""
+
+_CHECK_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class RaceOptions:
+    """How to race. `stores`: those of the hosts that take part; schedulers are dealt over them.
+
+    `in_flight`: claims a scheduler has under way at once. `release_batch`: how many releases it gathers before
+    it sends them. `deadline_s`: of claims, in log time. `timeout_s`: how long a scheduler waits for a verdict
+    before it calls the outcome unknown.
+    """
+
+    log: str
+    stores: Sequence[Path]
+    order: Order = RANDOM
+    in_flight: int = 1
+    release_batch: int = 64
+    seed: int = 0
+    record_requests: bool = True
+    deadline_s: float = CLAIM_DEADLINE_S
+    timeout_s: float = 30.0
+    client_settings: Mapping[str, str] = field(default_factory=dict)
+
+
+class Percentiles(NamedTuple):
+    """Of measured times, in ms; 0 where nothing was measured."""
+
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class RaceResult:
+    """What came of a race, all schedulers together.
+
+    `accepted` + `no_valid_host` + `lost` + `unknown` = `requests`; `lost_claims` are rejected claims, of which
+    a request may have several and still be accepted. `claims_per_s` counts claims with a verdict over the
+    seconds from the common start to the last scheduler's end. `claim_ms`: from request to verdict, of requests
+    that claimed; `query_ms`: all queries of a request together.
+    """
+
+    requests: int
+    accepted: int
+    no_valid_host: int
+    lost: int
+    unknown: int
+    lost_claims: int
+    released: int
+    seconds: float
+    claims_per_s: float
+    claim_ms: Percentiles
+    query_ms: Percentiles
+
+
+Progress = Callable[[Lap], None]
+"""Told, a few times a second, what all schedulers together have done so far."""
+
+
+def race(
+    options: RaceOptions,
+    plans: Sequence[Plan],
+    *,
+    progress: Progress | None = None,
+    check: Callable[[], None] | None = None,
+) -> RaceResult:
+    """Run one scheduler process for each plan, started together once each has opened its view.
+
+    `check` is called about once a second; what it raises ends the race. Raises a scheduler's error if one
+    failed; the others are ended then.
+    """
+    if not plans or not options.stores:
+        raise UsageError("a race needs a scheduler and a store", do="give at least one of each")
+    racers: list[_Racer] = []
+    try:
+        for number, plan in enumerate(plans):
+            racers.append(_Racer(options, plan, number))
+        _hear_all(racers, check, None)  # each says that it has opened its view
+        for racer in racers:
+            racer.child.tell(None)
+        _hear_all(racers, check, progress)
+        for racer in racers:
+            racer.child.join()
+    finally:
+        for racer in racers:
+            racer.child.end()
+    return _added_up([racer.finished for racer in racers if racer.finished is not None])
+
+
+class _Racer:
+    """One scheduler's process, seen from outside."""
+
+    def __init__(self, options: RaceOptions, plan: Plan, number: int) -> None:
+        self.lap = Lap()
+        self.finished: Finished | None = None
+        running = Running(
+            log=options.log,
+            store=options.stores[number % len(options.stores)],
+            name=f"scheduler-{number + 1}",
+            seed=options.seed * 1_000_003 + number,
+            order=options.order,
+            in_flight=options.in_flight,
+            release_batch=options.release_batch,
+            record_requests=options.record_requests,
+            deadline_s=options.deadline_s,
+            timeout_s=options.timeout_s,
+            client_settings=dict(options.client_settings),
+        )
+        self.child = Child(f"scheduler {number + 1}", run_scheduler, running, plan)
+
+    def hear(self) -> bool:
+        """Take in one message. Returns whether it was the last of its phase. Raises the scheduler's error."""
+        said: Ready | Lap | Finished = self.child.hear()
+        if isinstance(said, Lap):
+            self.lap = said
+            return False
+        if isinstance(said, Finished):
+            self.lap, self.finished = said.lap, said
+        return True
+
+
+def _hear_all(racers: list[_Racer], check: Callable[[], None] | None, progress: Progress | None) -> None:
+    """Listen until each racer has said the last word of this phase."""
+    waiting: dict[Any, _Racer] = {racer.child.connection: racer for racer in racers}
+    check_at = time.monotonic()
+    while waiting:
+        heard = wait(list(waiting), timeout=_CHECK_EVERY_S)
+        for connection in heard:
+            if waiting[connection].hear():
+                del waiting[connection]
+        if check is not None and time.monotonic() >= check_at:
+            check()
+            check_at = time.monotonic() + _CHECK_EVERY_S
+        if progress is not None and heard:
+            progress(_sum(racer.lap for racer in racers))
+
+
+def _sum(laps: Iterable[Lap]) -> Lap:
+    return Lap(*map(sum, zip(*laps, strict=True)))
+
+
+def _added_up(finished: Sequence[Finished]) -> RaceResult:
+    total = _sum(one.lap for one in finished)
+    seconds = max(one.seconds for one in finished)
+    decided = total.accepted + total.lost_claims
+    return RaceResult(
+        requests=total.requests,
+        accepted=total.accepted,
+        no_valid_host=total.no_valid_host,
+        lost=total.lost,
+        unknown=total.unknown,
+        lost_claims=total.lost_claims,
+        released=total.released,
+        seconds=round(seconds, 3),
+        claims_per_s=round(decided / seconds, 1) if seconds else 0.0,
+        claim_ms=percentiles([ms for one in finished for ms in one.claim_ms]),
+        query_ms=percentiles([ms for one in finished for ms in one.query_ms]),
+    )
+
+
+def percentiles(values: Sequence[float]) -> Percentiles:
+    """The 50th and the 99th percentile (nearest rank), to a microsecond."""
+    ordered = sorted(values)
+    if not ordered:
+        return Percentiles(0.0, 0.0)
+
+    def at(share: float) -> float:
+        return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 3)
+
+    return Percentiles(at(0.50), at(0.99))

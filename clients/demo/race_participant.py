@@ -1,0 +1,167 @@
+"""One scheduler of a race, in its own process: it places and releases as its plan says, and tells how it went."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from vacancy.clients.demo.race_plan import Place, Plan
+from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.runtime.worker_process import spare_collector
+from vacancy.clients.scheduler.client import Scheduler
+from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
+from vacancy.projections.ranking.orders import Order
+from vacancy.streams.log import open_log
+
+_LAP_S = 0.2
+"""How often a scheduler tells how far it is."""
+
+
+class Lap(NamedTuple):
+    """What has been done so far: requests decided, by how they ended; rejected claims; consumers released."""
+
+    requests: int = 0
+    accepted: int = 0
+    no_valid_host: int = 0
+    lost: int = 0
+    unknown: int = 0
+    lost_claims: int = 0
+    released: int = 0
+
+
+class Ready(NamedTuple):
+    """The scheduler has opened its view and waits for the start."""
+
+
+class Finished(NamedTuple):
+    """The scheduler's plan is done. Times are of each request, in ms (see `RaceResult`)."""
+
+    lap: Lap
+    seconds: float
+    claim_ms: list[float]
+    query_ms: list[float]
+
+
+@dataclass(frozen=True)
+class Running:
+    """How one scheduler runs; see `RaceOptions`."""
+
+    log: str
+    store: Path
+    name: str
+    seed: int
+    order: Order
+    in_flight: int
+    release_batch: int
+    record_requests: bool
+    deadline_s: float
+    timeout_s: float
+    client_settings: dict[str, str]
+
+
+def run_scheduler(parent: Connection, running: Running, plan: Plan) -> None:
+    """What a `Child` does: says `Ready`, waits for a word, runs, says `Lap`s and `Finished`."""
+    with (
+        open_log(running.log, **running.client_settings) as log,
+        Scheduler(
+            log,
+            running.store,
+            installed_registry(),
+            name=running.name,
+            seed=running.seed,
+            order=running.order,
+            deadline_s=running.deadline_s,
+            record_requests=running.record_requests,
+        ) as scheduler,
+    ):
+        spare_collector()
+        parent.send(Ready())
+        parent.recv()
+        parent.send(_Run(parent, scheduler, running, plan).run())
+
+
+class _Run:
+    """A plan under way."""
+
+    def __init__(self, parent: Connection, scheduler: Scheduler, running: Running, plan: Plan) -> None:
+        self._parent = parent
+        self._scheduler = scheduler
+        self._running = running
+        self._plan = plan
+        self._statuses = Counter[str]()
+        self._lost_claims = self._released = 0
+        self._claim_ms: list[float] = []
+        self._query_ms: list[float] = []
+        self._place_of: dict[str, int] = {}
+        self._placed: dict[int, Outcome] = {}
+        self._due_once_placed: set[int] = set()
+        self._due: list[Outcome] = []
+
+    def run(self) -> Finished:
+        """Run it."""
+        started = time.monotonic()
+        told_at = started
+        running = self._running
+        outcomes = self._scheduler.place_many(
+            self._requests(), in_flight=running.in_flight, timeout_s=running.timeout_s
+        )
+        for outcome in outcomes:
+            self._take(outcome)
+            if (now := time.monotonic()) - told_at > _LAP_S:
+                told_at = now
+                self._parent.send(self._lap())
+        self._release(at_least=1)
+        return Finished(self._lap(), time.monotonic() - started, self._claim_ms, self._query_ms)
+
+    def _requests(self) -> Iterator[PlacementRequest]:
+        """The plan's requests, for the scheduler to pull when it has room; releases happen on the way."""
+        prefix = f"{self._running.name}-{os.urandom(4).hex()}"
+        place = 0
+        for step in self._plan:
+            if isinstance(step, Place):
+                # A release is sent before the next request is looked at, so that it finds the room.
+                self._release(at_least=self._running.release_batch)
+                consumer = f"{prefix}-{place}"
+                self._place_of[consumer] = place
+                place += 1
+                yield PlacementRequest(step.spec, consumer=consumer)
+            elif (outcome := self._placed.pop(step.place, None)) is not None:
+                self._due.append(outcome)
+            else:
+                self._due_once_placed.add(step.place)
+
+    def _take(self, outcome: Outcome) -> None:
+        self._statuses[outcome.status] += 1
+        self._lost_claims += outcome.lost_claims
+        self._query_ms.append(outcome.query_ms)
+        if outcome.status == "placed" or outcome.lost_claims:
+            self._claim_ms.append(outcome.claim_ms)
+        place = self._place_of.pop(outcome.consumer)
+        if outcome.status == "placed":
+            if place in self._due_once_placed:
+                self._due.append(outcome)
+            else:
+                self._placed[place] = outcome
+
+    def _release(self, *, at_least: int) -> None:
+        if len(self._due) >= at_least:
+            self._released += self._scheduler.release(self._due, timeout_s=self._running.timeout_s)
+            self._due = []
+
+    def _lap(self) -> Lap:
+        statuses = self._statuses
+        return Lap(
+            requests=statuses.total(),
+            accepted=statuses["placed"],
+            no_valid_host=statuses["no_valid_host"],
+            lost=statuses["lost"] + statuses["gave_up"],
+            unknown=statuses["unknown"],
+            lost_claims=self._lost_claims,
+            released=self._released,
+        )

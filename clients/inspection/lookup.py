@@ -1,0 +1,351 @@
+"""Questions about a store, answered as plain data: what a provider has, who holds it, how far a partition is.
+
+Nothing here writes. Every answer is as of the reader's last `catch_up`, which each question makes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from vacancy.clients.inspection.answers import (
+    Consumer,
+    Holding,
+    Inventory,
+    Node,
+    Provider,
+    ProviderTree,
+    Request,
+    State,
+    Verdict,
+)
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.errors import UsageError, VacancyError
+from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.state.rows import AllocationRow, ClassRow, FactsRow, NodeRow, ProviderRow, VerdictRow
+from vacancy.resources.state.tables import (
+    ALLOCATIONS,
+    FACTS,
+    NODES,
+    PROVIDERS,
+    REQUESTS,
+    VERDICTS,
+    Table,
+    key,
+    split_key,
+)
+
+Row = TypeVar("Row")
+
+_NAMES_COMPARED = 20_000
+"""So many names are searched for one that is like a wrong one; more would keep a person waiting."""
+
+
+class NotFound(VacancyError):
+    """The store, at its position, knows nothing of that name."""
+
+
+# -- where things are -----------------------------------------------------------------------------------------
+
+
+def provider_cells(reader: StoreReader, provider: str) -> list[str]:
+    """The cells that have a provider of that id: one, unless it moved or two nodes say they are it."""
+    return [cell for cell in _cells(reader) if reader.get(PROVIDERS, key(cell, provider)) is not None]
+
+
+def provider_cell(reader: StoreReader, provider: str) -> str:
+    """The one cell of a provider. Raises `NotFound`, or `UsageError` where two cells have it."""
+    cells = provider_cells(reader, provider)
+    if not cells:
+        raise NotFound(
+            f"there is no provider {provider!r}",
+            where=_where(reader),
+            do=_near(provider, (split_key(name)[1] for name in reader.view.row_of)),
+        )
+    if len(cells) > 1:
+        raise UsageError(
+            f"provider {provider!r} is in cells {' and '.join(cells)}",
+            where=_where(reader),
+            do="name one with --cell; retire the node in the cell that it left",
+        )
+    return cells[0]
+
+
+def _cells(reader: StoreReader) -> list[str]:
+    return sorted(cell.decode() for cell in reader.view.cells)
+
+
+def find(reader: StoreReader, table: Table[Row], id_: str) -> list[tuple[str, Row]]:
+    """(cell, row) of an id in any cell: of those that have providers, else of all."""
+    found = [(c, row) for c in _cells(reader) if (row := reader.get(table, key(c, id_))) is not None]
+    if found:
+        return found
+    return [(split_key(k)[0], row) for _, k, row in reader.scan(table) if split_key(k)[1] == id_]
+
+
+def _where(reader: StoreReader) -> str:
+    at = " ".join(f"{partition}:{offset}" for partition, offset in reader.position.items())
+    return f"store {reader.path} at {at}"
+
+
+def _near(wrong: str, names: Iterator[str]) -> str:
+    known = [name for _, name in zip(range(_NAMES_COMPARED), names, strict=False)]
+    near = difflib.get_close_matches(wrong, known, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(near)}?" if near else "see `vacancy show nodes`"
+
+
+# -- providers and nodes --------------------------------------------------------------------------------------
+
+
+def show_provider(reader: StoreReader, provider: str, *, cell: str | None = None) -> ProviderTree:
+    """A provider and all below it. Raises `NotFound`, or `UsageError` where two cells have it."""
+    reader.catch_up()
+    cell = cell or provider_cell(reader, provider)
+    row = reader.get(PROVIDERS, key(cell, provider))
+    if row is None:
+        raise NotFound(
+            f"there is no provider {provider!r} in cell {cell}",
+            where=_where(reader),
+            do="leave --cell out, or name another",
+        )
+    root = reader.get(PROVIDERS, key(cell, row.root))
+    rows = {member: reader.get(PROVIDERS, key(cell, member)) for member in (root.members if root else ())}
+    rows[provider] = row
+    below = [(id_, one) for id_, one in rows.items() if one is not None and _is_below(id_, provider, rows)]
+    below.sort(key=lambda item: _depth(item[0], rows))
+    ids = frozenset(id_ for id_, _ in below)
+    node = reader.get(NODES, key(cell, row.root))
+    return ProviderTree(
+        id=provider,
+        cell=cell,
+        partition=partition_for(cell, reader.manifest.partitions),
+        root=row.root,
+        node=None if node is None else _node(reader, cell, row.root, node),
+        providers=[_provider(reader, cell, id_, one) for id_, one in below],
+        holdings=[part for part in _holdings_in(reader, cell) if part.provider in ids],
+        as_of=reader.position,
+    )
+
+
+def nodes(reader: StoreReader) -> Iterator[Node]:
+    """All nodes, by partition and cell."""
+    reader.catch_up()
+    for _, name, row in reader.scan(NODES):
+        cell, root = split_key(name)
+        yield _node(reader, cell, root, row)
+
+
+def _is_below(id_: str, top: str, rows: Mapping[str, ProviderRow | None]) -> bool:
+    at: str | None = id_
+    for _ in rows:
+        if at == top or at is None:
+            break
+        row = rows.get(at)
+        at = row.parent if row else None
+    return at == top
+
+
+def _depth(id_: str, rows: Mapping[str, ProviderRow | None]) -> tuple[str, ...]:
+    """The ids from the root down, which sort a parent before its children and siblings together."""
+    path = [id_]
+    while (row := rows.get(path[-1])) is not None and row.parent is not None and len(path) <= len(rows):
+        path.append(row.parent)
+    return tuple(reversed(path))
+
+
+def node_of(reader: StoreReader, cell: str, root: str) -> Node | None:
+    """A node as it is in the tables, or None."""
+    row = reader.get(NODES, key(cell, root))
+    return None if row is None else _node(reader, cell, root, row)
+
+
+def _node(reader: StoreReader, cell: str, root: str, row: NodeRow) -> Node:
+    incarnation, sequence = row.incarnations[0]
+    return Node(
+        root,
+        cell,
+        partition_for(cell, reader.manifest.partitions),
+        _state(reader, cell, root, row),
+        row.heard_ms,
+        incarnation,
+        sequence,
+    )
+
+
+def _state(reader: StoreReader, cell: str, root: str, row: NodeRow) -> State:
+    if row.retired:
+        return "retired"
+    if root in reader.view.clashes:
+        return "in two cells"
+    if not row.complete:
+        return "incomplete"
+    provider = reader.get(PROVIDERS, key(cell, root))
+    if provider is None or not provider.disabled:
+        return "open"
+    facts = reader.get(FACTS, key(cell, root))
+    return "draining" if facts is not None and facts.status == "draining" else "disabled"
+
+
+def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> Provider:
+    facts = reader.get(FACTS, key(cell, id_))
+    inventories = []
+    generation = row.changed
+    for name in row.classes:
+        table = reader.registry.table(name)
+        held = reader.get(table, table.prefix + key(cell, id_), cell=cell)
+        if held is not None:
+            inventories.append(_inventory(reader, name, held))
+            generation = max(generation, held.changed)
+    return Provider(
+        id=id_,
+        parent=row.parent,
+        generation=generation,
+        reported=row.reported,
+        disabled=row.disabled,
+        traits=list(row.reported_traits),
+        operator_traits=list(row.operator_traits),
+        aggregates=list(row.aggregates),
+        attributes=dict(row.reported_attributes),
+        operator_attributes=dict(row.operator_attributes),
+        inventories=inventories,
+        facts=None if facts is None else facts_shown(facts),
+    )
+
+
+def _inventory(reader: StoreReader, name: str, row: ClassRow) -> Inventory:
+    resource_class = reader.registry.table(name).resource_class
+    columns = dict(zip(resource_class.columns, resource_class.row(row.record), strict=True))
+    for column in resource_class.index_columns:
+        del columns[column]
+    capacity, free = columns.pop("capacity"), columns.pop("free")
+    record = row.record
+    told = msgspec.structs.asdict(record) if isinstance(record, msgspec.Struct) else {"record": record}
+    return Inventory(
+        name, capacity, capacity - free, free, columns, msgspec.to_builtins(told), row.changed, row.taken
+    )
+
+
+def facts_shown(row: FactsRow) -> dict[str, Any]:
+    """Facts as plain data."""
+    return {
+        "revision": row.revision,
+        "status": row.status,
+        "reason": row.reason,
+        "aggregates": list(row.aggregates),
+        "traits": list(row.traits),
+        "overrides": dict(row.overrides),
+        "attributes": dict(row.attributes),
+    }
+
+
+# -- consumers, claims, requests ------------------------------------------------------------------------------
+
+
+def show_consumer(reader: StoreReader, consumer: str) -> list[Consumer]:
+    """What a consumer holds, one entry a cell: usually one. Raises `NotFound` where it holds nothing."""
+    reader.catch_up()
+    found = [_consumer(reader, cell, consumer, row) for cell, row in find(reader, ALLOCATIONS, consumer)]
+    if not found:
+        raise NotFound(
+            f"consumer {consumer!r} holds nothing",
+            where=_where(reader),
+            do="see `vacancy show claim` or `vacancy show request` for why",
+        )
+    return found
+
+
+def _consumer(reader: StoreReader, cell: str, consumer: str, row: AllocationRow) -> Consumer:
+    return Consumer(
+        consumer=consumer,
+        cell=cell,
+        partition=partition_for(cell, reader.manifest.partitions),
+        claim=row.claim,
+        generation=row.generation,
+        consumer_type=row.consumer_type,
+        project=row.project,
+        user=row.user,
+        request=row.request,
+        offset=row.offset,
+        hold_until_ms=row.hold_until_ms,
+        holdings=list(_holdings(consumer, row)),
+    )
+
+
+def _holdings(consumer: str, row: AllocationRow) -> Iterator[Holding]:
+    for part in row.parts:
+        yield Holding(
+            consumer,
+            part.provider,
+            part.resource_class,
+            part.group,
+            part.grant,
+            row.claim,
+            row.hold_until_ms,
+        )
+
+
+def _holdings_in(reader: StoreReader, cell: str) -> Iterator[Holding]:
+    partition = partition_for(cell, reader.manifest.partitions)
+    for name, data in reader.raw(partition, ALLOCATIONS.family):
+        home, consumer = split_key(name)
+        if home == cell:
+            yield from _holdings(consumer, ALLOCATIONS.decode(data))
+
+
+def show_claim(reader: StoreReader, claim: str) -> Verdict:
+    """A claim's verdict. Raises `NotFound` where there is none, or none any more."""
+    reader.catch_up()
+    for cell, row in find(reader, VERDICTS, claim):
+        return _verdict(reader, cell, claim, row)
+    raise NotFound(
+        f"there is no verdict on claim {claim!r}",
+        where=_where(reader),
+        do="it was not judged yet, or its deadline has passed; see `vacancy show consumer`",
+    )
+
+
+def _verdict(reader: StoreReader, cell: str, claim: str, row: VerdictRow) -> Verdict:
+    return Verdict(
+        claim=claim,
+        cell=cell,
+        partition=partition_for(cell, reader.manifest.partitions),
+        offset=row.offset,
+        accepted=row.accepted,
+        reason=row.reason,
+        consumer=row.consumer,
+        provider=row.provider,
+        resource_class=row.resource_class,
+        asked=row.asked,
+        available=row.available,
+        taken=row.taken,
+        deadline_ms=row.deadline_ms,
+        group=row.group,
+        other=row.other,
+    )
+
+
+def show_request(reader: StoreReader, request: str) -> Request:
+    """A request and its outcome. Raises `NotFound`."""
+    reader.catch_up()
+    row = reader.get(REQUESTS, request.encode())
+    if row is None:
+        raise NotFound(
+            f"there is no request {request!r}",
+            where=_where(reader),
+            do="requests are kept for a day of log time; check its id",
+        )
+    return Request(
+        id=request,
+        spec=json.loads(row.spec),
+        received_ms=row.received_ms,
+        outcome=row.outcome,
+        claim=row.claim,
+        cell=row.cell,
+        as_of=dict(row.as_of),
+        in_flight=list(row.in_flight),
+        reason=row.reason,
+    )

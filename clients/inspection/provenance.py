@@ -1,0 +1,129 @@
+"""Which event took the last of something: the tables name its offset, the log has the rest.
+
+Without a log the tables still tell who holds what that event took, while somebody does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model import events
+from vacancy.resources.model.errors import InvalidRecord, LogError
+from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key, split_key
+from vacancy.streams.log import Log
+
+_READ_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A record of the log. `time_ms` (since 1970, UTC) and `type` are None where no log was at hand; `consumer` is
+    who took, None where that is not known; `source` is who wrote it."""
+
+    partition: int
+    offset: int
+    time_ms: int | None = None
+    type: str | None = None
+    consumer: str | None = None
+    source: str | None = None
+
+
+class Events:
+    """Finds events of a store's log. `log` None: what the tables say of them. A log that is not the one that the
+    store was folded from is not asked."""
+
+    def __init__(self, reader: StoreReader, log: Log | None) -> None:
+        self._reader = reader
+        self._log = log if log is not None and _is_its_log(reader, log) else None
+
+    def taking(self, cell: str, offset: int, provider: str, resource_class: str) -> Event:
+        """The event at that offset of a cell's partition, which took some of a provider's class."""
+        partition = self._partition(cell)
+        read = self._read(partition, offset)
+        found = Event(partition, offset, consumer=self._holder(cell, offset, provider, resource_class))
+        if read is None:
+            return found
+        time_ms, event = read
+        consumer = found.consumer or self._claimant(cell, event, provider, resource_class)
+        return Event(partition, offset, time_ms, event.type, consumer, event.source)
+
+    def facts(self, cell: str, offset: int, provider: str) -> Event | None:
+        """The event at that offset, if an operator set facts of the provider by it."""
+        partition = self._partition(cell)
+        read = self._read(partition, offset)
+        if read is None:
+            return None
+        time_ms, event = read
+        if not isinstance(event, events.FactsSet) or event.data.provider != provider:
+            return None
+        return Event(partition, offset, time_ms, event.type, None, event.source)
+
+    def _partition(self, cell: str) -> int:
+        return partition_for(cell, self._reader.manifest.partitions)
+
+    def _read(self, partition: int, offset: int) -> tuple[int, events.Event] | None:
+        if self._log is None:
+            return None
+        try:
+            (record,) = self._log.read(partition, offset, 1, timeout_s=_READ_S)
+            return record.timestamp_ms, events.parse(record.value)
+        except (LogError, InvalidRecord, ValueError):
+            return None  # retention took it, or it does not answer
+
+    def _holder(self, cell: str, offset: int, provider: str, resource_class: str) -> str | None:
+        """Who holds what a claim at that offset took of it."""
+        partition = self._partition(cell)
+        for name, data in self._reader.raw(partition, ALLOCATIONS.family):
+            home, consumer = split_key(name)
+            if home != cell:
+                continue
+            row = ALLOCATIONS.decode(data)
+            if row.offset == offset and any(
+                part.provider == provider and part.resource_class == resource_class for part in row.parts
+            ):
+                return consumer
+        return None
+
+    def _claimant(self, cell: str, event: events.Event, provider: str, resource_class: str) -> str | None:
+        """The last in the record that asked for some of it, and was not rejected as far as is known."""
+        for claim in _claims(event):
+            verdict = self._reader.get(VERDICTS, key(cell, claim.id))
+            asked = any(a.provider == provider and resource_class in a.resources for a in claim.allocations)
+            if asked and (verdict is None or verdict.accepted):
+                return claim.consumer
+        return None
+
+
+def taking_text(event: Event | None) -> str:
+    """Who took the last of it, for people; '' where nobody did."""
+    if event is None:
+        return ""
+    who = f" by {event.consumer}" if event.consumer else ""
+    return f"last taken{who} at {place_text(event)}"
+
+
+def place_text(event: Event) -> str:
+    """Where an event stands in the log, and when it came."""
+    place = f"{event.partition}:{event.offset}"
+    if event.time_ms is None:
+        return place
+    at = datetime.fromtimestamp(event.time_ms / 1000, UTC)
+    return f"{place}, {at.isoformat(timespec='milliseconds').replace('+00:00', 'Z')}"
+
+
+def _claims(event: events.Event) -> Iterator[events.Claim]:
+    if isinstance(event, events.ClaimsRequested):
+        yield from reversed(event.data.claims)
+    elif isinstance(event, events.ConsumerReplaced):
+        yield event.data
+
+
+def _is_its_log(reader: StoreReader, log: Log) -> bool:
+    try:
+        return log.identity().log == reader.manifest.log
+    except LogError:
+        return False

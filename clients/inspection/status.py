@@ -1,0 +1,99 @@
+"""How a store is as a whole: how far each partition is, how nodes are, what was refused. Nothing here writes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+
+from vacancy.clients.inspection.answers import AttributeType, DeadLetter, PartitionStatus, Status
+from vacancy.clients.inspection.lookup import nodes
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.state.tables import (
+    ALLOCATIONS,
+    DEAD_LETTERS,
+    NODES,
+    PARTITION,
+    PARTITION_KEY,
+    PROVIDERS,
+    REQUESTS,
+    VERDICTS,
+)
+
+
+def dead_letters(
+    reader: StoreReader, *, partition: int | None = None, limit: int | None = None
+) -> list[DeadLetter]:
+    """The dead letters kept (the last 1,000 a partition), by partition and offset; the newest `limit` of each."""
+    reader.catch_up()
+    by_partition: dict[int, list[DeadLetter]] = {}
+    for at, _, row in reader.scan(DEAD_LETTERS):
+        if partition in (None, at):
+            letter = DeadLetter(
+                at,
+                row.offset,
+                row.timestamp_ms,
+                row.reason,
+                row.key.decode(errors="replace"),
+                row.value.decode(errors="replace"),
+                row.size,
+            )
+            by_partition.setdefault(at, []).append(letter)
+    found = []
+    for at in sorted(by_partition):
+        newest = sorted(by_partition[at], key=lambda letter: letter.offset)
+        found += newest if limit is None else newest[-limit:]
+    return found
+
+
+def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status:
+    """How the store is. `ends` are the log's (partition -> the offset that its next record gets)."""
+    reader.catch_up()
+    partitions = []
+    for partition, position in reader.position.items():
+        one = PartitionStatus(partition, position, time_ms=reader.log_time_ms(partition))
+        if ends is not None:
+            one.end = ends[partition]
+            one.lag = max(0, one.end - position)
+        _count(one, reader)
+        partitions.append(one)
+    clashes = {
+        root: sorted(reader.view.name(row)[0] for row in rows)
+        for root, rows in sorted(reader.view.clashes.items())
+    }
+    states = Counter(node.state for node in nodes(reader))
+    return Status(
+        reader.manifest.store,
+        reader.manifest.log,
+        partitions,
+        dict(sorted(states.items())),
+        clashes,
+        attribute_clashes(reader),
+    )
+
+
+def attribute_clashes(reader: StoreReader) -> dict[str, dict[str, AttributeType]]:
+    """Attributes of which not all providers agree what type they are: name -> type -> who."""
+    view = reader.view
+    found = {}
+    for name, column in sorted(view.attributes.columns.items()):
+        types = column.types(view.size)
+        if len(types) > 1:
+            found[name] = {
+                type_: AttributeType(count, view.name(row)[1]) for type_, (count, row) in types.items()
+            }
+    return found
+
+
+def _count(one: PartitionStatus, reader: StoreReader) -> None:
+    raw = partial(reader.raw, one.partition)
+    one.nodes = sum(1 for _ in raw(NODES.family))
+    one.providers = sum(1 for _ in raw(PROVIDERS.family))
+    one.allocations = sum(1 for _ in raw(ALLOCATIONS.family))
+    one.verdicts = sum(1 for _ in raw(VERDICTS.family))
+    one.requests_open = sum(1 for _, data in raw(REQUESTS.family) if not REQUESTS.decode(data).outcome)
+    for name, data in raw(PARTITION.family):
+        if name == PARTITION_KEY:
+            row = PARTITION.decode(data)
+            one.rules_version, one.classes = row.rules_version, list(row.classes)
+            one.dead_letters = row.dead_letters

@@ -1,0 +1,77 @@
+"""Who uses how much: what consumers hold, added up by class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.errors import UsageError
+from vacancy.resources.state.rows import AllocationRow
+from vacancy.resources.state.tables import ALLOCATIONS
+
+By = Literal["project", "user", "type"]
+"""What tells consumers apart."""
+
+_decode = msgspec.msgpack.Decoder().decode  # as lists: of a row only this much is looked at
+_FIELDS = AllocationRow.__struct_fields__
+_TOLD = tuple(map(_FIELDS.index, ("project", "user", "consumer_type")))
+_PARTS = _FIELDS.index("parts")
+
+WAYS: tuple[str, ...] = get_args(By)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What some consumers hold together. `name` is their project, user or type; '' where nothing tells them apart.
+
+    `usages` is class -> amount. What a class grants by name (devices) counts as one each.
+    """
+
+    name: str
+    consumers: int
+    usages: dict[str, int]
+
+
+def usage(
+    reader: StoreReader,
+    *,
+    project: str | None = None,
+    user: str | None = None,
+    consumer_type: str | None = None,
+    by: str | None = None,
+) -> list[Usage]:
+    """What consumers hold, by class, as of the newest commit: of one project, user or type, if one is named.
+
+    One entry for each project, user or type with `by`, by name; else one for all, as OpenStack Placement's
+    `GET /usages` answers. A consumer that holds something in two cells counts twice. It reads all allocations: about
+    a second for 100,000. Raises `UsageError` for another `by`.
+    """
+    if by not in (None, *WAYS):
+        raise UsageError(f"usage is not told apart by {by!r}", do=f"choose one of {', '.join(WAYS)}")
+    reader.catch_up()
+    wanted = (project, user, consumer_type)
+    amounts: dict[str, Counter[str]] = {}
+    consumers: Counter[str] = Counter()
+    if by is None:
+        amounts[""] = Counter()
+    asked = [(at, one) for at, one in zip(_TOLD, wanted, strict=True) if one is not None]
+    told_by = None if by is None else _TOLD[WAYS.index(by)]
+    for partition in range(reader.manifest.partitions):
+        for _, data in reader.raw(partition, ALLOCATIONS.family):
+            row = _decode(data)
+            if asked and any(row[at] != one for at, one in asked):
+                continue
+            name = "" if told_by is None else row[told_by]
+            consumers[name] += 1
+            to = amounts.setdefault(name, Counter())
+            for _, resource_class, _, grant in row[_PARTS]:
+                to[resource_class] += grant if isinstance(grant, int) else _count(grant)
+    return [Usage(name, consumers[name], dict(sorted(amounts[name].items()))) for name in sorted(amounts)]
+
+
+def _count(grant: Any) -> int:
+    return len(grant) if isinstance(grant, list) else 1

@@ -1,0 +1,35 @@
+"""The verdicts of a store, as plain data: for audits, and for whoever else asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.state.tables import VERDICTS, split_key
+
+
+def exported_verdicts(reader: StoreReader) -> Iterator[dict[str, Any]]:
+    """Every verdict that the store still keeps, as of the reader's position, by partition and key.
+
+    `offset` is the claim's record (-1: cancelled before it came); `taken_offset` is the event that took the
+    last of what was asked for (-1: nothing did); `deadline_ms` is log time; `grants`
+    are the particular things that were given (devices, CPU ids), not amounts.
+    """
+    for partition, key, row in reader.scan(VERDICTS):
+        cell, claim = split_key(key)
+        yield {
+            "claim": claim,
+            "cell": cell,
+            "partition": partition,
+            "offset": row.offset,
+            "accepted": row.accepted,
+            "reason": row.reason,
+            "provider": row.provider,
+            "resource_class": row.resource_class,
+            "asked": row.asked,
+            "available": row.available,
+            "taken_offset": row.taken,
+            "deadline_ms": row.deadline_ms,
+            "grants": [part._asdict() for part in row.grants],
+        }

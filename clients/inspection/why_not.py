@@ -1,0 +1,179 @@
+"""Why a node is no candidate for a request: every constraint that it fails, with what was asked for, what is there,
+and the event that took the last of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vacancy.clients.inspection.answers import Node
+from vacancy.clients.inspection.lookup import NotFound, find, node_of, provider_cell, provider_cells
+from vacancy.clients.inspection.provenance import Event, Events
+from vacancy.clients.request_language.cel_compiler import learn
+from vacancy.clients.scheduler.store_query import heard_since_ms
+from vacancy.projections.diagnostics.constraints import Parts
+from vacancy.projections.diagnostics.node_report import Failure, Tree, tried
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.model.request import RequestSpec
+from vacancy.resources.state.rows import NodeRow, ProviderRow
+from vacancy.resources.state.tables import FACTS, NODES, PROVIDERS, key
+from vacancy.streams.log import Log
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """One constraint that a provider fails: see `projections.tried.Failure`. `why` is for people; `event` is the
+    one that took the last of it, or that closed the provider."""
+
+    kind: str
+    constraint: str
+    resource_class: str
+    asked: int | None
+    available: int | None
+    why: str
+    event: Event | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderLacks:
+    """A provider of the tree, and what it lacks for a group: nothing, if it could serve it."""
+
+    provider: str
+    lacks: list[Lack]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLacks:
+    """What groups (their names) ask of one provider, and the providers of the tree, the one that lacks least first."""
+
+    group: str
+    providers: list[ProviderLacks]
+
+
+@dataclass(frozen=True, slots=True)
+class WhyNot:
+    """Why a node is no candidate, or that it is one (`fits`). `whole`: what the tree fails as a whole. `node` None: what the tables know of it is that it is gone."""
+
+    root: str
+    cell: str
+    partition: int
+    fits: bool
+    node: Node | None
+    groups: list[GroupLacks]
+    whole: list[Lack]
+    as_of: dict[int, int]
+
+
+def why_not(
+    reader: StoreReader,
+    spec: RequestSpec,
+    node: str,
+    *,
+    cell: str | None = None,
+    log: Log | None = None,
+    max_staleness_s: float | None = None,
+) -> WhyNot:
+    """Why the tree of `node` (its root, or any provider of it) is no candidate for a request.
+
+    `log`, where it is at hand, tells who took the last of what is short, and when; without it there are offsets.
+    Raises `NotFound` where nothing is known of the node.
+    """
+    learn(spec, reader.registry, reader.expressions)
+    reader.catch_up()
+    home, row = _home(reader, node, cell)
+    partition = partition_for(home, reader.manifest.partitions)
+    shown = node_of(reader, home, node if row is None else row.root)
+    if row is None or key(home, row.root) not in reader.view.row_of:
+        gone = Lack("open", "takes new claims", "", None, None, "the node is retired", None)
+        return WhyNot(node, home, partition, False, shown, [], [gone], reader.position)
+    root = reader.view.row_of[key(home, row.root)]
+    tree = tried(reader.view, Parts(reader.view, spec, heard_since_ms(max_staleness_s)), root)
+    events = Events(reader, log)
+    groups = [
+        GroupLacks(
+            group.group,
+            [
+                ProviderLacks(
+                    one.provider, [_lack(reader, events, tree, one.provider, f) for f in one.failures]
+                )
+                for one in group.providers
+            ],
+        )
+        for group in tree.groups
+    ]
+    whole = [_lack(reader, events, tree, tree.root, failure) for failure in tree.whole]
+    return WhyNot(tree.root, home, partition, tree.fits, shown, groups, whole, reader.position)
+
+
+def _home(reader: StoreReader, node: str, cell: str | None) -> tuple[str, ProviderRow | None]:
+    """The cell of a provider, where it lives if several know it, and its row; None if the node went for good."""
+    cells = [cell] if cell else provider_cells(reader, node)
+    rows = [(one, row) for one in cells if (row := reader.get(PROVIDERS, key(one, node))) is not None]
+    if rows:
+        return min(rows, key=lambda item: not _is_live(reader, *item))
+    gone: list[tuple[str, NodeRow]] = [one for one in find(reader, NODES, node) if cell in (None, one[0])]
+    if gone:
+        return gone[0][0], None
+    if cell is not None:
+        raise NotFound(
+            f"there is no provider {node!r} in cell {cell}", do="leave --cell out, or name another"
+        )
+    return provider_cell(reader, node), None  # it says what names are near
+
+
+def _is_live(reader: StoreReader, cell: str, row: ProviderRow) -> bool:
+    node = reader.get(NODES, key(cell, row.root))
+    return node is not None and node.open and row.reported
+
+
+def _lack(reader: StoreReader, events: Events, tree: Tree, provider: str, failure: Failure) -> Lack:
+    if failure.kind == "open":
+        why, event = _closed(reader, events, tree.cell, provider)
+    else:
+        why = failure.reason.replace("_", " ")
+        event = (
+            events.taking(tree.cell, failure.taken, provider, failure.resource_class)
+            if failure.taken >= 0
+            else None
+        )
+    return Lack(
+        failure.kind,
+        failure.constraint,
+        failure.resource_class,
+        failure.asked,
+        failure.available,
+        why,
+        event,
+    )
+
+
+def _closed(reader: StoreReader, events: Events, cell: str, provider: str) -> tuple[str, Event | None]:
+    """Why a provider takes no new claims, and the event of the operator who said so."""
+    row = reader.get(PROVIDERS, key(cell, provider))
+    if row is None:
+        return "it is not there", None
+    node = reader.get(NODES, key(cell, row.root))
+    if node is None or node.retired:
+        return "its node is retired", None
+    if not row.reported:
+        return "its node no longer reports it", None
+    if row.root in reader.view.clashes:
+        cells = " and ".join(sorted(reader.view.name(at)[0] for at in reader.view.clashes[row.root]))
+        return f"its node is live in cells {cells}: retire it in the one that it left", None
+    if not node.complete:
+        return "a report of its node is missing: its next full report makes it whole", None
+    return next(_disabled(reader, events, cell, (provider, row.root)), ("", None))
+
+
+def _disabled(
+    reader: StoreReader, events: Events, cell: str, ids: tuple[str, str]
+) -> Iterator[tuple[str, Event | None]]:
+    for id_ in ids:
+        row = reader.get(PROVIDERS, key(cell, id_))
+        facts = reader.get(FACTS, key(cell, id_))
+        if row is not None and row.disabled and facts is not None:
+            reason = f" ({facts.reason})" if facts.reason else ""
+            why = f"{id_} is {facts.status} by an operator{reason}, revision {facts.revision}"
+            yield why, events.facts(cell, row.changed, id_)

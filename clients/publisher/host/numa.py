@@ -1,0 +1,38 @@
+"""NUMA cells: which processors, memory and hugepages are near each other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from vacancy.clients.publisher.host.files import entries, parse_cpu_list, read_text
+from vacancy.clients.publisher.host.memory import Hugepages, read_hugepages, read_memory_kib
+
+_DIRECTORY: Final = re.compile(r"node([0-9]{1,6})")
+
+
+class Cell(NamedTuple):
+    """One cell. `cpus` is empty for one that has memory only, `memory_kib` None where it is not known."""
+
+    number: int
+    cpus: tuple[int, ...]
+    memory_kib: int | None
+    hugepages: Hugepages
+
+
+def read_cells(sys: Path) -> tuple[Cell, ...]:
+    """The cells of the host in order of number; none where the kernel shows none."""
+    found = []
+    for directory in entries(sys / "devices/system/node"):
+        match = _DIRECTORY.fullmatch(directory.name)
+        if match:
+            found.append(
+                Cell(
+                    number=int(match[1]),
+                    cpus=parse_cpu_list(read_text(directory / "cpulist")),
+                    memory_kib=read_memory_kib(directory / "meminfo"),
+                    hugepages=read_hugepages(directory / "hugepages"),
+                )
+            )
+    return tuple(sorted(found))

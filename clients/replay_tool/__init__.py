@@ -1,0 +1,1 @@
+"""The replay tool: rebuild the state from the log, compare, verify."""

@@ -1,0 +1,98 @@
+"""Replay: the state rebuilt from the log, and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from vacancy.clients.runtime.bootstrap import open_store
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.projections.store.digest import partition_digest, store_digest
+from vacancy.projections.store.store import Store
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model.errors import LogError
+from vacancy.resources.model.record import Record
+from vacancy.streams.log import Log
+
+BATCH = 1000
+
+Progress = Callable[[int, int], None]
+"""Told (records folded, records in all) after each batch."""
+
+
+class Digest(NamedTuple):
+    """A store's digest, its partitions' digests, and the position (partition -> next offset) they are at."""
+
+    whole: str
+    partitions: tuple[str, ...]
+    position: dict[int, int]
+
+
+def replay(
+    log: Log,
+    store: Path,
+    registry: Registry,
+    *,
+    until: Mapping[int, int] | None = None,
+    progress: Progress | None = None,
+) -> Digest:
+    """Fold the log into the store at `store` (made if it is not there), up to `until` or to the log's end as it
+    is now. Replay appends nothing: no tick, no event. Raises `LogError`, `StoreError`, `Halt`."""
+    with open_store(store, log, registry) as tables:
+        ends = dict(until) if until is not None else log.end()
+        total = sum(max(0, end - tables.position()[p]) for p, end in ends.items())
+        done = 0
+        for folded in fold_up_to(log, tables, ends):
+            done += folded
+            if progress is not None:
+                progress(done, total)
+        return store_digests(tables, registry)
+
+
+def fold_up_to(log: Log, tables: Store, ends: Mapping[int, int]) -> Iterator[int]:
+    """Fold these partitions up to these offsets. Yields how many records each batch had."""
+    for partition, end in sorted(ends.items()):
+        position = tables.partition(partition).local.position
+        while position < end:
+            records = log.read(partition, position, min(BATCH, end - position), timeout_s=10.0)
+            if not records:
+                raise LogError(
+                    f"the log ends at offset {position}, before {end}",
+                    where=f"{log.name}, partition {partition}",
+                    do="ask for an earlier position, or bring back the log",
+                )
+            tables.apply(partition, records)
+            position += len(records)
+            yield len(records)
+
+
+def store_digests(tables: Store, registry: Registry) -> Digest:
+    """The digest of a store that is open for writing."""
+    position = dict(tables.position())
+    found = tuple(partition_digest(tables.partition(p).scan, registry) for p in sorted(position))
+    return Digest(store_digest(found), found, position)
+
+
+def digest(store: Path, registry: Registry) -> Digest:
+    """The digest of a store as its last commit left it, while a worker may go on writing."""
+    with StoreReader(store, registry, with_view=False) as reader:
+        reader.catch_up()
+        position = reader.position
+        found = tuple(partition_digest(partial(reader.raw, p), registry) for p in sorted(position))
+        return Digest(store_digest(found), found, position)
+
+
+def read_all(log: Log, until: Mapping[int, int] | None = None) -> dict[int, list[Record]]:
+    """All records of a log, by partition: for audits of logs that fit in memory."""
+    ends = dict(until) if until is not None else log.end()
+    found: dict[int, list[Record]] = {}
+    for partition, end in ends.items():
+        records = found.setdefault(partition, [])
+        while len(records) < end:
+            batch = log.read(partition, len(records), min(BATCH, end - len(records)), timeout_s=10.0)
+            if not batch:
+                break
+            records.extend(batch)
+    return found

@@ -1,0 +1,187 @@
+"""Verification: the log folded anew beside a store, the two compared, and all that was handed out audited.
+
+Verdicts are gathered while the log is folded, because the fold deletes them once their claims' deadlines have
+passed: so claims of any age are audited, not those of the last minutes only.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vacancy.clients.auditor import CANCELLED_OFFSET, AuditReport, audit
+from vacancy.clients.replay_tool.replay import BATCH, Digest, Progress, digest, store_digests
+from vacancy.clients.runtime.bootstrap import open_store
+from vacancy.projections.reader.partition_reader import PartitionReader
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.projections.store.partition_store import families
+from vacancy.projections.store.store import partition_path
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model.errors import LogError, StoreMismatch
+from vacancy.resources.model.record import Record
+from vacancy.resources.state.rows import VerdictRow
+from vacancy.resources.state.tables import VERDICTS, split_key
+from vacancy.streams.log import Log
+
+_SPAN_MS = 1000
+"""A commit takes in no more log time than that: a verdict that comes and goes within one commit is not seen."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found. `different` are the partitions whose tables are not what the log says, at `position`."""
+
+    position: dict[int, int]
+    digest_store: str
+    digest_rebuilt: str
+    different: list[int]
+    audit: AuditReport
+
+    @property
+    def ok(self) -> bool:
+        """Whether the store is what the log says, and nothing was handed out wrongly."""
+        return not self.different and self.audit.ok
+
+
+def verify(log: Log, store: Path, registry: Registry, *, progress: Progress | None = None) -> Verification:
+    """Verify a store as its last commit left it; a worker may go on writing. Raises `LogError`, `StoreError`.
+
+    The log is read from its first record, into a temporary directory that is removed afterwards.
+    """
+    with StoreReader(store, registry, with_view=False) as reader:
+        manifest = reader.manifest
+    if manifest.log != (named := log.identity().log):
+        raise StoreMismatch(
+            f"the store was folded from log {manifest.log}, this is log {named}",
+            where=str(store),
+            do="name the log that it came from",
+        )
+    live = digest(store, registry)
+    with tempfile.TemporaryDirectory(prefix="vacancy-verify-") as scratch:
+        rebuilt, verdicts = rebuild(log, Path(scratch) / "store", registry, live.position, progress)
+    found = audit({p: LogRecords(log, p, end) for p, end in live.position.items()}, verdicts)
+    return Verification(
+        position=live.position,
+        digest_store=live.whole,
+        digest_rebuilt=rebuilt.whole,
+        different=[
+            partition
+            for partition, ours, theirs in zip(
+                sorted(live.position), live.partitions, rebuilt.partitions, strict=True
+            )
+            if ours != theirs
+        ],
+        audit=found,
+    )
+
+
+class LogRecords:
+    """The records of one partition up to `end`, read anew each time they are gone through."""
+
+    def __init__(self, log: Log, partition: int, end: int) -> None:
+        self._log, self._partition, self._end = log, partition, end
+
+    def __iter__(self) -> Iterator[Record]:
+        offset = 0
+        while offset < self._end:
+            records = self._log.read(self._partition, offset, min(BATCH, self._end - offset), timeout_s=10.0)
+            if not records:
+                raise LogError(
+                    f"the log ends at offset {offset}, before {self._end}",
+                    where=f"{self._log.name}, partition {self._partition}",
+                    do="bring back the log, or rebuild the store from this one",
+                )
+            yield from records
+            offset += len(records)
+
+
+def rebuild(
+    log: Log, scratch: Path, registry: Registry, until: Mapping[int, int], progress: Progress | None
+) -> tuple[Digest, list[dict[str, Any]]]:
+    """Fold the log into a new store. Returns its digests, and all verdicts that there ever were."""
+    done, total = 0, sum(until.values())
+    found: list[dict[str, Any]] = []
+    with open_store(scratch, log, registry) as tables:
+        for partition, end in sorted(until.items()):
+            tables.partition(partition)
+            with closing(_Verdicts(scratch, partition, registry)) as verdicts:
+                for batch in _batches(LogRecords(log, partition, end)):
+                    tables.apply(partition, batch)
+                    verdicts.gather()
+                    done += len(batch)
+                    if progress is not None:
+                        progress(done, total)
+                found += verdicts.exported(tables.log_time_ms(partition))
+        return store_digests(tables, registry), found
+
+
+def _batches(records: LogRecords) -> Iterator[list[Record]]:
+    batch: list[Record] = []
+    for record in records:
+        if batch and (len(batch) == BATCH or record.timestamp_ms > batch[0].timestamp_ms + _SPAN_MS):
+            yield batch
+            batch = []
+        batch.append(record)
+    if batch:
+        yield batch
+
+
+class _Verdicts:
+    """The verdicts of one partition, as they come by."""
+
+    def __init__(self, store: Path, partition: int, registry: Registry) -> None:
+        self._partition = partition
+        self._reader = PartitionReader(partition_path(store, partition), families(registry))
+        self._found: dict[tuple[bytes, int], VerdictRow] = {}
+
+    def gather(self) -> None:
+        """Take in what the last commit decided."""
+        entries = self._reader.catch_up()
+        if (
+            entries is None
+        ):  # the first commit, or more than the feed holds: what is in the table is all there is
+            for row_key, data in self._reader.scan(VERDICTS.family):
+                self._take(row_key, data)
+            return
+        for entry in entries:
+            for table, keys, values in entry.images:
+                if table == VERDICTS.name:
+                    for row_key, image in zip(keys, values, strict=True):
+                        if image is not None:
+                            self._take(row_key, image)
+
+    def _take(self, row_key: bytes, data: bytes) -> None:
+        row = VERDICTS.decode(data)
+        if row.offset != CANCELLED_OFFSET:
+            # The claim has come that was cancelled before it came: this is the verdict on it now.
+            self._found.pop((row_key, CANCELLED_OFFSET), None)
+        self._found[(row_key, row.offset)] = row
+
+    def exported(self, time_ms: int) -> list[dict[str, Any]]:
+        """All of them, as `audit` reads them, but for cancellations of what did not come until log time
+        `time_ms`, and cannot come any more."""
+        exported = []
+        for (row_key, offset), row in self._found.items():
+            if offset == CANCELLED_OFFSET and row.deadline_ms < time_ms:
+                continue
+            cell, claim = split_key(row_key)
+            exported.append(
+                {
+                    "claim": claim,
+                    "cell": cell,
+                    "partition": self._partition,
+                    "offset": offset,
+                    "accepted": row.accepted,
+                    "reason": row.reason,
+                    "grants": [part._asdict() for part in row.grants],
+                }
+            )
+        return exported
+
+    def close(self) -> None:
+        """Let go of the partition."""
+        self._reader.close()

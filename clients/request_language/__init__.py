@@ -1,0 +1,1 @@
+"""The languages of requests: placement syntax, devices, NUMA, expressions; compiled to a RequestSpec."""

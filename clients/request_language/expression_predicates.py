@@ -1,0 +1,103 @@
+"""What a claim says of an expression that its request asked with: flat predicates on the chosen provider.
+
+A conjunction becomes its parts. Of a disjunction the first branch that holds there is claimed: what the fold checks
+is then no less than what was asked for, and it never sees an expression. Amounts are not predicates: what is free
+changes with every claim, and that the claim itself fits is checked anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from vacancy.projections.query.predicate_ast import (
+    Always,
+    Amounts,
+    Attribute,
+    Compared,
+    Every,
+    Expression,
+    Member,
+    OneOf,
+    Some,
+    Tree,
+    test,
+)
+from vacancy.projections.view.fleet import View
+from vacancy.resources.model.attributes import holds
+
+Predicate = dict[str, Any]
+
+
+def expressed(expression: Expression, view: View, row: int, provider: str) -> list[Predicate]:
+    """What must still be true of `provider`, which is this row of the view, when the claim is judged."""
+    has = view.attributes.of(row)
+    at = np.array([row])
+
+    def true(tree: Tree) -> bool:
+        return bool(test(tree, view)(at)[0])
+
+    found = [one for _, tree in expression.parts for one in _flat(tree, has, true)]
+    return [{"provider": provider, **one} for one in found]
+
+
+def most(expression: Expression) -> int:
+    """The most predicates that it can become."""
+    return sum(_most(tree) for _, tree in expression.parts)
+
+
+def _most(tree: Tree) -> int:
+    if isinstance(tree, Every | Some):
+        return sum(map(_most, tree.parts))
+    if isinstance(tree, OneOf) and tree.negate:
+        return len(tree.values)
+    return len(tree.terms) if isinstance(tree, Amounts) else 1
+
+
+def _flat(tree: Tree, has: dict[str, Any], true: Callable[[Tree], bool]) -> Iterator[Predicate]:
+    if isinstance(tree, Every):
+        for part in tree.parts:
+            yield from _flat(part, has, true)
+    elif isinstance(tree, Some):
+        yield from _flat(_branch(tree, true), has, true)
+    elif isinstance(tree, Compared):
+        yield _compare(tree.name, tree.operator, tree.value, tree.version)
+    elif isinstance(tree, OneOf):
+        if tree.negate:
+            yield from (_compare(tree.name, "!=", value, tree.version) for value in tree.values)
+        else:
+            yield _compare(tree.name, "==", _chosen(tree, has.get(tree.name)), tree.version)
+    elif isinstance(tree, Member):
+        yield {"kind": tree.kind, "value": tree.name, "negate": tree.negate}
+    elif isinstance(tree, Amounts):
+        for name in (source.name for _, source in tree.terms if isinstance(source, Attribute)):
+            yield _compare(name, "==", has[name]) if name in has else _compare(name, "has")
+
+
+def _branch(tree: Some, true: Callable[[Tree], bool]) -> Tree:
+    """The branch to claim: the first that holds. Claims under way may have changed amounts since the provider was
+    found; then the first that holds but for them."""
+    for part in (*tree.parts, *map(_without_amounts, tree.parts)):
+        if true(part):
+            return part
+    return tree.parts[0]
+
+
+def _without_amounts(tree: Tree) -> Tree:
+    if isinstance(tree, Every | Some):
+        return tree._replace(parts=tuple(map(_without_amounts, tree.parts)))
+    return Always(True) if isinstance(tree, Amounts) else tree
+
+
+def _chosen(tree: OneOf, found: Any) -> Any:
+    """The one of several constants that an attribute is."""
+    return next((v for v in tree.values if holds(found, "==", v, version=tree.version)), tree.values[0])
+
+
+def _compare(name: str, operator: str, value: Any = None, version: bool = False) -> Predicate:
+    said: Predicate = {"kind": "attribute", "name": name, "operator": operator}
+    if value is not None:
+        said["value"] = value
+    return {**said, "version": True} if version else said

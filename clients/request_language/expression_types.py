@@ -1,0 +1,52 @@
+"""What no provider of the fleet can satisfy in an expression: attributes that nobody has, or has of another type.
+
+An expression is compiled without a look at the fleet, because nodes are independent: what one reports as text
+another may report as a number. So a comparison that can match nobody is no error; it is told where nothing was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vacancy.projections.query.predicate_ast import Compared, Every, OneOf, Some, Tree
+from vacancy.projections.view.fleet import View
+from vacancy.resources.model.attributes import version_key
+from vacancy.resources.model.request import RequestSpec
+
+_TEXTS_LOOKED_AT = 10_000
+
+
+def mismatches(spec: RequestSpec, view: View) -> str:
+    """What to tell a person for whom nothing was found, or ''."""
+    said: dict[str, None] = {}
+    for group in spec.groups:
+        expression = view.expressions.get(group.where) if group.where else None
+        for _, tree in expression.parts if expression else ():
+            said.update(dict.fromkeys(_told(tree, view)))
+    return "; ".join(said)
+
+
+def _told(tree: Tree, view: View) -> Iterator[str]:
+    if isinstance(tree, Every | Some):
+        for part in tree.parts:
+            yield from _told(part, view)
+    elif isinstance(tree, Compared | OneOf) and not (
+        isinstance(tree, Compared) and tree.operator in ("has", "lacks")
+    ):
+        value = tree.values[0] if isinstance(tree, OneOf) else tree.value
+        yield from _attribute(tree.name, value, tree.version, view)
+
+
+def _attribute(name: str, value: object, version: bool, view: View) -> Iterator[str]:
+    column = view.attributes.columns.get(name)
+    types = {} if column is None else column.types(view.size)
+    wanted = "true or false" if isinstance(value, bool) else "numbers" if isinstance(value, int) else "text"
+    if column is None or not types:
+        yield f"no provider has an attribute {name}"
+    elif wanted not in types:
+        found, (_, row) = next(iter(types.items()))
+        example = column.of(row)
+        yield f"attribute {name} is {found} everywhere ({example!r} on {view.name(row)[1]}), and compared with {wanted}"
+    elif version and not any(version_key(text) is not None for text in column.texts[:_TEXTS_LOOKED_AT]):
+        row = types[wanted][1]
+        yield f"attribute {name} is nowhere a version ({column.of(row)!r} on {view.name(row)[1]})"

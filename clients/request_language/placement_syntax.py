@@ -1,0 +1,382 @@
+"""What people write to ask for a place, made into a RequestSpec.
+
+The words are those of OpenStack Placement's `GET /allocation_candidates`: `VCPU:4,MEMORY_MB:8192`, traits with
+`!` for those that must not be there and `in:` for any of several, `member_of`, `in_tree`, numbered groups,
+`root_required`, `same_subtree`. As there, several providers of a tree may serve the unnumbered group together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
+
+from pydantic import ValidationError
+
+from vacancy.clients.request_language.cel_compiler import compile_condition
+from vacancy.clients.request_language.device_syntax import parse_amount, split_resources
+from vacancy.clients.request_language.numa_syntax import numa_groups, parse_topology
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.names import ID_PATTERN, check_trait
+from vacancy.resources.model.request import GROUPS_MAX, Ask, RequestGroup, RequestSpec
+
+_PARTS: Final = ("resources", "required", "member_of", "in_tree", "where")
+_NUMBERED: Final = re.compile(rf"({'|'.join(_PARTS)})([A-Za-z0-9_-]{{0,64}})")
+_SEPARATED: Final = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^;])+""")
+_GROUP_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ID: Final = re.compile(ID_PATTERN)
+_POLICIES: Final = ("none", "isolate")
+_SUBTREE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(,[A-Za-z0-9_-]{1,64})*")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request in words, a field an option of the command line; what was not said is empty.
+
+    `resources` to `in_tree` describe the unnamed group, each `groups` item another one (`parse_group`), `numa` one
+    for each cell of a guest (`numa_request.parse_topology`). `root_required` and `same_subtree` are of the whole
+    request. `query` and `document` (the JSON of a RequestSpec) say
+    all by themselves.
+    """
+
+    resources: Sequence[str] = ()
+    required: Sequence[str] = ()
+    member_of: Sequence[str] = ()
+    in_tree: str | None = None
+    where: Sequence[str] = ()
+    groups: Sequence[str] = ()
+    root_required: Sequence[str] = ()
+    same_subtree: Sequence[str] = ()
+    group_policy: str | None = None
+    numa: str | None = None
+    query: str | None = None
+    document: str | bytes | None = None
+
+
+class Parsed(NamedTuple):
+    """The request that was meant, and the limit if one was named."""
+
+    spec: RequestSpec
+    limit: int | None = None
+
+
+def parse(wanted: Wanted, registry: Registry) -> Parsed:
+    """The request. Raises `UsageError`, which names the part that cannot be meant and what to write instead."""
+    spelled = (
+        wanted.resources
+        or wanted.required
+        or wanted.member_of
+        or wanted.in_tree
+        or wanted.where
+        or wanted.groups
+        or wanted.numa
+    )
+    wide = wanted.group_policy or wanted.root_required or wanted.same_subtree
+    ways = [
+        name
+        for name, given in (
+            ("options", spelled or wide),
+            ("--query", wanted.query is not None),
+            ("--request", wanted.document is not None),
+        )
+        if given
+    ]
+    if len(ways) > 1:
+        raise UsageError(f"the request is given twice, by {' and by '.join(ways)}", do="leave one out")
+    if wanted.query is not None:
+        return parse_query(wanted.query, registry)
+    if wanted.document is not None:
+        return Parsed(parse_document(wanted.document, registry))
+    if not spelled:
+        raise UsageError("nothing is asked for", do="say what, as in --resources VCPU:4,MEMORY_MB:8192")
+    groups = []
+    if wanted.resources or wanted.required or wanted.member_of or wanted.in_tree or wanted.where:
+        said = [
+            *(("resources", text, "--resources") for text in wanted.resources),
+            *(("required", text, "--required") for text in wanted.required),
+            *(("member_of", text, "--member-of") for text in wanted.member_of),
+            *((("in_tree", wanted.in_tree, "--in-tree"),) if wanted.in_tree else ()),
+            *(("where", text, "--where") for text in wanted.where),
+        ]
+        groups.append(_group("", said, registry))
+    groups.extend(parse_group(text, registry) for text in wanted.groups)
+    policy = wanted.group_policy or "none"
+    if wanted.numa is not None:
+        policy = _add_cells(groups, wanted.numa, wanted.group_policy)
+    fields = _wide(
+        [(text, "--root-required") for text in wanted.root_required],
+        [(text, "--same-subtree") for text in wanted.same_subtree],
+    )
+    return Parsed(_spec(groups, policy, "--group-policy", fields))
+
+
+def _wide(roots: Iterable[tuple[str, str]], subtrees: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """What is asked of the tree as a whole, of (text, where it was said) items."""
+    traits: dict[str, list[Any]] = {}
+    for text, where in roots:
+        if text.startswith(("in:", "!in:")):
+            do = "name traits that it must have, and with ! those it must not, as in A,!B"
+            raise UsageError(f"a root has {text!r}: any of several is not known here", where=where, do=do)
+        _add_traits(traits, text, where)
+    both = set(traits.get("required", ())) & set(traits.get("forbidden", ()))
+    if both:
+        what = f"{' and '.join(sorted(both))} of the root is both required and forbidden"
+        raise UsageError(what, where="root_required", do="leave one out")
+    found: list[tuple[str, ...]] = []
+    for text, where in subtrees:
+        if not _SUBTREE.fullmatch(text):
+            raise UsageError(f"{text!r} names no groups", where=where, do="write GROUP,GROUP")
+        found.append(tuple(dict.fromkeys(text.split(","))))
+    return {
+        "root_required": tuple(dict.fromkeys(traits.get("required", ()))),
+        "root_forbidden": tuple(dict.fromkeys(traits.get("forbidden", ()))),
+        "same_subtree": tuple(found),
+    }
+
+
+def _add_cells(groups: list[RequestGroup], topology: str, policy: str | None) -> str:
+    """Add the groups of a guest's cells. Returns the group policy: no cell of the host serves two of them."""
+    cells = numa_groups(parse_topology(topology))
+    groups.extend(cells)
+    if len(cells) == 1:
+        return policy or "none"
+    if policy == "none":
+        raise UsageError(
+            f"{len(cells)} cells of a guest are on as many cells of the host, which is policy isolate",
+            where="--group-policy none",
+            do="leave it out",
+        )
+    return policy or "isolate"
+
+
+def parse_group(text: str, registry: Registry) -> RequestGroup:
+    """One group: `NAME=VCPU:2,CUSTOM_X:1;required=HW_X,!CUSTOM_Y;member_of=in:a,b;in_tree=node-1;where=EXPRESSION`.
+
+    NAME sets it apart; all that follows may be left out, and `required`, `member_of` and `where` may be given more
+    than once. An expression may have a `;` within quotes.
+    """
+    first, *rest = (part.strip() for part in _SEPARATED.findall(text))
+    name, separator, resources = (part.strip() for part in first.partition("="))
+    where = f"--group {text!r}"
+    do = "write NAME=CLASS:AMOUNT,…;required=TRAIT,…;member_of=AGGREGATE;in_tree=PROVIDER;where=EXPRESSION"
+    if not separator or not _GROUP_NAME.fullmatch(name):
+        raise UsageError("a group has no name, or one that cannot be used", where=where, do=do)
+    said = [("resources", resources, where)] if resources else []
+    for part in filter(None, rest):
+        what, separator, value = (piece.strip() for piece in part.partition("="))
+        if not separator or what not in _PARTS[1:]:
+            raise UsageError(f"a group has no part {part!r}", where=where, do=do)
+        said.append((what, value, where))
+    return _group(name, said, registry)
+
+
+def parse_query(text: str, registry: Registry) -> Parsed:
+    """A query string, as one would send it to OpenStack Placement, with or without what stands before the `?`.
+
+    `resources`, `required`, `member_of`, `in_tree` and `where` (an expression; not Placement's), each with any suffix,
+    `root_required`, `same_subtree`,
+    `group_policy` and `limit`.
+    """
+    said: dict[str, list[tuple[str, str, str]]] = {}
+    wide: dict[str, list[tuple[str, str]]] = {"root_required": [], "same_subtree": []}
+    policy, limit = "none", None
+    for name, value, where in _pairs(text):
+        numbered = _NUMBERED.fullmatch(name)
+        if name == "group_policy":
+            policy = value
+        elif name == "limit":
+            limit = _amount(value, where)
+        elif name in wide:
+            wide[name].append((value, where))
+        elif numbered is None:
+            known = f"{', '.join(_PARTS)} (each with any suffix), {', '.join(wide)}, group_policy and limit"
+            raise UsageError(f"a query has no {name!r}", where=where, do=f"its parts are {known}")
+        else:
+            said.setdefault(numbered[2], []).append((numbered[1], value, where))
+    if not said:
+        raise UsageError("nothing is asked for", where="--query", do="say what, as in resources=VCPU:4")
+    groups = [_group(suffix, said[suffix], registry) for suffix in sorted(said)]
+    fields = _wide(wide["root_required"], wide["same_subtree"])
+    return Parsed(_spec(groups, policy, "group_policy", fields), limit)
+
+
+def parse_document(text: str | bytes, registry: Registry) -> RequestSpec:
+    """A RequestSpec as JSON: `{"groups": [{"resources": {"VCPU": 4}}]}`."""
+    try:
+        spec = RequestSpec.model_validate_json(text)
+    except ValidationError as error:
+        raise _told(error, "--request") from None
+    for group in spec.groups:
+        where = f"--request, group {group.name!r}" if group.name else "--request"
+        for name, ask in group.resources.items():
+            _check_ask(name, ask, registry, where)
+        if group.where:
+            compile_condition(group.where, registry, f"{where}, where")
+        for trait in (*group.required, *group.forbidden, *(t for some in group.any_traits for t in some)):
+            _trait(trait, where)
+    for trait in (*spec.root_required, *spec.root_forbidden):
+        _trait(trait, "--request")
+    return spec
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str, str]]:
+    """(name, value, where) of a query string. A `+` stays one: names may have it."""
+    for pair in text.strip().rpartition("?")[2].split("&"):
+        name, separator, value = pair.partition("=")
+        if not pair:
+            continue
+        if not separator:
+            raise UsageError(f"{pair!r} has no value", where="--query", do="write NAME=VALUE&NAME=VALUE")
+        yield unquote(name), unquote(value), f"--query {unquote(pair)!r}"
+
+
+def _spec(
+    groups: Sequence[RequestGroup], policy: str, where: str, wide: Mapping[str, Any] | None = None
+) -> RequestSpec:
+    if policy not in _POLICIES:
+        raise UsageError(f"{policy!r} is no group policy", where=where, do=f"choose {' or '.join(_POLICIES)}")
+    if len(groups) > GROUPS_MAX:
+        raise UsageError(
+            f"the request has {len(groups):,} groups",
+            do=f"ask for {GROUPS_MAX} at most; what one provider serves can be one group",
+        )
+    try:
+        return RequestSpec.model_validate({"groups": tuple(groups), "group_policy": policy, **(wide or {})})
+    except ValidationError as error:
+        raise _told(error, "the request") from None
+
+
+def _told(error: ValidationError, where: str) -> UsageError:
+    first = error.errors(include_url=False, include_context=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    what = first["msg"].removeprefix("Value error, ")
+    return UsageError(f"{path}: {what}" if path else what, where=where, do="correct it")
+
+
+def _group(name: str, said: Iterable[tuple[str, str, str]], registry: Registry) -> RequestGroup:
+    """A group of (part, text, where it was said) items."""
+    fields: dict[str, Any] = {"name": name, "same_provider": bool(name), "resources": {}}
+    lists: dict[str, list[Any]] = {}
+    for part, text, where in said:
+        if part == "resources":
+            _add_resources(fields["resources"], text, registry, where)
+        elif part == "required":
+            _add_traits(lists, text, where)
+        elif part == "member_of":
+            _add_aggregates(lists, text, where)
+        elif part == "where":
+            _add_condition(fields, text, registry, where)
+        elif "in_tree" in fields:
+            raise UsageError("a provider is in one tree", where=where, do="name one in_tree for a group")
+        else:
+            fields["in_tree"] = _id(text, where)
+    fields.update((field, tuple(dict.fromkeys(values))) for field, values in lists.items())
+    forbidden = set(fields.get("forbidden", ()))
+    both = set(fields.get("required", ())) & forbidden
+    both = both.union(*(some for some in fields.get("any_traits", ()) if forbidden.issuperset(some)))
+    if both:
+        raise UsageError(
+            f"{' and '.join(sorted(both))} is both required and forbidden",
+            where=f"group {name!r}" if name else "--required",
+            do="leave one out",
+        )
+    try:
+        return RequestGroup.model_validate(fields)
+    except ValidationError as error:
+        raise _told(error, f"group {name!r}" if name else "the request") from None
+
+
+def _add_resources(into: dict[str, Ask], text: str, registry: Registry, where: str) -> None:
+    for part in _named(split_resources(text), where, "CLASS:AMOUNT,CLASS:AMOUNT"):
+        name, separator, amount = (piece.strip() for piece in part.partition(":"))
+        if not separator:
+            raise UsageError(f"{part!r} names no amount", where=where, do=f"write {name or 'CLASS'}:1")
+        if name in into:
+            raise UsageError(f"{name} is asked for twice", where=where, do="name each class once a group")
+        into[name] = parse_amount(name, amount, registry, where)
+        _check_ask(name, into[name], registry, where)
+
+
+def _add_traits(into: dict[str, list[Any]], text: str, where: str) -> None:
+    """`A,!B`, or `in:A,B` by itself."""
+    if text.startswith("in:"):
+        some = tuple(
+            _trait(name, where) for name in _items(text.removeprefix("in:"), where, "in:TRAIT,TRAIT")
+        )
+        into.setdefault("any_traits", []).append(some)
+        return
+    for name in _items(text, where, "TRAIT,!TRAIT"):
+        if name.startswith(("in:", "!in:")):
+            raise UsageError(
+                f"{name!r} stands among other traits",
+                where=where,
+                do="give in:TRAIT,TRAIT a part of its own; forbid traits one by one, as in !TRAIT",
+            )
+        forbidden = name.startswith("!")
+        into.setdefault("forbidden" if forbidden else "required", []).append(
+            _trait(name.removeprefix("!").strip(), where)
+        )
+
+
+def _add_aggregates(into: dict[str, list[Any]], text: str, where: str) -> None:
+    """`a`, `in:a,b`, `!a` or `!in:a,b`."""
+    refused, rest = text.startswith("!"), text.removeprefix("!")
+    names = _items(rest.removeprefix("in:"), where, "in:AGGREGATE,AGGREGATE")
+    if not rest.startswith("in:") and len(names) > 1:
+        raise UsageError(
+            f"{text!r} names several aggregates",
+            where=where,
+            do=f"write {'!' if refused else ''}in:{rest} for any of them, or give one part for each",
+        )
+    found = tuple(_id(name, where) for name in names)
+    if refused:
+        into.setdefault("not_member_of", []).extend(found)
+    else:
+        into.setdefault("member_of", []).append(found)
+
+
+def _add_condition(fields: dict[str, Any], text: str, registry: Registry, where: str) -> None:
+    """A condition, beside those that were given before: all must hold."""
+    compile_condition(text, registry, where)
+    before = fields.get("where")
+    ended = "\n" if "//" in text else ""  # a comment goes to the end of its line
+    fields["where"] = f"{before} && ({text}{ended})" if before else f"({text}{ended})"
+
+
+def _items(text: str, where: str, form: str) -> list[str]:
+    return _named([item.strip() for item in text.split(",")], where, form)
+
+
+def _named(items: list[str], where: str, form: str) -> list[str]:
+    if not all(items):
+        raise UsageError("a name is missing", where=where, do=f"write {form}")
+    return items
+
+
+def _amount(text: str, where: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 16 or int(text) < 1:
+        raise UsageError(f"{text!r} is no amount", where=where, do="write a whole number from 1 on")
+    return int(text)
+
+
+def _check_ask(name: str, ask: Any, registry: Registry, where: str) -> None:
+    try:
+        registry.check(name).check_ask(ask)
+    except UsageError as error:
+        raise UsageError(error.what, where=where, do=error.do) from None
+
+
+def _trait(name: str, where: str) -> str:
+    try:
+        return check_trait(name)
+    except UsageError as error:
+        raise UsageError(error.what, where=where, do=error.do) from None
+
+
+def _id(name: str, where: str) -> str:
+    if not _ID.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be a name", where=where, do="use letters, digits and ._:/@+=~-")
+    return name

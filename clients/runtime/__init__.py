@@ -1,0 +1,1 @@
+"""How the packages are joined and run: bootstrap, worker processes, logging, memory."""

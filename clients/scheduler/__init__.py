@@ -1,0 +1,1 @@
+"""The scheduler's client: find candidates, claim one, read the verdict."""

@@ -1,0 +1,65 @@
+"""What goes into a placement and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from vacancy.projections.query.engine import Served
+from vacancy.resources.model.request import RequestSpec
+from vacancy.resources.state.rows import Part, VerdictRow
+
+Status = Literal["placed", "no_valid_host", "lost", "unknown", "gave_up"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRequest:
+    """A request to be placed. `id` and `consumer` are made up where they are None.
+
+    `hold_ms`: the allocation ends so long after the claim was made unless it is confirmed (log time).
+    """
+
+    spec: RequestSpec
+    consumer: str | None = None
+    id: str | None = None
+    project: str = "-"
+    user: str = "-"
+    consumer_type: str = "INSTANCE"
+    hold_ms: int | None = None
+
+
+class Rejected(NamedTuple):
+    """A claim that was judged in `cell`, and how."""
+
+    cell: str
+    verdict: VerdictRow
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended.
+
+    `placed`: `allocations` on the tree of `root` in `cell`, by `claim`; `grants` are the particular things among
+    them (devices, CPU ids), as the fold gave them out. `no_valid_host`: nothing had room at
+    `as_of`. `lost`: every claim was rejected, `reason` tells the last, and `rejected` has it. `gave_up`:
+    no place was found, but not all trees were searched to the end. `unknown`: no verdict came in time; the
+    claim is decided once the cell's log time has passed `deadline_ms`, and only then.
+    Times are in milliseconds; `lost_claims` counts rejected claims.
+    """
+
+    status: Status
+    request: str
+    consumer: str
+    cell: str = ""
+    root: str = ""
+    claim: str = ""
+    allocations: tuple[Served, ...] = ()
+    grants: tuple[Part, ...] = ()
+    as_of: Mapping[int, int] = field(default_factory=dict)
+    reason: str = ""
+    deadline_ms: int = 0
+    lost_claims: int = 0
+    claim_ms: float = 0.0
+    query_ms: float = 0.0
+    rejected: Rejected | None = None

@@ -1,0 +1,280 @@
+"""The processes of a soak: a publisher and schedulers, killed at any moment and started again.
+
+Each writes down what it knows in a journal, a line at a time, and goes on from there in its next life.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from evaluation.journal import Journal, journal_of
+from evaluation.statistics import report
+from vacancy.clients.publisher.outbox import Outbox
+from vacancy.clients.publisher.publisher import Publisher
+from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.runtime.worker_process import spare_collector, watch_parent
+from vacancy.clients.scheduler.client import Scheduler
+from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
+from vacancy.resources.model.errors import LogUnavailable
+from vacancy.resources.model.events import ProviderReport
+from vacancy.resources.model.partitioner import cell_for
+from vacancy.resources.model.record import Entry
+from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
+from vacancy.streams.log import Log, Receipt, open_log
+
+PARTITIONS = 2
+"""Few, so that the memtables of each are filled and flushed every few minutes: memory goes up and down with them."""
+
+NODES = 60
+KEPT_NODES = tuple(f"kept-{number}" for number in range(4))
+HELD_MAX = 200
+"""What a scheduler holds at once, about: with two of them the nodes are nearly full."""
+
+DEADLINE_S = 20.0
+TIMEOUT_S = 8.0
+_ROUND_S = 0.1
+_PLACED_AT_ONCE = 3
+_LIFE = b"00000000000000aa"
+"""The incarnation in `evaluation.statistics.report`, which each life of the publisher replaces by its own."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where everything is. `began_ms` is when the load began (epoch), `rate` records a second in all."""
+
+    log: str
+    home: Path
+    rate: int
+    began_ms: int
+
+    def journal(self, name: str) -> Path:
+        """The journal of a part."""
+        return self.home / f"{name}.journal"
+
+    def outbox(self, root: str) -> Path:
+        """The outbox of a node."""
+        return self.home / f"{root}.outbox"
+
+
+def root(number: int) -> str:
+    """The name of a node that reports without an outbox."""
+    return f"node-{number:03}"
+
+
+def root_number(name: str) -> int | None:
+    """Which of those nodes it is; None for another."""
+    return int(name.removeprefix("node-")) if name.startswith("node-") else None
+
+
+def opened(url: str) -> Log:
+    """The log, once it answers."""
+    while True:
+        with suppress(LogUnavailable):
+            return open_log(url)
+
+
+# -- the publisher --------------------------------------------------------------------------------------------
+
+
+def publish(site: Site, life: int, orders: Connection) -> None:
+    """Fill the log up to the rate with full reports, and have some nodes speak through outboxes."""
+    watch_parent(lambda: os._exit(1))
+    with opened(site.log) as log, ExitStack() as stack:
+        journal = Journal(site.journal("publisher"))
+        feed = _Feed(site, log, life, journal)
+        kept = []
+        for name in KEPT_NODES:
+            outbox = stack.enter_context(Outbox(site.outbox(name)))
+            kept.append(Publisher(log, name, cell_for(name, PARTITIONS), outbox))
+        number = 0
+        while not orders.poll():
+            feed.send()
+            number += 1
+            if number % 10 == 0:
+                with suppress(LogUnavailable):  # it is in the outbox
+                    _speak(kept[number // 10 % len(kept)], number // 10, len(kept))
+            time.sleep(_ROUND_S / 2)
+        feed.wait()
+        for publisher in kept:
+            publisher.flush(60.0)
+
+
+def _speak(publisher: Publisher, number: int, nodes: int) -> None:
+    tree = (ProviderReport(id=publisher.root, inventories={"VCPU": {"total": 8 + number % 5}}),)
+    if number < 2 * nodes or number % 40 < nodes:
+        publisher.report(tree)
+    elif number % 3:
+        publisher.changed(tree)
+    else:
+        publisher.heartbeat()
+    publisher.flush(TIMEOUT_S)
+
+
+class _Feed:
+    """Full reports of many nodes, numbered from 0 in each life; the journal says how many the log has confirmed."""
+
+    def __init__(self, site: Site, log: Log, life: int, journal: Journal) -> None:
+        self._site, self._log, self._journal = site, log, journal
+        self._life = f"{life:016x}"
+        self._sent = self._acked = 0
+        self._receipts: deque[tuple[Receipt, int]] = deque()
+        self._total, self._asked_at = 0, 0.0
+
+    def send(self) -> None:
+        """Send what is missing to the rate. What others write counts, too."""
+        now = time.monotonic()
+        if now - self._asked_at > 0.5:
+            self._asked_at = now
+            with suppress(LogUnavailable):
+                self._total = sum(self._log.end().values())
+        due = self._site.rate * (time.time() - self._site.began_ms / 1000) - self._total
+        count = max(1, min(int(due), int(self._site.rate * _ROUND_S)))
+        entries = [self._entry(n) for n in range(self._sent, self._sent + count)]
+        with suppress(LogUnavailable):  # nothing was sent then
+            receipt = self._log.send(entries)
+            self._sent += count
+            self._total += count
+            self._receipts.append((receipt, self._sent))
+        self._confirm(0.0)
+
+    def _entry(self, number: int) -> Entry:
+        name = root(number % NODES)
+        value = report(name, 1 + number // NODES, vcpu=2, memory=1_000_000, disk=10_000 + number % 1000)
+        return Entry(cell_for(name, PARTITIONS), value.replace(_LIFE, self._life.encode()))
+
+    def wait(self) -> None:
+        """Wait until the log has all of it."""
+        self._confirm(120.0)
+
+    def _confirm(self, timeout_s: float) -> None:
+        before = self._acked
+        while self._receipts and (timeout_s or self._receipts[0][0].done):
+            receipt, number = self._receipts.popleft()
+            receipt.wait(timeout_s)
+            self._acked = number
+        if self._acked != before:
+            self._journal.write(self._life, self._acked)
+
+
+# -- a scheduler ----------------------------------------------------------------------------------------------
+
+
+def schedule(site: Site, name: str, store: Path, seed: int, orders: Connection) -> None:
+    """Place and release. What an earlier life left open is settled first."""
+    watch_parent(lambda: os._exit(1))
+    with (
+        opened(site.log) as log,
+        Scheduler(log, store, installed_registry(), name=name, seed=seed, deadline_s=DEADLINE_S) as scheduler,
+    ):
+        spare_collector()
+        one = _Scheduling(scheduler, name, Journal(site.journal(name)), random.Random(seed))
+        one.recover(journal_of(site.journal(name)))
+        while not orders.poll():
+            started = time.monotonic()
+            one.round()
+            time.sleep(max(0.0, 2 * _ROUND_S - (time.monotonic() - started)))
+        one.finish()
+
+
+class _Scheduling:
+    """What a scheduler holds and what it does not know yet."""
+
+    def __init__(self, scheduler: Scheduler, name: str, journal: Journal, choose: random.Random) -> None:
+        self._scheduler, self._name, self._journal, self._choose = scheduler, name, journal, choose
+        self._next = 0
+        self._held: list[Outcome] = []
+        self._again: list[str] = []
+        self._open: dict[str, tuple[Outcome | str, int]] = {}
+
+    def recover(self, lines: Iterable[list[Any]]) -> None:
+        """Take up what the journal says."""
+        known: dict[str, list[Any]] = {}
+        for what, consumer, *words in lines:
+            known[consumer] = [what, *words]
+        self._next = 1 + max((int(consumer.rpartition("-")[2]) for consumer in known), default=-1)
+        deadline_ms = int((time.time() + DEADLINE_S) * 1000)
+        for consumer, (what, *words) in known.items():
+            if what in ("placed", "releasing"):
+                claim, cell, until = words
+                self._held.append(Outcome("placed", "", consumer, cell=cell, claim=claim, deadline_ms=until))
+            elif what == "asked":
+                self._open[consumer] = (consumer, deadline_ms)
+
+    def round(self) -> None:
+        """Settle what can be settled, place some, release some."""
+        self.settle()
+        wanted = [self._again.pop() for _ in range(min(_PLACED_AT_ONCE, len(self._again)))]
+        wanted += [f"{self._name}-{self._next + n}" for n in range(_PLACED_AT_ONCE - len(wanted))]
+        self._next += sum(1 for one in wanted if int(one.rpartition("-")[2]) >= self._next)
+        for consumer in wanted:
+            self._journal.write("asked", consumer)
+        requests = [PlacementRequest(self._spec(), consumer=consumer) for consumer in wanted]
+        for outcome in self._scheduler.place_many(requests, in_flight=8, timeout_s=TIMEOUT_S):
+            self._take(outcome)
+        if len(self._held) > HELD_MAX:
+            self._choose.shuffle(self._held)
+            self._release([self._held.pop() for _ in range(8)])
+
+    def _spec(self) -> RequestSpec:
+        amounts: dict[str, Ask] = {
+            "VCPU": self._choose.randint(1, 6),
+            "MEMORY_MB": 256 * self._choose.randint(1, 4),
+        }
+        return RequestSpec(groups=(RequestGroup(resources=amounts),))
+
+    def _take(self, outcome: Outcome) -> None:
+        if outcome.status == "placed":
+            self._placed(outcome)
+        elif outcome.status == "unknown":
+            self._open[outcome.consumer] = (outcome, outcome.deadline_ms)
+        else:
+            self._journal.write(outcome.status, outcome.consumer)
+
+    def _placed(self, outcome: Outcome) -> None:
+        self._journal.write("placed", outcome.consumer, outcome.claim, outcome.cell, outcome.deadline_ms)
+        self._held.append(outcome)
+
+    def settle(self, timeout_s: float = 0.0) -> None:
+        """Find out how open claims ended; those that are void are asked for again, under the same name."""
+        for consumer, (claimed, deadline_ms) in list(self._open.items()):
+            found = self._scheduler.settle(claimed, deadline_ms=deadline_ms, timeout_s=timeout_s or 0.02)
+            if found.status == "placed":
+                self._placed(
+                    Outcome(
+                        "placed",
+                        "",
+                        consumer,
+                        cell=found.cell,
+                        claim=found.claim,
+                        deadline_ms=found.deadline_ms,
+                    )
+                )
+            elif found.status == "void":
+                self._journal.write("void", consumer)
+                self._again.append(consumer)
+            if found.status != "unknown":
+                del self._open[consumer]
+
+    def _release(self, outcomes: list[Outcome]) -> None:
+        for one in outcomes:
+            self._journal.write("releasing", one.consumer, one.claim, one.cell, one.deadline_ms)
+        try:
+            self._scheduler.release(outcomes, timeout_s=TIMEOUT_S)
+        except LogUnavailable:
+            self._held += outcomes  # a release may come twice
+            return
+        for one in outcomes:
+            self._journal.write("released", one.consumer)
+
+    def finish(self) -> None:
+        """Leave nothing open."""
+        self.settle(2 * DEADLINE_S)

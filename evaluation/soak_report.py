@@ -1,0 +1,190 @@
+"""What a soak came to: whether anything was lost or handed out twice, and whether memory stayed flat."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from evaluation.journal import journal_of
+from evaluation.soak_processes import KEPT_NODES, NODES, Site, root_number
+from vacancy.clients.auditor import audit
+from vacancy.clients.publisher.outbox import Outbox
+from vacancy.clients.replay_tool.replay import replay
+from vacancy.clients.replay_tool.verify import LogRecords, rebuild
+from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.state.tables import ALLOCATIONS, split_key
+from vacancy.streams.log import Log
+
+# -- memory ---------------------------------------------------------------------------------------------------
+
+
+class Sample(NamedTuple):
+    """Resident memory of a part: `at_s` after the start of the soak, `age_s` into this `life` of its process."""
+
+    part: str
+    life: int
+    at_s: float
+    age_s: float
+    mb: float
+
+
+def judge_memory(samples: Sequence[Sample], seconds: float, killed: Iterable[str]) -> dict[str, Any]:
+    """Memory of each part in the first and in the last third of the soak, MB.
+
+    A part that lived through is compared by the medians of the thirds. One that was killed began anew with each life:
+    its lives are compared at equal age, by the median difference between lives begun in the first third and in the
+    last; ages that only one of them reached are left out.
+    """
+    found = {}
+    for part in sorted({sample.part for sample in samples}):
+        own = [sample for sample in samples if sample.part == part]
+        found[part] = _equal_age(own, seconds) if part in set(killed) else _thirds(own, seconds)
+    return found
+
+
+def _thirds(samples: Sequence[Sample], seconds: float) -> dict[str, Any]:
+    first = [sample.mb for sample in samples if sample.at_s <= seconds / 3]
+    last = [sample.mb for sample in samples if sample.at_s >= seconds * 2 / 3]
+    return _compared(first, last, len({sample.life for sample in samples}))
+
+
+def _equal_age(samples: Sequence[Sample], seconds: float) -> dict[str, Any]:
+    by_age: dict[int, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for sample in samples:
+        born = sample.at_s - sample.age_s
+        if born <= seconds / 3:
+            by_age[round(sample.age_s / 5)][0].append(sample.mb)
+        elif born >= seconds * 2 / 3:
+            by_age[round(sample.age_s / 5)][1].append(sample.mb)
+    both = [
+        (statistics.median(early), statistics.median(late))
+        for early, late in by_age.values()
+        if early and late
+    ]
+    return _compared([early for early, _ in both], [late for _, late in both], len({s.life for s in samples}))
+
+
+def _compared(first: Sequence[float], last: Sequence[float], lives: int) -> dict[str, Any]:
+    if not first or not last:
+        return {"lives": lives, "first_third_mb": None, "last_third_mb": None, "growth": None}
+    before, after = statistics.median(first), statistics.median(last)
+    return {
+        "lives": lives,
+        "first_third_mb": round(before, 1),
+        "last_third_mb": round(after, 1),
+        "growth": round(after / before - 1, 4),
+    }
+
+
+def by_tenths(samples: Sequence[Sample], seconds: float) -> dict[str, list[float]]:
+    """The median of each part's memory in each tenth of the soak, MB."""
+    found: dict[str, list[float]] = {}
+    for part in sorted({sample.part for sample in samples}):
+        tenths: list[list[float]] = [[] for _ in range(10)]
+        for sample in samples:
+            if sample.part == part:
+                tenths[min(9, int(sample.at_s / seconds * 10))].append(sample.mb)
+        found[part] = [round(statistics.median(tenth), 1) for tenth in tenths if tenth]
+    return found
+
+
+# -- state ----------------------------------------------------------------------------------------------------
+
+
+def judge_state(site: Site, log: Log, stores: Sequence[Path], schedulers: Sequence[str]) -> dict[str, Any]:
+    """The log folded anew and compared with every store, all claims audited, and each journal held against the log.
+    The workers must have stopped; what one of them did not see of the other's last ticks is folded here."""
+    registry = installed_registry()
+    live = [replay(log, store, registry) for store in stores]
+    with tempfile.TemporaryDirectory(prefix="vacancy-soak-", dir=site.home) as scratch:
+        rebuilt, verdicts = rebuild(log, Path(scratch) / "store", registry, live[0].position, None)
+    audited = audit({p: LogRecords(log, p, end) for p, end in live[0].position.items()}, verdicts)
+    accepted = {verdict["claim"] for verdict in verdicts if verdict["accepted"]}
+    there = _in_log(log, live[0].position)
+    twice = [who for who, claims in there.consumers.items() if len(claims & accepted) > 1]
+    lost = _lost_reports(site, there.reports) + _lost_placements(site, stores[0], schedulers, accepted)
+    lost += [f"{root}: its outbox is not empty" for root in KEPT_NODES if _left(site, root)]
+    return {
+        "records": sum(live[0].position.values()),
+        "records_twice": there.twice,
+        "claims": audited.claims,
+        "accepted": audited.accepted,
+        "rejected": audited.rejected,
+        "after_deadline": audited.late,
+        "released": audited.released,
+        "overcommitted": audited.overcommitted,
+        "wrong_rejections": audited.wrong_rejections,
+        "missing_verdicts": audited.missing_verdicts,
+        "problems": audited.problems[:10],
+        "double_claims": len(twice),
+        "lost_events": len(lost),
+        "lost": lost[:10],
+        "settled": dict(Counter(what for name in schedulers for what, *_ in journal_of(site.journal(name)))),
+        "digests_equal": all(one == rebuilt for one in live),
+        "ok": audited.ok and not twice and not lost and all(one == rebuilt for one in live),
+    }
+
+
+class _InLog(NamedTuple):
+    """What the log holds: of each life of the publisher the numbers of its reports, and each consumer's claims."""
+
+    reports: dict[str, set[int]]
+    twice: int
+    consumers: dict[str, set[str]]
+
+
+def _in_log(log: Log, position: dict[int, int]) -> _InLog:
+    reports: dict[str, set[int]] = defaultdict(set)
+    consumers: dict[str, set[str]] = defaultdict(set)
+    twice = 0
+    for partition, end in position.items():
+        for record in LogRecords(log, partition, end):
+            event = msgspec.json.decode(record.value)
+            kind, data = event["type"], event["data"]
+            if kind == "vacancy.node.reported.v1" and (node := root_number(data["root"])) is not None:
+                own, number = reports[data["incarnation"]], (data["sequence"] - 1) * NODES + node
+                twice += number in own
+                own.add(number)
+            elif kind == "vacancy.claims.requested.v1":
+                for claim in data["claims"]:
+                    consumers[claim["consumer"]].add(claim["id"])
+    return _InLog(reports, twice, consumers)
+
+
+def _lost_reports(site: Site, reports: dict[str, set[int]]) -> list[str]:
+    """Reports that the log had confirmed, and does not have."""
+    confirmed = dict(journal_of(site.journal("publisher")))
+    return [
+        f"life {life}: report {number} was confirmed, and is not in the log"
+        for life, count in confirmed.items()
+        for number in set(range(count)) - reports[life]
+    ]
+
+
+def _lost_placements(site: Site, store: Path, schedulers: Sequence[str], accepted: set[str]) -> list[str]:
+    """Placements that a scheduler was told of, and that are not so, or were gone without a release."""
+    with StoreReader(store, installed_registry(), with_view=False) as reader:
+        held = {split_key(name)[1]: row.claim for _, name, row in reader.scan(ALLOCATIONS)}
+    lost = []
+    for name in schedulers:
+        last = {line[1]: line for line in journal_of(site.journal(name))}
+        for what, consumer, *words in last.values():
+            if what == "placed" and held.get(consumer) != words[0]:
+                lost.append(f"{consumer}: placed by {words[0]}, and does not hold it")
+            if what in ("placed", "releasing") and words[0] not in accepted:
+                lost.append(f"{consumer}: claim {words[0]} was said to be accepted")
+            if what in ("void", "lost", "no_valid_host") and consumer in held:
+                lost.append(f"{consumer}: was said not to be placed, and holds something")
+    return lost
+
+
+def _left(site: Site, root: str) -> bool:
+    with Outbox(site.outbox(root)) as outbox:
+        return bool(outbox.pending(1))

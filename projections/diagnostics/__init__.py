@@ -1,0 +1,1 @@
+"""Why a request has no candidates, and what each node lacks."""

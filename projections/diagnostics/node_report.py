@@ -1,0 +1,198 @@
+"""One tree against a request: for each group what its providers lack, the best of them first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vacancy.projections.diagnostics.constraints import TOGETHER, Part, Parts
+from vacancy.projections.query.conditions import Compares, Condition, Indexed
+from vacancy.projections.view.columns import is_exact
+from vacancy.projections.view.fleet import View
+from vacancy.projections.view.sharing import lending
+from vacancy.resources.classes.resource_class import Shortfall
+from vacancy.resources.model.request import RequestGroup
+
+NO_INVENTORY = "no_inventory"
+
+
+class Failure(NamedTuple):
+    """A constraint that a provider fails.
+
+    `kind` is the condition's, `exact` where a class refuses what its columns let through, or `together`. `asked`
+    and `available` are numbers where there are some. `reason` is a word of the class: why it refused. `taken` is
+    the offset of the event that last took from what is short (-1: nothing did, or it is not a matter of use).
+    """
+
+    kind: str
+    constraint: str
+    resource_class: str = ""
+    asked: int | None = None
+    available: int | None = None
+    reason: str = ""
+    taken: int = -1
+
+
+class Tried(NamedTuple):
+    """One provider, and what it fails; it can serve the group where that is nothing."""
+
+    provider: str
+    failures: tuple[Failure, ...]
+
+
+class TriedGroup(NamedTuple):
+    """What groups (their names) ask of one provider: the providers of the tree, the one that fails least first."""
+
+    group: str
+    providers: tuple[Tried, ...]
+
+    @property
+    def best(self) -> Tried:
+        """The provider that could serve it, or comes nearest."""
+        return self.providers[0]
+
+
+class Tree(NamedTuple):
+    """A node, and how its tree does, with those who lend to it. `whole` is what the tree fails as a whole: by its root,
+    or because it cannot serve all groups at once, though each by itself."""
+
+    cell: str
+    root: str
+    groups: tuple[TriedGroup, ...]
+    whole: tuple[Failure, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is a candidate."""
+        return not self.whole and not any(group.best.failures for group in self.groups)
+
+    @property
+    def misses(self) -> Iterator[tuple[str, str, Failure]]:
+        """(group, provider, failure) of the best provider of each group, then of the tree as a whole."""
+        for group in self.groups:
+            for failure in group.best.failures:
+                yield group.group, group.best.provider, failure
+        for failure in self.whole:
+            yield "", self.root, failure
+
+
+def tried(view: View, asked: Parts, root: int) -> Tree:
+    """Try a request on the tree of one root (its row), and on those who lend to it."""
+    cell, name = view.name(root)
+    serving = [_rated(view, part, root) for part in asked.parts]
+    groups = tuple(
+        TriedGroup(part.groups, tuple(Tried(view.name(one.row)[1], one.failures) for one in rated))
+        for part, rated in zip(asked.parts, serving, strict=True)
+    )
+    whole = [Failure(one.kind, one.text) for one in asked.roots if not one.holds(np.array([root]))[0]]
+    for cover in asked.covers:
+        able = [one.row for number in cover.parts for one in serving[number] if not one.failures]
+        if not cover.holds(np.array(able, dtype=np.int64), view).any():
+            whole.append(Failure("trait", cover.text))
+    found = Tree(cell, name, groups, tuple(whole))
+    if found.fits and asked.text is not None and not asked.able([root]):
+        return found._replace(whole=(Failure(TOGETHER, asked.text),))
+    return found
+
+
+class _Rated(NamedTuple):
+    """A provider and what it fails; the first are the nearest."""
+
+    lacking: int
+    absent: int
+    missing: float
+    row: int
+    failures: tuple[Failure, ...]
+
+
+def _rated(view: View, part: Part, root: int) -> list[_Rated]:
+    lenders = lending(view).to(root) if part.lends else []
+    rows = [(row, False) for row in view.tree(root)] + [(row, True) for row in lenders]
+    return sorted((_rate(view, part, row, lent) for row, lent in rows), key=lambda one: one[:4])
+
+
+def _rate(view: View, part: Part, row: int, lent: bool) -> _Rated:
+    at = np.array([row])
+    # What an index tells, the class itself says better: it refuses the same.
+    asked = (one for one in part.conditions if not isinstance(one, Indexed))
+    failing = [one for one in asked if not (one.lent(at) if lent else one.holds(at))[0]]
+    missing: dict[str, float] = {}
+    for one in failing:
+        about, share = one.resource_class or one.text, float(one.shortages(at)[0])
+        missing[about] = max(share, missing.get(about, 0.0))
+    refused = _refused(view, row, part.group, failing)
+    for name, shortfall in refused.items():
+        missing[name] = share_missing(shortfall)
+    failures = (*_failures(view, row, failing), *_refusals(view, row, part.group, refused))
+    absent = sum(failure.reason == NO_INVENTORY for failure in failures)
+    return _Rated(len(missing), absent, sum(missing.values()), row, failures)
+
+
+def share_missing(shortfall: Shortfall) -> float:
+    """How much is missing, more than 0 and up to 1; all of it where the numbers do not tell."""
+    if not 0 <= shortfall.available < shortfall.asked:
+        return 1.0
+    return (shortfall.asked - shortfall.available) / shortfall.asked
+
+
+def _failures(view: View, row: int, failing: list[Condition]) -> list[Failure]:
+    """What conditions say; of a class that the provider does not have, only that."""
+    found: dict[str, Failure] = {}
+    for one in failing:
+        name = one.resource_class
+        held = view.class_row(row, name) if name else None
+        if name and held is None:
+            absent = Failure(one.kind, f"{name}: any", name, reason=NO_INVENTORY)
+            found.setdefault(absent.constraint, absent)
+            continue
+        taken = held.taken if held is not None and isinstance(one, Compares) and one.is_use else -1
+        found[one.text] = Failure(one.kind, one.text, name, one.asked, one.value(row), taken=taken)
+    return list(found.values())
+
+
+def _refused(view: View, row: int, group: RequestGroup, failing: list[Condition]) -> dict[str, Shortfall]:
+    """What classes themselves refuse, of those whose columns let it through."""
+    short = {one.resource_class for one in failing}
+    tried = [name for name in inexact_classes(view, group) if name not in short]
+    said = {name: refusal(view, row, name, group.resources[name]) for name in tried}
+    return {name: shortfall for name, shortfall in said.items() if shortfall is not None}
+
+
+def _refusals(view: View, row: int, group: RequestGroup, refused: dict[str, Shortfall]) -> Iterator[Failure]:
+    for name, shortfall in refused.items():
+        held = view.class_row(row, name)
+        yield Failure(
+            "exact",
+            exact_text(name, group.resources[name]),
+            name,
+            shortfall.asked,
+            shortfall.available,
+            shortfall.reason,
+            -1 if held is None else held.taken,
+        )
+
+
+def inexact_classes(view: View, group: RequestGroup) -> list[str]:
+    """The classes of a group whose columns do not say all of what is asked."""
+    return [
+        name
+        for name, ask in group.resources.items()
+        if name in view.classes and not is_exact(view.classes, name, ask)
+    ]
+
+
+def refusal(view: View, row: int, name: str, ask: Any) -> Shortfall | None:
+    """Why a class refuses an ask of this row, if it does."""
+    record = view.record(row, name)
+    if record is None:
+        return Shortfall(NO_INVENTORY, 1, 0)
+    outcome = view.classes[name].resource_class.claim(record, ask)
+    return outcome if isinstance(outcome, Shortfall) else None
+
+
+def exact_text(name: str, ask: Any) -> str:
+    """The check that a class makes itself."""
+    return f"{name}: {ask if isinstance(ask, int) else json.dumps(ask)} fits"

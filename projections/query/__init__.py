@@ -1,0 +1,1 @@
+"""The query engine: a request and a view in, candidates out. It writes nothing."""

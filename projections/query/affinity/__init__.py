@@ -1,0 +1,1 @@
+"""Queries that depend on other consumers: server groups, and several copies at once."""

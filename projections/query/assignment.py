@@ -1,0 +1,100 @@
+"""What is asked of one tree, in pieces that one provider serves each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+from typing import Any, NamedTuple
+
+from vacancy.projections.view.fleet import View
+from vacancy.resources.classes.resource_class import Granted
+
+ORDERED_MAX = 4
+"""So many asks of one provider and class are tried in every order: of devices, who is served first may take what
+another one needs."""
+
+
+class Piece(NamedTuple):
+    """What one provider serves. `needs` are amounts of classes that columns count; `asks` are tried on records.
+
+    `group` is the group's place in the request. Pieces of one `kind` are alike. No two pieces that are `alone`
+    share a provider. `sure` are the classes of those asks that any of the rows that may serve the piece grants, were it
+    asked nothing else: columns said so.
+    """
+
+    group: int
+    kind: int
+    needs: tuple[tuple[str, int], ...]
+    asks: tuple[tuple[str, Any], ...]
+    alone: bool
+    sure: frozenset[str] = frozenset()
+
+
+class Cover(NamedTuple):
+    """A trait that one of the providers of these pieces must have: any of `rows` has it."""
+
+    pieces: tuple[int, ...]
+    rows: frozenset[int]
+
+
+class Tree(NamedTuple):
+    """What is asked of one tree: for each kind the rows that may serve it, the preferred first; covers; and
+    which pieces must be in one subtree, with the rows above each row, itself among them. `order` is that of the pieces
+    (see `order_of`), if it is known."""
+
+    pieces: Sequence[Piece]
+    rows: Sequence[Sequence[int]]
+    covers: Sequence[Cover] = ()
+    subtrees: Sequence[tuple[int, ...]] = ()
+    above: Mapping[int, frozenset[int]] = {}
+    order: Sequence[int] = ()
+
+
+Way = list[int]
+"""The row that serves each piece."""
+
+
+def claimable(view: View, tree: Tree, way: Way) -> Sequence[int] | None:
+    """The pieces of a way that was found, in an order in which the records grant them, one after the other: their own
+    order, if it does. None where no order does."""
+    pieces = tree.pieces
+    asked = [(row, name) for row, piece in zip(way, pieces, strict=True) for name, _ in piece.asks]
+    if len(set(asked)) == len(asked):
+        return range(len(way))  # no record is asked twice, and each grants what it is asked
+    for order in (range(len(way)), order_of(tree)):
+        if _in_order(view, pieces, way, order):
+            return order
+    slots = [{(way[at], name) for name, _ in piece.asks} for at, piece in enumerate(pieces)]
+    meet = [at for at, one in enumerate(slots) if any(one & other for other in slots if other is not one)]
+    rest = [at for at in range(len(way)) if at not in meet]
+    orders = permutations(meet) if len(meet) <= ORDERED_MAX + 1 else iter(())
+    return next(([*one, *rest] for one in orders if _in_order(view, pieces, way, one)), None)
+
+
+def _in_order(view: View, pieces: Sequence[Piece], way: Way, order: Sequence[int]) -> bool:
+    records: dict[tuple[int, str], Any] = {}
+    for at in order:
+        for name, ask in pieces[at].asks:
+            slot = way[at], name
+            record = records[slot] if slot in records else view.record(way[at], name)
+            outcome = None if record is None else view.classes[name].resource_class.claim(record, ask)
+            if not isinstance(outcome, Granted):
+                return False
+            records[slot] = outcome.record
+    return True
+
+
+def order_of(tree: Tree) -> Sequence[int]:
+    """The order in which pieces are tried: those last that must be alone, the most constrained kinds first. Of those
+    that ask for things by name or quality and those that take any, the latter must not take what the former want."""
+    pieces, rows = tree.pieces, tree.rows
+    return tree.order or sorted(
+        range(len(pieces)),
+        key=lambda at: (
+            pieces[at].alone,
+            len(rows[pieces[at].kind]),
+            all(isinstance(ask, int) for _, ask in pieces[at].asks),
+            -sum(need for _, need in pieces[at].needs),
+            pieces[at].kind,
+        ),
+    )

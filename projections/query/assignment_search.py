@@ -1,0 +1,349 @@
+"""Which provider serves which part of a request, in one tree: the exact check, on the few that columns let through.
+
+A request is cut into pieces, each served by one provider: a group, or one class of a group that several providers
+may serve together. Pieces of one kind ask for the same. Finding a provider for each is bin packing in general, so it
+is a search; what keeps it short:
+
+* of equal pieces a later one takes no earlier provider, and of equal providers one is tried;
+* a kind that has too little room left for its pieces ends a branch at once;
+* what failed once from the same state of affairs is not tried again, in whatever tree;
+* pieces that must not share a provider are a bipartite matching, which needs no search.
+
+What it may try is bounded, and `Effort` says where the bound was hit: then nothing is known of that tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import permutations
+from typing import Any
+
+from vacancy.projections.query.assignment import ORDERED_MAX, Piece, Tree, Way, claimable, order_of
+from vacancy.projections.query.budget import Effort
+from vacancy.projections.query.first_fit import first_fit
+from vacancy.projections.view.fleet import View
+from vacancy.resources.classes.resource_class import Granted
+
+UNFIT_MAX = 8
+"""So many trees in a row that cannot be served by first fit, and it is not tried before the search any more."""
+
+
+def match(view: View, tree: Tree, effort: Effort, accept: Callable[[Way], bool] | None = None) -> Way | None:
+    """A way to serve all pieces that is accepted, or None where there is none or where `effort` ends."""
+    if not all(tree.rows[piece.kind] for piece in tree.pieces):
+        return None
+    way = _any(view, tree, effort)
+    if way is None or accept is None or accept(way):
+        return way
+    search = _Search(view, tree, effort, every=True)
+    way = next(filter(accept, search.run()), None)
+    effort.gave_up += way is None and search.bounded
+    return way
+
+
+def ways(
+    view: View, tree: Tree, effort: Effort, accept: Callable[[Way], bool] | None = None
+) -> Iterator[Way]:
+    """All ways, one at a time; those that differ only in which of equal pieces is served by whom are one."""
+    if all(tree.rows[piece.kind] for piece in tree.pieces):
+        yield from filter(accept, _Search(view, tree, effort, every=True).run())
+
+
+def _any(view: View, tree: Tree, effort: Effort) -> Way | None:
+    if effort.unfit < UNFIT_MAX:
+        way = first_fit(view, tree)
+        if way is not None:
+            effort.unfit = 0
+            return way
+        effort.unfit += 1
+    return next(_Search(view, tree, effort, every=False).run(), None)
+
+
+class _Search:
+    """Backtracking over pieces, the most constrained kind first; `every`: go on after the first way."""
+
+    def __init__(self, view: View, tree: Tree, effort: Effort, *, every: bool) -> None:
+        self._view = view
+        self._tree = tree
+        self._effort = effort
+        self._every = every
+        self._steps = effort.tree_steps
+        self.bounded = False
+        pieces, rows = tree.pieces, tree.rows
+        self.order = order_of(tree)
+        self._way: Way = [-1] * len(pieces)
+        self._taken: set[int] = set()
+        self._records: dict[tuple[int, str], Any] = {}
+        self._asks: dict[tuple[int, str], tuple[Any, ...]] = {}
+        self._reordered = False
+        self._by_record = any(piece.asks for piece in pieces)
+        self._has_alone = any(piece.alone for piece in pieces)
+        self._inner = {other for row, some in tree.above.items() for other in some if other != row}
+        everywhere = sorted({row for some in rows for row in some})
+        self._classes = sorted({name for piece in pieces for name, _ in piece.needs})
+        self._free: dict[str, dict[int, int]] = {
+            name: dict(zip(everywhere, view.classes[name].arrays["free"][everywhere].tolist(), strict=True))
+            for name in self._classes
+        }
+        self._likeness: dict[int, Any] = {}
+
+    def run(self) -> Iterator[Way]:
+        """The ways found."""
+        for way in self._place(0, 0):
+            if not self._reordered or claimable(self._view, self._tree, way) is not None:
+                yield way
+        if self.bounded and not self._every:
+            self._effort.gave_up += 1
+
+    def _place(self, at: int, start: int) -> Iterator[Way]:
+        if at == len(self.order):
+            yield list(self._way)
+            return
+        number = self.order[at]
+        piece = self._tree.pieces[number]
+        is_first = at == 0 or self._tree.pieces[self.order[at - 1]].kind != piece.kind
+        if is_first:
+            start = 0
+            if not self._may_go_on(at):
+                return
+            if piece.alone and not self._every and not self._tree.subtrees:
+                if self._match_rest(at):
+                    yield list(self._way)
+                return
+        found = False
+        options = self._tree.rows[piece.kind]
+        tried: set[Any] = set()
+        for position in range(start, len(options)):
+            row = options[position]
+            if tried and self._like(row) in tried:
+                continue
+            if self._steps <= 0 or self._effort.left <= 0:
+                self.bounded = True
+                return
+            self._steps -= 1
+            self._effort.left -= 1
+            before = self._take(piece, row)
+            if before is None:
+                continue
+            self._way[number] = row
+            if self._is_allowed(number):
+                for way in self._place(at + 1, position + piece.alone):
+                    found = True
+                    yield way
+            self._way[number] = -1
+            self._give(piece, row, before)
+            if not self._every and not self._by_record:
+                tried.add(self._like(row))
+        if is_first and not found and not self.bounded and self._is_general:
+            self._effort.failed.add(self._state(at))
+
+    # -- what is taken ------------------------------------------------------------------------------------------
+
+    def _take(self, piece: Piece, row: int) -> dict[tuple[int, str], Any] | None:
+        """Take what the piece asks of a row. Returns the records before, or None where it does not fit."""
+        free = self._free
+        if piece.alone and row in self._taken:
+            return None
+        for name, need in piece.needs:
+            if free[name][row] < need:
+                return None
+        before: dict[tuple[int, str], Any] = {}
+        for name, ask in piece.asks:
+            slot = (row, name)
+            asked = self._asks.get(slot, ())
+            if not asked and name in piece.sure:
+                record, after = self._records.get(slot), None
+            else:
+                record = self._record(slot)
+                outcome = (
+                    None if record is None else self._view.classes[name].resource_class.claim(record, ask)
+                )
+                after = outcome.record if isinstance(outcome, Granted) else self._in_another_order(slot, ask)
+                if after is None:
+                    self._undo(before)
+                    return None
+            before[slot] = record
+            self._records[slot] = after
+            self._asks[slot] = (*asked, ask)
+        for name, need in piece.needs:
+            free[name][row] -= need
+        if piece.alone:
+            self._taken.add(row)
+        return before
+
+    def _record(self, slot: tuple[int, str]) -> Any | None:
+        """A record after all that was asked of it here. It is read, and the first ask tried, only when there is more to
+        try on it than what columns said."""
+        record = self._records.get(slot)
+        if record is None:
+            record = self._view.record(*slot)
+            for ask in self._asks.get(slot, ()) if record is not None else ():
+                outcome = self._view.classes[slot[1]].resource_class.claim(record, ask)
+                record = outcome.record if isinstance(outcome, Granted) else None
+            self._records[slot] = record
+        return record
+
+    def _give(self, piece: Piece, row: int, before: Mapping[tuple[int, str], Any]) -> None:
+        for name, need in piece.needs:
+            self._free[name][row] += need
+        self._undo(before)
+        if piece.alone:
+            self._taken.discard(row)
+
+    def _undo(self, before: Mapping[tuple[int, str], Any]) -> None:
+        self._records.update(before)
+        for slot in before:
+            self._asks[slot] = self._asks[slot][:-1]
+
+    def _in_another_order(self, slot: tuple[int, str], ask: Any) -> Any:
+        """The record after all that was asked of it and this, in an order in which it grants them, or None."""
+        asks = (*self._asks.get(slot, ()), ask)
+        if not 1 < len(asks) <= ORDERED_MAX or all(one == ask for one in asks):
+            return None
+        claim = self._view.classes[slot[1]].resource_class.claim
+        for order in permutations(asks):
+            self._steps -= 1
+            self._effort.left -= 1
+            record = self._view.record(*slot)
+            for one in order:
+                outcome = claim(record, one)
+                if not isinstance(outcome, Granted):
+                    break
+                record = outcome.record
+            else:
+                self._reordered = True
+                return record
+        return None
+
+    # -- what ends a branch -------------------------------------------------------------------------------------
+
+    def _may_go_on(self, at: int) -> bool:
+        """Whether each kind that is left has room for all its pieces, were it alone in the tree."""
+        left: dict[int, int] = {}
+        for number in self.order[at:]:
+            kind = self._tree.pieces[number].kind
+            left[kind] = left.get(kind, 0) + 1
+        done = 0
+        for kind, count in left.items():
+            piece = self._tree.pieces[self.order[at + done]]
+            done += count
+            for row in self._tree.rows[kind]:
+                count -= self._copies(piece, row, count)
+                if count <= 0:
+                    break
+            if count > 0:
+                return False
+        if self._effort.failed and self._is_general and self._state(at) in self._effort.failed:
+            return False
+        searched = self._every or self._tree.subtrees
+        return not (searched and self._has_alone) or self._match_rest(at, keep=False)
+
+    def _copies(self, piece: Piece, row: int, most: int) -> int:
+        """How many such pieces, up to `most`, the row has room for; an upper bound where records decide."""
+        if piece.alone:
+            if row in self._taken:
+                return 0
+            most = 1
+        for name, need in piece.needs:
+            most = min(most, self._free[name][row] // need)
+        return max(0, most)
+
+    def _is_allowed(self, number: int) -> bool:
+        """Whether covers and subtrees that this piece has a part in may still be met."""
+        pieces, rows, way = self._tree.pieces, self._tree.rows, self._way
+        for cover in self._tree.covers:
+            if number in cover.pieces and not any(
+                way[other] in cover.rows
+                if way[other] >= 0
+                else not cover.rows.isdisjoint(rows[pieces[other].kind])
+                for other in cover.pieces
+            ):
+                return False
+        above = self._tree.above
+        for subtree in self._tree.subtrees:
+            if number in subtree:
+                placed = [way[other] for other in subtree if way[other] >= 0]
+                tops = frozenset.intersection(*(above[row] for row in placed))
+                if tops.isdisjoint(placed) and all(
+                    way[other] >= 0 or tops.isdisjoint(rows[pieces[other].kind]) for other in subtree
+                ):
+                    return False
+        return True
+
+    # -- pieces that are alone ----------------------------------------------------------------------------------
+
+    def _match_rest(self, at: int, *, keep: bool = True) -> bool:
+        """Kuhn's augmenting paths for the pieces from `at` on that must not share a provider: one that fits a row
+        alone fits it for good. With `keep`, `_way` gets what was found."""
+        rest = [number for number in self.order[at:] if self._tree.pieces[number].alone]
+        server: dict[int, int] = {}
+        fitting: dict[int, list[int]] = {}
+
+        def options(number: int) -> list[int]:
+            piece = self._tree.pieces[number]
+            if piece.kind not in fitting:
+                fitting[piece.kind] = [row for row in self._tree.rows[piece.kind] if self._fits(piece, row)]
+            return fitting[piece.kind]
+
+        def place(number: int, tried: set[int]) -> bool:
+            for row in options(number):
+                if row not in tried:
+                    tried.add(row)
+                    if row not in server or place(server[row], tried):
+                        server[row] = number
+                        return True
+            return False
+
+        for number in rest:
+            if not place(number, set()):
+                return False
+        if keep:
+            for row, number in server.items():
+                self._way[number] = row
+        return True
+
+    def _fits(self, piece: Piece, row: int) -> bool:
+        before = self._take(piece, row)
+        if before is None:
+            return False
+        self._give(piece, row, before)
+        return True
+
+    # -- likeness -----------------------------------------------------------------------------------------------
+
+    @property
+    def _is_general(self) -> bool:
+        """Whether a state says all, whatever the rows are called."""
+        return not self._by_record and not self._tree.subtrees and not self._every
+
+    def _like(self, row: int) -> Any:
+        """Rows of equal likeness are interchangeable as things stand. Rows that records decide on never are."""
+        if self._by_record:
+            return row
+        fixed = self._likeness.get(row)
+        if fixed is None:
+            tree = self._tree
+            fixed = (
+                tuple(row in some for some in tree.rows),
+                tuple(row in cover.rows for cover in tree.covers),
+                self._place_of(row) if tree.subtrees else None,
+            )
+            self._likeness[row] = fixed
+        serves = tuple(any(self._way[n] == row for n in subtree) for subtree in self._tree.subtrees)
+        return fixed, serves, row in self._taken, *(self._free[name][row] for name in self._classes)
+
+    def _place_of(self, row: int) -> Any:
+        """Of rows with none below them, those under the same one are in the same place."""
+        return row if row in self._inner else (self._tree.above[row] - {row},)
+
+    def _state(self, at: int) -> Any:
+        """All that decides whether the pieces from `at` on can be served, and no names of rows."""
+        way = self._way
+        pieces = self._tree.pieces
+        covered = tuple(
+            any(way[number] in cover.rows for number in cover.pieces if way[number] >= 0)
+            for cover in self._tree.covers
+        )
+        rows = sorted({row for some in self._tree.rows for row in some})
+        states = tuple(sorted((self._like(row) for row in rows), key=repr))
+        return tuple(pieces[number].kind for number in self.order[at:]), covered, states

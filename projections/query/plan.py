@@ -1,0 +1,221 @@
+"""The shape of a request, made ready for a view: what must be served, by which providers, under which roots.
+
+A request becomes pieces (see `matching`): a group that one provider serves is one piece, a group that several may
+serve is one for each of its classes. Pieces that ask for the same are of one kind, and share a filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vacancy.projections.query.assignment import Piece
+from vacancy.projections.query.filter import Filter
+from vacancy.projections.view.columns import BitColumns, Bools, Ints, is_exact
+from vacancy.projections.view.fleet import View
+from vacancy.projections.view.sharing import SHARES, Lending, lending
+from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
+
+
+class Kind:
+    """Pieces that ask for the same: who can serve them."""
+
+    def __init__(
+        self,
+        view: View,
+        group: RequestGroup,
+        number: int,
+        *,
+        heard_since_ms: int | None,
+        cell: str | None,
+    ) -> None:
+        self._view = view
+        self.part = group
+        """What such a piece asks for."""
+        self.group = number
+        """The place in the request of the first group of this kind."""
+        self.conditions = len(group.required) + len(group.any_traits) + len(group.member_of)
+        spread = not group.same_provider
+        self._inside = _any_of(view.aggregates, group.member_of) if spread else []
+        outside = group.not_member_of if spread else ()
+        self.outside = _known(view.aggregates, outside)
+        """Bits of the aggregates of a root that put its tree out of the question, whoever serves."""
+        self._lends = not (spread and group.in_tree is not None)
+        direct = group.model_copy(update={"member_of": ()}) if self._inside else group
+        self.filter = Filter(view, direct, heard_since_ms=heard_since_ms, cell=cell)
+        self.impossible = self.filter.impossible or any(not some for some in self._inside)
+
+    def own(self, rows: Ints) -> Ints:
+        """Of rows that the filter let through, who can serve in their own trees. A group that several providers may serve
+        is in an aggregate by its providers or by their root."""
+        if not self._inside:
+            return rows
+        return rows[_in_all(self._inside, rows) | _in_all(self._inside, self._view.root[rows])]
+
+    def lenders(self, rows: Ints, those: Lending) -> Ints:
+        """Of rows that the filter let through, who can serve other trees: such a one is in an aggregate only by itself."""
+        if not self._lends:
+            return rows[:0]
+        return those.among(rows[_in_all(self._inside, rows)] if self._inside else rows)
+
+
+class Shape:
+    """A request against a view. `impossible` where no row can ever serve some part of it."""
+
+    def __init__(
+        self, view: View, spec: RequestSpec, heard_since_ms: int | None = None, cell: str | None = None
+    ) -> None:
+        self._view = view
+        self._heard_since_ms = heard_since_ms
+        self._cell = cell
+        self.pieces: list[Piece] = []
+        self.resources: list[dict[str, Ask]] = []
+        """What each piece asks for."""
+        self.kinds: list[Kind] = []
+        self.counts: list[int] = []
+        """How many pieces there are of each kind."""
+        self.alone: list[bool] = []
+        """Whether pieces of a kind must not share a provider."""
+        self.covers: list[tuple[tuple[int, ...], list[Bools]]] = []
+        """Collective traits: pieces, and the bits of which one must be set on one of their providers."""
+        self.impossible = False
+        self._known: dict[str, int] = {}
+        counted = _counted(view, spec)
+        named: dict[str, int] = {}
+        isolate = spec.group_policy == "isolate"
+        for number, group in enumerate(spec.groups):
+            first = len(self.pieces)
+            named[group.name] = first
+            marks = [at for at, names in enumerate(spec.same_subtree) if group.name in names]
+            for part in _parts(group):
+                alone = isolate and group.same_provider
+                kind = self._kind(part, number, marks, alone=alone)
+                asks = part.resources.items()
+                needs = tuple((name, counted[name][ask]) for name, ask in asks if name in counted)
+                rest = tuple((name, ask) for name, ask in asks if name not in counted)
+                self.resources.append(part.resources)
+                sure = frozenset(name for name, ask in rest if is_exact(view.classes, name, ask))
+                self.pieces.append(Piece(number, kind, needs, rest, alone, sure))
+            if len(self.pieces) - first > 1:
+                self._cover(group, tuple(range(first, len(self.pieces))))
+        self.choosiest = sorted(range(len(self.kinds)), key=lambda kind: -self.kinds[kind].conditions)
+        """The kinds, those first that ask for most besides amounts: as a rule they leave the fewest trees."""
+        self.subtrees = [tuple(named[name] for name in dict.fromkeys(names)) for names in spec.same_subtree]
+        self._root_has = _known(view.traits, spec.root_required)
+        outside = [bits for kind in self.kinds for bits in kind.outside]
+        self._root_lacks = [*_known(view.traits, spec.root_forbidden), *outside]
+        self.impossible = (
+            self.impossible
+            or any(kind.impossible for kind in self.kinds)
+            or len(self._root_has) < len(spec.root_required)
+        )
+
+    def roots(self, roots: Ints, standing: Bools | None = None) -> Ints:
+        """Those of these roots whose trees are not out of the question by the root itself. `standing` are the rows
+        that take claims; None: those that are open."""
+        roots = roots[(self._view.open if standing is None else standing)[roots]]
+        for bits in self._root_has:
+            roots = roots[bits[roots]]
+        for bits in self._root_lacks:
+            roots = roots[~bits[roots]]
+        return roots
+
+    def root_mask(self, standing: Bools | None = None) -> Bools:
+        """By row, whether it is a root that `roots` leaves."""
+        view, size = self._view, self._view.size
+        taking = view.open if standing is None else standing
+        found: Bools = (view.root[:size] == np.arange(size)) & taking[:size]
+        for bits in self._root_has:
+            found &= bits[:size]
+        for bits in self._root_lacks:
+            found &= ~bits[:size]
+        return found
+
+    def _kind(self, part: RequestGroup, number: int, marks: Sequence[int], *, alone: bool) -> int:
+        signature = f"{part.model_dump_json(exclude={'name'})}{marks}"
+        kind = self._known.setdefault(signature, len(self.kinds))
+        if kind == len(self.kinds):
+            since_ms, cell = self._heard_since_ms, self._cell
+            self.kinds.append(Kind(self._view, part, number, heard_since_ms=since_ms, cell=cell))
+            self.counts.append(0)
+            self.alone.append(alone)
+        self.counts[kind] += 1
+        return kind
+
+    def _cover(self, group: RequestGroup, pieces: tuple[int, ...]) -> None:
+        for names in (*((name,) for name in group.required), *group.any_traits):
+            bits = _known(self._view.traits, names)
+            self.impossible = self.impossible or not bits
+            self.covers.append((pieces, bits))
+
+
+def shape_of(
+    view: View, spec: RequestSpec, heard_since_ms: int | None = None, cell: str | None = None
+) -> Shape:
+    """The shape of a request, made once for as long as the view's arrays are the same and the request is."""
+    if heard_since_ms is not None or any(group.in_tree is not None for group in spec.groups):
+        return Shape(view, spec, heard_since_ms, cell)
+    return view.derived.of_request(spec, cell, lambda: Shape(view, spec, cell=cell))
+
+
+def is_plain(view: View, spec: RequestSpec) -> bool:
+    """Whether each provider either serves the whole request or has no part in it."""
+    if len(spec.groups) > 1 or spec.root_required or spec.root_forbidden:
+        return False
+    if spec.groups[0].same_provider:
+        return True
+    return not view.members and (SHARES not in view.traits.arrays or not lending(view).rows)
+
+
+def has_any(bits: Sequence[Bools], rows: Ints) -> Bools:
+    """Where at least one of these bits is set."""
+    found: Bools = np.logical_or.reduce([some[rows] for some in bits])
+    return found
+
+
+def _parts(group: RequestGroup) -> list[RequestGroup]:
+    """The group cut up: itself, or a part for each class if several providers may serve it."""
+    if group.same_provider or len(group.resources) < 2:
+        return [group]
+    collective: dict[str, Any] = {"required": (), "any_traits": ()}
+    return [
+        group.model_copy(update={"resources": {name: ask}, **collective})
+        for name, ask in group.resources.items()
+    ]
+
+
+def _counted(view: View, spec: RequestSpec) -> dict[str, dict[Any, int]]:
+    """Class -> amount -> how much of the column `free` it takes: of the classes of which that is all there is to
+    say, whoever else takes from the same provider."""
+    found: dict[str, dict[Any, int]] = {}
+    records: set[str] = set()
+    for group in spec.groups:
+        for name, ask in group.resources.items():
+            columns = view.classes.get(name)
+            if columns is None or type(ask) is not int:
+                records.add(name)
+                continue
+            of = columns.resource_class
+            moves = of.moves(ask) if of.is_exact(ask) else None
+            if moves is None or set(moves) != {"free"} or ("free", ">=", -moves["free"]) not in of.query(ask):
+                records.add(name)
+            else:
+                found.setdefault(name, {})[ask] = -moves["free"]
+    return {name: needs for name, needs in found.items() if name not in records}
+
+
+def _known(columns: BitColumns, names: Sequence[str]) -> list[Bools]:
+    return [bits for name in names if (bits := columns.arrays.get(name)) is not None]
+
+
+def _any_of(columns: BitColumns, choices: Sequence[Sequence[str]]) -> list[list[Bools]]:
+    return [_known(columns, names) for names in choices]
+
+
+def _in_all(choices: Sequence[Sequence[Bools]], rows: Ints) -> Bools:
+    found = np.ones(len(rows), dtype=np.bool_)
+    for bits in choices:
+        found &= has_any(bits, rows)
+    return found

@@ -1,0 +1,233 @@
+"""Which trees have somebody for each part of a request, by columns alone, and who that is.
+
+Asked of all trees it keeps a truth for each row, and turns to the few as soon as few are left. Asked of a few it
+works on their rows only: nothing is as long as the fleet.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+
+from vacancy.projections.query.plan import Shape, has_any
+from vacancy.projections.view.columns import Bools, Ints
+from vacancy.projections.view.fleet import View
+from vacancy.projections.view.sharing import lending
+
+_FEW = 256
+"""With fewer trees than one for so many rows, their rows are gathered; else all rows are looked at, which is quick."""
+
+_RARE = 16
+"""A trait that at most one provider in so many has is worth being looked at first."""
+
+
+class Serving(NamedTuple):
+    """Who of some trees can serve a kind. `rows` come tree by tree; those of the tree at place n in the list of trees
+    are from `starts[n]` to `starts[n + 1]`, and `places` has n for each row."""
+
+    rows: Ints
+    places: Ints
+    starts: Ints
+
+
+class Narrowed(NamedTuple):
+    """Trees that have somebody for each part: their roots, who it is by kind, and which trees take part with a
+    provider of their own. `known`: for each cover all rows that have the trait."""
+
+    roots: Ints
+    own: list[Serving]
+    takes_part: Bools
+    known: list[frozenset[int]]
+
+
+class Narrowing:
+    """What one query knows of who can serve. `lent` are, by kind, the rows that lend to other trees. `standing`: see
+    `trees.Limits`."""
+
+    def __init__(self, view: View, shape: Shape, standing: Bools | None = None) -> None:
+        self._standing = standing
+        self._view = view
+        self._shape = shape
+        self._lending = lending(view)
+        none: Ints = np.zeros(0, dtype=np.int64)
+        self._nobody = Serving(none, none, np.zeros(1, dtype=np.int64))
+        self.lent = [none] * len(shape.kinds)
+        if len(self._lending.array):
+            self.lent = [
+                kind.lenders(kind.filter.among(self._lending.array), self._lending) for kind in shape.kinds
+            ]
+        self.lends = any(map(len, self.lent))
+        self._passing: dict[int, float] = {}
+
+    @property
+    def _order(self) -> list[int]:
+        """The kinds, those first that left the fewest trees where they were asked."""
+        choosiest = self._shape.choosiest
+        return sorted(choosiest, key=lambda number: self._passing.get(number, 1.0))
+
+    # -- few ----------------------------------------------------------------------------------------------------
+
+    def among(self, roots: Ints) -> Narrowed:
+        """Those of these trees, which are different ones, in their order."""
+        shape, count = self._shape, len(roots)
+        rows = self._rows_of(roots)
+        place_of = _scratch(self._view)
+        place_of[roots] = np.arange(count)
+        alive = np.ones(count, dtype=np.bool_)
+        takes_part = np.zeros(count, dtype=np.bool_)
+        own = [self._nobody] * len(shape.kinds)
+        left = count
+        for number in self._order:
+            if not left:
+                break
+            kind = shape.kinds[number]
+            some = kind.own(kind.filter.among(rows))
+            places = place_of[self._view.root[some]]
+            counts = np.bincount(places, minlength=count)
+            own[number] = Serving(some, places, _starts(counts))
+            has = counts > 0
+            takes_part |= has
+            alive &= self._lend(counts >= self._least(number), self.lent[number], roots)
+            before, left = left, int(np.count_nonzero(alive))
+            self._passing[number] = left / before
+        known = []
+        for pieces, bits in shape.covers if left else ():
+            has = np.zeros(count, dtype=np.bool_)
+            for number in {shape.pieces[piece].kind for piece in pieces}:
+                one, lent = own[number], self.lent[number]
+                has[one.places[has_any(bits, one.rows)]] = True
+                self._lend(has, lent[has_any(bits, lent)], roots)
+            alive &= has
+            having = rows[has_any(bits, rows)].tolist()
+            lenders = self._lending.array
+            having += lenders[has_any(bits, lenders)].tolist()
+            known.append(frozenset(having))
+        return _those(roots, own, takes_part, known, alive)
+
+    def _rows_of(self, roots: Ints) -> Ints:
+        """All rows of these trees, tree by tree."""
+        view = self._view
+        if not view.members:
+            return roots
+        trees = list(map(view.tree, roots.tolist()))
+        rows = np.fromiter(chain.from_iterable(trees), dtype=np.int64)
+        if len(rows) == len(roots):
+            return rows
+        # What moved to another tree may still be named by the one it left.
+        inside = view.root[rows] == np.repeat(roots, list(map(len, trees)))
+        return rows if inside.all() else rows[inside]
+
+    def _least(self, number: int) -> int:
+        """How many providers of its own a tree needs for a kind that nobody lends."""
+        shape = self._shape
+        return shape.counts[number] if shape.alone[number] and not len(self.lent[number]) else 1
+
+    def _lend(self, has: Bools, lent: Ints, roots: Ints | slice) -> Bools:
+        if len(lent):
+            has |= self._lending.lends_to(lent)[roots]
+        return has
+
+    # -- all ----------------------------------------------------------------------------------------------------
+
+    def everywhere(self, without: Ints) -> Ints:
+        """The roots of all such trees but these, ascending; of trees that have no part in serving the request, and the
+        same lenders, one."""
+        view, size, shape = self._view, self._view.size, self._shape
+        alive = shape.root_mask(self._standing)
+        alive[without] = False
+        self._only_rare_traits(alive)
+        takes_part = np.zeros(size, dtype=np.bool_)
+        own: dict[int, Ints] = {}
+        every = slice(0, size)
+        for number in self._order:
+            if int(np.count_nonzero(alive)) * _FEW < size:
+                narrowed = self.among(np.flatnonzero(alive))
+                return self._distinct(narrowed.roots, narrowed.takes_part)
+            kind = shape.kinds[number]
+            own[number] = kind.own(kind.filter.everywhere())
+            at = view.root[own[number]]
+            has = np.zeros(size, dtype=np.bool_)
+            has[at] = True
+            takes_part |= has
+            least = self._least(number)
+            if least > 1:
+                has = np.bincount(at, minlength=size) >= least
+            alive &= self._lend(has, self.lent[number], every)
+        for pieces, bits in shape.covers:
+            has = np.zeros(size, dtype=np.bool_)
+            for number in {shape.pieces[piece].kind for piece in pieces}:
+                rows, lent = own[number], self.lent[number]
+                has[view.root[rows[has_any(bits, rows)]]] = True
+                self._lend(has, lent[has_any(bits, lent)], every)
+            alive &= has
+        roots = np.flatnonzero(alive)
+        return self._distinct(roots, takes_part[roots])
+
+    def _only_rare_traits(self, alive: Bools) -> None:
+        """Close the trees that lack collective traits which few have, and that nobody lends them."""
+        view, size = self._view, self._view.size
+        for _, bits in self._shape.covers:
+            if len(bits) > 1 or int(np.count_nonzero(bits[0][:size])) * _RARE > size:
+                continue
+            having = np.flatnonzero(bits[0][:size])
+            has = np.zeros(size, dtype=np.bool_)
+            has[view.root[having]] = True
+            alive &= self._lend(has, self._lending.among(having), slice(0, size))
+
+    def _distinct(self, roots: Ints, takes_part: Bools) -> Ints:
+        """Of trees that have no part in serving the request, and the same lenders, one is enough."""
+        idle = roots[~takes_part]
+        if len(idle) < 2:
+            return roots
+        lenders = {lender for some in self.lent for lender in some.tolist()}
+        marks = np.zeros(self._view.size, dtype=np.uint64)
+        random = np.random.default_rng(0)
+        for lender in sorted(lenders):
+            marks[self._lending.borrowers(lender)] ^= random.integers(1, 2**63, dtype=np.uint64)
+        _, first = np.unique(marks[idle], return_index=True)
+        return np.sort(np.concatenate([roots[takes_part], idle[first]]))
+
+
+def rows_a_tree(view: View) -> int:
+    """How many rows there are for each tree, about: counted anew when trees change."""
+    return _counted(view)[0]
+
+
+def _scratch(view: View) -> Ints:
+    """A number for each row, of which nothing can be said but what was just written there."""
+    return _counted(view)[1]
+
+
+def _counted(view: View) -> tuple[int, Ints]:
+    return view.derived.of_all(_counted, lambda: _count(view))
+
+
+def _count(view: View) -> tuple[int, Ints]:
+    trees = int(np.count_nonzero(view.root[: view.size] == np.arange(view.size)))
+    return view.size // max(1, trees), np.empty(len(view.root), dtype=np.int64)
+
+
+def _starts(counts: Ints) -> Ints:
+    starts = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=starts[1:])
+    return starts
+
+
+def _those(
+    roots: Ints, own: list[Serving], takes_part: Bools, known: list[frozenset[int]], alive: Bools
+) -> Narrowed:
+    """What was found, of the trees that are left."""
+    if alive.all():
+        return Narrowed(roots, own, takes_part, known)
+    roots, takes_part = roots[alive], takes_part[alive]
+    if not len(roots):
+        return Narrowed(roots, own, takes_part, known)
+    place_of = np.cumsum(alive) - 1
+    kept = []
+    for one in own:
+        inside = alive[one.places]
+        places = place_of[one.places[inside]]
+        kept.append(Serving(one.rows[inside], places, _starts(np.bincount(places, minlength=len(roots)))))
+    return Narrowed(roots, kept, takes_part, known)

@@ -1,0 +1,235 @@
+"""The trees that can serve a request, one after the other: drawn or looked for by columns, then tried exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+
+from vacancy.projections.query.assignment import Cover, Tree, Way, claimable, order_of
+from vacancy.projections.query.assignment_search import match, ways
+from vacancy.projections.query.budget import Effort
+from vacancy.projections.query.plan import Shape
+from vacancy.projections.query.prefilter import Narrowing, Serving, rows_a_tree
+from vacancy.projections.ranking.orders import Order, best
+from vacancy.projections.view.columns import Bools, Ints
+from vacancy.projections.view.fleet import View
+from vacancy.projections.view.sharing import lending
+from vacancy.resources.model.request import RequestSpec
+
+_DRAWS = (3, 24)
+"""Rows drawn at random, for each candidate wanted, before the whole fleet is looked at: first few, then more."""
+
+_CHUNK = 64
+"""Trees whose rows are looked at together."""
+
+Pairs = list[tuple[int, int]]
+"""(piece, row) of a way, in the order in which they are to be claimed."""
+
+
+class Limits(NamedTuple):
+    """What relations leave of a request where some lend to others. `standing` are the rows that take claims: a tree
+    may be closed and those that lend to it not. `accept` is asked whether these rows may give something to one copy."""
+
+    standing: Bools
+    accept: Callable[[Sequence[int]], bool]
+
+
+class Trees:
+    """What one query knows of the trees that may serve its request."""
+
+    def __init__(
+        self,
+        view: View,
+        spec: RequestSpec,
+        shape: Shape,
+        order: Order,
+        rng: np.random.Generator,
+        effort: Effort,
+        limits: Limits | None = None,
+    ) -> None:
+        self._view = view
+        self._spec = spec
+        self._shape = shape
+        self._order = order
+        self._rng = rng
+        self._effort = effort
+        self._limits = limits
+        self._standing = None if limits is None else limits.standing
+        self._lending = lending(view)
+        self._narrowing = Narrowing(view, shape, self._standing)
+        self._lent = [frozenset(some.tolist()) for some in self._narrowing.lent]
+        self._served = 0
+        self._orders: dict[tuple[int, ...], Sequence[int]] = {}
+        self._idle: set[tuple[tuple[int, ...], ...]] = set()
+
+    def ways(self, limit: int, *, one_a_tree: bool) -> Iterator[tuple[int, Pairs]]:
+        """(root's row, a way to serve the request), the trees in order. Where there are fewer than `limit`, other
+        ways of the same trees follow, a tree at a time, unless `one_a_tree`."""
+        again: list[tuple[int, Tree, Iterator[Way]]] = []
+        seen: set[tuple[tuple[int, int], ...]] = set()
+        accept = None if self._limits is None else self._accepts
+        for root, tree in chain.from_iterable(map(self._trees, self._roots(limit))):
+            if self._effort.spent:
+                self._effort.gave_up += 1
+                return
+            way = match(self._view, tree, self._effort, accept)
+            if way is None:
+                continue
+            self._served += 1
+            if self._is_new(way, seen):
+                yield root, self._pairs(tree, way)
+            if not one_a_tree and len(again) < limit:
+                again.append((root, tree, ways(self._view, tree, self._effort, accept)))
+        while again:
+            left = []
+            for root, tree, more in again:
+                way = next((way for way in more if self._is_new(way, seen)), None)
+                if way is not None:
+                    yield root, self._pairs(tree, way)
+                    left.append((root, tree, more))
+            again = left
+
+    def able(self, roots: Ints) -> list[int]:
+        """Those of these roots whose trees can serve the request, also where others serve all of it."""
+        roots = self._shape.roots(roots)
+        trees = chain.from_iterable(self._trees(some, idle=True) for some in _chunks(roots))
+        return [root for root, tree in trees if match(self._view, tree, self._effort) is not None]
+
+    def _accepts(self, way: Way) -> bool:
+        """Whether those who give something to a way may serve one more copy."""
+        giving = [
+            row for piece, row in zip(self._shape.pieces, way, strict=True) if piece.needs or piece.asks
+        ]
+        return self._limits is None or self._limits.accept(giving)
+
+    def _is_new(self, way: Way, seen: set[tuple[tuple[int, int], ...]]) -> bool:
+        """Ways that differ only in which of equal groups is served by whom are one, and so are those of trees
+        that have no part in them."""
+        mark = tuple(sorted((piece.kind, row) for piece, row in zip(self._shape.pieces, way, strict=True)))
+        if mark in seen:
+            return False
+        seen.add(mark)
+        return True
+
+    def _pairs(self, tree: Tree, way: Way) -> Pairs:
+        order = claimable(self._view, tree, way)
+        return [(piece, way[piece]) for piece in (range(len(way)) if order is None else order)]
+
+    # -- roots --------------------------------------------------------------------------------------------------
+
+    def _roots(self, limit: int) -> Iterator[Ints]:
+        """Rows of roots, in the order in which they are tried, some at a time."""
+        view, rng = self._view, self._rng
+        if not self._order.uniform:
+            roots = self._narrowing.everywhere(np.zeros(0, dtype=np.int64))
+            if len(roots):
+                values = self._order.trees(view, self._spec, roots)
+                first = best(values, min(len(roots), 8 * limit), rng)
+                yield roots[first]
+                if len(first) < len(roots):
+                    left = np.setdiff1d(np.arange(len(roots)), first)
+                    yield from _chunks(roots[left[best(values[left], len(left), rng)]])
+            return
+        # As for single providers: roots drawn at random and kept if they match are a uniform draw of those that do.
+        tried: dict[int, None] = {}
+        for draws in _DRAWS:
+            if tried and self._served * draws < limit * _DRAWS[0]:
+                break  # too few match for that to be enough
+            drawn_from = draws * limit * self._shape.kinds[0].filter.one_in * rows_a_tree(view)
+            rows = rng.integers(0, view.size, min(drawn_from, view.size))
+            drawn = [r for r in dict.fromkeys(rows[view.root[rows] == rows].tolist()) if r not in tried]
+            tried.update(dict.fromkeys(drawn))
+            yield from _chunks(self._shape.roots(np.array(drawn, dtype=np.int64), self._standing))
+        left = self._narrowing.everywhere(np.fromiter(tried, dtype=np.int64, count=len(tried)))
+        yield from _chunks(left[rng.permutation(len(left))])
+
+    # -- one tree -----------------------------------------------------------------------------------------------
+
+    def _trees(self, roots: Ints, *, idle: bool = False) -> Iterator[tuple[int, Tree]]:
+        """What is asked of each of these trees, in their order: those left out where nobody serves some part. With
+        `idle` not only the first of those that have no part in it."""
+        shape, narrowing = self._shape, self._narrowing
+        if not len(roots):
+            return
+        roots, own, _, known = narrowing.among(roots)
+        if not len(roots):
+            return
+        inside = [self._ranked(number, one) for number, one in enumerate(own)]
+        starts = [one.starts.tolist() for one in own]
+        covers = [Cover(pieces, rows) for (pieces, _), rows in zip(shape.covers, known, strict=True)]
+        for place, root in enumerate(roots.tolist()):
+            options = [some[at[place] : at[place + 1]] for some, at in zip(inside, starts, strict=True)]
+            if narrowing.lends:
+                outside = self._outside(root)
+                if not idle and self._is_idle(options, outside):
+                    continue
+                options = [
+                    some + self._preferred(number, others)
+                    for number, (some, others) in enumerate(zip(options, outside, strict=True))
+                ]
+            tree = Tree(shape.pieces, options, covers, shape.subtrees, self._above(options))
+            yield root, tree._replace(order=self._order_of(tree))
+
+    def _order_of(self, tree: Tree) -> Sequence[int]:
+        """The order in which pieces are tried, worked out once for trees of the same form."""
+        form = tuple(map(len, tree.rows))
+        found = self._orders.get(form)
+        if found is None:
+            found = self._orders[form] = order_of(tree)
+        return found
+
+    def _outside(self, root: int) -> list[list[int]]:
+        """By kind, who lends to this tree."""
+        lenders = self._lending.to(root)
+        return [[row for row in lenders if row in some] for some in self._lent]
+
+    def _is_idle(self, inside: list[list[int]], outside: list[list[int]]) -> bool:
+        """Whether a tree has no part in serving the request, and another one like it was tried."""
+        if any(inside):
+            return False
+        key = tuple(map(tuple, outside))
+        if key in self._idle:
+            return True
+        self._idle.add(key)
+        return False
+
+    def _ranked(self, kind: int, serving: Serving) -> list[int]:
+        """The providers of some trees, tree by tree, in the order in which a group takes them."""
+        rows, places, starts = serving
+        if np.diff(starts).max() < 2:
+            only: list[int] = rows.tolist()
+            return only
+        drawn = self._rng.permutation(len(rows))
+        rows, places = rows[drawn], places[drawn]
+        scores = self._order.parts(self._view, self._spec, self._shape.kinds[kind].group, rows)
+        ranked: list[int] = rows[np.lexsort((scores, places))].tolist()
+        return ranked
+
+    def _preferred(self, kind: int, rows: list[int]) -> list[int]:
+        """The same of one tree."""
+        if len(rows) < 2:
+            return rows
+        count = len(rows)
+        places: Ints = np.zeros(count, dtype=np.int64)
+        return self._ranked(kind, Serving(np.array(rows, dtype=np.int64), places, np.array([0, count])))
+
+    def _above(self, options: list[list[int]]) -> dict[int, frozenset[int]]:
+        """For each row those above it, itself among them; only asked where something must be in one subtree."""
+        if not self._shape.subtrees:
+            return {}
+        parent = self._view.parent
+        found = {}
+        for row in {row for some in options for row in some}:
+            path = [row]
+            while (above := int(parent[path[-1]])) != path[-1]:
+                path.append(above)
+            found[row] = frozenset(path)
+        return found
+
+
+def _chunks(roots: Ints) -> Iterator[Ints]:
+    for at in range(0, len(roots), _CHUNK):
+        yield roots[at : at + _CHUNK]

@@ -1,0 +1,338 @@
+"""How fragmented the devices of each tree are, and how much more they would be: the measure in arrays.
+
+The measure is that of Q. Weng et al., "Beware of Fragmentation: Scheduling GPU-Sharing Workloads with
+Fragmentation Gradient Descent", USENIX ATC 2023. To a typical request m, what is free on node n is a fragment as
+far as m cannot use it: all of it where m does not fit on n, else what is free on devices that have too little
+for one of m's groups. F_n is the mean of that over typical requests by weight. A placement is good if it raises
+the sum of F_n little. As the request takes the same amount wherever it goes, that is where the sum over m of
+
+    weight(m) * what m can use of n
+
+falls least: the loss that is computed here, times the sum of weights. Weights and amounts are whole numbers, so
+that float64 adds them up exactly (to 2^53) and equal losses are equal.
+
+Devices lie flat, those of a tree side by side; `reduceat` adds them up. What was worked out is kept for each
+kind of request, and worked out again for trees in which something moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from vacancy.projections.query.conditions import Open
+from vacancy.projections.query.filter import Filter
+from vacancy.projections.ranking.orders import Floats
+from vacancy.projections.ranking.workload import Needs, TypicalRequests, condition
+from vacancy.projections.ranking.workload_tables import TypicalTables
+from vacancy.projections.view.columns import Bools, Ints
+from vacancy.projections.view.fleet import View
+
+_DEVICES_AT_ONCE = 8192
+"""How many devices are looked at in one go: temporary arrays have a row for each."""
+
+_KEPT_CELLS = 4_000_000
+"""How many losses are kept, over all kinds of requests (8 bytes each)."""
+
+
+class _Some(NamedTuple):
+    """Some trees of a fleet, with their devices: `of[d]` is the place of device d's tree in `nodes`, `first` the
+    first device of each."""
+
+    nodes: Ints
+    devices: Ints
+    of: Ints
+    first: Ints
+
+
+class _Kept(NamedTuple):
+    """Losses of one kind of request: of each tree, and (where it asks for one device) of each device."""
+
+    trees: Floats
+    devices: Floats
+    tick: list[int]
+
+
+class Fragments:
+    """The devices of one view, and what is known of their fragmentation."""
+
+    def __init__(self, view: View, settings: TypicalRequests) -> None:
+        self._view = view
+        self._device = settings.device
+        self._tables = TypicalTables(settings)
+        self._layout = self._version = -1
+        self._tick = 0
+
+    # -- what is asked ----------------------------------------------------------------------------------------
+
+    def measure(self, roots: Ints) -> Floats:
+        """F_n: how much of what is free on each tree's devices a typical request cannot use, in the mean."""
+        self._refresh()
+        found = np.zeros(len(roots))
+        if len(self._nodes):
+            free = np.add.reduceat(self._free, self._first).astype(np.float64)
+            fragments = free - self._usable / self._tables.total_weight
+            nodes = self._node_of[roots]
+            found[nodes >= 0] = fragments[nodes[nodes >= 0]]
+        return found
+
+    def tree_losses(self, needs: Needs, roots: Ints) -> Floats:
+        """The loss, where the request is placed on each of these trees (rows of roots) as well as can be."""
+        kept = self._losses(needs)
+        nodes = self._node_of[roots]
+        return np.where(nodes < 0, 0.0, kept.trees[nodes]) if len(self._nodes) else np.zeros(len(roots))
+
+    def device_losses(self, needs: Needs, rows: Ints) -> Floats:
+        """The loss for each device (row of the view) of a request that asks for one."""
+        kept = self._losses(needs)
+        places = self._place_of[rows]
+        return np.where(places < 0, 0.0, kept.devices[places]) if len(self._nodes) else np.zeros(len(rows))
+
+    # -- being up to date -------------------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        """Take in what has moved in the view since the last time."""
+        view, size = self._view, self._view.size
+        if self._version == view.version:
+            return
+        self._version = view.version
+        columns = view.classes.get(self._device)
+        capacity = columns.arrays["capacity"][:size] if columns is not None else np.zeros(size, np.int64)
+        if self._layout != view.layout or not np.array_equal(capacity > 0, self._is_device):
+            self._lay_out(capacity > 0)
+            return
+        moved = []
+        for at, name in enumerate((self._device, *self._tables.classes)):
+            now = self._offered(name)
+            rows = np.flatnonzero(now != self._seen[at])
+            if not len(rows):
+                continue
+            if at:
+                trees = self._node_of[view.root[rows]]
+                inside = trees >= 0
+                np.add.at(self._host[:, at - 1], trees[inside], (now[rows] - self._seen[at][rows])[inside])
+                moved.append(trees[inside])
+            else:
+                places = self._place_of[rows]
+                self._free[places] = now[rows]
+                moved.append(self._of[places])
+            self._seen[at] = now
+        if moved:
+            nodes = np.unique(np.concatenate(moved))
+            if len(nodes):
+                self._tick += 1
+                self._moved_at[nodes] = self._tick
+                self._evaluate(nodes)
+
+    def _offered(self, name: str) -> Ints:
+        """What every row has free of a class and may give."""
+        view, size = self._view, self._view.size
+        columns = view.classes.get(name)
+        if columns is None:
+            return np.zeros(size, np.int64)
+        found: Ints = np.maximum(columns.arrays["free"][:size], 0) * view.open[:size]
+        return found
+
+    def _lay_out(self, is_device: Bools) -> None:
+        """Look at everything anew."""
+        view, size, tables = self._view, self._view.size, self._tables
+        self._layout, self._is_device = view.layout, is_device
+        self._kept: dict[Needs, _Kept] = {}
+        self._serving: dict[tuple[str, ...], Bools] = {}
+        rows = np.flatnonzero(is_device)
+        rows = rows[np.argsort(view.root[rows], kind="stable")]
+        self._nodes, self._first, self._of = (
+            np.asarray(found, np.int64)
+            for found in np.unique(view.root[rows], return_index=True, return_inverse=True)
+        )
+        self._devices = rows
+        self._counts = np.diff(np.append(self._first, len(rows)))
+        self._place_of = np.full(size, -1, np.int64)
+        self._place_of[rows] = np.arange(len(rows))
+        self._node_of = np.full(size, -1, np.int64)
+        self._node_of[self._nodes] = np.arange(len(self._nodes))
+        self._seen = [self._offered(name) for name in (self._device, *tables.classes)]
+        self._free = self._seen[0][rows]
+        self._host = np.zeros((len(self._nodes), len(tables.classes)), np.int64)
+        for at, offered in enumerate(self._seen[1:]):
+            sums = np.bincount(view.root[:size], weights=offered, minlength=size)
+            self._host[:, at] = sums[self._nodes].astype(np.int64)
+        self._level_fits = np.stack([self._may_serve(level.conditions) for level in tables.levels], axis=1)
+        self._kind_of: Ints = np.unique(self._level_fits, axis=0, return_inverse=True)[1].reshape(-1)
+        self._allowed = self._allowed_hosts()
+        self._tick += 1
+        self._moved_at = np.full(len(self._nodes), self._tick)
+        self._counts_at = np.zeros((len(self._nodes), len(tables.levels)), np.int64)
+        self._amounts_at = np.zeros((len(self._nodes), len(tables.levels)), np.int64)
+        self._usable = np.zeros(len(self._nodes))
+        self._evaluate(np.arange(len(self._nodes)))
+
+    def _may_serve(self, conditions: tuple[str, ...]) -> Bools:
+        """Which devices satisfy at least one of these conditions, whatever they have left."""
+        found = self._serving.get(conditions)
+        if found is None:
+            found = np.zeros(len(self._devices), np.bool_)
+            for text in conditions:
+                found |= self._satisfies(text, self._devices)
+            self._serving[conditions] = found
+        return found
+
+    def _satisfies(self, text: str, rows: Ints) -> Bools:
+        holds = np.ones(len(rows), np.bool_)
+        for one in Filter(self._view, condition(text)).conditions:
+            if not isinstance(one, Open):  # what is closed offers nothing
+                holds &= one.holds(rows)
+        return holds
+
+    def _allowed_hosts(self) -> Bools | None:
+        """Which trees have, for each group of each typical request that asks for no device, a provider that
+        satisfies its conditions; None where no request has such."""
+        view, groups = self._view, self._tables.host_groups
+        if not any(groups):
+            return None
+        rows = np.arange(view.size)
+        allowed = np.ones((len(self._nodes), len(groups)), np.bool_)
+        for number, conditions in enumerate(groups):
+            for text in conditions:
+                some = np.bincount(view.root[rows[self._satisfies(text, rows)]], minlength=view.size)
+                allowed[:, number] &= some[self._nodes] > 0
+        return allowed
+
+    # -- the measure ------------------------------------------------------------------------------------------
+
+    def _pieces(self, nodes: Ints) -> Iterator[_Some]:
+        """These trees, so many at once that their devices are not too many."""
+        ends = np.cumsum(self._counts[nodes])
+        at = 0
+        while at < len(nodes):
+            before = int(ends[at - 1]) if at else 0
+            end = max(at + 1, int(np.searchsorted(ends, before + _DEVICES_AT_ONCE, side="right")))
+            some, counts = nodes[at:end], self._counts[nodes[at:end]]
+            first = ends[at:end] - counts - before
+            devices = np.repeat(self._first[some] - first, counts) + np.arange(int(counts.sum()))
+            yield _Some(some, devices, np.repeat(np.arange(len(some)), counts), first)
+            at = end
+
+    def _evaluate(self, nodes: Ints) -> None:
+        """Work out anew what typical requests can use of these trees."""
+        for some in self._pieces(nodes):
+            counts, amounts = self._of_trees(some, self._free[some.devices])
+            self._counts_at[some.nodes], self._amounts_at[some.nodes] = counts, amounts
+            fitting = self._fitting(some.nodes, self._host[some.nodes])
+            self._usable[some.nodes] = self._of_use(fitting, counts, amounts)
+
+    def _of_trees(self, some: _Some, free: Ints) -> tuple[Ints, Ints]:
+        """Of each tree and level: how many groups its devices can serve, and how much of them is of use."""
+        counts, amounts = self._of_devices(some.devices, free)
+        return np.add.reduceat(counts, some.first, axis=0), np.add.reduceat(amounts, some.first, axis=0)
+
+    def _of_devices(self, devices: Ints, free: Ints) -> tuple[Ints, Ints]:
+        """As `_of_trees`, of each device, if so much is free."""
+        tables = self._tables
+        column = free[:, np.newaxis]
+        counts = ((column >= tables.amounts) & self._level_fits[devices]).astype(np.int64)
+        amounts = counts * column
+        if tables.shared.any():
+            counts *= np.where(tables.shared, column // tables.amounts, 1)
+        return counts, amounts
+
+    def _fitting(self, nodes: Ints, host: Ints) -> Floats:
+        """Of each tree and bucket, the weight of those requests whose other needs it has, if it has so much of
+        other classes."""
+        fitting = self._tables.fitting(host)
+        return fitting if self._allowed is None else fitting * self._allowed[nodes]
+
+    def _of_use(self, fitting: Floats, counts: Ints, amounts: Ints) -> Floats:
+        """What can be used, by weight; a row of `counts` and `amounts` for each of `fitting`."""
+        tables = self._tables
+        of_use = fitting * amounts[:, tables.last]
+        for step in range(tables.steps.shape[1]):
+            of_use *= counts[:, tables.steps[:, step, 0]] >= tables.steps[:, step, 1]
+        found: Floats = of_use.sum(axis=1)
+        return found
+
+    # -- losses -----------------------------------------------------------------------------------------------
+
+    def _losses(self, needs: Needs) -> _Kept:
+        """The losses of a kind of request, up to date."""
+        self._refresh()
+        kept = self._kept.pop(needs, None)
+        if kept is None:
+            size = len(self._nodes) + len(self._devices)
+            while self._kept and (len(self._kept) + 1) * size > _KEPT_CELLS:
+                del self._kept[next(iter(self._kept))]  # the one that was not asked for the longest
+            kept = _Kept(np.zeros(len(self._nodes)), np.zeros(len(self._devices)), [-1])
+        self._kept[needs] = kept
+        if kept.tick[0] < self._tick:
+            nodes = np.flatnonzero(self._moved_at > kept.tick[0])
+            may_serve = self._may_serve(needs.device_groups) if needs.devices else None
+            for some in self._pieces(nodes):
+                self._work_out(needs, some, may_serve, kept)
+            kept.tick[0] = self._tick
+        return kept
+
+    def _work_out(self, needs: Needs, some: _Some, may_serve: Bools | None, kept: _Kept) -> None:
+        asked = dict(needs.host)
+        host = self._host[some.nodes] - np.array(
+            [asked.get(name, 0) for name in self._tables.classes], np.int64
+        )
+        fitting = self._fitting(some.nodes, host)
+        before = self._usable[some.nodes]
+        if may_serve is None:
+            then = self._of_use(fitting, self._counts_at[some.nodes], self._amounts_at[some.nodes])
+            kept.trees[some.nodes] = before - then
+        elif len(needs.devices) == 1:
+            losses = self._on_each(needs.devices[0], some, fitting, may_serve[some.devices])
+            kept.devices[some.devices] = losses
+            kept.trees[some.nodes] = np.minimum.reduceat(losses, some.first)
+        else:
+            left, served = _taken(needs, some, self._free[some.devices], may_serve[some.devices])
+            losses = before - self._of_use(fitting, *self._of_trees(some, left))
+            kept.trees[some.nodes] = np.where(served, losses, np.inf)
+
+    def _on_each(self, amount: int, some: _Some, fitting: Floats, may_serve: Bools) -> Floats:
+        """The loss for each device, if it gives that amount; infinite where it cannot."""
+        free = self._free[some.devices]
+        losses = np.full(len(free), np.inf)
+        able = np.flatnonzero((free >= amount) & may_serve)
+        if not len(able):
+            return losses
+        # Neighbours in one tree that may serve the same and have as much left are as good as each other.
+        differs = np.ones(len(able), np.bool_)
+        for values in (some.of, free, self._kind_of[some.devices]):
+            differs[1:] &= values[able[1:]] == values[able[:-1]]
+        np.logical_not(differs[1:], out=differs[1:])
+        one = able[differs]
+        tree, devices = some.of[one], some.devices[one]
+        nodes = some.nodes[tree]
+        counts, amounts = self._of_devices(devices, free[one])
+        counts_left, amounts_left = self._of_devices(devices, free[one] - amount)
+        counts_left += self._counts_at[nodes] - counts
+        amounts_left += self._amounts_at[nodes] - amounts
+        found = self._usable[nodes] - self._of_use(fitting[tree], counts_left, amounts_left)
+        losses[able] = found[np.cumsum(differs) - 1]
+        return losses
+
+
+def _taken(needs: Needs, some: _Some, free: Ints, may_serve: Bools) -> tuple[Ints, Bools]:
+    """What is left on the devices if each of several asks takes, the largest first, from the device with least
+    that has enough; and which trees can serve them all."""
+    left = free.copy()
+    usable = may_serve.copy()
+    served = np.ones(len(some.nodes), np.bool_)
+    for amount in needs.devices:
+        fits = usable & (left >= amount)
+        room = np.where(fits, left, _BEYOND)
+        least = np.minimum.reduceat(room, some.first)
+        served &= least < _BEYOND
+        chosen = np.flatnonzero(fits & (left == least[some.of]))
+        chosen = chosen[np.unique(some.of[chosen], return_index=True)[1]]
+        left[chosen] -= amount
+        if not needs.shared:
+            usable[chosen] = False
+    return left, served
+
+
+_BEYOND = np.iinfo(np.int64).max

@@ -1,0 +1,134 @@
+"""Weighers: numbers that expressions make of nodes, as vectors over all that match.
+
+Each is brought to 0 to 1 over the nodes that match, multiplied, and taken from the score of an order, which is
+brought to 0 to 1, too. So a multiplier of 1 weighs as much as the order itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from vacancy.projections.query.predicate_ast import Attribute, Column, Tree, amounts, test
+from vacancy.projections.ranking.orders import Around, Floats, Order
+from vacancy.projections.view.columns import Ints
+from vacancy.projections.view.fleet import View
+from vacancy.resources.model.request import RequestSpec
+
+
+class Number(NamedTuple):
+    """A constant."""
+
+    value: float
+
+
+class Binary(NamedTuple):
+    """Two measures and what is made of them: `+`, `-`, `*` or `/`."""
+
+    operator: str
+    left: Measure
+    right: Measure
+
+
+class If(NamedTuple):
+    """One measure where a condition holds of the node itself, and another where it does not."""
+
+    condition: Tree
+    then: Measure
+    otherwise: Measure
+
+
+Measure = Number | Column | Attribute | Binary | If
+
+
+class Weigher(NamedTuple):
+    """What is measured, and how much it weighs: more is better, or with a multiplier below 0 less is."""
+
+    text: str
+    multiplier: float
+    measure: Measure
+
+
+def weights(view: View, roots: Ints, weigher: Weigher) -> Floats:
+    """What a weigher gives the tree of each of these roots: 0 to its multiplier.
+
+    Columns are summed over the tree; attributes are the root's. What is not there, and what is divided by nothing,
+    weighs as little as the least.
+    """
+    with np.errstate(all="ignore"):
+        return weigher.multiplier * normalised(_measured(weigher.measure, view, roots))
+
+
+def normalised(values: Floats) -> Floats:
+    """From 0, the least, to 1, the most; all 0 where all are alike. What is no number is 0."""
+    known = np.isfinite(values)
+    if not known.any():
+        return np.zeros(len(values))
+    least, most = values[known].min(), values[known].max()
+    if most <= least:
+        return np.zeros(len(values))
+    with np.errstate(all="ignore"):
+        if not np.isfinite(most - least):  # of two large numbers: of their halves it is
+            values, least, most = values / 2, least / 2, most / 2
+        return np.where(known, (values - least) / (most - least), 0.0)
+
+
+class Weighed(Around):
+    """An order and weighers together."""
+
+    def __init__(self, order: Order, weighers: Sequence[Weigher]) -> None:
+        super().__init__(order)
+        self.weighers = tuple(weighers)
+        self.name = f"{order.name}+weighers"[:64]
+
+    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+        """See `Order`."""
+        return self._less(view, roots, self.order.trees(view, spec, roots))
+
+    def providers(self, view: View, spec: RequestSpec, rows: Ints) -> Floats:
+        """See `Order`."""
+        return self._less(view, view.root[rows], self.order.providers(view, spec, rows))
+
+    def _less(self, view: View, roots: Ints, scores: Floats) -> Floats:
+        total = normalised(scores)
+        for weigher in self.weighers:
+            total -= weights(view, roots, weigher)
+        return total
+
+
+def _measured(measure: Measure, view: View, roots: Ints) -> Floats:
+    if isinstance(measure, Number):
+        return np.full(len(roots), measure.value)
+    if isinstance(measure, Column):
+        return _summed(measure, view, roots)
+    if isinstance(measure, Attribute):
+        values, known = amounts(measure, view, roots)
+        return np.where(True if known is None else known, values.astype(np.float64), np.nan)
+    if isinstance(measure, If):
+        holds = test(measure.condition, view)(roots)
+        return np.where(
+            holds, _measured(measure.then, view, roots), _measured(measure.otherwise, view, roots)
+        )
+    left, right = _measured(measure.left, view, roots), _measured(measure.right, view, roots)
+    made: Floats = _OPERATIONS[measure.operator](left, right)
+    return made
+
+
+def _summed(column: Column, view: View, roots: Ints) -> Floats:
+    """A column of the trees of these roots, whole."""
+    columns = view.classes.get(column.resource_class)
+    if columns is None:
+        return np.zeros(len(roots))
+    values = columns.arrays[column.column]
+    if not view.members:
+        own: Floats = values[roots].astype(np.float64)
+        return own
+    size = view.size
+    sums: Any = np.bincount(view.root[:size], weights=values[:size].astype(np.float64), minlength=size)
+    of_roots: Floats = sums[roots]
+    return of_roots
+
+
+_OPERATIONS: Final[dict[str, Any]] = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide}

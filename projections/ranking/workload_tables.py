@@ -1,0 +1,113 @@
+"""Typical requests as arrays: what the measure of fragmentation looks up."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from vacancy.projections.ranking.orders import Floats
+from vacancy.projections.ranking.workload import TypicalRequests, needs_of
+from vacancy.projections.view.columns import Ints
+
+_CELLS_MAX = 1_000_000
+"""How many numbers the table of weights may have."""
+
+
+class Level(NamedTuple):
+    """A least amount of the device class, whether a device counts as often as it fits, and which devices may
+    serve (see `Needs.device_groups`)."""
+
+    amount: int
+    shared: bool
+    conditions: tuple[str, ...]
+
+
+class _Shape(NamedTuple):
+    """What the requests of one bucket have in common: all but how much they ask of other classes."""
+
+    devices: tuple[int, ...]
+    shared: bool
+    device_groups: tuple[str, ...]
+    host_groups: tuple[str, ...]
+
+
+class TypicalTables:
+    """Buckets of typical requests that need the same devices, and differ in what else they ask.
+
+    `levels` are the least amounts that any of them asks of a device; `steps[bucket]` are pairs (level, how many
+    devices must reach it), as many as the longest has, the last repeated; `last[bucket]` is the level of its
+    smallest amount: a device that has less is no use to it. `classes` are the other classes asked for.
+    """
+
+    def __init__(self, settings: TypicalRequests) -> None:
+        every = [(needs_of(one.request, settings.device), one.weight) for one in settings.typical]
+        self.total_weight = sum(weight for _, weight in every)
+        needs = [(need, weight) for need, weight in every if need.devices]
+        self.classes = sorted({name for need, _ in needs for name, _ in need.host})
+        shapes: dict[_Shape, int] = {}
+        numbers = [
+            shapes.setdefault(
+                _Shape(need.devices, need.shared, need.device_groups, need.host_groups), len(shapes)
+            )
+            for need, _ in needs
+        ]
+        self.host_groups = [shape.host_groups for shape in shapes]
+        self._number_levels(shapes)
+        hosts = [dict(need.host) for need, _ in needs]
+        asked = np.array([[host.get(name, 0) for name in self.classes] for host in hosts], np.int64)
+        self._weigh(asked.reshape(len(needs), -1), numbers, [weight for _, weight in needs])
+
+    def _number_levels(self, shapes: dict[_Shape, int]) -> None:
+        levels: dict[Level, int] = {}
+        wanted = []
+        for devices, shared, conditions, _ in shapes:
+            # So many devices must have the largest amount, so many the next or more, and so on.
+            least = {amount: at + 1 for at, amount in enumerate(devices)}
+            wanted.append(
+                [
+                    (levels.setdefault(Level(amount, shared, conditions), len(levels)), many)
+                    for amount, many in least.items()
+                ]
+            )
+        most = max(map(len, wanted))
+        self.levels = list(levels)
+        self.steps: Ints = np.array([some + some[-1:] * (most - len(some)) for some in wanted], np.int64)
+        self.last = self.steps[:, -1, 0]
+        self.amounts = np.array([level.amount for level in self.levels], np.int64)
+        self.shared = np.array([level.shared for level in self.levels], np.bool_)
+
+    def _weigh(self, asked: Ints, numbers: list[int], weights: list[int]) -> None:
+        """A table over how many of the distinct amounts of each class a tree has, and buckets."""
+        buckets = len(self.steps)
+        # With two other classes or fewer all amounts are told apart; with more, the nearest are taken as one.
+        most = max(2, int((_CELLS_MAX / buckets) ** (1 / max(1, asked.shape[1]))) - 1)
+        self._amounts = [_distinct(asked[:, at], most) for at in range(asked.shape[1])]
+        table = np.zeros((*(len(some) + 1 for some in self._amounts), buckets))
+        for wanted, bucket, weight in zip(asked.tolist(), numbers, weights, strict=True):
+            rank = [
+                int(np.searchsorted(some, amount)) + 1
+                for some, amount in zip(self._amounts, wanted, strict=True)
+            ]
+            table[(*rank, bucket)] += weight
+        for axis in range(asked.shape[1]):
+            np.cumsum(table, axis=axis, out=table)
+        self._shape = table.shape[:-1]
+        self._table = table.reshape(-1, buckets)
+
+    def fitting(self, host: Ints) -> Floats:
+        """Of each tree (a row of `host`: what it has of each of `classes`) and bucket, the weight of those
+        requests whose asks of other classes it has."""
+        cells = np.zeros(len(host), np.int64)
+        for at, amounts in enumerate(self._amounts):
+            cells = cells * self._shape[at] + np.searchsorted(amounts, host[:, at], side="right")
+        found: Floats = self._table[cells]
+        return found
+
+
+def _distinct(amounts: Ints, most: int) -> Ints:
+    """The distinct amounts, or so many of them, evenly, with the largest: what lies between counts as the next."""
+    found = np.unique(amounts)
+    if len(found) > most:
+        found = found[np.linspace(0, len(found) - 1, most).astype(np.int64)]
+    return found

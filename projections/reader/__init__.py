@@ -1,0 +1,1 @@
+"""Readers: the store as other processes see it while a worker writes."""

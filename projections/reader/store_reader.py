@@ -1,0 +1,302 @@
+"""The store as its many readers see it: all partitions, one view, one position."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from vacancy.projections.changefeed.entries import Entry, joined, verdicts
+from vacancy.projections.changefeed.shared_ring import ring_path
+from vacancy.projections.query.predicate_ast import Expression
+from vacancy.projections.reader.partition_reader import PartitionReader
+from vacancy.projections.store.manifest import FILE, Manifest, read_manifest
+from vacancy.projections.store.partition_store import families
+from vacancy.projections.store.store import partition_path
+from vacancy.projections.view.fleet import View
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model.errors import StoreError, StoreMismatch
+from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.state.tables import (
+    CUSTOM_FAMILY,
+    GROUPS,
+    NODES,
+    PARTITION,
+    PARTITION_KEY,
+    PROVIDERS,
+    ClassTable,
+    Table,
+)
+
+Row = TypeVar("Row")
+
+Listener = Callable[[Sequence[tuple[bytes, bytes]]], None]
+"""Is told of verdicts: (key, encoded row)."""
+
+_LOOK_AGAIN_S = 1.0
+"""How often a reader looks whether the store was made anew under it, or a partition has come."""
+
+
+class StoreReader:
+    """Reads a store that a worker writes, or that stands still. Opening one raises `StoreError`.
+
+    `catch_up` moves to the newest commit; until the next call everything read is as of `position`.
+    Verdicts that come by are told to who is `listening`.
+    """
+
+    def __init__(self, path: Path, registry: Registry, *, with_view: bool = True) -> None:
+        self.path = path
+        self.registry = registry
+        self.with_view = with_view
+        self._partitions: dict[int, PartitionReader] = {}
+        self._listeners: list[Listener] = []
+        self._behind = False
+        self._times: dict[int, int] = {}
+        self._position: dict[int, int] | None = None
+        self.manifest = self._read_manifest()
+        self._looked_at = 0.0
+        self._stamp = self._look()
+        self.expressions: dict[str, Expression] = {}
+        """Conditions of requests by their text, compiled: filters find them here."""
+        self.view = View(registry, self._class_row)
+        self.view.expressions = self.expressions
+        try:
+            self._open_partitions()
+            self._load()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- position -----------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> dict[int, int]:
+        """Partition -> next offset, as of the last `catch_up`."""
+        if self._position is None:
+            self._position = self._read_position()
+        return self._position
+
+    def _read_position(self) -> dict[int, int]:
+        return {
+            p: r.local.position if (r := self._partitions.get(p)) else 0
+            for p in range(self.manifest.partitions)
+        }
+
+    def log_time_ms(self, partition: int) -> int:
+        """A partition's log time as of the last `catch_up`, 0 before its first record."""
+        return self._times.get(partition, 0)
+
+    @property
+    def newest_ms(self) -> int:
+        """The newest log time of all partitions as of the last `catch_up`, 0 before the first record."""
+        return max(self._times.values(), default=0)
+
+    def catch_up(self) -> None:
+        """Move to the newest commit of every partition. Raises `StoreError`."""
+        self._move(PartitionReader.catch_up)
+
+    def follow(self) -> None:
+        """As `catch_up` for those who ask all the time: the view, listeners and rows of the tables that are fed move.
+        Scans, rows of other tables and verdicts may stay as of the last `catch_up`."""
+        self._move(PartitionReader.follow)
+
+    def _move(self, news: Callable[[PartitionReader], list[Entry] | None]) -> None:
+        now = time.monotonic()
+        if now - self._looked_at > _LOOK_AGAIN_S:
+            self._looked_at = now
+            self._look_again()
+        told: list[Entry] = []
+        try:
+            for partition, reader in self._partitions.items():
+                entries = news(reader)
+                if entries is None:
+                    self._behind = True
+                elif entries:
+                    self._position = None
+                    self._times[partition] = entries[-1].time_ms
+                    told += entries
+        finally:  # a partition that cannot be read must not take from others what they will not tell again
+            self._feed(told)
+        if self._behind:
+            self._load()
+
+    @contextlib.contextmanager
+    def listening(self, listener: Listener) -> Iterator[None]:
+        """While this lasts `listener` is told of verdicts as they are read, each time before the view takes in the rows
+        that came with them. Some may never be told, after a reload: ask `get` for those."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
+
+    # -- rows ---------------------------------------------------------------------------------------------------
+
+    def get(self, table: Table[Row], key: bytes, *, cell: str | None = None) -> Row | None:
+        """A row. Its partition is that of `cell`, or of the key's own cell."""
+        name = key.partition(b"\0")[0] if cell is None else cell.encode()
+        reader = self._partitions.get(partition_for(name, self.manifest.partitions))
+        return None if reader is None else reader.get(table, key)
+
+    def scan(self, table: Table[Row]) -> Iterator[tuple[int, bytes, Row]]:
+        """(partition, key, row) of all rows of a table."""
+        for partition, reader in sorted(self._partitions.items()):
+            for key, data in reader.scan(table.family, table.prefix or None):
+                if not key.startswith(table.prefix):
+                    break
+                yield partition, key, table.decode(data)
+
+    def raw(self, partition: int, family: str) -> Iterator[tuple[bytes, bytes]]:
+        """(key, encoded row) of one family of a partition, by key."""
+        reader = self._partitions.get(partition)
+        return iter(()) if reader is None else reader.scan(family)
+
+    def close(self) -> None:
+        """Let go of all partitions."""
+        for reader in self._partitions.values():
+            reader.close()
+        self._partitions = {}
+
+    def __enter__(self) -> StoreReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    def _read_manifest(self) -> Manifest:
+        found = read_manifest(self.path)
+        if found is None:
+            raise StoreError(
+                "there is no store", where=str(self.path), do="start `vacancy worker` with this --store"
+            )
+        missing = set(found.classes) - set(self.registry.plugins)
+        if missing:
+            raise StoreMismatch(
+                f"the store has tables of resource class {', '.join(sorted(missing))}, which this build lacks",
+                where=str(self.path),
+                do="install the package that provides it",
+            )
+        return found
+
+    def _look(self) -> tuple[int, int]:
+        try:
+            found = os.stat(self.path / FILE)  # noqa: PTH116 - once a second, and of a hot path
+        except FileNotFoundError:
+            return (0, 0)
+        return found.st_ino, found.st_mtime_ns
+
+    def _look_again(self) -> None:
+        stamp = self._look()
+        anew = stamp != self._stamp
+        if anew:
+            self._stamp = stamp
+            self.close()
+            self.manifest = self._read_manifest()
+        if len(self._partitions) < self.manifest.partitions:
+            anew = self._open_partitions() or anew
+        if anew:
+            self._behind = True  # also where loading fails, and the next call must try again
+            self._load()
+
+    def _open_partitions(self) -> bool:
+        """Open the partitions that are there. Returns whether any was new."""
+        new = False
+        names = [
+            n
+            for n in families(self.registry)
+            if n not in set(self.registry.plugins) - set(self.manifest.classes)
+        ]
+        for partition in range(self.manifest.partitions):
+            path = partition_path(self.path, partition)
+            if partition in self._partitions or not path.exists():
+                continue
+            finished = ring_path(path).exists()  # its writer makes it last
+            try:
+                self._partitions[partition] = PartitionReader(path, names)
+            except StoreError:
+                if finished:
+                    raise
+                continue
+            new = True
+        return new
+
+    # -- the view -----------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        self._position = None
+        for reader in self._partitions.values():
+            self._feed(reader.catch_up() or ())  # so that the rows are all as of one position
+        pending, joining = self.view.pending, self.view.groups.joining
+        self.view = View(self.registry, self._class_row)
+        self.view.expressions = self.expressions
+        with _collector_off():
+            self._load_partitions()
+        self.view.take_over(pending)
+        self.view.groups.joining = joining
+        self._behind = False
+
+    def _load_partitions(self) -> None:
+        for partition, reader in self._partitions.items():
+            self._remember_time(partition, reader)
+            if self.with_view:
+                self._load_partition(reader)
+
+    def _load_partition(self, reader: PartitionReader) -> None:
+        self.view.load_providers(reader.all(PROVIDERS.family))
+        self.view.load_nodes(reader.all(NODES.family))
+        self.view.groups.feed(reader.all(GROUPS.family))
+        skip = ClassTable.HEAD_BYTES
+        for name in self.registry.names:
+            if name in self.registry.plugins and name not in self.manifest.classes:
+                continue
+            table = self.registry.table(name)
+            items = reader.all(table.family)
+            self.view.load_class(table, [key for key, _ in items], [data[skip:] for _, data in items])
+        customs: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
+        for key, data in reader.all(CUSTOM_FAMILY):
+            name_bytes, _, rest = key.partition(b"\0")
+            keys, values = customs.setdefault(name_bytes, ([], []))
+            keys.append(rest)
+            values.append(data[skip:])
+        for name_bytes, (keys, values) in customs.items():
+            self.view.load_class(self.registry.table(name_bytes.decode()), keys, values)
+
+    def _remember_time(self, partition: int, reader: PartitionReader) -> None:
+        row = reader.get(PARTITION, PARTITION_KEY)
+        self._times[partition] = 0 if row is None else row.time_ms
+
+    def _feed(self, entries: Sequence[Entry]) -> None:
+        if not entries or not self.with_view:
+            return
+        if self._listeners:
+            came = verdicts(entries)
+            for listener in self._listeners:
+                listener(came)
+        for table, keys, values in joined(entries):
+            self.view.feed(table, keys, values)
+
+    def _class_row(self, table: ClassTable, key: bytes) -> Any:
+        cell = key[len(table.prefix) :].partition(b"\0")[0]
+        reader = self._partitions.get(partition_for(cell, self.manifest.partitions))
+        return None if reader is None else reader.get(table, key)
+
+
+@contextlib.contextmanager
+def _collector_off() -> Iterator[None]:
+    """Loading makes a million objects and no garbage: collecting meanwhile doubles its time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,1 @@
+"""The store: one RocksDB database for each partition, open for writing."""

@@ -1,0 +1,85 @@
+"""What waits for log time, in order, without reading over what is gone already.
+
+RocksDB keeps a marker for each deleted key until compaction, and an iterator steps over all of them. The queue
+therefore remembers up to where it has emptied the table (`_floor`) and begins there, and it asks RocksDB only
+when the next deadline it knows has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+from rocksdict import Rdict
+
+from vacancy.projections.store.rocksdb import scan_keys
+
+NEVER = 2**63 - 1
+
+
+class DeadlineQueue:
+    """The `DEADLINES` family (keys begin with milliseconds, big-endian), with what is staged but not written."""
+
+    def __init__(self, db: Rdict) -> None:
+        self._db = db
+        self._staged: dict[bytes, bool] = {}
+        self._heap: list[bytes] = []
+        self._floor = 0
+        self._next = self._first_written()
+
+    def due(self, until_ms: int) -> list[bytes]:
+        """Keys up to and including `until_ms`, ascending; the caller deletes them all."""
+        if until_ms < self._next:
+            return []
+        end = _bound(until_ms + 1)
+        found = {key for key in self._written(_bound(self._floor), end) if self._staged.get(key, True)}
+        while self._heap and self._heap[0] < end:
+            key = heappop(self._heap)
+            if self._staged.get(key):
+                found.add(key)
+        self._floor = until_ms + 1
+        self._next = self._first_written()
+        if self._heap:
+            self._next = min(self._next, _time(self._heap[0]))
+        return sorted(found)
+
+    def stage(self, key: bytes, there: bool) -> None:
+        """A deadline was set, or taken away."""
+        self._staged[key] = there
+        if there:
+            heappush(self._heap, key)
+            self._next = min(self._next, _time(key))
+
+    def commit(self) -> None:
+        """What was staged is in the table now."""
+        self._staged, self._heap = {}, []
+
+    def abandon(self) -> None:
+        """What was staged is forgotten, and so is what was given out as due: the table says what waits."""
+        self._staged, self._heap = {}, []
+        self._floor = 0
+        self._next = self._first_written()
+
+    def next_ms(self) -> int | None:
+        """The earliest deadline. It may be one that was taken away: then it passes and nothing happens."""
+        return None if self._next == NEVER else self._next
+
+    def _first_written(self) -> int:
+        for key in self._written(_bound(self._floor), None):
+            if self._staged.get(key, True):
+                return _time(key)
+        return NEVER
+
+    def _written(self, start: bytes, end: bytes | None) -> Iterator[bytes]:
+        for key in scan_keys(self._db, start):
+            if end is not None and key >= end:
+                return
+            yield key
+
+
+def _time(key: bytes) -> int:
+    return int.from_bytes(key[:8], "big")
+
+
+def _bound(ms: int) -> bytes:
+    return min(ms, NEVER).to_bytes(8, "big")

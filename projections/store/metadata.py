@@ -1,0 +1,42 @@
+"""What a partition's store knows of itself: not a part of the state, and not in the digest."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import msgspec
+
+from vacancy.resources.model.record import Record
+
+LOCAL_FAMILY = "local"
+FEED_FAMILY = "changes"
+LOCAL_KEY = b"local"
+
+
+class LocalRow(msgspec.Struct, frozen=True, array_like=True):
+    """Position (the next offset), a checksum of the record before it, and the feed's bounds [first, next)."""
+
+    store: str
+    position: int = 0
+    checksum: int = 0
+    feed_first: int = 0
+    feed_next: int = 0
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(LocalRow).decode
+
+
+def encode_local(row: LocalRow) -> bytes:
+    """The row as bytes."""
+    return _encode(row)
+
+
+def decode_local(data: bytes) -> LocalRow:
+    """What `encode_local` wrote."""
+    return _decode(data)
+
+
+def checksum(record: Record) -> int:
+    """Tells a record from another one at the same offset of a log that was made anew."""
+    return crc32(record.value, crc32(record.key, record.timestamp_ms & 0xFFFFFFFF))

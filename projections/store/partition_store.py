@@ -1,0 +1,224 @@
+"""One partition's tables in RocksDB, open for writing.
+
+A commit is one WriteBatch: the rows, the change feed's entry, the next offset. So a crash leaves all of a batch
+or nothing of it, and no record is ever applied twice. The log is what is durable: the store does not fsync.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any, TypeVar
+
+from rocksdict import Rdict, WriteBatch
+
+from vacancy.projections.changefeed.entries import BYTES_MAX, ENTRIES_MAX, Images, encode_entry
+from vacancy.projections.changefeed.shared_ring import RingWriter
+from vacancy.projections.store.deadline_index import DeadlineQueue
+from vacancy.projections.store.metadata import (
+    FEED_FAMILY,
+    LOCAL_FAMILY,
+    LOCAL_KEY,
+    LocalRow,
+    decode_local,
+    encode_local,
+)
+from vacancy.projections.store.rocksdb import flush, open_primary, scan, translate, translated
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model.errors import StoreError
+from vacancy.resources.state.tables import (
+    ALLOCATIONS,
+    BASE_TABLES,
+    DEADLINES,
+    NODES,
+    REQUESTS,
+    VERDICTS,
+    Table,
+)
+from vacancy.resources.state.transaction import Changes
+
+Row = TypeVar("Row")
+
+ROWS_CACHED = 600_000
+"""Rows kept in memory before the older half is let go: those of a fleet of 100,000 nodes, some 300 MB."""
+
+PASSING_CACHED = 2_000
+"""The same of each table whose rows come and go: they are asked for soon after they came, or hardly ever."""
+
+PASSING_S = 5.0
+"""And how long they are kept at least where fewer come: memory is that of what is under way, whatever came before."""
+
+_PASSING = (ALLOCATIONS, VERDICTS, REQUESTS, DEADLINES)
+_MISSING: Any = object()
+_SEQUENCE = struct.Struct(">Q")
+
+
+def families(registry: Registry) -> tuple[str, ...]:
+    """All column families of a partition's store."""
+    return (*(table.family for table in BASE_TABLES), *registry.families, FEED_FAMILY, LOCAL_FAMILY)
+
+
+def _nodes_last(image: Images) -> bool:
+    """Readers take in a commit's tables in order, and a node opens or closes providers: they come first."""
+    return image[0] == NODES.name
+
+
+class PartitionStore:
+    """Satisfies `resources.draft.State`. One writer: RocksDB's lock on the directory is the fence.
+
+    `stage` adds one record's changes; `commit` makes all that was staged durable at once; `abandon` forgets it.
+    """
+
+    def __init__(self, path: Path, store: str, registry: Registry) -> None:
+        self.path = path
+        self._families = families(registry)
+        self._db = open_primary(path, self._families, (FEED_FAMILY,))
+        self._handles = {name: self._db.get_column_family_handle(name) for name in self._families}
+        self._dbs: dict[str, Rdict] = {name: self._db.get_column_family(name) for name in self._families}
+        self._rows: Changes = defaultdict(dict)
+        self._older: Changes = defaultdict(dict)
+        self._staged: Changes = defaultdict(dict)
+        with translated(path):
+            data = self._dbs[LOCAL_FAMILY].get(LOCAL_KEY)
+            self.local = LocalRow(store) if data is None else decode_local(data)
+            self._deadlines = DeadlineQueue(self._dbs[DEADLINES.family])
+            feed = self._dbs[FEED_FAMILY]
+            numbers = range(self.local.feed_first, self.local.feed_next)
+            self._feed_sizes = array("I", (len(feed.get(_SEQUENCE.pack(n)) or b"") for n in numbers))
+            self._ring = RingWriter(path, self.local.feed_next)
+        self._feed_bytes = sum(self._feed_sizes)
+        self._passed_at = monotonic()
+
+    # -- resources.draft.State ------------------------------------------------------------------------------
+
+    def get(self, table: Table[Row], key: bytes) -> Row | None:
+        rows = self._rows[table]
+        found = rows.get(key, _MISSING)
+        if found is _MISSING:
+            found = self._older[table].get(key, _MISSING)
+            if found is _MISSING:
+                try:
+                    data = self._dbs[table.family].get(key)
+                except Exception as error:
+                    raise translate(error, self.path) from error
+                found = None if data is None else table.decode(data)
+            rows[key] = found  # also that there is none: a claim's id is asked for more than once
+        row: Row | None = found
+        return row
+
+    def due(self, until_ms: int) -> Iterable[bytes]:
+        try:
+            return self._deadlines.due(until_ms)
+        except Exception as error:
+            raise translate(error, self.path) from error
+
+    # -- writing --------------------------------------------------------------------------------------------
+
+    def stage(self, changes: Changes) -> None:
+        """Add one record's changes to the batch."""
+        for table, changed in changes.items():
+            self._staged[table].update(changed)
+            self._rows[table].update(changed)
+        for key, row in changes.get(DEADLINES, {}).items():
+            self._deadlines.stage(key, row is not None)
+
+    def commit(self, position: int, time_ms: int, checksum: int) -> None:
+        """Write what was staged, the feed's entry and the new position. Raises `StoreError`; then nothing of
+        it was written."""
+        batch = WriteBatch(raw_mode=True)
+        written = [self._write(batch, table, rows) for table, rows in self._staged.items()]
+        images = [image for image in written if image is not None]
+        images.sort(key=_nodes_last)
+        entry = encode_entry(position, time_ms, images)
+        handles, number = self._handles, self.local.feed_next
+        batch.put(_SEQUENCE.pack(number), entry, handles[FEED_FAMILY])
+        first = self._trim(len(entry))
+        local = LocalRow(self.local.store, position, checksum, first, number + 1)
+        batch.put(LOCAL_KEY, encode_local(local), handles[LOCAL_FAMILY])
+        try:
+            with translated(self.path):
+                self._db.write(batch)
+        except BaseException:
+            self.abandon()
+            raise
+        self.local = local
+        self._ring.add(number, entry)
+        if gone := first - (number - len(self._feed_sizes)):
+            self._feed_bytes -= sum(self._feed_sizes[:gone])
+            del self._feed_sizes[:gone]
+        self._feed_sizes.append(len(entry))
+        self._feed_bytes += len(entry)
+        self._staged = defaultdict(dict)
+        self._deadlines.commit()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of the rows in memory, those that are not likely to be asked for."""
+        if sum(map(len, self._rows.values())) > ROWS_CACHED:
+            self._older, self._rows = self._rows, defaultdict(dict)
+        now = monotonic()
+        passed = now - self._passed_at > PASSING_S
+        if passed:
+            self._passed_at = now
+        for passing in _PASSING:
+            if passed or len(self._rows[passing]) > PASSING_CACHED:
+                self._older[passing], self._rows[passing] = self._rows[passing], {}
+
+    def abandon(self) -> None:
+        """Forget what was staged: the state is that of the last commit."""
+        self._staged = defaultdict(dict)
+        self._rows, self._older = defaultdict(dict), defaultdict(dict)
+        self._deadlines.abandon()
+
+    def next_deadline_ms(self) -> int | None:
+        """The earliest time that something waits for, or None."""
+        return self._deadlines.next_ms()
+
+    def _write(self, batch: WriteBatch, table: Table[Any], rows: dict[bytes, Any]) -> Images | None:
+        """Put a table's staged rows into the batch. Returns their images where readers are told of them."""
+        put, encode, handle = batch.put, table.encode, self._handles[table.family]
+        values: list[bytes | None] = []
+        for key, row in rows.items():
+            if row is None:
+                encoded = None
+                batch.delete(key, handle)
+            else:
+                encoded = encode(row)
+                put(key, encoded, handle)
+            values.append(encoded)
+        return (table.name, list(rows), values) if table.fed else None
+
+    def _trim(self, added: int) -> int:
+        """The feed's first entry once so many bytes are added. Those before it are let go: their files are dropped,
+        whole and uncompacted, when enough newer ones came (`QUEUE_BYTES` is well beyond the feed's bound)."""
+        first, total = self.local.feed_first, self._feed_bytes + added
+        for size in self._feed_sizes:
+            if total <= BYTES_MAX and self.local.feed_next - first < ENTRIES_MAX:
+                break
+            total -= size
+            first += 1
+        return first
+
+    # -- reading all ----------------------------------------------------------------------------------------
+
+    def scan(self, family: str) -> Iterator[tuple[bytes, bytes]]:
+        """(key, encoded row) of a family, by key."""
+        with translated(self.path):
+            yield from scan(self._dbs[family])
+
+    def close(self) -> None:
+        """Flush, so that the next to open it need not replay the write-ahead log, and let go of the lock."""
+        self._ring.close()
+        with contextlib.suppress(StoreError), translated(self.path):  # on a full disk that log holds all
+            flush(self._db, self.path.with_suffix(".flush"))
+            for db in (*self._dbs.values(), self._db):
+                db.close()
+        # While any handle is left, RocksDB keeps the lock.
+        self._handles.clear()
+        self._dbs.clear()
+        del self._db, self._deadlines

@@ -1,0 +1,158 @@
+"""The store as its one writer sees it: partitions opened as needed, records folded, batches committed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from uuid import uuid4
+
+from vacancy.projections.store.manifest import Manifest, check_manifest, read_manifest, write_manifest
+from vacancy.projections.store.metadata import checksum
+from vacancy.projections.store.partition_store import PartitionStore
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.fold import fold
+from vacancy.resources.model.errors import LogError, StoreMismatch
+from vacancy.resources.model.record import Record
+from vacancy.resources.state.tables import PARTITION, PARTITION_KEY
+
+
+def partition_path(store: Path, partition: int) -> Path:
+    """Where a partition's tables are."""
+    return store / f"p{partition:05d}"
+
+
+class Store:
+    """A directory of partitions, folded from one log. Satisfies the worker's projection protocol.
+
+    Opening one that was folded from another log raises `StoreMismatch`.
+    """
+
+    def __init__(self, path: Path, *, log: str, partitions: int, registry: Registry) -> None:
+        self.path = path
+        self.registry = registry
+        found = read_manifest(path)
+        if found is None:
+            manifest = Manifest(store=uuid4().hex, log=log, partitions=partitions, classes=registry.plugins)
+        else:
+            manifest = check_manifest(path, found, log, partitions, registry)
+        if manifest != found:
+            write_manifest(path, manifest)
+        self.manifest = manifest
+        self._open: dict[int, PartitionStore] = {}
+
+    def partition(self, partition: int) -> PartitionStore:
+        """A partition's tables, opened if they are not. Raises `StoreInUse` and other `StoreError`s."""
+        found = self._open.get(partition)
+        if found is None:
+            path = partition_path(self.path, partition)
+            found = PartitionStore(path, self.manifest.store, self.registry)
+            if found.local.store != self.manifest.store:
+                found.close()
+                raise StoreMismatch(
+                    f"the partition belongs to store {found.local.store}, not to {self.manifest.store}",
+                    where=str(path),
+                    do="put back the directory that was here, or rebuild it: `vacancy replay --rebuild`",
+                )
+            self._open[partition] = found
+        return found
+
+    @property
+    def id(self) -> str:
+        """The store's own id: a restored or new store has a new one."""
+        return self.manifest.store
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions it has."""
+        return self.manifest.partitions
+
+    def open(self, partition: int) -> int:
+        """Open a partition, if it is not, and return its position. Raises as `partition` does."""
+        return self.partition(partition).local.position
+
+    def release(self, partition: int) -> None:
+        """Close a partition, for another worker to open."""
+        found = self._open.pop(partition, None)
+        if found is not None:
+            found.close()
+
+    # -- streams.projection_protocol.Projection ---------------------------------------------------------------
+
+    def position(self) -> Mapping[int, int]:
+        """Partition -> the next offset to apply, of all partitions: those that are not open are opened."""
+        return {p: self.partition(p).local.position for p in range(self.manifest.partitions)}
+
+    def apply(self, partition: int, records: Sequence[Record]) -> None:
+        """Fold the next records of a partition and commit them, all or nothing.
+
+        Records before the position are skipped; a gap raises `LogError`; `Halt` commits what came before.
+        """
+        tables = self.partition(partition)
+        position = tables.local.position
+        last: Record | None = None
+        try:
+            for record in records:
+                if record.offset < position:
+                    continue
+                if record.offset > position:
+                    raise LogError(
+                        f"the log has a gap: offset {position} is missing before {record.offset}",
+                        where=f"partition {partition}",
+                        do="the log is damaged or was cleaned: restore it, or make a new one",
+                    )
+                tables.stage(fold(tables, record, self.registry))
+                last = record
+                position += 1
+        except BaseException:
+            if last is not None:
+                tables.commit(position, self.log_time_ms(partition), checksum(last))
+            tables.abandon()  # the failed record may have been told what is due
+            raise
+        if last is not None:
+            tables.commit(position, self.log_time_ms(partition), checksum(last))
+
+    def next_deadline_ms(self, partition: int) -> int | None:
+        """The earliest log time that something in the partition waits for, or None."""
+        return self.partition(partition).next_deadline_ms()
+
+    def log_time_ms(self, partition: int) -> int:
+        """How far the partition's log time has come, 0 before its first record."""
+        row = self.partition(partition).get(PARTITION, PARTITION_KEY)
+        return 0 if row is None else row.time_ms
+
+    def dead_letters(self, partition: int) -> int:
+        """How many of the partition's records were refused since its first."""
+        row = self.partition(partition).get(PARTITION, PARTITION_KEY)
+        return 0 if row is None else row.dead_letters
+
+    def check_log(self, partition: int, before: Iterable[Record]) -> None:
+        """Check that the log is still the one that was folded: `before` is the record before the position.
+
+        Raises `StoreMismatch` where it is missing or another one: the log was truncated or made anew.
+        """
+        local = self.partition(partition).local
+        if local.position == 0:
+            return
+        found = next(iter(before), None)
+        where = f"partition {partition}, offset {local.position - 1}"
+        do = "bring back the log that was, or rebuild the store from this one: `vacancy replay --rebuild`"
+        if found is None:
+            raise StoreMismatch("the log ends before the store's position", where=where, do=do)
+        if checksum(found) != local.checksum:
+            raise StoreMismatch(
+                "the log holds another record than the one that was folded", where=where, do=do
+            )
+
+    def close(self) -> None:
+        """Flush and close all partitions."""
+        for partition in list(self._open):
+            self.release(partition)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""The columnar view: what a scheduler selects on, as arrays in memory."""

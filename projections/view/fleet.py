@@ -1,0 +1,398 @@
+"""The columnar view: what a scheduler selects on, in memory, one array a quality.
+
+A row is a provider; its number is the view's own. The view is fed by the store's change feed and never reads
+the tables row by row, except to load and to take in the scheduler's own claims in flight.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from vacancy.projections.view.attribute_columns import AttributeColumns
+from vacancy.projections.view.cache import Derived
+from vacancy.projections.view.columns import BitColumns, Bools, ClassColumns, Ints, grown, trait_names
+from vacancy.projections.view.duplicate_roots import Homes
+from vacancy.projections.view.group_members import Groups
+from vacancy.projections.view.reservations import Pending, Taken
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.classes.resource_class import Granted
+from vacancy.resources.state.rows import ClassRow, NodeRow, ProviderRow
+from vacancy.resources.state.tables import GROUPS, NODES, PROVIDERS, ClassTable, split_key
+
+_FIRST_SIZE = 1024
+_FEW = 12
+"""Rows up to which setting them one by one is faster than as arrays."""
+
+
+class View:
+    """Arrays over rows: `root` and `parent` (rows; a root is its own, and the parent of what is no longer
+    reported), `open` (takes new claims), `heard_ms` (of roots), `cell` (the number that `cells` has for it), columns by class,
+    traits and aggregates as bits, attributes as typed columns. `members` maps a root's row to the rows of its tree, if more than one.
+
+    `read` gives a class row as it is in the store (for the exact check). `pending` is what claims under way take.
+    `expressions` are conditions of requests by their text, compiled by whoever asks (see `filter`). `version` goes up
+    with whatever changes.
+    """
+
+    def __init__(self, registry: Registry, read: Callable[[ClassTable, bytes], ClassRow | None]) -> None:
+        self._registry = registry
+        self._read = read
+        self.size = 0
+        self.row_of: dict[bytes, int] = {}
+        self.keys: list[bytes] = []
+        self.cells: dict[bytes, int] = {}
+        self.cell: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
+        self.root: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
+        self.parent: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
+        self.open: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
+        self.heard_ms: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
+        self.version = 0
+        self.layout = 0
+        """Goes up whenever a row comes or goes, or moves to another tree, or its traits or aggregates change."""
+        self._offered: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
+        self._node_open: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
+        self.classes: dict[str, ClassColumns] = {}
+        self.traits = BitColumns()
+        self.aggregates = BitColumns()
+        self.attributes = AttributeColumns()
+        self.members: dict[int, list[int]] = {}
+        self._homes = Homes()
+        self.groups = Groups()
+        self._free_rows: list[int] = []
+        self.pending = Pending()
+        self.expressions: dict[str, Any] = {}
+        self.derived = Derived()
+
+    # -- what is asked ----------------------------------------------------------------------------------------
+
+    def name(self, row: int) -> tuple[str, str]:
+        """(cell, provider id) of a row."""
+        return split_key(self.keys[row])
+
+    @property
+    def clashes(self) -> dict[str, set[int]]:
+        """Roots that are live in two cells, and so candidates in neither, with their rows."""
+        return {root.decode(): rows for root, rows in self._homes.clashes.items()}
+
+    def tree(self, row: int) -> list[int]:
+        """The rows of the tree that a root's row stands for."""
+        return self.members.get(row) or [row]
+
+    def class_row(self, row: int, name: str) -> ClassRow | None:
+        """A provider's row of one class as it is in the store; None where it has none."""
+        table = self._registry.table(name)
+        return self._read(table, table.prefix + self.keys[row])
+
+    def record(self, row: int, name: str) -> Any | None:
+        """A provider's record of one class, with the claims in flight taken in; None where it has none."""
+        found = self.class_row(row, name)
+        if found is None:
+            return None
+        record = found.record
+        for taken in self.pending.of(row, name):
+            outcome = self._registry.table(name).resource_class.claim(record, taken.ask)
+            if isinstance(outcome, Granted):
+                record = outcome.record
+        return record
+
+    def take(self, row: int, name: str, ask: Any) -> Taken:
+        """A claim for this is under way: count it as taken, until `untake`."""
+        taken = Taken(self.keys[row], name, ask)
+        self._take(row, taken)
+        return taken
+
+    def _take(self, row: int, taken: Taken) -> None:
+        self.version += 1
+        self.pending.add(row, taken)
+        self._count(row, taken.name, taken.ask, 1)
+
+    def untake(self, taken: Taken) -> None:
+        """That claim is decided: the store says all."""
+        self.version += 1
+        row = self.row_of.get(taken.key)
+        if row is None or not self.pending.remove(row, taken):
+            return  # the provider went meanwhile, and perhaps came back
+        if self._columns(taken.name).resource_class.exact_in_columns:
+            self._count(row, taken.name, taken.ask, -1)
+        else:
+            self._refresh(row, taken.name)  # a column may have been read of the record with this in it
+
+    def take_over(self, pending: Iterable[Taken]) -> None:
+        """Count these as under way, in a view that was loaded anew."""
+        for taken in pending:
+            if (row := self.row_of.get(taken.key)) is not None:  # else the provider went meanwhile
+                self._take(row, taken)
+
+    def _count(self, row: int, name: str, ask: Any, times: int) -> None:
+        columns = self._columns(name)
+        moves = columns.resource_class.moves(ask)
+        if moves is None:
+            self._refresh(row, name)
+        else:
+            columns.move(row, moves, times)
+
+    def _count_pending(self, row: int, name: str) -> None:
+        """The columns hold what the store says: count the claims under way anew."""
+        moves, here = self._columns(name).resource_class.moves, self.pending.of(row, name)
+        if any(moves(taken.ask) is None for taken in here):
+            self._refresh(row, name)
+            return
+        for taken in here:
+            self._count(row, name, taken.ask, 1)
+
+    def _refresh(self, row: int, name: str) -> None:
+        record = self.record(row, name)
+        if record is not None:
+            self._columns(name).set_one(row, record)
+        elif name in self.classes:
+            self.classes[name].clear(row)
+
+    # -- being fed --------------------------------------------------------------------------------------------
+
+    def load_providers(self, items: list[tuple[bytes, bytes]]) -> None:
+        """Take in all providers of a partition at once, before anything else of it."""
+        keys = [key for key, _ in items]
+        providers = [PROVIDERS.decode(data) for _, data in items]
+        first = self._new_rows(keys)
+        rows = range(first, first + len(keys))
+        self.attributes.set_new(rows, providers, len(self.root))
+        self._offered[first : rows.stop] = [p.reported and not p.disabled for p in providers]
+        by_traits: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        by_aggregates: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for row, provider in zip(rows, providers, strict=True):
+            if provider.parent is not None or len(provider.members) > 1:
+                self._place(row, keys[row - first], provider)
+            by_traits[trait_names(provider)].append(row)
+            by_aggregates[provider.aggregates].append(row)
+        for columns, groups in ((self.traits, by_traits), (self.aggregates, by_aggregates)):
+            for names, some in groups.items():
+                if names:
+                    columns.set_new(some, names, len(self.root))
+        self.derived.clear()
+
+    def load_nodes(self, items: list[tuple[bytes, bytes]]) -> None:
+        """Take in all nodes of a partition at once, after its providers."""
+        self.version += 1
+        known = [(key, self.row_of[key], NODES.decode(data)) for key, data in items if key in self.row_of]
+        ids = [key[key.index(b"\0") + 1 :] for key, _, _ in known]
+        rows = np.array([row for _, row, _ in known], dtype=np.int64)
+        self.heard_ms[rows] = [node.heard_ms for _, _, node in known]
+        self._node_open[rows] = [node.open for _, _, node in known]
+        for id_, (_, row, node) in zip(ids, known, strict=True):
+            if not node.open or self._homes.is_another(id_, row):
+                self._find_clash(id_, row, node.open)
+        self._reopen_all()
+
+    def load_class(self, table: ClassTable, keys: list[bytes], encoded: list[bytes]) -> None:
+        """Take in a class's rows: keys without the table's prefix, records without the row's head."""
+        self.version += 1
+        if keys:
+            try:
+                rows = np.fromiter(map(self.row_of.__getitem__, keys), dtype=np.int64, count=len(keys))
+            except KeyError:
+                rows = np.fromiter(map(self._row, keys), dtype=np.int64, count=len(keys))
+            self._columns(table.name).set_many(rows, encoded)
+
+    def feed(self, table: str, keys: list[bytes], values: list[bytes | None]) -> None:
+        """Take in one table's after-images of one commit."""
+        self.version += 1
+        if table == PROVIDERS.name:
+            for key, data in zip(keys, values, strict=True):
+                self._feed_provider(key, data)
+        elif table == NODES.name:
+            for key, data in zip(keys, values, strict=True):
+                if (row := self._set_node(key, None if data is None else NODES.decode(data))) is not None:
+                    self._reopen(row)
+        elif table == GROUPS.name:
+            self.groups.feed(zip(keys, values, strict=True))
+        else:
+            self._feed_class(self._registry.table(table), keys, values)
+
+    def _feed_provider(self, key: bytes, data: bytes | None) -> None:
+        if data is None:
+            if (gone := self.row_of.get(key)) is not None:
+                self._drop(gone, key)
+            return
+        provider = PROVIDERS.decode(data)
+        row = self._row(key)
+        self._place(row, key, provider)
+        names = trait_names(provider)
+        if names != self.traits.of(row) or provider.aggregates != self.aggregates.of(row):
+            self.traits.set([row], names, len(self.root))
+            self.aggregates.set([row], provider.aggregates, len(self.root))
+            self.derived.clear()
+            self.layout += 1
+        if self.attributes.follow(row, provider, len(self.root)):
+            self.derived.clear()
+        self.open[row] = False
+        self._reopen(int(self.root[row]))
+
+    def _feed_class(self, table: ClassTable, keys: list[bytes], values: list[bytes | None]) -> None:
+        skip, head = len(table.prefix), table.HEAD_BYTES
+        columns = self._columns(table.name)
+        own = [key[skip:] for key in keys] if skip else keys
+        rows: list[Any] = list(map(self.row_of.get, own))
+        if None in values or None in rows:
+            rows, values = self._clear_gone(columns, own, values)
+        encoded = [data[head:] for data in values if data is not None]
+        if len(rows) > _FEW:
+            columns.set_many(rows, encoded)
+        else:
+            decode = table.resource_class.decode
+            for row, data in zip(rows, encoded, strict=True):
+                columns.set_one(row, decode(data))
+        for row in self.pending.among(rows, table.name):
+            self._count_pending(row, table.name)
+
+    def _clear_gone(
+        self, columns: ClassColumns, keys: list[bytes], values: list[bytes | None]
+    ) -> tuple[list[int], list[bytes | None]]:
+        """Clear the columns where there is nothing any more. Returns what is left, by rows, made where there were none."""
+        left: dict[int, bytes | None] = {}
+        for key, data in zip(keys, values, strict=True):
+            if data is not None:
+                left[self._row(key)] = data
+            elif (gone := self.row_of.get(key)) is not None:
+                columns.clear(gone)
+                self._count_pending(gone, columns.resource_class.name)
+        return list(left), list(left.values())
+
+    # -- rows ---------------------------------------------------------------------------------------------------
+
+    def _columns(self, name: str) -> ClassColumns:
+        found = self.classes.get(name)
+        if found is None:
+            found = ClassColumns(self._registry.table(name).resource_class, len(self.root))
+            self.classes[name] = found
+            self.derived.clear()
+        return found
+
+    def _row(self, key: bytes) -> int:
+        row = self.row_of.get(key)
+        if row is not None:
+            return row
+        if self._free_rows:
+            row = self._free_rows.pop()
+            self.keys[row] = key
+        else:
+            row = self.size
+            self.size += 1
+            self.keys.append(key)
+            if row >= len(self.root):
+                self._grow(2 * len(self.root))
+        self.row_of[key] = row
+        self.root[row] = self.parent[row] = row
+        self.cell[row] = self._cell(key)
+        self.layout += 1
+        return row
+
+    def _cell(self, key: bytes) -> int:
+        return self.cells.setdefault(key[: key.index(b"\0")], len(self.cells))
+
+    def _new_rows(self, keys: list[bytes]) -> int:
+        """Rows for keys that have none yet, next to each other. Returns the first."""
+        first, end = self.size, self.size + len(keys)
+        if end > len(self.root):
+            self._grow(max(end, 2 * len(self.root)))
+        self.keys.extend(keys)
+        self.row_of.update(zip(keys, range(first, end), strict=True))
+        self.root[first:end] = self.parent[first:end] = np.arange(first, end)
+        self.cell[first:end] = np.fromiter(map(self._cell, keys), dtype=np.int64, count=len(keys))
+        self.size = end
+        self.layout += 1
+        return first
+
+    def _grow(self, size: int) -> None:
+        self.root, self.heard_ms = grown(self.root, size), grown(self.heard_ms, size)
+        self.parent, self.cell = grown(self.parent, size), grown(self.cell, size)
+        self.open = grown(self.open, size)
+        self._offered, self._node_open = grown(self._offered, size), grown(self._node_open, size)
+        for of_class in self.classes.values():
+            of_class.grow(size)
+        self.traits.grow(size)
+        self.aggregates.grow(size)
+        self.attributes.grow(size)
+        self.derived.clear()
+
+    def _place(self, row: int, key: bytes, provider: ProviderRow) -> None:
+        cell = key[: key.index(b"\0") + 1]
+        self._offered[row] = provider.reported and not provider.disabled
+        before = self.root[row], self.parent[row], self.members.get(row)
+        if provider.parent is None:
+            self.root[row] = self.parent[row] = row
+            if len(provider.members) > 1:
+                self.members[row] = [self._row(cell + member.encode()) for member in provider.members]
+                self.root[self.members[row]] = row
+            else:
+                self.members.pop(row, None)
+        else:
+            self.root[row] = self._row(cell + provider.root.encode())
+            # What stays only because it is held may be left without the provider it was below.
+            at = provider.parent if provider.reported else provider.root
+            self.parent[row] = self._row(cell + at.encode())
+            self.members.pop(row, None)
+        if before != (self.root[row], self.parent[row], self.members.get(row)):
+            self.layout += 1
+            self.derived.clear()
+
+    def _drop(self, row: int, key: bytes) -> None:
+        self._offered[row] = self._node_open[row] = self.open[row] = False
+        self._find_clash(key[key.index(b"\0") + 1 :], row, False)
+        self.heard_ms[row] = 0
+        if self.traits.of(row) or self.aggregates.of(row):
+            self.derived.clear()
+        self.traits.set([row], (), len(self.root))
+        self.aggregates.set([row], (), len(self.root))
+        self.attributes.set(row, {}, len(self.root))
+        for columns in self.classes.values():
+            columns.clear(row)
+        self.pending.drop(row)
+        self.members.pop(row, None)
+        self.root[row] = self.parent[row] = row
+        del self.row_of[key]
+        self._free_rows.append(row)
+        self.layout += 1
+
+    # -- nodes --------------------------------------------------------------------------------------------------
+
+    def _set_node(self, key: bytes, node: NodeRow | None) -> int | None:
+        """Take in a node. Returns its row if its tree must be opened or closed."""
+        row = self.row_of.get(key)
+        if row is None:
+            return None
+        is_open = node is not None and node.open
+        self.heard_ms[row] = 0 if node is None else node.heard_ms
+        self._find_clash(key[key.index(b"\0") + 1 :], row, is_open)
+        if self._node_open[row] == is_open:
+            return None
+        self._node_open[row] = is_open
+        return row
+
+    def _find_clash(self, root: bytes, row: int, is_open: bool) -> None:
+        for other in self._homes.follow(root, row, is_open):
+            self._reopen(other)
+
+    def _reopen(self, root_row: int) -> None:
+        """Work out anew which rows of a tree take new claims."""
+        if self.root[root_row] != root_row:
+            return  # a node that became a part of another
+        tree = self.members.get(root_row)
+        is_open = bool(self._node_open[root_row] and self._offered[root_row])
+        if is_open and self._homes.clashes and self.keys[root_row].partition(b"\0")[2] in self._homes.clashes:
+            is_open = False
+        if tree is None:
+            self.open[root_row] = is_open
+        else:
+            self.open[tree] = self._offered[tree] & is_open
+
+    def _reopen_all(self) -> None:
+        size = self.size
+        roots = self.root[:size]
+        self.open[:size] = self._offered[:size] & self._node_open[roots] & self._offered[roots]
+        for rows in self._homes.clashes.values():
+            for row in rows:
+                self._reopen(row)

@@ -1,0 +1,85 @@
+"""Sharing providers: who lends to whom.
+
+A provider with the trait MISC_SHARES_VIA_AGGREGATE lends its inventory to every tree of its cell that has a provider
+in one of its aggregates, as in OpenStack Placement: a storage pool to the nodes that reach it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Final
+
+import numpy as np
+
+from vacancy.projections.view.columns import Bools, Ints
+from vacancy.projections.view.fleet import View
+
+SHARES: Final = "MISC_SHARES_VIA_AGGREGATE"
+
+_UNIONS_MAX = 16
+
+
+class Lending:
+    """The lenders of a view, and to which trees they lend, their own among them or not."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._bits = view.traits.arrays.get(SHARES)
+        rows = () if self._bits is None else np.flatnonzero(self._bits[: view.size]).tolist()
+        self.rows: frozenset[int] = frozenset(row for row in rows if view.aggregates.of(row))
+        self.array: Ints = np.array(sorted(self.rows), dtype=np.int64)
+        self._lenders: dict[tuple[int, str], list[int]] = defaultdict(list)
+        self._borrowers: dict[int, Ints] = {}
+        self._unions: dict[bytes, Bools] = {}
+        for row in sorted(self.rows):
+            for name in view.aggregates.of(row):
+                self._lenders[int(view.cell[row]), name].append(row)
+
+    def among(self, rows: Ints) -> Ints:
+        """Those of these rows that lend."""
+        if not self.rows or self._bits is None:
+            return rows[:0]
+        marked = rows[self._bits[rows]]
+        return np.array([row for row in marked.tolist() if row in self.rows], dtype=np.int64)
+
+    def to(self, root: int) -> list[int]:
+        """The rows of those of other trees that lend to the tree of this root, ascending."""
+        view = self._view
+        if not self.rows:
+            return []
+        cell = int(view.cell[root])
+        found = {
+            lender
+            for member in view.tree(root)
+            for name in view.aggregates.of(member)
+            for lender in self._lenders.get((cell, name), ())
+        }
+        return sorted(lender for lender in found if view.root[lender] != root)
+
+    def borrowers(self, lender: int) -> Ints:
+        """The roots of the trees that it lends to, ascending."""
+        known = self._borrowers.get(lender)
+        if known is None:
+            view, size = self._view, self._view.size
+            arrays = [view.aggregates.arrays[name][:size] for name in view.aggregates.of(lender)]
+            members = np.flatnonzero(np.logical_or.reduce(arrays))
+            members = members[view.cell[members] == view.cell[lender]]
+            known = self._borrowers[lender] = np.unique(view.root[members])
+        return known
+
+    def lends_to(self, lenders: Ints) -> Bools:
+        """By row, whether it is the root of a tree that any of these lends to. Not to be written to."""
+        known = self._unions.get(name := lenders.tobytes())
+        if known is None or len(known) < self._view.size:
+            if len(self._unions) >= _UNIONS_MAX:
+                self._unions.clear()
+            known = np.zeros(self._view.size, dtype=np.bool_)
+            for lender in lenders.tolist():
+                known[self.borrowers(lender)] = True
+            self._unions[name] = known
+        return known
+
+
+def lending(view: View) -> Lending:
+    """Who lends to whom, worked out once for as long as traits, aggregates and trees are the same."""
+    return view.derived.of_all(Lending, lambda: Lending(view))

@@ -1,0 +1,131 @@
+"""Which resource classes there are: the standard ones, any CUSTOM_*, and those of plugins.
+
+The standard names are pinned with the rules (version 1: os-resource-classes 1.1), not read from whatever is
+installed: two builds must judge alike. A plugin's class counts only on logs whose rules allow it; a build that
+lacks a class the rules allow halts rather than guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from vacancy.resources.classes.devices import Devices
+from vacancy.resources.classes.gpu_share import GpuShare
+from vacancy.resources.classes.numa_cell import NumaCell
+from vacancy.resources.classes.quantity import Quantity
+from vacancy.resources.classes.resource_class import ResourceClass
+from vacancy.resources.classes.vgpu import Vgpu
+from vacancy.resources.model.errors import Halt, InvalidRecord, UsageError
+from vacancy.resources.model.names import CUSTOM_PREFIX, suggest
+from vacancy.resources.state.tables import CUSTOM_FAMILY, ClassTable
+
+RULES_VERSION = 1
+"""The newest rules this build can fold."""
+
+STANDARD_CLASSES = (
+    "VCPU",
+    "MEMORY_MB",
+    "DISK_GB",
+    "PCI_DEVICE",
+    "SRIOV_NET_VF",
+    "NUMA_SOCKET",
+    "NUMA_CORE",
+    "NUMA_THREAD",
+    "NUMA_MEMORY_MB",
+    "IPV4_ADDRESS",
+    "VGPU",
+    "VGPU_DISPLAY_HEAD",
+    "NET_BW_EGR_KILOBIT_PER_SEC",
+    "NET_BW_IGR_KILOBIT_PER_SEC",
+    "PCPU",
+    "MEM_ENCRYPTION_CONTEXT",
+    "FPGA",
+    "PGPU",
+    "NET_PACKET_RATE_KILOPACKET_PER_SEC",
+    "NET_PACKET_RATE_EGR_KILOPACKET_PER_SEC",
+    "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
+)
+
+OWN_CLASSES = ("NUMA_CELL", "GPU_SHARE")
+"""Classes that come with the rules and have no standard name."""
+
+_KINDS: dict[str, Callable[[str], ResourceClass[Any]]] = {
+    **dict.fromkeys(("PCI_DEVICE", "SRIOV_NET_VF", "PGPU", "FPGA"), Devices),
+    "VGPU": Vgpu,
+    "NUMA_CELL": NumaCell,
+    "GPU_SHARE": GpuShare,
+}
+"""What is not counted."""
+
+
+class Registry:
+    """The classes a build supports. Immutable after it is made; safe to share."""
+
+    def __init__(self, plugins: Iterable[ResourceClass[Any]] = ()) -> None:
+        self._tables: dict[str, ClassTable] = {
+            name: ClassTable(_KINDS.get(name, Quantity)(name), family=name)
+            for name in (*STANDARD_CLASSES, *OWN_CLASSES)
+        }
+        self._standard = dict(self._tables)
+        self.plugins: tuple[str, ...] = ()
+        for plugin in plugins:
+            if plugin.name in self._tables or plugin.name.startswith(CUSTOM_PREFIX):
+                raise UsageError(
+                    f"plugin class {plugin.name} takes a name that is taken",
+                    do=f"choose one that is neither standard nor starts with {CUSTOM_PREFIX}",
+                )
+            self._tables[plugin.name] = ClassTable(plugin, family=plugin.name)
+            self.plugins = tuple(sorted((*self.plugins, plugin.name)))
+        self._customs: dict[str, ClassTable] = {}
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """One column family a class; all CUSTOM_* quantities share one, so that no node can make families."""
+        return (*self._tables, CUSTOM_FAMILY)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every class with a name of its own."""
+        return tuple(self._tables)
+
+    def table(self, name: str) -> ClassTable:
+        """The table of one class that is known to be allowed. Raises `InvalidRecord` when there is none."""
+        found = self._tables.get(name) or self._customs.get(name)
+        if found is not None:
+            return found
+        if name.startswith(CUSTOM_PREFIX) and len(name) > len(CUSTOM_PREFIX):
+            if len(self._customs) > 100_000:
+                self._customs.clear()
+            table = ClassTable(Quantity(name), family=CUSTOM_FAMILY, prefix=name.encode() + b"\0")
+            return self._customs.setdefault(name, table)
+        raise InvalidRecord(f"unknown resource class {name}")
+
+    def allowed(self, name: str, plugins: tuple[str, ...]) -> ClassTable:
+        """The table of a class on a log whose rules allow these plugins' classes.
+
+        Raises `InvalidRecord` when the rules do not allow it, `Halt` when they do and this build lacks it.
+        """
+        table = self._standard.get(name)
+        if table is not None:
+            return table
+        table = self._tables.get(name)
+        if table is None:
+            if name in plugins:
+                raise Halt(
+                    f"the log's rules allow resource class {name}, which this build does not have",
+                    do="install the package that provides it, then start again",
+                )
+            return self.table(name)
+        if name not in plugins:
+            raise InvalidRecord(f"resource class {name} is not allowed by the log's rules")
+        return table
+
+    def check(self, name: str) -> ResourceClass[Any]:
+        """The class of that name, or `UsageError` with the nearest names: for requests, before they are sent."""
+        try:
+            return self.table(name).resource_class
+        except InvalidRecord:
+            raise UsageError(
+                f"unknown resource class {name!r}", do=suggest(name, frozenset(self._tables))
+            ) from None

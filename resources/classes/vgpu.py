@@ -1,0 +1,128 @@
+"""Virtual GPUs of types: a physical GPU runs instances of one type at a time, as many as that type allows.
+
+The first instance fixes the type of its GPU, until the last is gone (the rule of NVIDIA's vGPU, as OpenStack Nova
+follows it). All instances of one ask are of one type; they may be on several GPUs. GPUs that run the type already
+are filled up first, then idle ones that could run few more of another type, those with least left before others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from vacancy.resources.classes.device_attribute_index import Attribute, attribute
+from vacancy.resources.classes.device_class import (
+    Item,
+    Itemised,
+    ItemisedRecord,
+    Use,
+    Wanted,
+    where_of,
+    whole_number,
+)
+from vacancy.resources.classes.quantity import TOTAL_MAX
+from vacancy.resources.classes.resource_class import Shortfall
+from vacancy.resources.model.comparison import Comparison
+from vacancy.resources.model.errors import InvalidRecord, UsageError
+
+TYPES_MAX: Final = 64
+_NAME_MAX: Final = 128
+_DO: Final = 'write 1, or {"type": "nvidia-35", "count": 1, "where": {"model": "A100"}}'
+_INDEXED: Final = "type\0"
+"""How the index calls a type: no attribute can have a name like that."""
+
+
+class Vgpu(Itemised):
+    """Instances of vGPU types. The grant maps a GPU to the type that runs on it and how many."""
+
+    def _item(self, name: str, said: dict[str, Any]) -> Item:
+        types = said.pop("types", None)
+        if not isinstance(types, Mapping) or not 1 <= len(types) <= TYPES_MAX:
+            raise InvalidRecord(f"{self.name}: {name} does not say which types it can run")
+        for kind, most in types.items():
+            if not 0 < len(kind) <= _NAME_MAX or type(most) is not int or not 1 <= most <= TOTAL_MAX:
+                raise InvalidRecord(f"{self.name}: {name} does not say how many of {kind[:80]!r} it can run")
+        return Item(name, (), "", 1, tuple(sorted(types.items())))
+
+    def _fit(self, record: ItemisedRecord, wanted: Wanted) -> tuple[Use, ...] | Shortfall:
+        rooms = [room for room in _rooms(record) if room[0].satisfies(wanted.where)]
+        kinds = [wanted.type] if wanted.type else sorted({kind for _, _, left in rooms for kind in left})
+        most = 0
+        plans: list[tuple[int, int, str, tuple[Use, ...]]] = []
+        for kind in kinds:
+            # How many fewer an idle GPU runs of this type than of another.
+            found = sorted(
+                (idle, max(left.values()) - left[kind], left[kind], item.name)
+                for item, idle, left in rooms
+                if kind in left
+            )
+            most = max(most, sum(left for _, _, left, _ in found))
+            plan = _filled(found, kind, wanted.count)
+            if sum(use.amount for use in plan) == wanted.count:
+                taken = {use.name for use in plan}
+                idle = sum(one[0] for one in found if one[-1] in taken)
+                fewer = sum(one[1] for one in found if one[-1] in taken)
+                plans.append((idle, fewer, kind, plan))
+        # Of the types that would do, the one that leaves most GPUs to others, and then most on those it takes.
+        return min(plans, key=lambda one: one[:3])[3] if plans else Shortfall("no_room", wanted.count, most)
+
+    def _room(self, record: ItemisedRecord) -> tuple[int, ...]:
+        of: dict[str, int] = {}
+        for _, _, left in _rooms(record):
+            for kind, amount in left.items():
+                of[kind] = of.get(kind, 0) + amount
+        free = max(of.values(), default=0)
+        return free, free + record.held
+
+    def _open(self, record: ItemisedRecord) -> Iterable[tuple[Attribute, ...]]:
+        for item, _, left in _rooms(record):
+            if left:
+                yield (*item.attributes, *(attribute(_INDEXED, kind) for kind in left))
+
+    def _grant(self, uses: tuple[Use, ...]) -> Any:
+        return {use.name: {use.kind: use.amount} for use in uses}
+
+    def _back(self, record: ItemisedRecord, grant: Any) -> Iterable[Use]:
+        return [Use(name, kind, amount) for name, of in grant.items() for kind, amount in of.items()]
+
+    def _read(self, said: dict[str, Any]) -> Wanted:
+        kind = said.pop("type", "")
+        if not isinstance(kind, str) or len(kind) > _NAME_MAX:
+            raise UsageError("type is the name of a vGPU type", do=_DO)
+        count = whole_number(said, "count", 1, do=_DO)
+        return Wanted(count, where_of(said, do=_DO), type=kind)
+
+    def _read_number(self, amount: int) -> Wanted:
+        return Wanted(amount)
+
+    def narrowed(self, amount: int, where: dict[str, Any]) -> Any:
+        kind = {"type": where.pop("type")} if isinstance(where.get("type"), str) else {}
+        return {"count": amount, **kind, "where": where}
+
+    def _indexed(self, wanted: Wanted) -> tuple[Comparison, ...]:
+        return (
+            *super()._indexed(wanted),
+            *((Comparison(_INDEXED, "==", wanted.type),) if wanted.type else ()),
+        )
+
+
+def _rooms(record: ItemisedRecord) -> Iterator[tuple[Item, bool, dict[str, int]]]:
+    """Each GPU, whether it is idle, and how many instances of which types it could take."""
+    running = {use.name: use for use in record.used}
+    for item in record.items:
+        use = running.get(item.name)
+        if use is None:
+            yield item, True, dict(item.types)
+        else:
+            left = dict(item.types).get(use.kind, 0) - use.amount
+            yield item, False, {use.kind: left} if left > 0 else {}
+
+
+def _filled(found: Iterable[tuple[bool, int, int, str]], kind: str, count: int) -> tuple[Use, ...]:
+    """Up to `count` instances, taken of one GPU after the other."""
+    uses: list[Use] = []
+    for _, _, left, name in found:
+        amount = min(left, count - sum(use.amount for use in uses))
+        if amount > 0:
+            uses.append(Use(name, kind, amount))
+    return tuple(uses)

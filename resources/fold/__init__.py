@@ -1,0 +1,1 @@
+"""The fold: state and a log record in, changes out. One module for each kind of event."""

@@ -1,0 +1,180 @@
+"""Claims and what becomes of them: verdicts, allocations, releases, confirmations, moves."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from msgspec.structs import replace
+
+from vacancy.resources.fold.judge import DEADLINE_AHEAD_MS_MAX, Acceptance, Rejection, Rows, give_back, judge
+from vacancy.resources.fold.nodes import HOLD, leave_tree
+from vacancy.resources.fold.server_groups import check_memberships, join, leave
+from vacancy.resources.model.events import Claim, ConsumerRef, Release
+from vacancy.resources.model.names import AMOUNT_MAX
+from vacancy.resources.model.server_group import group_name
+from vacancy.resources.state.rows import AllocationRow, VerdictRow
+from vacancy.resources.state.tables import (
+    ALLOCATIONS,
+    DEADLINES,
+    PROVIDERS,
+    VERDICTS,
+    deadline_key,
+    split_key,
+)
+from vacancy.resources.state.transaction import Draft
+
+VERDICT = b"V"
+CANCELLED = "cancelled"
+
+
+def fold_claim(draft: Draft, claim: Claim, *, replaces: bool = False) -> None:
+    """Judge one claim and write what follows.
+
+    A claim that comes after its deadline is rejected without a trace: its scheduler has been told so by log
+    time itself. The same claim again changes nothing; the same id with other content is refused.
+    """
+    key = draft.key(claim.id)
+    fingerprint = blake2b(claim.model_dump_json().encode(), digest_size=8).digest()
+    known = draft.get(VERDICTS, key)
+    if known is not None and known.offset >= 0:
+        if known.fingerprint != fingerprint:
+            draft.dead.append(
+                f"claim {claim.id} was made before with other content, at offset {known.offset}"
+            )
+        return
+    if claim.deadline_ms < draft.time_ms:
+        return
+    if known is not None:
+        outcome: Acceptance | Rejection = Rejection(CANCELLED, taken=known.taken)
+    else:
+        held = draft.get(ALLOCATIONS, draft.key(claim.consumer))
+        if replaces and held is None:
+            outcome = Rejection("consumer_unknown")
+        elif not replaces and held is not None:
+            outcome = Rejection("consumer_exists", available=held.generation, taken=held.offset)
+        else:
+            outcome = judge(draft, claim, held)
+            if claim.memberships and isinstance(outcome, Acceptance):
+                outcome = check_memberships(draft, claim) or outcome
+    _write_verdict(draft, claim, key, fingerprint, outcome)
+    if isinstance(outcome, Acceptance):
+        _write_allocation(draft, claim, outcome)
+
+
+def fold_release(draft: Draft, release: Release) -> None:
+    """Give back what a claim was granted, or cancel it where it has not come yet."""
+    key = draft.key(release.consumer)
+    held = draft.get(ALLOCATIONS, key)
+    if held is not None and held.claim == release.claim:
+        rows: Rows = {}
+        give_back(draft, held.parts, rows)
+        _write_rows(draft, rows)
+        draft.delete(ALLOCATIONS, key)
+        if held.groups:
+            leave(draft, release.consumer, held.groups)
+        if held.hold_until_ms:
+            draft.delete(DEADLINES, deadline_key(held.hold_until_ms, HOLD, key))
+        return
+    deadline_ms = release.deadline_ms
+    claim_key = draft.key(release.claim)
+    if deadline_ms is None or deadline_ms < draft.time_ms or draft.get(VERDICTS, claim_key) is not None:
+        return
+    deadline_ms = min(deadline_ms, draft.time_ms + DEADLINE_AHEAD_MS_MAX)
+    row = VerdictRow(False, CANCELLED, -1, deadline_ms, b"", release.consumer, taken=draft.offset)
+    draft.put(VERDICTS, claim_key, row)
+    draft.put(DEADLINES, deadline_key(deadline_ms, VERDICT, claim_key), b"")
+
+
+def fold_confirmed(draft: Draft, data: ConsumerRef) -> None:
+    """A hold is kept."""
+    key = draft.key(data.consumer)
+    held = draft.get(ALLOCATIONS, key)
+    if held is not None and held.claim == data.claim and held.hold_until_ms:
+        draft.delete(DEADLINES, deadline_key(held.hold_until_ms, HOLD, key))
+        draft.put(ALLOCATIONS, key, replace(held, hold_until_ms=0))
+
+
+def expire_hold(draft: Draft, at_ms: int, key: bytes) -> None:
+    """A hold ends that nobody confirmed."""
+    held = draft.get(ALLOCATIONS, key)
+    if held is None or held.hold_until_ms != at_ms:
+        return
+    rows: Rows = {}
+    cell, consumer = split_key(key)
+    there = draft.in_cell(cell)
+    give_back(there, held.parts, rows)
+    _write_rows(there, rows)
+    draft.delete(ALLOCATIONS, key)
+    if held.groups:
+        leave(there, consumer, held.groups)
+
+
+def _write_verdict(
+    draft: Draft, claim: Claim, key: bytes, fingerprint: bytes, outcome: Acceptance | Rejection
+) -> None:
+    deadline_ms = min(claim.deadline_ms, draft.time_ms + DEADLINE_AHEAD_MS_MAX)
+    if isinstance(outcome, Acceptance):
+        particular = tuple(part for part in outcome.parts if type(part.grant) is not int)
+        row = VerdictRow(True, "", draft.offset, deadline_ms, fingerprint, claim.consumer, grants=particular)
+    else:
+        outcome = outcome._replace(asked=_bounded(outcome.asked), available=_bounded(outcome.available))
+        row = VerdictRow(
+            False, outcome[0], draft.offset, deadline_ms, fingerprint, claim.consumer, *outcome[1:]
+        )
+    draft.put(VERDICTS, key, row)
+    draft.put(DEADLINES, deadline_key(deadline_ms, VERDICT, key), b"")
+
+
+def _bounded(amount: int) -> int:
+    """The amount as far as a row holds it: what was asked for may have any number of digits."""
+    return max(-AMOUNT_MAX, min(amount, AMOUNT_MAX))
+
+
+def _write_allocation(draft: Draft, claim: Claim, accepted: Acceptance) -> None:
+    _write_rows(draft, accepted.rows)
+    key = draft.key(claim.consumer)
+    before = draft.get(ALLOCATIONS, key)
+    if before is not None and before.hold_until_ms:
+        draft.delete(DEADLINES, deadline_key(before.hold_until_ms, HOLD, key))
+    row = AllocationRow(
+        claim=claim.id,
+        generation=before.generation + 1 if before else 1,
+        consumer_type=claim.consumer_type,
+        project=claim.project,
+        user=claim.user,
+        request=claim.request,
+        parts=accepted.parts,
+        offset=draft.offset,
+        hold_until_ms=claim.hold_until_ms or 0,
+        groups=tuple(group_name(one.group) for one in claim.memberships) if claim.memberships else (),
+    )
+    if before is not None and before.groups:
+        leave(draft, claim.consumer, before.groups)
+    if claim.memberships:
+        join(draft, claim)
+    draft.put(ALLOCATIONS, key, row)
+    if claim.hold_until_ms:
+        draft.put(DEADLINES, deadline_key(claim.hold_until_ms, HOLD, key), b"")
+
+
+def _write_rows(draft: Draft, rows: Rows) -> None:
+    """Write class rows; where the last allocation of something withdrawn is gone, it goes too."""
+    for (table, provider), row in rows.items():
+        if row.reported or table.resource_class.in_use(row.record):
+            draft.put_class_row(table, provider, row)
+        else:
+            draft.delete_class_row(table, provider)
+            _drop_class(draft, provider, table.name)
+
+
+def _drop_class(draft: Draft, provider: str, name: str) -> None:
+    row = draft.provider(provider)
+    if row is None:
+        return
+    classes = tuple(other for other in row.classes if other != name)
+    if classes or row.reported or len(row.members) > 1:
+        draft.put(PROVIDERS, draft.key(provider), replace(row, classes=classes, changed=draft.offset))
+        return
+    draft.delete(PROVIDERS, draft.key(provider))
+    if row.root != provider:
+        leave_tree(draft, row.root, provider)

@@ -1,0 +1,197 @@
+"""The verdict: whether a claim fits where it stands in the log. First in the log wins.
+
+Judging reads and computes; it writes nothing. `judge` returns what to write, or why not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from vacancy.resources.classes.resource_class import Shortfall
+from vacancy.resources.model.attributes import holds
+from vacancy.resources.model.errors import InvalidRecord
+from vacancy.resources.model.events import Allocation, AnyPredicate, AttributePredicate, Claim
+from vacancy.resources.state.rows import AllocationRow, ClassRow, Part, ProviderRow
+from vacancy.resources.state.tables import NODES, ClassTable
+from vacancy.resources.state.transaction import Draft
+
+DEADLINE_AHEAD_MS_MAX = 10 * 60 * 1000
+"""How far ahead of log time a claim's deadline may be."""
+
+Rows = dict[tuple[ClassTable, str], ClassRow]
+"""Class rows as the claim leaves them, by (table, provider)."""
+
+
+class Rejection(NamedTuple):
+    """Why a claim does not fit. `taken` is the offset of the event that took the last of it, or -1; see
+    `rows.VerdictRow` for the rest."""
+
+    reason: str
+    provider: str = ""
+    resource_class: str = ""
+    asked: int = 0
+    available: int = 0
+    taken: int = -1
+    group: str = ""
+    other: str = ""
+
+
+class Acceptance(NamedTuple):
+    """What a claim that fits is given: the parts of its allocation and the rows they leave."""
+
+    parts: tuple[Part, ...]
+    rows: Rows
+
+
+def judge(draft: Draft, claim: Claim, held: AllocationRow | None) -> Acceptance | Rejection:
+    """Judge one claim at its place in the log.
+
+    `held` is what its consumer holds now; where the claim replaces it, it is given back first, and what asks for
+    no more than was held is allowed even on a provider that is over capacity or closed.
+    """
+    if claim.deadline_ms > draft.time_ms + DEADLINE_AHEAD_MS_MAX:
+        return Rejection(
+            "deadline_too_far", asked=claim.deadline_ms - draft.time_ms, available=DEADLINE_AHEAD_MS_MAX
+        )
+    if claim.hold_until_ms is not None and claim.hold_until_ms < draft.time_ms:
+        return Rejection("hold_is_past")
+    wrong = _check_consumer(claim, held)
+    if wrong is None:
+        wrong = _check_predicates(draft, claim.predicates)
+    if wrong is not None:
+        return wrong
+    rows: Rows = {}
+    covered = _give_back(draft, claim.allocations, held, rows) if held is not None else frozenset()
+    parts: list[Part] = []
+    for allocation in claim.allocations:
+        outcome = _allocate(draft, allocation, covered, rows)
+        if isinstance(outcome, Rejection):
+            return outcome
+        parts.extend(outcome)
+    return Acceptance(tuple(parts), rows)
+
+
+def give_back(draft: Draft, parts: Iterable[Part], rows: Rows) -> None:
+    """Release these parts in `rows`."""
+    for part in parts:
+        table = draft.class_table(part.resource_class)
+        slot = (table, part.provider)
+        row = rows.get(slot) or draft.class_row(table, part.provider)
+        if row is not None:
+            rows[slot] = replace(row, record=table.resource_class.release(row.record, part.grant))
+
+
+def _check_consumer(claim: Claim, held: AllocationRow | None) -> Rejection | None:
+    expected = claim.consumer_generation
+    if held is None:
+        return None if expected is None else Rejection("consumer_unknown", asked=expected)
+    if expected is None:
+        return Rejection("consumer_exists", available=held.generation, taken=held.offset)
+    if expected != held.generation:
+        return Rejection("consumer_changed", asked=expected, available=held.generation, taken=held.offset)
+    return None
+
+
+def _check_predicates(draft: Draft, predicates: Iterable[AnyPredicate]) -> Rejection | None:
+    for predicate in predicates:
+        row = draft.provider(predicate.provider)
+        if row is None:
+            return Rejection("provider_unknown", predicate.provider)
+        if isinstance(predicate, AttributePredicate):
+            found = row.attributes.get(predicate.name)
+            if not holds(found, predicate.operator, predicate.value, version=predicate.version):
+                return Rejection("attribute_changed", predicate.provider, taken=row.changed)
+            continue
+        if predicate.kind == "generation":
+            generation = draft.generation(predicate.provider, row)
+            if (generation == predicate.value) == predicate.negate:
+                return Rejection(
+                    "provider_changed", predicate.provider, available=generation, taken=generation
+                )
+            continue
+        if predicate.kind == "trait":
+            has = predicate.value in row.reported_traits or predicate.value in row.operator_traits
+        elif predicate.kind == "subtree":
+            has = _is_below(draft, predicate.provider, row, predicate.value)
+        else:
+            has = predicate.value in row.aggregates
+        if has == predicate.negate:
+            return Rejection(f"{predicate.kind}_changed", predicate.provider, taken=row.changed)
+    return None
+
+
+def _is_below(draft: Draft, provider: str, row: ProviderRow | None, top: str | int) -> bool:
+    """Whether a provider is `top`, or somewhere below it."""
+    passed: set[str] = set()
+    while provider != top:
+        passed.add(provider)
+        if row is None or row.parent is None or row.parent in passed:
+            return False
+        provider, row = row.parent, draft.provider(row.parent)
+    return True
+
+
+def _give_back(
+    draft: Draft, allocations: Iterable[Allocation], held: AllocationRow, rows: Rows
+) -> frozenset[tuple[str, str]]:
+    """Release what is held, in `rows`. Returns the (provider, class)es of which no more is asked than was held."""
+    give_back(draft, held.parts, rows)
+    grants: dict[tuple[str, str], list[Any]] = {}
+    for part in held.parts:
+        grants.setdefault((part.provider, part.resource_class), []).append(part.grant)
+    asks: dict[tuple[str, str], list[Any]] = {}
+    for allocation in allocations:
+        for name, ask in allocation.resources.items():
+            asks.setdefault((allocation.provider, name), []).append(ask)
+    return frozenset(
+        slot
+        for slot, asked in asks.items()
+        if slot in grants and draft.class_table(slot[1]).resource_class.covers(grants[slot], asked)
+    )
+
+
+def _allocate(
+    draft: Draft, allocation: Allocation, covered: frozenset[tuple[str, str]], rows: Rows
+) -> list[Part] | Rejection:
+    provider = allocation.provider
+    row = draft.provider(provider)
+    if row is None:
+        return Rejection("provider_unknown", provider)
+    if not all((provider, name) in covered for name in allocation.resources):
+        closed = _closed(draft, provider, row)
+        if closed is not None:
+            return closed
+    parts = []
+    for name, ask in allocation.resources.items():
+        try:
+            table = draft.class_table(name)
+        except InvalidRecord:
+            return Rejection("class_unknown", provider, name)
+        slot = (table, provider)
+        held = rows.get(slot) or draft.class_row(table, provider)
+        if held is None:
+            return Rejection("no_inventory", provider, name, ask if isinstance(ask, int) else 1)
+        outcome = table.resource_class.claim(held.record, ask, no_worse=(provider, name) in covered)
+        if isinstance(outcome, Shortfall):
+            before = draft.class_row(table, provider) or held  # what this claim took before took nothing
+            return Rejection(outcome.reason, provider, name, outcome.asked, outcome.available, before.taken)
+        rows[slot] = ClassRow(outcome.record, draft.offset, held.changed, held.reported)
+        parts.append(Part(provider, name, allocation.group, outcome.grant))
+    return parts
+
+
+def _closed(draft: Draft, provider: str, row: ProviderRow) -> Rejection | None:
+    """Why a provider takes no new claims at all, if so."""
+    node = draft.get(NODES, draft.key(row.root))
+    if node is None or node.retired or not row.reported:
+        return Rejection("provider_retired", provider, taken=row.changed)
+    if not node.complete:
+        return Rejection("node_incomplete", provider)
+    root = row if row.root == provider else draft.provider(row.root)
+    if row.disabled or root is None or root.disabled:
+        by = row if row.disabled or root is None else root
+        return Rejection("provider_disabled", provider, taken=by.changed)
+    return None

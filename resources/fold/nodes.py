@@ -1,0 +1,292 @@
+"""What nodes say: reports, changes, heartbeats, retirement.
+
+A node's events carry an incarnation, opened by a full report, and a sequence. What was seen already, and
+stragglers of an earlier incarnation, change nothing at all. A gap in the sequence makes the node incomplete (it
+takes no new claims) until its next full report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import replace as _replace
+
+from vacancy.resources.fold.provider_tree import check_tree
+from vacancy.resources.model.attributes import Pairs, pairs, same_types, type_name
+from vacancy.resources.model.errors import InvalidRecord
+from vacancy.resources.model.events import NodeChangedData, NodeData, NodeReportedData, ProviderReport
+from vacancy.resources.state.rows import ClassRow, FactsRow, NodeRow, ProviderRow
+from vacancy.resources.state.tables import ALLOCATIONS, DEADLINES, FACTS, NODES, PROVIDERS, deadline_key
+from vacancy.resources.state.transaction import Draft
+
+INCARNATIONS_KEPT = 8
+TOMBSTONE_MS = 7 * 24 * 3600 * 1000
+"""How long a retired node's incarnations are remembered, so that stragglers do not bring it back."""
+
+HOLD = b"H"
+TOMBSTONE = b"N"
+
+
+def fold_reported(draft: Draft, data: NodeReportedData) -> None:
+    """A full report: the tree is as it says."""
+    node = draft.get(NODES, draft.key(data.root))
+    incarnations = _next(node, data, opens=True)
+    if incarnations is None:
+        return
+    reports = data.providers
+    check_tree(data.root, _parents(reports))
+    root = draft.provider(data.root)
+    members = tuple(report.id for report in reports)
+    if root is not None and root.members != members:
+        gone = [member for member in root.members if member not in members]
+        members = (*members, *(member for member in gone if _withdraw(draft, data.root, member)))
+    opens = node is None or node.incarnations[0][0] != data.incarnation
+    for report in reports:
+        _put_provider(draft, data.root, report, members if report.id == data.root else (), opens=opens)
+    draft.put(NODES, draft.key(data.root), NodeRow(incarnations, draft.time_ms))
+    if data.consumers:
+        _confirm(draft, data.consumers)
+
+
+def fold_changed(draft: Draft, data: NodeChangedData) -> None:
+    """Some providers came, changed or went."""
+    node = draft.get(NODES, draft.key(data.root))
+    incarnations = _next(node, data, opens=False)
+    if incarnations is None or node is None:
+        return
+    contiguous = incarnations[0][1] == node.incarnations[0][1] + 1
+    complete = node.complete and contiguous
+    draft.put(NODES, draft.key(data.root), NodeRow(incarnations, draft.time_ms, complete, node.retired))
+    root = draft.provider(data.root)
+    if not contiguous or node.retired or root is None:
+        return  # what it changes is not what is here: the next full report tells all
+    upserts = {report.id: report for report in data.providers}
+    removed = set(data.removed)
+    if removed & upserts.keys() or data.root in removed:
+        raise InvalidRecord(f"node {data.root} removes a provider that it also reports, or its root")
+    before = {
+        member: row for member in root.members if (row := draft.provider(member)) and row.root == data.root
+    }
+    parents = {m: row.parent for m, row in before.items() if row.reported and m not in removed}
+    check_tree(data.root, {**parents, **_parents(data.providers)})
+    kept = [m for m in before if m not in removed or _withdraw(draft, data.root, m)]
+    members = (*kept, *(id_ for id_ in upserts if id_ not in before))
+    for report in data.providers:
+        _put_provider(draft, data.root, report, members if report.id == data.root else ())
+    root_now = draft.provider(data.root)
+    if root_now is not None and root_now.members != members:
+        row = _replace(root_now, members=members, changed=draft.offset)
+        draft.put(PROVIDERS, draft.key(data.root), row)
+
+
+def fold_heartbeat(draft: Draft, data: NodeData) -> None:
+    """The node is there; nothing changed."""
+    node = draft.get(NODES, draft.key(data.root))
+    incarnations = _next(node, data, opens=False)
+    if incarnations is None or node is None:
+        return
+    complete = node.complete and incarnations[0][1] == node.incarnations[0][1] + 1
+    draft.put(NODES, draft.key(data.root), NodeRow(incarnations, draft.time_ms, complete, node.retired))
+
+
+def fold_retired(draft: Draft, data: NodeData) -> None:
+    """The node is gone for good. What is held of it stays, with capacity 0, until it is released."""
+    node = draft.get(NODES, draft.key(data.root))
+    incarnations = _next(node, data, opens=False)
+    if incarnations is None:
+        return
+    draft.put(NODES, draft.key(data.root), NodeRow(incarnations, draft.time_ms, complete=True, retired=True))
+    root = draft.provider(data.root)
+    if root is not None and root.root == data.root:
+        kept = tuple(m for m in root.members if _withdraw(draft, data.root, m))
+        keep_members(draft, data.root, kept)
+    subject = draft.key(data.root)
+    draft.put(DEADLINES, deadline_key(draft.time_ms + TOMBSTONE_MS, TOMBSTONE, subject), b"")
+
+
+def keep_members(draft: Draft, root: str, kept: tuple[str, ...]) -> None:
+    """Set what is left of a tree. The root's row stays as long as any of the tree does, as its first member."""
+    row = draft.provider(root)
+    if kept and root not in kept:
+        kept = (root, *kept)
+    if kept and row is None:
+        bare = ProviderRow(root, None, (), (), draft.offset, reported=False)
+        row = apply_facts(bare, draft.get(FACTS, draft.key(root)))
+    if row is None:
+        return
+    if kept:
+        draft.put(PROVIDERS, draft.key(root), _replace(row, members=kept, changed=draft.offset))
+    elif not row.reported:
+        draft.delete(PROVIDERS, draft.key(root))
+
+
+def leave_tree(draft: Draft, root: str, provider: str) -> None:
+    """Take a provider out of a tree. A root that is no longer reported goes with the last of its parts."""
+    row = draft.provider(root)
+    if row is None or row.root != root:
+        return
+    members = tuple(member for member in row.members if member != provider)
+    if members == (root,) and not row.reported and not row.classes:
+        members = ()
+    keep_members(draft, root, members)
+
+
+def apply_facts(row: ProviderRow, facts: FactsRow | None) -> ProviderRow:
+    """The provider under what an operator says of it."""
+    if facts is None:
+        return _replace(row, operator_traits=(), aggregates=(), disabled=False, operator_attributes=())
+    return _replace(
+        row,
+        operator_traits=facts.traits,
+        aggregates=facts.aggregates,
+        disabled=facts.status != "enabled",
+        operator_attributes=facts.attributes,
+    )
+
+
+def _next(node: NodeRow | None, data: NodeData, *, opens: bool) -> tuple[tuple[str, int], ...] | None:
+    """The incarnations after this event, or None where it must change nothing.
+
+    Raises `InvalidRecord` for an incarnation that no full report opened.
+    """
+    here = (data.incarnation, data.sequence)
+    if node is None:
+        if opens:
+            return (here,)
+    else:
+        known = node.incarnations
+        current, last = known[0]
+        if data.incarnation == current:
+            return (here, *known[1:]) if data.sequence > last else None
+        for earlier, _ in known[1:]:
+            if earlier == data.incarnation:
+                return None
+        if opens:
+            return (here, *known[: INCARNATIONS_KEPT - 1])
+    raise InvalidRecord(f"node {data.root}: no full report opened incarnation {data.incarnation}")
+
+
+def _parents(reports: Sequence[ProviderReport]) -> Mapping[str, str | None]:
+    parents = {report.id: report.parent for report in reports}
+    if len(parents) != len(reports):
+        raise InvalidRecord("a provider is reported twice in one event")
+    return parents
+
+
+def _put_provider(
+    draft: Draft, root: str, report: ProviderReport, members: tuple[str, ...], *, opens: bool = False
+) -> None:
+    """Write a provider as reported. `opens`: by the report that opens an incarnation."""
+    old = draft.provider(report.id)
+    if old is not None and old.root != root:
+        if old.reported:
+            raise InvalidRecord(f"provider {report.id} of {root} is already a part of {old.root}")
+        if old.root != report.id:
+            leave_tree(draft, old.root, report.id)
+    is_new = old is None
+    if old is None:
+        old = apply_facts(
+            ProviderRow(root, report.parent, (), (), -1), draft.get(FACTS, draft.key(report.id))
+        )
+    classes = _put_inventories(draft, report, old)
+    traits = report.traits
+    if len(traits) > 1:
+        traits = tuple(sorted(set(traits)))
+    new = ProviderRow(
+        root,
+        report.parent,
+        traits,
+        classes,
+        old.changed,
+        True,
+        old.operator_traits,
+        old.aggregates,
+        old.disabled,
+        members,
+        pairs(report.attributes) if report.attributes else (),
+        old.operator_attributes,
+    )
+    if new.reported_attributes and not opens:
+        _check_types(report.id, old.reported_attributes, report.attributes)
+    if is_new or new != old or not same_types(new.reported_attributes, old.reported_attributes):
+        draft.put(PROVIDERS, draft.key(report.id), _replace(new, changed=draft.offset))
+
+
+def _check_types(provider: str, old: Pairs, new: Mapping[str, str | int | bool]) -> None:
+    """Within one life of a node an attribute keeps its type: comparisons with the other one would silently end to
+    match. A publisher that was started anew may know better than it did."""
+    for name, value in old:
+        now = new.get(name, value)
+        if type(now) is not type(value):
+            raise InvalidRecord(
+                f"provider {provider}: attribute {name} was {type_name(value)} ({value!r}) and is now"
+                f" {type_name(now)} ({now!r}): report another name, or start the publisher anew"
+            )
+
+
+def _put_inventories(draft: Draft, report: ProviderReport, old: ProviderRow) -> tuple[str, ...]:
+    """Write the reported classes; withdraw those that are no longer. Returns the classes with a row."""
+    overrides: dict[str, dict[str, Any]] | None = None
+    for name, inventory in report.inventories.items():
+        table = draft.class_table(name)
+        row = draft.class_row(table, report.id)
+        try:
+            if row is None:
+                record = table.resource_class.report(inventory, None)
+                if overrides is None:
+                    facts = draft.get(FACTS, draft.key(report.id))
+                    overrides = facts.overrides if facts else {}
+                if name in overrides:
+                    record = table.resource_class.override(record, overrides[name])
+                draft.put_class_row(table, report.id, ClassRow(record, -1, draft.offset))
+            else:
+                record = table.resource_class.report(inventory, row.record)
+                if record != row.record or not row.reported:
+                    draft.put_class_row(table, report.id, ClassRow(record, row.taken, draft.offset))
+        except InvalidRecord as error:
+            raise InvalidRecord(f"provider {report.id}: {error.what}") from None
+    if old.classes == tuple(report.inventories):
+        return old.classes
+    kept = [n for n in old.classes if n not in report.inventories and _withdraw_class(draft, report.id, n)]
+    return tuple(sorted((*report.inventories, *kept)))
+
+
+def _withdraw_class(draft: Draft, provider: str, name: str) -> bool:
+    """Take away an inventory. Returns whether a row stays, because someone still holds some of it."""
+    table = draft.class_table(name)
+    row = draft.class_row(table, provider)
+    if row is None:
+        return False
+    if table.resource_class.in_use(row.record):
+        if row.reported:
+            record = table.resource_class.withdraw(row.record)
+            draft.put_class_row(table, provider, ClassRow(record, row.taken, draft.offset, reported=False))
+        return True
+    draft.delete_class_row(table, provider)
+    return False
+
+
+def _withdraw(draft: Draft, root: str, provider: str) -> bool:
+    """Take away a provider of `root`'s tree. Returns whether it stays there."""
+    row = draft.provider(provider)
+    if row is None or row.root != root:
+        return False
+    classes = tuple(name for name in row.classes if _withdraw_class(draft, provider, name))
+    if not classes:
+        draft.delete(PROVIDERS, draft.key(provider))
+        return False
+    gone = _replace(row, classes=classes, reported=False)
+    if gone != row:
+        draft.put(PROVIDERS, draft.key(provider), _replace(gone, changed=draft.offset))
+    return True
+
+
+def _confirm(draft: Draft, consumers: Sequence[str]) -> None:
+    """The node runs these: their holds are no longer holds."""
+    for consumer in consumers:
+        key = draft.key(consumer)
+        row = draft.get(ALLOCATIONS, key)
+        if row is not None and row.hold_until_ms:
+            draft.delete(DEADLINES, deadline_key(row.hold_until_ms, HOLD, key))
+            draft.put(ALLOCATIONS, key, _replace(row, hold_until_ms=0))

@@ -1,0 +1,67 @@
+"""What operators say: disabled or draining, aggregates, extra traits, overrides.
+
+Facts are apart from reports and survive them; they may come before the provider and outlive it.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from vacancy.resources.fold.nodes import apply_facts
+from vacancy.resources.model.attributes import pairs, same_types
+from vacancy.resources.model.errors import InvalidRecord
+from vacancy.resources.model.events import FactsSetData
+from vacancy.resources.state.rows import ClassRow, FactsRow
+from vacancy.resources.state.tables import FACTS, PROVIDERS
+from vacancy.resources.state.transaction import Draft
+
+REVISIONS_KEPT = 8
+"""Revisions whose events are remembered, to tell one that is said again from one that came too late."""
+
+
+def fold_facts(draft: Draft, event_id: str, data: FactsSetData) -> None:
+    """Set a provider's facts, if nobody else did since `revision` was chosen."""
+    key = draft.key(data.provider)
+    old = draft.get(FACTS, key)
+    revision = old.revision if old else 0
+    if data.revision <= revision:
+        known = old.events if old else ()
+        if revision - data.revision < len(known) and known[revision - data.revision] != event_id:
+            raise InvalidRecord(
+                f"facts of {data.provider}: revision {data.revision} was set by someone else; {revision} is the last"
+            )
+        return  # said again, or so long ago that nobody knows
+    if data.revision != revision + 1:
+        raise InvalidRecord(f"facts of {data.provider}: revision {data.revision} does not follow {revision}")
+    facts = data.facts
+    new = FactsRow(
+        data.revision,
+        (event_id, *(old.events if old else ()))[:REVISIONS_KEPT],
+        facts.status,
+        facts.reason,
+        tuple(sorted(set(facts.aggregates))),
+        tuple(sorted(set(facts.traits))),
+        dict(facts.overrides),
+        pairs(facts.attributes),
+    )
+    _override(draft, data.provider, old, new)
+    draft.put(FACTS, key, new)
+    row = draft.provider(data.provider)
+    if row is not None:
+        applied = apply_facts(row, new)
+        if applied != row or not same_types(applied.operator_attributes, row.operator_attributes):
+            draft.put(PROVIDERS, key, replace(applied, changed=draft.offset))
+
+
+def _override(draft: Draft, provider: str, old: FactsRow | None, new: FactsRow) -> None:
+    before = old.overrides if old else {}
+    for name in sorted({*before, *new.overrides}):
+        table = draft.class_table(name)
+        row = draft.class_row(table, provider)
+        override = new.overrides.get(name, {})
+        table.resource_class.check_override(override)
+        if row is None:
+            continue
+        record = table.resource_class.override(row.record, override)
+        if record != row.record:
+            draft.put_class_row(table, provider, ClassRow(record, row.taken, draft.offset, row.reported))

@@ -1,0 +1,32 @@
+"""Provider trees: one root, every parent known, no cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vacancy.resources.model.errors import InvalidRecord
+
+
+def check_tree(root: str, parents: Mapping[str, str | None]) -> None:
+    """Raise `InvalidRecord` unless `parents` (provider -> parent) is one tree under `root`."""
+    if parents.get(root, "") is not None:
+        missing = root not in parents
+        raise InvalidRecord(f"root {root} is {'not among its providers' if missing else 'not a root'}")
+    if len(parents) == 1:
+        return
+    sound = {root}
+    for provider in parents:
+        path: list[str] = []
+        at: str | None = provider
+        while at is not None and at not in sound:
+            if at in path:
+                raise InvalidRecord(f"provider {at} is its own ancestor ({' -> '.join([*path, at])})")
+            path.append(at)
+            if at not in parents:
+                raise InvalidRecord(
+                    f"provider {path[-2]} has parent {at}, which is not in the tree of {root}"
+                )
+            at = parents[at]
+        if at is None:
+            raise InvalidRecord(f"provider {path[-1]} has no parent, and {root} is the root")
+        sound.update(path)

@@ -1,0 +1,55 @@
+"""Requests: what was asked for, and how it ended. They live where their id hashes to, so anyone can find one."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from vacancy.resources.model.errors import InvalidRecord
+from vacancy.resources.model.events import RequestsClosedData, RequestsReceivedData
+from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.state.rows import RequestRow
+from vacancy.resources.state.tables import DEADLINES, REQUESTS, deadline_key
+from vacancy.resources.state.transaction import Draft
+
+REQUEST = b"R"
+REQUEST_KEPT_MS = 24 * 3600 * 1000
+"""How long a request stays readable after it was received, in log time."""
+
+
+def fold_received(draft: Draft, data: RequestsReceivedData) -> None:
+    """Requests came in."""
+    for request in data.requests:
+        key = _home(draft, request.id)
+        if draft.get(REQUESTS, key) is None:
+            spec = request.spec.model_dump_json(exclude_defaults=True).encode()
+            draft.put(REQUESTS, key, RequestRow(spec, draft.time_ms))
+            draft.put(DEADLINES, deadline_key(draft.time_ms + REQUEST_KEPT_MS, REQUEST, key), b"")
+
+
+def fold_closed(draft: Draft, data: RequestsClosedData) -> None:
+    """Requests ended. The first outcome stands."""
+    for request in data.requests:
+        key = _home(draft, request.id)
+        row = draft.get(REQUESTS, key)
+        if row is None or row.outcome:
+            continue
+        closed = replace(
+            row,
+            outcome=request.outcome,
+            claim=request.claim,
+            cell=request.cell,
+            as_of=dict(request.as_of),
+            in_flight=request.in_flight,
+            reason=request.reason,
+        )
+        draft.put(REQUESTS, key, closed)
+
+
+def _home(draft: Draft, request: str) -> bytes:
+    """A request's key. It has no cell: its partition is its id's."""
+    home = partition_for(request, draft.partition.partitions)
+    if home != draft.partition.partition:
+        raise InvalidRecord(
+            f"request {request} belongs to partition {home}, not to {draft.partition.partition}"
+        )
+    return request.encode()

@@ -1,0 +1,1 @@
+"""What the rules talk about: names, events, requests, log records, errors. No rule is here."""

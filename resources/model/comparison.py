@@ -1,0 +1,118 @@
+"""Comparison: one flat, typed comparison of a named attribute with a constant.
+
+The closed language in which requests speak of attributes: no nesting, no negation, no calls. Several together
+are a conjunction. Types are strict: a string is compared with strings, an integer with integers (a boolean is
+none), a boolean with booleans. Whatever else it meets, a comparison does not hold, not even `!=`; it never raises.
+
+In JSON: `{"vendor": "10de", "memory_mb": {">=": 40000, "<": 90000}, "model": {"in": ["A100", "H100"]}}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, NamedTuple, cast, get_args
+
+from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.names import AMOUNT_MAX
+
+Value = str | int | bool
+"""What an attribute can be."""
+
+Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in"]
+OPERATORS: Final[tuple[str, ...]] = get_args(Operator)
+ORDERED: Final = ("<", "<=", ">", ">=")
+
+COMPARISONS_MAX: Final = 64
+CHOICES_MAX: Final = 256
+TEXT_MAX: Final = 1024
+
+
+class Comparison(NamedTuple):
+    """`name operator value`. For `in`, `value` is a tuple of those that are allowed. Made by `comparison`, which
+    checks that it can be meant; one that cannot never holds."""
+
+    name: str
+    operator: Operator
+    value: Value | tuple[Value, ...]
+
+    def holds(self, value: Any) -> bool:
+        """Whether it is true of an attribute with this value; never of one that is missing (None)."""
+        operator, wanted = self.operator, self.value
+        if operator == "in":
+            choices = wanted if isinstance(wanted, tuple) else ()
+            return any(type(value) is type(choice) and value == choice for choice in choices)
+        if type(value) is not type(wanted) or not is_value(value):
+            return False
+        if operator == "==":
+            return bool(value == wanted)
+        if operator == "!=":
+            return bool(value != wanted)
+        if isinstance(value, bool):
+            return False
+        return _in_order(operator, value, wanted)
+
+
+def _in_order(operator: Operator, value: Any, wanted: Any) -> bool:
+    if operator == "<":
+        return bool(value < wanted)
+    if operator == "<=":
+        return bool(value <= wanted)
+    if operator == ">":
+        return bool(value > wanted)
+    return operator == ">=" and bool(value >= wanted)
+
+
+def is_value(value: Any) -> bool:
+    """Whether it can be an attribute's: a boolean, a string of at most 1,024 characters, an integer that every
+    JSON reader keeps exact."""
+    if type(value) is str:
+        return len(value) <= TEXT_MAX
+    return type(value) is bool or (type(value) is int and -AMOUNT_MAX <= value <= AMOUNT_MAX)
+
+
+def comparison(name: str, operator: str, value: Any) -> Comparison:
+    """A comparison that can be meant, or `UsageError`. `value` is JSON; for `in`, a list."""
+    where = f"attribute {name!r}"[:200]
+    if operator not in OPERATORS:
+        raise UsageError(f"unknown operator {operator!r}"[:200], where=where, do=f"use {' '.join(OPERATORS)}")
+    if operator == "in":
+        if not isinstance(value, list | tuple) or not 1 <= len(value) <= CHOICES_MAX:
+            raise UsageError(
+                "`in` takes a list", where=where, do=f'write {{"in": ["A100", "H100"]}}, up to {CHOICES_MAX}'
+            )
+        choices = tuple(value)
+        value = choices
+    else:
+        choices = (value,)
+    if not all(map(is_value, choices)):
+        raise UsageError(
+            "a value is neither a string, nor a whole number of at most 53 bits, nor true or false",
+            where=where,
+            do="compare with one of these",
+        )
+    if operator in ORDERED and isinstance(value, bool):
+        raise UsageError(f"true and false have no order for {operator}", where=where, do="use == or !=")
+    return Comparison(name, cast(Operator, operator), value)
+
+
+def comparisons(where: Any) -> tuple[Comparison, ...]:
+    """The conjunction that `where` (JSON) means, by name, or `UsageError`.
+
+    It maps an attribute to a value (`==`), or to an object of operators and values that must all hold.
+    """
+    if not isinstance(where, Mapping) or not all(isinstance(name, str) for name in where):
+        raise UsageError("attributes are asked for by an object", do='write {"vendor": "10de"}')
+    made = []
+    for name, said in sorted(where.items()):
+        terms = said if isinstance(said, Mapping) else {"==": said}
+        if not terms:
+            raise UsageError("nothing is said of it", where=f"attribute {name!r}", do='write {">=": 40000}')
+        made += [comparison(name, operator, value) for operator, value in sorted(terms.items())]
+    if len(made) > COMPARISONS_MAX:
+        raise UsageError(f"{len(made)} comparisons are too many", do=f"make at most {COMPARISONS_MAX}")
+    return tuple(made)
+
+
+def all_hold(conjunction: Iterable[Comparison], attributes: Mapping[str, Value]) -> bool:
+    """Whether all are true of these attributes."""
+    return all(one.holds(attributes.get(one.name)) for one in conjunction)

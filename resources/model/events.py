@@ -1,0 +1,394 @@
+"""The events: CloudEvents 1.0 in structured JSON, one self-contained object a record.
+
+`type` carries a version and discriminates the union. A new meaning is a new version: fields inside `data` are
+never added to an existing one, so unknown fields are refused there. `time` is for people; the fold uses the
+log's own time. Schemas for other languages come from `json_schema()`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+
+from vacancy.resources.model.attributes import AttributeName, Attributes, AttributeValue, Operator
+from vacancy.resources.model.errors import InvalidRecord
+from vacancy.resources.model.names import Amount, Id, Symbol, TimeMs
+from vacancy.resources.model.request import ALLOCATIONS_MAX, Ask, Model, RequestSpec
+from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, Membership
+
+BATCH_MAX = 64
+"""Claims, releases or requests that one record may carry."""
+
+PROVIDERS_MAX = 4096
+PREDICATES_MAX = 1024
+CONSUMER_TYPE_MAX = 64
+Sequence = Annotated[int, Field(ge=1, le=2**53 - 1)]
+Incarnation = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Text = Annotated[str, Field(max_length=1024)]
+
+
+class Envelope(BaseModel):
+    """The CloudEvents attributes. Extension attributes (a trace parent, say) are allowed and ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    specversion: Literal["1.0"] = "1.0"
+    id: Id
+    source: Annotated[str, Field(min_length=1, max_length=512)]
+    time: Annotated[str, Field(max_length=64)] | None = None
+
+
+# -- the log itself ---------------------------------------------------------------------------------------
+
+
+class Rules(Model):
+    """Which rules judge: their version, and the resource classes of plugins that they allow."""
+
+    version: Annotated[int, Field(ge=1, le=2**31)] = 1
+    classes: tuple[Symbol, ...] = ()
+
+
+class LogOpenedData(Model):
+    """The first record of each partition: `log` is the log's UUID."""
+
+    log: Id
+    partition: Annotated[int, Field(ge=0)]
+    partitions: Annotated[int, Field(ge=1)]
+    rules: Rules = Rules()
+
+
+class TickData(Model):
+    """Nothing but time passing."""
+
+
+class LogOpened(Envelope):
+    type: Literal["vacancy.log.opened.v1"] = "vacancy.log.opened.v1"
+    data: LogOpenedData
+
+
+class RulesActivated(Envelope):
+    type: Literal["vacancy.rules.activated.v1"] = "vacancy.rules.activated.v1"
+    data: Rules
+
+
+class Tick(Envelope):
+    type: Literal["vacancy.tick.v1"] = "vacancy.tick.v1"
+    data: TickData = TickData()
+
+
+# -- nodes ------------------------------------------------------------------------------------------------
+
+
+class ProviderReport(Model):
+    """A resource provider as its node knows it. `parent` is None for the root.
+
+    `inventories` maps a resource class to what that class calls an inventory (for quantities: total, reserved,
+    min_unit, max_unit, step_size, allocation_ratio_milli). `attributes` are qualities with values.
+    """
+
+    id: Id
+    parent: Id | None = None
+    inventories: dict[Symbol, dict[str, JsonValue]] = {}
+    traits: tuple[Symbol, ...] = ()
+    attributes: Attributes = {}
+
+
+class NodeData(Model):
+    """Where an event of a node stands in that node's life: `incarnation` is drawn at random when the publisher
+    starts, `sequence` counts its events from 1."""
+
+    root: Id
+    incarnation: Incarnation
+    sequence: Sequence
+
+
+class NodeReportedData(NodeData):
+    """The whole tree of a node. `consumers`, where given, are those it runs: it confirms their holds."""
+
+    providers: Annotated[tuple[ProviderReport, ...], Field(min_length=1, max_length=PROVIDERS_MAX)]
+    consumers: tuple[Id, ...] | None = None
+
+
+class NodeChangedData(NodeData):
+    """Providers that changed or came, each whole, and the ids of those that went."""
+
+    providers: Annotated[tuple[ProviderReport, ...], Field(max_length=PROVIDERS_MAX)] = ()
+    removed: Annotated[tuple[Id, ...], Field(max_length=PROVIDERS_MAX)] = ()
+
+
+class NodeReported(Envelope):
+    type: Literal["vacancy.node.reported.v1"] = "vacancy.node.reported.v1"
+    data: NodeReportedData
+
+
+class NodeChanged(Envelope):
+    type: Literal["vacancy.node.changed.v1"] = "vacancy.node.changed.v1"
+    data: NodeChangedData
+
+
+class NodeHeartbeat(Envelope):
+    type: Literal["vacancy.node.heartbeat.v1"] = "vacancy.node.heartbeat.v1"
+    data: NodeData
+
+
+class NodeRetired(Envelope):
+    type: Literal["vacancy.node.retired.v1"] = "vacancy.node.retired.v1"
+    data: NodeData
+
+
+# -- operators --------------------------------------------------------------------------------------------
+
+
+class Facts(Model):
+    """What an operator says of a provider, whole; it survives the node's reports and the node itself.
+
+    `status` of a root holds for its tree. `overrides` maps a class to what the class lets operators override.
+    `attributes` win over those of the same name that the node reports.
+    """
+
+    status: Literal["enabled", "disabled", "draining"] = "enabled"
+    reason: Text = ""
+    aggregates: tuple[Id, ...] = ()
+    traits: tuple[Symbol, ...] = ()
+    overrides: dict[Symbol, dict[str, JsonValue]] = {}
+    attributes: Attributes = {}
+
+
+class FactsSetData(Model):
+    """`revision` is one more than the revision the operator saw (0 when there was none): of two operators who
+    saw the same, the first in the log wins and the other's event is a dead letter."""
+
+    provider: Id
+    revision: Sequence
+    facts: Facts
+
+
+class FactsSet(Envelope):
+    type: Literal["vacancy.facts.set.v1"] = "vacancy.facts.set.v1"
+    data: FactsSetData
+
+
+# -- requests ---------------------------------------------------------------------------------------------
+
+
+class ReceivedRequest(Model):
+    id: Id
+    spec: RequestSpec
+
+
+class ClosedRequest(Model):
+    """How a request ended. For `no_valid_host`: `as_of` is the position the scheduler had read and `in_flight`
+    the ids of its own claims that had no verdict there, so that anyone can check it; where `heard_since_ms` is set, only
+    nodes that were heard from since then were looked at."""
+
+    id: Id
+    outcome: Literal["placed", "no_valid_host", "failed", "unknown"]
+    claim: Id | None = None
+    cell: Id | None = None
+    as_of: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Amount] = {}
+    in_flight: tuple[Id, ...] = ()
+    heard_since_ms: TimeMs | None = None
+    reason: Text = ""
+
+
+class RequestsReceivedData(Model):
+    requests: Annotated[tuple[ReceivedRequest, ...], Field(min_length=1, max_length=BATCH_MAX)]
+
+
+class RequestsClosedData(Model):
+    requests: Annotated[tuple[ClosedRequest, ...], Field(min_length=1, max_length=BATCH_MAX)]
+
+
+class RequestsReceived(Envelope):
+    type: Literal["vacancy.requests.received.v1"] = "vacancy.requests.received.v1"
+    data: RequestsReceivedData
+
+
+class RequestsClosed(Envelope):
+    type: Literal["vacancy.requests.closed.v1"] = "vacancy.requests.closed.v1"
+    data: RequestsClosedData
+
+
+# -- claims and consumers ---------------------------------------------------------------------------------
+
+
+class Allocation(Model):
+    """What one provider gives: class -> ask. `group` names the request group it serves; where a request has several
+    copies, `#` and the copy's number follow (`gpu#2`)."""
+
+    provider: Id
+    resources: Annotated[dict[Symbol, Ask], Field(min_length=1)]
+    group: Annotated[str, Field(max_length=80)] = ""
+
+
+class Predicate(Model):
+    """One thing that must still be true of a provider when the claim is judged, flat and typed.
+
+    `trait` and `aggregate`: the name in `value` is (or, with `negate`, is not) the provider's. `subtree`: the
+    provider in `value` is it, or stands above it.
+    `generation`: the provider's generation is `value`.
+    """
+
+    provider: Id
+    kind: Literal["trait", "aggregate", "subtree", "generation"]
+    value: Annotated[str, Field(max_length=255)] | Amount
+    negate: bool = False
+
+
+class AttributePredicate(Model):
+    """An attribute of a provider that must still compare with `value` as it did (`attributes.holds`).
+
+    `has` and `lacks` take no value. With `version`, both sides are compared as versions.
+    """
+
+    provider: Id
+    kind: Literal["attribute"]
+    name: AttributeName
+    operator: Operator = "=="
+    value: AttributeValue | None = None
+    version: bool = False
+
+
+AnyPredicate = Annotated[Predicate | AttributePredicate, Field(discriminator="kind")]
+
+
+class Decision(Model):
+    """What the claim was decided on: position seen, seed and policy, so that it can be replayed later."""
+
+    as_of: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Amount] = {}
+    seed: int = 0
+    policy: Annotated[str, Field(max_length=64)] = ""
+
+
+class Claim(Model):
+    """A scheduler's bid for an allocation. `deadline_ms` and `hold_until_ms` are log time.
+
+    `consumer_generation` is None for a consumer that must not exist yet, else the generation it must have.
+    `hold_until_ms`: the allocation ends then unless it was confirmed. `memberships`: the server groups that the
+    consumer is in for as long as it holds this; the fold judges the hard ones.
+    """
+
+    id: Id
+    consumer: Id
+    consumer_generation: Amount | None = None
+    consumer_type: Annotated[str, Field(max_length=CONSUMER_TYPE_MAX)] = "INSTANCE"
+    project: Id = "-"
+    user: Id = "-"
+    request: Id | None = None
+    spec: RequestSpec | None = None
+    allocations: Annotated[tuple[Allocation, ...], Field(min_length=1, max_length=ALLOCATIONS_MAX)]
+    predicates: Annotated[tuple[AnyPredicate, ...], Field(max_length=PREDICATES_MAX)] = ()
+    memberships: Annotated[tuple[Membership, ...], Field(max_length=MEMBERSHIPS_MAX)] = ()
+    deadline_ms: TimeMs
+    hold_until_ms: TimeMs | None = None
+    decided: Decision = Decision()
+
+
+class ClaimsRequestedData(Model):
+    claims: Annotated[tuple[Claim, ...], Field(min_length=1, max_length=BATCH_MAX)]
+
+
+class ConsumerRef(Model):
+    """A consumer and the claim by which it holds what it holds."""
+
+    consumer: Id
+    claim: Id
+
+
+class Release(ConsumerRef):
+    """`deadline_ms` is the claim's: where the release comes first, it cancels the claim until then."""
+
+    deadline_ms: TimeMs | None = None
+
+
+class ConsumersReleasedData(Model):
+    releases: Annotated[tuple[Release, ...], Field(min_length=1, max_length=BATCH_MAX)]
+
+
+class ClaimsRequested(Envelope):
+    """Up to 64 claims, each judged by itself, in order."""
+
+    type: Literal["vacancy.claims.requested.v1"] = "vacancy.claims.requested.v1"
+    data: ClaimsRequestedData
+
+
+class ConsumerReplaced(Envelope):
+    """A move or a resize: the consumer's whole allocation is exchanged, or nothing is."""
+
+    type: Literal["vacancy.consumer.replaced.v1"] = "vacancy.consumer.replaced.v1"
+    data: Claim
+
+
+class ConsumerConfirmed(Envelope):
+    type: Literal["vacancy.consumer.confirmed.v1"] = "vacancy.consumer.confirmed.v1"
+    data: ConsumerRef
+
+
+class ConsumersReleased(Envelope):
+    type: Literal["vacancy.consumers.released.v1"] = "vacancy.consumers.released.v1"
+    data: ConsumersReleasedData
+
+
+Event = (
+    NodeReported
+    | NodeHeartbeat
+    | NodeChanged
+    | NodeRetired
+    | ClaimsRequested
+    | ConsumersReleased
+    | ConsumerConfirmed
+    | ConsumerReplaced
+    | RequestsReceived
+    | RequestsClosed
+    | FactsSet
+    | Tick
+    | LogOpened
+    | RulesActivated
+)
+
+_adapter: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
+_validate = _adapter.validate_json
+
+
+def parse(value: bytes) -> Event:
+    """Read one record's value. Raises `InvalidRecord` with the first thing that is wrong and its path."""
+    try:
+        return _validate(value)
+    except ValidationError as error:
+        raise InvalidRecord(_first_problem(error)) from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    path = ".".join(str(part) for part in first["loc"][1:])
+    shown = first["input"] if isinstance(first["input"], str | int | float) else ""
+    got = f", got {str(shown)[:80]!r}" if shown != "" else ""
+    return f"{path + ': ' if path else ''}{first['msg']}{got}"
+
+
+def encode(event: Event) -> bytes:
+    """One record's value. Fields at their defaults are left out, but for what makes it a CloudEvent."""
+    body = event.model_dump(mode="json", exclude_defaults=True)
+    return _adapter_json({"specversion": "1.0", "type": event.type, **body, "data": body.get("data", {})})
+
+
+_adapter_json = TypeAdapter(dict[str, Any]).dump_json
+_fast_json = msgspec.json.Encoder().encode
+
+
+def encode_plain(type_: str, id_: str, source: str, data: dict[str, Any]) -> bytes:
+    """One record's value from data that is JSON already, unchecked: for producers of many events a second, who
+    make them right. `parse` judges them like any other. What `encode_data` made may stand anywhere in it."""
+    return _fast_json({"specversion": "1.0", "type": type_, "id": id_, "source": source, "data": data})
+
+
+def encode_data(data: Any) -> msgspec.Raw:
+    """A part of an event's data that is JSON already (integers as keys are fine), encoded once for many events."""
+    return msgspec.Raw(_fast_json(data))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of all events."""
+    return _adapter.json_schema()

@@ -1,0 +1,56 @@
+"""Names: which strings may name a provider, a class, a trait, an aggregate, a cell.
+
+The patterns are rules of the log: what they refuse is a dead letter on every build. Whether a standard trait
+*exists* is a question for the edges (`check_trait`), because the answer changes with the installed
+`os-traits`, and two builds must never fold one log to two states.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from vacancy.resources.model.errors import UsageError
+
+AMOUNT_MAX = 2**53 - 1
+"""The largest amount of anything: the largest integer that every JSON reader keeps exact."""
+
+ID_PATTERN = r"^[A-Za-z0-9._:/@+=~-]{1,200}$"
+SYMBOL_PATTERN = r"^[A-Z][A-Z0-9_]{0,254}$"
+
+Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+"""A provider, consumer, claim, request, aggregate, project, user or cell."""
+
+Symbol = Annotated[str, StringConstraints(pattern=SYMBOL_PATTERN)]
+"""A resource class or a trait."""
+
+Amount = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
+TimeMs = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
+"""Milliseconds since 1970-01-01 UTC."""
+
+CUSTOM_PREFIX = "CUSTOM_"
+
+
+@cache
+def standard_traits() -> frozenset[str]:
+    """All traits of the installed `os-traits`."""
+    import os_traits
+
+    return frozenset(os_traits.get_traits())
+
+
+def check_trait(trait: str) -> str:
+    """Return `trait`, or raise `UsageError` when it is neither standard nor `CUSTOM_*`."""
+    if trait.startswith(CUSTOM_PREFIX) or trait in standard_traits():
+        return trait
+    raise UsageError(f"unknown trait {trait!r}", do=suggest(trait, standard_traits()))
+
+
+def suggest(wrong: str, known: frozenset[str]) -> str:
+    """What to do about a name that is not known: the nearest known ones, and the way out."""
+    near = difflib.get_close_matches(wrong, sorted(known), n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{hint}Names of your own start with {CUSTOM_PREFIX}"

@@ -1,0 +1,135 @@
+"""RequestSpec: what is asked for.
+
+A request has groups, all served by one tree and by the sharing providers that lend to it: cores and memory by the
+node itself, a GPU share by one GPU, eight GPUs by eight groups. The words and their meaning are those of OpenStack
+Placement's `GET /allocation_candidates`; docs/queries.md has a table of them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from vacancy.resources.model.names import Id, Symbol
+from vacancy.resources.model.server_group import COPIES_MAX, MEMBERSHIPS_MAX, Membership, contradiction
+
+GROUPS_MAX = 64
+ALLOCATIONS_MAX = 256
+"""Allocations that one claim may carry: one for each group of each copy."""
+
+WHERE_MAX = 4096
+"""Characters of an expression."""
+
+Ask = int | dict[str, JsonValue]
+"""How much or what of one class: an amount, or an object that the class itself understands."""
+
+
+class Model(BaseModel):
+    """A part of an event: frozen, exact about types, and deaf to fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
+
+
+class RequestGroup(Model):
+    """What a provider must have: amounts, traits, and membership of aggregates.
+
+    `where` is a condition in a subset of CEL (docs/expressions.md). It is for whoever looks for a place and for people:
+    nothing in the fold reads it, and a claim carries what it came down to as predicates.
+    `any_traits` is a conjunction of disjunctions: of each inner tuple at least one. `member_of` likewise:
+    the provider is in at least one aggregate of each inner tuple. `in_tree` names a provider whose tree it is.
+
+    With `same_provider` one provider serves all of it. Without (Placement's unnumbered group), each class may be
+    served by another one: of those, all together have the required traits, and each by itself none of the
+    forbidden ones; `member_of` and `not_member_of` look at the provider and at the root of its tree.
+    """
+
+    name: GroupName = ""
+    same_provider: bool = True
+    resources: dict[Symbol, Ask] = {}
+    required: tuple[Symbol, ...] = ()
+    forbidden: tuple[Symbol, ...] = ()
+    any_traits: tuple[tuple[Symbol, ...], ...] = ()
+    member_of: tuple[tuple[Id, ...], ...] = ()
+    not_member_of: tuple[Id, ...] = ()
+    in_tree: Id | None = None
+    where: Annotated[str, Field(max_length=WHERE_MAX)] = ""
+
+
+class RequestSpec(Model):
+    """One consumer's needs. Raises pydantic's `ValidationError` on anything that cannot be meant.
+
+    `group_policy`: whether two groups may share a provider (`none`) or must not (`isolate`); groups that several
+    providers may serve are not meant by that. `root_required` and `root_forbidden` are traits of the tree's root,
+    whoever serves the groups. `same_subtree`: of each inner tuple of groups' names, one is served by a
+    provider that also serves the others, or stands above those that do.
+
+    `memberships`: the server groups that it is in. `copies`: so many instances of the same shape, each on one tree,
+    all in one cell, all or none; on nodes of their own each, if `copies_on` says `distinct`.
+    """
+
+    groups: Annotated[tuple[RequestGroup, ...], Field(min_length=1, max_length=GROUPS_MAX)]
+    group_policy: Literal["none", "isolate"] = "none"
+    memberships: Annotated[tuple[Membership, ...], Field(max_length=MEMBERSHIPS_MAX)] = ()
+    copies: Annotated[int, Field(ge=1, le=COPIES_MAX)] = 1
+    copies_on: Literal["any", "distinct"] = "any"
+    root_required: tuple[Symbol, ...] = ()
+    root_forbidden: tuple[Symbol, ...] = ()
+    same_subtree: Annotated[tuple[tuple[GroupName, ...], ...], Field(max_length=GROUPS_MAX)] = ()
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> RequestSpec:
+        groups = self.groups
+        if len(groups) > 1 and len({group.name for group in groups}) != len(groups):
+            raise ValueError("two groups of one request have the same name")
+        # Loops, because every claim comes by here, and generators cost more than all the rest.
+        asks = together = False
+        for group in groups:
+            asks = asks or bool(group.resources)
+            together = together or not group.same_provider
+        if not asks:
+            raise ValueError("a request asks for at least one resource")
+        if self.memberships or self.copies > 1:
+            self._check_relations()
+        if self.same_subtree or together:
+            self._check_shape()
+        return self
+
+    @property
+    def allocations_max(self) -> int:
+        """How many allocations a claim of it can have at most."""
+        return self.copies * sum(
+            bool(group.resources) if group.same_provider else len(group.resources) for group in self.groups
+        )
+
+    def _check_relations(self) -> None:
+        wrong = contradiction(self.memberships, self.copies, self.copies_on)
+        if wrong:
+            raise ValueError(wrong)
+        if self.allocations_max > ALLOCATIONS_MAX:
+            raise ValueError(
+                f"{self.copies} copies of its groups are {self.allocations_max} allocations, and a claim has {ALLOCATIONS_MAX}"
+            )
+
+    def _check_shape(self) -> None:
+        for group in self.groups:
+            if not group.same_provider and not group.resources:
+                raise ValueError(
+                    f"group {group.name!r} may be served by several providers, but asks for nothing"
+                )
+        known = {group.name: group.same_provider for group in self.groups}
+        for names in self.same_subtree:
+            if not names:
+                raise ValueError("same_subtree names no group")
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"same_subtree names group {name!r}, which is not there")
+                if not known[name]:
+                    raise ValueError(f"same_subtree names group {name!r}, which several providers may serve")
+        if self.allocations_max > ALLOCATIONS_MAX:
+            raise ValueError(
+                f"its groups may take {self.allocations_max} allocations, and a claim has {ALLOCATIONS_MAX}"
+            )

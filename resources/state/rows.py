@@ -1,0 +1,193 @@
+"""What the tables hold, one row type a table. Rows are immutable and encode to the same bytes everywhere.
+
+msgpack arrays by msgspec: a row is made in 0.1 us and decoded in 0.4 us, and the fold makes several a record.
+`gc=False`: rows hold no cycles, and a worker keeps hundreds of thousands that a collector would walk again and
+again.
+Tuples are sorted wherever order means nothing, so that equal states are equal bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from vacancy.resources.model.attributes import Pairs
+
+
+class PartitionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a partition of the log has said of itself so far. `time_ms` is its log time."""
+
+    log: str
+    partition: int
+    partitions: int
+    rules_version: int
+    classes: tuple[str, ...]
+    time_ms: int
+    dead_letters: int = 0
+
+
+class NodeRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A root provider's life. `incarnations` are (incarnation, last sequence), newest first.
+
+    `complete` is False from a gap in the sequence until the next full report; `retired` after its end.
+    """
+
+    incarnations: tuple[tuple[str, int], ...]
+    heard_ms: int
+    complete: bool = True
+    retired: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether the node takes new claims, as far as its own word goes."""
+        return self.complete and not self.retired
+
+
+class ProviderRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One resource provider. `members` (of a root) are all providers of its tree, itself first.
+
+    `reported` is False once the node no longer reports it: it stays, without capacity, until its last
+    allocation is gone. `changed` is the offset of the event that last changed traits, facts or the set of
+    classes (see `generation`).
+    """
+
+    root: str
+    parent: str | None
+    reported_traits: tuple[str, ...]
+    classes: tuple[str, ...]
+    changed: int
+    reported: bool = True
+    operator_traits: tuple[str, ...] = ()
+    aggregates: tuple[str, ...] = ()
+    disabled: bool = False
+    members: tuple[str, ...] = ()
+    reported_attributes: Pairs = ()
+    operator_attributes: Pairs = ()
+
+    @property
+    def attributes(self) -> dict[str, str | int | bool]:
+        """Reported and the operator's together; the operator's win."""
+        return {**dict(self.reported_attributes), **dict(self.operator_attributes)}
+
+    @property
+    def traits(self) -> frozenset[str]:
+        """Reported and the operator's together."""
+        return frozenset(self.reported_traits) | frozenset(self.operator_traits)
+
+
+class FactsRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What an operator said of a provider. `events` are the ids of the events that set the last revisions, newest
+    first. `overrides` is JSON by class."""
+
+    revision: int
+    events: tuple[str, ...]
+    status: str
+    reason: str
+    aggregates: tuple[str, ...]
+    traits: tuple[str, ...]
+    overrides: dict[str, dict[str, Any]]
+    attributes: Pairs = ()
+
+
+class ClassRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A provider's record of one class, with the offsets of the events that last took from it (-1: none) and
+    that last changed its inventory. A row whose class is no longer `reported` goes with its last allocation."""
+
+    record: Any
+    taken: int
+    changed: int
+    reported: bool = True
+
+
+class Part(NamedTuple):
+    """What one provider gives to a consumer, of one class. `grant` is what the class granted."""
+
+    provider: str
+    resource_class: str
+    group: str
+    grant: Any
+
+
+class GroupMember(NamedTuple):
+    """A consumer in a server group. `places` has for each of its copies the providers that it holds a part of, those
+    that lend to others left out: their roots are where it is. `offset` is that of its claim."""
+
+    consumer: str
+    offset: int
+    places: tuple[tuple[str, ...], ...]
+
+
+class GroupRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A server group: what it is for (see `membership.Membership`), and its members, the newest last."""
+
+    policy: str
+    hard: bool
+    max_per_node: int
+    scope: str | None
+    members: tuple[GroupMember, ...]
+
+
+class AllocationRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a consumer holds, and by which claim. `hold_until_ms` is 0 unless it is an unconfirmed hold; `groups`
+    are the names of the server groups that it is in."""
+
+    claim: str
+    generation: int
+    consumer_type: str
+    project: str
+    user: str
+    request: str | None
+    parts: tuple[Part, ...]
+    offset: int
+    hold_until_ms: int = 0
+    groups: tuple[str, ...] = ()
+
+
+class VerdictRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How a claim was judged. `offset` is the claim's record (-1: cancelled before it came).
+
+    A rejection names what failed: `reason`, provider, class, asked, available, and `taken`, the offset of the
+    event that took the last of it (-1: nothing did). Where a server group stood in the way, `group` is its id and
+    `other` the member (the claim's own consumer, where its copies get in each other's way). An acceptance has the
+    `grants` that no amount says: which devices, which CPUs. They stay readable here when what was given is given back.
+    """
+
+    accepted: bool
+    reason: str
+    offset: int
+    deadline_ms: int
+    fingerprint: bytes
+    consumer: str = ""
+    provider: str = ""
+    resource_class: str = ""
+    asked: int = 0
+    available: int = 0
+    taken: int = -1
+    group: str = ""
+    other: str = ""
+    grants: tuple[Part, ...] = ()
+
+
+class RequestRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A RequestSpec and its outcome ('' while it is open)."""
+
+    spec: bytes
+    received_ms: int
+    outcome: str = ""
+    claim: str | None = None
+    cell: str | None = None
+    as_of: dict[str, int] = {}
+    in_flight: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class DeadLetterRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A record that was refused, kept for a person to see. `value` is cut at `DEAD_LETTER_BYTES`."""
+
+    offset: int
+    timestamp_ms: int
+    reason: str
+    key: bytes
+    value: bytes
+    size: int

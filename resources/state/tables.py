@@ -1,0 +1,144 @@
+"""The tables: their names, their column families, and how keys and rows become bytes.
+
+A key is the cell, a NUL, and an id (`key`), so that a partition may hold several cells and a cell is one range.
+Class tables hold one row a provider: a head that is the same for all classes, then the class's own record.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from vacancy.resources.classes.resource_class import ResourceClass
+from vacancy.resources.state.rows import (
+    AllocationRow,
+    ClassRow,
+    DeadLetterRow,
+    FactsRow,
+    GroupRow,
+    NodeRow,
+    PartitionRow,
+    ProviderRow,
+    RequestRow,
+    VerdictRow,
+)
+
+Row = TypeVar("Row")
+
+CUSTOM_FAMILY = "custom_quantities"
+DEAD_LETTER_BYTES = 16_384
+DEAD_LETTERS_MAX = 1_000
+"""Dead letters kept a partition; the table is a ring (`dead_letter_key`), so that the rule is the log's alone."""
+
+_HEAD = struct.Struct("<2q?")
+_DEADLINE = struct.Struct(">Q")
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+class Table(Generic[Row]):
+    """One table. `fed` tables are told to readers; `prefix` sets a table apart within a shared family."""
+
+    def __init__(self, name: str, row_type: type[Row], *, fed: bool = False) -> None:
+        self.name = name
+        self.family = name
+        self.prefix = b""
+        self.fed = fed
+        self._decoder = msgspec.msgpack.Decoder(row_type)
+
+    def __repr__(self) -> str:
+        return f"<table {self.name}>"
+
+    def encode(self, row: Row) -> bytes:
+        """The row as bytes, the same for equal rows."""
+        return _encode(row)
+
+    def decode(self, data: bytes) -> Row:
+        """What `encode` wrote."""
+        return self._decoder.decode(data)
+
+
+class ClassTable(Table[ClassRow]):
+    """The table of one resource class. A row's encoding is a head of `HEAD_BYTES`, then the class's record."""
+
+    HEAD_BYTES = _HEAD.size
+
+    def __init__(self, resource_class: ResourceClass[Any], *, family: str, prefix: bytes = b"") -> None:
+        self.name = resource_class.name
+        self.resource_class = resource_class
+        self.family = family
+        self.prefix = prefix
+        self.fed = True
+        self._encode_record = resource_class.encode
+        self._decode_record = resource_class.decode
+
+    def encode(self, row: ClassRow) -> bytes:
+        return _HEAD.pack(row.taken, row.changed, row.reported) + self._encode_record(row.record)
+
+    def decode(self, data: bytes) -> ClassRow:
+        taken, changed, reported = _HEAD.unpack_from(data)
+        return ClassRow(self._decode_record(data[_HEAD.size :]), taken, changed, reported)
+
+
+class _Marks(Table[bytes]):
+    """A table whose keys say all."""
+
+    def encode(self, row: bytes) -> bytes:
+        return row
+
+    def decode(self, data: bytes) -> bytes:
+        return data
+
+
+PARTITION = Table("partition", PartitionRow)
+NODES = Table("nodes", NodeRow, fed=True)
+PROVIDERS = Table("providers", ProviderRow, fed=True)
+FACTS = Table("facts", FactsRow)
+ALLOCATIONS = Table("allocations", AllocationRow)
+GROUPS = Table("groups", GroupRow, fed=True)
+VERDICTS = Table("verdicts", VerdictRow, fed=True)
+REQUESTS = Table("requests", RequestRow)
+DEADLINES = _Marks("deadlines", bytes)
+DEAD_LETTERS = Table("dead_letters", DeadLetterRow)
+
+BASE_TABLES: tuple[Table[Any], ...] = (
+    PARTITION,
+    NODES,
+    PROVIDERS,
+    FACTS,
+    ALLOCATIONS,
+    GROUPS,
+    VERDICTS,
+    REQUESTS,
+    DEADLINES,
+    DEAD_LETTERS,
+)
+
+PARTITION_KEY = b""
+
+
+def key(cell: str, id_: str) -> bytes:
+    """The key of something in a cell."""
+    return f"{cell}\0{id_}".encode()
+
+
+def split_key(data: bytes) -> tuple[str, str]:
+    """(cell, id) of a key."""
+    cell, _, id_ = data.partition(b"\0")
+    return cell.decode(), id_.decode()
+
+
+def deadline_key(at_ms: int, kind: bytes, subject: bytes) -> bytes:
+    """Something of one `kind` (a byte) that ends at `at_ms` of log time; keys are in order of time."""
+    return _DEADLINE.pack(at_ms) + kind + subject
+
+
+def split_deadline(data: bytes) -> tuple[int, bytes, bytes]:
+    """(at_ms, kind, subject) of a deadline's key."""
+    return _DEADLINE.unpack_from(data)[0], data[8:9], data[9:]
+
+
+def dead_letter_key(number: int) -> bytes:
+    """The place of a partition's so-many-th dead letter in the ring."""
+    return struct.pack(">I", number % DEAD_LETTERS_MAX)

@@ -1,0 +1,120 @@
+"""State as the fold sees it: what is there, and what this record changes. Nothing is changed in place.
+
+A `Draft` is one record's view. It is thrown away when the record turns out invalid, so an illegal step leaves
+the state as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeVar
+
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.state.rows import ClassRow, PartitionRow, ProviderRow
+from vacancy.resources.state.tables import PROVIDERS, ClassTable, Table
+
+Row = TypeVar("Row")
+
+Changes = dict[Table[Any], dict[bytes, Any]]
+"""What one record changes: table -> key -> the row as it is after, or None where it went."""
+
+
+class State(Protocol):
+    """A partition's tables, as of the record before. Implementations must return rows equal to those put."""
+
+    def get(self, table: Table[Row], key: bytes) -> Row | None:
+        """The row, or None."""
+        ...
+
+    def due(self, until_ms: int) -> Iterable[bytes]:
+        """Keys of `DEADLINES` up to and including `until_ms`, ascending."""
+        ...
+
+
+class Draft:
+    """One record's changes over a state, with what every rule needs to know of the record: its cell, its
+    offset and the log time at it."""
+
+    __slots__ = ("_keys", "cell", "changes", "dead", "offset", "partition", "registry", "state", "time_ms")
+
+    def __init__(
+        self, state: State, registry: Registry, partition: PartitionRow, cell: str, offset: int, time_ms: int
+    ) -> None:
+        self.state = state
+        self.registry = registry
+        self.partition = partition
+        self.cell = cell
+        self.offset = offset
+        self.time_ms = time_ms
+        self.changes: Changes = {}
+        self._keys: dict[str, bytes] = {}
+        self.dead: list[str] = []
+        """Why parts of the record were refused while the rest stands."""
+
+    def in_cell(self, cell: str) -> Draft:
+        """This draft as seen from another cell of the partition: the changes are the same ones."""
+        other = Draft(self.state, self.registry, self.partition, cell, self.offset, self.time_ms)
+        other.changes = self.changes
+        return other
+
+    def key(self, id_: str) -> bytes:
+        """The key of something in this record's cell."""
+        found = self._keys.get(id_)
+        if found is None:
+            found = self._keys[id_] = f"{self.cell}\0{id_}".encode()
+        return found
+
+    def get(self, table: Table[Row], key: bytes) -> Row | None:
+        """The row as this record sees it."""
+        changed = self.changes.get(table)
+        if changed is not None and key in changed:
+            found: Row | None = changed[key]
+            return found
+        return self.state.get(table, key)
+
+    def put(self, table: Table[Row], key: bytes, row: Row) -> None:
+        """Write a row."""
+        changed = self.changes.get(table)
+        if changed is None:
+            self.changes[table] = {key: row}
+        else:
+            changed[key] = row
+
+    def delete(self, table: Table[Any], key: bytes) -> None:
+        """Delete a row, if there is one."""
+        self.changes.setdefault(table, {})[key] = None
+
+    # -- what several rules ask ---------------------------------------------------------------------------
+
+    def provider(self, id_: str) -> ProviderRow | None:
+        """The provider of that id in this cell."""
+        return self.get(PROVIDERS, self.key(id_))
+
+    def class_table(self, name: str) -> ClassTable:
+        """The table of a class that this log's rules allow. Raises `InvalidRecord` or `Halt`."""
+        return self.registry.allowed(name, self.partition.classes)
+
+    def class_row(self, table: ClassTable, provider: str) -> ClassRow | None:
+        """A provider's row of one class."""
+        key = self.key(provider)
+        return self.get(table, table.prefix + key if table.prefix else key)
+
+    def put_class_row(self, table: ClassTable, provider: str, row: ClassRow) -> None:
+        """Write a provider's row of one class."""
+        self.put(table, table.prefix + self.key(provider), row)
+
+    def delete_class_row(self, table: ClassTable, provider: str) -> None:
+        """Delete a provider's row of one class."""
+        self.delete(table, table.prefix + self.key(provider))
+
+    def generation(self, provider: str, row: ProviderRow) -> int:
+        """A provider's generation: the offset of the event that last changed its inventory, traits or facts.
+
+        Usage and heartbeats leave it alone. It also says where in the log to look.
+        """
+        newest = row.changed
+        for name in row.classes:
+            found = self.class_row(self.class_table(name), provider)
+            if found is not None:
+                newest = max(newest, found.changed)
+        return newest

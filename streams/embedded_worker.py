@@ -1,0 +1,160 @@
+"""The embedded worker: follows a log and hands its records to a projection, in batches.
+
+It keeps log time going, too: when something waits for a deadline and nothing else arrives, it appends a tick.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from vacancy.resources.model.errors import LogUnavailable, VacancyError
+from vacancy.resources.model.record import Entry, Record
+from vacancy.streams.clock import Clock, wall_ms
+from vacancy.streams.log import Log
+from vacancy.streams.projection_protocol import Projection
+from vacancy.streams.ticks import Ticker
+
+IDLE_POLL_MAX_S: Final = 0.020
+_IDLE_GROWTH: Final = 1.1
+_RETRY_MIN_S: Final = 0.1
+_RETRY_MAX_S: Final = 5.0
+
+_events = structlog.get_logger("vacancy.streams.embedded_worker")
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a worker has done since it was made."""
+
+    records: int = 0
+    batches: int = 0
+    ticks: int = 0
+
+
+@dataclass(slots=True)
+class _Followed:
+    """One partition being followed."""
+
+    partition: int
+    position: int
+    retry_s: float = 0.0
+    retry_at_ms: int = 0
+
+
+class EmbeddedWorker:
+    """Feeds `projection` from `log` until told to stop. One thread runs it; `stop` may be called from any.
+
+    `partitions`: those to follow (default: all). `batch_max`: records per `Projection.apply`. `poll_s`: pause
+    between polls after a busy round; it grows to 20 ms while nothing arrives. `tick_entry` makes the tick of a
+    partition; without it the worker never ticks. `clock` gives wall time in ms, `rng` spreads the ticks of
+    several workers. Neither the log nor the projection is closed by the worker.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        projection: Projection,
+        *,
+        partitions: Iterable[int] | None = None,
+        batch_max: int = 500,
+        poll_s: float = 0.001,
+        tick_entry: Callable[[int], Entry] | None = None,
+        clock: Clock = wall_ms,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._log, self._projection = log, projection
+        self._batch_max, self._poll_s = batch_max, poll_s
+        self._clock, self._rng = clock, rng or random.Random()
+        self._ticker = Ticker(log, projection.next_deadline_ms, tick_entry, clock=clock, rng=self._rng)
+        self._stopping = threading.Event()
+        self.progress = Progress()
+        self.errors: dict[int, VacancyError] = {}
+        """Partition -> why it was stopped, in the order they stopped."""
+        position = projection.position()
+        followed = range(log.partitions) if partitions is None else partitions
+        self._followed = {p: _Followed(p, position.get(p, 0)) for p in followed}
+        for partition in self._followed:
+            self._ticker.start(partition)
+
+    @property
+    def position(self) -> dict[int, int]:
+        """Partition -> the offset after the last record applied."""
+        return {partition: one.position for partition, one in list(self._followed.items())}
+
+    def stop(self) -> None:
+        """Make `run` return after the batch it is in."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Follow the log until `stop`, or until every partition has failed.
+
+        A partition whose projection or log fails is stopped, and reported at once as a log line; the others go
+        on. At the end the first of these errors is raised. A log that does not answer is tried again for ever.
+        """
+        pause_s = self._poll_s
+        while not self._stopping.is_set() and len(self.errors) < len(self._followed):
+            if self.step():
+                pause_s = self._poll_s
+            elif not self._stopping.wait(pause_s):
+                pause_s = min(pause_s * _IDLE_GROWTH, IDLE_POLL_MAX_S)
+        if self.errors:
+            raise next(iter(self.errors.values()))
+
+    def step(self) -> int:
+        """One round over the partitions: at most one batch of each. Returns the number of records applied."""
+        applied = 0
+        for one in self._followed.values():
+            if one.partition in self.errors:
+                continue
+            try:
+                applied += self._advance(one)
+            except LogUnavailable as error:
+                self._retry_later(one, error)
+            except VacancyError as error:
+                self.errors[one.partition] = error
+                _events.error(
+                    "partition stopped",
+                    log=self._log.name,
+                    partition=one.partition,
+                    offset=one.position,
+                    kind=type(error).__name__,
+                    error=str(error),
+                )
+        return applied
+
+    def _advance(self, one: _Followed) -> int:
+        if one.retry_at_ms > self._clock():
+            return 0
+        records = self._log.read(one.partition, one.position, self._batch_max)
+        one.retry_s, one.retry_at_ms = 0.0, 0
+        if not records:
+            self._tick_if_due(one)
+            return 0
+        self._apply(one, records)
+        return len(records)
+
+    def _apply(self, one: _Followed, records: Sequence[Record]) -> None:
+        self._projection.apply(one.partition, records)
+        one.position = records[-1].offset + 1
+        self.progress.records += len(records)
+        self.progress.batches += 1
+        self._ticker.start(one.partition)
+
+    def _tick_if_due(self, one: _Followed) -> None:
+        if self._ticker.due(one.partition):
+            self._ticker.send(one.partition)
+            self.progress.ticks += 1
+
+    def _retry_later(self, one: _Followed, error: LogUnavailable) -> None:
+        if not one.retry_s:
+            _events.warning(
+                "log does not answer", log=self._log.name, partition=one.partition, error=str(error)
+            )
+        one.retry_s = min(max(one.retry_s * 2, _RETRY_MIN_S), _RETRY_MAX_S)
+        one.retry_at_ms = self._clock() + int(1000 * one.retry_s * self._rng.uniform(0.5, 1.0))

@@ -1,0 +1,1 @@
+"""The worker of a Kafka log, as a Faust application."""

@@ -1,0 +1,60 @@
+"""The log as a Kafka topic: `kafka://host:port[,host:port]/topic`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from vacancy.resources.model.errors import LogError
+from vacancy.resources.model.record import Entry, Record
+from vacancy.streams.kafka.client import connect
+from vacancy.streams.kafka.reader import KafkaReader
+from vacancy.streams.kafka.sender import KafkaReceipt, KafkaSender
+from vacancy.streams.kafka.topic import count_partitions
+from vacancy.streams.log import SEND_S, Log, no_partition
+from vacancy.streams.log_url import LogUrl
+
+_CLOSE_S: Final = 5.0
+
+
+class KafkaLog(Log):
+    """See `Log`. While Kafka is away `read` finds nothing, and `end` raises LogUnavailable."""
+
+    def __init__(self, place: LogUrl, settings: Mapping[str, str], timeout_s: float | None = None) -> None:
+        self.url, self.name = place.url, place.name
+        self._closed = False
+        self.partitions = count_partitions(place, settings, timeout_s)
+        self._sender = KafkaSender(place, settings, self.partitions)
+        self._reader = KafkaReader(connect("consumer", place, settings), place, self.partitions)
+
+    def send(self, entries: Sequence[Entry], timeout_s: float = SEND_S) -> KafkaReceipt:
+        """See `Log.send`. Waits only while the brokers are not known yet."""
+        return self._sender.send(entries, timeout_s)
+
+    def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
+        """See `Log.read`. Without a timeout it gives what has come already, so at first it gives nothing."""
+        self._check_open()
+        if not 0 <= partition < self.partitions:
+            raise no_partition(self.name, partition, self.partitions)
+        return self._reader.read(partition, offset, limit, timeout_s)
+
+    def start(self) -> dict[int, int]:
+        """See `Log.start`."""
+        self._check_open()
+        return self._reader.starts()
+
+    def end(self) -> dict[int, int]:
+        """See `Log.end`."""
+        self._check_open()
+        return self._reader.ends()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LogError("The log is closed", where=self.url, do="open it again")
+
+    def close(self) -> None:
+        """See `Log.close`. What was sent gets 5 s to land."""
+        if not self._closed:
+            self._closed = True
+            self._sender.close(_CLOSE_S)
+            self._reader.close()

@@ -1,0 +1,150 @@
+"""Writing to a topic: sent in order, acknowledged by all replicas in step, sent again without doubling."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import Any, Final
+
+from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+
+from vacancy.resources.model.errors import LogError
+from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.model.record import Entry
+from vacancy.streams.kafka.client import connect, telling
+from vacancy.streams.kafka.errors import told
+from vacancy.streams.log import Appended
+from vacancy.streams.log_url import LogUrl
+
+_OVERHEAD_BYTES: Final = 128  # at most, of one record in a batch of its own
+
+
+class KafkaReceipt:
+    """See `Receipt`."""
+
+    __slots__ = ("_futures", "_rest", "_where")
+
+    def __init__(self, futures: list[Any], where: str, rest: KafkaError | None = None) -> None:
+        """`rest` is why entries after those of `futures` were not sent, if any were not."""
+        self._futures, self._where, self._rest = futures, where, rest
+
+    @property
+    def done(self) -> bool:
+        """See `Receipt.done`."""
+        return all(future.is_done for future in self._futures)
+
+    def wait(self, timeout_s: float = 30.0) -> list[Appended]:
+        """See `Receipt.wait`."""
+        deadline = time.monotonic() + timeout_s
+        landed = []
+        for future in self._futures:
+            try:
+                metadata = future.get(timeout=max(deadline - time.monotonic(), 0.0))
+            except KafkaError as error:
+                raise told(error, self._where) from error
+            landed.append(Appended(metadata.partition, metadata.offset, metadata.timestamp))
+        if self._rest is not None:
+            raise told(self._rest, self._where) from self._rest
+        return landed
+
+
+class _Live:
+    """A producer, and whether it has failed: after one failed send an idempotent producer refuses all others."""
+
+    def __init__(self, producer: Any) -> None:
+        self.producer = producer
+        self.failed = False
+        self._block_ms: int = producer.config["max_block_ms"]
+
+    def allow(self, wait_s: float) -> None:
+        """Let sends wait so long, if the settings do."""
+        self.producer.config["max_block_ms"] = min(self._block_ms, max(0, int(wait_s * 1000)))
+
+    def note_failure(self, error: Exception) -> None:
+        del error
+        self.failed = True
+
+
+class KafkaSender:
+    """Sends to the topic of `place`, from any thread. The producer is made when it is first needed.
+
+    When a send fails, what was sent after it and has not landed fails, too, so that what is sent again never
+    comes to stand before what it followed.
+    """
+
+    def __init__(self, place: LogUrl, settings: Mapping[str, str], partitions: int) -> None:
+        self._place, self._settings, self._partitions = place, dict(settings), partitions
+        self._sending = Lock()
+        self._live: _Live | None = None
+        self._closed = False
+
+    def send(self, entries: Sequence[Entry], timeout_s: float) -> KafkaReceipt:
+        """See `Log.send`."""
+        until = time.monotonic() + timeout_s
+        if not self._sending.acquire(timeout=timeout_s):
+            raise told(KafkaTimeoutError(), self._place.url)  # another thread waits for the brokers
+        try:
+            return self._send(entries, until)
+        finally:
+            self._sending.release()
+
+    def _send(self, entries: Sequence[Entry], until: float) -> KafkaReceipt:
+        with telling(self._place.url):
+            live = self._ready(until)
+            self._check_sizes(live.producer, entries)
+            send, topic, partitions = live.producer.send, self._place.place, self._partitions
+            futures: list[Any] = []
+            for key, value in entries:
+                try:
+                    future = send(
+                        topic, value=value, key=key.encode(), partition=partition_for(key, partitions)
+                    )
+                except KafkaTimeoutError as error:
+                    if not futures:
+                        raise
+                    # Some of it is under way: the receipt tells of the rest, as if it had been sent and lost.
+                    return KafkaReceipt(futures, self._place.url, error)
+                future.add_errback(live.note_failure)
+                futures.append(future)
+        return KafkaReceipt(futures, self._place.url)
+
+    def _ready(self, until: float) -> _Live:
+        if self._closed:
+            raise LogError("The log is closed", where=self._place.url, do="open it again")
+        if self._live is not None and self._live.failed:
+            close_producer(self._live.producer, 0.0)
+            self._live = None
+        if self._live is None:
+            left_s = max(0.0, until - time.monotonic())
+            self._live = _Live(connect("producer", self._place, self._settings, left_s))
+        # How long a send may wait for what the producer does not know yet: who leads the topic's partitions.
+        self._live.allow(until - time.monotonic())
+        return self._live
+
+    def _check_sizes(self, producer: Any, entries: Sequence[Entry]) -> None:
+        # Before anything is sent: half of an append would be worse than none.
+        largest = producer.config["max_request_size"] - _OVERHEAD_BYTES
+        for key, value in entries:
+            if len(key) * 4 + len(value) > largest:
+                raise MessageSizeTooLargeError
+
+    def close(self, timeout_s: float) -> None:
+        """Disconnect; what was sent gets `timeout_s` to land."""
+        with self._sending:
+            self._closed = True
+            if self._live is not None:
+                close_producer(self._live.producer, timeout_s)
+                self._live = None
+
+
+def close_producer(producer: Any, timeout_s: float) -> None:
+    """Close `producer`. What has not landed within `timeout_s` fails."""
+    with contextlib.suppress(KafkaError):
+        producer.flush(timeout_s)
+    # kafka-python's own close gives up, and leaves its thread running, if anything is still unsent.
+    producer._sender.force_close()
+    producer._sender.join(timeout_s + 1.0)
+    with contextlib.suppress(KafkaError):
+        producer.close(timeout=0)

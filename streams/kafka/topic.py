@@ -1,0 +1,172 @@
+"""The topic of a Kafka log: how it is made, and everything a live one can have wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from kafka.admin import ConfigResource
+from kafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+
+from vacancy.resources.model.errors import LogError, UsageError
+from vacancy.resources.model.record import Entry
+from vacancy.streams.kafka.client import ANSWER_S, asked, connect, telling
+from vacancy.streams.kafka.errors import told
+from vacancy.streams.kafka.sender import close_producer
+from vacancy.streams.log import existing_log, missing_log
+from vacancy.streams.log_url import LogUrl, parse_log_url
+
+REPLICATION: Final = 3
+_VISIBLE_S: Final = 1.0
+_OPENING_S: Final = 30.0
+_RECORD_BYTES: Final = 1_000_000  # what a claim record of 64 claims, or the report of a large node, may need
+
+_CONFIGURATION: Final = {
+    "message.timestamp.type": "LogAppendTime",
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+}
+_WHY: Final = {
+    "message.timestamp.type": "log time must be the brokers', or a node with a wrong clock moves every deadline",
+    "cleanup.policy": "a verdict depends on what came before it, so nothing may be compacted away",
+    "retention.ms": "records older than that are lost to new stores",
+    "retention.bytes": "records beyond that are lost to new stores",
+}
+
+
+def count_partitions(place: LogUrl, settings: Mapping[str, str], timeout_s: float | None = None) -> int:
+    """The number of partitions of the topic. Raises LogError if there is no such topic."""
+    until = time.monotonic() + (ANSWER_S if timeout_s is None else timeout_s)
+    with contextlib.closing(connect("admin", place, settings, timeout_s)) as admin, telling(place.url):
+        return len(_describe(admin, place, until - time.monotonic())["partitions"])
+
+
+def _describe(admin: Any, place: LogUrl, timeout_s: float = ANSWER_S) -> dict[str, Any]:
+    """What the cluster says of the topic. A new topic is not known to every broker at once, so ask for a while."""
+    deadline = time.monotonic() + _VISIBLE_S
+    while True:
+        (topic,) = asked(lambda: admin.describe_topics([place.place]), timeout_s)
+        error = for_code(topic["error_code"])
+        if error is NoError and topic["partitions"]:
+            found: dict[str, Any] = topic
+            return found
+        if error is not UnknownTopicOrPartitionError and not error.retriable:
+            raise told(error(), place.url)
+        if time.monotonic() > deadline:
+            raise (
+                missing_log(place.url) if error is UnknownTopicOrPartitionError else told(error(), place.url)
+            )
+        time.sleep(0.05)
+
+
+def create_topic(
+    place: LogUrl, openings: Sequence[Entry], replication: int | None, settings: Mapping[str, str]
+) -> None:
+    """Make the topic with one opening entry per partition, the first record of each.
+
+    `replication` defaults to 3, or to as many brokers as there are. With three replicas or more, two must have
+    a record before it counts. Raises LogError if the topic exists or cannot be made.
+    """
+    with contextlib.closing(connect("admin", place, settings)) as admin, telling(place.url):
+        known = asked(admin.describe_cluster)["brokers"]
+        brokers = sum(not broker.get("is_fenced", False) for broker in known)
+        replicas = min(REPLICATION, brokers) if replication is None else replication
+        if not 1 <= replicas <= brokers:
+            raise UsageError(
+                f"Replication {replicas} needs as many brokers, there are {brokers}",
+                where=place.url,
+                do="start more brokers, or ask for less",
+            )
+        configuration = {**_CONFIGURATION, "min.insync.replicas": "2" if replicas >= REPLICATION else "1"}
+        topic = {"num_partitions": len(openings), "replication_factor": replicas, "configs": configuration}
+        try:
+            admin.create_topics({place.place: topic})
+        except TopicAlreadyExistsError as error:
+            raise existing_log(place.url) from error
+        admin.wait_for_topics([place.place], timeout_ms=30_000)
+    _open_partitions(place, openings, settings)
+
+
+def _open_partitions(place: LogUrl, openings: Sequence[Entry], settings: Mapping[str, str]) -> None:
+    """Write the first record of each partition, and see that it is the first."""
+    do = "delete the topic and make the log again, before anything else writes to it"
+    producer = connect("producer", place, settings)
+    try:
+        with telling(place.url):
+            futures = [
+                producer.send(place.place, value=value, key=key.encode(), partition=partition)
+                for partition, (key, value) in enumerate(openings)
+            ]
+            offsets = [future.get(timeout=_OPENING_S).offset for future in futures]
+    except LogError as error:
+        raise LogError(f"The topic was made but not opened: {error.what}", where=place.url, do=do) from error
+    finally:
+        close_producer(producer, 1.0)
+    if any(offsets):
+        taken = [partition for partition, offset in enumerate(offsets) if offset]
+        raise LogError(
+            "Something else wrote to the topic first", where=f"{place.url}, partitions {taken}", do=do
+        )
+
+
+def check_topic(url: str, **client_settings: str) -> list[str]:
+    """Everything that is wrong with the topic of a Kafka log, a sentence each; empty if nothing is.
+
+    Raises LogError if there is no such topic, LogUnavailable if Kafka does not answer.
+    """
+    place = parse_log_url(url)
+    with contextlib.closing(connect("admin", place, client_settings)) as admin, telling(place.url):
+        partitions = _describe(admin, place)["partitions"]
+        resource = ConfigResource("topic", place.place)
+        described = asked(lambda: admin.describe_configs([resource], config_filter="all"))
+    found = described["topic"][place.place]
+    configuration = {name: str(entry["value"]) for name, entry in found.items()}
+    return [*_wrong_configuration(configuration, partitions), *_wrong_partitions(configuration, partitions)]
+
+
+def _wrong_configuration(
+    configuration: Mapping[str, str], partitions: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    wrong = [
+        f"{name} is {configuration.get(name)}, not {right}: {_WHY[name]}"
+        for name, right in _CONFIGURATION.items()
+        if configuration.get(name) != right
+    ]
+    replicas = min(len(partition["replica_nodes"]) for partition in partitions)
+    in_sync = int(configuration.get("min.insync.replicas", 1))
+    if replicas < REPLICATION:
+        wrong.append(f"replication is {replicas}, not {REPLICATION}: a lost broker can lose records")
+    elif in_sync < 2:
+        wrong.append(
+            f"min.insync.replicas is {in_sync}, not 2: a record can be acknowledged by one broker and lost"
+        )
+    if in_sync >= replicas > 1:
+        wrong.append(
+            f"min.insync.replicas is {in_sync} of {replicas} replicas: one lost broker stops all writing"
+        )
+    if configuration.get("unclean.leader.election.enable") == "true":
+        wrong.append(
+            "unclean.leader.election.enable is true: acknowledged records can vanish, and verdicts with them"
+        )
+    if int(configuration.get("max.message.bytes", _RECORD_BYTES)) < _RECORD_BYTES:
+        wrong.append(f"max.message.bytes is below {_RECORD_BYTES}: the reports of large nodes do not fit")
+    return wrong
+
+
+def _wrong_partitions(configuration: Mapping[str, str], partitions: Sequence[Mapping[str, Any]]) -> list[str]:
+    wrong = []
+    in_sync = int(configuration.get("min.insync.replicas", 1))
+    for partition in sorted(partitions, key=lambda one: int(one["partition_index"])):
+        number, isr = partition["partition_index"], len(partition["isr_nodes"])
+        if partition["leader_id"] < 0:
+            wrong.append(f"partition {number} has no leader: it can be neither read nor written")
+        elif isr < in_sync:
+            wrong.append(f"partition {number} has {isr} replicas in step, {in_sync} are needed to write")
+        elif isr < len(partition["replica_nodes"]):
+            wrong.append(
+                f"partition {number} has {isr} of {len(partition['replica_nodes'])} replicas in step"
+            )
+    return wrong

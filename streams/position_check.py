@@ -1,0 +1,36 @@
+"""Whether a log still is the one that tables were folded from, and still holds what they need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vacancy.resources.model.errors import LogUnavailable
+from vacancy.streams.log import Log, out_of_range
+from vacancy.streams.projection_protocol import SharedProjection
+
+_READ_S = 10.0
+
+
+def check_position(
+    log: Log,
+    projection: SharedProjection,
+    partition: int,
+    position: int,
+    *,
+    start: Mapping[int, int],
+    end: Mapping[int, int],
+) -> None:
+    """Check one open partition against the log, whose `start` and `end` (partition -> offset) are given.
+
+    Raises LogError, naming the offsets, where the next record is gone or the log ends before the position;
+    StoreMismatch where the record before the position is another one. Where retention has taken just that
+    record, there is nothing to compare, and nothing is missing.
+    """
+    if not start[partition] <= position <= end[partition]:
+        raise out_of_range(log.name, partition, position, start[partition], end[partition])
+    if position > start[partition]:
+        before = log.read(partition, position - 1, 1, timeout_s=_READ_S)
+        if not before:
+            where = f"{log.name}, partition {partition}, offset {position - 1}"
+            raise LogUnavailable(f"The log did not answer within {_READ_S:g} s", where=where, do="try again")
+        projection.check_log(partition, before)

@@ -1,0 +1,170 @@
+"""The embedded log: one SQLite file, durable, appended to and read by several processes of one host.
+
+Writers take turns with `BEGIN IMMEDIATE`, inside which offsets and timestamps are given out, so they are
+consecutive whatever process appends. Readers hold no transaction between polls: one that did would keep the
+write-ahead log from being folded back into the file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from vacancy.resources.model.errors import LogError, LogUnavailable
+from vacancy.resources.model.record import Entry, Record
+from vacancy.streams.clock import Clock, wall_ms
+from vacancy.streams.log import SEND_S, Appended, Landed, Log, no_partition, out_of_range
+from vacancy.streams.log_url import LogUrl
+from vacancy.streams.sqlite.errors import patiently
+from vacancy.streams.sqlite.schema import add_entries, connect, read_partitions
+
+_READ: Final = (
+    "SELECT partition, offset, timestamp_ms, key, value FROM records"
+    " WHERE partition = ? AND offset >= ? ORDER BY offset LIMIT ?"
+)
+_BOUNDS: Final = (
+    "SELECT (SELECT offset FROM records WHERE partition = ?1 ORDER BY offset LIMIT 1),"
+    " (SELECT offset + 1 FROM records WHERE partition = ?1 ORDER BY offset DESC LIMIT 1)"
+)
+_READ_TIMEOUT_S: Final = 5.0
+_POLL_MAX_S: Final = 0.005
+
+
+class SqliteLog(Log):
+    """See `Log`. Safe for use by any thread. `clock` gives the time of appends (ms since 1970, UTC)."""
+
+    def __init__(self, place: LogUrl, clock: Clock = wall_ms) -> None:
+        self.url, self.name = place.url, place.name
+        self._path = Path(place.place)
+        self._clock = clock
+        self._closed = False
+        self._writing, self._reading = Lock(), Lock()
+        self._version = -1
+        self._ends: dict[int, int] = {}
+        self._writer = connect(place)
+        try:
+            self.partitions = read_partitions(self._writer, place)
+            self._inode = self._path.stat().st_ino
+            # A second connection, because a connection's data_version does not count its own commits.
+            self._reader = connect(place)
+        except BaseException:
+            self._writer.close()
+            raise
+
+    def send(self, entries: Sequence[Entry], timeout_s: float = SEND_S) -> Landed:
+        """Append at once; the receipt is done."""
+        return Landed(self.append(entries))
+
+    def append(self, entries: Sequence[Entry], timeout_s: float = 30.0) -> list[Appended]:
+        """See `Log.append`. If this raises, nothing was appended."""
+        deadline = time.monotonic() + timeout_s
+        if not self._writing.acquire(timeout=timeout_s):
+            raise LogUnavailable("Other threads kept the log busy", where=self.url, do="try again")
+        try:
+            self._check_open()
+            self._check_file()
+            return patiently(
+                lambda: add_entries(self._writer, entries, self.partitions, self._clock()),
+                deadline - time.monotonic(),
+                self.url,
+            )
+        finally:
+            self._writing.release()
+
+    def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
+        """See `Log.read`. A poll that finds nothing new costs some microseconds."""
+        if not 0 <= partition < self.partitions:
+            raise no_partition(self.name, partition, self.partitions)
+        deadline = time.monotonic() + timeout_s
+        pause_s = 0.001
+        while True:
+            with self._reading:
+                self._check_open()
+                records = patiently(
+                    lambda: self._read_now(partition, offset, limit),
+                    max(timeout_s, _READ_TIMEOUT_S),
+                    self.url,
+                )
+            left_s = deadline - time.monotonic()
+            if records or left_s <= 0:
+                return records
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * 1.1, _POLL_MAX_S)
+
+    def _read_now(self, partition: int, offset: int, limit: int) -> list[Record]:
+        # The version is read before the rows: a commit between the two makes the next poll look again.
+        version = self._reader.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version:
+            self._version = version
+            self._ends.clear()
+        elif self._ends.get(partition) == offset:
+            self._check_file()
+            return []
+        rows = self._reader.execute(_READ, (partition, offset, limit)).fetchall()
+        if not rows or rows[0][1] != offset:
+            start, end = self._bounds(partition)
+            if not start <= offset <= end:
+                raise out_of_range(self.name, partition, offset, start, end)
+        if rows and rows[-1][1] != offset + len(rows) - 1:
+            raise LogError(
+                "The log has a gap",
+                where=f"{self.url}, partition {partition}, between {offset} and {rows[-1][1]}",
+                do="restore the file from a backup: something else changed it",
+            )
+        if len(rows) < limit:
+            self._ends[partition] = offset + len(rows)
+        return [Record._make(row) for row in rows]
+
+    def _bounds(self, partition: int) -> tuple[int, int]:
+        start, end = self._reader.execute(_BOUNDS, (partition,)).fetchone()
+        return (0, 0) if start is None else (start, end)
+
+    def start(self) -> dict[int, int]:
+        """See `Log.start`."""
+        return {partition: bounds[0] for partition, bounds in self._all_bounds().items()}
+
+    def end(self) -> dict[int, int]:
+        """See `Log.end`."""
+        return {partition: bounds[1] for partition, bounds in self._all_bounds().items()}
+
+    def _all_bounds(self) -> dict[int, tuple[int, int]]:
+        with self._reading:
+            self._check_open()
+            return patiently(
+                lambda: {partition: self._bounds(partition) for partition in range(self.partitions)},
+                _READ_TIMEOUT_S,
+                self.url,
+            )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LogError("The log is closed", where=self.url, do="open it again")
+
+    def _check_file(self) -> None:
+        """Refuse to go on with a file that is no longer there: what is appended to it would be lost."""
+        try:
+            same = self._path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise LogError(
+                "The log's file was removed or replaced", where=self.url, do="start this process again"
+            )
+
+    def close(self) -> None:
+        """See `Log.close`. Everything appended is on disk already."""
+        with self._writing, self._reading:
+            self._closed = True
+            for db in (self._reader, self._writer):
+                self._shut(db)
+
+    def _shut(self, db: sqlite3.Connection) -> None:
+        try:
+            db.close()
+        except sqlite3.Error:
+            # Only the tidying of the write-ahead log can fail here; the next to open the file does it.
+            return

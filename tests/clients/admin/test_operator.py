@@ -1,0 +1,242 @@
+"""What operators say takes hold, survives reports, and never silently overwrites what another just said."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.followed_log import Followed, followed
+from vacancy.clients.admin import operator
+from vacancy.clients.admin.operator import ChangedByOthers, FactsNow, set_facts
+from vacancy.clients.inspection.lookup import NotFound, show_consumer, show_provider
+from vacancy.clients.scheduler.placement import PlacementRequest
+from vacancy.resources.classes.quantity import Quantity
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model import events
+from vacancy.resources.model.errors import LogUnavailable, OutcomeUnknown, UsageError, VacancyError
+from vacancy.resources.model.record import Entry
+from vacancy.resources.model.request import RequestGroup, RequestSpec
+from vacancy.streams.log import Receipt
+
+SPEC = RequestSpec(groups=(RequestGroup(resources={"VCPU": 2}),))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Followed]:
+    with followed(tmp_path) as site:
+        site.report("node-1", gpus=1)
+        yield site
+
+
+def change(site: Followed, what: operator.Change, provider: str = "node-1", **where: str) -> FactsNow:
+    return set_facts(site.log, site.reader, provider, what, **where)  # type: ignore[arg-type]
+
+
+def facts_event(provider: str, revision: int, facts: events.Facts) -> events.FactsSet:
+    data = events.FactsSetData(provider=provider, revision=revision, facts=facts)
+    return events.FactsSet(id=uuid.uuid4().hex, source="/someone-else", data=data)
+
+
+# -- what takes hold ------------------------------------------------------------------------------------------
+
+
+def test_revisions_follow_one_another(site: Followed) -> None:
+    assert change(site, operator.disable("broken fan")).revision == 1
+    now = change(site, operator.drain("broken fan"))
+    assert (now.revision, now.facts.status, now.facts.reason) == (2, "draining", "broken fan")
+    node = show_provider(site.reader, "node-1").node
+    assert node is not None
+    assert node.state == "draining"
+    assert change(site, operator.enable()).facts == events.Facts()
+
+
+def test_what_is_so_already_is_not_said_again(site: Followed) -> None:
+    before = site.log.end()
+    now = change(site, operator.enable())
+    assert (now.changed, now.revision) == (False, 0)
+    assert site.log.end() == before
+
+
+def test_a_disabled_node_is_no_candidate(site: Followed) -> None:
+    change(site, operator.disable())
+    with site.scheduler() as scheduler:
+        assert scheduler.candidates(SPEC).candidates == []
+        change(site, operator.enable())
+        assert [one.root for one in scheduler.candidates(SPEC).candidates] == ["node-1"]
+
+
+def test_aggregates_and_traits_are_added_taken_away_and_replaced(site: Followed) -> None:
+    change(site, operator.aggregates(add=["b", "a"]))
+    assert change(site, operator.aggregates(add=["c"], remove=["a"])).facts.aggregates == ("b", "c")
+    assert change(site, operator.aggregates(replace=["z"])).facts.aggregates == ("z",)
+    now = change(site, operator.traits(add=["CUSTOM_FAST"]))
+    assert (now.facts.traits, now.facts.aggregates) == (("CUSTOM_FAST",), ("z",))
+    (node, *_) = show_provider(site.reader, "node-1").providers
+    assert (node.aggregates, node.operator_traits, node.traits) == (
+        ["z"],
+        ["CUSTOM_FAST"],
+        ["HW_CPU_X86_AVX2"],
+    )
+
+
+def test_overrides_add_up_until_they_are_cleared(site: Followed) -> None:
+    change(site, operator.override("VCPU", {"reserved": 2}))
+    change(site, operator.override("VCPU", {"allocation_ratio_milli": 1500}))
+    assert vcpu_capacity(site) == 9
+    site.report("node-1")
+    assert vcpu_capacity(site) == 9, "what operators say survives a report"
+    change(site, operator.clear_override("VCPU"))
+    assert vcpu_capacity(site) == 8
+
+
+def vcpu_capacity(site: Followed) -> int:
+    (node, *_) = show_provider(site.reader, "node-1").providers
+    return next(one.capacity for one in node.inventories if one.resource_class == "VCPU")
+
+
+def test_facts_may_come_before_their_provider(site: Followed) -> None:
+    with pytest.raises(NotFound, match="no provider 'node-2'"):
+        change(site, operator.disable(), "node-2")
+    first = change(site, operator.disable("not yet"), "node-2", cell="auto")
+    again = change(site, operator.aggregates(add=["a"]), "node-2")
+    assert (again.cell, again.revision) == (first.cell, 2), "known from its facts"
+    site.report("node-2")
+    tree = show_provider(site.reader, "node-2")
+    assert tree.node is not None
+    assert (tree.node.state, tree.providers[0].aggregates) == ("disabled", ["a"])
+
+
+def test_a_child_has_facts_of_its_own(site: Followed) -> None:
+    change(site, operator.disable("dead"), "node-1:gpu0")
+    tree = show_provider(site.reader, "node-1")
+    assert [one.disabled for one in tree.providers] == [False, True]
+    assert tree.node is not None
+    assert tree.node.state == "open"
+
+
+# -- what does not --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (operator.traits(add=["HW_CPU_X86_AVX22"]), "did you mean HW_CPU_X86_AVX2"),
+        (operator.traits(add=["lower"]), "unknown trait 'lower'"),
+        (operator.aggregates(add=["two words"]), "aggregates"),
+        (operator.override("VCPUS", {"reserved": 1}), "unknown resource class 'VCPUS'"),
+        (operator.override("VCPU", {"total": 1}), "override of VCPU"),
+        (operator.override("VCPU", {"allocation_ratio_milli": 0}), "override of VCPU"),
+        (operator.disable("x" * 2000), "reason"),
+    ],
+)
+def test_what_cannot_be_meant_is_not_sent(site: Followed, what: operator.Change, told: str) -> None:
+    before = site.log.end()
+    with pytest.raises(UsageError, match=told):
+        change(site, what)
+    assert site.log.end() == before
+
+
+def test_of_two_operators_who_saw_the_same_the_first_wins(
+    site: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Someone else's revision 1 lands after this operator has looked, and before what it says."""
+    send = site.log.send
+    theirs = facts_event("node-1", 1, events.Facts(aggregates=("theirs",)))
+
+    def send_after_theirs(entries: list[Entry], timeout_s: float) -> Receipt:
+        monkeypatch.undo()
+        send([Entry(entries[0].key, events.encode(theirs))])
+        return send(entries, timeout_s)
+
+    monkeypatch.setattr(site.log, "send", send_after_theirs)
+    with pytest.raises(ChangedByOthers, match="changed by someone else just now"):
+        change(site, operator.disable())
+    assert change(site, operator.disable()).facts.aggregates == ("theirs",), "nothing of theirs is lost"
+
+
+def test_one_who_goes_on_from_what_was_said_takes_nothing_from_it(
+    site: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = site.log.send
+    theirs = facts_event("node-1", 2, events.Facts(status="disabled", aggregates=("theirs",)))
+
+    def send_before_theirs(entries: list[Entry], timeout_s: float) -> Receipt:
+        monkeypatch.undo()
+        return send([*entries, Entry(entries[0].key, events.encode(theirs))], timeout_s)
+
+    monkeypatch.setattr(site.log, "send", send_before_theirs)
+    assert change(site, operator.disable()).changed
+
+
+def test_the_store_not_reading_is_an_outcome_not_known_yet(tmp_path: Path) -> None:
+    with followed(tmp_path, follow=False) as site:
+        with pytest.raises(OutcomeUnknown, match="once the position is past offset 1") as raised:
+            set_facts(site.log, site.reader, "node-1", operator.disable(), cell="auto", timeout_s=0.05)
+        assert raised.value.exit_code == 6
+
+
+def test_a_log_that_does_not_answer_is_an_outcome_not_known_yet(
+    site: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_answer(entries: object, timeout_s: float = 0.0) -> None:
+        raise LogUnavailable("the log did not answer", where="test")
+
+    monkeypatch.setattr(site.log, "append", no_answer)
+    with pytest.raises(OutcomeUnknown, match="did not say whether it has revision 1"):
+        change(site, operator.disable())
+
+
+# -- classes --------------------------------------------------------------------------------------------------
+
+
+def test_a_plugin_counts_once_it_is_activated(tmp_path: Path) -> None:
+    registry = Registry([Quantity("LICENCE")])
+    with followed(tmp_path, registry=registry) as site:
+        site.report("node-1", LICENCE={"total": 5})
+        with pytest.raises(NotFound):
+            show_provider(site.reader, "node-1")
+        with pytest.raises(UsageError, match="LICENCE is not allowed by the log's rules"):
+            set_facts(site.log, site.reader, "n", operator.override("LICENCE", {"reserved": 1}), cell="auto")
+        assert operator.activate_classes(site.log, site.reader) == ("LICENCE",)
+        site.report("node-1", LICENCE={"total": 5})
+        (node,) = show_provider(site.reader, "node-1").providers
+        assert [one.capacity for one in node.inventories] == [5]
+        before = site.log.end()
+        assert operator.activate_classes(site.log, site.reader) == ()
+        assert site.log.end() == before
+
+
+# -- consumers ------------------------------------------------------------------------------------------------
+
+
+def test_a_hold_is_kept_when_it_is_confirmed(site: Followed) -> None:
+    with site.scheduler() as scheduler:
+        placed = scheduler.place(PlacementRequest(SPEC, consumer="c", hold_ms=60_000))
+    assert show_consumer(site.reader, "c")[0].hold_until_ms > 0
+    assert operator.confirm(site.log, site.reader, "c") == [placed.cell]
+    assert show_consumer(site.reader, "c")[0].hold_until_ms == 0
+    before = site.log.end()
+    assert operator.confirm(site.log, site.reader, "c") == [placed.cell]
+    assert site.log.end() == before, "what is kept already needs no word"
+    assert operator.confirm(site.log, site.reader, "nobody") == []
+
+
+def test_a_hold_that_ended_cannot_be_kept(site: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
+    with site.scheduler() as scheduler:
+        placed = scheduler.place(PlacementRequest(SPEC, consumer="c", hold_ms=60_000))
+    send = site.log.send
+    release = events.Release(consumer="c", claim=placed.claim)
+    data = events.ConsumersReleasedData(releases=(release,))
+    gone = Entry(placed.cell, events.encode(events.ConsumersReleased(id="r", source="/test", data=data)))
+
+    def send_after_release(entries: list[Entry], timeout_s: float) -> Receipt:
+        monkeypatch.undo()
+        send([gone])
+        return send(entries, timeout_s)
+
+    monkeypatch.setattr(site.log, "send", send_after_release)
+    with pytest.raises(VacancyError, match="had ended before it was confirmed"):
+        operator.confirm(site.log, site.reader, "c")

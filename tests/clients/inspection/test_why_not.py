@@ -1,0 +1,208 @@
+"""Why a node is no candidate: its state, and the events behind it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.support.followed_log import Followed, followed, wait_for
+from vacancy.clients.admin import operator
+from vacancy.clients.inspection.provenance import Events, place_text, taking_text
+from vacancy.clients.inspection.why_not import Lack, why_not
+from vacancy.clients.runtime.bootstrap import new_log, open_store, tick_entry
+from vacancy.clients.scheduler.client import Scheduler
+from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model import events
+from vacancy.resources.model.errors import ClaimLost, NoValidHost, UsageError
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import Entry
+from vacancy.resources.model.request import RequestGroup, RequestSpec
+from vacancy.streams.embedded_worker import EmbeddedWorker
+from vacancy.streams.log import Log, open_log
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Followed]:
+    with followed(tmp_path) as site:
+        yield site
+
+
+CELLS = covering_cells(2)
+SPEC = RequestSpec(groups=(RequestGroup(resources={"VCPU": 6}),))
+
+
+def lacks_of(site: Followed, node: str, spec: RequestSpec = SPEC, **more: object) -> list[Lack]:
+    told = why_not(site.reader, spec, node, log=site.log, **more)  # type: ignore[arg-type]
+    assert not told.fits
+    return [lack for group in told.groups for lack in group.providers[0].lacks] + told.whole
+
+
+def test_the_consumer_that_took_the_last_is_found_after_it_is_gone(site: Followed) -> None:
+    """It is found in the log, and while it holds something in the tables too."""
+    site.report("n1", cell=CELLS[0])
+    with site.scheduler() as scheduler:
+        first = scheduler.place(PlacementRequest(SPEC, consumer="c1"))
+        offset = lacks_of(site, "n1")[0].event
+        assert offset is not None
+        taken = offset.offset
+        assert (offset.consumer, offset.type) == ("c1", "vacancy.claims.requested.v1")
+        told = why_not(site.reader, SPEC, "n1").groups[0].providers[0].lacks[0].event
+        assert told is not None
+        assert (told.offset, told.time_ms, told.consumer) == (taken, None, "c1")
+        scheduler.release([first])
+        wait_for(site.reader, site.log.end())
+        assert why_not(site.reader, SPEC, "n1").fits
+        spec = RequestSpec(groups=(RequestGroup(resources={"VCPU": 9}),))
+        again = lacks_of(site, "n1", spec)[0].event
+        assert again is not None
+        assert (again.offset, again.consumer) == (taken, "c1")
+        assert taking_text(again).startswith(f"last taken by c1 at {again.partition}:{taken}, 20")
+        gone = why_not(site.reader, spec, "n1").groups[0].providers[0].lacks[0].event
+        assert gone is not None
+        assert (gone.consumer, place_text(gone)) == (None, f"{gone.partition}:{taken}")
+        assert taking_text(gone) == f"last taken at {gone.partition}:{taken}"
+
+
+def test_another_log_is_not_asked(site: Followed, tmp_path: Path) -> None:
+    site.report("n1", cell=CELLS[0])
+    with site.scheduler() as scheduler:
+        scheduler.place(PlacementRequest(SPEC, consumer="c1"))
+    wait_for(site.reader, site.log.end())
+    with followed(tmp_path / "other") as other, open_log(other.log.url) as wrong:
+        found = Events(site.reader, wrong).taking(CELLS[0], 3, "n1", "VCPU")
+        assert found.time_ms is None
+
+
+def test_what_is_too_small_was_taken_by_nobody(site: Followed) -> None:
+    site.report("n1", cell=CELLS[0])
+    spec = RequestSpec(groups=(RequestGroup(resources={"VCPU": 9}),))
+    assert [(one.constraint, one.event) for one in lacks_of(site, "n1", spec)] == [
+        ("VCPU: free >= 9", None),
+        ("VCPU: max_unit >= 9", None),
+    ]
+
+
+def test_a_node_in_two_cells_is_told_where(site: Followed) -> None:
+    for cell in CELLS:
+        site.report("n1", cell=cell)
+    (lack,) = lacks_of(site, "n1")
+    assert lack.why == (
+        f"its node is live in cells {' and '.join(sorted(CELLS))}: retire it in the one that it left"
+    )
+
+
+def test_a_node_with_a_gap_is_incomplete(site: Followed) -> None:
+    site.report("n1", cell=CELLS[0])
+    node = site.reader
+    row = why_not(node, SPEC, "n1").node
+    assert row is not None
+    data = events.NodeChangedData(root="n1", incarnation=row.incarnation, sequence=row.sequence + 2)
+    site.append(CELLS[0], events.NodeChanged(id=uuid4().hex, source="/test", data=data))
+    (lack,) = lacks_of(site, "n1")
+    assert lack.why == "a report of its node is missing: its next full report makes it whole"
+
+
+def test_a_part_is_closed_by_itself_and_by_its_node(site: Followed) -> None:
+    site.report("n1", cell=CELLS[0], gpus=1)
+    spec = RequestSpec(groups=(RequestGroup(resources={"CUSTOM_GPU": 1}),))
+    operator.set_facts(site.log, site.reader, "n1:gpu0", operator.disable("hot"))
+    (lack,) = lacks_of(site, "n1", spec)
+    assert lack.why == "n1:gpu0 is disabled by an operator (hot), revision 1"
+    assert lack.event is not None
+    assert lack.event.source == operator.SOURCE
+    operator.set_facts(site.log, site.reader, "n1:gpu0", operator.enable())
+    operator.set_facts(site.log, site.reader, "n1", operator.drain())
+    (lack,) = lacks_of(site, "n1", spec)
+    assert lack.why == "n1 is draining by an operator, revision 1"
+
+
+def test_the_error_explains_itself_when_it_is_asked(site: Followed) -> None:
+    site.report("n1", cell=CELLS[0])
+    spec = RequestSpec(groups=(RequestGroup(resources={"VCPU": 9}),))
+    with site.scheduler() as scheduler:
+        with pytest.raises(NoValidHost) as raised:
+            scheduler.place(spec)
+        told = raised.value.explanation
+        assert (told.nodes, told.left, [one.root for one in told.nearest]) == (1, 0, ["n1"])
+        assert raised.value.explanation is told
+        assert scheduler.explain(spec) == told
+        assert scheduler.explain(SPEC).left == 1
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[tuple[EmbeddedWorker, Log, Path]]:
+    """A node of 8 VCPU in one cell, and a worker that goes on when it is told to."""
+    registry = Registry()
+    with (
+        new_log(f"memory://{uuid4()}", 1, registry) as log,
+        open_store(tmp_path / "store", log, registry) as store,
+    ):
+        worker = EmbeddedWorker(log, store, tick_entry=lambda p: tick_entry(p, 1), poll_s=0.0005)
+        data = events.NodeReportedData(
+            root="n1",
+            incarnation="0" * 16,
+            sequence=1,
+            providers=(events.ProviderReport(id="n1", inventories={"VCPU": {"total": 8}}),),
+        )
+        node = events.NodeReported(id="r1", source="/test", data=data)
+        log.append([Entry(covering_cells(1)[0], events.encode(node))])
+        while worker.step():
+            pass
+        yield worker, log, tmp_path / "store"
+
+
+def finish(worker: EmbeddedWorker, log: Log, records: int) -> None:
+    """Fold once the log has so many records."""
+    for _ in range(5000):
+        if log.end()[0] >= records:
+            break
+        time.sleep(0.002)
+    while worker.step():
+        pass
+
+
+def test_a_lost_claim_names_who_took_the_last(alone: tuple[EmbeddedWorker, Log, Path]) -> None:
+    """Another takes it first in the log, while this scheduler has not read so far."""
+    worker, log, store = alone
+    with Scheduler(log, store, Registry(), record_requests=False, attempts=1) as scheduler:
+        bid = events.Claim(
+            id="claim-1",
+            consumer="swift-1",
+            allocations=(events.Allocation(provider="n1", resources={"VCPU": 8}),),
+            deadline_ms=int(time.time() * 1000) + 60_000,
+        )
+        data = events.ClaimsRequestedData(claims=(bid,))
+        event = events.ClaimsRequested(id="e1", source="/test", data=data)
+        (landed,) = log.append([Entry(covering_cells(1)[0], events.encode(event))])
+        folding = threading.Thread(target=finish, args=(worker, log, landed.offset + 2))
+        folding.start()
+        with pytest.raises(ClaimLost, match="no room, on n1, VCPU: asked 6, available 0") as raised:
+            scheduler.place(PlacementRequest(SPEC, consumer="late-1"))
+        folding.join()
+    assert f"last taken by swift-1 at 0:{landed.offset}, 20" in str(raised.value)
+
+
+def test_a_request_that_cannot_be_meant_costs_no_outcome_of_others(site: Followed) -> None:
+    site.report("n1", cell=CELLS[0])
+    small = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
+    wrong = RequestSpec(groups=(RequestGroup(resources={"VCPUS": 1}),))
+    with site.scheduler() as scheduler:
+        outcomes: list[Outcome] = []
+        with pytest.raises(UsageError, match="unknown resource class"):
+            outcomes.extend(scheduler.place_many([small, small, wrong, small]))
+        assert [one.status for one in outcomes] == ["placed", "placed"]
+
+
+def test_a_consumer_that_holds_something_already_is_lost_and_told_since_when(site: Followed) -> None:
+    site.report("n1", cell=CELLS[0])
+    small = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
+    with site.scheduler() as scheduler:
+        scheduler.place(PlacementRequest(small, consumer="c1"))
+        with pytest.raises(ClaimLost, match=r"consumer exists, taken at \d:\d+, 20"):
+            scheduler.place(PlacementRequest(small, consumer="c1"))

@@ -1,0 +1,53 @@
+"""Replay on several processes ends where replay on one does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vacancy.clients.replay_tool.parallel import replay_processes
+from vacancy.clients.replay_tool.replay import replay
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log
+from vacancy.resources.model import events
+from vacancy.resources.model.errors import VacancyError
+from vacancy.resources.model.partitioner import cell_for
+from vacancy.resources.model.record import Entry
+
+
+def _report(root: str) -> bytes:
+    data = {
+        "root": root,
+        "incarnation": "0" * 16,
+        "sequence": 1,
+        "providers": [{"id": root, "inventories": {"VCPU": {"total": 8}}}],
+    }
+    return events.encode_plain("vacancy.node.reported.v1", f"{root}-1", f"/node/{root}", data)
+
+
+def test_side_by_side_is_the_same(tmp_path: Path) -> None:
+    registry = installed_registry()
+    url = f"sqlite://{tmp_path}/log.db"
+    told: list[tuple[int, int]] = []
+    with new_log(url, 4, registry) as log:
+        log.append([Entry(cell_for(f"n{i}", 4), _report(f"n{i}")) for i in range(300)])
+        one = replay(log, tmp_path / "one", registry)
+        both = replay_processes(
+            url,
+            tmp_path / "both",
+            registry,
+            processes=2,
+            progress=lambda done, total: told.append((done, total)),
+        )
+    assert both == one
+    assert told[-1] == (304, 304)
+
+
+def test_an_error_of_a_process_is_told(tmp_path: Path) -> None:
+    registry = installed_registry()
+    url = f"sqlite://{tmp_path}/log.db"
+    with new_log(url, 2, registry) as log:
+        rules = events.RulesActivated(id="r", source="/t", data=events.Rules(version=99))
+        log.append([Entry(cell_for("n1", 2), events.encode(rules))])
+        with pytest.raises(VacancyError, match="rules are version 99"):
+            replay_processes(url, tmp_path / "store", registry, processes=2)

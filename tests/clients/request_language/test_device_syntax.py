@@ -1,0 +1,73 @@
+"""Amounts of devices in words, and what is told to who writes them wrongly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vacancy.clients.request_language.placement_syntax import Wanted, parse, parse_group, parse_query
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model.errors import UsageError
+
+REGISTRY = Registry()
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ("PCI_DEVICE:2", {"PCI_DEVICE": 2}),
+        ("PCI_DEVICE:2[vendor=10de]", {"PCI_DEVICE": {"count": 2, "where": {"vendor": "10de"}}}),
+        (
+            "VCPU:4,PCI_DEVICE:1[vendor=10de, memory_mb>=40000,memory_mb<90000] , MEMORY_MB:1",
+            {
+                "VCPU": 4,
+                "PCI_DEVICE": {
+                    "count": 1,
+                    "where": {"vendor": "10de", "memory_mb": {">=": 40000, "<": 90000}},
+                },
+                "MEMORY_MB": 1,
+            },
+        ),
+        ("PGPU:1[model=A100|H100]", {"PGPU": {"count": 1, "where": {"model": {"in": ["A100", "H100"]}}}}),
+        ("PGPU:1[vendor=1002]", {"PGPU": {"count": 1, "where": {"vendor": {"in": [1002, "1002"]}}}}),
+        ('PGPU:1[vendor="1002"]', {"PGPU": {"count": 1, "where": {"vendor": "1002"}}}),
+        (
+            "PGPU:1[vendor!=1002,hot=true]",
+            {"PGPU": {"count": 1, "where": {"vendor": {"!=": 1002}, "hot": True}}},
+        ),
+        ("GPU_SHARE:300[model=A 100]", {"GPU_SHARE": {"share": 300, "where": {"model": "A 100"}}}),
+        (
+            "VGPU:1[type=nvidia-35,model=A40]",
+            {"VGPU": {"count": 1, "type": "nvidia-35", "where": {"model": "A40"}}},
+        ),
+        (
+            "PCI_DEVICE:1[address=0000:81:00.0]",
+            {"PCI_DEVICE": {"count": 1, "where": {"address": "0000:81:00.0"}}},
+        ),
+    ],
+)
+def test_amounts_with_attributes(text: str, asks: dict[str, Any]) -> None:
+    assert parse(Wanted(resources=[text]), REGISTRY).spec.groups[0].resources == asks
+    assert parse_group(f"g={text};required=CUSTOM_X", REGISTRY).resources == asks
+    assert parse_query(f"resources={text.replace('&', '%26')}", REGISTRY).spec.groups[0].resources == asks
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("VCPU:1[model=A100]", "VCPU has no attributes to choose by .*; write VCPU:1"),
+        ("PGPU:0[model=A100]", "'PGPU:0.*' is no amount"),
+        ("PGPU:1[model=A100", "is no amount"),
+        ("PGPU:1[]", "'' compares nothing"),
+        ("PGPU:1[model]", "'model' compares nothing"),
+        ("PGPU:1[model=A,model=B]", "model is compared twice by =="),
+        ("PGPU:1[model!=A|B]", "only = takes several values"),
+        ("PGPU:1[hot<true]", "true and false have no order"),
+        ("PGPU:1[model=A100],PGPU:1", "PGPU is asked for twice"),
+        ("VGPU:1[type>3],", "a name is missing"),
+    ],
+)
+def test_what_cannot_be_meant(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse(Wanted(resources=[text]), REGISTRY)

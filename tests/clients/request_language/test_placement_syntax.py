@@ -1,0 +1,189 @@
+"""The words of OpenStack Placement become requests, and what cannot be meant is named with what to write."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from vacancy.clients.request_language.placement_syntax import Wanted, parse, parse_group, parse_query
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.request import RequestGroup, RequestSpec
+
+REGISTRY = Registry()
+
+
+def spec(**wanted: Any) -> RequestSpec:
+    return parse(Wanted(**wanted), REGISTRY).spec
+
+
+def only(**wanted: Any) -> RequestGroup:
+    (group,) = spec(**wanted).groups
+    return group
+
+
+def test_amounts() -> None:
+    assert only(resources=["VCPU:4,MEMORY_MB:8192"]).resources == {"VCPU": 4, "MEMORY_MB": 8192}
+    assert only(resources=["VCPU:4", " CUSTOM_X : 1 "]).resources == {"VCPU": 4, "CUSTOM_X": 1}
+
+
+def test_traits() -> None:
+    group = only(
+        resources=["VCPU:1"],
+        required=["HW_CPU_X86_AVX2,!CUSTOM_OLD", "in:CUSTOM_A,CUSTOM_B", "in:CUSTOM_C,CUSTOM_D", "CUSTOM_E"],
+    )
+    assert group.required == ("HW_CPU_X86_AVX2", "CUSTOM_E")
+    assert group.forbidden == ("CUSTOM_OLD",)
+    assert group.any_traits == (("CUSTOM_A", "CUSTOM_B"), ("CUSTOM_C", "CUSTOM_D"))
+
+
+def test_aggregates_and_trees() -> None:
+    group = only(resources=["VCPU:1"], member_of=["in:a,b", "c", "!d", "!in:e,f"], in_tree="node-1")
+    assert group.member_of == (("a", "b"), ("c",))
+    assert group.not_member_of == ("d", "e", "f")
+    assert group.in_tree == "node-1"
+
+
+def test_groups() -> None:
+    found = spec(
+        resources=["VCPU:4"],
+        groups=[
+            "gpu=CUSTOM_GPU:1;required=CUSTOM_A100,!CUSTOM_OLD;required=in:CUSTOM_X,CUSTOM_Y",
+            " nic = SRIOV_NET_VF:2 ; member_of = in:a,b ; in_tree = node-1 ",
+        ],
+        group_policy="isolate",
+    )
+    assert found.group_policy == "isolate"
+    assert [group.name for group in found.groups] == ["", "gpu", "nic"]
+    assert found.groups[1].any_traits == (("CUSTOM_X", "CUSTOM_Y"),)
+    assert (found.groups[2].member_of, found.groups[2].in_tree) == ((("a", "b"),), "node-1")
+
+
+def test_a_query_string_is_read_as_placement_reads_it() -> None:
+    parsed = parse_query(
+        "/allocation_candidates?resources=VCPU%3A1,MEMORY_MB:512&required=HW_CPU_X86_AVX2&required=in:CUSTOM_A,CUSTOM_B"
+        "&member_of=in:a+1,b&resources1=CUSTOM_GPU:1&required1=CUSTOM_A100&resources_NET=SRIOV_NET_VF:1"
+        "&in_tree_NET=node-1&group_policy=isolate&limit=5",
+        REGISTRY,
+    )
+    unnamed, first, net = parsed.spec.groups
+    assert (parsed.limit, parsed.spec.group_policy) == (5, "isolate")
+    assert unnamed.resources == {"VCPU": 1, "MEMORY_MB": 512}
+    assert unnamed.any_traits == (("CUSTOM_A", "CUSTOM_B"),)
+    assert unnamed.member_of == (("a+1", "b"),)
+    assert (first.name, first.required) == ("1", ("CUSTOM_A100",))
+    assert (net.name, net.in_tree) == ("_NET", "node-1")
+
+
+def test_options_and_a_query_say_the_same() -> None:
+    by_options = spec(resources=["VCPU:1"], required=["!CUSTOM_X"], groups=["1=CUSTOM_GPU:1"])
+    by_query = spec(query="resources=VCPU:1&required=!CUSTOM_X&resources1=CUSTOM_GPU:1")
+    by_document = spec(document=by_options.model_dump_json())
+    assert by_options == by_query == by_document
+
+
+def test_a_group_may_ask_for_traits_alone() -> None:
+    found = spec(query="resources1=VCPU:1&required_TOP=HW_NUMA_ROOT&same_subtree=_TOP,1")
+    assert [(group.name, group.resources) for group in found.groups] == [("1", {"VCPU": 1}), ("_TOP", {})]
+    found = spec(groups=["a=VCPU:1", "top=;required=HW_NUMA_ROOT"])
+    assert found.groups[1] == RequestGroup(name="top", required=("HW_NUMA_ROOT",))
+
+
+def test_several_providers_may_serve_the_unnumbered_group_and_only_that() -> None:
+    for found in (
+        spec(resources=["VCPU:1,DISK_GB:10"], groups=["a=MEMORY_MB:1"]),
+        spec(query="resources=VCPU:1,DISK_GB:10&resources_a=MEMORY_MB:1"),
+    ):
+        assert [group.same_provider for group in found.groups] == [False, True]
+    assert only(document='{"groups": [{"resources": {"VCPU": 1}}]}').same_provider
+
+
+def test_what_is_asked_of_the_whole_tree() -> None:
+    by_options = spec(
+        groups=["a=VCPU:1", "b=VCPU:1", "c=MEMORY_MB:1"],
+        root_required=["CUSTOM_A,!CUSTOM_B", "CUSTOM_C"],
+        same_subtree=["a,b", "b,c"],
+    )
+    by_query = spec(
+        query="resources_a=VCPU:1&resources_b=VCPU:1&root_required=CUSTOM_A,CUSTOM_C,!CUSTOM_B"
+        "&same_subtree=_a,_b&same_subtree=_b,_a,_b"
+    )
+    assert (by_options.root_required, by_options.root_forbidden) == (("CUSTOM_A", "CUSTOM_C"), ("CUSTOM_B",))
+    assert (by_query.root_required, by_query.root_forbidden) == (("CUSTOM_A", "CUSTOM_C"), ("CUSTOM_B",))
+    assert by_options.same_subtree == (("a", "b"), ("b", "c"))
+    assert by_query.same_subtree == (("_a", "_b"), ("_b", "_a"))
+
+
+DOCUMENT = json.dumps({"groups": [{"resources": {"VCPUS": 1}}]})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({}, "nothing is asked for; say what"),
+        ({"resources": ["VCPU"]}, r"'VCPU' names no amount \(--resources\); write VCPU:1"),
+        ({"resources": ["VCPU:four"]}, r"'VCPU:four' is no amount \(--resources\)"),
+        ({"resources": ["VCPU:0"]}, "whole number from 1 on"),
+        ({"resources": ["VCPU:1.5"]}, "'VCPU:1.5' is no amount"),
+        ({"resources": ["VCPU:9007199254740992"]}, "not an amount"),
+        ({"resources": ["VCPU:1,,MEMORY_MB:1"]}, "a name is missing"),
+        ({"resources": ["VCPU:1", "VCPU:2"]}, "VCPU is asked for twice"),
+        ({"resources": ["VCPUS:1"]}, r"unknown resource class 'VCPUS' \(--resources\); did you mean VCPU"),
+        ({"resources": ["vcpu:1"]}, "unknown resource class 'vcpu'"),
+        (
+            {"resources": ["VCPU:1"], "required": ["HW_CPU_X86_AVX22"]},
+            r"\(--required\); did you mean HW_CPU_X86_AVX2",
+        ),
+        ({"resources": ["VCPU:1"], "required": ["CUSTOM_A,in:CUSTOM_B"]}, "a part of its own"),
+        ({"resources": ["VCPU:1"], "required": ["!in:CUSTOM_A,CUSTOM_B"]}, "forbid traits one by one"),
+        ({"resources": ["VCPU:1"], "required": ["CUSTOM_A,!CUSTOM_A"]}, "both required and forbidden"),
+        ({"resources": ["VCPU:1"], "required": ["CUSTOM_a"]}, "required"),
+        ({"resources": ["VCPU:1"], "member_of": ["a,b"]}, r"write in:a,b for any of them"),
+        ({"resources": ["VCPU:1"], "member_of": ["in:a b"]}, r"'a b' cannot be a name \(--member-of\)"),
+        ({"resources": ["VCPU:1"], "in_tree": "a b"}, r"'a b' cannot be a name \(--in-tree\)"),
+        ({"resources": ["VCPU:1"], "group_policy": "share"}, "'share' is no group policy"),
+        ({"required": ["HW_CPU_X86_AVX2"]}, "at least one resource"),
+        ({"groups": ["VCPU:1"]}, "a group has no name"),
+        ({"groups": ["a b=VCPU:1"]}, "a group has no name, or one that cannot be used"),
+        ({"groups": ["a=VCPU:1;needs=CUSTOM_X"]}, "a group has no part 'needs=CUSTOM_X'"),
+        ({"groups": ["a=VCPU:1", "a=VCPU:2"]}, "the same name"),
+        ({"groups": ["a=VCPU:1;in_tree=x;in_tree=y"]}, "one in_tree for a group"),
+        ({"query": ""}, "nothing is asked for"),
+        ({"query": "resources"}, "'resources' has no value"),
+        ({"query": "resources=VCPU:1&colour=red"}, "a query has no 'colour'"),
+        ({"query": "resources=VCPU:1&limit=none"}, "'none' is no amount"),
+        (
+            {"query": "resources=VCPU:1&same_subtree=_A,_B"},
+            "same_subtree names group '_A', which is not there",
+        ),
+        ({"query": "resources=VCPU:1&same_subtree=,"}, r"',' names no groups .*; write GROUP,GROUP"),
+        (
+            {"query": "resources=VCPU:1&root_required=in:CUSTOM_A,CUSTOM_B"},
+            "any of several is not known here",
+        ),
+        ({"query": "resources=VCPU:1&root_required=CUSTOM_A,!CUSTOM_A"}, "both required and forbidden"),
+        (
+            {"query": "resources=VCPU:1&required=in:CUSTOM_A,CUSTOM_B&required=!CUSTOM_A,!CUSTOM_B"},
+            "CUSTOM_A and",
+        ),
+        ({"query": "resources1=VCPU:1&required=CUSTOM_A"}, "several providers, but asks for nothing"),
+        ({"query": "&".join(f"resources{n}=VCPU:1" for n in range(1000))}, "has 1,000 groups; ask for 64"),
+        ({"document": json.dumps({"groups": [{"name": str(n)} for n in range(1000)]})}, "at most 64 items"),
+        ({"query": "resources=VCPU:1&resources=VCPUS:1"}, "--query 'resources=VCPUS:1'"),
+        ({"document": "{"}, "--request"),
+        ({"document": '{"groups": []}'}, r"groups: .*\(--request\)"),
+        ({"document": '{"groups": [{"resources": {"VCPU": "1"}}]}'}, "groups.0.resources.VCPU"),
+        ({"document": DOCUMENT}, "did you mean VCPU"),
+        ({"resources": ["VCPU:1"], "query": "resources=VCPU:1"}, "given twice, by options and by --query"),
+        ({"query": "resources=VCPU:1", "document": "{}"}, "by --query and by --request"),
+    ],
+)
+def test_what_cannot_be_meant_is_named(wanted: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        spec(**wanted)
+
+
+def test_a_group_is_read_by_itself() -> None:
+    assert parse_group("g=VCPU:1;", REGISTRY) == RequestGroup(name="g", resources={"VCPU": 1})

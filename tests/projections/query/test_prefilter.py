@@ -1,0 +1,81 @@
+"""Few trees and all trees are narrowed in two ways: both must come to the same."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.support.memory_fleets import Fleet
+from tests.support.ports_class import REGISTRY
+from tests.support.random_fleets.fleets import Town, a_request
+from vacancy.clients.request_language.cel_compiler import learn
+from vacancy.projections.query import prefilter
+from vacancy.projections.query.plan import Shape, shape_of
+from vacancy.projections.query.prefilter import Narrowing
+from vacancy.projections.view.fleet import View
+from vacancy.projections.view.sharing import lending
+from vacancy.resources.model.request import RequestSpec
+
+NONE = np.zeros(0, dtype=np.int64)
+REQUESTS = 12
+
+
+def shapes(seed: int) -> Iterator[tuple[View, Shape]]:
+    """Requests of all kinds, with what is shared, nested, isolated and in subtrees among them."""
+    rng = random.Random(seed)
+    town = Town(rng)
+    view = Fleet(town.tape.records.values()).view()
+    for _ in range(REQUESTS):
+        request = a_request(rng, list(town.known), town.kinds)
+        spec = RequestSpec.model_validate_json(json.dumps(request))
+        learn(spec, REGISTRY, view.expressions)
+        shape = shape_of(view, spec)
+        if not shape.impossible:
+            yield view, shape
+
+
+def roots_of(view: View, shape: Shape) -> list[int]:
+    roots = np.flatnonzero(shape.root_mask())
+    assert (
+        roots.tolist() == shape.roots(np.array([r for r in range(view.size) if view.root[r] == r])).tolist()
+    )
+    found: list[int] = roots.tolist()
+    return found
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_few_are_narrowed_like_all(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for view, shape in shapes(seed):
+        every = roots_of(view, shape)
+        few = Narrowing(view, shape).among(np.array(every[::-1], dtype=np.int64))
+        each = [root for root in every if len(Narrowing(view, shape).among(np.array([root])).roots)]
+        assert few.roots.tolist() == each[::-1]
+        takes_part = set(few.roots[few.takes_part].tolist())
+        for factor in (0, 10**9):  # at once to the few, and never
+            monkeypatch.setattr(prefilter, "_FEW", factor)
+            found = Narrowing(view, shape).everywhere(NONE).tolist()
+            assert found == sorted(set(found))
+            assert takes_part <= set(found) <= set(each)
+            assert bool(found) == bool(each)
+            assert not len(Narrowing(view, shape).everywhere(few.roots))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_who_serves_is_told_tree_by_tree(seed: int) -> None:
+    for view, shape in shapes(seed):
+        asked = Narrowing(view, shape)
+        few = asked.among(np.array(roots_of(view, shape)[::-1], dtype=np.int64))
+        for number, kind in enumerate(shape.kinds):
+            can = set(kind.own(kind.filter.everywhere()).tolist())
+            lent = set(asked.lent[number].tolist())
+            assert lent <= can & set(lending(view).rows)
+            for place, root in enumerate(few.roots.tolist()):
+                rows, places, starts = few.own[number]
+                mine = rows[starts[place] : starts[place + 1]].tolist()
+                assert mine == [row for row in view.tree(root) if row in can]
+                assert set(places[starts[place] : starts[place + 1]].tolist()) <= {place}
+                assert mine or lent.intersection(lending(view).to(root))

@@ -1,0 +1,166 @@
+"""The query engine against a solver that tries everything, on small fleets and requests from a seed; and every answer
+is claimed through the fold, which accepts it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.events_json import START_MS, Tape, provider, reported
+from tests.support.memory_fleets import Fleet
+from tests.support.ports_class import REGISTRY
+from tests.support.random_fleets.fleets import Town, a_request, bid, take
+from tests.support.solver.brute_force import Fleet as Known
+from tests.support.solver.brute_force import Node, Way, ways
+from vacancy.clients.request_language.cel_compiler import learn
+from vacancy.clients.scheduler.claims import predicates
+from vacancy.projections.query.budget import Effort
+from vacancy.projections.query.engine import Candidate, find
+from vacancy.projections.ranking.orders import SIMPLE_ORDERS
+from vacancy.projections.view.fleet import View
+from vacancy.resources.fold.fold import fold
+from vacancy.resources.model.record import Record
+from vacancy.resources.model.request import RequestSpec
+from vacancy.resources.state.rows import AllocationRow, Part
+from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
+
+FLEETS = int(os.environ.get("VACANCY_FLEETS", "150"))
+REQUESTS = 5
+"""Requests asked of each fleet. 2,000 fleets are 10,000 requests."""
+
+EVERYTHING = 5_000
+
+
+def as_way(candidate: Candidate, spec: RequestSpec) -> Way:
+    numbers = {group.name: number for number, group in enumerate(spec.groups)}
+    return tuple(
+        (numbers[served.group], name, served.provider)
+        for served in candidate.allocations
+        for name in (served.resources or [""])
+    )
+
+
+def alike(request: Mapping[str, Any], way: Way) -> Any:
+    """A way, without which of equal groups is served by whom."""
+    subtrees = request.get("same_subtree", ())
+    kinds = [
+        repr(sorted((n, v) for n, v in group.items() if n != "name"))
+        + repr([group["name"] in names for names in subtrees])
+        for group in request["groups"]
+    ]
+    by_group: dict[int, list[tuple[str, str]]] = {}
+    for number, name, id_ in way:
+        by_group.setdefault(number, []).append((name, id_))
+    return frozenset(Counter((kinds[n], tuple(sorted(served))) for n, served in by_group.items()).items())
+
+
+def granted(
+    town: Town, fleet: Fleet, view: View, spec: RequestSpec, candidate: Candidate
+) -> tuple[Part, ...] | None:
+    """What the fold grants to a claim of this candidate where the log ends, or None where it rejects it."""
+    (state,) = fleet.states
+    allocations = [served._asdict() for served in candidate.allocations if served.resources]
+    value = bid("c", "new", allocations, predicates=predicates(spec, candidate, view))
+    at = len(town.tape.records[0])
+    changes = fold(state, Record(0, at, START_MS, town.cell.encode(), value), REGISTRY)
+    if not changes[VERDICTS][key(town.cell, "c")].accepted:
+        return None
+    row: AllocationRow = changes[ALLOCATIONS][key(town.cell, "new")]
+    return row.parts
+
+
+def checked(known: Known, request: Mapping[str, Any], parts: Iterable[Part]) -> list[tuple[Node, str, Any]]:
+    """(provider, class, what is left) after these grants, each of which the provider could give."""
+    asks = {group["name"].partition("#")[0]: group["resources"] for group in request["groups"]}
+    left: dict[tuple[str, str], Any] = {}
+    for part in parts:
+        at = part.provider, part.resource_class
+        before = left.get(at, known[part.provider].stock[part.resource_class])
+        ask = asks[part.group.partition("#")[0]][part.resource_class]
+        left[at] = take(before, part.resource_class, ask, part.grant)
+    return [(known[id_], name, stock) for (id_, name), stock in left.items()]
+
+
+@contextmanager
+def under_way(
+    view: View, known: Known, request: Mapping[str, Any], candidate: Candidate, parts: Iterable[Part]
+) -> Iterator[None]:
+    """The candidate's claim is under way: the view counts it, and so does the solver."""
+    taken = [
+        (view.row_of[key(candidate.cell, served.provider)], name, ask)
+        for served in candidate.allocations
+        for name, ask in served.resources.items()
+    ]
+    before = [(node, name, node.stock[name]) for node, name, _ in checked(known, request, parts)]
+    for node, name, stock in checked(known, request, parts):
+        node.stock[name] = stock
+    under_way = [view.take(*one) for one in taken]
+    yield
+    for one in reversed(under_way):
+        view.untake(one)
+    for node, name, stock in before:
+        node.stock[name] = stock
+
+
+@pytest.mark.parametrize("seed", range(FLEETS))
+def test_the_engine_finds_what_trying_everything_finds(seed: int) -> None:
+    rng = random.Random(seed)
+    town = Town(rng)
+    fleet = Fleet(town.tape.records.values())
+    view, known = fleet.view(), town.known
+    town.learn(fleet.states[0])
+    for _ in range(REQUESTS):
+        request = a_request(rng, list(known), town.kinds)
+        spec = RequestSpec.model_validate_json(json.dumps(request))
+        learn(spec, REGISTRY, view.expressions)
+        order = SIMPLE_ORDERS[rng.choice(sorted(SIMPLE_ORDERS))]
+        effort, draw = Effort(), np.random.default_rng(seed)
+        solved = list(ways(known, request))
+        right = {alike(request, way): root for root, way in solved}
+        found = find(view, spec, limit=EVERYTHING, order=order, rng=draw, effort=effort)
+        answers = [alike(request, as_way(one, spec)) for one in found]
+        assert not effort.gave_up
+        assert len(set(answers)) == len(answers)
+        assert set(answers) == set(right), f"seed {seed}: {request}"
+        roots = {one.root for one in find(view, spec, limit=99, order=order, rng=draw, one_a_tree=True)}
+        assert roots <= {root for root, _ in solved}
+        assert bool(roots) == bool(solved)
+        if not found:
+            continue
+        for one in found[:8]:
+            parts = granted(town, fleet, view, spec, one)
+            assert parts is not None, f"seed {seed}: {request}: {one}"
+            checked(known, request, parts)
+        (first,) = find(view, spec, limit=1, order=order, rng=draw)
+        parts = granted(town, fleet, view, spec, first)
+        assert parts is not None
+        with under_way(view, known, request, first, parts):
+            again = find(view, spec, limit=1, order=order, rng=draw)
+            assert bool(again) == any(True for _ in ways(known, request)), f"seed {seed}: {request}"
+
+
+@pytest.mark.parametrize("asks", list(itertools.permutations(("01", "02", "03"))))
+def test_who_needs_a_certain_device_is_served_before_who_takes_any(asks: tuple[str, ...]) -> None:
+    """Of three devices the first ask takes the first that will do, which another one needs."""
+    will_do = {"01": ["01", "02", "03"], "02": ["01", "02"], "03": ["01"]}
+    tape = Tape()
+    devices: dict[str, Any] = {name: {} for name in will_do}
+    tape.append(tape.cells[0], reported("n", [provider("n", PCI_DEVICE={"devices": devices})]))
+    groups = [
+        {"name": at, "resources": {"PCI_DEVICE": {"where": {"address": {"in": will_do[at]}}}}} for at in asks
+    ]
+    spec = RequestSpec.model_validate_json(json.dumps({"groups": groups}))
+    fleet = Fleet(tape.records.values())
+    (one,) = find(fleet.view(), spec, limit=5, order=SIMPLE_ORDERS["random"], rng=np.random.default_rng(1))
+    claim = bid("c", "new", [served._asdict() for served in one.allocations])
+    changes = fold(fleet.states[0], Record(0, 2, START_MS, tape.cells[0].encode(), claim), REGISTRY)
+    assert changes[VERDICTS][key(tape.cells[0], "c")].accepted

@@ -1,0 +1,171 @@
+"""What `expect` lines of a scenario say, word by word.
+
+expect n1 VCPU total 8 used 4 free 4        expect n1 VCPU gone
+expect n1 traits A,B aggregates rack-1 disabled members n1,gpu0
+expect node n1 incomplete                   expect consumer i1 holds n1 VCPU:4
+expect verdict c1 gone                      expect request r1 placed
+expect verdict c1 grants n1 PORTS:[80]
+expect group web i1:n1,n1-gpu i2:n2;n3 (of i2 two copies)
+expect 2 dead letters                       expect time 90s
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.state.rows import ClassRow, Part, ProviderRow
+from vacancy.resources.state.tables import (
+    ALLOCATIONS,
+    DEAD_LETTERS,
+    FACTS,
+    GROUPS,
+    NODES,
+    PARTITION,
+    PARTITION_KEY,
+    PROVIDERS,
+    REQUESTS,
+    VERDICTS,
+    Table,
+    dead_letter_key,
+)
+
+Get = Callable[[Table[Any], bytes], Any]
+
+
+class Expectations:
+    """Checks one expectation against a state, read by `get`. Raises `AssertionError`."""
+
+    def __init__(self, get: Get, registry: Registry, cell: str, start_ms: int) -> None:
+        self.get, self.registry, self.cell, self.start_ms = get, registry, cell, start_ms
+
+    def check(self, words: list[str]) -> None:
+        kinds: dict[str, Callable[[list[str]], None]] = {
+            "node": self._node,
+            "consumer": self._consumer,
+            "verdict": self._verdict,
+            "request": self._request,
+            "facts": self._facts,
+            "time": self._time,
+            "rules": self._rules,
+            "group": self._group,
+            "letter": self._letter,
+        }
+        if words[1:3] == ["dead", "letters"]:
+            same(self.get(PARTITION, PARTITION_KEY).dead_letters, int(words[0]))
+        elif words[0] in kinds:
+            kinds[words[0]](words[1:])
+        elif words[1][0].isupper():
+            self._class(words)
+        else:
+            self._provider(words)
+
+    def _key(self, id_: str) -> bytes:
+        return f"{self.cell}\0{id_}".encode()
+
+    def _class(self, words: list[str]) -> None:
+        table = self.registry.table(words[1])
+        row: ClassRow | None = self.get(table, table.prefix + self._key(words[0]))
+        if words[2] == "gone":
+            same(row, None)
+            return
+        assert row is not None, "there is no such inventory"
+        values = dict(zip(table.resource_class.columns, table.resource_class.row(row.record), strict=True))
+        for name, said in zip(words[2::2], words[3::2], strict=True):
+            if name in ("taken", "changed"):
+                same(getattr(row, name), int(said.lstrip("@")))
+            elif name in values:
+                same(values[name], int(said))
+            else:
+                same(getattr(row.record, name), int(said) if said.lstrip("-").isdigit() else _ports(said))
+
+    def _provider(self, words: list[str]) -> None:
+        row: ProviderRow | None = self.get(PROVIDERS, self._key(words[0]))
+        if words[1] == "gone":
+            same(row, None)
+            return
+        assert row is not None, "there is no such provider"
+        rest = iter(words[1:])
+        for name in rest:
+            if name in ("enabled", "disabled"):
+                same("disabled" if row.disabled else "enabled", name)
+            elif name in ("reported", "unreported"):
+                same("reported" if row.reported else "unreported", name)
+            elif name in ("changed", "root", "parent"):
+                same(str(getattr(row, name)), next(rest).lstrip("@"))
+            elif name == "attributes":
+                told = [f"{key}:{json.dumps(value)}" for key, value in sorted(row.attributes.items())]
+                same(",".join(told) or "none", next(rest))
+            else:
+                found = sorted(row.traits) if name == "traits" else sorted(getattr(row, name))
+                said = next(rest)
+                same(found, [] if said == "none" else sorted(said.split(",")))
+
+    def _node(self, words: list[str]) -> None:
+        row = self.get(NODES, self._key(words[0]))
+        if words[1] == "lives":
+            same(len(row.incarnations), int(words[2]))
+            return
+        states = {(True, False): "complete", (False, False): "incomplete"}
+        same("gone" if row is None else states.get((row.complete, row.retired), "retired"), words[1])
+
+    def _consumer(self, words: list[str]) -> None:
+        row = self.get(ALLOCATIONS, self._key(words[0]))
+        if words[1:] == ["holds", "nothing"]:
+            same(row, None)
+            return
+        assert row is not None, "it holds nothing"
+        if words[1] == "generation":
+            same(row.generation, int(words[2]))
+        elif words[1] == "is":
+            same("held" if row.hold_until_ms else "confirmed", words[2])
+        else:
+            same(_parts(row.parts), " ".join(words[2:]))
+
+    def _verdict(self, words: list[str]) -> None:
+        row = self.get(VERDICTS, self._key(words[0]))
+        if words[1] == "grants":
+            same(_parts(row.grants), " ".join(words[2:]))
+            return
+        same("gone" if row is None else "accepted" if row.accepted else row.reason, words[1])
+
+    def _request(self, words: list[str]) -> None:
+        row = self.get(REQUESTS, words[0].encode())
+        same("gone" if row is None else row.outcome or "open", words[1])
+
+    def _facts(self, words: list[str]) -> None:
+        row = self.get(FACTS, self._key(words[0]))
+        same([row.revision, row.events[0], row.status], [int(words[2]), words[4], words[5]])
+
+    def _group(self, words: list[str]) -> None:
+        row = self.get(GROUPS, self._key(words[0]))
+        told = [f"{m.consumer}:{';'.join(map(','.join, m.places))}" for m in row.members] if row else ["gone"]
+        same(told, words[1:])
+
+    def _time(self, words: list[str]) -> None:
+        same(f"{(self.get(PARTITION, PARTITION_KEY).time_ms - self.start_ms) / 1000:g}s", words[0])
+
+    def _rules(self, words: list[str]) -> None:
+        row = self.get(PARTITION, PARTITION_KEY)
+        same([str(row.rules_version), ",".join(row.classes) or "none"], words)
+
+    def _letter(self, words: list[str]) -> None:
+        """`letter 3 is @7`: the place in the ring, and the record that is kept there."""
+        same(f"@{self.get(DEAD_LETTERS, dead_letter_key(int(words[0]))).offset}", words[2])
+
+
+def _parts(parts: tuple[Part, ...]) -> str:
+    """`n1 VCPU:4 n1 PORTS:[80,81]`."""
+    return " ".join(
+        f"{p.provider} {p.resource_class}:{json.dumps(p.grant, separators=(',', ':'))}" for p in parts
+    )
+
+
+def _ports(said: str) -> tuple[int, ...]:
+    return () if said == "none" else tuple(int(port) for port in said.split(","))
+
+
+def same(found: object, said: object) -> None:
+    assert found == said, f"it is {found}, not {said}"

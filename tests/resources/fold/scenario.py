@@ -1,0 +1,440 @@
+"""Scenarios: text tables of events and of what must be true after them, folded in memory and in RocksDB at once.
+
+The language is told by its examples, `scenarios/*.txt`. A line that starts with `@3` is the record at offset 3;
+lines that start with `|` belong to it; after `->` comes how it was judged. `expect` lines say what is there then.
+`time 90s` sets the clock of the log to 90 s after its start, `cell b1` says whose records come next. What is not said is usual: the next event of a
+node's life, a deadline a minute ahead, no dead letter.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.resources.fold.expectations import Expectations
+from tests.support.events_json import LOG, START_MS, event, opened
+from tests.support.memory_state import MemoryState
+from tests.support.ports_class import Ports
+from vacancy.projections.store.digest import as_scan, partition_digest
+from vacancy.projections.store.store import Store
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.fold import fold
+from vacancy.resources.model.errors import Halt
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import Record
+from vacancy.resources.state.rows import VerdictRow
+from vacancy.resources.state.tables import (
+    DEAD_LETTERS,
+    PARTITION,
+    PARTITION_KEY,
+    VERDICTS,
+    Table,
+    dead_letter_key,
+)
+
+Row = TypeVar("Row")
+
+_SHORT = {
+    "reserved": "reserved",
+    "min": "min_unit",
+    "max": "max_unit",
+    "step": "step_size",
+    "ratio": "allocation_ratio_milli",
+}
+
+_POLICIES = {"near": "affinity", "apart": "anti-affinity"}
+
+
+class Broken(AssertionError):
+    """A line of a scenario does not hold."""
+
+
+class Replicas:
+    """One partition, twice: in memory and in a store. What they say must be the same."""
+
+    def __init__(self, directory: Path, partition: int, partitions: int, plugins: bool) -> None:
+        self.registry = Registry([Ports()] if plugins else [])
+        self.partition = partition
+        self.memory = MemoryState()
+        self.store = Store(directory, log=LOG, partitions=partitions, registry=self.registry)
+
+    def fold(self, record: Record) -> None:
+        """Raises what the fold raises; then both are as they were."""
+        halted: Halt | None = None
+        try:
+            self.memory.commit(fold(self.memory, record, self.registry))
+        except Halt as halt:
+            halted = halt
+        try:
+            self.store.apply(self.partition, [record])
+        except Halt as halt:
+            if str(halt) != str(halted):
+                raise Broken(f"the store halts ({halt}), memory does not ({halted})") from halt
+        if halted is not None:
+            raise halted
+
+    def get(self, table: Table[Row], key: bytes) -> Row | None:
+        found, stored = self.memory.get(table, key), self.store.partition(self.partition).get(table, key)
+        if found != stored:
+            raise Broken(f"memory has {found}, the store {stored}")
+        return found
+
+    def digest(self) -> str:
+        found = partition_digest(as_scan(self.memory.items), self.registry)
+        stored = partition_digest(self.store.partition(self.partition).scan, self.registry)
+        if found != stored:
+            raise Broken(f"memory's digest is {found}, the store's {stored}")
+        return found
+
+    def rows(self) -> list[tuple[str, bytes, bytes]]:
+        """All rows but what the partition says of itself."""
+        return [item for item in self.memory.items() if item[0] != PARTITION.name]
+
+
+class Scenario:
+    """Reads a scenario line by line, folds its records, and checks what it expects."""
+
+    def __init__(self, path: Path, directory: Path) -> None:
+        self.path, self.directory = path, directory
+        self.now_ms, self.offset = START_MS, 0
+        self.lives: dict[tuple[str, str], list[int]] = {}
+        self.records: dict[int, Record] = {}
+        self.partition, self.partitions, self.plugins = 0, 1, True
+        self.classes: tuple[str, ...] = ("PORTS",)
+        self.replicas: Replicas
+        self.expectations: Expectations
+
+    def run(self) -> int:
+        """Raises `Broken` where a line does not hold. Returns the number of lines that say something."""
+        count = 0
+        for number, lines in self._statements():
+            try:
+                self._statement(lines)
+            except Exception as error:
+                told = "\n  ".join(lines)
+                raise Broken(f"{self.path.name}:{number}: {error!r}\n  {told}") from error
+            count += len(lines)
+        self.replicas.digest()
+        self.replicas.store.close()
+        return count
+
+    def _statements(self) -> Iterator[tuple[int, list[str]]]:
+        statement: list[str] = []
+        first = 0
+        for number, line in enumerate(self.path.read_text().splitlines(), 1):
+            text = line.strip()
+            if not text or text.startswith("#"):
+                continue
+            if text.startswith("|"):
+                statement.append(text[1:].strip())
+                continue
+            if statement:
+                yield first, statement
+            statement, first = [text], number
+        yield first, statement
+
+    def _statement(self, lines: list[str]) -> None:
+        verb, _, rest = lines[0].partition(" ")
+        if verb == "log":
+            self._settings(rest)
+            return
+        if not self.records:
+            self._open()
+        if verb == "time":
+            self.now_ms = START_MS + _ms(rest)
+        elif verb == "cell":
+            self.cell = self.expectations.cell = rest
+        elif verb == "lost":
+            self.lives[self.cell, rest][1] += 1
+        elif verb == "expect":
+            self.replicas.digest()
+            self.expectations.check(rest.split())
+        elif verb.startswith("@"):
+            self._record(verb[1:], [rest, *lines[1:]])
+        else:
+            raise Broken(f"{verb} is no statement")
+
+    def _settings(self, rest: str) -> None:
+        options = dict(word.split("=") for word in rest.split())
+        self.partition = int(options.get("partition", 0))
+        self.partitions = int(options.get("partitions", 1))
+        self.classes = tuple(filter(None, options.get("classes", "PORTS").split(",")))
+        self.plugins = options.get("plugins", "yes") == "yes"
+
+    def _open(self) -> None:
+        self.replicas = Replicas(self.directory, self.partition, self.partitions, self.plugins)
+        self.cell = covering_cells(self.partitions)[self.partition]
+        self.expectations = Expectations(self.replicas.get, self.replicas.registry, self.cell, START_MS)
+        self._fold({}, opened(self.partition, self.partitions, self.classes))
+
+    # -- records ------------------------------------------------------------------------------------------
+
+    def _record(self, numbers: str, lines: list[str]) -> None:
+        first, _, last = numbers.partition("..")
+        if int(first) != self.offset:
+            raise Broken(f"the next record is @{self.offset}")
+        parts = [line.partition("->") for line in lines]
+        told = [said.strip() for said, _, _ in parts]
+        outcomes = [outcome.strip() for _, _, outcome in parts]
+        verb, _, rest = told[0].partition(" ")
+        for _ in range(int(first), int(last or first) + 1):
+            options = _options(rest.split()) if verb != "raw" else {}
+            value = (
+                rest.encode() if verb == "raw" else getattr(self, f"_{verb}")(rest.split(), options, told[1:])
+            )
+            self._judged(verb, options, value, told, outcomes)
+
+    def _judged(
+        self, verb: str, options: dict[str, str], value: bytes, told: list[str], outcomes: list[str]
+    ) -> None:
+        before, letters = self.replicas.rows(), self._dead_letters()
+        outcome = outcomes[0]
+        if outcome.startswith("halt"):
+            try:
+                self._fold(options, value)
+            except Halt as halt:
+                if outcome[5:] not in str(halt):
+                    raise Broken(f"it halts, but says: {halt}") from None
+                if self.replicas.rows() != before:
+                    raise Broken("it halts, and yet something changed") from None
+                return
+            raise Broken("it does not halt")
+        self._fold(options, value)
+        found = self.replicas.get(DEAD_LETTERS, dead_letter_key(self._dead_letters() - 1))
+        if outcome.startswith("dead letter"):
+            if self._dead_letters() != letters + 1 or found is None:
+                raise Broken("it is no dead letter")
+            if outcome[12:] not in found.reason:
+                raise Broken(f"it is a dead letter, but says: {found.reason}")
+        elif self._dead_letters() != letters:
+            raise Broken(f"it is a dead letter: {found and found.reason}")
+        elif outcome == "nothing":
+            if self.replicas.rows() != before:
+                raise Broken("it changes something")
+        else:
+            for said, judged in zip(told, outcomes, strict=True):
+                if judged:
+                    self._check_verdict(said.split()[0 if verb == "claims" else 1], judged)
+
+    def _dead_letters(self) -> int:
+        row = self.replicas.get(PARTITION, PARTITION_KEY)
+        return 0 if row is None else row.dead_letters
+
+    def _check_verdict(self, claim: str, outcome: str) -> None:
+        row = self.replicas.get(VERDICTS, f"{self.cell}\0{claim}".encode())
+        said = "no verdict" if row is None or row.offset != self.offset - 1 else _told(row)
+        if said != outcome:
+            raise Broken(f"verdict: {said}")
+
+    def _fold(self, options: dict[str, str], value: bytes) -> None:
+        key = options.get("cell", self.cell).encode()
+        record = Record(self.partition, self.offset, self.now_ms, key, value)
+        self.replicas.fold(record)
+        self.records[self.offset] = record
+        self.offset += 1
+
+    # -- the events, by their verbs -----------------------------------------------------------------------
+
+    def _said(self, root: str, options: dict[str, str], *, opens: bool = False) -> dict[str, Any]:
+        life = self.lives.setdefault((self.cell, root), [1, 0])
+        number = int(options.get("life", life[0]))
+        if opens and number > life[0]:
+            life[:] = [number, 0]
+        sequence = int(options.get("sequence", life[1] + 1))
+        if number == life[0]:
+            life[1] = max(life[1], sequence)
+        return {"root": root, "incarnation": f"{number:016x}", "sequence": sequence}
+
+    def _node(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        data = self._said(words[0], options, opens=True)
+        providers = [_provider(words), *(_provider(line.split()) for line in more)]
+        if "confirms" in options:
+            data["consumers"] = options["confirms"].split(",")
+        return event("node.reported.v1", {**data, "providers": providers})
+
+    def _change(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        data = self._said(words[0], options)
+        removed = [name for name in options.get("removed", "").split(",") if name]
+        providers = [_provider(line.split()) for line in more]
+        return event("node.changed.v1", {**data, "providers": providers, "removed": removed})
+
+    def _heartbeat(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        return event("node.heartbeat.v1", self._said(words[0], options))
+
+    def _retire(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        return event("node.retired.v1", self._said(words[0], options))
+
+    def _facts(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        overrides = dict(_inventory(line.split()[1]) for line in more if line.startswith("override"))
+        facts: dict[str, Any] = {"overrides": overrides, "status": options.get("status", "enabled")}
+        facts["attributes"] = _attributes(options.get("attributes", ""))
+        for name in ("aggregates", "traits"):
+            facts[name] = [one for one in options.get(name, "").split(",") if one]
+        data = {"provider": words[0], "revision": int(options["revision"]), "facts": facts}
+        return event("facts.set.v1", data, f"{options.get('by', 'operator')}-{options['revision']}")
+
+    def _claim(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        return event("claims.requested.v1", {"claims": [self._bid(words)]})
+
+    def _claims(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        return event("claims.requested.v1", {"claims": [self._bid(line.split()) for line in more]})
+
+    def _replace(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        return event("consumer.replaced.v1", self._bid(words))
+
+    def _bid(self, words: list[str]) -> dict[str, Any]:
+        """`c1 for i1 n1 VCPU:4 + n2 VCPU:2 as a#1 deadline=60s hold=30s generation=1 if n1 trait X unless n1 …
+        near GROUP apart GROUP:2:rack- softly-near …`; a group without a cell is of the cell whose records come."""
+        if words[1] != "for":
+            raise Broken("a claim reads: claim ID for CONSUMER PROVIDER CLASS:AMOUNT …")
+        bid: dict[str, Any] = {"id": words[0], "consumer": words[2], "deadline_ms": self.now_ms + 60_000}
+        allocations: list[dict[str, Any]] = []
+        predicates: list[dict[str, Any]] = []
+        memberships: list[dict[str, Any]] = []
+        for name, value in _options(words[3:]).items():
+            if name == "generation":
+                bid["consumer_generation"] = int(value)
+            else:
+                bid[{"deadline": "deadline_ms", "hold": "hold_until_ms"}[name]] = START_MS + _ms(value)
+        rest = iter(["+", *(word for word in words[3:] if not re.match("[a-z]+=", word))])
+        for word in rest:
+            if word == "+":
+                allocations.append({"provider": next(rest), "resources": {}, "group": str(len(allocations))})
+            elif word in ("if", "unless"):
+                about = {"provider": next(rest), "kind": next(rest), "negate": word == "unless"}
+                value = next(rest)
+                if about["kind"] == "attribute":
+                    predicates.append(
+                        {"provider": about["provider"], "kind": "attribute", **_compared(value)}
+                    )
+                    continue
+                predicates.append({**about, "value": int(value[1:]) if value.startswith("@") else value})
+            elif word == "as":
+                allocations[-1]["group"] = next(rest)
+            elif word.removeprefix("softly-") in _POLICIES:
+                memberships.append(self._membership(word, next(rest)))
+            else:
+                name, _, amount = word.partition(":")
+                allocations[-1]["resources"][name] = json.loads(amount)
+        if memberships:
+            bid["memberships"] = memberships
+        return {**bid, "allocations": allocations, "predicates": predicates}
+
+    def _membership(self, word: str, said: str) -> dict[str, Any]:
+        """`apart web:2:rack-`."""
+        name, most, scope = [*said.split(":"), "", ""][:3]
+        return {
+            "group": name if "/" in name else f"{self.cell}/{name}",
+            "policy": _POLICIES[word.removeprefix("softly-")],
+            "hard": not word.startswith("softly-"),
+            "max_per_node": int(most or 1),
+            "scope": scope or None,
+        }
+
+    def _release(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        deadline = START_MS + _ms(options["deadline"]) if "deadline" in options else None
+        one = {"consumer": words[0], "claim": words[1], "deadline_ms": deadline}
+        return event("consumers.released.v1", {"releases": [one]})
+
+    def _confirm(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        return event("consumer.confirmed.v1", {"consumer": words[0], "claim": words[1]})
+
+    def _request(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        name, _, amount = words[1].partition(":")
+        spec = {"groups": [{"resources": {name: int(amount)}}]}
+        return event("requests.received.v1", {"requests": [{"id": words[0], "spec": spec}]})
+
+    def _close(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        one = {"id": words[0], "outcome": words[1], "claim": options.get("claim")}
+        return event("requests.closed.v1", {"requests": [one]})
+
+    def _tick(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        return event("tick.v1", {})
+
+    def _open_again(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        value = opened(self.partition, self.partitions, self.classes)
+        return value.replace(LOG.encode(), options.get("log", LOG).encode())
+
+    def _rules(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        classes = [name for name in options.get("classes", "").split(",") if name]
+        return event("rules.activated.v1", {"version": int(options.get("version", 1)), "classes": classes})
+
+    def _again(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        return self.records[int(words[0][1:])].value
+
+
+def _ms(text: str) -> int:
+    """`90s`, `10m`, `24h`, `7d` in milliseconds."""
+    found = re.fullmatch(r"(-?[0-9]+)(ms|s|m|h|d)", text)
+    if found is None:
+        raise Broken(f"{text} is no time")
+    return int(found[1]) * {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}[found[2]]
+
+
+def _options(words: list[str]) -> dict[str, str]:
+    return {name: value for name, _, value in (w.partition("=") for w in words if re.match("[a-z]+=", w))}
+
+
+def _inventory(word: str) -> tuple[str, dict[str, Any]]:
+    """`VCPU=8,reserved=1,ratio=1.5`; `PORTS=[80,81]`; `NUMA_CELL={"memory_mb":64}`."""
+    name, _, told = word.partition("=")
+    if told.startswith("["):
+        return name, {"ports": json.loads(told)}
+    if told.startswith("{"):
+        said: dict[str, Any] = json.loads(told)
+        return name, said
+    inventory: dict[str, Any] = {}
+    for part in told.split(","):
+        key, _, value = part.rpartition("=")
+        amount = round(float(value) * 1000) if key == "ratio" else int(value)
+        inventory[_SHORT[key] if key else "total"] = amount
+    return name, inventory
+
+
+def _attributes(told: str) -> dict[str, Any]:
+    """`cores:4,secure_boot:true,cpu_model:Milan,os:"24"`."""
+    return {name: _value(value) for name, _, value in (one.partition(":") for one in told.split(",") if one)}
+
+
+def _value(told: str) -> Any:
+    try:
+        return json.loads(told)
+    except ValueError:
+        return told
+
+
+def _compared(told: str) -> dict[str, Any]:
+    """`cores:>=:4`, `hypervisor_version:<:version(8.2)`, `cores:has`."""
+    name, operator, *value = told.split(":", 2)
+    said: dict[str, Any] = {"name": name, "operator": operator}
+    if value and value[0].startswith("version("):
+        return {**said, "value": value[0][8:-1], "version": True}
+    return {**said, "value": _value(value[0])} if value else said
+
+
+def _provider(words: list[str]) -> dict[str, Any]:
+    """`n1_gpu0 in n1 CUSTOM_GPU=1 traits=A,B`."""
+    options = _options(words)
+    parent = words[2] if words[1:2] == ["in"] else None
+    return {
+        "id": words[0],
+        "parent": parent,
+        "inventories": dict(_inventory(word) for word in words[1:] if re.match("[A-Z][A-Z0-9_]*=", word)),
+        "traits": [one for one in options.get("traits", "").split(",") if one],
+        "attributes": _attributes(options.get("attributes", "")),
+    }
+
+
+def _told(row: VerdictRow) -> str:
+    """A verdict as scenarios tell it."""
+    if row.accepted:
+        return "accepted"
+    where = " ".join(part for part in (row.provider, row.resource_class) if part)
+    amounts = f" asked {row.asked} available {row.available}" if row.asked or row.available else ""
+    taken = f" taken @{row.taken}" if row.taken >= 0 else ""
+    group = f" in {row.group.rpartition('/')[2]}" if row.group else ""
+    other = f" by {row.other}" if row.other else ""
+    return f"rejected {row.reason}{' ' + where if where else ''}{amounts}{taken}{group}{other}"

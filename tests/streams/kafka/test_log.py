@@ -1,0 +1,218 @@
+"""What only a Kafka log can have: wrong topics, foreign records, brokers that are not there."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer
+
+from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import Entry
+from vacancy.streams.kafka.topic import _open_partitions, check_topic
+from vacancy.streams.log import create_log, open_log
+from vacancy.streams.log_url import parse_log_url
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def url(kafka: str) -> str:
+    return f"kafka://{kafka}/events-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def admin(kafka: str) -> Any:
+    client = KafkaAdminClient(bootstrap_servers=kafka)
+    yield client
+    client.close()
+
+
+def topic_of(url: str) -> str:
+    return parse_log_url(url).place
+
+
+def make_topic(admin: Any, url: str, partitions: int = 1, **configuration: str) -> None:
+    configs = {name.replace("_", "."): value for name, value in configuration.items()}
+    topic = {"num_partitions": partitions, "replication_factor": 1, "configs": configs}
+    admin.create_topics({topic_of(url): topic})
+    admin.wait_for_topics([topic_of(url)])
+
+
+def test_a_new_topic_lacks_only_replicas_on_one_broker(url: str, openings: Any) -> None:
+    create_log(url, 3, openings(3)).close()
+    (wrong,) = check_topic(url)
+    assert wrong.startswith("replication is 1, not 3")
+
+
+def test_everything_wrong_with_a_topic_is_told(url: str, admin: Any) -> None:
+    make_topic(
+        admin,
+        url,
+        partitions=2,
+        message_timestamp_type="CreateTime",
+        cleanup_policy="compact",
+        retention_ms="1000",
+        retention_bytes="1000",
+        unclean_leader_election_enable="true",
+        max_message_bytes="1000",
+        min_insync_replicas="2",
+    )
+    wrong = check_topic(url)
+    expected = [
+        "message.timestamp.type is CreateTime",
+        "cleanup.policy is compact",
+        "retention.ms is 1000",
+        "retention.bytes is 1000",
+        "replication is 1",
+        "unclean.leader.election.enable is true",
+        "max.message.bytes is below",
+        "partition 0 has 1 replicas in step, 2 are needed",
+        "partition 1 has 1 replicas in step, 2 are needed",
+    ]
+    assert [sentence[: len(start)] for sentence, start in zip(wrong, expected, strict=True)] == expected
+
+
+def test_checking_a_topic_that_is_not_there(url: str) -> None:
+    with pytest.raises(LogError, match="vacancy topics create"):
+        check_topic(url)
+
+
+def test_more_replicas_than_brokers(url: str, openings: Any) -> None:
+    with pytest.raises(UsageError, match="Replication 3 needs as many brokers, there are 1"):
+        create_log(url, 1, openings(1), replication=3)
+
+
+def test_a_topic_that_was_written_to_before_it_was_opened(url: str, openings: Any) -> None:
+    create_log(url, 2, openings(2)).close()
+    with pytest.raises(LogError, match=r"wrote to the topic first.*\[0, 1\].*delete the topic"):
+        _open_partitions(parse_log_url(url), openings(2), {})
+
+
+def test_a_broker_that_is_not_there_is_told_in_time(openings: Any) -> None:
+    started = time.monotonic()
+    url = "kafka://127.0.0.1:9/events"
+    with pytest.raises(LogUnavailable, match="did not answer") as raised:
+        open_log(url, **{"bootstrap.timeout.ms": "500"})
+    assert url in str(raised.value)
+    with pytest.raises(LogUnavailable):
+        create_log(url, 1, openings(1), replication=None, **{"bootstrap.timeout.ms": "500"})
+    assert time.monotonic() - started < 10
+
+
+def test_no_secret_reaches_a_log_line(url: str, openings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    settings = {"ssl.password": "hunter2", "sasl.password": "hunter2", "sasl.username": "me"}
+    with create_log(url, 1, openings(1), replication=None, **settings) as log:
+        log.append([Entry("a", b"x")])
+        assert "hunter2" not in repr(log)
+    assert check_topic(url, **settings)
+    assert "KafkaAdminClient" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_a_record_that_is_too_large_stops_the_whole_append(url: str, openings: Any) -> None:
+    with create_log(url, 1, openings(1)) as log:
+        with pytest.raises(LogError, match=r"too large for the log.*max\.message\.bytes") as raised:
+            log.append([Entry("a", b"small"), Entry("a", b"x" * 2_000_000)])
+        assert not isinstance(raised.value, LogUnavailable)
+        assert log.end() == {0: 1}
+
+
+def test_a_record_that_the_topic_does_not_take(url: str, openings: Any, admin: Any) -> None:
+    make_topic(admin, url, max_message_bytes="10000")
+    with open_log(url) as log:
+        with pytest.raises(LogError, match="too large for the log"):
+            log.append([Entry("a", b"x" * 50_000)])
+        assert log.append([Entry("a", b"small")])[0].offset == 0
+
+
+def test_a_topic_of_something_else_has_no_identity(url: str, admin: Any, kafka: str) -> None:
+    make_topic(admin, url)
+    with open_log(url) as log:
+        with pytest.raises(LogError, match="No partition of the log has its first record"):
+            log.identity()
+        producer = KafkaProducer(bootstrap_servers=kafka)
+        producer.send(topic_of(url), value=b"hello").get(10)
+        producer.send(topic_of(url), key=b"only a key").get(10)
+        producer.close()
+        with pytest.raises(LogError, match="does not start with a readable"):
+            log.identity()
+        assert [(r.key, r.value) for r in log.read(0, 0, 10, timeout_s=10)][:1] == [(b"", b"hello")]
+        assert [(r.key, r.value) for r in log.read(0, 1, 10, timeout_s=10)] == [(b"only a key", b"")]
+
+
+def test_partitions_added_to_a_log_are_noticed(url: str, openings: Any, admin: Any) -> None:
+    create_log(url, 2, openings(2)).close()
+    admin.create_partitions({topic_of(url): 4})
+    admin.wait_for_topics([topic_of(url)])
+    deadline = time.monotonic() + 10
+    while True:
+        with open_log(url) as log:
+            if log.partitions == 4:
+                break
+        assert time.monotonic() < deadline
+    with open_log(url) as log, pytest.raises(LogError, match="4 partitions but was opened with 2"):
+        log.identity()
+
+
+def test_a_transaction_leaves_a_gap_that_is_told(url: str, openings: Any, kafka: str) -> None:
+    with create_log(url, 1, openings(1)) as log:
+        producer = KafkaProducer(bootstrap_servers=kafka, transactional_id=str(uuid.uuid4()))
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(topic_of(url), key=b"a", value=b"1")
+        producer.commit_transaction()
+        producer.close()
+        log.append([Entry("a", b"2")])
+        assert [r.value for r in log.read(0, 1, 1, timeout_s=10)] == [b"1"]
+        with pytest.raises(LogError, match=r"gap.*partition 0.*transactions"):
+            log.read(0, 2, 1, timeout_s=10)
+
+
+def test_a_topic_made_anew_under_a_reader_is_noticed(url: str, openings: Any, admin: Any) -> None:
+    with create_log(url, 1, openings(1)) as log:
+        log.append([Entry("a", b"%d" % n) for n in range(50)])
+        position = 0
+        while position < 51:
+            position += len(log.read(0, position, 100, timeout_s=10))
+        admin.delete_topics([topic_of(url)])
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                create_log(url, 1, openings(1)).close()
+                break
+            except LogError:  # until the old one is gone
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        with pytest.raises(LogError, match=r"beyond the end.*made anew"):
+            log.read(0, position, 100, timeout_s=30)
+
+
+def test_a_reader_far_behind_reads_everything_in_order(url: str, openings: Any) -> None:
+    """More than is buffered of any partition, read unevenly, so that partitions are paused and resumed."""
+    cells = covering_cells(3)
+    with create_log(url, 3, openings(3)) as log:
+        receipts = [
+            log.send([Entry(cells[n % 3], b"%d" % n) for n in range(p, p + 1000)])
+            for p in range(0, 24_000, 1000)
+        ]
+        for receipt in receipts:
+            receipt.wait(60)
+    with open_log(url) as log:
+        position = {0: 1, 1: 1, 2: 1}
+        seen: dict[int, list[int]] = {0: [], 1: [], 2: []}
+        turn = 0
+        while any(position[p] < 8001 for p in position):
+            turn += 1
+            for partition, limit in ((0, 1000), (1, 300), (2, 50)):
+                if turn % (partition + 1) == 0:
+                    records = log.read(partition, position[partition], limit)
+                    seen[partition] += [int(r.value) for r in records]
+                    position[partition] += len(records)
+        for partition in range(3):
+            assert seen[partition] == list(range(partition, 24_000, 3))

@@ -1,0 +1,262 @@
+"""The SQLite log: several processes at once, waiting for the writer, bad files and full disks."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vacancy.resources.model.errors import LogError, LogUnavailable
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import Entry
+from vacancy.streams.log import create_log, open_log
+from vacancy.streams.log_url import parse_log_url
+from vacancy.streams.sqlite.log import SqliteLog
+
+PROCESS = Path(__file__).with_name("log_process.py")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+@pytest.fixture
+def log(path: Path, openings: Any) -> Any:
+    with create_log(f"sqlite://{path}", 4, openings(4)) as made:
+        yield made
+
+
+def spawn(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, str(PROCESS), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+# -- several processes ------------------------------------------------------------------------------------
+
+
+def test_processes_append_and_read_at_once(log: Any) -> None:
+    appenders = [spawn("append", log.url, name, 60) for name in range(3)]
+    # Each appends 12 rounds of 1 + 2 + 3 + 4 + 5 records, of which a quarter go to each partition.
+    follower = spawn("follow", log.url, 2, 1 + 3 * 45)
+    acknowledged: dict[tuple[int, int], str] = {}
+    for process in appenders:
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        for line in out.splitlines():
+            place, offset, value = line.split(maxsplit=2)
+            assert acknowledged.setdefault((int(place), int(offset)), value) == value, "two got one offset"
+    assert len(acknowledged) == 3 * 180
+    seen, _ = follower.communicate(timeout=60)
+    for partition in range(4):
+        records = log.read(partition, 0, 1000)
+        assert [r.offset for r in records] == list(range(len(records)))
+        assert [acknowledged[partition, r.offset] for r in records[1:]] == [
+            r.value.decode() for r in records[1:]
+        ]
+        order = defaultdict(list)
+        for record in records[1:]:
+            name, batch, number = map(int, record.value.split())
+            order[name].append((batch, number))
+        assert all(places == sorted(places) for places in order.values())
+    expected = [f"{r.offset} {r.value.decode()}" for r in log.read(2, 1, 1000)]
+    assert seen.splitlines()[1:] == expected
+
+
+def test_what_a_killed_process_was_told_is_there(log: Any) -> None:
+    process = spawn("append", log.url, 0, 100_000)
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(200)]
+    process.kill()
+    lines += process.stdout.read().splitlines(keepends=True)
+    process.stdout.close()
+    process.wait()
+    reopened = open_log(log.url)
+    for line in (line for line in lines if line.endswith("\n")):
+        partition, offset, value = line.strip().split(maxsplit=2)
+        assert reopened.read(int(partition), int(offset), 1)[0].value.decode() == value
+    # A batch is there whole or not at all: the last of each append has the highest number.
+    values = [r.value.split() for p in range(4) for r in reopened.read(p, 1, 100_000)]
+    sizes: dict[int, int] = defaultdict(int)
+    for _, batch, _number in values:
+        sizes[int(batch)] += 1
+    assert sizes == {batch: 1 + batch % 5 for batch in range(max(sizes) + 1)}
+    reopened.close()
+
+
+def test_of_two_who_make_a_log_one_is_refused(path: Path, openings: Any) -> None:
+    results: list[object] = []
+    together = threading.Barrier(4)
+
+    def make() -> None:
+        together.wait()
+        try:
+            with create_log(f"sqlite://{path}", 2, openings(2)) as made:
+                results.append(made.identity())
+        except LogError as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    refused = [r for r in results if isinstance(r, LogError)]
+    assert len(refused) == 3
+    assert all("exists already" in str(error) for error in refused)
+    assert [p.name for p in path.parent.iterdir()] == ["log.db"]
+
+
+# -- waiting ----------------------------------------------------------------------------------------------
+
+
+def test_a_writer_waits_its_turn_and_then_gives_up(log: Any, path: Path) -> None:
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LogUnavailable, match="busy") as raised:
+        log.append([Entry("a", b"late")], timeout_s=0.05)
+    assert log.url in str(raised.value)
+    timer = threading.Timer(0.05, other.execute, ("ROLLBACK",))
+    timer.start()
+    (landed,) = log.append([Entry("a", b"in time")], timeout_s=30)
+    timer.join()
+    other.close()
+    assert [r.value for r in log.read(landed.partition, 1, 10)] == [b"in time"]
+
+
+def test_polling_an_unchanged_log_asks_only_for_the_version(log: Any) -> None:
+    asked: list[str] = []
+    assert log.read(0, 1, 100) == []
+    log._reader.set_trace_callback(asked.append)
+    for _ in range(10):
+        assert log.read(0, 1, 100) == []
+    assert asked == ["PRAGMA data_version"] * 10
+    log.append([Entry(covering_cells(4)[0], b"x")])
+    assert len(log.read(0, 1, 100)) == 1
+    assert log.read(0, 2, 100) == []
+
+
+def test_readers_do_not_hold_the_write_ahead_log(log: Any, path: Path) -> None:
+    for n in range(50):
+        log.append([Entry("a", b"x" * 10_000)])
+        log.read(n % 4, 1, 5)
+    other = sqlite3.connect(path)
+    busy, _, _ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    other.close()
+    assert busy == 0
+
+
+def test_timestamps_never_go_back(path: Path, openings: Any) -> None:
+    create_log(f"sqlite://{path}", 1, openings(1)).close()
+    start_ms = time.time_ns() // 1_000_000
+    times = iter([start_ms + 9_000, start_ms + 5_000, start_ms + 12_000])
+    with SqliteLog(parse_log_url(f"sqlite://{path}"), clock=lambda: next(times)) as log:
+        landed = [log.append([Entry("a", b""), Entry("a", b"")]) for _ in range(3)]
+        assert [[a.timestamp_ms - start_ms for a in pair] for pair in landed] == [
+            [9_000, 9_000],
+            [9_000, 9_000],
+            [12_000, 12_000],
+        ]
+
+
+# -- bad files --------------------------------------------------------------------------------------------
+
+
+def test_files_that_are_no_log(path: Path) -> None:
+    path.write_text("these are my notes\n" * 100)
+    with pytest.raises(LogError, match="not an SQLite database"):
+        open_log(f"sqlite://{path}")
+    path.write_bytes(b"")
+    with pytest.raises(LogError, match="no log of vacancy"):
+        open_log(f"sqlite://{path}")
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE meta (a, b)")
+    db.close()
+    with pytest.raises(LogError, match="SQLite failed: no such column: name"):
+        open_log(f"sqlite://{path}")
+    with pytest.raises(LogError, match="no log"):
+        open_log(f"sqlite://{path.parent}")
+
+
+def test_a_newer_format_is_refused(log: Any, path: Path) -> None:
+    db = sqlite3.connect(path)
+    with db:
+        db.execute("UPDATE meta SET value = 2 WHERE name = 'format'")
+    db.close()
+    with pytest.raises(LogError, match=r"format 2, this version reads up to 1.*upgrade"):
+        open_log(log.url)
+
+
+def test_a_damaged_file_is_told_and_not_believed(path: Path, openings: Any) -> None:
+    with create_log(f"sqlite://{path}", 1, openings(1)) as log:
+        log.append([Entry("a", b"x" * 1000) for _ in range(500)])
+    rng = random.Random(1)
+    content = bytearray(path.read_bytes())
+    content[3 * 8192 :] = rng.randbytes(len(content) - 3 * 8192)
+    path.write_bytes(content)
+    with open_log(f"sqlite://{path}") as log, pytest.raises(LogError, match=r"damaged.*backup"):
+        log.read(0, 0, 1000)
+
+
+def test_a_hole_is_told(log: Any, path: Path) -> None:
+    cell = covering_cells(4)[3]
+    log.append([Entry(cell, b"%d" % n) for n in range(10)])
+    db = sqlite3.connect(path)
+    with db:
+        db.execute("DELETE FROM records WHERE partition = 3 AND offset = 5")
+    db.close()
+    for offset in (0, 5):
+        with pytest.raises(LogError, match="gap"):
+            log.read(3, offset, 100)
+
+
+def test_a_file_taken_away_under_a_process_is_noticed(log: Any, path: Path, openings: Any) -> None:
+    assert log.read(0, 1, 1) == []
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink()
+    with pytest.raises(LogError, match="removed or replaced"):
+        log.append([Entry("a", b"lost")])
+    create_log(log.url, 4, openings(4)).close()
+    with pytest.raises(LogError, match="removed or replaced"):
+        log.read(0, 1, 1)
+
+
+def test_a_directory_that_cannot_be_written(tmp_path: Path, openings: Any) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LogError, match="cannot be made"):
+        create_log(f"sqlite://{tmp_path}/file/log.db", 1, openings(1))
+
+
+# -- full disks -------------------------------------------------------------------------------------------
+
+
+def test_a_full_database_writes_nothing_by_halves(log: Any) -> None:
+    pages = log._writer.execute("PRAGMA page_count").fetchone()[0]
+    log._writer.execute(f"PRAGMA max_page_count = {pages + 4}")
+    end = log.end()
+    with pytest.raises(LogError, match=r"disk is full: nothing was written.*free some space") as raised:
+        log.append([Entry("a", b"x" * 1000) for _ in range(200)])
+    assert not isinstance(raised.value, LogUnavailable)
+    assert log.end() == end
+    log._writer.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    assert len(log.append([Entry("a", b"x" * 1000) for _ in range(200)])) == 200
+
+
+def test_a_disk_that_takes_no_more_writes_nothing_by_halves(log: Any) -> None:
+    process = spawn("fill", log.url, 400_000)
+    out, _ = process.communicate(timeout=60)
+    held, error = out.splitlines()
+    assert process.returncode == 0
+    assert error.startswith("LogError The disk failed to read or write: nothing was written")
+    assert int(held) > 5
+    (end,) = (end for end in log.end().values() if end > 1)
+    assert end == 1 + 10 * int(held)
+    log.append([Entry("a", b"room again")])

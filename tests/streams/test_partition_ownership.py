@@ -1,0 +1,204 @@
+"""What a worker holds: opened and given back, applied to only while it is held, measured, stopped one by one."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from vacancy.resources.model.errors import Halt, StoreInUse, VacancyError
+from vacancy.resources.model.record import Record
+from vacancy.streams import metrics
+from vacancy.streams.faust import group
+from vacancy.streams.partition_ownership import Holdings
+
+START_MS = 1_800_000_000_000
+
+
+class Clock:
+    """Time that goes on when it is told to."""
+
+    now_ms = START_MS
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+class Tables:
+    """A projection in memory. `locked` partitions are another's; `failing` maps (partition, offset) to errors."""
+
+    id = "the-store"
+    partitions = 3
+
+    def __init__(self) -> None:
+        self.records: dict[int, list[Record]] = defaultdict(list)
+        self.opened: set[int] = set()
+        self.locked: set[int] = set()
+        self.failing: dict[tuple[int, int], VacancyError] = {}
+
+    def position(self) -> Mapping[int, int]:
+        return {p: len(self.records[p]) for p in range(self.partitions)}
+
+    def open(self, partition: int) -> int:
+        if partition in self.locked:
+            raise StoreInUse("another process writes this store")
+        self.opened.add(partition)
+        return len(self.records[partition])
+
+    def release(self, partition: int) -> None:
+        self.opened.discard(partition)
+
+    def close(self) -> None:
+        self.opened.clear()
+
+    def apply(self, partition: int, records: Sequence[Record]) -> None:
+        assert partition in self.opened
+        for record in records:
+            if (partition, record.offset) in self.failing:
+                raise self.failing[partition, record.offset]
+            if record.offset >= len(self.records[partition]):
+                self.records[partition].append(record)
+
+    def check_log(self, partition: int, before: Iterable[Record]) -> None:
+        pass
+
+    def next_deadline_ms(self, partition: int) -> int | None:
+        return None
+
+    def log_time_ms(self, partition: int) -> int:
+        return START_MS - 5_000
+
+    def dead_letters(self, partition: int) -> int:
+        return 7
+
+
+def records(partition: int, first: int, count: int, time_ms: int = START_MS) -> list[Record]:
+    return [Record(partition, offset, time_ms, b"k", b"v") for offset in range(first, first + count)]
+
+
+@pytest.fixture
+def tables() -> Tables:
+    return Tables()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def failures() -> list[VacancyError]:
+    return []
+
+
+@pytest.fixture
+def holdings(tables: Tables, clock: Clock, failures: list[VacancyError]) -> Holdings:
+    return Holdings(tables, "the-log", on_failed=failures.append, clock=clock)
+
+
+def test_nothing_is_applied_to_what_is_not_held(holdings: Holdings, tables: Tables) -> None:
+    assert not holdings.apply(0, records(0, 0, 3))
+    holdings.open(0)
+    assert holdings.apply(0, records(0, 0, 3))
+    holdings.suspend([0, 1])
+    assert not holdings.apply(0, records(0, 3, 3))
+    assert tables.opened == {0}, "it may come back at once, so it stays open"
+    holdings.open(0)
+    assert holdings.apply(0, records(0, 3, 3))
+    holdings.keep_only({1})
+    assert tables.opened == set()
+    assert not holdings.apply(0, records(0, 6, 3))
+    assert (holdings.records, holdings.batches) == (6, 2)
+
+
+def test_what_came_before_is_not_counted_twice(holdings: Holdings) -> None:
+    holdings.open(0)
+    holdings.apply(0, records(0, 0, 5))
+    holdings.apply(0, records(0, 3, 4))
+    holdings.apply(0, records(0, 0, 2))
+    assert holdings.position == {0: 7}
+    assert holdings.records == 7
+
+
+def test_another_s_partition_is_told(holdings: Holdings, tables: Tables) -> None:
+    tables.locked.add(1)
+    with pytest.raises(StoreInUse):
+        holdings.open(1)
+    assert holdings.held == {}
+
+
+def test_one_that_fails_stops_and_the_others_go_on(
+    holdings: Holdings, tables: Tables, failures: list[VacancyError]
+) -> None:
+    for partition in (0, 1):
+        holdings.open(partition)
+    tables.failing[1, 2] = Halt("unknown rules")
+    assert not holdings.apply(1, records(1, 0, 5))
+    assert holdings.held[1].position == 2, "what came before it was committed"
+    assert failures == [tables.failing[1, 2]] == list(holdings.errors.values())
+    assert [holdings.all_failed, holdings.apply(0, records(0, 0, 5))] == [False, True]
+    tables.failing.clear()
+    assert not holdings.apply(1, records(1, 2, 3)), "it stays stopped"
+    tables.failing[0, 5] = Halt("unknown rules")
+    holdings.apply(0, records(0, 5, 1))
+    assert holdings.all_failed
+    assert len(failures) == 2
+
+
+def test_lag_is_as_old_as_what_waits(holdings: Holdings, clock: Clock) -> None:
+    one = holdings.open(0)
+    assert one.lag_ms(clock()) == 0
+    one.saw_end(10, clock())
+    assert (one.lag, one.lag_ms(clock())) == (10, 5_000), "since the last record that it had folded before"
+    holdings.apply(0, records(0, 0, 10))
+    assert (one.lag, one.lag_ms(clock())) == (0, 0)
+    clock.now_ms += 3_600_000
+    one.saw_end(12, clock())
+    assert one.lag_ms(clock()) == 0, "the log was quiet for an hour, but what waits has just come"
+    clock.now_ms += 2_000
+    assert one.lag_ms(clock()) == 2_000
+    holdings.apply(0, records(0, 10, 1, clock() - 500))
+    assert one.lag_ms(clock()) == 500
+
+
+def test_state_as_json_and_as_metrics(holdings: Holdings, tables: Tables) -> None:
+    class Worker:
+        ready, ticks, log_name = True, 3, "the-log"
+
+        def __init__(self) -> None:
+            self.holdings = holdings
+
+    for partition in (2, 0):
+        holdings.open(partition).saw_end(9, START_MS)
+    tables.failing[2, 4] = Halt("unknown rules")
+    holdings.apply(0, records(0, 0, 9))
+    holdings.apply(2, records(2, 0, 9))
+    holdings.sample_rate()
+    found = metrics.status(Worker())
+    assert [one["partition"] for one in found["partitions"]] == [0, 2]
+    assert [one["lag_records"] for one in found["partitions"]] == [0, 5]
+    assert [one["error"] for one in found["partitions"]] == [None, "unknown rules"]
+    assert (found["store"], found["records"], found["ticks"]) == ("the-store", 9, 3)
+    families = {one.name: one for one in text_string_to_metric_families(metrics.render(Worker()))}
+    by_partition = {
+        name: {sample.labels.get("partition"): sample.value for sample in family.samples}
+        for name, family in families.items()
+    }
+    assert by_partition["vacancy_worker_position"] == {"0": 9, "2": 4}
+    assert by_partition["vacancy_worker_dead_letters"] == {"0": 7, "2": 7}
+    assert by_partition["vacancy_worker_partition_stopped"] == {"0": 0, "2": 1}
+    assert by_partition["vacancy_worker_log_time_seconds"]["0"] == (START_MS - 5_000) / 1000
+    assert by_partition["vacancy_worker_ready"] == {None: 1}
+
+
+def test_who_is_known_to_be_dead() -> None:
+    mine = group.client_id()
+    assert group.is_gone(mine), "this process has not joined, so it is one before it that had its number"
+    assert not group.is_gone(mine.replace(f":{os.getpid()}", f":{os.getppid()}"))
+    assert group.is_gone(mine.replace(f":{os.getpid()}", ":4194304"))  # beyond the largest there can be
+    assert not group.is_gone("vacancy-worker@another-host:1")
+    assert not group.is_gone("somebody-else")
+    assert not group.is_gone("vacancy-worker@:x")

@@ -1,0 +1,136 @@
+"""A naive model of who holds what, kept by hand from events and verdicts: it shares no code with the fold.
+
+It believes the fold's verdicts and the totals that nodes reported; everything that follows from them it works out
+for itself, and says where they do not go together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.support.memory_state import MemoryState
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model.record import Record
+from vacancy.resources.state.tables import ALLOCATIONS, CUSTOM_FAMILY, Table
+
+Slot = tuple[str, str, str]
+"""(cell, provider, resource class)."""
+
+
+@dataclass
+class Holding:
+    claim: str
+    amounts: Counter[Slot]
+    until_ms: int | None
+
+
+class Ledger:
+    """What each consumer holds by the events so far, and so how much of each slot is used."""
+
+    def __init__(self) -> None:
+        self.holdings: dict[tuple[str, str], Holding] = {}
+
+    @property
+    def used(self) -> Counter[Slot]:
+        return sum((holding.amounts for holding in self.holdings.values()), Counter())
+
+    def note(
+        self,
+        record: Record,
+        time_ms: int,
+        accepted: Callable[[str, str], bool],
+        capacity: Callable[[Slot], int],
+    ) -> list[str]:
+        """Write down a sound record at its log time. Returns what is wrong with the verdicts on it."""
+        self.holdings = {
+            who: held
+            for who, held in self.holdings.items()
+            if held.until_ms is None or held.until_ms >= time_ms
+        }
+        event, cell = json.loads(record.value), record.key.decode()
+        kind, data = event["type"], event["data"]
+        problems: list[str] = []
+        if kind in ("vacancy.claims.requested.v1", "vacancy.consumer.replaced.v1"):
+            for claim in data.get("claims", [data]):
+                if accepted(cell, claim["id"]):
+                    problems += self._grant(cell, claim, capacity)
+        elif kind == "vacancy.consumers.released.v1":
+            for one in data["releases"]:
+                held = self.holdings.get((cell, one["consumer"]))
+                if held is not None and held.claim == one["claim"]:
+                    del self.holdings[cell, one["consumer"]]
+        elif kind == "vacancy.consumer.confirmed.v1":
+            self._keep(cell, data["consumer"], data["claim"])
+        return problems
+
+    def confirmed(self, cell: str, consumers: list[str]) -> None:
+        """A node's report that counted says that it runs these."""
+        for consumer in consumers:
+            self._keep(cell, consumer, None)
+
+    def _keep(self, cell: str, consumer: str, claim: str | None) -> None:
+        held = self.holdings.get((cell, consumer))
+        if held is not None and claim in (None, held.claim):
+            held.until_ms = None
+
+    def _grant(self, cell: str, claim: dict[str, Any], capacity: Callable[[Slot], int]) -> list[str]:
+        who = (cell, claim["consumer"])
+        before = self.holdings.pop(who, None)
+        amounts: Counter[Slot] = Counter()
+        for allocation in claim["allocations"]:
+            for name, ask in allocation["resources"].items():
+                amounts[cell, allocation["provider"], name] += (
+                    ask if isinstance(ask, int) else len(ask["ports"])
+                )
+        problems = []
+        for slot, amount in amounts.items():
+            no_worse = before is not None and amount <= before.amounts[slot]
+            used = self.used[slot]
+            if slot[2] != "PORTS" and not no_worse and used + amount > capacity(slot):
+                problems.append(f"claim {claim['id']}: {used} + {amount} of {slot} is over {capacity(slot)}")
+        self.holdings[who] = Holding(claim["id"], amounts, claim.get("hold_until_ms"))
+        return problems
+
+
+# -- what the fold says ------------------------------------------------------------------------------------
+
+
+def class_rows(state: MemoryState, registry: Registry) -> dict[Slot, Any]:
+    """Every record of every class, by slot."""
+    found = {}
+    for family, key, data in state.items():
+        parts = key.decode().split("\0") if family in registry.families else []
+        if parts:
+            name, cell, provider = parts if family == CUSTOM_FAMILY else (family, *parts)
+            found[cell, provider, name] = registry.table(name).decode(data).record
+    return found
+
+
+def used_by_rows(state: MemoryState, registry: Registry) -> Counter[Slot]:
+    """What the class rows say is used."""
+    return Counter(
+        {
+            slot: len(record.taken) if slot[2] == "PORTS" else record.used
+            for slot, record in class_rows(state, registry).items()
+            if (record.taken if slot[2] == "PORTS" else record.used)
+        }
+    )
+
+
+def used_by_allocations(state: MemoryState) -> Counter[Slot]:
+    """What the allocations add up to."""
+    used: Counter[Slot] = Counter()
+    for key, row in rows_of(state, ALLOCATIONS).items():
+        for part in row.parts:
+            slot = (key.decode().split("\0")[0], part.provider, part.resource_class)
+            used[slot] += part.grant if isinstance(part.grant, int) else len(part.grant)
+    return used
+
+
+def rows_of(state: MemoryState, table: Table[Any]) -> dict[bytes, Any]:
+    """All rows of one table."""
+    return {key: table.decode(data) for family, key, data in state.items() if family == table.family}

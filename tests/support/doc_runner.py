@@ -1,0 +1,100 @@
+"""Runs the commands of a page, in order, and shows what they say: `python tests/support/doc_runner.py README.md`.
+
+In the page a block that begins with ```` ```console ```` has lines `$ command`, each with its answer below it; one
+that begins with ```` ```json NAME ```` is a file. `--write` puts the answers of this run into the page.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HOME = "/home/ada"
+"""What the page says instead of the directory that the commands ran in."""
+
+_BLOCK = re.compile(r"^```(\S+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_STARTED_S = 30.0
+
+
+class Tour:
+    """Runs commands in `home`, which has nothing from anywhere else. `close` stops the worker."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        kept = {n: v for n, v in os.environ.items() if not n.startswith(("VACANCY_", "XDG_"))}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = {**kept, "HOME": str(home), "PATH": path, "TERM": "dumb"}
+        self._worker: subprocess.Popen[bytes] | None = None
+
+    def answers(self, page: str) -> str:
+        """The page with the answers of this run in it."""
+        return _BLOCK.sub(self._block, page)
+
+    def say(self, command: str) -> str:
+        """What one command says."""
+        if command == "vacancy worker":
+            said = self._start_worker()
+        else:
+            done = subprocess.run(
+                ["bash", "-c", command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=self.home,
+                env=self.environment,
+                timeout=60,
+                check=False,
+            )
+            said = done.stdout
+        return said.replace(str(self.home), HOME)
+
+    def close(self) -> None:
+        """Stop the worker."""
+        if self._worker is not None:
+            self._worker.terminate()
+            assert self._worker.wait(_STARTED_S) == 0
+
+    def _block(self, found: re.Match[str]) -> str:
+        kind, name, text = found.groups()
+        if name is not None and kind == "json":
+            (self.home / name).write_text(text)
+        if kind != "console":
+            return found[0]
+        commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
+        return "```console\n" + "".join(f"$ {one}\n{self.say(one)}" for one in commands) + "```"
+
+    def _start_worker(self) -> str:
+        file = self.home / "worker.out"
+        with file.open("wb") as out:
+            self._worker = subprocess.Popen(
+                ["vacancy", "worker"], stdout=out, stderr=out, cwd=self.home, env=self.environment
+            )
+        until = time.monotonic() + _STARTED_S
+        while "caught up" not in file.read_text():
+            assert time.monotonic() < until, file.read_text()
+            time.sleep(0.02)
+        return file.read_text()
+
+
+def main() -> None:
+    """Show a page as it is with the answers of now, or write it."""
+    file = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as directory:
+        tour = Tour(Path(directory).resolve())
+        try:
+            page = tour.answers(file.read_text())
+        finally:
+            tour.close()
+    if "--write" in sys.argv:
+        file.write_text(page)
+    else:
+        sys.stdout.write(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Events as plain JSON, made without the models that judge them, and a log in memory to write them to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vacancy.resources.model.partitioner import covering_cells, partition_for
+from vacancy.resources.model.record import Record
+
+START_MS = 1_800_000_000_000
+"""Log time at the start of every log that tests make."""
+
+LOG = "the-log"
+
+
+def event(type_: str, data: Mapping[str, Any], id_: str = "e") -> bytes:
+    """One record's value; `type_` without what all share: `node.reported.v1`."""
+    return json.dumps(
+        {"specversion": "1.0", "type": f"vacancy.{type_}", "id": id_, "source": "/tests", "data": data}
+    ).encode()
+
+
+def opened(partition: int = 0, partitions: int = 1, classes: Sequence[str] = ("PORTS",)) -> bytes:
+    """The first record of a partition."""
+    rules = {"version": 1, "classes": list(classes)}
+    return event(
+        "log.opened.v1", {"log": LOG, "partition": partition, "partitions": partitions, "rules": rules}
+    )
+
+
+def provider(
+    id_: str, parent: str | None = None, traits: Sequence[str] = (), **classes: Any
+) -> dict[str, Any]:
+    """A part of a report; an amount stands for an inventory of that total."""
+    inventories = {name: {"total": i} if isinstance(i, int) else i for name, i in classes.items()}
+    return {"id": id_, "parent": parent, "inventories": inventories, "traits": list(traits)}
+
+
+def reported(root: str, providers: Sequence[Any], *, life: int = 1, sequence: int = 1, **more: Any) -> bytes:
+    """A full report. `life` is the number of the node's incarnation."""
+    data = {"root": root, "incarnation": f"{life:016x}", "sequence": sequence, "providers": list(providers)}
+    return event("node.reported.v1", {**data, **more})
+
+
+def claim(
+    id_: str, consumer: str, provider_: str, resources: Mapping[str, Any], deadline_ms: int, **more: Any
+) -> dict[str, Any]:
+    """A claim for one allocation; `allocations` in `more` takes its place."""
+    allocations = [{"provider": provider_, "resources": dict(resources)}]
+    whole = {"id": id_, "consumer": consumer, "allocations": allocations, "deadline_ms": deadline_ms, **more}
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def claims(*them: Mapping[str, Any]) -> bytes:
+    """A record that carries these claims."""
+    return event("claims.requested.v1", {"claims": list(them)})
+
+
+def released(consumer: str, claim_: str, deadline_ms: int | None = None) -> bytes:
+    """A record that gives back, or cancels, one claim."""
+    one = {"consumer": consumer, "claim": claim_, "deadline_ms": deadline_ms}
+    return event("consumers.released.v1", {"releases": [one]})
+
+
+def cells_of(partitions: int) -> tuple[str, ...]:
+    """A cell for each partition, and one that shares a partition with the first."""
+    first = next(f"b{n}" for n in range(1000) if partition_for(f"b{n}", partitions) == 0)
+    return (*covering_cells(partitions), first)
+
+
+class Tape:
+    """A log in memory: records by partition."""
+
+    def __init__(self, partitions: int = 1) -> None:
+        self.cells = cells_of(partitions)
+        self.now_ms = START_MS
+        self.records: dict[int, list[Record]] = {p: [] for p in range(partitions)}
+        for partition in range(partitions):
+            self.append(self.cells[partition], opened(partition, partitions))
+
+    def append(self, cell: str, value: bytes) -> Record:
+        """Write one record where its cell's partition ends."""
+        partition = partition_for(cell, len(self.records))
+        there = self.records[partition]
+        record = Record(partition, len(there), self.now_ms, cell.encode(), value)
+        there.append(record)
+        return record

@@ -1,0 +1,98 @@
+"""A log in memory with a worker that follows it, for tests of what reads the store while it is written."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vacancy.clients.runtime.bootstrap import new_log, open_store, tick_entry
+from vacancy.clients.scheduler.client import Scheduler
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model import events
+from vacancy.resources.model.partitioner import cell_for
+from vacancy.resources.model.record import Entry
+from vacancy.streams.embedded_worker import EmbeddedWorker
+from vacancy.streams.log import Log
+
+
+@dataclass
+class Followed:
+    """A log, the store that follows it, and a reader of that."""
+
+    log: Log
+    store: Path
+    reader: StoreReader
+    registry: Registry
+
+    def report(self, root: str, *, cell: str | None = None, gpus: int = 0, **inventories: Any) -> None:
+        """A node reports for the first time: by default 8 VCPU, and GPUs as its children."""
+        providers = (
+            events.ProviderReport(
+                id=root,
+                inventories=inventories or {"VCPU": {"total": 8}},
+                traits=("HW_CPU_X86_AVX2",),
+            ),
+            *(
+                events.ProviderReport(
+                    id=f"{root}:gpu{n}", parent=root, inventories={"CUSTOM_GPU": {"total": 1}}
+                )
+                for n in range(gpus)
+            ),
+        )
+        data = events.NodeReportedData(
+            root=root, incarnation=uuid.uuid4().hex[:16], sequence=1, providers=providers
+        )
+        self.append(
+            cell or cell_for(root, self.log.partitions),
+            events.NodeReported(id=uuid.uuid4().hex, source="/test", data=data),
+        )
+
+    def append(self, cell: str, event: events.Event) -> None:
+        """Append an event, and wait until the reader has it."""
+        (landed,) = self.log.append([Entry(cell, events.encode(event))])
+        wait_for(self.reader, {landed.partition: landed.offset + 1})
+
+    def scheduler(self) -> Scheduler:
+        return Scheduler(self.log, self.store, self.registry, seed=1)
+
+
+def wait_for(reader: StoreReader, position: Mapping[int, int]) -> None:
+    """Until the reader is at `position`."""
+    pause = threading.Event()
+    for _ in range(10_000):
+        reader.catch_up()
+        if all(reader.position[partition] >= offset for partition, offset in position.items()):
+            return
+        pause.wait(0.001)
+    raise AssertionError(f"the store did not reach {position}, but {reader.position}")
+
+
+@contextmanager
+def followed(
+    path: Path, *, partitions: int = 2, registry: Registry | None = None, follow: bool = True
+) -> Iterator[Followed]:
+    """A new log. Without `follow`, the store stays where the openings put it."""
+    registry = registry or Registry()
+    with (
+        new_log(f"memory://{uuid.uuid4()}", partitions, Registry()) as log,
+        open_store(path / "store", log, registry) as store,
+    ):
+        worker = EmbeddedWorker(log, store, tick_entry=lambda p: tick_entry(p, partitions), poll_s=0.0005)
+        while worker.step():
+            pass
+        thread = threading.Thread(target=worker.run)
+        if follow:
+            thread.start()
+        try:
+            with StoreReader(path / "store", registry) as reader:
+                yield Followed(log, path / "store", reader, registry)
+        finally:
+            worker.stop()
+            if follow:
+                thread.join()

@@ -1,0 +1,47 @@
+"""A partition's tables in a dict: the reference that the RocksDB store must agree with."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from vacancy.resources.state.tables import DEADLINES, Table
+from vacancy.resources.state.transaction import Changes
+
+Row = TypeVar("Row")
+
+
+class MemoryState:
+    """Satisfies `resources.draft.State`; `commit` takes what the fold returned."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Table[Any], dict[bytes, Any]] = defaultdict(dict)
+        self._deadlines: list[bytes] = []
+
+    def get(self, table: Table[Row], key: bytes) -> Row | None:
+        return self._rows[table].get(key)
+
+    def due(self, until_ms: int) -> Iterable[bytes]:
+        end = bisect_right(self._deadlines, (until_ms + 1).to_bytes(8, "big"))
+        return self._deadlines[:end]
+
+    def commit(self, changes: Changes) -> None:
+        """Apply one record's changes."""
+        for table, changed in changes.items():
+            rows = self._rows[table]
+            for key, row in changed.items():
+                if row is None:
+                    rows.pop(key, None)
+                else:
+                    rows[key] = row
+        if DEADLINES in changes:
+            self._deadlines = sorted(self._rows[DEADLINES])
+
+    def items(self) -> Iterator[tuple[str, bytes, bytes]]:
+        """(family, key, encoded row) of all rows, by family and key: equal states give equal items."""
+        found = (
+            (t.family, key, t.encode(row)) for t, rows in self._rows.items() for key, row in rows.items()
+        )
+        return iter(sorted(found))

@@ -1,0 +1,219 @@
+"""Small fleets and requests made from a seed, as a log tells them and as the solver in `brute_force` knows them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tests.support.allocation_model import rows_of
+from tests.support.events_json import START_MS, Tape, event, provider, reported
+from tests.support.memory_state import MemoryState
+from tests.support.random_fleets.devices import device_ask, devices
+from tests.support.random_fleets.numa import numa_ask, numa_cell
+from tests.support.solver.brute_force import Node, take_amount
+from tests.support.solver.classes import TAKES, without
+from tests.support.solver.expressions import WHERE
+from vacancy.resources.state.tables import ALLOCATIONS, split_key
+
+SHARES = "MISC_SHARES_VIA_AGGREGATE"
+TRAITS = ("CUSTOM_A", "CUSTOM_B", "CUSTOM_C")
+AGGREGATES = ("x", "y")
+ATTRIBUTES: Mapping[str, tuple[Any, ...]] = {
+    "model": ("a", "b", "c", 1),
+    "rank": (0, 1, 2, 3, "many", True),
+    "secure": (True, False, "true"),
+    "hv": ("8.2", "8.10.1", "8.9-rc1", "7", "nightly", 9),
+}
+"""Attribute -> values that providers have of it."""
+
+KINDS = ("devices", "numa", "attributes")
+"""What a fleet may have besides amounts, traits, aggregates and ports."""
+
+CLASSES = ("VCPU", "MEMORY_MB", "CUSTOM_GPU")
+
+ASKS: Mapping[str, Callable[[random.Random], tuple[str, Any]]] = {"devices": device_ask, "numa": numa_ask}
+"""Kind -> an ask for what is not counted."""
+
+
+def some(rng: random.Random, names: tuple[str, ...], chance: float) -> list[str]:
+    return [name for name in names if rng.random() < chance]
+
+
+class Town:
+    """A fleet made from a seed: as a log, and as the solver knows it."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.tape = Tape()
+        self.kinds = rng.sample(KINDS, min(len(KINDS), rng.choice((0, 1, 1, 2))))
+        self.asked: dict[str, tuple[str, Any]] = {}
+        """Consumer -> what it asked for when the log began."""
+        self.inventories: dict[str, dict[str, Any]] = {}
+        """Provider -> the inventories of what is not counted, as its node reports them."""
+        self.cell = self.tape.cells[0]
+        self.known: dict[str, Node] = {}
+        for number in range(rng.randint(1, 3)):
+            self._tree(f"n{number}", rng.randint(0, 4))
+        for number in range(rng.choice((0, 0, 1, 2))):
+            self._lender(f"pool{number}")
+        self._fill()
+
+    def _tree(self, root: str, children: int) -> None:
+        ids = [root]
+        self.known[root] = self._node(root, None)
+        for number in range(children):
+            ids.append(f"{root}-{number}")
+            self.known[ids[-1]] = self._node(ids[-1], self.rng.choice(ids[:-1]))
+        self._tell(root, ids)
+
+    def _lender(self, root: str) -> None:
+        node = self._node(root, None)
+        node.traits.add(SHARES)
+        node.aggregates.add(self.rng.choice(AGGREGATES))
+        self.known[root] = node
+        self._tell(root, [root])
+
+    def _node(self, id_: str, parent: str | None) -> Node:
+        rng = self.rng
+        stock: dict[str, Any] = {}
+        for name in some(rng, CLASSES, 0.6):
+            total = rng.choice((1, 2, 3, 4, 6))
+            stock[name] = {
+                "free": total,
+                "min": 2 if total > 1 and rng.random() < 0.1 else 1,
+                "max": rng.choice((total, total, max(1, total - 1))),
+                "step": rng.choice((1, 1, 1, 2)),
+            }
+            stock[name]["max"] = max(stock[name]["max"], stock[name]["min"])
+        told: dict[str, Any] = {}
+        if rng.random() < 0.3:
+            ports = rng.sample((80, 81, 82, 83), rng.randint(1, 3))
+            stock["PORTS"], told["PORTS"] = {"free": {*ports}}, {"ports": ports}
+        if "devices" in self.kinds and rng.random() < 0.6:
+            reported_, known = devices(rng)
+            told |= reported_
+            stock |= known
+        if "numa" in self.kinds and rng.random() < 0.7:
+            told["NUMA_CELL"], stock["NUMA_CELL"] = numa_cell(rng)
+        self.inventories[id_] = told
+        traits = {*some(rng, TRAITS, 0.35), *([SHARES] if parent and rng.random() < 0.05 else [])}
+        said: dict[str, Any] = {}
+        if "attributes" in self.kinds:
+            said = {name: rng.choice(values) for name, values in ATTRIBUTES.items() if rng.random() < 0.75}
+        node = Node(parent, traits, {*some(rng, AGGREGATES, 0.3)}, stock, rng.random() > 0.06)
+        node.attributes = said
+        return node
+
+    def _tell(self, root: str, ids: list[str]) -> None:
+        """A node's report, and what the operator says of its providers."""
+        parts = []
+        for id_ in ids:
+            node = self.known[id_]
+            inventories = self.inventories[id_] | {
+                name: {
+                    "total": of["free"],
+                    "min_unit": of["min"],
+                    "max_unit": of["max"],
+                    "step_size": of["step"],
+                }
+                for name, of in node.stock.items()
+                if name not in TAKES
+            }
+            part = provider(id_, node.parent, sorted(node.traits), **inventories)
+            parts.append({**part, "attributes": node.attributes})
+        self.tape.append(self.cell, reported(root, parts))
+        for id_ in ids:
+            node = self.known[id_]
+            status = "enabled" if node.enabled else "disabled"
+            facts = {"aggregates": sorted(node.aggregates), "status": status}
+            self.tape.append(
+                self.cell, event("facts.set.v1", {"provider": id_, "revision": 1, "facts": facts})
+            )
+
+    def _fill(self) -> None:
+        """Consumers that may hold something already."""
+        for number in range(self.rng.randint(0, 3)):
+            id_ = self.rng.choice(list(self.known))
+            stock = self.known[id_].stock
+            if stock:
+                name, ask = self.rng.choice(sorted(stock)), 1
+                if {*self.kinds} & {*ASKS} and self.rng.random() < 0.8:
+                    name, ask = an_ask(self.rng, self.kinds)
+                self.asked[f"held{number}"] = name, ask
+                parts = [{"provider": id_, "resources": {name: ask}}]
+                self.tape.append(self.cell, bid(f"old{number}", f"held{number}", parts))
+
+    def learn(self, state: MemoryState) -> None:
+        """Count what consumers hold; each grant is a thing that the provider could give."""
+        for at, row in sorted(rows_of(state, ALLOCATIONS).items()):
+            ask = self.asked[split_key(at)[1]][1]
+            for part in row.parts:
+                stock = self.known[part.provider].stock
+                stock[part.resource_class] = take(
+                    stock[part.resource_class], part.resource_class, ask, part.grant
+                )
+
+
+def take(stock: Any, name: str, ask: Any, grant: Any) -> Any:
+    """What is left after the fold granted this, which is right by the words of the class."""
+    left = without(name, stock, grant) if name in TAKES else {**stock, "free": stock["free"] - grant}
+    assert left in [*TAKES.get(name, take_amount)(stock, ask)], (
+        f"{name}: {ask} of {stock} was granted {grant}"
+    )
+    return left
+
+
+def an_ask(rng: random.Random, kinds: list[str]) -> tuple[str, Any]:
+    """An ask for something that is not counted."""
+    return ASKS[rng.choice([kind for kind in kinds if kind in ASKS])](rng)
+
+
+def bid(id_: str, consumer: str, allocations: list[Any], **more: Any) -> bytes:
+    one = {"id": id_, "consumer": consumer, "allocations": allocations, "deadline_ms": START_MS + 60_000}
+    return event("claims.requested.v1", {"claims": [{**one, **more}]})
+
+
+def a_request(rng: random.Random, ids: list[str], kinds: list[str]) -> dict[str, Any]:
+    groups = [a_group(rng, number, ids, kinds) for number in range(rng.choice((1, 1, 2, 2, 3)))]
+    request: dict[str, Any] = {"groups": groups, "group_policy": rng.choice(("none", "isolate"))}
+    if rng.random() < 0.2:
+        request["root_required"] = [rng.choice(TRAITS)]
+    if rng.random() < 0.15:
+        request["root_forbidden"] = [rng.choice((*TRAITS, SHARES))]
+    names = [group["name"] for group in groups if group.get("same_provider", True)]
+    if len(names) > 1 and rng.random() < 0.5:
+        request["same_subtree"] = [rng.sample(names, rng.randint(1, len(names)))]
+    return request
+
+
+def a_group(rng: random.Random, number: int, ids: list[str], kinds: list[str]) -> dict[str, Any]:
+    names = rng.sample(CLASSES, rng.choice((1, 1, 2, 3)) if number == 0 else rng.choice((0, 1, 1, 2)))
+    group: dict[str, Any] = {
+        "name": f"g{number}" if number else "",
+        "resources": {name: rng.choice((1, 1, 2, 2, 3)) for name in names},
+    }
+    if rng.random() < 0.15:
+        group["resources"]["PORTS"] = rng.choice((1, 1, 2, {"ports": [80]}, {"ports": [81, 82]}))
+    if "attributes" in kinds and rng.random() < 0.6:
+        group["where"] = rng.choice(list(WHERE))
+    if {*kinds} & {*ASKS} and rng.random() < 0.6:
+        if rng.random() < 0.6:
+            group["resources"] = {}
+        name, ask = an_ask(rng, kinds)
+        group["resources"][name] = ask
+    if number == 0 and rng.random() < 0.6:
+        group["same_provider"] = False
+    if rng.random() < 0.25:
+        group["required"] = [rng.choice(TRAITS)]
+    if rng.random() < 0.15:
+        group["forbidden"] = [rng.choice(TRAITS)]
+    if rng.random() < 0.15:
+        group["any_traits"] = [rng.sample(TRAITS, 2)]
+    if rng.random() < 0.15:
+        group["member_of"] = [rng.sample(AGGREGATES, rng.randint(1, 2)) for _ in range(rng.choice((1, 1, 2)))]
+    if rng.random() < 0.1:
+        group["not_member_of"] = [rng.choice(AGGREGATES)]
+    if rng.random() < 0.1:
+        group["in_tree"] = rng.choice(ids)
+    return group

@@ -1,0 +1,194 @@
+"""The house keeps its rooms: `resources/` is pure, arrows between rooms point one way, files stay small.
+
+The rules are tests, so that nobody has to remember them; each failure says what to do instead.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("resources", "projections", "streams", "clients", "cli")
+
+PURE_IMPORTS = {
+    *("__future__", "abc", "bisect", "collections", "dataclasses", "difflib", "enum", "functools", "hashlib"),
+    *("heapq", "itertools", "json", "math", "operator", "re", "struct", "typing", "zlib"),
+    *("msgspec", "numpy", "os_traits", "pydantic"),
+}
+"""What the rules may stand on. Nothing here reads a file, a clock, a random number or a network. NumPy only where
+a class projects its records into columns; os-traits only to check names before they are sent."""
+
+ONLY_INSIDE_FUNCTIONS = {"numpy", "os_traits"}
+
+IMPURE_CALLS = {
+    "open",
+    "print",
+    "input",
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "globals",
+    "breakpoint",
+    "id",
+    "hash",
+}
+"""`id` and `hash` are here because their answers differ from process to process."""
+
+MAY_IMPORT = {
+    "resources": {"resources"},
+    "projections": {"resources", "projections"},
+    "streams": {"resources", "streams"},
+    "clients": {"resources", "projections", "streams", "clients"},
+    "cli": {"resources", "projections", "streams", "clients", "cli"},
+}
+
+MODULE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 60
+
+
+def modules(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """(module, line) of every import, wherever it stands; relative ones begin with a dot."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or ""), node.lineno
+
+
+def impurities(source: str) -> list[str]:
+    """What makes a module of the rules impure, one line each."""
+    tree = ast.parse(source)
+    top = {
+        name
+        for node in tree.body
+        for name, _ in imports(ast.Module([node], []))
+        if isinstance(node, ast.Import)
+    }
+    top |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+    found = []
+    for name, line in imports(tree):
+        package = name.split(".")[0]
+        if package == "vacancy":
+            if not name.startswith("vacancy.resources"):
+                found.append(
+                    f"line {line} imports {name}: the rules know no other room; hand it in as an argument"
+                )
+        elif package not in PURE_IMPORTS:
+            found.append(
+                f"line {line} imports {name}: the rules do no I/O and ask no clock; "
+                "what they need comes as an argument, from streams/ or clients/"
+            )
+        elif package in ONLY_INSIDE_FUNCTIONS and name in top:
+            found.append(f"line {line} imports {name} at the top: import it in the function that needs it")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
+            found.append(f"line {node.lineno} calls {node.func.id}(): its answer is not the same everywhere")
+        if isinstance(node, ast.Global | ast.Nonlocal):
+            found.append(f"line {node.lineno} rebinds {', '.join(node.names)}: return what changed instead")
+    return found
+
+
+@pytest.mark.parametrize("path", modules("resources"), ids=lambda path: str(path.name))
+def test_the_rules_are_pure(path: Path) -> None:
+    assert impurities(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *(
+            f"import {name}"
+            for name in ("os", "time", "random", "threading", "kafka", "rocksdict", "faust", "uuid")
+        ),
+        *(
+            "from pathlib import Path",
+            "from datetime import datetime",
+            "import socket as s",
+            "import sqlite3",
+        ),
+        *("import asyncio", "import secrets", "import logging", "import structlog", "from . import names"),
+        *(
+            "from vacancy.projections.view.fleet import View",
+            "import vacancy.streams.log",
+            "from vacancy import clients",
+        ),
+        *("import numpy as np", "def f() -> None:\n    import time", "if True:\n    import os.path"),
+        *(
+            "x = open('f')",
+            "print(1)",
+            "eval('1')",
+            "hash('a')",
+            "__import__('os')",
+            "def f():\n    global x\n    x = 1",
+        ),
+    ],
+)
+def test_what_is_impure_is_noticed(source: str) -> None:
+    assert len(impurities(source)) == 1
+
+
+def test_what_is_pure_is_let_pass() -> None:
+    assert impurities("import re\ndef f() -> int:\n    import numpy as np\n    return np.zeros(3)") == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_arrows_between_rooms_point_one_way(room: str) -> None:
+    wrong = []
+    for path in modules(room):
+        for name, line in imports(ast.parse(path.read_text())):
+            package, _, rest = name.partition(".")
+            other = rest.split(".")[0]
+            if package in ("evaluation", "tests") or (package == "vacancy" and other not in MAY_IMPORT[room]):
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
+            elif name.startswith("."):
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}: name the room in full")
+    allowed = ", ".join(sorted(MAY_IMPORT[room]))
+    assert not wrong, (
+        f"{room}/ may import of this project only {allowed}: join rooms in clients/runtime/bootstrap.py"
+    )
+
+
+@pytest.mark.parametrize("room", [*ROOMS, "evaluation"])
+def test_modules_stay_small(room: str) -> None:
+    sizes = {path: len(path.read_text().splitlines()) for path in modules(room)}
+    large = [f"{p.relative_to(ROOT)} has {n} lines" for p, n in sizes.items() if n > MODULE_LINES_MAX]
+    assert not large, f"more than {MODULE_LINES_MAX} lines: find the noun that wants a module of its own"
+
+
+@pytest.mark.parametrize("room", [*ROOMS, "evaluation"])
+def test_functions_stay_small(room: str) -> None:
+    large = []
+    for path in modules(room):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                told = ast.get_docstring(node) is not None and len(node.body) > 1
+                first = node.body[1 if told else 0].lineno  # neither its text nor its options are logic
+                lines = (node.end_lineno or 0) - first + 1
+                if lines > FUNCTION_LINES_MAX:
+                    large.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name} has {lines} lines")
+    assert not large, f"more than {FUNCTION_LINES_MAX} lines: name its steps and make them functions"
+
+
+def test_the_rules_load_without_the_other_rooms_and_what_they_stand_on() -> None:
+    names = ", ".join(
+        f"vacancy.resources.{path.stem}" for path in modules("resources") if path.stem != "__init__"
+    )
+    heavy = "'numpy', 'rocksdict', 'faust', 'kafka', 'structlog', 'os_traits', 'vacancy.projections', 'vacancy.streams'"
+    script = f"import {names}; import sys; sys.exit(' '.join(name for name in ({heavy}) if name in sys.modules) or 0)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
