@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import Site
-from vacancy.cli.order_option import asked_order
+from vacancy.cli.context import CommandContext
+from vacancy.cli.order_option import order_from_option
 from vacancy.cli.output import amount_text, as_of_text, emit_json, emit_table, note, position_text
-from vacancy.cli.render_explanation import tell_explanation
+from vacancy.cli.render_explanation import render_explanation
 from vacancy.cli.request_options import RequestOptions, asks
 from vacancy.resources.model.errors import NoValidHost, SearchGivenUp
 
@@ -45,7 +45,7 @@ def candidates(
     Ends with 3 where there is no place; then it tells how many nodes each constraint removed, and which came
     nearest.
     """
-    site = Site(store=store, config=config)
+    site = CommandContext(store=store, config=config)
     registry = site.registry()
     parsed = asked.parse(registry)
     from vacancy.clients.request_language.expression_types import mismatches
@@ -57,7 +57,7 @@ def candidates(
             reader,
             parsed.spec,
             limit=limit or parsed.limit or _LIMIT,
-            order=asked_order(registry, order, typical, weigh),
+            order=order_from_option(registry, order, typical, weigh),
             seed=seed,
             max_staleness_s=max_staleness,
         )
@@ -73,7 +73,7 @@ def candidates(
         told_json = {"candidates": answers, "as_of": as_of, "as_of_ms": as_of_ms, "gave_up": gave_up}
         emit_json({**told_json, **explanation})
     elif why is not None:
-        tell_explanation(why)
+        render_explanation(why)
     elif found:
         _tell(found)
         note(told)

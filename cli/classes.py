@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import Site
+from vacancy.cli.context import CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table
 
 app = typer.Typer(
@@ -54,7 +54,7 @@ def activate(
     as_json: o.JsonOption = False,
 ) -> None:
     """Allow the classes of the plugins installed here on the log. From then on every worker needs those plugins."""
-    site = Site(log=log, store=store, config=config, kafka=kafka)
+    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.admin import operator
 
     with site.open_log(timeout) as opened, site.open_reader() as reader:

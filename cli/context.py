@@ -23,7 +23,7 @@ ASK_S = 3.0
 _OPEN_MIN_S = 1.0
 
 
-class Site:
+class CommandContext:
     """The settings in force. The arguments are flags: None was not given."""
 
     def __init__(

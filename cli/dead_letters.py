@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import Site
+from vacancy.cli.context import CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table, time_text
 
 
@@ -23,7 +23,7 @@ def dead_letters(
     """Show the records that were refused, and why. JSON has what was in them, too."""
     from vacancy.clients.inspection.status import dead_letters as kept
 
-    with Site(store=store, config=config).open_reader() as reader:
+    with CommandContext(store=store, config=config).open_reader() as reader:
         found = kept(reader, partition=partition, limit=limit)
     if as_json:
         emit_json({"dead_letters": found})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import DEFAULT_PARTITIONS, Site
+from vacancy.cli.context import DEFAULT_PARTITIONS, CommandContext
 from vacancy.cli.errors import DifferenceFound
 from vacancy.cli.output import emit, emit_json, emit_table, is_watched, note
 
@@ -69,7 +69,7 @@ def demo(
     from vacancy.clients.demo.demo import DemoOptions, run_demo
     from vacancy.clients.scheduler.order_names import order_named
 
-    settings = Site(log=log, config=config, kafka=kafka).settings
+    settings = CommandContext(log=log, config=config, kafka=kafka).settings
     options = DemoOptions(
         nodes=nodes,
         schedulers=schedulers,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vacancy.resources.classes.registry import Registry
 
 
-def asked_order(
+def order_from_option(
     registry: Registry, order: str | None, typical: Path | None, weigh: Sequence[str] | None
 ) -> Order:
     """The order of the answers. Raises `UsageError`."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import Site
-from vacancy.cli.order_option import asked_order
+from vacancy.cli.context import CommandContext
+from vacancy.cli.order_option import order_from_option
 from vacancy.cli.output import amount_text, emit, emit_json, emit_table
-from vacancy.cli.render_explanation import tell_explanation
+from vacancy.cli.render_explanation import render_explanation
 from vacancy.cli.request_options import RequestOptions, asks
 from vacancy.resources.model.errors import NoValidHost, OutcomeUnknown, VacancyError
 from vacancy.resources.model.server_group import copy_of
@@ -71,7 +71,7 @@ def place(
     constraint removed; with 4 where every claim was lost to others, 6 where the outcome is not known yet; the
     message then says until when.
     """
-    site = Site(log=log, store=store, config=config, kafka=kafka)
+    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
     registry = site.registry()
     parsed = asked.parse(registry)
     from vacancy.clients.scheduler.client import Scheduler
@@ -92,7 +92,7 @@ def place(
             registry,
             name="cli",
             seed=seed,
-            order=asked_order(registry, order, typical, weigh),
+            order=order_from_option(registry, order, typical, weigh),
             deadline_s=deadline,
             attempts=attempts,
         ) as scheduler,
@@ -103,7 +103,7 @@ def place(
             if as_json:
                 emit_json({"status": "no_valid_host", "explanation": error.explanation})
             else:
-                tell_explanation(error.explanation)
+                render_explanation(error.explanation)
             raise
     if as_json:
         emit_json(outcome)
@@ -136,7 +136,7 @@ def confirm(
     as_json: o.JsonOption = False,
 ) -> None:
     """Keep for good what consumers hold for a while only (`place --hold`)."""
-    site = Site(log=log, store=store, config=config, kafka=kafka)
+    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.admin import operator
 
     with site.open_log(timeout) as opened, site.open_reader() as reader:
@@ -158,7 +158,7 @@ def release(
     as_json: o.JsonOption = False,
 ) -> None:
     """Give back all that consumers hold, and wait until this host's tables show it."""
-    site = Site(log=log, store=store, config=config, kafka=kafka)
+    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.scheduler.client import Scheduler
 
     with (
@@ -183,7 +183,7 @@ def release(
         emit(f"released {', '.join(consumers)}")
 
 
-def _check_held(without: list[str], site: Site) -> None:
+def _check_held(without: list[str], site: CommandContext) -> None:
     if without:
         raise VacancyError(
             f"nothing is held by {', '.join(without)}",

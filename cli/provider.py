@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import Site
+from vacancy.cli.context import CommandContext
 from vacancy.cli.output import attributes_text, emit, emit_json
 from vacancy.resources.model.errors import UsageError
 
@@ -72,11 +72,13 @@ class _Where(NamedTuple):
 
 
 def _apply(provider: str, change: Change, where: _Where, as_json: bool) -> None:
-    site = Site(log=where.log, store=where.store, config=where.config, kafka=where.kafka)
-    from vacancy.clients.admin.operator import set_facts
+    site = CommandContext(log=where.log, store=where.store, config=where.config, kafka=where.kafka)
+    from vacancy.clients.admin.operator import set_operator_settings
 
     with site.open_log(where.timeout) as opened, site.open_reader() as reader:
-        now = set_facts(opened, reader, provider, change, cell=where.cell, timeout_s=where.timeout)
+        now = set_operator_settings(
+            opened, reader, provider, change, cell=where.cell, timeout_s=where.timeout
+        )
     if as_json:
         emit_json(now._asdict())
         return

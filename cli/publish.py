@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import Site
+from vacancy.cli.context import CommandContext
 from vacancy.cli.output import emit, emit_json, note
 from vacancy.cli.provider import ratio_milli
 
@@ -121,7 +121,7 @@ def publish(
     What the log does not take waits in the outbox, through any outage and restart. Where no log is named, the
     default one on this host is made if it is not there.
     """
-    site = Site(log=log, cell=cell, config=config, kafka=kafka)
+    site = CommandContext(log=log, cell=cell, config=config, kafka=kafka)
     site.ensure_log()
     from vacancy.cli import publish_loop
     from vacancy.clients.publisher.outbox import Outbox

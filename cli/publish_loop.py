@@ -25,8 +25,8 @@ from vacancy.resources.model.events import ProviderReport
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.streams.log import Log
 from vacancy.streams.settings import state_directory
-from vacancy.streams.shutdown import Told, signals_into, when_told
-from vacancy.streams.wait_for_log import OpenLog, Patience
+from vacancy.streams.shutdown import Told, forward_signals, on_stop
+from vacancy.streams.wait_for_log import LogWaiter, OpenLog
 
 Look = Callable[[], Providers]
 
@@ -106,11 +106,11 @@ def serve(where: str, open_log: OpenLog, service: Callable[[Log], PublishService
     """Publish until SIGTERM or SIGINT, once the log called `where` answers: a node may be up before the brokers are.
     Until then nothing is published."""
     told: Told = SimpleQueue()
-    with signals_into(told), Patience(where, told) as patience:
+    with forward_signals(told), LogWaiter(where, told) as patience:
         log = patience.open(open_log)
         if log is None:
             return
         stop = threading.Event()
-        when_told(told, stop.set)
+        on_stop(told, stop.set)
         with log:
             service(log).run(stop)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from vacancy.projections.diagnostics.summary import Explanation
 
 
-def tell_explanation(told: Explanation) -> None:
+def render_explanation(told: Explanation) -> None:
     """What each constraint removed, and who missed by least. Constraints that remove nothing are left out."""
     emit(f"of {told.nodes} nodes {told.left} are left; each constraint removes so many, alone and in order:")
     emit_table(

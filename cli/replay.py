@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import Site
+from vacancy.cli.context import CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table, note, progress_bar
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def replay(
 
     Appends nothing. A store that is there goes on from where it stands.
     """
-    site = Site(log=log, store=into, config=config, kafka=kafka)
+    site = CommandContext(log=log, store=into, config=config, kafka=kafka)
     from vacancy.clients.replay_tool.parallel import replay_processes as fold_side_by_side
     from vacancy.clients.replay_tool.replay import replay as fold_all
     from vacancy.clients.replay_tool.set_aside import set_aside
@@ -71,7 +71,7 @@ def digest(
     as_json: o.JsonOption = False,
 ) -> None:
     """One hash over all that the tables say. Two stores at one position have the same, or one of them is wrong."""
-    site = Site(store=store, config=config)
+    site = CommandContext(store=store, config=config)
     from vacancy.clients.replay_tool.replay import digest as digest_of
 
     _tell(digest_of(site.store, site.registry()), as_json)

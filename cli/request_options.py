@@ -13,7 +13,7 @@ import typer
 from vacancy.cli.order_option import read_text
 
 if TYPE_CHECKING:
-    from vacancy.clients.request_language.placement_syntax import Parsed
+    from vacancy.clients.request_language.placement_syntax import ParsedRequest
     from vacancy.resources.classes.registry import Registry
 
 
@@ -174,12 +174,12 @@ class RequestOptions:
         ),
     ] = None
 
-    def parse(self, registry: Registry) -> Parsed:
+    def parse(self, registry: Registry) -> ParsedRequest:
         """The request. Raises `UsageError`."""
-        from vacancy.clients.inspection.group_report import Related
-        from vacancy.clients.request_language.placement_syntax import Wanted, parse
+        from vacancy.clients.inspection.group_report import ParsedMembership
+        from vacancy.clients.request_language.placement_syntax import RequestText, parse
 
-        wanted = Wanted(
+        wanted = RequestText(
             resources=self.resources or (),
             required=self.required or (),
             member_of=self.member_of or (),
@@ -194,7 +194,7 @@ class RequestOptions:
             document=None if self.request is None else read_text(self.request),
         )
         parsed = parse(wanted, registry)
-        related = Related(
+        related = ParsedMembership(
             self.group_affinity or (),
             self.group_anti_affinity or (),
             self.soft_group_affinity or (),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import Site
+from vacancy.cli.context import CommandContext
 from vacancy.cli.output import emit, emit_json
 from vacancy.resources.model.errors import ClaimLost, LogUnavailable, OutcomeUnknown
 
@@ -53,7 +53,7 @@ def settle(
     Ends with 0 where the consumer was placed, with 4 where it was not and never will be by that claim: only then is
     it safe to place it again. Ends with 6 where that is still open.
     """
-    site = Site(log=log, store=store, config=config, kafka=kafka)
+    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.scheduler import settlement
 
     with site.open_reader() as reader:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import Site
+from vacancy.cli.context import CommandContext
 from vacancy.cli.output import (
     amount_text,
     as_of_text,
@@ -21,7 +21,7 @@ from vacancy.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from vacancy.clients.inspection.answers import Holding, Provider, ProviderTree
+    from vacancy.clients.inspection.answers import HoldingAnswer, ProviderAnswer, TreeAnswer
 
 app = typer.Typer(
     help="Show one thing: a provider, a consumer, a request, a claim; or all nodes.", rich_markup_mode=None
@@ -41,7 +41,7 @@ def provider(
     """A provider and those below it: inventories, traits, aggregates, what operators said, who holds it."""
     from vacancy.clients.inspection.lookup import show_provider
 
-    with Site(store=store, config=config).open_reader() as reader:
+    with CommandContext(store=store, config=config).open_reader() as reader:
         found = show_provider(reader, id_, cell=cell)
         told = as_of_text(reader)
     if as_json:
@@ -51,7 +51,7 @@ def provider(
     note(told)
 
 
-def _tell_tree(tree: ProviderTree) -> None:
+def _tell_tree(tree: TreeAnswer) -> None:
     emit(f"provider {tree.id} in cell {tree.cell} (partition {tree.partition})")
     if tree.node is not None:
         emit(f"node {tree.root}: {tree.node.state}, last heard {time_text(tree.node.heard_ms)}")
@@ -88,7 +88,7 @@ def _tell_tree(tree: ProviderTree) -> None:
         _tell_holdings(tree.holdings)
 
 
-def _depth(tree: ProviderTree, one: Provider) -> int:
+def _depth(tree: TreeAnswer, one: ProviderAnswer) -> int:
     parents = {other.id: other.parent for other in tree.providers}
     depth, at = 0, one.parent
     while at in parents and depth < len(parents):
@@ -96,7 +96,7 @@ def _depth(tree: ProviderTree, one: Provider) -> int:
     return depth
 
 
-def _said_of(one: Provider) -> list[str]:
+def _said_of(one: ProviderAnswer) -> list[str]:
     lines = []
     if not one.reported:
         lines.append("its node no longer reports it; it goes with its last allocation")
@@ -119,7 +119,7 @@ def _said_of(one: Provider) -> list[str]:
     return lines
 
 
-def _tell_holdings(holdings: Sequence[Holding]) -> None:
+def _tell_holdings(holdings: Sequence[HoldingAnswer]) -> None:
     has_holds = any(holding.hold_until_ms for holding in holdings)
     emit_table(
         ("CONSUMER", "PROVIDER", "CLASS", "AMOUNT", *(("HOLD UNTIL",) if has_holds else ())),
@@ -146,7 +146,7 @@ def consumer(
     """What a consumer holds, and by which claim."""
     from vacancy.clients.inspection.lookup import show_consumer
 
-    with Site(store=store, config=config).open_reader() as reader:
+    with CommandContext(store=store, config=config).open_reader() as reader:
         found = show_consumer(reader, id_)
     if as_json:
         emit_json(found)
@@ -169,7 +169,7 @@ def request(
     """A request, and how it ended."""
     from vacancy.clients.inspection.lookup import show_request
 
-    with Site(store=store, config=config).open_reader() as reader:
+    with CommandContext(store=store, config=config).open_reader() as reader:
         found = show_request(reader, id_)
     if as_json:
         emit_json(found)
@@ -200,7 +200,7 @@ def claim(
     """A claim's verdict. It is kept until the claim's deadline."""
     from vacancy.clients.inspection.lookup import show_claim
 
-    with Site(store=store, config=config).open_reader() as reader:
+    with CommandContext(store=store, config=config).open_reader() as reader:
         found = show_claim(reader, id_)
     if as_json:
         emit_json(found)
@@ -229,7 +229,7 @@ def group(
     """A server group: what it is for, its members, and the nodes they are on."""
     from vacancy.clients.inspection.group_report import show_group
 
-    with Site(store=store, config=config).open_reader(with_view=False) as reader:
+    with CommandContext(store=store, config=config).open_reader(with_view=False) as reader:
         found = show_group(reader, id_)
         as_of = as_of_text(reader)
     if as_json:
@@ -254,7 +254,7 @@ def nodes(
     """All nodes, and whether they take new claims."""
     from vacancy.clients.inspection.lookup import nodes as all_nodes
 
-    with Site(store=store, config=config).open_reader() as reader:
+    with CommandContext(store=store, config=config).open_reader() as reader:
         found = list(all_nodes(reader))
         as_of = reader.position
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vacancy.cli import options as o
-from vacancy.cli.context import ASK_S, Site
+from vacancy.cli.context import ASK_S, CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table, note, time_text
 from vacancy.resources.model.errors import LogError
 
@@ -19,7 +19,7 @@ def status(
 
     Where the log does not answer, the rest is told all the same.
     """
-    site = Site(log=log, store=store, config=config, kafka=kafka)
+    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.inspection import status as whole
 
     with site.open_reader() as reader:

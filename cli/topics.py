@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import DEFAULT_PARTITIONS, Site
+from vacancy.cli.context import DEFAULT_PARTITIONS, CommandContext
 from vacancy.cli.errors import DifferenceFound
 from vacancy.cli.output import emit, emit_json
 
@@ -33,7 +33,7 @@ def create(
     as_json: o.JsonOption = False,
 ) -> None:
     """Make a log: a Kafka topic, or a file. Its rules allow the resource classes of the plugins installed here."""
-    site = Site(log=log, config=config, kafka=kafka)
+    site = CommandContext(log=log, config=config, kafka=kafka)
     from vacancy.clients.runtime.bootstrap import new_log
 
     with new_log(
@@ -54,7 +54,7 @@ def check(
     as_json: o.JsonOption = False,
 ) -> None:
     """Say everything that is wrong with a log. Ends with 5 where something is."""
-    site = Site(log=log, config=config, kafka=kafka)
+    site = CommandContext(log=log, config=config, kafka=kafka)
     with site.open_log() as opened:
         identity = opened.identity()
     wrong: list[str] = []

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import Site
+from vacancy.cli.context import CommandContext
 from vacancy.cli.output import emit
 
 
@@ -26,7 +26,7 @@ def typical(
 
     The order least_fragmentation goes by it. Requests that need the same are counted as one.
     """
-    site = Site(store=store, config=config)
+    site = CommandContext(store=store, config=config)
     site.registry().check(device)
     from vacancy.clients.scheduler.order_names import learn_typical
 

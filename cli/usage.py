@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import Site
+from vacancy.cli.context import CommandContext
 from vacancy.cli.output import as_of_text, emit_json, emit_table, note
 
 
@@ -31,7 +31,7 @@ def usage(
     """How much is held of each class: by all, or by those of a project, a user or a type."""
     from vacancy.clients.inspection.usage import usage as added_up
 
-    with Site(store=store, config=config).open_reader(with_view=False) as reader:
+    with CommandContext(store=store, config=config).open_reader(with_view=False) as reader:
         found = added_up(reader, project=project, user=user, consumer_type=consumer_type, by=by)
         position, as_of = reader.position, as_of_text(reader)
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vacancy.cli import options as o
-from vacancy.cli.context import Site
+from vacancy.cli.context import CommandContext
 from vacancy.cli.errors import DifferenceFound
 from vacancy.cli.output import emit_json, emit_table, note, position_text, progress_bar
 
@@ -22,7 +22,7 @@ def verify(
     The log is folded anew into a temporary store and the two are compared; then an auditor that shares no code
     with the fold goes over every claim, verdict and release. Ends with 5 where something is wrong.
     """
-    site = Site(log=log, store=store, config=config, kafka=kafka)
+    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.replay_tool.verify import verify as verify_store
 
     with site.open_log() as opened, progress_bar("records folded") as progress:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import ASK_S, Site
+from vacancy.cli.context import ASK_S, CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table, note, position_text, time_text
 from vacancy.cli.render_explanation import number_text
 from vacancy.cli.request_options import RequestOptions, asks
@@ -36,7 +36,7 @@ def why_not(
     The request is written as for `vacancy candidates`. The log tells when and by whom; without one there are
     offsets. NODE is a node, or any provider of its tree.
     """
-    site = Site(log=log, store=store, config=config, kafka=kafka)
+    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
     parsed = asked.parse(site.registry())
     from vacancy.clients.inspection.why_not import why_not as ask
 
@@ -51,7 +51,7 @@ def why_not(
     note(f"as of {position_text(told.as_of)}")
 
 
-def _log(site: Site, open_: ExitStack) -> Log | None:
+def _log(site: CommandContext, open_: ExitStack) -> Log | None:
     """The log, if it is at hand: the tables say most without it."""
     try:
         return open_.enter_context(site.open_log(ASK_S))

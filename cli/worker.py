@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import Site
+from vacancy.cli.context import CommandContext
 from vacancy.cli.output import note, position_text
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ def worker(
     Where no log is named, the default one on this host is made if it is not there; any other is made with
     `vacancy topics create`.
     """
-    site = Site(log=log, store=store, config=config, kafka=kafka, web_host=web_host, web_port=web_port)
+    site = CommandContext(
+        log=log, store=store, config=config, kafka=kafka, web_host=web_host, web_port=web_port
+    )
     site.ensure_log()
     from vacancy.clients.runtime.worker_process import run_worker
 

@@ -28,7 +28,7 @@ from vacancy.clients.scheduler.client import Scheduler
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import VacancyError
 from vacancy.resources.model.partitioner import cell_for
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.resources.state.tables import key
 from vacancy.streams.log import Log, open_log
@@ -82,9 +82,9 @@ def _root(number: int) -> str:
     return f"node-{number:06}"
 
 
-def _entry(number: int, sequence: int, *, disk: int = 10_000, memory: int = 1_000_000) -> Entry:
+def _entry(number: int, sequence: int, *, disk: int = 10_000, memory: int = 1_000_000) -> NewRecord:
     value = report(_root(number), sequence, vcpu=64, memory=memory, disk=disk, traits=("HW_CPU_X86_AVX2",))
-    return Entry(cell_for(_root(number), PARTITIONS), value)
+    return NewRecord(cell_for(_root(number), PARTITIONS), value)
 
 
 def _publish(log: Log, nodes: int, records: int) -> None:

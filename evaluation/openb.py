@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from vacancy.projections.ranking.workload import TypicalRequests, tally
+from vacancy.projections.ranking.workload import Workload, tally
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.events import ProviderReport
 from vacancy.resources.model.request import RequestGroup, RequestSpec
@@ -110,7 +110,7 @@ def saturation_draw(pods: Sequence[Pod], seed: int, fleet_gpu_milli: int, factor
     return drawn
 
 
-def typical_of(pods: Iterable[Pod]) -> TypicalRequests:
+def typical_of(pods: Iterable[Pod]) -> Workload:
     """What is typically asked of the fleet, as these pods show it."""
     return tally(((pod.spec, 1) for pod in pods), GPU)
 

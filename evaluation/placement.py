@@ -19,7 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from evaluation.placement_client import MICROVERSION, PlacementClient
-from evaluation.placement_fleet import Fleet, brim_fleet, plain_fleet
+from evaluation.placement_fleet import PlacementFleet, brim_fleet, plain_fleet
 from evaluation.placement_race import race_placement
 from evaluation.placement_service import (
     SERVER_TRIES,
@@ -116,7 +116,7 @@ def _ratio(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _brim_asked(fleet: Fleet) -> int:
+def _brim_asked(fleet: PlacementFleet) -> int:
     """A quarter more than it has."""
     return fleet.places * 5 // 4
 
@@ -177,7 +177,7 @@ def _measure_placement(arguments: argparse.Namespace, directory: Path) -> dict[s
     }
 
 
-def _add(ports: list[int], fleet: Fleet) -> None:
+def _add(ports: list[int], fleet: PlacementFleet) -> None:
     """Make the fleet, a part of it through each API process."""
     if fleet.trait.startswith("CUSTOM_"):
         with PlacementClient(ports[0]) as client:
@@ -214,7 +214,7 @@ def _measure_vacancy(arguments: argparse.Namespace) -> tuple[dict[str, Any], boo
 
 
 def _place(
-    arguments: argparse.Namespace, fleet: Fleet, instances: int
+    arguments: argparse.Namespace, fleet: PlacementFleet, instances: int
 ) -> tuple[dict[str, Any], dict[str, float], bool]:
     """Publish the fleet to a log of its own, time queries, race schedulers for it, and audit what they got."""
     log = arguments.log and f"{arguments.log}-{fleet.name}-{uuid4().hex[:6]}"

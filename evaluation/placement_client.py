@@ -8,7 +8,7 @@ from http.client import HTTPConnection, HTTPException
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from evaluation.placement_fleet import Fleet, provider_uuid
+from evaluation.placement_fleet import PlacementFleet, provider_uuid
 from vacancy.resources.model.errors import VacancyError
 
 MICROVERSION = "1.39"
@@ -69,7 +69,7 @@ class PlacementClient:
         """Whether there is any."""
         return bool(self.must("GET", "/resource_providers")["resource_providers"])
 
-    def add_node(self, fleet: Fleet, node: str) -> None:
+    def add_node(self, fleet: PlacementFleet, node: str) -> None:
         """Make a node of the fleet."""
         uuid = provider_uuid(node)
         made = self.must("POST", "/resource_providers", {"name": node, "uuid": uuid})

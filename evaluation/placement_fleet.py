@@ -12,12 +12,12 @@ from uuid import NAMESPACE_URL, uuid5
 from vacancy.clients.demo.synthetic_fleet import node_reports
 from vacancy.clients.publisher.host.inventory import Inventories
 from vacancy.resources.model.events import ProviderReport
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 
 @dataclass(frozen=True)
-class Fleet:
+class PlacementFleet:
     """Nodes that are all alike, each one provider with nothing reserved and no overcommitment, and the one request
     that all schedulers make of them. `trait` is what these nodes have, and what is asked for."""
 
@@ -38,7 +38,7 @@ class Fleet:
 
     # -- as vacancy has it --------------------------------------------------------------------------------------
 
-    def reports(self, partitions: int) -> Iterator[Entry]:
+    def reports(self, partitions: int) -> Iterator[NewRecord]:
         """A report of each node."""
         inventories: Inventories = {name: {"total": total} for name, total in self.totals.items()}
         trees = (
@@ -79,9 +79,9 @@ def provider_uuid(node: str) -> str:
     return str(uuid5(NAMESPACE_URL, node))
 
 
-def plain_fleet(nodes: int) -> Fleet:
+def plain_fleet(nodes: int) -> PlacementFleet:
     """Nodes with room for more than any run asks for, as long as there are some dozens of them."""
-    return Fleet(
+    return PlacementFleet(
         "node",
         nodes,
         "HW_CPU_X86_AVX2",
@@ -90,6 +90,8 @@ def plain_fleet(nodes: int) -> Fleet:
     )
 
 
-def brim_fleet(nodes: int) -> Fleet:
+def brim_fleet(nodes: int) -> PlacementFleet:
     """Small nodes, to be asked for more than they have."""
-    return Fleet("brim", nodes, "CUSTOM_BRIM", MappingProxyType({"VCPU": 4}), MappingProxyType({"VCPU": 1}))
+    return PlacementFleet(
+        "brim", nodes, "CUSTOM_BRIM", MappingProxyType({"VCPU": 4}), MappingProxyType({"VCPU": 1})
+    )

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from evaluation.placement_client import PlacementClient
 from vacancy.clients.demo.race import Percentiles, percentiles
-from vacancy.clients.runtime.child_process import Child
+from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.resources.model.errors import VacancyError
 
 ATTEMPTS = 32
@@ -25,7 +25,7 @@ _CONFLICT = 409
 _SERVER_ERROR = 500
 
 
-class Finished(NamedTuple):
+class ParticipantResult(NamedTuple):
     """What one scheduler did: instances by how they ended, with `conflicts` (claims that were answered 409) and `errors`
     (answers that said that the server failed, after which it was asked again). Times are of each placed instance, in
     ms, from its first query."""
@@ -36,7 +36,7 @@ class Finished(NamedTuple):
 
 
 class PlacementRaceResult(NamedTuple):
-    """All schedulers together; see `Finished`. `seconds` is the time of the scheduler that took longest."""
+    """All schedulers together; see `ParticipantResult`. `seconds` is the time of the scheduler that took longest."""
 
     accepted: int
     conflicts: int
@@ -53,13 +53,15 @@ def race_placement(ports: Sequence[int], query: str, instances: int, seed: int) 
             share = len(range(number, instances, len(ports)))
             arguments = (port, query, share, seed * 1_000_003 + number)
             racers.append(
-                running.enter_context(Child(f"placement-scheduler-{number + 1}", _schedule, *arguments))
+                running.enter_context(
+                    ChildProcess(f"placement-scheduler-{number + 1}", _schedule, *arguments)
+                )
             )
         for racer in racers:
             racer.hear(_READY_S)
         for racer in racers:
             racer.tell("go")
-        done: list[Finished] = [racer.hear(_DONE_S) for racer in racers]
+        done: list[ParticipantResult] = [racer.hear(_DONE_S) for racer in racers]
     counts = sum((one.counts for one in done), Counter[str]())
     return PlacementRaceResult(
         counts["accepted"],
@@ -89,7 +91,7 @@ def _schedule(parent: Connection, port: int, query: str, instances: int, seed: i
                 place_ms.append((time.perf_counter() - began) * 1e3)
         seconds = time.monotonic() - started
         ended["errors"] = client.errors
-    parent.send(Finished(ended, seconds, place_ms))
+    parent.send(ParticipantResult(ended, seconds, place_ms))
 
 
 def _place(client: PlacementClient, query: str, rng: random.Random) -> tuple[str, int]:

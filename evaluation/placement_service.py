@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
 
-from vacancy.clients.runtime.child_process import Child
+from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.resources.model.errors import UsageError, VacancyError
 
 _START_S = 120.0
@@ -72,8 +72,8 @@ def placement_service(
     _make_database(directory)
     with ExitStack() as running:
 
-        def start(number: int) -> Child:
-            server = Child(f"placement-api-{number}", _serve, str(directory.absolute()))
+        def start(number: int) -> ChildProcess:
+            server = ChildProcess(f"placement-api-{number}", _serve, str(directory.absolute()))
             return running.enter_context(server)
 
         # The first writes the standard traits and classes, and the others find them.

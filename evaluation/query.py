@@ -24,7 +24,7 @@ from evaluation.query_scenarios import LIMIT, Scenario
 from evaluation.statistics import median, percentile, rss_mb
 from vacancy.resources.model.errors import UsageError, VacancyError
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 
 SCENARIOS = (*query_scenarios.SCENARIOS, *query_hardware.SCENARIOS)
 FLEETS = (*query_fleets.FLEETS, *query_hardware.FLEETS)
@@ -163,7 +163,7 @@ def _feed(url: str, fleet: Fleet) -> None:
             for _ in range(10):
                 number = rng.randrange(fleet.nodes)
                 sequences[number] = sequences.get(number, 1) + 1
-                entries.append(Entry(cell, fleet.node(number, sequences[number])))
+                entries.append(NewRecord(cell, fleet.node(number, sequences[number])))
             log.append(entries)
             due += len(entries) / REPORTS_PER_S
             time.sleep(max(0.0, due - time.monotonic()))

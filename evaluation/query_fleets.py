@@ -9,7 +9,7 @@ from typing import Any
 from evaluation.statistics import report
 from vacancy.resources.model import events
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 
 COMMON, RARE, SHARES = "HW_CPU_X86_AVX2", "CUSTOM_RARE", "MISC_SHARES_VIA_AGGREGATE"
 RARE_EVERY = 1_000
@@ -61,17 +61,17 @@ class Fleet:
         """The aggregate that a node is in."""
         return f"rack-{number // 2 % AGGREGATES}"
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[NewRecord]:
         """The log: reports and facts, a thousand of each at a time, then `more`."""
         cell = covering_cells(1)[0]
         for start in range(0, self.nodes, 1000):
             numbers = range(start, min(start + 1000, self.nodes))
-            yield from (Entry(cell, self.node(number, 1)) for number in numbers)
+            yield from (NewRecord(cell, self.node(number, 1)) for number in numbers)
             for number in numbers:
                 name = self.aggregate(number)
                 if name is not None:
-                    yield Entry(cell, facts(root(number), name))
-        yield from (Entry(cell, value) for value in self.more())
+                    yield NewRecord(cell, facts(root(number), name))
+        yield from (NewRecord(cell, value) for value in self.more())
 
     def more(self) -> Iterator[bytes]:
         """Records of others than nodes."""

@@ -29,7 +29,7 @@ from uuid import uuid4
 
 import psutil
 
-from evaluation.soak_processes import PARTITIONS, Site, publish, schedule
+from evaluation.soak_processes import PARTITIONS, SoakSite, publish, schedule
 from evaluation.soak_report import Sample, by_tenths, judge_memory, judge_state
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.runtime.worker_process import WorkerProcess
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         log = stack.enter_context(
             new_log(f"{servers}-soak-{uuid4().hex[:6]}", PARTITIONS, installed_registry(), replication=1)
         )
-        site = Site(log.url, home, arguments.rate, int(time.time() * 1000))
+        site = SoakSite(log.url, home, arguments.rate, int(time.time() * 1000))
         found = Soak(site, log, broker, arguments).run()
     print(json.dumps(found))
     return 0 if found["ok"] else EXIT_DIFFERENCE
@@ -110,7 +110,9 @@ def _own_broker(directory: Path) -> Iterator[Any]:
 class Soak:
     """All parts, from their start to what came of them."""
 
-    def __init__(self, site: Site, log: Log, broker: Broker | None, arguments: argparse.Namespace) -> None:
+    def __init__(
+        self, site: SoakSite, log: Log, broker: Broker | None, arguments: argparse.Namespace
+    ) -> None:
         self._site, self._log, self._arguments = site, log, arguments
         self._stores = [site.home / f"store-{host}" for host in HOSTS]
         self._workers = [Worker(f"worker {h}", site.log, s) for h, s in zip(HOSTS, self._stores, strict=True)]
@@ -223,7 +225,7 @@ class Soak:
 # -- parts, one life after the other --------------------------------------------------------------------------
 
 
-class Part(ABC):
+class SoakProcess(ABC):
     """A part that is killed and started again: one life after the other."""
 
     def __init__(self, name: str) -> None:
@@ -270,7 +272,7 @@ class Part(ABC):
         """Have it end in good order. Raises its error if it had one."""
 
 
-class Worker(Part):
+class Worker(SoakProcess):
     """A host's worker."""
 
     def __init__(self, name: str, url: str, store: Path) -> None:
@@ -279,7 +281,7 @@ class Worker(Part):
 
     @property
     def pid(self) -> int | None:
-        """See `Part`."""
+        """See `SoakProcess`."""
         return self._process.pid
 
     def _start(self) -> None:
@@ -291,28 +293,28 @@ class Worker(Part):
         self._process.wait_ready()
 
     def check(self) -> None:
-        """See `Part`."""
+        """See `SoakProcess`."""
         self._process.check()
 
     def kill(self) -> None:
-        """See `Part`."""
+        """See `SoakProcess`."""
         self._process.kill()
 
     def stop(self) -> None:
-        """See `Part`."""
+        """See `SoakProcess`."""
         self._process.stop()
 
 
-class Process(Part):
+class Process(SoakProcess):
     """A part that `target` runs: told the site, whatever else, and where it hears that it must end."""
 
-    def __init__(self, name: str, target: Callable[..., None], site: Site, *words: Any) -> None:
+    def __init__(self, name: str, target: Callable[..., None], site: SoakSite, *words: Any) -> None:
         super().__init__(name)
         self._target, self._site, self._words = target, site, words
 
     @property
     def pid(self) -> int | None:
-        """See `Part`."""
+        """See `SoakProcess`."""
         return self._process.pid
 
     def _start(self) -> None:
@@ -323,17 +325,17 @@ class Process(Part):
         theirs.close()
 
     def check(self) -> None:
-        """See `Part`."""
+        """See `SoakProcess`."""
         if self._process.exitcode is not None:
             raise VacancyError(f"the {self.name} has ended by itself with code {self._process.exitcode}")
 
     def kill(self) -> None:
-        """See `Part`."""
+        """See `SoakProcess`."""
         self._process.kill()
         self._process.join()
 
     def stop(self) -> None:
-        """See `Part`."""
+        """See `SoakProcess`."""
         if self._process.exitcode == 0:
             return
         self._orders.send(None)

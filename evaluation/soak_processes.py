@@ -27,7 +27,7 @@ from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.resources.model.errors import LogUnavailable
 from vacancy.resources.model.events import ProviderReport
 from vacancy.resources.model.partitioner import cell_for
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
 from vacancy.streams.log import Log, Receipt, open_log
 
@@ -48,7 +48,7 @@ _LIFE = b"00000000000000aa"
 
 
 @dataclass(frozen=True)
-class Site:
+class SoakSite:
     """Where everything is. `began_ms` is when the load began (epoch), `rate` records a second in all."""
 
     log: str
@@ -85,7 +85,7 @@ def opened(url: str) -> Log:
 # -- the publisher --------------------------------------------------------------------------------------------
 
 
-def publish(site: Site, life: int, orders: Connection) -> None:
+def publish(site: SoakSite, life: int, orders: Connection) -> None:
     """Fill the log up to the rate with full reports, and have some nodes speak through outboxes."""
     watch_parent(lambda: os._exit(1))
     with opened(site.log) as log, ExitStack() as stack:
@@ -122,7 +122,7 @@ def _speak(publisher: Publisher, number: int, nodes: int) -> None:
 class _Feed:
     """Full reports of many nodes, numbered from 0 in each life; the journal says how many the log has confirmed."""
 
-    def __init__(self, site: Site, log: Log, life: int, journal: Journal) -> None:
+    def __init__(self, site: SoakSite, log: Log, life: int, journal: Journal) -> None:
         self._site, self._log, self._journal = site, log, journal
         self._life = f"{life:016x}"
         self._sent = self._acked = 0
@@ -146,10 +146,10 @@ class _Feed:
             self._receipts.append((receipt, self._sent))
         self._confirm(0.0)
 
-    def _entry(self, number: int) -> Entry:
+    def _entry(self, number: int) -> NewRecord:
         name = root(number % NODES)
         value = report(name, 1 + number // NODES, vcpu=2, memory=1_000_000, disk=10_000 + number % 1000)
-        return Entry(cell_for(name, PARTITIONS), value.replace(_LIFE, self._life.encode()))
+        return NewRecord(cell_for(name, PARTITIONS), value.replace(_LIFE, self._life.encode()))
 
     def wait(self) -> None:
         """Wait until the log has all of it."""
@@ -168,7 +168,7 @@ class _Feed:
 # -- a scheduler ----------------------------------------------------------------------------------------------
 
 
-def schedule(site: Site, name: str, store: Path, seed: int, orders: Connection) -> None:
+def schedule(site: SoakSite, name: str, store: Path, seed: int, orders: Connection) -> None:
     """Place and release. What an earlier life left open is settled first."""
     watch_parent(lambda: os._exit(1))
     with (

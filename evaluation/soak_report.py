@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from evaluation.journal import journal_of
-from evaluation.soak_processes import KEPT_NODES, NODES, Site, root_number
+from evaluation.soak_processes import KEPT_NODES, NODES, SoakSite, root_number
 from vacancy.clients.auditor import audit
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.replay_tool.replay import replay
@@ -98,7 +98,9 @@ def by_tenths(samples: Sequence[Sample], seconds: float) -> dict[str, list[float
 # -- state ----------------------------------------------------------------------------------------------------
 
 
-def judge_state(site: Site, log: Log, stores: Sequence[Path], schedulers: Sequence[str]) -> dict[str, Any]:
+def judge_state(
+    site: SoakSite, log: Log, stores: Sequence[Path], schedulers: Sequence[str]
+) -> dict[str, Any]:
     """The log folded anew and compared with every store, all claims audited, and each journal held against the log.
     The workers must have stopped; what one of them did not see of the other's last ticks is folded here."""
     registry = installed_registry()
@@ -158,7 +160,7 @@ def _in_log(log: Log, position: dict[int, int]) -> _InLog:
     return _InLog(reports, twice, consumers)
 
 
-def _lost_reports(site: Site, reports: dict[str, set[int]]) -> list[str]:
+def _lost_reports(site: SoakSite, reports: dict[str, set[int]]) -> list[str]:
     """Reports that the log had confirmed, and does not have."""
     confirmed = dict(journal_of(site.journal("publisher")))
     return [
@@ -168,7 +170,7 @@ def _lost_reports(site: Site, reports: dict[str, set[int]]) -> list[str]:
     ]
 
 
-def _lost_placements(site: Site, store: Path, schedulers: Sequence[str], accepted: set[str]) -> list[str]:
+def _lost_placements(site: SoakSite, store: Path, schedulers: Sequence[str], accepted: set[str]) -> list[str]:
     """Placements that a scheduler was told of, and that are not so, or were gone without a release."""
     with StoreReader(store, installed_registry(), with_view=False) as reader:
         held = {split_key(name)[1]: row.claim for _, name, row in reader.scan(ALLOCATIONS)}
@@ -185,6 +187,6 @@ def _lost_placements(site: Site, store: Path, schedulers: Sequence[str], accepte
     return lost
 
 
-def _left(site: Site, root: str) -> bool:
+def _left(site: SoakSite, root: str) -> bool:
     with Outbox(site.outbox(root)) as outbox:
         return bool(outbox.pending(1))

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from vacancy.resources.model.errors import LogUnavailable, VacancyError
-from vacancy.resources.model.record import Entry, Record
+from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.clock import Clock, wall_ms
 from vacancy.streams.log import Log
 from vacancy.streams.projection_protocol import Projection
@@ -29,7 +29,7 @@ _events = structlog.get_logger("vacancy.streams.embedded_worker")
 
 
 @dataclass(slots=True)
-class Progress:
+class WorkerProgress:
     """What a worker has done since it was made."""
 
     records: int = 0
@@ -64,7 +64,7 @@ class EmbeddedWorker:
         partitions: Iterable[int] | None = None,
         batch_max: int = 500,
         poll_s: float = 0.001,
-        tick_entry: Callable[[int], Entry] | None = None,
+        tick_entry: Callable[[int], NewRecord] | None = None,
         clock: Clock = wall_ms,
         rng: random.Random | None = None,
     ) -> None:
@@ -73,7 +73,7 @@ class EmbeddedWorker:
         self._clock, self._rng = clock, rng or random.Random()
         self._ticker = Ticker(log, projection.next_deadline_ms, tick_entry, clock=clock, rng=self._rng)
         self._stopping = threading.Event()
-        self.progress = Progress()
+        self.progress = WorkerProgress()
         self.errors: dict[int, VacancyError] = {}
         """Partition -> why it was stopped, in the order they stopped."""
         position = projection.position()

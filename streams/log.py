@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
 from vacancy.resources.model.errors import LogError
-from vacancy.resources.model.record import Entry, Record
+from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.log_identity import LogIdentity, check_openings, parse_opening
 from vacancy.streams.log_url import parse_log_url
 
@@ -21,7 +21,7 @@ SEND_S: Final = 10.0
 """How long `Log.send` waits for a log that does not answer, unless told less."""
 
 
-class Appended(NamedTuple):
+class AppendedAt(NamedTuple):
     """Where an entry landed, and the log's time for it (milliseconds since 1970, UTC)."""
 
     partition: int
@@ -36,7 +36,7 @@ class Receipt(Protocol):
     def done(self) -> bool:
         """Whether `wait` would answer at once."""
 
-    def wait(self, timeout_s: float = 30.0) -> list[Appended]:
+    def wait(self, timeout_s: float = 30.0) -> list[AppendedAt]:
         """Where each entry landed, in the order given to `send`, once all are durable.
 
         Raises LogUnavailable after `timeout_s`: the entries may still land then, so what they say must bear
@@ -55,7 +55,7 @@ class Log(Protocol):
     partitions: int
 
     @abstractmethod
-    def send(self, entries: Sequence[Entry], timeout_s: float = SEND_S) -> Receipt:
+    def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> Receipt:
         """Append `entries` in order, without waiting for them where the backend can.
 
         Raises LogUnavailable if the log does not answer within `timeout_s`: then nothing was sent. Where it has gone silent after it
@@ -82,7 +82,7 @@ class Log(Protocol):
     def close(self) -> None:
         """Let go of files, connections and threads. What was sent and not waited for may be lost."""
 
-    def append(self, entries: Sequence[Entry], timeout_s: float = 30.0) -> list[Appended]:
+    def append(self, entries: Sequence[NewRecord], timeout_s: float = 30.0) -> list[AppendedAt]:
         """Append `entries` in order; they are durable when this returns. Raises as `Receipt.wait` does, `timeout_s`
         from now at the latest."""
         until = time.monotonic() + timeout_s
@@ -149,7 +149,7 @@ def open_log(url: str, timeout_s: float | None = None, /, **client_settings: str
 def create_log(
     url: str,
     partitions: int,
-    openings: Sequence[Entry],
+    openings: Sequence[NewRecord],
     *,
     replication: int | None = None,
     **client_settings: str,
@@ -176,16 +176,16 @@ def create_log(
     return open_log(url, **client_settings)
 
 
-class Landed(NamedTuple):
+class SettledReceipt(NamedTuple):
     """The receipt of a log that writes at once."""
 
-    appended: list[Appended]
+    appended: list[AppendedAt]
 
     @property
     def done(self) -> bool:
         return True
 
-    def wait(self, timeout_s: float = 30.0) -> list[Appended]:
+    def wait(self, timeout_s: float = 30.0) -> list[AppendedAt]:
         del timeout_s
         return self.appended
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from vacancy.resources.model.errors import LogError, UsageError
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.record import Entry, Record
+from vacancy.resources.model.record import NewRecord, Record
 
 OPENED: Final = "vacancy.log.opened.v1"
 
@@ -47,7 +47,7 @@ def parse_opening(record: Record, name: str) -> LogIdentity:
     return LogIdentity(log, partitions)
 
 
-def check_openings(partitions: int, openings: Sequence[Entry]) -> list[Entry]:
+def check_openings(partitions: int, openings: Sequence[NewRecord]) -> list[NewRecord]:
     """`openings` by partition; raises UsageError unless there is exactly one for each partition."""
     if partitions < 1:
         raise UsageError(f"A log cannot have {partitions} partitions", do="give it one or more")

@@ -11,13 +11,13 @@ from typing import Final
 
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.record import Entry, Record
+from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.clock import Clock, wall_ms
 from vacancy.streams.log import (
     SEND_S,
-    Appended,
-    Landed,
+    AppendedAt,
     Log,
+    SettledReceipt,
     existing_log,
     missing_log,
     no_partition,
@@ -34,7 +34,7 @@ class _Topic:
         self.starts = [0] * partitions
         self.records: list[list[Record]] = [[] for _ in range(partitions)]
 
-    def append(self, entries: Sequence[Entry], now_ms: int) -> list[Appended]:
+    def append(self, entries: Sequence[NewRecord], now_ms: int) -> list[AppendedAt]:
         landed = []
         with self.changed:
             for key, value in entries:
@@ -43,7 +43,7 @@ class _Topic:
                 offset = self.starts[partition] + len(records)
                 timestamp_ms = max(now_ms, records[-1].timestamp_ms) if records else now_ms
                 records.append(Record(partition, offset, timestamp_ms, key.encode(), value))
-                landed.append(Appended(partition, offset, timestamp_ms))
+                landed.append(AppendedAt(partition, offset, timestamp_ms))
             self.changed.notify_all()
         return landed
 
@@ -52,7 +52,7 @@ _topics: Final[dict[str, _Topic]] = {}
 _topics_lock: Final = Lock()
 
 
-def create_memory_log(place: LogUrl, openings: Sequence[Entry]) -> None:
+def create_memory_log(place: LogUrl, openings: Sequence[NewRecord]) -> None:
     """Make the log with one opening entry per partition. Raises LogError if the name is taken."""
     topic = _Topic(len(openings))
     topic.append(openings, wall_ms())
@@ -79,9 +79,9 @@ class MemoryLog(Log):
             raise LogError("The log is closed", where=self.url, do="open it again")
         return self._open
 
-    def send(self, entries: Sequence[Entry], timeout_s: float = SEND_S) -> Landed:
+    def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> SettledReceipt:
         """Append at once; the receipt is done."""
-        return Landed(self._topic.append(entries, self._clock()))
+        return SettledReceipt(self._topic.append(entries, self._clock()))
 
     def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
         """See `Log.read`."""

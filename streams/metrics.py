@@ -9,16 +9,16 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from vacancy.streams.partition_ownership import Holdings
+from vacancy.streams.partition_ownership import PartitionOwnership
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4"
 """Of Prometheus' text format."""
 
 
-class Source(Protocol):
+class MetricsSource(Protocol):
     """The worker whose state is told."""
 
-    holdings: Holdings
+    holdings: PartitionOwnership
 
     @property
     def ready(self) -> bool:
@@ -33,7 +33,7 @@ class Source(Protocol):
         """The log's short name."""
 
 
-def status(source: Source) -> dict[str, Any]:
+def status(source: MetricsSource) -> dict[str, Any]:
     """The state as plain data."""
     holdings = source.holdings
     now_ms = holdings.clock()
@@ -75,7 +75,7 @@ _GAUGES: Mapping[str, tuple[str, str]] = {
 class WorkerCollector(Collector):
     """The state as Prometheus metrics. All carry the log's name, most the partition."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: MetricsSource) -> None:
         self._source = source
 
     def collect(self) -> Iterator[Metric]:
@@ -116,7 +116,7 @@ def _counter(name: str, help_: str, values: Mapping[Any, float], labels: list[st
     return family
 
 
-def render(source: Source) -> str:
+def render(source: MetricsSource) -> str:
     """The metrics in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(WorkerCollector(source))

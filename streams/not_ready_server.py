@@ -30,7 +30,7 @@ class _Page(NamedTuple):
     text: str
 
 
-class WaitingPages:
+class NotReadyServer:
     """Serves at `address` from the first `show` to `close`, for the log called `log`.
 
     Raises UsageError where that cannot be listened on.

@@ -24,7 +24,7 @@ _events = structlog.get_logger("vacancy.streams.embedded_worker")
 
 
 @dataclass(slots=True)
-class Held:
+class OwnedPartition:
     """One partition that is open here. `end` is the offset its next record will get, as far as is known.
 
     It is `active` unless the group is being rebalanced: then it stays open, as it may come back at once, but
@@ -60,7 +60,7 @@ class Held:
         return max(0, now_ms - max(self.folded_ms, self.behind_since_ms))
 
 
-class Holdings:
+class PartitionOwnership:
     """Partitions of `projection` that are held here. `log` is the log's name. For one thread.
 
     `on_failed` is told of each partition that is stopped; the others go on.
@@ -75,7 +75,7 @@ class Holdings:
         clock: Clock = wall_ms,
     ) -> None:
         self.projection = projection
-        self.held: dict[int, Held] = {}
+        self.held: dict[int, OwnedPartition] = {}
         self.errors: dict[int, VacancyError] = {}
         """Partition -> why it was stopped, in the order they stopped."""
         self.records = self.batches = 0
@@ -93,7 +93,7 @@ class Holdings:
         """Whether nothing can go on here."""
         return bool(self.errors) and all(p in self.errors for p in self.held)
 
-    def open(self, partition: int) -> Held:
+    def open(self, partition: int) -> OwnedPartition:
         """Hold a partition, from where its tables stand. Raises StoreInUse and other StoreErrors."""
         position = self.projection.open(partition)
         before = self.held.get(partition)
@@ -101,7 +101,7 @@ class Holdings:
             before.active = True
             return before
         folded_ms = self.projection.log_time_ms(partition)
-        self.held[partition] = Held(partition, position, position, folded_ms=folded_ms)
+        self.held[partition] = OwnedPartition(partition, position, position, folded_ms=folded_ms)
         return self.held[partition]
 
     def suspend(self, partitions: Iterable[int]) -> None:

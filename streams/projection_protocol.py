@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from vacancy.resources.model.record import Entry, Record
+from vacancy.resources.model.record import NewRecord, Record
 
 if TYPE_CHECKING:
     from vacancy.streams.log import Log
@@ -65,7 +65,7 @@ class WorkerParts(NamedTuple):
     """What a worker is given: the tables, and how to make the tick of a partition."""
 
     projection: SharedProjection
-    tick_entry: Callable[[int], Entry]
+    tick_entry: Callable[[int], NewRecord]
 
 
 MakeParts = Callable[["Log", Path], WorkerParts]

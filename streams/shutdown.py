@@ -13,7 +13,7 @@ Told = SimpleQueue[None]
 an Event's `set` could wait for a lock that the interrupted code holds."""
 
 
-def was_told(told: Told, wait_s: float | None = 0.0) -> bool:
+def stop_requested(told: Told, wait_s: float | None = 0.0) -> bool:
     """Whether it is over, once it is or `wait_s` have passed (None: however long it takes). So it stays."""
     try:
         told.get(timeout=wait_s) if wait_s != 0.0 else told.get_nowait()
@@ -23,11 +23,11 @@ def was_told(told: Told, wait_s: float | None = 0.0) -> bool:
     return True
 
 
-def when_told(told: Told, then: Callable[[], object]) -> threading.Thread:
+def on_stop(told: Told, then: Callable[[], object]) -> threading.Thread:
     """A thread that does something once it is over. It keeps no process from ending."""
 
     def wait() -> None:
-        was_told(told, None)
+        stop_requested(told, None)
         then()
 
     thread = threading.Thread(target=wait, daemon=True)
@@ -36,7 +36,7 @@ def when_told(told: Told, then: Callable[[], object]) -> threading.Thread:
 
 
 @contextmanager
-def signals_into(told: Told) -> Iterator[None]:
+def forward_signals(told: Told) -> Iterator[None]:
     """SIGTERM and SIGINT say that it is over, where this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.streams.clock import Clock, wall_ms
 from vacancy.streams.log import Log, Receipt
 
@@ -36,7 +36,7 @@ class Ticker:
         self,
         log: Log,
         next_deadline_ms: Callable[[int], int | None],
-        tick_entry: Callable[[int], Entry] | None,
+        tick_entry: Callable[[int], NewRecord] | None,
         *,
         clock: Clock = wall_ms,
         rng: random.Random | None = None,

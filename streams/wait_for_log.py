@@ -16,7 +16,7 @@ import structlog
 
 from vacancy.resources.model.errors import LogUnavailable
 from vacancy.streams.log import Log
-from vacancy.streams.shutdown import Told, was_told
+from vacancy.streams.shutdown import Told, stop_requested
 
 _FIRST_TRY_S: Final = 2.0
 _PAUSE_S: Final = 1.0
@@ -30,7 +30,7 @@ OpenLog = Callable[[float | None], Log]
 """Opens the log within so many seconds, or in its own time. Raises LogUnavailable where it does not answer."""
 
 
-class Pages(Protocol):
+class NotReadyPages(Protocol):
     """Serves what is known while the log does not answer."""
 
     def show(self, since: float, why: str) -> None:
@@ -40,13 +40,13 @@ class Pages(Protocol):
         """Serve nothing any more, until `show` is called again."""
 
 
-class Patience:
+class LogWaiter:
     """Opens a log, `where` by name, until it is `told` to stop. As a context it closes its pages at the end.
 
     Not for use by several threads.
     """
 
-    def __init__(self, where: str, told: Told, pages: Pages | None = None) -> None:
+    def __init__(self, where: str, told: Told, pages: NotReadyPages | None = None) -> None:
         self._where, self._told, self._pages = where, told, pages
         self._since = 0.0
         self._waiting = False
@@ -57,10 +57,10 @@ class Patience:
         LogUnavailable."""
         if not self._waiting:
             self._since = time.monotonic()
-        while not was_told(self._told, _PAUSE_S if self._waiting else 0.0):
+        while not stop_requested(self._told, _PAUSE_S if self._waiting else 0.0):
             attempt = _Attempt(open_log, None if self._waiting else _FIRST_TRY_S)
             while not attempt.ended(_LOOK_S):
-                if was_told(self._told):
+                if stop_requested(self._told):
                     attempt.abandon()
                     return None
             found = attempt.result()

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from tests.support.doc_runner import Tour
 from vacancy.cli.main import app
-from vacancy.clients.request_language.placement_syntax import Wanted, parse, parse_document
+from vacancy.clients.request_language.placement_syntax import RequestText, parse, parse_document
 from vacancy.resources.classes import registry
 from vacancy.resources.classes.resource_class import Granted
 from vacancy.resources.fold import judge, requests
@@ -122,7 +122,7 @@ def test_the_two_ways_to_ask_for_numa_cells_say_the_same() -> None:
     said: dict[str, Any] = {}
     exec(block(page, "numa.py"), said)  # noqa: S102 - our own page
     by_option = parse(
-        Wanted(
+        RequestText(
             resources=["DISK_GB:20"],
             numa="cells=2,cpus=8,policy=dedicated,threads=isolate,memory_mb=16384,page=2M",
         ),

@@ -26,33 +26,33 @@ from vacancy.resources.model.errors import (
     UsageError,
     VacancyError,
 )
-from vacancy.resources.model.events import Facts
+from vacancy.resources.model.events import OperatorSettings
 from vacancy.resources.model.names import check_trait
 from vacancy.resources.model.partitioner import cell_for, covering_cells
-from vacancy.resources.model.record import Entry
-from vacancy.resources.state.rows import FactsRow, ProviderRow
+from vacancy.resources.model.record import NewRecord
+from vacancy.resources.state.rows import OperatorSettingsRow, ProviderRow
 from vacancy.resources.state.tables import ALLOCATIONS, DEAD_LETTERS, FACTS, PARTITION, PROVIDERS, key
-from vacancy.streams.log import Appended, Log
+from vacancy.streams.log import AppendedAt, Log
 
 SOURCE = "/operator"
 _POLL_S = 0.002
 _POLL_MAX_S = 0.05
 
-Change = Callable[[Facts], Facts]
+Change = Callable[[OperatorSettings], OperatorSettings]
 """Makes a provider's new facts of those there are."""
 
 
-class ChangedByOthers(VacancyError):
+class SettingsChangedByOthers(VacancyError):
     """Someone else set the same facts first; nothing of this change holds. Action: look, and try again."""
 
 
-class FactsNow(NamedTuple):
+class CurrentSettings(NamedTuple):
     """A provider's facts after a change. `changed` is False where they said so already and nothing was sent."""
 
     provider: str
     cell: str
     revision: int
-    facts: Facts
+    facts: OperatorSettings
     changed: bool
 
 
@@ -88,7 +88,7 @@ def traits(
     """Give the provider traits beyond those its node reports, or take such away; `replace` sets them all."""
     add, remove, all_ = tuple(add), tuple(remove), None if replace is None else tuple(replace)
 
-    def change(facts: Facts) -> Facts:
+    def change(facts: OperatorSettings) -> OperatorSettings:
         for trait in (*add, *(all_ or ())):
             check_trait(trait)
         return _with(facts, traits=_changed(facts.traits, add, remove, all_))
@@ -100,7 +100,7 @@ def override(resource_class: str, values: Mapping[str, Any]) -> Change:
     """Override parts of an inventory, whatever the node reports: for quantities `reserved` and
     `allocation_ratio_milli`. What is not named keeps the override it has."""
 
-    def change(facts: Facts) -> Facts:
+    def change(facts: OperatorSettings) -> OperatorSettings:
         kept = {**facts.overrides.get(resource_class, {}), **values}
         return _with(facts, overrides={**facts.overrides, resource_class: kept})
 
@@ -131,9 +131,9 @@ def _changed(
     return tuple(sorted((start | set(add)) - set(remove)))
 
 
-def _with(facts: Facts, **update: Any) -> Facts:
+def _with(facts: OperatorSettings, **update: Any) -> OperatorSettings:
     try:
-        return Facts.model_validate({**facts.model_dump(), **update})
+        return OperatorSettings.model_validate({**facts.model_dump(), **update})
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         path = ".".join(str(part) for part in first["loc"])
@@ -143,7 +143,7 @@ def _with(facts: Facts, **update: Any) -> Facts:
 # -- facts ----------------------------------------------------------------------------------------------------
 
 
-def set_facts(
+def set_operator_settings(
     log: Log,
     reader: StoreReader,
     provider: str,
@@ -151,12 +151,12 @@ def set_facts(
     *,
     cell: str | None = None,
     timeout_s: float = 10.0,
-) -> FactsNow:
+) -> CurrentSettings:
     """Change a provider's facts and wait until the store on this host shows it.
 
     `cell` says where a provider is that the store does not know yet (`auto`: where a node of that id spreads
     itself), or which is meant of two. Raises `UsageError` for what cannot be meant, `NotFound`,
-    `ChangedByOthers`, `LogError`, and `OutcomeUnknown` where the store did not get that far in `timeout_s`.
+    `SettingsChangedByOthers`, `LogError`, and `OutcomeUnknown` where the store did not get that far in `timeout_s`.
     """
     deadline = time.monotonic() + timeout_s
     reader.catch_up()
@@ -166,25 +166,25 @@ def set_facts(
     after = change(before)
     revision = row.revision if row else 0
     if after == before:
-        return FactsNow(provider, cell, revision, before, changed=False)
+        return CurrentSettings(provider, cell, revision, before, changed=False)
     _check_overrides(after, reader.registry)
     _check_types(provider, before, after, reader.get(PROVIDERS, key(cell, provider)))
     revision += 1
     try:
-        data = events.FactsSetData(provider=provider, revision=revision, facts=after)
+        data = events.OperatorSettingsData(provider=provider, revision=revision, facts=after)
     except ValidationError:
         raise UsageError(f"{provider!r} cannot name a provider", do="check the name") from None
-    event = events.FactsSet(id=uuid4().hex, source=SOURCE, data=data)
+    event = events.OperatorSettingsSet(id=uuid4().hex, source=SOURCE, data=data)
     subject = f"revision {revision} of the facts of {provider}"
     look = f"`vacancy show provider {provider}`"
-    landed = _append(log, Entry(cell, events.encode(event)), timeout_s, subject, look)
+    landed = _append(log, NewRecord(cell, events.encode(event)), timeout_s, subject, look)
     _wait(reader, landed, deadline, subject, look)
     now = reader.get(FACTS, key(cell, provider))
     if now is not None and event.id in now.events:
-        return FactsNow(provider, cell, revision, after, changed=True)
+        return CurrentSettings(provider, cell, revision, after, changed=True)
     refusal = _refusal(reader, landed)
     if now is not None and now.revision >= revision:
-        raise ChangedByOthers(
+        raise SettingsChangedByOthers(
             f"the facts of {provider} were changed by someone else just now",
             where=f"revision {now.revision}",
             do=f"look with {look}, and try again",
@@ -207,10 +207,10 @@ def _home(reader: StoreReader, provider: str, cell: str | None) -> str:
     return provider_cell(reader, provider)
 
 
-def _facts_of(row: FactsRow | None) -> Facts:
+def _facts_of(row: OperatorSettingsRow | None) -> OperatorSettings:
     if row is None:
-        return Facts()
-    return Facts.model_validate(
+        return OperatorSettings()
+    return OperatorSettings.model_validate(
         {
             "status": row.status,
             "reason": row.reason,
@@ -222,7 +222,7 @@ def _facts_of(row: FactsRow | None) -> Facts:
     )
 
 
-def _check_overrides(facts: Facts, registry: Registry) -> None:
+def _check_overrides(facts: OperatorSettings, registry: Registry) -> None:
     for name, values in facts.overrides.items():
         resource_class = registry.check(name)
         try:
@@ -231,7 +231,9 @@ def _check_overrides(facts: Facts, registry: Registry) -> None:
             raise UsageError(error.what, do="see what the class lets operators override") from None
 
 
-def _check_types(provider: str, before: Facts, after: Facts, row: ProviderRow | None) -> None:
+def _check_types(
+    provider: str, before: OperatorSettings, after: OperatorSettings, row: ProviderRow | None
+) -> None:
     """An attribute that is set keeps the type that it has there: comparisons would silently end to match."""
     known = {**dict(row.reported_attributes if row else ()), **before.attributes}
     for name, value in after.attributes.items():
@@ -275,7 +277,7 @@ def activate_classes(log: Log, reader: StoreReader, *, timeout_s: float = 10.0) 
         )
         event = events.RulesActivated(id=uuid4().hex, source=SOURCE, data=allowed)
         subject, look = f"the rules of partition {row.partition}", "`vacancy classes`"
-        landed = _append(log, Entry(cell, events.encode(event)), timeout_s, subject, look)
+        landed = _append(log, NewRecord(cell, events.encode(event)), timeout_s, subject, look)
         _wait(reader, landed, deadline, subject, look)
         reason = _refusal(reader, landed)
         if reason is not None:
@@ -306,7 +308,7 @@ def confirm(log: Log, reader: StoreReader, consumer: str, *, timeout_s: float = 
             id=uuid4().hex, source=SOURCE, data=events.ConsumerRef(consumer=consumer, claim=row.claim)
         )
         subject, look = f"the confirmation of {consumer}", f"`vacancy show consumer {consumer}`"
-        landed = _append(log, Entry(cell, events.encode(event)), timeout_s, subject, look)
+        landed = _append(log, NewRecord(cell, events.encode(event)), timeout_s, subject, look)
         _wait(reader, landed, deadline, subject, look)
         now = reader.get(ALLOCATIONS, key(cell, consumer))
         if now is None or (now.claim == row.claim and now.hold_until_ms):
@@ -321,7 +323,7 @@ def confirm(log: Log, reader: StoreReader, consumer: str, *, timeout_s: float = 
 # -- sending and waiting --------------------------------------------------------------------------------------
 
 
-def _append(log: Log, entry: Entry, timeout_s: float, subject: str, look: str) -> Appended:
+def _append(log: Log, entry: NewRecord, timeout_s: float, subject: str, look: str) -> AppendedAt:
     try:
         return log.append([entry], timeout_s)[0]
     except LogUnavailable as error:
@@ -332,7 +334,7 @@ def _append(log: Log, entry: Entry, timeout_s: float, subject: str, look: str) -
         ) from error
 
 
-def _wait(reader: StoreReader, landed: Appended, deadline: float, subject: str, look: str) -> None:
+def _wait(reader: StoreReader, landed: AppendedAt, deadline: float, subject: str, look: str) -> None:
     """Until the store has read that record. `deadline` is of the monotonic clock, in seconds."""
     pause_s = _POLL_S
     while True:
@@ -351,7 +353,7 @@ def _wait(reader: StoreReader, landed: Appended, deadline: float, subject: str, 
         pause_s = min(pause_s * 1.5, _POLL_MAX_S)
 
 
-def _refusal(reader: StoreReader, landed: Appended) -> str | None:
+def _refusal(reader: StoreReader, landed: AppendedAt) -> str | None:
     """Why a record was refused, or None where it was not."""
     for partition, _, row in reader.scan(DEAD_LETTERS):
         if (partition, row.offset) == (landed.partition, landed.offset):

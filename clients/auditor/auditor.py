@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from vacancy.clients.auditor.candidate_trees import Hosts, is_counted, is_known
+from vacancy.clients.auditor.candidate_trees import CandidateTrees, is_counted, is_known
 from vacancy.clients.auditor.claim_rules import (
     OPAQUE,
     ROOM,
@@ -26,8 +26,8 @@ from vacancy.clients.auditor.claim_rules import (
     wrongly_granted,
 )
 from vacancy.clients.auditor.consumers import Key
-from vacancy.clients.auditor.event_schema import Read, read
-from vacancy.clients.auditor.ledger import DEADLINE_AHEAD_MS_MAX, Books
+from vacancy.clients.auditor.event_schema import ReadEvent, read
+from vacancy.clients.auditor.ledger import DEADLINE_AHEAD_MS_MAX, Ledger
 from vacancy.clients.auditor.server_groups import admits
 from vacancy.clients.auditor.spec_conformance import misplacements
 from vacancy.resources.model.record import Record
@@ -155,8 +155,8 @@ class _Partition:
         self._found = found
         self._judged: set[Key] = set()
         self._without: list[tuple[int, str, str]] = []
-        self.books = Books(self._judge)
-        self.hosts = Hosts(self.books)
+        self.books = Ledger(self._judge)
+        self.hosts = CandidateTrees(self.books)
 
     def _judge(self, cell: str, claim: Mapping[str, Any], replaces: bool) -> None:
         books, key = self.books, (cell, claim["id"])
@@ -277,7 +277,7 @@ class _NoValidHosts:
             for record, event in _events(logs):
                 self._find_asks(record, event)
 
-    def _find_closings(self, record: Record, event: Read) -> None:
+    def _find_closings(self, record: Record, event: ReadEvent) -> None:
         if event.kind == "node.reported":
             self._cells[event.data["root"]].add(record.key)
         elif event.kind == "requests.closed":
@@ -292,7 +292,7 @@ class _NoValidHosts:
                         {_SILENT} if "heard_since_ms" in request else set(),
                     )
 
-    def _find_asks(self, record: Record, event: Read) -> None:
+    def _find_asks(self, record: Record, event: ReadEvent) -> None:
         if event.kind == "requests.received":
             for request in event.data["requests"]:
                 if request["id"] in self._closings:
@@ -373,7 +373,7 @@ def _audit_partition(
     audited.conclude()
 
 
-def _events(logs: Records) -> Iterator[tuple[Record, Read]]:
+def _events(logs: Records) -> Iterator[tuple[Record, ReadEvent]]:
     for records in logs.values():
         for record in records:
             event = read(record)
@@ -381,7 +381,7 @@ def _events(logs: Records) -> Iterator[tuple[Record, Read]]:
                 yield record, event
 
 
-def _claims(event: Read) -> Iterable[Mapping[str, Any]]:
+def _claims(event: ReadEvent) -> Iterable[Mapping[str, Any]]:
     if event.kind == "consumer.replaced":
         return (event.data,)
     claims: Iterable[Mapping[str, Any]] = event.data["claims"] if event.kind == "claims.requested" else ()

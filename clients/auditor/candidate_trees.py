@@ -17,7 +17,7 @@ from typing import Any
 from vacancy.clients.auditor.classes.devices import DEVICE_CLASSES
 from vacancy.clients.auditor.consumers import Key
 from vacancy.clients.auditor.inventory import NO_FACTS
-from vacancy.clients.auditor.ledger import Books
+from vacancy.clients.auditor.ledger import Ledger
 
 Taken = Mapping[tuple[str, str, str], int]
 """What claims in flight would take: (cell, provider, class) -> amount."""
@@ -30,7 +30,7 @@ def is_known(spec: Mapping[str, Any]) -> bool:
     return not spec.get("same_subtree") and spec.get("copies", 1) == 1
 
 
-def is_counted(books: Books, spec: Mapping[str, Any]) -> bool:
+def is_counted(books: Ledger, spec: Mapping[str, Any]) -> bool:
     """Whether every ask of a request is an amount of a class that is counted."""
     return all(
         type(ask) is int and name not in books.plugins and not _has_names(books, name)
@@ -39,17 +39,17 @@ def is_counted(books: Books, spec: Mapping[str, Any]) -> bool:
     )
 
 
-def _has_names(books: Books, name: str) -> bool:
+def _has_names(books: Ledger, name: str) -> bool:
     """Whether any provider's devices of this class have names: which are free is not booked by amount."""
     return name in DEVICE_CLASSES and any(
         name in provider.stock and provider.stock[name].opaque for provider in books.providers.values()
     )
 
 
-class Hosts:
+class CandidateTrees:
     """Which trees of one partition could serve which request, as of the records booked so far."""
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: Ledger) -> None:
         self._books = books
         self._found: dict[str, tuple[int, set[Key]]] = {}
         self._most: dict[Key, dict[str, int]] = {}

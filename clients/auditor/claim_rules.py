@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from vacancy.clients.auditor.classes.devices import DEVICE_CLASSES, amount_of, counted_ask, wrong_grants
 from vacancy.clients.auditor.classes.numa import NUMA_CELL, is_ask, lacking, wrong_cell_grants
-from vacancy.clients.auditor.consumers import Held
+from vacancy.clients.auditor.consumers import HeldByConsumer
 from vacancy.clients.auditor.event_schema import INTEGER_MAX
 from vacancy.clients.auditor.inventory import Stock
-from vacancy.clients.auditor.ledger import DEADLINE_AHEAD_MS_MAX, Books
+from vacancy.clients.auditor.ledger import DEADLINE_AHEAD_MS_MAX, Ledger
 from vacancy.clients.auditor.server_groups import broken_groups, copies
 
 Slot = tuple[str, str]
@@ -27,7 +27,7 @@ class Objection(NamedTuple):
     text: str
 
 
-def objections(books: Books, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> list[Objection]:
+def objections(books: Ledger, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> list[Objection]:
     """What speaks against a claim that is not late and was not judged before. Nothing: it is to be accepted."""
     held = books.consumers.get((cell, claim["consumer"]))
     wrong = [*_terms(books, claim), *_consumer(claim, held, replaces=replaces)]
@@ -47,7 +47,7 @@ def objections(books: Books, cell: str, claim: Mapping[str, Any], *, replaces: b
 
 
 def enter(
-    books: Books,
+    books: Ledger,
     cell: str,
     claim: Mapping[str, Any],
     grants: Iterable[Mapping[str, Any]] = (),
@@ -67,7 +67,9 @@ def enter(
     there = copies(books, cell, claim["allocations"]) if memberships else ()
     books.hold(
         key,
-        Held(claim["id"], generation, parts, claim.get("hold_until_ms"), memberships, there, tuple(grants)),
+        HeldByConsumer(
+            claim["id"], generation, parts, claim.get("hold_until_ms"), memberships, there, tuple(grants)
+        ),
     )
 
 
@@ -88,7 +90,7 @@ def _amounts(parts: Iterable[tuple[str, str, int]]) -> Counter[Slot]:
     return total
 
 
-def _kept(books: Books, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> frozenset[Slot]:
+def _kept(books: Ledger, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> frozenset[Slot]:
     """Of what a claim asks for no more than its consumer held, and so makes nothing worse. Devices and CPUs that were
     given by name or number give no right to others."""
     key = (cell, claim["consumer"])
@@ -110,7 +112,7 @@ def _kept(books: Books, cell: str, claim: Mapping[str, Any], *, replaces: bool) 
 
 
 def wrongly_granted(
-    books: Books,
+    books: Ledger,
     cell: str,
     claim: Mapping[str, Any],
     grants: Iterable[Mapping[str, Any]],
@@ -133,13 +135,15 @@ def wrongly_granted(
     ]
 
 
-def _held_by_others(books: Books, cell: str, claim: Mapping[str, Any], provider: str, name: str) -> list[Any]:
+def _held_by_others(
+    books: Ledger, cell: str, claim: Mapping[str, Any], provider: str, name: str
+) -> list[Any]:
     """What others than the claim's consumer were granted there."""
     by = books.consumers.granted.get((cell, provider, name), {})
     return [grant for key, some in by.items() if key != (cell, claim["consumer"]) for grant in some]
 
 
-def _fit_cells(books: Books, cell: str, claim: Mapping[str, Any]) -> Iterable[Objection]:
+def _fit_cells(books: Ledger, cell: str, claim: Mapping[str, Any]) -> Iterable[Objection]:
     """What speaks against what is asked of NUMA cells. Of several asks to one cell, where each fits alone, it
     depends on which CPUs the first got."""
     asked = Counter[str]()
@@ -161,7 +165,7 @@ def _fit_cells(books: Books, cell: str, claim: Mapping[str, Any]) -> Iterable[Ob
             yield Objection(OPAQUE, f"{asks_there} asks to {NUMA_CELL} of {provider_id}")
 
 
-def _terms(books: Books, claim: Mapping[str, Any]) -> Iterable[str]:
+def _terms(books: Ledger, claim: Mapping[str, Any]) -> Iterable[str]:
     if claim["deadline_ms"] > books.now() + DEADLINE_AHEAD_MS_MAX:
         yield "its deadline is too far"
     until = claim.get("hold_until_ms")
@@ -169,7 +173,7 @@ def _terms(books: Books, claim: Mapping[str, Any]) -> Iterable[str]:
         yield "its hold is past"
 
 
-def _consumer(claim: Mapping[str, Any], held: Held | None, *, replaces: bool) -> Iterable[str]:
+def _consumer(claim: Mapping[str, Any], held: HeldByConsumer | None, *, replaces: bool) -> Iterable[str]:
     generation = claim.get("consumer_generation")
     if held is None and (replaces or generation is not None):
         yield "its consumer holds nothing"
@@ -179,7 +183,7 @@ def _consumer(claim: Mapping[str, Any], held: Held | None, *, replaces: bool) ->
         yield "its consumer changed"
 
 
-def _holds(books: Books, cell: str, predicate: Mapping[str, Any]) -> bool:
+def _holds(books: Ledger, cell: str, predicate: Mapping[str, Any]) -> bool:
     key, value = (cell, predicate["provider"]), predicate.get("value")
     provider = books.providers.get(key)
     if provider is None:
@@ -197,7 +201,7 @@ def _holds(books: Books, cell: str, predicate: Mapping[str, Any]) -> bool:
     return true is not predicate.get("negate", False)
 
 
-def _path(books: Books, key: tuple[str, str]) -> list[str]:
+def _path(books: Ledger, key: tuple[str, str]) -> list[str]:
     """A provider and those above it."""
     path: list[str] = []
     above: str | None = key[1]
@@ -245,7 +249,7 @@ def _version(text: Any) -> list[int] | None:
 
 
 def _fit(
-    books: Books,
+    books: Ledger,
     cell: str,
     allocations: Iterable[Mapping[str, Any]],
     old: Counter[Slot],
@@ -274,7 +278,9 @@ def _fit(
             yield Objection(ROOM, f"{id_} has {free} of {name} left, {asked} asked")
 
 
-def _fit_units(books: Books, key: tuple[str, str], name: str, ask: Any, *, kept: bool) -> Iterable[Objection]:
+def _fit_units(
+    books: Ledger, key: tuple[str, str], name: str, ask: Any, *, kept: bool
+) -> Iterable[Objection]:
     stock = books.providers[key].stock.get(name)
     ask = counted_ask(name, ask)
     if stock is None:

@@ -9,7 +9,7 @@ Key = tuple[str, str]
 """(cell, id)."""
 
 
-class Held(NamedTuple):
+class HeldByConsumer(NamedTuple):
     """What a consumer holds: (provider, class, amount) each. `hold_until_ms` is None once it is kept. `memberships`
     are the server groups it is in, `copies` the providers that each of its copies is on; `grants` name the devices
     among what it holds, as the store's verdict tells."""
@@ -23,7 +23,7 @@ class Held(NamedTuple):
     grants: tuple[Mapping[str, Any], ...] = ()
 
 
-class Consumers(dict[Key, Held]):
+class Consumers(dict[Key, HeldByConsumer]):
     """Who holds what. `groups` has by group's id who is in it, in the order in which they joined, `granted` by cell,
     provider and class what of its devices is held by whom."""
 
@@ -32,7 +32,7 @@ class Consumers(dict[Key, Held]):
         self.groups: dict[str, dict[Key, None]] = {}
         self.granted: dict[tuple[str, str, str], dict[Key, list[Any]]] = {}
 
-    def enter(self, key: Key, held: Held) -> None:
+    def enter(self, key: Key, held: HeldByConsumer) -> None:
         """A consumer holds this, and nothing that it held before."""
         self._leave(key)
         self[key] = held
@@ -42,7 +42,7 @@ class Consumers(dict[Key, Held]):
             there = self.granted.setdefault((key[0], one["provider"], one["resource_class"]), {})
             there.setdefault(key, []).append(one["grant"])
 
-    def remove(self, key: Key) -> Held:
+    def remove(self, key: Key) -> HeldByConsumer:
         """A consumer holds nothing any more."""
         self._leave(key)
         return self.pop(key)

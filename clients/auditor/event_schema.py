@@ -20,7 +20,7 @@ VALUE_BYTES_MAX = 8 * 1024 * 1024
 Check = Callable[[Any], bool]
 
 
-class Read(NamedTuple):
+class ReadEvent(NamedTuple):
     """One event: `kind` is its type without prefix and version (`node.reported`), `data` its payload."""
 
     kind: str
@@ -28,7 +28,7 @@ class Read(NamedTuple):
     data: dict[str, Any]
 
 
-def read(record: Record) -> Read | None:
+def read(record: Record) -> ReadEvent | None:
     """The record's event, or None where it is malformed or of an unknown type."""
     if len(record.value) > VALUE_BYTES_MAX:
         return None
@@ -40,7 +40,7 @@ def read(record: Record) -> Read | None:
         kind = _KINDS.get(body["type"])
         if kind is None or not _envelope(body) or not _SHAPES[kind](body.get("data", _NO_DATA.get(kind))):
             return None
-        return Read(kind, body["id"], body.get("data", {}))
+        return ReadEvent(kind, body["id"], body.get("data", {}))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 

@@ -71,7 +71,7 @@ class Stock(NamedTuple):
         return self._replace(total=0, reserved=0, listed=False, devices=self.devices and "{}")
 
 
-class Facts(NamedTuple):
+class AuditedSettings(NamedTuple):
     """What the operator says of a provider. `overrides`: class -> (reserved, ratio), each None if not said."""
 
     revision: int = 0
@@ -82,7 +82,7 @@ class Facts(NamedTuple):
     attributes: Mapping[str, Any] = {}
 
 
-NO_FACTS = Facts()
+NO_FACTS = AuditedSettings()
 
 
 def read_stock(inventory: Mapping[str, Any]) -> Stock:
@@ -104,7 +104,7 @@ def read_stock(inventory: Mapping[str, Any]) -> Stock:
     return stock
 
 
-def read_facts(data: Mapping[str, Any], knows: Callable[[str], bool]) -> Facts:
+def read_settings(data: Mapping[str, Any], knows: Callable[[str], bool]) -> AuditedSettings:
     """The facts that are set. Raises `Refused` where they override what is unknown or out of range."""
     facts = data["facts"]
     overrides = {}
@@ -117,7 +117,7 @@ def read_facts(data: Mapping[str, Any], knows: Callable[[str], bool]) -> Facts:
         if not all(_is_within(*one) for one in said.items()):
             raise Refused
         overrides[name] = said.get("reserved"), said.get("allocation_ratio_milli")
-    return Facts(
+    return AuditedSettings(
         data["revision"],
         facts.get("status", "enabled") == "enabled",
         frozenset(facts.get("aggregates", ())),

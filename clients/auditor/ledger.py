@@ -13,20 +13,20 @@ from typing import Any
 
 from vacancy.clients.auditor.classes.devices import stock_of
 from vacancy.clients.auditor.classes.numa import NUMA_CELL, cell_stock
-from vacancy.clients.auditor.consumers import Consumers, Held, Key
+from vacancy.clients.auditor.consumers import Consumers, HeldByConsumer, Key
 from vacancy.clients.auditor.event_schema import home, is_cell, read
 from vacancy.clients.auditor.inventory import (
     NO_FACTS,
     STANDARD_CLASSES,
-    Facts,
+    AuditedSettings,
     Refused,
     Stock,
     check_tree,
     check_types,
-    read_facts,
+    read_settings,
     typed,
 )
-from vacancy.clients.auditor.ledger_rows import Node, Provider
+from vacancy.clients.auditor.ledger_rows import LedgerNode, LedgerProvider
 from vacancy.resources.model.record import Record
 
 LEAP_MS_MAX = 3_600_000
@@ -35,7 +35,7 @@ TOMBSTONE_MS = 7 * 24 * 3_600_000
 INCARNATIONS_KEPT = 8
 
 
-class Books:
+class Ledger:
     """One partition as of the records applied so far.
 
     `on_claim(cell, claim, replaces)` is called for each claim in the log, in order.
@@ -47,10 +47,10 @@ class Books:
         self.offset = -1
         self.partitions = 0
         self.plugins: frozenset[str] = frozenset()
-        self.nodes: dict[Key, Node] = {}
-        self.providers: dict[Key, Provider] = {}
+        self.nodes: dict[Key, LedgerNode] = {}
+        self.providers: dict[Key, LedgerProvider] = {}
         self.members: dict[Key, set[str]] = {}
-        self.facts: dict[Key, Facts] = {}
+        self.facts: dict[Key, AuditedSettings] = {}
         self.consumers = Consumers()
         self.known_until: dict[Key, int] = {}
         """Claims that were judged or cancelled: until when the same id is not judged again."""
@@ -154,14 +154,14 @@ class Books:
         for release in data["releases"]:
             self._release(cell, release)
 
-    def _node(self, key: Key) -> Node | None:
+    def _node(self, key: Key) -> LedgerNode | None:
         """A node, as long as it is remembered."""
         node = self.nodes.get(key)
         if node and node.retired_ms is not None and node.retired_ms + TOMBSTONE_MS < self.now():
             return None
         return node
 
-    def _next(self, cell: str, data: Mapping[str, Any], *, opens: bool) -> tuple[Node, bool] | None:
+    def _next(self, cell: str, data: Mapping[str, Any], *, opens: bool) -> tuple[LedgerNode, bool] | None:
         """The node after this event and whether nothing is missing before it; None for what was seen already."""
         node = self._node((cell, data["root"]))
         known = node.incarnations if node else []
@@ -179,8 +179,8 @@ class Books:
             contiguous = True
             known = [here, *known][:INCARNATIONS_KEPT]
         if node is None or opens:
-            return Node(known), contiguous
-        return Node(known, node.complete and contiguous, node.retired_ms), contiguous
+            return LedgerNode(known), contiguous
+        return LedgerNode(known, node.complete and contiguous, node.retired_ms), contiguous
 
     def _node_reported(self, cell: str, data: Mapping[str, Any]) -> None:
         root = data["root"]
@@ -232,7 +232,7 @@ class Books:
         after = self._next(cell, data, opens=False)
         if after is not None:
             key = (cell, data["root"])
-            self.nodes[key] = Node(after[0].incarnations, complete=True, retired_ms=self.now())
+            self.nodes[key] = LedgerNode(after[0].incarnations, complete=True, retired_ms=self.now())
             self._change_tree(cell, data["root"], {}, {}, set(self.members.get(key, ())))
 
     def _facts_set(self, cell: str, data: Mapping[str, Any]) -> None:
@@ -240,7 +240,7 @@ class Books:
         old = self.facts.get(key, NO_FACTS)
         if data["revision"] != old.revision + 1:
             return
-        new = read_facts(data, self.knows)
+        new = read_settings(data, self.knows)
         provider = self.providers.get(key)
         before = self._stamp(key)
         self.facts[key] = new
@@ -289,7 +289,7 @@ class Books:
             self.providers[(cell, id_)].reported = False
             self._restock((cell, id_), {})
         for id_, report in reports.items():
-            provider = self.providers.setdefault((cell, id_), Provider(root))
+            provider = self.providers.setdefault((cell, id_), LedgerProvider(root))
             self.members.get((cell, provider.root), set()).discard(id_)
             self.members.setdefault((cell, root), set()).add(id_)
             provider.root, provider.parent, provider.reported = root, report.get("parent"), True
@@ -360,7 +360,7 @@ class Books:
                 provider.changed = self.offset
                 self._drop_if_empty((cell, id_))
 
-    def hold(self, key: Key, held: Held) -> None:
+    def hold(self, key: Key, held: HeldByConsumer) -> None:
         """Book what a consumer holds."""
         self.consumers.enter(key, held)
         if held.hold_until_ms is not None:

@@ -10,7 +10,7 @@ from vacancy.clients.auditor.inventory import Stock
 
 
 @dataclass(slots=True)
-class Provider:
+class LedgerProvider:
     """A provider; `changed` is its generation, the offset of the last event that changed it but for its use."""
 
     root: str
@@ -24,7 +24,7 @@ class Provider:
 
 
 @dataclass(slots=True)
-class Node:
+class LedgerNode:
     """A root's life. `incarnations` are (incarnation, last sequence), newest first."""
 
     incarnations: list[tuple[str, int]]

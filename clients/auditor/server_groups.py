@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from vacancy.clients.auditor.consumers import Held
+from vacancy.clients.auditor.consumers import HeldByConsumer
 from vacancy.clients.auditor.inventory import NO_FACTS
-from vacancy.clients.auditor.ledger import Books
+from vacancy.clients.auditor.ledger import Ledger
 
 GROUP_MEMBERS_MAX = 1024
 
@@ -20,7 +20,7 @@ Copy = Collection[str]
 """The providers that one copy is on."""
 
 
-def copies(books: Books, cell: str, allocations: Iterable[Mapping[str, Any]]) -> tuple[Copy, ...]:
+def copies(books: Ledger, cell: str, allocations: Iterable[Mapping[str, Any]]) -> tuple[Copy, ...]:
     """Where each copy of a claim is. A provider that lends to others is no place, if there is any other."""
     found: dict[str, set[str]] = {}
     for allocation in allocations:
@@ -32,7 +32,7 @@ def copies(books: Books, cell: str, allocations: Iterable[Mapping[str, Any]]) ->
     )
 
 
-def broken_groups(books: Books, cell: str, claim: Mapping[str, Any]) -> Iterator[str]:
+def broken_groups(books: Ledger, cell: str, claim: Mapping[str, Any]) -> Iterator[str]:
     """What of a claim's memberships speaks against it."""
     memberships = claim.get("memberships", ())
     names = [one["group"] for one in memberships]
@@ -56,12 +56,12 @@ def rule(membership: Membership) -> tuple[str, bool, int, str | None]:
     )
 
 
-def members(books: Books, group: str, but: tuple[str, str] | None = None) -> list[Held]:
+def members(books: Ledger, group: str, but: tuple[str, str] | None = None) -> list[HeldByConsumer]:
     """What the members of a group hold, but for one consumer."""
     return [books.consumers[key] for key in books.consumers.groups.get(group, ()) if key != but]
 
 
-def domains(books: Books, cell: str, copy: Copy, scope: str | None) -> set[str]:
+def domains(books: Ledger, cell: str, copy: Copy, scope: str | None) -> set[str]:
     """The nodes that a copy is on; with a scope, the aggregates of those nodes that begin with it, and `node NAME`
     for a node that has none."""
     found: set[str] = set()
@@ -75,7 +75,7 @@ def domains(books: Books, cell: str, copy: Copy, scope: str | None) -> set[str]:
 
 
 def admits(
-    books: Books, tree: tuple[str, str], spec: Mapping[str, Any], in_flight: Iterable[Mapping[str, Any]]
+    books: Ledger, tree: tuple[str, str], spec: Mapping[str, Any], in_flight: Iterable[Mapping[str, Any]]
 ) -> bool:
     """Whether the groups of a request for one copy let it go to a tree; claims in flight count as members."""
     cell, root = tree
@@ -101,7 +101,7 @@ def admits(
 
 
 def _broken(
-    books: Books, cell: str, consumer: str, wanted: Membership, mine: tuple[Copy, ...]
+    books: Ledger, cell: str, consumer: str, wanted: Membership, mine: tuple[Copy, ...]
 ) -> Iterator[str]:
     group, (policy, hard, most, scope) = wanted["group"], rule(wanted)
     others = members(books, group, (cell, consumer))
@@ -127,7 +127,7 @@ def _broken(
 
 
 def _apart(
-    books: Books,
+    books: Ledger,
     cell: str,
     group: str,
     scope: str | None,
@@ -150,5 +150,5 @@ def _apart(
         yield f"its copies are not together, and group {group} wants that"
 
 
-def _lends(books: Books, cell: str, id_: str) -> bool:
+def _lends(books: Ledger, cell: str, id_: str) -> bool:
     return (cell, id_) in books.providers and "MISC_SHARES_VIA_AGGREGATE" in books.traits((cell, id_))

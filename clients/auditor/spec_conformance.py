@@ -10,12 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vacancy.clients.auditor.ledger import Books
+from vacancy.clients.auditor.ledger import Ledger
 
 Allocations = Sequence[Mapping[str, Any]]
 
 
-def misplacements(books: Books, cell: str, claim: Mapping[str, Any]) -> Iterator[str]:
+def misplacements(books: Ledger, cell: str, claim: Mapping[str, Any]) -> Iterator[str]:
     """What an accepted claim does not keep of its spec, as it stands in the log; nothing if it has none."""
     spec = claim.get("spec")
     if spec is None:
@@ -40,7 +40,7 @@ def _copies(allocations: Allocations) -> dict[int, defaultdict[str, list[Mapping
     return found
 
 
-def _group(books: Books, cell: str, group: Mapping[str, Any], given: Allocations) -> Iterable[str]:
+def _group(books: Ledger, cell: str, group: Mapping[str, Any], given: Allocations) -> Iterable[str]:
     asked = group.get("resources", {})
     amounts = Counter[str]()
     for allocation in given:

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from vacancy.clients.demo.race_plan import Arrival, deal
 from vacancy.clients.demo.race_trial import Progress, Trial, TrialOptions, TrialResult, run_trial
-from vacancy.clients.demo.synthetic_fleet import Fleet, Node, make_fleet, node_reports
+from vacancy.clients.demo.synthetic_fleet import SyntheticFleet, SyntheticNode, make_fleet, node_reports
 from vacancy.clients.publisher.host import HostOptions, collect
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher
@@ -22,7 +22,7 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.partitioner import cell_for
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.tables import FACTS, key
 
 REQUESTS_PER_NODE = 12
@@ -87,7 +87,7 @@ def run_demo(options: DemoOptions, progress: Progress | None = None) -> DemoResu
     return run_trial(trial, lambda trial: _publish(trial, fleet), plans, progress)
 
 
-def _arrivals(fleet: Fleet, seed: int) -> Sequence[Arrival]:
+def _arrivals(fleet: SyntheticFleet, seed: int) -> Sequence[Arrival]:
     rng = random.Random(f"{seed} releases")
     total = len(fleet.requests)
     return [
@@ -99,7 +99,7 @@ def _arrivals(fleet: Fleet, seed: int) -> Sequence[Arrival]:
 # -- publishing -------------------------------------------------------------------------------------------------
 
 
-def _publish(trial: Trial, fleet: Fleet) -> None:
+def _publish(trial: Trial, fleet: SyntheticFleet) -> None:
     """This host as a compute node says it, the fleet's reports, and what operators say of the fleet."""
     _publish_host(trial)
     partitions = trial.log.partitions
@@ -117,7 +117,7 @@ def _publish_host(trial: Trial) -> None:
         publisher.flush()
 
 
-def _facts(trial: Trial, nodes: Sequence[Node]) -> list[Entry]:
+def _facts(trial: Trial, nodes: Sequence[SyntheticNode]) -> list[NewRecord]:
     """What operators say, where they have not said it: a log that is used again knows it from before."""
     entries = []
     with StoreReader(trial.stores[0], trial.registry, with_view=False) as reader:
@@ -126,11 +126,11 @@ def _facts(trial: Trial, nodes: Sequence[Node]) -> list[Entry]:
             known = reader.get(FACTS, key(cell, node.root))
             if known is not None and known.aggregates == tuple(sorted(node.aggregates)):
                 continue
-            data = events.FactsSetData(
+            data = events.OperatorSettingsData(
                 provider=node.root,
                 revision=1 if known is None else known.revision + 1,
-                facts=events.Facts(aggregates=node.aggregates),
+                facts=events.OperatorSettings(aggregates=node.aggregates),
             )
-            event = events.FactsSet(id=uuid4().hex, source="/operator/demo", data=data)
-            entries.append(Entry(cell, events.encode(event)))
+            event = events.OperatorSettingsSet(id=uuid4().hex, source="/operator/demo", data=data)
+            entries.append(NewRecord(cell, events.encode(event)))
     return entries

@@ -10,9 +10,15 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from vacancy.clients.demo.race_participant import Finished, Lap, Ready, Running, run_scheduler
+from vacancy.clients.demo.race_participant import (
+    ParticipantProgress,
+    ParticipantReady,
+    ParticipantResult,
+    ParticipantSettings,
+    run_scheduler,
+)
 from vacancy.clients.demo.race_plan import Plan
-from vacancy.clients.runtime.child_process import Child
+from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.projections.ranking.orders import RANDOM, Order
 from vacancy.resources.model.errors import UsageError
 
@@ -74,7 +80,7 @@ class RaceResult:
     query_ms: Percentiles
 
 
-Progress = Callable[[Lap], None]
+Progress = Callable[[ParticipantProgress], None]
 """Told, a few times a second, what all schedulers together have done so far."""
 
 
@@ -112,9 +118,9 @@ class _Racer:
     """One scheduler's process, seen from outside."""
 
     def __init__(self, options: RaceOptions, plan: Plan, number: int) -> None:
-        self.lap = Lap()
-        self.finished: Finished | None = None
-        running = Running(
+        self.lap = ParticipantProgress()
+        self.finished: ParticipantResult | None = None
+        running = ParticipantSettings(
             log=options.log,
             store=options.stores[number % len(options.stores)],
             name=f"scheduler-{number + 1}",
@@ -127,15 +133,15 @@ class _Racer:
             timeout_s=options.timeout_s,
             client_settings=dict(options.client_settings),
         )
-        self.child = Child(f"scheduler {number + 1}", run_scheduler, running, plan)
+        self.child = ChildProcess(f"scheduler {number + 1}", run_scheduler, running, plan)
 
     def hear(self) -> bool:
         """Take in one message. Returns whether it was the last of its phase. Raises the scheduler's error."""
-        said: Ready | Lap | Finished = self.child.hear()
-        if isinstance(said, Lap):
+        said: ParticipantReady | ParticipantProgress | ParticipantResult = self.child.hear()
+        if isinstance(said, ParticipantProgress):
             self.lap = said
             return False
-        if isinstance(said, Finished):
+        if isinstance(said, ParticipantResult):
             self.lap, self.finished = said.lap, said
         return True
 
@@ -156,11 +162,11 @@ def _hear_all(racers: list[_Racer], check: Callable[[], None] | None, progress: 
             progress(_sum(racer.lap for racer in racers))
 
 
-def _sum(laps: Iterable[Lap]) -> Lap:
-    return Lap(*map(sum, zip(*laps, strict=True)))
+def _sum(laps: Iterable[ParticipantProgress]) -> ParticipantProgress:
+    return ParticipantProgress(*map(sum, zip(*laps, strict=True)))
 
 
-def _added_up(finished: Sequence[Finished]) -> RaceResult:
+def _added_up(finished: Sequence[ParticipantResult]) -> RaceResult:
     total = _sum(one.lap for one in finished)
     seconds = max(one.seconds for one in finished)
     decided = total.accepted + total.lost_claims

@@ -23,7 +23,7 @@ _LAP_S = 0.2
 """How often a scheduler tells how far it is."""
 
 
-class Lap(NamedTuple):
+class ParticipantProgress(NamedTuple):
     """What has been done so far: requests decided, by how they ended; rejected claims; consumers released."""
 
     requests: int = 0
@@ -35,21 +35,21 @@ class Lap(NamedTuple):
     released: int = 0
 
 
-class Ready(NamedTuple):
+class ParticipantReady(NamedTuple):
     """The scheduler has opened its view and waits for the start."""
 
 
-class Finished(NamedTuple):
+class ParticipantResult(NamedTuple):
     """The scheduler's plan is done. Times are of each request, in ms (see `RaceResult`)."""
 
-    lap: Lap
+    lap: ParticipantProgress
     seconds: float
     claim_ms: list[float]
     query_ms: list[float]
 
 
 @dataclass(frozen=True)
-class Running:
+class ParticipantSettings:
     """How one scheduler runs; see `RaceOptions`."""
 
     log: str
@@ -65,8 +65,8 @@ class Running:
     client_settings: dict[str, str]
 
 
-def run_scheduler(parent: Connection, running: Running, plan: Plan) -> None:
-    """What a `Child` does: says `Ready`, waits for a word, runs, says `Lap`s and `Finished`."""
+def run_scheduler(parent: Connection, running: ParticipantSettings, plan: Plan) -> None:
+    """What a `Child` does: says `ParticipantReady`, waits for a word, runs, says `ParticipantProgress`s and `ParticipantResult`."""
     with (
         open_log(running.log, **running.client_settings) as log,
         Scheduler(
@@ -81,7 +81,7 @@ def run_scheduler(parent: Connection, running: Running, plan: Plan) -> None:
         ) as scheduler,
     ):
         spare_collector()
-        parent.send(Ready())
+        parent.send(ParticipantReady())
         parent.recv()
         parent.send(_Run(parent, scheduler, running, plan).run())
 
@@ -89,7 +89,9 @@ def run_scheduler(parent: Connection, running: Running, plan: Plan) -> None:
 class _Run:
     """A plan under way."""
 
-    def __init__(self, parent: Connection, scheduler: Scheduler, running: Running, plan: Plan) -> None:
+    def __init__(
+        self, parent: Connection, scheduler: Scheduler, running: ParticipantSettings, plan: Plan
+    ) -> None:
         self._parent = parent
         self._scheduler = scheduler
         self._running = running
@@ -103,7 +105,7 @@ class _Run:
         self._due_once_placed: set[int] = set()
         self._due: list[Outcome] = []
 
-    def run(self) -> Finished:
+    def run(self) -> ParticipantResult:
         """Run it."""
         started = time.monotonic()
         told_at = started
@@ -117,7 +119,7 @@ class _Run:
                 told_at = now
                 self._parent.send(self._lap())
         self._release(at_least=1)
-        return Finished(self._lap(), time.monotonic() - started, self._claim_ms, self._query_ms)
+        return ParticipantResult(self._lap(), time.monotonic() - started, self._claim_ms, self._query_ms)
 
     def _requests(self) -> Iterator[PlacementRequest]:
         """The plan's requests, for the scheduler to pull when it has room; releases happen on the way."""
@@ -154,9 +156,9 @@ class _Run:
             self._released += self._scheduler.release(self._due, timeout_s=self._running.timeout_s)
             self._due = []
 
-    def _lap(self) -> Lap:
+    def _lap(self) -> ParticipantProgress:
         statuses = self._statuses
-        return Lap(
+        return ParticipantProgress(
             requests=statuses.total(),
             accepted=statuses["placed"],
             no_valid_host=statuses["no_valid_host"],

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from vacancy.clients.auditor import AuditReport, audit
 from vacancy.clients.demo.race import RaceOptions, RaceResult, race
-from vacancy.clients.demo.race_participant import Lap
+from vacancy.clients.demo.race_participant import ParticipantProgress
 from vacancy.clients.demo.race_plan import Place, Plan
 from vacancy.clients.inspection.verdicts import exported_verdicts
 from vacancy.clients.replay_tool.replay import Digest, digest, read_all, replay
@@ -26,7 +26,7 @@ from vacancy.projections.ranking.orders import RANDOM, Order
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError, VacancyError
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.tables import NODES, PROVIDERS
 from vacancy.streams.log import Log, open_log
 from vacancy.streams.log_url import parse_log_url
@@ -170,7 +170,7 @@ class Trial:
         """Tell whoever watches."""
         self._progress(Step(stage, done, total, note))
 
-    def append(self, entries: Sequence[Entry], note: str = "") -> None:
+    def append(self, entries: Sequence[NewRecord], note: str = "") -> None:
         """Append entries to the log, in batches."""
         for at in range(0, len(entries), _PUBLISH_BATCH):
             self.log.append(entries[at : at + _PUBLISH_BATCH])
@@ -311,7 +311,7 @@ def _log_at(url: str, options: TrialOptions) -> Log:
             raise missing from None  # there is one, but it cannot be opened
 
 
-def _told(lap: Lap) -> str:
+def _told(lap: ParticipantProgress) -> str:
     return f"{lap.accepted} placed, {lap.lost_claims} claims lost, {lap.no_valid_host} found no host"
 
 

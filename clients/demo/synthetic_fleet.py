@@ -13,7 +13,7 @@ from vacancy.clients.publisher.host.inventory import Inventories, offer
 from vacancy.clients.publisher.publisher import new_incarnation
 from vacancy.resources.model import events
 from vacancy.resources.model.partitioner import cell_for
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 GPU: Final = "CUSTOM_GPU_MILLI"
@@ -26,7 +26,7 @@ RACKS: Final = 8
 Tree = tuple[events.ProviderReport, ...]
 
 
-class Node(NamedTuple):
+class SyntheticNode(NamedTuple):
     """A node of the fleet: its tree, the root first, and the aggregates that operators put it in."""
 
     root: str
@@ -34,10 +34,10 @@ class Node(NamedTuple):
     aggregates: tuple[str, ...]
 
 
-class Fleet(NamedTuple):
+class SyntheticFleet(NamedTuple):
     """Nodes, and requests that they could serve; `requests` in the order in which they come."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[SyntheticNode, ...]
     requests: tuple[RequestSpec, ...]
 
     @property
@@ -46,16 +46,16 @@ class Fleet(NamedTuple):
         return sum(len(node.tree) for node in self.nodes)
 
 
-def make_fleet(nodes: int, requests: int, seed: int) -> Fleet:
+def make_fleet(nodes: int, requests: int, seed: int) -> SyntheticFleet:
     """A fleet and its requests: the same for the same arguments."""
     rng = random.Random(f"{seed} fleet")
     made = []
     for number, shape in enumerate(rng.choices(_SHAPES, [shape.weight for shape in _SHAPES], k=nodes)):
         root = f"node-{number:05}"
         aggregates = (f"rack-{number % RACKS}", *(("premium",) if rng.random() < 0.2 else ()))
-        made.append(Node(root, shape.tree(root, rng), aggregates))
+        made.append(SyntheticNode(root, shape.tree(root, rng), aggregates))
     asked = rng.choices(_SHAPES, [shape.weight for shape in _SHAPES], k=requests)
-    return Fleet(tuple(made), tuple(_placed_anywhere(shape.ask(rng), rng) for shape in asked))
+    return SyntheticFleet(tuple(made), tuple(_placed_anywhere(shape.ask(rng), rng) for shape in asked))
 
 
 def _placed_anywhere(spec: RequestSpec, rng: random.Random) -> RequestSpec:
@@ -75,13 +75,13 @@ def _placed_anywhere(spec: RequestSpec, rng: random.Random) -> RequestSpec:
 # -- as events ------------------------------------------------------------------------------------------------
 
 
-def node_reports(trees: Iterable[Tree], partitions: int, source: str = "/fleet") -> Iterator[Entry]:
+def node_reports(trees: Iterable[Tree], partitions: int, source: str = "/fleet") -> Iterator[NewRecord]:
     """A full report of each tree, in the cell that its root joins by itself; each opens a new incarnation."""
     for tree in trees:
         incarnation = new_incarnation()
         data = events.NodeReportedData(root=tree[0].id, incarnation=incarnation, sequence=1, providers=tree)
         report = events.NodeReported(id=f"{incarnation}-1", source=f"{source}/{tree[0].id}", data=data)
-        yield Entry(cell_for(tree[0].id, partitions), events.encode(report))
+        yield NewRecord(cell_for(tree[0].id, partitions), events.encode(report))
 
 
 # -- shapes -----------------------------------------------------------------------------------------------------

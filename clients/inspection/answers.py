@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
+class InventoryAnswer:
     """What a provider has of one class. `free` is below 0 on a provider that is over capacity.
 
     `limits` are the class's other columns (min_unit, max_unit, step_size), `record` is its own record;
@@ -25,7 +25,7 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class HoldingAnswer:
     """What one consumer holds of one provider and class. `grant` is as the class wrote it."""
 
     consumer: str
@@ -38,7 +38,7 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True)
-class Provider:
+class ProviderAnswer:
     """One resource provider. `facts` is what an operator said of it, None where nobody did."""
 
     id: str
@@ -51,7 +51,7 @@ class Provider:
     aggregates: list[str]
     attributes: dict[str, str | int | bool]
     operator_attributes: dict[str, str | int | bool]
-    inventories: list[Inventory]
+    inventories: list[InventoryAnswer]
     facts: dict[str, Any] | None
 
 
@@ -59,7 +59,7 @@ State = Literal["open", "disabled", "draining", "incomplete", "retired", "in two
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeAnswer:
     """A root provider's life. `heard_ms` is log time; only an `open` node takes new claims."""
 
     root: str
@@ -72,21 +72,21 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class ProviderTree:
+class TreeAnswer:
     """A provider, those below it (a parent before its children), its node, and who holds any of them."""
 
     id: str
     cell: str
     partition: int
     root: str
-    node: Node | None
-    providers: list[Provider]
-    holdings: list[Holding]
+    node: NodeAnswer | None
+    providers: list[ProviderAnswer]
+    holdings: list[HoldingAnswer]
     as_of: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Consumer:
+class ConsumerAnswer:
     """What a consumer holds in one cell. `hold_until_ms` is 0 unless it is an unconfirmed hold."""
 
     consumer: str
@@ -100,11 +100,11 @@ class Consumer:
     request: str | None
     offset: int
     hold_until_ms: int
-    holdings: list[Holding]
+    holdings: list[HoldingAnswer]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VerdictAnswer:
     """How a claim was judged; see `resources.rows.VerdictRow`. Gone once log time passes `deadline_ms`."""
 
     claim: str
@@ -125,7 +125,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RequestAnswer:
     """A request and how it ended: `outcome` is '' while it is open."""
 
     id: str
@@ -140,7 +140,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetterAnswer:
     """A record that was refused. `value` is its beginning as text; `size` its whole length in bytes."""
 
     partition: int
@@ -183,7 +183,7 @@ class AttributeType:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class StatusAnswer:
     """How a store is. `clashes`: roots that are live in two cells, with the cells. `attribute_clashes`: attributes
     that are of one type here and of another there, with the types."""
 

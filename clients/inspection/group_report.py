@@ -13,14 +13,14 @@ from vacancy.clients.inspection.lookup import NotFound
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import RequestSpec
-from vacancy.resources.model.server_group import GROUP_PATTERN, Membership, group_cell, group_name
+from vacancy.resources.model.server_group import GROUP_PATTERN, ServerGroupMembership, group_cell, group_name
 from vacancy.resources.state.tables import GROUPS, PROVIDERS, key
 
 _is_group = re.compile(GROUP_PATTERN).fullmatch
 
 
 @dataclass(frozen=True, slots=True)
-class Related:
+class ParsedMembership:
     """What the options of a command say of others and of copies; what was not said is empty or None."""
 
     affinity: Iterable[str] = ()
@@ -32,7 +32,7 @@ class Related:
 
     def applied(self, spec: RequestSpec) -> RequestSpec:
         """The request with these. Raises `UsageError` for what cannot be meant."""
-        said: tuple[Membership, ...] = (
+        said: tuple[ServerGroupMembership, ...] = (
             *(read_membership(text, "affinity", "--group-affinity") for text in self.affinity),
             *(read_membership(text, "anti-affinity", "--group-anti-affinity") for text in self.anti_affinity),
             *(
@@ -58,7 +58,7 @@ class Related:
             raise _told(error, "the request") from None
 
 
-def read_membership(text: str, policy: str, where: str, *, hard: bool = True) -> Membership:
+def read_membership(text: str, policy: str, where: str, *, hard: bool = True) -> ServerGroupMembership:
     """`CELL/NAME`, `CELL/NAME:MAX` or `CELL/NAME:MAX:SCOPE`; MAX may be left empty. Raises `UsageError`."""
     # A cell may have a colon in its name, a group not.
     at = text.rpartition("/")[0]
@@ -74,7 +74,7 @@ def read_membership(text: str, policy: str, where: str, *, hard: bool = True) ->
     if most:
         said["max_per_node"] = int(most)
     try:
-        return Membership.model_validate(said)
+        return ServerGroupMembership.model_validate(said)
     except ValidationError as error:
         raise _told(error, f"{where} {text!r}") from None
 
@@ -90,7 +90,7 @@ def _told(error: ValidationError, where: str) -> UsageError:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class GroupMemberReport:
     """A consumer in a group: the roots that each of its copies is on now, and the offset of its claim."""
 
     consumer: str
@@ -99,7 +99,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerGroup:
+class ServerGroupReport:
     """A server group and its members, the newest last. `nodes` is root -> how many copies are on it."""
 
     id: str
@@ -108,12 +108,12 @@ class ServerGroup:
     hard: bool
     max_per_node: int
     scope: str | None
-    members: list[Member]
+    members: list[GroupMemberReport]
     nodes: dict[str, int] = field(default_factory=dict)
     as_of: dict[int, int] = field(default_factory=dict)
 
 
-def show_group(reader: StoreReader, group: str) -> ServerGroup:
+def show_group(reader: StoreReader, group: str) -> ServerGroupReport:
     """A server group. Raises `UsageError` for what is no group's id, and `NotFound` where nobody is in it."""
     if not _is_group(group):
         raise UsageError(f"{group!r} is no server group", do="write CELL/NAME, as in auto-5/web")
@@ -130,11 +130,11 @@ def show_group(reader: StoreReader, group: str) -> ServerGroup:
     nodes: dict[str, int] = {}
     for member in row.members:
         roots = [sorted({_root(reader, cell, id_) for id_ in place}) for place in member.places]
-        members.append(Member(member.consumer, member.offset, roots))
+        members.append(GroupMemberReport(member.consumer, member.offset, roots))
         for one in roots:
             for root in one:
                 nodes[root] = nodes.get(root, 0) + 1
-    return ServerGroup(
+    return ServerGroupReport(
         group,
         cell,
         row.policy,

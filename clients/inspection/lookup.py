@@ -13,20 +13,27 @@ from typing import Any, TypeVar
 import msgspec
 
 from vacancy.clients.inspection.answers import (
-    Consumer,
-    Holding,
-    Inventory,
-    Node,
-    Provider,
-    ProviderTree,
-    Request,
+    ConsumerAnswer,
+    HoldingAnswer,
+    InventoryAnswer,
+    NodeAnswer,
+    ProviderAnswer,
+    RequestAnswer,
     State,
-    Verdict,
+    TreeAnswer,
+    VerdictAnswer,
 )
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import UsageError, VacancyError
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.state.rows import AllocationRow, ClassRow, FactsRow, NodeRow, ProviderRow, VerdictRow
+from vacancy.resources.state.rows import (
+    AllocationRow,
+    ClassRow,
+    NodeRow,
+    OperatorSettingsRow,
+    ProviderRow,
+    VerdictRow,
+)
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
     FACTS,
@@ -101,7 +108,7 @@ def _near(wrong: str, names: Iterator[str]) -> str:
 # -- providers and nodes --------------------------------------------------------------------------------------
 
 
-def show_provider(reader: StoreReader, provider: str, *, cell: str | None = None) -> ProviderTree:
+def show_provider(reader: StoreReader, provider: str, *, cell: str | None = None) -> TreeAnswer:
     """A provider and all below it. Raises `NotFound`, or `UsageError` where two cells have it."""
     reader.catch_up()
     cell = cell or provider_cell(reader, provider)
@@ -119,7 +126,7 @@ def show_provider(reader: StoreReader, provider: str, *, cell: str | None = None
     below.sort(key=lambda item: _depth(item[0], rows))
     ids = frozenset(id_ for id_, _ in below)
     node = reader.get(NODES, key(cell, row.root))
-    return ProviderTree(
+    return TreeAnswer(
         id=provider,
         cell=cell,
         partition=partition_for(cell, reader.manifest.partitions),
@@ -131,7 +138,7 @@ def show_provider(reader: StoreReader, provider: str, *, cell: str | None = None
     )
 
 
-def nodes(reader: StoreReader) -> Iterator[Node]:
+def nodes(reader: StoreReader) -> Iterator[NodeAnswer]:
     """All nodes, by partition and cell."""
     reader.catch_up()
     for _, name, row in reader.scan(NODES):
@@ -157,15 +164,15 @@ def _depth(id_: str, rows: Mapping[str, ProviderRow | None]) -> tuple[str, ...]:
     return tuple(reversed(path))
 
 
-def node_of(reader: StoreReader, cell: str, root: str) -> Node | None:
+def node_of(reader: StoreReader, cell: str, root: str) -> NodeAnswer | None:
     """A node as it is in the tables, or None."""
     row = reader.get(NODES, key(cell, root))
     return None if row is None else _node(reader, cell, root, row)
 
 
-def _node(reader: StoreReader, cell: str, root: str, row: NodeRow) -> Node:
+def _node(reader: StoreReader, cell: str, root: str, row: NodeRow) -> NodeAnswer:
     incarnation, sequence = row.incarnations[0]
-    return Node(
+    return NodeAnswer(
         root,
         cell,
         partition_for(cell, reader.manifest.partitions),
@@ -190,7 +197,7 @@ def _state(reader: StoreReader, cell: str, root: str, row: NodeRow) -> State:
     return "draining" if facts is not None and facts.status == "draining" else "disabled"
 
 
-def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> Provider:
+def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> ProviderAnswer:
     facts = reader.get(FACTS, key(cell, id_))
     inventories = []
     generation = row.changed
@@ -200,7 +207,7 @@ def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> Pro
         if held is not None:
             inventories.append(_inventory(reader, name, held))
             generation = max(generation, held.changed)
-    return Provider(
+    return ProviderAnswer(
         id=id_,
         parent=row.parent,
         generation=generation,
@@ -216,7 +223,7 @@ def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> Pro
     )
 
 
-def _inventory(reader: StoreReader, name: str, row: ClassRow) -> Inventory:
+def _inventory(reader: StoreReader, name: str, row: ClassRow) -> InventoryAnswer:
     resource_class = reader.registry.table(name).resource_class
     columns = dict(zip(resource_class.columns, resource_class.row(row.record), strict=True))
     for column in resource_class.index_columns:
@@ -224,12 +231,12 @@ def _inventory(reader: StoreReader, name: str, row: ClassRow) -> Inventory:
     capacity, free = columns.pop("capacity"), columns.pop("free")
     record = row.record
     told = msgspec.structs.asdict(record) if isinstance(record, msgspec.Struct) else {"record": record}
-    return Inventory(
+    return InventoryAnswer(
         name, capacity, capacity - free, free, columns, msgspec.to_builtins(told), row.changed, row.taken
     )
 
 
-def facts_shown(row: FactsRow) -> dict[str, Any]:
+def facts_shown(row: OperatorSettingsRow) -> dict[str, Any]:
     """Facts as plain data."""
     return {
         "revision": row.revision,
@@ -245,7 +252,7 @@ def facts_shown(row: FactsRow) -> dict[str, Any]:
 # -- consumers, claims, requests ------------------------------------------------------------------------------
 
 
-def show_consumer(reader: StoreReader, consumer: str) -> list[Consumer]:
+def show_consumer(reader: StoreReader, consumer: str) -> list[ConsumerAnswer]:
     """What a consumer holds, one entry a cell: usually one. Raises `NotFound` where it holds nothing."""
     reader.catch_up()
     found = [_consumer(reader, cell, consumer, row) for cell, row in find(reader, ALLOCATIONS, consumer)]
@@ -258,8 +265,8 @@ def show_consumer(reader: StoreReader, consumer: str) -> list[Consumer]:
     return found
 
 
-def _consumer(reader: StoreReader, cell: str, consumer: str, row: AllocationRow) -> Consumer:
-    return Consumer(
+def _consumer(reader: StoreReader, cell: str, consumer: str, row: AllocationRow) -> ConsumerAnswer:
+    return ConsumerAnswer(
         consumer=consumer,
         cell=cell,
         partition=partition_for(cell, reader.manifest.partitions),
@@ -275,9 +282,9 @@ def _consumer(reader: StoreReader, cell: str, consumer: str, row: AllocationRow)
     )
 
 
-def _holdings(consumer: str, row: AllocationRow) -> Iterator[Holding]:
+def _holdings(consumer: str, row: AllocationRow) -> Iterator[HoldingAnswer]:
     for part in row.parts:
-        yield Holding(
+        yield HoldingAnswer(
             consumer,
             part.provider,
             part.resource_class,
@@ -288,7 +295,7 @@ def _holdings(consumer: str, row: AllocationRow) -> Iterator[Holding]:
         )
 
 
-def _holdings_in(reader: StoreReader, cell: str) -> Iterator[Holding]:
+def _holdings_in(reader: StoreReader, cell: str) -> Iterator[HoldingAnswer]:
     partition = partition_for(cell, reader.manifest.partitions)
     for name, data in reader.raw(partition, ALLOCATIONS.family):
         home, consumer = split_key(name)
@@ -296,7 +303,7 @@ def _holdings_in(reader: StoreReader, cell: str) -> Iterator[Holding]:
             yield from _holdings(consumer, ALLOCATIONS.decode(data))
 
 
-def show_claim(reader: StoreReader, claim: str) -> Verdict:
+def show_claim(reader: StoreReader, claim: str) -> VerdictAnswer:
     """A claim's verdict. Raises `NotFound` where there is none, or none any more."""
     reader.catch_up()
     for cell, row in find(reader, VERDICTS, claim):
@@ -308,8 +315,8 @@ def show_claim(reader: StoreReader, claim: str) -> Verdict:
     )
 
 
-def _verdict(reader: StoreReader, cell: str, claim: str, row: VerdictRow) -> Verdict:
-    return Verdict(
+def _verdict(reader: StoreReader, cell: str, claim: str, row: VerdictRow) -> VerdictAnswer:
+    return VerdictAnswer(
         claim=claim,
         cell=cell,
         partition=partition_for(cell, reader.manifest.partitions),
@@ -328,7 +335,7 @@ def _verdict(reader: StoreReader, cell: str, claim: str, row: VerdictRow) -> Ver
     )
 
 
-def show_request(reader: StoreReader, request: str) -> Request:
+def show_request(reader: StoreReader, request: str) -> RequestAnswer:
     """A request and its outcome. Raises `NotFound`."""
     reader.catch_up()
     row = reader.get(REQUESTS, request.encode())
@@ -338,7 +345,7 @@ def show_request(reader: StoreReader, request: str) -> Request:
             where=_where(reader),
             do="requests are kept for a day of log time; check its id",
         )
-    return Request(
+    return RequestAnswer(
         id=request,
         spec=json.loads(row.spec),
         received_ms=row.received_ms,

@@ -20,7 +20,7 @@ _READ_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class LogEvent:
     """A record of the log. `time_ms` (since 1970, UTC) and `type` are None where no log was at hand; `consumer` is
     who took, None where that is not known; `source` is who wrote it."""
 
@@ -32,7 +32,7 @@ class Event:
     source: str | None = None
 
 
-class Events:
+class EventLookup:
     """Finds events of a store's log. `log` None: what the tables say of them. A log that is not the one that the
     store was folded from is not asked."""
 
@@ -40,27 +40,27 @@ class Events:
         self._reader = reader
         self._log = log if log is not None and _is_its_log(reader, log) else None
 
-    def taking(self, cell: str, offset: int, provider: str, resource_class: str) -> Event:
+    def taking(self, cell: str, offset: int, provider: str, resource_class: str) -> LogEvent:
         """The event at that offset of a cell's partition, which took some of a provider's class."""
         partition = self._partition(cell)
         read = self._read(partition, offset)
-        found = Event(partition, offset, consumer=self._holder(cell, offset, provider, resource_class))
+        found = LogEvent(partition, offset, consumer=self._holder(cell, offset, provider, resource_class))
         if read is None:
             return found
         time_ms, event = read
         consumer = found.consumer or self._claimant(cell, event, provider, resource_class)
-        return Event(partition, offset, time_ms, event.type, consumer, event.source)
+        return LogEvent(partition, offset, time_ms, event.type, consumer, event.source)
 
-    def facts(self, cell: str, offset: int, provider: str) -> Event | None:
+    def facts(self, cell: str, offset: int, provider: str) -> LogEvent | None:
         """The event at that offset, if an operator set facts of the provider by it."""
         partition = self._partition(cell)
         read = self._read(partition, offset)
         if read is None:
             return None
         time_ms, event = read
-        if not isinstance(event, events.FactsSet) or event.data.provider != provider:
+        if not isinstance(event, events.OperatorSettingsSet) or event.data.provider != provider:
             return None
-        return Event(partition, offset, time_ms, event.type, None, event.source)
+        return LogEvent(partition, offset, time_ms, event.type, None, event.source)
 
     def _partition(self, cell: str) -> int:
         return partition_for(cell, self._reader.manifest.partitions)
@@ -98,7 +98,7 @@ class Events:
         return None
 
 
-def taking_text(event: Event | None) -> str:
+def taking_text(event: LogEvent | None) -> str:
     """Who took the last of it, for people; '' where nobody did."""
     if event is None:
         return ""
@@ -106,7 +106,7 @@ def taking_text(event: Event | None) -> str:
     return f"last taken{who} at {place_text(event)}"
 
 
-def place_text(event: Event) -> str:
+def place_text(event: LogEvent) -> str:
     """Where an event stands in the log, and when it came."""
     place = f"{event.partition}:{event.offset}"
     if event.time_ms is None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 
-from vacancy.clients.inspection.answers import AttributeType, DeadLetter, PartitionStatus, Status
+from vacancy.clients.inspection.answers import AttributeType, DeadLetterAnswer, PartitionStatus, StatusAnswer
 from vacancy.clients.inspection.lookup import nodes
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.state.tables import (
@@ -23,13 +23,13 @@ from vacancy.resources.state.tables import (
 
 def dead_letters(
     reader: StoreReader, *, partition: int | None = None, limit: int | None = None
-) -> list[DeadLetter]:
+) -> list[DeadLetterAnswer]:
     """The dead letters kept (the last 1,000 a partition), by partition and offset; the newest `limit` of each."""
     reader.catch_up()
-    by_partition: dict[int, list[DeadLetter]] = {}
+    by_partition: dict[int, list[DeadLetterAnswer]] = {}
     for at, _, row in reader.scan(DEAD_LETTERS):
         if partition in (None, at):
-            letter = DeadLetter(
+            letter = DeadLetterAnswer(
                 at,
                 row.offset,
                 row.timestamp_ms,
@@ -46,7 +46,7 @@ def dead_letters(
     return found
 
 
-def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status:
+def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> StatusAnswer:
     """How the store is. `ends` are the log's (partition -> the offset that its next record gets)."""
     reader.catch_up()
     partitions = []
@@ -62,7 +62,7 @@ def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status
         for root, rows in sorted(reader.view.clashes.items())
     }
     states = Counter(node.state for node in nodes(reader))
-    return Status(
+    return StatusAnswer(
         reader.manifest.store,
         reader.manifest.log,
         partitions,

@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vacancy.clients.inspection.answers import Node
+from vacancy.clients.inspection.answers import NodeAnswer
 from vacancy.clients.inspection.lookup import NotFound, find, node_of, provider_cell, provider_cells
-from vacancy.clients.inspection.provenance import Event, Events
+from vacancy.clients.inspection.provenance import EventLookup, LogEvent
 from vacancy.clients.request_language.cel_compiler import learn
 from vacancy.clients.scheduler.store_query import heard_since_ms
-from vacancy.projections.diagnostics.constraints import Parts
-from vacancy.projections.diagnostics.node_report import Failure, Tree, tried
+from vacancy.projections.diagnostics.constraints import RequestConstraints
+from vacancy.projections.diagnostics.node_report import FailedConstraint, TreeReport, report_node
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.request import RequestSpec
@@ -33,7 +33,7 @@ class Lack:
     asked: int | None
     available: int | None
     why: str
-    event: Event | None
+    event: LogEvent | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class WhyNot:
     cell: str
     partition: int
     fits: bool
-    node: Node | None
+    node: NodeAnswer | None
     groups: list[GroupLacks]
     whole: list[Lack]
     as_of: dict[int, int]
@@ -89,8 +89,10 @@ def why_not(
         gone = Lack("open", "takes new claims", "", None, None, "the node is retired", None)
         return WhyNot(node, home, partition, False, shown, [], [gone], reader.position)
     root = reader.view.row_of[key(home, row.root)]
-    tree = tried(reader.view, Parts(reader.view, spec, heard_since_ms(max_staleness_s)), root)
-    events = Events(reader, log)
+    tree = report_node(
+        reader.view, RequestConstraints(reader.view, spec, heard_since_ms(max_staleness_s)), root
+    )
+    events = EventLookup(reader, log)
     groups = [
         GroupLacks(
             group.group,
@@ -128,7 +130,9 @@ def _is_live(reader: StoreReader, cell: str, row: ProviderRow) -> bool:
     return node is not None and node.open and row.reported
 
 
-def _lack(reader: StoreReader, events: Events, tree: Tree, provider: str, failure: Failure) -> Lack:
+def _lack(
+    reader: StoreReader, events: EventLookup, tree: TreeReport, provider: str, failure: FailedConstraint
+) -> Lack:
     if failure.kind == "open":
         why, event = _closed(reader, events, tree.cell, provider)
     else:
@@ -149,7 +153,9 @@ def _lack(reader: StoreReader, events: Events, tree: Tree, provider: str, failur
     )
 
 
-def _closed(reader: StoreReader, events: Events, cell: str, provider: str) -> tuple[str, Event | None]:
+def _closed(
+    reader: StoreReader, events: EventLookup, cell: str, provider: str
+) -> tuple[str, LogEvent | None]:
     """Why a provider takes no new claims, and the event of the operator who said so."""
     row = reader.get(PROVIDERS, key(cell, provider))
     if row is None:
@@ -168,8 +174,8 @@ def _closed(reader: StoreReader, events: Events, cell: str, provider: str) -> tu
 
 
 def _disabled(
-    reader: StoreReader, events: Events, cell: str, ids: tuple[str, str]
-) -> Iterator[tuple[str, Event | None]]:
+    reader: StoreReader, events: EventLookup, cell: str, ids: tuple[str, str]
+) -> Iterator[tuple[str, LogEvent | None]]:
     for id_ in ids:
         row = reader.get(PROVIDERS, key(cell, id_))
         facts = reader.get(FACTS, key(cell, id_))

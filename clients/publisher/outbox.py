@@ -78,7 +78,7 @@ class CellChanged(OutboxError):
     exit_code = 2
 
 
-class Kind(StrEnum):
+class OutboxKind(StrEnum):
     """What an event of a node says, as far as the queue must know."""
 
     FULL = "full"
@@ -91,14 +91,14 @@ class Outgoing(NamedTuple):
     """An event on its way: `value` is its bytes. `confirms`: it names consumers, and so confirms their holds."""
 
     cell: str
-    kind: Kind
+    kind: OutboxKind
     incarnation: str
     sequence: int
     value: bytes
     confirms: bool = False
 
 
-class Pending(NamedTuple):
+class QueuedEvents(NamedTuple):
     """An event in the queue, under the number by which it is acknowledged."""
 
     number: int
@@ -132,19 +132,19 @@ class Outbox:
         outbox is another node's.
         """
         with self._lock:
-            if event.kind is not Kind.RETIRED:
+            if event.kind is not OutboxKind.RETIRED:
                 self.check_home(root, event.cell)
-            if event.kind is Kind.HEARTBEAT and len(self):
+            if event.kind is OutboxKind.HEARTBEAT and len(self):
                 return False
-            if event.kind is Kind.CHANGED:
+            if event.kind is OutboxKind.CHANGED:
                 self._check_room(len(event.value))
             self._last = self._do(lambda db: _put(db, root, event))
-            if event.kind is Kind.FULL:
+            if event.kind is OutboxKind.FULL:
                 self._needs_full_report = False
                 self._go_to_disk()
             return True
 
-    def pending(self, limit: int = 100) -> list[Pending]:
+    def pending(self, limit: int = 100) -> list[QueuedEvents]:
         """The first `limit` events to send, in the order they were put."""
         return self._do(lambda db: _pending(db, limit))
 
@@ -159,7 +159,7 @@ class Outbox:
     def changes_pending(self) -> bool:
         """Whether a change is pending: an event that means nothing without those before it."""
         found = self._do(
-            lambda db: db.execute("SELECT 1 FROM pending WHERE kind = ?", (Kind.CHANGED,)).fetchone()
+            lambda db: db.execute("SELECT 1 FROM pending WHERE kind = ?", (OutboxKind.CHANGED,)).fetchone()
         )
         return found is not None
 
@@ -321,10 +321,10 @@ def _put(connection: sqlite3.Connection, root: str, event: Outgoing) -> int:
 
 
 def _insert(db: sqlite3.Connection, root: str, event: Outgoing) -> int:
-    if event.kind is Kind.FULL:
+    if event.kind is OutboxKind.FULL:
         db.execute("DELETE FROM pending WHERE cell = ? AND confirms <= ?", (event.cell, event.confirms))
         db.execute("INSERT OR REPLACE INTO home VALUES (1, ?, ?)", (root, event.cell))
-    elif event.kind is Kind.RETIRED:
+    elif event.kind is OutboxKind.RETIRED:
         db.execute("DELETE FROM home WHERE cell = ?", (event.cell,))
     cursor = db.execute(
         "INSERT INTO pending (cell, kind, incarnation, sequence, confirms, value) VALUES (?, ?, ?, ?, ?, ?)",
@@ -350,13 +350,13 @@ def _last_number(db: sqlite3.Connection) -> int:
     return 0 if row is None else int(row[0])
 
 
-def _pending(db: sqlite3.Connection, limit: int) -> list[Pending]:
+def _pending(db: sqlite3.Connection, limit: int) -> list[QueuedEvents]:
     rows = db.execute(
         "SELECT number, cell, kind, incarnation, sequence, value, confirms FROM pending ORDER BY number LIMIT ?",
         (limit,),
     )
     return [
-        Pending(number, Outgoing(cell, Kind(kind), incarnation, sequence, value, bool(confirms)))
+        QueuedEvents(number, Outgoing(cell, OutboxKind(kind), incarnation, sequence, value, bool(confirms)))
         for number, cell, kind, incarnation, sequence, value, confirms in rows
     ]
 

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 
-from vacancy.clients.publisher.outbox import Kind, Outbox, OutboxFull, Outgoing
+from vacancy.clients.publisher.outbox import Outbox, OutboxFull, OutboxKind, Outgoing
 from vacancy.resources.fold.provider_tree import check_tree
 from vacancy.resources.model.errors import InvalidRecord, LogError, LogUnavailable, UsageError, VacancyError
 from vacancy.resources.model.events import (
@@ -32,7 +32,7 @@ from vacancy.resources.model.events import (
     ProviderReport,
     encode,
 )
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.streams.clock import wall_ms
 from vacancy.streams.log import Log
 
@@ -41,13 +41,13 @@ logger = logging.getLogger(__name__)
 Providers = tuple[ProviderReport, ...]
 
 _BATCH: Final = 100
-_EVENTS: Final[Mapping[Kind, type[NodeReported | NodeChanged | NodeHeartbeat | NodeRetired]]] = (
+_EVENTS: Final[Mapping[OutboxKind, type[NodeReported | NodeChanged | NodeHeartbeat | NodeRetired]]] = (
     MappingProxyType(
         {
-            Kind.FULL: NodeReported,
-            Kind.CHANGED: NodeChanged,
-            Kind.HEARTBEAT: NodeHeartbeat,
-            Kind.RETIRED: NodeRetired,
+            OutboxKind.FULL: NodeReported,
+            OutboxKind.CHANGED: NodeChanged,
+            OutboxKind.HEARTBEAT: NodeHeartbeat,
+            OutboxKind.RETIRED: NodeRetired,
         }
     )
 )
@@ -124,7 +124,7 @@ class Publisher:
             ) from None
         said = {"providers": tuple(providers), "consumers": None if consumers is None else tuple(consumers)}
         with self._recording:
-            self._record(Kind.FULL, self.cell, said, confirms=bool(consumers))
+            self._record(OutboxKind.FULL, self.cell, said, confirms=bool(consumers))
             self._reported = True
 
     def changed(self, providers: Sequence[ProviderReport], removed: Sequence[str] = ()) -> None:
@@ -141,7 +141,9 @@ class Publisher:
             )
         with self._recording:
             self._check_reported()
-            self._record(Kind.CHANGED, self.cell, {"providers": tuple(providers), "removed": tuple(removed)})
+            self._record(
+                OutboxKind.CHANGED, self.cell, {"providers": tuple(providers), "removed": tuple(removed)}
+            )
 
     def heartbeat(self) -> bool:
         """Record that the node is there. False: nothing was recorded, because what is pending will say so.
@@ -150,7 +152,7 @@ class Publisher:
         """
         with self._recording:
             self._check_reported()
-            return self._record(Kind.HEARTBEAT, self.cell, {})
+            return self._record(OutboxKind.HEARTBEAT, self.cell, {})
 
     def retire(self) -> None:
         """Record that the node is gone for good, and forget its cell. A later full report brings it back."""
@@ -180,7 +182,7 @@ class Publisher:
                 # gone from its old cell before it is in the new one.
                 cell = batch[0].event.cell
                 run = next(list(same) for _, same in groupby(batch, key=lambda pending: pending.event.cell))
-                self._log.append([Entry(cell, pending.event.value) for pending in run], max(left_s, 0.0))
+                self._log.append([NewRecord(cell, pending.event.value) for pending in run], max(left_s, 0.0))
                 self.outbox.acknowledge(run[-1].number)
                 sent += len(run)
             return sent
@@ -194,11 +196,13 @@ class Publisher:
     def _retire_in(self, cell: str) -> None:
         if not self._reported:
             # Only a full report opens an incarnation. This one says that the node has nothing, which is so.
-            self._record(Kind.FULL, cell, {"providers": (ProviderReport(id=self.root),)})
-        self._record(Kind.RETIRED, cell, {})
+            self._record(OutboxKind.FULL, cell, {"providers": (ProviderReport(id=self.root),)})
+        self._record(OutboxKind.RETIRED, cell, {})
         self._reported = False
 
-    def _record(self, kind: Kind, cell: str, said: Mapping[str, object], *, confirms: bool = False) -> bool:
+    def _record(
+        self, kind: OutboxKind, cell: str, said: Mapping[str, object], *, confirms: bool = False
+    ) -> bool:
         sequence = self._sequence + 1
         data = {"root": self.root, "incarnation": self.incarnation, "sequence": sequence, **said}
         now = datetime.fromtimestamp(self._clock() / 1000, UTC).isoformat(timespec="milliseconds")

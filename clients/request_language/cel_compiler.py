@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final, cast
 
-from vacancy.clients.request_language.cel_parser import DOCS, Node, Source, parse
+from vacancy.clients.request_language.cel_parser import DOCS, CelNode, CelSource, parse
 from vacancy.projections.query.predicate_ast import (
     MULTIPLE_MAX,
     TERMS_MAX,
@@ -63,13 +63,13 @@ def learn(spec: RequestSpec, registry: Registry, into: dict[str, Expression]) ->
 def compile_condition(text: str, registry: Registry, where: str = "where") -> Expression:
     """The condition that a text means. Raises `UsageError`."""
     source, node = parse(text, where)
-    maker = Conditions(source, registry)
+    maker = ConditionCompiler(source, registry)
     return Expression(
         text, tuple((text[one.start : one.end], maker.condition(one)) for one in _conjuncts(node))
     )
 
 
-def _conjuncts(node: Node) -> Iterator[Node]:
+def _conjuncts(node: CelNode) -> Iterator[CelNode]:
     if node.kind != "&&":
         yield node
         return
@@ -77,14 +77,14 @@ def _conjuncts(node: Node) -> Iterator[Node]:
         yield from _conjuncts(part)
 
 
-class Conditions:
+class ConditionCompiler:
     """Makes conditions of the nodes of one expression."""
 
-    def __init__(self, source: Source, registry: Registry) -> None:
+    def __init__(self, source: CelSource, registry: Registry) -> None:
         self._source = source
         self._registry = registry
 
-    def condition(self, node: Node, *, negate: bool = False) -> Tree:
+    def condition(self, node: CelNode, *, negate: bool = False) -> Tree:
         """The condition that a node means, or with `negate` its negation, pushed down to the leaves."""
         kind = node.kind
         if kind in ("&&", "||"):
@@ -104,7 +104,7 @@ class Conditions:
             return Compared(self.attribute(node), "==", not negate)
         raise self._refuse_condition(node)
 
-    def _refuse_condition(self, node: Node) -> UsageError:
+    def _refuse_condition(self, node: CelNode) -> UsageError:
         if node.kind == "call":
             return self._unknown_call(node)
         if node.kind == "name":
@@ -113,7 +113,7 @@ class Conditions:
 
     # -- comparisons --------------------------------------------------------------------------------------
 
-    def _relation(self, node: Node, operator: str) -> Tree:
+    def _relation(self, node: CelNode, operator: str) -> Tree:
         left, right = node.parts
         if _is_constant(left) and not _is_constant(right):
             left, right, operator = right, left, _MIRRORED[operator]
@@ -146,7 +146,7 @@ class Conditions:
             do="compare what is of one type",
         )
 
-    def _version(self, node: Node, left: Node, right: Node, operator: Relation) -> Tree:
+    def _version(self, node: CelNode, left: CelNode, right: CelNode, operator: Relation) -> Tree:
         sides = [_argument(side) if side.kind == "call" else side for side in (left, right)]
         attributes = [side for side in sides if side.kind == "field"]
         if len(attributes) != 1:
@@ -159,14 +159,14 @@ class Conditions:
             raise self._bad_version(constant)
         return Compared(self.attribute(sides[0]), operator, self._constant(constant), version=True)
 
-    def _bad_version(self, node: Node) -> UsageError:
+    def _bad_version(self, node: CelNode) -> UsageError:
         return self._source.refuse(
             "this is no version",
             node,
             do='write numbers with dots between, as version("8.2") or version("6.1.0-21")',
         )
 
-    def _amounts(self, node: Node, left: Node, right: Node, operator: Relation) -> Tree:
+    def _amounts(self, node: CelNode, left: CelNode, right: CelNode, operator: Relation) -> Tree:
         totals: dict[Quantity | None, int] = {}
         self._add(left, 1, totals)
         self._add(right, -1, totals)
@@ -194,7 +194,7 @@ class Conditions:
             )
         return Amounts(terms, operator, number)
 
-    def _add(self, node: Node, times: int, into: dict[Quantity | None, int]) -> None:
+    def _add(self, node: CelNode, times: int, into: dict[Quantity | None, int]) -> None:
         """Add `times` a sum to what was added up: source -> multiple, None -> the number."""
         if abs(times) > AMOUNT_MAX:
             raise self._source.refuse("this number is larger than any amount", node)
@@ -216,7 +216,7 @@ class Conditions:
                 "amounts are only added, subtracted and multiplied by a number", node, do=DOCS
             )
 
-    def _in(self, node: Node, negate: bool) -> Tree:
+    def _in(self, node: CelNode, negate: bool) -> Tree:
         left, right = node.parts
         if right.kind == "name" and right.value in ("traits", "aggregates"):
             return self._member(left, right, negate)
@@ -244,7 +244,7 @@ class Conditions:
                     raise self._bad_version(part)
         return OneOf(self.attribute(left), values, negate, version=type_ == "version")
 
-    def _member(self, name: Node, of: Node, negate: bool) -> Tree:
+    def _member(self, name: CelNode, of: CelNode, negate: bool) -> Tree:
         if name.kind != "text":
             raise self._source.refuse("a name is a text", name, do=f'write "NAME" in {of.value}')
         if of.value == "aggregates":
@@ -256,14 +256,14 @@ class Conditions:
         except UsageError as error:
             raise self._source.refuse(error.what, name, do=error.do) from None
 
-    def _has(self, node: Node, negate: bool) -> Tree:
+    def _has(self, node: CelNode, negate: bool) -> Tree:
         if len(node.parts) != 1 or not _is_attribute(node.parts[0]):
             raise self._source.refuse("has() takes one attribute", node, do="write has(attributes.x)")
         return Compared(self.attribute(node.parts[0]), "lacks" if negate else "has")
 
     # -- names and constants ------------------------------------------------------------------------------
 
-    def _type(self, node: Node) -> str:
+    def _type(self, node: CelNode) -> str:
         """`attribute`, `text`, `bool`, `version` or `number`."""
         if node.kind in ("text", "bool", "number"):
             return node.kind
@@ -284,7 +284,7 @@ class Conditions:
             raise self._unknown_name(node)
         raise self._source.refuse("this cannot be compared", node)
 
-    def _constant(self, node: Node) -> Any:
+    def _constant(self, node: CelNode) -> Any:
         value = node.value if node.kind != "-" else -node.parts[0].value
         if isinstance(value, str) and len(value) > TEXT_MAX:
             raise self._source.refuse(f"no attribute is longer than {TEXT_MAX} characters", node)
@@ -294,7 +294,7 @@ class Conditions:
             )
         return value
 
-    def attribute(self, node: Node) -> str:
+    def attribute(self, node: CelNode) -> str:
         """The name of the attribute that a node is."""
         if not _is_attribute(node):
             raise self._source.refuse("this is no attribute", node, do="write attributes.NAME")
@@ -306,7 +306,7 @@ class Conditions:
             )
         return str(node.value)
 
-    def column(self, node: Node) -> Column:
+    def column(self, node: CelNode) -> Column:
         """The column of a class that a node names, as `VCPU.free`."""
         of = node.parts[0]
         if of.kind != "name":
@@ -325,19 +325,19 @@ class Conditions:
             )
         return Column(of.value, node.value)
 
-    def _unknown_call(self, node: Node) -> UsageError:
+    def _unknown_call(self, node: CelNode) -> UsageError:
         return self._source.refuse(
             f"there is no function {node.value}(…) here",
             node,
             do="there are has(attributes.x) and version(…)",
         )
 
-    def _unknown_name(self, node: Node) -> UsageError:
+    def _unknown_name(self, node: CelNode) -> UsageError:
         hint = f"write attributes.{node.value}, or CLASS.free" if node.value not in _ROOTS else DOCS
         return self._source.refuse(f"{node.value} is not a value", node, do=hint)
 
 
-def _is_constant(node: Node) -> bool:
+def _is_constant(node: CelNode) -> bool:
     if node.kind == "-" and len(node.parts) == 1:
         return node.parts[0].kind == "number"
     if node.kind == "call":
@@ -345,9 +345,9 @@ def _is_constant(node: Node) -> bool:
     return node.kind in ("text", "bool", "number")
 
 
-def _is_attribute(node: Node) -> bool:
+def _is_attribute(node: CelNode) -> bool:
     return node.kind == "field" and node.parts[0].kind == "name" and node.parts[0].value == "attributes"
 
 
-def _argument(call: Node) -> Node:
+def _argument(call: CelNode) -> CelNode:
     return call.parts[0]

@@ -55,24 +55,24 @@ _INSTEAD: Final = {
 }
 
 
-class Node(NamedTuple):
+class CelNode(NamedTuple):
     """A part of an expression. `kind`: an operator (`&&`, `||`, `!`, `<`, `in`, `+`, …; `-` of one part negates), or
     `name`, `field`, `call`, `list`, `if`, `text`, `number`, `fraction`, `bool`. `start` and `end` are characters."""
 
     kind: str
     value: Any
-    parts: tuple[Node, ...]
+    parts: tuple[CelNode, ...]
     start: int
     end: int
 
 
-class Source(NamedTuple):
+class CelSource(NamedTuple):
     """An expression as it was written, and what calls it so (an option, a field)."""
 
     text: str
     where: str
 
-    def refuse(self, what: str, at: Node | int, *, do: str = DOCS) -> UsageError:
+    def refuse(self, what: str, at: CelNode | int, *, do: str = DOCS) -> UsageError:
         """An error that names the place."""
         start = at if isinstance(at, int) else at.start
         near = self.text[start : start + 40 if isinstance(at, int) else max(at.end, start + 1)]
@@ -80,10 +80,10 @@ class Source(NamedTuple):
         return UsageError(what, where=f"{self.where}, character {start + 1}: {shown}", do=do)
 
 
-def parse(text: str, where: str, *, fractions: bool = False) -> tuple[Source, Node]:
+def parse(text: str, where: str, *, fractions: bool = False) -> tuple[CelSource, CelNode]:
     """The tree of an expression. Raises `UsageError` for what does not compile, is no part of the subset, or is too
     long or too deep. `fractions` allows numbers with one."""
-    source = Source(text, where)
+    source = CelSource(text, where)
     if len(text) > WHERE_MAX:
         raise UsageError(
             f"an expression of {len(text)} characters is too long",
@@ -95,7 +95,7 @@ def parse(text: str, where: str, *, fractions: bool = False) -> tuple[Source, No
     return source, _Reader(source, fractions).read(_syntax(source), 0)
 
 
-def _syntax(source: Source) -> Tree[Token]:
+def _syntax(source: CelSource) -> Tree[Token]:
     from lark.exceptions import UnexpectedInput, UnexpectedToken
 
     try:
@@ -132,11 +132,11 @@ def _parser() -> Lark:
 class _Reader:
     """Makes nodes of the library's tree."""
 
-    def __init__(self, source: Source, fractions: bool) -> None:
+    def __init__(self, source: CelSource, fractions: bool) -> None:
         self._source = source
         self._fractions = fractions
 
-    def read(self, tree: Tree[Token], depth: int, start: int = 0) -> Node:
+    def read(self, tree: Tree[Token], depth: int, start: int = 0) -> CelNode:
         """The node of a tree that starts at `start`, unless it says where. A chain of rules that say nothing is one
         step."""
         while (
@@ -152,11 +152,11 @@ class _Reader:
             )
         return self._read(tree, start, getattr(tree.meta, "end_pos", None) or start, depth + 1)
 
-    def _read(self, tree: Tree[Token], start: int, end: int, depth: int) -> Node:
+    def _read(self, tree: Tree[Token], start: int, end: int, depth: int) -> CelNode:
         rule, children = str(tree.data), tree.children
         if rule in ("conditionalor", "conditionaland"):
             parts = [self.read(part, depth, start) for part in _chain(tree, rule)]
-            return Node("||" if rule == "conditionalor" else "&&", None, tuple(parts), start, end)
+            return CelNode("||" if rule == "conditionalor" else "&&", None, tuple(parts), start, end)
         if rule == "expr":
             return self._node("if", None, children, start, end, depth)
         if rule in ("relation", "addition", "multiplication"):
@@ -174,7 +174,7 @@ class _Reader:
             arguments: Any = children[1].children if len(children) > 1 else []  # type: ignore[union-attr]
             return self._node("call", str(children[0]), arguments, start, end, depth)
         if rule == "ident":
-            return Node("name", str(children[0]), (), start, end)
+            return CelNode("name", str(children[0]), (), start, end)
         if rule == "list_lit":
             items: Any = children[0].children if children else []  # type: ignore[union-attr]
             return self._node("list", None, items, start, end, depth)
@@ -186,26 +186,26 @@ class _Reader:
         what = _NOT_HERE.get(rule, "this is no part of the language here")
         return self._source.refuse(what, start, do=_INSTEAD.get(rule, DOCS))
 
-    def _node(self, kind: str, value: Any, children: Any, start: int, end: int, depth: int) -> Node:
-        return Node(kind, value, tuple(self.read(child, depth, start) for child in children), start, end)
+    def _node(self, kind: str, value: Any, children: Any, start: int, end: int, depth: int) -> CelNode:
+        return CelNode(kind, value, tuple(self.read(child, depth, start) for child in children), start, end)
 
-    def _index(self, children: Any, start: int, end: int, depth: int) -> Node:
+    def _index(self, children: Any, start: int, end: int, depth: int) -> CelNode:
         """`attributes["x"]` is `attributes.x`, for names that are no words."""
         key = self.read(children[1], depth)
         if key.kind != "text":
             raise self._source.refuse("what stands in [] is no text", key)
         return self._node("field", key.value, children[:1], start, end, depth)
 
-    def _literal(self, token: Any, start: int, end: int) -> Node:
+    def _literal(self, token: Any, start: int, end: int) -> CelNode:
         text = str(token)
         if token.type == "INT_LIT":
-            return Node("number", int(text, 16 if "x" in text else 10), (), start, end)
+            return CelNode("number", int(text, 16 if "x" in text else 10), (), start, end)
         if token.type == "BOOL_LIT":
-            return Node("bool", text == "true", (), start, end)
+            return CelNode("bool", text == "true", (), start, end)
         if token.type == "STRING_LIT":
-            return Node("text", self._text(text, start), (), start, end)
+            return CelNode("text", self._text(text, start), (), start, end)
         if token.type == "FLOAT_LIT" and self._fractions:
-            return Node("fraction", float(text), (), start, end)
+            return CelNode("fraction", float(text), (), start, end)
         raise self._refuse(token.type, start)
 
     def _text(self, literal: str, start: int) -> str:

@@ -25,13 +25,13 @@ from vacancy.projections.query.predicate_ast import (
     Tree,
     test,
 )
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.attributes import holds
 
 Predicate = dict[str, Any]
 
 
-def expressed(expression: Expression, view: View, row: int, provider: str) -> list[Predicate]:
+def expressed(expression: Expression, view: FleetView, row: int, provider: str) -> list[Predicate]:
     """What must still be true of `provider`, which is this row of the view, when the claim is judged."""
     has = view.attributes.of(row)
     at = np.array([row])

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vacancy.projections.query.predicate_ast import Compared, Every, OneOf, Some, Tree
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.attributes import version_key
 from vacancy.resources.model.request import RequestSpec
 
 _TEXTS_LOOKED_AT = 10_000
 
 
-def mismatches(spec: RequestSpec, view: View) -> str:
+def mismatches(spec: RequestSpec, view: FleetView) -> str:
     """What to tell a person for whom nothing was found, or ''."""
     said: dict[str, None] = {}
     for group in spec.groups:
@@ -26,7 +26,7 @@ def mismatches(spec: RequestSpec, view: View) -> str:
     return "; ".join(said)
 
 
-def _told(tree: Tree, view: View) -> Iterator[str]:
+def _told(tree: Tree, view: FleetView) -> Iterator[str]:
     if isinstance(tree, Every | Some):
         for part in tree.parts:
             yield from _told(part, view)
@@ -37,7 +37,7 @@ def _told(tree: Tree, view: View) -> Iterator[str]:
         yield from _attribute(tree.name, value, tree.version, view)
 
 
-def _attribute(name: str, value: object, version: bool, view: View) -> Iterator[str]:
+def _attribute(name: str, value: object, version: bool, view: FleetView) -> Iterator[str]:
     column = view.attributes.columns.get(name)
     types = {} if column is None else column.types(view.size)
     wanted = "true or false" if isinstance(value, bool) else "numbers" if isinstance(value, int) else "text"

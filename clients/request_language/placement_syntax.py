@@ -33,7 +33,7 @@ _SUBTREE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(,[A-Za-z0-9_-]{1,64})*")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RequestText:
     """A request in words, a field an option of the command line; what was not said is empty.
 
     `resources` to `in_tree` describe the unnamed group, each `groups` item another one (`parse_group`), `numa` one
@@ -56,14 +56,14 @@ class Wanted:
     document: str | bytes | None = None
 
 
-class Parsed(NamedTuple):
+class ParsedRequest(NamedTuple):
     """The request that was meant, and the limit if one was named."""
 
     spec: RequestSpec
     limit: int | None = None
 
 
-def parse(wanted: Wanted, registry: Registry) -> Parsed:
+def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
     """The request. Raises `UsageError`, which names the part that cannot be meant and what to write instead."""
     spelled = (
         wanted.resources
@@ -89,7 +89,7 @@ def parse(wanted: Wanted, registry: Registry) -> Parsed:
     if wanted.query is not None:
         return parse_query(wanted.query, registry)
     if wanted.document is not None:
-        return Parsed(parse_document(wanted.document, registry))
+        return ParsedRequest(parse_document(wanted.document, registry))
     if not spelled:
         raise UsageError("nothing is asked for", do="say what, as in --resources VCPU:4,MEMORY_MB:8192")
     groups = []
@@ -110,7 +110,7 @@ def parse(wanted: Wanted, registry: Registry) -> Parsed:
         [(text, "--root-required") for text in wanted.root_required],
         [(text, "--same-subtree") for text in wanted.same_subtree],
     )
-    return Parsed(_spec(groups, policy, "--group-policy", fields))
+    return ParsedRequest(_spec(groups, policy, "--group-policy", fields))
 
 
 def _wide(roots: Iterable[tuple[str, str]], subtrees: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def parse_group(text: str, registry: Registry) -> RequestGroup:
     return _group(name, said, registry)
 
 
-def parse_query(text: str, registry: Registry) -> Parsed:
+def parse_query(text: str, registry: Registry) -> ParsedRequest:
     """A query string, as one would send it to OpenStack Placement, with or without what stands before the `?`.
 
     `resources`, `required`, `member_of`, `in_tree` and `where` (an expression; not Placement's), each with any suffix,
@@ -200,7 +200,7 @@ def parse_query(text: str, registry: Registry) -> Parsed:
         raise UsageError("nothing is asked for", where="--query", do="say what, as in resources=VCPU:4")
     groups = [_group(suffix, said[suffix], registry) for suffix in sorted(said)]
     fields = _wide(wide["root_required"], wide["same_subtree"])
-    return Parsed(_spec(groups, policy, "group_policy", fields), limit)
+    return ParsedRequest(_spec(groups, policy, "group_policy", fields), limit)
 
 
 def parse_document(text: str | bytes, registry: Registry) -> RequestSpec:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from vacancy.clients.request_language.cel_compiler import Conditions
-from vacancy.clients.request_language.cel_parser import DOCS, Node, Source, parse
+from vacancy.clients.request_language.cel_compiler import ConditionCompiler
+from vacancy.clients.request_language.cel_parser import DOCS, CelNode, CelSource, parse
 from vacancy.projections.query.predicate_ast import Attribute
 from vacancy.projections.ranking.node_weights import Binary, If, Measure, Number, Weighed, Weigher
 from vacancy.projections.ranking.orders import Order
@@ -42,11 +42,11 @@ def compile_weigher(text: str, registry: Registry, where: str = "--weigh") -> We
 class _Measures:
     """Makes measures of the nodes of one expression."""
 
-    def __init__(self, source: Source, registry: Registry) -> None:
+    def __init__(self, source: CelSource, registry: Registry) -> None:
         self._source = source
-        self._conditions = Conditions(source, registry)
+        self._conditions = ConditionCompiler(source, registry)
 
-    def measure(self, node: Node) -> Measure:
+    def measure(self, node: CelNode) -> Measure:
         """The measure that a node means."""
         if node.kind in ("number", "fraction"):
             return Number(self._number(node))
@@ -68,7 +68,7 @@ class _Measures:
             do=f"write CONDITION ? 1 : 0 for a condition; {DOCS}",
         )
 
-    def _number(self, node: Node) -> float:
+    def _number(self, node: CelNode) -> float:
         try:
             value = float(node.value)
         except OverflowError:

@@ -13,7 +13,7 @@ from vacancy.resources.classes.resource_class import ResourceClass
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.streams.log import Log, create_log
 from vacancy.streams.position_check import check_position
 from vacancy.streams.projection_protocol import WorkerParts
@@ -52,7 +52,7 @@ def new_log(
     name = uuid4().hex
     rules = events.Rules(version=RULES_VERSION, classes=registry.plugins)
     openings = [
-        Entry(
+        NewRecord(
             cell,
             events.encode(
                 events.LogOpened(
@@ -69,10 +69,10 @@ def new_log(
     return create_log(url, partitions, openings, replication=replication, **client_settings)
 
 
-def tick_entry(partition: int, partitions: int) -> Entry:
+def tick_entry(partition: int, partitions: int) -> NewRecord:
     """A tick for a partition: time passes there."""
     tick = events.Tick(id=uuid4().hex, source="/vacancy/worker")
-    return Entry(covering_cells(partitions)[partition], events.encode(tick))
+    return NewRecord(covering_cells(partitions)[partition], events.encode(tick))
 
 
 def open_store(path: Path, log: Log, registry: Registry) -> Store:

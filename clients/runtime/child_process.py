@@ -17,7 +17,7 @@ _END_S = 5.0
 _spawn = multiprocessing.get_context("spawn")
 
 
-class Child:
+class ChildProcess:
     """`target(connection, *arguments)` in a process of its own. As a context it is ended on leaving.
 
     One whose parent is gone, however it went, ends by itself. A `VacancyError` of its target is sent to the parent.
@@ -64,7 +64,7 @@ class Child:
             self._process.join()
         self.connection.close()
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> ChildProcess:
         return self
 
     def __exit__(

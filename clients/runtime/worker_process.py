@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from vacancy.resources.model.errors import LogUnavailable, UsageError, VacancyError
 from vacancy.streams.log_url import parse_log_url
-from vacancy.streams.shutdown import Told, signals_into, when_told
+from vacancy.streams.shutdown import Told, forward_signals, on_stop
 
 if TYPE_CHECKING:
     from vacancy.streams.embedded_worker import EmbeddedWorker
@@ -59,10 +59,10 @@ def run_worker(
     error.
     """
     # Imported here, so that a process which only starts workers does without ctypes.
-    from vacancy.clients.runtime.malloc import giving_back
+    from vacancy.clients.runtime.malloc import returning_memory
 
     told: Told = SimpleQueue() if stop is None else stop
-    with signals_into(told), giving_back():
+    with forward_signals(told), returning_memory():
         if parse_log_url(log_url).scheme == "kafka":
             _run_faust(log_url, store, client_settings, on_ready, told, web)
         elif web is not None and web.port not in (None, "off"):
@@ -87,17 +87,17 @@ def _run_faust(
     from vacancy.streams.faust.app import WorkerApp, make_app
     from vacancy.streams.faust.worker import run_app
     from vacancy.streams.log import open_log
-    from vacancy.streams.not_ready_server import WaitingPages
+    from vacancy.streams.not_ready_server import NotReadyServer
     from vacancy.streams.settings import WebAddress
-    from vacancy.streams.wait_for_log import Patience
+    from vacancy.streams.wait_for_log import LogWaiter
 
     def ready(app: WorkerApp) -> None:
         spare_collector()
         if on_ready is not None:
             on_ready(app)
 
-    pages = WaitingPages(web or WebAddress(), parse_log_url(log_url).name)
-    with Patience(log_url, told, pages) as patience:
+    pages = NotReadyServer(web or WebAddress(), parse_log_url(log_url).name)
+    with LogWaiter(log_url, told, pages) as patience:
         while (
             log := patience.open(lambda timeout_s: open_log(log_url, timeout_s, **client_settings))
         ) is not None:
@@ -129,7 +129,7 @@ def _run_embedded(
         target = log.end()
         worker = EmbeddedWorker(log, tables, tick_entry=lambda p: tick_entry(p, log.partitions))
         spare_collector()
-        watcher = when_told(told, worker.stop)
+        watcher = on_stop(told, worker.stop)
         try:
             if on_ready is not None and _catch_up(worker, target, watcher):
                 on_ready(worker)

@@ -10,18 +10,18 @@ from uuid import uuid4
 
 from msgspec import Raw
 
-from vacancy.clients.inspection.provenance import Event, taking_text
+from vacancy.clients.inspection.provenance import LogEvent, taking_text
 from vacancy.clients.request_language.expression_predicates import expressed
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.projections.query.engine import Candidate
 from vacancy.projections.ranking.orders import Order
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import SHARES
 from vacancy.resources.fold.log_time import LEAP_MS_MAX
 from vacancy.resources.model import events
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.resources.state.rows import VerdictRow
 from vacancy.resources.state.tables import key
@@ -48,7 +48,7 @@ TOLD = frozenset({"no_room", "affinity_broken", "anti_affinity_broken", "deadlin
 keeps clear of it; or the log was late, which is not the node's fault."""
 
 
-class Settings(NamedTuple):
+class ClaimSettings(NamedTuple):
     """How a scheduler claims; see `Scheduler`."""
 
     source: str
@@ -133,15 +133,15 @@ class ClaimMaker:
 
 def claim_entries(
     claims: Mapping[str, list[dict[str, Any]]], source: str, new_id: Iterator[str]
-) -> Iterator[Entry]:
+) -> Iterator[NewRecord]:
     """Claims by cell, as entries of up to 64."""
     for cell, ready in claims.items():
         for at in range(0, len(ready), events.BATCH_MAX):
             data = {"claims": ready[at : at + events.BATCH_MAX]}
-            yield Entry(cell, events.encode_plain(_TYPE, next(new_id), source, data))
+            yield NewRecord(cell, events.encode_plain(_TYPE, next(new_id), source, data))
 
 
-def refused_root(view: View, spec: RequestSpec, candidate: Candidate, verdict: VerdictRow) -> str:
+def refused_root(view: FleetView, spec: RequestSpec, candidate: Candidate, verdict: VerdictRow) -> str:
     """The root that took no claim: of several copies, that of the provider which the verdict names."""
     row = view.row_of.get(key(candidate.cell, verdict.provider))
     if spec.copies == 1 or row is None:
@@ -156,7 +156,7 @@ def new_ids() -> Iterator[str]:
         yield f"{own}-{number:x}"
 
 
-def told(verdict: VerdictRow, taken: Event | None = None) -> str:
+def told(verdict: VerdictRow, taken: LogEvent | None = None) -> str:
     """A rejection, for people; `taken` is the event that took the last of it, where somebody looked it up."""
     parts = [verdict.reason.replace("_", " ")]
     if verdict.provider:
@@ -177,7 +177,7 @@ _Fact = tuple[str, str, str, bool]
 """(provider, kind, value, negate) of a predicate."""
 
 
-def predicates(spec: RequestSpec, candidate: Candidate, view: View) -> list[dict[str, Any]]:
+def predicates(spec: RequestSpec, candidate: Candidate, view: FleetView) -> list[dict[str, Any]]:
     """What must still be true of the chosen providers when the claim is judged."""
     if spec.copies == 1:
         return _predicates(spec, candidate, view)
@@ -187,7 +187,7 @@ def predicates(spec: RequestSpec, candidate: Candidate, view: View) -> list[dict
     return found
 
 
-def _predicates(spec: RequestSpec, candidate: Candidate, view: View) -> list[dict[str, Any]]:
+def _predicates(spec: RequestSpec, candidate: Candidate, view: FleetView) -> list[dict[str, Any]]:
     servers: dict[str, list[str]] = {}
     for served in candidate.allocations:
         servers.setdefault(served.group, []).append(served.provider)
@@ -223,7 +223,9 @@ def _predicates(spec: RequestSpec, candidate: Candidate, view: View) -> list[dic
     return flat + compared
 
 
-def _together(group: RequestGroup, providers: list[str], candidate: Candidate, view: View) -> Iterator[_Fact]:
+def _together(
+    group: RequestGroup, providers: list[str], candidate: Candidate, view: FleetView
+) -> Iterator[_Fact]:
     """Of a group that several serve: what each must have, and what one of them must."""
     rows = {provider: view.row_of[key(candidate.cell, provider)] for provider in providers}
     root = candidate.root
@@ -243,7 +245,7 @@ def _together(group: RequestGroup, providers: list[str], candidate: Candidate, v
             yield from ((root, "aggregate", name, False) for name in _chosen(group.member_of, at_root))
 
 
-def _borrowed(candidate: Candidate, view: View) -> Iterator[_Fact]:
+def _borrowed(candidate: Candidate, view: FleetView) -> Iterator[_Fact]:
     """A sharing provider lends as long as it says so, and as it and somebody of the tree are in one aggregate."""
     members = view.tree(view.row_of[key(candidate.cell, candidate.root)])
     for provider in candidate.borrowed:
@@ -255,7 +257,7 @@ def _borrowed(candidate: Candidate, view: View) -> Iterator[_Fact]:
 
 
 def _below(
-    spec: RequestSpec, servers: Mapping[str, list[str]], candidate: Candidate, view: View
+    spec: RequestSpec, servers: Mapping[str, list[str]], candidate: Candidate, view: FleetView
 ) -> Iterator[_Fact]:
     """Of groups in one subtree, who is below whom."""
     for names in spec.same_subtree:
@@ -264,7 +266,7 @@ def _below(
         yield from ((view.name(row)[1], "subtree", view.name(top)[1], False) for row in sorted(rows - {top}))
 
 
-def _path(view: View, row: int) -> list[int]:
+def _path(view: FleetView, row: int) -> list[int]:
     """A provider and those above it."""
     path = [row]
     while (above := int(view.parent[path[-1]])) != path[-1]:

@@ -14,17 +14,17 @@ from uuid import uuid4
 
 import numpy as np
 
-from vacancy.clients.inspection.provenance import Events
+from vacancy.clients.inspection.provenance import EventLookup
 from vacancy.clients.request_language.cel_compiler import compile_condition, learn
 from vacancy.clients.request_language.expression_predicates import most
-from vacancy.clients.scheduler.claims import Settings, told
+from vacancy.clients.scheduler.claims import ClaimSettings, told
 from vacancy.clients.scheduler.order_names import order_named
 from vacancy.clients.scheduler.pipeline import Pipeline
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.clients.scheduler.settlement import OpenClaim, Settlement, latest_deadline_ms, settle
 from vacancy.clients.scheduler.store_query import heard_since_ms
 from vacancy.projections.diagnostics.summary import NEAREST, Explanation, explain
-from vacancy.projections.query.budget import Effort
+from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.engine import Candidate, find
 from vacancy.projections.ranking.orders import RANDOM, Order
 from vacancy.projections.reader.store_reader import StoreReader
@@ -39,7 +39,7 @@ from vacancy.resources.model.errors import (
     VacancyError,
 )
 from vacancy.resources.model.names import ID_PATTERN, check_trait
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, key
@@ -89,7 +89,7 @@ class Scheduler:
         self.registry = registry
         self.order = order_named(order)
         self._rng = np.random.default_rng(seed)
-        self._settings = Settings(
+        self._settings = ClaimSettings(
             source=f"/scheduler/{name}",
             seed=seed or 0,
             order=self.order,
@@ -111,7 +111,7 @@ class Scheduler:
         check_spec(spec, self.registry)
         learn(spec, self.registry, self.reader.expressions)
         self.reader.follow()
-        effort = Effort()
+        effort = SearchBudget()
         found = find(
             self.reader.view,
             spec,
@@ -152,7 +152,7 @@ class Scheduler:
             return outcome.reason
         cell, verdict = outcome.rejected
         self.reader.catch_up()
-        taken = Events(self.reader, self.log).taking(
+        taken = EventLookup(self.reader, self.log).taking(
             cell, verdict.taken, verdict.provider, verdict.resource_class
         )
         return told(verdict, taken)
@@ -239,7 +239,7 @@ class Scheduler:
             for at in range(0, len(releases), events.BATCH_MAX):
                 data = events.ConsumersReleasedData(releases=tuple(releases[at : at + events.BATCH_MAX]))
                 event = events.ConsumersReleased(id=uuid4().hex, source=self._settings.source, data=data)
-                entries.append(Entry(cell, events.encode(event)))
+                entries.append(NewRecord(cell, events.encode(event)))
         if entries:
             self.log.append(entries, timeout_s)
         return sum(map(len, by_cell.values()))

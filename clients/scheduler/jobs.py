@@ -9,13 +9,13 @@ from msgspec import Raw
 from vacancy.clients.scheduler.claims import ClaimSent
 from vacancy.clients.scheduler.placement import PlacementRequest, Rejected
 from vacancy.projections.query.engine import Candidate
-from vacancy.projections.view.fleet import View
-from vacancy.projections.view.group_members import Joining
-from vacancy.projections.view.reservations import Taken
+from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.group_members import ReservedMembership
+from vacancy.projections.view.reservations import Reservation
 
 
 @dataclass(slots=True)
-class Job:
+class PlacementJob:
     """One request on its way. `gave_up` and `heard_since_ms` (see `find`) are those of its last query."""
 
     request: PlacementRequest
@@ -34,18 +34,18 @@ class Job:
 
 
 @dataclass(slots=True)
-class Flight:
+class ClaimInFlight:
     """One claim under way. `landed`: what it took is no longer counted as taken by it."""
 
-    job: Job
+    job: PlacementJob
     claim: ClaimSent
     candidate: Candidate
     sent: float
-    taken: list[Taken]
-    joined: list[Joining]
+    taken: list[Reservation]
+    joined: list[ReservedMembership]
     landed: bool = False
 
-    def land(self, view: View) -> None:
+    def land(self, view: FleetView) -> None:
         """Its verdict is known, or will not be: the store says all."""
         if self.landed:
             return

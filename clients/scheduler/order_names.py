@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from vacancy.projections.ranking.fragmentation import LeastFragmentation
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS, Drawn, Order
-from vacancy.projections.ranking.workload import TYPICAL_MAX, TypicalRequests, tally
+from vacancy.projections.ranking.workload import TYPICAL_MAX, Workload, tally
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
@@ -22,7 +22,7 @@ ORDERS: Final = (*SIMPLE_ORDERS, LeastFragmentation.name)
 AMONG_MAX: Final = 1000
 
 
-def order_named(order: Order | str, typical: TypicalRequests | Path | None = None) -> Order:
+def order_named(order: Order | str, typical: Workload | Path | None = None) -> Order:
     """The order of that name; an order is its own. `NAME:N` is the order by which a claim goes to one of the best N
     (see `Order.among`). `typical`, or a file of it (see `load_typical`), is what `least_fragmentation` goes by.
     Raises `UsageError` where there is no such order, or it lacks that."""
@@ -39,7 +39,7 @@ def order_named(order: Order | str, typical: TypicalRequests | Path | None = Non
     return Drawn(_plain(name, typical), int(number))
 
 
-def _plain(order: str, typical: TypicalRequests | Path | None) -> Order:
+def _plain(order: str, typical: Workload | Path | None) -> Order:
     if order == LeastFragmentation.name:
         if typical is None:
             raise UsageError(
@@ -52,10 +52,10 @@ def _plain(order: str, typical: TypicalRequests | Path | None) -> Order:
     return SIMPLE_ORDERS[order]
 
 
-def load_typical(path: str | Path) -> TypicalRequests:
+def load_typical(path: str | Path) -> Workload:
     """Typical requests from a JSON file. Raises `UsageError` where it cannot be read or meant."""
     try:
-        return TypicalRequests.model_validate_json(Path(path).read_bytes())
+        return Workload.model_validate_json(Path(path).read_bytes())
     except OSError as error:
         raise UsageError(
             f"the file of typical requests cannot be read: {error.strerror}",
@@ -72,7 +72,7 @@ def load_typical(path: str | Path) -> TypicalRequests:
         ) from None
 
 
-def learn_typical(reader: StoreReader, device: str, limit: int = TYPICAL_MAX) -> TypicalRequests:
+def learn_typical(reader: StoreReader, device: str, limit: int = TYPICAL_MAX) -> Workload:
     """What is typical, learnt of what is held now: the requests of all who hold anything, alike ones counted.
 
     Where a request is no longer known, what its consumer holds stands for it. Raises `UsageError` where nobody

@@ -21,25 +21,25 @@ from vacancy.clients.scheduler.claims import (
     FINAL,
     TOLD,
     ClaimMaker,
-    Settings,
+    ClaimSettings,
     claim_entries,
     new_ids,
     refused_root,
     told,
 )
-from vacancy.clients.scheduler.jobs import Flight, Job
+from vacancy.clients.scheduler.jobs import ClaimInFlight, PlacementJob
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, Status
-from vacancy.clients.scheduler.request_log import CLOSED_AS, RequestJournal
-from vacancy.clients.scheduler.sender import Sending
+from vacancy.clients.scheduler.request_log import CLOSED_AS, RequestLog
+from vacancy.clients.scheduler.sender import RecordSender
 from vacancy.clients.scheduler.spec_wires import SpecWires
 from vacancy.clients.scheduler.store_query import heard_since_ms
-from vacancy.projections.query.affinity.engine import closed, is_related, joining
-from vacancy.projections.query.budget import Effort, gave_up_text
+from vacancy.projections.query.affinity.engine import closed, has_affinity, joining
+from vacancy.projections.query.budget import SearchBudget, gave_up_text
 from vacancy.projections.query.engine import Candidate, find
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import LogUnavailable, UsageError
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.state.rows import Part, VerdictRow
+from vacancy.resources.state.rows import AllocationPart, VerdictRow
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
 from vacancy.streams.log import Log
 
@@ -66,12 +66,12 @@ class Pipeline:
         log: Log,
         reader: StoreReader,
         rng: np.random.Generator,
-        settings: Settings,
+        settings: ClaimSettings,
         in_flight: int,
         timeout_s: float,
         max_staleness_s: float | None = None,
     ) -> None:
-        self._sending = Sending(log)
+        self._sending = RecordSender(log)
         self._reader = reader
         self._rng = rng
         self._settings = settings
@@ -80,8 +80,8 @@ class Pipeline:
         self._sent_at = 0.0
         self._timeout_s = timeout_s
         self._max_staleness_s = max_staleness_s
-        self._waiting: deque[Job] = deque()
-        self._flights: dict[bytes, Flight] = {}
+        self._waiting: deque[PlacementJob] = deque()
+        self._flights: dict[bytes, ClaimInFlight] = {}
         self._heard: list[tuple[bytes, VerdictRow]] = []
         self._outcomes: list[Outcome] = []
         self._ids = new_ids()
@@ -89,7 +89,7 @@ class Pipeline:
         self._maker = ClaimMaker(
             reader, deadline_ms=settings.deadline_ms, seed=settings.seed, policy=settings.order.name
         )
-        self._journal = RequestJournal(settings.source, reader.manifest.partitions, settings.record_requests)
+        self._journal = RequestLog(settings.source, reader.manifest.partitions, settings.record_requests)
 
     def run(self, requests: Iterable[PlacementRequest]) -> Generator[Outcome, None, None]:
         """Outcomes of all requests, as they come. What the source raises as `UsageError` is raised at the end."""
@@ -131,11 +131,11 @@ class Pipeline:
         if wrong is not None:
             raise wrong
 
-    def _accept(self, request: PlacementRequest) -> Job:
+    def _accept(self, request: PlacementRequest) -> PlacementJob:
         id_ = request.id or self._journal.new_id()
         spec = self._wires.of(request.spec)
         self._journal.received(id_, spec)
-        return Job(request, spec, id_, request.consumer or next(self._ids), time.monotonic())
+        return PlacementJob(request, spec, id_, request.consumer or next(self._ids), time.monotonic())
 
     def _step(self) -> bool:
         """One round. Returns whether anything moved."""
@@ -161,7 +161,7 @@ class Pipeline:
             return self._timeout_s
         return max(0.0, oldest.sent + max(self._timeout_s, _OVERDUE_S) - time.monotonic())
 
-    def _take_ready(self) -> list[Job]:
+    def _take_ready(self) -> list[PlacementJob]:
         """The jobs whose turn it is. While claims are under way it is worth waiting a little for more jobs: a record
         of many claims costs the log, the worker and every reader little more than a record of one."""
         now = time.monotonic()
@@ -179,12 +179,12 @@ class Pipeline:
 
     # -- query --------------------------------------------------------------------------------------------------
 
-    def _query_all(self, jobs: list[Job]) -> Iterator[Flight]:
+    def _query_all(self, jobs: list[PlacementJob]) -> Iterator[ClaimInFlight]:
         """Put claims under way for these jobs. Those that ask for the same share one query where the order is
         random: its candidates are distinct places, drawn as so many queries would draw them."""
-        alike: dict[int, list[Job]] = {}
+        alike: dict[int, list[PlacementJob]] = {}
         for job in jobs:
-            alone = job.avoid or is_related(job.request.spec) or not self._settings.order.uniform
+            alone = job.avoid or has_affinity(job.request.spec) or not self._settings.order.uniform
             alike.setdefault(id(job) if alone else id(job.request.spec), []).append(job)
         for group in alike.values():
             left = deque(group)
@@ -197,7 +197,7 @@ class Pipeline:
                 if not found:
                     self._none_left(left.popleft())
 
-    def _find_together(self, jobs: deque[Job]) -> list[Candidate]:
+    def _find_together(self, jobs: deque[PlacementJob]) -> list[Candidate]:
         """Candidates for jobs that ask for the same: at most one each, possibly fewer. Where places are drawn at
         random, all are of the cell of the first, so that the claims share a record; a cell is as likely as it has
         places, and so each place is as likely as any other."""
@@ -209,9 +209,9 @@ class Pipeline:
         return self._find(jobs, limit=min(len(jobs), _TOGETHER), cell=first[0].cell) or first
 
     def _find(
-        self, jobs: deque[Job], *, limit: int | None = None, cell: str | None = None
+        self, jobs: deque[PlacementJob], *, limit: int | None = None, cell: str | None = None
     ) -> list[Candidate]:
-        started, effort = time.perf_counter(), Effort()
+        started, effort = time.perf_counter(), SearchBudget()
         avoid = jobs[0].avoid
         learn(jobs[0].request.spec, self._reader.registry, self._reader.expressions)
         wanted, among = len(jobs) if limit is None else limit, self._settings.order.among
@@ -239,7 +239,7 @@ class Pipeline:
             left = [left[at] for at in self._rng.permutation(len(left))]
         return left[:wanted]
 
-    def _launch(self, job: Job, candidate: Candidate) -> Flight:
+    def _launch(self, job: PlacementJob, candidate: Candidate) -> ClaimInFlight:
         """Put a claim under way, and count what it asks for as taken."""
         view = self._reader.view
         claim = self._maker.make(
@@ -251,11 +251,11 @@ class Pipeline:
             taken += [view.take(row, name, ask) for name, ask in served.resources.items()]
         joined = joining(view, job.request.spec, job.consumer, candidate)
         view.groups.join(joined)
-        flight = Flight(job, claim, candidate, time.monotonic(), taken, joined)
+        flight = ClaimInFlight(job, claim, candidate, time.monotonic(), taken, joined)
         self._flights[key(candidate.cell, claim.id)] = flight
         return flight
 
-    def _none_left(self, job: Job) -> None:
+    def _none_left(self, job: PlacementJob) -> None:
         """Nothing has room. Where claims of our own are under way, they may yet be rejected: wait for them."""
         if self._flights and not job.parked_on:
             job.parked_on = frozenset(self._flights)
@@ -269,7 +269,7 @@ class Pipeline:
             reason = "nothing that matches has room" + (f": {types}" if types else "")
             self._close(job, "no_valid_host", reason=reason[:REASON_MAX])
 
-    def _never_sent(self, flights: list[Flight], why: LogUnavailable) -> None:
+    def _never_sent(self, flights: list[ClaimInFlight], why: LogUnavailable) -> None:
         for flight in flights:
             del self._flights[key(flight.candidate.cell, flight.claim.id)]
             flight.land(self._reader.view)
@@ -294,7 +294,7 @@ class Pipeline:
                 self._decided(flight, verdict)
         return bool(heard)
 
-    def _decided(self, flight: Flight, verdict: VerdictRow) -> None:
+    def _decided(self, flight: ClaimInFlight, verdict: VerdictRow) -> None:
         flight.land(self._reader.view)
         if verdict.accepted:
             self._close(flight.job, "placed", flight, grants=verdict.grants)
@@ -324,11 +324,11 @@ class Pipeline:
                 moved = True
         return moved
 
-    def _past_deadline(self, flight: Flight) -> bool:
+    def _past_deadline(self, flight: ClaimInFlight) -> bool:
         partition = partition_for(flight.candidate.cell, self._reader.manifest.partitions)
         return self._reader.log_time_ms(partition) > flight.claim.deadline_ms
 
-    def _overdue(self, row_key: bytes, flight: Flight) -> None:
+    def _overdue(self, row_key: bytes, flight: ClaimInFlight) -> None:
         self._reader.catch_up()
         past = self._past_deadline(flight)
         verdict = self._reader.get(VERDICTS, row_key)
@@ -353,12 +353,12 @@ class Pipeline:
 
     def _close(
         self,
-        job: Job,
+        job: PlacementJob,
         status: Status,
-        flight: Flight | None = None,
+        flight: ClaimInFlight | None = None,
         *,
         reason: str = "",
-        grants: tuple[Part, ...] = (),
+        grants: tuple[AllocationPart, ...] = (),
     ) -> None:
         self._journal.closed(
             job.id,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from vacancy.projections.query.engine import Served
+from vacancy.projections.query.engine import ServedGroup
 from vacancy.resources.model.request import RequestSpec
-from vacancy.resources.state.rows import Part, VerdictRow
+from vacancy.resources.state.rows import AllocationPart, VerdictRow
 
 Status = Literal["placed", "no_valid_host", "lost", "unknown", "gave_up"]
 
@@ -54,8 +54,8 @@ class Outcome:
     cell: str = ""
     root: str = ""
     claim: str = ""
-    allocations: tuple[Served, ...] = ()
-    grants: tuple[Part, ...] = ()
+    allocations: tuple[ServedGroup, ...] = ()
+    grants: tuple[AllocationPart, ...] = ()
     as_of: Mapping[int, int] = field(default_factory=dict)
     reason: str = ""
     deadline_ms: int = 0

@@ -18,7 +18,7 @@ from vacancy.clients.scheduler.claims import new_ids
 from vacancy.clients.scheduler.placement import Status
 from vacancy.resources.model import events
 from vacancy.resources.model.partitioner import covering_cells, partition_for, partitions_for
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 
 Outcome = Literal["placed", "no_valid_host", "failed", "unknown"]
 
@@ -32,7 +32,7 @@ CLOSED_AS: Mapping[Status, Outcome] = {
 """How the log calls it."""
 
 
-class RequestJournal:
+class RequestLog:
     """Gathers until `take`. Does nothing unless `recording`."""
 
     PATIENCE_S = 0.1
@@ -89,7 +89,7 @@ class RequestJournal:
             self._closed.setdefault(self._home(id_), []).append(request)
             self._homes.pop(id_, None)
 
-    def take(self, *, patient: bool = False) -> list[Entry]:
+    def take(self, *, patient: bool = False) -> list[NewRecord]:
         """What was gathered, as entries. Where `patient`, outcomes wait for others, `PATIENCE_S` at most; requests
         never do, so that a claim that is in the log has its request there."""
         entries = list(self._entries(_RECEIVED, self._received))
@@ -104,11 +104,11 @@ class RequestJournal:
             self._closed = {}
         return entries
 
-    def _entries(self, type_: str, gathered: dict[int, list[dict[str, Any]]]) -> Iterator[Entry]:
+    def _entries(self, type_: str, gathered: dict[int, list[dict[str, Any]]]) -> Iterator[NewRecord]:
         for partition, requests in gathered.items():
             for at in range(0, len(requests), events.BATCH_MAX):
                 data = {"requests": requests[at : at + events.BATCH_MAX]}
-                yield Entry(
+                yield NewRecord(
                     self._cells[partition], events.encode_plain(type_, uuid4().hex, self._source, data)
                 )
 

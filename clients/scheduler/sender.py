@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from vacancy.resources.model.errors import LogUnavailable
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.streams.log import SEND_S, Log, Receipt
 
 KEPT_MAX: Final = 10_000
@@ -22,13 +22,13 @@ KEPT_MAX: Final = 10_000
 logger = logging.getLogger(__name__)
 
 
-class Sending:
+class RecordSender:
     """Sends to `log` for one scheduler."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._receipts: deque[tuple[float, Receipt]] = deque()
-        self._kept: deque[Entry] = deque(maxlen=KEPT_MAX)
+        self._kept: deque[NewRecord] = deque(maxlen=KEPT_MAX)
         self._silent = False
 
     @property
@@ -37,7 +37,7 @@ class Sending:
         return bool(self._receipts) and not all(receipt.done for _, receipt in self._receipts)
 
     def send(
-        self, journal: Sequence[Entry], claims: Sequence[Entry], timeout_s: float = SEND_S
+        self, journal: Sequence[NewRecord], claims: Sequence[NewRecord], timeout_s: float = SEND_S
     ) -> LogUnavailable | None:
         """Send what is said about requests, and claims. Returns why nothing was sent where the log does not
         answer within `timeout_s`: then no claim of these is ever in the log. Raises `LogError` where the log refuses
@@ -61,7 +61,7 @@ class Sending:
         while self._receipts and self._receipts[0][1].done:
             _landed(self._receipts.popleft()[1], 0.0)
 
-    def close(self, journal: Sequence[Entry], timeout_s: float) -> None:
+    def close(self, journal: Sequence[NewRecord], timeout_s: float) -> None:
         """Send what is left, and wait until the log has all, for each part `timeout_s` after it was sent at most. A log
         that has just been waited for is not waited for again."""
         error = self.send(journal, (), 0.0 if self._silent else timeout_s)

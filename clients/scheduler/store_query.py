@@ -11,7 +11,7 @@ from vacancy.clients.request_language.cel_compiler import learn
 from vacancy.clients.scheduler.order_names import order_named
 from vacancy.projections.diagnostics.summary import Explanation
 from vacancy.projections.diagnostics.summary import explain as explain_view
-from vacancy.projections.query.budget import Effort
+from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.engine import Candidate
 from vacancy.projections.query.engine import find as find_candidates
 from vacancy.projections.ranking.orders import RANDOM, Order
@@ -19,7 +19,7 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.request import RequestSpec
 
 
-class Search(NamedTuple):
+class SearchResult(NamedTuple):
     """Candidates, and how many trees were not searched to the end: where there are any, there may be more."""
 
     candidates: list[Candidate]
@@ -34,12 +34,12 @@ def search(
     order: Order | str = RANDOM,
     seed: int | None = None,
     max_staleness_s: float | None = None,
-) -> Search:
+) -> SearchResult:
     """Up to `limit` places for a request. It needs no log, so it answers while the brokers are away.
 
     `max_staleness_s` leaves out nodes that have not been heard from for so long.
     """
-    order, effort = order_named(order), Effort()
+    order, effort = order_named(order), SearchBudget()
     learn(spec, reader.registry, reader.expressions)
     reader.catch_up()
     found = find_candidates(
@@ -51,7 +51,7 @@ def search(
         heard_since_ms=heard_since_ms(max_staleness_s),
         effort=effort,
     )
-    return Search(found, effort.gave_up)
+    return SearchResult(found, effort.gave_up)
 
 
 def heard_since_ms(max_staleness_s: float | None) -> int | None:

@@ -20,7 +20,7 @@ Images = tuple[str, list[bytes], list[bytes | None]]
 """(table, keys, encoded rows or None where they went)."""
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class FeedEntry(msgspec.Struct, frozen=True, array_like=True):
     """One commit: the position and log time after it, and what changed."""
 
     position: int
@@ -29,7 +29,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Entry).decode
+_decode = msgspec.msgpack.Decoder(FeedEntry).decode
 
 
 def encode_entry(position: int, time_ms: int, images: list[Images]) -> bytes:
@@ -37,7 +37,7 @@ def encode_entry(position: int, time_ms: int, images: list[Images]) -> bytes:
     return _encode((position, time_ms, images))
 
 
-def decode_entry(data: bytes) -> Entry:
+def decode_entry(data: bytes) -> FeedEntry:
     """What `encode_entry` wrote."""
     return _decode(data)
 
@@ -46,7 +46,7 @@ _IN_ORDER = frozenset((NODES.name, PROVIDERS.name, GROUPS.name))
 """Tables whose images must come between those of other tables where they came: they make and drop what those are of."""
 
 
-def verdicts(entries: Iterable[Entry]) -> list[tuple[bytes, bytes]]:
+def verdicts(entries: Iterable[FeedEntry]) -> list[tuple[bytes, bytes]]:
     """(key, encoded row) of the verdicts among these commits, also of those that expired in a later one."""
     return [
         (key, data)
@@ -58,7 +58,7 @@ def verdicts(entries: Iterable[Entry]) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def joined(entries: Iterable[Entry]) -> Iterator[Images]:
+def joined(entries: Iterable[FeedEntry]) -> Iterator[Images]:
     """The images of these commits in their order, verdicts left out, those of a class's rows from several commits as
     one, with the newest of each row: to take in many rows at once costs little more than a few."""
     rows: dict[str, dict[bytes, bytes | None]] = {}

@@ -1,6 +1,6 @@
 """The parts of a request with their constraints by name: for those who ask why, and not only who.
 
-What the engine knows as kinds, covers and roots of a `Shape` is here conditions that can be asked one by one.
+What the engine knows as kinds, covers and roots of a `QueryPlan` is here conditions that can be asked one by one.
 """
 
 from __future__ import annotations
@@ -11,14 +11,23 @@ from typing import NamedTuple
 import numpy as np
 
 from vacancy.projections.query.affinity.engine import hard_groups
-from vacancy.projections.query.budget import QUERY_STEPS_MAX, Effort
-from vacancy.projections.query.conditions import Condition, Has, HasAny, HasNot, Never, Open, Rows, any_text
-from vacancy.projections.query.plan import Kind, Shape, shape_of
-from vacancy.projections.query.tree_search import Trees
+from vacancy.projections.query.budget import QUERY_STEPS_MAX, SearchBudget
+from vacancy.projections.query.conditions import (
+    Condition,
+    HasAnyOf,
+    HasTrait,
+    LacksTrait,
+    Never,
+    Rows,
+    TakesClaims,
+    any_text,
+)
+from vacancy.projections.query.plan import PieceKind, QueryPlan, plan_of
+from vacancy.projections.query.tree_search import TreeSearch
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.view.columns import BitColumns, Bools
-from vacancy.projections.view.fleet import View
-from vacancy.projections.view.sharing import lending
+from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.sharing import sharing_providers
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 TOGETHER = "together"
@@ -27,7 +36,7 @@ TOGETHER = "together"
 _STEPS_A_TREE = 200
 
 
-class Part(NamedTuple):
+class GroupConstraints(NamedTuple):
     """What one provider serves: a group, or one class of a group that several may serve. `groups` are the names of
     those that ask for the same. `lends`: whether sharing providers of other trees may serve it."""
 
@@ -37,14 +46,14 @@ class Part(NamedTuple):
     lends: bool
 
 
-class Cover(NamedTuple):
+class CollectiveConstraint(NamedTuple):
     """A trait that one of the providers of these parts (by number) must have."""
 
     text: str
     parts: tuple[int, ...]
     bits: Sequence[Bools]
 
-    def holds(self, rows: Rows, view: View) -> Bools:
+    def holds(self, rows: Rows, view: FleetView) -> Bools:
         """Where it holds, one truth a row."""
         found = np.zeros_like(view.open[rows])
         for bits in self.bits:
@@ -52,12 +61,12 @@ class Cover(NamedTuple):
         return found
 
 
-class InTreeOf(HasAny):
+class InTreeOf(HasAnyOf):
     """In an aggregate by itself or by the root of its tree: for groups that several providers may serve."""
 
     __slots__ = ("_view",)
 
-    def __init__(self, view: View, names: tuple[str, ...], bits: Sequence[Bools]) -> None:
+    def __init__(self, view: FleetView, names: tuple[str, ...], bits: Sequence[Bools]) -> None:
         super().__init__("aggregate", names, bits)
         self._view = view
 
@@ -69,7 +78,7 @@ class InTreeOf(HasAny):
         return super().holds(rows)
 
 
-class Beside(Condition):
+class AffinityConstraint(Condition):
     """Where a server group lets one more member be: `roots` says it by row of a root."""
 
     __slots__ = ("_roots", "_text")
@@ -87,13 +96,13 @@ class Beside(Condition):
         return self._roots[rows]
 
 
-class Parts:
+class RequestConstraints:
     """A request against a view, as constraints. `roots`: conditions on the root of a tree."""
 
-    def __init__(self, view: View, spec: RequestSpec, heard_since_ms: int | None = None) -> None:
+    def __init__(self, view: FleetView, spec: RequestSpec, heard_since_ms: int | None = None) -> None:
         self._view = view
         self._spec = spec
-        self._shape: Shape = shape_of(view, spec, heard_since_ms)
+        self._shape: QueryPlan = plan_of(view, spec, heard_since_ms)
         names: list[dict[str, None]] = [{} for _ in self._shape.kinds]
         for piece in self._shape.pieces:
             names[piece.kind][spec.groups[piece.group].name] = None
@@ -118,11 +127,11 @@ class Parts:
         """Those of these roots (their rows) whose trees can serve the request, by the engine's own trial."""
         if self._shape.impossible or not len(roots):
             return []
-        effort = Effort(QUERY_STEPS_MAX + _STEPS_A_TREE * len(roots))
-        trees = Trees(self._view, self._spec, self._shape, RANDOM, np.random.default_rng(0), effort)
+        effort = SearchBudget(QUERY_STEPS_MAX + _STEPS_A_TREE * len(roots))
+        trees = TreeSearch(self._view, self._spec, self._shape, RANDOM, np.random.default_rng(0), effort)
         return trees.able(np.asarray(roots, dtype=np.int64))
 
-    def _part(self, kind: Kind, names: str) -> Part:
+    def _part(self, kind: PieceKind, names: str) -> GroupConstraints:
         group = self._spec.groups[kind.group]
         found = list(kind.filter.conditions)
         if not group.same_provider:
@@ -133,34 +142,36 @@ class Parts:
                     InTreeOf(self._view, some, bits) if bits else Never(self._view, "aggregate", told)
                 )
         lends = group.same_provider or group.in_tree is None
-        return Part(names, kind.part, tuple(found), lends)
+        return GroupConstraints(names, kind.part, tuple(found), lends)
 
     def _root_conditions(self) -> Iterator[Condition]:
         view, spec = self._view, self._spec
         for text, roots in hard_groups(view, spec):
-            yield Beside(text, roots)
-        if lending(view).rows:
-            yield Open(view)  # others may serve all of it; else the parts say so
+            yield AffinityConstraint(text, roots)
+        if sharing_providers(view).rows:
+            yield TakesClaims(view)  # others may serve all of it; else the parts say so
         for name in spec.root_required:
             bits = _known(view.traits, (name,))
             text = any_text("root_trait", (name,))
-            yield Has("root_trait", (name,), bits[0]) if bits else Never(view, "root_trait", text)
+            yield HasTrait("root_trait", (name,), bits[0]) if bits else Never(view, "root_trait", text)
         for name in spec.root_forbidden:
             for bits_of in _known(view.traits, (name,)):
-                yield HasNot("root_forbidden_trait", (name,), bits_of)
+                yield LacksTrait("root_forbidden_trait", (name,), bits_of)
         refused = {n: None for g in spec.groups if not g.same_provider for n in g.not_member_of}
         for name in refused:
             for bits_of in _known(view.aggregates, (name,)):
-                yield HasNot("root_forbidden_aggregate", (name,), bits_of)
+                yield LacksTrait("root_forbidden_aggregate", (name,), bits_of)
 
-    def _covers(self) -> Iterator[Cover]:
+    def _covers(self) -> Iterator[CollectiveConstraint]:
         """The traits that a group's providers must have between them, as the shape has them."""
         for number, group in enumerate(self._spec.groups):
             pieces = [piece for piece in self._shape.pieces if piece.group == number]
             if len(pieces) > 1:
                 parts = tuple(dict.fromkeys(piece.kind for piece in pieces))
                 for names in (*((name,) for name in group.required), *group.any_traits):
-                    yield Cover(any_text("trait", names), parts, _known(self._view.traits, names))
+                    yield CollectiveConstraint(
+                        any_text("trait", names), parts, _known(self._view.traits, names)
+                    )
 
 
 def _known(columns: BitColumns, names: Sequence[str]) -> list[Bools]:

@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vacancy.projections.diagnostics.constraints import TOGETHER, Part, Parts
-from vacancy.projections.query.conditions import Compares, Condition, Indexed
+from vacancy.projections.diagnostics.constraints import TOGETHER, GroupConstraints, RequestConstraints
+from vacancy.projections.query.conditions import ComparesColumn, Condition, IndexedAttribute
 from vacancy.projections.view.columns import is_exact
-from vacancy.projections.view.fleet import View
-from vacancy.projections.view.sharing import lending
+from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.sharing import sharing_providers
 from vacancy.resources.classes.resource_class import Shortfall
 from vacancy.resources.model.request import RequestGroup
 
 NO_INVENTORY = "no_inventory"
 
 
-class Failure(NamedTuple):
+class FailedConstraint(NamedTuple):
     """A constraint that a provider fails.
 
     `kind` is the condition's, `exact` where a class refuses what its columns let through, or `together`. `asked`
@@ -36,33 +36,33 @@ class Failure(NamedTuple):
     taken: int = -1
 
 
-class Tried(NamedTuple):
+class NodeReport(NamedTuple):
     """One provider, and what it fails; it can serve the group where that is nothing."""
 
     provider: str
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedConstraint, ...]
 
 
-class TriedGroup(NamedTuple):
+class GroupReport(NamedTuple):
     """What groups (their names) ask of one provider: the providers of the tree, the one that fails least first."""
 
     group: str
-    providers: tuple[Tried, ...]
+    providers: tuple[NodeReport, ...]
 
     @property
-    def best(self) -> Tried:
+    def best(self) -> NodeReport:
         """The provider that could serve it, or comes nearest."""
         return self.providers[0]
 
 
-class Tree(NamedTuple):
+class TreeReport(NamedTuple):
     """A node, and how its tree does, with those who lend to it. `whole` is what the tree fails as a whole: by its root,
     or because it cannot serve all groups at once, though each by itself."""
 
     cell: str
     root: str
-    groups: tuple[TriedGroup, ...]
-    whole: tuple[Failure, ...] = ()
+    groups: tuple[GroupReport, ...]
+    whole: tuple[FailedConstraint, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -70,7 +70,7 @@ class Tree(NamedTuple):
         return not self.whole and not any(group.best.failures for group in self.groups)
 
     @property
-    def misses(self) -> Iterator[tuple[str, str, Failure]]:
+    def misses(self) -> Iterator[tuple[str, str, FailedConstraint]]:
         """(group, provider, failure) of the best provider of each group, then of the tree as a whole."""
         for group in self.groups:
             for failure in group.best.failures:
@@ -79,22 +79,24 @@ class Tree(NamedTuple):
             yield "", self.root, failure
 
 
-def tried(view: View, asked: Parts, root: int) -> Tree:
+def report_node(view: FleetView, asked: RequestConstraints, root: int) -> TreeReport:
     """Try a request on the tree of one root (its row), and on those who lend to it."""
     cell, name = view.name(root)
     serving = [_rated(view, part, root) for part in asked.parts]
     groups = tuple(
-        TriedGroup(part.groups, tuple(Tried(view.name(one.row)[1], one.failures) for one in rated))
+        GroupReport(part.groups, tuple(NodeReport(view.name(one.row)[1], one.failures) for one in rated))
         for part, rated in zip(asked.parts, serving, strict=True)
     )
-    whole = [Failure(one.kind, one.text) for one in asked.roots if not one.holds(np.array([root]))[0]]
+    whole = [
+        FailedConstraint(one.kind, one.text) for one in asked.roots if not one.holds(np.array([root]))[0]
+    ]
     for cover in asked.covers:
         able = [one.row for number in cover.parts for one in serving[number] if not one.failures]
         if not cover.holds(np.array(able, dtype=np.int64), view).any():
-            whole.append(Failure("trait", cover.text))
-    found = Tree(cell, name, groups, tuple(whole))
+            whole.append(FailedConstraint("trait", cover.text))
+    found = TreeReport(cell, name, groups, tuple(whole))
     if found.fits and asked.text is not None and not asked.able([root]):
-        return found._replace(whole=(Failure(TOGETHER, asked.text),))
+        return found._replace(whole=(FailedConstraint(TOGETHER, asked.text),))
     return found
 
 
@@ -105,19 +107,19 @@ class _Rated(NamedTuple):
     absent: int
     missing: float
     row: int
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedConstraint, ...]
 
 
-def _rated(view: View, part: Part, root: int) -> list[_Rated]:
-    lenders = lending(view).to(root) if part.lends else []
+def _rated(view: FleetView, part: GroupConstraints, root: int) -> list[_Rated]:
+    lenders = sharing_providers(view).to(root) if part.lends else []
     rows = [(row, False) for row in view.tree(root)] + [(row, True) for row in lenders]
     return sorted((_rate(view, part, row, lent) for row, lent in rows), key=lambda one: one[:4])
 
 
-def _rate(view: View, part: Part, row: int, lent: bool) -> _Rated:
+def _rate(view: FleetView, part: GroupConstraints, row: int, lent: bool) -> _Rated:
     at = np.array([row])
     # What an index tells, the class itself says better: it refuses the same.
-    asked = (one for one in part.conditions if not isinstance(one, Indexed))
+    asked = (one for one in part.conditions if not isinstance(one, IndexedAttribute))
     failing = [one for one in asked if not (one.lent(at) if lent else one.holds(at))[0]]
     missing: dict[str, float] = {}
     for one in failing:
@@ -138,33 +140,37 @@ def share_missing(shortfall: Shortfall) -> float:
     return (shortfall.asked - shortfall.available) / shortfall.asked
 
 
-def _failures(view: View, row: int, failing: list[Condition]) -> list[Failure]:
+def _failures(view: FleetView, row: int, failing: list[Condition]) -> list[FailedConstraint]:
     """What conditions say; of a class that the provider does not have, only that."""
-    found: dict[str, Failure] = {}
+    found: dict[str, FailedConstraint] = {}
     for one in failing:
         name = one.resource_class
         held = view.class_row(row, name) if name else None
         if name and held is None:
-            absent = Failure(one.kind, f"{name}: any", name, reason=NO_INVENTORY)
+            absent = FailedConstraint(one.kind, f"{name}: any", name, reason=NO_INVENTORY)
             found.setdefault(absent.constraint, absent)
             continue
-        taken = held.taken if held is not None and isinstance(one, Compares) and one.is_use else -1
-        found[one.text] = Failure(one.kind, one.text, name, one.asked, one.value(row), taken=taken)
+        taken = held.taken if held is not None and isinstance(one, ComparesColumn) and one.is_use else -1
+        found[one.text] = FailedConstraint(one.kind, one.text, name, one.asked, one.value(row), taken=taken)
     return list(found.values())
 
 
-def _refused(view: View, row: int, group: RequestGroup, failing: list[Condition]) -> dict[str, Shortfall]:
+def _refused(
+    view: FleetView, row: int, group: RequestGroup, failing: list[Condition]
+) -> dict[str, Shortfall]:
     """What classes themselves refuse, of those whose columns let it through."""
     short = {one.resource_class for one in failing}
-    tried = [name for name in inexact_classes(view, group) if name not in short]
-    said = {name: refusal(view, row, name, group.resources[name]) for name in tried}
+    report_node = [name for name in inexact_classes(view, group) if name not in short]
+    said = {name: refusal(view, row, name, group.resources[name]) for name in report_node}
     return {name: shortfall for name, shortfall in said.items() if shortfall is not None}
 
 
-def _refusals(view: View, row: int, group: RequestGroup, refused: dict[str, Shortfall]) -> Iterator[Failure]:
+def _refusals(
+    view: FleetView, row: int, group: RequestGroup, refused: dict[str, Shortfall]
+) -> Iterator[FailedConstraint]:
     for name, shortfall in refused.items():
         held = view.class_row(row, name)
-        yield Failure(
+        yield FailedConstraint(
             "exact",
             exact_text(name, group.resources[name]),
             name,
@@ -175,7 +181,7 @@ def _refusals(view: View, row: int, group: RequestGroup, refused: dict[str, Shor
         )
 
 
-def inexact_classes(view: View, group: RequestGroup) -> list[str]:
+def inexact_classes(view: FleetView, group: RequestGroup) -> list[str]:
     """The classes of a group whose columns do not say all of what is asked."""
     return [
         name
@@ -184,7 +190,7 @@ def inexact_classes(view: View, group: RequestGroup) -> list[str]:
     ]
 
 
-def refusal(view: View, row: int, name: str, ask: Any) -> Shortfall | None:
+def refusal(view: FleetView, row: int, name: str, ask: Any) -> Shortfall | None:
     """Why a class refuses an ask of this row, if it does."""
     record = view.record(row, name)
     if record is None:

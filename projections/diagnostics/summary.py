@@ -11,21 +11,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.projections.diagnostics.constraints import TOGETHER, Part, Parts
+from vacancy.projections.diagnostics.constraints import TOGETHER, GroupConstraints, RequestConstraints
 from vacancy.projections.diagnostics.node_report import (
-    Tree,
+    TreeReport,
     exact_text,
     inexact_classes,
     refusal,
+    report_node,
     share_missing,
-    tried,
 )
 from vacancy.projections.query.conditions import Floats
 from vacancy.projections.query.engine import find
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.view.columns import Bools
-from vacancy.projections.view.fleet import View
-from vacancy.projections.view.sharing import lending
+from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.sharing import sharing_providers
 from vacancy.resources.classes.resource_class import Shortfall
 from vacancy.resources.model.request import RequestSpec
 
@@ -34,7 +34,7 @@ ALONE_MAX = 5_000
 """Trial claims up to which a class's own check is asked of all providers that its terms let through."""
 
 
-class Removed(NamedTuple):
+class RemovedCount(NamedTuple):
     """What one constraint does to the nodes: how many fail it `alone` (None: finding out would take too long), and
     how many it removes `in_order`, after those above it. `group` names the groups that ask for it."""
 
@@ -53,12 +53,12 @@ class Explanation(NamedTuple):
 
     nodes: int
     left: int
-    constraints: tuple[Removed, ...]
-    nearest: tuple[Tree, ...]
+    constraints: tuple[RemovedCount, ...]
+    nearest: tuple[TreeReport, ...]
 
 
 def explain(
-    view: View, spec: RequestSpec, *, heard_since_ms: int | None = None, nearest: int = NEAREST
+    view: FleetView, spec: RequestSpec, *, heard_since_ms: int | None = None, nearest: int = NEAREST
 ) -> Explanation:
     """What each constraint of a request removes, as of where the view stands.
 
@@ -78,19 +78,19 @@ class _Left(NamedTuple):
 class _Explaining:
     """The work of one `explain`. `alive`: by row, whether it is the root of a node that is not removed yet."""
 
-    def __init__(self, view: View, spec: RequestSpec, heard_since_ms: int | None) -> None:
+    def __init__(self, view: FleetView, spec: RequestSpec, heard_since_ms: int | None) -> None:
         self._view = view
         self._spec = spec
         self._since_ms = heard_since_ms
-        self._asked = Parts(view, spec, heard_since_ms)
-        self._lending = lending(view)
+        self._asked = RequestConstraints(view, spec, heard_since_ms)
+        self._lending = sharing_providers(view)
         self._root = view.root[: view.size]
         rows = np.fromiter(view.row_of.values(), dtype=np.int64, count=len(view.row_of))
         self._is_root = np.zeros(view.size, dtype=np.bool_)
         self._is_root[rows[self._root[rows] == rows]] = True
         self._alive = self._is_root.copy()
         self._misses = np.zeros(view.size)
-        self._constraints: list[Removed] = []
+        self._constraints: list[RemovedCount] = []
 
     def run(self, nearest: int) -> Explanation:
         """The answer."""
@@ -115,7 +115,7 @@ class _Explaining:
         if self._spec.copies > 1:
             able = np.full(self._view.size, self._has_room_for_all())
             self._removed("", "copies", f"{self._spec.copies} copies in one cell", None, able)
-        near = [tried(self._view, self._asked, row) for row in self._nearest(nearest)]
+        near = [report_node(self._view, self._asked, row) for row in self._nearest(nearest)]
         nodes, alive = int(self._is_root.sum()), int(self._alive.sum())
         return Explanation(nodes, alive, tuple(self._constraints), tuple(near))
 
@@ -125,7 +125,7 @@ class _Explaining:
             find(self._view, self._spec, limit=1, order=RANDOM, rng=rng, heard_since_ms=self._since_ms)
         )
 
-    def _part(self, part: Part) -> _Left:
+    def _part(self, part: GroupConstraints) -> _Left:
         """Ask each condition of one part. Returns who satisfies them all."""
         rows = slice(0, self._view.size)
         left = _Left(*np.ones((2, self._view.size), dtype=np.bool_))
@@ -150,7 +150,7 @@ class _Explaining:
         self._misses += self._least(fails + short / (len(missing) + 1), part)
         return left
 
-    def _exact(self, part: Part, name: str, left: _Left, missing: Floats) -> None:
+    def _exact(self, part: GroupConstraints, name: str, left: _Left, missing: Floats) -> None:
         """What the class itself refuses of the rows that are left, in the trees that are."""
         ask = part.group.resources[name]
         refused: dict[int, Shortfall | None] = {}
@@ -179,7 +179,7 @@ class _Explaining:
         """A constraint was asked, and left these roots."""
         before = int(self._alive.sum())
         self._alive &= roots
-        self._constraints.append(Removed(names, kind, text, alone, before - int(self._alive.sum())))
+        self._constraints.append(RemovedCount(names, kind, text, alone, before - int(self._alive.sum())))
 
     def _lacking(self, own: Bools, lent: Bools | None = None) -> int:
         """How many nodes have no provider where it holds."""
@@ -195,7 +195,7 @@ class _Explaining:
                     found[self._lending.borrowers(lender)] = True
         return found
 
-    def _least(self, values: Floats, part: Part) -> Floats:
+    def _least(self, values: Floats, part: GroupConstraints) -> Floats:
         """By row of a root: the least value in its tree, and of those that lend to it."""
         if not self._view.members and not self._lending.rows:
             return values

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import permutations
 from typing import Any, NamedTuple
 
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.resource_class import Granted
 
 ORDERED_MAX = 4
@@ -30,31 +30,31 @@ class Piece(NamedTuple):
     sure: frozenset[str] = frozenset()
 
 
-class Cover(NamedTuple):
+class CollectiveTrait(NamedTuple):
     """A trait that one of the providers of these pieces must have: any of `rows` has it."""
 
     pieces: tuple[int, ...]
     rows: frozenset[int]
 
 
-class Tree(NamedTuple):
+class TreeProblem(NamedTuple):
     """What is asked of one tree: for each kind the rows that may serve it, the preferred first; covers; and
     which pieces must be in one subtree, with the rows above each row, itself among them. `order` is that of the pieces
     (see `order_of`), if it is known."""
 
     pieces: Sequence[Piece]
     rows: Sequence[Sequence[int]]
-    covers: Sequence[Cover] = ()
+    covers: Sequence[CollectiveTrait] = ()
     subtrees: Sequence[tuple[int, ...]] = ()
     above: Mapping[int, frozenset[int]] = {}
     order: Sequence[int] = ()
 
 
-Way = list[int]
+Assignment = list[int]
 """The row that serves each piece."""
 
 
-def claimable(view: View, tree: Tree, way: Way) -> Sequence[int] | None:
+def claimable(view: FleetView, tree: TreeProblem, way: Assignment) -> Sequence[int] | None:
     """The pieces of a way that was found, in an order in which the records grant them, one after the other: their own
     order, if it does. None where no order does."""
     pieces = tree.pieces
@@ -71,7 +71,7 @@ def claimable(view: View, tree: Tree, way: Way) -> Sequence[int] | None:
     return next(([*one, *rest] for one in orders if _in_order(view, pieces, way, one)), None)
 
 
-def _in_order(view: View, pieces: Sequence[Piece], way: Way, order: Sequence[int]) -> bool:
+def _in_order(view: FleetView, pieces: Sequence[Piece], way: Assignment, order: Sequence[int]) -> bool:
     records: dict[tuple[int, str], Any] = {}
     for at in order:
         for name, ask in pieces[at].asks:
@@ -84,7 +84,7 @@ def _in_order(view: View, pieces: Sequence[Piece], way: Way, order: Sequence[int
     return True
 
 
-def order_of(tree: Tree) -> Sequence[int]:
+def order_of(tree: TreeProblem) -> Sequence[int]:
     """The order in which pieces are tried: those last that must be alone, the most constrained kinds first. Of those
     that ask for things by name or quality and those that take any, the latter must not take what the former want."""
     pieces, rows = tree.pieces, tree.rows

@@ -9,7 +9,7 @@ is a search; what keeps it short:
 * what failed once from the same state of affairs is not tried again, in whatever tree;
 * pieces that must not share a provider are a bipartite matching, which needs no search.
 
-What it may try is bounded, and `Effort` says where the bound was hit: then nothing is known of that tree.
+What it may try is bounded, and `SearchBudget` says where the bound was hit: then nothing is known of that tree.
 """
 
 from __future__ import annotations
@@ -18,17 +18,29 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import permutations
 from typing import Any
 
-from vacancy.projections.query.assignment import ORDERED_MAX, Piece, Tree, Way, claimable, order_of
-from vacancy.projections.query.budget import Effort
+from vacancy.projections.query.assignment import (
+    ORDERED_MAX,
+    Assignment,
+    Piece,
+    TreeProblem,
+    claimable,
+    order_of,
+)
+from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.first_fit import first_fit
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.resource_class import Granted
 
 UNFIT_MAX = 8
 """So many trees in a row that cannot be served by first fit, and it is not tried before the search any more."""
 
 
-def match(view: View, tree: Tree, effort: Effort, accept: Callable[[Way], bool] | None = None) -> Way | None:
+def match(
+    view: FleetView,
+    tree: TreeProblem,
+    effort: SearchBudget,
+    accept: Callable[[Assignment], bool] | None = None,
+) -> Assignment | None:
     """A way to serve all pieces that is accepted, or None where there is none or where `effort` ends."""
     if not all(tree.rows[piece.kind] for piece in tree.pieces):
         return None
@@ -41,15 +53,18 @@ def match(view: View, tree: Tree, effort: Effort, accept: Callable[[Way], bool] 
     return way
 
 
-def ways(
-    view: View, tree: Tree, effort: Effort, accept: Callable[[Way], bool] | None = None
-) -> Iterator[Way]:
+def assignments(
+    view: FleetView,
+    tree: TreeProblem,
+    effort: SearchBudget,
+    accept: Callable[[Assignment], bool] | None = None,
+) -> Iterator[Assignment]:
     """All ways, one at a time; those that differ only in which of equal pieces is served by whom are one."""
     if all(tree.rows[piece.kind] for piece in tree.pieces):
         yield from filter(accept, _Search(view, tree, effort, every=True).run())
 
 
-def _any(view: View, tree: Tree, effort: Effort) -> Way | None:
+def _any(view: FleetView, tree: TreeProblem, effort: SearchBudget) -> Assignment | None:
     if effort.unfit < UNFIT_MAX:
         way = first_fit(view, tree)
         if way is not None:
@@ -62,7 +77,7 @@ def _any(view: View, tree: Tree, effort: Effort) -> Way | None:
 class _Search:
     """Backtracking over pieces, the most constrained kind first; `every`: go on after the first way."""
 
-    def __init__(self, view: View, tree: Tree, effort: Effort, *, every: bool) -> None:
+    def __init__(self, view: FleetView, tree: TreeProblem, effort: SearchBudget, *, every: bool) -> None:
         self._view = view
         self._tree = tree
         self._effort = effort
@@ -71,7 +86,7 @@ class _Search:
         self.bounded = False
         pieces, rows = tree.pieces, tree.rows
         self.order = order_of(tree)
-        self._way: Way = [-1] * len(pieces)
+        self._way: Assignment = [-1] * len(pieces)
         self._taken: set[int] = set()
         self._records: dict[tuple[int, str], Any] = {}
         self._asks: dict[tuple[int, str], tuple[Any, ...]] = {}
@@ -87,7 +102,7 @@ class _Search:
         }
         self._likeness: dict[int, Any] = {}
 
-    def run(self) -> Iterator[Way]:
+    def run(self) -> Iterator[Assignment]:
         """The ways found."""
         for way in self._place(0, 0):
             if not self._reordered or claimable(self._view, self._tree, way) is not None:
@@ -95,7 +110,7 @@ class _Search:
         if self.bounded and not self._every:
             self._effort.gave_up += 1
 
-    def _place(self, at: int, start: int) -> Iterator[Way]:
+    def _place(self, at: int, start: int) -> Iterator[Assignment]:
         if at == len(self.order):
             yield list(self._way)
             return

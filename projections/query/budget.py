@@ -11,7 +11,7 @@ QUERY_STEPS_MAX = 200_000
 """Trials in all trees of one query together."""
 
 
-class Effort:
+class SearchBudget:
     """How much one query may try. `gave_up`: trees of which nothing is known because that was too little; of a request
     for several copies, cells."""
 

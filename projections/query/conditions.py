@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vacancy.projections.query.predicate_ast import Tree, test
 from vacancy.projections.view.columns import Bools, Ints
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.resource_class import Term
 
 Floats = NDArray[np.float64]
@@ -71,13 +71,13 @@ class Condition(ABC):
         return (~self.holds(rows)).astype(np.float64)
 
 
-class Open(Condition):
+class TakesClaims(Condition):
     """The provider takes new claims: it and its node are reported, complete, enabled and in one cell only."""
 
     __slots__ = ("_view",)
     kind = "open"
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: FleetView) -> None:
         self._view = view
 
     @property
@@ -94,7 +94,7 @@ class InCell(Condition):
     __slots__ = ("_number", "_text", "_view")
     kind = "cell"
 
-    def __init__(self, view: View, number: int, text: str) -> None:
+    def __init__(self, view: FleetView, number: int, text: str) -> None:
         self._view = view
         self._number = number
         self._text = text
@@ -113,7 +113,7 @@ class Never(Condition):
 
     __slots__ = ("_text", "_view", "kind", "resource_class")
 
-    def __init__(self, view: View, kind: str, text: str, resource_class: str = "") -> None:
+    def __init__(self, view: FleetView, kind: str, text: str, resource_class: str = "") -> None:
         self._view = view
         self.kind = kind
         self._text = text
@@ -127,7 +127,7 @@ class Never(Condition):
         return np.zeros_like(self._view.open[rows])
 
 
-class Has(Condition):
+class HasTrait(Condition):
     """A trait, or membership of an aggregate: `bits` says who has it. Of several names only one is known."""
 
     __slots__ = ("_bits", "_names", "kind")
@@ -145,7 +145,7 @@ class Has(Condition):
         return self._bits[rows]
 
 
-class HasNot(Has):
+class LacksTrait(HasTrait):
     """A trait or an aggregate that must not be there."""
 
     __slots__ = ()
@@ -155,7 +155,7 @@ class HasNot(Has):
         return ~self._bits[rows]
 
 
-class HasAny(Condition):
+class HasAnyOf(Condition):
     """At least one of several traits or aggregates. `names` are all, `bits` of those that are known."""
 
     __slots__ = ("_bits", "_names", "kind")
@@ -175,7 +175,7 @@ class HasAny(Condition):
         return found
 
 
-class Compares(Condition):
+class ComparesColumn(Condition):
     """One term of what a class is asked, over one of its columns."""
 
     __slots__ = ("_column", "resource_class", "term")
@@ -215,7 +215,7 @@ class Compares(Condition):
         return np.clip((number - self._column[rows]) / number, 0.0, 1.0)
 
 
-class Indexed(Condition):
+class IndexedAttribute(Condition):
     """The terms of what a class is asked that are over its index columns, as one condition: their numbers tell people
     nothing, and each leaves fewer rows to the next."""
 
@@ -255,14 +255,14 @@ class Indexed(Condition):
         return [self._terms[at] for at in sorted(range(len(shares)), key=shares.__getitem__)]
 
 
-class Within(Condition):
+class InTree(Condition):
     """In one of these trees: that of a provider, in each cell that knows it."""
 
     __slots__ = ("_provider", "_view", "roots")
     kind = "in_tree"
     cost = FEW
 
-    def __init__(self, view: View, provider: str, roots: Ints) -> None:
+    def __init__(self, view: FleetView, provider: str, roots: Ints) -> None:
         self._view = view
         self._provider = provider
         self.roots = roots
@@ -275,14 +275,14 @@ class Within(Condition):
         return np.isin(self._view.root[rows], self.roots)
 
 
-class Heard(Condition):
+class HeardSince(Condition):
     """Its node was heard from since `since_ms` (log time)."""
 
     __slots__ = ("_since_ms", "_view")
     kind = "heard"
     cost = FEW
 
-    def __init__(self, view: View, since_ms: int) -> None:
+    def __init__(self, view: FleetView, since_ms: int) -> None:
         self._view = view
         self._since_ms = since_ms
 
@@ -302,14 +302,14 @@ class Heard(Condition):
         return int(self._view.heard_ms[self._view.root[row]])
 
 
-class Where(Condition):
+class ExpressionHolds(Condition):
     """One of the conditions that a request's expression is a conjunction of, with the text it came from."""
 
     __slots__ = ("_test", "_text")
     kind = "where"
     cost = COLUMN
 
-    def __init__(self, text: str, tree: Tree, view: View) -> None:
+    def __init__(self, text: str, tree: Tree, view: FleetView) -> None:
         self._text = text
         self._test = test(tree, view)
 

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.projections.query.affinity.engine import find_related
-from vacancy.projections.query.budget import Effort
+from vacancy.projections.query.affinity.engine import find_with_affinity
+from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.filter import Filter, compiled
-from vacancy.projections.query.plan import Shape, is_plain, shape_of
-from vacancy.projections.query.tree_search import Limits, Trees
+from vacancy.projections.query.plan import QueryPlan, is_plain, plan_of
+from vacancy.projections.query.tree_search import PlacementLimits, TreeSearch
 from vacancy.projections.ranking.orders import Order, best
 from vacancy.projections.view.columns import Ints, is_exact
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.resource_class import Granted
 from vacancy.resources.model.request import Ask, RequestSpec
 
@@ -27,7 +27,7 @@ _SAMPLE = 24
 """Rows looked at, for each candidate wanted, before the whole fleet is."""
 
 
-class Served(NamedTuple):
+class ServedGroup(NamedTuple):
     """What one provider would give to one group: class -> ask (nothing, where only its traits are asked for)."""
 
     provider: str
@@ -42,7 +42,7 @@ class Candidate(NamedTuple):
 
     cell: str
     root: str
-    allocations: tuple[Served, ...]
+    allocations: tuple[ServedGroup, ...]
     borrowed: tuple[str, ...] = ()
     copies: tuple[Candidate, ...] = ()
 
@@ -56,7 +56,7 @@ class Candidate(NamedTuple):
 
 
 def find(
-    view: View,
+    view: FleetView,
     spec: RequestSpec,
     *,
     limit: int,
@@ -65,8 +65,8 @@ def find(
     heard_since_ms: int | None = None,
     cell: str | None = None,
     one_a_tree: bool = False,
-    effort: Effort | None = None,
-    limits: Limits | None = None,
+    effort: SearchBudget | None = None,
+    limits: PlacementLimits | None = None,
 ) -> list[Candidate]:
     """Up to `limit` candidates, of one `cell` if one is named. At random means uniformly over all that match.
 
@@ -76,10 +76,15 @@ def find(
     leave of it.
     """
     if spec.memberships or spec.copies > 1:
-        effort = effort or Effort()
+        effort = effort or SearchBudget()
 
         def search(
-            one: RequestSpec, most: int, by: Order, where: str | None, within: Limits | None, one_each: bool
+            one: RequestSpec,
+            most: int,
+            by: Order,
+            where: str | None,
+            within: PlacementLimits | None,
+            one_each: bool,
         ) -> list[Candidate]:
             return find(
                 view,
@@ -94,7 +99,7 @@ def find(
                 limits=within,
             )
 
-        return find_related(
+        return find_with_affinity(
             view,
             spec,
             search,
@@ -113,12 +118,12 @@ def find(
             return []
         rows = _one_group(view, spec, only, limit, order, rng)
         return list(_single(view, spec, (row for some in rows for row in some.tolist()), limit))
-    shape = shape_of(view, spec, heard_since_ms, cell)
+    shape = plan_of(view, spec, heard_since_ms, cell)
     if shape.impossible:
         return []
-    trees = Trees(view, spec, shape, order, rng, effort or Effort(), limits)
+    trees = TreeSearch(view, spec, shape, order, rng, effort or SearchBudget(), limits)
     found = []
-    for root, way in trees.ways(limit, one_a_tree=one_a_tree):
+    for root, way in trees.assignments(limit, one_a_tree=one_a_tree):
         found.append(_candidate(view, spec, shape, root, way))
         if len(found) == limit:
             break
@@ -126,7 +131,7 @@ def find(
 
 
 def _one_group(
-    view: View, spec: RequestSpec, only: Filter, limit: int, order: Order, rng: np.random.Generator
+    view: FleetView, spec: RequestSpec, only: Filter, limit: int, order: Order, rng: np.random.Generator
 ) -> Iterator[Ints]:
     """Rows that match, in order: as many as are wanted, then, where a class's exact check may have refused them,
     all others."""
@@ -159,7 +164,7 @@ def _one_group(
         yield rows[left[best(values[left], len(left), rng)]]
 
 
-def _single(view: View, spec: RequestSpec, rows: Iterable[int], limit: int) -> Iterator[Candidate]:
+def _single(view: FleetView, spec: RequestSpec, rows: Iterable[int], limit: int) -> Iterator[Candidate]:
     """Make candidates of rows that serve all of a request, and that the classes themselves agree with."""
     (group,) = spec.groups
     asks = tuple(
@@ -170,13 +175,13 @@ def _single(view: View, spec: RequestSpec, rows: Iterable[int], limit: int) -> I
         if asks and not _grants(view, row, asks):
             continue
         cell, root = view.name(int(view.root[row]))
-        yield Candidate(cell, root, (Served(view.name(row)[1], group.resources, group.name),))
+        yield Candidate(cell, root, (ServedGroup(view.name(row)[1], group.resources, group.name),))
         made += 1
         if made == limit:
             return
 
 
-def _grants(view: View, row: int, asks: Sequence[tuple[str, Ask]]) -> bool:
+def _grants(view: FleetView, row: int, asks: Sequence[tuple[str, Ask]]) -> bool:
     """Whether the records of one provider grant these asks, of a class each."""
     return all(
         (record := view.record(row, name)) is not None
@@ -186,7 +191,7 @@ def _grants(view: View, row: int, asks: Sequence[tuple[str, Ask]]) -> bool:
 
 
 def _candidate(
-    view: View, spec: RequestSpec, shape: Shape, root: int, way: list[tuple[int, int]]
+    view: FleetView, spec: RequestSpec, shape: QueryPlan, root: int, way: list[tuple[int, int]]
 ) -> Candidate:
     """A candidate of the (piece, row) pairs of one tree: what one provider gives to one group is one allocation."""
     given: dict[tuple[int, int], dict[str, Ask]] = {}
@@ -195,7 +200,7 @@ def _candidate(
         given[slot] = {**given[slot], **shape.resources[number]} if slot in given else shape.resources[number]
     cell, name = view.name(root)
     allocations = tuple(
-        Served(view.name(row)[1], resources, spec.groups[group].name)
+        ServedGroup(view.name(row)[1], resources, spec.groups[group].name)
         for (group, row), resources in given.items()
     )
     borrowed = dict.fromkeys(view.name(row)[1] for _, row in way if view.root[row] != root)

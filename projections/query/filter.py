@@ -13,29 +13,29 @@ import numpy as np
 from vacancy.projections.query.conditions import (
     FEW,
     SPARSE,
-    Compares,
+    ComparesColumn,
     Condition,
-    Has,
-    HasAny,
-    HasNot,
-    Heard,
+    ExpressionHolds,
+    HasAnyOf,
+    HasTrait,
+    HeardSince,
     InCell,
-    Indexed,
+    IndexedAttribute,
+    InTree,
+    LacksTrait,
     Never,
-    Open,
-    Where,
-    Within,
+    TakesClaims,
     any_text,
 )
 from vacancy.projections.query.predicate_ast import Expression
 from vacancy.projections.view.columns import BitColumns, Ints
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import RequestGroup
 
 
 def compiled(
-    view: View, group: RequestGroup, heard_since_ms: int | None = None, cell: str | None = None
+    view: FleetView, group: RequestGroup, heard_since_ms: int | None = None, cell: str | None = None
 ) -> Filter:
     """The filter of a group, made once for as long as the view's arrays are the same and the group is."""
     if heard_since_ms is not None or group.in_tree is not None:
@@ -51,20 +51,20 @@ class Filter:
 
     def __init__(
         self,
-        view: View,
+        view: FleetView,
         group: RequestGroup,
         *,
         heard_since_ms: int | None = None,
         cell: str | None = None,
     ) -> None:
         self._view = view
-        self._within: Within | None = None
+        self._within: InTree | None = None
         self.impossible = False
         self.one_in = 1 if cell is None else len(view.cells)
         """Of so many rows one can match, where cells are alike."""
-        bits: list[Condition] = [Open(view)]
+        bits: list[Condition] = [TakesClaims(view)]
         few: list[Condition] = []
-        compares: list[Compares] = []
+        compares: list[ComparesColumn] = []
         if cell is not None:
             number = view.cells.get(cell.encode())
             text = f"in cell {cell}"
@@ -76,7 +76,7 @@ class Filter:
         for names in group.member_of:
             self._has("aggregate", names, view.aggregates, bits, few)
         if group.where:
-            bits += [Where(text, tree, view) for text, tree in _expression(view, group.where).parts]
+            bits += [ExpressionHolds(text, tree, view) for text, tree in _expression(view, group.where).parts]
         for name, ask in group.resources.items():
             columns = view.classes.get(name)
             if columns is None:
@@ -86,15 +86,15 @@ class Filter:
             terms = columns.resource_class.query(ask)
             index = columns.resource_class.index_columns
             if index and (known := [(t, arrays[t.column]) for t in terms if t.column in index]):
-                bits.append(Indexed(name, known))
-            compares += [Compares(name, t, arrays[t.column]) for t in terms if t.column not in index]
+                bits.append(IndexedAttribute(name, known))
+            compares += [ComparesColumn(name, t, arrays[t.column]) for t in terms if t.column not in index]
         # What is free says most: where a whole column was compared and few rows are left, the rest are asked of those.
         compares.sort(key=lambda one: one.term.column != "free")
         bits += compares
         if group.in_tree is not None:
             few.append(self._in_tree(group.in_tree))
         if heard_since_ms is not None:
-            few.append(Heard(view, heard_since_ms))
+            few.append(HeardSince(view, heard_since_ms))
         few += self._without("forbidden_trait", group.forbidden, view.traits)
         few += self._without("forbidden_aggregate", group.not_member_of, view.aggregates)
         self.conditions: tuple[Condition, ...] = (*bits, *few)
@@ -130,12 +130,12 @@ class Filter:
         if not known:
             bits.append(self._never(kind, any_text(kind, names)))
         elif len(known) == 1:
-            bits.append(Has(kind, names, known[0]))
+            bits.append(HasTrait(kind, names, known[0]))
         else:
-            few.append(HasAny(kind, names, known))
+            few.append(HasAnyOf(kind, names, known))
 
-    def _without(self, kind: str, names: tuple[str, ...], columns: BitColumns) -> list[HasNot]:
-        return [HasNot(kind, (name,), columns.arrays[name]) for name in names if name in columns.arrays]
+    def _without(self, kind: str, names: tuple[str, ...], columns: BitColumns) -> list[LacksTrait]:
+        return [LacksTrait(kind, (name,), columns.arrays[name]) for name in names if name in columns.arrays]
 
     def _never(self, kind: str, text: str, resource_class: str = "") -> Never:
         self.impossible = True
@@ -148,11 +148,11 @@ class Filter:
         known = [row for cell in view.cells if (row := view.row_of.get(cell + suffix)) is not None]
         if not known:
             return self._never("in_tree", any_text("in_tree", (provider,)))
-        self._within = Within(view, provider, np.unique(view.root[known]))
+        self._within = InTree(view, provider, np.unique(view.root[known]))
         return self._within
 
 
-def _expression(view: View, text: str) -> Expression:
+def _expression(view: FleetView, text: str) -> Expression:
     """The compiled expression of a text. Raises `UsageError` where nobody compiled it: that is the client's to do."""
     found: Expression | None = view.expressions.get(text)
     if found is None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vacancy.projections.query.assignment import Piece, Tree, Way, order_of
-from vacancy.projections.view.fleet import View
+from vacancy.projections.query.assignment import Assignment, Piece, TreeProblem, order_of
+from vacancy.projections.view.fleet import FleetView
 
 FIRST_FIT_TRIES = 1_024
 """Trials of first fit in one tree."""
 
 
-def first_fit(view: View, tree: Tree) -> Way | None:
+def first_fit(view: FleetView, tree: TreeProblem) -> Assignment | None:
     """Each piece takes the first provider that has room, if that serves all of them and no record must be read. It is
     what the search would try first, and as a rule enough."""
-    way: Way = [-1] * len(tree.pieces)
+    way: Assignment = [-1] * len(tree.pieces)
     used: dict[int, dict[str, int]] = {}
     taken: set[int] = set()
     tries = FIRST_FIT_TRIES
@@ -46,7 +46,7 @@ def first_fit(view: View, tree: Tree) -> Way | None:
     return way if covered else None
 
 
-def _has_left(view: View, piece: Piece, row: int, held: Mapping[str, int]) -> bool:
+def _has_left(view: FleetView, piece: Piece, row: int, held: Mapping[str, int]) -> bool:
     """Whether a row that serves others, too, has room for a piece."""
     classes = view.classes
     return all(
@@ -55,7 +55,7 @@ def _has_left(view: View, piece: Piece, row: int, held: Mapping[str, int]) -> bo
     ) and not any(name in held for name, _ in piece.asks)
 
 
-def _is_together(tree: Tree, way: Way, at: int) -> bool:
+def _is_together(tree: TreeProblem, way: Assignment, at: int) -> bool:
     """Whether pieces of which this one is the last are in one subtree."""
     for subtree in tree.subtrees:
         placed = [way[number] for number in subtree]

@@ -14,17 +14,17 @@ import numpy as np
 from vacancy.projections.query.assignment import Piece
 from vacancy.projections.query.filter import Filter
 from vacancy.projections.view.columns import BitColumns, Bools, Ints, is_exact
-from vacancy.projections.view.fleet import View
-from vacancy.projections.view.sharing import SHARES, Lending, lending
+from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.sharing import SHARES, SharingProviders, sharing_providers
 from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
 
 
-class Kind:
+class PieceKind:
     """Pieces that ask for the same: who can serve them."""
 
     def __init__(
         self,
-        view: View,
+        view: FleetView,
         group: RequestGroup,
         number: int,
         *,
@@ -54,18 +54,18 @@ class Kind:
             return rows
         return rows[_in_all(self._inside, rows) | _in_all(self._inside, self._view.root[rows])]
 
-    def lenders(self, rows: Ints, those: Lending) -> Ints:
+    def lenders(self, rows: Ints, those: SharingProviders) -> Ints:
         """Of rows that the filter let through, who can serve other trees: such a one is in an aggregate only by itself."""
         if not self._lends:
             return rows[:0]
         return those.among(rows[_in_all(self._inside, rows)] if self._inside else rows)
 
 
-class Shape:
+class QueryPlan:
     """A request against a view. `impossible` where no row can ever serve some part of it."""
 
     def __init__(
-        self, view: View, spec: RequestSpec, heard_since_ms: int | None = None, cell: str | None = None
+        self, view: FleetView, spec: RequestSpec, heard_since_ms: int | None = None, cell: str | None = None
     ) -> None:
         self._view = view
         self._heard_since_ms = heard_since_ms
@@ -73,7 +73,7 @@ class Shape:
         self.pieces: list[Piece] = []
         self.resources: list[dict[str, Ask]] = []
         """What each piece asks for."""
-        self.kinds: list[Kind] = []
+        self.kinds: list[PieceKind] = []
         self.counts: list[int] = []
         """How many pieces there are of each kind."""
         self.alone: list[bool] = []
@@ -138,7 +138,7 @@ class Shape:
         kind = self._known.setdefault(signature, len(self.kinds))
         if kind == len(self.kinds):
             since_ms, cell = self._heard_since_ms, self._cell
-            self.kinds.append(Kind(self._view, part, number, heard_since_ms=since_ms, cell=cell))
+            self.kinds.append(PieceKind(self._view, part, number, heard_since_ms=since_ms, cell=cell))
             self.counts.append(0)
             self.alone.append(alone)
         self.counts[kind] += 1
@@ -151,22 +151,22 @@ class Shape:
             self.covers.append((pieces, bits))
 
 
-def shape_of(
-    view: View, spec: RequestSpec, heard_since_ms: int | None = None, cell: str | None = None
-) -> Shape:
+def plan_of(
+    view: FleetView, spec: RequestSpec, heard_since_ms: int | None = None, cell: str | None = None
+) -> QueryPlan:
     """The shape of a request, made once for as long as the view's arrays are the same and the request is."""
     if heard_since_ms is not None or any(group.in_tree is not None for group in spec.groups):
-        return Shape(view, spec, heard_since_ms, cell)
-    return view.derived.of_request(spec, cell, lambda: Shape(view, spec, cell=cell))
+        return QueryPlan(view, spec, heard_since_ms, cell)
+    return view.derived.of_request(spec, cell, lambda: QueryPlan(view, spec, cell=cell))
 
 
-def is_plain(view: View, spec: RequestSpec) -> bool:
+def is_plain(view: FleetView, spec: RequestSpec) -> bool:
     """Whether each provider either serves the whole request or has no part in it."""
     if len(spec.groups) > 1 or spec.root_required or spec.root_forbidden:
         return False
     if spec.groups[0].same_provider:
         return True
-    return not view.members and (SHARES not in view.traits.arrays or not lending(view).rows)
+    return not view.members and (SHARES not in view.traits.arrays or not sharing_providers(view).rows)
 
 
 def has_any(bits: Sequence[Bools], rows: Ints) -> Bools:
@@ -186,7 +186,7 @@ def _parts(group: RequestGroup) -> list[RequestGroup]:
     ]
 
 
-def _counted(view: View, spec: RequestSpec) -> dict[str, dict[Any, int]]:
+def _counted(view: FleetView, spec: RequestSpec) -> dict[str, dict[Any, int]]:
     """Class -> amount -> how much of the column `free` it takes: of the classes of which that is all there is to
     say, whoever else takes from the same provider."""
     found: dict[str, dict[Any, int]] = {}

@@ -23,7 +23,7 @@ from vacancy.projections.view.attribute_columns import (
     Value,
 )
 from vacancy.projections.view.columns import Bools, Ints
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.attributes import Operator, holds
 
 Rows = Ints | slice
@@ -118,9 +118,9 @@ _EXACT_TIMES: Final = 1000
 """Amounts are below 2^53: so many of them are summed as int64, more as floats."""
 
 
-def test(tree: Tree, view: View) -> Test:
+def test(tree: Tree, view: FleetView) -> Test:
     """What says where a tree holds: of rows, or of a range of them. It is good for as long as the view's columns are
-    the same ones (`View.derived`)."""
+    the same ones (`FleetView.derived`)."""
     if isinstance(tree, Every):
         return _all([test(part, view) for part in tree.parts])
     if isinstance(tree, Some):
@@ -145,11 +145,11 @@ def _any(tests: list[Test]) -> Test:
     return lambda rows: reduce(np.logical_or, [one(rows) for one in tests])
 
 
-def _constant(view: View, value: bool) -> Test:
+def _constant(view: FleetView, value: bool) -> Test:
     return lambda rows: np.full_like(view.open[rows], value)
 
 
-def _member(tree: Member, view: View) -> Test:
+def _member(tree: Member, view: FleetView) -> Test:
     arrays = (view.traits if tree.kind == "trait" else view.aggregates).arrays
     if tree.name not in arrays:
         return _constant(view, tree.negate)
@@ -226,7 +226,7 @@ def _numbers(column: AttributeColumn) -> Ints:
     return column.numbers
 
 
-def _amounts(tree: Amounts, view: View) -> Test:
+def _amounts(tree: Amounts, view: FleetView) -> Test:
     relation: Any = _RELATIONS[tree.operator]
     if len(tree.terms) == 1 and tree.terms[0][0] == 1 and isinstance(tree.terms[0][1], Column):
         only = tree.terms[0][1]
@@ -249,7 +249,7 @@ def _amounts(tree: Amounts, view: View) -> Test:
     return found
 
 
-def amounts(source: Source, view: View, rows: Rows) -> tuple[Ints, Bools | None]:
+def amounts(source: Source, view: FleetView, rows: Rows) -> tuple[Ints, Bools | None]:
     """A source's numbers, and where there are some (None: everywhere)."""
     if isinstance(source, Column):
         columns = view.classes.get(source.resource_class)

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.projections.query.plan import Shape, has_any
+from vacancy.projections.query.plan import QueryPlan, has_any
 from vacancy.projections.view.columns import Bools, Ints
-from vacancy.projections.view.fleet import View
-from vacancy.projections.view.sharing import lending
+from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.sharing import sharing_providers
 
 _FEW = 256
 """With fewer trees than one for so many rows, their rows are gathered; else all rows are looked at, which is quick."""
@@ -23,7 +23,7 @@ _RARE = 16
 """A trait that at most one provider in so many has is worth being looked at first."""
 
 
-class Serving(NamedTuple):
+class KindRows(NamedTuple):
     """Who of some trees can serve a kind. `rows` come tree by tree; those of the tree at place n in the list of trees
     are from `starts[n]` to `starts[n + 1]`, and `places` has n for each row."""
 
@@ -32,27 +32,27 @@ class Serving(NamedTuple):
     starts: Ints
 
 
-class Narrowed(NamedTuple):
+class PrefilterResult(NamedTuple):
     """Trees that have somebody for each part: their roots, who it is by kind, and which trees take part with a
     provider of their own. `known`: for each cover all rows that have the trait."""
 
     roots: Ints
-    own: list[Serving]
+    own: list[KindRows]
     takes_part: Bools
     known: list[frozenset[int]]
 
 
-class Narrowing:
+class Prefilter:
     """What one query knows of who can serve. `lent` are, by kind, the rows that lend to other trees. `standing`: see
     `trees.Limits`."""
 
-    def __init__(self, view: View, shape: Shape, standing: Bools | None = None) -> None:
+    def __init__(self, view: FleetView, shape: QueryPlan, standing: Bools | None = None) -> None:
         self._standing = standing
         self._view = view
         self._shape = shape
-        self._lending = lending(view)
+        self._lending = sharing_providers(view)
         none: Ints = np.zeros(0, dtype=np.int64)
-        self._nobody = Serving(none, none, np.zeros(1, dtype=np.int64))
+        self._nobody = KindRows(none, none, np.zeros(1, dtype=np.int64))
         self.lent = [none] * len(shape.kinds)
         if len(self._lending.array):
             self.lent = [
@@ -69,7 +69,7 @@ class Narrowing:
 
     # -- few ----------------------------------------------------------------------------------------------------
 
-    def among(self, roots: Ints) -> Narrowed:
+    def among(self, roots: Ints) -> PrefilterResult:
         """Those of these trees, which are different ones, in their order."""
         shape, count = self._shape, len(roots)
         rows = self._rows_of(roots)
@@ -86,7 +86,7 @@ class Narrowing:
             some = kind.own(kind.filter.among(rows))
             places = place_of[self._view.root[some]]
             counts = np.bincount(places, minlength=count)
-            own[number] = Serving(some, places, _starts(counts))
+            own[number] = KindRows(some, places, _starts(counts))
             has = counts > 0
             takes_part |= has
             alive &= self._lend(counts >= self._least(number), self.lent[number], roots)
@@ -190,21 +190,21 @@ class Narrowing:
         return np.sort(np.concatenate([roots[takes_part], idle[first]]))
 
 
-def rows_a_tree(view: View) -> int:
+def rows_a_tree(view: FleetView) -> int:
     """How many rows there are for each tree, about: counted anew when trees change."""
     return _counted(view)[0]
 
 
-def _scratch(view: View) -> Ints:
+def _scratch(view: FleetView) -> Ints:
     """A number for each row, of which nothing can be said but what was just written there."""
     return _counted(view)[1]
 
 
-def _counted(view: View) -> tuple[int, Ints]:
+def _counted(view: FleetView) -> tuple[int, Ints]:
     return view.derived.of_all(_counted, lambda: _count(view))
 
 
-def _count(view: View) -> tuple[int, Ints]:
+def _count(view: FleetView) -> tuple[int, Ints]:
     trees = int(np.count_nonzero(view.root[: view.size] == np.arange(view.size)))
     return view.size // max(1, trees), np.empty(len(view.root), dtype=np.int64)
 
@@ -216,18 +216,18 @@ def _starts(counts: Ints) -> Ints:
 
 
 def _those(
-    roots: Ints, own: list[Serving], takes_part: Bools, known: list[frozenset[int]], alive: Bools
-) -> Narrowed:
+    roots: Ints, own: list[KindRows], takes_part: Bools, known: list[frozenset[int]], alive: Bools
+) -> PrefilterResult:
     """What was found, of the trees that are left."""
     if alive.all():
-        return Narrowed(roots, own, takes_part, known)
+        return PrefilterResult(roots, own, takes_part, known)
     roots, takes_part = roots[alive], takes_part[alive]
     if not len(roots):
-        return Narrowed(roots, own, takes_part, known)
+        return PrefilterResult(roots, own, takes_part, known)
     place_of = np.cumsum(alive) - 1
     kept = []
     for one in own:
         inside = alive[one.places]
         places = place_of[one.places[inside]]
-        kept.append(Serving(one.rows[inside], places, _starts(np.bincount(places, minlength=len(roots)))))
-    return Narrowed(roots, kept, takes_part, known)
+        kept.append(KindRows(one.rows[inside], places, _starts(np.bincount(places, minlength=len(roots)))))
+    return PrefilterResult(roots, kept, takes_part, known)

@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.projections.query.assignment import Cover, Tree, Way, claimable, order_of
-from vacancy.projections.query.assignment_search import match, ways
-from vacancy.projections.query.budget import Effort
-from vacancy.projections.query.plan import Shape
-from vacancy.projections.query.prefilter import Narrowing, Serving, rows_a_tree
+from vacancy.projections.query.assignment import Assignment, CollectiveTrait, TreeProblem, claimable, order_of
+from vacancy.projections.query.assignment_search import assignments, match
+from vacancy.projections.query.budget import SearchBudget
+from vacancy.projections.query.plan import QueryPlan
+from vacancy.projections.query.prefilter import KindRows, Prefilter, rows_a_tree
 from vacancy.projections.ranking.orders import Order, best
 from vacancy.projections.view.columns import Bools, Ints
-from vacancy.projections.view.fleet import View
-from vacancy.projections.view.sharing import lending
+from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.sharing import sharing_providers
 from vacancy.resources.model.request import RequestSpec
 
 _DRAWS = (3, 24)
@@ -29,7 +29,7 @@ Pairs = list[tuple[int, int]]
 """(piece, row) of a way, in the order in which they are to be claimed."""
 
 
-class Limits(NamedTuple):
+class PlacementLimits(NamedTuple):
     """What relations leave of a request where some lend to others. `standing` are the rows that take claims: a tree
     may be closed and those that lend to it not. `accept` is asked whether these rows may give something to one copy."""
 
@@ -37,18 +37,18 @@ class Limits(NamedTuple):
     accept: Callable[[Sequence[int]], bool]
 
 
-class Trees:
+class TreeSearch:
     """What one query knows of the trees that may serve its request."""
 
     def __init__(
         self,
-        view: View,
+        view: FleetView,
         spec: RequestSpec,
-        shape: Shape,
+        shape: QueryPlan,
         order: Order,
         rng: np.random.Generator,
-        effort: Effort,
-        limits: Limits | None = None,
+        effort: SearchBudget,
+        limits: PlacementLimits | None = None,
     ) -> None:
         self._view = view
         self._spec = spec
@@ -58,17 +58,17 @@ class Trees:
         self._effort = effort
         self._limits = limits
         self._standing = None if limits is None else limits.standing
-        self._lending = lending(view)
-        self._narrowing = Narrowing(view, shape, self._standing)
+        self._lending = sharing_providers(view)
+        self._narrowing = Prefilter(view, shape, self._standing)
         self._lent = [frozenset(some.tolist()) for some in self._narrowing.lent]
         self._served = 0
         self._orders: dict[tuple[int, ...], Sequence[int]] = {}
         self._idle: set[tuple[tuple[int, ...], ...]] = set()
 
-    def ways(self, limit: int, *, one_a_tree: bool) -> Iterator[tuple[int, Pairs]]:
+    def assignments(self, limit: int, *, one_a_tree: bool) -> Iterator[tuple[int, Pairs]]:
         """(root's row, a way to serve the request), the trees in order. Where there are fewer than `limit`, other
         ways of the same trees follow, a tree at a time, unless `one_a_tree`."""
-        again: list[tuple[int, Tree, Iterator[Way]]] = []
+        again: list[tuple[int, TreeProblem, Iterator[Assignment]]] = []
         seen: set[tuple[tuple[int, int], ...]] = set()
         accept = None if self._limits is None else self._accepts
         for root, tree in chain.from_iterable(map(self._trees, self._roots(limit))):
@@ -82,7 +82,7 @@ class Trees:
             if self._is_new(way, seen):
                 yield root, self._pairs(tree, way)
             if not one_a_tree and len(again) < limit:
-                again.append((root, tree, ways(self._view, tree, self._effort, accept)))
+                again.append((root, tree, assignments(self._view, tree, self._effort, accept)))
         while again:
             left = []
             for root, tree, more in again:
@@ -98,14 +98,14 @@ class Trees:
         trees = chain.from_iterable(self._trees(some, idle=True) for some in _chunks(roots))
         return [root for root, tree in trees if match(self._view, tree, self._effort) is not None]
 
-    def _accepts(self, way: Way) -> bool:
+    def _accepts(self, way: Assignment) -> bool:
         """Whether those who give something to a way may serve one more copy."""
         giving = [
             row for piece, row in zip(self._shape.pieces, way, strict=True) if piece.needs or piece.asks
         ]
         return self._limits is None or self._limits.accept(giving)
 
-    def _is_new(self, way: Way, seen: set[tuple[tuple[int, int], ...]]) -> bool:
+    def _is_new(self, way: Assignment, seen: set[tuple[tuple[int, int], ...]]) -> bool:
         """Ways that differ only in which of equal groups is served by whom are one, and so are those of trees
         that have no part in them."""
         mark = tuple(sorted((piece.kind, row) for piece, row in zip(self._shape.pieces, way, strict=True)))
@@ -114,7 +114,7 @@ class Trees:
         seen.add(mark)
         return True
 
-    def _pairs(self, tree: Tree, way: Way) -> Pairs:
+    def _pairs(self, tree: TreeProblem, way: Assignment) -> Pairs:
         order = claimable(self._view, tree, way)
         return [(piece, way[piece]) for piece in (range(len(way)) if order is None else order)]
 
@@ -148,7 +148,7 @@ class Trees:
 
     # -- one tree -----------------------------------------------------------------------------------------------
 
-    def _trees(self, roots: Ints, *, idle: bool = False) -> Iterator[tuple[int, Tree]]:
+    def _trees(self, roots: Ints, *, idle: bool = False) -> Iterator[tuple[int, TreeProblem]]:
         """What is asked of each of these trees, in their order: those left out where nobody serves some part. With
         `idle` not only the first of those that have no part in it."""
         shape, narrowing = self._shape, self._narrowing
@@ -159,7 +159,9 @@ class Trees:
             return
         inside = [self._ranked(number, one) for number, one in enumerate(own)]
         starts = [one.starts.tolist() for one in own]
-        covers = [Cover(pieces, rows) for (pieces, _), rows in zip(shape.covers, known, strict=True)]
+        covers = [
+            CollectiveTrait(pieces, rows) for (pieces, _), rows in zip(shape.covers, known, strict=True)
+        ]
         for place, root in enumerate(roots.tolist()):
             options = [some[at[place] : at[place + 1]] for some, at in zip(inside, starts, strict=True)]
             if narrowing.lends:
@@ -170,10 +172,10 @@ class Trees:
                     some + self._preferred(number, others)
                     for number, (some, others) in enumerate(zip(options, outside, strict=True))
                 ]
-            tree = Tree(shape.pieces, options, covers, shape.subtrees, self._above(options))
+            tree = TreeProblem(shape.pieces, options, covers, shape.subtrees, self._above(options))
             yield root, tree._replace(order=self._order_of(tree))
 
-    def _order_of(self, tree: Tree) -> Sequence[int]:
+    def _order_of(self, tree: TreeProblem) -> Sequence[int]:
         """The order in which pieces are tried, worked out once for trees of the same form."""
         form = tuple(map(len, tree.rows))
         found = self._orders.get(form)
@@ -196,7 +198,7 @@ class Trees:
         self._idle.add(key)
         return False
 
-    def _ranked(self, kind: int, serving: Serving) -> list[int]:
+    def _ranked(self, kind: int, serving: KindRows) -> list[int]:
         """The providers of some trees, tree by tree, in the order in which a group takes them."""
         rows, places, starts = serving
         if np.diff(starts).max() < 2:
@@ -214,7 +216,7 @@ class Trees:
             return rows
         count = len(rows)
         places: Ints = np.zeros(count, dtype=np.int64)
-        return self._ranked(kind, Serving(np.array(rows, dtype=np.int64), places, np.array([0, count])))
+        return self._ranked(kind, KindRows(np.array(rows, dtype=np.int64), places, np.array([0, count])))
 
     def _above(self, options: list[list[int]]) -> dict[int, frozenset[int]]:
         """For each row those above it, itself among them; only asked where something must be in one subtree."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
-from vacancy.projections.ranking.fragmentation_index import Fragments
+from vacancy.projections.ranking.fragmentation_index import FragmentationIndex
 from vacancy.projections.ranking.orders import Floats, Order
-from vacancy.projections.ranking.workload import Needs, TypicalRequests, needs_of
+from vacancy.projections.ranking.workload import Needs, Workload, needs_of
 from vacancy.projections.view.columns import Ints
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.request import RequestSpec
 
 _KNOWN_MAX = 1024
@@ -21,40 +21,40 @@ class LeastFragmentation(Order):
 
     name = "least_fragmentation"
 
-    def __init__(self, settings: TypicalRequests) -> None:
+    def __init__(self, settings: Workload) -> None:
         self.settings = settings
         self._known: dict[int, tuple[RequestSpec, Needs]] = {}
-        self._views: WeakKeyDictionary[View, Fragments] = WeakKeyDictionary()
+        self._views: WeakKeyDictionary[FleetView, FragmentationIndex] = WeakKeyDictionary()
 
-    def __reduce__(self) -> tuple[type[LeastFragmentation], tuple[TypicalRequests]]:
+    def __reduce__(self) -> tuple[type[LeastFragmentation], tuple[Workload]]:
         return LeastFragmentation, (self.settings,)
 
-    def measure(self, view: View, roots: Ints) -> Floats:
+    def measure(self, view: FleetView, roots: Ints) -> Floats:
         """F_n: how much of what is free on each tree's devices a typical request cannot use, in the mean."""
         return self._fragments(view).measure(roots)
 
-    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
         """See `Order`."""
         return self._fragments(view).tree_losses(self._needs(spec), roots)
 
-    def providers(self, view: View, spec: RequestSpec, rows: Ints) -> Floats:
+    def providers(self, view: FleetView, spec: RequestSpec, rows: Ints) -> Floats:
         """See `Order`."""
         needs = self._needs(spec)
         if len(needs.devices) == 1:
             return self._fragments(view).device_losses(needs, rows)
         return self.trees(view, spec, view.root[rows])
 
-    def parts(self, view: View, spec: RequestSpec, group: int, rows: Ints) -> Floats:
+    def parts(self, view: FleetView, spec: RequestSpec, group: int, rows: Ints) -> Floats:
         """See `Order`. Several devices are taken by best fit, as the measure supposes."""
         needs = self._needs(spec)
         if len(needs.devices) == 1 and self.settings.device in spec.groups[group].resources:
             return self._fragments(view).device_losses(needs, rows)
         return super().parts(view, spec, group, rows)
 
-    def _fragments(self, view: View) -> Fragments:
+    def _fragments(self, view: FleetView) -> FragmentationIndex:
         found = self._views.get(view)
         if found is None:
-            found = self._views[view] = Fragments(view, self.settings)
+            found = self._views[view] = FragmentationIndex(view, self.settings)
         return found
 
     def _needs(self, spec: RequestSpec) -> Needs:

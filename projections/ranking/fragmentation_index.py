@@ -22,13 +22,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.projections.query.conditions import Open
+from vacancy.projections.query.conditions import TakesClaims
 from vacancy.projections.query.filter import Filter
 from vacancy.projections.ranking.orders import Floats
-from vacancy.projections.ranking.workload import Needs, TypicalRequests, condition
-from vacancy.projections.ranking.workload_tables import TypicalTables
+from vacancy.projections.ranking.workload import Needs, Workload, condition
+from vacancy.projections.ranking.workload_tables import WorkloadTables
 from vacancy.projections.view.columns import Bools, Ints
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 
 _DEVICES_AT_ONCE = 8192
 """How many devices are looked at in one go: temporary arrays have a row for each."""
@@ -55,13 +55,13 @@ class _Kept(NamedTuple):
     tick: list[int]
 
 
-class Fragments:
+class FragmentationIndex:
     """The devices of one view, and what is known of their fragmentation."""
 
-    def __init__(self, view: View, settings: TypicalRequests) -> None:
+    def __init__(self, view: FleetView, settings: Workload) -> None:
         self._view = view
         self._device = settings.device
-        self._tables = TypicalTables(settings)
+        self._tables = WorkloadTables(settings)
         self._layout = self._version = -1
         self._tick = 0
 
@@ -182,7 +182,7 @@ class Fragments:
     def _satisfies(self, text: str, rows: Ints) -> Bools:
         holds = np.ones(len(rows), np.bool_)
         for one in Filter(self._view, condition(text)).conditions:
-            if not isinstance(one, Open):  # what is closed offers nothing
+            if not isinstance(one, TakesClaims):  # what is closed offers nothing
                 holds &= one.holds(rows)
         return holds
 

@@ -14,7 +14,7 @@ import numpy as np
 from vacancy.projections.query.predicate_ast import Attribute, Column, Tree, amounts, test
 from vacancy.projections.ranking.orders import Around, Floats, Order
 from vacancy.projections.view.columns import Ints
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.request import RequestSpec
 
 
@@ -51,7 +51,7 @@ class Weigher(NamedTuple):
     measure: Measure
 
 
-def weights(view: View, roots: Ints, weigher: Weigher) -> Floats:
+def weights(view: FleetView, roots: Ints, weigher: Weigher) -> Floats:
     """What a weigher gives the tree of each of these roots: 0 to its multiplier.
 
     Columns are summed over the tree; attributes are the root's. What is not there, and what is divided by nothing,
@@ -83,22 +83,22 @@ class Weighed(Around):
         self.weighers = tuple(weighers)
         self.name = f"{order.name}+weighers"[:64]
 
-    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
         """See `Order`."""
         return self._less(view, roots, self.order.trees(view, spec, roots))
 
-    def providers(self, view: View, spec: RequestSpec, rows: Ints) -> Floats:
+    def providers(self, view: FleetView, spec: RequestSpec, rows: Ints) -> Floats:
         """See `Order`."""
         return self._less(view, view.root[rows], self.order.providers(view, spec, rows))
 
-    def _less(self, view: View, roots: Ints, scores: Floats) -> Floats:
+    def _less(self, view: FleetView, roots: Ints, scores: Floats) -> Floats:
         total = normalised(scores)
         for weigher in self.weighers:
             total -= weights(view, roots, weigher)
         return total
 
 
-def _measured(measure: Measure, view: View, roots: Ints) -> Floats:
+def _measured(measure: Measure, view: FleetView, roots: Ints) -> Floats:
     if isinstance(measure, Number):
         return np.full(len(roots), measure.value)
     if isinstance(measure, Column):
@@ -116,7 +116,7 @@ def _measured(measure: Measure, view: View, roots: Ints) -> Floats:
     return made
 
 
-def _summed(column: Column, view: View, roots: Ints) -> Floats:
+def _summed(column: Column, view: FleetView, roots: Ints) -> Floats:
     """A column of the trees of these roots, whole."""
     columns = view.classes.get(column.resource_class)
     if columns is None:

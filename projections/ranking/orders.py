@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vacancy.projections.view.columns import Ints
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.request import RequestSpec
 
 Floats = NDArray[np.float64]
@@ -35,15 +35,15 @@ class Order(ABC):
     who know it."""
 
     @abstractmethod
-    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
         """A score for the tree of each of these roots (rows of the view), all of which seem to have room."""
 
-    def providers(self, view: View, spec: RequestSpec, rows: Ints) -> Floats:
+    def providers(self, view: FleetView, spec: RequestSpec, rows: Ints) -> Floats:
         """A score for each provider that could serve a request of one group: its tree's, unless an order can
         tell the providers of a tree apart."""
         return self.trees(view, spec, view.root[rows])
 
-    def parts(self, view: View, spec: RequestSpec, group: int, rows: Ints) -> Floats:
+    def parts(self, view: FleetView, spec: RequestSpec, group: int, rows: Ints) -> Floats:
         """A score for each of these providers that could serve the request's so-manyth group, to be compared with others
         of the same tree: best fit. They may be of several trees."""
         free = np.zeros(len(rows))
@@ -58,7 +58,7 @@ class Random(Order):
     name = "random"
     uniform = True
 
-    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
         """All the same."""
         return np.zeros(len(roots))
 
@@ -69,7 +69,7 @@ class Pack(Order):
 
     name = "pack"
 
-    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
         """See `Order`."""
         asked = _asked(spec)
         # Unasked room outweighs: what was asked for can sum to at most one per class.
@@ -82,7 +82,7 @@ class BestFit(Order):
 
     name = "best_fit"
 
-    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
         """See `Order`."""
         return _free_shares(view, roots, frozenset(view.classes).__contains__)
 
@@ -92,11 +92,11 @@ class Spread(Order):
 
     name = "spread"
 
-    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
         """See `Order`."""
         return -_free_shares(view, roots, _asked(spec).__contains__)
 
-    def parts(self, view: View, spec: RequestSpec, group: int, rows: Ints) -> Floats:
+    def parts(self, view: FleetView, spec: RequestSpec, group: int, rows: Ints) -> Floats:
         """See `Order`."""
         return -super().parts(view, spec, group, rows)
 
@@ -109,15 +109,15 @@ class Around(Order):
         self.name = order.name
         self.among = order.among
 
-    def trees(self, view: View, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
         """See `Order`."""
         return self.order.trees(view, spec, roots)
 
-    def providers(self, view: View, spec: RequestSpec, rows: Ints) -> Floats:
+    def providers(self, view: FleetView, spec: RequestSpec, rows: Ints) -> Floats:
         """See `Order`."""
         return self.order.providers(view, spec, rows)
 
-    def parts(self, view: View, spec: RequestSpec, group: int, rows: Ints) -> Floats:
+    def parts(self, view: FleetView, spec: RequestSpec, group: int, rows: Ints) -> Floats:
         """See `Order`."""
         return self.order.parts(view, spec, group, rows)
 
@@ -144,7 +144,7 @@ def _asked(spec: RequestSpec) -> frozenset[str]:
     return frozenset(name for group in spec.groups for name in group.resources)
 
 
-def _free_shares(view: View, roots: Ints, wanted: Callable[[str], bool]) -> Floats:
+def _free_shares(view: FleetView, roots: Ints, wanted: Callable[[str], bool]) -> Floats:
     """What is free in each root's tree, added up over classes, each as a share of the largest tree's capacity."""
     total = np.zeros(len(roots))
     size = view.size

@@ -8,27 +8,27 @@ from typing import Annotated, NamedTuple
 from pydantic import Field, model_validator
 
 from vacancy.resources.model.names import Symbol
-from vacancy.resources.model.request import Model, RequestGroup, RequestSpec
+from vacancy.resources.model.request import RequestGroup, RequestModel, RequestSpec
 
 TYPICAL_MAX = 256
 
 
-class Typical(Model):
+class TypicalRequest(RequestModel):
     """A request, and how often it comes compared with the others."""
 
     request: RequestSpec
     weight: Annotated[int, Field(ge=1, le=10**9)] = 1
 
 
-class TypicalRequests(Model):
+class Workload(RequestModel):
     """What an operator says, or was learnt, of a fleet's demand. `device` is the class of which providers (GPUs,
     each with a thousand thousandths) are shared; the requests may ask for other things, too."""
 
     device: Symbol
-    typical: Annotated[tuple[Typical, ...], Field(min_length=1, max_length=TYPICAL_MAX)]
+    typical: Annotated[tuple[TypicalRequest, ...], Field(min_length=1, max_length=TYPICAL_MAX)]
 
     @model_validator(mode="after")
-    def _some_ask_for_devices(self) -> TypicalRequests:
+    def _some_ask_for_devices(self) -> Workload:
         if not any(needs_of(one.request, self.device).devices for one in self.typical):
             raise ValueError(f"no typical request asks for an amount of {self.device}")
         return self
@@ -80,7 +80,7 @@ def condition(text: str) -> RequestGroup:
     return RequestGroup.model_validate_json(text)
 
 
-def tally(specs: Iterable[tuple[RequestSpec, int]], device: str, limit: int = TYPICAL_MAX) -> TypicalRequests:
+def tally(specs: Iterable[tuple[RequestSpec, int]], device: str, limit: int = TYPICAL_MAX) -> Workload:
     """The most frequent of counted requests, those that need the same as one, the most frequent first."""
     counts: dict[Needs, int] = {}
     first: dict[Needs, RequestSpec] = {}
@@ -89,8 +89,9 @@ def tally(specs: Iterable[tuple[RequestSpec, int]], device: str, limit: int = TY
         first.setdefault(needs, spec)
         counts[needs] = counts.get(needs, 0) + count
     most = sorted(counts, key=lambda needs: -counts[needs])[:limit]
-    return TypicalRequests(
-        device=device, typical=tuple(Typical(request=first[needs], weight=counts[needs]) for needs in most)
+    return Workload(
+        device=device,
+        typical=tuple(TypicalRequest(request=first[needs], weight=counts[needs]) for needs in most),
     )
 
 

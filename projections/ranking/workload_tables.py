@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vacancy.projections.ranking.orders import Floats
-from vacancy.projections.ranking.workload import TypicalRequests, needs_of
+from vacancy.projections.ranking.workload import Workload, needs_of
 from vacancy.projections.view.columns import Ints
 
 _CELLS_MAX = 1_000_000
@@ -32,7 +32,7 @@ class _Shape(NamedTuple):
     host_groups: tuple[str, ...]
 
 
-class TypicalTables:
+class WorkloadTables:
     """Buckets of typical requests that need the same devices, and differ in what else they ask.
 
     `levels` are the least amounts that any of them asks of a device; `steps[bucket]` are pairs (level, how many
@@ -40,7 +40,7 @@ class TypicalTables:
     smallest amount: a device that has less is no use to it. `classes` are the other classes asked for.
     """
 
-    def __init__(self, settings: TypicalRequests) -> None:
+    def __init__(self, settings: Workload) -> None:
         every = [(needs_of(one.request, settings.device), one.weight) for one in settings.typical]
         self.total_weight = sum(weight for _, weight in every)
         needs = [(need, weight) for need, weight in every if need.devices]

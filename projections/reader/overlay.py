@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from vacancy.projections.changefeed.entries import Entry
+from vacancy.projections.changefeed.entries import FeedEntry
 
 _LATELY_MAX = 4096
 
 
-class NewerRows:
+class Overlay:
     """The newest after-image of each row, but for those of the tables `leave_out`.
 
     A scheduler is told of all that anybody claims, and hardly ever asks for a row: so what was told lately waits as it
@@ -27,7 +27,7 @@ class NewerRows:
         """How many rows there are at most: one that was told of lately may be one that is there."""
         return self._sorted_in + self._waiting
 
-    def tell(self, entry: Entry) -> None:
+    def tell(self, entry: FeedEntry) -> None:
         """Take in one commit. Its lists are kept: nobody may change them."""
         for images in entry.images:
             if images[0] not in self._leave_out:

@@ -22,10 +22,16 @@ from typing import TypeVar
 from msgspec.structs import replace
 from rocksdict import Rdict
 
-from vacancy.projections.changefeed.entries import Entry, decode_entry
+from vacancy.projections.changefeed.entries import FeedEntry, decode_entry
 from vacancy.projections.changefeed.shared_ring import RingReader
-from vacancy.projections.reader.overlay import NewerRows
-from vacancy.projections.store.metadata import FEED_FAMILY, LOCAL_FAMILY, LOCAL_KEY, LocalRow, decode_local
+from vacancy.projections.reader.overlay import Overlay
+from vacancy.projections.store.metadata import (
+    FEED_FAMILY,
+    LOCAL_FAMILY,
+    LOCAL_KEY,
+    MetadataRow,
+    decode_metadata,
+)
 from vacancy.projections.store.rocksdb import (
     check_files,
     open_secondary,
@@ -75,7 +81,7 @@ class PartitionReader:
         self._scratch = scratch_directory()
         self._left_out: set[str] = set()
         self._ring = RingReader(path)
-        self._newer = NewerRows(leave_out=_NOT_KEPT)
+        self._newer = Overlay(leave_out=_NOT_KEPT)
         # Those of all partitions should not ask at the same moment.
         self._follow_s = FOLLOW_S * uniform(0.75, 1.25)
         try:
@@ -87,7 +93,7 @@ class PartitionReader:
             raise
         self._asked_at = self._told_at = 0.0
 
-    def catch_up(self) -> list[Entry] | None:
+    def catch_up(self) -> list[FeedEntry] | None:
         """What was committed since the last call, oldest first; None where the feed no longer reaches back that
         far, or the store is another one: then load everything anew."""
         if (
@@ -98,7 +104,7 @@ class PartitionReader:
             return []
         return self._ask()
 
-    def follow(self) -> list[Entry] | None:
+    def follow(self) -> list[FeedEntry] | None:
         """As `catch_up`, but verdicts and rows of tables that are not fed may stay as they were then, and scans do."""
         before, now = self.local, monotonic()
         if len(self._newer) < NEWER_MAX and now - self._asked_at < self._follow_s:
@@ -115,7 +121,7 @@ class PartitionReader:
                 return entries
         return self._ask()
 
-    def _ask(self) -> list[Entry] | None:
+    def _ask(self) -> list[FeedEntry] | None:
         """What RocksDB says is new."""
         now, self._asked_at = monotonic(), _NEVER  # until it has answered
         entries = self._answer()
@@ -123,7 +129,7 @@ class PartitionReader:
         self._newer.clear()
         return entries
 
-    def _answer(self) -> list[Entry] | None:
+    def _answer(self) -> list[FeedEntry] | None:
         before = self.local
         for _ in range(_TRIES):
             logs = self._names(".log")
@@ -251,12 +257,12 @@ class PartitionReader:
         except FileNotFoundError:
             return False
 
-    def _read_local(self) -> LocalRow:
+    def _read_local(self) -> MetadataRow:
         with translated(self.path):
             data = self._get_local(LOCAL_KEY)
-        return LocalRow("") if data is None else decode_local(data)
+        return MetadataRow("") if data is None else decode_metadata(data)
 
-    def _entries(self, first: int, end: int) -> list[Entry] | None:
+    def _entries(self, first: int, end: int) -> list[FeedEntry] | None:
         found = []
         for number in range(first, end):
             with translated(self.path):

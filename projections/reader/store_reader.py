@@ -11,14 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from vacancy.projections.changefeed.entries import Entry, joined, verdicts
+from vacancy.projections.changefeed.entries import FeedEntry, joined, verdicts
 from vacancy.projections.changefeed.shared_ring import ring_path
 from vacancy.projections.query.predicate_ast import Expression
 from vacancy.projections.reader.partition_reader import PartitionReader
 from vacancy.projections.store.manifest import FILE, Manifest, read_manifest
 from vacancy.projections.store.partition_store import families
 from vacancy.projections.store.store import partition_path
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import StoreError, StoreMismatch
 from vacancy.resources.model.partitioner import partition_for
@@ -63,7 +63,7 @@ class StoreReader:
         self._stamp = self._look()
         self.expressions: dict[str, Expression] = {}
         """Conditions of requests by their text, compiled: filters find them here."""
-        self.view = View(registry, self._class_row)
+        self.view = FleetView(registry, self._class_row)
         self.view.expressions = self.expressions
         try:
             self._open_partitions()
@@ -105,12 +105,12 @@ class StoreReader:
         Scans, rows of other tables and verdicts may stay as of the last `catch_up`."""
         self._move(PartitionReader.follow)
 
-    def _move(self, news: Callable[[PartitionReader], list[Entry] | None]) -> None:
+    def _move(self, news: Callable[[PartitionReader], list[FeedEntry] | None]) -> None:
         now = time.monotonic()
         if now - self._looked_at > _LOOK_AGAIN_S:
             self._looked_at = now
             self._look_again()
-        told: list[Entry] = []
+        told: list[FeedEntry] = []
         try:
             for partition, reader in self._partitions.items():
                 entries = news(reader)
@@ -236,7 +236,7 @@ class StoreReader:
         for reader in self._partitions.values():
             self._feed(reader.catch_up() or ())  # so that the rows are all as of one position
         pending, joining = self.view.pending, self.view.groups.joining
-        self.view = View(self.registry, self._class_row)
+        self.view = FleetView(self.registry, self._class_row)
         self.view.expressions = self.expressions
         with _collector_off():
             self._load_partitions()
@@ -274,7 +274,7 @@ class StoreReader:
         row = reader.get(PARTITION, PARTITION_KEY)
         self._times[partition] = 0 if row is None else row.time_ms
 
-    def _feed(self, entries: Sequence[Entry]) -> None:
+    def _feed(self, entries: Sequence[FeedEntry]) -> None:
         if not entries or not self.with_view:
             return
         if self._listeners:

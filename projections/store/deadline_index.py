@@ -17,7 +17,7 @@ from vacancy.projections.store.rocksdb import scan_keys
 NEVER = 2**63 - 1
 
 
-class DeadlineQueue:
+class DeadlineIndex:
     """The `DEADLINES` family (keys begin with milliseconds, big-endian), with what is staged but not written."""
 
     def __init__(self, db: Rdict) -> None:

@@ -13,7 +13,7 @@ FEED_FAMILY = "changes"
 LOCAL_KEY = b"local"
 
 
-class LocalRow(msgspec.Struct, frozen=True, array_like=True):
+class MetadataRow(msgspec.Struct, frozen=True, array_like=True):
     """Position (the next offset), a checksum of the record before it, and the feed's bounds [first, next)."""
 
     store: str
@@ -24,16 +24,16 @@ class LocalRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(LocalRow).decode
+_decode = msgspec.msgpack.Decoder(MetadataRow).decode
 
 
-def encode_local(row: LocalRow) -> bytes:
+def encode_metadata(row: MetadataRow) -> bytes:
     """The row as bytes."""
     return _encode(row)
 
 
-def decode_local(data: bytes) -> LocalRow:
-    """What `encode_local` wrote."""
+def decode_metadata(data: bytes) -> MetadataRow:
+    """What `encode_metadata` wrote."""
     return _decode(data)
 
 

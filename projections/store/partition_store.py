@@ -19,14 +19,14 @@ from rocksdict import Rdict, WriteBatch
 
 from vacancy.projections.changefeed.entries import BYTES_MAX, ENTRIES_MAX, Images, encode_entry
 from vacancy.projections.changefeed.shared_ring import RingWriter
-from vacancy.projections.store.deadline_index import DeadlineQueue
+from vacancy.projections.store.deadline_index import DeadlineIndex
 from vacancy.projections.store.metadata import (
     FEED_FAMILY,
     LOCAL_FAMILY,
     LOCAL_KEY,
-    LocalRow,
-    decode_local,
-    encode_local,
+    MetadataRow,
+    decode_metadata,
+    encode_metadata,
 )
 from vacancy.projections.store.rocksdb import flush, open_primary, scan, translate, translated
 from vacancy.resources.classes.registry import Registry
@@ -85,8 +85,8 @@ class PartitionStore:
         self._staged: Changes = defaultdict(dict)
         with translated(path):
             data = self._dbs[LOCAL_FAMILY].get(LOCAL_KEY)
-            self.local = LocalRow(store) if data is None else decode_local(data)
-            self._deadlines = DeadlineQueue(self._dbs[DEADLINES.family])
+            self.local = MetadataRow(store) if data is None else decode_metadata(data)
+            self._deadlines = DeadlineIndex(self._dbs[DEADLINES.family])
             feed = self._dbs[FEED_FAMILY]
             numbers = range(self.local.feed_first, self.local.feed_next)
             self._feed_sizes = array("I", (len(feed.get(_SEQUENCE.pack(n)) or b"") for n in numbers))
@@ -138,8 +138,8 @@ class PartitionStore:
         handles, number = self._handles, self.local.feed_next
         batch.put(_SEQUENCE.pack(number), entry, handles[FEED_FAMILY])
         first = self._trim(len(entry))
-        local = LocalRow(self.local.store, position, checksum, first, number + 1)
-        batch.put(LOCAL_KEY, encode_local(local), handles[LOCAL_FAMILY])
+        local = MetadataRow(self.local.store, position, checksum, first, number + 1)
+        batch.put(LOCAL_KEY, encode_metadata(local), handles[LOCAL_FAMILY])
         try:
             with translated(self.path):
                 self._db.write(batch)

@@ -14,7 +14,7 @@ REQUESTS_MAX = 1024
 """So many things made of requests are kept: clients may bring new ones without end."""
 
 
-class Derived:
+class ViewCache:
     """What is dear to make and often wanted again."""
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Homes:
+class DuplicateRoots:
     """The row of each live root, by its id; `clashes` are the rows of those that are live twice."""
 
     def __init__(self) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from vacancy.projections.view.attribute_columns import AttributeColumns
-from vacancy.projections.view.cache import Derived
+from vacancy.projections.view.cache import ViewCache
 from vacancy.projections.view.columns import BitColumns, Bools, ClassColumns, Ints, grown, trait_names
-from vacancy.projections.view.duplicate_roots import Homes
-from vacancy.projections.view.group_members import Groups
-from vacancy.projections.view.reservations import Pending, Taken
+from vacancy.projections.view.duplicate_roots import DuplicateRoots
+from vacancy.projections.view.group_members import GroupMembers
+from vacancy.projections.view.reservations import Reservation, Reservations
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import Granted
 from vacancy.resources.state.rows import ClassRow, NodeRow, ProviderRow
@@ -28,7 +28,7 @@ _FEW = 12
 """Rows up to which setting them one by one is faster than as arrays."""
 
 
-class View:
+class FleetView:
     """Arrays over rows: `root` and `parent` (rows; a root is its own, and the parent of what is no longer
     reported), `open` (takes new claims), `heard_ms` (of roots), `cell` (the number that `cells` has for it), columns by class,
     traits and aggregates as bits, attributes as typed columns. `members` maps a root's row to the rows of its tree, if more than one.
@@ -60,12 +60,12 @@ class View:
         self.aggregates = BitColumns()
         self.attributes = AttributeColumns()
         self.members: dict[int, list[int]] = {}
-        self._homes = Homes()
-        self.groups = Groups()
+        self._homes = DuplicateRoots()
+        self.groups = GroupMembers()
         self._free_rows: list[int] = []
-        self.pending = Pending()
+        self.pending = Reservations()
         self.expressions: dict[str, Any] = {}
-        self.derived = Derived()
+        self.derived = ViewCache()
 
     # -- what is asked ----------------------------------------------------------------------------------------
 
@@ -99,18 +99,18 @@ class View:
                 record = outcome.record
         return record
 
-    def take(self, row: int, name: str, ask: Any) -> Taken:
+    def take(self, row: int, name: str, ask: Any) -> Reservation:
         """A claim for this is under way: count it as taken, until `untake`."""
-        taken = Taken(self.keys[row], name, ask)
+        taken = Reservation(self.keys[row], name, ask)
         self._take(row, taken)
         return taken
 
-    def _take(self, row: int, taken: Taken) -> None:
+    def _take(self, row: int, taken: Reservation) -> None:
         self.version += 1
         self.pending.add(row, taken)
         self._count(row, taken.name, taken.ask, 1)
 
-    def untake(self, taken: Taken) -> None:
+    def untake(self, taken: Reservation) -> None:
         """That claim is decided: the store says all."""
         self.version += 1
         row = self.row_of.get(taken.key)
@@ -121,7 +121,7 @@ class View:
         else:
             self._refresh(row, taken.name)  # a column may have been read of the record with this in it
 
-    def take_over(self, pending: Iterable[Taken]) -> None:
+    def take_over(self, pending: Iterable[Reservation]) -> None:
         """Count these as under way, in a view that was loaded anew."""
         for taken in pending:
             if (row := self.row_of.get(taken.key)) is not None:  # else the provider went meanwhile

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from vacancy.resources.state.rows import GroupRow
+from vacancy.resources.state.rows import ServerGroupRow
 from vacancy.resources.state.tables import GROUPS
 
 
-class Joining(NamedTuple):
+class ReservedMembership(NamedTuple):
     """A claim under way makes a consumer a member of a group. `providers` are keys, those of each copy together."""
 
     group: bytes
@@ -17,13 +17,13 @@ class Joining(NamedTuple):
     providers: tuple[tuple[bytes, ...], ...]
 
 
-class Groups:
+class GroupMembers:
     """The groups of all cells by key. A consumer that the store knows as a member counts once."""
 
     def __init__(self) -> None:
         self._rows: dict[bytes, bytes] = {}
-        self._decoded: dict[bytes, GroupRow] = {}
-        self.joining: dict[bytes, dict[str, Joining]] = {}
+        self._decoded: dict[bytes, ServerGroupRow] = {}
+        self.joining: dict[bytes, dict[str, ReservedMembership]] = {}
         """Claims of one's own that have no verdict yet, by group and consumer."""
 
     def feed(self, items: Iterable[tuple[bytes, bytes | None]]) -> None:
@@ -35,12 +35,12 @@ class Groups:
             else:
                 self._rows[key] = data
 
-    def join(self, them: Iterable[Joining]) -> None:
+    def join(self, them: Iterable[ReservedMembership]) -> None:
         """A claim is under way."""
         for one in them:
             self.joining.setdefault(one.group, {})[one.consumer] = one
 
-    def leave(self, them: Iterable[Joining]) -> None:
+    def leave(self, them: Iterable[ReservedMembership]) -> None:
         """That claim is decided: the store says all."""
         for one in them:
             there = self.joining.get(one.group, {})
@@ -49,7 +49,7 @@ class Groups:
                 if not there:
                     del self.joining[one.group]
 
-    def row(self, key: bytes) -> GroupRow | None:
+    def row(self, key: bytes) -> ServerGroupRow | None:
         """The group as the store has it."""
         found = self._decoded.get(key)
         if found is None and (data := self._rows.get(key)) is not None:

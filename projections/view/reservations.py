@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 
-class Taken(msgspec.Struct, frozen=True, eq=False, gc=False):
+class Reservation(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What one claim under way takes: of a provider (by its key), of one class. Two that say the same are two."""
 
     key: bytes
@@ -16,17 +16,17 @@ class Taken(msgspec.Struct, frozen=True, eq=False, gc=False):
     ask: Any
 
 
-class Pending:
+class Reservations:
     """What is taken, by class and by the view's row of the provider."""
 
     def __init__(self) -> None:
-        self._taken: dict[str, dict[int, list[Taken]]] = {}
+        self._taken: dict[str, dict[int, list[Reservation]]] = {}
 
-    def add(self, row: int, taken: Taken) -> None:
+    def add(self, row: int, taken: Reservation) -> None:
         """A claim takes this."""
         self._taken.setdefault(taken.name, {}).setdefault(row, []).append(taken)
 
-    def remove(self, row: int, taken: Taken) -> bool:
+    def remove(self, row: int, taken: Reservation) -> bool:
         """It is decided. Returns whether it was still there: it goes with its provider, too."""
         here = self._taken.get(taken.name, {}).get(row, [])
         if taken not in here:
@@ -41,7 +41,7 @@ class Pending:
         for of_class in self._taken.values():
             of_class.pop(row, None)
 
-    def of(self, row: int, name: str) -> Sequence[Taken]:
+    def of(self, row: int, name: str) -> Sequence[Reservation]:
         """What is taken of one class there."""
         return self._taken.get(name, {}).get(row, ())
 
@@ -50,7 +50,7 @@ class Pending:
         taken = self._taken.get(name)
         return iter(taken.keys() & rows if taken else ())
 
-    def __iter__(self) -> Iterator[Taken]:
+    def __iter__(self) -> Iterator[Reservation]:
         """All of it, in no order."""
         for of_class in self._taken.values():
             for here in of_class.values():

@@ -12,17 +12,17 @@ from typing import Final
 import numpy as np
 
 from vacancy.projections.view.columns import Bools, Ints
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 
 SHARES: Final = "MISC_SHARES_VIA_AGGREGATE"
 
 _UNIONS_MAX = 16
 
 
-class Lending:
+class SharingProviders:
     """The lenders of a view, and to which trees they lend, their own among them or not."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: FleetView) -> None:
         self._view = view
         self._bits = view.traits.arrays.get(SHARES)
         rows = () if self._bits is None else np.flatnonzero(self._bits[: view.size]).tolist()
@@ -80,6 +80,6 @@ class Lending:
         return known
 
 
-def lending(view: View) -> Lending:
+def sharing_providers(view: FleetView) -> SharingProviders:
     """Who lends to whom, worked out once for as long as traits, aggregates and trees are the same."""
-    return view.derived.of_all(Lending, lambda: Lending(view))
+    return view.derived.of_all(SharingProviders, lambda: SharingProviders(view))

@@ -49,7 +49,7 @@ _is_name = re.compile(ID_PATTERN).fullmatch
 _NOT_COUNTED: Final = QuantityRecord(0, 0, 1, 0, 1, 1000, 0, -1, -1)
 
 
-class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class DeviceItem(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One device as reported: its attributes by name, and what a class itself must know. `parent`: the physical
     function; `total`: how much of it there is; `types`: how many instances of a type it can run."""
 
@@ -70,7 +70,7 @@ class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return all_hold(where, values)
 
 
-class Use(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class DeviceUse(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is held of one device. `kind`: the physical function it belonged to when it was granted, or the type
     that runs on it."""
 
@@ -79,13 +79,13 @@ class Use(msgspec.Struct, frozen=True, array_like=True, gc=False):
     amount: int
 
 
-class ItemisedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class DeviceRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A provider's devices by name and what is held of them, by name; or, where `is_counted`, how many there are.
     `counted.used` is what was granted by count."""
 
     counted: QuantityRecord
-    items: tuple[Item, ...]
-    used: tuple[Use, ...]
+    items: tuple[DeviceItem, ...]
+    used: tuple[DeviceUse, ...]
     is_counted: bool
 
     @property
@@ -94,7 +94,7 @@ class ItemisedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return sum(use.amount for use in self.used)
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class DeviceAsk(msgspec.Struct, frozen=True):
     """An ask, read: so many devices (or instances of a `type`) with these attributes; of each, `share`."""
 
     count: int
@@ -103,7 +103,7 @@ class Wanted(msgspec.Struct, frozen=True):
     type: str = ""
 
 
-class Itemised(ResourceClass[ItemisedRecord]):
+class DeviceClass(ResourceClass[DeviceRecord]):
     """A class of devices. One instance serves one name."""
 
     columns: ClassVar[tuple[str, ...]] = ("free", "capacity", *INDEX_COLUMNS)
@@ -115,58 +115,58 @@ class Itemised(ResourceClass[ItemisedRecord]):
         self.name = name
         self._quantity = Quantity(name)
         self._head = struct.Struct(f"<{len(self.columns)}q")
-        self._decoder = msgspec.msgpack.Decoder(ItemisedRecord)
+        self._decoder = msgspec.msgpack.Decoder(DeviceRecord)
 
     # -- what a class of devices says ---------------------------------------------------------------------
 
     @abstractmethod
-    def _item(self, name: str, said: dict[str, Any]) -> Item:
+    def _item(self, name: str, said: dict[str, Any]) -> DeviceItem:
         """The device; takes out of `said` what is no attribute. Raises `InvalidRecord`."""
 
-    def _check(self, items: tuple[Item, ...]) -> tuple[Item, ...]:
+    def _check(self, items: tuple[DeviceItem, ...]) -> tuple[DeviceItem, ...]:
         """The devices together, as they are kept. Raises `InvalidRecord` where they do not go together."""
         return items
 
     @abstractmethod
-    def _fit(self, record: ItemisedRecord, wanted: Wanted) -> tuple[Use, ...] | Shortfall:
+    def _fit(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
         """What to take of which devices: always the same for equal records."""
 
     @abstractmethod
-    def _room(self, record: ItemisedRecord) -> tuple[int, ...]:
+    def _room(self, record: DeviceRecord) -> tuple[int, ...]:
         """The values of the columns before the index: free, capacity, and the class's own."""
 
     @abstractmethod
-    def _open(self, record: ItemisedRecord) -> Iterable[tuple[Attribute, ...]]:
+    def _open(self, record: DeviceRecord) -> Iterable[tuple[Attribute, ...]]:
         """The attributes of each device that could be granted, for the index."""
 
     @abstractmethod
-    def _grant(self, uses: tuple[Use, ...]) -> Any:
+    def _grant(self, uses: tuple[DeviceUse, ...]) -> Any:
         """A grant as JSON."""
 
     @abstractmethod
-    def _back(self, record: ItemisedRecord, grant: Any) -> Iterable[Use]:
+    def _back(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
         """What a grant took."""
 
     @abstractmethod
-    def _read(self, said: dict[str, Any]) -> Wanted:
+    def _read(self, said: dict[str, Any]) -> DeviceAsk:
         """Read an ask that is an object. Raises `UsageError`."""
 
     @abstractmethod
-    def _read_number(self, amount: int) -> Wanted:
+    def _read_number(self, amount: int) -> DeviceAsk:
         """Read an ask that is a number."""
 
     # -- write --------------------------------------------------------------------------------------------
 
-    def report(self, inventory: Mapping[str, Any], old: ItemisedRecord | None) -> ItemisedRecord:
+    def report(self, inventory: Mapping[str, Any], old: DeviceRecord | None) -> DeviceRecord:
         counted = None if old is None else old.counted
         used = () if old is None else old.used
         if self.countable and "devices" not in inventory:
-            return ItemisedRecord(self._quantity.report(inventory, counted), (), used, True)
+            return DeviceRecord(self._quantity.report(inventory, counted), (), used, True)
         devices = inventory.get("devices")
         if set(inventory) != {"devices"} or not isinstance(devices, Mapping) or len(devices) > DEVICES_MAX:
             raise InvalidRecord(f"{self.name}: an inventory is {{'devices': {{name: attributes}}}}")
         items = tuple(self._read_item(name, devices[name]) for name in sorted(devices))
-        return ItemisedRecord(self._uncounted(counted), self._check(items), used, False)
+        return DeviceRecord(self._uncounted(counted), self._check(items), used, False)
 
     def check_override(self, override: Mapping[str, Any]) -> None:
         if self.countable:
@@ -174,18 +174,18 @@ class Itemised(ResourceClass[ItemisedRecord]):
         else:
             super().check_override(override)
 
-    def override(self, record: ItemisedRecord, override: Mapping[str, Any]) -> ItemisedRecord:
+    def override(self, record: DeviceRecord, override: Mapping[str, Any]) -> DeviceRecord:
         if not self.countable:
             return record
         return replace(record, counted=self._quantity.override(record.counted, override))
 
-    def withdraw(self, record: ItemisedRecord) -> ItemisedRecord:
+    def withdraw(self, record: DeviceRecord) -> DeviceRecord:
         return replace(record, counted=self._uncounted(record.counted), items=())
 
-    def in_use(self, record: ItemisedRecord) -> bool:
+    def in_use(self, record: DeviceRecord) -> bool:
         return bool(record.used) or record.counted.used > 0
 
-    def claim(self, record: ItemisedRecord, ask: Any, *, no_worse: bool = False) -> Granted | Shortfall:
+    def claim(self, record: DeviceRecord, ask: Any, *, no_worse: bool = False) -> Granted | Shortfall:
         try:
             wanted = self._ask(ask)
         except UsageError:
@@ -196,7 +196,7 @@ class Itemised(ResourceClass[ItemisedRecord]):
                 return outcome
         return self._count(record, wanted, no_worse=no_worse)
 
-    def _take(self, record: ItemisedRecord, wanted: Wanted) -> Granted | Shortfall:
+    def _take(self, record: DeviceRecord, wanted: DeviceAsk) -> Granted | Shortfall:
         uses = self._fit(record, wanted)
         if isinstance(uses, Shortfall):
             return uses
@@ -208,7 +208,7 @@ class Itemised(ResourceClass[ItemisedRecord]):
                 return Shortfall("no_room", wanted.count, max(0, min(free, wanted.count - 1)))
         return Granted(after, self._grant(uses))
 
-    def _count(self, record: ItemisedRecord, wanted: Wanted, *, no_worse: bool) -> Granted | Shortfall:
+    def _count(self, record: DeviceRecord, wanted: DeviceAsk, *, no_worse: bool) -> Granted | Shortfall:
         if wanted.where or wanted.type:
             return Shortfall("no_room", wanted.count, 0)
         free = record.counted.capacity - record.counted.used - record.held
@@ -219,7 +219,7 @@ class Itemised(ResourceClass[ItemisedRecord]):
             return outcome
         return Granted(replace(record, counted=outcome.record), outcome.grant)
 
-    def release(self, record: ItemisedRecord, grant: Any) -> ItemisedRecord:
+    def release(self, record: DeviceRecord, grant: Any) -> DeviceRecord:
         if type(grant) is int:
             return replace(record, counted=self._quantity.release(record.counted, grant))
         return replace(record, used=merged(record.used, self._back(record, grant), -1))
@@ -237,10 +237,10 @@ class Itemised(ResourceClass[ItemisedRecord]):
         plain = not any(one.where or one.type for one in wanted)
         return plain and sum(one.count for one in wanted) <= held
 
-    def encode(self, record: ItemisedRecord) -> bytes:
+    def encode(self, record: DeviceRecord) -> bytes:
         return self._head.pack(*self.row(record)) + msgspec.msgpack.encode(record)
 
-    def decode(self, data: bytes) -> ItemisedRecord:
+    def decode(self, data: bytes) -> DeviceRecord:
         return self._decoder.decode(data[self._head.size :])
 
     # -- query --------------------------------------------------------------------------------------------
@@ -255,14 +255,14 @@ class Itemised(ResourceClass[ItemisedRecord]):
         wanted = self._ask(ask)
         return (*index_terms(self._indexed(wanted)), *self._amounts(wanted))
 
-    def _indexed(self, wanted: Wanted) -> tuple[Comparison, ...]:
+    def _indexed(self, wanted: DeviceAsk) -> tuple[Comparison, ...]:
         """What the index knows of an ask: not the names of devices, which would fill it up."""
         return tuple([one for one in wanted.where if one.name not in (ADDRESS, PARENT)])
 
-    def _amounts(self, wanted: Wanted) -> Iterator[Term]:
+    def _amounts(self, wanted: DeviceAsk) -> Iterator[Term]:
         yield Term("free", ">=", wanted.count)
 
-    def row(self, record: ItemisedRecord) -> tuple[int, ...]:
+    def row(self, record: DeviceRecord) -> tuple[int, ...]:
         if record.is_counted:
             capacity = record.counted.capacity
             return capacity - record.counted.used - record.held, capacity, *index_row(())
@@ -278,7 +278,7 @@ class Itemised(ResourceClass[ItemisedRecord]):
 
     # -- reading ------------------------------------------------------------------------------------------
 
-    def _read_item(self, name: Any, said: Any) -> Item:
+    def _read_item(self, name: Any, said: Any) -> DeviceItem:
         if not isinstance(name, str) or not _is_name(name):
             raise InvalidRecord(f"{self.name}: {str(name)[:80]!r} cannot name a device")
         if not isinstance(said, Mapping):
@@ -304,7 +304,7 @@ class Itemised(ResourceClass[ItemisedRecord]):
             ratio_milli_override=counted.ratio_milli_override,
         )
 
-    def _ask(self, ask: Any) -> Wanted:
+    def _ask(self, ask: Any) -> DeviceAsk:
         if type(ask) is int:
             self._quantity.check_ask(ask)
             return self._read_number(ask)
@@ -320,7 +320,7 @@ class Itemised(ResourceClass[ItemisedRecord]):
 
 
 @lru_cache(maxsize=1024)
-def _read_once(read: Callable[[dict[str, Any]], Wanted], ask: bytes) -> Wanted:
+def _read_once(read: Callable[[dict[str, Any]], DeviceAsk], ask: bytes) -> DeviceAsk:
     return read(msgspec.json.decode(ask))
 
 
@@ -329,13 +329,13 @@ def attributes(said: Mapping[str, Any]) -> tuple[Attribute, ...]:
     return tuple(attribute(name, said[name]) for name in sorted(said))
 
 
-def merged(used: Iterable[Use], others: Iterable[Use], sign: int = 1) -> tuple[Use, ...]:
+def merged(used: Iterable[DeviceUse], others: Iterable[DeviceUse], sign: int = 1) -> tuple[DeviceUse, ...]:
     """What is held after these are added, or with `sign` -1 taken away; by name."""
     amounts = {(use.name, use.kind): use.amount for use in used}
     for use in others:
         slot = (use.name, use.kind)
         amounts[slot] = amounts.get(slot, 0) + sign * use.amount
-    return tuple(Use(*slot, amount) for slot, amount in sorted(amounts.items()) if amount > 0)
+    return tuple(DeviceUse(*slot, amount) for slot, amount in sorted(amounts.items()) if amount > 0)
 
 
 def whole_number(said: dict[str, Any], field: str, default: int | None, *, do: str) -> int:

@@ -16,11 +16,11 @@ from msgspec.structs import replace
 from vacancy.resources.classes.device_attribute_index import Attribute, attribute
 from vacancy.resources.classes.device_class import (
     PARENT,
-    Item,
-    Itemised,
-    ItemisedRecord,
-    Use,
-    Wanted,
+    DeviceAsk,
+    DeviceClass,
+    DeviceItem,
+    DeviceRecord,
+    DeviceUse,
     where_of,
     whole_number,
 )
@@ -31,16 +31,16 @@ _DO: Final = 'write 1, or {"count": 1, "where": {"vendor": "10de", "memory_mb": 
 _TYPE: Final = "dev_type"
 
 
-class Devices(Itemised):
+class Devices(DeviceClass):
     """Whole devices. The grant is a list of addresses."""
 
-    def _item(self, name: str, said: dict[str, Any]) -> Item:
+    def _item(self, name: str, said: dict[str, Any]) -> DeviceItem:
         parent = said.pop(PARENT, "")
         if not isinstance(parent, str) or parent == name or len(parent) > 200:
             raise InvalidRecord(f"{self.name}: the parent of {name} is not the name of another device")
-        return Item(name, (), parent)
+        return DeviceItem(name, (), parent)
 
-    def _check(self, items: tuple[Item, ...]) -> tuple[Item, ...]:
+    def _check(self, items: tuple[DeviceItem, ...]) -> tuple[DeviceItem, ...]:
         parents = {item.name: item.parent for item in items}
         physical = {item.parent for item in items if item.parent}
         for item in items:
@@ -50,7 +50,7 @@ class Devices(Itemised):
                 )
         return tuple(replace(item, attributes=_typed(item, physical)) for item in items)
 
-    def _fit(self, record: ItemisedRecord, wanted: Wanted) -> tuple[Use, ...] | Shortfall:
+    def _fit(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
         names, taken = {item.name for item in record.items}, _Taken(record)
         found = [item for item in taken.left() if item.satisfies(wanted.where)]
         functions = [item for item in found if item.name not in taken.physical]
@@ -60,35 +60,37 @@ class Devices(Itemised):
         if wanted.count > len(functions) + len(whole):
             return Shortfall("no_room", wanted.count, len(functions) + len(whole))
 
-        def breaks(item: Item) -> tuple[bool, str, str]:
+        def breaks(item: DeviceItem) -> tuple[bool, str, str]:
             """What is whole is broken up last, and one after the other."""
             is_first = item.parent in names and item.parent not in taken.broken
             return is_first, item.parent if is_first else "", item.name
 
         chosen = [*sorted(functions, key=breaks), *whole][: wanted.count]
-        return tuple(Use(item.name, item.parent, 1) for item in sorted(chosen, key=lambda one: one.name))
+        return tuple(
+            DeviceUse(item.name, item.parent, 1) for item in sorted(chosen, key=lambda one: one.name)
+        )
 
-    def _room(self, record: ItemisedRecord) -> tuple[int, ...]:
+    def _room(self, record: DeviceRecord) -> tuple[int, ...]:
         taken = _Taken(record)
         free = sum(item.name not in taken.physical for item in taken.left())
         names = {item.name for item in record.items}
         gone = sum(use.name not in names for use in record.used)
         return free, len(names - taken.physical) + gone
 
-    def _open(self, record: ItemisedRecord) -> Iterable[tuple[Attribute, ...]]:
+    def _open(self, record: DeviceRecord) -> Iterable[tuple[Attribute, ...]]:
         return (item.attributes for item in _Taken(record).left())
 
-    def _grant(self, uses: tuple[Use, ...]) -> Any:
+    def _grant(self, uses: tuple[DeviceUse, ...]) -> Any:
         return [use.name for use in uses]
 
-    def _back(self, record: ItemisedRecord, grant: Any) -> Iterable[Use]:
+    def _back(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
         return [use for use in record.used if use.name in grant]
 
-    def _read(self, said: dict[str, Any]) -> Wanted:
-        return Wanted(whole_number(said, "count", 1, do=_DO), where_of(said, do=_DO))
+    def _read(self, said: dict[str, Any]) -> DeviceAsk:
+        return DeviceAsk(whole_number(said, "count", 1, do=_DO), where_of(said, do=_DO))
 
-    def _read_number(self, amount: int) -> Wanted:
-        return Wanted(amount)
+    def _read_number(self, amount: int) -> DeviceAsk:
+        return DeviceAsk(amount)
 
     def moves(self, ask: Any) -> Mapping[str, int] | None:
         # Which devices go decides what else goes with them, but for a mere number: that takes no physical
@@ -99,21 +101,21 @@ class Devices(Itemised):
 class _Taken:
     """Which devices can no longer be granted: `names` are held, of `broken` ones some function is."""
 
-    def __init__(self, record: ItemisedRecord) -> None:
+    def __init__(self, record: DeviceRecord) -> None:
         self._items = record.items
         self.names = {use.name for use in record.used}
         self.broken = {use.kind for use in record.used if use.kind}
         self.broken |= {item.parent for item in record.items if item.parent and item.name in self.names}
         self.physical = {item.parent for item in record.items if item.parent}
 
-    def left(self) -> Iterator[Item]:
+    def left(self) -> Iterator[DeviceItem]:
         """The devices that could be granted, each by itself."""
         for item in self._items:
             if item.name not in self.names and item.name not in self.broken and item.parent not in self.names:
                 yield item
 
 
-def _typed(item: Item, physical: set[str]) -> tuple[Attribute, ...]:
+def _typed(item: DeviceItem, physical: set[str]) -> tuple[Attribute, ...]:
     if any(name == _TYPE for name, _, _ in item.attributes):
         return item.attributes
     kind = "type-VF" if item.parent else "type-PF" if item.name in physical else "type-PCI"

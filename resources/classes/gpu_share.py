@@ -13,11 +13,11 @@ from typing import Any, ClassVar, Final
 
 from vacancy.resources.classes.device_attribute_index import INDEX_COLUMNS, Attribute
 from vacancy.resources.classes.device_class import (
-    Item,
-    Itemised,
-    ItemisedRecord,
-    Use,
-    Wanted,
+    DeviceAsk,
+    DeviceClass,
+    DeviceItem,
+    DeviceRecord,
+    DeviceUse,
     where_of,
     whole_number,
 )
@@ -28,19 +28,19 @@ from vacancy.resources.model.errors import InvalidRecord
 _DO: Final = 'write 300, or {"share": 300, "count": 1, "where": {"model": "A100"}}'
 
 
-class GpuShare(Itemised):
+class GpuShare(DeviceClass):
     """Shares of GPUs. The grant maps a device to how much of it is given."""
 
     columns: ClassVar[tuple[str, ...]] = ("free", "capacity", "largest", *INDEX_COLUMNS)
     countable: ClassVar[bool] = False
 
-    def _item(self, name: str, said: dict[str, Any]) -> Item:
+    def _item(self, name: str, said: dict[str, Any]) -> DeviceItem:
         total = said.pop("total", None)
         if type(total) is not int or not 1 <= total <= TOTAL_MAX:
             raise InvalidRecord(f"{self.name}: the total of {name} is not a number from 1 to {TOTAL_MAX}")
-        return Item(name, (), "", total)
+        return DeviceItem(name, (), "", total)
 
-    def _fit(self, record: ItemisedRecord, wanted: Wanted) -> tuple[Use, ...] | Shortfall:
+    def _fit(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
         found = [(left, item.name) for left, item in _left(record) if item.satisfies(wanted.where)]
         fitting = sorted(one for one in found if one[0] >= wanted.share)
         if len(fitting) < wanted.count:
@@ -48,32 +48,32 @@ class GpuShare(Itemised):
                 return Shortfall("no_room", wanted.share, max((left for left, _ in found), default=0))
             return Shortfall("no_room", wanted.count, len(fitting))
         chosen = fitting[:1] if wanted.count == 1 else _distinct(fitting, wanted)
-        return tuple(Use(name, "", wanted.share) for _, name in chosen)
+        return tuple(DeviceUse(name, "", wanted.share) for _, name in chosen)
 
-    def _room(self, record: ItemisedRecord) -> tuple[int, ...]:
+    def _room(self, record: DeviceRecord) -> tuple[int, ...]:
         left = [left for left, _ in _left(record)]
         return sum(left), sum(left) + record.held, max(left, default=0)
 
-    def _open(self, record: ItemisedRecord) -> Iterable[tuple[Attribute, ...]]:
+    def _open(self, record: DeviceRecord) -> Iterable[tuple[Attribute, ...]]:
         return (item.attributes for left, item in _left(record) if left)
 
-    def _grant(self, uses: tuple[Use, ...]) -> Any:
+    def _grant(self, uses: tuple[DeviceUse, ...]) -> Any:
         return {use.name: use.amount for use in uses}
 
-    def _back(self, record: ItemisedRecord, grant: Any) -> Iterable[Use]:
-        return [Use(name, "", amount) for name, amount in grant.items()]
+    def _back(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
+        return [DeviceUse(name, "", amount) for name, amount in grant.items()]
 
-    def _read(self, said: dict[str, Any]) -> Wanted:
+    def _read(self, said: dict[str, Any]) -> DeviceAsk:
         share = whole_number(said, "share", None, do=_DO)
-        return Wanted(whole_number(said, "count", 1, do=_DO), where_of(said, do=_DO), share)
+        return DeviceAsk(whole_number(said, "count", 1, do=_DO), where_of(said, do=_DO), share)
 
-    def _read_number(self, amount: int) -> Wanted:
-        return Wanted(1, (), amount)
+    def _read_number(self, amount: int) -> DeviceAsk:
+        return DeviceAsk(1, (), amount)
 
     def narrowed(self, amount: int, where: dict[str, Any]) -> Any:
         return {"share": amount, "where": where}
 
-    def _amounts(self, wanted: Wanted) -> Iterator[Term]:
+    def _amounts(self, wanted: DeviceAsk) -> Iterator[Term]:
         yield Term("largest", ">=", wanted.share)
         if wanted.count > 1:
             yield Term("free", ">=", wanted.share * wanted.count)
@@ -82,7 +82,7 @@ class GpuShare(Itemised):
         return None  # the largest that is left depends on the record
 
 
-def _left(record: ItemisedRecord) -> list[tuple[int, Item]]:
+def _left(record: DeviceRecord) -> list[tuple[int, DeviceItem]]:
     """How much is left of each device; nothing of one that holds more than it has."""
     used = Counter[str]()
     for use in record.used:
@@ -90,7 +90,7 @@ def _left(record: ItemisedRecord) -> list[tuple[int, Item]]:
     return [(max(0, item.total - used[item.name]), item) for item in record.items]
 
 
-def _distinct(fitting: list[tuple[int, str]], wanted: Wanted) -> list[tuple[int, str]]:
+def _distinct(fitting: list[tuple[int, str]], wanted: DeviceAsk) -> list[tuple[int, str]]:
     """So many of these devices, those with least left as far as no fewer asks like this one fit after it.
 
     `most` such asks fit if the devices give `most` times the count, each at most `most` shares. The same must hold

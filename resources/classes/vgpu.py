@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from vacancy.resources.classes.device_attribute_index import Attribute, attribute
 from vacancy.resources.classes.device_class import (
-    Item,
-    Itemised,
-    ItemisedRecord,
-    Use,
-    Wanted,
+    DeviceAsk,
+    DeviceClass,
+    DeviceItem,
+    DeviceRecord,
+    DeviceUse,
     where_of,
     whole_number,
 )
@@ -32,23 +32,23 @@ _INDEXED: Final = "type\0"
 """How the index calls a type: no attribute can have a name like that."""
 
 
-class Vgpu(Itemised):
+class Vgpu(DeviceClass):
     """Instances of vGPU types. The grant maps a GPU to the type that runs on it and how many."""
 
-    def _item(self, name: str, said: dict[str, Any]) -> Item:
+    def _item(self, name: str, said: dict[str, Any]) -> DeviceItem:
         types = said.pop("types", None)
         if not isinstance(types, Mapping) or not 1 <= len(types) <= TYPES_MAX:
             raise InvalidRecord(f"{self.name}: {name} does not say which types it can run")
         for kind, most in types.items():
             if not 0 < len(kind) <= _NAME_MAX or type(most) is not int or not 1 <= most <= TOTAL_MAX:
                 raise InvalidRecord(f"{self.name}: {name} does not say how many of {kind[:80]!r} it can run")
-        return Item(name, (), "", 1, tuple(sorted(types.items())))
+        return DeviceItem(name, (), "", 1, tuple(sorted(types.items())))
 
-    def _fit(self, record: ItemisedRecord, wanted: Wanted) -> tuple[Use, ...] | Shortfall:
+    def _fit(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
         rooms = [room for room in _rooms(record) if room[0].satisfies(wanted.where)]
         kinds = [wanted.type] if wanted.type else sorted({kind for _, _, left in rooms for kind in left})
         most = 0
-        plans: list[tuple[int, int, str, tuple[Use, ...]]] = []
+        plans: list[tuple[int, int, str, tuple[DeviceUse, ...]]] = []
         for kind in kinds:
             # How many fewer an idle GPU runs of this type than of another.
             found = sorted(
@@ -66,7 +66,7 @@ class Vgpu(Itemised):
         # Of the types that would do, the one that leaves most GPUs to others, and then most on those it takes.
         return min(plans, key=lambda one: one[:3])[3] if plans else Shortfall("no_room", wanted.count, most)
 
-    def _room(self, record: ItemisedRecord) -> tuple[int, ...]:
+    def _room(self, record: DeviceRecord) -> tuple[int, ...]:
         of: dict[str, int] = {}
         for _, _, left in _rooms(record):
             for kind, amount in left.items():
@@ -74,39 +74,39 @@ class Vgpu(Itemised):
         free = max(of.values(), default=0)
         return free, free + record.held
 
-    def _open(self, record: ItemisedRecord) -> Iterable[tuple[Attribute, ...]]:
+    def _open(self, record: DeviceRecord) -> Iterable[tuple[Attribute, ...]]:
         for item, _, left in _rooms(record):
             if left:
                 yield (*item.attributes, *(attribute(_INDEXED, kind) for kind in left))
 
-    def _grant(self, uses: tuple[Use, ...]) -> Any:
+    def _grant(self, uses: tuple[DeviceUse, ...]) -> Any:
         return {use.name: {use.kind: use.amount} for use in uses}
 
-    def _back(self, record: ItemisedRecord, grant: Any) -> Iterable[Use]:
-        return [Use(name, kind, amount) for name, of in grant.items() for kind, amount in of.items()]
+    def _back(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
+        return [DeviceUse(name, kind, amount) for name, of in grant.items() for kind, amount in of.items()]
 
-    def _read(self, said: dict[str, Any]) -> Wanted:
+    def _read(self, said: dict[str, Any]) -> DeviceAsk:
         kind = said.pop("type", "")
         if not isinstance(kind, str) or len(kind) > _NAME_MAX:
             raise UsageError("type is the name of a vGPU type", do=_DO)
         count = whole_number(said, "count", 1, do=_DO)
-        return Wanted(count, where_of(said, do=_DO), type=kind)
+        return DeviceAsk(count, where_of(said, do=_DO), type=kind)
 
-    def _read_number(self, amount: int) -> Wanted:
-        return Wanted(amount)
+    def _read_number(self, amount: int) -> DeviceAsk:
+        return DeviceAsk(amount)
 
     def narrowed(self, amount: int, where: dict[str, Any]) -> Any:
         kind = {"type": where.pop("type")} if isinstance(where.get("type"), str) else {}
         return {"count": amount, **kind, "where": where}
 
-    def _indexed(self, wanted: Wanted) -> tuple[Comparison, ...]:
+    def _indexed(self, wanted: DeviceAsk) -> tuple[Comparison, ...]:
         return (
             *super()._indexed(wanted),
             *((Comparison(_INDEXED, "==", wanted.type),) if wanted.type else ()),
         )
 
 
-def _rooms(record: ItemisedRecord) -> Iterator[tuple[Item, bool, dict[str, int]]]:
+def _rooms(record: DeviceRecord) -> Iterator[tuple[DeviceItem, bool, dict[str, int]]]:
     """Each GPU, whether it is idle, and how many instances of which types it could take."""
     running = {use.name: use for use in record.used}
     for item in record.items:
@@ -118,11 +118,11 @@ def _rooms(record: ItemisedRecord) -> Iterator[tuple[Item, bool, dict[str, int]]
             yield item, False, {use.kind: left} if left > 0 else {}
 
 
-def _filled(found: Iterable[tuple[bool, int, int, str]], kind: str, count: int) -> tuple[Use, ...]:
+def _filled(found: Iterable[tuple[bool, int, int, str]], kind: str, count: int) -> tuple[DeviceUse, ...]:
     """Up to `count` instances, taken of one GPU after the other."""
-    uses: list[Use] = []
+    uses: list[DeviceUse] = []
     for _, _, left, name in found:
         amount = min(left, count - sum(use.amount for use in uses))
         if amount > 0:
-            uses.append(Use(name, kind, amount))
+            uses.append(DeviceUse(name, kind, amount))
     return tuple(uses)

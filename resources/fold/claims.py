@@ -21,13 +21,13 @@ from vacancy.resources.state.tables import (
     deadline_key,
     split_key,
 )
-from vacancy.resources.state.transaction import Draft
+from vacancy.resources.state.transaction import Transaction
 
 VERDICT = b"V"
 CANCELLED = "cancelled"
 
 
-def fold_claim(draft: Draft, claim: Claim, *, replaces: bool = False) -> None:
+def fold_claim(draft: Transaction, claim: Claim, *, replaces: bool = False) -> None:
     """Judge one claim and write what follows.
 
     A claim that comes after its deadline is rejected without a trace: its scheduler has been told so by log
@@ -61,7 +61,7 @@ def fold_claim(draft: Draft, claim: Claim, *, replaces: bool = False) -> None:
         _write_allocation(draft, claim, outcome)
 
 
-def fold_release(draft: Draft, release: Release) -> None:
+def fold_release(draft: Transaction, release: Release) -> None:
     """Give back what a claim was granted, or cancel it where it has not come yet."""
     key = draft.key(release.consumer)
     held = draft.get(ALLOCATIONS, key)
@@ -85,7 +85,7 @@ def fold_release(draft: Draft, release: Release) -> None:
     draft.put(DEADLINES, deadline_key(deadline_ms, VERDICT, claim_key), b"")
 
 
-def fold_confirmed(draft: Draft, data: ConsumerRef) -> None:
+def fold_confirmed(draft: Transaction, data: ConsumerRef) -> None:
     """A hold is kept."""
     key = draft.key(data.consumer)
     held = draft.get(ALLOCATIONS, key)
@@ -94,7 +94,7 @@ def fold_confirmed(draft: Draft, data: ConsumerRef) -> None:
         draft.put(ALLOCATIONS, key, replace(held, hold_until_ms=0))
 
 
-def expire_hold(draft: Draft, at_ms: int, key: bytes) -> None:
+def expire_hold(draft: Transaction, at_ms: int, key: bytes) -> None:
     """A hold ends that nobody confirmed."""
     held = draft.get(ALLOCATIONS, key)
     if held is None or held.hold_until_ms != at_ms:
@@ -110,7 +110,7 @@ def expire_hold(draft: Draft, at_ms: int, key: bytes) -> None:
 
 
 def _write_verdict(
-    draft: Draft, claim: Claim, key: bytes, fingerprint: bytes, outcome: Acceptance | Rejection
+    draft: Transaction, claim: Claim, key: bytes, fingerprint: bytes, outcome: Acceptance | Rejection
 ) -> None:
     deadline_ms = min(claim.deadline_ms, draft.time_ms + DEADLINE_AHEAD_MS_MAX)
     if isinstance(outcome, Acceptance):
@@ -130,7 +130,7 @@ def _bounded(amount: int) -> int:
     return max(-AMOUNT_MAX, min(amount, AMOUNT_MAX))
 
 
-def _write_allocation(draft: Draft, claim: Claim, accepted: Acceptance) -> None:
+def _write_allocation(draft: Transaction, claim: Claim, accepted: Acceptance) -> None:
     _write_rows(draft, accepted.rows)
     key = draft.key(claim.consumer)
     before = draft.get(ALLOCATIONS, key)
@@ -157,7 +157,7 @@ def _write_allocation(draft: Draft, claim: Claim, accepted: Acceptance) -> None:
         draft.put(DEADLINES, deadline_key(claim.hold_until_ms, HOLD, key), b"")
 
 
-def _write_rows(draft: Draft, rows: Rows) -> None:
+def _write_rows(draft: Transaction, rows: Rows) -> None:
     """Write class rows; where the last allocation of something withdrawn is gone, it goes too."""
     for (table, provider), row in rows.items():
         if row.reported or table.resource_class.in_use(row.record):
@@ -167,7 +167,7 @@ def _write_rows(draft: Draft, rows: Rows) -> None:
             _drop_class(draft, provider, table.name)
 
 
-def _drop_class(draft: Draft, provider: str, name: str) -> None:
+def _drop_class(draft: Transaction, provider: str, name: str) -> None:
     row = draft.provider(provider)
     if row is None:
         return

@@ -25,7 +25,7 @@ from vacancy.resources.fold.nodes import (
     fold_reported,
     fold_retired,
 )
-from vacancy.resources.fold.operator_settings import fold_facts
+from vacancy.resources.fold.operator_settings import fold_operator_settings
 from vacancy.resources.fold.requests import REQUEST, fold_closed, fold_received
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import Halt, InvalidRecord
@@ -45,7 +45,7 @@ from vacancy.resources.state.tables import (
     dead_letter_key,
     split_deadline,
 )
-from vacancy.resources.state.transaction import Changes, Draft, State
+from vacancy.resources.state.transaction import Changes, State, Transaction
 
 VALUE_BYTES_MAX = 8 * 1024 * 1024
 _is_id = re.compile(ID_PATTERN.encode()).fullmatch
@@ -60,7 +60,7 @@ def fold(state: State, record: Record, registry: Registry) -> Changes:
     if time_ms != partition.time_ms:
         partition = replace(partition, time_ms=time_ms)
     cell = record.key.decode("utf-8", "replace")
-    draft = Draft(state, registry, partition, cell, record.offset, time_ms)
+    draft = Transaction(state, registry, partition, cell, record.offset, time_ms)
     _expire(draft)
     expired = {table: dict(rows) for table, rows in draft.changes.items()}
     try:
@@ -133,7 +133,7 @@ def _check_rules(rules: events.Rules, registry: Registry, where: str) -> None:
         )
 
 
-def _expire(draft: Draft) -> None:
+def _expire(draft: Transaction) -> None:
     """What log time has passed ends before the record is judged."""
     for slot in draft.state.due(draft.time_ms - 1):
         at_ms, kind, subject = split_deadline(slot)
@@ -153,7 +153,7 @@ def _expire(draft: Draft) -> None:
                 draft.delete(NODES, subject)
 
 
-def _bury(draft: Draft, record: Record, reason: str) -> None:
+def _bury(draft: Transaction, record: Record, reason: str) -> None:
     number = draft.partition.dead_letters
     row = DeadLetterRow(
         record.offset,
@@ -167,13 +167,13 @@ def _bury(draft: Draft, record: Record, reason: str) -> None:
     draft.partition = replace(draft.partition, dead_letters=number + 1)
 
 
-def _fold_log_opened(draft: Draft, event: events.LogOpened) -> None:
+def _fold_log_opened(draft: Transaction, event: events.LogOpened) -> None:
     here = draft.partition
     if (event.data.log, event.data.partition) != (here.log, here.partition):
         raise InvalidRecord(f"the log was opened before, as {here.log}")
 
 
-def _fold_rules(draft: Draft, event: events.RulesActivated) -> None:
+def _fold_rules(draft: Transaction, event: events.RulesActivated) -> None:
     rules, here = event.data, draft.partition
     _check_rules(rules, draft.registry, f"partition {here.partition}, offset {draft.offset}")
     if rules.version < here.rules_version or not set(here.classes) <= set(rules.classes):
@@ -181,22 +181,22 @@ def _fold_rules(draft: Draft, event: events.RulesActivated) -> None:
     draft.partition = replace(here, rules_version=rules.version, classes=tuple(sorted(set(rules.classes))))
 
 
-def _fold_claims(draft: Draft, event: events.ClaimsRequested) -> None:
+def _fold_claims(draft: Transaction, event: events.ClaimsRequested) -> None:
     for claim in event.data.claims:
         fold_claim(draft, claim)
 
 
-def _fold_releases(draft: Draft, event: events.ConsumersReleased) -> None:
+def _fold_releases(draft: Transaction, event: events.ConsumersReleased) -> None:
     for release in event.data.releases:
         fold_release(draft, release)
 
 
-_HANDLERS: dict[type[Any], Callable[[Draft, Any], None]] = {
+_HANDLERS: dict[type[Any], Callable[[Transaction, Any], None]] = {
     events.NodeReported: lambda draft, event: fold_reported(draft, event.data),
     events.NodeChanged: lambda draft, event: fold_changed(draft, event.data),
     events.NodeHeartbeat: lambda draft, event: fold_heartbeat(draft, event.data),
     events.NodeRetired: lambda draft, event: fold_retired(draft, event.data),
-    events.FactsSet: lambda draft, event: fold_facts(draft, event.id, event.data),
+    events.OperatorSettingsSet: lambda draft, event: fold_operator_settings(draft, event.id, event.data),
     events.RequestsReceived: lambda draft, event: fold_received(draft, event.data),
     events.RequestsClosed: lambda draft, event: fold_closed(draft, event.data),
     events.ClaimsRequested: _fold_claims,

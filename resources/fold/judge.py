@@ -14,9 +14,9 @@ from vacancy.resources.classes.resource_class import Shortfall
 from vacancy.resources.model.attributes import holds
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import Allocation, AnyPredicate, AttributePredicate, Claim
-from vacancy.resources.state.rows import AllocationRow, ClassRow, Part, ProviderRow
+from vacancy.resources.state.rows import AllocationPart, AllocationRow, ClassRow, ProviderRow
 from vacancy.resources.state.tables import NODES, ClassTable
-from vacancy.resources.state.transaction import Draft
+from vacancy.resources.state.transaction import Transaction
 
 DEADLINE_AHEAD_MS_MAX = 10 * 60 * 1000
 """How far ahead of log time a claim's deadline may be."""
@@ -42,11 +42,11 @@ class Rejection(NamedTuple):
 class Acceptance(NamedTuple):
     """What a claim that fits is given: the parts of its allocation and the rows they leave."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[AllocationPart, ...]
     rows: Rows
 
 
-def judge(draft: Draft, claim: Claim, held: AllocationRow | None) -> Acceptance | Rejection:
+def judge(draft: Transaction, claim: Claim, held: AllocationRow | None) -> Acceptance | Rejection:
     """Judge one claim at its place in the log.
 
     `held` is what its consumer holds now; where the claim replaces it, it is given back first, and what asks for
@@ -65,7 +65,7 @@ def judge(draft: Draft, claim: Claim, held: AllocationRow | None) -> Acceptance 
         return wrong
     rows: Rows = {}
     covered = _give_back(draft, claim.allocations, held, rows) if held is not None else frozenset()
-    parts: list[Part] = []
+    parts: list[AllocationPart] = []
     for allocation in claim.allocations:
         outcome = _allocate(draft, allocation, covered, rows)
         if isinstance(outcome, Rejection):
@@ -74,7 +74,7 @@ def judge(draft: Draft, claim: Claim, held: AllocationRow | None) -> Acceptance 
     return Acceptance(tuple(parts), rows)
 
 
-def give_back(draft: Draft, parts: Iterable[Part], rows: Rows) -> None:
+def give_back(draft: Transaction, parts: Iterable[AllocationPart], rows: Rows) -> None:
     """Release these parts in `rows`."""
     for part in parts:
         table = draft.class_table(part.resource_class)
@@ -95,7 +95,7 @@ def _check_consumer(claim: Claim, held: AllocationRow | None) -> Rejection | Non
     return None
 
 
-def _check_predicates(draft: Draft, predicates: Iterable[AnyPredicate]) -> Rejection | None:
+def _check_predicates(draft: Transaction, predicates: Iterable[AnyPredicate]) -> Rejection | None:
     for predicate in predicates:
         row = draft.provider(predicate.provider)
         if row is None:
@@ -123,7 +123,7 @@ def _check_predicates(draft: Draft, predicates: Iterable[AnyPredicate]) -> Rejec
     return None
 
 
-def _is_below(draft: Draft, provider: str, row: ProviderRow | None, top: str | int) -> bool:
+def _is_below(draft: Transaction, provider: str, row: ProviderRow | None, top: str | int) -> bool:
     """Whether a provider is `top`, or somewhere below it."""
     passed: set[str] = set()
     while provider != top:
@@ -135,7 +135,7 @@ def _is_below(draft: Draft, provider: str, row: ProviderRow | None, top: str | i
 
 
 def _give_back(
-    draft: Draft, allocations: Iterable[Allocation], held: AllocationRow, rows: Rows
+    draft: Transaction, allocations: Iterable[Allocation], held: AllocationRow, rows: Rows
 ) -> frozenset[tuple[str, str]]:
     """Release what is held, in `rows`. Returns the (provider, class)es of which no more is asked than was held."""
     give_back(draft, held.parts, rows)
@@ -154,8 +154,8 @@ def _give_back(
 
 
 def _allocate(
-    draft: Draft, allocation: Allocation, covered: frozenset[tuple[str, str]], rows: Rows
-) -> list[Part] | Rejection:
+    draft: Transaction, allocation: Allocation, covered: frozenset[tuple[str, str]], rows: Rows
+) -> list[AllocationPart] | Rejection:
     provider = allocation.provider
     row = draft.provider(provider)
     if row is None:
@@ -179,11 +179,11 @@ def _allocate(
             before = draft.class_row(table, provider) or held  # what this claim took before took nothing
             return Rejection(outcome.reason, provider, name, outcome.asked, outcome.available, before.taken)
         rows[slot] = ClassRow(outcome.record, draft.offset, held.changed, held.reported)
-        parts.append(Part(provider, name, allocation.group, outcome.grant))
+        parts.append(AllocationPart(provider, name, allocation.group, outcome.grant))
     return parts
 
 
-def _closed(draft: Draft, provider: str, row: ProviderRow) -> Rejection | None:
+def _closed(draft: Transaction, provider: str, row: ProviderRow) -> Rejection | None:
     """Why a provider takes no new claims at all, if so."""
     node = draft.get(NODES, draft.key(row.root))
     if node is None or node.retired or not row.reported:

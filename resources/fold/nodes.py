@@ -16,9 +16,9 @@ from vacancy.resources.fold.provider_tree import check_tree
 from vacancy.resources.model.attributes import Pairs, pairs, same_types, type_name
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import NodeChangedData, NodeData, NodeReportedData, ProviderReport
-from vacancy.resources.state.rows import ClassRow, FactsRow, NodeRow, ProviderRow
+from vacancy.resources.state.rows import ClassRow, NodeRow, OperatorSettingsRow, ProviderRow
 from vacancy.resources.state.tables import ALLOCATIONS, DEADLINES, FACTS, NODES, PROVIDERS, deadline_key
-from vacancy.resources.state.transaction import Draft
+from vacancy.resources.state.transaction import Transaction
 
 INCARNATIONS_KEPT = 8
 TOMBSTONE_MS = 7 * 24 * 3600 * 1000
@@ -28,7 +28,7 @@ HOLD = b"H"
 TOMBSTONE = b"N"
 
 
-def fold_reported(draft: Draft, data: NodeReportedData) -> None:
+def fold_reported(draft: Transaction, data: NodeReportedData) -> None:
     """A full report: the tree is as it says."""
     node = draft.get(NODES, draft.key(data.root))
     incarnations = _next(node, data, opens=True)
@@ -49,7 +49,7 @@ def fold_reported(draft: Draft, data: NodeReportedData) -> None:
         _confirm(draft, data.consumers)
 
 
-def fold_changed(draft: Draft, data: NodeChangedData) -> None:
+def fold_changed(draft: Transaction, data: NodeChangedData) -> None:
     """Some providers came, changed or went."""
     node = draft.get(NODES, draft.key(data.root))
     incarnations = _next(node, data, opens=False)
@@ -80,7 +80,7 @@ def fold_changed(draft: Draft, data: NodeChangedData) -> None:
         draft.put(PROVIDERS, draft.key(data.root), row)
 
 
-def fold_heartbeat(draft: Draft, data: NodeData) -> None:
+def fold_heartbeat(draft: Transaction, data: NodeData) -> None:
     """The node is there; nothing changed."""
     node = draft.get(NODES, draft.key(data.root))
     incarnations = _next(node, data, opens=False)
@@ -90,7 +90,7 @@ def fold_heartbeat(draft: Draft, data: NodeData) -> None:
     draft.put(NODES, draft.key(data.root), NodeRow(incarnations, draft.time_ms, complete, node.retired))
 
 
-def fold_retired(draft: Draft, data: NodeData) -> None:
+def fold_retired(draft: Transaction, data: NodeData) -> None:
     """The node is gone for good. What is held of it stays, with capacity 0, until it is released."""
     node = draft.get(NODES, draft.key(data.root))
     incarnations = _next(node, data, opens=False)
@@ -105,14 +105,14 @@ def fold_retired(draft: Draft, data: NodeData) -> None:
     draft.put(DEADLINES, deadline_key(draft.time_ms + TOMBSTONE_MS, TOMBSTONE, subject), b"")
 
 
-def keep_members(draft: Draft, root: str, kept: tuple[str, ...]) -> None:
+def keep_members(draft: Transaction, root: str, kept: tuple[str, ...]) -> None:
     """Set what is left of a tree. The root's row stays as long as any of the tree does, as its first member."""
     row = draft.provider(root)
     if kept and root not in kept:
         kept = (root, *kept)
     if kept and row is None:
         bare = ProviderRow(root, None, (), (), draft.offset, reported=False)
-        row = apply_facts(bare, draft.get(FACTS, draft.key(root)))
+        row = apply_operator_settings(bare, draft.get(FACTS, draft.key(root)))
     if row is None:
         return
     if kept:
@@ -121,7 +121,7 @@ def keep_members(draft: Draft, root: str, kept: tuple[str, ...]) -> None:
         draft.delete(PROVIDERS, draft.key(root))
 
 
-def leave_tree(draft: Draft, root: str, provider: str) -> None:
+def leave_tree(draft: Transaction, root: str, provider: str) -> None:
     """Take a provider out of a tree. A root that is no longer reported goes with the last of its parts."""
     row = draft.provider(root)
     if row is None or row.root != root:
@@ -132,7 +132,7 @@ def leave_tree(draft: Draft, root: str, provider: str) -> None:
     keep_members(draft, root, members)
 
 
-def apply_facts(row: ProviderRow, facts: FactsRow | None) -> ProviderRow:
+def apply_operator_settings(row: ProviderRow, facts: OperatorSettingsRow | None) -> ProviderRow:
     """The provider under what an operator says of it."""
     if facts is None:
         return _replace(row, operator_traits=(), aggregates=(), disabled=False, operator_attributes=())
@@ -175,7 +175,7 @@ def _parents(reports: Sequence[ProviderReport]) -> Mapping[str, str | None]:
 
 
 def _put_provider(
-    draft: Draft, root: str, report: ProviderReport, members: tuple[str, ...], *, opens: bool = False
+    draft: Transaction, root: str, report: ProviderReport, members: tuple[str, ...], *, opens: bool = False
 ) -> None:
     """Write a provider as reported. `opens`: by the report that opens an incarnation."""
     old = draft.provider(report.id)
@@ -186,7 +186,7 @@ def _put_provider(
             leave_tree(draft, old.root, report.id)
     is_new = old is None
     if old is None:
-        old = apply_facts(
+        old = apply_operator_settings(
             ProviderRow(root, report.parent, (), (), -1), draft.get(FACTS, draft.key(report.id))
         )
     classes = _put_inventories(draft, report, old)
@@ -225,7 +225,7 @@ def _check_types(provider: str, old: Pairs, new: Mapping[str, str | int | bool])
             )
 
 
-def _put_inventories(draft: Draft, report: ProviderReport, old: ProviderRow) -> tuple[str, ...]:
+def _put_inventories(draft: Transaction, report: ProviderReport, old: ProviderRow) -> tuple[str, ...]:
     """Write the reported classes; withdraw those that are no longer. Returns the classes with a row."""
     overrides: dict[str, dict[str, Any]] | None = None
     for name, inventory in report.inventories.items():
@@ -252,7 +252,7 @@ def _put_inventories(draft: Draft, report: ProviderReport, old: ProviderRow) -> 
     return tuple(sorted((*report.inventories, *kept)))
 
 
-def _withdraw_class(draft: Draft, provider: str, name: str) -> bool:
+def _withdraw_class(draft: Transaction, provider: str, name: str) -> bool:
     """Take away an inventory. Returns whether a row stays, because someone still holds some of it."""
     table = draft.class_table(name)
     row = draft.class_row(table, provider)
@@ -267,7 +267,7 @@ def _withdraw_class(draft: Draft, provider: str, name: str) -> bool:
     return False
 
 
-def _withdraw(draft: Draft, root: str, provider: str) -> bool:
+def _withdraw(draft: Transaction, root: str, provider: str) -> bool:
     """Take away a provider of `root`'s tree. Returns whether it stays there."""
     row = draft.provider(provider)
     if row is None or row.root != root:
@@ -282,7 +282,7 @@ def _withdraw(draft: Draft, root: str, provider: str) -> bool:
     return True
 
 
-def _confirm(draft: Draft, consumers: Sequence[str]) -> None:
+def _confirm(draft: Transaction, consumers: Sequence[str]) -> None:
     """The node runs these: their holds are no longer holds."""
     for consumer in consumers:
         key = draft.key(consumer)

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from vacancy.resources.fold.nodes import apply_facts
+from vacancy.resources.fold.nodes import apply_operator_settings
 from vacancy.resources.model.attributes import pairs, same_types
 from vacancy.resources.model.errors import InvalidRecord
-from vacancy.resources.model.events import FactsSetData
-from vacancy.resources.state.rows import ClassRow, FactsRow
+from vacancy.resources.model.events import OperatorSettingsData
+from vacancy.resources.state.rows import ClassRow, OperatorSettingsRow
 from vacancy.resources.state.tables import FACTS, PROVIDERS
-from vacancy.resources.state.transaction import Draft
+from vacancy.resources.state.transaction import Transaction
 
 REVISIONS_KEPT = 8
 """Revisions whose events are remembered, to tell one that is said again from one that came too late."""
 
 
-def fold_facts(draft: Draft, event_id: str, data: FactsSetData) -> None:
+def fold_operator_settings(draft: Transaction, event_id: str, data: OperatorSettingsData) -> None:
     """Set a provider's facts, if nobody else did since `revision` was chosen."""
     key = draft.key(data.provider)
     old = draft.get(FACTS, key)
@@ -34,7 +34,7 @@ def fold_facts(draft: Draft, event_id: str, data: FactsSetData) -> None:
     if data.revision != revision + 1:
         raise InvalidRecord(f"facts of {data.provider}: revision {data.revision} does not follow {revision}")
     facts = data.facts
-    new = FactsRow(
+    new = OperatorSettingsRow(
         data.revision,
         (event_id, *(old.events if old else ()))[:REVISIONS_KEPT],
         facts.status,
@@ -48,12 +48,14 @@ def fold_facts(draft: Draft, event_id: str, data: FactsSetData) -> None:
     draft.put(FACTS, key, new)
     row = draft.provider(data.provider)
     if row is not None:
-        applied = apply_facts(row, new)
+        applied = apply_operator_settings(row, new)
         if applied != row or not same_types(applied.operator_attributes, row.operator_attributes):
             draft.put(PROVIDERS, key, replace(applied, changed=draft.offset))
 
 
-def _override(draft: Draft, provider: str, old: FactsRow | None, new: FactsRow) -> None:
+def _override(
+    draft: Transaction, provider: str, old: OperatorSettingsRow | None, new: OperatorSettingsRow
+) -> None:
     before = old.overrides if old else {}
     for name in sorted({*before, *new.overrides}):
         table = draft.class_table(name)

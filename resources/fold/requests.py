@@ -9,14 +9,14 @@ from vacancy.resources.model.events import RequestsClosedData, RequestsReceivedD
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import RequestRow
 from vacancy.resources.state.tables import DEADLINES, REQUESTS, deadline_key
-from vacancy.resources.state.transaction import Draft
+from vacancy.resources.state.transaction import Transaction
 
 REQUEST = b"R"
 REQUEST_KEPT_MS = 24 * 3600 * 1000
 """How long a request stays readable after it was received, in log time."""
 
 
-def fold_received(draft: Draft, data: RequestsReceivedData) -> None:
+def fold_received(draft: Transaction, data: RequestsReceivedData) -> None:
     """Requests came in."""
     for request in data.requests:
         key = _home(draft, request.id)
@@ -26,7 +26,7 @@ def fold_received(draft: Draft, data: RequestsReceivedData) -> None:
             draft.put(DEADLINES, deadline_key(draft.time_ms + REQUEST_KEPT_MS, REQUEST, key), b"")
 
 
-def fold_closed(draft: Draft, data: RequestsClosedData) -> None:
+def fold_closed(draft: Transaction, data: RequestsClosedData) -> None:
     """Requests ended. The first outcome stands."""
     for request in data.requests:
         key = _home(draft, request.id)
@@ -45,7 +45,7 @@ def fold_closed(draft: Draft, data: RequestsClosedData) -> None:
         draft.put(REQUESTS, key, closed)
 
 
-def _home(draft: Draft, request: str) -> bytes:
+def _home(draft: Transaction, request: str) -> bytes:
     """A request's key. It has no cell: its partition is its id's."""
     home = partition_for(request, draft.partition.partitions)
     if home != draft.partition.partition:

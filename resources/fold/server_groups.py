@@ -14,22 +14,22 @@ from vacancy.resources.model.events import Allocation, Claim
 from vacancy.resources.model.server_group import (
     MEMBERS_MAX,
     SHARES,
-    Membership,
-    Rule,
+    AffinityRule,
+    ServerGroupMembership,
     copy_of,
     group_cell,
     group_name,
 )
-from vacancy.resources.state.rows import GroupMember, GroupRow
+from vacancy.resources.state.rows import ServerGroupMember, ServerGroupRow
 from vacancy.resources.state.tables import GROUPS
-from vacancy.resources.state.transaction import Draft
+from vacancy.resources.state.transaction import Transaction
 
 Places = tuple[tuple[str, ...], ...]
 Domain = tuple[str, str]
 """Where members count together: ("", a root) or (a scope, an aggregate)."""
 
 
-def check_memberships(draft: Draft, claim: Claim) -> Rejection | None:
+def check_memberships(draft: Transaction, claim: Claim) -> Rejection | None:
     """Why a claim whose allocations fit breaks a group, or None.
 
     What its consumer holds now does not count against it, and what makes nothing worse than it is is allowed.
@@ -49,18 +49,18 @@ def check_memberships(draft: Draft, claim: Claim) -> Rejection | None:
     return None
 
 
-def join(draft: Draft, claim: Claim) -> None:
+def join(draft: Transaction, claim: Claim) -> None:
     """Its consumer is in the groups of an accepted claim; it has left those it was in before."""
     places = _places(draft, claim.allocations)
-    member = GroupMember(claim.consumer, draft.offset, places)
+    member = ServerGroupMember(claim.consumer, draft.offset, places)
     for one in claim.memberships:
         key = draft.key(group_name(one.group))
         row = draft.get(GROUPS, key)
         members = row.members if row is not None else ()
-        draft.put(GROUPS, key, GroupRow(*one.rule, (*members, member)))
+        draft.put(GROUPS, key, ServerGroupRow(*one.rule, (*members, member)))
 
 
-def leave(draft: Draft, consumer: str, groups: Iterable[str]) -> None:
+def leave(draft: Transaction, consumer: str, groups: Iterable[str]) -> None:
     """A consumer gave back what it held. A group goes with its last member."""
     for name in groups:
         key = draft.key(name)
@@ -69,12 +69,12 @@ def leave(draft: Draft, consumer: str, groups: Iterable[str]) -> None:
             continue
         members = tuple(member for member in row.members if member.consumer != consumer)
         if members:
-            draft.put(GROUPS, key, GroupRow(row.policy, row.hard, row.max_per_node, row.scope, members))
+            draft.put(GROUPS, key, ServerGroupRow(row.policy, row.hard, row.max_per_node, row.scope, members))
         else:
             draft.delete(GROUPS, key)
 
 
-def _places(draft: Draft, allocations: Iterable[Allocation]) -> Places:
+def _places(draft: Transaction, allocations: Iterable[Allocation]) -> Places:
     """For each copy the providers that it is on."""
     copies: dict[str, dict[str, None]] = {}
     for allocation in allocations:
@@ -85,17 +85,19 @@ def _places(draft: Draft, allocations: Iterable[Allocation]) -> Places:
     )
 
 
-def _lends(draft: Draft, provider: str) -> bool:
+def _lends(draft: Transaction, provider: str) -> bool:
     row = draft.provider(provider)
     return row is not None and (SHARES in row.reported_traits or SHARES in row.operator_traits)
 
 
-def _check(draft: Draft, consumer: str, wanted: Membership, places: Places) -> Rejection | None:
+def _check(
+    draft: Transaction, consumer: str, wanted: ServerGroupMembership, places: Places
+) -> Rejection | None:
     row = draft.get(GROUPS, draft.key(group_name(wanted.group)))
     members = row.members if row is not None else ()
     others = [member for member in members if member.consumer != consumer]
     if row is not None and others:
-        if Rule(row.policy, row.hard, row.max_per_node, row.scope) != wanted.rule:
+        if AffinityRule(row.policy, row.hard, row.max_per_node, row.scope) != wanted.rule:
             first = others[0]
             return Rejection(
                 "group_policy_differs", group=wanted.group, other=first.consumer, taken=first.offset
@@ -115,12 +117,12 @@ class _Judged:
 
     def __init__(
         self,
-        draft: Draft,
+        draft: Transaction,
         consumer: str,
-        wanted: Membership,
+        wanted: ServerGroupMembership,
         places: Places,
         before: Sequence[tuple[str, ...]],
-        others: Sequence[GroupMember],
+        others: Sequence[ServerGroupMember],
     ) -> None:
         self._draft = draft
         self._consumer = consumer
@@ -153,7 +155,7 @@ class _Judged:
     def anti_affinity(self) -> Rejection | None:
         """No node has more members than it may, or than it had."""
         counts: Counter[Domain] = Counter()
-        last: dict[Domain, GroupMember] = {}
+        last: dict[Domain, ServerGroupMember] = {}
         for member in self._others:
             for place in member.places:
                 for domain in self._domains(place):

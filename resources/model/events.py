@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from vacancy.resources.model.attributes import AttributeName, Attributes, AttributeValue, Operator
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.names import Amount, Id, Symbol, TimeMs
-from vacancy.resources.model.request import ALLOCATIONS_MAX, Ask, Model, RequestSpec
-from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, Membership
+from vacancy.resources.model.request import ALLOCATIONS_MAX, Ask, RequestModel, RequestSpec
+from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, ServerGroupMembership
 
 BATCH_MAX = 64
 """Claims, releases or requests that one record may carry."""
@@ -43,14 +43,14 @@ class Envelope(BaseModel):
 # -- the log itself ---------------------------------------------------------------------------------------
 
 
-class Rules(Model):
+class Rules(RequestModel):
     """Which rules judge: their version, and the resource classes of plugins that they allow."""
 
     version: Annotated[int, Field(ge=1, le=2**31)] = 1
     classes: tuple[Symbol, ...] = ()
 
 
-class LogOpenedData(Model):
+class LogOpenedData(RequestModel):
     """The first record of each partition: `log` is the log's UUID."""
 
     log: Id
@@ -59,7 +59,7 @@ class LogOpenedData(Model):
     rules: Rules = Rules()
 
 
-class TickData(Model):
+class TickData(RequestModel):
     """Nothing but time passing."""
 
 
@@ -81,7 +81,7 @@ class Tick(Envelope):
 # -- nodes ------------------------------------------------------------------------------------------------
 
 
-class ProviderReport(Model):
+class ProviderReport(RequestModel):
     """A resource provider as its node knows it. `parent` is None for the root.
 
     `inventories` maps a resource class to what that class calls an inventory (for quantities: total, reserved,
@@ -95,7 +95,7 @@ class ProviderReport(Model):
     attributes: Attributes = {}
 
 
-class NodeData(Model):
+class NodeData(RequestModel):
     """Where an event of a node stands in that node's life: `incarnation` is drawn at random when the publisher
     starts, `sequence` counts its events from 1."""
 
@@ -141,7 +141,7 @@ class NodeRetired(Envelope):
 # -- operators --------------------------------------------------------------------------------------------
 
 
-class Facts(Model):
+class OperatorSettings(RequestModel):
     """What an operator says of a provider, whole; it survives the node's reports and the node itself.
 
     `status` of a root holds for its tree. `overrides` maps a class to what the class lets operators override.
@@ -156,29 +156,29 @@ class Facts(Model):
     attributes: Attributes = {}
 
 
-class FactsSetData(Model):
+class OperatorSettingsData(RequestModel):
     """`revision` is one more than the revision the operator saw (0 when there was none): of two operators who
     saw the same, the first in the log wins and the other's event is a dead letter."""
 
     provider: Id
     revision: Sequence
-    facts: Facts
+    facts: OperatorSettings
 
 
-class FactsSet(Envelope):
+class OperatorSettingsSet(Envelope):
     type: Literal["vacancy.facts.set.v1"] = "vacancy.facts.set.v1"
-    data: FactsSetData
+    data: OperatorSettingsData
 
 
 # -- requests ---------------------------------------------------------------------------------------------
 
 
-class ReceivedRequest(Model):
+class ReceivedRequest(RequestModel):
     id: Id
     spec: RequestSpec
 
 
-class ClosedRequest(Model):
+class ClosedRequest(RequestModel):
     """How a request ended. For `no_valid_host`: `as_of` is the position the scheduler had read and `in_flight`
     the ids of its own claims that had no verdict there, so that anyone can check it; where `heard_since_ms` is set, only
     nodes that were heard from since then were looked at."""
@@ -193,11 +193,11 @@ class ClosedRequest(Model):
     reason: Text = ""
 
 
-class RequestsReceivedData(Model):
+class RequestsReceivedData(RequestModel):
     requests: Annotated[tuple[ReceivedRequest, ...], Field(min_length=1, max_length=BATCH_MAX)]
 
 
-class RequestsClosedData(Model):
+class RequestsClosedData(RequestModel):
     requests: Annotated[tuple[ClosedRequest, ...], Field(min_length=1, max_length=BATCH_MAX)]
 
 
@@ -214,7 +214,7 @@ class RequestsClosed(Envelope):
 # -- claims and consumers ---------------------------------------------------------------------------------
 
 
-class Allocation(Model):
+class Allocation(RequestModel):
     """What one provider gives: class -> ask. `group` names the request group it serves; where a request has several
     copies, `#` and the copy's number follow (`gpu#2`)."""
 
@@ -223,7 +223,7 @@ class Allocation(Model):
     group: Annotated[str, Field(max_length=80)] = ""
 
 
-class Predicate(Model):
+class Predicate(RequestModel):
     """One thing that must still be true of a provider when the claim is judged, flat and typed.
 
     `trait` and `aggregate`: the name in `value` is (or, with `negate`, is not) the provider's. `subtree`: the
@@ -237,7 +237,7 @@ class Predicate(Model):
     negate: bool = False
 
 
-class AttributePredicate(Model):
+class AttributePredicate(RequestModel):
     """An attribute of a provider that must still compare with `value` as it did (`attributes.holds`).
 
     `has` and `lacks` take no value. With `version`, both sides are compared as versions.
@@ -254,7 +254,7 @@ class AttributePredicate(Model):
 AnyPredicate = Annotated[Predicate | AttributePredicate, Field(discriminator="kind")]
 
 
-class Decision(Model):
+class Decision(RequestModel):
     """What the claim was decided on: position seen, seed and policy, so that it can be replayed later."""
 
     as_of: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Amount] = {}
@@ -262,7 +262,7 @@ class Decision(Model):
     policy: Annotated[str, Field(max_length=64)] = ""
 
 
-class Claim(Model):
+class Claim(RequestModel):
     """A scheduler's bid for an allocation. `deadline_ms` and `hold_until_ms` are log time.
 
     `consumer_generation` is None for a consumer that must not exist yet, else the generation it must have.
@@ -280,17 +280,17 @@ class Claim(Model):
     spec: RequestSpec | None = None
     allocations: Annotated[tuple[Allocation, ...], Field(min_length=1, max_length=ALLOCATIONS_MAX)]
     predicates: Annotated[tuple[AnyPredicate, ...], Field(max_length=PREDICATES_MAX)] = ()
-    memberships: Annotated[tuple[Membership, ...], Field(max_length=MEMBERSHIPS_MAX)] = ()
+    memberships: Annotated[tuple[ServerGroupMembership, ...], Field(max_length=MEMBERSHIPS_MAX)] = ()
     deadline_ms: TimeMs
     hold_until_ms: TimeMs | None = None
     decided: Decision = Decision()
 
 
-class ClaimsRequestedData(Model):
+class ClaimsRequestedData(RequestModel):
     claims: Annotated[tuple[Claim, ...], Field(min_length=1, max_length=BATCH_MAX)]
 
 
-class ConsumerRef(Model):
+class ConsumerRef(RequestModel):
     """A consumer and the claim by which it holds what it holds."""
 
     consumer: Id
@@ -303,7 +303,7 @@ class Release(ConsumerRef):
     deadline_ms: TimeMs | None = None
 
 
-class ConsumersReleasedData(Model):
+class ConsumersReleasedData(RequestModel):
     releases: Annotated[tuple[Release, ...], Field(min_length=1, max_length=BATCH_MAX)]
 
 
@@ -342,7 +342,7 @@ Event = (
     | ConsumerReplaced
     | RequestsReceived
     | RequestsClosed
-    | FactsSet
+    | OperatorSettingsSet
     | Tick
     | LogOpened
     | RulesActivated

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Entry(NamedTuple):
+class NewRecord(NamedTuple):
     """What is appended: `key` (the cell's name) decides the partition, `value` is one CloudEvent as JSON."""
 
     key: str

@@ -12,7 +12,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from vacancy.resources.model.names import Id, Symbol
-from vacancy.resources.model.server_group import COPIES_MAX, MEMBERSHIPS_MAX, Membership, contradiction
+from vacancy.resources.model.server_group import (
+    COPIES_MAX,
+    MEMBERSHIPS_MAX,
+    ServerGroupMembership,
+    contradiction,
+)
 
 GROUPS_MAX = 64
 ALLOCATIONS_MAX = 256
@@ -25,7 +30,7 @@ Ask = int | dict[str, JsonValue]
 """How much or what of one class: an amount, or an object that the class itself understands."""
 
 
-class Model(BaseModel):
+class RequestModel(BaseModel):
     """A part of an event: frozen, exact about types, and deaf to fields it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -34,7 +39,7 @@ class Model(BaseModel):
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
 
 
-class RequestGroup(Model):
+class RequestGroup(RequestModel):
     """What a provider must have: amounts, traits, and membership of aggregates.
 
     `where` is a condition in a subset of CEL (docs/expressions.md). It is for whoever looks for a place and for people:
@@ -59,7 +64,7 @@ class RequestGroup(Model):
     where: Annotated[str, Field(max_length=WHERE_MAX)] = ""
 
 
-class RequestSpec(Model):
+class RequestSpec(RequestModel):
     """One consumer's needs. Raises pydantic's `ValidationError` on anything that cannot be meant.
 
     `group_policy`: whether two groups may share a provider (`none`) or must not (`isolate`); groups that several
@@ -73,7 +78,7 @@ class RequestSpec(Model):
 
     groups: Annotated[tuple[RequestGroup, ...], Field(min_length=1, max_length=GROUPS_MAX)]
     group_policy: Literal["none", "isolate"] = "none"
-    memberships: Annotated[tuple[Membership, ...], Field(max_length=MEMBERSHIPS_MAX)] = ()
+    memberships: Annotated[tuple[ServerGroupMembership, ...], Field(max_length=MEMBERSHIPS_MAX)] = ()
     copies: Annotated[int, Field(ge=1, le=COPIES_MAX)] = 1
     copies_on: Literal["any", "distinct"] = "any"
     root_required: tuple[Symbol, ...] = ()

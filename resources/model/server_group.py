@@ -33,7 +33,7 @@ GroupId = Annotated[str, StringConstraints(pattern=GROUP_PATTERN)]
 Policy = Literal["affinity", "anti-affinity"]
 
 
-class Rule(NamedTuple):
+class AffinityRule(NamedTuple):
     """What a group is for: the first member says it, and it holds for as long as there is one."""
 
     policy: str
@@ -42,7 +42,7 @@ class Rule(NamedTuple):
     scope: str | None
 
 
-class Membership(BaseModel):
+class ServerGroupMembership(BaseModel):
     """One group that a consumer is in.
 
     `affinity`: on a node that has members already, if there are any. `anti-affinity`: at most `max_per_node`
@@ -60,15 +60,15 @@ class Membership(BaseModel):
     scope: Id | None = None
 
     @model_validator(mode="after")
-    def _can_be_meant(self) -> Membership:
+    def _can_be_meant(self) -> ServerGroupMembership:
         if self.policy == "affinity" and self.max_per_node != 1:
             raise ValueError("max_per_node is for anti-affinity")
         return self
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> AffinityRule:
         """What all members of the group must say alike."""
-        return Rule(self.policy, self.hard, self.max_per_node, self.scope)
+        return AffinityRule(self.policy, self.hard, self.max_per_node, self.scope)
 
 
 def group_cell(group: str) -> str:
@@ -91,7 +91,7 @@ def with_copy(name: str, number: int) -> str:
     return f"{name}{COPY_MARK}{number}"
 
 
-def contradiction(memberships: Sequence[Membership], copies: int, copies_on: str) -> str:
+def contradiction(memberships: Sequence[ServerGroupMembership], copies: int, copies_on: str) -> str:
     """Why no place can ever satisfy these together, or ''."""
     groups = [one.group for one in memberships]
     twice = sorted({group for group in groups if groups.count(group) > 1})

@@ -76,7 +76,7 @@ class ProviderRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return frozenset(self.reported_traits) | frozenset(self.operator_traits)
 
 
-class FactsRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class OperatorSettingsRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What an operator said of a provider. `events` are the ids of the events that set the last revisions, newest
     first. `overrides` is JSON by class."""
 
@@ -100,7 +100,7 @@ class ClassRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reported: bool = True
 
 
-class Part(NamedTuple):
+class AllocationPart(NamedTuple):
     """What one provider gives to a consumer, of one class. `grant` is what the class granted."""
 
     provider: str
@@ -109,7 +109,7 @@ class Part(NamedTuple):
     grant: Any
 
 
-class GroupMember(NamedTuple):
+class ServerGroupMember(NamedTuple):
     """A consumer in a server group. `places` has for each of its copies the providers that it holds a part of, those
     that lend to others left out: their roots are where it is. `offset` is that of its claim."""
 
@@ -118,14 +118,14 @@ class GroupMember(NamedTuple):
     places: tuple[tuple[str, ...], ...]
 
 
-class GroupRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class ServerGroupRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A server group: what it is for (see `membership.Membership`), and its members, the newest last."""
 
     policy: str
     hard: bool
     max_per_node: int
     scope: str | None
-    members: tuple[GroupMember, ...]
+    members: tuple[ServerGroupMember, ...]
 
 
 class AllocationRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -138,7 +138,7 @@ class AllocationRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     project: str
     user: str
     request: str | None
-    parts: tuple[Part, ...]
+    parts: tuple[AllocationPart, ...]
     offset: int
     hold_until_ms: int = 0
     groups: tuple[str, ...] = ()
@@ -166,7 +166,7 @@ class VerdictRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     taken: int = -1
     group: str = ""
     other: str = ""
-    grants: tuple[Part, ...] = ()
+    grants: tuple[AllocationPart, ...] = ()
 
 
 class RequestRow(msgspec.Struct, frozen=True, array_like=True, gc=False):

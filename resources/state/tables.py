@@ -16,12 +16,12 @@ from vacancy.resources.state.rows import (
     AllocationRow,
     ClassRow,
     DeadLetterRow,
-    FactsRow,
-    GroupRow,
     NodeRow,
+    OperatorSettingsRow,
     PartitionRow,
     ProviderRow,
     RequestRow,
+    ServerGroupRow,
     VerdictRow,
 )
 
@@ -94,9 +94,9 @@ class _Marks(Table[bytes]):
 PARTITION = Table("partition", PartitionRow)
 NODES = Table("nodes", NodeRow, fed=True)
 PROVIDERS = Table("providers", ProviderRow, fed=True)
-FACTS = Table("facts", FactsRow)
+FACTS = Table("facts", OperatorSettingsRow)
 ALLOCATIONS = Table("allocations", AllocationRow)
-GROUPS = Table("groups", GroupRow, fed=True)
+GROUPS = Table("groups", ServerGroupRow, fed=True)
 VERDICTS = Table("verdicts", VerdictRow, fed=True)
 REQUESTS = Table("requests", RequestRow)
 DEADLINES = _Marks("deadlines", bytes)

@@ -1,6 +1,6 @@
 """State as the fold sees it: what is there, and what this record changes. Nothing is changed in place.
 
-A `Draft` is one record's view. It is thrown away when the record turns out invalid, so an illegal step leaves
+A `Transaction` is one record's view. It is thrown away when the record turns out invalid, so an illegal step leaves
 the state as it was.
 """
 
@@ -31,7 +31,7 @@ class State(Protocol):
         ...
 
 
-class Draft:
+class Transaction:
     """One record's changes over a state, with what every rule needs to know of the record: its cell, its
     offset and the log time at it."""
 
@@ -51,9 +51,9 @@ class Draft:
         self.dead: list[str] = []
         """Why parts of the record were refused while the rest stands."""
 
-    def in_cell(self, cell: str) -> Draft:
+    def in_cell(self, cell: str) -> Transaction:
         """This draft as seen from another cell of the partition: the changes are the same ones."""
-        other = Draft(self.state, self.registry, self.partition, cell, self.offset, self.time_ms)
+        other = Transaction(self.state, self.registry, self.partition, cell, self.offset, self.time_ms)
         other.changes = self.changes
         return other
 

@@ -30,7 +30,7 @@ from vacancy.streams.faust.web import add_pages, web_options
 from vacancy.streams.log import Log, out_of_range
 from vacancy.streams.log_identity import LogIdentity
 from vacancy.streams.log_url import parse_log_url
-from vacancy.streams.partition_ownership import Holdings
+from vacancy.streams.partition_ownership import PartitionOwnership
 from vacancy.streams.position_check import check_position
 from vacancy.streams.projection_protocol import WorkerParts
 from vacancy.streams.settings import WebAddress
@@ -73,7 +73,7 @@ class WorkerApp(faust.App):
         self.log_, self._settings = log, dict(settings)
         self.log_name = log.name
         self.place = parse_log_url(log.url)
-        self.holdings = Holdings(parts.projection, log.name, on_failed=self._on_failed)
+        self.holdings = PartitionOwnership(parts.projection, log.name, on_failed=self._on_failed)
         self._ticker = Ticker(log, parts.projection.next_deadline_ms, parts.tick_entry)
         self._target: dict[int, int] = {}
         self.ready = False

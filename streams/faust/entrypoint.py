@@ -17,7 +17,7 @@ from vacancy.streams.log import open_log
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.projection_protocol import MakeParts
 from vacancy.streams.settings import Settings, load_settings
-from vacancy.streams.wait_for_log import Patience
+from vacancy.streams.wait_for_log import LogWaiter
 
 if TYPE_CHECKING:
     from vacancy.streams.faust.app import WorkerApp
@@ -32,7 +32,7 @@ def app_from(settings: Settings) -> WorkerApp:
     from vacancy.streams.faust.app import make_app
 
     make_parts = load_parts(settings.parts)
-    patience = Patience(settings.log, SimpleQueue())
+    patience = LogWaiter(settings.log, SimpleQueue())
     log = patience.open(lambda timeout_s: open_log(settings.log, timeout_s, **settings.kafka))
     if log is None:  # nobody says so here: a signal ends the process
         raise LogError("told to stop", where=settings.log, do="start it again")

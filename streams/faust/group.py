@@ -20,7 +20,7 @@ from kafka.errors import KafkaError, NoError
 from kafka.structs import OffsetAndMetadata
 
 from vacancy.resources.model.errors import LogError
-from vacancy.streams.kafka.client import asked, connect, telling
+from vacancy.streams.kafka.client import call_broker, connect, translated_errors
 from vacancy.streams.log_url import LogUrl
 
 _COORDINATOR_S: Final = 30.0
@@ -69,9 +69,9 @@ def prepare_group(
     `alone` says that this process holds all partitions of the store: then whoever is in the group writes none.
     Raises LogUnavailable, and LogError where the group may not be used.
     """
-    with contextlib.closing(connect("admin", place, settings)) as admin, telling(place.url):
+    with contextlib.closing(connect("admin", place, settings)) as admin, translated_errors(place.url):
         # A cluster makes the topic of its groups when the first one comes, and that takes a few seconds.
-        members = asked(lambda: _members(admin, group), _COORDINATOR_S)
+        members = call_broker(lambda: _members(admin, group), _COORDINATOR_S)
         gone = [m for m in members if alone or is_gone(m["client_id"])]
         if gone:
             _put_out(admin, group, gone)
@@ -97,7 +97,7 @@ def _write(admin: Any, place: LogUrl, group: str, positions: Mapping[int, int]) 
     }
     deadline = time.monotonic() + _COORDINATOR_S
     while True:
-        written = asked(lambda: admin.alter_group_offsets(group, offsets))
+        written = call_broker(lambda: admin.alter_group_offsets(group, offsets))
         refused = {code for code in written.values() if code is not NoError}
         if not refused or _members(admin, group):  # an idle worker that was put out, and is back
             return

@@ -51,7 +51,7 @@ def free_port(address: WebAddress) -> int:
 
 def add_pages(app: faust.App) -> None:
     """Serve `/ready`, `/status` and `/metrics` of an app that is a `metrics.Source`."""
-    source = cast(metrics.Source, app)
+    source = cast(metrics.MetricsSource, app)
 
     @app.page("/ready")
     async def ready(self: View, _: Request) -> Response:

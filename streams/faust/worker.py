@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from vacancy.resources.model.errors import LogError, VacancyError
 from vacancy.streams.faust.app import WorkerApp
-from vacancy.streams.shutdown import Told, when_told
+from vacancy.streams.shutdown import Told, on_stop
 
 _READY_POLL_S: Final = 0.02
 _STOP_S: Final = 25.0
@@ -48,7 +48,7 @@ async def _run(app: WorkerApp, told: Told, on_ready: Callable[[WorkerApp], None]
         with contextlib.suppress(RuntimeError):  # the loop has ended by itself
             loop.call_soon_threadsafe(stop.set)
 
-    when_told(told, end)
+    on_stop(told, end)
     started = asyncio.ensure_future(_start(app))
     ends = [asyncio.ensure_future(one) for one in (stop.wait(), app.ended.wait(), app.wait_until_stopped())]
     ready = asyncio.ensure_future(_tell(app, on_ready))

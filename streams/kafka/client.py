@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from kafka.errors import KafkaError, RetriableError
 
-from vacancy.streams.kafka.errors import told
+from vacancy.streams.kafka.errors import translate_error
 from vacancy.streams.kafka.network import Network
 from vacancy.streams.kafka.settings import CLIENTS, Kind, client_settings
 from vacancy.streams.log_url import LogUrl
@@ -41,13 +41,13 @@ def connect(kind: Kind, place: LogUrl, given: Mapping[str, str], timeout_s: floa
             with contextlib.suppress(Exception):
                 one.close()
         refused = next((one.refused for one in networks if one.refused is not None), None)
-        raise refused or told(error, place.url, "".join(one.seen for one in networks)) from error
+        raise refused or translate_error(error, place.url, "".join(one.seen for one in networks)) from error
     for one in networks:
         one.looked()
     return client
 
 
-def asked(ask: Callable[[], Answer], timeout_s: float = ANSWER_S) -> Answer:
+def call_broker(ask: Callable[[], Answer], timeout_s: float = ANSWER_S) -> Answer:
     """What an admin client is answered. It asks any one broker, also one that died a moment ago and is not missed by
     the others yet: then it is asked again, and another broker with it. Raises what came last, after `timeout_s`."""
     until = time.monotonic() + timeout_s
@@ -61,9 +61,9 @@ def asked(ask: Callable[[], Answer], timeout_s: float = ANSWER_S) -> Answer:
 
 
 @contextlib.contextmanager
-def telling(where: str) -> Iterator[None]:
+def translated_errors(where: str) -> Iterator[None]:
     """Turn Kafka's errors into this product's."""
     try:
         yield
     except (KafkaError, OSError) as error:
-        raise told(error, where) from error
+        raise translate_error(error, where) from error

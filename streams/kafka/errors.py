@@ -38,7 +38,7 @@ _SEEN: Final = {
 def refusal(error: Exception, where: str) -> VacancyError | None:
     """What a connection ended with, where trying again cannot help; None where it may."""
     if isinstance(error, _REFUSED):
-        return told(error, where)
+        return translate_error(error, where)
     if isinstance(error, errors.InvalidReceiveError):
         do = "check security.protocol, and the port in the log's URL: the brokers may expect TLS there"
         return LogError("The server speaks another protocol than Kafka's client", where=where, do=do)
@@ -76,7 +76,7 @@ def seen_as(error: Exception) -> str:
     return "closes connections" if isinstance(error, errors.KafkaConnectionError) else ""
 
 
-def told(error: Exception, where: str, seen: str = "") -> VacancyError:
+def translate_error(error: Exception, where: str, seen: str = "") -> VacancyError:
     """`error` as a LogError: LogUnavailable if trying again may help. `where` is the log and, if known, the place;
     `seen` tells what came of its servers.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from vacancy.resources.model.errors import LogError
-from vacancy.resources.model.record import Entry, Record
+from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.kafka.client import connect
 from vacancy.streams.kafka.reader import KafkaReader
 from vacancy.streams.kafka.sender import KafkaReceipt, KafkaSender
@@ -27,7 +27,7 @@ class KafkaLog(Log):
         self._sender = KafkaSender(place, settings, self.partitions)
         self._reader = KafkaReader(connect("consumer", place, settings), place, self.partitions)
 
-    def send(self, entries: Sequence[Entry], timeout_s: float = SEND_S) -> KafkaReceipt:
+    def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> KafkaReceipt:
         """See `Log.send`. Waits only while the brokers are not known yet."""
         return self._sender.send(entries, timeout_s)
 

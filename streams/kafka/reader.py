@@ -18,7 +18,7 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.record import Record
-from vacancy.streams.kafka.client import telling
+from vacancy.streams.kafka.client import translated_errors
 from vacancy.streams.log import out_of_range
 from vacancy.streams.log_url import LogUrl
 
@@ -58,7 +58,7 @@ class KafkaReader:
     def read(self, partition: int, offset: int, limit: int, timeout_s: float) -> list[Record]:
         """See `Log.read`."""
         deadline = time.monotonic() + timeout_s
-        with self._reading, telling(self._place.url):
+        with self._reading, translated_errors(self._place.url):
             one = self._partitions[partition]
             if offset != one.position:
                 self._seek(one, offset)
@@ -158,7 +158,7 @@ class KafkaReader:
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset kept and the offset after the last, of one partition."""
         topics = [self._partitions[partition].topic]
-        with telling(self._place.url):
+        with translated_errors(self._place.url):
             start = self._consumer.beginning_offsets(topics, timeout_ms=_OFFSETS_TIMEOUT_MS)
             end = self._consumer.end_offsets(topics, timeout_ms=_OFFSETS_TIMEOUT_MS)
         return start[topics[0]], end[topics[0]]
@@ -172,7 +172,7 @@ class KafkaReader:
         return self._offsets(self._consumer.end_offsets)
 
     def _offsets(self, ask: Any) -> dict[int, int]:
-        with telling(self._place.url):
+        with translated_errors(self._place.url):
             found = ask([one.topic for one in self._partitions], timeout_ms=_OFFSETS_TIMEOUT_MS)
         return {topic.partition: offset for topic, offset in sorted(found.items())}
 

@@ -12,10 +12,10 @@ from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.record import Entry
-from vacancy.streams.kafka.client import connect, telling
-from vacancy.streams.kafka.errors import told
-from vacancy.streams.log import Appended
+from vacancy.resources.model.record import NewRecord
+from vacancy.streams.kafka.client import connect, translated_errors
+from vacancy.streams.kafka.errors import translate_error
+from vacancy.streams.log import AppendedAt
 from vacancy.streams.log_url import LogUrl
 
 _OVERHEAD_BYTES: Final = 128  # at most, of one record in a batch of its own
@@ -35,7 +35,7 @@ class KafkaReceipt:
         """See `Receipt.done`."""
         return all(future.is_done for future in self._futures)
 
-    def wait(self, timeout_s: float = 30.0) -> list[Appended]:
+    def wait(self, timeout_s: float = 30.0) -> list[AppendedAt]:
         """See `Receipt.wait`."""
         deadline = time.monotonic() + timeout_s
         landed = []
@@ -43,10 +43,10 @@ class KafkaReceipt:
             try:
                 metadata = future.get(timeout=max(deadline - time.monotonic(), 0.0))
             except KafkaError as error:
-                raise told(error, self._where) from error
-            landed.append(Appended(metadata.partition, metadata.offset, metadata.timestamp))
+                raise translate_error(error, self._where) from error
+            landed.append(AppendedAt(metadata.partition, metadata.offset, metadata.timestamp))
         if self._rest is not None:
-            raise told(self._rest, self._where) from self._rest
+            raise translate_error(self._rest, self._where) from self._rest
         return landed
 
 
@@ -80,18 +80,20 @@ class KafkaSender:
         self._live: _Live | None = None
         self._closed = False
 
-    def send(self, entries: Sequence[Entry], timeout_s: float) -> KafkaReceipt:
+    def send(self, entries: Sequence[NewRecord], timeout_s: float) -> KafkaReceipt:
         """See `Log.send`."""
         until = time.monotonic() + timeout_s
         if not self._sending.acquire(timeout=timeout_s):
-            raise told(KafkaTimeoutError(), self._place.url)  # another thread waits for the brokers
+            raise translate_error(
+                KafkaTimeoutError(), self._place.url
+            )  # another thread waits for the brokers
         try:
             return self._send(entries, until)
         finally:
             self._sending.release()
 
-    def _send(self, entries: Sequence[Entry], until: float) -> KafkaReceipt:
-        with telling(self._place.url):
+    def _send(self, entries: Sequence[NewRecord], until: float) -> KafkaReceipt:
+        with translated_errors(self._place.url):
             live = self._ready(until)
             self._check_sizes(live.producer, entries)
             send, topic, partitions = live.producer.send, self._place.place, self._partitions
@@ -123,7 +125,7 @@ class KafkaSender:
         self._live.allow(until - time.monotonic())
         return self._live
 
-    def _check_sizes(self, producer: Any, entries: Sequence[Entry]) -> None:
+    def _check_sizes(self, producer: Any, entries: Sequence[NewRecord]) -> None:
         # Before anything is sent: half of an append would be worse than none.
         largest = producer.config["max_request_size"] - _OVERHEAD_BYTES
         for key, value in entries:

@@ -11,9 +11,9 @@ from kafka.admin import ConfigResource
 from kafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from vacancy.resources.model.errors import LogError, UsageError
-from vacancy.resources.model.record import Entry
-from vacancy.streams.kafka.client import ANSWER_S, asked, connect, telling
-from vacancy.streams.kafka.errors import told
+from vacancy.resources.model.record import NewRecord
+from vacancy.streams.kafka.client import ANSWER_S, call_broker, connect, translated_errors
+from vacancy.streams.kafka.errors import translate_error
 from vacancy.streams.kafka.sender import close_producer
 from vacancy.streams.log import existing_log, missing_log
 from vacancy.streams.log_url import LogUrl, parse_log_url
@@ -40,7 +40,10 @@ _WHY: Final = {
 def count_partitions(place: LogUrl, settings: Mapping[str, str], timeout_s: float | None = None) -> int:
     """The number of partitions of the topic. Raises LogError if there is no such topic."""
     until = time.monotonic() + (ANSWER_S if timeout_s is None else timeout_s)
-    with contextlib.closing(connect("admin", place, settings, timeout_s)) as admin, telling(place.url):
+    with (
+        contextlib.closing(connect("admin", place, settings, timeout_s)) as admin,
+        translated_errors(place.url),
+    ):
         return len(_describe(admin, place, until - time.monotonic())["partitions"])
 
 
@@ -48,30 +51,32 @@ def _describe(admin: Any, place: LogUrl, timeout_s: float = ANSWER_S) -> dict[st
     """What the cluster says of the topic. A new topic is not known to every broker at once, so ask for a while."""
     deadline = time.monotonic() + _VISIBLE_S
     while True:
-        (topic,) = asked(lambda: admin.describe_topics([place.place]), timeout_s)
+        (topic,) = call_broker(lambda: admin.describe_topics([place.place]), timeout_s)
         error = for_code(topic["error_code"])
         if error is NoError and topic["partitions"]:
             found: dict[str, Any] = topic
             return found
         if error is not UnknownTopicOrPartitionError and not error.retriable:
-            raise told(error(), place.url)
+            raise translate_error(error(), place.url)
         if time.monotonic() > deadline:
             raise (
-                missing_log(place.url) if error is UnknownTopicOrPartitionError else told(error(), place.url)
+                missing_log(place.url)
+                if error is UnknownTopicOrPartitionError
+                else translate_error(error(), place.url)
             )
         time.sleep(0.05)
 
 
 def create_topic(
-    place: LogUrl, openings: Sequence[Entry], replication: int | None, settings: Mapping[str, str]
+    place: LogUrl, openings: Sequence[NewRecord], replication: int | None, settings: Mapping[str, str]
 ) -> None:
     """Make the topic with one opening entry per partition, the first record of each.
 
     `replication` defaults to 3, or to as many brokers as there are. With three replicas or more, two must have
     a record before it counts. Raises LogError if the topic exists or cannot be made.
     """
-    with contextlib.closing(connect("admin", place, settings)) as admin, telling(place.url):
-        known = asked(admin.describe_cluster)["brokers"]
+    with contextlib.closing(connect("admin", place, settings)) as admin, translated_errors(place.url):
+        known = call_broker(admin.describe_cluster)["brokers"]
         brokers = sum(not broker.get("is_fenced", False) for broker in known)
         replicas = min(REPLICATION, brokers) if replication is None else replication
         if not 1 <= replicas <= brokers:
@@ -90,12 +95,12 @@ def create_topic(
     _open_partitions(place, openings, settings)
 
 
-def _open_partitions(place: LogUrl, openings: Sequence[Entry], settings: Mapping[str, str]) -> None:
+def _open_partitions(place: LogUrl, openings: Sequence[NewRecord], settings: Mapping[str, str]) -> None:
     """Write the first record of each partition, and see that it is the first."""
     do = "delete the topic and make the log again, before anything else writes to it"
     producer = connect("producer", place, settings)
     try:
-        with telling(place.url):
+        with translated_errors(place.url):
             futures = [
                 producer.send(place.place, value=value, key=key.encode(), partition=partition)
                 for partition, (key, value) in enumerate(openings)
@@ -118,10 +123,10 @@ def check_topic(url: str, **client_settings: str) -> list[str]:
     Raises LogError if there is no such topic, LogUnavailable if Kafka does not answer.
     """
     place = parse_log_url(url)
-    with contextlib.closing(connect("admin", place, client_settings)) as admin, telling(place.url):
+    with contextlib.closing(connect("admin", place, client_settings)) as admin, translated_errors(place.url):
         partitions = _describe(admin, place)["partitions"]
         resource = ConfigResource("topic", place.place)
-        described = asked(lambda: admin.describe_configs([resource], config_filter="all"))
+        described = call_broker(lambda: admin.describe_configs([resource], config_filter="all"))
     found = described["topic"][place.place]
     configuration = {name: str(entry["value"]) for name, entry in found.items()}
     return [*_wrong_configuration(configuration, partitions), *_wrong_partitions(configuration, partitions)]

@@ -32,7 +32,7 @@ def is_busy(error: sqlite3.Error) -> bool:
     return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def told(error: sqlite3.Error, where: str) -> LogError:
+def translate_error(error: sqlite3.Error, where: str) -> LogError:
     """`error` as a LogError (LogUnavailable if the file was only busy); `where` is the log."""
     if is_busy(error):
         return LogUnavailable("Other writers kept the log busy", where=where, do="try again")
@@ -41,7 +41,7 @@ def told(error: sqlite3.Error, where: str) -> LogError:
     return LogError(what, where=where, do=do)
 
 
-def patiently(attempt: Callable[[], T], timeout_s: float, where: str) -> T:
+def retry_while_busy(attempt: Callable[[], T], timeout_s: float, where: str) -> T:
     """What `attempt` returns, tried again while the file is busy, for up to `timeout_s`.
 
     SQLite's own busy handler sleeps the same steps in every process, so waiting writers collide again; the
@@ -55,6 +55,6 @@ def patiently(attempt: Callable[[], T], timeout_s: float, where: str) -> T:
         except sqlite3.Error as error:
             left_s = deadline - time.monotonic()
             if not is_busy(error) or left_s <= 0:
-                raise told(error, where) from error
+                raise translate_error(error, where) from error
         time.sleep(min(random.uniform(0, pause_s), left_s))
         pause_s = min(pause_s * 1.5, 0.02)

@@ -15,11 +15,11 @@ from threading import Lock
 from typing import Final
 
 from vacancy.resources.model.errors import LogError, LogUnavailable
-from vacancy.resources.model.record import Entry, Record
+from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.clock import Clock, wall_ms
-from vacancy.streams.log import SEND_S, Appended, Landed, Log, no_partition, out_of_range
+from vacancy.streams.log import SEND_S, AppendedAt, Log, SettledReceipt, no_partition, out_of_range
 from vacancy.streams.log_url import LogUrl
-from vacancy.streams.sqlite.errors import patiently
+from vacancy.streams.sqlite.errors import retry_while_busy
 from vacancy.streams.sqlite.schema import add_entries, connect, read_partitions
 
 _READ: Final = (
@@ -55,11 +55,11 @@ class SqliteLog(Log):
             self._writer.close()
             raise
 
-    def send(self, entries: Sequence[Entry], timeout_s: float = SEND_S) -> Landed:
+    def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> SettledReceipt:
         """Append at once; the receipt is done."""
-        return Landed(self.append(entries))
+        return SettledReceipt(self.append(entries))
 
-    def append(self, entries: Sequence[Entry], timeout_s: float = 30.0) -> list[Appended]:
+    def append(self, entries: Sequence[NewRecord], timeout_s: float = 30.0) -> list[AppendedAt]:
         """See `Log.append`. If this raises, nothing was appended."""
         deadline = time.monotonic() + timeout_s
         if not self._writing.acquire(timeout=timeout_s):
@@ -67,7 +67,7 @@ class SqliteLog(Log):
         try:
             self._check_open()
             self._check_file()
-            return patiently(
+            return retry_while_busy(
                 lambda: add_entries(self._writer, entries, self.partitions, self._clock()),
                 deadline - time.monotonic(),
                 self.url,
@@ -84,7 +84,7 @@ class SqliteLog(Log):
         while True:
             with self._reading:
                 self._check_open()
-                records = patiently(
+                records = retry_while_busy(
                     lambda: self._read_now(partition, offset, limit),
                     max(timeout_s, _READ_TIMEOUT_S),
                     self.url,
@@ -134,7 +134,7 @@ class SqliteLog(Log):
     def _all_bounds(self) -> dict[int, tuple[int, int]]:
         with self._reading:
             self._check_open()
-            return patiently(
+            return retry_while_busy(
                 lambda: {partition: self._bounds(partition) for partition in range(self.partitions)},
                 _READ_TIMEOUT_S,
                 self.url,

@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.streams.clock import wall_ms
-from vacancy.streams.log import Appended, existing_log, missing_log
+from vacancy.streams.log import AppendedAt, existing_log, missing_log
 from vacancy.streams.log_url import LogUrl
-from vacancy.streams.sqlite.errors import patiently, told
+from vacancy.streams.sqlite.errors import retry_while_busy, translate_error
 
 FORMAT: Final = 1
 APPLICATION_ID: Final = 0x76616361  # "vaca", for tools that tell files by their header
@@ -45,7 +45,7 @@ _LAST: Final = "SELECT offset, timestamp_ms FROM records WHERE partition = ? ORD
 _INSERT: Final = "INSERT INTO records (partition, offset, timestamp_ms, key, value) VALUES (?, ?, ?, ?, ?)"
 
 
-def create_sqlite_log(place: LogUrl, openings: Sequence[Entry]) -> None:
+def create_sqlite_log(place: LogUrl, openings: Sequence[NewRecord]) -> None:
     """Make the file with one opening entry per partition. Raises LogError if it exists or cannot be made.
 
     It is made under another name and linked into place when whole, so nobody ever opens half of it and of two
@@ -64,7 +64,7 @@ def create_sqlite_log(place: LogUrl, openings: Sequence[Entry]) -> None:
             add_entries(db, openings, len(openings), wall_ms())
         _put_in_place(draft, path, place.url)
     except sqlite3.Error as error:
-        raise told(error, place.url) from error
+        raise translate_error(error, place.url) from error
     except OSError as error:
         raise LogError(
             f"The log cannot be made: {error.strerror}",
@@ -105,12 +105,12 @@ def connect(place: LogUrl) -> sqlite3.Connection:
             check_same_thread=False,
         )
     except sqlite3.Error as error:
-        raise told(error, place.url) from error
+        raise translate_error(error, place.url) from error
     try:
         # In WAL mode only FULL makes a commit survive a power cut.
-        patiently(lambda: db.execute("PRAGMA synchronous = FULL").close(), 5.0, place.url)
+        retry_while_busy(lambda: db.execute("PRAGMA synchronous = FULL").close(), 5.0, place.url)
         # A burst must not leave a huge -wal file behind for ever.
-        patiently(lambda: db.execute("PRAGMA journal_size_limit = 67108864").close(), 5.0, place.url)
+        retry_while_busy(lambda: db.execute("PRAGMA journal_size_limit = 67108864").close(), 5.0, place.url)
     except BaseException:
         db.close()
         raise
@@ -125,7 +125,7 @@ def read_partitions(db: sqlite3.Connection, place: LogUrl) -> int:
             return {}
         return dict(db.execute("SELECT name, value FROM meta").fetchall())
 
-    meta = patiently(read_meta, 5.0, place.url)
+    meta = retry_while_busy(read_meta, 5.0, place.url)
     found, partitions = meta.get("format"), meta.get("partitions")
     if not isinstance(found, int) or not isinstance(partitions, int) or partitions < 1:
         raise LogError("The database is no log of vacancy", where=place.url, do="name the log's own file")
@@ -152,10 +152,10 @@ def immediate(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def add_entries(
-    db: sqlite3.Connection, entries: Sequence[Entry], partitions: int, now_ms: int
-) -> list[Appended]:
+    db: sqlite3.Connection, entries: Sequence[NewRecord], partitions: int, now_ms: int
+) -> list[AppendedAt]:
     """Append `entries` in one transaction; offsets and timestamps follow the last of each partition."""
-    landed: list[Appended] = []
+    landed: list[AppendedAt] = []
     rows: list[tuple[int, int, int, bytes, bytes]] = []
     with immediate(db):
         last: dict[int, tuple[int, int]] = {}
@@ -166,7 +166,7 @@ def add_entries(
                 last[partition] = (-1, now_ms) if found is None else (found[0], max(now_ms, found[1]))
             before, timestamp_ms = last[partition]
             last[partition] = (before + 1, timestamp_ms)
-            landed.append(Appended(partition, before + 1, timestamp_ms))
+            landed.append(AppendedAt(partition, before + 1, timestamp_ms))
             rows.append((partition, before + 1, timestamp_ms, key.encode(), value))
         db.executemany(_INSERT, rows)
     return landed

@@ -15,7 +15,7 @@ from tests.cli.command import Vacancy, node_file
 from tests.support.events_json import event
 from vacancy.clients.runtime.bootstrap import installed_registry, open_store
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.rows import RequestRow
 from vacancy.resources.state.tables import REQUESTS
 from vacancy.streams.log import open_log
@@ -222,7 +222,7 @@ def test_a_broken_store_is_moved_aside_and_rebuilt(vacancy: Vacancy) -> None:
 
 def test_what_was_refused_is_shown(vacancy: Vacancy) -> None:
     with open_log(vacancy.environment["VACANCY_LOG"]) as log:
-        (landed,) = log.append([Entry(covering_cells(2)[0], b"no event at all")])
+        (landed,) = log.append([NewRecord(covering_cells(2)[0], b"no event at all")])
     until = time.monotonic() + 10
     while not (found := vacancy.json("dead-letters", "--partition", 0)["dead_letters"]):
         assert time.monotonic() < until
@@ -259,7 +259,7 @@ def test_a_worker_says_which_partitions_it_is_without(tmp_path: Path) -> None:
         vacancy("topics", "create", "--partitions", 2)
         with open_log(vacancy.environment["VACANCY_LOG"]) as log:
             rules = event("rules.activated.v1", {"version": 99, "classes": []})
-            log.append([Entry(covering_cells(2)[1], rules)])
+            log.append([NewRecord(covering_cells(2)[1], rules)])
         process = vacancy.start("worker")
         said = ""
         assert process.stderr is not None

@@ -30,7 +30,7 @@ from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import VacancyError
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.state.tables import VERDICTS, key
 from vacancy.streams.log import Log
@@ -128,7 +128,9 @@ def refused(directory: Path) -> dict[str, Any]:
             deadline_ms=int(time.time() * 1000) + 60_000,
         )
         data = events.ClaimsRequestedData(claims=(claim,))
-        log.append([Entry(CELL, events.encode(events.ClaimsRequested(id="e", source="/tests", data=data)))])
+        log.append(
+            [NewRecord(CELL, events.encode(events.ClaimsRequested(id="e", source="/tests", data=data)))]
+        )
         before = replay(log, store, registry)
         with StoreReader(store, registry) as reader:
             verdict = reader.get(VERDICTS, key(CELL, "c"))

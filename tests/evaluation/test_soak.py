@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evaluation import soak
-from evaluation.soak_processes import Site
+from evaluation.soak_processes import SoakSite
 from evaluation.soak_report import Sample, judge_memory
 from tests.live.site import new_topic
 from tests.support.kafka_server import KafkaCluster
@@ -22,7 +22,7 @@ def test_whatever_is_killed_nothing_is_lost(mortal_kafka: KafkaCluster, tmp_path
     soak.add_arguments(parser)
     arguments = parser.parse_args(["--minutes", "1.5", "--every", "10", "--rate", "400"])
     with new_topic(mortal_kafka.servers) as log:
-        site = Site(log.url, tmp_path, arguments.rate, int(time.time() * 1000))
+        site = SoakSite(log.url, tmp_path, arguments.rate, int(time.time() * 1000))
         found = soak.Soak(site, log, mortal_kafka, arguments).run()
     assert found["ok"], found
     assert found["kills"].keys() == {"worker one", "scheduler one", "publisher", "broker"}

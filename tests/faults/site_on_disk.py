@@ -20,10 +20,10 @@ from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import VacancyError
 from vacancy.resources.model.partitioner import cell_for
-from vacancy.resources.model.record import Entry, Record
+from vacancy.resources.model.record import NewRecord, Record
 from vacancy.resources.state.rows import AllocationRow, VerdictRow
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, split_key
-from vacancy.streams.log import Appended, Log, open_log
+from vacancy.streams.log import AppendedAt, Log, open_log
 
 spawn = multiprocessing.get_context("spawn")
 T = TypeVar("T")
@@ -62,10 +62,10 @@ class Site:
     def log(self) -> Log:
         return open_log(self.url)
 
-    def append(self, cell: str, *values: bytes) -> list[Appended]:
+    def append(self, cell: str, *values: bytes) -> list[AppendedAt]:
         """Append records to a cell."""
         with self.log() as log:
-            return log.append([Entry(cell, value) for value in values])
+            return log.append([NewRecord(cell, value) for value in values])
 
     def records(self, until: Mapping[int, int] | None = None) -> dict[int, list[Record]]:
         with self.log() as log:

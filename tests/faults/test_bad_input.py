@@ -17,7 +17,7 @@ from tests.faults.site_on_disk import Site, check_told, wait_for
 from tests.support.events_json import claim, claims, event, opened, provider, reported
 from tests.support.memory_state import MemoryState
 from vacancy.clients.auditor import AuditReport
-from vacancy.clients.inspection.answers import DeadLetter
+from vacancy.clients.inspection.answers import DeadLetterAnswer
 from vacancy.clients.inspection.lookup import show_provider
 from vacancy.clients.inspection.status import dead_letters
 from vacancy.clients.runtime.bootstrap import installed_registry
@@ -199,7 +199,7 @@ class Aftermath:
     sent: dict[str, tuple[bytes, bytes, int]]
     """Case -> the key and value that were appended, and their offset (in partition 0)."""
     rows: dict[int, DeadLetterRow]
-    shown: dict[int, DeadLetter]
+    shown: dict[int, DeadLetterAnswer]
     verdicts: dict[str, VerdictRow]
     audit: AuditReport
     beats: int

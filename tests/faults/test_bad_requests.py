@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.site_on_disk import Site, check_told
 from tests.support.events_json import provider, reported
-from vacancy.clients.admin.operator import override, set_facts
+from vacancy.clients.admin.operator import override, set_operator_settings
 from vacancy.clients.inspection.status import dead_letters
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher
@@ -138,10 +138,10 @@ def test_operators_and_publishers_are_told_before_anything_is_sent(worked_site: 
         before = log.end()
         for wrong in (override("VCPU", {"reserved": -1}), override("VCPUS", {"reserved": 1})):
             with pytest.raises(UsageError) as caught:
-                set_facts(log, reader, "node-1", wrong)
+                set_operator_settings(log, reader, "node-1", wrong)
             check_told(caught.value, "VCPU")
         with pytest.raises(VacancyError) as missing:
-            set_facts(log, reader, "node-11", override("VCPU", {"reserved": 1}))
+            set_operator_settings(log, reader, "node-11", override("VCPU", {"reserved": 1}))
         check_told(missing.value, "there is no provider 'node-11'", "did you mean node-1")
         publisher = Publisher(log, "node-9", CELL, outbox)
         with pytest.raises(UsageError) as cycle:

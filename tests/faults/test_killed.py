@@ -34,7 +34,7 @@ from tests.faults.actors import (
 )
 from tests.faults.site_on_disk import Site, check_digest, claims_in, spawn, wait_for
 from vacancy.clients.inspection.lookup import NotFound, show_provider
-from vacancy.clients.publisher.outbox import Outbox, Pending
+from vacancy.clients.publisher.outbox import Outbox, QueuedEvents
 from vacancy.clients.publisher.publisher import Publisher
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.projections.query.engine import find
@@ -218,7 +218,7 @@ def check_same_view(site: Site, follower: StoreReader) -> None:
 # -- publishers -----------------------------------------------------------------------------------------------
 
 
-def flushed(site: Site, root: str) -> list[Pending]:
+def flushed(site: Site, root: str) -> list[QueuedEvents]:
     """What a dead publisher left in its outbox; the log has it now."""
     with site.log() as log, Outbox(outbox_path(site, root)) as outbox:
         left = outbox.pending(10_000)
@@ -226,7 +226,7 @@ def flushed(site: Site, root: str) -> list[Pending]:
         return left
 
 
-def check_publishers(site: Site, left: dict[str, list[Pending]]) -> None:
+def check_publishers(site: Site, left: dict[str, list[QueuedEvents]]) -> None:
     heard: dict[str, list[dict[str, Any]]] = {root: [] for root in left}
     for records in site.records().values():
         for record in records:
@@ -265,7 +265,7 @@ def check_order(said: list[Said], heard: list[dict[str, Any]]) -> None:
         assert event.get("removed", []) == one.removed
 
 
-def check_nothing_lost(said: list[Said], heard: list[dict[str, Any]], left: list[Pending]) -> None:
+def check_nothing_lost(said: list[Said], heard: list[dict[str, Any]], left: list[QueuedEvents]) -> None:
     """What the outbox took is in the log, but for what a full report made moot before it was sent. Of each
     incarnation, nothing is missing but before a full report."""
     there = set(numbers(heard))

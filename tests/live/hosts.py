@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.journal import journal_of
-from evaluation.soak import Part, Process, Worker
-from evaluation.soak_processes import Site, publish, schedule
+from evaluation.soak import Process, SoakProcess, Worker
+from evaluation.soak_processes import SoakSite, publish, schedule
 from evaluation.soak_report import judge_state
 from tests.live.site import until, wait_for
 from vacancy.streams.log import Log
@@ -21,7 +21,7 @@ from vacancy.streams.log import Log
 class Host:
     """A host: `site.log` is how it reaches the log."""
 
-    site: Site
+    site: SoakSite
     name: str
     workers: list[Worker]
     scheduler: Process
@@ -68,7 +68,7 @@ class Fleet:
 @contextmanager
 def fleet(log: Log, home: Path, urls: Sequence[str], *, rate: int = 100) -> Iterator[Fleet]:
     """A worker and a scheduler for each of these ways to the log, and a publisher on the first."""
-    sites = [Site(url, home, rate, int(time.time() * 1000)) for url in urls]
+    sites = [SoakSite(url, home, rate, int(time.time() * 1000)) for url in urls]
     publisher = Process("publisher", publish, sites[0])
     hosts = []
     for number, site in enumerate(sites):
@@ -77,7 +77,7 @@ def fleet(log: Log, home: Path, urls: Sequence[str], *, rate: int = 100) -> Iter
         hosts.append(Host(site, name, [worker], Process(name, schedule, site, name, home / name, number)))
     with ExitStack() as stack:
 
-        def run(part: Part) -> None:
+        def run(part: SoakProcess) -> None:
             part.start()
             stack.callback(part.kill)
 

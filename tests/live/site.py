@@ -24,7 +24,7 @@ from tests.support.events_json import provider, reported
 from vacancy.clients.replay_tool.replay import Digest, digest, replay
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log, worker_parts
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.streams.faust.app import WorkerApp, make_app
 from vacancy.streams.faust.worker import run_app
 from vacancy.streams.log import Log, open_log
@@ -40,10 +40,10 @@ def new_topic(servers: str, partitions: int = 4) -> Log:
     return new_log(f"kafka://{servers}/live-{uuid.uuid4().hex[:12]}", partitions, installed_registry())
 
 
-def report(cell: str, root: str, *, life: int = 1, sequence: int = 1, vcpus: int = 8) -> Entry:
+def report(cell: str, root: str, *, life: int = 1, sequence: int = 1, vcpus: int = 8) -> NewRecord:
     """A node's full report."""
     parts = [provider(root, VCPU=vcpus, MEMORY_MB=16_384)]
-    return Entry(cell, reported(root, parts, life=life, sequence=sequence))
+    return NewRecord(cell, reported(root, parts, life=life, sequence=sequence))
 
 
 def until(true: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> None:

@@ -10,7 +10,7 @@ from kafka import KafkaAdminClient
 from tests.live.hosts import fleet
 from tests.live.site import new_topic, until
 from tests.support.kafka_server import KafkaCluster
-from vacancy.streams.kafka.client import asked
+from vacancy.streams.kafka.client import call_broker
 from vacancy.streams.kafka.topic import check_topic
 from vacancy.streams.log_url import parse_log_url
 
@@ -37,7 +37,7 @@ def leader(servers: str, topic: str, partition: int) -> int:
     """The broker that leads a partition."""
     admin = KafkaAdminClient(bootstrap_servers=servers.split(","))
     try:
-        (described,) = asked(lambda: admin.describe_topics([topic]))
+        (described,) = call_broker(lambda: admin.describe_topics([topic]))
         return next(
             int(one["leader_id"]) for one in described["partitions"] if one["partition_index"] == partition
         )

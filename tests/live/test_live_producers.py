@@ -22,7 +22,7 @@ from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.partitioner import covering_cells, partition_for
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.tables import ALLOCATIONS, split_key
 from vacancy.streams.log import Log, open_log
 from vacancy.streams.log_url import parse_log_url
@@ -50,13 +50,13 @@ def soon_ms(seconds: float) -> int:
     return int((time.time() + seconds) * 1000)
 
 
-def work(number: int) -> list[Entry]:
+def work(number: int) -> list[NewRecord]:
     """What nodes and schedulers say in one round: a report, a claim on it, and the release of an earlier claim."""
     cell = CELLS[number % 2]
     asked = claim(f"c{number}", f"i{number}", f"n{number % 6}", {"VCPU": 3}, soon_ms(120))
-    said = [report(cell, f"n{number % 6}", life=number + 1, vcpus=8), Entry(cell, claims(asked))]
+    said = [report(cell, f"n{number % 6}", life=number + 1, vcpus=8), NewRecord(cell, claims(asked))]
     if number >= 12:
-        said.append(Entry(cell, released(f"i{number - 12}", f"c{number - 12}", soon_ms(120))))
+        said.append(NewRecord(cell, released(f"i{number - 12}", f"c{number - 12}", soon_ms(120))))
     return said
 
 
@@ -147,12 +147,12 @@ def test_what_arrives_after_its_deadline_is_never_accepted(
         line.cut()
         late = claim("late", "i-late", "n0", {"VCPU": 3}, soon_ms(1.5))
         soon = claim("soon", "i-soon", "n0", {"VCPU": 3}, soon_ms(120))
-        receipt = far.send([Entry(CELLS[0], claims(late)), Entry(CELLS[0], claims(soon))])
+        receipt = far.send([NewRecord(CELLS[0], claims(late)), NewRecord(CELLS[0], claims(soon))])
         time.sleep(2.0)
         log.append([report(CELLS[0], "n2", vcpus=8)])  # others go on, and with them log time
         line.mend()
         receipt.wait(30)
-        far.append([Entry(CELLS[0], claims(late))])  # and once more
+        far.append([NewRecord(CELLS[0], claims(late))])  # and once more
         wait_for(tmp_path / "store", log.end())
     with StoreReader(tmp_path / "store", installed_registry()) as reader:
         assert [split_key(name)[1] for _, name, _ in reader.scan(ALLOCATIONS)] == ["i-soon"]

@@ -29,13 +29,13 @@ from vacancy.projections.ranking.orders import SIMPLE_ORDERS
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.projections.store.store import Store
-from vacancy.projections.view.group_members import Joining
-from vacancy.projections.view.reservations import Taken
+from vacancy.projections.view.group_members import ReservedMembership
+from vacancy.projections.view.reservations import Reservation
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import Record
 from vacancy.resources.model.request import RequestGroup, RequestSpec
-from vacancy.resources.model.server_group import Membership, Policy
+from vacancy.resources.model.server_group import Policy, ServerGroupMembership
 from vacancy.resources.state.rows import VerdictRow
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
@@ -61,10 +61,10 @@ class Sent:
 
     cell: str
     claim: dict[str, Any]
-    taken: list[Taken]
+    taken: list[Reservation]
     told: VerdictRow | None = None
     logged: bool = False
-    joined: list[Joining] = field(default_factory=list)
+    joined: list[ReservedMembership] = field(default_factory=list)
 
 
 @dataclass
@@ -189,17 +189,17 @@ class Simulation:
         required = (self.rng.choice(TRAITS),) if self.rng.random() < 0.2 else ()
         groups = [RequestGroup(name=str(n), resources=ask) for n, ask in enumerate(asks)]
         groups[0] = groups[0].model_copy(update={"required": required})
-        memberships: tuple[Membership, ...] = ()
+        memberships: tuple[ServerGroupMembership, ...] = ()
         if self.rng.random() < 0.4:
             name = self.rng.choice(("near", "apart"))
             policy: Policy = "affinity" if name == "near" else "anti-affinity"
             group = f"{self.rng.choice(self.tape.cells)}/{name}"
-            memberships = (Membership(group=group, policy=policy),)
+            memberships = (ServerGroupMembership(group=group, policy=policy),)
         return RequestSpec(groups=tuple(groups), memberships=memberships)
 
     def bid(self, scheduler: Scheduler, candidate: Candidate, wanted: RequestSpec) -> Sent:
         view, number = scheduler.reader.view, next(self.numbers)
-        taken: list[Taken] = []
+        taken: list[Reservation] = []
         for served in candidate.allocations:
             row = view.row_of[key(candidate.cell, served.provider)]
             taken += [view.take(row, name, ask) for name, ask in served.resources.items()]

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.streams.log import Log, create_log, open_log
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.memory_log import MemoryLog
 
 
-def opening_entries(partitions: int, log: str = "") -> list[Entry]:
+def opening_entries(partitions: int, log: str = "") -> list[NewRecord]:
     """One `log.opened` entry for each partition, as those who make a log write them."""
     log = log or str(uuid.uuid4())
     return [
-        Entry(
+        NewRecord(
             cell,
             json.dumps(
                 {
@@ -40,7 +40,7 @@ def opening_entries(partitions: int, log: str = "") -> list[Entry]:
 
 
 @pytest.fixture
-def openings() -> Callable[..., list[Entry]]:
+def openings() -> Callable[..., list[NewRecord]]:
     return opening_entries
 
 

@@ -9,7 +9,7 @@ import sys
 
 from vacancy.resources.model.errors import VacancyError
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.streams.log import open_log
 
 
@@ -19,7 +19,7 @@ def append(url: str, name: str, batches: int) -> None:
         cells = covering_cells(log.partitions)
         for batch in range(batches):
             entries = [
-                Entry(cells[(batch + n) % len(cells)], f"{name} {batch} {n}".encode())
+                NewRecord(cells[(batch + n) % len(cells)], f"{name} {batch} {n}".encode())
                 for n in range(1 + batch % 5)
             ]
             for entry, landed in zip(entries, log.append(entries), strict=True):
@@ -42,7 +42,7 @@ def fill(url: str, size_max: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size_max, size_max))
         for held in range(10_000):
             try:
-                log.append([Entry("a", b"%d " % held + b"x" * 1000) for _ in range(10)])
+                log.append([NewRecord("a", b"%d " % held + b"x" * 1000) for _ in range(10)])
             except VacancyError as error:
                 print(held)
                 print(type(error).__name__, error)

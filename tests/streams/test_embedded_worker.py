@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from vacancy.resources.model.errors import Halt, LogError, LogUnavailable, StoreError, VacancyError
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry, Record
+from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.embedded_worker import EmbeddedWorker
 from vacancy.streams.log import Log, create_log
 from vacancy.streams.log_url import parse_log_url
@@ -80,12 +80,12 @@ def log(openings: Any) -> Any:
         yield made
 
 
-def entries(count: int) -> list[Entry]:
-    return [Entry(CELLS[n % 3], b"%d" % n) for n in range(count)]
+def entries(count: int) -> list[NewRecord]:
+    return [NewRecord(CELLS[n % 3], b"%d" % n) for n in range(count)]
 
 
-def tick_entry(partition: int) -> Entry:
-    return Entry(CELLS[partition], b"tick")
+def tick_entry(partition: int) -> NewRecord:
+    return NewRecord(CELLS[partition], b"tick")
 
 
 def make(log: Log, tables: Tables, clock: Clock, **more: Any) -> EmbeddedWorker:
@@ -168,7 +168,7 @@ def test_traffic_puts_ticks_off(log: Any, tables: Tables, clock: Clock) -> None:
     tables.deadlines = {0: START_MS - 1}
     for _ in range(50):
         clock.now_ms += 500
-        log.append([Entry(CELLS[0], b"x")])
+        log.append([NewRecord(CELLS[0], b"x")])
         drain(worker)
     assert worker.progress.ticks == 0
 

@@ -12,7 +12,7 @@ import pytest
 
 from vacancy.resources.model.errors import LogError, UsageError
 from vacancy.resources.model.partitioner import covering_cells, partition_for
-from vacancy.resources.model.record import Entry, Record
+from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.log import Log, create_log
 
 CELLS = covering_cells(4)
@@ -48,7 +48,7 @@ def test_a_new_log_holds_its_openings(backend: Any) -> None:
 def test_one_partition_is_enough(backend: Any) -> None:
     log = backend.create(1)
     assert log.identity().partitions == 1
-    assert [a.partition for a in log.append([Entry("any", b"1"), Entry("other", b"2")])] == [0, 0]
+    assert [a.partition for a in log.append([NewRecord("any", b"1"), NewRecord("other", b"2")])] == [0, 0]
 
 
 def test_an_existing_log_is_not_made_again(backend: Any) -> None:
@@ -78,10 +78,10 @@ def test_openings_must_cover_the_partitions(backend: Any, openings: Any) -> None
 def test_entries_come_back_as_they_were(backend: Any) -> None:
     log = backend.create(4)
     entries = [
-        Entry("cell-a", b"{}"),
-        Entry("zażółć", b"\x00\xff binary"),
-        Entry("cell-a", b""),
-        Entry("cell-b", b"x" * 500_000),
+        NewRecord("cell-a", b"{}"),
+        NewRecord("zażółć", b"\x00\xff binary"),
+        NewRecord("cell-a", b""),
+        NewRecord("cell-b", b"x" * 500_000),
     ]
     landed = log.append(entries)
     assert len(landed) == 4
@@ -96,7 +96,7 @@ def test_order_offsets_and_time_of_a_partition(backend: Any) -> None:
     log = backend.create(4)
     before_ms = time.time_ns() // 1_000_000
     for batch in range(5):
-        entries = [Entry(CELLS[n % 4], b"%d" % (batch * 40 + n)) for n in range(40)]
+        entries = [NewRecord(CELLS[n % 4], b"%d" % (batch * 40 + n)) for n in range(40)]
         landed = log.append(entries)
         assert [a.partition for a in landed] == [n % 4 for n in range(40)]
     for partition in range(4):
@@ -112,15 +112,15 @@ def test_entries_of_one_append_stand_together(backend: Any) -> None:
     log, other = backend.create(4), backend.open()
     landed = []
     for n in range(10):
-        landed.append(log.append([Entry(CELLS[1], b"%d-%d" % (n, i)) for i in range(20)]))
-        other.append([Entry(CELLS[1], b"other")])
+        landed.append(log.append([NewRecord(CELLS[1], b"%d-%d" % (n, i)) for i in range(20)]))
+        other.append([NewRecord(CELLS[1], b"other")])
     for places in landed:
         assert [p.offset for p in places] == list(range(places[0].offset, places[0].offset + 20))
 
 
 def test_read_starts_exactly_at_the_offset_and_keeps_the_limit(backend: Any) -> None:
     log = backend.create(4)
-    log.append([Entry(CELLS[2], b"%d" % n) for n in range(1, 30)])
+    log.append([NewRecord(CELLS[2], b"%d" % n) for n in range(1, 30)])
     for offset, limit in ((0, 1), (5, 3), (3, 100), (29, 1), (28, 50), (4, 2), (0, 100)):
         records: list[Record] = []
         while len(records) < min(limit, 30 - offset):
@@ -141,7 +141,7 @@ def test_reading_at_the_end_is_empty_and_waits_no_longer_than_told(backend: Any)
 def test_a_waiting_reader_is_woken(backend: Any) -> None:
     log, other = backend.create(4), backend.open()
     assert log.read(3, 1, 10) == []
-    timer = threading.Timer(0.05, other.append, ([Entry(CELLS[3], b"news")],))
+    timer = threading.Timer(0.05, other.append, ([NewRecord(CELLS[3], b"news")],))
     timer.start()
     started = time.monotonic()
     assert [r.value for r in log.read(3, 1, 10, timeout_s=20)] == [b"news"]
@@ -152,7 +152,7 @@ def test_a_waiting_reader_is_woken(backend: Any) -> None:
 def test_polling_without_waiting_finds_what_was_appended(backend: Any) -> None:
     log, other = backend.create(4), backend.open()
     for n in range(1, 6):
-        other.append([Entry(CELLS[0], b"%d" % n)])
+        other.append([NewRecord(CELLS[0], b"%d" % n)])
         deadline = time.monotonic() + 10
         while not (found := log.read(0, n, 10)):
             assert time.monotonic() < deadline
@@ -170,7 +170,7 @@ def test_reading_beyond_the_end_says_so(backend: Any) -> None:
 
 def test_reading_what_retention_took_says_so(backend: Any) -> None:
     log = backend.create(4)
-    log.append([Entry(CELLS[1], b"%d" % n) for n in range(20)])
+    log.append([NewRecord(CELLS[1], b"%d" % n) for n in range(20)])
     backend.trim(1, 10)
     assert log.start() == {0: 0, 1: 10, 2: 0, 3: 0}
     assert log.end()[1] == 21
@@ -185,7 +185,7 @@ def test_reading_what_retention_took_says_so(backend: Any) -> None:
 def test_identity_needs_one_first_record(backend: Any) -> None:
     uid = str(uuid.uuid4())
     log = backend.create(4, uid)
-    log.append([Entry(cell, b"x") for cell in CELLS])
+    log.append([NewRecord(cell, b"x") for cell in CELLS])
     backend.trim(0, 1)
     assert backend.open().identity() == (uid, 4)
     for partition in range(1, 4):
@@ -216,13 +216,13 @@ def test_identity_needs_one_first_record(backend: Any) -> None:
     ],
 )
 def test_a_log_that_starts_otherwise_has_no_identity(backend: Any, value: bytes, message: str) -> None:
-    with create_log(backend.url, 1, [Entry("a", value)]) as log, pytest.raises(LogError, match=message):
+    with create_log(backend.url, 1, [NewRecord("a", value)]) as log, pytest.raises(LogError, match=message):
         log.identity()
 
 
 def test_receipts_tell_where_entries_landed(backend: Any) -> None:
     log = backend.create(4)
-    receipts = [log.send([Entry(CELLS[n % 4], b"%d" % n), Entry(CELLS[0], b"+")]) for n in range(50)]
+    receipts = [log.send([NewRecord(CELLS[n % 4], b"%d" % n), NewRecord(CELLS[0], b"+")]) for n in range(50)]
     landed = [receipt.wait(30) for receipt in receipts]
     assert all(receipt.done for receipt in receipts)
     assert [receipt.wait(0) for receipt in receipts] == landed
@@ -241,7 +241,9 @@ def test_many_threads_and_handles_lose_and_double_nothing(backend: Any) -> None:
 
     def append(name: int, log: Log) -> None:
         for n in range(30):
-            landed.extend(log.append([Entry(CELLS[(name + n) % 4], b"%d %d" % (name, n)) for _ in range(2)]))
+            landed.extend(
+                log.append([NewRecord(CELLS[(name + n) % 4], b"%d %d" % (name, n)) for _ in range(2)])
+            )
 
     threads = [
         threading.Thread(target=append, args=(name, log)) for name, log in enumerate([shared, shared, *own])
@@ -267,7 +269,7 @@ def test_a_closed_log_answers_nothing(backend: Any) -> None:
     log.close()
     log.close()
     calls = (
-        lambda: log.append([Entry("a", b"")]),
+        lambda: log.append([NewRecord("a", b"")]),
         lambda: log.read(0, 0, 1),
         log.start,
         log.end,

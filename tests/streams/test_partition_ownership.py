@@ -13,7 +13,7 @@ from vacancy.resources.model.errors import Halt, StoreInUse, VacancyError
 from vacancy.resources.model.record import Record
 from vacancy.streams import metrics
 from vacancy.streams.faust import group
-from vacancy.streams.partition_ownership import Holdings
+from vacancy.streams.partition_ownership import PartitionOwnership
 
 START_MS = 1_800_000_000_000
 
@@ -95,11 +95,11 @@ def failures() -> list[VacancyError]:
 
 
 @pytest.fixture
-def holdings(tables: Tables, clock: Clock, failures: list[VacancyError]) -> Holdings:
-    return Holdings(tables, "the-log", on_failed=failures.append, clock=clock)
+def holdings(tables: Tables, clock: Clock, failures: list[VacancyError]) -> PartitionOwnership:
+    return PartitionOwnership(tables, "the-log", on_failed=failures.append, clock=clock)
 
 
-def test_nothing_is_applied_to_what_is_not_held(holdings: Holdings, tables: Tables) -> None:
+def test_nothing_is_applied_to_what_is_not_held(holdings: PartitionOwnership, tables: Tables) -> None:
     assert not holdings.apply(0, records(0, 0, 3))
     holdings.open(0)
     assert holdings.apply(0, records(0, 0, 3))
@@ -114,7 +114,7 @@ def test_nothing_is_applied_to_what_is_not_held(holdings: Holdings, tables: Tabl
     assert (holdings.records, holdings.batches) == (6, 2)
 
 
-def test_what_came_before_is_not_counted_twice(holdings: Holdings) -> None:
+def test_what_came_before_is_not_counted_twice(holdings: PartitionOwnership) -> None:
     holdings.open(0)
     holdings.apply(0, records(0, 0, 5))
     holdings.apply(0, records(0, 3, 4))
@@ -123,7 +123,7 @@ def test_what_came_before_is_not_counted_twice(holdings: Holdings) -> None:
     assert holdings.records == 7
 
 
-def test_another_s_partition_is_told(holdings: Holdings, tables: Tables) -> None:
+def test_another_s_partition_is_told(holdings: PartitionOwnership, tables: Tables) -> None:
     tables.locked.add(1)
     with pytest.raises(StoreInUse):
         holdings.open(1)
@@ -131,7 +131,7 @@ def test_another_s_partition_is_told(holdings: Holdings, tables: Tables) -> None
 
 
 def test_one_that_fails_stops_and_the_others_go_on(
-    holdings: Holdings, tables: Tables, failures: list[VacancyError]
+    holdings: PartitionOwnership, tables: Tables, failures: list[VacancyError]
 ) -> None:
     for partition in (0, 1):
         holdings.open(partition)
@@ -148,7 +148,7 @@ def test_one_that_fails_stops_and_the_others_go_on(
     assert len(failures) == 2
 
 
-def test_lag_is_as_old_as_what_waits(holdings: Holdings, clock: Clock) -> None:
+def test_lag_is_as_old_as_what_waits(holdings: PartitionOwnership, clock: Clock) -> None:
     one = holdings.open(0)
     assert one.lag_ms(clock()) == 0
     one.saw_end(10, clock())
@@ -164,7 +164,7 @@ def test_lag_is_as_old_as_what_waits(holdings: Holdings, clock: Clock) -> None:
     assert one.lag_ms(clock()) == 500
 
 
-def test_state_as_json_and_as_metrics(holdings: Holdings, tables: Tables) -> None:
+def test_state_as_json_and_as_metrics(holdings: PartitionOwnership, tables: Tables) -> None:
     class Worker:
         ready, ticks, log_name = True, 3, "the-log"
 

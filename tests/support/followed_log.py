@@ -16,7 +16,7 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model import events
 from vacancy.resources.model.partitioner import cell_for
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.streams.embedded_worker import EmbeddedWorker
 from vacancy.streams.log import Log
 
@@ -55,7 +55,7 @@ class Followed:
 
     def append(self, cell: str, event: events.Event) -> None:
         """Append an event, and wait until the reader has it."""
-        (landed,) = self.log.append([Entry(cell, events.encode(event))])
+        (landed,) = self.log.append([NewRecord(cell, events.encode(event))])
         wait_for(self.reader, {landed.partition: landed.offset + 1})
 
     def scheduler(self) -> Scheduler:

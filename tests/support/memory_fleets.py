@@ -15,7 +15,7 @@ from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
 from vacancy.projections.query.engine import Candidate, find
 from vacancy.projections.ranking.orders import RANDOM
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.resource_class import Granted
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.record import Record
@@ -44,9 +44,9 @@ class Fleet:
             self.live |= {split_key(key) for key, row in rows_of(state, NODES).items() if row.open}
         self.live &= set(self.providers)
 
-    def view(self) -> View:
+    def view(self) -> FleetView:
         """A view as a reader loads it."""
-        view = View(REGISTRY, lambda table, key: self._row(table, key))
+        view = FleetView(REGISTRY, lambda table, key: self._row(table, key))
         head = ClassTable.HEAD_BYTES
         for state in self.states:
             items = [(family, key, data) for family, key, data in state.items()]
@@ -150,7 +150,9 @@ def spec_of(*groups: Mapping[str, Any], policy: str = "none") -> RequestSpec:
     return RequestSpec.model_validate_json(json.dumps({"groups": numbered, "group_policy": policy}))
 
 
-def draws(view: View, spec: RequestSpec, times: int, seed: int, limit: int = 1) -> Iterator[list[Candidate]]:
+def draws(
+    view: FleetView, spec: RequestSpec, times: int, seed: int, limit: int = 1
+) -> Iterator[list[Candidate]]:
     """What `find` answers, again and again, at random."""
     rng = np.random.default_rng(seed)
     for _ in range(times):

@@ -22,10 +22,10 @@ from vacancy.resources.model.events import (
     parse,
 )
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry, Record
+from vacancy.resources.model.record import NewRecord, Record
 from vacancy.resources.state.tables import DEAD_LETTERS, NODES, PROVIDERS, Table, key
 from vacancy.resources.state.transaction import Row
-from vacancy.streams.log import Appended, Log, create_log
+from vacancy.streams.log import AppendedAt, Log, create_log
 
 ROOT = "node-1"
 NodeEvent = NodeReported | NodeChanged | NodeHeartbeat | NodeRetired
@@ -46,7 +46,7 @@ def make_log(url: str, partitions: int = 1) -> Log:
         url,
         partitions,
         [
-            Entry(cell, encode(event))
+            NewRecord(cell, encode(event))
             for cell, event in zip(covering_cells(partitions), openings, strict=True)
         ],
     )
@@ -135,7 +135,7 @@ class UnreliableLog:
         self.take: int | None = None
         self.take_last = False
 
-    def append(self, entries: Sequence[Entry], timeout_s: float = 30.0) -> list[Appended]:
+    def append(self, entries: Sequence[NewRecord], timeout_s: float = 30.0) -> list[AppendedAt]:
         if self.down:
             raise LogUnavailable("the test took the log away")
         if self.take is not None:

@@ -26,14 +26,14 @@ from vacancy.clients.publisher.host.memory import (
     read_hugepages,
     read_memory_kib,
 )
-from vacancy.clients.publisher.host.numa import Cell, read_cells
+from vacancy.clients.publisher.host.numa import HostNumaCell, read_cells
 from vacancy.clients.publisher.host.numa_inventory import (
     NumaMode,
     cell_inventory,
     node_share_mib,
     small_memory_mib,
 )
-from vacancy.clients.publisher.host.pci import Device, device_inventory, read_devices
+from vacancy.clients.publisher.host.pci import PciDevice, device_inventory, read_devices
 from vacancy.resources.classes.quantity import RATIO_MILLI_MAX
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.events import ProviderReport
@@ -125,7 +125,7 @@ def collect(options: HostOptions) -> tuple[ProviderReport, ...]:
     )
 
 
-def _node(options: HostOptions, cpu: Cpu, cells: tuple[Cell, ...]) -> ProviderReport:
+def _node(options: HostOptions, cpu: Cpu, cells: tuple[HostNumaCell, ...]) -> ProviderReport:
     inventories: Inventories = {}
     pages = read_hugepages(options.sys / "kernel/mm/hugepages")
     if not cells or options.numa == "split":
@@ -160,7 +160,7 @@ def _node(options: HostOptions, cpu: Cpu, cells: tuple[Cell, ...]) -> ProviderRe
     )
 
 
-def _cell(options: HostOptions, cell: Cell, cpu: Cpu, cells: int) -> ProviderReport:
+def _cell(options: HostOptions, cell: HostNumaCell, cpu: Cpu, cells: int) -> ProviderReport:
     whole = options.numa == "whole"
     # What the host keeps for itself, its cells keep in equal parts.
     kept_mib = -(-options.memory_reserved_mib // cells)
@@ -180,7 +180,7 @@ def _cell(options: HostOptions, cell: Cell, cpu: Cpu, cells: int) -> ProviderRep
     )
 
 
-def _with_devices(provider: ProviderReport, devices: list[Device]) -> ProviderReport:
+def _with_devices(provider: ProviderReport, devices: list[PciDevice]) -> ProviderReport:
     if not devices:
         return provider
     inventories = {**provider.inventories, "PCI_DEVICE": device_inventory(devices)}

@@ -12,7 +12,7 @@ from vacancy.clients.publisher.host.memory import Hugepages, read_hugepages, rea
 _DIRECTORY: Final = re.compile(r"node([0-9]{1,6})")
 
 
-class Cell(NamedTuple):
+class HostNumaCell(NamedTuple):
     """One cell. `cpus` is empty for one that has memory only, `memory_kib` None where it is not known."""
 
     number: int
@@ -21,14 +21,14 @@ class Cell(NamedTuple):
     hugepages: Hugepages
 
 
-def read_cells(sys: Path) -> tuple[Cell, ...]:
+def read_cells(sys: Path) -> tuple[HostNumaCell, ...]:
     """The cells of the host in order of number; none where the kernel shows none."""
     found = []
     for directory in entries(sys / "devices/system/node"):
         match = _DIRECTORY.fullmatch(directory.name)
         if match:
             found.append(
-                Cell(
+                HostNumaCell(
                     number=int(match[1]),
                     cpus=parse_cpu_list(read_text(directory / "cpulist")),
                     memory_kib=read_memory_kib(directory / "meminfo"),

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from vacancy.clients.publisher.host.cpu import Cpu
 from vacancy.clients.publisher.host.memory import hugepages_mib
-from vacancy.clients.publisher.host.numa import Cell
+from vacancy.clients.publisher.host.numa import HostNumaCell
 from vacancy.resources.classes.numa_cell import CPU_MAX, CPUS_MAX, MEMORY_MB_MAX, PAGE_KIB_MAX, PAGES_MAX
 
 NumaMode = Literal["split", "whole"]
@@ -30,7 +30,7 @@ def page_kib() -> int:
 
 
 def cell_inventory(
-    cell: Cell,
+    cell: HostNumaCell,
     cpu: Cpu,
     *,
     dedicated: frozenset[int],
@@ -70,7 +70,7 @@ def cell_inventory(
     return inventory
 
 
-def _cores(cell: Cell, cpu: Cpu, dedicated: frozenset[int]) -> tuple[list[tuple[int, ...]], set[int]]:
+def _cores(cell: HostNumaCell, cpu: Cpu, dedicated: frozenset[int]) -> tuple[list[tuple[int, ...]], set[int]]:
     """The cores of a cell with a dedicated CPU, and all their threads. Cores that contradict others are left out."""
     cores: list[tuple[int, ...]] = []
     threads: set[int] = set()
@@ -81,11 +81,11 @@ def _cores(cell: Cell, cpu: Cpu, dedicated: frozenset[int]) -> tuple[list[tuple[
     return cores, threads
 
 
-def small_memory_mib(cell: Cell) -> int:
+def small_memory_mib(cell: HostNumaCell) -> int:
     """MiB of a cell that are not set aside as hugepages; 0 where that is not known."""
     return max(0, (cell.memory_kib or 0) // 1024 - hugepages_mib(cell.hugepages))
 
 
-def node_share_mib(cells: Sequence[Cell], memory_mib: int) -> int:
+def node_share_mib(cells: Sequence[HostNumaCell], memory_mib: int) -> int:
     """How much memory of the node its cells offer if each is given up to `memory_mib`."""
     return sum(min(memory_mib, small_memory_mib(cell)) for cell in cells)

@@ -30,7 +30,7 @@ _NODE_MAX: Final = 65_535
 _FUNCTIONS_MAX: Final = 65_535
 
 
-class Device(NamedTuple):
+class PciDevice(NamedTuple):
     """One device.
 
     `class_code`, `vendor` and `product` are as the card says; `driver` is bound to it, if any. `numa_node` is None
@@ -66,7 +66,7 @@ class Device(NamedTuple):
         return {name: value for name, value in said.items() if value is not None}
 
 
-def read_devices(proc: Path, sys: Path) -> tuple[Device, ...]:
+def read_devices(proc: Path, sys: Path) -> tuple[PciDevice, ...]:
     """The devices that can be given away now, in order of address: of all that are assignable, those that the host
     does not use itself, and not more than an inventory takes."""
     mounted = _mounted(proc)
@@ -74,7 +74,7 @@ def read_devices(proc: Path, sys: Path) -> tuple[Device, ...]:
     found = {device.address: device for device in read if device}
     # A function of a function is nothing that SR-IOV knows.
     virtual = {address for address, device in found.items() if device.parent}
-    parts: dict[str, list[Device]] = {}
+    parts: dict[str, list[PciDevice]] = {}
     for address, device in found.items():
         if device.parent in virtual:
             found[address] = device._replace(parent=None)
@@ -89,18 +89,18 @@ def read_devices(proc: Path, sys: Path) -> tuple[Device, ...]:
     return tuple(free[:DEVICES_MAX])
 
 
-def _can_be_whole(device: Device, parts: list[Device]) -> bool:
+def _can_be_whole(device: PciDevice, parts: list[PciDevice]) -> bool:
     """Whether a physical function may be given away: its virtual ones go with it, so the host must use none of them,
     and must show them all. A device that is not split has none."""
     return len(parts) >= device.functions and not any(part.in_use for part in parts)
 
 
-def device_inventory(devices: Iterable[Device]) -> dict[str, JsonValue]:
+def device_inventory(devices: Iterable[PciDevice]) -> dict[str, JsonValue]:
     """These devices as an inventory of PCI_DEVICE."""
     return {"devices": {device.address: device.attributes() for device in devices}}
 
 
-def _read_device(path: Path, mounted: frozenset[str]) -> Device | None:
+def _read_device(path: Path, mounted: frozenset[str]) -> PciDevice | None:
     code, vendor, product = (read_int(path / name, 16) for name in ("class", "vendor", "device"))
     if code is None or vendor is None or product is None or not _ADDRESS.fullmatch(path.name):
         return None
@@ -112,7 +112,7 @@ def _read_device(path: Path, mounted: frozenset[str]) -> Device | None:
         return None
     node = read_int(path / "numa_node")
     driver, parent = link_name(path / "driver"), link_name(path / "physfn")
-    return Device(
+    return PciDevice(
         address=path.name,
         kind=kind,
         class_code=code,

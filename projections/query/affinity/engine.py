@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vacancy.projections.query.affinity.constrained_search import Asked, find_beside, only, rows_of
+from vacancy.projections.query.affinity.constrained_search import CopyRequest, find_constrained, only, rows_of
 from vacancy.projections.query.affinity.gang_scheduler import find_gang
-from vacancy.projections.query.affinity.occupancy import Crowds, are_on, crowd_of
-from vacancy.projections.query.budget import Effort
-from vacancy.projections.query.tree_search import Limits
+from vacancy.projections.query.affinity.occupancy import OccupancyIndex, are_on, occupancy_of
+from vacancy.projections.query.budget import SearchBudget
+from vacancy.projections.query.tree_search import PlacementLimits
 from vacancy.projections.ranking.orders import Order
 from vacancy.projections.view.columns import Bools
-from vacancy.projections.view.fleet import View
-from vacancy.projections.view.group_members import Joining
+from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.group_members import ReservedMembership
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.model.server_group import group_cell, group_name
 from vacancy.resources.state.tables import key
@@ -24,17 +24,19 @@ from vacancy.resources.state.tables import key
 if TYPE_CHECKING:
     from vacancy.projections.query.engine import Candidate
 
-SearchFor = Callable[[RequestSpec, int, Order, "str | None", "Limits | None", bool], "list[Candidate]"]
+SearchFor = Callable[
+    [RequestSpec, int, Order, "str | None", "PlacementLimits | None", bool], "list[Candidate]"
+]
 """(spec, limit, order, cell, limits, one a tree) -> candidates among the nodes that are open."""
 
 
-def is_related(spec: RequestSpec) -> bool:
+def has_affinity(spec: RequestSpec) -> bool:
     """Whether a request looks at others, or is for several copies."""
     return bool(spec.memberships) or spec.copies > 1
 
 
-def find_related(
-    view: View,
+def find_with_affinity(
+    view: FleetView,
     spec: RequestSpec,
     search: SearchFor,
     *,
@@ -43,7 +45,7 @@ def find_related(
     rng: np.random.Generator,
     cell: str | None,
     one_a_tree: bool,
-    effort: Effort,
+    effort: SearchBudget,
 ) -> list[Candidate]:
     """Up to `limit` candidates; for several copies, one a cell at most."""
     if spec.memberships:
@@ -54,13 +56,13 @@ def find_related(
     one = _one_plain(view, spec)
 
     def search_one(
-        limit: int, order: Order, cell: str | None, limits: Limits | None, one_a_tree: bool
+        limit: int, order: Order, cell: str | None, limits: PlacementLimits | None, one_a_tree: bool
     ) -> list[Candidate]:
         return search(one, limit, order, cell, limits, one_a_tree)
 
-    asked = Asked(view, spec, one, search_one, order, effort, view.open)
+    asked = CopyRequest(view, spec, one, search_one, order, effort, view.open)
     if spec.copies == 1:
-        return find_beside(asked, Crowds(view, spec), limit, cell, one_a_tree=one_a_tree)
+        return find_constrained(asked, OccupancyIndex(view, spec), limit, cell, one_a_tree=one_a_tree)
     cells = list(view.cells) if cell is None else [cell.encode()]
     found = []
     for number in rng.permutation(len(cells)).tolist():
@@ -72,7 +74,7 @@ def find_related(
     return found
 
 
-def _one_plain(view: View, spec: RequestSpec) -> RequestSpec:
+def _one_plain(view: FleetView, spec: RequestSpec) -> RequestSpec:
     """One copy without relations, the same object for the same request: what is compiled of it is kept by its id."""
     which = "one plain"  # no cell has such a name
     return view.derived.of_request(
@@ -80,7 +82,7 @@ def _one_plain(view: View, spec: RequestSpec) -> RequestSpec:
     )
 
 
-def hard_groups(view: View, spec: RequestSpec) -> Iterator[tuple[str, Bools]]:
+def hard_groups(view: FleetView, spec: RequestSpec) -> Iterator[tuple[str, Bools]]:
     """What each hard membership asks, for people, and by row of a root whether it holds there."""
     for one in spec.memberships:
         number = view.cells.get(group_cell(one.group).encode(), -1)
@@ -88,19 +90,24 @@ def hard_groups(view: View, spec: RequestSpec) -> Iterator[tuple[str, Bools]]:
         where = "" if one.scope is None else f", by aggregates {one.scope}..."
         yield f"cell of group {one.group}", here
         if one.hard:
-            yield f"{one.policy} to group {one.group}{where}", crowd_of(view, one).allowed() & here
+            yield f"{one.policy} to group {one.group}{where}", occupancy_of(view, one).allowed() & here
 
 
-def joining(view: View, spec: RequestSpec, consumer: str, candidate: Candidate) -> list[Joining]:
+def joining(
+    view: FleetView, spec: RequestSpec, consumer: str, candidate: Candidate
+) -> list[ReservedMembership]:
     """What a claim of this candidate makes its consumer a member of, for the time it is under way."""
     if not spec.memberships:
         return []
     places = tuple(_place(view, one) for one in candidate.copies or (candidate,))
-    return [Joining(key(candidate.cell, group_name(one.group)), consumer, places) for one in spec.memberships]
+    return [
+        ReservedMembership(key(candidate.cell, group_name(one.group)), consumer, places)
+        for one in spec.memberships
+    ]
 
 
 @contextmanager
-def closed(view: View, roots: Iterable[str]) -> Iterator[None]:
+def closed(view: FleetView, roots: Iterable[str]) -> Iterator[None]:
     """For the time of a search, nothing is found in these trees."""
     rows = [
         row
@@ -114,6 +121,6 @@ def closed(view: View, roots: Iterable[str]) -> Iterator[None]:
         yield
 
 
-def _place(view: View, one: Candidate) -> tuple[bytes, ...]:
+def _place(view: FleetView, one: Candidate) -> tuple[bytes, ...]:
     """The keys of the providers that a copy is on."""
     return tuple(view.keys[row] for row in are_on(view, rows_of(view, one)))

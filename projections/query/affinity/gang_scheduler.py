@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vacancy.projections.query.affinity.constrained_search import Asked, find_beside, only, rows_of
+from vacancy.projections.query.affinity.constrained_search import CopyRequest, find_constrained, only, rows_of
 from vacancy.projections.query.affinity.gang_search import combine
-from vacancy.projections.query.affinity.occupancy import Crowd, Crowds
+from vacancy.projections.query.affinity.occupancy import GroupOccupancy, OccupancyIndex
 from vacancy.projections.view.columns import Bools
-from vacancy.projections.view.fleet import View
-from vacancy.projections.view.reservations import Taken
+from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.reservations import Reservation
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.model.server_group import SHARES, with_copy
 from vacancy.resources.state.tables import key
 
 if TYPE_CHECKING:
-    from vacancy.projections.query.engine import Candidate, Served
+    from vacancy.projections.query.engine import Candidate, ServedGroup
 
 TRIES_MAX = 64
 """First places that are tried for copies that must be together, before a cell is given up."""
 
 
-def find_gang(asked: Asked, cell: str) -> Candidate | None:
+def find_gang(asked: CopyRequest, cell: str) -> Candidate | None:
     """Places for all copies in one cell, or None. `effort` is told where nothing is known of a cell."""
     view, spec = asked.view, asked.spec
-    leading = [crowd for crowd in Crowds(view, spec).all if crowd.leads]
+    leading = [crowd for crowd in OccupancyIndex(view, spec).all if crowd.leads]
     allowed = np.ones(view.size, dtype=np.bool_)
     if any(crowd.rule.scope is None for crowd in leading):
         allowed = _have_for_all(view, spec)
@@ -49,10 +49,10 @@ def find_gang(asked: Asked, cell: str) -> Candidate | None:
     return None
 
 
-def _is_exact(asked: Asked) -> bool:
+def _is_exact(asked: CopyRequest) -> bool:
     """Whether it does not matter which copy is placed first, and where: each takes from one provider, and the places
     where they count are apart or one in the other."""
-    (group, *others), crowds = asked.spec.groups, Crowds(asked.view, asked.spec)
+    (group, *others), crowds = asked.spec.groups, OccupancyIndex(asked.view, asked.spec)
     if others or not (group.same_provider or len(group.resources) < 2):
         return False
     judged = [crowd for crowd in crowds.all if crowd.leads or crowd.parts]
@@ -61,17 +61,17 @@ def _is_exact(asked: Asked) -> bool:
 
 
 def _one_by_one(
-    asked: Asked, cell: str, leading: Sequence[Crowd], allowed: Bools
+    asked: CopyRequest, cell: str, leading: Sequence[GroupOccupancy], allowed: Bools
 ) -> tuple[list[Candidate], bool | None]:
     """All copies, or none; and then whether all was tried, or None where there is no place for even one. Where they must
     be near each other the first says where: then others are tried."""
     view, spec = asked.view, asked.spec
     for tried in range(TRIES_MAX):
-        crowds = Crowds(view, spec)
+        crowds = OccupancyIndex(view, spec)
         copies: list[Candidate] = []
         with only(view, allowed[view.root[: view.size]]), _taking(view) as take:
             while len(copies) < spec.copies:
-                found = find_beside(asked, crowds, 1, cell, one_a_tree=True)
+                found = find_constrained(asked, crowds, 1, cell, one_a_tree=True)
                 if not found:
                     break
                 copies += found
@@ -89,9 +89,9 @@ def _one_by_one(
 
 
 @contextmanager
-def _taking(view: View) -> Iterator[Callable[[Candidate], None]]:
+def _taking(view: FleetView) -> Iterator[Callable[[Candidate], None]]:
     """What copies take counts as taken for as long as this lasts."""
-    taken: list[Taken] = []
+    taken: list[Reservation] = []
 
     def take(copy: Candidate) -> None:
         for served in copy.allocations:
@@ -105,7 +105,7 @@ def _taking(view: View) -> Iterator[Callable[[Candidate], None]]:
             view.untake(one)
 
 
-def _as_one(copies: Sequence[Candidate], served: Iterable[tuple[int, Served]]) -> Candidate:
+def _as_one(copies: Sequence[Candidate], served: Iterable[tuple[int, ServedGroup]]) -> Candidate:
     """All copies as one candidate. `served`: (number of the copy from 0, what is given to it), as it is to be
     claimed."""
     allocations = tuple(one._replace(group=with_copy(one.group, number + 1)) for number, one in served)
@@ -113,7 +113,7 @@ def _as_one(copies: Sequence[Candidate], served: Iterable[tuple[int, Served]]) -
     return copies[0]._replace(allocations=allocations, borrowed=borrowed, copies=tuple(copies))
 
 
-def _have_for_all(view: View, spec: RequestSpec) -> Bools:
+def _have_for_all(view: FleetView, spec: RequestSpec) -> Bools:
     """The roots whose trees have, in sum, what all copies ask for of the classes that are counted."""
     wanted: Counter[str] = Counter()
     for group in spec.groups:

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vacancy.projections.query.affinity.constrained_search import Asked, find_beside, rows_of
-from vacancy.projections.query.affinity.occupancy import Crowds
-from vacancy.projections.view.fleet import View
+from vacancy.projections.query.affinity.constrained_search import CopyRequest, find_constrained, rows_of
+from vacancy.projections.query.affinity.occupancy import OccupancyIndex
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.resource_class import Granted
 from vacancy.resources.state.tables import key
 
 if TYPE_CHECKING:
-    from vacancy.projections.query.engine import Candidate, Served
+    from vacancy.projections.query.engine import Candidate, ServedGroup
 
 OPTIONS_MAX = 512
 """Places for one copy of which combinations are made."""
@@ -31,11 +31,11 @@ ORDERED_MAX = 4
 
 Slot = tuple[int, str]
 """(row, class)."""
-Wanted = tuple[tuple[int, "Served"], ...]
+Wanted = tuple[tuple[int, "ServedGroup"], ...]
 """(number of the copy, what a provider is to give to it), in the order in which it is claimed."""
 
 
-class Placed(NamedTuple):
+class PlacedCopies(NamedTuple):
     """Copies that have a place together, what is given to them, and the records after that."""
 
     copies: tuple[Candidate, ...]
@@ -43,28 +43,28 @@ class Placed(NamedTuple):
     records: Mapping[Slot, Any]
 
 
-def combine(asked: Asked, cell: str) -> tuple[Placed | None, bool]:
+def combine(asked: CopyRequest, cell: str) -> tuple[PlacedCopies | None, bool]:
     """Places for all copies, or None; and whether all was tried that there is."""
-    effort, crowds = asked.effort, Crowds(asked.view, asked.spec)
+    effort, crowds = asked.effort, OccupancyIndex(asked.view, asked.spec)
     before = effort.gave_up
     most = min(OPTIONS_MAX, TRIALS_MAX // (2 * asked.spec.copies))
-    options = find_beside(asked, crowds, most, cell, one_a_tree=False)
+    options = find_constrained(asked, crowds, most, cell, one_a_tree=False)
     whole = len(options) < most and effort.gave_up == before
     effort.gave_up = before  # one cell is given up, however many trees
-    search = _Combining(asked, crowds, cell)
+    search = _GangSearch(asked, crowds, cell)
     trials = search.trials
     if whole and not search.may_be(options):
         return None, True
-    found = search.place(Placed((), (), {}), options)
+    found = search.place(PlacedCopies((), (), {}), options)
     effort.left -= trials - search.trials
     return found, whole and search.trials > 0
 
 
-class _Combining:
+class _GangSearch:
     """One search. `trials` are those that are left."""
 
-    def __init__(self, asked: Asked, crowds: Crowds, cell: str) -> None:
-        self._view: View = asked.view
+    def __init__(self, asked: CopyRequest, crowds: OccupancyIndex, cell: str) -> None:
+        self._view: FleetView = asked.view
         self._spec = asked.spec
         self._crowds = crowds
         self._cell = cell
@@ -83,11 +83,11 @@ class _Combining:
             for (_, name), rows in able.items()
         )
 
-    def place(self, placed: Placed, options: Sequence[Candidate]) -> Placed | None:
+    def place(self, placed: PlacedCopies, options: Sequence[Candidate]) -> PlacedCopies | None:
         """Places for all copies that are left, among these options."""
         if len(placed.copies) == self._spec.copies:
             return placed
-        able: list[tuple[Candidate, Placed]] = []
+        able: list[tuple[Candidate, PlacedCopies]] = []
         for option in options:
             if self.trials <= 0:
                 return None
@@ -108,20 +108,20 @@ class _Combining:
 
     # -- what is taken ------------------------------------------------------------------------------------------
 
-    def _with(self, placed: Placed, copy: Candidate) -> Placed | None:
+    def _with(self, placed: PlacedCopies, copy: Candidate) -> PlacedCopies | None:
         """With one more copy, if providers have enough."""
         wanted = tuple((len(placed.copies), served) for served in copy.allocations)
         copies, served = (*placed.copies, copy), (*placed.served, *wanted)
         records = self._claimed(wanted, placed.records)
         if records is not None:
-            return Placed(copies, served, records)
+            return PlacedCopies(copies, served, records)
         names = [group.name for group in self._spec.groups]
         if 1 < len(names) <= ORDERED_MAX and self._depends_on_order(served):
             for order in permutations(names):
                 ordered = tuple(sorted(served, key=lambda one: (order.index(one[1].group), one[0])))
                 records = self._claimed(ordered, {})
                 if records is not None:
-                    return Placed(copies, ordered, records)
+                    return PlacedCopies(copies, ordered, records)
         return None
 
     def _claimed(self, wanted: Wanted, records: Mapping[Slot, Any]) -> Mapping[Slot, Any] | None:
@@ -165,5 +165,5 @@ class _Combining:
             self._fresh[slot] = self._view.record(*slot)
         return self._fresh[slot]
 
-    def _row(self, served: Served) -> int:
+    def _row(self, served: ServedGroup) -> int:
         return self._view.row_of[key(self._cell, served.provider)]

@@ -13,9 +13,15 @@ import numpy as np
 
 from vacancy.projections.ranking.orders import Floats
 from vacancy.projections.view.columns import Bools
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.request import RequestSpec
-from vacancy.resources.model.server_group import SHARES, Membership, Rule, group_cell, group_name
+from vacancy.resources.model.server_group import (
+    SHARES,
+    AffinityRule,
+    ServerGroupMembership,
+    group_cell,
+    group_name,
+)
 from vacancy.resources.state.tables import key
 
 Domain = int | str
@@ -27,14 +33,14 @@ Roots = Sequence[int]
 _SCOPES_MAX = 64
 """Of so many scopes it is remembered whether any node is in two of their aggregates."""
 
-_APART = Rule("anti-affinity", hard=True, max_per_node=1, scope=None)
+_APART = AffinityRule("anti-affinity", hard=True, max_per_node=1, scope=None)
 """What `copies_on` = `distinct` comes to."""
 
 
-class Crowd:
+class GroupOccupancy:
     """Where the members of a group are, claims under way among them, and the copies that were added."""
 
-    def __init__(self, view: View, rule: Rule, places: Iterable[Sequence[bytes]] = ()) -> None:
+    def __init__(self, view: FleetView, rule: AffinityRule, places: Iterable[Sequence[bytes]] = ()) -> None:
         self._view = view
         self.rule = rule
         self._counts: Counter[Domain] = Counter()
@@ -143,14 +149,14 @@ class Crowd:
         return found
 
 
-class Crowds:
+class OccupancyIndex:
     """All that a request says of where its copies may be: its server groups, and whether copies share nodes."""
 
-    def __init__(self, view: View, spec: RequestSpec) -> None:
+    def __init__(self, view: FleetView, spec: RequestSpec) -> None:
         self._view = view
-        self.all = [crowd_of(view, one) for one in spec.memberships]
+        self.all = [occupancy_of(view, one) for one in spec.memberships]
         if spec.copies > 1 and spec.copies_on == "distinct":
-            self.all.append(Crowd(view, _APART))
+            self.all.append(GroupOccupancy(view, _APART))
 
     def roots(self, rows: Sequence[int]) -> list[int]:
         """The roots that a copy is on to which these rows give something."""
@@ -188,7 +194,7 @@ class Crowds:
             crowd.drop(roots)
 
 
-def _overlap(view: View, scope: str) -> bool:
+def _overlap(view: FleetView, scope: str) -> bool:
     seen = np.zeros(view.size, dtype=np.bool_)
     for name, array in view.aggregates.arrays.items():
         if name.startswith(scope):
@@ -199,13 +205,13 @@ def _overlap(view: View, scope: str) -> bool:
     return False
 
 
-def crowd_of(view: View, membership: Membership) -> Crowd:
+def occupancy_of(view: FleetView, membership: ServerGroupMembership) -> GroupOccupancy:
     """Where the members of a group are."""
     group = key(group_cell(membership.group), group_name(membership.group))
-    return Crowd(view, membership.rule, view.groups.places(group))
+    return GroupOccupancy(view, membership.rule, view.groups.places(group))
 
 
-def are_on(view: View, rows: Sequence[int]) -> Sequence[int]:
+def are_on(view: FleetView, rows: Sequence[int]) -> Sequence[int]:
     """Of the rows that give something to a copy, those that it is on: who lends to others is left out, if there is any
     other."""
     return [row for row in rows if SHARES not in view.traits.of(row)] or rows

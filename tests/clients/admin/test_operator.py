@@ -10,14 +10,14 @@ import pytest
 
 from tests.support.followed_log import Followed, followed
 from vacancy.clients.admin import operator
-from vacancy.clients.admin.operator import ChangedByOthers, FactsNow, set_facts
+from vacancy.clients.admin.operator import CurrentSettings, SettingsChangedByOthers, set_operator_settings
 from vacancy.clients.inspection.lookup import NotFound, show_consumer, show_provider
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.resources.classes.quantity import Quantity
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import LogUnavailable, OutcomeUnknown, UsageError, VacancyError
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.streams.log import Receipt
 
@@ -31,13 +31,13 @@ def site(tmp_path: Path) -> Iterator[Followed]:
         yield site
 
 
-def change(site: Followed, what: operator.Change, provider: str = "node-1", **where: str) -> FactsNow:
-    return set_facts(site.log, site.reader, provider, what, **where)  # type: ignore[arg-type]
+def change(site: Followed, what: operator.Change, provider: str = "node-1", **where: str) -> CurrentSettings:
+    return set_operator_settings(site.log, site.reader, provider, what, **where)  # type: ignore[arg-type]
 
 
-def facts_event(provider: str, revision: int, facts: events.Facts) -> events.FactsSet:
-    data = events.FactsSetData(provider=provider, revision=revision, facts=facts)
-    return events.FactsSet(id=uuid.uuid4().hex, source="/someone-else", data=data)
+def facts_event(provider: str, revision: int, facts: events.OperatorSettings) -> events.OperatorSettingsSet:
+    data = events.OperatorSettingsData(provider=provider, revision=revision, facts=facts)
+    return events.OperatorSettingsSet(id=uuid.uuid4().hex, source="/someone-else", data=data)
 
 
 # -- what takes hold ------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def test_revisions_follow_one_another(site: Followed) -> None:
     node = show_provider(site.reader, "node-1").node
     assert node is not None
     assert node.state == "draining"
-    assert change(site, operator.enable()).facts == events.Facts()
+    assert change(site, operator.enable()).facts == events.OperatorSettings()
 
 
 def test_what_is_so_already_is_not_said_again(site: Followed) -> None:
@@ -144,15 +144,15 @@ def test_of_two_operators_who_saw_the_same_the_first_wins(
 ) -> None:
     """Someone else's revision 1 lands after this operator has looked, and before what it says."""
     send = site.log.send
-    theirs = facts_event("node-1", 1, events.Facts(aggregates=("theirs",)))
+    theirs = facts_event("node-1", 1, events.OperatorSettings(aggregates=("theirs",)))
 
-    def send_after_theirs(entries: list[Entry], timeout_s: float) -> Receipt:
+    def send_after_theirs(entries: list[NewRecord], timeout_s: float) -> Receipt:
         monkeypatch.undo()
-        send([Entry(entries[0].key, events.encode(theirs))])
+        send([NewRecord(entries[0].key, events.encode(theirs))])
         return send(entries, timeout_s)
 
     monkeypatch.setattr(site.log, "send", send_after_theirs)
-    with pytest.raises(ChangedByOthers, match="changed by someone else just now"):
+    with pytest.raises(SettingsChangedByOthers, match="changed by someone else just now"):
         change(site, operator.disable())
     assert change(site, operator.disable()).facts.aggregates == ("theirs",), "nothing of theirs is lost"
 
@@ -161,11 +161,11 @@ def test_one_who_goes_on_from_what_was_said_takes_nothing_from_it(
     site: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = site.log.send
-    theirs = facts_event("node-1", 2, events.Facts(status="disabled", aggregates=("theirs",)))
+    theirs = facts_event("node-1", 2, events.OperatorSettings(status="disabled", aggregates=("theirs",)))
 
-    def send_before_theirs(entries: list[Entry], timeout_s: float) -> Receipt:
+    def send_before_theirs(entries: list[NewRecord], timeout_s: float) -> Receipt:
         monkeypatch.undo()
-        return send([*entries, Entry(entries[0].key, events.encode(theirs))], timeout_s)
+        return send([*entries, NewRecord(entries[0].key, events.encode(theirs))], timeout_s)
 
     monkeypatch.setattr(site.log, "send", send_before_theirs)
     assert change(site, operator.disable()).changed
@@ -174,7 +174,9 @@ def test_one_who_goes_on_from_what_was_said_takes_nothing_from_it(
 def test_the_store_not_reading_is_an_outcome_not_known_yet(tmp_path: Path) -> None:
     with followed(tmp_path, follow=False) as site:
         with pytest.raises(OutcomeUnknown, match="once the position is past offset 1") as raised:
-            set_facts(site.log, site.reader, "node-1", operator.disable(), cell="auto", timeout_s=0.05)
+            set_operator_settings(
+                site.log, site.reader, "node-1", operator.disable(), cell="auto", timeout_s=0.05
+            )
         assert raised.value.exit_code == 6
 
 
@@ -199,7 +201,9 @@ def test_a_plugin_counts_once_it_is_activated(tmp_path: Path) -> None:
         with pytest.raises(NotFound):
             show_provider(site.reader, "node-1")
         with pytest.raises(UsageError, match="LICENCE is not allowed by the log's rules"):
-            set_facts(site.log, site.reader, "n", operator.override("LICENCE", {"reserved": 1}), cell="auto")
+            set_operator_settings(
+                site.log, site.reader, "n", operator.override("LICENCE", {"reserved": 1}), cell="auto"
+            )
         assert operator.activate_classes(site.log, site.reader) == ("LICENCE",)
         site.report("node-1", LICENCE={"total": 5})
         (node,) = show_provider(site.reader, "node-1").providers
@@ -230,9 +234,9 @@ def test_a_hold_that_ended_cannot_be_kept(site: Followed, monkeypatch: pytest.Mo
     send = site.log.send
     release = events.Release(consumer="c", claim=placed.claim)
     data = events.ConsumersReleasedData(releases=(release,))
-    gone = Entry(placed.cell, events.encode(events.ConsumersReleased(id="r", source="/test", data=data)))
+    gone = NewRecord(placed.cell, events.encode(events.ConsumersReleased(id="r", source="/test", data=data)))
 
-    def send_after_release(entries: list[Entry], timeout_s: float) -> Receipt:
+    def send_after_release(entries: list[NewRecord], timeout_s: float) -> Receipt:
         monkeypatch.undo()
         send([gone])
         return send(entries, timeout_s)

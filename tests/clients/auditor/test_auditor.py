@@ -14,9 +14,9 @@ import pytest
 
 from vacancy.clients import auditor as audit_module
 from vacancy.clients.auditor import AuditReport, audit
-from vacancy.clients.auditor.candidate_trees import Hosts
+from vacancy.clients.auditor.candidate_trees import CandidateTrees
 from vacancy.clients.auditor.event_schema import home
-from vacancy.clients.auditor.ledger import Books
+from vacancy.clients.auditor.ledger import Ledger
 from vacancy.resources.model.partitioner import covering_cells, partition_for
 from vacancy.resources.model.record import Record
 
@@ -600,10 +600,10 @@ def test_trees_are_searched_like_by_trying_everything() -> None:
             "groups": [{"name": f"g{i}", "resources": {"VCPU": a}} for i, a in enumerate(amounts)],
             "group_policy": policy,
         }
-        books = Books(lambda *_: None)
+        books = Ledger(lambda *_: None)
         for record in story.records:
             books.apply(record)
-        assert bool(Hosts(books).serving(spec, {})) == any(
+        assert bool(CandidateTrees(books).serving(spec, {})) == any(
             _holds_out(sizes, amounts, picks, policy)
             for picks in product(range(len(sizes)), repeat=len(amounts))
         )

@@ -8,7 +8,7 @@ import pytest
 
 from vacancy.clients.auditor import audit
 from vacancy.clients.demo.race import Percentiles, RaceOptions, percentiles, race
-from vacancy.clients.demo.race_participant import Lap
+from vacancy.clients.demo.race_participant import ParticipantProgress
 from vacancy.clients.demo.race_plan import Arrival, Place, Plan, Release, deal
 from vacancy.clients.demo.race_trial import Step, Trial, TrialOptions, TrialResult, run_trial
 from vacancy.clients.demo.synthetic_fleet import node_reports
@@ -115,7 +115,7 @@ def test_the_auditor_sees_an_export_that_lies(tmp_path: Path) -> None:
 
 
 def test_progress_is_told_and_ends_with_all_requests(tmp_path: Path) -> None:
-    laps: list[Lap] = []
+    laps: list[ParticipantProgress] = []
     steps: list[Step] = []
     with Trial.prepared(TrialOptions(directory=tmp_path, partitions=1), steps.append) as trial:
         report_nodes(trial)

@@ -19,7 +19,7 @@ from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import NoValidHost, StoreError, UsageError
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 SPEC = RequestSpec(groups=(RequestGroup(resources={"VCPU": 2}),))
@@ -55,7 +55,7 @@ def test_a_provider_is_shown_with_all_below_it_and_all_who_hold_it(site: Followe
 
 def test_capacity_is_what_can_be_given_out(site: Followed) -> None:
     site.report("node-2", MEMORY_MB=ODD)
-    operator.set_facts(
+    operator.set_operator_settings(
         site.log, site.reader, "node-2", operator.override("MEMORY_MB", {"allocation_ratio_milli": 2000})
     )
     (node,) = lookup.show_provider(site.reader, "node-2").providers
@@ -137,7 +137,7 @@ def test_a_claim_on_a_cell_without_nodes_is_found(site: Followed) -> None:
 def test_dead_letters_are_kept_by_partition_and_offset(site: Followed) -> None:
     first, second = covering_cells(2)
     for cell in (second, first, first):
-        (landed,) = site.log.append([Entry(cell, b"no event")])
+        (landed,) = site.log.append([NewRecord(cell, b"no event")])
     site.append(first, events.Tick(id="t", source="/test"))
     site.append(second, events.Tick(id="t", source="/test"))
     found = dead_letters(site.reader)
@@ -150,7 +150,7 @@ def test_dead_letters_are_kept_by_partition_and_offset(site: Followed) -> None:
 
 def test_status_tells_how_far_behind_the_log_each_partition_is(tmp_path: Path) -> None:
     with followed(tmp_path, follow=False) as site:
-        site.log.append([Entry(covering_cells(2)[1], b"not yet read")] * 3)
+        site.log.append([NewRecord(covering_cells(2)[1], b"not yet read")] * 3)
         found = status(site.reader, site.log.end())
         assert [(one.position, one.end, one.lag) for one in found.partitions] == [(1, 1, 0), (1, 4, 3)]
         assert [one.lag for one in status(site.reader).partitions] == [None, None]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.followed_log import Followed, followed, wait_for
 from vacancy.clients.admin import operator
-from vacancy.clients.inspection.provenance import Events, place_text, taking_text
+from vacancy.clients.inspection.provenance import EventLookup, place_text, taking_text
 from vacancy.clients.inspection.why_not import Lack, why_not
 from vacancy.clients.runtime.bootstrap import new_log, open_store, tick_entry
 from vacancy.clients.scheduler.client import Scheduler
@@ -21,7 +21,7 @@ from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import ClaimLost, NoValidHost, UsageError
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.streams.embedded_worker import EmbeddedWorker
 from vacancy.streams.log import Log, open_log
@@ -75,7 +75,7 @@ def test_another_log_is_not_asked(site: Followed, tmp_path: Path) -> None:
         scheduler.place(PlacementRequest(SPEC, consumer="c1"))
     wait_for(site.reader, site.log.end())
     with followed(tmp_path / "other") as other, open_log(other.log.url) as wrong:
-        found = Events(site.reader, wrong).taking(CELLS[0], 3, "n1", "VCPU")
+        found = EventLookup(site.reader, wrong).taking(CELLS[0], 3, "n1", "VCPU")
         assert found.time_ms is None
 
 
@@ -111,13 +111,13 @@ def test_a_node_with_a_gap_is_incomplete(site: Followed) -> None:
 def test_a_part_is_closed_by_itself_and_by_its_node(site: Followed) -> None:
     site.report("n1", cell=CELLS[0], gpus=1)
     spec = RequestSpec(groups=(RequestGroup(resources={"CUSTOM_GPU": 1}),))
-    operator.set_facts(site.log, site.reader, "n1:gpu0", operator.disable("hot"))
+    operator.set_operator_settings(site.log, site.reader, "n1:gpu0", operator.disable("hot"))
     (lack,) = lacks_of(site, "n1", spec)
     assert lack.why == "n1:gpu0 is disabled by an operator (hot), revision 1"
     assert lack.event is not None
     assert lack.event.source == operator.SOURCE
-    operator.set_facts(site.log, site.reader, "n1:gpu0", operator.enable())
-    operator.set_facts(site.log, site.reader, "n1", operator.drain())
+    operator.set_operator_settings(site.log, site.reader, "n1:gpu0", operator.enable())
+    operator.set_operator_settings(site.log, site.reader, "n1", operator.drain())
     (lack,) = lacks_of(site, "n1", spec)
     assert lack.why == "n1 is draining by an operator, revision 1"
 
@@ -151,7 +151,7 @@ def alone(tmp_path: Path) -> Iterator[tuple[EmbeddedWorker, Log, Path]]:
             providers=(events.ProviderReport(id="n1", inventories={"VCPU": {"total": 8}}),),
         )
         node = events.NodeReported(id="r1", source="/test", data=data)
-        log.append([Entry(covering_cells(1)[0], events.encode(node))])
+        log.append([NewRecord(covering_cells(1)[0], events.encode(node))])
         while worker.step():
             pass
         yield worker, log, tmp_path / "store"
@@ -179,7 +179,7 @@ def test_a_lost_claim_names_who_took_the_last(alone: tuple[EmbeddedWorker, Log, 
         )
         data = events.ClaimsRequestedData(claims=(bid,))
         event = events.ClaimsRequested(id="e1", source="/test", data=data)
-        (landed,) = log.append([Entry(covering_cells(1)[0], events.encode(event))])
+        (landed,) = log.append([NewRecord(covering_cells(1)[0], events.encode(event))])
         folding = threading.Thread(target=finish, args=(worker, log, landed.offset + 2))
         folding.start()
         with pytest.raises(ClaimLost, match="no room, on n1, VCPU: asked 6, available 0") as raised:

@@ -16,17 +16,22 @@ from hypothesis import strategies as st
 
 from vacancy.clients.publisher.outbox import (
     CellChanged,
-    Kind,
     Outbox,
     OutboxCorrupt,
     OutboxError,
     OutboxFull,
     OutboxInUse,
+    OutboxKind,
     Outgoing,
 )
 from vacancy.resources.model.errors import UsageError
 
-FULL, CHANGED, HEARTBEAT, RETIRED = Kind.FULL, Kind.CHANGED, Kind.HEARTBEAT, Kind.RETIRED
+FULL, CHANGED, HEARTBEAT, RETIRED = (
+    OutboxKind.FULL,
+    OutboxKind.CHANGED,
+    OutboxKind.HEARTBEAT,
+    OutboxKind.RETIRED,
+)
 
 
 @pytest.fixture
@@ -35,7 +40,13 @@ def path(tmp_path: Path) -> Path:
 
 
 def event(
-    kind: Kind, sequence: int, *, cell: str = "a", confirms: bool = False, size: int = 8, life: str = "1"
+    kind: OutboxKind,
+    sequence: int,
+    *,
+    cell: str = "a",
+    confirms: bool = False,
+    size: int = 8,
+    life: str = "1",
 ) -> Outgoing:
     return Outgoing(cell, kind, life * 16, sequence, b"x" * size, confirms)
 
@@ -185,7 +196,7 @@ def test_any_interleaving_keeps_order_and_bounds(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, int]]
 ) -> None:
     """What leaves is in order, and no change stands behind a gap that no full report closed."""
-    sent: list[tuple[int, Kind]] = []
+    sent: list[tuple[int, OutboxKind]] = []
     sequence = 0
     with Outbox(tmp_path_factory.mktemp("outbox") / "db", entries_max=4, bytes_max=100) as outbox:
         put(outbox, event(FULL, sequence := sequence + 1))

@@ -12,7 +12,7 @@ from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import VacancyError
 from vacancy.resources.model.partitioner import cell_for
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 
 
 def _report(root: str) -> bytes:
@@ -30,7 +30,7 @@ def test_side_by_side_is_the_same(tmp_path: Path) -> None:
     url = f"sqlite://{tmp_path}/log.db"
     told: list[tuple[int, int]] = []
     with new_log(url, 4, registry) as log:
-        log.append([Entry(cell_for(f"n{i}", 4), _report(f"n{i}")) for i in range(300)])
+        log.append([NewRecord(cell_for(f"n{i}", 4), _report(f"n{i}")) for i in range(300)])
         one = replay(log, tmp_path / "one", registry)
         both = replay_processes(
             url,
@@ -48,6 +48,6 @@ def test_an_error_of_a_process_is_told(tmp_path: Path) -> None:
     url = f"sqlite://{tmp_path}/log.db"
     with new_log(url, 2, registry) as log:
         rules = events.RulesActivated(id="r", source="/t", data=events.Rules(version=99))
-        log.append([Entry(cell_for("n1", 2), events.encode(rules))])
+        log.append([NewRecord(cell_for("n1", 2), events.encode(rules))])
         with pytest.raises(VacancyError, match="rules are version 99"):
             replay_processes(url, tmp_path / "store", registry, processes=2)

@@ -24,7 +24,7 @@ from vacancy.clients.request_language.expression_predicates import expressed, mo
 from vacancy.projections.query.engine import find
 from vacancy.projections.query.predicate_ast import test
 from vacancy.projections.ranking.orders import RANDOM
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.attributes import holds, version_key
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import RequestSpec
@@ -249,7 +249,7 @@ def by_the_library(text: str) -> Callable[[dict[str, Any]], bool]:
     return matches
 
 
-def view_of(some: list[dict[str, Any]]) -> tuple[View, list[int]]:
+def view_of(some: list[dict[str, Any]]) -> tuple[FleetView, list[int]]:
     """A view of these nodes, with the row of each; half of what they say is their operators'."""
     tape = Tape()
     cell = tape.cells[0]
@@ -340,7 +340,7 @@ def test_candidates_are_those_that_match() -> None:
 
 
 @pytest.fixture(scope="module")
-def page_view() -> View:
+def page_view() -> FleetView:
     tape = Tape()
     cell = tape.cells[0]
     for node in expression_page.fleet():
@@ -352,7 +352,7 @@ def page_view() -> View:
 
 
 @pytest.mark.parametrize(("text", "nodes"), expression_page.matches())
-def test_the_page_says_what_matches(page_view: View, text: str, nodes: set[str]) -> None:
+def test_the_page_says_what_matches(page_view: FleetView, text: str, nodes: set[str]) -> None:
     rows = np.arange(page_view.size)
     for _, tree in compile_condition(text, REGISTRY).parts:
         rows = rows[test(tree, page_view)(rows)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vacancy.clients.request_language.placement_syntax import Wanted, parse, parse_group, parse_query
+from vacancy.clients.request_language.placement_syntax import RequestText, parse, parse_group, parse_query
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import UsageError
 
@@ -48,7 +48,7 @@ REGISTRY = Registry()
     ],
 )
 def test_amounts_with_attributes(text: str, asks: dict[str, Any]) -> None:
-    assert parse(Wanted(resources=[text]), REGISTRY).spec.groups[0].resources == asks
+    assert parse(RequestText(resources=[text]), REGISTRY).spec.groups[0].resources == asks
     assert parse_group(f"g={text};required=CUSTOM_X", REGISTRY).resources == asks
     assert parse_query(f"resources={text.replace('&', '%26')}", REGISTRY).spec.groups[0].resources == asks
 
@@ -70,4 +70,4 @@ def test_amounts_with_attributes(text: str, asks: dict[str, Any]) -> None:
 )
 def test_what_cannot_be_meant(text: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        parse(Wanted(resources=[text]), REGISTRY)
+        parse(RequestText(resources=[text]), REGISTRY)

@@ -12,7 +12,7 @@ from vacancy.clients.request_language.numa_syntax import (
     numa_request,
     parse_topology,
 )
-from vacancy.clients.request_language.placement_syntax import Wanted, parse
+from vacancy.clients.request_language.placement_syntax import RequestText, parse
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import RequestGroup, RequestSpec
@@ -21,7 +21,7 @@ REGISTRY = Registry()
 
 
 def spec(**wanted: Any) -> RequestSpec:
-    return parse(Wanted(**wanted), REGISTRY).spec
+    return parse(RequestText(**wanted), REGISTRY).spec
 
 
 def asks(text: str) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vacancy.clients.request_language.placement_syntax import Wanted, parse, parse_group, parse_query
+from vacancy.clients.request_language.placement_syntax import RequestText, parse, parse_group, parse_query
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import RequestGroup, RequestSpec
@@ -16,7 +16,7 @@ REGISTRY = Registry()
 
 
 def spec(**wanted: Any) -> RequestSpec:
-    return parse(Wanted(**wanted), REGISTRY).spec
+    return parse(RequestText(**wanted), REGISTRY).spec
 
 
 def only(**wanted: Any) -> RequestGroup:

@@ -18,7 +18,7 @@ from vacancy.clients.request_language.weigher_syntax import compile_weigher, wei
 from vacancy.clients.scheduler.order_names import order_named
 from vacancy.projections.query.engine import find
 from vacancy.projections.ranking.node_weights import normalised, weights
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import RequestSpec
 
@@ -26,7 +26,7 @@ AGES = (3, 1, None, 5)
 
 
 @pytest.fixture(scope="module")
-def view() -> View:
+def view() -> FleetView:
     """Nodes n0 to n3 with 10, 20, 30 and 40 cores, n3 with 5 in a part below it; of other ages."""
     tape = Tape()
     for number, age in enumerate(AGES):
@@ -37,7 +37,7 @@ def view() -> View:
     return fleet_of(tape).view()
 
 
-def of_nodes(view: View, text: str) -> list[float]:
+def of_nodes(view: FleetView, text: str) -> list[float]:
     roots = np.array(
         [next(r for k, r in view.row_of.items() if k.endswith(f"\0n{n}".encode())) for n in range(4)]
     )
@@ -66,11 +66,11 @@ def of_nodes(view: View, text: str) -> list[float]:
         ("VCPU.free * VCPU.free - 100", [0, round(300 / 1925, 6), round(800 / 1925, 6), 1]),
     ],
 )
-def test_weights_are_brought_to_one_scale(view: View, text: str, expected: list[float]) -> None:
+def test_weights_are_brought_to_one_scale(view: FleetView, text: str, expected: list[float]) -> None:
     assert of_nodes(view, text) == [round(one, 6) for one in expected]
 
 
-def first(view: View, order: str, *weighers: str, **group: Any) -> list[str]:
+def first(view: FleetView, order: str, *weighers: str, **group: Any) -> list[str]:
     document = {"groups": [{"resources": {"VCPU": 1}, **group}]}
     spec = RequestSpec.model_validate_json(json.dumps(document))
     chosen = weighed(order_named(order), weighers, REGISTRY)
@@ -78,7 +78,7 @@ def first(view: View, order: str, *weighers: str, **group: Any) -> list[str]:
     return list(dict.fromkeys(one.root for one in found))
 
 
-def test_they_order_what_matches(view: View) -> None:
+def test_they_order_what_matches(view: FleetView) -> None:
     assert first(view, "random", "VCPU.free") == ["n3", "n2", "n1", "n0"]
     assert first(view, "random", "-1:VCPU.free") == ["n0", "n1", "n2", "n3"]
     assert first(view, "random", "attributes.age", "0.001:VCPU.free") == ["n3", "n0", "n2", "n1"]

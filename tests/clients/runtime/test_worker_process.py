@@ -21,7 +21,7 @@ from vacancy.clients.runtime.worker_process import RunningWorker, WorkerProcess,
 from vacancy.resources.model.errors import LogError, StoreInUse, StoreMismatch, VacancyError
 from vacancy.resources.model.events import ProviderReport
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.streams.log import Log
 
 TREES = [(ProviderReport(id=f"node-{n}", inventories={"VCPU": {"total": 4}}),) for n in range(20)]
@@ -118,7 +118,7 @@ def test_after_it_has_failed_and_was_stopped_nothing_more_is_raised(tmp_path: Pa
 
 def test_what_it_has_to_say_goes_to_standard_error(log: Log, tmp_path: Path) -> None:
     """Standard output is the answer of whoever started it. Here a partition is stopped, which is told."""
-    log.append([Entry(covering_cells(2)[1], event("rules.activated.v1", {"version": 99, "classes": []}))])
+    log.append([NewRecord(covering_cells(2)[1], event("rules.activated.v1", {"version": 99, "classes": []}))])
     script = (
         "import pathlib, sys\n"
         "from vacancy.clients.runtime.worker_process import WorkerProcess\n"

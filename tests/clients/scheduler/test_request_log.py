@@ -6,7 +6,7 @@ import json
 import tracemalloc
 from collections import Counter
 
-from vacancy.clients.scheduler.request_log import RequestJournal
+from vacancy.clients.scheduler.request_log import RequestLog
 from vacancy.resources.model.events import encode_data
 from vacancy.resources.model.partitioner import covering_cells, partition_for
 
@@ -14,7 +14,7 @@ SPEC = encode_data({"groups": []})
 
 
 def test_requests_that_come_together_share_a_record_and_homes_share_the_requests() -> None:
-    journal = RequestJournal("s", 4, recording=True)
+    journal = RequestLog("s", 4, recording=True)
     homes, seen = Counter[int](), set[str]()
     for _ in range(64):
         ids = [journal.new_id() for _ in range(16)]
@@ -33,7 +33,7 @@ def test_requests_that_come_together_share_a_record_and_homes_share_the_requests
 
 
 def test_requests_with_ids_of_their_own_go_to_their_homes() -> None:
-    journal = RequestJournal("s", 3, recording=True)
+    journal = RequestLog("s", 3, recording=True)
     ids = [f"instance-{n}" for n in range(30)]
     for id_ in ids:
         journal.received(id_, SPEC)
@@ -45,7 +45,7 @@ def test_requests_with_ids_of_their_own_go_to_their_homes() -> None:
 
 
 def test_ids_that_nobody_hears_of_are_not_kept_for_their_homes() -> None:
-    journal = RequestJournal("s", 8, recording=False)
+    journal = RequestLog("s", 8, recording=False)
     tracemalloc.start()
     try:
         seen = {journal.new_id() for _ in range(1000)}

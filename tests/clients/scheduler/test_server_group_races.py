@@ -24,7 +24,7 @@ from vacancy.resources.model.errors import ClaimLost, NoValidHost, UsageError
 from vacancy.resources.model.events import ProviderReport
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.request import RequestGroup, RequestSpec
-from vacancy.resources.model.server_group import Membership
+from vacancy.resources.model.server_group import ServerGroupMembership
 from vacancy.resources.state.tables import ALLOCATIONS, GROUPS, split_key
 
 PARTITIONS = 2
@@ -34,16 +34,16 @@ CELL = max(set(CELLS), key=CELLS.count)
 HERE = CELLS.count(CELL)
 
 
-def spec(*memberships: Membership, vcpus: int = 1, **more: Any) -> RequestSpec:
+def spec(*memberships: ServerGroupMembership, vcpus: int = 1, **more: Any) -> RequestSpec:
     return RequestSpec(groups=(RequestGroup(resources={"VCPU": vcpus}),), memberships=memberships, **more)
 
 
-def near(name: str, **more: Any) -> Membership:
-    return Membership(group=f"{CELL}/{name}", policy="affinity", **more)
+def near(name: str, **more: Any) -> ServerGroupMembership:
+    return ServerGroupMembership(group=f"{CELL}/{name}", policy="affinity", **more)
 
 
-def apart(name: str, **more: Any) -> Membership:
-    return Membership(group=f"{CELL}/{name}", policy="anti-affinity", **more)
+def apart(name: str, **more: Any) -> ServerGroupMembership:
+    return ServerGroupMembership(group=f"{CELL}/{name}", policy="anti-affinity", **more)
 
 
 # -- races --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.clients.scheduler.settlement import OpenClaim, settle
 from vacancy.resources.model.errors import ClaimLost, LogUnavailable
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.streams.log import Log, Receipt
 
@@ -45,7 +45,7 @@ def cell_of(site: Followed) -> str:
 def arrive(site: Followed, outcome: Outcome, amount: int = 3) -> None:
     """The claim of that outcome lands in the log."""
     wire = claim(outcome.claim, outcome.consumer, "node-1", {"VCPU": amount}, outcome.deadline_ms)
-    (landed,) = site.log.append([Entry(outcome.cell, claims(wire))])
+    (landed,) = site.log.append([NewRecord(outcome.cell, claims(wire))])
     wait_for(site.reader, {landed.partition: landed.offset + 1})
 
 
@@ -94,7 +94,7 @@ def test_a_claim_that_never_came_is_open_until_its_deadline_and_never_accepted_a
 
 
 def landing(site: Followed, outcome: Outcome) -> int:
-    (landed,) = site.log.append([Entry(outcome.cell, b"not read")])
+    (landed,) = site.log.append([NewRecord(outcome.cell, b"not read")])
     return landed.partition
 
 
@@ -128,7 +128,7 @@ class Silent:
         self.partitions = log.partitions
         self.silent = True
 
-    def send(self, entries: Sequence[Entry], timeout_s: float = 10.0) -> Receipt:
+    def send(self, entries: Sequence[NewRecord], timeout_s: float = 10.0) -> Receipt:
         if self.silent:
             raise LogUnavailable("The log does not answer", where="here", do="wait")
         return self._log.send(entries)

@@ -17,8 +17,8 @@ from tests.support.random_fleets.fleets import Town, a_request
 from tests.support.solver.brute_force import ways
 from tests.support.strategies import logs
 from vacancy.clients.request_language.cel_compiler import learn
-from vacancy.projections.diagnostics.constraints import Parts
-from vacancy.projections.diagnostics.node_report import tried
+from vacancy.projections.diagnostics.constraints import RequestConstraints
+from vacancy.projections.diagnostics.node_report import report_node
 from vacancy.projections.diagnostics.summary import explain
 from vacancy.projections.query.engine import find
 from vacancy.projections.ranking.orders import Random
@@ -41,8 +41,8 @@ def test_what_is_left_is_what_is_found(tape: Tape, spec: RequestSpec) -> None:
     assert told.left == len(found)
     assert told.nodes == told.left + sum(one.in_order for one in told.constraints)
     assert {(one.cell, one.root) for one in told.nearest} == nodes - found
-    asked = Parts(view, spec)
-    trees = {node: tried(view, asked, view.row_of["\0".join(node).encode()]) for node in nodes}
+    asked = RequestConstraints(view, spec)
+    trees = {node: report_node(view, asked, view.row_of["\0".join(node).encode()]) for node in nodes}
     assert {node for node, tree in trees.items() if tree.fits} == found
 
 
@@ -63,8 +63,8 @@ def test_trees_and_lenders_are_explained_as_trying_everything_finds(seed: int) -
         assert (told.nodes, told.left) == (len(nodes), len(able)), request
         assert told.nodes == told.left + sum(one.in_order for one in told.constraints)
         assert {one.root for one in told.nearest} == nodes - able
-        asked = Parts(view, spec)
-        trees = [tried(view, asked, view.row_of[key(town.cell, root)]) for root in nodes]
+        asked = RequestConstraints(view, spec)
+        trees = [report_node(view, asked, view.row_of[key(town.cell, root)]) for root in nodes]
         assert {tree.root for tree in trees if tree.fits} == able, request
 
 
@@ -184,10 +184,10 @@ def test_a_provider_without_the_class_says_only_that() -> None:
     tree = [provider("n1", VCPU=8), provider("n1-a", "n1", CUSTOM_GPU=1)]
     tape.append(tape.cells[0], reported("n1", tree))
     view = fleet_of(tape).view()
-    (group,) = tried(view, Parts(view, spec_of({"CUSTOM_GPU": 2})), 0).groups
+    (group,) = report_node(view, RequestConstraints(view, spec_of({"CUSTOM_GPU": 2})), 0).groups
     assert [(one.provider, [f.constraint for f in one.failures]) for one in group.providers] == [
         ("n1-a", ["CUSTOM_GPU: free >= 2", "CUSTOM_GPU: max_unit >= 2"]),
         ("n1", ["CUSTOM_GPU: any"]),
     ]
-    unknown = tried(view, Parts(view, spec_of({"DISK_GB": 2})), 0).groups[0].best.failures
+    unknown = report_node(view, RequestConstraints(view, spec_of({"DISK_GB": 2})), 0).groups[0].best.failures
     assert [(one.constraint, one.resource_class) for one in unknown] == [("DISK_GB: any", "DISK_GB")]

@@ -10,14 +10,14 @@ import pytest
 
 from tests.support.events_json import Tape, event, provider, reported
 from tests.support.memory_fleets import fleet_of, spec_of
-from vacancy.projections.query.budget import Effort
+from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.engine import Candidate, find
 from vacancy.projections.ranking.orders import RANDOM
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 
-def fleet_with(parts: list[int], nodes: int = 1) -> View:
+def fleet_with(parts: list[int], nodes: int = 1) -> FleetView:
     tape = Tape()
     for n in range(nodes):
         gpus = [provider(f"n{n}-{g}", f"n{n}", CUSTOM_GPU=size) for g, size in enumerate(parts)]
@@ -25,7 +25,7 @@ def fleet_with(parts: list[int], nodes: int = 1) -> View:
     return fleet_of(tape).view()
 
 
-def ask(view: View, spec: RequestSpec, limit: int = 1, **more: Any) -> list[Candidate]:
+def ask(view: FleetView, spec: RequestSpec, limit: int = 1, **more: Any) -> list[Candidate]:
     return find(view, spec, limit=limit, order=RANDOM, rng=np.random.default_rng(1), **more)
 
 
@@ -49,7 +49,7 @@ def gpus(*amounts: int, policy: str = "none") -> RequestSpec:
     ],
 )
 def test_how_much_fits_is_decided(parts: list[int], amounts: list[int], fits: bool) -> None:
-    effort = Effort()
+    effort = SearchBudget()
     found = ask(fleet_with(parts), gpus(*amounts), effort=effort)
     assert bool(found) == fits
     assert effort.gave_up == 0
@@ -57,7 +57,7 @@ def test_how_much_fits_is_decided(parts: list[int], amounts: list[int], fits: bo
 
 def test_a_thousand_nodes_that_fail_alike_are_searched_once() -> None:
     view = fleet_with([7] * 8, nodes=300)
-    effort = Effort()
+    effort = SearchBudget()
     assert not ask(view, gpus(*[4] * 8, *[3] * 9), effort=effort)
     assert effort.gave_up == 0
 
@@ -81,7 +81,7 @@ def test_a_search_that_is_given_up_says_so() -> None:
     view = fleet_with([201] * 5, nodes=3)
     amounts = [*range(30, 68, 2), 90]
     assert 5 * 200 < sum(amounts) < 5 * 201
-    effort = Effort(steps=2_500, tree_steps=1_000)
+    effort = SearchBudget(steps=2_500, tree_steps=1_000)
     assert not ask(view, gpus(*amounts), effort=effort)
     assert effort.gave_up == 3
 

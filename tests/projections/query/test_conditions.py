@@ -12,16 +12,16 @@ from tests.projections.query.test_engine import specs
 from tests.support.events_json import Tape, provider, reported
 from tests.support.memory_fleets import fleet_of, spec_of
 from tests.support.strategies import logs
-from vacancy.projections.query.conditions import Indexed, Never
+from vacancy.projections.query.conditions import IndexedAttribute, Never
 from vacancy.projections.query.filter import Filter, compiled
 from vacancy.projections.view.cache import REQUESTS_MAX
-from vacancy.projections.view.fleet import View
-from vacancy.projections.view.sharing import lending
+from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.sharing import sharing_providers
 from vacancy.resources.classes.resource_class import Term
 from vacancy.resources.model.request import RequestSpec
 
 
-def one_node() -> View:
+def one_node() -> FleetView:
     tape = Tape()
     tape.append(tape.cells[0], reported("n1", [provider("n1", None, ["CUSTOM_A", "CUSTOM_B"], VCPU=8)]))
     return fleet_of(tape).view()
@@ -81,11 +81,11 @@ def test_together_they_say_what_the_filter_says(tape: Tape, spec: RequestSpec) -
 
 def test_what_was_made_of_old_requests_is_forgotten_one_by_one() -> None:
     view = one_node()
-    lent = lending(view)
+    lent = sharing_providers(view)
     groups = [spec_of({"resources": {"VCPU": 1}}).groups[0] for _ in range(REQUESTS_MAX + 9)]
     made = [compiled(view, group) for group in groups]
     assert len(view.derived._of_requests) == REQUESTS_MAX
-    assert lending(view) is lent
+    assert sharing_providers(view) is lent
     assert [compiled(view, group) for group in groups[:10:-1]] == made[:10:-1]
     assert compiled(view, groups[0]) is not made[0]
 
@@ -98,7 +98,7 @@ def test_of_an_index_the_rarest_term_is_asked_first_and_the_answer_is_the_same()
             (Term(name, ">=", least), columns[name]) for name, least in zip(columns, wanted, strict=True)
         ]
         expected = np.logical_and.reduce([column >= term.value for term, column in terms])
-        asked = Indexed("PCI_DEVICE", terms)
+        asked = IndexedAttribute("PCI_DEVICE", terms)
         assert asked.holds(slice(0, 5_000)).tolist() == expected.tolist()
         rows = rng.integers(0, 5_000, 300)
         assert asked.holds(rows).tolist() == expected[rows].tolist()

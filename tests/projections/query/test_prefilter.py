@@ -14,17 +14,17 @@ from tests.support.ports_class import REGISTRY
 from tests.support.random_fleets.fleets import Town, a_request
 from vacancy.clients.request_language.cel_compiler import learn
 from vacancy.projections.query import prefilter
-from vacancy.projections.query.plan import Shape, shape_of
-from vacancy.projections.query.prefilter import Narrowing
-from vacancy.projections.view.fleet import View
-from vacancy.projections.view.sharing import lending
+from vacancy.projections.query.plan import QueryPlan, plan_of
+from vacancy.projections.query.prefilter import Prefilter
+from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.sharing import sharing_providers
 from vacancy.resources.model.request import RequestSpec
 
 NONE = np.zeros(0, dtype=np.int64)
 REQUESTS = 12
 
 
-def shapes(seed: int) -> Iterator[tuple[View, Shape]]:
+def shapes(seed: int) -> Iterator[tuple[FleetView, QueryPlan]]:
     """Requests of all kinds, with what is shared, nested, isolated and in subtrees among them."""
     rng = random.Random(seed)
     town = Town(rng)
@@ -33,12 +33,12 @@ def shapes(seed: int) -> Iterator[tuple[View, Shape]]:
         request = a_request(rng, list(town.known), town.kinds)
         spec = RequestSpec.model_validate_json(json.dumps(request))
         learn(spec, REGISTRY, view.expressions)
-        shape = shape_of(view, spec)
+        shape = plan_of(view, spec)
         if not shape.impossible:
             yield view, shape
 
 
-def roots_of(view: View, shape: Shape) -> list[int]:
+def roots_of(view: FleetView, shape: QueryPlan) -> list[int]:
     roots = np.flatnonzero(shape.root_mask())
     assert (
         roots.tolist() == shape.roots(np.array([r for r in range(view.size) if view.root[r] == r])).tolist()
@@ -51,31 +51,31 @@ def roots_of(view: View, shape: Shape) -> list[int]:
 def test_few_are_narrowed_like_all(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for view, shape in shapes(seed):
         every = roots_of(view, shape)
-        few = Narrowing(view, shape).among(np.array(every[::-1], dtype=np.int64))
-        each = [root for root in every if len(Narrowing(view, shape).among(np.array([root])).roots)]
+        few = Prefilter(view, shape).among(np.array(every[::-1], dtype=np.int64))
+        each = [root for root in every if len(Prefilter(view, shape).among(np.array([root])).roots)]
         assert few.roots.tolist() == each[::-1]
         takes_part = set(few.roots[few.takes_part].tolist())
         for factor in (0, 10**9):  # at once to the few, and never
             monkeypatch.setattr(prefilter, "_FEW", factor)
-            found = Narrowing(view, shape).everywhere(NONE).tolist()
+            found = Prefilter(view, shape).everywhere(NONE).tolist()
             assert found == sorted(set(found))
             assert takes_part <= set(found) <= set(each)
             assert bool(found) == bool(each)
-            assert not len(Narrowing(view, shape).everywhere(few.roots))
+            assert not len(Prefilter(view, shape).everywhere(few.roots))
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_who_serves_is_told_tree_by_tree(seed: int) -> None:
     for view, shape in shapes(seed):
-        asked = Narrowing(view, shape)
+        asked = Prefilter(view, shape)
         few = asked.among(np.array(roots_of(view, shape)[::-1], dtype=np.int64))
         for number, kind in enumerate(shape.kinds):
             can = set(kind.own(kind.filter.everywhere()).tolist())
             lent = set(asked.lent[number].tolist())
-            assert lent <= can & set(lending(view).rows)
+            assert lent <= can & set(sharing_providers(view).rows)
             for place, root in enumerate(few.roots.tolist()):
                 rows, places, starts = few.own[number]
                 mine = rows[starts[place] : starts[place + 1]].tolist()
                 assert mine == [row for row in view.tree(root) if row in can]
                 assert set(places[starts[place] : starts[place + 1]].tolist()) <= {place}
-                assert mine or lent.intersection(lending(view).to(root))
+                assert mine or lent.intersection(sharing_providers(view).to(root))

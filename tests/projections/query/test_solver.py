@@ -23,14 +23,14 @@ from tests.support.solver.brute_force import Fleet as Known
 from tests.support.solver.brute_force import Node, Way, ways
 from vacancy.clients.request_language.cel_compiler import learn
 from vacancy.clients.scheduler.claims import predicates
-from vacancy.projections.query.budget import Effort
+from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.engine import Candidate, find
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.record import Record
 from vacancy.resources.model.request import RequestSpec
-from vacancy.resources.state.rows import AllocationRow, Part
+from vacancy.resources.state.rows import AllocationPart, AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
 
 FLEETS = int(os.environ.get("VACANCY_FLEETS", "150"))
@@ -64,8 +64,8 @@ def alike(request: Mapping[str, Any], way: Way) -> Any:
 
 
 def granted(
-    town: Town, fleet: Fleet, view: View, spec: RequestSpec, candidate: Candidate
-) -> tuple[Part, ...] | None:
+    town: Town, fleet: Fleet, view: FleetView, spec: RequestSpec, candidate: Candidate
+) -> tuple[AllocationPart, ...] | None:
     """What the fold grants to a claim of this candidate where the log ends, or None where it rejects it."""
     (state,) = fleet.states
     allocations = [served._asdict() for served in candidate.allocations if served.resources]
@@ -78,7 +78,9 @@ def granted(
     return row.parts
 
 
-def checked(known: Known, request: Mapping[str, Any], parts: Iterable[Part]) -> list[tuple[Node, str, Any]]:
+def checked(
+    known: Known, request: Mapping[str, Any], parts: Iterable[AllocationPart]
+) -> list[tuple[Node, str, Any]]:
     """(provider, class, what is left) after these grants, each of which the provider could give."""
     asks = {group["name"].partition("#")[0]: group["resources"] for group in request["groups"]}
     left: dict[tuple[str, str], Any] = {}
@@ -92,7 +94,11 @@ def checked(known: Known, request: Mapping[str, Any], parts: Iterable[Part]) -> 
 
 @contextmanager
 def under_way(
-    view: View, known: Known, request: Mapping[str, Any], candidate: Candidate, parts: Iterable[Part]
+    view: FleetView,
+    known: Known,
+    request: Mapping[str, Any],
+    candidate: Candidate,
+    parts: Iterable[AllocationPart],
 ) -> Iterator[None]:
     """The candidate's claim is under way: the view counts it, and so does the solver."""
     taken = [
@@ -123,7 +129,7 @@ def test_the_engine_finds_what_trying_everything_finds(seed: int) -> None:
         spec = RequestSpec.model_validate_json(json.dumps(request))
         learn(spec, REGISTRY, view.expressions)
         order = SIMPLE_ORDERS[rng.choice(sorted(SIMPLE_ORDERS))]
-        effort, draw = Effort(), np.random.default_rng(seed)
+        effort, draw = SearchBudget(), np.random.default_rng(seed)
         solved = list(ways(known, request))
         right = {alike(request, way): root for root, way in solved}
         found = find(view, spec, limit=EVERYTHING, order=order, rng=draw, effort=effort)

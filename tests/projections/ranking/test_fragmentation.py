@@ -18,11 +18,11 @@ from tests.support.memory_fleets import fleet_of, spec_of
 from tests.support.ports_class import REGISTRY
 from vacancy.projections.query.engine import Candidate, find
 from vacancy.projections.ranking.fragmentation import LeastFragmentation
-from vacancy.projections.ranking.fragmentation_index import Fragments
-from vacancy.projections.ranking.workload import TYPICAL_MAX, Typical, TypicalRequests, tally
+from vacancy.projections.ranking.fragmentation_index import FragmentationIndex
+from vacancy.projections.ranking.workload import TYPICAL_MAX, TypicalRequest, Workload, tally
 from vacancy.projections.view.columns import Ints
-from vacancy.projections.view.fleet import View
-from vacancy.projections.view.reservations import Taken
+from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.reservations import Reservation
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.state.tables import CUSTOM_FAMILY, NODES, PROVIDERS, key
 
@@ -55,14 +55,14 @@ def requests(draw: st.DrawFn, *, of_gpus: bool = False) -> RequestSpec:
 typical_lists = st.lists(st.tuples(requests(), st.integers(1, 5)), max_size=5)
 
 
-def typical(some: Sequence[tuple[RequestSpec, int]]) -> TypicalRequests:
+def typical(some: Sequence[tuple[RequestSpec, int]]) -> Workload:
     share = spec_of({"VCPU": 1}, {GPU: 3})
-    return TypicalRequests(
-        device=GPU, typical=tuple(Typical(request=r, weight=w) for r, w in [*some, (share, 1)])
+    return Workload(
+        device=GPU, typical=tuple(TypicalRequest(request=r, weight=w) for r, w in [*some, (share, 1)])
     )
 
 
-def view_of(fleet: Sequence[Node]) -> View:
+def view_of(fleet: Sequence[Node]) -> FleetView:
     tape = Tape()
     for n, (cores, memory, model, gpus) in enumerate(fleet):
         parts = [provider(f"n{n}-g{g}", f"n{n}", [model], **{GPU: total}) for g, total in enumerate(gpus)]
@@ -75,12 +75,12 @@ def view_of(fleet: Sequence[Node]) -> View:
 # -- the measure, in loops ------------------------------------------------------------------------------------
 
 
-def free(view: View, row: int, name: str) -> int:
+def free(view: FleetView, row: int, name: str) -> int:
     columns = view.classes.get(name)
     return 0 if columns is None or not view.open[row] else max(0, int(columns.arrays["free"][row]))
 
 
-def unusable(view: View, root: int, request: RequestSpec) -> int:
+def unusable(view: FleetView, root: int, request: RequestSpec) -> int:
     """How much of what is free on a tree's GPUs one request cannot use."""
     tree = view.tree(root)
     gpus = [row for row in tree if free(view, row, GPU)]
@@ -113,17 +113,17 @@ def served(amounts: Sequence[int], left: Sequence[int], isolate: bool) -> bool:
     )
 
 
-def weighed(view: View, root: int, settings: TypicalRequests) -> int:
+def weighed(view: FleetView, root: int, settings: Workload) -> int:
     """F_n, times the sum of weights."""
     return sum(one.weight * unusable(view, root, one.request) for one in settings.typical)
 
 
-def roots_of(view: View) -> Ints:
+def roots_of(view: FleetView) -> Ints:
     size = view.size
     return np.flatnonzero(view.root[:size] == np.arange(size))
 
 
-def take(view: View, candidate: Candidate) -> list[Taken]:
+def take(view: FleetView, candidate: Candidate) -> list[Reservation]:
     return [
         view.take(view.row_of[key(candidate.cell, served_.provider)], name, ask)
         for served_ in candidate.allocations
@@ -131,7 +131,7 @@ def take(view: View, candidate: Candidate) -> list[Taken]:
     ]
 
 
-def untake(view: View, taken: list[Taken]) -> None:
+def untake(view: FleetView, taken: list[Reservation]) -> None:
     for one in taken:
         view.untake(one)
 
@@ -148,7 +148,7 @@ def test_the_measure_is_what_loops_make_of_it_however_the_fleet_came_to_be(
         measured = order.measure(view, roots) * total
         assert measured.round(6).tolist() == [weighed(view, root, known) for root in roots.tolist()]
         # What was worked out bit by bit is what it is worked out to be at once.
-        assert measured.tolist() == (Fragments(view, known).measure(roots) * total).tolist()
+        assert measured.tolist() == (FragmentationIndex(view, known).measure(roots) * total).tolist()
         for found in find(view, spec, limit=1, order=order, rng=rng):
             taken = take(view, found)
             if rng.random() < 0.3:
@@ -186,9 +186,9 @@ def test_the_best_really_is_the_best(
         take(view, found[0])
 
 
-def every_way(view: View, spec: RequestSpec) -> list[Candidate]:
+def every_way(view: FleetView, spec: RequestSpec) -> list[Candidate]:
     """All places for a request of one device at most, whatever the measure says."""
-    from vacancy.projections.query.engine import Served
+    from vacancy.projections.query.engine import ServedGroup
     from vacancy.projections.query.filter import Filter
 
     ways = []
@@ -196,14 +196,14 @@ def every_way(view: View, spec: RequestSpec) -> list[Candidate]:
     for root in rows[0]:
         cell, name = view.name(root)
         if len(spec.groups) == 1:
-            ways.append(Candidate(cell, name, (Served(name, spec.groups[0].resources, ""),)))
+            ways.append(Candidate(cell, name, (ServedGroup(name, spec.groups[0].resources, ""),)))
             continue
         ways += [
             Candidate(
                 cell,
                 name,
                 tuple(
-                    Served(view.name(at)[1], group.resources, group.name)
+                    ServedGroup(view.name(at)[1], group.resources, group.name)
                     for at, group in zip((root, row), spec.groups, strict=True)
                 ),
             )
@@ -326,4 +326,4 @@ def test_what_is_typical_is_counted() -> None:
 )
 def test_what_cannot_be_typical_is_refused(said: dict[str, Any], what: str) -> None:
     with pytest.raises(ValidationError, match=what):
-        TypicalRequests.model_validate_json(json.dumps({**json.loads(typical([]).model_dump_json()), **said}))
+        Workload.model_validate_json(json.dumps({**json.loads(typical([]).model_dump_json()), **said}))

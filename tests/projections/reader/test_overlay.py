@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vacancy.projections.changefeed.entries import Entry, Images, joined, verdicts
+from vacancy.projections.changefeed.entries import FeedEntry, Images, joined, verdicts
 from vacancy.projections.reader import overlay
-from vacancy.projections.reader.overlay import NewerRows
+from vacancy.projections.reader.overlay import Overlay
 from vacancy.resources.state.tables import GROUPS, NODES, PROVIDERS, VERDICTS
 
 IN_ORDER = (NODES.name, PROVIDERS.name, GROUPS.name)
@@ -20,9 +20,11 @@ rows = st.dictionaries(st.sampled_from([b"a", b"b", b"c"]), st.none() | st.binar
 commits = st.lists(st.dictionaries(st.sampled_from(TABLES), rows, max_size=4), max_size=8)
 
 
-def entries_of(commits: list[dict[str, dict[bytes, bytes | None]]]) -> list[Entry]:
+def entries_of(commits: list[dict[str, dict[bytes, bytes | None]]]) -> list[FeedEntry]:
     return [
-        Entry(number, number, [(table, list(rows), list(rows.values())) for table, rows in commit.items()])
+        FeedEntry(
+            number, number, [(table, list(rows), list(rows.values())) for table, rows in commit.items()]
+        )
         for number, commit in enumerate(commits)
     ]
 
@@ -64,7 +66,7 @@ def test_the_newest_of_each_row_is_kept(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(overlay, "_LATELY_MAX", lately_max)
-        kept = NewerRows(leave_out=(VERDICTS.name,))
+        kept = Overlay(leave_out=(VERDICTS.name,))
         expected: dict[str, dict[bytes, bytes | None]] = {}
         for number, entry in enumerate(entries_of(commits)):
             kept.tell(entry)

@@ -19,8 +19,8 @@ from vacancy.projections.store import rocksdb
 from vacancy.projections.store.partition_store import PartitionStore, families
 from vacancy.resources.state.tables import NODES
 
-ROOT = Path(__file__).parents[2]
-SCRIPT = Path(__file__).parent / "writer_process.py"
+ROOT = Path(__file__).parents[3]
+SCRIPT = Path(__file__).parents[1] / "store/writer_process.py"
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:

@@ -18,17 +18,17 @@ from tests.support.temporary_stores import FAST
 from vacancy.projections.store.partition_store import PartitionStore
 from vacancy.resources.classes.quantity import QuantityRecord
 from vacancy.resources.state.rows import (
+    AllocationPart,
     AllocationRow,
     ClassRow,
     DeadLetterRow,
-    FactsRow,
-    GroupMember,
-    GroupRow,
     NodeRow,
-    Part,
+    OperatorSettingsRow,
     PartitionRow,
     ProviderRow,
     RequestRow,
+    ServerGroupMember,
+    ServerGroupRow,
     VerdictRow,
 )
 from vacancy.resources.state.tables import (
@@ -49,7 +49,7 @@ from vacancy.resources.state.tables import (
 from vacancy.resources.state.transaction import Changes
 
 QUANTITY = QuantityRecord(2**53, 1, 1, 2**53 - 1, 1, 16_000, 7, -1, 1500)
-PARTS = (Part("n1", "VCPU", "", 4), Part("n1", "PORTS", "a", [80, 81]))
+PARTS = (AllocationPart("n1", "VCPU", "", 4), AllocationPart("n1", "PORTS", "a", [80, 81]))
 ROWS: list[tuple[Table[Any], Any]] = [
     (PARTITION, PartitionRow("log", 1, 4, 1, ("PORTS",), 1_800_000_000_000, 3)),
     (NODES, NodeRow((("0" * 16, 3), ("1" * 16, 2**53 - 1)), 12, False, True)),
@@ -59,12 +59,17 @@ ROWS: list[tuple[Table[Any], Any]] = [
     ),
     (
         FACTS,
-        FactsRow(
+        OperatorSettingsRow(
             2, ("e2", "e1"), "draining", "maintenance — ü", ("rack",), ("B",), {"VCPU": {"reserved": 1}}
         ),
     ),
     (ALLOCATIONS, AllocationRow("c1", 2, "INSTANCE", "-", "-", None, PARTS, 7, 99, ("web", "db"))),
-    (GROUPS, GroupRow("anti-affinity", True, 2, "rack-", (GroupMember("i1", 7, (("n1", "n1-a"), ("n2",))),))),
+    (
+        GROUPS,
+        ServerGroupRow(
+            "anti-affinity", True, 2, "rack-", (ServerGroupMember("i1", 7, (("n1", "n1-a"), ("n2",))),)
+        ),
+    ),
     (VERDICTS, VerdictRow(False, "no_room", 7, 99, b"\0\xff", "i1", "n1", "VCPU", -(2**53), 2**53, -1)),
     (REQUESTS, RequestRow(b"{}", 5, "placed", "c1", "cell", {"0": 7}, ("c2",), "why")),
     (DEADLINES, b""),

@@ -17,14 +17,14 @@ from tests.support.strategies import batches, logs
 from tests.support.temporary_stores import opened_store
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store.store import Store
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.state.tables import GROUPS, NODES, PROVIDERS, key, split_key
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
 SOME = settings(max_examples=60, deadline=None, phases=PHASES)
 
 
-def told(view: View, reader: StoreReader) -> dict[str, Any]:
+def told(view: FleetView, reader: StoreReader) -> dict[str, Any]:
     """All that a view says, by name and not by row."""
     rows = view.row_of
     nodes = {data for _, data, _ in reader.scan(NODES)}
@@ -57,7 +57,7 @@ def told(view: View, reader: StoreReader) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def free_rows_say_nothing(view: View) -> None:
+def free_rows_say_nothing(view: FleetView) -> None:
     """Rows that no provider has are closed and empty: a query looks at all rows up to `size`."""
     used = set(view.row_of.values())
     left = [row for row in range(len(view.root)) if row not in used]
@@ -69,7 +69,7 @@ def free_rows_say_nothing(view: View) -> None:
         assert not any(column[left].any() for column in columns.arrays.values())
 
 
-def rows_agree(view: View, reader: StoreReader) -> None:
+def rows_agree(view: FleetView, reader: StoreReader) -> None:
     """A row for each provider of the store, and the columns are what the store's rows say, one by one."""
     assert set(view.row_of) == {k for _, k, _ in reader.scan(PROVIDERS)}
     for name, columns in view.classes.items():

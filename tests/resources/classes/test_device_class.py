@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vacancy.projections.query.conditions import _holds
-from vacancy.resources.classes.device_class import Itemised, ItemisedRecord
+from vacancy.resources.classes.device_class import DeviceClass, DeviceRecord
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import Granted, Shortfall
 from vacancy.resources.model.comparison import comparisons
@@ -19,7 +19,7 @@ from vacancy.resources.model.errors import InvalidRecord, UsageError
 
 NAMES = [f"0000:0{number}:00.0" for number in range(5)]
 REGISTRY = Registry()
-CLASSES: dict[str, Itemised] = {
+CLASSES: dict[str, DeviceClass] = {
     name: REGISTRY.table(name).resource_class  # type: ignore[misc]
     for name in ("PCI_DEVICE", "GPU_SHARE", "VGPU")
 }
@@ -78,7 +78,7 @@ def asks(draw: st.DrawFn, name: str) -> Any:
     return ask
 
 
-def check_books(name: str, record: ItemisedRecord, held: dict[int, tuple[Any, Any, dict[str, Any]]]) -> None:
+def check_books(name: str, record: DeviceRecord, held: dict[int, tuple[Any, Any, dict[str, Any]]]) -> None:
     """What is held, summed over its grants, is what the record says; by the rules as they are told."""
     amounts: Counter[tuple[str, str]] = Counter()
     counted = 0
@@ -100,7 +100,7 @@ def check_books(name: str, record: ItemisedRecord, held: dict[int, tuple[Any, An
         assert len({one for one, _ in amounts}) == len(amounts)
 
 
-def check_grant(name: str, ask: Any, grant: Any, devices: dict[str, Any], before: ItemisedRecord) -> None:
+def check_grant(name: str, ask: Any, grant: Any, devices: dict[str, Any], before: DeviceRecord) -> None:
     """What was granted is what was asked for, of devices that are reported."""
     said = {"count": ask} if isinstance(ask, int) and name != "GPU_SHARE" else ask
     said = {"share": ask} if isinstance(ask, int) and name == "GPU_SHARE" else said

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vacancy.resources.classes.registry import Registry
-from vacancy.resources.state.rows import ClassRow, Part, ProviderRow
+from vacancy.resources.state.rows import AllocationPart, ClassRow, ProviderRow
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
     DEAD_LETTERS,
@@ -156,7 +156,7 @@ class Expectations:
         same(f"@{self.get(DEAD_LETTERS, dead_letter_key(int(words[0]))).offset}", words[2])
 
 
-def _parts(parts: tuple[Part, ...]) -> str:
+def _parts(parts: tuple[AllocationPart, ...]) -> str:
     """`n1 VCPU:4 n1 PORTS:[80,81]`."""
     return " ".join(
         f"{p.provider} {p.resource_class}:{json.dumps(p.grant, separators=(',', ':'))}" for p in parts

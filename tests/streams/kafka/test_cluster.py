@@ -13,7 +13,7 @@ import pytest
 from tests.support.kafka_server import KafkaCluster
 from vacancy.resources.model.errors import LogUnavailable
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.streams.kafka.topic import check_topic
 from vacancy.streams.log import Log, Receipt, create_log, open_log
 
@@ -84,7 +84,7 @@ def test_a_killed_broker_loses_and_doubles_nothing(log: Log, cluster: KafkaClust
             cluster.kill(2)
         if n == 600:
             cluster.restart(2, wait=False)
-        receipts.append(log.send([Entry(cell, b"%d" % (n + i)) for i, cell in enumerate(CELLS)]))
+        receipts.append(log.send([NewRecord(cell, b"%d" % (n + i)) for i, cell in enumerate(CELLS)]))
         time.sleep(0.005)
     for receipt in receipts:
         receipt.wait(60)
@@ -97,7 +97,7 @@ def test_a_killed_broker_loses_and_doubles_nothing(log: Log, cluster: KafkaClust
 def test_a_log_opens_whichever_broker_died_a_moment_ago(log: Log, cluster: KafkaCluster) -> None:
     """The others name it for some seconds more, and a client asks any one that was named."""
     wait_until_whole(log.url)
-    log.append([Entry(cell, b"0") for cell in CELLS])
+    log.append([NewRecord(cell, b"0") for cell in CELLS])
     cluster.kill(1)
     for _ in range(8):
         with open_log(log.url) as opened:
@@ -109,10 +109,10 @@ def test_a_log_opens_whichever_broker_died_a_moment_ago(log: Log, cluster: Kafka
 def test_without_two_replicas_nothing_is_taken_and_nothing_is_lost(log: Log, cluster: KafkaCluster) -> None:
     wait_until_whole(log.url)
     follower = Follower(log.url)
-    log.append([Entry(CELLS[0], b"0")])
+    log.append([NewRecord(CELLS[0], b"0")])
     for node in (1, 2, 3):
         cluster.kill(node)
-    receipt = log.send([Entry(CELLS[0], b"1")])
+    receipt = log.send([NewRecord(CELLS[0], b"1")])
     with pytest.raises(LogUnavailable):
         receipt.wait(1.0)
     with pytest.raises(LogUnavailable, match="did not answer"):
@@ -120,7 +120,7 @@ def test_without_two_replicas_nothing_is_taken_and_nothing_is_lost(log: Log, clu
     for node in (1, 2, 3):
         cluster.restart(node, wait=False)
     assert receipt.wait(90)[0].offset == 2
-    assert log.append([Entry(CELLS[0], b"2")], timeout_s=60)[0].offset == 3
+    assert log.append([NewRecord(CELLS[0], b"2")], timeout_s=60)[0].offset == 3
     follower.finish({0: 4, 1: 1, 2: 1})
     assert follower.values[0] == [0, 1, 2]
     wait_until_whole(log.url)

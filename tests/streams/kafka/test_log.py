@@ -12,7 +12,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 
 from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.streams.kafka.topic import _open_partitions, check_topic
 from vacancy.streams.log import create_log, open_log
 from vacancy.streams.log_url import parse_log_url
@@ -108,7 +108,7 @@ def test_no_secret_reaches_a_log_line(url: str, openings: Any, caplog: pytest.Lo
     caplog.set_level(logging.DEBUG)
     settings = {"ssl.password": "hunter2", "sasl.password": "hunter2", "sasl.username": "me"}
     with create_log(url, 1, openings(1), replication=None, **settings) as log:
-        log.append([Entry("a", b"x")])
+        log.append([NewRecord("a", b"x")])
         assert "hunter2" not in repr(log)
     assert check_topic(url, **settings)
     assert "KafkaAdminClient" in caplog.text
@@ -118,7 +118,7 @@ def test_no_secret_reaches_a_log_line(url: str, openings: Any, caplog: pytest.Lo
 def test_a_record_that_is_too_large_stops_the_whole_append(url: str, openings: Any) -> None:
     with create_log(url, 1, openings(1)) as log:
         with pytest.raises(LogError, match=r"too large for the log.*max\.message\.bytes") as raised:
-            log.append([Entry("a", b"small"), Entry("a", b"x" * 2_000_000)])
+            log.append([NewRecord("a", b"small"), NewRecord("a", b"x" * 2_000_000)])
         assert not isinstance(raised.value, LogUnavailable)
         assert log.end() == {0: 1}
 
@@ -127,8 +127,8 @@ def test_a_record_that_the_topic_does_not_take(url: str, openings: Any, admin: A
     make_topic(admin, url, max_message_bytes="10000")
     with open_log(url) as log:
         with pytest.raises(LogError, match="too large for the log"):
-            log.append([Entry("a", b"x" * 50_000)])
-        assert log.append([Entry("a", b"small")])[0].offset == 0
+            log.append([NewRecord("a", b"x" * 50_000)])
+        assert log.append([NewRecord("a", b"small")])[0].offset == 0
 
 
 def test_a_topic_of_something_else_has_no_identity(url: str, admin: Any, kafka: str) -> None:
@@ -168,7 +168,7 @@ def test_a_transaction_leaves_a_gap_that_is_told(url: str, openings: Any, kafka:
         producer.send(topic_of(url), key=b"a", value=b"1")
         producer.commit_transaction()
         producer.close()
-        log.append([Entry("a", b"2")])
+        log.append([NewRecord("a", b"2")])
         assert [r.value for r in log.read(0, 1, 1, timeout_s=10)] == [b"1"]
         with pytest.raises(LogError, match=r"gap.*partition 0.*transactions"):
             log.read(0, 2, 1, timeout_s=10)
@@ -176,7 +176,7 @@ def test_a_transaction_leaves_a_gap_that_is_told(url: str, openings: Any, kafka:
 
 def test_a_topic_made_anew_under_a_reader_is_noticed(url: str, openings: Any, admin: Any) -> None:
     with create_log(url, 1, openings(1)) as log:
-        log.append([Entry("a", b"%d" % n) for n in range(50)])
+        log.append([NewRecord("a", b"%d" % n) for n in range(50)])
         position = 0
         while position < 51:
             position += len(log.read(0, position, 100, timeout_s=10))
@@ -198,7 +198,7 @@ def test_a_reader_far_behind_reads_everything_in_order(url: str, openings: Any) 
     cells = covering_cells(3)
     with create_log(url, 3, openings(3)) as log:
         receipts = [
-            log.send([Entry(cells[n % 3], b"%d" % n) for n in range(p, p + 1000)])
+            log.send([NewRecord(cells[n % 3], b"%d" % n) for n in range(p, p + 1000)])
             for p in range(0, 24_000, 1000)
         ]
         for receipt in receipts:

@@ -16,7 +16,7 @@ import pytest
 
 from vacancy.resources.model.errors import LogError, LogUnavailable
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Entry
+from vacancy.resources.model.record import NewRecord
 from vacancy.streams.log import create_log, open_log
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.sqlite.log import SqliteLog
@@ -122,11 +122,11 @@ def test_a_writer_waits_its_turn_and_then_gives_up(log: Any, path: Path) -> None
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(LogUnavailable, match="busy") as raised:
-        log.append([Entry("a", b"late")], timeout_s=0.05)
+        log.append([NewRecord("a", b"late")], timeout_s=0.05)
     assert log.url in str(raised.value)
     timer = threading.Timer(0.05, other.execute, ("ROLLBACK",))
     timer.start()
-    (landed,) = log.append([Entry("a", b"in time")], timeout_s=30)
+    (landed,) = log.append([NewRecord("a", b"in time")], timeout_s=30)
     timer.join()
     other.close()
     assert [r.value for r in log.read(landed.partition, 1, 10)] == [b"in time"]
@@ -139,14 +139,14 @@ def test_polling_an_unchanged_log_asks_only_for_the_version(log: Any) -> None:
     for _ in range(10):
         assert log.read(0, 1, 100) == []
     assert asked == ["PRAGMA data_version"] * 10
-    log.append([Entry(covering_cells(4)[0], b"x")])
+    log.append([NewRecord(covering_cells(4)[0], b"x")])
     assert len(log.read(0, 1, 100)) == 1
     assert log.read(0, 2, 100) == []
 
 
 def test_readers_do_not_hold_the_write_ahead_log(log: Any, path: Path) -> None:
     for n in range(50):
-        log.append([Entry("a", b"x" * 10_000)])
+        log.append([NewRecord("a", b"x" * 10_000)])
         log.read(n % 4, 1, 5)
     other = sqlite3.connect(path)
     busy, _, _ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -159,7 +159,7 @@ def test_timestamps_never_go_back(path: Path, openings: Any) -> None:
     start_ms = time.time_ns() // 1_000_000
     times = iter([start_ms + 9_000, start_ms + 5_000, start_ms + 12_000])
     with SqliteLog(parse_log_url(f"sqlite://{path}"), clock=lambda: next(times)) as log:
-        landed = [log.append([Entry("a", b""), Entry("a", b"")]) for _ in range(3)]
+        landed = [log.append([NewRecord("a", b""), NewRecord("a", b"")]) for _ in range(3)]
         assert [[a.timestamp_ms - start_ms for a in pair] for pair in landed] == [
             [9_000, 9_000],
             [9_000, 9_000],
@@ -197,7 +197,7 @@ def test_a_newer_format_is_refused(log: Any, path: Path) -> None:
 
 def test_a_damaged_file_is_told_and_not_believed(path: Path, openings: Any) -> None:
     with create_log(f"sqlite://{path}", 1, openings(1)) as log:
-        log.append([Entry("a", b"x" * 1000) for _ in range(500)])
+        log.append([NewRecord("a", b"x" * 1000) for _ in range(500)])
     rng = random.Random(1)
     content = bytearray(path.read_bytes())
     content[3 * 8192 :] = rng.randbytes(len(content) - 3 * 8192)
@@ -208,7 +208,7 @@ def test_a_damaged_file_is_told_and_not_believed(path: Path, openings: Any) -> N
 
 def test_a_hole_is_told(log: Any, path: Path) -> None:
     cell = covering_cells(4)[3]
-    log.append([Entry(cell, b"%d" % n) for n in range(10)])
+    log.append([NewRecord(cell, b"%d" % n) for n in range(10)])
     db = sqlite3.connect(path)
     with db:
         db.execute("DELETE FROM records WHERE partition = 3 AND offset = 5")
@@ -223,7 +223,7 @@ def test_a_file_taken_away_under_a_process_is_noticed(log: Any, path: Path, open
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink()
     with pytest.raises(LogError, match="removed or replaced"):
-        log.append([Entry("a", b"lost")])
+        log.append([NewRecord("a", b"lost")])
     create_log(log.url, 4, openings(4)).close()
     with pytest.raises(LogError, match="removed or replaced"):
         log.read(0, 1, 1)
@@ -243,11 +243,11 @@ def test_a_full_database_writes_nothing_by_halves(log: Any) -> None:
     log._writer.execute(f"PRAGMA max_page_count = {pages + 4}")
     end = log.end()
     with pytest.raises(LogError, match=r"disk is full: nothing was written.*free some space") as raised:
-        log.append([Entry("a", b"x" * 1000) for _ in range(200)])
+        log.append([NewRecord("a", b"x" * 1000) for _ in range(200)])
     assert not isinstance(raised.value, LogUnavailable)
     assert log.end() == end
     log._writer.execute(f"PRAGMA max_page_count = {pages + 1000}")
-    assert len(log.append([Entry("a", b"x" * 1000) for _ in range(200)])) == 200
+    assert len(log.append([NewRecord("a", b"x" * 1000) for _ in range(200)])) == 200
 
 
 def test_a_disk_that_takes_no_more_writes_nothing_by_halves(log: Any) -> None:
@@ -259,4 +259,4 @@ def test_a_disk_that_takes_no_more_writes_nothing_by_halves(log: Any) -> None:
     assert int(held) > 5
     (end,) = (end for end in log.end().values() if end > 1)
     assert end == 1 + 10 * int(held)
-    log.append([Entry("a", b"room again")])
+    log.append([NewRecord("a", b"room again")])

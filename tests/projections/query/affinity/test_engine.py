@@ -20,7 +20,7 @@ from vacancy.projections.diagnostics.summary import explain
 from vacancy.projections.query.affinity.engine import joining
 from vacancy.projections.query.engine import Candidate, find
 from vacancy.projections.ranking.orders import RANDOM, SIMPLE_ORDERS
-from vacancy.projections.view.fleet import View
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.state.tables import VERDICTS
@@ -54,7 +54,7 @@ class Cloud:
     def fleet(self) -> Fleet:
         return Fleet(self.tape.records.values())
 
-    def view(self) -> View:
+    def view(self) -> FleetView:
         return self.fleet.view()
 
     def accepts(self, spec: RequestSpec, candidate: Candidate) -> str:
@@ -78,7 +78,7 @@ def wanted(name: str, **more: Any) -> dict[str, Any]:
     return {"group": f"{CELL}/{name}", **RULES[name], **more}
 
 
-def roots(view: View, asked: RequestSpec, order: str = "random", limit: int = 10) -> list[str]:
+def roots(view: FleetView, asked: RequestSpec, order: str = "random", limit: int = 10) -> list[str]:
     return [one.root for one in find(view, asked, limit=limit, order=SIMPLE_ORDERS[order], rng=RNG)]
 
 

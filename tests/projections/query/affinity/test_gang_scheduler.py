@@ -15,8 +15,8 @@ from tests.support.ports_class import REGISTRY
 from tests.support.random_fleets.fleets import SHARES, bid
 from vacancy.clients.scheduler.claims import predicates
 from vacancy.projections.query.affinity import gang_search
-from vacancy.projections.query.affinity.occupancy import crowd_of
-from vacancy.projections.query.budget import Effort
+from vacancy.projections.query.affinity.occupancy import occupancy_of
+from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.engine import Candidate, find
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
 from vacancy.resources.fold.fold import fold
@@ -66,7 +66,7 @@ class Site:
     def found(self, spec: RequestSpec, seed: int) -> list[Candidate]:
         """What is found in some order; the fold accepts it."""
         fleet = Fleet(self.tape.records.values())
-        view, effort = fleet.view(), Effort()
+        view, effort = fleet.view(), SearchBudget()
         order = SIMPLE_ORDERS[sorted(SIMPLE_ORDERS)[seed % len(SIMPLE_ORDERS)]]
         rng = np.random.default_rng(seed)
         found = find(view, spec, limit=9, order=order, rng=rng, effort=effort)
@@ -166,13 +166,13 @@ def test_a_node_of_which_nothing_is_taken_may_be_anywhere() -> None:
 def test_what_cannot_be_tried_to_the_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site({f"n{number}": (1, f"rack-{number} rack-{number + 1}") for number in range(8)})
     monkeypatch.setattr(gang_search, "TRIALS_MAX", 20)
-    view, effort = Fleet(site.tape.records.values()).view(), Effort()
+    view, effort = Fleet(site.tape.records.values()).view(), SearchBudget()
     spec = site.spec(RACKS, copies=5)
     order, rng = SIMPLE_ORDERS["random"], np.random.default_rng(1)
     assert find(view, spec, limit=1, order=order, rng=rng, effort=effort) == []
     assert effort.gave_up == 1
     monkeypatch.undo()
-    effort = Effort()
+    effort = SearchBudget()
     assert find(view, spec, limit=1, order=order, rng=rng, effort=effort) == []
     assert effort.gave_up == 0
 
@@ -181,7 +181,7 @@ def test_whether_racks_overlap_is_remembered_until_one_changes() -> None:
     site = Site({"a": (1, "rack-1"), "b": (1, "rack-1"), "c": (1, "rack-2")})
     fleet = Fleet(site.tape.records.values())
     view = fleet.view()
-    crowd = crowd_of(view, site.spec(RACKS).memberships[0])
+    crowd = occupancy_of(view, site.spec(RACKS).memberships[0])
     assert not crowd.overlaps()
     facts = {"provider": "a", "revision": 2, "facts": {"aggregates": ["rack-1", "rack-2"]}}
     changes = fold(fleet.states[0], site.tape.append(site.cell, event("facts.set.v1", facts, "g")), REGISTRY)
@@ -189,5 +189,5 @@ def test_whether_racks_overlap_is_remembered_until_one_changes() -> None:
     view.feed(PROVIDERS.name, [at], [PROVIDERS.encode(changes[PROVIDERS][at])])
     assert crowd.overlaps()
     for number in range(100):
-        assert not crowd_of(view, site.spec({**RACKS, "scope": f"{number}-"}).memberships[0]).overlaps()
+        assert not occupancy_of(view, site.spec({**RACKS, "scope": f"{number}-"}).memberships[0]).overlaps()
     assert crowd.overlaps()

@@ -25,7 +25,7 @@ from tests.support.solver.brute_force import Request, Way, ways
 from tests.support.solver.relations import Members, gangs, is_gang, misses, roots_of
 from vacancy.clients.request_language.cel_compiler import learn
 from vacancy.clients.scheduler.claims import predicates
-from vacancy.projections.query.budget import Effort
+from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.engine import find
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
 from vacancy.resources.fold.fold import fold
@@ -83,7 +83,7 @@ def test_copies_are_placed_where_trying_everything_places_them(seed: int) -> Non
         spec = RequestSpec.model_validate_json(json.dumps(request))
         learn(spec, REGISTRY, view.expressions)
         order = SIMPLE_ORDERS[rng.choice(sorted(SIMPLE_ORDERS))]
-        effort, draw = Effort(), np.random.default_rng(seed)
+        effort, draw = SearchBudget(), np.random.default_rng(seed)
         found = find(view, spec, limit=EVERYTHING, order=order, rng=draw, effort=effort)
         told = f"seed {seed}: {request}: {found[:1]}"
         if spec.copies == 1:
