@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
+from typing import cast
 from zlib import crc32
 
 import msgspec
@@ -70,7 +71,9 @@ class Place:
             column_families=dict.fromkeys(names, options),
             access_type=AccessType.read_only(),
         )
-        self.families = {name: dict(self.db.get_column_family(name).items()) for name in names}
+        self.families = {
+            name: cast(dict[bytes, bytes], dict(self.db.get_column_family(name).items())) for name in names
+        }
 
 
 @pytest.fixture(scope="module")
