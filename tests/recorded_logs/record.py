@@ -1,0 +1,111 @@
+"""`python -m tests.recorded_logs.record NAME [FILE]`: make a log, and write it and its digests beside this file.
+
+The logs that are there were recorded with rules version 1 and stay as they are: they prove that later code gives
+the digests of that time. This is for new ones, in files of other names, once there are new rules.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+from uuid import uuid4
+
+from tests.recorded_logs.every_event import every_event, kinds_of
+from tests.recorded_logs.folding import fold_in_memory
+from tests.recorded_logs.race_fleet import RaceFleet, race_fleet
+from tests.recorded_logs.recording import Recording, path_of, recorded, restore, write_digest, write_recording
+from vacancy.clients.demo import demo
+from vacancy.clients.demo.race_plan import deal
+from vacancy.clients.demo.race_trial import Trial, TrialOptions, TrialResult, run_trial
+from vacancy.clients.demo.synthetic_fleet import node_reports
+from vacancy.clients.publisher.host import HostOptions, collect
+from vacancy.clients.replay_tool.replay import read_all, replay
+from vacancy.resources.model import events
+from vacancy.resources.model.partitioner import cell_for
+from vacancy.resources.model.record import NewRecord
+from vacancy.streams.log import open_log
+
+PARTITIONS = 4
+SEED = 20
+
+
+def record_demo(directory: Path) -> Recording:
+    """The log of `vacancy demo`, but for the names of the host that it ran on and of its kernel."""
+    with (
+        patch.object(demo, "HostOptions", lambda: HostOptions(root="demo-host")),
+        patch.object(demo, "collect", _demo_host),
+    ):
+        return _of_trial("demo", demo.run_demo(demo.DemoOptions(directory=directory)))
+
+
+def _demo_host(options: HostOptions) -> list[events.ProviderReport]:
+    root, *others = collect(options)
+    attributes = {**root.attributes, "kernel_version": "6.1.0-21-amd64"}
+    return [root.model_copy(update={"attributes": attributes}), *others]
+
+
+def record_race(directory: Path) -> Recording:
+    """Several schedulers on two hosts, until the fleet is full and long after."""
+    fleet = race_fleet(150, 40, PARTITIONS, SEED)
+    options = TrialOptions(
+        directory=directory, partitions=PARTITIONS, hosts=2, in_flight=16, release_batch=16, seed=SEED
+    )
+    result = run_trial(options, lambda trial: _publish(trial, fleet), deal(fleet.arrivals, 6))
+    sys.stdout.write(f"{result.as_json()}\n")
+    return _of_trial("race", result)
+
+
+def _publish(trial: Trial, fleet: RaceFleet) -> None:
+    trial.append(list(node_reports(fleet.trees, PARTITIONS)))
+    facts = []
+    for root, aggregates in fleet.aggregates.items():
+        data = events.OperatorSettingsData(
+            provider=root, revision=1, facts=events.OperatorSettings(aggregates=aggregates)
+        )
+        event = events.OperatorSettingsSet(id=uuid4().hex, source="/operator", data=data)
+        facts.append(NewRecord(cell_for(root, PARTITIONS), events.encode(event)))
+    trial.append(facts)
+
+
+def _of_trial(name: str, result: TrialResult) -> Recording:
+    if not result.ok:
+        raise ValueError(f"the trial found something wrong: {result.audit.problems[:3]}")
+    with open_log(result.log) as log:
+        return recorded(name, read_all(log))
+
+
+def record_every_event(directory: Path) -> Recording:
+    """See `every_event`."""
+    del directory  # it needs no files
+    return every_event()
+
+
+RECORDERS: dict[str, Callable[[Path], Recording]] = {
+    "demo": record_demo,
+    "race": record_race,
+    "every_event": record_every_event,
+}
+
+
+def record(name: str, file: str) -> None:
+    """Make the log, fold it, and write both down. The store must give the digest that memory gives."""
+    if path_of(file).exists():
+        raise FileExistsError(f"{path_of(file)} was recorded before, and stays as it is: give another FILE")
+    with tempfile.TemporaryDirectory(prefix="vacancy-record-") as directory:
+        recording = RECORDERS[name](Path(directory) / "trial")._replace(name=file)
+        folded = fold_in_memory(recording)
+        size = write_recording(recording)
+        with restore(recording, Path(directory) / "log.db") as log:
+            found = replay(log, Path(directory) / "store", recording.registry)
+    if found != folded.digest:
+        raise ValueError(f"the store gives {found}, memory {folded.digest}")
+    write_digest(file, found, folded.verdicts, kinds_of(folded.dead_letters))
+    sys.stdout.write(f"{file}: {len(recording.records)} records, {size} bytes, digest {found.whole}\n")
+    sys.stdout.write(f"  {dict(folded.events)}\n  {dict(folded.reasons)}\n")
+
+
+if __name__ == "__main__":
+    record(sys.argv[1], sys.argv[-1])

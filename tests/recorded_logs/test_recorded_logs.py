@@ -1,0 +1,166 @@
+"""Logs that were recorded with rules version 1 still give the digests of that time, however they are folded.
+
+`record.py` tells how they were made. One is that of `vacancy demo`, one a race for a full fleet of all kinds of
+hardware, one has every event, every rejection and every kind of dead letter.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from tests.recorded_logs.every_event import KINDS
+from tests.recorded_logs.folding import Folded, fold_in_memory
+from tests.recorded_logs.recording import (
+    Recording,
+    dead_letters_of,
+    digest_of,
+    path_of,
+    read_recording,
+    restore,
+    verdicts_of,
+)
+from tests.support.temporary_stores import FAST
+from vacancy.clients.replay_tool.replay import digest, replay, store_digests
+from vacancy.clients.runtime.bootstrap import open_store
+from vacancy.resources.model import events
+from vacancy.streams.embedded_worker import EmbeddedWorker
+
+NAMES = ("demo", "race", "every_event")
+BYTES_MAX = 2_000_000
+
+REASONS = {
+    *("no_room", "below_min_unit", "above_max_unit", "off_step", "bad_amount", "bad_ask"),
+    *("no_inventory", "class_unknown", "provider_unknown"),
+    *("provider_retired", "node_incomplete", "provider_disabled"),
+    *("trait_changed", "aggregate_changed", "attribute_changed", "subtree_changed", "provider_changed"),
+    *("consumer_exists", "consumer_unknown", "consumer_changed"),
+    *("affinity_broken", "anti_affinity_broken"),
+    *("group_in_other_cell", "group_policy_differs", "group_twice", "group_full"),
+    *("cancelled", "deadline_too_far", "hold_is_past"),
+    "ports_taken",  # from the plugin that tests have
+}
+"""Every reason for a rejection that the fold of rules version 1 can give: none is out of reach."""
+
+
+@cache
+def folded(name: str) -> Folded:
+    return fold_in_memory(read_recording(name))
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="vacancy-recorded-", dir=FAST) as made:
+        yield Path(made)
+
+
+# -- the digests ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_folded_in_memory_it_gives_the_recorded_digests(name: str) -> None:
+    assert folded(name).digest == digest_of(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_verdict_is_the_recorded_one(name: str) -> None:
+    """Those too that were deleted again before the log's end."""
+    assert folded(name).verdicts == verdicts_of(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_replayed_into_a_store_it_gives_the_recorded_digests(name: str, directory: Path) -> None:
+    recording = read_recording(name)
+    with restore(recording, directory / "log.db") as log:
+        assert log.identity() == (recording.log, recording.partitions)
+        assert replay(log, directory / "store", recording.registry) == digest_of(name)
+    assert digest(directory / "store", recording.registry) == digest_of(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_followed_by_a_worker_it_gives_the_recorded_digests(name: str, directory: Path) -> None:
+    recording = read_recording(name)
+    registry = recording.registry
+    with (
+        restore(recording, directory / "log.db") as log,
+        open_store(directory / "store", log, registry) as store,
+    ):
+        worker = EmbeddedWorker(log, store, batch_max=37)
+        while worker.step():
+            pass
+        assert worker.errors == {}
+        assert store_digests(store, registry) == digest_of(name)
+
+
+# -- what is in them --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_restored_log_has_the_records_that_were_recorded(name: str, directory: Path) -> None:
+    recording = read_recording(name)
+    with restore(recording, directory / "log.db") as log:
+        ends = recording.ends
+        found = chain.from_iterable(log.read(partition, 0, ends[partition]) for partition in sorted(ends))
+        assert tuple(found) == recording.records
+
+
+def test_together_they_are_small() -> None:
+    assert sum(path_of(name).stat().st_size for name in NAMES) < BYTES_MAX
+
+
+def test_every_type_of_event_was_folded() -> None:
+    types = {event.model_fields["type"].default for event in get_args(events.Event)}
+    assert len(types) == 14
+    assert types <= folded("every_event").events.keys()
+
+
+def test_every_reason_for_a_rejection_was_given() -> None:
+    assert folded("every_event").reasons.keys() - {"accepted"} == REASONS
+
+
+def test_every_kind_of_dead_letter_was_left() -> None:
+    """By place, and not by the words of the reason: those may change."""
+    noted = dead_letters_of("every_event")
+    assert noted.keys() == KINDS.keys()
+    places = sorted(tuple(place) for places in noted.values() for place in places)
+    assert sorted(letter[:2] for letter in folded("every_event").dead_letters) == places
+
+
+def test_the_race_had_losers_on_every_kind_of_hardware() -> None:
+    race = read_recording("race")
+    reasons = folded("race").reasons
+    assert reasons["accepted"] > 1_000
+    assert reasons["no_room"] > 100
+    assert folded("race").dead_letters == []
+    claims = b"".join(one.value for one in race.records if b"vacancy.claims.requested.v1" in one.value)
+    for name in (
+        "PCI_DEVICE",
+        "SRIOV_NET_VF",
+        "FPGA",
+        "PGPU",
+        "GPU_SHARE",
+        "VGPU",
+        "NUMA_CELL",
+        "memberships",
+    ):
+        assert claims.count(f'"{name}"'.encode()) > 10, name
+
+
+def test_the_demo_had_losers_and_no_dead_letters() -> None:
+    reasons = folded("demo").reasons
+    assert reasons["accepted"] > 1_000
+    assert reasons["no_room"] > 100
+    assert folded("demo").dead_letters == []
+
+
+def test_recordings_keep_what_is_no_text() -> None:
+    recording: Recording = read_recording("every_event")
+    assert any(record.key == b"\xff\xfe" for record in recording.records)
+    assert any(record.value.startswith(b"\xff\xfe") for record in recording.records)
+    assert any(record.timestamp_ms == -1 for record in recording.records)
