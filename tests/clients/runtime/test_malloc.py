@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import time
 from evaluation.statistics import rss_mb
-from vacancy.clients.runtime.malloc import giving_back
+from vacancy.clients.runtime.malloc import returning_memory
 
 def freed():
     many = [bytes(1000) for _ in range(200_000)]
@@ -17,7 +17,7 @@ def freed():
     return rss_mb(), kept
 
 before, kept = freed()
-with giving_back(0.02):
+with returning_memory(0.02):
     until = time.monotonic() + 20
     while rss_mb() > before - 100 and time.monotonic() < until:
         time.sleep(0.02)

@@ -21,7 +21,7 @@ from vacancy.streams.log import create_log, open_log
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.sqlite.log import SqliteLog
 
-PROCESS = Path(__file__).with_name("log_process.py")
+PROCESS = Path(__file__).parents[1] / "log_process.py"
 
 
 @pytest.fixture
