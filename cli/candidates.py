@@ -49,13 +49,15 @@ def candidates(
     registry = site.registry()
     parsed = asked.parse(registry)
     from vacancy.clients.request_language.expression_types import mismatches
+    from vacancy.clients.request_language.request_compiler import compile_request
     from vacancy.clients.scheduler import store_query
     from vacancy.projections.query.budget import gave_up_text
 
+    request = compile_request(parsed.spec, registry)
     with site.open_reader() as reader:
         found, gave_up = store_query.search(
             reader,
-            parsed.spec,
+            request,
             limit=limit or parsed.limit or _LIMIT,
             order=order_from_option(registry, order, typical, weigh),
             seed=seed,
@@ -63,8 +65,8 @@ def candidates(
         )
         as_of, as_of_ms, told = reader.position, reader.newest_ms, as_of_text(reader)
         lacking = not found and not gave_up
-        why = store_query.explain(reader, parsed.spec, max_staleness_s=max_staleness) if lacking else None
-        types = "" if found else mismatches(parsed.spec, reader.view)
+        why = store_query.explain(reader, request, max_staleness_s=max_staleness) if lacking else None
+        types = "" if found else mismatches(request, reader.view)
     if as_json:
         explanation = {} if why is None else {"explanation": why}
         answers = [{**one._asdict(), "mappings": one.mappings} for one in found]

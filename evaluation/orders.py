@@ -28,6 +28,7 @@ from evaluation.openb import (
 from evaluation.statistics import percentile
 from vacancy.clients.demo.synthetic_fleet import node_reports
 from vacancy.clients.replay_tool.replay import replay
+from vacancy.clients.request_language.request_compiler import RequestCompiler
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.scheduler.order_names import ORDERS, order_named
 from vacancy.projections.query.engine import find
@@ -52,11 +53,13 @@ def fill(store: Path, order: Order, specs: Sequence[RequestSpec], seed: int) -> 
 
     rng = np.random.default_rng(seed)
     refused, times = 0, []
-    with StoreReader(store, installed_registry()) as reader:
+    registry = installed_registry()
+    compiler = RequestCompiler(registry)
+    with StoreReader(store, registry) as reader:
         view = reader.view
         for spec in specs:
             started = time.perf_counter()
-            found = find(view, spec, limit=1, order=order, rng=rng)
+            found = find(view, compiler.compile(spec), limit=1, order=order, rng=rng)
             times.append((time.perf_counter() - started) * 1e3)
             refused += not found
             for served in found[0].allocations if found else ():

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from vacancy.clients.inspection.answers import NodeAnswer
 from vacancy.clients.inspection.lookup import NotFound, find, node_of, provider_cell, provider_cells
 from vacancy.clients.inspection.provenance import EventLookup, LogEvent
-from vacancy.clients.request_language.cel_compiler import learn
+from vacancy.clients.request_language.request_compiler import compile_request
 from vacancy.clients.scheduler.store_query import heard_since_ms
 from vacancy.projections.diagnostics.constraints import RequestConstraints
 from vacancy.projections.diagnostics.node_report import FailedConstraint, TreeReport, report_node
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.request import RequestSpec
@@ -68,7 +69,7 @@ class WhyNot:
 
 def why_not(
     reader: StoreReader,
-    spec: RequestSpec,
+    request: RequestSpec | CompiledRequest,
     node: str,
     *,
     cell: str | None = None,
@@ -78,9 +79,9 @@ def why_not(
     """Why the tree of `node` (its root, or any provider of it) is no candidate for a request.
 
     `log`, where it is at hand, tells who took the last of what is short, and when; without it there are offsets.
-    Raises `NotFound` where nothing is known of the node.
+    Raises `UsageError` where the request is invalid, and `NotFound` where nothing is known of the node.
     """
-    learn(spec, reader.registry, reader.expressions)
+    compiled = compile_request(request, reader.registry)
     reader.catch_up()
     home, row = _home(reader, node, cell)
     partition = partition_for(home, reader.manifest.partitions)
@@ -89,9 +90,8 @@ def why_not(
         gone = Lack("open", "takes new claims", "", None, None, "the node is retired", None)
         return WhyNot(node, home, partition, False, shown, [], [gone], reader.position)
     root = reader.view.row_of[key(home, row.root)]
-    tree = report_node(
-        reader.view, RequestConstraints(reader.view, spec, heard_since_ms(max_staleness_s)), root
-    )
+    constraints = RequestConstraints(reader.view, compiled, heard_since_ms(max_staleness_s))
+    tree = report_node(reader.view, constraints, root)
     events = EventLookup(reader, log)
     groups = [
         GroupLacks(

@@ -33,30 +33,17 @@ from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.attributes import NAME_PATTERN, TEXT_MAX, version_key
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.names import AMOUNT_MAX, ID_PATTERN, check_trait
-from vacancy.resources.model.request import RequestSpec
 
 _NAME: Final = re.compile(NAME_PATTERN)
 _ID: Final = re.compile(ID_PATTERN)
 _KNOWN_MAX: Final = 4096
-"""Expressions that a reader keeps; beyond, those that are asked for again are compiled again."""
+"""Compiled expressions that a process keeps; beyond, those that are asked for again are compiled again."""
 
 _RELATIONS: Final = ("==", "!=", "<", "<=", ">", ">=")
 _OPPOSITE: Final = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 _MIRRORED: Final = {"==": "==", "!=": "!=", "<": ">", ">=": "<=", ">": "<", "<=": ">="}
 _ROOTS: Final = ("attributes", "traits", "aggregates")
 _TYPES: Final = {"text": "text", "bool": "true or false", "version": "a version", "number": "a number"}
-
-
-def learn(spec: RequestSpec, registry: Registry, into: dict[str, Expression]) -> None:
-    """Compile the expressions of a request into what a reader knows (`StoreReader.expressions`). Raises `UsageError`."""
-    for group in spec.groups:
-        if group.where and group.where not in into:
-            break
-    else:
-        return
-    if len(into) >= _KNOWN_MAX:
-        into.clear()
-    into.update((g.where, compile_condition(g.where, registry)) for g in spec.groups if g.where)
 
 
 @lru_cache(maxsize=_KNOWN_MAX)

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.predicate_ast import Compared, Every, OneOf, Some, Tree
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.attributes import version_key
-from vacancy.resources.model.request import RequestSpec
 
 _TEXTS_LOOKED_AT = 10_000
 
 
-def mismatches(spec: RequestSpec, view: FleetView) -> str:
+def mismatches(request: CompiledRequest, view: FleetView) -> str:
     """What to tell a person for whom nothing was found, or ''."""
     said: dict[str, None] = {}
-    for group in spec.groups:
-        expression = view.expressions.get(group.where) if group.where else None
-        for _, tree in expression.parts if expression else ():
+    for expression in request.expressions.values():
+        for _, tree in expression.parts:
             said.update(dict.fromkeys(_told(tree, view)))
     return "; ".join(said)
 

@@ -13,6 +13,7 @@ from msgspec import Raw
 from vacancy.clients.inspection.provenance import LogEvent, taking_text
 from vacancy.clients.request_language.expression_predicates import expressed
 from vacancy.clients.scheduler.placement import PlacementRequest
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.engine import Candidate
 from vacancy.projections.ranking.orders import Order
 from vacancy.projections.reader.store_reader import StoreReader
@@ -84,12 +85,12 @@ class ClaimMaker:
         id_: str,
         candidate: Candidate,
         request: PlacementRequest,
+        compiled: CompiledRequest,
         *,
         consumer: str,
         request_id: str,
-        spec: Raw,
     ) -> ClaimSent:
-        """The claim of a candidate for a request, whose `spec` is given as JSON too."""
+        """The claim of a candidate for a request."""
         now_ms = self._judged_at_ms(candidate.cell)
         deadline_ms = now_ms + self._deadline_ms
         wire: dict[str, Any] = {
@@ -99,19 +100,19 @@ class ClaimMaker:
             "project": request.project,
             "user": request.user,
             "request": request_id,
-            "spec": spec,
+            "spec": compiled.wire,
             "allocations": [
                 {"provider": served.provider, "resources": served.resources, "group": served.group}
                 for served in candidate.allocations
                 if served.resources
             ],
-            "predicates": predicates(request.spec, candidate, self._reader.view),
+            "predicates": predicates(compiled, candidate, self._reader.view),
             "deadline_ms": deadline_ms,
             "decided": {"as_of": self.as_of(), "seed": self._seed, "policy": self._policy},
         }
-        if request.spec.memberships:
+        if compiled.spec.memberships:
             wire["memberships"] = [
-                one.model_dump(mode="json", exclude_defaults=True) for one in request.spec.memberships
+                one.model_dump(mode="json", exclude_defaults=True) for one in compiled.spec.memberships
             ]
         if request.hold_ms is not None:
             wire["hold_until_ms"] = now_ms + request.hold_ms
@@ -177,17 +178,18 @@ _Fact = tuple[str, str, str, bool]
 """(provider, kind, value, negate) of a predicate."""
 
 
-def predicates(spec: RequestSpec, candidate: Candidate, view: FleetView) -> list[dict[str, Any]]:
+def predicates(request: CompiledRequest, candidate: Candidate, view: FleetView) -> list[dict[str, Any]]:
     """What must still be true of the chosen providers when the claim is judged."""
-    if spec.copies == 1:
-        return _predicates(spec, candidate, view)
+    if request.spec.copies == 1:
+        return _predicates(request, candidate, view)
     found: list[dict[str, Any]] = []
     for one in candidate.copies:
-        found += [predicate for predicate in _predicates(spec, one, view) if predicate not in found]
+        found += [predicate for predicate in _predicates(request, one, view) if predicate not in found]
     return found
 
 
-def _predicates(spec: RequestSpec, candidate: Candidate, view: FleetView) -> list[dict[str, Any]]:
+def _predicates(request: CompiledRequest, candidate: Candidate, view: FleetView) -> list[dict[str, Any]]:
+    spec = request.spec
     servers: dict[str, list[str]] = {}
     for served in candidate.allocations:
         servers.setdefault(served.group, []).append(served.provider)
@@ -197,7 +199,7 @@ def _predicates(spec: RequestSpec, candidate: Candidate, view: FleetView) -> lis
         providers = servers[group.name]
         for provider in providers if group.where else ():
             row = view.row_of[key(candidate.cell, provider)]
-            compared += expressed(view.expressions[group.where], view, row, provider)
+            compared += expressed(request.expressions[group.where], view, row, provider)
         if not group.same_provider:
             found += _together(group, providers, candidate, view)
             continue

@@ -15,8 +15,7 @@ from uuid import uuid4
 import numpy as np
 
 from vacancy.clients.inspection.provenance import EventLookup
-from vacancy.clients.request_language.cel_compiler import compile_condition, learn
-from vacancy.clients.request_language.expression_predicates import most
+from vacancy.clients.request_language.request_compiler import RequestCompiler
 from vacancy.clients.scheduler.claims import ClaimSettings, told
 from vacancy.clients.scheduler.order_names import order_named
 from vacancy.clients.scheduler.pipeline import Pipeline
@@ -25,6 +24,7 @@ from vacancy.clients.scheduler.settlement import OpenClaim, Settlement, latest_d
 from vacancy.clients.scheduler.store_query import heard_since_ms
 from vacancy.projections.diagnostics.summary import NEAREST, Explanation, explain
 from vacancy.projections.query.budget import SearchBudget
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.engine import Candidate, find
 from vacancy.projections.ranking.orders import RANDOM, Order
 from vacancy.projections.reader.store_reader import StoreReader
@@ -38,7 +38,7 @@ from vacancy.resources.model.errors import (
     UsageError,
     VacancyError,
 )
-from vacancy.resources.model.names import ID_PATTERN, check_trait
+from vacancy.resources.model.names import ID_PATTERN
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.state.rows import AllocationRow
@@ -88,6 +88,7 @@ class Scheduler:
         self.reader = StoreReader(store, registry)
         self.registry = registry
         self.order = order_named(order)
+        self._compiler = RequestCompiler(registry)
         self._rng = np.random.default_rng(seed)
         self._settings = ClaimSettings(
             source=f"/scheduler/{name}",
@@ -98,9 +99,14 @@ class Scheduler:
             record_requests=record_requests,
         )
 
+    def compile(self, request: RequestSpec | CompiledRequest) -> CompiledRequest:
+        """A request checked and compiled, which all methods here take in place of its spec: what is asked for often is
+        then not compiled again. Raises `UsageError` on unknown classes and traits."""
+        return self._compiler.compile(request)
+
     def candidates(
         self,
-        spec: RequestSpec,
+        request: RequestSpec | CompiledRequest,
         *,
         limit: int = 10,
         order: Order | str | None = None,
@@ -108,13 +114,12 @@ class Scheduler:
     ) -> Candidates:
         """Up to `limit` places for a request, as of the newest commit. `max_staleness_s` leaves out nodes that
         have not been heard from for so long. Raises `UsageError` on unknown classes and traits."""
-        check_spec(spec, self.registry)
-        learn(spec, self.registry, self.reader.expressions)
+        compiled = self._compiler.compile(request)
         self.reader.follow()
         effort = SearchBudget()
         found = find(
             self.reader.view,
-            spec,
+            compiled,
             limit=limit,
             order=self.order if order is None else order_named(order),
             rng=self._rng,
@@ -125,7 +130,7 @@ class Scheduler:
 
     def place(
         self,
-        request: PlacementRequest | RequestSpec,
+        request: PlacementRequest | RequestSpec | CompiledRequest,
         *,
         timeout_s: float = 10.0,
         max_staleness_s: float | None = None,
@@ -139,10 +144,10 @@ class Scheduler:
         outcome = next(many)
         if outcome.status == "placed":
             return outcome
-        spec = request if isinstance(request, RequestSpec) else request.spec
+        compiled = self._compiler.compile(request.spec if isinstance(request, PlacementRequest) else request)
 
         def why() -> Explanation:
-            return explain(self.reader.view, spec, heard_since_ms=heard_since_ms(max_staleness_s))
+            return explain(self.reader.view, compiled, heard_since_ms=heard_since_ms(max_staleness_s))
 
         raise _error(outcome, self.reader.path, why, self._rejection(outcome))
 
@@ -158,20 +163,23 @@ class Scheduler:
         return told(verdict, taken)
 
     def explain(
-        self, spec: RequestSpec, *, max_staleness_s: float | None = None, nearest: int = NEAREST
+        self,
+        request: RequestSpec | CompiledRequest,
+        *,
+        max_staleness_s: float | None = None,
+        nearest: int = NEAREST,
     ) -> Explanation:
         """How many nodes each constraint of a request removes, and the `nearest` misses, as of the newest commit:
         for requests that found no valid host. Raises `UsageError` on unknown classes and traits."""
-        check_spec(spec, self.registry)
-        learn(spec, self.registry, self.reader.expressions)
+        compiled = self._compiler.compile(request)
         self.reader.follow()
         return explain(
-            self.reader.view, spec, heard_since_ms=heard_since_ms(max_staleness_s), nearest=nearest
+            self.reader.view, compiled, heard_since_ms=heard_since_ms(max_staleness_s), nearest=nearest
         )
 
     def place_many(
         self,
-        requests: Iterable[PlacementRequest | RequestSpec],
+        requests: Iterable[PlacementRequest | RequestSpec | CompiledRequest],
         *,
         in_flight: int = 64,
         timeout_s: float = 30.0,
@@ -184,17 +192,13 @@ class Scheduler:
             self.log, self.reader, self._rng, self._settings, in_flight, timeout_s, max_staleness_s
         )
 
-        def checked() -> Iterator[PlacementRequest]:
-            last: RequestSpec | None = None
+        def compiled() -> Iterator[tuple[PlacementRequest, CompiledRequest]]:
             for request in requests:
-                wanted = PlacementRequest(request) if isinstance(request, RequestSpec) else request
-                if wanted.spec is not last:
-                    check_spec(wanted.spec, self.registry)
-                    last = wanted.spec
+                wanted = request if isinstance(request, PlacementRequest) else PlacementRequest(request)
                 check_terms(wanted)
-                yield wanted
+                yield wanted, self._compiler.compile(wanted.spec)
 
-        return pipeline.run(checked())
+        return pipeline.run(compiled())
 
     def settle(
         self, claimed: Outcome | str, *, deadline_ms: int | None = None, timeout_s: float = 120.0
@@ -255,30 +259,6 @@ class Scheduler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def check_spec(spec: RequestSpec, registry: Registry) -> None:
-    """Raise `UsageError` for classes, amounts and traits that do not exist, before anything is sent."""
-    named = 0
-    for group in spec.groups:
-        for name, ask in group.resources.items():
-            registry.check(name).check_ask(ask)
-        traits = (*group.required, *group.forbidden, *(t for some in group.any_traits for t in some))
-        for trait in traits:
-            check_trait(trait)
-        servers = 1 if group.same_provider else len(group.resources)
-        named += len(traits) * servers + (2 * len(group.not_member_of) + len(group.member_of) + 3) * servers
-        if group.where:
-            named += most(compile_condition(group.where, registry)) * servers
-    for trait in (*spec.root_required, *spec.root_forbidden):
-        check_trait(trait)
-    named += len(spec.root_required) + len(spec.root_forbidden) + sum(map(len, spec.same_subtree))
-    named *= spec.copies
-    if named > events.PREDICATES_MAX:
-        raise UsageError(
-            f"the request may need {named} predicates, one for each trait, aggregate and attribute of each provider",
-            do=f"name {events.PREDICATES_MAX} at most, or put what belongs together into an aggregate",
-        )
 
 
 def check_terms(request: PlacementRequest) -> None:

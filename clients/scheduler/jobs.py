@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from msgspec import Raw
-
 from vacancy.clients.scheduler.claims import ClaimSent
 from vacancy.clients.scheduler.placement import PlacementRequest, Rejected
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.engine import Candidate
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.group_members import ReservedMembership
@@ -19,7 +18,7 @@ class PlacementJob:
     """One request on its way. `gave_up` and `heard_since_ms` (see `find`) are those of its last query."""
 
     request: PlacementRequest
-    spec: Raw
+    compiled: CompiledRequest
     id: str
     consumer: str
     started: float

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from vacancy.clients.request_language.cel_compiler import learn
 from vacancy.clients.request_language.expression_types import mismatches
 from vacancy.clients.scheduler.claims import (
     FINAL,
@@ -31,10 +30,10 @@ from vacancy.clients.scheduler.jobs import ClaimInFlight, PlacementJob
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, Status
 from vacancy.clients.scheduler.request_log import CLOSED_AS, RequestLog
 from vacancy.clients.scheduler.sender import RecordSender
-from vacancy.clients.scheduler.spec_wires import SpecWires
 from vacancy.clients.scheduler.store_query import heard_since_ms
-from vacancy.projections.query.affinity.engine import closed, has_affinity, joining
+from vacancy.projections.query.affinity.engine import closed, joining
 from vacancy.projections.query.budget import SearchBudget, gave_up_text
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.engine import Candidate, find
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import LogUnavailable, UsageError
@@ -56,6 +55,10 @@ _OVERDUE_S = 1.0
 
 _TOGETHER = 32
 """Claims that go to one cell together: enough to share a record, few enough to spread evenly."""
+
+
+Compiled = tuple[PlacementRequest, CompiledRequest]
+"""A request to be placed, and what was compiled of its spec."""
 
 
 class Pipeline:
@@ -85,13 +88,12 @@ class Pipeline:
         self._heard: list[tuple[bytes, VerdictRow]] = []
         self._outcomes: list[Outcome] = []
         self._ids = new_ids()
-        self._wires = SpecWires()
         self._maker = ClaimMaker(
             reader, deadline_ms=settings.deadline_ms, seed=settings.seed, policy=settings.order.name
         )
         self._journal = RequestLog(settings.source, reader.manifest.partitions, settings.record_requests)
 
-    def run(self, requests: Iterable[PlacementRequest]) -> Generator[Outcome, None, None]:
+    def run(self, requests: Iterable[Compiled]) -> Generator[Outcome, None, None]:
         """Outcomes of all requests, as they come. What the source raises as `UsageError` is raised at the end."""
         with self._reader.listening(self._hear):
             try:
@@ -101,7 +103,7 @@ class Pipeline:
                 for flight in self._flights.values():
                     flight.land(self._reader.view)
 
-    def _rounds(self, source: Iterator[PlacementRequest]) -> Iterator[Outcome]:
+    def _rounds(self, source: Iterator[Compiled]) -> Iterator[Outcome]:
         exhausted, wrong = False, None
         pause_s = _POLL_S
         self._reader.follow()
@@ -114,7 +116,7 @@ class Pipeline:
                 if request is None:
                     exhausted = True
                 else:
-                    self._waiting.append(self._accept(request))
+                    self._waiting.append(self._accept(*request))
             progressed = self._step()
             if self._outcomes:
                 progressed = True
@@ -131,11 +133,10 @@ class Pipeline:
         if wrong is not None:
             raise wrong
 
-    def _accept(self, request: PlacementRequest) -> PlacementJob:
+    def _accept(self, request: PlacementRequest, compiled: CompiledRequest) -> PlacementJob:
         id_ = request.id or self._journal.new_id()
-        spec = self._wires.of(request.spec)
-        self._journal.received(id_, spec)
-        return PlacementJob(request, spec, id_, request.consumer or next(self._ids), time.monotonic())
+        self._journal.received(id_, compiled.wire)
+        return PlacementJob(request, compiled, id_, request.consumer or next(self._ids), time.monotonic())
 
     def _step(self) -> bool:
         """One round. Returns whether anything moved."""
@@ -182,10 +183,10 @@ class Pipeline:
     def _query_all(self, jobs: list[PlacementJob]) -> Iterator[ClaimInFlight]:
         """Put claims under way for these jobs. Those that ask for the same share one query where the order is
         random: its candidates are distinct places, drawn as so many queries would draw them."""
-        alike: dict[int, list[PlacementJob]] = {}
+        alike: dict[str | bytes, list[PlacementJob]] = {}
         for job in jobs:
-            alone = job.avoid or has_affinity(job.request.spec) or not self._settings.order.uniform
-            alike.setdefault(id(job) if alone else id(job.request.spec), []).append(job)
+            alone = job.avoid or job.compiled.has_affinity or not self._settings.order.uniform
+            alike.setdefault(job.id if alone else job.compiled.key, []).append(job)
         for group in alike.values():
             left = deque(group)
             while left:
@@ -213,15 +214,14 @@ class Pipeline:
     ) -> list[Candidate]:
         started, effort = time.perf_counter(), SearchBudget()
         avoid = jobs[0].avoid
-        learn(jobs[0].request.spec, self._reader.registry, self._reader.expressions)
         wanted, among = len(jobs) if limit is None else limit, self._settings.order.among
-        view, spec = self._reader.view, jobs[0].request.spec
+        view, compiled = self._reader.view, jobs[0].compiled
         since_ms = heard_since_ms(self._max_staleness_s)
         # Of several copies any may be on a node to avoid.
-        with closed(view, avoid) if avoid and spec.copies > 1 else nullcontext():
+        with closed(view, avoid) if avoid and compiled.spec.copies > 1 else nullcontext():
             found = find(
                 view,
-                spec,
+                compiled,
                 limit=wanted + len(avoid) + among - 1,
                 order=self._settings.order,
                 rng=self._rng,
@@ -243,13 +243,13 @@ class Pipeline:
         """Put a claim under way, and count what it asks for as taken."""
         view = self._reader.view
         claim = self._maker.make(
-            next(self._ids), candidate, job.request, consumer=job.consumer, request_id=job.id, spec=job.spec
+            next(self._ids), candidate, job.request, job.compiled, consumer=job.consumer, request_id=job.id
         )
         taken = []
         for served in candidate.allocations:
             row = view.row_of[key(candidate.cell, served.provider)]
             taken += [view.take(row, name, ask) for name, ask in served.resources.items()]
-        joined = joining(view, job.request.spec, job.consumer, candidate)
+        joined = joining(view, job.compiled.spec, job.consumer, candidate)
         view.groups.join(joined)
         flight = ClaimInFlight(job, claim, candidate, time.monotonic(), taken, joined)
         self._flights[key(candidate.cell, claim.id)] = flight
@@ -265,7 +265,7 @@ class Pipeline:
         elif job.gave_up:
             self._close(job, "gave_up", reason=gave_up_text(job.gave_up))
         else:
-            types = mismatches(job.request.spec, self._reader.view)
+            types = mismatches(job.compiled, self._reader.view)
             reason = "nothing that matches has room" + (f": {types}" if types else "")
             self._close(job, "no_valid_host", reason=reason[:REASON_MAX])
 
@@ -305,7 +305,9 @@ class Pipeline:
         job.rejected = Rejected(flight.candidate.cell, verdict)
         job.parked_on = frozenset()
         if verdict.reason not in TOLD:
-            job.avoid.add(refused_root(self._reader.view, flight.job.request.spec, flight.candidate, verdict))
+            job.avoid.add(
+                refused_root(self._reader.view, flight.job.compiled.spec, flight.candidate, verdict)
+            )
         if verdict.reason in FINAL or job.lost >= self._settings.attempts:
             self._close(job, "lost", reason=job.reason)
         else:

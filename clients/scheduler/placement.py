@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.engine import ServedGroup
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.state.rows import AllocationPart, VerdictRow
@@ -20,7 +21,7 @@ class PlacementRequest:
     `hold_ms`: the allocation ends so long after the claim was made unless it is confirmed (log time).
     """
 
-    spec: RequestSpec
+    spec: RequestSpec | CompiledRequest
     consumer: str | None = None
     id: str | None = None
     project: str = "-"

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.clients.request_language.cel_compiler import learn
+from vacancy.clients.request_language.request_compiler import compile_request
 from vacancy.clients.scheduler.order_names import order_named
 from vacancy.projections.diagnostics.summary import Explanation
 from vacancy.projections.diagnostics.summary import explain as explain_view
 from vacancy.projections.query.budget import SearchBudget
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.engine import Candidate
 from vacancy.projections.query.engine import find as find_candidates
 from vacancy.projections.ranking.orders import RANDOM, Order
@@ -28,7 +29,7 @@ class SearchResult(NamedTuple):
 
 def search(
     reader: StoreReader,
-    spec: RequestSpec,
+    request: RequestSpec | CompiledRequest,
     *,
     limit: int = 10,
     order: Order | str = RANDOM,
@@ -37,14 +38,14 @@ def search(
 ) -> SearchResult:
     """Up to `limit` places for a request. It needs no log, so it answers while the brokers are away.
 
-    `max_staleness_s` leaves out nodes that have not been heard from for so long.
+    `max_staleness_s` leaves out nodes that have not been heard from for so long. Raises `UsageError` where the request is invalid.
     """
     order, effort = order_named(order), SearchBudget()
-    learn(spec, reader.registry, reader.expressions)
+    compiled = compile_request(request, reader.registry)
     reader.catch_up()
     found = find_candidates(
         reader.view,
-        spec,
+        compiled,
         limit=limit,
         order=order,
         rng=np.random.default_rng(seed),
@@ -59,7 +60,9 @@ def heard_since_ms(max_staleness_s: float | None) -> int | None:
     return None if max_staleness_s is None else int((time.time() - max_staleness_s) * 1000)
 
 
-def explain(reader: StoreReader, spec: RequestSpec, *, max_staleness_s: float | None = None) -> Explanation:
+def explain(
+    reader: StoreReader, request: RequestSpec | CompiledRequest, *, max_staleness_s: float | None = None
+) -> Explanation:
     """Why `search` finds so few, as of where the reader stands."""
-    learn(spec, reader.registry, reader.expressions)
-    return explain_view(reader.view, spec, heard_since_ms=heard_since_ms(max_staleness_s))
+    compiled = compile_request(request, reader.registry)
+    return explain_view(reader.view, compiled, heard_since_ms=heard_since_ms(max_staleness_s))

@@ -12,6 +12,7 @@ import numpy as np
 
 from vacancy.projections.query.affinity.engine import hard_groups
 from vacancy.projections.query.budget import QUERY_STEPS_MAX, SearchBudget
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.conditions import (
     Condition,
     HasAnyOf,
@@ -28,7 +29,7 @@ from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.view.columns import BitColumns, Bools
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import sharing_providers
-from vacancy.resources.model.request import RequestGroup, RequestSpec
+from vacancy.resources.model.request import RequestGroup
 
 TOGETHER = "together"
 """The kind of what no provider fails by itself: its tree cannot serve all parts at once."""
@@ -99,10 +100,12 @@ class AffinityConstraint(Condition):
 class RequestConstraints:
     """A request against a view, as constraints. `roots`: conditions on the root of a tree."""
 
-    def __init__(self, view: FleetView, spec: RequestSpec, heard_since_ms: int | None = None) -> None:
+    def __init__(self, view: FleetView, request: CompiledRequest, heard_since_ms: int | None = None) -> None:
+        spec = request.spec
         self._view = view
+        self._request = request
         self._spec = spec
-        self._shape: QueryPlan = plan_of(view, spec, heard_since_ms)
+        self._shape: QueryPlan = plan_of(view, request, heard_since_ms)
         names: list[dict[str, None]] = [{} for _ in self._shape.kinds]
         for piece in self._shape.pieces:
             names[piece.kind][spec.groups[piece.group].name] = None
@@ -128,7 +131,7 @@ class RequestConstraints:
         if self._shape.impossible or not len(roots):
             return []
         effort = SearchBudget(QUERY_STEPS_MAX + _STEPS_A_TREE * len(roots))
-        trees = TreeSearch(self._view, self._spec, self._shape, RANDOM, np.random.default_rng(0), effort)
+        trees = TreeSearch(self._view, self._request, self._shape, RANDOM, np.random.default_rng(0), effort)
         return trees.able(np.asarray(roots, dtype=np.int64))
 
     def _part(self, kind: PieceKind, names: str) -> GroupConstraints:

@@ -20,6 +20,7 @@ from vacancy.projections.diagnostics.node_report import (
     report_node,
     share_missing,
 )
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.conditions import Floats
 from vacancy.projections.query.engine import find
 from vacancy.projections.ranking.orders import RANDOM
@@ -27,7 +28,6 @@ from vacancy.projections.view.columns import Bools
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import sharing_providers
 from vacancy.resources.classes.resource_class import Shortfall
-from vacancy.resources.model.request import RequestSpec
 
 NEAREST = 5
 ALONE_MAX = 5_000
@@ -58,14 +58,14 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    view: FleetView, spec: RequestSpec, *, heard_since_ms: int | None = None, nearest: int = NEAREST
+    view: FleetView, request: CompiledRequest, *, heard_since_ms: int | None = None, nearest: int = NEAREST
 ) -> Explanation:
     """What each constraint of a request removes, as of where the view stands.
 
     It asks as much as a query that finds nothing, and more: milliseconds for 100,000 nodes; where many nodes fit
     several groups, as long as finding all candidates takes.
     """
-    return _Explaining(view, spec, heard_since_ms).run(nearest)
+    return _Explaining(view, request, heard_since_ms).run(nearest)
 
 
 class _Left(NamedTuple):
@@ -78,11 +78,11 @@ class _Left(NamedTuple):
 class _Explaining:
     """The work of one `explain`. `alive`: by row, whether it is the root of a node that is not removed yet."""
 
-    def __init__(self, view: FleetView, spec: RequestSpec, heard_since_ms: int | None) -> None:
+    def __init__(self, view: FleetView, request: CompiledRequest, heard_since_ms: int | None) -> None:
         self._view = view
-        self._spec = spec
+        self._request = request
         self._since_ms = heard_since_ms
-        self._asked = RequestConstraints(view, spec, heard_since_ms)
+        self._asked = RequestConstraints(view, request, heard_since_ms)
         self._lending = sharing_providers(view)
         self._root = view.root[: view.size]
         rows = np.fromiter(view.row_of.values(), dtype=np.int64, count=len(view.row_of))
@@ -112,9 +112,9 @@ class _Explaining:
             able[self._asked.able(np.flatnonzero(self._alive).tolist())] = True
             self._misses += 2.0 * (self._alive & ~able)
             self._removed("", TOGETHER, self._asked.text, None, able)
-        if self._spec.copies > 1:
+        if self._request.spec.copies > 1:
             able = np.full(self._view.size, self._has_room_for_all())
-            self._removed("", "copies", f"{self._spec.copies} copies in one cell", None, able)
+            self._removed("", "copies", f"{self._request.spec.copies} copies in one cell", None, able)
         near = [report_node(self._view, self._asked, row) for row in self._nearest(nearest)]
         nodes, alive = int(self._is_root.sum()), int(self._alive.sum())
         return Explanation(nodes, alive, tuple(self._constraints), tuple(near))
@@ -122,7 +122,7 @@ class _Explaining:
     def _has_room_for_all(self) -> bool:
         rng = np.random.default_rng(0)
         return bool(
-            find(self._view, self._spec, limit=1, order=RANDOM, rng=rng, heard_since_ms=self._since_ms)
+            find(self._view, self._request, limit=1, order=RANDOM, rng=rng, heard_since_ms=self._since_ms)
         )
 
     def _part(self, part: GroupConstraints) -> _Left:

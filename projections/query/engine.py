@@ -14,7 +14,8 @@ import numpy as np
 
 from vacancy.projections.query.affinity.engine import find_with_affinity
 from vacancy.projections.query.budget import SearchBudget
-from vacancy.projections.query.filter import Filter, compiled
+from vacancy.projections.query.compiled_request import CompiledRequest
+from vacancy.projections.query.filter import Filter, filter_of
 from vacancy.projections.query.plan import QueryPlan, is_plain, plan_of
 from vacancy.projections.query.tree_search import PlacementLimits, TreeSearch
 from vacancy.projections.ranking.orders import Order, best
@@ -57,7 +58,7 @@ class Candidate(NamedTuple):
 
 def find(
     view: FleetView,
-    spec: RequestSpec,
+    request: CompiledRequest,
     *,
     limit: int,
     order: Order,
@@ -75,11 +76,12 @@ def find(
     several copies a candidate is a place for all of them, and its root that of the first. `limits` are what relations
     leave of it.
     """
-    if spec.memberships or spec.copies > 1:
+    spec = request.spec
+    if request.has_affinity:
         effort = effort or SearchBudget()
 
         def search(
-            one: RequestSpec,
+            one: CompiledRequest,
             most: int,
             by: Order,
             where: str | None,
@@ -101,7 +103,7 @@ def find(
 
         return find_with_affinity(
             view,
-            spec,
+            request,
             search,
             limit=limit,
             order=order,
@@ -113,15 +115,15 @@ def find(
     if view.size == 0:
         return []
     if is_plain(view, spec):
-        only = compiled(view, spec.groups[0], heard_since_ms, cell)
+        only = filter_of(view, request, heard_since_ms, cell)
         if only.impossible:
             return []
-        rows = _one_group(view, spec, only, limit, order, rng)
+        rows = _one_group(view, request, only, limit, order, rng)
         return list(_single(view, spec, (row for some in rows for row in some.tolist()), limit))
-    shape = plan_of(view, spec, heard_since_ms, cell)
+    shape = plan_of(view, request, heard_since_ms, cell)
     if shape.impossible:
         return []
-    trees = TreeSearch(view, spec, shape, order, rng, effort or SearchBudget(), limits)
+    trees = TreeSearch(view, request, shape, order, rng, effort or SearchBudget(), limits)
     found = []
     for root, way in trees.assignments(limit, one_a_tree=one_a_tree):
         found.append(_candidate(view, spec, shape, root, way))
@@ -131,11 +133,16 @@ def find(
 
 
 def _one_group(
-    view: FleetView, spec: RequestSpec, only: Filter, limit: int, order: Order, rng: np.random.Generator
+    view: FleetView,
+    request: CompiledRequest,
+    only: Filter,
+    limit: int,
+    order: Order,
+    rng: np.random.Generator,
 ) -> Iterator[Ints]:
     """Rows that match, in order: as many as are wanted, then, where a class's exact check may have refused them,
     all others."""
-    exact = all(is_exact(view.classes, name, ask) for name, ask in spec.groups[0].resources.items())
+    exact = all(is_exact(view.classes, name, ask) for name, ask in request.spec.groups[0].resources.items())
     wanted = limit if exact else 8 * limit
     if order.uniform:
         # Rows drawn at random and kept if they match are a uniform draw of those that match; it is the fast
@@ -156,7 +163,7 @@ def _one_group(
         yield rng.choice(rows, min(limit if exact else len(rows), len(rows)), replace=False)
         return
     rows = only.everywhere()
-    values = order.providers(view, spec, rows)
+    values = order.providers(view, request, rows)
     first = best(values, wanted, rng)
     yield rows[first]
     if not exact and len(first) < len(rows):

@@ -6,10 +6,11 @@ match.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from vacancy.projections.query.compiled_request import CompiledRequest, expression_of
 from vacancy.projections.query.conditions import (
     FEW,
     SPARSE,
@@ -30,17 +31,19 @@ from vacancy.projections.query.conditions import (
 from vacancy.projections.query.predicate_ast import Expression
 from vacancy.projections.view.columns import BitColumns, Ints
 from vacancy.projections.view.fleet import FleetView
-from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import RequestGroup
 
 
-def compiled(
-    view: FleetView, group: RequestGroup, heard_since_ms: int | None = None, cell: str | None = None
+def filter_of(
+    view: FleetView, request: CompiledRequest, heard_since_ms: int | None = None, cell: str | None = None
 ) -> Filter:
-    """The filter of a group, made once for as long as the view's arrays are the same and the group is."""
+    """The filter of a request of one group, made once for as long as the view's arrays are the same."""
+    (group,) = request.spec.groups
     if heard_since_ms is not None or group.in_tree is not None:
-        return Filter(view, group, heard_since_ms=heard_since_ms, cell=cell)
-    return view.derived.of_request(group, cell, lambda: Filter(view, group, cell=cell))
+        return Filter(view, group, request.expressions, heard_since_ms=heard_since_ms, cell=cell)
+    return view.derived.of_request(
+        request.key, cell, lambda: Filter(view, group, request.expressions, cell=cell)
+    )
 
 
 class Filter:
@@ -53,6 +56,7 @@ class Filter:
         self,
         view: FleetView,
         group: RequestGroup,
+        expressions: Mapping[str, Expression] | None = None,
         *,
         heard_since_ms: int | None = None,
         cell: str | None = None,
@@ -76,7 +80,8 @@ class Filter:
         for names in group.member_of:
             self._has("aggregate", names, view.aggregates, bits, few)
         if group.where:
-            bits += [ExpressionHolds(text, tree, view) for text, tree in _expression(view, group.where).parts]
+            expression = expression_of(expressions or {}, group.where)
+            bits += [ExpressionHolds(text, tree, view) for text, tree in expression.parts]
         for name, ask in group.resources.items():
             columns = view.classes.get(name)
             if columns is None:
@@ -150,14 +155,6 @@ class Filter:
             return self._never("in_tree", any_text("in_tree", (provider,)))
         self._within = InTree(view, provider, np.unique(view.root[known]))
         return self._within
-
-
-def _expression(view: FleetView, text: str) -> Expression:
-    """The compiled expression of a text. Raises `UsageError` where nobody compiled it: that is the client's to do."""
-    found: Expression | None = view.expressions.get(text)
-    if found is None:
-        raise UsageError("an expression was not compiled", where=text[:80], do="ask by a Scheduler")
-    return found
 
 
 def _left(rows: Ints, conditions: Iterable[Condition]) -> Ints:

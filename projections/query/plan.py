@@ -6,13 +6,15 @@ serve is one for each of its classes. Pieces that ask for the same are of one ki
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vacancy.projections.query.assignment import Piece
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.filter import Filter
+from vacancy.projections.query.predicate_ast import Expression
 from vacancy.projections.view.columns import BitColumns, Bools, Ints, is_exact
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import SHARES, SharingProviders, sharing_providers
@@ -26,6 +28,7 @@ class PieceKind:
         self,
         view: FleetView,
         group: RequestGroup,
+        expressions: Mapping[str, Expression],
         number: int,
         *,
         heard_since_ms: int | None,
@@ -44,7 +47,7 @@ class PieceKind:
         """Bits of the aggregates of a root that put its tree out of the question, whoever serves."""
         self._lends = not (spread and group.in_tree is not None)
         direct = group.model_copy(update={"member_of": ()}) if self._inside else group
-        self.filter = Filter(view, direct, heard_since_ms=heard_since_ms, cell=cell)
+        self.filter = Filter(view, direct, expressions, heard_since_ms=heard_since_ms, cell=cell)
         self.impossible = self.filter.impossible or any(not some for some in self._inside)
 
     def own(self, rows: Ints) -> Ints:
@@ -65,9 +68,15 @@ class QueryPlan:
     """A request against a view. `impossible` where no row can ever serve some part of it."""
 
     def __init__(
-        self, view: FleetView, spec: RequestSpec, heard_since_ms: int | None = None, cell: str | None = None
+        self,
+        view: FleetView,
+        request: CompiledRequest,
+        heard_since_ms: int | None = None,
+        cell: str | None = None,
     ) -> None:
+        spec = request.spec
         self._view = view
+        self._expressions = request.expressions
         self._heard_since_ms = heard_since_ms
         self._cell = cell
         self.pieces: list[Piece] = []
@@ -138,7 +147,9 @@ class QueryPlan:
         kind = self._known.setdefault(signature, len(self.kinds))
         if kind == len(self.kinds):
             since_ms, cell = self._heard_since_ms, self._cell
-            self.kinds.append(PieceKind(self._view, part, number, heard_since_ms=since_ms, cell=cell))
+            self.kinds.append(
+                PieceKind(self._view, part, self._expressions, number, heard_since_ms=since_ms, cell=cell)
+            )
             self.counts.append(0)
             self.alone.append(alone)
         self.counts[kind] += 1
@@ -152,12 +163,12 @@ class QueryPlan:
 
 
 def plan_of(
-    view: FleetView, spec: RequestSpec, heard_since_ms: int | None = None, cell: str | None = None
+    view: FleetView, request: CompiledRequest, heard_since_ms: int | None = None, cell: str | None = None
 ) -> QueryPlan:
-    """The shape of a request, made once for as long as the view's arrays are the same and the request is."""
-    if heard_since_ms is not None or any(group.in_tree is not None for group in spec.groups):
-        return QueryPlan(view, spec, heard_since_ms, cell)
-    return view.derived.of_request(spec, cell, lambda: QueryPlan(view, spec, cell=cell))
+    """The plan of a request, made once for as long as the view's arrays are the same."""
+    if heard_since_ms is not None or any(group.in_tree is not None for group in request.spec.groups):
+        return QueryPlan(view, request, heard_since_ms, cell)
+    return view.derived.of_request(request.key, ("plan", cell), lambda: QueryPlan(view, request, cell=cell))
 
 
 def is_plain(view: FleetView, spec: RequestSpec) -> bool:

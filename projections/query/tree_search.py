@@ -11,13 +11,13 @@ import numpy as np
 from vacancy.projections.query.assignment import Assignment, CollectiveTrait, TreeProblem, claimable, order_of
 from vacancy.projections.query.assignment_search import assignments, match
 from vacancy.projections.query.budget import SearchBudget
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.plan import QueryPlan
 from vacancy.projections.query.prefilter import KindRows, Prefilter, rows_a_tree
 from vacancy.projections.ranking.orders import Order, best
 from vacancy.projections.view.columns import Bools, Ints
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import sharing_providers
-from vacancy.resources.model.request import RequestSpec
 
 _DRAWS = (3, 24)
 """Rows drawn at random, for each candidate wanted, before the whole fleet is looked at: first few, then more."""
@@ -43,7 +43,7 @@ class TreeSearch:
     def __init__(
         self,
         view: FleetView,
-        spec: RequestSpec,
+        request: CompiledRequest,
         shape: QueryPlan,
         order: Order,
         rng: np.random.Generator,
@@ -51,7 +51,7 @@ class TreeSearch:
         limits: PlacementLimits | None = None,
     ) -> None:
         self._view = view
-        self._spec = spec
+        self._request = request
         self._shape = shape
         self._order = order
         self._rng = rng
@@ -126,7 +126,7 @@ class TreeSearch:
         if not self._order.uniform:
             roots = self._narrowing.everywhere(np.zeros(0, dtype=np.int64))
             if len(roots):
-                values = self._order.trees(view, self._spec, roots)
+                values = self._order.trees(view, self._request, roots)
                 first = best(values, min(len(roots), 8 * limit), rng)
                 yield roots[first]
                 if len(first) < len(roots):
@@ -206,7 +206,7 @@ class TreeSearch:
             return only
         drawn = self._rng.permutation(len(rows))
         rows, places = rows[drawn], places[drawn]
-        scores = self._order.parts(self._view, self._spec, self._shape.kinds[kind].group, rows)
+        scores = self._order.parts(self._view, self._request, self._shape.kinds[kind].group, rows)
         ranked: list[int] = rows[np.lexsort((scores, places))].tolist()
         return ranked
 

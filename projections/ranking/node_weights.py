@@ -11,11 +11,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.predicate_ast import Attribute, Column, Tree, amounts, test
 from vacancy.projections.ranking.orders import Around, Floats, Order
 from vacancy.projections.view.columns import Ints
 from vacancy.projections.view.fleet import FleetView
-from vacancy.resources.model.request import RequestSpec
 
 
 class Number(NamedTuple):
@@ -83,13 +83,13 @@ class Weighed(Around):
         self.weighers = tuple(weighers)
         self.name = f"{order.name}+weighers"[:64]
 
-    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
         """See `Order`."""
-        return self._less(view, roots, self.order.trees(view, spec, roots))
+        return self._less(view, roots, self.order.trees(view, request, roots))
 
-    def providers(self, view: FleetView, spec: RequestSpec, rows: Ints) -> Floats:
+    def providers(self, view: FleetView, request: CompiledRequest, rows: Ints) -> Floats:
         """See `Order`."""
-        return self._less(view, view.root[rows], self.order.providers(view, spec, rows))
+        return self._less(view, view.root[rows], self.order.providers(view, request, rows))
 
     def _less(self, view: FleetView, roots: Ints, scores: Floats) -> Floats:
         total = normalised(scores)

@@ -13,16 +13,16 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.view.columns import Ints
 from vacancy.projections.view.fleet import FleetView
-from vacancy.resources.model.request import RequestSpec
 
 Floats = NDArray[np.float64]
 
 
 class Order(ABC):
     """Scores places for a request: float arrays, lower is better. Instances can be pickled, and may keep what
-    they worked out of a view, but answer the same without it."""
+    they worked out of a view or of a request (`CompiledRequest.remember`), but answer the same without it."""
 
     name: str
     """What it is called in options and in claims, up to 64 characters."""
@@ -35,19 +35,19 @@ class Order(ABC):
     who know it."""
 
     @abstractmethod
-    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
         """A score for the tree of each of these roots (rows of the view), all of which seem to have room."""
 
-    def providers(self, view: FleetView, spec: RequestSpec, rows: Ints) -> Floats:
+    def providers(self, view: FleetView, request: CompiledRequest, rows: Ints) -> Floats:
         """A score for each provider that could serve a request of one group: its tree's, unless an order can
         tell the providers of a tree apart."""
-        return self.trees(view, spec, view.root[rows])
+        return self.trees(view, request, view.root[rows])
 
-    def parts(self, view: FleetView, spec: RequestSpec, group: int, rows: Ints) -> Floats:
+    def parts(self, view: FleetView, request: CompiledRequest, group: int, rows: Ints) -> Floats:
         """A score for each of these providers that could serve the request's so-manyth group, to be compared with others
         of the same tree: best fit. They may be of several trees."""
         free = np.zeros(len(rows))
-        for name in spec.groups[group].resources:
+        for name in request.spec.groups[group].resources:
             free += view.classes[name].arrays["free"][rows]
         return free
 
@@ -58,7 +58,7 @@ class Random(Order):
     name = "random"
     uniform = True
 
-    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
         """All the same."""
         return np.zeros(len(roots))
 
@@ -69,9 +69,9 @@ class Pack(Order):
 
     name = "pack"
 
-    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
         """See `Order`."""
-        asked = _asked(spec)
+        asked = _asked(request)
         # Unasked room outweighs: what was asked for can sum to at most one per class.
         unasked = _free_shares(view, roots, lambda name: name not in asked) * (len(asked) + 1) * _OUTWEIGH
         return unasked + _free_shares(view, roots, asked.__contains__)
@@ -82,7 +82,7 @@ class BestFit(Order):
 
     name = "best_fit"
 
-    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
         """See `Order`."""
         return _free_shares(view, roots, frozenset(view.classes).__contains__)
 
@@ -92,13 +92,13 @@ class Spread(Order):
 
     name = "spread"
 
-    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
         """See `Order`."""
-        return -_free_shares(view, roots, _asked(spec).__contains__)
+        return -_free_shares(view, roots, _asked(request).__contains__)
 
-    def parts(self, view: FleetView, spec: RequestSpec, group: int, rows: Ints) -> Floats:
+    def parts(self, view: FleetView, request: CompiledRequest, group: int, rows: Ints) -> Floats:
         """See `Order`."""
-        return -super().parts(view, spec, group, rows)
+        return -super().parts(view, request, group, rows)
 
 
 class Around(Order):
@@ -109,17 +109,17 @@ class Around(Order):
         self.name = order.name
         self.among = order.among
 
-    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
         """See `Order`."""
-        return self.order.trees(view, spec, roots)
+        return self.order.trees(view, request, roots)
 
-    def providers(self, view: FleetView, spec: RequestSpec, rows: Ints) -> Floats:
+    def providers(self, view: FleetView, request: CompiledRequest, rows: Ints) -> Floats:
         """See `Order`."""
-        return self.order.providers(view, spec, rows)
+        return self.order.providers(view, request, rows)
 
-    def parts(self, view: FleetView, spec: RequestSpec, group: int, rows: Ints) -> Floats:
+    def parts(self, view: FleetView, request: CompiledRequest, group: int, rows: Ints) -> Floats:
         """See `Order`."""
-        return self.order.parts(view, spec, group, rows)
+        return self.order.parts(view, request, group, rows)
 
 
 class Drawn(Around):
@@ -140,8 +140,8 @@ SIMPLE_ORDERS: Final[dict[str, Order]] = {
 _OUTWEIGH = 1e3
 
 
-def _asked(spec: RequestSpec) -> frozenset[str]:
-    return frozenset(name for group in spec.groups for name in group.resources)
+def _asked(request: CompiledRequest) -> frozenset[str]:
+    return frozenset(name for group in request.spec.groups for name in group.resources)
 
 
 def _free_shares(view: FleetView, roots: Ints, wanted: Callable[[str], bool]) -> Floats:

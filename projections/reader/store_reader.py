@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from vacancy.projections.changefeed.entries import FeedEntry, joined, verdicts
 from vacancy.projections.changefeed.shared_ring import ring_path
-from vacancy.projections.query.predicate_ast import Expression
 from vacancy.projections.reader.partition_reader import PartitionReader
 from vacancy.projections.store.manifest import FILE, Manifest, read_manifest
 from vacancy.projections.store.partition_store import families
@@ -61,10 +60,7 @@ class StoreReader:
         self.manifest = self._read_manifest()
         self._looked_at = 0.0
         self._stamp = self._look()
-        self.expressions: dict[str, Expression] = {}
-        """Conditions of requests by their text, compiled: filters find them here."""
         self.view = FleetView(registry, self._class_row)
-        self.view.expressions = self.expressions
         try:
             self._open_partitions()
             self._load()
@@ -237,7 +233,6 @@ class StoreReader:
             self._feed(reader.catch_up() or ())  # so that the rows are all as of one position
         pending, joining = self.view.pending, self.view.groups.joining
         self.view = FleetView(self.registry, self._class_row)
-        self.view.expressions = self.expressions
         with _collector_off():
             self._load_partitions()
         self.view.take_over(pending)

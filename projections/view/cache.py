@@ -19,7 +19,7 @@ class ViewCache:
 
     def __init__(self) -> None:
         self._of_all: dict[Hashable, Any] = {}
-        self._of_requests: dict[tuple[int, str | None], tuple[object, Any]] = {}
+        self._of_requests: dict[tuple[bytes, Hashable], Any] = {}
 
     def clear(self) -> None:
         """The arrays are others now."""
@@ -33,16 +33,14 @@ class ViewCache:
             found = self._of_all[key] = make()
         return found
 
-    def of_request(self, request: object, which: str | None, make: Callable[[], Made]) -> Made:
-        """What was made of a request or a part of it. `which` tells apart what is made of the same, by its cell as
-        a rule (None: all cells)."""
-        key = (id(request), which)
-        found = self._of_requests.get(key)
+    def of_request(self, request: bytes, which: Hashable, make: Callable[[], Made]) -> Made:
+        """What was made of a request, given by its key (`CompiledRequest.key`). `which` tells apart what is made of the
+        same request: as a rule the cell (None: all cells)."""
+        key = (request, which)
+        found: Made | None = self._of_requests.get(key)
         if found is None:
             if len(self._of_requests) >= REQUESTS_MAX:
                 # One for one: to throw all away at once takes as long as many queries.
                 del self._of_requests[next(iter(self._of_requests))]
-            # The request is kept with what was made of it, so that nothing else can come to have its id.
-            found = self._of_requests[key] = (request, make())
-        made: Made = found[1]
-        return made
+            found = self._of_requests[key] = make()
+        return found

@@ -34,8 +34,7 @@ class FleetView:
     traits and aggregates as bits, attributes as typed columns. `members` maps a root's row to the rows of its tree, if more than one.
 
     `read` gives a class row as it is in the store (for the exact check). `pending` is what claims under way take.
-    `expressions` are conditions of requests by their text, compiled by whoever asks (see `filter`). `version` goes up
-    with whatever changes.
+    `version` goes up with whatever changes.
     """
 
     def __init__(self, registry: Registry, read: Callable[[ClassTable, bytes], ClassRow | None]) -> None:
@@ -64,7 +63,6 @@ class FleetView:
         self.groups = GroupMembers()
         self._free_rows: list[int] = []
         self.pending = Reservations()
-        self.expressions: dict[str, Any] = {}
         self.derived = ViewCache()
 
     # -- what is asked ----------------------------------------------------------------------------------------

@@ -138,3 +138,8 @@ class RequestSpec(RequestModel):
             raise ValueError(
                 f"its groups may take {self.allocations_max} allocations, and a claim has {ALLOCATIONS_MAX}"
             )
+
+
+def spec_bytes(spec: RequestSpec) -> bytes:
+    """A request as JSON, as it is written to the log: fields that have their default are left out."""
+    return spec.model_dump_json(exclude_defaults=True).encode()

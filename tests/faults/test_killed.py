@@ -33,11 +33,11 @@ from tests.faults.actors import (
     scheduler_journal,
 )
 from tests.faults.site_on_disk import Site, check_digest, claims_in, spawn, wait_for
+from tests.support.queries import find
 from vacancy.clients.inspection.lookup import NotFound, show_provider
 from vacancy.clients.publisher.outbox import Outbox, QueuedEvents
 from vacancy.clients.publisher.publisher import Publisher
 from vacancy.clients.runtime.worker_process import WorkerProcess
-from vacancy.projections.query.engine import find
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.request import RequestGroup, RequestSpec

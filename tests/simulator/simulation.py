@@ -22,9 +22,10 @@ from tests.support.allocation_model import Ledger, class_rows, rows_of, used_by_
 from tests.support.events_json import LOG, Tape, claim, claims, event, released
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
+from tests.support.queries import find
 from tests.support.random_events import TRAITS, World
 from vacancy.projections.query.affinity.engine import joining
-from vacancy.projections.query.engine import Candidate, find
+from vacancy.projections.query.engine import Candidate
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store.digest import as_scan, partition_digest

@@ -13,7 +13,8 @@ from tests.support.allocation_model import rows_of
 from tests.support.events_json import Tape
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
-from vacancy.projections.query.engine import Candidate, find
+from tests.support.queries import find
+from vacancy.projections.query.engine import Candidate
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.resource_class import Granted

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vacancy.projections.query.affinity.occupancy import OccupancyIndex
 from vacancy.projections.query.budget import SearchBudget
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.plan import is_plain
 from vacancy.projections.query.tree_search import PlacementLimits
 from vacancy.projections.ranking.orders import Around, Floats, Order
@@ -34,7 +35,7 @@ class CopyRequest(NamedTuple):
 
     view: FleetView
     spec: RequestSpec
-    one: RequestSpec
+    one: CompiledRequest
     search: Search
     order: Order
     effort: SearchBudget
@@ -52,11 +53,11 @@ def find_constrained(
     lenders = sharing_providers(view)
     rows = allowed[view.root[: view.size]]
     limits = None
-    if lenders.rows and not is_plain(view, asked.one):
+    if lenders.rows and not is_plain(view, asked.one.spec):
         # Who lends may do so wherever it is itself, unless a copy is on nothing else: then that is where the copy is, and
         # it does not matter where those are of whom it takes nothing.
         rows[lenders.array] = True
-        rows |= not all(group.resources for group in asked.one.groups)
+        rows |= not all(group.resources for group in asked.one.spec.groups)
         limits = PlacementLimits(asked.standing, crowds.accept)
     with only(view, rows):
         return asked.search(limit, order, cell, limits, one_a_tree)
@@ -87,13 +88,13 @@ class _SoftPreferences(Around):
         super().__init__(order)
         self._misses = misses
 
-    def trees(self, view: FleetView, spec: RequestSpec, roots: Ints) -> Floats:
+    def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
         """See `Order`."""
-        return self._wished(roots, self.order.trees(view, spec, roots))
+        return self._wished(roots, self.order.trees(view, request, roots))
 
-    def providers(self, view: FleetView, spec: RequestSpec, rows: Ints) -> Floats:
+    def providers(self, view: FleetView, request: CompiledRequest, rows: Ints) -> Floats:
         """See `Order`."""
-        return self._wished(view.root[rows], self.order.providers(view, spec, rows))
+        return self._wished(view.root[rows], self.order.providers(view, request, rows))
 
     def _wished(self, roots: Ints, scores: Floats) -> Floats:
         if not len(scores):

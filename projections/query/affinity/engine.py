@@ -12,6 +12,7 @@ from vacancy.projections.query.affinity.constrained_search import CopyRequest, f
 from vacancy.projections.query.affinity.gang_scheduler import find_gang
 from vacancy.projections.query.affinity.occupancy import OccupancyIndex, are_on, occupancy_of
 from vacancy.projections.query.budget import SearchBudget
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.tree_search import PlacementLimits
 from vacancy.projections.ranking.orders import Order
 from vacancy.projections.view.columns import Bools
@@ -25,19 +26,14 @@ if TYPE_CHECKING:
     from vacancy.projections.query.engine import Candidate
 
 SearchFor = Callable[
-    [RequestSpec, int, Order, "str | None", "PlacementLimits | None", bool], "list[Candidate]"
+    [CompiledRequest, int, Order, "str | None", "PlacementLimits | None", bool], "list[Candidate]"
 ]
 """(spec, limit, order, cell, limits, one a tree) -> candidates among the nodes that are open."""
 
 
-def has_affinity(spec: RequestSpec) -> bool:
-    """Whether a request looks at others, or is for several copies."""
-    return bool(spec.memberships) or spec.copies > 1
-
-
 def find_with_affinity(
     view: FleetView,
-    spec: RequestSpec,
+    request: CompiledRequest,
     search: SearchFor,
     *,
     limit: int,
@@ -48,12 +44,13 @@ def find_with_affinity(
     effort: SearchBudget,
 ) -> list[Candidate]:
     """Up to `limit` candidates; for several copies, one a cell at most."""
+    spec = request.spec
     if spec.memberships:
         home = group_cell(spec.memberships[0].group)
         if cell not in (None, home):
             return []
         cell = home
-    one = _one_plain(view, spec)
+    one = request.copy
 
     def search_one(
         limit: int, order: Order, cell: str | None, limits: PlacementLimits | None, one_a_tree: bool
@@ -72,14 +69,6 @@ def find_with_affinity(
             if len(found) == limit:
                 break
     return found
-
-
-def _one_plain(view: FleetView, spec: RequestSpec) -> RequestSpec:
-    """One copy without relations, the same object for the same request: what is compiled of it is kept by its id."""
-    which = "one plain"  # no cell has such a name
-    return view.derived.of_request(
-        spec, which, lambda: spec.model_copy(update={"memberships": (), "copies": 1})
-    )
 
 
 def hard_groups(view: FleetView, spec: RequestSpec) -> Iterator[tuple[str, Bools]]:

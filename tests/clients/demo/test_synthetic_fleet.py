@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import chain
 
 from vacancy.clients.demo.synthetic_fleet import make_fleet, node_reports
+from vacancy.clients.request_language.request_compiler import check_spec
 from vacancy.clients.runtime.bootstrap import installed_registry
-from vacancy.clients.scheduler.client import check_spec
 from vacancy.resources.model.events import NodeReported, parse
 from vacancy.resources.model.names import check_trait
 from vacancy.resources.model.partitioner import cell_for

@@ -19,9 +19,11 @@ from tests.docs import expression_page
 from tests.support.events_json import Tape, event, provider, reported
 from tests.support.memory_fleets import fleet_of
 from tests.support.ports_class import REGISTRY
-from vacancy.clients.request_language.cel_compiler import compile_condition, learn
+from tests.support.queries import find
+from vacancy.clients.request_language.cel_compiler import compile_condition
 from vacancy.clients.request_language.expression_predicates import expressed, most
-from vacancy.projections.query.engine import find
+from vacancy.projections.query import engine
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.predicate_ast import test
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.view.fleet import FleetView
@@ -330,8 +332,7 @@ def test_candidates_are_those_that_match() -> None:
         json.dumps({"groups": [{"resources": {"VCPU": 1}, "where": 'attributes.v >= version("8.2")'}]})
     )
     with pytest.raises(UsageError, match="not compiled"):
-        find(view, spec, limit=10, order=RANDOM, rng=np.random.default_rng(1))
-    learn(spec, REGISTRY, view.expressions)
+        engine.find(view, CompiledRequest(spec), limit=10, order=RANDOM, rng=np.random.default_rng(1))
     found = find(view, spec, limit=10, order=RANDOM, rng=np.random.default_rng(1))
     assert {one.root for one in found} == {"n1", "n2"}
 

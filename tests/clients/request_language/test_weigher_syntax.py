@@ -14,9 +14,9 @@ from hypothesis.extra import numpy as arrays
 from tests.support.events_json import Tape, provider, reported
 from tests.support.memory_fleets import fleet_of
 from tests.support.ports_class import REGISTRY
+from tests.support.queries import find
 from vacancy.clients.request_language.weigher_syntax import compile_weigher, weighed
 from vacancy.clients.scheduler.order_names import order_named
-from vacancy.projections.query.engine import find
 from vacancy.projections.ranking.node_weights import normalised, weights
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.errors import UsageError

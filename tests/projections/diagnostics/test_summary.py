@@ -12,15 +12,11 @@ from hypothesis import given, settings
 from tests.projections.query.test_engine import EVERYTHING, specs
 from tests.support.events_json import Tape, event, provider, reported
 from tests.support.memory_fleets import Fleet, fleet_of, spec_of
-from tests.support.ports_class import REGISTRY
+from tests.support.queries import constraints, explain, find
 from tests.support.random_fleets.fleets import Town, a_request
 from tests.support.solver.brute_force import ways
 from tests.support.strategies import logs
-from vacancy.clients.request_language.cel_compiler import learn
-from vacancy.projections.diagnostics.constraints import RequestConstraints
 from vacancy.projections.diagnostics.node_report import report_node
-from vacancy.projections.diagnostics.summary import explain
-from vacancy.projections.query.engine import find
 from vacancy.projections.ranking.orders import Random
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.state.tables import key
@@ -41,7 +37,7 @@ def test_what_is_left_is_what_is_found(tape: Tape, spec: RequestSpec) -> None:
     assert told.left == len(found)
     assert told.nodes == told.left + sum(one.in_order for one in told.constraints)
     assert {(one.cell, one.root) for one in told.nearest} == nodes - found
-    asked = RequestConstraints(view, spec)
+    asked = constraints(view, spec)
     trees = {node: report_node(view, asked, view.row_of["\0".join(node).encode()]) for node in nodes}
     assert {node for node, tree in trees.items() if tree.fits} == found
 
@@ -56,14 +52,13 @@ def test_trees_and_lenders_are_explained_as_trying_everything_finds(seed: int) -
     for _ in range(12):
         request = a_request(rng, list(town.known), town.kinds)
         spec = RequestSpec.model_validate_json(json.dumps(request))
-        learn(spec, REGISTRY, view.expressions)
         able = {root for root, _ in ways(town.known, request)}
         nodes = {id_ for id_, node in town.known.items() if node.parent is None}
         told = explain(view, spec, nearest=len(nodes))
         assert (told.nodes, told.left) == (len(nodes), len(able)), request
         assert told.nodes == told.left + sum(one.in_order for one in told.constraints)
         assert {one.root for one in told.nearest} == nodes - able
-        asked = RequestConstraints(view, spec)
+        asked = constraints(view, spec)
         trees = [report_node(view, asked, view.row_of[key(town.cell, root)]) for root in nodes]
         assert {tree.root for tree in trees if tree.fits} == able, request
 
@@ -184,10 +179,10 @@ def test_a_provider_without_the_class_says_only_that() -> None:
     tree = [provider("n1", VCPU=8), provider("n1-a", "n1", CUSTOM_GPU=1)]
     tape.append(tape.cells[0], reported("n1", tree))
     view = fleet_of(tape).view()
-    (group,) = report_node(view, RequestConstraints(view, spec_of({"CUSTOM_GPU": 2})), 0).groups
+    (group,) = report_node(view, constraints(view, spec_of({"CUSTOM_GPU": 2})), 0).groups
     assert [(one.provider, [f.constraint for f in one.failures]) for one in group.providers] == [
         ("n1-a", ["CUSTOM_GPU: free >= 2", "CUSTOM_GPU: max_unit >= 2"]),
         ("n1", ["CUSTOM_GPU: any"]),
     ]
-    unknown = report_node(view, RequestConstraints(view, spec_of({"DISK_GB": 2})), 0).groups[0].best.failures
+    unknown = report_node(view, constraints(view, spec_of({"DISK_GB": 2})), 0).groups[0].best.failures
     assert [(one.constraint, one.resource_class) for one in unknown] == [("DISK_GB: any", "DISK_GB")]

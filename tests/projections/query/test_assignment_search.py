@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.events_json import Tape, event, provider, reported
 from tests.support.memory_fleets import fleet_of, spec_of
+from tests.support.queries import find
 from vacancy.projections.query.budget import SearchBudget
-from vacancy.projections.query.engine import Candidate, find
+from vacancy.projections.query.engine import Candidate
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.request import RequestGroup, RequestSpec

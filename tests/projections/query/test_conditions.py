@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from tests.projections.query.test_engine import specs
 from tests.support.events_json import Tape, provider, reported
 from tests.support.memory_fleets import fleet_of, spec_of
+from tests.support.queries import compiled
 from tests.support.strategies import logs
 from vacancy.projections.query.conditions import IndexedAttribute, Never
-from vacancy.projections.query.filter import Filter, compiled
+from vacancy.projections.query.filter import Filter, filter_of
 from vacancy.projections.view.cache import REQUESTS_MAX
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import sharing_providers
@@ -82,12 +83,20 @@ def test_together_they_say_what_the_filter_says(tape: Tape, spec: RequestSpec) -
 def test_what_was_made_of_old_requests_is_forgotten_one_by_one() -> None:
     view = one_node()
     lent = sharing_providers(view)
-    groups = [spec_of({"resources": {"VCPU": 1}}).groups[0] for _ in range(REQUESTS_MAX + 9)]
-    made = [compiled(view, group) for group in groups]
+    requests = [compiled(spec_of({"resources": {"VCPU": n + 1}})) for n in range(REQUESTS_MAX + 9)]
+    made = [filter_of(view, one) for one in requests]
     assert len(view.derived._of_requests) == REQUESTS_MAX
     assert sharing_providers(view) is lent
-    assert [compiled(view, group) for group in groups[:10:-1]] == made[:10:-1]
-    assert compiled(view, groups[0]) is not made[0]
+    assert [filter_of(view, one) for one in requests[:10:-1]] == made[:10:-1]
+    assert filter_of(view, requests[0]) is not made[0]
+
+
+def test_requests_that_ask_for_the_same_share_a_filter() -> None:
+    view = one_node()
+    one, other = (compiled(spec_of({"VCPU": 1})) for _ in range(2))
+    assert one.spec is not other.spec
+    assert filter_of(view, one) is filter_of(view, other)
+    assert filter_of(view, one) is not filter_of(view, one, cell="c0")
 
 
 def test_of_an_index_the_rarest_term_is_asked_first_and_the_answer_is_the_same() -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from tests.support.events_json import Tape, event, provider, reported
 from tests.support.memory_fleets import Fleet, alike, draws, fleet_of, spec_of, way_of
+from tests.support.queries import find
 from tests.support.random_events import AGGREGATES, AMOUNTS, TRAITS
 from tests.support.strategies import logs
-from vacancy.projections.query.engine import find
 from vacancy.projections.ranking.orders import RANDOM, SIMPLE_ORDERS, Order, best
 from vacancy.resources.model.request import RequestSpec
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from tests.support.memory_fleets import Fleet
-from tests.support.ports_class import REGISTRY
+from tests.support.queries import compiled
 from tests.support.random_fleets.fleets import Town, a_request
-from vacancy.clients.request_language.cel_compiler import learn
 from vacancy.projections.query import prefilter
 from vacancy.projections.query.plan import QueryPlan, plan_of
 from vacancy.projections.query.prefilter import Prefilter
@@ -32,8 +31,7 @@ def shapes(seed: int) -> Iterator[tuple[FleetView, QueryPlan]]:
     for _ in range(REQUESTS):
         request = a_request(rng, list(town.known), town.kinds)
         spec = RequestSpec.model_validate_json(json.dumps(request))
-        learn(spec, REGISTRY, view.expressions)
-        shape = plan_of(view, spec)
+        shape = plan_of(view, compiled(spec))
         if not shape.impossible:
             yield view, shape
 

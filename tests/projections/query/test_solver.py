@@ -18,13 +18,13 @@ import pytest
 from tests.support.events_json import START_MS, Tape, provider, reported
 from tests.support.memory_fleets import Fleet
 from tests.support.ports_class import REGISTRY
+from tests.support.queries import compiled, find
 from tests.support.random_fleets.fleets import Town, a_request, bid, take
 from tests.support.solver.brute_force import Fleet as Known
 from tests.support.solver.brute_force import Node, Way, ways
-from vacancy.clients.request_language.cel_compiler import learn
 from vacancy.clients.scheduler.claims import predicates
 from vacancy.projections.query.budget import SearchBudget
-from vacancy.projections.query.engine import Candidate, find
+from vacancy.projections.query.engine import Candidate
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.fold.fold import fold
@@ -69,7 +69,7 @@ def granted(
     """What the fold grants to a claim of this candidate where the log ends, or None where it rejects it."""
     (state,) = fleet.states
     allocations = [served._asdict() for served in candidate.allocations if served.resources]
-    value = bid("c", "new", allocations, predicates=predicates(spec, candidate, view))
+    value = bid("c", "new", allocations, predicates=predicates(compiled(spec), candidate, view))
     at = len(town.tape.records[0])
     changes = fold(state, Record(0, at, START_MS, town.cell.encode(), value), REGISTRY)
     if not changes[VERDICTS][key(town.cell, "c")].accepted:
@@ -127,7 +127,6 @@ def test_the_engine_finds_what_trying_everything_finds(seed: int) -> None:
     for _ in range(REQUESTS):
         request = a_request(rng, list(known), town.kinds)
         spec = RequestSpec.model_validate_json(json.dumps(request))
-        learn(spec, REGISTRY, view.expressions)
         order = SIMPLE_ORDERS[rng.choice(sorted(SIMPLE_ORDERS))]
         effort, draw = SearchBudget(), np.random.default_rng(seed)
         solved = list(ways(known, request))

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from tests.support.events_json import Tape, event, provider, reported
 from tests.support.memory_fleets import fleet_of, spec_of
 from tests.support.ports_class import REGISTRY
-from vacancy.projections.query.engine import Candidate, find
+from tests.support.queries import find
+from vacancy.projections.query.engine import Candidate
 from vacancy.projections.ranking.fragmentation import LeastFragmentation
 from vacancy.projections.ranking.fragmentation_index import FragmentationIndex
 from vacancy.projections.ranking.workload import TYPICAL_MAX, TypicalRequest, Workload, tally

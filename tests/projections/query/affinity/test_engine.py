@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from tests.support.events_json import START_MS, Tape, claim, claims, event, provider, reported
 from tests.support.memory_fleets import Fleet
 from tests.support.ports_class import REGISTRY
+from tests.support.queries import explain, find
 from tests.support.random_server_groups import CELL, RULES
-from vacancy.projections.diagnostics.summary import explain
 from vacancy.projections.query.affinity.engine import joining
-from vacancy.projections.query.engine import Candidate, find
+from vacancy.projections.query.engine import Candidate
 from vacancy.projections.ranking.orders import RANDOM, SIMPLE_ORDERS
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.fold.fold import fold

@@ -12,12 +12,13 @@ import pytest
 from tests.support.events_json import START_MS, Tape, event, provider, reported
 from tests.support.memory_fleets import Fleet
 from tests.support.ports_class import REGISTRY
+from tests.support.queries import compiled, find
 from tests.support.random_fleets.fleets import SHARES, bid
 from vacancy.clients.scheduler.claims import predicates
 from vacancy.projections.query.affinity import gang_search
 from vacancy.projections.query.affinity.occupancy import occupancy_of
 from vacancy.projections.query.budget import SearchBudget
-from vacancy.projections.query.engine import Candidate, find
+from vacancy.projections.query.engine import Candidate
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.record import Record
@@ -74,7 +75,7 @@ class Site:
         for one in found:
             parts = [served._asdict() for served in one.allocations if served.resources]
             rules = [rule.model_dump() for rule in spec.memberships]
-            claim = bid("c", "me", parts, predicates=predicates(spec, one, view), memberships=rules)
+            claim = bid("c", "me", parts, predicates=predicates(compiled(spec), one, view), memberships=rules)
             record = Record(0, len(self.tape.records[0]), START_MS, self.cell.encode(), claim)
             verdict = fold(fleet.states[0], record, REGISTRY)[VERDICTS][key(self.cell, "c")]
             assert verdict.accepted, verdict

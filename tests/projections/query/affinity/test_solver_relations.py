@@ -18,15 +18,14 @@ from tests.support.events_json import START_MS
 from tests.support.memory_fleets import Fleet
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
+from tests.support.queries import compiled, find
 from tests.support.random_fleets.fleets import SHARES, Town, bid
 from tests.support.random_fleets.relations import joining, racked, related, with_copies
 from tests.support.solver.brute_force import Fleet as Known
 from tests.support.solver.brute_force import Request, Way, ways
 from tests.support.solver.relations import Members, gangs, is_gang, misses, roots_of
-from vacancy.clients.request_language.cel_compiler import learn
 from vacancy.clients.scheduler.claims import predicates
 from vacancy.projections.query.budget import SearchBudget
-from vacancy.projections.query.engine import find
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.record import Record
@@ -81,7 +80,6 @@ def test_copies_are_placed_where_trying_everything_places_them(seed: int) -> Non
         options = {alike(request, way): way for _, way in ways(known, request)}
         request = with_copies(rng, request, len(options))
         spec = RequestSpec.model_validate_json(json.dumps(request))
-        learn(spec, REGISTRY, view.expressions)
         order = SIMPLE_ORDERS[rng.choice(sorted(SIMPLE_ORDERS))]
         effort, draw = SearchBudget(), np.random.default_rng(seed)
         found = find(view, spec, limit=EVERYTHING, order=order, rng=draw, effort=effort)
@@ -109,7 +107,7 @@ def test_copies_are_placed_where_trying_everything_places_them(seed: int) -> Non
                 "c",
                 "new",
                 [served._asdict() for served in one.allocations if served.resources],
-                predicates=predicates(spec, one, view),
+                predicates=predicates(compiled(spec), one, view),
                 memberships=request["memberships"],
             )
             verdict = judged(town, fleet.states[0], claim, "c")

@@ -1,0 +1,81 @@
+"""Compiles requests: checks them against the resource classes, and makes what queries and claims need of them, once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vacancy.clients.request_language.cel_compiler import compile_condition
+from vacancy.clients.request_language.expression_predicates import most
+from vacancy.projections.query.compiled_request import CompiledRequest
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model import events
+from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.names import check_trait
+from vacancy.resources.model.request import RequestSpec, spec_bytes
+
+_KEPT_MAX: Final = 1024
+
+
+class RequestCompiler:
+    """Compiles requests against one registry, and keeps the results by what the requests ask for: of many requests at a
+    time most ask for the same."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._kept: dict[bytes, CompiledRequest] = {}
+        self._last: CompiledRequest | None = None
+
+    def compile(self, request: RequestSpec | CompiledRequest) -> CompiledRequest:
+        """The compiled request; one that is compiled is returned as it is. Raises `UsageError` for classes, amounts and
+        traits that do not exist, and for expressions that are invalid."""
+        if isinstance(request, CompiledRequest):
+            return request
+        last = self._last
+        if last is not None and last.spec is request:
+            return last
+        key = spec_bytes(request)
+        found = self._kept.get(key)
+        if found is None:
+            found = _compiled(request, key, self._registry)
+            if len(self._kept) >= _KEPT_MAX:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = found
+        self._last = found
+        return found
+
+
+def compile_request(request: RequestSpec | CompiledRequest, registry: Registry) -> CompiledRequest:
+    """As `RequestCompiler.compile`, for one request."""
+    if isinstance(request, CompiledRequest):
+        return request
+    return _compiled(request, spec_bytes(request), registry)
+
+
+def _compiled(spec: RequestSpec, key: bytes, registry: Registry) -> CompiledRequest:
+    check_spec(spec, registry)
+    texts = {group.where: None for group in spec.groups if group.where}
+    return CompiledRequest(spec, {text: compile_condition(text, registry) for text in texts}, key)
+
+
+def check_spec(spec: RequestSpec, registry: Registry) -> None:
+    """Raise `UsageError` for classes, amounts and traits that do not exist, before anything is sent."""
+    named = 0
+    for group in spec.groups:
+        for name, ask in group.resources.items():
+            registry.check(name).check_ask(ask)
+        traits = (*group.required, *group.forbidden, *(t for some in group.any_traits for t in some))
+        for trait in traits:
+            check_trait(trait)
+        servers = 1 if group.same_provider else len(group.resources)
+        named += len(traits) * servers + (2 * len(group.not_member_of) + len(group.member_of) + 3) * servers
+        if group.where:
+            named += most(compile_condition(group.where, registry)) * servers
+    for trait in (*spec.root_required, *spec.root_forbidden):
+        check_trait(trait)
+    named += len(spec.root_required) + len(spec.root_forbidden) + sum(map(len, spec.same_subtree))
+    named *= spec.copies
+    if named > events.PREDICATES_MAX:
+        raise UsageError(
+            f"the request may need {named} predicates, one for each trait, aggregate and attribute of each provider",
+            do=f"name {events.PREDICATES_MAX} at most, or put what belongs together into an aggregate",
+        )
