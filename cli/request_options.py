@@ -189,7 +189,7 @@ class RequestOptions:
             group_policy=self.group_policy,
             root_required=self.root_required or (),
             same_subtree=self.same_subtree or (),
-            numa=self.numa,
+            options={} if self.numa is None else {"numa": self.numa},
             query=self.query,
             document=None if self.request is None else read_text(self.request),
         )

@@ -1,6 +1,6 @@
-"""Amounts of devices in words: `PCI_DEVICE:2[vendor=10de,memory_mb>=40000,model=A100|H100]`.
+"""The ask syntax of devices: `PCI_DEVICE:2[vendor=10de,memory_mb>=40000,model=A100|H100]`.
 
-What stands in brackets becomes the `where` of an ask; the class itself says what an ask with attributes looks like.
+The conditions in brackets become the `where` of the ask.
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from vacancy.resources.classes.registry import Registry
+from vacancy.clients.request_language.ask_syntax import AskSyntax
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import Ask
 
-_AMOUNT: Final = re.compile(r"([0-9]{1,16})\s*(?:\[([^\[\]]*)\])?")
 _CONDITION: Final = re.compile(r"""([^\s=!<>|"]+)\s*(==|!=|<=|>=|=|<|>)\s*(.+)""")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,16}")
 _DO: Final = (
@@ -20,49 +19,54 @@ _DO: Final = (
 )
 
 
-def split_resources(text: str) -> list[str]:
-    """The items of a list with commas between; those in brackets belong to their item."""
-    return [""] if not text else [item.strip() for item in re.split(r",(?![^\[\]]*\])", text)]
+class DeviceSyntax(AskSyntax):
+    """Devices that are granted whole."""
+
+    def with_attributes(self, name: str, amount: int, conditions: str) -> Ask:
+        return {"count": amount, "where": parse_conditions(conditions)}
 
 
-def parse_amount(name: str, text: str, registry: Registry, where: str) -> Ask:
-    """An amount, or one with attributes. Raises `UsageError`."""
-    match = _AMOUNT.fullmatch(text)
-    if match is None or int(match[1]) < 1:
-        raise UsageError(f"'{name}:{text}' is no amount", where=where, do="write a whole number from 1 on")
-    amount = int(match[1])
-    if match[2] is None:
-        return amount
-    try:
-        ask: Ask = registry.check(name).narrowed(amount, _conditions(match[2], where))
-    except UsageError as error:
-        raise UsageError(error.what, where=where, do=error.do) from None
-    return ask
+class VgpuSyntax(AskSyntax):
+    """Virtual GPUs: the attribute `type`, compared with one text, is the type of the instances."""
+
+    def with_attributes(self, name: str, amount: int, conditions: str) -> Ask:
+        where = parse_conditions(conditions)
+        kind = {"type": where.pop("type")} if isinstance(where.get("type"), str) else {}
+        return {"count": amount, **kind, "where": where}
 
 
-def _conditions(text: str, where: str) -> dict[str, Any]:
+class GpuShareSyntax(AskSyntax):
+    """Shares of one GPU."""
+
+    def with_attributes(self, name: str, amount: int, conditions: str) -> Ask:
+        return {"share": amount, "where": parse_conditions(conditions)}
+
+
+def parse_conditions(text: str) -> dict[str, Any]:
+    """The comparisons of `attribute=value,attribute>=number`, by attribute, as a `where` has them. Raises
+    `UsageError`."""
     found: dict[str, dict[str, Any]] = {}
     for part in text.split(","):
         match = _CONDITION.fullmatch(part.strip())
         if match is None:
-            raise UsageError(f"{part.strip()!r} compares nothing", where=where, do=_DO)
+            raise UsageError(f"{part.strip()!r} is not a comparison", do=_DO)
         value: Any
-        name, operator, said = match[1], match[2], [value.strip() for value in match[3].split("|")]
-        if operator in ("=", "==") and (len(said) > 1 or _INTEGER.fullmatch(said[0])):
-            # What looks like a number may be text: PCI ids have digits only, some of them.
-            operator, value = "in", [value for one in said for value in _readings(one)]
-        elif len(said) > 1:
-            raise UsageError(f"{part.strip()!r}: only = takes several values", where=where, do=_DO)
+        name, operator, texts = match[1], match[2], [value.strip() for value in match[3].split("|")]
+        if operator in ("=", "==") and (len(texts) > 1 or _INTEGER.fullmatch(texts[0])):
+            # Digits may be text: some PCI ids consist of digits only.
+            operator, value = "in", [value for one in texts for value in _possible_values(one)]
+        elif len(texts) > 1:
+            raise UsageError(f"{part.strip()!r}: only = takes several values", do=_DO)
         else:
-            operator, value = "==" if operator == "=" else operator, _readings(said[0])[0]
+            operator, value = "==" if operator == "=" else operator, _possible_values(texts[0])[0]
         if operator in found.setdefault(name, {}):
-            raise UsageError(f"{name} is compared twice by {operator}", where=where, do=_DO)
+            raise UsageError(f"{name} is compared twice by {operator}", do=_DO)
         found[name][operator] = value
     return {name: terms["=="] if set(terms) == {"=="} else terms for name, terms in found.items()}
 
 
-def _readings(text: str) -> list[Any]:
-    """The value that is meant, or both that may be."""
+def _possible_values(text: str) -> list[Any]:
+    """The value that a text stands for; of digits the number, then the text."""
     if text in ("true", "false"):
         return [text == "true"]
     if _INTEGER.fullmatch(text):

@@ -1,18 +1,19 @@
-"""A guest's NUMA topology, as OpenStack Nova's flavors say it, made into the groups of a request.
+"""The ask syntax of NUMA cells: a guest's NUMA topology, in the terms of OpenStack Nova's flavors, as request groups.
 
-Each of the guest's cells is a group of its own, `numa0`, `numa1` and so on, which asks one NUMA_CELL for its part; with
-group policy `isolate` no two of them are served by one cell of the host.
+Each NUMA cell of the guest is a request group of its own, `numa0`, `numa1` and so on, which asks one NUMA_CELL of the
+host for its part. With group policy `isolate` no NUMA cell of the host serves two of them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from pydantic import JsonValue
 
+from vacancy.clients.request_language.ask_syntax import AskSyntax
 from vacancy.resources.classes.numa_cell import CPUS_MAX, NumaCell
 from vacancy.resources.classes.numa_pinning import Policy
 from vacancy.resources.model.errors import UsageError
@@ -26,7 +27,7 @@ _CPUs = Annotated[int, msgspec.Meta(ge=0, le=GROUPS_MAX * CPUS_MAX)]
 
 
 class GuestTopology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a guest is to look like; the whole of it, not one cell's part.
+    """The NUMA topology of a whole guest, not one cell's part.
 
     | field | extra spec of a Nova flavor |
     |---|---|
@@ -47,10 +48,19 @@ class GuestTopology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     page_kib: int | Literal["small", "large", "any"] = "small"
 
 
+class NumaSyntax(AskSyntax):
+    """An ask for one NUMA cell is an object. `--numa` describes a guest, and asks for a cell for each of its cells."""
+
+    option: ClassVar[str | None] = "numa"
+
+    def parse_option(self, text: str) -> Sequence[RequestGroup]:
+        return numa_groups(parse_topology(text))
+
+
 def numa_request(
     topology: GuestTopology | Mapping[str, JsonValue], groups: Iterable[RequestGroup] = ()
 ) -> RequestSpec:
-    """The request for a guest of that topology, beside other `groups`. Raises `UsageError`.
+    """The request for a guest of that topology and other `groups`. Raises `UsageError`.
 
     The cells' groups come last. Where there are several, the group policy is `isolate`, for all groups with a name.
     """
@@ -58,16 +68,16 @@ def numa_request(
     try:
         return RequestSpec(groups=(*groups, *cells), group_policy="isolate" if len(cells) > 1 else "none")
     except ValueError as error:
-        raise UsageError(f"the groups cannot be asked for together: {error}", do="rename one") from None
+        raise UsageError(f"the groups do not make one request: {error}", do="rename one") from None
 
 
 def numa_groups(topology: GuestTopology | Mapping[str, JsonValue]) -> tuple[RequestGroup, ...]:
-    """A group for each cell of the guest, all alike. Raises `UsageError`."""
+    """One group for each cell of the guest, all with the same ask. Raises `UsageError`."""
     if not isinstance(topology, GuestTopology):
         try:
             topology = msgspec.convert(dict(topology), GuestTopology)
         except msgspec.ValidationError as error:
-            raise UsageError(f"the NUMA topology cannot be meant: {error}", do=_DO) from None
+            raise UsageError(f"the NUMA topology is invalid: {error}", do=_DO) from None
     ask = _ask(topology)
     NumaCell().check_ask(ask)
     return tuple(
@@ -77,20 +87,20 @@ def numa_groups(topology: GuestTopology | Mapping[str, JsonValue]) -> tuple[Requ
 
 def parse_topology(text: str) -> GuestTopology:
     """`cells=2,cpus=8,policy=mixed,dedicated=4,threads=require,memory_mb=16384,page=2M`. Raises `UsageError`."""
-    said: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for part in text.split(","):
         name, separator, value = (piece.strip() for piece in part.partition("="))
         name = "page_kib" if name == "page" else name
         if not separator or name not in GuestTopology.__struct_fields__:
             known = ", ".join(GuestTopology.__struct_fields__)
             raise UsageError(f"a NUMA topology has no {part!r}, only {known}", where="--numa", do=_DO)
-        if name in said:
-            raise UsageError(f"{name} is said twice", where="--numa", do="leave one out")
-        said[name] = _page(value) if name == "page_kib" else int(value) if _is_amount(value) else value
+        if name in fields:
+            raise UsageError(f"{name} is given twice", where="--numa", do="leave one out")
+        fields[name] = _page(value) if name == "page_kib" else int(value) if _is_amount(value) else value
     try:
-        return msgspec.convert(said, GuestTopology)
+        return msgspec.convert(fields, GuestTopology)
     except msgspec.ValidationError as error:
-        raise UsageError(f"the NUMA topology cannot be meant: {error}", where="--numa", do=_DO) from None
+        raise UsageError(f"the NUMA topology is invalid: {error}", where="--numa", do=_DO) from None
 
 
 def _ask(topology: GuestTopology) -> dict[str, JsonValue]:
@@ -98,13 +108,13 @@ def _ask(topology: GuestTopology) -> dict[str, JsonValue]:
     pinned = {"dedicated": topology.cpus, "shared": 0, "mixed": topology.dedicated}[topology.policy]
     if topology.policy != "mixed" and topology.dedicated is not None:
         raise UsageError(
-            f"all CPUs are {topology.policy}, and yet some are dedicated",
-            do="say policy=mixed, or leave it out",
+            f"dedicated is given, and policy {topology.policy} applies to all CPUs",
+            do="write policy=mixed, or leave dedicated out",
         )
     if pinned is None or (topology.policy == "mixed" and not 0 < pinned < topology.cpus):
         raise UsageError(
             f"of {topology.cpus} mixed CPUs, {pinned or 'none'} are dedicated",
-            do="say how many with dedicated=, some but not all; or choose policy=dedicated or policy=shared",
+            do="write dedicated=N, more than 0 and fewer than cpus; or policy=dedicated or policy=shared",
         )
     ask: dict[str, JsonValue] = {}
     for name, amount in (
@@ -133,7 +143,7 @@ def _page(text: str) -> int | str:
         return int(found[1]) * _UNITS[found[2]]
     if text not in _PAGE_WORDS:
         raise UsageError(
-            f"{text!r} is no size of a page", where="--numa", do="write 2M, 1G, small, large or any"
+            f"{text!r} is not a page size", where="--numa", do="write 2M, 1G, small, large or any"
         )
     return text
 

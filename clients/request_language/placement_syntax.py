@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from pydantic import ValidationError
 
+from vacancy.clients.request_language.ask_syntax import split_resources
 from vacancy.clients.request_language.cel_compiler import compile_condition
-from vacancy.clients.request_language.device_syntax import parse_amount, split_resources
-from vacancy.clients.request_language.numa_syntax import numa_groups, parse_topology
+from vacancy.clients.request_language.syntax_registry import option_groups, parse_ask
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.names import ID_PATTERN, check_trait
@@ -36,8 +36,8 @@ _SUBTREE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(,[A-Za-z0-9_-]{1,64})*")
 class RequestText:
     """A request in words, a field an option of the command line; what was not said is empty.
 
-    `resources` to `in_tree` describe the unnamed group, each `groups` item another one (`parse_group`), `numa` one
-    for each cell of a guest (`numa_request.parse_topology`). `root_required` and `same_subtree` are of the whole
+    `resources` to `in_tree` describe the unnamed group, each `groups` item another one (`parse_group`). `options` maps
+    an option of an ask syntax (`numa`) to its value, which adds groups. `root_required` and `same_subtree` are of the whole
     request. `query` and `document` (the JSON of a RequestSpec) say
     all by themselves.
     """
@@ -51,7 +51,7 @@ class RequestText:
     root_required: Sequence[str] = ()
     same_subtree: Sequence[str] = ()
     group_policy: str | None = None
-    numa: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
     query: str | None = None
     document: str | bytes | None = None
 
@@ -72,7 +72,7 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
         or wanted.in_tree
         or wanted.where
         or wanted.groups
-        or wanted.numa
+        or wanted.options
     )
     wide = wanted.group_policy or wanted.root_required or wanted.same_subtree
     ways = [
@@ -104,8 +104,8 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
         groups.append(_group("", said, registry))
     groups.extend(parse_group(text, registry) for text in wanted.groups)
     policy = wanted.group_policy or "none"
-    if wanted.numa is not None:
-        policy = _add_cells(groups, wanted.numa, wanted.group_policy)
+    for option, text in wanted.options.items():
+        policy = _add_option(groups, option, text, wanted.group_policy)
     fields = _wide(
         [(text, "--root-required") for text in wanted.root_required],
         [(text, "--same-subtree") for text in wanted.same_subtree],
@@ -137,15 +137,16 @@ def _wide(roots: Iterable[tuple[str, str]], subtrees: Iterable[tuple[str, str]])
     }
 
 
-def _add_cells(groups: list[RequestGroup], topology: str, policy: str | None) -> str:
-    """Add the groups of a guest's cells. Returns the group policy: no cell of the host serves two of them."""
-    cells = numa_groups(parse_topology(topology))
-    groups.extend(cells)
-    if len(cells) == 1:
+def _add_option(groups: list[RequestGroup], option: str, text: str, policy: str | None) -> str:
+    """Add the groups that an option of an ask syntax asks for. Returns the group policy: no provider serves two of
+    them."""
+    added = option_groups(option, text)
+    groups.extend(added)
+    if len(added) == 1:
         return policy or "none"
     if policy == "none":
         raise UsageError(
-            f"{len(cells)} cells of a guest are on as many cells of the host, which is policy isolate",
+            f"--{option} asks for {len(added)} different providers, which is group policy isolate",
             where="--group-policy none",
             do="leave it out",
         )
@@ -296,8 +297,7 @@ def _add_resources(into: dict[str, Ask], text: str, registry: Registry, where: s
             raise UsageError(f"{part!r} names no amount", where=where, do=f"write {name or 'CLASS'}:1")
         if name in into:
             raise UsageError(f"{name} is asked for twice", where=where, do="name each class once a group")
-        into[name] = parse_amount(name, amount, registry, where)
-        _check_ask(name, into[name], registry, where)
+        into[name] = parse_ask(name, amount, registry, where)
 
 
 def _add_traits(into: dict[str, list[Any]], text: str, where: str) -> None:
@@ -358,7 +358,7 @@ def _named(items: list[str], where: str, form: str) -> list[str]:
 
 def _amount(text: str, where: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 16 or int(text) < 1:
-        raise UsageError(f"{text!r} is no amount", where=where, do="write a whole number from 1 on")
+        raise UsageError(f"{text!r} is not an amount", where=where, do="write a whole number from 1 on")
     return int(text)
 
 

@@ -150,9 +150,17 @@ def _failures(view: FleetView, row: int, failing: list[Condition]) -> list[Faile
             absent = FailedConstraint(one.kind, f"{name}: any", name, reason=NO_INVENTORY)
             found.setdefault(absent.constraint, absent)
             continue
-        taken = held.taken if held is not None and isinstance(one, ComparesColumn) and one.is_use else -1
+        taken = held.taken if held is not None and _is_consumable(view, one) else -1
         found[one.text] = FailedConstraint(one.kind, one.text, name, one.asked, one.value(row), taken=taken)
     return list(found.values())
+
+
+def _is_consumable(view: FleetView, condition: Condition) -> bool:
+    """Whether a condition compares a column that claims consume: then some claim took what is missing."""
+    if not isinstance(condition, ComparesColumn):
+        return False
+    consumable = view.classes[condition.resource_class].resource_class.consumable_columns
+    return condition.term.column in consumable
 
 
 def _refused(
@@ -201,4 +209,4 @@ def refusal(view: FleetView, row: int, name: str, ask: Any) -> Shortfall | None:
 
 def exact_text(name: str, ask: Any) -> str:
     """The check that a class makes itself."""
-    return f"{name}: {ask if isinstance(ask, int) else json.dumps(ask)} fits"
+    return f"{name}: {json.dumps(ask)} fits"

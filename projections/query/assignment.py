@@ -14,8 +14,16 @@ ORDERED_MAX = 4
 another one needs."""
 
 
+CountedColumn = tuple[str, str]
+"""(class, column)."""
+
+Need = tuple[CountedColumn, int]
+"""How much an ask that is counted (`Exactness.EXACT`) takes of a column."""
+
+
 class Piece(NamedTuple):
     """What one provider serves. `needs` are amounts of classes that columns count; `asks` are tried on records.
+    `particular`: some of its asks are for more than an amount, such as a device by name or attribute.
 
     `group` is the group's place in the request. Pieces of one `kind` are alike. No two pieces that are `alone`
     share a provider. `sure` are the classes of those asks that any of the rows that may serve the piece grants, were it
@@ -24,10 +32,11 @@ class Piece(NamedTuple):
 
     group: int
     kind: int
-    needs: tuple[tuple[str, int], ...]
+    needs: tuple[Need, ...]
     asks: tuple[tuple[str, Any], ...]
     alone: bool
     sure: frozenset[str] = frozenset()
+    particular: bool = False
 
 
 class CollectiveTrait(NamedTuple):
@@ -93,7 +102,7 @@ def order_of(tree: TreeProblem) -> Sequence[int]:
         key=lambda at: (
             pieces[at].alone,
             len(rows[pieces[at].kind]),
-            all(isinstance(ask, int) for _, ask in pieces[at].asks),
+            not pieces[at].particular,
             -sum(need for _, need in pieces[at].needs),
             pieces[at].kind,
         ),

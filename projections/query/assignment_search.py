@@ -21,6 +21,7 @@ from typing import Any
 from vacancy.projections.query.assignment import (
     ORDERED_MAX,
     Assignment,
+    CountedColumn,
     Piece,
     TreeProblem,
     claimable,
@@ -95,10 +96,12 @@ class _Search:
         self._has_alone = any(piece.alone for piece in pieces)
         self._inner = {other for row, some in tree.above.items() for other in some if other != row}
         everywhere = sorted({row for some in rows for row in some})
-        self._classes = sorted({name for piece in pieces for name, _ in piece.needs})
-        self._free: dict[str, dict[int, int]] = {
-            name: dict(zip(everywhere, view.classes[name].arrays["free"][everywhere].tolist(), strict=True))
-            for name in self._classes
+        self._counted = sorted({counted for piece in pieces for counted, _ in piece.needs})
+        self._free: dict[CountedColumn, dict[int, int]] = {
+            (name, column): dict(
+                zip(everywhere, view.classes[name].arrays[column][everywhere].tolist(), strict=True)
+            )
+            for name, column in self._counted
         }
         self._likeness: dict[int, Any] = {}
 
@@ -159,8 +162,8 @@ class _Search:
         free = self._free
         if piece.alone and row in self._taken:
             return None
-        for name, need in piece.needs:
-            if free[name][row] < need:
+        for counted, need in piece.needs:
+            if free[counted][row] < need:
                 return None
         before: dict[tuple[int, str], Any] = {}
         for name, ask in piece.asks:
@@ -180,8 +183,8 @@ class _Search:
             before[slot] = record
             self._records[slot] = after
             self._asks[slot] = (*asked, ask)
-        for name, need in piece.needs:
-            free[name][row] -= need
+        for counted, need in piece.needs:
+            free[counted][row] -= need
         if piece.alone:
             self._taken.add(row)
         return before
@@ -199,8 +202,8 @@ class _Search:
         return record
 
     def _give(self, piece: Piece, row: int, before: Mapping[tuple[int, str], Any]) -> None:
-        for name, need in piece.needs:
-            self._free[name][row] += need
+        for counted, need in piece.needs:
+            self._free[counted][row] += need
         self._undo(before)
         if piece.alone:
             self._taken.discard(row)
@@ -259,8 +262,8 @@ class _Search:
             if row in self._taken:
                 return 0
             most = 1
-        for name, need in piece.needs:
-            most = min(most, self._free[name][row] // need)
+        for counted, need in piece.needs:
+            most = min(most, self._free[counted][row] // need)
         return max(0, most)
 
     def _is_allowed(self, number: int) -> bool:
@@ -345,7 +348,7 @@ class _Search:
             )
             self._likeness[row] = fixed
         serves = tuple(any(self._way[n] == row for n in subtree) for subtree in self._tree.subtrees)
-        return fixed, serves, row in self._taken, *(self._free[name][row] for name in self._classes)
+        return fixed, serves, row in self._taken, *(self._free[counted][row] for counted in self._counted)
 
     def _place_of(self, row: int) -> Any:
         """Of rows with none below them, those under the same one are in the same place."""

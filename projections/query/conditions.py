@@ -200,11 +200,6 @@ class ComparesColumn(Condition):
     def asked(self) -> int | None:
         return self.term.value
 
-    @property
-    def is_use(self) -> bool:
-        """Whether it is about what is left, and not about what there is: then some event took what is missing."""
-        return "free" in self.term.column
-
     def value(self, row: int) -> int | None:
         return int(self._column[row])
 

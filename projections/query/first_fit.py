@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vacancy.projections.query.assignment import Assignment, Piece, TreeProblem, order_of
+from vacancy.projections.query.assignment import Assignment, CountedColumn, Piece, TreeProblem, order_of
 from vacancy.projections.view.fleet import FleetView
 
 FIRST_FIT_TRIES = 1_024
@@ -15,7 +15,7 @@ def first_fit(view: FleetView, tree: TreeProblem) -> Assignment | None:
     """Each piece takes the first provider that has room, if that serves all of them and no record must be read. It is
     what the search would try first, and as a rule enough."""
     way: Assignment = [-1] * len(tree.pieces)
-    used: dict[int, dict[str, int]] = {}
+    used: dict[int, dict[CountedColumn | str, int]] = {}
     taken: set[int] = set()
     tries = FIRST_FIT_TRIES
     for at in order_of(tree):
@@ -34,10 +34,10 @@ def first_fit(view: FleetView, tree: TreeProblem) -> Assignment | None:
             return None
         if tries < 0:
             return None
-        # What was only asked of columns counts as taken whole.
+        # Of a class that is not counted, one ask counts as taking everything.
         held = used.setdefault(row, {})
-        for name, need in piece.needs:
-            held[name] = held.get(name, 0) + need
+        for counted, need in piece.needs:
+            held[counted] = held.get(counted, 0) + need
         for name, _ in piece.asks:
             held[name] = 0
         if piece.alone:
@@ -46,13 +46,14 @@ def first_fit(view: FleetView, tree: TreeProblem) -> Assignment | None:
     return way if covered else None
 
 
-def _has_left(view: FleetView, piece: Piece, row: int, held: Mapping[str, int]) -> bool:
-    """Whether a row that serves others, too, has room for a piece."""
-    classes = view.classes
-    return all(
-        name not in held or classes[name].arrays["free"][row] - held[name] >= need
-        for name, need in piece.needs
-    ) and not any(name in held for name, _ in piece.asks)
+def _has_left(view: FleetView, piece: Piece, row: int, held: Mapping[CountedColumn | str, int]) -> bool:
+    """Whether a row that also serves other pieces has room for this one."""
+    for counted, need in piece.needs:
+        if counted in held:
+            name, column = counted
+            if view.classes[name].arrays[column][row] - held[counted] < need:
+                return False
+    return not any(name in held for name, _ in piece.asks)
 
 
 def _is_together(tree: TreeProblem, way: Assignment, at: int) -> bool:

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from vacancy.projections.query.assignment import Piece
+from vacancy.projections.query.assignment import Need, Piece
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.filter import Filter
 from vacancy.projections.query.predicate_ast import Expression
 from vacancy.projections.view.columns import BitColumns, Bools, Ints, is_exact
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import SHARES, SharingProviders, sharing_providers
+from vacancy.resources.classes.resource_class import Exactness
 from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
 
 
@@ -102,11 +103,14 @@ class QueryPlan:
                 alone = isolate and group.same_provider
                 kind = self._kind(part, number, marks, alone=alone)
                 asks = part.resources.items()
-                needs = tuple((name, counted[name][ask]) for name, ask in asks if name in counted)
+                needs = tuple(
+                    need for name, ask in asks if name in counted for need in _needs(view, name, ask)
+                )
                 rest = tuple((name, ask) for name, ask in asks if name not in counted)
                 self.resources.append(part.resources)
                 sure = frozenset(name for name, ask in rest if is_exact(view.classes, name, ask))
-                self.pieces.append(Piece(number, kind, needs, rest, alone, sure))
+                particular = not all(_is_amount(view, name, ask) for name, ask in rest)
+                self.pieces.append(Piece(number, kind, needs, rest, alone, sure, particular))
             if len(self.pieces) - first > 1:
                 self._cover(group, tuple(range(first, len(self.pieces))))
         self.choosiest = sorted(range(len(self.kinds)), key=lambda kind: -self.kinds[kind].conditions)
@@ -197,24 +201,24 @@ def _parts(group: RequestGroup) -> list[RequestGroup]:
     ]
 
 
-def _counted(view: FleetView, spec: RequestSpec) -> dict[str, dict[Any, int]]:
-    """Class -> amount -> how much of the column `free` it takes: of the classes of which that is all there is to
-    say, whoever else takes from the same provider."""
-    found: dict[str, dict[Any, int]] = {}
-    records: set[str] = set()
-    for group in spec.groups:
-        for name, ask in group.resources.items():
-            columns = view.classes.get(name)
-            if columns is None or type(ask) is not int:
-                records.add(name)
-                continue
-            of = columns.resource_class
-            moves = of.moves(ask) if of.is_exact(ask) else None
-            if moves is None or set(moves) != {"free"} or ("free", ">=", -moves["free"]) not in of.query(ask):
-                records.add(name)
-            else:
-                found.setdefault(name, {})[ask] = -moves["free"]
-    return {name: needs for name, needs in found.items() if name not in records}
+def _counted(view: FleetView, spec: RequestSpec) -> set[str]:
+    """The classes of which columns decide, whatever else takes from the same provider."""
+    asks = [(name, ask) for group in spec.groups for name, ask in group.resources.items()]
+    return {
+        name
+        for name, ask in asks
+        if name in view.classes and view.classes[name].resource_class.exactness(ask) is Exactness.EXACT
+    }
+
+
+def _needs(view: FleetView, name: str, ask: Any) -> list[Need]:
+    """What an ask that is counted takes of columns."""
+    deltas = view.classes[name].resource_class.column_deltas(ask) or {}
+    return [((name, column), -delta) for column, delta in deltas.items()]
+
+
+def _is_amount(view: FleetView, name: str, ask: Any) -> bool:
+    return name in view.classes and view.classes[name].resource_class.is_amount(ask)
 
 
 def _known(columns: BitColumns, names: Sequence[str]) -> list[Bools]:

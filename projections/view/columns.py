@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vacancy.resources.classes.resource_class import ResourceClass
+from vacancy.resources.classes.resource_class import Exactness, ResourceClass
 from vacancy.resources.state.rows import ProviderRow
 
 Ints = NDArray[np.int64]
@@ -60,9 +60,9 @@ class ClassColumns:
 
 
 def is_exact(classes: Mapping[str, ClassColumns], name: str, ask: Any) -> bool:
-    """Whether the columns of a class say all there is to say of an ask (see `ResourceClass.is_exact`)."""
+    """Whether the columns of a class decide the next claim for an ask (see `Exactness`)."""
     columns = classes.get(name)
-    return columns is not None and columns.resource_class.is_exact(ask)
+    return columns is not None and columns.resource_class.exactness(ask) is not Exactness.NEEDS_CLAIM
 
 
 class BitColumns:

@@ -19,7 +19,7 @@ from vacancy.projections.view.duplicate_roots import DuplicateRoots
 from vacancy.projections.view.group_members import GroupMembers
 from vacancy.projections.view.reservations import Reservation, Reservations
 from vacancy.resources.classes.registry import Registry
-from vacancy.resources.classes.resource_class import Granted
+from vacancy.resources.classes.resource_class import Exactness, Granted
 from vacancy.resources.state.rows import ClassRow, NodeRow, ProviderRow
 from vacancy.resources.state.tables import GROUPS, NODES, PROVIDERS, ClassTable, split_key
 
@@ -114,7 +114,8 @@ class FleetView:
         row = self.row_of.get(taken.key)
         if row is None or not self.pending.remove(row, taken):
             return  # the provider went meanwhile, and perhaps came back
-        if self._columns(taken.name).resource_class.exact_in_columns:
+        resource_class = self._columns(taken.name).resource_class
+        if resource_class.exactness(taken.ask) is Exactness.EXACT:
             self._count(row, taken.name, taken.ask, -1)
         else:
             self._refresh(row, taken.name)  # a column may have been read of the record with this in it
@@ -127,16 +128,16 @@ class FleetView:
 
     def _count(self, row: int, name: str, ask: Any, times: int) -> None:
         columns = self._columns(name)
-        moves = columns.resource_class.moves(ask)
-        if moves is None:
+        deltas = columns.resource_class.column_deltas(ask)
+        if deltas is None:
             self._refresh(row, name)
         else:
-            columns.move(row, moves, times)
+            columns.move(row, deltas, times)
 
     def _count_pending(self, row: int, name: str) -> None:
         """The columns hold what the store says: count the claims under way anew."""
-        moves, here = self._columns(name).resource_class.moves, self.pending.of(row, name)
-        if any(moves(taken.ask) is None for taken in here):
+        deltas, here = self._columns(name).resource_class.column_deltas, self.pending.of(row, name)
+        if any(deltas(taken.ask) is None for taken in here):
             self._refresh(row, name)
             return
         for taken in here:

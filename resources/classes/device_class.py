@@ -148,6 +148,10 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         """What a grant took."""
 
     @abstractmethod
+    def _amount_of(self, grant: Any) -> int:
+        """How much a grant of named devices comes to, in units of `capacity`."""
+
+    @abstractmethod
     def _read(self, said: dict[str, Any]) -> DeviceAsk:
         """Read an ask that is an object. Raises `UsageError`."""
 
@@ -220,14 +224,14 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         return Granted(replace(record, counted=outcome.record), outcome.grant)
 
     def release(self, record: DeviceRecord, grant: Any) -> DeviceRecord:
-        if type(grant) is int:
+        if self.is_amount(grant):
             return replace(record, counted=self._quantity.release(record.counted, grant))
         return replace(record, used=merged(record.used, self._back(record, grant), -1))
 
-    def covers(self, grants: Sequence[Any], asks: Sequence[Any]) -> bool:
+    def asks_no_more(self, grants: Sequence[Any], asks: Sequence[Any]) -> bool:
         """Only of what was granted by count, and for asks that come to a number: which devices were held is not known
         once they are given back."""
-        if not all(type(grant) is int for grant in grants):
+        if not all(map(self.is_amount, grants)):
             return False
         try:
             wanted = [self._ask(ask) for ask in asks]
@@ -243,13 +247,17 @@ class DeviceClass(ResourceClass[DeviceRecord]):
     def decode(self, data: bytes) -> DeviceRecord:
         return self._decoder.decode(data[self._head.size :])
 
+    # -- amounts ------------------------------------------------------------------------------------------
+
+    def amount_of(self, grant: Any) -> int:
+        if self.is_amount(grant):
+            return grant
+        return self._amount_of(grant)
+
     # -- query --------------------------------------------------------------------------------------------
 
     def check_ask(self, ask: Any) -> None:
         self._ask(ask)
-
-    def narrowed(self, amount: int, where: dict[str, Any]) -> Any:
-        return {"count": amount, "where": where}
 
     def query(self, ask: Any) -> tuple[Term, ...]:
         wanted = self._ask(ask)
@@ -305,7 +313,7 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         )
 
     def _ask(self, ask: Any) -> DeviceAsk:
-        if type(ask) is int:
+        if self.is_amount(ask):
             self._quantity.check_ask(ask)
             return self._read_number(ask)
         if not isinstance(ask, Mapping):

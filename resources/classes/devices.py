@@ -86,16 +86,19 @@ class Devices(DeviceClass):
     def _back(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
         return [use for use in record.used if use.name in grant]
 
+    def _amount_of(self, grant: Any) -> int:
+        return len(grant)
+
     def _read(self, said: dict[str, Any]) -> DeviceAsk:
         return DeviceAsk(whole_number(said, "count", 1, do=_DO), where_of(said, do=_DO))
 
     def _read_number(self, amount: int) -> DeviceAsk:
         return DeviceAsk(amount)
 
-    def moves(self, ask: Any) -> Mapping[str, int] | None:
+    def column_deltas(self, ask: Any) -> Mapping[str, int] | None:
         # Which devices go decides what else goes with them, but for a mere number: that takes no physical
         # function. The index then says too much, which is allowed.
-        return {"free": -ask} if type(ask) is int else None
+        return {"free": -ask} if self.is_amount(ask) else None
 
 
 class _Taken:

@@ -32,6 +32,7 @@ class GpuShare(DeviceClass):
     """Shares of GPUs. The grant maps a device to how much of it is given."""
 
     columns: ClassVar[tuple[str, ...]] = ("free", "capacity", "largest", *INDEX_COLUMNS)
+    consumable_columns: ClassVar[tuple[str, ...]] = ("free", "largest")
     countable: ClassVar[bool] = False
 
     def _item(self, name: str, said: dict[str, Any]) -> DeviceItem:
@@ -63,6 +64,9 @@ class GpuShare(DeviceClass):
     def _back(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
         return [DeviceUse(name, "", amount) for name, amount in grant.items()]
 
+    def _amount_of(self, grant: Any) -> int:
+        return sum(grant.values())
+
     def _read(self, said: dict[str, Any]) -> DeviceAsk:
         share = whole_number(said, "share", None, do=_DO)
         return DeviceAsk(whole_number(said, "count", 1, do=_DO), where_of(said, do=_DO), share)
@@ -70,15 +74,12 @@ class GpuShare(DeviceClass):
     def _read_number(self, amount: int) -> DeviceAsk:
         return DeviceAsk(1, (), amount)
 
-    def narrowed(self, amount: int, where: dict[str, Any]) -> Any:
-        return {"share": amount, "where": where}
-
     def _amounts(self, wanted: DeviceAsk) -> Iterator[Term]:
         yield Term("largest", ">=", wanted.share)
         if wanted.count > 1:
             yield Term("free", ">=", wanted.share * wanted.count)
 
-    def moves(self, ask: Any) -> Mapping[str, int] | None:
+    def column_deltas(self, ask: Any) -> Mapping[str, int] | None:
         return None  # the largest that is left depends on the record
 
 

@@ -25,7 +25,7 @@ from msgspec.structs import astuple, replace
 
 from vacancy.resources.classes.numa_pinning import Core, Policy, most, pick
 from vacancy.resources.classes.quantity import RATIO_MILLI_MAX
-from vacancy.resources.classes.resource_class import Granted, ResourceClass, Shortfall, Term
+from vacancy.resources.classes.resource_class import Exactness, Granted, ResourceClass, Shortfall, Term
 from vacancy.resources.model.errors import InvalidRecord, UsageError
 
 if TYPE_CHECKING:
@@ -164,6 +164,9 @@ class NumaCell(ResourceClass[NumaCellRecord]):
     """The class. A record's encoding begins with its columns, so that a view loads without decoding."""
 
     columns: ClassVar[tuple[str, ...]] = _COLUMNS
+    consumable_columns: ClassVar[tuple[str, ...]] = tuple(
+        name for name in _COLUMNS if name not in ("capacity", "shared_max")
+    )
 
     def __init__(self, name: str = "NUMA_CELL") -> None:
         self.name = name
@@ -195,7 +198,7 @@ class NumaCell(ResourceClass[NumaCellRecord]):
         return bool(record.used or record.shared_used or record.memory_used_mb or record.pages_used)
 
     def claim(self, record: NumaCellRecord, ask: Any, *, no_worse: bool = False) -> Granted | Shortfall:
-        # `covers` never says that an ask is no worse: CPUs are given by number, and what a consumer had may be gone.
+        # `asks_no_more` never says that an ask is no worse: CPUs are given by number, and what a consumer had may be gone.
         try:
             wanted = _read(ask)
         except UsageError:
@@ -242,6 +245,11 @@ class NumaCell(ResourceClass[NumaCellRecord]):
     def decode(self, data: bytes) -> NumaCellRecord:
         return _decoder.decode(memoryview(data)[_HEAD.size :])
 
+    # -- amounts ----------------------------------------------------------------------------------------
+
+    def amount_of(self, grant: Any) -> int:
+        return len(grant.get("cpus", ())) + int(grant.get("shared", 0))
+
     # -- query ------------------------------------------------------------------------------------------
 
     def check_ask(self, ask: Any) -> None:
@@ -258,9 +266,10 @@ class NumaCell(ResourceClass[NumaCellRecord]):
             terms.append(_memory_term(wanted))
         return tuple(terms)
 
-    def is_exact(self, ask: Any) -> bool:
+    def exactness(self, ask: Any) -> Exactness:
         wanted = _read(ask)
-        return not wanted.memory_mb or wanted.page_kib in _COUNTED_SIZES
+        has_column = not wanted.memory_mb or wanted.page_kib in _COUNTED_SIZES
+        return Exactness.EXACT_NEXT if has_column else Exactness.NEEDS_CLAIM
 
     def row(self, record: NumaCellRecord) -> tuple[int, ...]:
         cores = record.free_cores()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import msgspec
 from msgspec.structs import astuple, replace
 
-from vacancy.resources.classes.resource_class import Granted, ResourceClass, Shortfall, Term
+from vacancy.resources.classes.resource_class import Exactness, Granted, ResourceClass, Shortfall, Term
 from vacancy.resources.model.errors import InvalidRecord, UsageError
 from vacancy.resources.model.names import AMOUNT_MAX
 
@@ -86,7 +86,6 @@ class Quantity(ResourceClass[QuantityRecord]):
     """A counted class. One instance serves one name."""
 
     columns: ClassVar[tuple[str, ...]] = ("free", "capacity", "min_unit", "max_unit", "step_size")
-    exact_in_columns: ClassVar[bool] = True
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -151,7 +150,7 @@ class Quantity(ResourceClass[QuantityRecord]):
     def release(self, record: QuantityRecord, grant: Any) -> QuantityRecord:
         return replace(record, used=record.used - grant)
 
-    def covers(self, grants: Sequence[Any], asks: Sequence[Any]) -> bool:
+    def asks_no_more(self, grants: Sequence[Any], asks: Sequence[Any]) -> bool:
         return all(type(ask) is int for ask in asks) and sum(asks) <= sum(grants)
 
     def encode(self, record: QuantityRecord) -> bytes:
@@ -159,6 +158,12 @@ class Quantity(ResourceClass[QuantityRecord]):
 
     def decode(self, data: bytes) -> QuantityRecord:
         return QuantityRecord(*_LAYOUT.unpack(data))
+
+    # -- amounts ----------------------------------------------------------------------------------------
+
+    def amount_of(self, grant: Any) -> int:
+        amount: int = grant
+        return amount
 
     # -- query ------------------------------------------------------------------------------------------
 
@@ -176,7 +181,10 @@ class Quantity(ResourceClass[QuantityRecord]):
             Term("step_size", "divides", ask),
         )
 
-    def moves(self, ask: Any) -> Mapping[str, int] | None:
+    def exactness(self, ask: Any) -> Exactness:
+        return Exactness.EXACT
+
+    def column_deltas(self, ask: Any) -> Mapping[str, int] | None:
         return {"free": -ask}
 
     def row(self, record: QuantityRecord) -> tuple[int, ...]:

@@ -4,20 +4,22 @@ Ed Leafe, "Distributed Data and Nova" (2016): a resource class should encapsulat
 how to write its state to the store and how to generate the query that selects it. Here each class keeps one
 immutable record per provider, and has
 
-* the write: `report`, `override` and `withdraw` make records of events; `claim` and `release` use them;
+* the write: `report`, `override` and `withdraw` make records from events; `claim` and `release` use them;
 * the query: `columns` names int64 columns that readers keep in memory, `project` fills them, and `query` turns
-  an ask into terms over them. What columns cannot say is left to `claim`, tried on the few that survive.
+  an ask into terms over them. What the terms cannot decide, `claim` decides on the few providers that satisfy them.
 
-The fold and the query engine know nothing else of any class. See docs/adding-a-resource-class.md.
+The contract is closed: the fold, the query engine and the command line use what is declared here and nothing else
+of any class. docs/adding-a-resource-class.md explains each method; `vacancy.testing` tests a class against it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeGuard, TypeVar
 
-from vacancy.resources.model.errors import InvalidRecord, UsageError
+from vacancy.resources.model.errors import InvalidRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,11 +47,28 @@ class Granted(NamedTuple):
 
 
 class Shortfall(NamedTuple):
-    """A claim that does not fit: why (a word for programs), how much was asked, and how much there is."""
+    """A claim that does not fit: the reason (a word for programs), how much was asked, and how much there is."""
 
     reason: str
     asked: int
     available: int
+
+
+class Exactness(Enum):
+    """What the terms of `ResourceClass.query(ask)` decide about an ask. Terms never exclude a provider whose record
+    grants the ask; the question is whether they let through only those."""
+
+    NEEDS_CLAIM = "needs_claim"
+    """Satisfied terms do not guarantee a grant: `claim` must be tried on the record."""
+
+    EXACT_NEXT = "exact_next"
+    """A record that satisfies the terms grants the ask, if it is the next claim. After another claim that its columns
+    do not show yet, `claim` must be tried."""
+
+    EXACT = "exact"
+    """The ask is counted. It takes `column_deltas(ask)`, and nothing else, whatever the record. The terms require of
+    each of those columns `>=` what the ask takes of it; no claim changes the columns of the other terms. So columns
+    decide about any number of claims. A class is exact for all of its asks, or for none."""
 
 
 class ResourceClass(ABC, Generic[R]):
@@ -57,29 +76,30 @@ class ResourceClass(ABC, Generic[R]):
 
     name: str
     columns: ClassVar[tuple[str, ...]]
-    """Names of the int64 columns that readers keep, a column a property that queries and weighers use.
-    One of them is `free`, another `capacity`: amounts that orders and reports can compare."""
+    """Names of the int64 columns that readers keep, one for each property that queries and weighers use.
+    `free` and `capacity` are among them: amounts that orders and reports can compare."""
+
+    consumable_columns: ClassVar[tuple[str, ...]] = ("free",)
+    """Those of `columns` that claims consume: a claim lowers them or leaves them as they are. Where an ask fails a
+    term over one of them, the last claim on the record is what took the missing units."""
 
     index_columns: ClassVar[tuple[str, ...]] = ()
-    """Those of `columns` that serve queries alone and tell people nothing."""
-
-    exact_in_columns: ClassVar[bool] = False
-    """True where the terms of `query` say all of every ask: then survivors need no trial claim."""
+    """Those of `columns` that only exclude providers early. Their numbers mean nothing to people."""
 
     # -- write ------------------------------------------------------------------------------------------
 
     @abstractmethod
     def report(self, inventory: Mapping[str, Any], old: R | None) -> R:
         """The record after a node reported this inventory. Use in `old` is kept, even where it no longer
-        fits. Raises `InvalidRecord` when the inventory cannot be meant."""
+        fits. Raises `InvalidRecord` when the inventory is invalid."""
 
     def check_override(self, override: Mapping[str, Any]) -> None:
-        """Raise `InvalidRecord` when an operator's override cannot be meant."""
+        """Raise `InvalidRecord` when an operator's override is invalid."""
         if override:
             raise InvalidRecord(f"{self.name} has nothing that an operator can override")
 
     def override(self, record: R, override: Mapping[str, Any]) -> R:
-        """The record under an operator's override (checked; empty: none)."""
+        """The record under an operator's override (already checked; an empty one clears what was overridden)."""
         return record
 
     @abstractmethod
@@ -88,18 +108,18 @@ class ResourceClass(ABC, Generic[R]):
 
     @abstractmethod
     def in_use(self, record: R) -> bool:
-        """Whether anyone holds any of it."""
+        """Whether any consumer holds any of it."""
 
     @abstractmethod
     def claim(self, record: R, ask: Any, *, no_worse: bool = False) -> Granted | Shortfall:
-        """Take `ask` (JSON). With `no_worse`, grant it even over capacity: the consumer held as much before."""
+        """Take `ask` (any JSON). With `no_worse`, grant it even over capacity: the consumer held as much before."""
 
     @abstractmethod
     def release(self, record: R, grant: Any) -> R:
-        """Give back what `claim` granted."""
+        """Give back what `claim` granted. The grant has been through JSON."""
 
-    def covers(self, grants: Sequence[Any], asks: Sequence[Any]) -> bool:
-        """Whether what a consumer held is at least what it now asks for (see `claim`'s `no_worse`)."""
+    def asks_no_more(self, grants: Sequence[Any], asks: Sequence[Any]) -> bool:
+        """Whether `asks` together need no more than a consumer held by `grants`. Then `claim` gets `no_worse`."""
         return False
 
     @abstractmethod
@@ -110,34 +130,39 @@ class ResourceClass(ABC, Generic[R]):
     def decode(self, data: bytes) -> R:
         """What `encode` wrote."""
 
+    # -- amounts ----------------------------------------------------------------------------------------
+
+    def is_amount(self, value: Any) -> TypeGuard[int]:
+        """Whether an ask or a grant is a plain amount: any units of the class, and not particular ones."""
+        return type(value) is int
+
+    @abstractmethod
+    def amount_of(self, grant: Any) -> int:
+        """How much a grant comes to, in units of the column `capacity`. A plain amount is itself."""
+
     # -- query ------------------------------------------------------------------------------------------
 
     @abstractmethod
     def check_ask(self, ask: Any) -> None:
-        """Raise `UsageError` when the ask cannot be meant. Called at the edges, before anything is sent."""
-
-    def narrowed(self, amount: int, where: dict[str, Any]) -> Any:
-        """The ask for an amount of what has these attributes (see `comparison`). Raises `UsageError` where nothing of
-        this class has attributes."""
-        raise UsageError(f"{self.name} has no attributes to choose by", do=f"write {self.name}:{amount}")
+        """Raise `UsageError` when the ask is invalid. Called by clients, before anything is sent."""
 
     @abstractmethod
     def query(self, ask: Any) -> tuple[Term, ...]:
-        """Terms over the columns that every provider which could serve `ask` satisfies."""
+        """Terms over the columns that every provider which could serve `ask` satisfies. Raises `UsageError` when the
+        ask is invalid, or assumes that it is valid."""
 
-    def is_exact(self, ask: Any) -> bool:
-        """Whether the terms of `query(ask)` say all: whatever satisfies them grants the ask, were it the next. True
-        of all asks with `exact_in_columns`; of some it may be true without."""
-        return self.exact_in_columns
+    def exactness(self, ask: Any) -> Exactness:
+        """What the terms of `query(ask)` decide."""
+        return Exactness.NEEDS_CLAIM
+
+    def column_deltas(self, ask: Any) -> Mapping[str, int] | None:
+        """By how much a claim for `ask` changes the columns, where that is the same for every record: readers
+        then count reservations without reading the record. None: they must try the ask on the record."""
+        return None
 
     @abstractmethod
     def row(self, record: R) -> tuple[int, ...]:
         """The record's values of `columns`."""
-
-    def moves(self, ask: Any) -> Mapping[str, int] | None:
-        """By how much a claim for `ask` moves the columns, where that is the same whatever the record: readers
-        then count claims under way without reading the record. None: they must try it on the record."""
-        return None
 
     def project(self, encoded: Sequence[bytes]) -> NDArray[np.int64]:
         """`row` of many encoded records at once: an array of shape (len(columns), len(encoded))."""

@@ -85,6 +85,9 @@ class Vgpu(DeviceClass):
     def _back(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
         return [DeviceUse(name, kind, amount) for name, of in grant.items() for kind, amount in of.items()]
 
+    def _amount_of(self, grant: Any) -> int:
+        return sum(amount for of in grant.values() for amount in of.values())
+
     def _read(self, said: dict[str, Any]) -> DeviceAsk:
         kind = said.pop("type", "")
         if not isinstance(kind, str) or len(kind) > _NAME_MAX:
@@ -94,10 +97,6 @@ class Vgpu(DeviceClass):
 
     def _read_number(self, amount: int) -> DeviceAsk:
         return DeviceAsk(amount)
-
-    def narrowed(self, amount: int, where: dict[str, Any]) -> Any:
-        kind = {"type": where.pop("type")} if isinstance(where.get("type"), str) else {}
-        return {"count": amount, **kind, "where": where}
 
     def _indexed(self, wanted: DeviceAsk) -> tuple[Comparison, ...]:
         return (

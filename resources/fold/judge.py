@@ -149,7 +149,7 @@ def _give_back(
     return frozenset(
         slot
         for slot, asked in asks.items()
-        if slot in grants and draft.class_table(slot[1]).resource_class.covers(grants[slot], asked)
+        if slot in grants and draft.class_table(slot[1]).resource_class.asks_no_more(grants[slot], asked)
     )
 
 
@@ -173,7 +173,8 @@ def _allocate(
         slot = (table, provider)
         held = rows.get(slot) or draft.class_row(table, provider)
         if held is None:
-            return Rejection("no_inventory", provider, name, ask if isinstance(ask, int) else 1)
+            asked = ask if table.resource_class.is_amount(ask) else 1
+            return Rejection("no_inventory", provider, name, asked)
         outcome = table.resource_class.claim(held.record, ask, no_worse=(provider, name) in covered)
         if isinstance(outcome, Shortfall):
             before = draft.class_row(table, provider) or held  # what this claim took before took nothing

@@ -24,7 +24,7 @@ WRONG: dict[str, tuple[int, str]] = {
     "candidates": (2, "nothing is asked for; say what, as in --resources VCPU:4,MEMORY_MB:8192"),
     "candidates --resources VCPUS:1": (2, "unknown resource class 'VCPUS' (--resources); did you mean VCPU"),
     "candidates --resources VCPU": (2, "'VCPU' names no amount (--resources); write VCPU:1"),
-    "candidates --resources VCPU:-1": (2, "'VCPU:-1' is no amount (--resources)"),
+    "candidates --resources VCPU:-1": (2, "'VCPU:-1' is not an amount (--resources)"),
     "candidates --resources VCPU:1 --required HW_CPU_X86_AVX22": (2, "did you mean HW_CPU_X86_AVX2"),
     "candidates --resources VCPU:1 --group gpu": (2, "a group has no name"),
     "candidates --resources VCPU:1 --query resources=VCPU:1": (2, "given twice, by options and by --query"),

@@ -17,7 +17,7 @@ from tests.support.queries import find
 from vacancy.projections.query.engine import Candidate
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.view.fleet import FleetView
-from vacancy.resources.classes.resource_class import Granted
+from vacancy.resources.classes.resource_class import Exactness, Granted
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.record import Record
 from vacancy.resources.model.request import RequestGroup, RequestSpec
@@ -111,7 +111,9 @@ class Fleet:
             return False
         served = list(zip(way, spec.groups, strict=True))
         exact = all(
-            REGISTRY.table(n).resource_class.exact_in_columns for g in spec.groups for n in g.resources
+            REGISTRY.table(name).resource_class.exactness(ask) is Exactness.EXACT
+            for group in spec.groups
+            for name, ask in group.resources.items()
         )
         orders = [served] if exact else itertools.permutations(served)
         return any(self._grants(order) for order in orders)

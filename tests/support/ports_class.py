@@ -55,6 +55,9 @@ class Ports(ResourceClass[PortsRecord]):
     def release(self, record: PortsRecord, grant: Any) -> PortsRecord:
         return PortsRecord(record.ports, tuple(port for port in record.taken if port not in grant))
 
+    def amount_of(self, grant: Any) -> int:
+        return len(grant)
+
     def encode(self, record: PortsRecord) -> bytes:
         return msgspec.msgpack.encode(record)
 

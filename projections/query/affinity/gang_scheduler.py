@@ -19,6 +19,7 @@ from vacancy.projections.query.affinity.occupancy import GroupOccupancy, Occupan
 from vacancy.projections.view.columns import Bools
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.reservations import Reservation
+from vacancy.resources.classes.resource_class import Exactness
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.model.server_group import SHARES, with_copy
 from vacancy.resources.state.tables import key
@@ -115,18 +116,18 @@ def _as_one(copies: Sequence[Candidate], served: Iterable[tuple[int, ServedGroup
 
 def _have_for_all(view: FleetView, spec: RequestSpec) -> Bools:
     """The roots whose trees have, in sum, what all copies ask for of the classes that are counted."""
-    wanted: Counter[str] = Counter()
+    wanted: Counter[tuple[str, str]] = Counter()
     for group in spec.groups:
         for name, ask in group.resources.items():
-            if isinstance(ask, int):
-                wanted[name] += ask * spec.copies
+            of = view.classes[name].resource_class if name in view.classes else None
+            if of is not None and of.exactness(ask) is Exactness.EXACT:
+                for column, delta in (of.column_deltas(ask) or {}).items():
+                    wanted[name, column] -= delta * spec.copies
     size = view.size
     allowed = np.ones(size, dtype=np.bool_)
     if SHARES in view.traits.arrays:
         return allowed  # what is lent is not in the tree
-    for name, amount in wanted.items():
-        columns = view.classes.get(name)
-        if columns is not None and columns.resource_class.exact_in_columns:
-            free = np.maximum(columns.arrays["free"][:size], 0)
-            allowed &= np.bincount(view.root[:size], weights=free, minlength=size) >= amount
+    for (name, column), amount in wanted.items():
+        free = np.maximum(view.classes[name].arrays[column][:size], 0)
+        allowed &= np.bincount(view.root[:size], weights=free, minlength=size) >= amount
     return allowed

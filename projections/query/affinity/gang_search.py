@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vacancy.projections.query.affinity.constrained_search import CopyRequest, find_constrained, rows_of
 from vacancy.projections.query.affinity.occupancy import OccupancyIndex
 from vacancy.projections.view.fleet import FleetView
-from vacancy.resources.classes.resource_class import Granted
+from vacancy.resources.classes.resource_class import Exactness, Granted
 from vacancy.resources.state.tables import key
 
 if TYPE_CHECKING:
@@ -152,8 +152,11 @@ class _GangSearch:
         asks: dict[Slot, Any] = {}
         for _, served in wanted:
             for name, ask in served.resources.items():
-                exact = self._view.classes[name].resource_class.exact_in_columns
-                if not exact and asks.setdefault((self._row(served), name), ask) != ask:
+                exactness = self._view.classes[name].resource_class.exactness(ask)
+                if (
+                    exactness is not Exactness.EXACT
+                    and asks.setdefault((self._row(served), name), ask) != ask
+                ):
                     return True
         return False
 

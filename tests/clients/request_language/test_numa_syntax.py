@@ -52,7 +52,7 @@ def test_one_cell(text: str, ask: dict[str, Any]) -> None:
 
 def test_several_cells_share_evenly_and_stay_apart() -> None:
     found = spec(
-        numa="cells=2,cpus=8,policy=dedicated,threads=isolate,memory_mb=16384,page=2M",
+        options={"numa": "cells=2,cpus=8,policy=dedicated,threads=isolate,memory_mb=16384,page=2M"},
         resources=["DISK_GB:10"],
         groups=["gpu=CUSTOM_GPU:1"],
     )
@@ -64,12 +64,12 @@ def test_several_cells_share_evenly_and_stay_apart() -> None:
         ("numa1", {"NUMA_CELL": part}),
     ]
     assert found.group_policy == "isolate"
-    assert spec(numa="cells=1,cpus=1").group_policy == "none"
-    assert spec(numa="cells=1,cpus=1", group_policy="isolate").group_policy == "isolate"
+    assert spec(options={"numa": "cells=1,cpus=1"}).group_policy == "none"
+    assert spec(options={"numa": "cells=1,cpus=1"}, group_policy="isolate").group_policy == "isolate"
 
 
 def test_the_same_from_python() -> None:
-    by_text = spec(numa="cells=2,cpus=8,policy=mixed,dedicated=2,memory_mb=64,page=2M")
+    by_text = spec(options={"numa": "cells=2,cpus=8,policy=mixed,dedicated=2,memory_mb=64,page=2M"})
     said: dict[str, Any] = {
         "cells": 2,
         "cpus": 8,
@@ -90,15 +90,15 @@ def test_the_same_from_python() -> None:
         ("", "has no ''"),
         ("cells", "has no 'cells', only cells, cpus"),
         ("sockets=2", "has no 'sockets=2'"),
-        ("cpus=2,cpus=3", "cpus is said twice"),
-        ("page=2M,page_kib=2048", "page_kib is said twice"),
+        ("cpus=2,cpus=3", "cpus is given twice"),
+        ("page=2M,page_kib=2048", "page_kib is given twice"),
         ("cells=0,cpus=2", ">= 1"),
         ("cells=65,cpus=65", "<= 64"),
         ("cells=two", "got `str`"),
         ("cpus=-2", "got `str`"),
         ("cpus=2,policy=pinned", "Invalid enum value 'pinned'"),
         ("cpus=2,policy=dedicated,threads=avoid", "Invalid enum value 'avoid'"),
-        ("memory_mb=2,page=2T", "'2T' is no size of a page"),
+        ("memory_mb=2,page=2T", "'2T' is not a page size"),
         ("memory_mb=2,page=3M", "pages are powers of two"),
         ("memory_mb=3,page=2M", "3 MiB are not in whole pages of 2048 KiB"),
         ("cells=2,cpus=3", r"3 \(shared\) cannot be divided by 2 cells"),
@@ -106,7 +106,7 @@ def test_the_same_from_python() -> None:
         ("cells=2,cpus=4,policy=mixed,dedicated=1", r"1 \(pinned\) cannot be divided"),
         ("cpus=4,policy=mixed", "of 4 mixed CPUs, none are dedicated"),
         ("cpus=4,policy=mixed,dedicated=4", "of 4 mixed CPUs, 4 are dedicated"),
-        ("cpus=4,dedicated=2", "all CPUs are shared, and yet some are dedicated"),
+        ("cpus=4,dedicated=2", "dedicated is given, and policy shared applies to all CPUs"),
         ("cpus=4,threads=isolate", "threads isolate is about pinned CPUs"),
         ("cpus=4,page=2M", "page_kib says nothing without memory_mb"),
         ("cells=2", "nothing is asked for"),
@@ -121,12 +121,12 @@ def test_a_topology_that_cannot_be_meant(text: str, told: str) -> None:
 
 def test_contradictions() -> None:
     with pytest.raises(UsageError, match="leave it out"):
-        spec(numa="cells=2,cpus=2", group_policy="none")
+        spec(options={"numa": "cells=2,cpus=2"}, group_policy="none")
     with pytest.raises(UsageError, match="two groups of one request have the same name"):
-        spec(numa="cells=1,cpus=2", groups=["numa0=VCPU:1"])
+        spec(options={"numa": "cells=1,cpus=2"}, groups=["numa0=VCPU:1"])
     with pytest.raises(UsageError, match="two groups of one request have the same name"):
         numa_request({"cpus": 1}, [RequestGroup(name="numa0", resources={"VCPU": 1})])
     with pytest.raises(UsageError, match="given twice, by options and by --query"):
-        spec(numa="cpus=2", query="resources=VCPU:1")
-    with pytest.raises(UsageError, match="the NUMA topology cannot be meant"):
+        spec(options={"numa": "cpus=2"}, query="resources=VCPU:1")
+    with pytest.raises(UsageError, match="the NUMA topology is invalid"):
         numa_groups({"cpus": "4"})

@@ -124,9 +124,9 @@ DOCUMENT = json.dumps({"groups": [{"resources": {"VCPUS": 1}}]})
     [
         ({}, "nothing is asked for; say what"),
         ({"resources": ["VCPU"]}, r"'VCPU' names no amount \(--resources\); write VCPU:1"),
-        ({"resources": ["VCPU:four"]}, r"'VCPU:four' is no amount \(--resources\)"),
+        ({"resources": ["VCPU:four"]}, r"'VCPU:four' is not an amount \(--resources\)"),
         ({"resources": ["VCPU:0"]}, "whole number from 1 on"),
-        ({"resources": ["VCPU:1.5"]}, "'VCPU:1.5' is no amount"),
+        ({"resources": ["VCPU:1.5"]}, "'VCPU:1.5' is not an amount"),
         ({"resources": ["VCPU:9007199254740992"]}, "not an amount"),
         ({"resources": ["VCPU:1,,MEMORY_MB:1"]}, "a name is missing"),
         ({"resources": ["VCPU:1", "VCPU:2"]}, "VCPU is asked for twice"),
@@ -153,7 +153,7 @@ DOCUMENT = json.dumps({"groups": [{"resources": {"VCPUS": 1}}]})
         ({"query": ""}, "nothing is asked for"),
         ({"query": "resources"}, "'resources' has no value"),
         ({"query": "resources=VCPU:1&colour=red"}, "a query has no 'colour'"),
-        ({"query": "resources=VCPU:1&limit=none"}, "'none' is no amount"),
+        ({"query": "resources=VCPU:1&limit=none"}, "'none' is not an amount"),
         (
             {"query": "resources=VCPU:1&same_subtree=_A,_B"},
             "same_subtree names group '_A', which is not there",

@@ -166,7 +166,7 @@ def test_whatever_happens_nothing_is_given_twice_and_all_of_it_comes_back(
             assert resource_class.release(outcome.record, json.loads(json.dumps(outcome.grant))) == record
             row = dict(zip(resource_class.columns, resource_class.row(record), strict=True))
             assert all(_holds(row[term.column], term) for term in resource_class.query(ask))
-            moves = resource_class.moves(ask)
+            moves = resource_class.column_deltas(ask)
             if moves is not None:
                 after = dict(zip(resource_class.columns, resource_class.row(outcome.record), strict=True))
                 assert {column: after[column] - row[column] for column in moves} == moves

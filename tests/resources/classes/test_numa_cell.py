@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from vacancy.resources.classes.numa_cell import CPUS_MAX, MEMORY_MB_MAX, NumaCell, NumaCellRecord
 from vacancy.resources.classes.numa_pinning import Core, Policy, most, pick
-from vacancy.resources.classes.resource_class import Granted, Shortfall
+from vacancy.resources.classes.resource_class import Exactness, Granted, Shortfall
 from vacancy.resources.model.errors import InvalidRecord, UsageError
 from vacancy.resources.model.names import AMOUNT_MAX
 
@@ -176,7 +176,9 @@ class Books:
 
 def columns_agree(record: NumaCellRecord, ask: JSON) -> bool:
     """Whether a claim ends as the columns say, where they say all."""
-    return not NUMA.is_exact(ask) or terms_hold(record, ask) == isinstance(NUMA.claim(record, ask), Granted)
+    return NUMA.exactness(ask) is Exactness.NEEDS_CLAIM or terms_hold(record, ask) == isinstance(
+        NUMA.claim(record, ask), Granted
+    )
 
 
 def terms_hold(record: NumaCellRecord, ask: JSON) -> bool:
@@ -402,9 +404,11 @@ def test_the_sizes_of_pages() -> None:
 
 def test_columns_say_all_of_pages_that_have_one() -> None:
     for size in ("small", 2048, 1_048_576):
-        assert NUMA.is_exact({"pinned": 1, "threads": "isolate", "memory_mb": 1024, "page_kib": size})
+        ask = {"pinned": 1, "threads": "isolate", "memory_mb": 1024, "page_kib": size}
+        assert NUMA.exactness(ask) is Exactness.EXACT_NEXT
     for size in ("large", "any", 4, 65_536):
-        assert not NUMA.is_exact({"pinned": 1, "memory_mb": 1024, "page_kib": size})
+        ask = {"pinned": 1, "memory_mb": 1024, "page_kib": size}
+        assert NUMA.exactness(ask) is Exactness.NEEDS_CLAIM
 
 
 def test_a_page_of_64_kib_is_small_on_one_host_and_large_on_another() -> None:
