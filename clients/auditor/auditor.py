@@ -1,10 +1,10 @@
-"""An independent audit of what was handed out: the log and the verdicts of a store, and no code of the fold.
+"""The independent audit of a log and a store's verdicts. It shares no code with the fold.
 
-The auditor keeps its own books from the log, judges each claim by itself, and compares. It asks: has each claim
-one verdict; did any accepted claim take more than there was; was each rejection, and each `no_valid_host`,
-right where it stands in the log.
+The auditor builds its own ledger from the log, judges each claim, and compares its verdict with the store's. It checks
+that each claim has one verdict, that no accepted claim took more than was free, and that each rejection and each
+`no_valid_host` was right at its place in the log.
 
-Where a store's verdict and the auditor differ, the books follow the store, so that one mistake is one problem.
+Where the auditor disagrees with a verdict of the store, the ledger follows the store, so that one error is one problem.
 """
 
 from __future__ import annotations
@@ -15,16 +15,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vacancy.clients.auditor.candidate_trees import CandidateTrees, is_counted, is_known
-from vacancy.clients.auditor.claim_rules import (
-    OPAQUE,
-    ROOM,
-    RULE,
-    Objection,
-    asks,
-    enter,
-    objections,
-    wrongly_granted,
-)
+from vacancy.clients.auditor.claim_rules import asks, enter, grant_errors, objections
+from vacancy.clients.auditor.classes.built_in import ClassAuditors
+from vacancy.clients.auditor.classes.class_auditor import OPAQUE, ROOM, RULE, Objection
 from vacancy.clients.auditor.consumers import Key
 from vacancy.clients.auditor.event_schema import ReadEvent, read
 from vacancy.clients.auditor.ledger import DEADLINE_AHEAD_MS_MAX, Ledger
@@ -35,18 +28,18 @@ from vacancy.resources.model.record import Record
 Records = Mapping[int, Iterable[Record]]
 
 CANCELLED_OFFSET = -1
-"""Where a verdict stands whose claim was cancelled and has not come."""
+"""The offset of a verdict whose claim was cancelled before its own record."""
 
 
 @dataclass(frozen=True)
 class AuditReport:
     """What an audit found. `claims` = `accepted` + `rejected` + `late`.
 
-    `late` claims came after their deadline: they are rejected without a verdict. `unverifiable`: verdicts that
-    log time allows to be deleted, and outcomes that cannot be judged here (classes that are not counted; an
-    expression, in a `no_valid_host`; a request that is not in the log; a position beyond its end).
-    `wrong_rejections` counts claims and `no_valid_host`s. `misplaced`: ways in which accepted claims do not give
-    what their request asks for. `allocated` is, by class, the share of all capacity that is in use at the end.
+    `late` claims are after their deadline: they are rejected without a verdict. `unverifiable`: verdicts that may be
+    deleted at this log time, and outcomes that the auditor cannot judge (a class without a class auditor, devices
+    with addresses, an expression in a `no_valid_host`, a request that is not in the log, a position beyond its end).
+    `wrong_rejections` counts claims and `no_valid_host`s. `misplaced` counts the ways in which accepted claims violate
+    their requests. `allocated`: class -> the share of the capacity that is in use at the end.
     """
 
     claims: int
@@ -66,25 +59,31 @@ class AuditReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found wrong."""
+        """Whether the audit found no problem."""
         return not self.problems
 
 
-def audit(records_by_partition: Records, verdicts: Iterable[Mapping[str, Any]]) -> AuditReport:
-    """Audit a log (partition -> its records from the first, in order) and the verdicts a store exported.
+def audit(
+    records_by_partition: Records,
+    verdicts: Iterable[Mapping[str, Any]],
+    classes: ClassAuditors | None = None,
+) -> AuditReport:
+    """Audit a log (partition -> its records from the first, in order) and the verdicts that a store exported.
 
-    The records are read up to three times; iterators, which can be read once, are held in memory. A verdict has
-    `claim`, `cell`, `partition`, `offset` (of the claim's record, or -1: cancelled before it came) and
-    `accepted`. The log is read to where the store has read it: what it holds beyond counts as missing verdicts.
+    The records are read up to three times; iterators, which can be read once, are kept in memory. A verdict has
+    `claim`, `cell`, `partition`, `offset` (of the claim's record, or `CANCELLED_OFFSET`) and `accepted`, and may have
+    `reason` and `grants`. The records must end at the store's position: later claims count as missing verdicts.
+    `classes` are the class auditors, by default the built-in ones.
     """
+    classes = classes or ClassAuditors()
     logs = {
         partition: list(records) if isinstance(records, Iterator) else records
         for partition, records in sorted(records_by_partition.items())
     }
-    asked = _NoValidHosts(logs)
+    asked = _NoValidHosts(logs, classes)
     found = _Findings(verdicts)
     for partition, records in logs.items():
-        _audit_partition(partition, records, found, asked)
+        _audit_partition(partition, records, _Partition(partition, found, classes), asked)
     asked.conclude(found)
     found.conclude()
     counts = found.counts
@@ -114,7 +113,7 @@ _COUNTS = (
 
 
 class _Findings:
-    """What the audit has found so far, and the verdicts that no claim was found for yet."""
+    """The findings so far, and the verdicts whose claims were not read yet."""
 
     def __init__(self, verdicts: Iterable[Mapping[str, Any]]) -> None:
         self.counts = Counter[str]()
@@ -125,13 +124,13 @@ class _Findings:
         for verdict in verdicts:
             self.verdicts[(verdict["partition"], (verdict["cell"], verdict["claim"]))].append(verdict)
 
-    def wrong(self, where: str, what: str, count: str = "") -> None:
-        """Say something that is wrong, and count it where it is of a kind."""
+    def report(self, where: str, what: str, count: str = "") -> None:
+        """Add a problem, and increment a count."""
         self.problems.append(f"{where} {what}")
         self.counts[count] += bool(count)
 
     def take(self, partition: int, claim: Key, offset: int) -> Mapping[str, Any] | None:
-        """Take out the verdict on the claim of that record, if there is one."""
+        """Remove and return the verdict on the claim of that record, if there is one."""
         verdicts = self.verdicts.get((partition, claim), [])
         for at, verdict in enumerate(verdicts):
             if verdict["offset"] == offset:
@@ -139,71 +138,70 @@ class _Findings:
         return None
 
     def conclude(self) -> None:
-        """What is left are verdicts on nothing."""
+        """Report the remaining verdicts: there is no claim for them."""
         for verdicts in self.verdicts.values():
             for verdict in verdicts:
                 where = f"{verdict['partition']}:{verdict['offset']}"
-                what = f"claim {verdict['claim']} in {verdict['cell']} has a verdict too many"
-                self.wrong(where, what, "extra_verdicts")
+                what = f"claim {verdict['claim']} in {verdict['cell']} has an unexpected verdict"
+                self.report(where, what, "extra_verdicts")
 
 
 class _Partition:
     """The audit of one partition."""
 
-    def __init__(self, partition: int, found: _Findings) -> None:
+    def __init__(self, partition: int, found: _Findings, classes: ClassAuditors) -> None:
         self._partition = partition
         self._found = found
         self._judged: set[Key] = set()
         self._without: list[tuple[int, str, str]] = []
-        self.books = Ledger(self._judge)
-        self.hosts = CandidateTrees(self.books)
+        self.ledger = Ledger(self._judge, classes)
+        self.trees = CandidateTrees(self.ledger)
 
     def _judge(self, cell: str, claim: Mapping[str, Any], replaces: bool) -> None:
-        books, key = self.books, (cell, claim["id"])
-        cancelled = books.is_known(key) and key in books.cancelled
-        if books.is_known(key) and not cancelled:
-            return  # the same again, or another under its id: the first verdict stands
+        ledger, key = self.ledger, (cell, claim["id"])
+        cancelled = ledger.is_known(key) and key in ledger.cancelled
+        if ledger.is_known(key) and not cancelled:
+            return  # a duplicate, or another claim of the same id: the first verdict stands
         first = key not in self._judged
         self._judged.add(key)
-        if claim["deadline_ms"] < books.now():
+        if claim["deadline_ms"] < ledger.now():
             self._found.counts["late"] += first
             return
-        against = objections(books, cell, claim, replaces=replaces)
+        against = objections(ledger, cell, claim, replaces=replaces)
         if cancelled:
             against.append(Objection(RULE, "it was cancelled"))
-        books.cancelled.discard(key)
-        books.known_until[key] = min(claim["deadline_ms"], books.now() + DEADLINE_AHEAD_MS_MAX)
-        verdict = self._found.take(self._partition, key, books.offset)
+        ledger.cancelled.discard(key)
+        ledger.known_until[key] = min(claim["deadline_ms"], ledger.now() + DEADLINE_AHEAD_MS_MAX)
+        verdict = self._found.take(self._partition, key, ledger.offset)
         grants = (verdict or {}).get("grants", ())
         if verdict is not None and verdict["accepted"]:
             against += [
-                Objection(ROOM, text)
-                for text in wrongly_granted(books, cell, claim, grants, replaces=replaces)
+                Objection(ROOM, text) for text in grant_errors(ledger, cell, claim, grants, replaces=replaces)
             ]
         if self._compare(key, against, verdict):
-            enter(books, cell, claim, grants, replaces=replaces)
-            for what in misplacements(books, cell, claim):
-                where = f"{self._partition}:{books.offset}"
-                self._found.wrong(
-                    where, f"claim {key[1]} in {cell} is not what was asked: {what}", "misplaced"
+            enter(ledger, cell, claim, grants, replaces=replaces)
+            for what in misplacements(ledger, cell, claim):
+                where = f"{self._partition}:{ledger.offset}"
+                self._found.report(
+                    where, f"claim {key[1]} in {cell} violates its request: {what}", "misplaced"
                 )
 
     def _compare(self, key: Key, against: list[Objection], verdict: Mapping[str, Any] | None) -> bool:
-        """Compare the auditor's verdict with the store's; returns whether the claim goes into the books."""
-        where, what = f"{self._partition}:{self.books.offset}", f"claim {key[1]} in {key[0]}"
+        """Compare the auditor's verdict with the store's. Returns whether the claim is to be entered."""
+        where, what = f"{self._partition}:{self.ledger.offset}", f"claim {key[1]} in {key[0]}"
         kinds = {objection.kind for objection in against}
         accepted = not kinds - {OPAQUE}
         if verdict is None:
-            self._without.append((self.books.known_until[key], where, what))
+            self._without.append((self.ledger.known_until[key], where, what))
         elif verdict["accepted"] and not accepted:
             why = "; ".join(objection.text for objection in against if objection.kind != OPAQUE)
-            self._found.wrong(
+            self._found.report(
                 where, f"{what} was accepted, but {why}", "overcommitted" if ROOM in kinds else ""
             )
         elif accepted and not verdict["accepted"] and OPAQUE in kinds:
             self._found.counts["unverifiable"] += 1
         elif accepted and not verdict["accepted"]:
-            self._found.wrong(
+            self._found.report(
                 where, f"{what} was rejected ({verdict.get('reason')}), but it fits", "wrong_rejections"
             )
         if verdict is not None:
@@ -212,42 +210,43 @@ class _Partition:
         return accepted
 
     def conclude(self) -> None:
-        """The log is at its end."""
-        books, found = self.books, self._found
+        """Add the findings at the end of the partition."""
+        ledger, found = self.ledger, self._found
         for until, where, what in self._without:
-            if until < books.now():
+            if until < ledger.now():
                 found.counts["unverifiable"] += 1
             else:
-                found.wrong(where, f"{what} has no verdict", "missing_verdicts")
-        for key in books.cancelled:
+                found.report(where, f"{what} has no verdict", "missing_verdicts")
+        for key in ledger.cancelled:
             found.take(self._partition, key, CANCELLED_OFFSET)
-        found.counts["released"] += books.released
-        for key, provider in books.providers.items():
-            for name, stock in provider.stock.items():
-                if not stock.opaque:
+        found.counts["released"] += ledger.released
+        for key, provider in ledger.providers.items():
+            for name in provider.stock:
+                capacity = ledger.capacity(key, name)
+                if capacity is not None:
                     found.used[name] += provider.used.get(name, 0)
-                    found.capacity[name] += books.capacity(key, name)
+                    found.capacity[name] += capacity
 
 
 _SILENT = "nodes that were silent for long were left out"
-"""When a node was last heard from is not in the books."""
+"""The ledger does not know when a node was last heard from."""
 
 
 class _Closing(NamedTuple):
-    """A request that ended with no valid host: where that stands, and what it was decided on."""
+    """A request that ended with no valid host: its place in the log, and what the decision was based on."""
 
     where: str
     request: str
     as_of: Mapping[int, int]
     in_flight: tuple[str, ...]
     serving: set[Key]
-    """Trees that could have served it."""
+    """Trees (cell, root) that could have served it."""
     unknown: set[str]
-    """Why that cannot be known for sure."""
+    """Reasons why the auditor cannot judge it."""
 
 
 class _Asked(NamedTuple):
-    """A claim in flight: where it first stands in the log, and what it asks for."""
+    """A claim in flight: its first place in the log, and what it asks for."""
 
     partition: int
     offset: int
@@ -259,7 +258,8 @@ class _Asked(NamedTuple):
 class _NoValidHosts:
     """All requests of a log that ended with no valid host, with what is needed to check them."""
 
-    def __init__(self, logs: Records) -> None:
+    def __init__(self, logs: Records, classes: ClassAuditors) -> None:
+        self._classes = classes
         self._closings: dict[str, _Closing] = {}
         self._specs: dict[str, Mapping[str, Any]] = {}
         self._claims: dict[str, dict[str, _Asked]] = {}
@@ -302,25 +302,27 @@ class _NoValidHosts:
                 self._specs.setdefault(claim["request"], claim["spec"])
             if claim["id"] in self._claims:
                 cell = record.key.decode(errors="replace")
-                asked = _Asked(record.partition, record.offset, cell, asks(claim["allocations"]), claim)
+                asked = _Asked(
+                    record.partition, record.offset, cell, asks(self._classes, claim["allocations"]), claim
+                )
                 self._claims[claim["id"]].setdefault(cell, asked)
 
     def due(self, partition: int) -> list[_Closing]:
-        """Those decided on something of this partition, by how far they had read it, farthest first."""
+        """The requests that were decided on this partition, by the position read, farthest first."""
         return sorted(
             (closing for closing in self._closings.values() if closing.as_of.get(partition)),
             key=lambda closing: -closing.as_of[partition],
         )
 
     def answer(self, closing: _Closing, partition: int, audited: _Partition) -> None:
-        """Note which trees of `partition`, as it stands now, could serve the request."""
+        """Add the trees of `partition` that could serve the request, as of the records applied so far."""
         spec = self._specs.get(closing.request)
         if _SILENT in closing.unknown:
             return
         if spec is None:
             closing.unknown.add("its spec is not in the log")
-        elif not is_counted(audited.books, spec):
-            closing.unknown.add("it asks for what is not counted")
+        elif not is_counted(audited.ledger, spec):
+            closing.unknown.add("amounts do not decide what it asks for")
         elif not is_known(spec):
             closing.unknown.add("several copies, several providers together, or one subtree are not judged")
         elif any(group.get("where") for group in spec["groups"]):
@@ -333,21 +335,21 @@ class _NoValidHosts:
                     in_flight.append(asked.claim)
                     for provider, name, amount in asked.asks:
                         taken[(asked.cell, provider, name)] += amount
-            serving = audited.hosts.serving(spec, taken)
-            closing.serving.update(tree for tree in serving if admits(audited.books, tree, spec, in_flight))
+            serving = audited.trees.serving(spec, taken)
+            closing.serving.update(tree for tree in serving if admits(audited.ledger, tree, spec, in_flight))
 
     def conclude(self, found: _Findings) -> None:
-        """Judge them all."""
+        """Judge all of them."""
         for closing in self._closings.values():
             found.counts["no_valid_host"] += 1
-            # A root that two cells reported may rightly have been left out.
-            sure = {tree for tree in closing.serving if len(self._cells[tree[1]]) == 1}
-            if sure:
-                cell, root = min(sure)
-                found.wrong(
+            # A root that two cells reported may have been left out, and that is right.
+            serving = {tree for tree in closing.serving if len(self._cells[tree[1]]) == 1}
+            if serving:
+                cell, root = min(serving)
+                found.report(
                     closing.where,
                     f"request {closing.request} ended with no valid host, but {root} in {cell} could serve it"
-                    f" ({len(sure)} could)",
+                    f" ({len(serving)} could)",
                     "wrong_rejections",
                 )
             elif closing.unknown or closing.serving:
@@ -355,15 +357,14 @@ class _NoValidHosts:
 
 
 def _audit_partition(
-    partition: int, records: Iterable[Record], found: _Findings, asked: _NoValidHosts
+    partition: int, records: Iterable[Record], audited: _Partition, asked: _NoValidHosts
 ) -> None:
-    audited = _Partition(partition, found)
     due = asked.due(partition)
     end = 0
     for record in records:
         while due and due[-1].as_of[partition] <= record.offset:
             asked.answer(due.pop(), partition, audited)
-        audited.books.apply(record)
+        audited.ledger.apply(record)
         end = record.offset + 1
     for closing in due:
         if closing.as_of[partition] > end:

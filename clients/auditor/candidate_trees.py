@@ -1,11 +1,11 @@
-"""Whether any tree could have served a request: what the auditor asks of every `no_valid_host`.
+"""Whether any tree could have served a request: how the auditor checks each `no_valid_host`.
 
-Trees are judged one by one, each group against each provider of the tree. What a request found is remembered,
-and only trees that changed since are judged again; what is still in flight can only take away from that.
+Each group is tried on each provider of a tree. The result of a request is remembered, and only trees that changed
+since are tried again; claims in flight can only reduce it.
 
-It errs on the mild side: what sharing providers lend to a tree, and that several providers may serve a group
-together, is not considered, so that a request that only they could serve is not called wrongly refused. Not judged at
-all are groups in one subtree, several copies, and classes that are not counted.
+The check never reports too much: it ignores sharing providers, and it ignores that several providers may serve one
+group, so it does not object to the refusal of a request that only they could serve. It does not judge groups in one
+subtree, several copies, and asks that are more than an amount.
 """
 
 from __future__ import annotations
@@ -14,50 +14,53 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from vacancy.clients.auditor.classes.devices import DEVICE_CLASSES
 from vacancy.clients.auditor.consumers import Key
-from vacancy.clients.auditor.inventory import NO_FACTS
 from vacancy.clients.auditor.ledger import Ledger
+from vacancy.clients.auditor.operator_settings import NO_SETTINGS
 
-Taken = Mapping[tuple[str, str, str], int]
+InFlight = Mapping[tuple[str, str, str], int]
 """What claims in flight would take: (cell, provider, class) -> amount."""
 
 Group = Mapping[str, Any]
 
 
 def is_known(spec: Mapping[str, Any]) -> bool:
-    """Whether the shape of a request is one that is judged here: groups in one subtree and several copies are not."""
+    """Whether this module judges requests of this shape: no groups in one subtree, one copy."""
     return not spec.get("same_subtree") and spec.get("copies", 1) == 1
 
 
-def is_counted(books: Ledger, spec: Mapping[str, Any]) -> bool:
-    """Whether every ask of a request is an amount of a class that is counted."""
+def is_counted(ledger: Ledger, spec: Mapping[str, Any]) -> bool:
+    """Whether amounts decide every ask of a request, on every provider of the partition."""
     return all(
-        type(ask) is int and name not in books.plugins and not _has_names(books, name)
+        ledger.auditor(name).count_of(ask) is not None and _is_counted_everywhere(ledger, name)
         for group in spec["groups"]
         for name, ask in group.get("resources", {}).items()
     )
 
 
-def _has_names(books: Ledger, name: str) -> bool:
-    """Whether any provider's devices of this class have names: which are free is not booked by amount."""
-    return name in DEVICE_CLASSES and any(
-        name in provider.stock and provider.stock[name].opaque for provider in books.providers.values()
+def _is_counted_everywhere(ledger: Ledger, name: str) -> bool:
+    auditor = ledger.auditor(name)
+    return auditor.always_counted or (
+        auditor.is_judged
+        and all(
+            name not in provider.stock or ledger.capacity(key, name) is not None
+            for key, provider in ledger.providers.items()
+        )
     )
 
 
 class CandidateTrees:
-    """Which trees of one partition could serve which request, as of the records booked so far."""
+    """The trees of one partition that could serve a request, as of the records applied so far."""
 
-    def __init__(self, books: Ledger) -> None:
-        self._books = books
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._found: dict[str, tuple[int, set[Key]]] = {}
         self._most: dict[Key, dict[str, int]] = {}
         self._seen = 0
 
-    def serving(self, spec: Mapping[str, Any], taken: Taken) -> set[Key]:
-        """The trees (cell, root) that could serve `spec`, net of `taken`."""
-        changes = self._books.changes
+    def serving(self, spec: Mapping[str, Any], in_flight: InFlight) -> set[Key]:
+        """The trees (cell, root) that could serve `spec`, net of `in_flight`."""
+        changes = self._ledger.changes
         for tree in changes[self._seen :]:
             self._most.pop(tree, None)
         self._seen = len(changes)
@@ -69,18 +72,18 @@ class CandidateTrees:
             else:
                 found.discard(tree)
         self._found[name] = (len(changes), found)
-        touched = {self._tree(cell, provider) for cell, provider, _ in taken}
-        return {tree for tree in found if tree not in touched or self._serves(tree, spec, taken)}
+        touched = {self._tree(cell, provider) for cell, provider, _ in in_flight}
+        return {tree for tree in found if tree not in touched or self._serves(tree, spec, in_flight)}
 
     def _tree(self, cell: str, id_: str) -> Key | None:
-        provider = self._books.providers.get((cell, id_))
+        provider = self._ledger.providers.get((cell, id_))
         return None if provider is None else (cell, provider.root)
 
-    def _serves(self, tree: Key, spec: Mapping[str, Any], taken: Taken) -> bool:
-        books, cell = self._books, tree[0]
-        if tree not in books.providers or books.closed(tree):
+    def _serves(self, tree: Key, spec: Mapping[str, Any], in_flight: InFlight) -> bool:
+        ledger, cell = self._ledger, tree[0]
+        if tree not in ledger.providers or ledger.closed(tree):
             return False
-        traits = books.traits(tree)
+        traits = ledger.traits(tree)
         if not traits.issuperset(spec.get("root_required", ())):
             return False
         if not traits.isdisjoint(spec.get("root_forbidden", ())):
@@ -88,56 +91,59 @@ class CandidateTrees:
         groups: Sequence[Group] = spec["groups"]
         most = self._most_free(tree)
         for group in groups:
-            for name, ask in group.get("resources", {}).items():
-                if ask > most.get(name, 0):
-                    return False
-        members = sorted(books.members[tree])
+            if any(amount > most.get(name, 0) for name, amount in self._amounts(group)):
+                return False
+        members = sorted(ledger.members[tree])
         choices = []
         for group in groups:
             if group.get("in_tree") is not None and group["in_tree"] not in members:
                 return False
-            fits = [m for m in members if self._fits((cell, m), group, taken)]
+            fits = [m for m in members if self._fits((cell, m), group, in_flight)]
             if not fits:
                 return False
             choices.append((group, fits))
-        # Like groups side by side, those with the fewest choices first.
-        choices.sort(key=lambda choice: (len(choice[1]), _wants(choice[0])))
+        # Equal groups next to each other, those with the fewest choices first.
+        choices.sort(key=lambda choice: (len(choice[1]), _without_name(choice[0])))
         isolate = spec.get("group_policy", "none") == "isolate"
         if isolate and len({member for _, fits in choices for member in fits}) < len(groups):
             return False
 
-        def room(member: str, name: str) -> int:
-            return self._free((cell, member), name) - taken.get((cell, member, name), 0)
+        def free(member: str, name: str) -> int:
+            return self._ledger.free((cell, member), name) - in_flight.get((cell, member, name), 0)
 
-        return _assign(choices, room, isolate=isolate)
+        return _assign(
+            [(group, fits, self._amounts(group)) for group, fits in choices], free, isolate=isolate
+        )
 
     def _most_free(self, tree: Key) -> Mapping[str, int]:
         """Of each class, the most that one provider of the tree has free."""
         most = self._most.get(tree)
         if most is None:
             most = {}
-            for member in self._books.members[tree]:
-                for name in self._books.providers[(tree[0], member)].stock:
-                    most[name] = max(most.get(name, 0), self._free((tree[0], member), name))
+            for member in self._ledger.members[tree]:
+                for name in self._ledger.providers[(tree[0], member)].stock:
+                    most[name] = max(most.get(name, 0), self._ledger.free((tree[0], member), name))
             self._most[tree] = most
         return most
 
-    def _free(self, key: Key, name: str) -> int:
-        return self._books.capacity(key, name) - self._books.providers[key].used.get(name, 0)
+    def _amounts(self, group: Group) -> list[tuple[str, int]]:
+        """(class, amount) of each ask of a group."""
+        return [
+            (name, self._ledger.auditor(name).amount(ask)) for name, ask in group.get("resources", {}).items()
+        ]
 
-    def _fits(self, key: Key, group: Group, taken: Taken) -> bool:
+    def _fits(self, key: Key, group: Group, in_flight: InFlight) -> bool:
         """Whether one provider could serve one group, if it served no other."""
-        books = self._books
-        stock = books.providers[key].stock
-        for name, ask in group.get("resources", {}).items():
-            of = stock.get(name)
-            if of is None or not max(1, of.min_unit) <= ask <= of.max_unit or ask % of.step_size:
+        ledger = self._ledger
+        stock = ledger.providers[key].stock
+        for name, amount in self._amounts(group):
+            if name not in stock or amount < 1 or not ledger.auditor(name).fits_units(stock[name], amount):
                 return False
-            if ask > self._free(key, name) - taken.get((*key, name), 0):
+            if amount > ledger.free(key, name) - in_flight.get((*key, name), 0):
                 return False
-        if books.closed(key):
+        if ledger.closed(key):
             return False
-        traits, aggregates = books.traits(key), books.facts.get(key, NO_FACTS).aggregates
+        traits, aggregates = ledger.traits(key), ledger.settings.get(key, NO_SETTINGS).aggregates
         return (
             traits.issuperset(group.get("required", ()))
             and traits.isdisjoint(group.get("forbidden", ()))
@@ -147,47 +153,46 @@ class CandidateTrees:
         )
 
 
-def _wants(group: Group) -> str:
-    """What a group wants but for its name: two groups of the same wants may change places."""
+def _without_name(group: Group) -> str:
+    """A group but for its name, as JSON: groups that are equal in this may change places."""
     return json.dumps({key: value for key, value in group.items() if key != "name"}, sort_keys=True)
 
 
-def _assign(
-    choices: Sequence[tuple[Group, Sequence[str]]], room: Callable[[str, str], int], *, isolate: bool
-) -> bool:
-    """Whether all groups fit at once. Of groups alike, a later one takes no earlier provider: it is the same."""
-    wants = [_wants(group) for group, _ in choices]
-    took: list[str] = []
+Choice = tuple[Group, Sequence[str], Sequence[tuple[str, int]]]
+"""A group, the providers that fit it, and the amounts that it asks for."""
 
-    def fits(group: Group, member: str) -> bool:
-        if isolate and member in took:
-            return False
-        return all(ask <= room(member, name) - _sum(took, member, name) for name, ask in _asks(group))
 
-    def _sum(members: Iterable[str], member: str, name: str) -> int:
+def _assign(choices: Sequence[Choice], free: Callable[[str, str], int], *, isolate: bool) -> bool:
+    """Whether all groups fit at once. Of equal groups, a later one takes no earlier provider: that is the same."""
+    groups = [_without_name(group) for group, _, _ in choices]
+    assigned: list[str] = []
+
+    def used(member: str, name: str) -> int:
         return sum(
-            choices[at][0].get("resources", {}).get(name, 0)
-            for at, other in enumerate(members)
+            amount
+            for other, (_, _, amounts) in zip(assigned, choices, strict=False)
             if other == member
+            for asked, amount in amounts
+            if asked == name
         )
 
+    def fits(amounts: Iterable[tuple[str, int]], member: str) -> bool:
+        if isolate and member in assigned:
+            return False
+        return all(amount <= free(member, name) - used(member, name) for name, amount in amounts)
+
     def search() -> bool:
-        at = len(took)
+        at = len(assigned)
         if at == len(choices):
             return True
-        group, members = choices[at]
-        least = took[-1] if at and wants[at] == wants[at - 1] else ""
+        _, members, amounts = choices[at]
+        first = assigned[-1] if at and groups[at] == groups[at - 1] else ""
         for member in members:
-            if member >= least and fits(group, member):
-                took.append(member)
+            if member >= first and fits(amounts, member):
+                assigned.append(member)
                 if search():
                     return True
-                took.pop()
+                assigned.pop()
         return False
 
     return search()
-
-
-def _asks(group: Group) -> Iterable[tuple[str, int]]:
-    resources: Mapping[str, int] = group.get("resources", {})
-    return resources.items()

@@ -1,4 +1,4 @@
-"""What consumers hold by the auditor's books, and which server groups they are in."""
+"""What consumers hold by the auditor's ledger, and which server groups they are in."""
 
 from __future__ import annotations
 

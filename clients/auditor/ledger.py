@@ -1,7 +1,7 @@
-"""The auditor's own books of one partition: naive, in plain dicts, from the rules and not from the fold.
+"""The auditor's own ledger of one partition: plain dicts, written from the documented rules and not from the fold.
 
-Ids are of a cell, so everything is keyed (cell, id). A class that is not counted (a plugin's) is opaque here:
-who asks for it cannot be judged, and says so.
+Ids are unique in a cell, so everything is keyed (cell, id). What depends on a resource class is left to its class
+auditor.
 """
 
 from __future__ import annotations
@@ -9,24 +9,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-from vacancy.clients.auditor.classes.devices import stock_of
-from vacancy.clients.auditor.classes.numa import NUMA_CELL, cell_stock
+from vacancy.clients.auditor.classes.built_in import ClassAuditors
+from vacancy.clients.auditor.classes.class_auditor import ClassAuditor, Refused, Stock
 from vacancy.clients.auditor.consumers import Consumers, HeldByConsumer, Key
 from vacancy.clients.auditor.event_schema import home, is_cell, read
-from vacancy.clients.auditor.inventory import (
-    NO_FACTS,
-    STANDARD_CLASSES,
-    AuditedSettings,
-    Refused,
-    Stock,
-    check_tree,
-    check_types,
-    read_settings,
-    typed,
-)
-from vacancy.clients.auditor.ledger_rows import LedgerNode, LedgerProvider
+from vacancy.clients.auditor.operator_settings import NO_SETTINGS, AuditedSettings, read_settings
 from vacancy.resources.model.record import Record
 
 LEAP_MS_MAX = 3_600_000
@@ -35,14 +25,40 @@ TOMBSTONE_MS = 7 * 24 * 3_600_000
 INCARNATIONS_KEPT = 8
 
 
+@dataclass(slots=True)
+class LedgerProvider:
+    """A provider. `changed` is its generation: the offset of the last event that changed it, other than its use."""
+
+    root: str
+    parent: str | None = None
+    reported: bool = True
+    traits: frozenset[str] = frozenset()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    stock: dict[str, Stock] = field(default_factory=dict)
+    used: dict[str, int] = field(default_factory=dict)
+    changed: int = -1
+
+
+@dataclass(slots=True)
+class LedgerNode:
+    """A node. `incarnations` are (incarnation, last sequence), newest first."""
+
+    incarnations: list[tuple[str, int]]
+    complete: bool = True
+    retired_ms: int | None = None
+
+
 class Ledger:
     """One partition as of the records applied so far.
 
     `on_claim(cell, claim, replaces)` is called for each claim in the log, in order.
     """
 
-    def __init__(self, on_claim: Callable[[str, Mapping[str, Any], bool], None]) -> None:
+    def __init__(
+        self, on_claim: Callable[[str, Mapping[str, Any], bool], None], classes: ClassAuditors | None = None
+    ) -> None:
         self._on_claim = on_claim
+        self.classes = classes or ClassAuditors()
         self.time_ms: int | None = None
         self.offset = -1
         self.partitions = 0
@@ -50,15 +66,15 @@ class Ledger:
         self.nodes: dict[Key, LedgerNode] = {}
         self.providers: dict[Key, LedgerProvider] = {}
         self.members: dict[Key, set[str]] = {}
-        self.facts: dict[Key, AuditedSettings] = {}
+        self.settings: dict[Key, AuditedSettings] = {}
         self.consumers = Consumers()
         self.known_until: dict[Key, int] = {}
-        """Claims that were judged or cancelled: until when the same id is not judged again."""
+        """Claims that were judged or cancelled -> until when the same id is not judged again."""
         self.cancelled: set[Key] = set()
-        """Claims that a release cancelled before they came."""
+        """Claims that a release cancelled before their own record."""
         self.released = 0
         self.changes: list[Key] = []
-        """Trees (cell, root) in the order in which anything of them changed."""
+        """Trees (cell, root) in the order of their changes."""
         self._holds: list[tuple[int, Key]] = []
         self._handlers: Mapping[str, Callable[[str, Mapping[str, Any]], None]] = {
             "log.opened": self._log_opened,
@@ -67,7 +83,7 @@ class Ledger:
             "node.changed": self._node_changed,
             "node.heartbeat": self._node_heartbeat,
             "node.retired": self._node_retired,
-            "facts.set": self._facts_set,
+            "facts.set": self._settings_set,
             "claims.requested": self._claims_requested,
             "consumer.replaced": lambda cell, data: on_claim(cell, data, True),
             "consumer.confirmed": self._confirmed,
@@ -75,7 +91,7 @@ class Ledger:
         }
 
     def apply(self, record: Record) -> None:
-        """Book one record."""
+        """Apply one record."""
         now, stamp = self.time_ms, record.timestamp_ms
         self.time_ms = stamp if now is None else max(now, min(stamp, now + LEAP_MS_MAX))
         self.offset = record.offset
@@ -95,28 +111,31 @@ class Ledger:
         """Log time, ms."""
         return self.time_ms or 0
 
-    def capacity(self, key: Key, name: str) -> int:
-        """How much of a class of a provider may be in use."""
-        stock = self.providers[key].stock[name]
-        reserved, ratio = self.facts.get(key, NO_FACTS).overrides.get(name, (None, None))
-        left = stock.total - (stock.reserved if reserved is None else reserved)
-        return max(0, left) * (stock.ratio_milli if ratio is None else ratio) // 1000
+    def auditor(self, name: str) -> ClassAuditor[Any]:
+        """The class auditor of a resource class."""
+        return self.classes.of(name)
+
+    def capacity(self, key: Key, name: str) -> int | None:
+        """How much of a class of a provider may be in use; None where amounts do not decide."""
+        override = self.settings.get(key, NO_SETTINGS).override(name)
+        return self.auditor(name).capacity(self.providers[key].stock[name], override)
+
+    def free(self, key: Key, name: str) -> int:
+        """How much of a class of a provider is left; 0 where amounts do not decide."""
+        capacity = self.capacity(key, name)
+        return 0 if capacity is None else capacity - self.providers[key].used.get(name, 0)
 
     def traits(self, key: Key) -> frozenset[str]:
         """A provider's traits, the node's and the operator's."""
-        return self.providers[key].traits | self.facts.get(key, NO_FACTS).traits
+        return self.providers[key].traits | self.settings.get(key, NO_SETTINGS).traits
 
     def attributes(self, key: Key) -> Mapping[str, Any]:
-        """A provider's attributes; the operator's win over the node's."""
-        return {**self.providers[key].attributes, **self.facts.get(key, NO_FACTS).attributes}
+        """A provider's attributes; the operator's override the node's."""
+        return {**self.providers[key].attributes, **self.settings.get(key, NO_SETTINGS).attributes}
 
     def knows(self, name: str) -> bool:
         """Whether the log's rules allow this class."""
-        return (
-            name in STANDARD_CLASSES
-            or (name.startswith("CUSTOM_") and name != "CUSTOM_")
-            or name in self.plugins
-        )
+        return self.classes.is_standard(name) or name in self.plugins
 
     def closed(self, key: Key) -> str:
         """Why a provider takes no new claims at all, or ''."""
@@ -127,7 +146,7 @@ class Ledger:
             return "it is retired"
         if not node.complete:
             return "its node is incomplete"
-        enabled = self.facts.get(key, NO_FACTS).enabled and self.facts.get(root, NO_FACTS).enabled
+        enabled = self.settings.get(key, NO_SETTINGS).enabled and self.settings.get(root, NO_SETTINGS).enabled
         return "" if enabled else "it is not enabled"
 
     # -- events -------------------------------------------------------------------------------------------
@@ -155,14 +174,14 @@ class Ledger:
             self._release(cell, release)
 
     def _node(self, key: Key) -> LedgerNode | None:
-        """A node, as long as it is remembered."""
+        """A node, until its tombstone expires."""
         node = self.nodes.get(key)
         if node and node.retired_ms is not None and node.retired_ms + TOMBSTONE_MS < self.now():
             return None
         return node
 
     def _next(self, cell: str, data: Mapping[str, Any], *, opens: bool) -> tuple[LedgerNode, bool] | None:
-        """The node after this event and whether nothing is missing before it; None for what was seen already."""
+        """The node after this event, and whether no event before it is missing; None for an event seen before."""
         node = self._node((cell, data["root"]))
         known = node.incarnations if node else []
         here = (data["incarnation"], data["sequence"])
@@ -190,11 +209,11 @@ class Ledger:
         reports = {report["id"]: report for report in data["providers"]}
         if len(reports) != len(data["providers"]):
             raise Refused
-        check_tree(root, {id_: report.get("parent") for id_, report in reports.items()})
+        _check_tree(root, {id_: report.get("parent") for id_, report in reports.items()})
         stocks = self._stocks(cell, root, reports)
         node = self._node((cell, root))
         if node is not None and node.incarnations[0][0] == data["incarnation"]:
-            self._check_types(cell, reports)
+            self._check_attribute_types(cell, reports)
         self.nodes[(cell, root)] = after[0]
         gone = self.members.get((cell, root), set()) - reports.keys()
         self._change_tree(cell, root, reports, stocks, gone)
@@ -213,9 +232,9 @@ class Ledger:
                 raise Refused
             members = self.members[(cell, root)]
             parents = {m: p.parent for m in members - removed if (p := self.providers[(cell, m)]).reported}
-            check_tree(root, parents | {id_: report.get("parent") for id_, report in reports.items()})
+            _check_tree(root, parents | {id_: report.get("parent") for id_, report in reports.items()})
             stocks = self._stocks(cell, root, reports)
-            self._check_types(cell, reports)
+            self._check_attribute_types(cell, reports)
             self._change_tree(cell, root, reports, stocks, members & removed)
         self.nodes[(cell, root)] = node
         self.changes.append((cell, root))
@@ -235,15 +254,15 @@ class Ledger:
             self.nodes[key] = LedgerNode(after[0].incarnations, complete=True, retired_ms=self.now())
             self._change_tree(cell, data["root"], {}, {}, set(self.members.get(key, ())))
 
-    def _facts_set(self, cell: str, data: Mapping[str, Any]) -> None:
+    def _settings_set(self, cell: str, data: Mapping[str, Any]) -> None:
         key = (cell, data["provider"])
-        old = self.facts.get(key, NO_FACTS)
+        old = self.settings.get(key, NO_SETTINGS)
         if data["revision"] != old.revision + 1:
             return
-        new = read_settings(data, self.knows)
+        new = read_settings(data, self.knows, self.classes)
         provider = self.providers.get(key)
         before = self._stamp(key)
-        self.facts[key] = new
+        self.settings[key] = new
         if provider is not None:
             if self._stamp(key) != before:
                 provider.changed = self.offset
@@ -262,19 +281,14 @@ class Ledger:
             if not all(map(self.knows, inventories)):
                 raise Refused
             stocks[id_] = {
-                name: Stock(0, 0, 1, 0, 1, 1000, opaque=True)
-                if name in self.plugins
-                else cell_stock(inventory)
-                if name == NUMA_CELL
-                else stock_of(name, inventory)
-                for name, inventory in inventories.items()
+                name: self.auditor(name).read_inventory(inventory) for name, inventory in inventories.items()
             }
         return stocks
 
-    def _check_types(self, cell: str, reports: Mapping[str, Any]) -> None:
+    def _check_attribute_types(self, cell: str, reports: Mapping[str, Any]) -> None:
         for id_, report in reports.items():
             if old := self.providers.get((cell, id_)):
-                check_types(old.attributes, report.get("attributes", {}))
+                _check_types(old.attributes, report.get("attributes", {}))
 
     def _change_tree(
         self,
@@ -302,19 +316,20 @@ class Ledger:
         self.changes.append((cell, root))
 
     def _stamp(self, key: Key) -> object:
-        """What a generation is of: all that is said of a provider, but not its use."""
+        """What decides a provider's generation: everything but its use."""
         provider = self.providers.get(key)
         if provider is None:
             return None
-        facts = self.facts.get(key, NO_FACTS)
-        said = provider.root, provider.parent, provider.reported, provider.traits, dict(provider.stock)
-        valued = typed(provider.attributes), typed(facts.attributes)
-        overrides = {name: facts.overrides.get(name, (None, None)) for name in provider.stock}
+        settings = self.settings.get(key, NO_SETTINGS)
+        reported = provider.root, provider.parent, provider.reported, provider.traits, dict(provider.stock)
+        attributes = _typed(provider.attributes), _typed(settings.attributes)
+        overrides = {name: settings.override(name) for name in provider.stock}
         members = frozenset(self.members.get(key, ()))
-        return said, facts.enabled, facts.aggregates, facts.traits, overrides, members, valued
+        of_operator = settings.enabled, settings.aggregates, settings.traits, overrides
+        return reported, of_operator, members, attributes
 
     def _restock(self, key: Key, listed: dict[str, Stock]) -> None:
-        """Leave a provider with what its node lists, and with what is not listed and still in use."""
+        """Set a provider's stock to what its node lists, and to what is no longer listed and still in use."""
         provider = self.providers[key]
         for name, stock in provider.stock.items():
             if name not in listed and provider.used.get(name):
@@ -322,11 +337,11 @@ class Ledger:
         provider.stock = listed
         if not provider.reported and not listed:
             provider.attributes = {}
-            provider.traits = frozenset()  # of a root that stays for its parts alone, nothing is said
+            provider.traits = frozenset()  # a root that stays only for its parts has none
         self._drop_if_empty(key)
 
     def _drop_if_empty(self, key: Key) -> None:
-        """A provider that is not reported goes with the last that was held of it; a root, after its parts."""
+        """Remove a provider that is not reported once nothing of it is in use; a root, after its parts."""
         provider = self.providers.get(key)
         if provider is None or provider.reported or provider.stock:
             return
@@ -340,10 +355,10 @@ class Ledger:
             self.providers[root].changed = self.offset
             self._drop_if_empty(root)
 
-    # -- what is held -------------------------------------------------------------------------------------
+    # -- consumers ----------------------------------------------------------------------------------------
 
     def take(self, cell: str, parts: Iterable[tuple[str, str, int]], sign: int = 1) -> None:
-        """Book what is taken of providers, or with `sign` -1 given back."""
+        """Add amounts to the use of providers, or with `sign` -1 subtract them."""
         for id_, name, amount in parts:
             provider = self.providers.get((cell, id_))
             if provider is not None:
@@ -351,7 +366,7 @@ class Ledger:
                 self.changes.append((cell, provider.root))
 
     def sweep(self, cell: str, parts: Iterable[tuple[str, str, int]]) -> None:
-        """What is no longer listed goes once nobody holds any."""
+        """Remove stock that is no longer listed and no longer in use."""
         for id_, name, _ in parts:
             provider = self.providers.get((cell, id_))
             stock = provider.stock.get(name) if provider else None
@@ -361,7 +376,7 @@ class Ledger:
                 self._drop_if_empty((cell, id_))
 
     def hold(self, key: Key, held: HeldByConsumer) -> None:
-        """Book what a consumer holds."""
+        """Set what a consumer holds."""
         self.consumers.enter(key, held)
         if held.hold_until_ms is not None:
             heapq.heappush(self._holds, (held.hold_until_ms, key))
@@ -383,5 +398,31 @@ class Ledger:
             self.cancelled.add(claim)
 
     def is_known(self, claim: Key) -> bool:
-        """Whether a claim of this id was judged or cancelled, and that is not over yet."""
+        """Whether a claim of this id was judged or cancelled, and its deadline has not passed."""
         return self.known_until.get(claim, -1) >= self.now()
+
+
+def _check_tree(root: str, parents: Mapping[str, str | None]) -> None:
+    """Raise `Refused` unless there is one root, every parent is known, and there is no cycle."""
+    if parents.get(root, "") is not None:
+        raise Refused
+    reaching_root = {root}
+    for id_ in parents:
+        path = [id_]
+        while path[-1] not in reaching_root:
+            parent = parents.get(path[-1])
+            if parent is None or parent in path:
+                raise Refused
+            path.append(parent)
+        reaching_root.update(path)
+
+
+def _check_types(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raise `Refused` where an attribute changes its type. Within an incarnation of its node it keeps it."""
+    if any(type(old.get(name, value)) is not type(value) for name, value in new.items()):
+        raise Refused
+
+
+def _typed(attributes: Mapping[str, Any]) -> frozenset[tuple[str, str, Any]]:
+    """Attributes for comparing: 1 is not true."""
+    return frozenset((name, type(value).__name__, value) for name, value in attributes.items())

@@ -1,6 +1,6 @@
 """The auditor's own judgement of server groups: would this claim put someone too near to others, or too far off?
 
-By the rules as they are told (docs/relations.md), over its own books, member by member.
+By the rules as they are told (docs/relations.md), over its own ledger, member by member.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from vacancy.clients.auditor.consumers import HeldByConsumer
-from vacancy.clients.auditor.inventory import NO_FACTS
 from vacancy.clients.auditor.ledger import Ledger
+from vacancy.clients.auditor.operator_settings import NO_SETTINGS
 
 GROUP_MEMBERS_MAX = 1024
 
@@ -20,19 +20,19 @@ Copy = Collection[str]
 """The providers that one copy is on."""
 
 
-def copies(books: Ledger, cell: str, allocations: Iterable[Mapping[str, Any]]) -> tuple[Copy, ...]:
+def copies(ledger: Ledger, cell: str, allocations: Iterable[Mapping[str, Any]]) -> tuple[Copy, ...]:
     """Where each copy of a claim is. A provider that lends to others is no place, if there is any other."""
     found: dict[str, set[str]] = {}
     for allocation in allocations:
         _, _, number = allocation.get("group", "").partition("#")
         found.setdefault(number, set()).add(allocation["provider"])
     return tuple(
-        {id_ for id_ in providers if not _lends(books, cell, id_)} or providers
+        {id_ for id_ in providers if not _lends(ledger, cell, id_)} or providers
         for providers in found.values()
     )
 
 
-def broken_groups(books: Ledger, cell: str, claim: Mapping[str, Any]) -> Iterator[str]:
+def broken_groups(ledger: Ledger, cell: str, claim: Mapping[str, Any]) -> Iterator[str]:
     """What of a claim's memberships speaks against it."""
     memberships = claim.get("memberships", ())
     names = [one["group"] for one in memberships]
@@ -41,9 +41,9 @@ def broken_groups(books: Ledger, cell: str, claim: Mapping[str, Any]) -> Iterato
             yield f"group {name} is not of its cell"
         elif names.count(name) > 1:
             yield f"it is in group {name} twice"
-    mine = copies(books, cell, claim["allocations"])
+    mine = copies(ledger, cell, claim["allocations"])
     for one in memberships:
-        yield from _broken(books, cell, claim["consumer"], one, mine)
+        yield from _broken(ledger, cell, claim["consumer"], one, mine)
 
 
 def rule(membership: Membership) -> tuple[str, bool, int, str | None]:
@@ -56,26 +56,26 @@ def rule(membership: Membership) -> tuple[str, bool, int, str | None]:
     )
 
 
-def members(books: Ledger, group: str, but: tuple[str, str] | None = None) -> list[HeldByConsumer]:
+def members(ledger: Ledger, group: str, but: tuple[str, str] | None = None) -> list[HeldByConsumer]:
     """What the members of a group hold, but for one consumer."""
-    return [books.consumers[key] for key in books.consumers.groups.get(group, ()) if key != but]
+    return [ledger.consumers[key] for key in ledger.consumers.groups.get(group, ()) if key != but]
 
 
-def domains(books: Ledger, cell: str, copy: Copy, scope: str | None) -> set[str]:
+def domains(ledger: Ledger, cell: str, copy: Copy, scope: str | None) -> set[str]:
     """The nodes that a copy is on; with a scope, the aggregates of those nodes that begin with it, and `node NAME`
     for a node that has none."""
     found: set[str] = set()
     for id_ in copy:
-        provider = books.providers.get((cell, id_))
+        provider = ledger.providers.get((cell, id_))
         if provider is not None:
-            facts = books.facts.get((cell, provider.root), NO_FACTS)
+            facts = ledger.settings.get((cell, provider.root), NO_SETTINGS)
             there = {name for name in facts.aggregates if scope is not None and name.startswith(scope)}
             found |= there or {f"node {provider.root}"}
     return found
 
 
 def admits(
-    books: Ledger, tree: tuple[str, str], spec: Mapping[str, Any], in_flight: Iterable[Mapping[str, Any]]
+    ledger: Ledger, tree: tuple[str, str], spec: Mapping[str, Any], in_flight: Iterable[Mapping[str, Any]]
 ) -> bool:
     """Whether the groups of a request for one copy let it go to a tree; claims in flight count as members."""
     cell, root = tree
@@ -83,16 +83,16 @@ def admits(
         group, (policy, hard, most, scope) = wanted["group"], rule(wanted)
         if group.rpartition("/")[0] != cell:
             return False
-        held = [copy for member in members(books, group) for copy in member.copies]
+        held = [copy for member in members(ledger, group) for copy in member.copies]
         joining = [
             copy
             for claim in in_flight
             if any(one["group"] == group for one in claim.get("memberships", ()))
-            and (cell, claim["consumer"]) not in books.consumers.groups.get(group, ())
-            for copy in copies(books, cell, claim["allocations"])
+            and (cell, claim["consumer"]) not in ledger.consumers.groups.get(group, ())
+            for copy in copies(ledger, cell, claim["allocations"])
         ]
-        there = [domains(books, cell, copy, scope) for copy in (*held, *joining)]
-        here = domains(books, cell, (root,), scope)
+        there = [domains(ledger, cell, copy, scope) for copy in (*held, *joining)]
+        here = domains(ledger, cell, (root,), scope)
         if hard and policy == "affinity" and there and not any(here & some for some in there):
             return False
         if hard and policy != "affinity" and any(sum(d in some for some in there) >= most for d in here):
@@ -101,10 +101,10 @@ def admits(
 
 
 def _broken(
-    books: Ledger, cell: str, consumer: str, wanted: Membership, mine: tuple[Copy, ...]
+    ledger: Ledger, cell: str, consumer: str, wanted: Membership, mine: tuple[Copy, ...]
 ) -> Iterator[str]:
     group, (policy, hard, most, scope) = wanted["group"], rule(wanted)
-    others = members(books, group, (cell, consumer))
+    others = members(ledger, group, (cell, consumer))
     if others and rule(next(m for m in others[0].memberships if m["group"] == group)) != rule(wanted):
         yield f"group {group} has another policy"
         return
@@ -112,13 +112,13 @@ def _broken(
         yield f"group {group} is full"
     if not hard:
         return
-    was = books.consumers.get((cell, consumer))
-    old = was.copies if was is not None and (cell, consumer) in books.consumers.groups.get(group, ()) else ()
-    there = [domains(books, cell, copy, scope) for held in others for copy in held.copies]
-    here = [domains(books, cell, copy, scope) for copy in mine]
-    left = [domains(books, cell, copy, scope) for copy in old]
+    was = ledger.consumers.get((cell, consumer))
+    old = was.copies if was is not None and (cell, consumer) in ledger.consumers.groups.get(group, ()) else ()
+    there = [domains(ledger, cell, copy, scope) for held in others for copy in held.copies]
+    here = [domains(ledger, cell, copy, scope) for copy in mine]
+    left = [domains(ledger, cell, copy, scope) for copy in old]
     if policy == "affinity":
-        yield from _apart(books, cell, group, scope, mine, there, left)
+        yield from _apart(ledger, cell, group, scope, mine, there, left)
         return
     counts, own, before = (Counter(d for some in them for d in some) for them in (there, here, left))
     for domain in sorted(own):
@@ -127,7 +127,7 @@ def _broken(
 
 
 def _apart(
-    books: Ledger,
+    ledger: Ledger,
     cell: str,
     group: str,
     scope: str | None,
@@ -137,9 +137,9 @@ def _apart(
 ) -> Iterator[str]:
     """Who is to be near, and is not."""
     roots = {
-        books.providers[(cell, id_)].root for copy in mine for id_ in copy if (cell, id_) in books.providers
+        ledger.providers[(cell, id_)].root for copy in mine for id_ in copy if (cell, id_) in ledger.providers
     }
-    each = {root: domains(books, cell, (root,), scope) for root in sorted(roots)}
+    each = {root: domains(ledger, cell, (root,), scope) for root in sorted(roots)}
     before = set().union(*left)
     if there:
         allowed = set().union(*there) | before
@@ -150,5 +150,5 @@ def _apart(
         yield f"its copies are not together, and group {group} wants that"
 
 
-def _lends(books: Ledger, cell: str, id_: str) -> bool:
-    return (cell, id_) in books.providers and "MISC_SHARES_VIA_AGGREGATE" in books.traits((cell, id_))
+def _lends(ledger: Ledger, cell: str, id_: str) -> bool:
+    return (cell, id_) in ledger.providers and "MISC_SHARES_VIA_AGGREGATE" in ledger.traits((cell, id_))

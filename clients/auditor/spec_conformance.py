@@ -1,7 +1,7 @@
-"""Whether an accepted claim gives what its request asks for, and where it may be: the auditor's own reading.
+"""Whether an accepted claim gives what its request asks for, on providers that the request allows.
 
-The fold judges allocations and predicates; that they serve the request is the scheduler's doing, and seen here:
-a share of a GPU split over two, a pod on a GPU of a model that it cannot use.
+The fold judges allocations and predicates. Whether they serve the request is up to the scheduler, and checked here:
+for example a share of a GPU that is split over two, or a pod on a GPU of a model that it cannot use.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from vacancy.clients.auditor.ledger import Ledger
 Allocations = Sequence[Mapping[str, Any]]
 
 
-def misplacements(books: Ledger, cell: str, claim: Mapping[str, Any]) -> Iterator[str]:
-    """What an accepted claim does not keep of its spec, as it stands in the log; nothing if it has none."""
+def misplacements(ledger: Ledger, cell: str, claim: Mapping[str, Any]) -> Iterator[str]:
+    """How an accepted claim violates its spec, at its place in the log; nothing if the claim has no spec."""
     spec = claim.get("spec")
     if spec is None:
         return
@@ -24,15 +24,15 @@ def misplacements(books: Ledger, cell: str, claim: Mapping[str, Any]) -> Iterato
         of = f"copy {number}, " if number > 1 else ""
         for group in spec["groups"]:
             named = group.get("name", "")
-            for what in _group(books, cell, group, given[named]):
+            for what in _group(ledger, cell, group, given[named]):
                 yield f"{of}group {named!r}: {what}"
         if spec.get("group_policy", "none") == "isolate":
-            alone = [one.get("name", "") for one in spec["groups"] if one.get("same_provider", True)]
-            yield from (of + what for what in _isolation([given[name] for name in alone]))
+            isolated = [one.get("name", "") for one in spec["groups"] if one.get("same_provider", True)]
+            yield from (of + what for what in _isolation([given[name] for name in isolated]))
 
 
 def _copies(allocations: Allocations) -> dict[int, defaultdict[str, list[Mapping[str, Any]]]]:
-    """Copy -> group -> its allocations. The group of a copy but the first is followed by # and its number."""
+    """Copy -> group -> its allocations. In all copies but the first, `#` and the number follow the group's name."""
     found: dict[int, defaultdict[str, list[Mapping[str, Any]]]] = {1: defaultdict(list)}
     for allocation in allocations:
         name, _, number = allocation.get("group", "").partition("#")
@@ -40,32 +40,33 @@ def _copies(allocations: Allocations) -> dict[int, defaultdict[str, list[Mapping
     return found
 
 
-def _group(books: Ledger, cell: str, group: Mapping[str, Any], given: Allocations) -> Iterable[str]:
+def _group(ledger: Ledger, cell: str, group: Mapping[str, Any], given: Allocations) -> Iterable[str]:
     asked = group.get("resources", {})
     amounts = Counter[str]()
     for allocation in given:
         for name, ask in allocation["resources"].items():
             if name not in asked:
                 yield f"{name} was not asked for"
-            elif type(ask) is int:
-                amounts[name] += ask
+            else:
+                amounts[name] += ledger.auditor(name).count_of(ask) or 0
     for name, ask in asked.items():
-        if type(ask) is int and amounts[name] != ask:
-            yield f"{ask} of {name} asked, {amounts[name]} given"
+        amount = ledger.auditor(name).count_of(ask)
+        if amount is not None and amounts[name] != amount:
+            yield f"{amount} of {name} asked, {amounts[name]} given"
     if not group.get("same_provider", True):
-        return  # several providers may serve it, and have its traits together
+        return  # several providers may serve it, and together have its traits
     providers = sorted({allocation["provider"] for allocation in given})
     if len(providers) > 1:
         yield f"it is split over {', '.join(providers)}"
     for id_ in providers:
-        if (cell, id_) in books.providers:
-            yield from _traits(id_, books.traits((cell, id_)), group)
+        if (cell, id_) in ledger.providers:
+            yield from _traits(id_, ledger.traits((cell, id_)), group)
 
 
 def _traits(id_: str, traits: frozenset[str], group: Mapping[str, Any]) -> Iterable[str]:
     for name in group.get("required", ()):
         if name not in traits:
-            yield f"{id_} has not {name}"
+            yield f"{id_} does not have {name}"
     for name in group.get("forbidden", ()):
         if name in traits:
             yield f"{id_} has {name}"

@@ -1,1 +1,1 @@
-"""The auditor's own rules for resource classes that are not counted."""
+"""One module for each family of resource classes that the auditor judges."""

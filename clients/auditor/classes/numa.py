@@ -1,7 +1,7 @@
-"""NUMA cells as the auditor sees them: whether an ask fits beside what is held, and whether a grant is right.
+"""NUMA cells: whether an ask fits next to what is held, and whether a grant is right.
 
-Which of the free CPUs are granted is the store's choice, which its verdict tells. From those grants it follows what
-is free; whether an ask fits into that is worked out here, core by core, from the rules and not from the fold.
+The store chooses which of the free CPUs it grants, and its verdict names them. Those grants determine what is free.
+Whether an ask fits into that is computed here, core by core, from the documented rules.
 """
 
 from __future__ import annotations
@@ -9,13 +9,20 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, NamedTuple
 
-from vacancy.clients.auditor.inventory import RATIO_MILLI_MAX, Refused, Stock
-
-NUMA_CELL: Final = "NUMA_CELL"
+from vacancy.clients.auditor.classes.class_auditor import (
+    OPAQUE,
+    ROOM,
+    RULE,
+    ClassAuditor,
+    Objection,
+    Refused,
+    Slot,
+)
+from vacancy.clients.auditor.classes.quantity import RATIO_MILLI_MAX
 
 _CPUS_MAX, _CPU_MAX = 4_096, 65_535
 _MEMORY_MB_MAX, _PAGES_MAX, _PAGE_KIB_MAX = 2**43 - 1, 2**27, 2**26
@@ -27,50 +34,93 @@ _SMALLEST: Mapping[str, Any] = {
 }  # fmt: skip
 
 Cell = Mapping[str, Any]
-"""An inventory with everything in it."""
+"""An inventory with all its fields."""
 Grants = Sequence[Mapping[str, Any]]
 
 
-def cell_stock(inventory: Mapping[str, Any]) -> Stock:
-    """An inventory as reported. Raises `Refused`."""
+class NumaStock(NamedTuple):
+    """A NUMA cell as reported, as canonical JSON."""
+
+    cell: str
+    listed: bool = True
+
+    def withdrawn(self) -> NumaStock:
+        return NumaStock("{}", listed=False)
+
+
+class NumaCellAuditor(ClassAuditor[NumaStock]):
+    """A grant names CPUs, and counts shared vCPUs and pages."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def read_inventory(self, inventory: Mapping[str, Any]) -> NumaStock:
+        return NumaStock(json.dumps(_read_cell(inventory), sort_keys=True))
+
+    def count_of(self, ask: Any) -> None:
+        return None
+
+    def objections(self, slot: Slot[NumaStock], asks: Sequence[Any]) -> Iterable[Objection]:
+        """Each ask is judged as if it were the only one. Of several, it depends on which CPUs the first gets."""
+        for ask in asks:
+            if not is_ask(ask):
+                yield Objection(RULE, f"{ask!r} is not an ask of {self.name}")
+            elif why := lacking(slot.stock, slot.held, ask):
+                yield Objection(ROOM, f"{slot.provider}: {why}")
+        if len(asks) > 1:
+            yield Objection(OPAQUE, f"{len(asks)} asks to {self.name} of {slot.provider}")
+
+    def grant_errors(
+        self, slot: Slot[NumaStock], asks: Sequence[Any], grants: Sequence[Any]
+    ) -> Iterable[str]:
+        left, own = list(grants), list[Any]()
+        for ask in filter(is_ask, asks):
+            if not left:
+                yield f"no grant of {self.name} is named"
+                continue
+            grant = left.pop(0)
+            yield from _grant_errors(slot.stock, [*slot.held, *own], ask, grant)
+            own.append(grant)
+
+
+def _read_cell(inventory: Mapping[str, Any]) -> Cell:
     if not inventory.keys() <= _SMALLEST.keys():
         raise Refused
-    said = {**_SMALLEST, **inventory}
-    shared, reserved = _cpus(said["shared_cpus"]), _cpus(said["reserved_cpus"])
-    if not isinstance(said["cores"], list) or not all(map(_cpus, said["cores"])):
+    cell = {**_SMALLEST, **inventory}
+    shared, reserved = _cpus(cell["shared_cpus"]), _cpus(cell["reserved_cpus"])
+    if not isinstance(cell["cores"], list) or not all(map(_cpus, cell["cores"])):
         raise Refused
-    in_cores = _cpus([cpu for core in said["cores"] for cpu in core])
-    pages = said["hugepages"]
-    fine = (
+    in_cores = _cpus([cpu for core in cell["cores"] for cpu in core])
+    pages = cell["hugepages"]
+    is_valid = (
         set(shared).isdisjoint(reserved)
         and len(in_cores) <= _CPUS_MAX
         and len(shared) + len(reserved) <= _CPUS_MAX
-        and _is_within(said["cpu_ratio_milli"], 1, RATIO_MILLI_MAX)
-        and _is_within(said["memory_mb"], 0, _MEMORY_MB_MAX)
-        and type(said["page_kib"]) is int
-        and said["page_kib"] in (4, 16, 64)
-        and (said["cell"] is None or _is_within(said["cell"], 0, _CPU_MAX))
+        and _is_within(cell["cpu_ratio_milli"], 1, RATIO_MILLI_MAX)
+        and _is_within(cell["memory_mb"], 0, _MEMORY_MB_MAX)
+        and type(cell["page_kib"]) is int
+        and cell["page_kib"] in (4, 16, 64)
+        and (cell["cell"] is None or _is_within(cell["cell"], 0, _CPU_MAX))
         and isinstance(pages, dict)
         and len(pages) <= 16
         and all(
-            _SIZE.fullmatch(size) and _is_page(int(size)) and int(size) > said["page_kib"] for size in pages
+            _SIZE.fullmatch(size) and _is_page(int(size)) and int(size) > cell["page_kib"] for size in pages
         )
         and all(_is_within(count, 0, _PAGES_MAX) for count in pages.values())
     )
-    if not fine:
+    if not is_valid:
         raise Refused
-    cores = sorted(sorted(core) for core in said["cores"])
-    kept = {**said, "cores": cores, "shared_cpus": shared, "reserved_cpus": reserved}
-    return Stock(0, 0, 1, 0, 1, 1000, opaque=True, devices=json.dumps(kept, sort_keys=True))
+    cores = sorted(sorted(core) for core in cell["cores"])
+    return {**cell, "cores": cores, "shared_cpus": shared, "reserved_cpus": reserved}
 
 
-def _cpus(said: Any) -> list[int]:
+def _cpus(value: Any) -> list[int]:
     """A list of distinct CPUs, in order."""
-    if not isinstance(said, list) or not all(_is_within(cpu, 0, _CPU_MAX) for cpu in said):
+    if not isinstance(value, list) or not all(_is_within(cpu, 0, _CPU_MAX) for cpu in value):
         raise Refused
-    if len(set(said)) < len(said):
+    if len(set(value)) < len(value):
         raise Refused
-    return sorted(said)
+    return sorted(value)
 
 
 def _is_within(value: Any, low: int, high: int) -> bool:
@@ -82,7 +132,7 @@ def _is_page(size_kib: int) -> bool:
 
 
 def is_ask(ask: Any) -> bool:
-    """Whether an ask can be meant."""
+    """Whether an ask is valid."""
     if not isinstance(ask, dict) or not ask.keys() <= {
         "pinned",
         "threads",
@@ -93,7 +143,7 @@ def is_ask(ask: Any) -> bool:
         return False
     pinned, shared, memory = ask.get("pinned", 0), ask.get("shared", 0), ask.get("memory_mb", 0)
     threads, page = ask.get("threads", "prefer"), ask.get("page_kib", "small")
-    fine = (
+    is_valid = (
         _is_within(pinned, 0, _CPUS_MAX)
         and _is_within(shared, 0, _CPUS_MAX)
         and _is_within(memory, 0, _MEMORY_MB_MAX)
@@ -101,7 +151,7 @@ def is_ask(ask: Any) -> bool:
         and (page in _WORDS if isinstance(page, str) else type(page) is int and page >= 4 and _is_page(page))
     )
     return (
-        fine
+        is_valid
         and (pinned or shared or memory) > 0
         and (threads == "prefer" or pinned > 0)
         and (page == "small" or memory > 0)
@@ -109,9 +159,9 @@ def is_ask(ask: Any) -> bool:
     )
 
 
-def lacking(stock: Stock, held: Grants, ask: Mapping[str, Any]) -> str:
-    """What an ask that can be meant does not find in a cell of which `held` is held; '' where it fits."""
-    cell = _cell(stock.devices)
+def lacking(stock: NumaStock, held: Grants, ask: Mapping[str, Any]) -> str:
+    """What a valid ask lacks in a cell of which `held` is held; '' where it fits."""
+    cell = _cell(stock.cell)
     pinned, shared, memory = ask.get("pinned", 0), ask.get("shared", 0), ask.get("memory_mb", 0)
     if pinned and not _can_pin(cell, held, pinned, ask.get("threads", "prefer")):
         return f"it has no {pinned} CPUs to pin"
@@ -125,33 +175,11 @@ def lacking(stock: Stock, held: Grants, ask: Mapping[str, Any]) -> str:
     return ""
 
 
-def wrong_cell_grants(
-    stock_at: Callable[[str, str], Stock | None],
-    held: Callable[[str, str], Iterable[Any]],
-    allocations: Iterable[Mapping[str, Any]],
-    grants: Iterable[Mapping[str, Any]],
+def _grant_errors(
+    stock: NumaStock, held: Grants, ask: Mapping[str, Any], grant: Mapping[str, Any]
 ) -> Iterable[str]:
-    """What is wrong with what a claim was granted of NUMA cells, as `devices.wrong_grants` of devices."""
-    left = [one for one in grants if one["resource_class"] == NUMA_CELL]
-    own: dict[str, list[Any]] = {}
-    for allocation in allocations:
-        provider, ask = allocation["provider"], allocation["resources"].get(NUMA_CELL)
-        stock = stock_at(provider, NUMA_CELL)
-        if stock is None or not is_ask(ask):
-            continue
-        at = next((at for at, one in enumerate(left) if one["provider"] == provider), None)
-        if at is None:
-            yield f"{provider}: what it gives of {NUMA_CELL} is not told"
-            continue
-        grant = left.pop(at)["grant"]
-        for text in _wrong(stock, [*held(provider, NUMA_CELL), *own.get(provider, ())], ask, grant):
-            yield f"{provider}: {text}"
-        own.setdefault(provider, []).append(grant)
-
-
-def _wrong(stock: Stock, held: Grants, ask: Mapping[str, Any], grant: Mapping[str, Any]) -> Iterable[str]:
-    """What is wrong with what an ask was granted of a cell of which `held` is held."""
-    cell = _cell(stock.devices)
+    """What is wrong with a grant for an ask, in a cell of which `held` is held."""
+    cell = _cell(stock.cell)
     if grant.get("cell") != cell["cell"]:
         yield f"cell {grant.get('cell')} is not {cell['cell']}"
     for what, name in (("shared", "shared"), ("memory_mb", "memory_mb")):
@@ -159,13 +187,13 @@ def _wrong(stock: Stock, held: Grants, ask: Mapping[str, Any], grant: Mapping[st
             yield f"{grant.get(what, 0)} of {what} is not what was asked for"
     cpus, free = grant.get("cpus", []), _free(cell, held)
     if len(set(cpus)) != len(cpus) or len(cpus) != ask.get("pinned", 0):
-        yield f"CPUs {cpus} are not as many as were asked for"
+        yield f"CPUs {cpus} are not the number that was asked for"
     not_free = [cpu for cpu in cpus if not any(cpu in some for some in free)]
     if not_free:
         yield f"CPU {not_free[0]} is not free"
     elif not _is_allowed(cell, free, cpus, ask.get("threads", "prefer")):
-        yield f"CPUs {cpus} are not what {ask.get('threads')} means"
-    # A cell may be given fewer shared CPUs than are held of it: that is no harm to who asks for none.
+        yield f"CPUs {cpus} violate threads={ask.get('threads')}"
+    # A report may leave fewer shared CPUs than are held. That does not concern an ask for none.
     if ask.get("shared", 0) and ask["shared"] > _shared_free(cell, held):
         yield f"it has {_shared_free(cell, held)} shared vCPUs left"
     if ask.get("memory_mb", 0):
@@ -179,9 +207,9 @@ def _wrong(stock: Stock, held: Grants, ask: Mapping[str, Any], grant: Mapping[st
 def _free(cell: Cell, held: Grants) -> list[set[int]]:
     """What may be pinned of each core, in the order of the cores."""
     taken = {cpu for grant in held for cpu in grant.get("cpus", ())}
-    alone = {cpu for grant in held if grant.get("threads") == "isolate" for cpu in grant.get("cpus", ())}
+    isolated = {cpu for grant in held if grant.get("threads") == "isolate" for cpu in grant.get("cpus", ())}
     kept = taken | set(cell["shared_cpus"]) | set(cell["reserved_cpus"])
-    return [set() if alone & set(core) else set(core) - kept for core in cell["cores"]]
+    return [set() if isolated & set(core) else set(core) - kept for core in cell["cores"]]
 
 
 def _is_allowed(cell: Cell, free: Sequence[set[int]], cpus: Iterable[int], threads: str) -> bool:
@@ -189,8 +217,8 @@ def _is_allowed(cell: Cell, free: Sequence[set[int]], cpus: Iterable[int], threa
     if threads == "isolate":
         return all(n == 1 and len(free[at]) == len(cell["cores"][at]) for at, n in of.items())
     if threads == "require":
-        alone = sum(n == 1 for n in of.values())
-        return all(len(cell["cores"][at]) > 1 for at in of) and alone <= sum(of.values()) % 2
+        single = sum(n == 1 for n in of.values())
+        return all(len(cell["cores"][at]) > 1 for at in of) and single <= sum(of.values()) % 2
     return True
 
 
@@ -201,16 +229,16 @@ def _can_pin(cell: Cell, held: Grants, count: int, threads: str) -> bool:
         return count <= sum(n == size for n, size in zip(free, sizes, strict=True))
     if threads == "prefer":
         return count <= sum(free)
-    # Bit n of `pairs`: n CPUs can be had of which none is alone on its core; of `one_alone`: all but one.
-    pairs, one_alone = 1, 0
+    # Bit n of `paired`: n CPUs can be chosen so that none is the only one of its core; of `one_single`: all but one.
+    paired, one_single = 1, 0
     for n, size in zip(free, sizes, strict=True):
         if size > 1 and n:
-            more, alone_more = pairs, one_alone | pairs << 1
+            more, more_single = paired, one_single | paired << 1
             for together in range(2, n + 1):
-                more |= pairs << together
-                alone_more |= one_alone << together
-            pairs, one_alone = more, alone_more
-    return bool((pairs | (one_alone if count % 2 else 0)) >> count & 1)
+                more |= paired << together
+                more_single |= one_single << together
+            paired, one_single = more, more_single
+    return bool((paired | (one_single if count % 2 else 0)) >> count & 1)
 
 
 def _shared_free(cell: Cell, held: Grants) -> int:
@@ -220,12 +248,12 @@ def _shared_free(cell: Cell, held: Grants) -> int:
 
 def _sizes(cell: Cell, ask: Mapping[str, Any]) -> list[int]:
     large = [int(size) for size in cell["hugepages"]]
-    said, small = ask.get("page_kib", "small"), cell["page_kib"]
-    if said == "small":
+    asked, small = ask.get("page_kib", "small"), cell["page_kib"]
+    if asked == "small":
         return [small]
-    if isinstance(said, int):
-        return [size for size in (*large, small) if size == said]
-    return large if said == "large" else [*large, small]
+    if isinstance(asked, int):
+        return [size for size in (*large, small) if size == asked]
+    return large if asked == "large" else [*large, small]
 
 
 def _free_kib(cell: Cell, held: Grants, size: int) -> int:

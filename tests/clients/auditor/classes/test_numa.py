@@ -14,8 +14,8 @@ from tests.resources.classes.test_numa_cell import asks, inventories
 from tests.support.events_json import opened
 from tests.support.memory_state import MemoryState
 from vacancy.clients.auditor import AuditReport, audit
-from vacancy.clients.auditor.classes.numa import NUMA_CELL, cell_stock, is_ask
-from vacancy.clients.auditor.inventory import Refused
+from vacancy.clients.auditor.classes.class_auditor import Refused
+from vacancy.clients.auditor.classes.numa import NumaCellAuditor, is_ask
 from vacancy.resources.classes.numa_cell import NumaCell
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
@@ -26,6 +26,7 @@ from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS
 
 JSON = dict[str, Any]
 REGISTRY = Registry()
+NUMA_CELL = "NUMA_CELL"
 CELL: JSON = {
     "cell": 0,
     "cores": [[0, 4], [1, 5], [2, 6], [3, 7], [8]],
@@ -84,13 +85,13 @@ def test_grants_that_may_be() -> None:
         ({"pinned": 1}, {"cpus": [3]}, "CPU 3 is not free"),  # shared
         ({"pinned": 1}, {"cpus": [6]}, "CPU 6 is not free"),  # the host's own
         ({"pinned": 1}, {"cpus": [9]}, "CPU 9 is not free"),
-        ({"pinned": 1}, {"cpus": [1, 5]}, "not as many as were asked for"),
-        ({"pinned": 2}, {"cpus": [1, 1]}, "not as many as were asked for"),
-        ({"pinned": 1}, {}, "not as many as were asked for"),
-        ({"pinned": 2, "threads": "isolate"}, {"cpus": [1, 5]}, "not what isolate means"),
-        ({"pinned": 1, "threads": "isolate"}, {"cpus": [2]}, "not what isolate means"),
-        ({"pinned": 2, "threads": "require"}, {"cpus": [1, 2]}, "not what require means"),
-        ({"pinned": 1, "threads": "require"}, {"cpus": [8]}, "not what require means"),
+        ({"pinned": 1}, {"cpus": [1, 5]}, "not the number that was asked for"),
+        ({"pinned": 2}, {"cpus": [1, 1]}, "not the number that was asked for"),
+        ({"pinned": 1}, {}, "not the number that was asked for"),
+        ({"pinned": 2, "threads": "isolate"}, {"cpus": [1, 5]}, "violate threads=isolate"),
+        ({"pinned": 1, "threads": "isolate"}, {"cpus": [2]}, "violate threads=isolate"),
+        ({"pinned": 2, "threads": "require"}, {"cpus": [1, 2]}, "violate threads=require"),
+        ({"pinned": 1, "threads": "require"}, {"cpus": [8]}, "violate threads=require"),
         ({"pinned": 1}, {"cpus": [1], "cell": 1}, "cell 1 is not 0"),
         ({"shared": 1}, {"shared": 2}, "2 of shared is not what was asked for"),
         ({"memory_mb": 2}, {"memory_mb": 1, "page_kib": 4}, "1 of memory_mb is not what was asked for"),
@@ -112,7 +113,7 @@ def test_a_grant_that_may_not_be_is_found(ask: JSON, grant: JSON, says: str) -> 
 def test_what_is_not_told_or_does_not_fit_is_found() -> None:
     silent = story(HELD)
     silent.verdicts[-1]["grants"] = []
-    assert "what it gives of NUMA_CELL is not told" in silent.audit().problems[0]
+    assert "no grant of NUMA_CELL is named" in silent.audit().problems[0]
     wrong = audited(HELD, ("i1", {"pinned": 1}, None))
     assert wrong.wrong_rejections == 1
     too_much = audited(("i1", {"shared": 3}, {"shared": 3}))
@@ -179,7 +180,7 @@ def test_the_auditor_refuses_the_inventories_that_the_rules_refuse(inventory: JS
     except InvalidRecord:
         refused = True
     try:
-        cell_stock(inventory)
+        NumaCellAuditor(NUMA_CELL).read_inventory(inventory)
     except Refused:
         audited = True
     assert refused == audited

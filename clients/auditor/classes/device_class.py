@@ -1,0 +1,208 @@
+"""What classes of devices share: a node reports each device under its address, with attributes.
+
+The store chooses which of several free devices it grants, and its verdict names them. The auditor takes the grants
+from there and checks each: is the device reported, has it the attributes that were asked for, and was it free. It
+cannot judge a rejection.
+
+A class other than `GPU_SHARE` may also be reported by number, without addresses. Then its amounts decide.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, cast
+
+from vacancy.clients.auditor.classes.class_auditor import (
+    OPAQUE,
+    ClassAuditor,
+    Objection,
+    Refused,
+    Slot,
+)
+from vacancy.clients.auditor.classes.quantity import (
+    TOTAL_MAX,
+    CountedStock,
+    QuantityAuditor,
+    amount_objections,
+)
+from vacancy.clients.auditor.event_schema import INTEGER_MAX
+
+DEVICES_MAX: Final = 4096
+
+Devices = Mapping[str, Mapping[str, Any]]
+"""Address -> what is reported of the device."""
+
+_ADDRESS = re.compile(r"[A-Za-z0-9._:/@+=~-]{1,200}")
+_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "in": operator.eq,
+}
+
+
+class NamedDevices(NamedTuple):
+    """Devices with addresses, as canonical JSON (`as_devices` reads it)."""
+
+    devices: str
+    listed: bool = True
+
+    def withdrawn(self) -> NamedDevices:
+        return NamedDevices("{}", listed=False)
+
+
+class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
+    """A class of devices: by address, or by number."""
+
+    ask_fields: frozenset[str] = frozenset({"count", "where"})
+    """The fields of an ask that may be no more than a number."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._quantity = QuantityAuditor(name)
+
+    # -- inventories --------------------------------------------------------------------------------------
+
+    def read_inventory(self, inventory: Mapping[str, Any]) -> CountedStock | NamedDevices:
+        if "devices" not in inventory:
+            return self._quantity.read_inventory(inventory)
+        devices = inventory["devices"]
+        if set(inventory) != {"devices"} or not isinstance(devices, dict) or len(devices) > DEVICES_MAX:
+            raise Refused
+        for address, device in devices.items():
+            if not _ADDRESS.fullmatch(address) or not isinstance(device, dict):
+                raise Refused
+            attributes = dict(device)
+            if not self.takes_own_fields(address, attributes) or not _are_attributes(attributes):
+                raise Refused
+        self.check_devices(devices)
+        return NamedDevices(json.dumps(devices, sort_keys=True))
+
+    @abstractmethod
+    def takes_own_fields(self, address: str, device: dict[str, Any]) -> bool:
+        """Remove the fields of a reported device that are no attributes. Returns whether they are valid."""
+
+    def check_devices(self, devices: Devices) -> None:
+        """Raise `Refused` where valid devices do not go together."""
+
+    def check_override(self, override: Mapping[str, Any]) -> None:
+        self._quantity.check_override(override)
+
+    def capacity(self, stock: CountedStock | NamedDevices, override: Mapping[str, Any]) -> int | None:
+        return self._quantity.capacity(stock, override) if isinstance(stock, CountedStock) else None
+
+    # -- asks ---------------------------------------------------------------------------------------------
+
+    def count_of(self, ask: Any) -> int | None:
+        if not isinstance(ask, dict):
+            return super().count_of(ask)
+        count = ask.get("count", 1)
+        is_plain = ask.keys() <= self.ask_fields and ask.get("where", {}) == {} and ask.get("type", "") == ""
+        return count if is_plain and is_amount(count) else None
+
+    def amount(self, ask: Any) -> int:
+        count = ask.get("count", 1) if isinstance(ask, dict) else ask
+        return count if type(count) is int else 1
+
+    def fits_units(self, stock: CountedStock | NamedDevices, amount: int) -> bool:
+        return isinstance(stock, CountedStock) and self._quantity.fits_units(stock, amount)
+
+    # -- claims -------------------------------------------------------------------------------------------
+
+    def objections(self, slot: Slot[CountedStock | NamedDevices], asks: Sequence[Any]) -> Iterable[Objection]:
+        if isinstance(slot.stock, CountedStock):
+            yield from amount_objections(self, cast(Slot[CountedStock], slot), asks)
+        else:
+            yield Objection(OPAQUE, f"which {self.name} is free is the store's choice")
+
+    def grant_errors(
+        self, slot: Slot[CountedStock | NamedDevices], asks: Sequence[Any], grants: Sequence[Any]
+    ) -> Iterable[str]:
+        """What was held by number, and of which no more is asked (`slot.kept`), may stay without addresses."""
+        if isinstance(slot.stock, CountedStock):
+            return
+        devices, left, own = as_devices(slot.stock.devices), list(grants), list[Any]()
+        for ask in asks:
+            grant = left[0] if left else None
+            if slot.kept and (grant is None or self.size(grant) != self.count_of(ask)):
+                continue
+            if grant is None:
+                yield f"no {self.name} is named"
+                continue
+            left.pop(0)
+            yield from self._errors(devices, ask, grant, [*slot.held, *own])
+            own.append(grant)
+
+    def _errors(self, devices: Devices, ask: Any, grant: Any, others: Sequence[Any]) -> Iterable[str]:
+        unknown = [one for one in grant if one not in devices]
+        if unknown:
+            yield f"{self.name} {unknown[0]} is not reported"
+            return
+        fields = self.as_fields(ask)
+        where = fields.get("where", {})
+        for one in grant:
+            if not isinstance(where, dict) or not _satisfies(self.attributes_of(one, devices), where):
+                yield f"{self.name} {one} is not what was asked for"
+        yield from self.share_errors(devices, fields, grant, others)
+
+    def as_fields(self, ask: Any) -> Mapping[str, Any]:
+        """An ask as an object: a number is how many devices are asked for."""
+        return {"count": ask} if isinstance(ask, int) else ask
+
+    def attributes_of(self, address: str, devices: Devices) -> Mapping[str, Any]:
+        """What a request can choose a device by."""
+        return {**devices[address], "address": address}
+
+    def size(self, grant: Any) -> int:
+        """How many devices, or instances, a grant is of."""
+        return len(grant)
+
+    @abstractmethod
+    def share_errors(
+        self, devices: Devices, fields: Mapping[str, Any], grant: Any, others: Sequence[Any]
+    ) -> Iterable[str]:
+        """What is wrong with how much of these devices is granted, with `others` held already."""
+
+
+@lru_cache(maxsize=4096)
+def as_devices(text: str) -> Devices:
+    """The devices of a `NamedDevices`."""
+    devices: Devices = json.loads(text)
+    return devices
+
+
+def is_amount(value: Any) -> bool:
+    """Whether a value may be the capacity of a device, or a number of devices."""
+    return type(value) is int and 1 <= value <= TOTAL_MAX
+
+
+def _are_attributes(device: Mapping[str, Any]) -> bool:
+    return len(device) <= 64 and all(
+        0 < len(name) <= 128 and name != "address" and _is_value(value) for name, value in device.items()
+    )
+
+
+def _is_value(value: Any) -> bool:
+    if type(value) is str:
+        return len(value) <= 1024
+    return type(value) is bool or (type(value) is int and -INTEGER_MAX <= value <= INTEGER_MAX)
+
+
+def _satisfies(attributes: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    for name, condition in where.items():
+        for comparison, wanted in (condition if isinstance(condition, dict) else {"==": condition}).items():
+            if comparison not in _COMPARE:
+                return False
+            choices = wanted if isinstance(wanted, list) else [wanted]
+            compare, value = _COMPARE[comparison], attributes.get(name)
+            if not any(type(value) is type(choice) and compare(value, choice) for choice in choices):
+                return False
+    return True

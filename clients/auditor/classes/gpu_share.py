@@ -1,0 +1,41 @@
+"""Shares of GPUs: each GPU has a total, and a claim gets an equal share of one or several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vacancy.clients.auditor.classes.class_auditor import ClassAuditor, Refused
+from vacancy.clients.auditor.classes.device_class import DeviceClassAuditor, Devices, NamedDevices, is_amount
+from vacancy.clients.auditor.classes.quantity import CountedStock
+
+
+class GpuShareAuditor(DeviceClassAuditor):
+    """A grant maps addresses to the share of each."""
+
+    def read_inventory(self, inventory: Mapping[str, Any]) -> CountedStock | NamedDevices:
+        if "devices" not in inventory:
+            raise Refused
+        return super().read_inventory(inventory)
+
+    def takes_own_fields(self, address: str, device: dict[str, Any]) -> bool:
+        return is_amount(device.pop("total", None))
+
+    def check_override(self, override: Mapping[str, Any]) -> None:
+        ClassAuditor.check_override(self, override)
+
+    def as_fields(self, ask: Any) -> Mapping[str, Any]:
+        return {"share": ask} if isinstance(ask, int) else ask
+
+    def size(self, grant: Any) -> int:
+        return sum(grant.values())
+
+    def share_errors(
+        self, devices: Devices, fields: Mapping[str, Any], grant: Any, others: Sequence[Any]
+    ) -> Iterable[str]:
+        if len(grant) != fields.get("count", 1) or set(grant.values()) != {fields.get("share")}:
+            yield f"{grant} is not the shares that were asked for"
+        for one, share in grant.items():
+            free = devices[one]["total"] - sum(other.get(one, 0) for other in others)
+            if share > free:
+                yield f"{one} has {free} left, {share} granted"

@@ -1,0 +1,42 @@
+"""Virtual GPUs: each physical GPU runs instances of one type at a time, so many at most of each type."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vacancy.clients.auditor.classes.device_class import DeviceClassAuditor, Devices, is_amount
+
+
+class VgpuAuditor(DeviceClassAuditor):
+    """A grant maps addresses to the number of instances of each type."""
+
+    ask_fields = frozenset({"count", "where", "type"})
+
+    def takes_own_fields(self, address: str, device: dict[str, Any]) -> bool:
+        types = device.pop("types", None)
+        return (
+            isinstance(types, dict)
+            and 1 <= len(types) <= 64
+            and all(0 < len(name) <= 128 and is_amount(most) for name, most in types.items())
+        )
+
+    def size(self, grant: Any) -> int:
+        return sum(sum(of_type.values()) for of_type in grant.values())
+
+    def share_errors(
+        self, devices: Devices, fields: Mapping[str, Any], grant: Any, others: Sequence[Any]
+    ) -> Iterable[str]:
+        types = {name for of_type in grant.values() for name in of_type}
+        if len(types) != 1 or fields.get("type") not in (None, "", *types):
+            yield f"{grant} is not of the one type that was asked for"
+        if self.size(grant) != fields.get("count", 1):
+            yield f"{grant} is not the number that was asked for"
+        for one in grant:
+            running = Counter[str]()
+            for other in (*others, grant):
+                running.update(other.get(one, {}))
+            limits = devices[one]["types"]
+            if len(running) > 1 or any(number > limits.get(name, 0) for name, number in running.items()):
+                yield f"{one} cannot run {dict(running)}"

@@ -1,0 +1,49 @@
+"""What an operator set for a provider, as the auditor reads it; anything invalid is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from vacancy.clients.auditor.classes.built_in import ClassAuditors
+from vacancy.clients.auditor.classes.class_auditor import Refused
+
+
+class AuditedSettings(NamedTuple):
+    """Settings of one provider. `overrides`: class -> the fields of its inventory that are overridden."""
+
+    revision: int = 0
+    enabled: bool = True
+    aggregates: frozenset[str] = frozenset()
+    traits: frozenset[str] = frozenset()
+    overrides: Mapping[str, Mapping[str, Any]] = {}
+    attributes: Mapping[str, Any] = {}
+
+    def override(self, name: str) -> Mapping[str, Any]:
+        """What is overridden of a class."""
+        return self.overrides.get(name, _NONE)
+
+
+_NONE: Mapping[str, Any] = {}
+NO_SETTINGS = AuditedSettings()
+
+
+def read_settings(
+    data: Mapping[str, Any], knows: Callable[[str], bool], classes: ClassAuditors
+) -> AuditedSettings:
+    """The settings of a `facts.set` event. Raises `Refused` where they override an unknown class or are invalid."""
+    facts = data["facts"]
+    overrides = {}
+    for name, override in facts.get("overrides", {}).items():
+        if not knows(name):
+            raise Refused
+        classes.of(name).check_override(override)
+        overrides[name] = {field: value for field, value in override.items() if value is not None}
+    return AuditedSettings(
+        data["revision"],
+        facts.get("status", "enabled") == "enabled",
+        frozenset(facts.get("aggregates", ())),
+        frozenset(facts.get("traits", ())),
+        overrides,
+        facts.get("attributes", {}),
+    )
