@@ -15,7 +15,7 @@ from typing import Any
 
 from vacancy.clients.auditor import CANCELLED_OFFSET, AuditReport, audit
 from vacancy.clients.replay_tool.replay import BATCH, Digest, Progress, digest, store_digests
-from vacancy.clients.runtime.bootstrap import open_store
+from vacancy.clients.runtime.bootstrap import installed_class_auditors, open_store
 from vacancy.projections.reader.partition_reader import PartitionReader
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store.partition_store import families
@@ -63,7 +63,8 @@ def verify(log: Log, store: Path, registry: Registry, *, progress: Progress | No
     live = digest(store, registry)
     with tempfile.TemporaryDirectory(prefix="vacancy-verify-") as scratch:
         rebuilt, verdicts = rebuild(log, Path(scratch) / "store", registry, live.position, progress)
-    found = audit({p: LogRecords(log, p, end) for p, end in live.position.items()}, verdicts)
+    records = {p: LogRecords(log, p, end) for p, end in live.position.items()}
+    found = audit(records, verdicts, installed_class_auditors())
     return Verification(
         position=live.position,
         digest_store=live.whole,

@@ -1,10 +1,11 @@
-"""How the rooms are joined: classes from plugins, a log that is made or opened, a store to read or to write."""
+"""Joins the packages: classes from plugins, a new or an existing log, a store to read or to write."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from vacancy.projections.store.store import Store
@@ -18,37 +19,56 @@ from vacancy.streams.log import Log, create_log
 from vacancy.streams.position_check import check_position
 from vacancy.streams.projection_protocol import WorkerParts
 
-PLUGINS = "vacancy.resource_classes"
+if TYPE_CHECKING:
+    from vacancy.clients.auditor import ClassAuditors
+
+RESOURCE_CLASSES = "vacancy.resource_classes"
 """The entry point group by which another package adds a resource class: NAME = module:Class."""
+
+CLASS_AUDITORS = "vacancy.class_auditors"
+"""The entry point group by which it adds the class's auditor, a `ClassAuditor`: NAME = module:Class."""
 
 
 @cache
 def installed_registry() -> Registry:
     """All classes this build has, those of installed packages included. Raises `UsageError` on a broken one."""
+    return Registry(_plugins(RESOURCE_CLASSES, ResourceClass))
+
+
+@cache
+def installed_class_auditors() -> ClassAuditors:
+    """The class auditors of this build, those of installed packages included. Raises `UsageError` on a broken one."""
+    from vacancy.clients.auditor import ClassAuditor, ClassAuditors  # here, because workers do not need it
+
+    return ClassAuditors(_plugins(CLASS_AUDITORS, ClassAuditor))
+
+
+def _plugins(group: str, kind: type[Any]) -> list[Any]:
+    """One object of each entry point of a group, made without arguments."""
     plugins = []
-    for point in sorted(entry_points(group=PLUGINS)):
+    for point in sorted(entry_points(group=group)):
         try:
             made = point.load()()
         except Exception as error:
             raise UsageError(
-                f"resource class {point.name} does not load: {error}",
+                f"entry point {point.name} of {group} cannot be loaded: {error}",
                 where=point.value,
-                do="mend or remove its package",
+                do="repair or remove its package",
             ) from error
-        if not isinstance(made, ResourceClass) or made.name != point.name:
+        if not isinstance(made, kind) or getattr(made, "name", "") != point.name:
             raise UsageError(
-                f"entry point {point.name} is not a ResourceClass of that name",
+                f"entry point {point.name} of {group} is not a {kind.__name__} with that name",
                 where=point.value,
-                do="mend its package",
+                do="repair its package",
             )
         plugins.append(made)
-    return Registry(plugins)
+    return plugins
 
 
 def new_log(
     url: str, partitions: int, registry: Registry, *, replication: int | None = None, **client_settings: str
 ) -> Log:
-    """Make a log: each partition starts with `log.opened`, whose rules allow the plugins' classes installed here."""
+    """Create a log. Each partition starts with `log.opened`, whose rules allow the plugins' classes installed here."""
     name = uuid4().hex
     rules = events.Rules(version=RULES_VERSION, classes=registry.plugins)
     openings = [
@@ -70,16 +90,16 @@ def new_log(
 
 
 def tick_entry(partition: int, partitions: int) -> NewRecord:
-    """A tick for a partition: time passes there."""
+    """A tick for a partition: it advances log time there."""
     tick = events.Tick(id=uuid4().hex, source="/vacancy/worker")
     return NewRecord(covering_cells(partitions)[partition], events.encode(tick))
 
 
 def open_store(path: Path, log: Log, registry: Registry) -> Store:
-    """The store at `path`, to be written, checked against the log it follows.
+    """Open the store at `path` for writing and check it against its log.
 
-    Raises `StoreMismatch` where the log is not the one it was folded from, `LogError` where the log ends before
-    the store's position, or no longer has the records after it.
+    Raises `StoreMismatch` if the store was folded from another log, and `LogError` if the log ends before the store's
+    position or no longer has the records after it.
     """
     store = _unopened(path, log, registry)
     try:
@@ -98,6 +118,6 @@ def _unopened(path: Path, log: Log, registry: Registry) -> Store:
 
 
 def worker_parts(log: Log, path: Path) -> WorkerParts:
-    """What a worker on the store at `path` is given, where several may share it. No partition is opened yet."""
+    """The parts of a worker on the store at `path`, which several workers may share. No partition is opened yet."""
     store = _unopened(path, log, installed_registry())
     return WorkerParts(store, lambda partition: tick_entry(partition, store.partitions))
