@@ -27,11 +27,14 @@ from vacancy.projections.query.predicate_ast import (
 )
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.attributes import holds
+from vacancy.resources.model.event_encoding import (
+    AnyPredicateWire,
+    AttributePredicateWire,
+    PredicateWire,
+)
 
-Predicate = dict[str, Any]
 
-
-def expressed(expression: Expression, view: FleetView, row: int, provider: str) -> list[Predicate]:
+def expressed(expression: Expression, view: FleetView, row: int, provider: str) -> list[AnyPredicateWire]:
     """What must still be true of `provider`, which is this row of the view, when the claim is judged."""
     has = view.attributes.of(row)
     at = np.array([row])
@@ -39,8 +42,7 @@ def expressed(expression: Expression, view: FleetView, row: int, provider: str) 
     def true(tree: Tree) -> bool:
         return bool(test(tree, view)(at)[0])
 
-    found = [one for _, tree in expression.parts for one in _flat(tree, has, true)]
-    return [{"provider": provider, **one} for one in found]
+    return [one for _, tree in expression.parts for one in _flat(tree, provider, has, true)]
 
 
 def most(expression: Expression) -> int:
@@ -56,24 +58,35 @@ def _most(tree: Tree) -> int:
     return len(tree.terms) if isinstance(tree, Amounts) else 1
 
 
-def _flat(tree: Tree, has: dict[str, Any], true: Callable[[Tree], bool]) -> Iterator[Predicate]:
+def _flat(
+    tree: Tree, provider: str, has: dict[str, Any], true: Callable[[Tree], bool]
+) -> Iterator[AnyPredicateWire]:
     if isinstance(tree, Every):
         for part in tree.parts:
-            yield from _flat(part, has, true)
+            yield from _flat(part, provider, has, true)
     elif isinstance(tree, Some):
-        yield from _flat(_branch(tree, true), has, true)
+        yield from _flat(_branch(tree, true), provider, has, true)
     elif isinstance(tree, Compared):
-        yield _compare(tree.name, tree.operator, tree.value, tree.version)
+        yield AttributePredicateWire(provider, tree.name, tree.operator, tree.value, tree.version)
     elif isinstance(tree, OneOf):
         if tree.negate:
-            yield from (_compare(tree.name, "!=", value, tree.version) for value in tree.values)
+            yield from (
+                AttributePredicateWire(provider, tree.name, "!=", value, tree.version)
+                for value in tree.values
+            )
         else:
-            yield _compare(tree.name, "==", _chosen(tree, has.get(tree.name)), tree.version)
+            yield AttributePredicateWire(
+                provider, tree.name, "==", _chosen(tree, has.get(tree.name)), tree.version
+            )
     elif isinstance(tree, Member):
-        yield {"kind": tree.kind, "value": tree.name, "negate": tree.negate}
+        yield PredicateWire(provider, tree.kind, tree.name, tree.negate)
     elif isinstance(tree, Amounts):
         for name in (source.name for _, source in tree.terms if isinstance(source, Attribute)):
-            yield _compare(name, "==", has[name]) if name in has else _compare(name, "has")
+            yield (
+                AttributePredicateWire(provider, name, "==", has[name])
+                if name in has
+                else AttributePredicateWire(provider, name, "has")
+            )
 
 
 def _branch(tree: Some, true: Callable[[Tree], bool]) -> Tree:
@@ -94,10 +107,3 @@ def _without_amounts(tree: Tree) -> Tree:
 def _chosen(tree: OneOf, found: Any) -> Any:
     """The one of several constants that an attribute is."""
     return next((v for v in tree.values if holds(found, "==", v, version=tree.version)), tree.values[0])
-
-
-def _compare(name: str, operator: str, value: Any = None, version: bool = False) -> Predicate:
-    said: Predicate = {"kind": "attribute", "name": name, "operator": operator}
-    if value is not None:
-        said["value"] = value
-    return {**said, "version": True} if version else said

@@ -1,11 +1,11 @@
-"""A claim as it stands in the log: what a candidate offers, and what must still be true when it is judged."""
+"""A claim as it is written to the log: what a candidate offers, and what must still be true when the claim is judged."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
 from msgspec import Raw
@@ -20,14 +20,19 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import SHARES
 from vacancy.resources.fold.log_time import LEAP_MS_MAX
-from vacancy.resources.model import events
+from vacancy.resources.model.event_encoding import (
+    AllocationWire,
+    AnyPredicateWire,
+    ClaimWire,
+    DecisionWire,
+    PredicateWire,
+    encode_position,
+    membership_wire,
+)
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.resources.state.rows import VerdictRow
 from vacancy.resources.state.tables import key
-
-_TYPE = "vacancy.claims.requested.v1"
 
 FINAL = frozenset(
     {
@@ -42,15 +47,16 @@ FINAL = frozenset(
         "group_in_other_cell",
     }
 )
-"""Rejections that no other candidate would change."""
+"""Rejections that every other candidate would get, too. The request ends."""
 
-TOLD = frozenset({"no_room", "affinity_broken", "anti_affinity_broken", "deadline_passed"})
-"""Rejections that need no avoiding of the node: the same commit has brought the reason into the view, and the next query
-keeps clear of it; or the log was late, which is not the node's fault."""
+RETRY_SAME_NODE = frozenset({"no_room", "affinity_broken", "anti_affinity_broken", "deadline_passed"})
+"""Rejections after which the node stays a candidate. The commit that rejected the claim has also brought the cause into the
+view, so the next query sees it; `deadline_passed` has nothing to do with the node. After other rejections the
+request avoids the node."""
 
 
 class ClaimSettings(NamedTuple):
-    """How a scheduler claims; see `Scheduler`."""
+    """How a scheduler claims; see `Scheduler`. `deadline_ms`: how long a claim may wait for its verdict (log time)."""
 
     source: str
     seed: int
@@ -60,25 +66,16 @@ class ClaimSettings(NamedTuple):
     record_requests: bool
 
 
-class ClaimSent(NamedTuple):
-    """What is remembered of a claim, and the claim as it stands in the log."""
-
-    id: str
-    consumer: str
-    deadline_ms: int
-    wire: dict[str, Any]
-
-
 class ClaimMaker:
-    """Makes claims of candidates, for one scheduler. `deadline_ms` is how long they may wait for a verdict."""
+    """Makes the claims of one scheduler from candidates."""
 
     def __init__(self, reader: StoreReader, *, deadline_ms: int, seed: int, policy: str) -> None:
         self._reader = reader
         self._deadline_ms = deadline_ms
         self._seed = seed
         self._policy = policy
-        self._seen: Mapping[int, int] | None = None
-        self._seen_wire = Raw()
+        self._position: Mapping[int, int] | None = None
+        self._decided = DecisionWire(Raw(b"{}"), seed, policy)
 
     def make(
         self,
@@ -89,61 +86,47 @@ class ClaimMaker:
         *,
         consumer: str,
         request_id: str,
-    ) -> ClaimSent:
-        """The claim of a candidate for a request."""
+    ) -> ClaimWire:
+        """The claim on a candidate for a request."""
         now_ms = self._judged_at_ms(candidate.cell)
-        deadline_ms = now_ms + self._deadline_ms
-        wire: dict[str, Any] = {
-            "id": id_,
-            "consumer": consumer,
-            "consumer_type": request.consumer_type,
-            "project": request.project,
-            "user": request.user,
-            "request": request_id,
-            "spec": compiled.wire,
-            "allocations": [
-                {"provider": served.provider, "resources": served.resources, "group": served.group}
+        self.as_of()
+        return ClaimWire(
+            id=id_,
+            consumer=consumer,
+            consumer_type=request.consumer_type,
+            project=request.project,
+            user=request.user,
+            request=request_id,
+            spec=compiled.wire,
+            allocations=[
+                AllocationWire(served.provider, served.resources, served.group)
                 for served in candidate.allocations
                 if served.resources
             ],
-            "predicates": predicates(compiled, candidate, self._reader.view),
-            "deadline_ms": deadline_ms,
-            "decided": {"as_of": self.as_of(), "seed": self._seed, "policy": self._policy},
-        }
-        if compiled.spec.memberships:
-            wire["memberships"] = [
-                one.model_dump(mode="json", exclude_defaults=True) for one in compiled.spec.memberships
-            ]
-        if request.hold_ms is not None:
-            wire["hold_until_ms"] = now_ms + request.hold_ms
-        return ClaimSent(id_, consumer, deadline_ms, wire)
+            predicates=predicates(compiled, candidate, self._reader.view),
+            memberships=[membership_wire(one) for one in compiled.spec.memberships],
+            deadline_ms=now_ms + self._deadline_ms,
+            hold_until_ms=None if request.hold_ms is None else now_ms + request.hold_ms,
+            decided=self._decided,
+        )
 
     def _judged_at_ms(self, cell: str) -> int:
-        """The log time at which a claim sent now will be judged. On a log that was quiet for long, the claim's own
-        record moves log time by an hour and no more."""
+        """The log time at which a claim that is sent now will be judged. On a log that was quiet for long, the claim's own
+        record moves log time by an hour at most."""
         log_ms = self._reader.log_time_ms(partition_for(cell, self._reader.manifest.partitions))
         return max(log_ms, min(int(time.time() * 1000), log_ms + LEAP_MS_MAX))
 
     def as_of(self) -> Raw:
-        """The position that is decided on now, as it stands in the log."""
+        """The position that decisions are made on now, as JSON."""
         position = self._reader.position
-        if position is not self._seen:
-            self._seen, self._seen_wire = position, events.encode_data(position)
-        return self._seen_wire
+        if position is not self._position:
+            self._position = position
+            self._decided = DecisionWire(encode_position(position), self._seed, self._policy)
+        return self._decided.as_of
 
 
-def claim_entries(
-    claims: Mapping[str, list[dict[str, Any]]], source: str, new_id: Iterator[str]
-) -> Iterator[NewRecord]:
-    """Claims by cell, as entries of up to 64."""
-    for cell, ready in claims.items():
-        for at in range(0, len(ready), events.BATCH_MAX):
-            data = {"claims": ready[at : at + events.BATCH_MAX]}
-            yield NewRecord(cell, events.encode_plain(_TYPE, next(new_id), source, data))
-
-
-def refused_root(view: FleetView, spec: RequestSpec, candidate: Candidate, verdict: VerdictRow) -> str:
-    """The root that took no claim: of several copies, that of the provider which the verdict names."""
+def rejected_root(view: FleetView, spec: RequestSpec, candidate: Candidate, verdict: VerdictRow) -> str:
+    """The root of the node that rejected the claim. Of several copies it is that of the provider in the verdict."""
     row = view.row_of.get(key(candidate.cell, verdict.provider))
     if spec.copies == 1 or row is None:
         return candidate.root
@@ -151,14 +134,14 @@ def refused_root(view: FleetView, spec: RequestSpec, candidate: Candidate, verdi
 
 
 def new_ids() -> Iterator[str]:
-    """Ids of our own: this pipeline's, and a number. Short ones are cheap to hash, to send and to keep."""
-    own = uuid4().hex[:16]
+    """Unique ids: a random prefix and a number. They are short, so that hashing, sending and storing them is cheap."""
+    prefix = uuid4().hex[:16]
     for number in count(1):
-        yield f"{own}-{number:x}"
+        yield f"{prefix}-{number:x}"
 
 
-def told(verdict: VerdictRow, taken: LogEvent | None = None) -> str:
-    """A rejection, for people; `taken` is the event that took the last of it, where somebody looked it up."""
+def rejection_text(verdict: VerdictRow, taken: LogEvent | None = None) -> str:
+    """A rejection, for people. `taken` is the event that took the last of it, where the caller looked it up."""
     parts = [verdict.reason.replace("_", " ")]
     if verdict.provider:
         parts.append(f"on {verdict.provider}")
@@ -174,34 +157,34 @@ def told(verdict: VerdictRow, taken: LogEvent | None = None) -> str:
     return ", ".join(parts)
 
 
-_Fact = tuple[str, str, str, bool]
-"""(provider, kind, value, negate) of a predicate."""
+_Predicate = tuple[str, str, str, bool]
+"""(provider, kind, value, negate) of a `PredicateWire`."""
 
 
-def predicates(request: CompiledRequest, candidate: Candidate, view: FleetView) -> list[dict[str, Any]]:
+def predicates(request: CompiledRequest, candidate: Candidate, view: FleetView) -> list[AnyPredicateWire]:
     """What must still be true of the chosen providers when the claim is judged."""
     if request.spec.copies == 1:
         return _predicates(request, candidate, view)
-    found: list[dict[str, Any]] = []
+    found: list[AnyPredicateWire] = []
     for one in candidate.copies:
         found += [predicate for predicate in _predicates(request, one, view) if predicate not in found]
     return found
 
 
-def _predicates(request: CompiledRequest, candidate: Candidate, view: FleetView) -> list[dict[str, Any]]:
+def _predicates(request: CompiledRequest, candidate: Candidate, view: FleetView) -> list[AnyPredicateWire]:
     spec = request.spec
     servers: dict[str, list[str]] = {}
     for served in candidate.allocations:
         servers.setdefault(served.group, []).append(served.provider)
-    found: list[_Fact] = []
-    compared: list[dict[str, Any]] = []
+    found: list[_Predicate] = []
+    compared: list[AnyPredicateWire] = []
     for group in spec.groups:
         providers = servers[group.name]
         for provider in providers if group.where else ():
             row = view.row_of[key(candidate.cell, provider)]
             compared += expressed(request.expressions[group.where], view, row, provider)
         if not group.same_provider:
-            found += _together(group, providers, candidate, view)
+            found += _collective(group, providers, candidate, view)
             continue
         (provider,) = providers
         found += [(provider, "trait", name, False) for name in group.required]
@@ -215,19 +198,15 @@ def _predicates(request: CompiledRequest, candidate: Candidate, view: FleetView)
     found += [(candidate.root, "trait", name, False) for name in spec.root_required]
     found += [(candidate.root, "trait", name, True) for name in spec.root_forbidden]
     if candidate.borrowed:
-        found += _borrowed(candidate, view)
+        found += _sharing(candidate, view)
     if spec.same_subtree:
-        found += _below(spec, servers, candidate, view)
-    flat = [
-        {"provider": provider, "kind": kind, "value": value, "negate": negate}
-        for provider, kind, value, negate in dict.fromkeys(found)
-    ]
-    return flat + compared
+        found += _subtrees(spec, servers, candidate, view)
+    return [*(PredicateWire(*one) for one in dict.fromkeys(found)), *compared]
 
 
-def _together(
+def _collective(
     group: RequestGroup, providers: list[str], candidate: Candidate, view: FleetView
-) -> Iterator[_Fact]:
+) -> Iterator[_Predicate]:
     """Of a group that several serve: what each must have, and what one of them must."""
     rows = {provider: view.row_of[key(candidate.cell, provider)] for provider in providers}
     root = candidate.root
@@ -247,7 +226,7 @@ def _together(
             yield from ((root, "aggregate", name, False) for name in _chosen(group.member_of, at_root))
 
 
-def _borrowed(candidate: Candidate, view: FleetView) -> Iterator[_Fact]:
+def _sharing(candidate: Candidate, view: FleetView) -> Iterator[_Predicate]:
     """A sharing provider lends as long as it says so, and as it and somebody of the tree are in one aggregate."""
     members = view.tree(view.row_of[key(candidate.cell, candidate.root)])
     for provider in candidate.borrowed:
@@ -258,9 +237,9 @@ def _borrowed(candidate: Candidate, view: FleetView) -> Iterator[_Fact]:
         yield view.name(member)[1], "aggregate", name, False
 
 
-def _below(
+def _subtrees(
     spec: RequestSpec, servers: Mapping[str, list[str]], candidate: Candidate, view: FleetView
-) -> Iterator[_Fact]:
+) -> Iterator[_Predicate]:
     """Of groups in one subtree, who is below whom."""
     for names in spec.same_subtree:
         rows = {view.row_of[key(candidate.cell, servers[name][0])] for name in names}

@@ -16,9 +16,10 @@ import numpy as np
 
 from vacancy.clients.inspection.provenance import EventLookup
 from vacancy.clients.request_language.request_compiler import RequestCompiler
-from vacancy.clients.scheduler.claims import ClaimSettings, told
+from vacancy.clients.scheduler.claims import ClaimSettings, rejection_text
+from vacancy.clients.scheduler.log_writer import LogWriter
 from vacancy.clients.scheduler.order_names import order_named
-from vacancy.clients.scheduler.pipeline import Pipeline
+from vacancy.clients.scheduler.pipeline import Pipeline, PollPacing
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.clients.scheduler.settlement import OpenClaim, Settlement, latest_deadline_ms, settle
 from vacancy.clients.scheduler.store_query import heard_since_ms
@@ -98,6 +99,8 @@ class Scheduler:
             attempts=attempts,
             record_requests=record_requests,
         )
+        self._writer = LogWriter(log, self._settings.source, record_requests=record_requests)
+        self._pacing = PollPacing()
 
     def compile(self, request: RequestSpec | CompiledRequest) -> CompiledRequest:
         """A request checked and compiled, which all methods here take in place of its spec: what is asked for often is
@@ -142,6 +145,7 @@ class Scheduler:
         """
         many = self.place_many([request], in_flight=1, timeout_s=timeout_s, max_staleness_s=max_staleness_s)
         outcome = next(many)
+        many.close()  # its record in the log follows: the answer does not wait for it
         if outcome.status == "placed":
             return outcome
         compiled = self._compiler.compile(request.spec if isinstance(request, PlacementRequest) else request)
@@ -160,7 +164,7 @@ class Scheduler:
         taken = EventLookup(self.reader, self.log).taking(
             cell, verdict.taken, verdict.provider, verdict.resource_class
         )
-        return told(verdict, taken)
+        return rejection_text(verdict, taken)
 
     def explain(
         self,
@@ -189,7 +193,14 @@ class Scheduler:
         come as they are known, not in order; how one ended is its `Outcome.status`. `max_staleness_s` as for `place`.
         Raises `UsageError` where it comes to a request that cannot be meant, of which nothing is sent."""
         pipeline = Pipeline(
-            self.log, self.reader, self._rng, self._settings, in_flight, timeout_s, max_staleness_s
+            self._writer,
+            self.reader,
+            self._rng,
+            self._settings,
+            self._pacing,
+            in_flight,
+            timeout_s,
+            max_staleness_s,
         )
 
         def compiled() -> Iterator[tuple[PlacementRequest, CompiledRequest]]:
@@ -249,7 +260,8 @@ class Scheduler:
         return sum(map(len, by_cell.values()))
 
     def close(self) -> None:
-        """Let go of the store. The log is its owner's to close."""
+        """Send the outcomes that are not in the log yet, and close the store. The log is its owner's to close."""
+        self._writer.close()
         self.reader.close()
 
     def __enter__(self) -> Scheduler:

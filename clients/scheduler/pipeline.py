@@ -1,64 +1,166 @@
-"""Claims under way: many requests, each from query to verdict.
+"""Placing many requests at once: each request goes from query to verdict as a job with a named state.
 
-A loop of four steps: take in what was committed (and the verdicts in it), query for whoever waits, send the
-claims that are ready in as few records as cells, settle what has run out of time.
+Each round has four steps: read what was committed (and the verdicts in it), end the claims that are overdue, query for
+the jobs that are ready, send their claims in as few records as there are cells.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
+from enum import Enum
 from itertools import takewhile
-from typing import Any
+from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 
 from vacancy.clients.request_language.expression_types import mismatches
 from vacancy.clients.scheduler.claims import (
     FINAL,
-    TOLD,
+    RETRY_SAME_NODE,
     ClaimMaker,
     ClaimSettings,
-    claim_entries,
     new_ids,
-    refused_root,
-    told,
+    rejected_root,
+    rejection_text,
 )
-from vacancy.clients.scheduler.jobs import ClaimInFlight, PlacementJob
+from vacancy.clients.scheduler.log_writer import CLOSED_AS, LogWriter
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, Status
-from vacancy.clients.scheduler.request_log import CLOSED_AS, RequestLog
-from vacancy.clients.scheduler.sender import RecordSender
 from vacancy.clients.scheduler.store_query import heard_since_ms
 from vacancy.projections.query.affinity.engine import closed, joining
 from vacancy.projections.query.budget import SearchBudget, gave_up_text
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.engine import Candidate, find
 from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.projections.view.group_members import ReservedMembership
+from vacancy.projections.view.reservations import Reservation
 from vacancy.resources.model.errors import LogUnavailable, UsageError
+from vacancy.resources.model.event_encoding import ClaimWire, ClosedRequestWire
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import AllocationPart, VerdictRow
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
-from vacancy.streams.log import Log
 
-REASON_MAX = 1024
-"""Characters of a reason that the log takes."""
+REASON_MAX: Final = 1024
+"""Characters of a reason that the log accepts."""
 
-_POLL_S = 0.0005
-_POLL_MAX_S = 0.005
-_GATHER_S = 0.01
-"""How long a job may wait for others to share a record with, while claims are under way."""
+_GATHER_S: Final = 0.01
+"""How long a job waits for others to share a record with, while claims are in flight."""
 
-_OVERDUE_S = 1.0
-"""Nothing is overdue before, whatever the timeout: the feed brings a verdict sooner than that, or the tables are asked."""
+_OVERDUE_S: Final = 1.0
+"""A claim is overdue after this time at the earliest, whatever the timeout: the feed brings a verdict sooner."""
 
-_TOGETHER = 32
+_TOGETHER: Final = 32
 """Claims that go to one cell together: enough to share a record, few enough to spread evenly."""
 
 
 Compiled = tuple[PlacementRequest, CompiledRequest]
-"""A request to be placed, and what was compiled of its spec."""
+"""A request to be placed, and its spec compiled."""
+
+
+class JobState(Enum):
+    """Where a request is on its way."""
+
+    QUERYING = "querying"
+    """It waits for its first query."""
+
+    WAITING_FOR_OWN_CLAIMS = "waiting for own claims"
+    """Nothing had room, but claims of this pipeline were in flight. Once they are decided, it is queried once more."""
+
+    CLAIM_SENT = "claim sent"
+    """Its claim has no verdict yet."""
+
+    RETRYING = "retrying"
+    """Its claim was rejected. It waits for another query."""
+
+    DONE = "done"
+    """Its outcome is known."""
+
+
+TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
+    {
+        JobState.QUERYING: frozenset({JobState.CLAIM_SENT, JobState.WAITING_FOR_OWN_CLAIMS, JobState.DONE}),
+        JobState.WAITING_FOR_OWN_CLAIMS: frozenset({JobState.CLAIM_SENT, JobState.DONE}),
+        JobState.CLAIM_SENT: frozenset({JobState.RETRYING, JobState.DONE}),
+        JobState.RETRYING: frozenset({JobState.CLAIM_SENT, JobState.WAITING_FOR_OWN_CLAIMS, JobState.DONE}),
+        JobState.DONE: frozenset(),
+    }
+)
+"""All transitions that are allowed."""
+
+
+@dataclass(slots=True)
+class PlacementJob:
+    """One request on its way. `home` is the partition that its id hashes to; `waits_for` the claims (by their keys) that
+    it waits for; `avoid` the roots that rejected it. `gave_up` and `heard_since_ms` (see `find`) are those of its last query.
+    """
+
+    request: PlacementRequest
+    compiled: CompiledRequest
+    id: str
+    home: int
+    consumer: str
+    started: float
+    state: JobState = JobState.QUERYING
+    waits_for: frozenset[bytes] = frozenset()
+    lost_claims: int = 0
+    reason: str = ""
+    avoid: set[str] = field(default_factory=set)
+    query_ms: float = 0.0
+    gave_up: int = 0
+    heard_since_ms: int | None = None
+    rejected: Rejected | None = None
+
+    def move_to(self, state: JobState) -> None:
+        """Change the state. Raises `RuntimeError`, and changes nothing, where `TRANSITIONS` does not allow it."""
+        if state not in TRANSITIONS[self.state]:
+            raise RuntimeError(f"a placement job cannot go from {self.state.name} to {state.name}")
+        self.state = state
+
+
+@dataclass(slots=True)
+class ClaimInFlight:
+    """A claim without a verdict. What it asks for is reserved in the scheduler's view."""
+
+    job: PlacementJob
+    claim: ClaimWire
+    candidate: Candidate
+    sent_at: float
+    reservations: Sequence[Reservation]
+    memberships: Sequence[ReservedMembership]
+
+
+class PollPacing:
+    """How long to sleep before the next look for a verdict. It remembers how long verdicts took.
+
+    While one claim or a few are in flight, the sleep ends shortly before a verdict can be there; from then on it is a
+    16th of the time that the claim has waited. So a verdict is seen within 6 % of the time that it took. Of many claims
+    some verdict comes all the time, and looking often would cost CPU for each: the sleep is half of the idle time.
+    """
+
+    FEW: Final = 4
+    _LEAST_S: Final = 0.0001
+    _LEAST_OF_MANY_S: Final = 0.0005
+    _MOST_S: Final = 0.005
+
+    def __init__(self) -> None:
+        self._soonest_s = 0.0
+
+    def note(self, waited_s: float) -> None:
+        """A verdict came after this time."""
+        self._soonest_s = min(waited_s, self._soonest_s * 1.1) if self._soonest_s else waited_s
+
+    def pause_s(self, waited_s: float) -> float:
+        """For few claims, of which the oldest has waited for this time."""
+        fine = min(max(waited_s / 16, self._LEAST_S), self._MOST_S)
+        return max(fine, min(0.8 * self._soonest_s - waited_s, self._MOST_S))
+
+    def pause_of_many_s(self, idle_s: float) -> float:
+        """For many claims, after this time without any progress."""
+        return min(max(idle_s / 2, self._LEAST_OF_MANY_S), self._MOST_S)
 
 
 class Pipeline:
@@ -66,113 +168,126 @@ class Pipeline:
 
     def __init__(
         self,
-        log: Log,
+        writer: LogWriter,
         reader: StoreReader,
         rng: np.random.Generator,
         settings: ClaimSettings,
+        pacing: PollPacing,
         in_flight: int,
         timeout_s: float,
         max_staleness_s: float | None = None,
     ) -> None:
-        self._sending = RecordSender(log)
+        self._writer = writer
         self._reader = reader
         self._rng = rng
         self._settings = settings
-        self._in_flight = in_flight
+        self._pacing = pacing
+        self._in_flight_max = in_flight
         self._batch = max(1, min(in_flight // 2, _TOGETHER))
-        self._sent_at = 0.0
+        self._queried_at = 0.0
         self._timeout_s = timeout_s
         self._max_staleness_s = max_staleness_s
         self._waiting: deque[PlacementJob] = deque()
-        self._flights: dict[bytes, ClaimInFlight] = {}
-        self._heard: list[tuple[bytes, VerdictRow]] = []
+        self._in_flight: dict[bytes, ClaimInFlight] = {}
+        self._verdicts: list[tuple[ClaimInFlight, VerdictRow]] = []
         self._outcomes: list[Outcome] = []
         self._ids = new_ids()
         self._maker = ClaimMaker(
             reader, deadline_ms=settings.deadline_ms, seed=settings.seed, policy=settings.order.name
         )
-        self._journal = RequestLog(settings.source, reader.manifest.partitions, settings.record_requests)
 
     def run(self, requests: Iterable[Compiled]) -> Generator[Outcome, None, None]:
-        """Outcomes of all requests, as they come. What the source raises as `UsageError` is raised at the end."""
-        with self._reader.listening(self._hear):
+        """The outcomes of all requests, as they come. A `UsageError` of the source is raised at the end."""
+        with self._reader.listening(self._receive_verdicts):
             try:
                 yield from self._rounds(iter(requests))
             finally:
-                # Whoever stops asking is told no more; from now on the store alone says what is taken.
-                for flight in self._flights.values():
-                    flight.land(self._reader.view)
+                # A caller who stops early gets no more outcomes; from now on the store shows what is used.
+                for row_key in list(self._in_flight):
+                    self._end_claim(row_key)
+                self._writer.send_later()
 
     def _rounds(self, source: Iterator[Compiled]) -> Iterator[Outcome]:
-        exhausted, wrong = False, None
-        pause_s = _POLL_S
+        exhausted, source_error = False, None
+        progress_at = time.monotonic()
         self._reader.follow()
         while True:
-            while not exhausted and len(self._waiting) + len(self._flights) < self._in_flight:
+            while not exhausted and len(self._waiting) + len(self._in_flight) < self._in_flight_max:
                 try:
                     request = next(source, None)
                 except UsageError as error:
-                    request, wrong = None, error  # what is under way comes to its end first
+                    request, source_error = None, error  # the claims in flight are brought to their end first
                 if request is None:
                     exhausted = True
                 else:
                     self._waiting.append(self._accept(*request))
-            progressed = self._step()
+            progressed = self._round()
             if self._outcomes:
                 progressed = True
                 ready, self._outcomes = self._outcomes, []
+                if not self._in_flight:
+                    self._writer.send_later()
                 yield from ready
-            if exhausted and not self._waiting and not self._flights:
+            if exhausted and not self._waiting and not self._in_flight and not self._verdicts:
                 break
             if progressed:
-                pause_s = _POLL_S
+                progress_at = time.monotonic()
             else:
-                time.sleep(pause_s)
-                pause_s = min(pause_s * 1.5, _POLL_MAX_S)
-        self._sending.close(self._journal.take(), self._timeout_s)
-        if wrong is not None:
-            raise wrong
+                self._sleep(progress_at)
+        self._writer.flush(self._timeout_s)
+        if source_error is not None:
+            raise source_error
+
+    def _sleep(self, progress_at: float) -> None:
+        now = time.monotonic()
+        if len(self._in_flight) < PollPacing.FEW:
+            oldest = next(iter(self._in_flight.values()), None)
+            pause_s = self._pacing.pause_s(now - (oldest.sent_at if oldest else progress_at))
+        else:
+            pause_s = self._pacing.pause_of_many_s(now - progress_at)
+        time.sleep(pause_s)
 
     def _accept(self, request: PlacementRequest, compiled: CompiledRequest) -> PlacementJob:
-        id_ = request.id or self._journal.new_id()
-        self._journal.received(id_, compiled.wire)
-        return PlacementJob(request, compiled, id_, request.consumer or next(self._ids), time.monotonic())
+        id_, home = self._writer.received(request.id, compiled.wire)
+        return PlacementJob(
+            request, compiled, id_, home, request.consumer or next(self._ids), started=time.monotonic()
+        )
 
-    def _step(self) -> bool:
-        """One round. Returns whether anything moved."""
+    def _round(self) -> bool:
+        """One round. Returns whether anything changed."""
         self._reader.follow()
-        moved = self._take_verdicts()
-        moved |= self._settle_overdue()
+        progressed = self._apply_verdicts()
+        progressed |= self._end_overdue()
         ready = self._take_ready()
-        claims: dict[str, list[dict[str, Any]]] = {}
-        flights = list(self._query_all(ready))
-        for flight in flights:
-            claims.setdefault(flight.candidate.cell, []).append(flight.claim.wire)
-        entries = list(claim_entries(claims, self._settings.source, self._ids))
-        journal = self._journal.take(patient=bool(self._flights))
-        silent = self._sending.send(journal, entries, self._left_s())
-        if silent is not None:
-            self._never_sent(flights, silent)
-        return moved or bool(ready)
+        sent = list(self._query_all(ready))
+        claims: dict[str, list[ClaimWire]] = {}
+        for one in sent:
+            claims.setdefault(one.candidate.cell, []).append(one.claim)
+        unavailable = self._writer.send(claims, self._left_s())
+        if unavailable is not None:
+            self._never_sent(sent, unavailable)
+        return progressed or bool(ready)
 
     def _left_s(self) -> float:
-        """How long the oldest claim under way may still take: nothing else may keep its outcome back."""
-        oldest = next(iter(self._flights.values()), None)
+        """How long the oldest claim in flight may still take: a send must not delay its outcome beyond that."""
+        oldest = next(iter(self._in_flight.values()), None)
         if oldest is None:
             return self._timeout_s
-        return max(0.0, oldest.sent + max(self._timeout_s, _OVERDUE_S) - time.monotonic())
+        return max(0.0, oldest.sent_at + max(self._timeout_s, _OVERDUE_S) - time.monotonic())
 
     def _take_ready(self) -> list[PlacementJob]:
-        """The jobs whose turn it is. While claims are under way it is worth waiting a little for more jobs: a record
-        of many claims costs the log, the worker and every reader little more than a record of one."""
-        now = time.monotonic()
-        if self._flights and len(self._waiting) < self._batch and now - self._sent_at < _GATHER_S:
+        """The jobs to query now. While claims are in flight it pays to wait a little for more jobs: a record of many claims
+        costs the log, the worker and every reader little more than a record of one."""
+        if not self._waiting:
             return []
-        self._sent_at = now
+        now = time.monotonic()
+        if self._in_flight and len(self._waiting) < self._batch and now - self._queried_at < _GATHER_S:
+            return []
+        self._queried_at = now
         jobs, self._waiting = self._waiting, deque()
         ready = []
         for job in jobs:
-            if job.parked_on.isdisjoint(self._flights):
+            if job.waits_for.isdisjoint(self._in_flight):
                 ready.append(job)
             else:
                 self._waiting.append(job)
@@ -181,27 +296,27 @@ class Pipeline:
     # -- query --------------------------------------------------------------------------------------------------
 
     def _query_all(self, jobs: list[PlacementJob]) -> Iterator[ClaimInFlight]:
-        """Put claims under way for these jobs. Those that ask for the same share one query where the order is
-        random: its candidates are distinct places, drawn as so many queries would draw them."""
+        """Make claims for these jobs. Jobs that ask for the same share one query where the order is random: its candidates
+        are distinct places, drawn as separate queries would draw them."""
         alike: dict[str | bytes, list[PlacementJob]] = {}
         for job in jobs:
-            alone = job.avoid or job.compiled.has_affinity or not self._settings.order.uniform
-            alike.setdefault(job.id if alone else job.compiled.key, []).append(job)
+            separate = job.avoid or job.compiled.has_affinity or not self._settings.order.uniform
+            alike.setdefault(job.id if separate else job.compiled.key, []).append(job)
         for group in alike.values():
             left = deque(group)
             while left:
                 found = self._find_together(left)
                 for candidate in found:
-                    yield self._launch(left.popleft(), candidate)
+                    yield self._claim(left.popleft(), candidate)
                     if candidate.borrowed:
-                        break  # others of these may count on the same sharing provider: look again
+                        break  # other candidates may count on the same sharing provider: query again
                 if not found:
-                    self._none_left(left.popleft())
+                    self._found_nothing(left.popleft())
 
     def _find_together(self, jobs: deque[PlacementJob]) -> list[Candidate]:
         """Candidates for jobs that ask for the same: at most one each, possibly fewer. Where places are drawn at
-        random, all are of the cell of the first, so that the claims share a record; a cell is as likely as it has
-        places, and so each place is as likely as any other."""
+        random, all are of the cell of the first, so that the claims share a record. A cell is as likely as it has
+        places, so each place is as likely as any other."""
         if len(jobs) == 1 or len(self._reader.view.cells) < 2:
             return self._find(jobs)
         first = self._find(jobs, limit=1)
@@ -239,26 +354,37 @@ class Pipeline:
             left = [left[at] for at in self._rng.permutation(len(left))]
         return left[:wanted]
 
-    def _launch(self, job: PlacementJob, candidate: Candidate) -> ClaimInFlight:
-        """Put a claim under way, and count what it asks for as taken."""
+    def _claim(self, job: PlacementJob, candidate: Candidate) -> ClaimInFlight:
+        """Make a job's claim, and reserve what it asks for."""
         view = self._reader.view
         claim = self._maker.make(
             next(self._ids), candidate, job.request, job.compiled, consumer=job.consumer, request_id=job.id
         )
-        taken = []
+        reservations = []
         for served in candidate.allocations:
             row = view.row_of[key(candidate.cell, served.provider)]
-            taken += [view.take(row, name, ask) for name, ask in served.resources.items()]
-        joined = joining(view, job.compiled.spec, job.consumer, candidate)
-        view.groups.join(joined)
-        flight = ClaimInFlight(job, claim, candidate, time.monotonic(), taken, joined)
-        self._flights[key(candidate.cell, claim.id)] = flight
-        return flight
+            reservations += [view.take(row, name, ask) for name, ask in served.resources.items()]
+        memberships = joining(view, job.compiled.spec, job.consumer, candidate)
+        view.groups.join(memberships)
+        job.move_to(JobState.CLAIM_SENT)
+        made = ClaimInFlight(job, claim, candidate, time.monotonic(), reservations, memberships)
+        self._in_flight[key(candidate.cell, claim.id)] = made
+        return made
 
-    def _none_left(self, job: PlacementJob) -> None:
-        """Nothing has room. Where claims of our own are under way, they may yet be rejected: wait for them."""
-        if self._flights and not job.parked_on:
-            job.parked_on = frozenset(self._flights)
+    def _end_claim(self, row_key: bytes) -> ClaimInFlight:
+        """Take a claim out of flight and release its reservation. Nothing else does either."""
+        ended = self._in_flight.pop(row_key)
+        view = self._reader.view
+        view.groups.leave(ended.memberships)
+        for one in ended.reservations:
+            view.untake(one)
+        return ended
+
+    def _found_nothing(self, job: PlacementJob) -> None:
+        """Nothing has room. Where own claims are in flight, they may still be rejected: wait for them once."""
+        if self._in_flight and job.state is not JobState.WAITING_FOR_OWN_CLAIMS:
+            job.move_to(JobState.WAITING_FOR_OWN_CLAIMS)
+            job.waits_for = frozenset(self._in_flight)
             self._waiting.append(job)
         elif job.avoid:
             self._close(job, "lost", reason=job.reason)
@@ -269,125 +395,124 @@ class Pipeline:
             reason = "nothing that matches has room" + (f": {types}" if types else "")
             self._close(job, "no_valid_host", reason=reason[:REASON_MAX])
 
-    def _never_sent(self, flights: list[ClaimInFlight], why: LogUnavailable) -> None:
-        for flight in flights:
-            del self._flights[key(flight.candidate.cell, flight.claim.id)]
-            flight.land(self._reader.view)
-            self._close(flight.job, "lost", reason=f"no claim was sent: {why}")
+    def _never_sent(self, claims: Iterable[ClaimInFlight], why: LogUnavailable) -> None:
+        for one in claims:
+            self._end_claim(key(one.candidate.cell, one.claim.id))
+            self._close(one.job, "lost", reason=f"no claim was sent: {why}")
 
     # -- verdicts -----------------------------------------------------------------------------------------------
 
-    def _hear(self, came: Sequence[tuple[bytes, bytes]]) -> None:
-        """Verdicts that the feed tells of, before the view takes in the rows that came with them: what was counted as
-        taken is given back first, so that it is not counted anew on top of rows that have it."""
-        for row_key, data in came:
-            flight = self._flights.get(row_key)
-            if flight is not None:
-                flight.land(self._reader.view)
-                self._heard.append((row_key, VERDICTS.decode(data)))
+    def _receive_verdicts(self, verdicts: Sequence[tuple[bytes, bytes]]) -> None:
+        """Verdicts from the feed, before the view applies the rows of the same commits. The reservations are released first,
+        so that they are not counted on top of rows that include them."""
+        for row_key, data in verdicts:
+            if row_key in self._in_flight:
+                self._verdicts.append((self._end_claim(row_key), VERDICTS.decode(data)))
 
-    def _take_verdicts(self) -> bool:
-        heard, self._heard = self._heard, []
-        for row_key, verdict in heard:
-            flight = self._flights.pop(row_key, None)
-            if flight is not None:
-                self._decided(flight, verdict)
-        return bool(heard)
+    def _apply_verdicts(self) -> bool:
+        verdicts, self._verdicts = self._verdicts, []
+        if verdicts and len(self._in_flight) + len(verdicts) < PollPacing.FEW:
+            self._pacing.note(time.monotonic() - verdicts[0][0].sent_at)
+        for claim, verdict in verdicts:
+            self._decided(claim, verdict)
+        return bool(verdicts)
 
-    def _decided(self, flight: ClaimInFlight, verdict: VerdictRow) -> None:
-        flight.land(self._reader.view)
+    def _decided(self, ended: ClaimInFlight, verdict: VerdictRow) -> None:
+        job = ended.job
         if verdict.accepted:
-            self._close(flight.job, "placed", flight, grants=verdict.grants)
+            self._close(job, "placed", ended, grants=verdict.grants)
             return
-        job = flight.job
-        job.lost += 1
-        job.reason = told(verdict)
-        job.rejected = Rejected(flight.candidate.cell, verdict)
-        job.parked_on = frozenset()
-        if verdict.reason not in TOLD:
-            job.avoid.add(
-                refused_root(self._reader.view, flight.job.compiled.spec, flight.candidate, verdict)
-            )
-        if verdict.reason in FINAL or job.lost >= self._settings.attempts:
+        job.lost_claims += 1
+        job.reason = rejection_text(verdict)
+        job.rejected = Rejected(ended.candidate.cell, verdict)
+        if verdict.reason not in RETRY_SAME_NODE:
+            job.avoid.add(rejected_root(self._reader.view, job.compiled.spec, ended.candidate, verdict))
+        if verdict.reason in FINAL or job.lost_claims >= self._settings.attempts:
             self._close(job, "lost", reason=job.reason)
         else:
+            job.move_to(JobState.RETRYING)
+            job.waits_for = frozenset()
             self._waiting.appendleft(job)
 
-    def _settle_overdue(self) -> bool:
-        """What has no verdict in the feed: ask the tables, and say what is known."""
+    def _end_overdue(self) -> bool:
+        """Claims that have no verdict in the feed after their time: the tables decide, or their outcome is not known."""
         now = time.monotonic()
-        # Flights are in the order they were sent in.
-        old = takewhile(lambda item: now - item[1].sent >= _OVERDUE_S, self._flights.items())
-        moved = False
-        for row_key, flight in list(old):
-            if now - flight.sent > self._timeout_s or self._past_deadline(flight):
-                del self._flights[row_key]
-                self._overdue(row_key, flight)
-                moved = True
-        return moved
+        # Claims are in the order they were sent in.
+        old = takewhile(lambda item: now - item[1].sent_at >= _OVERDUE_S, self._in_flight.items())
+        ended = False
+        for row_key, one in list(old):
+            if row_key not in self._in_flight:
+                continue  # its verdict came while another was looked up
+            if now - one.sent_at > self._timeout_s or self._past_deadline(one):
+                self._look_up(row_key, self._end_claim(row_key))
+                ended = True
+        return ended
 
-    def _past_deadline(self, flight: ClaimInFlight) -> bool:
-        partition = partition_for(flight.candidate.cell, self._reader.manifest.partitions)
-        return self._reader.log_time_ms(partition) > flight.claim.deadline_ms
+    def _past_deadline(self, one: ClaimInFlight) -> bool:
+        partition = partition_for(one.candidate.cell, self._reader.manifest.partitions)
+        return self._reader.log_time_ms(partition) > one.claim.deadline_ms
 
-    def _overdue(self, row_key: bytes, flight: ClaimInFlight) -> None:
+    def _look_up(self, row_key: bytes, ended: ClaimInFlight) -> None:
+        """Decide an overdue claim by the tables."""
         self._reader.catch_up()
-        past = self._past_deadline(flight)
+        past = self._past_deadline(ended)
         verdict = self._reader.get(VERDICTS, row_key)
-        held = self._reader.get(ALLOCATIONS, key(flight.candidate.cell, flight.claim.consumer))
+        held = self._reader.get(ALLOCATIONS, key(ended.candidate.cell, ended.claim.consumer))
         if verdict is not None:
-            self._decided(flight, verdict)
-        elif held is not None and held.claim == flight.claim.id:
-            flight.land(self._reader.view)
-            particular = tuple(part for part in held.parts if type(part.grant) is not int)
-            self._close(flight.job, "placed", flight, grants=particular)
+            self._decided(ended, verdict)
+        elif held is not None and held.claim == ended.claim.id:
+            grants = tuple(part for part in held.parts if type(part.grant) is not int)
+            self._close(ended.job, "placed", ended, grants=grants)
         elif past:
-            rejected = VerdictRow(False, "deadline_passed", -1, flight.claim.deadline_ms, b"")
-            self._decided(flight, rejected)
+            rejected = VerdictRow(False, "deadline_passed", -1, ended.claim.deadline_ms, b"")
+            self._decided(ended, rejected)
         else:
-            flight.land(self._reader.view)
-            reason = f"nothing was heard for {self._timeout_s:g} s"
-            if self._sending.unconfirmed:
+            reason = f"no verdict came within {self._timeout_s:g} s"
+            if self._writer.unconfirmed:
                 reason += ", and the log has not confirmed that it has the claim"
-            self._close(flight.job, "unknown", flight, reason=reason)
+            self._close(ended.job, "unknown", ended, reason=reason)
 
-    # -- the end ------------------------------------------------------------------------------------------------
+    # -- outcomes -----------------------------------------------------------------------------------------------
 
     def _close(
         self,
         job: PlacementJob,
         status: Status,
-        flight: ClaimInFlight | None = None,
+        ended: ClaimInFlight | None = None,
         *,
         reason: str = "",
         grants: tuple[AllocationPart, ...] = (),
     ) -> None:
-        self._journal.closed(
-            job.id,
-            CLOSED_AS[status],
-            claim=flight.claim.id if flight else None,
-            cell=flight.candidate.cell if flight else None,
-            as_of=self._maker.as_of(),
-            in_flight=[other.claim.id for other in self._flights.values()]
-            if status == "no_valid_host"
-            else [],
-            heard_since_ms=job.heard_since_ms if status == "no_valid_host" else None,
-            reason=reason,
+        job.move_to(JobState.DONE)
+        cell = ended.candidate.cell if ended else ""
+        nothing_found = status == "no_valid_host"
+        self._writer.closed(
+            job.home,
+            ClosedRequestWire(
+                job.id,
+                CLOSED_AS[status],
+                self._maker.as_of(),
+                claim=ended.claim.id if ended else None,
+                cell=cell or None,
+                in_flight=[one.claim.id for one in self._in_flight.values()] if nothing_found else (),
+                heard_since_ms=job.heard_since_ms if nothing_found else None,
+                reason=reason[:REASON_MAX],
+            ),
         )
         self._outcomes.append(
             Outcome(
                 status=status,
                 request=job.id,
                 consumer=job.consumer,
-                cell=flight.candidate.cell if flight else "",
-                root=flight.candidate.root if flight else "",
-                claim=flight.claim.id if flight else "",
-                allocations=flight.candidate.allocations if flight else (),
+                cell=cell,
+                root=ended.candidate.root if ended else "",
+                claim=ended.claim.id if ended else "",
+                allocations=ended.candidate.allocations if ended else (),
                 grants=grants,
                 as_of=self._reader.position,
                 reason=reason,
-                deadline_ms=flight.claim.deadline_ms if flight else 0,
-                lost_claims=job.lost,
+                deadline_ms=ended.claim.deadline_ms if ended else 0,
+                lost_claims=job.lost_claims,
                 claim_ms=(time.monotonic() - job.started) * 1e3,
                 query_ms=job.query_ms,
                 rejected=job.rejected if status == "lost" else None,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from vacancy.clients.runtime.bootstrap import tick_entry
-from vacancy.clients.scheduler.claims import told
+from vacancy.clients.scheduler.claims import rejection_text
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import LogUnavailable
 from vacancy.resources.model.partitioner import partition_for
@@ -92,7 +92,7 @@ def _look(reader: StoreReader, one: OpenClaim) -> Settlement:
             return _placed(one, cell, held)
         verdict = reader.get(VERDICTS, key(cell, one.claim)) if one.claim else None
         if verdict is not None:
-            reason = "it was released since" if verdict.accepted else told(verdict)
+            reason = "it was released since" if verdict.accepted else rejection_text(verdict)
             return Settlement("void", one.consumer, one.claim, cell, one.deadline_ms, reason)
     partitions = range(reader.manifest.partitions)
     concerned = [partition_for(one.cell, len(partitions))] if one.cell else partitions

@@ -7,6 +7,8 @@ file that is not there) ends the search at once.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -78,6 +80,30 @@ class Network(KafkaNetClient):  # type: ignore[misc]
     def __init__(self, where: str, **configuration: Any) -> None:
         net = NetworkSelector(**configuration)
         super().__init__(net, _Manager(net, where, **configuration), **configuration)
+        self._holding = self._wakeup_held = False
+
+    def wakeup(self) -> None:
+        """Wake the thread that sends, or remember to: see `one_wakeup`."""
+        if self._holding:
+            self._wakeup_held = True
+        else:
+            super().wakeup()
+
+    @contextlib.contextmanager
+    def one_wakeup(self) -> Iterator[None]:
+        """Hold back wakeups until the end, then wake the sending thread once. For one thread at a time.
+
+        kafka-python wakes its thread for every record that opens a batch. The thread then takes the interpreter lock and
+        sends that batch in a request of its own. With one wakeup the batches of all partitions of a broker share a request.
+        """
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+            if self._wakeup_held:
+                self._wakeup_held = False
+                super().wakeup()
 
     @property
     def refused(self) -> VacancyError | None:

@@ -15,6 +15,7 @@ from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.kafka.client import connect, translated_errors
 from vacancy.streams.kafka.errors import translate_error
+from vacancy.streams.kafka.network import Network
 from vacancy.streams.log import AppendedAt
 from vacancy.streams.log_url import LogUrl
 
@@ -63,8 +64,16 @@ class _Live:
         self.producer.config["max_block_ms"] = min(self._block_ms, max(0, int(wait_s * 1000)))
 
     def note_failure(self, error: Exception) -> None:
+        """Remember that a send failed."""
         del error
         self.failed = True
+
+    def one_wakeup(self, topic: str) -> contextlib.AbstractContextManager[None]:
+        """See `Network.one_wakeup`. Before the topic's partitions are known a send waits for them, and so must wake
+        the thread itself."""
+        network: Network = self.producer._sender._client
+        known = network.cluster.partitions_for_topic(topic) is not None
+        return network.one_wakeup() if known else contextlib.nullcontext()
 
 
 class KafkaSender:
@@ -96,20 +105,23 @@ class KafkaSender:
         with translated_errors(self._place.url):
             live = self._ready(until)
             self._check_sizes(live.producer, entries)
-            send, topic, partitions = live.producer.send, self._place.place, self._partitions
-            futures: list[Any] = []
-            for key, value in entries:
-                try:
-                    future = send(
-                        topic, value=value, key=key.encode(), partition=partition_for(key, partitions)
-                    )
-                except KafkaTimeoutError as error:
-                    if not futures:
-                        raise
-                    # Some of it is under way: the receipt tells of the rest, as if it had been sent and lost.
-                    return KafkaReceipt(futures, self._place.url, error)
-                future.add_errback(live.note_failure)
-                futures.append(future)
+            with live.one_wakeup(self._place.place):
+                return self._enqueue(live, entries)
+
+    def _enqueue(self, live: _Live, entries: Sequence[NewRecord]) -> KafkaReceipt:
+        """Hand all entries to the producer, which sends them in a thread of its own."""
+        send, topic, partitions = live.producer.send, self._place.place, self._partitions
+        futures: list[Any] = []
+        for key, value in entries:
+            try:
+                future = send(topic, value=value, key=key.encode(), partition=partition_for(key, partitions))
+            except KafkaTimeoutError as error:
+                if not futures:
+                    raise
+                # Some entries are under way. The receipt reports the rest as sent and lost.
+                return KafkaReceipt(futures, self._place.url, error)
+            future.add_errback(live.note_failure)
+            futures.append(future)
         return KafkaReceipt(futures, self._place.url)
 
     def _ready(self, until: float) -> _Live:

@@ -14,6 +14,7 @@ from celpy.adapter import json_to_cel
 from celpy.evaluation import CELEvalError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import to_builtins
 
 from tests.docs import expression_page
 from tests.support.events_json import Tape, event, provider, reported
@@ -294,7 +295,7 @@ def test_what_a_claim_says_is_no_less_than_what_was_asked_for(text: str, some: l
     for node, row in zip(some, rows, strict=True):
         if not matches(node):
             continue
-        said = expressed(expression, view, row, "it")
+        said = to_builtins(expressed(expression, view, row, "it"))
         assert len(said) <= most(expression)
         assert all(_true(one, node) for one in said)
         for other in some:
@@ -306,10 +307,13 @@ def _true(predicate: dict[str, Any], node: dict[str, Any]) -> bool:
     if predicate["kind"] == "attribute":
         found = node["attributes"].get(predicate["name"])
         return holds(
-            found, predicate["operator"], predicate.get("value"), version=predicate.get("version", False)
+            found,
+            predicate.get("operator", "=="),
+            predicate.get("value"),
+            version=predicate.get("version", False),
         )
     names = node["traits"] if predicate["kind"] == "trait" else node["aggregates"]
-    return (predicate["value"] in names) is not predicate["negate"]
+    return (predicate["value"] in names) is not predicate.get("negate", False)
 
 
 @settings(max_examples=100, deadline=None)
@@ -321,7 +325,7 @@ def test_a_claim_of_an_expression_with_amounts_can_always_be_made(
     view, rows = view_of(some)
     expression = compile_condition(text, REGISTRY)
     for row in rows:
-        assert all(one["provider"] == "it" for one in expressed(expression, view, row, "it"))
+        assert all(one.provider == "it" for one in expressed(expression, view, row, "it"))
 
 
 def test_candidates_are_those_that_match() -> None:

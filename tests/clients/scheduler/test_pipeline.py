@@ -18,6 +18,8 @@ from vacancy.clients.demo.synthetic_fleet import node_reports
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log, open_store
 from vacancy.clients.scheduler import pipeline
 from vacancy.clients.scheduler.client import Scheduler
+from vacancy.clients.scheduler.placement import PlacementRequest
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.engine import Candidate, find
 from vacancy.resources.classes.quantity import QuantityRecord
 from vacancy.resources.model.errors import NoValidHost
@@ -196,3 +198,36 @@ def test_a_claim_goes_to_one_of_the_best(tmp_path: Path, order: str, least: int,
     with scheduling(tmp_path, 12, 1, vcpus=16, order=order) as scheduler:
         roots = {scheduler.place(ONE).root for _ in range(12)}
     assert least <= len(roots) <= most
+
+
+def test_a_job_goes_only_the_ways_of_the_table() -> None:
+    for start, goal in itertools.product(pipeline.JobState, repeat=2):
+        job = pipeline.PlacementJob(
+            PlacementRequest(ONE), CompiledRequest(ONE), "r", 0, "c", 0.0, state=start
+        )
+        if goal in pipeline.TRANSITIONS[start]:
+            job.move_to(goal)
+            assert job.state is goal
+        else:
+            with pytest.raises(RuntimeError, match=f"from {start.name} to {goal.name}"):
+                job.move_to(goal)
+            assert job.state is start, "a step that is not allowed changed the state"
+
+
+def test_every_state_is_reached_and_can_be_left_but_the_last() -> None:
+    goals = {goal for ways in pipeline.TRANSITIONS.values() for goal in ways}
+    assert goals == set(pipeline.JobState) - {pipeline.JobState.QUERYING}
+    assert [state for state, ways in pipeline.TRANSITIONS.items() if not ways] == [pipeline.JobState.DONE]
+
+
+def test_a_verdict_is_looked_for_often_once_it_can_be_there() -> None:
+    pacing = pipeline.PollPacing()
+    for _ in range(3):
+        pacing.note(0.010)
+    looks, now = 0, 0.0
+    while now < 0.010:
+        pause = pacing.pause_s(now)
+        looks, now = looks + 1, now + pause
+    assert looks < 10, "the CPU of many looks is wasted while no verdict can be there"
+    assert now - 0.010 < 0.001
+    assert pacing.pause_s(60.0) == pacing.pause_of_many_s(60.0) == 0.005

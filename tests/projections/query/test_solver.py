@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import to_builtins
 
 from tests.support.events_json import START_MS, Tape, provider, reported
 from tests.support.memory_fleets import Fleet
@@ -69,7 +70,7 @@ def granted(
     """What the fold grants to a claim of this candidate where the log ends, or None where it rejects it."""
     (state,) = fleet.states
     allocations = [served._asdict() for served in candidate.allocations if served.resources]
-    value = bid("c", "new", allocations, predicates=predicates(compiled(spec), candidate, view))
+    value = bid("c", "new", allocations, predicates=to_builtins(predicates(compiled(spec), candidate, view)))
     at = len(town.tape.records[0])
     changes = fold(state, Record(0, at, START_MS, town.cell.encode(), value), REGISTRY)
     if not changes[VERDICTS][key(town.cell, "c")].accepted:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import to_builtins
 
 from tests.support.events_json import START_MS, Tape, event, provider, reported
 from tests.support.memory_fleets import Fleet
@@ -75,7 +76,13 @@ class Site:
         for one in found:
             parts = [served._asdict() for served in one.allocations if served.resources]
             rules = [rule.model_dump() for rule in spec.memberships]
-            claim = bid("c", "me", parts, predicates=predicates(compiled(spec), one, view), memberships=rules)
+            claim = bid(
+                "c",
+                "me",
+                parts,
+                predicates=to_builtins(predicates(compiled(spec), one, view)),
+                memberships=rules,
+            )
             record = Record(0, len(self.tape.records[0]), START_MS, self.cell.encode(), claim)
             verdict = fold(fleet.states[0], record, REGISTRY)[VERDICTS][key(self.cell, "c")]
             assert verdict.accepted, verdict

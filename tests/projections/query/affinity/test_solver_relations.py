@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
+from msgspec import to_builtins
 
 from tests.projections.query.test_solver import EVERYTHING, alike, as_way
 from tests.support.events_json import START_MS
@@ -107,7 +108,7 @@ def test_copies_are_placed_where_trying_everything_places_them(seed: int) -> Non
                 "c",
                 "new",
                 [served._asdict() for served in one.allocations if served.resources],
-                predicates=predicates(compiled(spec), one, view),
+                predicates=to_builtins(predicates(compiled(spec), one, view)),
                 memberships=request["memberships"],
             )
             verdict = judged(town, fleet.states[0], claim, "c")

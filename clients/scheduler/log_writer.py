@@ -1,0 +1,286 @@
+"""What a scheduler writes to the log: its claims, and its requests with their outcomes.
+
+Records are sent in order and not waited for. A log that refuses a record is an error. A log that does not answer is not:
+what was sent may still be appended, and what was not sent never will be. So a claim is either lost at once or has an
+outcome that is not known.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from threading import Event, Lock, Thread
+from types import MappingProxyType
+from typing import Final, Literal
+from uuid import uuid4
+
+from msgspec import Raw
+
+from vacancy.clients.scheduler.claims import new_ids
+from vacancy.clients.scheduler.placement import Status
+from vacancy.resources.model import events
+from vacancy.resources.model.errors import LogUnavailable, VacancyError
+from vacancy.resources.model.event_encoding import (
+    ClaimWire,
+    ClosedRequestWire,
+    ReceivedRequestWire,
+    encode_claims,
+    encode_closed,
+    encode_received,
+)
+from vacancy.resources.model.partitioner import covering_cells, partition_for, partitions_for
+from vacancy.resources.model.record import NewRecord
+from vacancy.streams.log import SEND_S, Log, Receipt
+
+KEPT_MAX: Final = 10_000
+"""Records about requests that are kept through an outage. The oldest are dropped first. No verdict depends on them."""
+
+CLOSED_WAIT_S: Final = 0.1
+"""How long an outcome waits for others to share a record with."""
+
+BACKGROUND_WAIT_S: Final = 0.2
+"""How long an outcome waits for a claim to be sent with, before a background thread sends it."""
+
+_BACKGROUND_SEND_S: Final = 1.0
+
+NO_CLAIMS: Final[Mapping[str, Sequence[ClaimWire]]] = MappingProxyType({})
+
+ClosedAs = Literal["placed", "no_valid_host", "failed", "unknown"]
+
+CLOSED_AS: Final[Mapping[Status, ClosedAs]] = {
+    "placed": "placed",
+    "no_valid_host": "no_valid_host",
+    "lost": "failed",
+    "gave_up": "failed",
+    "unknown": "unknown",
+}
+"""The outcome in the log for each `Outcome.status`."""
+
+logger = logging.getLogger(__name__)
+
+
+class LogWriter:
+    """Writes to `log` for one scheduler. Requests and their outcomes are written where `record_requests` says so.
+
+    The scheduler's thread calls it. Outcomes that no claim takes along are sent by a background thread, which ends when
+    nothing is left to send.
+    """
+
+    def __init__(self, log: Log, source: str, *, record_requests: bool) -> None:
+        self._log = log
+        self._source = source
+        self._requests = RequestRecords(source, log.partitions, record_requests)
+        self._ids = new_ids()
+        self._sending = Lock()
+        self._receipts: deque[tuple[float, Receipt]] = deque()
+        self._kept: deque[NewRecord] = deque(maxlen=KEPT_MAX)
+        self._unavailable = False
+        self._starting = Lock()
+        self._background: Thread | None = None
+        self._closing = Event()
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    def received(self, given_id: str | None, spec: Raw) -> tuple[str, int]:
+        """Record a request; `spec` is JSON. Returns its id, made here where none is given, and its home partition."""
+        return self._requests.received(given_id, spec)
+
+    def closed(self, home: int, request: ClosedRequestWire) -> None:
+        """Record how a request ended. It is sent with a later claim, or within `BACKGROUND_WAIT_S` of `send_later`."""
+        self._requests.closed(home, request)
+
+    # -- sending ------------------------------------------------------------------------------------------------
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether the log has not confirmed yet all that was sent."""
+        return not all(receipt.done for _, receipt in list(self._receipts))
+
+    def send(
+        self, claims: Mapping[str, Sequence[ClaimWire]] = NO_CLAIMS, timeout_s: float = SEND_S
+    ) -> LogUnavailable | None:
+        """Send claims (by cell), the requests received since, and the outcomes that have waited long enough.
+
+        Returns the error where the log does not answer within `timeout_s`: then none of these claims is ever in the log.
+        Raises `LogError` where the log refuses a record.
+        """
+        self._check_receipts()
+        return self._send(claims, timeout_s, all_closed=False)
+
+    def _send(
+        self, claims: Mapping[str, Sequence[ClaimWire]], timeout_s: float, *, all_closed: bool
+    ) -> LogUnavailable | None:
+        if not self._sending.acquire(timeout=timeout_s):
+            return LogUnavailable("the log does not answer", where=self._log.name, do="try again")
+        try:
+            requests = self._requests.take(all_closed=all_closed)
+            records = [*self._kept, *requests, *self._claim_records(claims)]
+            if not records:
+                return None
+            try:
+                receipt = self._log.send(records, min(timeout_s, SEND_S))
+            except LogUnavailable as error:
+                self._kept.extend(requests)
+                self._unavailable = True
+                return error
+            self._receipts.append((time.monotonic(), receipt))
+            self._kept.clear()
+            self._unavailable = False
+            return None
+        finally:
+            self._sending.release()
+
+    def _claim_records(self, claims: Mapping[str, Sequence[ClaimWire]]) -> Iterator[NewRecord]:
+        for cell, ready in claims.items():
+            for at in range(0, len(ready), events.BATCH_MAX):
+                value = encode_claims(next(self._ids), self._source, ready[at : at + events.BATCH_MAX])
+                yield NewRecord(cell, value)
+
+    def _check_receipts(self) -> None:
+        while self._receipts and self._receipts[0][1].done:
+            _is_confirmed(self._receipts.popleft()[1], 0.0)
+
+    def send_later(self) -> None:
+        """Have a background thread send what is left, unless a claim takes it along before."""
+        with self._starting:
+            if self._requests and self._background is None:
+                # Not a daemon: the interpreter waits for it at exit, so that a caller who never closes loses nothing.
+                self._background = Thread(target=self._send_in_background, name="vacancy-log-writer")
+                self._background.start()
+
+    def _send_in_background(self) -> None:
+        while not self._closing.wait(BACKGROUND_WAIT_S):
+            try:
+                error: VacancyError | None = self._send(NO_CLAIMS, _BACKGROUND_SEND_S, all_closed=True)
+            except VacancyError as refused:
+                error = refused
+            if error is not None:
+                logger.warning("outcomes of requests are not in the log yet: %s", error)
+            with self._starting:
+                if error is not None or not self._requests:
+                    self._background = None
+                    return
+
+    def flush(self, timeout_s: float) -> None:
+        """Send what is left and wait until the log has confirmed everything, `timeout_s` after it was sent at most. A log
+        that has just been waited for in vain is not waited for again."""
+        try:
+            error = self._send(NO_CLAIMS, 0.0 if self._unavailable else timeout_s, all_closed=True)
+            confirmed = True
+            while self._receipts and confirmed:  # they are confirmed in order
+                sent, receipt = self._receipts.popleft()
+                confirmed = _is_confirmed(receipt, max(0.0, sent + timeout_s - time.monotonic()))
+        finally:
+            self._receipts.clear()
+        if error is not None or not confirmed:
+            logger.warning("the log has not confirmed all outcomes of requests; the outcomes are valid")
+
+    def close(self, timeout_s: float = SEND_S) -> None:
+        """Flush, and end the background thread. A failure is logged: the outcomes are valid without it."""
+        self._closing.set()
+        if (thread := self._background) is not None:
+            thread.join()
+        try:
+            self.flush(timeout_s)
+        except VacancyError as error:
+            logger.warning("outcomes of requests are not in the log: %s", error)
+
+
+def _is_confirmed(receipt: Receipt, timeout_s: float) -> bool:
+    """Whether the log has it. What the log did not confirm may be in it: its claims' verdicts will show."""
+    try:
+        receipt.wait(timeout_s)
+    except LogUnavailable:
+        return False
+    return True
+
+
+class RequestRecords:
+    """Gathers requests and outcomes until `take`. Any thread may take. Does nothing unless `recording`.
+
+    A request lives in the partition that its id hashes to (its home). A record of requests is keyed with a cell of that
+    partition.
+    """
+
+    def __init__(self, source: str, partitions: int, recording: bool) -> None:
+        self._source = source
+        self._cells = covering_cells(partitions)
+        self._recording = recording
+        self._gathering = Lock()
+        self._received: dict[int, list[ReceivedRequestWire]] = {}
+        self._closed: dict[int, list[ClosedRequestWire]] = {}
+        self._closed_sent_at = time.monotonic()
+        self._any_ids = new_ids()
+        self._ids = _HomeIds(self._any_ids, partitions)
+
+    def __bool__(self) -> bool:
+        return bool(self._received or self._closed)
+
+    def received(self, given_id: str | None, spec: Raw) -> tuple[str, int]:
+        """A request came in; `spec` is JSON. Returns its id and its home. Requests that come in together without ids get
+        ids of one home, so that one record has them all."""
+        if not self._recording:
+            return given_id or next(self._any_ids), 0
+        with self._gathering:
+            id_, home = (given_id, partition_for(given_id, len(self._cells))) if given_id else next(self._ids)
+            self._received.setdefault(home, []).append(ReceivedRequestWire(id_, spec))
+        return id_, home
+
+    def closed(self, home: int, request: ClosedRequestWire) -> None:
+        """A request ended."""
+        if self._recording:
+            with self._gathering:
+                self._closed.setdefault(home, []).append(request)
+
+    def take(self, *, all_closed: bool) -> list[NewRecord]:
+        """What was gathered, as records: all requests, so that a claim in the log has its request there; outcomes where
+        `all_closed`, or where the first has waited `CLOSED_WAIT_S`, or where they fill a record."""
+        with self._gathering:
+            received, self._received = self._received, {}
+            if received:
+                self._ids.next_home()
+            closed: dict[int, list[ClosedRequestWire]] = {}
+            if self._closed:
+                now = time.monotonic()
+                most = max(map(len, self._closed.values()))
+                if all_closed or now - self._closed_sent_at >= CLOSED_WAIT_S or most >= events.BATCH_MAX:
+                    closed, self._closed, self._closed_sent_at = self._closed, {}, now
+        records = []
+        for home, requests in received.items():
+            for at in range(0, len(requests), events.BATCH_MAX):
+                value = encode_received(uuid4().hex, self._source, requests[at : at + events.BATCH_MAX])
+                records.append(NewRecord(self._cells[home], value))
+        for home, outcomes in closed.items():
+            for at in range(0, len(outcomes), events.BATCH_MAX):
+                value = encode_closed(uuid4().hex, self._source, outcomes[at : at + events.BATCH_MAX])
+                records.append(NewRecord(self._cells[home], value))
+        return records
+
+
+class _HomeIds:
+    """Ids with their homes, in runs of one home. An id that is made for one home and belongs to another is kept until it is
+    that home's turn."""
+
+    AT_ONCE_MAX = 128
+
+    def __init__(self, ids: Iterator[str], partitions: int) -> None:
+        self._ids = ids
+        self._home = 0
+        self._at_once = 4  # a scheduler that places one instance needs one id
+        self._waiting: list[deque[str]] = [deque() for _ in range(partitions)]
+
+    def __next__(self) -> tuple[str, int]:
+        ready = self._waiting[self._home]
+        while not ready:
+            made = list(islice(self._ids, self._at_once))
+            self._at_once = min(4 * self._at_once, self.AT_ONCE_MAX)
+            for id_, home in zip(made, partitions_for(made, len(self._waiting)), strict=True):
+                self._waiting[home].append(id_)
+        return ready.popleft(), self._home
+
+    def next_home(self) -> None:
+        """The next ids are of the home that has the most ids waiting, so that homes get equal numbers of requests."""
+        self._home = max(range(len(self._waiting)), key=lambda home: len(self._waiting[home]))

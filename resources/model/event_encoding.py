@@ -1,0 +1,132 @@
+"""The events of schedulers, as structs that are encoded to JSON without validation.
+
+A busy scheduler writes thousands of claims a second, and pydantic would take most of its time. Each struct has the
+fields and defaults of the model of the same name in `events` (`ClaimWire` of `Claim`); fields at their defaults are left
+out. What is encoded here parses to the equal model. The fold validates these events as it validates all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from vacancy.resources.model.server_group import ServerGroupMembership
+
+_encode = msgspec.json.Encoder().encode
+
+
+class AllocationWire(msgspec.Struct, frozen=True, omit_defaults=True):
+    provider: str
+    resources: Mapping[str, Any]
+    group: str = ""
+
+
+class PredicateWire(msgspec.Struct, frozen=True, omit_defaults=True):
+    provider: str
+    kind: str
+    value: str | int
+    negate: bool = False
+
+
+class AttributePredicateWire(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="attribute"
+):
+    provider: str
+    name: str
+    operator: str = "=="
+    value: Any = None
+    version: bool = False
+
+
+AnyPredicateWire = PredicateWire | AttributePredicateWire
+
+
+class MembershipWire(msgspec.Struct, frozen=True, omit_defaults=True):
+    group: str
+    policy: str
+    hard: bool = True
+    max_per_node: int = 1
+    scope: str | None = None
+
+
+class DecisionWire(msgspec.Struct, frozen=True, omit_defaults=True):
+    as_of: Raw
+    seed: int = 0
+    policy: str = ""
+
+
+class ClaimWire(msgspec.Struct, frozen=True, omit_defaults=True):
+    id: str
+    consumer: str
+    deadline_ms: int
+    allocations: Sequence[AllocationWire]
+    consumer_generation: int | None = None
+    consumer_type: str = "INSTANCE"
+    project: str = "-"
+    user: str = "-"
+    request: str | None = None
+    spec: Raw | None = None
+    predicates: Sequence[AnyPredicateWire] = ()
+    memberships: Sequence[MembershipWire] = ()
+    hold_until_ms: int | None = None
+    decided: DecisionWire | None = None
+
+
+class ReceivedRequestWire(msgspec.Struct, frozen=True):
+    id: str
+    spec: Raw
+
+
+class ClosedRequestWire(msgspec.Struct, frozen=True, omit_defaults=True):
+    id: str
+    outcome: str
+    as_of: Raw
+    claim: str | None = None
+    cell: str | None = None
+    in_flight: Sequence[str] = ()
+    heard_since_ms: int | None = None
+    reason: str = ""
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    claims: Sequence[ClaimWire]
+
+
+class _Requests(msgspec.Struct, frozen=True):
+    requests: Sequence[ReceivedRequestWire] | Sequence[ClosedRequestWire]
+
+
+class _Event(msgspec.Struct, frozen=True):
+    type: str
+    id: str
+    source: str
+    data: _Claims | _Requests
+    specversion: str = "1.0"
+
+
+def encode_claims(id_: str, source: str, claims: Sequence[ClaimWire]) -> bytes:
+    """One record's value: `events.ClaimsRequested` with up to `events.BATCH_MAX` claims."""
+    return _encode(_Event("vacancy.claims.requested.v1", id_, source, _Claims(claims)))
+
+
+def encode_received(id_: str, source: str, requests: Sequence[ReceivedRequestWire]) -> bytes:
+    """One record's value: `events.RequestsReceived` with up to `events.BATCH_MAX` requests."""
+    return _encode(_Event("vacancy.requests.received.v1", id_, source, _Requests(requests)))
+
+
+def encode_closed(id_: str, source: str, requests: Sequence[ClosedRequestWire]) -> bytes:
+    """One record's value: `events.RequestsClosed` with up to `events.BATCH_MAX` requests."""
+    return _encode(_Event("vacancy.requests.closed.v1", id_, source, _Requests(requests)))
+
+
+def encode_position(position: Mapping[int, int]) -> Raw:
+    """A position (partition -> next offset) as the `as_of` of claims and closed requests, encoded once for many."""
+    return Raw(_encode(position))
+
+
+def membership_wire(one: ServerGroupMembership) -> MembershipWire:
+    """A membership as a claim carries it."""
+    return MembershipWire(one.group, one.policy, one.hard, one.max_per_node, one.scope)

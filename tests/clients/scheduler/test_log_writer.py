@@ -1,0 +1,146 @@
+"""What a scheduler writes of its requests: in few records, each where its requests live, and after the answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from threading import enumerate as running_threads
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log
+from vacancy.clients.scheduler.log_writer import BACKGROUND_WAIT_S, LogWriter, RequestRecords
+from vacancy.resources.model.errors import LogUnavailable
+from vacancy.resources.model.event_encoding import AllocationWire, ClaimWire, ClosedRequestWire
+from vacancy.resources.model.partitioner import covering_cells, partition_for
+from vacancy.resources.model.record import NewRecord
+from vacancy.streams.log import SEND_S, Log, Receipt
+
+SPEC = Raw(b'{"groups": []}')
+
+
+def test_requests_that_come_together_share_a_record_and_homes_share_the_requests() -> None:
+    records = RequestRecords("s", 4, recording=True)
+    homes, seen = Counter[int](), set[str]()
+    for _ in range(64):
+        ids = [records.received(None, SPEC)[0] for _ in range(16)]
+        (entry,) = records.take(all_closed=False)
+        assert [one["id"] for one in json.loads(entry.value)["data"]["requests"]] == ids
+        (home,) = {partition_for(id_, 4) for id_ in ids}
+        assert entry.key == covering_cells(4)[home]
+        homes[home] += len(ids)
+        seen.update(ids)
+    assert len(seen) == 64 * 16
+    assert len(homes) == 4
+    assert min(homes.values()) > 128, "far less than the quarter that is 256"
+
+
+def test_requests_with_ids_of_their_own_go_to_their_homes() -> None:
+    records = RequestRecords("s", 3, recording=True)
+    for n in range(30):
+        id_, home = records.received(f"instance-{n}", SPEC)
+        assert (id_, home) == (f"instance-{n}", partition_for(id_, 3))
+    entries = records.take(all_closed=False)
+    assert len(entries) == 3
+    for entry in entries:
+        for one in json.loads(entry.value)["data"]["requests"]:
+            assert covering_cells(3)[partition_for(one["id"], 3)] == entry.key
+
+
+def test_nothing_is_gathered_where_requests_are_not_recorded() -> None:
+    records = RequestRecords("s", 8, recording=False)
+    ids = {records.received(None, SPEC)[0] for _ in range(100)}
+    records.closed(0, closed("r"))
+    assert len(ids) == 100
+    assert not records
+    assert records.take(all_closed=True) == []
+
+
+def closed(id_: str) -> ClosedRequestWire:
+    return ClosedRequestWire(id_, "placed", Raw(b"{}"))
+
+
+def events_in(log: Log) -> list[tuple[str, list[str]]]:
+    """(type, ids of requests or claims) of each record, without the log's openings."""
+    found: list[tuple[str, list[str]]] = []
+    for partition in range(log.partitions):
+        for record in log.read(partition, 1, 1000):
+            event: dict[str, Any] = json.loads(record.value)
+            (many,) = event["data"].values()
+            found.append((event["type"].split(".")[1], [one["id"] for one in many]))
+    return found
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return new_log(f"sqlite://{tmp_path}/log.db", 1, installed_registry())
+
+
+def test_an_outcome_is_sent_with_a_later_claim(log: Log) -> None:
+    with log:
+        writer = LogWriter(log, "s", record_requests=True)
+        writer.closed(0, closed("r-1"))
+        time.sleep(0.11)  # it waits for others for 0.1 s
+        writer.send({"auto-0": [ClaimWire("c", "c", 1, [AllocationWire("n", {"VCPU": 1})])]})
+        assert events_in(log) == [("requests", ["r-1"]), ("claims", ["c"])]
+        writer.close()
+
+
+def test_an_outcome_that_no_claim_takes_along_is_sent_in_the_background(log: Log) -> None:
+    with log:
+        writer = LogWriter(log, "s", record_requests=True)
+        writer.closed(0, closed("r-1"))
+        writer.send_later()
+        assert events_in(log) == []
+        until = time.monotonic() + 20
+        while not events_in(log):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        while any(thread.name == "vacancy-log-writer" for thread in running_threads()):
+            assert time.monotonic() < until, "nothing is left to send, and the thread goes on"
+            time.sleep(0.01)
+        writer.closed(0, closed("r-2"))
+        writer.send_later()
+        writer.close()
+        assert events_in(log) == [("requests", ["r-1"]), ("requests", ["r-2"])]
+
+
+class AwayLog(Log):
+    """A log that does not answer."""
+
+    url = name = "away"
+    partitions = 1
+
+    def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> Receipt:
+        raise LogUnavailable("it is away", where=self.name, do="wait")
+
+    def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> Any:
+        raise NotImplementedError
+
+    def start(self) -> dict[int, int]:
+        raise NotImplementedError
+
+    def end(self) -> dict[int, int]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_failure_in_the_background_is_logged_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    writer = LogWriter(AwayLog(), "s", record_requests=True)
+    writer.closed(0, closed("r-1"))
+    with caplog.at_level(logging.WARNING):
+        writer.send_later()
+        time.sleep(3 * BACKGROUND_WAIT_S)
+        writer.close(timeout_s=0.1)
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "outcomes of requests are not in the log yet",
+        "the log has not confirmed all outcomes of requests; the outcomes are valid",
+    ]
