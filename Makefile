@@ -2,11 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Many tests wait for processes that they started or killed: a few files at once take half the time.
+# Many tests wait for processes that they started or killed: three files at once take half the time.
 AT_ONCE ?= 3
 SOURCES := $(shell find resources projections streams clients cli -name '*.py') setup.py
 
-.PHONY: demo test check types tests soak sessions clean
+.PHONY: demo test check types tests soak explore docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/vacancy demo
@@ -26,13 +26,19 @@ tests: $(VENV)/.dev
 soak: $(VENV)/.dev
 	$(BIN)/python -m evaluation soak --warm-up 8 --minutes 30 --json
 
-sessions: $(VENV)/.dev
+# Random inputs that were never tried before, for some hours: run it before a release.
+explore: $(VENV)/.dev
 	for round in $$(seq 5); do VACANCY_EXAMPLES=new $(BIN)/pytest -q $$(grep -l hypothesis -r tests --include='test_*.py') || exit 1; done
 	VACANCY_FLEETS=2000 $(BIN)/pytest -q -s tests/projections/query/test_solver.py tests/projections/query/affinity/test_solver_relations.py
 	for seed in $$(seq 101 130); do VACANCY_SEED=$$seed $(BIN)/pytest -q tests/faults/test_killed.py || exit 1; done
 
-# The strict editable install is a tree of links, so that type checkers see the packages: it is made anew when
-# a file comes or goes, or changes its name.
+# What is generated in docs/: tests compare the committed files with the code.
+docs: $(VENV)/.dev
+	$(BIN)/python -m tests.support.api_reference
+	$(BIN)/python -m tests.support.flow_picture
+
+# The strict editable install is a tree of links, so that type checkers see the packages. It is made again when
+# a file is added, removed or renamed.
 $(VENV)/.dev: $(VENV)/.pip pyproject.toml $(SOURCES)
 	$(BIN)/pip install --quiet --editable '.[dev]' --config-settings editable_mode=strict
 	@touch $(VENV)/.dev $(VENV)/.installed

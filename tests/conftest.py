@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from tests.support.kafka_server import KafkaCluster, KafkaNotStarted
 
-# What is said of a commit must not depend on when it is said: the examples are the same each time, and `make sessions`
+# A commit must pass or fail whenever it is tested: the examples are the same each time, and `make explore`
 # looks for new ones.
 settings.register_profile("same", derandomize=True)
 settings.register_profile("new", derandomize=False)

@@ -1,4 +1,4 @@
-"""The documentation is true: its code runs, its commands answer as shown, and nothing it should name is missing."""
+"""The documentation is true: its code runs, its commands print what it shows, and it names everything that it must name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from tests.support.doc_runner import Tour
+from tests.support.doc_runner import DocSession
 from vacancy.cli.main import app
 from vacancy.clients.request_language.placement_syntax import RequestText, parse, parse_document
 from vacancy.resources.classes import registry
@@ -32,8 +32,8 @@ from vacancy.resources.state import tables
 from vacancy.streams.settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
-PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(ROOT.glob("docs/*.md"))}
-PAGES |= {name: (ROOT / name).read_text() for name in ("README.md", "CHANGELOG.md")}
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(ROOT.glob("docs/**/*.md"))}
+PAGES |= {name: (ROOT / name).read_text() for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")}
 ALL = "\n".join(PAGES.values())
 NEW_CLASS = PAGES["docs/adding-a-resource-class.md"]
 
@@ -52,7 +52,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def block(page: str, name: str) -> str:
-    """The one block of that name."""
+    """The only block of that name."""
     (found,) = (one.text for one in blocks(page) if one.name == name)
     return found
 
@@ -61,60 +61,76 @@ def block(page: str, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def tour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tour, str]]:
-    """The README with the answers of now; the worker it starts goes on."""
-    toured = Tour(tmp_path_factory.mktemp("tour"))
-    page = toured.answers(PAGES["README.md"])
-    yield toured, page
-    toured.close()
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DocSession, str]]:
+    """The quickstart with the output of this run. Its worker keeps running."""
+    running = DocSession(tmp_path_factory.mktemp("session"))
+    page = running.answers(PAGES["docs/quickstart.md"])
+    yield running, page
+    running.close()
 
 
 def masked(page: str) -> list[str]:
-    """The page's answers without what differs from run to run and from host to host."""
+    """The output in a page, without what differs from run to run and from host to host."""
     text = "\n".join(one.text for one in blocks(page) if one.kind == "console")
     text = re.sub(r"\b[0-9a-f]{16,32}(-[0-9a-f]+)?\b", "ID", text)
-    text = re.sub(r"gpu-1:[ab]\b", "gpu-1:?", text)  # either of two that are equal
+    text = re.sub(r"gpu-1:[ab]\b", "gpu-1:?", text)  # one of two equal GPUs
     text = re.sub(r"\d[\d:.,TZ-]*", "N", text)
     return [" ".join(line.split()) for line in text.splitlines()]
 
 
-def test_the_tour_of_the_readme_answers_as_it_says(tour: tuple[Tour, str]) -> None:
-    _, page = tour
-    assert masked(page) == masked(PAGES["README.md"]), (
-        "write it anew: python tests/support/doc_runner.py README.md --write"
+def test_the_quickstart_prints_what_it_shows(session: tuple[DocSession, str]) -> None:
+    _, page = session
+    assert masked(page) == masked(PAGES["docs/quickstart.md"]), (
+        "update it: python tests/support/doc_runner.py docs/quickstart.md --write"
     )
 
 
-def test_the_page_on_devices_answers_as_it_says(tmp_path: Path) -> None:
-    toured = Tour(tmp_path)
+@pytest.mark.parametrize("name", ["README.md", "docs/devices.md"])
+def test_the_session_of_a_page_prints_what_it_shows(name: str, tmp_path: Path) -> None:
+    running = DocSession(tmp_path)
     try:
-        page = toured.answers(PAGES["docs/devices.md"])
+        page = running.answers(PAGES[name])
     finally:
-        toured.close()
-    assert masked(page) == masked(PAGES["docs/devices.md"]), (
-        "write it anew: python tests/support/doc_runner.py docs/devices.md --write"
+        running.close()
+    assert masked(page) == masked(PAGES[name]), (
+        f"update it: python tests/support/doc_runner.py {name} --write"
     )
 
 
-def test_programs_in_the_pages_run(tour: tuple[Tour, str]) -> None:
-    toured, _ = tour
-    toured.say("vacancy provider enable gpu-1")
+def test_every_session_is_run_by_a_test() -> None:
+    with_session = {name for name, page in PAGES.items() for one in blocks(page) if one.kind == "console"}
+    assert with_session == {"README.md", "docs/quickstart.md", "docs/devices.md"}
+
+
+def test_the_readme_is_short() -> None:
+    assert len(PAGES["README.md"].splitlines()) < 200
+
+
+def test_programs_in_the_pages_run(session: tuple[DocSession, str]) -> None:
+    running, _ = session
+    running.output("vacancy provider enable gpu-1")
     page = PAGES["docs/queries.md"]
-    (toured.home / "request.json").write_text(block(page, "request.json"))
-    found = json.loads(toured.say("vacancy candidates --request request.json --json"))["candidates"]
+    (running.home / "request.json").write_text(block(page, "request.json"))
+    found = json.loads(running.output("vacancy candidates --request request.json --json"))["candidates"]
     assert [{one["group"] for one in candidate["allocations"]} for candidate in found] == [{"", "a", "b"}]
     run = [sys.executable, "-W", "error", "-c", block(page, "place.py")]
     done = subprocess.run(
-        run, capture_output=True, text=True, env=toured.environment, cwd=toured.home, timeout=60, check=False
+        run,
+        capture_output=True,
+        text=True,
+        env=running.environment,
+        cwd=running.home,
+        timeout=60,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"^20 placed$", done.stdout, re.M), done.stdout
-    (toured.home / "typical.json").write_text(block(page, "typical.json"))
+    (running.home / "typical.json").write_text(block(page, "typical.json"))
     run = [sys.executable, "-W", "error", "-c", block(page, "fragmentation.py")]
-    done = subprocess.run(run, capture_output=True, text=True, cwd=toured.home, timeout=60, check=False)
+    done = subprocess.run(run, capture_output=True, text=True, cwd=running.home, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("least_fragmentation CUSTOM_GPU_MILLI\n", "")
     first = "vacancy candidates --resources VCPU:1 --order least_fragmentation --typical typical.json --json"
-    assert json.loads(toured.say(first))["candidates"]
+    assert json.loads(running.output(first))["candidates"]
 
 
 def test_the_two_ways_to_ask_for_numa_cells_say_the_same() -> None:
@@ -452,10 +468,10 @@ def test_units_of_systemd_are_whole() -> None:
         assert set(unit) == {"DEFAULT", "Unit", "Service", "Install"}
 
 
-def test_what_the_readme_makes_can_be_made() -> None:
+def test_make_has_the_targets_of_the_pages() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    made = set(re.findall(r"(?:^|`)make ([a-z]+)", PAGES["README.md"], re.M))
-    assert {"demo", "test", "check", "soak"} <= made <= targets
+    made = set(re.findall(r"(?:^|`)make ([a-z]+)\b", PAGES["README.md"] + PAGES["CONTRIBUTING.md"], re.M))
+    assert {"demo", "test", "check", "soak", "explore", "docs"} <= made <= targets
     assert "make test" in (ROOT / ".ci/run").read_text()
 
 

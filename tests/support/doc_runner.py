@@ -1,7 +1,7 @@
-"""Runs the commands of a page, in order, and shows what they say: `python tests/support/doc_runner.py README.md`.
+"""Runs the commands of a page in order and prints the page with their output: `python tests/support/doc_runner.py README.md`.
 
-In the page a block that begins with ```` ```console ```` has lines `$ command`, each with its answer below it; one
-that begins with ```` ```json NAME ```` is a file. `--write` puts the answers of this run into the page.
+A block that begins with ```` ```console ```` has lines `$ command`, each followed by its output. A block that begins with
+```` ```json NAME ```` is a file. `--write` writes the output of this run into the page.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import time
 from pathlib import Path
 
 HOME = "/home/ada"
-"""What the page says instead of the directory that the commands ran in."""
+"""Replaces the directory in which the commands ran."""
 
 _BLOCK = re.compile(r"^```(\S+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STARTED_S = 30.0
 
 
-class Tour:
-    """Runs commands in `home`, which has nothing from anywhere else. `close` stops the worker."""
+class DocSession:
+    """Runs commands in `home`, without any setting of the user. `close` stops the worker."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -32,13 +32,13 @@ class Tour:
         self._worker: subprocess.Popen[bytes] | None = None
 
     def answers(self, page: str) -> str:
-        """The page with the answers of this run in it."""
+        """The page with the output of this run."""
         return _BLOCK.sub(self._block, page)
 
-    def say(self, command: str) -> str:
-        """What one command says."""
+    def output(self, command: str) -> str:
+        """The output of one command, standard error included."""
         if command == "vacancy worker":
-            said = self._start_worker()
+            output = self._start_worker()
         else:
             done = subprocess.run(
                 ["bash", "-c", command],
@@ -50,8 +50,8 @@ class Tour:
                 timeout=60,
                 check=False,
             )
-            said = done.stdout
-        return said.replace(str(self.home), HOME)
+            output = done.stdout
+        return output.replace(str(self.home), HOME)
 
     def close(self) -> None:
         """Stop the worker."""
@@ -66,7 +66,7 @@ class Tour:
         if kind != "console":
             return found[0]
         commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
-        return "```console\n" + "".join(f"$ {one}\n{self.say(one)}" for one in commands) + "```"
+        return "```console\n" + "".join(f"$ {one}\n{self.output(one)}" for one in commands) + "```"
 
     def _start_worker(self) -> str:
         file = self.home / "worker.out"
@@ -82,14 +82,14 @@ class Tour:
 
 
 def main() -> None:
-    """Show a page as it is with the answers of now, or write it."""
+    """Print a page with the output of this run, or write it."""
     file = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as directory:
-        tour = Tour(Path(directory).resolve())
+        session = DocSession(Path(directory).resolve())
         try:
-            page = tour.answers(file.read_text())
+            page = session.answers(file.read_text())
         finally:
-            tour.close()
+            session.close()
     if "--write" in sys.argv:
         file.write_text(page)
     else:

@@ -1,0 +1,70 @@
+"""Words that are not plain technical English stay out, with what to write instead.
+
+Product code is checked as a whole: names, strings, docstrings and comments. Of the tests it is the docstrings.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("resources", "projections", "streams", "clients", "cli", "evaluation", "testing")
+
+
+class Word(NamedTuple):
+    """What is looked for, what to write instead, and where it is right: a pattern of the whole line."""
+
+    pattern: str
+    instead: str
+    allowed: str = r"(?!)"
+
+
+WORDS = (Word(r"\bthat which\b", "what"),)
+
+
+def sources() -> Iterator[tuple[Path, list[tuple[int, str]]]]:
+    """Each file with its lines that are checked, as (number, text)."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield path, list(enumerate(path.read_text().splitlines(), 1))
+    for path in (
+        *sorted((ROOT / "docs").rglob("*.md")),
+        *(ROOT / n for n in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    ):
+        yield path, list(enumerate(path.read_text().splitlines(), 1))
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        yield path, list(_docstrings(path))
+
+
+def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node, clean=False)
+            if text is not None:
+                first = node.body[0].lineno
+                yield from enumerate(text.splitlines(), first)
+
+
+SOURCES = list(sources())
+
+
+def found(word: Word) -> list[str]:
+    """Each place of a word, with what to write instead."""
+    search, allowed = re.compile(word.pattern, re.I).search, re.compile(word.allowed).search
+    return [
+        f"{path.relative_to(ROOT)}:{number}: {match[0]!r}; write: {word.instead}"
+        for path, lines in SOURCES
+        for number, line in lines
+        if path != Path(__file__) and (match := search(line)) and not allowed(line)
+    ]
+
+
+@pytest.mark.parametrize("word", WORDS, ids=lambda word: word.pattern)
+def test_the_language_is_plain(word: Word) -> None:
+    assert found(word) == []
