@@ -10,7 +10,7 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import order_from_option
-from vacancy.cli.output import amount_text, as_of_text, emit_json, emit_table, note, position_text
+from vacancy.cli.output import as_of_text, ask_text, emit_json, emit_table, note, position_text
 from vacancy.cli.render_explanation import render_explanation
 from vacancy.cli.request_options import RequestOptions, asks
 from vacancy.resources.model.errors import NoValidHost, SearchGivenUp
@@ -101,7 +101,7 @@ def _tell(found: Sequence[Candidate]) -> None:
                 c.root,
                 a.provider,
                 a.group,
-                " ".join(f"{n}:{amount_text(v)}" for n, v in a.resources.items()),
+                " ".join(f"{n}:{ask_text(v)}" for n, v in a.resources.items()),
             )
             for c in found
             for a in c.allocations

@@ -95,9 +95,9 @@ def attributes_text(attributes: Mapping[str, str | int | bool]) -> str:
     )
 
 
-def amount_text(amount: Any) -> int | str:
-    """What is asked for or held of a class: an amount, or the class's own object as JSON."""
-    return amount if isinstance(amount, int) else json.dumps(amount, separators=(",", ":"))
+def ask_text(ask: Any) -> int | str:
+    """An ask or a grant for a table: compact JSON, but a number stays a number, so that tables align it."""
+    return ask if isinstance(ask, int) else json.dumps(ask, separators=(",", ":"))
 
 
 def time_text(ms: int) -> str:

@@ -10,7 +10,7 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import order_from_option
-from vacancy.cli.output import amount_text, emit, emit_json, emit_table
+from vacancy.cli.output import ask_text, emit, emit_json, emit_table
 from vacancy.cli.render_explanation import render_explanation
 from vacancy.cli.request_options import RequestOptions, asks
 from vacancy.resources.model.errors import NoValidHost, OutcomeUnknown, VacancyError
@@ -119,7 +119,7 @@ def _tell(outcome: Outcome) -> None:
     emit_table(
         ("PROVIDER", "CLASS", "AMOUNT"),
         (
-            (a.provider, name, amount_text(particular.get((a.provider, a.group, name), ask)))
+            (a.provider, name, ask_text(particular.get((a.provider, a.group, name), ask)))
             for a in outcome.allocations
             for name, ask in a.resources.items()
         ),

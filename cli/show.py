@@ -10,8 +10,8 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
 from vacancy.cli.output import (
-    amount_text,
     as_of_text,
+    ask_text,
     attributes_text,
     emit,
     emit_json,
@@ -89,11 +89,10 @@ def _tell_tree(tree: TreeAnswer) -> None:
 
 
 def _depth(tree: TreeAnswer, one: ProviderAnswer) -> int:
+    from vacancy.resources.fold.provider_tree import path_to_root
+
     parents = {other.id: other.parent for other in tree.providers}
-    depth, at = 0, one.parent
-    while at in parents and depth < len(parents):
-        depth, at = depth + 1, parents[at]
-    return depth
+    return sum(id_ in parents for id_ in path_to_root(one.id, parents.get)) - 1
 
 
 def _said_of(one: ProviderAnswer) -> list[str]:
@@ -128,7 +127,7 @@ def _tell_holdings(holdings: Sequence[HoldingAnswer]) -> None:
                 h.consumer,
                 h.provider,
                 h.resource_class,
-                amount_text(h.grant),
+                ask_text(h.grant),
                 *((time_text(h.hold_until_ms),) if has_holds else ()),
             )
             for h in holdings

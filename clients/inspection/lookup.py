@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ from vacancy.clients.inspection.answers import (
     VerdictAnswer,
 )
 from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.fold.provider_tree import path_to_root
 from vacancy.resources.model.errors import UsageError, VacancyError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import (
@@ -33,6 +34,7 @@ from vacancy.resources.state.rows import (
     OperatorSettingsRow,
     ProviderRow,
     VerdictRow,
+    why_closed,
 )
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
@@ -122,8 +124,10 @@ def show_provider(reader: StoreReader, provider: str, *, cell: str | None = None
     root = reader.get(PROVIDERS, key(cell, row.root))
     rows = {member: reader.get(PROVIDERS, key(cell, member)) for member in (root.members if root else ())}
     rows[provider] = row
-    below = [(id_, one) for id_, one in rows.items() if one is not None and _is_below(id_, provider, rows)]
-    below.sort(key=lambda item: _depth(item[0], rows))
+    paths = {id_: tuple(path_to_root(id_, lambda at: _parent(rows.get(at)))) for id_ in rows}
+    below = [(id_, one) for id_, one in rows.items() if one is not None and provider in paths[id_]]
+    # From the root down: sorts a parent before its children, and keeps siblings together.
+    below.sort(key=lambda item: paths[item[0]][::-1])
     ids = frozenset(id_ for id_, _ in below)
     node = reader.get(NODES, key(cell, row.root))
     return TreeAnswer(
@@ -146,22 +150,8 @@ def nodes(reader: StoreReader) -> Iterator[NodeAnswer]:
         yield _node(reader, cell, root, row)
 
 
-def _is_below(id_: str, top: str, rows: Mapping[str, ProviderRow | None]) -> bool:
-    at: str | None = id_
-    for _ in rows:
-        if at == top or at is None:
-            break
-        row = rows.get(at)
-        at = row.parent if row else None
-    return at == top
-
-
-def _depth(id_: str, rows: Mapping[str, ProviderRow | None]) -> tuple[str, ...]:
-    """The ids from the root down, which sort a parent before its children and siblings together."""
-    path = [id_]
-    while (row := rows.get(path[-1])) is not None and row.parent is not None and len(path) <= len(rows):
-        path.append(row.parent)
-    return tuple(reversed(path))
+def _parent(row: ProviderRow | None) -> str | None:
+    return None if row is None else row.parent
 
 
 def node_of(reader: StoreReader, cell: str, root: str) -> NodeAnswer | None:
@@ -184,15 +174,16 @@ def _node(reader: StoreReader, cell: str, root: str, row: NodeRow) -> NodeAnswer
 
 
 def _state(reader: StoreReader, cell: str, root: str, row: NodeRow) -> State:
-    if row.retired:
+    provider = reader.get(PROVIDERS, key(cell, root))
+    closed = None if provider is None else why_closed(row, provider, provider)
+    if row.retired or (closed is not None and closed.reason == "unreported"):
         return "retired"
     if root in reader.view.clashes:
         return "in two cells"
-    if not row.complete:
-        return "incomplete"
-    provider = reader.get(PROVIDERS, key(cell, root))
-    if provider is None or not provider.disabled:
+    if closed is None:
         return "open"
+    if closed.reason == "incomplete":
+        return "incomplete"
     facts = reader.get(FACTS, key(cell, root))
     return "draining" if facts is not None and facts.status == "draining" else "disabled"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from functools import cache
+from typing import Literal, get_args
 
 import msgspec
 
@@ -28,7 +29,7 @@ WAYS: tuple[str, ...] = get_args(By)
 class Usage:
     """What some consumers hold together. `name` is their project, user or type; '' where nothing tells them apart.
 
-    `usages` is class -> amount. What a class grants by name (devices) counts as one each.
+    `usages` is class -> amount, in the units of the class's capacity: devices are counted, shares of devices added up.
     """
 
     name: str
@@ -54,6 +55,7 @@ def usage(
         raise UsageError(f"usage is not told apart by {by!r}", do=f"choose one of {', '.join(WAYS)}")
     reader.catch_up()
     wanted = (project, user, consumer_type)
+    amount_of = cache(lambda name: reader.registry.table(name).resource_class.amount_of)
     amounts: dict[str, Counter[str]] = {}
     consumers: Counter[str] = Counter()
     if by is None:
@@ -69,9 +71,5 @@ def usage(
             consumers[name] += 1
             to = amounts.setdefault(name, Counter())
             for _, resource_class, _, grant in row[_PARTS]:
-                to[resource_class] += grant if isinstance(grant, int) else _count(grant)
+                to[resource_class] += amount_of(resource_class)(grant)
     return [Usage(name, consumers[name], dict(sorted(amounts[name].items()))) for name in sorted(amounts)]
-
-
-def _count(grant: Any) -> int:
-    return len(grant) if isinstance(grant, list) else 1

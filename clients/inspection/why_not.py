@@ -4,7 +4,7 @@ and the event that took the last of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vacancy.clients.inspection.answers import NodeAnswer
@@ -18,7 +18,7 @@ from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.request import RequestSpec
-from vacancy.resources.state.rows import NodeRow, ProviderRow
+from vacancy.resources.state.rows import NodeRow, ProviderRow, why_closed
 from vacancy.resources.state.tables import FACTS, NODES, PROVIDERS, key
 from vacancy.streams.log import Log
 
@@ -156,30 +156,35 @@ def _lack(
 def _closed(
     reader: StoreReader, events: EventLookup, cell: str, provider: str
 ) -> tuple[str, LogEvent | None]:
-    """Why a provider takes no new claims, and the event of the operator who said so."""
+    """Why a provider takes no new claims, for people, and the event of the operator who disabled it."""
     row = reader.get(PROVIDERS, key(cell, provider))
     if row is None:
-        return "it is not there", None
-    node = reader.get(NODES, key(cell, row.root))
-    if node is None or node.retired:
-        return "its node is retired", None
-    if not row.reported:
-        return "its node no longer reports it", None
+        return "the provider does not exist", None
+    root = reader.get(PROVIDERS, key(cell, row.root))
+    closed = why_closed(reader.get(NODES, key(cell, row.root)), row, root)
+    if closed is not None and closed.reason in ("retired", "unreported"):
+        return _TEXTS[closed.reason], None
     if row.root in reader.view.clashes:
         cells = " and ".join(sorted(reader.view.name(at)[0] for at in reader.view.clashes[row.root]))
-        return f"its node is live in cells {cells}: retire it in the one that it left", None
-    if not node.complete:
-        return "a report of its node is missing: its next full report makes it whole", None
-    return next(_disabled(reader, events, cell, (provider, row.root)), ("", None))
+        return f"its node is live in cells {cells}: retire it in the cell that it left", None
+    if closed is None:
+        return "", None
+    if closed.reason == "disabled":
+        id_ = provider if closed.by is row else row.root
+        return _disabled(reader, cell, id_), events.facts(cell, closed.by.changed, id_)
+    return _TEXTS[closed.reason], None
 
 
-def _disabled(
-    reader: StoreReader, events: EventLookup, cell: str, ids: tuple[str, str]
-) -> Iterator[tuple[str, LogEvent | None]]:
-    for id_ in ids:
-        row = reader.get(PROVIDERS, key(cell, id_))
-        facts = reader.get(FACTS, key(cell, id_))
-        if row is not None and row.disabled and facts is not None:
-            reason = f" ({facts.reason})" if facts.reason else ""
-            why = f"{id_} is {facts.status} by an operator{reason}, revision {facts.revision}"
-            yield why, events.facts(cell, row.changed, id_)
+_TEXTS: Mapping[str, str] = {
+    "retired": "its node is retired",
+    "unreported": "its node no longer reports it",
+    "incomplete": "a report of its node is missing: its next full report makes it complete",
+}
+
+
+def _disabled(reader: StoreReader, cell: str, id_: str) -> str:
+    settings = reader.get(FACTS, key(cell, id_))
+    if settings is None:
+        return ""
+    reason = f" ({settings.reason})" if settings.reason else ""
+    return f"{id_} is {settings.status} by an operator{reason}, revision {settings.revision}"

@@ -243,16 +243,8 @@ def _subtrees(
     """Of groups in one subtree, who is below whom."""
     for names in spec.same_subtree:
         rows = {view.row_of[key(candidate.cell, servers[name][0])] for name in names}
-        top = next(row for row in sorted(rows) if all(row in _path(view, other) for other in rows))
+        top = next(row for row in sorted(rows) if all(row in view.path(other) for other in rows))
         yield from ((view.name(row)[1], "subtree", view.name(top)[1], False) for row in sorted(rows - {top}))
-
-
-def _path(view: FleetView, row: int) -> list[int]:
-    """A provider and those above it."""
-    path = [row]
-    while (above := int(view.parent[path[-1]])) != path[-1]:
-        path.append(above)
-    return path
 
 
 def _chosen(choices: Iterable[Iterable[str]], has: tuple[str, ...]) -> Iterator[str]:

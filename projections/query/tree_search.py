@@ -222,14 +222,8 @@ class TreeSearch:
         """For each row those above it, itself among them; only asked where something must be in one subtree."""
         if not self._shape.subtrees:
             return {}
-        parent = self._view.parent
-        found = {}
-        for row in {row for some in options for row in some}:
-            path = [row]
-            while (above := int(parent[path[-1]])) != path[-1]:
-                path.append(above)
-            found[row] = frozenset(path)
-        return found
+        rows = {row for some in options for row in some}
+        return {row: frozenset(self._view.path(row)) for row in rows}
 
 
 def _chunks(roots: Ints) -> Iterator[Ints]:

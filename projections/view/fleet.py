@@ -20,6 +20,7 @@ from vacancy.projections.view.group_members import GroupMembers
 from vacancy.projections.view.reservations import Reservation, Reservations
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import Exactness, Granted
+from vacancy.resources.fold.provider_tree import path_to_root
 from vacancy.resources.state.rows import ClassRow, NodeRow, ProviderRow
 from vacancy.resources.state.tables import GROUPS, NODES, PROVIDERS, ClassTable, split_key
 
@@ -79,6 +80,15 @@ class FleetView:
     def tree(self, row: int) -> list[int]:
         """The rows of the tree that a root's row stands for."""
         return self.members.get(row) or [row]
+
+    def path(self, row: int) -> list[int]:
+        """The rows of a provider and its ancestors, itself first."""
+        parents = self.parent
+
+        def parent_of(at: int) -> int | None:
+            return above if (above := int(parents[at])) != at else None
+
+        return list(path_to_root(row, parent_of))
 
     def class_row(self, row: int, name: str) -> ClassRow | None:
         """A provider's row of one class as it is in the store; None where it has none."""
@@ -159,7 +169,7 @@ class FleetView:
         first = self._new_rows(keys)
         rows = range(first, first + len(keys))
         self.attributes.set_new(rows, providers, len(self.root))
-        self._offered[first : rows.stop] = [p.reported and not p.disabled for p in providers]
+        self._offered[first : rows.stop] = [provider.open for provider in providers]
         by_traits: dict[tuple[str, ...], list[int]] = defaultdict(list)
         by_aggregates: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for row, provider in zip(rows, providers, strict=True):
@@ -319,7 +329,7 @@ class FleetView:
 
     def _place(self, row: int, key: bytes, provider: ProviderRow) -> None:
         cell = key[: key.index(b"\0") + 1]
-        self._offered[row] = provider.reported and not provider.disabled
+        self._offered[row] = provider.open
         before = self.root[row], self.parent[row], self.members.get(row)
         if provider.parent is None:
             self.root[row] = self.parent[row] = row

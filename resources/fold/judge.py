@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from vacancy.resources.classes.resource_class import Shortfall
+from vacancy.resources.fold.provider_tree import path_to_root
 from vacancy.resources.model.attributes import holds
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import Allocation, AnyPredicate, AttributePredicate, Claim
-from vacancy.resources.state.rows import AllocationPart, AllocationRow, ClassRow, ProviderRow
+from vacancy.resources.state.rows import AllocationPart, AllocationRow, ClassRow, ProviderRow, why_closed
 from vacancy.resources.state.tables import NODES, ClassTable
 from vacancy.resources.state.transaction import Transaction
 
@@ -115,7 +116,7 @@ def _check_predicates(draft: Transaction, predicates: Iterable[AnyPredicate]) ->
         if predicate.kind == "trait":
             has = predicate.value in row.reported_traits or predicate.value in row.operator_traits
         elif predicate.kind == "subtree":
-            has = _is_below(draft, predicate.provider, row, predicate.value)
+            has = _is_below(draft, predicate.provider, predicate.value)
         else:
             has = predicate.value in row.aggregates
         if has == predicate.negate:
@@ -123,15 +124,14 @@ def _check_predicates(draft: Transaction, predicates: Iterable[AnyPredicate]) ->
     return None
 
 
-def _is_below(draft: Transaction, provider: str, row: ProviderRow | None, top: str | int) -> bool:
-    """Whether a provider is `top`, or somewhere below it."""
-    passed: set[str] = set()
-    while provider != top:
-        passed.add(provider)
-        if row is None or row.parent is None or row.parent in passed:
-            return False
-        provider, row = row.parent, draft.provider(row.parent)
-    return True
+def _is_below(draft: Transaction, provider: str, top: str | int) -> bool:
+    """Whether a provider is `top`, or below it."""
+
+    def parent_of(id_: str) -> str | None:
+        row = draft.provider(id_)
+        return None if row is None else row.parent
+
+    return any(id_ == top for id_ in path_to_root(provider, parent_of))
 
 
 def _give_back(
@@ -185,14 +185,12 @@ def _allocate(
 
 
 def _closed(draft: Transaction, provider: str, row: ProviderRow) -> Rejection | None:
-    """Why a provider takes no new claims at all, if so."""
-    node = draft.get(NODES, draft.key(row.root))
-    if node is None or node.retired or not row.reported:
-        return Rejection("provider_retired", provider, taken=row.changed)
-    if not node.complete:
-        return Rejection("node_incomplete", provider)
+    """The rejection of any claim on a provider that takes no new ones."""
     root = row if row.root == provider else draft.provider(row.root)
-    if row.disabled or root is None or root.disabled:
-        by = row if row.disabled or root is None else root
-        return Rejection("provider_disabled", provider, taken=by.changed)
-    return None
+    closed = why_closed(draft.get(NODES, draft.key(row.root)), row, root)
+    if closed is None:
+        return None
+    if closed.reason == "incomplete":
+        return Rejection("node_incomplete", provider)
+    reason = "provider_disabled" if closed.reason == "disabled" else "provider_retired"
+    return Rejection(reason, provider, taken=closed.by.changed)

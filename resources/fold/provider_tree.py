@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from vacancy.resources.model.errors import InvalidRecord
+
+P = TypeVar("P")
+
+
+def path_to_root(provider: P, parent_of: Callable[[P], P | None]) -> Iterator[P]:
+    """A provider and its ancestors, itself first. `parent_of` gives None for a root, and for what is not known. A
+    provider that is its own ancestor ends the path."""
+    passed: set[P] = set()
+    at: P | None = provider
+    while at is not None and at not in passed:
+        yield at
+        passed.add(at)
+        at = parent_of(at)
 
 
 def check_tree(root: str, parents: Mapping[str, str | None]) -> None:

@@ -8,7 +8,7 @@ Tuples are sorted wherever order means nothing, so that equal states are equal b
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -40,7 +40,7 @@ class NodeRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def open(self) -> bool:
-        """Whether the node takes new claims, as far as its own word goes."""
+        """Whether the node takes new claims, unless an operator disabled it (see `why_closed`)."""
         return self.complete and not self.retired
 
 
@@ -66,6 +66,11 @@ class ProviderRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     operator_attributes: Pairs = ()
 
     @property
+    def open(self) -> bool:
+        """Whether the provider itself takes new claims, whatever its node does (see `why_closed`)."""
+        return self.reported and not self.disabled
+
+    @property
     def attributes(self) -> dict[str, str | int | bool]:
         """Reported and the operator's together; the operator's win."""
         return {**dict(self.reported_attributes), **dict(self.operator_attributes)}
@@ -74,6 +79,27 @@ class ProviderRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def traits(self) -> frozenset[str]:
         """Reported and the operator's together."""
         return frozenset(self.reported_traits) | frozenset(self.operator_traits)
+
+
+class Closed(NamedTuple):
+    """Why a provider takes no new claims. `by` is the row that says so, of the provider or of its root."""
+
+    reason: Literal["retired", "unreported", "incomplete", "disabled"]
+    by: ProviderRow
+
+
+def why_closed(node: NodeRow | None, provider: ProviderRow, root: ProviderRow | None) -> Closed | None:
+    """Why a provider takes no new claims; None where it does. `root` is the row of its tree's root (the same row, of
+    a root). Columnar readers compute the same from `open` of the three rows, see `FleetView`."""
+    if node is None or node.retired:
+        return Closed("retired", provider)
+    if not provider.reported:
+        return Closed("unreported", provider)
+    if not node.complete:
+        return Closed("incomplete", provider)
+    if provider.disabled or root is None:
+        return Closed("disabled", provider)
+    return Closed("disabled", root) if root.disabled else None
 
 
 class OperatorSettingsRow(msgspec.Struct, frozen=True, array_like=True, gc=False):

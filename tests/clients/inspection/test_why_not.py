@@ -93,7 +93,7 @@ def test_a_node_in_two_cells_is_told_where(site: Followed) -> None:
         site.report("n1", cell=cell)
     (lack,) = lacks_of(site, "n1")
     assert lack.why == (
-        f"its node is live in cells {' and '.join(sorted(CELLS))}: retire it in the one that it left"
+        f"its node is live in cells {' and '.join(sorted(CELLS))}: retire it in the cell that it left"
     )
 
 
@@ -105,7 +105,7 @@ def test_a_node_with_a_gap_is_incomplete(site: Followed) -> None:
     data = events.NodeChangedData(root="n1", incarnation=row.incarnation, sequence=row.sequence + 2)
     site.append(CELLS[0], events.NodeChanged(id=uuid4().hex, source="/test", data=data))
     (lack,) = lacks_of(site, "n1")
-    assert lack.why == "a report of its node is missing: its next full report makes it whole"
+    assert lack.why == "a report of its node is missing: its next full report makes it complete"
 
 
 def test_a_part_is_closed_by_itself_and_by_its_node(site: Followed) -> None:
