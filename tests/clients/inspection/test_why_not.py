@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -86,6 +87,28 @@ def test_what_is_too_small_was_taken_by_nobody(site: Followed) -> None:
         ("VCPU: free >= 9", None),
         ("VCPU: max_unit >= 9", None),
     ]
+
+
+def test_the_last_taker_is_named_whatever_the_column_is_called(site: Followed) -> None:
+    """Of shares of GPUs the column is `largest`; of devices with attributes the class itself refuses."""
+    gpus = {"devices": {"gpu0": {"total": 1000}, "gpu1": {"total": 1000, "model": "A100"}}}
+    cards = {"devices": {"0000:01:00.0": {"vendor": "10de"}, "0000:02:00.0": {"vendor": "8086"}}}
+    site.report("n1", cell=CELLS[0], GPU_SHARE=gpus, PCI_DEVICE=cards)
+    one_card = {"count": 1, "where": {"vendor": "10de"}}
+    with site.scheduler() as scheduler:
+        for consumer, ask in (("c1", 700), ("c2", 800)):
+            spec = RequestSpec(groups=(RequestGroup(resources={"GPU_SHARE": ask}),))
+            scheduler.place(PlacementRequest(spec, consumer=consumer))
+        spec = RequestSpec(groups=(RequestGroup(resources={"PCI_DEVICE": one_card}),))
+        scheduler.place(PlacementRequest(spec, consumer="c3"))
+    share = RequestSpec(groups=(RequestGroup(resources={"GPU_SHARE": 500}),))
+    cards_of_nvidia = RequestSpec(groups=(RequestGroup(resources={"PCI_DEVICE": one_card}),))
+    for asked, constraint, consumer in (
+        (share, "GPU_SHARE: largest >= 500", "c2"),
+        (cards_of_nvidia, f"PCI_DEVICE: {json.dumps(one_card)} fits", "c3"),
+    ):
+        (lack,) = lacks_of(site, "n1", asked)
+        assert (lack.constraint, lack.event and lack.event.consumer) == (constraint, consumer)
 
 
 def test_a_node_in_two_cells_is_told_where(site: Followed) -> None:
