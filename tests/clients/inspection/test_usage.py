@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.support.followed_log import followed, wait_for
 from vacancy.clients.inspection.lookup import show_provider
@@ -12,14 +13,14 @@ from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 (CELL,) = covering_cells(1)
-INVENTORIES = {
+INVENTORIES: dict[str, Any] = {
     "VCPU": {"total": 8},
     "PCI_DEVICE": {"devices": {"0000:01:00.0": {}, "0000:02:00.0": {}, "0000:03:00.0": {}}},
     "GPU_SHARE": {"devices": {"gpu0": {"total": 1000}, "gpu1": {"total": 1000}}},
     "VGPU": {"devices": {"gpu2": {"types": {"a": 4}}}},
     "NUMA_CELL": {"cores": [[0], [1], [2], [3]], "shared_cpus": [3], "memory_mb": 4096},
 }
-ASKS = {
+ASKS: dict[str, Any] = {
     "VCPU": 3,
     "PCI_DEVICE": 2,
     "GPU_SHARE": {"share": 300, "count": 2},

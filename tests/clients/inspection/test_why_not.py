@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -94,7 +95,7 @@ def test_the_last_taker_is_named_whatever_the_column_is_called(site: Followed) -
     gpus = {"devices": {"gpu0": {"total": 1000}, "gpu1": {"total": 1000, "model": "A100"}}}
     cards = {"devices": {"0000:01:00.0": {"vendor": "10de"}, "0000:02:00.0": {"vendor": "8086"}}}
     site.report("n1", cell=CELLS[0], GPU_SHARE=gpus, PCI_DEVICE=cards)
-    one_card = {"count": 1, "where": {"vendor": "10de"}}
+    one_card: dict[str, Any] = {"count": 1, "where": {"vendor": "10de"}}
     with site.scheduler() as scheduler:
         for consumer, ask in (("c1", 700), ("c2", 800)):
             spec = RequestSpec(groups=(RequestGroup(resources={"GPU_SHARE": ask}),))
