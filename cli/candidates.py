@@ -12,7 +12,7 @@ from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import order_from_option
 from vacancy.cli.output import as_of_text, ask_text, emit_json, emit_table, note, position_text
 from vacancy.cli.render_explanation import render_explanation
-from vacancy.cli.request_options import RequestOptions, asks
+from vacancy.cli.request_options import RequestOptions, with_request_options
 from vacancy.resources.model.errors import NoValidHost, SearchGivenUp
 
 if TYPE_CHECKING:
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 _LIMIT = 10
 
 
-@asks
+@with_request_options
 def candidates(
-    asked: RequestOptions,
+    request_options: RequestOptions,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="How many at most.", show_default=str(_LIMIT))
+        int | None,
+        typer.Option("--limit", min=1, help="Maximum number of candidates.", show_default=str(_LIMIT)),
     ] = None,
     order: o.OrderOption = None,
     weigh: o.WeighOption = None,
@@ -36,25 +37,26 @@ def candidates(
     config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Find places for a request, without taking any.
+    """List nodes that can serve a request, without claiming anything.
 
-    A request has groups. The options describe one, which several providers of a tree may serve together, sharing
-    providers among them; each --group adds another, served by one provider: ask for cores and memory of the node in
-    one, for a share of a GPU in another.
+    A request has one or more groups. The options --resources, --required, --member-of, --in-tree and --where describe
+    the first group. Several providers of one tree, and sharing providers, may serve it together. Each --group adds a
+    group that one provider serves. Example: cores and memory of the node in the first group, a share of a GPU in a
+    --group.
 
-    Ends with 3 where there is no place; then it tells how many nodes each constraint removed, and which came
-    nearest.
+    Exits with 3 if there is no candidate. The output then lists how many nodes each constraint removed, and the
+    nearest misses.
     """
-    site = CommandContext(store=store, config=config)
-    registry = site.registry()
-    parsed = asked.parse(registry)
+    context = CommandContext(store=store, config=config)
+    registry = context.registry()
+    parsed = request_options.parse(registry)
     from vacancy.clients.request_language.expression_types import mismatches
     from vacancy.clients.request_language.request_compiler import compile_request
     from vacancy.clients.scheduler import store_query
     from vacancy.projections.query.budget import gave_up_text
 
     request = compile_request(parsed.spec, registry)
-    with site.open_reader() as reader:
+    with context.open_reader() as reader:
         found, gave_up = store_query.search(
             reader,
             request,
@@ -63,36 +65,36 @@ def candidates(
             seed=seed,
             max_staleness_s=max_staleness,
         )
-        as_of, as_of_ms, told = reader.position, reader.newest_ms, as_of_text(reader)
-        lacking = not found and not gave_up
-        why = store_query.explain(reader, request, max_staleness_s=max_staleness) if lacking else None
+        as_of, as_of_ms, as_of_note = reader.position, reader.newest_ms, as_of_text(reader)
+        no_host = not found and not gave_up
+        why = store_query.explain(reader, request, max_staleness_s=max_staleness) if no_host else None
         types = "" if found else mismatches(request, reader.view)
     if as_json:
         explanation = {} if why is None else {"explanation": why}
         answers = [{**one._asdict(), "mappings": one.mappings} for one in found]
         for answer in answers:
-            del answer["copies"]  # they are in the names of the groups
-        told_json = {"candidates": answers, "as_of": as_of, "as_of_ms": as_of_ms, "gave_up": gave_up}
-        emit_json({**told_json, **explanation})
+            del answer["copies"]  # the names of the groups have them
+        answer_json = {"candidates": answers, "as_of": as_of, "as_of_ms": as_of_ms, "gave_up": gave_up}
+        emit_json({**answer_json, **explanation})
     elif why is not None:
         render_explanation(why)
     elif found:
-        _tell(found)
-        note(told)
-    at = f"store {site.store} at {position_text(as_of)}"
+        _render(found)
+        note(as_of_note)
+    at = f"store {context.store} at {position_text(as_of)}"
     if gave_up and not found:
         raise SearchGivenUp(gave_up_text(gave_up), at)
     if gave_up:
-        note(f"{gave_up_text(gave_up)}; there may be more")
+        note(f"{gave_up_text(gave_up)}; there may be more candidates")
     if not found:
         raise NoValidHost(
             "no valid host: nothing that matches has room" + (f": {types}" if types else ""),
             where=at,
-            do="ask for less, or free or add some",
+            do="request less, or release or add resources",
         )
 
 
-def _tell(found: Sequence[Candidate]) -> None:
+def _render(found: Sequence[Candidate]) -> None:
     emit_table(
         ("CELL", "NODE", "PROVIDER", "GROUP", "RESOURCES"),
         (

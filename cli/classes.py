@@ -1,4 +1,4 @@
-"""`vacancy classes`: the resource classes of this build, and of the log."""
+"""`vacancy classes`: the resource classes of this installation, and those that the log allows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vacancy.cli.context import CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table
 
 app = typer.Typer(
-    help="List the resource classes, or activate those of plugins.",
+    help="List the resource classes, or allow those of plugins on the log.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
@@ -17,9 +17,9 @@ app = typer.Typer(
 
 @app.callback()
 def list_classes(context: typer.Context, as_json: o.JsonOption = False) -> None:
-    """List the resource classes that can be asked for, or activate those of plugins.
+    """List the resource classes that can be requested, or allow those of plugins on the log.
 
-    Any CUSTOM_* name is a counted class, too, without being made first.
+    Any other CUSTOM_* name is a counted class; it needs no registration.
     """
     if context.invoked_subcommand is not None:
         return
@@ -53,11 +53,11 @@ def activate(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Allow the classes of the plugins installed here on the log. From then on every worker needs those plugins."""
-    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    """Allow the classes of the plugins that are installed here on the log. Every worker then needs these plugins."""
+    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.admin import operator
 
-    with site.open_log(timeout) as opened, site.open_reader() as reader:
+    with context.open_log(timeout) as opened, context.open_reader() as reader:
         new = operator.activate_classes(opened, reader, timeout_s=timeout)
     if as_json:
         emit_json({"activated": list(new)})

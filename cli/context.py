@@ -1,4 +1,4 @@
-"""Where a command works: the settings in force, and the log and the store that they name."""
+"""The context of a command: its settings, and the log and the store that they name."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from vacancy.streams.settings import Settings
 
 DEFAULT_PARTITIONS = 4
-"""Partitions of the log that is made for who named none: as many cells as nodes then spread themselves over."""
+"""Partitions of the default log, and of a log made without `--partitions`. Nodes are spread over as many cells."""
 
-ASK_S = 3.0
-"""How long a command waits for a log that it can do without."""
+OPTIONAL_LOG_S = 3.0
+"""How long a command waits for a log that it can work without."""
 
 _OPEN_MIN_S = 1.0
 
 
 class CommandContext:
-    """The settings in force. The arguments are flags: None was not given."""
+    """The settings of a command. The arguments are flags of the command line; None means not given."""
 
     def __init__(
         self,
@@ -61,16 +61,20 @@ class CommandContext:
         return installed_registry()
 
     def open_log(self, timeout_s: float | None = None) -> Log:
-        """The log, within about `timeout_s` where that is less than the settings give it. Raises `LogError` where there is
-        none, `LogUnavailable` where it does not answer."""
+        """Open the log, within about `timeout_s` if that is less than the settings allow.
+
+        Raises `LogError` if there is no log, `LogUnavailable` if it does not answer.
+        """
         from vacancy.streams.log import open_log
 
         within_s = None if timeout_s is None else max(timeout_s, _OPEN_MIN_S)
         return open_log(self.settings.log, within_s, **self.settings.kafka)
 
     def ensure_log(self) -> None:
-        """Make the default log if it is not there. A log that somebody named is never made by the way: a name
-        mistyped would start a second truth."""
+        """Create the default log if it does not exist.
+
+        A log that was named is never created here: a mistyped name would start a second log.
+        """
         if "log" in self.settings.model_fields_set:
             return
         from vacancy.clients.runtime.bootstrap import new_log
@@ -82,11 +86,11 @@ class CommandContext:
         try:
             new_log(self.settings.log, DEFAULT_PARTITIONS, self.registry()).close()
         except LogError:
-            if not file.exists():  # else another process has just made it
+            if not file.exists():  # otherwise another process has just created it
                 raise
 
     def open_reader(self, *, with_view: bool = True) -> StoreReader:
-        """The store, to be read. Raises `StoreError` where there is none."""
+        """Open the store for reading. Raises `StoreError` if there is none."""
         from vacancy.projections.reader.store_reader import StoreReader
 
         return StoreReader(self.settings.store, self.registry(), with_view=with_view)

@@ -1,4 +1,4 @@
-"""Errors that only a command has."""
+"""Errors that only the commands raise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from vacancy.resources.model.errors import VacancyError
 
 
 class DifferenceFound(VacancyError):
-    """A verification found that two things differ which must not."""
+    """A verification found a difference: between a store and the log, or in the settings of a topic."""
 
     exit_code = 5

@@ -1,7 +1,7 @@
-"""Options that several commands have, each said once.
+"""Options that several commands share.
 
-Nothing heavy is imported here or at the top of any command's module: `vacancy --help` must answer at once, so
-a command imports what it needs when it runs.
+`vacancy --help` must be fast, so neither this module nor the top of a command's module imports a heavy library: a
+command imports what it needs when it runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ LogOption = Annotated[
     typer.Option(
         "--log",
         metavar="URL",
-        help="The log: sqlite:///path/to/log.db or kafka://host:port[,host:port]/topic. [env: VACANCY_LOG]",
+        help="URL of the log: sqlite:///path/to/log.db or kafka://host:port[,host:port]/topic."
+        " [env: VACANCY_LOG]",
     ),
 ]
 StoreOption = Annotated[
@@ -24,7 +25,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         metavar="DIR",
-        help="The directory of this host's tables. [env: VACANCY_STORE]",
+        help="Directory of this host's tables. [env: VACANCY_STORE]",
     ),
 ]
 ConfigOption = Annotated[
@@ -32,7 +33,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="A TOML file of settings (default: ./vacancy.toml, if it is there). [env: VACANCY_CONFIG]",
+        help="TOML file with settings (default: ./vacancy.toml, if it exists). [env: VACANCY_CONFIG]",
     ),
 ]
 KafkaOption = Annotated[
@@ -40,13 +41,14 @@ KafkaOption = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="A Kafka client setting under its own name, as in security.protocol=SSL. Repeatable.",
+        help="A setting of the Kafka client, under Kafka's own name, for example security.protocol=SSL."
+        " Repeatable.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 CellOption = Annotated[
     str | None,
-    typer.Option("--cell", metavar="NAME", help="The cell, where it is not clear."),
+    typer.Option("--cell", metavar="NAME", help="Cell to search, if the name occurs in several cells."),
 ]
 TimeoutOption = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0.0, help="How long to wait for the outcome.")
@@ -56,8 +58,8 @@ OrderOption = Annotated[
     typer.Option(
         "--order",
         metavar="ORDER",
-        help="Which places come first: random, pack (fullest first), spread, best_fit or least_fragmentation. "
-        "NAME:N claims one of the best N.",
+        help="Order of the candidates: random, pack (fullest node first), spread (emptiest node first), best_fit or"
+        " least_fragmentation. NAME:N chooses at random among the best N.",
         show_default="random",
     ),
 ]
@@ -66,7 +68,7 @@ TypicalOption = Annotated[
     typer.Option(
         "--typical",
         metavar="FILE",
-        help="What is typically asked for: what least_fragmentation goes by. `vacancy typical` makes one.",
+        help="File with the typical workload, made by `vacancy typical`. least_fragmentation needs it.",
     ),
 ]
 WeighOption = Annotated[
@@ -74,12 +76,13 @@ WeighOption = Annotated[
     typer.Option(
         "--weigh",
         metavar="[MULTIPLIER:]EXPR",
-        help="Prefer nodes by a number, as in MEMORY_MB.free or '-2:attributes.age' (docs/expressions.md). Repeatable.",
+        help="Prefer nodes with a high value of EXPR, for example MEMORY_MB.free or '-2:attributes.age'"
+        " (docs/expressions.md). Repeatable.",
     ),
 ]
 SeedOption = Annotated[
     int | None,
-    typer.Option("--seed", min=0, help="Make random choices repeatable."),
+    typer.Option("--seed", min=0, help="Seed of the random choices, to make them repeatable."),
 ]
 
 MaxStalenessOption = Annotated[
@@ -88,6 +91,6 @@ MaxStalenessOption = Annotated[
         "--max-staleness",
         metavar="SECONDS",
         min=0.0,
-        help="Leave out nodes that have not been heard from for so long.",
+        help="Exclude nodes whose last report or heartbeat is older than this.",
     ),
 ]

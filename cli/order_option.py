@@ -1,4 +1,4 @@
-"""What options name: an order, a file."""
+"""Reads the values of options: the order of the candidates, and files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def order_from_option(
     registry: Registry, order: str | None, typical: Path | None, weigh: Sequence[str] | None
 ) -> Order:
-    """The order of the answers. Raises `UsageError`."""
+    """The order of the candidates, from `--order`, `--typical` and `--weigh`. Raises `UsageError`."""
     from vacancy.clients.request_language.weigher_syntax import weighed
     from vacancy.clients.scheduler.order_names import order_named
 
@@ -25,9 +25,11 @@ def order_from_option(
 
 
 def read_text(file: str) -> str:
-    """A file that was named on the command line, `-` for standard input."""
+    """The text of a file named on the command line; `-` reads standard input. Raises `UsageError`."""
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UsageError(f"the file cannot be read: {why}", where=file, do="check its name") from None
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(
+            f"the file cannot be read: {why}", where=file, do="check its name and its permissions"
+        ) from None

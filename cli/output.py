@@ -1,4 +1,4 @@
-"""What a command says: answers on standard output, all else on standard error."""
+"""Output of the commands: answers go to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _PIPE_CLOSED = 141
 
 
 def emit(text: str) -> None:
-    """Write an answer. Where nobody reads it any more (`| head`), end without a word."""
+    """Write an answer to standard output. If the reader has closed the pipe (`| head`), exit silently."""
     try:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is left in Python's buffer would fail again at exit.
+        # Otherwise Python would fail again at exit, when it flushes its buffer.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(_PIPE_CLOSED) from None
 
 
 def emit_json(answer: Any) -> None:
-    """Write an answer as one JSON document. Records of every kind become objects."""
+    """Write an answer as one JSON document. Dataclasses, named tuples, models and structs become objects."""
     emit(json.dumps(_plain(answer), indent=1))
 
 
@@ -58,18 +58,18 @@ def _plain(value: Any) -> Any:
 
 
 def note(text: str) -> None:
-    """Tell the person something that is no part of the answer."""
+    """Write a message that is not part of the answer to standard error."""
     sys.stderr.write(f"vacancy: {text}\n")
     sys.stderr.flush()
 
 
 def is_watched() -> bool:
-    """Whether a person sees standard error as it is written."""
+    """Whether standard error is a terminal."""
     return sys.stderr.isatty()
 
 
 def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table: fitted to a terminal, else a line a row however long. Numbers stand to the right."""
+    """Write a table. It fits the width of a terminal; in a pipe each row is one line. Numbers are right-aligned."""
     from rich.console import Console
     from rich.table import Table
 
@@ -89,7 +89,7 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def attributes_text(attributes: Mapping[str, str | int | bool]) -> str:
-    """Attributes as expressions write their values: text is quoted."""
+    """Attributes in the syntax of expressions: `name=value`, text in quotes."""
     return " ".join(
         f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in sorted(attributes.items())
     )
@@ -101,7 +101,7 @@ def ask_text(ask: Any) -> int | str:
 
 
 def time_text(ms: int) -> str:
-    """Milliseconds since 1970 for people; nothing for 0."""
+    """Milliseconds since 1970 as ISO 8601 in UTC; "" for 0."""
     if not ms:
         return ""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -113,7 +113,7 @@ def position_text(position: Mapping[int, int]) -> str:
 
 
 def as_of_text(reader: StoreReader) -> str:
-    """What an answer rests on: how far the tables are, and how long ago the newest record in them was written."""
+    """The position of the tables that an answer was read from, and the age of their newest record."""
     newest = reader.newest_ms
     age = f", {max(0.0, time.time() - newest / 1000):.1f} s old" if newest else ""
     return f"as of {position_text(reader.position)}{age}"
@@ -121,7 +121,10 @@ def as_of_text(reader: StoreReader) -> str:
 
 @contextmanager
 def progress_bar(task: str) -> Iterator[Progress | None]:
-    """Something to tell (records done, records in all) to, with an estimate; None unless a person watches."""
+    """A progress callback (records done, records in all) with an estimate of the time left.
+
+    None if standard error is not a terminal.
+    """
     if not is_watched():
         yield None
         return

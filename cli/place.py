@@ -12,7 +12,7 @@ from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import order_from_option
 from vacancy.cli.output import ask_text, emit, emit_json, emit_table
 from vacancy.cli.render_explanation import render_explanation
-from vacancy.cli.request_options import RequestOptions, asks
+from vacancy.cli.request_options import RequestOptions, with_request_options
 from vacancy.resources.model.errors import NoValidHost, OutcomeUnknown, VacancyError
 from vacancy.resources.model.server_group import copy_of
 
@@ -22,22 +22,28 @@ if TYPE_CHECKING:
 ConsumersArgument = Annotated[list[str], typer.Argument(metavar="CONSUMER…")]
 
 
-@asks
+@with_request_options
 def place(
-    asked: RequestOptions,
+    request_options: RequestOptions,
     consumer: Annotated[
         str | None,
-        typer.Option("--consumer", metavar="ID", help="Who will hold it (default: a new id)."),
+        typer.Option(
+            "--consumer", metavar="ID", help="Consumer that gets the allocations (default: a new id)."
+        ),
     ] = None,
-    project: Annotated[str, typer.Option("--project", metavar="ID")] = "-",
-    user: Annotated[str, typer.Option("--user", metavar="ID")] = "-",
+    project: Annotated[
+        str, typer.Option("--project", metavar="ID", help="Project of the consumer, for `vacancy usage`.")
+    ] = "-",
+    user: Annotated[
+        str, typer.Option("--user", metavar="ID", help="User of the consumer, for `vacancy usage`.")
+    ] = "-",
     hold: Annotated[
         float | None,
         typer.Option(
             "--hold",
             metavar="SECONDS",
             min=0.001,
-            help="Give it back after so long unless it is confirmed, by `confirm` or by the node.",
+            help="Release the allocations after this time unless `vacancy confirm` or the node confirms them.",
         ),
     ] = None,
     order: o.OrderOption = None,
@@ -45,7 +51,8 @@ def place(
     typical: o.TypicalOption = None,
     max_staleness: o.MaxStalenessOption = None,
     attempts: Annotated[
-        int, typer.Option("--attempts", min=1, help="Claims that may be lost to others before giving up.")
+        int,
+        typer.Option("--attempts", min=1, help="Give up after this many claims lost to other schedulers."),
     ] = 32,
     deadline: Annotated[
         float,
@@ -54,7 +61,7 @@ def place(
             metavar="SECONDS",
             min=0.001,
             max=600.0,
-            help="How long a claim stays good, in log time. After that its outcome is known for sure.",
+            help="Time in which a claim can be accepted, in log time. After that its outcome is certain.",
         ),
     ] = 60.0,
     timeout: o.TimeoutOption = 10.0,
@@ -65,15 +72,15 @@ def place(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Find a place for a request and take it.
+    """Find a node for a request and claim its resources.
 
-    The request is written as for `vacancy candidates`. Ends with 3 where there is no place, and tells what each
-    constraint removed; with 4 where every claim was lost to others, 6 where the outcome is not known yet; the
-    message then says until when.
+    The options of the request are those of `vacancy candidates`. Exits with 3 if there is no candidate; the output
+    then lists how many nodes each constraint removed. Exits with 4 if every claim was lost to other schedulers, and
+    with 6 if the outcome is not known yet; the message then gives the time at which it will be.
     """
-    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
-    registry = site.registry()
-    parsed = asked.parse(registry)
+    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    registry = context.registry()
+    parsed = request_options.parse(registry)
     from vacancy.clients.scheduler.client import Scheduler
     from vacancy.clients.scheduler.placement import PlacementRequest
 
@@ -85,10 +92,10 @@ def place(
         hold_ms=None if hold is None else int(hold * 1000),
     )
     with (
-        site.open_log(timeout) as opened,
+        context.open_log(timeout) as opened,
         Scheduler(
             opened,
-            site.store,
+            context.store,
             registry,
             name="cli",
             seed=seed,
@@ -108,18 +115,20 @@ def place(
     if as_json:
         emit_json(outcome)
         return
-    _tell(outcome)
+    _render(outcome)
 
 
-def _tell(outcome: Outcome) -> None:
+def _render(outcome: Outcome) -> None:
     copies = len({copy_of(one.group) for one in outcome.allocations})
-    told = f"{copies} copies of {outcome.consumer}" if copies > 1 else f"{outcome.consumer} on {outcome.root}"
-    emit(f"placed {told} in cell {outcome.cell} ({outcome.claim_ms:.1f} ms)")
-    particular = {(g.provider, g.group, g.resource_class): g.grant for g in outcome.grants}
+    placed = (
+        f"{copies} copies of {outcome.consumer}" if copies > 1 else f"{outcome.consumer} on {outcome.root}"
+    )
+    emit(f"placed {placed} in cell {outcome.cell} ({outcome.claim_ms:.1f} ms)")
+    grants = {(g.provider, g.group, g.resource_class): g.grant for g in outcome.grants}
     emit_table(
         ("PROVIDER", "CLASS", "AMOUNT"),
         (
-            (a.provider, name, ask_text(particular.get((a.provider, a.group, name), ask)))
+            (a.provider, name, ask_text(grants.get((a.provider, a.group, name), ask)))
             for a in outcome.allocations
             for name, ask in a.resources.items()
         ),
@@ -135,13 +144,13 @@ def confirm(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Keep for good what consumers hold for a while only (`place --hold`)."""
-    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    """Make the temporary allocations of consumers permanent (those made with `vacancy place --hold`)."""
+    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.admin import operator
 
-    with site.open_log(timeout) as opened, site.open_reader() as reader:
+    with context.open_log(timeout) as opened, context.open_reader() as reader:
         cells = {one: operator.confirm(opened, reader, one, timeout_s=timeout) for one in consumers}
-        _check_held([one for one, found in cells.items() if not found], site)
+        _check_held([one for one, found in cells.items() if not found], context)
     if as_json:
         emit_json({"confirmed": cells})
     else:
@@ -157,13 +166,13 @@ def release(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Give back all that consumers hold, and wait until this host's tables show it."""
-    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    """Release all allocations of consumers, and wait until this host's tables show it."""
+    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.scheduler.client import Scheduler
 
     with (
-        site.open_log(timeout) as opened,
-        Scheduler(opened, site.store, site.registry(), name="cli") as scheduler,
+        context.open_log(timeout) as opened,
+        Scheduler(opened, context.store, context.registry(), name="cli") as scheduler,
     ):
         held = {one: scheduler.allocations(one) for one in consumers}
         scheduler.release(consumers, timeout_s=timeout)
@@ -172,21 +181,21 @@ def release(
             if time.monotonic() > until:
                 raise OutcomeUnknown(
                     "the log has the release, but the store has not read that far",
-                    where=f"store {site.store}",
-                    do="see that `vacancy worker` runs, then look with `vacancy show consumer`",
+                    where=f"store {context.store}",
+                    do="check that `vacancy worker` runs, then check with `vacancy show consumer`",
                 )
             time.sleep(0.005)
-        _check_held([one for one, rows in held.items() if not rows], site)
+        _check_held([one for one, rows in held.items() if not rows], context)
     if as_json:
         emit_json({"released": {one: [cell for cell, _ in rows] for one, rows in held.items()}})
     else:
         emit(f"released {', '.join(consumers)}")
 
 
-def _check_held(without: list[str], site: CommandContext) -> None:
+def _check_held(without: list[str], context: CommandContext) -> None:
     if without:
         raise VacancyError(
-            f"nothing is held by {', '.join(without)}",
-            where=f"store {site.store}",
-            do="check the name; `vacancy show provider NODE` tells who holds what",
+            f"no allocations of {', '.join(without)}",
+            where=f"store {context.store}",
+            do="check the name; `vacancy show provider NODE` lists the consumers on a node",
         )

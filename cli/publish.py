@@ -17,69 +17,90 @@ if TYPE_CHECKING:
 
 
 def publish(
-    once: Annotated[bool, typer.Option("--once", help="Report once and end; the log must take it.")] = False,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="Publish once and exit; fail if the log does not acknowledge in time."),
+    ] = False,
     interval: Annotated[
-        float, typer.Option("--interval", metavar="SECONDS", min=0.1, help="How often to look for changes.")
+        float,
+        typer.Option(
+            "--interval", metavar="SECONDS", min=0.1, help="How often to look for changed inventory."
+        ),
     ] = 10.0,
     heartbeat: Annotated[
-        float, typer.Option("--heartbeat", metavar="SECONDS", min=0.1, help="How long to be silent at most.")
+        float,
+        typer.Option(
+            "--heartbeat",
+            metavar="SECONDS",
+            min=0.1,
+            help="Send a heartbeat if nothing else was sent for this long.",
+        ),
     ] = 30.0,
     full_every: Annotated[
-        float, typer.Option("--full-every", metavar="SECONDS", min=1.0, help="How often to tell everything.")
+        float,
+        typer.Option("--full-every", metavar="SECONDS", min=1.0, help="How often to send a full report."),
     ] = 600.0,
     file: Annotated[
         str | None,
         typer.Option(
             "--file",
             metavar="FILE",
-            help="The node as JSON instead of this host: a list of providers, the node first; each has an id, a"
-            " parent (not the node), inventories and traits. Read anew at each look.",
+            help="Publish the node described in this JSON file instead of this host: a list of providers, the node"
+            " first. Each has an id, a parent (except the node), inventories and traits. The file is read again at"
+            " every interval.",
         ),
     ] = None,
     root: Annotated[
         str | None,
-        typer.Option("--root", metavar="ID", help="The node's id.", show_default="the host's name"),
+        typer.Option("--root", metavar="ID", help="Id of the node.", show_default="the host's name"),
     ] = None,
     cell: Annotated[
         str | None,
         typer.Option(
             "--cell",
             metavar="NAME|auto",
-            help="The node's cell; auto: by hash of its id. [env: VACANCY_CELL]",
-            show_default="where it was, else auto",
+            help="Cell of the node; auto chooses it by a hash of the node's id. [env: VACANCY_CELL]",
+            show_default="the cell in the outbox, else auto",
         ),
     ] = None,
     move_cell: Annotated[
         bool,
-        typer.Option("--move-cell", help="Retire the node in the cell where it was, if that is another."),
+        typer.Option("--move-cell", help="If the node was in another cell, retire it there first."),
     ] = False,
     retire: Annotated[
-        bool, typer.Option("--retire", help="Say that the node is gone for good, and end.")
+        bool, typer.Option("--retire", help="Report that the node is permanently gone, and exit.")
     ] = False,
     outbox: Annotated[
         Path | None,
         typer.Option(
             "--outbox",
             metavar="FILE",
-            help="Where what the log has not taken yet is kept.",
-            show_default="beside the default store",
+            help="File of the outbox: events that the log has not acknowledged yet.",
+            show_default="next to the default store",
         ),
     ] = None,
     vcpu_ratio: Annotated[str, typer.Option("--vcpu-ratio", help="Allocation ratio of VCPU.")] = "4.0",
-    memory_ratio: Annotated[str, typer.Option("--memory-ratio", help="Of MEMORY_MB.")] = "1.0",
-    disk_ratio: Annotated[str, typer.Option("--disk-ratio", help="Of DISK_GB.")] = "1.0",
+    memory_ratio: Annotated[
+        str, typer.Option("--memory-ratio", help="Allocation ratio of MEMORY_MB.")
+    ] = "1.0",
+    disk_ratio: Annotated[str, typer.Option("--disk-ratio", help="Allocation ratio of DISK_GB.")] = "1.0",
     memory_reserved: Annotated[
-        int, typer.Option("--memory-reserved", metavar="MIB", min=0, help="Memory for the host itself.")
+        int,
+        typer.Option(
+            "--memory-reserved", metavar="MIB", min=0, help="MEMORY_MB reserved for the host itself."
+        ),
     ] = 512,
     disk_reserved: Annotated[
-        int, typer.Option("--disk-reserved", metavar="GIB", min=0, help="Disk for the host itself.")
+        int,
+        typer.Option("--disk-reserved", metavar="GIB", min=0, help="DISK_GB reserved for the host itself."),
     ] = 0,
     dedicated_cpus: Annotated[
         str | None,
         typer.Option(
             "--dedicated-cpus",
             metavar="LIST",
-            help="CPUs for one guest each, offered by NUMA cell and not as VCPU, as in 2-15,18-31.",
+            help="CPUs that guests get exclusively, for example 2-15,18-31. NUMA cells offer them; VCPU does not"
+            " include them.",
             show_default="none",
         ),
     ] = None,
@@ -88,8 +109,8 @@ def publish(
         typer.Option(
             "--shared-cpus",
             metavar="LIST",
-            help="CPUs offered as VCPU. Those in neither list are the host's own.",
-            show_default="all others",
+            help="CPUs offered as VCPU. CPUs in neither list stay with the host.",
+            show_default="all CPUs that are not dedicated",
         ),
     ] = None,
     numa_memory: Annotated[
@@ -98,7 +119,7 @@ def publish(
             "--numa-memory",
             metavar="MIB",
             min=0,
-            help="Memory that each NUMA cell offers and MEMORY_MB does not, besides the hugepages.",
+            help="Memory that each NUMA cell offers in addition to its hugepages. MEMORY_MB does not include it.",
         ),
     ] = 0,
     numa: Annotated[
@@ -106,31 +127,37 @@ def publish(
         typer.Option(
             "--numa",
             metavar="split|whole",
-            help="split: the node counts what its NUMA cells do not offer; whole: they offer all CPUs and memory.",
+            help="split: the node offers the CPUs and memory that its NUMA cells do not offer; whole: the NUMA"
+            " cells offer all CPUs and memory.",
         ),
     ] = "split",
-    disk: Annotated[Path, typer.Option("--disk", metavar="DIR", help="Where instances live.")] = Path("/"),
+    disk: Annotated[
+        Path,
+        typer.Option(
+            "--disk", metavar="DIR", help="Directory on the file system that is offered as DISK_GB."
+        ),
+    ] = Path("/"),
     timeout: o.TimeoutOption = 10.0,
     log: o.LogOption = None,
     config: o.ConfigOption = None,
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Tell the log what this host has: once, or all the time until stopped (SIGTERM or Ctrl-C).
+    """Publish this host's inventory to the log, once or continuously until SIGTERM or Ctrl-C.
 
-    What the log does not take waits in the outbox, through any outage and restart. Where no log is named, the
-    default one on this host is made if it is not there.
+    Events that cannot be sent are queued in the outbox and survive outages and restarts. If no log is named, the
+    default log on this host is used; it is created if it does not exist.
     """
-    site = CommandContext(log=log, cell=cell, config=config, kafka=kafka)
-    site.ensure_log()
+    context = CommandContext(log=log, cell=cell, config=config, kafka=kafka)
+    context.ensure_log()
     from vacancy.cli import publish_loop
     from vacancy.clients.publisher.outbox import Outbox
     from vacancy.clients.publisher.publisher import PublishService
 
     if file is not None:
-        node, look = publish_loop.described(file, root)
+        node, collect = publish_loop.node_from_file(file, root)
     else:
-        node, look = publish_loop.this_host(
+        node, collect = publish_loop.node_from_host(
             root,
             vcpu_ratio_milli=ratio_milli(vcpu_ratio, "--vcpu-ratio"),
             memory_ratio_milli=ratio_milli(memory_ratio, "--memory-ratio"),
@@ -143,29 +170,31 @@ def publish(
             numa_memory_mib=numa_memory,
             disk=disk,
         )
-    place = outbox or publish_loop.outbox_path(site.settings.log, node)
+    outbox_file = outbox or publish_loop.outbox_path(context.settings.log, node)
     if not once and not retire:
 
         def service(opened: Log) -> PublishService:
             publisher = publish_loop.make_publisher(
-                opened, node, site.settings.cell, kept, move_cell=move_cell
+                opened, node, context.settings.cell, queue, move_cell=move_cell
             )
-            note(f"publishing {node} in cell {publisher.cell}, outbox {place}; stop with Ctrl-C")
+            note(f"publishing {node} in cell {publisher.cell}, outbox {outbox_file}; stop with Ctrl-C")
             return PublishService(
                 publisher,
-                look,
+                collect,
                 interval,
                 heartbeat_s=heartbeat,
                 full_every_s=full_every,
                 flush_timeout_s=timeout,
             )
 
-        with Outbox(place) as kept:
-            publish_loop.serve(site.settings.log, site.open_log, service)
+        with Outbox(outbox_file) as queue:
+            publish_loop.serve(context.settings.log, context.open_log, service)
         return
-    with site.open_log(timeout) as opened, Outbox(place) as kept:
-        publisher = publish_loop.make_publisher(opened, node, site.settings.cell, kept, move_cell=move_cell)
-        providers = () if retire else look()
+    with context.open_log(timeout) as opened, Outbox(outbox_file) as queue:
+        publisher = publish_loop.make_publisher(
+            opened, node, context.settings.cell, queue, move_cell=move_cell
+        )
+        providers = () if retire else collect()
         if retire:
             publisher.retire()
         else:

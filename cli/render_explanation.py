@@ -1,4 +1,4 @@
-"""Why nothing was found, for people."""
+"""Renders the explanation of a request that has no candidates."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ if TYPE_CHECKING:
     from vacancy.projections.diagnostics.summary import Explanation
 
 
-def render_explanation(told: Explanation) -> None:
-    """What each constraint removed, and who missed by least. Constraints that remove nothing are left out."""
-    emit(f"of {told.nodes} nodes {told.left} are left; each constraint removes so many, alone and in order:")
+def render_explanation(explanation: Explanation) -> None:
+    """Write how many nodes each constraint removes, and the nearest misses. Constraints that remove no node are omitted."""
+    emit(
+        f"{explanation.left} of {explanation.nodes} nodes remain; nodes removed by each constraint, alone and in order:"
+    )
     emit_table(
         ("GROUP", "CONSTRAINT", "ALONE", "IN ORDER"),
         (
             (one.group, one.constraint, "" if one.alone is None else one.alone, one.in_order)
-            for one in told.constraints
+            for one in explanation.constraints
             if one.alone or one.in_order
         ),
     )
-    if not told.nearest:
+    if not explanation.nearest:
         return
     emit("\nnearest misses:")
     emit_table(
@@ -36,12 +38,12 @@ def render_explanation(told: Explanation) -> None:
                 number_text(failure.kind, failure.available),
                 failure.reason.replace("_", " "),
             )
-            for tree in told.nearest
+            for tree in explanation.nearest
             for group, provider, failure in tree.misses
         ),
     )
 
 
 def number_text(kind: str, number: int | None) -> object:
-    """What was asked or is there, for people: a time where it is one."""
+    """A requested or available number as text; the number of a "heard" constraint is a time."""
     return time_text(number or 0) if kind == "heard" else number

@@ -1,4 +1,4 @@
-"""The options of a request: what `candidates`, `place` and `why-not` have in common."""
+"""The options of a request, shared by `candidates`, `place` and `why-not`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestOptions:
-    """What is asked for, in the words of OpenStack Placement: an option for each field, of its name."""
+    """The request, in the terms of OpenStack Placement. Each field is an option of the same name."""
 
     resources: Annotated[
         list[str] | None,
         typer.Option(
             "--resources",
             metavar="CLASS:AMOUNT,…",
-            help="How much of which classes, as in VCPU:4,MEMORY_MB:8192. Repeatable.",
+            help="Requested amount of each resource class, for example VCPU:4,MEMORY_MB:8192. Repeatable.",
         ),
     ] = None
     required: Annotated[
@@ -34,7 +34,8 @@ class RequestOptions:
         typer.Option(
             "--required",
             metavar="TRAIT,…",
-            help="Traits: A,B must be there, !C must not; in:A,B by itself: at least one. Repeatable.",
+            help="Traits: A,B requires both; !C forbids C; in:A,B (alone in its option) requires at least one."
+            " Repeatable.",
         ),
     ] = None
     member_of: Annotated[
@@ -42,19 +43,19 @@ class RequestOptions:
         typer.Option(
             "--member-of",
             metavar="AGGREGATE",
-            help="Aggregates: a; in:a,b for any of them; !a or !in:a,b for none. Repeatable.",
+            help="Aggregates: a requires a; in:a,b requires one of them; !a or !in:a,b forbids them. Repeatable.",
         ),
     ] = None
     in_tree: Annotated[
         str | None,
-        typer.Option("--in-tree", metavar="PROVIDER", help="Only in this provider's tree."),
+        typer.Option("--in-tree", metavar="PROVIDER", help="Search only the tree of this provider."),
     ] = None
     where: Annotated[
         list[str] | None,
         typer.Option(
             "--where",
             metavar="EXPR",
-            help="A condition on attributes, traits and amounts, as in"
+            help="Condition on attributes, traits and amounts, for example"
             " 'attributes.hypervisor_version >= version(\"8.2\")' (docs/expressions.md). Repeatable.",
         ),
     ] = None
@@ -63,9 +64,9 @@ class RequestOptions:
         typer.Option(
             "--group",
             metavar="GROUP",
-            help="One more group, served by one provider of the tree:"
-            " 'NAME=CLASS:AMOUNT,…;required=TRAIT,…;member_of=AGGREGATE;in_tree=PROVIDER;where=EXPR', of which all after the"
-            " amounts may be left out. Repeatable.",
+            help="An additional request group, served by one provider of the tree:"
+            " 'NAME=CLASS:AMOUNT,…;required=TRAIT,…;member_of=AGGREGATE;in_tree=PROVIDER;where=EXPR'. Everything after"
+            " the amounts is optional. Repeatable.",
         ),
     ] = None
     group_policy: Annotated[
@@ -73,7 +74,7 @@ class RequestOptions:
         typer.Option(
             "--group-policy",
             metavar="none|isolate",
-            help="Whether two groups may share a provider (none) or must not (isolate).",
+            help="none: groups may be served by the same provider; isolate: each group needs its own provider.",
             show_default="none",
         ),
     ] = None
@@ -82,7 +83,8 @@ class RequestOptions:
         typer.Option(
             "--root-required",
             metavar="TRAIT,…",
-            help="Traits of the root of the tree, whoever serves the groups: A must be there, !B must not. Repeatable.",
+            help="Traits of the root of the tree, whichever provider serves the groups: A requires A, !B forbids B."
+            " Repeatable.",
         ),
     ] = None
     same_subtree: Annotated[
@@ -90,7 +92,7 @@ class RequestOptions:
         typer.Option(
             "--same-subtree",
             metavar="GROUP,…",
-            help="Of these groups, one is served by a provider that is above those of the others, or the same."
+            help="The providers of these groups must be in one subtree whose root is the provider of one of them."
             " Repeatable.",
         ),
     ] = None
@@ -99,9 +101,9 @@ class RequestOptions:
         typer.Option(
             "--numa",
             metavar="TOPOLOGY",
-            help="The NUMA topology of a guest, a group for each cell:"
-            " 'cells=2,cpus=8,policy=dedicated,threads=isolate,memory_mb=16384,page=2M'; policy is shared, dedicated or"
-            " mixed (then dedicated=N), threads prefer, isolate or require.",
+            help="NUMA topology of the guest; each NUMA cell becomes a group:"
+            " 'cells=2,cpus=8,policy=dedicated,threads=isolate,memory_mb=16384,page=2M'. policy is shared, dedicated or"
+            " mixed (with dedicated=N); threads is prefer, isolate or require.",
         ),
     ] = None
     group_affinity: Annotated[
@@ -109,8 +111,8 @@ class RequestOptions:
         typer.Option(
             "--group-affinity",
             metavar="CELL/NAME",
-            help="Near to the members of this server group: on their node, or with CELL/NAME::rack- in their rack,"
-            " told by aggregates that begin with rack-. Repeatable.",
+            help="Place on the node of the members of this server group. With CELL/NAME::rack- in their rack: the"
+            " aggregate whose name starts with rack-. Repeatable.",
         ),
     ] = None
     group_anti_affinity: Annotated[
@@ -118,8 +120,8 @@ class RequestOptions:
         typer.Option(
             "--group-anti-affinity",
             metavar="CELL/NAME[:MAX[:SCOPE]]",
-            help="Apart from the members of this server group: at most MAX (default: 1) on a node, or with"
-            " CELL/NAME:MAX:rack- in a rack. Repeatable.",
+            help="Place at most MAX (default: 1) members of this server group on a node. With CELL/NAME:MAX:rack- at"
+            " most MAX in a rack. Repeatable.",
         ),
     ] = None
     soft_group_affinity: Annotated[
@@ -127,7 +129,7 @@ class RequestOptions:
         typer.Option(
             "--soft-group-affinity",
             metavar="CELL/NAME",
-            help="The same as a wish: such places come first.",
+            help="Prefer nodes that satisfy --group-affinity, but do not require them. Repeatable.",
         ),
     ] = None
     soft_group_anti_affinity: Annotated[
@@ -135,7 +137,7 @@ class RequestOptions:
         typer.Option(
             "--soft-group-anti-affinity",
             metavar="CELL/NAME[:MAX[:SCOPE]]",
-            help="The same as a wish: such places come first.",
+            help="Prefer nodes that satisfy --group-anti-affinity, but do not require them. Repeatable.",
         ),
     ] = None
     copies: Annotated[
@@ -143,7 +145,7 @@ class RequestOptions:
         typer.Option(
             "--copies",
             metavar="N",
-            help="So many instances of the same shape, in one cell, all or none.",
+            help="Number of identical instances to place in one cell, all or none.",
             show_default="1",
         ),
     ] = None
@@ -152,7 +154,7 @@ class RequestOptions:
         typer.Option(
             "--copies-on",
             metavar="any|distinct",
-            help="Whether copies may share a node (any) or must not (distinct).",
+            help="any: copies may share a node; distinct: each copy needs its own node.",
             show_default="any",
         ),
     ] = None
@@ -161,7 +163,7 @@ class RequestOptions:
         typer.Option(
             "--query",
             metavar="QUERY",
-            help="The whole request as a Placement query string:"
+            help="The complete request as a Placement query string:"
             " 'resources=VCPU:1&resources1=CUSTOM_GPU:1&required1=CUSTOM_A100&group_policy=isolate&limit=5'.",
         ),
     ] = None
@@ -170,16 +172,16 @@ class RequestOptions:
         typer.Option(
             "--request",
             metavar="FILE",
-            help="The whole request as JSON (a RequestSpec); - reads standard input.",
+            help="File with the complete request as JSON (a RequestSpec); - reads standard input.",
         ),
     ] = None
 
     def parse(self, registry: Registry) -> ParsedRequest:
-        """The request. Raises `UsageError`."""
+        """Parse the options into a request. Raises `UsageError`."""
         from vacancy.clients.inspection.group_report import ParsedMembership
         from vacancy.clients.request_language.placement_syntax import RequestText, parse
 
-        wanted = RequestText(
+        text = RequestText(
             resources=self.resources or (),
             required=self.required or (),
             member_of=self.member_of or (),
@@ -193,7 +195,7 @@ class RequestOptions:
             query=self.query,
             document=None if self.request is None else read_text(self.request),
         )
-        parsed = parse(wanted, registry)
+        parsed = parse(text, registry)
         related = ParsedMembership(
             self.group_affinity or (),
             self.group_anti_affinity or (),
@@ -205,14 +207,17 @@ class RequestOptions:
         return parsed._replace(spec=related.applied(parsed.spec))
 
 
-def asks(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the options of a request where its parameter `asked` stands, which gets all of them as one
-    `RequestOptions`. Typer sees a function that has them one by one."""
+def with_request_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command that has a parameter `request_options: RequestOptions`.
+
+    Typer sees a function with one parameter per option of the request in its place; the command receives all of them
+    as one `RequestOptions`.
+    """
     options = get_type_hints(RequestOptions, include_extras=True)
     parameters: dict[str, inspect.Parameter] = {}
     own = get_type_hints(command, include_extras=True)
     for name, parameter in inspect.signature(command).parameters.items():
-        if name == "asked":
+        if name == "request_options":
             shown = {
                 one: parameter.replace(name=one, default=None, annotation=t) for one, t in options.items()
             }
@@ -223,7 +228,7 @@ def asks(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**given: Any) -> None:
-        command(asked=RequestOptions(**{name: given.pop(name) for name in options}), **given)
+        command(request_options=RequestOptions(**{name: given.pop(name) for name in options}), **given)
 
     signature = inspect.Signature([one.replace(kind=keyword) for one in parameters.values()])
     run.__signature__ = signature  # type: ignore[attr-defined]

@@ -74,7 +74,7 @@ def settle(
         raise OutcomeUnknown(
             f"the outcome for {consumer} is not known yet: {found.reason}{silent}",
             where=where,
-            do="see that `vacancy worker` runs and the log answers; then ask again with"
+            do="check that `vacancy worker` runs and the log answers; then ask again with"
             f" --deadline-ms {found.deadline_ms}",
         )
     if found.status == "void":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vacancy.cli import options as o
-from vacancy.cli.context import ASK_S, CommandContext
+from vacancy.cli.context import OPTIONAL_LOG_S, CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table, note, time_text
 from vacancy.resources.model.errors import LogError
 
@@ -25,7 +25,7 @@ def status(
     with site.open_reader() as reader:
         ends = None
         try:
-            with site.open_log(ASK_S) as opened:
+            with site.open_log(OPTIONAL_LOG_S) as opened:
                 ends = opened.end()
                 if opened.identity().log != reader.manifest.log:
                     note(

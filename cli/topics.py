@@ -1,4 +1,4 @@
-"""`vacancy topics …`: make a log, and see whether one is as it must be."""
+"""`vacancy topics`: create a log, and check the settings of one."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from vacancy.cli.context import DEFAULT_PARTITIONS, CommandContext
 from vacancy.cli.errors import DifferenceFound
 from vacancy.cli.output import emit, emit_json
 
-app = typer.Typer(help="Make a log, or see what is wrong with one.", rich_markup_mode=None)
+app = typer.Typer(help="Create a log, or check the settings of one.", rich_markup_mode=None)
 
 
 @app.command()
 def create(
     partitions: Annotated[
-        int, typer.Option("--partitions", min=1, max=10_000, help="How many; it never changes.")
+        int,
+        typer.Option(
+            "--partitions", min=1, max=10_000, help="Number of partitions. It cannot be changed later."
+        ),
     ] = DEFAULT_PARTITIONS,
     replication: Annotated[
         int | None,
         typer.Option(
             "--replication",
             min=1,
-            help="Copies of each partition on Kafka (default: 3, or as many as there are brokers).",
+            help="Replicas of each partition on Kafka (default: 3, or the number of brokers if less).",
         ),
     ] = None,
     log: o.LogOption = None,
@@ -32,18 +35,22 @@ def create(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Make a log: a Kafka topic, or a file. Its rules allow the resource classes of the plugins installed here."""
-    site = CommandContext(log=log, config=config, kafka=kafka)
+    """Create a log: a Kafka topic or an SQLite file. It allows the resource classes of the plugins installed here."""
+    context = CommandContext(log=log, config=config, kafka=kafka)
     from vacancy.clients.runtime.bootstrap import new_log
 
     with new_log(
-        site.settings.log, partitions, site.registry(), replication=replication, **site.settings.kafka
-    ) as made:
-        identity = made.identity()
+        context.settings.log,
+        partitions,
+        context.registry(),
+        replication=replication,
+        **context.settings.kafka,
+    ) as created:
+        identity = created.identity()
     if as_json:
-        emit_json({"url": site.settings.log, "log": identity.log, "partitions": identity.partitions})
+        emit_json({"url": context.settings.log, "log": identity.log, "partitions": identity.partitions})
     else:
-        emit(f"made {site.settings.log} with {identity.partitions} partitions: log {identity.log}")
+        emit(f"made {context.settings.log} with {identity.partitions} partitions: log {identity.log}")
 
 
 @app.command()
@@ -53,31 +60,33 @@ def check(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Say everything that is wrong with a log. Ends with 5 where something is."""
-    site = CommandContext(log=log, config=config, kafka=kafka)
-    with site.open_log() as opened:
+    """Check the settings of a log and list every problem. Exits with 5 if there are problems."""
+    context = CommandContext(log=log, config=config, kafka=kafka)
+    with context.open_log() as opened:
         identity = opened.identity()
-    wrong: list[str] = []
-    if site.settings.log.startswith("kafka://"):
+    problems: list[str] = []
+    if context.settings.log.startswith("kafka://"):
         from vacancy.streams.kafka.topic import check_topic
 
-        wrong = check_topic(site.settings.log, **site.settings.kafka)
+        problems = check_topic(context.settings.log, **context.settings.kafka)
     if as_json:
         emit_json(
             {
-                "url": site.settings.log,
+                "url": context.settings.log,
                 "log": identity.log,
                 "partitions": identity.partitions,
-                "wrong": wrong,
+                "wrong": problems,
             }
         )
     else:
-        for sentence in wrong:
-            emit(sentence)
-        if not wrong:
+        for problem in problems:
+            emit(problem)
+        if not problems:
             emit(
-                f"nothing is wrong with {site.settings.log}: log {identity.log}, {identity.partitions} partitions"
+                f"no problems found in {context.settings.log}: log {identity.log}, {identity.partitions} partitions"
             )
-    if wrong:
-        count = f"{len(wrong)} thing{'s are' if len(wrong) > 1 else ' is'} wrong with the log"
-        raise DifferenceFound(count, where=site.settings.log, do="set the topic right, then check again")
+    if problems:
+        count = f"found {len(problems)} problem{'s' if len(problems) > 1 else ''} in the settings of the log"
+        raise DifferenceFound(
+            count, where=context.settings.log, do="correct the topic's settings, then check again"
+        )

@@ -14,21 +14,21 @@ from vacancy.cli.output import emit
 def typical(
     device: Annotated[
         str,
-        typer.Argument(metavar="CLASS", help="The class of the devices, as CUSTOM_GPU_MILLI."),
+        typer.Argument(metavar="CLASS", help="Resource class of the devices, for example CUSTOM_GPU_MILLI."),
     ],
     limit: Annotated[
-        int, typer.Option("--limit", min=1, max=256, help="How many kinds of requests at most.")
+        int, typer.Option("--limit", min=1, max=256, help="Maximum number of different requests.")
     ] = 256,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
 ) -> None:
-    """Learn what is typically asked for from what is held now, as JSON: the file for --typical.
+    """Derive the typical workload from the current allocations and print it as JSON, for --typical.
 
-    The order least_fragmentation goes by it. Requests that need the same are counted as one.
+    The order least_fragmentation uses it. Requests with the same needs are counted as one kind.
     """
-    site = CommandContext(store=store, config=config)
-    site.registry().check(device)
+    context = CommandContext(store=store, config=config)
+    context.registry().check(device)
     from vacancy.clients.scheduler.order_names import learn_typical
 
-    with site.open_reader() as reader:
+    with context.open_reader() as reader:
         emit(learn_typical(reader, device, limit).model_dump_json(exclude_defaults=True))

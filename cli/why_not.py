@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import ASK_S, CommandContext
+from vacancy.cli.context import OPTIONAL_LOG_S, CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table, note, position_text, time_text
 from vacancy.cli.render_explanation import number_text
-from vacancy.cli.request_options import RequestOptions, asks
+from vacancy.cli.request_options import RequestOptions, with_request_options
 from vacancy.resources.model.errors import LogError
 
 if TYPE_CHECKING:
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from vacancy.streams.log import Log
 
 
-@asks
+@with_request_options
 def why_not(
-    node: Annotated[str, typer.Argument(metavar="NODE")],
-    asked: RequestOptions,
+    node: Annotated[
+        str, typer.Argument(metavar="NODE", help="Id of the node, or of any provider in its tree.")
+    ],
+    request_options: RequestOptions,
     max_staleness: o.MaxStalenessOption = None,
     cell: o.CellOption = None,
     log: o.LogOption = None,
@@ -31,44 +33,41 @@ def why_not(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Why a node is no place for a request: all that it fails, and who took the last of what is short.
+    """Explain why a node cannot serve a request: every constraint that it fails, and who took the last unit.
 
-    The request is written as for `vacancy candidates`. The log tells when and by whom; without one there are
-    offsets. NODE is a node, or any provider of its tree.
+    The options of the request are those of `vacancy candidates`. The consumer and the time of the last claim are read
+    from the log; without the log only its offset is shown.
     """
-    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
-    parsed = asked.parse(site.registry())
-    from vacancy.clients.inspection.why_not import why_not as ask
+    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    parsed = request_options.parse(context.registry())
+    from vacancy.clients.inspection.why_not import why_not as explain_node
 
     with ExitStack() as open_:
-        opened = _log(site, open_)
-        reader = open_.enter_context(site.open_reader())
-        told = ask(reader, parsed.spec, node, cell=cell, log=opened, max_staleness_s=max_staleness)
+        opened = _open_log_if_available(context, open_)
+        reader = open_.enter_context(context.open_reader())
+        answer = explain_node(reader, parsed.spec, node, cell=cell, log=opened, max_staleness_s=max_staleness)
     if as_json:
-        emit_json(told)
+        emit_json(answer)
         return
-    _tell(told)
-    note(f"as of {position_text(told.as_of)}")
+    _render(answer)
+    note(f"as of {position_text(answer.as_of)}")
 
 
-def _log(site: CommandContext, open_: ExitStack) -> Log | None:
-    """The log, if it is at hand: the tables say most without it."""
+def _open_log_if_available(context: CommandContext, open_: ExitStack) -> Log | None:
+    """The log, or None if it does not answer: most of the answer comes from the tables."""
     try:
-        return open_.enter_context(site.open_log(ASK_S))
+        return open_.enter_context(context.open_log(OPTIONAL_LOG_S))
     except LogError as error:
-        note(f"without the log: {error.what}")
+        note(f"answering without the log: {error.what}")
         return None
 
 
-def _tell(told: WhyNot) -> None:
-    state = f"{told.node.state}, last heard {time_text(told.node.heard_ms)}" if told.node else "gone"
-    emit(f"node {told.root} in cell {told.cell}: {state}")
-    if told.fits:
-        emit("it is a candidate")
-    else:
-        emit("it is no candidate")
+def _render(answer: WhyNot) -> None:
+    state = f"{answer.node.state}, last heard {time_text(answer.node.heard_ms)}" if answer.node else "gone"
+    emit(f"node {answer.root} in cell {answer.cell}: {state}")
+    emit("it is a candidate" if answer.fits else "it is not a candidate")
     rows: list[tuple[object, ...]] = []
-    for group in told.groups:
+    for group in answer.groups:
         best = group.providers[0]
         if not best.lacks:
             rows.append((group.group, best.provider, "fits"))
@@ -76,7 +75,7 @@ def _tell(told: WhyNot) -> None:
         rows += [
             (group.group, one.provider, *_lack_cells(lack)) for one in group.providers for lack in one.lacks
         ]
-    rows += [("", told.root, *_lack_cells(lack)) for lack in told.whole]
+    rows += [("", answer.root, *_lack_cells(lack)) for lack in answer.whole]
     emit_table(
         ("GROUP", "PROVIDER", "CONSTRAINT", "ASKED", "AVAILABLE", "WHY"),
         ((*row, *[""] * (6 - len(row))) for row in rows),

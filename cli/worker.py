@@ -24,7 +24,7 @@ def worker(
         typer.Option(
             "--web-host",
             metavar="HOST",
-            help="Where to serve /ready, /status and /metrics (Kafka).",
+            help="Address that serves /ready, /status and /metrics (Kafka logs only).",
             show_default="127.0.0.1",
         ),
     ] = None,
@@ -33,38 +33,39 @@ def worker(
         typer.Option(
             "--web-port",
             metavar="PORT|off",
-            help="0: any that is free.",
-            show_default="6066, or any if that is taken",
+            help="Port that serves /ready, /status and /metrics; 0 chooses a free port, off disables them.",
+            show_default="6066, or a free port if that is in use",
         ),
     ] = None,
 ) -> None:
-    """Fold the log into this host's store, and keep at it until stopped (SIGTERM or Ctrl-C).
+    """Fold the log into this host's store continuously, until SIGTERM or Ctrl-C.
 
-    Start a second one on the same store to use a second processor: of a Kafka log's partitions each then takes
-    half.
+    To use a second CPU, start a second worker on the same store: each folds half of the partitions of a Kafka log.
 
-    Where no log is named, the default one on this host is made if it is not there; any other is made with
-    `vacancy topics create`.
+    If no log is named, the default log on this host is used; it is created if it does not exist. Create any other log
+    with `vacancy topics create`.
     """
-    site = CommandContext(
+    context = CommandContext(
         log=log, store=store, config=config, kafka=kafka, web_host=web_host, web_port=web_port
     )
-    site.ensure_log()
+    context.ensure_log()
     from vacancy.clients.runtime.worker_process import run_worker
 
-    def tell(running: RunningWorker) -> None:
+    def report_ready(running: RunningWorker) -> None:
         failed = running.errors
         at = position_text({p: offset for p, offset in running.position.items() if p not in failed})
-        but = (
-            f", but for partition {', '.join(map(str, sorted(failed)))}, stopped as said above"
+        without = (
+            f", except partition {', '.join(map(str, sorted(failed)))}, which stopped with the error above"
             if failed
             else ""
         )
-        note(f"caught up with {site.settings.log} at {at}{but}; store {site.store}")
+        note(f"caught up with {context.settings.log} at {at}{without}; store {context.store}")
         address = getattr(running, "web_address", None)
         if address is not None:
-            note(f"state at http://{address}/status")
+            note(f"status at http://{address}/status")
 
-    note(f"folding {site.settings.log} into {site.store}; stop with Ctrl-C")
-    settings = site.settings
-    run_worker(settings.log, site.store, client_settings=settings.kafka, on_ready=tell, web=settings.web)
+    note(f"folding {context.settings.log} into {context.store}; stop with Ctrl-C")
+    settings = context.settings
+    run_worker(
+        settings.log, context.store, client_settings=settings.kafka, on_ready=report_ready, web=settings.web
+    )

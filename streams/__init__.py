@@ -1,1 +1,1 @@
-"""The log: where records come in, in order. It knows no table and no rule."""
+"""The log: ordered records in SQLite, Kafka or memory, and the workers that follow it. It imports no tables."""

@@ -1,4 +1,4 @@
-"""The wall clock, as this room uses it: milliseconds since 1970, UTC."""
+"""The wall clock: milliseconds since 1970, UTC."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 Clock = Callable[[], int]
-"""Gives milliseconds since 1970, UTC. Handed in, so that tests need not wait."""
+"""Returns milliseconds since 1970, UTC. It is a parameter so that tests need not wait."""
 
 
 def wall_ms() -> int:

@@ -1,6 +1,6 @@
-"""The embedded worker: follows a log and hands its records to a projection, in batches.
+"""The embedded worker: follows a log and applies its records to a projection, in batches.
 
-It keeps log time going, too: when something waits for a deadline and nothing else arrives, it appends a tick.
+It also advances log time: if something waits for a deadline and no other record arrives, it appends a tick.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _events = structlog.get_logger("vacancy.streams.embedded_worker")
 
 @dataclass(slots=True)
 class WorkerProgress:
-    """What a worker has done since it was made."""
+    """Counts of what a worker has done since it was created."""
 
     records: int = 0
     batches: int = 0
@@ -48,12 +48,12 @@ class _Followed:
 
 
 class EmbeddedWorker:
-    """Feeds `projection` from `log` until told to stop. One thread runs it; `stop` may be called from any.
+    """Applies the records of `log` to `projection` until `stop` is called. One thread runs it; any may call `stop`.
 
-    `partitions`: those to follow (default: all). `batch_max`: records per `Projection.apply`. `poll_s`: pause
+    `partitions`: those to follow (default: all). `batch_max`: maximum records per `Projection.apply`. `poll_s`: pause
     between polls after a busy round; it grows to 20 ms while nothing arrives. `tick_entry` makes the tick of a
-    partition; without it the worker never ticks. `clock` gives wall time in ms, `rng` spreads the ticks of
-    several workers. Neither the log nor the projection is closed by the worker.
+    partition; without it the worker sends no ticks. `clock` returns wall time in ms, `rng` spreads the ticks of
+    several workers. The worker closes neither the log nor the projection.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class EmbeddedWorker:
         self._stopping = threading.Event()
         self.progress = WorkerProgress()
         self.errors: dict[int, VacancyError] = {}
-        """Partition -> why it was stopped, in the order they stopped."""
+        """Partition -> the error that stopped it, in the order in which they stopped."""
         position = projection.position()
         followed = range(log.partitions) if partitions is None else partitions
         self._followed = {p: _Followed(p, position.get(p, 0)) for p in followed}
@@ -88,14 +88,14 @@ class EmbeddedWorker:
         return {partition: one.position for partition, one in list(self._followed.items())}
 
     def stop(self) -> None:
-        """Make `run` return after the batch it is in."""
+        """Make `run` return after the current batch."""
         self._stopping.set()
 
     def run(self) -> None:
         """Follow the log until `stop`, or until every partition has failed.
 
-        A partition whose projection or log fails is stopped, and reported at once as a log line; the others go
-        on. At the end the first of these errors is raised. A log that does not answer is tried again for ever.
+        A partition whose projection or log fails is stopped and reported at once as a log line; the others continue.
+        At the end the first of these errors is raised. A log that does not answer is retried without limit.
         """
         pause_s = self._poll_s
         while not self._stopping.is_set() and len(self.errors) < len(self._followed):
@@ -107,7 +107,7 @@ class EmbeddedWorker:
             raise next(iter(self.errors.values()))
 
     def step(self) -> int:
-        """One round over the partitions: at most one batch of each. Returns the number of records applied."""
+        """Apply at most one batch of each partition. Returns the number of records applied."""
         applied = 0
         for one in self._followed.values():
             if one.partition in self.errors:

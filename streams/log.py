@@ -1,7 +1,7 @@
-"""The log: the single source of truth, as a small protocol that three backends keep.
+"""The log: the single source of truth, as a small protocol with three backends.
 
-Records of one partition have consecutive offsets from 0 and timestamps that never go back. Nothing is ever
-changed; the front may be gone if the operator set a retention.
+Records of one partition have consecutive offsets from 0 and timestamps that never decrease. Records never change; the
+oldest may be gone if the operator set a retention.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from vacancy.streams.log_identity import LogIdentity, check_openings, parse_open
 from vacancy.streams.log_url import parse_log_url
 
 SEND_S: Final = 10.0
-"""How long `Log.send` waits for a log that does not answer, unless told less."""
+"""Default of how long `Log.send` waits for a log that does not answer."""
 
 
 class AppendedAt(NamedTuple):
-    """Where an entry landed, and the log's time for it (milliseconds since 1970, UTC)."""
+    """The position of an appended entry, and the log's timestamp for it (milliseconds since 1970, UTC)."""
 
     partition: int
     offset: int
@@ -30,17 +30,17 @@ class AppendedAt(NamedTuple):
 
 
 class Receipt(Protocol):
-    """A promise of what `Log.send` was given."""
+    """The pending acknowledgement of one `Log.send`."""
 
     @property
     def done(self) -> bool:
-        """Whether `wait` would answer at once."""
+        """Whether `wait` would return at once."""
 
     def wait(self, timeout_s: float = 30.0) -> list[AppendedAt]:
-        """Where each entry landed, in the order given to `send`, once all are durable.
+        """Wait until all entries are durable; returns their positions in the order given to `send`.
 
-        Raises LogUnavailable after `timeout_s`: the entries may still land then, so what they say must bear
-        being said twice. Raises LogError if the log refused them.
+        Raises LogUnavailable after `timeout_s`: the entries may still be appended later, so sending them again must be
+        harmless. Raises LogError if the log refused them.
         """
 
 
@@ -56,18 +56,18 @@ class Log(Protocol):
 
     @abstractmethod
     def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> Receipt:
-        """Append `entries` in order, without waiting for them where the backend can.
+        """Append `entries` in order; does not wait for the acknowledgement if the backend can avoid it.
 
-        Raises LogUnavailable if the log does not answer within `timeout_s`: then nothing was sent. Where it has gone silent after it
-        took some, the receipt says so.
+        Raises LogUnavailable if the log does not answer within `timeout_s`: then nothing was sent. If it stops
+        answering after the first entries were sent, the receipt raises instead.
         """
 
     @abstractmethod
     def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
-        """Up to `limit` records from exactly `offset` on; empty if none came within `timeout_s`.
+        """Up to `limit` records that start exactly at `offset`; empty if none arrived within `timeout_s`.
 
-        Raises LogError if `offset` lies before the first record kept (retention took it) or beyond the end
-        (the log was truncated or made anew), LogUnavailable if the log did not answer.
+        Raises LogError if `offset` is before the first record kept (retention removed it) or beyond the end (the log
+        was truncated or created again), LogUnavailable if the log did not answer.
         """
 
     @abstractmethod
@@ -76,24 +76,26 @@ class Log(Protocol):
 
     @abstractmethod
     def end(self) -> dict[int, int]:
-        """Partition -> the offset the next record will get."""
+        """Partition -> the offset that the next record will get."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of files, connections and threads. What was sent and not waited for may be lost."""
+        """Release files, connections and threads. Entries sent but not acknowledged may be lost."""
 
     def append(self, entries: Sequence[NewRecord], timeout_s: float = 30.0) -> list[AppendedAt]:
-        """Append `entries` in order; they are durable when this returns. Raises as `Receipt.wait` does, `timeout_s`
-        from now at the latest."""
+        """Append `entries` in order; they are durable when this returns.
+
+        Raises as `Receipt.wait` does, `timeout_s` from now at the latest.
+        """
         until = time.monotonic() + timeout_s
         receipt = self.send(entries, min(timeout_s, SEND_S))
         return receipt.wait(max(0.0, until - time.monotonic()))
 
     def identity(self) -> LogIdentity:
-        """The log's UUID and partitions, from its `log.opened` record.
+        """The log's UUID and number of partitions, from its `log.opened` record.
 
-        Raises LogError if no partition has it any more, or if the log now has another number of partitions:
-        its keys would lead elsewhere than they did.
+        Raises LogError if no partition has this record any more, or if the number of partitions has changed: keys
+        would map to other partitions than before.
         """
         end = self.end()
         for partition, first in sorted(self.start().items()):
@@ -103,15 +105,15 @@ class Log(Protocol):
                 break
         else:
             raise LogError(
-                "No partition of the log has its first record",
+                "no partition of the log has its first record",
                 where=self.name,
-                do="if retention took it, the log can no longer be followed: make a new one; if it was just made, try again",
+                do="if retention removed it, create a new log; if the log was just created, try again",
             )
         if found.partitions != self.partitions:
             raise LogError(
-                f"The log has {self.partitions} partitions but was opened with {found.partitions}",
+                f"the log has {self.partitions} partitions but was created with {found.partitions}",
                 where=self.name,
-                do="never change the partitions of a log: make a new one and republish",
+                do="never change the number of partitions: create a new log and publish again",
             )
         return found
 
@@ -125,14 +127,16 @@ class Log(Protocol):
 
 
 def open_log(url: str, timeout_s: float | None = None, /, **client_settings: str) -> Log:
-    """Open the log at `url`. `client_settings` are Kafka's, under their own names, `timeout_s` is for less than
-    their `bootstrap.timeout.ms` (10 s unless given); other logs ignore them.
+    """Open the log at `url`.
 
-    Raises UsageError for a wrong URL or setting, LogError if there is no log (it says how to make one) or it
-    cannot be read, LogUnavailable if it does not answer.
+    `client_settings` are Kafka's, under their own names. `timeout_s` limits the wait for Kafka if it is less than
+    `bootstrap.timeout.ms` (10 s by default). Other logs ignore both.
+
+    Raises UsageError for an invalid URL or setting, LogError if there is no log or it cannot be read, LogUnavailable
+    if it does not answer.
     """
     place = parse_log_url(url)
-    # Backends are imported when asked for: a command on a SQLite log must not pay for loading Kafka's client.
+    # Backends are imported only when needed: a command on a SQLite log must not load Kafka's client.
     if place.scheme == "memory":
         from vacancy.streams.memory_log import MemoryLog
 
@@ -154,10 +158,10 @@ def create_log(
     replication: int | None = None,
     **client_settings: str,
 ) -> Log:
-    """Make the log at `url`, write one `log.opened` entry into each partition, and open it.
+    """Create the log at `url`, write one `log.opened` entry into each partition, and open it.
 
-    `replication` is for Kafka (default: 3, or as many brokers as there are). Raises LogError if the log
-    exists, UsageError unless `openings` has exactly one entry for each partition.
+    `replication` is for Kafka (default: 3, or the number of brokers if less). Raises LogError if the log exists,
+    UsageError unless `openings` has exactly one entry for each partition.
     """
     place = parse_log_url(url)
     ordered = check_openings(partitions, openings)
@@ -177,7 +181,7 @@ def create_log(
 
 
 class SettledReceipt(NamedTuple):
-    """The receipt of a log that writes at once."""
+    """The receipt of a log that writes before `send` returns."""
 
     appended: list[AppendedAt]
 
@@ -191,33 +195,33 @@ class SettledReceipt(NamedTuple):
 
 
 def missing_log(url: str) -> LogError:
-    """The error for a log that is not there."""
-    return LogError("There is no log", where=url, do=f"make it with `vacancy topics create --log {url}`")
+    """The error for a log that does not exist."""
+    return LogError("there is no log", where=url, do=f"create it with `vacancy topics create --log {url}`")
 
 
 def existing_log(url: str) -> LogError:
-    """The error for making a log where one is."""
-    return LogError("The log exists already", where=url, do="use it as it is, or choose another URL")
+    """The error for creating a log that exists."""
+    return LogError("the log exists already", where=url, do="use it as it is, or choose another URL")
 
 
 def no_partition(name: str, partition: int, partitions: int) -> LogError:
-    """The error for a partition the log does not have."""
+    """The error for a partition that the log does not have."""
     return LogError(
-        f"There is no partition {partition}", where=name, do=f"the log has partitions 0 to {partitions - 1}"
+        f"there is no partition {partition}", where=name, do=f"the log has partitions 0 to {partitions - 1}"
     )
 
 
 def out_of_range(name: str, partition: int, offset: int, start: int, end: int) -> LogError:
-    """The error for an offset that cannot be read: `start` and `end` are the partition's, `end` exclusive."""
+    """The error for an offset that cannot be read; the partition holds offsets `start` to `end`, `end` exclusive."""
     where = f"{name}, partition {partition}, offset {offset}, log holds {start} to {end}"
     if offset < start:
         return LogError(
-            "The records asked for are no longer in the log",
+            "the requested records are no longer in the log",
             where=where,
-            do="bring the records back; a log that stores are folded from needs unlimited retention",
+            do="restore the records; a log needs unlimited retention while stores are folded from it",
         )
     return LogError(
-        "The position is beyond the end of the log",
+        "the position is beyond the end of the log",
         where=where,
-        do="the log was truncated or made anew: rebuild the store from this log",
+        do="the log was truncated or created again: rebuild the store from this log",
     )

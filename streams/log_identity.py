@@ -1,7 +1,7 @@
-"""The `log.opened` record that starts every partition, and the identity it gives the log.
+"""The `log.opened` record at the start of every partition, and the identity that it gives the log.
 
-Read with the standard library only: this room knows no event but this one, and of it only what tells one
-log from another.
+It is parsed with the standard library only: this package reads no other event, and of this one only the fields that
+identify the log.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ OPENED: Final = "vacancy.log.opened.v1"
 
 
 class LogIdentity(NamedTuple):
-    """What tells one log from another: its UUID and the number of partitions it was opened with."""
+    """The identity of a log: its UUID and the number of partitions that it was created with."""
 
     log: str
     partitions: int
 
 
 def parse_opening(record: Record, name: str) -> LogIdentity:
-    """The identity in the first record of a partition; raises LogError if it is not a `log.opened` record."""
+    """Parse the first record of a partition. Raises LogError if it is not a `log.opened` record."""
     where = f"{name}, partition {record.partition}, offset {record.offset}"
     do = "use a log made by `vacancy topics create`"
     try:
         event = json.loads(record.value)
         if event["type"] != OPENED:
             raise LogError(
-                f"The log does not start with {OPENED} but with {event['type']!r}", where=where, do=do
+                f"the log does not start with {OPENED} but with {event['type']!r}", where=where, do=do
             )
         data = event["data"]
         log, partitions, partition = data["log"], data["partitions"], data["partition"]
     except (ValueError, LookupError, TypeError) as error:
         raise LogError(
-            f"The log does not start with a readable {OPENED} record", where=where, do=do
+            f"the log does not start with a readable {OPENED} record", where=where, do=do
         ) from error
     if not isinstance(log, str) or not log or not isinstance(partitions, int) or partitions < 1:
-        raise LogError(f"The log's {OPENED} record names no log or no partitions", where=where, do=do)
+        raise LogError(f"the log's {OPENED} record has no log id or no partitions", where=where, do=do)
     if partition != record.partition:
-        raise LogError(f"The {OPENED} record is that of partition {partition}", where=where, do=do)
+        raise LogError(f"the {OPENED} record belongs to partition {partition}", where=where, do=do)
     return LogIdentity(log, partitions)
 
 
 def check_openings(partitions: int, openings: Sequence[NewRecord]) -> list[NewRecord]:
-    """`openings` by partition; raises UsageError unless there is exactly one for each partition."""
+    """Sort `openings` by partition. Raises UsageError unless there is exactly one for each partition."""
     if partitions < 1:
-        raise UsageError(f"A log cannot have {partitions} partitions", do="give it one or more")
+        raise UsageError(f"a log cannot have {partitions} partitions", do="give one or more")
     found = {partition_for(entry.key, partitions): entry for entry in openings}
     if len(openings) != partitions or len(found) != partitions:
         raise UsageError(

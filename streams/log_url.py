@@ -1,4 +1,4 @@
-"""Where a log is: `memory://NAME`, `sqlite:///path/to/log.db` or `kafka://host:port[,host:port]/topic`."""
+"""URLs of logs: `memory://NAME`, `sqlite:///path/to/log.db` or `kafka://host:port[,host:port]/topic`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LogUrl(NamedTuple):
 
     @property
     def url(self) -> str:
-        """The URL in its one canonical form."""
+        """The URL in canonical form."""
         return f"{self.scheme}://{','.join(self.servers)}{'/' if self.servers else ''}{self.place}"
 
     @property
@@ -29,7 +29,7 @@ class LogUrl(NamedTuple):
 
 
 def parse_log_url(url: str) -> LogUrl:
-    """Parse `url`; raises UsageError, which never repeats a user name or password found in it.
+    """Parse `url`. Raises UsageError; the message never repeats a user name or password from the URL.
 
     Everything after `sqlite://` is the file's path, so three slashes start an absolute path and two a path
     relative to the working directory.
@@ -37,11 +37,11 @@ def parse_log_url(url: str) -> LogUrl:
     scheme, separator, rest = url.partition("://")
     if "@" in rest.partition("/")[0]:
         raise UsageError(
-            "A log URL holds no user name or password",
+            "a log URL must not contain a user name or password",
             do="pass sasl.username and sasl.password as Kafka client settings",
         )
     if not separator or not rest or scheme not in ("memory", "sqlite", "kafka"):
-        raise UsageError(f"{url!r} is no log URL", do=f"write {FORMS}")
+        raise UsageError(f"{url!r} is not a log URL", do=f"write {FORMS}")
     if scheme == "memory":
         return LogUrl(scheme, rest)
     if scheme == "sqlite":
@@ -57,11 +57,13 @@ def _parse_kafka(url: str, rest: str) -> LogUrl:
     for server in servers:
         host, _, port = server.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise UsageError(f"{server!r} in {url!r} is no address", do="write host:port, as in kafka1:9092")
+            raise UsageError(
+                f"{server!r} in {url!r} is not an address", do="write host:port, for example kafka1:9092"
+            )
     legal = topic and len(topic) <= 249 and all(c.isascii() and (c.isalnum() or c in "._-") for c in topic)
     if not servers or not legal:
         raise UsageError(
-            f"{url!r} is no Kafka log",
-            do="write kafka://host:port[,host:port]/topic; a topic is letters, digits, '.', '_' and '-'",
+            f"{url!r} is not the URL of a Kafka log",
+            do="write kafka://host:port[,host:port]/topic; a topic has letters, digits, '.', '_' and '-'",
         )
     return LogUrl("kafka", topic, servers)

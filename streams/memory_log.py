@@ -1,6 +1,6 @@
-"""A log in this process's memory, for tests and demonstrations: `memory://NAME`.
+"""A log in the memory of this process, for tests and demonstrations: `memory://NAME`.
 
-Every `open_log` of one name in one process sees the same records, from any thread. They end with the process.
+Every `open_log` of one name in one process sees the same records, from any thread. They are lost when the process ends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vacancy.streams.log_url import LogUrl
 
 
 class _Topic:
-    """The records of one memory log. `changed` guards them and tells those who wait."""
+    """The records of one memory log. The condition `changed` guards them and wakes waiting readers."""
 
     def __init__(self, partitions: int) -> None:
         self.changed = Condition(Lock())
@@ -35,7 +35,7 @@ class _Topic:
         self.records: list[list[Record]] = [[] for _ in range(partitions)]
 
     def append(self, entries: Sequence[NewRecord], now_ms: int) -> list[AppendedAt]:
-        landed = []
+        appended = []
         with self.changed:
             for key, value in entries:
                 partition = partition_for(key, len(self.records))
@@ -43,9 +43,9 @@ class _Topic:
                 offset = self.starts[partition] + len(records)
                 timestamp_ms = max(now_ms, records[-1].timestamp_ms) if records else now_ms
                 records.append(Record(partition, offset, timestamp_ms, key.encode(), value))
-                landed.append(AppendedAt(partition, offset, timestamp_ms))
+                appended.append(AppendedAt(partition, offset, timestamp_ms))
             self.changed.notify_all()
-        return landed
+        return appended
 
 
 _topics: Final[dict[str, _Topic]] = {}
@@ -53,7 +53,7 @@ _topics_lock: Final = Lock()
 
 
 def create_memory_log(place: LogUrl, openings: Sequence[NewRecord]) -> None:
-    """Make the log with one opening entry per partition. Raises LogError if the name is taken."""
+    """Create the log with one opening entry per partition. Raises LogError if the name is in use."""
     topic = _Topic(len(openings))
     topic.append(openings, wall_ms())
     with _topics_lock:
@@ -62,7 +62,7 @@ def create_memory_log(place: LogUrl, openings: Sequence[NewRecord]) -> None:
 
 
 class MemoryLog(Log):
-    """See `Log`. `clock` gives the time of what this handle appends (milliseconds since 1970, UTC)."""
+    """See `Log`. `clock` gives the timestamps of entries that this handle appends (milliseconds since 1970, UTC)."""
 
     def __init__(self, place: LogUrl, clock: Clock = wall_ms) -> None:
         with _topics_lock:
@@ -76,11 +76,11 @@ class MemoryLog(Log):
     @property
     def _topic(self) -> _Topic:
         if self._open is None:
-            raise LogError("The log is closed", where=self.url, do="open it again")
+            raise LogError("the log is closed", where=self.url, do="open it again")
         return self._open
 
     def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> SettledReceipt:
-        """Append at once; the receipt is done."""
+        """Append before returning; the receipt is done."""
         return SettledReceipt(self._topic.append(entries, self._clock()))
 
     def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
@@ -109,7 +109,7 @@ class MemoryLog(Log):
             return {p: topic.starts[p] + len(records) for p, records in enumerate(topic.records)}
 
     def trim(self, partition: int, before: int) -> None:
-        """Forget the records of `partition` below offset `before`, as a retention would; keep the last."""
+        """Delete the records of `partition` below offset `before`, as a retention would; keep the last one."""
         topic = self._topic
         with topic.changed:
             start, records = topic.starts[partition], topic.records[partition]
@@ -118,5 +118,5 @@ class MemoryLog(Log):
             topic.starts[partition] = start + gone
 
     def close(self) -> None:
-        """Let go of this handle; the records stay for other handles of this process."""
+        """Close this handle; the records stay available to other handles of this process."""
         self._open = None

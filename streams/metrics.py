@@ -1,4 +1,4 @@
-"""What a worker says of itself: one state, told as JSON and as Prometheus metrics."""
+"""The status of a worker, rendered as JSON and as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from prometheus_client.registry import Collector
 from vacancy.streams.partition_ownership import PartitionOwnership
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4"
-"""Of Prometheus' text format."""
+"""The content type of Prometheus' text format."""
 
 
 class MetricsSource(Protocol):
-    """The worker whose state is told."""
+    """A worker whose status can be rendered."""
 
-    holdings: PartitionOwnership
+    ownership: PartitionOwnership
 
     @property
     def ready(self) -> bool:
-        """Whether all that was in the log at the start is in the tables."""
+        """Whether all records that were in the log when the worker started are in the tables."""
 
     @property
     def ticks(self) -> int:
-        """Ticks sent."""
+        """The number of ticks sent."""
 
     @property
     def log_name(self) -> str:
@@ -34,19 +34,19 @@ class MetricsSource(Protocol):
 
 
 def status(source: MetricsSource) -> dict[str, Any]:
-    """The state as plain data."""
-    holdings = source.holdings
-    now_ms = holdings.clock()
+    """The status as JSON-serializable data."""
+    ownership = source.ownership
+    now_ms = ownership.clock()
     return {
         "log": source.log_name,
-        "store": holdings.projection.id,
+        "store": ownership.projection.id,
         "ready": source.ready,
-        "records": holdings.records,
-        "batches": holdings.batches,
+        "records": ownership.records,
+        "batches": ownership.batches,
         "ticks": source.ticks,
-        "records_per_s": round(holdings.records_per_s, 1),
-        "lag_records": sum(one.lag for one in holdings.held.values()),
-        "lag_seconds": max((one.lag_ms(now_ms) for one in holdings.held.values()), default=0) / 1000,
+        "records_per_s": round(ownership.records_per_s, 1),
+        "lag_records": sum(one.lag for one in ownership.held.values()),
+        "lag_seconds": max((one.lag_ms(now_ms) for one in ownership.held.values()), default=0) / 1000,
         "partitions": [
             {
                 "partition": one.partition,
@@ -54,13 +54,13 @@ def status(source: MetricsSource) -> dict[str, Any]:
                 "end": one.end,
                 "lag_records": one.lag,
                 "lag_seconds": one.lag_ms(now_ms) / 1000,
-                "log_time_ms": holdings.projection.log_time_ms(one.partition),
-                "dead_letters": holdings.projection.dead_letters(one.partition),
-                "error": str(holdings.errors[one.partition]) if one.partition in holdings.errors else None,
+                "log_time_ms": ownership.projection.log_time_ms(one.partition),
+                "dead_letters": ownership.projection.dead_letters(one.partition),
+                "error": str(ownership.errors[one.partition]) if one.partition in ownership.errors else None,
             }
-            for one in sorted(holdings.held.values(), key=lambda one: one.partition)
+            for one in sorted(ownership.held.values(), key=lambda one: one.partition)
         ],
-        "errors": {str(partition): str(error) for partition, error in holdings.errors.items()},
+        "errors": {str(partition): str(error) for partition, error in ownership.errors.items()},
     }
 
 
@@ -73,7 +73,7 @@ _GAUGES: Mapping[str, tuple[str, str]] = {
 
 
 class WorkerCollector(Collector):
-    """The state as Prometheus metrics. All carry the log's name, most the partition."""
+    """The status as Prometheus metrics. All have the label log, most also the label partition."""
 
     def __init__(self, source: MetricsSource) -> None:
         self._source = source

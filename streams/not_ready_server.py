@@ -1,6 +1,6 @@
-"""What a worker serves while its log does not answer: that it waits, for what, and since when.
+"""The HTTP pages of a worker whose log does not answer: not ready, the reason, and the time waited.
 
-At the addresses where the worker itself serves its state (`faust_web`) once it can be made.
+They are served at the address where the worker serves its own pages later (`streams/faust/web.py`).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class _Page(NamedTuple):
 
 
 class NotReadyServer:
-    """Serves at `address` from the first `show` to `close`, for the log called `log`.
+    """Serves at `address` from the first `show` until `close`. `log` is the log's name.
 
-    Raises UsageError where that cannot be listened on.
+    Raises UsageError if it cannot listen on the address.
     """
 
     def __init__(self, address: WebAddress, log: str) -> None:
@@ -41,7 +41,7 @@ class NotReadyServer:
         self._server: _Server | None = None
 
     def show(self, since: float, why: str) -> None:
-        """Serve that the log is waited for since then (of the monotonic clock), and why."""
+        """Serve that the worker waits since `since` (monotonic clock, seconds), and the reason `why`."""
         if self._address.port == "off":
             return
         if self._server is None:
@@ -49,7 +49,7 @@ class NotReadyServer:
         self._server.why = why
 
     def close(self) -> None:
-        """Leave the address to the worker."""
+        """Stop serving, so that the worker can use the address."""
         if self._server is not None:
             self._server.end()
             self._server = None
@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 10
 
     def do_GET(self) -> None:
-        """One of the pages."""
+        """Answer with one of the pages."""
         page = self.server.page(self.path.partition("?")[0].rstrip("/"))
         if page is None:
             self.send_error(HTTPStatus.NOT_FOUND)
@@ -99,4 +99,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing of who looked."""
+        """Do not log requests."""

@@ -1,7 +1,7 @@
-"""The partitions that a worker holds, and what it has done with them since it was made.
+"""The partitions that a worker owns: position, lag, counts and errors of each.
 
-This is what is left of a worker when Kafka is taken away: which partition may be written here, what was applied
-to it, how far behind it is, and why it was stopped.
+This is the part of the worker that does not depend on Kafka: which partitions may be written here, what was applied to
+them, how far behind they are, and why they were stopped.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _events = structlog.get_logger("vacancy.streams.embedded_worker")
 
 @dataclass(slots=True)
 class OwnedPartition:
-    """One partition that is open here. `end` is the offset its next record will get, as far as is known.
+    """One open partition. `end` is the last known end of the log: the offset of the next record.
 
-    It is `active` unless the group is being rebalanced: then it stays open, as it may come back at once, but
-    nothing is applied to it. Times are those of the log (`folded_ms`) and of the worker's clock, in ms.
+    It is not `active` while the group is rebalanced: it stays open, because it may be assigned again at once, but
+    nothing is applied to it. `folded_ms` is log time, `behind_since_ms` the worker's clock, both in ms.
     """
 
     partition: int
@@ -41,11 +41,11 @@ class OwnedPartition:
 
     @property
     def lag(self) -> int:
-        """How many records are in the log and not in the tables."""
+        """The number of records that are in the log but not in the tables."""
         return max(0, self.end - self.position)
 
     def saw_end(self, end: int, now_ms: int) -> None:
-        """Note how far the log is by now."""
+        """Record the current end of the log."""
         self.end = max(self.end, end)
         if self.lag and self.behind_since_ms is None:
             self.behind_since_ms = now_ms
@@ -53,17 +53,19 @@ class OwnedPartition:
             self.behind_since_ms = None
 
     def lag_ms(self, now_ms: int) -> int:
-        """How old the tables are while records wait: since the last record folded, but not since before the
-        oldest of those that wait came, as far as it was seen to come."""
+        """The age of the tables while records wait, in ms; 0 if none wait.
+
+        It counts from the last folded record, but not from before the first waiting record was seen.
+        """
         if not self.lag or self.behind_since_ms is None:
             return 0
         return max(0, now_ms - max(self.folded_ms, self.behind_since_ms))
 
 
 class PartitionOwnership:
-    """Partitions of `projection` that are held here. `log` is the log's name. For one thread.
+    """The partitions of `projection` that this worker owns. `log` is the log's name. Not thread-safe.
 
-    `on_failed` is told of each partition that is stopped; the others go on.
+    `on_failed` is called for each partition that stops; the others continue.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class PartitionOwnership:
         self.projection = projection
         self.held: dict[int, OwnedPartition] = {}
         self.errors: dict[int, VacancyError] = {}
-        """Partition -> why it was stopped, in the order they stopped."""
+        """Partition -> the error that stopped it, in the order in which they stopped."""
         self.records = self.batches = 0
         self.records_per_s = 0.0
         self._log, self._on_failed, self.clock = log, on_failed, clock
@@ -85,16 +87,16 @@ class PartitionOwnership:
 
     @property
     def position(self) -> dict[int, int]:
-        """Partition held -> the offset after the last record applied."""
+        """Owned partition -> the offset after the last record applied."""
         return {one.partition: one.position for one in list(self.held.values())}
 
     @property
     def all_failed(self) -> bool:
-        """Whether nothing can go on here."""
+        """Whether every owned partition has stopped."""
         return bool(self.errors) and all(p in self.errors for p in self.held)
 
     def open(self, partition: int) -> OwnedPartition:
-        """Hold a partition, from where its tables stand. Raises StoreInUse and other StoreErrors."""
+        """Acquire a partition, at the position of its tables. Raises StoreInUse and other StoreErrors."""
         position = self.projection.open(partition)
         before = self.held.get(partition)
         if before is not None and before.position == position:
@@ -105,19 +107,19 @@ class PartitionOwnership:
         return self.held[partition]
 
     def suspend(self, partitions: Iterable[int]) -> None:
-        """Apply nothing to these until they are opened again: they may be another worker's by then."""
+        """Apply nothing to these partitions until they are opened again: another worker may own them by then."""
         for partition in partitions:
             if partition in self.held:
                 self.held[partition].active = False
 
     def keep_only(self, partitions: Collection[int]) -> None:
-        """Release all that are not among these."""
+        """Release all other partitions."""
         for partition in [p for p in self.held if p not in partitions]:
             del self.held[partition]
             self.projection.release(partition)
 
     def apply(self, partition: int, records: Sequence[Record]) -> bool:
-        """Apply the next records of a partition. False where it is not held, or was stopped, now or before."""
+        """Apply the next records of a partition. False if it is not owned or has stopped, now or before."""
         one = self.held.get(partition)
         if one is None or not one.active or partition in self.errors:
             return False
@@ -138,7 +140,7 @@ class PartitionOwnership:
         return True
 
     def fail(self, partition: int, error: VacancyError) -> None:
-        """Stop a partition, and say so."""
+        """Stop a partition and log the error."""
         if partition in self.errors:
             return
         self.errors[partition] = error
@@ -154,7 +156,7 @@ class PartitionOwnership:
         self._on_failed(error)
 
     def sample_rate(self) -> None:
-        """Take note of how much is done: `records_per_s` is that of the last ten seconds."""
+        """Update `records_per_s`, the rate over the last ten seconds."""
         now = time.monotonic()
         self._samples = [one for one in self._samples if now - one[0] <= _RATE_OVER_S]
         self._samples.append((now, self.records))
@@ -162,6 +164,6 @@ class PartitionOwnership:
         self.records_per_s = (self.records - done) / (now - since) if now > since else 0.0
 
     def close(self) -> None:
-        """Give all back."""
+        """Release all partitions."""
         self.held.clear()
         self.projection.close()

@@ -1,4 +1,4 @@
-"""Whether a log still is the one that tables were folded from, and still holds what they need."""
+"""Checks that a log is still the one that the tables were folded from, and still has the records they need."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def check_position(
     start: Mapping[int, int],
     end: Mapping[int, int],
 ) -> None:
-    """Check one open partition against the log, whose `start` and `end` (partition -> offset) are given.
+    """Check one open partition against the log. `start` and `end` are the log's (partition -> offset).
 
-    Raises LogError, naming the offsets, where the next record is gone or the log ends before the position;
-    StoreMismatch where the record before the position is another one. Where retention has taken just that
-    record, there is nothing to compare, and nothing is missing.
+    Raises LogError, naming the offsets, if the next record is gone or the log ends before the position; StoreMismatch
+    if the record before the position is a different one. If retention removed exactly that record, nothing is
+    compared, and no record is missing.
     """
     if not start[partition] <= position <= end[partition]:
         raise out_of_range(log.name, partition, position, start[partition], end[partition])
@@ -32,5 +32,5 @@ def check_position(
         before = log.read(partition, position - 1, 1, timeout_s=_READ_S)
         if not before:
             where = f"{log.name}, partition {partition}, offset {position - 1}"
-            raise LogUnavailable(f"The log did not answer within {_READ_S:g} s", where=where, do="try again")
+            raise LogUnavailable(f"the log did not answer within {_READ_S:g} s", where=where, do="try again")
         projection.check_log(partition, before)

@@ -1,4 +1,4 @@
-"""What the worker asks of the tables it feeds: all this room knows of them."""
+"""The protocol between a worker and the tables that it applies records to. `streams` imports no tables."""
 
 from __future__ import annotations
 
@@ -13,60 +13,60 @@ if TYPE_CHECKING:
 
 
 class Projection(Protocol):
-    """Tables folded from a log. Each method raises StoreError if the store fails, Halt if this build must stop."""
+    """Tables folded from a log. Each method raises StoreError if the store fails, Halt if this build cannot go on."""
 
     def position(self) -> Mapping[int, int]:
-        """Partition -> the offset of the next record to apply; a partition left out has seen none."""
+        """Partition -> the offset of the next record to apply; a partition without records is absent."""
 
     def apply(self, partition: int, records: Sequence[Record]) -> None:
-        """Fold `records`, the next of `partition`, and commit them with the new position, all or nothing."""
+        """Fold `records`, the next ones of `partition`, and commit them together with the new position."""
 
     def next_deadline_ms(self, partition: int) -> int | None:
         """The earliest log time (ms since 1970, UTC) that something in `partition` waits for, or None."""
 
     def log_time_ms(self, partition: int) -> int:
-        """How far the log time of `partition` has come (ms since 1970, UTC); 0 before its first record."""
+        """The log time of `partition` (ms since 1970, UTC); 0 before its first record."""
 
 
 class SharedProjection(Projection, Protocol):
-    """Tables that several workers of one host share, each partition held by one of them at a time.
+    """Tables that several workers of one host share. Each partition is owned by at most one of them.
 
-    Nothing of a partition is touched before it is opened here or after it is released.
+    A worker does not touch a partition before `open` or after `release`.
     """
 
     @property
     def id(self) -> str:
-        """The name of these tables: its workers form one group. New or restored tables have a new one."""
+        """The id of these tables; their workers form one consumer group. New or restored tables have a new id."""
 
     @property
     def partitions(self) -> int:
-        """How many partitions there are."""
+        """The number of partitions."""
 
     def open(self, partition: int) -> int:
-        """Take a partition and return its position; at once if it is held here already.
+        """Acquire a partition and return its position. Does nothing if it is owned already.
 
-        Raises StoreInUse while another process holds it.
+        Raises StoreInUse while another process owns it.
         """
 
     def release(self, partition: int) -> None:
-        """Give a partition back, for another worker to open. Nothing happens if it is not held."""
+        """Release a partition so that another worker can open it. Does nothing if it is not owned."""
 
     def check_log(self, partition: int, before: Iterable[Record]) -> None:
-        """Raise StoreMismatch unless `before` is the record that was folded last: that before the position."""
+        """Raise StoreMismatch unless `before` is the record that was folded last, the one before the position."""
 
     def dead_letters(self, partition: int) -> int:
-        """How many records of an open partition were refused since its first."""
+        """The number of rejected records of an open partition, since its first record."""
 
     def close(self) -> None:
-        """Give all back."""
+        """Release all partitions."""
 
 
 class WorkerParts(NamedTuple):
-    """What a worker is given: the tables, and how to make the tick of a partition."""
+    """The tables of a worker, and the function that makes the tick of a partition."""
 
     projection: SharedProjection
     tick_entry: Callable[[int], NewRecord]
 
 
 MakeParts = Callable[["Log", Path], WorkerParts]
-"""Makes the parts of a worker that follows a log and keeps its tables in a directory; opens no partition."""
+"""Makes the parts of a worker from its log and the directory of its tables. It opens no partition."""

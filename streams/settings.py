@@ -1,8 +1,8 @@
-"""Settings: a flag beats the environment, which beats the file, which beats the default.
+"""Settings. Precedence: flag, environment, file, default.
 
-The environment is `VACANCY_LOG`, `VACANCY_STORE`, `VACANCY_CELL`. Kafka client settings keep their own names:
-in a `[kafka]` table of the file, as `name=value` pairs on the command line, and in the environment as
-`VACANCY_KAFKA_SASL_PASSWORD` for `sasl.password`. What could be a secret is never shown.
+The environment variables are `VACANCY_LOG`, `VACANCY_STORE`, `VACANCY_CELL`, and so on. Kafka client settings keep
+their own names: in a `[kafka]` table of the file, as `name=value` pairs on the command line, and in the environment as
+`VACANCY_KAFKA_SASL_PASSWORD` for `sasl.password`. Values that could be secrets are never shown.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ _SECRET_WORDS: Final = ("password", "secret", "token", "key", "jaas", "credentia
 
 
 class WebAddress(NamedTuple):
-    """Where to serve. `port`: 0 is any free one, "off" none, and None the usual one, or any if that is taken."""
+    """The address of a worker's HTTP pages.
+
+    `port`: 0 chooses a free port, "off" disables the pages, None is the default port, or a free one if that is in use.
+    """
 
     host: str = "127.0.0.1"
     port: int | Literal["off"] | None = None
@@ -43,7 +46,7 @@ def is_secret(name: str) -> bool:
 
 
 def masked(settings: Mapping[str, str]) -> dict[str, str]:
-    """`settings` fit to be shown."""
+    """`settings` with possible secrets replaced by a mask."""
     return {name: MASK if is_secret(name) else value for name, value in settings.items()}
 
 
@@ -53,13 +56,15 @@ def kafka_pairs(pairs: Iterable[str]) -> dict[str, str]:
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator or not name.strip():
-            raise UsageError("A Kafka setting is no name=value pair", do="write it as security.protocol=SSL")
+            raise UsageError(
+                "a Kafka setting is not a name=value pair", do="write it as security.protocol=SSL"
+            )
         found[name.strip()] = value
     return found
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """TOML reads `security.protocol = "SSL"` as a table in a table; Kafka's names have the dots in them."""
+    """Flatten nested tables: TOML reads `security.protocol = "SSL"` as a table in a table, Kafka's names have dots."""
     flat: dict[str, str] = {}
     for name, value in table.items():
         if isinstance(value, Mapping):
@@ -70,15 +75,15 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def state_directory() -> Path:
-    """Where the default log and store are: `$XDG_STATE_HOME/vacancy`, else `~/.local/state/vacancy`."""
+    """The directory of the default log and store: `$XDG_STATE_HOME/vacancy`, else `~/.local/state/vacancy`."""
     configured = os.environ.get("XDG_STATE_HOME", "")
-    # The specification of these directories says to ignore a relative one.
+    # The XDG base directory specification requires that relative paths are ignored.
     base = Path(configured) if configured.startswith("/") else Path.home() / ".local" / "state"
     return base / "vacancy"
 
 
 class _KafkaEnvironment(PydanticBaseSettingsSource):
-    """`VACANCY_KAFKA_SASL_MECHANISM` as the Kafka client setting `sasl.mechanism`."""
+    """Reads `VACANCY_KAFKA_SASL_MECHANISM` as the Kafka client setting `sasl.mechanism`."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         del field
@@ -94,7 +99,7 @@ class _KafkaEnvironment(PydanticBaseSettingsSource):
 
 
 class _TomlFile(TomlConfigSettingsSource):
-    """The file, with its `[kafka]` table flattened before the sources are laid over each other."""
+    """Reads the file and flattens its `[kafka]` table before the sources are merged."""
 
     def __call__(self) -> dict[str, Any]:
         found = super().__call__()
@@ -104,12 +109,12 @@ class _TomlFile(TomlConfigSettingsSource):
 
 
 class Settings(BaseSettings):
-    """What every part of the product is told. Make it with `load_settings`.
+    """The settings of every command. Use `load_settings` to create them.
 
-    `log`: the log's URL. `store`: the directory of the tables. `cell`: the cell of this node, `auto`, or None
-    for not said. `kafka`: client settings by their own names. `web_host`, `web_port`: where a worker serves its
-    state (port 0: any that is free; "off": nowhere; None: 6066, or any if that is taken). `parts`: the function,
-    as module:name, that makes the tables of a worker which the `faust` command runs.
+    `log`: the log's URL. `store`: the directory of the tables. `cell`: the cell of this node, `auto`, or None if not
+    given. `kafka`: client settings under their own names. `web_host`, `web_port`: address of a worker's HTTP pages
+    (port 0: a free one; "off": none; None: 6066, or a free one if that is in use). `parts`: the function, as
+    module:name, that makes the tables of a worker that the `faust` command runs.
     """
 
     model_config = SettingsConfigDict(env_prefix="VACANCY_", extra="forbid", frozen=True)
@@ -152,27 +157,29 @@ def load_settings(
     web_port: int | str | None = None,
     config: Path | str | None = None,
 ) -> Settings:
-    """The settings in force. The arguments are flags: None was not given; `kafka` are `name=value` pairs.
+    """Load the settings. The arguments are flags of the command line; None means not given.
 
-    `config` is the TOML file (default: `$VACANCY_CONFIG`, else `./vacancy.toml` if there is one). Raises
-    UsageError for a file that cannot be read, an unknown setting or a value that cannot be meant.
+    `kafka` are `name=value` pairs. `config` is the TOML file (default: `$VACANCY_CONFIG`, else `./vacancy.toml` if it
+    exists). Raises UsageError for a file that cannot be read, an unknown setting or an invalid value.
     """
     flags: dict[str, Any] = {"log": log, "store": store, "cell": cell, "kafka": kafka_pairs(kafka) or None}
     flags |= {"web_host": web_host, "web_port": web_port}
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     file = _config_file(config)
     try:
-        return _reading(file)(**given)
+        return _settings_class(file)(**given)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"The settings file is no TOML: {error}", where=str(file), do="correct it") from None
-    except OSError as error:
-        do = "check the file and the rights on it"
         raise UsageError(
-            f"The settings file cannot be read: {error.strerror}", where=str(file), do=do
+            f"the settings file is not valid TOML: {error}", where=str(file), do="correct it"
+        ) from None
+    except OSError as error:
+        do = "check the file and its permissions"
+        raise UsageError(
+            f"the settings file cannot be read: {error.strerror}", where=str(file), do=do
         ) from error
     except (ValidationError, SettingsError) as error:
-        # Neither is chained: both repeat the values they were given.
-        raise _told(error, given, file) from None
+        # Neither is chained: both repeat the values, which may be secrets.
+        raise _translate_error(error, given, file) from None
 
 
 def _config_file(config: Path | str | None) -> Path | None:
@@ -181,15 +188,15 @@ def _config_file(config: Path | str | None) -> Path | None:
         file = Path(named).expanduser()
         if not file.is_file():
             raise UsageError(
-                "There is no settings file", where=str(file), do="correct its name, or leave it out"
+                "the settings file does not exist", where=str(file), do="correct its name, or omit it"
             )
         return file
     usual = Path("vacancy.toml")
     return usual if usual.is_file() else None
 
 
-def _reading(file: Path | None) -> type[Settings]:
-    """`Settings` that also read `file`: sources belong to a class, and the file is known only now."""
+def _settings_class(file: Path | None) -> type[Settings]:
+    """A `Settings` class that also reads `file`: pydantic attaches sources to a class, not to an instance."""
 
     class _Loaded(Settings):
         @classmethod
@@ -214,16 +221,16 @@ def _reading(file: Path | None) -> type[Settings]:
     return _Loaded
 
 
-def _told(
+def _translate_error(
     error: ValidationError | SettingsError, given: Mapping[str, object], file: Path | None
 ) -> UsageError:
     if isinstance(error, SettingsError):
-        return UsageError("A setting in the environment cannot be read", do="check the VACANCY_… variables")
+        return UsageError("a setting in the environment cannot be read", do="check the VACANCY_… variables")
     first = error.errors(include_input=False, include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"])
     variable = f"VACANCY_{name.upper()}"
     where = "command line" if name in given else variable if variable in os.environ else str(file)
     if first["type"] == "extra_forbidden":
         known = ", ".join(Settings.model_fields)
-        return UsageError(f"There is no setting {name!r}", where=where, do=f"the settings are {known}")
-    return UsageError(f"The setting {name!r} cannot be used: {first['msg']}", where=where, do="correct it")
+        return UsageError(f"there is no setting {name!r}", where=where, do=f"the settings are {known}")
+    return UsageError(f"the setting {name!r} is invalid: {first['msg']}", where=where, do="correct it")

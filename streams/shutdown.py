@@ -1,4 +1,4 @@
-"""Being told to stop: by a signal, or by another part of the process."""
+"""Requests to stop: from a signal, or from another part of the process."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 
-Told = SimpleQueue[None]
-"""Whoever puts something in says that it is over. A queue, because a signal's handler may call its `put` at any moment;
-an Event's `set` could wait for a lock that the interrupted code holds."""
+StopSignal = SimpleQueue[None]
+"""Putting anything into this queue requests a stop. It is a queue because a signal handler may call `put` at any
+moment; `Event.set` could wait for a lock that the interrupted code holds."""
 
 
-def stop_requested(told: Told, wait_s: float | None = 0.0) -> bool:
-    """Whether it is over, once it is or `wait_s` have passed (None: however long it takes). So it stays."""
+def stop_requested(stop_signal: StopSignal, wait_s: float | None = 0.0) -> bool:
+    """Whether a stop was requested, now or within `wait_s` (None: wait until it is). A request is never withdrawn."""
     try:
-        told.get(timeout=wait_s) if wait_s != 0.0 else told.get_nowait()
+        stop_signal.get(timeout=wait_s) if wait_s != 0.0 else stop_signal.get_nowait()
     except Empty:
         return False
-    told.put(None)  # for whoever else asks
+    stop_signal.put(None)  # for other callers
     return True
 
 
-def on_stop(told: Told, then: Callable[[], object]) -> threading.Thread:
-    """A thread that does something once it is over. It keeps no process from ending."""
+def on_stop(stop_signal: StopSignal, callback: Callable[[], object]) -> threading.Thread:
+    """Start a daemon thread that calls `callback` once a stop is requested."""
 
     def wait() -> None:
-        stop_requested(told, None)
-        then()
+        stop_requested(stop_signal, None)
+        callback()
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
@@ -36,14 +36,14 @@ def on_stop(told: Told, then: Callable[[], object]) -> threading.Thread:
 
 
 @contextmanager
-def forward_signals(told: Told) -> Iterator[None]:
-    """SIGTERM and SIGINT say that it is over, where this is the main thread."""
+def forward_signals(stop_signal: StopSignal) -> Iterator[None]:
+    """SIGTERM and SIGINT request a stop while this is entered. Does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
     for number, _ in before:
-        signal.signal(number, lambda *_: told.put(None))
+        signal.signal(number, lambda *_: stop_signal.put(None))
     try:
         yield
     finally:

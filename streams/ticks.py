@@ -1,4 +1,4 @@
-"""Ticks: how a worker keeps log time going where something waits for it and nothing else arrives."""
+"""Ticks: records with which a worker advances log time when a deadline is due and no other record arrives."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ IDLE_BEFORE_TICK_MS: Final = 1_000
 
 
 @dataclass(slots=True)
-class _Quiet:
-    """A partition where nothing arrives. Times are of the clock, in ms."""
+class _QuietPartition:
+    """A partition since the last record was applied. Times are of the clock, in ms."""
 
     since_ms: int
     tick_after_ms: float
@@ -26,10 +26,10 @@ class _Quiet:
 
 
 class Ticker:
-    """Sends a partition's tick once it has been quiet for about a second after a deadline that it waits for.
+    """Sends a tick to a partition that has a due deadline and has received no record for about a second.
 
-    Several workers may tick the same log: their seconds differ, and a tick too many changes nothing. Without
-    `tick_entry`, which makes the tick of a partition, no tick is ever due.
+    Several workers may send ticks to the same log: their pauses differ, and an additional tick changes nothing.
+    `tick_entry` makes the tick of a partition; without it no tick is ever due.
     """
 
     def __init__(
@@ -43,28 +43,29 @@ class Ticker:
     ) -> None:
         self._log, self._next_deadline_ms, self._tick_entry = log, next_deadline_ms, tick_entry
         self._clock, self._rng = clock, rng or random.Random()
-        self._partitions: dict[int, _Quiet] = {}
+        self._partitions: dict[int, _QuietPartition] = {}
         self.sent = 0
 
     def start(self, partition: int) -> None:
-        """The partition is quiet from now on: it begins to be followed, or something was just applied."""
+        """Restart the pause of a partition: it starts to be followed, or records were just applied to it."""
         now_ms, after_ms = self._clock(), IDLE_BEFORE_TICK_MS * self._rng.uniform(0.8, 1.4)
         known = self._partitions.get(partition)
-        self._partitions[partition] = _Quiet(now_ms, after_ms, receipt=known.receipt if known else None)
+        receipt = known.receipt if known else None
+        self._partitions[partition] = _QuietPartition(now_ms, after_ms, receipt=receipt)
 
     def stop(self, partition: int) -> None:
-        """The partition is no longer followed."""
+        """Stop following a partition."""
         self._partitions.pop(partition, None)
 
     def due(self, partition: int) -> bool:
-        """Whether it is time for a tick: something waits, its deadline is past, the last tick has landed."""
+        """Whether a tick is due: the pause is over, a deadline has passed, the last tick is acknowledged."""
         one = self._partitions.get(partition)
         if one is None or self._tick_entry is None:
             return False
         now_ms = self._clock()
         if now_ms - one.since_ms < one.tick_after_ms:
             return False
-        if not one.deadline_known:  # it changes only when records are applied, so it is asked for once
+        if not one.deadline_known:  # it changes only when records are applied, so it is read once
             one.deadline_ms = self._next_deadline_ms(partition)
             one.deadline_known = True
         if one.deadline_ms is None or one.deadline_ms > now_ms:

@@ -1,7 +1,7 @@
-"""Waiting for a log that does not answer: as long as that takes, or until told to stop.
+"""Waits for a log that does not answer, without a time limit, until a stop is requested.
 
-A service may be up before the brokers are. It says so at once, and again now and then; who serves its state serves
-it meanwhile, too.
+A service may start before the brokers do. It logs that it waits at once and then at growing intervals; a service with
+status pages serves them meanwhile.
 """
 
 from __future__ import annotations
@@ -16,51 +16,54 @@ import structlog
 
 from vacancy.resources.model.errors import LogUnavailable
 from vacancy.streams.log import Log
-from vacancy.streams.shutdown import Told, stop_requested
+from vacancy.streams.shutdown import StopSignal, stop_requested
 
 _FIRST_TRY_S: Final = 2.0
 _PAUSE_S: Final = 1.0
-_LOOK_S: Final = 0.05
-_SAY_AGAIN_S: Final = 10.0
-_SAY_AGAIN_MAX_S: Final = 300.0
+_POLL_S: Final = 0.05
+_LOG_AGAIN_S: Final = 10.0
+_LOG_AGAIN_MAX_S: Final = 300.0
 
 _events = structlog.get_logger("vacancy.streams.wait_for_log")
 
 OpenLog = Callable[[float | None], Log]
-"""Opens the log within so many seconds, or in its own time. Raises LogUnavailable where it does not answer."""
+"""Opens the log within the given seconds (None: the default). Raises LogUnavailable if it does not answer."""
 
 
 class NotReadyPages(Protocol):
-    """Serves what is known while the log does not answer."""
+    """Serves status pages while the log does not answer."""
 
     def show(self, since: float, why: str) -> None:
-        """Serve that it is waited since then (of the monotonic clock), and why."""
+        """Serve that the process waits since `since` (monotonic clock, seconds), and the reason `why`."""
 
     def close(self) -> None:
-        """Serve nothing any more, until `show` is called again."""
+        """Stop serving until `show` is called again."""
 
 
 class LogWaiter:
-    """Opens a log, `where` by name, until it is `told` to stop. As a context it closes its pages at the end.
+    """Tries to open a log until it answers or `stop_signal` requests a stop. `where` names the log in messages.
 
+    As a context manager it closes its pages at the end.
     Not for use by several threads.
     """
 
-    def __init__(self, where: str, told: Told, pages: NotReadyPages | None = None) -> None:
-        self._where, self._told, self._pages = where, told, pages
+    def __init__(self, where: str, stop_signal: StopSignal, pages: NotReadyPages | None = None) -> None:
+        self._where, self._stop_signal, self._pages = where, stop_signal, pages
         self._since = 0.0
         self._waiting = False
-        self._say_at, self._say_again_s = 0.0, _SAY_AGAIN_S
+        self._log_at, self._log_again_s = 0.0, _LOG_AGAIN_S
 
     def open(self, open_log: OpenLog) -> Log | None:
-        """The log, once it answers; None where it was told to stop before. Raises what `open_log` raises, but
-        LogUnavailable."""
+        """Return the log once it answers, or None if a stop is requested before.
+
+        Raises what `open_log` raises, except LogUnavailable.
+        """
         if not self._waiting:
             self._since = time.monotonic()
-        while not stop_requested(self._told, _PAUSE_S if self._waiting else 0.0):
+        while not stop_requested(self._stop_signal, _PAUSE_S if self._waiting else 0.0):
             attempt = _Attempt(open_log, None if self._waiting else _FIRST_TRY_S)
-            while not attempt.ended(_LOOK_S):
-                if stop_requested(self._told):
+            while not attempt.ended(_POLL_S):
+                if stop_requested(self._stop_signal):
                     attempt.abandon()
                     return None
             found = attempt.result()
@@ -76,16 +79,16 @@ class LogWaiter:
         return None
 
     def note(self, error: LogUnavailable) -> None:
-        """The log did not answer, here or to whoever used it."""
+        """Record that the log did not answer, to this waiter or to a user of the log; log it now and then."""
         now = time.monotonic()
         if not self._waiting:
-            self._waiting, self._say_at, self._say_again_s = True, now, _SAY_AGAIN_S
+            self._waiting, self._log_at, self._log_again_s = True, now, _LOG_AGAIN_S
         if self._pages is not None:
             self._pages.show(self._since, str(error))
-        if now < self._say_at:
+        if now < self._log_at:
             return
-        self._say_at = now + self._say_again_s
-        self._say_again_s = min(2 * self._say_again_s, _SAY_AGAIN_MAX_S)
+        self._log_at = now + self._log_again_s
+        self._log_again_s = min(2 * self._log_again_s, _LOG_AGAIN_MAX_S)
         _events.warning(
             "log does not answer; waiting", log=self._where, waited_s=self._waited_s(), error=str(error)
         )
@@ -104,7 +107,7 @@ class LogWaiter:
 
 
 class _Attempt:
-    """One attempt, on another thread: nothing can interrupt it, and whoever was told to stop must not wait for it."""
+    """One attempt to open the log, on its own thread: it cannot be interrupted, and a stop must not wait for it."""
 
     def __init__(self, open_log: OpenLog, timeout_s: float | None) -> None:
         self._log: Log | None = None
@@ -131,7 +134,7 @@ class _Attempt:
         return not self._thread.is_alive()
 
     def abandon(self) -> None:
-        """Nobody wants what comes of it."""
+        """Discard the result: the log is closed when the attempt ends."""
         with self._lock:
             self._abandoned = True
             log = self._log

@@ -186,3 +186,18 @@ def test_the_rules_load_without_the_other_rooms_and_what_they_stand_on() -> None
         [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+TEST_FOLDERS_WITHOUT_A_PACKAGE = {"docs", "faults", "live", "recorded_logs", "simulator", "support"}
+"""Tests of the documentation and of the whole system, helpers and data."""
+
+
+def test_test_folders_mirror_the_packages() -> None:
+    homeless = [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        if path.relative_to(ROOT / "tests").parts[0] not in TEST_FOLDERS_WITHOUT_A_PACKAGE
+        and path.parent != ROOT / "tests"
+        and not (ROOT / path.parent.relative_to(ROOT / "tests") / "__init__.py").is_file()
+    ]
+    assert not homeless, "move each test module to tests/PACKAGE/SUB_PACKAGE of the module that it tests"

@@ -346,7 +346,7 @@ def _wait(reader: StoreReader, landed: AppendedAt, deadline: float, subject: str
             raise OutcomeUnknown(
                 f"the log has {subject}, but the store has not read that far",
                 where=f"{reader.path}, partition {landed.partition}, position {position}",
-                do=f"it holds once the position is past offset {landed.offset}: see that `vacancy worker` runs,"
+                do=f"it holds once the position is past offset {landed.offset}: check that `vacancy worker` runs,"
                 f" then look with {look}",
             )
         time.sleep(pause_s)

@@ -81,7 +81,7 @@ class RaceResult:
 
 
 Progress = Callable[[ParticipantProgress], None]
-"""Told, a few times a second, what all schedulers together have done so far."""
+"""Called a few times a second with the totals of all schedulers so far."""
 
 
 def race(

@@ -19,7 +19,7 @@ from vacancy.streams.log import Log
 BATCH = 1000
 
 Progress = Callable[[int, int], None]
-"""Told (records folded, records in all) after each batch."""
+"""Called with (records folded, records in total) after each batch."""
 
 
 class Digest(NamedTuple):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from vacancy.resources.model.errors import LogUnavailable, UsageError, VacancyError
 from vacancy.streams.log_url import parse_log_url
-from vacancy.streams.shutdown import Told, forward_signals, on_stop
+from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop
 
 if TYPE_CHECKING:
     from vacancy.streams.embedded_worker import EmbeddedWorker
@@ -47,7 +47,7 @@ def run_worker(
     *,
     client_settings: Mapping[str, str] = NO_SETTINGS,
     on_ready: Callable[[RunningWorker], None] | None = None,
-    stop: Told | None = None,
+    stop: StopSignal | None = None,
     web: WebAddress | None = None,
 ) -> None:
     """Fold the log into the store until told to stop: by SIGTERM or SIGINT (where this is the main thread), or by
@@ -61,10 +61,10 @@ def run_worker(
     # Imported here, so that a process which only starts workers does without ctypes.
     from vacancy.clients.runtime.malloc import returning_memory
 
-    told: Told = SimpleQueue() if stop is None else stop
-    with forward_signals(told), returning_memory():
+    stop_signal: StopSignal = SimpleQueue() if stop is None else stop
+    with forward_signals(stop_signal), returning_memory():
         if parse_log_url(log_url).scheme == "kafka":
-            _run_faust(log_url, store, client_settings, on_ready, told, web)
+            _run_faust(log_url, store, client_settings, on_ready, stop_signal, web)
         elif web is not None and web.port not in (None, "off"):
             raise UsageError(
                 "The worker of this log serves no pages",
@@ -72,7 +72,7 @@ def run_worker(
                 do="see `vacancy status`, or use Kafka",
             )
         else:
-            _run_embedded(log_url, store, client_settings, on_ready, told)
+            _run_embedded(log_url, store, client_settings, on_ready, stop_signal)
 
 
 def _run_faust(
@@ -80,7 +80,7 @@ def _run_faust(
     store: Path,
     client_settings: Mapping[str, str],
     on_ready: Callable[[RunningWorker], None] | None,
-    told: Told,
+    stop_signal: StopSignal,
     web: WebAddress | None,
 ) -> None:
     from vacancy.clients.runtime.bootstrap import worker_parts
@@ -97,15 +97,15 @@ def _run_faust(
             on_ready(app)
 
     pages = NotReadyServer(web or WebAddress(), parse_log_url(log_url).name)
-    with LogWaiter(log_url, told, pages) as patience:
+    with LogWaiter(log_url, stop_signal, pages) as waiter:
         while (
-            log := patience.open(lambda timeout_s: open_log(log_url, timeout_s, **client_settings))
+            log := waiter.open(lambda timeout_s: open_log(log_url, timeout_s, **client_settings))
         ) is not None:
             with log:
                 try:
-                    run_app(make_app(log, worker_parts(log, store), client_settings, web), told, ready)
+                    run_app(make_app(log, worker_parts(log, store), client_settings, web), stop_signal, ready)
                 except LogUnavailable as error:  # they went away before it had joined
-                    patience.note(error)
+                    waiter.note(error)
                 else:
                     return
 
@@ -115,7 +115,7 @@ def _run_embedded(
     store: Path,
     client_settings: Mapping[str, str],
     on_ready: Callable[[RunningWorker], None] | None,
-    told: Told,
+    stop_signal: StopSignal,
 ) -> None:
     # Imported here, so that a process which only starts workers does not load RocksDB.
     from vacancy.clients.runtime.bootstrap import installed_registry, open_store, tick_entry
@@ -129,13 +129,13 @@ def _run_embedded(
         target = log.end()
         worker = EmbeddedWorker(log, tables, tick_entry=lambda p: tick_entry(p, log.partitions))
         spare_collector()
-        watcher = on_stop(told, worker.stop)
+        watcher = on_stop(stop_signal, worker.stop)
         try:
             if on_ready is not None and _catch_up(worker, target, watcher):
                 on_ready(worker)
             worker.run()
         finally:
-            told.put(None)
+            stop_signal.put(None)
             watcher.join()
 
 
@@ -276,8 +276,8 @@ def _main(
     from vacancy.streams.settings import WebAddress
 
     configure_logs(verbose=verbose)  # unless told, structlog writes to standard output, which is the parent's
-    told: Told = SimpleQueue()
-    watch_parent(lambda: told.put(None))
+    stop_signal: StopSignal = SimpleQueue()
+    watch_parent(lambda: stop_signal.put(None))
 
     def ready(worker: RunningWorker) -> None:
         parent.send(next(iter(worker.errors.values()), worker.position))
@@ -288,7 +288,7 @@ def _main(
             store,
             client_settings=client_settings,
             on_ready=ready,
-            stop=told,
+            stop=stop_signal,
             web=WebAddress(port="off"),
         )
     except VacancyError as error:

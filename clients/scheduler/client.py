@@ -304,7 +304,7 @@ def _error(
         return NoValidHost(
             f"no valid host: {outcome.reason}",
             where=where,
-            do="ask for less, or free or add some",
+            do="request less, or release or add resources",
             explain=explain_it,
         )
     if outcome.status == "gave_up":

@@ -1,8 +1,8 @@
 """The worker of a Kafka log, as a Faust application.
 
-Faust brings the agent, the consumer group, the supervision and the web server. What is folded, and how far, is
-the projection's: records and position are committed there as one, so nothing of Faust's or of Kafka's needs to
-be transactional, and a worker may be killed at any moment.
+Faust provides the agent, the consumer group, the supervision and the web server. The projection holds the tables and
+the position and commits both together. So neither Faust nor Kafka needs to be transactional, and a worker may be killed
+at any moment.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ from vacancy.streams.settings import WebAddress
 from vacancy.streams.ticks import Ticker
 
 BATCH_MAX: Final = 500
-"""Records of all partitions that are taken together before they are applied, where so many wait."""
+"""Maximum number of records of all partitions that are collected before they are applied."""
 
 _BUFFERED: Final = 16  # messages of up to FETCHED_MAX records between the fetcher and the agent
-_HANDED_OVER_S: Final = 30.0
+_HANDOVER_S: Final = 30.0
 _RETRY_S: Final = 0.05
 _WATCH_S: Final = 0.1
 _SAMPLE_S: Final = 1.0
-_ASK_S: Final = 5.0
+_READ_ENDS_S: Final = 5.0
 _IDENTIFY_S: Final = 30.0
 
 _events = structlog.get_logger("vacancy.streams.embedded_worker")
 
 
 class _Boot(BootStrategy):
-    # Nothing is sent through Faust: ticks go the way all events go.
+    # Nothing is sent through Faust: ticks are sent with `Log.send`, as all events are.
     enable_kafka_producer = False
 
 
 class _NoTables(TableManager):
     async def on_start(self) -> None:
-        """Faust waits a second here for tables to be made."""
+        """As in Faust, without its wait of one second for tables."""
         await self._update_channels()
         await self.recovery.start()
 
 
 class WorkerApp(faust.App):
-    """See `make_app`. `prepare` comes first, then `start`; `stop` gives everything back."""
+    """See `make_app`. Call `prepare`, then `start`; `stop` releases everything."""
 
     BootStrategy = _Boot
 
@@ -73,36 +73,36 @@ class WorkerApp(faust.App):
         self.log_, self._settings = log, dict(settings)
         self.log_name = log.name
         self.place = parse_log_url(log.url)
-        self.holdings = PartitionOwnership(parts.projection, log.name, on_failed=self._on_failed)
+        self.ownership = PartitionOwnership(parts.projection, log.name, on_failed=self._on_failed)
         self._ticker = Ticker(log, parts.projection.next_deadline_ms, parts.tick_entry)
         self._target: dict[int, int] = {}
         self.ready = False
         self.failure: VacancyError | None = None
-        """Why the worker must end: the first thing that failed."""
+        """The first error, with which the worker ends."""
         self.ended = asyncio.Event()
-        """Set when there is a failure and nothing is left to do."""
+        """Set when the worker has failed and no partition can continue."""
         self._silent = self._joined = False
         self._identity: LogIdentity | None = None
         super().__init__(group_of(parts.projection.id), **options)
 
     @property
     def ticks(self) -> int:
-        """Ticks sent."""
+        """The number of ticks sent."""
         return self._ticker.sent
 
     @property
     def position(self) -> dict[int, int]:
-        """Partition held -> the offset after the last record applied."""
-        return self.holdings.position
+        """Owned partition -> the offset after the last record applied."""
+        return self.ownership.position
 
     @property
     def errors(self) -> dict[int, VacancyError]:
-        """Partition -> why it was stopped."""
-        return self.holdings.errors
+        """Partition -> the error that stopped it."""
+        return self.ownership.errors
 
     @property
     def web_address(self) -> str | None:
-        """Where the pages are served, once started."""
+        """The address of the HTTP pages; None if they are disabled."""
         if not self.conf.web_enabled:
             return None
         return f"{self.conf.web_bind}:{self.conf.web_port}"
@@ -110,12 +110,12 @@ class WorkerApp(faust.App):
     # -- before it joins ------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Check that the log still is the one the tables were folded from and has what they need, and tell the
-        group where they stand. Partitions that another worker holds are its to check.
+        """Check that the log is still the one that the tables were folded from and has the records they need, and commit
+        the positions of the tables to the consumer group. Partitions of another worker are checked by that worker.
 
         Raises LogError and StoreError with the offsets concerned.
         """
-        projection, log = self.holdings.projection, self.log_
+        projection, log = self.ownership.projection, self.log_
         self._identity = log.identity()
         start, end = log.start(), log.end()
         self._target = dict(end)
@@ -123,27 +123,27 @@ class WorkerApp(faust.App):
         try:
             for partition in range(projection.partitions):
                 try:
-                    positions[partition] = self.holdings.open(partition).position
+                    positions[partition] = self.ownership.open(partition).position
                 except StoreInUse:
                     continue
                 position = positions[partition]
                 check_position(log, projection, partition, position, start=start, end=end)
-            alone = len(positions) == projection.partitions
-            prepare_group(self.place, self._settings, self.conf.id, positions, alone=alone)
+            owns_all = len(positions) == projection.partitions
+            prepare_group(self.place, self._settings, self.conf.id, positions, owns_all=owns_all)
         except BaseException:
-            self.holdings.close()
+            self.ownership.close()
             raise
-        # Nothing is held until the group says so: a worker that joined first may have been given all of it, and
-        # would wait for what is held here while this one waits to be let in.
-        self.holdings.keep_only(())
+        # No partition is kept until the group assigns it: a worker that joined first may have been assigned all of them
+        # and would wait for those kept here, while this worker waits to join.
+        self.ownership.keep_only(())
 
-    # -- what the consumer asks (faust_consumer.Owner) --------------------------------------------------------
+    # -- called by the consumer (streams/faust/consumer.py: ConsumerOwner) ------------------------------------
 
     async def take_over(self, partitions: Sequence[int]) -> Mapping[int, int]:
-        """Open partitions; those that another worker still holds are waited for."""
-        deadline = time.monotonic() + _HANDED_OVER_S
+        """Open partitions; wait for those that another worker has not released yet."""
+        deadline = time.monotonic() + _HANDOVER_S
         for partition in [p for p, error in self.errors.items() if isinstance(error, StoreInUse)]:
-            del self.errors[partition]  # it may have been given back since
+            del self.errors[partition]  # it may have been released since
         positions = {}
         for partition in partitions:
             if partition in self.errors:
@@ -152,22 +152,22 @@ class WorkerApp(faust.App):
             if one is not None:
                 positions[partition] = one
         self._joined = True
-        self._look_whether_ready()
+        self._update_ready()
         return positions
 
     async def _open(self, partition: int, deadline: float) -> int | None:
         while True:
             try:
-                one = self.holdings.open(partition)
+                one = self.ownership.open(partition)
             except StoreInUse as error:
                 if time.monotonic() > deadline:
-                    self.holdings.fail(partition, error)
+                    self.ownership.fail(partition, error)
                     return None
             except VacancyError as error:
-                self.holdings.fail(partition, error)
+                self.ownership.fail(partition, error)
                 return None
             else:
-                one.saw_end(self._target.get(partition, 0), self.holdings.clock())
+                one.saw_end(self._target.get(partition, 0), self.ownership.clock())
                 self._ticker.start(partition)
                 return one.position
             await asyncio.sleep(_RETRY_S)
@@ -175,8 +175,8 @@ class WorkerApp(faust.App):
                 return None
 
     async def out_of_range(self, partition: int, offset: int) -> int | None:
-        """Records are gone, or others stand where they stood: stop. Where the log has the offset after all, as
-        after a change of leaders, go on."""
+        """Stop the partition: its next records are gone, or others have their offsets. If the log has the offset after
+        all, as after a change of leaders, return it to continue there."""
         try:
             start, end = await asyncio.to_thread(lambda: (self.log_.start(), self.log_.end()))
         except LogError as unknown:
@@ -186,121 +186,121 @@ class WorkerApp(faust.App):
         if start[partition] <= offset <= end[partition]:
             return offset
         error = out_of_range(self.log_name, partition, offset, start[partition], end[partition])
-        self.holdings.fail(partition, error)
+        self.ownership.fail(partition, error)
         return None
 
     def saw_end(self, partition: int, end: int) -> None:
-        """Note how far the log is."""
-        one = self.holdings.held.get(partition)
+        """Record the current end of the log."""
+        one = self.ownership.held.get(partition)
         if one is not None:
-            one.saw_end(end, self.holdings.clock())
+            one.saw_end(end, self.ownership.clock())
 
     def kafka_failed(self, error: Exception) -> None:
-        """Nothing can be fetched any more."""
+        """End the worker: no record can be fetched any more."""
         self.end(
             LogError(
-                f"Kafka failed ({type(error).__name__})", where=self.log_.url, do="see the brokers' logs"
+                f"Kafka failed ({type(error).__name__})", where=self.log_.url, do="read the brokers' logs"
             )
         )
 
     # -- assignment -------------------------------------------------------------------------------------------
 
     async def revoked(self, _: object, revoked: Iterable[TP], **__: Any) -> None:
-        """The group is being rebalanced: nothing is applied until it is known who has what."""
-        self.holdings.suspend(tp.partition for tp in revoked)
+        """The group starts a rebalance: apply nothing until the partitions are assigned again."""
+        self.ownership.suspend(tp.partition for tp in revoked)
 
     async def assigned(self, _: object, assigned: Iterable[TP], **__: Any) -> None:
-        """Give back what is another worker's now, so that it can open it."""
+        """Release the partitions that are assigned to another worker now, so that it can open them."""
         numbers = {tp.partition for tp in assigned}
-        for partition in set(self.holdings.held) - numbers:
+        for partition in set(self.ownership.held) - numbers:
             self._ticker.stop(partition)
-        self.holdings.keep_only(numbers)
-        known = self.holdings.projection.partitions
+        self.ownership.keep_only(numbers)
+        known = self.ownership.projection.partitions
         if any(partition >= known for partition in numbers):
-            what = f"The log was given partition {max(numbers)}, it was opened with {known} partitions"
-            do = "never change the partitions of a log: make a new one and republish"
+            what = f"partition {max(numbers)} was added to the log, it was created with {known} partitions"
+            do = "never change the number of partitions: create a new log and publish again"
             self.end(LogError(what, where=self.log_.url, do=do))
         if not numbers:
             self._joined = True
-            self._look_whether_ready()
+            self._update_ready()
 
     # -- folding ----------------------------------------------------------------------------------------------
 
     def fold(self, events: Sequence[EventT[Any]]) -> None:
-        """Apply what was taken, partition by partition, and acknowledge it."""
+        """Apply the collected records, partition by partition, and acknowledge them."""
         by_partition: dict[int, list[Record]] = defaultdict(list)
         for event in events:
             by_partition[event.message.partition] += cast("list[Record]", event.value)
         applied = set()
         for partition, records in by_partition.items():
-            if self.holdings.apply(partition, records):
+            if self.ownership.apply(partition, records):
                 applied.add(partition)
                 self._ticker.start(partition)
         for event in events:
             if event.message.partition in applied:
                 event.ack()
         if not self.ready:
-            self._look_whether_ready()
+            self._update_ready()
 
     @property
     def caught_up(self) -> bool:
-        """Whether each partition held, if it was not stopped, is where the log ended when the worker started.
+        """Whether each owned partition that has not stopped is at the end that the log had when the worker started.
 
-        So it is where none is held: then other workers of the store have them.
+        It is true if no partition is owned: then other workers of the store own them.
         """
         return self._joined and all(
             one.partition in self.errors
             or (one.active and one.position >= self._target.get(one.partition, 0))
-            for one in self.holdings.held.values()
+            for one in self.ownership.held.values()
         )
 
-    def _look_whether_ready(self) -> None:
+    def _update_ready(self) -> None:
         self.ready = self.ready or (self.caught_up and not self.errors)
 
     # -- ends -------------------------------------------------------------------------------------------------
 
     def _on_failed(self, error: VacancyError) -> None:
         self.failure = self.failure or error
-        if self.holdings.all_failed:
+        if self.ownership.all_failed:
             self.ended.set()
 
     def end(self, error: VacancyError) -> None:
-        """End the worker: nothing of the log can be followed any more."""
+        """End the worker: no partition can be followed any more."""
         self.failure = self.failure or error
         self.ended.set()
 
     async def on_stop(self) -> None:
-        """Give the tables back first, so that whoever takes over need not wait for the rest."""
-        self.holdings.close()
+        """Release the partitions first, so that the next owner need not wait for the rest of the shutdown."""
+        self.ownership.close()
         await super().on_stop()
 
     def _create_directories(self) -> None:
-        """Faust's own tables would be there."""
+        """Create none: they are for Faust's own tables."""
 
     def _new_transport(self) -> TransportT:
         return BatchTransport(self.conf.broker_consumer, self)
 
-    # -- beside the stream ------------------------------------------------------------------------------------
+    # -- background task --------------------------------------------------------------------------------------
 
     @Service.task
     async def _watch(self) -> None:
-        """Tick, measure, and look now and then whether the log still is what it was."""
-        sampled = asked = identified = 0.0
+        """Send ticks, measure rates, read the ends of the log, and check now and then that it is still the same log."""
+        sampled = read = identified = 0.0
         while not self.should_stop:
             await self.sleep(_WATCH_S)
             now = time.monotonic()
             await self._tick()
             if now - sampled >= _SAMPLE_S:
                 sampled = now
-                self.holdings.sample_rate()
-            if now - asked >= _ASK_S:
-                asked = now
+                self.ownership.sample_rate()
+            if now - read >= _READ_ENDS_S:
+                read = now
                 identify = now - identified >= _IDENTIFY_S
                 identified = now if identify else identified
-                await self._ask(identify=identify)
+                await self._read_ends(identify=identify)
 
     async def _tick(self) -> None:
-        for one in list(self.holdings.held.values()):
+        for one in list(self.ownership.held.values()):
             if (
                 one.active
                 and not one.lag
@@ -312,7 +312,7 @@ class WorkerApp(faust.App):
                 except LogError as error:
                     self._log_is_silent(error)
 
-    async def _ask(self, *, identify: bool) -> None:
+    async def _read_ends(self, *, identify: bool) -> None:
         try:
             ends = await asyncio.to_thread(self.log_.end)
         except LogUnavailable as error:
@@ -333,10 +333,10 @@ class WorkerApp(faust.App):
         try:
             found = await asyncio.to_thread(self.log_.identity)
         except LogError:
-            return  # its first records may be gone by now, which a worker that is past them need not mind
+            return  # the first records may be gone by now; this worker is past them and does not need them
         if found != self._identity:
-            do = "rebuild the store from this log, or bring back the one that was"
-            self.end(StoreMismatch("the log was made anew under this worker", where=self.log_.url, do=do))
+            do = "rebuild the store from this log, or restore the previous log"
+            self.end(StoreMismatch("the log was replaced while this worker ran", where=self.log_.url, do=do))
 
     def _log_is_silent(self, error: VacancyError) -> None:
         if not self._silent:
@@ -347,10 +347,10 @@ class WorkerApp(faust.App):
 def make_app(
     log: Log, parts: WorkerParts, settings: Mapping[str, str], web: WebAddress | None = None
 ) -> WorkerApp:
-    """A worker that follows `log`, which must be Kafka's and stays its caller's to close.
+    """Make a worker that follows `log`, a Kafka log, which the caller closes.
 
-    `settings` are Kafka client settings by their own names. Raises UsageError for one that cannot be used, and
-    for a web address that cannot be listened on.
+    `settings` are Kafka client settings under their own names. Raises UsageError for an invalid setting, and for a web
+    address that cannot be listened on.
     """
     place = parse_log_url(log.url)
     options = {
@@ -378,20 +378,20 @@ def make_app(
 
     @app.agent(topic, name="fold")
     async def fold(stream: Any) -> None:
-        """Take what waits, until nothing does or it is enough; then apply it."""
+        """Collect waiting events until none is left or there are enough, then apply them."""
         waiting = cast("asyncio.Queue[object]", stream.channel.queue)
-        taken: list[EventT[Any]] = []
+        collected: list[EventT[Any]] = []
         count = 0
         async for event in stream.noack().events():
-            taken.append(event)
+            collected.append(event)
             count += len(cast("list[Record]", event.value))
             if count < BATCH_MAX and not waiting.empty():
                 continue
             try:
-                app.fold(taken)
-            except Exception as error:  # a fault of the program: Faust would drop what was taken and go on
+                app.fold(collected)
+            except Exception as error:  # a bug: Faust would drop the collected events and continue
                 await app.crash(error)
                 raise
-            taken, count = [], 0
+            collected, count = [], 0
 
     return app

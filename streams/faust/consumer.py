@@ -1,15 +1,13 @@
-"""Faust's Kafka consumer, made to start where the tables stand and to hand on records by the batch.
+"""Faust's Kafka consumer, changed to start at the positions of the tables and to pass on records in batches.
 
-Three things differ from Faust's own:
+It differs from Faust's own consumer in three ways:
 
-- The position of a partition is that of its tables. Faust asks for the committed offsets whenever partitions
-  were assigned (`seek_to_committed`); here it is given the tables' positions. The group's committed offsets only
-  show outsiders how far it is.
-- One Faust message carries all records of a partition that came together, as a list of `Record`. What Faust
-  does for each message (four tasks, a lock, three objects) takes longer than the folding of a record.
-- Records are handed on in unbroken order. Where some were lost on the way, as happens when partitions are taken
-  away while a fetch is under way, they are fetched again; a gap that remains is the log's, and is passed on for
-  the tables to refuse.
+- The position of a partition is that of its tables. Faust reads the committed offsets whenever partitions were assigned
+  (`seek_to_committed`); here it gets the tables' positions. The group's committed offsets are for monitoring only.
+- One Faust message carries all records of a partition that were fetched together, as a list of `Record`. What Faust does
+  for each message (four tasks, a lock, three objects) takes longer than folding a record.
+- Records are passed on without gaps. Records that were lost, as happens when a partition is revoked during a fetch, are
+  fetched again. A gap that remains is in the log itself; it is passed on, and the tables reject it.
 """
 
 from __future__ import annotations
@@ -33,34 +31,33 @@ from mode.utils.futures import maybe_async
 from vacancy.resources.model.record import Record
 
 FETCHED_MAX: Final = 500
-"""Records that are handed on at once."""
+"""Maximum number of records in one message."""
 
 _TRIES: Final = 3
 _COMMIT_S: Final = 5.0
 
 
-class Owner(Protocol):
-    """What the consumer asks of the app it belongs to. Partitions are told by number."""
+class ConsumerOwner(Protocol):
+    """The methods that the consumer calls on its app. Partitions are given by number."""
 
     async def take_over(self, partitions: Sequence[int]) -> Mapping[int, int]:
-        """Open partitions; partition -> position of those that can be followed."""
+        """Open partitions. Returns partition -> position of those that can be followed."""
 
     async def out_of_range(self, partition: int, offset: int) -> int | None:
-        """The log does not have `offset`. Returns where to go on, or None where the partition must stop."""
+        """Handle that the log does not have `offset`. Returns the offset to continue at, or None to stop."""
 
     def saw_end(self, partition: int, end: int) -> None:
-        """Note how far the log is."""
+        """Record the current end of the log."""
 
     def kafka_failed(self, error: Exception) -> None:
-        """Nothing can be fetched any more."""
+        """Handle that no record can be fetched any more."""
 
 
 class _InLoop(AIOKafkaConsumerThread):
-    """Faust's consumer thread, without the thread: the client runs in the loop of everything else.
+    """Faust's consumer thread without the thread: the client runs in the event loop of the app.
 
-    From its own thread it would hand over each fetch twice, there and back, and wait for the interpreter each time
-    while records are folded. Folding keeps the loop for some tens of milliseconds at most, which no heartbeat
-    minds.
+    A thread of its own would pass each fetch between the threads twice and wait for the interpreter lock each time while
+    records are folded. Folding occupies the loop for some tens of milliseconds at most, which heartbeats tolerate.
     """
 
     def __init__(self, consumer: Consumer, *, loop: asyncio.AbstractEventLoop, beacon: Any) -> None:
@@ -81,11 +78,11 @@ class _InLoop(AIOKafkaConsumerThread):
             await self._default_stop_exit_stacks()
 
     async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call it here."""
+        """Call `fun` in this loop."""
         return await maybe_async(fun(*args, **kwargs))
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Tell the group how far it is. Where that fails nothing is lost, so it must stop nothing."""
+        """Commit offsets to the group. A failure loses nothing, so it is logged and not raised."""
         consumer = self._ensure_consumer()
         assigned = self.assignment()
         known = {tp: offset for tp, offset in offsets.items() if tp in assigned}
@@ -98,7 +95,7 @@ class _InLoop(AIOKafkaConsumerThread):
 
 
 class BatchConsumer(Consumer):
-    """See the module."""
+    """The consumer described in the docstring of this module."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -109,11 +106,11 @@ class BatchConsumer(Consumer):
         return _InLoop(self, loop=self.loop, beacon=self.beacon)
 
     @property
-    def _owner(self) -> Owner:
-        return cast(Owner, self.app)
+    def _owner(self) -> ConsumerOwner:
+        return cast(ConsumerOwner, self.app)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Seek all partitions to where their tables stand. Those that cannot be followed are paused."""
+        """Seek all partitions to the positions of their tables. Those that cannot be followed are paused."""
         assigned = {tp.partition: tp for tp in self.assignment()}
         positions = await self._owner.take_over(sorted(assigned))
         self.pause_partitions({tp for p, tp in assigned.items() if p not in positions})
@@ -124,7 +121,7 @@ class BatchConsumer(Consumer):
         return found
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
-        """A message for each partition that records came of."""
+        """Yield a message for each partition that has new records."""
         try:
             found, _ = await self._wait_next_records(timeout)
         except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
@@ -139,8 +136,7 @@ class BatchConsumer(Consumer):
             return
         generation = self.app.consumer_generation_id
         for tp, raw in found.items():
-            # What is dropped here is asked for again: either a rebalance seeks anew, or the next records that
-            # come do not follow on those handed on before.
+            # Records dropped here are fetched again: either a rebalance seeks again, or `_in_order` finds the gap.
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 break
             records = await self._in_order(tp, raw)
@@ -151,8 +147,10 @@ class BatchConsumer(Consumer):
                 yield tp, _message(tp, raw[-1], records, generation)
 
     async def _drain_messages(self, fetcher: ServiceT) -> None:
-        """Hand messages on until the fetcher stops: as Faust does it, but where there is room for a message it is
-        put there at once. Faust races four tasks for each, in case it must wait and a rebalance comes meanwhile."""
+        """Pass on messages until the fetcher stops, as Faust does, but without extra tasks if the queue has space.
+
+        Faust starts four tasks for each message, in case it must wait and a rebalance happens meanwhile.
+        """
         fetching = cast(Service, fetcher)
         try:
             while not (self._stopped.is_set() or fetching.should_stop):
@@ -168,12 +166,12 @@ class BatchConsumer(Consumer):
                 raise
 
     def _has_room(self, tp: TP) -> bool:
-        """Whether a message can be put where it goes without waiting for anything."""
+        """Whether a message can be queued without waiting."""
         channels = cast(Any, self.app.topics)._tp_index.get(tp, ())
         return self.app.flow_control.is_active() and not any(channel.queue.full() for channel in channels)
 
     async def _in_order(self, tp: TP, raw: Sequence[Any]) -> list[Record]:
-        """The records that follow on those handed on before; none where they must be fetched again."""
+        """The records that continue those passed on before; none if they must be fetched again."""
         wanted = self._next.get(tp)
         if wanted is None:
             return []
@@ -193,7 +191,7 @@ class BatchConsumer(Consumer):
         ]
 
     async def _out_of_range(self, error: OffsetOutOfRangeError | NoOffsetForPartitionError) -> None:
-        found = error.args[0]  # one of the two errors tells of one partition, the other of several
+        found = error.args[0]  # one of the two errors has one partition, the other several
         for topic, partition in [found] if isinstance(found, tuple) else found:
             tp = TP(topic, partition)
             if tp not in self._next:
@@ -204,7 +202,7 @@ class BatchConsumer(Consumer):
             else:
                 await self._thread.seek_wait({tp: offset})
 
-    # Offsets that are acknowledged lie as far apart as the messages have records, which is no gap.
+    # A message has several records, so acknowledged offsets are not consecutive. Faust must not treat that as a gap.
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         pass
@@ -219,7 +217,7 @@ class BatchConsumer(Consumer):
         return last + 1
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Leave it: a partition that is stopped, or slow, shows in the worker's own metrics."""
+        """Do nothing: the worker's own metrics show partitions that are stopped or slow."""
 
 
 def _message(tp: TP, last: Any, records: list[Record], generation: int) -> ConsumerMessage:
@@ -239,6 +237,6 @@ def _message(tp: TP, last: Any, records: list[Record], generation: int) -> Consu
 
 
 class BatchTransport(Transport):
-    """Kafka, as the module says."""
+    """Faust's transport with `BatchConsumer`."""
 
     Consumer: ClassVar[type[ConsumerT]] = BatchConsumer

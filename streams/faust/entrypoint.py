@@ -1,7 +1,7 @@
-"""The worker for those who run Faust themselves: `faust -A vacancy.streams.faust.entrypoint worker`.
+"""The worker as an application of the `faust` command: `faust -A vacancy.streams.faust.entrypoint worker`.
 
-Built from the settings in force (`VACANCY_LOG`, `VACANCY_STORE`, `VACANCY_WEB_PORT` …, or ./vacancy.toml) when
-`app` is asked for, not when this module is imported.
+`app` is created on first access, not on import, from the environment (`VACANCY_LOG`, `VACANCY_STORE`,
+`VACANCY_WEB_PORT` and so on) or ./vacancy.toml.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def app_from(settings: Settings) -> WorkerApp:
-    """The worker that these settings describe, once the log answers. Raises UsageError, LogError, StoreError."""
+    """Wait until the log answers, and make the worker. Raises UsageError, LogError, StoreError."""
     if parse_log_url(settings.log).scheme != "kafka":
         raise UsageError(
             "Faust follows Kafka logs only", where=settings.log, do="set VACANCY_LOG, or run `vacancy worker`"
@@ -32,21 +32,23 @@ def app_from(settings: Settings) -> WorkerApp:
     from vacancy.streams.faust.app import make_app
 
     make_parts = load_parts(settings.parts)
-    patience = LogWaiter(settings.log, SimpleQueue())
-    log = patience.open(lambda timeout_s: open_log(settings.log, timeout_s, **settings.kafka))
-    if log is None:  # nobody says so here: a signal ends the process
-        raise LogError("told to stop", where=settings.log, do="start it again")
+    waiter = LogWaiter(settings.log, SimpleQueue())
+    log = waiter.open(lambda timeout_s: open_log(settings.log, timeout_s, **settings.kafka))
+    if log is None:  # not reached: nothing here requests a stop, a signal ends the process
+        raise LogError("stopped while waiting for the log", where=settings.log, do="start it again")
     return make_app(log, make_parts(log, settings.store), settings.kafka, settings.web)
 
 
 def load_parts(path: str) -> MakeParts:
-    """The function named `module:name`. Raises UsageError if there is none."""
+    """Import the function named `module:name`. Raises UsageError if there is none."""
     module, _, name = path.partition(":")
     try:
         found: MakeParts = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         do = "name a function as module:name"
-        raise UsageError(f"The setting 'parts' names nothing: {error}", where=path, do=do) from error
+        raise UsageError(
+            f"the function in the setting 'parts' cannot be imported: {error}", where=path, do=do
+        ) from error
     return found
 
 

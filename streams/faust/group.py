@@ -1,7 +1,7 @@
-"""The consumer group of a store's workers, before one joins it.
+"""Prepares the consumer group of a store's workers before a worker joins it.
 
-The group is named after the store. Whoever starts first tells it where the store stands, so that it shows the
-truth from the start; members that are dead are put out, or the group would wait for them.
+The group is named after the store. The first worker commits the store's positions to it, so that its offsets are correct
+from the start. Members whose process has ended are removed, because the group would wait for them.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def client_id() -> str:
 
 
 def is_gone(client: str) -> bool:
-    """Whether the process that joined under this name is known to have ended. Never said of another host's."""
+    """Whether the process with this client id is known to have ended. False for processes of other hosts."""
     _, at, place = client.partition("@")
     host, colon, pid = place.rpartition(":")
     if not at or not colon or host != socket.gethostname() or not pid.isdecimal():
         return False
     if int(pid) == os.getpid():
-        return True  # this process has not joined yet, so it is one of the same number that ended before
+        return True  # this process has not joined yet, so the member is an earlier process with the same id
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
@@ -62,21 +62,21 @@ def prepare_group(
     group: str,
     positions: Mapping[int, int],
     *,
-    alone: bool,
+    owns_all: bool,
 ) -> None:
-    """Put out dead members, and write `positions` (partition -> next offset) if nobody is left.
+    """Remove ended members from the group, and commit `positions` (partition -> next offset) if no member is left.
 
-    `alone` says that this process holds all partitions of the store: then whoever is in the group writes none.
-    Raises LogUnavailable, and LogError where the group may not be used.
+    `owns_all`: this process owns all partitions of the store, so no other member can be writing. Raises LogUnavailable,
+    and LogError if the group must not be used.
     """
     with contextlib.closing(connect("admin", place, settings)) as admin, translated_errors(place.url):
-        # A cluster makes the topic of its groups when the first one comes, and that takes a few seconds.
+        # A new cluster creates the topic of the group offsets for the first group, which takes a few seconds.
         members = call_broker(lambda: _members(admin, group), _COORDINATOR_S)
-        gone = [m for m in members if alone or is_gone(m["client_id"])]
+        gone = [m for m in members if owns_all or is_gone(m["client_id"])]
         if gone:
-            _put_out(admin, group, gone)
-        if alone:
-            _write(admin, place, group, positions)
+            _remove_members(admin, group, gone)
+        if owns_all:
+            _commit_positions(admin, place, group, positions)
 
 
 def _members(admin: Any, group: str) -> list[dict[str, Any]]:
@@ -84,13 +84,13 @@ def _members(admin: Any, group: str) -> list[dict[str, Any]]:
     return found
 
 
-def _put_out(admin: Any, group: str, members: Sequence[Mapping[str, Any]]) -> None:
-    with contextlib.suppress(KafkaError):  # one that left by itself meanwhile
+def _remove_members(admin: Any, group: str, members: Sequence[Mapping[str, Any]]) -> None:
+    with contextlib.suppress(KafkaError):  # a member may have left meanwhile
         admin.remove_group_members(group, [MemberToRemove(member_id=m["member_id"]) for m in members])
-    _events.info("dead members put out", group=group, members=[m["client_id"] for m in members])
+    _events.info("removed ended group members", group=group, members=[m["client_id"] for m in members])
 
 
-def _write(admin: Any, place: LogUrl, group: str, positions: Mapping[int, int]) -> None:
+def _commit_positions(admin: Any, place: LogUrl, group: str, positions: Mapping[int, int]) -> None:
     offsets = {
         TopicPartition(place.place, partition): OffsetAndMetadata(offset, "", None)
         for partition, offset in positions.items()
@@ -99,13 +99,13 @@ def _write(admin: Any, place: LogUrl, group: str, positions: Mapping[int, int]) 
     while True:
         written = call_broker(lambda: admin.alter_group_offsets(group, offsets))
         refused = {code for code in written.values() if code is not NoError}
-        if not refused or _members(admin, group):  # an idle worker that was put out, and is back
+        if not refused or _members(admin, group):  # an idle worker that was removed has joined again
             return
         if not all(code.retriable for code in refused) or time.monotonic() > deadline:
             break
         time.sleep(_RETRY_S)
     raise LogError(
-        f"The group's offsets cannot be written ({', '.join(sorted(code.__name__ for code in refused))})",
+        f"the group's offsets cannot be written ({', '.join(sorted(code.__name__ for code in refused))})",
         where=f"{place.url}, group {group}",
-        do="ask for the right to read with this group",
+        do="get the permission to read with this group",
     )

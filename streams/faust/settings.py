@@ -1,7 +1,7 @@
-"""Kafka client settings, by their own names, made into what Faust wants.
+"""Converts Kafka client settings, given under their own names, into options of Faust.
 
-They are the ones that the other clients are given (see `kafka_settings`); what only other clients know, such as
-a producer's, is left out.
+The settings are the same as for the other clients (see `streams/kafka/settings.py`); settings that only other clients
+have, such as those of a producer, are ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vacancy.resources.model.errors import UsageError
 from vacancy.streams.kafka.settings import client_settings, own_name
 
 SESSION_TIMEOUT_S: Final = 10.0
-"""After how long without a sign of life a worker's partitions go to the others."""
+"""Without a heartbeat for this long, a worker's partitions are assigned to the others."""
 
 _SECONDS: Final = {
     "session_timeout_ms": "broker_session_timeout",
@@ -26,7 +26,7 @@ _SECONDS: Final = {
     "request_timeout_ms": "broker_request_timeout",
     "max_poll_interval_ms": "broker_max_poll_interval",
 }
-_AS_THEY_ARE: Final = {
+_UNCHANGED: Final = {
     "check_crcs": "broker_check_crcs",
     "max_partition_fetch_bytes": "consumer_max_fetch_size",
     "metadata_max_age_ms": "consumer_metadata_max_age_ms",
@@ -41,12 +41,12 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 
 
 def faust_options(servers: tuple[str, ...], given: Mapping[str, str]) -> dict[str, Any]:
-    """The options of a Faust app that is to reach these servers with these settings. Raises UsageError."""
+    """The options of a Faust app that connects to `servers` with the settings `given`. Raises UsageError."""
     settings = client_settings("consumer", servers, given)
     named = {own_name(spelled) for spelled in given}
     options = dict(_DEFAULTS)
     options |= {ours: settings[name] / 1000 for name, ours in _SECONDS.items() if name in named}
-    options |= {ours: settings[name] for name, ours in _AS_THEY_ARE.items() if name in named}
+    options |= {ours: settings[name] for name, ours in _UNCHANGED.items() if name in named}
     if options["broker_session_timeout"] > options["broker_request_timeout"]:
         raise UsageError(
             "session.timeout.ms is larger than request.timeout.ms", do="give a longer request.timeout.ms"
@@ -74,7 +74,7 @@ def _credentials(settings: Mapping[str, Any]) -> CredentialsT | None:
         )
     if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
         raise UsageError(
-            f"The worker cannot use sasl.mechanism={mechanism}",
+            f"the worker cannot use sasl.mechanism={mechanism}",
             do="use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or GSSAPI, or TLS certificates",
         )
     return faust.SASLCredentials(
@@ -86,7 +86,7 @@ def _credentials(settings: Mapping[str, Any]) -> CredentialsT | None:
 
 
 def _context(settings: Mapping[str, Any]) -> ssl.SSLContext:
-    """As the other clients make theirs. Raises UsageError where a file cannot be used."""
+    """The TLS context, with the same settings as the other clients. Raises UsageError for an unusable file."""
     try:
         context = ssl.create_default_context(cafile=settings.get("ssl_cafile"))
         context.check_hostname = settings.get("ssl_check_hostname", True)
@@ -99,7 +99,7 @@ def _context(settings: Mapping[str, Any]) -> ssl.SSLContext:
             context.set_ciphers(ciphers)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"The TLS files cannot be used: {error}",
+            f"the TLS files cannot be used: {error}",
             do="check ssl.cafile, ssl.certfile, ssl.keyfile, ssl.crlfile",
         ) from error
     return context

@@ -1,7 +1,7 @@
-"""What a worker serves over HTTP: whether it has caught up, how it is, and the same for Prometheus.
+"""The HTTP pages of a worker: readiness, status, and Prometheus metrics.
 
-Faust's own pages are left out: its `/table` and `/router` serve data of tables that there are none of, and
-`/graph` and the statistics tell of the program, not of the log.
+Faust's own pages are disabled: `/table` and `/router` serve Faust tables, of which there are none; `/graph` and the
+statistics are about the program, not about the log.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ DEFAULT_PORT: Final = 6066
 
 
 def web_options(address: WebAddress) -> dict[str, Any]:
-    """The options of a Faust app that is to serve there. Raises UsageError if the port is taken."""
+    """The options of a Faust app that serves pages at `address`. Raises UsageError if the port is in use."""
     pages = ("tables", "router", "graph", "stats", "metrics")
     options: dict[str, Any] = {f"web_{page}_enabled": False for page in pages}
-    # Faust's own default is all interfaces, and the `faust` command turns the server on if it is not told else.
+    # Faust listens on all interfaces by default, and the `faust` command enables the server unless it is disabled here.
     options |= {"web_bind": address.host, "web_host": address.host}
     if address.port == "off":
         return {**options, "web_enabled": False}
@@ -32,30 +32,32 @@ def web_options(address: WebAddress) -> dict[str, Any]:
 
 
 def free_port(address: WebAddress) -> int:
-    """A port that can be listened on. It is bound for a moment to see, so another process may still take it. Raises
-    UsageError if there is none."""
+    """A free port. It is only bound for a moment here, so another process may still use it first.
+
+    Raises UsageError if there is none.
+    """
     wanted = DEFAULT_PORT if address.port is None else int(address.port)
     for port in (wanted, 0) if address.port is None else (wanted,):
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        with contextlib.closing(socket.socket(family)) as tried:
-            # As the server does it: a port that was in use a moment ago counts as free.
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.closing(socket.socket(family)) as probe:
+            # As the server does: a port that was in use a moment ago counts as free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
-                tried.bind((address.host, port))
-                return int(tried.getsockname()[1])
+                probe.bind((address.host, port))
+                return int(probe.getsockname()[1])
     raise UsageError(
-        f"The web address {address.host}:{wanted} cannot be listened on",
+        f"the worker cannot listen on the web address {address.host}:{wanted}",
         do="give another --web-host and --web-port, or --web-port off",
     )
 
 
 def add_pages(app: faust.App) -> None:
-    """Serve `/ready`, `/status` and `/metrics` of an app that is a `metrics.Source`."""
+    """Serve `/ready`, `/status` and `/metrics` for an app that is a `MetricsSource`."""
     source = cast(metrics.MetricsSource, app)
 
     @app.page("/ready")
     async def ready(self: View, _: Request) -> Response:
-        """200 once all that was in the log at the start is folded, else 503."""
+        """200 once all records that were in the log at the start are folded, otherwise 503."""
         if source.ready:
             return self.json({"ready": True})
         return self.json({"ready": False}, status=503)

@@ -1,4 +1,4 @@
-"""Running the Faust application: by itself, as `vacancy worker` does, and under the `faust` command."""
+"""Runs the Faust application: directly, for `vacancy worker`, and under the `faust` command."""
 
 from __future__ import annotations
 
@@ -15,43 +15,45 @@ from aiokafka.errors import KafkaError
 
 from vacancy.resources.model.errors import LogError, VacancyError
 from vacancy.streams.faust.app import WorkerApp
-from vacancy.streams.shutdown import Told, on_stop
+from vacancy.streams.shutdown import StopSignal, on_stop
 
 _READY_POLL_S: Final = 0.02
 _STOP_S: Final = 25.0
 
 
-def run_app(app: WorkerApp, told: Told, on_ready: Callable[[WorkerApp], None] | None = None) -> None:
-    """Prepare and run the app until something is put into `told`, or it fails.
+def run_app(
+    app: WorkerApp, stop_signal: StopSignal, on_ready: Callable[[WorkerApp], None] | None = None
+) -> None:
+    """Prepare and run the app until `stop_signal` requests a stop or it fails.
 
-    `on_ready` is called once all that was in the log at the start is folded, or its partition was stopped.
-    Raises what `WorkerApp.prepare` raises, LogUnavailable where the brokers go away before it has joined, and at the
-    end the first partition's error.
+    `on_ready` is called once every partition has either folded all records that were in the log at the start or has
+    stopped. Raises what `WorkerApp.prepare` raises, LogUnavailable if the brokers stop answering before it has joined,
+    and at the end the error of the first partition that failed.
     """
     if not logging.getLogger().isEnabledFor(logging.INFO):
-        # It warns of every rebalance, and of every try while brokers are away. What matters is told by the app.
+        # It warns about every rebalance, and about every retry while brokers are down. The app logs what matters.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     app.prepare()
     app.web.init_server()
     try:
-        asyncio.run(_run(app, told, on_ready))
+        asyncio.run(_run(app, stop_signal, on_ready))
     finally:
-        app.holdings.close()
+        app.ownership.close()
     if app.failure is not None:
         raise app.failure
 
 
-async def _run(app: WorkerApp, told: Told, on_ready: Callable[[WorkerApp], None] | None) -> None:
+async def _run(app: WorkerApp, stop_signal: StopSignal, on_ready: Callable[[WorkerApp], None] | None) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
     def end() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+        with contextlib.suppress(RuntimeError):  # the loop has already ended
             loop.call_soon_threadsafe(stop.set)
 
-    on_stop(told, end)
+    on_stop(stop_signal, end)
     started = asyncio.ensure_future(_start(app))
     ends = [asyncio.ensure_future(one) for one in (stop.wait(), app.ended.wait(), app.wait_until_stopped())]
-    ready = asyncio.ensure_future(_tell(app, on_ready))
+    ready = asyncio.ensure_future(_report_ready(app, on_ready))
     try:
         done, _ = await asyncio.wait([started, *ends], return_when=asyncio.FIRST_COMPLETED)
         if done == {started}:
@@ -70,13 +72,13 @@ async def _start(app: WorkerApp) -> None:
     try:
         await app.start()
     except KafkaError as error:
-        await asyncio.to_thread(app.log_.end)  # raises LogUnavailable where the brokers have gone away
-        do = "check that security.protocol, sasl.* and ssl.* are theirs, then try again"
-        what = f"Kafka did not let the worker in ({type(error).__name__})"
+        await asyncio.to_thread(app.log_.end)  # raises LogUnavailable if the brokers do not answer
+        do = "check that security.protocol, sasl.* and ssl.* match the brokers', then try again"
+        what = f"Kafka refused the worker ({type(error).__name__})"
         raise LogError(what, where=app.log_.url, do=do) from error
 
 
-async def _tell(app: WorkerApp, on_ready: Callable[[WorkerApp], None] | None) -> None:
+async def _report_ready(app: WorkerApp, on_ready: Callable[[WorkerApp], None] | None) -> None:
     while on_ready is not None:
         if app.ready or (app.errors and app.caught_up):
             on_ready(app)
@@ -85,7 +87,7 @@ async def _tell(app: WorkerApp, on_ready: Callable[[WorkerApp], None] | None) ->
 
 
 class CommandWorker(faust.Worker):
-    """The worker of the `faust` command: an error that can be expected is one line, and the exit code is 1."""
+    """The worker of the `faust` command. An expected error is printed as one line and sets the exit code."""
 
     def execute_from_commandline(self) -> NoReturn:
         """Prepare, and run until stopped."""
@@ -99,14 +101,14 @@ class CommandWorker(faust.Worker):
         except SystemExit as ended:
             code = ended.code
         finally:
-            app.holdings.close()
+            app.ownership.close()
         if app.failure is not None:
             sys.stderr.write(f"{app.failure}\n")
             sys.exit(app.failure.exit_code)
         sys.exit(code)
 
     async def on_first_start(self) -> None:
-        """Stop when the app has nothing left to do."""
+        """Stop when no partition can continue."""
         await super().on_first_start()
         self.add_future(self._stop_when_ended())
 

@@ -1,4 +1,4 @@
-"""Connecting to Kafka: a client that is ready, or one clear error and nothing left open."""
+"""Connects to Kafka: returns a connected client, or raises one clear error and leaves nothing open."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from vacancy.streams.log_url import LogUrl
 Answer = TypeVar("Answer")
 
 ANSWER_S: Final = 10.0
-_ASK_AGAIN_S: Final = 0.1
+_RETRY_S: Final = 0.1
 
 
 def connect(kind: Kind, place: LogUrl, given: Mapping[str, str], timeout_s: float | None = None) -> Any:
-    """kafka-python's client of this `kind`, connected: within `timeout_s` where that is less than the settings
-    allow. Raises UsageError, LogError or LogUnavailable."""
+    """Connect kafka-python's client of this `kind`, within `timeout_s` if that is less than the settings allow.
+
+    Raises UsageError, LogError or LogUnavailable.
+    """
     settings = client_settings(kind, place.servers, given)
     if timeout_s is not None:
         settings["bootstrap_timeout_ms"] = min(settings["bootstrap_timeout_ms"], int(timeout_s * 1000))
@@ -35,34 +37,39 @@ def connect(kind: Kind, place: LogUrl, given: Mapping[str, str], timeout_s: floa
     try:
         client = CLIENTS[kind](kafka_client=network, **settings)
     except (KafkaError, ValueError, TypeError, OSError) as error:
-        # A client that fails while it connects leaves its thread and its sockets behind.
+        # A client that fails while it connects does not close its thread and its sockets.
         for one in networks:
-            one.looked()
+            one.stop_observing()
             with contextlib.suppress(Exception):
                 one.close()
         refused = next((one.refused for one in networks if one.refused is not None), None)
-        raise refused or translate_error(error, place.url, "".join(one.seen for one in networks)) from error
+        raise refused or translate_error(
+            error, place.url, ", ".join(filter(None, (one.observed for one in networks)))
+        ) from error
     for one in networks:
-        one.looked()
+        one.stop_observing()
     return client
 
 
-def call_broker(ask: Callable[[], Answer], timeout_s: float = ANSWER_S) -> Answer:
-    """What an admin client is answered. It asks any one broker, also one that died a moment ago and is not missed by
-    the others yet: then it is asked again, and another broker with it. Raises what came last, after `timeout_s`."""
+def call_broker(request: Callable[[], Answer], timeout_s: float = ANSWER_S) -> Answer:
+    """Send a request of an admin client, and retry it for up to `timeout_s`.
+
+    An admin client sends to any broker, also to one that has just died without the others having noticed; a retry may
+    choose another. Raises the last error after `timeout_s`.
+    """
     until = time.monotonic() + timeout_s
     while True:
         try:
-            return ask()
+            return request()
         except RetriableError:
-            if time.monotonic() + _ASK_AGAIN_S > until:
+            if time.monotonic() + _RETRY_S > until:
                 raise
-        time.sleep(_ASK_AGAIN_S)
+        time.sleep(_RETRY_S)
 
 
 @contextlib.contextmanager
 def translated_errors(where: str) -> Iterator[None]:
-    """Turn Kafka's errors into this product's."""
+    """Translate Kafka's errors into errors of this project."""
     try:
         yield
     except (KafkaError, OSError) as error:

@@ -18,7 +18,7 @@ _CLOSE_S: Final = 5.0
 
 
 class KafkaLog(Log):
-    """See `Log`. While Kafka is away `read` finds nothing, and `end` raises LogUnavailable."""
+    """See `Log`. While Kafka does not answer, `read` returns no records and `end` raises LogUnavailable."""
 
     def __init__(self, place: LogUrl, settings: Mapping[str, str], timeout_s: float | None = None) -> None:
         self.url, self.name = place.url, place.name
@@ -28,11 +28,11 @@ class KafkaLog(Log):
         self._reader = KafkaReader(connect("consumer", place, settings), place, self.partitions)
 
     def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> KafkaReceipt:
-        """See `Log.send`. Waits only while the brokers are not known yet."""
+        """See `Log.send`. It waits only while the client does not know the brokers yet."""
         return self._sender.send(entries, timeout_s)
 
     def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
-        """See `Log.read`. Without a timeout it gives what has come already, so at first it gives nothing."""
+        """See `Log.read`. Without a timeout it returns records fetched already; the first call returns none."""
         self._check_open()
         if not 0 <= partition < self.partitions:
             raise no_partition(self.name, partition, self.partitions)
@@ -50,10 +50,10 @@ class KafkaLog(Log):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise LogError("The log is closed", where=self.url, do="open it again")
+            raise LogError("the log is closed", where=self.url, do="open it again")
 
     def close(self) -> None:
-        """See `Log.close`. What was sent gets 5 s to land."""
+        """See `Log.close`. It waits up to 5 s for entries that were sent."""
         if not self._closed:
             self._closed = True
             self._sender.close(_CLOSE_S)

@@ -1,8 +1,8 @@
-"""kafka-python's network, made to tell why it reaches nobody.
+"""kafka-python's network layer, extended to report why no broker can be reached.
 
-A client that looks for its brokers tries until its time is over, and then says only that. Here it is kept what came of
-each server. What no further try would mend (credentials that are refused, a certificate that is not trusted, a
-file that is not there) ends the search at once.
+A client of kafka-python retries until its timeout and then reports only the timeout. Here the result of each connection
+is recorded. An error that a retry cannot fix (refused credentials, an untrusted certificate, a missing file) ends the
+search for brokers at once.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
 from vacancy.resources.model.errors import VacancyError
-from vacancy.streams.kafka.errors import refusal, seen_as
+from vacancy.streams.kafka.errors import describe_connection_error, refusal
 
 _SILENT: Final = "does not answer"
-_SERVERS_TOLD: Final = 3
+_SERVERS_SHOWN: Final = 3
 
 
-class _Ended(KafkaError):  # type: ignore[misc]
-    """The search for brokers is over: `_Manager.refused` says why."""
+class _SearchEnded(KafkaError):  # type: ignore[misc]
+    """The search for brokers has ended; `_Manager.refused` is the reason."""
 
 
 class _Manager(KafkaConnectionManager):  # type: ignore[misc]
-    """Looks at how connections end, from the start until `looking` is taken away."""
+    """Records how connections end while it is `observing`."""
 
     def __init__(self, net: NetworkSelector, where: str, **configuration: Any) -> None:
         super().__init__(net, **configuration)
-        self.looking = True
+        self.observing = True
         self.refused: VacancyError | None = None
-        self.seen: dict[str, str] = {}
+        self.observed: dict[str, str] = {}
         self._where = where
 
     def get_connection(self, node_id: Any, *args: Any, **options: Any) -> Any:
-        if not self.looking:
+        if not self.observing:
             return super().get_connection(node_id, *args, **options)
         if self.refused is not None:
-            raise _Ended
+            raise _SearchEnded
         connection = super().get_connection(node_id, *args, **options)
         if not connection.close_future.is_done:
             connection.close_future.add_errback(partial(self._note, node_id))
@@ -50,32 +50,34 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
         transport = await super()._build_transport(node, timeout_at=timeout_at)
-        if self.looking:
-            transport._sock_recv = partial(_what_came_first, transport._sock_recv)
+        if self.observing:
+            transport._sock_recv = partial(_receive_data_before_error, transport._sock_recv)
         return transport
 
     def _note(self, node_id: Any, error: Exception) -> None:
-        if not self.looking:
+        if not self.observing:
             return
         self.refused = self.refused or refusal(error, self._where)
         broker = self.cluster.broker_metadata(node_id)
         server = str(node_id) if broker is None else f"{broker.host}:{broker.port}"
-        seen = seen_as(error) or _SILENT
-        if (
-            seen != _SILENT or server not in self.seen
-        ):  # the last try is cut short, whatever came of those before
-            self.seen[server] = seen
+        observation = describe_connection_error(error) or _SILENT
+        # The timeout cuts the last attempt short: it must not replace what an earlier one showed.
+        if observation != _SILENT or server not in self.observed:
+            self.observed[server] = observation
 
 
-def _what_came_first(receive: Any) -> tuple[bytes, Exception | None]:
-    """A broker that refuses somebody says so and hangs up. kafka-python throws away what came together with the
-    end of a connection; here the end is found at the next look."""
+def _receive_data_before_error(receive: Any) -> tuple[bytes, Exception | None]:
+    """Return received data first, and the end of the connection at the next call.
+
+    A broker that refuses a client sends the reason and then closes the connection. kafka-python discards data that
+    arrives together with the end of a connection.
+    """
     data, error = receive()
     return data, None if data else error
 
 
 class Network(KafkaNetClient):  # type: ignore[misc]
-    """What kafka-python's clients take as `kafka_client`. `where` is the log's URL, for errors."""
+    """The `kafka_client` argument of kafka-python's clients. `where` is the log's URL, for errors."""
 
     def __init__(self, where: str, **configuration: Any) -> None:
         net = NetworkSelector(**configuration)
@@ -107,16 +109,16 @@ class Network(KafkaNetClient):  # type: ignore[misc]
 
     @property
     def refused(self) -> VacancyError | None:
-        """What no further try would mend."""
+        """The error that ended the search for brokers, because a retry cannot fix it."""
         found: VacancyError | None = self._manager.refused
         return found
 
     @property
-    def seen(self) -> str:
-        """What came of the servers that were tried and not reached, for people; '' if nothing did."""
-        all_seen = [f"{server} {what}" for server, what in sorted(self._manager.seen.items())]
-        return ", ".join(all_seen[:_SERVERS_TOLD]) + (", …" if len(all_seen) > _SERVERS_TOLD else "")
+    def observed(self) -> str:
+        """How the connections to unreachable servers failed, as text; "" if none failed."""
+        failures = [f"{server} {what}" for server, what in sorted(self._manager.observed.items())]
+        return ", ".join(failures[:_SERVERS_SHOWN]) + (", …" if len(failures) > _SERVERS_SHOWN else "")
 
-    def looked(self) -> None:
-        """The brokers were found, or given up: from now on whoever does not answer is tried again."""
-        self._manager.looking = False
+    def stop_observing(self) -> None:
+        """End the search for brokers: they were found, or it failed. From now on kafka-python retries as usual."""
+        self._manager.observing = False

@@ -1,8 +1,8 @@
-"""Reading a topic from any position: partitions assigned by hand, no group, fetched ahead.
+"""Reads a topic from any position: without a consumer group, with partitions assigned explicitly, fetching ahead.
 
-kafka-python gives records of all partitions as they come; here they wait in a buffer for each partition until
-they are asked for. A partition whose buffer is full is not followed until there is room again. (Not with the
-client's `pause`: in kafka-python 3.0.12 a partition paused in the middle of a fetched batch may never resume.)
+kafka-python returns records of all partitions as they arrive; here they are buffered by partition until they are read.
+A partition whose buffer is full is unassigned until there is space. (The client's `pause` is not used: in kafka-python
+3.0.12 a partition that is paused in the middle of a fetched batch may never resume.)
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _POLL_MAX_RECORDS: Final = 2_000
 _BUFFER_FULL: Final = 4_000
 _BUFFER_LOW: Final = 1_000
 _POLL_SLICE_S: Final = 0.1
-# Those who poll partition after partition without waiting share one look at what has come.
+# Calls of `read` for several partitions in a row, without a timeout, share one poll.
 _POLL_AGAIN_S: Final = 0.0005
 _OFFSETS_TIMEOUT_MS: Final = 10_000
 
 
 @dataclass(slots=True)
 class _Partition:
-    """`position` is that of the next record to hand out, `fetched` that of the next to come from Kafka.
+    """`position`: offset of the next record to return. `fetched`: offset of the next record to fetch from Kafka.
 
-    Records come only while the partition is `followed`.
+    Records are fetched only while the partition is `followed`.
     """
 
     topic: TopicPartition
@@ -47,7 +47,7 @@ class _Partition:
 
 
 class KafkaReader:
-    """Reads the topic of `place` through `consumer`, which it closes. One thread reads at a time."""
+    """Reads the topic of `place` with `consumer`, which it closes. One thread reads at a time."""
 
     def __init__(self, consumer: Any, place: LogUrl, partitions: int) -> None:
         self._consumer, self._place = consumer, place
@@ -64,7 +64,7 @@ class KafkaReader:
                 self._seek(one, offset)
             while True:
                 if one.buffer:
-                    return self._take(one, limit)
+                    return self._from_buffer(one, limit)
                 if one.problem is not None:
                     self._raise_problem(one)
                 left_s = deadline - time.monotonic()
@@ -74,7 +74,7 @@ class KafkaReader:
                 if left_s <= 0 and not one.buffer and one.problem is None:
                     return []
 
-    def _take(self, one: _Partition, limit: int) -> list[Record]:
+    def _from_buffer(self, one: _Partition, limit: int) -> list[Record]:
         records = [one.buffer.popleft() for _ in range(min(limit, len(one.buffer)))]
         one.position += len(records)
         if not one.followed and one.problem is None and len(one.buffer) < _BUFFER_LOW:
@@ -109,29 +109,29 @@ class KafkaReader:
             self._note_problem(error.divergent_offsets, error)
         else:
             for topic, raw in found.items():
-                self._keep(self._partitions[topic.partition], raw)
+                self._buffer(self._partitions[topic.partition], raw)
         self._polled_at = time.monotonic()
 
-    def _keep(self, one: _Partition, raw: list[Any]) -> None:
+    def _buffer(self, one: _Partition, raw: list[Any]) -> None:
         partition = one.topic.partition
-        whole = raw[-1].offset == one.fetched + len(raw) - 1
-        if not whole:
+        is_contiguous = raw[-1].offset == one.fetched + len(raw) - 1
+        if not is_contiguous:
             raw = [record for place, record in enumerate(raw, one.fetched) if record.offset == place]
         one.buffer.extend(
             Record(partition, record.offset, record.timestamp, record.key or b"", record.value or b"")
             for record in raw
         )
         one.fetched += len(raw)
-        if not whole:
+        if not is_contiguous:
             self._note_problem([one.topic], self._gap(one))
         elif one.followed and len(one.buffer) >= _BUFFER_FULL:
             self._unfollow(one)
 
     def _gap(self, one: _Partition) -> LogError:
         return LogError(
-            "The log has a gap",
+            "the log has a gap",
             where=f"{self._place.name}, partition {one.topic.partition}, offset {one.fetched}",
-            do="set cleanup.policy=delete, let nobody write to it in transactions, and make a new log",
+            do="set cleanup.policy=delete, do not write to it in transactions, and create a new log",
         )
 
     def _note_problem(self, topics: Any, error: Exception) -> None:
@@ -141,7 +141,7 @@ class KafkaReader:
             self._unfollow(one)
 
     def _raise_problem(self, one: _Partition) -> None:
-        """Raise what is wrong with `one`, and forget it: whoever reads again tries again."""
+        """Raise the error of a partition and clear it, so that the next read tries again."""
         problem, one.problem = one.problem, None
         offset, partition = one.fetched, one.topic.partition
         self._seek(one, offset)
@@ -150,13 +150,15 @@ class KafkaReader:
             raise problem
         start, end = self.bounds(partition)
         if isinstance(problem, LogTruncationError):
-            end = min(end, offset - 1)  # other records may stand there by now: what was read is gone
+            end = min(
+                end, offset - 1
+            )  # the records that were read are gone; others may have their offsets now
         if not start <= offset <= end:
             one.position = -1
             raise out_of_range(self._place.name, partition, offset, start, end)
 
     def bounds(self, partition: int) -> tuple[int, int]:
-        """The first offset kept and the offset after the last, of one partition."""
+        """The first offset kept, and the offset after the last record, of one partition."""
         topics = [self._partitions[partition].topic]
         with translated_errors(self._place.url):
             start = self._consumer.beginning_offsets(topics, timeout_ms=_OFFSETS_TIMEOUT_MS)
@@ -168,12 +170,12 @@ class KafkaReader:
         return self._offsets(self._consumer.beginning_offsets)
 
     def ends(self) -> dict[int, int]:
-        """Partition -> the offset after the last."""
+        """Partition -> the offset after the last record."""
         return self._offsets(self._consumer.end_offsets)
 
-    def _offsets(self, ask: Any) -> dict[int, int]:
+    def _offsets(self, request: Any) -> dict[int, int]:
         with translated_errors(self._place.url):
-            found = ask([one.topic for one in self._partitions], timeout_ms=_OFFSETS_TIMEOUT_MS)
+            found = request([one.topic for one in self._partitions], timeout_ms=_OFFSETS_TIMEOUT_MS)
         return {topic.partition: offset for topic, offset in sorted(found.items())}
 
     def close(self) -> None:

@@ -126,7 +126,7 @@ class KafkaSender:
 
     def _ready(self, until: float) -> _Live:
         if self._closed:
-            raise LogError("The log is closed", where=self._place.url, do="open it again")
+            raise LogError("the log is closed", where=self._place.url, do="open it again")
         if self._live is not None and self._live.failed:
             close_producer(self._live.producer, 0.0)
             self._live = None

@@ -1,6 +1,6 @@
-"""Kafka client settings: their own names, as text, made into what kafka-python wants.
+"""Converts Kafka client settings, given as text under Kafka's names, into arguments of kafka-python.
 
-`security.protocol` and `security_protocol` are the same. What this room needs to be as it is cannot be set.
+`security.protocol` and `security_protocol` are the same. Settings that this package depends on cannot be changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CLIENTS: Final[Mapping[Kind, Any]] = {
     "producer": KafkaProducer,
 }
 
-# The names that Java's and librdkafka's users know, where kafka-python has others.
+# Names used by the Java client and librdkafka, where kafka-python has other names.
 _ALSO_CALLED: Final = {
     "sasl_username": "sasl_plain_username",
     "sasl_password": "sasl_plain_password",
@@ -49,7 +49,7 @@ _DEFAULTS: Final[Mapping[Kind, Mapping[str, Any]]] = {
     "consumer": {
         "bootstrap_timeout_ms": 10_000,
         "metrics_enabled": False,
-        # A partition asked for while the broker holds back an answer about others waits for that answer.
+        # A newly requested partition waits until the broker has answered the fetch of the others.
         "fetch_max_wait_ms": 100,
         "reconnect_backoff_max_ms": 1_000,
     },
@@ -57,7 +57,7 @@ _DEFAULTS: Final[Mapping[Kind, Mapping[str, Any]]] = {
         "bootstrap_timeout_ms": 10_000,
         "metrics_enabled": False,
         "max_block_ms": 10_000,
-        # What a broker was away for is sent when it is back; those who wait have a timeout of their own.
+        # Records are kept until a broker that failed is back; callers that wait have their own timeout.
         "delivery_timeout_ms": 300_000,
         "batch_size": 262_144,
         "reconnect_backoff_max_ms": 1_000,
@@ -68,19 +68,19 @@ _OBJECTS: Final = {
     "kafka_client", "metric_reporters", "socket_options", "ssl_context", "sasl_oauth_token_provider",
     "default_offset_commit_callback", "partition_assignment_strategy",
 }  # fmt: skip
-_NOT_OURS: Final = {
+_NOT_ALLOWED: Final = {
     "bootstrap_servers": "name the servers in the log's URL",
-    "transactional_id": "leave it out: this log needs no transactions",
-    "retries": "leave it out, and set delivery.timeout.ms",
-    "isolation_level": "leave it out: every record counts",
-    "group_instance_id": "leave it out: partitions are read without a group",
-    **{name: "leave it out: the log depends on it" for fixed in _FIXED.values() for name in fixed},
+    "transactional_id": "omit it: this log does not use transactions",
+    "retries": "omit it, and set delivery.timeout.ms",
+    "isolation_level": "omit it: every record is read",
+    "group_instance_id": "omit it: partitions are read without a group",
+    **{name: "omit it: the log depends on its value" for fixed in _FIXED.values() for name in fixed},
 }
 _NUMBERS_WITHOUT_DEFAULT: Final = {"receive_buffer_bytes", "send_buffer_bytes"}
 
 
 class _Secret(str):
-    """A password that does not show where a client prints its settings."""
+    """A password whose `repr` is a mask: clients print their settings."""
 
     __slots__ = ()
 
@@ -89,35 +89,33 @@ class _Secret(str):
 
 
 def client_settings(kind: Kind, servers: tuple[str, ...], given: Mapping[str, str]) -> dict[str, Any]:
-    """The keyword arguments of kafka-python's client of this `kind`.
+    """The keyword arguments for kafka-python's client of this `kind`.
 
-    Raises UsageError for a setting that no client has, that cannot be set, or whose value cannot be read; the
-    message names the setting and never repeats the value.
+    Raises UsageError for a setting that no client has, that is not allowed, or whose value is invalid; the message
+    names the setting and never repeats the value.
     """
     known = CLIENTS[kind].DEFAULT_CONFIG
     converted: dict[str, Any] = {}
     for spelled, value in given.items():
         name = own_name(spelled)
         if name in converted:
-            raise UsageError(
-                f"The Kafka setting {spelled!r} is given twice under two names", do="leave one out"
-            )
+            raise UsageError(f"the Kafka setting {spelled!r} is given twice, under two names", do="omit one")
         converted[name] = _value(name, spelled, value)
     chosen = {**_DEFAULTS[kind], **converted, **_FIXED[kind], "bootstrap_servers": list(servers)}
     return {name: value for name, value in chosen.items() if name in known}
 
 
 def own_name(spelled: str) -> str:
-    """kafka-python's name for a setting. Raises UsageError where there is none, or it cannot be given."""
+    """kafka-python's name for a setting. Raises UsageError if there is none, or if the setting is not allowed."""
     name = spelled.strip().lower().replace(".", "_").replace("-", "_")
     name = _ALSO_CALLED.get(name, name)
-    if name in _NOT_OURS:
-        raise UsageError(f"The Kafka setting {spelled!r} cannot be given", do=_NOT_OURS[name])
+    if name in _NOT_ALLOWED:
+        raise UsageError(f"the Kafka setting {spelled!r} is not allowed", do=_NOT_ALLOWED[name])
     if name in _OBJECTS:
-        raise UsageError(f"The Kafka setting {spelled!r} cannot be given as text", do="leave it out")
+        raise UsageError(f"the Kafka setting {spelled!r} cannot be given as text", do="omit it")
     if not any(name in client.DEFAULT_CONFIG for client in CLIENTS.values()):
         raise UsageError(
-            f"There is no Kafka setting {spelled!r}", do="see the settings of kafka-python's clients"
+            f"there is no Kafka setting {spelled!r}", do="see the settings of kafka-python's clients"
         )
     return name
 
@@ -134,5 +132,5 @@ def _value(name: str, spelled: str, text: str) -> Any:
             return tuple(int(part) for part in text.split("."))
     except (ValueError, KeyError):
         kind = "true or false" if isinstance(sample, bool) else "a whole number"
-        raise UsageError(f"The Kafka setting {spelled!r} is not {kind}", do="correct it") from None
+        raise UsageError(f"the Kafka setting {spelled!r} is not {kind}", do="correct it") from None
     return _Secret(text) if is_secret(name) else text

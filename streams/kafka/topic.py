@@ -1,4 +1,4 @@
-"""The topic of a Kafka log: how it is made, and everything a live one can have wrong."""
+"""The topic of a Kafka log: creates it, and checks the settings and partitions of an existing one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from vacancy.streams.log_url import LogUrl, parse_log_url
 REPLICATION: Final = 3
 _VISIBLE_S: Final = 1.0
 _OPENING_S: Final = 30.0
-_RECORD_BYTES: Final = 1_000_000  # what a claim record of 64 claims, or the report of a large node, may need
+_RECORD_BYTES: Final = (
+    1_000_000  # upper bound of a claim record with 64 claims, or the report of a large node
+)
 
 _CONFIGURATION: Final = {
     "message.timestamp.type": "LogAppendTime",
@@ -30,10 +32,10 @@ _CONFIGURATION: Final = {
     "retention.bytes": "-1",
 }
 _WHY: Final = {
-    "message.timestamp.type": "log time must be the brokers', or a node with a wrong clock moves every deadline",
-    "cleanup.policy": "a verdict depends on what came before it, so nothing may be compacted away",
-    "retention.ms": "records older than that are lost to new stores",
-    "retention.bytes": "records beyond that are lost to new stores",
+    "message.timestamp.type": "brokers must set log time, or a node with a wrong clock shifts every deadline",
+    "cleanup.policy": "a verdict depends on all earlier records, so none may be compacted",
+    "retention.ms": "new stores would lack older records",
+    "retention.bytes": "new stores would lack the oldest records",
 }
 
 
@@ -48,7 +50,7 @@ def count_partitions(place: LogUrl, settings: Mapping[str, str], timeout_s: floa
 
 
 def _describe(admin: Any, place: LogUrl, timeout_s: float = ANSWER_S) -> dict[str, Any]:
-    """What the cluster says of the topic. A new topic is not known to every broker at once, so ask for a while."""
+    """The cluster's description of the topic. Not every broker knows a new topic at once, so this retries for a while."""
     deadline = time.monotonic() + _VISIBLE_S
     while True:
         (topic,) = call_broker(lambda: admin.describe_topics([place.place]), timeout_s)
@@ -70,10 +72,10 @@ def _describe(admin: Any, place: LogUrl, timeout_s: float = ANSWER_S) -> dict[st
 def create_topic(
     place: LogUrl, openings: Sequence[NewRecord], replication: int | None, settings: Mapping[str, str]
 ) -> None:
-    """Make the topic with one opening entry per partition, the first record of each.
+    """Create the topic and write one opening entry as the first record of each partition.
 
-    `replication` defaults to 3, or to as many brokers as there are. With three replicas or more, two must have
-    a record before it counts. Raises LogError if the topic exists or cannot be made.
+    `replication` defaults to 3, or to the number of brokers if less. With three replicas or more, two must have a
+    record before it is acknowledged. Raises LogError if the topic exists or cannot be created.
     """
     with contextlib.closing(connect("admin", place, settings)) as admin, translated_errors(place.url):
         known = call_broker(admin.describe_cluster)["brokers"]
@@ -81,9 +83,9 @@ def create_topic(
         replicas = min(REPLICATION, brokers) if replication is None else replication
         if not 1 <= replicas <= brokers:
             raise UsageError(
-                f"Replication {replicas} needs as many brokers, there are {brokers}",
+                f"replication {replicas} needs {replicas} brokers, but there are {brokers}",
                 where=place.url,
-                do="start more brokers, or ask for less",
+                do="start more brokers, or give a smaller --replication",
             )
         configuration = {**_CONFIGURATION, "min.insync.replicas": "2" if replicas >= REPLICATION else "1"}
         topic = {"num_partitions": len(openings), "replication_factor": replicas, "configs": configuration}
@@ -96,8 +98,8 @@ def create_topic(
 
 
 def _open_partitions(place: LogUrl, openings: Sequence[NewRecord], settings: Mapping[str, str]) -> None:
-    """Write the first record of each partition, and see that it is the first."""
-    do = "delete the topic and make the log again, before anything else writes to it"
+    """Write the opening record of each partition, and check that it is the first one."""
+    do = "delete the topic and create the log again, before anything else writes to it"
     producer = connect("producer", place, settings)
     try:
         with translated_errors(place.url):
@@ -107,18 +109,22 @@ def _open_partitions(place: LogUrl, openings: Sequence[NewRecord], settings: Map
             ]
             offsets = [future.get(timeout=_OPENING_S).offset for future in futures]
     except LogError as error:
-        raise LogError(f"The topic was made but not opened: {error.what}", where=place.url, do=do) from error
+        raise LogError(
+            f"the topic was created but its opening records were not written: {error.what}",
+            where=place.url,
+            do=do,
+        ) from error
     finally:
         close_producer(producer, 1.0)
     if any(offsets):
         taken = [partition for partition, offset in enumerate(offsets) if offset]
         raise LogError(
-            "Something else wrote to the topic first", where=f"{place.url}, partitions {taken}", do=do
+            "another program wrote to the topic first", where=f"{place.url}, partitions {taken}", do=do
         )
 
 
 def check_topic(url: str, **client_settings: str) -> list[str]:
-    """Everything that is wrong with the topic of a Kafka log, a sentence each; empty if nothing is.
+    """The problems of the topic of a Kafka log, one sentence each; empty if there are none.
 
     Raises LogError if there is no such topic, LogUnavailable if Kafka does not answer.
     """
@@ -129,49 +135,54 @@ def check_topic(url: str, **client_settings: str) -> list[str]:
         described = call_broker(lambda: admin.describe_configs([resource], config_filter="all"))
     found = described["topic"][place.place]
     configuration = {name: str(entry["value"]) for name, entry in found.items()}
-    return [*_wrong_configuration(configuration, partitions), *_wrong_partitions(configuration, partitions)]
+    return [
+        *_configuration_problems(configuration, partitions),
+        *_partition_problems(configuration, partitions),
+    ]
 
 
-def _wrong_configuration(
+def _configuration_problems(
     configuration: Mapping[str, str], partitions: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    wrong = [
-        f"{name} is {configuration.get(name)}, not {right}: {_WHY[name]}"
-        for name, right in _CONFIGURATION.items()
-        if configuration.get(name) != right
+    problems = [
+        f"{name} is {configuration.get(name)}, not {required}: {_WHY[name]}"
+        for name, required in _CONFIGURATION.items()
+        if configuration.get(name) != required
     ]
     replicas = min(len(partition["replica_nodes"]) for partition in partitions)
     in_sync = int(configuration.get("min.insync.replicas", 1))
     if replicas < REPLICATION:
-        wrong.append(f"replication is {replicas}, not {REPLICATION}: a lost broker can lose records")
+        problems.append(f"replication is {replicas}, not {REPLICATION}: a lost broker can lose records")
     elif in_sync < 2:
-        wrong.append(
+        problems.append(
             f"min.insync.replicas is {in_sync}, not 2: a record can be acknowledged by one broker and lost"
         )
     if in_sync >= replicas > 1:
-        wrong.append(
-            f"min.insync.replicas is {in_sync} of {replicas} replicas: one lost broker stops all writing"
+        problems.append(
+            f"min.insync.replicas is {in_sync} of {replicas} replicas: the loss of one broker stops all writes"
         )
     if configuration.get("unclean.leader.election.enable") == "true":
-        wrong.append(
-            "unclean.leader.election.enable is true: acknowledged records can vanish, and verdicts with them"
+        problems.append(
+            "unclean.leader.election.enable is true: acknowledged records can be lost, and their verdicts with them"
         )
     if int(configuration.get("max.message.bytes", _RECORD_BYTES)) < _RECORD_BYTES:
-        wrong.append(f"max.message.bytes is below {_RECORD_BYTES}: the reports of large nodes do not fit")
-    return wrong
+        problems.append(f"max.message.bytes is below {_RECORD_BYTES}: the reports of large nodes do not fit")
+    return problems
 
 
-def _wrong_partitions(configuration: Mapping[str, str], partitions: Sequence[Mapping[str, Any]]) -> list[str]:
-    wrong = []
+def _partition_problems(
+    configuration: Mapping[str, str], partitions: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    problems = []
     in_sync = int(configuration.get("min.insync.replicas", 1))
     for partition in sorted(partitions, key=lambda one: int(one["partition_index"])):
         number, isr = partition["partition_index"], len(partition["isr_nodes"])
         if partition["leader_id"] < 0:
-            wrong.append(f"partition {number} has no leader: it can be neither read nor written")
+            problems.append(f"partition {number} has no leader: it can be neither read nor written")
         elif isr < in_sync:
-            wrong.append(f"partition {number} has {isr} replicas in step, {in_sync} are needed to write")
+            problems.append(f"partition {number} has {isr} in-sync replicas, {in_sync} are needed to write")
         elif isr < len(partition["replica_nodes"]):
-            wrong.append(
-                f"partition {number} has {isr} of {len(partition['replica_nodes'])} replicas in step"
+            problems.append(
+                f"partition {number} has {isr} of {len(partition['replica_nodes'])} replicas in sync"
             )
-    return wrong
+    return problems

@@ -1,4 +1,4 @@
-"""SQLite's errors, told as what, where and what to do; and the patience to wait for its one writer."""
+"""Translates SQLite's errors: what happened, where, and what to do. Retries while another writer locks the file."""
 
 from __future__ import annotations
 
@@ -12,40 +12,47 @@ from vacancy.resources.model.errors import LogError, LogUnavailable
 
 T = TypeVar("T")
 
-_TOLD: Final[dict[int, tuple[str, str]]] = {
-    sqlite3.SQLITE_FULL: ("The disk is full: nothing was written", "free some space, then try again"),
+_TRANSLATIONS: Final[dict[int, tuple[str, str]]] = {
+    sqlite3.SQLITE_FULL: ("the disk is full: nothing was written", "free disk space, then try again"),
     sqlite3.SQLITE_IOERR: (
-        "The disk failed to read or write: nothing was written",
+        "the disk failed to read or write: nothing was written",
         "check its free space, its quota and its health, then try again",
     ),
-    sqlite3.SQLITE_NOTADB: ("The file is no log: it is not an SQLite database", "name the log's own file"),
-    sqlite3.SQLITE_CORRUPT: ("The log's file is damaged", "restore it from a backup, or make a new log"),
-    sqlite3.SQLITE_CANTOPEN: ("The log's file cannot be opened", "check that its directory can be written"),
-    sqlite3.SQLITE_READONLY: ("The log's file cannot be written", "check the rights on it and its directory"),
-    sqlite3.SQLITE_PERM: ("The log's file cannot be opened", "check the rights on it and its directory"),
+    sqlite3.SQLITE_NOTADB: ("the file is not a log: it is not an SQLite database", "name the log's own file"),
+    sqlite3.SQLITE_CORRUPT: ("the log's file is damaged", "restore it from a backup, or create a new log"),
+    sqlite3.SQLITE_CANTOPEN: ("the log's file cannot be opened", "check that its directory is writable"),
+    sqlite3.SQLITE_READONLY: (
+        "the log's file cannot be written",
+        "check the permissions of it and its directory",
+    ),
+    sqlite3.SQLITE_PERM: (
+        "the log's file cannot be opened",
+        "check the permissions of it and its directory",
+    ),
 }
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether another connection held the file for the moment."""
+    """Whether the error means that another connection has locked the file."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def translate_error(error: sqlite3.Error, where: str) -> LogError:
-    """`error` as a LogError (LogUnavailable if the file was only busy); `where` is the log."""
+    """`error` as a LogError (LogUnavailable if the file was only locked); `where` is the log."""
     if is_busy(error):
-        return LogUnavailable("Other writers kept the log busy", where=where, do="try again")
+        return LogUnavailable("other writers kept the log locked", where=where, do="try again")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    what, do = _TOLD.get(code, (f"SQLite failed: {error}", "check the file; if it is whole, report this"))
+    unknown = (f"SQLite failed: {error}", "check the file; if it is intact, report this")
+    what, do = _TRANSLATIONS.get(code, unknown)
     return LogError(what, where=where, do=do)
 
 
 def retry_while_busy(attempt: Callable[[], T], timeout_s: float, where: str) -> T:
-    """What `attempt` returns, tried again while the file is busy, for up to `timeout_s`.
+    """Call `attempt`, and retry it while the file is locked, for up to `timeout_s`. Returns its result.
 
-    SQLite's own busy handler sleeps the same steps in every process, so waiting writers collide again; the
-    pauses here are random. Raises LogUnavailable at the end, LogError for any other SQLite error.
+    SQLite's own busy handler sleeps the same intervals in every process, so that waiting writers collide again; the
+    pauses here are random. Raises LogUnavailable after `timeout_s`, LogError for any other SQLite error.
     """
     deadline = time.monotonic() + timeout_s
     pause_s = 0.001

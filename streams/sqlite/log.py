@@ -1,8 +1,8 @@
-"""The embedded log: one SQLite file, durable, appended to and read by several processes of one host.
+"""The embedded log: one durable SQLite file that several processes of one host read and append to.
 
-Writers take turns with `BEGIN IMMEDIATE`, inside which offsets and timestamps are given out, so they are
-consecutive whatever process appends. Readers hold no transaction between polls: one that did would keep the
-write-ahead log from being folded back into the file.
+Writers take turns with `BEGIN IMMEDIATE`. Offsets and timestamps are assigned inside that transaction, so they are
+consecutive across processes. Readers hold no transaction between polls: an open one would prevent the checkpoint of the
+write-ahead log.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _POLL_MAX_S: Final = 0.005
 
 
 class SqliteLog(Log):
-    """See `Log`. Safe for use by any thread. `clock` gives the time of appends (ms since 1970, UTC)."""
+    """See `Log`. Thread-safe. `clock` gives the timestamps of appended records (ms since 1970, UTC)."""
 
     def __init__(self, place: LogUrl, clock: Clock = wall_ms) -> None:
         self.url, self.name = place.url, place.name
@@ -63,7 +63,7 @@ class SqliteLog(Log):
         """See `Log.append`. If this raises, nothing was appended."""
         deadline = time.monotonic() + timeout_s
         if not self._writing.acquire(timeout=timeout_s):
-            raise LogUnavailable("Other threads kept the log busy", where=self.url, do="try again")
+            raise LogUnavailable("other threads kept the log locked", where=self.url, do="try again")
         try:
             self._check_open()
             self._check_file()
@@ -76,7 +76,7 @@ class SqliteLog(Log):
             self._writing.release()
 
     def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
-        """See `Log.read`. A poll that finds nothing new costs some microseconds."""
+        """See `Log.read`. A poll without new records costs a few microseconds."""
         if not 0 <= partition < self.partitions:
             raise no_partition(self.name, partition, self.partitions)
         deadline = time.monotonic() + timeout_s
@@ -96,7 +96,7 @@ class SqliteLog(Log):
             pause_s = min(pause_s * 1.1, _POLL_MAX_S)
 
     def _read_now(self, partition: int, offset: int, limit: int) -> list[Record]:
-        # The version is read before the rows: a commit between the two makes the next poll look again.
+        # The version is read before the rows, so that a commit between the two is found by the next poll.
         version = self._reader.execute("PRAGMA data_version").fetchone()[0]
         if version != self._version:
             self._version = version
@@ -111,9 +111,9 @@ class SqliteLog(Log):
                 raise out_of_range(self.name, partition, offset, start, end)
         if rows and rows[-1][1] != offset + len(rows) - 1:
             raise LogError(
-                "The log has a gap",
+                "the log has a gap",
                 where=f"{self.url}, partition {partition}, between {offset} and {rows[-1][1]}",
-                do="restore the file from a backup: something else changed it",
+                do="restore the file from a backup: another program changed it",
             )
         if len(rows) < limit:
             self._ends[partition] = offset + len(rows)
@@ -142,17 +142,17 @@ class SqliteLog(Log):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise LogError("The log is closed", where=self.url, do="open it again")
+            raise LogError("the log is closed", where=self.url, do="open it again")
 
     def _check_file(self) -> None:
-        """Refuse to go on with a file that is no longer there: what is appended to it would be lost."""
+        """Raise LogError if the file was removed or replaced: appended records would be lost."""
         try:
             same = self._path.stat().st_ino == self._inode
         except FileNotFoundError:
             same = False
         if not same:
             raise LogError(
-                "The log's file was removed or replaced", where=self.url, do="start this process again"
+                "the log's file was removed or replaced", where=self.url, do="restart this process"
             )
 
     def close(self) -> None:
@@ -166,5 +166,5 @@ class SqliteLog(Log):
         try:
             db.close()
         except sqlite3.Error:
-            # Only the tidying of the write-ahead log can fail here; the next to open the file does it.
+            # Only the checkpoint of the write-ahead log can fail here; the next process that opens the file does it.
             return

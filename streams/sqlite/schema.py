@@ -1,4 +1,4 @@
-"""The file of an SQLite log: its two tables, how it is made, opened and added to."""
+"""The file of an SQLite log: its two tables, and functions to create it, open it and append to it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import retry_while_busy, translate_error
 
 FORMAT: Final = 1
-APPLICATION_ID: Final = 0x76616361  # "vaca", for tools that tell files by their header
+APPLICATION_ID: Final = 0x76616361  # "vaca", for tools that recognise files by their header
 
-# Without a rowid the table is one tree in the order it is read. Pages of 8 KiB, because a row in such a tree
-# spills into pages of its own when it is larger than a quarter of one: at 4 KiB, rows of 1.5 KB took 4.6 KB.
+# Without a rowid the table is one B-tree in reading order. Pages have 8 KiB, because a row of such a tree that is larger
+# than a quarter of a page goes to overflow pages: with pages of 4 KiB, rows of 1.5 KB took 4.6 KB.
 _SCHEMA: Final = f"""
 PRAGMA page_size = 8192;
 PRAGMA application_id = {APPLICATION_ID};
@@ -46,10 +46,10 @@ _INSERT: Final = "INSERT INTO records (partition, offset, timestamp_ms, key, val
 
 
 def create_sqlite_log(place: LogUrl, openings: Sequence[NewRecord]) -> None:
-    """Make the file with one opening entry per partition. Raises LogError if it exists or cannot be made.
+    """Create the file with one opening entry per partition. Raises LogError if it exists or cannot be created.
 
-    It is made under another name and linked into place when whole, so nobody ever opens half of it and of two
-    who make it at once one is refused.
+    It is written under a temporary name and then linked to its own, so that no process opens an incomplete file, and of
+    two processes that create it at the same time one fails.
     """
     path = Path(place.place)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -67,9 +67,9 @@ def create_sqlite_log(place: LogUrl, openings: Sequence[NewRecord]) -> None:
         raise translate_error(error, place.url) from error
     except OSError as error:
         raise LogError(
-            f"The log cannot be made: {error.strerror}",
+            f"the log cannot be created: {error.strerror}",
             where=place.url,
-            do="check the directory and its rights",
+            do="check the directory and its permissions",
         ) from error
     finally:
         for suffix in ("", "-wal", "-shm"):
@@ -82,7 +82,7 @@ def _put_in_place(draft: Path, path: Path, url: str) -> None:
         os.link(draft, path)
     except FileExistsError as error:
         raise existing_log(url) from error
-    descriptor = os.open(path.parent, os.O_RDONLY)  # the new name must survive a power cut, too
+    descriptor = os.open(path.parent, os.O_RDONLY)  # the new name must survive a power cut
     try:
         os.fsync(descriptor)
     finally:
@@ -90,9 +90,9 @@ def _put_in_place(draft: Path, path: Path, url: str) -> None:
 
 
 def connect(place: LogUrl) -> sqlite3.Connection:
-    """A connection to an existing log's file, without SQLite's own busy handler. May be used by any thread.
+    """Connect to the file of an existing log, without SQLite's own busy handler. Any thread may use the connection.
 
-    Raises LogError if there is no file, or it cannot be opened.
+    Raises LogError if there is no file or it cannot be opened.
     """
     if not Path(place.place).is_file():
         raise missing_log(place.url)
@@ -107,9 +107,9 @@ def connect(place: LogUrl) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise translate_error(error, place.url) from error
     try:
-        # In WAL mode only FULL makes a commit survive a power cut.
+        # In WAL mode a commit survives a power cut only with FULL.
         retry_while_busy(lambda: db.execute("PRAGMA synchronous = FULL").close(), 5.0, place.url)
-        # A burst must not leave a huge -wal file behind for ever.
+        # Without a limit, the -wal file stays as large as the largest burst made it.
         retry_while_busy(lambda: db.execute("PRAGMA journal_size_limit = 67108864").close(), 5.0, place.url)
     except BaseException:
         db.close()
@@ -118,7 +118,7 @@ def connect(place: LogUrl) -> sqlite3.Connection:
 
 
 def read_partitions(db: sqlite3.Connection, place: LogUrl) -> int:
-    """The number of partitions of the log in `db`; raises LogError if `db` is no log this build can read."""
+    """The number of partitions of the log in `db`. Raises LogError if this build cannot read it."""
 
     def read_meta() -> dict[str, int]:
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchall():
@@ -128,10 +128,10 @@ def read_partitions(db: sqlite3.Connection, place: LogUrl) -> int:
     meta = retry_while_busy(read_meta, 5.0, place.url)
     found, partitions = meta.get("format"), meta.get("partitions")
     if not isinstance(found, int) or not isinstance(partitions, int) or partitions < 1:
-        raise LogError("The database is no log of vacancy", where=place.url, do="name the log's own file")
+        raise LogError("the database is not a vacancy log", where=place.url, do="name the log's own file")
     if found > FORMAT:
         raise LogError(
-            f"The log's file has format {found}, this version reads up to {FORMAT}",
+            f"the log's file has format {found}, this version reads up to format {FORMAT}",
             where=place.url,
             do="upgrade vacancy",
         )
@@ -140,13 +140,13 @@ def read_partitions(db: sqlite3.Connection, place: LogUrl) -> int:
 
 @contextlib.contextmanager
 def immediate(db: sqlite3.Connection) -> Iterator[None]:
-    """A write transaction: committed at the end, rolled back if anything is raised."""
+    """A write transaction: committed at the end, rolled back on an exception."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
         db.execute("COMMIT")
     except BaseException:
-        if db.in_transaction:  # SQLite rolls back by itself on some errors
+        if db.in_transaction:  # on some errors SQLite has already rolled back
             db.execute("ROLLBACK")
         raise
 
@@ -154,8 +154,8 @@ def immediate(db: sqlite3.Connection) -> Iterator[None]:
 def add_entries(
     db: sqlite3.Connection, entries: Sequence[NewRecord], partitions: int, now_ms: int
 ) -> list[AppendedAt]:
-    """Append `entries` in one transaction; offsets and timestamps follow the last of each partition."""
-    landed: list[AppendedAt] = []
+    """Append `entries` in one transaction. Offsets and timestamps continue from the last record of each partition."""
+    appended: list[AppendedAt] = []
     rows: list[tuple[int, int, int, bytes, bytes]] = []
     with immediate(db):
         last: dict[int, tuple[int, int]] = {}
@@ -166,7 +166,7 @@ def add_entries(
                 last[partition] = (-1, now_ms) if found is None else (found[0], max(now_ms, found[1]))
             before, timestamp_ms = last[partition]
             last[partition] = (before + 1, timestamp_ms)
-            landed.append(AppendedAt(partition, before + 1, timestamp_ms))
+            appended.append(AppendedAt(partition, before + 1, timestamp_ms))
             rows.append((partition, before + 1, timestamp_ms, key.encode(), value))
         db.executemany(_INSERT, rows)
-    return landed
+    return appended

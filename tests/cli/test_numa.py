@@ -133,7 +133,7 @@ def test_the_audit_agrees_and_what_cannot_be_meant_is_told(vacancy: Vacancy) -> 
     assert verified["ok"]
     assert verified["audit"]["accepted"] == 6
     assert "has no 'sockets=2'" in vacancy.fails(2, "candidates", "--numa", "sockets=2")
-    assert "is no list of CPUs" in vacancy.fails(2, "publish", "--once", "--dedicated-cpus", "2..4")
+    assert "is not a list of CPUs" in vacancy.fails(2, "publish", "--once", "--dedicated-cpus", "2..4")
     assert "both dedicated and shared" in vacancy.fails(
         2, "publish", "--once", "--dedicated-cpus", "0", "--shared-cpus", "0"
     )

@@ -69,7 +69,7 @@ def test_what_is_placed_is_shown_until_it_is_released(vacancy: Vacancy) -> None:
     vacancy("release", "heard-1")
     vacancy("release", "web-1")
     assert "holds nothing" in vacancy.fails(1, "show", "consumer", "web-1")
-    assert "nothing is held by web-1" in vacancy.fails(1, "release", "web-1")
+    assert "no allocations of web-1" in vacancy.fails(1, "release", "web-1")
 
 
 def test_groups_are_served_by_several_providers(vacancy: Vacancy, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_without_a_worker_the_outcome_is_not_known_yet(vacancy: Vacancy) -> None
     assert vacancy.json("settle", "lone-1")["claim"] == settle[3]
     waiting = vacancy.fails(6, "provider", "drain", "node-2", "--store", alone, "--timeout", 0.2)
     assert "the store has not read that far" in waiting
-    assert "see that `vacancy worker` runs" in waiting
+    assert "check that `vacancy worker` runs" in waiting
     vacancy("provider", "enable", "node-2")
     vacancy("release", "lone-1")
 
@@ -266,7 +266,7 @@ def test_a_worker_says_which_partitions_it_is_without(tmp_path: Path) -> None:
         while "caught up" not in said:
             said = process.stderr.readline()
             assert said
-        assert "at 0:1, but for partition 1, stopped as said above; store" in said
+        assert "at 0:1, except partition 1, which stopped with the error above; store" in said
         process.terminate()
         _, error = process.communicate(timeout=20)
     assert process.returncode == 1

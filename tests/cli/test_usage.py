@@ -45,8 +45,8 @@ WRONG: dict[str, tuple[int, str]] = {
         "choose one of random, pack, spread, best_fit, least_fragmentation",
     ),
     # settings that cannot be used
-    "digest --config nowhere.toml": (2, "There is no settings file (nowhere.toml)"),
-    "status --log ftp://host/log": (2, "no log URL"),
+    "digest --config nowhere.toml": (2, "the settings file does not exist (nowhere.toml)"),
+    "status --log ftp://host/log": (2, "not a log URL"),
     "place --resources VCPU:1 --set nonsense": (2, "name=value"),
     # things that are not there
     "show provider node-0": (1, "there is no provider 'node-0'"),
@@ -56,13 +56,13 @@ WRONG: dict[str, tuple[int, str]] = {
     "digest --store nowhere": (1, "there is no store"),
     "place --resources VCPU:1 --log sqlite:///nowhere/log.db": (
         1,
-        "There is no log (sqlite:///nowhere/log.db); make it with `vacancy topics create --log",
+        "there is no log (sqlite:///nowhere/log.db); create it with `vacancy topics create --log",
     ),
     "worker --log sqlite:///nowhere/log.db": (1, "vacancy topics create"),
     "publish --once --log sqlite:///nowhere/log.db": (1, "vacancy topics create"),
-    f"topics create --log {_HERE}": (1, "The log exists already"),
-    "release nobody": (1, "nothing is held by nobody"),
-    "confirm nobody": (1, "nothing is held by nobody"),
+    f"topics create --log {_HERE}": (1, "the log exists already"),
+    "release nobody": (1, "no allocations of nobody"),
+    "confirm nobody": (1, "no allocations of nobody"),
     # operators
     "provider disable node-0": (1, "there is no provider 'node-0'"),
     "provider trait node-1": (2, "nothing is to be changed; give --add"),
@@ -74,7 +74,7 @@ WRONG: dict[str, tuple[int, str]] = {
     "provider override node-1 VCPUS --reserved 1": (2, "unknown resource class 'VCPUS'"),
     # publishing
     "publish --once --file nowhere.json": (2, "the file cannot be read"),
-    "publish --once --file vacancy.toml": (2, "the file describes no node"),
+    "publish --once --file vacancy.toml": (2, "the file does not describe a node"),
     "publish --once --file node-1.json --root node-2": (2, "the file describes node-1, not node-2"),
     "publish --once --file node-1.json --cell elsewhere": (2, "is known in cell"),
     "publish --once --root two,words": (2, "cannot name a node"),

@@ -33,7 +33,7 @@ def test_no_valid_host_says_what_each_constraint_removed(vacancy: Vacancy, comma
     ended = vacancy.say(*asked)
     assert ended.code == 3
     assert ended.out.splitlines() == [
-        "of 2 nodes 0 are left; each constraint removes so many, alone and in order:",
+        "0 of 2 nodes remain; nodes removed by each constraint, alone and in order:",
         "GROUP  CONSTRAINT        ALONE  IN ORDER",
         "       takes new claims      1         1",
         "       VCPU: free >= 4       1         1",
@@ -89,7 +89,7 @@ def test_the_children_of_a_node_are_told_the_best_first(vacancy: Vacancy) -> Non
     assert [len(one["lacks"]) for one in gpu["providers"]] == [1, 1, 2]
     assert gpu["providers"][0]["lacks"][0]["why"] == "no inventory"
     said = vacancy("why-not", "node-1", "--resources", "VCPU:1", "--group", "gpu=CUSTOM_GPU:1,VCPU:1")
-    assert "it is no candidate" in said
+    assert "it is not a candidate" in said
     assert "       node-1       fits" in said.splitlines()
 
 
@@ -113,7 +113,7 @@ def test_a_node_that_fits_is_said_to_be_a_candidate(vacancy: Vacancy) -> None:
 def test_without_the_log_there_are_offsets(vacancy: Vacancy) -> None:
     ended = vacancy.say("why-not", "node-1", "--resources", "VCPU:4", "--log", "sqlite:///nowhere/log.db")
     assert ended.code == 0
-    assert "without the log: There is no log" in ended.err
+    assert "answering without the log: there is no log" in ended.err
     (held,) = vacancy.json("show", "consumer", "train-1")
     (line,) = [line for line in ended.out.splitlines() if "VCPU: free >= 4" in line]
     assert line.endswith(f"last taken by train-1 at 0:{held['offset']}")

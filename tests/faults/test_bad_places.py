@@ -157,7 +157,7 @@ def test_a_rebuilt_store_follows_the_log_that_is_there(site: Site) -> None:
 def test_a_log_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(LogError) as caught:
         open_log(f"sqlite://{tmp_path}/log.db")
-    check_told(caught.value, "There is no log", f"{tmp_path}/log.db", f"--log sqlite://{tmp_path}/log.db")
+    check_told(caught.value, "there is no log", f"{tmp_path}/log.db", f"--log sqlite://{tmp_path}/log.db")
 
 
 def test_a_log_that_does_not_start_as_one(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_log_whose_first_record_is_gone(tmp_path: Path) -> None:
     site = Site.made(tmp_path)
     site.append(CELL, report(1), report(2))
     remove(site, 0)
-    check_told(worker_error(site), "No partition of the log has its first record", "if retention took it")
+    check_told(worker_error(site), "no partition of the log has its first record", "if retention removed it")
 
 
 def test_a_gap_ahead_stops_the_worker_before_it(site: Site) -> None:
@@ -186,7 +186,7 @@ def test_a_gap_ahead_stops_the_worker_before_it(site: Site) -> None:
     error = worker_error(site)
     assert isinstance(error, LogError)
     check_told(
-        error, "The log has a gap", f"{site.url}, partition 0, between {END} and {END + 9}", "from a backup"
+        error, "the log has a gap", f"{site.url}, partition 0, between {END} and {END + 9}", "from a backup"
     )
     with site.reader() as reader:
         assert reader.position == {0: END}
@@ -207,7 +207,7 @@ def test_a_gap_under_a_running_worker(site: Site) -> None:
         wait_for(lambda: worker._process.exitcode is not None)  # its only partition has failed
         with pytest.raises(LogError) as caught:
             worker.check()
-        check_told(caught.value, "The log has a gap", "partition 0", f"between {END} and {END + 1}")
+        check_told(caught.value, "the log has a gap", "partition 0", f"between {END} and {END + 1}")
         assert log.end() == {0: END + 2}
     with site.reader() as reader:
         assert reader.position == {0: END}
@@ -227,7 +227,7 @@ def test_a_gap_behind_is_found_by_whoever_reads_the_log_again(site: Site) -> Non
         for again in tries:
             with pytest.raises(LogError) as caught:
                 again()
-            check_told(caught.value, "The log has a gap", "partition 0, between 0 and", "from a backup")
+            check_told(caught.value, "the log has a gap", "partition 0, between 0 and", "from a backup")
 
 
 # -- stores -------------------------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ class WorkerCommand:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self._lines.append(line.rstrip("\n"))
-            if "state at http://" in line:
+            if "status at http://" in line:
                 self._address = line.partition("http://")[2].partition("/")[0].strip()
         self.process.stderr.close()
 

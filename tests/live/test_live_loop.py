@@ -52,7 +52,7 @@ def test_it_goes_on_exactly_where_the_store_stands(kafka: str, tmp_path: Path) -
         for life, count in ((1, 100), (2, 0), (3, 37)):
             log.append([report(cells[n % 4], f"node-{n}", life=life) for n in range(count)])
             with worker_here(log.url, tmp_path / "store") as app:
-                folded, position = app.holdings.records, app.position
+                folded, position = app.ownership.records, app.position
             assert folded == count + (4 if life == 1 else 0)  # the first round also folds the openings
             assert position == log.end() == dict(said(tmp_path / "store").position)
         assert said(tmp_path / "store") == rebuilt(log, tmp_path / "again")
@@ -71,7 +71,7 @@ def test_a_store_that_was_copied_goes_on_where_it_stands_not_where_the_group_was
         with worker_here(log.url, tmp_path / "store"):
             pass
         with worker_here(log.url, tmp_path / "copy") as app:
-            assert app.holdings.records == 10
+            assert app.ownership.records == 10
         assert said(tmp_path / "copy") == said(tmp_path / "store")
 
 

@@ -78,7 +78,9 @@ def test_a_port_that_is_taken(kafka: str, tmp_path: Path) -> None:
         worker = WorkerCommand(log, tmp_path / "store", "--web-port", port)
         ended = worker.start().ended()
     assert ended.code == 2
-    assert ended.lines[-1].startswith(f"vacancy: The web address 127.0.0.1:{port} cannot be listened on")
+    assert ended.lines[-1].startswith(
+        f"vacancy: the worker cannot listen on the web address 127.0.0.1:{port}"
+    )
     assert not any("Traceback" in line for line in ended.lines)
 
 

@@ -77,7 +77,7 @@ def test_retention_that_has_eaten_what_the_store_needs(kafka: str, tmp_path: Pat
         said = refused(log, tmp_path / "store")
         name = topic_of(log)
     where = f"{name}, partition 1, offset 21, log holds 40 to 61"
-    assert said.startswith(f"The records asked for are no longer in the log ({where}); ")
+    assert said.startswith(f"the requested records are no longer in the log ({where}); ")
 
 
 def test_a_new_store_on_a_log_whose_front_is_gone(kafka: str, tmp_path: Path, admin: Any) -> None:
@@ -93,7 +93,7 @@ def test_retention_that_has_eaten_only_what_was_folded(kafka: str, tmp_path: Pat
         admin.delete_records({TopicPartition(topic_of(log), 1): 21})
         log.append([report(cell, "another") for cell in covering_cells(2)])
         with worker_here(log.url, tmp_path / "store") as app:
-            assert app.holdings.records == 2
+            assert app.ownership.records == 2
 
 
 def test_a_topic_that_was_made_anew(kafka: str, tmp_path: Path, admin: Any) -> None:
@@ -112,7 +112,7 @@ def test_a_partition_count_that_grew(kafka: str, tmp_path: Path, admin: Any) -> 
         admin.wait_for_topics([topic_of(log)])
         time.sleep(1)
         said = refused(log, tmp_path / "store")
-    assert said.startswith("The log has 4 partitions but was opened with 2")
+    assert said.startswith("the log has 4 partitions but was created with 2")
 
 
 def test_a_partition_count_that_grows_under_a_worker(kafka: str, tmp_path: Path, admin: Any) -> None:
@@ -121,7 +121,7 @@ def test_a_partition_count_that_grows_under_a_worker(kafka: str, tmp_path: Path,
         worker.start().wait_ready()
         admin.create_partitions({topic_of(log): 3})
         said = last_line(worker.ended())
-    assert said.startswith("The log was given partition 2, it was opened with 2 partitions")
+    assert said.startswith("partition 2 was added to the log, it was created with 2 partitions")
 
 
 def test_a_topic_that_is_made_anew_under_a_worker(kafka: str, tmp_path: Path, admin: Any) -> None:
@@ -148,7 +148,7 @@ def test_retention_that_overtakes_a_worker(kafka: str, tmp_path: Path, admin: An
         admin.delete_records({TopicPartition(topic_of(log), 0): 40_000})
         os.kill(worker.process.pid, signal.SIGCONT)
         said = last_line(worker.ended())
-    assert "The records asked for are no longer in the log" in said
+    assert "the requested records are no longer in the log" in said
     assert "log holds 40000 to 40002" in said
 
 

@@ -132,7 +132,7 @@ WRONG = {
         {"ssl.password": "wrong-secret"},
         "cannot use the files of its TLS settings",
     ),
-    "no TLS": ("TLS", {"security.protocol": "PLAINTEXT"}, "speaks another protocol"),
+    "no TLS": ("TLS", {"security.protocol": "PLAINTEXT"}, "does not use the protocol"),
 }
 """What is wrong -> the way to log in, settings that differ from its own, and what is said of them."""
 

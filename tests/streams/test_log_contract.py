@@ -190,7 +190,7 @@ def test_identity_needs_one_first_record(backend: Any) -> None:
     assert backend.open().identity() == (uid, 4)
     for partition in range(1, 4):
         backend.trim(partition, 1)
-    with pytest.raises(LogError, match="No partition of the log has its first record"):
+    with pytest.raises(LogError, match="no partition of the log has its first record"):
         backend.open().identity()
 
 
@@ -203,7 +203,7 @@ def test_identity_needs_one_first_record(backend: Any) -> None:
         (b'{"type": "vacancy.log.opened.v1", "data": {"log": "x"}}', "readable"),
         (
             b'{"type": "vacancy.log.opened.v1", "data": {"log": "x", "partitions": 0, "partition": 0}}',
-            "names no log",
+            "no log id or no partitions",
         ),
         (
             b'{"type": "vacancy.log.opened.v1", "data": {"log": "x", "partitions": 1, "partition": 5}}',

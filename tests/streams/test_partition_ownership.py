@@ -95,88 +95,88 @@ def failures() -> list[VacancyError]:
 
 
 @pytest.fixture
-def holdings(tables: Tables, clock: Clock, failures: list[VacancyError]) -> PartitionOwnership:
+def ownership(tables: Tables, clock: Clock, failures: list[VacancyError]) -> PartitionOwnership:
     return PartitionOwnership(tables, "the-log", on_failed=failures.append, clock=clock)
 
 
-def test_nothing_is_applied_to_what_is_not_held(holdings: PartitionOwnership, tables: Tables) -> None:
-    assert not holdings.apply(0, records(0, 0, 3))
-    holdings.open(0)
-    assert holdings.apply(0, records(0, 0, 3))
-    holdings.suspend([0, 1])
-    assert not holdings.apply(0, records(0, 3, 3))
+def test_nothing_is_applied_to_what_is_not_held(ownership: PartitionOwnership, tables: Tables) -> None:
+    assert not ownership.apply(0, records(0, 0, 3))
+    ownership.open(0)
+    assert ownership.apply(0, records(0, 0, 3))
+    ownership.suspend([0, 1])
+    assert not ownership.apply(0, records(0, 3, 3))
     assert tables.opened == {0}, "it may come back at once, so it stays open"
-    holdings.open(0)
-    assert holdings.apply(0, records(0, 3, 3))
-    holdings.keep_only({1})
+    ownership.open(0)
+    assert ownership.apply(0, records(0, 3, 3))
+    ownership.keep_only({1})
     assert tables.opened == set()
-    assert not holdings.apply(0, records(0, 6, 3))
-    assert (holdings.records, holdings.batches) == (6, 2)
+    assert not ownership.apply(0, records(0, 6, 3))
+    assert (ownership.records, ownership.batches) == (6, 2)
 
 
-def test_what_came_before_is_not_counted_twice(holdings: PartitionOwnership) -> None:
-    holdings.open(0)
-    holdings.apply(0, records(0, 0, 5))
-    holdings.apply(0, records(0, 3, 4))
-    holdings.apply(0, records(0, 0, 2))
-    assert holdings.position == {0: 7}
-    assert holdings.records == 7
+def test_what_came_before_is_not_counted_twice(ownership: PartitionOwnership) -> None:
+    ownership.open(0)
+    ownership.apply(0, records(0, 0, 5))
+    ownership.apply(0, records(0, 3, 4))
+    ownership.apply(0, records(0, 0, 2))
+    assert ownership.position == {0: 7}
+    assert ownership.records == 7
 
 
-def test_another_s_partition_is_told(holdings: PartitionOwnership, tables: Tables) -> None:
+def test_another_s_partition_is_told(ownership: PartitionOwnership, tables: Tables) -> None:
     tables.locked.add(1)
     with pytest.raises(StoreInUse):
-        holdings.open(1)
-    assert holdings.held == {}
+        ownership.open(1)
+    assert ownership.held == {}
 
 
 def test_one_that_fails_stops_and_the_others_go_on(
-    holdings: PartitionOwnership, tables: Tables, failures: list[VacancyError]
+    ownership: PartitionOwnership, tables: Tables, failures: list[VacancyError]
 ) -> None:
     for partition in (0, 1):
-        holdings.open(partition)
+        ownership.open(partition)
     tables.failing[1, 2] = Halt("unknown rules")
-    assert not holdings.apply(1, records(1, 0, 5))
-    assert holdings.held[1].position == 2, "what came before it was committed"
-    assert failures == [tables.failing[1, 2]] == list(holdings.errors.values())
-    assert [holdings.all_failed, holdings.apply(0, records(0, 0, 5))] == [False, True]
+    assert not ownership.apply(1, records(1, 0, 5))
+    assert ownership.held[1].position == 2, "what came before it was committed"
+    assert failures == [tables.failing[1, 2]] == list(ownership.errors.values())
+    assert [ownership.all_failed, ownership.apply(0, records(0, 0, 5))] == [False, True]
     tables.failing.clear()
-    assert not holdings.apply(1, records(1, 2, 3)), "it stays stopped"
+    assert not ownership.apply(1, records(1, 2, 3)), "it stays stopped"
     tables.failing[0, 5] = Halt("unknown rules")
-    holdings.apply(0, records(0, 5, 1))
-    assert holdings.all_failed
+    ownership.apply(0, records(0, 5, 1))
+    assert ownership.all_failed
     assert len(failures) == 2
 
 
-def test_lag_is_as_old_as_what_waits(holdings: PartitionOwnership, clock: Clock) -> None:
-    one = holdings.open(0)
+def test_lag_is_as_old_as_what_waits(ownership: PartitionOwnership, clock: Clock) -> None:
+    one = ownership.open(0)
     assert one.lag_ms(clock()) == 0
     one.saw_end(10, clock())
     assert (one.lag, one.lag_ms(clock())) == (10, 5_000), "since the last record that it had folded before"
-    holdings.apply(0, records(0, 0, 10))
+    ownership.apply(0, records(0, 0, 10))
     assert (one.lag, one.lag_ms(clock())) == (0, 0)
     clock.now_ms += 3_600_000
     one.saw_end(12, clock())
     assert one.lag_ms(clock()) == 0, "the log was quiet for an hour, but what waits has just come"
     clock.now_ms += 2_000
     assert one.lag_ms(clock()) == 2_000
-    holdings.apply(0, records(0, 10, 1, clock() - 500))
+    ownership.apply(0, records(0, 10, 1, clock() - 500))
     assert one.lag_ms(clock()) == 500
 
 
-def test_state_as_json_and_as_metrics(holdings: PartitionOwnership, tables: Tables) -> None:
+def test_state_as_json_and_as_metrics(ownership: PartitionOwnership, tables: Tables) -> None:
     class Worker:
         ready, ticks, log_name = True, 3, "the-log"
 
         def __init__(self) -> None:
-            self.holdings = holdings
+            self.ownership = ownership
 
     for partition in (2, 0):
-        holdings.open(partition).saw_end(9, START_MS)
+        ownership.open(partition).saw_end(9, START_MS)
     tables.failing[2, 4] = Halt("unknown rules")
-    holdings.apply(0, records(0, 0, 9))
-    holdings.apply(2, records(2, 0, 9))
-    holdings.sample_rate()
+    ownership.apply(0, records(0, 0, 9))
+    ownership.apply(2, records(2, 0, 9))
+    ownership.sample_rate()
     found = metrics.status(Worker())
     assert [one["partition"] for one in found["partitions"]] == [0, 2]
     assert [one["lag_records"] for one in found["partitions"]] == [0, 5]

@@ -76,7 +76,7 @@ def test_after_a_kill_the_next_one_goes_on(log: Log, tmp_path: Path) -> None:
 
 def test_its_error_is_the_parents(log: Log, tmp_path: Path) -> None:
     with (
-        pytest.raises(LogError, match="There is no log"),
+        pytest.raises(LogError, match="there is no log"),
         WorkerProcess(f"sqlite://{tmp_path}/none.db", tmp_path / "store") as worker,
     ):
         worker.wait_ready()
@@ -111,7 +111,7 @@ def test_it_can_be_stopped_twice(log: Log, tmp_path: Path) -> None:
 
 def test_after_it_has_failed_and_was_stopped_nothing_more_is_raised(tmp_path: Path) -> None:
     worker = WorkerProcess(f"sqlite://{tmp_path}/none.db", tmp_path / "store")
-    with pytest.raises(LogError, match="There is no log"), worker:
+    with pytest.raises(LogError, match="there is no log"), worker:
         worker.wait_ready()
     worker.stop()
 

@@ -122,5 +122,5 @@ def test_what_cannot_be_used_is_said() -> None:
         faust_options(SERVERS, {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "OAUTHBEARER"})
     with pytest.raises(UsageError, match=r"session\.timeout\.ms is larger than request\.timeout\.ms"):
         faust_options(SERVERS, {"session.timeout.ms": "90000"})
-    with pytest.raises(UsageError, match=r"There is no Kafka setting 'sasl\.pasword'"):
+    with pytest.raises(UsageError, match=r"there is no Kafka setting 'sasl\.pasword'"):
         faust_options(SERVERS, {"sasl.pasword": "hunter2"})

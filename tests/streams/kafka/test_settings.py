@@ -70,12 +70,12 @@ def test_what_is_sent_is_durable_and_sent_once() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("acks", "cannot be given"),
-        ("enable.idempotence", "cannot be given"),
-        ("group.id", "cannot be given"),
-        ("auto.offset.reset", "cannot be given"),
+        ("acks", "is not allowed"),
+        ("enable.idempotence", "is not allowed"),
+        ("group.id", "is not allowed"),
+        ("auto.offset.reset", "is not allowed"),
         ("bootstrap.servers", "log's URL"),
-        ("transactional.id", "no transactions"),
+        ("transactional.id", "does not use transactions"),
         ("ssl.context", "as text"),
         ("ssl.truststore.location", "no Kafka setting"),
     ],
