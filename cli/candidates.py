@@ -16,7 +16,7 @@ from vacancy.cli.request_options import RequestOptions, with_request_options
 from vacancy.resources.model.errors import NoValidHost, SearchGivenUp
 
 if TYPE_CHECKING:
-    from vacancy.projections.query.engine import Candidate
+    from vacancy.projections.query.model import Candidate
 
 _LIMIT = 10
 
@@ -74,6 +74,7 @@ def candidates(
         answers = [{**one._asdict(), "mappings": one.mappings} for one in found]
         for answer in answers:
             del answer["copies"]  # the names of the groups have them
+            answer["borrowed"] = answer.pop("from_sharing")
         answer_json = {"candidates": answers, "as_of": as_of, "as_of_ms": as_of_ms, "gave_up": gave_up}
         emit_json({**answer_json, **explanation})
     elif why is not None:

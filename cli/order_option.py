@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vacancy.resources.model.errors import UsageError
 
 if TYPE_CHECKING:
-    from vacancy.projections.ranking.orders import Order
+    from vacancy.projections.query.order import Order
     from vacancy.resources.classes.registry import Registry
 
 

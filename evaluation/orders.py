@@ -32,7 +32,7 @@ from vacancy.clients.request_language.request_compiler import RequestCompiler
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.scheduler.order_names import ORDERS, order_named
 from vacancy.projections.query.engine import find
-from vacancy.projections.ranking.orders import Order
+from vacancy.projections.query.order import Order
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import RequestSpec

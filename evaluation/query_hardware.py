@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from evaluation.query_fleets import Fleet, is_rare, node_report, number_of, part, root
 from evaluation.query_scenarios import Make, Scenario
-from vacancy.projections.query.engine import Candidate
+from vacancy.projections.query.model import Candidate
 from vacancy.resources.model.errors import VacancyError
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 

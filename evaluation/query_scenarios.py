@@ -26,7 +26,7 @@ from evaluation.query_fleets import (
     number_of,
     root,
 )
-from vacancy.projections.query.engine import Candidate
+from vacancy.projections.query.model import Candidate
 from vacancy.resources.model.errors import VacancyError
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 

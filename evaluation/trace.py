@@ -31,7 +31,8 @@ from vacancy.clients.demo.race_plan import Arrival, deal
 from vacancy.clients.demo.race_trial import Progress, Step, Trial, TrialOptions, TrialResult, run_trial
 from vacancy.clients.demo.synthetic_fleet import node_reports
 from vacancy.clients.scheduler.order_names import ORDERS, order_named
-from vacancy.projections.ranking.orders import RANDOM, Order
+from vacancy.projections.query.order import Order
+from vacancy.projections.ranking.orders import RANDOM
 from vacancy.resources.model.errors import UsageError
 
 EXIT_DIFFERENCE = 5

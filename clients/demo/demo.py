@@ -17,7 +17,8 @@ from vacancy.clients.demo.synthetic_fleet import SyntheticFleet, SyntheticNode, 
 from vacancy.clients.publisher.host import HostOptions, collect
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher
-from vacancy.projections.ranking.orders import RANDOM, Order
+from vacancy.projections.query.order import Order
+from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import UsageError

@@ -19,7 +19,8 @@ from vacancy.clients.demo.race_participant import (
 )
 from vacancy.clients.demo.race_plan import Plan
 from vacancy.clients.runtime.child_process import ChildProcess
-from vacancy.projections.ranking.orders import RANDOM, Order
+from vacancy.projections.query.order import Order
+from vacancy.projections.ranking.orders import RANDOM
 from vacancy.resources.model.errors import UsageError
 
 CLAIM_DEADLINE_S: Final = 590.0

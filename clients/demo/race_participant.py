@@ -16,7 +16,7 @@ from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.runtime.worker_process import spare_collector
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
-from vacancy.projections.ranking.orders import Order
+from vacancy.projections.query.order import Order
 from vacancy.streams.log import open_log
 
 _LAP_S = 0.2

@@ -22,7 +22,8 @@ from vacancy.clients.inspection.verdicts import exported_verdicts
 from vacancy.clients.replay_tool.replay import Digest, digest, read_all, replay
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.runtime.worker_process import WorkerProcess
-from vacancy.projections.ranking.orders import RANDOM, Order
+from vacancy.projections.query.order import Order
+from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError, VacancyError

@@ -9,9 +9,9 @@ from typing import Final
 
 from vacancy.clients.request_language.cel_compiler import ConditionCompiler
 from vacancy.clients.request_language.cel_parser import DOCS, CelNode, CelSource, parse
+from vacancy.projections.query.order import Order
 from vacancy.projections.query.predicate_ast import Attribute
 from vacancy.projections.ranking.node_weights import Binary, If, Measure, Number, Weighed, Weigher
-from vacancy.projections.ranking.orders import Order
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import UsageError
 

@@ -14,8 +14,8 @@ from vacancy.clients.inspection.provenance import LogEvent, taking_text
 from vacancy.clients.request_language.expression_predicates import expressed
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.engine import Candidate
-from vacancy.projections.ranking.orders import Order
+from vacancy.projections.query.model import Candidate
+from vacancy.projections.query.order import Order
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import SHARES
@@ -197,7 +197,7 @@ def _predicates(request: CompiledRequest, candidate: Candidate, view: FleetView)
             found += [(provider, "aggregate", name, False) for name in _chosen(group.member_of, aggregates)]
     found += [(candidate.root, "trait", name, False) for name in spec.root_required]
     found += [(candidate.root, "trait", name, True) for name in spec.root_forbidden]
-    if candidate.borrowed:
+    if candidate.from_sharing:
         found += _sharing(candidate, view)
     if spec.same_subtree:
         found += _subtrees(spec, servers, candidate, view)
@@ -229,7 +229,7 @@ def _collective(
 def _sharing(candidate: Candidate, view: FleetView) -> Iterator[_Predicate]:
     """A sharing provider lends as long as it says so, and as it and somebody of the tree are in one aggregate."""
     members = view.tree(view.row_of[key(candidate.cell, candidate.root)])
-    for provider in candidate.borrowed:
+    for provider in candidate.from_sharing:
         aggregates = view.aggregates.of(view.row_of[key(candidate.cell, provider)])
         yield provider, "trait", SHARES, False
         member, name = next((m, n) for m in members for n in aggregates if n in view.aggregates.of(m))

@@ -26,8 +26,10 @@ from vacancy.clients.scheduler.store_query import heard_since_ms
 from vacancy.projections.diagnostics.summary import NEAREST, Explanation, explain
 from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.engine import Candidate, find
-from vacancy.projections.ranking.orders import RANDOM, Order
+from vacancy.projections.query.engine import find
+from vacancy.projections.query.model import Candidate
+from vacancy.projections.query.order import Order
+from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model import events
@@ -119,7 +121,7 @@ class Scheduler:
         have not been heard from for so long. Raises `UsageError` on unknown classes and traits."""
         compiled = self._compiler.compile(request)
         self.reader.follow()
-        effort = SearchBudget()
+        budget = SearchBudget()
         found = find(
             self.reader.view,
             compiled,
@@ -127,9 +129,9 @@ class Scheduler:
             order=self.order if order is None else order_named(order),
             rng=self._rng,
             heard_since_ms=heard_since_ms(max_staleness_s),
-            effort=effort,
+            budget=budget,
         )
-        return Candidates(found, self.reader.position, self.reader.newest_ms, effort.gave_up)
+        return Candidates(found, self.reader.position, self.reader.newest_ms, budget.gave_up)
 
     def place(
         self,

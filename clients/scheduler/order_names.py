@@ -7,8 +7,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from vacancy.projections.query.order import Order
 from vacancy.projections.ranking.fragmentation import LeastFragmentation
-from vacancy.projections.ranking.orders import SIMPLE_ORDERS, Drawn, Order
+from vacancy.projections.ranking.orders import SIMPLE_ORDERS, Drawn
 from vacancy.projections.ranking.workload import TYPICAL_MAX, Workload, tally
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import UsageError

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import takewhile
@@ -31,10 +30,11 @@ from vacancy.clients.scheduler.claims import (
 from vacancy.clients.scheduler.log_writer import CLOSED_AS, LogWriter
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, Status
 from vacancy.clients.scheduler.store_query import heard_since_ms
-from vacancy.projections.query.affinity.engine import closed, joining
+from vacancy.projections.query.affinity.engine import joining
 from vacancy.projections.query.budget import SearchBudget, gave_up_text
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.engine import Candidate, find
+from vacancy.projections.query.engine import find
+from vacancy.projections.query.model import Candidate
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.view.group_members import ReservedMembership
 from vacancy.projections.view.reservations import Reservation
@@ -308,7 +308,7 @@ class Pipeline:
                 found = self._find_together(left)
                 for candidate in found:
                     yield self._claim(left.popleft(), candidate)
-                    if candidate.borrowed:
+                    if candidate.from_sharing:
                         break  # other candidates may count on the same sharing provider: query again
                 if not found:
                     self._found_nothing(left.popleft())
@@ -327,28 +327,29 @@ class Pipeline:
     def _find(
         self, jobs: deque[PlacementJob], *, limit: int | None = None, cell: str | None = None
     ) -> list[Candidate]:
-        started, effort = time.perf_counter(), SearchBudget()
+        started, budget = time.perf_counter(), SearchBudget()
         avoid = jobs[0].avoid
         wanted, among = len(jobs) if limit is None else limit, self._settings.order.among
         view, compiled = self._reader.view, jobs[0].compiled
         since_ms = heard_since_ms(self._max_staleness_s)
-        # Of several copies any may be on a node to avoid.
-        with closed(view, avoid) if avoid and compiled.spec.copies > 1 else nullcontext():
-            found = find(
-                view,
-                compiled,
-                limit=wanted + len(avoid) + among - 1,
-                order=self._settings.order,
-                rng=self._rng,
-                cell=cell,
-                heard_since_ms=since_ms,
-                one_a_tree=True,
-                effort=effort,
-            )
+        found = find(
+            view,
+            compiled,
+            limit=wanted + len(avoid) + among - 1,
+            order=self._settings.order,
+            rng=self._rng,
+            cell=cell,
+            heard_since_ms=since_ms,
+            one_a_tree=True,
+            budget=budget,
+            avoid=avoid
+            if compiled.spec.copies > 1
+            else (),  # of several copies any may be on a node to avoid
+        )
         taken_ms = (time.perf_counter() - started) * 1e3 / len(jobs)
         for job in jobs:
             job.query_ms += taken_ms
-            job.gave_up, job.heard_since_ms = effort.gave_up, since_ms
+            job.gave_up, job.heard_since_ms = budget.gave_up, since_ms
         left = [candidate for candidate in found if candidate.root not in avoid]
         if among > 1 and len(left) > wanted:
             left = [left[at] for at in self._rng.permutation(len(left))]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.engine import ServedGroup
+from vacancy.projections.query.model import ServedGroup
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.state.rows import AllocationPart, VerdictRow
 

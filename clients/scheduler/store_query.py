@@ -13,9 +13,10 @@ from vacancy.projections.diagnostics.summary import Explanation
 from vacancy.projections.diagnostics.summary import explain as explain_view
 from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.engine import Candidate
 from vacancy.projections.query.engine import find as find_candidates
-from vacancy.projections.ranking.orders import RANDOM, Order
+from vacancy.projections.query.model import Candidate
+from vacancy.projections.query.order import Order
+from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.request import RequestSpec
 
@@ -40,7 +41,7 @@ def search(
 
     `max_staleness_s` leaves out nodes that have not been heard from for so long. Raises `UsageError` where the request is invalid.
     """
-    order, effort = order_named(order), SearchBudget()
+    order, budget = order_named(order), SearchBudget()
     compiled = compile_request(request, reader.registry)
     reader.catch_up()
     found = find_candidates(
@@ -50,9 +51,9 @@ def search(
         order=order,
         rng=np.random.default_rng(seed),
         heard_since_ms=heard_since_ms(max_staleness_s),
-        effort=effort,
+        budget=budget,
     )
-    return SearchResult(found, effort.gave_up)
+    return SearchResult(found, budget.gave_up)
 
 
 def heard_since_ms(max_staleness_s: float | None) -> int | None:

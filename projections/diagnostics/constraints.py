@@ -13,7 +13,8 @@ import numpy as np
 from vacancy.projections.query.affinity.engine import hard_groups
 from vacancy.projections.query.budget import QUERY_STEPS_MAX, SearchBudget
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.conditions import (
+from vacancy.projections.query.context import QueryContext
+from vacancy.projections.query.filter import (
     Condition,
     HasAnyOf,
     HasTrait,
@@ -130,13 +131,24 @@ class RequestConstraints:
         """Those of these roots (their rows) whose trees can serve the request, by the engine's own trial."""
         if self._shape.impossible or not len(roots):
             return []
-        effort = SearchBudget(QUERY_STEPS_MAX + _STEPS_A_TREE * len(roots))
-        trees = TreeSearch(self._view, self._request, self._shape, RANDOM, np.random.default_rng(0), effort)
-        return trees.able(np.asarray(roots, dtype=np.int64))
+        budget = SearchBudget(QUERY_STEPS_MAX + _STEPS_A_TREE * len(roots))
+        view = self._view
+        rng = np.random.default_rng(0)
+        context = QueryContext(
+            view,
+            self._request,
+            len(roots),
+            RANDOM,
+            rng,
+            budget,
+            accepting=view.open,
+            accepting_roots=view.open,
+        )
+        return TreeSearch(context, self._shape).able(np.asarray(roots, dtype=np.int64))
 
     def _part(self, kind: PieceKind, names: str) -> GroupConstraints:
         group = self._spec.groups[kind.group]
-        found = list(kind.filter.conditions)
+        found = [TakesClaims(self._view), *kind.filter.conditions]
         if not group.same_provider:
             for some in group.member_of:
                 bits = _known(self._view.aggregates, some)

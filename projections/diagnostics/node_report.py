@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vacancy.projections.diagnostics.constraints import TOGETHER, GroupConstraints, RequestConstraints
-from vacancy.projections.query.conditions import ComparesColumn, Condition, IndexedAttribute
+from vacancy.projections.query.filter import ComparesColumn, Condition, IndexedAttribute
 from vacancy.projections.view.columns import is_exact
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import sharing_providers

@@ -21,10 +21,9 @@ from vacancy.projections.diagnostics.node_report import (
     share_missing,
 )
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.conditions import Floats
 from vacancy.projections.query.engine import find
 from vacancy.projections.ranking.orders import RANDOM
-from vacancy.projections.view.columns import Bools
+from vacancy.projections.view.columns import Bools, Floats
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import sharing_providers
 from vacancy.resources.classes.resource_class import Shortfall

@@ -39,51 +39,51 @@ UNFIT_MAX = 8
 def match(
     view: FleetView,
     tree: TreeProblem,
-    effort: SearchBudget,
+    budget: SearchBudget,
     accept: Callable[[Assignment], bool] | None = None,
 ) -> Assignment | None:
-    """A way to serve all pieces that is accepted, or None where there is none or where `effort` ends."""
+    """A way to serve all pieces that is accepted, or None where there is none or where `budget` ends."""
     if not all(tree.rows[piece.kind] for piece in tree.pieces):
         return None
-    way = _any(view, tree, effort)
+    way = _any(view, tree, budget)
     if way is None or accept is None or accept(way):
         return way
-    search = _Search(view, tree, effort, every=True)
+    search = _Search(view, tree, budget, every=True)
     way = next(filter(accept, search.run()), None)
-    effort.gave_up += way is None and search.bounded
+    budget.gave_up += way is None and search.bounded
     return way
 
 
 def assignments(
     view: FleetView,
     tree: TreeProblem,
-    effort: SearchBudget,
+    budget: SearchBudget,
     accept: Callable[[Assignment], bool] | None = None,
 ) -> Iterator[Assignment]:
     """All ways, one at a time; those that differ only in which of equal pieces is served by whom are one."""
     if all(tree.rows[piece.kind] for piece in tree.pieces):
-        yield from filter(accept, _Search(view, tree, effort, every=True).run())
+        yield from filter(accept, _Search(view, tree, budget, every=True).run())
 
 
-def _any(view: FleetView, tree: TreeProblem, effort: SearchBudget) -> Assignment | None:
-    if effort.unfit < UNFIT_MAX:
+def _any(view: FleetView, tree: TreeProblem, budget: SearchBudget) -> Assignment | None:
+    if budget.unfit < UNFIT_MAX:
         way = first_fit(view, tree)
         if way is not None:
-            effort.unfit = 0
+            budget.unfit = 0
             return way
-        effort.unfit += 1
-    return next(_Search(view, tree, effort, every=False).run(), None)
+        budget.unfit += 1
+    return next(_Search(view, tree, budget, every=False).run(), None)
 
 
 class _Search:
     """Backtracking over pieces, the most constrained kind first; `every`: go on after the first way."""
 
-    def __init__(self, view: FleetView, tree: TreeProblem, effort: SearchBudget, *, every: bool) -> None:
+    def __init__(self, view: FleetView, tree: TreeProblem, budget: SearchBudget, *, every: bool) -> None:
         self._view = view
         self._tree = tree
-        self._effort = effort
+        self._budget = budget
         self._every = every
-        self._steps = effort.tree_steps
+        self._steps = budget.tree_steps
         self.bounded = False
         pieces, rows = tree.pieces, tree.rows
         self.order = order_of(tree)
@@ -111,7 +111,7 @@ class _Search:
             if not self._reordered or claimable(self._view, self._tree, way) is not None:
                 yield way
         if self.bounded and not self._every:
-            self._effort.gave_up += 1
+            self._budget.gave_up += 1
 
     def _place(self, at: int, start: int) -> Iterator[Assignment]:
         if at == len(self.order):
@@ -135,11 +135,11 @@ class _Search:
             row = options[position]
             if tried and self._like(row) in tried:
                 continue
-            if self._steps <= 0 or self._effort.left <= 0:
+            if self._steps <= 0 or self._budget.left <= 0:
                 self.bounded = True
                 return
             self._steps -= 1
-            self._effort.left -= 1
+            self._budget.left -= 1
             before = self._take(piece, row)
             if before is None:
                 continue
@@ -153,7 +153,7 @@ class _Search:
             if not self._every and not self._by_record:
                 tried.add(self._like(row))
         if is_first and not found and not self.bounded and self._is_general:
-            self._effort.failed.add(self._state(at))
+            self._budget.failed.add(self._state(at))
 
     # -- what is taken ------------------------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ class _Search:
         claim = self._view.classes[slot[1]].resource_class.claim
         for order in permutations(asks):
             self._steps -= 1
-            self._effort.left -= 1
+            self._budget.left -= 1
             record = self._view.record(*slot)
             for one in order:
                 outcome = claim(record, one)
@@ -251,7 +251,7 @@ class _Search:
                     break
             if count > 0:
                 return False
-        if self._effort.failed and self._is_general and self._state(at) in self._effort.failed:
+        if self._budget.failed and self._is_general and self._state(at) in self._budget.failed:
             return False
         searched = self._every or self._tree.subtrees
         return not (searched and self._has_alone) or self._match_rest(at, keep=False)

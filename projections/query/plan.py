@@ -125,21 +125,19 @@ class QueryPlan:
             or len(self._root_has) < len(spec.root_required)
         )
 
-    def roots(self, roots: Ints, standing: Bools | None = None) -> Ints:
-        """Those of these roots whose trees are not out of the question by the root itself. `standing` are the rows
-        that take claims; None: those that are open."""
-        roots = roots[(self._view.open if standing is None else standing)[roots]]
+    def roots(self, roots: Ints, accepting: Bools) -> Ints:
+        """Those of these roots that are `accepting` (by row) and satisfy what is asked of the root itself."""
+        roots = roots[accepting[roots]]
         for bits in self._root_has:
             roots = roots[bits[roots]]
         for bits in self._root_lacks:
             roots = roots[~bits[roots]]
         return roots
 
-    def root_mask(self, standing: Bools | None = None) -> Bools:
+    def root_mask(self, accepting: Bools) -> Bools:
         """By row, whether it is a root that `roots` leaves."""
         view, size = self._view, self._view.size
-        taking = view.open if standing is None else standing
-        found: Bools = (view.root[:size] == np.arange(size)) & taking[:size]
+        found: Bools = (view.root[:size] == np.arange(size)) & accepting[:size]
         for bits in self._root_has:
             found &= bits[:size]
         for bits in self._root_lacks:
@@ -175,8 +173,8 @@ def plan_of(
     return view.derived.of_request(request.key, ("plan", cell), lambda: QueryPlan(view, request, cell=cell))
 
 
-def is_plain(view: FleetView, spec: RequestSpec) -> bool:
-    """Whether each provider either serves the whole request or has no part in it."""
+def is_served_by_one(view: FleetView, spec: RequestSpec) -> bool:
+    """Whether each provider serves either the whole request or nothing of it."""
     if len(spec.groups) > 1 or spec.root_required or spec.root_forbidden:
         return False
     if spec.groups[0].same_provider:

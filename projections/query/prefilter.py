@@ -43,11 +43,12 @@ class PrefilterResult(NamedTuple):
 
 
 class Prefilter:
-    """What one query knows of who can serve. `lent` are, by kind, the rows that lend to other trees. `standing`: see
-    `trees.Limits`."""
+    """What one query knows of who can serve. `lent` are, by kind, the rows of sharing providers that can serve other
+    trees. `accepting` and `accepting_roots`: see `QueryContext`."""
 
-    def __init__(self, view: FleetView, shape: QueryPlan, standing: Bools | None = None) -> None:
-        self._standing = standing
+    def __init__(self, view: FleetView, shape: QueryPlan, accepting: Bools, accepting_roots: Bools) -> None:
+        self._accepting = accepting
+        self._accepting_roots = accepting_roots
         self._view = view
         self._shape = shape
         self._lending = sharing_providers(view)
@@ -56,7 +57,8 @@ class Prefilter:
         self.lent = [none] * len(shape.kinds)
         if len(self._lending.array):
             self.lent = [
-                kind.lenders(kind.filter.among(self._lending.array), self._lending) for kind in shape.kinds
+                kind.lenders(kind.filter.among(self._lending.array, accepting), self._lending)
+                for kind in shape.kinds
             ]
         self.lends = any(map(len, self.lent))
         self._passing: dict[int, float] = {}
@@ -83,7 +85,7 @@ class Prefilter:
             if not left:
                 break
             kind = shape.kinds[number]
-            some = kind.own(kind.filter.among(rows))
+            some = kind.own(kind.filter.among(rows, self._accepting))
             places = place_of[self._view.root[some]]
             counts = np.bincount(places, minlength=count)
             own[number] = KindRows(some, places, _starts(counts))
@@ -135,7 +137,7 @@ class Prefilter:
         """The roots of all such trees but these, ascending; of trees that have no part in serving the request, and the
         same lenders, one."""
         view, size, shape = self._view, self._view.size, self._shape
-        alive = shape.root_mask(self._standing)
+        alive = shape.root_mask(self._accepting_roots)
         alive[without] = False
         self._only_rare_traits(alive)
         takes_part = np.zeros(size, dtype=np.bool_)
@@ -146,7 +148,7 @@ class Prefilter:
                 narrowed = self.among(np.flatnonzero(alive))
                 return self._distinct(narrowed.roots, narrowed.takes_part)
             kind = shape.kinds[number]
-            own[number] = kind.own(kind.filter.everywhere())
+            own[number] = kind.own(kind.filter.everywhere(self._accepting))
             at = view.root[own[number]]
             has = np.zeros(size, dtype=np.bool_)
             has[at] = True

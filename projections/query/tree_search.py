@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 
 from vacancy.projections.query.assignment import Assignment, CollectiveTrait, TreeProblem, claimable, order_of
 from vacancy.projections.query.assignment_search import assignments, match
-from vacancy.projections.query.budget import SearchBudget
-from vacancy.projections.query.compiled_request import CompiledRequest
+from vacancy.projections.query.context import QueryContext
+from vacancy.projections.query.order import best
 from vacancy.projections.query.plan import QueryPlan
 from vacancy.projections.query.prefilter import KindRows, Prefilter, rows_a_tree
-from vacancy.projections.ranking.orders import Order, best
-from vacancy.projections.view.columns import Bools, Ints
-from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.columns import Ints
 from vacancy.projections.view.sharing import sharing_providers
 
 _DRAWS = (3, 24)
@@ -29,60 +26,44 @@ Pairs = list[tuple[int, int]]
 """(piece, row) of a way, in the order in which they are to be claimed."""
 
 
-class PlacementLimits(NamedTuple):
-    """What relations leave of a request where some lend to others. `standing` are the rows that take claims: a tree
-    may be closed and those that lend to it not. `accept` is asked whether these rows may give something to one copy."""
-
-    standing: Bools
-    accept: Callable[[Sequence[int]], bool]
-
-
 class TreeSearch:
     """What one query knows of the trees that may serve its request."""
 
-    def __init__(
-        self,
-        view: FleetView,
-        request: CompiledRequest,
-        shape: QueryPlan,
-        order: Order,
-        rng: np.random.Generator,
-        effort: SearchBudget,
-        limits: PlacementLimits | None = None,
-    ) -> None:
+    def __init__(self, context: QueryContext, shape: QueryPlan) -> None:
+        view = context.view
+        self._context = context
         self._view = view
-        self._request = request
+        self._request = context.request
         self._shape = shape
-        self._order = order
-        self._rng = rng
-        self._effort = effort
-        self._limits = limits
-        self._standing = None if limits is None else limits.standing
+        self._order = context.order
+        self._rng = context.rng
+        self._budget = context.budget
         self._lending = sharing_providers(view)
-        self._narrowing = Prefilter(view, shape, self._standing)
+        self._narrowing = Prefilter(view, shape, context.accepting, context.accepting_roots)
         self._lent = [frozenset(some.tolist()) for some in self._narrowing.lent]
         self._served = 0
         self._orders: dict[tuple[int, ...], Sequence[int]] = {}
         self._idle: set[tuple[tuple[int, ...], ...]] = set()
 
-    def assignments(self, limit: int, *, one_a_tree: bool) -> Iterator[tuple[int, Pairs]]:
-        """(root's row, a way to serve the request), the trees in order. Where there are fewer than `limit`, other
-        ways of the same trees follow, a tree at a time, unless `one_a_tree`."""
+    def assignments(self) -> Iterator[tuple[int, Pairs]]:
+        """(root's row, an assignment), the trees in order. Where there are fewer trees than the context's `limit`, other
+        assignments of the same trees follow, a tree at a time, unless `one_a_tree`."""
+        limit, one_a_tree = self._context.limit, self._context.one_a_tree
         again: list[tuple[int, TreeProblem, Iterator[Assignment]]] = []
         seen: set[tuple[tuple[int, int], ...]] = set()
-        accept = None if self._limits is None else self._accepts
+        accept = None if self._context.accept is None else self._accepts
         for root, tree in chain.from_iterable(map(self._trees, self._roots(limit))):
-            if self._effort.spent:
-                self._effort.gave_up += 1
+            if self._budget.spent:
+                self._budget.gave_up += 1
                 return
-            way = match(self._view, tree, self._effort, accept)
+            way = match(self._view, tree, self._budget, accept)
             if way is None:
                 continue
             self._served += 1
             if self._is_new(way, seen):
                 yield root, self._pairs(tree, way)
             if not one_a_tree and len(again) < limit:
-                again.append((root, tree, assignments(self._view, tree, self._effort, accept)))
+                again.append((root, tree, assignments(self._view, tree, self._budget, accept)))
         while again:
             left = []
             for root, tree, more in again:
@@ -94,16 +75,16 @@ class TreeSearch:
 
     def able(self, roots: Ints) -> list[int]:
         """Those of these roots whose trees can serve the request, also where others serve all of it."""
-        roots = self._shape.roots(roots)
+        roots = self._shape.roots(roots, self._context.accepting_roots)
         trees = chain.from_iterable(self._trees(some, idle=True) for some in _chunks(roots))
-        return [root for root, tree in trees if match(self._view, tree, self._effort) is not None]
+        return [root for root, tree in trees if match(self._view, tree, self._budget) is not None]
 
     def _accepts(self, way: Assignment) -> bool:
-        """Whether those who give something to a way may serve one more copy."""
+        """Whether the rows that give something in an assignment may do so together."""
         giving = [
             row for piece, row in zip(self._shape.pieces, way, strict=True) if piece.needs or piece.asks
         ]
-        return self._limits is None or self._limits.accept(giving)
+        return self._context.accept is None or self._context.accept(giving)
 
     def _is_new(self, way: Assignment, seen: set[tuple[tuple[int, int], ...]]) -> bool:
         """Ways that differ only in which of equal groups is served by whom are one, and so are those of trees
@@ -142,7 +123,9 @@ class TreeSearch:
             rows = rng.integers(0, view.size, min(drawn_from, view.size))
             drawn = [r for r in dict.fromkeys(rows[view.root[rows] == rows].tolist()) if r not in tried]
             tried.update(dict.fromkeys(drawn))
-            yield from _chunks(self._shape.roots(np.array(drawn, dtype=np.int64), self._standing))
+            yield from _chunks(
+                self._shape.roots(np.array(drawn, dtype=np.int64), self._context.accepting_roots)
+            )
         left = self._narrowing.everywhere(np.fromiter(tried, dtype=np.int64, count=len(tried)))
         yield from _chunks(left[rng.permutation(len(left))])
 

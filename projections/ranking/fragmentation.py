@@ -5,11 +5,12 @@ from __future__ import annotations
 from weakref import WeakKeyDictionary
 
 from vacancy.projections.query.compiled_request import CompiledRequest
+from vacancy.projections.query.order import Order
 from vacancy.projections.ranking.fragmentation_index import FragmentationIndex
-from vacancy.projections.ranking.orders import Floats, Order
 from vacancy.projections.ranking.workload import Needs, Workload, needs_of
-from vacancy.projections.view.columns import Ints
+from vacancy.projections.view.columns import Floats, Ints
 from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.reserved_view import ReservedView
 
 
 class LeastFragmentation(Order):
@@ -51,7 +52,11 @@ class LeastFragmentation(Order):
     def _fragments(self, view: FleetView) -> FragmentationIndex:
         found = self._views.get(view)
         if found is None:
-            found = self._views[view] = FragmentationIndex(view, self.settings)
+            if isinstance(view, ReservedView):
+                found = self._fragments(view.base).derive(view)
+            else:
+                found = FragmentationIndex(view, self.settings)
+            self._views[view] = found
         return found
 
     def _needs(self, request: CompiledRequest) -> Needs:

@@ -18,16 +18,15 @@ kind of request, and worked out again for trees in which something moved.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.projections.query.conditions import TakesClaims
 from vacancy.projections.query.filter import Filter
-from vacancy.projections.ranking.orders import Floats
 from vacancy.projections.ranking.workload import Needs, Workload, condition
 from vacancy.projections.ranking.workload_tables import WorkloadTables
-from vacancy.projections.view.columns import Bools, Ints
+from vacancy.projections.view.columns import Bools, Floats, Ints
 from vacancy.projections.view.fleet import FleetView
 
 _DEVICES_AT_ONCE = 8192
@@ -64,6 +63,20 @@ class FragmentationIndex:
         self._tables = WorkloadTables(settings)
         self._layout = self._version = -1
         self._tick = 0
+        self._shared: set[Needs] = set()
+        """The needs whose losses another index works with, too."""
+
+    def derive(self, view: FleetView) -> FragmentationIndex:
+        """The same for a view that differs from this one in a few columns. It leaves this index as it is."""
+        self._refresh()
+        made = copy(self)
+        made._view, made._version = view, -1
+        if self._layout == view.layout:
+            made._seen, made._shared = list(self._seen), set(self._kept)
+            made._kept = dict(self._kept)
+            for name in ("_free", "_host", "_moved_at", "_counts_at", "_amounts_at", "_usable"):
+                setattr(made, name, getattr(self, name).copy())
+        return made
 
     # -- what is asked ----------------------------------------------------------------------------------------
 
@@ -140,6 +153,7 @@ class FragmentationIndex:
         view, size, tables = self._view, self._view.size, self._tables
         self._layout, self._is_device = view.layout, is_device
         self._kept: dict[Needs, _Kept] = {}
+        self._shared.clear()
         self._serving: dict[tuple[str, ...], Bools] = {}
         rows = np.flatnonzero(is_device)
         rows = rows[np.argsort(view.root[rows], kind="stable")]
@@ -182,8 +196,7 @@ class FragmentationIndex:
     def _satisfies(self, text: str, rows: Ints) -> Bools:
         holds = np.ones(len(rows), np.bool_)
         for one in Filter(self._view, condition(text)).conditions:
-            if not isinstance(one, TakesClaims):  # what is closed offers nothing
-                holds &= one.holds(rows)
+            holds &= one.holds(rows)
         return holds
 
     def _allowed_hosts(self) -> Bools | None:
@@ -264,6 +277,9 @@ class FragmentationIndex:
             while self._kept and (len(self._kept) + 1) * size > _KEPT_CELLS:
                 del self._kept[next(iter(self._kept))]  # the one that was not asked for the longest
             kept = _Kept(np.zeros(len(self._nodes)), np.zeros(len(self._devices)), [-1])
+        if needs in self._shared:
+            self._shared.remove(needs)
+            kept = _Kept(kept.trees.copy(), kept.devices.copy(), list(kept.tick))
         self._kept[needs] = kept
         if kept.tick[0] < self._tick:
             nodes = np.flatnonzero(self._moved_at > kept.tick[0])

@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from vacancy.projections.query.compiled_request import CompiledRequest
+from vacancy.projections.query.order import Around, Order
 from vacancy.projections.query.predicate_ast import Attribute, Column, Tree, amounts, test
-from vacancy.projections.ranking.orders import Around, Floats, Order
-from vacancy.projections.view.columns import Ints
+from vacancy.projections.view.columns import Floats, Ints
 from vacancy.projections.view.fleet import FleetView
 
 

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.projections.ranking.orders import Floats
 from vacancy.projections.ranking.workload import Workload, needs_of
-from vacancy.projections.view.columns import Ints
+from vacancy.projections.view.columns import Floats, Ints
 
 _CELLS_MAX = 1_000_000
 """How many numbers the table of weights may have."""

@@ -36,7 +36,7 @@ from vacancy.projections.store.rocksdb import (
     check_files,
     open_secondary,
     scan,
-    scan_all,
+    scan_chunks,
     scratch_directory,
     translated,
 )
@@ -54,6 +54,9 @@ SILENT_S = 5.0
 FOLLOW_S = 20.0
 """About how long a reader follows the ring alone. A secondary that catches up replays all that was written since,
 unless the writer has flushed it meanwhile: then it is opened anew, at once where the writer is."""
+
+CHUNK_ROWS = 20_000
+"""Rows of a table that are loaded at a time."""
 
 NEWER_MAX = 50_000
 """So many rows from the ring, and the reader asks RocksDB before that."""
@@ -178,10 +181,11 @@ class PartitionReader:
         with translated(self.path):
             yield from scan(self._dbs[family], start)
 
-    def all(self, family: str) -> list[tuple[bytes, bytes]]:
-        """All of `scan`, faster."""
+    def chunks(self, family: str) -> Iterator[list[tuple[bytes, bytes]]]:
+        """All of `scan`, faster, in lists of up to `CHUNK_ROWS`: a whole table at once would take several times the memory
+        of the view that is made of it."""
         with translated(self.path):
-            return scan_all(self._dbs[family])
+            yield from scan_chunks(self._dbs[family], CHUNK_ROWS)
 
     def close(self) -> None:
         """Let go of the directory."""

@@ -246,24 +246,27 @@ class StoreReader:
                 self._load_partition(reader)
 
     def _load_partition(self, reader: PartitionReader) -> None:
-        self.view.load_providers(reader.all(PROVIDERS.family))
-        self.view.load_nodes(reader.all(NODES.family))
-        self.view.groups.feed(reader.all(GROUPS.family))
+        for providers in reader.chunks(PROVIDERS.family):
+            self.view.load_providers(providers)
+        self.view.load_nodes(reader.chunks(NODES.family))
+        for groups in reader.chunks(GROUPS.family):
+            self.view.groups.feed(groups)
         skip = ClassTable.HEAD_BYTES
         for name in self.registry.names:
             if name in self.registry.plugins and name not in self.manifest.classes:
                 continue
             table = self.registry.table(name)
-            items = reader.all(table.family)
-            self.view.load_class(table, [key for key, _ in items], [data[skip:] for _, data in items])
-        customs: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
-        for key, data in reader.all(CUSTOM_FAMILY):
-            name_bytes, _, rest = key.partition(b"\0")
-            keys, values = customs.setdefault(name_bytes, ([], []))
-            keys.append(rest)
-            values.append(data[skip:])
-        for name_bytes, (keys, values) in customs.items():
-            self.view.load_class(self.registry.table(name_bytes.decode()), keys, values)
+            for items in reader.chunks(table.family):
+                self.view.load_class(table, [key for key, _ in items], [data[skip:] for _, data in items])
+        for items in reader.chunks(CUSTOM_FAMILY):
+            customs: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
+            for key, data in items:
+                name_bytes, _, rest = key.partition(b"\0")
+                keys, values = customs.setdefault(name_bytes, ([], []))
+                keys.append(rest)
+                values.append(data[skip:])
+            for name_bytes, (keys, values) in customs.items():
+                self.view.load_class(self.registry.table(name_bytes.decode()), keys, values)
 
     def _remember_time(self, partition: int, reader: PartitionReader) -> None:
         row = reader.get(PARTITION, PARTITION_KEY)

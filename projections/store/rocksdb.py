@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Container, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -113,11 +114,14 @@ def scan(db: Rdict, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]
     check_end(db, last)
 
 
-def scan_all(db: Rdict) -> list[tuple[bytes, bytes]]:
-    """All of `scan`, faster."""
-    found = list(cast(Iterator[tuple[bytes, bytes]], db.items(read_opt=_passing_by())))
-    check_end(db, found[-1][0] if found else None)
-    return found
+def scan_chunks(db: Rdict, size: int) -> Iterator[list[tuple[bytes, bytes]]]:
+    """All of `scan`, faster, in lists of up to `size`. Raises as `scan` does."""
+    items = cast(Iterator[tuple[bytes, bytes]], db.items(read_opt=_passing_by()))
+    last = None
+    while chunk := list(islice(items, size)):
+        last = chunk[-1][0]
+        yield chunk
+    check_end(db, last)
 
 
 def scan_keys(db: Rdict, start: bytes) -> Iterator[bytes]:

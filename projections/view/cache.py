@@ -1,6 +1,8 @@
-"""What was worked out of a view's arrays, kept for as long as they stay as they are.
+"""A memo of what was made of a view's arrays, kept for as long as the arrays stay the same.
 
-`View.derived` is emptied whenever an array comes or moves, and when traits, aggregates or the shape of a tree change.
+`FleetView.derived` is emptied whenever an array is created or replaced, and when traits, aggregates or the shape of a tree
+change. Queries write to it, but only as a memo: an entry is what its key and the arrays determine, so whether it is there
+shows in nothing but time. Scratch arrays in it hold nothing between uses.
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ from typing import Any, TypeVar
 Made = TypeVar("Made")
 
 REQUESTS_MAX = 1024
-"""So many things made of requests are kept: clients may bring new ones without end."""
+"""Entries kept that were made of requests: clients may bring new requests without end."""
 
 
 class ViewCache:
-    """What is dear to make and often wanted again."""
+    """What is expensive to make and often wanted again."""
 
     def __init__(self) -> None:
         self._of_all: dict[Hashable, Any] = {}
@@ -26,8 +28,18 @@ class ViewCache:
         self._of_all.clear()
         self._of_requests.clear()
 
+    def derive(self) -> ViewCache:
+        """A cache for a view that has the same traits, aggregates and trees, but other columns."""
+        made = ViewCache()
+        made._of_all = self._of_all
+        return made
+
+    def clear_requests(self) -> None:
+        """The columns of a class are others now."""
+        self._of_requests.clear()
+
     def of_all(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        """What was made of the arrays alone. Only few keys should be in use: nothing is thrown away."""
+        """What was made of traits, aggregates and trees alone. Use few keys: no entry is dropped."""
         found: Made | None = self._of_all.get(key)
         if found is None:
             found = self._of_all[key] = make()
@@ -40,7 +52,7 @@ class ViewCache:
         found: Made | None = self._of_requests.get(key)
         if found is None:
             if len(self._of_requests) >= REQUESTS_MAX:
-                # One for one: to throw all away at once takes as long as many queries.
+                # Drop one, the oldest: to drop all at once takes as long as many queries.
                 del self._of_requests[next(iter(self._of_requests))]
             found = self._of_requests[key] = make()
         return found

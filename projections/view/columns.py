@@ -13,6 +13,7 @@ from vacancy.resources.state.rows import ProviderRow
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 
 
 def grown(array: NDArray[Any], size: int) -> NDArray[Any]:

@@ -7,7 +7,7 @@ the tables row by row, except to load and to take in the scheduler's own claims 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -163,18 +163,17 @@ class FleetView:
     # -- being fed --------------------------------------------------------------------------------------------
 
     def load_providers(self, items: list[tuple[bytes, bytes]]) -> None:
-        """Take in all providers of a partition at once, before anything else of it."""
+        """Load many providers of a partition: all of them before anything else of it, in any number of calls."""
         keys = [key for key, _ in items]
         providers = [PROVIDERS.decode(data) for _, data in items]
-        first = self._new_rows(keys)
-        rows = range(first, first + len(keys))
+        rows = self._new_rows(keys)
         self.attributes.set_new(rows, providers, len(self.root))
-        self._offered[first : rows.stop] = [provider.open for provider in providers]
+        self._offered[rows] = [provider.open for provider in providers]
         by_traits: dict[tuple[str, ...], list[int]] = defaultdict(list)
         by_aggregates: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for row, provider in zip(rows, providers, strict=True):
+        for row, key, provider in zip(rows, keys, providers, strict=True):
             if provider.parent is not None or len(provider.members) > 1:
-                self._place(row, keys[row - first], provider)
+                self._place(row, key, provider)
             by_traits[trait_names(provider)].append(row)
             by_aggregates[provider.aggregates].append(row)
         for columns, groups in ((self.traits, by_traits), (self.aggregates, by_aggregates)):
@@ -183,9 +182,14 @@ class FleetView:
                     columns.set_new(some, names, len(self.root))
         self.derived.clear()
 
-    def load_nodes(self, items: list[tuple[bytes, bytes]]) -> None:
-        """Take in all nodes of a partition at once, after its providers."""
+    def load_nodes(self, chunks: Iterable[list[tuple[bytes, bytes]]]) -> None:
+        """Load all nodes of a partition, some at a time, after its providers."""
         self.version += 1
+        for items in chunks:
+            self._load_nodes(items)
+        self._reopen_all()
+
+    def _load_nodes(self, items: list[tuple[bytes, bytes]]) -> None:
         known = [(key, self.row_of[key], NODES.decode(data)) for key, data in items if key in self.row_of]
         ids = [key[key.index(b"\0") + 1 :] for key, _, _ in known]
         rows = np.array([row for _, row, _ in known], dtype=np.int64)
@@ -194,7 +198,6 @@ class FleetView:
         for id_, (_, row, node) in zip(ids, known, strict=True):
             if not node.open or self._homes.is_another(id_, row):
                 self._find_clash(id_, row, node.open)
-        self._reopen_all()
 
     def load_class(self, table: ClassTable, keys: list[bytes], encoded: list[bytes]) -> None:
         """Take in a class's rows: keys without the table's prefix, records without the row's head."""
@@ -302,8 +305,11 @@ class FleetView:
     def _cell(self, key: bytes) -> int:
         return self.cells.setdefault(key[: key.index(b"\0")], len(self.cells))
 
-    def _new_rows(self, keys: list[bytes]) -> int:
-        """Rows for keys that have none yet, next to each other. Returns the first."""
+    def _new_rows(self, keys: list[bytes]) -> Sequence[int]:
+        """The rows of keys that are loaded. A key has a row already if a provider that was loaded before it names it."""
+        if not self.row_of.keys().isdisjoint(keys):
+            self._new_rows([key for key in keys if key not in self.row_of])
+            return [self.row_of[key] for key in keys]
         first, end = self.size, self.size + len(keys)
         if end > len(self.root):
             self._grow(max(end, 2 * len(self.root)))
@@ -313,7 +319,7 @@ class FleetView:
         self.cell[first:end] = np.fromiter(map(self._cell, keys), dtype=np.int64, count=len(keys))
         self.size = end
         self.layout += 1
-        return first
+        return range(first, end)
 
     def _grow(self, size: int) -> None:
         self.root, self.heard_ms = grown(self.root, size), grown(self.heard_ms, size)

@@ -25,7 +25,7 @@ from tests.support.ports_class import REGISTRY
 from tests.support.queries import find
 from tests.support.random_events import TRAITS, World
 from vacancy.projections.query.affinity.engine import joining
-from vacancy.projections.query.engine import Candidate
+from vacancy.projections.query.model import Candidate
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store.digest import as_scan, partition_digest

@@ -14,7 +14,7 @@ from tests.support.events_json import Tape
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
 from tests.support.queries import find
-from vacancy.projections.query.engine import Candidate
+from vacancy.projections.query.model import Candidate
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.resource_class import Exactness, Granted
@@ -52,7 +52,7 @@ class Fleet:
         for state in self.states:
             items = [(family, key, data) for family, key, data in state.items()]
             view.load_providers([(key, data) for family, key, data in items if family == PROVIDERS.family])
-            view.load_nodes([(key, data) for family, key, data in items if family == NODES.family])
+            view.load_nodes([[(key, data) for family, key, data in items if family == NODES.family]])
             view.groups.feed((key, data) for family, key, data in items if family == GROUPS.family)
             for family, key, data in items:
                 if family in REGISTRY.families:

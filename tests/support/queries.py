@@ -11,7 +11,7 @@ from vacancy.projections.diagnostics.constraints import RequestConstraints
 from vacancy.projections.diagnostics.summary import Explanation
 from vacancy.projections.query import engine
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.engine import Candidate
+from vacancy.projections.query.model import Candidate
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.request import RequestSpec
 

@@ -1,117 +1,125 @@
 """Places for several copies at once, all or none.
 
-Copy after copy is placed, and what it takes counts as taken. That finds places for all, if there are any, where each
-copy takes from one provider and no node counts in several places. Of others combinations are tried where it fails.
+Copies are placed one after the other, and what a copy takes counts as taken for the next. That finds places for all, if
+there are any, where each copy takes from one provider and no node counts in several places. Elsewhere, where it
+fails, combinations are tried.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from vacancy.projections.query.affinity.constrained_search import CopyRequest, find_constrained, only, rows_of
+from vacancy.projections.query.affinity.constrained_search import find_constrained, narrowed, rows_of
 from vacancy.projections.query.affinity.gang_search import combine
 from vacancy.projections.query.affinity.occupancy import GroupOccupancy, OccupancyIndex
+from vacancy.projections.query.context import QueryContext
+from vacancy.projections.query.model import Candidate, ServedGroup
 from vacancy.projections.view.columns import Bools
 from vacancy.projections.view.fleet import FleetView
-from vacancy.projections.view.reservations import Reservation
+from vacancy.projections.view.reserved_view import ReservedView
 from vacancy.resources.classes.resource_class import Exactness
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.model.server_group import SHARES, with_copy
 from vacancy.resources.state.tables import key
 
-if TYPE_CHECKING:
-    from vacancy.projections.query.engine import Candidate, ServedGroup
-
 TRIES_MAX = 64
 """First places that are tried for copies that must be together, before a cell is given up."""
 
 
-def find_gang(asked: CopyRequest, cell: str) -> Candidate | None:
-    """Places for all copies in one cell, or None. `effort` is told where nothing is known of a cell."""
-    view, spec = asked.view, asked.spec
-    leading = [crowd for crowd in OccupancyIndex(view, spec).all if crowd.leads]
+def find_gangs(context: QueryContext) -> list[Candidate]:
+    """Up to `context.limit` places for all copies, at most one a cell, the cells in random order. Cells of which nothing
+    is known because the budget ended are counted in `budget.gave_up`."""
+    view = context.view
+    cells = list(view.cells) if context.cell is None else [context.cell.encode()]
+    reserved = ReservedView(view)
+    found: list[Candidate] = []
+    for number in context.rng.permutation(len(cells)).tolist():
+        gang = _find_gang(context._replace(cell=cells[number].decode()), reserved)
+        if gang is not None:
+            found.append(gang)
+            if len(found) == context.limit:
+                break
+    return found
+
+
+def _find_gang(context: QueryContext, reserved: ReservedView) -> Candidate | None:
+    """Places for all copies in one cell, or None."""
+    view, spec = context.view, context.request.spec
+    leading = [one for one in OccupancyIndex(view, spec).all if one.leads]
     allowed = np.ones(view.size, dtype=np.bool_)
-    if any(crowd.rule.scope is None for crowd in leading):
+    if any(one.rule.scope is None for one in leading):
         allowed = _have_for_all(view, spec)
-    copies, whole = _one_by_one(asked, cell, leading, allowed)
+    copies, complete = _one_by_one(context, reserved, leading, allowed)
     if copies:
         return _as_one(copies, [(n, served) for n, copy in enumerate(copies) for served in copy.allocations])
-    if whole is not None and not _is_exact(asked):
-        with only(view, allowed[view.root[: view.size]]):
-            given, whole = combine(asked, cell)
-        if given:
-            return _as_one(given.copies, given.served)
-    asked.effort.gave_up += whole is False
+    if complete is not None and not _is_exact(view, spec):
+        combined, complete = combine(narrowed(context, allowed))
+        if combined:
+            return _as_one(combined.copies, combined.served)
+    context.budget.gave_up += complete is False
     return None
 
 
-def _is_exact(asked: CopyRequest) -> bool:
+def _is_exact(view: FleetView, spec: RequestSpec) -> bool:
     """Whether it does not matter which copy is placed first, and where: each takes from one provider, and the places
-    where they count are apart or one in the other."""
-    (group, *others), crowds = asked.spec.groups, OccupancyIndex(asked.view, asked.spec)
+    where they count are disjoint or nested."""
+    (group, *others), occupancy = spec.groups, OccupancyIndex(view, spec)
     if others or not (group.same_provider or len(group.resources) < 2):
         return False
-    judged = [crowd for crowd in crowds.all if crowd.leads or crowd.parts]
-    scopes = {crowd.rule.scope for crowd in judged if crowd.parts} - {None}
-    return len(scopes) < 2 and not any(crowd.overlaps() for crowd in judged)
+    judged = [one for one in occupancy.all if one.leads or one.parts]
+    scopes = {one.rule.scope for one in judged if one.parts} - {None}
+    return len(scopes) < 2 and not any(one.overlaps() for one in judged)
 
 
 def _one_by_one(
-    asked: CopyRequest, cell: str, leading: Sequence[GroupOccupancy], allowed: Bools
+    context: QueryContext, reserved: ReservedView, leading: Sequence[GroupOccupancy], allowed: Bools
 ) -> tuple[list[Candidate], bool | None]:
-    """All copies, or none; and then whether all was tried, or None where there is no place for even one. Where they must
-    be near each other the first says where: then others are tried."""
-    view, spec = asked.view, asked.spec
+    """All copies, or none; and then whether everything was tried, or None where there is no place for even one copy.
+    Where copies must be near each other, the first copy decides the place of all: then other first places are tried."""
+    view, spec = context.view, context.request.spec
     for tried in range(TRIES_MAX):
-        crowds = OccupancyIndex(view, spec)
+        occupancy = OccupancyIndex(view, spec)
+        first_copy = narrowed(context._replace(limit=1, one_a_tree=True), allowed)
+        next_copy = first_copy._replace(view=reserved)
         copies: list[Candidate] = []
-        with only(view, allowed[view.root[: view.size]]), _taking(view) as take:
+        try:
             while len(copies) < spec.copies:
-                found = find_constrained(asked, crowds, 1, cell, one_a_tree=True)
+                found = find_constrained(next_copy if copies else first_copy, occupancy)
                 if not found:
                     break
                 copies += found
-                take(found[0])
-                crowds.add(crowds.roots(rows_of(view, found[0])))
+                _reserve(reserved, found[0])
+                occupancy.add(occupancy.roots(rows_of(view, found[0])))
+        finally:
+            reserved.unreserve_all()
         if len(copies) == spec.copies:
             return copies, True
-        if not copies and not tried and not asked.effort.gave_up:
+        if not copies and not tried and not context.budget.gave_up:
             return [], None
         if not copies or not leading:
             return [], True
-        first = crowds.roots(rows_of(view, copies[0]))[0]
-        allowed = allowed & ~np.logical_and.reduce([crowd.like(first) for crowd in leading])
+        first = occupancy.roots(rows_of(view, copies[0]))[0]
+        allowed = allowed & ~np.logical_and.reduce([one.like(first) for one in leading])
     return [], False
 
 
-@contextmanager
-def _taking(view: FleetView) -> Iterator[Callable[[Candidate], None]]:
-    """What copies take counts as taken for as long as this lasts."""
-    taken: list[Reservation] = []
-
-    def take(copy: Candidate) -> None:
-        for served in copy.allocations:
-            row = view.row_of[key(copy.cell, served.provider)]
-            taken.extend(view.take(row, name, ask) for name, ask in served.resources.items())
-
-    try:
-        yield take
-    finally:
-        for one in taken:
-            view.untake(one)
+def _reserve(reserved: ReservedView, copy: Candidate) -> None:
+    """Count what a copy takes as taken."""
+    for served in copy.allocations:
+        row = reserved.row_of[key(copy.cell, served.provider)]
+        for name, ask in served.resources.items():
+            reserved.take(row, name, ask)
 
 
 def _as_one(copies: Sequence[Candidate], served: Iterable[tuple[int, ServedGroup]]) -> Candidate:
     """All copies as one candidate. `served`: (number of the copy from 0, what is given to it), as it is to be
     claimed."""
     allocations = tuple(one._replace(group=with_copy(one.group, number + 1)) for number, one in served)
-    borrowed = tuple(dict.fromkeys(id_ for copy in copies for id_ in copy.borrowed))
-    return copies[0]._replace(allocations=allocations, borrowed=borrowed, copies=tuple(copies))
+    from_sharing = tuple(dict.fromkeys(id_ for copy in copies for id_ in copy.from_sharing))
+    return copies[0]._replace(allocations=allocations, from_sharing=from_sharing, copies=tuple(copies))
 
 
 def _have_for_all(view: FleetView, spec: RequestSpec) -> Bools:

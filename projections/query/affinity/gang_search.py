@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from vacancy.projections.query.affinity.constrained_search import CopyRequest, find_constrained, rows_of
+from vacancy.projections.query.affinity.constrained_search import find_constrained, rows_of
 from vacancy.projections.query.affinity.occupancy import OccupancyIndex
-from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.query.context import QueryContext
+from vacancy.projections.query.model import Candidate, ServedGroup
 from vacancy.resources.classes.resource_class import Exactness, Granted
 from vacancy.resources.state.tables import key
-
-if TYPE_CHECKING:
-    from vacancy.projections.query.engine import Candidate, ServedGroup
 
 OPTIONS_MAX = 512
 """Places for one copy of which combinations are made."""
@@ -31,7 +29,7 @@ ORDERED_MAX = 4
 
 Slot = tuple[int, str]
 """(row, class)."""
-Wanted = tuple[tuple[int, "ServedGroup"], ...]
+Wanted = tuple[tuple[int, ServedGroup], ...]
 """(number of the copy, what a provider is to give to it), in the order in which it is claimed."""
 
 
@@ -43,33 +41,34 @@ class PlacedCopies(NamedTuple):
     records: Mapping[Slot, Any]
 
 
-def combine(asked: CopyRequest, cell: str) -> tuple[PlacedCopies | None, bool]:
-    """Places for all copies, or None; and whether all was tried that there is."""
-    effort, crowds = asked.effort, OccupancyIndex(asked.view, asked.spec)
-    before = effort.gave_up
-    most = min(OPTIONS_MAX, TRIALS_MAX // (2 * asked.spec.copies))
-    options = find_constrained(asked, crowds, most, cell, one_a_tree=False)
-    whole = len(options) < most and effort.gave_up == before
-    effort.gave_up = before  # one cell is given up, however many trees
-    search = _GangSearch(asked, crowds, cell)
+def combine(context: QueryContext) -> tuple[PlacedCopies | None, bool]:
+    """Places for all copies in the context's cell, or None; and whether everything was tried that there is."""
+    spec, budget = context.request.spec, context.budget
+    occupancy = OccupancyIndex(context.view, spec)
+    before = budget.gave_up
+    most = min(OPTIONS_MAX, TRIALS_MAX // (2 * spec.copies))
+    options = find_constrained(context._replace(limit=most, one_a_tree=False), occupancy)
+    complete = len(options) < most and budget.gave_up == before
+    budget.gave_up = before  # one cell is given up, however many trees
+    search = _GangSearch(context, occupancy)
     trials = search.trials
-    if whole and not search.may_be(options):
+    if complete and not search.may_be(options):
         return None, True
     found = search.place(PlacedCopies((), (), {}), options)
-    effort.left -= trials - search.trials
-    return found, whole and search.trials > 0
+    budget.left -= trials - search.trials
+    return found, complete and search.trials > 0
 
 
 class _GangSearch:
     """One search. `trials` are those that are left."""
 
-    def __init__(self, asked: CopyRequest, crowds: OccupancyIndex, cell: str) -> None:
-        self._view: FleetView = asked.view
-        self._spec = asked.spec
-        self._crowds = crowds
-        self._cell = cell
+    def __init__(self, context: QueryContext, occupancy: OccupancyIndex) -> None:
+        self._view = context.view
+        self._spec = context.request.spec
+        self._occupancy = occupancy
+        self._cell = context.cell or ""
         self._fresh: dict[Slot, Any] = {}
-        self.trials = min(TRIALS_MAX, asked.effort.left)
+        self.trials = min(TRIALS_MAX, context.budget.left)
 
     def may_be(self, options: Sequence[Candidate]) -> bool:
         """Whether there is room for all copies of each part, were it alone and the copies anywhere."""
@@ -92,16 +91,16 @@ class _GangSearch:
             if self.trials <= 0:
                 return None
             self.trials -= 1
-            if self._crowds.accept(rows_of(self._view, option)):
+            if self._occupancy.accept(rows_of(self._view, option)):
                 more = self._with(placed, option)
                 if more is not None:
                     able.append((option, more))
         left = [option for option, _ in able]
         for number, (option, more) in enumerate(able):
-            roots = self._crowds.roots(rows_of(self._view, option))
-            self._crowds.add(roots)
+            roots = self._occupancy.roots(rows_of(self._view, option))
+            self._occupancy.add(roots)
             found = self.place(more, left[number:])
-            self._crowds.drop(roots)
+            self._occupancy.drop(roots)
             if found is not None or self.trials <= 0:
                 return found
         return None

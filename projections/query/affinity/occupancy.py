@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from vacancy.projections.ranking.orders import Floats
-from vacancy.projections.view.columns import Bools
+from vacancy.projections.view.columns import Bools, Floats
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.model.server_group import (

@@ -20,7 +20,8 @@ from vacancy.clients.scheduler import pipeline
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.engine import Candidate, find
+from vacancy.projections.query.engine import find
+from vacancy.projections.query.model import Candidate
 from vacancy.resources.classes.quantity import QuantityRecord
 from vacancy.resources.model.errors import NoValidHost
 from vacancy.resources.model.events import ProviderReport

@@ -12,7 +12,7 @@ from tests.support.events_json import Tape, event, provider, reported
 from tests.support.memory_fleets import fleet_of, spec_of
 from tests.support.queries import find
 from vacancy.projections.query.budget import SearchBudget
-from vacancy.projections.query.engine import Candidate
+from vacancy.projections.query.model import Candidate
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.request import RequestGroup, RequestSpec
@@ -50,17 +50,17 @@ def gpus(*amounts: int, policy: str = "none") -> RequestSpec:
     ],
 )
 def test_how_much_fits_is_decided(parts: list[int], amounts: list[int], fits: bool) -> None:
-    effort = SearchBudget()
-    found = ask(fleet_with(parts), gpus(*amounts), effort=effort)
+    budget = SearchBudget()
+    found = ask(fleet_with(parts), gpus(*amounts), budget=budget)
     assert bool(found) == fits
-    assert effort.gave_up == 0
+    assert budget.gave_up == 0
 
 
 def test_a_thousand_nodes_that_fail_alike_are_searched_once() -> None:
     view = fleet_with([7] * 8, nodes=300)
-    effort = SearchBudget()
-    assert not ask(view, gpus(*[4] * 8, *[3] * 9), effort=effort)
-    assert effort.gave_up == 0
+    budget = SearchBudget()
+    assert not ask(view, gpus(*[4] * 8, *[3] * 9), budget=budget)
+    assert budget.gave_up == 0
 
 
 def test_ways_do_not_explode() -> None:
@@ -82,9 +82,9 @@ def test_a_search_that_is_given_up_says_so() -> None:
     view = fleet_with([201] * 5, nodes=3)
     amounts = [*range(30, 68, 2), 90]
     assert 5 * 200 < sum(amounts) < 5 * 201
-    effort = SearchBudget(steps=2_500, tree_steps=1_000)
-    assert not ask(view, gpus(*amounts), effort=effort)
-    assert effort.gave_up == 3
+    budget = SearchBudget(steps=2_500, tree_steps=1_000)
+    assert not ask(view, gpus(*amounts), budget=budget)
+    assert budget.gave_up == 3
 
 
 def test_a_pool_counts_once_and_lends_to_its_cell_only() -> None:
@@ -102,7 +102,7 @@ def test_a_pool_counts_once_and_lends_to_its_cell_only() -> None:
     both = RequestSpec(groups=(RequestGroup(same_provider=False, resources={"VCPU": 1, "DISK_GB": 6}),))
     disk = RequestSpec(groups=(RequestGroup(same_provider=False, resources={"DISK_GB": 6}),))
     assert {one.root for one in ask(view, both, 9)} == {"n0", "n1"}
-    assert [one.borrowed for one in ask(view, both, 9)] == [("pool",), ("pool",)]
+    assert [one.from_sharing for one in ask(view, both, 9)] == [("pool",), ("pool",)]
     assert len(ask(view, disk, 9)) == 1
     row = view.row_of[f"{here}\0pool".encode()]
     ours = view.take(row, "DISK_GB", 6)  # a claim of our own is under way

@@ -17,7 +17,8 @@ from tests.support.memory_fleets import Fleet, alike, draws, fleet_of, spec_of, 
 from tests.support.queries import find
 from tests.support.random_events import AGGREGATES, AMOUNTS, TRAITS
 from tests.support.strategies import logs
-from vacancy.projections.ranking.orders import RANDOM, SIMPLE_ORDERS, Order, best
+from vacancy.projections.query.order import Order, best
+from vacancy.projections.ranking.orders import RANDOM, SIMPLE_ORDERS
 from vacancy.resources.model.request import RequestSpec
 
 EVERYTHING = 10_000

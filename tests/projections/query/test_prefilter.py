@@ -37,9 +37,10 @@ def shapes(seed: int) -> Iterator[tuple[FleetView, QueryPlan]]:
 
 
 def roots_of(view: FleetView, shape: QueryPlan) -> list[int]:
-    roots = np.flatnonzero(shape.root_mask())
+    roots = np.flatnonzero(shape.root_mask(view.open))
     assert (
-        roots.tolist() == shape.roots(np.array([r for r in range(view.size) if view.root[r] == r])).tolist()
+        roots.tolist()
+        == shape.roots(np.array([r for r in range(view.size) if view.root[r] == r]), view.open).tolist()
     )
     found: list[int] = roots.tolist()
     return found
@@ -49,26 +50,30 @@ def roots_of(view: FleetView, shape: QueryPlan) -> list[int]:
 def test_few_are_narrowed_like_all(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for view, shape in shapes(seed):
         every = roots_of(view, shape)
-        few = Prefilter(view, shape).among(np.array(every[::-1], dtype=np.int64))
-        each = [root for root in every if len(Prefilter(view, shape).among(np.array([root])).roots)]
+        few = Prefilter(view, shape, view.open, view.open).among(np.array(every[::-1], dtype=np.int64))
+        each = [
+            root
+            for root in every
+            if len(Prefilter(view, shape, view.open, view.open).among(np.array([root])).roots)
+        ]
         assert few.roots.tolist() == each[::-1]
         takes_part = set(few.roots[few.takes_part].tolist())
         for factor in (0, 10**9):  # at once to the few, and never
             monkeypatch.setattr(prefilter, "_FEW", factor)
-            found = Prefilter(view, shape).everywhere(NONE).tolist()
+            found = Prefilter(view, shape, view.open, view.open).everywhere(NONE).tolist()
             assert found == sorted(set(found))
             assert takes_part <= set(found) <= set(each)
             assert bool(found) == bool(each)
-            assert not len(Prefilter(view, shape).everywhere(few.roots))
+            assert not len(Prefilter(view, shape, view.open, view.open).everywhere(few.roots))
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_who_serves_is_told_tree_by_tree(seed: int) -> None:
     for view, shape in shapes(seed):
-        asked = Prefilter(view, shape)
+        asked = Prefilter(view, shape, view.open, view.open)
         few = asked.among(np.array(roots_of(view, shape)[::-1], dtype=np.int64))
         for number, kind in enumerate(shape.kinds):
-            can = set(kind.own(kind.filter.everywhere()).tolist())
+            can = set(kind.own(kind.filter.everywhere(view.open)).tolist())
             lent = set(asked.lent[number].tolist())
             assert lent <= can & set(sharing_providers(view).rows)
             for place, root in enumerate(few.roots.tolist()):

@@ -25,7 +25,7 @@ from tests.support.solver.brute_force import Fleet as Known
 from tests.support.solver.brute_force import Node, Way, ways
 from vacancy.clients.scheduler.claims import predicates
 from vacancy.projections.query.budget import SearchBudget
-from vacancy.projections.query.engine import Candidate
+from vacancy.projections.query.model import Candidate
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.fold.fold import fold
@@ -129,12 +129,12 @@ def test_the_engine_finds_what_trying_everything_finds(seed: int) -> None:
         request = a_request(rng, list(known), town.kinds)
         spec = RequestSpec.model_validate_json(json.dumps(request))
         order = SIMPLE_ORDERS[rng.choice(sorted(SIMPLE_ORDERS))]
-        effort, draw = SearchBudget(), np.random.default_rng(seed)
+        budget, draw = SearchBudget(), np.random.default_rng(seed)
         solved = list(ways(known, request))
         right = {alike(request, way): root for root, way in solved}
-        found = find(view, spec, limit=EVERYTHING, order=order, rng=draw, effort=effort)
+        found = find(view, spec, limit=EVERYTHING, order=order, rng=draw, budget=budget)
         answers = [alike(request, as_way(one, spec)) for one in found]
-        assert not effort.gave_up
+        assert not budget.gave_up
         assert len(set(answers)) == len(answers)
         assert set(answers) == set(right), f"seed {seed}: {request}"
         roots = {one.root for one in find(view, spec, limit=99, order=order, rng=draw, one_a_tree=True)}

@@ -17,7 +17,7 @@ from tests.support.events_json import Tape, event, provider, reported
 from tests.support.memory_fleets import fleet_of, spec_of
 from tests.support.ports_class import REGISTRY
 from tests.support.queries import find
-from vacancy.projections.query.engine import Candidate
+from vacancy.projections.query.model import Candidate
 from vacancy.projections.ranking.fragmentation import LeastFragmentation
 from vacancy.projections.ranking.fragmentation_index import FragmentationIndex
 from vacancy.projections.ranking.workload import TYPICAL_MAX, TypicalRequest, Workload, tally
@@ -189,11 +189,11 @@ def test_the_best_really_is_the_best(
 
 def every_way(view: FleetView, spec: RequestSpec) -> list[Candidate]:
     """All places for a request of one device at most, whatever the measure says."""
-    from vacancy.projections.query.engine import ServedGroup
     from vacancy.projections.query.filter import Filter
+    from vacancy.projections.query.model import ServedGroup
 
     ways = []
-    rows = [Filter(view, group).everywhere().tolist() for group in spec.groups]
+    rows = [Filter(view, group).everywhere(view.open).tolist() for group in spec.groups]
     for root in rows[0]:
         cell, name = view.name(root)
         if len(spec.groups) == 1:

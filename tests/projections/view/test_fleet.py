@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.support.events_json import START_MS, Tape, claim, claims, event, provider, released, reported
+from tests.support.memory_fleets import fleet_of
 from tests.support.ports_class import REGISTRY
 from tests.support.strategies import batches, logs
 from tests.support.temporary_stores import opened_store
@@ -366,3 +368,33 @@ def test_many_rows_in_one_commit_are_set_like_one(site: Site) -> None:
     assert free == [1, 5] * 20
     site.write(*(released(f"i{n}", f"c{n}") for n in range(40)), *many(40, [6], sequence=2))
     assert np.count_nonzero(view.classes["VCPU"].arrays["free"] == 6) == 40
+
+
+@settings(max_examples=50, deadline=None)
+@given(logs(partitions=1, length=25), st.integers(1, 5), st.randoms(use_true_random=False))
+def test_providers_are_loaded_in_any_number_of_calls(tape: Tape, size: int, rng: random.Random) -> None:
+    """A provider may name others of its tree that are loaded later."""
+    (state,) = fleet_of(tape).states
+    providers = [(key, data) for family, key, data in state.items() if family == PROVIDERS.family]
+    nodes = [[(key, data)] for family, key, data in state.items() if family == NODES.family]
+    rng.shuffle(providers)
+    once, often = (FleetView(REGISTRY, lambda *_: None) for _ in range(2))
+    once.load_providers(providers)
+    once.load_nodes(nodes)
+    for at in range(0, len(providers), size):
+        often.load_providers(providers[at : at + size])
+    often.load_nodes(nodes)
+    assert [described(once, key) for key, _ in providers] == [described(often, key) for key, _ in providers]
+
+
+def described(view: FleetView, key: bytes) -> Any:
+    row = view.row_of[key]
+    relatives = (view.root[row], view.parent[row], *view.tree(row))
+    return (
+        [view.keys[one] for one in relatives],
+        bool(view.open[row]),
+        view.traits.of(row),
+        view.aggregates.of(row),
+        view.attributes.of(row),
+        int(view.cell[row]),
+    )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vacancy.projections.query.conditions import _holds
+from vacancy.projections.query.filter import _holds
 from vacancy.resources.classes.device_class import DeviceClass, DeviceRecord
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import Granted, Shortfall

@@ -18,7 +18,7 @@ from tests.support.ports_class import REGISTRY
 from tests.support.queries import explain, find
 from tests.support.random_server_groups import CELL, RULES
 from vacancy.projections.query.affinity.engine import joining
-from vacancy.projections.query.engine import Candidate
+from vacancy.projections.query.model import Candidate
 from vacancy.projections.ranking.orders import RANDOM, SIMPLE_ORDERS
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.fold.fold import fold

@@ -19,7 +19,7 @@ from vacancy.clients.scheduler.claims import predicates
 from vacancy.projections.query.affinity import gang_search
 from vacancy.projections.query.affinity.occupancy import occupancy_of
 from vacancy.projections.query.budget import SearchBudget
-from vacancy.projections.query.engine import Candidate
+from vacancy.projections.query.model import Candidate
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.record import Record
@@ -68,11 +68,11 @@ class Site:
     def found(self, spec: RequestSpec, seed: int) -> list[Candidate]:
         """What is found in some order; the fold accepts it."""
         fleet = Fleet(self.tape.records.values())
-        view, effort = fleet.view(), SearchBudget()
+        view, budget = fleet.view(), SearchBudget()
         order = SIMPLE_ORDERS[sorted(SIMPLE_ORDERS)[seed % len(SIMPLE_ORDERS)]]
         rng = np.random.default_rng(seed)
-        found = find(view, spec, limit=9, order=order, rng=rng, effort=effort)
-        assert not effort.gave_up
+        found = find(view, spec, limit=9, order=order, rng=rng, budget=budget)
+        assert not budget.gave_up
         for one in found:
             parts = [served._asdict() for served in one.allocations if served.resources]
             rules = [rule.model_dump() for rule in spec.memberships]
@@ -174,15 +174,15 @@ def test_a_node_of_which_nothing_is_taken_may_be_anywhere() -> None:
 def test_what_cannot_be_tried_to_the_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site({f"n{number}": (1, f"rack-{number} rack-{number + 1}") for number in range(8)})
     monkeypatch.setattr(gang_search, "TRIALS_MAX", 20)
-    view, effort = Fleet(site.tape.records.values()).view(), SearchBudget()
+    view, budget = Fleet(site.tape.records.values()).view(), SearchBudget()
     spec = site.spec(RACKS, copies=5)
     order, rng = SIMPLE_ORDERS["random"], np.random.default_rng(1)
-    assert find(view, spec, limit=1, order=order, rng=rng, effort=effort) == []
-    assert effort.gave_up == 1
+    assert find(view, spec, limit=1, order=order, rng=rng, budget=budget) == []
+    assert budget.gave_up == 1
     monkeypatch.undo()
-    effort = SearchBudget()
-    assert find(view, spec, limit=1, order=order, rng=rng, effort=effort) == []
-    assert effort.gave_up == 0
+    budget = SearchBudget()
+    assert find(view, spec, limit=1, order=order, rng=rng, budget=budget) == []
+    assert budget.gave_up == 0
 
 
 def test_whether_racks_overlap_is_remembered_until_one_changes() -> None:

@@ -82,8 +82,8 @@ def test_copies_are_placed_where_trying_everything_places_them(seed: int) -> Non
         request = with_copies(rng, request, len(options))
         spec = RequestSpec.model_validate_json(json.dumps(request))
         order = SIMPLE_ORDERS[rng.choice(sorted(SIMPLE_ORDERS))]
-        effort, draw = SearchBudget(), np.random.default_rng(seed)
-        found = find(view, spec, limit=EVERYTHING, order=order, rng=draw, effort=effort)
+        budget, draw = SearchBudget(), np.random.default_rng(seed)
+        found = find(view, spec, limit=EVERYTHING, order=order, rng=draw, budget=budget)
         told = f"seed {seed}: {request}: {found[:1]}"
         if spec.copies == 1:
             kept = {mark: way for mark, way in options.items() if is_gang(known, request, [way], members)}
@@ -91,15 +91,15 @@ def test_copies_are_placed_where_trying_everything_places_them(seed: int) -> Non
             assert len(set(answers)) == len(answers), told
             assert set(answers) <= set(kept), told
             assert len(answers) == len(kept) if len(kept) <= ALL_MAX else answers, told
-            assert not effort.gave_up
+            assert not budget.gave_up
             if found:
                 check_wishes(known, request, kept[answers[0]], kept.values(), members)
             possible = bool(kept)
         else:
             gang = next(gangs(known, request, [*options.values()], members), None)
             possible = gang is not None
-            SEEN["gave up"] += bool(effort.gave_up) and not found
-            assert bool(found) == possible or effort.gave_up, f"{told} {gang}"
+            SEEN["gave up"] += bool(budget.gave_up) and not found
+            assert bool(found) == possible or budget.gave_up, f"{told} {gang}"
         SEEN[f"{spec.copies} copies, {'placed' if possible else 'not'}"] += 1
         for one in found[:8]:
             copies = [options[alike(request, as_way(copy, spec))] for copy in one.copies or (one,)]

@@ -1,0 +1,82 @@
+"""The base class of orders: an order scores places for a request; lower scores come first, ties at random.
+
+The engine works with any subclass and knows none by name; `vacancy.projections.ranking` has those that come with it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+
+from vacancy.projections.query.compiled_request import CompiledRequest
+from vacancy.projections.view.columns import Floats, Ints
+from vacancy.projections.view.fleet import FleetView
+
+
+class Order(ABC):
+    """Scores places for a request: float arrays, lower is better. Instances can be pickled, and may keep what
+    they worked out of a view or of a request (`CompiledRequest.remember`), but answer the same without it."""
+
+    name: str
+    """What it is called in options and in claims, up to 64 characters."""
+
+    uniform: ClassVar[bool] = False
+    """Whether all places that match are as likely: then `trees` is not asked."""
+
+    among: int = 1
+    """A claim goes to one of so many that come first, drawn at random: who knows the best place meets there all others
+    who know it."""
+
+    @abstractmethod
+    def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
+        """A score for the tree of each of these roots (rows of the view), all of which seem to have room."""
+
+    def providers(self, view: FleetView, request: CompiledRequest, rows: Ints) -> Floats:
+        """A score for each provider that could serve a request of one group: its tree's, unless an order can
+        tell the providers of a tree apart."""
+        return self.trees(view, request, view.root[rows])
+
+    def parts(self, view: FleetView, request: CompiledRequest, group: int, rows: Ints) -> Floats:
+        """A score for each of these providers that could serve the request's so-manyth group, to be compared with others
+        of the same tree: best fit. They may be of several trees."""
+        free = np.zeros(len(rows))
+        for name in request.spec.groups[group].resources:
+            free += view.classes[name].arrays["free"][rows]
+        return free
+
+
+class Around(Order):
+    """Another order, in what is not said otherwise. What is around one that is uniform need not be."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.name = order.name
+        self.among = order.among
+
+    def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
+        """See `Order`."""
+        return self.order.trees(view, request, roots)
+
+    def providers(self, view: FleetView, request: CompiledRequest, rows: Ints) -> Floats:
+        """See `Order`."""
+        return self.order.providers(view, request, rows)
+
+    def parts(self, view: FleetView, request: CompiledRequest, group: int, rows: Ints) -> Floats:
+        """See `Order`."""
+        return self.order.parts(view, request, group, rows)
+
+
+def best(values: Floats, limit: int, rng: np.random.Generator) -> Ints:
+    """The indices of the `limit` lowest values, lowest first, ties at random."""
+    if limit < len(values):
+        edge = np.partition(values, limit - 1)[limit - 1]
+        sure = np.flatnonzero(values < edge)
+        tied = np.flatnonzero(values == edge)
+        chosen = np.concatenate([sure, rng.choice(tied, limit - len(sure), replace=False)])
+    else:
+        chosen = np.arange(len(values))
+    shuffled = chosen[rng.permutation(len(chosen))]
+    ordered: Ints = shuffled[np.argsort(values[shuffled], kind="stable")]
+    return ordered

@@ -1,0 +1,79 @@
+"""A view with reservations of its own, for a query that asks what would be left after its first placements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from vacancy.projections.view.columns import ClassColumns
+from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.reservations import Reservation, Reservations
+
+
+class ReservedView(FleetView):
+    """What `base` would be with more reservations. The base stays as it is: all arrays are the base's, except the columns
+    that reservations change; those are copied first. It is valid as long as the base does not change, and is never fed.
+    """
+
+    def __init__(self, base: FleetView) -> None:
+        # All of the base's state is shared; what reservations change is replaced.
+        self.__dict__.update(base.__dict__)
+        self.base = base
+        self.classes = dict(base.classes)
+        self.pending = _AddedReservations(base.pending)
+        self.derived = base.derived.derive()
+        self._taken: list[tuple[int, Reservation]] = []
+
+    def take(self, row: int, name: str, ask: Any) -> Reservation:
+        """Count this as taken, here and not in the base."""
+        columns = self.classes[name]
+        if not isinstance(columns, _CopiedColumns):
+            columns = self.classes[name] = _CopiedColumns(columns)
+        deltas = columns.resource_class.column_deltas(ask)
+        if columns.copy(columns.arrays if deltas is None else deltas, self.size):
+            self.derived.clear_requests()  # filters hold the arrays that they read
+        taken = super().take(row, name, ask)
+        self._taken.append((row, taken))
+        return taken
+
+    def unreserve_all(self) -> None:
+        """Count nothing as taken but what the base counts."""
+        if not self._taken:
+            return
+        self.version += 1
+        for row, taken in self._taken:
+            self.pending.remove(row, taken)
+            columns = self.classes[taken.name].arrays
+            for name, array in self.base.classes[taken.name].arrays.items():
+                if columns[name] is not array:
+                    columns[name][row] = array[row]
+        self._taken.clear()
+
+
+class _CopiedColumns(ClassColumns):
+    """Columns of a class, shared with others until they are copied."""
+
+    def __init__(self, base: ClassColumns) -> None:
+        self.resource_class = base.resource_class
+        self.arrays = dict(base.arrays)
+        self._copied: set[str] = set()
+
+    def copy(self, names: Iterable[str], size: int) -> bool:
+        """Copy the first `size` slots of these columns, those that are not copied yet. Returns whether there were any."""
+        missing = [name for name in names if name not in self._copied]
+        for name in missing:
+            self.arrays[name] = self.arrays[name][:size].copy()
+        self._copied.update(missing)
+        return bool(missing)
+
+
+class _AddedReservations(Reservations):
+    """Reservations in addition to others, which stay as they are."""
+
+    def __init__(self, base: Reservations) -> None:
+        super().__init__()
+        self._base = base
+
+    def of(self, row: int, name: str) -> list[Reservation]:
+        """See `Reservations.of`."""
+        return [*self._base.of(row, name), *super().of(row, name)]
