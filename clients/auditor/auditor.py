@@ -10,7 +10,7 @@ Where the auditor disagrees with a verdict of the store, the ledger follows the 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from vacancy.clients.auditor.claim_rules import asks, enter, grant_errors, objec
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import OPAQUE, ROOM, RULE, Objection
 from vacancy.clients.auditor.consumers import Key
-from vacancy.clients.auditor.event_schema import ReadEvent, read
+from vacancy.clients.auditor.event_schema import ReadEvent, mentions, read
 from vacancy.clients.auditor.ledger import DEADLINE_AHEAD_MS_MAX, Ledger
 from vacancy.clients.auditor.server_groups import admits
 from vacancy.clients.auditor.spec_conformance import misplacements
@@ -232,6 +232,9 @@ _SILENT = "nodes that were silent for long were left out"
 """The ledger does not know when a node was last heard from."""
 
 
+_CLOSING_TYPES = {b"vacancy.node.reported.v1", b"vacancy.requests.closed.v1"}
+
+
 class _Closing(NamedTuple):
     """A request that ended with no valid host: its place in the log, and what the decision was based on."""
 
@@ -264,7 +267,7 @@ class _NoValidHosts:
         self._specs: dict[str, Mapping[str, Any]] = {}
         self._claims: dict[str, dict[str, _Asked]] = {}
         self._cells: defaultdict[str, set[bytes]] = defaultdict(set)
-        for record, event in _events(logs):
+        for record, event in _events(logs, _CLOSING_TYPES):
             self._find_closings(record, event)
         for closing in self._closings.values():
             self._claims.update((claim, {}) for claim in closing.in_flight)
@@ -274,7 +277,8 @@ class _NoValidHosts:
                 if offset and partition not in logs
             )
         if self._closings:
-            for record, event in _events(logs):
+            ids = {name.encode() for name in (*self._closings, *self._claims)}
+            for record, event in _events(logs, ids):
                 self._find_asks(record, event)
 
     def _find_closings(self, record: Record, event: ReadEvent) -> None:
@@ -374,10 +378,11 @@ def _audit_partition(
     audited.conclude()
 
 
-def _events(logs: Records) -> Iterator[tuple[Record, ReadEvent]]:
+def _events(logs: Records, words: Set[bytes]) -> Iterator[tuple[Record, ReadEvent]]:
+    """The events of a log that mention one of these words."""
     for records in logs.values():
         for record in records:
-            event = read(record)
+            event = read(record) if mentions(record, words) else None
             if event is not None:
                 yield record, event
 

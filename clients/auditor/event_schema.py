@@ -1,23 +1,25 @@
-"""What the auditor reads from a record: its event, or nothing where the rules make it a dead letter.
+"""The schema of the events, as the auditor reads them: a record's event, or None where it is a dead letter.
 
-It shares no code with the fold and its models: JSON by the standard library, shapes by the table below. So a
-mistake in one is not a mistake in both.
+The auditor shares no code with the fold and its models. JSON is read by the standard library, and its shape is checked
+by the msgspec structs below, so that an error in one is not an error in both. The structs only check: the auditor
+works on the JSON itself.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Set
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+from msgspec import Meta, Struct, convert, field
 
 from vacancy.resources.model.record import Record
 
-INTEGER_MAX = 2**53 - 1
-VALUE_BYTES_MAX = 8 * 1024 * 1024
-
-Check = Callable[[Any], bool]
+INTEGER_MAX: Final = 2**53 - 1
+VALUE_BYTES_MAX: Final = 8 * 1024 * 1024
+ALLOCATIONS_MAX: Final = 256
 
 
 class ReadEvent(NamedTuple):
@@ -33,26 +35,29 @@ def read(record: Record) -> ReadEvent | None:
     if len(record.value) > VALUE_BYTES_MAX:
         return None
     try:
-        text = record.value.decode()  # `loads` itself would take other encodings, and a byte order mark
+        text = record.value.decode()  # `loads` itself would accept other encodings, and a byte order mark
         body = json.loads(text)
         if "\\u" in text:
-            json.dumps(body, ensure_ascii=False).encode()  # an escape of half a character is no text
-        kind = _KINDS.get(body["type"])
-        if kind is None or not _envelope(body) or not _SHAPES[kind](body.get("data", _NO_DATA.get(kind))):
-            return None
-        return ReadEvent(kind, body["id"], body.get("data", {}))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            json.dumps(body, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        convert(body, _Event)
+    except (ValueError, TypeError, RecursionError):
         return None
+    return ReadEvent(body["type"][len(_PREFIX) : -len(_VERSION)], body["id"], body.get("data", {}))
+
+
+def mentions(record: Record, words: Set[bytes]) -> bool:
+    """Whether any string of a record may be one of `words`: a fast filter before `read`, which is exact."""
+    return b"\\" in record.value or not words.isdisjoint(_STRING.findall(record.value))
 
 
 def is_cell(key: bytes) -> bool:
     """Whether a record's key may name a cell."""
-    return key.isascii() and _id(key.decode("ascii"))
+    return key.isascii() and _CELL.fullmatch(key.decode("ascii")) is not None
 
 
 @lru_cache(maxsize=65536)
 def home(key: bytes, partitions: int) -> int:
-    """The partition that a key belongs to: Kafka's murmur2, modulo their number."""
+    """The partition that a key belongs to: Kafka's murmur2, modulo the number of partitions."""
     mask, m = 0xFFFFFFFF, 0x5BD1E995
     h = 0x9747B28C ^ len(key)
     body, tail = key[: len(key) // 4 * 4], key[len(key) // 4 * 4 :]
@@ -65,267 +70,356 @@ def home(key: bytes, partitions: int) -> int:
     return ((h ^ h >> 15) & 0x7FFFFFFF) % partitions
 
 
-# -- shapes -----------------------------------------------------------------------------------------------
+# -- values -----------------------------------------------------------------------------------------------
+
+Id = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:/@+=~-]{1,200}\Z")]
+Symbol = Annotated[str, Meta(pattern=r"\A[A-Z][A-Z0-9_]{0,254}\Z")]
+GroupName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{0,64}\Z")]
+ServerGroupId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:/@+=~-]{1,200}/[A-Za-z0-9._@+=~-]{1,100}\Z")]
+AttributeName = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9_.-]{0,63}\Z")]
+Partition = Annotated[str, Meta(pattern=r"\A[0-9]{1,9}\Z")]
+Amount = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
+Count = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
+Text = Annotated[str, Meta(max_length=1024)]
+ShortText = Annotated[str, Meta(max_length=64)]
+AttributeValue = (
+    bool | Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)] | Annotated[str, Meta(max_length=255)]
+)
+Attributes = Annotated[dict[AttributeName, AttributeValue], Meta(max_length=256)]
+Object = dict[str, Any]
+Asks = dict[Symbol, int | Object]
+"""Class -> ask. What an object means is left to the class."""
+
+AsOf = dict[Partition, Amount]
+"""Partition -> next offset."""
+
+_STRING = re.compile(rb'"([^"]*)"')
+_CELL = re.compile(r"[A-Za-z0-9._:/@+=~-]{1,200}")
 
 
-def _integer(low: int, high: int = INTEGER_MAX) -> Check:
-    return lambda value: type(value) is int and low <= value <= high
+class _Strict(Struct, forbid_unknown_fields=True):
+    """A part of an event's data. Unknown fields are refused."""
 
 
-def _pattern(pattern: str) -> Check:
-    match = re.compile(pattern).fullmatch
-    return lambda value: isinstance(value, str) and match(value) is not None
+# -- requests ---------------------------------------------------------------------------------------------
 
 
-def _text(length_max: int, length_min: int = 0) -> Check:
-    return lambda value: isinstance(value, str) and length_min <= len(value) <= length_max
+class Membership(_Strict):
+    group: ServerGroupId
+    policy: Literal["affinity", "anti-affinity"]
+    hard: bool = True
+    max_per_node: Annotated[int, Meta(ge=1, le=1024)] = 1
+    scope: Id | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.policy != "affinity" or self.max_per_node == 1)
 
 
-def _one_of(*values: str) -> Check:
-    return lambda value: isinstance(value, str) and value in values
+Memberships = Annotated[list[Membership], Meta(max_length=16)]
 
 
-def _or_null(check: Check) -> Check:
-    return lambda value: value is None or check(value)
+class RequestGroup(_Strict):
+    resources: Asks = {}
+    name: GroupName = ""
+    same_provider: bool = True
+    required: list[Symbol] = []
+    forbidden: list[Symbol] = []
+    any_traits: list[list[Symbol]] = []
+    member_of: list[list[Id]] = []
+    not_member_of: list[Id] = []
+    in_tree: Id | None = None
+    where: Annotated[str, Meta(max_length=4096)] = ""
 
 
-def _list(check: Check, low: int = 0, high: int | None = None) -> Check:
-    return lambda value: (
-        isinstance(value, list)
-        and low <= len(value)
-        and (high is None or len(value) <= high)
-        and all(map(check, value))
-    )
+class Spec(_Strict):
+    groups: Annotated[list[RequestGroup], Meta(min_length=1, max_length=64)]
+    group_policy: Literal["none", "isolate"] = "none"
+    memberships: Memberships = []
+    copies: Annotated[int, Meta(ge=1, le=64)] = 1
+    copies_on: Literal["any", "distinct"] = "any"
+    root_required: list[Symbol] = []
+    root_forbidden: list[Symbol] = []
+    same_subtree: Annotated[list[list[GroupName]], Meta(max_length=64)] = []
 
-
-def _map(key: Check, item: Check, low: int = 0) -> Check:
-    return lambda value: (
-        isinstance(value, dict) and low <= len(value) and all(key(k) and item(v) for k, v in value.items())
-    )
-
-
-def _object(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
-    known = {**required, **(optional or {})}
-
-    def check(value: Any) -> bool:
-        return (
-            isinstance(value, dict)
-            and required.keys() <= value.keys() <= known.keys()
-            and all(known[name](item) for name, item in value.items())
+    def __post_init__(self) -> None:
+        """Check that what the groups and memberships ask for is possible together."""
+        groups = {group.name: group for group in self.groups}
+        _check(len(groups) == len(self.groups))
+        allocations = sum(
+            bool(group.resources) if group.same_provider else len(group.resources) for group in self.groups
         )
-
-    return check
-
-
-def _flag(value: Any) -> bool:
-    return type(value) is bool
-
-
-def _attribute(value: Any) -> bool:
-    return _flag(value) or _text(255)(value) or _integer(-INTEGER_MAX)(value)
-
-
-def _attributes(value: Any) -> bool:
-    return _map(_attribute_name, _attribute)(value) and len(value) <= 256
+        _check(0 < allocations * self.copies <= ALLOCATIONS_MAX)
+        _check(all(group.same_provider or group.resources for group in self.groups))
+        for names in self.same_subtree:
+            _check(bool(names) and all(name in groups and groups[name].same_provider for name in names))
+        server_groups = {one.group for one in self.memberships}
+        _check(len(server_groups) == len(self.memberships))
+        _check(len({group.rpartition("/")[0] for group in server_groups}) <= 1)
+        if self.copies > 1 and self.copies_on == "distinct":
+            on_one_node = [
+                one.policy == "affinity" and one.hard and one.scope is None for one in self.memberships
+            ]
+            _check(not any(on_one_node))
 
 
-def _any_predicate(value: Any) -> bool:
-    return _predicate(value) or _attribute_predicate(value)
+class ReceivedRequest(_Strict):
+    id: Id
+    spec: Spec
 
 
-def _spec(value: Any) -> bool:
-    if not _spec_shape(value):
-        return False
-    names = [group.get("name", "") for group in value["groups"]]
-    together = {group.get("name", "") for group in value["groups"] if group.get("same_provider", True)}
-    asked = [len(group.get("resources", ())) for group in value["groups"]]
-    serving = sum(
-        min(count, 1) if name in together else count for name, count in zip(names, asked, strict=True)
-    )
-    number = value.get("copies", 1)
-    sound = (
-        len(set(names)) == len(names)
-        and 0 < serving * number <= 256
-        and all(count or name in together for name, count in zip(names, asked, strict=True))
-        and all(some and together.issuperset(some) for some in value.get("same_subtree", ()))
-    )
-    return sound and _relations(value.get("memberships", ()), number, value.get("copies_on", "any"))
+class RequestsReceived(_Strict):
+    requests: Annotated[list[ReceivedRequest], Meta(min_length=1, max_length=64)]
 
 
-def _relations(memberships: list[dict[str, Any]], number: int, on: str) -> bool:
-    """Whether what a request says of its groups and copies can hold together."""
-    groups = [one["group"] for one in memberships]
-    one_node = [
-        one
-        for one in memberships
-        if one["policy"] == "affinity" and one.get("hard", True) and one.get("scope") is None
-    ]
-    return (
-        len(set(groups)) == len(groups)
-        and len({group.rpartition("/")[0] for group in groups}) <= 1
-        and not (number > 1 and on == "distinct" and one_node)
-    )
+class ClosedRequest(_Strict):
+    id: Id
+    outcome: Literal["placed", "no_valid_host", "failed", "unknown"]
+    claim: Id | None = None
+    cell: Id | None = None
+    as_of: AsOf = {}
+    in_flight: list[Id] = []
+    heard_since_ms: Amount | None = None
+    reason: Text = ""
 
 
-def _membership(value: Any) -> bool:
-    return _membership_shape(value) and (value["policy"] != "affinity" or value.get("max_per_node", 1) == 1)
+class RequestsClosed(_Strict):
+    requests: Annotated[list[ClosedRequest], Meta(min_length=1, max_length=64)]
 
 
-def _envelope(body: Mapping[str, Any]) -> bool:
-    return (
-        body.get("specversion", "1.0") == "1.0"
-        and _id(body["id"])
-        and _source(body["source"])
-        and _time(body.get("time"))
-    )
+# -- claims and consumers ---------------------------------------------------------------------------------
 
 
-_id = _pattern(r"[A-Za-z0-9._:/@+=~-]{1,200}")
-_symbol = _pattern(r"[A-Z][A-Z0-9_]{0,254}")
-_source = _text(512, 1)
-_time = _or_null(_text(64))
-_name = _text(64)
-_group_name = _pattern(r"[A-Za-z0-9_-]{0,64}")
-_attribute_name = _pattern(r"[a-z][a-z0-9_.-]{0,63}")
-_amount = _integer(0)
-_count = _integer(1)
-_ids = _list(_id)
-_symbols = _list(_symbol)
-_records = _map(_symbol, lambda value: isinstance(value, dict))
-_asks: Mapping[str, Check] = {
-    "resources": _map(_symbol, lambda value: type(value) is int or isinstance(value, dict))
-}
-_as_of = _map(_pattern(r"[0-9]{1,9}"), _amount)
-_membership_shape = _object(
-    {
-        "group": _pattern(r"[A-Za-z0-9._:/@+=~-]{1,200}/[A-Za-z0-9._@+=~-]{1,100}"),
-        "policy": _one_of("affinity", "anti-affinity"),
-    },
-    {
-        "hard": lambda value: type(value) is bool,
-        "max_per_node": _integer(1, 1024),
-        "scope": _or_null(_id),
-    },
+class _NamePredicate(_Strict, tag_field="kind"):
+    provider: Id
+    value: Annotated[str, Meta(max_length=255)] | Amount
+    negate: bool = False
+
+
+class TraitPredicate(_NamePredicate, tag="trait"):
+    pass
+
+
+class AggregatePredicate(_NamePredicate, tag="aggregate"):
+    pass
+
+
+class SubtreePredicate(_NamePredicate, tag="subtree"):
+    pass
+
+
+class GenerationPredicate(_NamePredicate, tag="generation"):
+    pass
+
+
+class AttributePredicate(_Strict, tag_field="kind", tag="attribute"):
+    provider: Id
+    name: AttributeName
+    operator: Literal["==", "!=", "<", "<=", ">", ">=", "has", "lacks"] = "=="
+    value: AttributeValue | None = None
+    version: bool = False
+
+
+Predicate = TraitPredicate | AggregatePredicate | SubtreePredicate | GenerationPredicate | AttributePredicate
+
+
+class Allocation(_Strict):
+    provider: Id
+    resources: Annotated[Asks, Meta(min_length=1)]
+    group: Annotated[str, Meta(max_length=80)] = ""
+
+
+class Decided(_Strict):
+    as_of: AsOf = {}
+    seed: int = 0
+    policy: ShortText = ""
+
+
+class Claim(_Strict):
+    id: Id
+    consumer: Id
+    allocations: Annotated[list[Allocation], Meta(min_length=1, max_length=ALLOCATIONS_MAX)]
+    deadline_ms: Amount
+    consumer_generation: Amount | None = None
+    consumer_type: ShortText = ""
+    project: Id = ""
+    user: Id = ""
+    request: Id | None = None
+    spec: Spec | None = None
+    predicates: Annotated[list[Predicate], Meta(max_length=1024)] = []
+    memberships: Memberships = []
+    hold_until_ms: Amount | None = None
+    decided: Decided = field(default_factory=Decided)
+
+
+class ClaimsRequested(_Strict):
+    claims: Annotated[list[Claim], Meta(min_length=1, max_length=64)]
+
+
+class ConsumerConfirmed(_Strict):
+    consumer: Id
+    claim: Id
+
+
+class Release(_Strict):
+    consumer: Id
+    claim: Id
+    deadline_ms: Amount | None = None
+
+
+class ConsumersReleased(_Strict):
+    releases: Annotated[list[Release], Meta(min_length=1, max_length=64)]
+
+
+# -- nodes and operators ----------------------------------------------------------------------------------
+
+
+class Provider(_Strict):
+    id: Id
+    parent: Id | None = None
+    inventories: dict[Symbol, Object] = {}
+    traits: list[Symbol] = []
+    attributes: Attributes = {}
+
+
+class NodeEvent(_Strict):
+    root: Id
+    incarnation: Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+    sequence: Count
+
+
+class NodeReported(NodeEvent, kw_only=True):
+    providers: Annotated[list[Provider], Meta(min_length=1, max_length=4096)]
+    consumers: list[Id] | None = None
+
+
+class NodeChanged(NodeEvent, kw_only=True):
+    providers: Annotated[list[Provider], Meta(max_length=4096)] = []
+    removed: Annotated[list[Id], Meta(max_length=4096)] = []
+
+
+class Settings(_Strict):
+    status: Literal["enabled", "disabled", "draining"] = "enabled"
+    reason: Text = ""
+    aggregates: list[Id] = []
+    traits: list[Symbol] = []
+    overrides: dict[Symbol, Object] = {}
+    attributes: Attributes = {}
+
+
+class FactsSet(_Strict):
+    provider: Id
+    revision: Count
+    facts: Settings
+
+
+# -- the log ----------------------------------------------------------------------------------------------
+
+
+class Rules(_Strict):
+    version: Annotated[int, Meta(ge=1, le=2**31)] = 1
+    classes: list[Symbol] = []
+
+
+class LogOpened(_Strict):
+    log: Id
+    partition: Annotated[int, Meta(ge=0)]
+    partitions: Annotated[int, Meta(ge=1)]
+    rules: Rules = field(default_factory=Rules)
+
+
+class Tick(_Strict):
+    pass
+
+
+# -- envelopes --------------------------------------------------------------------------------------------
+
+_PREFIX, _VERSION = "vacancy.", ".v1"
+
+
+class _Envelope(Struct, tag_field="type", kw_only=True):
+    """The CloudEvents attributes. Unknown ones are allowed."""
+
+    id: Id
+    source: Annotated[str, Meta(min_length=1, max_length=512)]
+    specversion: Literal["1.0"] = "1.0"
+    time: ShortText | None = None
+
+
+class _LogOpenedEvent(_Envelope, tag=_PREFIX + "log.opened" + _VERSION):
+    data: LogOpened
+
+
+class _RulesActivatedEvent(_Envelope, tag=_PREFIX + "rules.activated" + _VERSION):
+    data: Rules
+
+
+class _TickEvent(_Envelope, tag=_PREFIX + "tick" + _VERSION):
+    data: Tick = field(default_factory=Tick)
+
+
+class _NodeReportedEvent(_Envelope, tag=_PREFIX + "node.reported" + _VERSION):
+    data: NodeReported
+
+
+class _NodeChangedEvent(_Envelope, tag=_PREFIX + "node.changed" + _VERSION):
+    data: NodeChanged
+
+
+class _NodeHeartbeatEvent(_Envelope, tag=_PREFIX + "node.heartbeat" + _VERSION):
+    data: NodeEvent
+
+
+class _NodeRetiredEvent(_Envelope, tag=_PREFIX + "node.retired" + _VERSION):
+    data: NodeEvent
+
+
+class _FactsSetEvent(_Envelope, tag=_PREFIX + "facts.set" + _VERSION):
+    data: FactsSet
+
+
+class _RequestsReceivedEvent(_Envelope, tag=_PREFIX + "requests.received" + _VERSION):
+    data: RequestsReceived
+
+
+class _RequestsClosedEvent(_Envelope, tag=_PREFIX + "requests.closed" + _VERSION):
+    data: RequestsClosed
+
+
+class _ClaimsRequestedEvent(_Envelope, tag=_PREFIX + "claims.requested" + _VERSION):
+    data: ClaimsRequested
+
+
+class _ConsumerReplacedEvent(_Envelope, tag=_PREFIX + "consumer.replaced" + _VERSION):
+    data: Claim
+
+
+class _ConsumerConfirmedEvent(_Envelope, tag=_PREFIX + "consumer.confirmed" + _VERSION):
+    data: ConsumerConfirmed
+
+
+class _ConsumersReleasedEvent(_Envelope, tag=_PREFIX + "consumers.released" + _VERSION):
+    data: ConsumersReleased
+
+
+_Event = (
+    _LogOpenedEvent
+    | _RulesActivatedEvent
+    | _TickEvent
+    | _NodeReportedEvent
+    | _NodeChangedEvent
+    | _NodeHeartbeatEvent
+    | _NodeRetiredEvent
+    | _FactsSetEvent
+    | _RequestsReceivedEvent
+    | _RequestsClosedEvent
+    | _ClaimsRequestedEvent
+    | _ConsumerReplacedEvent
+    | _ConsumerConfirmedEvent
+    | _ConsumersReleasedEvent
 )
-_memberships = _list(_membership, 0, 16)
-_spec_shape = _object(
-    {
-        "groups": _list(
-            _object(
-                {},
-                {
-                    **_asks,
-                    "name": _group_name,
-                    "same_provider": _flag,
-                    "required": _symbols,
-                    "forbidden": _symbols,
-                    "any_traits": _list(_symbols),
-                    "member_of": _list(_ids),
-                    "not_member_of": _ids,
-                    "in_tree": _or_null(_id),
-                    "where": _text(4096),
-                },
-            ),
-            1,
-            64,
-        )
-    },
-    {
-        "group_policy": _one_of("none", "isolate"),
-        "memberships": _memberships,
-        "copies": _integer(1, 64),
-        "copies_on": _one_of("any", "distinct"),
-        "root_required": _symbols,
-        "root_forbidden": _symbols,
-        "same_subtree": _list(_list(_group_name), 0, 64),
-    },
-)
-_predicate = _object(
-    {
-        "provider": _id,
-        "kind": _one_of("trait", "aggregate", "subtree", "generation"),
-        "value": lambda value: _text(255)(value) or _amount(value),
-    },
-    {"negate": _flag},
-)
-_attribute_predicate = _object(
-    {"provider": _id, "kind": _one_of("attribute"), "name": _attribute_name},
-    {
-        "operator": _one_of("==", "!=", "<", "<=", ">", ">=", "has", "lacks"),
-        "value": _or_null(_attribute),
-        "version": _flag,
-    },
-)
-_allocation = _object(
-    {"provider": _id, "resources": lambda value: _asks["resources"](value) and len(value) > 0},
-    {"group": _text(80)},
-)
-_claim = _object(
-    {"id": _id, "consumer": _id, "allocations": _list(_allocation, 1, 256), "deadline_ms": _amount},
-    {
-        "consumer_generation": _or_null(_amount),
-        "consumer_type": _name,
-        "project": _id,
-        "user": _id,
-        "request": _or_null(_id),
-        "spec": _or_null(_spec),
-        "predicates": _list(_any_predicate, 0, 1024),
-        "memberships": _memberships,
-        "hold_until_ms": _or_null(_amount),
-        "decided": _object({}, {"as_of": _as_of, "seed": lambda value: type(value) is int, "policy": _name}),
-    },
-)
-_provider = _object(
-    {"id": _id},
-    {"parent": _or_null(_id), "inventories": _records, "traits": _symbols, "attributes": _attributes},
-)
-_node: Mapping[str, Check] = {"root": _id, "incarnation": _pattern(r"[0-9a-f]{16}"), "sequence": _count}
-_facts = _object(
-    {},
-    {
-        "status": _one_of("enabled", "disabled", "draining"),
-        "reason": _text(1024),
-        "aggregates": _ids,
-        "traits": _symbols,
-        "overrides": _records,
-        "attributes": _attributes,
-    },
-)
-_closed = _object(
-    {"id": _id, "outcome": _one_of("placed", "no_valid_host", "failed", "unknown")},
-    {
-        "claim": _or_null(_id),
-        "cell": _or_null(_id),
-        "as_of": _as_of,
-        "in_flight": _ids,
-        "heard_since_ms": _or_null(_amount),
-        "reason": _text(1024),
-    },
-)
-_holds: Mapping[str, Check] = {"consumer": _id, "claim": _id}
-_rules: Mapping[str, Check] = {"version": _integer(1, 2**31), "classes": _symbols}
-_SHAPES: Mapping[str, Check] = {
-    "log.opened": _object(
-        {"log": _id, "partition": _integer(0, 2**63), "partitions": _integer(1, 2**63)},
-        {"rules": _object({}, _rules)},
-    ),
-    "rules.activated": _object({}, _rules),
-    "tick": _object({}),
-    "node.reported": _object(
-        {**_node, "providers": _list(_provider, 1, 4096)}, {"consumers": _or_null(_ids)}
-    ),
-    "node.changed": _object(_node, {"providers": _list(_provider, 0, 4096), "removed": _list(_id, 0, 4096)}),
-    "node.heartbeat": _object(_node),
-    "node.retired": _object(_node),
-    "facts.set": _object({"provider": _id, "revision": _count, "facts": _facts}),
-    "requests.received": _object({"requests": _list(_object({"id": _id, "spec": _spec}), 1, 64)}),
-    "requests.closed": _object({"requests": _list(_closed, 1, 64)}),
-    "claims.requested": _object({"claims": _list(_claim, 1, 64)}),
-    "consumer.replaced": _claim,
-    "consumer.confirmed": _object(_holds),
-    "consumers.released": _object(
-        {"releases": _list(_object(_holds, {"deadline_ms": _or_null(_amount)}), 1, 64)}
-    ),
-}
-_KINDS = {f"vacancy.{kind}.v1": kind for kind in _SHAPES}
-_NO_DATA: Mapping[str, Any] = {"tick": {}}
+
+
+def _check(holds: bool) -> None:
+    """Raise ValueError where a rule that the types do not express is violated."""
+    if not holds:
+        raise ValueError
