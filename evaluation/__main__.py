@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from evaluation import end_to_end, fold, orders, placement, query, soak, trace
+from evaluation import call_path, end_to_end, fold, orders, placement, query, soak, trace
 from vacancy.resources.model.errors import VacancyError
 
 
@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "live": (end_to_end, "the whole path over a real log: visible, drained, placed, replayed"),
     "soak": (soak, "a steady load for half an hour, with some part killed every minute"),
     "query": (query, "how fast a scheduler finds candidates while a worker folds"),
+    "call-path": (call_path, "which modules one placement passes"),
     "beside": (placement, "the same load on OpenStack Placement and on this, on one machine"),
 }
 """Name -> the module, and what it is for."""

@@ -50,6 +50,73 @@ MAY_IMPORT = {
     "cli": {"resources", "projections", "streams", "clients", "cli"},
 }
 
+MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
+    "resources.model": set(),
+    "resources.classes": {"resources.model", "resources.state"},
+    "resources.state": {"resources.model", "resources.classes"},
+    "resources.fold": {"resources.model", "resources.classes", "resources.state"},
+    "projections.changefeed": {"resources.state"},
+    "projections.store": {
+        *("projections.changefeed",),
+        *("resources.model", "resources.classes", "resources.state", "resources.fold"),
+    },
+    "projections.view": {"resources.classes", "resources.state", "resources.fold"},
+    "projections.reader": {
+        *("projections.changefeed", "projections.store", "projections.view"),
+        *("resources.model", "resources.classes", "resources.state"),
+    },
+    "projections.query": {"projections.view", "resources.model", "resources.classes", "resources.state"},
+    "projections.ranking": {"projections.query", "projections.view", "resources.model"},
+    "projections.diagnostics": {
+        *("projections.query", "projections.ranking", "projections.view"),
+        *("resources.model", "resources.classes"),
+    },
+    "streams": {"resources.model", "streams.faust", "streams.kafka", "streams.sqlite"},
+    "streams.faust": {"resources.model", "streams", "streams.kafka"},
+    "streams.kafka": {"resources.model", "streams"},
+    "streams.sqlite": {"resources.model", "streams"},
+    "clients.auditor": {"resources.model"},
+    "clients.publisher": {"resources.model", "resources.classes", "resources.fold", "streams"},
+    "clients.request_language": {
+        *("projections.query", "projections.ranking", "projections.view"),
+        *("resources.model", "resources.classes"),
+    },
+    "clients.runtime": {
+        *("clients.auditor", "projections.store", "streams", "streams.faust"),
+        *("resources.model", "resources.classes"),
+    },
+    "clients.replay_tool": {
+        *("clients.auditor", "clients.runtime", "projections.reader", "projections.store", "streams"),
+        *("resources.model", "resources.classes", "resources.state"),
+    },
+    "clients.inspection": {
+        *("clients.request_language", "clients.scheduler", "streams"),
+        *("projections.diagnostics", "projections.query", "projections.reader"),
+        *("resources.model", "resources.state", "resources.fold"),
+    },
+    "clients.scheduler": {
+        *("clients.inspection", "clients.request_language", "clients.runtime", "streams"),
+        *("projections.diagnostics", "projections.query", "projections.ranking", "projections.reader"),
+        *("projections.view", "resources.model", "resources.classes", "resources.state", "resources.fold"),
+    },
+    "clients.admin": {
+        *("clients.inspection", "projections.reader", "streams"),
+        *("resources.model", "resources.classes", "resources.state"),
+    },
+    "clients.demo": {
+        *("clients.auditor", "clients.inspection", "clients.publisher", "clients.replay_tool"),
+        *("clients.runtime", "clients.scheduler", "streams"),
+        *("projections.query", "projections.ranking", "projections.reader"),
+        *("resources.model", "resources.classes", "resources.state"),
+    },
+}
+"""What each sub-package may import of this project besides itself. A room's own name stands for the modules that are in
+none of its sub-packages. What a change needs beyond this table, it adds here, and so shows it to whoever reviews it.
+Modules at the top of `clients/` join everything and may import any."""
+
+ACYCLIC = ("projections",)
+"""The rooms whose sub-packages import each other in one direction only."""
+
 FUNCTION_LINES_MAX = 60
 
 
@@ -158,6 +225,52 @@ def test_arrows_between_rooms_point_one_way(room: str) -> None:
     assert not wrong, (
         f"{room}/ may import of this project only {allowed}: join rooms in clients/runtime/bootstrap.py"
     )
+
+
+def package_of(module: tuple[str, ...]) -> str:
+    """The sub-package of a module, given as its path from the root; its room, if it is in none."""
+    return ".".join(module[:2]) if (ROOT.joinpath(*module[:2])).is_dir() else module[0]
+
+
+def packages() -> list[str]:
+    """All sub-packages, and rooms with modules of their own."""
+    every = {
+        package_of(path.relative_to(ROOT).with_suffix("").parts)
+        for room in MAY_IMPORT
+        for path in modules(room)
+        if path.stem != "__init__"
+    }
+    return sorted(every - {"resources", "projections", "clients", "cli"})
+
+
+def test_each_sub_package_has_a_line_in_the_table() -> None:
+    assert packages() == sorted(MAY_IMPORT_OF_PACKAGES)
+
+
+@pytest.mark.parametrize("package", sorted(MAY_IMPORT_OF_PACKAGES))
+def test_a_sub_package_imports_what_the_table_says(package: str) -> None:
+    allowed = MAY_IMPORT_OF_PACKAGES[package] | {package}
+    wrong = []
+    for path in modules(package.split(".")[0]):
+        if package_of(path.relative_to(ROOT).with_suffix("").parts) != package:
+            continue
+        for name, line in imports(ast.parse(path.read_text())):
+            if name.startswith("vacancy.") and package_of(tuple(name.split(".")[1:])) not in allowed:
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
+    assert not wrong, f"{package} may import {', '.join(sorted(allowed))}: see MAY_IMPORT_OF_PACKAGES"
+
+
+@pytest.mark.parametrize("room", ACYCLIC)
+def test_sub_packages_do_not_import_each_other_in_circles(room: str) -> None:
+    left = {
+        name: {other for other in others if other.startswith(f"{room}.")}
+        for name, others in MAY_IMPORT_OF_PACKAGES.items()
+        if name.startswith(f"{room}.")
+    }
+    while ready := [name for name, others in left.items() if others.isdisjoint(left)]:
+        for name in ready:
+            del left[name]
+    assert not left, "these sub-packages import each other: move what both need into a third"
 
 
 @pytest.mark.parametrize("room", [*ROOMS, "evaluation"])

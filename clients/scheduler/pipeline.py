@@ -365,8 +365,10 @@ class Pipeline:
         for served in candidate.allocations:
             row = view.row_of[key(candidate.cell, served.provider)]
             reservations += [view.take(row, name, ask) for name, ask in served.resources.items()]
-        memberships = joining(view, job.compiled.spec, job.consumer, candidate)
-        view.groups.join(memberships)
+        memberships: list[ReservedMembership] = []
+        if job.compiled.spec.memberships:
+            memberships = joining(view, job.compiled.spec, job.consumer, candidate)
+            view.groups.join(memberships)
         job.move_to(JobState.CLAIM_SENT)
         made = ClaimInFlight(job, claim, candidate, time.monotonic(), reservations, memberships)
         self._in_flight[key(candidate.cell, claim.id)] = made
@@ -376,7 +378,8 @@ class Pipeline:
         """Take a claim out of flight and release its reservation. Nothing else does either."""
         ended = self._in_flight.pop(row_key)
         view = self._reader.view
-        view.groups.leave(ended.memberships)
+        if ended.memberships:
+            view.groups.leave(ended.memberships)
         for one in ended.reservations:
             view.untake(one)
         return ended

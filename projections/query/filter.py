@@ -16,7 +16,7 @@ import numpy as np
 
 from vacancy.projections.query.compiled_request import CompiledRequest, expression_of
 from vacancy.projections.query.predicate_ast import Expression, Tree, test
-from vacancy.projections.view.columns import BitColumns, Bools, Floats, Ints
+from vacancy.projections.view.columns import BitColumns, Bools, Floats, Ints, is_exact
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.resource_class import Term
 from vacancy.resources.model.request import RequestGroup
@@ -387,6 +387,10 @@ class Filter:
         self._view = view
         self._within: InTree | None = None
         self.impossible = False
+        self.needs_claim = tuple(
+            (name, ask) for name, ask in group.resources.items() if not is_exact(view.classes, name, ask)
+        )
+        """The asks that a row may still refuse: columns do not decide on them."""
         self.one_in = 1 if cell is None else len(view.cells)
         """At most one row in `one_in` can match, if all cells are of one size."""
         bits: list[Condition] = []

@@ -17,7 +17,7 @@ from vacancy.projections.query.filter import Filter
 from vacancy.projections.query.predicate_ast import Expression
 from vacancy.projections.view.columns import BitColumns, Bools, Ints, is_exact
 from vacancy.projections.view.fleet import FleetView
-from vacancy.projections.view.sharing import SHARES, SharingProviders, sharing_providers
+from vacancy.projections.view.sharing import SharingProviders
 from vacancy.resources.classes.resource_class import Exactness
 from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
 
@@ -171,15 +171,6 @@ def plan_of(
     if heard_since_ms is not None or any(group.in_tree is not None for group in request.spec.groups):
         return QueryPlan(view, request, heard_since_ms, cell)
     return view.derived.of_request(request.key, ("plan", cell), lambda: QueryPlan(view, request, cell=cell))
-
-
-def is_served_by_one(view: FleetView, spec: RequestSpec) -> bool:
-    """Whether each provider serves either the whole request or nothing of it."""
-    if len(spec.groups) > 1 or spec.root_required or spec.root_forbidden:
-        return False
-    if spec.groups[0].same_provider:
-        return True
-    return not view.members and (SHARES not in view.traits.arrays or not sharing_providers(view).rows)
 
 
 def has_any(bits: Sequence[Bools], rows: Ints) -> Bools:

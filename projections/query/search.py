@@ -15,10 +15,11 @@ from vacancy.projections.query.context import QueryContext
 from vacancy.projections.query.filter import SPARSE, Filter, filter_of
 from vacancy.projections.query.model import Candidate, ServedGroup
 from vacancy.projections.query.order import best
-from vacancy.projections.query.plan import QueryPlan, is_served_by_one, plan_of
+from vacancy.projections.query.plan import QueryPlan, plan_of
 from vacancy.projections.query.tree_search import TreeSearch
-from vacancy.projections.view.columns import Ints, is_exact
+from vacancy.projections.view.columns import Ints
 from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.sharing import SHARES, sharing_providers
 from vacancy.resources.classes.resource_class import Granted
 from vacancy.resources.model.request import Ask, RequestSpec
 
@@ -39,7 +40,7 @@ def search_one(context: QueryContext) -> list[Candidate]:
         if matching.impossible:
             return []
         rows = (row for some in _matching_rows(context, matching) for row in some.tolist())
-        return list(_candidates(view, request.spec, rows, context.limit))
+        return list(_candidates(view, request.spec, matching.needs_claim, rows, context.limit))
     plan = plan_of(view, request, context.heard_since_ms, context.cell)
     if plan.impossible:
         return []
@@ -51,12 +52,21 @@ def search_one(context: QueryContext) -> list[Candidate]:
     return found
 
 
+def is_served_by_one(view: FleetView, spec: RequestSpec) -> bool:
+    """Whether each provider serves either the whole request or nothing of it."""
+    if len(spec.groups) > 1 or spec.root_required or spec.root_forbidden:
+        return False
+    if spec.groups[0].same_provider:
+        return True
+    return not view.members and (SHARES not in view.traits.arrays or not sharing_providers(view).rows)
+
+
 def _matching_rows(context: QueryContext, matching: Filter) -> Iterator[Ints]:
     """Rows that match, in order: as many as are wanted, then, where a class's own check may have refused them, all
     others."""
     view, request, limit, rng = context.view, context.request, context.limit, context.rng
     accepting = context.accepting
-    exact = all(is_exact(view.classes, name, ask) for name, ask in request.spec.groups[0].resources.items())
+    exact = not matching.needs_claim
     wanted = limit if exact else 8 * limit
     if context.order.uniform:
         tried = _drawn(context, matching, wanted)
@@ -99,12 +109,11 @@ def _drawn(context: QueryContext, matching: Filter, wanted: int) -> list[int]:
     return []
 
 
-def _candidates(view: FleetView, spec: RequestSpec, rows: Iterable[int], limit: int) -> Iterator[Candidate]:
-    """Candidates of rows that serve the whole request, if the resource classes themselves agree."""
+def _candidates(
+    view: FleetView, spec: RequestSpec, asks: Sequence[tuple[str, Ask]], rows: Iterable[int], limit: int
+) -> Iterator[Candidate]:
+    """Candidates of rows that serve the whole request, if the resource classes themselves grant these asks."""
     (group,) = spec.groups
-    asks = tuple(
-        (name, ask) for name, ask in group.resources.items() if not is_exact(view.classes, name, ask)
-    )
     made = 0
     for row in rows:
         if asks and not _grants(view, row, asks):

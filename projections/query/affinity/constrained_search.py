@@ -11,8 +11,7 @@ from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.context import QueryContext
 from vacancy.projections.query.model import Candidate
 from vacancy.projections.query.order import Around, Order
-from vacancy.projections.query.plan import is_served_by_one
-from vacancy.projections.query.search import search_one
+from vacancy.projections.query.search import is_served_by_one, search_one
 from vacancy.projections.view.columns import Bools, Floats, Ints
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import sharing_providers

@@ -1,0 +1,19 @@
+"""The engine's way from a request to its verdict stays short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evaluation.call_path import modules_of_a_placement
+
+MODULES_MAX = 29
+
+
+@pytest.mark.timeout(120)
+def test_a_placement_passes_few_modules(tmp_path: Path) -> None:
+    found = modules_of_a_placement(tmp_path)
+    assert found[0] == "vacancy.clients.scheduler.client"
+    assert "vacancy.projections.query.search" in found
+    assert len(found) <= MODULES_MAX, found
