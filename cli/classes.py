@@ -24,7 +24,7 @@ def list_classes(context: typer.Context, as_json: o.JsonOption = False) -> None:
     if context.invoked_subcommand is not None:
         return
     from vacancy.clients.runtime.bootstrap import installed_registry
-    from vacancy.resources.classes.registry import RULES_VERSION
+    from vacancy.resources.fold.rules_versions import RULES_VERSION
 
     registry = installed_registry()
     found = [

@@ -338,7 +338,7 @@ def show_request(reader: StoreReader, request: str) -> RequestAnswer:
         )
     return RequestAnswer(
         id=request,
-        spec=json.loads(row.spec),
+        spec=spec_json(row.spec),
         received_ms=row.received_ms,
         outcome=row.outcome,
         claim=row.claim,

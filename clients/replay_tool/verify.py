@@ -18,7 +18,6 @@ from vacancy.clients.replay_tool.replay import BATCH, Digest, Progress, digest, 
 from vacancy.clients.runtime.bootstrap import installed_class_auditors, open_store
 from vacancy.projections.reader.partition_reader import PartitionReader
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.projections.store.partition_store import families
 from vacancy.projections.store.store import partition_path
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import LogError, StoreMismatch
@@ -136,7 +135,7 @@ class _Verdicts:
 
     def __init__(self, store: Path, partition: int, registry: Registry) -> None:
         self._partition = partition
-        self._reader = PartitionReader(partition_path(store, partition), families(registry))
+        self._reader = PartitionReader(partition_path(store, partition), registry)
         self._found: dict[tuple[bytes, int], VerdictRow] = {}
 
     def gather(self) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from vacancy.projections.store.store import Store
-from vacancy.resources.classes.registry import RULES_VERSION, Registry
+from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import ResourceClass
+from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.partitioner import covering_cells

@@ -94,7 +94,7 @@ def learn_typical(reader: StoreReader, device: str, limit: int = TYPICAL_MAX) ->
 def _request_of(reader: StoreReader, row: AllocationRow) -> RequestSpec | None:
     known = None if row.request is None else reader.get(REQUESTS, row.request.encode())
     if known is not None:
-        return RequestSpec.model_validate_json(known.spec)
+        return read_spec(known.spec)
     groups: dict[tuple[str, str], dict[str, Ask]] = {}
     for part in row.parts:
         if type(part.grant) is int:

@@ -21,20 +21,21 @@ Images = tuple[str, list[bytes], list[bytes | None]]
 
 
 class FeedEntry(msgspec.Struct, frozen=True, array_like=True):
-    """One commit: the position and log time after it, and what changed."""
+    """One commit: the position and log time after it, what changed, and the version of the rules in force after it."""
 
     position: int
     time_ms: int
     images: list[Images]
+    rules_version: int = 1
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(FeedEntry).decode
 
 
-def encode_entry(position: int, time_ms: int, images: list[Images]) -> bytes:
+def encode_entry(position: int, time_ms: int, images: list[Images], rules_version: int = 1) -> bytes:
     """One entry as bytes."""
-    return _encode((position, time_ms, images))
+    return _encode((position, time_ms, images, rules_version))
 
 
 def decode_entry(data: bytes) -> FeedEntry:

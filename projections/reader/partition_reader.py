@@ -13,7 +13,7 @@ So it is opened anew when the worker has flushed, or a log went away while it wa
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from random import uniform
 from time import monotonic, sleep, time
@@ -32,15 +32,20 @@ from vacancy.projections.store.metadata import (
     MetadataRow,
     decode_metadata,
 )
+from vacancy.projections.store.partition_store import families, supported_rules
 from vacancy.projections.store.rocksdb import (
     check_files,
+    existing_families,
     open_secondary,
     scan,
     scan_chunks,
     scratch_directory,
     translated,
 )
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import StoreCorrupt, StoreError
+from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import VERDICTS, Table
 
 Row = TypeVar("Row")
@@ -78,9 +83,12 @@ _FLUSHED = "rocksdb.min-log-number-to-keep"
 class PartitionReader:
     """Raises `StoreError` where the directory cannot be read."""
 
-    def __init__(self, path: Path, families: Sequence[str]) -> None:
+    def __init__(self, path: Path, registry: Registry, versions: RulesVersions = RULES_VERSIONS) -> None:
         self.path = path
-        self._families = families
+        self._registry = registry
+        self._versions = versions
+        self._known = families(registry, versions.newest)
+        self._families: tuple[str, ...] = ()
         self._scratch = scratch_directory()
         self._left_out: set[str] = set()
         self._ring = RingReader(path)
@@ -118,6 +126,8 @@ class PartitionReader:
             if told is not None:
                 self._told_at = now
                 entries = [decode_entry(data) for data in told]
+                if entries[-1].rules_version != before.rules_version:
+                    return self._ask()  # it opens the tables that have come
                 for entry in entries:
                     self._newer.tell(entry)
                 self.local = replace(before, position=entries[-1].position, feed_next=heard)
@@ -144,6 +154,9 @@ class PartitionReader:
                 if flushed or not logs <= self._names(".log"):
                     self._open_anew()
             local = self._read_local()
+            if local.rules_version != before.rules_version and self._lacks_tables(local):
+                self._open_anew()
+                local = self._read_local()
             if local.feed_next == before.feed_next and local.store == before.store:
                 self.local = local
                 return []
@@ -172,20 +185,27 @@ class PartitionReader:
         newer = self._newer.of(table.name)
         if key in newer:
             return newer[key]
+        db = self._dbs.get(table.family)
+        if db is None:  # the rules do not have it yet, or no worker has this plugin
+            return None
         with translated(self.path):
-            data: bytes | None = self._dbs[table.family].get(key)
+            data: bytes | None = db.get(key)
         return data
 
     def scan(self, family: str, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """(key, encoded row) of a family, by key, from `start` on."""
-        with translated(self.path):
-            yield from scan(self._dbs[family], start)
+        db = self._dbs.get(family)
+        if db is not None:
+            with translated(self.path):
+                yield from scan(db, start)
 
     def chunks(self, family: str) -> Iterator[list[tuple[bytes, bytes]]]:
         """All of `scan`, faster, in lists of up to `CHUNK_ROWS`: a whole table at once would take several times the memory
         of the view that is made of it."""
-        with translated(self.path):
-            yield from scan_chunks(self._dbs[family], CHUNK_ROWS)
+        db = self._dbs.get(family)
+        if db is not None:
+            with translated(self.path):
+                yield from scan_chunks(db, CHUNK_ROWS)
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -196,12 +216,32 @@ class PartitionReader:
 
     def _open(self, *, settled_s: float = 0.0) -> None:
         heard = self._ring.heard()
-        self._db = db = self._opened()
-        self._dbs = {name: db.get_column_family(name) for name in self._families}
-        self._get_local = self._dbs[LOCAL_FAMILY].get
-        self._get_entry = self._dbs[FEED_FAMILY].get
+        for tries_left in reversed(range(_TRIES)):
+            db, self._families = self._opened()
+            self._db = db
+            self._dbs = {name: db.get_column_family(name) for name in self._families}
+            self._get_local = self._dbs[LOCAL_FAMILY].get
+            self._get_entry = self._dbs[FEED_FAMILY].get
+            local = self._read_local()
+            if not self._lacks_tables(local):  # else they came after their names were read
+                break
+            for one in (*self._dbs.values(), db):
+                one.close()
+            if not tries_left:
+                raise StoreCorrupt(
+                    f"the store lacks tables of rules version {local.rules_version}",
+                    where=str(self.path),
+                    do="rebuild the store from the log: `vacancy replay --rebuild`",
+                )
         self._flushed = db.property_int_value(_FLUSHED)
         self._check_whole(heard, settled_s)
+
+    def _lacks_tables(self, local: MetadataRow) -> bool:
+        """Whether the rules that the store follows have tables that are not open here. A plugin's class is none: the
+        worker may do without it. Raises `StoreMismatch` where this build does not support those rules."""
+        rules = supported_rules(local.rules_version, self._versions, self.path)
+        needed = set(families(self._registry, rules)).difference(self._registry.plugins)
+        return not needed <= set(self._families)
 
     def _open_anew(self) -> None:
         before = [*self._dbs.values(), self._db]
@@ -226,20 +266,22 @@ class PartitionReader:
                 sleep(_OPEN_AGAIN_S)
         self._left_out |= left_out  # a killed worker's, half done
 
-    def _opened(self) -> Rdict:
-        """The directory as it is now, whole."""
+    def _opened(self) -> tuple[Rdict, tuple[str, ...]]:
+        """The directory as it is now, whole, and the tables in it that this build knows."""
         started = monotonic()
         while True:
             logs = self._names(".log")
             try:
-                db = open_secondary(self.path, self._families, self._scratch.name, (FEED_FAMILY,))
+                there = existing_families(self.path)
+                names = tuple(name for name in self._known if name in there)
+                db = open_secondary(self.path, names, self._scratch.name, (FEED_FAMILY,))
             except StoreError:
                 # A worker that was just started may have swept up what was to be opened.
                 if monotonic() - started > _SWEEP_S:
                     raise
             else:
                 if logs <= self._names(".log"):
-                    return db
+                    return db, names
                 db.close()  # a flush took a log away, perhaps before it was read here
                 if monotonic() - started > _OPEN_S:
                     raise StoreError(

@@ -15,12 +15,13 @@ from vacancy.projections.changefeed.entries import FeedEntry, joined, verdicts
 from vacancy.projections.changefeed.shared_ring import ring_path
 from vacancy.projections.reader.partition_reader import PartitionReader
 from vacancy.projections.store.manifest import FILE, Manifest, read_manifest
-from vacancy.projections.store.partition_store import families
 from vacancy.projections.store.store import partition_path
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import StoreError, StoreMismatch
 from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import (
     CUSTOM_FAMILY,
     GROUPS,
@@ -48,9 +49,18 @@ class StoreReader:
     Verdicts that come by are told to who is `listening`.
     """
 
-    def __init__(self, path: Path, registry: Registry, *, with_view: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        registry: Registry,
+        *,
+        with_view: bool = True,
+        versions: RulesVersions = RULES_VERSIONS,
+    ) -> None:
         self.path = path
         self.registry = registry
+        self.versions = versions
+        self._not_in_view = _tables_beyond_view(versions)
         self.with_view = with_view
         self._partitions: dict[int, PartitionReader] = {}
         self._listeners: list[Listener] = []
@@ -206,18 +216,13 @@ class StoreReader:
     def _open_partitions(self) -> bool:
         """Open the partitions that are there. Returns whether any was new."""
         new = False
-        names = [
-            n
-            for n in families(self.registry)
-            if n not in set(self.registry.plugins) - set(self.manifest.classes)
-        ]
         for partition in range(self.manifest.partitions):
             path = partition_path(self.path, partition)
             if partition in self._partitions or not path.exists():
                 continue
             finished = ring_path(path).exists()  # its writer makes it last
             try:
-                self._partitions[partition] = PartitionReader(path, names)
+                self._partitions[partition] = PartitionReader(path, self.registry, self.versions)
             except StoreError:
                 if finished:
                     raise
@@ -253,8 +258,6 @@ class StoreReader:
             self.view.groups.feed(groups)
         skip = ClassTable.HEAD_BYTES
         for name in self.registry.names:
-            if name in self.registry.plugins and name not in self.manifest.classes:
-                continue
             table = self.registry.table(name)
             for items in reader.chunks(table.family):
                 self.view.load_class(table, [key for key, _ in items], [data[skip:] for _, data in items])
@@ -280,12 +283,19 @@ class StoreReader:
             for listener in self._listeners:
                 listener(came)
         for table, keys, values in joined(entries):
-            self.view.feed(table, keys, values)
+            if table not in self._not_in_view:
+                self.view.feed(table, keys, values)
 
     def _class_row(self, table: ClassTable, key: bytes) -> Any:
         cell = key[len(table.prefix) :].partition(b"\0")[0]
         reader = self._partitions.get(partition_for(cell, self.manifest.partitions))
         return None if reader is None else reader.get(table, key)
+
+
+def _tables_beyond_view(versions: RulesVersions) -> frozenset[str]:
+    """Tables that are fed and of which the view keeps nothing: readers only get rows of them."""
+    viewed = {PROVIDERS.name, NODES.name, GROUPS.name}
+    return frozenset(table.name for table in versions.newest.tables if table.fed) - viewed
 
 
 @contextlib.contextmanager

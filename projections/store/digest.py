@@ -1,8 +1,9 @@
-"""One hash over what a partition's tables say, however they came to say it.
+"""One hash over the rows of a partition's tables, independent of how the store reached them.
 
-Live, replayed and any other replica agree on it at the same position: that equality is the project's main
-test. Left out is what is a store's own: the feed, the position's checksum, the store's id; and why a record was
-refused, which is told in the words of the libraries that read it, and changes with their versions.
+A live store, a replayed one and any other replica have the same digest at the same position: that equality is the
+project's main test. The digest leaves out what belongs to one store: the feed, the position's checksum, the store's
+id. It also leaves out the reason of a dead letter: its text comes in part from the libraries that read the record,
+and changes with their versions.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from hashlib import blake2b
 from msgspec.structs import replace
 
 from vacancy.resources.classes.registry import Registry
-from vacancy.resources.state.tables import BASE_TABLES, DEAD_LETTERS
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
+from vacancy.resources.state.rule_set import RulesVersions
+from vacancy.resources.state.tables import DEAD_LETTERS
 
 Scan = Callable[[str], Iterable[tuple[bytes, bytes]]]
 """(key, encoded row) of one family, by key."""
 
 
-def partition_digest(scan: Scan, registry: Registry) -> str:
-    """The digest of one partition: over families, keys and rows, each told with its length."""
+def partition_digest(scan: Scan, registry: Registry, versions: RulesVersions = RULES_VERSIONS) -> str:
+    """The digest of one partition: over families, keys and rows, each after its length in bytes."""
+    newest = versions.newest
     whole = blake2b(digest_size=16)
-    for family in (*(table.family for table in BASE_TABLES), *sorted(registry.families)):
-        # Families are hashed apart, so that one that is empty weighs nothing: a plugin that was installed and
-        # never used changes no digest.
+    for family in (*(table.family for table in newest.tables), *sorted(registry.families_of(newest.classes))):
+        # Each family has a hash of its own, and an empty one adds nothing. So an installed plugin that is not used,
+        # and a table of a version that is not in force, change no digest.
         count, part = 0, blake2b(digest_size=16)
         for key, value in _without_reasons(scan(family)) if family == DEAD_LETTERS.family else scan(family):
             part.update(len(key).to_bytes(4, "little") + key + len(value).to_bytes(4, "little") + value)
@@ -40,7 +44,7 @@ def _without_reasons(letters: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[b
 
 
 def store_digest(partitions: Iterable[str]) -> str:
-    """The digest of all partitions together, given theirs in order."""
+    """The digest of a store, from those of its partitions in ascending order."""
     whole = blake2b(digest_size=16)
     for one in partitions:
         whole.update(one.encode())
@@ -48,5 +52,5 @@ def store_digest(partitions: Iterable[str]) -> str:
 
 
 def as_scan(items: Callable[[], Iterator[tuple[str, bytes, bytes]]]) -> Scan:
-    """A scan over (family, key, row) items, as a state in memory gives them."""
+    """A scan over (family, key, row) items, as a state in memory returns them."""
     return lambda family: ((key, row) for name, key, row in items() if name == family)

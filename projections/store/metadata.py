@@ -1,4 +1,4 @@
-"""What a partition's store knows of itself: not a part of the state, and not in the digest."""
+"""What a partition's store records of itself. It is not a part of the state, and not in the digest."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ LOCAL_KEY = b"local"
 
 
 class MetadataRow(msgspec.Struct, frozen=True, array_like=True):
-    """Position (the next offset), a checksum of the record before it, and the feed's bounds [first, next)."""
+    """Position (the next offset), a checksum of the record before it, the feed's bounds [first, next), and the version
+    of the rules in force at the position: it tells a reader which tables there are."""
 
     store: str
     position: int = 0
     checksum: int = 0
     feed_first: int = 0
     feed_next: int = 0
+    rules_version: int = 1
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -38,5 +40,5 @@ def decode_metadata(data: bytes) -> MetadataRow:
 
 
 def checksum(record: Record) -> int:
-    """Tells a record from another one at the same offset of a log that was made anew."""
+    """A checksum that differs where another log has another record at the same offset."""
     return crc32(record.value, crc32(record.key, record.timestamp_ms & 0xFFFFFFFF))

@@ -28,14 +28,25 @@ from vacancy.projections.store.metadata import (
     decode_metadata,
     encode_metadata,
 )
-from vacancy.projections.store.rocksdb import flush, open_primary, scan, translate, translated
+from vacancy.projections.store.rocksdb import (
+    create_family,
+    existing_families,
+    flush,
+    open_primary,
+    scan,
+    translate,
+    translated,
+)
 from vacancy.resources.classes.registry import Registry
-from vacancy.resources.model.errors import StoreError
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
+from vacancy.resources.model.errors import StoreError, StoreMismatch
+from vacancy.resources.state.rule_set import RuleSet, RulesVersions
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
-    BASE_TABLES,
     DEADLINES,
     NODES,
+    PARTITION,
+    PARTITION_KEY,
     REQUESTS,
     VERDICTS,
     Table,
@@ -55,12 +66,25 @@ PASSING_S = 5.0
 
 _PASSING = (ALLOCATIONS, VERDICTS, REQUESTS, DEADLINES)
 _MISSING: Any = object()
+_NO_ROWS: dict[bytes, Any] = {}
 _SEQUENCE = struct.Struct(">Q")
 
 
-def families(registry: Registry) -> tuple[str, ...]:
-    """All column families of a partition's store."""
-    return (*(table.family for table in BASE_TABLES), *registry.families, FEED_FAMILY, LOCAL_FAMILY)
+def families(registry: Registry, rules: RuleSet) -> tuple[str, ...]:
+    """All column families of a partition's store under these rules."""
+    tables = (table.family for table in rules.tables)
+    return (*tables, *registry.families_of(rules.classes), FEED_FAMILY, LOCAL_FAMILY)
+
+
+def supported_rules(version: int, versions: RulesVersions, path: Path) -> RuleSet:
+    """The version of the rules that a store's tables follow. Raises `StoreMismatch` where this build lacks it."""
+    if version not in versions:
+        raise StoreMismatch(
+            f"the store's tables follow rules version {version}, this build supports up to {versions.newest.version}",
+            where=str(path),
+            do="upgrade vacancy on this host, or use another --store",
+        )
+    return versions.of(version)
 
 
 def _nodes_last(image: Images) -> bool:
@@ -74,12 +98,16 @@ class PartitionStore:
     `stage` adds one record's changes; `commit` makes all that was staged durable at once; `abandon` forgets it.
     """
 
-    def __init__(self, path: Path, store: str, registry: Registry) -> None:
+    def __init__(
+        self, path: Path, store: str, registry: Registry, versions: RulesVersions = RULES_VERSIONS
+    ) -> None:
         self.path = path
-        self._families = families(registry)
-        self._db = open_primary(path, self._families, (FEED_FAMILY,))
-        self._handles = {name: self._db.get_column_family_handle(name) for name in self._families}
-        self._dbs: dict[str, Rdict] = {name: self._db.get_column_family(name) for name in self._families}
+        self._registry = registry
+        self._versions = versions
+        names = self._names_to_open()
+        self._db = open_primary(path, names, (FEED_FAMILY,))
+        self._handles = {name: self._db.get_column_family_handle(name) for name in names}
+        self._dbs: dict[str, Rdict] = {name: self._db.get_column_family(name) for name in names}
         self._rows: Changes = defaultdict(dict)
         self._older: Changes = defaultdict(dict)
         self._staged: Changes = defaultdict(dict)
@@ -93,6 +121,35 @@ class PartitionStore:
             self._ring = RingWriter(path, self.local.feed_next)
         self._feed_bytes = sum(self._feed_sizes)
         self._passed_at = monotonic()
+        partition = self.get(PARTITION, PARTITION_KEY)
+        self._rules_version = 0
+        if partition is not None:
+            self._follow_rules(partition.rules_version)
+
+    def _names_to_open(self) -> tuple[str, ...]:
+        """The tables that are there, as RocksDB opens only all of them, and those of the first rules. Raises
+        `StoreMismatch` where there is a table that this build does not know."""
+        there = set(existing_families(self.path))
+        known = families(self._registry, self._versions.newest)
+        unknown = there.difference(known)
+        if unknown:
+            raise StoreMismatch(
+                f"the store has tables that this build does not know: {', '.join(sorted(unknown))}",
+                where=str(self.path),
+                do="upgrade vacancy on this host, or use another --store",
+            )
+        first = families(self._registry, self._versions.of(1))
+        return tuple(name for name in known if name in there or name in first)
+
+    def _follow_rules(self, version: int) -> None:
+        """Create the tables that this version of the rules has and the store lacks: once a partition, since no version
+        takes a table away."""
+        for name in families(self._registry, supported_rules(version, self._versions, self.path)):
+            if name not in self._dbs:
+                with translated(self.path):
+                    self._dbs[name] = create_family(self._db, name)
+                    self._handles[name] = self._db.get_column_family_handle(name)
+        self._rules_version = version
 
     # -- resources.draft.State ------------------------------------------------------------------------------
 
@@ -120,7 +177,11 @@ class PartitionStore:
     # -- writing --------------------------------------------------------------------------------------------
 
     def stage(self, changes: Changes) -> None:
-        """Add one record's changes to the batch."""
+        """Add one record's changes to the batch. Where it activates other rules, their tables are created first. Raises
+        `StoreError`; then nothing is staged."""
+        partition = changes.get(PARTITION, _NO_ROWS).get(PARTITION_KEY)
+        if partition is not None and partition.rules_version != self._rules_version:
+            self._follow_rules(partition.rules_version)
         for table, changed in changes.items():
             self._staged[table].update(changed)
             self._rows[table].update(changed)
@@ -134,11 +195,12 @@ class PartitionStore:
         written = [self._write(batch, table, rows) for table, rows in self._staged.items()]
         images = [image for image in written if image is not None]
         images.sort(key=_nodes_last)
-        entry = encode_entry(position, time_ms, images)
+        rules_version = self._rules_version or 1
+        entry = encode_entry(position, time_ms, images, rules_version)
         handles, number = self._handles, self.local.feed_next
         batch.put(_SEQUENCE.pack(number), entry, handles[FEED_FAMILY])
         first = self._trim(len(entry))
-        local = MetadataRow(self.local.store, position, checksum, first, number + 1)
+        local = MetadataRow(self.local.store, position, checksum, first, number + 1, rules_version)
         batch.put(LOCAL_KEY, encode_metadata(local), handles[LOCAL_FAMILY])
         try:
             with translated(self.path):
@@ -207,9 +269,11 @@ class PartitionStore:
     # -- reading all ----------------------------------------------------------------------------------------
 
     def scan(self, family: str) -> Iterator[tuple[bytes, bytes]]:
-        """(key, encoded row) of a family, by key."""
-        with translated(self.path):
-            yield from scan(self._dbs[family])
+        """(key, encoded row) of a family, by key. A table that the rules do not have yet has no rows."""
+        db = self._dbs.get(family)
+        if db is not None:
+            with translated(self.path):
+                yield from scan(db)
 
     def close(self) -> None:
         """Flush, so that the next to open it need not replay the write-ahead log, and let go of the lock."""

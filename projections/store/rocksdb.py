@@ -68,6 +68,23 @@ def open_primary(
         return Rdict(str(path), options=options, column_families=_per_family(families, cache_bytes, queues))
 
 
+def existing_families(path: Path) -> tuple[str, ...]:
+    """The column families of a directory, also one that another process writes; () where there is no database."""
+    if not (path / "CURRENT").exists():
+        return ()
+    with translated(path):
+        return tuple(name for name in Rdict.list_cf(str(path)) if name != _DEFAULT_FAMILY)
+
+
+_DEFAULT_FAMILY = "default"
+"""RocksDB's own, which is always there and holds nothing here."""
+
+
+def create_family(db: Rdict, name: str) -> Rdict:
+    """Create a column family in a database that is open for writing. A secondary sees it when it is opened again."""
+    return db.create_column_family(name, _options(BLOCK_CACHE_BYTES))
+
+
 def open_secondary(path: Path, families: Sequence[str], scratch: str, queues: Container[str] = ()) -> Rdict:
     """Open a directory that another process writes, to read it. `scratch` is a directory for its info log."""
     options = _options(BLOCK_CACHE_BYTES)

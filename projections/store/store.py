@@ -12,8 +12,10 @@ from vacancy.projections.store.metadata import checksum
 from vacancy.projections.store.partition_store import PartitionStore
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import LogError, StoreMismatch
 from vacancy.resources.model.record import Record
+from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import PARTITION, PARTITION_KEY
 
 
@@ -28,9 +30,18 @@ class Store:
     Opening one that was folded from another log raises `StoreMismatch`.
     """
 
-    def __init__(self, path: Path, *, log: str, partitions: int, registry: Registry) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        log: str,
+        partitions: int,
+        registry: Registry,
+        versions: RulesVersions = RULES_VERSIONS,
+    ) -> None:
         self.path = path
         self.registry = registry
+        self.versions = versions
         found = read_manifest(path)
         if found is None:
             manifest = Manifest(store=uuid4().hex, log=log, partitions=partitions, classes=registry.plugins)
@@ -46,7 +57,7 @@ class Store:
         found = self._open.get(partition)
         if found is None:
             path = partition_path(self.path, partition)
-            found = PartitionStore(path, self.manifest.store, self.registry)
+            found = PartitionStore(path, self.manifest.store, self.registry, self.versions)
             if found.local.store != self.manifest.store:
                 found.close()
                 raise StoreMismatch(
@@ -101,7 +112,7 @@ class Store:
                         where=f"partition {partition}",
                         do="the log is damaged or was cleaned: restore it, or make a new one",
                     )
-                tables.stage(fold(tables, record, self.registry))
+                tables.stage(fold(tables, record, self.registry, self.versions))
                 last = record
                 position += 1
         except BaseException:

@@ -1,13 +1,13 @@
 """Which resource classes there are: the standard ones, any CUSTOM_*, and those of plugins.
 
-The standard names are pinned with the rules (version 1: os-resource-classes 1.1), not read from whatever is
-installed: two builds must judge alike. A plugin's class counts only on logs whose rules allow it; a build that
-lacks a class the rules allow halts rather than guess.
+The standard names are fixed by the version of the rules (`fold.rules_versions`), not read from an installed package:
+two builds must judge alike. A plugin's class counts only on logs whose rules allow it; a build that lacks a class
+that the rules allow halts rather than guess.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from vacancy.resources.classes.devices import Devices
@@ -19,9 +19,6 @@ from vacancy.resources.classes.vgpu import Vgpu
 from vacancy.resources.model.errors import Halt, InvalidRecord, UsageError
 from vacancy.resources.model.names import CUSTOM_PREFIX, suggest
 from vacancy.resources.state.tables import CUSTOM_FAMILY, ClassTable
-
-RULES_VERSION = 1
-"""The newest rules this build can fold."""
 
 STANDARD_CLASSES = (
     "VCPU",
@@ -49,6 +46,10 @@ STANDARD_CLASSES = (
 
 OWN_CLASSES = ("NUMA_CELL", "GPU_SHARE")
 """Classes that come with the rules and have no standard name."""
+
+CLASSES_1 = frozenset((*STANDARD_CLASSES, *OWN_CLASSES))
+"""The classes of rules version 1: the names of os-resource-classes 1.1, and our own. A class that comes later is added
+to the tuples above, and to the set of the version that brings it."""
 
 _KINDS: dict[str, Callable[[str], ResourceClass[Any]]] = {
     **dict.fromkeys(("PCI_DEVICE", "SRIOV_NET_VF", "PGPU", "FPGA"), Devices),
@@ -81,8 +82,14 @@ class Registry:
 
     @property
     def families(self) -> tuple[str, ...]:
-        """One column family a class; all CUSTOM_* quantities share one, so that no node can make families."""
+        """The column families of all classes that this build has, whatever the version of the rules."""
         return (*self._tables, CUSTOM_FAMILY)
+
+    def families_of(self, standard: Container[str]) -> tuple[str, ...]:
+        """The column families of these standard classes and of all plugins' classes. All CUSTOM_* quantities share one,
+        so that no node can make families."""
+        plugins = frozenset(self.plugins)
+        return (*(name for name in self._tables if name in standard or name in plugins), CUSTOM_FAMILY)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,13 +108,15 @@ class Registry:
             return self._customs.setdefault(name, table)
         raise InvalidRecord(f"unknown resource class {name}")
 
-    def allowed(self, name: str, plugins: tuple[str, ...]) -> ClassTable:
-        """The table of a class on a log whose rules allow these plugins' classes.
+    def allowed(self, name: str, standard: Container[str], plugins: Container[str]) -> ClassTable:
+        """The table of a class on a log whose rules have these standard classes, and allow these plugins' classes.
 
         Raises `InvalidRecord` when the rules do not allow it, `Halt` when they do and this build lacks it.
         """
         table = self._standard.get(name)
         if table is not None:
+            if name not in standard:
+                raise InvalidRecord(f"unknown resource class {name}")
             return table
         table = self._tables.get(name)
         if table is None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
 from msgspec.structs import replace
 
 from vacancy.resources.fold.judge import DEADLINE_AHEAD_MS_MAX, Acceptance, Rejection, Rows, give_back, judge
 from vacancy.resources.fold.nodes import HOLD, leave_tree
 from vacancy.resources.fold.server_groups import check_memberships, join, leave
-from vacancy.resources.model.events import Claim, ConsumerRef, Release
+from vacancy.resources.model.canonical_bytes import has_fingerprint
+from vacancy.resources.model.events import (
+    Claim,
+    ClaimsRequestedData,
+    ConsumerRef,
+    ConsumersReleasedData,
+    Release,
+)
 from vacancy.resources.model.names import AMOUNT_MAX
 from vacancy.resources.model.server_group import group_name
 from vacancy.resources.state.rows import AllocationRow, VerdictRow
@@ -27,6 +32,23 @@ VERDICT = b"V"
 CANCELLED = "cancelled"
 
 
+def fold_claims(draft: Transaction, data: ClaimsRequestedData) -> None:
+    """Claims come in one record. Each is judged by itself, in order."""
+    for claim in data.claims:
+        fold_claim(draft, claim)
+
+
+def fold_replaced(draft: Transaction, claim: Claim) -> None:
+    """A consumer's whole allocation is exchanged, or nothing is."""
+    fold_claim(draft, claim, replaces=True)
+
+
+def fold_releases(draft: Transaction, data: ConsumersReleasedData) -> None:
+    """Consumers give back what they hold."""
+    for release in data.releases:
+        fold_release(draft, release)
+
+
 def fold_claim(draft: Transaction, claim: Claim, *, replaces: bool = False) -> None:
     """Judge one claim and write what follows.
 
@@ -34,10 +56,9 @@ def fold_claim(draft: Transaction, claim: Claim, *, replaces: bool = False) -> N
     time itself. The same claim again changes nothing; the same id with other content is refused.
     """
     key = draft.key(claim.id)
-    fingerprint = blake2b(claim.model_dump_json().encode(), digest_size=8).digest()
     known = draft.get(VERDICTS, key)
     if known is not None and known.offset >= 0:
-        if known.fingerprint != fingerprint:
+        if not has_fingerprint(claim, known.fingerprint):
             draft.dead.append(
                 f"claim {claim.id} was made before with other content, at offset {known.offset}"
             )
@@ -56,7 +77,7 @@ def fold_claim(draft: Transaction, claim: Claim, *, replaces: bool = False) -> N
             outcome = judge(draft, claim, held)
             if claim.memberships and isinstance(outcome, Acceptance):
                 outcome = check_memberships(draft, claim) or outcome
-    _write_verdict(draft, claim, key, fingerprint, outcome)
+    _write_verdict(draft, claim, key, outcome)
     if isinstance(outcome, Acceptance):
         _write_allocation(draft, claim, outcome)
 
@@ -109,9 +130,16 @@ def expire_hold(draft: Transaction, at_ms: int, key: bytes) -> None:
         leave(there, consumer, held.groups)
 
 
-def _write_verdict(
-    draft: Transaction, claim: Claim, key: bytes, fingerprint: bytes, outcome: Acceptance | Rejection
-) -> None:
+def expire_verdict(draft: Transaction, at_ms: int, key: bytes) -> None:
+    """A verdict has been readable until its claim's deadline."""
+    verdict = draft.get(VERDICTS, key)
+    # A cancellation leaves a deadline of its own when its claim comes after it.
+    if verdict is not None and verdict.deadline_ms == at_ms:
+        draft.delete(VERDICTS, key)
+
+
+def _write_verdict(draft: Transaction, claim: Claim, key: bytes, outcome: Acceptance | Rejection) -> None:
+    fingerprint = draft.rules.fingerprint(claim)
     deadline_ms = min(claim.deadline_ms, draft.time_ms + DEADLINE_AHEAD_MS_MAX)
     if isinstance(outcome, Acceptance):
         particular = tuple(part for part in outcome.parts if type(part.grant) is not int)

@@ -8,40 +8,28 @@ changes nothing else; what the rules allow and this build does not support raise
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from msgspec.structs import replace
 
-from vacancy.resources.classes.registry import RULES_VERSION, Registry
-from vacancy.resources.fold.claims import VERDICT, expire_hold, fold_claim, fold_confirmed, fold_release
+from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.log_time import advance
-from vacancy.resources.fold.nodes import (
-    HOLD,
-    TOMBSTONE,
-    fold_changed,
-    fold_heartbeat,
-    fold_reported,
-    fold_retired,
-)
-from vacancy.resources.fold.operator_settings import fold_operator_settings
-from vacancy.resources.fold.requests import REQUEST, fold_closed, fold_received
+from vacancy.resources.fold.rules import check_rules
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import Halt, InvalidRecord
 from vacancy.resources.model.names import ID_PATTERN
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.rows import DeadLetterRow, PartitionRow
+from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import (
     DEAD_LETTER_BYTES,
     DEAD_LETTERS,
     DEADLINES,
-    NODES,
     PARTITION,
     PARTITION_KEY,
-    REQUESTS,
-    VERDICTS,
     dead_letter_key,
     split_deadline,
 )
@@ -51,24 +39,29 @@ VALUE_BYTES_MAX = 8 * 1024 * 1024
 _is_id = re.compile(ID_PATTERN.encode()).fullmatch
 
 
-def fold(state: State, record: Record, registry: Registry) -> Changes:
-    """What `record` changes. Raises `Halt` where this build cannot go on; then nothing may be written."""
+def fold(
+    state: State, record: Record, registry: Registry, versions: RulesVersions = RULES_VERSIONS
+) -> Changes:
+    """What `record` changes. Raises `Halt` where this build cannot go on; then nothing may be written.
+
+    The rules are those in force before the record. `versions` are those that this build supports.
+    """
     partition = state.get(PARTITION, PARTITION_KEY)
     if partition is None:
-        return _fold_first(record, registry)
+        return _fold_first(record, registry, versions)
     time_ms = advance(partition.time_ms, record.timestamp_ms)
     if time_ms != partition.time_ms:
         partition = replace(partition, time_ms=time_ms)
     cell = record.key.decode("utf-8", "replace")
-    draft = Transaction(state, registry, partition, cell, record.offset, time_ms)
+    draft = Transaction(state, registry, versions, partition, cell, record.offset, time_ms)
     _expire(draft)
     expired = {table: dict(rows) for table, rows in draft.changes.items()}
     try:
         problem = _misplaced(record.key, record.partition, partition.partitions)
         if problem or len(record.value) > VALUE_BYTES_MAX:
             raise InvalidRecord(problem or f"the record is larger than {VALUE_BYTES_MAX} bytes")
-        event = events.parse(record.value)
-        _HANDLERS[type(event)](draft, event)
+        rules = draft.rules
+        rules.apply(draft, rules.parse(record.value))
     except InvalidRecord as error:
         draft.changes = expired
         draft.dead = [error.what]
@@ -78,12 +71,12 @@ def fold(state: State, record: Record, registry: Registry) -> Changes:
     return draft.changes
 
 
-def _fold_first(record: Record, registry: Registry) -> Changes:
+def _fold_first(record: Record, registry: Registry, versions: RulesVersions) -> Changes:
     """A partition starts with `log.opened`; on any other start there is nothing to stand on."""
     where = f"partition {record.partition}, offset {record.offset}"
-    event: events.Event | None = None
+    event: Any = None
     try:
-        event = events.parse(record.value)
+        event = versions.newest.parse(record.value)
         problem = f"it is a {event.type}"
     except InvalidRecord as error:
         problem = error.what
@@ -94,7 +87,7 @@ def _fold_first(record: Record, registry: Registry) -> Changes:
             do="create the log with `vacancy topics create`, or read it from its start",
         )
     data = event.data
-    _check_rules(data.rules, registry, where)
+    check_rules(data.rules, versions, registry, where)
     row = PartitionRow(
         data.log,
         data.partition,
@@ -117,40 +110,13 @@ def _misplaced(key: bytes, here: int, partitions: int) -> str:
     return ""
 
 
-def _check_rules(rules: events.Rules, registry: Registry, where: str) -> None:
-    if rules.version > RULES_VERSION:
-        raise Halt(
-            f"the log's rules are version {rules.version}, this build folds up to {RULES_VERSION}",
-            where=where,
-            do="upgrade vacancy on this host, then start again",
-        )
-    missing = [name for name in rules.classes if name not in registry.plugins]
-    if missing:
-        raise Halt(
-            f"the log's rules allow resource class {', '.join(missing)}, which this build does not have",
-            where=where,
-            do="install the package that provides it, then start again",
-        )
-
-
 def _expire(draft: Transaction) -> None:
-    """What log time has passed ends before the record is judged."""
+    """End what log time has passed, before the record is judged."""
+    expiries = draft.rules.expiries
     for slot in draft.state.due(draft.time_ms - 1):
         at_ms, kind, subject = split_deadline(slot)
         draft.delete(DEADLINES, slot)
-        if kind == HOLD:
-            expire_hold(draft, at_ms, subject)
-        elif kind == VERDICT:
-            verdict = draft.get(VERDICTS, subject)
-            # A cancellation leaves a deadline of its own behind when its claim comes after all.
-            if verdict is not None and verdict.deadline_ms == at_ms:
-                draft.delete(VERDICTS, subject)
-        elif kind == REQUEST:
-            draft.delete(REQUESTS, subject)
-        elif kind == TOMBSTONE:
-            node = draft.get(NODES, subject)
-            if node is not None and node.retired:
-                draft.delete(NODES, subject)
+        expiries[kind](draft, at_ms, subject)
 
 
 def _bury(draft: Transaction, record: Record, reason: str) -> None:
@@ -165,45 +131,3 @@ def _bury(draft: Transaction, record: Record, reason: str) -> None:
     )
     draft.put(DEAD_LETTERS, dead_letter_key(number), row)
     draft.partition = replace(draft.partition, dead_letters=number + 1)
-
-
-def _fold_log_opened(draft: Transaction, event: events.LogOpened) -> None:
-    here = draft.partition
-    if (event.data.log, event.data.partition) != (here.log, here.partition):
-        raise InvalidRecord(f"the log was opened before, as {here.log}")
-
-
-def _fold_rules(draft: Transaction, event: events.RulesActivated) -> None:
-    rules, here = event.data, draft.partition
-    _check_rules(rules, draft.registry, f"partition {here.partition}, offset {draft.offset}")
-    if rules.version < here.rules_version or not set(here.classes) <= set(rules.classes):
-        raise InvalidRecord("rules are raised, never lowered: a version or a class is missing")
-    draft.partition = replace(here, rules_version=rules.version, classes=tuple(sorted(set(rules.classes))))
-
-
-def _fold_claims(draft: Transaction, event: events.ClaimsRequested) -> None:
-    for claim in event.data.claims:
-        fold_claim(draft, claim)
-
-
-def _fold_releases(draft: Transaction, event: events.ConsumersReleased) -> None:
-    for release in event.data.releases:
-        fold_release(draft, release)
-
-
-_HANDLERS: dict[type[Any], Callable[[Transaction, Any], None]] = {
-    events.NodeReported: lambda draft, event: fold_reported(draft, event.data),
-    events.NodeChanged: lambda draft, event: fold_changed(draft, event.data),
-    events.NodeHeartbeat: lambda draft, event: fold_heartbeat(draft, event.data),
-    events.NodeRetired: lambda draft, event: fold_retired(draft, event.data),
-    events.OperatorSettingsSet: lambda draft, event: fold_operator_settings(draft, event.id, event.data),
-    events.RequestsReceived: lambda draft, event: fold_received(draft, event.data),
-    events.RequestsClosed: lambda draft, event: fold_closed(draft, event.data),
-    events.ClaimsRequested: _fold_claims,
-    events.ConsumersReleased: _fold_releases,
-    events.ConsumerConfirmed: lambda draft, event: fold_confirmed(draft, event.data),
-    events.ConsumerReplaced: lambda draft, event: fold_claim(draft, event.data, replaces=True),
-    events.Tick: lambda _draft, _event: None,
-    events.LogOpened: _fold_log_opened,
-    events.RulesActivated: _fold_rules,
-}

@@ -145,6 +145,13 @@ def apply_operator_settings(row: ProviderRow, facts: OperatorSettingsRow | None)
     )
 
 
+def expire_tombstone(draft: Transaction, _at_ms: int, key: bytes) -> None:
+    """A retired node's incarnations were remembered for `TOMBSTONE_MS`."""
+    node = draft.get(NODES, key)
+    if node is not None and node.retired:
+        draft.delete(NODES, key)
+
+
 def _next(node: NodeRow | None, data: NodeData, *, opens: bool) -> tuple[tuple[str, int], ...] | None:
     """The incarnations after this event, or None where it must change nothing.
 

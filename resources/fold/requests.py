@@ -21,8 +21,7 @@ def fold_received(draft: Transaction, data: RequestsReceivedData) -> None:
     for request in data.requests:
         key = _home(draft, request.id)
         if draft.get(REQUESTS, key) is None:
-            spec = request.spec.model_dump_json(exclude_defaults=True).encode()
-            draft.put(REQUESTS, key, RequestRow(spec, draft.time_ms))
+            draft.put(REQUESTS, key, RequestRow(draft.rules.spec_bytes(request.spec), draft.time_ms))
             draft.put(DEADLINES, deadline_key(draft.time_ms + REQUEST_KEPT_MS, REQUEST, key), b"")
 
 
@@ -43,6 +42,11 @@ def fold_closed(draft: Transaction, data: RequestsClosedData) -> None:
             reason=request.reason,
         )
         draft.put(REQUESTS, key, closed)
+
+
+def expire_request(draft: Transaction, _at_ms: int, key: bytes) -> None:
+    """A request has been readable for `REQUEST_KEPT_MS`."""
+    draft.delete(REQUESTS, key)
 
 
 def _home(draft: Transaction, request: str) -> bytes:

@@ -7,7 +7,9 @@ log's own time. Schemas for other languages come from `json_schema()`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Union, get_args
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
@@ -348,20 +350,38 @@ Event = (
     | RulesActivated
 )
 
-_adapter: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
-_validate = _adapter.validate_json
+EVENT_MODELS: tuple[type[Envelope], ...] = get_args(Event)
+"""All events that this build can read. Which of them a log allows is a question of its rules."""
 
 
-def parse(value: bytes) -> Event:
-    """Read one record's value. Raises `InvalidRecord` with the first thing that is wrong and its path."""
-    try:
-        return _validate(value)
-    except ValidationError as error:
-        raise InvalidRecord(_first_problem(error)) from None
+@lru_cache(maxsize=16)
+def _adapter_of(models: tuple[type[Envelope], ...]) -> TypeAdapter[Any]:
+    union: Any = Annotated[Union[models], Field(discriminator="type")]  # noqa: UP007 - of what is known at run time
+    return TypeAdapter(union)
 
 
-def _first_problem(error: ValidationError) -> str:
+def event_parser(models: Iterable[type[Envelope]]) -> Callable[[bytes], Any]:
+    """A function that reads one record's value as one of these events (two or more). It raises `InvalidRecord` with
+    the path and the text of the first error, also for an event of another type."""
+    validate = _adapter_of(tuple(models)).validate_json
+
+    def parse_event(value: bytes) -> Any:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise InvalidRecord(_first_error(error)) from None
+
+    return parse_event
+
+
+parse: Callable[[bytes], Event] = event_parser(EVENT_MODELS)
+"""Reads one record's value, whatever the version of the log's rules. Raises `InvalidRecord`."""
+
+
+def _first_error(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
+    if first["type"] == "union_tag_invalid":
+        return f"type: no event of the log's rules is {str(first['input'].get('type'))[:80]!r}"
     path = ".".join(str(part) for part in first["loc"][1:])
     shown = first["input"] if isinstance(first["input"], str | int | float) else ""
     got = f", got {str(shown)[:80]!r}" if shown != "" else ""
@@ -391,4 +411,4 @@ def encode_data(data: Any) -> msgspec.Raw:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of all events."""
-    return _adapter.json_schema()
+    return _adapter_of(EVENT_MODELS).json_schema()

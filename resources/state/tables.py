@@ -102,7 +102,7 @@ REQUESTS = Table("requests", RequestRow)
 DEADLINES = _Marks("deadlines", bytes)
 DEAD_LETTERS = Table("dead_letters", DeadLetterRow)
 
-BASE_TABLES: tuple[Table[Any], ...] = (
+TABLES_1: tuple[Table[Any], ...] = (
     PARTITION,
     NODES,
     PROVIDERS,
@@ -114,6 +114,9 @@ BASE_TABLES: tuple[Table[Any], ...] = (
     DEADLINES,
     DEAD_LETTERS,
 )
+
+"""The tables of rules version 1, but for those of the classes. A table that comes later is in the version that brings
+it, after these."""
 
 PARTITION_KEY = b""
 

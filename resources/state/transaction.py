@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.state.rows import ClassRow, PartitionRow, ProviderRow
+from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import PROVIDERS, ClassTable, Table
 
 Row = TypeVar("Row")
@@ -35,13 +36,27 @@ class Transaction:
     """One record's changes over a state, with what every rule needs to know of the record: its cell, its
     offset and the log time at it."""
 
-    __slots__ = ("_keys", "cell", "changes", "dead", "offset", "partition", "registry", "state", "time_ms")
+    __slots__ = (
+        *("_keys", "cell", "changes", "dead", "offset", "partition", "registry", "rules", "state", "time_ms"),
+        "versions",
+    )
 
     def __init__(
-        self, state: State, registry: Registry, partition: PartitionRow, cell: str, offset: int, time_ms: int
+        self,
+        state: State,
+        registry: Registry,
+        versions: RulesVersions,
+        partition: PartitionRow,
+        cell: str,
+        offset: int,
+        time_ms: int,
     ) -> None:
         self.state = state
         self.registry = registry
+        self.versions = versions
+        self.rules = versions.of(partition.rules_version)
+        """The rules in force before this record."""
+
         self.partition = partition
         self.cell = cell
         self.offset = offset
@@ -53,7 +68,9 @@ class Transaction:
 
     def in_cell(self, cell: str) -> Transaction:
         """This draft as seen from another cell of the partition: the changes are the same ones."""
-        other = Transaction(self.state, self.registry, self.partition, cell, self.offset, self.time_ms)
+        other = Transaction(
+            self.state, self.registry, self.versions, self.partition, cell, self.offset, self.time_ms
+        )
         other.changes = self.changes
         return other
 
@@ -92,7 +109,7 @@ class Transaction:
 
     def class_table(self, name: str) -> ClassTable:
         """The table of a class that this log's rules allow. Raises `InvalidRecord` or `Halt`."""
-        return self.registry.allowed(name, self.partition.classes)
+        return self.registry.allowed(name, self.rules.classes, self.partition.classes)
 
     def class_row(self, table: ClassTable, provider: str) -> ClassRow | None:
         """A provider's row of one class."""

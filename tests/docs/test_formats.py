@@ -26,10 +26,11 @@ from vacancy.projections.store.metadata import MetadataRow
 from vacancy.projections.store.partition_store import families
 from vacancy.resources.classes.quantity import QuantityRecord
 from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
-from vacancy.resources.state import rows, tables
+from vacancy.resources.state import rows
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/formats.md").read_text()
@@ -64,7 +65,7 @@ class Place:
                     store.apply(0, [record])
         self.digest = digest(self.store, self.registry)
         options = Options(raw_mode=True)
-        names = families(self.registry)
+        names = families(self.registry, RULES_VERSIONS.newest)
         self.db = Rdict(
             str(self.store / "p00000"),
             options=options,
@@ -91,10 +92,12 @@ def section(title: str) -> str:
 
 def test_each_family_is_listed_with_its_row() -> None:
     listed = re.findall(r"^\| `(\w+)` \|", section("Column families"), re.M)
-    base = [table.family for table in tables.BASE_TABLES]
+    base = [table.family for table in RULES_VERSIONS.newest.tables]
     assert listed == [*base, "custom_quantities", "changes", "local"]
     fed = re.findall(r"^\| `(\w+)` \|.*\| yes \|$", section("Column families"), re.M)
-    assert fed == [table.family for table in tables.BASE_TABLES if table.fed] + ["custom_quantities"]
+    assert fed == [table.family for table in RULES_VERSIONS.newest.tables if table.fed] + [
+        "custom_quantities"
+    ]
 
 
 @pytest.mark.parametrize("name", re.findall(r"^\| `(\w+Row)` \|", section("Rows"), re.M))
@@ -141,9 +144,10 @@ def test_a_device_class_row(place: Place) -> None:
 def test_the_stores_own_row(place: Place) -> None:
     names = re.findall(r"`\[(store, .*?)\]`", section("The store's own row"))
     assert names == [", ".join(MetadataRow.__struct_fields__)]
-    store, position, checksum, first, next_ = msgspec.msgpack.decode(place.families["local"][b"local"])
+    store, position, checksum, first, next_, rules = msgspec.msgpack.decode(place.families["local"][b"local"])
     manifest = json.loads((place.store / "store.json").read_text())
     assert (manifest["format"], manifest["store"], manifest["partitions"]) == (1, store, 1)
+    assert rules == RULES_VERSIONS.newest.version
     assert set(manifest) == set(re.findall(r"^\| `(\w+)` \|", section("The manifest"), re.M))
     with closing(sqlite3.connect(place.log)) as db:
         time_ms, key, value = db.execute(
@@ -154,8 +158,8 @@ def test_the_stores_own_row(place: Place) -> None:
 
 
 def test_a_feed_entry(place: Place) -> None:
-    position, time_ms, images = msgspec.msgpack.decode(place.families["changes"][struct.pack(">Q", 1)])
-    assert position == 2
+    position, time_ms, images, rules = msgspec.msgpack.decode(place.families["changes"][struct.pack(">Q", 1)])
+    assert (position, rules) == (2, RULES_VERSIONS.newest.version)
     assert time_ms > 0
     assert images[-1][0] == "nodes"
     changed = {table: dict(zip(keys, values, strict=True)) for table, keys, values in images}
@@ -187,7 +191,7 @@ def test_the_ring(place: Place) -> None:
 
 def test_the_digest(place: Place) -> None:
     whole = blake2b(digest_size=16)
-    base = [table.family for table in tables.BASE_TABLES]
+    base = [table.family for table in RULES_VERSIONS.newest.tables]
     classes = sorted(set(place.families) - set(base) - SKIPPED_FAMILIES)
     for name in [*base, *classes]:
         part = blake2b(digest_size=16)

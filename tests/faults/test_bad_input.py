@@ -349,8 +349,8 @@ def test_why_a_record_was_refused_is_no_part_of_the_state() -> None:
 
 HALTS: Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
     "rules version": (
-        {"version": 2},
-        ("the log's rules are version 2, this build folds up to 1", "upgrade vacancy on this host"),
+        {"version": 99},
+        ("the log's rules are version 99, this build supports up to 2", "upgrade vacancy on this host"),
     ),
     "plugin": (
         {"version": 1, "classes": ["LICENSES"]},

@@ -12,7 +12,7 @@ from tests.faults.site_on_disk import Site, wait_for
 from tests.support.events_json import provider, reported
 from vacancy.clients.inspection.lookup import show_provider
 from vacancy.projections.reader.partition_reader import PartitionReader
-from vacancy.projections.store.partition_store import PartitionStore, families
+from vacancy.projections.store.partition_store import PartitionStore
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.state.rows import NodeRow, RequestRow
 from vacancy.resources.state.tables import NODES, REQUESTS, key
@@ -28,7 +28,7 @@ class Both:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.store = PartitionStore(path, "store", Registry())
-        self.reader = PartitionReader(path, families(Registry()))
+        self.reader = PartitionReader(path, Registry())
         self._position = 0
 
     def heard(self, ms: int) -> None:

@@ -56,7 +56,7 @@ KINDS: Final = {
     "not JSON": "Invalid JSON",
     "not an object": "Input should be an object",
     "no type": "Unable to extract tag using discriminator 'type'",
-    "unknown type": "does not match any of the expected tags",
+    "unknown type": "no event of the log's rules is",
     "wrong specversion": r"specversion: Input should be '1\.0'",
     "field missing": "Field required",
     "field unknown": "Extra inputs are not permitted",

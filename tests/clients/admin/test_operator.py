@@ -187,7 +187,7 @@ def test_a_log_that_does_not_answer_is_an_outcome_not_known_yet(
         raise LogUnavailable("the log did not answer", where="test")
 
     monkeypatch.setattr(site.log, "append", no_answer)
-    with pytest.raises(OutcomeUnknown, match="did not say whether it has revision 1"):
+    with pytest.raises(OutcomeUnknown, match="did not report whether it has revision 1"):
         change(site, operator.disable())
 
 

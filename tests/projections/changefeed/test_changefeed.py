@@ -21,7 +21,6 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store import partition_store
 from vacancy.projections.store.digest import partition_digest, store_digest
 from vacancy.projections.store.metadata import FEED_FAMILY
-from vacancy.projections.store.partition_store import families
 from vacancy.projections.store.store import Store, partition_path
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import StoreError, StoreMismatch
@@ -63,7 +62,7 @@ def writer() -> Iterator[Writer]:
 
 @pytest.fixture
 def partition(writer: Writer) -> Iterator[PartitionReader]:
-    made = PartitionReader(partition_path(writer.store.path, 0), families(REGISTRY))
+    made = PartitionReader(partition_path(writer.store.path, 0), REGISTRY)
     made.catch_up()
     yield made
     made.close()

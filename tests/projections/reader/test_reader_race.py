@@ -16,7 +16,7 @@ from tests.projections.store.writer_process import WHEELS, rows_at
 from tests.support.ports_class import REGISTRY
 from vacancy.projections.reader.partition_reader import PartitionReader
 from vacancy.projections.store import rocksdb
-from vacancy.projections.store.partition_store import PartitionStore, families
+from vacancy.projections.store.partition_store import PartitionStore
 from vacancy.resources.state.tables import NODES
 
 ROOT = Path(__file__).parents[3]
@@ -58,7 +58,7 @@ def test_a_position_is_never_ahead_of_its_rows_nor_behind_them(tmp_path: Path, s
     with start("flush", tmp_path, seed, 6) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "open\n"
-        reader = PartitionReader(tmp_path / "p00000", families(REGISTRY))
+        reader = PartitionReader(tmp_path / "p00000", REGISTRY)
         rng = random.Random(seed)
         catch_ups, moved, entries = 0, 0, reader.local.position
         while writer.poll() is None:
@@ -89,7 +89,7 @@ def test_whatever_the_writer_does_between_two_catch_ups(tmp_path: Path, seed: in
     """Commits, flushes and restarts in any order, without a race: the same must hold."""
     path, rng = tmp_path / "p00000", random.Random(seed)
     tables = PartitionStore(path, "store", REGISTRY)
-    reader = PartitionReader(path, families(REGISTRY))
+    reader = PartitionReader(path, REGISTRY)
     for _ in range(15):
         deed = rng.choice(("commit", "commit", "commit", "catch up", "follow", "follow", "flush", "restart"))
         if deed == "commit":
@@ -129,7 +129,7 @@ def test_a_flush_between_the_manifest_and_the_logs_that_a_reader_reads_is_notice
     """The end of the log that went away is in a file of which the reader's manifest does not know yet."""
     path = tmp_path / "p00000"
     tables = PartitionStore(path, "store", REGISTRY)
-    reader = PartitionReader(path, families(REGISTRY))
+    reader = PartitionReader(path, REGISTRY)
     for position in range(1, 400):
         tables.stage(rows_at(position))
         tables.commit(position, position, 0)

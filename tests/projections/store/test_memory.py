@@ -12,10 +12,11 @@ from tests.support.ports_class import REGISTRY
 from vacancy.projections.store import partition_store, rocksdb
 from vacancy.projections.store.metadata import FEED_FAMILY
 from vacancy.projections.store.partition_store import PartitionStore, families
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.state.rows import RequestRow
 from vacancy.resources.state.tables import REQUESTS
 
-FAMILIES = families(REGISTRY)
+FAMILIES = families(REGISTRY, RULES_VERSIONS.newest)
 
 
 def test_where_few_rows_come_and_go_none_are_kept_for_long(

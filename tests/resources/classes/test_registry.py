@@ -7,7 +7,7 @@ from os_resource_classes import STANDARDS
 
 from tests.support.ports_class import Ports
 from vacancy.resources.classes.quantity import Quantity
-from vacancy.resources.classes.registry import OWN_CLASSES, STANDARD_CLASSES, Registry
+from vacancy.resources.classes.registry import CLASSES_1, OWN_CLASSES, STANDARD_CLASSES, Registry
 from vacancy.resources.model.errors import Halt, InvalidRecord, UsageError
 from vacancy.resources.model.names import check_trait, standard_traits
 from vacancy.resources.state.tables import CUSTOM_FAMILY
@@ -39,15 +39,15 @@ def test_a_plugin_may_not_take_a_name_that_is_taken(name: str) -> None:
 
 def test_what_the_rules_allow_is_what_counts() -> None:
     registry = Registry([Ports()])
-    assert registry.allowed("PORTS", ("PORTS",)).name == "PORTS"
-    assert registry.allowed("VCPU", ()).name == "VCPU"
-    assert registry.allowed("CUSTOM_A", ()).name == "CUSTOM_A"
+    assert registry.allowed("PORTS", CLASSES_1, ("PORTS",)).name == "PORTS"
+    assert registry.allowed("VCPU", CLASSES_1, ()).name == "VCPU"
+    assert registry.allowed("CUSTOM_A", CLASSES_1, ()).name == "CUSTOM_A"
     with pytest.raises(InvalidRecord, match="PORTS is not allowed by the log's rules"):
-        registry.allowed("PORTS", ())
+        registry.allowed("PORTS", CLASSES_1, ())
     with pytest.raises(Halt, match="SPONGES, which this build does not have"):
-        registry.allowed("SPONGES", ("SPONGES",))
+        registry.allowed("SPONGES", CLASSES_1, ("SPONGES",))
     with pytest.raises(InvalidRecord, match="unknown resource class SPONGES"):
-        registry.allowed("SPONGES", ())
+        registry.allowed("SPONGES", CLASSES_1, ())
 
 
 def test_an_unknown_class_or_trait_is_told_with_its_neighbours() -> None:

@@ -53,8 +53,8 @@ def letter(changes: Changes) -> Any:
         (opened(partition=1, partitions=2), "it is a vacancy.log.opened.v1"),
         (opened(classes=["SPONGES"]), "allow resource class SPONGES, which this build does not have"),
         (
-            opened(classes=[]).replace(b'"version": 1', b'"version": 2'),
-            "rules are version 2, this build folds up to 1",
+            opened(classes=[]).replace(b'"version": 1', b'"version": 99'),
+            "rules are version 99, this build supports up to 2",
         ),
     ],
 )

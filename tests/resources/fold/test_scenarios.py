@@ -34,7 +34,7 @@ def test_a_scenario_says_why(path: Path) -> None:
         ("@1 raw nonsense -> dead letter because", "but says: Invalid JSON"),
         ("@1 node n1 VCPU=8 -> nothing", "it changes something"),
         ("@1 tick -> halt", "it does not halt"),
-        ("@1 rules version=2 -> halt because", "it halts, but says"),
+        ("@1 rules version=99 -> halt because", "it halts, but says"),
         ("@1 node n1 VCPU=8\nexpect n1 VCPU used 1", "it is 0, not 1"),
         ("@1 node n1 VCPU=8\nexpect n1 disabled", "it is enabled, not disabled"),
         ("expect 1 dead letters", "it is 0, not 1"),

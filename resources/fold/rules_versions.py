@@ -1,0 +1,86 @@
+"""The versions of the rules that this build supports. This is the only list of them.
+
+A new version is a new entry at the end. It is the former version with one difference: an event more, a table more, a
+class more, another handler, another canonical form. What a version does once a log has used it never changes.
+The entries are checked when this module is imported (`RulesVersions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from vacancy.resources.classes.registry import CLASSES_1
+from vacancy.resources.fold.claims import (
+    VERDICT,
+    expire_hold,
+    expire_verdict,
+    fold_claims,
+    fold_confirmed,
+    fold_releases,
+    fold_replaced,
+)
+from vacancy.resources.fold.nodes import (
+    HOLD,
+    TOMBSTONE,
+    expire_tombstone,
+    fold_changed,
+    fold_heartbeat,
+    fold_reported,
+    fold_retired,
+)
+from vacancy.resources.fold.operator_settings import fold_operator_settings
+from vacancy.resources.fold.requests import REQUEST, expire_request, fold_closed, fold_received
+from vacancy.resources.fold.rules import fold_log_opened, fold_rules_activated
+from vacancy.resources.model import events
+from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
+from vacancy.resources.state.rule_set import ExpiryHandler, Handler, RuleSet, RulesVersions
+from vacancy.resources.state.tables import TABLES_1
+
+_HANDLERS_1: Final[Mapping[type[Any], Handler]] = {
+    events.NodeReported: lambda draft, event: fold_reported(draft, event.data),
+    events.NodeChanged: lambda draft, event: fold_changed(draft, event.data),
+    events.NodeHeartbeat: lambda draft, event: fold_heartbeat(draft, event.data),
+    events.NodeRetired: lambda draft, event: fold_retired(draft, event.data),
+    events.OperatorSettingsSet: lambda draft, event: fold_operator_settings(draft, event.id, event.data),
+    events.RequestsReceived: lambda draft, event: fold_received(draft, event.data),
+    events.RequestsClosed: lambda draft, event: fold_closed(draft, event.data),
+    events.ClaimsRequested: lambda draft, event: fold_claims(draft, event.data),
+    events.ConsumersReleased: lambda draft, event: fold_releases(draft, event.data),
+    events.ConsumerConfirmed: lambda draft, event: fold_confirmed(draft, event.data),
+    events.ConsumerReplaced: lambda draft, event: fold_replaced(draft, event.data),
+    events.Tick: lambda _draft, _event: None,
+    events.LogOpened: lambda draft, event: fold_log_opened(draft, event.data),
+    events.RulesActivated: lambda draft, event: fold_rules_activated(draft, event.data),
+}
+
+_EXPIRIES_1: Final[Mapping[bytes, ExpiryHandler]] = {
+    HOLD: expire_hold,
+    VERDICT: expire_verdict,
+    REQUEST: expire_request,
+    TOMBSTONE: expire_tombstone,
+}
+
+_1: Final = RuleSet(
+    1,
+    "the first rules",
+    handlers=_HANDLERS_1,
+    expiries=_EXPIRIES_1,
+    tables=TABLES_1,
+    classes=CLASSES_1,
+    canonical=FORM_1,
+)
+
+_2: Final = RuleSet(
+    2,
+    "fingerprints of claims and stored RequestSpecs have a byte form of their own",
+    handlers=_HANDLERS_1,
+    expiries=_EXPIRIES_1,
+    tables=TABLES_1,
+    classes=CLASSES_1,
+    canonical=FORM_2,
+)
+
+RULES_VERSIONS: Final = RulesVersions((_1, _2))
+RULES_VERSION: Final = RULES_VERSIONS.newest.version
+"""The newest rules that this build supports; a new log starts with them."""

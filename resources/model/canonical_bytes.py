@@ -1,0 +1,365 @@
+"""Canonical bytes: one byte string for equal content, whatever library writes or reads it.
+
+The state holds two things that are made from the content of an event: the *fingerprint* of a claim (a claim that is
+sent again is the same claim if its fingerprint is the same) and the *spec* of a request. Both are in the digest, so
+their bytes are a rule of the log. They must not change with a release of a library. A version of the rules names the
+form that it writes (`state.rule_set.RuleSet`); each form stays here for as long as a log may hold it.
+
+**Form 1** is JSON in UTF-8 without spaces, as pydantic 2.13 made it of the models. A claim has all its fields, in the
+order of `_claim_1`, also those at their defaults. A spec has only the fields that differ from their defaults, in the
+order of `_spec_1`. Objects inside an ask have their keys in the order of the event.
+
+* Text is between double quotes. `"` and `\\` have a backslash before them. The control characters U+0008, U+0009,
+  U+000A, U+000C and U+000D are `\\b \\t \\n \\f \\r`; the others below U+0020 are `\\u00xx` with lowercase digits.
+  Every other character stands as it is.
+* A whole number has its decimal digits, with `-` before it if it is negative, however many digits it has.
+* A number with a fraction (only a plugin's class may be asked for one) has the fewest digits that read back as the
+  same 64-bit number. It is written as `0.00001` or `12.5` or `100.0` where its first digit is from 5 places after
+  the point to 16 places before it, else as `1.5e+300` or `5e-324`. What is no number is `null`.
+
+**Form 2** is MessagePack, the same for a claim and for a spec. It leaves no choices:
+
+* A model is an array of its fields in the order of `CLAIM_2` and the tuples after it, also those at their defaults.
+  A field that is added to a model later comes last, and is left out where it is at its default: so it changes no
+  bytes of what does not use it.
+* A map (amounts by class, an object inside an ask) has its keys in ascending order of their UTF-8 bytes.
+* Every value has the shortest encoding of its kind: text (`str`), whole numbers (unsigned where they are not
+  negative), true and false, nil, arrays, maps. A number with a fraction is `float 64`.
+* A whole number outside -2^63 .. 2^64 - 1 is an extension of type 1 that holds its decimal digits in ASCII.
+
+A fingerprint of form 1 is the BLAKE2b hash of the claim, 8 bytes. One of form 2 is the byte 0x02 and then the BLAKE2b
+hash of the claim, 8 bytes. So the length tells the form, and a claim is recognised by a row that an earlier version
+wrote (`has_fingerprint`). A spec of form 1 starts with `{` (0x7b), which starts no array of form 2:
+`spec_json` and `read_spec` read both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from json.encoder import encode_basestring as _quote
+from math import isfinite
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from pydantic import BaseModel
+
+from vacancy.resources.model.events import AttributePredicate, Claim, Predicate
+from vacancy.resources.model.request import RequestGroup, RequestSpec
+from vacancy.resources.model.server_group import ServerGroupMembership
+
+_HASH_BYTES: Final = 8
+
+
+class CanonicalForm(NamedTuple):
+    """One form. `claim` and `spec` make the bytes; `prefix` starts its fingerprints."""
+
+    number: int
+    claim: Callable[[Claim], bytes]
+    spec: Callable[[RequestSpec], bytes]
+    prefix: bytes
+
+    def fingerprint(self, claim: Claim) -> bytes:
+        """What is kept of a claim's content: equal for equal claims, and different for others."""
+        return self.prefix + blake2b(self.claim(claim), digest_size=_HASH_BYTES).digest()
+
+
+def has_fingerprint(claim: Claim, fingerprint: bytes) -> bool:
+    """Whether this is the claim that a stored fingerprint, of whatever form, was made of."""
+    number = 1 if len(fingerprint) == _HASH_BYTES else fingerprint[0]
+    return FORMS[number].fingerprint(claim) == fingerprint
+
+
+def spec_json(data: bytes) -> dict[str, Any]:
+    """A stored spec of either form as JSON. Fields at their defaults are left out."""
+    if data[:1] != b"{":
+        data = _spec_1(read_spec(data))
+    found: dict[str, Any] = json.loads(data)
+    return found
+
+
+def read_spec(data: bytes) -> RequestSpec:
+    """A stored spec of either form. Raises pydantic's `ValidationError` where it is none."""
+    if data[:1] == b"{":
+        return RequestSpec.model_validate_json(data)
+    plain, groups, memberships = _decode(data)
+    fields = {
+        **dict(zip(SPEC_2, plain, strict=True)),
+        "groups": [dict(zip(GROUP_2, one, strict=True)) for one in groups],
+        "memberships": [dict(zip(MEMBERSHIP_2, one, strict=True)) for one in memberships],
+    }
+    return RequestSpec.model_validate_json(json.dumps(fields))
+
+
+# -- form 1 ---------------------------------------------------------------------------------------------------
+# Ids, symbols and names of groups need no escapes: their patterns allow no such character.
+
+
+def _number_1(value: float) -> str:
+    if not isfinite(value):
+        return "null"
+    mantissa, _, exponent = repr(value).partition("e")
+    sign = "-" if mantissa.startswith("-") else ""
+    whole, _, fraction = mantissa.removeprefix("-").partition(".")
+    digits = (whole + fraction).lstrip("0")
+    point = len(whole) + int(exponent or 0) - (len(whole + fraction) - len(digits))
+    digits = digits.rstrip("0")
+    if not digits:
+        return f"{sign}0.0"
+    if -5 < point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    if 0 < point <= 16:
+        return f"{sign}{digits[:point].ljust(point, '0')}.{digits[point:] or '0'}"
+    rest = f".{digits[1:]}" if len(digits) > 1 else ""
+    return f"{sign}{digits[0]}{rest}e{point - 1:+d}"
+
+
+def _any_1(value: Any) -> str:
+    return _WRITERS_1[type(value)](value)
+
+
+def _list_1(values: Any) -> str:
+    return f"[{','.join(map(_any_1, values))}]" if values else "[]"
+
+
+def _object_1(values: Mapping[str, Any]) -> str:
+    return f"{{{','.join([f'{_quote(name)}:{_any_1(value)}' for name, value in values.items()])}}}"
+
+
+_WRITERS_1: Final[dict[type, Callable[[Any], str]]] = {
+    str: _quote,
+    int: int.__repr__,
+    bool: lambda value: "true" if value else "false",
+    type(None): lambda _value: "null",
+    float: _number_1,
+    list: _list_1,
+    tuple: _list_1,
+    dict: _object_1,
+}
+
+
+def _asks_1(values: Mapping[str, Any]) -> str:
+    """Amounts, or asks of other kinds, by symbol."""
+    found = [f'"{name}":{ask if type(ask) is int else _any_1(ask)}' for name, ask in values.items()]
+    return f"{{{','.join(found)}}}"
+
+
+def _names_1(values: tuple[str, ...]) -> str:
+    return '["' + '","'.join(values) + '"]' if values else "[]"
+
+
+def _optional_1(value: str | int | None) -> str:
+    return "null" if value is None else f'"{value}"' if type(value) is str else str(value)
+
+
+def _claim_1(claim: Claim) -> bytes:
+    decided = claim.decided
+    allocations = [
+        f'{{"provider":"{one.provider}","resources":{_asks_1(one.resources)},"group":{_quote(one.group)}}}'
+        for one in claim.allocations
+    ]
+    return (
+        f'{{"id":"{claim.id}","consumer":"{claim.consumer}"'
+        f',"consumer_generation":{_optional_1(claim.consumer_generation)}'
+        f',"consumer_type":{_quote(claim.consumer_type)},"project":"{claim.project}","user":"{claim.user}"'
+        f',"request":{_optional_1(claim.request)}'
+        f',"spec":{"null" if claim.spec is None else _whole_spec_1(claim.spec)}'
+        f',"allocations":[{",".join(allocations)}]'
+        f',"predicates":[{",".join(map(_predicate_1, claim.predicates)) if claim.predicates else ""}]'
+        f',"memberships":[{",".join(map(_membership_1, claim.memberships)) if claim.memberships else ""}]'
+        f',"deadline_ms":{claim.deadline_ms},"hold_until_ms":{_optional_1(claim.hold_until_ms)}'
+        f',"decided":{{"as_of":{_asks_1(decided.as_of)},"seed":{decided.seed},"policy":{_quote(decided.policy)}}}}}'
+    ).encode()
+
+
+def _predicate_1(one: Predicate | AttributePredicate) -> str:
+    if isinstance(one, AttributePredicate):
+        return (
+            f'{{"provider":"{one.provider}","kind":"attribute","name":"{one.name}","operator":"{one.operator}"'
+            f',"value":{_any_1(one.value)},"version":{_any_1(one.version)}}}'
+        )
+    return f'{{"provider":"{one.provider}","kind":"{one.kind}","value":{_any_1(one.value)},"negate":{_any_1(one.negate)}}}'
+
+
+def _membership_1(one: ServerGroupMembership) -> str:
+    return (
+        f'{{"group":"{one.group}","policy":"{one.policy}","hard":{_any_1(one.hard)}'
+        f',"max_per_node":{one.max_per_node},"scope":{_optional_1(one.scope)}}}'
+    )
+
+
+def _whole_spec_1(spec: RequestSpec) -> str:
+    return (
+        f'{{"groups":[{",".join(map(_whole_group_1, spec.groups))}],"group_policy":"{spec.group_policy}"'
+        f',"memberships":[{",".join(map(_membership_1, spec.memberships)) if spec.memberships else ""}]'
+        f',"copies":{spec.copies},"copies_on":"{spec.copies_on}","root_required":{_names_1(spec.root_required)}'
+        f',"root_forbidden":{_names_1(spec.root_forbidden)},"same_subtree":{_list_1(spec.same_subtree)}}}'
+    )
+
+
+def _whole_group_1(group: RequestGroup) -> str:
+    return (
+        f'{{"name":"{group.name}","same_provider":{"true" if group.same_provider else "false"}'
+        f',"resources":{_asks_1(group.resources)},"required":{_names_1(group.required)}'
+        f',"forbidden":{_names_1(group.forbidden)},"any_traits":{_list_1(group.any_traits)}'
+        f',"member_of":{_list_1(group.member_of)},"not_member_of":{_names_1(group.not_member_of)}'
+        f',"in_tree":{_optional_1(group.in_tree)},"where":{_quote(group.where)}}}'
+    )
+
+
+_GROUP_1: Final[tuple[tuple[str, Any], ...]] = (
+    ("name", ""),
+    ("same_provider", True),
+    ("resources", {}),
+    ("required", ()),
+    ("forbidden", ()),
+    ("any_traits", ()),
+    ("member_of", ()),
+    ("not_member_of", ()),
+    ("in_tree", None),
+    ("where", ""),
+)
+_MEMBERSHIP_1: Final[tuple[tuple[str, Any], ...]] = (
+    ("group", None),
+    ("policy", None),
+    ("hard", True),
+    ("max_per_node", 1),
+    ("scope", None),
+)
+_SPEC_1: Final[tuple[tuple[str, Any], ...]] = (
+    ("group_policy", "none"),
+    ("memberships", ()),
+    ("copies", 1),
+    ("copies_on", "any"),
+    ("root_required", ()),
+    ("root_forbidden", ()),
+    ("same_subtree", ()),
+)
+"""Fields after `groups`, in the order in which form 1 has them, with the defaults at which it leaves them out."""
+
+
+def _spec_1(spec: RequestSpec) -> bytes:
+    groups = ",".join([f"{{{_changed_1(group, _GROUP_1)}}}" for group in spec.groups])
+    rest = _changed_1(spec, _SPEC_1)
+    return f'{{"groups":[{groups}]{"," if rest else ""}{rest}}}'.encode()
+
+
+def _changed_1(model: BaseModel, fields: tuple[tuple[str, Any], ...]) -> str:
+    held = vars(model)
+    return ",".join([f'"{name}":{_any_1(held[name])}' for name, default in fields if held[name] != default])
+
+
+_WRITERS_1[ServerGroupMembership] = lambda one: f"{{{_changed_1(one, _MEMBERSHIP_1)}}}"
+
+
+# -- form 2 ---------------------------------------------------------------------------------------------------
+
+_EXT_DIGITS: Final = 1
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+
+
+def _from_extension(code: int, data: memoryview) -> Any:
+    if code != _EXT_DIGITS:
+        raise ValueError(f"extension {code} is not of these bytes")
+    return int(bytes(data))
+
+
+_decode = msgspec.msgpack.Decoder(ext_hook=_from_extension).decode
+
+
+def _packed(value: Any) -> bytes:
+    try:
+        return _encode(value)
+    except OverflowError:
+        return _encode(_with_digits(value))
+
+
+def _with_digits(value: Any) -> Any:
+    """The value with those of its numbers that have no MessagePack integer as extensions."""
+    if isinstance(value, dict):
+        return {name: _with_digits(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_digits(one) for one in value]
+    if type(value) is int and not _INT_MIN <= value <= _INT_MAX:
+        return msgspec.msgpack.Ext(_EXT_DIGITS, str(value).encode())
+    return value
+
+
+CLAIM_2: Final = (
+    *("id", "consumer", "consumer_generation", "consumer_type", "project", "user", "request"),
+    *("deadline_ms", "hold_until_ms"),
+)
+"""An array of these comes first; then the spec or nil, the allocations, predicates and memberships, the decision."""
+
+ALLOCATION_2: Final = ("provider", "resources", "group")
+PREDICATE_2: Final = ("provider", "kind", "value", "negate")
+ATTRIBUTE_PREDICATE_2: Final = ("provider", "kind", "name", "operator", "value", "version")
+MEMBERSHIP_2: Final = ("group", "policy", "hard", "max_per_node", "scope")
+DECISION_2: Final = ("as_of", "seed", "policy")
+SPEC_2: Final = ("group_policy", "copies", "copies_on", "root_required", "root_forbidden", "same_subtree")
+"""An array of these comes first, then the groups and the memberships."""
+
+GROUP_2: Final = (
+    *(
+        "name",
+        "same_provider",
+        "resources",
+        "required",
+        "forbidden",
+        "any_traits",
+        "member_of",
+        "not_member_of",
+    ),
+    *("in_tree", "where"),
+)
+
+_claim_fields, _allocation_fields = itemgetter(*CLAIM_2), itemgetter(*ALLOCATION_2)
+_decision_fields = itemgetter(*DECISION_2)
+_predicate_fields, _attribute_fields = itemgetter(*PREDICATE_2), itemgetter(*ATTRIBUTE_PREDICATE_2)
+_membership_fields, _spec_fields, _group_fields = (
+    itemgetter(*MEMBERSHIP_2),
+    itemgetter(*SPEC_2),
+    itemgetter(*GROUP_2),
+)
+
+
+def _claim_2(claim: Claim) -> bytes:
+    held = vars(claim)
+    spec, predicates, memberships = held["spec"], held["predicates"], held["memberships"]
+    return _packed(
+        (
+            _claim_fields(held),
+            None if spec is None else _spec_array_2(spec),
+            [_allocation_fields(vars(one)) for one in held["allocations"]],
+            predicates and [_predicate_array_2(one) for one in predicates],
+            memberships and [_membership_fields(vars(one)) for one in memberships],
+            _decision_fields(vars(held["decided"])),
+        )
+    )
+
+
+def _predicate_array_2(one: Predicate | AttributePredicate) -> Any:
+    return (_attribute_fields if isinstance(one, AttributePredicate) else _predicate_fields)(vars(one))
+
+
+def _spec_2(spec: RequestSpec) -> bytes:
+    return _packed(_spec_array_2(spec))
+
+
+def _spec_array_2(spec: RequestSpec) -> Any:
+    held = vars(spec)
+    memberships = held["memberships"]
+    return (
+        _spec_fields(held),
+        [_group_fields(vars(one)) for one in held["groups"]],
+        memberships and [_membership_fields(vars(one)) for one in memberships],
+    )
+
+
+FORM_1: Final = CanonicalForm(1, _claim_1, _spec_1, b"")
+FORM_2: Final = CanonicalForm(2, _claim_2, _spec_2, b"\x02")
+FORMS: Final[Mapping[int, CanonicalForm]] = {one.number: one for one in (FORM_1, FORM_2)}
+"""All forms that a log may hold. A number is never used for another form."""

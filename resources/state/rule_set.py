@@ -1,0 +1,152 @@
+"""A version of the rules as one value, and the set of versions that a build supports.
+
+A partition of the log says which version is in force (`log.opened`, `rules.activated`). The fold looks the version up
+once a record and asks the `RuleSet` for everything that may differ between versions: which events there are and what
+each does, which tables and standard classes there are, which canonical bytes are written. So a new version is a new
+entry in `fold.rules_versions.RULES_VERSIONS`, and no other code branches on a version's number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vacancy.resources.model.canonical_bytes import CanonicalForm
+from vacancy.resources.model.errors import Halt
+from vacancy.resources.model.events import event_parser
+from vacancy.resources.state.tables import Table
+
+if TYPE_CHECKING:
+    from vacancy.resources.state.transaction import Transaction
+
+Handler = Callable[["Transaction", Any], None]
+"""Applies an event to the state, or raises `InvalidRecord`."""
+
+ExpiryHandler = Callable[["Transaction", int, bytes], None]
+"""Ends something whose deadline has passed: the deadline in ms of log time, and the key of what ends."""
+
+
+class Upcaster(NamedTuple):
+    """Turns an older form of an event into the next one, without loss of meaning: `convert` returns a `to`."""
+
+    to: type[Any]
+    convert: Callable[[Any], Any]
+
+
+class RuleSet:
+    """One version of the rules. Immutable.
+
+    `handlers` maps the newest form of each event (its model) to what it does; `upcasters` map an older form to the
+    next one. Both together are the events that this version allows: any other is a dead letter. `expiries` has for each
+    kind of deadline (`tables.deadline_key`) what happens when log time has passed it. `tables` are all that
+    a partition has beside those of its classes, `classes` the names of the standard classes. Raises `ValueError`
+    where an older form of an event does not lead to one that has a handler.
+    """
+
+    def __init__(
+        self,
+        version: int,
+        summary: str,
+        *,
+        handlers: Mapping[type[Any], Handler],
+        upcasters: Mapping[type[Any], Upcaster] | None = None,
+        expiries: Mapping[bytes, ExpiryHandler],
+        tables: Sequence[Table[Any]],
+        classes: frozenset[str],
+        canonical: CanonicalForm,
+    ) -> None:
+        self.version = version
+        self.summary = summary
+        self.handlers = dict(handlers)
+        self.upcasters = dict(upcasters or {})
+        self.expiries = dict(expiries)
+        self.tables = tuple(tables)
+        self.classes = classes
+        self.canonical = canonical
+        self.fingerprint = canonical.fingerprint
+        """What is kept of a claim's content, as this version writes it."""
+
+        self.spec_bytes = canonical.spec
+        """A RequestSpec as this version stores it."""
+
+        self.event_models: tuple[type[Any], ...] = (*self.handlers, *self.upcasters)
+        self.parse = event_parser(self.event_models)
+        """Reads a record's value. Raises `InvalidRecord` where this version does not allow it."""
+
+        self._apply = {model: self._applied(model) for model in self.event_models}
+
+    def apply(self, draft: Transaction, event: Any) -> None:
+        """Apply an event that `parse` returned. Raises `InvalidRecord`, and `Halt` where this build cannot go on."""
+        self._apply[type(event)](draft, event)
+
+    @property
+    def event_types(self) -> frozenset[str]:
+        """The types of the events that this version allows."""
+        return frozenset(model.model_fields["type"].default for model in self.event_models)
+
+    def _applied(self, model: type[Any]) -> Handler:
+        """What applies an event of this form: its handler, after all upcasters on the way to it."""
+        steps: list[Callable[[Any], Any]] = []
+        passed = [model]
+        while passed[-1] not in self.handlers:
+            upcaster = self.upcasters.get(passed[-1])
+            if upcaster is None or upcaster.to in passed:
+                raise ValueError(
+                    f"rules version {self.version}: {model.__name__} has no handler, and no upcaster leads to one"
+                )
+            steps.append(upcaster.convert)
+            passed.append(upcaster.to)
+        if passed[-1] in self.upcasters:
+            raise ValueError(
+                f"rules version {self.version}: {passed[-1].__name__} has a handler and an upcaster"
+            )
+        handler = self.handlers[passed[-1]]
+        if not steps:
+            return handler
+
+        def upcast(draft: Transaction, event: Any) -> None:
+            for convert in steps:
+                event = convert(event)
+            handler(draft, event)
+
+        return upcast
+
+
+class RulesVersions:
+    """The versions of the rules that a build supports, 1 to `newest`. Immutable.
+
+    Raises `ValueError` unless the numbers are 1, 2, 3 and so on, and each version has all events, classes and kinds of
+    deadlines, and starts with all tables, of the one before: what a log or a store holds is never taken away.
+    """
+
+    def __init__(self, rule_sets: Sequence[RuleSet]) -> None:
+        numbers = [one.version for one in rule_sets]
+        if not numbers or numbers != list(range(1, len(numbers) + 1)):
+            raise ValueError(f"rules versions are not 1, 2, 3 and so on: {numbers}")
+        for before, after in pairwise(rule_sets):
+            lost = {str(kind) for kind in before.expiries.keys() - after.expiries.keys()}
+            lost |= (before.event_types - after.event_types) | (before.classes - after.classes)
+            if lost or after.tables[: len(before.tables)] != before.tables:
+                raise ValueError(
+                    f"rules version {after.version} lacks what version {before.version} has:"
+                    f" {', '.join(sorted(lost)) or 'its tables in their order'}"
+                )
+        self._by_number = {one.version: one for one in rule_sets}
+        self.newest = rule_sets[-1]
+
+    def __iter__(self) -> Iterator[RuleSet]:
+        return iter(self._by_number.values())
+
+    def __contains__(self, version: int) -> bool:
+        return version in self._by_number
+
+    def of(self, version: int) -> RuleSet:
+        """That version. Raises `Halt` where this build does not support it."""
+        found = self._by_number.get(version)
+        if found is None:
+            raise Halt(
+                f"the log's rules are version {version}, this build supports up to {self.newest.version}",
+                do="upgrade vacancy on this host, then start again",
+            )
+        return found
