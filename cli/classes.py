@@ -55,10 +55,10 @@ def activate(
 ) -> None:
     """Allow the classes of the plugins that are installed here on the log. Every worker then needs these plugins."""
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
-    from vacancy.clients.admin import operator
+    from vacancy.clients.admin.rules import activate_classes
 
     with context.open_log(timeout) as opened, context.open_reader() as reader:
-        new = operator.activate_classes(opened, reader, timeout_s=timeout)
+        new = activate_classes(opened, reader, timeout_s=timeout)
     if as_json:
         emit_json({"activated": list(new)})
     else:

@@ -21,6 +21,7 @@ from vacancy.cli import (
     provider,
     publish,
     replay,
+    rules,
     settle,
     show,
     status,
@@ -71,6 +72,7 @@ app.command(name="dead-letters", short_help="Show the rejected records of the lo
     dead_letters.dead_letters
 )
 app.add_typer(topics.app, name="topics", short_help="Create a log, or check one.")
+app.add_typer(rules.app, name="rules", short_help="Show or raise the rules of the log.")
 app.add_typer(classes.app, name="classes", short_help="List or activate resource classes.")
 
 

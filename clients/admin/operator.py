@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
+from vacancy.clients.admin.append_and_wait import append, refusal_of, wait_until_read
 from vacancy.clients.inspection.lookup import find, provider_cell, provider_cells
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.registry import Registry
@@ -21,22 +22,18 @@ from vacancy.resources.model import events
 from vacancy.resources.model.attributes import type_name
 from vacancy.resources.model.errors import (
     InvalidRecord,
-    LogUnavailable,
-    OutcomeUnknown,
     UsageError,
     VacancyError,
 )
 from vacancy.resources.model.events import OperatorSettings
 from vacancy.resources.model.names import check_trait
-from vacancy.resources.model.partitioner import cell_for, covering_cells
+from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.rows import OperatorSettingsRow, ProviderRow
-from vacancy.resources.state.tables import ALLOCATIONS, DEAD_LETTERS, FACTS, PARTITION, PROVIDERS, key
-from vacancy.streams.log import AppendedAt, Log
+from vacancy.resources.state.tables import ALLOCATIONS, FACTS, PROVIDERS, key
+from vacancy.streams.log import Log
 
 SOURCE = "/operator"
-_POLL_S = 0.002
-_POLL_MAX_S = 0.05
 
 Change = Callable[[OperatorSettings], OperatorSettings]
 """Makes a provider's new facts of those there are."""
@@ -177,12 +174,12 @@ def set_operator_settings(
     event = events.OperatorSettingsSet(id=uuid4().hex, source=SOURCE, data=data)
     subject = f"revision {revision} of the facts of {provider}"
     look = f"`vacancy show provider {provider}`"
-    landed = _append(log, NewRecord(cell, events.encode(event)), timeout_s, subject, look)
-    _wait(reader, landed, deadline, subject, look)
+    landed = append(log, NewRecord(cell, events.encode(event)), timeout_s, subject, look)
+    wait_until_read(reader, landed, deadline, subject, look)
     now = reader.get(FACTS, key(cell, provider))
     if now is not None and event.id in now.events:
         return CurrentSettings(provider, cell, revision, after, changed=True)
-    refusal = _refusal(reader, landed)
+    refusal = refusal_of(reader, landed)
     if now is not None and now.revision >= revision:
         raise SettingsChangedByOthers(
             f"the facts of {provider} were changed by someone else just now",
@@ -245,50 +242,6 @@ def _check_types(
             )
 
 
-# -- classes --------------------------------------------------------------------------------------------------
-
-
-def activate_classes(log: Log, reader: StoreReader, *, timeout_s: float = 10.0) -> tuple[str, ...]:
-    """Allow, in every partition, the classes of the plugins installed here. Returns those that are new there.
-
-    From then on every build that follows the log needs those plugins. Raises `LogError`, `UsageError` where a
-    partition refused, and `OutcomeUnknown` where the store did not get that far in `timeout_s`.
-    """
-    deadline = time.monotonic() + timeout_s
-    reader.catch_up()
-    rules = {row.partition: row for _, _, row in reader.scan(PARTITION)}
-    unread = sorted(set(range(reader.manifest.partitions)) - set(rules))
-    if unread:
-        raise OutcomeUnknown(
-            f"the store has not read partitions {unread} yet, so their rules are not known",
-            where=str(reader.path),
-            do="start `vacancy worker`, then try again",
-        )
-    new: set[str] = set()
-    for cell, row in zip(
-        covering_cells(len(rules)), (rules[partition] for partition in sorted(rules)), strict=True
-    ):
-        missing = set(reader.registry.plugins) - set(row.classes)
-        if not missing:
-            continue
-        new |= missing
-        allowed = events.Rules(
-            version=row.rules_version, classes=tuple(sorted({*row.classes, *reader.registry.plugins}))
-        )
-        event = events.RulesActivated(id=uuid4().hex, source=SOURCE, data=allowed)
-        subject, look = f"the rules of partition {row.partition}", "`vacancy classes`"
-        landed = _append(log, NewRecord(cell, events.encode(event)), timeout_s, subject, look)
-        _wait(reader, landed, deadline, subject, look)
-        reason = _refusal(reader, landed)
-        if reason is not None:
-            raise UsageError(
-                f"{subject} were refused: {reason}",
-                where=f"offset {landed.offset}",
-                do="see `vacancy dead-letters`",
-            )
-    return tuple(sorted(new))
-
-
 # -- consumers ------------------------------------------------------------------------------------------------
 
 
@@ -308,8 +261,8 @@ def confirm(log: Log, reader: StoreReader, consumer: str, *, timeout_s: float = 
             id=uuid4().hex, source=SOURCE, data=events.ConsumerRef(consumer=consumer, claim=row.claim)
         )
         subject, look = f"the confirmation of {consumer}", f"`vacancy show consumer {consumer}`"
-        landed = _append(log, NewRecord(cell, events.encode(event)), timeout_s, subject, look)
-        _wait(reader, landed, deadline, subject, look)
+        landed = append(log, NewRecord(cell, events.encode(event)), timeout_s, subject, look)
+        wait_until_read(reader, landed, deadline, subject, look)
         now = reader.get(ALLOCATIONS, key(cell, consumer))
         if now is None or (now.claim == row.claim and now.hold_until_ms):
             raise VacancyError(
@@ -318,44 +271,3 @@ def confirm(log: Log, reader: StoreReader, consumer: str, *, timeout_s: float = 
                 do="place it again",
             )
     return found
-
-
-# -- sending and waiting --------------------------------------------------------------------------------------
-
-
-def _append(log: Log, entry: NewRecord, timeout_s: float, subject: str, look: str) -> AppendedAt:
-    try:
-        return log.append([entry], timeout_s)[0]
-    except LogUnavailable as error:
-        raise OutcomeUnknown(
-            f"the log did not say whether it has {subject}: {error.what}",
-            where=error.where,
-            do=f"when it answers again, look with {look} before you try again",
-        ) from error
-
-
-def _wait(reader: StoreReader, landed: AppendedAt, deadline: float, subject: str, look: str) -> None:
-    """Until the store has read that record. `deadline` is of the monotonic clock, in seconds."""
-    pause_s = _POLL_S
-    while True:
-        reader.catch_up()
-        position = reader.position.get(landed.partition, 0)
-        if position > landed.offset:
-            return
-        if time.monotonic() > deadline:
-            raise OutcomeUnknown(
-                f"the log has {subject}, but the store has not read that far",
-                where=f"{reader.path}, partition {landed.partition}, position {position}",
-                do=f"it holds once the position is past offset {landed.offset}: check that `vacancy worker` runs,"
-                f" then look with {look}",
-            )
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 1.5, _POLL_MAX_S)
-
-
-def _refusal(reader: StoreReader, landed: AppendedAt) -> str | None:
-    """Why a record was refused, or None where it was not."""
-    for partition, _, row in reader.scan(DEAD_LETTERS):
-        if (partition, row.offset) == (landed.partition, landed.offset):
-            return row.reason
-    return None

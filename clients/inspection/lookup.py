@@ -6,7 +6,6 @@ Nothing here writes. Every answer is as of the reader's last `catch_up`, which e
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -25,6 +24,7 @@ from vacancy.clients.inspection.answers import (
 )
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.fold.provider_tree import path_to_root
+from vacancy.resources.model.canonical_bytes import spec_json
 from vacancy.resources.model.errors import UsageError, VacancyError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import (

@@ -67,11 +67,17 @@ def _plugins(group: str, kind: type[Any]) -> list[Any]:
 
 
 def new_log(
-    url: str, partitions: int, registry: Registry, *, replication: int | None = None, **client_settings: str
+    url: str,
+    partitions: int,
+    registry: Registry,
+    *,
+    replication: int | None = None,
+    rules_version: int = RULES_VERSION,
+    **client_settings: str,
 ) -> Log:
     """Create a log. Each partition starts with `log.opened`, whose rules allow the plugins' classes installed here."""
     name = uuid4().hex
-    rules = events.Rules(version=RULES_VERSION, classes=registry.plugins)
+    rules = events.Rules(version=rules_version, classes=registry.plugins)
     openings = [
         NewRecord(
             cell,

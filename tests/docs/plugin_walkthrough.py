@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from vacancy.clients.admin.operator import activate_classes
+from vacancy.clients.admin.rules import activate_classes
 from vacancy.clients.inspection.lookup import show_consumer, show_provider
 from vacancy.clients.inspection.status import dead_letters
 from vacancy.clients.publisher.outbox import Outbox
