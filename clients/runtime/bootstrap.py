@@ -67,18 +67,19 @@ def _plugins(group: str, kind: type[Any]) -> list[Any]:
 
 
 def new_log(
-    url: str,
-    partitions: int,
-    registry: Registry,
-    *,
-    replication: int | None = None,
-    rules_version: int = RULES_VERSION,
-    **client_settings: str,
+    url: str, partitions: int, registry: Registry, *, replication: int | None = None, **client_settings: str
 ) -> Log:
-    """Create a log. Each partition starts with `log.opened`, whose rules allow the plugins' classes installed here."""
+    """Create a log with the newest rules of this build. They allow the plugins' classes installed here."""
+    rules = events.Rules(version=RULES_VERSION, classes=registry.plugins)
+    return create_log(
+        url, partitions, opening_records(partitions, rules), replication=replication, **client_settings
+    )
+
+
+def opening_records(partitions: int, rules: events.Rules) -> list[NewRecord]:
+    """The first record of each partition of a new log: `log.opened` with these rules."""
     name = uuid4().hex
-    rules = events.Rules(version=rules_version, classes=registry.plugins)
-    openings = [
+    return [
         NewRecord(
             cell,
             events.encode(
@@ -93,7 +94,6 @@ def new_log(
         )
         for partition, cell in enumerate(covering_cells(partitions))
     ]
-    return create_log(url, partitions, openings, replication=replication, **client_settings)
 
 
 def tick_entry(partition: int, partitions: int) -> NewRecord:
