@@ -63,7 +63,7 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
     "projections.view": {"resources.classes", "resources.state", "resources.fold"},
     "projections.reader": {
         *("projections.changefeed", "projections.store", "projections.view"),
-        *("resources.model", "resources.classes", "resources.state"),
+        *("resources.model", "resources.classes", "resources.state", "resources.fold"),
     },
     "projections.query": {"projections.view", "resources.model", "resources.classes", "resources.state"},
     "projections.ranking": {"projections.query", "projections.view", "resources.model"},
@@ -83,7 +83,7 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
     },
     "clients.runtime": {
         *("clients.auditor", "projections.store", "streams", "streams.faust"),
-        *("resources.model", "resources.classes"),
+        *("resources.model", "resources.classes", "resources.fold"),
     },
     "clients.replay_tool": {
         *("clients.auditor", "clients.runtime", "projections.reader", "projections.store", "streams"),
