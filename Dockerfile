@@ -7,6 +7,7 @@ COPY projections projections
 COPY streams streams
 COPY clients clients
 COPY cli cli
+COPY testing testing
 RUN pip install --no-cache-dir . \
     && useradd --create-home --home-dir /var/lib/vacancy vacancy \
     && install --directory --owner vacancy --group vacancy /var/lib/vacancy/state

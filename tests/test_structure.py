@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("resources", "projections", "streams", "clients", "cli")
+ROOMS = ("resources", "projections", "streams", "clients", "cli", "testing")
 
 PURE_IMPORTS = {
     *("__future__", "abc", "bisect", "collections", "dataclasses", "difflib", "enum", "functools", "hashlib"),
@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "streams": {"resources", "streams"},
     "clients": {"resources", "projections", "streams", "clients"},
     "cli": {"resources", "projections", "streams", "clients", "cli"},
+    "testing": {"resources", "testing"},
 }
 
 MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {

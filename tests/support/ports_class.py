@@ -46,10 +46,14 @@ class Ports(ResourceClass[PortsRecord]):
         return bool(record.taken)
 
     def claim(self, record: PortsRecord, ask: Any, *, no_worse: bool = False) -> Granted | Shortfall:
+        try:
+            self.check_ask(ask)
+        except UsageError:
+            return Shortfall("bad_ask", 0, 0)
         free = record.free
-        wanted = ask.get("ports", []) if isinstance(ask, dict) else free[: max(ask, 0)]
-        if not wanted or (isinstance(ask, int) and len(wanted) < ask) or not set(wanted) <= set(free):
-            return Shortfall("ports_taken", ask if isinstance(ask, int) else len(wanted), len(free))
+        wanted = ask["ports"] if isinstance(ask, dict) else free[:ask]
+        if (type(ask) is int and len(wanted) < ask) or not set(wanted) <= set(free):
+            return Shortfall("ports_taken", ask if type(ask) is int else len(wanted), len(free))
         return Granted(PortsRecord(record.ports, tuple(sorted({*record.taken, *wanted}))), sorted(wanted))
 
     def release(self, record: PortsRecord, grant: Any) -> PortsRecord:
@@ -65,7 +69,9 @@ class Ports(ResourceClass[PortsRecord]):
         return msgspec.msgpack.decode(data, type=PortsRecord)
 
     def check_ask(self, ask: Any) -> None:
-        if not isinstance(ask, dict) and (type(ask) is not int or ask < 1):
+        ports = ask.get("ports") if isinstance(ask, dict) else None
+        named = isinstance(ports, list) and ports != [] and all(type(port) is int for port in ports)
+        if not named and (type(ask) is not int or ask < 1):
             raise UsageError(f"PORTS: {ask!r} is neither a number of ports nor a list of them")
 
     def query(self, ask: Any) -> tuple[Term, ...]:

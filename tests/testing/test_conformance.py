@@ -1,0 +1,14 @@
+"""Every built-in resource class, and one as another package would add it, passes the conformance suite."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.class_strategies import STRATEGIES, subject
+from vacancy.testing import PROPERTIES, check
+
+
+@pytest.mark.parametrize("property_name", PROPERTIES)
+@pytest.mark.parametrize("class_name", STRATEGIES)
+def test_classes_conform(class_name: str, property_name: str) -> None:
+    check(subject(class_name), property_name)
