@@ -72,6 +72,7 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("projections.query", "projections.ranking", "projections.view"),
         *("resources.model", "resources.classes"),
     },
+    "testing": {"resources.classes", "resources.model"},
     "streams": {"resources.model", "streams.faust", "streams.kafka", "streams.sqlite"},
     "streams.faust": {"resources.model", "streams", "streams.kafka"},
     "streams.kafka": {"resources.model", "streams"},
