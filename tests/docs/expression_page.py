@@ -27,8 +27,8 @@ def matches() -> list[tuple[str, set[str]]]:
 
 
 def refused() -> list[tuple[str, str]]:
-    """Each expression that cannot be meant, with what is said of it."""
-    return [(row[0].strip("`"), row[1]) for row in _table("| expression | says")[1:]]
+    """Each invalid expression, with its error."""
+    return [(row[0].strip("`"), row[1]) for row in _table("| expression | error")[1:]]
 
 
 def _table(head: str) -> list[list[str]]:
