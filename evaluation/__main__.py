@@ -1,4 +1,4 @@
-"""`python -m evaluation COMMAND`: traces and benchmarks, each a module here."""
+"""`python -m evaluation COMMAND`: benchmarks and replays of recorded traces. Each command is a module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vacancy.resources.model.errors import VacancyError
 
 
 class Command(Protocol):
-    """A module that is a command."""
+    """A module that implements a command."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
@@ -20,16 +20,16 @@ class Command(Protocol):
 
 
 COMMANDS: dict[str, tuple[Command, str]] = {
-    "trace": (trace, "race schedulers for a real cluster, with its real requests"),
-    "orders": (orders, "how full each order fills a real cluster, without a race"),
-    "fold": (fold, "how fast one process folds node reports"),
-    "live": (end_to_end, "the whole path over a real log: visible, drained, placed, replayed"),
-    "soak": (soak, "a steady load for half an hour, with some part killed every minute"),
-    "query": (query, "how fast a scheduler finds candidates while a worker folds"),
-    "call-path": (call_path, "which modules one placement passes"),
-    "beside": (placement, "the same load on OpenStack Placement and on this, on one machine"),
+    "trace": (trace, "schedulers race for the nodes of a recorded cluster, with its recorded requests"),
+    "orders": (orders, "how full each candidate order fills the recorded cluster, with one scheduler"),
+    "fold": (fold, "how many node reports one process folds per second"),
+    "live": (end_to_end, "the complete path over a real log: visibility, catch-up, placement, replay"),
+    "soak": (soak, "a constant load for half an hour while processes are killed, one every minute"),
+    "query": (query, "how long a query for candidates takes while a worker folds"),
+    "call-path": (call_path, "which modules one placement runs through"),
+    "beside": (placement, "the same load on OpenStack Placement and on vacancy, on one machine"),
 }
-"""Name -> the module, and what it is for."""
+"""Name -> the module, and its purpose."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

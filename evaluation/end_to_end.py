@@ -1,7 +1,7 @@
-"""The whole path over a real log: how soon a report is seen, how fast a worker drains and schedulers place.
+"""Measures the complete path over a real log: visibility of reports, catch-up of workers, placements, replay.
 
-Each stage makes a log of its own, `URL-STAGE-xxxx`, so that a stage finds nothing of another. Server, worker and
-schedulers share this machine's cores.
+Each stage creates its own log, `URL-STAGE-xxxx`, so that stages do not affect each other. Broker, worker and schedulers
+share the cores of this machine.
 """
 
 from __future__ import annotations
@@ -42,22 +42,36 @@ _spawn = multiprocessing.get_context("spawn")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
+    parser.add_argument("--log", required=True, help="kafka://host:port/NAME; creates logs NAME-STAGE-xxxx")
     parser.add_argument(
-        "--log", required=True, help="kafka://host:port/NAME; logs are made as NAME-STAGE-xxxx"
+        "--waiting",
+        type=int,
+        default=200_000,
+        help="node reports in the log before a worker or a replay starts (default: %(default)s)",
     )
-    parser.add_argument("--waiting", type=int, default=200_000, help="node reports a worker drains")
-    parser.add_argument("--placements", type=int, default=40_000, help="requests, over all schedulers")
     parser.add_argument(
-        "--in-flight", type=int, default=96, help="claims that each scheduler has under way at once"
+        "--placements", type=int, default=40_000, help="requests of all schedulers (default: %(default)s)"
     )
-    parser.add_argument("--nodes", type=int, default=5_000, help="nodes to place on")
-    parser.add_argument("--probes", type=int, default=2_000, help="reports whose way is timed")
-    parser.add_argument("--stages", default="visible,drain,place,one,replay", help="which to run")
-    parser.add_argument("--json", action="store_true", help="print JSON (the only form there is)")
+    parser.add_argument(
+        "--in-flight", type=int, default=96, help="concurrent claims per scheduler (default: %(default)s)"
+    )
+    parser.add_argument("--nodes", type=int, default=5_000, help="number of nodes (default: %(default)s)")
+    parser.add_argument(
+        "--probes",
+        type=int,
+        default=2_000,
+        help="reports whose time to become visible is measured (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--stages",
+        default="visible,drain,place,one,replay",
+        help="stages to run, separated by commas (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON (the only output format)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     stages: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
         "visible": _visible,
         "drain": _drain,
@@ -88,7 +102,7 @@ def _entry(number: int, sequence: int, *, disk: int = 10_000, memory: int = 1_00
 
 
 def _publish(log: Log, nodes: int, records: int) -> None:
-    """So many reports of so many nodes, round and round."""
+    """Append `records` reports of `nodes` nodes, in turn."""
     for start in range(0, records, _BATCH):
         numbers = range(start, min(records, start + _BATCH))
         log.append([_entry(n % nodes, 1 + n // nodes, disk=10_000 + n // nodes) for n in numbers], 120)
@@ -113,7 +127,7 @@ def _visible(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
 
 
 def _feed(url: str) -> None:
-    """1,000 reports a second of nodes 1 to 999, until ended."""
+    """Send 1,000 reports per second of nodes 1 to 999, until terminated."""
     with open_log(url) as log:
         due, number = time.monotonic(), 0
         while True:
@@ -127,10 +141,10 @@ def _feed(url: str) -> None:
 
 
 def _probe(log: Log, store: Path, probes: int) -> Iterator[float]:
-    """Milliseconds from sending a report of node 0 to seeing it in a reader's view."""
+    """Yield the milliseconds from sending a report of node 0 until a reader's view has it."""
     with StoreReader(store, installed_registry()) as reader:
         row_key = key(cell_for(_root(0), PARTITIONS), _root(0))
-        _wait(lambda: _caught(reader, row_key), 30.0)
+        _wait(lambda: _has_row(reader, row_key), 30.0)
         time.sleep(1.0)
         for number in range(probes):
             disk = 20_000 + number
@@ -148,7 +162,7 @@ def _probe(log: Log, store: Path, probes: int) -> Iterator[float]:
             time.sleep(0.003)
 
 
-def _caught(reader: StoreReader, row_key: bytes) -> bool:
+def _has_row(reader: StoreReader, row_key: bytes) -> bool:
     reader.catch_up()
     return row_key in reader.view.row_of
 
@@ -157,11 +171,11 @@ def _wait(done: Callable[[], bool], timeout_s: float) -> None:
     end = time.monotonic() + timeout_s
     while not done():
         if time.monotonic() > end:
-            raise VacancyError(f"nothing came within {timeout_s:g} s")
+            raise VacancyError(f"timeout after {timeout_s:g} s")
         time.sleep(0.002)
 
 
-# -- a worker drains what waits -----------------------------------------------------------------------------
+# -- workers catch up ---------------------------------------------------------------------------------------
 
 
 def _drain(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
@@ -174,7 +188,7 @@ def _drain(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
 
 
 def _drain_with(workers: int, url: str, store: Path, ends: dict[int, int]) -> int:
-    """Records a second from the first commit to the last, so that start-up is not counted."""
+    """Records per second from the first commit to the last, so that start-up is not counted."""
     running = [WorkerProcess(url, store) for _ in range(workers)]
     for worker in running:
         worker.start()
@@ -191,7 +205,7 @@ def _drain_with(workers: int, url: str, store: Path, ends: dict[int, int]) -> in
                 if all(reader.position[p] >= end for p, end in ends.items()):
                     return round((folded - began) / max(1e-9, now - began_at))
                 if now > deadline:
-                    raise VacancyError(f"{workers} workers drained {folded} of {sum(ends.values())} in 600 s")
+                    raise VacancyError(f"{workers} workers folded {folded} of {sum(ends.values())} in 600 s")
                 time.sleep(0.02)
     finally:
         for worker in running:
@@ -256,11 +270,14 @@ def _replay(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
         _publish(log, arguments.nodes, arguments.waiting)
         total = sum(log.end().values())
         started = time.perf_counter()
-        one = replay(log, directory / "one", registry)
-        alone = total / (time.perf_counter() - started)
+        digest_of_one = replay(log, directory / "one", registry)
+        rate_of_one = total / (time.perf_counter() - started)
     started = time.perf_counter()
-    two = replay_processes(url, directory / "two", registry, processes=2)
-    both = total / (time.perf_counter() - started)
-    if one != two:
-        raise VacancyError("replay on two processes gave another digest than on one")
-    return {"replay_records_per_s": round(max(alone, both)), "replay": {"1": round(alone), "2": round(both)}}
+    digest_of_two = replay_processes(url, directory / "two", registry, processes=2)
+    rate_of_two = total / (time.perf_counter() - started)
+    if digest_of_one != digest_of_two:
+        raise VacancyError("a replay with two processes and one with one process have different digests")
+    return {
+        "replay_records_per_s": round(max(rate_of_one, rate_of_two)),
+        "replay": {"1": round(rate_of_one), "2": round(rate_of_two)},
+    }

@@ -1,7 +1,8 @@
-"""How fast one process folds: node reports that each change all three of their classes.
+"""Measures how fast one process folds node reports, each of which changes all three classes of its node.
 
-JSON in; tables, change feed and position committed to RocksDB in batches of 500. The log is what is durable, so
-nothing is fsynced. Each run is another round over the fleet; the first, which makes the rows, is not counted.
+The input is JSON; tables, change feed and position are committed to RocksDB in batches of 500. Nothing is fsynced,
+because the log is the durable copy. Each run sends another report of each node; the first round, which creates the rows,
+is not counted.
 """
 
 from __future__ import annotations
@@ -28,14 +29,18 @@ CELL = covering_cells(1)[0].encode()
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("--providers", type=int, default=100_000, help="nodes in the fleet")
-    parser.add_argument("--records", type=int, default=100_000, help="reports a run")
-    parser.add_argument("--runs", type=int, default=RUNS, help="counted runs; the median is printed")
-    parser.add_argument("--json", action="store_true", help="print JSON (the only form there is)")
+    parser.add_argument(
+        "--providers", type=int, default=100_000, help="number of nodes (default: %(default)s)"
+    )
+    parser.add_argument("--records", type=int, default=100_000, help="reports per run (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=RUNS, help="runs of which the median is printed (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON (the only output format)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     with tempfile.TemporaryDirectory(prefix="vacancy-fold-") as directory:
         rates = measure(Path(directory), arguments.providers, arguments.records, arguments.runs)
     found = {
@@ -66,7 +71,7 @@ def measure(directory: Path, providers: int, records: int, runs: int) -> list[fl
 
 
 def _reports(providers: int) -> Iterator[Record]:
-    """Reports without end, each changing the totals of its node."""
+    """An endless stream of reports, each of which changes the totals of its node."""
     offset = 1
     sequence = 0
     while True:
@@ -85,7 +90,7 @@ def _reports(providers: int) -> Iterator[Record]:
 
 
 def _fold(store: Store, stream: Iterator[Record], records: int) -> float:
-    """Fold so many records. Returns the seconds that folding took; making the reports is not counted."""
+    """Fold this many records. Returns the seconds spent folding, without the time to make the reports."""
     spent = 0.0
     for at in range(0, records, BATCH):
         batch = [next(stream) for _ in range(min(BATCH, records - at))]

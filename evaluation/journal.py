@@ -1,4 +1,4 @@
-"""What a process that may be killed at any moment knows, a line at a time."""
+"""A journal for processes that may be killed at any moment: an append-only file of lines."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any, Self
 
 
 class Journal:
-    """A file of lines, each one JSON list. A line that was written is there, whoever is killed then.
+    """An append-only file of lines, each one JSON list. Complete lines survive the death of the writer.
 
-    A write that crosses a page may be seen half done, and stays so if its writer is killed right there: such a line was
-    not written, and the next writer takes it away."""
+    If the writer is killed during a write that crosses a page, an incomplete line remains. It counts as not written;
+    readers skip it and the next writer removes it.
+    """
 
     def __init__(self, path: Path) -> None:
         if path.exists():
@@ -33,6 +34,6 @@ class Journal:
 
 
 def journal_of(path: Path) -> list[list[Any]]:
-    """What a journal says so far."""
-    whole, _, _ = path.read_bytes().rpartition(b"\n") if path.exists() else (b"", b"", b"")
-    return [json.loads(line) for line in whole.splitlines()]
+    """The lines of a journal so far."""
+    complete, _, _ = path.read_bytes().rpartition(b"\n") if path.exists() else (b"", b"", b"")
+    return [json.loads(line) for line in complete.splitlines()]

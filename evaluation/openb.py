@@ -1,7 +1,7 @@
-"""A real GPU cluster and what was asked of it: Alibaba's `cluster-trace-gpu-v2023`, called openb.
+"""Reads the trace of a real GPU cluster and its requests: Alibaba's `cluster-trace-gpu-v2023`, called openb.
 
-Two CSV files of the repository alibaba/clusterdata are read from wherever a user has put them:
-`openb_node_list_all_node.csv` and `openb_pod_list_default.csv`. Each node becomes a tree, each pod a request.
+The trace is two CSV files of the repository alibaba/clusterdata, which the user downloads:
+`openb_node_list_all_node.csv` and `openb_pod_list_default.csv`. Each node becomes a provider tree, each pod a request.
 
 Units: CPU and GPU in thousandths (a whole GPU is 1000), memory in MiB, times in seconds since the trace's start.
 """
@@ -43,11 +43,11 @@ POD_COLUMNS = (
 )
 
 Tree = tuple[ProviderReport, ...]
-"""A node: its root, then one provider a GPU."""
+"""A node: its root provider, then one provider per GPU."""
 
 
 class Pod(NamedTuple):
-    """One request of the trace. `gpu_milli` is what it asks for over all its GPUs."""
+    """One request of the trace. `gpu_milli` is the requested amount, summed over its GPUs."""
 
     name: str
     spec: RequestSpec
@@ -57,79 +57,80 @@ class Pod(NamedTuple):
 
 
 def load_nodes(path: str | Path) -> list[Tree]:
-    """The fleet. Raises `UsageError` naming file and line of what is wrong."""
+    """Load the nodes. Raises `UsageError` with file and line of an invalid row."""
     return list(_read(Path(path), NODE_COLUMNS, _node))
 
 
 def load_pods(path: str | Path) -> list[Pod]:
-    """The requests, in the order in which they came. Raises `UsageError` naming file and line of what is wrong."""
+    """Load the requests, in order of arrival. Raises `UsageError` with file and line of an invalid row."""
     return list(_read(Path(path), POD_COLUMNS, _pod))
 
 
 def fleet_gpu_milli(trees: Iterable[Tree]) -> int:
-    """GPU thousandths of a whole fleet."""
+    """The GPU thousandths of a fleet."""
     return sum(int(str(part.inventories.get(GPU, {}).get("total", 0))) for tree in trees for part in tree)
 
 
 def fill_schedule(pods: Sequence[Pod], fleet_gpu_milli: int, fill: float) -> list[int | None]:
-    """For each pod, before which arrival (an index into `pods`) it is released; None: not at all.
+    """For each pod, the arrival (an index into `pods`) before which it is released; None: never.
 
-    The oldest go first, as few as keep the GPU thousandths asked for by those alive within `fill` of the fleet.
+    The oldest pods are released first, no more than needed so that the live pods request at most the share `fill` of
+    the fleet's GPU thousandths.
     """
-    most = int(fill * fleet_gpu_milli)
+    limit = int(fill * fleet_gpu_milli)
     released: list[int | None] = [None] * len(pods)
     alive: deque[int] = deque()
-    asked = 0
+    requested = 0
     for arrival, pod in enumerate(pods):
-        asked += pod.gpu_milli
-        while alive and asked > most:
+        requested += pod.gpu_milli
+        while alive and requested > limit:
             oldest = alive.popleft()
             released[oldest] = arrival
-            asked -= pods[oldest].gpu_milli
+            requested -= pods[oldest].gpu_milli
         alive.append(arrival)
     return released
 
 
 def saturation_draw(pods: Sequence[Pod], seed: int, fleet_gpu_milli: int, factor: float = 1.3) -> list[Pod]:
-    """Pods drawn with replacement until they ask for `factor` times the fleet's GPU thousandths.
+    """Draw pods with replacement until they request `factor` times the fleet's GPU thousandths.
 
-    A pod may come up twice: who needs ids makes them from its place in the list. Raises `UsageError` where no
-    pod asks for a GPU.
+    A pod may be drawn several times, so its index in the result, not its name, is unique. Raises `UsageError` if no pod
+    requests a GPU.
     """
     if not any(pod.gpu_milli for pod in pods):
         raise UsageError(
-            "no pod asks for a GPU, so no draw saturates the fleet", do="load another list of pods"
+            "no pod requests a GPU, so no draw saturates the fleet", do="load another list of pods"
         )
     rng = random.Random(seed)
     drawn: list[Pod] = []
-    asked = 0
-    while asked < factor * fleet_gpu_milli:
+    requested = 0
+    while requested < factor * fleet_gpu_milli:
         pod = rng.choice(pods)
         drawn.append(pod)
-        asked += pod.gpu_milli
+        requested += pod.gpu_milli
     return drawn
 
 
 def typical_of(pods: Iterable[Pod]) -> Workload:
-    """What is typically asked of the fleet, as these pods show it."""
+    """The typical workload of these pods."""
     return tally(((pod.spec, 1) for pod in pods), GPU)
 
 
 def with_models(pods: Sequence[Pod], trees: Sequence[Tree], share: float, seed: int) -> list[Pod]:
-    """The pods, of which that share of those with GPUs now accept one to three models only.
+    """The pods, with the share `share` of those with GPUs restricted to one to three GPU models.
 
-    Which pods and which models is the seed's; models are drawn by how many nodes could hold the pod at all, so
-    that nobody asks for eight GPUs of a model that comes in pairs.
+    The seed chooses pods and models. Models are weighted by the number of nodes that have enough GPUs for the pod, so
+    that no pod requests eight GPUs of a model of which nodes have two.
     """
     rng = random.Random(f"{seed} models")
     sizes: dict[str, list[int]] = {}
     for tree in trees:
         for trait in {trait for part in tree for trait in part.traits}:
             sizes.setdefault(trait, []).append(len(tree) - 1)
-    return [_narrowed(pod, sizes, rng) if pod.gpu_milli and rng.random() < share else pod for pod in pods]
+    return [_restricted(pod, sizes, rng) if pod.gpu_milli and rng.random() < share else pod for pod in pods]
 
 
-def _narrowed(pod: Pod, sizes: Mapping[str, Sequence[int]], rng: random.Random) -> Pod:
+def _restricted(pod: Pod, sizes: Mapping[str, Sequence[int]], rng: random.Random) -> Pod:
     gpus = sum(GPU in group.resources for group in pod.spec.groups)
     nodes = {model: sum(size >= gpus for size in of) for model, of in sorted(sizes.items())}
     able = [model for model, count in nodes.items() if count]
@@ -153,7 +154,7 @@ def model_trait(model: str) -> str:
 
 
 class _BadRow(Exception):
-    """What is wrong with a row."""
+    """A row of the trace is invalid; the text says why."""
 
 
 Row = Mapping[str, str]
@@ -178,20 +179,22 @@ def _read(path: Path, columns: Sequence[str], make: Callable[[Row], T]) -> Itera
                 raise _BadRow(f"there is no column {', '.join(missing)}")
             for row in reader:
                 if None in row or None in row.values():
-                    raise _BadRow(f"it has not {len(reader.fieldnames or ())} fields, as the first line has")
+                    raise _BadRow(
+                        f"the row does not have the {len(reader.fieldnames or ())} fields of the header"
+                    )
                 if row[columns[0]] in seen:
-                    raise _BadRow(f"{columns[0]} {row[columns[0]]} is there twice")
+                    raise _BadRow(f"{columns[0]} {row[columns[0]]} occurs twice")
                 seen.add(row[columns[0]])
                 yield make(row)
         except (_BadRow, csv.Error, UnicodeDecodeError, ValidationError) as error:
             raise UsageError(
-                f"not a row of the trace: {_what(error)}",
+                f"invalid row of the trace: {_error_text(error)}",
                 where=f"{path}:{max(1, reader.line_num)}",
-                do="mend or remove the line",
+                do="correct or remove the line",
             ) from None
 
 
-def _what(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
@@ -201,7 +204,7 @@ def _what(error: Exception) -> str:
 def _node(row: Row) -> Tree:
     name, gpus, model = row["sn"], _count(row, "gpu", GPUS_MAX), row["model"]
     if bool(gpus) != bool(model):
-        raise _BadRow(f"gpu is {gpus} and model is {model!r}: both or neither")
+        raise _BadRow(f"gpu is {gpus} and model is {model!r}: give both or neither")
     amounts = {CPU: _count(row, "cpu_milli"), MEMORY: _count(row, "memory_mib")}
     root = ProviderReport(id=name, inventories={c: {"total": total} for c, total in amounts.items() if total})
     traits = (model_trait(model),) if model else ()

@@ -1,8 +1,8 @@
-"""How full each order fills a cluster: one scheduler alone, that never races and never waits for a verdict.
+"""Measures how full each candidate order fills a cluster, with one scheduler that does not wait for verdicts.
 
-Pods of the openb trace are drawn by seed until they ask for 130 % of the GPUs, as in `trace --saturate`; each is
-placed on the first candidate, and counted as taken in the scheduler's own view. So a seed takes seconds, and what
-is seen is the order's doing alone.
+Pods of the openb trace are drawn at random, by seed, until they request 130 % of the GPUs, as in `trace --saturate`.
+Each is placed on the first candidate and reserved in the scheduler's own view. So a seed takes seconds, and the result
+depends on the order only.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from vacancy.resources.state.tables import key
 
 
 class Filled(NamedTuple):
-    """One fill: the share of GPU thousandths that is allocated, requests that found no place, and query times."""
+    """The result of one fill: the allocated share of the GPUs, requests without a candidate, and query times."""
 
     allocated: float
     no_valid_host: int
@@ -48,7 +48,7 @@ class Filled(NamedTuple):
 
 
 def fill(store: Path, order: Order, specs: Sequence[RequestSpec], seed: int) -> Filled:
-    """Place requests one after the other on the fleet of a store, which is only read."""
+    """Place requests one after the other on the fleet of a store. The store itself is not changed."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -72,7 +72,7 @@ def fill(store: Path, order: Order, specs: Sequence[RequestSpec], seed: int) -> 
 
 
 def fold_fleet(trees: Sequence[Tree], store: Path) -> None:
-    """A store of these nodes, made by the fold like any other."""
+    """Create a store of these nodes by folding a log of their reports."""
     with new_log(f"memory://{store}", 1, installed_registry()) as log:
         log.append(list(node_reports(trees, 1, "/trace")))
         replay(log, store, installed_registry())
@@ -83,17 +83,23 @@ def fold_fleet(trees: Sequence[Tree], store: Path) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("--nodes", type=Path, required=True, help="openb_node_list_all_node.csv")
-    parser.add_argument("--pods", type=Path, required=True, help="openb_pod_list_default.csv")
-    parser.add_argument("--orders", default=",".join(ORDERS), help="which ones (default: all)")
-    parser.add_argument("--seeds", type=int, default=10, help="how many, from 0 (default: 10)")
+    parser.add_argument(
+        "--nodes", type=Path, required=True, metavar="FILE", help="the nodes: openb_node_list_all_node.csv"
+    )
+    parser.add_argument(
+        "--pods", type=Path, required=True, metavar="FILE", help="the pods: openb_pod_list_default.csv"
+    )
+    parser.add_argument("--orders", default=",".join(ORDERS), help="orders to compare (default: all)")
+    parser.add_argument(
+        "--seeds", type=int, default=10, help="number of seeds, starting with 0 (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     if arguments.seeds < 1:
-        raise UsageError(f"{arguments.seeds} seeds cannot be meant", do="give 1 or more")
+        raise UsageError(f"--seeds {arguments.seeds} is invalid", do="give 1 or more")
     trees, pods = load_nodes(arguments.nodes), load_pods(arguments.pods)
     orders = {name: order_named(name, typical_of(pods)) for name in arguments.orders.split(",")}
     found = {}

@@ -1,8 +1,8 @@
-"""OpenStack Placement and vacancy, one after the other, with the same fleet and the same load on the same machine.
+"""Runs OpenStack Placement and vacancy, one after the other, with the same fleet and load on the same machine.
 
-Three things are measured of each: how long a scheduler waits for candidates; how many instances four schedulers
-place a second; and whether anything is handed out twice where they ask a full fleet for more. Placement is the real
-package, over HTTP, with an API process for each scheduler; each system picks candidates at random.
+Three things are measured for each: the time of a query for candidates; how many instances four schedulers place per
+second; and whether anything is overcommitted when the schedulers request more than the fleet has. Placement is the real
+package, over HTTP, with one API process per scheduler. Both systems choose candidates at random.
 """
 
 from __future__ import annotations
@@ -50,43 +50,61 @@ _COUNTS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("--nodes", type=int, default=1_000, help="of the fleet (default: 1000)")
-    parser.add_argument("--queries", type=int, default=500, help="timed queries (default: 500)")
     parser.add_argument(
-        "--instances", type=int, default=2_000, help="placed by all schedulers together (default: 2000)"
+        "--nodes", type=int, default=1_000, help="number of nodes of the plain fleet (default: %(default)s)"
     )
     parser.add_argument(
-        "--brim-nodes", type=int, default=20, help="of the fleet that is filled to the brim (default: 20)"
+        "--queries", type=int, default=500, help="number of timed queries (default: %(default)s)"
     )
-    parser.add_argument("--schedulers", type=int, default=4, help="processes that race (default: 4)")
-    parser.add_argument("--limit", type=int, default=10, help="candidates of a query (default: 10)")
+    parser.add_argument(
+        "--instances",
+        type=int,
+        default=2_000,
+        help="instances that all schedulers together place (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--brim-nodes",
+        type=int,
+        default=20,
+        help="number of nodes of the small fleet that is filled completely (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--schedulers",
+        type=int,
+        default=4,
+        help="number of racing scheduler processes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--limit", type=int, default=10, help="maximum candidates per query (default: %(default)s)"
+    )
     parser.add_argument(
         "--in-flight",
         type=int,
         default=1,
-        help="claims a scheduler of vacancy has under way at once; one of Placement has one (default: 1)",
+        help="concurrent claims of a vacancy scheduler; a Placement scheduler has one (default: %(default)s)",
     )
     parser.add_argument(
         "--database",
-        help="Placement's, empty: an SQLAlchemy URL such as postgresql+psycopg2://USER@HOST/NAME (default: a"
-        " temporary SQLite file, which is good for trying this out and not for judging Placement)",
+        help="empty database for Placement: an SQLAlchemy URL such as postgresql+psycopg2://USER@HOST/NAME (default:"
+        " a temporary SQLite file, which is enough to try the benchmark but too slow to judge Placement)",
     )
     parser.add_argument(
         "--server-tries",
         type=int,
         default=SERVER_TRIES,
-        help="Placement's allocation_conflict_retry_count: how often it tries to write a claim before it answers 409"
-        f" (default: {SERVER_TRIES}, as it is there)",
+        help="Placement's allocation_conflict_retry_count: attempts to write a claim before it answers 409"
+        " (default: %(default)s, Placement's own default)",
     )
     parser.add_argument(
-        "--log", help="vacancy's: kafka://host:port/NAME, of which NAME-FLEET-xxxx are made (default: SQLite)"
+        "--log",
+        help="log of vacancy: kafka://host:port/NAME; creates logs NAME-FLEET-xxxx (default: a temporary SQLite file)",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of choices (default: 1)")
-    parser.add_argument("--json", action="store_true", help="print JSON (the only form there is)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of random choices (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON (the only output format)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     check_counts(arguments, _COUNTS)
     found: dict[str, Any] = {
         "benchmark": "beside",
@@ -98,40 +116,41 @@ def run(arguments: argparse.Namespace) -> int:
         **{name: getattr(arguments, name) for name in _COUNTS},
     }
     with tempfile.TemporaryDirectory(prefix="vacancy-beside-") as directory:
-        theirs = _measure_placement(arguments, Path(directory))
-    ours, sound = _measure_vacancy(arguments)
-    print(json.dumps({**found, "placement": theirs, "vacancy": ours, "ratio": _ratio(theirs, ours)}))
-    return 0 if sound else EXIT_DIFFERENCE
+        placement = _measure_placement(arguments, Path(directory))
+    vacancy, is_correct = _measure_vacancy(arguments)
+    ratio = _speed_ratio(placement, vacancy)
+    print(json.dumps({**found, "placement": placement, "vacancy": vacancy, "ratio": ratio}))
+    return 0 if is_correct else EXIT_DIFFERENCE
 
 
-def _ratio(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, float]:
-    """How many times as fast vacancy is."""
+def _speed_ratio(placement: dict[str, Any], vacancy: dict[str, Any]) -> dict[str, float]:
+    """How many times as fast as Placement vacancy is."""
     waits = {
-        f"candidates_{name}": round(theirs["candidates_ms"][name] / ours["candidates_ms"][name], 1)
+        f"candidates_{name}": round(placement["candidates_ms"][name] / vacancy["candidates_ms"][name], 1)
         for name in ("p50", "p99")
     }
     return {
         **waits,
-        "placements_per_s": round(ours["placements_per_s"] / max(0.1, theirs["placements_per_s"]), 1),
+        "placements_per_s": round(vacancy["placements_per_s"] / max(0.1, placement["placements_per_s"]), 1),
     }
 
 
-def _brim_asked(fleet: PlacementFleet) -> int:
-    """A quarter more than it has."""
+def _brim_requests(fleet: PlacementFleet) -> int:
+    """The number of requests for the small fleet: a quarter more than it can serve."""
     return fleet.places * 5 // 4
 
 
-def _timed(ask: Callable[[], int], queries: int) -> dict[str, float]:
-    """How long it takes to ask. Raises `VacancyError` where nothing is found."""
+def _time_queries(query: Callable[[], int], queries: int) -> dict[str, float]:
+    """The times of `query`, in ms. It returns the number of candidates; raises `VacancyError` if that is 0."""
     for _ in range(_WARM_UP):
-        ask()
+        query()
     times = []
     for _ in range(queries):
         started = time.perf_counter()
-        found = ask()
+        found = query()
         times.append((time.perf_counter() - started) * 1e3)
         if not found:
-            raise VacancyError("no candidates were found, in a fleet that has room")
+            raise VacancyError("no candidates were found in a fleet with free capacity")
     times.sort()
     return {"p50": round(percentile(times, 0.5), 3), "p99": round(percentile(times, 0.99), 3)}
 
@@ -145,16 +164,16 @@ def _measure_placement(arguments: argparse.Namespace, directory: Path) -> dict[s
     with service as ports:
         with PlacementClient(ports[0]) as client:
             if client.has_providers():
-                raise UsageError("the database has providers already", do="give Placement an empty one")
-        _add(ports, plain)
+                raise UsageError("the database of Placement is not empty", do="give an empty database")
+        _create_fleet(ports, plain)
         query = plain.query(arguments.limit)
         with PlacementClient(ports[0]) as client:
-            waits = _timed(lambda: len(client.candidates(query)), arguments.queries)
+            waits = _time_queries(lambda: len(client.candidates(query)), arguments.queries)
         placed = race_placement(ports, query, arguments.instances, arguments.seed)
-        _add(ports, brim)
-        filled = race_placement(ports, brim.query(arguments.limit), _brim_asked(brim), arguments.seed)
+        _create_fleet(ports, brim)
+        filled = race_placement(ports, brim.query(arguments.limit), _brim_requests(brim), arguments.seed)
         with PlacementClient(ports[0]) as client:
-            beyond = {
+            overcommitted = {
                 fleet.name: sum(client.overcommitted(node) for node in fleet.node_names())
                 for fleet in (plain, brim)
             }
@@ -165,20 +184,20 @@ def _measure_placement(arguments: argparse.Namespace, directory: Path) -> dict[s
         "accepted": placed.accepted,
         "conflicts": placed.conflicts,
         "errors": placed.errors,
-        "overcommitted": beyond[plain.name],
+        "overcommitted": overcommitted[plain.name],
         "brim": {
-            "asked": _brim_asked(brim),
+            "asked": _brim_requests(brim),
             "places": brim.places,
             "accepted": filled.accepted,
             "conflicts": filled.conflicts,
             "errors": filled.errors,
-            "overcommitted": beyond[brim.name],
+            "overcommitted": overcommitted[brim.name],
         },
     }
 
 
-def _add(ports: list[int], fleet: PlacementFleet) -> None:
-    """Make the fleet, a part of it through each API process."""
+def _create_fleet(ports: list[int], fleet: PlacementFleet) -> None:
+    """Create the nodes of a fleet, distributed over the API processes."""
     if fleet.trait.startswith("CUSTOM_"):
         with PlacementClient(ports[0]) as client:
             client.must("PUT", f"/traits/{fleet.trait}")
@@ -197,26 +216,26 @@ def _add(ports: list[int], fleet: PlacementFleet) -> None:
 
 
 def _measure_vacancy(arguments: argparse.Namespace) -> tuple[dict[str, Any], bool]:
-    """What was measured, and whether the auditor found all of it sound."""
-    placed, waits, sound = _place(arguments, plain_fleet(arguments.nodes), arguments.instances)
+    """The measurements, and whether the auditor found no problem."""
+    placed, waits, is_correct = _place(arguments, plain_fleet(arguments.nodes), arguments.instances)
     brim = brim_fleet(arguments.brim_nodes)
-    filled, _, brim_sound = _place(arguments, brim, _brim_asked(brim))
+    filled, _, brim_is_correct = _place(arguments, brim, _brim_requests(brim))
     names = ("accepted", "conflicts", "errors", "overcommitted")
     return {
         "candidates_ms": waits,
         **placed,
         "brim": {
-            "asked": _brim_asked(brim),
+            "asked": _brim_requests(brim),
             "places": brim.places,
             **{name: filled[name] for name in names},
         },
-    }, sound and brim_sound
+    }, is_correct and brim_is_correct
 
 
 def _place(
     arguments: argparse.Namespace, fleet: PlacementFleet, instances: int
 ) -> tuple[dict[str, Any], dict[str, float], bool]:
-    """Publish the fleet to a log of its own, time queries, race schedulers for it, and audit what they got."""
+    """Publish the fleet to a new log, time queries, let schedulers race, and audit the allocations."""
     log = arguments.log and f"{arguments.log}-{fleet.name}-{uuid4().hex[:6]}"
     options = TrialOptions(log=log, in_flight=arguments.in_flight, seed=arguments.seed)
     with Trial.prepared(options) as trial:
@@ -224,7 +243,7 @@ def _place(
         trial.settle("publish")
         spec = fleet.spec()
         with Scheduler(trial.log, trial.stores[0], trial.registry, seed=arguments.seed) as scheduler:
-            waits = _timed(
+            waits = _time_queries(
                 lambda: len(scheduler.candidates(spec, limit=arguments.limit).candidates), arguments.queries
             )
         raced = trial.race(deal([Arrival(spec)] * instances, arguments.schedulers))

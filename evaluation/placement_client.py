@@ -1,4 +1,4 @@
-"""Placement's API as one caller uses it, over one connection that stays open."""
+"""A client of Placement's API with one persistent connection."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _SERVER_ERROR = 500
 
 
 class Answer(NamedTuple):
-    """A status of HTTP, and what came with it."""
+    """The HTTP status and the JSON body of an answer."""
 
     status: int
     body: Any
 
 
 class PlacementClient:
-    """A caller. `errors` counts the answers that said that the server failed (5xx)."""
+    """A client of one API process. `errors` counts answers with status 5xx."""
 
     def __init__(self, port: int) -> None:
         self.errors = 0
         self._connection = HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
-        """Ask once. Raises `VacancyError` where no answer comes."""
+        """Send one request. Raises `VacancyError` if there is no answer."""
         sent = None if body is None else json.dumps(body).encode()
         try:
             self._connection.request(method, path, sent, _HEADERS)
@@ -50,8 +50,11 @@ class PlacementClient:
         return Answer(response.status, json.loads(text) if text else None)
 
     def must(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """What comes with an answer that says yes. A server that failed is asked again: with SQLite that is what
-        two writers at once come to. Raises `VacancyError` on any other answer."""
+        """Send a request and return the body of a successful answer.
+
+        A request that the server answers with 5xx is retried: with SQLite that happens when two processes write at the
+        same time. Raises `VacancyError` on any other answer.
+        """
         for _ in range(_TRIES):
             answer = self.call(method, path, body)
             if answer.status < _SERVER_ERROR:
@@ -63,41 +66,41 @@ class PlacementClient:
             )
         return answer.body
 
-    # -- what there is ------------------------------------------------------------------------------------------
+    # -- providers ----------------------------------------------------------------------------------------------
 
     def has_providers(self) -> bool:
-        """Whether there is any."""
+        """Whether there are any providers."""
         return bool(self.must("GET", "/resource_providers")["resource_providers"])
 
     def add_node(self, fleet: PlacementFleet, node: str) -> None:
-        """Make a node of the fleet."""
+        """Create a node of the fleet."""
         uuid = provider_uuid(node)
-        made = self.must("POST", "/resource_providers", {"name": node, "uuid": uuid})
-        for part, said in (("inventories", fleet.inventories()), ("traits", [fleet.trait])):
-            body = {part: said, "resource_provider_generation": made["generation"]}
+        provider = self.must("POST", "/resource_providers", {"name": node, "uuid": uuid})
+        for part, content in (("inventories", fleet.inventories()), ("traits", [fleet.trait])):
+            body = {part: content, "resource_provider_generation": provider["generation"]}
             answer = self.must("PUT", f"/resource_providers/{uuid}/{part}", body)
-            made["generation"] = answer["resource_provider_generation"]
+            provider["generation"] = answer["resource_provider_generation"]
 
     def overcommitted(self, node: str) -> int:
-        """By how much what a node gave is more than it has, over all classes."""
+        """The amount by which a node's usage exceeds its capacity, summed over all classes."""
         path = f"/resource_providers/{provider_uuid(node)}"
         usages = self.must("GET", f"{path}/usages")["usages"]
         inventories = self.must("GET", f"{path}/inventories")["inventories"]
-        beyond = 0
+        excess = 0
         for name, used in usages.items():
             has = inventories[name]
-            beyond += max(0, used - int((has["total"] - has["reserved"]) * has["allocation_ratio"]))
-        return beyond
+            excess += max(0, used - int((has["total"] - has["reserved"]) * has["allocation_ratio"]))
+        return excess
 
-    # -- what schedulers do -------------------------------------------------------------------------------------
+    # -- scheduling ---------------------------------------------------------------------------------------------
 
     def candidates(self, query: str) -> list[Any]:
-        """The allocation requests that a query finds."""
+        """The allocation requests that a query returns."""
         found: list[Any] = self.must("GET", query)["allocation_requests"]
         return found
 
     def allocate(self, consumer: str, allocation_request: Mapping[str, Any]) -> int:
-        """Claim it for a new consumer; returns the status."""
+        """Send a claim for a new consumer; returns the HTTP status."""
         body = {
             **allocation_request,
             "project_id": "beside",

@@ -1,4 +1,4 @@
-"""The fleets of `evaluation beside`, and what is asked of them, in the words of either system."""
+"""The fleets of `evaluation beside` and their requests, in the formats of both systems."""
 
 from __future__ import annotations
 
@@ -18,28 +18,31 @@ from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 @dataclass(frozen=True)
 class PlacementFleet:
-    """Nodes that are all alike, each one provider with nothing reserved and no overcommitment, and the one request
-    that all schedulers make of them. `trait` is what these nodes have, and what is asked for."""
+    """A fleet of identical nodes, and the one request that all schedulers send.
+
+    Each node is one provider, nothing is reserved, allocation ratios are 1. `trait`: a trait that the nodes have and the
+    request requires. `requested`: amounts of the request.
+    """
 
     name: str
     nodes: int
     trait: str
     totals: Mapping[str, int]
-    asked: Mapping[str, int]
+    requested: Mapping[str, int]
 
     @property
     def places(self) -> int:
-        """How many of the requests it can serve."""
-        return self.nodes * min(self.totals[name] // amount for name, amount in self.asked.items())
+        """How many requests the fleet can serve."""
+        return self.nodes * min(self.totals[name] // amount for name, amount in self.requested.items())
 
     def node_names(self) -> list[str]:
-        """The nodes, in order."""
+        """The names of the nodes, in order."""
         return [f"{self.name}-{number:06}" for number in range(self.nodes)]
 
-    # -- as vacancy has it --------------------------------------------------------------------------------------
+    # -- for vacancy --------------------------------------------------------------------------------------------
 
     def reports(self, partitions: int) -> Iterator[NewRecord]:
-        """A report of each node."""
+        """One report per node."""
         inventories: Inventories = {name: {"total": total} for name, total in self.totals.items()}
         trees = (
             (ProviderReport(id=node, inventories=inventories, traits=(self.trait,)),)
@@ -49,12 +52,12 @@ class PlacementFleet:
 
     def spec(self) -> RequestSpec:
         """The request."""
-        return RequestSpec(groups=(RequestGroup(resources=dict(self.asked), required=(self.trait,)),))
+        return RequestSpec(groups=(RequestGroup(resources=dict(self.requested), required=(self.trait,)),))
 
-    # -- as Placement has it ------------------------------------------------------------------------------------
+    # -- for Placement ------------------------------------------------------------------------------------------
 
     def inventories(self) -> dict[str, dict[str, Any]]:
-        """What each node has, all fields written out."""
+        """The inventories of a node, with all fields."""
         return {
             name: {
                 "total": total,
@@ -68,19 +71,19 @@ class PlacementFleet:
         }
 
     def query(self, limit: int) -> str:
-        """The request, as a path with its query."""
-        resources = ",".join(f"{name}:{amount}" for name, amount in self.asked.items())
-        asked = {"resources": resources, "required": self.trait, "limit": limit}
-        return f"/allocation_candidates?{urlencode(asked, safe=':,')}"
+        """The request as an HTTP path with a query string."""
+        resources = ",".join(f"{name}:{amount}" for name, amount in self.requested.items())
+        parameters = {"resources": resources, "required": self.trait, "limit": limit}
+        return f"/allocation_candidates?{urlencode(parameters, safe=':,')}"
 
 
 def provider_uuid(node: str) -> str:
-    """The UUID that a node's provider has in Placement."""
+    """The UUID of a node's provider in Placement."""
     return str(uuid5(NAMESPACE_URL, node))
 
 
 def plain_fleet(nodes: int) -> PlacementFleet:
-    """Nodes with room for more than any run asks for, as long as there are some dozens of them."""
+    """Nodes with more capacity than a run requests, if there are at least some dozens of them."""
     return PlacementFleet(
         "node",
         nodes,
@@ -91,7 +94,7 @@ def plain_fleet(nodes: int) -> PlacementFleet:
 
 
 def brim_fleet(nodes: int) -> PlacementFleet:
-    """Small nodes, to be asked for more than they have."""
+    """Small nodes, from which more is requested than they have."""
     return PlacementFleet(
         "brim", nodes, "CUSTOM_BRIM", MappingProxyType({"VCPU": 4}), MappingProxyType({"VCPU": 1})
     )

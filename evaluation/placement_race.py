@@ -1,4 +1,4 @@
-"""Schedulers that race for nodes through Placement, each a process with an API process of its own."""
+"""A race of schedulers through Placement: each is a process with its own API process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.resources.model.errors import VacancyError
 
 ATTEMPTS = 32
-"""How often a scheduler tries to place an instance: as often as one of vacancy does."""
+"""Attempts of a scheduler to place an instance: as many as a scheduler of vacancy makes."""
 
 _READY_S = 60.0
 _DONE_S = 24 * 3600.0
@@ -26,9 +26,11 @@ _SERVER_ERROR = 500
 
 
 class ParticipantResult(NamedTuple):
-    """What one scheduler did: instances by how they ended, with `conflicts` (claims that were answered 409) and `errors`
-    (answers that said that the server failed, after which it was asked again). Times are of each placed instance, in
-    ms, from its first query."""
+    """The result of one scheduler.
+
+    `counts`: instances by outcome, `conflicts` (claims answered with 409) and `errors` (answers with 5xx, which were
+    retried). `place_ms`: the time of each placed instance, from its first query.
+    """
 
     counts: Counter[str]
     seconds: float
@@ -36,7 +38,7 @@ class ParticipantResult(NamedTuple):
 
 
 class PlacementRaceResult(NamedTuple):
-    """All schedulers together; see `ParticipantResult`. `seconds` is the time of the scheduler that took longest."""
+    """The sum over all schedulers; see `ParticipantResult`. `seconds` is the time of the slowest scheduler."""
 
     accepted: int
     conflicts: int
@@ -46,7 +48,7 @@ class PlacementRaceResult(NamedTuple):
 
 
 def race_placement(ports: Sequence[int], query: str, instances: int, seed: int) -> PlacementRaceResult:
-    """Have a scheduler at each port, started together, place instances that are dealt over them."""
+    """Start one scheduler per port at the same time; they place the instances, distributed over them."""
     with ExitStack() as running:
         racers = []
         for number, port in enumerate(ports):
@@ -73,9 +75,9 @@ def race_placement(ports: Sequence[int], query: str, instances: int, seed: int) 
 
 
 def _schedule(parent: Connection, port: int, query: str, instances: int, seed: int) -> None:
-    """The scheduler's process: says that it is ready, waits for a word, and says what it did."""
+    """The process of a scheduler: reports that it is ready, waits for the start message, and sends its result."""
     rng = random.Random(seed)
-    ended = Counter[str]()
+    counts = Counter[str]()
     place_ms = []
     with PlacementClient(port) as client:
         client.must("GET", "/")  # connects
@@ -84,18 +86,18 @@ def _schedule(parent: Connection, port: int, query: str, instances: int, seed: i
         started = time.monotonic()
         for _ in range(instances):
             began = time.perf_counter()
-            how, conflicts = _place(client, query, rng)
-            ended[how] += 1
-            ended["conflicts"] += conflicts
-            if how == "accepted":
+            outcome, conflicts = _place(client, query, rng)
+            counts[outcome] += 1
+            counts["conflicts"] += conflicts
+            if outcome == "accepted":
                 place_ms.append((time.perf_counter() - began) * 1e3)
         seconds = time.monotonic() - started
-        ended["errors"] = client.errors
-    parent.send(ParticipantResult(ended, seconds, place_ms))
+        counts["errors"] = client.errors
+    parent.send(ParticipantResult(counts, seconds, place_ms))
 
 
 def _place(client: PlacementClient, query: str, rng: random.Random) -> tuple[str, int]:
-    """Place one instance; returns how that ended, and how many conflicts there were on the way."""
+    """Place one instance. Returns the outcome and the number of conflicts."""
     consumer = str(uuid4())
     conflicts = 0
     for _ in range(ATTEMPTS):

@@ -1,6 +1,6 @@
-"""OpenStack Placement as a service on this machine: its database made, and API processes that serve it.
+"""Runs OpenStack Placement on this machine: creates its database and starts its API processes.
 
-The package is loaded in processes of its own only; nothing here imports it in the process that measures.
+The package is imported only in those processes, never in the process that measures.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vacancy.resources.model.errors import UsageError, VacancyError
 _START_S = 120.0
 _SYNC_S = 300.0
 SERVER_TRIES = 10
-"""How often Placement itself tries to write a claim whose provider changes meanwhile, unless it is told otherwise."""
+"""Placement's default number of attempts to write a claim whose provider changes concurrently."""
 
 _SYNC = "from placement.cmd.manage import main; main()"
 _CONFIG = """\
@@ -32,7 +32,7 @@ default_log_levels = placement=WARNING,oslo_db=WARNING,oslo_policy=WARNING,alemb
 [api]
 auth_strategy = noauth2
 [placement]
-# Or all schedulers are offered the same few nodes, and meet there.
+# Otherwise all schedulers get the same few nodes and conflict there.
 randomize_allocation_candidates = true
 allocation_conflict_retry_count = {tries}
 [placement_database]
@@ -41,7 +41,7 @@ connection = {connection}
 
 
 def placement_version() -> str:
-    """The version that is installed. Raises `UsageError` where there is none."""
+    """The installed version. Raises `UsageError` if Placement is not installed."""
     try:
         return version("openstack-placement")
     except PackageNotFoundError:
@@ -51,7 +51,7 @@ def placement_version() -> str:
 
 
 def database_kind(database: str | None) -> str:
-    """What a database is, without where and whose: `postgresql`, `sqlite`."""
+    """The kind of a database, without host and user: `postgresql`, `sqlite`."""
     return "sqlite" if database is None else database.partition(":")[0].partition("+")[0]
 
 
@@ -59,14 +59,14 @@ def database_kind(database: str | None) -> str:
 def placement_service(
     directory: Path, servers: int, database: str | None, tries: int = SERVER_TRIES
 ) -> Iterator[list[int]]:
-    """So many API processes, as their ports; they are ended at the end.
+    """Start `servers` API processes and yield their ports; they are stopped at the end.
 
-    `database`: an SQLAlchemy URL; None: a SQLite file in `directory`, where log and configuration go, too.
-    `tries`: how often a claim is written whose provider changes meanwhile, before the scheduler is told.
+    `database`: an SQLAlchemy URL, or None for an SQLite file in `directory`, which also gets the log and the
+    configuration. `tries`: attempts to write a claim whose provider changes concurrently, before Placement answers 409.
     """
-    # A writer of a SQLite file waits for another this long before it gives up.
+    # How long a writer of an SQLite file waits for another one.
     url = database or f"sqlite:///{directory.absolute()}/placement.db?timeout=60"
-    # `$` refers to other options there.
+    # In this file `$` refers to other options.
     text = _CONFIG.format(directory=directory.absolute(), connection=url.replace("$", "$$"), tries=tries)
     (directory / "placement.conf").write_text(text)
     _make_database(directory)
@@ -76,23 +76,25 @@ def placement_service(
             server = ChildProcess(f"placement-api-{number}", _serve, str(directory.absolute()))
             return running.enter_context(server)
 
-        # The first writes the standard traits and classes, and the others find them.
+        # The first process writes the standard traits and classes; the others find them.
         ports: list[int] = [start(1).hear(_START_S)]
         others = [start(number) for number in range(2, servers + 1)]
         yield ports + [server.hear(_START_S) for server in others]
 
 
 def _make_database(directory: Path) -> None:
-    """Bring the database's tables to the current form."""
+    """Create the tables of the database."""
     command = [sys.executable, "-c", _SYNC, "--config-file", str(directory / "placement.conf"), "db", "sync"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SYNC_S, check=False)
     if done.returncode:
         log = directory / "placement.log"
-        said = (done.stderr or done.stdout or (log.read_text() if log.exists() else "")).split("\n")
-        words = [line.strip() for line in said if line.strip() and not line.startswith(("(Background", " "))]
+        output = (done.stderr or done.stdout or (log.read_text() if log.exists() else "")).split("\n")
+        lines = [
+            line.strip() for line in output if line.strip() and not line.startswith(("(Background", " "))
+        ]
         raise UsageError(
-            f"Placement could not make its database: {words[-1] if words else done.returncode}",
-            do="see that --database names one that is there, whose driver is installed",
+            f"Placement could not create its tables: {lines[-1] if lines else done.returncode}",
+            do="check that the database in --database exists and that its driver is installed",
         )
 
 
@@ -100,10 +102,10 @@ def _make_database(directory: Path) -> None:
 
 
 class _Handler(WSGIRequestHandler):
-    """Serves one connection for as long as it is open, and writes no log of requests."""
+    """Serves one connection while it is open, and does not log requests."""
 
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body of an answer leave together
+    wbufsize = -1  # send header and body of an answer together
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
@@ -113,15 +115,15 @@ class _Handler(WSGIRequestHandler):
             super().handle()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base class has it
-        """Nothing."""
+        """Do not log."""
 
 
 def _serve(parent: Connection, directory: str) -> None:
-    """The API process: says its port, and serves one connection after the other until it is ended."""
+    """The API process: sends its port to the parent, and serves one connection after the other until terminated."""
     os.environ["OS_PLACEMENT_CONFIG_DIR"] = directory
     from placement.wsgi import init_application
 
-    ServerHandler.http_version = "1.1"  # else every answer closes its connection
+    ServerHandler.http_version = "1.1"  # with 1.0 every answer would close its connection
     try:
         application = init_application()
     except Exception as error:

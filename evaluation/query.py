@@ -1,7 +1,8 @@
-"""How fast a scheduler finds candidates, while a worker folds 1,000 reports a second.
+"""Measures how long queries for candidates take while a worker folds 1,000 reports per second.
 
-Fleets of one kind each (`query_fleets`), and what is asked of them (`query_scenarios`, `query_hardware`). Every query goes through
-`Scheduler.candidates`, which catches up with the store first. What is found is checked against how the fleet was made.
+Each fleet has nodes of one kind (`query_fleets`, `query_hardware`); scenarios are the requests (`query_scenarios`,
+`query_hardware`). Every query is a call of `Scheduler.candidates`, which first catches up with the store. The answers
+are checked against the rule by which the fleet was made.
 """
 
 from __future__ import annotations
@@ -37,27 +38,36 @@ _spawn = multiprocessing.get_context("spawn")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("--providers", type=int, default=100_000, help="providers in each fleet")
-    parser.add_argument("--queries", type=int, default=QUERIES, help="queries of each kind, over all runs")
-    parser.add_argument("--runs", type=int, default=RUNS, help="runs; medians are printed")
-    parser.add_argument("--scenarios", metavar="NAME,…", help="only these")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", action="store_true", help="print JSON (the only form there is)")
+    parser.add_argument(
+        "--providers", type=int, default=100_000, help="providers in each fleet (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--queries",
+        type=int,
+        default=QUERIES,
+        help="queries per scenario, summed over all runs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--runs", type=int, default=RUNS, help="runs of which the medians are printed (default: %(default)s)"
+    )
+    parser.add_argument("--scenarios", metavar="NAME,…", help="run only these scenarios (default: all)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the requests (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON (the only output format)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     known = [scenario.name for scenario in SCENARIOS]
     names = known if arguments.scenarios is None else arguments.scenarios.split(",")
     for name in names:
         if name not in known:
-            raise UsageError(f"there is no scenario {name!r}", do=f"name some of {','.join(known)}")
+            raise UsageError(f"there is no scenario {name!r}", do=f"choose from {','.join(known)}")
     found: dict[str, dict[str, Any]] = {}
     for kind in FLEETS:
-        asked = [one.name for one in SCENARIOS if one.fleet is kind and one.name in names]
-        if asked:
+        selected = [one.name for one in SCENARIOS if one.fleet is kind and one.name in names]
+        if selected:
             fleet = kind(arguments.providers)
-            found[kind.name] = _summary(fleet, _measure_fleet(fleet, asked, arguments))
+            found[kind.name] = _summary(fleet, _measure_fleet(fleet, selected, arguments))
     first = next(iter(found.values()))
     scenarios = {name: one for fleet_ in found.values() for name, one in fleet_.pop("scenarios").items()}
     print(
@@ -113,13 +123,13 @@ def _summary(fleet: Fleet, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _in_process(target: Callable[..., Any], *arguments: Any) -> Any:
-    """Run it in a process of its own, so that memory is that of one job."""
-    here, there = _spawn.Pipe(duplex=False)
-    process = _spawn.Process(target=_report, args=(there, target, *arguments))
+    """Call `target` in a new process, so that its memory use is measured alone. Returns its result."""
+    receiver, sender = _spawn.Pipe(duplex=False)
+    process = _spawn.Process(target=_send_result, args=(sender, target, *arguments))
     process.start()
-    there.close()
+    sender.close()
     try:
-        found = here.recv()
+        found = receiver.recv()
     except EOFError:
         found = VacancyError("a benchmark process ended without a result")
     process.join()
@@ -128,7 +138,7 @@ def _in_process(target: Callable[..., Any], *arguments: Any) -> Any:
     return found
 
 
-def _report(pipe: Connection, target: Callable[..., Any], *arguments: Any) -> None:
+def _send_result(pipe: Connection, target: Callable[..., Any], *arguments: Any) -> None:
     pipe.send(target(*arguments))
 
 
@@ -136,7 +146,7 @@ def _report(pipe: Connection, target: Callable[..., Any], *arguments: Any) -> No
 
 
 def _build(url: str, store: Path, fleet: Fleet) -> int:
-    """Make the log and fold it."""
+    """Create the log and fold it into the store."""
     from vacancy.clients.replay_tool.replay import replay
     from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 
@@ -150,7 +160,7 @@ def _build(url: str, store: Path, fleet: Fleet) -> int:
 
 
 def _feed(url: str, fleet: Fleet) -> None:
-    """Send reports that change the fleet, 1,000 a second, until ended."""
+    """Send 1,000 reports per second that change the fleet, until terminated."""
     from vacancy.streams.log import open_log
 
     rng = random.Random(2)
@@ -190,7 +200,9 @@ def _measure(
             spare_collector()
             position, began = sum(scheduler.reader.position.values()), time.perf_counter()
             scenarios = {
-                one.name: _ask(scheduler, one, rng, fleet, queries) for one in SCENARIOS if one.name in names
+                one.name: _query(scheduler, one, rng, fleet, queries)
+                for one in SCENARIOS
+                if one.name in names
             }
             folded = sum(scheduler.reader.position.values()) - position
             return {
@@ -201,7 +213,7 @@ def _measure(
             }
 
 
-def _ask(
+def _query(
     scheduler: Any, scenario: Scenario, rng: random.Random, fleet: Fleet, queries: int
 ) -> dict[str, Any]:
     times, found = [], LIMIT

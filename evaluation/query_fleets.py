@@ -1,4 +1,4 @@
-"""The fleets that queries are measured on: made by rule, so that every answer can be checked without the tables."""
+"""The fleets of the query benchmark. They are made by a rule, so that answers can be checked without the tables."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def root(number: int) -> str:
 
 
 def number_of(provider: str) -> int:
-    """The number of the node that a provider is a part of."""
+    """The number of the node in whose tree a provider is."""
     return int(provider.removeprefix("node-").partition("_")[0])
 
 
 def is_rare(number: int) -> bool:
-    """Whether a node is one of the few (one in a thousand) that have the rare trait."""
+    """Whether a node has the rare trait: one node in a thousand has it."""
     return number % RARE_EVERY == 7
 
 
 class Fleet:
-    """So many providers, in nodes of `size` providers each. A subclass says what a node reports."""
+    """A fleet of `providers` providers, in nodes of `size` providers each. Subclasses define the reports of a node."""
 
     name = "plain"
     size = 1
@@ -44,7 +44,7 @@ class Fleet:
         self.nodes = max(1, providers // self.size)
 
     def node(self, number: int, sequence: int) -> bytes:
-        """A node's full report: half of the nodes have a common trait, each is a little different."""
+        """The full report of a node. Half of the nodes have a common trait; the amounts differ slightly."""
         traits = (["CUSTOM_RACK"] if number % 3 else []) + ([COMMON] if number % 2 else [])
         if is_rare(number):
             traits.append(RARE)
@@ -58,11 +58,11 @@ class Fleet:
         )
 
     def aggregate(self, number: int) -> str | None:
-        """The aggregate that a node is in."""
+        """The aggregate of a node; None if it has none."""
         return f"rack-{number // 2 % AGGREGATES}"
 
     def entries(self) -> Iterator[NewRecord]:
-        """The log: reports and facts, a thousand of each at a time, then `more`."""
+        """The entries of the log: reports and aggregates of a thousand nodes at a time, then `more`."""
         cell = covering_cells(1)[0]
         for start in range(0, self.nodes, 1000):
             numbers = range(start, min(start + 1000, self.nodes))
@@ -70,11 +70,11 @@ class Fleet:
             for number in numbers:
                 name = self.aggregate(number)
                 if name is not None:
-                    yield NewRecord(cell, facts(root(number), name))
+                    yield NewRecord(cell, aggregate_event(root(number), name))
         yield from (NewRecord(cell, value) for value in self.more())
 
     def more(self) -> Iterator[bytes]:
-        """Records of others than nodes."""
+        """Records of providers that are not nodes."""
         return iter(())
 
 
@@ -99,7 +99,7 @@ class Nested(Fleet):
 
 
 class Sharing(Fleet):
-    """Nodes without disks, and a hundred storage pools that lend to the nodes of their sites."""
+    """Nodes without disks, and a hundred storage pools that share their disk with the nodes of their sites."""
 
     name = "sharing"
     pools = 100
@@ -117,11 +117,11 @@ class Sharing(Fleet):
         for number in range(self.pools):
             name = f"pool-{number}"
             yield node_report(name, 1, [part(name, None, [SHARES], DISK_GB=10**9)])
-            yield facts(name, f"site-{number}")
+            yield aggregate_event(name, f"site-{number}")
 
 
 class Wide(Fleet):
-    """Nodes with eight GPUs of eight units each: the shape that makes candidates explode."""
+    """Nodes with eight GPUs of eight units each: the number of possible candidates is largest here."""
 
     name = "wide"
     size = 9
@@ -138,7 +138,7 @@ class Wide(Fleet):
 
 
 class Valued(Fleet):
-    """Plain nodes with ten attributes each, one of which is of the few's alone."""
+    """Plain nodes with ten attributes each. One value of the attribute site is rare."""
 
     name = "valued"
 
@@ -174,13 +174,13 @@ def node_report(name: str, sequence: int, providers: list[dict[str, Any]]) -> by
     return events.encode_plain("vacancy.node.reported.v1", f"{name}-{sequence}", f"/node/{name}", data)
 
 
-def facts(provider: str, aggregate: str) -> bytes:
-    """An operator puts a provider into an aggregate."""
+def aggregate_event(provider: str, aggregate: str) -> bytes:
+    """The event with which an operator adds a provider to an aggregate."""
     data = {"provider": provider, "revision": 1, "facts": {"aggregates": [aggregate]}}
     return events.encode_plain("vacancy.facts.set.v1", f"facts-{provider}", "/evaluation", data)
 
 
-def made(fleet: Fleet, number: int) -> list[dict[str, Any]]:
-    """What a node reported first, as JSON."""
+def first_report(fleet: Fleet, number: int) -> list[dict[str, Any]]:
+    """The providers of a node's first report, as JSON."""
     found: list[dict[str, Any]] = json.loads(fleet.node(number, 1))["data"]["providers"]
     return found

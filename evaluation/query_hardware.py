@@ -1,4 +1,4 @@
-"""Fleets and requests of hardware that is given by the piece: devices, shares of them, NUMA cells."""
+"""Fleets and scenarios of hardware classes: devices, shares of devices, NUMA cells."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Devices(Fleet):
 
 
 class Shares(Devices):
-    """Nodes with four GPUs that are given in thousandths."""
+    """Nodes with four GPUs that are allocated in thousandths."""
 
     name = "shares"
 
@@ -54,7 +54,7 @@ class Shares(Devices):
 
 
 class Cells(Fleet):
-    """Nodes of two NUMA cells with eight cores of two threads each; few have pages of a GiB."""
+    """Nodes with two NUMA cells of eight cores with two threads each. One node in a thousand has 1 GiB pages."""
 
     name = "numa"
     size = 3
@@ -83,7 +83,7 @@ class Cells(Fleet):
 
 
 def model_of(number: int) -> str:
-    """The model of a node's devices."""
+    """The device model of a node."""
     return RARE_MODEL if is_rare(number) else MODELS[number % len(MODELS)]
 
 
@@ -112,7 +112,7 @@ def _shares(*, rare: bool) -> Make:
 
 
 def _cells(*, rare: bool) -> Make:
-    """Two cells: cores of their own and hugepages in each."""
+    """Two NUMA cells with dedicated cores and hugepages in each."""
 
     def make(rng: random.Random, _fleet: Fleet) -> RequestSpec:
         ask: dict[str, Any] = {
@@ -132,7 +132,7 @@ def _cells(*, rare: bool) -> Make:
 
 
 def _check(fleet: Fleet, spec: RequestSpec, answer: list[Candidate]) -> None:
-    """No two are the same place, each is a node that has what was asked for, and another provider for each cell."""
+    """Candidates are distinct; each node matches the request; each NUMA cell of the guest has its own provider."""
     numbers = [number_of(candidate.root) for candidate in answer]
     _expect(len(set(numbers)) == len(numbers), "one candidate was found twice")
     for number, candidate in zip(numbers, answer, strict=True):
@@ -146,7 +146,7 @@ def _check(fleet: Fleet, spec: RequestSpec, answer: list[Candidate]) -> None:
 
 def _has(number: int, ask: Any) -> bool:
     if isinstance(ask, int):
-        return True  # every node has enough of what is counted here
+        return True  # every node has enough of the counted classes
     where = ask.get("where", {})
     model = where.get("model", where.get("product"))
     return model in (None, model_of(number)) and (ask.get("page_kib") != HUGE_KIB or is_rare(number))
@@ -166,4 +166,4 @@ SCENARIOS = (
     Scenario("numa", Cells, _cells(rare=False), _check),
     Scenario("numa_rare", Cells, _cells(rare=True), _check),
 )
-"""`_rare`: one node in a thousand can."""
+"""In `_rare` scenarios one node in a thousand matches."""

@@ -1,6 +1,6 @@
-"""What is asked of the fleets: a scenario is a fleet, a request from a seed, an order, and a check of what was found.
+"""The scenarios of the query benchmark: a fleet, a request made from a seed, an order, and a check of the answer.
 
-To add one, write a `Scenario`, and a fleet in `query_fleets` if none is like it.
+To add one, add a `Scenario`, and a fleet in `query_fleets` if no fleet fits.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from evaluation.query_fleets import (
     Sharing,
     Valued,
     Wide,
+    first_report,
     is_rare,
-    made,
     number_of,
     root,
 )
@@ -38,7 +38,7 @@ Check = Callable[[Fleet, RequestSpec, list[Candidate]], None]
 
 
 class Scenario(NamedTuple):
-    """`make` a request, find candidates in that `order`, `check` them by how the fleet was made."""
+    """`make` makes a request; `check` compares the candidates with the rule by which the fleet was made."""
 
     name: str
     fleet: type[Fleet]
@@ -74,7 +74,7 @@ def _any(rng: random.Random, _fleet: Fleet) -> RequestSpec:
 
 
 def _nested(roots: tuple[str, ...] = ()) -> Make:
-    """Disk of the node, cores and memory of one NUMA cell, a GPU below that cell."""
+    """Disk of the node, cores and memory of one NUMA cell, and a GPU below that NUMA cell."""
 
     def make(rng: random.Random, _fleet: Fleet) -> RequestSpec:
         return RequestSpec(
@@ -91,7 +91,7 @@ def _nested(roots: tuple[str, ...] = ()) -> Make:
 
 
 def _sharing(required: tuple[str, ...]) -> Make:
-    """Cores and memory of a node, disk of a pool that lends to it: the traits are asked of them together."""
+    """Cores and memory of a node, disk of a sharing pool. The traits are required of both together."""
 
     def make(rng: random.Random, _fleet: Fleet) -> RequestSpec:
         amounts = {**UPSTREAM, "VCPU": rng.randint(1, 4)}
@@ -103,7 +103,7 @@ def _sharing(required: tuple[str, ...]) -> Make:
 
 
 def _groups(required: tuple[str, ...] = ()) -> Make:
-    """A host, and four GPUs of it."""
+    """A node and four of its GPUs."""
 
     def make(rng: random.Random, _fleet: Fleet) -> RequestSpec:
         gpus = [RequestGroup(name=f"gpu{n}", resources={GPU: 1 + n % 2}, required=required) for n in range(4)]
@@ -114,7 +114,7 @@ def _groups(required: tuple[str, ...] = ()) -> Make:
 
 
 def _explosion(*, one_node: bool) -> Make:
-    """Six groups of six units, over eight GPUs: 8^6 = 262,144 ways in each tree, were all of them made."""
+    """Six groups of six units, over eight GPUs: each tree has 8^6 = 262,144 possible assignments."""
 
     def make(rng: random.Random, fleet: Fleet) -> RequestSpec:
         within = root(rng.randrange(fleet.nodes)) if one_node else None
@@ -126,7 +126,7 @@ def _explosion(*, one_node: bool) -> Make:
 
 
 def _expression(rng: random.Random, _fleet: Fleet) -> RequestSpec:
-    """A version, a list, a truth, what is missing, and an amount."""
+    """An expression with a version, a list, a boolean, an absent attribute and an amount."""
     where = (
         f'attributes.hypervisor_version >= version("8.{rng.randrange(10)}") && attributes.secure_boot'
         f' && attributes.cpu_model in ["Milan", "{rng.choice(CPU_MODELS)}"] && !has(attributes.retired)'
@@ -144,12 +144,12 @@ def _expression_rare(rng: random.Random, _fleet: Fleet) -> RequestSpec:
 
 
 def _check_nodes(fleet: Fleet, spec: RequestSpec, answer: list[Candidate]) -> None:
-    """Each candidate is a node that has what was asked for, by how the fleet was made, and no two are the same."""
+    """Each candidate is a node that matches the request, by the rule of the fleet, and no two are equal."""
     group = spec.groups[0]
     numbers = [number_of(candidate.root) for candidate in answer]
     _expect(len(set(numbers)) == len(numbers), "one candidate was found twice")
     for number in numbers:
-        (node,) = made(fleet, number)
+        (node,) = first_report(fleet, number)
         has_all = set(group.required) <= set(node["traits"])
         in_all = all(fleet.aggregate(number) in some for some in group.member_of)
         fits = all(
@@ -162,19 +162,19 @@ def _check_nodes(fleet: Fleet, spec: RequestSpec, answer: list[Candidate]) -> No
 
 
 def _check_nothing(_fleet: Fleet, _spec: RequestSpec, answer: list[Candidate]) -> None:
-    _expect(not answer, "something was found that is not there")
+    _expect(not answer, "a candidate was found although none exists")
 
 
 def _check_best(fleet: Fleet, spec: RequestSpec, answer: list[Candidate]) -> None:
-    """The best by `spread` have the most free of all classes: no other node may have more of each."""
+    """The best candidates of `spread` have the largest free shares: all must be nearly equal."""
     _check_nodes(fleet, spec, answer)
     shares = [_free_share(fleet, number_of(candidate.root)) for candidate in answer]
     if fleet.nodes >= 1500 * 57:
-        _expect(min(shares) >= 0.99 * max(shares), "the best candidates are not alike")
+        _expect(min(shares) >= 0.99 * max(shares), "the best candidates have different free shares")
 
 
 def _free_share(fleet: Fleet, number: int) -> float:
-    (node,) = made(fleet, number)
+    (node,) = first_report(fleet, number)
     vcpu, memory, disk = (
         int(node["inventories"][name]["total"]) for name in ("VCPU", "MEMORY_MB", "DISK_GB")
     )
@@ -182,12 +182,12 @@ def _free_share(fleet: Fleet, number: int) -> float:
 
 
 def _check_expression(fleet: Fleet, spec: RequestSpec, answer: list[Candidate]) -> None:
-    """As `_check_nodes`; and the attributes are what was asked for."""
+    """As `_check_nodes`, and the attributes match the expression."""
     _check_nodes(fleet, spec, answer)
     where = spec.groups[0].where
     numbers = [int(one) for one in re.findall(r"(?<=8\.)\d+(?=\")|(?<=>= )\d+", where)]
     for candidate in answer:
-        (node,) = made(fleet, number_of(candidate.root))
+        (node,) = first_report(fleet, number_of(candidate.root))
         has = node["attributes"]
         if "rare" in where:
             matches = has["site"] == "rare" and has["cores"] >= numbers[0]
@@ -199,28 +199,30 @@ def _check_expression(fleet: Fleet, spec: RequestSpec, answer: list[Candidate]) 
 
 
 def _check_parts(fleet: Fleet, spec: RequestSpec, answer: list[Candidate]) -> None:
-    """Each group is served as it asks, by parts of one node (or the pool of its site), as far as there is room."""
+    """Each group is served by providers of one node, or the pool of its site, within their capacity."""
     _expect(len(set(map(_taken, answer))) == len(answer), "one candidate was found twice")
     for candidate in answer:
         number = number_of(candidate.root)
-        parts = {one["id"]: one for one in made(fleet, number)}
+        parts = {one["id"]: one for one in first_report(fleet, number)}
         pool = f"pool-{fleet.aggregate(number) or ''}".replace("site-", "")
-        asked = {name: ask for group in spec.groups for name, ask in group.resources.items()}
+        unserved = {name: ask for group in spec.groups for name, ask in group.resources.items()}
         left: dict[tuple[str, str], Any] = {}
         for served in candidate.allocations:
-            _expect(served.provider in parts or served.provider == pool, f"{served.provider} is elsewhere")
+            _expect(
+                served.provider in parts or served.provider == pool, f"{served.provider} is not in the tree"
+            )
             for name, ask in served.resources.items():
                 has = (
                     10**9 if served.provider == pool else parts[served.provider]["inventories"][name]["total"]
                 )
                 at = served.provider, name
                 left[at] = left.get(at, has) - ask
-                asked.pop(name, None)
-        _expect(not asked and min(left.values()) >= 0, f"node {number} cannot serve the query")
+                unserved.pop(name, None)
+        _expect(not unserved and min(left.values()) >= 0, f"node {number} cannot serve the query")
         servers = candidate.mappings
         if spec.group_policy == "isolate":
-            apart = [one for name, ones in servers.items() if name for one in ones]
-            _expect(len(set(apart)) == len(apart), "a provider serves two groups")
+            isolated = [one for name, ones in servers.items() if name for one in ones]
+            _expect(len(set(isolated)) == len(isolated), "a provider serves two groups")
         for names in spec.same_subtree:
             numa, gpu = (servers[name][0] for name in names)
             _expect(parts[gpu]["parent"] == numa, f"{gpu} is not below {numa}")
@@ -253,4 +255,4 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("explosion", Wide, _explosion(one_node=False), _check_parts),
     Scenario("explosion_one_node", Wide, _explosion(one_node=True), _check_parts),
 )
-"""`_rare`: one node in a thousand can."""
+"""In `_rare` scenarios one node in a thousand matches."""

@@ -1,11 +1,12 @@
-"""A soak: two hosts under a steady load, and every minute some part is killed (SIGKILL) and started again.
+"""A soak test: two hosts under a constant load, while processes are killed (SIGKILL) and restarted, one every minute.
 
-The first host's worker and scheduler, the publisher and the broker take turns; the second host's worker and
-scheduler live through, so that their memory can be watched for as long as it lasts: all that is resident, what is
-mapped or shared too, after a warm-up in which memtables and rings are filled once. At the end the log is folded anew and
-compared with both stores, every claim is audited, and what each part wrote down is held against the log.
+The worker and the scheduler of the first host, the publisher and the broker are killed in turn. The worker and the
+scheduler of the second host are not killed, so that their memory can be measured over the whole time: all resident
+memory, including mapped and shared pages, after a warm-up that fills memtables and rings once. At the end the log is
+folded again and compared with both stores, every claim is audited, and the journal of each process is compared with the
+log.
 
-Without --log a broker of its own is started, as the tests do it; one that was named is not killed.
+Without --log a Kafka broker is started, as in the tests. A broker that was named with --log is not killed.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from vacancy.streams.log import Log
 EXIT_DIFFERENCE = 5
 GROWTH_MAX = 0.05
 JUDGED_FROM_MINUTES = 10.0
-"""Shorter soaks are all warm-up: their memory is told and not judged."""
+"""In shorter soaks memory is reported but not judged, because the warm-up dominates."""
 
 HOSTS = ("one", "two")
 _SAMPLE_S = 5.0
@@ -51,22 +52,36 @@ _spawn = multiprocessing.get_context("spawn")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("--log", help="kafka://host:port/NAME; a log is made as NAME-soak-xxxx")
-    parser.add_argument("--minutes", type=float, default=30.0, help="how long the load lasts")
+    parser.add_argument(
+        "--log",
+        help="kafka://host:port/NAME; creates the log NAME-soak-xxxx (default: start a Kafka broker)",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=30.0, help="duration of the load (default: %(default)s)"
+    )
     parser.add_argument(
         "--warm-up",
         type=float,
         default=0.0,
-        help="minutes of the same before memory is looked at, which are not counted by --minutes",
+        metavar="MINUTES",
+        help="duration of the same load before memory is measured, in addition to --minutes (default: %(default)s)",
     )
-    parser.add_argument("--rate", type=int, default=500, help="records a second")
-    parser.add_argument("--every", type=float, default=60.0, help="seconds between kills")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of kills")
-    parser.add_argument("--json", action="store_true", help="print JSON (the only form there is)")
+    parser.add_argument("--rate", type=int, default=500, help="records per second (default: %(default)s)")
+    parser.add_argument(
+        "--every",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="time between kills (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the order of kills (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON (the only output format)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Soak and print."""
+    """Run the soak test and print the result."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vacancy-soak-")))
         broker = None
@@ -96,19 +111,19 @@ class Broker(Protocol):
 
 @contextmanager
 def _own_broker(directory: Path) -> Iterator[Any]:
-    # Only here: with a log that was named, a soak needs neither Java nor the tests.
+    # Imported only here: with --log a soak test needs neither Java nor the tests.
     from tests.support.kafka_server import KafkaCluster, KafkaNotStarted
 
     try:
         cluster = KafkaCluster(directory)
     except KafkaNotStarted as error:
-        raise VacancyError(str(error), do="or name a log with --log") from None
+        raise VacancyError(str(error), do="or give the URL of a log with --log") from None
     with cluster:
         yield cluster
 
 
 class Soak:
-    """All parts, from their start to what came of them."""
+    """All processes of a soak test, from their start to the result."""
 
     def __init__(
         self, site: SoakSite, log: Log, broker: Broker | None, arguments: argparse.Namespace
@@ -127,7 +142,7 @@ class Soak:
         self._started = 0.0
 
     def run(self) -> dict[str, Any]:
-        """Soak; returns the figures."""
+        """Run the soak test; returns the result."""
         seconds = (self._arguments.warm_up + self._arguments.minutes) * 60
         parts = [*self._workers, self._publisher, *self._schedulers]
         with ExitStack() as stack:
@@ -135,7 +150,7 @@ class Soak:
                 part.start()
                 stack.callback(part.kill)
                 if isinstance(part, Worker):
-                    part.wait_ready()  # before it there is no store to read
+                    part.wait_ready()  # before that there is no store to read
             self._started = time.monotonic()
             self._kill_and_watch(seconds)
             took = time.monotonic() - self._started
@@ -173,7 +188,7 @@ class Soak:
         kill_at = self._arguments.every
         while (at := time.monotonic() - self._started) < seconds:
             self._sample(at)
-            # The last kill is early enough for everyone to be back before the load ends.
+            # The last kill is early enough for every process to run again before the load ends.
             if at >= kill_at and at < seconds - min(10.0, self._arguments.every / 2):
                 kill_at += self._arguments.every
                 if not turns:
@@ -194,10 +209,10 @@ class Soak:
         return turns if self._broker is None else [*turns, self._kill_broker]
 
     def _kill_broker(self) -> str:
-        assert self._broker is not None  # noqa: S101 - it has a turn only where there is one
+        assert self._broker is not None  # noqa: S101 - it is in the list of turns only if there is one
         self._broker.kill(1)
         time.sleep(_AWAY_S)
-        # From this thread: it would be ended together with one that had started it.
+        # Started from this thread: a broker is killed when the thread that started it ends.
         self._broker.restart(1)
         return "broker"
 
@@ -209,7 +224,7 @@ class Soak:
                 self._samples.append(Sample(part.name, part.life, watched_s, part.age_s, mb))
 
     def _settle(self) -> None:
-        """Wait until both stores are at the end of the log."""
+        """Wait until both stores have reached the end of the log."""
         give_up_at = time.monotonic() + 180
         for store in self._stores:
             with StoreReader(store, installed_registry(), with_view=False) as reader:
@@ -222,11 +237,11 @@ class Soak:
                     time.sleep(0.1)
 
 
-# -- parts, one life after the other --------------------------------------------------------------------------
+# -- processes that are killed and restarted ------------------------------------------------------------------
 
 
 class SoakProcess(ABC):
-    """A part that is killed and started again: one life after the other."""
+    """A process that is killed and restarted. `life` counts its starts."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -236,21 +251,21 @@ class SoakProcess(ABC):
     @property
     @abstractmethod
     def pid(self) -> int | None:
-        """Its process."""
+        """The id of the current process."""
 
     @property
     def age_s(self) -> float:
-        """How old this life is."""
+        """The seconds since the last start."""
         return time.monotonic() - self._born
 
     def start(self) -> None:
-        """Start a life."""
+        """Start the process."""
         self.life += 1
         self._born = time.monotonic()
         self._start()
 
     def kill_and_start(self) -> str:
-        """End this life with SIGKILL, start the next; returns its name. Raises its error if it has ended by itself."""
+        """Kill the process and start it again; returns its name. Raises its error if it had already ended."""
         self.check()
         self.kill()
         self.start()
@@ -261,19 +276,19 @@ class SoakProcess(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Raise its error if it has ended by itself."""
+        """Raise its error if it has ended without being killed."""
 
     @abstractmethod
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """Kill it with SIGKILL."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Have it end in good order. Raises its error if it had one."""
+        """Stop it cleanly. Raises its error if it failed."""
 
 
 class Worker(SoakProcess):
-    """A host's worker."""
+    """The worker of a host."""
 
     def __init__(self, name: str, url: str, store: Path) -> None:
         super().__init__(name)
@@ -289,7 +304,7 @@ class Worker(SoakProcess):
         self._process.start()
 
     def wait_ready(self) -> None:
-        """Wait until it has caught up."""
+        """Wait until the worker has caught up."""
         self._process.wait_ready()
 
     def check(self) -> None:
@@ -306,11 +321,14 @@ class Worker(SoakProcess):
 
 
 class Process(SoakProcess):
-    """A part that `target` runs: told the site, whatever else, and where it hears that it must end."""
+    """A process that calls `target(site, *arguments, pipe)`; a message in the pipe requests a stop.
 
-    def __init__(self, name: str, target: Callable[..., None], site: SoakSite, *words: Any) -> None:
+    Without `arguments` it passes the number of its life.
+    """
+
+    def __init__(self, name: str, target: Callable[..., None], site: SoakSite, *arguments: Any) -> None:
         super().__init__(name)
-        self._target, self._site, self._words = target, site, words
+        self._target, self._site, self._arguments = target, site, arguments
 
     @property
     def pid(self) -> int | None:
@@ -318,16 +336,16 @@ class Process(SoakProcess):
         return self._process.pid
 
     def _start(self) -> None:
-        theirs, self._orders = _spawn.Pipe(duplex=False)
-        words = (*(self._words or (self.life,)), theirs)
-        self._process: BaseProcess = _spawn.Process(target=self._target, args=(self._site, *words))
+        receiver, self._stop_pipe = _spawn.Pipe(duplex=False)
+        arguments = (*(self._arguments or (self.life,)), receiver)
+        self._process: BaseProcess = _spawn.Process(target=self._target, args=(self._site, *arguments))
         self._process.start()
-        theirs.close()
+        receiver.close()
 
     def check(self) -> None:
         """See `SoakProcess`."""
         if self._process.exitcode is not None:
-            raise VacancyError(f"the {self.name} has ended by itself with code {self._process.exitcode}")
+            raise VacancyError(f"the {self.name} ended unexpectedly with code {self._process.exitcode}")
 
     def kill(self) -> None:
         """See `SoakProcess`."""
@@ -338,14 +356,14 @@ class Process(SoakProcess):
         """See `SoakProcess`."""
         if self._process.exitcode == 0:
             return
-        self._orders.send(None)
+        self._stop_pipe.send(None)
         self._process.join(_STOP_S)
         if self._process.exitcode != 0:
             raise VacancyError(f"the {self.name} ended with code {self._process.exitcode}")
 
 
 def rss_of(pid: int | None) -> float | None:
-    """Resident memory in 10^6 bytes; None where the process is not there."""
+    """The resident memory of a process in 10^6 bytes; None if it does not exist."""
     try:
         return float(psutil.Process(pid).memory_info().rss) / 1e6
     except psutil.NoSuchProcess:

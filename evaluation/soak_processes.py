@@ -1,6 +1,6 @@
-"""The processes of a soak: a publisher and schedulers, killed at any moment and started again.
+"""The processes of a soak test: a publisher and schedulers that are killed at any moment and restarted.
 
-Each writes down what it knows in a journal, a line at a time, and goes on from there in its next life.
+Each writes its state to a journal, one line at a time, and continues from there after a restart.
 """
 
 from __future__ import annotations
@@ -32,24 +32,27 @@ from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
 from vacancy.streams.log import Log, Receipt, open_log
 
 PARTITIONS = 2
-"""Few, so that the memtables of each are filled and flushed every few minutes: memory goes up and down with them."""
+"""Few, so that the memtables of each partition are filled and flushed every few minutes, which changes memory use."""
 
 NODES = 60
 KEPT_NODES = tuple(f"kept-{number}" for number in range(4))
 HELD_MAX = 200
-"""What a scheduler holds at once, about: with two of them the nodes are nearly full."""
+"""About how many consumers a scheduler holds: with two schedulers the nodes are nearly full."""
 
 DEADLINE_S = 20.0
 TIMEOUT_S = 8.0
 _ROUND_S = 0.1
 _PLACED_AT_ONCE = 3
 _LIFE = b"00000000000000aa"
-"""The incarnation in `evaluation.statistics.report`, which each life of the publisher replaces by its own."""
+"""The incarnation in `evaluation.statistics.report`; the publisher replaces it by the number of its life."""
 
 
 @dataclass(frozen=True)
 class SoakSite:
-    """Where everything is. `began_ms` is when the load began (epoch), `rate` records a second in all."""
+    """The log and the directory of a soak test.
+
+    `began_ms`: start of the load (ms since 1970). `rate`: records per second of all processes together.
+    """
 
     log: str
     home: Path
@@ -57,7 +60,7 @@ class SoakSite:
     began_ms: int
 
     def journal(self, name: str) -> Path:
-        """The journal of a part."""
+        """The journal of a process."""
         return self.home / f"{name}.journal"
 
     def outbox(self, root: str) -> Path:
@@ -71,12 +74,12 @@ def root(number: int) -> str:
 
 
 def root_number(name: str) -> int | None:
-    """Which of those nodes it is; None for another."""
+    """The number of such a node; None for any other name."""
     return int(name.removeprefix("node-")) if name.startswith("node-") else None
 
 
 def opened(url: str) -> Log:
-    """The log, once it answers."""
+    """Open the log as soon as it answers."""
     while True:
         with suppress(LogUnavailable):
             return open_log(url)
@@ -85,8 +88,8 @@ def opened(url: str) -> Log:
 # -- the publisher --------------------------------------------------------------------------------------------
 
 
-def publish(site: SoakSite, life: int, orders: Connection) -> None:
-    """Fill the log up to the rate with full reports, and have some nodes speak through outboxes."""
+def publish(site: SoakSite, life: int, stop_pipe: Connection) -> None:
+    """Send full reports so that the log grows at the given rate; some nodes publish through outboxes."""
     watch_parent(lambda: os._exit(1))
     with opened(site.log) as log, ExitStack() as stack:
         journal = Journal(site.journal("publisher"))
@@ -96,19 +99,19 @@ def publish(site: SoakSite, life: int, orders: Connection) -> None:
             outbox = stack.enter_context(Outbox(site.outbox(name)))
             kept.append(Publisher(log, name, cell_for(name, PARTITIONS), outbox))
         number = 0
-        while not orders.poll():
+        while not stop_pipe.poll():
             feed.send()
             number += 1
             if number % 10 == 0:
-                with suppress(LogUnavailable):  # it is in the outbox
-                    _speak(kept[number // 10 % len(kept)], number // 10, len(kept))
+                with suppress(LogUnavailable):  # the outbox has the event
+                    _publish_one(kept[number // 10 % len(kept)], number // 10, len(kept))
             time.sleep(_ROUND_S / 2)
         feed.wait()
         for publisher in kept:
             publisher.flush(60.0)
 
 
-def _speak(publisher: Publisher, number: int, nodes: int) -> None:
+def _publish_one(publisher: Publisher, number: int, nodes: int) -> None:
     tree = (ProviderReport(id=publisher.root, inventories={"VCPU": {"total": 8 + number % 5}}),)
     if number < 2 * nodes or number % 40 < nodes:
         publisher.report(tree)
@@ -120,26 +123,26 @@ def _speak(publisher: Publisher, number: int, nodes: int) -> None:
 
 
 class _Feed:
-    """Full reports of many nodes, numbered from 0 in each life; the journal says how many the log has confirmed."""
+    """Full reports of many nodes, numbered from 0 in each life. The journal has the number of confirmed reports."""
 
     def __init__(self, site: SoakSite, log: Log, life: int, journal: Journal) -> None:
         self._site, self._log, self._journal = site, log, journal
         self._life = f"{life:016x}"
         self._sent = self._acked = 0
         self._receipts: deque[tuple[Receipt, int]] = deque()
-        self._total, self._asked_at = 0, 0.0
+        self._total, self._read_at = 0, 0.0
 
     def send(self) -> None:
-        """Send what is missing to the rate. What others write counts, too."""
+        """Send as many reports as are missing to the rate. Records of other processes count."""
         now = time.monotonic()
-        if now - self._asked_at > 0.5:
-            self._asked_at = now
+        if now - self._read_at > 0.5:
+            self._read_at = now
             with suppress(LogUnavailable):
                 self._total = sum(self._log.end().values())
         due = self._site.rate * (time.time() - self._site.began_ms / 1000) - self._total
         count = max(1, min(int(due), int(self._site.rate * _ROUND_S)))
         entries = [self._entry(n) for n in range(self._sent, self._sent + count)]
-        with suppress(LogUnavailable):  # nothing was sent then
+        with suppress(LogUnavailable):  # then nothing was sent
             receipt = self._log.send(entries)
             self._sent += count
             self._total += count
@@ -152,7 +155,7 @@ class _Feed:
         return NewRecord(cell_for(name, PARTITIONS), value.replace(_LIFE, self._life.encode()))
 
     def wait(self) -> None:
-        """Wait until the log has all of it."""
+        """Wait until the log has confirmed all reports."""
         self._confirm(120.0)
 
     def _confirm(self, timeout_s: float) -> None:
@@ -168,8 +171,8 @@ class _Feed:
 # -- a scheduler ----------------------------------------------------------------------------------------------
 
 
-def schedule(site: SoakSite, name: str, store: Path, seed: int, orders: Connection) -> None:
-    """Place and release. What an earlier life left open is settled first."""
+def schedule(site: SoakSite, name: str, store: Path, seed: int, stop_pipe: Connection) -> None:
+    """Place and release. Claims that an earlier life left open are settled first."""
     watch_parent(lambda: os._exit(1))
     with (
         opened(site.log) as log,
@@ -178,7 +181,7 @@ def schedule(site: SoakSite, name: str, store: Path, seed: int, orders: Connecti
         spare_collector()
         one = _Scheduling(scheduler, name, Journal(site.journal(name)), random.Random(seed))
         one.recover(journal_of(site.journal(name)))
-        while not orders.poll():
+        while not stop_pipe.poll():
             started = time.monotonic()
             one.round()
             time.sleep(max(0.0, 2 * _ROUND_S - (time.monotonic() - started)))
@@ -186,7 +189,7 @@ def schedule(site: SoakSite, name: str, store: Path, seed: int, orders: Connecti
 
 
 class _Scheduling:
-    """What a scheduler holds and what it does not know yet."""
+    """The state of a scheduler: consumers that it holds, claims of unknown outcome, consumers to place again."""
 
     def __init__(self, scheduler: Scheduler, name: str, journal: Journal, choose: random.Random) -> None:
         self._scheduler, self._name, self._journal, self._choose = scheduler, name, journal, choose
@@ -196,7 +199,7 @@ class _Scheduling:
         self._open: dict[str, tuple[Outcome | str, int]] = {}
 
     def recover(self, lines: Iterable[list[Any]]) -> None:
-        """Take up what the journal says."""
+        """Restore the state from the journal."""
         known: dict[str, list[Any]] = {}
         for what, consumer, *words in lines:
             known[consumer] = [what, *words]
@@ -210,7 +213,7 @@ class _Scheduling:
                 self._open[consumer] = (consumer, deadline_ms)
 
     def round(self) -> None:
-        """Settle what can be settled, place some, release some."""
+        """Settle open claims, place some consumers, release some."""
         self.settle()
         wanted = [self._again.pop() for _ in range(min(_PLACED_AT_ONCE, len(self._again)))]
         wanted += [f"{self._name}-{self._next + n}" for n in range(_PLACED_AT_ONCE - len(wanted))]
@@ -219,7 +222,7 @@ class _Scheduling:
             self._journal.write("asked", consumer)
         requests = [PlacementRequest(self._spec(), consumer=consumer) for consumer in wanted]
         for outcome in self._scheduler.place_many(requests, in_flight=8, timeout_s=TIMEOUT_S):
-            self._take(outcome)
+            self._record(outcome)
         if len(self._held) > HELD_MAX:
             self._choose.shuffle(self._held)
             self._release([self._held.pop() for _ in range(8)])
@@ -231,7 +234,7 @@ class _Scheduling:
         }
         return RequestSpec(groups=(RequestGroup(resources=amounts),))
 
-    def _take(self, outcome: Outcome) -> None:
+    def _record(self, outcome: Outcome) -> None:
         if outcome.status == "placed":
             self._placed(outcome)
         elif outcome.status == "unknown":
@@ -244,7 +247,7 @@ class _Scheduling:
         self._held.append(outcome)
 
     def settle(self, timeout_s: float = 0.0) -> None:
-        """Find out how open claims ended; those that are void are asked for again, under the same name."""
+        """Get the outcomes of open claims. Consumers of void claims are placed again under the same name."""
         for consumer, (claimed, deadline_ms) in list(self._open.items()):
             found = self._scheduler.settle(claimed, deadline_ms=deadline_ms, timeout_s=timeout_s or 0.02)
             if found.status == "placed":
@@ -270,11 +273,11 @@ class _Scheduling:
         try:
             self._scheduler.release(outcomes, timeout_s=TIMEOUT_S)
         except LogUnavailable:
-            self._held += outcomes  # a release may come twice
+            self._held += outcomes  # sending a release twice is harmless
             return
         for one in outcomes:
             self._journal.write("released", one.consumer)
 
     def finish(self) -> None:
-        """Leave nothing open."""
+        """Settle all open claims."""
         self.settle(2 * DEADLINE_S)

@@ -1,4 +1,4 @@
-"""What a soak came to: whether anything was lost or handed out twice, and whether memory stayed flat."""
+"""The result of a soak test: lost events, double allocations, and the growth of memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vacancy.streams.log import Log
 
 
 class Sample(NamedTuple):
-    """Resident memory of a part: `at_s` after the start of the soak, `age_s` into this `life` of its process."""
+    """Resident memory of a process: `at_s` after the start of the test, `age_s` after the start of this `life`."""
 
     part: str
     life: int
@@ -36,11 +36,11 @@ class Sample(NamedTuple):
 
 
 def judge_memory(samples: Sequence[Sample], seconds: float, killed: Iterable[str]) -> dict[str, Any]:
-    """Memory of each part in the first and in the last third of the soak, MB.
+    """Compare the memory of each process in the first and in the last third of the test, in MB.
 
-    A part that lived through is compared by the medians of the thirds. One that was killed began anew with each life:
-    its lives are compared at equal age, by the median difference between lives begun in the first third and in the
-    last; ages that only one of them reached are left out.
+    For a process that was not killed these are the medians of the two thirds. The memory of a killed process starts
+    again with each life: lives that began in the first third are compared with lives that began in the last third, at
+    equal age; ages that only one of them reached are omitted.
     """
     found = {}
     for part in sorted({sample.part for sample in samples}):
@@ -84,7 +84,7 @@ def _compared(first: Sequence[float], last: Sequence[float], lives: int) -> dict
 
 
 def by_tenths(samples: Sequence[Sample], seconds: float) -> dict[str, list[float]]:
-    """The median of each part's memory in each tenth of the soak, MB."""
+    """The median memory of each process in each tenth of the test, in MB."""
     found: dict[str, list[float]] = {}
     for part in sorted({sample.part for sample in samples}):
         tenths: list[list[float]] = [[] for _ in range(10)]
@@ -101,21 +101,24 @@ def by_tenths(samples: Sequence[Sample], seconds: float) -> dict[str, list[float
 def judge_state(
     site: SoakSite, log: Log, stores: Sequence[Path], schedulers: Sequence[str]
 ) -> dict[str, Any]:
-    """The log folded anew and compared with every store, all claims audited, and each journal held against the log.
-    The workers must have stopped; what one of them did not see of the other's last ticks is folded here."""
+    """Fold the log again and compare it with every store, audit all claims, and compare each journal with the log.
+
+    The workers must have stopped. Records that a worker has not folded, such as the last ticks of another, are folded
+    here first.
+    """
     registry = installed_registry()
     live = [replay(log, store, registry) for store in stores]
     with tempfile.TemporaryDirectory(prefix="vacancy-soak-", dir=site.home) as scratch:
         rebuilt, verdicts = rebuild(log, Path(scratch) / "store", registry, live[0].position, None)
     audited = audit({p: LogRecords(log, p, end) for p, end in live[0].position.items()}, verdicts)
     accepted = {verdict["claim"] for verdict in verdicts if verdict["accepted"]}
-    there = _in_log(log, live[0].position)
-    twice = [who for who, claims in there.consumers.items() if len(claims & accepted) > 1]
-    lost = _lost_reports(site, there.reports) + _lost_placements(site, stores[0], schedulers, accepted)
-    lost += [f"{root}: its outbox is not empty" for root in KEPT_NODES if _left(site, root)]
+    content = _read_log(log, live[0].position)
+    twice = [consumer for consumer, claims in content.consumers.items() if len(claims & accepted) > 1]
+    lost = _lost_reports(site, content.reports) + _lost_placements(site, stores[0], schedulers, accepted)
+    lost += [f"{root}: its outbox is not empty" for root in KEPT_NODES if _has_pending(site, root)]
     return {
         "records": sum(live[0].position.values()),
-        "records_twice": there.twice,
+        "records_twice": content.twice,
         "claims": audited.claims,
         "accepted": audited.accepted,
         "rejected": audited.rejected,
@@ -134,15 +137,15 @@ def judge_state(
     }
 
 
-class _InLog(NamedTuple):
-    """What the log holds: of each life of the publisher the numbers of its reports, and each consumer's claims."""
+class _LogContent(NamedTuple):
+    """The content of the log: the report numbers of each life of the publisher, and the claims of each consumer."""
 
     reports: dict[str, set[int]]
     twice: int
     consumers: dict[str, set[str]]
 
 
-def _in_log(log: Log, position: dict[int, int]) -> _InLog:
+def _read_log(log: Log, position: dict[int, int]) -> _LogContent:
     reports: dict[str, set[int]] = defaultdict(set)
     consumers: dict[str, set[str]] = defaultdict(set)
     twice = 0
@@ -157,21 +160,21 @@ def _in_log(log: Log, position: dict[int, int]) -> _InLog:
             elif kind == "vacancy.claims.requested.v1":
                 for claim in data["claims"]:
                     consumers[claim["consumer"]].add(claim["id"])
-    return _InLog(reports, twice, consumers)
+    return _LogContent(reports, twice, consumers)
 
 
 def _lost_reports(site: SoakSite, reports: dict[str, set[int]]) -> list[str]:
-    """Reports that the log had confirmed, and does not have."""
+    """Reports that the log confirmed but does not have."""
     confirmed = dict(journal_of(site.journal("publisher")))
     return [
-        f"life {life}: report {number} was confirmed, and is not in the log"
+        f"life {life}: report {number} was confirmed but is not in the log"
         for life, count in confirmed.items()
         for number in set(range(count)) - reports[life]
     ]
 
 
 def _lost_placements(site: SoakSite, store: Path, schedulers: Sequence[str], accepted: set[str]) -> list[str]:
-    """Placements that a scheduler was told of, and that are not so, or were gone without a release."""
+    """Differences between the outcomes in the schedulers' journals and the tables."""
     with StoreReader(store, installed_registry(), with_view=False) as reader:
         held = {split_key(name)[1]: row.claim for _, name, row in reader.scan(ALLOCATIONS)}
     lost = []
@@ -179,14 +182,14 @@ def _lost_placements(site: SoakSite, store: Path, schedulers: Sequence[str], acc
         last = {line[1]: line for line in journal_of(site.journal(name))}
         for what, consumer, *words in last.values():
             if what == "placed" and held.get(consumer) != words[0]:
-                lost.append(f"{consumer}: placed by {words[0]}, and does not hold it")
+                lost.append(f"{consumer}: was placed by {words[0]} but does not hold the allocation")
             if what in ("placed", "releasing") and words[0] not in accepted:
-                lost.append(f"{consumer}: claim {words[0]} was said to be accepted")
+                lost.append(f"{consumer}: claim {words[0]} was reported as accepted but is not")
             if what in ("void", "lost", "no_valid_host") and consumer in held:
-                lost.append(f"{consumer}: was said not to be placed, and holds something")
+                lost.append(f"{consumer}: was reported as not placed but has an allocation")
     return lost
 
 
-def _left(site: SoakSite, root: str) -> bool:
+def _has_pending(site: SoakSite, root: str) -> bool:
     with Outbox(site.outbox(root)) as outbox:
         return bool(outbox.pending(1))

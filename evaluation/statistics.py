@@ -1,4 +1,4 @@
-"""What benchmarks share: percentiles, memory, and a fleet of plain compute nodes."""
+"""Shared by the benchmarks: percentiles, memory use, and node reports of plain compute nodes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REPORT = (
     '"VCPU":{"total":%(vcpu)d,"reserved":0,"min_unit":1,"max_unit":%(vcpu)d,"step_size":1,"allocation_ratio_milli":16000}},'
     '"traits":%(traits)s}]}}'
 )
-"""A whole node report, as a publisher sends it: three classes, all fields."""
+"""A full node report in the format of a publisher: three classes, all fields."""
 
 
 def report(
@@ -38,7 +38,7 @@ def report(
 
 
 def percentile(sorted_values: Sequence[float], share: float) -> float:
-    """The value that so large a share of the values does not exceed."""
+    """The smallest value that at least `share` (0 to 1) of the values do not exceed."""
     return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * share))]
 
 
@@ -48,13 +48,13 @@ def median(values: Sequence[float]) -> float:
 
 
 def rss_mb() -> float:
-    """This process's resident memory, in 10^6 bytes."""
+    """The resident memory of this process, in 10^6 bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def check_counts(options: object, names: Iterable[str]) -> None:
-    """Raise `UsageError` where one of these is less than 1."""
+    """Raise `UsageError` if one of these options is less than 1."""
     for name in names:
         if (count := getattr(options, name)) < 1:
-            raise UsageError(f"{name} is {count}, which cannot be meant", do="give 1 or more")
+            raise UsageError(f"{name} is {count}, which is invalid", do="give 1 or more")

@@ -1,8 +1,8 @@
-"""`python -m evaluation trace`: a real cluster and its requests, raced for by several schedulers.
+"""Several schedulers race for the nodes of a real cluster, with its recorded requests.
 
-Every node of the trace is a tree, every pod a request, dealt round robin to the schedulers in the order of the
-file (`evaluation.openb` tells how they are read). The times of the trace are not used: they leave the fleet
-nearly empty.
+Every node of the trace is a provider tree, every pod a request. The requests are distributed round robin over the
+schedulers, in the order of the file (see `evaluation.openb`). The times of the trace are not used, because they leave
+the fleet nearly empty.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ from vacancy.projections.ranking.orders import RANDOM
 from vacancy.resources.model.errors import UsageError
 
 EXIT_DIFFERENCE = 5
-"""What the command ends with where something was overcommitted, wrongly rejected, or rebuilt differently."""
+"""The exit code if something was overcommitted, wrongly rejected, or has another digest after the rebuild."""
 
 
 @dataclass(frozen=True)
 class TraceOptions:
-    """What to run. `nodes` and `pods` are the trace's CSV files.
+    """The options of a run. `nodes` and `pods` are the CSV files of the trace.
 
-    With neither `fill` nor `saturate` nothing is released. `fill`: a pod is released once those that came later
-    would ask for more than that share of the fleet's GPUs. `saturate`: pods are drawn from the file by `seed`,
-    and never released, until they ask for 130 % of the fleet's GPUs. `hosts`: stores that follow the log, schedulers
-    dealt over them. `gpu_spec_share`: that share of the pods with GPUs is made to accept some models only, beside
-    those whose `gpu_spec` says so. `order` may be a name: least fragmentation then goes by the file's pods.
+    With neither `fill` nor `saturate`, nothing is released. `fill`: the oldest pods are released so that the live pods
+    request at most this share of the fleet's GPUs. `saturate`: pods are drawn from the file at random, by `seed`, and
+    never released, until they request 130 % of the fleet's GPUs. `hosts`: number of stores that follow the log; the
+    schedulers are distributed over them. `gpu_spec_share`: this share of the pods with GPUs is restricted to some GPU
+    models, in addition to those with a `gpu_spec`. `order` may be a name: least_fragmentation then uses the file's pods
+    as the typical workload.
     """
 
     nodes: Path
@@ -66,18 +67,18 @@ class TraceOptions:
 
     def __post_init__(self) -> None:
         if self.fill is not None and self.saturate:
-            raise UsageError("a fleet is kept at a fill or saturated, not both", do="give one of the two")
+            raise UsageError("fill and saturate exclude each other", do="give one of them")
         if self.fill is not None and not 0 < self.fill <= 1:
-            raise UsageError(f"a fill of {self.fill:g} cannot be meant", do="give a share of 1, such as 0.9")
-        if not 0 <= self.gpu_spec_share <= 1:
             raise UsageError(
-                f"a gpu_spec share of {self.gpu_spec_share:g} cannot be meant", do="give one from 0 to 1"
+                f"a fill of {self.fill:g} is invalid", do="give more than 0 and at most 1, for example 0.9"
             )
+        if not 0 <= self.gpu_spec_share <= 1:
+            raise UsageError(f"a gpu_spec share of {self.gpu_spec_share:g} is invalid", do="give 0 to 1")
         check_counts(self, ("schedulers", "in_flight", "partitions", "hosts"))
 
 
 def run_trace(options: TraceOptions, progress: Progress | None = None) -> TrialResult:
-    """Run the trace. Raises `VacancyError` where something fails; what it finds wrong is in the result."""
+    """Run the trace. Raises `VacancyError` on a failure; differences that the audit finds are in the result."""
     trees = load_nodes(options.nodes)
     pods = load_pods(options.pods)
     if options.gpu_spec_share:
@@ -89,15 +90,15 @@ def run_trace(options: TraceOptions, progress: Progress | None = None) -> TrialR
         hosts=options.hosts,
         order=order_named(options.order, typical_of(pods)),
         in_flight=options.in_flight,
-        # Releases go with the claims of one round: gathered for longer, they would leave the fleet fuller than
-        # it is meant to be.
+        # Releases are sent with the claims of one round: collected for longer, they would leave the fleet fuller than
+        # intended.
         release_batch=options.in_flight,
         seed=options.seed,
         client_settings=options.client_settings,
     )
 
     def publish(trial: Trial) -> None:
-        trial.append(list(node_reports(trees, trial.log.partitions, "/trace")), "nodes report")
+        trial.append(list(node_reports(trees, trial.log.partitions, "/trace")), "publishing the nodes")
 
     return run_trial(trial, publish, deal(arrivals, options.schedulers), progress)
 
@@ -113,8 +114,11 @@ def _arrivals(options: TraceOptions, trees: Sequence[Tree], pods: Sequence[Pod])
 
 
 def as_json(result: TrialResult) -> dict[str, Any]:
-    """The demo's keys, in how many ways pods got what they did not ask for (another model, a share split over GPUs),
-    and the share of each class that is allocated at the end."""
+    """The keys of `vacancy demo --json`, plus two.
+
+    `misplaced`: allocations that do not match their request (another GPU model, a share split over GPUs). `allocated`:
+    the share of each class that is allocated at the end.
+    """
     allocated = {name: round(share, 4) for name, share in result.audit.allocated.items()}
     return {**result.as_json(), "misplaced": result.audit.misplaced, "allocated": allocated}
 
@@ -124,36 +128,65 @@ def as_json(result: TrialResult) -> dict[str, Any]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("--nodes", type=Path, required=True, help="openb_node_list_all_node.csv")
-    parser.add_argument("--pods", type=Path, required=True, help="openb_pod_list_default.csv")
+    parser.add_argument(
+        "--nodes", type=Path, required=True, metavar="FILE", help="the nodes: openb_node_list_all_node.csv"
+    )
+    parser.add_argument(
+        "--pods", type=Path, required=True, metavar="FILE", help="the pods: openb_pod_list_default.csv"
+    )
     filling = parser.add_mutually_exclusive_group()
     filling.add_argument(
-        "--fill", type=float, help="release the oldest, to keep GPUs asked for at this share"
+        "--fill",
+        type=float,
+        metavar="SHARE",
+        help="release the oldest pods, to keep the requested share of the GPUs at or below SHARE",
     )
-    filling.add_argument("--saturate", action="store_true", help="draw pods for 130 %% of the GPUs")
-    parser.add_argument("--schedulers", type=int, default=4, help="processes that race (default: 4)")
-    parser.add_argument("--seed", type=int, default=0, help="of draws and choices (default: 0)")
+    filling.add_argument(
+        "--saturate",
+        action="store_true",
+        help="draw pods at random until they request 130 %% of the GPUs; release none",
+    )
+    parser.add_argument(
+        "--schedulers",
+        type=int,
+        default=4,
+        help="number of racing scheduler processes (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of random choices (default: %(default)s)")
     names = ", ".join(ORDERS)
     parser.add_argument(
         "--order",
         default="random",
-        help=f"of candidates: {names}; NAME:N for one of the best N (default: random)",
+        help=f"order of the candidates: {names}; NAME:N chooses among the best N (default: %(default)s)",
     )
     parser.add_argument(
-        "--typical", type=Path, help="what least_fragmentation goes by (default: the pods of the file)"
+        "--typical",
+        type=Path,
+        metavar="FILE",
+        help="typical workload for least_fragmentation (default: the pods of the file)",
     )
     parser.add_argument(
         "--gpu-spec-share",
         type=float,
         default=0.0,
-        help="let this share of pods with GPUs accept some models only (default: 0)",
+        metavar="SHARE",
+        help="restrict this share of the pods with GPUs to some GPU models (default: %(default)s)",
     )
-    parser.add_argument("--hosts", type=int, default=1, help="stores, with schedulers on each (default: 1)")
     parser.add_argument(
-        "--in-flight", type=int, default=1, help="claims a scheduler has at once (default: 1)"
+        "--hosts",
+        type=int,
+        default=1,
+        help="number of stores, each with some of the schedulers (default: %(default)s)",
     )
-    parser.add_argument("--partitions", type=int, default=4, help="of a new log (default: 4)")
-    parser.add_argument("--log", help="a log's URL (default: a temporary SQLite file)")
+    parser.add_argument(
+        "--in-flight", type=int, default=1, help="concurrent claims per scheduler (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--partitions", type=int, default=4, help="partitions of the new log (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--log", help="URL of the log; created if it does not exist (default: a temporary file)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -77,7 +77,7 @@ WRONG: dict[str, tuple[int, str]] = {
     "publish --once --file vacancy.toml": (2, "the file does not describe a node"),
     "publish --once --file node-1.json --root node-2": (2, "the file describes node-1, not node-2"),
     "publish --once --file node-1.json --cell elsewhere": (2, "is known in cell"),
-    "publish --once --root two,words": (2, "cannot name a node"),
+    "publish --once --root two,words": (2, "is not a valid node id"),
 }
 
 

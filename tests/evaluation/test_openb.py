@@ -1,4 +1,4 @@
-"""The loader of the trace, on small files of the same shape."""
+"""The loader of the trace, on small files in the format of the trace."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_node_is_a_tree_with_one_provider_a_gpu(tmp_path: Path) -> None:
     assert fleet_gpu_milli(trees) == 2000
 
 
-def test_a_pod_is_a_request_with_one_group_a_gpu(tmp_path: Path) -> None:
+def test_a_pod_is_a_request_with_one_group_per_gpu(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         PODS,
@@ -90,10 +90,10 @@ def test_a_pod_is_a_request_with_one_group_a_gpu(tmp_path: Path) -> None:
         ("n1,-1,1,0,", "cpu_milli is '-1'"),
         ("n1,1,1,900,T4", "gpu is '900', not a whole number from 0 to 63"),
         ("n1,1,1,2,", "gpu is 2 and model is ''"),
-        ("n1,1,1", "it has not 5 fields"),
-        ("n1,1,1,0,,7", "it has not 5 fields"),
+        ("n1,1,1", "does not have the 5 fields"),
+        ("n1,1,1,0,,7", "does not have the 5 fields"),
         ("n 1,1,1,0,", "id: "),
-        ("n0,1,1,0,", "sn n0 is there twice"),
+        ("n0,1,1,0,", "sn n0 occurs twice"),
     ],
 )
 def test_a_bad_node_is_named_by_file_and_line(tmp_path: Path, row: str, what: str) -> None:
@@ -122,7 +122,7 @@ def test_a_bad_pod_is_named_by_file_and_line(tmp_path: Path, row: str, what: str
     assert f"({path}:2)" in str(caught.value)
 
 
-def test_a_file_of_something_else(tmp_path: Path) -> None:
+def test_files_in_another_format_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no column sn, gpu, model"):
         load_nodes(written(tmp_path, "name,cpu_milli,memory_mib", "a,1,1"))
     with pytest.raises(UsageError, match="there is no column"):
@@ -130,7 +130,7 @@ def test_a_file_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         load_pods(tmp_path / "nowhere.csv")
     (tmp_path / "trace.csv").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match="not a row of the trace"):
+    with pytest.raises(UsageError, match="invalid row of the trace"):
         load_nodes(tmp_path / "trace.csv")
 
 
@@ -138,13 +138,13 @@ def test_a_model_is_a_trait_whatever_its_name() -> None:
     assert model_trait("a100-80g") == "CUSTOM_GPU_MODEL_A100_80G"
 
 
-def test_the_oldest_go_to_keep_the_fleet_filled() -> None:
+def test_the_oldest_pods_are_released_to_keep_the_fill() -> None:
     pods = [pod(milli) for milli in (500, 0, 300, 400, 100, 1000)]
     assert fill_schedule(pods, 1000, 1.0) == [3, 5, 5, 5, 5, None]
     assert fill_schedule(pods, 1000, 9.0) == [None] * 6
 
 
-def test_the_alive_never_ask_for_more_than_the_fill() -> None:
+def test_live_pods_never_request_more_than_the_fill() -> None:
     pods = [pod((at * 7919) % 1001) for at in range(500)]
     released = fill_schedule(pods, 10_000, 0.5)
     most = 0
@@ -155,27 +155,27 @@ def test_the_alive_never_ask_for_more_than_the_fill() -> None:
     assert most > 4_500
 
 
-def test_a_draw_saturates_and_is_the_seeds_alone() -> None:
+def test_a_draw_saturates_the_fleet_and_depends_on_the_seed_only() -> None:
     pods = [pod(milli) for milli in (0, 250, 1000)]
     drawn = saturation_draw(pods, 1, 100_000)
-    asked = [one.gpu_milli for one in drawn]
-    assert sum(asked) >= 130_000 > sum(asked[:-1])
+    requested = [one.gpu_milli for one in drawn]
+    assert sum(requested) >= 130_000 > sum(requested[:-1])
     assert drawn == saturation_draw(pods, 1, 100_000)
     assert drawn != saturation_draw(pods, 2, 100_000)
-    with pytest.raises(UsageError, match="no pod asks for a GPU"):
+    with pytest.raises(UsageError, match="no pod requests a GPU"):
         saturation_draw(pods[:1], 1, 100_000)
 
 
-def test_a_share_of_pods_may_be_told_which_models_to_accept(tmp_path: Path) -> None:
+def test_a_share_of_the_pods_can_be_restricted_to_some_models(tmp_path: Path) -> None:
     trees = load_nodes(written(tmp_path, NODES, "a,1,1,8,G2", "b,1,1,2,T4", "c,1,1,2,T4", "d,1,1,1,P100"))
     rows = [
         f"p{n},1,1,{(0, 1, 2, 4)[n % 4]},{1000 if n % 4 == 1 else 0},,LS,Running,0,9,0" for n in range(400)
     ]
     pods = load_pods(written(tmp_path, PODS, *rows))
-    narrowed = with_models(pods, trees, 0.33, seed=1)
-    assert narrowed == with_models(pods, trees, 0.33, seed=1) != with_models(pods, trees, 0.33, seed=2)
+    restricted = with_models(pods, trees, 0.33, seed=1)
+    assert restricted == with_models(pods, trees, 0.33, seed=1) != with_models(pods, trees, 0.33, seed=2)
     assert with_models(pods, trees, 0.0, seed=1) == pods
-    changed = [(old, new) for old, new in zip(pods, narrowed, strict=True) if old != new]
+    changed = [(old, new) for old, new in zip(pods, restricted, strict=True) if old != new]
     assert 70 < len(changed) < 130, "a third of the 300 with GPUs"
     accepted: dict[int, set[str]] = {}
     for old, new in changed:
@@ -190,7 +190,7 @@ def test_a_share_of_pods_may_be_told_which_models_to_accept(tmp_path: Path) -> N
     }
 
 
-def test_what_pods_ask_for_is_what_is_typical(tmp_path: Path) -> None:
+def test_the_typical_workload_is_counted_from_the_pods(tmp_path: Path) -> None:
     rows = ("a,1,1,1,500,,LS,Running,0,9,0", "b,1,1,1,500,,LS,Running,0,9,0", "c,1,1,2,0,,LS,Running,0,9,0")
     pods = load_pods(written(tmp_path, PODS, *rows))
     found = typical_of(pods)

@@ -1,4 +1,4 @@
-"""Placement and vacancy beside each other, on a fleet so small that the figures say nothing and the facts do."""
+"""The comparison with Placement, on a small fleet: counts are checked, times are not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TINY = ["--nodes", "12", "--queries", "5", "--instances", "8", "--brim-nodes", "
 
 
 def test_both_serve_the_same_load(capsys: pytest.CaptureFixture[str]) -> None:
-    # When it tries again by itself, Placement may let a claim pass for which there is no room: see docs/measured.md.
+    # With its own retries, Placement may accept a claim beyond the capacity: see docs/measured.md.
     assert main(["beside", *TINY, "--server-tries", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["benchmark"], found["database"], found["log"]) == ("beside", "sqlite", "sqlite")
@@ -38,7 +38,7 @@ def test_both_serve_the_same_load(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["ratio"]["candidates_p50"] > 0
 
 
-def test_the_fleets_say_the_same_to_both() -> None:
+def test_both_systems_get_the_same_fleets_and_requests() -> None:
     plain, brim = plain_fleet(3), brim_fleet(3)
     assert (plain.places, brim.places) == (192, 12)
     assert len(list(plain.reports(4))) == len(set(plain.node_names())) == 3
@@ -47,21 +47,21 @@ def test_the_fleets_say_the_same_to_both() -> None:
     )
     for fleet in (plain, brim):
         (group,) = fleet.spec().groups
-        assert group.resources == dict(fleet.asked)
+        assert group.resources == dict(fleet.requested)
         assert group.required == (fleet.trait,)
         assert {name: one["total"] for name, one in fleet.inventories().items()} == dict(fleet.totals)
 
 
-def test_what_cannot_be_meant_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_options_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["beside", "--nodes", "0"]) == 2
     assert "nodes is 0" in capsys.readouterr().err
     assert main(["beside", *TINY, "--database", "sqlite:////nowhere/at/all.db"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("Placement could not make its database: ")
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Placement could not create its tables: ")
+    assert error.count("\n") == 1
 
 
-def test_who_has_no_placement_is_told_what_to_install(
+def test_without_placement_the_error_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def absent(name: str) -> str:
@@ -74,6 +74,6 @@ def test_who_has_no_placement_is_told_what_to_install(
     )
 
 
-def test_a_database_is_named_without_its_password() -> None:
+def test_the_kind_of_a_database_contains_no_password() -> None:
     assert database_kind(None) == "sqlite"
     assert database_kind("postgresql+psycopg2://me:secret@host/placement") == "postgresql"

@@ -1,4 +1,4 @@
-"""The trace, on small files of the same shape."""
+"""The trace command, on small files in the format of the trace."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def nodes(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pods(tmp_path: Path) -> Path:
-    """Forty pods, of five kinds."""
+    """Forty pods of five kinds."""
     rows = [f"p{n},1000,1024,{SHARES[n % 5]},LS,Running,0,9,0" for n in range(40)]
     path = tmp_path / "pods.csv"
     path.write_text("\n".join([POD_COLUMNS, *rows]))
     return path
 
 
-def test_without_a_fill_all_pods_come_once_and_none_goes(nodes: Path, pods: Path) -> None:
+def test_without_fill_each_pod_arrives_once_and_none_is_released(nodes: Path, pods: Path) -> None:
     result = run_trace(TraceOptions(nodes, pods, schedulers=2, partitions=2))
     assert result.ok, result.audit.problems
     assert (result.race.requests, result.race.released) == (40, 0)
     assert (result.nodes, result.providers) == (4, 12)
-    # Thirty-two GPUs are asked for, eight are there.
+    # The pods request 32 GPUs; the fleet has eight.
     assert result.race.no_valid_host > 0
     assert as_json(result)["allocated"]["CUSTOM_GPU_MILLI"] > 0.8
 
@@ -66,8 +66,8 @@ def test_saturation_fills_the_fleet_and_releases_nothing(nodes: Path, pods: Path
     assert result.audit.allocated["CUSTOM_GPU_MILLI"] >= 0.75
 
 
-def test_two_hosts_hand_out_only_the_models_that_were_asked_for(nodes: Path, pods: Path) -> None:
-    """With what the file says (a fifth of the pods), and with more."""
+def test_pods_get_only_gpu_models_that_they_accept(nodes: Path, pods: Path) -> None:
+    """With two hosts; once with the gpu_spec of the file (a fifth of the pods), once with more restricted pods."""
     for order, share in (("random", 0.0), ("least_fragmentation", 0.5)):
         result = run_trace(
             TraceOptions(nodes, pods, schedulers=2, hosts=2, order=order, gpu_spec_share=share, in_flight=4)
@@ -77,7 +77,7 @@ def test_two_hosts_hand_out_only_the_models_that_were_asked_for(nodes: Path, pod
         assert (result.audit.misplaced, result.audit.overcommitted) == (0, 0)
 
 
-def test_the_command_prints_one_object_and_tells_by_its_code(
+def test_the_command_prints_one_object_and_sets_the_exit_code(
     nodes: Path, pods: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = ["--nodes", str(nodes), "--pods", str(pods)]
@@ -86,14 +86,14 @@ def test_the_command_prints_one_object_and_tells_by_its_code(
     assert list(shown)[-1] == "allocated"
     assert (shown["overcommitted"], shown["wrong_rejections"], shown["rebuilt_equal"]) == (0, 0, True)
     assert main(["trace", *files, "--fill", "2", "--json"]) == 2
-    assert "a fill of 2 cannot be meant" in capsys.readouterr().err
+    assert "a fill of 2 is invalid" in capsys.readouterr().err
     assert main(["trace", "--nodes", "none.csv", "--pods", "none.csv"]) == 2
 
 
-def test_options_that_cannot_be_meant_are_refused(nodes: Path, pods: Path) -> None:
-    with pytest.raises(UsageError, match="not both"):
+def test_invalid_options_are_refused(nodes: Path, pods: Path) -> None:
+    with pytest.raises(UsageError, match="exclude each other"):
         TraceOptions(nodes, pods, fill=0.9, saturate=True)
-    with pytest.raises(UsageError, match="a gpu_spec share of 2 cannot be meant"):
+    with pytest.raises(UsageError, match="a gpu_spec share of 2 is invalid"):
         TraceOptions(nodes, pods, gpu_spec_share=2)
     with pytest.raises(UsageError, match="hosts is 0"):
         TraceOptions(nodes, pods, hosts=0)

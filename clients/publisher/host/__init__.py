@@ -1,7 +1,7 @@
-"""What this host has, read from /proc and /sys without root, as the provider reports of one node.
+"""Collects the inventory of this host from /proc and /sys, without root, as the provider reports of one node.
 
-Whatever cannot be read is left out rather than guessed: a container without NUMA directories is a node
-without NUMA cells. Both roots are parameters, so a test can hand in a machine made of files.
+What cannot be read is omitted, not guessed: a container without NUMA directories is a node without NUMA cells. Both
+directories are parameters, so that a test can pass a host made of files.
 """
 
 from vacancy.clients.publisher.host.host import HostOptions, collect

@@ -1,6 +1,6 @@
-"""Qualities of a host that have a value: its processor, kernel, system and hypervisor.
+"""The attributes of a host: its CPU model, kernel, operating system and hypervisor.
 
-What cannot be found is left out: `has(attributes.hypervisor_type)` asks whether there is one.
+What cannot be found is omitted: a request can test it with `has(attributes.hypervisor_type)`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OS_RELEASE: Final = re.compile(r"""^(ID|VERSION_ID)=["']?([^"'\n]*)["']?$""", r
 
 
 def read_attributes(proc: Path, etc: Path, programs: str | None = None) -> dict[str, str | int | bool]:
-    """The attributes of a node. `programs` is where programs are looked for (default: PATH)."""
+    """The attributes of a node. `programs` is the search path for programs (default: PATH)."""
     machine = read_text(proc / "sys/kernel/arch") or platform.machine()
     system = dict(_OS_RELEASE.findall(read_text(etc / "os-release") or ""))
     found = {
@@ -38,44 +38,44 @@ def read_attributes(proc: Path, etc: Path, programs: str | None = None) -> dict[
 
 
 def _processor(cpuinfo: str) -> dict[str, str | None]:
-    """Vendor and model, where all processors are of one."""
-    said: dict[str, set[str]] = {}
+    """Vendor and model, if all CPUs have the same."""
+    found: dict[str, set[str]] = {}
     for line in cpuinfo.splitlines():
         label, _, value = line.partition(":")
-        said.setdefault(label.strip(), set()).add(" ".join(value.split()))
+        found.setdefault(label.strip(), set()).add(" ".join(value.split()))
 
     def only(label: str) -> str | None:
-        values = said.get(label, set())
+        values = found.get(label, set())
         return next(iter(values)) if len(values) == 1 else None
 
     return {"cpu_vendor": only("vendor_id"), "cpu_model": only("model name")}
 
 
 def _hypervisor(machine: str, programs: str | None) -> Mapping[str, str | None]:
-    """QEMU and libvirt, as they say themselves. Types are named as OpenStack Nova names them."""
+    """Type and version of QEMU, and the version of libvirt, from the programs. Types have OpenStack Nova's names."""
     names = (f"qemu-system-{machine}", "qemu-kvm", "/usr/libexec/qemu-kvm")
     qemu = next((path for name in names if (path := shutil.which(name, path=programs))), None)
-    version = _asked(qemu)
+    version = _program_version(qemu)
     return {
         "hypervisor_type": "QEMU" if version else None,
         "hypervisor_version": version,
-        "libvirt_version": _asked(shutil.which("libvirtd", path=programs)),
+        "libvirt_version": _program_version(shutil.which("libvirtd", path=programs)),
     }
 
 
-def _asked(program: str | None) -> str | None:
-    """The version that a program tells."""
+def _program_version(program: str | None) -> str | None:
+    """The version of a program; None if it cannot be found."""
     if program is None:
         return None
     try:
-        return _ask(program, Path(program).stat().st_mtime_ns)
+        return _run_version(program, Path(program).stat().st_mtime_ns)
     except OSError:
         return None
 
 
 @lru_cache(maxsize=16)
-def _ask(program: str, _changed_ns: int) -> str | None:
-    """Asked once, and again when the program is another one."""
+def _run_version(program: str, _changed_ns: int) -> str | None:
+    """Run `PROGRAM --version`: once, and again after the program's file has changed."""
     try:
         done = subprocess.run(
             [program, "--version"],

@@ -1,4 +1,4 @@
-"""Processors: how many are online, which are threads of one core, and what all of them can do."""
+"""CPUs: which are online, which are threads of one core, and which features all of them have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HYPERTHREADING: Final = "HW_CPU_HYPERTHREADING"
 
 TRAIT_FLAGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        # Trait -> what /proc/cpuinfo must all show: flags, or the name of the vendor.
+        # Trait -> the flags or vendor names that /proc/cpuinfo must all contain.
         "HW_ARCH_X86_64": ("lm",),
         "HW_ARCH_AARCH64": ("asimd",),
         "HW_CPU_X86_MMX": ("mmx",),
@@ -56,7 +56,7 @@ TRAIT_FLAGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "HW_CPU_X86_AVX512VBMI2": ("avx512_vbmi2",),
         "HW_CPU_X86_AVX512BITALG": ("avx512_bitalg",),
         "HW_CPU_X86_AVX512VPOPCNTDQ": ("avx512_vpopcntdq",),
-        # These three flags alone may mean the 256-bit forms, which processors without AVX-512 have too.
+        # Without avx512f, these three flags mean the 256-bit forms, which CPUs without AVX-512 also have.
         "HW_CPU_X86_AVX512VAES": ("avx512f", "vaes"),
         "HW_CPU_X86_AVX512GFNI": ("avx512f", "gfni"),
         "HW_CPU_X86_AVX512VPCLMULQDQ": ("avx512f", "vpclmulqdq"),
@@ -79,11 +79,11 @@ TRAIT_FLAGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "HW_CPU_X86_INTEL_TDX": ("tdx_host_platform",),
     }
 )
-"""The kernel's names for what `os-traits` names. Linux 4.15 or newer shows them all under these names."""
+"""Traits of `os-traits` and the kernel's flags for them. Linux 4.15 and later use these flag names."""
 
 
 class Cpu(NamedTuple):
-    """The processors of a host. `siblings` maps a CPU to all threads of its core, where that is known."""
+    """The CPUs of a host. `siblings` maps a CPU to all threads of its core, if known."""
 
     online: tuple[int, ...]
     siblings: Mapping[int, tuple[int, ...]]
@@ -91,7 +91,7 @@ class Cpu(NamedTuple):
 
 
 def read_cpu(proc: Path, sys: Path) -> Cpu:
-    """Read the processors from `proc`/cpuinfo and `sys`/devices/system/cpu."""
+    """Read the CPUs from `proc`/cpuinfo and `sys`/devices/system/cpu."""
     cpuinfo = read_text(proc / "cpuinfo") or ""
     directory = sys / "devices/system/cpu"
     online = parse_cpu_list(read_text(directory / "online")) or _processors(cpuinfo)
@@ -117,7 +117,7 @@ def _siblings(topology: Path) -> tuple[int, ...]:
 
 
 def _common_flags(cpuinfo: str) -> frozenset[str]:
-    """Flags and vendor that every processor shows: an instance may run on any of them."""
+    """The flags and the vendor that all CPUs have in common: an instance may run on any of them."""
     lines = {line for line in cpuinfo.splitlines() if line.startswith(("flags", "Features"))}
     vendors = {line for line in cpuinfo.splitlines() if line.startswith("vendor_id")}
     common = [frozenset(line.partition(":")[2].split()) for line in lines]

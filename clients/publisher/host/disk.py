@@ -1,4 +1,4 @@
-"""The disk that instances live on."""
+"""The size of the file system of the instances."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psutil
 
 
 def read_disk_gib(path: Path) -> int | None:
-    """The size of the file system at `path` in GiB, rounded down, or None if it cannot be asked."""
+    """The size of the file system at `path` in GiB, rounded down; None if it cannot be read."""
     try:
         return int(psutil.disk_usage(str(path)).total) >> 30
     except OSError:

@@ -1,7 +1,6 @@
-"""Reading what the kernel says, where it says anything.
+"""Reads files of /proc and /sys that may not exist.
 
-A file under /proc or /sys may be missing, forbidden, or refuse to be read (EINVAL, ENODEV); to the collector
-these are all the same: not known.
+A file there may be missing, forbidden, or fail to read (EINVAL, ENODEV). The collector treats all of these as unknown.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 CPU_MAX: Final = 65_535
-"""No kernel numbers processors higher; a file that says so must not fill the memory."""
+"""No kernel has higher CPU numbers; a larger number in a file must not allocate unbounded memory."""
 
 
 def read_text(path: Path) -> str | None:
-    """The file's text without surrounding space, or None if it cannot be read."""
+    """The file's text without surrounding whitespace; None if it cannot be read."""
     try:
         return path.read_text(errors="replace").strip()
     except OSError:
@@ -22,7 +21,7 @@ def read_text(path: Path) -> str | None:
 
 
 def read_int(path: Path, base: int = 10) -> int | None:
-    """The file's one integer, or None if it cannot be read as one. Base 16 takes `0x` or does without."""
+    """The single integer in the file; None if it cannot be read. With base 16 the prefix `0x` is optional."""
     try:
         return int(read_text(path) or "", base)
     except ValueError:
@@ -30,7 +29,7 @@ def read_int(path: Path, base: int = 10) -> int | None:
 
 
 def link_name(path: Path) -> str | None:
-    """The last name of where a symbolic link points to, or None if it is none."""
+    """The last path component of a symbolic link's target; None if it is not a link."""
     try:
         return path.readlink().name
     except OSError:
@@ -38,7 +37,7 @@ def link_name(path: Path) -> str | None:
 
 
 def entries(path: Path) -> list[Path]:
-    """What is in a directory, in order of name; nothing if it cannot be read."""
+    """The entries of a directory, sorted by name; empty if it cannot be read."""
     try:
         return sorted(path.iterdir())
     except OSError:
@@ -46,7 +45,7 @@ def entries(path: Path) -> list[Path]:
 
 
 def parse_cpu_list(text: str | None) -> tuple[int, ...]:
-    """The kernel's list format (`0-3,8`) as CPU numbers in order. What does not parse is left out."""
+    """Parse the kernel's list format (`0-3,8`) into sorted CPU numbers. Invalid parts are skipped."""
     found: set[int] = set()
     for part in (text or "").split(","):
         first, dash, last = part.strip().partition("-")
@@ -56,11 +55,11 @@ def parse_cpu_list(text: str | None) -> tuple[int, ...]:
 
 
 def parse_kib(text: str | None, field: str) -> int | None:
-    """The KiB of a line like `MemTotal:  24684084 kB` in meminfo, or None if there is no such line."""
+    """The KiB of a line such as `MemTotal:  24684084 kB` in meminfo; None if there is no such line."""
     for line in (text or "").splitlines():
         label, _, value = line.partition(":")
         words = value.split()
-        # A NUMA cell's own meminfo starts each line with "Node 0 ".
+        # In the meminfo of a NUMA cell each line starts with "Node 0 ".
         if label.split()[-1:] == [field] and words and words[0].isdecimal():
             return int(words[0])
     return None

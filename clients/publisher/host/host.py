@@ -1,11 +1,11 @@
-"""The whole tree of this node.
+"""The provider tree of this node.
 
-    NODE             VCPU, MEMORY_MB, DISK_GB; PCI_DEVICE that are near no cell in particular; traits of its processors
-    |- NODE:numa0    NUMA_CELL; PCI_DEVICE near it
+    NODE             VCPU, MEMORY_MB, DISK_GB; PCI_DEVICE without a NUMA cell; traits of its CPUs
+    |- NODE:numa0    NUMA_CELL; PCI_DEVICE of this NUMA cell
     `- NODE:numa1    ...
 
-What a cell gives out is not VCPU and MEMORY_MB of the node: see `numa_cells`. A device is given out by the cell it is
-near, so that a guest asks for both in one group of its request.
+VCPU and MEMORY_MB of the node do not include what its NUMA cells offer: see `numa_inventory`. The NUMA cell of a device
+offers the device, so that a guest requests both in one group.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ from vacancy.resources.classes.quantity import RATIO_MILLI_MAX
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.events import ProviderReport
 
-# Ids have 200 characters; the parts of a node are named after it.
+# Ids have up to 200 characters; the ids of a node's providers start with the node's id.
 _ROOT: Final = re.compile(r"[A-Za-z0-9._:/@+=~-]{1,170}")
 
 
 @dataclass(frozen=True)
 class HostOptions:
-    """How to read a host. Raises UsageError for a `root` that cannot name a node, or a figure out of range.
+    """How to collect the inventory of a host. Raises UsageError for an invalid `root` or a number out of range.
 
-    `vcpu_ratio_milli` says how far processors are oversubscribed, in thousandths: 4000 (4.0) is what OpenStack
-    Nova starts new nodes with. `memory_reserved_mib` is kept for the host itself (512, as in Nova). `disk` is
-    where instances live. `proc` and `sys` are where the kernel's file systems are mounted, `etc` is
-    where the system's settings are, and `programs` a search path for the hypervisor's (default: PATH).
+    `vcpu_ratio_milli` is the allocation ratio of CPUs in thousandths: 4000 (4.0) is OpenStack Nova's initial ratio.
+    `memory_reserved_mib` is reserved for the host itself (512, as in Nova). `disk` is a directory on the file system of
+    the instances. `proc` and `sys` are the mount points of the kernel's file systems, `etc` is the directory of the
+    system's settings, `programs` the search path for the hypervisor's programs (default: PATH).
 
-    `dedicated_cpus` are for one guest each, by NUMA cell; `shared_cpus` (None: all others) are oversubscribed; those
-    in neither are the host's own. They are Nova's cpu_dedicated_set and cpu_shared_set. With `numa` "whole" the cells
-    give out all there is; with "split" they have the dedicated CPUs, the hugepages and `numa_memory_mib` each of
-    other memory, and the node counts the rest.
+    `dedicated_cpus` are used by one guest each and offered by the NUMA cells; `shared_cpus` (None: all others) are
+    oversubscribed; CPUs in neither set stay with the host. They are Nova's cpu_dedicated_set and cpu_shared_set. With
+    `numa` "whole" the NUMA cells offer all CPUs and memory. With "split" they offer the dedicated CPUs, the hugepages
+    and `numa_memory_mib` of other memory each, and the node offers the rest.
     """
 
     root: str = field(default_factory=socket.gethostname)
@@ -76,45 +76,43 @@ class HostOptions:
     def __post_init__(self) -> None:
         if not _ROOT.fullmatch(self.root):
             raise UsageError(
-                f"{self.root!r} cannot name a node",
-                do="use up to 170 letters, digits and ._:/@+=~- (the host's name, say)",
+                f"{self.root!r} is not a valid node id",
+                do="use up to 170 letters, digits and ._:/@+=~-, for example the host's name",
             )
         ratios = (self.vcpu_ratio_milli, self.memory_ratio_milli, self.disk_ratio_milli)
         if not all(1 <= ratio <= RATIO_MILLI_MAX for ratio in ratios):
             raise UsageError(
-                f"an allocation ratio of {ratios} thousandths cannot be meant",
-                do=f"give 1 to {RATIO_MILLI_MAX}; 1000 offers what there is",
+                f"an allocation ratio in {ratios} (thousandths) is out of range",
+                do=f"give 1 to {RATIO_MILLI_MAX}; 1000 offers the physical amount",
             )
         if min(self.memory_reserved_mib, self.disk_reserved_gib, self.numa_memory_mib) < 0:
-            raise UsageError("a host cannot set aside less than nothing", do="give 0 or more")
+            raise UsageError("a reserved amount is negative", do="give 0 or more")
         both = sorted(self.dedicated_cpus & (self.shared_cpus or frozenset()))
         if both:
             raise UsageError(
-                f"CPU {both[0]} is both dedicated and shared", do="leave it out of one of the two lists"
+                f"CPU {both[0]} is both dedicated and shared", do="remove it from one of the two lists"
             )
         if self.numa == "whole" and self.numa_memory_mib:
-            raise UsageError(
-                "cells that give out the whole host have all memory", do="leave the memory for cells out"
-            )
+            raise UsageError("--numa whole offers all memory by NUMA cells already", do="omit --numa-memory")
 
     def shared(self, cpu: Cpu) -> frozenset[int]:
-        """The processors that are oversubscribed."""
+        """The CPUs that are oversubscribed."""
         online = frozenset(cpu.online)
         return online - self.dedicated_cpus if self.shared_cpus is None else online & self.shared_cpus
 
 
 def collect(options: HostOptions) -> tuple[ProviderReport, ...]:
-    """What this host has, as the providers of a full report: the node first, a parent before its children.
+    """The providers of a full report of this host: the node first, parents before their children.
 
-    Needs no root and never fails for what cannot be read; that is left out.
+    It needs no root permissions. What cannot be read is omitted; it raises nothing.
     """
     cpu = read_cpu(options.proc, options.sys)
     cells = read_cells(options.sys)
     devices = read_devices(options.proc, options.sys)
-    shown = {cell.number for cell in cells}
-    far = [device for device in devices if device.numa_node not in shown]
+    numbers = {cell.number for cell in cells}
+    without_cell = [device for device in devices if device.numa_node not in numbers]
     return (
-        _with_devices(_node(options, cpu, cells), far),
+        _with_devices(_node(options, cpu, cells), without_cell),
         *(
             _with_devices(
                 _cell(options, cell, cpu, len(cells)),
@@ -135,7 +133,7 @@ def _node(options: HostOptions, cpu: Cpu, cells: tuple[HostNumaCell, ...]) -> Pr
             inventories,
             "MEMORY_MB",
             None if memory_kib is None else memory_kib // 1024,
-            # Memory set aside as hugepages is offered as hugepages; nothing else can use it.
+            # Memory allocated to hugepages is offered as hugepages; nothing else can use it.
             reserved=options.memory_reserved_mib
             + hugepages_mib(pages)
             + node_share_mib(cells, options.numa_memory_mib),
@@ -162,15 +160,15 @@ def _node(options: HostOptions, cpu: Cpu, cells: tuple[HostNumaCell, ...]) -> Pr
 
 def _cell(options: HostOptions, cell: HostNumaCell, cpu: Cpu, cells: int) -> ProviderReport:
     whole = options.numa == "whole"
-    # What the host keeps for itself, its cells keep in equal parts.
-    kept_mib = -(-options.memory_reserved_mib // cells)
+    # The memory reserved for the host is taken from its NUMA cells in equal parts.
+    reserved_mib = -(-options.memory_reserved_mib // cells)
     inventory = cell_inventory(
         cell,
         cpu,
         dedicated=options.dedicated_cpus.intersection(cpu.online),
         shared=options.shared(cpu) if whole else frozenset(),
         ratio_milli=options.vcpu_ratio_milli,
-        memory_mib=small_memory_mib(cell) - kept_mib if whole else options.numa_memory_mib,
+        memory_mib=small_memory_mib(cell) - reserved_mib if whole else options.numa_memory_mib,
     )
     return ProviderReport(
         id=_cell_id(options.root, cell.number),

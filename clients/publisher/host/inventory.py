@@ -1,4 +1,4 @@
-"""Inventories of counted classes, as the log wants them."""
+"""Inventories of counted classes, in the format of node reports."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Inventories = dict[str, dict[str, JsonValue]]
 def offer(
     into: Inventories, name: str, total: int | None, *, reserved: int = 0, ratio_milli: int = 1000
 ) -> None:
-    """Add an inventory of class `name`, or nothing if the total is 0 or not known.
+    """Add an inventory of class `name`; do nothing if the total is 0 or unknown.
 
-    `reserved` is cut to the total: a node that keeps all for itself is a node with nothing to give.
+    `reserved` is limited to the total: then the node has the class but offers nothing of it.
     """
     if not total or total < 0:
         return

@@ -1,4 +1,4 @@
-"""Memory and hugepages, of the host or of one NUMA cell."""
+"""Memory and hugepages of the host or of one NUMA cell."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from vacancy.clients.publisher.host.files import entries, parse_kib, read_int, r
 _DIRECTORY: Final = re.compile(r"hugepages-([0-9]{1,12})kB")
 
 Hugepages = Mapping[int, int]
-"""Size of a page in KiB -> how many such pages are set aside."""
+"""Page size in KiB -> number of hugepages of that size."""
 
 
 def read_memory_kib(meminfo: Path) -> int | None:
-    """All memory that the kernel manages, in KiB, or None if it does not say."""
+    """The total memory in KiB; None if the file does not have it."""
     return parse_kib(read_text(meminfo), "MemTotal")
 
 
 def read_hugepages(directory: Path) -> Hugepages:
-    """The pages set aside, by size, from a `hugepages` directory of the host or of a cell."""
+    """The number of hugepages by size, from a `hugepages` directory of the host or of a NUMA cell."""
     found: dict[int, int] = {}
     for entry in entries(directory):
         match = _DIRECTORY.fullmatch(entry.name)
@@ -32,10 +32,10 @@ def read_hugepages(directory: Path) -> Hugepages:
 
 
 def hugepages_mib(pages: Hugepages) -> int:
-    """How much memory `pages` hold, in MiB rounded up."""
+    """The memory of `pages` in MiB, rounded up."""
     return -(-sum(size_kib * count for size_kib, count in pages.items()) // 1024)
 
 
 def hugepages_class(size_kib: int) -> str:
-    """The resource class of pages of one size: `CUSTOM_HUGEPAGES_2048KB`."""
+    """The resource class of hugepages of one size, for example `CUSTOM_HUGEPAGES_2048KB`."""
     return f"CUSTOM_HUGEPAGES_{size_kib}KB"

@@ -1,4 +1,4 @@
-"""NUMA cells: which processors, memory and hugepages are near each other."""
+"""The NUMA cells of a host: CPUs, memory and hugepages of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DIRECTORY: Final = re.compile(r"node([0-9]{1,6})")
 
 
 class HostNumaCell(NamedTuple):
-    """One cell. `cpus` is empty for one that has memory only, `memory_kib` None where it is not known."""
+    """One NUMA cell. `cpus` is empty if it has memory only; `memory_kib` is None if unknown."""
 
     number: int
     cpus: tuple[int, ...]
@@ -22,7 +22,7 @@ class HostNumaCell(NamedTuple):
 
 
 def read_cells(sys: Path) -> tuple[HostNumaCell, ...]:
-    """The cells of the host in order of number; none where the kernel shows none."""
+    """The NUMA cells of the host, sorted by number; empty if the kernel shows none."""
     found = []
     for directory in entries(sys / "devices/system/node"):
         match = _DIRECTORY.fullmatch(directory.name)

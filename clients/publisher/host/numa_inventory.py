@@ -1,8 +1,8 @@
-"""NUMA_CELL inventories: what of each cell is given out by the cell, and what is left for the node to count.
+"""NUMA_CELL inventories: what each NUMA cell offers, and what remains for the node to offer.
 
-A CPU or a MiB is offered once. `split`: the cells have the dedicated CPUs, the hugepages, and as much other memory
-as is set apart for them; shared CPUs and the rest of the memory are VCPU and MEMORY_MB of the node. `whole`: the
-cells have it all, and the node has neither.
+Each CPU and each MiB is offered once. `split`: the NUMA cells offer the dedicated CPUs, the hugepages and a given amount
+of other memory; shared CPUs and the remaining memory are VCPU and MEMORY_MB of the node. `whole`: the NUMA cells offer
+everything, and the node has neither VCPU nor MEMORY_MB.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def cell_inventory(
     ratio_milli: int,
     memory_mib: int,
 ) -> dict[str, JsonValue] | None:
-    """A cell's NUMA_CELL inventory, or None where it has nothing to give.
+    """The NUMA_CELL inventory of a NUMA cell; None if it has nothing to offer.
 
-    `dedicated` CPUs are for pinning, those that are known to be threads of some core; `shared` ones are the cell's
-    too (none where the node counts them). `memory_mib` of the small pages' memory are offered, as far as it goes.
+    `dedicated` CPUs are for pinning, if the core of each is known. `shared` CPUs are offered by the NUMA cell too (empty
+    if the node offers them). `memory_mib` of the memory outside hugepages are offered, or less if there is less.
     """
     cores, threads = _cores(cell, cpu, dedicated)
     here = sorted(n for n in cell.cpus if n in shared)[:CPUS_MAX]
-    # A sibling that is not for pinning keeps its core from being given whole.
+    # A core with a sibling that is not for pinning cannot be allocated as a whole.
     others = sorted(threads - dedicated - set(here))
     pages = {
         str(size): min(count, PAGES_MAX)
@@ -71,7 +71,7 @@ def cell_inventory(
 
 
 def _cores(cell: HostNumaCell, cpu: Cpu, dedicated: frozenset[int]) -> tuple[list[tuple[int, ...]], set[int]]:
-    """The cores of a cell with a dedicated CPU, and all their threads. Cores that contradict others are left out."""
+    """The cores of a NUMA cell with a dedicated CPU, and all their threads. Cores that overlap others are omitted."""
     cores: list[tuple[int, ...]] = []
     threads: set[int] = set()
     for core in sorted({cpu.siblings[n] for n in cell.cpus if n in dedicated and n in cpu.siblings}):
@@ -82,10 +82,10 @@ def _cores(cell: HostNumaCell, cpu: Cpu, dedicated: frozenset[int]) -> tuple[lis
 
 
 def small_memory_mib(cell: HostNumaCell) -> int:
-    """MiB of a cell that are not set aside as hugepages; 0 where that is not known."""
+    """The memory of a NUMA cell outside hugepages, in MiB; 0 if unknown."""
     return max(0, (cell.memory_kib or 0) // 1024 - hugepages_mib(cell.hugepages))
 
 
 def node_share_mib(cells: Sequence[HostNumaCell], memory_mib: int) -> int:
-    """How much memory of the node its cells offer if each is given up to `memory_mib`."""
+    """The memory, in MiB, that all NUMA cells offer together if each offers up to `memory_mib`."""
     return sum(min(memory_mib, small_memory_mib(cell)) for cell in cells)

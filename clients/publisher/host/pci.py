@@ -1,7 +1,7 @@
-"""PCI devices that can be given to an instance whole: GPUs, accelerators, network cards, NVMe disks.
+"""PCI devices that can be passed through to an instance: GPUs, accelerators, network cards, NVMe disks.
 
-They are all PCI_DEVICE, each by its address. One that the host itself lives on is kept back: handing out the card
-that carries the node's own traffic, or the disk it runs from, would end the node.
+They are all PCI_DEVICE, each identified by its address. Devices that the host itself uses are not offered: passing
+through the card of the node's own traffic, or the disk that it runs from, would break the node.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vacancy.resources.classes.device_class import DEVICES_MAX
 Kind = Literal["display", "accelerator", "network", "nvme"]
 
 _KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
-    # The start of the class code: PCI Code and ID Assignment Specification, base class and subclass.
+    # Prefixes of the class code, base class and subclass: PCI Code and ID Assignment Specification.
     {"02": "network", "03": "display", "12": "accelerator", "0108": "nvme"}
 )
 _ADDRESS: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -31,12 +31,12 @@ _FUNCTIONS_MAX: Final = 65_535
 
 
 class PciDevice(NamedTuple):
-    """One device.
+    """One PCI device.
 
-    `class_code`, `vendor` and `product` are as the card says; `driver` is bound to it, if any. `numa_node` is None
-    where it is near no cell in particular. `parent` is the physical function of a virtual one (SR-IOV).
-    `functions` is how many virtual functions a physical one is split into now, `functions_max` into how many it
-    can be. `in_use`: the host itself uses it, as far as that can be seen.
+    `class_code`, `vendor` and `product` are the device's own; `driver` is the bound driver, if any. `numa_node` is None
+    if it belongs to no NUMA cell. `parent` is the physical function of a virtual function (SR-IOV). `functions` is the
+    current number of virtual functions of a physical function, `functions_max` the possible number. `in_use`: the host
+    itself uses the device, as far as the kernel shows.
     """
 
     address: str
@@ -52,8 +52,8 @@ class PciDevice(NamedTuple):
     in_use: bool
 
     def attributes(self) -> dict[str, JsonValue]:
-        """What a request may ask of it; numbers of the PCI specification in hexadecimal digits, as lspci has them."""
-        said: dict[str, JsonValue] = {
+        """The attributes for requests; PCI numbers are hexadecimal text, as in lspci."""
+        found: dict[str, JsonValue] = {
             "vendor": f"{self.vendor:04x}",
             "product": f"{self.product:04x}",
             "class": f"{self.class_code:06x}",
@@ -63,16 +63,18 @@ class PciDevice(NamedTuple):
             "parent": self.parent,
             "sriov_totalvfs": self.functions_max or None,
         }
-        return {name: value for name, value in said.items() if value is not None}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 def read_devices(proc: Path, sys: Path) -> tuple[PciDevice, ...]:
-    """The devices that can be given away now, in order of address: of all that are assignable, those that the host
-    does not use itself, and not more than an inventory takes."""
+    """The devices that can be offered now, sorted by address: assignable devices that the host does not use itself.
+
+    At most as many as an inventory may have.
+    """
     mounted = _mounted(proc)
     read = (_read_device(path, mounted) for path in entries(sys / "bus/pci/devices"))
     found = {device.address: device for device in read if device}
-    # A function of a function is nothing that SR-IOV knows.
+    # In SR-IOV a virtual function has no virtual functions of its own.
     virtual = {address for address, device in found.items() if device.parent}
     parts: dict[str, list[PciDevice]] = {}
     for address, device in found.items():
@@ -81,22 +83,24 @@ def read_devices(proc: Path, sys: Path) -> tuple[PciDevice, ...]:
         elif device.parent:
             parts.setdefault(device.parent, []).append(device)
     free = [
-        # The card says where it is for all its functions: one provider must know them all.
+        # All functions of a card get the card's NUMA cell, because one provider must have all of them.
         device._replace(numa_node=found.get(device.parent or "", device).numa_node)
         for device in found.values()
-        if not device.in_use and _can_be_whole(device, parts.get(device.address, []))
+        if not device.in_use and _can_be_offered(device, parts.get(device.address, []))
     ]
     return tuple(free[:DEVICES_MAX])
 
 
-def _can_be_whole(device: PciDevice, parts: list[PciDevice]) -> bool:
-    """Whether a physical function may be given away: its virtual ones go with it, so the host must use none of them,
-    and must show them all. A device that is not split has none."""
+def _can_be_offered(device: PciDevice, parts: list[PciDevice]) -> bool:
+    """Whether a physical function may be offered: its virtual functions go with it.
+
+    The host must use none of them, and all of them must be visible. A device that is not split has none.
+    """
     return len(parts) >= device.functions and not any(part.in_use for part in parts)
 
 
 def device_inventory(devices: Iterable[PciDevice]) -> dict[str, JsonValue]:
-    """These devices as an inventory of PCI_DEVICE."""
+    """The inventory of PCI_DEVICE with these devices."""
     return {"devices": {device.address: device.attributes() for device in devices}}
 
 
@@ -128,13 +132,13 @@ def _read_device(path: Path, mounted: frozenset[str]) -> PciDevice | None:
 
 
 def _functions(device: Path) -> int:
-    """How many virtual functions there are, by the kernel's count or by its links, whichever says more."""
+    """The number of virtual functions: the kernel's count or the number of its links, whichever is larger."""
     links = sum(re.fullmatch(r"virtfn[0-9]+", path.name) is not None for path in entries(device))
     return max(links, read_int(device / "sriov_numvfs") or 0)
 
 
 def _carries_traffic(device: Path) -> bool:
-    # A virtio card has its interfaces one step further down.
+    # The interfaces of a virtio card are one directory further down.
     places = [device / "net", *(path / "net" for path in entries(device) if path.name.startswith("virtio"))]
     return any(read_text(nic / "operstate") == "up" for place in places for nic in entries(place))
 
@@ -149,16 +153,16 @@ def _block_in_use(block: Path, mounted: frozenset[str]) -> bool:
     match = _NAMESPACE.fullmatch(block.name)
     if match is None:
         return False
-    # With multipath the path is nvme0c1n1 and the disk that gets mounted is nvme0n1.
+    # With multipath the path is nvme0c1n1 and the mounted disk is nvme0n1.
     name = match[1] + match[2]
     parts = [part for part in entries(block) if part.name.startswith(block.name + "p")]
     mounts = any(source == name or re.fullmatch(f"{name}p[0-9]+", source) for source in mounted)
-    # Holders are what is stacked on top: LVM, RAID, encryption.
+    # Holders are devices stacked on top of it: LVM, RAID, encryption.
     return mounts or any(entries(place / "holders") for place in (block, *parts))
 
 
 def _mounted(proc: Path) -> frozenset[str]:
-    """Names of the block devices with a mounted file system or swap."""
+    """The names of block devices with a mounted file system or active swap."""
     lines: Iterable[str] = [
         line for name in ("mounts", "swaps") for line in (read_text(proc / name) or "").splitlines()
     ]
