@@ -50,25 +50,17 @@ def candidates(
     context = CommandContext(store=store, config=config)
     registry = context.registry()
     parsed = request_options.parse(registry)
-    from vacancy.clients.request_language.expression_types import mismatches
-    from vacancy.clients.request_language.request_compiler import compile_request
-    from vacancy.clients.scheduler import store_query
     from vacancy.projections.query.budget import gave_up_text
 
-    request = compile_request(parsed.spec, registry)
-    with context.open_reader() as reader:
-        found, gave_up = store_query.search(
-            reader,
-            request,
-            limit=limit or parsed.limit or _LIMIT,
-            order=order_from_option(registry, order, typical, weigh),
-            seed=seed,
-            max_staleness_s=max_staleness,
+    with context.open_query(order=order_from_option(registry, order, typical, weigh), seed=seed) as query:
+        request = query.compile(parsed.spec)
+        found, as_of, as_of_ms, gave_up = query.candidates(
+            request, limit=limit or parsed.limit or _LIMIT, max_staleness_s=max_staleness
         )
-        as_of, as_of_ms, as_of_note = reader.position, reader.newest_ms, as_of_text(reader)
+        as_of_note = as_of_text(query.reader)
         no_host = not found and not gave_up
-        why = store_query.explain(reader, request, max_staleness_s=max_staleness) if no_host else None
-        types = "" if found else mismatches(request, reader.view)
+        why = query.explain(request, max_staleness_s=max_staleness, newest=False) if no_host else None
+        types = "" if found else query.type_errors(request)
     if as_json:
         explanation = {} if why is None else {"explanation": why}
         answers = [{**one._asdict(), "mappings": one.mappings} for one in found]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from vacancy.resources.model.errors import LogError
 
 if TYPE_CHECKING:
+    from vacancy.clients.scheduler.client import Scheduler, SchedulerOptions
+    from vacancy.clients.scheduler.store_query import StoreQuery
+    from vacancy.projections.query.order import Order
     from vacancy.projections.reader.store_reader import StoreReader
     from vacancy.resources.classes.registry import Registry
     from vacancy.streams.log import Log
@@ -88,6 +91,19 @@ class CommandContext:
         except LogError:
             if not file.exists():  # otherwise another process has just created it
                 raise
+
+    def open_query(self, *, order: Order | str = "random", seed: int | None = None) -> StoreQuery:
+        """The store, to be queried. Raises `StoreError` where there is none."""
+        from vacancy.clients.scheduler.store_query import StoreQuery
+
+        return StoreQuery.from_settings(self.settings, order=order, seed=seed)
+
+    def open_scheduler(self, timeout_s: float, **options: Unpack[SchedulerOptions]) -> Scheduler:
+        """A scheduler on log and store, for one command. Raises as `open_log` and `open_query` do."""
+        from vacancy.clients.scheduler.client import Scheduler
+
+        options |= {"name": "cli", "spare_collector": False}
+        return Scheduler.from_settings(self.settings, timeout_s=max(timeout_s, _OPEN_MIN_S), **options)
 
     def open_reader(self, *, with_view: bool = True) -> StoreReader:
         """Open the store for reading. Raises `StoreError` if there is none."""

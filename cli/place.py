@@ -81,7 +81,6 @@ def place(
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
     registry = context.registry()
     parsed = request_options.parse(registry)
-    from vacancy.clients.scheduler.client import Scheduler
     from vacancy.clients.scheduler.placement import PlacementRequest
 
     wanted = PlacementRequest(
@@ -91,19 +90,13 @@ def place(
         user=user,
         hold_ms=None if hold is None else int(hold * 1000),
     )
-    with (
-        context.open_log(timeout) as opened,
-        Scheduler(
-            opened,
-            context.store,
-            registry,
-            name="cli",
-            seed=seed,
-            order=order_from_option(registry, order, typical, weigh),
-            deadline_s=deadline,
-            attempts=attempts,
-        ) as scheduler,
-    ):
+    with context.open_scheduler(
+        timeout,
+        seed=seed,
+        order=order_from_option(registry, order, typical, weigh),
+        deadline_s=deadline,
+        attempts=attempts,
+    ) as scheduler:
         try:
             outcome = scheduler.place(wanted, timeout_s=timeout, max_staleness_s=max_staleness)
         except NoValidHost as error:
@@ -168,12 +161,7 @@ def release(
 ) -> None:
     """Release all allocations of consumers, and wait until this host's tables show it."""
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
-    from vacancy.clients.scheduler.client import Scheduler
-
-    with (
-        context.open_log(timeout) as opened,
-        Scheduler(opened, context.store, context.registry(), name="cli") as scheduler,
-    ):
+    with context.open_scheduler(timeout) as scheduler:
         held = {one: scheduler.allocations(one) for one in consumers}
         scheduler.release(consumers, timeout_s=timeout)
         until = time.monotonic() + timeout

@@ -151,8 +151,8 @@ def publish(
     context = CommandContext(log=log, cell=cell, config=config, kafka=kafka)
     context.ensure_log()
     from vacancy.cli import publish_loop
-    from vacancy.clients.publisher.outbox import Outbox
-    from vacancy.clients.publisher.publisher import PublishService
+    from vacancy.clients.publisher.outbox import Outbox, default_outbox
+    from vacancy.clients.publisher.service import PublishService
 
     if file is not None:
         node, collect = publish_loop.node_from_file(file, root)
@@ -170,7 +170,7 @@ def publish(
             numa_memory_mib=numa_memory,
             disk=disk,
         )
-    outbox_file = outbox or publish_loop.outbox_path(context.settings.log, node)
+    outbox_file = outbox or default_outbox(context.settings.log, node)
     if not once and not retire:
 
         def service(opened: Log) -> PublishService:

@@ -6,11 +6,8 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from hashlib import blake2b
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, cast, get_args
-from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,12 +16,11 @@ from vacancy.clients.publisher.host import HostOptions, collect
 from vacancy.clients.publisher.host.files import parse_cpu_list
 from vacancy.clients.publisher.host.numa_inventory import NumaMode
 from vacancy.clients.publisher.outbox import Outbox
-from vacancy.clients.publisher.publisher import Providers, Publisher, PublishService
+from vacancy.clients.publisher.publisher import Providers, Publisher, node_cell
+from vacancy.clients.publisher.service import PublishService
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.events import ProviderReport
-from vacancy.resources.model.partitioner import cell_for
 from vacancy.streams.log import Log
-from vacancy.streams.settings import state_directory
 from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop
 from vacancy.streams.wait_for_log import LogWaiter, OpenLog
 
@@ -90,19 +86,9 @@ def node_from_file(file: str, root: str | None) -> tuple[str, CollectProviders]:
     return node, read
 
 
-def outbox_path(log: str, node: str) -> Path:
-    """The default file of a node's outbox. Each pair of node and log has its own, so that events cannot be mixed up."""
-    which = blake2b(log.encode(), digest_size=4).hexdigest()
-    return state_directory() / "outbox" / f"{quote(node, safe='')}-{which}.db"
-
-
 def make_publisher(log: Log, node: str, cell: str | None, outbox: Outbox, *, move_cell: bool) -> Publisher:
-    """The node's publisher. Its cell is `cell` if given, else the cell in the outbox, else a hash of the node's id."""
-    if cell is None:
-        cell = outbox.cell or "auto"
-    if cell == "auto":
-        cell = cell_for(node, log.partitions)
-    return Publisher(log, node, cell, outbox, move_cell=move_cell)
+    """The node's publisher, in the cell that `node_cell` gives it."""
+    return Publisher(log, node, node_cell(node, cell, outbox, log), outbox, move_cell=move_cell)
 
 
 def serve(log_url: str, open_log: OpenLog, service: Callable[[Log], PublishService]) -> None:

@@ -40,12 +40,10 @@ def why_not(
     """
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
     parsed = request_options.parse(context.registry())
-    from vacancy.clients.inspection.why_not import why_not as explain_node
-
     with ExitStack() as open_:
         opened = _open_log_if_available(context, open_)
-        reader = open_.enter_context(context.open_reader())
-        answer = explain_node(reader, parsed.spec, node, cell=cell, log=opened, max_staleness_s=max_staleness)
+        query = open_.enter_context(context.open_query())
+        answer = query.why_not(parsed.spec, node, cell=cell, log=opened, max_staleness_s=max_staleness)
     if as_json:
         emit_json(answer)
         return

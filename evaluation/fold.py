@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evaluation.statistics import median, report, rss_mb
-from vacancy.clients.runtime.worker_process import spare_collector
+from vacancy.clients.runtime.garbage_collector import spare_collector
 from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model import events

@@ -186,7 +186,7 @@ def _measure(
     url: str, store: Path, fleet: Fleet, names: list[str], queries: int, seed: int
 ) -> dict[str, Any]:
     from vacancy.clients.runtime.bootstrap import installed_registry
-    from vacancy.clients.runtime.worker_process import spare_collector
+    from vacancy.clients.runtime.garbage_collector import spare_collector
     from vacancy.clients.scheduler.client import Scheduler
     from vacancy.streams.log import open_log
 
@@ -194,7 +194,7 @@ def _measure(
     rng = random.Random(seed)
     with open_log(url) as log:
         started = time.perf_counter()
-        scheduler = Scheduler(log, store, registry, seed=seed)
+        scheduler = Scheduler(log, store, registry, seed=seed, spare_collector=False)
         view_open_s = time.perf_counter() - started
         with scheduler:
             spare_collector()

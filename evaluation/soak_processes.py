@@ -21,7 +21,7 @@ from evaluation.statistics import report
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher
 from vacancy.clients.runtime.bootstrap import installed_registry
-from vacancy.clients.runtime.worker_process import spare_collector, watch_parent
+from vacancy.clients.runtime.worker_process import watch_parent
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.resources.model.errors import LogUnavailable
@@ -178,7 +178,6 @@ def schedule(site: SoakSite, name: str, store: Path, seed: int, stop_pipe: Conne
         opened(site.log) as log,
         Scheduler(log, store, installed_registry(), name=name, seed=seed, deadline_s=DEADLINE_S) as scheduler,
     ):
-        spare_collector()
         one = _Scheduling(scheduler, name, Journal(site.journal(name)), random.Random(seed))
         one.recover(journal_of(site.journal(name)))
         while not stop_pipe.poll():

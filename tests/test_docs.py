@@ -114,18 +114,22 @@ def test_programs_in_the_pages_run(session: tuple[DocSession, str]) -> None:
     (running.home / "request.json").write_text(block(page, "request.json"))
     found = json.loads(running.output("vacancy candidates --request request.json --json"))["candidates"]
     assert [{one["group"] for one in candidate["allocations"]} for candidate in found] == [{"", "a", "b"}]
-    run = [sys.executable, "-W", "error", "-c", block(page, "place.py")]
-    done = subprocess.run(
-        run,
-        capture_output=True,
-        text=True,
-        env=running.environment,
-        cwd=running.home,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"^20 placed$", done.stdout, re.M), done.stdout
+    for name, output in (
+        ("scheduler.py", r"\('(gpu|node)-1', \{'VCPU': 1, 'MEMORY_MB': 256\}\)"),
+        ("place.py", r"^20 placed$"),
+        ("query.py", r"^2 candidates\n0 nodes have 4,096 cores\nFalse$"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", block(page, name)],
+            capture_output=True,
+            text=True,
+            env=running.environment,
+            cwd=running.home,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.search(output, done.stdout, re.M), done.stdout
     (running.home / "typical.json").write_text(block(page, "typical.json"))
     run = [sys.executable, "-W", "error", "-c", block(page, "fragmentation.py")]
     done = subprocess.run(run, capture_output=True, text=True, cwd=running.home, timeout=60, check=False)
@@ -158,7 +162,7 @@ def test_the_two_ways_to_ask_for_numa_cells_say_the_same() -> None:
 
 
 def test_every_program_is_run_by_a_test() -> None:
-    ran = {"place.py", "fragmentation.py", "fpga_region.py", "numa.py"}
+    ran = {"scheduler.py", "place.py", "query.py", "fragmentation.py", "fpga_region.py", "numa.py"}
     assert {one.name for page in PAGES.values() for one in blocks(page) if one.kind == "python"} == ran
 
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from vacancy.clients.demo.race_plan import Place, Plan
 from vacancy.clients.runtime.bootstrap import installed_registry
-from vacancy.clients.runtime.worker_process import spare_collector
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.projections.query.order import Order
@@ -80,7 +79,6 @@ def run_scheduler(parent: Connection, running: ParticipantSettings, plan: Plan) 
             record_requests=running.record_requests,
         ) as scheduler,
     ):
-        spare_collector()
         parent.send(ParticipantReady())
         parent.recv()
         parent.send(_Run(parent, scheduler, running, plan).run())

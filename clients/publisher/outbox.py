@@ -1,14 +1,14 @@
-"""What a node has to say and the log has not taken yet: a small durable queue in one SQLite file.
+"""The events of a node that the log has not confirmed yet: a small durable queue in one SQLite file.
 
-An event is written here before it is sent and leaves when the log has it, so a crash in between leads to the
-same event being sent twice, never to one being lost or overtaken. The fold drops what it has seen.
+An event is written here before it is sent, and removed when the log has confirmed it. So a crash in between sends the
+same event twice, and never loses or reorders one. The fold drops repetitions.
 
-The queue stays small by what the events mean. A full report makes everything pending before it moot, because
-it closes any gap it leaves. A heartbeat says nothing that another pending event does not say. Only changes
-pile up; where they would pass the bound, they are refused until a full report tells all (`needs_full_report`).
+The queue stays small because of what the events mean. A full report replaces all pending events before it, because it
+closes any gap. A heartbeat is not needed while any other event is pending. Only changes add up. Where they would exceed
+the bound, they are refused until the next full report (`needs_full_report`).
 
-When the disk fails, the queue goes on in memory and says so in the log of the process: a node that can still
-speak must not fall silent. It returns to the disk with the next full report that fits there.
+When the disk fails, the queue goes on in memory, and an error is logged: a node that can still send must go on. It
+returns to the disk with the next full report that fits there.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
+from hashlib import blake2b
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
 from typing import Final, NamedTuple, Self, TypeVar
+from urllib.parse import quote
 
 from vacancy.resources.model.errors import UsageError, VacancyError
 
@@ -52,7 +54,7 @@ _SCHEMA: Final = f"""
     COMMIT;
 """
 _DELETE_IT: Final = (
-    "stop the publisher, delete the file and start again: the node's next full report tells everything"
+    "stop the publisher, delete the file and start again: the node's next full report has everything"
 )
 
 
@@ -65,21 +67,21 @@ class OutboxInUse(OutboxError):
 
 
 class OutboxCorrupt(OutboxError):
-    """The outbox does not read back. Operator action: delete it; the node tells everything anew."""
+    """The outbox does not read back. Operator action: delete it; the node's next full report has everything."""
 
 
 class OutboxFull(OutboxError):
-    """A change was refused. Action: give a full report, which takes the place of all that is pending."""
+    """A change was refused. Action: give a full report, which replaces all pending events."""
 
 
 class CellChanged(OutboxError):
-    """The node is told another cell than it is known in. Operator action: retire it in the old cell first."""
+    """The node was given another cell than the one it is known in. Operator action: retire it in the old cell first."""
 
     exit_code = 2
 
 
 class OutboxKind(StrEnum):
-    """What an event of a node says, as far as the queue must know."""
+    """The kinds of a node's events that the queue distinguishes."""
 
     FULL = "full"
     CHANGED = "changed"
@@ -88,7 +90,7 @@ class OutboxKind(StrEnum):
 
 
 class Outgoing(NamedTuple):
-    """An event on its way: `value` is its bytes. `confirms`: it names consumers, and so confirms their holds."""
+    """An event to be sent: `value` is its bytes. `confirms`: it names consumers, and so confirms their holds."""
 
     cell: str
     kind: OutboxKind
@@ -106,14 +108,14 @@ class QueuedEvents(NamedTuple):
 
 
 class Outbox:
-    """The queue at `path`, made if it is not there; held alone until `close`. Any thread may use it.
+    """The queue at `path`, made if it does not exist, and locked until `close`. Any thread may use it.
 
     Raises OutboxInUse, OutboxCorrupt, or OutboxError if the file cannot be opened.
     """
 
     def __init__(self, path: Path, *, entries_max: int = ENTRIES_MAX, bytes_max: int = BYTES_MAX) -> None:
         if entries_max < 1 or bytes_max < 1:
-            raise UsageError("an outbox must have room for something", do="give bounds of 1 or more")
+            raise UsageError("an outbox without any space is invalid", do="give bounds of 1 or more")
         self._path, self._entries_max, self._bytes_max = path, entries_max, bytes_max
         self._lock = RLock()
         self._disk = _open(path)
@@ -126,10 +128,9 @@ class Outbox:
     def put(self, root: str, event: Outgoing) -> bool:
         """Write `event` behind what is pending; it is durable when this returns.
 
-        A full report takes the place of what is pending in its cell (but for an older one that confirms
-        consumers, if it confirms none). False: a heartbeat that was not stored, because what is pending will
-        say the same. Raises OutboxFull for a change beyond the bounds, CellChanged, and UsageError if the
-        outbox is another node's.
+        A full report replaces the pending events of its cell (except an older one that confirms consumers, if this one
+        confirms none). False: a heartbeat that was not stored, because a pending event has the same effect. Raises
+        OutboxFull for a change beyond the bounds, CellChanged, and UsageError if the outbox belongs to another node.
         """
         with self._lock:
             if event.kind is not OutboxKind.RETIRED:
@@ -173,7 +174,7 @@ class Outbox:
         """Whether the queue is on disk. False: the disk failed, and what is pending would not survive a crash."""
         return self._db is self._disk
 
-    # -- whose it is --------------------------------------------------------------------------------------
+    # -- node and cell --------------------------------------------------------------------------------------
 
     @property
     def cell(self) -> str | None:
@@ -192,7 +193,7 @@ class Outbox:
             )
         if known_cell != cell:
             raise CellChanged(
-                f"node {root} is known in cell {known_cell} and is now told {cell}",
+                f"node {root} is known in cell {known_cell} and was now given cell {cell}",
                 where=str(self._path),
                 do=f"retire it in {known_cell} first, or let --move-cell do that",
             )
@@ -200,7 +201,7 @@ class Outbox:
     # -- the file -----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Let go of the file. What is pending stays in it."""
+        """Close the file. Pending events stay in it."""
         with self._lock:
             for db in {self._db, self._disk}:
                 with suppress(sqlite3.Error):  # only the tidying of the write-ahead log can fail here
@@ -225,7 +226,7 @@ class Outbox:
                 ) from error
             except sqlite3.Error as error:
                 if self._db is not self._disk:
-                    raise _told(error, self._path, "report this") from error
+                    raise _translated(error, self._path, "report this") from error
                 self._go_to_memory(error)
                 return step(self._db)
 
@@ -242,13 +243,15 @@ class Outbox:
         )
 
     def _go_to_memory(self, error: sqlite3.Error) -> None:
-        logger.error("%s", _told(error, self._path, "the queue goes on in memory, and a crash would lose it"))
+        logger.error(
+            "%s", _translated(error, self._path, "the queue goes on in memory, and a crash would lose it")
+        )
         memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         memory.executescript(_SCHEMA)
         try:
             _copy(self._disk, memory)
         except sqlite3.Error:
-            # What was pending is lost; what it said, the next full report says again.
+            # The pending events are lost; the next full report has their content.
             memory.execute("INSERT INTO sqlite_sequence VALUES ('pending', ?)", (self._last,))
             self._needs_full_report = True
         self._db = memory
@@ -265,12 +268,20 @@ class Outbox:
         logger.warning("the outbox is on disk again (%s)", self._path)
 
 
+def default_outbox(log: str, root: str) -> Path:
+    """The file of a node's outbox: one for each node and log URL, so that no publisher sends the events of another."""
+    from vacancy.streams.settings import state_directory
+
+    log_hash = blake2b(log.encode(), digest_size=4).hexdigest()
+    return state_directory() / "outbox" / f"{quote(root, safe='')}-{log_hash}.db"
+
+
 def _open(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
-        raise _told(error, path, "check that its directory can be written") from None
+        raise _translated(error, path, "check that its directory can be written") from None
     try:
         # The lock of this mode is kept until the connection closes, and the system drops it with the process.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -294,7 +305,7 @@ def _open(path: Path) -> sqlite3.Connection:
             raise OutboxCorrupt("the outbox is damaged", where=str(path), do=_DELETE_IT)
     except sqlite3.Error as error:
         db.close()
-        raise _told(error, path, "free some space or mend the disk, then start again") from None
+        raise _translated(error, path, "free some space or repair the disk, then start again") from None
     except OutboxError:
         db.close()
         raise
@@ -362,7 +373,7 @@ def _pending(db: sqlite3.Connection, limit: int) -> list[QueuedEvents]:
 
 
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    """Make `target` say what `source` says, numbers included."""
+    """Copy all rows of `source` to `target`, numbers included."""
     with _transaction(target) as db:
         for table, columns in (("pending", 7), ("home", 3), ("sqlite_sequence", 2)):
             rows = source.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  (names of our own)
@@ -370,8 +381,8 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
             db.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})", rows)  # noqa: S608
 
 
-def _told(error: Exception, path: Path, do: str) -> OutboxError:
-    """`error` as an OutboxError; `do` is for a disk that fails."""
+def _translated(error: Exception, path: Path, do: str) -> OutboxError:
+    """`error` as an OutboxError. `do` is the action for a disk that fails."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     where = str(path)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

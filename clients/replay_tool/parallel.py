@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vacancy.clients.replay_tool.replay import Digest, Progress, digest, fold_up_to
 from vacancy.clients.runtime.bootstrap import installed_registry, open_store
-from vacancy.clients.runtime.worker_process import spare_collector
+from vacancy.clients.runtime.garbage_collector import spare_collector
 from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import VacancyError

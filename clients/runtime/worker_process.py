@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import multiprocessing
 import signal
@@ -15,6 +14,7 @@ from queue import SimpleQueue
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 
+from vacancy.clients.runtime.garbage_collector import spare_collector
 from vacancy.resources.model.errors import LogUnavailable, UsageError, VacancyError
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop
@@ -137,17 +137,6 @@ def _run_embedded(
         finally:
             stop_signal.put(None)
             watcher.join()
-
-
-def spare_collector() -> None:
-    """Keep the garbage collector from what a process holds for good.
-
-    Workers and views hold hundreds of thousands of rows that refer to nothing: to walk them again and again
-    takes milliseconds each time and frees nothing.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
 
 
 def _catch_up(worker: EmbeddedWorker, target: Mapping[int, int], watcher: threading.Thread) -> bool:

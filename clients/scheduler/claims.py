@@ -63,7 +63,6 @@ class ClaimSettings(NamedTuple):
     order: Order
     deadline_ms: int
     attempts: int
-    record_requests: bool
 
 
 class ClaimMaker:

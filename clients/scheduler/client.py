@@ -1,6 +1,6 @@
-"""The scheduler's client: find candidates, claim one, know the verdict.
+"""The scheduler's client: find candidates, claim one, receive the verdict.
 
-It reads the store on its own host and writes to the log only. It is not thread-safe: one a thread.
+It reads the store of its own host and writes to the log. It is for one thread.
 """
 
 from __future__ import annotations
@@ -9,28 +9,20 @@ import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack
 from uuid import uuid4
 
-import numpy as np
-
 from vacancy.clients.inspection.provenance import EventLookup
-from vacancy.clients.request_language.request_compiler import RequestCompiler
+from vacancy.clients.runtime import garbage_collector
 from vacancy.clients.scheduler.claims import ClaimSettings, rejection_text
 from vacancy.clients.scheduler.log_writer import LogWriter
-from vacancy.clients.scheduler.order_names import order_named
 from vacancy.clients.scheduler.pipeline import Pipeline, PollPacing
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.clients.scheduler.settlement import OpenClaim, Settlement, latest_deadline_ms, settle
-from vacancy.clients.scheduler.store_query import heard_since_ms
-from vacancy.projections.diagnostics.summary import NEAREST, Explanation, explain
-from vacancy.projections.query.budget import SearchBudget
+from vacancy.clients.scheduler.store_query import AnyRequest, Candidates, StoreQuery
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.engine import find
-from vacancy.projections.query.model import Candidate
 from vacancy.projections.query.order import Order
 from vacancy.projections.ranking.orders import RANDOM
-from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import (
@@ -43,35 +35,45 @@ from vacancy.resources.model.errors import (
 )
 from vacancy.resources.model.names import ID_PATTERN
 from vacancy.resources.model.record import NewRecord
-from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.state.rows import AllocationRow
-from vacancy.resources.state.tables import ALLOCATIONS, key
 from vacancy.streams.log import Log
 
-HOLD_MS_MAX = 366 * 24 * 3600 * 1000
+if TYPE_CHECKING:
+    from vacancy.clients.inspection.why_not import WhyNot
+    from vacancy.projections.diagnostics.summary import Explanation
+    from vacancy.streams.settings import Settings
+
+HOLD_MS_MAX: Final = 366 * 24 * 3600 * 1000
 """How long something can be held without being confirmed: a year."""
+
+_COLLECT_FROM_ROWS: Final = 1000
+"""Providers in the view from which it pays to collect garbage before the collector is spared."""
 
 _is_id = re.compile(ID_PATTERN).fullmatch
 
 
-class Candidates(NamedTuple):
-    """Candidates, the position (partition -> next offset) that they were computed at, and its newest log time in
-    ms: where that is long ago, so are they. `gave_up`: trees that were not searched to the end; where there are any, there
-    may be more candidates."""
+class SchedulerOptions(TypedDict, total=False):
+    """The options of a `Scheduler`, with the defaults that it gives them."""
 
-    candidates: list[Candidate]
-    as_of: dict[int, int]
-    as_of_ms: int
-    gave_up: int = 0
+    name: str
+    seed: int | None
+    order: Order | str
+    deadline_s: float
+    attempts: int
+    record_requests: bool
+    spare_collector: bool
 
 
 class Scheduler:
-    """Places requests. `seed` makes its choices repeatable; `order`, an `Order` or the name of one, is
-    what `place` follows.
+    """Places requests on the nodes of the store at `store`, with claims in `log`.
 
-    `deadline_s`: how long a claim may wait for its verdict, in log time, at most 600. `attempts`: claims made
-    for one request before it counts as lost. `record_requests`: whether requests and their outcomes are
-    written to the log. Opening it raises `StoreError` where the store cannot be read.
+    `name` identifies it in the log. `seed` makes its choices repeatable. `order`, an `Order` or the name of one, is the
+    order of candidates. `deadline_s`: how long a claim may wait for its verdict, in log time, at most 600. `attempts`:
+    claims made for one request before it counts as lost. `record_requests`: whether requests and their outcomes are
+    written to the log. `spare_collector`: keep Python's garbage collector of this process from the objects of the view
+    until `close`; without that, one query in some thousand waits tens of milliseconds for it at 100,000 nodes.
+
+    Opening raises `StoreError` where the store cannot be read.
     """
 
     def __init__(
@@ -86,79 +88,118 @@ class Scheduler:
         deadline_s: float = 60.0,
         attempts: int = 32,
         record_requests: bool = True,
+        spare_collector: bool = True,
     ) -> None:
         self.log = log
-        self.reader = StoreReader(store, registry)
-        self.registry = registry
-        self.order = order_named(order)
-        self._compiler = RequestCompiler(registry)
-        self._rng = np.random.default_rng(seed)
+        self.query = StoreQuery(store, registry, order=order, seed=seed)
+        self.reader = self.query.reader
+        self._owns_log = False
         self._settings = ClaimSettings(
             source=f"/scheduler/{name}",
             seed=seed or 0,
-            order=self.order,
+            order=self.query.order,
             deadline_ms=int(deadline_s * 1000),
             attempts=attempts,
-            record_requests=record_requests,
         )
         self._writer = LogWriter(log, self._settings.source, record_requests=record_requests)
         self._pacing = PollPacing()
+        self._restore_collector: Callable[[], None] | None = None
+        if spare_collector:
+            collect = self.reader.view.size >= _COLLECT_FROM_ROWS
+            self._restore_collector = garbage_collector.spare_collector(collect=collect)
 
-    def compile(self, request: RequestSpec | CompiledRequest) -> CompiledRequest:
-        """A request checked and compiled, which all methods here take in place of its spec: what is asked for often is
-        then not compiled again. Raises `UsageError` on unknown classes and traits."""
-        return self._compiler.compile(request)
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings | None = None,
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[SchedulerOptions],
+    ) -> Self:
+        """A scheduler on the log and the store in `settings`: those in force (`load_settings`: the environment,
+        `./vacancy.toml`, the defaults) where None are given. `close` closes both.
+
+        `timeout_s` is how long to wait for the log, where that is less than the settings say. Raises `UsageError` for
+        invalid settings, `LogError` and `StoreError` where the log or the store cannot be opened, `LogUnavailable` where
+        the log does not answer.
+        """
+        from vacancy.clients.runtime.bootstrap import installed_registry
+        from vacancy.streams.log import open_log
+        from vacancy.streams.settings import load_settings
+
+        used = load_settings() if settings is None else settings
+        log = open_log(used.log, timeout_s, **used.kafka)
+        try:
+            made = cls(log, used.store, installed_registry(), **options)
+        except BaseException:
+            log.close()
+            raise
+        made._owns_log = True
+        return made
+
+    # -- questions ----------------------------------------------------------------------------------------------
+
+    def compile(self, request: AnyRequest) -> CompiledRequest:
+        """See `StoreQuery.compile`."""
+        return self.query.compile(request)
 
     def candidates(
         self,
-        request: RequestSpec | CompiledRequest,
+        request: AnyRequest,
         *,
         limit: int = 10,
         order: Order | str | None = None,
         max_staleness_s: float | None = None,
     ) -> Candidates:
-        """Up to `limit` places for a request, as of the newest commit. `max_staleness_s` leaves out nodes that
-        have not been heard from for so long. Raises `UsageError` on unknown classes and traits."""
-        compiled = self._compiler.compile(request)
-        self.reader.follow()
-        budget = SearchBudget()
-        found = find(
-            self.reader.view,
-            compiled,
-            limit=limit,
-            order=self.order if order is None else order_named(order),
-            rng=self._rng,
-            heard_since_ms=heard_since_ms(max_staleness_s),
-            budget=budget,
-        )
-        return Candidates(found, self.reader.position, self.reader.newest_ms, budget.gave_up)
+        """See `StoreQuery.candidates`. What this scheduler's own claims in flight ask for counts as used."""
+        return self.query.candidates(request, limit=limit, order=order, max_staleness_s=max_staleness_s)
+
+    def explain(
+        self, request: AnyRequest, *, max_staleness_s: float | None = None, nearest: int | None = None
+    ) -> Explanation:
+        """See `StoreQuery.explain`."""
+        return self.query.explain(request, max_staleness_s=max_staleness_s, nearest=nearest)
+
+    def why_not(self, request: AnyRequest, node: str, *, max_staleness_s: float | None = None) -> WhyNot:
+        """See `StoreQuery.why_not`; the log names who took the last of what is short."""
+        return self.query.why_not(request, node, log=self.log, max_staleness_s=max_staleness_s)
+
+    def allocations(self, consumer: str) -> list[tuple[str, AllocationRow]]:
+        """See `StoreQuery.allocations`."""
+        return self.query.allocations(consumer)
+
+    # -- placing ------------------------------------------------------------------------------------------------
 
     def place(
         self,
-        request: PlacementRequest | RequestSpec | CompiledRequest,
+        request: PlacementRequest | AnyRequest,
         *,
         timeout_s: float = 10.0,
         max_staleness_s: float | None = None,
     ) -> Outcome:
-        """Claim a place and wait for the verdict; where the claim was lost, try the next candidate. `max_staleness_s`
-        claims on no node that has not been heard from for so long.
+        """Claim a place and wait for the verdict. Where the claim was rejected, try the next candidate. `max_staleness_s`
+        leaves out nodes that have not been heard from for so long.
 
-        Raises `NoValidHost` (its `explanation` tells why), `SearchGivenUp`, `ClaimLost` or `OutcomeUnknown`.
+        The outcome is written to the log after this returns, within 0.2 s or at `close`. Raises `NoValidHost` (its
+        `explanation` says why), `SearchGivenUp`, `ClaimLost`, `OutcomeUnknown`, or `UsageError` where the request is
+        invalid.
         """
-        many = self.place_many([request], in_flight=1, timeout_s=timeout_s, max_staleness_s=max_staleness_s)
-        outcome = next(many)
-        many.close()  # its record in the log follows: the answer does not wait for it
+        outcomes = self.place_many(
+            [request], in_flight=1, timeout_s=timeout_s, max_staleness_s=max_staleness_s
+        )
+        outcome = next(outcomes)
+        outcomes.close()
         if outcome.status == "placed":
             return outcome
-        compiled = self._compiler.compile(request.spec if isinstance(request, PlacementRequest) else request)
+        compiled = self.compile(request.spec if isinstance(request, PlacementRequest) else request)
 
-        def why() -> Explanation:
-            return explain(self.reader.view, compiled, heard_since_ms=heard_since_ms(max_staleness_s))
+        def explain() -> Explanation:
+            return self.query.explain(compiled, max_staleness_s=max_staleness_s, newest=False)
 
-        raise _error(outcome, self.reader.path, why, self._rejection(outcome))
+        raise _error(outcome, self.reader.path, explain, self._rejection(outcome))
 
     def _rejection(self, outcome: Outcome) -> str:
-        """Why the last claim was lost, with the event that took the last of what was asked for."""
+        """Why the last claim was rejected, with the event that took the last of what was asked for."""
         if outcome.rejected is None or outcome.rejected.verdict.taken < 0:
             return outcome.reason
         cell, verdict = outcome.rejected
@@ -168,60 +209,41 @@ class Scheduler:
         )
         return rejection_text(verdict, taken)
 
-    def explain(
-        self,
-        request: RequestSpec | CompiledRequest,
-        *,
-        max_staleness_s: float | None = None,
-        nearest: int = NEAREST,
-    ) -> Explanation:
-        """How many nodes each constraint of a request removes, and the `nearest` misses, as of the newest commit:
-        for requests that found no valid host. Raises `UsageError` on unknown classes and traits."""
-        compiled = self._compiler.compile(request)
-        self.reader.follow()
-        return explain(
-            self.reader.view, compiled, heard_since_ms=heard_since_ms(max_staleness_s), nearest=nearest
-        )
-
     def place_many(
         self,
-        requests: Iterable[PlacementRequest | RequestSpec | CompiledRequest],
+        requests: Iterable[PlacementRequest | AnyRequest],
         *,
         in_flight: int = 64,
         timeout_s: float = 30.0,
         max_staleness_s: float | None = None,
     ) -> Generator[Outcome, None, None]:
-        """Place many, with up to `in_flight` claims under way at once, those ready sharing a record. Outcomes
-        come as they are known, not in order; how one ended is its `Outcome.status`. `max_staleness_s` as for `place`.
-        Raises `UsageError` where it comes to a request that cannot be meant, of which nothing is sent."""
+        """Place many requests, with up to `in_flight` claims in flight at once. Claims that are ready together share a
+        record. Outcomes come as they are known, not in order; `Outcome.status` says how each ended. `max_staleness_s` as
+        for `place`. After the last outcome it waits until the log has confirmed all, `timeout_s` at most.
+
+        Raises `UsageError` when it reaches an invalid request, of which nothing is sent.
+        """
         pipeline = Pipeline(
-            self._writer,
-            self.reader,
-            self._rng,
-            self._settings,
-            self._pacing,
-            in_flight,
-            timeout_s,
-            max_staleness_s,
+            self._writer, self.query, self._settings, self._pacing, in_flight, timeout_s, max_staleness_s
         )
 
         def compiled() -> Iterator[tuple[PlacementRequest, CompiledRequest]]:
             for request in requests:
-                wanted = request if isinstance(request, PlacementRequest) else PlacementRequest(request)
-                check_terms(wanted)
-                yield wanted, self._compiler.compile(wanted.spec)
+                placement = request if isinstance(request, PlacementRequest) else PlacementRequest(request)
+                check_placement(placement)
+                yield placement, self.compile(placement.spec)
 
         return pipeline.run(compiled())
 
     def settle(
         self, claimed: Outcome | str, *, deadline_ms: int | None = None, timeout_s: float = 120.0
     ) -> Settlement:
-        """Find out how a claim ended whose outcome is not known: one of an `unknown` outcome, or, given a consumer,
-        any that was ever sent for it. Place the consumer again only if it is `void`.
+        """Find out how a claim ended whose outcome is not known: the claim of an `unknown` outcome, or, for a consumer, any
+        claim that was ever sent for it. Place the consumer again only if the answer is `void`.
 
-        For a consumer `deadline_ms` is the latest deadline (log time) that such a claim can have; unless given, that
-        of a claim which a scheduler like this one sent just now. So a scheduler that was started again, and knows
-        no more than for whom it may have claimed, waits that long at most, and then knows. See `settling.settle`.
+        For a consumer `deadline_ms` is the latest deadline (log time) that such a claim can have. The default is that of
+        a claim which a scheduler like this one sends now. So a restarted scheduler that knows only the consumers it may
+        have claimed for waits that long at most. See `settlement.settle`.
         """
         if isinstance(claimed, Outcome):
             open_claim = OpenClaim(claimed.consumer, claimed.deadline_ms, claimed.claim, claimed.cell)
@@ -231,16 +253,9 @@ class Scheduler:
             open_claim = OpenClaim(claimed, latest)
         return settle(self.reader, open_claim, log=self.log, timeout_s=timeout_s)
 
-    def allocations(self, consumer: str) -> list[tuple[str, AllocationRow]]:
-        """What a consumer holds, as (cell, row), as of the newest commit: usually one or none."""
-        self.reader.catch_up()
-        cells = sorted(cell.decode() for cell in self.reader.view.cells)
-        found = ((cell, self.reader.get(ALLOCATIONS, key(cell, consumer))) for cell in cells)
-        return [(cell, row) for cell, row in found if row is not None]
-
     def release(self, consumers: Iterable[str | Outcome], *, timeout_s: float = 30.0) -> int:
-        """Give back what these consumers hold: ids, or the outcomes of their placements. Returns how many held
-        something. The log has it when this returns; tables follow."""
+        """Release what these consumers hold: consumer ids, or the outcomes of their placements. Returns how many held
+        something. The log has the releases when this returns; the tables follow."""
         by_cell: dict[str, list[events.Release]] = {}
         for consumer in consumers:
             if isinstance(consumer, Outcome):
@@ -262,11 +277,15 @@ class Scheduler:
         return sum(map(len, by_cell.values()))
 
     def close(self) -> None:
-        """Send the outcomes that are not in the log yet, and close the store. The log is its owner's to close."""
+        """Send the outcomes that are not in the log yet, and close the store, and the log if `from_settings` opened it."""
         self._writer.close()
-        self.reader.close()
+        self.query.close()
+        if self._restore_collector is not None:
+            self._restore_collector()
+        if self._owns_log:
+            self.log.close()
 
-    def __enter__(self) -> Scheduler:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -275,8 +294,8 @@ class Scheduler:
         self.close()
 
 
-def check_terms(request: PlacementRequest) -> None:
-    """Raise `UsageError` where the log would refuse the claim: others are in the same record, and go with it."""
+def check_placement(request: PlacementRequest) -> None:
+    """Raise `UsageError` where the log would refuse the claim. It would refuse the whole record, other claims included."""
     for what, name in (
         ("consumer", request.consumer),
         ("request", request.id),
@@ -285,7 +304,8 @@ def check_terms(request: PlacementRequest) -> None:
     ):
         if name is not None and not _is_id(name):
             raise UsageError(
-                f"{name!r} cannot name a {what}", do="use letters, digits and ._:/@+=~-, 200 of them at most"
+                f"{name!r} is not a valid {what} id",
+                do="use letters, digits and ._:/@+=~-, 200 of them at most",
             )
     if len(request.consumer_type) > events.CONSUMER_TYPE_MAX:
         raise UsageError(
@@ -293,21 +313,17 @@ def check_terms(request: PlacementRequest) -> None:
             do=f"use {events.CONSUMER_TYPE_MAX} characters at most",
         )
     if request.hold_ms is not None and not 1 <= request.hold_ms <= HOLD_MS_MAX:
-        raise UsageError(
-            f"nothing can be held for {request.hold_ms} ms", do=f"hold it for 1 to {HOLD_MS_MAX} ms"
-        )
+        raise UsageError(f"a hold of {request.hold_ms} ms is invalid", do=f"give 1 to {HOLD_MS_MAX} ms")
 
 
-def _error(
-    outcome: Outcome, store: Path, explain_it: Callable[[], Explanation], rejection: str
-) -> VacancyError:
+def _error(outcome: Outcome, store: Path, explain: Callable[[], Explanation], rejection: str) -> VacancyError:
     where = f"request {outcome.request}, store {store}"
     if outcome.status == "no_valid_host":
         return NoValidHost(
             f"no valid host: {outcome.reason}",
             where=where,
             do="request less, or release or add resources",
-            explain=explain_it,
+            explain=explain,
         )
     if outcome.status == "gave_up":
         return SearchGivenUp(outcome.reason, where)

@@ -44,6 +44,9 @@ CLOSED_WAIT_S: Final = 0.1
 BACKGROUND_WAIT_S: Final = 0.2
 """How long an outcome waits for a claim to be sent with, before a background thread sends it."""
 
+CLOSE_S: Final = 2.0
+"""How long `LogWriter.close` waits for the log. Closing the log waits again, for what is sent."""
+
 _BACKGROUND_SEND_S: Final = 1.0
 
 NO_CLAIMS: Final[Mapping[str, Sequence[ClaimWire]]] = MappingProxyType({})
@@ -178,7 +181,7 @@ class LogWriter:
         if error is not None or not confirmed:
             logger.warning("the log has not confirmed all outcomes of requests; the outcomes are valid")
 
-    def close(self, timeout_s: float = SEND_S) -> None:
+    def close(self, timeout_s: float = CLOSE_S) -> None:
         """Flush, and end the background thread. A failure is logged: the outcomes are valid without it."""
         self._closing.set()
         if (thread := self._background) is not None:

@@ -15,9 +15,6 @@ from itertools import takewhile
 from types import MappingProxyType
 from typing import Final
 
-import numpy as np
-
-from vacancy.clients.request_language.expression_types import mismatches
 from vacancy.clients.scheduler.claims import (
     FINAL,
     RETRY_SAME_NODE,
@@ -29,13 +26,11 @@ from vacancy.clients.scheduler.claims import (
 )
 from vacancy.clients.scheduler.log_writer import CLOSED_AS, LogWriter
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, Status
-from vacancy.clients.scheduler.store_query import heard_since_ms
+from vacancy.clients.scheduler.store_query import StoreQuery, heard_since_ms
 from vacancy.projections.query.affinity.engine import joining
 from vacancy.projections.query.budget import SearchBudget, gave_up_text
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.engine import find
 from vacancy.projections.query.model import Candidate
-from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.view.group_members import ReservedMembership
 from vacancy.projections.view.reservations import Reservation
 from vacancy.resources.model.errors import LogUnavailable, UsageError
@@ -169,8 +164,7 @@ class Pipeline:
     def __init__(
         self,
         writer: LogWriter,
-        reader: StoreReader,
-        rng: np.random.Generator,
+        query: StoreQuery,
         settings: ClaimSettings,
         pacing: PollPacing,
         in_flight: int,
@@ -178,8 +172,8 @@ class Pipeline:
         max_staleness_s: float | None = None,
     ) -> None:
         self._writer = writer
-        self._reader = reader
-        self._rng = rng
+        self._query = query
+        self._reader = query.reader
         self._settings = settings
         self._pacing = pacing
         self._in_flight_max = in_flight
@@ -193,7 +187,7 @@ class Pipeline:
         self._outcomes: list[Outcome] = []
         self._ids = new_ids()
         self._maker = ClaimMaker(
-            reader, deadline_ms=settings.deadline_ms, seed=settings.seed, policy=settings.order.name
+            query.reader, deadline_ms=settings.deadline_ms, seed=settings.seed, policy=settings.order.name
         )
 
     def run(self, requests: Iterable[Compiled]) -> Generator[Outcome, None, None]:
@@ -328,32 +322,25 @@ class Pipeline:
         self, jobs: deque[PlacementJob], *, limit: int | None = None, cell: str | None = None
     ) -> list[Candidate]:
         started, budget = time.perf_counter(), SearchBudget()
-        avoid = jobs[0].avoid
         wanted, among = len(jobs) if limit is None else limit, self._settings.order.among
-        view, compiled = self._reader.view, jobs[0].compiled
         since_ms = heard_since_ms(self._max_staleness_s)
-        found = find(
-            view,
-            compiled,
-            limit=wanted + len(avoid) + among - 1,
+        found = self._query.search(
+            jobs[0].compiled,
+            limit=wanted + among - 1,
             order=self._settings.order,
-            rng=self._rng,
-            cell=cell,
             heard_since_ms=since_ms,
-            one_a_tree=True,
             budget=budget,
-            avoid=avoid
-            if compiled.spec.copies > 1
-            else (),  # of several copies any may be on a node to avoid
+            cell=cell,
+            avoid=jobs[0].avoid,
+            one_a_tree=True,
         )
-        taken_ms = (time.perf_counter() - started) * 1e3 / len(jobs)
+        took_ms = (time.perf_counter() - started) * 1e3 / len(jobs)
         for job in jobs:
-            job.query_ms += taken_ms
+            job.query_ms += took_ms
             job.gave_up, job.heard_since_ms = budget.gave_up, since_ms
-        left = [candidate for candidate in found if candidate.root not in avoid]
-        if among > 1 and len(left) > wanted:
-            left = [left[at] for at in self._rng.permutation(len(left))]
-        return left[:wanted]
+        if among > 1 and len(found) > wanted:
+            found = [found[at] for at in self._query.rng.permutation(len(found))]
+        return found[:wanted]
 
     def _claim(self, job: PlacementJob, candidate: Candidate) -> ClaimInFlight:
         """Make a job's claim, and reserve what it asks for."""
@@ -395,7 +382,7 @@ class Pipeline:
         elif job.gave_up:
             self._close(job, "gave_up", reason=gave_up_text(job.gave_up))
         else:
-            types = mismatches(job.compiled, self._reader.view)
+            types = self._query.type_errors(job.compiled)
             reason = "nothing that matches has room" + (f": {types}" if types else "")
             self._close(job, "no_valid_host", reason=reason[:REASON_MAX])
 

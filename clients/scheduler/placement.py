@@ -1,4 +1,4 @@
-"""What goes into a placement and what comes out."""
+"""A request to be placed, and its outcome."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ Status = Literal["placed", "no_valid_host", "lost", "unknown", "gave_up"]
 
 @dataclass(frozen=True, slots=True)
 class PlacementRequest:
-    """A request to be placed. `id` and `consumer` are made up where they are None.
+    """A request to be placed. `spec` may be text in Placement's query syntax, too. Where `id` and `consumer` are None, new ids
+    are made.
 
-    `hold_ms`: the allocation ends so long after the claim was made unless it is confirmed (log time).
+    `hold_ms`: the allocation ends this long after the claim was made unless it is confirmed (log time).
     """
 
-    spec: RequestSpec | CompiledRequest
+    spec: RequestSpec | CompiledRequest | str
     consumer: str | None = None
     id: str | None = None
     project: str = "-"

@@ -1,69 +1,212 @@
-"""Searching a store for places, without a log: so it answers while the brokers are away."""
+"""Questions to the store of this host: where a request fits, and why it does not fit.
+
+They need no log, so they are answered while the brokers are away.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from collections.abc import Collection
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import numpy as np
 
-from vacancy.clients.request_language.request_compiler import compile_request
+from vacancy.clients.request_language.request_compiler import RequestCompiler
 from vacancy.clients.scheduler.order_names import order_named
-from vacancy.projections.diagnostics.summary import Explanation
-from vacancy.projections.diagnostics.summary import explain as explain_view
 from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.engine import find as find_candidates
+from vacancy.projections.query.engine import find
 from vacancy.projections.query.model import Candidate
 from vacancy.projections.query.order import Order
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.request import RequestSpec
+from vacancy.resources.state.rows import AllocationRow
+from vacancy.resources.state.tables import ALLOCATIONS, key
+
+if TYPE_CHECKING:
+    from vacancy.clients.inspection.why_not import WhyNot
+    from vacancy.projections.diagnostics.summary import Explanation
+    from vacancy.streams.log import Log
+    from vacancy.streams.settings import Settings
+
+_TEXTS_MAX: Final = 1024
+
+AnyRequest = RequestSpec | CompiledRequest | str
+"""What is asked for: a spec, a compiled request, or text in the query syntax of OpenStack Placement
+(`resources=VCPU:4,MEMORY_MB:8192&required=HW_CPU_X86_AVX2`; docs/queries.md)."""
 
 
-class SearchResult(NamedTuple):
-    """Candidates, and how many trees were not searched to the end: where there are any, there may be more."""
+class Candidates(NamedTuple):
+    """Candidates, the position (partition -> next offset) that they were computed at, and the newest log time in it (ms
+    since 1970, UTC): where that is long ago, the candidates are as old. `gave_up`: trees that were not searched to the
+    end; where there are any, there may be more candidates."""
 
     candidates: list[Candidate]
-    gave_up: int
+    as_of: dict[int, int]
+    as_of_ms: int
+    gave_up: int = 0
 
 
-def search(
-    reader: StoreReader,
-    request: RequestSpec | CompiledRequest,
-    *,
-    limit: int = 10,
-    order: Order | str = RANDOM,
-    seed: int | None = None,
-    max_staleness_s: float | None = None,
-) -> SearchResult:
-    """Up to `limit` places for a request. It needs no log, so it answers while the brokers are away.
+class StoreQuery:
+    """Reads the store at `store` and answers as of its newest commit. It is for one thread.
 
-    `max_staleness_s` leaves out nodes that have not been heard from for so long. Raises `UsageError` where the request is invalid.
+    `order`, an `Order` or the name of one, is the order of candidates where a question names none. `seed` makes random
+    choices repeatable. Opening raises `StoreError` where the store cannot be read.
     """
-    order, budget = order_named(order), SearchBudget()
-    compiled = compile_request(request, reader.registry)
-    reader.catch_up()
-    found = find_candidates(
-        reader.view,
-        compiled,
-        limit=limit,
-        order=order,
-        rng=np.random.default_rng(seed),
-        heard_since_ms=heard_since_ms(max_staleness_s),
-        budget=budget,
-    )
-    return SearchResult(found, budget.gave_up)
+
+    def __init__(
+        self, store: Path, registry: Registry, *, order: Order | str = RANDOM, seed: int | None = None
+    ) -> None:
+        self.order = order_named(order)
+        self.registry = registry
+        self.rng = np.random.default_rng(seed)
+        self.reader = StoreReader(store, registry)
+        self._compiler = RequestCompiler(registry)
+        self._texts: dict[str, CompiledRequest] = {}
+
+    @classmethod
+    def from_settings(
+        cls, settings: Settings | None = None, *, order: Order | str = RANDOM, seed: int | None = None
+    ) -> Self:
+        """A query of the store in `settings`: those in force (`load_settings`) where None are given."""
+        from vacancy.clients.runtime.bootstrap import installed_registry
+        from vacancy.streams.settings import load_settings
+
+        store = (load_settings() if settings is None else settings).store
+        return cls(store, installed_registry(), order=order, seed=seed)
+
+    def compile(self, request: AnyRequest) -> CompiledRequest:
+        """The request, checked and compiled. All methods take one in place of a spec. Raises `UsageError` where the request
+        is invalid: unknown classes and traits, amounts that the class refuses, syntax errors."""
+        if not isinstance(request, str):
+            return self._compiler.compile(request)
+        found = self._texts.get(request)
+        if found is None:
+            from vacancy.clients.request_language.placement_syntax import parse_query
+
+            found = self._compiler.compile(parse_query(request, self.registry).spec)
+            if len(self._texts) >= _TEXTS_MAX:
+                del self._texts[next(iter(self._texts))]
+            self._texts[request] = found
+        return found
+
+    def candidates(
+        self,
+        request: AnyRequest,
+        *,
+        limit: int = 10,
+        order: Order | str | None = None,
+        max_staleness_s: float | None = None,
+    ) -> Candidates:
+        """Up to `limit` places for a request, as of the newest commit. `max_staleness_s` leaves out nodes that have
+        not been heard from for so long. Raises `UsageError` where the request is invalid."""
+        compiled = self.compile(request)
+        self.reader.follow()
+        budget = SearchBudget()
+        found = self.search(
+            compiled,
+            limit=limit,
+            order=self.order if order is None else order_named(order),
+            heard_since_ms=heard_since_ms(max_staleness_s),
+            budget=budget,
+        )
+        return Candidates(found, self.reader.position, self.reader.newest_ms, budget.gave_up)
+
+    def search(
+        self,
+        request: CompiledRequest,
+        *,
+        limit: int,
+        order: Order,
+        heard_since_ms: int | None,
+        budget: SearchBudget,
+        cell: str | None = None,
+        avoid: Collection[str] = (),
+        one_a_tree: bool = False,
+    ) -> list[Candidate]:
+        """Up to `limit` candidates as of where the reader is: see `find`. None is on a tree whose root is in `avoid`."""
+        # Any of several copies may be on a tree to avoid. Of one copy there are enough candidates without those.
+        found = find(
+            self.reader.view,
+            request,
+            limit=limit + len(avoid),
+            order=order,
+            rng=self.rng,
+            cell=cell,
+            heard_since_ms=heard_since_ms,
+            one_a_tree=one_a_tree,
+            budget=budget,
+            avoid=avoid if request.spec.copies > 1 else (),
+        )
+        return [candidate for candidate in found if candidate.root not in avoid][:limit]
+
+    def explain(
+        self,
+        request: AnyRequest,
+        *,
+        max_staleness_s: float | None = None,
+        nearest: int | None = None,
+        newest: bool = True,
+    ) -> Explanation:
+        """How many nodes each constraint of a request removes, and the `nearest` misses (5 unless given): for requests
+        that found no valid host. As of the newest commit, or of the last answer where not `newest`. Raises `UsageError`
+        where the request is invalid."""
+        from vacancy.projections.diagnostics.summary import NEAREST, explain
+
+        compiled = self.compile(request)
+        if newest:
+            self.reader.follow()
+        since_ms = heard_since_ms(max_staleness_s)
+        shown = NEAREST if nearest is None else nearest
+        return explain(self.reader.view, compiled, heard_since_ms=since_ms, nearest=shown)
+
+    def why_not(
+        self,
+        request: AnyRequest,
+        node: str,
+        *,
+        cell: str | None = None,
+        log: Log | None = None,
+        max_staleness_s: float | None = None,
+    ) -> WhyNot:
+        """Why the tree of `node` is no candidate for a request: see `inspection.why_not`. `log`, where given, names the
+        consumer that took the last of what is short, and the time."""
+        from vacancy.clients.inspection.why_not import why_not
+
+        compiled = self.compile(request)
+        return why_not(self.reader, compiled, node, cell=cell, log=log, max_staleness_s=max_staleness_s)
+
+    def type_errors(self, request: AnyRequest) -> str:
+        """The attributes that a request's expressions compare with values of another type than any node has, for people; ''
+        where there are none."""
+        from vacancy.clients.request_language.expression_types import mismatches
+
+        return mismatches(self.compile(request), self.reader.view)
+
+    def allocations(self, consumer: str) -> list[tuple[str, AllocationRow]]:
+        """What a consumer holds, as (cell, row), as of the newest commit: usually one or none."""
+        self.reader.catch_up()
+        cells = sorted(cell.decode() for cell in self.reader.view.cells)
+        found = ((cell, self.reader.get(ALLOCATIONS, key(cell, consumer))) for cell in cells)
+        return [(cell, row) for cell, row in found if row is not None]
+
+    def close(self) -> None:
+        """Close the store."""
+        self.reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def heard_since_ms(max_staleness_s: float | None) -> int | None:
     """When a node must have been heard from, in ms since 1970 (UTC)."""
     return None if max_staleness_s is None else int((time.time() - max_staleness_s) * 1000)
-
-
-def explain(
-    reader: StoreReader, request: RequestSpec | CompiledRequest, *, max_staleness_s: float | None = None
-) -> Explanation:
-    """Why `search` finds so few, as of where the reader stands."""
-    compiled = compile_request(request, reader.registry)
-    return explain_view(reader.view, compiled, heard_since_ms=heard_since_ms(max_staleness_s))

@@ -30,6 +30,9 @@ SECTIONS = (
         "Find candidates, claim one, learn the verdict.",
         (
             "clients.scheduler.client:Scheduler",
+            "clients.scheduler.client:SchedulerOptions",
+            "clients.scheduler.store_query:StoreQuery",
+            "clients.scheduler.store_query:Candidates",
             "clients.scheduler.placement:PlacementRequest",
             "clients.scheduler.placement:Outcome",
             "clients.scheduler.settlement:Settlement",
@@ -40,6 +43,7 @@ SECTIONS = (
         "Send the reports of a node to the log.",
         (
             "clients.publisher.publisher:Publisher",
+            "clients.publisher.service:PublishService",
             "clients.publisher.outbox:Outbox",
         ),
     ),

@@ -233,7 +233,7 @@ def test_the_cell_is_remembered(path: Path) -> None:
         assert outbox.cell == "a"
         outbox.check_home("node-1", "a")
         with pytest.raises(
-            CellChanged, match=r"known in cell a and is now told b .*retire it in a first.*--move-cell"
+            CellChanged, match=r"known in cell a and was now given cell b .*retire it in a first.*--move-cell"
         ):
             outbox.check_home("node-1", "b")
         with pytest.raises(CellChanged):

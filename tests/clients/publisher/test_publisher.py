@@ -28,7 +28,8 @@ from tests.support.node_logs import (
     records,
 )
 from vacancy.clients.publisher.outbox import CellChanged, Outbox, OutboxFull
-from vacancy.clients.publisher.publisher import Publisher, PublishService, diff
+from vacancy.clients.publisher.publisher import Publisher, diff
+from vacancy.clients.publisher.service import PublishService
 from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError
 from vacancy.resources.model.events import (
     NodeChanged,
@@ -540,7 +541,7 @@ def test_a_host_that_cannot_be_looked_at_is_still_there(
     assert host.after(700) == ["heartbeat"]
     host.ill = False
     assert host.after(1) == ["reported"]
-    assert "could not be looked at" in caplog.text
+    assert "could not be collected" in caplog.text
 
 
 def test_a_host_that_makes_no_sense_is_told_and_watched_on(

@@ -16,7 +16,7 @@ import pytest
 
 from vacancy.clients.demo.synthetic_fleet import node_reports
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log, open_store
-from vacancy.clients.scheduler import pipeline
+from vacancy.clients.scheduler import pipeline, store_query
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.projections.query.compiled_request import CompiledRequest
@@ -106,7 +106,7 @@ def test_the_log_is_told_since_when_a_node_had_to_be_heard_from(
         time.sleep(0.02)
         return find(*given, **named)
 
-    monkeypatch.setattr(pipeline, "find", noting)
+    monkeypatch.setattr(store_query, "find", noting)
     (outcome,) = scheduler.place_many([ONE], max_staleness_s=0)
     assert outcome.status == "no_valid_host"
     told = [json.loads(record.value) for record in scheduler.log.read(0, 0, 1000)]
