@@ -26,7 +26,7 @@ def compose() -> dict[str, Any]:
 
 
 def variable(setting: str) -> str:
-    """How the image is told a broker's setting."""
+    """The environment variable of a broker's setting in the image."""
     return "KAFKA_" + setting.upper().replace(".", "_")
 
 

@@ -1,4 +1,4 @@
-"""The house keeps its rooms: `resources/` is pure, arrows between rooms point one way, files stay small.
+"""The structure of the code: `resources/` is pure, imports follow the arrows between packages, functions stay small.
 
 The rules are tests, so that nobody has to remember them; each failure says what to do instead.
 """
@@ -235,7 +235,7 @@ def package_of(module: tuple[str, ...]) -> str:
 
 
 def packages() -> list[str]:
-    """All sub-packages, and rooms with modules of their own."""
+    """All sub-packages, and packages with modules of their own."""
     every = {
         package_of(path.relative_to(ROOT).with_suffix("").parts)
         for room in MAY_IMPORT

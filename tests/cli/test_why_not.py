@@ -14,7 +14,7 @@ from tests.cli.command import Vacancy, node_file
 
 @pytest.fixture(scope="module")
 def vacancy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vacancy]:
-    """Two nodes of 8 VCPU, the first with two GPUs, one of which is taken, and an operator's reason not to use
+    """Two nodes of 8 VCPU, the first with two GPUs, one of them taken, and an operator's reason not to use
     the second."""
     home = tmp_path_factory.mktemp("why-not")
     with Vacancy(home, log=f"sqlite://{home}/log.db", store=str(home / "store")) as vacancy:

@@ -1,4 +1,4 @@
-"""The soak, short: every part is killed, nothing is lost, and memory is told by thirds."""
+"""The soak, short: every part is killed, nothing is lost, and memory is reported by thirds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_whatever_is_killed_nothing_is_lost(mortal_kafka: KafkaCluster, tmp_path
 
 
 def sampled(part: str, lives: int, grows: float) -> list[Sample]:
-    """A part of 100 MB that gains `grows` MB a minute over 30 minutes, in so many lives."""
+    """A part of 100 MB that gains `grows` MB a minute over 30 minutes, in a number of lives."""
     noise = random.Random(1)
     length = 1800 / lives
     return [

@@ -78,7 +78,7 @@ def scheduler_journal(site: Site, name: str) -> Path:
 
 
 def request_of(name: str, number: int) -> PlacementRequest:
-    """The so-manyth request of a scheduler: the same, whichever life of the scheduler asks."""
+    """The nth request of a scheduler: the same in each life of the scheduler."""
     choose = random.Random(f"{name} {number}")
     resources: dict[str, Ask] = {"VCPU": choose.randint(1, 4), "MEMORY_MB": 256 * choose.randint(1, 4)}
     required = ("CUSTOM_RED",) if choose.random() < 0.1 else ()

@@ -111,7 +111,7 @@ class Site:
             return audit(self.records(reader.position), exported_verdicts(reader))
 
     def check_whole(self) -> AuditReport:
-        """The store is what its log says, and nothing was handed out wrongly. No worker may write it."""
+        """The store equals its log, and nothing was allocated wrongly. No worker may write it."""
         check_digest(self, self.home / "rebuilt")
         report = self.audited()
         assert report.problems == []

@@ -1,4 +1,4 @@
-"""Bad input in the log: what the rules do not allow is kept and told, what cannot be granted is told why, and what
+"""Bad input in the log: what the rules do not allow is kept and reported, what cannot be granted is rejected with a reason, and what
 is good goes on."""
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ BIDS: Mapping[str, tuple[bytes, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Aftermath:
-    """What a site was told, and what became of it."""
+    """What was sent to a site, and the result."""
 
     sent: dict[str, tuple[bytes, bytes, int]]
     """Case -> the key and value that were appended, and their offset (in partition 0)."""

@@ -1,4 +1,4 @@
-"""Logs and stores that are not what they were: each is refused with what is wrong, where, and what to do, and
+"""Logs and stores that are not what they were: each is refused with the error, where, and what to do, and
 nothing of it is touched."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bad requests: they are told before anything is sent, and draw nothing else into it."""
+"""Bad requests: they are refused before anything is sent, and affect no other request."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def play(site: Site, choose: random.Random) -> None:
 
 
 def check_schedulers_go_on(site: Site) -> None:
-    """Those who read the store of a worker that died hear of what the next one decides."""
+    """Readers of the store of a worker that died receive what the next worker decides."""
 
     def decided(name: str) -> int:
         return len(Known.of(scheduler_journal(site, name)).decided)
@@ -309,7 +309,7 @@ def plain(provider: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_schedulers(site: Site) -> None:
-    """What schedulers were told is so: a placement is an accepted claim, and holds until it is released. Nobody
+    """What schedulers were answered is true: a placement is an accepted claim, and holds until it is released. Nobody
     who was asked for is in two places."""
     verdicts, held = site.verdicts(), site.allocations()
     claims = Counter(claim["id"] for _, claim in claims_in(site.records()))

@@ -42,7 +42,7 @@ def types(records: list[Record]) -> list[str]:
 
 @contextmanager
 def placing(site: Site, seed: int, deadline_s: float) -> Iterator[SimpleQueue[Outcome]]:
-    """A thread with a scheduler that places one request; what came of it is in the queue."""
+    """A thread with a scheduler that places one request; the result is in the queue."""
     outcomes: SimpleQueue[Outcome] = SimpleQueue()
 
     def place() -> None:

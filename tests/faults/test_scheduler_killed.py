@@ -1,4 +1,4 @@
-"""A scheduler that dies between its claim and the verdict: the claim is decided once, and whoever comes next finds
+"""A scheduler that dies between its claim and the verdict: the claim is decided once, and the next scheduler finds
 out how, and does not claim again."""
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Fleet:
     publisher: Process
 
     def conclude(self) -> dict[str, Any]:
-        """End it in good order; what came of it, which must be right. Workers of others must have ended."""
+        """End it in good order, and return its result, which must be right. Other workers must have ended."""
         for host in self.hosts:
             host.scheduler.stop()
         self.publisher.stop()

@@ -58,7 +58,7 @@ def test_a_host_is_cut_off_while_another_goes_on(mortal_kafka: KafkaCluster, tmp
 
 
 def claim_while_away(scheduler: Scheduler, consumer: str) -> Outcome:
-    """A claim of which nothing is heard within its timeout."""
+    """A claim without a verdict within its timeout."""
     started = time.monotonic()
     request = PlacementRequest(ONE, consumer=consumer)
     (outcome,) = scheduler.place_many([request], timeout_s=2.0)

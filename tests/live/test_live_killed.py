@@ -99,7 +99,7 @@ def test_two_workers_on_one_store_split_its_partitions_and_give_them_back(kafka:
 
 
 def test_two_that_start_at_the_same_moment_share_a_store(kafka: str, tmp_path: Path) -> None:
-    """Whoever joins first is given all of it, and must not wait for what the other holds: that waits to be let in."""
+    """The first to join gets all partitions, and must not wait for those that the other holds: the other waits to join."""
     with new_topic(kafka) as log:
         for life in range(1, 6):
             log.append([report(CELLS[n % 4], f"n{n}", life=life, vcpus=life) for n in range(2_000)], 60)

@@ -1,4 +1,4 @@
-"""The broker goes away under a worker: it waits, says so once, and goes on; told to stop, it stops."""
+"""The broker goes away under a worker: it waits, logs that once, and continues; on SIGTERM it stops."""
 
 from __future__ import annotations
 

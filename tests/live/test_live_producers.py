@@ -70,7 +70,7 @@ def trouble(line: Line, number: int) -> None:
 
 
 def check(log: Log, home: Path) -> AuditReport:
-    """The store is what the log says, and nothing was handed out wrongly."""
+    """The store equals the log, and nothing was allocated wrongly."""
     store = home / "store"
     with WorkerProcess(log.url, store) as worker:
         worker.wait_ready(120)

@@ -1,4 +1,4 @@
-"""What a worker refuses to go on with, at its start and while it runs: one line that says what is wrong and where."""
+"""What makes a worker stop, at its start and while it runs: one line with the error and where it is."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def topic_of(log: Log) -> str:
 
 
 def folded(log: Log, store: Path, count: int = 20) -> None:
-    """A store that has folded so many reports of each partition."""
+    """A store that has folded a number of reports of each partition."""
     cells = covering_cells(log.partitions)
     log.append([report(cell, f"{cell}-{n}") for cell in cells for n in range(count)])
     with worker_here(log.url, store):

@@ -273,7 +273,7 @@ class _Gaps:
         self.say(event("log.opened.v1", {"log": "another", "partition": self.partition, "partitions": 1}))
 
     def _requests_refused(self) -> Iterator[bytes]:
-        """Requests that cannot be meant."""
+        """Invalid requests."""
         here = _name_in(self.partition, self.partitions, "refused")
         one = {"resources": {"VCPU": 1}}
         near, apart = {"group": "c/g", "policy": "affinity"}, {"group": "d/g", "policy": "anti-affinity"}
@@ -440,7 +440,7 @@ def _claims_refused() -> Iterator[bytes]:
 
 
 def _inventories() -> Iterator[dict[str, Any]]:
-    """Inventories that cannot be meant, class by class."""
+    """Invalid inventories, class by class."""
     yield {"NONSENSE": 1}
     for quantity in ({"total": -1}, {"total": 8, "reserved": 9}, {"total": 8, "min_unit": 9}, {"totals": 8}):
         yield {"VCPU": quantity}

@@ -1,4 +1,4 @@
-"""The fleet of the recorded race: the made-up one, and nodes of hardware that is given by the piece.
+"""The fleet of the recorded race: the synthetic one, and nodes with devices and NUMA cells.
 
 Some requests belong to a server group, so that there are members to keep apart as well.
 """
@@ -39,7 +39,7 @@ class RaceFleet(NamedTuple):
 
 
 def race_fleet(counted: int, itemised: int, partitions: int, seed: int) -> RaceFleet:
-    """So many nodes of the made-up fleet, so many of each kind of hardware, and requests for more than they have."""
+    """A number of nodes of the synthetic fleet, a number of each kind of hardware, and requests for more than they have."""
     rng = random.Random(f"{seed} race")
     fleet: SyntheticFleet = make_fleet(counted, 12 * counted, seed)
     trees = [node.tree for node in fleet.nodes]

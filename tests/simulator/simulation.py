@@ -58,7 +58,7 @@ ORDERS = tuple(SIMPLE_ORDERS.values())
 
 @dataclass
 class Sent:
-    """A claim that a scheduler sent, and what it was told of it."""
+    """A claim that a scheduler sent, and the answer that it got."""
 
     cell: str
     claim: dict[str, Any]

@@ -55,7 +55,7 @@ class Tables:
 
 
 class Clock:
-    """A clock that is told how late it is."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now_ms = START_MS

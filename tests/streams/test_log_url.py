@@ -1,4 +1,4 @@
-"""Log URLs: what they mean, and that a wrong one is told from a right one."""
+"""Log URLs: what they mean, and the errors for invalid ones."""
 
 from __future__ import annotations
 

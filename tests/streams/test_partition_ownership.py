@@ -19,7 +19,7 @@ START_MS = 1_800_000_000_000
 
 
 class Clock:
-    """Time that goes on when it is told to."""
+    """Time that advances when the test sets it."""
 
     now_ms = START_MS
 

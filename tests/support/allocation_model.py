@@ -45,7 +45,7 @@ class Ledger:
         accepted: Callable[[str, str], bool],
         capacity: Callable[[Slot], int],
     ) -> list[str]:
-        """Write down a sound record at its log time. Returns what is wrong with the verdicts on it."""
+        """Write down a sound record at its log time. Returns the errors in its verdicts."""
         self.holdings = {
             who: held
             for who, held in self.holdings.items()

@@ -195,7 +195,7 @@ class KafkaCluster:
         return ",".join(f"127.0.0.1:{port}" for port in self._far_ports.values())
 
     def lines(self) -> list[Line]:
-        """The lines to all brokers, to be opened: whoever uses `far_servers` has none else."""
+        """The lines to all brokers, to be opened: a client of `far_servers` has no other."""
         return [Line(self._far_ports[node], broker.more_ports[FAR]) for node, broker in self._brokers.items()]
 
     def bring_up(self, node: int) -> None:

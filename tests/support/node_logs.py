@@ -125,8 +125,8 @@ def as_tree(providers: Sequence[ProviderReport]) -> dict[str, Any]:
 
 
 class UnreliableLog:
-    """A log that fails as told: `down` takes nothing; `lose_answers` takes everything and says it did not;
-    `take` takes so many entries of the next append and fails, `take_last` only the last one."""
+    """A log that fails on demand: `down` accepts nothing; `lose_answers` accepts everything and reports a failure;
+    `take` accepts that number of entries of the next append and fails, `take_last` only the last one."""
 
     def __init__(self, log: Log) -> None:
         self._log = log

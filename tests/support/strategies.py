@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @st.composite
 def logs(draw: st.DrawFn, *, partitions: int = 1, wild: bool = True, length: int = 40) -> Tape:
-    """A log of so many partitions, written by a `World`."""
+    """A log with a number of partitions, written by a `World`."""
 
     def pick(options: Sequence[T]) -> T:
         return options[draw(st.integers(0, len(options) - 1))]

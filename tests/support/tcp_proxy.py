@@ -15,7 +15,7 @@ _CHUNK = 65_536
 
 
 class Line:
-    """Open from `__enter__` to `__exit__`. Any thread may cut and mend it."""
+    """Open from `__enter__` to `__exit__`. Any thread may cut and restore it."""
 
     def __init__(self, port: int, to: int) -> None:
         self._to = to
@@ -28,7 +28,7 @@ class Line:
         self.mend()
 
     def cut(self) -> None:
-        """Nothing goes through in either direction. Connections stay: nobody is told."""
+        """Nothing goes through in either direction. Connections stay open."""
         self._there.clear()
         self._back.clear()
 

@@ -27,7 +27,7 @@ JSON = dict[str, Any]
 
 
 class Story:
-    """A log of one partition with the verdicts of a store that judges as told."""
+    """A log of one partition with the verdicts of a store that judges as the test sets it."""
 
     def __init__(self, partition: int = 0, partitions: int = 1) -> None:
         self.partition = partition

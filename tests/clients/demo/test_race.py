@@ -1,4 +1,4 @@
-"""Races: nothing is handed out twice, and what the schedulers count is what the log and the auditor say."""
+"""Races: nothing is allocated twice, and the schedulers' counts equal those of the log and of the auditor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The made-up fleet: the same for the same seed, varied, and asked for nothing that nobody has."""
+"""The synthetic fleet: equal for equal seeds, varied, with requests that some node can serve."""
 
 from __future__ import annotations
 

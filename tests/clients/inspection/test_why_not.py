@@ -161,7 +161,7 @@ def test_the_error_explains_itself_when_it_is_asked(site: Followed) -> None:
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[tuple[EmbeddedWorker, Log, Path]]:
-    """A node of 8 VCPU in one cell, and a worker that goes on when it is told to."""
+    """A node of 8 VCPU in one cell, and a worker that continues when the test allows it."""
     registry = Registry()
     with (
         new_log(f"memory://{uuid4()}", 1, registry) as log,
@@ -182,7 +182,7 @@ def alone(tmp_path: Path) -> Iterator[tuple[EmbeddedWorker, Log, Path]]:
 
 
 def finish(worker: EmbeddedWorker, log: Log, records: int) -> None:
-    """Fold once the log has so many records."""
+    """Fold once the log has that number of records."""
     for _ in range(5000):
         if log.end()[0] >= records:
             break

@@ -1,4 +1,4 @@
-"""Amounts of devices in words, and what is told to who writes them wrongly."""
+"""Amounts of devices on the command line, and the errors for invalid ones."""
 
 from __future__ import annotations
 

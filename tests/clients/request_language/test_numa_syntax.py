@@ -1,4 +1,4 @@
-"""A guest's NUMA topology becomes a group for each of its cells, and what cannot be meant is told."""
+"""A guest's NUMA topology becomes a group for each of its cells; an invalid one is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of OpenStack Placement become requests, and what cannot be meant is named with what to write."""
+"""Queries of OpenStack Placement become requests; an invalid one is an error with what to write instead."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_after_it_has_failed_and_was_stopped_nothing_more_is_raised(tmp_path: Pa
 
 
 def test_what_it_has_to_say_goes_to_standard_error(log: Log, tmp_path: Path) -> None:
-    """Standard output is the answer of whoever started it. Here a partition is stopped, which is told."""
+    """Standard output belongs to the process that started it. Here a partition is stopped, which is logged."""
     log.append([NewRecord(covering_cells(2)[1], event("rules.activated.v1", {"version": 99, "classes": []}))])
     script = (
         "import pathlib, sys\n"

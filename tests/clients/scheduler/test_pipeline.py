@@ -36,7 +36,7 @@ ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
 def scheduling(
     directory: Path, nodes: int, partitions: int, vcpus: int = 4, order: str = "random"
 ) -> Iterator[Scheduler]:
-    """A scheduler over so many nodes of so many VCPUs."""
+    """A scheduler over a number of nodes, each with a number of VCPUs."""
     trees = [(ProviderReport(id=f"node-{n}", inventories={"VCPU": {"total": vcpus}}),) for n in range(nodes)]
     with (
         new_log(f"sqlite://{directory}/log.db", partitions, installed_registry()) as log,

@@ -42,7 +42,7 @@ class Writer:
         self.store.apply(partition, self.tape.records[partition])
 
     def beat(self, times: int = 1) -> None:
-        """So many commits of one record to the first partition."""
+        """A number of commits of one record to the first partition."""
         for _ in range(times):
             self.beats += 1
             self.write(heartbeat(self.beats))
@@ -166,7 +166,7 @@ def test_a_partition_that_comes_later_is_taken_in(writer: Writer, reader: StoreR
 
 
 class Heard:
-    """Verdicts that a reader told of, by claim, and what was free in its view when it did."""
+    """Verdicts that a reader returned, by claim, and what was free in its view when it did."""
 
     def __init__(self, reader: StoreReader) -> None:
         self.reader, self.verdicts, self.free = reader, dict[str, tuple[bool, str]](), list[int]()
@@ -452,7 +452,7 @@ def overwrite(writer: Writer, at: int, data: bytes) -> None:
 def test_a_ring_that_is_silent_is_not_believed_for_long(
     writer: Writer, partition: PartitionReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever was killed between commit and telling left it so."""
+    """A writer that was killed between commit and ring leaves it in this state."""
     monkeypatch.setattr(partition_reader, "SILENT_S", 0.25)
     assert partition.catch_up() == []
     before = writer.store.partition(0).local.feed_next

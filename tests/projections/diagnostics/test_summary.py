@@ -64,7 +64,7 @@ def test_trees_and_lenders_are_explained_as_trying_everything_finds(seed: int) -
 
 
 def fleet() -> Tape:
-    """Four nodes, each of which lacks something else of `WANTED`."""
+    """Four nodes; each lacks something else of `WANTED`."""
     tape = Tape()
     cell = tape.cells[0]
     tape.append(cell, reported("near", [provider("near", None, ["CUSTOM_A"], VCPU=8)]))

@@ -64,7 +64,7 @@ def test_a_thousand_nodes_that_fail_alike_are_searched_once() -> None:
 
 
 def test_ways_do_not_explode() -> None:
-    """Six groups over eight children: 262,144 ways, of which ten are asked for, in one tree."""
+    """Six groups over eight children: 262,144 assignments in one tree; the query asks for ten."""
     view, spec = fleet_with([8] * 8), gpus(*[6] * 6)
     ask(view, spec)
     started = time.process_time()

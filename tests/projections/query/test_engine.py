@@ -95,7 +95,7 @@ def test_it_finds_what_trying_everything_finds(
 
 
 def even_fleet(count: int, *, parts: int = 0, **inventories: Any) -> Fleet:
-    """So many nodes, all alike but for their names; every fourth has a trait and every tenth another."""
+    """A number of nodes that differ only in their names; every fourth has a trait and every tenth another."""
     tape = Tape()
     for n in range(count):
         traits = [*(["CUSTOM_FOURTH"] if n % 4 == 0 else []), *(["CUSTOM_TENTH"] if n % 10 == 0 else [])]

@@ -82,7 +82,7 @@ def granted(
 def checked(
     known: Known, request: Mapping[str, Any], parts: Iterable[AllocationPart]
 ) -> list[tuple[Node, str, Any]]:
-    """(provider, class, what is left) after these grants, each of which the provider could give."""
+    """(provider, class, what is left) after these grants; the provider could give each of them."""
     asks = {group["name"].partition("#")[0]: group["resources"] for group in request["groups"]}
     left: dict[tuple[str, str], Any] = {}
     for part in parts:

@@ -126,7 +126,7 @@ class FlushedMeanwhile:
 
 
 def test_a_flush_between_the_manifest_and_the_logs_that_a_reader_reads_is_noticed(tmp_path: Path) -> None:
-    """The end of the log that went away is in a file of which the reader's manifest does not know yet."""
+    """The end of the log that went away is in a file that the reader's manifest does not contain yet."""
     path = tmp_path / "p00000"
     tables = PartitionStore(path, "store", REGISTRY)
     reader = PartitionReader(path, REGISTRY)

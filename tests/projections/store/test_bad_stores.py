@@ -1,4 +1,4 @@
-"""Stores that are not as they were left: each is refused with what is wrong and what to do, or is whole. Never half."""
+"""Stores that are not as they were left: each is refused with the error and what to do, or is complete. Never half."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def rows_at(position: int) -> Changes:
 
 
 def flush(store: Path, seed: int, seconds: float) -> None:
-    """Commit, flush often by small buffers and by hand, and reopen now and then; print the last position."""
+    """Commit, flush often by small buffers and by hand, and reopen at intervals; print the last position."""
     rocksdb.WRITE_BUFFER_BYTES = 1024 * 1024
     rng = random.Random(seed)
     tables = PartitionStore(store / "p00000", "store", REGISTRY)
@@ -89,7 +89,7 @@ def flush(store: Path, seed: int, seconds: float) -> None:
 
 
 def hold(store: Path) -> None:
-    """Hold the partition until told to let go."""
+    """Hold the partition until the test ends it."""
     with Store(store, log=LOG, partitions=1, registry=REGISTRY) as tables:
         tables.apply(0, Tape().records[0])
         print("held", flush=True)

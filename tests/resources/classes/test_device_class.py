@@ -79,7 +79,7 @@ def asks(draw: st.DrawFn, name: str) -> Any:
 
 
 def check_books(name: str, record: DeviceRecord, held: dict[int, tuple[Any, Any, dict[str, Any]]]) -> None:
-    """What is held, summed over its grants, is what the record says; by the rules as they are told."""
+    """What is held, summed over its grants, equals the record; by the rules as documented."""
     amounts: Counter[tuple[str, str]] = Counter()
     counted = 0
     for _, grant, _ in held.values():

@@ -84,7 +84,7 @@ def asks(draw: st.DrawFn) -> JSON:
 
 
 class Books:
-    """What is held of a cell, told by its grants alone."""
+    """What is held of a cell, computed from its grants only."""
 
     def __init__(self, inventory: JSON) -> None:
         self.inventory, self.held = inventory, dict[int, tuple[JSON, JSON]]()
@@ -270,7 +270,7 @@ def test_the_order_in_which_a_node_lists_things_means_nothing(inventory: JSON, r
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_all_small_cells_by_trying_everything(policy: Policy) -> None:
-    """Every cell of up to four cores with up to four threads each, of which any number is free."""
+    """Every cell of up to four cores with up to four threads each; any number of them is free."""
     kinds = [(threads, free) for threads in range(1, 5) for free in range(1, threads + 1)]
     for size in range(5):
         for cell in combinations_with_replacement(kinds, size):
@@ -291,7 +291,7 @@ def test_all_small_cells_by_trying_everything(policy: Policy) -> None:
 
 
 def allowed(policy: Policy, cell: Sequence[tuple[int, int]], counts: Sequence[int]) -> bool:
-    """Whether so many CPUs of each core, (threads, free), are what a policy means."""
+    """Whether these numbers of CPUs of each core, (threads, free), follow a policy."""
     taken = [(n, threads, free) for n, (threads, free) in zip(counts, cell, strict=True) if n]
     if policy == "isolate":
         return all(n == 1 and free == threads for n, threads, free in taken)

@@ -1,4 +1,4 @@
-"""Which classes there are, and what a request that names another one is told."""
+"""Which classes exist, and the error for a request that names another one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Scenarios: text tables of events and of what must be true after them, folded in memory and in RocksDB at once.
 
-The language is told by its examples, `scenarios/*.txt`. A line that starts with `@3` is the record at offset 3;
+The examples in `scenarios/*.txt` show the language. A line that starts with `@3` is the record at offset 3;
 lines that start with `|` belong to it; after `->` comes how it was judged. `expect` lines say what is there then.
 `time 90s` sets the clock of the log to 90 s after its start, `cell b1` says whose records come next. What is not said is usual: the next event of a
 node's life, a deadline a minute ahead, no dead letter.

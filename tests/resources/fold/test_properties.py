@@ -47,7 +47,7 @@ def folded(records: Sequence[Record]) -> MemoryState:
 
 
 def capacity_of(state: MemoryState, slot: Slot) -> int:
-    """By the rule as it is told, not as the fold computes it."""
+    """By the documented rule, not as the fold computes it."""
     record = class_rows(state, REGISTRY).get(slot)
     if record is None:
         return 0

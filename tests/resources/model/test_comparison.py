@@ -1,4 +1,4 @@
-"""Comparisons: strict about types, false of whatever else they meet, and refused where they cannot be meant."""
+"""Comparisons: strict about types, false for values of other types, and refused if they are invalid."""
 
 from __future__ import annotations
 

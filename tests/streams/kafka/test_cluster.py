@@ -40,7 +40,7 @@ def wait_until_whole(url: str) -> None:
 
 
 class Follower(threading.Thread):
-    """Reads all partitions of a log from their start, in its own thread, until told how far to read."""
+    """Reads all partitions of a log from their start, in its own thread, until it knows how far to read."""
 
     def __init__(self, url: str) -> None:
         super().__init__()

@@ -108,7 +108,7 @@ def related(rng: random.Random, town: Town) -> dict[str, Any]:
 
 
 def with_copies(rng: random.Random, request: Mapping[str, Any], options: int) -> dict[str, Any]:
-    """The request for so many copies as can be tried where there are so many places for one."""
+    """The request for as many copies as can be tried with that number of places for one."""
     most = next((n for n in (4, 3, 2) if math.comb(options + n - 1, n) <= COMBINATIONS_MAX), 1)
     copies = rng.randint(1, most)
     near = any(one["policy"] == "affinity" and "scope" not in one for one in request["memberships"])

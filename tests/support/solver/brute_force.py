@@ -51,7 +51,7 @@ def line(fleet: Fleet, id_: str) -> list[str]:
 
 
 def reach(fleet: Fleet, root: str) -> list[str]:
-    """The providers of a root's tree, then those that lend to it."""
+    """The providers of a root's tree, then its sharing providers."""
     tree = [id_ for id_ in fleet if line(fleet, id_)[-1] == root]
     together = set[str]().union(*(fleet[id_].aggregates for id_ in tree))
     return tree + [

@@ -35,7 +35,7 @@ def has(attributes: Mapping[str, Any], ask: Any) -> bool:
 
 
 def take_ports(stock: Stock, ask: Any) -> Iterator[Stock]:
-    """The tests' own class: so many ports, or certain ones. {"free": ports}"""
+    """The tests' own class: a number of ports, or certain ones. {"free": ports}"""
     for some in itertools.combinations(
         sorted(stock["free"]), len(ask["ports"]) if isinstance(ask, dict) else ask
     ):

@@ -31,7 +31,7 @@ def is_gang(fleet: Fleet, request: Request, copies: Sequence[Way], members: Memb
 
 
 def roots_of(fleet: Fleet, served: Iterable[tuple[str, str]]) -> set[str]:
-    """The nodes that a copy is on, of (class, provider): who lends to others is none, if there is any other."""
+    """The nodes that a copy is on, of (class, provider): sharing providers do not count if there is another."""
     serving = [id_ for name, id_ in served if name]
     own = [id_ for id_ in serving if "MISC_SHARES_VIA_AGGREGATE" not in fleet[id_].traits]
     return {line(fleet, id_)[-1] for id_ in own or serving}

@@ -201,7 +201,7 @@ REPORTED = {
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), name=st.sampled_from(["PCI_DEVICE", "GPU_SHARE", "VGPU"]))
 def test_the_auditor_agrees_with_the_fold_on_whatever_happens(data: st.DataObject, name: str) -> None:
-    """Reports, facts, claims, moves and releases of devices, folded; nothing is found wrong with any verdict."""
+    """Reports, operator settings, claims, moves and releases of devices, folded; the auditor objects to no verdict."""
     cell = covering_cells(1)[0]
     state = MemoryState()
     records: list[Record] = []

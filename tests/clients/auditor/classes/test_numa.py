@@ -203,7 +203,7 @@ def test_the_auditor_takes_for_an_ask_what_the_rules_take(ask: Any) -> None:
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_the_auditor_agrees_with_the_fold_on_whatever_happens(data: st.DataObject) -> None:
-    """Reports, facts, claims, moves and releases, folded; nothing is found wrong with any verdict."""
+    """Reports, operator settings, claims, moves and releases, folded; the auditor objects to no verdict."""
     cell = covering_cells(1)[0]
     state, records = MemoryState(), list[Record]()
     verdicts: list[JSON] = []

@@ -83,7 +83,7 @@ def verdicts_of(tape: Tape) -> list[JSON]:
 @settings(max_examples=60, deadline=None)
 @given(tape=logs(wild=True))
 def test_it_agrees_with_the_fold(tape: Tape) -> None:
-    """A `no_valid_host` of a random log is made up, so those are left out."""
+    """A `no_valid_host` of a random log is invented, so those are left out."""
     verdicts = verdicts_of(tape)
     for auditors in (ClassAuditors([PortsAuditor()]), ClassAuditors()):
         report = audit(tape.records, verdicts, auditors)

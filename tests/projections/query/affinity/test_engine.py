@@ -29,7 +29,7 @@ RNG = np.random.default_rng(3)
 
 
 class Cloud:
-    """Nodes of one cell with so many VCPU each, in racks, and who is on them."""
+    """Nodes of one cell with a number of VCPU each, in racks, and who is on them."""
 
     def __init__(self, nodes: Mapping[str, int], racks: Mapping[str, str] | None = None) -> None:
         self.tape = Tape(2)

@@ -146,7 +146,7 @@ def test_copies_of_several_groups_find_the_arrangement_that_fits() -> None:
 
 
 def test_copies_that_only_borrow_are_where_the_lender_is() -> None:
-    """Nobody but the pool has any: so both copies are in the pool, whoever they are for."""
+    """Only the pool has any: so both copies are in the pool, for any consumer."""
     site = Site({"a": (0, "x"), "b": (0, "x"), "pool+": (4, "x rack-1"), "far+": (1, "x rack-2")})
     spread = [{"resources": {"VCPU": 1}, "same_provider": False}]
     assert site.places(site.spec(groups=spread, copies=2, copies_on="distinct")) == {"far pool"}
