@@ -24,13 +24,13 @@ from vacancy.projections.query.predicate_ast import (
     Expression,
     Member,
     OneOf,
-    Relation,
     Some,
     Tree,
 )
 from vacancy.projections.query.predicate_ast import Source as Quantity
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.attributes import NAME_PATTERN, TEXT_MAX, version_key
+from vacancy.resources.model.comparison import MIRRORED, NEGATED, RELATIONS, Relation
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.names import AMOUNT_MAX, ID_PATTERN, check_trait
 
@@ -39,9 +39,6 @@ _ID: Final = re.compile(ID_PATTERN)
 _KNOWN_MAX: Final = 4096
 """Compiled expressions that a process keeps; beyond, those that are asked for again are compiled again."""
 
-_RELATIONS: Final = ("==", "!=", "<", "<=", ">", ">=")
-_OPPOSITE: Final = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
-_MIRRORED: Final = {"==": "==", "!=": "!=", "<": ">", ">=": "<=", ">": "<", "<=": ">="}
 _ROOTS: Final = ("attributes", "traits", "aggregates")
 _TYPES: Final = {"text": "text", "bool": "true or false", "version": "a version", "number": "a number"}
 
@@ -81,8 +78,8 @@ class ConditionCompiler:
             return self.condition(node.parts[0], negate=not negate)
         if kind == "bool":
             return Always(bool(node.value) is not negate)
-        if kind in _RELATIONS:
-            return self._relation(node, _OPPOSITE[kind] if negate else kind)
+        if kind in RELATIONS:
+            return self._relation(node, NEGATED[kind] if negate else kind)
         if kind == "in":
             return self._in(node, negate)
         if kind == "call" and node.value == "has":
@@ -103,7 +100,7 @@ class ConditionCompiler:
     def _relation(self, node: CelNode, operator: str) -> Tree:
         left, right = node.parts
         if _is_constant(left) and not _is_constant(right):
-            left, right, operator = right, left, _MIRRORED[operator]
+            left, right, operator = right, left, MIRRORED[operator]
         one, other = self._type(left), self._type(right)
         relation = cast(Relation, operator)
         if one == "attribute" and other in ("text", "bool"):
@@ -140,7 +137,7 @@ class ConditionCompiler:
             what = "two attributes" if attributes else "two constants"
             raise self._source.refuse(f"{what} are compared", node, do="compare an attribute with a constant")
         if sides[1].kind == "field":
-            sides, operator = sides[::-1], cast(Relation, _MIRRORED[operator])
+            sides, operator = sides[::-1], MIRRORED[operator]
         constant = sides[1]
         if constant.kind != "text" or version_key(constant.value) is None:
             raise self._bad_version(constant)
@@ -165,7 +162,7 @@ class ConditionCompiler:
             )
         if len(terms) == 1 and terms[0][0] < 0:
             terms, number = ((-terms[0][0], terms[0][1]),), -number
-            operator = cast(Relation, _MIRRORED[operator])
+            operator = MIRRORED[operator]
         only = terms[0][1]
         if len(terms) == 1 and terms[0][0] == 1 and isinstance(only, Attribute) and abs(number) <= AMOUNT_MAX:
             return Compared(only.name, operator, number)

@@ -19,6 +19,7 @@ from vacancy.projections.query.predicate_ast import Expression, Tree, test
 from vacancy.projections.view.columns import BitColumns, Bools, Floats, Ints, is_exact
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.resource_class import Term
+from vacancy.resources.model.comparison import compare
 from vacancy.resources.model.request import RequestGroup
 
 Rows = Ints | slice
@@ -194,7 +195,7 @@ class ComparesColumn(Condition):
         return f"{self.resource_class}: {column} {_OPERATORS.get(operator, operator)} {number}"
 
     def holds(self, rows: Rows) -> Bools:
-        found: Bools = _holds(self._column[rows], self.term)
+        found: Bools = term_holds(self._column[rows], self.term)
         return found
 
     @property
@@ -229,16 +230,16 @@ class IndexedAttribute(Condition):
 
     def holds(self, rows: Rows) -> Bools:
         (first, column), *others = self._terms if len(self._terms) == 1 else self._rarest_first(rows)
-        found: Bools = _holds(column[rows], first)
+        found: Bools = term_holds(column[rows], first)
         for done, (term, column) in enumerate(others):
             if int(np.count_nonzero(found)) * SPARSE < len(found):
                 left = np.flatnonzero(found)
                 for next_term, next_column in others[done:]:
-                    left = left[_holds(next_column[rows][left], next_term)]
+                    left = left[term_holds(next_column[rows][left], next_term)]
                 found = np.zeros_like(found)
                 found[left] = True
                 return found
-            found &= _holds(column[rows], term)
+            found &= term_holds(column[rows], term)
         return found
 
     def _rarest_first(self, rows: Rows) -> Sequence[tuple[Term, Ints]]:
@@ -247,7 +248,9 @@ class IndexedAttribute(Condition):
             return self._terms
         size = len(self._terms[0][1][rows])
         sample = np.arange(0, size, max(1, size // _SAMPLE))
-        shares = [int(np.count_nonzero(_holds(column[rows][sample], term))) for term, column in self._terms]
+        shares = [
+            int(np.count_nonzero(term_holds(column[rows][sample], term))) for term, column in self._terms
+        ]
         return [self._terms[at] for at in sorted(range(len(shares)), key=shares.__getitem__)]
 
 
@@ -335,25 +338,19 @@ _WORDS = {
 _OPERATORS = {"all_bits": "has all bits of", "any_bits": "has any bit of"}
 
 
-def _holds(values: Any, term: Term) -> Any:
-    """Where a term holds."""
+def term_holds(values: Any, term: Term) -> Any:
+    """Where a term holds of a column's values."""
     _, operator, number = term
-    if operator == ">=":
-        return values >= number
-    if operator == "<=":
-        return values <= number
     if operator == "divides":
         holds = values == 1
         others = np.flatnonzero(~holds)  # few, as a rule, and division is slow
         holds[others] = number % np.maximum(values[others], 1) == 0
         return holds
-    if operator == "==":
-        return values == number
-    if operator == "!=":
-        return values != number
     if operator == "any_bits":
         return (values & number) != 0
-    return (values & number) == number
+    if operator == "all_bits":
+        return (values & number) == number
+    return compare(values, operator, number)
 
 
 def filter_of(

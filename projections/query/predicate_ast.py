@@ -25,11 +25,10 @@ from vacancy.projections.view.attribute_columns import (
 from vacancy.projections.view.columns import Bools, Ints
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.attributes import Operator, holds
+from vacancy.resources.model.comparison import Relation, compare
 
 Rows = Ints | slice
 Test = Callable[[Rows], Bools]
-
-Relation = Literal["==", "!=", "<", "<=", ">", ">="]
 
 
 class Compared(NamedTuple):
@@ -176,8 +175,7 @@ def _compared(tree: Compared, column: AttributeColumn) -> Test:
     if isinstance(value, bool):
         code = TRUE if value is (operator == "==") else FALSE
         return lambda rows: column.codes[rows] == code
-    relation: Any = _RELATIONS[operator]
-    return lambda rows: _number(column, lambda: relation(_numbers(column)[rows], value), rows)
+    return lambda rows: _number(column, lambda: compare(_numbers(column)[rows], operator, value), rows)
 
 
 def _text(column: AttributeColumn, value: str, *, equal: bool) -> Test:
@@ -227,10 +225,10 @@ def _numbers(column: AttributeColumn) -> Ints:
 
 
 def _amounts(tree: Amounts, view: FleetView) -> Test:
-    relation: Any = _RELATIONS[tree.operator]
+    relation = tree.operator
     if len(tree.terms) == 1 and tree.terms[0][0] == 1 and isinstance(tree.terms[0][1], Column):
         only = tree.terms[0][1]
-        return lambda rows: relation(amounts(only, view, rows)[0], tree.number)
+        return lambda rows: compare(amounts(only, view, rows)[0], relation, tree.number)
 
     factor: Any = int if sum(abs(multiple) for multiple, _ in tree.terms) <= _EXACT_TIMES else float
 
@@ -243,7 +241,7 @@ def _amounts(tree: Amounts, view: FleetView) -> Test:
             total = part if total is None else total + part
             if known is not None:
                 there = known if there is None else there & known
-        held: Bools = relation(total, tree.number)
+        held: Bools = compare(total, relation, tree.number)
         return held if there is None else held & there
 
     return found
@@ -260,13 +258,3 @@ def amounts(source: Source, view: FleetView, rows: Rows) -> tuple[Ints, Bools | 
     if column is None or column.numbers is None:
         return np.zeros_like(view.heard_ms[rows]), np.zeros_like(view.open[rows])
     return column.numbers[rows], column.codes[rows] == NUMBER
-
-
-_RELATIONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "==": np.equal,
-    "!=": np.not_equal,
-    "<": np.less,
-    "<=": np.less_equal,
-    ">": np.greater,
-    ">=": np.greater_equal,
-}

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeGuard, TypeVar
 
+from vacancy.resources.model.comparison import Relation
 from vacancy.resources.model.errors import InvalidRecord
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-Operator = Literal[">=", "<=", "==", "!=", "divides", "all_bits", "any_bits"]
+Operator = Literal[Relation, "divides", "all_bits", "any_bits"]
 
 
 class Term(NamedTuple):

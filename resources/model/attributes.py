@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, GetCoreSchemaHandler, StringConstraints
 
-from vacancy.resources.model.comparison import Comparison
+from vacancy.resources.model.comparison import Comparison, Relation
 from vacancy.resources.model.names import AMOUNT_MAX
 
 ATTRIBUTES_MAX: Final = 256
@@ -49,7 +49,7 @@ Attributes = Annotated[dict[AttributeName, AttributeValue], Field(max_length=ATT
 Pairs = tuple[tuple[str, str | int | bool], ...]
 """Attributes as rows keep them: (name, value), by name."""
 
-Operator = Literal["==", "!=", "<", "<=", ">", ">=", "has", "lacks"]
+Operator = Literal[Relation, "has", "lacks"]
 
 VERSION_NUMBERS_MAX: Final = 8
 VERSION_DIGITS_MAX: Final = 9

@@ -1,15 +1,19 @@
-"""Comparison: one flat, typed comparison of a named attribute with a constant.
+"""Comparison: the relations that all languages of requests share, and one typed comparison of an attribute.
 
-The closed language in which requests speak of attributes: no nesting, no negation, no calls. Several together
-are a conjunction. Types are strict: a string is compared with strings, an integer with integers (a boolean is
-none), a boolean with booleans. Whatever else it meets, a comparison does not hold, not even `!=`; it never raises.
+`Relation` is the one set of operators. Expressions (CEL), device attributes (JSON), predicates of claims and terms over
+columns all use these names, their negations, and `compare`; each adds at most a few operators of its own.
+
+`Comparison` compares a named attribute with a constant; several together are a conjunction. Types are strict: a string
+is compared with strings, an integer with integers (a boolean is not one), a boolean with booleans. With a value of another
+type no comparison holds, not even `!=`; none ever raises.
 
 In JSON: `{"vendor": "10de", "memory_mb": {">=": 40000, "<": 90000}, "model": {"in": ["A100", "H100"]}}`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
 from vacancy.resources.model.errors import UsageError
@@ -18,9 +22,30 @@ from vacancy.resources.model.names import AMOUNT_MAX
 Value = str | int | bool
 """What an attribute can be."""
 
-Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in"]
-OPERATORS: Final[tuple[str, ...]] = get_args(Operator)
+Relation = Literal["==", "!=", "<", "<=", ">", ">="]
+"""How two values of one type compare."""
+
+RELATIONS: Final[tuple[Relation, ...]] = get_args(Relation)
 ORDERED: Final = ("<", "<=", ">", ">=")
+"""Those that need an order."""
+
+NEGATED: Final[Mapping[str, Relation]] = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+"""Relation -> the one that holds where it does not."""
+
+MIRRORED: Final[Mapping[str, Relation]] = {"==": "==", "!=": "!=", "<": ">", ">=": "<=", ">": "<", "<=": ">="}
+"""Relation -> the same with its sides exchanged."""
+
+_FUNCTIONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+Operator = Literal[Relation, "in"]
+OPERATORS: Final[tuple[str, ...]] = get_args(Operator)
 
 COMPARISONS_MAX: Final = 64
 CHOICES_MAX: Final = 256
@@ -29,7 +54,7 @@ TEXT_MAX: Final = 1024
 
 class Comparison(NamedTuple):
     """`name operator value`. For `in`, `value` is a tuple of those that are allowed. Made by `comparison`, which
-    checks that it can be meant; one that cannot never holds."""
+    checks it; one that is invalid never holds."""
 
     name: str
     operator: Operator
@@ -37,29 +62,20 @@ class Comparison(NamedTuple):
 
     def holds(self, value: Any) -> bool:
         """Whether it is true of an attribute with this value; never of one that is missing (None)."""
-        operator, wanted = self.operator, self.value
-        if operator == "in":
+        relation, wanted = self.operator, self.value
+        if relation == "in":
             choices = wanted if isinstance(wanted, tuple) else ()
             return any(type(value) is type(choice) and value == choice for choice in choices)
         if type(value) is not type(wanted) or not is_value(value):
             return False
-        if operator == "==":
-            return bool(value == wanted)
-        if operator == "!=":
-            return bool(value != wanted)
-        if isinstance(value, bool):
+        if relation not in RELATIONS or (relation in ORDERED and isinstance(value, bool)):
             return False
-        return _in_order(operator, value, wanted)
+        return bool(compare(value, relation, wanted))
 
 
-def _in_order(operator: Operator, value: Any, wanted: Any) -> bool:
-    if operator == "<":
-        return bool(value < wanted)
-    if operator == "<=":
-        return bool(value <= wanted)
-    if operator == ">":
-        return bool(value > wanted)
-    return operator == ">=" and bool(value >= wanted)
+def compare(one: Any, relation: Relation, other: Any) -> Any:
+    """Whether `one relation other`, of values that compare; of NumPy arrays element by element."""
+    return _FUNCTIONS[relation](one, other)
 
 
 def is_value(value: Any) -> bool:
@@ -70,12 +86,12 @@ def is_value(value: Any) -> bool:
     return type(value) is bool or (type(value) is int and -AMOUNT_MAX <= value <= AMOUNT_MAX)
 
 
-def comparison(name: str, operator: str, value: Any) -> Comparison:
-    """A comparison that can be meant, or `UsageError`. `value` is JSON; for `in`, a list."""
+def comparison(name: str, written: str, value: Any) -> Comparison:
+    """A comparison, or `UsageError` where it is invalid. `value` is JSON; for `in`, a list."""
     where = f"attribute {name!r}"[:200]
-    if operator not in OPERATORS:
-        raise UsageError(f"unknown operator {operator!r}"[:200], where=where, do=f"use {' '.join(OPERATORS)}")
-    if operator == "in":
+    if written not in OPERATORS:
+        raise UsageError(f"unknown operator {written!r}"[:200], where=where, do=f"use {' '.join(OPERATORS)}")
+    if written == "in":
         if not isinstance(value, list | tuple) or not 1 <= len(value) <= CHOICES_MAX:
             raise UsageError(
                 "`in` takes a list", where=where, do=f'write {{"in": ["A100", "H100"]}}, up to {CHOICES_MAX}'
@@ -90,13 +106,13 @@ def comparison(name: str, operator: str, value: Any) -> Comparison:
             where=where,
             do="compare with one of these",
         )
-    if operator in ORDERED and isinstance(value, bool):
-        raise UsageError(f"true and false have no order for {operator}", where=where, do="use == or !=")
-    return Comparison(name, cast(Operator, operator), value)
+    if written in ORDERED and isinstance(value, bool):
+        raise UsageError(f"true and false have no order for {written}", where=where, do="use == or !=")
+    return Comparison(name, cast(Operator, written), value)
 
 
 def comparisons(where: Any) -> tuple[Comparison, ...]:
-    """The conjunction that `where` (JSON) means, by name, or `UsageError`.
+    """The conjunction that `where` (JSON) states, by name, or `UsageError` where it is invalid.
 
     It maps an attribute to a value (`==`), or to an object of operators and values that must all hold.
     """
@@ -107,7 +123,7 @@ def comparisons(where: Any) -> tuple[Comparison, ...]:
         terms = said if isinstance(said, Mapping) else {"==": said}
         if not terms:
             raise UsageError("nothing is said of it", where=f"attribute {name!r}", do='write {">=": 40000}')
-        made += [comparison(name, operator, value) for operator, value in sorted(terms.items())]
+        made += [comparison(name, written, value) for written, value in sorted(terms.items())]
     if len(made) > COMPARISONS_MAX:
         raise UsageError(f"{len(made)} comparisons are too many", do=f"make at most {COMPARISONS_MAX}")
     return tuple(made)

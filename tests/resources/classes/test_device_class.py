@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vacancy.projections.query.filter import _holds
+from vacancy.projections.query.filter import term_holds
 from vacancy.resources.classes.device_class import DeviceClass, DeviceRecord
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import Granted, Shortfall
@@ -165,7 +165,7 @@ def test_whatever_happens_nothing_is_given_twice_and_all_of_it_comes_back(
                 continue
             assert resource_class.release(outcome.record, json.loads(json.dumps(outcome.grant))) == record
             row = dict(zip(resource_class.columns, resource_class.row(record), strict=True))
-            assert all(_holds(row[term.column], term) for term in resource_class.query(ask))
+            assert all(term_holds(row[term.column], term) for term in resource_class.query(ask))
             moves = resource_class.column_deltas(ask)
             if moves is not None:
                 after = dict(zip(resource_class.columns, resource_class.row(outcome.record), strict=True))
