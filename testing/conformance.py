@@ -37,4 +37,5 @@ class ResourceClassConformance:
 
     @pytest.mark.parametrize("name", PROPERTIES)
     def test_conforms(self, name: str) -> None:
+        """The class has the property of that name."""
         check(self.subject, name)

@@ -164,6 +164,7 @@ def test_the_two_ways_to_ask_for_numa_cells_say_the_same() -> None:
 def test_every_program_is_run_by_a_test() -> None:
     ran = {"scheduler.py", "place.py", "query.py", "fragmentation.py", "fpga_region.py", "numa.py"}
     assert {one.name for page in PAGES.values() for one in blocks(page) if one.kind == "python"} == ran
+    assert block(PAGES["README.md"], "scheduler.py") == block(PAGES["docs/queries.md"], "scheduler.py")
 
 
 # -- the class of another package ---------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ griffe reads the sources without importing them, so the page depends on the comm
 
 from __future__ import annotations
 
+import ast
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +79,26 @@ SECTIONS = (
         ),
     ),
     Section(
+        "The syntax and the auditor of a class",
+        "Optional parts of a package with a resource class. Each has an entry point group of its own.",
+        (
+            "clients.request_language.ask_syntax:AskSyntax",
+            "clients.auditor.classes.class_auditor:ClassAuditor",
+            "clients.auditor.classes.class_auditor:Objection",
+            "clients.auditor.classes.class_auditor:Slot",
+            "clients.auditor.classes.class_auditor:Stock",
+        ),
+    ),
+    Section(
+        "Conformance of a resource class",
+        "`vacancy.testing` needs the extra `vacancy[testing]`.",
+        (
+            "testing.subject:ClassUnderTest",
+            "testing.conformance:ResourceClassConformance",
+            "testing.conformance:check",
+        ),
+    ),
+    Section(
         "Logs and settings",
         "Open what the command line opens.",
         (
@@ -105,6 +126,21 @@ def page() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+def front_doors() -> dict[str, str]:
+    """Name -> the package that offers it: what `vacancy.clients` and `vacancy.testing` list in `__all__`."""
+    found = {}
+    for package in ("clients", "testing"):
+        tree = ast.parse((ROOT / package / "__init__.py").read_text())
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                found |= dict.fromkeys(ast.literal_eval(node.value), package)
+    return found
+
+
+def _import(name: str, module_path: str) -> str:
+    return f"`from vacancy.{front_doors().get(name, module_path)} import {name}`"
+
+
 def _documented(name: str) -> Iterator[str]:
     module_path, _, wanted = name.partition(":")
     module = _module(module_path)
@@ -115,7 +151,7 @@ def _documented(name: str) -> Iterator[str]:
             yield from _class(member, module_path)
         elif isinstance(member, griffe.Function):
             yield f"### `{one}`\n"
-            yield f"`from vacancy.{module_path} import {one}`\n"
+            yield _import(one, module_path) + "\n"
             yield _signature(member)
             yield _docstring(member)
 
@@ -132,7 +168,7 @@ def _is_own_class(member: griffe.Object | griffe.Alias) -> bool:
 def _class(member: griffe.Class, module_path: str) -> Iterator[str]:
     bases = ", ".join(str(base) for base in member.bases)
     yield f"### `{member.name}`\n"
-    yield f"`from vacancy.{module_path} import {member.name}`" + (f", a `{bases}`\n" if bases else "\n")
+    yield _import(member.name, module_path) + (f", a `{bases}`\n" if bases else "\n")
     yield _docstring(member)
     fields = [
         f"| `{one.name}` | `{_one_line(one.annotation)}` | {_default(one)} | {_one_line(_text(one))} |"
