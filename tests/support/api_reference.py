@@ -128,7 +128,7 @@ def page() -> str:
 
 def front_doors() -> dict[str, str]:
     """Name -> the package that offers it: what `vacancy.clients` and `vacancy.testing` list in `__all__`."""
-    found = {}
+    found: dict[str, str] = {}
     for package in ("clients", "testing"):
         tree = ast.parse((ROOT / package / "__init__.py").read_text())
         for node in tree.body:
