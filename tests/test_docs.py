@@ -12,25 +12,22 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple, get_args
 
 import pytest
 import typer
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from tests.support.doc_runner import DocSession
 from vacancy.cli.main import app
 from vacancy.clients.request_language.placement_syntax import RequestText, parse, parse_document
 from vacancy.resources.classes import registry
-from vacancy.resources.classes.resource_class import Granted
 from vacancy.resources.fold import judge, requests
 from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model import errors, events, request
 from vacancy.resources.state import tables
 from vacancy.streams.settings import Settings, load_settings
+from vacancy.testing import PROPERTIES
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(ROOT.glob("docs/**/*.md"))}
@@ -162,7 +159,10 @@ def test_the_two_ways_to_ask_for_numa_cells_say_the_same() -> None:
 
 
 def test_every_program_is_run_by_a_test() -> None:
-    ran = {"scheduler.py", "place.py", "query.py", "fragmentation.py", "fpga_region.py", "numa.py"}
+    ran = {
+        *("scheduler.py", "place.py", "query.py", "fragmentation.py", "numa.py"),
+        *("fpga_region.py", "fpga_region_syntax.py", "test_fpga_region.py"),
+    }
     assert {one.name for page in PAGES.values() for one in blocks(page) if one.kind == "python"} == ran
     assert block(PAGES["README.md"], "scheduler.py") == block(PAGES["docs/queries.md"], "scheduler.py")
 
@@ -175,7 +175,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package of the worked example, as an installer would lay it out."""
     home = tmp_path_factory.mktemp("package")
     project = tomllib.loads(block(NEW_CLASS, "pyproject.toml"))["project"]
-    (home / "fpga_region.py").write_text(block(NEW_CLASS, "fpga_region.py"))
+    for name in ("fpga_region.py", "fpga_region_syntax.py"):
+        (home / name).write_text(block(NEW_CLASS, name))
     information = home / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     information.mkdir()
     lines = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
@@ -222,6 +223,7 @@ def test_the_example_is_one_short_file() -> None:
 def test_the_example_goes_the_whole_way(way: tuple[Path, dict[str, Any]]) -> None:
     found = way[1]["allowed"]
     assert found["plugins"] == ["FPGA_REGION"]
+    assert found["by_text"] == {"FPGA_REGION": {"count": 1, "bitstream": "video"}, "VCPU": 2}
     assert found["serves"] == {"": "node-1", "card": "node-1:card1"}
     assert (found["too_many"], found["left"]) == (0, 0)
     assert found["granted"] == {"a node-1:card1": ["r2"], "b node-1:card0": ["r0", "r1"]}
@@ -273,47 +275,16 @@ def test_a_build_without_it_does_not_open_its_store(way: tuple[Path, dict[str, A
     assert "install the package that provides it" in told.stderr
 
 
-def _example() -> ModuleType:
-    module = sys.modules["fpga_region"] = ModuleType("fpga_region")  # msgspec looks up annotations there
-    exec(block(NEW_CLASS, "fpga_region.py"), module.__dict__)  # noqa: S102 - a page of our own
-    return module
+def test_the_example_passes_the_conformance_suite(package: Path) -> None:
+    tests = package / "test_fpga_region.py"
+    tests.write_text(block(NEW_CLASS, tests.name))
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", tests, package=package)
+    assert done.returncode == 0, done.stdout
+    assert f"{len(PROPERTIES)} passed" in done.stdout
 
 
-FPGA = _example().FpgaRegion()
-NAMES = st.sampled_from(["r0", "r1", "r2", "r3", "r4"])
-BITSTREAMS = st.sampled_from(["aes", "video"])
-INVENTORIES = st.dictionaries(NAMES, BITSTREAMS).map(lambda regions: {"regions": regions})
-ASKS = st.integers(1, 3) | st.fixed_dictionaries(
-    {"count": st.integers(1, 3)}, optional={"bitstream": BITSTREAMS}
-)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
-)
-
-
-@given(before=INVENTORIES, after=INVENTORIES, first=ASKS, second=ASKS)
-def test_the_example_keeps_to_the_checklist(before: Any, after: Any, first: Any, second: Any) -> None:
-    record = FPGA.report(before, None)
-    taken = FPGA.claim(record, first)
-    if isinstance(taken, Granted):
-        assert FPGA.release(taken.record, json.loads(json.dumps(taken.grant))) == record
-        assert FPGA.in_use(taken.record)
-        moved = FPGA.column_deltas(first)["free"]
-        assert FPGA.row(taken.record)[0] == FPGA.row(record)[0] + moved
-        record = FPGA.report(after, taken.record)
-        assert FPGA.in_use(record)
-        assert not FPGA.in_use(FPGA.release(FPGA.withdraw(record), taken.grant))
-    assert FPGA.decode(FPGA.encode(record)) == record
-    if isinstance(FPGA.claim(record, second), Granted):
-        row = dict(zip(FPGA.columns, FPGA.row(record), strict=True))
-        assert all(row[term.column] >= term.value for term in FPGA.query(second))
-    assert FPGA.project([FPGA.encode(record)]).T.tolist() == [list(FPGA.row(record))]
-
-
-@given(ask=JSON)
-def test_the_example_never_raises_on_a_claim(ask: Any) -> None:
-    FPGA.claim(FPGA.report({"regions": {"r0": "aes"}}, None), ask)
+def test_the_page_names_every_property() -> None:
+    assert set(re.findall(r"`(\w+)`", NEW_CLASS[NEW_CLASS.index("| property |") :])) >= set(PROPERTIES)
 
 
 # -- events -------------------------------------------------------------------------------------------------------

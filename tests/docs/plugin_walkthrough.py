@@ -21,6 +21,7 @@ from vacancy.clients.inspection.status import dead_letters
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher
 from vacancy.clients.replay_tool.replay import digest, replay
+from vacancy.clients.request_language.placement_syntax import RequestText, parse
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.runtime.worker_process import run_worker
 from vacancy.clients.scheduler.client import Scheduler
@@ -92,6 +93,8 @@ def allowed(directory: Path) -> dict[str, Any]:
         report(log, directory, NODE, CARD, VIDEO)
         with worker(log, store), Scheduler(log, store, registry, seed=1) as scheduler:
             video = {"count": 1, "bitstream": "video"}
+            by_text = parse(RequestText(resources=[f"{CLASS}:1[video]", "VCPU:2"]), registry)
+            found["by_text"] = by_text.spec.groups[0].resources
             (candidate,) = scheduler.candidates(spec(video)).candidates
             found["serves"] = {served.group: served.provider for served in candidate.allocations}
             found["too_many"] = len(scheduler.candidates(spec({"count": 2, "bitstream": "video"})).candidates)

@@ -76,6 +76,12 @@ SECTIONS = (
             "resources.classes.resource_class:Term",
             "resources.classes.resource_class:Granted",
             "resources.classes.resource_class:Shortfall",
+            "resources.classes.resource_class:Exactness",
+            "clients.request_language.ask_syntax:AskSyntax",
+            "clients.auditor.classes.class_auditor:ClassAuditor",
+            "testing.subject:ClassUnderTest",
+            "testing.conformance:ResourceClassConformance",
+            "testing.conformance:check",
         ),
     ),
     Section(
