@@ -1,0 +1,84 @@
+"""Versions of the rules that only tests have: those of this build, and a third one with an event and a table more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
+from vacancy.resources.model.events import Envelope
+from vacancy.resources.model.request import RequestModel
+from vacancy.resources.state.rule_set import Handler, RuleSet, RulesVersions, Upcaster
+from vacancy.resources.state.tables import Table
+from vacancy.resources.state.transaction import Transaction
+
+
+class _Bytes(Table[bytes]):
+    """A table of plain bytes."""
+
+    def encode(self, row: bytes) -> bytes:
+        return row
+
+    def decode(self, data: bytes) -> bytes:
+        return data
+
+
+NOTES = _Bytes("notes", bytes, fed=True)
+"""The last note of each cell."""
+
+NOTE_COUNTS = _Bytes("note_counts", bytes)
+"""How many notes each cell has had; readers get it from RocksDB only."""
+
+
+class NoteData(RequestModel):
+    text: str
+
+
+class NoteTaken(Envelope):
+    type: Literal["vacancy.note.taken.v1"] = "vacancy.note.taken.v1"
+    data: NoteData
+
+
+def _fold_note(draft: Transaction, event: NoteTaken) -> None:
+    key = draft.cell.encode()
+    before = draft.get(NOTE_COUNTS, key)
+    count = 1 if before is None else int(before) + 1
+    draft.put(NOTES, key, event.data.text.encode())
+    draft.put(NOTE_COUNTS, key, b"%d" % count)
+
+
+def rule_set(
+    version: int,
+    *,
+    handlers: Mapping[type[Any], Handler | None] | None = None,
+    upcasters: Mapping[type[Any], Upcaster] | None = None,
+    tables: Sequence[Table[Any]] | None = None,
+    classes: frozenset[str] | None = None,
+) -> RuleSet:
+    """The rules of this build of that version, or the newest of them under another number, with these differences. A
+    handler that is None is left out."""
+    first = RULES_VERSIONS.of(1)
+    found = {**first.handlers, **(handlers or {})}
+    return RuleSet(
+        version,
+        "of tests",
+        handlers={model: handler for model, handler in found.items() if handler is not None},
+        upcasters=upcasters,
+        expiries=first.expiries,
+        tables=first.tables if tables is None else tables,
+        classes=first.classes if classes is None else classes,
+        canonical=RULES_VERSIONS.of(min(version, RULES_VERSIONS.newest.version)).canonical,
+    )
+
+
+BUILD_3 = RulesVersions(
+    (
+        *RULES_VERSIONS,
+        rule_set(
+            3,
+            handlers={NoteTaken: _fold_note},
+            tables=(*RULES_VERSIONS.newest.tables, NOTES, NOTE_COUNTS),
+        ),
+    )
+)
+"""What a later build would support."""
