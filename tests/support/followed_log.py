@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vacancy.clients.runtime.bootstrap import new_log, open_store, tick_entry
+from vacancy.clients.runtime.bootstrap import open_store, opening_records, tick_entry
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model import events
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.embedded_worker import EmbeddedWorker
-from vacancy.streams.log import Log
+from vacancy.streams.log import Log, create_log
 
 
 @dataclass
@@ -75,12 +76,18 @@ def wait_for(reader: StoreReader, position: Mapping[int, int]) -> None:
 
 @contextmanager
 def followed(
-    path: Path, *, partitions: int = 2, registry: Registry | None = None, follow: bool = True
+    path: Path,
+    *,
+    partitions: int = 2,
+    registry: Registry | None = None,
+    follow: bool = True,
+    rules_version: int = RULES_VERSION,
 ) -> Iterator[Followed]:
     """A new log. Without `follow`, the store stays where the openings put it."""
     registry = registry or Registry()
+    openings = opening_records(partitions, events.Rules(version=rules_version))
     with (
-        new_log(f"memory://{uuid.uuid4()}", partitions, Registry()) as log,
+        create_log(f"memory://{uuid.uuid4()}", partitions, openings) as log,
         open_store(path / "store", log, registry) as store,
     ):
         worker = EmbeddedWorker(log, store, tick_entry=lambda p: tick_entry(p, partitions), poll_s=0.0005)

@@ -1,9 +1,10 @@
-"""What tests start as a process of its own: a writer of one partition. `writer_process.py flush|hold|fill STORE ...`."""
+"""What tests start as a process of its own: a writer of one partition. `writer_process.py flush|hold|fill|activate STORE ...`."""
 
 # ruff: noqa: T201  (its output is what the tests read)
 
 from __future__ import annotations
 
+import itertools
 import random
 import resource
 import sys
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 from tests.support.events_json import LOG, Tape, event, provider, reported
 from tests.support.ports_class import REGISTRY
+from tests.support.rules_versions import BUILD_3
 from vacancy.projections.store import rocksdb
 from vacancy.projections.store.partition_store import PartitionStore
 from vacancy.projections.store.store import Store
@@ -23,6 +25,9 @@ from vacancy.resources.model.record import Record
 from vacancy.resources.state.rows import ClassRow, DeadLetterRow, NodeRow
 from vacancy.resources.state.tables import DEAD_LETTERS, NODES, dead_letter_key
 from vacancy.resources.state.transaction import Changes
+
+ACTIVATED_AT = 300
+"""The offset of the record that activates rules version 3 in `noted_log`."""
 
 
 class Wheel(NamedTuple):
@@ -108,6 +113,28 @@ def records() -> Iterator[Record]:
         yield tape.append(tape.cells[0], event("nonsense.v1", {"padding": "x" * 3000}))
 
 
+def noted_log() -> Iterator[Record]:
+    """A log without end, whose `ACTIVATED_AT`th record activates rules version 3. From then on two records of three are
+    notes that tell their own offset, and the others reports of a node."""
+    tape = Tape()
+    yield tape.records[0][0]
+    sequence = 0
+    for offset in itertools.count(1):
+        if offset == ACTIVATED_AT:
+            value = event("rules.activated.v1", {"version": 3, "classes": ["PORTS"]})
+        elif offset % 3:
+            value = event("note.taken.v1", {"text": str(offset)})
+        else:
+            sequence += 1
+            value = reported("n1", [provider("n1", VCPU=offset)], sequence=sequence)
+        yield tape.append(tape.cells[0], value)
+
+
+def open_noted(store: Path) -> Store:
+    """The store of `noted_log`, as a build opens it that supports version 3."""
+    return Store(store, log=LOG, partitions=1, registry=REGISTRY, versions=BUILD_3)
+
+
 def fill(store: Path, size_max: int) -> None:
     """Fold until files may not grow beyond `size_max` bytes; print the position reached and the error."""
     with Store(store, log=LOG, partitions=1, registry=REGISTRY) as tables:
@@ -134,10 +161,33 @@ def fill(store: Path, size_max: int) -> None:
         os._exit(0)  # a full disk lets nothing be closed in order
 
 
+def activate(store: Path, seed: int, seconds: float) -> None:
+    """Fold `noted_log`, across the activation of rules that have more tables; flush and reopen now and then. Prints the
+    position at the end."""
+    rocksdb.WRITE_BUFFER_BYTES = 1024 * 1024
+    rng = random.Random(seed)
+    log = noted_log()
+    tables = open_noted(store)
+    print("open", flush=True)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        tables.apply(0, list(itertools.islice(log, rng.choice((1, 1, 2, 5)))))
+        if rng.random() < 0.02:
+            rocksdb.flush(tables.partition(0)._db, store / "scratch")
+        if rng.random() < 0.005:
+            tables.close()
+            tables = open_noted(store)
+        time.sleep(rng.choice((0, 0.0005, 0.002)))
+    print(tables.position()[0], flush=True)
+    tables.close()
+
+
 if __name__ == "__main__":
     job, place, *rest = sys.argv[1:]
     if job == "flush":
         flush(Path(place), int(rest[0]), float(rest[1]))
+    elif job == "activate":
+        activate(Path(place), int(rest[0]), float(rest[1]))
     elif job == "hold":
         hold(Path(place))
     else:
