@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,6 +23,7 @@ from vacancy.clients.demo.race_plan import Arrival, deal
 from vacancy.clients.replay_tool.parallel import replay_processes
 from vacancy.clients.replay_tool.replay import replay
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
+from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.projections.reader.store_reader import StoreReader
@@ -37,7 +38,6 @@ PARTITIONS = 4
 REPORTS_PER_S = 1_000
 SCHEDULERS = 4
 _BATCH = 500
-_spawn = multiprocessing.get_context("spawn")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,17 +116,12 @@ def _visible(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
     with log, WorkerProcess(url, directory / "store") as worker:
         _publish(log, 1000, 1000)
         worker.wait_ready()
-        feeder = _spawn.Process(target=_feed, args=(url,), daemon=True)
-        feeder.start()
-        try:
+        with ChildProcess("the feeder", _feed, url):
             times = sorted(_probe(log, directory / "store", arguments.probes))
-        finally:
-            feeder.terminate()
-            feeder.join()
     return {"visible_ms": {"p50": round(percentile(times, 0.5), 2), "p99": round(percentile(times, 0.99), 2)}}
 
 
-def _feed(url: str) -> None:
+def _feed(_parent: Connection, url: str) -> None:
     """Send 1,000 reports per second of nodes 1 to 999, until terminated."""
     with open_log(url) as log:
         due, number = time.monotonic(), 0

@@ -60,10 +60,10 @@ def race_placement(ports: Sequence[int], query: str, instances: int, seed: int) 
                 )
             )
         for racer in racers:
-            racer.hear(_READY_S)
+            racer.receive(_READY_S)
         for racer in racers:
-            racer.tell("go")
-        done: list[ParticipantResult] = [racer.hear(_DONE_S) for racer in racers]
+            racer.send("go")
+        done: list[ParticipantResult] = [racer.receive(_DONE_S) for racer in racers]
     counts = sum((one.counts for one in done), Counter[str]())
     return PlacementRaceResult(
         counts["accepted"],

@@ -77,9 +77,9 @@ def placement_service(
             return running.enter_context(server)
 
         # The first process writes the standard traits and classes; the others find them.
-        ports: list[int] = [start(1).hear(_START_S)]
+        ports: list[int] = [start(1).receive(_START_S)]
         others = [start(number) for number in range(2, servers + 1)]
-        yield ports + [server.hear(_START_S) for server in others]
+        yield ports + [server.receive(_START_S) for server in others]
 
 
 def _make_database(directory: Path) -> None:

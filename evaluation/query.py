@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import random
 import tempfile
 import time
@@ -23,7 +22,8 @@ from evaluation import query_fleets, query_hardware, query_scenarios
 from evaluation.query_fleets import Fleet
 from evaluation.query_scenarios import LIMIT, Scenario
 from evaluation.statistics import median, percentile, rss_mb
-from vacancy.resources.model.errors import UsageError, VacancyError
+from vacancy.clients.runtime.child_process import ChildProcess
+from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 
@@ -32,8 +32,6 @@ FLEETS = (*query_fleets.FLEETS, *query_hardware.FLEETS)
 RUNS = 5
 QUERIES = 10_000
 REPORTS_PER_S = 1_000
-
-_spawn = multiprocessing.get_context("spawn")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,18 +88,12 @@ def _measure_fleet(fleet: Fleet, names: list[str], arguments: argparse.Namespace
     with tempfile.TemporaryDirectory(prefix="vacancy-query-") as directory:
         url, store = f"sqlite://{directory}/log.db", Path(directory) / "store"
         _in_process(_build, url, store, fleet)
-        with WorkerProcess(url, store):
-            feeder = _spawn.Process(target=_feed, args=(url, fleet), daemon=True)
-            feeder.start()
-            try:
-                queries = arguments.queries // arguments.runs
-                return [
-                    _in_process(_measure, url, store, fleet, names, queries, arguments.seed + n)
-                    for n in range(arguments.runs)
-                ]
-            finally:
-                feeder.terminate()
-                feeder.join()
+        with WorkerProcess(url, store), ChildProcess("the feeder", _feed, url, fleet):
+            queries = arguments.queries // arguments.runs
+            return [
+                _in_process(_measure, url, store, fleet, names, queries, arguments.seed + n)
+                for n in range(arguments.runs)
+            ]
 
 
 def _summary(fleet: Fleet, runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -124,22 +116,12 @@ def _summary(fleet: Fleet, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _in_process(target: Callable[..., Any], *arguments: Any) -> Any:
     """Call `target` in a new process, so that its memory use is measured alone. Returns its result."""
-    receiver, sender = _spawn.Pipe(duplex=False)
-    process = _spawn.Process(target=_send_result, args=(sender, target, *arguments))
-    process.start()
-    sender.close()
-    try:
-        found = receiver.recv()
-    except EOFError:
-        found = VacancyError("a benchmark process ended without a result")
-    process.join()
-    if isinstance(found, Exception):
-        raise found
-    return found
+    with ChildProcess("a benchmark process", _send_result, target, *arguments) as child:
+        return child.receive()
 
 
-def _send_result(pipe: Connection, target: Callable[..., Any], *arguments: Any) -> None:
-    pipe.send(target(*arguments))
+def _send_result(parent: Connection, target: Callable[..., Any], *arguments: Any) -> None:
+    parent.send(target(*arguments))
 
 
 # -- the fleet ----------------------------------------------------------------------------------------------
@@ -159,7 +141,7 @@ def _build(url: str, store: Path, fleet: Fleet) -> int:
     return fleet.providers
 
 
-def _feed(url: str, fleet: Fleet) -> None:
+def _feed(_parent: Connection, url: str, fleet: Fleet) -> None:
     """Send 1,000 reports per second that change the fleet, until terminated."""
     from vacancy.streams.log import open_log
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import random
 import sys
@@ -23,7 +22,6 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -33,6 +31,7 @@ import psutil
 from evaluation.soak_processes import PARTITIONS, SoakSite, publish, schedule
 from evaluation.soak_report import Sample, by_tenths, judge_memory, judge_state
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
+from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import VacancyError
@@ -47,7 +46,6 @@ HOSTS = ("one", "two")
 _SAMPLE_S = 5.0
 _AWAY_S = 3.0
 _STOP_S = 170.0
-_spawn = multiprocessing.get_context("spawn")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -321,7 +319,7 @@ class Worker(SoakProcess):
 
 
 class Process(SoakProcess):
-    """A process that calls `target(site, *arguments, pipe)`; a message in the pipe requests a stop.
+    """A process that calls `target(stop_pipe, site, *arguments)`; a message in the pipe requests a stop.
 
     Without `arguments` it passes the number of its life.
     """
@@ -333,33 +331,29 @@ class Process(SoakProcess):
     @property
     def pid(self) -> int | None:
         """See `SoakProcess`."""
-        return self._process.pid
+        return self._child.pid
 
     def _start(self) -> None:
-        receiver, self._stop_pipe = _spawn.Pipe(duplex=False)
-        arguments = (*(self._arguments or (self.life,)), receiver)
-        self._process: BaseProcess = _spawn.Process(target=self._target, args=(self._site, *arguments))
-        self._process.start()
-        receiver.close()
+        arguments = self._arguments or (self.life,)
+        self._child = ChildProcess(f"the {self.name}", self._target, self._site, *arguments)
 
     def check(self) -> None:
         """See `SoakProcess`."""
-        if self._process.exitcode is not None:
-            raise VacancyError(f"the {self.name} ended unexpectedly with code {self._process.exitcode}")
+        if self._child.exit_code is not None:
+            raise self._child.last_error()
 
     def kill(self) -> None:
         """See `SoakProcess`."""
-        self._process.kill()
-        self._process.join()
+        self._child.kill()
 
     def stop(self) -> None:
         """See `SoakProcess`."""
-        if self._process.exitcode == 0:
+        if self._child.exit_code == 0:
             return
-        self._stop_pipe.send(None)
-        self._process.join(_STOP_S)
-        if self._process.exitcode != 0:
-            raise VacancyError(f"the {self.name} ended with code {self._process.exitcode}")
+        self._child.send(None)
+        self._child.join(_STOP_S)
+        if self._child.exit_code != 0:
+            raise VacancyError(f"the {self.name} ended with code {self._child.exit_code}")
 
 
 def rss_of(pid: int | None) -> float | None:

@@ -5,7 +5,6 @@ Each writes its state to a journal, one line at a time, and continues from there
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections import deque
@@ -21,7 +20,6 @@ from evaluation.statistics import report
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher
 from vacancy.clients.runtime.bootstrap import installed_registry
-from vacancy.clients.runtime.worker_process import watch_parent
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.resources.model.errors import LogUnavailable
@@ -88,9 +86,8 @@ def opened(url: str) -> Log:
 # -- the publisher --------------------------------------------------------------------------------------------
 
 
-def publish(site: SoakSite, life: int, stop_pipe: Connection) -> None:
+def publish(stop_pipe: Connection, site: SoakSite, life: int) -> None:
     """Send full reports so that the log grows at the given rate; some nodes publish through outboxes."""
-    watch_parent(lambda: os._exit(1))
     with opened(site.log) as log, ExitStack() as stack:
         journal = Journal(site.journal("publisher"))
         feed = _Feed(site, log, life, journal)
@@ -171,9 +168,8 @@ class _Feed:
 # -- a scheduler ----------------------------------------------------------------------------------------------
 
 
-def schedule(site: SoakSite, name: str, store: Path, seed: int, stop_pipe: Connection) -> None:
+def schedule(stop_pipe: Connection, site: SoakSite, name: str, store: Path, seed: int) -> None:
     """Place and release. Claims that an earlier life left open are settled first."""
-    watch_parent(lambda: os._exit(1))
     with (
         opened(site.log) as log,
         Scheduler(log, store, installed_registry(), name=name, seed=seed, deadline_s=DEADLINE_S) as scheduler,

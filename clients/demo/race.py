@@ -1,4 +1,4 @@
-"""A race: several schedulers, each a process, place and release at once, and what came of it is added up."""
+"""A race: several schedulers, each in its own process, place and release at once. The results are added up."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from vacancy.clients.demo.race_participant import (
     ParticipantProgress,
@@ -18,25 +17,25 @@ from vacancy.clients.demo.race_participant import (
     run_scheduler,
 )
 from vacancy.clients.demo.race_plan import Plan
-from vacancy.clients.runtime.child_process import ChildProcess
+from vacancy.clients.runtime.child_process import ChildProcess, wait_for_any
 from vacancy.projections.query.order import Order
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.resources.model.errors import UsageError
 
 CLAIM_DEADLINE_S: Final = 590.0
-"""How long verdicts stay readable: nearly as long as a log allows (10 minutes), so that they can be exported
-after the race; not quite, because a log's clock may be a little behind."""
+"""How long verdicts stay readable: nearly as long as a log allows (10 minutes), so that they can be exported after
+the race. A little less, because the log's clock may be behind."""
 
 _CHECK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
 class RaceOptions:
-    """How to race. `stores`: those of the hosts that take part; schedulers are dealt over them.
+    """How to race. `stores`: those of the hosts that take part; schedulers are distributed over them.
 
-    `in_flight`: claims a scheduler has under way at once. `release_batch`: how many releases it gathers before
+    `in_flight`: claims that a scheduler has under way at once. `release_batch`: how many releases it collects before
     it sends them. `deadline_s`: of claims, in log time. `timeout_s`: how long a scheduler waits for a verdict
-    before it calls the outcome unknown.
+    before the outcome counts as unknown.
     """
 
     log: str
@@ -52,7 +51,7 @@ class RaceOptions:
 
 
 class Percentiles(NamedTuple):
-    """Of measured times, in ms; 0 where nothing was measured."""
+    """Of measured times, in ms; 0 if nothing was measured."""
 
     p50: float
     p99: float
@@ -60,7 +59,7 @@ class Percentiles(NamedTuple):
 
 @dataclass(frozen=True)
 class RaceResult:
-    """What came of a race, all schedulers together.
+    """The result of a race, all schedulers together.
 
     `accepted` + `no_valid_host` + `lost` + `unknown` = `requests`; `lost_claims` are rejected claims, of which
     a request may have several and still be accepted. `claims_per_s` counts claims with a verdict over the
@@ -94,8 +93,8 @@ def race(
 ) -> RaceResult:
     """Run one scheduler process for each plan, started together once each has opened its view.
 
-    `check` is called about once a second; what it raises ends the race. Raises a scheduler's error if one
-    failed; the others are ended then.
+    `check` is called about once a second; an error that it raises ends the race. Raises the error of the first
+    scheduler that fails; the others are ended then.
     """
     if not plans or not options.stores:
         raise UsageError("a race needs a scheduler and a store", do="give at least one of each")
@@ -103,20 +102,20 @@ def race(
     try:
         for number, plan in enumerate(plans):
             racers.append(_Racer(options, plan, number))
-        _hear_all(racers, check, None)  # each says that it has opened its view
+        _run_phase(racers, check, None)  # each opens its view
         for racer in racers:
-            racer.child.tell(None)
-        _hear_all(racers, check, progress)
+            racer.child.send(None)
+        _run_phase(racers, check, progress)
         for racer in racers:
             racer.child.join()
     finally:
         for racer in racers:
-            racer.child.end()
+            racer.child.close()
     return _added_up([racer.finished for racer in racers if racer.finished is not None])
 
 
 class _Racer:
-    """One scheduler's process, seen from outside."""
+    """One scheduler's process, as its parent sees it."""
 
     def __init__(self, options: RaceOptions, plan: Plan, number: int) -> None:
         self.lap = ParticipantProgress()
@@ -136,30 +135,30 @@ class _Racer:
         )
         self.child = ChildProcess(f"scheduler {number + 1}", run_scheduler, running, plan)
 
-    def hear(self) -> bool:
-        """Take in one message. Returns whether it was the last of its phase. Raises the scheduler's error."""
-        said: ParticipantReady | ParticipantProgress | ParticipantResult = self.child.hear()
-        if isinstance(said, ParticipantProgress):
-            self.lap = said
+    def receive(self) -> bool:
+        """Receive one message. Returns whether it was the last of its phase. Raises the scheduler's error."""
+        message: ParticipantReady | ParticipantProgress | ParticipantResult = self.child.receive()
+        if isinstance(message, ParticipantProgress):
+            self.lap = message
             return False
-        if isinstance(said, ParticipantResult):
-            self.lap, self.finished = said.lap, said
+        if isinstance(message, ParticipantResult):
+            self.lap, self.finished = message.lap, message
         return True
 
 
-def _hear_all(racers: list[_Racer], check: Callable[[], None] | None, progress: Progress | None) -> None:
-    """Listen until each racer has said the last word of this phase."""
-    waiting: dict[Any, _Racer] = {racer.child.connection: racer for racer in racers}
+def _run_phase(racers: list[_Racer], check: Callable[[], None] | None, progress: Progress | None) -> None:
+    """Receive until each racer has sent the last message of this phase."""
+    waiting = {racer.child: racer for racer in racers}
     check_at = time.monotonic()
     while waiting:
-        heard = wait(list(waiting), timeout=_CHECK_EVERY_S)
-        for connection in heard:
-            if waiting[connection].hear():
-                del waiting[connection]
+        ready = wait_for_any(waiting, _CHECK_EVERY_S)
+        for child in ready:
+            if waiting[child].receive():
+                del waiting[child]
         if check is not None and time.monotonic() >= check_at:
             check()
             check_at = time.monotonic() + _CHECK_EVERY_S
-        if progress is not None and heard:
+        if progress is not None and ready:
             progress(_sum(racer.lap for racer in racers))
 
 

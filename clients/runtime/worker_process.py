@@ -1,9 +1,7 @@
-"""A worker in a process of its own: started, heard from once it has caught up, and ended in good order."""
+"""Workers: run in this process, or in a spawned one."""
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
 import signal
 import threading
 import time
@@ -14,6 +12,7 @@ from queue import SimpleQueue
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 
+from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.clients.runtime.garbage_collector import spare_collector
 from vacancy.resources.model.errors import LogUnavailable, UsageError, VacancyError
 from vacancy.streams.log_url import parse_log_url
@@ -26,11 +25,10 @@ if TYPE_CHECKING:
 NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _PAUSE_S = 0.005
-_spawn = multiprocessing.get_context("spawn")
 
 
 class RunningWorker(Protocol):
-    """A worker, as those who run one see it."""
+    """What a running worker shows to its caller."""
 
     @property
     def position(self) -> dict[int, int]:
@@ -38,7 +36,7 @@ class RunningWorker(Protocol):
 
     @property
     def errors(self) -> dict[int, VacancyError]:
-        """Partition -> why it was stopped, in the order they stopped."""
+        """Partition -> why it stopped, in the order in which they stopped."""
 
 
 def run_worker(
@@ -58,7 +56,7 @@ def run_worker(
     A Kafka that does not answer is waited for. Raises what else opening raises, and at the end the first partition's
     error.
     """
-    # Imported here, so that a process which only starts workers does without ctypes.
+    # Imported here, because a process that only starts workers does not need ctypes.
     from vacancy.clients.runtime.malloc import returning_memory
 
     stop_signal: StopSignal = SimpleQueue() if stop is None else stop
@@ -117,7 +115,7 @@ def _run_embedded(
     on_ready: Callable[[RunningWorker], None] | None,
     stop_signal: StopSignal,
 ) -> None:
-    # Imported here, so that a process which only starts workers does not load RocksDB.
+    # Imported here, because a process that only starts workers does not need RocksDB.
     from vacancy.clients.runtime.bootstrap import installed_registry, open_store, tick_entry
     from vacancy.streams.embedded_worker import EmbeddedWorker
     from vacancy.streams.log import open_log
@@ -153,93 +151,84 @@ def _catch_up(worker: EmbeddedWorker, target: Mapping[int, int], watcher: thread
 class WorkerProcess:
     """A worker on `store` in a spawned process, from `start` to `stop`. As a context it does both.
 
-    A worker whose parent is gone, however it went, stops by itself.
+    The process stops by itself once its parent is gone.
     """
 
     def __init__(
         self, log_url: str, store: Path, *, client_settings: Mapping[str, str] = NO_SETTINGS
     ) -> None:
         self.store = store
-        self._ours, self._theirs = _spawn.Pipe(duplex=False)
+        self._arguments = (log_url, store, dict(client_settings))
+        self._child: ChildProcess | None = None
         self._ended = False
-        verbose = logging.getLogger().isEnabledFor(logging.INFO)
-        words = (self._theirs, log_url, store, dict(client_settings), verbose)
-        self._process = _spawn.Process(target=_main, args=words, name="vacancy-worker")
 
     @property
     def pid(self) -> int | None:
         """The process's id, None before `start`."""
-        return self._process.pid
+        return None if self._child is None else self._child.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended (negative: by that signal), or None while it runs or was not started."""
+        return None if self._child is None else self._child.exit_code
 
     def start(self) -> None:
-        """Spawn it. It is of use after `wait_ready`."""
-        self._process.start()
-        self._theirs.close()  # the child's end is now the only one, and its going away is seen
+        """Spawn it. It can be used after `wait_ready`."""
+        self._child = ChildProcess("the worker", _work, *self._arguments, where=f"store {self.store}")
 
     def wait_ready(self, timeout_s: float = 60.0) -> dict[int, int]:
-        """Wait until it has folded what was in the log when it started; returns its position then.
+        """Wait until it has folded what was in the log when it started. Returns its position then.
 
         Raises the worker's own error if it failed, VacancyError if it is not ready in time.
         """
-        if not self._ours.poll(timeout_s):
+        child = self._started()
+        if not child.poll(timeout_s):
             raise VacancyError(
                 f"the worker has not caught up within {timeout_s:g} s",
                 where=f"store {self.store}",
-                do="give it more time, or see what keeps it",
+                do="allow more time, or check what slows it down",
             )
-        said = self._hear()
-        if not isinstance(said, dict):
-            raise said
-        return said
+        position: dict[int, int] = child.receive()
+        return position
 
     def check(self) -> None:
         """Raise the worker's error if it has ended by itself."""
-        if self._process.exitcode is not None:
-            raise self._last_error()
+        child = self._started()
+        if child.exit_code is not None:
+            raise child.last_error()
 
     def stop(self, timeout_s: float = 30.0) -> None:
-        """Have it stop and close its store. Raises its error if it had one, VacancyError if it had to be killed.
-        Once it was stopped, or killed by `kill`, nothing more is done."""
-        if self._process.pid is None or self._ended:
+        """Stop it, so that it closes its store. Raises its error if it had one, VacancyError if it had to be killed.
+        Does nothing if it was never started, or was stopped or killed before."""
+        child = self._child
+        if child is None or self._ended:
             return
-        self._process.terminate()
-        self._process.join(timeout_s)
+        child.terminate()
+        child.join(timeout_s)
         self._ended = True
-        code = self._process.exitcode
+        code = child.exit_code
         if code is None:
             self.kill()
             raise VacancyError(
                 f"the worker did not stop within {timeout_s:g} s and was killed",
                 where=f"store {self.store}",
-                do="start it again: a store survives that",
+                do="start it again: the store is not damaged by that",
             )
-        # SIGTERM ends it at once only before it has opened anything.
-        if code not in (0, -signal.SIGTERM):
-            raise self._last_error()
+        # SIGTERM itself ends it only before it has opened anything.
+        if code not in (0, -signal.SIGTERM, 128 + signal.SIGTERM):
+            raise child.last_error()
 
     def kill(self) -> None:
         """End it with SIGKILL."""
-        self._process.kill()
-        self._process.join()
+        self._started().kill()
         self._ended = True
 
-    def _hear(self) -> dict[int, int] | VacancyError:
-        try:
-            said: dict[int, int] | VacancyError = self._ours.recv()
-        except (EOFError, OSError):  # it said no more, or what it said was heard and the pipe is closed
-            self._process.join(5.0)
-            return VacancyError(
-                f"the worker ended with code {self._process.exitcode} and said nothing",
-                where=f"store {self.store}",
-                do="see what it wrote to standard error",
+    def _started(self) -> ChildProcess:
+        if self._child is None:
+            raise VacancyError(
+                "the worker was not started", where=f"store {self.store}", do="call `start` first"
             )
-        return said
-
-    def _last_error(self) -> VacancyError:
-        said = self._hear()
-        while not isinstance(said, VacancyError):
-            said = self._hear()
-        return said
+        return self._child
 
     def __enter__(self) -> WorkerProcess:
         self.start()
@@ -251,47 +240,18 @@ class WorkerProcess:
         try:
             self.stop()
         except VacancyError:
-            if error is None:  # else the first error is the one to tell
+            if error is None:  # otherwise the first error is the one to raise
                 raise
         finally:
-            self._ours.close()
+            if self._child is not None:
+                self._child.close()
 
 
-def _main(
-    parent: Connection, log_url: str, store: Path, client_settings: dict[str, str], verbose: bool
-) -> None:
-    """The spawned process: says its position once it is ready, and its error if it ends with one."""
-    from vacancy.clients.runtime.logging import configure_logs
+def _work(parent: Connection, log_url: str, store: Path, client_settings: dict[str, str]) -> None:
+    """The spawned process: sends its position once it is ready, or the first partition's error."""
     from vacancy.streams.settings import WebAddress
-
-    configure_logs(verbose=verbose)  # unless told, structlog writes to standard output, which is the parent's
-    stop_signal: StopSignal = SimpleQueue()
-    watch_parent(lambda: stop_signal.put(None))
 
     def ready(worker: RunningWorker) -> None:
         parent.send(next(iter(worker.errors.values()), worker.position))
 
-    try:
-        run_worker(
-            log_url,
-            store,
-            client_settings=client_settings,
-            on_ready=ready,
-            stop=stop_signal,
-            web=WebAddress(port="off"),
-        )
-    except VacancyError as error:
-        parent.send(error)
-        raise SystemExit(error.exit_code) from None
-
-
-def watch_parent(gone: Callable[[], None]) -> None:
-    """Call `gone` from another thread once the process that spawned this one has ended."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_after, args=(parent.join, gone), daemon=True).start()
-
-
-def _after(join: Callable[[], None], gone: Callable[[], None]) -> None:
-    join()
-    gone()
+    run_worker(log_url, store, client_settings=client_settings, on_ready=ready, web=WebAddress(port="off"))

@@ -21,7 +21,7 @@ from vacancy.clients.admin.operator import confirm
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher, diff
 from vacancy.clients.runtime.bootstrap import installed_registry
-from vacancy.clients.runtime.worker_process import watch_parent
+from vacancy.clients.runtime.child_process import watch_parent
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.resources.model.errors import VacancyError

@@ -204,7 +204,7 @@ def test_a_gap_under_a_running_worker(site: Site) -> None:
             END + 1,
             END - 1,
         )
-        wait_for(lambda: worker._process.exitcode is not None)  # its only partition has failed
+        wait_for(lambda: worker.exit_code is not None)  # its only partition has failed
         with pytest.raises(LogError) as caught:
             worker.check()
         check_told(caught.value, "the log has a gap", "partition 0", f"between {END} and {END + 1}")

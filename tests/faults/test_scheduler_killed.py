@@ -16,7 +16,7 @@ from tests.faults.site_on_disk import Site, catch_up_with, claims_in, spawn, wai
 from tests.support.events_json import claim, claims, provider, reported
 from vacancy.clients.inspection.lookup import show_claim, show_request
 from vacancy.clients.runtime.bootstrap import installed_registry
-from vacancy.clients.runtime.worker_process import watch_parent
+from vacancy.clients.runtime.child_process import watch_parent
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.resources.model.errors import ClaimLost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from vacancy.clients.replay_tool.parallel import replay_processes
 from vacancy.clients.replay_tool.replay import replay
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.resources.model import events
-from vacancy.resources.model.errors import VacancyError
+from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.record import NewRecord
 
@@ -43,11 +44,12 @@ def test_side_by_side_is_the_same(tmp_path: Path) -> None:
     assert told[-1] == (304, 304)
 
 
-def test_an_error_of_a_process_is_told(tmp_path: Path) -> None:
+def test_an_error_of_a_process_is_raised_with_its_type(tmp_path: Path) -> None:
     registry = installed_registry()
     url = f"sqlite://{tmp_path}/log.db"
     with new_log(url, 2, registry) as log:
         rules = events.RulesActivated(id="r", source="/t", data=events.Rules(version=99))
         log.append([NewRecord(cell_for("n1", 2), events.encode(rules))])
-        with pytest.raises(VacancyError, match="rules are version 99"):
+        with pytest.raises(Halt, match="rules are version 99"):
             replay_processes(url, tmp_path / "store", registry, processes=2)
+    assert multiprocessing.active_children() == []
