@@ -126,13 +126,14 @@ def _run_embedded(
     ):
         target = log.end()
         worker = EmbeddedWorker(log, tables, tick_entry=lambda p: tick_entry(p, log.partitions))
-        spare_collector()
+        restore_collector = spare_collector()
         watcher = on_stop(stop_signal, worker.stop)
         try:
             if on_ready is not None and _catch_up(worker, target, watcher):
                 on_ready(worker)
             worker.run()
         finally:
+            restore_collector()
             stop_signal.put(None)
             watcher.join()
 
