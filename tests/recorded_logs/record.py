@@ -13,10 +13,19 @@ from pathlib import Path
 from unittest.mock import patch
 from uuid import uuid4
 
+from tests.recorded_logs.activation import activated_midway
 from tests.recorded_logs.every_event import every_event, kinds_of
 from tests.recorded_logs.folding import fold_in_memory
 from tests.recorded_logs.race_fleet import RaceFleet, race_fleet
-from tests.recorded_logs.recording import Recording, path_of, recorded, restore, write_digest, write_recording
+from tests.recorded_logs.recording import (
+    Recording,
+    path_of,
+    read_recording,
+    recorded,
+    restore,
+    write_digest,
+    write_recording,
+)
 from vacancy.clients.demo import demo
 from vacancy.clients.demo.race_plan import deal
 from vacancy.clients.demo.race_trial import Trial, TrialOptions, TrialResult, run_trial
@@ -83,10 +92,17 @@ def record_every_event(directory: Path) -> Recording:
     return every_event()
 
 
+def record_activation(directory: Path) -> Recording:
+    """The race, with the activation of version 2 in the middle; see `activated_midway`."""
+    del directory  # it needs no files
+    return activated_midway(read_recording("race"), "activation", 2)
+
+
 RECORDERS: dict[str, Callable[[Path], Recording]] = {
     "demo": record_demo,
     "race": record_race,
     "every_event": record_every_event,
+    "activation": record_activation,
 }
 
 

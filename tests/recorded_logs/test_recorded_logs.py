@@ -1,4 +1,5 @@
-"""Logs that were recorded with rules version 1 still give the digests of that time, however they are folded.
+"""Logs that were recorded still give the digests of that time, however they are folded: three of rules version 1, and
+one that activates version 2 midway.
 
 `record.py` tells how they were made. One is that of `vacancy demo`, one a race for a full fleet of all kinds of
 hardware, one has every event, every rejection and every kind of dead letter.
@@ -6,7 +7,9 @@ hardware, one has every event, every rejection and every kind of dead letter.
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from itertools import chain
@@ -15,6 +18,7 @@ from typing import get_args
 
 import pytest
 
+from tests.recorded_logs.activation import AGAIN
 from tests.recorded_logs.every_event import KINDS
 from tests.recorded_logs.folding import Folded, fold_in_memory
 from tests.recorded_logs.recording import (
@@ -26,13 +30,17 @@ from tests.recorded_logs.recording import (
     restore,
     verdicts_of,
 )
+from tests.support.memory_state import MemoryState
 from tests.support.temporary_stores import FAST
 from vacancy.clients.replay_tool.replay import digest, replay, store_digests
 from vacancy.clients.runtime.bootstrap import open_store
+from vacancy.resources.fold.fold import fold
 from vacancy.resources.model import events
+from vacancy.resources.model.canonical_bytes import read_spec
+from vacancy.resources.state.tables import REQUESTS
 from vacancy.streams.embedded_worker import EmbeddedWorker
 
-NAMES = ("demo", "race", "every_event")
+NAMES = ("demo", "race", "every_event", "activation")
 BYTES_MAX = 2_000_000
 
 REASONS = {
@@ -157,6 +165,31 @@ def test_the_demo_had_losers_and_no_dead_letters() -> None:
     assert reasons["accepted"] > 1_000
     assert reasons["no_room"] > 100
     assert folded("demo").dead_letters == []
+
+
+def test_an_activation_keeps_what_version_1_decided() -> None:
+    """Claims that came again after it are recognised by what version 1 kept of them."""
+    recording, letters = read_recording("activation"), folded("activation").dead_letters
+    known = {(one.partition, one.offset): one.value for one in recording.records}
+    for partition in recording.ends:
+        (at,) = (o for (p, o), value in known.items() if p == partition and b"rules.activated" in value)
+        changed = json.loads(known[partition, at + AGAIN + 1])["data"]["claims"]
+        reasons = [letter.reason for letter in letters if letter[:2] == (partition, at + AGAIN + 1)]
+        assert len(reasons) == len(changed)
+        assert all("was made before with other content" in reason for reason in reasons)
+        offsets = {letter.offset for letter in letters if letter.partition == partition}
+        assert offsets == {at + AGAIN + 1, at + AGAIN + 2}
+
+
+def test_an_activation_leaves_rows_of_both_forms() -> None:
+    recording = read_recording("activation")
+    states: defaultdict[int, MemoryState] = defaultdict(MemoryState)
+    for record in recording.records:
+        states[record.partition].commit(fold(states[record.partition], record, recording.registry))
+    rows = [(table, data) for state in states.values() for table, _, data in state.items()]
+    specs = [REQUESTS.decode(data).spec for table, data in rows if table == REQUESTS.name]
+    assert {spec[:1] == b"{" for spec in specs} == {True, False}
+    assert all(read_spec(spec).groups for spec in specs)
 
 
 def test_recordings_keep_what_is_no_text() -> None:
