@@ -98,7 +98,7 @@ def _request_of(reader: StoreReader, row: AllocationRow) -> RequestSpec | None:
         return read_spec(known.spec)
     groups: dict[tuple[str, str], dict[str, Ask]] = {}
     for part in row.parts:
-        if type(part.grant) is int:
+        if reader.registry.table(part.resource_class).resource_class.is_amount(part.grant):
             groups.setdefault((part.provider, part.group), {})[part.resource_class] = part.grant
     if not groups:
         return None

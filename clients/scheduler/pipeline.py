@@ -452,7 +452,12 @@ class Pipeline:
         if verdict is not None:
             self._decided(ended, verdict)
         elif held is not None and held.claim == ended.claim.id:
-            grants = tuple(part for part in held.parts if type(part.grant) is not int)
+            registry = self._reader.registry
+            grants = tuple(
+                part
+                for part in held.parts
+                if not registry.table(part.resource_class).resource_class.is_amount(part.grant)
+            )
             self._close(ended.job, "placed", ended, grants=grants)
         elif past:
             rejected = VerdictRow(False, "deadline_passed", -1, ended.claim.deadline_ms, b"")

@@ -58,8 +58,8 @@ def needs_of(spec: RequestSpec, device: str) -> Needs:
     for group in spec.groups:
         asks_device = False
         for name, ask in group.resources.items():
-            if type(ask) is not int:
-                continue
+            if isinstance(ask, dict):
+                continue  # an object: only its class can read it
             if name == device:
                 devices.append(ask)
                 asks_device = True

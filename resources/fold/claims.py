@@ -142,7 +142,11 @@ def _write_verdict(draft: Transaction, claim: Claim, key: bytes, outcome: Accept
     fingerprint = draft.rules.fingerprint(claim)
     deadline_ms = min(claim.deadline_ms, draft.time_ms + DEADLINE_AHEAD_MS_MAX)
     if isinstance(outcome, Acceptance):
-        particular = tuple(part for part in outcome.parts if type(part.grant) is not int)
+        particular = tuple(
+            part
+            for part in outcome.parts
+            if not draft.class_table(part.resource_class).resource_class.is_amount(part.grant)
+        )
         row = VerdictRow(True, "", draft.offset, deadline_ms, fingerprint, claim.consumer, grants=particular)
     else:
         outcome = outcome._replace(asked=_bounded(outcome.asked), available=_bounded(outcome.available))

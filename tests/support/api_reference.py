@@ -79,9 +79,6 @@ SECTIONS = (
             "resources.classes.resource_class:Exactness",
             "clients.request_language.ask_syntax:AskSyntax",
             "clients.auditor.classes.class_auditor:ClassAuditor",
-            "testing.subject:ClassUnderTest",
-            "testing.conformance:ResourceClassConformance",
-            "testing.conformance:check",
         ),
     ),
     Section(
