@@ -229,6 +229,38 @@ def test_arrows_between_rooms_point_one_way(room: str) -> None:
     )
 
 
+CONTRACT = ("resource_class", "registry")
+"""The modules of `resources/classes/` that name no class to whoever imports them."""
+
+KNOW_CLASSES = ("resources/classes", "clients/publisher/host", "clients/request_language/numa_syntax.py")
+"""The rules of the classes; what reports a host's inventories; the syntax of one class."""
+
+CLASS_NAMES = ("PCI_DEVICE", "SRIOV_NET_VF", "PGPU", "FPGA", "VGPU", "GPU_SHARE", "NUMA_CELL")
+
+
+@pytest.mark.parametrize("room", ["resources", "projections", "streams", "clients", "cli", "testing"])
+def test_the_contract_of_resource_classes_is_closed(room: str) -> None:
+    """The fold, the query engine and the command line import no class and compare no name of one."""
+    wrong = []
+    for path in modules(room):
+        place = path.relative_to(ROOT).as_posix()
+        if place.startswith(KNOW_CLASSES):
+            continue
+        tree = ast.parse(path.read_text())
+        for name, line in imports(tree):
+            head, _, last = name.rpartition(".")
+            if head == "vacancy.resources.classes" and last not in CONTRACT:
+                wrong.append(f"{place}:{line} imports {name}")
+        wrong += [
+            f"{place}:{node.lineno} compares with {value.value}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Compare)
+            for value in (node.left, *node.comparators)
+            if isinstance(value, ast.Constant) and value.value in CLASS_NAMES
+        ]
+    assert not wrong, "ask the class, by the contract in resources/classes/resource_class.py"
+
+
 def package_of(module: tuple[str, ...]) -> str:
     """The sub-package of a module, given as its path from the root; its room, if it is in none."""
     return ".".join(module[:2]) if (ROOT.joinpath(*module[:2])).is_dir() else module[0]
