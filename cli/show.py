@@ -98,7 +98,7 @@ def _depth(tree: TreeAnswer, one: ProviderAnswer) -> int:
 def _said_of(one: ProviderAnswer) -> list[str]:
     lines = []
     if not one.reported:
-        lines.append("its node no longer reports it; it goes with its last allocation")
+        lines.append("its node no longer reports it; it is removed with its last allocation")
     if one.traits:
         lines.append(f"traits: {' '.join(one.traits)}")
     if one.operator_traits:
@@ -111,7 +111,7 @@ def _said_of(one: ProviderAnswer) -> list[str]:
         lines.append(f"aggregates: {' '.join(one.aggregates)}")
     if one.facts is not None:
         reason = f" ({one.facts['reason']})" if one.facts["reason"] else ""
-        lines.append(f"operator's facts: {one.facts['status']}{reason}, revision {one.facts['revision']}")
+        lines.append(f"operator settings: {one.facts['status']}{reason}, revision {one.facts['revision']}")
         for name, values in one.facts["overrides"].items():
             said = ", ".join(f"{what}={value}" for what, value in values.items())
             lines.append(f"override of {name}: {said}")

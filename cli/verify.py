@@ -17,10 +17,10 @@ def verify(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """See whether this host's store is what the log says, and audit all that was ever handed out.
+    """Compare this host's store with the log, and audit every allocation.
 
-    The log is folded anew into a temporary store and the two are compared; then an auditor that shares no code
-    with the fold goes over every claim, verdict and release. Ends with 5 where something is wrong.
+    The log is folded again into a temporary store, and the two are compared. Then an auditor that shares no code with
+    the fold checks every claim, verdict and release. Ends with 5 if anything differs or is wrong.
     """
     site = CommandContext(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.replay_tool.verify import verify as verify_store
@@ -45,7 +45,7 @@ def verify(
             [
                 ("position", position_text(found.position)),
                 ("digest of the store", found.digest_store),
-                ("digest of the log, folded anew", found.digest_rebuilt),
+                ("digest of the log", found.digest_rebuilt),
                 ("claims", audit.claims),
                 ("accepted", audit.accepted),
                 ("rejected", audit.rejected),
@@ -54,8 +54,8 @@ def verify(
                 ("overcommitted", audit.overcommitted),
                 ("wrong rejections", audit.wrong_rejections),
                 ("missing verdicts", audit.missing_verdicts),
-                ("verdicts too many", audit.extra_verdicts),
-                ("not what was asked", audit.misplaced),
+                ("unexpected verdicts", audit.extra_verdicts),
+                ("not as requested", audit.misplaced),
                 ("cannot be verified", audit.unverifiable),
             ],
         )
@@ -65,13 +65,13 @@ def verify(
             note(f"and {len(audit.problems) - _PROBLEMS_SHOWN} more; see all with --json")
     if found.different:
         raise DifferenceFound(
-            f"the store is not what the log says in partitions {', '.join(map(str, found.different))}",
+            f"the store differs from the log in partitions {', '.join(map(str, found.different))}",
             where=f"store {site.store} at {position_text(found.position)}",
-            do="rebuild it with `vacancy replay --rebuild`, and keep the old one for those who look into it",
+            do="rebuild it with `vacancy replay --rebuild`, and keep the old one to find the cause",
         )
     if not found.ok:
         raise DifferenceFound(
-            f"the audit found something wrong, {len(audit.problems)} in all, the first: {audit.problems[0]}",
+            f"the auditor found {len(audit.problems)} errors, the first: {audit.problems[0]}",
             where=site.settings.log,
             do="see all with --json, and report them",
         )

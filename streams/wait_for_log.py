@@ -79,7 +79,7 @@ class LogWaiter:
         return None
 
     def note(self, error: LogUnavailable) -> None:
-        """Record that the log did not answer, to this waiter or to a user of the log; log it now and then."""
+        """Record that the log did not answer, to this waiter or to a user of the log; log it at intervals."""
         now = time.monotonic()
         if not self._waiting:
             self._waiting, self._log_at, self._log_again_s = True, now, _LOG_AGAIN_S

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("resources", "projections", "streams", "clients", "cli", "evaluation", "testing")
+GENERATED = ROOT / "docs/reference/api.md"
+PACKAGES = ("streams", "evaluation", "testing")
 
 
 class Word(NamedTuple):
@@ -25,7 +26,32 @@ class Word(NamedTuple):
     allowed: str = r"(?!)"
 
 
-WORDS = (Word(r"\bthat which\b", "what"),)
+WORDS = (
+    Word(r"cannot be meant", "is invalid"),
+    Word(r"\banew\b", "again, reload"),
+    Word(r"\bdear(ly)?\b", "expensive"),
+    Word(r"\bso[- _]many\b", "a number of, that number, N"),
+    Word(r"so-many-?th", "nth"),
+    Word(r"\b(un)?told\b|_told\b", "rendered, reported, sent, set"),
+    Word(r"\blenders?\b|lenders?_|_lenders?", "sharing providers"),
+    Word(r"\bborrow(s|ed|er)?\b", "from_sharing"),
+    Word(r"\blends?\b|\blent\b", "shares, serves"),
+    Word(r"\buntake", "unreserve"),
+    Word(r"\brooms\b", "packages"),
+    Word(r"\bsuch a one\b", "name it again"),
+    Word(r"\bthe (former|latter)\b", "name it again"),
+    Word(r"\bthat which\b", "what"),
+    Word(r"\bwhat is wrong\b", "the error"),
+    Word(r"words in, words out", "command-line adapter"),
+    Word(r"\bmend(s|ed|ing)?\b", "repair, correct"),
+    Word(r"\bmade[- ]up\b", "synthetic, invented"),
+    Word(r"\bfor ever\b", "without limit"),
+    Word(r"\bwhoever\b", "the process that, the client that"),
+    Word(r"\bhanded out\b", "allocated"),
+    Word(r"\bby the way\b", "leave it out"),
+    Word(r"\bnow and then\b", "at intervals"),
+    Word(r"\bsees to it\b", "ensures"),
+)
 
 
 def sources() -> Iterator[tuple[Path, list[tuple[int, str]]]]:
@@ -34,7 +60,7 @@ def sources() -> Iterator[tuple[Path, list[tuple[int, str]]]]:
         for path in sorted((ROOT / package).rglob("*.py")):
             yield path, list(enumerate(path.read_text().splitlines(), 1))
     for path in (
-        *sorted((ROOT / "docs").rglob("*.md")),
+        *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path != GENERATED),
         *(ROOT / n for n in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     ):
         yield path, list(enumerate(path.read_text().splitlines(), 1))

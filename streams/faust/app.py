@@ -284,7 +284,7 @@ class WorkerApp(faust.App):
 
     @Service.task
     async def _watch(self) -> None:
-        """Send ticks, measure rates, read the ends of the log, and check now and then that it is still the same log."""
+        """Send ticks, measure rates, read the ends of the log, and check at intervals that it is still the same log."""
         sampled = read = identified = 0.0
         while not self.should_stop:
             await self.sleep(_WATCH_S)

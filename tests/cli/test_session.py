@@ -198,7 +198,7 @@ def test_verify_finds_a_store_that_is_not_what_the_log_says(vacancy: Vacancy) ->
         tables.commit(tables.local.position, 0, tables.local.checksum)
     ended = vacancy.run("verify", "--store", wrong)
     assert ended.code == 5
-    assert "the store is not what the log says in partitions 1" in ended.err
+    assert "the store differs from the log in partitions 1" in ended.err
     assert "--rebuild" in ended.err
 
 
