@@ -15,7 +15,6 @@ from itertools import islice
 from threading import Event, Lock, Thread
 from types import MappingProxyType
 from typing import Final, Literal
-from uuid import uuid4
 
 from msgspec import Raw
 
@@ -216,8 +215,8 @@ class RequestRecords:
         self._received: dict[int, list[ReceivedRequestWire]] = {}
         self._closed: dict[int, list[ClosedRequestWire]] = {}
         self._closed_sent_at = time.monotonic()
-        self._any_ids = new_ids()
-        self._ids = _HomeIds(self._any_ids, partitions)
+        self._new_ids = new_ids()
+        self._ids = _HomeIds(self._new_ids, partitions)
 
     def __bool__(self) -> bool:
         return bool(self._received or self._closed)
@@ -226,7 +225,7 @@ class RequestRecords:
         """A request came in; `spec` is JSON. Returns its id and its home. Requests that come in together without ids get
         ids of one home, so that one record has them all."""
         if not self._recording:
-            return given_id or next(self._any_ids), 0
+            return given_id or next(self._new_ids), 0
         with self._gathering:
             id_, home = (given_id, partition_for(given_id, len(self._cells))) if given_id else next(self._ids)
             self._received.setdefault(home, []).append(ReceivedRequestWire(id_, spec))
@@ -254,11 +253,13 @@ class RequestRecords:
         records = []
         for home, requests in received.items():
             for at in range(0, len(requests), events.BATCH_MAX):
-                value = encode_received(uuid4().hex, self._source, requests[at : at + events.BATCH_MAX])
+                value = encode_received(
+                    next(self._new_ids), self._source, requests[at : at + events.BATCH_MAX]
+                )
                 records.append(NewRecord(self._cells[home], value))
         for home, outcomes in closed.items():
             for at in range(0, len(outcomes), events.BATCH_MAX):
-                value = encode_closed(uuid4().hex, self._source, outcomes[at : at + events.BATCH_MAX])
+                value = encode_closed(next(self._new_ids), self._source, outcomes[at : at + events.BATCH_MAX])
                 records.append(NewRecord(self._cells[home], value))
         return records
 

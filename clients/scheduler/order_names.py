@@ -1,4 +1,4 @@
-"""Orders by name: what options say, as the objects that the query engine works with."""
+"""Orders by name: the `Order` objects for the names that options and arguments use."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, REQUESTS
 
 ORDERS: Final = (*SIMPLE_ORDERS, LeastFragmentation.name)
-"""All names there are."""
+"""The names of all orders."""
 
 AMONG_MAX: Final = 1000
 
 
 def order_named(order: Order | str, typical: Workload | Path | None = None) -> Order:
-    """The order of that name; an order is its own. `NAME:N` is the order by which a claim goes to one of the best N
-    (see `Order.among`). `typical`, or a file of it (see `load_typical`), is what `least_fragmentation` goes by.
-    Raises `UsageError` where there is no such order, or it lacks that."""
+    """The order of that name; an `Order` is returned as it is. `NAME:N` is the order by which a claim goes to one of the
+    best N (see `Order.among`). `typical`, a workload or its file (see `load_typical`), is needed by `least_fragmentation`.
+    Raises `UsageError` for an unknown name, and where the workload is missing."""
     if isinstance(order, Order):
         return order
     name, colon, number = order.partition(":")
@@ -35,7 +35,7 @@ def order_named(order: Order | str, typical: Workload | Path | None = None) -> O
         return _plain(name, typical)
     if not (number.isascii() and number.isdigit() and 1 <= int(number[:5]) <= AMONG_MAX):
         raise UsageError(
-            f"the order {order!r} does not say among how many of the best to draw",
+            f"the order {order!r} is invalid: after the colon comes the number of best nodes to choose from",
             do=f"write {name}:N with N from 1 to {AMONG_MAX}",
         )
     return Drawn(_plain(name, typical), int(number))
@@ -45,8 +45,8 @@ def _plain(order: str, typical: Workload | Path | None) -> Order:
     if order == LeastFragmentation.name:
         if typical is None:
             raise UsageError(
-                f"the order {order} goes by what is typically asked for",
-                do="give --typical FILE; `vacancy typical` makes one of what is held now",
+                f"the order {order} needs the typical requests",
+                do="give --typical FILE; `vacancy typical` makes one from the current allocations",
             )
         return LeastFragmentation(load_typical(typical) if isinstance(typical, Path) else typical)
     if order not in SIMPLE_ORDERS:
@@ -55,30 +55,30 @@ def _plain(order: str, typical: Workload | Path | None) -> Order:
 
 
 def load_typical(path: str | Path) -> Workload:
-    """Typical requests from a JSON file. Raises `UsageError` where it cannot be read or meant."""
+    """Typical requests from a JSON file. Raises `UsageError` where it cannot be read or is invalid."""
     try:
         return Workload.model_validate_json(Path(path).read_bytes())
     except OSError as error:
         raise UsageError(
             f"the file of typical requests cannot be read: {error.strerror}",
             where=str(path),
-            do="name another",
+            do="check its name and its permissions",
         ) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise UsageError(
-            f"typical requests that cannot be meant: {where + ': ' if where else ''}{first['msg']}",
+            f"the typical requests are invalid: {where + ': ' if where else ''}{first['msg']}",
             where=str(path),
-            do="mend the file; docs/queries.md shows one",
+            do="correct the file; docs/queries.md has an example",
         ) from None
 
 
 def learn_typical(reader: StoreReader, device: str, limit: int = TYPICAL_MAX) -> Workload:
-    """What is typical, learnt of what is held now: the requests of all who hold anything, alike ones counted.
+    """The typical requests of the current allocations: the requests of all consumers, equal ones counted.
 
-    Where a request is no longer known, what its consumer holds stands for it. Raises `UsageError` where nobody
-    holds any of the device class.
+    Where a request is no longer stored, the allocation of its consumer takes its place. Raises `UsageError` where no
+    consumer holds any of the device class.
     """
     reader.catch_up()
     specs = (_request_of(reader, row) for _, _, row in reader.scan(ALLOCATIONS))
@@ -86,9 +86,9 @@ def learn_typical(reader: StoreReader, device: str, limit: int = TYPICAL_MAX) ->
         return tally(((spec, 1) for spec in specs if spec is not None), device, limit)
     except ValidationError:
         raise UsageError(
-            f"nobody holds an amount of {device}, so nothing can be learnt of it",
+            f"no consumer holds an amount of {device}, so there are no typical requests",
             where=f"store {reader.path}",
-            do="check the name of the class, or write the file by hand; docs/queries.md shows one",
+            do="check the name of the class, or write the file by hand; docs/queries.md has an example",
         ) from None
 
 

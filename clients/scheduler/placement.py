@@ -32,7 +32,7 @@ class PlacementRequest:
 
 
 class Rejected(NamedTuple):
-    """A claim that was judged in `cell`, and how."""
+    """A rejection: the verdict, and the cell that it is of."""
 
     cell: str
     verdict: VerdictRow
@@ -42,12 +42,11 @@ class Rejected(NamedTuple):
 class Outcome:
     """How a request ended.
 
-    `placed`: `allocations` on the tree of `root` in `cell`, by `claim`; `grants` are the particular things among
-    them (devices, CPU ids), as the fold gave them out. `no_valid_host`: nothing had room at
-    `as_of`. `lost`: every claim was rejected, `reason` tells the last, and `rejected` has it. `gave_up`:
-    no place was found, but not all trees were searched to the end. `unknown`: no verdict came in time; the
-    claim is decided once the cell's log time has passed `deadline_ms`, and only then.
-    Times are in milliseconds; `lost_claims` counts rejected claims.
+    `placed`: the consumer has `allocations` on the tree of `root` in `cell`, by `claim`; `grants` are those that the fold
+    chose (devices, CPU ids). `no_valid_host`: nothing that matches had room at `as_of` (partition -> next offset). `lost`:
+    every claim was rejected; `reason` is that of the last, and `rejected` its verdict. `gave_up`: no place was found, but
+    not all trees were searched to the end. `unknown`: no verdict came in time; the claim is decided once the cell's log
+    time has passed `deadline_ms`, and not before. Times are in milliseconds; `lost_claims` counts rejected claims.
     """
 
     status: Status

@@ -1,7 +1,7 @@
 """Settling a claim whose outcome is not known: by its verdict, by what its consumer holds, or by its deadline.
 
-Log time decides: a claim that comes after its deadline is never accepted. So once the tables have passed it, what
-they show of the consumer is how it stays. Where nothing else lets log time pass, a tick is appended.
+Log time decides: a claim that comes after its deadline is never accepted. So once the tables have passed the deadline,
+what they show of the consumer is final. Where nothing else lets log time pass, a tick is appended.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TICK_S: Final = 1.0
 
 
 class OpenClaim(NamedTuple):
-    """What is known of a claim: for whom it was, and the log time (ms) after which it cannot be accepted.
+    """What is known of a claim: its consumer, and the log time (ms) after which it cannot be accepted.
 
     Without `claim`, any claim for that consumer; without `cell`, in any cell.
     """
@@ -38,10 +38,10 @@ class OpenClaim(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of a claim.
+    """How a claim ended.
 
     `placed`: the consumer holds what `claim` asked for, in `cell`. `void`: it holds nothing by that claim and never
-    will, so it may be placed again; `reason` tells why. `unknown`: that is not known yet; it is once log time of
+    will, so it may be placed again; `reason` says why. `unknown`: it is not known yet. It will be once the log time of
     `waiting_for` (partition -> log time now, in ms) has passed `deadline_ms`.
     """
 
@@ -63,11 +63,11 @@ def latest_deadline_ms(reader: StoreReader, deadline_ms: int) -> int:
 def settle(
     reader: StoreReader, open_claim: OpenClaim, *, log: Log | None = None, timeout_s: float = 0.0
 ) -> Settlement:
-    """Find out what became of a claim, as soon as that is sure. Waits up to `timeout_s`; `log` is where time is let
-    pass if nothing else does.
+    """Find out how a claim ended. Waits up to `timeout_s` until that is certain. Ticks are appended to `log`, where given,
+    if nothing else lets log time pass.
 
-    What a consumer held and gave back meanwhile counts as `void`: it holds nothing by that claim any more.
-    Raises `StoreError`.
+    A consumer that was placed and then released counts as `void`: it holds nothing by that claim any more. Raises
+    `StoreError`.
     """
     give_up_at = time.monotonic() + timeout_s
     tick_at = 0.0

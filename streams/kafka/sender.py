@@ -1,4 +1,4 @@
-"""Writing to a topic: sent in order, acknowledged by all replicas in step, sent again without doubling."""
+"""Writing to a topic: in order, acknowledged by all in-sync replicas, retried without duplicates."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class KafkaReceipt:
     def wait(self, timeout_s: float = 30.0) -> list[AppendedAt]:
         """See `Receipt.wait`."""
         deadline = time.monotonic() + timeout_s
-        landed = []
+        appended = []
         for future in self._futures:
             try:
                 metadata = future.get(timeout=max(deadline - time.monotonic(), 0.0))
             except KafkaError as error:
                 raise translate_error(error, self._where) from error
-            landed.append(AppendedAt(metadata.partition, metadata.offset, metadata.timestamp))
+            appended.append(AppendedAt(metadata.partition, metadata.offset, metadata.timestamp))
         if self._rest is not None:
             raise translate_error(self._rest, self._where) from self._rest
-        return landed
+        return appended
 
 
 class _Live:
@@ -60,7 +60,7 @@ class _Live:
         self._block_ms: int = producer.config["max_block_ms"]
 
     def allow(self, wait_s: float) -> None:
-        """Let sends wait so long, if the settings do."""
+        """Let sends wait up to this time, if the settings allow it."""
         self.producer.config["max_block_ms"] = min(self._block_ms, max(0, int(wait_s * 1000)))
 
     def note_failure(self, error: Exception) -> None:
@@ -79,8 +79,8 @@ class _Live:
 class KafkaSender:
     """Sends to the topic of `place`, from any thread. The producer is made when it is first needed.
 
-    When a send fails, what was sent after it and has not landed fails, too, so that what is sent again never
-    comes to stand before what it followed.
+    When a send fails, all later sends that are not acknowledged fail, too. So records that are sent again never come
+    before the records that they followed.
     """
 
     def __init__(self, place: LogUrl, settings: Mapping[str, str], partitions: int) -> None:
@@ -133,19 +133,19 @@ class KafkaSender:
         if self._live is None:
             left_s = max(0.0, until - time.monotonic())
             self._live = _Live(connect("producer", self._place, self._settings, left_s))
-        # How long a send may wait for what the producer does not know yet: who leads the topic's partitions.
+        # How long a send may wait for the topic's metadata, if the producer does not have it yet.
         self._live.allow(until - time.monotonic())
         return self._live
 
     def _check_sizes(self, producer: Any, entries: Sequence[NewRecord]) -> None:
-        # Before anything is sent: half of an append would be worse than none.
+        # Checked before anything is sent: a partial append would be worse than none.
         largest = producer.config["max_request_size"] - _OVERHEAD_BYTES
         for key, value in entries:
             if len(key) * 4 + len(value) > largest:
                 raise MessageSizeTooLargeError
 
     def close(self, timeout_s: float) -> None:
-        """Disconnect; what was sent gets `timeout_s` to land."""
+        """Disconnect. Sent records get `timeout_s` to be acknowledged."""
         with self._sending:
             self._closed = True
             if self._live is not None:
@@ -154,10 +154,10 @@ class KafkaSender:
 
 
 def close_producer(producer: Any, timeout_s: float) -> None:
-    """Close `producer`. What has not landed within `timeout_s` fails."""
+    """Close `producer`. Sends that are not acknowledged within `timeout_s` fail."""
     with contextlib.suppress(KafkaError):
         producer.flush(timeout_s)
-    # kafka-python's own close gives up, and leaves its thread running, if anything is still unsent.
+    # kafka-python's own close gives up, and leaves its thread running, if there are unsent records.
     producer._sender.force_close()
     producer._sender.join(timeout_s + 1.0)
     with contextlib.suppress(KafkaError):

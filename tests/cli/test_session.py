@@ -84,7 +84,7 @@ def test_groups_are_served_by_several_providers(vacancy: Vacancy, tmp_path: Path
         {"CUSTOM_GPU": 1}
     ]
     vacancy("release", "train-1")
-    assert "nobody holds an amount of CUSTOM_GPU" in vacancy.fails(2, "typical", "CUSTOM_GPU")
+    assert "no consumer holds an amount of CUSTOM_GPU" in vacancy.fails(2, "typical", "CUSTOM_GPU")
     file = tmp_path / "typical.json"
     file.write_text(typical)
     first = (

@@ -74,13 +74,13 @@ REQUESTS: Mapping[str, tuple[PlacementRequest, str]] = {
         PlacementRequest(RequestSpec(groups=(RequestGroup(resources={"VCPU": INT53}),))),
         f"VCPU: {INT53} is not an amount",
     ),
-    "consumer": (PlacementRequest(ONE, consumer="two words"), "'two words' cannot name a consumer"),
-    "request": (PlacementRequest(ONE, id=""), "'' cannot name a request"),
-    "project": (PlacementRequest(ONE, project="a\0b"), r"'a\x00b' cannot name a project"),
-    "user": (PlacementRequest(ONE, user="ü"), "'ü' cannot name a user"),
+    "consumer": (PlacementRequest(ONE, consumer="two words"), "'two words' is not a valid consumer id"),
+    "request": (PlacementRequest(ONE, id=""), "'' is not a valid request id"),
+    "project": (PlacementRequest(ONE, project="a\0b"), r"'a\x00b' is not a valid project id"),
+    "user": (PlacementRequest(ONE, user="ü"), "'ü' is not a valid user id"),
     "type": (PlacementRequest(ONE, consumer_type="x" * 65), "is too long; use 64 characters at most"),
-    "negative hold": (PlacementRequest(ONE, hold_ms=-1), "nothing can be held for -1 ms"),
-    "enormous hold": (PlacementRequest(ONE, hold_ms=HUGE), f"nothing can be held for {HUGE} ms"),
+    "negative hold": (PlacementRequest(ONE, hold_ms=-1), "a hold of -1 ms is invalid"),
+    "enormous hold": (PlacementRequest(ONE, hold_ms=HUGE), f"a hold of {HUGE} ms is invalid"),
     "many traits": (
         PlacementRequest(
             RequestSpec(

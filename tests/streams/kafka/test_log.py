@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
+from kafka.net.selector import NetworkSelector
 
 from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError
 from vacancy.resources.model.partitioner import covering_cells
@@ -216,3 +217,21 @@ def test_a_reader_far_behind_reads_everything_in_order(url: str, openings: Any) 
                     position[partition] += len(records)
         for partition in range(3):
             assert seen[partition] == list(range(partition, 24_000, 3))
+
+
+def test_one_send_wakes_the_thread_of_the_producer_once(
+    url: str, openings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with create_log(url, 4, openings(4)) as log:
+        log.append([NewRecord(cell, b"before") for cell in covering_cells(4)])
+        wakeups: list[NetworkSelector] = []
+        wake = NetworkSelector.wakeup
+
+        def counting(selector: NetworkSelector) -> None:
+            wakeups.append(selector)
+            wake(selector)
+
+        monkeypatch.setattr(NetworkSelector, "wakeup", counting)
+        receipt = log.send([NewRecord(cell, b"one") for cell in covering_cells(4)] * 3)
+        assert len(wakeups) == 1
+        assert sorted(at.partition for at in receipt.wait()) == sorted([*range(4)] * 3)
