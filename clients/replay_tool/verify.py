@@ -153,6 +153,9 @@ class _Verdicts:
                     for row_key, image in zip(keys, values, strict=True):
                         if image is not None:
                             self._take(row_key, image)
+                        else:
+                            # If it was a cancellation, its claim may have come and expired within this commit.
+                            self._found.pop((row_key, CANCELLED_OFFSET), None)
 
     def _take(self, row_key: bytes, data: bytes) -> None:
         row = VERDICTS.decode(data)

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import events_json
+from tests.support.events_json import LOG, Tape
 from tests.support.followed_log import Followed, followed, wait_for
+from tests.support.ports_class import REGISTRY
+from tests.support.tape_log import TapeLog
 from vacancy.clients.inspection.lookup import NotFound, provider_cell, show_claim
 from vacancy.clients.replay_tool import verify as module
 from vacancy.clients.replay_tool.verify import Verification, verify
+from vacancy.projections.store.store import Store
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import StoreMismatch
 
@@ -85,6 +90,24 @@ def test_cancelled_claims_have_the_verdict_they_had(site: Followed) -> None:
 def test_a_cancellation_that_still_waits_is_no_verdict_too_many(site: Followed) -> None:
     cancel(site, claim(site, "may-yet-come"))
     assert verified(site).audit.problems == []
+
+
+def test_a_cancelled_claim_that_comes_and_expires_within_one_commit(tmp_path: Path) -> None:
+    """The cancellation has a later deadline than the claim, whose verdict no commit shows."""
+    tape = Tape()
+    cell, now_ms = tape.cells[0], tape.now_ms
+    tape.append(cell, events_json.released("consumer", "claim", now_ms + 400_000))
+    tape.now_ms += module._SPAN_MS + 1
+    tape.append(
+        cell, events_json.claims(events_json.claim("claim", "another", "n0", {"VCPU": 1}, tape.now_ms))
+    )
+    tape.now_ms += 1
+    tape.append(cell, events_json.event("tick.v1", {}))
+    with Store(tmp_path, log=LOG, partitions=1, registry=REGISTRY) as store:
+        store.apply(0, tape.records[0])
+    found = verify(TapeLog(tape.records), tmp_path, REGISTRY)
+    assert found.audit.problems == []
+    assert (found.audit.rejected, found.audit.unverifiable) == (1, 1)
 
 
 def test_the_log_goes_on_while_it_is_verified(site: Followed) -> None:

@@ -1,0 +1,102 @@
+"""Fuzzed logs: no record stops a partition, and what one worker folds every other way of folding finds too.
+
+`VACANCY_FUZZ_RECORDS` is how many records are tried in all (`make explore`); `VACANCY_SEED` repeats one log.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.fuzzed_log import TICK, FuzzedLog
+from tests.support.memory_state import MemoryState
+from tests.support.ports_class import REGISTRY
+from tests.support.tape_log import TapeLog
+from tests.support.temporary_stores import FAST
+from vacancy.clients.replay_tool.verify import verify
+from vacancy.clients.runtime.bootstrap import open_store
+from vacancy.projections.store.digest import as_scan, partition_digest
+from vacancy.resources.fold.fold import fold
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import Record
+from vacancy.resources.state.tables import DEAD_LETTERS, PARTITION
+from vacancy.streams.embedded_worker import EmbeddedWorker
+
+RECORDS = int(os.environ.get("VACANCY_FUZZ_RECORDS", "40000"))
+SIZE = 2000
+FIRST = int(os.environ.get("VACANCY_SEED", "1"))
+SEEDS = [FIRST] if "VACANCY_SEED" in os.environ else range(1, 1 + RECORDS // SIZE)
+
+
+class Folded:
+    """A partition folded in memory. `letters` are the reasons for which records were refused, by offset."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.state = MemoryState()
+        self.letters: dict[int, list[str]] = {}
+        for record in records:
+            changes = fold(self.state, record, REGISTRY)
+            self.state.commit(changes)
+            if refused := [row.reason for row in changes.get(DEAD_LETTERS, {}).values() if row is not None]:
+                self.letters[record.offset] = refused
+
+    def digest(self) -> str:
+        return partition_digest(as_scan(self.state.items), REGISTRY)
+
+    def rows(self, cell: str = "") -> set[tuple[str, bytes, bytes]]:
+        """All rows, or those of one cell, but for the dead letters and their number."""
+        name = cell.encode() + b"\0"
+        kept = (r for r in self.state.items() if r[0] not in (DEAD_LETTERS.family, PARTITION.family))
+        return {row for row in kept if not cell or row[1].startswith(name) or b"|" + name in row[1]}
+
+
+@pytest.fixture
+def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory for stores, also for the one that `verify` makes."""
+    with tempfile.TemporaryDirectory(prefix="vacancy-test-", dir=FAST) as directory:
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        yield Path(directory)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_record_stops_or_deceives_the_fold(seed: int, scratch: Path) -> None:
+    try:
+        fuzzed = FuzzedLog(seed, SIZE)
+        check_all_agree(fuzzed, scratch / "store")
+        for partition, records in fuzzed.records.items():
+            check_good_among_bad(fuzzed, partition, records)
+    except BaseException as error:
+        error.add_note(f"VACANCY_SEED={seed} repeats this log")
+        raise
+
+
+def check_all_agree(fuzzed: FuzzedLog, path: Path) -> None:
+    """A live worker, a rebuild, the fold in memory and the auditor find the same."""
+    with TapeLog(fuzzed.records) as log:
+        with open_store(path, log, REGISTRY) as store:
+            worker = EmbeddedWorker(log, store, batch_max=random.Random(fuzzed.seed).choice((7, 100, 500)))
+            while worker.step():
+                pass
+            assert worker.errors == {}
+            assert store.position() == log.end()
+            live = [partition_digest(store.partition(p).scan, REGISTRY) for p in range(log.partitions)]
+        found = verify(log, path, REGISTRY)
+    assert found.different == []
+    assert found.audit.problems == []
+    assert live == [Folded(records).digest() for records in fuzzed.records.values()]
+
+
+def check_good_among_bad(fuzzed: FuzzedLog, partition: int, records: Sequence[Record]) -> None:
+    """A refused record changes nothing, and a cell knows nothing of what is written to others."""
+    folded, quiet = Folded(records), fuzzed.quiet.encode()
+    assert [why for at, why in folded.letters.items() if records[at].key == quiet] == []
+    ticks = covering_cells(len(fuzzed.records))[partition].encode()
+    whole = {at for at, why in folded.letters.items() if not any("made before" in one for one in why)}
+    spared = Folded([r._replace(key=ticks, value=TICK) if r.offset in whole else r for r in records])
+    assert folded.rows() == spared.rows()
+    assert folded.rows(fuzzed.quiet) == Folded(fuzzed.without_bad()[partition]).rows(fuzzed.quiet)
