@@ -335,7 +335,7 @@ def test_the_rules_load_without_the_other_rooms_and_what_they_stand_on() -> None
     assert (done.returncode, done.stderr) == (0, "")
 
 
-TEST_FOLDERS_WITHOUT_A_PACKAGE = {"docs", "faults", "live", "recorded_logs", "simulator", "support"}
+TEST_FOLDERS_WITHOUT_A_PACKAGE = {"docs", "faults", "fuzz", "live", "recorded_logs", "simulator", "support"}
 """Tests of the documentation and of the whole system, helpers and data."""
 
 
