@@ -1,9 +1,10 @@
-"""An index of attributes in a fixed number of columns: which values the free devices of a provider have at all.
+"""An index of attributes in a fixed number of columns: which attribute values the free devices of a provider have.
 
-A request for a device with certain attributes must not read every provider's devices to find the few that have
-one. So each provider's row says in columns what its free devices have: a Bloom filter of (attribute, value)
-pairs, one bit of each of `WORDS` words a pair, and for integers the highest and the lowest value, of attributes
-that hash to one of `SLOTS`. What the columns refuse no free device has; what they let through is tried.
+A request for a device with certain attributes should not read the devices of every provider to find the few that match.
+So each provider's row has columns for what its free devices have: a Bloom filter of (attribute, value) pairs, one bit
+in each of `WORDS` words for a pair; and for integers the highest and the lowest value of all attributes that hash to the
+same one of `SLOTS`. Where the columns exclude a provider, no free device of it matches. Where they do not, `claim`
+decides.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ LOW_COLUMNS: Final = tuple(f"low_{slot}" for slot in range(SLOTS))
 INDEX_COLUMNS: Final = (*BITS_COLUMNS, *HIGH_COLUMNS, *LOW_COLUMNS)
 
 Attribute = tuple[str, str, Value]
-"""(name, kind, value). The kind tells `1` from `true`, which are equal in Python."""
+"""(name, kind, value). The kind separates `1` and `true`, which are equal in Python."""
 
 _NOTHING_HIGH: Final = -AMOUNT_MAX - 1
 _NOTHING_LOW: Final = AMOUNT_MAX + 1
@@ -39,10 +40,10 @@ def attribute(name: str, value: Value) -> Attribute:
     return name, type(value).__name__, value
 
 
-def index_row(had: Iterable[tuple[Attribute, ...]]) -> tuple[int, ...]:
+def index_row(devices: Iterable[tuple[Attribute, ...]]) -> tuple[int, ...]:
     """The values of `INDEX_COLUMNS` for devices with these attributes."""
     mask, highs, lows = 0, [_NOTHING_HIGH] * SLOTS, [_NOTHING_LOW] * SLOTS
-    for attributes in set(had):
+    for attributes in set(devices):
         bits, integers = _of(attributes)
         mask |= bits
         for slot, value in integers:
@@ -81,7 +82,7 @@ def _any_of(name: str, choices: tuple[Value, ...]) -> Iterator[Term]:
 
 @lru_cache(maxsize=65536)
 def _of(attributes: tuple[Attribute, ...]) -> tuple[int, tuple[tuple[int, int], ...]]:
-    """The bits of these attributes, and (slot, value) of those that are integers."""
+    """The bits of these attributes, and (slot, value) of the integers among them."""
     mask = 0
     for one in attributes:
         mask |= _pair(one)

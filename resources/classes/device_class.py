@@ -1,11 +1,11 @@
-"""Itemised: what the classes have in common whose inventory is a list of devices, each with attributes.
+"""What all classes have in common whose inventory is a list of devices, each with attributes.
 
-A record keeps the devices as reported and what is held of which; the two are apart, so that a report that drops
-or changes a device in use keeps the use. A class of devices that were only counted before (`{"total": 4}`) goes on
-to be, by the rule for quantities; a provider may turn from one form to the other while some is held, and what is
-held in the other form then counts against what is free.
+A record keeps the reported devices and the held devices separately, so a report that drops or changes a device in use
+keeps the use. An inventory may also be a number of devices (`{"total": 4}`), by the rule for quantities. A provider
+may change from one form to the other while some devices are held; what is held in the other form then reduces what is
+free.
 
-Encoded, a record starts with its columns at a fixed width: readers load a fleet without decoding devices.
+An encoded record starts with its columns at a fixed width: readers load a fleet without decoding devices.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ _NOT_COUNTED: Final = QuantityRecord(0, 0, 1, 0, 1, 1000, 0, -1, -1)
 
 
 class DeviceItem(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One device as reported: its attributes by name, and what a class itself must know. `parent`: the physical
-    function; `total`: how much of it there is; `types`: how many instances of a type it can run."""
+    """One reported device: its attributes by name, and the fields of its class. `parent`: the physical function;
+    `total`: the amount of it; `types`: how many instances it can run of each type."""
 
     name: str
     attributes: tuple[Attribute, ...]
@@ -60,7 +60,7 @@ class DeviceItem(msgspec.Struct, frozen=True, array_like=True, gc=False):
     types: tuple[tuple[str, int], ...] = ()
 
     def satisfies(self, where: tuple[Comparison, ...]) -> bool:
-        """Whether the device has the attributes asked for."""
+        """Whether the device's attributes satisfy all comparisons."""
         if not where:
             return True
         values = {name: value for name, _, value in self.attributes}
@@ -80,8 +80,8 @@ class DeviceUse(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class DeviceRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A provider's devices by name and what is held of them, by name; or, where `is_counted`, how many there are.
-    `counted.used` is what was granted by count."""
+    """A provider's devices and what is held of them, both sorted by name; or, if `is_counted`, the number of devices.
+    `counted.used` is the number that was granted as an amount."""
 
     counted: QuantityRecord
     items: tuple[DeviceItem, ...]
@@ -90,12 +90,12 @@ class DeviceRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def held(self) -> int:
-        """How much is held of named devices."""
+        """The amount that is held of named devices."""
         return sum(use.amount for use in self.used)
 
 
 class DeviceAsk(msgspec.Struct, frozen=True):
-    """An ask, read: so many devices (or instances of a `type`) with these attributes; of each, `share`."""
+    """A parsed ask: `count` devices (or instances of a `type`) with these attributes; of each device, `share`."""
 
     count: int
     where: tuple[Comparison, ...] = ()
@@ -109,7 +109,7 @@ class DeviceClass(ResourceClass[DeviceRecord]):
     columns: ClassVar[tuple[str, ...]] = ("free", "capacity", *INDEX_COLUMNS)
     index_columns: ClassVar[tuple[str, ...]] = INDEX_COLUMNS
     countable: ClassVar[bool] = True
-    """Whether an inventory may be a mere number."""
+    """Whether an inventory may be a number of devices."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -117,34 +117,35 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         self._head = struct.Struct(f"<{len(self.columns)}q")
         self._decoder = msgspec.msgpack.Decoder(DeviceRecord)
 
-    # -- what a class of devices says ---------------------------------------------------------------------
+    # -- what a class of devices implements ---------------------------------------------------------------
 
     @abstractmethod
-    def _item(self, name: str, said: dict[str, Any]) -> DeviceItem:
-        """The device; takes out of `said` what is no attribute. Raises `InvalidRecord`."""
+    def _item(self, name: str, fields: dict[str, Any]) -> DeviceItem:
+        """The device. Removes the fields of the class from `fields`; the rest are attributes. Raises
+        `InvalidRecord`."""
 
     def _check(self, items: tuple[DeviceItem, ...]) -> tuple[DeviceItem, ...]:
-        """The devices together, as they are kept. Raises `InvalidRecord` where they do not go together."""
+        """The devices as the record keeps them. Raises `InvalidRecord` where they contradict each other."""
         return items
 
     @abstractmethod
-    def _fit(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
-        """What to take of which devices: always the same for equal records."""
+    def _choose(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
+        """What to take of which devices: the same for equal records."""
 
     @abstractmethod
-    def _room(self, record: DeviceRecord) -> tuple[int, ...]:
+    def _own_columns(self, record: DeviceRecord) -> tuple[int, ...]:
         """The values of the columns before the index: free, capacity, and the class's own."""
 
     @abstractmethod
-    def _open(self, record: DeviceRecord) -> Iterable[tuple[Attribute, ...]]:
-        """The attributes of each device that could be granted, for the index."""
+    def _available(self, record: DeviceRecord) -> Iterable[tuple[Attribute, ...]]:
+        """The attributes of each device that could be granted: the index has them."""
 
     @abstractmethod
     def _grant(self, uses: tuple[DeviceUse, ...]) -> Any:
         """A grant as JSON."""
 
     @abstractmethod
-    def _back(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
+    def _uses_of(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
         """What a grant took."""
 
     @abstractmethod
@@ -152,12 +153,12 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         """How much a grant of named devices comes to, in units of `capacity`."""
 
     @abstractmethod
-    def _read(self, said: dict[str, Any]) -> DeviceAsk:
-        """Read an ask that is an object. Raises `UsageError`."""
+    def _parse_object(self, fields: dict[str, Any]) -> DeviceAsk:
+        """Parse an ask that is an object. Raises `UsageError`."""
 
     @abstractmethod
-    def _read_number(self, amount: int) -> DeviceAsk:
-        """Read an ask that is a number."""
+    def _parse_amount(self, amount: int) -> DeviceAsk:
+        """Parse an ask that is an amount."""
 
     # -- write --------------------------------------------------------------------------------------------
 
@@ -169,7 +170,7 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         devices = inventory.get("devices")
         if set(inventory) != {"devices"} or not isinstance(devices, Mapping) or len(devices) > DEVICES_MAX:
             raise InvalidRecord(f"{self.name}: an inventory is {{'devices': {{name: attributes}}}}")
-        items = tuple(self._read_item(name, devices[name]) for name in sorted(devices))
+        items = tuple(self._parse_item(name, devices[name]) for name in sorted(devices))
         return DeviceRecord(self._uncounted(counted), self._check(items), used, False)
 
     def check_override(self, override: Mapping[str, Any]) -> None:
@@ -191,28 +192,30 @@ class DeviceClass(ResourceClass[DeviceRecord]):
 
     def claim(self, record: DeviceRecord, ask: Any, *, no_worse: bool = False) -> Granted | Shortfall:
         try:
-            wanted = self._ask(ask)
+            wanted = self._parse(ask)
         except UsageError:
             return Shortfall("bad_ask", 0, 0)
         if not record.is_counted:
-            outcome = self._take(record, wanted)
+            outcome = self._claim_devices(record, wanted)
             if isinstance(outcome, Granted) or not no_worse:
                 return outcome
-        return self._count(record, wanted, no_worse=no_worse)
+        return self._claim_amount(record, wanted, no_worse=no_worse)
 
-    def _take(self, record: DeviceRecord, wanted: DeviceAsk) -> Granted | Shortfall:
-        uses = self._fit(record, wanted)
+    def _claim_devices(self, record: DeviceRecord, wanted: DeviceAsk) -> Granted | Shortfall:
+        uses = self._choose(record, wanted)
         if isinstance(uses, Shortfall):
             return uses
         after = replace(record, used=merged(record.used, uses))
         if record.counted.used:
-            # What was granted by count is some of these devices, and nobody knows which.
-            free = self._room(record)[0] - record.counted.used
-            if wanted.count > free or self._room(after)[0] < record.counted.used:
+            # What was granted as an amount is some of these devices, and it is not known which.
+            free = self._own_columns(record)[0] - record.counted.used
+            if wanted.count > free or self._own_columns(after)[0] < record.counted.used:
                 return Shortfall("no_room", wanted.count, max(0, min(free, wanted.count - 1)))
         return Granted(after, self._grant(uses))
 
-    def _count(self, record: DeviceRecord, wanted: DeviceAsk, *, no_worse: bool) -> Granted | Shortfall:
+    def _claim_amount(
+        self, record: DeviceRecord, wanted: DeviceAsk, *, no_worse: bool
+    ) -> Granted | Shortfall:
         if wanted.where or wanted.type:
             return Shortfall("no_room", wanted.count, 0)
         free = record.counted.capacity - record.counted.used - record.held
@@ -226,15 +229,15 @@ class DeviceClass(ResourceClass[DeviceRecord]):
     def release(self, record: DeviceRecord, grant: Any) -> DeviceRecord:
         if self.is_amount(grant):
             return replace(record, counted=self._quantity.release(record.counted, grant))
-        return replace(record, used=merged(record.used, self._back(record, grant), -1))
+        return replace(record, used=merged(record.used, self._uses_of(record, grant), -1))
 
     def asks_no_more(self, grants: Sequence[Any], asks: Sequence[Any]) -> bool:
-        """Only of what was granted by count, and for asks that come to a number: which devices were held is not known
-        once they are given back."""
+        """Only for grants that are amounts, and asks without attributes: after a release it is not known which
+        devices were held."""
         if not all(map(self.is_amount, grants)):
             return False
         try:
-            wanted = [self._ask(ask) for ask in asks]
+            wanted = [self._parse(ask) for ask in asks]
         except UsageError:
             return False
         held: int = sum(grants)
@@ -257,25 +260,25 @@ class DeviceClass(ResourceClass[DeviceRecord]):
     # -- query --------------------------------------------------------------------------------------------
 
     def check_ask(self, ask: Any) -> None:
-        self._ask(ask)
+        self._parse(ask)
 
     def query(self, ask: Any) -> tuple[Term, ...]:
-        wanted = self._ask(ask)
-        return (*index_terms(self._indexed(wanted)), *self._amounts(wanted))
+        wanted = self._parse(ask)
+        return (*index_terms(self._index_comparisons(wanted)), *self._amount_terms(wanted))
 
-    def _indexed(self, wanted: DeviceAsk) -> tuple[Comparison, ...]:
-        """What the index knows of an ask: not the names of devices, which would fill it up."""
+    def _index_comparisons(self, wanted: DeviceAsk) -> tuple[Comparison, ...]:
+        """The comparisons that the index columns can test: not those of device names, which are too many for it."""
         return tuple([one for one in wanted.where if one.name not in (ADDRESS, PARENT)])
 
-    def _amounts(self, wanted: DeviceAsk) -> Iterator[Term]:
+    def _amount_terms(self, wanted: DeviceAsk) -> Iterator[Term]:
         yield Term("free", ">=", wanted.count)
 
     def row(self, record: DeviceRecord) -> tuple[int, ...]:
         if record.is_counted:
             capacity = record.counted.capacity
             return capacity - record.counted.used - record.held, capacity, *index_row(())
-        free, *more = self._room(record)
-        return free - record.counted.used, *more, *index_row(self._open(record))
+        free, *more = self._own_columns(record)
+        return free - record.counted.used, *more, *index_row(self._available(record))
 
     def project(self, encoded: Sequence[bytes]) -> NDArray[np.int64]:
         import numpy as np
@@ -286,12 +289,12 @@ class DeviceClass(ResourceClass[DeviceRecord]):
 
     # -- reading ------------------------------------------------------------------------------------------
 
-    def _read_item(self, name: Any, said: Any) -> DeviceItem:
+    def _parse_item(self, name: Any, fields: Any) -> DeviceItem:
         if not isinstance(name, str) or not _is_name(name):
             raise InvalidRecord(f"{self.name}: {str(name)[:80]!r} cannot name a device")
-        if not isinstance(said, Mapping):
+        if not isinstance(fields, Mapping):
             raise InvalidRecord(f"{self.name}: the attributes of {name} are no object")
-        left = dict(said)
+        left = dict(fields)
         item = self._item(name, left)
         if len(left) > ATTRIBUTES_MAX:
             raise InvalidRecord(f"{self.name}: {name} has more than {ATTRIBUTES_MAX} attributes")
@@ -312,15 +315,15 @@ class DeviceClass(ResourceClass[DeviceRecord]):
             ratio_milli_override=counted.ratio_milli_override,
         )
 
-    def _ask(self, ask: Any) -> DeviceAsk:
+    def _parse(self, ask: Any) -> DeviceAsk:
         if self.is_amount(ask):
             self._quantity.check_ask(ask)
-            return self._read_number(ask)
+            return self._parse_amount(ask)
         if not isinstance(ask, Mapping):
             raise UsageError(f"{self.name}: an ask is a number or an object", do="write 1, or an object")
         try:
-            # An ask is tried on many providers and read once.
-            return _read_once(self._read, msgspec.json.encode(ask))
+            # An ask is tried on many providers, and parsed once.
+            return _parse_once(self._parse_object, msgspec.json.encode(ask))
         except (msgspec.MsgspecError, OverflowError, RecursionError, TypeError, ValueError) as error:
             raise UsageError(f"{self.name}: {error}", do="write a smaller object") from None
         except UsageError as error:
@@ -328,17 +331,17 @@ class DeviceClass(ResourceClass[DeviceRecord]):
 
 
 @lru_cache(maxsize=1024)
-def _read_once(read: Callable[[dict[str, Any]], DeviceAsk], ask: bytes) -> DeviceAsk:
+def _parse_once(read: Callable[[dict[str, Any]], DeviceAsk], ask: bytes) -> DeviceAsk:
     return read(msgspec.json.decode(ask))
 
 
-def attributes(said: Mapping[str, Any]) -> tuple[Attribute, ...]:
+def attributes(fields: Mapping[str, Any]) -> tuple[Attribute, ...]:
     """Attributes by name."""
-    return tuple(attribute(name, said[name]) for name in sorted(said))
+    return tuple(attribute(name, fields[name]) for name in sorted(fields))
 
 
 def merged(used: Iterable[DeviceUse], others: Iterable[DeviceUse], sign: int = 1) -> tuple[DeviceUse, ...]:
-    """What is held after these are added, or with `sign` -1 taken away; by name."""
+    """What is held after these uses are added, or with `sign` -1 removed; sorted by name."""
     amounts = {(use.name, use.kind): use.amount for use in used}
     for use in others:
         slot = (use.name, use.kind)
@@ -346,17 +349,17 @@ def merged(used: Iterable[DeviceUse], others: Iterable[DeviceUse], sign: int = 1
     return tuple(DeviceUse(*slot, amount) for slot, amount in sorted(amounts.items()) if amount > 0)
 
 
-def whole_number(said: dict[str, Any], field: str, default: int | None, *, do: str) -> int:
-    """Take a number from 1 on out of an ask. Raises `UsageError`."""
-    value = said.pop(field, default)
+def whole_number(fields: dict[str, Any], field: str, default: int | None, *, do: str) -> int:
+    """Remove a number from 1 on from the fields of an ask. Raises `UsageError`."""
+    value = fields.pop(field, default)
     if type(value) is not int or not 1 <= value <= TOTAL_MAX:
         raise UsageError(f"{field} is a whole number from 1 to {TOTAL_MAX}", do=do)
     return value
 
 
-def where_of(said: dict[str, Any], *, do: str) -> tuple[Comparison, ...]:
-    """Take the attributes out of an ask, the last that may be in it. Raises `UsageError`."""
-    where = comparisons(said.pop("where", {}))
-    if said:
-        raise UsageError(f"an ask has no field {min(said)[:80]!r}", do=do)
+def where_of(fields: dict[str, Any], *, do: str) -> tuple[Comparison, ...]:
+    """Remove `where` from the fields of an ask; it must be the last one. Raises `UsageError`."""
+    where = comparisons(fields.pop("where", {}))
+    if fields:
+        raise UsageError(f"an ask has no field {min(fields)[:80]!r}", do=do)
     return where

@@ -1,9 +1,9 @@
-"""Devices that are given out whole and by address: PCI devices, SR-IOV virtual functions, GPUs, FPGAs.
+"""Devices that are granted whole and by address: PCI devices, SR-IOV virtual functions, GPUs, FPGAs.
 
-A device may have a `parent`, the physical function that it is a virtual function of. As in OpenStack Nova
-(`nova/pci`), a physical function is granted whole only while none of its virtual functions is, and then they go with
-it; a virtual function that is granted takes its physical function out. Every device has the attributes `address`
-and `dev_type` (Nova's `type-PCI`, `type-PF`, `type-VF`, unless the node says otherwise).
+A device may have a `parent`: the physical function of a virtual function. As in OpenStack Nova (`nova/pci`), a
+physical function is granted only while none of its virtual functions is granted, and its virtual functions are then
+unavailable. While a virtual function is granted, its physical function is unavailable. Every device has the attributes
+`address` and `dev_type` (Nova's `type-PCI`, `type-PF`, `type-VF`, unless the node reports another value).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _TYPE: Final = "dev_type"
 class Devices(DeviceClass):
     """Whole devices. The grant is a list of addresses."""
 
-    def _item(self, name: str, said: dict[str, Any]) -> DeviceItem:
-        parent = said.pop(PARENT, "")
+    def _item(self, name: str, fields: dict[str, Any]) -> DeviceItem:
+        parent = fields.pop(PARENT, "")
         if not isinstance(parent, str) or parent == name or len(parent) > 200:
             raise InvalidRecord(f"{self.name}: the parent of {name} is not the name of another device")
         return DeviceItem(name, (), parent)
@@ -50,18 +50,20 @@ class Devices(DeviceClass):
                 )
         return tuple(replace(item, attributes=_typed(item, physical)) for item in items)
 
-    def _fit(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
-        names, taken = {item.name for item in record.items}, _Taken(record)
-        found = [item for item in taken.left() if item.satisfies(wanted.where)]
+    def _choose(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
+        names, taken = {item.name for item in record.items}, _Unavailable(record)
+        found = [item for item in taken.available() if item.satisfies(wanted.where)]
         functions = [item for item in found if item.name not in taken.physical]
-        # Of a physical function and its virtual ones, those that are asked for go: there is never less of them.
+        # Where the ask matches a physical function and its virtual functions, only the virtual ones count: there are
+        # at least as many of them.
         split = {item.parent for item in functions}
         whole = [item for item in found if item.name in taken.physical and item.name not in split]
         if wanted.count > len(functions) + len(whole):
             return Shortfall("no_room", wanted.count, len(functions) + len(whole))
 
         def breaks(item: DeviceItem) -> tuple[bool, str, str]:
-            """What is whole is broken up last, and one after the other."""
+            """Sorts virtual functions of physical functions that are still whole last, one physical function after
+            the other."""
             is_first = item.parent in names and item.parent not in taken.broken
             return is_first, item.parent if is_first else "", item.name
 
@@ -70,39 +72,40 @@ class Devices(DeviceClass):
             DeviceUse(item.name, item.parent, 1) for item in sorted(chosen, key=lambda one: one.name)
         )
 
-    def _room(self, record: DeviceRecord) -> tuple[int, ...]:
-        taken = _Taken(record)
-        free = sum(item.name not in taken.physical for item in taken.left())
+    def _own_columns(self, record: DeviceRecord) -> tuple[int, ...]:
+        taken = _Unavailable(record)
+        free = sum(item.name not in taken.physical for item in taken.available())
         names = {item.name for item in record.items}
         gone = sum(use.name not in names for use in record.used)
         return free, len(names - taken.physical) + gone
 
-    def _open(self, record: DeviceRecord) -> Iterable[tuple[Attribute, ...]]:
-        return (item.attributes for item in _Taken(record).left())
+    def _available(self, record: DeviceRecord) -> Iterable[tuple[Attribute, ...]]:
+        return (item.attributes for item in _Unavailable(record).available())
 
     def _grant(self, uses: tuple[DeviceUse, ...]) -> Any:
         return [use.name for use in uses]
 
-    def _back(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
+    def _uses_of(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
         return [use for use in record.used if use.name in grant]
 
     def _amount_of(self, grant: Any) -> int:
         return len(grant)
 
-    def _read(self, said: dict[str, Any]) -> DeviceAsk:
-        return DeviceAsk(whole_number(said, "count", 1, do=_DO), where_of(said, do=_DO))
+    def _parse_object(self, fields: dict[str, Any]) -> DeviceAsk:
+        return DeviceAsk(whole_number(fields, "count", 1, do=_DO), where_of(fields, do=_DO))
 
-    def _read_number(self, amount: int) -> DeviceAsk:
+    def _parse_amount(self, amount: int) -> DeviceAsk:
         return DeviceAsk(amount)
 
     def column_deltas(self, ask: Any) -> Mapping[str, int] | None:
-        # Which devices go decides what else goes with them, but for a mere number: that takes no physical
-        # function. The index then says too much, which is allowed.
+        # A plain amount takes no physical function, so nothing else becomes unavailable with it. Other asks may. The
+        # index columns keep the attributes of what was taken: they may let through too many providers.
         return {"free": -ask} if self.is_amount(ask) else None
 
 
-class _Taken:
-    """Which devices can no longer be granted: `names` are held, of `broken` ones some function is."""
+class _Unavailable:
+    """The devices that cannot be granted: `names` are held; of `broken` physical functions a virtual one is held.
+    `physical` are all physical functions."""
 
     def __init__(self, record: DeviceRecord) -> None:
         self._items = record.items
@@ -111,8 +114,8 @@ class _Taken:
         self.broken |= {item.parent for item in record.items if item.parent and item.name in self.names}
         self.physical = {item.parent for item in record.items if item.parent}
 
-    def left(self) -> Iterator[DeviceItem]:
-        """The devices that could be granted, each by itself."""
+    def available(self) -> Iterator[DeviceItem]:
+        """The devices of which each could be granted."""
         for item in self._items:
             if item.name not in self.names and item.name not in self.broken and item.parent not in self.names:
                 yield item

@@ -1,8 +1,8 @@
-"""Shares of a device: an ask fits on one device, or on several distinct ones whole shares each.
+"""Shares of devices: an ask is for a share of one device, or for the same share of each of several devices.
 
-A node reports how much each device has, in whatever unit (thousandths, say); best fit: the device with least left
-that has enough, the first by name. Of several distinct ones, best fit as far as it costs no other ask of that kind: for
-those there must be so many distinct ones again.
+A node reports the total of each device in any unit, such as thousandths. A share of one device is taken by best fit:
+from the device that has the least left of those with enough, the first by name. Shares of several devices are taken by
+best fit too, unless that leaves distinct devices for fewer asks of the same kind than another choice (see `_distinct`).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class GpuShare(DeviceClass):
     consumable_columns: ClassVar[tuple[str, ...]] = ("free", "largest")
     countable: ClassVar[bool] = False
 
-    def _item(self, name: str, said: dict[str, Any]) -> DeviceItem:
-        total = said.pop("total", None)
+    def _item(self, name: str, fields: dict[str, Any]) -> DeviceItem:
+        total = fields.pop("total", None)
         if type(total) is not int or not 1 <= total <= TOTAL_MAX:
             raise InvalidRecord(f"{self.name}: the total of {name} is not a number from 1 to {TOTAL_MAX}")
         return DeviceItem(name, (), "", total)
 
-    def _fit(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
+    def _choose(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
         found = [(left, item.name) for left, item in _left(record) if item.satisfies(wanted.where)]
         fitting = sorted(one for one in found if one[0] >= wanted.share)
         if len(fitting) < wanted.count:
@@ -51,30 +51,30 @@ class GpuShare(DeviceClass):
         chosen = fitting[:1] if wanted.count == 1 else _distinct(fitting, wanted)
         return tuple(DeviceUse(name, "", wanted.share) for _, name in chosen)
 
-    def _room(self, record: DeviceRecord) -> tuple[int, ...]:
+    def _own_columns(self, record: DeviceRecord) -> tuple[int, ...]:
         left = [left for left, _ in _left(record)]
         return sum(left), sum(left) + record.held, max(left, default=0)
 
-    def _open(self, record: DeviceRecord) -> Iterable[tuple[Attribute, ...]]:
+    def _available(self, record: DeviceRecord) -> Iterable[tuple[Attribute, ...]]:
         return (item.attributes for left, item in _left(record) if left)
 
     def _grant(self, uses: tuple[DeviceUse, ...]) -> Any:
         return {use.name: use.amount for use in uses}
 
-    def _back(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
+    def _uses_of(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
         return [DeviceUse(name, "", amount) for name, amount in grant.items()]
 
     def _amount_of(self, grant: Any) -> int:
         return sum(grant.values())
 
-    def _read(self, said: dict[str, Any]) -> DeviceAsk:
-        share = whole_number(said, "share", None, do=_DO)
-        return DeviceAsk(whole_number(said, "count", 1, do=_DO), where_of(said, do=_DO), share)
+    def _parse_object(self, fields: dict[str, Any]) -> DeviceAsk:
+        share = whole_number(fields, "share", None, do=_DO)
+        return DeviceAsk(whole_number(fields, "count", 1, do=_DO), where_of(fields, do=_DO), share)
 
-    def _read_number(self, amount: int) -> DeviceAsk:
+    def _parse_amount(self, amount: int) -> DeviceAsk:
         return DeviceAsk(1, (), amount)
 
-    def _amounts(self, wanted: DeviceAsk) -> Iterator[Term]:
+    def _amount_terms(self, wanted: DeviceAsk) -> Iterator[Term]:
         yield Term("largest", ">=", wanted.share)
         if wanted.count > 1:
             yield Term("free", ">=", wanted.share * wanted.count)
@@ -84,7 +84,7 @@ class GpuShare(DeviceClass):
 
 
 def _left(record: DeviceRecord) -> list[tuple[int, DeviceItem]]:
-    """How much is left of each device; nothing of one that holds more than it has."""
+    """How much is left of each device; 0 of a device of which more is held than it has."""
     used = Counter[str]()
     for use in record.used:
         used[use.name] += use.amount
@@ -92,10 +92,12 @@ def _left(record: DeviceRecord) -> list[tuple[int, DeviceItem]]:
 
 
 def _distinct(fitting: list[tuple[int, str]], wanted: DeviceAsk) -> list[tuple[int, str]]:
-    """So many of these devices, those with least left as far as no fewer asks like this one fit after it.
+    """`wanted.count` of these devices: those with the least left, as far as just as many asks like this one fit
+    after it as after any other choice.
 
-    `most` such asks fit if the devices give `most` times the count, each at most `most` shares. The same must hold
-    for one less after this one: what is taken of devices with fewer shares than that is lost to them.
+    `most` such asks fit if the devices together give `most * count` shares, each at most `most`. After this ask,
+    `most - 1` must still fit: shares that are taken from devices with fewer than `most` shares reduce what they can
+    give, by at most `spare` in all.
     """
     count = wanted.count
     shares = [left // wanted.share for left, _ in fitting]

@@ -1,17 +1,17 @@
 """NUMA_CELL: a whole NUMA cell as one record: CPUs by core, memory, and hugepages of each size.
 
-A cell is asked for CPUs to itself (`pinned`, with a thread policy), for a share of those that all use (`shared`), and
-for memory in pages of some size; all of an ask comes from the one cell, or none. What is granted names the CPUs.
+An ask is for CPUs of its own (`pinned`, with a thread policy), for vCPUs on the CPUs that all guests share (`shared`),
+and for memory in pages of some size. All of it comes from one NUMA cell, or the claim is refused. A grant names the CPUs.
 
     a node reports   {"cell": 0, "cores": [[0, 16], [1, 17], [2, 18]], "shared_cpus": [2, 18],
                       "cpu_ratio_milli": 4000, "memory_mb": 65536, "hugepages": {"2048": 512, "1048576": 4}}
     an ask           {"pinned": 2, "threads": "isolate", "memory_mb": 1024, "page_kib": 2048}
     a grant          {"cell": 0, "cpus": [0, 1], "threads": "isolate", "memory_mb": 1024, "page_kib": 2048, "pages": 512}
 
-A grant's CPUs are in the order of the guest's vCPUs; `pages` is there for hugepages only.
+A grant's CPUs are in the order of the guest's vCPUs; `pages` is present for hugepages only.
 
-The rules are those of OpenStack Nova's NUMA topologies: see `numa_pinning` for the thread policies; a guest has no
-more shared vCPUs than the cell has shared CPUs; memory that is asked for in large pages is a whole number of them.
+The rules are those of OpenStack Nova's NUMA topologies. `numa_pinning` has the thread policies. A guest has no more
+shared vCPUs than the NUMA cell has shared CPUs. Memory in large pages is a whole number of pages.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 CPU_MAX = 65_535
 CPUS_MAX = 4_096
-"""CPUs of one cell."""
+"""CPUs of one NUMA cell."""
 MEMORY_MB_MAX = 2**43 - 1
-"""So that the same in KiB stays below the largest amount."""
+"""The bound keeps the same memory in KiB below the largest amount."""
 PAGES_MAX = 2**27
 """Pages of one size: with the largest page the same limit."""
 PAGE_KIB_MAX = 2**26
@@ -52,12 +52,12 @@ _SizeText = Annotated[str, msgspec.Meta(pattern=r"\A[1-9][0-9]{0,7}\Z")]
 
 
 class NumaCellInventory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a node reports.
+    """A node's inventory of one NUMA cell.
 
-    `cores` lists the CPUs (the kernel's numbers) of each core, siblings together. They are for pinning, but for
-    those that are also in `shared_cpus` (all use them) or in `reserved_cpus` (the host's own). `shared_cpus` serve
-    `cpu_ratio_milli` / 1000 vCPUs each. `memory_mb` is in small pages, of `page_kib` each, without what is set
-    aside in `hugepages` (size of a page in KiB -> how many). `cell` is the host's number of the cell.
+    `cores` lists the CPUs (the kernel's numbers) of each core, siblings together. CPUs can be pinned unless they are
+    also in `shared_cpus` (all guests use them) or in `reserved_cpus` (the host uses them). Each of `shared_cpus`
+    serves `cpu_ratio_milli` / 1000 vCPUs. `memory_mb` is in small pages of `page_kib`, without the memory that is
+    reserved in `hugepages` (page size in KiB -> number of pages). `cell` is the host's number of the NUMA cell.
     """
 
     cores: Annotated[
@@ -73,10 +73,10 @@ class NumaCellInventory(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class NumaCellAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is asked of one cell: vCPUs of their own, vCPUs on the shared CPUs, memory in MiB.
+    """An ask for one NUMA cell: vCPUs on pinned CPUs, vCPUs on the shared CPUs, memory in MiB.
 
-    `page_kib` is the size of its pages in KiB, or `small` (the host's usual ones), `large` (the largest hugepages
-    that fit) or `any` (the largest pages that fit), as in Nova's hw:mem_page_size.
+    `page_kib` is the page size in KiB, or `small` (the host's small pages), `large` (the largest hugepages that fit) or
+    `any` (the largest pages that fit), as in Nova's hw:mem_page_size.
     """
 
     pinned: _Count = 0
@@ -87,10 +87,10 @@ class NumaCellAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NumaCellRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A cell, and what is used of it. All tuples ascend.
+    """A NUMA cell and what is used of it. All tuples are sorted.
 
-    `used` are the CPUs that are pinned to someone; `isolated` those among them whose core is closed to all others.
-    `pages` and `pages_used` are (KiB, pages).
+    `used` are the pinned CPUs; `isolated` are those of them whose cores serve no other claim. `pages` and `pages_used`
+    are (KiB, pages).
     """
 
     cell: int
@@ -109,30 +109,30 @@ class NumaCellRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def shared_capacity(self) -> int:
-        """How many vCPUs the shared CPUs serve."""
+        """The number of vCPUs that the shared CPUs serve."""
         return len(self.shared) * self.ratio_milli // 1000
 
     def free_cores(self) -> list[Core]:
-        """The cores that have a CPU to give."""
+        """The cores that have a free CPU."""
         taken = frozenset(self.used)
         kept = taken.union(self.shared, self.reserved) if self.shared or self.reserved else taken
         closed = frozenset(self.isolated)
         found = []
         for core in self.cores:
-            if kept.isdisjoint(core):  # as most are; who is isolated is among those that are taken
+            if kept.isdisjoint(core):  # the usual case; isolated CPUs are among the used ones
                 found.append(Core(len(core), core))
             elif closed.isdisjoint(core) and (free := tuple([cpu for cpu in core if cpu not in kept])):
                 found.append(Core(len(core), free))
         return found
 
     def free_mb(self, page_kib: int) -> int:
-        """MiB that are free in pages of that size."""
+        """Free MiB in pages of that size."""
         if page_kib == self.page_kib:
             return self.memory_mb - self.memory_used_mb
         return self.free_pages(page_kib) * page_kib // 1024
 
     def free_pages(self, page_kib: int) -> int:
-        """Hugepages of that size that are free."""
+        """Free hugepages of that size."""
         return dict(self.pages).get(page_kib, 0) - dict(self.pages_used).get(page_kib, 0)
 
 
@@ -156,7 +156,7 @@ _POLICY_COLUMN: Mapping[Policy, str] = {
     "require": "siblings_free",
 }
 _COUNTED_SIZES = ("small", _2M, _1G)
-"""The pages that have a column of their own."""
+"""The page sizes that have a column of their own."""
 _decoder = msgspec.msgpack.Decoder(NumaCellRecord)
 
 
@@ -178,7 +178,7 @@ class NumaCell(ResourceClass[NumaCellRecord]):
             new = msgspec.convert(inventory, NumaCellInventory)
         except msgspec.ValidationError as error:
             raise InvalidRecord(f"{self.name}: {error}") from None
-        said = NumaCellRecord(
+        reported = NumaCellRecord(
             -1 if new.cell is None else new.cell,
             tuple(sorted(tuple(sorted(core)) for core in new.cores)),
             tuple(sorted(new.shared_cpus)),
@@ -188,8 +188,8 @@ class NumaCell(ResourceClass[NumaCellRecord]):
             new.page_kib,
             tuple(sorted((int(size), count) for size, count in new.hugepages.items())),
         )
-        _check(said)
-        return said if old is None else _with_use(said, old)
+        _check(reported)
+        return reported if old is None else _with_use(reported, old)
 
     def withdraw(self, record: NumaCellRecord) -> NumaCellRecord:
         return replace(record, cores=(), shared=(), reserved=(), memory_mb=0, pages=())
@@ -198,9 +198,10 @@ class NumaCell(ResourceClass[NumaCellRecord]):
         return bool(record.used or record.shared_used or record.memory_used_mb or record.pages_used)
 
     def claim(self, record: NumaCellRecord, ask: Any, *, no_worse: bool = False) -> Granted | Shortfall:
-        # `asks_no_more` never says that an ask is no worse: CPUs are given by number, and what a consumer had may be gone.
+        # `no_worse` is never set, see `asks_no_more`: CPUs are granted by number, and those that a consumer had may be
+        # gone.
         try:
-            wanted = _read(ask)
+            wanted = _parse(ask)
         except UsageError:
             return Shortfall("bad_ask", 0, 0)
         grant: dict[str, Any] = {} if record.cell < 0 else {"cell": record.cell}
@@ -253,10 +254,10 @@ class NumaCell(ResourceClass[NumaCellRecord]):
     # -- query ------------------------------------------------------------------------------------------
 
     def check_ask(self, ask: Any) -> None:
-        _read(ask)
+        _parse(ask)
 
     def query(self, ask: Any) -> tuple[Term, ...]:
-        wanted = _read(ask)
+        wanted = _parse(ask)
         terms = []
         if wanted.pinned:
             terms.append(Term(_POLICY_COLUMN[wanted.threads], ">=", wanted.pinned))
@@ -267,7 +268,7 @@ class NumaCell(ResourceClass[NumaCellRecord]):
         return tuple(terms)
 
     def exactness(self, ask: Any) -> Exactness:
-        wanted = _read(ask)
+        wanted = _parse(ask)
         has_column = not wanted.memory_mb or wanted.page_kib in _COUNTED_SIZES
         return Exactness.EXACT_NEXT if has_column else Exactness.NEEDS_CLAIM
 
@@ -318,10 +319,10 @@ def _check(record: NumaCellRecord) -> None:
             raise InvalidRecord(f"NUMA_CELL: there are no hugepages of {size} KiB")
 
 
-def _with_use(said: NumaCellRecord, old: NumaCellRecord) -> NumaCellRecord:
-    """What is said now, with what was used before, even where it no longer fits."""
+def _with_use(reported: NumaCellRecord, old: NumaCellRecord) -> NumaCellRecord:
+    """The reported inventory with the use of the old record, even where it no longer fits."""
     use = astuple(old)[8:]
-    return NumaCellRecord(*astuple(said)[:8], *use)
+    return NumaCellRecord(*astuple(reported)[:8], *use)
 
 
 # -- memory -----------------------------------------------------------------------------------------------
@@ -345,7 +346,7 @@ def _claim_memory(record: NumaCellRecord, wanted: NumaCellAsk, grant: dict[str, 
 
 
 def _sizes(record: NumaCellRecord, page_kib: int | str) -> list[int]:
-    """The sizes of pages that serve an ask, the one to be taken first first."""
+    """The page sizes that serve an ask, in the order in which they are tried."""
     large = [size for size, _ in reversed(record.pages)]
     if page_kib == "small":
         return [record.page_kib]
@@ -374,28 +375,28 @@ def _memory_term(wanted: NumaCellAsk) -> Term:
 # -- asks -------------------------------------------------------------------------------------------------
 
 
-def _read(ask: Any) -> NumaCellAsk:
-    """The ask. Raises `UsageError` where it cannot be meant."""
+def _parse(ask: Any) -> NumaCellAsk:
+    """The parsed ask. Raises `UsageError` where it is invalid."""
     try:
         if not isinstance(ask, dict):
-            raise msgspec.ValidationError("it is asked for by an object, not by an amount")
+            raise msgspec.ValidationError("an ask is an object, not an amount")
         wanted = msgspec.convert(ask, NumaCellAsk)
     except msgspec.ValidationError as error:
         raise UsageError(f"NUMA_CELL: {error}", do=_DO) from None
     if not wanted.pinned and not wanted.shared and not wanted.memory_mb:
-        raise UsageError("NUMA_CELL: nothing is asked for", do=_DO)
+        raise UsageError("NUMA_CELL: the ask is for nothing", do=_DO)
     if wanted.threads != "prefer" and not wanted.pinned:
         raise UsageError(
-            f"NUMA_CELL: threads {wanted.threads} is about pinned CPUs, and none are asked for",
-            do="ask for some with pinned, or leave threads out",
+            f"NUMA_CELL: threads {wanted.threads} applies to pinned CPUs, and the ask has none",
+            do="add pinned, or leave threads out",
         )
     if wanted.page_kib != "small" and not wanted.memory_mb:
-        raise UsageError("NUMA_CELL: page_kib says nothing without memory_mb", do="say how much memory_mb")
+        raise UsageError("NUMA_CELL: page_kib needs memory_mb", do="add memory_mb, or leave page_kib out")
     size = wanted.page_kib if isinstance(wanted.page_kib, int) else 4
     if size & (size - 1) or wanted.memory_mb * 1024 % size:
         raise UsageError(
-            f"NUMA_CELL: {wanted.memory_mb} MiB are not in whole pages of {size} KiB",
-            do="pages are powers of two KiB (2048, 1048576); ask for a multiple",
+            f"NUMA_CELL: {wanted.memory_mb} MiB are no whole number of pages of {size} KiB",
+            do="page sizes are powers of two KiB (2048, 1048576); ask for a multiple",
         )
     return wanted
 

@@ -1,11 +1,11 @@
-"""Which CPUs of a NUMA cell a guest gets to itself: exact, deterministic, and leaving whole cores whole.
+"""Which CPUs of a NUMA cell are pinned for a guest: exact, deterministic, and keeping cores whole where possible.
 
 The thread policies are those of OpenStack Nova (hw:cpu_thread_policy):
 
-* `isolate`: each vCPU on a core of its own, of which nobody has, or will get, another thread.
-* `require`: only on cores with siblings, vCPUs side by side on siblings: none is alone on its core, but for one
-  where their number is odd.
-* `prefer`: as `require`, as far as that goes; the others wherever a CPU is free.
+* `isolate`: each vCPU has a core of its own, of which no other claim has or gets a thread.
+* `require`: only cores with siblings are used, and vCPUs are on sibling threads: none is the only one of the guest on
+  its core, except one vCPU where their number is odd.
+* `prefer`: as `require` for as many vCPUs as possible; the others on any free CPUs.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ Policy = Literal["prefer", "isolate", "require"]
 
 
 class Core(NamedTuple):
-    """A core from which something can be given: how many threads it has in all, and the CPUs that are free."""
+    """A core with free CPUs: the number of its threads, and the free CPUs."""
 
     threads: int
     free: tuple[int, ...]
 
     @property
     def is_whole(self) -> bool:
-        """Whether nobody has any of it."""
+        """Whether all of its threads are free."""
         return len(self.free) == self.threads
 
 
 def most(cores: Iterable[Core], policy: Policy) -> int:
-    """The largest number of CPUs that `pick` finds; it finds every smaller number, too."""
+    """The largest number of CPUs that `pick` finds. It finds every smaller number too."""
     if policy == "isolate":
         return sum(core.is_whole for core in cores)
     if policy == "prefer":
         return sum(len(core.free) for core in cores)
     counts = [len(core.free) for core in cores if core.threads > 1]
     together = sum(count for count in counts if count > 1)
-    # A thread that is left over on a core can serve the one that makes a number odd.
+    # The only free thread of a core can serve the vCPU that makes the number odd.
     return together + (together % 2 == 0 and 1 in counts)
 
 
 def pick(cores: Iterable[Core], count: int, policy: Policy) -> list[int] | None:
-    """`count` CPUs in the order of the guest's vCPUs (siblings side by side), or None where there are not enough.
+    """`count` CPUs in the order of the guest's vCPUs (siblings next to each other), or None if there are not enough.
 
-    Cores of which a part is taken come first where the policy allows it, then those with the lowest numbers.
+    Partly used cores come first where the policy allows it, then the cores with the lowest numbers.
     """
     cores = list(cores)
     if count > most(cores, policy):
@@ -56,14 +56,14 @@ def pick(cores: Iterable[Core], count: int, policy: Policy) -> list[int] | None:
     left = count - sum(len(cpus) for cpus in together)
     if left:
         taken = {cpu for cpus in together for cpu in cpus}
-        # Any others, one by one: first those whose siblings are taken.
+        # Other CPUs, one by one: first those of cores with siblings.
         others = sorted((c.threads == 1, cpu) for c in cores for cpu in c.free if cpu not in taken)
         together += sorted((cpu,) for _, cpu in others[:left])
     return [cpu for cpus in together for cpu in cpus]
 
 
 def _side_by_side(cores: Iterable[Core], count: int) -> list[tuple[int, ...]]:
-    """`count` CPUs, which `most` says there are, as the CPUs of each core: of none but one less than two."""
+    """`count` CPUs as the CPUs of each core, at least two of each core but one. `most` is at least `count`."""
     siblings = [core for core in cores if core.threads > 1]
     single = min((core.free for core in siblings if len(core.free) == 1), default=())
     many = sorted((c for c in siblings if len(c.free) > 1), key=lambda c: (c.is_whole, -len(c.free), c.free))
@@ -74,7 +74,8 @@ def _side_by_side(cores: Iterable[Core], count: int) -> list[tuple[int, ...]]:
         given.append(many.pop(0).free)
         left -= len(given[-1])
     if left == 1 and (alone or count % 2 == 0):
-        # One may not be alone: a core that was given an odd number, three at least, gives up one of them.
+        # The last CPU may not be the only one of its core: a core of which an odd number (three or more) was given
+        # gives one back.
         odd = next(at for at in reversed(range(len(given))) if len(given[at]) % 2)
         given[odd] = given[odd][:-1]
         left = 2

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RATIO_MILLI_MAX = 100_000
 TOTAL_MAX = AMOUNT_MAX // 100
-"""So that total times ratio stays within an int64, whatever an operator overrides."""
+"""The bound keeps total times ratio within an int64, whatever an operator overrides."""
 UNSET = -1
 
 _Total = Annotated[int, msgspec.Meta(ge=0, le=TOTAL_MAX)]
@@ -33,7 +33,7 @@ _Ratio = Annotated[int, msgspec.Meta(ge=1, le=RATIO_MILLI_MAX)]
 
 
 class QuantityInventory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a node reports. `max_unit` None means the total. The ratio is in thousandths (16.0 is 16000)."""
+    """A node's inventory. `max_unit` None means the total. The ratio is in thousandths: 16.0 is 16000."""
 
     total: _Total
     reserved: _Total = 0
@@ -51,7 +51,7 @@ class QuantityOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class QuantityRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A provider's inventory of one class, what is used of it, and the operator's overrides (-1: none)."""
+    """A provider's inventory of one class, the amount in use, and the operator's overrides (-1: none)."""
 
     total: int
     reserved: int
@@ -65,7 +65,7 @@ class QuantityRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def capacity(self) -> int:
-        """How much can be allocated in all."""
+        """The amount that can be allocated, free or in use."""
         reserved = self.reserved if self.reserved_override < 0 else self.reserved_override
         ratio = self.ratio_milli if self.ratio_milli_override < 0 else self.ratio_milli_override
         return max(0, self.total - reserved) * ratio // 1000
@@ -196,7 +196,7 @@ class Quantity(ResourceClass[QuantityRecord]):
 
         raw = np.frombuffer(b"".join(encoded), dtype="<i8").reshape(len(encoded), _FIELDS)
         total, reserved, _, _, _, ratio, used, reserved_over, ratio_over = raw.T
-        # Readers come by here for every few claims that anybody makes, so it is written in place.
+        # Readers call this for every few claims of the cluster: it computes in place.
         projected = np.empty((len(self.columns), len(encoded)), dtype=np.int64)
         projected[2:] = raw.T[2:5]  # min_unit, max_unit, step_size
         free, capacity = projected[:2]

@@ -1,4 +1,4 @@
-"""Which resource classes there are: the standard ones, any CUSTOM_*, and those of plugins.
+"""The resource classes of a build: the standard ones, any CUSTOM_*, and those of plugins.
 
 The standard names are fixed by the version of the rules (`fold.rules_versions`), not read from an installed package:
 two builds must judge alike. A plugin's class counts only on logs whose rules allow it; a build that lacks a class

@@ -92,7 +92,8 @@ class ResourceClass(ABC, Generic[R]):
     @abstractmethod
     def report(self, inventory: Mapping[str, Any], old: R | None) -> R:
         """The record after a node reported this inventory. Use in `old` is kept, even where it no longer
-        fits. Raises `InvalidRecord` when the inventory is invalid."""
+        fits. Raises `InvalidRecord` when the inventory is invalid. Its text becomes part of the tables, in a dead
+        letter: it never changes."""
 
     def check_override(self, override: Mapping[str, Any]) -> None:
         """Raise `InvalidRecord` when an operator's override is invalid."""

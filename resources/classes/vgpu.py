@@ -1,8 +1,9 @@
 """Virtual GPUs of types: a physical GPU runs instances of one type at a time, as many as that type allows.
 
-The first instance fixes the type of its GPU, until the last is gone (the rule of NVIDIA's vGPU, as OpenStack Nova
-follows it). All instances of one ask are of one type; they may be on several GPUs. GPUs that run the type already
-are filled up first, then idle ones that could run few more of another type, those with least left before others.
+The first instance fixes the type of its GPU until the last instance is released: the rule of NVIDIA's vGPU, which
+OpenStack Nova follows. All instances of one ask have one type; they may be on several GPUs. GPUs that run the type
+already are filled first. Then come idle GPUs: first those that could run the fewest more instances of another type,
+then those with the least left.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ TYPES_MAX: Final = 64
 _NAME_MAX: Final = 128
 _DO: Final = 'write 1, or {"type": "nvidia-35", "count": 1, "where": {"model": "A100"}}'
 _INDEXED: Final = "type\0"
-"""How the index calls a type: no attribute can have a name like that."""
+"""The name of a type in the index. No attribute can have it."""
 
 
 class Vgpu(DeviceClass):
     """Instances of vGPU types. The grant maps a GPU to the type that runs on it and how many."""
 
-    def _item(self, name: str, said: dict[str, Any]) -> DeviceItem:
-        types = said.pop("types", None)
+    def _item(self, name: str, fields: dict[str, Any]) -> DeviceItem:
+        types = fields.pop("types", None)
         if not isinstance(types, Mapping) or not 1 <= len(types) <= TYPES_MAX:
             raise InvalidRecord(f"{self.name}: {name} does not say which types it can run")
         for kind, most in types.items():
@@ -44,13 +45,13 @@ class Vgpu(DeviceClass):
                 raise InvalidRecord(f"{self.name}: {name} does not say how many of {kind[:80]!r} it can run")
         return DeviceItem(name, (), "", 1, tuple(sorted(types.items())))
 
-    def _fit(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
+    def _choose(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
         rooms = [room for room in _rooms(record) if room[0].satisfies(wanted.where)]
         kinds = [wanted.type] if wanted.type else sorted({kind for _, _, left in rooms for kind in left})
         most = 0
         plans: list[tuple[int, int, str, tuple[DeviceUse, ...]]] = []
         for kind in kinds:
-            # How many fewer an idle GPU runs of this type than of another.
+            # `max(...) - left[kind]`: how many fewer instances of this type an idle GPU runs than of another.
             found = sorted(
                 (idle, max(left.values()) - left[kind], left[kind], item.name)
                 for item, idle, left in rooms
@@ -63,10 +64,10 @@ class Vgpu(DeviceClass):
                 idle = sum(one[0] for one in found if one[-1] in taken)
                 fewer = sum(one[1] for one in found if one[-1] in taken)
                 plans.append((idle, fewer, kind, plan))
-        # Of the types that would do, the one that leaves most GPUs to others, and then most on those it takes.
+        # Of the types that fit: the one that leaves the most GPUs idle, then the one that uses its GPUs best.
         return min(plans, key=lambda one: one[:3])[3] if plans else Shortfall("no_room", wanted.count, most)
 
-    def _room(self, record: DeviceRecord) -> tuple[int, ...]:
+    def _own_columns(self, record: DeviceRecord) -> tuple[int, ...]:
         of: dict[str, int] = {}
         for _, _, left in _rooms(record):
             for kind, amount in left.items():
@@ -74,7 +75,7 @@ class Vgpu(DeviceClass):
         free = max(of.values(), default=0)
         return free, free + record.held
 
-    def _open(self, record: DeviceRecord) -> Iterable[tuple[Attribute, ...]]:
+    def _available(self, record: DeviceRecord) -> Iterable[tuple[Attribute, ...]]:
         for item, _, left in _rooms(record):
             if left:
                 yield (*item.attributes, *(attribute(_INDEXED, kind) for kind in left))
@@ -82,31 +83,31 @@ class Vgpu(DeviceClass):
     def _grant(self, uses: tuple[DeviceUse, ...]) -> Any:
         return {use.name: {use.kind: use.amount} for use in uses}
 
-    def _back(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
+    def _uses_of(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
         return [DeviceUse(name, kind, amount) for name, of in grant.items() for kind, amount in of.items()]
 
     def _amount_of(self, grant: Any) -> int:
         return sum(amount for of in grant.values() for amount in of.values())
 
-    def _read(self, said: dict[str, Any]) -> DeviceAsk:
-        kind = said.pop("type", "")
+    def _parse_object(self, fields: dict[str, Any]) -> DeviceAsk:
+        kind = fields.pop("type", "")
         if not isinstance(kind, str) or len(kind) > _NAME_MAX:
             raise UsageError("type is the name of a vGPU type", do=_DO)
-        count = whole_number(said, "count", 1, do=_DO)
-        return DeviceAsk(count, where_of(said, do=_DO), type=kind)
+        count = whole_number(fields, "count", 1, do=_DO)
+        return DeviceAsk(count, where_of(fields, do=_DO), type=kind)
 
-    def _read_number(self, amount: int) -> DeviceAsk:
+    def _parse_amount(self, amount: int) -> DeviceAsk:
         return DeviceAsk(amount)
 
-    def _indexed(self, wanted: DeviceAsk) -> tuple[Comparison, ...]:
+    def _index_comparisons(self, wanted: DeviceAsk) -> tuple[Comparison, ...]:
         return (
-            *super()._indexed(wanted),
+            *super()._index_comparisons(wanted),
             *((Comparison(_INDEXED, "==", wanted.type),) if wanted.type else ()),
         )
 
 
 def _rooms(record: DeviceRecord) -> Iterator[tuple[DeviceItem, bool, dict[str, int]]]:
-    """Each GPU, whether it is idle, and how many instances of which types it could take."""
+    """Each GPU, whether it is idle, and how many more instances of each type it could run."""
     running = {use.name: use for use in record.used}
     for item in record.items:
         use = running.get(item.name)
@@ -118,7 +119,7 @@ def _rooms(record: DeviceRecord) -> Iterator[tuple[DeviceItem, bool, dict[str, i
 
 
 def _filled(found: Iterable[tuple[bool, int, int, str]], kind: str, count: int) -> tuple[DeviceUse, ...]:
-    """Up to `count` instances, taken of one GPU after the other."""
+    """Up to `count` instances, placed on one GPU after the other."""
     uses: list[DeviceUse] = []
     for _, _, left, name in found:
         amount = min(left, count - sum(use.amount for use in uses))
