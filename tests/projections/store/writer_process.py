@@ -162,7 +162,7 @@ def fill(store: Path, size_max: int) -> None:
 
 
 def activate(store: Path, seed: int, seconds: float) -> None:
-    """Fold `noted_log`, across the activation of rules that have more tables; flush and reopen now and then. Prints the
+    """Fold `noted_log`, across the activation of rules that have more tables; flush and reopen at intervals. Prints the
     position at the end."""
     rocksdb.WRITE_BUFFER_BYTES = 1024 * 1024
     rng = random.Random(seed)
