@@ -1,8 +1,8 @@
-"""What operators say: facts of providers, classes of plugins, holds that are kept.
+"""What operators do: set operator settings of providers, and confirm holds.
 
-Each is an event like any other. It is appended, and then the store on this host is watched until it has read
-it, so that whoever calls knows what became of it. Nobody overwrites what another operator just said: facts
-carry the revision that follows the one seen here, and of two with the same the first in the log wins.
+Each function appends an event and waits until the store on this host has read it, so that the caller knows the
+result. Operators do not overwrite each other: settings carry the revision that follows the one seen here, and of two
+events with the same revision the first in the log succeeds.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from vacancy.streams.log import Log
 SOURCE = "/operator"
 
 Change = Callable[[OperatorSettings], OperatorSettings]
-"""Makes a provider's new facts of those there are."""
+"""Makes the new settings of a provider from the current ones."""
 
 
 class SettingsChangedByOthers(VacancyError):
-    """Someone else set the same facts first; nothing of this change holds. Action: look, and try again."""
+    """Another operator changed the same settings first; this change has no effect. Action: look, and try again."""
 
 
 class CurrentSettings(NamedTuple):
-    """A provider's facts after a change. `changed` is False where they said so already and nothing was sent."""
+    """The settings of a provider after a change. `changed` is False if they were set already and nothing was sent."""
 
     provider: str
     cell: str
@@ -57,67 +57,67 @@ class CurrentSettings(NamedTuple):
 
 
 def disable(reason: str = "") -> Change:
-    """The provider (of a root: its tree) takes no new claims."""
-    return lambda facts: _with(facts, status="disabled", reason=reason)
+    """The provider (for a root: its whole tree) accepts no new claims."""
+    return lambda settings: _with(settings, status="disabled", reason=reason)
 
 
 def drain(reason: str = "") -> Change:
-    """The provider takes no new claims, and what is there shall be moved away."""
-    return lambda facts: _with(facts, status="draining", reason=reason)
+    """The provider accepts no new claims, and its allocations should be moved away."""
+    return lambda settings: _with(settings, status="draining", reason=reason)
 
 
 def enable() -> Change:
-    """The provider takes claims again."""
-    return lambda facts: _with(facts, status="enabled", reason="")
+    """The provider accepts claims again."""
+    return lambda settings: _with(settings, status="enabled", reason="")
 
 
 def aggregates(
     *, add: Iterable[str] = (), remove: Iterable[str] = (), replace: Iterable[str] | None = None
 ) -> Change:
-    """Put the provider into aggregates and take it out of others; `replace` sets them all."""
+    """Add the provider to aggregates and remove it from others; `replace` sets all of them."""
     add, remove, all_ = tuple(add), tuple(remove), None if replace is None else tuple(replace)
-    return lambda facts: _with(facts, aggregates=_changed(facts.aggregates, add, remove, all_))
+    return lambda settings: _with(settings, aggregates=_changed(settings.aggregates, add, remove, all_))
 
 
 def traits(
     *, add: Iterable[str] = (), remove: Iterable[str] = (), replace: Iterable[str] | None = None
 ) -> Change:
-    """Give the provider traits beyond those its node reports, or take such away; `replace` sets them all."""
+    """Add traits to those that the node reports, or remove added ones; `replace` sets all of them."""
     add, remove, all_ = tuple(add), tuple(remove), None if replace is None else tuple(replace)
 
-    def change(facts: OperatorSettings) -> OperatorSettings:
+    def change(settings: OperatorSettings) -> OperatorSettings:
         for trait in (*add, *(all_ or ())):
             check_trait(trait)
-        return _with(facts, traits=_changed(facts.traits, add, remove, all_))
+        return _with(settings, traits=_changed(settings.traits, add, remove, all_))
 
     return change
 
 
 def override(resource_class: str, values: Mapping[str, Any]) -> Change:
     """Override parts of an inventory, whatever the node reports: for quantities `reserved` and
-    `allocation_ratio_milli`. What is not named keeps the override it has."""
+    `allocation_ratio_milli`. Other fields keep their overrides."""
 
-    def change(facts: OperatorSettings) -> OperatorSettings:
-        kept = {**facts.overrides.get(resource_class, {}), **values}
-        return _with(facts, overrides={**facts.overrides, resource_class: kept})
+    def change(settings: OperatorSettings) -> OperatorSettings:
+        kept = {**settings.overrides.get(resource_class, {}), **values}
+        return _with(settings, overrides={**settings.overrides, resource_class: kept})
 
     return change
 
 
 def clear_override(resource_class: str) -> Change:
-    """The inventory is what the node reports again."""
-    return lambda facts: _with(
-        facts, overrides={name: kept for name, kept in facts.overrides.items() if name != resource_class}
+    """Remove the override, so that the inventory is as the node reports it."""
+    return lambda settings: _with(
+        settings,
+        overrides={name: kept for name, kept in settings.overrides.items() if name != resource_class},
     )
 
 
 def attributes(*, add: Mapping[str, str | int | bool] | None = None, remove: Iterable[str] = ()) -> Change:
-    """Give the provider attributes, which win over those of the same name that its node reports, or take such away
-    again."""
+    """Set attributes, which take precedence over those of the same name that the node reports, or remove them."""
     more, less = dict(add or {}), frozenset(remove)
-    return lambda facts: _with(
-        facts,
-        attributes={name: v for name, v in {**facts.attributes, **more}.items() if name not in less},
+    return lambda settings: _with(
+        settings,
+        attributes={name: v for name, v in {**settings.attributes, **more}.items() if name not in less},
     )
 
 
@@ -128,16 +128,16 @@ def _changed(
     return tuple(sorted((start | set(add)) - set(remove)))
 
 
-def _with(facts: OperatorSettings, **update: Any) -> OperatorSettings:
+def _with(settings: OperatorSettings, **update: Any) -> OperatorSettings:
     try:
-        return OperatorSettings.model_validate({**facts.model_dump(), **update})
+        return OperatorSettings.model_validate({**settings.model_dump(), **update})
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         path = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{first['input']!r} cannot be meant: {first['msg']}", where=path) from None
+        raise UsageError(f"{first['input']!r} is invalid: {first['msg']}", where=path) from None
 
 
-# -- facts ----------------------------------------------------------------------------------------------------
+# -- settings -------------------------------------------------------------------------------------------------
 
 
 def set_operator_settings(
@@ -149,17 +149,17 @@ def set_operator_settings(
     cell: str | None = None,
     timeout_s: float = 10.0,
 ) -> CurrentSettings:
-    """Change a provider's facts and wait until the store on this host shows it.
+    """Change the settings of a provider and wait until the store on this host shows the change.
 
-    `cell` says where a provider is that the store does not know yet (`auto`: where a node of that id spreads
-    itself), or which is meant of two. Raises `UsageError` for what cannot be meant, `NotFound`,
-    `SettingsChangedByOthers`, `LogError`, and `OutcomeUnknown` where the store did not get that far in `timeout_s`.
+    `cell` is the cell of a provider that the store does not know yet (`auto`: the cell that its id hashes to), or
+    selects one of two cells. Raises `UsageError` for invalid settings, `NotFound`, `SettingsChangedByOthers`,
+    `LogError`, and `OutcomeUnknown` if the store did not read the event within `timeout_s`.
     """
     deadline = time.monotonic() + timeout_s
     reader.catch_up()
     cell = _home(reader, provider, cell)
     row = reader.get(FACTS, key(cell, provider))
-    before = _facts_of(row)
+    before = _settings_of(row)
     after = change(before)
     revision = row.revision if row else 0
     if after == before:
@@ -172,7 +172,7 @@ def set_operator_settings(
     except ValidationError:
         raise UsageError(f"{provider!r} cannot name a provider", do="check the name") from None
     event = events.OperatorSettingsSet(id=uuid4().hex, source=SOURCE, data=data)
-    subject = f"revision {revision} of the facts of {provider}"
+    subject = f"revision {revision} of the operator settings of {provider}"
     look = f"`vacancy show provider {provider}`"
     landed = append(log, NewRecord(cell, events.encode(event)), timeout_s, subject, look)
     wait_until_read(reader, landed, deadline, subject, look)
@@ -182,12 +182,12 @@ def set_operator_settings(
     refusal = refusal_of(reader, landed)
     if now is not None and now.revision >= revision:
         raise SettingsChangedByOthers(
-            f"the facts of {provider} were changed by someone else just now",
+            f"another operator changed the settings of {provider} at the same time",
             where=f"revision {now.revision}",
             do=f"look with {look}, and try again",
         )
     raise UsageError(
-        f"{subject} was refused: {refusal or 'it is no longer known why'}",
+        f"{subject} was refused: {refusal or 'the reason is no longer known'}",
         where=f"partition {landed.partition}, offset {landed.offset}",
         do="see `vacancy dead-letters`",
     )
@@ -204,7 +204,7 @@ def _home(reader: StoreReader, provider: str, cell: str | None) -> str:
     return provider_cell(reader, provider)
 
 
-def _facts_of(row: OperatorSettingsRow | None) -> OperatorSettings:
+def _settings_of(row: OperatorSettingsRow | None) -> OperatorSettings:
     if row is None:
         return OperatorSettings()
     return OperatorSettings.model_validate(
@@ -219,19 +219,19 @@ def _facts_of(row: OperatorSettingsRow | None) -> OperatorSettings:
     )
 
 
-def _check_overrides(facts: OperatorSettings, registry: Registry) -> None:
-    for name, values in facts.overrides.items():
+def _check_overrides(settings: OperatorSettings, registry: Registry) -> None:
+    for name, values in settings.overrides.items():
         resource_class = registry.check(name)
         try:
             resource_class.check_override(values)
         except InvalidRecord as error:
-            raise UsageError(error.what, do="see what the class lets operators override") from None
+            raise UsageError(error.what, do="see which fields of this class operators can override") from None
 
 
 def _check_types(
     provider: str, before: OperatorSettings, after: OperatorSettings, row: ProviderRow | None
 ) -> None:
-    """An attribute that is set keeps the type that it has there: comparisons would silently end to match."""
+    """An attribute keeps its type: with another type, comparisons would no longer match, without an error."""
     known = {**dict(row.reported_attributes if row else ()), **before.attributes}
     for name, value in after.attributes.items():
         old = known.get(name, value)
@@ -246,9 +246,9 @@ def _check_types(
 
 
 def confirm(log: Log, reader: StoreReader, consumer: str, *, timeout_s: float = 10.0) -> list[str]:
-    """Keep what a consumer holds for a while only. Returns the cells of what it holds, [] if it holds nothing.
+    """Confirm the holds of a consumer, so that they do not end. Returns the cells of its allocations, [] if it has none.
 
-    Raises `LogError`, and `OutcomeUnknown` where the store did not get that far in `timeout_s`.
+    Raises `LogError`, and `OutcomeUnknown` if the store did not read the event within `timeout_s`.
     """
     deadline = time.monotonic() + timeout_s
     reader.catch_up()

@@ -153,7 +153,7 @@ def test_of_two_operators_who_saw_the_same_the_first_wins(
         return send(entries, timeout_s)
 
     monkeypatch.setattr(site.log, "send", send_after_theirs)
-    with pytest.raises(SettingsChangedByOthers, match="changed by someone else just now"):
+    with pytest.raises(SettingsChangedByOthers, match="another operator changed the settings of node-1"):
         change(site, operator.disable())
     assert change(site, operator.disable()).facts.aggregates == ("theirs",), "nothing of theirs is lost"
 
