@@ -12,15 +12,15 @@ from vacancy.cli.output import emit, emit_json, emit_table, time_text
 
 
 def dead_letters(
-    partition: Annotated[
-        int | None, typer.Option("--partition", min=0, help="Of this partition only.")
-    ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many of each partition.")] = 100,
+    partition: Annotated[int | None, typer.Option("--partition", min=0, help="Only this partition.")] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="The number of dead letters per partition, newest first.")
+    ] = 100,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Show the records that were refused, and why. JSON has what was in them, too."""
+    """Show the records that the fold refused, and why. The JSON output also has their content."""
     from vacancy.clients.inspection.status import dead_letters as kept
 
     with CommandContext(store=store, config=config).open_reader() as reader:

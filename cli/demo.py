@@ -22,38 +22,50 @@ _STAGES = {
     "publish": "nodes report",
     "race": "schedulers race",
     "settle": "the tables catch up",
-    "rebuild": "a second store from the log",
+    "rebuild": "a second store is built from the log",
     "audit": "every claim is audited",
 }
 
 
 def demo(
-    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Made-up nodes, beside this host.")] = 300,
-    schedulers: Annotated[int, typer.Option("--schedulers", min=1, help="Processes that race.")] = 4,
+    nodes: Annotated[
+        int, typer.Option("--nodes", min=1, help="The number of synthetic nodes, in addition to this host.")
+    ] = 300,
+    schedulers: Annotated[
+        int, typer.Option("--schedulers", min=1, help="The number of schedulers, each in its own process.")
+    ] = 4,
     requests: Annotated[
         int | None,
         typer.Option(
-            "--requests", min=1, help="How many.", show_default="as many as fill it, and half again"
+            "--requests",
+            min=1,
+            help="The number of requests.",
+            show_default="one and a half times what fills the fleet",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the fleet and of all choices.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="The seed of the fleet and of all random choices.")
+    ] = 0,
     order: o.OrderOption = None,
     typical: o.TypicalOption = None,
     in_flight: Annotated[
         int, typer.Option("--in-flight", min=1, help="Claims that each scheduler has under way at once.")
     ] = 16,
     hosts: Annotated[
-        int, typer.Option("--hosts", min=1, help="Stores that follow the log, each its own.")
+        int,
+        typer.Option(
+            "--hosts", min=1, help="The number of stores that follow the log, each with its own worker."
+        ),
     ] = 1,
     partitions: Annotated[
-        int, typer.Option("--partitions", min=1, help="Of the log, if it is made.")
+        int, typer.Option("--partitions", min=1, help="The number of partitions, if the log is created.")
     ] = DEFAULT_PARTITIONS,
     directory: Annotated[
         Path | None,
         typer.Option(
             "--keep",
             metavar="DIR",
-            help="Leave log and stores there to look at (default: a temporary place).",
+            help="Keep the log and the stores in this directory (default: a temporary one, which is removed).",
         ),
     ] = None,
     log: o.LogOption = None,
@@ -61,10 +73,11 @@ def demo(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """See the whole loop: this host and a made-up fleet report, schedulers race for it, the state is rebuilt.
+    """Run the whole loop: this host and a synthetic fleet report, schedulers race, the state is rebuilt and compared.
 
-    Everything is real but the fleet: the log, the tables, the worker, the schedulers, each a process. Ends with
-    5 if anything was handed out twice or the rebuilt state differs. Without --log, a new log is made for it.
+    Only the fleet is synthetic. The log, the tables, the worker and the schedulers are real, each in its own process.
+    Ends with exit code 5 if anything was allocated twice or the rebuilt state differs. Without --log, a new log is
+    created.
     """
     from vacancy.clients.demo.demo import DemoOptions, run_demo
     from vacancy.clients.scheduler.order_names import order_named
@@ -76,7 +89,7 @@ def demo(
         requests=requests,
         seed=seed,
         partitions=partitions,
-        # A demonstration belongs into the log that somebody uses only where it was told so here.
+        # Use a configured log only if it is named on this command line: it may be in production.
         log=None if log is None else settings.log,
         directory=directory,
         hosts=hosts,
@@ -89,32 +102,32 @@ def demo(
     if as_json:
         emit_json(result.as_json())
     else:
-        _tell(result)
+        _print_result(result)
     if not result.ok:
         first = result.audit.problems[0] if result.audit.problems else "the rebuilt state differs"
         raise DifferenceFound(
-            f"the demo found a fault: {first}", where=result.log, do="report it, with the seed and the log"
+            f"the demo found a problem: {first}", where=result.log, do="report it, with the seed and the log"
         )
 
 
-def _tell(result: DemoResult) -> None:
+def _print_result(result: DemoResult) -> None:
     race, audit = result.race, result.audit
     emit_table(
-        ("WHAT", "HOW MUCH"),
+        ("WHAT", "RESULT"),
         [
-            ("nodes, this host among them", f"{result.nodes:,}"),
+            ("nodes, including this host", f"{result.nodes:,}"),
             ("resource providers", f"{result.providers:,}"),
             ("requests", f"{race.requests:,}"),
             ("placed", f"{race.accepted:,}"),
             ("found no valid host", f"{race.no_valid_host:,}"),
             ("released again", f"{race.released:,}"),
             ("claims lost to other schedulers", f"{race.lost_claims:,}"),
-            ("claims a second", f"{race.claims_per_s:,.0f}"),
+            ("claims per second", f"{race.claims_per_s:,.0f}"),
             ("request to verdict, ms", f"{race.claim_ms.p50:.1f} (p99 {race.claim_ms.p99:.1f})"),
             ("query, ms", f"{race.query_ms.p50:.2f} (p99 {race.query_ms.p99:.2f})"),
             ("events in the log", f"{result.events:,}"),
-            ("handed out twice", f"{audit.overcommitted:,}"),
-            ("wrongly refused", f"{audit.wrong_rejections:,}"),
+            ("allocated twice", f"{audit.overcommitted:,}"),
+            ("wrong rejections", f"{audit.wrong_rejections:,}"),
             ("rebuilt from the log", "the same" if result.rebuilt_equal else "NOT the same"),
         ],
     )
@@ -140,10 +153,10 @@ def _progress() -> Iterator[Callable[[Step], None] | None]:
     )
     tasks: dict[str, TaskID] = {}
 
-    def tell(step: Step) -> None:
+    def show(step: Step) -> None:
         if step.stage not in tasks:
             tasks[step.stage] = bar.add_task(_STAGES.get(step.stage, step.stage), note="")
         bar.update(tasks[step.stage], completed=step.done, total=step.total, note=step.note)
 
     with bar:
-        yield tell
+        yield show

@@ -1,4 +1,4 @@
-"""`vacancy provider …`: what operators say of providers. It outlives the reports of their nodes."""
+"""`vacancy provider …`: operator settings of providers. They survive the reports of the nodes."""
 
 from __future__ import annotations
 
@@ -20,34 +20,33 @@ if TYPE_CHECKING:
     from vacancy.clients.admin.operator import Change
 
 app = typer.Typer(
-    help="Say something of a provider: disable, drain, enable; aggregates, traits, attributes, overrides.",
+    help="Set a provider's status, aggregates, traits, attributes and overrides.",
     rich_markup_mode=None,
 )
 
 ProviderArgument = Annotated[str, typer.Argument(metavar="PROVIDER")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for people.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="The reason, shown to people.")]
 CellOption = Annotated[
     str | None,
     typer.Option(
         "--cell",
         metavar="NAME",
-        help="Its cell, for a provider that has not come yet (auto: where a node of that name spreads itself),"
-        " or one of two.",
+        help="The provider's cell: for a provider that was not reported yet (auto: the cell that a node of this name"
+        " chooses by itself), or one that is in two cells.",
     ),
 ]
 AddOption = Annotated[list[str] | None, typer.Option("--add", metavar="NAME", help="Repeatable.")]
 RemoveOption = Annotated[list[str] | None, typer.Option("--remove", metavar="NAME", help="Repeatable.")]
 ReplaceOption = Annotated[
     list[str] | None,
-    typer.Option("--replace-with", metavar="NAME", help="Exactly these, instead. Repeatable."),
+    typer.Option("--replace-with", metavar="NAME", help="Replace all by these. Repeatable."),
 ]
 AttributeOption = Annotated[
     list[str] | None,
     typer.Option(
         "--attribute",
         metavar="NAME=VALUE",
-        help="A quality with a value: a whole number, true or false, or text; what stands in double quotes is text."
-        " Repeatable.",
+        help="An attribute: a whole number, true or false, or text; a value in double quotes is text. Repeatable.",
     ),
 ]
 UnsetOption = Annotated[
@@ -55,7 +54,7 @@ UnsetOption = Annotated[
     typer.Option(
         "--unset-attribute",
         metavar="NAME",
-        help="As its node reports it again. Repeatable.",
+        help="Use the value that its node reports again. Repeatable.",
     ),
 ]
 
@@ -83,17 +82,17 @@ def _apply(provider: str, change: Change, where: _Where, as_json: bool) -> None:
         emit_json(now._asdict())
         return
     facts = now.facts
-    said = [facts.status + (f" ({facts.reason})" if facts.reason else "")]
+    parts = [facts.status + (f" ({facts.reason})" if facts.reason else "")]
     if facts.aggregates:
-        said.append(f"aggregates {' '.join(facts.aggregates)}")
+        parts.append(f"aggregates {' '.join(facts.aggregates)}")
     if facts.traits:
-        said.append(f"traits {' '.join(facts.traits)}")
+        parts.append(f"traits {' '.join(facts.traits)}")
     if facts.attributes:
-        said.append(f"attributes {attributes_text(facts.attributes)}")
+        parts.append(f"attributes {attributes_text(facts.attributes)}")
     for name, values in facts.overrides.items():
-        said.append(f"{name} with {' '.join(f'{what}={value}' for what, value in values.items())}")
-    news = "" if now.changed else " (as before)"
-    emit(f"{now.provider} in cell {now.cell}, revision {now.revision}{news}: {', '.join(said)}")
+        parts.append(f"{name} with {' '.join(f'{field}={value}' for field, value in values.items())}")
+    unchanged = "" if now.changed else " (unchanged)"
+    emit(f"{now.provider} in cell {now.cell}, revision {now.revision}{unchanged}: {', '.join(parts)}")
 
 
 @app.command()
@@ -108,7 +107,7 @@ def disable(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """No new claims on it; of a node: on its whole tree. What is held stays."""
+    """Allow no new claims on a provider; for a node, on its whole tree. Allocations stay."""
     from vacancy.clients.admin import operator
 
     _apply(provider, operator.disable(reason), _Where(cell, timeout, log, store, config, kafka), as_json)
@@ -126,7 +125,7 @@ def drain(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """No new claims on it, and what is there shall be moved away."""
+    """Allow no new claims on a provider, and mark it so that its consumers are moved away."""
     from vacancy.clients.admin import operator
 
     _apply(provider, operator.drain(reason), _Where(cell, timeout, log, store, config, kafka), as_json)
@@ -143,7 +142,7 @@ def enable(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """It takes claims again."""
+    """Allow claims on a provider again."""
     from vacancy.clients.admin import operator
 
     _apply(provider, operator.enable(), _Where(cell, timeout, log, store, config, kafka), as_json)
@@ -163,7 +162,7 @@ def aggregate(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Put it into aggregates, and take it out of others."""
+    """Add a provider to aggregates, and remove it from others."""
     _check_named(add, remove, replace_with)
     from vacancy.clients.admin import operator
 
@@ -185,7 +184,7 @@ def trait(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Give it traits beyond those that its node reports, or take such away."""
+    """Add traits to those that the provider's node reports, or remove added ones."""
     _check_named(add, remove, replace_with)
     from vacancy.clients.admin import operator
 
@@ -206,9 +205,9 @@ def set_attributes(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Give it attributes, which win over those that its node reports, or take such away."""
+    """Set attributes, which override those that the provider's node reports, or unset them."""
     if not attribute and not unset:
-        raise UsageError("nothing is to be changed", do="give --attribute or --unset-attribute")
+        raise UsageError("no change is given", do="give --attribute or --unset-attribute")
     from vacancy.clients.admin import operator
 
     change = operator.attributes(add=dict(map(_attribute, attribute or ())), remove=unset or ())
@@ -217,31 +216,33 @@ def set_attributes(
 
 def _attribute(text: str) -> tuple[str, str | int | bool]:
     """`cores=4`, `secure_boot=true`, `cpu_model=Milan`, `row="7"`."""
-    name, separator, said = text.partition("=")
+    name, separator, given = text.partition("=")
     if not separator:
         raise UsageError(f"{text!r} has no value", where="--attribute", do="write NAME=VALUE")
-    value: object = said
-    if _TYPED.fullmatch(said):
+    value: object = given
+    if _TYPED.fullmatch(given):
         with suppress(ValueError):
-            value = json.loads(said)
-    return name, value if isinstance(value, str | int) else said
+            value = json.loads(given)
+    return name, value if isinstance(value, str | int) else given
 
 
 def _check_named(*lists: list[str] | None) -> None:
     if not any(lists):
-        raise UsageError("nothing is to be changed", do="give --add, --remove or --replace-with")
+        raise UsageError("no change is given", do="give --add, --remove or --replace-with")
 
 
 @app.command()
 def override(
     provider: ProviderArgument,
     resource_class: Annotated[str, typer.Argument(metavar="CLASS")],
-    reserved: Annotated[int | None, typer.Option("--reserved", min=0, help="Not to be given out.")] = None,
+    reserved: Annotated[
+        int | None, typer.Option("--reserved", min=0, help="The amount that is not available to claims.")
+    ] = None,
     ratio: Annotated[
         str | None,
-        typer.Option("--ratio", metavar="RATIO", help="The allocation ratio, as in 1.5."),
+        typer.Option("--ratio", metavar="RATIO", help="The allocation ratio, for example 1.5."),
     ] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="As the node reports it again.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove the override.")] = False,
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
     log: o.LogOption = None,
@@ -250,10 +251,10 @@ def override(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Override what its node reports of one class, until cleared."""
+    """Override what the provider's node reports of one class, until it is cleared."""
     if clear == (reserved is not None or ratio is not None):
         raise UsageError(
-            "an override is set or cleared", do="give --reserved or --ratio or both, or --clear alone"
+            "an override is either set or cleared", do="give --reserved or --ratio or both, or only --clear"
         )
     from vacancy.clients.admin import operator
 
@@ -274,8 +275,8 @@ def ratio_milli(text: str, where: str) -> int:
         milli = Decimal(0)
     if not milli.is_finite() or milli <= 0 or milli != int(milli):
         raise UsageError(
-            f"{text!r} is no allocation ratio",
+            f"{text!r} is not an allocation ratio",
             where=where,
-            do="give one above 0 with up to 3 decimals, as 1.5",
+            do="give a number above 0 with up to 3 decimals, for example 1.5",
         )
     return int(milli)

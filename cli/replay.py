@@ -22,39 +22,40 @@ def replay(
             "--into",
             "--store",
             metavar="DIR",
-            help="The store to fold into (default: the one that is set). [env: VACANCY_STORE]",
+            help="The store to fold into (default: the configured one). [env: VACANCY_STORE]",
         ),
     ] = None,
     rebuild: Annotated[
         bool,
-        typer.Option("--rebuild", help="Move what is there aside, and fold from the log's first record."),
+        typer.Option("--rebuild", help="Rename the existing store, and fold from the log's first record."),
     ] = False,
     processes: Annotated[
-        int, typer.Option("--processes", min=1, help="Fold partitions side by side, in so many processes.")
+        int,
+        typer.Option("--processes", min=1, help="The number of processes that fold partitions in parallel."),
     ] = 1,
     log: o.LogOption = None,
     config: o.ConfigOption = None,
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Fold the log into a store up to the log's end as it is now, and tell the digest.
+    """Fold the log into a store, up to the log's current end, and print the digest.
 
-    Appends nothing. A store that is there goes on from where it stands.
+    Appends nothing to the log. An existing store continues from its position.
     """
     site = CommandContext(log=log, store=into, config=config, kafka=kafka)
-    from vacancy.clients.replay_tool.parallel import replay_processes as fold_side_by_side
+    from vacancy.clients.replay_tool.parallel import replay_processes as fold_in_parallel
     from vacancy.clients.replay_tool.replay import replay as fold_all
     from vacancy.clients.replay_tool.set_aside import set_aside
 
     with site.open_log() as opened:
-        opened.identity()  # nothing is moved for a log that cannot be read
+        opened.identity()  # do not rename the store for a log that cannot be read
         if rebuild and (aside := set_aside(site.store)) is not None:
-            note(f"what was in {site.store} is now in {aside}; remove it when you no longer need it")
+            note(f"the old store {site.store} is now {aside}; remove it when you no longer need it")
         with progress_bar("records folded") as progress:
             if processes == 1:
                 found = fold_all(opened, site.store, site.registry(), progress=progress)
             else:
-                found = fold_side_by_side(
+                found = fold_in_parallel(
                     site.settings.log,
                     site.store,
                     site.registry(),
@@ -62,7 +63,7 @@ def replay(
                     progress=progress,
                     client_settings=site.settings.kafka,
                 )
-    _tell(found, as_json)
+    _print_digest(found, as_json)
 
 
 def digest(
@@ -70,14 +71,14 @@ def digest(
     config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """One hash over all that the tables say. Two stores at one position have the same, or one of them is wrong."""
+    """Print one hash of the whole content of the tables. Two stores at the same position have the same digest."""
     site = CommandContext(store=store, config=config)
     from vacancy.clients.replay_tool.replay import digest as digest_of
 
-    _tell(digest_of(site.store, site.registry()), as_json)
+    _print_digest(digest_of(site.store, site.registry()), as_json)
 
 
-def _tell(found: Digest, as_json: bool) -> None:
+def _print_digest(found: Digest, as_json: bool) -> None:
     if as_json:
         emit_json({"digest": found.whole, "partitions": list(found.partitions), "position": found.position})
         return

@@ -16,7 +16,7 @@ def settle(
     consumer: Annotated[str, typer.Argument(metavar="CONSUMER")],
     claim: Annotated[
         str,
-        typer.Option("--claim", metavar="ID", help="The claim (default: any for it)."),
+        typer.Option("--claim", metavar="ID", help="The claim (default: any claim for this consumer)."),
     ] = "",
     cell: Annotated[
         str,
@@ -28,7 +28,7 @@ def settle(
             "--deadline-ms",
             metavar="MS",
             min=1,
-            help="The claim's deadline, as `place` said it (log time, milliseconds since 1970).",
+            help="The claim's deadline, as `place` printed it (log time, milliseconds since 1970).",
         ),
     ] = None,
     deadline: Annotated[
@@ -38,7 +38,7 @@ def settle(
             metavar="SECONDS",
             min=0.001,
             max=600.0,
-            help="Where that is not known: how long the claims of whoever sent it stay good.",
+            help="If --deadline-ms is not known: the deadline that the sender gives its claims, from now.",
         ),
     ] = 60.0,
     timeout: o.TimeoutOption = 90.0,
@@ -48,10 +48,10 @@ def settle(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Find out how a claim ended whose outcome was not known, and wait for that.
+    """Find out the outcome of a claim that was unknown, and wait for it.
 
-    Ends with 0 where the consumer was placed, with 4 where it was not and never will be by that claim: only then is
-    it safe to place it again. Ends with 6 where that is still open.
+    Ends with exit code 0 if the consumer was placed, and with 4 if it was not and never will be by that claim: only
+    then is it safe to place it again. Ends with 6 if the outcome is still open.
     """
     site = CommandContext(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.scheduler import settlement
@@ -59,14 +59,14 @@ def settle(
     with site.open_reader() as reader:
         latest = deadline_ms or settlement.latest_deadline_ms(reader, int(deadline * 1000))
         wanted = settlement.OpenClaim(consumer, latest, claim, cell)
-        found = settlement.settle(reader, wanted)  # what the tables say needs no log
+        found = settlement.settle(reader, wanted)  # the tables may have the outcome, without the log
         silent = ""
         if found.status == "unknown":
             try:
                 with site.open_log(timeout) as opened:
                     found = settlement.settle(reader, wanted, log=opened, timeout_s=timeout)
             except LogUnavailable as error:
-                silent = f", and the log cannot be asked: {error.what}"
+                silent = f", and the log does not answer: {error.what}"
     if as_json:
         emit_json(found)
     where = f"store {site.store}"
@@ -74,7 +74,7 @@ def settle(
         raise OutcomeUnknown(
             f"the outcome for {consumer} is not known yet: {found.reason}{silent}",
             where=where,
-            do="check that `vacancy worker` runs and the log answers; then ask again with"
+            do="check that `vacancy worker` runs and the log answers; then try again with"
             f" --deadline-ms {found.deadline_ms}",
         )
     if found.status == "void":

@@ -1,4 +1,4 @@
-"""`vacancy show …`: one thing, and all that is known of it."""
+"""`vacancy show …`: one object with all its details."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vacancy.clients.inspection.answers import HoldingAnswer, ProviderAnswer, TreeAnswer
 
 app = typer.Typer(
-    help="Show one thing: a provider, a consumer, a request, a claim; or all nodes.", rich_markup_mode=None
+    help="Show one provider, consumer, request, claim or server group; or all nodes.", rich_markup_mode=None
 )
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID")]
@@ -38,20 +38,20 @@ def provider(
     config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """A provider and those below it: inventories, traits, aggregates, what operators said, who holds it."""
+    """Show a provider and its descendants: inventories, traits, aggregates, operator settings, consumers."""
     from vacancy.clients.inspection.lookup import show_provider
 
     with CommandContext(store=store, config=config).open_reader() as reader:
         found = show_provider(reader, id_, cell=cell)
-        told = as_of_text(reader)
+        as_of = as_of_text(reader)
     if as_json:
         emit_json(found)
         return
-    _tell_tree(found)
-    note(told)
+    _print_tree(found)
+    note(as_of)
 
 
-def _tell_tree(tree: TreeAnswer) -> None:
+def _print_tree(tree: TreeAnswer) -> None:
     emit(f"provider {tree.id} in cell {tree.cell} (partition {tree.partition})")
     if tree.node is not None:
         emit(f"node {tree.root}: {tree.node.state}, last heard {time_text(tree.node.heard_ms)}")
@@ -80,12 +80,12 @@ def _tell_tree(tree: TreeAnswer) -> None:
         ),
     )
     for one in tree.providers:
-        said = _said_of(one)
-        if said:
-            emit("\n" + one.id + "\n" + "\n".join(f"  {line}" for line in said))
+        details = _details_of(one)
+        if details:
+            emit("\n" + one.id + "\n" + "\n".join(f"  {line}" for line in details))
     if tree.holdings:
         emit("")
-        _tell_holdings(tree.holdings)
+        _print_holdings(tree.holdings)
 
 
 def _depth(tree: TreeAnswer, one: ProviderAnswer) -> int:
@@ -95,7 +95,7 @@ def _depth(tree: TreeAnswer, one: ProviderAnswer) -> int:
     return sum(id_ in parents for id_ in path_to_root(one.id, parents.get)) - 1
 
 
-def _said_of(one: ProviderAnswer) -> list[str]:
+def _details_of(one: ProviderAnswer) -> list[str]:
     lines = []
     if not one.reported:
         lines.append("its node no longer reports it; it is removed with its last allocation")
@@ -113,12 +113,12 @@ def _said_of(one: ProviderAnswer) -> list[str]:
         reason = f" ({one.facts['reason']})" if one.facts["reason"] else ""
         lines.append(f"operator settings: {one.facts['status']}{reason}, revision {one.facts['revision']}")
         for name, values in one.facts["overrides"].items():
-            said = ", ".join(f"{what}={value}" for what, value in values.items())
-            lines.append(f"override of {name}: {said}")
+            override = ", ".join(f"{field}={value}" for field, value in values.items())
+            lines.append(f"override of {name}: {override}")
     return lines
 
 
-def _tell_holdings(holdings: Sequence[HoldingAnswer]) -> None:
+def _print_holdings(holdings: Sequence[HoldingAnswer]) -> None:
     has_holds = any(holding.hold_until_ms for holding in holdings)
     emit_table(
         ("CONSUMER", "PROVIDER", "CLASS", "AMOUNT", *(("HOLD UNTIL",) if has_holds else ())),
@@ -142,7 +142,7 @@ def consumer(
     config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """What a consumer holds, and by which claim."""
+    """Show what a consumer holds, and by which claim."""
     from vacancy.clients.inspection.lookup import show_consumer
 
     with CommandContext(store=store, config=config).open_reader() as reader:
@@ -155,7 +155,7 @@ def consumer(
             f"consumer {one.consumer} in cell {one.cell}, generation {one.generation}, type {one.consumer_type}"
         )
         emit(f"project {one.project}, user {one.user}, claim {one.claim} at {one.partition}:{one.offset}")
-        _tell_holdings(one.holdings)
+        _print_holdings(one.holdings)
 
 
 @app.command()
@@ -165,7 +165,7 @@ def request(
     config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """A request, and how it ended."""
+    """Show a request and its outcome."""
     from vacancy.clients.inspection.lookup import show_request
 
     with CommandContext(store=store, config=config).open_reader() as reader:
@@ -196,7 +196,7 @@ def claim(
     config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """A claim's verdict. It is kept until the claim's deadline."""
+    """Show a claim's verdict. It is kept until the claim's deadline."""
     from vacancy.clients.inspection.lookup import show_claim
 
     with CommandContext(store=store, config=config).open_reader() as reader:
@@ -225,7 +225,7 @@ def group(
     config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """A server group: what it is for, its members, and the nodes they are on."""
+    """Show a server group: its policy, its members, and the nodes that they are on."""
     from vacancy.clients.inspection.group_report import show_group
 
     with CommandContext(store=store, config=config).open_reader(with_view=False) as reader:
@@ -250,7 +250,7 @@ def nodes(
     config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """All nodes, and whether they take new claims."""
+    """Show all nodes, and whether they accept new claims."""
     from vacancy.clients.inspection.lookup import nodes as all_nodes
 
     with CommandContext(store=store, config=config).open_reader() as reader:

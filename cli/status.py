@@ -15,9 +15,9 @@ def status(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """How this host's store is: how far behind the log, how much it holds, what needs a person.
+    """Show the state of this host's store: how far it is behind the log, what it contains, what needs attention.
 
-    Where the log does not answer, the rest is told all the same.
+    If the log does not answer, everything else is still shown.
     """
     site = CommandContext(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.inspection import status as whole
@@ -29,7 +29,7 @@ def status(
                 ends = opened.end()
                 if opened.identity().log != reader.manifest.log:
                     note(
-                        f"the store was folded from another log than {site.settings.log}; name its own with --log"
+                        f"the store was folded from another log than {site.settings.log}; give its own log with --log"
                     )
                     ends = None
         except LogError as error:
@@ -74,8 +74,9 @@ def status(
         emit("nodes: " + ", ".join(f"{count} {state}" for state, count in found.node_states.items()))
     for root, cells in found.clashes.items():
         emit(
-            f"node {root} is live in cells {' and '.join(cells)}: a candidate in neither until one is retired"
+            f"node {root} is live in cells {' and '.join(cells)}: it is excluded from candidates in both until it is"
+            " retired in one"
         )
     for name, types in found.attribute_clashes.items():
-        said = ", ".join(f"{kind} on {one.providers} ({one.example})" for kind, one in types.items())
-        emit(f"attribute {name} is of several types, and no comparison matches them all: {said}")
+        types_text = ", ".join(f"{kind} on {one.providers} ({one.example})" for kind, one in types.items())
+        emit(f"attribute {name} has several types, and no comparison matches all of them: {types_text}")

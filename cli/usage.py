@@ -13,22 +13,26 @@ from vacancy.cli.output import as_of_text, emit_json, emit_table, note
 
 def usage(
     project: Annotated[
-        str | None, typer.Option("--project", metavar="ID", help="Only of this project.")
+        str | None, typer.Option("--project", metavar="ID", help="Only consumers of this project.")
     ] = None,
-    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="Only of this user.")] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="ID", help="Only consumers of this user.")
+    ] = None,
     consumer_type: Annotated[
         str | None,
-        typer.Option("--consumer-type", metavar="TYPE", help="Only of consumers of this type."),
+        typer.Option("--consumer-type", metavar="TYPE", help="Only consumers of this type."),
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="project|user|type", help="Tell these apart (default: none)."),
+        typer.Option(
+            "--by", metavar="project|user|type", help="One line for each of these (default: one for all)."
+        ),
     ] = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """How much is held of each class: by all, or by those of a project, a user or a type."""
+    """Show how much of each class consumers hold: all of them, or those of a project, a user or a type."""
     from vacancy.clients.inspection.usage import usage as added_up
 
     with CommandContext(store=store, config=config).open_reader(with_view=False) as reader:

@@ -1,4 +1,4 @@
-"""What questions about a store are answered with: plain data, ready for JSON. Times are in ms since 1970 (UTC)."""
+"""The answers of queries about a store: plain data, ready for JSON. Times are in ms since 1970 (UTC)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class InventoryAnswer:
 
 @dataclass(frozen=True, slots=True)
 class HoldingAnswer:
-    """What one consumer holds of one provider and class. `grant` is as the class wrote it."""
+    """What one consumer holds of one provider and class. `grant` is in the format of the class."""
 
     consumer: str
     provider: str
@@ -39,7 +39,7 @@ class HoldingAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ProviderAnswer:
-    """One resource provider. `facts` is what an operator said of it, None where nobody did."""
+    """One resource provider. `facts` are the operator settings, or None."""
 
     id: str
     parent: str | None
@@ -60,7 +60,7 @@ State = Literal["open", "disabled", "draining", "incomplete", "retired", "in two
 
 @dataclass(frozen=True, slots=True)
 class NodeAnswer:
-    """A root provider's life. `heard_ms` is log time; only an `open` node takes new claims."""
+    """A node. `heard_ms` is the log time of its last event; only an `open` node accepts new claims."""
 
     root: str
     cell: str
@@ -73,7 +73,7 @@ class NodeAnswer:
 
 @dataclass(frozen=True, slots=True)
 class TreeAnswer:
-    """A provider, those below it (a parent before its children), its node, and who holds any of them."""
+    """A provider, its descendants (a parent before its children), its node, and the consumers that hold any of them."""
 
     id: str
     cell: str
@@ -105,7 +105,7 @@ class ConsumerAnswer:
 
 @dataclass(frozen=True, slots=True)
 class VerdictAnswer:
-    """How a claim was judged; see `resources.rows.VerdictRow`. Gone once log time passes `deadline_ms`."""
+    """How a claim was judged; see `VerdictRow`. Deleted once log time passes `deadline_ms`."""
 
     claim: str
     cell: str
@@ -126,7 +126,7 @@ class VerdictAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RequestAnswer:
-    """A request and how it ended: `outcome` is '' while it is open."""
+    """A request. `outcome` is '' while it is open."""
 
     id: str
     spec: dict[str, Any]
@@ -141,7 +141,7 @@ class RequestAnswer:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterAnswer:
-    """A record that was refused. `value` is its beginning as text; `size` its whole length in bytes."""
+    """A record that was refused. `value` is the start of it as text; `size` is its full length in bytes."""
 
     partition: int
     offset: int
@@ -154,9 +154,9 @@ class DeadLetterAnswer:
 
 @dataclass(slots=True)
 class PartitionStatus:
-    """How far one partition is. `end` and `lag` (records) are None where no log was asked.
+    """The state of one partition. `end` and `lag` (records) are None if the log was not read.
 
-    `time_ms` is its log time; `dead_letters` counts all there ever were.
+    `time_ms` is its log time; `dead_letters` counts all dead letters, including deleted ones.
     """
 
     partition: int
@@ -184,8 +184,8 @@ class AttributeType:
 
 @dataclass(frozen=True, slots=True)
 class StatusAnswer:
-    """How a store is. `clashes`: roots that are live in two cells, with the cells. `attribute_clashes`: attributes
-    that are of one type here and of another there, with the types."""
+    """The state of a store. `clashes`: roots that are live in two cells, with the cells. `attribute_clashes`: attributes
+    that have different types on different providers, with the types."""
 
     store: str
     log: str

@@ -1,4 +1,4 @@
-"""Server groups for people: how a membership is written, and who is in a group."""
+"""Server groups on the command line: how a membership is written, and the members of a group."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _is_group = re.compile(GROUP_PATTERN).fullmatch
 
 @dataclass(frozen=True, slots=True)
 class ParsedMembership:
-    """What the options of a command say of others and of copies; what was not said is empty or None."""
+    """The server groups and copies that a command's options give; empty or None where an option is missing."""
 
     affinity: Iterable[str] = ()
     anti_affinity: Iterable[str] = ()
@@ -31,8 +31,8 @@ class ParsedMembership:
     copies_on: str | None = None
 
     def applied(self, spec: RequestSpec) -> RequestSpec:
-        """The request with these. Raises `UsageError` for what cannot be meant."""
-        said: tuple[ServerGroupMembership, ...] = (
+        """The request with these memberships and copies. Raises `UsageError` if it is invalid."""
+        given: tuple[ServerGroupMembership, ...] = (
             *(read_membership(text, "affinity", "--group-affinity") for text in self.affinity),
             *(read_membership(text, "anti-affinity", "--group-anti-affinity") for text in self.anti_affinity),
             *(
@@ -44,7 +44,7 @@ class ParsedMembership:
                 for text in self.soft_anti_affinity
             ),
         )
-        changes: dict[str, Any] = {"memberships": (*spec.memberships, *said)} if said else {}
+        changes: dict[str, Any] = {"memberships": (*spec.memberships, *given)} if given else {}
         if self.copies is not None:
             changes["copies"] = self.copies
         if self.copies_on is not None:
@@ -55,43 +55,43 @@ class ParsedMembership:
         try:
             return RequestSpec.model_validate(whole)
         except ValidationError as error:
-            raise _told(error, "the request") from None
+            raise _usage_error(error, "the request") from None
 
 
 def read_membership(text: str, policy: str, where: str, *, hard: bool = True) -> ServerGroupMembership:
     """`CELL/NAME`, `CELL/NAME:MAX` or `CELL/NAME:MAX:SCOPE`; MAX may be left empty. Raises `UsageError`."""
-    # A cell may have a colon in its name, a group not.
+    # The name of a cell may contain a colon, the name of a group may not.
     at = text.rpartition("/")[0]
     name, _, rest = text[len(at) :].partition(":")
     most, _, scope = rest.partition(":")
     group = at + name
-    do = "write CELL/NAME, CELL/NAME:MAX or CELL/NAME:MAX:SCOPE, as in auto-5/web:1:rack-"
+    do = "write CELL/NAME, CELL/NAME:MAX or CELL/NAME:MAX:SCOPE, for example auto-5/web:1:rack-"
     if not _is_group(group):
-        raise UsageError(f"{group!r} is no server group", where=f"{where} {text!r}", do=do)
+        raise UsageError(f"{group!r} is not a server group", where=f"{where} {text!r}", do=do)
     if most and not (most.isascii() and most.isdecimal() and len(most) < 10):
-        raise UsageError(f"{most!r} is no number of members", where=f"{where} {text!r}", do=do)
-    said: dict[str, Any] = {"group": group, "policy": policy, "hard": hard, "scope": scope or None}
+        raise UsageError(f"{most!r} is not a number of members", where=f"{where} {text!r}", do=do)
+    fields: dict[str, Any] = {"group": group, "policy": policy, "hard": hard, "scope": scope or None}
     if most:
-        said["max_per_node"] = int(most)
+        fields["max_per_node"] = int(most)
     try:
-        return ServerGroupMembership.model_validate(said)
+        return ServerGroupMembership.model_validate(fields)
     except ValidationError as error:
-        raise _told(error, f"{where} {text!r}") from None
+        raise _usage_error(error, f"{where} {text!r}") from None
 
 
-def _told(error: ValidationError, where: str) -> UsageError:
+def _usage_error(error: ValidationError, where: str) -> UsageError:
     first = error.errors(include_url=False, include_context=False)[0]
     path = ".".join(str(part) for part in first["loc"])
     what = first["msg"].removeprefix("Value error, ")
     return UsageError(f"{path}: {what}" if path else what, where=where, do="correct it")
 
 
-# -- who is in a group ------------------------------------------------------------------------------------------
+# -- members of a group -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class GroupMemberReport:
-    """A consumer in a group: the roots that each of its copies is on now, and the offset of its claim."""
+    """A consumer in a group: the current roots of each of its copies, and the offset of its claim."""
 
     consumer: str
     offset: int
@@ -100,7 +100,7 @@ class GroupMemberReport:
 
 @dataclass(frozen=True, slots=True)
 class ServerGroupReport:
-    """A server group and its members, the newest last. `nodes` is root -> how many copies are on it."""
+    """A server group and its members, the newest last. `nodes`: root -> the number of copies on it."""
 
     id: str
     cell: str
@@ -114,17 +114,17 @@ class ServerGroupReport:
 
 
 def show_group(reader: StoreReader, group: str) -> ServerGroupReport:
-    """A server group. Raises `UsageError` for what is no group's id, and `NotFound` where nobody is in it."""
+    """A server group. Raises `UsageError` for an invalid id, and `NotFound` if it has no members."""
     if not _is_group(group):
-        raise UsageError(f"{group!r} is no server group", do="write CELL/NAME, as in auto-5/web")
+        raise UsageError(f"{group!r} is not a server group", do="write CELL/NAME, for example auto-5/web")
     reader.catch_up()
     cell = group_cell(group)
     row = reader.get(GROUPS, key(cell, group_name(group)))
     if row is None:
         raise NotFound(
-            f"nobody is in server group {group!r}",
+            f"server group {group!r} has no members",
             where=f"store {reader.path}",
-            do="check its name and cell: a group is there from its first member to its last",
+            do="check its name and cell: a group exists as long as it has members",
         )
     members = []
     nodes: dict[str, int] = {}

@@ -1,6 +1,6 @@
-"""Questions about a store, answered as plain data: what a provider has, who holds it, how far a partition is.
+"""Look up providers, nodes, consumers, claims and requests in a store, as plain data.
 
-Nothing here writes. Every answer is as of the reader's last `catch_up`, which each question makes.
+Nothing here writes. Each function calls the reader's `catch_up` first, and its answer is as of that position.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ from vacancy.resources.state.tables import (
 Row = TypeVar("Row")
 
 _NAMES_COMPARED = 20_000
-"""So many names are searched for one that is like a wrong one; more would keep a person waiting."""
+"""How many names are searched for one that is similar to an unknown one; more would take too long."""
 
 
 class NotFound(VacancyError):
-    """The store, at its position, knows nothing of that name."""
+    """The store has nothing of that name, at its position."""
 
 
-# -- where things are -----------------------------------------------------------------------------------------
+# -- cells ----------------------------------------------------------------------------------------------------
 
 
 def provider_cells(reader: StoreReader, provider: str) -> list[str]:
-    """The cells that have a provider of that id: one, unless it moved or two nodes say they are it."""
+    """The cells that have a provider of that id: one, unless it moved or two nodes report the same id."""
     return [cell for cell in _cells(reader) if reader.get(PROVIDERS, key(cell, provider)) is not None]
 
 
 def provider_cell(reader: StoreReader, provider: str) -> str:
-    """The one cell of a provider. Raises `NotFound`, or `UsageError` where two cells have it."""
+    """The cell of a provider. Raises `NotFound`, or `UsageError` if it is in two cells."""
     cells = provider_cells(reader, provider)
     if not cells:
         raise NotFound(
@@ -79,7 +79,7 @@ def provider_cell(reader: StoreReader, provider: str) -> str:
         raise UsageError(
             f"provider {provider!r} is in cells {' and '.join(cells)}",
             where=_where(reader),
-            do="name one with --cell; retire the node in the cell that it left",
+            do="choose one with --cell; retire the node in the cell that it left",
         )
     return cells[0]
 
@@ -89,7 +89,7 @@ def _cells(reader: StoreReader) -> list[str]:
 
 
 def find(reader: StoreReader, table: Table[Row], id_: str) -> list[tuple[str, Row]]:
-    """(cell, row) of an id in any cell: of those that have providers, else of all."""
+    """(cell, row) of an id in any cell: first in cells with providers, otherwise in all."""
     found = [(c, row) for c in _cells(reader) if (row := reader.get(table, key(c, id_))) is not None]
     if found:
         return found
@@ -111,7 +111,7 @@ def _near(wrong: str, names: Iterator[str]) -> str:
 
 
 def show_provider(reader: StoreReader, provider: str, *, cell: str | None = None) -> TreeAnswer:
-    """A provider and all below it. Raises `NotFound`, or `UsageError` where two cells have it."""
+    """A provider and its descendants. Raises `NotFound`, or `UsageError` if it is in two cells."""
     reader.catch_up()
     cell = cell or provider_cell(reader, provider)
     row = reader.get(PROVIDERS, key(cell, provider))
@@ -119,14 +119,14 @@ def show_provider(reader: StoreReader, provider: str, *, cell: str | None = None
         raise NotFound(
             f"there is no provider {provider!r} in cell {cell}",
             where=_where(reader),
-            do="leave --cell out, or name another",
+            do="omit --cell, or give another cell",
         )
     root = reader.get(PROVIDERS, key(cell, row.root))
     rows = {member: reader.get(PROVIDERS, key(cell, member)) for member in (root.members if root else ())}
     rows[provider] = row
     paths = {id_: tuple(path_to_root(id_, lambda at: _parent(rows.get(at)))) for id_ in rows}
     below = [(id_, one) for id_, one in rows.items() if one is not None and provider in paths[id_]]
-    # From the root down: sorts a parent before its children, and keeps siblings together.
+    # Sorted from the root down: a parent before its children, siblings together.
     below.sort(key=lambda item: paths[item[0]][::-1])
     ids = frozenset(id_ for id_, _ in below)
     node = reader.get(NODES, key(cell, row.root))
@@ -155,7 +155,7 @@ def _parent(row: ProviderRow | None) -> str | None:
 
 
 def node_of(reader: StoreReader, cell: str, root: str) -> NodeAnswer | None:
-    """A node as it is in the tables, or None."""
+    """A node, or None if the tables do not have it."""
     row = reader.get(NODES, key(cell, root))
     return None if row is None else _node(reader, cell, root, row)
 
@@ -221,14 +221,14 @@ def _inventory(reader: StoreReader, name: str, row: ClassRow) -> InventoryAnswer
         del columns[column]
     capacity, free = columns.pop("capacity"), columns.pop("free")
     record = row.record
-    told = msgspec.structs.asdict(record) if isinstance(record, msgspec.Struct) else {"record": record}
+    fields = msgspec.structs.asdict(record) if isinstance(record, msgspec.Struct) else {"record": record}
     return InventoryAnswer(
-        name, capacity, capacity - free, free, columns, msgspec.to_builtins(told), row.changed, row.taken
+        name, capacity, capacity - free, free, columns, msgspec.to_builtins(fields), row.changed, row.taken
     )
 
 
 def facts_shown(row: OperatorSettingsRow) -> dict[str, Any]:
-    """Facts as plain data."""
+    """Operator settings as plain data."""
     return {
         "revision": row.revision,
         "status": row.status,
@@ -244,14 +244,14 @@ def facts_shown(row: OperatorSettingsRow) -> dict[str, Any]:
 
 
 def show_consumer(reader: StoreReader, consumer: str) -> list[ConsumerAnswer]:
-    """What a consumer holds, one entry a cell: usually one. Raises `NotFound` where it holds nothing."""
+    """What a consumer holds, one entry per cell, usually one. Raises `NotFound` if it holds nothing."""
     reader.catch_up()
     found = [_consumer(reader, cell, consumer, row) for cell, row in find(reader, ALLOCATIONS, consumer)]
     if not found:
         raise NotFound(
             f"consumer {consumer!r} holds nothing",
             where=_where(reader),
-            do="see `vacancy show claim` or `vacancy show request` for why",
+            do="see `vacancy show claim` or `vacancy show request` for the reason",
         )
     return found
 
@@ -289,13 +289,13 @@ def _holdings(consumer: str, row: AllocationRow) -> Iterator[HoldingAnswer]:
 def _holdings_in(reader: StoreReader, cell: str) -> Iterator[HoldingAnswer]:
     partition = partition_for(cell, reader.manifest.partitions)
     for name, data in reader.raw(partition, ALLOCATIONS.family):
-        home, consumer = split_key(name)
-        if home == cell:
+        cell_of, consumer = split_key(name)
+        if cell_of == cell:
             yield from _holdings(consumer, ALLOCATIONS.decode(data))
 
 
 def show_claim(reader: StoreReader, claim: str) -> VerdictAnswer:
-    """A claim's verdict. Raises `NotFound` where there is none, or none any more."""
+    """A claim's verdict. Raises `NotFound` if there is none, or it was deleted."""
     reader.catch_up()
     for cell, row in find(reader, VERDICTS, claim):
         return _verdict(reader, cell, claim, row)
@@ -334,7 +334,7 @@ def show_request(reader: StoreReader, request: str) -> RequestAnswer:
         raise NotFound(
             f"there is no request {request!r}",
             where=_where(reader),
-            do="requests are kept for a day of log time; check its id",
+            do="requests are kept for a day of log time; check the id",
         )
     return RequestAnswer(
         id=request,

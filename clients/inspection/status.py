@@ -1,4 +1,4 @@
-"""How a store is as a whole: how far each partition is, how nodes are, what was refused. Nothing here writes."""
+"""The state of a whole store: positions, states of nodes, dead letters. Nothing here writes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def dead_letters(
 
 
 def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> StatusAnswer:
-    """How the store is. `ends` are the log's (partition -> the offset that its next record gets)."""
+    """The state of the store. `ends` are the log's (partition -> the offset of its next record)."""
     reader.catch_up()
     partitions = []
     for partition, position in reader.position.items():
@@ -73,7 +73,7 @@ def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status
 
 
 def attribute_clashes(reader: StoreReader) -> dict[str, dict[str, AttributeType]]:
-    """Attributes of which not all providers agree what type they are: name -> type -> who."""
+    """Attributes that have several types: name -> type -> the providers with that type."""
     view = reader.view
     found = {}
     for name, column in sorted(view.attributes.columns.items()):

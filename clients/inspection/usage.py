@@ -1,4 +1,4 @@
-"""Who uses how much: what consumers hold, added up by class."""
+"""Usage: what consumers hold, added up by class."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS
 
 By = Literal["project", "user", "type"]
-"""What tells consumers apart."""
+"""What consumers are grouped by."""
 
-_decode = msgspec.msgpack.Decoder().decode  # as lists: of a row only this much is looked at
+_decode = msgspec.msgpack.Decoder().decode  # rows as lists: only a few fields are needed
 _FIELDS = AllocationRow.__struct_fields__
-_TOLD = tuple(map(_FIELDS.index, ("project", "user", "consumer_type")))
+_GROUPED_BY = tuple(map(_FIELDS.index, ("project", "user", "consumer_type")))
 _PARTS = _FIELDS.index("parts")
 
-WAYS: tuple[str, ...] = get_args(By)
+GROUPINGS: tuple[str, ...] = get_args(By)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What some consumers hold together. `name` is their project, user or type; '' where nothing tells them apart.
+    """What some consumers hold together. `name` is their project, user or type; '' if they are not grouped.
 
     `usages` is class -> amount, in the units of the class's capacity: devices are counted, shares of devices added up.
     """
@@ -51,8 +51,8 @@ def usage(
     `GET /usages` answers. A consumer that holds something in two cells counts twice. It reads all allocations: about
     a second for 100,000. Raises `UsageError` for another `by`.
     """
-    if by not in (None, *WAYS):
-        raise UsageError(f"usage is not told apart by {by!r}", do=f"choose one of {', '.join(WAYS)}")
+    if by not in (None, *GROUPINGS):
+        raise UsageError(f"usage cannot be grouped by {by!r}", do=f"choose one of {', '.join(GROUPINGS)}")
     reader.catch_up()
     wanted = (project, user, consumer_type)
     amount_of = cache(lambda name: reader.registry.table(name).resource_class.amount_of)
@@ -60,14 +60,14 @@ def usage(
     consumers: Counter[str] = Counter()
     if by is None:
         amounts[""] = Counter()
-    asked = [(at, one) for at, one in zip(_TOLD, wanted, strict=True) if one is not None]
-    told_by = None if by is None else _TOLD[WAYS.index(by)]
+    asked = [(at, one) for at, one in zip(_GROUPED_BY, wanted, strict=True) if one is not None]
+    group_at = None if by is None else _GROUPED_BY[GROUPINGS.index(by)]
     for partition in range(reader.manifest.partitions):
         for _, data in reader.raw(partition, ALLOCATIONS.family):
             row = _decode(data)
             if asked and any(row[at] != one for at, one in asked):
                 continue
-            name = "" if told_by is None else row[told_by]
+            name = "" if group_at is None else row[group_at]
             consumers[name] += 1
             to = amounts.setdefault(name, Counter())
             for _, resource_class, _, grant in row[_PARTS]:

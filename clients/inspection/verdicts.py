@@ -1,4 +1,4 @@
-"""The verdicts of a store, as plain data: for audits, and for whoever else asks."""
+"""The verdicts of a store, as plain data, for audits and other programs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vacancy.resources.state.tables import VERDICTS, split_key
 def exported_verdicts(reader: StoreReader) -> Iterator[dict[str, Any]]:
     """Every verdict that the store still keeps, as of the reader's position, by partition and key.
 
-    `offset` is the claim's record (-1: cancelled before it came); `taken_offset` is the event that took the
-    last of what was asked for (-1: nothing did); `deadline_ms` is log time; `grants`
-    are the particular things that were given (devices, CPU ids), not amounts.
+    `offset` is the claim's record (-1: it was cancelled before its record); `taken_offset` is the event that took the
+    last of the resource (-1: none); `deadline_ms` is log time; `grants` are the things that were granted by name
+    (devices, CPU ids), not amounts.
     """
     for partition, key, row in reader.scan(VERDICTS):
         cell, claim = split_key(key)

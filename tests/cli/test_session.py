@@ -122,13 +122,13 @@ def test_neighbours_copies_and_usage(vacancy: Vacancy) -> None:
     assert used == {"name": "p", "consumers": 2, "usages": {"MEMORY_MB": 768, "VCPU": 3}}
     assert "VCPU" in vacancy("usage")
     vacancy("release", "web-a", "twins")
-    assert "nobody is in server group" in vacancy.fails(1, "show", "group", f"{cell}/web")
+    assert "has no members" in vacancy.fails(1, "show", "group", f"{cell}/web")
 
 
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        (("--group-affinity", "web"), "'web' is no server group"),
+        (("--group-affinity", "web"), "'web' is not a server group"),
         (("--group-affinity", "c/web:2"), "max_per_node is for anti-affinity"),
         (("--group-affinity", "c/g", "--group-anti-affinity", "c/g"), "group c/g is named twice"),
         (("--group-affinity", "c/g", "--copies", 2, "--copies-on", "distinct"), "distinct nodes"),
@@ -362,7 +362,7 @@ def test_qualities_with_values_are_set_shown_and_asked_for(vacancy: Vacancy) -> 
             "text": {"providers": 1, "example": "node-2"},
         }
     }
-    assert "attribute cores is of several types" in vacancy("status")
+    assert "attribute cores has several types" in vacancy("status")
 
 
 def test_what_no_provider_can_satisfy_is_told(vacancy: Vacancy) -> None:

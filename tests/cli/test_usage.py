@@ -65,12 +65,12 @@ WRONG: dict[str, tuple[int, str]] = {
     "confirm nobody": (1, "no allocations of nobody"),
     # operators
     "provider disable node-0": (1, "there is no provider 'node-0'"),
-    "provider trait node-1": (2, "nothing is to be changed; give --add"),
+    "provider trait node-1": (2, "no change is given; give --add"),
     "provider trait node-1 --add HW_CPU_X86_AVX22": (2, "unknown trait"),
     "provider aggregate node-1 --add two,words!": (2, "aggregates"),
-    "provider override node-1 VCPU": (2, "an override is set or cleared"),
-    "provider override node-1 VCPU --ratio 0.0001": (2, "'0.0001' is no allocation ratio (--ratio)"),
-    "provider override node-1 VCPU --ratio nan": (2, "'nan' is no allocation ratio (--ratio)"),
+    "provider override node-1 VCPU": (2, "an override is either set or cleared"),
+    "provider override node-1 VCPU --ratio 0.0001": (2, "'0.0001' is not an allocation ratio (--ratio)"),
+    "provider override node-1 VCPU --ratio nan": (2, "'nan' is not an allocation ratio (--ratio)"),
     "provider override node-1 VCPUS --reserved 1": (2, "unknown resource class 'VCPUS'"),
     # publishing
     "publish --once --file nowhere.json": (2, "the file cannot be read"),

@@ -83,7 +83,7 @@ def test_a_root_in_two_cells_is_told_and_must_be_named(site: Followed) -> None:
     home = lookup.provider_cell(site.reader, "node-1")
     other = second if home == first else first
     site.report("node-1", cell=other)
-    with pytest.raises(UsageError, match="name one with --cell"):
+    with pytest.raises(UsageError, match="choose one with --cell"):
         lookup.show_provider(site.reader, "node-1")
     tree = lookup.show_provider(site.reader, "node-1", cell=other)
     assert tree.node is not None

@@ -113,7 +113,7 @@ def test_what_is_placed_beside_others_is_shown(site: Followed) -> None:
         assert shown.nodes == {"n0": 1, "n1": 1, "n2": 1}
         scheduler.release(web)
         wait_for(site.reader, site.log.end())
-        with pytest.raises(NotFound, match="nobody is in server group"):
+        with pytest.raises(NotFound, match="has no members"):
             show_group(site.reader, f"{CELL}/web")
         assert scheduler.place(spec(near("web"))).root in {"n0", "n1", "n2"}
 
