@@ -3,6 +3,7 @@ out how, and does not claim again."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,13 @@ def place_one(site: Site, consumer: str, timeout_s: float, said: Connection) -> 
     with site.log() as log, Scheduler(log, site.store, installed_registry()) as scheduler:
         said.send(list(scheduler.place_many([request(consumer)], timeout_s=timeout_s)))
         time.sleep(600)
+
+
+def place_and_die(site: Site, consumer: str, said: Connection) -> None:
+    """Place, answer, and be gone before the outcome of the request is written."""
+    with site.log() as log, Scheduler(log, site.store, installed_registry()) as scheduler:
+        said.send(scheduler.place(request(consumer)))
+        os._exit(9)
 
 
 def settle(site: Site, consumer: str, said: Connection) -> None:
@@ -108,6 +116,22 @@ def test_the_next_scheduler_finds_the_claim_and_does_not_claim_again(site: Site)
     with site.reader() as reader:
         left_open = show_request(reader, "request-i-1")  # nobody closed it, and it says what was asked
     assert (left_open.outcome, left_open.spec["groups"][0]["resources"]) == ("", {"VCPU": 3})
+    assert site.check_whole().accepted == 1
+
+
+def test_a_scheduler_that_dies_after_its_answer_leaves_the_placement_and_an_open_request(site: Site) -> None:
+    with site.worked():
+        with running(place_and_die, site, "i-1") as said:
+            outcome = heard(said)
+            with pytest.raises(EOFError):
+                said.recv()  # it is gone
+        site.settle()
+    ((_, row),) = site.allocations()["i-1"]
+    assert (outcome.status, row.claim) == ("placed", outcome.claim)
+    with site.reader() as reader:
+        assert show_request(reader, "request-i-1").outcome == ""
+    with site.log() as log, Scheduler(log, site.store, installed_registry()) as scheduler:
+        assert scheduler.settle("i-1").claim == outcome.claim
     assert site.check_whole().accepted == 1
 
 
