@@ -65,7 +65,7 @@ def fill(store: Path, order: Order, specs: Sequence[RequestSpec], seed: int) -> 
             for served in found[0].allocations if found else ():
                 row = view.row_of[key(found[0].cell, served.provider)]
                 for name, ask in served.resources.items():
-                    view.take(row, name, ask)
+                    view.reserve(row, name, ask)
         columns = view.classes[GPU].arrays
         capacity = int(columns["capacity"].sum())
         return Filled(1 - int(columns["free"].sum()) / capacity, refused, times)

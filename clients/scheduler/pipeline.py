@@ -351,7 +351,7 @@ class Pipeline:
         reservations = []
         for served in candidate.allocations:
             row = view.row_of[key(candidate.cell, served.provider)]
-            reservations += [view.take(row, name, ask) for name, ask in served.resources.items()]
+            reservations += [view.reserve(row, name, ask) for name, ask in served.resources.items()]
         memberships: list[ReservedMembership] = []
         if job.compiled.spec.memberships:
             memberships = joining(view, job.compiled.spec, job.consumer, candidate)
@@ -368,7 +368,7 @@ class Pipeline:
         if ended.memberships:
             view.groups.leave(ended.memberships)
         for one in ended.reservations:
-            view.untake(one)
+            view.unreserve(one)
         return ended
 
     def _found_nothing(self, job: PlacementJob) -> None:

@@ -107,34 +107,34 @@ class FleetView:
                 record = outcome.record
         return record
 
-    def take(self, row: int, name: str, ask: Any) -> Reservation:
-        """A claim for this is under way: count it as taken, until `untake`."""
-        taken = Reservation(self.keys[row], name, ask)
-        self._take(row, taken)
-        return taken
+    def reserve(self, row: int, name: str, ask: Any) -> Reservation:
+        """A claim for this is in flight: count it as used, until `unreserve`."""
+        reserved = Reservation(self.keys[row], name, ask)
+        self._reserve(row, reserved)
+        return reserved
 
-    def _take(self, row: int, taken: Reservation) -> None:
+    def _reserve(self, row: int, reserved: Reservation) -> None:
         self.version += 1
-        self.pending.add(row, taken)
-        self._count(row, taken.name, taken.ask, 1)
+        self.pending.add(row, reserved)
+        self._count(row, reserved.name, reserved.ask, 1)
 
-    def untake(self, taken: Reservation) -> None:
-        """That claim is decided: the store says all."""
+    def unreserve(self, reserved: Reservation) -> None:
+        """The claim is decided: from now on the store has what it used."""
         self.version += 1
-        row = self.row_of.get(taken.key)
-        if row is None or not self.pending.remove(row, taken):
-            return  # the provider went meanwhile, and perhaps came back
-        resource_class = self._columns(taken.name).resource_class
-        if resource_class.exactness(taken.ask) is Exactness.EXACT:
-            self._count(row, taken.name, taken.ask, -1)
+        row = self.row_of.get(reserved.key)
+        if row is None or not self.pending.remove(row, reserved):
+            return  # the provider was removed meanwhile, and perhaps added again
+        resource_class = self._columns(reserved.name).resource_class
+        if resource_class.exactness(reserved.ask) is Exactness.EXACT:
+            self._count(row, reserved.name, reserved.ask, -1)
         else:
-            self._refresh(row, taken.name)  # a column may have been read of the record with this in it
+            self._refresh(row, reserved.name)  # a column may have been read from the record with this in it
 
     def take_over(self, pending: Iterable[Reservation]) -> None:
-        """Count these as under way, in a view that was loaded anew."""
-        for taken in pending:
-            if (row := self.row_of.get(taken.key)) is not None:  # else the provider went meanwhile
-                self._take(row, taken)
+        """Reserve these again, in a view that was loaded again."""
+        for reserved in pending:
+            if (row := self.row_of.get(reserved.key)) is not None:  # else the provider was removed meanwhile
+                self._reserve(row, reserved)
 
     def _count(self, row: int, name: str, ask: Any, times: int) -> None:
         columns = self._columns(name)

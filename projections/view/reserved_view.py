@@ -22,32 +22,32 @@ class ReservedView(FleetView):
         self.classes = dict(base.classes)
         self.pending = _AddedReservations(base.pending)
         self.derived = base.derived.derive()
-        self._taken: list[tuple[int, Reservation]] = []
+        self._added: list[tuple[int, Reservation]] = []
 
-    def take(self, row: int, name: str, ask: Any) -> Reservation:
-        """Count this as taken, here and not in the base."""
+    def reserve(self, row: int, name: str, ask: Any) -> Reservation:
+        """Count this as used, here and not in the base."""
         columns = self.classes[name]
         if not isinstance(columns, _CopiedColumns):
             columns = self.classes[name] = _CopiedColumns(columns)
         deltas = columns.resource_class.column_deltas(ask)
         if columns.copy(columns.arrays if deltas is None else deltas, self.size):
             self.derived.clear_requests()  # filters hold the arrays that they read
-        taken = super().take(row, name, ask)
-        self._taken.append((row, taken))
-        return taken
+        reserved = super().reserve(row, name, ask)
+        self._added.append((row, reserved))
+        return reserved
 
     def unreserve_all(self) -> None:
-        """Count nothing as taken but what the base counts."""
-        if not self._taken:
+        """Count nothing as used that the base does not count."""
+        if not self._added:
             return
         self.version += 1
-        for row, taken in self._taken:
+        for row, taken in self._added:
             self.pending.remove(row, taken)
             columns = self.classes[taken.name].arrays
             for name, array in self.base.classes[taken.name].arrays.items():
                 if columns[name] is not array:
                     columns[name][row] = array[row]
-        self._taken.clear()
+        self._added.clear()
 
 
 class _CopiedColumns(ClassColumns):

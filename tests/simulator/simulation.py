@@ -203,7 +203,7 @@ class Simulation:
         taken: list[Reservation] = []
         for served in candidate.allocations:
             row = view.row_of[key(candidate.cell, served.provider)]
-            taken += [view.take(row, name, ask) for name, ask in served.resources.items()]
+            taken += [view.reserve(row, name, ask) for name, ask in served.resources.items()]
         allocations = [
             {"provider": s.provider, "resources": dict(s.resources), "group": s.group}
             for s in candidate.allocations
@@ -239,7 +239,7 @@ class Simulation:
             view = scheduler.reader.view
             view.groups.leave(sent.joined)
             for one in sent.taken:
-                view.untake(one)
+                view.unreserve(one)
             if sent.told is not None and sent.told.accepted:
                 scheduler.holds[id_] = sent
 

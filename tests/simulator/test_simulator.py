@@ -41,7 +41,7 @@ def test_whatever_happens_nothing_is_lost_given_twice_or_told_two_ways(seed: int
                 for scheduler in simulation.schedulers:
                     view = scheduler.reader.view
                     for taken in [one for sent in scheduler.under_way.values() for one in sent.taken]:
-                        view.untake(taken)
+                        view.unreserve(taken)
                     assert told(view, scheduler.reader) == told(loaded.view, loaded)
         finally:
             simulation.close()

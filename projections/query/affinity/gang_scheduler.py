@@ -111,7 +111,7 @@ def _reserve(reserved: ReservedView, copy: Candidate) -> None:
     for served in copy.allocations:
         row = reserved.row_of[key(copy.cell, served.provider)]
         for name, ask in served.resources.items():
-            reserved.take(row, name, ask)
+            reserved.reserve(row, name, ask)
 
 
 def _as_one(copies: Sequence[Candidate], served: Iterable[tuple[int, ServedGroup]]) -> Candidate:

@@ -105,7 +105,7 @@ def test_a_pool_counts_once_and_lends_to_its_cell_only() -> None:
     assert [one.from_sharing for one in ask(view, both, 9)] == [("pool",), ("pool",)]
     assert len(ask(view, disk, 9)) == 1
     row = view.row_of[f"{here}\0pool".encode()]
-    ours = view.take(row, "DISK_GB", 6)  # a claim of our own is under way
+    ours = view.reserve(row, "DISK_GB", 6)  # a claim of our own is under way
     assert not ask(view, both, 9)
-    view.untake(ours)
+    view.unreserve(ours)
     assert len(ask(view, both, 9)) == 2

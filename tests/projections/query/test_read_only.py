@@ -122,7 +122,7 @@ def test_a_view_is_the_same_after_any_query(seed: int) -> None:
             for served in found[0].allocations:
                 row = view.row_of[f"{found[0].cell}\0{served.provider}".encode()]
                 for name, ask in served.resources.items():
-                    view.take(row, name, ask)
+                    view.reserve(row, name, ask)
             view.groups.join(joining(view, spec, f"c{seed}", found[0]))
 
 
@@ -134,7 +134,7 @@ def test_the_picture_of_a_view_shows_each_change() -> None:
     view = fleet_of(tape).view()
     before = picture(view)
     changes: list[Callable[[], Any]] = [
-        lambda: view.take(0, "VCPU", 1),
+        lambda: view.reserve(0, "VCPU", 1),
         lambda: view.open.__setitem__(0, False),
         lambda: setattr(view, "open", view.open.copy()),
         lambda: view.traits.arrays["CUSTOM_A"].__setitem__(1, False),
@@ -154,14 +154,14 @@ def test_a_reserved_view_is_what_the_view_would_be(asks: list[dict[str, Any]]) -
     tape.append(tape.cells[0], reported("n1", [provider("n1", VCPU=8, PORTS={"ports": [80, 81, 82]})]))
     base, expected = fleet_of(tape).view(), fleet_of(tape).view()
     for view in (base, expected):
-        view.take(0, "VCPU", 1)
-        view.take(0, "PORTS", {"ports": [82]})
+        view.reserve(0, "VCPU", 1)
+        view.reserve(0, "PORTS", {"ports": [82]})
     untouched, reserved = picture(base), ReservedView(base)
     taken = []
     for ask in asks:
         for name, wanted in ask.items():
-            reserved.take(0, name, wanted)
-            taken.append(expected.take(0, name, wanted))
+            reserved.reserve(0, name, wanted)
+            taken.append(expected.reserve(0, name, wanted))
             assert state(reserved) == state(expected)
             assert picture(base) == untouched
     reserved.unreserve_all()

@@ -110,10 +110,10 @@ def under_way(
     before = [(node, name, node.stock[name]) for node, name, _ in checked(known, request, parts)]
     for node, name, stock in checked(known, request, parts):
         node.stock[name] = stock
-    under_way = [view.take(*one) for one in taken]
+    under_way = [view.reserve(*one) for one in taken]
     yield
     for one in reversed(under_way):
-        view.untake(one)
+        view.unreserve(one)
     for node, name, stock in before:
         node.stock[name] = stock
 

@@ -126,15 +126,15 @@ def roots_of(view: FleetView) -> Ints:
 
 def take(view: FleetView, candidate: Candidate) -> list[Reservation]:
     return [
-        view.take(view.row_of[key(candidate.cell, served_.provider)], name, ask)
+        view.reserve(view.row_of[key(candidate.cell, served_.provider)], name, ask)
         for served_ in candidate.allocations
         for name, ask in served_.resources.items()
     ]
 
 
-def untake(view: FleetView, taken: list[Reservation]) -> None:
+def unreserve(view: FleetView, taken: list[Reservation]) -> None:
     for one in taken:
-        view.untake(one)
+        view.unreserve(one)
 
 
 @settings(max_examples=150, deadline=None)
@@ -153,7 +153,7 @@ def test_the_measure_is_what_loops_make_of_it_however_the_fleet_came_to_be(
         for found in find(view, spec, limit=1, order=order, rng=rng):
             taken = take(view, found)
             if rng.random() < 0.3:
-                untake(view, taken)
+                unreserve(view, taken)
 
 
 @settings(max_examples=150, deadline=None)
@@ -173,7 +173,7 @@ def test_the_best_really_is_the_best(
         before = sum(weighed(view, root, known) for root in roots)
         taken = take(view, candidate)
         after = sum(weighed(view, root, known) for root in roots)
-        untake(view, taken)
+        unreserve(view, taken)
         return after - before
 
     for spec in placed:

@@ -244,7 +244,7 @@ def test_a_claim_under_way_counts_as_taken_until_it_is_decided(site: Site) -> No
     site.write(reported("n1", [provider("n1", VCPU=8, PORTS={"ports": [80, 81, 82]})]))
     view = site.reader.view
     row = view.row_of[key(site.cell, "n1")]
-    three, two = view.take(row, "VCPU", 3), view.take(row, "PORTS", 2)
+    three, two = view.reserve(row, "VCPU", 3), view.reserve(row, "PORTS", 2)
     assert (site.column("n1", "VCPU", "free"), site.column("n1", "PORTS", "free")) == (5, 1)
     quantity, ports = view.record(row, "VCPU"), view.record(row, "PORTS")
     assert quantity is not None
@@ -256,11 +256,11 @@ def test_a_claim_under_way_counts_as_taken_until_it_is_decided(site: Site) -> No
     )
     site.reader.catch_up()
     assert (site.column("n1", "VCPU", "free"), site.column("n1", "PORTS", "free")) == (3, 0)
-    others = view.take(row, "VCPU", 3)
-    view.untake(three)
-    view.untake(two)
+    others = view.reserve(row, "VCPU", 3)
+    view.unreserve(three)
+    view.unreserve(two)
     assert (site.column("n1", "VCPU", "free"), site.column("n1", "PORTS", "free")) == (3, 2)
-    view.untake(others)
+    view.unreserve(others)
     assert not list(view.pending)
     with StoreReader(site.store.path, REGISTRY) as loaded:
         assert told(view, site.reader) == told(loaded.view, loaded)
@@ -278,22 +278,22 @@ def test_claims_for_any_device_and_for_a_certain_one_leave_no_trace(site: Site) 
     row = view.row_of[key(site.cell, "n1")]
     certain = {"where": {"vendor": "b"}}
     for number, (first, last) in enumerate([(certain, 1), (1, certain)], 2):
-        ours = [view.take(row, "PCI_DEVICE", first), view.take(row, "PCI_DEVICE", last)]
+        ours = [view.reserve(row, "PCI_DEVICE", first), view.reserve(row, "PCI_DEVICE", last)]
         site.store.apply(0, [site.tape.append(site.cell, told_anew(number))])
         site.reader.catch_up()
         assert site.column("n1", "PCI_DEVICE", "free") == 1
         for one in sorted(ours, key=lambda one: one.ask == 1):
-            view.untake(one)
+            view.unreserve(one)
         with StoreReader(site.store.path, REGISTRY) as loaded:
             assert told(view, site.reader) == told(loaded.view, loaded)
 
 
 def test_claims_under_way_outlive_a_reload(site: Site) -> None:
     site.write(reported("n1", [provider("n1", VCPU=8)]))
-    ours = site.reader.view.take(site.reader.view.row_of[key(site.cell, "n1")], "VCPU", 3)
+    ours = site.reader.view.reserve(site.reader.view.row_of[key(site.cell, "n1")], "VCPU", 3)
     site.reader._load()
     assert site.column("n1", "VCPU", "free") == 5
-    site.reader.view.untake(ours)
+    site.reader.view.unreserve(ours)
     assert site.column("n1", "VCPU", "free") == 8
 
 
@@ -303,11 +303,11 @@ def test_an_inventory_that_goes_under_a_claim_leaves_nothing_behind(site: Site, 
     site.write(reported("n1", [provider("n1", **whole)]))
     view = site.reader.view
     row = view.row_of[key(site.cell, "n1")]
-    ours = view.take(row, name, 2)
+    ours = view.reserve(row, name, 2)
     rest = {other: inventory for other, inventory in whole.items() if other != name}
     site.store.apply(0, [site.tape.append(site.cell, reported("n1", [provider("n1", **rest)], sequence=2))])
     site.reader.catch_up()
-    view.untake(ours)
+    view.unreserve(ours)
     with StoreReader(site.store.path, REGISTRY) as loaded:
         assert told(view, site.reader) == told(loaded.view, loaded)
 
@@ -316,11 +316,11 @@ def test_a_provider_that_goes_under_a_claim_leaves_no_debt_to_the_next(site: Sit
     site.write(reported("n1", [provider("n1", VCPU=8)]))
     view = site.reader.view
     row = view.row_of[key(site.cell, "n1")]
-    ours = view.take(row, "VCPU", 2)
+    ours = view.reserve(row, "VCPU", 2)
     for value in (retired("n1", 2), reported("n2", [provider("n2", VCPU=8)])):
         site.store.apply(0, [site.tape.append(site.cell, value)])
         site.reader.catch_up()
-    view.untake(ours)
+    view.unreserve(ours)
     assert site.column("n2", "VCPU", "free") == 8
     assert not list(view.pending)
 
@@ -328,12 +328,12 @@ def test_a_provider_that_goes_under_a_claim_leaves_no_debt_to_the_next(site: Sit
 def test_a_claim_on_a_provider_that_went_gives_nothing_back_of_another_on_one_that_came(site: Site) -> None:
     site.write(reported("n1", [provider("n1", VCPU=8)]))
     view, name = site.reader.view, key(site.cell, "n1")
-    first = view.take(view.row_of[name], "VCPU", 4)
+    first = view.reserve(view.row_of[name], "VCPU", 4)
     for value in (retired("n1", 2), reported("n1", [provider("n1", VCPU=8)], life=2)):
         site.store.apply(0, [site.tape.append(site.cell, value)])
         site.reader.catch_up()
-    second = view.take(view.row_of[name], "VCPU", 4)
-    view.untake(first)
+    second = view.reserve(view.row_of[name], "VCPU", 4)
+    view.unreserve(first)
     assert site.column("n1", "VCPU", "free") == 4
     assert list(view.pending) == [second]
 
