@@ -1,4 +1,4 @@
-"""The demo: this host and a made-up fleet, several schedulers that fill it to the brim, and the proof.
+"""The demo: this host and a synthetic fleet, several schedulers that fill it completely, and the verification.
 
 Everything is real but the fleet: the log, the tables, the worker, the schedulers, each in its own process.
 """
@@ -65,7 +65,7 @@ class DemoOptions:
             counts["requests"] = self.requests
         for name, count in counts.items():
             if count < 1:
-                raise UsageError(f"{name} is {count}, which cannot be meant", do="give 1 or more")
+                raise UsageError(f"{name} is {count}, which is invalid", do="give 1 or more")
 
 
 def run_demo(options: DemoOptions, progress: Progress | None = None) -> DemoResult:
@@ -101,7 +101,7 @@ def _arrivals(fleet: SyntheticFleet, seed: int) -> Sequence[Arrival]:
 
 
 def _publish(trial: Trial, fleet: SyntheticFleet) -> None:
-    """This host as a compute node says it, the fleet's reports, and what operators say of the fleet."""
+    """The report of this host, the fleet's reports, and the operator settings of the fleet."""
     _publish_host(trial)
     partitions = trial.log.partitions
     trial.append(list(node_reports((node.tree for node in fleet.nodes), partitions)), "nodes report")
@@ -119,7 +119,7 @@ def _publish_host(trial: Trial) -> None:
 
 
 def _facts(trial: Trial, nodes: Sequence[SyntheticNode]) -> list[NewRecord]:
-    """What operators say, where they have not said it: a log that is used again knows it from before."""
+    """The operator settings that are not set yet: a log that is used again has them already."""
     entries = []
     with StoreReader(trial.stores[0], trial.registry, with_view=False) as reader:
         for node in nodes:

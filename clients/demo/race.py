@@ -61,8 +61,8 @@ class Percentiles(NamedTuple):
 class RaceResult:
     """The result of a race, all schedulers together.
 
-    `accepted` + `no_valid_host` + `lost` + `unknown` = `requests`; `lost_claims` are rejected claims, of which
-    a request may have several and still be accepted. `claims_per_s` counts claims with a verdict over the
+    `accepted` + `no_valid_host` + `lost` + `unknown` = `requests`; `lost_claims` are rejected claims; a request
+    may have several and still be accepted. `claims_per_s` counts claims with a verdict over the
     seconds from the common start to the last scheduler's end. `claim_ms`: from request to verdict, of requests
     that claimed; `query_ms`: all queries of a request together.
     """

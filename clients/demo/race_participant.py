@@ -1,4 +1,4 @@
-"""One scheduler of a race, in its own process: it places and releases as its plan says, and tells how it went."""
+"""One scheduler of a race, in its own process: it places and releases by its plan, and reports the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vacancy.projections.query.order import Order
 from vacancy.streams.log import open_log
 
 _LAP_S = 0.2
-"""How often a scheduler tells how far it is."""
+"""How often a scheduler reports its progress."""
 
 
 class ParticipantProgress(NamedTuple):
@@ -65,7 +65,7 @@ class ParticipantSettings:
 
 
 def run_scheduler(parent: Connection, running: ParticipantSettings, plan: Plan) -> None:
-    """What a `Child` does: says `ParticipantReady`, waits for a word, runs, says `ParticipantProgress`s and `ParticipantResult`."""
+    """The child process: sends `ParticipantReady`, waits for the start, runs, sends `ParticipantProgress` and `ParticipantResult`."""
     with (
         open_log(running.log, **running.client_settings) as log,
         Scheduler(

@@ -16,7 +16,7 @@ class Place(NamedTuple):
 
 
 class Release(NamedTuple):
-    """Release what the plan's so-manyth `Place` (from 0) placed, if it was placed; it comes after it."""
+    """Release what the nth `Place` of the plan (from 0) placed, if it was placed. It comes after that `Place`."""
 
     place: int
 
@@ -32,7 +32,7 @@ class Arrival(NamedTuple):
 
 
 def deal(arrivals: Sequence[Arrival], schedulers: int) -> list[Plan]:
-    """Deal arrivals round robin to so many schedulers.
+    """Deal arrivals round robin to a number of schedulers.
 
     Each releases its own, when its own arrivals have come to the number before which they are to be released;
     what is due after its last arrival stays.

@@ -1,5 +1,5 @@
 """A trial: the whole loop once. Nodes are published and folded, schedulers race for them, the state is rebuilt
-from the log and compared, and an auditor goes over what was handed out.
+from the log and compared, and an auditor checks every allocation.
 
 A trial's log may be new or one that is in use. Its stores are the trial's own.
 """
@@ -123,7 +123,7 @@ def run_trial(
     plans: Sequence[Plan],
     progress: Progress | None = None,
 ) -> TrialResult:
-    """Run a trial: `publish` says what there is, `plans` are what the schedulers do, one each.
+    """Run a trial: `publish` has the inventories, `plans` has one plan for each scheduler.
 
     Raises `VacancyError`: whatever fails in a worker or a scheduler, and a store that does not come to rest.
     """
@@ -167,15 +167,15 @@ class Trial:
 
     # -- the log and the workers --------------------------------------------------------------------------------
 
-    def say(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Tell whoever watches."""
+    def report(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Report the progress to the caller."""
         self._progress(Step(stage, done, total, note))
 
     def append(self, entries: Sequence[NewRecord], note: str = "") -> None:
         """Append entries to the log, in batches."""
         for at in range(0, len(entries), _PUBLISH_BATCH):
             self.log.append(entries[at : at + _PUBLISH_BATCH])
-            self.say("publish", min(at + _PUBLISH_BATCH, len(entries)), len(entries), note)
+            self.report("publish", min(at + _PUBLISH_BATCH, len(entries)), len(entries), note)
 
     def _start_workers(self) -> None:
         for store in self.stores:
@@ -208,7 +208,7 @@ class Trial:
                             do="see whether something else writes to the log, or what keeps the worker",
                         )
                     time.sleep(0.01)
-        self.say(stage, 1, 1)
+        self.report(stage, 1, 1)
 
     def _behind(self, reader: StoreReader) -> int:
         ends = self.log.end()
@@ -233,7 +233,7 @@ class Trial:
                 client_settings=options.client_settings,
             ),
             plans,
-            progress=lambda lap: self.say("race", lap.requests, total, _told(lap)),
+            progress=lambda lap: self.report("race", lap.requests, total, _progress_text(lap)),
             check=self.check_workers,
         )
 
@@ -242,12 +242,12 @@ class Trial:
         live = self._live_digests()
         rebuilt = self._rebuilt(live[0].position)
         records = read_all(self.log, live[0].position)
-        self.say("audit", 0, 1)
+        self.report("audit", 0, 1)
         with StoreReader(self.stores[0], self.registry, with_view=False) as reader:
             found = audit(records, exported_verdicts(reader))
             nodes = sum(not row.retired for _, _, row in reader.scan(NODES))
             providers = sum(row.reported for _, _, row in reader.scan(PROVIDERS))
-        self.say("audit", 1, 1)
+        self.report("audit", 1, 1)
         return TrialResult(
             log=self.log.url,
             directory=self.directory if _stays(self.options) else None,
@@ -277,7 +277,7 @@ class Trial:
                 Path(store),
                 self.registry,
                 until=until,
-                progress=lambda done, total: self.say("rebuild", done, total),
+                progress=lambda done, total: self.report("rebuild", done, total),
             )
 
 
@@ -312,7 +312,7 @@ def _log_at(url: str, options: TrialOptions) -> Log:
             raise missing from None  # there is one, but it cannot be opened
 
 
-def _told(lap: ParticipantProgress) -> str:
+def _progress_text(lap: ParticipantProgress) -> str:
     return f"{lap.accepted} placed, {lap.lost_claims} claims lost, {lap.no_valid_host} found no host"
 
 

@@ -1,4 +1,4 @@
-"""Make room for a store to be built anew, without throwing anything away."""
+"""Move a store aside, so that a new one can be built in its place. Nothing is deleted."""
 
 from __future__ import annotations
 

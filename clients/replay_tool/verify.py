@@ -1,4 +1,4 @@
-"""Verification: the log folded anew beside a store, the two compared, and all that was handed out audited.
+"""Verification: fold the log again, compare the result with a store, and audit every allocation.
 
 Verdicts are gathered while the log is folded, because the fold deletes them once their claims' deadlines have
 passed: so claims of any age are audited, not those of the last minutes only.
@@ -32,7 +32,7 @@ _SPAN_MS = 1000
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found. `different` are the partitions whose tables are not what the log says, at `position`."""
+    """The result. `different` are the partitions whose tables differ from the log at `position`."""
 
     position: dict[int, int]
     digest_store: str
@@ -42,7 +42,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether the store is what the log says, and nothing was handed out wrongly."""
+        """Whether the store equals the log, and every allocation was right."""
         return not self.different and self.audit.ok
 
 
@@ -80,7 +80,7 @@ def verify(log: Log, store: Path, registry: Registry, *, progress: Progress | No
 
 
 class LogRecords:
-    """The records of one partition up to `end`, read anew each time they are gone through."""
+    """The records of one partition up to `end`, read again for each iteration."""
 
     def __init__(self, log: Log, partition: int, end: int) -> None:
         self._log, self._partition, self._end = log, partition, end
@@ -186,5 +186,5 @@ class _Verdicts:
         return exported
 
     def close(self) -> None:
-        """Let go of the partition."""
+        """Close the partition."""
         self._reader.close()

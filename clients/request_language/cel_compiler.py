@@ -1,7 +1,7 @@
 """Expressions of requests: text in a subset of CEL, compiled to the tree that columns answer.
 
-docs/expressions.md tells the language. Whatever it does not have, and whatever compares values of two types, is a
-`UsageError` that names the place.
+docs/expressions.md describes the language. An expression outside of it, or one that compares values of two types, is a
+`UsageError` that names the position.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class ConditionCompiler:
             return self._amounts(node, left, right, relation)
         if one == other == "attribute":
             raise self._source.refuse(
-                "two attributes are compared, of which nobody knows the type",
+                "two attributes are compared, and their types are unknown",
                 node,
                 do="compare one with a constant",
             )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DEPTH_MAX: Final = 32
 """How deep parentheses, negations, lists and arithmetic may be nested."""
 
-DOCS: Final = "docs/expressions.md says what can be written"
+DOCS: Final = "docs/expressions.md describes the language"
 
 _BINARY: Final = {
     "relation_lt": "<",
@@ -137,7 +137,7 @@ class _Reader:
         self._fractions = fractions
 
     def read(self, tree: Tree[Token], depth: int, start: int = 0) -> CelNode:
-        """The node of a tree that starts at `start`, unless it says where. A chain of rules that say nothing is one
+        """The node of a tree that starts at `start`, unless it has a position. A chain of rules without content is one
         step."""
         while (
             len(tree.children) == 1

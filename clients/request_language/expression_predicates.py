@@ -1,4 +1,4 @@
-"""What a claim says of an expression that its request asked with: flat predicates on the chosen provider.
+"""The part of an expression that a claim carries: flat predicates on the chosen provider.
 
 A conjunction becomes its parts. Of a disjunction the first branch that holds there is claimed: what the fold checks
 is then no less than what was asked for, and it never sees an expression. Amounts are not predicates: what is free

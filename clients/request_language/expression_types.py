@@ -1,7 +1,7 @@
-"""What no provider of the fleet can satisfy in an expression: attributes that nobody has, or has of another type.
+"""What no provider of the fleet can satisfy in an expression: attributes that no provider has, or that have another type.
 
 An expression is compiled without a look at the fleet, because nodes are independent: what one reports as text
-another may report as a number. So a comparison that can match nobody is no error; it is told where nothing was found.
+another may report as a number. So a comparison that no provider can match is not an error. It is reported when nothing was found.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TEXTS_LOOKED_AT = 10_000
 
 
 def mismatches(request: CompiledRequest, view: FleetView) -> str:
-    """What to tell a person for whom nothing was found, or ''."""
+    """The explanation for a request without candidates, or ''."""
     said: dict[str, None] = {}
     for expression in request.expressions.values():
         for _, tree in expression.parts:

@@ -34,12 +34,12 @@ _SUBTREE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(,[A-Za-z0-9_-]{1,64})*")
 
 @dataclass(frozen=True, slots=True)
 class RequestText:
-    """A request in words, a field an option of the command line; what was not said is empty.
+    """A request as text, one field for each option of the command line; a missing option is empty.
 
     `resources` to `in_tree` describe the unnamed group, each `groups` item another one (`parse_group`). `options` maps
     an option of an ask syntax (`numa`) to its value, which adds groups. `root_required` and `same_subtree` are of the whole
-    request. `query` and `document` (the JSON of a RequestSpec) say
-    all by themselves.
+    request. `query` and `document` (the JSON of a RequestSpec)
+    describe the whole request.
     """
 
     resources: Sequence[str] = ()
@@ -57,14 +57,14 @@ class RequestText:
 
 
 class ParsedRequest(NamedTuple):
-    """The request that was meant, and the limit if one was named."""
+    """The request, and the limit if one was given."""
 
     spec: RequestSpec
     limit: int | None = None
 
 
 def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
-    """The request. Raises `UsageError`, which names the part that cannot be meant and what to write instead."""
+    """The request. Raises `UsageError`, which names the invalid part and what to write instead."""
     spelled = (
         wanted.resources
         or wanted.required
@@ -91,7 +91,7 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
     if wanted.document is not None:
         return ParsedRequest(parse_document(wanted.document, registry))
     if not spelled:
-        raise UsageError("nothing is asked for", do="say what, as in --resources VCPU:4,MEMORY_MB:8192")
+        raise UsageError("nothing is asked for", do="add resources, as in --resources VCPU:4,MEMORY_MB:8192")
     groups = []
     if wanted.resources or wanted.required or wanted.member_of or wanted.in_tree or wanted.where:
         said = [
@@ -198,7 +198,7 @@ def parse_query(text: str, registry: Registry) -> ParsedRequest:
         else:
             said.setdefault(numbered[2], []).append((numbered[1], value, where))
     if not said:
-        raise UsageError("nothing is asked for", where="--query", do="say what, as in resources=VCPU:4")
+        raise UsageError("nothing is asked for", where="--query", do="add resources, as in resources=VCPU:4")
     groups = [_group(suffix, said[suffix], registry) for suffix in sorted(said)]
     fields = _wide(wide["root_required"], wide["same_subtree"])
     return ParsedRequest(_spec(groups, policy, "group_policy", fields), limit)

@@ -1,4 +1,4 @@
-"""What the parts say while they work: to standard error, for people at a terminal, in JSON for everyone else."""
+"""Log lines go to standard error: as text at a terminal, as JSON otherwise."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def configure_logs(*, verbose: bool) -> None:
         )
     )
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True)
-    # The client tells of every connection it tries; what matters of it reaches people as an error of ours.
+    # The client logs every connection that it tries; the important part is in our own errors.
     logging.getLogger("kafka").setLevel(logging.INFO if verbose else logging.CRITICAL)

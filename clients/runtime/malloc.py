@@ -22,7 +22,7 @@ _ARENA_MAX = -8
 
 @contextmanager
 def returning_memory(every_s: float = GIVE_BACK_S) -> Iterator[None]:
-    """Give freed memory back now and then, from a thread of its own, as long as the context lasts. Threads that are
+    """Return freed memory to the system at intervals, from a thread of its own, as long as the context lasts. Threads that are
     started from now on share one arena, for good."""
     trim = _trim()
     if trim is None:

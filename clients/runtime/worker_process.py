@@ -48,7 +48,7 @@ def run_worker(
     stop: StopSignal | None = None,
     web: WebAddress | None = None,
 ) -> None:
-    """Fold the log into the store until told to stop: by SIGTERM or SIGINT (where this is the main thread), or by
+    """Fold the log into the store until it is stopped: by SIGTERM or SIGINT (where this is the main thread), or by
     anything put into `stop`.
 
     `on_ready` is called once all that was in the log at the start is folded; partitions that failed before that
@@ -139,7 +139,7 @@ def _run_embedded(
 
 
 def _catch_up(worker: EmbeddedWorker, target: Mapping[int, int], watcher: threading.Thread) -> bool:
-    """Step until every partition is at `target` or has failed. False where it was told to stop before."""
+    """Step until every partition is at `target` or has failed. False if it was stopped before."""
     while watcher.is_alive():
         position = worker.position
         if all(position[p] >= end or p in worker.errors for p, end in target.items()):
