@@ -44,7 +44,6 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from pydantic import BaseModel
 
 from vacancy.resources.model.events import AttributePredicate, Claim, Predicate
 from vacancy.resources.model.request import RequestGroup, RequestSpec
@@ -155,22 +154,27 @@ def _optional_1(value: str | int | None) -> str:
 
 
 def _claim_1(claim: Claim) -> bytes:
-    decided = claim.decided
-    allocations = [
-        f'{{"provider":"{one.provider}","resources":{_asks_1(one.resources)},"group":{_quote(one.group)}}}'
-        for one in claim.allocations
-    ]
+    held = vars(claim)
+    id_, consumer, generation, consumer_type, project, user, request, deadline_ms, hold_until_ms = (
+        _claim_fields(held)
+    )
+    spec, predicates, memberships = held["spec"], held["predicates"], held["memberships"]
+    as_of, seed, policy = _decision_fields(vars(held["decided"]))
+    allocations = []
+    for one in held["allocations"]:
+        provider, resources, group = _allocation_fields(vars(one))
+        allocations.append(
+            f'{{"provider":"{provider}","resources":{_asks_1(resources)},"group":{_quote(group)}}}'
+        )
     return (
-        f'{{"id":"{claim.id}","consumer":"{claim.consumer}"'
-        f',"consumer_generation":{_optional_1(claim.consumer_generation)}'
-        f',"consumer_type":{_quote(claim.consumer_type)},"project":"{claim.project}","user":"{claim.user}"'
-        f',"request":{_optional_1(claim.request)}'
-        f',"spec":{"null" if claim.spec is None else _whole_spec_1(claim.spec)}'
+        f'{{"id":"{id_}","consumer":"{consumer}","consumer_generation":{"null" if generation is None else generation}'
+        f',"consumer_type":{_quote(consumer_type)},"project":"{project}","user":"{user}"'
+        f',"request":{_optional_1(request)},"spec":{"null" if spec is None else _whole_spec_1(spec)}'
         f',"allocations":[{",".join(allocations)}]'
-        f',"predicates":[{",".join(map(_predicate_1, claim.predicates)) if claim.predicates else ""}]'
-        f',"memberships":[{",".join(map(_membership_1, claim.memberships)) if claim.memberships else ""}]'
-        f',"deadline_ms":{claim.deadline_ms},"hold_until_ms":{_optional_1(claim.hold_until_ms)}'
-        f',"decided":{{"as_of":{_asks_1(decided.as_of)},"seed":{decided.seed},"policy":{_quote(decided.policy)}}}}}'
+        f',"predicates":[{",".join(map(_predicate_1, predicates)) if predicates else ""}]'
+        f',"memberships":[{",".join(map(_membership_1, memberships)) if memberships else ""}]'
+        f',"deadline_ms":{deadline_ms},"hold_until_ms":{"null" if hold_until_ms is None else hold_until_ms}'
+        f',"decided":{{"as_of":{_asks_1(as_of)},"seed":{seed},"policy":{_quote(policy)}}}}}'
     ).encode()
 
 
@@ -191,21 +195,39 @@ def _membership_1(one: ServerGroupMembership) -> str:
 
 
 def _whole_spec_1(spec: RequestSpec) -> str:
+    held = vars(spec)
+    rest = _spec_rest(held)
+    groups = ",".join(map(_whole_group_1, held["groups"]))
+    return f'{{"groups":[{groups}]{_SPEC_REST_1 if rest == _SPEC_DEFAULTS_1 else _spec_rest_1(*rest)}}}'
+
+
+def _spec_rest_1(
+    policy: str, memberships: Any, copies: int, copies_on: str, required: Any, forbidden: Any, subtree: Any
+) -> str:
     return (
-        f'{{"groups":[{",".join(map(_whole_group_1, spec.groups))}],"group_policy":"{spec.group_policy}"'
-        f',"memberships":[{",".join(map(_membership_1, spec.memberships)) if spec.memberships else ""}]'
-        f',"copies":{spec.copies},"copies_on":"{spec.copies_on}","root_required":{_names_1(spec.root_required)}'
-        f',"root_forbidden":{_names_1(spec.root_forbidden)},"same_subtree":{_list_1(spec.same_subtree)}}}'
+        f',"group_policy":"{policy}","memberships":[{",".join(map(_membership_1, memberships))}]'
+        f',"copies":{copies},"copies_on":"{copies_on}","root_required":{_names_1(required)}'
+        f',"root_forbidden":{_names_1(forbidden)},"same_subtree":{_list_1(subtree)}'
     )
 
 
 def _whole_group_1(group: RequestGroup) -> str:
+    held = vars(group)
+    rest = _group_rest(held)
     return (
-        f'{{"name":"{group.name}","same_provider":{"true" if group.same_provider else "false"}'
-        f',"resources":{_asks_1(group.resources)},"required":{_names_1(group.required)}'
-        f',"forbidden":{_names_1(group.forbidden)},"any_traits":{_list_1(group.any_traits)}'
-        f',"member_of":{_list_1(group.member_of)},"not_member_of":{_names_1(group.not_member_of)}'
-        f',"in_tree":{_optional_1(group.in_tree)},"where":{_quote(group.where)}}}'
+        f'{{"name":"{held["name"]}","same_provider":{"true" if held["same_provider"] else "false"}'
+        f',"resources":{_asks_1(held["resources"])},"required":{_names_1(held["required"])}'
+        f"{_GROUP_REST_1 if rest == _GROUP_DEFAULTS_1 else _group_rest_1(*rest)}}}"
+    )
+
+
+def _group_rest_1(
+    forbidden: Any, any_traits: Any, member_of: Any, not_member_of: Any, in_tree: str | None, where: str
+) -> str:
+    return (
+        f',"forbidden":{_names_1(forbidden)},"any_traits":{_list_1(any_traits)}'
+        f',"member_of":{_list_1(member_of)},"not_member_of":{_names_1(not_member_of)}'
+        f',"in_tree":{_optional_1(in_tree)},"where":{_quote(where)}'
     )
 
 
@@ -221,6 +243,9 @@ _GROUP_1: Final[tuple[tuple[str, Any], ...]] = (
     ("in_tree", None),
     ("where", ""),
 )
+_GROUP_SPLIT: Final = 4
+"""The fields from here on are at their defaults in most groups."""
+
 _MEMBERSHIP_1: Final[tuple[tuple[str, Any], ...]] = (
     ("group", None),
     ("policy", None),
@@ -240,18 +265,33 @@ _SPEC_1: Final[tuple[tuple[str, Any], ...]] = (
 """Fields after `groups`, in the order in which form 1 has them, with the defaults at which it leaves them out."""
 
 
+_spec_rest = itemgetter(*(name for name, _ in _SPEC_1))
+_SPEC_DEFAULTS_1: Final = tuple(default for _, default in _SPEC_1)
+_SPEC_REST_1: Final = _spec_rest_1(*_SPEC_DEFAULTS_1)
+_group_rest = itemgetter(*(name for name, _ in _GROUP_1[_GROUP_SPLIT:]))
+_GROUP_DEFAULTS_1: Final = tuple(default for _, default in _GROUP_1[_GROUP_SPLIT:])
+_GROUP_REST_1: Final = _group_rest_1(*_GROUP_DEFAULTS_1)
+"""Most specs and groups have these fields at their defaults: one comparison, and a text that is made once."""
+
+
 def _spec_1(spec: RequestSpec) -> bytes:
-    groups = ",".join([f"{{{_changed_1(group, _GROUP_1)}}}" for group in spec.groups])
-    rest = _changed_1(spec, _SPEC_1)
-    return f'{{"groups":[{groups}]{"," if rest else ""}{rest}}}'.encode()
+    held = vars(spec)
+    groups = "},{".join(map(_changed_group_1, held["groups"]))
+    rest = "" if _spec_rest(held) == _SPEC_DEFAULTS_1 else f",{_changed_1(held, _SPEC_1)}"
+    return f'{{"groups":[{{{groups}}}]{rest}}}'.encode()
 
 
-def _changed_1(model: BaseModel, fields: tuple[tuple[str, Any], ...]) -> str:
-    held = vars(model)
+def _changed_group_1(group: RequestGroup) -> str:
+    held = vars(group)
+    fields = _GROUP_1[:_GROUP_SPLIT] if _group_rest(held) == _GROUP_DEFAULTS_1 else _GROUP_1
+    return _changed_1(held, fields)
+
+
+def _changed_1(held: Mapping[str, Any], fields: tuple[tuple[str, Any], ...]) -> str:
     return ",".join([f'"{name}":{_any_1(held[name])}' for name, default in fields if held[name] != default])
 
 
-_WRITERS_1[ServerGroupMembership] = lambda one: f"{{{_changed_1(one, _MEMBERSHIP_1)}}}"
+_WRITERS_1[ServerGroupMembership] = lambda one: f"{{{_changed_1(vars(one), _MEMBERSHIP_1)}}}"
 
 
 # -- form 2 ---------------------------------------------------------------------------------------------------

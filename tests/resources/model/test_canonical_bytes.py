@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, JsonValue
 
@@ -24,6 +24,9 @@ from vacancy.resources.model.canonical_bytes import (
 from vacancy.resources.model.events import Allocation, AttributePredicate, Claim, Decision, Predicate
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.resources.model.server_group import ServerGroupMembership
+
+SOME = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+"""Claims are large: on a busy machine it takes a while to draw one."""
 
 SPEC = {
     "groups": [
@@ -206,13 +209,13 @@ CLAIMS = st.fixed_dictionaries(
 SPECS = specs.map(lambda said: RequestSpec.model_validate_json(json.dumps(said)))
 
 
-@settings(max_examples=40)
+@SOME
 @given(CLAIMS)
 def test_form_1_of_a_claim_is_what_pydantic_makes_of_it(claim: Claim) -> None:
     assert FORM_1.claim(claim) == claim.model_dump_json().encode()
 
 
-@settings(max_examples=40)
+@SOME
 @given(SPECS)
 def test_form_1_of_a_spec_is_what_pydantic_makes_of_it(spec: RequestSpec) -> None:
     assert FORM_1.spec(spec) == spec.model_dump_json(exclude_defaults=True).encode()
@@ -278,7 +281,7 @@ def arrays_of_spec(spec: RequestSpec) -> list[Any]:
     ]
 
 
-@settings(max_examples=40)
+@SOME
 @given(CLAIMS)
 def test_form_2_of_a_claim_is_what_its_documentation_says(claim: Claim) -> None:
     told = [
@@ -300,7 +303,7 @@ def test_form_2_of_a_claim_is_what_its_documentation_says(claim: Claim) -> None:
     assert FORM_2.claim(claim) == naive(told)
 
 
-@settings(max_examples=40)
+@SOME
 @given(SPECS)
 def test_form_2_of_a_spec_is_what_its_documentation_says(spec: RequestSpec) -> None:
     assert FORM_2.spec(spec) == naive(arrays_of_spec(spec))
@@ -328,7 +331,7 @@ def test_no_field_is_left_out(model: type[BaseModel], names: set[str]) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=lambda form: f"form {form.number}")
-@settings(max_examples=30)
+@SOME
 @given(spec=SPECS)
 def test_a_stored_spec_reads_back(form: CanonicalForm, spec: RequestSpec) -> None:
     assert read_spec(form.spec(spec)) == spec
@@ -337,7 +340,7 @@ def test_a_stored_spec_reads_back(form: CanonicalForm, spec: RequestSpec) -> Non
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=lambda form: f"form {form.number}")
-@settings(max_examples=20)
+@SOME
 @given(one=CLAIMS, other=CLAIMS)
 def test_a_fingerprint_is_that_of_its_claim_alone(form: CanonicalForm, one: Claim, other: Claim) -> None:
     assert has_fingerprint(one, form.fingerprint(one))
