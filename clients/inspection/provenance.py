@@ -1,6 +1,6 @@
-"""Which event took the last of something: the tables name its offset, the log has the rest.
+"""The event that took the last units of something: the tables have its offset, the log has the rest.
 
-Without a log the tables still tell who holds what that event took, while somebody does.
+Without a log the tables still have the consumer, for as long as it holds what it took by that event.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _READ_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class LogEvent:
-    """A record of the log. `time_ms` (since 1970, UTC) and `type` are None where no log was at hand; `consumer` is
-    who took, None where that is not known; `source` is who wrote it."""
+    """A record of the log. `time_ms` (since 1970, UTC), `type` and `source` (who wrote it) are None without a log;
+    `consumer` is the consumer that took the units, None where it is not known."""
 
     partition: int
     offset: int
@@ -33,15 +33,15 @@ class LogEvent:
 
 
 class EventLookup:
-    """Finds events of a store's log. `log` None: what the tables say of them. A log that is not the one that the
-    store was folded from is not asked."""
+    """Finds events of a store's log. Without `log`, only the tables are read. So they are if `log` is not the log that
+    the store was folded from."""
 
     def __init__(self, reader: StoreReader, log: Log | None) -> None:
         self._reader = reader
         self._log = log if log is not None and _is_its_log(reader, log) else None
 
     def taking(self, cell: str, offset: int, provider: str, resource_class: str) -> LogEvent:
-        """The event at that offset of a cell's partition, which took some of a provider's class."""
+        """The event at that offset of a cell's partition, which took units of a provider's class."""
         partition = self._partition(cell)
         read = self._read(partition, offset)
         found = LogEvent(partition, offset, consumer=self._holder(cell, offset, provider, resource_class))
@@ -52,7 +52,7 @@ class EventLookup:
         return LogEvent(partition, offset, time_ms, event.type, consumer, event.source)
 
     def facts(self, cell: str, offset: int, provider: str) -> LogEvent | None:
-        """The event at that offset, if an operator set facts of the provider by it."""
+        """The event at that offset, if it set operator settings of the provider."""
         partition = self._partition(cell)
         read = self._read(partition, offset)
         if read is None:
@@ -72,10 +72,10 @@ class EventLookup:
             (record,) = self._log.read(partition, offset, 1, timeout_s=_READ_S)
             return record.timestamp_ms, events.parse(record.value)
         except (LogError, InvalidRecord, ValueError):
-            return None  # retention took it, or it does not answer
+            return None  # retention deleted it, or the log does not answer
 
     def _holder(self, cell: str, offset: int, provider: str, resource_class: str) -> str | None:
-        """Who holds what a claim at that offset took of it."""
+        """The consumer that holds what a claim at that offset took."""
         partition = self._partition(cell)
         for name, data in self._reader.raw(partition, ALLOCATIONS.family):
             home, consumer = split_key(name)
@@ -89,7 +89,7 @@ class EventLookup:
         return None
 
     def _claimant(self, cell: str, event: events.Event, provider: str, resource_class: str) -> str | None:
-        """The last in the record that asked for some of it, and was not rejected as far as is known."""
+        """The consumer of the last claim in the record that asked for the class and is not known to be rejected."""
         for claim in _claims(event):
             verdict = self._reader.get(VERDICTS, key(cell, claim.id))
             asked = any(a.provider == provider and resource_class in a.resources for a in claim.allocations)
@@ -99,7 +99,7 @@ class EventLookup:
 
 
 def taking_text(event: LogEvent | None) -> str:
-    """Who took the last of it, for people; '' where nobody did."""
+    """The event that took the last units, for people; '' where there is none."""
     if event is None:
         return ""
     who = f" by {event.consumer}" if event.consumer else ""
@@ -107,7 +107,7 @@ def taking_text(event: LogEvent | None) -> str:
 
 
 def place_text(event: LogEvent) -> str:
-    """Where an event stands in the log, and when it came."""
+    """The place of an event in the log, and its time."""
     place = f"{event.partition}:{event.offset}"
     if event.time_ms is None:
         return place

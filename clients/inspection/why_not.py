@@ -1,5 +1,5 @@
-"""Why a node is no candidate for a request: every constraint that it fails, with what was asked for, what is there,
-and the event that took the last of it.
+"""Why a node is no candidate for a request: every constraint that it fails, with what is asked and what is available,
+and the event that took the last units.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from vacancy.streams.log import Log
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """One constraint that a provider fails: see `projections.tried.Failure`. `why` is for people; `event` is the
-    one that took the last of it, or that closed the provider."""
+    """One constraint that a provider fails, see `node_report.FailedConstraint`. `why` is for people; `event` is the
+    event that took the last units, or that disabled the provider."""
 
     kind: str
     constraint: str
@@ -39,7 +39,7 @@ class Lack:
 
 @dataclass(frozen=True, slots=True)
 class ProviderLacks:
-    """A provider of the tree, and what it lacks for a group: nothing, if it could serve it."""
+    """A provider of the tree, and what it lacks for a group. Without lacks it can serve the group."""
 
     provider: str
     lacks: list[Lack]
@@ -47,7 +47,7 @@ class ProviderLacks:
 
 @dataclass(frozen=True, slots=True)
 class GroupLacks:
-    """What groups (their names) ask of one provider, and the providers of the tree, the one that lacks least first."""
+    """What groups (their names) ask of one provider, and the providers of the tree, the nearest first."""
 
     group: str
     providers: list[ProviderLacks]
@@ -55,7 +55,8 @@ class GroupLacks:
 
 @dataclass(frozen=True, slots=True)
 class WhyNot:
-    """Why a node is no candidate, or that it is one (`fits`). `whole`: what the tree fails as a whole. `node` None: what the tables know of it is that it is gone."""
+    """Why a node is no candidate, or that it is one (`fits`). `whole` is what the tree fails as a whole. `node` is None
+    where the tables know only that the node is gone."""
 
     root: str
     cell: str
@@ -110,7 +111,7 @@ def why_not(
 
 
 def _home(reader: StoreReader, node: str, cell: str | None) -> tuple[str, ProviderRow | None]:
-    """The cell of a provider, where it lives if several know it, and its row; None if the node went for good."""
+    """The cell of a provider, the one where it is live if several cells know it, and its row; None if its node is gone."""
     cells = [cell] if cell else provider_cells(reader, node)
     rows = [(one, row) for one in cells if (row := reader.get(PROVIDERS, key(one, node))) is not None]
     if rows:
@@ -122,7 +123,7 @@ def _home(reader: StoreReader, node: str, cell: str | None) -> tuple[str, Provid
         raise NotFound(
             f"there is no provider {node!r} in cell {cell}", do="leave --cell out, or name another"
         )
-    return provider_cell(reader, node), None  # it says what names are near
+    return provider_cell(reader, node), None  # raises, with similar names
 
 
 def _is_live(reader: StoreReader, cell: str, row: ProviderRow) -> bool:

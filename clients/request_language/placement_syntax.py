@@ -1,8 +1,8 @@
-"""What people write to ask for a place, made into a RequestSpec.
+"""Parses the command line's options, query strings and JSON into a RequestSpec.
 
-The words are those of OpenStack Placement's `GET /allocation_candidates`: `VCPU:4,MEMORY_MB:8192`, traits with
-`!` for those that must not be there and `in:` for any of several, `member_of`, `in_tree`, numbered groups,
-`root_required`, `same_subtree`. As there, several providers of a tree may serve the unnumbered group together.
+The syntax is that of OpenStack Placement's `GET /allocation_candidates`: `VCPU:4,MEMORY_MB:8192`, traits with `!` for
+forbidden ones and `in:` for any of several, `member_of`, `in_tree`, numbered groups, `root_required`, `same_subtree`.
+As there, several providers of a tree may serve the unnumbered group together.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SUBTREE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(,[A-Za-z0-9_-]{1,64})*")
 
 @dataclass(frozen=True, slots=True)
 class RequestText:
-    """A request as text, one field for each option of the command line; a missing option is empty.
+    """A request as text. Each field is an option of the command line; an option that was not given is empty.
 
     `resources` to `in_tree` describe the unnamed group, each `groups` item another one (`parse_group`). `options` maps
     an option of an ask syntax (`numa`) to its value, which adds groups. `root_required` and `same_subtree` are of the whole
@@ -57,7 +57,7 @@ class RequestText:
 
 
 class ParsedRequest(NamedTuple):
-    """The request, and the limit if one was given."""
+    """The request, and the limit if the text has one."""
 
     spec: RequestSpec
     limit: int | None = None
@@ -65,7 +65,7 @@ class ParsedRequest(NamedTuple):
 
 def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
     """The request. Raises `UsageError`, which names the invalid part and what to write instead."""
-    spelled = (
+    has_resources = (
         wanted.resources
         or wanted.required
         or wanted.member_of
@@ -78,7 +78,7 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
     ways = [
         name
         for name, given in (
-            ("options", spelled or wide),
+            ("options", has_resources or wide),
             ("--query", wanted.query is not None),
             ("--request", wanted.document is not None),
         )
@@ -90,18 +90,18 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
         return parse_query(wanted.query, registry)
     if wanted.document is not None:
         return ParsedRequest(parse_document(wanted.document, registry))
-    if not spelled:
-        raise UsageError("nothing is asked for", do="add resources, as in --resources VCPU:4,MEMORY_MB:8192")
+    if not has_resources:
+        raise UsageError("the request is empty", do="name resources, as in --resources VCPU:4,MEMORY_MB:8192")
     groups = []
     if wanted.resources or wanted.required or wanted.member_of or wanted.in_tree or wanted.where:
-        said = [
+        parts = [
             *(("resources", text, "--resources") for text in wanted.resources),
             *(("required", text, "--required") for text in wanted.required),
             *(("member_of", text, "--member-of") for text in wanted.member_of),
             *((("in_tree", wanted.in_tree, "--in-tree"),) if wanted.in_tree else ()),
             *(("where", text, "--where") for text in wanted.where),
         ]
-        groups.append(_group("", said, registry))
+        groups.append(_group("", parts, registry))
     groups.extend(parse_group(text, registry) for text in wanted.groups)
     policy = wanted.group_policy or "none"
     for option, text in wanted.options.items():
@@ -114,12 +114,14 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
 
 
 def _wide(roots: Iterable[tuple[str, str]], subtrees: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """What is asked of the tree as a whole, of (text, where it was said) items."""
+    """The fields of the request that apply to the whole tree, from items (text, option it comes from)."""
     traits: dict[str, list[Any]] = {}
     for text, where in roots:
         if text.startswith(("in:", "!in:")):
             do = "name traits that it must have, and with ! those it must not, as in A,!B"
-            raise UsageError(f"a root has {text!r}: any of several is not known here", where=where, do=do)
+            raise UsageError(
+                f"{text!r}: any of several traits is not supported for the root", where=where, do=do
+            )
         _add_traits(traits, text, where)
     both = set(traits.get("required", ())) & set(traits.get("forbidden", ()))
     if both:
@@ -138,7 +140,7 @@ def _wide(roots: Iterable[tuple[str, str]], subtrees: Iterable[tuple[str, str]])
 
 
 def _add_option(groups: list[RequestGroup], option: str, text: str, policy: str | None) -> str:
-    """Add the groups that an option of an ask syntax asks for. Returns the group policy: no provider serves two of
+    """Add the groups that an option of an ask syntax asks for. Returns the group policy: no provider may serve two of
     them."""
     added = option_groups(option, text)
     groups.extend(added)
@@ -156,32 +158,32 @@ def _add_option(groups: list[RequestGroup], option: str, text: str, policy: str 
 def parse_group(text: str, registry: Registry) -> RequestGroup:
     """One group: `NAME=VCPU:2,CUSTOM_X:1;required=HW_X,!CUSTOM_Y;member_of=in:a,b;in_tree=node-1;where=EXPRESSION`.
 
-    NAME sets it apart; all that follows may be left out, and `required`, `member_of` and `where` may be given more
-    than once. An expression may have a `;` within quotes.
+    NAME is the name of the group. The parts after the resources are optional; `required`, `member_of` and `where` may be
+    given more than once. An expression may contain a `;` in quotes.
     """
     first, *rest = (part.strip() for part in _SEPARATED.findall(text))
     name, separator, resources = (part.strip() for part in first.partition("="))
     where = f"--group {text!r}"
     do = "write NAME=CLASS:AMOUNT,…;required=TRAIT,…;member_of=AGGREGATE;in_tree=PROVIDER;where=EXPRESSION"
     if not separator or not _GROUP_NAME.fullmatch(name):
-        raise UsageError("a group has no name, or one that cannot be used", where=where, do=do)
-    said = [("resources", resources, where)] if resources else []
+        raise UsageError("a group has no name, or an invalid one", where=where, do=do)
+    parts = [("resources", resources, where)] if resources else []
     for part in filter(None, rest):
         what, separator, value = (piece.strip() for piece in part.partition("="))
         if not separator or what not in _PARTS[1:]:
             raise UsageError(f"a group has no part {part!r}", where=where, do=do)
-        said.append((what, value, where))
-    return _group(name, said, registry)
+        parts.append((what, value, where))
+    return _group(name, parts, registry)
 
 
 def parse_query(text: str, registry: Registry) -> ParsedRequest:
-    """A query string, as one would send it to OpenStack Placement, with or without what stands before the `?`.
+    """A query string of OpenStack Placement, with or without the part before the `?`.
 
     `resources`, `required`, `member_of`, `in_tree` and `where` (an expression; not Placement's), each with any suffix,
     `root_required`, `same_subtree`,
     `group_policy` and `limit`.
     """
-    said: dict[str, list[tuple[str, str, str]]] = {}
+    parts: dict[str, list[tuple[str, str, str]]] = {}
     wide: dict[str, list[tuple[str, str]]] = {"root_required": [], "same_subtree": []}
     policy, limit = "none", None
     for name, value, where in _pairs(text):
@@ -196,10 +198,10 @@ def parse_query(text: str, registry: Registry) -> ParsedRequest:
             known = f"{', '.join(_PARTS)} (each with any suffix), {', '.join(wide)}, group_policy and limit"
             raise UsageError(f"a query has no {name!r}", where=where, do=f"its parts are {known}")
         else:
-            said.setdefault(numbered[2], []).append((numbered[1], value, where))
-    if not said:
-        raise UsageError("nothing is asked for", where="--query", do="add resources, as in resources=VCPU:4")
-    groups = [_group(suffix, said[suffix], registry) for suffix in sorted(said)]
+            parts.setdefault(numbered[2], []).append((numbered[1], value, where))
+    if not parts:
+        raise UsageError("the request is empty", where="--query", do="name resources, as in resources=VCPU:4")
+    groups = [_group(suffix, parts[suffix], registry) for suffix in sorted(parts)]
     fields = _wide(wide["root_required"], wide["same_subtree"])
     return ParsedRequest(_spec(groups, policy, "group_policy", fields), limit)
 
@@ -209,7 +211,7 @@ def parse_document(text: str | bytes, registry: Registry) -> RequestSpec:
     try:
         spec = RequestSpec.model_validate_json(text)
     except ValidationError as error:
-        raise _told(error, "--request") from None
+        raise _usage_error(error, "--request") from None
     for group in spec.groups:
         where = f"--request, group {group.name!r}" if group.name else "--request"
         for name, ask in group.resources.items():
@@ -224,7 +226,7 @@ def parse_document(text: str | bytes, registry: Registry) -> RequestSpec:
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str, str]]:
-    """(name, value, where) of a query string. A `+` stays one: names may have it."""
+    """(name, value, where) of each part of a query string. A `+` stays a `+`: names may contain it."""
     for pair in text.strip().rpartition("?")[2].split("&"):
         name, separator, value = pair.partition("=")
         if not pair:
@@ -238,7 +240,9 @@ def _spec(
     groups: Sequence[RequestGroup], policy: str, where: str, wide: Mapping[str, Any] | None = None
 ) -> RequestSpec:
     if policy not in _POLICIES:
-        raise UsageError(f"{policy!r} is no group policy", where=where, do=f"choose {' or '.join(_POLICIES)}")
+        raise UsageError(
+            f"{policy!r} is not a group policy", where=where, do=f"choose {' or '.join(_POLICIES)}"
+        )
     if len(groups) > GROUPS_MAX:
         raise UsageError(
             f"the request has {len(groups):,} groups",
@@ -247,21 +251,21 @@ def _spec(
     try:
         return RequestSpec.model_validate({"groups": tuple(groups), "group_policy": policy, **(wide or {})})
     except ValidationError as error:
-        raise _told(error, "the request") from None
+        raise _usage_error(error, "the request") from None
 
 
-def _told(error: ValidationError, where: str) -> UsageError:
+def _usage_error(error: ValidationError, where: str) -> UsageError:
     first = error.errors(include_url=False, include_context=False)[0]
     path = ".".join(str(part) for part in first["loc"])
     what = first["msg"].removeprefix("Value error, ")
     return UsageError(f"{path}: {what}" if path else what, where=where, do="correct it")
 
 
-def _group(name: str, said: Iterable[tuple[str, str, str]], registry: Registry) -> RequestGroup:
-    """A group of (part, text, where it was said) items."""
+def _group(name: str, parts: Iterable[tuple[str, str, str]], registry: Registry) -> RequestGroup:
+    """A request group from items (part, text, option it comes from)."""
     fields: dict[str, Any] = {"name": name, "same_provider": bool(name), "resources": {}}
     lists: dict[str, list[Any]] = {}
-    for part, text, where in said:
+    for part, text, where in parts:
         if part == "resources":
             _add_resources(fields["resources"], text, registry, where)
         elif part == "required":
@@ -271,7 +275,7 @@ def _group(name: str, said: Iterable[tuple[str, str, str]], registry: Registry) 
         elif part == "where":
             _add_condition(fields, text, registry, where)
         elif "in_tree" in fields:
-            raise UsageError("a provider is in one tree", where=where, do="name one in_tree for a group")
+            raise UsageError("in_tree is given twice in one group", where=where, do="name one provider")
         else:
             fields["in_tree"] = _id(text, where)
     fields.update((field, tuple(dict.fromkeys(values))) for field, values in lists.items())
@@ -287,16 +291,16 @@ def _group(name: str, said: Iterable[tuple[str, str, str]], registry: Registry) 
     try:
         return RequestGroup.model_validate(fields)
     except ValidationError as error:
-        raise _told(error, f"group {name!r}" if name else "the request") from None
+        raise _usage_error(error, f"group {name!r}" if name else "the request") from None
 
 
 def _add_resources(into: dict[str, Ask], text: str, registry: Registry, where: str) -> None:
     for part in _named(split_resources(text), where, "CLASS:AMOUNT,CLASS:AMOUNT"):
         name, separator, amount = (piece.strip() for piece in part.partition(":"))
         if not separator:
-            raise UsageError(f"{part!r} names no amount", where=where, do=f"write {name or 'CLASS'}:1")
+            raise UsageError(f"{part!r} has no amount", where=where, do=f"write {name or 'CLASS'}:1")
         if name in into:
-            raise UsageError(f"{name} is asked for twice", where=where, do="name each class once a group")
+            raise UsageError(f"{name} is given twice", where=where, do="name each class once a group")
         into[name] = parse_ask(name, amount, registry, where)
 
 
@@ -311,9 +315,9 @@ def _add_traits(into: dict[str, list[Any]], text: str, where: str) -> None:
     for name in _items(text, where, "TRAIT,!TRAIT"):
         if name.startswith(("in:", "!in:")):
             raise UsageError(
-                f"{name!r} stands among other traits",
+                f"{name!r} is in a list of other traits",
                 where=where,
-                do="give in:TRAIT,TRAIT a part of its own; forbid traits one by one, as in !TRAIT",
+                do="give in:TRAIT,TRAIT as an option of its own; forbid traits one by one, as in !TRAIT",
             )
         forbidden = name.startswith("!")
         into.setdefault("forbidden" if forbidden else "required", []).append(
@@ -339,7 +343,7 @@ def _add_aggregates(into: dict[str, list[Any]], text: str, where: str) -> None:
 
 
 def _add_condition(fields: dict[str, Any], text: str, registry: Registry, where: str) -> None:
-    """A condition, beside those that were given before: all must hold."""
+    """Add a condition to those that were given before: all must hold."""
     compile_condition(text, registry, where)
     before = fields.get("where")
     ended = "\n" if "//" in text else ""  # a comment goes to the end of its line
@@ -352,7 +356,7 @@ def _items(text: str, where: str, form: str) -> list[str]:
 
 def _named(items: list[str], where: str, form: str) -> list[str]:
     if not all(items):
-        raise UsageError("a name is missing", where=where, do=f"write {form}")
+        raise UsageError("a list has an empty item", where=where, do=f"write {form}")
     return items
 
 
@@ -378,5 +382,5 @@ def _trait(name: str, where: str) -> str:
 
 def _id(name: str, where: str) -> str:
     if not _ID.fullmatch(name):
-        raise UsageError(f"{name!r} cannot be a name", where=where, do="use letters, digits and ._:/@+=~-")
+        raise UsageError(f"{name!r} is not a valid name", where=where, do="use letters, digits and ._:/@+=~-")
     return name

@@ -1,6 +1,6 @@
-"""The parts of a request with their constraints by name: for those who ask why, and not only who.
+"""The constraints of a request by name, group by group: for explanations of why nothing matches.
 
-What the engine knows as kinds, covers and roots of a `QueryPlan` is here conditions that can be asked one by one.
+The kinds, collective traits and root conditions of a `QueryPlan` are conditions here that can be tested one by one.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from vacancy.projections.view.sharing import sharing_providers
 from vacancy.resources.model.request import RequestGroup
 
 TOGETHER = "together"
-"""The kind of what no provider fails by itself: its tree cannot serve all parts at once."""
+"""The kind of failure of a tree that cannot serve all groups at once, while no provider fails by itself."""
 
 _STEPS_A_TREE = 200
 
 
 class GroupConstraints(NamedTuple):
-    """What one provider serves: a group, or one class of a group that several may serve. `groups` are the names of
-    those that ask for the same. `lends`: whether sharing providers of other trees may serve it."""
+    """What one provider serves: a group, or one class of a group that several providers may serve. `groups` are the
+    names of the groups that ask for the same. `may_share`: whether sharing providers of other trees may serve it."""
 
     groups: str
     group: RequestGroup
     conditions: tuple[Condition, ...]
-    lends: bool
+    may_share: bool
 
 
 class CollectiveConstraint(NamedTuple):
@@ -56,7 +56,7 @@ class CollectiveConstraint(NamedTuple):
     bits: Sequence[Bools]
 
     def holds(self, rows: Rows, view: FleetView) -> Bools:
-        """Where it holds, one truth a row."""
+        """For each row, whether it holds."""
         found = np.zeros_like(view.open[rows])
         for bits in self.bits:
             found |= bits[rows]
@@ -64,7 +64,7 @@ class CollectiveConstraint(NamedTuple):
 
 
 class InTreeOf(HasAnyOf):
-    """In an aggregate by itself or by the root of its tree: for groups that several providers may serve."""
+    """The provider or the root of its tree is in an aggregate: for groups that several providers may serve."""
 
     __slots__ = ("_view",)
 
@@ -76,12 +76,12 @@ class InTreeOf(HasAnyOf):
         return self.lent(rows) | super().holds(self._view.root[rows])
 
     def lent(self, rows: Rows) -> Bools:
-        """Where it holds of a provider that lends: that is in another tree, whose root says nothing of it."""
+        """For sharing providers: only their own aggregates count, for they are in other trees."""
         return super().holds(rows)
 
 
 class AffinityConstraint(Condition):
-    """Where a server group lets one more member be: `roots` says it by row of a root."""
+    """Where the rules of a server group allow one more member: `roots` has it by row of a root."""
 
     __slots__ = ("_roots", "_text")
     kind = "group"
@@ -106,20 +106,20 @@ class RequestConstraints:
         self._view = view
         self._request = request
         self._spec = spec
-        self._shape: QueryPlan = plan_of(view, request, heard_since_ms)
-        names: list[dict[str, None]] = [{} for _ in self._shape.kinds]
-        for piece in self._shape.pieces:
+        self._plan: QueryPlan = plan_of(view, request, heard_since_ms)
+        names: list[dict[str, None]] = [{} for _ in self._plan.kinds]
+        for piece in self._plan.pieces:
             names[piece.kind][spec.groups[piece.group].name] = None
         self.parts = [
-            self._part(kind, ", ".join(some)) for kind, some in zip(self._shape.kinds, names, strict=True)
+            self._part(kind, ", ".join(some)) for kind, some in zip(self._plan.kinds, names, strict=True)
         ]
         self.roots = tuple(self._root_conditions())
-        self.covers = tuple(self._covers())
+        self.collective_traits = tuple(self._collective_traits())
 
     @property
     def text(self) -> str | None:
-        """What is asked of a tree as a whole, if the parts do not say all."""
-        if len(self._shape.pieces) == 1 and not self._shape.subtrees:
+        """What is asked of a tree as a whole; None if one provider serves the whole request."""
+        if len(self._plan.pieces) == 1 and not self._plan.subtrees:
             return None
         words = ["all groups served together"]
         if self._spec.group_policy == "isolate":
@@ -128,8 +128,8 @@ class RequestConstraints:
         return ", ".join(words)
 
     def able(self, roots: Sequence[int]) -> list[int]:
-        """Those of these roots (their rows) whose trees can serve the request, by the engine's own trial."""
-        if self._shape.impossible or not len(roots):
+        """Those of these roots (their rows) whose trees can serve the request, as the query engine finds it."""
+        if self._plan.impossible or not len(roots):
             return []
         budget = SearchBudget(QUERY_STEPS_MAX + _STEPS_A_TREE * len(roots))
         view = self._view
@@ -144,7 +144,7 @@ class RequestConstraints:
             accepting=view.open,
             accepting_roots=view.open,
         )
-        return TreeSearch(context, self._shape).able(np.asarray(roots, dtype=np.int64))
+        return TreeSearch(context, self._plan).able(np.asarray(roots, dtype=np.int64))
 
     def _part(self, kind: PieceKind, names: str) -> GroupConstraints:
         group = self._spec.groups[kind.group]
@@ -152,19 +152,19 @@ class RequestConstraints:
         if not group.same_provider:
             for some in group.member_of:
                 bits = _known(self._view.aggregates, some)
-                told = any_text("aggregate", some)
+                text = any_text("aggregate", some)
                 found.append(
-                    InTreeOf(self._view, some, bits) if bits else Never(self._view, "aggregate", told)
+                    InTreeOf(self._view, some, bits) if bits else Never(self._view, "aggregate", text)
                 )
-        lends = group.same_provider or group.in_tree is None
-        return GroupConstraints(names, kind.part, tuple(found), lends)
+        may_share = group.same_provider or group.in_tree is None
+        return GroupConstraints(names, kind.part, tuple(found), may_share)
 
     def _root_conditions(self) -> Iterator[Condition]:
         view, spec = self._view, self._spec
         for text, roots in hard_groups(view, spec):
             yield AffinityConstraint(text, roots)
         if sharing_providers(view).rows:
-            yield TakesClaims(view)  # others may serve all of it; else the parts say so
+            yield TakesClaims(view)  # sharing providers may serve all of it; else the groups test it
         for name in spec.root_required:
             bits = _known(view.traits, (name,))
             text = any_text("root_trait", (name,))
@@ -177,10 +177,10 @@ class RequestConstraints:
             for bits_of in _known(view.aggregates, (name,)):
                 yield LacksTrait("root_forbidden_aggregate", (name,), bits_of)
 
-    def _covers(self) -> Iterator[CollectiveConstraint]:
-        """The traits that a group's providers must have between them, as the shape has them."""
+    def _collective_traits(self) -> Iterator[CollectiveConstraint]:
+        """The traits that the providers of a group must have together."""
         for number, group in enumerate(self._spec.groups):
-            pieces = [piece for piece in self._shape.pieces if piece.group == number]
+            pieces = [piece for piece in self._plan.pieces if piece.group == number]
             if len(pieces) > 1:
                 parts = tuple(dict.fromkeys(piece.kind for piece in pieces))
                 for names in (*((name,) for name in group.required), *group.any_traits):

@@ -1,4 +1,4 @@
-"""One tree against a request: for each group what its providers lack, the best of them first."""
+"""One tree against a request: for each group what its providers lack, the nearest provider first."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ NO_INVENTORY = "no_inventory"
 class FailedConstraint(NamedTuple):
     """A constraint that a provider fails.
 
-    `kind` is the condition's, `exact` where a class refuses what its columns let through, or `together`. `asked`
-    and `available` are numbers where there are some. `reason` is a word of the class: why it refused. `taken` is
-    the offset of the event that last took from what is short (-1: nothing did, or it is not a matter of use).
+    `kind` is that of the condition, `exact` where a class refuses what its columns let through, or `together`. `asked`
+    and `available` are None where the constraint has no numbers. `reason` is the class's word for its refusal. `taken`
+    is the offset of the event that last took units of what is short; -1 if none did, or if claims do not consume it.
     """
 
     kind: str
@@ -37,27 +37,27 @@ class FailedConstraint(NamedTuple):
 
 
 class NodeReport(NamedTuple):
-    """One provider, and what it fails; it can serve the group where that is nothing."""
+    """One provider, and the constraints that it fails. Without failures it can serve the group."""
 
     provider: str
     failures: tuple[FailedConstraint, ...]
 
 
 class GroupReport(NamedTuple):
-    """What groups (their names) ask of one provider: the providers of the tree, the one that fails least first."""
+    """What groups (their names) ask of one provider, and the providers of the tree, the nearest first."""
 
     group: str
     providers: tuple[NodeReport, ...]
 
     @property
     def best(self) -> NodeReport:
-        """The provider that could serve it, or comes nearest."""
+        """The provider that can serve it, or the nearest one."""
         return self.providers[0]
 
 
 class TreeReport(NamedTuple):
-    """A node, and how its tree does, with those who lend to it. `whole` is what the tree fails as a whole: by its root,
-    or because it cannot serve all groups at once, though each by itself."""
+    """A node's tree, with the sharing providers that serve it, against a request. `whole` are the constraints that the
+    tree fails as a whole: by its root, or because it cannot serve all groups at once."""
 
     cell: str
     root: str
@@ -71,7 +71,7 @@ class TreeReport(NamedTuple):
 
     @property
     def misses(self) -> Iterator[tuple[str, str, FailedConstraint]]:
-        """(group, provider, failure) of the best provider of each group, then of the tree as a whole."""
+        """(group, provider, failure) of the nearest provider of each group, then of the tree as a whole."""
         for group in self.groups:
             for failure in group.best.failures:
                 yield group.group, group.best.provider, failure
@@ -80,7 +80,7 @@ class TreeReport(NamedTuple):
 
 
 def report_node(view: FleetView, asked: RequestConstraints, root: int) -> TreeReport:
-    """Try a request on the tree of one root (its row), and on those who lend to it."""
+    """Test a request on the tree of one root (its row), and on the sharing providers that serve it."""
     cell, name = view.name(root)
     serving = [_rated(view, part, root) for part in asked.parts]
     groups = tuple(
@@ -90,10 +90,10 @@ def report_node(view: FleetView, asked: RequestConstraints, root: int) -> TreeRe
     whole = [
         FailedConstraint(one.kind, one.text) for one in asked.roots if not one.holds(np.array([root]))[0]
     ]
-    for cover in asked.covers:
-        able = [one.row for number in cover.parts for one in serving[number] if not one.failures]
-        if not cover.holds(np.array(able, dtype=np.int64), view).any():
-            whole.append(FailedConstraint("trait", cover.text))
+    for trait in asked.collective_traits:
+        able = [one.row for number in trait.parts for one in serving[number] if not one.failures]
+        if not trait.holds(np.array(able, dtype=np.int64), view).any():
+            whole.append(FailedConstraint("trait", trait.text))
     found = TreeReport(cell, name, groups, tuple(whole))
     if found.fits and asked.text is not None and not asked.able([root]):
         return found._replace(whole=(FailedConstraint(TOGETHER, asked.text),))
@@ -101,7 +101,7 @@ def report_node(view: FleetView, asked: RequestConstraints, root: int) -> TreeRe
 
 
 class _Rated(NamedTuple):
-    """A provider and what it fails; the first are the nearest."""
+    """A provider and the constraints that it fails. They sort by distance, the nearest first."""
 
     lacking: int
     absent: int
@@ -111,14 +111,14 @@ class _Rated(NamedTuple):
 
 
 def _rated(view: FleetView, part: GroupConstraints, root: int) -> list[_Rated]:
-    lenders = sharing_providers(view).to(root) if part.lends else []
-    rows = [(row, False) for row in view.tree(root)] + [(row, True) for row in lenders]
+    sharing = sharing_providers(view).to(root) if part.may_share else []
+    rows = [(row, False) for row in view.tree(root)] + [(row, True) for row in sharing]
     return sorted((_rate(view, part, row, lent) for row, lent in rows), key=lambda one: one[:4])
 
 
 def _rate(view: FleetView, part: GroupConstraints, row: int, lent: bool) -> _Rated:
     at = np.array([row])
-    # What an index tells, the class itself says better: it refuses the same.
+    # The claim of the class refuses the same providers as the index, with numbers.
     asked = (one for one in part.conditions if not isinstance(one, IndexedAttribute))
     failing = [one for one in asked if not (one.lent(at) if lent else one.holds(at))[0]]
     missing: dict[str, float] = {}
@@ -134,14 +134,14 @@ def _rate(view: FleetView, part: GroupConstraints, row: int, lent: bool) -> _Rat
 
 
 def share_missing(shortfall: Shortfall) -> float:
-    """How much is missing, more than 0 and up to 1; all of it where the numbers do not tell."""
+    """The missing share of what is asked, more than 0 and up to 1; 1 where the numbers do not show it."""
     if not 0 <= shortfall.available < shortfall.asked:
         return 1.0
     return (shortfall.asked - shortfall.available) / shortfall.asked
 
 
 def _failures(view: FleetView, row: int, failing: list[Condition]) -> list[FailedConstraint]:
-    """What conditions say; of a class that the provider does not have, only that."""
+    """The failures of conditions. For a class that the provider does not have, there is only that failure."""
     found: dict[str, FailedConstraint] = {}
     for one in failing:
         name = one.resource_class
@@ -166,11 +166,11 @@ def _is_consumable(view: FleetView, condition: Condition) -> bool:
 def _refused(
     view: FleetView, row: int, group: RequestGroup, failing: list[Condition]
 ) -> dict[str, Shortfall]:
-    """What classes themselves refuse, of those whose columns let it through."""
+    """The refusals of classes whose columns let the ask through."""
     short = {one.resource_class for one in failing}
-    report_node = [name for name in inexact_classes(view, group) if name not in short]
-    said = {name: refusal(view, row, name, group.resources[name]) for name in report_node}
-    return {name: shortfall for name, shortfall in said.items() if shortfall is not None}
+    tested = [name for name in inexact_classes(view, group) if name not in short]
+    refusals = {name: refusal(view, row, name, group.resources[name]) for name in tested}
+    return {name: shortfall for name, shortfall in refusals.items() if shortfall is not None}
 
 
 def _refusals(
@@ -190,7 +190,7 @@ def _refusals(
 
 
 def inexact_classes(view: FleetView, group: RequestGroup) -> list[str]:
-    """The classes of a group whose columns do not say all of what is asked."""
+    """The classes of a group whose columns do not decide the ask."""
     return [
         name
         for name, ask in group.resources.items()
@@ -199,7 +199,7 @@ def inexact_classes(view: FleetView, group: RequestGroup) -> list[str]:
 
 
 def refusal(view: FleetView, row: int, name: str, ask: Any) -> Shortfall | None:
-    """Why a class refuses an ask of this row, if it does."""
+    """The refusal of an ask by the record of this row, if it is refused."""
     record = view.record(row, name)
     if record is None:
         return Shortfall(NO_INVENTORY, 1, 0)
@@ -208,5 +208,5 @@ def refusal(view: FleetView, row: int, name: str, ask: Any) -> Shortfall | None:
 
 
 def exact_text(name: str, ask: Any) -> str:
-    """The check that a class makes itself."""
+    """The text of the constraint that a class tests by a claim."""
     return f"{name}: {json.dumps(ask)} fits"

@@ -1,8 +1,8 @@
-"""Why there is no valid host: what each constraint removes, and who missed by least.
+"""Why there is no valid host: how many nodes each constraint removes, and the nearest misses.
 
-A constraint removes a node from a group if no provider of its tree satisfies it. `alone` asks each constraint by
-itself; in order, it is asked of the providers that satisfy all before it. What columns cannot say is asked of the
-classes themselves, and at last of the query engine, so that what is left is what `find` finds.
+A constraint removes a node from a group if no provider of its tree satisfies it. `alone` counts the nodes that each
+constraint removes by itself; `in_order` counts those that it removes after the constraints before it. What columns do
+not decide is tested by claims, and last by the query engine: the nodes that are left are those that `find` finds.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from vacancy.resources.classes.resource_class import Shortfall
 
 NEAREST = 5
 ALONE_MAX = 5_000
-"""Trial claims up to which a class's own check is asked of all providers that its terms let through."""
+"""Up to this number of trial claims, a class is tested on all providers that its terms let through."""
 
 
 class RemovedCount(NamedTuple):
-    """What one constraint does to the nodes: how many fail it `alone` (None: finding out would take too long), and
-    how many it removes `in_order`, after those above it. `group` names the groups that ask for it."""
+    """The number of nodes that fail one constraint `alone` (None: computing it would take too long), and that it
+    removes `in_order`, after the constraints before it. `group` names the groups that ask for it."""
 
     group: str
     kind: str
@@ -45,9 +45,9 @@ class RemovedCount(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """Of so many `nodes`, how many are `left`, and how each constraint removed the others: the numbers in order and
-    `left` add up to `nodes`. `nearest` are the nodes that lack the fewest things (a class counts once, whatever of it
-    is short), then those that lack least of them, the nearest first.
+    """How many of the `nodes` are `left`, and which constraints removed the others: `in_order` of all and `left` add up
+    to `nodes`. `nearest` are the removed nodes that lack the fewest things, and of equal ones those that lack the
+    smallest share, the nearest first. A class counts as one thing, however many of its terms fail.
     """
 
     nodes: int
@@ -61,28 +61,28 @@ def explain(
 ) -> Explanation:
     """What each constraint of a request removes, as of where the view stands.
 
-    It asks as much as a query that finds nothing, and more: milliseconds for 100,000 nodes; where many nodes fit
-    several groups, as long as finding all candidates takes.
+    It costs more than a query that finds nothing: milliseconds for 100,000 nodes. Where many nodes fit several groups,
+    it takes as long as finding all candidates.
     """
     return _Explaining(view, request, heard_since_ms).run(nearest)
 
 
 class _Left(NamedTuple):
-    """By row: who may serve a part in its own tree, and who may lend to others."""
+    """By row: the providers that may serve a group in their own trees, and those that may serve other trees."""
 
     own: Bools
     lent: Bools
 
 
 class _Explaining:
-    """The work of one `explain`. `alive`: by row, whether it is the root of a node that is not removed yet."""
+    """The work of one `explain`. `_alive`: by row, whether it is the root of a node that is not removed yet."""
 
     def __init__(self, view: FleetView, request: CompiledRequest, heard_since_ms: int | None) -> None:
         self._view = view
         self._request = request
         self._since_ms = heard_since_ms
         self._asked = RequestConstraints(view, request, heard_since_ms)
-        self._lending = sharing_providers(view)
+        self._sharing = sharing_providers(view)
         self._root = view.root[: view.size]
         rows = np.fromiter(view.row_of.values(), dtype=np.int64, count=len(view.row_of))
         self._is_root = np.zeros(view.size, dtype=np.bool_)
@@ -92,20 +92,20 @@ class _Explaining:
         self._constraints: list[RemovedCount] = []
 
     def run(self, nearest: int) -> Explanation:
-        """The answer."""
+        """The explanation."""
         rows = slice(0, self._view.size)
         for condition in self._asked.roots:
             holds = condition.holds(rows)
             self._misses += condition.shortages(rows) + ~holds
             self._removed("", condition.kind, condition.text, self._lacking(holds), holds)
         left = [self._part(part) for part in self._asked.parts]
-        for cover in self._asked.covers:
-            has = cover.holds(rows, self._view)
+        for trait in self._asked.collective_traits:
+            has = trait.holds(rows, self._view)
             able = np.zeros(self._view.size, dtype=np.bool_)
-            for number in cover.parts:
+            for number in trait.parts:
                 able |= self._having(left[number].own & has, left[number].lent & has)
             self._misses += 2.0 * ~able
-            self._removed("", "trait", cover.text, None, able)
+            self._removed("", "trait", trait.text, None, able)
         if self._asked.text is not None:
             able = np.zeros(self._view.size, dtype=np.bool_)
             able[self._asked.able(np.flatnonzero(self._alive).tolist())] = True
@@ -125,16 +125,16 @@ class _Explaining:
         )
 
     def _part(self, part: GroupConstraints) -> _Left:
-        """Ask each condition of one part. Returns who satisfies them all."""
+        """Test each condition of one group. Returns the providers that satisfy all of them."""
         rows = slice(0, self._view.size)
         left = _Left(*np.ones((2, self._view.size), dtype=np.bool_))
-        lends = part.lends and bool(self._lending.rows)
-        left.lent[:] = lends
+        may_share = part.may_share and bool(self._sharing.rows)
+        left.lent[:] = may_share
         missing: dict[str, Floats] = {}
         for condition in part.conditions:
             own = condition.holds(rows)
-            lent = condition.lent(rows) if lends else own
-            alone = self._lacking(own, lent if lends else None)
+            lent = condition.lent(rows) if may_share else own
+            alone = self._lacking(own, lent if may_share else None)
             left.own[:] &= own
             left.lent[:] &= lent
             about = condition.resource_class or condition.text
@@ -145,12 +145,12 @@ class _Explaining:
             self._exact(part, name, left, missing[name])
         short = np.sum(list(missing.values()), axis=0)
         fails = np.sum([one > 0 for one in missing.values()], axis=0)
-        # Less than one for how much is missing: one constraint more is further away than any amount.
+        # A missing share counts less than one: one constraint more is further away than any share.
         self._misses += self._least(fails + short / (len(missing) + 1), part)
         return left
 
     def _exact(self, part: GroupConstraints, name: str, left: _Left, missing: Floats) -> None:
-        """What the class itself refuses of the rows that are left, in the trees that are."""
+        """Test an ask by claims on the rows that are left, in the trees that are left."""
         ask = part.group.resources[name]
         refused: dict[int, Shortfall | None] = {}
 
@@ -171,38 +171,39 @@ class _Explaining:
         alone = None
         if int(able.sum()) <= ALONE_MAX:
             able[[row for row in np.flatnonzero(able).tolist() if refusal_of(row) is not None]] = False
-            alone = self._lacking(able, able if part.lends else None)
+            alone = self._lacking(able, able if part.may_share else None)
         self._removed(part.groups, "exact", exact_text(name, ask), alone, self._having(*left))
 
     def _removed(self, names: str, kind: str, text: str, alone: int | None, roots: Bools) -> None:
-        """A constraint was asked, and left these roots."""
+        """Note that a constraint was tested, and left these roots."""
         before = int(self._alive.sum())
         self._alive &= roots
         self._constraints.append(RemovedCount(names, kind, text, alone, before - int(self._alive.sum())))
 
     def _lacking(self, own: Bools, lent: Bools | None = None) -> int:
-        """How many nodes have no provider where it holds."""
+        """The number of nodes without a provider that satisfies a condition."""
         return int((self._is_root & ~self._having(own, lent)).sum())
 
     def _having(self, own: Bools, lent: Bools | None = None) -> Bools:
-        """By row of a root: whether any of its tree's rows is among `own`, or any that lends to it among `lent`."""
+        """By row of a root: whether any row of its tree is among `own`, or any of its sharing providers among
+        `lent`."""
         found = np.zeros(len(own), dtype=np.bool_)
         found[self._root[own]] = True
         if lent is not None:
-            for lender in self._lending.rows:
-                if lent[lender]:
-                    found[self._lending.borrowers(lender)] = True
+            for provider in self._sharing.rows:
+                if lent[provider]:
+                    found[self._sharing.borrowers(provider)] = True
         return found
 
     def _least(self, values: Floats, part: GroupConstraints) -> Floats:
-        """By row of a root: the least value in its tree, and of those that lend to it."""
-        if not self._view.members and not self._lending.rows:
+        """By row of a root: the least value in its tree and of its sharing providers."""
+        if not self._view.members and not self._sharing.rows:
             return values
         found = np.full(len(values), np.inf)
         np.minimum.at(found, self._root, values)
-        for lender in self._lending.rows if part.lends else ():
-            to = self._lending.borrowers(lender)
-            found[to] = np.minimum(found[to], values[lender])
+        for provider in self._sharing.rows if part.may_share else ():
+            to = self._sharing.borrowers(provider)
+            found[to] = np.minimum(found[to], values[provider])
         return found
 
     def _nearest(self, count: int) -> list[int]:

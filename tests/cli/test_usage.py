@@ -21,9 +21,9 @@ WRONG: dict[str, tuple[int, str]] = {
     "place --deadline 601": (2, "Invalid value for '--deadline'"),
     "candidates --colour red": (2, "No such option: --colour"),
     # requests that cannot be meant
-    "candidates": (2, "nothing is asked for; say what, as in --resources VCPU:4,MEMORY_MB:8192"),
+    "candidates": (2, "the request is empty; name resources, as in --resources VCPU:4,MEMORY_MB:8192"),
     "candidates --resources VCPUS:1": (2, "unknown resource class 'VCPUS' (--resources); did you mean VCPU"),
-    "candidates --resources VCPU": (2, "'VCPU' names no amount (--resources); write VCPU:1"),
+    "candidates --resources VCPU": (2, "'VCPU' has no amount (--resources); write VCPU:1"),
     "candidates --resources VCPU:-1": (2, "'VCPU:-1' is not an amount (--resources)"),
     "candidates --resources VCPU:1 --required HW_CPU_X86_AVX22": (2, "did you mean HW_CPU_X86_AVX2"),
     "candidates --resources VCPU:1 --group gpu": (2, "a group has no name"),

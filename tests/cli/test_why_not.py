@@ -121,7 +121,7 @@ def test_without_the_log_there_are_offsets(vacancy: Vacancy) -> None:
 
 def test_a_node_that_nobody_knows_is_an_error(vacancy: Vacancy) -> None:
     assert "did you mean node-1" in vacancy.fails(1, "why-not", "node-11", *SMALL)
-    assert "nothing is asked for" in vacancy.fails(2, "why-not", "node-1")
+    assert "the request is empty" in vacancy.fails(2, "why-not", "node-1")
 
 
 def test_a_node_that_is_retired_is_said_to_be(vacancy: Vacancy) -> None:

@@ -64,8 +64,8 @@ def test_amounts_with_attributes(text: str, asks: dict[str, Any]) -> None:
         ("PGPU:1[model=A,model=B]", "model is compared twice by =="),
         ("PGPU:1[model!=A|B]", "only = takes several values"),
         ("PGPU:1[hot<true]", "true and false have no order"),
-        ("PGPU:1[model=A100],PGPU:1", "PGPU is asked for twice"),
-        ("VGPU:1[type>3],", "a name is missing"),
+        ("PGPU:1[model=A100],PGPU:1", "PGPU is given twice"),
+        ("VGPU:1[type>3],", "a list has an empty item"),
     ],
 )
 def test_what_cannot_be_meant(text: str, says: str) -> None:
