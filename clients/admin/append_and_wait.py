@@ -16,7 +16,7 @@ _POLL_MAX_S = 0.05
 
 def append(log: Log, entry: NewRecord, timeout_s: float, subject: str, look: str) -> AppendedAt:
     """Append one event. `subject` names it in errors, `look` is the command that shows its outcome. Raises `LogError`, and
-    `OutcomeUnknown` where the log does not answer within `timeout_s`."""
+    `OutcomeUnknown` if the log does not answer within `timeout_s`."""
     try:
         return log.append([entry], timeout_s)[0]
     except LogUnavailable as error:
@@ -50,7 +50,7 @@ def wait_until_read(
 
 
 def refusal_of(reader: StoreReader, landed: AppendedAt) -> str | None:
-    """Why a record was refused, or None where it was not."""
+    """Why a record was refused, or None if it was not."""
     for partition, _, row in reader.scan(DEAD_LETTERS):
         if (partition, row.offset) == (landed.partition, landed.offset):
             return row.reason

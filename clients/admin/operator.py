@@ -157,7 +157,7 @@ def set_operator_settings(
     """
     deadline = time.monotonic() + timeout_s
     reader.catch_up()
-    cell = _home(reader, provider, cell)
+    cell = _cell_of(reader, provider, cell)
     row = reader.get(FACTS, key(cell, provider))
     before = _settings_of(row)
     after = change(before)
@@ -170,7 +170,7 @@ def set_operator_settings(
     try:
         data = events.OperatorSettingsData(provider=provider, revision=revision, facts=after)
     except ValidationError:
-        raise UsageError(f"{provider!r} cannot name a provider", do="check the name") from None
+        raise UsageError(f"{provider!r} is not a valid name of a provider", do="check the name") from None
     event = events.OperatorSettingsSet(id=uuid4().hex, source=SOURCE, data=data)
     subject = f"revision {revision} of the operator settings of {provider}"
     look = f"`vacancy show provider {provider}`"
@@ -193,7 +193,7 @@ def set_operator_settings(
     )
 
 
-def _home(reader: StoreReader, provider: str, cell: str | None) -> str:
+def _cell_of(reader: StoreReader, provider: str, cell: str | None) -> str:
     if cell == "auto":
         return cell_for(provider, reader.manifest.partitions)
     if cell is not None:

@@ -229,7 +229,7 @@ class _Partition:
 
 
 _SILENT = "nodes that were silent for long were left out"
-"""The ledger does not know when a node was last heard from."""
+"""The ledger does not know when a node last sent an event."""
 
 
 _CLOSING_TYPES = {b"vacancy.node.reported.v1", b"vacancy.requests.closed.v1"}

@@ -44,7 +44,7 @@ def grant_errors(
     *,
     replaces: bool,
 ) -> Iterator[str]:
-    """What is wrong with the grants of a claim (devices, CPUs), before the claim is entered."""
+    """The errors in the grants of a claim (devices, CPUs), before the claim is entered."""
     given: dict[SlotKey, list[Any]] = {}
     for one in grants:
         given.setdefault((one["provider"], one["resource_class"]), []).append(one["grant"])

@@ -1,4 +1,4 @@
-"""What consumers hold by the auditor's ledger, and which server groups they are in."""
+"""What consumers hold, in the auditor's ledger, and which server groups they are in."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Key = tuple[str, str]
 
 
 class HeldByConsumer(NamedTuple):
-    """What a consumer holds: (provider, class, amount) each. `hold_until_ms` is None once it is kept. `memberships`
-    are the server groups it is in, `copies` the providers that each of its copies is on; `grants` name the devices
-    among what it holds, as the store's verdict tells."""
+    """What a consumer holds: (provider, class, amount) each. `hold_until_ms` is None once the allocation is confirmed.
+    `memberships`: its server groups; `copies`: the providers of each of its copies; `grants`: what it was granted by
+    name, from the store's verdict."""
 
     claim: str
     generation: int
@@ -24,8 +24,8 @@ class HeldByConsumer(NamedTuple):
 
 
 class Consumers(dict[Key, HeldByConsumer]):
-    """Who holds what. `groups` has by group's id who is in it, in the order in which they joined, `granted` by cell,
-    provider and class what of its devices is held by whom."""
+    """Consumer -> what it holds. `groups`: group id -> its members in the order in which they joined; `granted`: (cell,
+    provider, class) -> consumer -> its grants."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Consumers(dict[Key, HeldByConsumer]):
         self.granted: dict[tuple[str, str, str], dict[Key, list[Any]]] = {}
 
     def enter(self, key: Key, held: HeldByConsumer) -> None:
-        """A consumer holds this, and nothing that it held before."""
+        """Replace what a consumer holds."""
         self._leave(key)
         self[key] = held
         for membership in held.memberships:
@@ -43,12 +43,12 @@ class Consumers(dict[Key, HeldByConsumer]):
             there.setdefault(key, []).append(one["grant"])
 
     def remove(self, key: Key) -> HeldByConsumer:
-        """A consumer holds nothing any more."""
+        """Remove a consumer, and return what it held."""
         self._leave(key)
         return self.pop(key)
 
     def keep(self, cell: str, consumers: Iterable[str]) -> None:
-        """What these hold is no hold any more."""
+        """Confirm the holds of these consumers: they no longer expire."""
         for consumer in consumers:
             if (held := self.get((cell, consumer))) is not None:
                 self[(cell, consumer)] = held._replace(hold_until_ms=None)

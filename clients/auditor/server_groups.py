@@ -1,6 +1,6 @@
-"""The auditor's own judgement of server groups: would this claim put someone too near to others, or too far off?
+"""The auditor's own judgement of server groups: does a claim violate affinity or anti-affinity?
 
-By the rules as they are told (docs/relations.md), over its own ledger, member by member.
+It follows the documented rules (docs/relations.md), member by member, over the auditor's ledger.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ Copy = Collection[str]
 
 
 def copies(ledger: Ledger, cell: str, allocations: Iterable[Mapping[str, Any]]) -> tuple[Copy, ...]:
-    """Where each copy of a claim is. A provider that lends to others is no place, if there is any other."""
+    """The providers of each copy of a claim. Sharing providers are left out, unless a copy has no other."""
     found: dict[str, set[str]] = {}
     for allocation in allocations:
         _, _, number = allocation.get("group", "").partition("#")
         found.setdefault(number, set()).add(allocation["provider"])
     return tuple(
-        {id_ for id_ in providers if not _lends(ledger, cell, id_)} or providers
+        {id_ for id_ in providers if not _is_sharing(ledger, cell, id_)} or providers
         for providers in found.values()
     )
 
 
 def broken_groups(ledger: Ledger, cell: str, claim: Mapping[str, Any]) -> Iterator[str]:
-    """What of a claim's memberships speaks against it."""
+    """The objections to a claim's memberships."""
     memberships = claim.get("memberships", ())
     names = [one["group"] for one in memberships]
     for name in sorted(set(names)):
         if not name.startswith(f"{cell}/") or "/" in name[len(cell) + 1 :]:
-            yield f"group {name} is not of its cell"
+            yield f"group {name} is in another cell"
         elif names.count(name) > 1:
             yield f"it is in group {name} twice"
     mine = copies(ledger, cell, claim["allocations"])
@@ -47,7 +47,7 @@ def broken_groups(ledger: Ledger, cell: str, claim: Mapping[str, Any]) -> Iterat
 
 
 def rule(membership: Membership) -> tuple[str, bool, int, str | None]:
-    """What the members of a group must say alike."""
+    """What must be equal for all members of a group."""
     return (
         membership["policy"],
         membership.get("hard", True),
@@ -57,19 +57,19 @@ def rule(membership: Membership) -> tuple[str, bool, int, str | None]:
 
 
 def members(ledger: Ledger, group: str, but: tuple[str, str] | None = None) -> list[HeldByConsumer]:
-    """What the members of a group hold, but for one consumer."""
+    """What the members of a group hold, except one consumer."""
     return [ledger.consumers[key] for key in ledger.consumers.groups.get(group, ()) if key != but]
 
 
 def domains(ledger: Ledger, cell: str, copy: Copy, scope: str | None) -> set[str]:
-    """The nodes that a copy is on; with a scope, the aggregates of those nodes that begin with it, and `node NAME`
-    for a node that has none."""
+    """The nodes of a copy. With a scope: the aggregates of these nodes whose names start with it, and `node NAME` for a
+    node without one."""
     found: set[str] = set()
     for id_ in copy:
         provider = ledger.providers.get((cell, id_))
         if provider is not None:
-            facts = ledger.settings.get((cell, provider.root), NO_SETTINGS)
-            there = {name for name in facts.aggregates if scope is not None and name.startswith(scope)}
+            settings = ledger.settings.get((cell, provider.root), NO_SETTINGS)
+            there = {name for name in settings.aggregates if scope is not None and name.startswith(scope)}
             found |= there or {f"node {provider.root}"}
     return found
 
@@ -77,7 +77,7 @@ def domains(ledger: Ledger, cell: str, copy: Copy, scope: str | None) -> set[str
 def admits(
     ledger: Ledger, tree: tuple[str, str], spec: Mapping[str, Any], in_flight: Iterable[Mapping[str, Any]]
 ) -> bool:
-    """Whether the groups of a request for one copy let it go to a tree; claims in flight count as members."""
+    """Whether the server groups of a request for one copy allow a tree. Claims in flight count as members."""
     cell, root = tree
     for wanted in spec.get("memberships", ()):
         group, (policy, hard, most, scope) = wanted["group"], rule(wanted)
@@ -118,7 +118,7 @@ def _broken(
     here = [domains(ledger, cell, copy, scope) for copy in mine]
     left = [domains(ledger, cell, copy, scope) for copy in old]
     if policy == "affinity":
-        yield from _apart(ledger, cell, group, scope, mine, there, left)
+        yield from _affinity(ledger, cell, group, scope, mine, there, left)
         return
     counts, own, before = (Counter(d for some in them for d in some) for them in (there, here, left))
     for domain in sorted(own):
@@ -126,7 +126,7 @@ def _broken(
             yield f"{counts[domain]} of group {group} are on {domain}, {own[domain]} more asked, {most} allowed"
 
 
-def _apart(
+def _affinity(
     ledger: Ledger,
     cell: str,
     group: str,
@@ -135,7 +135,7 @@ def _apart(
     there: list[set[str]],
     left: list[set[str]],
 ) -> Iterator[str]:
-    """Who is to be near, and is not."""
+    """Copies that violate affinity."""
     roots = {
         ledger.providers[(cell, id_)].root for copy in mine for id_ in copy if (cell, id_) in ledger.providers
     }
@@ -145,10 +145,10 @@ def _apart(
         allowed = set().union(*there) | before
         for root, its in each.items():
             if not its & allowed:
-                yield f"nobody of group {group} is on {root}, or in its domain"
+                yield f"no member of group {group} is on {root}, or in its domain"
     elif each and not set.intersection(*each.values()) and not set().union(*each.values()) <= before:
-        yield f"its copies are not together, and group {group} wants that"
+        yield f"its copies are not in one domain, and group {group} requires that"
 
 
-def _lends(ledger: Ledger, cell: str, id_: str) -> bool:
+def _is_sharing(ledger: Ledger, cell: str, id_: str) -> bool:
     return (cell, id_) in ledger.providers and "MISC_SHARES_VIA_AGGREGATE" in ledger.traits((cell, id_))

@@ -1,4 +1,4 @@
-"""Replay: the state rebuilt from the log, and compared."""
+"""Replay: rebuild the state from the log, and compute digests."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def replay(
     until: Mapping[int, int] | None = None,
     progress: Progress | None = None,
 ) -> Digest:
-    """Fold the log into the store at `store` (made if it is not there), up to `until` or to the log's end as it
-    is now. Replay appends nothing: no tick, no event. Raises `LogError`, `StoreError`, `Halt`."""
+    """Fold the log into the store at `store` (created if missing), up to `until` or to the log's current end. Nothing
+    is appended to the log, not even a tick. Raises `LogError`, `StoreError`, `Halt`."""
     with open_store(store, log, registry) as tables:
         ends = dict(until) if until is not None else log.end()
         total = sum(max(0, end - tables.position()[p]) for p, end in ends.items())
@@ -61,7 +61,7 @@ def fold_up_to(log: Log, tables: Store, ends: Mapping[int, int]) -> Iterator[int
                 raise LogError(
                     f"the log ends at offset {position}, before {end}",
                     where=f"{log.name}, partition {partition}",
-                    do="ask for an earlier position, or bring back the log",
+                    do="give an earlier position, or restore the log",
                 )
             tables.apply(partition, records)
             position += len(records)
@@ -76,7 +76,7 @@ def store_digests(tables: Store, registry: Registry) -> Digest:
 
 
 def digest(store: Path, registry: Registry) -> Digest:
-    """The digest of a store as its last commit left it, while a worker may go on writing."""
+    """The digest of a store as of its last commit. A worker may write meanwhile."""
     with StoreReader(store, registry, with_view=False) as reader:
         reader.catch_up()
         position = reader.position

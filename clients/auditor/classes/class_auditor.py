@@ -108,5 +108,5 @@ class ClassAuditor(ABC, Generic[S]):
         """The reasons against a claim's asks for this class at one provider, in the order of its allocations."""
 
     def grant_errors(self, slot: Slot[S], asks: Sequence[Any], grants: Sequence[Any]) -> Iterable[str]:
-        """What is wrong with the grants that the store's verdict gives for these asks, in the same order."""
+        """The errors in the grants that the store's verdict gives for these asks, in the same order."""
         return ()

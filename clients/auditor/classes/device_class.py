@@ -169,7 +169,7 @@ class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
     def share_errors(
         self, devices: Devices, fields: Mapping[str, Any], grant: Any, others: Sequence[Any]
     ) -> Iterable[str]:
-        """What is wrong with how much of these devices is granted, with `others` held already."""
+        """The errors in how much of these devices is granted, next to what `others` hold."""
 
 
 @lru_cache(maxsize=4096)

@@ -178,7 +178,7 @@ def lacking(stock: NumaStock, held: Grants, ask: Mapping[str, Any]) -> str:
 def _grant_errors(
     stock: NumaStock, held: Grants, ask: Mapping[str, Any], grant: Mapping[str, Any]
 ) -> Iterable[str]:
-    """What is wrong with a grant for an ask, in a cell of which `held` is held."""
+    """The errors in a grant for an ask, in a cell of which `held` is held."""
     cell = _cell(stock.cell)
     if grant.get("cell") != cell["cell"]:
         yield f"cell {grant.get('cell')} is not {cell['cell']}"

@@ -1,4 +1,4 @@
-"""Virtual GPUs: each physical GPU runs instances of one type at a time, so many at most of each type."""
+"""Virtual GPUs: each physical GPU runs instances of one type at a time, up to a limit per type."""
 
 from __future__ import annotations
 
