@@ -7,6 +7,11 @@ from vacancy.cli.context import OPTIONAL_LOG_S, CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table, note, time_text
 from vacancy.resources.model.errors import LogError
 
+_COLUMNS = (
+    *("PARTITION", "POSITION", "LOG END", "LAG", "LOG TIME", "NODES", "PROVIDERS", "ALLOCATIONS", "VERDICTS"),
+    *("OPEN REQUESTS", "DEAD LETTERS"),
+)
+
 
 def status(
     log: o.LogOption = None,
@@ -40,19 +45,7 @@ def status(
         return
     emit(f"store {site.store} of log {found.log}")
     emit_table(
-        (
-            "PARTITION",
-            "POSITION",
-            "LOG END",
-            "LAG",
-            "LOG TIME",
-            "NODES",
-            "PROVIDERS",
-            "ALLOCATIONS",
-            "VERDICTS",
-            "OPEN REQUESTS",
-            "DEAD LETTERS",
-        ),
+        _COLUMNS,
         (
             (
                 one.partition,
