@@ -81,15 +81,15 @@ def _apply(provider: str, change: Change, where: _Where, as_json: bool) -> None:
     if as_json:
         emit_json(now._asdict())
         return
-    facts = now.facts
-    parts = [facts.status + (f" ({facts.reason})" if facts.reason else "")]
-    if facts.aggregates:
-        parts.append(f"aggregates {' '.join(facts.aggregates)}")
-    if facts.traits:
-        parts.append(f"traits {' '.join(facts.traits)}")
-    if facts.attributes:
-        parts.append(f"attributes {attributes_text(facts.attributes)}")
-    for name, values in facts.overrides.items():
+    settings = now.facts
+    parts = [settings.status + (f" ({settings.reason})" if settings.reason else "")]
+    if settings.aggregates:
+        parts.append(f"aggregates {' '.join(settings.aggregates)}")
+    if settings.traits:
+        parts.append(f"traits {' '.join(settings.traits)}")
+    if settings.attributes:
+        parts.append(f"attributes {attributes_text(settings.attributes)}")
+    for name, values in settings.overrides.items():
         parts.append(f"{name} with {' '.join(f'{field}={value}' for field, value in values.items())}")
     unchanged = "" if now.changed else " (unchanged)"
     emit(f"{now.provider} in cell {now.cell}, revision {now.revision}{unchanged}: {', '.join(parts)}")

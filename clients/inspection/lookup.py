@@ -184,12 +184,12 @@ def _state(reader: StoreReader, cell: str, root: str, row: NodeRow) -> State:
         return "open"
     if closed.reason == "incomplete":
         return "incomplete"
-    facts = reader.get(FACTS, key(cell, root))
-    return "draining" if facts is not None and facts.status == "draining" else "disabled"
+    settings = reader.get(FACTS, key(cell, root))
+    return "draining" if settings is not None and settings.status == "draining" else "disabled"
 
 
 def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> ProviderAnswer:
-    facts = reader.get(FACTS, key(cell, id_))
+    settings = reader.get(FACTS, key(cell, id_))
     inventories = []
     generation = row.changed
     for name in row.classes:
@@ -210,7 +210,7 @@ def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> Pro
         attributes=dict(row.reported_attributes),
         operator_attributes=dict(row.operator_attributes),
         inventories=inventories,
-        facts=None if facts is None else facts_shown(facts),
+        facts=None if settings is None else settings_shown(settings),
     )
 
 
@@ -227,7 +227,7 @@ def _inventory(reader: StoreReader, name: str, row: ClassRow) -> InventoryAnswer
     )
 
 
-def facts_shown(row: OperatorSettingsRow) -> dict[str, Any]:
+def settings_shown(row: OperatorSettingsRow) -> dict[str, Any]:
     """Operator settings as plain data."""
     return {
         "revision": row.revision,

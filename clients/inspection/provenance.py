@@ -51,7 +51,7 @@ class EventLookup:
         consumer = found.consumer or self._claimant(cell, event, provider, resource_class)
         return LogEvent(partition, offset, time_ms, event.type, consumer, event.source)
 
-    def facts(self, cell: str, offset: int, provider: str) -> LogEvent | None:
+    def settings(self, cell: str, offset: int, provider: str) -> LogEvent | None:
         """The event at that offset, if it set operator settings of the provider."""
         partition = self._partition(cell)
         read = self._read(partition, offset)

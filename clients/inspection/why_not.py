@@ -79,7 +79,7 @@ def why_not(
 ) -> WhyNot:
     """Why the tree of `node` (its root, or any provider of it) is no candidate for a request.
 
-    `log`, where it is at hand, tells who took the last of what is short, and when; without it there are offsets.
+    With `log` the answer names the consumer that took the last unit, and the time; without it there are offsets.
     Raises `UsageError` where the request is invalid, and `NotFound` where nothing is known of the node.
     """
     compiled = compile_request(request, reader.registry)
@@ -172,7 +172,7 @@ def _closed(
         return "", None
     if closed.reason == "disabled":
         id_ = provider if closed.by is row else row.root
-        return _disabled(reader, cell, id_), events.facts(cell, closed.by.changed, id_)
+        return _disabled(reader, cell, id_), events.settings(cell, closed.by.changed, id_)
     return _TEXTS[closed.reason], None
 
 

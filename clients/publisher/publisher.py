@@ -131,7 +131,7 @@ class Publisher:
         given. `close` closes log and outbox.
 
         Its cell is `node_cell`. `outbox` is the file of its outbox (default: `default_outbox`). `timeout_s` is how
-        long to wait for the log, where that is less than the settings say. Raises `UsageError`, `LogError`,
+        long to wait for the log, if that is less than in the settings. Raises `UsageError`, `LogError`,
         `LogUnavailable`, `OutboxError`.
         """
         from vacancy.streams.log import open_log

@@ -226,7 +226,7 @@ def _collective(
 
 
 def _sharing(candidate: Candidate, view: FleetView) -> Iterator[_Predicate]:
-    """A sharing provider lends as long as it says so, and as it and somebody of the tree are in one aggregate."""
+    """A sharing provider serves a tree while it has the trait, and while it and a provider of the tree are in one aggregate."""
     members = view.tree(view.row_of[key(candidate.cell, candidate.root)])
     for provider in candidate.from_sharing:
         aggregates = view.aggregates.of(view.row_of[key(candidate.cell, provider)])

@@ -119,7 +119,7 @@ class Scheduler:
         """A scheduler on the log and the store in `settings`: those in force (`load_settings`: the environment,
         `./vacancy.toml`, the defaults) where None are given. `close` closes both.
 
-        `timeout_s` is how long to wait for the log, where that is less than the settings say. Raises `UsageError` for
+        `timeout_s` is how long to wait for the log, if that is less than in the settings. Raises `UsageError` for
         invalid settings, `LogError` and `StoreError` where the log or the store cannot be opened, `LogUnavailable` where
         the log does not answer.
         """
@@ -181,7 +181,7 @@ class Scheduler:
         leaves out nodes that have not been heard from for so long.
 
         The outcome is written to the log after this returns, within 0.2 s or at `close`. Raises `NoValidHost` (its
-        `explanation` says why), `SearchGivenUp`, `ClaimLost`, `OutcomeUnknown`, or `UsageError` where the request is
+        `explanation` has the reasons), `SearchGivenUp`, `ClaimLost`, `OutcomeUnknown`, or `UsageError` where the request is
         invalid.
         """
         outcomes = self.place_many(
@@ -218,10 +218,10 @@ class Scheduler:
         max_staleness_s: float | None = None,
     ) -> Generator[Outcome, None, None]:
         """Place many requests, with up to `in_flight` claims in flight at once. Claims that are ready together share a
-        record. Outcomes come as they are known, not in order; `Outcome.status` says how each ended. `max_staleness_s` as
+        record. Outcomes come as they are known, not in order; `Outcome.status` has the result of each. `max_staleness_s` as
         for `place`. After the last outcome it waits until the log has confirmed all, `timeout_s` at most.
 
-        Raises `UsageError` when it reaches an invalid request, of which nothing is sent.
+        Raises `UsageError` when it reaches an invalid request; nothing of that request is sent.
         """
         pipeline = Pipeline(
             self._writer, self.query, self._settings, self._pacing, in_flight, timeout_s, max_staleness_s

@@ -65,7 +65,7 @@ logger = logging.getLogger(__name__)
 
 
 class LogWriter:
-    """Writes to `log` for one scheduler. Requests and their outcomes are written where `record_requests` says so.
+    """Writes to `log` for one scheduler. Requests and their outcomes are written if `record_requests` is set.
 
     The scheduler's thread calls it. Outcomes that no claim takes along are sent by a background thread, which ends when
     nothing is left to send.

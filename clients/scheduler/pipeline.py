@@ -149,7 +149,7 @@ class PollPacing:
         self._soonest_s = min(waited_s, self._soonest_s * 1.1) if self._soonest_s else waited_s
 
     def pause_s(self, waited_s: float) -> float:
-        """For few claims, of which the oldest has waited for this time."""
+        """For few claims, when the oldest has waited for this time."""
         fine = min(max(waited_s / 16, self._LEAST_S), self._MOST_S)
         return max(fine, min(0.8 * self._soonest_s - waited_s, self._MOST_S))
 

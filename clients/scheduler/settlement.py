@@ -41,7 +41,7 @@ class Settlement:
     """How a claim ended.
 
     `placed`: the consumer holds what `claim` asked for, in `cell`. `void`: it holds nothing by that claim and never
-    will, so it may be placed again; `reason` says why. `unknown`: it is not known yet. It will be once the log time of
+    will, so it may be placed again; `reason` has the explanation. `unknown`: it is not known yet. It will be once the log time of
     `waiting_for` (partition -> log time now, in ms) has passed `deadline_ms`.
     """
 

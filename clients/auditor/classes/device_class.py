@@ -126,7 +126,7 @@ class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
     def grant_errors(
         self, slot: Slot[CountedStock | NamedDevices], asks: Sequence[Any], grants: Sequence[Any]
     ) -> Iterable[str]:
-        """What was held by number, and of which no more is asked (`slot.kept`), may stay without addresses."""
+        """Devices that were held as an amount may stay without addresses if the claim asks for no more (`slot.kept`)."""
         if isinstance(slot.stock, CountedStock):
             return
         devices, left, own = as_devices(slot.stock.devices), list(grants), list[Any]()

@@ -160,7 +160,7 @@ def is_ask(ask: Any) -> bool:
 
 
 def lacking(stock: NumaStock, held: Grants, ask: Mapping[str, Any]) -> str:
-    """What a valid ask lacks in a cell of which `held` is held; '' where it fits."""
+    """What a valid ask lacks in a cell with `held` already held; '' if it fits."""
     cell = _cell(stock.cell)
     pinned, shared, memory = ask.get("pinned", 0), ask.get("shared", 0), ask.get("memory_mb", 0)
     if pinned and not _can_pin(cell, held, pinned, ask.get("threads", "prefer")):

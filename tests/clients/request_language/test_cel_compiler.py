@@ -52,7 +52,7 @@ version("8.2") == "8.2"  ->  a version is compared with text
 version("8.2") < 9  ->  a version is compared with a number
 attributes.v >= "8.2"  ->  text has no order (where, character 1: attributes.v >= "8.2"); write version("8.2")
 attributes.b < true  ->  true or false has no order
-attributes.x == attributes.y  ->  two attributes are compared, of which nobody knows the type
+attributes.x == attributes.y  ->  two attributes are compared, and their types are unknown
 version(attributes.x) == version(attributes.y)  ->  two attributes are compared
 "a" == "a"  ->  two constants are compared
 1 < 2  ->  nothing of a provider is compared
