@@ -161,7 +161,7 @@ def test_the_two_ways_to_ask_for_numa_cells_say_the_same() -> None:
 def test_every_program_is_run_by_a_test() -> None:
     ran = {
         *("scheduler.py", "place.py", "query.py", "fragmentation.py", "numa.py"),
-        *("fpga_region.py", "fpga_region_syntax.py", "test_fpga_region.py"),
+        *("fpga_region.py", "fpga_region_syntax.py", "fpga_region_auditor.py", "test_fpga_region.py"),
     }
     assert {one.name for page in PAGES.values() for one in blocks(page) if one.kind == "python"} == ran
     assert block(PAGES["README.md"], "scheduler.py") == block(PAGES["docs/queries.md"], "scheduler.py")
@@ -175,7 +175,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package of the worked example, as an installer would lay it out."""
     home = tmp_path_factory.mktemp("package")
     project = tomllib.loads(block(NEW_CLASS, "pyproject.toml"))["project"]
-    for name in ("fpga_region.py", "fpga_region_syntax.py"):
+    for name in ("fpga_region.py", "fpga_region_syntax.py", "fpga_region_auditor.py"):
         (home / name).write_text(block(NEW_CLASS, name))
     information = home / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     information.mkdir()
@@ -231,6 +231,7 @@ def test_the_example_goes_the_whole_way(way: tuple[Path, dict[str, Any]]) -> Non
     assert found["after"] == ["node-1", "node-1:card1"]
     assert found["free"] == 1
     assert found["equal"] == [True, True], "the state rebuilt from the log is the same"
+    assert found["audit"] == {"accepted": 2, "unverifiable": 0, "problems": []}, "the class is judged"
 
 
 def test_a_log_that_does_not_allow_it_refuses_it_until_it_is_activated(

@@ -21,6 +21,7 @@ from vacancy.clients.inspection.status import dead_letters
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher
 from vacancy.clients.replay_tool.replay import digest, replay
+from vacancy.clients.replay_tool.verify import verify
 from vacancy.clients.request_language.placement_syntax import RequestText, parse
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.runtime.worker_process import run_worker
@@ -114,6 +115,8 @@ def allowed(directory: Path) -> dict[str, Any]:
             inventory = show_provider(scheduler.reader, "node-1:card1").providers[0].inventories[0]
             found["free"] = inventory.free
             compare("after-release")
+        audit = verify(log, store, registry).audit
+        found["audit"] = {name: getattr(audit, name) for name in ("accepted", "unverifiable", "problems")}
     return found
 
 
