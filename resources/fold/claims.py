@@ -145,7 +145,7 @@ def _write_verdict(draft: Transaction, claim: Claim, key: bytes, outcome: Accept
         particular = tuple(
             part
             for part in outcome.parts
-            if not draft.class_table(part.resource_class).resource_class.is_amount(part.grant)
+            if not draft.registry.table(part.resource_class).resource_class.is_amount(part.grant)
         )
         row = VerdictRow(True, "", draft.offset, deadline_ms, fingerprint, claim.consumer, grants=particular)
     else:
