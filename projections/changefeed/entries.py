@@ -2,7 +2,7 @@
 
 One entry a commit: after-images of the fed tables, grouped by table so that a reader can take a class's rows as
 one array. Entries are numbered without gaps; old ones are trimmed, and a reader that finds its next one gone
-loads its view anew.
+reloads its view.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def verdicts(entries: Iterable[FeedEntry]) -> list[tuple[bytes, bytes]]:
 
 def joined(entries: Iterable[FeedEntry]) -> Iterator[Images]:
     """The images of these commits in their order, verdicts left out, those of a class's rows from several commits as
-    one, with the newest of each row: to take in many rows at once costs little more than a few."""
+    one, with the newest of each row: applying many rows at once costs little more than a few."""
     rows: dict[str, dict[bytes, bytes | None]] = {}
     for entry in entries:
         for images in entry.images:

@@ -55,7 +55,7 @@ class RingWriter:
         _U64.pack_into(self._map, _NEXT, first)
 
     def add(self, number: int, entry: bytes) -> None:
-        """Tell readers of entry `number`, which is committed. They find one that is too large in RocksDB."""
+        """Publish entry `number`, which is committed, to readers. They find one that is too large in RocksDB."""
         size = _ENTRY.size + len(entry)
         if size > DATA_BYTES // 2:
             self._forget(len(self._kept))
@@ -71,7 +71,7 @@ class RingWriter:
         _U64.pack_into(self._map, _NEXT, number + 1)
 
     def _room(self, size: int) -> int:
-        """Where so many bytes go. What lies there is given up first."""
+        """The place for this number of bytes. The entries there are given up first."""
         start = self._end if self._end + size <= DATA_BYTES else 0
         gone = max(0, len(self._kept) + 1 - SLOTS)
         wrapped = start != self._end
@@ -91,7 +91,7 @@ class RingWriter:
         _U64.pack_into(self._map, _FIRST, self._first)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._map.close()
 
 
@@ -103,7 +103,7 @@ class RingReader:
         self._map: mmap.mmap | None = None
 
     def heard(self) -> int:
-        """The number of the next entry, as far as was told, or `SILENT`."""
+        """The number of the next entry that was not published yet, or `SILENT`."""
         if self._map is None:
             self._open()
             if self._map is None:
@@ -112,7 +112,7 @@ class RingReader:
         return number
 
     def entries(self, first: int, end: int) -> list[bytes] | None:
-        """Entries [first, end), which were told; None where they are no longer here, whole."""
+        """Entries [first, end), which were published; None where they are no longer here, whole."""
         if self._map is None or end - first > SLOTS or first < _U64.unpack_from(self._map, _FIRST)[0]:
             return None
         found = []
@@ -120,16 +120,16 @@ class RingReader:
             start = _U64.unpack_from(self._map, _INDEX + number % SLOTS * _U64.size)[0]
             if start > DATA_BYTES - _ENTRY.size:
                 return None
-            said, length, checksum = _ENTRY.unpack_from(self._map, _DATA + start)
+            there, length, checksum = _ENTRY.unpack_from(self._map, _DATA + start)
             begin = _DATA + start + _ENTRY.size
             entry = self._map[begin : begin + length]
-            if said != number or crc32(entry) != checksum:
+            if there != number or crc32(entry) != checksum:
                 return None
             found.append(entry)
         return found
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._map is not None:
             self._map.close()
             self._map = None

@@ -1,4 +1,4 @@
-"""Rows that a reader was told of and that its RocksDB secondary does not show yet."""
+"""Overlay of rows received through the ring that the RocksDB secondary does not have yet."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ _LATELY_MAX = 4096
 class Overlay:
     """The newest after-image of each row, but for those of the tables `leave_out`.
 
-    A scheduler is told of all that anybody claims, and hardly ever asks for a row: so what was told lately waits as it
-    came until somebody asks, or there is much of it. Sorted in entry by entry, with other work in between, each row
-    was out of the processor's cache again.
+    A scheduler receives the rows of all claims and rarely reads one. So new entries wait unsorted until a row is read, or
+    until there are many: sorting them one by one, with other work in between, misses the processor's cache for each row.
     """
 
     def __init__(self, leave_out: Collection[str] = ()) -> None:
@@ -24,11 +23,11 @@ class Overlay:
         self._sorted_in = self._waiting = 0
 
     def __len__(self) -> int:
-        """How many rows there are at most: one that was told of lately may be one that is there."""
+        """How many rows there are at most: a waiting one may replace a sorted one."""
         return self._sorted_in + self._waiting
 
-    def tell(self, entry: FeedEntry) -> None:
-        """Take in one commit. Its lists are kept: nobody may change them."""
+    def add(self, entry: FeedEntry) -> None:
+        """Add one commit. Its lists are kept, so they must not be changed."""
         for images in entry.images:
             if images[0] not in self._leave_out:
                 self._lately.append(images)

@@ -6,8 +6,8 @@ tables that are fed: it takes the feed's entries from the ring, and keeps the ro
 secondary until it has caught up again.
 
 A secondary that had read a part of the write-ahead log keeps those rows in memory, before the newer ones that a
-flush wrote to files, until the new log says something of their family: its position would run ahead of its rows.
-So it is opened anew when the worker has flushed, or a log went away while it was read.
+flush wrote to files, until the new log has rows of their family: its position would run ahead of its rows.
+So it is opened again when the worker has flushed, or when a log was deleted while it was read.
 """
 
 from __future__ import annotations
@@ -54,20 +54,20 @@ TRUST_S = 0.05
 """How long a silent ring is believed by `catch_up`."""
 
 SILENT_S = 5.0
-"""The same by `follow`. A ring that goes on telling is believed: its entries are numbered, so none can be missing."""
+"""The same by `follow`. A ring that gets new entries is believed: its entries are numbered, so none can be missing."""
 
 FOLLOW_S = 20.0
 """About how long a reader follows the ring alone. A secondary that catches up replays all that was written since,
-unless the writer has flushed it meanwhile: then it is opened anew, at once where the writer is."""
+unless the writer has flushed it meanwhile: then it is opened again, at the writer's position."""
 
 CHUNK_ROWS = 20_000
 """Rows of a table that are loaded at a time."""
 
 NEWER_MAX = 50_000
-"""So many rows from the ring, and the reader asks RocksDB before that."""
+"""Rows from the ring after which the reader asks RocksDB earlier than that."""
 
 _NOT_KEPT = frozenset((VERDICTS.name,))
-"""Tables that are fed and not kept: a scheduler is told of each verdict, and hardly ever asks for one."""
+"""Tables that are fed and not kept: a scheduler receives each verdict, and rarely reads one."""
 
 _NEVER = float("-inf")
 _SEQUENCE = struct.Struct(">Q")
@@ -102,13 +102,13 @@ class PartitionReader:
             self._ring.close()
             self._scratch.cleanup()
             raise
-        self._asked_at = self._told_at = 0.0
+        self._asked_at = self._received_at = 0.0
 
     def catch_up(self) -> list[FeedEntry] | None:
         """What was committed since the last call, oldest first; None where the feed no longer reaches back that
-        far, or the store is another one: then load everything anew."""
+        far, or the store is another one: then reload everything."""
         if (
-            self._told_at <= self._asked_at
+            self._received_at <= self._asked_at
             and self._ring.heard() == self.local.feed_next
             and monotonic() - self._asked_at < TRUST_S
         ):
@@ -120,22 +120,22 @@ class PartitionReader:
         before, now = self.local, monotonic()
         if len(self._newer) < NEWER_MAX and now - self._asked_at < self._follow_s:
             heard = self._ring.heard()
-            if heard == before.feed_next and now - max(self._told_at, self._asked_at) < SILENT_S:
+            if heard == before.feed_next and now - max(self._received_at, self._asked_at) < SILENT_S:
                 return []
-            told = self._ring.entries(before.feed_next, heard) if heard > before.feed_next else None
-            if told is not None:
-                self._told_at = now
-                entries = [decode_entry(data) for data in told]
+            received = self._ring.entries(before.feed_next, heard) if heard > before.feed_next else None
+            if received is not None:
+                self._received_at = now
+                entries = [decode_entry(data) for data in received]
                 if entries[-1].rules_version != before.rules_version:
                     return self._ask()  # it opens the tables that have come
                 for entry in entries:
-                    self._newer.tell(entry)
+                    self._newer.add(entry)
                 self.local = replace(before, position=entries[-1].position, feed_next=heard)
                 return entries
         return self._ask()
 
     def _ask(self) -> list[FeedEntry] | None:
-        """What RocksDB says is new."""
+        """New entries, from RocksDB."""
         now, self._asked_at = monotonic(), _NEVER  # until it has answered
         entries = self._answer()
         self._asked_at = now
@@ -150,12 +150,12 @@ class PartitionReader:
                 self._db.try_catch_up_with_primary()
                 flushed = self._db.property_int_value(_FLUSHED) != self._flushed
                 # The manifest is read first, then the logs: a flush between the two takes away the end of a log, and
-                # what tells that its rows are in a file now was not read yet.
+                # the note that its rows are in a file now was not read yet.
                 if flushed or not logs <= self._names(".log"):
-                    self._open_anew()
+                    self._reopen()
             local = self._read_local()
             if local.rules_version != before.rules_version and self._lacks_tables(local):
-                self._open_anew()
+                self._reopen()
                 local = self._read_local()
             if local.feed_next == before.feed_next and local.store == before.store:
                 self.local = local
@@ -208,7 +208,7 @@ class PartitionReader:
                 yield from scan_chunks(db, CHUNK_ROWS)
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Close the directory."""
         self._ring.close()
         for db in (*self._dbs.values(), self._db):
             db.close()
@@ -243,7 +243,7 @@ class PartitionReader:
         needed = set(families(self._registry, rules)).difference(self._registry.plugins)
         return not needed <= set(self._families)
 
-    def _open_anew(self) -> None:
+    def _reopen(self) -> None:
         before = [*self._dbs.values(), self._db]
         self._open(settled_s=_SETTLED_S)
         for db in before:
@@ -251,7 +251,7 @@ class PartitionReader:
 
     def _check_whole(self, heard: int, settled_s: float) -> None:
         """A secondary passes over files that do not read back, and shows what there was before them. Where it leaves
-        out files that nobody is writing, or knows of fewer commits than the ring had told, ask for the reason."""
+        out files that are not being written, or has fewer commits than the ring published, find the reason."""
         used = {str(file["name"]).lstrip("/") for file in self._db.live_files()}
         left_out = {name for name in self._names(".sst", settled_s) if name not in used} - self._left_out
         if not left_out and self._read_local().feed_next >= heard:

@@ -36,17 +36,17 @@ from vacancy.resources.state.tables import (
 Row = TypeVar("Row")
 
 Listener = Callable[[Sequence[tuple[bytes, bytes]]], None]
-"""Is told of verdicts: (key, encoded row)."""
+"""Receives verdicts: (key, encoded row)."""
 
 _LOOK_AGAIN_S = 1.0
-"""How often a reader looks whether the store was made anew under it, or a partition has come."""
+"""How often a reader checks whether the store was rebuilt, or has a new partition."""
 
 
 class StoreReader:
     """Reads a store that a worker writes, or that stands still. Opening one raises `StoreError`.
 
     `catch_up` moves to the newest commit; until the next call everything read is as of `position`.
-    Verdicts that come by are told to who is `listening`.
+    New verdicts are passed to each listener (`listening`).
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class StoreReader:
         if now - self._looked_at > _LOOK_AGAIN_S:
             self._looked_at = now
             self._look_again()
-        told: list[FeedEntry] = []
+        received: list[FeedEntry] = []
         try:
             for partition, reader in self._partitions.items():
                 entries = news(reader)
@@ -125,16 +125,16 @@ class StoreReader:
                 elif entries:
                     self._position = None
                     self._times[partition] = entries[-1].time_ms
-                    told += entries
-        finally:  # a partition that cannot be read must not take from others what they will not tell again
-            self._feed(told)
+                    received += entries
+        finally:  # one unreadable partition must not lose entries of the others, which come only once
+            self._feed(received)
         if self._behind:
             self._load()
 
     @contextlib.contextmanager
     def listening(self, listener: Listener) -> Iterator[None]:
-        """While this lasts `listener` is told of verdicts as they are read, each time before the view takes in the rows
-        that came with them. Some may never be told, after a reload: ask `get` for those."""
+        """While this lasts, `listener` receives verdicts as they are read, each time before the view applies the rows that
+        came with them. After a reload some may be missing: read those with `get`."""
         self._listeners.append(listener)
         try:
             yield
@@ -163,7 +163,7 @@ class StoreReader:
         return iter(()) if reader is None else reader.scan(family)
 
     def close(self) -> None:
-        """Let go of all partitions."""
+        """Close all partitions."""
         for reader in self._partitions.values():
             reader.close()
         self._partitions = {}
@@ -202,14 +202,14 @@ class StoreReader:
 
     def _look_again(self) -> None:
         stamp = self._look()
-        anew = stamp != self._stamp
-        if anew:
+        changed = stamp != self._stamp
+        if changed:
             self._stamp = stamp
             self.close()
             self.manifest = self._read_manifest()
         if len(self._partitions) < self.manifest.partitions:
-            anew = self._open_partitions() or anew
-        if anew:
+            changed = self._open_partitions() or changed
+        if changed:
             self._behind = True  # also where loading fails, and the next call must try again
             self._load()
 

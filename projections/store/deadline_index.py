@@ -55,7 +55,7 @@ class DeadlineIndex:
         self._staged, self._heap = {}, []
 
     def abandon(self) -> None:
-        """What was staged is forgotten, and so is what was given out as due: the table says what waits."""
+        """Forget what was staged and what was returned as due: the table has what waits."""
         self._staged, self._heap = {}, []
         self._floor = 0
         self._next = self._first_written()

@@ -20,7 +20,7 @@ FILE = "store.json"
 
 
 class Manifest(BaseModel):
-    """What a store says of itself. `store` is its own id: a restored or new store has a new one."""
+    """What a store records of itself. `store` is its own id: a restored or new store has a new one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,7 +75,7 @@ def write_manifest(store: Path, manifest: Manifest) -> None:
 
 
 def check_manifest(path: Path, manifest: Manifest, log: str, partitions: int, registry: Registry) -> Manifest:
-    """The manifest as this build goes on with it. Raises `StoreMismatch` where it belongs to another log or
+    """The manifest that this build continues with. Raises `StoreMismatch` where it belongs to another log or
     needs a class that this build lacks."""
     where = str(path)
     if manifest.log != log:

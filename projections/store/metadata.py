@@ -15,7 +15,7 @@ LOCAL_KEY = b"local"
 
 class MetadataRow(msgspec.Struct, frozen=True, array_like=True):
     """Position (the next offset), a checksum of the record before it, the feed's bounds [first, next), and the version
-    of the rules in force at the position: it tells a reader which tables there are."""
+    of the rules in force at the position: a reader sees from it which tables there are."""
 
     store: str
     position: int = 0

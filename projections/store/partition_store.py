@@ -56,7 +56,7 @@ from vacancy.resources.state.transaction import Changes
 Row = TypeVar("Row")
 
 ROWS_CACHED = 600_000
-"""Rows kept in memory before the older half is let go: those of a fleet of 100,000 nodes, some 300 MB."""
+"""Rows kept in memory before the older half is dropped: those of a fleet of 100,000 nodes, some 300 MB."""
 
 PASSING_CACHED = 2_000
 """The same of each table whose rows come and go: they are asked for soon after they came, or hardly ever."""
@@ -88,7 +88,7 @@ def supported_rules(version: int, versions: RulesVersions, path: Path) -> RuleSe
 
 
 def _nodes_last(image: Images) -> bool:
-    """Readers take in a commit's tables in order, and a node opens or closes providers: they come first."""
+    """Readers apply a commit's tables in order, and a node opens or closes providers: they come first."""
     return image[0] == NODES.name
 
 
@@ -217,10 +217,10 @@ class PartitionStore:
         self._feed_bytes += len(entry)
         self._staged = defaultdict(dict)
         self._deadlines.commit()
-        self._let_go()
+        self._drop_old_rows()
 
-    def _let_go(self) -> None:
-        """Of the rows in memory, those that are not likely to be asked for."""
+    def _drop_old_rows(self) -> None:
+        """Drop rows from memory that are not likely to be read again."""
         if sum(map(len, self._rows.values())) > ROWS_CACHED:
             self._older, self._rows = self._rows, defaultdict(dict)
         now = monotonic()
@@ -242,7 +242,7 @@ class PartitionStore:
         return self._deadlines.next_ms()
 
     def _write(self, batch: WriteBatch, table: Table[Any], rows: dict[bytes, Any]) -> Images | None:
-        """Put a table's staged rows into the batch. Returns their images where readers are told of them."""
+        """Put a table's staged rows into the batch. Returns their images if the table is in the feed."""
         put, encode, handle = batch.put, table.encode, self._handles[table.family]
         values: list[bytes | None] = []
         for key, row in rows.items():
@@ -256,7 +256,7 @@ class PartitionStore:
         return (table.name, list(rows), values) if table.fed else None
 
     def _trim(self, added: int) -> int:
-        """The feed's first entry once so many bytes are added. Those before it are let go: their files are dropped,
+        """The feed's first entry once this number of bytes is added. Those before it are dropped: their files are deleted,
         whole and uncompacted, when enough newer ones came (`QUEUE_BYTES` is well beyond the feed's bound)."""
         first, total = self.local.feed_first, self._feed_bytes + added
         for size in self._feed_sizes:
@@ -276,7 +276,7 @@ class PartitionStore:
                 yield from scan(db)
 
     def close(self) -> None:
-        """Flush, so that the next to open it need not replay the write-ahead log, and let go of the lock."""
+        """Flush, so that the next to open it need not replay the write-ahead log, and release the lock."""
         self._ring.close()
         with contextlib.suppress(StoreError), translated(self.path):  # on a full disk that log holds all
             flush(self._db, self.path.with_suffix(".flush"))

@@ -28,10 +28,10 @@ from vacancy.resources.model.errors import StoreCorrupt, StoreError, StoreInUse
 
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 """All memtables of a partition together. An opening reader replays at most this much of the write-ahead log. Each
-reader has as much in memory as the writer, and it goes up and down by that from flush to flush."""
+reader has as much in memory as the writer, and the use rises and falls by that from flush to flush."""
 
 ARENA_BLOCK_BYTES = 64 * 1024
-"""What a memtable grows by. Of RocksDB's own megabyte, tables that hardly say anything would hold most unused, and
+"""What a memtable grows by. Of RocksDB's own megabyte, tables with few rows would hold most of it unused, and
 it counts against `WRITE_BUFFER_BYTES`."""
 
 QUEUE_BYTES = 256 * 1024 * 1024
@@ -89,7 +89,7 @@ def open_secondary(path: Path, families: Sequence[str], scratch: str, queues: Co
     """Open a directory that another process writes, to read it. `scratch` is a directory for its info log."""
     options = _options(BLOCK_CACHE_BYTES)
     options.set_max_open_files(-1)  # the primary may delete files that are still read here
-    options.set_max_file_opening_threads(1)  # sixteen by default, started anew at each catch-up: 6 ms
+    options.set_max_file_opening_threads(1)  # sixteen by default, started again at each catch-up: 6 ms
     with translated(path):
         return Rdict(
             str(path),
@@ -112,7 +112,7 @@ _SCRATCH = "vacancy-reader-"
 
 
 def flush(db: Rdict, scratch: Path) -> None:
-    """Write the memtables of all families to files at once. `scratch` is a place beside the directory.
+    """Write the memtables of all families to files at once. `scratch` is a path next to the directory.
 
     `Rdict.flush` and `Rdict.close` do one family, and a reader that comes between two of them sees rows that do not
     belong together. A checkpoint of a database with `atomic_flush` flushes them all in one step.
@@ -171,7 +171,7 @@ def check_end(db: Rdict, last: bytes | None) -> None:
 
 
 def check_files(path: Path, families: Sequence[str], queues: Container[str] = ()) -> None:
-    """Raise what is wrong with the files, if anything is: a secondary does not say it, and shows an older state."""
+    """Raise the error of the files, if there is one: a secondary does not report it, and shows an older state."""
     options = _options(BLOCK_CACHE_BYTES)
     with translated(path):
         Rdict(
@@ -248,7 +248,7 @@ def _options(cache_bytes: int, *, queue: bool = False) -> Options:
     options.set_arena_block_size(min(ARENA_BLOCK_BYTES, WRITE_BUFFER_BYTES // 16))
     options.set_level_compaction_dynamic_level_bytes(True)
     blocks: Any = BlockBasedOptions()
-    if queue:  # nobody asks it for what is not there: no filter
+    if queue:  # it is never asked for a key that is missing: no filter
         blocks.set_block_size(QUEUE_BLOCK_BYTES)
     else:
         blocks.set_bloom_filter(FILTER_BITS, False)

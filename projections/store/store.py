@@ -118,7 +118,7 @@ class Store:
         except BaseException:
             if last is not None:
                 tables.commit(position, self.log_time_ms(partition), checksum(last))
-            tables.abandon()  # the failed record may have been told what is due
+            tables.abandon()  # the failed record may have read what is due
             raise
         if last is not None:
             tables.commit(position, self.log_time_ms(partition), checksum(last))
@@ -140,7 +140,7 @@ class Store:
     def check_log(self, partition: int, before: Iterable[Record]) -> None:
         """Check that the log is still the one that was folded: `before` is the record before the position.
 
-        Raises `StoreMismatch` where it is missing or another one: the log was truncated or made anew.
+        Raises `StoreMismatch` where it is missing or another one: the log was truncated or created again.
         """
         local = self.partition(partition).local
         if local.position == 0:

@@ -52,8 +52,8 @@ def fold_releases(draft: Transaction, data: ConsumersReleasedData) -> None:
 def fold_claim(draft: Transaction, claim: Claim, *, replaces: bool = False) -> None:
     """Judge one claim and write what follows.
 
-    A claim that comes after its deadline is rejected without a trace: its scheduler has been told so by log
-    time itself. The same claim again changes nothing; the same id with other content is refused.
+    A claim that comes after its deadline is dropped without a verdict: log time shows its scheduler that it
+    was late. The same claim again changes nothing; the same id with other content is refused.
     """
     key = draft.key(claim.id)
     known = draft.get(VERDICTS, key)
@@ -116,7 +116,7 @@ def fold_confirmed(draft: Transaction, data: ConsumerRef) -> None:
 
 
 def expire_hold(draft: Transaction, at_ms: int, key: bytes) -> None:
-    """A hold ends that nobody confirmed."""
+    """A hold that was not confirmed ends."""
     held = draft.get(ALLOCATIONS, key)
     if held is None or held.hold_until_ms != at_ms:
         return
@@ -190,7 +190,7 @@ def _write_allocation(draft: Transaction, claim: Claim, accepted: Acceptance) ->
 
 
 def _write_rows(draft: Transaction, rows: Rows) -> None:
-    """Write class rows; where the last allocation of something withdrawn is gone, it goes too."""
+    """Write class rows; a withdrawn class is deleted with its last allocation."""
     for (table, provider), row in rows.items():
         if row.reported or table.resource_class.in_use(row.record):
             draft.put_class_row(table, provider, row)

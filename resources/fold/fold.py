@@ -72,7 +72,7 @@ def fold(
 
 
 def _fold_first(record: Record, registry: Registry, versions: RulesVersions) -> Changes:
-    """A partition starts with `log.opened`; on any other start there is nothing to stand on."""
+    """A partition starts with `log.opened`; nothing can be folded without it."""
     where = f"partition {record.partition}, offset {record.offset}"
     event: Any = None
     try:
@@ -94,14 +94,14 @@ def _fold_first(record: Record, registry: Registry, versions: RulesVersions) -> 
         data.partitions,
         data.rules.version,
         data.rules.classes,
-        max(0, record.timestamp_ms),  # Kafka says -1 of a record that has no time
+        max(0, record.timestamp_ms),  # Kafka sets -1 where a record has no time
     )
     return {PARTITION: {PARTITION_KEY: row}}
 
 
 @lru_cache(maxsize=65536)
 def _misplaced(key: bytes, here: int, partitions: int) -> str:
-    """What is wrong with finding a key in this partition, or nothing."""
+    """The error of a key in this partition, or an empty text."""
     if not _is_id(key):
         return f"the record's key {key[:80]!r} is not the name of a cell"
     home = partition_for(key, partitions)

@@ -1,4 +1,4 @@
-"""Log time: the clock that rules go by. It never goes back, and it never leaps."""
+"""Log time: the only clock of the rules. It never goes back, and a single record advances it by an hour at most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nodes say: reports, changes, heartbeats, retirement.
+"""Events of nodes: reports, changes, heartbeats, retirement.
 
 A node's events carry an incarnation, opened by a full report, and a sequence. What was seen already, and
 stragglers of an earlier incarnation, change nothing at all. A gap in the sequence makes the node incomplete (it
@@ -29,7 +29,7 @@ TOMBSTONE = b"N"
 
 
 def fold_reported(draft: Transaction, data: NodeReportedData) -> None:
-    """A full report: the tree is as it says."""
+    """A full report: it replaces the tree."""
     node = draft.get(NODES, draft.key(data.root))
     incarnations = _next(node, data, opens=True)
     if incarnations is None:
@@ -60,7 +60,7 @@ def fold_changed(draft: Transaction, data: NodeChangedData) -> None:
     draft.put(NODES, draft.key(data.root), NodeRow(incarnations, draft.time_ms, complete, node.retired))
     root = draft.provider(data.root)
     if not contiguous or node.retired or root is None:
-        return  # what it changes is not what is here: the next full report tells all
+        return  # it changes another state than this one: the next full report has everything
     upserts = {report.id: report for report in data.providers}
     removed = set(data.removed)
     if removed & upserts.keys() or data.root in removed:
@@ -122,7 +122,7 @@ def keep_members(draft: Transaction, root: str, kept: tuple[str, ...]) -> None:
 
 
 def leave_tree(draft: Transaction, root: str, provider: str) -> None:
-    """Take a provider out of a tree. A root that is no longer reported goes with the last of its parts."""
+    """Take a provider out of a tree. A root that is no longer reported is deleted with the last of its parts."""
     row = draft.provider(root)
     if row is None or row.root != root:
         return
@@ -133,7 +133,7 @@ def leave_tree(draft: Transaction, root: str, provider: str) -> None:
 
 
 def apply_operator_settings(row: ProviderRow, facts: OperatorSettingsRow | None) -> ProviderRow:
-    """The provider under what an operator says of it."""
+    """The provider with its operator settings applied."""
     if facts is None:
         return _replace(row, operator_traits=(), aggregates=(), disabled=False, operator_attributes=())
     return _replace(
@@ -222,7 +222,7 @@ def _put_provider(
 
 def _check_types(provider: str, old: Pairs, new: Mapping[str, str | int | bool]) -> None:
     """Within one life of a node an attribute keeps its type: comparisons with the other one would silently end to
-    match. A publisher that was started anew may know better than it did."""
+    match. A publisher that was restarted may report another type."""
     for name, value in old:
         now = new.get(name, value)
         if type(now) is not type(value):

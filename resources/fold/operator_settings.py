@@ -1,6 +1,6 @@
-"""What operators say: disabled or draining, aggregates, extra traits, overrides.
+"""Operator settings: disabled or draining, aggregates, extra traits, overrides.
 
-Facts are apart from reports and survive them; they may come before the provider and outlive it.
+They are separate from reports and survive them. They may come before the provider, and stay after it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from vacancy.resources.state.tables import FACTS, PROVIDERS
 from vacancy.resources.state.transaction import Transaction
 
 REVISIONS_KEPT = 8
-"""Revisions whose events are remembered, to tell one that is said again from one that came too late."""
+"""Revisions whose events are remembered, to distinguish a repetition from an event that came too late."""
 
 
 def fold_operator_settings(draft: Transaction, event_id: str, data: OperatorSettingsData) -> None:
-    """Set a provider's facts, if nobody else did since `revision` was chosen."""
+    """Set a provider's operator settings, unless another operator set them since `revision` was chosen."""
     key = draft.key(data.provider)
     old = draft.get(FACTS, key)
     revision = old.revision if old else 0
@@ -30,7 +30,7 @@ def fold_operator_settings(draft: Transaction, event_id: str, data: OperatorSett
             raise InvalidRecord(
                 f"facts of {data.provider}: revision {data.revision} was set by someone else; {revision} is the last"
             )
-        return  # said again, or so long ago that nobody knows
+        return  # a repetition, or too old to be compared
     if data.revision != revision + 1:
         raise InvalidRecord(f"facts of {data.provider}: revision {data.revision} does not follow {revision}")
     facts = data.facts

@@ -1,7 +1,7 @@
 """Server groups: who is in them, and whether one more may join. First in the log wins here as everywhere.
 
 Where a member is, is asked of the providers each time: a part may have become another tree's, a node may have moved
-to another rack. So a row never says of a member what is no longer so.
+to another rack. So a row never has an old place of a member.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def join(draft: Transaction, claim: Claim) -> None:
 
 
 def leave(draft: Transaction, consumer: str, groups: Iterable[str]) -> None:
-    """A consumer gave back what it held. A group goes with its last member."""
+    """A consumer gave back what it held. A group is deleted with its last member."""
     for name in groups:
         key = draft.key(name)
         row = draft.get(GROUPS, key)
@@ -80,12 +80,12 @@ def _places(draft: Transaction, allocations: Iterable[Allocation]) -> Places:
     for allocation in allocations:
         copies.setdefault(copy_of(allocation.group), {})[allocation.provider] = None
     return tuple(
-        tuple(sorted([p for p in providers if not _lends(draft, p)] or providers))
+        tuple(sorted([p for p in providers if not _is_sharing(draft, p)] or providers))
         for providers in copies.values()
     )
 
 
-def _lends(draft: Transaction, provider: str) -> bool:
+def _is_sharing(draft: Transaction, provider: str) -> bool:
     row = draft.provider(provider)
     return row is not None and (SHARES in row.reported_traits or SHARES in row.operator_traits)
 

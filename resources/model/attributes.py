@@ -1,6 +1,6 @@
 """Attributes: qualities of a provider that have a value, as `hypervisor_version` or `numa_cells`.
 
-A value is text, a whole number, or true or false; its type is a part of what it says, and nothing is ever converted
+A value is text, a whole number, or true or false; its type is part of the value, and nothing is ever converted
 from one type to another. Text may be a version (see `version_key`), where a comparison asks for that.
 """
 
@@ -26,7 +26,7 @@ AttributeName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 
 class _OneError:
-    """Says once what is wrong with a value, and not once for each type that it could have."""
+    """Reports one error for a value, instead of one for each type that it could have."""
 
     @staticmethod
     def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> Any:
@@ -101,7 +101,7 @@ def holds(
     *,
     version: bool = False,
 ) -> bool:
-    """Whether an attribute (None: it is not there) compares with `value` as `operator` says.
+    """Whether an attribute (None: it is not there) compares with `value` by `operator`.
 
     Of another type nothing holds, not even `!=` (see `Comparison`).
     """

@@ -28,7 +28,7 @@ order of `_spec_1`. Objects inside an ask have their keys in the order of the ev
 * A whole number outside -2^63 .. 2^64 - 1 is an extension of type 1 that holds its decimal digits in ASCII.
 
 A fingerprint of form 1 is the BLAKE2b hash of the claim, 8 bytes. One of form 2 is the byte 0x02 and then the BLAKE2b
-hash of the claim, 8 bytes. So the length tells the form, and a claim is recognised by a row that an earlier version
+hash of the claim, 8 bytes. So the length shows the form, and a claim is recognised by a row that an earlier version
 wrote (`has_fingerprint`). A spec of form 1 starts with `{` (0x7b), which starts no array of form 2:
 `spec_json` and `read_spec` read both.
 """

@@ -1,7 +1,7 @@
-"""What can go wrong, told as: what, where, and what to do.
+"""Errors. Each names what happened, where, and what to do.
 
 Every error a person can meet is a `VacancyError`. Its text is one line; `exit_code` is what the `vacancy`
-command ends with. `InvalidRecord` is the log's fault (the record becomes a dead letter and folding goes on);
+command ends with. `InvalidRecord` concerns the log (the record becomes a dead letter and folding continues);
 `Halt` is this build's limit (the partition stops there, and nothing is guessed).
 """
 
@@ -29,7 +29,7 @@ class VacancyError(Exception):
 
 
 class UsageError(VacancyError):
-    """The caller asked for something that cannot be meant: a bad query, an unknown trait, a wrong URL."""
+    """The input is invalid: a bad query, an unknown trait, a wrong URL."""
 
     exit_code = 2
 
@@ -69,7 +69,7 @@ class StoreCorrupt(StoreError):
 class NoValidHost(VacancyError):
     """Nothing that matches the request has room, at the position given.
 
-    `explain` tells why, where whoever raises it can: `explanation` asks it once, when it is first looked at.
+    `explain` computes the reason, where the code that raises it can. `explanation` calls it once, at first access.
     """
 
     exit_code = 3
@@ -83,7 +83,7 @@ class NoValidHost(VacancyError):
     @cached_property
     def explanation(self) -> Any:
         """What each constraint removed and who missed by least (`projections.explain.Explanation`), or None where
-        nobody knows. Of the tables as they stand when it is first asked for: ask before they are used again."""
+        it is not known. It describes the tables as they are at first access, so access it before they change."""
         return None if self._explain is None else self._explain()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -92,7 +92,7 @@ class NoValidHost(VacancyError):
 
 
 class SearchGivenUp(VacancyError):
-    """No place was found, but the search for one was not brought to its end: nobody knows whether there is one.
+    """No place was found, but the search ended early, so there may be one.
 
     Parameters: why it ended (`gave_up_text`), and where.
     """

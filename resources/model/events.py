@@ -32,7 +32,7 @@ Text = Annotated[str, Field(max_length=1024)]
 
 
 class Envelope(BaseModel):
-    """The CloudEvents attributes. Extension attributes (a trace parent, say) are allowed and ignored."""
+    """The CloudEvents attributes. Extension attributes (for example a trace parent) are allowed and ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
@@ -144,7 +144,7 @@ class NodeRetired(Envelope):
 
 
 class OperatorSettings(RequestModel):
-    """What an operator says of a provider, whole; it survives the node's reports and the node itself.
+    """The operator settings of a provider, complete. They survive the node's reports and the node itself.
 
     `status` of a root holds for its tree. `overrides` maps a class to what the class lets operators override.
     `attributes` win over those of the same name that the node reports.

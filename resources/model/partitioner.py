@@ -39,7 +39,7 @@ def murmur2(data: bytes) -> int:
 # some 250 bytes: a worker that kept 65,536 of them grew by 15 MB in its first hour.
 @lru_cache(maxsize=4096)
 def partition_for(key: bytes | str, partitions: int) -> int:
-    """The partition of a record with this key in a log of so many partitions."""
+    """The partition of a record with this key in a log with this number of partitions."""
     data = key.encode() if isinstance(key, str) else key
     return (murmur2(data) & 0x7FFFFFFF) % partitions
 
@@ -92,5 +92,5 @@ def covering_cells(partitions: int, prefix: str = "auto") -> tuple[str, ...]:
 
 
 def cell_for(root: str, partitions: int) -> str:
-    """The cell that a root provider joins when it was not told one: by hash of its id over `covering_cells`."""
+    """The cell of a root provider that is configured with none: by hash of its id over `covering_cells`."""
     return covering_cells(partitions)[partition_for(root, partitions)]

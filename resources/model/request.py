@@ -1,6 +1,6 @@
 """RequestSpec: what is asked for.
 
-A request has groups, all served by one tree and by the sharing providers that lend to it: cores and memory by the
+A request has groups, all served by one tree and by the sharing providers that serve it: cores and memory by the
 node itself, a GPU share by one GPU, eight GPUs by eight groups. The words and their meaning are those of OpenStack
 Placement's `GET /allocation_candidates`; docs/queries.md has a table of them.
 """
@@ -31,7 +31,7 @@ Ask = int | dict[str, JsonValue]
 
 
 class RequestModel(BaseModel):
-    """A part of an event: frozen, exact about types, and deaf to fields it does not know."""
+    """A part of an event: frozen and strict about types. Unknown fields are an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -65,15 +65,15 @@ class RequestGroup(RequestModel):
 
 
 class RequestSpec(RequestModel):
-    """One consumer's needs. Raises pydantic's `ValidationError` on anything that cannot be meant.
+    """One consumer's needs. Raises pydantic's `ValidationError` on invalid input.
 
     `group_policy`: whether two groups may share a provider (`none`) or must not (`isolate`); groups that several
     providers may serve are not meant by that. `root_required` and `root_forbidden` are traits of the tree's root,
     whoever serves the groups. `same_subtree`: of each inner tuple of groups' names, one is served by a
     provider that also serves the others, or stands above those that do.
 
-    `memberships`: the server groups that it is in. `copies`: so many instances of the same shape, each on one tree,
-    all in one cell, all or none; on nodes of their own each, if `copies_on` says `distinct`.
+    `memberships`: the server groups that it is in. `copies`: the number of instances of the same shape, each on one tree,
+    all in one cell, all or none; each on another node, if `copies_on` is `distinct`.
     """
 
     groups: Annotated[tuple[RequestGroup, ...], Field(min_length=1, max_length=GROUPS_MAX)]

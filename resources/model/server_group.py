@@ -1,6 +1,6 @@
 """Memberships: which other consumers someone wants to be near to, or apart from.
 
-A server group is in one cell, and its id says in which: `CELL/NAME`. So all its members are judged in one order.
+A server group is in one cell, and its id names it: `CELL/NAME`. So all its members are judged in one order.
 A request of several copies is one consumer; each copy counts as a member of its own.
 """
 
@@ -21,20 +21,20 @@ COPIES_MAX = 64
 """Copies that one request may ask for."""
 
 MEMBERS_MAX = 1024
-"""Copies that one group may hold, so that judging one more costs no more than so many look-ups."""
+"""Copies that one group may hold, so that judging one more costs at most that number of look-ups."""
 
 COPY_MARK = "#"
 """Sets a copy's number apart in the name of the request group that an allocation serves: `gpu#2`."""
 
 SHARES = "MISC_SHARES_VIA_AGGREGATE"
-"""Trait of a provider that lends to others: who has a part of it is not where it is."""
+"""Trait of a sharing provider: a consumer that holds a part of it is on another node."""
 
 GroupId = Annotated[str, StringConstraints(pattern=GROUP_PATTERN)]
 Policy = Literal["affinity", "anti-affinity"]
 
 
 class AffinityRule(NamedTuple):
-    """What a group is for: the first member says it, and it holds for as long as there is one."""
+    """The rule of a group. The first member sets it, and it holds while the group has members."""
 
     policy: str
     hard: bool
@@ -47,8 +47,8 @@ class ServerGroupMembership(BaseModel):
 
     `affinity`: on a node that has members already, if there are any. `anti-affinity`: at most `max_per_node`
     members on a node. A `hard` one is judged by the fold; others only order the candidates. With a `scope`, what
-    holds for a node holds for all nodes that share an aggregate whose name starts with it (`rack-`, say); a node
-    in no such aggregate is alone.
+    holds for a node holds for all nodes that share an aggregate whose name starts with it (for example `rack-`); a node
+    in no such aggregate counts by itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -67,7 +67,7 @@ class ServerGroupMembership(BaseModel):
 
     @property
     def rule(self) -> AffinityRule:
-        """What all members of the group must say alike."""
+        """The part that must be equal for all members of the group."""
         return AffinityRule(self.policy, self.hard, self.max_per_node, self.scope)
 
 

@@ -16,7 +16,7 @@ from vacancy.resources.model.attributes import Pairs
 
 
 class PartitionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a partition of the log has said of itself so far. `time_ms` is its log time."""
+    """What the records of a partition have set so far: its log, its rules, its log time (`time_ms`)."""
 
     log: str
     partition: int
@@ -82,7 +82,7 @@ class ProviderRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Closed(NamedTuple):
-    """Why a provider takes no new claims. `by` is the row that says so, of the provider or of its root."""
+    """Why a provider takes no new claims. `by` is the row that closes it: that of the provider or of its root."""
 
     reason: Literal["retired", "unreported", "incomplete", "disabled"]
     by: ProviderRow
@@ -103,7 +103,7 @@ def why_closed(node: NodeRow | None, provider: ProviderRow, root: ProviderRow | 
 
 
 class OperatorSettingsRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What an operator said of a provider. `events` are the ids of the events that set the last revisions, newest
+    """The operator settings of a provider. `events` are the ids of the events that set the last revisions, newest
     first. `overrides` is JSON by class."""
 
     revision: int
@@ -118,7 +118,7 @@ class OperatorSettingsRow(msgspec.Struct, frozen=True, array_like=True, gc=False
 
 class ClassRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A provider's record of one class, with the offsets of the events that last took from it (-1: none) and
-    that last changed its inventory. A row whose class is no longer `reported` goes with its last allocation."""
+    that last changed its inventory. A row whose class is no longer `reported` is deleted with its last allocation."""
 
     record: Any
     taken: int
@@ -137,7 +137,7 @@ class AllocationPart(NamedTuple):
 
 class ServerGroupMember(NamedTuple):
     """A consumer in a server group. `places` has for each of its copies the providers that it holds a part of, those
-    that lend to others left out: their roots are where it is. `offset` is that of its claim."""
+    without sharing providers: their roots are the nodes that it is on. `offset` is that of its claim."""
 
     consumer: str
     offset: int
@@ -176,7 +176,7 @@ class VerdictRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     A rejection names what failed: `reason`, provider, class, asked, available, and `taken`, the offset of the
     event that took the last of it (-1: nothing did). Where a server group stood in the way, `group` is its id and
     `other` the member (the claim's own consumer, where its copies get in each other's way). An acceptance has the
-    `grants` that no amount says: which devices, which CPUs. They stay readable here when what was given is given back.
+    `grants` that are not amounts: which devices, which CPUs. They stay readable here after a release.
     """
 
     accepted: bool

@@ -1,6 +1,6 @@
 """A version of the rules as one value, and the set of versions that a build supports.
 
-A partition of the log says which version is in force (`log.opened`, `rules.activated`). The fold looks the version up
+A partition of the log names the version in force (`log.opened`, `rules.activated`). The fold looks the version up
 once a record and asks the `RuleSet` for everything that may differ between versions: which events there are and what
 each does, which tables and standard classes there are, which canonical bytes are written. So a new version is a new
 entry in `fold.rules_versions.RULES_VERSIONS`, and no other code branches on a version's number.
@@ -40,7 +40,7 @@ class RuleSet:
     `handlers` maps the newest form of each event (its model) to what it does; `upcasters` map an older form to the
     next one. Both together are the events that this version allows: any other is a dead letter. `expiries` has for each
     kind of deadline (`tables.deadline_key`) what happens when log time has passed it. `tables` are all that
-    a partition has beside those of its classes, `classes` the names of the standard classes. Raises `ValueError`
+    a partition has besides those of its classes, `classes` the names of the standard classes. Raises `ValueError`
     where an older form of an event does not lead to one that has a handler.
     """
 

@@ -38,7 +38,7 @@ _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 class Table(Generic[Row]):
-    """One table. `fed` tables are told to readers; `prefix` sets a table apart within a shared family."""
+    """One table. `fed` tables are in the change feed; `prefix` separates tables of one shared family."""
 
     def __init__(self, name: str, row_type: type[Row], *, fed: bool = False) -> None:
         self.name = name
@@ -82,7 +82,7 @@ class ClassTable(Table[ClassRow]):
 
 
 class _Marks(Table[bytes]):
-    """A table whose keys say all."""
+    """A table whose keys hold everything."""
 
     def encode(self, row: bytes) -> bytes:
         return row
@@ -143,5 +143,5 @@ def split_deadline(data: bytes) -> tuple[int, bytes, bytes]:
 
 
 def dead_letter_key(number: int) -> bytes:
-    """The place of a partition's so-many-th dead letter in the ring."""
+    """The place of a partition's nth dead letter in the ring."""
     return struct.pack(">I", number % DEAD_LETTERS_MAX)

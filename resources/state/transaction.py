@@ -33,7 +33,7 @@ class State(Protocol):
 
 
 class Transaction:
-    """One record's changes over a state, with what every rule needs to know of the record: its cell, its
+    """One record's changes over a state, with what every rule needs of the record: its cell, its
     offset and the log time at it."""
 
     __slots__ = (
@@ -127,7 +127,7 @@ class Transaction:
     def generation(self, provider: str, row: ProviderRow) -> int:
         """A provider's generation: the offset of the event that last changed its inventory, traits or facts.
 
-        Usage and heartbeats leave it alone. It also says where in the log to look.
+        Usage and heartbeats do not change it. It is also the place in the log to look at.
         """
         newest = row.changed
         for name in row.classes:

@@ -69,7 +69,7 @@ def test_the_newest_of_each_row_is_kept(
         kept = Overlay(leave_out=(VERDICTS.name,))
         expected: dict[str, dict[bytes, bytes | None]] = {}
         for number, entry in enumerate(entries_of(commits)):
-            kept.tell(entry)
+            kept.add(entry)
             for table, keys, values in entry.images:
                 expected.setdefault(table, {}).update(zip(keys, values, strict=True))
             expected.pop(VERDICTS.name, None)
