@@ -34,8 +34,8 @@ class Piece(NamedTuple):
     kind: int
     needs: tuple[Need, ...]
     asks: tuple[tuple[str, Any], ...]
-    alone: bool
-    sure: frozenset[str] = frozenset()
+    exclusive: bool
+    exact_in_columns: frozenset[str] = frozenset()
     particular: bool = False
 
 
@@ -63,29 +63,29 @@ Assignment = list[int]
 """The row that serves each piece."""
 
 
-def claimable(view: FleetView, tree: TreeProblem, way: Assignment) -> Sequence[int] | None:
-    """The pieces of a way that was found, in an order in which the records grant them, one after the other: their own
+def claimable(view: FleetView, tree: TreeProblem, assignment: Assignment) -> Sequence[int] | None:
+    """The pieces of an assignment that was found, in an order in which the records grant them, one after the other: their own
     order, if it does. None where no order does."""
     pieces = tree.pieces
-    asked = [(row, name) for row, piece in zip(way, pieces, strict=True) for name, _ in piece.asks]
+    asked = [(row, name) for row, piece in zip(assignment, pieces, strict=True) for name, _ in piece.asks]
     if len(set(asked)) == len(asked):
-        return range(len(way))  # no record is asked twice, and each grants what it is asked
-    for order in (range(len(way)), order_of(tree)):
-        if _in_order(view, pieces, way, order):
+        return range(len(assignment))  # no record is asked twice, and each grants what it is asked
+    for order in (range(len(assignment)), order_of(tree)):
+        if _in_order(view, pieces, assignment, order):
             return order
-    slots = [{(way[at], name) for name, _ in piece.asks} for at, piece in enumerate(pieces)]
+    slots = [{(assignment[at], name) for name, _ in piece.asks} for at, piece in enumerate(pieces)]
     meet = [at for at, one in enumerate(slots) if any(one & other for other in slots if other is not one)]
-    rest = [at for at in range(len(way)) if at not in meet]
+    rest = [at for at in range(len(assignment)) if at not in meet]
     orders = permutations(meet) if len(meet) <= ORDERED_MAX + 1 else iter(())
-    return next(([*one, *rest] for one in orders if _in_order(view, pieces, way, one)), None)
+    return next(([*one, *rest] for one in orders if _in_order(view, pieces, assignment, one)), None)
 
 
-def _in_order(view: FleetView, pieces: Sequence[Piece], way: Assignment, order: Sequence[int]) -> bool:
+def _in_order(view: FleetView, pieces: Sequence[Piece], assignment: Assignment, order: Sequence[int]) -> bool:
     records: dict[tuple[int, str], Any] = {}
     for at in order:
         for name, ask in pieces[at].asks:
-            slot = way[at], name
-            record = records[slot] if slot in records else view.record(way[at], name)
+            slot = assignment[at], name
+            record = records[slot] if slot in records else view.record(assignment[at], name)
             outcome = None if record is None else view.classes[name].resource_class.claim(record, ask)
             if not isinstance(outcome, Granted):
                 return False
@@ -100,7 +100,7 @@ def order_of(tree: TreeProblem) -> Sequence[int]:
     return tree.order or sorted(
         range(len(pieces)),
         key=lambda at: (
-            pieces[at].alone,
+            pieces[at].exclusive,
             len(rows[pieces[at].kind]),
             not pieces[at].particular,
             -sum(need for _, need in pieces[at].needs),

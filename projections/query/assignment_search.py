@@ -28,12 +28,15 @@ from vacancy.projections.query.assignment import (
     order_of,
 )
 from vacancy.projections.query.budget import SearchBudget
-from vacancy.projections.query.first_fit import first_fit
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.resource_class import Granted
 
 UNFIT_MAX = 8
 """So many trees in a row that cannot be served by first fit, and it is not tried before the search any more."""
+
+
+FIRST_FIT_TRIES = 1_024
+"""Trials of first fit in one tree."""
 
 
 def match(
@@ -42,16 +45,16 @@ def match(
     budget: SearchBudget,
     accept: Callable[[Assignment], bool] | None = None,
 ) -> Assignment | None:
-    """A way to serve all pieces that is accepted, or None where there is none or where `budget` ends."""
+    """An assignment to serve all pieces that is accepted, or None where there is none or where `budget` ends."""
     if not all(tree.rows[piece.kind] for piece in tree.pieces):
         return None
-    way = _any(view, tree, budget)
-    if way is None or accept is None or accept(way):
-        return way
+    assignment = _any(view, tree, budget)
+    if assignment is None or accept is None or accept(assignment):
+        return assignment
     search = _Search(view, tree, budget, every=True)
-    way = next(filter(accept, search.run()), None)
-    budget.gave_up += way is None and search.bounded
-    return way
+    assignment = next(filter(accept, search.run()), None)
+    budget.gave_up += assignment is None and search.bounded
+    return assignment
 
 
 def assignments(
@@ -67,12 +70,70 @@ def assignments(
 
 def _any(view: FleetView, tree: TreeProblem, budget: SearchBudget) -> Assignment | None:
     if budget.unfit < UNFIT_MAX:
-        way = first_fit(view, tree)
-        if way is not None:
+        assignment = _first_fit(view, tree)
+        if assignment is not None:
             budget.unfit = 0
-            return way
+            return assignment
         budget.unfit += 1
     return next(_Search(view, tree, budget, every=False).run(), None)
+
+
+def _first_fit(view: FleetView, tree: TreeProblem) -> Assignment | None:
+    """Each piece takes the first provider that has room, if that serves all of them and no record must be read. It is
+    what the search would try first, and as a rule enough."""
+    assignment: Assignment = [-1] * len(tree.pieces)
+    used: dict[int, dict[CountedColumn | str, int]] = {}
+    taken: set[int] = set()
+    tries = FIRST_FIT_TRIES
+    for at in order_of(tree):
+        piece = tree.pieces[at]
+        if len(piece.exact_in_columns) < len(piece.asks):
+            return None
+        for row in tree.rows[piece.kind]:
+            tries -= 1
+            held = used.get(row)
+            if held is not None and (
+                (piece.exclusive and row in taken) or not _has_left(view, piece, row, held)
+            ):
+                continue
+            assignment[at] = row
+            if not tree.subtrees or _is_together(tree, assignment, at):
+                break
+        else:
+            return None
+        if tries < 0:
+            return None
+        # Of a class that is not counted, one ask counts as taking everything.
+        held = used.setdefault(row, {})
+        for counted, need in piece.needs:
+            held[counted] = held.get(counted, 0) + need
+        for name, _ in piece.asks:
+            held[name] = 0
+        if piece.exclusive:
+            taken.add(row)
+    covered = all(any(assignment[number] in cover.rows for number in cover.pieces) for cover in tree.covers)
+    return assignment if covered else None
+
+
+def _has_left(view: FleetView, piece: Piece, row: int, held: Mapping[CountedColumn | str, int]) -> bool:
+    """Whether a row that also serves other pieces has room for this one."""
+    for counted, need in piece.needs:
+        if counted in held:
+            name, column = counted
+            if view.classes[name].arrays[column][row] - held[counted] < need:
+                return False
+    return not any(name in held for name, _ in piece.asks)
+
+
+def _is_together(tree: TreeProblem, assignment: Assignment, at: int) -> bool:
+    """Whether pieces of which this one is the last are in one subtree."""
+    for subtree in tree.subtrees:
+        placed = [assignment[number] for number in subtree]
+        if at in subtree and -1 not in placed:
+            tops = frozenset.intersection(*(tree.above[row] for row in placed))
+            if tops.isdisjoint(placed):
+                return False
+    return True
 
 
 class _Search:
@@ -87,13 +148,13 @@ class _Search:
         self.bounded = False
         pieces, rows = tree.pieces, tree.rows
         self.order = order_of(tree)
-        self._way: Assignment = [-1] * len(pieces)
+        self._assignment: Assignment = [-1] * len(pieces)
         self._taken: set[int] = set()
         self._records: dict[tuple[int, str], Any] = {}
         self._asks: dict[tuple[int, str], tuple[Any, ...]] = {}
         self._reordered = False
         self._by_record = any(piece.asks for piece in pieces)
-        self._has_alone = any(piece.alone for piece in pieces)
+        self._has_exclusive = any(piece.exclusive for piece in pieces)
         self._inner = {other for row, some in tree.above.items() for other in some if other != row}
         everywhere = sorted({row for some in rows for row in some})
         self._counted = sorted({counted for piece in pieces for counted, _ in piece.needs})
@@ -107,15 +168,15 @@ class _Search:
 
     def run(self) -> Iterator[Assignment]:
         """The ways found."""
-        for way in self._place(0, 0):
-            if not self._reordered or claimable(self._view, self._tree, way) is not None:
-                yield way
+        for assignment in self._place(0, 0):
+            if not self._reordered or claimable(self._view, self._tree, assignment) is not None:
+                yield assignment
         if self.bounded and not self._every:
             self._budget.gave_up += 1
 
     def _place(self, at: int, start: int) -> Iterator[Assignment]:
         if at == len(self.order):
-            yield list(self._way)
+            yield list(self._assignment)
             return
         number = self.order[at]
         piece = self._tree.pieces[number]
@@ -124,9 +185,9 @@ class _Search:
             start = 0
             if not self._may_go_on(at):
                 return
-            if piece.alone and not self._every and not self._tree.subtrees:
+            if piece.exclusive and not self._every and not self._tree.subtrees:
                 if self._match_rest(at):
-                    yield list(self._way)
+                    yield list(self._assignment)
                 return
         found = False
         options = self._tree.rows[piece.kind]
@@ -143,12 +204,12 @@ class _Search:
             before = self._take(piece, row)
             if before is None:
                 continue
-            self._way[number] = row
+            self._assignment[number] = row
             if self._is_allowed(number):
-                for way in self._place(at + 1, position + piece.alone):
+                for assignment in self._place(at + 1, position + piece.exclusive):
                     found = True
-                    yield way
-            self._way[number] = -1
+                    yield assignment
+            self._assignment[number] = -1
             self._give(piece, row, before)
             if not self._every and not self._by_record:
                 tried.add(self._like(row))
@@ -160,7 +221,7 @@ class _Search:
     def _take(self, piece: Piece, row: int) -> dict[tuple[int, str], Any] | None:
         """Take what the piece asks of a row. Returns the records before, or None where it does not fit."""
         free = self._free
-        if piece.alone and row in self._taken:
+        if piece.exclusive and row in self._taken:
             return None
         for counted, need in piece.needs:
             if free[counted][row] < need:
@@ -169,7 +230,7 @@ class _Search:
         for name, ask in piece.asks:
             slot = (row, name)
             asked = self._asks.get(slot, ())
-            if not asked and name in piece.sure:
+            if not asked and name in piece.exact_in_columns:
                 record, after = self._records.get(slot), None
             else:
                 record = self._record(slot)
@@ -185,7 +246,7 @@ class _Search:
             self._asks[slot] = (*asked, ask)
         for counted, need in piece.needs:
             free[counted][row] -= need
-        if piece.alone:
+        if piece.exclusive:
             self._taken.add(row)
         return before
 
@@ -205,7 +266,7 @@ class _Search:
         for counted, need in piece.needs:
             self._free[counted][row] += need
         self._undo(before)
-        if piece.alone:
+        if piece.exclusive:
             self._taken.discard(row)
 
     def _undo(self, before: Mapping[tuple[int, str], Any]) -> None:
@@ -254,11 +315,11 @@ class _Search:
         if self._budget.failed and self._is_general and self._state(at) in self._budget.failed:
             return False
         searched = self._every or self._tree.subtrees
-        return not (searched and self._has_alone) or self._match_rest(at, keep=False)
+        return not (searched and self._has_exclusive) or self._match_rest(at, keep=False)
 
     def _copies(self, piece: Piece, row: int, most: int) -> int:
         """How many such pieces, up to `most`, the row has room for; an upper bound where records decide."""
-        if piece.alone:
+        if piece.exclusive:
             if row in self._taken:
                 return 0
             most = 1
@@ -268,11 +329,11 @@ class _Search:
 
     def _is_allowed(self, number: int) -> bool:
         """Whether covers and subtrees that this piece has a part in may still be met."""
-        pieces, rows, way = self._tree.pieces, self._tree.rows, self._way
+        pieces, rows, assignment = self._tree.pieces, self._tree.rows, self._assignment
         for cover in self._tree.covers:
             if number in cover.pieces and not any(
-                way[other] in cover.rows
-                if way[other] >= 0
+                assignment[other] in cover.rows
+                if assignment[other] >= 0
                 else not cover.rows.isdisjoint(rows[pieces[other].kind])
                 for other in cover.pieces
             ):
@@ -280,10 +341,10 @@ class _Search:
         above = self._tree.above
         for subtree in self._tree.subtrees:
             if number in subtree:
-                placed = [way[other] for other in subtree if way[other] >= 0]
+                placed = [assignment[other] for other in subtree if assignment[other] >= 0]
                 tops = frozenset.intersection(*(above[row] for row in placed))
                 if tops.isdisjoint(placed) and all(
-                    way[other] >= 0 or tops.isdisjoint(rows[pieces[other].kind]) for other in subtree
+                    assignment[other] >= 0 or tops.isdisjoint(rows[pieces[other].kind]) for other in subtree
                 ):
                     return False
         return True
@@ -293,7 +354,7 @@ class _Search:
     def _match_rest(self, at: int, *, keep: bool = True) -> bool:
         """Kuhn's augmenting paths for the pieces from `at` on that must not share a provider: one that fits a row
         alone fits it for good. With `keep`, `_way` gets what was found."""
-        rest = [number for number in self.order[at:] if self._tree.pieces[number].alone]
+        rest = [number for number in self.order[at:] if self._tree.pieces[number].exclusive]
         server: dict[int, int] = {}
         fitting: dict[int, list[int]] = {}
 
@@ -317,7 +378,7 @@ class _Search:
                 return False
         if keep:
             for row, number in server.items():
-                self._way[number] = row
+                self._assignment[number] = row
         return True
 
     def _fits(self, piece: Piece, row: int) -> bool:
@@ -347,7 +408,7 @@ class _Search:
                 self._place_of(row) if tree.subtrees else None,
             )
             self._likeness[row] = fixed
-        serves = tuple(any(self._way[n] == row for n in subtree) for subtree in self._tree.subtrees)
+        serves = tuple(any(self._assignment[n] == row for n in subtree) for subtree in self._tree.subtrees)
         return fixed, serves, row in self._taken, *(self._free[counted][row] for counted in self._counted)
 
     def _place_of(self, row: int) -> Any:
@@ -356,10 +417,10 @@ class _Search:
 
     def _state(self, at: int) -> Any:
         """All that decides whether the pieces from `at` on can be served, and no names of rows."""
-        way = self._way
+        assignment = self._assignment
         pieces = self._tree.pieces
         covered = tuple(
-            any(way[number] in cover.rows for number in cover.pieces if way[number] >= 0)
+            any(assignment[number] in cover.rows for number in cover.pieces if assignment[number] >= 0)
             for cover in self._tree.covers
         )
         rows = sorted({row for some in self._tree.rows for row in some})

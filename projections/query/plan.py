@@ -1,4 +1,4 @@
-"""The shape of a request, made ready for a view: what must be served, by which providers, under which roots.
+"""The plan of a request, made ready for a view: what must be served, by which providers, under which roots.
 
 A request becomes pieces (see `matching`): a group that one provider serves is one piece, a group that several may
 serve is one for each of its classes. Pieces that ask for the same are of one kind, and share a filter.
@@ -86,7 +86,7 @@ class QueryPlan:
         self.kinds: list[PieceKind] = []
         self.counts: list[int] = []
         """How many pieces there are of each kind."""
-        self.alone: list[bool] = []
+        self.exclusive: list[bool] = []
         """Whether pieces of a kind must not share a provider."""
         self.covers: list[tuple[tuple[int, ...], list[Bools]]] = []
         """Collective traits: pieces, and the bits of which one must be set on one of their providers."""
@@ -100,17 +100,17 @@ class QueryPlan:
             named[group.name] = first
             marks = [at for at, names in enumerate(spec.same_subtree) if group.name in names]
             for part in _parts(group):
-                alone = isolate and group.same_provider
-                kind = self._kind(part, number, marks, alone=alone)
+                exclusive = isolate and group.same_provider
+                kind = self._kind(part, number, marks, exclusive=exclusive)
                 asks = part.resources.items()
                 needs = tuple(
                     need for name, ask in asks if name in counted for need in _needs(view, name, ask)
                 )
                 rest = tuple((name, ask) for name, ask in asks if name not in counted)
                 self.resources.append(part.resources)
-                sure = frozenset(name for name, ask in rest if is_exact(view.classes, name, ask))
+                exact_in_columns = frozenset(name for name, ask in rest if is_exact(view.classes, name, ask))
                 particular = not all(_is_amount(view, name, ask) for name, ask in rest)
-                self.pieces.append(Piece(number, kind, needs, rest, alone, sure, particular))
+                self.pieces.append(Piece(number, kind, needs, rest, exclusive, exact_in_columns, particular))
             if len(self.pieces) - first > 1:
                 self._cover(group, tuple(range(first, len(self.pieces))))
         self.choosiest = sorted(range(len(self.kinds)), key=lambda kind: -self.kinds[kind].conditions)
@@ -144,7 +144,7 @@ class QueryPlan:
             found &= ~bits[:size]
         return found
 
-    def _kind(self, part: RequestGroup, number: int, marks: Sequence[int], *, alone: bool) -> int:
+    def _kind(self, part: RequestGroup, number: int, marks: Sequence[int], *, exclusive: bool) -> int:
         signature = f"{part.model_dump_json(exclude={'name'})}{marks}"
         kind = self._known.setdefault(signature, len(self.kinds))
         if kind == len(self.kinds):
@@ -153,7 +153,7 @@ class QueryPlan:
                 PieceKind(self._view, part, self._expressions, number, heard_since_ms=since_ms, cell=cell)
             )
             self.counts.append(0)
-            self.alone.append(alone)
+            self.exclusive.append(exclusive)
         self.counts[kind] += 1
         return kind
 

@@ -46,19 +46,19 @@ class Prefilter:
     """What one query knows of who can serve. `lent` are, by kind, the rows of sharing providers that can serve other
     trees. `accepting` and `accepting_roots`: see `QueryContext`."""
 
-    def __init__(self, view: FleetView, shape: QueryPlan, accepting: Bools, accepting_roots: Bools) -> None:
+    def __init__(self, view: FleetView, plan: QueryPlan, accepting: Bools, accepting_roots: Bools) -> None:
         self._accepting = accepting
         self._accepting_roots = accepting_roots
         self._view = view
-        self._shape = shape
+        self._plan = plan
         self._lending = sharing_providers(view)
         none: Ints = np.zeros(0, dtype=np.int64)
         self._nobody = KindRows(none, none, np.zeros(1, dtype=np.int64))
-        self.lent = [none] * len(shape.kinds)
+        self.lent = [none] * len(plan.kinds)
         if len(self._lending.array):
             self.lent = [
                 kind.lenders(kind.filter.among(self._lending.array, accepting), self._lending)
-                for kind in shape.kinds
+                for kind in plan.kinds
             ]
         self.lends = any(map(len, self.lent))
         self._passing: dict[int, float] = {}
@@ -66,25 +66,25 @@ class Prefilter:
     @property
     def _order(self) -> list[int]:
         """The kinds, those first that left the fewest trees where they were asked."""
-        choosiest = self._shape.choosiest
+        choosiest = self._plan.choosiest
         return sorted(choosiest, key=lambda number: self._passing.get(number, 1.0))
 
     # -- few ----------------------------------------------------------------------------------------------------
 
     def among(self, roots: Ints) -> PrefilterResult:
         """Those of these trees, which are different ones, in their order."""
-        shape, count = self._shape, len(roots)
+        plan, count = self._plan, len(roots)
         rows = self._rows_of(roots)
         place_of = _scratch(self._view)
         place_of[roots] = np.arange(count)
         alive = np.ones(count, dtype=np.bool_)
         takes_part = np.zeros(count, dtype=np.bool_)
-        own = [self._nobody] * len(shape.kinds)
+        own = [self._nobody] * len(plan.kinds)
         left = count
         for number in self._order:
             if not left:
                 break
-            kind = shape.kinds[number]
+            kind = plan.kinds[number]
             some = kind.own(kind.filter.among(rows, self._accepting))
             places = place_of[self._view.root[some]]
             counts = np.bincount(places, minlength=count)
@@ -95,9 +95,9 @@ class Prefilter:
             before, left = left, int(np.count_nonzero(alive))
             self._passing[number] = left / before
         known = []
-        for pieces, bits in shape.covers if left else ():
+        for pieces, bits in plan.covers if left else ():
             has = np.zeros(count, dtype=np.bool_)
-            for number in {shape.pieces[piece].kind for piece in pieces}:
+            for number in {plan.pieces[piece].kind for piece in pieces}:
                 one, lent = own[number], self.lent[number]
                 has[one.places[has_any(bits, one.rows)]] = True
                 self._lend(has, lent[has_any(bits, lent)], roots)
@@ -123,8 +123,8 @@ class Prefilter:
 
     def _least(self, number: int) -> int:
         """How many providers of its own a tree needs for a kind that nobody lends."""
-        shape = self._shape
-        return shape.counts[number] if shape.alone[number] and not len(self.lent[number]) else 1
+        plan = self._plan
+        return plan.counts[number] if plan.exclusive[number] and not len(self.lent[number]) else 1
 
     def _lend(self, has: Bools, lent: Ints, roots: Ints | slice) -> Bools:
         if len(lent):
@@ -136,8 +136,8 @@ class Prefilter:
     def everywhere(self, without: Ints) -> Ints:
         """The roots of all such trees but these, ascending; of trees that have no part in serving the request, and the
         same lenders, one."""
-        view, size, shape = self._view, self._view.size, self._shape
-        alive = shape.root_mask(self._accepting_roots)
+        view, size, plan = self._view, self._view.size, self._plan
+        alive = plan.root_mask(self._accepting_roots)
         alive[without] = False
         self._only_rare_traits(alive)
         takes_part = np.zeros(size, dtype=np.bool_)
@@ -147,7 +147,7 @@ class Prefilter:
             if int(np.count_nonzero(alive)) * _FEW < size:
                 narrowed = self.among(np.flatnonzero(alive))
                 return self._distinct(narrowed.roots, narrowed.takes_part)
-            kind = shape.kinds[number]
+            kind = plan.kinds[number]
             own[number] = kind.own(kind.filter.everywhere(self._accepting))
             at = view.root[own[number]]
             has = np.zeros(size, dtype=np.bool_)
@@ -157,9 +157,9 @@ class Prefilter:
             if least > 1:
                 has = np.bincount(at, minlength=size) >= least
             alive &= self._lend(has, self.lent[number], every)
-        for pieces, bits in shape.covers:
+        for pieces, bits in plan.covers:
             has = np.zeros(size, dtype=np.bool_)
-            for number in {shape.pieces[piece].kind for piece in pieces}:
+            for number in {plan.pieces[piece].kind for piece in pieces}:
                 rows, lent = own[number], self.lent[number]
                 has[view.root[rows[has_any(bits, rows)]]] = True
                 self._lend(has, lent[has_any(bits, lent)], every)
@@ -170,7 +170,7 @@ class Prefilter:
     def _only_rare_traits(self, alive: Bools) -> None:
         """Close the trees that lack collective traits which few have, and that nobody lends them."""
         view, size = self._view, self._view.size
-        for _, bits in self._shape.covers:
+        for _, bits in self._plan.covers:
             if len(bits) > 1 or int(np.count_nonzero(bits[0][:size])) * _RARE > size:
                 continue
             having = np.flatnonzero(bits[0][:size])

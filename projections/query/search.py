@@ -23,7 +23,8 @@ from vacancy.projections.view.sharing import SHARES, sharing_providers
 from vacancy.resources.classes.resource_class import Granted
 from vacancy.resources.model.request import Ask, RequestSpec
 
-_DRAWS = (24, 96, 384)
+_DRAW_RATIO = 4
+_DRAWS = (24, 24 * _DRAW_RATIO, 24 * _DRAW_RATIO**2)
 """Rows drawn at random, for each candidate wanted, before the whole fleet is searched: first few, then more."""
 
 
@@ -91,7 +92,7 @@ def _matching_rows(context: QueryContext, matching: Filter) -> Iterator[Ints]:
 def _drawn(context: QueryContext, matching: Filter, wanted: int) -> list[int]:
     """`wanted` distinct rows that match, or none where too few were drawn.
 
-    Rows drawn at random and kept if they match are a uniform draw of those that match. That is the fast way when many
+    Rows drawn at random and kept if they match are a uniform draw of those that match. That is the fast assignment when many
     match, and in a large fleet it is much faster than a scan of all rows.
     """
     size = context.view.size
@@ -99,7 +100,10 @@ def _drawn(context: QueryContext, matching: Filter, wanted: int) -> list[int]:
     drawn = 0
     for draws in _DRAWS:
         count = min(draws * wanted * matching.one_in, size) - drawn
-        if drawn and (count * SPARSE > size or (len(kept) + 1) * SPARSE < wanted):
+        expected = _DRAW_RATIO * (
+            len(kept) + (draws == _DRAWS[1])
+        )  # of the small first draw: one more than it had
+        if drawn and (count * SPARSE > size or expected < wanted):
             break  # the fleet is small, or so few match that this draw would not be enough either
         rows = context.rng.integers(0, size, count)
         drawn += count

@@ -23,24 +23,24 @@ _CHUNK = 64
 """Trees whose rows are looked at together."""
 
 Pairs = list[tuple[int, int]]
-"""(piece, row) of a way, in the order in which they are to be claimed."""
+"""(piece, row) of an assignment, in the order in which they are to be claimed."""
 
 
 class TreeSearch:
     """What one query knows of the trees that may serve its request."""
 
-    def __init__(self, context: QueryContext, shape: QueryPlan) -> None:
+    def __init__(self, context: QueryContext, plan: QueryPlan) -> None:
         view = context.view
         self._context = context
         self._view = view
         self._request = context.request
-        self._shape = shape
+        self._plan = plan
         self._order = context.order
         self._rng = context.rng
         self._budget = context.budget
         self._lending = sharing_providers(view)
-        self._narrowing = Prefilter(view, shape, context.accepting, context.accepting_roots)
-        self._lent = [frozenset(some.tolist()) for some in self._narrowing.lent]
+        self._prefilter = Prefilter(view, plan, context.accepting, context.accepting_roots)
+        self._lent = [frozenset(some.tolist()) for some in self._prefilter.lent]
         self._served = 0
         self._orders: dict[tuple[int, ...], Sequence[int]] = {}
         self._idle: set[tuple[tuple[int, ...], ...]] = set()
@@ -56,48 +56,50 @@ class TreeSearch:
             if self._budget.spent:
                 self._budget.gave_up += 1
                 return
-            way = match(self._view, tree, self._budget, accept)
-            if way is None:
+            assignment = match(self._view, tree, self._budget, accept)
+            if assignment is None:
                 continue
             self._served += 1
-            if self._is_new(way, seen):
-                yield root, self._pairs(tree, way)
+            if self._is_new(assignment, seen):
+                yield root, self._pairs(tree, assignment)
             if not one_a_tree and len(again) < limit:
                 again.append((root, tree, assignments(self._view, tree, self._budget, accept)))
         while again:
             left = []
             for root, tree, more in again:
-                way = next((way for way in more if self._is_new(way, seen)), None)
-                if way is not None:
-                    yield root, self._pairs(tree, way)
+                assignment = next((assignment for assignment in more if self._is_new(assignment, seen)), None)
+                if assignment is not None:
+                    yield root, self._pairs(tree, assignment)
                     left.append((root, tree, more))
             again = left
 
     def able(self, roots: Ints) -> list[int]:
         """Those of these roots whose trees can serve the request, also where others serve all of it."""
-        roots = self._shape.roots(roots, self._context.accepting_roots)
+        roots = self._plan.roots(roots, self._context.accepting_roots)
         trees = chain.from_iterable(self._trees(some, idle=True) for some in _chunks(roots))
         return [root for root, tree in trees if match(self._view, tree, self._budget) is not None]
 
-    def _accepts(self, way: Assignment) -> bool:
+    def _accepts(self, assignment: Assignment) -> bool:
         """Whether the rows that give something in an assignment may do so together."""
         giving = [
-            row for piece, row in zip(self._shape.pieces, way, strict=True) if piece.needs or piece.asks
+            row for piece, row in zip(self._plan.pieces, assignment, strict=True) if piece.needs or piece.asks
         ]
         return self._context.accept is None or self._context.accept(giving)
 
-    def _is_new(self, way: Assignment, seen: set[tuple[tuple[int, int], ...]]) -> bool:
+    def _is_new(self, assignment: Assignment, seen: set[tuple[tuple[int, int], ...]]) -> bool:
         """Ways that differ only in which of equal groups is served by whom are one, and so are those of trees
         that have no part in them."""
-        mark = tuple(sorted((piece.kind, row) for piece, row in zip(self._shape.pieces, way, strict=True)))
+        mark = tuple(
+            sorted((piece.kind, row) for piece, row in zip(self._plan.pieces, assignment, strict=True))
+        )
         if mark in seen:
             return False
         seen.add(mark)
         return True
 
-    def _pairs(self, tree: TreeProblem, way: Assignment) -> Pairs:
-        order = claimable(self._view, tree, way)
-        return [(piece, way[piece]) for piece in (range(len(way)) if order is None else order)]
+    def _pairs(self, tree: TreeProblem, assignment: Assignment) -> Pairs:
+        order = claimable(self._view, tree, assignment)
+        return [(piece, assignment[piece]) for piece in (range(len(assignment)) if order is None else order)]
 
     # -- roots --------------------------------------------------------------------------------------------------
 
@@ -105,7 +107,7 @@ class TreeSearch:
         """Rows of roots, in the order in which they are tried, some at a time."""
         view, rng = self._view, self._rng
         if not self._order.uniform:
-            roots = self._narrowing.everywhere(np.zeros(0, dtype=np.int64))
+            roots = self._prefilter.everywhere(np.zeros(0, dtype=np.int64))
             if len(roots):
                 values = self._order.trees(view, self._request, roots)
                 first = best(values, min(len(roots), 8 * limit), rng)
@@ -119,14 +121,14 @@ class TreeSearch:
         for draws in _DRAWS:
             if tried and self._served * draws < limit * _DRAWS[0]:
                 break  # too few match for that to be enough
-            drawn_from = draws * limit * self._shape.kinds[0].filter.one_in * rows_a_tree(view)
+            drawn_from = draws * limit * self._plan.kinds[0].filter.one_in * rows_a_tree(view)
             rows = rng.integers(0, view.size, min(drawn_from, view.size))
             drawn = [r for r in dict.fromkeys(rows[view.root[rows] == rows].tolist()) if r not in tried]
             tried.update(dict.fromkeys(drawn))
             yield from _chunks(
-                self._shape.roots(np.array(drawn, dtype=np.int64), self._context.accepting_roots)
+                self._plan.roots(np.array(drawn, dtype=np.int64), self._context.accepting_roots)
             )
-        left = self._narrowing.everywhere(np.fromiter(tried, dtype=np.int64, count=len(tried)))
+        left = self._prefilter.everywhere(np.fromiter(tried, dtype=np.int64, count=len(tried)))
         yield from _chunks(left[rng.permutation(len(left))])
 
     # -- one tree -----------------------------------------------------------------------------------------------
@@ -134,20 +136,18 @@ class TreeSearch:
     def _trees(self, roots: Ints, *, idle: bool = False) -> Iterator[tuple[int, TreeProblem]]:
         """What is asked of each of these trees, in their order: those left out where nobody serves some part. With
         `idle` not only the first of those that have no part in it."""
-        shape, narrowing = self._shape, self._narrowing
+        plan, prefilter = self._plan, self._prefilter
         if not len(roots):
             return
-        roots, own, _, known = narrowing.among(roots)
+        roots, own, _, known = prefilter.among(roots)
         if not len(roots):
             return
         inside = [self._ranked(number, one) for number, one in enumerate(own)]
         starts = [one.starts.tolist() for one in own]
-        covers = [
-            CollectiveTrait(pieces, rows) for (pieces, _), rows in zip(shape.covers, known, strict=True)
-        ]
+        covers = [CollectiveTrait(pieces, rows) for (pieces, _), rows in zip(plan.covers, known, strict=True)]
         for place, root in enumerate(roots.tolist()):
             options = [some[at[place] : at[place + 1]] for some, at in zip(inside, starts, strict=True)]
-            if narrowing.lends:
+            if prefilter.lends:
                 outside = self._outside(root)
                 if not idle and self._is_idle(options, outside):
                     continue
@@ -155,7 +155,7 @@ class TreeSearch:
                     some + self._preferred(number, others)
                     for number, (some, others) in enumerate(zip(options, outside, strict=True))
                 ]
-            tree = TreeProblem(shape.pieces, options, covers, shape.subtrees, self._above(options))
+            tree = TreeProblem(plan.pieces, options, covers, plan.subtrees, self._above(options))
             yield root, tree._replace(order=self._order_of(tree))
 
     def _order_of(self, tree: TreeProblem) -> Sequence[int]:
@@ -189,7 +189,7 @@ class TreeSearch:
             return only
         drawn = self._rng.permutation(len(rows))
         rows, places = rows[drawn], places[drawn]
-        scores = self._order.parts(self._view, self._request, self._shape.kinds[kind].group, rows)
+        scores = self._order.parts(self._view, self._request, self._plan.kinds[kind].group, rows)
         ranked: list[int] = rows[np.lexsort((scores, places))].tolist()
         return ranked
 
@@ -203,7 +203,7 @@ class TreeSearch:
 
     def _above(self, options: list[list[int]]) -> dict[int, frozenset[int]]:
         """For each row those above it, itself among them; only asked where something must be in one subtree."""
-        if not self._shape.subtrees:
+        if not self._plan.subtrees:
             return {}
         rows = {row for some in options for row in some}
         return {row: frozenset(self._view.path(row)) for row in rows}

@@ -236,11 +236,11 @@ class StoreReader:
         self._position = None
         for reader in self._partitions.values():
             self._feed(reader.catch_up() or ())  # so that the rows are all as of one position
-        pending, joining = self.view.pending, self.view.groups.joining
+        pending, joining = self.view.reservations, self.view.groups.joining
         self.view = FleetView(self.registry, self._class_row)
         with _collector_off():
             self._load_partitions()
-        self.view.take_over(pending)
+        self.view.restore_reservations(pending)
         self.view.groups.joining = joining
         self._behind = False
 

@@ -34,7 +34,7 @@ class FleetView:
     reported), `open` (takes new claims), `heard_ms` (of roots), `cell` (the number that `cells` has for it), columns by class,
     traits and aggregates as bits, attributes as typed columns. `members` maps a root's row to the rows of its tree, if more than one.
 
-    `read` gives a class row as it is in the store (for the exact check). `pending` is what claims under way take.
+    `read` gives a class row as it is in the store (for the exact check). `reservations` is what claims under way take.
     `version` goes up with whatever changes.
     """
 
@@ -63,7 +63,7 @@ class FleetView:
         self._homes = DuplicateRoots()
         self.groups = GroupMembers()
         self._free_rows: list[int] = []
-        self.pending = Reservations()
+        self.reservations = Reservations()
         self.derived = ViewCache()
 
     # -- what is asked ----------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class FleetView:
         if found is None:
             return None
         record = found.record
-        for taken in self.pending.of(row, name):
+        for taken in self.reservations.of(row, name):
             outcome = self._registry.table(name).resource_class.claim(record, taken.ask)
             if isinstance(outcome, Granted):
                 record = outcome.record
@@ -115,14 +115,14 @@ class FleetView:
 
     def _reserve(self, row: int, reserved: Reservation) -> None:
         self.version += 1
-        self.pending.add(row, reserved)
+        self.reservations.add(row, reserved)
         self._count(row, reserved.name, reserved.ask, 1)
 
     def unreserve(self, reserved: Reservation) -> None:
         """The claim is decided: from now on the store has what it used."""
         self.version += 1
         row = self.row_of.get(reserved.key)
-        if row is None or not self.pending.remove(row, reserved):
+        if row is None or not self.reservations.remove(row, reserved):
             return  # the provider was removed meanwhile, and perhaps added again
         resource_class = self._columns(reserved.name).resource_class
         if resource_class.exactness(reserved.ask) is Exactness.EXACT:
@@ -130,9 +130,9 @@ class FleetView:
         else:
             self._refresh(row, reserved.name)  # a column may have been read from the record with this in it
 
-    def take_over(self, pending: Iterable[Reservation]) -> None:
+    def restore_reservations(self, reservations: Iterable[Reservation]) -> None:
         """Reserve these again, in a view that was loaded again."""
-        for reserved in pending:
+        for reserved in reservations:
             if (row := self.row_of.get(reserved.key)) is not None:  # else the provider was removed meanwhile
                 self._reserve(row, reserved)
 
@@ -144,9 +144,9 @@ class FleetView:
         else:
             columns.move(row, deltas, times)
 
-    def _count_pending(self, row: int, name: str) -> None:
+    def _count_reservations(self, row: int, name: str) -> None:
         """The columns hold what the store says: count the claims under way anew."""
-        deltas, here = self._columns(name).resource_class.column_deltas, self.pending.of(row, name)
+        deltas, here = self._columns(name).resource_class.column_deltas, self.reservations.of(row, name)
         if any(deltas(taken.ask) is None for taken in here):
             self._refresh(row, name)
             return
@@ -257,8 +257,8 @@ class FleetView:
             decode = table.resource_class.decode
             for row, data in zip(rows, encoded, strict=True):
                 columns.set_one(row, decode(data))
-        for row in self.pending.among(rows, table.name):
-            self._count_pending(row, table.name)
+        for row in self.reservations.among(rows, table.name):
+            self._count_reservations(row, table.name)
 
     def _clear_gone(
         self, columns: ClassColumns, keys: list[bytes], values: list[bytes | None]
@@ -270,7 +270,7 @@ class FleetView:
                 left[self._row(key)] = data
             elif (gone := self.row_of.get(key)) is not None:
                 columns.clear(gone)
-                self._count_pending(gone, columns.resource_class.name)
+                self._count_reservations(gone, columns.resource_class.name)
         return list(left), list(left.values())
 
     # -- rows ---------------------------------------------------------------------------------------------------
@@ -365,7 +365,7 @@ class FleetView:
         self.attributes.set(row, {}, len(self.root))
         for columns in self.classes.values():
             columns.clear(row)
-        self.pending.drop(row)
+        self.reservations.drop(row)
         self.members.pop(row, None)
         self.root[row] = self.parent[row] = row
         del self.row_of[key]

@@ -20,7 +20,7 @@ class ReservedView(FleetView):
         self.__dict__.update(base.__dict__)
         self.base = base
         self.classes = dict(base.classes)
-        self.pending = _AddedReservations(base.pending)
+        self.reservations = _AddedReservations(base.reservations)
         self.derived = base.derived.derive()
         self._added: list[tuple[int, Reservation]] = []
 
@@ -42,7 +42,7 @@ class ReservedView(FleetView):
             return
         self.version += 1
         for row, taken in self._added:
-            self.pending.remove(row, taken)
+            self.reservations.remove(row, taken)
             columns = self.classes[taken.name].arrays
             for name, array in self.base.classes[taken.name].arrays.items():
                 if columns[name] is not array:

@@ -309,10 +309,10 @@ class Simulation:
         self.store = self._open()
         self.store.position()
         for scheduler in self.schedulers:
-            pending, under_way = scheduler.reader.view.pending, scheduler.reader.view.groups.joining
+            pending, under_way = scheduler.reader.view.reservations, scheduler.reader.view.groups.joining
             scheduler.reader.close()
             scheduler.reader = StoreReader(self.path, REGISTRY)
-            scheduler.reader.view.take_over(pending)
+            scheduler.reader.view.restore_reservations(pending)
             scheduler.reader.view.groups.joining = under_way
 
 

@@ -37,7 +37,7 @@ _APART = AffinityRule("anti-affinity", hard=True, max_per_node=1, scope=None)
 
 
 class GroupOccupancy:
-    """Where the members of a group are, claims under way among them, and the copies that were added."""
+    """Where the members of a group are, claims under assignment among them, and the copies that were added."""
 
     def __init__(self, view: FleetView, rule: AffinityRule, places: Iterable[Sequence[bytes]] = ()) -> None:
         self._view = view
@@ -164,33 +164,33 @@ class OccupancyIndex:
     def accept(self, rows: Sequence[int]) -> bool:
         """Whether these rows may serve one more copy."""
         roots = self.roots(rows)
-        return all(crowd.fits(roots) for crowd in self.all)
+        return all(occupancy.fits(roots) for occupancy in self.all)
 
     def allowed(self) -> Bools:
         """The roots where one more may be."""
         allowed = np.ones(self._view.size, dtype=np.bool_)
-        for crowd in self.all:
-            if crowd.rule.hard:
-                allowed &= crowd.allowed()
+        for occupancy in self.all:
+            if occupancy.rule.hard:
+                allowed &= occupancy.allowed()
         return allowed
 
     def misses(self) -> Floats:
         """By how much each root is not as one wishes."""
         found = np.zeros(self._view.size)
-        for crowd in self.all:
-            if not crowd.rule.hard:
-                found += crowd.misses()
+        for occupancy in self.all:
+            if not occupancy.rule.hard:
+                found += occupancy.misses()
         return found
 
     def add(self, roots: Roots) -> None:
         """One more copy is on these roots."""
-        for crowd in self.all:
-            crowd.add(roots)
+        for occupancy in self.all:
+            occupancy.add(roots)
 
     def drop(self, roots: Roots) -> None:
         """The copy that was added last is not there after all."""
-        for crowd in self.all:
-            crowd.drop(roots)
+        for occupancy in self.all:
+            occupancy.drop(roots)
 
 
 def _overlap(view: FleetView, scope: str) -> bool:

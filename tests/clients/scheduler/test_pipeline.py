@@ -149,9 +149,9 @@ def test_claims_of_those_who_stopped_asking_are_not_counted_for_ever(tmp_path: P
     with judged_one_cell_at_a_time(tmp_path) as scheduler:
         outcomes = scheduler.place_many([ONE] * 20, in_flight=20)
         next(outcomes)
-        assert list(scheduler.reader.view.pending), "all were judged at once"
+        assert list(scheduler.reader.view.reservations), "all were judged at once"
         outcomes.close()
-        assert not list(scheduler.reader.view.pending)
+        assert not list(scheduler.reader.view.reservations)
         until = time.monotonic() + 30
         while sum(one.used for one in used(scheduler)) < 20:
             assert time.monotonic() < until
@@ -165,7 +165,7 @@ def test_placing_one_while_many_are_under_way_takes_no_verdicts_from_them(tmp_pa
         for outcome in scheduler.place_many([ONE] * 60, in_flight=20):
             assert outcome.status == "placed"
             assert outcome.claim_ms < 10_000, "a verdict came by and was not told: the tables had to be asked"
-            waited += bool(list(scheduler.reader.view.pending))
+            waited += bool(list(scheduler.reader.view.reservations))
             assert scheduler.place(ONE).status == "placed"
         assert waited
 

@@ -31,16 +31,16 @@ def shapes(seed: int) -> Iterator[tuple[FleetView, QueryPlan]]:
     for _ in range(REQUESTS):
         request = a_request(rng, list(town.known), town.kinds)
         spec = RequestSpec.model_validate_json(json.dumps(request))
-        shape = plan_of(view, compiled(spec))
-        if not shape.impossible:
-            yield view, shape
+        plan = plan_of(view, compiled(spec))
+        if not plan.impossible:
+            yield view, plan
 
 
-def roots_of(view: FleetView, shape: QueryPlan) -> list[int]:
-    roots = np.flatnonzero(shape.root_mask(view.open))
+def roots_of(view: FleetView, plan: QueryPlan) -> list[int]:
+    roots = np.flatnonzero(plan.root_mask(view.open))
     assert (
         roots.tolist()
-        == shape.roots(np.array([r for r in range(view.size) if view.root[r] == r]), view.open).tolist()
+        == plan.roots(np.array([r for r in range(view.size) if view.root[r] == r]), view.open).tolist()
     )
     found: list[int] = roots.tolist()
     return found
@@ -48,31 +48,31 @@ def roots_of(view: FleetView, shape: QueryPlan) -> list[int]:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_few_are_narrowed_like_all(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for view, shape in shapes(seed):
-        every = roots_of(view, shape)
-        few = Prefilter(view, shape, view.open, view.open).among(np.array(every[::-1], dtype=np.int64))
+    for view, plan in shapes(seed):
+        every = roots_of(view, plan)
+        few = Prefilter(view, plan, view.open, view.open).among(np.array(every[::-1], dtype=np.int64))
         each = [
             root
             for root in every
-            if len(Prefilter(view, shape, view.open, view.open).among(np.array([root])).roots)
+            if len(Prefilter(view, plan, view.open, view.open).among(np.array([root])).roots)
         ]
         assert few.roots.tolist() == each[::-1]
         takes_part = set(few.roots[few.takes_part].tolist())
         for factor in (0, 10**9):  # at once to the few, and never
             monkeypatch.setattr(prefilter, "_FEW", factor)
-            found = Prefilter(view, shape, view.open, view.open).everywhere(NONE).tolist()
+            found = Prefilter(view, plan, view.open, view.open).everywhere(NONE).tolist()
             assert found == sorted(set(found))
             assert takes_part <= set(found) <= set(each)
             assert bool(found) == bool(each)
-            assert not len(Prefilter(view, shape, view.open, view.open).everywhere(few.roots))
+            assert not len(Prefilter(view, plan, view.open, view.open).everywhere(few.roots))
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_who_serves_is_told_tree_by_tree(seed: int) -> None:
-    for view, shape in shapes(seed):
-        asked = Prefilter(view, shape, view.open, view.open)
-        few = asked.among(np.array(roots_of(view, shape)[::-1], dtype=np.int64))
-        for number, kind in enumerate(shape.kinds):
+    for view, plan in shapes(seed):
+        asked = Prefilter(view, plan, view.open, view.open)
+        few = asked.among(np.array(roots_of(view, plan)[::-1], dtype=np.int64))
+        for number, kind in enumerate(plan.kinds):
             can = set(kind.own(kind.filter.everywhere(view.open)).tolist())
             lent = set(asked.lent[number].tolist())
             assert lent <= can & set(sharing_providers(view).rows)

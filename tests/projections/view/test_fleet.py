@@ -261,7 +261,7 @@ def test_a_claim_under_way_counts_as_taken_until_it_is_decided(site: Site) -> No
     view.unreserve(two)
     assert (site.column("n1", "VCPU", "free"), site.column("n1", "PORTS", "free")) == (3, 2)
     view.unreserve(others)
-    assert not list(view.pending)
+    assert not list(view.reservations)
     with StoreReader(site.store.path, REGISTRY) as loaded:
         assert told(view, site.reader) == told(loaded.view, loaded)
 
@@ -322,7 +322,7 @@ def test_a_provider_that_goes_under_a_claim_leaves_no_debt_to_the_next(site: Sit
         site.reader.catch_up()
     view.unreserve(ours)
     assert site.column("n2", "VCPU", "free") == 8
-    assert not list(view.pending)
+    assert not list(view.reservations)
 
 
 def test_a_claim_on_a_provider_that_went_gives_nothing_back_of_another_on_one_that_came(site: Site) -> None:
@@ -335,7 +335,7 @@ def test_a_claim_on_a_provider_that_went_gives_nothing_back_of_another_on_one_th
     second = view.reserve(view.row_of[name], "VCPU", 4)
     view.unreserve(first)
     assert site.column("n1", "VCPU", "free") == 4
-    assert list(view.pending) == [second]
+    assert list(view.reservations) == [second]
 
 
 # -- many rows --------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def test_after_a_search_all_is_open_again() -> None:
     roots(view, spec(wanted("near")))
     roots(view, spec(wanted("apart"), copies=4))
     assert (view.open == before).all()
-    assert not list(view.pending)
+    assert not list(view.reservations)
     assert view.groups.joining == {}
 
 
