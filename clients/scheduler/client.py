@@ -180,7 +180,7 @@ class Scheduler:
         """Claim a place and wait for the verdict. Where the claim was rejected, try the next candidate. `max_staleness_s`
         leaves out nodes that have not been heard from for so long.
 
-        The outcome is written to the log after this returns, within 0.2 s or at `close`. Raises `NoValidHost` (its
+        The outcome is written to the log after this returns, within 0.5 s or at `close`. Raises `NoValidHost` (its
         `explanation` has the reasons), `SearchGivenUp`, `ClaimLost`, `OutcomeUnknown`, or `UsageError` where the request is
         invalid.
         """

@@ -110,15 +110,15 @@ class LogWriter:
         Raises `LogError` where the log refuses a record.
         """
         self._check_receipts()
-        return self._send(claims, timeout_s, all_closed=False)
+        return self._send(claims, timeout_s, CLOSED_WAIT_S)
 
     def _send(
-        self, claims: Mapping[str, Sequence[ClaimWire]], timeout_s: float, *, all_closed: bool
+        self, claims: Mapping[str, Sequence[ClaimWire]], timeout_s: float, closed_wait_s: float
     ) -> LogUnavailable | None:
         if not self._sending.acquire(timeout=timeout_s):
             return LogUnavailable("the log does not answer", where=self._log.name, do="try again")
         try:
-            requests = self._requests.take(all_closed=all_closed)
+            requests = self._requests.take(closed_wait_s)
             records = [*self._kept, *requests, *self._claim_records(claims)]
             if not records:
                 return None
@@ -156,7 +156,7 @@ class LogWriter:
     def _send_in_background(self) -> None:
         while not self._closing.wait(BACKGROUND_WAIT_S):
             try:
-                error: VacancyError | None = self._send(NO_CLAIMS, _BACKGROUND_SEND_S, all_closed=True)
+                error: VacancyError | None = self._send(NO_CLAIMS, _BACKGROUND_SEND_S, BACKGROUND_WAIT_S)
             except VacancyError as refused:
                 error = refused
             if error is not None:
@@ -170,7 +170,7 @@ class LogWriter:
         """Send what is left and wait until the log has confirmed everything, `timeout_s` after it was sent at most. A log
         that has just been waited for in vain is not waited for again."""
         try:
-            error = self._send(NO_CLAIMS, 0.0 if self._unavailable else timeout_s, all_closed=True)
+            error = self._send(NO_CLAIMS, 0.0 if self._unavailable else timeout_s, 0.0)
             confirmed = True
             while self._receipts and confirmed:  # they are confirmed in order
                 sent, receipt = self._receipts.popleft()
@@ -214,7 +214,7 @@ class RequestRecords:
         self._gathering = Lock()
         self._received: dict[int, list[ReceivedRequestWire]] = {}
         self._closed: dict[int, list[ClosedRequestWire]] = {}
-        self._closed_sent_at = time.monotonic()
+        self._closed_since = 0.0
         self._new_ids = new_ids()
         self._ids = _HomeIds(self._new_ids, partitions)
 
@@ -235,21 +235,23 @@ class RequestRecords:
         """A request ended."""
         if self._recording:
             with self._gathering:
+                if not self._closed:
+                    self._closed_since = time.monotonic()
                 self._closed.setdefault(home, []).append(request)
 
-    def take(self, *, all_closed: bool) -> list[NewRecord]:
+    def take(self, closed_wait_s: float) -> list[NewRecord]:
         """What was gathered, as records: all requests, so that a claim in the log has its request there; outcomes where
-        `all_closed`, or where the first has waited `CLOSED_WAIT_S`, or where they fill a record."""
+        the first has waited `closed_wait_s`, or where they fill a record."""
         with self._gathering:
             received, self._received = self._received, {}
             if received:
                 self._ids.next_home()
             closed: dict[int, list[ClosedRequestWire]] = {}
             if self._closed:
-                now = time.monotonic()
-                most = max(map(len, self._closed.values()))
-                if all_closed or now - self._closed_sent_at >= CLOSED_WAIT_S or most >= events.BATCH_MAX:
-                    closed, self._closed, self._closed_sent_at = self._closed, {}, now
+                waited_s = time.monotonic() - self._closed_since
+                fullest = max(map(len, self._closed.values()))
+                if waited_s >= closed_wait_s or fullest >= events.BATCH_MAX:
+                    closed, self._closed = self._closed, {}
         records = []
         for home, requests in received.items():
             for at in range(0, len(requests), events.BATCH_MAX):

@@ -30,7 +30,7 @@ def test_requests_that_come_together_share_a_record_and_homes_share_the_requests
     homes, seen = Counter[int](), set[str]()
     for _ in range(64):
         ids = [records.received(None, SPEC)[0] for _ in range(16)]
-        (entry,) = records.take(all_closed=False)
+        (entry,) = records.take(60.0)
         assert [one["id"] for one in json.loads(entry.value)["data"]["requests"]] == ids
         (home,) = {partition_for(id_, 4) for id_ in ids}
         assert entry.key == covering_cells(4)[home]
@@ -46,7 +46,7 @@ def test_requests_with_ids_of_their_own_go_to_their_homes() -> None:
     for n in range(30):
         id_, home = records.received(f"instance-{n}", SPEC)
         assert (id_, home) == (f"instance-{n}", partition_for(id_, 3))
-    entries = records.take(all_closed=False)
+    entries = records.take(60.0)
     assert len(entries) == 3
     for entry in entries:
         for one in json.loads(entry.value)["data"]["requests"]:
@@ -59,7 +59,7 @@ def test_nothing_is_gathered_where_requests_are_not_recorded() -> None:
     records.closed(0, closed("r"))
     assert len(ids) == 100
     assert not records
-    assert records.take(all_closed=True) == []
+    assert records.take(0.0) == []
 
 
 def closed(id_: str) -> ClosedRequestWire:
