@@ -61,7 +61,8 @@ def fold(
         if problem or len(record.value) > VALUE_BYTES_MAX:
             raise InvalidRecord(problem or f"the record is larger than {VALUE_BYTES_MAX} bytes")
         rules = draft.rules
-        rules.apply(draft, rules.parse(record.value))
+        event = rules.parse(record.value)
+        rules.actions[type(event)](draft, event)
     except InvalidRecord as error:
         draft.changes = expired
         draft.dead = [error.what]

@@ -74,11 +74,10 @@ class RuleSet:
         self.parse = event_parser(self.event_models)
         """Reads a record's value. Raises `InvalidRecord` where this version does not allow it."""
 
-        self._apply = {model: self._applied(model) for model in self.event_models}
-
-    def apply(self, draft: Transaction, event: Any) -> None:
-        """Apply an event that `parse` returned. Raises `InvalidRecord`, and `Halt` where this build cannot go on."""
-        self._apply[type(event)](draft, event)
+        self.actions: Mapping[type[Any], Handler] = {
+            model: self._applied(model) for model in self.event_models
+        }
+        """What applies an event that `parse` returned, by its type: upcasters and handler as one function."""
 
     @property
     def event_types(self) -> frozenset[str]:
