@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and settings shared by all tests."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ settings.load_profile(os.environ.get("VACANCY_EXAMPLES", "same"))
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish() -> None:
-    """kafka-python leaves sockets that never connected to the garbage collector (see `filterwarnings`). What is left
-    of them is collected here, while it can be ignored: after the last test every warning is an error."""
+    """Collect sockets that kafka-python has not closed (see `filterwarnings`), while their warnings can be ignored.
+
+    After the last test every warning is an error.
+    """
     gc.unfreeze()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -33,7 +35,7 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest goes first, so that under `pytest -n 3` nobody ends up waiting for one file."""
+    """Run the longest files first, so that with `pytest -n 3` the last one does not run alone."""
     shared = ("mortal_kafka", "three_brokers")
     files = ("tests/live/test_live_killed.py", "tests/faults/test_killed.py", "tests/test_docs.py")
     long = {
@@ -47,9 +49,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Kafka broker, `host:port`: that of `VACANCY_TEST_KAFKA`, or one started for this run.
+    """A Kafka broker, `host:port`: the one in `VACANCY_TEST_KAFKA`, or one started for this run.
 
-    Where none can be had the tests fail: a suite that skips them would say that Kafka works.
+    If no broker can be started, the tests fail. Skipped tests would look as if Kafka worked.
     """
     if given := os.environ.get("VACANCY_TEST_KAFKA"):
         yield given
@@ -63,7 +65,7 @@ def _started(directory: Path, **options: Any) -> Iterator[KafkaCluster]:
     try:
         try:
             cluster = KafkaCluster(directory / "first", **options)
-        except KafkaNotStarted:  # perhaps somebody took a port that was free when it was chosen
+        except KafkaNotStarted:  # another process may have used a port that was free when it was chosen
             cluster = KafkaCluster(directory / "second", **options)
     except KafkaNotStarted as error:
         pytest.fail(str(error), pytrace=False)
@@ -79,13 +81,13 @@ def _mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
 
 @pytest.fixture
 def mortal_kafka(_mortal: KafkaCluster) -> KafkaCluster:
-    """A broker that the test may kill, and that can be reached through lines that can be cut. It runs now."""
+    """A running broker that the test may kill. Its proxies can interrupt the connections to it."""
     _mortal.bring_up(1)
     return _mortal
 
 
 @pytest.fixture(scope="session")
 def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """A cluster of three. Who kills some of it starts them again."""
+    """A cluster of three brokers. A test that kills brokers must restart them."""
     with _started(tmp_path_factory.mktemp("three"), brokers=3) as cluster:
         yield cluster

@@ -1,4 +1,4 @@
-"""`compose.yaml`: it is a Compose file, its brokers are set as those of the tests, its commands are real."""
+"""`compose.yaml` is a valid Compose file, its brokers have the settings of the tests, and its commands exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real command, run in processes of its own, in a home that has nothing from anywhere else."""
+"""Runs the real command in separate processes, in a home directory without any settings of the user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXECUTABLE = Path(sys.executable).with_name("vacancy")
 STARTED_S = 20.0
 
 
-# Runs command lines one after the other: a process takes longer to start than most commands take to run.
+# Runs several command lines in one process: starting a process takes longer than most commands.
 SHELL = """
 import io, json, sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -42,7 +42,7 @@ class Ended(NamedTuple):
 
 
 def _can_be_interrupted() -> None:
-    # Whoever runs the tests in the background of a shell has SIGINT ignored, and so have all that are started from there.
+    # A shell starts background processes with SIGINT ignored, and their children inherit that.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -57,7 +57,7 @@ class Vacancy:
         self.environment = {**outside, "XDG_STATE_HOME": str(home / "state"), **inside}
 
     def run(self, *words: object, stdin: str = "") -> Ended:
-        """Run it to its end in a process of its own."""
+        """Run a command in a new process until it ends."""
         done = subprocess.run(
             [EXECUTABLE, *map(str, words)],
             input=stdin,
@@ -70,8 +70,8 @@ class Vacancy:
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 
-    def say(self, *words: object) -> Ended:
-        """Run it to its end in a process that runs one command line after the other."""
+    def run_shared(self, *words: object) -> Ended:
+        """Run a command in the process that runs all command lines of this object."""
         if self._shell is None:
             self._shell = subprocess.Popen(
                 [sys.executable, "-c", SHELL],
@@ -88,18 +88,18 @@ class Vacancy:
         return Ended(*json.loads(self._shell.stdout.readline()))
 
     def __call__(self, *words: object) -> str:
-        """What it answers, where it must succeed."""
-        ended = self.say(*words)
+        """The standard output of a command that must succeed."""
+        ended = self.run_shared(*words)
         assert ended.code == 0, ended
         return ended.out
 
     def json(self, *words: object) -> Any:
-        """What it answers in JSON, where it must succeed."""
+        """The JSON output of a command that must succeed."""
         return json.loads(self(*words, "--json"))
 
     def fails(self, code: int, *words: object) -> str:
-        """The one line it says, where it must end with `code`."""
-        ended = self.say(*words)
+        """The single error line of a command that must end with `code`."""
+        ended = self.run_shared(*words)
         assert ended.code == code, ended
         lines = ended.err.splitlines()
         assert len(lines) == 1, ended
@@ -107,7 +107,7 @@ class Vacancy:
         return lines[0].removeprefix("vacancy: ")
 
     def close(self) -> None:
-        """End the process of `say`."""
+        """End the process of `run_shared`."""
         if self._shell is not None:
             self._shell.communicate()
             self._shell = None
@@ -121,7 +121,7 @@ class Vacancy:
         self.close()
 
     def start(self, *words: object) -> subprocess.Popen[str]:
-        """Start it, with both outputs in pipes."""
+        """Start a command with both outputs in pipes."""
         return subprocess.Popen(
             [EXECUTABLE, *map(str, words)],
             stdout=subprocess.PIPE,
@@ -136,7 +136,7 @@ class Vacancy:
     def serving(
         self, *words: object, until: str, stop: signal.Signals = signal.SIGTERM
     ) -> Iterator[list[str]]:
-        """A command that goes on until stopped, once its standard error has said `until`; gives what it says there.
+        """Start a command that runs until stopped; yields its error lines as soon as one contains `until`.
 
         It must end with 0 when it is stopped.
         """
@@ -168,13 +168,13 @@ class Vacancy:
 
     @contextmanager
     def worker(self) -> Iterator[list[str]]:
-        """A worker that has caught up."""
+        """Start a worker and wait until it has caught up."""
         with self.serving("worker", until="caught up") as said:
             yield said
 
 
 def node_file(home: Path, root: str, vcpus: int = 8, gpus: int = 0) -> Path:
-    """A node as `vacancy publish --file` reads it."""
+    """Write a node file for `vacancy publish --file`."""
     providers: list[dict[str, Any]] = [
         {
             "id": root,

@@ -1,4 +1,4 @@
-"""The same command on a real Kafka."""
+"""The command on a real Kafka."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_topic_is_made_checked_written_and_folded(kafka: str, tmp_path: Path) 
         assert "vacancy topics create" in vacancy.fails(1, "topics", "check")
         made = vacancy.json("topics", "create", "--partitions", 3, "--replication", 1)
         assert made["partitions"] == 3
-        ended = vacancy.say("topics", "check")
+        ended = vacancy.run_shared("topics", "check")
         assert ended.code == 5
         assert "replication is 1, not 3" in ended.out
         vacancy("publish", "--once", "--file", node_file(tmp_path, "node-1"))

@@ -1,4 +1,4 @@
-"""NUMA cells by the command: a node offers them, guests of several cells are placed on them, the audit agrees."""
+"""NUMA cells with the command: a node offers them, guests with several NUMA cells are placed, the audit finds no problem."""
 
 from __future__ import annotations
 

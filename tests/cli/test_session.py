@@ -1,4 +1,4 @@
-"""A working day with the command: a log is made, nodes report, consumers come and go, the state is checked."""
+"""A working day with the command: create a log, report nodes, place and release consumers, check the state."""
 
 from __future__ import annotations
 
@@ -317,14 +317,14 @@ def test_a_publisher_says_what_changes_until_it_is_stopped(vacancy: Vacancy, tmp
         _until(vacancy, "node-3", vcpus=16)
     vacancy("publish", "--retire", "--file", file)
     until = time.monotonic() + 10
-    while vacancy.say("show", "provider", "node-3").code == 0:
+    while vacancy.run_shared("show", "provider", "node-3").code == 0:
         assert time.monotonic() < until
 
 
 def _until(vacancy: Vacancy, root: str, vcpus: int) -> None:
     until = time.monotonic() + 10
     while True:
-        ended = vacancy.say("show", "provider", root, "--json")
+        ended = vacancy.run_shared("show", "provider", root, "--json")
         if ended.code == 0:
             inventories = json.loads(ended.out)["providers"][0]["inventories"]
             if any(i["resource_class"] == "VCPU" and i["capacity"] == vcpus for i in inventories):

@@ -1,4 +1,4 @@
-"""How the command answers what it cannot do: one line, the right code; and where its settings come from."""
+"""Errors of the command are one line with the right exit code; and the precedence of settings."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_done_is_one_line_that_says_so(tmp_path: Path) -> None:
         vacancy("publish", "--once", "--file", "node-1.json")
         vacancy("replay")
         for line, (code, told) in WRONG.items():
-            got, _, err = vacancy.say(*line.replace("HOME", str(tmp_path)).split())
+            got, _, err = vacancy.run_shared(*line.replace("HOME", str(tmp_path)).split())
             lines = [one for one in err.splitlines() if not one.startswith("vacancy: folding ")]
             if got != code or len(lines) != 1 or not lines[0].startswith("vacancy: ") or told not in lines[0]:
                 problems.append(f"vacancy {line}: ended with {got}, {err!r}; wanted {code}, {told!r}")
@@ -147,7 +147,7 @@ def test_every_command_explains_itself_and_its_options(tmp_path: Path) -> None:
     ]
     with Vacancy(tmp_path) as vacancy:
         for words in commands:
-            code, out, err = vacancy.say(*words, "--help")
+            code, out, err = vacancy.run_shared(*words, "--help")
             assert (code, err) == (0, ""), words
             assert out.startswith(f"Usage: vacancy {' '.join(words)}"), words
             if words != ["worker"]:

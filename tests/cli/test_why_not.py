@@ -1,4 +1,4 @@
-"""Why there is no place, and why not this node: what the commands say."""
+"""The explanations of `place` without a candidate, and of `why-not`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def vacancy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vacancy]:
 @pytest.mark.parametrize("command", ["place", "candidates"])
 def test_no_valid_host_says_what_each_constraint_removed(vacancy: Vacancy, command: str) -> None:
     asked = (command, "--resources", "VCPU:4", "--required", "HW_CPU_X86_AVX2")
-    ended = vacancy.say(*asked)
+    ended = vacancy.run_shared(*asked)
     assert ended.code == 3
     assert ended.out.splitlines() == [
         "0 of 2 nodes remain; nodes removed by each constraint, alone and in order:",
@@ -44,7 +44,7 @@ def test_no_valid_host_says_what_each_constraint_removed(vacancy: Vacancy, comma
         "node-2         node-2    takes new claims",
     ]
     assert "no valid host: nothing that matches has room" in ended.err
-    ended = vacancy.say(*asked, "--json")
+    ended = vacancy.run_shared(*asked, "--json")
     assert ended.code == 3
     told: dict[str, Any] = json.loads(ended.out)["explanation"]
     assert (told["nodes"], told["left"]) == (2, 0)
@@ -55,7 +55,7 @@ def test_no_valid_host_says_what_each_constraint_removed(vacancy: Vacancy, comma
 
 
 def test_each_group_is_told_apart(vacancy: Vacancy) -> None:
-    ended = vacancy.say("candidates", "--resources", "VCPU:1", "--group", "gpu=CUSTOM_GPU:2")
+    ended = vacancy.run_shared("candidates", "--resources", "VCPU:1", "--group", "gpu=CUSTOM_GPU:2")
     assert ended.code == 3
     assert "gpu    CUSTOM_GPU: free >= 2          2         1" in ended.out
     assert "node-1  gpu    node-1:gpu" in ended.out
@@ -111,7 +111,9 @@ def test_a_node_that_fits_is_said_to_be_a_candidate(vacancy: Vacancy) -> None:
 
 
 def test_without_the_log_there_are_offsets(vacancy: Vacancy) -> None:
-    ended = vacancy.say("why-not", "node-1", "--resources", "VCPU:4", "--log", "sqlite:///nowhere/log.db")
+    ended = vacancy.run_shared(
+        "why-not", "node-1", "--resources", "VCPU:4", "--log", "sqlite:///nowhere/log.db"
+    )
     assert ended.code == 0
     assert "answering without the log: there is no log" in ended.err
     (held,) = vacancy.json("show", "consumer", "train-1")
@@ -129,7 +131,7 @@ def test_a_node_that_is_retired_is_said_to_be(vacancy: Vacancy) -> None:
     vacancy("publish", "--once", "--file", file)
     vacancy("publish", "--retire", "--file", file)
     until = time.monotonic() + 10
-    while vacancy.say("show", "provider", "node-9").code == 0:
+    while vacancy.run_shared("show", "provider", "node-9").code == 0:
         assert time.monotonic() < until
     told = vacancy.json("why-not", "node-9", *SMALL)
     assert (told["fits"], told["groups"], told["node"]["state"]) == (False, [], "retired")

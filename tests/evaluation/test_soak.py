@@ -1,4 +1,4 @@
-"""The soak, short: every part is killed, nothing is lost, and memory is reported by thirds."""
+"""A short soak test: every process is killed, nothing is lost; and the comparison of memory by thirds."""
 
 from __future__ import annotations
 

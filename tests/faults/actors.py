@@ -1,5 +1,4 @@
-"""The processes that are killed: schedulers and publishers that write down what they do, in files that outlive
-them, and go on from there when they are started again."""
+"""The processes that are killed: schedulers and publishers with journals, which they continue after a restart."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ DEADLINE_S = 599.0
 """Of claims: verdicts are there until the test has exported them."""
 
 HELD_MAX = 12
-"""What a scheduler holds at once, about; so much that the nodes are full now and then."""
+"""About how many consumers a scheduler holds: enough that the nodes are full at times."""
 
 Tree = tuple[ProviderReport, ...]
 
@@ -44,17 +43,17 @@ Tree = tuple[ProviderReport, ...]
 
 @dataclass
 class Known:
-    """What a scheduler's journal says of its consumers, numbered from 0."""
+    """The content of a scheduler's journal. Its consumers are numbered from 0."""
 
     asked: int = 0
     released: set[str] = field(default_factory=set)
-    """Those that it began to release."""
+    """Consumers whose release has begun."""
     placed: dict[str, str] = field(default_factory=dict)
     """Consumer -> the claim that placed it."""
     kept: set[str] = field(default_factory=set)
-    """Those whose hold was confirmed."""
+    """Consumers whose hold was confirmed."""
     decided: set[str] = field(default_factory=set)
-    """Those whose outcome it has heard."""
+    """Consumers whose outcome it has read."""
 
     @classmethod
     def of(cls, path: Path) -> Known:
@@ -78,7 +77,7 @@ def scheduler_journal(site: Site, name: str) -> Path:
 
 
 def request_of(name: str, number: int) -> PlacementRequest:
-    """The nth request of a scheduler: the same in each life of the scheduler."""
+    """The nth request of a scheduler; it is the same after a restart."""
     choose = random.Random(f"{name} {number}")
     resources: dict[str, Ask] = {"VCPU": choose.randint(1, 4), "MEMORY_MB": 256 * choose.randint(1, 4)}
     required = ("CUSTOM_RED",) if choose.random() < 0.1 else ()
@@ -92,7 +91,7 @@ def request_of(name: str, number: int) -> PlacementRequest:
 
 
 def schedule_forever(site: Site, name: str, seed: int, said: Connection) -> None:
-    """Place, release and confirm until killed. What an earlier life left is settled first."""
+    """Place, release and confirm until killed. Claims of an earlier life are settled first."""
     watch_parent(lambda: os._exit(1))
     path = scheduler_journal(site, name)
     known = Known.of(path)
@@ -104,7 +103,7 @@ def schedule_forever(site: Site, name: str, seed: int, said: Connection) -> None
         ) as scheduler,
     ):
         said.send(READY)
-        # What was sent before the kill is in the log by now. What the store says there is how it was decided.
+        # All claims sent before the kill are in the log by now, and the store has their outcomes.
         catch_up_with(scheduler.reader, log.end())
         left = [f"{name}-{n}" for n in range(known.asked) if f"{name}-{n}" not in known.released]
         held = {consumer: rows[0][1].claim for consumer in left if (rows := scheduler.allocations(consumer))}
@@ -155,8 +154,8 @@ def _keep(scheduler: Scheduler, consumer: str, journal: Journal) -> None:
 
 
 @dataclass(frozen=True)
-class Said:
-    """An event that a publisher was about to say. `stored`: its outbox took it, as far as the journal knows."""
+class PublishedEvent:
+    """An event that a publisher was about to publish. `stored`: the journal confirms that the outbox has it."""
 
     root: str
     incarnation: str
@@ -165,10 +164,10 @@ class Said:
     providers: list[Any]
     removed: list[str]
     tree: list[Any]
-    """What the node is after this event; [] for none."""
+    """The node's providers after this event; [] if it is retired."""
     stored: bool
     superseded: bool
-    """It may have been pending still when a later full report took its place."""
+    """It may still have been pending when a later full report replaced it."""
 
     @property
     def number(self) -> tuple[str, int]:
@@ -183,8 +182,8 @@ def outbox_path(site: Site, root: str) -> Path:
     return site.home / f"{root}.outbox"
 
 
-def said_by(path: Path) -> list[Said]:
-    """What a publisher's journal says of its nodes' events, in order."""
+def published_events(path: Path) -> list[PublishedEvent]:
+    """The events in a publisher's journal, in order."""
     lines = journal_of(path)
     found = []
     for at, (what, root, *words) in enumerate(lines):
@@ -201,12 +200,14 @@ def said_by(path: Path) -> list[Said]:
                 break  # all of it is in the log; or a heartbeat was not needed, and its number was free
             elif later == "says" and more[2] == "reported":
                 superseded = True
-        found.append(Said(root, incarnation, sequence, kind, providers, removed, tree, stored, superseded))
+        found.append(
+            PublishedEvent(root, incarnation, sequence, kind, providers, removed, tree, stored, superseded)
+        )
     return found
 
 
 def publish_forever(site: Site, name: str, roots: tuple[str, ...], seed: int, said: Connection) -> None:
-    """Say what became of some nodes until killed. What an earlier life left unsaid goes first."""
+    """Publish changes of some nodes until killed. Pending events of an earlier life are sent first."""
     watch_parent(lambda: os._exit(1))
     choose = random.Random(seed)
     with (
@@ -254,7 +255,7 @@ def _tree(root: str, choose: random.Random) -> Tree:
 
 
 class _Node:
-    """A node's publisher, which writes down what it is about to say, and what it has said."""
+    """A node's publisher, which writes each event to the journal before and after it is stored in the outbox."""
 
     def __init__(self, publisher: Publisher, journal: Journal) -> None:
         self.publisher = publisher

@@ -1,7 +1,7 @@
-"""What the tests of faults share."""
+"""Shared by the fault tests."""
 
 from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("site_on_disk")
+pytest.register_assert_rewrite("tests.faults.site_on_disk")

@@ -1,5 +1,4 @@
-"""The embedded whole of one host, on disk: a log, a store, workers in processes of their own, and the checks
-that must hold whatever was done to them."""
+"""One host with an SQLite log, a store and worker processes, and checks that must hold after any fault."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Site:
-    """Where a host's log and store are. Can be sent to another process."""
+    """The log and the store of a host. It can be pickled."""
 
     home: Path
     partitions: int
@@ -56,7 +55,7 @@ class Site:
         return self.home / "store"
 
     def cell(self, root: str) -> str:
-        """The cell that a node joins by itself."""
+        """The default cell of a node."""
         return cell_for(root, self.partitions)
 
     def log(self) -> Log:
@@ -72,27 +71,27 @@ class Site:
             return read_all(log, until)
 
     def worker(self, store: Path | None = None) -> WorkerProcess:
-        """A worker, to be started."""
+        """A worker process, not started."""
         return WorkerProcess(self.url, store or self.store)
 
     def reader(self) -> StoreReader:
         return StoreReader(self.store, installed_registry())
 
     @contextmanager
-    def worked(self) -> Iterator[WorkerProcess]:
-        """With a worker that has caught up."""
+    def with_worker(self) -> Iterator[WorkerProcess]:
+        """Run a worker; yields once it has caught up."""
         with self.worker() as worker:
             worker.wait_ready()
             yield worker
 
     def settle(self, timeout_s: float = 60.0) -> dict[int, int]:
-        """Wait until the store has read all that is in the log now; returns its position."""
+        """Wait until the store has folded all records that are in the log now; returns its position."""
         with self.log() as log, self.reader() as reader:
             catch_up_with(reader, log.end(), timeout_s)
             return reader.position
 
     def allocations(self) -> dict[str, list[tuple[str, AllocationRow]]]:
-        """Consumer -> (cell, what it holds)."""
+        """Consumer -> (cell, allocation) pairs."""
         found: dict[str, list[tuple[str, AllocationRow]]] = {}
         with self.reader() as reader:
             for _, name, row in reader.scan(ALLOCATIONS):
@@ -101,17 +100,17 @@ class Site:
         return found
 
     def verdicts(self) -> dict[str, VerdictRow]:
-        """Claim -> its verdict, as the store has it."""
+        """Claim -> its verdict in the store."""
         with self.reader() as reader:
             return {split_key(name)[1]: row for _, name, row in reader.scan(VERDICTS)}
 
     def audited(self) -> AuditReport:
-        """The audit of the store as it stands. No worker may write it."""
+        """The audit of the store. No worker may write to it meanwhile."""
         with self.reader() as reader:
             return audit(self.records(reader.position), exported_verdicts(reader))
 
     def check_whole(self) -> AuditReport:
-        """The store equals its log, and nothing was allocated wrongly. No worker may write it."""
+        """Check that the store equals a replay of its log and that the audit finds no problem. No worker may run."""
         check_digest(self, self.home / "rebuilt")
         report = self.audited()
         assert report.problems == []
@@ -121,8 +120,10 @@ class Site:
 
 
 def check_digest(site: Site, beside: Path) -> dict[int, int]:
-    """The store, as its last commit left it, is what its log says up to there: fold the log into the store
-    `beside` (on from where that one is), and compare. Returns the position."""
+    """Check that the store equals a replay of the log up to its position. Returns the position.
+
+    The log is folded into the store `beside`, from that store's position on.
+    """
     live = digest(site.store, installed_registry())
     with site.log() as log:
         rebuilt = replay(log, beside, installed_registry(), until=live.position)
@@ -131,7 +132,7 @@ def check_digest(site: Site, beside: Path) -> dict[int, int]:
 
 
 def catch_up_with(reader: StoreReader, ends: Mapping[int, int], timeout_s: float = 60.0) -> None:
-    """Have the reader catch up until it is at `ends` or farther."""
+    """Let the reader catch up until it is at `ends` or further."""
 
     def there() -> bool:
         reader.catch_up()
@@ -141,16 +142,16 @@ def catch_up_with(reader: StoreReader, ends: Mapping[int, int], timeout_s: float
 
 
 def wait_for(look: Callable[[], T], timeout_s: float = 30.0) -> T:
-    """What `look` returns, once that is true."""
+    """Call `look` until its result is true; returns the result."""
     give_up_at = time.monotonic() + timeout_s
     while not (found := look()):
-        assert time.monotonic() < give_up_at, f"it did not come within {timeout_s:g} s"
+        assert time.monotonic() < give_up_at, f"timeout after {timeout_s:g} s"
         time.sleep(0.005)
     return found
 
 
 def claims_in(records: Mapping[int, Sequence[Record]]) -> Iterator[tuple[Record, dict[str, Any]]]:
-    """Every claim of a log, with its record."""
+    """Every claim in a log, with its record."""
     for some in records.values():
         for record in some:
             event = json.loads(record.value)
@@ -159,8 +160,8 @@ def claims_in(records: Mapping[int, Sequence[Record]]) -> Iterator[tuple[Record,
                     yield record, claim
 
 
-def check_told(error: VacancyError, *fragments: str) -> None:
-    """The error is one line that says what, where and what to do, these things among it."""
+def check_error_text(error: VacancyError, *fragments: str) -> None:
+    """Check that the error is one line with what, where and what to do, and contains these fragments."""
     assert "\n" not in str(error)
     assert error.what
     assert error.do, f"it does not say what to do: {error}"

@@ -1,5 +1,6 @@
-"""Bad input in the log: what the rules do not allow is kept and reported, what cannot be granted is rejected with a reason, and what
-is good goes on."""
+"""Bad records in the log: invalid ones become dead letters, unsatisfiable claims are rejected with a reason, and
+everything else continues.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.site_on_disk import Site, check_told, wait_for
+from tests.faults.site_on_disk import Site, check_error_text, wait_for
 from tests.support.events_json import claim, claims, event, opened, provider, reported
 from tests.support.memory_state import MemoryState
 from vacancy.clients.auditor import AuditReport
@@ -217,7 +218,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
     vcpu = {"total": 65, "min_unit": 2, "max_unit": 16, "step_size": 2}
     whole = [provider("node-1", VCPU=vcpu), provider("node-1:gpu0", "node-1", CUSTOM_GPU=1)]
     sent: dict[str, tuple[bytes, bytes, int]] = {}
-    with site.worked(), site.log() as log:
+    with site.with_worker(), site.log() as log:
         site.append(CELL, reported("node-1", whole), timely(bid("good", {"VCPU": 2})))
         sequence = 1
         for name, (written, _) in [*REFUSED.items(), *BIDS.items()]:
@@ -318,7 +319,7 @@ def test_a_circle_that_a_change_would_make_closes_the_node_until_it_reports(tmp_
     whole = [provider("node-1", VCPU=4), provider("node-1:gpu0", "node-1", CUSTOM_GPU=1)]
     cell = site.cell("node-1")
     site.append(cell, reported("node-1", whole), CIRCLE_BY_CHANGE, changed(sequence=3))
-    with site.worked(), site.reader() as reader:
+    with site.with_worker(), site.reader() as reader:
         (letter,) = dead_letters(reader)
         assert "provider node-1:gpu0 is its own ancestor" in letter.reason
         shown = show_provider(reader, "node-1")
@@ -385,11 +386,11 @@ def test_rules_that_this_build_does_not_have_stop_that_partition_there(
             assert reader.position[0] <= there.offset
     with pytest.raises(Halt) as stopped:
         worker.stop()
-    check_told(stopped.value, *fragments, f"partition 0, offset {there.offset}")
+    check_error_text(stopped.value, *fragments, f"partition 0, offset {there.offset}")
     again.start()
     with pytest.raises(Halt) as caught:
         again.wait_ready()
-    check_told(caught.value, *fragments, f"partition 0, offset {there.offset}")
+    check_error_text(caught.value, *fragments, f"partition 0, offset {there.offset}")
     with pytest.raises(Halt):
         again.stop()
     with site.reader() as reader:

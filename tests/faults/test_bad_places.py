@@ -1,5 +1,6 @@
-"""Logs and stores that are not what they were: each is refused with the error, where, and what to do, and
-nothing of it is touched."""
+"""Logs and stores that were replaced, truncated or damaged: each is refused with an error that says what, where and
+what to do.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.site_on_disk import Site, check_told, wait_for
+from tests.faults.site_on_disk import Site, check_error_text, wait_for
 from tests.support.events_json import claim, claims, event, provider, reported
 from vacancy.clients.replay_tool.replay import digest, read_all, replay
 from vacancy.clients.replay_tool.verify import verify
@@ -38,7 +39,7 @@ def site(tmp_path: Path) -> Site:
     """A site whose worker has folded its log, and was stopped."""
     made = Site.made(tmp_path)
     made.append(CELL, *(report(number) for number in range(1, END)))
-    with made.worked():
+    with made.with_worker():
         pass
     return made
 
@@ -137,7 +138,7 @@ def test_a_log_that_is_not_the_one_that_was_folded(name: str, site: Site) -> Non
     tables = digest(site.store, installed_registry())
     error = worker_error(site)
     assert isinstance(error, StoreMismatch | LogError)
-    check_told(error, *(fragment.replace("STORE", str(site.store)) for fragment in fragments))
+    check_error_text(error, *(fragment.replace("STORE", str(site.store)) for fragment in fragments))
     with site.log() as log, pytest.raises((StoreMismatch, LogError)) as again:
         replay(log, site.store, installed_registry())
     assert str(again.value) == str(error)
@@ -149,7 +150,7 @@ def test_a_rebuilt_store_follows_the_log_that_is_there(site: Site) -> None:
     rewrite(site)
     assert isinstance(worker_error(site), StoreMismatch)
     shutil.rmtree(site.store)
-    with site.worked():
+    with site.with_worker():
         assert site.settle() == {0: END - 5 + 10}
     site.check_whole()
 
@@ -157,14 +158,16 @@ def test_a_rebuilt_store_follows_the_log_that_is_there(site: Site) -> None:
 def test_a_log_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(LogError) as caught:
         open_log(f"sqlite://{tmp_path}/log.db")
-    check_told(caught.value, "there is no log", f"{tmp_path}/log.db", f"--log sqlite://{tmp_path}/log.db")
+    check_error_text(
+        caught.value, "there is no log", f"{tmp_path}/log.db", f"--log sqlite://{tmp_path}/log.db"
+    )
 
 
 def test_a_log_that_does_not_start_as_one(tmp_path: Path) -> None:
     site = Site.made(tmp_path)
     alter(site, "UPDATE records SET value = ?", report(1))
     error = worker_error(site)
-    check_told(
+    check_error_text(
         error,
         "does not start with vacancy.log.opened.v1 but with 'vacancy.node.reported.v1'",
         "partition 0, offset 0",
@@ -177,7 +180,9 @@ def test_a_log_whose_first_record_is_gone(tmp_path: Path) -> None:
     site = Site.made(tmp_path)
     site.append(CELL, report(1), report(2))
     remove(site, 0)
-    check_told(worker_error(site), "no partition of the log has its first record", "if retention removed it")
+    check_error_text(
+        worker_error(site), "no partition of the log has its first record", "if retention removed it"
+    )
 
 
 def test_a_gap_ahead_stops_the_worker_before_it(site: Site) -> None:
@@ -185,7 +190,7 @@ def test_a_gap_ahead_stops_the_worker_before_it(site: Site) -> None:
     remove(site, END + 4)
     error = worker_error(site)
     assert isinstance(error, LogError)
-    check_told(
+    check_error_text(
         error, "the log has a gap", f"{site.url}, partition 0, between {END} and {END + 9}", "from a backup"
     )
     with site.reader() as reader:
@@ -207,7 +212,7 @@ def test_a_gap_under_a_running_worker(site: Site) -> None:
         wait_for(lambda: worker.exit_code is not None)  # its only partition has failed
         with pytest.raises(LogError) as caught:
             worker.check()
-        check_told(caught.value, "the log has a gap", "partition 0", f"between {END} and {END + 1}")
+        check_error_text(caught.value, "the log has a gap", "partition 0", f"between {END} and {END + 1}")
         assert log.end() == {0: END + 2}
     with site.reader() as reader:
         assert reader.position == {0: END}
@@ -215,7 +220,7 @@ def test_a_gap_under_a_running_worker(site: Site) -> None:
 
 def test_a_gap_behind_is_found_by_whoever_reads_the_log_again(site: Site) -> None:
     remove(site, 7)
-    with site.worked():  # it goes on: what it needs of the log is there
+    with site.with_worker():  # it goes on: what it needs of the log is there
         site.append(CELL, report(END))
         site.settle()
     with site.log() as log:
@@ -227,7 +232,7 @@ def test_a_gap_behind_is_found_by_whoever_reads_the_log_again(site: Site) -> Non
         for again in tries:
             with pytest.raises(LogError) as caught:
                 again()
-            check_told(caught.value, "the log has a gap", "partition 0, between 0 and", "from a backup")
+            check_error_text(caught.value, "the log has a gap", "partition 0, between 0 and", "from a backup")
 
 
 # -- stores -------------------------------------------------------------------------------------------------------
@@ -273,7 +278,7 @@ def test_a_store_that_this_build_cannot_go_on_with(name: str, site: Site) -> Non
     spoil(site)
     before = content(site.store)
     wanted = [fragment.replace("STORE", str(site.store)) for fragment in fragments]
-    check_told(worker_error(site), *wanted)
+    check_error_text(worker_error(site), *wanted)
     with site.log() as log:
         tries: tuple[Callable[[], object], ...] = (
             lambda: replay(log, site.store, installed_registry()),
@@ -284,15 +289,15 @@ def test_a_store_that_this_build_cannot_go_on_with(name: str, site: Site) -> Non
         for attempt in tries:
             with pytest.raises(StoreError) as caught:
                 attempt()
-            check_told(caught.value, *wanted)
+            check_error_text(caught.value, *wanted)
     assert content(site.store) == before
 
 
 def test_a_store_in_use(site: Site) -> None:
-    with site.worked():
+    with site.with_worker():
         error = worker_error(site)
         assert isinstance(error, StoreInUse)
-        check_told(
+        check_error_text(
             error,
             "another process writes this store",
             str(site.store / "p00000"),
@@ -302,7 +307,7 @@ def test_a_store_in_use(site: Site) -> None:
             replay(log, site.store, installed_registry())
         site.append(CELL, report(END))
         assert site.settle() == {0: END + 1}  # the first one did not notice
-    with site.worked():
+    with site.with_worker():
         pass
     site.check_whole()
 
@@ -310,11 +315,11 @@ def test_a_store_in_use(site: Site) -> None:
 def test_a_partition_of_another_store(site: Site, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = Site.made(tmp_path / "other")
-    with other.worked():
+    with other.with_worker():
         pass
     shutil.rmtree(site.store / "p00000")
     shutil.copytree(other.store / "p00000", site.store / "p00000")
-    check_told(
+    check_error_text(
         worker_error(site),
         "the partition belongs to store",
         str(site.store / "p00000"),
@@ -325,7 +330,7 @@ def test_a_partition_of_another_store(site: Site, tmp_path: Path) -> None:
 def test_no_store_at_all(site: Site) -> None:
     with site.log() as log, pytest.raises(StoreError) as caught:
         Scheduler(log, site.home / "nowhere", installed_registry())
-    check_told(caught.value, "there is no store", str(site.home / "nowhere"), "start `vacancy worker`")
+    check_error_text(caught.value, "there is no store", str(site.home / "nowhere"), "start `vacancy worker`")
 
 
 def test_what_a_restored_log_holds_twice_is_folded_once(site: Site) -> None:
@@ -335,7 +340,7 @@ def test_what_a_restored_log_holds_twice_is_folded_once(site: Site) -> None:
     values = [record.value for record in site.records()[0][1:]]
     site.append(CELL, *values, *values)
     site.append(CELL, event("tick.v1", {}, uuid.uuid4().hex))
-    with site.worked():
+    with site.with_worker():
         site.settle()
     assert [len(rows) for rows in site.allocations().values()] == [1]
     assert site.check_whole().accepted == 1

@@ -1,4 +1,4 @@
-"""Bad requests: they are refused before anything is sent, and affect no other request."""
+"""Bad requests are refused before anything is sent, and do not affect other requests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from tests.faults.site_on_disk import Site, check_told
+from tests.faults.site_on_disk import Site, check_error_text
 from tests.support.events_json import provider, reported
 from vacancy.clients.admin.operator import override, set_operator_settings
 from vacancy.clients.inspection.status import dead_letters
@@ -52,7 +52,7 @@ def test_a_request_that_cannot_be_meant(name: str) -> None:
     document, fragment = DOCUMENTS[name]
     with pytest.raises(UsageError) as caught:
         parse_document(document, installed_registry())
-    check_told(caught.value, fragment, "--request")
+    check_error_text(caught.value, fragment, "--request")
 
 
 REQUESTS: Mapping[str, tuple[PlacementRequest, str]] = {
@@ -99,7 +99,7 @@ def worked_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site of one node with a worker, to which nothing bad ever comes."""
     site = Site.made(tmp_path_factory.mktemp("site"), 2)
     site.append(CELL, reported("node-1", [provider("node-1", VCPU=1000)]))
-    with site.worked():
+    with site.with_worker():
         yield site
 
 
@@ -113,7 +113,7 @@ def test_a_placement_that_cannot_be_meant_is_not_sent(name: str, worked_site: Si
         before = log.end()
         with pytest.raises(UsageError) as caught:
             scheduler.place(request)
-        check_told(caught.value, fragment)
+        check_error_text(caught.value, fragment)
         assert log.end() == before
         # Those that share its record are not drawn into it.
         with pytest.raises(UsageError):
@@ -139,13 +139,13 @@ def test_operators_and_publishers_are_told_before_anything_is_sent(worked_site: 
         for wrong in (override("VCPU", {"reserved": -1}), override("VCPUS", {"reserved": 1})):
             with pytest.raises(UsageError) as caught:
                 set_operator_settings(log, reader, "node-1", wrong)
-            check_told(caught.value, "VCPU")
+            check_error_text(caught.value, "VCPU")
         with pytest.raises(VacancyError) as missing:
             set_operator_settings(log, reader, "node-11", override("VCPU", {"reserved": 1}))
-        check_told(missing.value, "there is no provider 'node-11'", "did you mean node-1")
+        check_error_text(missing.value, "there is no provider 'node-11'", "did you mean node-1")
         publisher = Publisher(log, "node-9", CELL, outbox)
         with pytest.raises(UsageError) as cycle:
             publisher.report(tree)
-        check_told(cycle.value, "a is its own ancestor (a -> b -> a)")
+        check_error_text(cycle.value, "a is its own ancestor (a -> b -> a)")
         assert publisher.flush() == 0
         assert log.end() == before

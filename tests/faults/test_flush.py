@@ -1,4 +1,4 @@
-"""A reader and a worker that flushes, or ends, between two looks: what is read is all of one position."""
+"""A worker flushes or ends while a reader catches up: all that is read is from one position."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_worker_that_ends_between_two_looks(tmp_path: Path) -> None:
         (node,) = show_provider(reader, "node-1").providers
         return node.inventories[0].capacity
 
-    with site.worked():
+    with site.with_worker():
         report(1)
         site.settle()
         reader = site.reader()
@@ -117,6 +117,6 @@ def test_a_worker_that_ends_between_two_looks(tmp_path: Path) -> None:
         site.settle()
     with reader:
         assert shown() == 5
-        with site.worked():
+        with site.with_worker():
             report(6)
             wait_for(lambda: shown() == 6)

@@ -1,7 +1,4 @@
-"""The embedded whole, with SIGKILL for the worker, a scheduler or a publisher at any moment, again and again.
-
-`VACANCY_SEED` repeats the session of one seed.
-"""
+"""The embedded system, with SIGKILL for the worker, a scheduler or a publisher at random moments."""
 
 from __future__ import annotations
 
@@ -23,12 +20,12 @@ from tests.faults.actors import (
     GOES_ON,
     READY,
     Known,
-    Said,
+    PublishedEvent,
     outbox_path,
     publish_forever,
+    published_events,
     publisher_journal,
     request_of,
-    said_by,
     schedule_forever,
     scheduler_journal,
 )
@@ -235,7 +232,7 @@ def check_publishers(site: Site, left: dict[str, list[QueuedEvents]]) -> None:
                 kind = event["type"].removeprefix("vacancy.node.").removesuffix(".v1")
                 heard[event["data"]["root"]].append({**event["data"], "kind": kind})
     for name, roots in NODES_OF.items():
-        said = said_by(publisher_journal(site, name))
+        said = published_events(publisher_journal(site, name))
         for root in roots:
             of_node = [one for one in said if one.root == root]
             check_order(of_node, heard[root])
@@ -248,12 +245,12 @@ def numbers(events: list[dict[str, Any]]) -> list[tuple[str, int]]:
     return list(dict.fromkeys((event["incarnation"], event["sequence"]) for event in events))
 
 
-def by_event(said: list[Said]) -> dict[tuple[str, int, str], Said]:
+def by_event(said: list[PublishedEvent]) -> dict[tuple[str, int, str], PublishedEvent]:
     """What was said under each number and kind. A heartbeat that was not needed leaves its number to the next."""
     return {(*one.number, one.kind): one for one in said}
 
 
-def check_order(said: list[Said], heard: list[dict[str, Any]]) -> None:
+def check_order(said: list[PublishedEvent], heard: list[dict[str, Any]]) -> None:
     """One incarnation after the other, each in its order, and nothing that was never said."""
     meant = by_event(said)
     incarnations = list(dict.fromkeys(one.incarnation for one in said))
@@ -265,7 +262,9 @@ def check_order(said: list[Said], heard: list[dict[str, Any]]) -> None:
         assert event.get("removed", []) == one.removed
 
 
-def check_nothing_lost(said: list[Said], heard: list[dict[str, Any]], left: list[QueuedEvents]) -> None:
+def check_nothing_lost(
+    said: list[PublishedEvent], heard: list[dict[str, Any]], left: list[QueuedEvents]
+) -> None:
     """What the outbox took is in the log, but for what a full report made moot before it was sent. Of each
     incarnation, nothing is missing but before a full report."""
     there = set(numbers(heard))
@@ -276,7 +275,7 @@ def check_nothing_lost(said: list[Said], heard: list[dict[str, Any]], left: list
         assert (incarnation, sequence) in full or (incarnation, sequence - 1) in there
 
 
-def check_tables(site: Site, said: list[Said], heard: list[dict[str, Any]]) -> None:
+def check_tables(site: Site, said: list[PublishedEvent], heard: list[dict[str, Any]]) -> None:
     """The tables show the node as it was when it was last heard of."""
     incarnation, sequence = numbers(heard)[-1]
     last = by_event(said)[incarnation, sequence, heard[-1]["kind"]]

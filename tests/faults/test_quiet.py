@@ -1,4 +1,4 @@
-"""Time goes on where nobody says anything: holds end, and deadlines pass."""
+"""Log time advances without other events: holds end and deadlines pass."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def site_of(home: Path, *roots: str) -> Site:
     """A site of nodes with one VCPU each, and no worker."""
     site = Site.made(home)
     site.append(CELL, *(reported(root, [provider(root, VCPU=1)]) for root in roots))
-    with site.worked():
+    with site.with_worker():
         pass
     return site
 
@@ -66,7 +66,7 @@ def placing(site: Site, seed: int, deadline_s: float) -> Iterator[SimpleQueue[Ou
 def test_a_hold_ends_though_nothing_else_happens(tmp_path: Path) -> None:
     site = site_of(tmp_path, "node-1", "node-2")
     with (
-        site.worked(),
+        site.with_worker(),
         site.log() as log,
         Scheduler(log, site.store, installed_registry(), record_requests=False) as scheduler,
     ):
@@ -98,7 +98,7 @@ def test_a_deadline_that_passes_while_the_worker_is_down(tmp_path: Path) -> None
         assert types(site.records()[0])[-1] == TICK
         assert one.empty()
         assert other.empty()
-        with site.worked():
+        with site.with_worker():
             outcomes = sorted((one.get(timeout=30), other.get(timeout=30)), key=lambda o: o.status)
             site.settle()
     lost, placed = outcomes
@@ -112,7 +112,7 @@ def test_a_deadline_that_passes_while_the_worker_is_down(tmp_path: Path) -> None
 
 def test_a_claim_that_comes_too_late_is_lost_and_another_is_made(tmp_path: Path) -> None:
     site = site_of(tmp_path, "node-1", "node-2")
-    with site.worked(), closing(sqlite3.connect(site.file, isolation_level=None)) as busy:
+    with site.with_worker(), closing(sqlite3.connect(site.file, isolation_level=None)) as busy:
         busy.execute("BEGIN IMMEDIATE")  # another writer, who takes its time
         with placing(site, 1, 0.5) as outcomes:
             time.sleep(1.5)
@@ -129,7 +129,7 @@ def test_a_claim_that_comes_too_late_is_lost_and_another_is_made(tmp_path: Path)
 @pytest.mark.parametrize("waits", [True, False])
 def test_without_anything_that_waits_nobody_ticks(tmp_path: Path, waits: bool) -> None:
     site = site_of(tmp_path, "node-1")
-    with site.worked(), site.log() as log:
+    with site.with_worker(), site.log() as log:
         if waits:
             with Scheduler(log, site.store, installed_registry(), deadline_s=0.5) as scheduler:
                 scheduler.place(ONE)

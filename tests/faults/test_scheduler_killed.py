@@ -1,5 +1,4 @@
-"""A scheduler that dies between its claim and the verdict: the claim is decided once, and the next scheduler finds
-out how, and does not claim again."""
+"""A scheduler is killed between its claim and the verdict: the claim is decided once, and the next scheduler settles it."""
 
 from __future__ import annotations
 
@@ -87,7 +86,7 @@ def site(tmp_path: Path) -> Site:
     """A site of one node with 4 VCPUs, and no worker."""
     made = Site.made(tmp_path)
     made.append(CELL, reported("node-1", [provider("node-1", VCPU=4)]))
-    with made.worked():
+    with made.with_worker():
         pass
     return made
 
@@ -107,7 +106,7 @@ def test_the_next_scheduler_finds_the_claim_and_does_not_claim_again(site: Site)
     assert site.verdicts() == {}
     with running(settle, site, "i-1") as said:
         assert heard(said) is None  # it is there before the worker is
-        with site.worked():
+        with site.with_worker():
             assert heard(said) == (sent["id"], True)
             site.settle()
     assert claims_of(site) == [sent]
@@ -137,7 +136,7 @@ def test_a_scheduler_that_dies_after_its_answer_leaves_the_placement_and_an_open
 
 def test_who_does_not_look_and_claims_again_is_told(site: Site) -> None:
     die_after_claiming(site, "i-1")
-    with site.worked(), site.log() as log, Scheduler(log, site.store, installed_registry()) as scheduler:
+    with site.with_worker(), site.log() as log, Scheduler(log, site.store, installed_registry()) as scheduler:
         site.settle()
         with pytest.raises(ClaimLost, match="consumer exists"):
             scheduler.place(request("i-1", ONE))
@@ -149,7 +148,7 @@ def test_who_does_not_look_and_claims_again_is_told(site: Site) -> None:
 
 def test_what_was_rejected_meanwhile_is_placed_anew(site: Site) -> None:
     first, second = die_after_claiming(site, "i-1"), die_after_claiming(site, "i-2")
-    with site.worked(), running(settle, site, "i-2") as said:
+    with site.with_worker(), running(settle, site, "i-2") as said:
         heard(said)
         outcome = heard(said)
         assert (outcome.status, outcome.root) == ("placed", "node-1")
@@ -172,7 +171,7 @@ def test_a_claim_whose_outcome_is_unknown_can_be_taken_back(site: Site) -> None:
     assert (outcome.status, outcome.claim) == ("unknown", claims_of(site)[0]["id"])
     with site.log() as log, Scheduler(log, site.store, installed_registry()) as scheduler:
         scheduler.release([outcome])
-    with site.worked():
+    with site.with_worker():
         site.settle()
     assert site.verdicts()[outcome.claim].accepted
     assert site.allocations() == {}
@@ -188,7 +187,7 @@ def test_taken_back_before_it_comes_a_claim_is_never_granted(site: Site) -> None
         )
         for consumer, until in (("soon", now_ms + 60_000), ("late", now_ms + 500))
     )
-    with site.worked():
+    with site.with_worker():
         with site.log() as log, Scheduler(log, site.store, installed_registry()) as scheduler:
             scheduler.release([soon, late])
         site.settle()

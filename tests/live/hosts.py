@@ -1,4 +1,4 @@
-"""Two hosts and what they do, as a soak has them: workers, schedulers that write down what they know, a publisher."""
+"""Hosts as in a soak test: workers, schedulers with journals, and a publisher."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vacancy.streams.log import Log
 
 @dataclass
 class Host:
-    """A host: `site.log` is how it reaches the log."""
+    """A host; `site.log` is the URL by which it connects to the log."""
 
     site: SoakSite
     name: str
@@ -30,26 +30,26 @@ class Host:
     def store(self) -> Path:
         return self.site.home / self.name
 
-    def told(self, *what: str) -> int:
-        """How many lines of such kinds its scheduler has written down."""
+    def journal_lines(self, *what: str) -> int:
+        """The number of journal lines of these kinds that its scheduler has written."""
         return sum(line[0] in what for line in journal_of(self.site.journal(self.name)))
 
     def goes_on(self, wait_s: float = 40.0) -> None:
-        """Wait until its scheduler has placed some more."""
-        before = self.told("placed")
-        until(lambda: self.told("placed") > before + 2, f"{self.name} places nothing", wait_s)
+        """Wait until its scheduler has placed more consumers."""
+        before = self.journal_lines("placed")
+        until(lambda: self.journal_lines("placed") > before + 2, f"{self.name} places nothing", wait_s)
 
 
 @dataclass
 class Fleet:
-    """All that runs."""
+    """All processes of a test."""
 
     log: Log
     hosts: list[Host]
     publisher: Process
 
     def conclude(self) -> dict[str, Any]:
-        """End it in good order, and return its result, which must be right. Other workers must have ended."""
+        """Stop all processes cleanly and check the result. Other workers must have ended."""
         for host in self.hosts:
             host.scheduler.stop()
         self.publisher.stop()
@@ -67,7 +67,7 @@ class Fleet:
 
 @contextmanager
 def fleet(log: Log, home: Path, urls: Sequence[str], *, rate: int = 100) -> Iterator[Fleet]:
-    """A worker and a scheduler for each of these ways to the log, and a publisher on the first."""
+    """Start a worker and a scheduler for each of these URLs of the log, and a publisher on the first."""
     sites = [SoakSite(url, home, rate, int(time.time() * 1000)) for url in urls]
     publisher = Process("publisher", publish, sites[0])
     hosts = []

@@ -1,4 +1,4 @@
-"""Places and processes for tests on a real log: topics, workers as their users run them, and what they came to."""
+"""Helpers for tests on a real Kafka: topics, workers as separate processes, and their results."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ WAIT_S = 40.0
 
 
 def new_topic(servers: str, partitions: int = 4) -> Log:
-    """A log in a topic of its own."""
+    """Create a log in a new topic."""
     return new_log(f"kafka://{servers}/live-{uuid.uuid4().hex[:12]}", partitions, installed_registry())
 
 
 def report(cell: str, root: str, *, life: int = 1, sequence: int = 1, vcpus: int = 8) -> NewRecord:
-    """A node's full report."""
+    """A full report of a node."""
     parts = [provider(root, VCPU=vcpus, MEMORY_MB=16_384)]
     return NewRecord(cell, reported(root, parts, life=life, sequence=sequence))
 
 
 def until(true: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> None:
-    """Wait until it is true."""
+    """Wait until `true` returns true; `what` is the message of the failure."""
     give_up_at = time.monotonic() + wait_s
     while not true():
         assert time.monotonic() < give_up_at, what
@@ -55,7 +55,7 @@ def until(true: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> None:
 
 
 def wait_for(store: Path, position: Mapping[int, int], wait_s: float = WAIT_S) -> None:
-    """Wait until the store is there."""
+    """Wait until the store is at `position`."""
     with StoreReader(store, installed_registry(), with_view=False) as reader:
 
         def there() -> bool:
@@ -66,12 +66,12 @@ def wait_for(store: Path, position: Mapping[int, int], wait_s: float = WAIT_S) -
 
 
 def rebuilt(log: Log, store: Path, until: Mapping[int, int] | None = None) -> Digest:
-    """What a store says that is folded from the log by replay alone."""
+    """The digest of a new store, folded from the log by replay."""
     return replay(log, store, installed_registry(), until=until)
 
 
 def said(store: Path) -> Digest:
-    """What the store says."""
+    """The digest of the store."""
     return digest(store, installed_registry())
 
 
@@ -84,14 +84,14 @@ class Answer(NamedTuple):
 
 @dataclass
 class Ended:
-    """How a process ended, and what it said on standard error."""
+    """The exit code of a process and the lines of its standard error."""
 
     code: int
     lines: list[str]
 
 
 class WorkerCommand:
-    """`vacancy worker`, or another command that serves the same pages, from `start` to `stop`."""
+    """A process of `vacancy worker`, or of another command that serves the same pages."""
 
     def __init__(
         self, log: Log | str, store: Path, *more: str, environment: Mapping[str, str] | None = None
@@ -119,7 +119,7 @@ class WorkerCommand:
         return self._process
 
     def start(self) -> WorkerCommand:
-        """Start it, without waiting for anything."""
+        """Start the process without waiting."""
         self._process = subprocess.Popen(
             self.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=self._environment
         )
@@ -136,11 +136,11 @@ class WorkerCommand:
         self.process.stderr.close()
 
     def said(self, text: str) -> bool:
-        """Whether a line of its standard error has this in it."""
+        """Whether a line of its standard error contains this text."""
         return any(text in line for line in self._lines)
 
     def wait_ready(self) -> WorkerCommand:
-        """Wait until it says that it has caught up."""
+        """Wait until it reports that it has caught up."""
         until(lambda: bool(self._address) or self.process.poll() is not None, "not ready")
         assert self._address, self._lines
         return self
@@ -155,22 +155,22 @@ class WorkerCommand:
                 return Answer(error.code, error.read().decode())
 
     def status(self) -> dict[str, Any]:
-        """Its state."""
+        """The answer of /status."""
         found: dict[str, Any] = json.loads(self.get("/status").text)
         return found
 
     def partitions(self) -> list[int]:
-        """The partitions it holds."""
+        """The partitions that it owns."""
         return [one["partition"] for one in self.status()["partitions"]]
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> Ended:
-        """Signal it, and wait for its end."""
+        """Send a signal and wait until it ends."""
         if self.process.poll() is None:
             self.process.send_signal(how)
         return self.ended()
 
     def ended(self, wait_s: float = WAIT_S) -> Ended:
-        """Wait for its end."""
+        """Wait until it ends."""
         try:
             code = self.process.wait(wait_s)
         finally:
@@ -192,8 +192,8 @@ class WorkerCommand:
 
 @contextmanager
 def worker_here(url: str, store: Path, **client_settings: str) -> Iterator[WorkerApp]:
-    """A worker on another thread of this process, once it has caught up."""
-    told: SimpleQueue[None] = SimpleQueue()
+    """Run a worker in another thread of this process; yields once it has caught up."""
+    stop_signal: SimpleQueue[None] = SimpleQueue()
     ready = threading.Event()
     failed: list[BaseException] = []
     with open_log(url, **client_settings) as log:
@@ -201,7 +201,7 @@ def worker_here(url: str, store: Path, **client_settings: str) -> Iterator[Worke
 
         def run() -> None:
             try:
-                run_app(app, told, lambda _: ready.set())
+                run_app(app, stop_signal, lambda _: ready.set())
             except BaseException as error:
                 failed.append(error)
                 ready.set()
@@ -212,7 +212,7 @@ def worker_here(url: str, store: Path, **client_settings: str) -> Iterator[Worke
             assert ready.wait(WAIT_S)
             yield app
         finally:
-            told.put(None)
+            stop_signal.put(None)
             thread.join(WAIT_S)
         assert not thread.is_alive()
         if failed:

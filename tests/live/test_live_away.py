@@ -1,4 +1,4 @@
-"""Everything is started before the brokers are: what goes on waits, what was asked once ends in its time."""
+"""Everything starts before the brokers: services wait, and single commands end after their timeout."""
 
 from __future__ import annotations
 

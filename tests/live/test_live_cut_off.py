@@ -1,4 +1,4 @@
-"""A host that is cut off from the brokers for half a minute, while another host goes on."""
+"""A host loses its connection to the brokers for half a minute, while another host continues."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
 
 
 def test_a_host_is_cut_off_while_another_goes_on(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
-    (line,) = mortal_kafka.lines()
+    (line,) = mortal_kafka.proxies()
     with line, new_topic(mortal_kafka.servers) as log:
-        far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.far_servers)
+        far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.proxied_servers)
         with fleet(log, tmp_path, [log.url, far_url]) as running, open_log(far_url) as far_log:
             near, far = running.hosts
             with (
@@ -41,15 +41,15 @@ def test_a_host_is_cut_off_while_another_goes_on(mortal_kafka: KafkaCluster, tmp
                 for scheduler in (patient, hasty):  # so they have been in touch with the brokers
                     scheduler.release([scheduler.place(ONE)])
                 line.cut()
-                cut_at, placed = time.monotonic(), near.told("placed")
+                cut_at, placed = time.monotonic(), near.journal_lines("placed")
                 late = vacancy.start("publish", "--interval", "1", "--file", node_file(tmp_path, "late-1"))
                 open_claims = [claim_while_away(patient, "patient"), claim_while_away(hasty, "hasty")]
                 check_reads_go_on(patient, vacancy, cut_at)
                 assert patient.settle(open_claims[0], timeout_s=0.5).status == "unknown"
                 far.scheduler.kill_and_start()
                 time.sleep(max(0.0, CUT_S - (time.monotonic() - cut_at)))
-                assert near.told("placed") > placed + 50
-                line.mend()
+                assert near.journal_lines("placed") > placed + 50
+                line.restore()
                 check_settled(patient, vacancy, open_claims)
                 far.goes_on()
                 check_published_late(late, near)
@@ -74,7 +74,7 @@ def check_reads_go_on(scheduler: Scheduler, vacancy: Vacancy, cut_at: float) -> 
     assert found.candidates
     away_s = time.monotonic() - cut_at
     assert away_s - 1.0 < time.time() - found.as_of_ms / 1000 < away_s + 3.0
-    told = vacancy.say("candidates", "--resources", "VCPU:1")
+    told = vacancy.run_shared("candidates", "--resources", "VCPU:1")
     assert told.code == 0
     age_s = re.search(r"as of .*, ([\d.]+) s old", told.err)
     assert age_s is not None

@@ -1,4 +1,4 @@
-"""A worker that is killed again and again while records come: nothing is lost, nothing is folded twice."""
+"""A worker is killed repeatedly while records arrive: nothing is lost, and nothing is folded twice."""
 
 from __future__ import annotations
 

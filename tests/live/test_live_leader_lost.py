@@ -1,4 +1,4 @@
-"""Partitions lose their leader, one broker of three, while the schedulers of two hosts race."""
+"""Partitions lose their leader, one of three brokers, while the schedulers of two hosts race."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole loop on a real log: reported, folded, found, placed, decided; stopped, and gone on with exactly there."""
+"""The complete loop on Kafka: report, fold, query, place, verdict; after a stop the worker continues at its position."""
 
 from __future__ import annotations
 

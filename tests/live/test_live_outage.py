@@ -1,4 +1,4 @@
-"""The broker goes away under a worker: it waits, logs that once, and continues; on SIGTERM it stops."""
+"""The broker stops while a worker runs: the worker logs it once, waits and continues; it also stops cleanly meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker serves: readiness, state, metrics; on loopback, and nothing of Faust's own."""
+"""The HTTP pages of a worker: readiness, status and metrics, on loopback only, without Faust's own pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Producers that send again what is in the log already, and records that arrive when it is too late."""
+"""Producers that send records again, and records that arrive after their deadline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kafka import KafkaProducer
 from tests.live.site import new_topic, rebuilt, report, said, wait_for
 from tests.support.events_json import claim, claims, released
 from tests.support.kafka_server import KafkaCluster
-from tests.support.tcp_proxy import Line
+from tests.support.tcp_proxy import TcpProxy
 from vacancy.clients.auditor import AuditReport, audit
 from vacancy.clients.inspection.verdicts import exported_verdicts
 from vacancy.clients.replay_tool.replay import read_all
@@ -40,8 +40,8 @@ def log(mortal_kafka: KafkaCluster) -> Iterator[Log]:
 
 
 @pytest.fixture
-def line(mortal_kafka: KafkaCluster) -> Iterator[Line]:
-    (one,) = mortal_kafka.lines()
+def line(mortal_kafka: KafkaCluster) -> Iterator[TcpProxy]:
+    (one,) = mortal_kafka.proxies()
     with one:
         yield one
 
@@ -60,13 +60,13 @@ def work(number: int) -> list[NewRecord]:
     return said
 
 
-def trouble(line: Line, number: int) -> None:
+def trouble(line: TcpProxy, number: int) -> None:
     """In rounds 10 to 19 and 40 to 49 what is sent arrives, and nothing is heard of it; then the connections end."""
     if number in (10, 40):
         line.lose_answers()
     elif number in (20, 50):
         time.sleep(SILENT_S)
-        line.mend_anew()
+        line.reset()
 
 
 def check(log: Log, home: Path) -> AuditReport:
@@ -89,11 +89,11 @@ def times_in(log: Log) -> Counter[str]:
 
 
 def test_what_a_producer_repeats_counts_once(
-    mortal_kafka: KafkaCluster, log: Log, line: Line, tmp_path: Path
+    mortal_kafka: KafkaCluster, log: Log, line: TcpProxy, tmp_path: Path
 ) -> None:
     """A producer of another make, that does not number what it sends: its answers are lost, and it sends again."""
     producer = KafkaProducer(
-        bootstrap_servers=mortal_kafka.far_servers,
+        bootstrap_servers=mortal_kafka.proxied_servers,
         enable_idempotence=False,
         acks="all",
         retries=50,
@@ -120,10 +120,10 @@ def test_what_a_producer_repeats_counts_once(
 
 
 def test_this_log_repeats_nothing_and_loses_nothing(
-    mortal_kafka: KafkaCluster, log: Log, line: Line, tmp_path: Path
+    mortal_kafka: KafkaCluster, log: Log, line: TcpProxy, tmp_path: Path
 ) -> None:
     """The same, with this product's own log, whose producer numbers what it sends."""
-    far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.far_servers)
+    far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.proxied_servers)
     with open_log(far_url, **{"request.timeout.ms": "1000"}) as far:
         receipts = []
         for number in range(60):
@@ -137,9 +137,9 @@ def test_this_log_repeats_nothing_and_loses_nothing(
 
 
 def test_what_arrives_after_its_deadline_is_never_accepted(
-    mortal_kafka: KafkaCluster, log: Log, line: Line, tmp_path: Path
+    mortal_kafka: KafkaCluster, log: Log, line: TcpProxy, tmp_path: Path
 ) -> None:
-    far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.far_servers)
+    far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.proxied_servers)
     log.append([report(CELLS[0], "n0", vcpus=8)])
     with WorkerProcess(log.url, tmp_path / "store") as worker, open_log(far_url) as far:
         worker.wait_ready()
@@ -150,7 +150,7 @@ def test_what_arrives_after_its_deadline_is_never_accepted(
         receipt = far.send([NewRecord(CELLS[0], claims(late)), NewRecord(CELLS[0], claims(soon))])
         time.sleep(2.0)
         log.append([report(CELLS[0], "n2", vcpus=8)])  # others go on, and with them log time
-        line.mend()
+        line.restore()
         receipt.wait(30)
         far.append([NewRecord(CELLS[0], claims(late))])  # and once more
         wait_for(tmp_path / "store", log.end())

@@ -1,4 +1,4 @@
-"""What the worker is given is what the log reads, record by record; what is bad among them stops nothing."""
+"""The worker applies exactly the records that the log returns; bad records stop nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a worker stop, at its start and while it runs: one line with the error and where it is."""
+"""Conditions in which a worker ends, at its start or later: one line says what, where and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A broker that asks who is there: the settings that reach the log's other clients reach the worker, too."""
+"""A broker with authentication: the worker uses the same settings as the other clients."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The log with every event, every rejection and every kind of dead letter, made by a script without chance.
 
 Each scenario of `tests/resources/fold/scenarios` gets a partition of its own, and keeps its offsets and times. After them
-come a partition for what the scenarios leave out, and others that are made from seeds: by a `World` that keeps to no
+come a partition for what the scenarios leave out, and others that are made from seeds: by a `RandomEvents` that keeps to no
 rule, and by nodes whose devices and NUMA cells change (`hardware`).
 """
 
@@ -32,7 +32,7 @@ from tests.support.events_json import (
     reported,
 )
 from tests.support.ports_class import Ports
-from tests.support.random_events import World
+from tests.support.random_events import RandomEvents
 from vacancy.resources.classes.numa_cell import CPUS_MAX
 from vacancy.resources.fold.fold import VALUE_BYTES_MAX
 from vacancy.resources.model.names import AMOUNT_MAX
@@ -216,7 +216,7 @@ def _world(seed: int, homes: tuple[int, int], partitions: int) -> dict[int, list
     tape = Tape(partitions)
     cells = covering_cells(partitions)
     tape.cells = (cells[homes[0]], cells[homes[1]], _name_in(homes[0], partitions, "b"))
-    world = World(random.Random(f"{NAME} {seed}").choice, tape, wild=True)
+    world = RandomEvents(random.Random(f"{NAME} {seed}").choice, tape, wild=True)
     world.settle()
     for _ in range(STEPS):
         world.step()

@@ -1,8 +1,8 @@
-"""A cloud in one thread, from one seed: nodes, operators, schedulers that decide on views gone stale, and a worker that
-is killed between any two commits. Every choice is the seed's, so that a run can be had again.
+"""A simulated cloud in one thread, controlled by one seed: nodes, operators, schedulers with stale views, and a worker
+that is killed between commits.
 
-Records are delivered more than once and partitions in any order; producers send again what they are not sure of.
-What must hold then is in `verify`.
+Records are delivered more than once, partitions in any order, and producers retry. All choices depend on the seed, so
+that a run can be repeated. `verify` checks what must hold at the end.
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.allocation_model import Ledger, class_rows, rows_of, used_by_allocations, used_by_rows
+from tests.support.allocation_model import (
+    AllocationModel,
+    class_rows,
+    rows_of,
+    used_by_allocations,
+    used_by_rows,
+)
 from tests.support.events_json import LOG, Tape, claim, claims, event, released
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
 from tests.support.queries import find
-from tests.support.random_events import TRAITS, World
+from tests.support.random_events import TRAITS, RandomEvents
 from vacancy.projections.query.affinity.engine import joining
 from vacancy.projections.query.model import Candidate
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
@@ -58,19 +64,19 @@ ORDERS = tuple(SIMPLE_ORDERS.values())
 
 @dataclass
 class Sent:
-    """A claim that a scheduler sent, and the answer that it got."""
+    """A claim that a scheduler sent, and the verdict that it read."""
 
     cell: str
     claim: dict[str, Any]
     taken: list[Reservation]
-    told: VerdictRow | None = None
+    verdict: VerdictRow | None = None
     logged: bool = False
     joined: list[ReservedMembership] = field(default_factory=list)
 
 
 @dataclass
 class Scheduler:
-    """A reader of its own, and the claims it has under way."""
+    """A scheduler: its own reader, and its open claims."""
 
     number: int
     reader: StoreReader
@@ -86,7 +92,7 @@ class Simulation:
         self.seed, self.directory = seed, directory
         self.rng = random.Random(seed)
         self.tape = Tape(PARTITIONS)
-        self.world = World(self.rng.choice, self.tape)
+        self.world = RandomEvents(self.rng.choice, self.tape)
         w = self.world
         self.world.deeds = (
             w.report,
@@ -152,7 +158,7 @@ class Simulation:
     # -- schedulers -----------------------------------------------------------------------------------------
 
     def place(self) -> None:
-        """A scheduler claims what its view, as old as it may be, says is free."""
+        """A scheduler claims what is free in its possibly stale view."""
         scheduler = self.rng.choice(self.schedulers)
         wanted = self.request()
         found = find(
@@ -168,7 +174,7 @@ class Simulation:
             self.send(them, self.delayed if self.rng.random() < 0.25 else None)
 
     def send(self, them: list[Sent], later: list[list[Sent]] | None = None) -> None:
-        """Claims go into the log as one record, now or some time."""
+        """Append claims to the log as one record, now or later."""
         if later is not None:
             later.append(them)
             return
@@ -226,25 +232,25 @@ class Simulation:
         return sent
 
     def look(self) -> None:
-        """A scheduler catches up, and learns what became of its claims."""
+        """A scheduler catches up and reads the verdicts on its claims."""
         scheduler = self.rng.choice(self.schedulers)
         scheduler.reader.catch_up()
         for id_, sent in list(scheduler.under_way.items()):
             partition = partition_for(sent.cell, PARTITIONS)
-            sent.told = scheduler.reader.get(VERDICTS, key(sent.cell, id_))
+            sent.verdict = scheduler.reader.get(VERDICTS, key(sent.cell, id_))
             late = scheduler.reader.log_time_ms(partition) > sent.claim["deadline_ms"]
-            if sent.told is None and not late:
+            if sent.verdict is None and not late:
                 continue
             del scheduler.under_way[id_]
             view = scheduler.reader.view
             view.groups.leave(sent.joined)
             for one in sent.taken:
                 view.unreserve(one)
-            if sent.told is not None and sent.told.accepted:
+            if sent.verdict is not None and sent.verdict.accepted:
                 scheduler.holds[id_] = sent
 
     def give_back(self) -> None:
-        """A scheduler releases or confirms what it holds, exchanges it, or takes back what it is not sure of."""
+        """A scheduler releases, confirms or replaces an allocation, or cancels a claim of unknown outcome."""
         scheduler = self.rng.choice(self.schedulers)
         unsure = {one.claim["id"]: one for them in self.delayed for one in them}
         some = unsure if unsure and self.rng.random() < 0.5 else {**scheduler.holds, **scheduler.under_way}
@@ -267,7 +273,7 @@ class Simulation:
             self.tape.append(sent.cell, released(consumer, id_, deadline))
 
     def send_again(self) -> None:
-        """A producer sends what it held back, or once more what it saw no acknowledgement of."""
+        """A producer sends delayed claims, or sends a record again."""
         if self.delayed:
             self.send(self.delayed.pop(self.rng.randrange(len(self.delayed))))
             return
@@ -276,7 +282,7 @@ class Simulation:
         self.tape.append(record.key.decode(), record.value)
 
     def restart_scheduler(self) -> None:
-        """A scheduler comes back with its claims forgotten."""
+        """A scheduler restarts without its state."""
         scheduler = self.rng.choice(self.schedulers)
         scheduler.reader.close()
         scheduler.reader = StoreReader(self.path, REGISTRY)
@@ -285,7 +291,7 @@ class Simulation:
     # -- the worker -----------------------------------------------------------------------------------------
 
     def fold(self) -> None:
-        """The worker commits one batch of one partition, delivered perhaps from before where it stands."""
+        """The worker commits one batch of one partition, which may start before its position."""
         partition = self.rng.randrange(PARTITIONS)
         position = self.store.position()[partition]
         first = max(0, position - self.rng.choice((0, 0, 1, 5)))
@@ -294,15 +300,15 @@ class Simulation:
         )
 
     def crash(self) -> None:
-        """The worker is killed: what it leaves are its files as they are, unflushed. Another one goes on."""
+        """The worker is killed; another one continues with its files as they are, unflushed."""
         copy = self.directory / "copy"
         for _ in range(10):
             shutil.rmtree(copy, ignore_errors=True)
-            with contextlib.suppress(shutil.Error):  # a compaction took a file away while it was copied
+            with contextlib.suppress(shutil.Error):  # a compaction deleted a file during the copy
                 shutil.copytree(self.path, copy)
                 break
         else:
-            raise AssertionError("the store does not stand still")
+            raise AssertionError("the store's files change too often to be copied")
         self.store.close()
         shutil.rmtree(self.path)
         copy.rename(self.path)
@@ -320,10 +326,10 @@ class Simulation:
 
 
 class Audit:
-    """A replay of the log in memory, with books kept beside it that share no code with the fold."""
+    """A replay of the log in memory, compared with a model that shares no code with the fold."""
 
     def __init__(self, records: list[Record]) -> None:
-        self.state, self.ledger = MemoryState(), Ledger()
+        self.state, self.ledger = MemoryState(), AllocationModel()
         self.verdicts: dict[str, list[VerdictRow]] = {}
         self.late: set[str] = set()
         self.problems: list[str] = []
@@ -334,7 +340,7 @@ class Audit:
             self.state.commit(changes)
             if used_by_rows(self.state, REGISTRY) != used_by_allocations(self.state):
                 self.problems.append(f"offset {record.offset}: rows and allocations differ")
-            self.problems += [f"offset {record.offset}: {told}" for told in crowded(self.state)]
+            self.problems += [f"offset {record.offset}: {told}" for told in broken_rules(self.state)]
 
     def _note(self, record: Record, changes: Changes) -> None:
         time_ms, cell = changes[PARTITION][PARTITION_KEY].time_ms, record.key.decode()
@@ -370,8 +376,8 @@ class Audit:
         return partition_digest(as_scan(self.state.items), REGISTRY)
 
 
-def crowded(state: MemoryState) -> list[str]:
-    """Hard groups whose rule does not hold, and members that hold nothing. No part changes its node here."""
+def broken_rules(state: MemoryState) -> list[str]:
+    """Violations of hard group rules, and members without allocations. Providers never change their node here."""
     wrong = []
     allocations = rows_of(state, ALLOCATIONS)
     providers = rows_of(state, PROVIDERS)
@@ -396,7 +402,7 @@ def crowded(state: MemoryState) -> list[str]:
 
 
 def verify(simulation: Simulation) -> Counter[str]:
-    """Check all that must hold after a run. Returns how often what happened, to see that enough did."""
+    """Check what must hold after a run. Returns counts of what happened, to check that enough happened."""
     seen: Counter[str] = Counter(simulation.done)
     audits = {p: Audit(records) for p, records in simulation.tape.records.items()}
     for partition, audit in audits.items():
@@ -412,9 +418,9 @@ def verify(simulation: Simulation) -> Counter[str]:
         none_due = not sent.logged or id_ in late
         assert len(rows) == 1 or (not rows and none_due), f"claim {id_} has {len(rows)} verdicts"
         seen["accepted" if rows and rows[0].accepted else rows[0].reason if rows else "late"] += 1
-        if sent.told is not None and sent.told.offset >= 0:
-            assert sent.told == rows[0], f"claim {id_}: a scheduler was told otherwise"
-            seen["told"] += 1
+        if sent.verdict is not None and sent.verdict.offset >= 0:
+            assert sent.verdict == rows[0], f"claim {id_}: a scheduler read another verdict"
+            seen["verdict read"] += 1
     for scheduler in simulation.schedulers:
         scheduler.reader.catch_up()
         assert scheduler.reader.position == simulation.store.position()

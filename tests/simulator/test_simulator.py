@@ -1,6 +1,6 @@
-"""A cloud from a seed, a few hundred steps at a time: nothing is overcommitted, and live state is replayed state.
+"""Simulated clouds from seeds, a few hundred steps each: nothing is overcommitted, and a replay gives the same state.
 
-A failure prints its seed: `VACANCY_SEED=7 pytest tests/simulator` is the same run again, `VACANCY_SEED=0-999` are many.
+A failure prints its seed: `VACANCY_SEED=7 pytest tests/simulator` repeats the run, `VACANCY_SEED=0-999` runs many.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SEEN: Counter[str] = Counter()
 
 
 @pytest.mark.parametrize("seed", seeds())
-def test_whatever_happens_nothing_is_lost_given_twice_or_told_two_ways(seed: int) -> None:
+def test_nothing_is_lost_overcommitted_or_decided_twice(seed: int) -> None:
     print(f"VACANCY_SEED={seed}")  # noqa: T201 - pytest shows it with a failure
     with tempfile.TemporaryDirectory(prefix="vacancy-simulation-", dir=FAST) as directory:
         simulation = Simulation(seed, Path(directory))
@@ -57,20 +57,20 @@ def test_the_same_seed_is_the_same_run(tmp_path: Path) -> None:
     assert tapes[0] == tapes[1]
 
 
-def test_enough_happened_to_tell() -> None:
+def test_the_runs_covered_every_kind_of_event() -> None:
     if "VACANCY_SEED" in os.environ:
-        return  # a run of one's own choice need not have seen it all
+        return  # a run with a chosen seed need not cover everything
     kinds = (
         "accepted",
         "no_room",
         "cancelled",
         "late",
-        "told",
+        "verdict read",
         "crash",
         "send_again",
         "restart_scheduler",
         "affinity_broken",
         "anti_affinity_broken",
     )
-    tame = [kind for kind in kinds if not SEEN[kind]]
-    assert not tame, "the simulation has become too tame to tell anything"
+    missing = [kind for kind in kinds if not SEEN[kind]]
+    assert not missing, "the simulation no longer covers these"

@@ -1,4 +1,4 @@
-"""Every kind of log behind one fixture, so that one suite of tests is the contract of them all."""
+"""One fixture for every kind of log, so that the same tests check all of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vacancy.streams.memory_log import MemoryLog
 
 
 def opening_entries(partitions: int, log: str = "") -> list[NewRecord]:
-    """One `log.opened` entry for each partition, as those who make a log write them."""
+    """One `log.opened` entry for each partition."""
     log = log or str(uuid.uuid4())
     return [
         NewRecord(
@@ -46,7 +46,7 @@ def openings() -> Callable[..., list[NewRecord]]:
 
 @dataclass
 class Backend:
-    """A place for one log. `trim(partition, before)` takes its front away, as a retention does."""
+    """A backend with one log. `trim(partition, before)` deletes its oldest records, as a retention does."""
 
     url: str
     trim: Callable[[int, int], None]

@@ -1,4 +1,4 @@
-"""What tests start as processes of their own: `log_process.py append|follow|fill URL ...`."""
+"""A script that tests start as a separate process: `log_process.py append|follow|fill URL ...`."""
 
 # ruff: noqa: T201  (its output is what the tests read)
 

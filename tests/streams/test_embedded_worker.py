@@ -1,4 +1,4 @@
-"""The embedded worker: it applies everything once and in order, keeps time going, and fails by partition."""
+"""The embedded worker applies every record once and in order, advances log time, and fails by partition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every log keeps, whatever it is made of."""
+"""The contract of `Log`, for every backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log URLs: what they mean, and the errors for invalid ones."""
+"""Log URLs: their meaning, and errors for invalid ones."""
 
 from __future__ import annotations
 

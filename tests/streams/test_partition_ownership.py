@@ -1,4 +1,4 @@
-"""What a worker holds: opened and given back, applied to only while it is held, measured, stopped one by one."""
+"""The partitions of a worker: acquired and released, applied to only while owned, measured, stopped one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: who beats whom, what a file may say, and that no secret is ever shown."""
+"""Settings: their precedence, the settings file, and secrets that are never shown."""
 
 from __future__ import annotations
 

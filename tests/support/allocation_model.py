@@ -1,7 +1,7 @@
-"""A naive model of who holds what, kept by hand from events and verdicts: it shares no code with the fold.
+"""A naive model of the allocations, computed from events and verdicts. It shares no code with the fold.
 
-It believes the fold's verdicts and the totals that nodes reported; everything that follows from them it works out
-for itself, and says where they do not go together.
+It accepts the fold's verdicts and the reported totals as given, computes everything else itself, and reports
+contradictions.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Holding:
     until_ms: int | None
 
 
-class Ledger:
-    """What each consumer holds by the events so far, and so how much of each slot is used."""
+class AllocationModel:
+    """The allocations of each consumer after the events so far, and the used amount of each slot."""
 
     def __init__(self) -> None:
         self.holdings: dict[tuple[str, str], Holding] = {}
@@ -45,7 +45,7 @@ class Ledger:
         accepted: Callable[[str, str], bool],
         capacity: Callable[[Slot], int],
     ) -> list[str]:
-        """Write down a sound record at its log time. Returns the errors in its verdicts."""
+        """Apply a valid record at its log time. Returns the problems with the verdicts on it."""
         self.holdings = {
             who: held
             for who, held in self.holdings.items()
@@ -68,7 +68,7 @@ class Ledger:
         return problems
 
     def confirmed(self, cell: str, consumers: list[str]) -> None:
-        """A node's report that counted says that it runs these."""
+        """A report that was applied names these consumers as running."""
         for consumer in consumers:
             self._keep(cell, consumer, None)
 
@@ -96,11 +96,11 @@ class Ledger:
         return problems
 
 
-# -- what the fold says ------------------------------------------------------------------------------------
+# -- the fold's tables -------------------------------------------------------------------------------------
 
 
 def class_rows(state: MemoryState, registry: Registry) -> dict[Slot, Any]:
-    """Every record of every class, by slot."""
+    """All records of all classes, by slot."""
     found = {}
     for family, key, data in state.items():
         parts = key.decode().split("\0") if family in registry.families else []
@@ -111,7 +111,7 @@ def class_rows(state: MemoryState, registry: Registry) -> dict[Slot, Any]:
 
 
 def used_by_rows(state: MemoryState, registry: Registry) -> Counter[Slot]:
-    """What the class rows say is used."""
+    """The used amounts in the class rows."""
     return Counter(
         {
             slot: len(record.taken) if slot[2] == "PORTS" else record.used
@@ -122,7 +122,7 @@ def used_by_rows(state: MemoryState, registry: Registry) -> Counter[Slot]:
 
 
 def used_by_allocations(state: MemoryState) -> Counter[Slot]:
-    """What the allocations add up to."""
+    """The sums of the allocations."""
     used: Counter[Slot] = Counter()
     for key, row in rows_of(state, ALLOCATIONS).items():
         for part in row.parts:

@@ -1,4 +1,4 @@
-"""Events as plain JSON, made without the models that judge them, and a log in memory to write them to."""
+"""Events as plain JSON, made without the product's models, and an in-memory log of records."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from vacancy.resources.model.partitioner import covering_cells, partition_for
 from vacancy.resources.model.record import Record
 
 START_MS = 1_800_000_000_000
-"""Log time at the start of every log that tests make."""
+"""Log time at the start of every test log."""
 
 LOG = "the-log"
 
 
 def event(type_: str, data: Mapping[str, Any], id_: str = "e") -> bytes:
-    """One record's value; `type_` without what all share: `node.reported.v1`."""
+    """The value of a record; `type_` without the common prefix, for example `node.reported.v1`."""
     return json.dumps(
         {"specversion": "1.0", "type": f"vacancy.{type_}", "id": id_, "source": "/tests", "data": data}
     ).encode()
@@ -33,7 +33,7 @@ def opened(partition: int = 0, partitions: int = 1, classes: Sequence[str] = ("P
 def provider(
     id_: str, parent: str | None = None, traits: Sequence[str] = (), **classes: Any
 ) -> dict[str, Any]:
-    """A part of a report; an amount stands for an inventory of that total."""
+    """A provider of a report; an integer means an inventory with that total."""
     inventories = {name: {"total": i} if isinstance(i, int) else i for name, i in classes.items()}
     return {"id": id_, "parent": parent, "inventories": inventories, "traits": list(traits)}
 
@@ -47,31 +47,31 @@ def reported(root: str, providers: Sequence[Any], *, life: int = 1, sequence: in
 def claim(
     id_: str, consumer: str, provider_: str, resources: Mapping[str, Any], deadline_ms: int, **more: Any
 ) -> dict[str, Any]:
-    """A claim for one allocation; `allocations` in `more` takes its place."""
+    """A claim for one allocation; `allocations` in `more` replaces it."""
     allocations = [{"provider": provider_, "resources": dict(resources)}]
     whole = {"id": id_, "consumer": consumer, "allocations": allocations, "deadline_ms": deadline_ms, **more}
     return {name: value for name, value in whole.items() if value is not None}
 
 
 def claims(*them: Mapping[str, Any]) -> bytes:
-    """A record that carries these claims."""
+    """A record with these claims."""
     return event("claims.requested.v1", {"claims": list(them)})
 
 
 def released(consumer: str, claim_: str, deadline_ms: int | None = None) -> bytes:
-    """A record that gives back, or cancels, one claim."""
+    """A record that releases or cancels one claim."""
     one = {"consumer": consumer, "claim": claim_, "deadline_ms": deadline_ms}
     return event("consumers.released.v1", {"releases": [one]})
 
 
 def cells_of(partitions: int) -> tuple[str, ...]:
-    """A cell for each partition, and one that shares a partition with the first."""
+    """One cell per partition, and another cell in the first partition."""
     first = next(f"b{n}" for n in range(1000) if partition_for(f"b{n}", partitions) == 0)
     return (*covering_cells(partitions), first)
 
 
 class Tape:
-    """A log in memory: records by partition."""
+    """An in-memory log: records by partition."""
 
     def __init__(self, partitions: int = 1) -> None:
         self.cells = cells_of(partitions)
@@ -81,7 +81,7 @@ class Tape:
             self.append(self.cells[partition], opened(partition, partitions))
 
     def append(self, cell: str, value: bytes) -> Record:
-        """Write one record where its cell's partition ends."""
+        """Append one record to the partition of its cell."""
         partition = partition_for(cell, len(self.records))
         there = self.records[partition]
         record = Record(partition, len(there), self.now_ms, cell.encode(), value)

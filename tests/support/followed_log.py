@@ -1,4 +1,4 @@
-"""A log in memory with a worker that follows it, for tests of what reads the store while it is written."""
+"""An in-memory log with a worker that follows it, for tests that read a store while it is written."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from vacancy.streams.log import Log, create_log
 
 
 @dataclass
-class Followed:
-    """A log, the store that follows it, and a reader of that."""
+class FollowedLog:
+    """A log, the store that is folded from it, and a reader of the store."""
 
     log: Log
     store: Path
@@ -32,7 +32,7 @@ class Followed:
     registry: Registry
 
     def report(self, root: str, *, cell: str | None = None, gpus: int = 0, **inventories: Any) -> None:
-        """A node reports for the first time: by default 8 VCPU, and GPUs as its children."""
+        """Append the first report of a node: by default 8 VCPU, with GPUs as child providers."""
         providers = (
             events.ProviderReport(
                 id=root,
@@ -55,7 +55,7 @@ class Followed:
         )
 
     def append(self, cell: str, event: events.Event) -> None:
-        """Append an event, and wait until the reader has it."""
+        """Append an event and wait until the reader has it."""
         (landed,) = self.log.append([NewRecord(cell, events.encode(event))])
         wait_for(self.reader, {landed.partition: landed.offset + 1})
 
@@ -64,7 +64,7 @@ class Followed:
 
 
 def wait_for(reader: StoreReader, position: Mapping[int, int]) -> None:
-    """Until the reader is at `position`."""
+    """Wait until the reader is at `position`."""
     pause = threading.Event()
     for _ in range(10_000):
         reader.catch_up()
@@ -75,15 +75,10 @@ def wait_for(reader: StoreReader, position: Mapping[int, int]) -> None:
 
 
 @contextmanager
-def followed(
-    path: Path,
-    *,
-    partitions: int = 2,
-    registry: Registry | None = None,
-    follow: bool = True,
-    rules_version: int = RULES_VERSION,
-) -> Iterator[Followed]:
-    """A new log. Without `follow`, the store stays where the openings put it."""
+def followed_log(
+    path: Path, *, partitions: int = 2, registry: Registry | None = None, follow: bool = True
+) -> Iterator[FollowedLog]:
+    """Create a log with a worker. Without `follow`, only the opening records are folded."""
     registry = registry or Registry()
     openings = opening_records(partitions, events.Rules(version=rules_version))
     with (
@@ -98,7 +93,7 @@ def followed(
             thread.start()
         try:
             with StoreReader(path / "store", registry) as reader:
-                yield Followed(log, path / "store", reader, registry)
+                yield FollowedLog(log, path / "store", reader, registry)
         finally:
             worker.stop()
             if follow:

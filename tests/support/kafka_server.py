@@ -1,8 +1,7 @@
-"""A real Kafka for the tests, without containers: brokers started from jars that Maven fetches once.
+"""A real Kafka for the tests, without containers: brokers started from jars that Maven downloads once.
 
-`KafkaCluster(directory, brokers=3)` starts brokers on free ports of the loopback interface; they can be killed
-and started again one by one. The jars are kept in `~/.cache/vacancy-tests`, or wherever
-`VACANCY_TEST_KAFKA_LIBS` says.
+`KafkaCluster(directory, brokers=3)` starts brokers on free ports of the loopback interface; each can be killed and
+restarted. The jars are kept in `~/.cache/vacancy-tests`, or in the directory `VACANCY_TEST_KAFKA_LIBS`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tests.support.tcp_proxy import Line
+from tests.support.tcp_proxy import TcpProxy
 
 VERSION: Final = "4.3.0"
 POM: Final = Path(__file__).parent / "kafka_jars" / "pom.xml"
@@ -42,14 +41,14 @@ SHARED: Final = {
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
 }
-"""Settings of every broker, however many there are; `compose.yaml` has the same."""
+"""Settings of every broker, for any number of brokers; `compose.yaml` has the same."""
 
 REPLICATED: Final = (
     "offsets.topic.replication.factor",
     "transaction.state.log.replication.factor",
     "share.coordinator.state.topic.replication.factor",
 )
-"""Settings that say on how many brokers the cluster's own topics are."""
+"""The replication factors of the cluster's own topics."""
 
 _LOG4J: Final = """\
 rootLogger.level=WARN
@@ -62,11 +61,11 @@ appender.stdout.layout.pattern=[%d] %p %m (%c)%n
 
 
 class KafkaNotStarted(Exception):
-    """Kafka cannot be started here. The text is one line that says why."""
+    """Kafka cannot be started here. The text is one line with the reason."""
 
 
 def kafka_libs() -> Path:
-    """The directory of Kafka's jars; fetched with Maven the first time."""
+    """The directory of Kafka's jars; downloaded with Maven the first time."""
     given = os.environ.get("VACANCY_TEST_KAFKA_LIBS")
     libs = Path(given) if given else Path.home() / ".cache" / "vacancy-tests" / f"kafka-{VERSION}"
     if any(libs.glob(f"kafka_*-{VERSION}.jar")):
@@ -77,7 +76,7 @@ def kafka_libs() -> Path:
             "the Kafka tests need Maven: install mvn, or set VACANCY_TEST_KAFKA to a broker"
         )
     libs.parent.mkdir(parents=True, exist_ok=True)
-    # Fetched beside it and renamed, so that a broken download or a second test run never leaves half of it.
+    # Downloaded to another directory and renamed, so that an interrupted download leaves no incomplete directory.
     with tempfile.TemporaryDirectory(dir=libs.parent) as draft:
         command = [
             maven,
@@ -98,9 +97,9 @@ def kafka_libs() -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nothing listens on now.
+    """Ports of the loopback interface on which nothing listens.
 
-    Taken below those that connections get by themselves: a broker that is away must find its port free again.
+    They are below the ephemeral ports, so that the port of a stopped broker stays free until it is restarted.
     """
     found: set[int] = set()
     while len(found) < count:
@@ -112,7 +111,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _die_with_parent() -> None:
-    # A test run that is killed must not leave brokers behind (PR_SET_PDEATHSIG is 1).
+    # If the test run is killed, its brokers must end too (PR_SET_PDEATHSIG is 1).
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
@@ -131,7 +130,7 @@ class _Broker:
 
 
 class KafkaCluster:
-    """Running brokers. Nodes are numbered from 1. Raises KafkaNotStarted if they do not come up."""
+    """Running brokers. Nodes are numbered from 1. Raises KafkaNotStarted if they do not start."""
 
     def __init__(
         self,
@@ -142,8 +141,8 @@ class KafkaCluster:
         properties: Mapping[str, str] | None = None,
         far: bool = False,
     ) -> None:
-        """`listeners`: more of them, of each broker: name -> security protocol. `properties`: what they need. `far`:
-        one more listener, which clients reach through `Line`s only (see `lines`)."""
+        """`listeners`: additional listeners of each broker: name -> security protocol. `properties`: their settings.
+        `far`: an additional listener that clients reach only through a `TcpProxy` (see `proxies`)."""
         self._listeners, self._properties_more = dict(listeners or {}), dict(properties or {})
         self._far_ports: dict[int, int] = {}
         if far:
@@ -182,24 +181,26 @@ class KafkaCluster:
 
     @property
     def servers(self) -> str:
-        """Where the brokers listen: `host:port[,host:port]`."""
+        """The addresses of the brokers: `host:port[,host:port]`."""
         return ",".join(f"127.0.0.1:{broker.port}" for broker in self._brokers.values())
 
     def servers_of(self, listener: str) -> str:
-        """Where the brokers listen by that name."""
+        """The addresses of the brokers' listener with this name."""
         return ",".join(f"127.0.0.1:{broker.more_ports[listener]}" for broker in self._brokers.values())
 
     @property
-    def far_servers(self) -> str:
-        """Where the brokers are reached through `lines`."""
+    def proxied_servers(self) -> str:
+        """The addresses of the brokers behind `proxies`."""
         return ",".join(f"127.0.0.1:{port}" for port in self._far_ports.values())
 
-    def lines(self) -> list[Line]:
-        """The lines to all brokers, to be opened: a client of `far_servers` has no other."""
-        return [Line(self._far_ports[node], broker.more_ports[FAR]) for node, broker in self._brokers.items()]
+    def proxies(self) -> list[TcpProxy]:
+        """The proxies to all brokers, not started: the only connection for users of `proxied_servers`."""
+        return [
+            TcpProxy(self._far_ports[node], broker.more_ports[FAR]) for node, broker in self._brokers.items()
+        ]
 
     def bring_up(self, node: int) -> None:
-        """Have a broker run: start it if it was killed, wait for it if it is starting."""
+        """Start a broker if it does not run, and wait until it is ready."""
         if self._brokers[node].process is None:
             self._start(self._brokers[node])
         self._wait(self._brokers[node])
@@ -211,15 +212,15 @@ class KafkaCluster:
         return process.pid
 
     def kill(self, node: int) -> None:
-        """Kill a broker as a power cut would (SIGKILL)."""
+        """Kill a broker with SIGKILL."""
         self._end(node, signal.SIGKILL)
 
     def stop(self, node: int) -> None:
-        """Stop a broker in good order (SIGTERM)."""
+        """Stop a broker cleanly (SIGTERM)."""
         self._end(node, signal.SIGTERM)
 
     def restart(self, node: int, *, wait: bool = True) -> None:
-        """Start a killed or stopped broker again, on its ports and data."""
+        """Restart a killed or stopped broker with the same ports and data."""
         broker = self._brokers[node]
         assert broker.process is None
         self._start(broker)
@@ -241,7 +242,7 @@ class KafkaCluster:
 
     def _format(self) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        if cluster.startswith("-"):  # it would be taken for an option
+        if cluster.startswith("-"):  # it would be parsed as an option
             cluster = "A" + cluster[1:]
         voters = ",".join(f"{b.node}@127.0.0.1:{b.controller_port}" for b in self._brokers.values())
         for broker in self._brokers.values():

@@ -1,4 +1,4 @@
-"""Fleets in memory: a view over them without a store, and who could serve a request, found by trying everything."""
+"""In-memory fleets: a view without a store, and a search for candidates by exhaustive enumeration."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Provider = tuple[str, str]
 
 
 class Fleet:
-    """What a log left behind, one state a partition."""
+    """The folded state of a log, one state per partition."""
 
     def __init__(self, partitions: Iterable[Sequence[Record]]) -> None:
         self.states = []
@@ -46,7 +46,7 @@ class Fleet:
         self.live &= set(self.providers)
 
     def view(self) -> FleetView:
-        """A view as a reader loads it."""
+        """A view, loaded as a reader loads it."""
         view = FleetView(REGISTRY, lambda table, key: self._row(table, key))
         head = ClassTable.HEAD_BYTES
         for state in self.states:
@@ -70,17 +70,17 @@ class Fleet:
         row = self._row(table, table.prefix + f"{at[0]}\0{at[1]}".encode())
         return None if row is None else row.record
 
-    # -- who could serve a request, by the words of the rules ---------------------------------------------
+    # -- exhaustive search, written from the documented rules ----------------------------------------------
 
     def serving(self, spec: RequestSpec) -> dict[Provider, list[tuple[Provider, ...]]]:
-        """Root -> all the ways in which its tree can serve the groups, a provider a group."""
+        """Root -> all assignments of its tree to the groups, one provider per group."""
         found = {}
         for root in sorted(self.live):
             tree = [at for at, row in self.providers.items() if (at[0], row.root) == root]
             options = [[at for at in tree if self._may_serve(at, group)] for group in spec.groups]
-            ways = [way for way in itertools.product(*options) if self.can_give(spec, way)]
-            if ways:
-                found[root] = ways
+            assignments = [one for one in itertools.product(*options) if self.can_serve(spec, one)]
+            if assignments:
+                found[root] = assignments
         return found
 
     def _may_serve(self, at: Provider, group: RequestGroup) -> bool:
@@ -105,11 +105,11 @@ class Fleet:
         other = self.providers.get((at[0], id_))
         return other is not None and other.root == self.providers[at].root
 
-    def can_give(self, spec: RequestSpec, way: Sequence[Provider]) -> bool:
-        """Whether these providers can give all that the groups ask, together, in some order."""
-        if spec.group_policy == "isolate" and len(set(way)) < len(way):
+    def can_serve(self, spec: RequestSpec, assignment: Sequence[Provider]) -> bool:
+        """Whether these providers can grant the asks of all groups together, in any order."""
+        if spec.group_policy == "isolate" and len(set(assignment)) < len(assignment):
             return False
-        served = list(zip(way, spec.groups, strict=True))
+        served = list(zip(assignment, spec.groups, strict=True))
         exact = all(
             REGISTRY.table(name).resource_class.exactness(ask) is Exactness.EXACT
             for group in spec.groups
@@ -134,20 +134,20 @@ def fleet_of(tape: Tape) -> Fleet:
     return Fleet(tape.records.values())
 
 
-def way_of(candidate: Candidate, spec: RequestSpec) -> tuple[Provider, ...]:
-    """The providers of a candidate, a provider a group."""
+def assignment_of(candidate: Candidate, spec: RequestSpec) -> tuple[Provider, ...]:
+    """The providers of a candidate, one per group."""
     providers = {served.group: (candidate.cell, served.provider) for served in candidate.allocations}
     return tuple(providers[group.name] for group in spec.groups)
 
 
-def alike(spec: RequestSpec, way: Sequence[Provider]) -> tuple[tuple[str, Provider], ...]:
-    """A way, without which of equal groups is served by whom."""
-    asked = [group.model_dump_json(exclude={"name"}) for group in spec.groups]
-    return tuple(sorted(zip(asked, way, strict=True)))
+def alike(spec: RequestSpec, assignment: Sequence[Provider]) -> tuple[tuple[str, Provider], ...]:
+    """An assignment in a form that does not distinguish equal groups."""
+    groups = [group.model_dump_json(exclude={"name"}) for group in spec.groups]
+    return tuple(sorted(zip(groups, assignment, strict=True)))
 
 
 def spec_of(*groups: Mapping[str, Any], policy: str = "none") -> RequestSpec:
-    """A request; groups are resources, or whole groups where they say `resources`."""
+    """A request; each group is given as its resources, or completely if it has the key `resources`."""
     whole = [dict(group) if "resources" in group else {"resources": dict(group)} for group in groups]
     numbered = [{"name": str(number), **group} for number, group in enumerate(whole)]
     return RequestSpec.model_validate_json(json.dumps({"groups": numbered, "group_policy": policy}))
@@ -156,7 +156,7 @@ def spec_of(*groups: Mapping[str, Any], policy: str = "none") -> RequestSpec:
 def draws(
     view: FleetView, spec: RequestSpec, times: int, seed: int, limit: int = 1
 ) -> Iterator[list[Candidate]]:
-    """What `find` answers, again and again, at random."""
+    """The answers of repeated calls of `find` with random order."""
     rng = np.random.default_rng(seed)
     for _ in range(times):
         yield find(view, spec, limit=limit, order=RANDOM, rng=rng)

@@ -1,4 +1,4 @@
-"""A partition's tables in a dict: the reference that the RocksDB store must agree with."""
+"""The tables of a partition in dicts: the reference for the RocksDB store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = TypeVar("Row")
 
 
 class MemoryState:
-    """Satisfies `resources.draft.State`; `commit` takes what the fold returned."""
+    """Implements `State` of `resources/state/transaction.py`; `commit` applies what the fold returned."""
 
     def __init__(self) -> None:
         self._rows: dict[Table[Any], dict[bytes, Any]] = defaultdict(dict)
@@ -40,7 +40,7 @@ class MemoryState:
             self._deadlines = sorted(self._rows[DEADLINES])
 
     def items(self) -> Iterator[tuple[str, bytes, bytes]]:
-        """(family, key, encoded row) of all rows, by family and key: equal states give equal items."""
+        """(family, key, encoded row) of all rows, sorted: equal states give equal items."""
         found = (
             (t.family, key, t.encode(row)) for t, rows in self._rows.items() for key, row in rows.items()
         )

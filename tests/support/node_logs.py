@@ -1,4 +1,4 @@
-"""Logs for tests of a node's publisher: made, broken at will, and read back through the real fold."""
+"""Logs for tests of a node's publisher: create them, make them fail, and fold them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NodeEvent = NodeReported | NodeChanged | NodeHeartbeat | NodeRetired
 
 
 def make_log(url: str, partitions: int = 1) -> Log:
-    """A new log at `url`, opened."""
+    """Create a log at `url` and open it."""
     log = str(uuid.uuid4())
     openings = [
         LogOpened(
@@ -61,18 +61,18 @@ def records(log: Log) -> list[Record]:
 
 
 def node_events(log: Log) -> list[NodeEvent]:
-    """What nodes said, in the log's order."""
+    """The events of nodes, in the order of the log."""
     found = (parse(record.value) for record in records(log))
     return [event for event in found if isinstance(event, NodeEvent)]
 
 
 def numbers(log: Log) -> list[tuple[str, int]]:
-    """(incarnation, sequence) of what nodes said, in the log's order."""
+    """(incarnation, sequence) of the events of nodes, in the order of the log."""
     return [(event.data.incarnation, event.data.sequence) for event in node_events(log)]
 
 
 def node(memory_mib: int, *parts: str) -> tuple[ProviderReport, ...]:
-    """A node with some memory, and parts with one NUMA core each."""
+    """A node with some memory, and child providers with one NUMA core each."""
     children = (
         ProviderReport(id=f"{ROOT}:{part}", parent=ROOT, inventories={"NUMA_CORE": {"total": 1}})
         for part in parts
@@ -100,7 +100,7 @@ class Tables:
         return [row.reason for row in self.all(DEAD_LETTERS).values()]
 
     def tree(self, cell: str) -> dict[str, int]:
-        """The providers of ROOT in a cell, with their memory or cores."""
+        """The providers of ROOT in a cell -> their memory or cores."""
         found = {}
         for place, row in self.all(PROVIDERS).items():
             where, _, provider = place.decode().partition("\0")
@@ -116,7 +116,7 @@ class Tables:
 
 
 def as_tree(providers: Sequence[ProviderReport]) -> dict[str, Any]:
-    """What `Tables.tree` shows once the log says `providers`."""
+    """The answer of `Tables.tree` after a report of `providers`."""
     return {
         provider.id: inventory["total"]
         for provider in providers
@@ -125,8 +125,11 @@ def as_tree(providers: Sequence[ProviderReport]) -> dict[str, Any]:
 
 
 class UnreliableLog:
-    """A log that fails on demand: `down` accepts nothing; `lose_answers` accepts everything and reports a failure;
-    `take` accepts that number of entries of the next append and fails, `take_last` only the last one."""
+    """A log that fails on request.
+
+    `down`: append nothing and fail. `lose_answers`: append everything and fail. `take`: append this many entries of the
+    next append and fail. `take_last`: append only the last entry and fail.
+    """
 
     def __init__(self, log: Log) -> None:
         self._log = log

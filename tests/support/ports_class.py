@@ -1,4 +1,4 @@
-"""A resource class that is no quantity, as another package would add it: for the tests of what plugins rely on."""
+"""A resource class of a plugin that is not a counted class, for tests of the plugin contract."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vacancy.resources.model.errors import InvalidRecord, UsageError
 
 
 class PortsRecord(msgspec.Struct, frozen=True, array_like=True):
-    """The ports there are, and those taken; both ascending."""
+    """All ports and the taken ports, both ascending."""
 
     ports: tuple[int, ...]
     taken: tuple[int, ...] = ()
@@ -24,7 +24,7 @@ class PortsRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Ports(ResourceClass[PortsRecord]):
-    """TCP ports, as a plugin would add them: an ask is a number of ports, or names them: {"ports": [80]}."""
+    """TCP ports. An ask is a number of ports, or names them: {"ports": [80]}."""
 
     name = "PORTS"
     columns: ClassVar[tuple[str, ...]] = ("free", "capacity", "highest")

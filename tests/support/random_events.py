@@ -1,6 +1,6 @@
-"""The world that writes a log: nodes, operators and schedulers, and those who keep to no rule.
+"""Random events of nodes, operators and schedulers, and invalid events.
 
-A `World` asks `pick` for every choice, so that the same words serve Hypothesis and a seeded simulator.
+`RandomEvents` calls `pick` for every choice, so that Hypothesis and a seeded simulator can both use it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 class Pick(Protocol):
-    """Chooses one of several."""
+    """Chooses one of several options."""
 
     def __call__(self, options: Sequence[T], /) -> T: ...
 
 
 @dataclass
 class Issued:
-    """A claim that a scheduler sent, or is about to."""
+    """A claim that a scheduler has sent or will send."""
 
     cell: str
     claim: dict[str, Any]
@@ -32,7 +32,7 @@ class Issued:
 
 @dataclass
 class Node:
-    """What a node knows of itself."""
+    """The state of a node that sends events."""
 
     root: str
     life: int
@@ -65,11 +65,11 @@ CONSUMERS = ("i0", "i1")
 CLASSES = ("VCPU", "MEMORY_MB", "CUSTOM_GPU", "PORTS")
 
 
-class World:
-    """Nodes, operators and schedulers who write to a log, each in its own order.
+class RandomEvents:
+    """Nodes, operators and schedulers that append events to a log.
 
-    With `wild` there are also those who do not keep to any rule: gaps, stragglers, other nodes' providers, other
-    claims under a known id, records that are no events at all.
+    With `wild` there are also invalid and unexpected records: gaps, late duplicates, providers of other nodes, different
+    claims under a known id, records that are not events.
     """
 
     def __init__(self, pick: Pick, tape: Tape, *, wild: bool = False) -> None:
@@ -88,13 +88,13 @@ class World:
             self.deeds += (self.skip, self.again, self.forge, self.steal, self.garbage, self.activate)
 
     def settle(self) -> None:
-        """Every cell gets its first nodes."""
+        """Report the first nodes of every cell."""
         for cell in self.tape.cells:
             for _ in range(self.pick((1, 2))):
                 self.tape.append(cell, self.report(cell))
 
     def step(self) -> None:
-        """Somebody writes something, or time passes."""
+        """Append one random event, and advance the time."""
         cell = self.pick(self.tape.cells)
         deed = self.pick(self.deeds)
         value = deed(cell)
@@ -223,7 +223,7 @@ class World:
         return found or ["n0"]
 
     def ask(self, cell: str, group: int) -> dict[str, Any]:
-        """An allocation from what there is, mostly; amounts are often too large."""
+        """An allocation, mostly from an existing provider; amounts are often too large."""
         here = [node for (at, _), node in self.nodes.items() if at == cell]
         parts = [part for node in here for part in node.parts.values() if part["inventories"]]
         if not parts or self.seldom():
@@ -322,26 +322,26 @@ class World:
     def tick(self, cell: str) -> bytes:
         return event("tick.v1", {})
 
-    # -- those who keep to no rule ------------------------------------------------------------------------
+    # -- invalid and unexpected records -------------------------------------------------------------------
 
     def skip(self, cell: str) -> None:
-        """A node's event is lost on the way."""
+        """An event of a node is lost."""
         node = self.known(cell)
         if node is not None:
             node.sequence += 1
 
     def again(self, cell: str) -> None:
-        """A record comes once more, much later."""
+        """An earlier record is appended again."""
         record = self.pick(self.tape.records[partition_for(cell, len(self.tape.records))])
         self.tape.append(record.key.decode(), record.value)
 
     def forge(self, cell: str) -> bytes | None:
-        """A known claim's id with other content."""
+        """A claim with a known id and different content."""
         here = [one for one in self.issued if one.cell == cell]
         return claims({**self.pick(here).claim, "consumer": "forger"}) if here else None
 
     def steal(self, cell: str) -> bytes | None:
-        """A node reports a provider that is, or was, a part of another."""
+        """A node reports a provider that belongs or belonged to another node."""
         node, id_ = self.known(cell), self.pick(self.providers(cell))
         if node is None:
             return None

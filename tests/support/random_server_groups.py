@@ -1,6 +1,6 @@
-"""Schedulers that race for places beside each other and apart, and a plain model of the rules they are judged by.
+"""Random claims with server groups, and a simple model of the affinity rules.
 
-The model knows nothing of the fold: it keeps who was accepted where, from the claims as they stand in the log.
+The model shares no code with the fold: it computes the members of each group from the accepted claims in the log.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ RULES: Mapping[str, dict[str, Any]] = {
 }
 
 
-class GroupWorld:
-    """One cell of four nodes, whose schedulers claim whatever they like. With `upheaval`, nodes change racks and
-    their parts change nodes."""
+class RandomServerGroupEvents:
+    """Random events in one cell of four nodes. With `upheaval`, nodes change racks and providers change nodes."""
 
     def __init__(self, pick: Pick, *, upheaval: bool) -> None:
         self.pick, self.tape = pick, Tape()
@@ -82,7 +81,7 @@ class GroupWorld:
         return self.rack(self.pick(NODES), *self.pick(((), RACKS[:1], RACKS[1:], RACKS)))
 
     def change_home(self) -> bytes | None:
-        """A part leaves its node, and then comes up in another one."""
+        """A provider is removed from its node and then reported by another one."""
         part, node = self.pick(tuple(self.homes)), self.pick(NODES)
         before, self.homes[part] = self.homes[part], node
         if before == node:
@@ -155,7 +154,7 @@ Copy = frozenset[str]
 
 
 class Model:
-    """Folds a log, and keeps beside it who is in which group, by the claims that were accepted."""
+    """Folds a log and computes the members of each group from the accepted claims."""
 
     def __init__(self) -> None:
         self.state = MemoryState()
@@ -189,7 +188,7 @@ class Model:
         return bool(row.accepted)
 
     def members(self) -> dict[str, list[tuple[str, int, list[Copy]]]]:
-        """By group's name: (consumer, offset, where each copy is), by the allocations that stand."""
+        """Group name -> (consumer, offset, providers of each copy) of the current allocations."""
         found: dict[str, list[tuple[str, int, list[Copy]]]] = {}
         for row_key, row in self.rows(ALLOCATIONS):
             consumer = split_key(row_key)[1]
@@ -204,7 +203,7 @@ class Model:
         return {name: sorted(them, key=lambda m: m[0]) for name, them in found.items()}
 
     def table(self) -> dict[str, list[tuple[str, int, list[Copy]]]]:
-        """The same, as the table of groups has it."""
+        """The same, from the table of server groups."""
         return {
             split_key(row_key)[1]: sorted(
                 ((m.consumer, m.offset, [frozenset(p) for p in m.places]) for m in row.members),
@@ -219,10 +218,10 @@ class Model:
                 yield row_key, table.decode(data)
 
 
-def crowded(
+def broken_rules(
     members: Mapping[str, Sequence[tuple[str, int, list[Copy]]]], homes: Mapping[str, str]
 ) -> list[str]:
-    """Hard rules that do not hold, where nodes stay in their racks: by the letter, node by node."""
+    """Violations of hard rules, for logs without `upheaval`."""
     racks = {"n0": "rack-a", "n1": "rack-a", "n2": "rack-b"}
     wrong = []
     for name, them in members.items():

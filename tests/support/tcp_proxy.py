@@ -1,6 +1,6 @@
-"""A line between a host and a server that can be cut: what goes into it then stays in it, as where packets are lost.
+"""A TCP proxy that can stop forwarding, as if packets were lost.
 
-`Line(port, to)` listens on `port` and forwards to `to`, both of the loopback interface.
+`TcpProxy(port, to)` listens on `port` and forwards to `to`, both on the loopback interface.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Self
 _CHUNK = 65_536
 
 
-class Line:
-    """Open from `__enter__` to `__exit__`. Any thread may cut and restore it."""
+class TcpProxy:
+    """Runs from `__enter__` to `__exit__`. Any thread may stop and restore forwarding."""
 
     def __init__(self, port: int, to: int) -> None:
         self._to = to
@@ -25,29 +25,29 @@ class Line:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._closed = False
-        self.mend()
+        self.restore()
 
     def cut(self) -> None:
-        """Nothing goes through in either direction. Connections stay open."""
+        """Stop forwarding in both directions. Connections stay open, so that neither end notices."""
         self._there.clear()
         self._back.clear()
 
     def lose_answers(self) -> None:
-        """What is said gets there, what is answered does not come back."""
+        """Forward requests but no answers."""
         self._back.clear()
 
-    def mend(self) -> None:
-        """All goes through again, and what had been said meanwhile with it."""
+    def restore(self) -> None:
+        """Forward again, including the data that arrived meanwhile."""
         self._there.set()
         self._back.set()
 
-    def mend_anew(self) -> None:
-        """Connections of before are gone, and what was on its way in them; new ones go through."""
+    def reset(self) -> None:
+        """Close all connections, drop their pending data, and forward new connections."""
         with self._lock:
             ends, self._ends = self._ends, []
         for end in ends:
             _shut(end)
-        self.mend()
+        self.restore()
 
     def __enter__(self) -> Self:
         self._start(self._accept)
@@ -60,7 +60,7 @@ class Line:
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-        self.mend_anew()
+        self.reset()
         for thread in self._threads:
             thread.join(10)
 

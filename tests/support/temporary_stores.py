@@ -1,4 +1,4 @@
-"""Stores for tests: made on a file system in memory where there is one, and gone when done."""
+"""Temporary stores for tests, on an in-memory file system if there is one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.ports_class import REGISTRY
 from vacancy.projections.store.store import Store
 
 FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
-"""These tests open a few hundred stores; there they wait for no disk."""
+"""These tests open a few hundred stores; in memory they need not wait for a disk."""
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.followed_log import Followed, followed
+from tests.support.followed_log import FollowedLog, followed_log
 from vacancy.clients.admin import operator
 from vacancy.clients.admin.operator import CurrentSettings, SettingsChangedByOthers, set_operator_settings
 from vacancy.clients.admin.rules import activate_classes
@@ -26,13 +26,15 @@ SPEC = RequestSpec(groups=(RequestGroup(resources={"VCPU": 2}),))
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Followed]:
-    with followed(tmp_path) as site:
+def site(tmp_path: Path) -> Iterator[FollowedLog]:
+    with followed_log(tmp_path) as site:
         site.report("node-1", gpus=1)
         yield site
 
 
-def change(site: Followed, what: operator.Change, provider: str = "node-1", **where: str) -> CurrentSettings:
+def change(
+    site: FollowedLog, what: operator.Change, provider: str = "node-1", **where: str
+) -> CurrentSettings:
     return set_operator_settings(site.log, site.reader, provider, what, **where)  # type: ignore[arg-type]
 
 
@@ -44,7 +46,7 @@ def facts_event(provider: str, revision: int, facts: events.OperatorSettings) ->
 # -- what takes hold ------------------------------------------------------------------------------------------
 
 
-def test_revisions_follow_one_another(site: Followed) -> None:
+def test_revisions_follow_one_another(site: FollowedLog) -> None:
     assert change(site, operator.disable("broken fan")).revision == 1
     now = change(site, operator.drain("broken fan"))
     assert (now.revision, now.facts.status, now.facts.reason) == (2, "draining", "broken fan")
@@ -54,14 +56,14 @@ def test_revisions_follow_one_another(site: Followed) -> None:
     assert change(site, operator.enable()).facts == events.OperatorSettings()
 
 
-def test_what_is_so_already_is_not_said_again(site: Followed) -> None:
+def test_what_is_so_already_is_not_said_again(site: FollowedLog) -> None:
     before = site.log.end()
     now = change(site, operator.enable())
     assert (now.changed, now.revision) == (False, 0)
     assert site.log.end() == before
 
 
-def test_a_disabled_node_is_no_candidate(site: Followed) -> None:
+def test_a_disabled_node_is_no_candidate(site: FollowedLog) -> None:
     change(site, operator.disable())
     with site.scheduler() as scheduler:
         assert scheduler.candidates(SPEC).candidates == []
@@ -69,7 +71,7 @@ def test_a_disabled_node_is_no_candidate(site: Followed) -> None:
         assert [one.root for one in scheduler.candidates(SPEC).candidates] == ["node-1"]
 
 
-def test_aggregates_and_traits_are_added_taken_away_and_replaced(site: Followed) -> None:
+def test_aggregates_and_traits_are_added_taken_away_and_replaced(site: FollowedLog) -> None:
     change(site, operator.aggregates(add=["b", "a"]))
     assert change(site, operator.aggregates(add=["c"], remove=["a"])).facts.aggregates == ("b", "c")
     assert change(site, operator.aggregates(replace=["z"])).facts.aggregates == ("z",)
@@ -83,7 +85,7 @@ def test_aggregates_and_traits_are_added_taken_away_and_replaced(site: Followed)
     )
 
 
-def test_overrides_add_up_until_they_are_cleared(site: Followed) -> None:
+def test_overrides_add_up_until_they_are_cleared(site: FollowedLog) -> None:
     change(site, operator.override("VCPU", {"reserved": 2}))
     change(site, operator.override("VCPU", {"allocation_ratio_milli": 1500}))
     assert vcpu_capacity(site) == 9
@@ -93,12 +95,12 @@ def test_overrides_add_up_until_they_are_cleared(site: Followed) -> None:
     assert vcpu_capacity(site) == 8
 
 
-def vcpu_capacity(site: Followed) -> int:
+def vcpu_capacity(site: FollowedLog) -> int:
     (node, *_) = show_provider(site.reader, "node-1").providers
     return next(one.capacity for one in node.inventories if one.resource_class == "VCPU")
 
 
-def test_facts_may_come_before_their_provider(site: Followed) -> None:
+def test_facts_may_come_before_their_provider(site: FollowedLog) -> None:
     with pytest.raises(NotFound, match="no provider 'node-2'"):
         change(site, operator.disable(), "node-2")
     first = change(site, operator.disable("not yet"), "node-2", cell="auto")
@@ -110,7 +112,7 @@ def test_facts_may_come_before_their_provider(site: Followed) -> None:
     assert (tree.node.state, tree.providers[0].aggregates) == ("disabled", ["a"])
 
 
-def test_a_child_has_facts_of_its_own(site: Followed) -> None:
+def test_a_child_has_facts_of_its_own(site: FollowedLog) -> None:
     change(site, operator.disable("dead"), "node-1:gpu0")
     tree = show_provider(site.reader, "node-1")
     assert [one.disabled for one in tree.providers] == [False, True]
@@ -133,7 +135,7 @@ def test_a_child_has_facts_of_its_own(site: Followed) -> None:
         (operator.disable("x" * 2000), "reason"),
     ],
 )
-def test_what_cannot_be_meant_is_not_sent(site: Followed, what: operator.Change, told: str) -> None:
+def test_what_cannot_be_meant_is_not_sent(site: FollowedLog, what: operator.Change, told: str) -> None:
     before = site.log.end()
     with pytest.raises(UsageError, match=told):
         change(site, what)
@@ -141,7 +143,7 @@ def test_what_cannot_be_meant_is_not_sent(site: Followed, what: operator.Change,
 
 
 def test_of_two_operators_who_saw_the_same_the_first_wins(
-    site: Followed, monkeypatch: pytest.MonkeyPatch
+    site: FollowedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Someone else's revision 1 lands after this operator has looked, and before what it says."""
     send = site.log.send
@@ -159,7 +161,7 @@ def test_of_two_operators_who_saw_the_same_the_first_wins(
 
 
 def test_one_who_goes_on_from_what_was_said_takes_nothing_from_it(
-    site: Followed, monkeypatch: pytest.MonkeyPatch
+    site: FollowedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = site.log.send
     theirs = facts_event("node-1", 2, events.OperatorSettings(status="disabled", aggregates=("theirs",)))
@@ -173,7 +175,7 @@ def test_one_who_goes_on_from_what_was_said_takes_nothing_from_it(
 
 
 def test_the_store_not_reading_is_an_outcome_not_known_yet(tmp_path: Path) -> None:
-    with followed(tmp_path, follow=False) as site:
+    with followed_log(tmp_path, follow=False) as site:
         with pytest.raises(OutcomeUnknown, match="once the position is past offset 1") as raised:
             set_operator_settings(
                 site.log, site.reader, "node-1", operator.disable(), cell="auto", timeout_s=0.05
@@ -182,7 +184,7 @@ def test_the_store_not_reading_is_an_outcome_not_known_yet(tmp_path: Path) -> No
 
 
 def test_a_log_that_does_not_answer_is_an_outcome_not_known_yet(
-    site: Followed, monkeypatch: pytest.MonkeyPatch
+    site: FollowedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_answer(entries: object, timeout_s: float = 0.0) -> None:
         raise LogUnavailable("the log did not answer", where="test")
@@ -197,7 +199,7 @@ def test_a_log_that_does_not_answer_is_an_outcome_not_known_yet(
 
 def test_a_plugin_counts_once_it_is_activated(tmp_path: Path) -> None:
     registry = Registry([Quantity("LICENCE")])
-    with followed(tmp_path, registry=registry) as site:
+    with followed_log(tmp_path, registry=registry) as site:
         site.report("node-1", LICENCE={"total": 5})
         with pytest.raises(NotFound):
             show_provider(site.reader, "node-1")
@@ -217,7 +219,7 @@ def test_a_plugin_counts_once_it_is_activated(tmp_path: Path) -> None:
 # -- consumers ------------------------------------------------------------------------------------------------
 
 
-def test_a_hold_is_kept_when_it_is_confirmed(site: Followed) -> None:
+def test_a_hold_is_kept_when_it_is_confirmed(site: FollowedLog) -> None:
     with site.scheduler() as scheduler:
         placed = scheduler.place(PlacementRequest(SPEC, consumer="c", hold_ms=60_000))
     assert show_consumer(site.reader, "c")[0].hold_until_ms > 0
@@ -229,7 +231,7 @@ def test_a_hold_is_kept_when_it_is_confirmed(site: Followed) -> None:
     assert operator.confirm(site.log, site.reader, "nobody") == []
 
 
-def test_a_hold_that_ended_cannot_be_kept(site: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hold_that_ended_cannot_be_kept(site: FollowedLog, monkeypatch: pytest.MonkeyPatch) -> None:
     with site.scheduler() as scheduler:
         placed = scheduler.place(PlacementRequest(SPEC, consumer="c", hold_ms=60_000))
     send = site.log.send

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.followed_log import Followed, followed, wait_for
+from tests.support.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.admin import operator
 from vacancy.clients.inspection import lookup
 from vacancy.clients.inspection.status import dead_letters, status
@@ -30,13 +30,13 @@ ODD = {"total": 10, "reserved": 2, "step_size": 2, "allocation_ratio_milli": 150
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Followed]:
-    with followed(tmp_path) as site:
+def site(tmp_path: Path) -> Iterator[FollowedLog]:
+    with followed_log(tmp_path) as site:
         site.report("node-1", gpus=2)
         yield site
 
 
-def test_a_provider_is_shown_with_all_below_it_and_all_who_hold_it(site: Followed) -> None:
+def test_a_provider_is_shown_with_all_below_it_and_all_who_hold_it(site: FollowedLog) -> None:
     with site.scheduler() as scheduler:
         outcome = scheduler.place(PlacementRequest(GPU, consumer="c"))
     tree = lookup.show_provider(site.reader, "node-1")
@@ -53,7 +53,7 @@ def test_a_provider_is_shown_with_all_below_it_and_all_who_hold_it(site: Followe
     json.dumps(asdict(tree))
 
 
-def test_capacity_is_what_can_be_given_out(site: Followed) -> None:
+def test_capacity_is_what_can_be_given_out(site: FollowedLog) -> None:
     site.report("node-2", MEMORY_MB=ODD)
     operator.set_operator_settings(
         site.log, site.reader, "node-2", operator.override("MEMORY_MB", {"allocation_ratio_milli": 2000})
@@ -66,7 +66,7 @@ def test_capacity_is_what_can_be_given_out(site: Followed) -> None:
     assert node.generation == memory.changed
 
 
-def test_what_is_not_there_is_said_with_what_may_be_meant(site: Followed) -> None:
+def test_what_is_not_there_is_said_with_what_may_be_meant(site: FollowedLog) -> None:
     with pytest.raises(lookup.NotFound, match="did you mean node-1"):
         lookup.show_provider(site.reader, "node-11")
     with pytest.raises(lookup.NotFound, match="see `vacancy show nodes`"):
@@ -78,7 +78,7 @@ def test_what_is_not_there_is_said_with_what_may_be_meant(site: Followed) -> Non
             ask(site.reader, "none")
 
 
-def test_a_root_in_two_cells_is_told_and_must_be_named(site: Followed) -> None:
+def test_a_root_in_two_cells_is_told_and_must_be_named(site: FollowedLog) -> None:
     first, second = covering_cells(2)
     home = lookup.provider_cell(site.reader, "node-1")
     other = second if home == first else first
@@ -92,7 +92,7 @@ def test_a_root_in_two_cells_is_told_and_must_be_named(site: Followed) -> None:
     assert status(site.reader).node_states == {"in two cells": 2}
 
 
-def test_nodes_that_take_no_claims_are_told_with_why(site: Followed) -> None:
+def test_nodes_that_take_no_claims_are_told_with_why(site: FollowedLog) -> None:
     cell = lookup.provider_cell(site.reader, "node-1")
     incarnation = next(lookup.nodes(site.reader)).incarnation
     beat = events.NodeData(root="node-1", incarnation=incarnation, sequence=3)
@@ -103,7 +103,7 @@ def test_nodes_that_take_no_claims_are_told_with_why(site: Followed) -> None:
     assert [node.state for node in lookup.nodes(site.reader)] == ["retired"]
 
 
-def test_claims_and_requests_are_shown_with_how_they_ended(site: Followed) -> None:
+def test_claims_and_requests_are_shown_with_how_they_ended(site: FollowedLog) -> None:
     with site.scheduler() as scheduler:
         outcome = scheduler.place(PlacementRequest(SPEC, consumer="c", id="r-1", project="p"))
         verdict = lookup.show_claim(site.reader, outcome.claim)
@@ -123,7 +123,7 @@ def test_claims_and_requests_are_shown_with_how_they_ended(site: Followed) -> No
     assert sum(one.requests_open for one in status(site.reader).partitions) == 0
 
 
-def test_a_claim_on_a_cell_without_nodes_is_found(site: Followed) -> None:
+def test_a_claim_on_a_cell_without_nodes_is_found(site: FollowedLog) -> None:
     allocation = events.Allocation(provider="nowhere", resources={"VCPU": 1})
     now = max(site.reader.log_time_ms(p) for p in (0, 1))
     claim = events.Claim(id="k", consumer="c", allocations=(allocation,), deadline_ms=now + 60_000)
@@ -133,7 +133,7 @@ def test_a_claim_on_a_cell_without_nodes_is_found(site: Followed) -> None:
     assert (verdict.cell, verdict.accepted, verdict.reason) == ("empty", False, "provider_unknown")
 
 
-def test_dead_letters_are_kept_by_partition_and_offset(site: Followed) -> None:
+def test_dead_letters_are_kept_by_partition_and_offset(site: FollowedLog) -> None:
     first, second = covering_cells(2)
     for cell in (second, first, first):
         (landed,) = site.log.append([NewRecord(cell, b"no event")])
@@ -148,7 +148,7 @@ def test_dead_letters_are_kept_by_partition_and_offset(site: Followed) -> None:
 
 
 def test_status_tells_how_far_behind_the_log_each_partition_is(tmp_path: Path) -> None:
-    with followed(tmp_path, follow=False) as site:
+    with followed_log(tmp_path, follow=False) as site:
         site.log.append([NewRecord(covering_cells(2)[1], b"not yet read")] * 3)
         found = status(site.reader, site.log.end())
         assert [(one.position, one.end, one.lag) for one in found.partitions] == [(1, 1, 0), (1, 4, 3)]
@@ -156,27 +156,23 @@ def test_status_tells_how_far_behind_the_log_each_partition_is(tmp_path: Path) -
         assert found.log == site.log.identity().log
 
 
-def test_candidates_need_no_log(site: Followed) -> None:
-    with StoreQuery(site.store, site.registry, order="pack", seed=1) as query:
-        ((found,), as_of, as_of_ms, gave_up) = query.candidates(SPEC)
-        assert (as_of, as_of_ms, gave_up) == (site.reader.position, site.reader.newest_ms, 0)
-        assert found.root == "node-1"
-        assert query.candidates(SPEC, max_staleness_s=60).candidates == [found]
-        assert query.candidates(SPEC, order="pack:3").candidates == [found]
-        assert query.candidates("resources=VCPU:2").candidates == [found]
-        assert query.explain("resources=VCPU:99").left == 0
-        assert not query.why_not("resources=VCPU:99", "node-1").fits
-        for unknown in ("best", "best:4"):
-            with pytest.raises(UsageError, match="unknown order 'best'"):
-                query.candidates(SPEC, order=unknown)
-        for wrong in ("pack:", "pack:0", "pack:-1", "pack:many", "pack:1001", "pack:2:3"):
-            with pytest.raises(UsageError, match="number of best nodes to choose from"):
-                query.candidates(SPEC, order=wrong)
+def test_candidates_need_no_log(site: FollowedLog) -> None:
+    ((found,), gave_up) = store_query.search(site.reader, SPEC, order="pack", seed=1)
+    assert gave_up == 0
+    assert found.root == "node-1"
+    assert store_query.search(site.reader, SPEC, max_staleness_s=60).candidates == [found]
+    assert store_query.search(site.reader, SPEC, order="pack:3", seed=1).candidates == [found]
+    for unknown in ("best", "best:4"):
+        with pytest.raises(UsageError, match="unknown order 'best'"):
+            store_query.search(site.reader, SPEC, order=unknown)
+    for wrong in ("pack:", "pack:0", "pack:-1", "pack:many", "pack:1001", "pack:2:3"):
+        with pytest.raises(UsageError, match="among how many of the best"):
+            store_query.search(site.reader, SPEC, order=wrong)
 
 
 def test_a_store_is_set_aside_only_when_nobody_writes_it(tmp_path: Path) -> None:
     assert set_aside(tmp_path / "none") is None
-    with followed(tmp_path) as site:
+    with followed_log(tmp_path) as site:
         site.report("node-1")
     first = set_aside(tmp_path / "store")
     assert first is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.support.followed_log import followed, wait_for
+from tests.support.followed_log import followed_log, wait_for
 from vacancy.clients.inspection.lookup import show_provider
 from vacancy.clients.inspection.usage import usage
 from vacancy.clients.scheduler.placement import PlacementRequest
@@ -30,7 +30,7 @@ ASKS: dict[str, Any] = {
 
 
 def test_amounts_are_those_that_the_node_shows_as_used(tmp_path: Path) -> None:
-    with followed(tmp_path) as site:
+    with followed_log(tmp_path) as site:
         site.report("n1", cell=CELL, **INVENTORIES)
         with site.scheduler() as scheduler:
             spec = RequestSpec(groups=(RequestGroup(resources=ASKS),))

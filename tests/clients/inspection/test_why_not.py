@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.followed_log import Followed, followed, wait_for
+from tests.support.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.admin import operator
 from vacancy.clients.inspection.provenance import EventLookup, place_text, taking_text
 from vacancy.clients.inspection.why_not import Lack, why_not
@@ -30,8 +30,8 @@ from vacancy.streams.log import Log, open_log
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Followed]:
-    with followed(tmp_path) as site:
+def site(tmp_path: Path) -> Iterator[FollowedLog]:
+    with followed_log(tmp_path) as site:
         yield site
 
 
@@ -39,13 +39,13 @@ CELLS = covering_cells(2)
 SPEC = RequestSpec(groups=(RequestGroup(resources={"VCPU": 6}),))
 
 
-def lacks_of(site: Followed, node: str, spec: RequestSpec = SPEC, **more: object) -> list[Lack]:
+def lacks_of(site: FollowedLog, node: str, spec: RequestSpec = SPEC, **more: object) -> list[Lack]:
     told = why_not(site.reader, spec, node, log=site.log, **more)  # type: ignore[arg-type]
     assert not told.fits
     return [lack for group in told.groups for lack in group.providers[0].lacks] + told.whole
 
 
-def test_the_consumer_that_took_the_last_is_found_after_it_is_gone(site: Followed) -> None:
+def test_the_consumer_that_took_the_last_is_found_after_it_is_gone(site: FollowedLog) -> None:
     """It is found in the log, and while it holds something in the tables too."""
     site.report("n1", cell=CELLS[0])
     with site.scheduler() as scheduler:
@@ -71,17 +71,17 @@ def test_the_consumer_that_took_the_last_is_found_after_it_is_gone(site: Followe
         assert taking_text(gone) == f"last taken at {gone.partition}:{taken}"
 
 
-def test_another_log_is_not_asked(site: Followed, tmp_path: Path) -> None:
+def test_another_log_is_not_asked(site: FollowedLog, tmp_path: Path) -> None:
     site.report("n1", cell=CELLS[0])
     with site.scheduler() as scheduler:
         scheduler.place(PlacementRequest(SPEC, consumer="c1"))
     wait_for(site.reader, site.log.end())
-    with followed(tmp_path / "other") as other, open_log(other.log.url) as wrong:
+    with followed_log(tmp_path / "other") as other, open_log(other.log.url) as wrong:
         found = EventLookup(site.reader, wrong).taking(CELLS[0], 3, "n1", "VCPU")
         assert found.time_ms is None
 
 
-def test_what_is_too_small_was_taken_by_nobody(site: Followed) -> None:
+def test_what_is_too_small_was_taken_by_nobody(site: FollowedLog) -> None:
     site.report("n1", cell=CELLS[0])
     spec = RequestSpec(groups=(RequestGroup(resources={"VCPU": 9}),))
     assert [(one.constraint, one.event) for one in lacks_of(site, "n1", spec)] == [
@@ -90,7 +90,7 @@ def test_what_is_too_small_was_taken_by_nobody(site: Followed) -> None:
     ]
 
 
-def test_the_last_taker_is_named_whatever_the_column_is_called(site: Followed) -> None:
+def test_the_last_taker_is_named_whatever_the_column_is_called(site: FollowedLog) -> None:
     """Of shares of GPUs the column is `largest`; of devices with attributes the class itself refuses."""
     gpus = {"devices": {"gpu0": {"total": 1000}, "gpu1": {"total": 1000, "model": "A100"}}}
     cards = {"devices": {"0000:01:00.0": {"vendor": "10de"}, "0000:02:00.0": {"vendor": "8086"}}}
@@ -112,7 +112,7 @@ def test_the_last_taker_is_named_whatever_the_column_is_called(site: Followed) -
         assert (lack.constraint, lack.event and lack.event.consumer) == (constraint, consumer)
 
 
-def test_a_node_in_two_cells_is_told_where(site: Followed) -> None:
+def test_a_node_in_two_cells_is_told_where(site: FollowedLog) -> None:
     for cell in CELLS:
         site.report("n1", cell=cell)
     (lack,) = lacks_of(site, "n1")
@@ -121,7 +121,7 @@ def test_a_node_in_two_cells_is_told_where(site: Followed) -> None:
     )
 
 
-def test_a_node_with_a_gap_is_incomplete(site: Followed) -> None:
+def test_a_node_with_a_gap_is_incomplete(site: FollowedLog) -> None:
     site.report("n1", cell=CELLS[0])
     node = site.reader
     row = why_not(node, SPEC, "n1").node
@@ -132,7 +132,7 @@ def test_a_node_with_a_gap_is_incomplete(site: Followed) -> None:
     assert lack.why == "a report of its node is missing: its next full report makes it complete"
 
 
-def test_a_part_is_closed_by_itself_and_by_its_node(site: Followed) -> None:
+def test_a_part_is_closed_by_itself_and_by_its_node(site: FollowedLog) -> None:
     site.report("n1", cell=CELLS[0], gpus=1)
     spec = RequestSpec(groups=(RequestGroup(resources={"CUSTOM_GPU": 1}),))
     operator.set_operator_settings(site.log, site.reader, "n1:gpu0", operator.disable("hot"))
@@ -146,7 +146,7 @@ def test_a_part_is_closed_by_itself_and_by_its_node(site: Followed) -> None:
     assert lack.why == "n1 is draining by an operator, revision 1"
 
 
-def test_the_error_explains_itself_when_it_is_asked(site: Followed) -> None:
+def test_the_error_explains_itself_when_it_is_asked(site: FollowedLog) -> None:
     site.report("n1", cell=CELLS[0])
     spec = RequestSpec(groups=(RequestGroup(resources={"VCPU": 9}),))
     with site.scheduler() as scheduler:
@@ -212,7 +212,7 @@ def test_a_lost_claim_names_who_took_the_last(alone: tuple[EmbeddedWorker, Log, 
     assert f"last taken by swift-1 at 0:{landed.offset}, 20" in str(raised.value)
 
 
-def test_a_request_that_cannot_be_meant_costs_no_outcome_of_others(site: Followed) -> None:
+def test_a_request_that_cannot_be_meant_costs_no_outcome_of_others(site: FollowedLog) -> None:
     site.report("n1", cell=CELLS[0])
     small = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
     wrong = RequestSpec(groups=(RequestGroup(resources={"VCPUS": 1}),))
@@ -223,7 +223,7 @@ def test_a_request_that_cannot_be_meant_costs_no_outcome_of_others(site: Followe
         assert [one.status for one in outcomes] == ["placed", "placed"]
 
 
-def test_a_consumer_that_holds_something_already_is_lost_and_told_since_when(site: Followed) -> None:
+def test_a_consumer_that_holds_something_already_is_lost_and_told_since_when(site: FollowedLog) -> None:
     site.report("n1", cell=CELLS[0])
     small = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
     with site.scheduler() as scheduler:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import events_json
 from tests.support.events_json import LOG, Tape
-from tests.support.followed_log import Followed, followed, wait_for
+from tests.support.followed_log import FollowedLog, followed_log, wait_for
 from tests.support.ports_class import REGISTRY
 from tests.support.tape_log import TapeLog
 from vacancy.clients.inspection.lookup import NotFound, provider_cell, show_claim
@@ -25,43 +25,43 @@ SPAN_MS = 20
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Followed]:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FollowedLog]:
     monkeypatch.setattr(module, "_SPAN_MS", SPAN_MS)
-    with followed(tmp_path) as site:
+    with followed_log(tmp_path) as site:
         site.report("node-1")
         yield site
 
 
-def claim(site: Followed, name: str, *, vcpus: int = 1, deadline_ms: int = 60_000) -> events.Claim:
+def claim(site: FollowedLog, name: str, *, vcpus: int = 1, deadline_ms: int = 60_000) -> events.Claim:
     allocation = events.Allocation(provider="node-1", resources={"VCPU": vcpus})
     now = int(time.time() * 1000)
     return events.Claim(id=name, consumer=name, allocations=(allocation,), deadline_ms=now + deadline_ms)
 
 
-def send(site: Followed, *claims: events.Claim) -> None:
+def send(site: FollowedLog, *claims: events.Claim) -> None:
     data = events.ClaimsRequestedData(claims=claims)
     event = events.ClaimsRequested(id=uuid.uuid4().hex, source="/test", data=data)
     site.append(provider_cell(site.reader, "node-1"), event)
 
 
-def cancel(site: Followed, what: events.Claim) -> None:
+def cancel(site: FollowedLog, what: events.Claim) -> None:
     release = events.Release(consumer=what.consumer, claim=what.id, deadline_ms=what.deadline_ms)
     data = events.ConsumersReleasedData(releases=(release,))
     event = events.ConsumersReleased(id=uuid.uuid4().hex, source="/test", data=data)
     site.append(provider_cell(site.reader, "node-1"), event)
 
 
-def pass_time(site: Followed, ms: int) -> None:
+def pass_time(site: FollowedLog, ms: int) -> None:
     time.sleep(ms / 1000)
     site.append(provider_cell(site.reader, "node-1"), events.Tick(id=uuid.uuid4().hex, source="/test"))
 
 
-def verified(site: Followed) -> Verification:
+def verified(site: FollowedLog) -> Verification:
     wait_for(site.reader, site.log.end())
     return verify(site.log, site.store, site.registry)
 
 
-def test_claims_are_audited_when_their_verdicts_are_gone(site: Followed) -> None:
+def test_claims_are_audited_when_their_verdicts_are_gone(site: FollowedLog) -> None:
     send(site, claim(site, "fits", deadline_ms=1000), claim(site, "does-not", vcpus=9, deadline_ms=1000))
     assert show_claim(site.reader, "fits").accepted
     pass_time(site, 1050)
@@ -73,7 +73,7 @@ def test_claims_are_audited_when_their_verdicts_are_gone(site: Followed) -> None
     assert (found.audit.accepted, found.audit.rejected, found.audit.unverifiable) == (1, 1, 0)
 
 
-def test_cancelled_claims_have_the_verdict_they_had(site: Followed) -> None:
+def test_cancelled_claims_have_the_verdict_they_had(site: FollowedLog) -> None:
     comes = claim(site, "comes")
     never, late = (claim(site, name, deadline_ms=200) for name in ("never", "late"))
     for one in (comes, never, late):
@@ -87,7 +87,7 @@ def test_cancelled_claims_have_the_verdict_they_had(site: Followed) -> None:
     assert (found.audit.rejected, found.audit.late) == (1, 1)
 
 
-def test_a_cancellation_that_still_waits_is_no_verdict_too_many(site: Followed) -> None:
+def test_a_cancellation_that_still_waits_is_no_verdict_too_many(site: FollowedLog) -> None:
     cancel(site, claim(site, "may-yet-come"))
     assert verified(site).audit.problems == []
 
@@ -110,7 +110,7 @@ def test_a_cancelled_claim_that_comes_and_expires_within_one_commit(tmp_path: Pa
     assert (found.audit.rejected, found.audit.unverifiable) == (1, 1)
 
 
-def test_the_log_goes_on_while_it_is_verified(site: Followed) -> None:
+def test_the_log_goes_on_while_it_is_verified(site: FollowedLog) -> None:
     send(site, claim(site, "first"))
     seen: list[tuple[int, int]] = []
 
@@ -126,6 +126,6 @@ def test_the_log_goes_on_while_it_is_verified(site: Followed) -> None:
     assert seen[-1][0] == seen[-1][1] == sum(found.position.values())
 
 
-def test_another_log_is_refused(site: Followed, tmp_path: Path) -> None:
-    with followed(tmp_path / "other") as other, pytest.raises(StoreMismatch, match="this is log"):
+def test_another_log_is_refused(site: FollowedLog, tmp_path: Path) -> None:
+    with followed_log(tmp_path / "other") as other, pytest.raises(StoreMismatch, match="this is log"):
         verify(other.log, site.store, site.registry)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.clients.auditor.test_auditor import Story, a_spec, provider
-from tests.support.followed_log import Followed, followed, wait_for
+from tests.support.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.demo.race_plan import Arrival, deal
 from vacancy.clients.demo.race_trial import Trial, TrialOptions, run_trial
 from vacancy.clients.demo.synthetic_fleet import node_reports
@@ -92,15 +92,15 @@ def test_racing_schedulers_break_no_hard_rule(tmp_path: Path, in_flight: int) ->
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Followed]:
-    with followed(tmp_path) as site:
+def site(tmp_path: Path) -> Iterator[FollowedLog]:
+    with followed_log(tmp_path) as site:
         for node in range(3):
             site.report(f"n{node}", cell=CELL)
         yield site
 
 
 @pytest.mark.timeout(60)
-def test_what_is_placed_beside_others_is_shown(site: Followed) -> None:
+def test_what_is_placed_beside_others_is_shown(site: FollowedLog) -> None:
     with site.scheduler() as scheduler:
         web = [scheduler.place(spec(apart("web"))) for _ in range(3)]
         assert len({one.root for one in web}) == 3
@@ -119,7 +119,7 @@ def test_what_is_placed_beside_others_is_shown(site: Followed) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_many_at_once_count_those_under_way(site: Followed) -> None:
+def test_many_at_once_count_those_under_way(site: FollowedLog) -> None:
     with site.scheduler() as scheduler:
         done = list(scheduler.place_many([spec(near("db")) for _ in range(10)], in_flight=10))
         assert Counter(one.status for one in done) == {"placed": 8, "no_valid_host": 2}
@@ -128,7 +128,7 @@ def test_many_at_once_count_those_under_way(site: Followed) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_copies_are_placed_and_given_back_together(site: Followed) -> None:
+def test_copies_are_placed_and_given_back_together(site: FollowedLog) -> None:
     with site.scheduler() as scheduler:
         one = scheduler.place(
             PlacementRequest(spec(copies=3, copies_on="distinct", vcpus=5), consumer="ring")
@@ -142,7 +142,7 @@ def test_copies_are_placed_and_given_back_together(site: Followed) -> None:
         assert len(scheduler.place(spec(copies=6, vcpus=4)).allocations) == 6
 
 
-def test_usage_is_told_apart(site: Followed) -> None:
+def test_usage_is_told_apart(site: FollowedLog) -> None:
     with site.scheduler() as scheduler:
         for number, (project, user, kind) in enumerate(
             (("a", "ada", "INSTANCE"), ("a", "bob", "VOLUME"), ("b", "ada", "INSTANCE"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.events_json import claim, claims
-from tests.support.followed_log import Followed, followed, wait_for
+from tests.support.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.clients.scheduler.settlement import OpenClaim, settle
@@ -23,26 +23,26 @@ THREE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 3}),))
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Followed]:
-    with followed(tmp_path) as made:
+def site(tmp_path: Path) -> Iterator[FollowedLog]:
+    with followed_log(tmp_path) as made:
         made.report("node-1")
         yield made
 
 
-def sent(site: Followed, consumer: str, deadline_ms: int) -> Outcome:
+def sent(site: FollowedLog, consumer: str, deadline_ms: int) -> Outcome:
     """What a scheduler knows of a claim that it may have sent."""
     return Outcome(
         "unknown", "r", consumer, cell=cell_of(site), claim=f"claim-{consumer}", deadline_ms=deadline_ms
     )
 
 
-def cell_of(site: Followed) -> str:
+def cell_of(site: FollowedLog) -> str:
     site.reader.catch_up()
     ((cell),) = (one.decode() for one in site.reader.view.cells)
     return cell
 
 
-def arrive(site: Followed, outcome: Outcome, amount: int = 3) -> None:
+def arrive(site: FollowedLog, outcome: Outcome, amount: int = 3) -> None:
     """The claim of that outcome lands in the log."""
     wire = claim(outcome.claim, outcome.consumer, "node-1", {"VCPU": amount}, outcome.deadline_ms)
     (landed,) = site.log.append([NewRecord(outcome.cell, claims(wire))])
@@ -53,7 +53,7 @@ def soon_ms(seconds: float) -> int:
     return int((time.time() + seconds) * 1000)
 
 
-def test_an_accepted_claim_is_placed(site: Followed) -> None:
+def test_an_accepted_claim_is_placed(site: FollowedLog) -> None:
     with site.scheduler() as scheduler:
         placed = scheduler.place(PlacementRequest(THREE, consumer="i-1"))
         for known in (placed, "i-1"):
@@ -61,7 +61,7 @@ def test_an_accepted_claim_is_placed(site: Followed) -> None:
             assert (found.status, found.claim, found.cell) == ("placed", placed.claim, placed.cell)
 
 
-def test_a_rejected_claim_is_void_at_once(site: Followed) -> None:
+def test_a_rejected_claim_is_void_at_once(site: FollowedLog) -> None:
     outcome = sent(site, "i-1", soon_ms(60))
     arrive(site, outcome, amount=9)
     with site.scheduler() as scheduler:
@@ -71,7 +71,7 @@ def test_a_rejected_claim_is_void_at_once(site: Followed) -> None:
     assert "asked 9, available 8" in found.reason
 
 
-def test_what_was_given_back_is_void(site: Followed) -> None:
+def test_what_was_given_back_is_void(site: FollowedLog) -> None:
     with site.scheduler() as scheduler:
         placed = scheduler.place(PlacementRequest(THREE, consumer="i-1"))
         scheduler.release([placed])
@@ -80,7 +80,9 @@ def test_what_was_given_back_is_void(site: Followed) -> None:
     assert (found.status, found.reason) == ("void", "it was released since")
 
 
-def test_a_claim_that_never_came_is_open_until_its_deadline_and_never_accepted_after(site: Followed) -> None:
+def test_a_claim_that_never_came_is_open_until_its_deadline_and_never_accepted_after(
+    site: FollowedLog,
+) -> None:
     """Nothing else happens on this log: log time passes because it is asked for."""
     outcome = sent(site, "i-1", soon_ms(0.7))
     with site.scheduler() as scheduler:
@@ -93,12 +95,12 @@ def test_a_claim_that_never_came_is_open_until_its_deadline_and_never_accepted_a
         assert scheduler.settle(outcome, timeout_s=0.0).status == "void"
 
 
-def landing(site: Followed, outcome: Outcome) -> int:
+def landing(site: FollowedLog, outcome: Outcome) -> int:
     (landed,) = site.log.append([NewRecord(outcome.cell, b"not read")])
     return landed.partition
 
 
-def test_who_knows_the_consumer_only_waits_for_the_latest_deadline(site: Followed) -> None:
+def test_who_knows_the_consumer_only_waits_for_the_latest_deadline(site: FollowedLog) -> None:
     with Scheduler(site.log, site.store, site.registry, deadline_s=0.7) as again:
         started = time.monotonic()
         assert again.settle("i-1", timeout_s=0.0).status == "unknown"
@@ -110,7 +112,7 @@ def test_who_knows_the_consumer_only_waits_for_the_latest_deadline(site: Followe
         assert again.settle("i-2", timeout_s=0.0).claim == arrives.claim
 
 
-def test_another_claim_of_the_same_consumer_is_not_taken_for_it(site: Followed) -> None:
+def test_another_claim_of_the_same_consumer_is_not_taken_for_it(site: FollowedLog) -> None:
     with site.scheduler() as scheduler:
         placed = scheduler.place(PlacementRequest(THREE, consumer="i-1"))
         other = replace(placed, claim="another")
@@ -134,7 +136,7 @@ class Silent:
         return self._log.send(entries)
 
 
-def test_what_cannot_be_sent_is_lost_and_nothing_is_left_of_it(site: Followed) -> None:
+def test_what_cannot_be_sent_is_lost_and_nothing_is_left_of_it(site: FollowedLog) -> None:
     log = Silent(site.log)
     with Scheduler(log, site.store, site.registry, seed=1) as scheduler:  # type: ignore[arg-type]
         before = site.log.end()

@@ -13,8 +13,8 @@ from tests.projections.query.test_engine import EVERYTHING, specs
 from tests.support.events_json import Tape, event, provider, reported
 from tests.support.memory_fleets import Fleet, fleet_of, spec_of
 from tests.support.queries import constraints, explain, find
-from tests.support.random_fleets.fleets import Town, a_request
-from tests.support.solver.brute_force import ways
+from tests.support.random_fleets.fleets import RandomFleet, a_request
+from tests.support.solver.brute_force import assignments
 from tests.support.strategies import logs
 from vacancy.projections.diagnostics.node_report import report_node
 from vacancy.projections.ranking.orders import Random
@@ -45,21 +45,21 @@ def test_what_is_left_is_what_is_found(tape: Tape, spec: RequestSpec) -> None:
 @pytest.mark.parametrize("seed", range(60))
 def test_trees_and_lenders_are_explained_as_trying_everything_finds(seed: int) -> None:
     rng = random.Random(seed)
-    town = Town(rng)
-    fleet = Fleet(town.tape.records.values())
+    random_fleet = RandomFleet(rng)
+    fleet = Fleet(random_fleet.tape.records.values())
     view = fleet.view()
-    town.learn(fleet.states[0])
+    random_fleet.learn(fleet.states[0])
     for _ in range(12):
-        request = a_request(rng, list(town.known), town.kinds)
+        request = a_request(rng, list(random_fleet.known), random_fleet.kinds)
         spec = RequestSpec.model_validate_json(json.dumps(request))
-        able = {root for root, _ in ways(town.known, request)}
-        nodes = {id_ for id_, node in town.known.items() if node.parent is None}
+        able = {root for root, _ in assignments(random_fleet.known, request)}
+        nodes = {id_ for id_, node in random_fleet.known.items() if node.parent is None}
         told = explain(view, spec, nearest=len(nodes))
         assert (told.nodes, told.left) == (len(nodes), len(able)), request
         assert told.nodes == told.left + sum(one.in_order for one in told.constraints)
         assert {one.root for one in told.nearest} == nodes - able
         asked = constraints(view, spec)
-        trees = [report_node(view, asked, view.row_of[key(town.cell, root)]) for root in nodes]
+        trees = [report_node(view, asked, view.row_of[key(random_fleet.cell, root)]) for root in nodes]
         assert {tree.root for tree in trees if tree.fits} == able, request
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.events_json import Tape, event, provider, reported
-from tests.support.memory_fleets import Fleet, alike, draws, fleet_of, spec_of, way_of
+from tests.support.memory_fleets import Fleet, alike, assignment_of, draws, fleet_of, spec_of
 from tests.support.queries import find
 from tests.support.random_events import AGGREGATES, AMOUNTS, TRAITS
 from tests.support.strategies import logs
@@ -75,20 +75,20 @@ def test_it_finds_what_trying_everything_finds(
     for spec in wanted:
         serving = fleet.serving(spec)
         found = find(view, spec, limit=EVERYTHING, order=order, rng=rng)
-        assert sorted(alike(spec, way_of(one, spec)) for one in found) == sorted(
+        assert sorted(alike(spec, assignment_of(one, spec)) for one in found) == sorted(
             {alike(spec, way) for ways in serving.values() for way in ways}
         )
         firsts = find(view, spec, limit=EVERYTHING, order=order, rng=rng, one_a_tree=True)
         assert {(one.cell, one.root) for one in firsts} == set(serving)
         for one in found:
-            assert way_of(one, spec) in serving[one.cell, one.root]
+            assert assignment_of(one, spec) in serving[one.cell, one.root]
             assert {s.group: s.resources for s in one.allocations} == {
                 g.name: g.resources for g in spec.groups
             }
         few = find(view, spec, limit=limit, order=order, rng=rng)
         assert len(few) == min(limit, len(found))
-        assert len({way_of(one, spec) for one in few}) == len(few)
-        assert {way_of(one, spec) for one in few} <= {way for ways in serving.values() for way in ways}
+        assert len({assignment_of(one, spec) for one in few}) == len(few)
+        assert {assignment_of(one, spec) for one in few} <= {way for ways in serving.values() for way in ways}
 
 
 # -- a fleet to count on ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.memory_fleets import Fleet
 from tests.support.queries import compiled
-from tests.support.random_fleets.fleets import Town, a_request
+from tests.support.random_fleets.fleets import RandomFleet, a_request
 from vacancy.projections.query import prefilter
 from vacancy.projections.query.plan import QueryPlan, plan_of
 from vacancy.projections.query.prefilter import Prefilter
@@ -26,10 +26,10 @@ REQUESTS = 12
 def shapes(seed: int) -> Iterator[tuple[FleetView, QueryPlan]]:
     """Requests of all kinds, with what is shared, nested, isolated and in subtrees among them."""
     rng = random.Random(seed)
-    town = Town(rng)
-    view = Fleet(town.tape.records.values()).view()
+    random_fleet = RandomFleet(rng)
+    view = Fleet(random_fleet.tape.records.values()).view()
     for _ in range(REQUESTS):
-        request = a_request(rng, list(town.known), town.kinds)
+        request = a_request(rng, list(random_fleet.known), random_fleet.kinds)
         spec = RequestSpec.model_validate_json(json.dumps(request))
         plan = plan_of(view, compiled(spec))
         if not plan.impossible:

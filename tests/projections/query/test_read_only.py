@@ -105,13 +105,13 @@ def some_query(rng: random.Random, view: FleetView, spec: RequestSpec, cell: str
 @given(st.integers(0, 10**9))
 def test_a_view_is_the_same_after_any_query(seed: int) -> None:
     rng = random.Random(seed)
-    town, fleet, _ = settled(rng)
+    random_fleet, fleet, _ = settled(rng)
     view = fleet.view()
     for _ in range(6):
-        request = related(rng, town)
+        request = related(rng, random_fleet)
         copies = rng.choice((1, 1, 2, 3, 5))
         spec = RequestSpec.model_validate_json(json.dumps({**request, "copies": copies}))
-        query = some_query(rng, view, spec, town.cell)
+        query = some_query(rng, view, spec, random_fleet.cell)
         before = picture(view)
         try:
             found = query()

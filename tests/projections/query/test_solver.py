@@ -20,9 +20,9 @@ from tests.support.events_json import START_MS, Tape, provider, reported
 from tests.support.memory_fleets import Fleet
 from tests.support.ports_class import REGISTRY
 from tests.support.queries import compiled, find
-from tests.support.random_fleets.fleets import Town, a_request, bid, take
+from tests.support.random_fleets.fleets import RandomFleet, a_request, bid, take
+from tests.support.solver.brute_force import Assignment, Node, assignments
 from tests.support.solver.brute_force import Fleet as Known
-from tests.support.solver.brute_force import Node, Way, ways
 from vacancy.clients.scheduler.claims import predicates
 from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.model import Candidate
@@ -41,7 +41,7 @@ REQUESTS = 5
 EVERYTHING = 5_000
 
 
-def as_way(candidate: Candidate, spec: RequestSpec) -> Way:
+def as_assignment(candidate: Candidate, spec: RequestSpec) -> Assignment:
     numbers = {group.name: number for number, group in enumerate(spec.groups)}
     return tuple(
         (numbers[served.group], name, served.provider)
@@ -50,7 +50,7 @@ def as_way(candidate: Candidate, spec: RequestSpec) -> Way:
     )
 
 
-def alike(request: Mapping[str, Any], way: Way) -> Any:
+def alike(request: Mapping[str, Any], way: Assignment) -> Any:
     """A way, without which of equal groups is served by whom."""
     subtrees = request.get("same_subtree", ())
     kinds = [
@@ -65,17 +65,17 @@ def alike(request: Mapping[str, Any], way: Way) -> Any:
 
 
 def granted(
-    town: Town, fleet: Fleet, view: FleetView, spec: RequestSpec, candidate: Candidate
+    random_fleet: RandomFleet, fleet: Fleet, view: FleetView, spec: RequestSpec, candidate: Candidate
 ) -> tuple[AllocationPart, ...] | None:
     """What the fold grants to a claim of this candidate where the log ends, or None where it rejects it."""
     (state,) = fleet.states
     allocations = [served._asdict() for served in candidate.allocations if served.resources]
     value = bid("c", "new", allocations, predicates=to_builtins(predicates(compiled(spec), candidate, view)))
-    at = len(town.tape.records[0])
-    changes = fold(state, Record(0, at, START_MS, town.cell.encode(), value), REGISTRY)
-    if not changes[VERDICTS][key(town.cell, "c")].accepted:
+    at = len(random_fleet.tape.records[0])
+    changes = fold(state, Record(0, at, START_MS, random_fleet.cell.encode(), value), REGISTRY)
+    if not changes[VERDICTS][key(random_fleet.cell, "c")].accepted:
         return None
-    row: AllocationRow = changes[ALLOCATIONS][key(town.cell, "new")]
+    row: AllocationRow = changes[ALLOCATIONS][key(random_fleet.cell, "new")]
     return row.parts
 
 
@@ -121,19 +121,19 @@ def under_way(
 @pytest.mark.parametrize("seed", range(FLEETS))
 def test_the_engine_finds_what_trying_everything_finds(seed: int) -> None:
     rng = random.Random(seed)
-    town = Town(rng)
-    fleet = Fleet(town.tape.records.values())
-    view, known = fleet.view(), town.known
-    town.learn(fleet.states[0])
+    random_fleet = RandomFleet(rng)
+    fleet = Fleet(random_fleet.tape.records.values())
+    view, known = fleet.view(), random_fleet.known
+    random_fleet.learn(fleet.states[0])
     for _ in range(REQUESTS):
-        request = a_request(rng, list(known), town.kinds)
+        request = a_request(rng, list(known), random_fleet.kinds)
         spec = RequestSpec.model_validate_json(json.dumps(request))
         order = SIMPLE_ORDERS[rng.choice(sorted(SIMPLE_ORDERS))]
         budget, draw = SearchBudget(), np.random.default_rng(seed)
-        solved = list(ways(known, request))
+        solved = list(assignments(known, request))
         right = {alike(request, way): root for root, way in solved}
         found = find(view, spec, limit=EVERYTHING, order=order, rng=draw, budget=budget)
-        answers = [alike(request, as_way(one, spec)) for one in found]
+        answers = [alike(request, as_assignment(one, spec)) for one in found]
         assert not budget.gave_up
         assert len(set(answers)) == len(answers)
         assert set(answers) == set(right), f"seed {seed}: {request}"
@@ -143,15 +143,15 @@ def test_the_engine_finds_what_trying_everything_finds(seed: int) -> None:
         if not found:
             continue
         for one in found[:8]:
-            parts = granted(town, fleet, view, spec, one)
+            parts = granted(random_fleet, fleet, view, spec, one)
             assert parts is not None, f"seed {seed}: {request}: {one}"
             checked(known, request, parts)
         (first,) = find(view, spec, limit=1, order=order, rng=draw)
-        parts = granted(town, fleet, view, spec, first)
+        parts = granted(random_fleet, fleet, view, spec, first)
         assert parts is not None
         with under_way(view, known, request, first, parts):
             again = find(view, spec, limit=1, order=order, rng=draw)
-            assert bool(again) == any(True for _ in ways(known, request)), f"seed {seed}: {request}"
+            assert bool(again) == any(True for _ in assignments(known, request)), f"seed {seed}: {request}"
 
 
 @pytest.mark.parametrize("asks", list(itertools.permutations(("01", "02", "03"))))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.allocation_model import (
-    Ledger,
+    AllocationModel,
     Slot,
     class_rows,
     rows_of,
@@ -58,7 +58,7 @@ def capacity_of(state: MemoryState, slot: Slot) -> int:
     return capacity
 
 
-def note(ledger: Ledger, state: MemoryState, record: Record, changes: Changes) -> list[str]:
+def note(ledger: AllocationModel, state: MemoryState, record: Record, changes: Changes) -> list[str]:
     """Tell the ledger of a record that was folded, unless it was no event at all."""
     verdicts = changes.get(VERDICTS, {})
 
@@ -86,7 +86,7 @@ def note(ledger: Ledger, state: MemoryState, record: Record, changes: Changes) -
 @MANY
 @given(logs())
 def test_nothing_is_given_twice_and_the_books_balance(tape: Tape) -> None:
-    state, ledger = MemoryState(), Ledger()
+    state, ledger = MemoryState(), AllocationModel()
     for record in tape.records[0]:
         changes = fold(state, record, REGISTRY)
         if PARTITION in changes and record.offset:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tests.support.events_json import START_MS, Tape, claim, claims, provider, reported
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
-from tests.support.random_server_groups import CELL, GroupWorld, Model, crowded
+from tests.support.random_server_groups import CELL, Model, RandomServerGroupEvents, broken_rules
 from tests.support.temporary_stores import opened_store
 from vacancy.clients.auditor import audit
 from vacancy.projections.store.digest import as_scan, partition_digest
@@ -30,11 +30,11 @@ SEEN: Counter[str] = Counter()
 
 
 @st.composite
-def worlds(draw: st.DrawFn, *, upheaval: bool) -> GroupWorld:
+def worlds(draw: st.DrawFn, *, upheaval: bool) -> RandomServerGroupEvents:
     def pick(options: Sequence[T]) -> T:
         return options[draw(st.integers(0, len(options) - 1))]
 
-    world = GroupWorld(pick, upheaval=upheaval)
+    world = RandomServerGroupEvents(pick, upheaval=upheaval)
     for _ in range(draw(st.integers(5, 35))):
         world.step()
     return world
@@ -42,19 +42,21 @@ def worlds(draw: st.DrawFn, *, upheaval: bool) -> GroupWorld:
 
 @MANY
 @given(worlds(upheaval=False))
-def test_no_hard_rule_is_ever_broken_and_the_table_is_what_the_allocations_say(world: GroupWorld) -> None:
+def test_no_hard_rule_is_ever_broken_and_the_table_is_what_the_allocations_say(
+    world: RandomServerGroupEvents,
+) -> None:
     model = Model()
     for record in world.tape.records[0]:
         model.fold(record)
         members = model.members()
         assert model.table() == members
-        assert crowded(members, world.homes) == []
+        assert broken_rules(members, world.homes) == []
     SEEN.update(model.kinds)
 
 
 @MANY
 @given(worlds(upheaval=True))
-def test_the_auditor_agrees_where_racks_change_and_parts_change_nodes(world: GroupWorld) -> None:
+def test_the_auditor_agrees_where_racks_change_and_parts_change_nodes(world: RandomServerGroupEvents) -> None:
     model = Model()
     for record in world.tape.records[0]:
         model.fold(record)
@@ -67,7 +69,7 @@ def test_the_auditor_agrees_where_racks_change_and_parts_change_nodes(world: Gro
 
 @settings(max_examples=30, deadline=None)
 @given(worlds(upheaval=True))
-def test_live_is_replayed(world: GroupWorld) -> None:
+def test_live_is_replayed(world: RandomServerGroupEvents) -> None:
     model, records = Model(), world.tape.records[0]
     for record in records:
         model.fold(record)

@@ -1,4 +1,4 @@
-"""Kafka client settings, given under their own names, as the worker's client gets them."""
+"""Kafka client settings under their own names, as the worker's client gets them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log on three brokers: what happens to it when brokers are killed."""
+"""A log on three brokers while brokers are killed."""
 
 from __future__ import annotations
 

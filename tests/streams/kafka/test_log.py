@@ -1,4 +1,4 @@
-"""What only a Kafka log can have: wrong topics, foreign records, brokers that are not there."""
+"""Errors that only a Kafka log can have: wrong topics, foreign records, brokers that do not answer."""
 
 from __future__ import annotations
 

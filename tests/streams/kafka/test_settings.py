@@ -1,4 +1,4 @@
-"""Kafka client settings: names, values, what cannot be set, and secrets that stay secret."""
+"""Kafka client settings: names, values, settings that are not allowed, and secrets that are never shown."""
 
 from __future__ import annotations
 

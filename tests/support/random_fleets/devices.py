@@ -1,4 +1,4 @@
-"""Devices of small fleets, and asks for them, made from a seed."""
+"""Random devices of small fleets, and random asks for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ VENDORS, MODELS, KINDS = ("10de", "8086"), ("A", "B"), ("small", "large")
 
 
 def devices(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of some classes of devices: what a node reports, and the same as the solver knows it."""
+    """Devices of some classes: inventories for a report, and the same as stock for the solver."""
     told: dict[str, Any] = {}
     known: dict[str, Any] = {}
     if rng.random() < 0.6:
@@ -40,7 +40,7 @@ def _types(rng: random.Random) -> dict[str, int]:
 
 
 def device_ask(rng: random.Random) -> tuple[str, Any]:
-    """A class, and what is asked of it."""
+    """A class and an ask."""
     name = rng.choice(("PCI_DEVICE", "PCI_DEVICE", "GPU_SHARE", "VGPU"))
     if rng.random() < 0.3:
         return name, rng.choice((2, 5, 7)) if name == "GPU_SHARE" else rng.choice((1, 1, 2))

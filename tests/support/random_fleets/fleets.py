@@ -1,4 +1,4 @@
-"""Small fleets and requests made from a seed, as a log tells them and as the solver in `brute_force` knows them."""
+"""Random small fleets and requests, as a log and in the form of the solver in `brute_force`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.support.events_json import START_MS, Tape, event, provider, reported
 from tests.support.memory_state import MemoryState
 from tests.support.random_fleets.devices import device_ask, devices
 from tests.support.random_fleets.numa import numa_ask, numa_cell
-from tests.support.solver.brute_force import Node, take_amount
-from tests.support.solver.classes import TAKES, without
+from tests.support.solver.brute_force import Node, remaining_amount
+from tests.support.solver.classes import REMAINING, without
 from tests.support.solver.expressions import WHERE
 from vacancy.resources.state.tables import ALLOCATIONS, split_key
 
@@ -25,38 +25,38 @@ ATTRIBUTES: Mapping[str, tuple[Any, ...]] = {
     "secure": (True, False, "true"),
     "hv": ("8.2", "8.10.1", "8.9-rc1", "7", "nightly", 9),
 }
-"""Attribute -> values that providers have of it."""
+"""Attribute -> possible values."""
 
 KINDS = ("devices", "numa", "attributes")
-"""What a fleet may have besides amounts, traits, aggregates and ports."""
+"""Optional features of a fleet, in addition to counted classes, traits, aggregates and ports."""
 
 CLASSES = ("VCPU", "MEMORY_MB", "CUSTOM_GPU")
 
 ASKS: Mapping[str, Callable[[random.Random], tuple[str, Any]]] = {"devices": device_ask, "numa": numa_ask}
-"""Kind -> an ask for what is not counted."""
+"""Kind -> a function that makes an ask for a class that is not counted."""
 
 
 def some(rng: random.Random, names: tuple[str, ...], chance: float) -> list[str]:
     return [name for name in names if rng.random() < chance]
 
 
-class Town:
-    """A fleet made from a seed: as a log, and as the solver knows it."""
+class RandomFleet:
+    """A random fleet, as a log (`tape`) and in the form of the solver (`known`)."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.tape = Tape()
         self.kinds = rng.sample(KINDS, min(len(KINDS), rng.choice((0, 1, 1, 2))))
         self.asked: dict[str, tuple[str, Any]] = {}
-        """Consumer -> what it asked for when the log began."""
+        """Consumer -> the class and the ask of its first claim."""
         self.inventories: dict[str, dict[str, Any]] = {}
-        """Provider -> the inventories of what is not counted, as its node reports them."""
+        """Provider -> the reported inventories of classes that are not counted."""
         self.cell = self.tape.cells[0]
         self.known: dict[str, Node] = {}
         for number in range(rng.randint(1, 3)):
             self._tree(f"n{number}", rng.randint(0, 4))
         for number in range(rng.choice((0, 0, 1, 2))):
-            self._lender(f"pool{number}")
+            self._sharing_provider(f"pool{number}")
         self._fill()
 
     def _tree(self, root: str, children: int) -> None:
@@ -65,14 +65,14 @@ class Town:
         for number in range(children):
             ids.append(f"{root}-{number}")
             self.known[ids[-1]] = self._node(ids[-1], self.rng.choice(ids[:-1]))
-        self._tell(root, ids)
+        self._report(root, ids)
 
-    def _lender(self, root: str) -> None:
+    def _sharing_provider(self, root: str) -> None:
         node = self._node(root, None)
         node.traits.add(SHARES)
         node.aggregates.add(self.rng.choice(AGGREGATES))
         self.known[root] = node
-        self._tell(root, [root])
+        self._report(root, [root])
 
     def _node(self, id_: str, parent: str | None) -> Node:
         rng = self.rng
@@ -105,8 +105,8 @@ class Town:
         node.attributes = said
         return node
 
-    def _tell(self, root: str, ids: list[str]) -> None:
-        """A node's report, and what the operator says of its providers."""
+    def _report(self, root: str, ids: list[str]) -> None:
+        """Append a node's report and the operator settings of its providers."""
         parts = []
         for id_ in ids:
             node = self.known[id_]
@@ -118,7 +118,7 @@ class Town:
                     "step_size": of["step"],
                 }
                 for name, of in node.stock.items()
-                if name not in TAKES
+                if name not in REMAINING
             }
             part = provider(id_, node.parent, sorted(node.traits), **inventories)
             parts.append({**part, "attributes": node.attributes})
@@ -132,7 +132,7 @@ class Town:
             )
 
     def _fill(self) -> None:
-        """Consumers that may hold something already."""
+        """Append claims of some consumers."""
         for number in range(self.rng.randint(0, 3)):
             id_ = self.rng.choice(list(self.known))
             stock = self.known[id_].stock
@@ -145,7 +145,7 @@ class Town:
                 self.tape.append(self.cell, bid(f"old{number}", f"held{number}", parts))
 
     def learn(self, state: MemoryState) -> None:
-        """Count what consumers hold; each grant is a thing that the provider could give."""
+        """Subtract the fold's grants from the stock, and check that each grant was possible."""
         for at, row in sorted(rows_of(state, ALLOCATIONS).items()):
             ask = self.asked[split_key(at)[1]][1]
             for part in row.parts:
@@ -156,16 +156,16 @@ class Town:
 
 
 def take(stock: Any, name: str, ask: Any, grant: Any) -> Any:
-    """What is left after the fold granted this, which is right by the words of the class."""
-    left = without(name, stock, grant) if name in TAKES else {**stock, "free": stock["free"] - grant}
-    assert left in [*TAKES.get(name, take_amount)(stock, ask)], (
+    """The remaining stock after the fold granted `grant`; asserts that the grant was possible."""
+    left = without(name, stock, grant) if name in REMAINING else {**stock, "free": stock["free"] - grant}
+    assert left in [*REMAINING.get(name, remaining_amount)(stock, ask)], (
         f"{name}: {ask} of {stock} was granted {grant}"
     )
     return left
 
 
 def an_ask(rng: random.Random, kinds: list[str]) -> tuple[str, Any]:
-    """An ask for something that is not counted."""
+    """An ask for a class that is not counted."""
     return ASKS[rng.choice([kind for kind in kinds if kind in ASKS])](rng)
 
 

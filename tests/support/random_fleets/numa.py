@@ -1,4 +1,4 @@
-"""NUMA cells of small fleets, and asks for them, made from a seed."""
+"""Random NUMA cells of small fleets, and random asks for them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def numa_cell(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A cell: what a node reports, and the same as the solver knows it."""
+    """A NUMA cell: the inventory for a report, and the same as stock for the solver."""
     threads, cpus = rng.choice((1, 2, 2, 2, 3)), iter(range(20))
     cores = [[next(cpus) for _ in range(threads)] for _ in range(rng.randint(1, 3))]
     if rng.random() < 0.2:
@@ -40,7 +40,7 @@ def numa_cell(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def numa_ask(rng: random.Random) -> tuple[str, Any]:
-    """The class, and what is asked of a cell."""
+    """The class and an ask."""
     ask: dict[str, Any] = {}
     if rng.random() < 0.75:
         ask["pinned"] = rng.choice((1, 1, 2, 2, 3, 4))

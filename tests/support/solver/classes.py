@@ -1,7 +1,7 @@
-"""Classes that are not counted, as the solver in `brute_force` knows them: what may be left after an ask, whatever is
-picked. Written from docs/devices.md and docs/numa.md; no code is shared with the classes themselves.
+"""Resource classes that are not counted, for the solver in `brute_force`: every possible remaining stock after an ask.
 
-What a provider has of a class is a dict; nothing in it is changed in place.
+Written from docs/devices.md and docs/numa.md; no code is shared with the classes themselves. The stock of a class is a
+dict that is never changed in place.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
 
 
 def has(attributes: Mapping[str, Any], ask: Any) -> bool:
-    """Whether a device is what an ask wants. Values of two types never compare."""
+    """Whether a device matches an ask. Values of different types never match."""
     for name, wanted in (ask.get("where", {}) if isinstance(ask, dict) else {}).items():
         value = attributes.get(name)
         for sign, other in (wanted if isinstance(wanted, dict) else {"==": wanted}).items():
@@ -34,8 +34,8 @@ def has(attributes: Mapping[str, Any], ask: Any) -> bool:
     return True
 
 
-def take_ports(stock: Stock, ask: Any) -> Iterator[Stock]:
-    """The tests' own class: a number of ports, or certain ones. {"free": ports}"""
+def remaining_ports(stock: Stock, ask: Any) -> Iterator[Stock]:
+    """The class of the tests: a number of ports, or named ports. Stock: {"free": ports}"""
     for some in itertools.combinations(
         sorted(stock["free"]), len(ask["ports"]) if isinstance(ask, dict) else ask
     ):
@@ -43,8 +43,8 @@ def take_ports(stock: Stock, ask: Any) -> Iterator[Stock]:
             yield {"free": stock["free"] - {*some}}
 
 
-def take_devices(stock: Stock, ask: Any) -> Iterator[Stock]:
-    """Whole devices. {"devices": address -> attributes, "held": addresses}"""
+def remaining_devices(stock: Stock, ask: Any) -> Iterator[Stock]:
+    """Whole devices. Stock: {"devices": address -> attributes, "held": addresses}"""
     devices, held = stock["devices"], stock["held"]
     parents = {said.get("parent") for said in devices.values()}
     free = []
@@ -59,8 +59,8 @@ def take_devices(stock: Stock, ask: Any) -> Iterator[Stock]:
             yield {**stock, "held": held | {*some}}
 
 
-def take_share(stock: Stock, ask: Any) -> Iterator[Stock]:
-    """Shares of one device each. {"devices": name -> attributes, "free": name -> how much}"""
+def remaining_share(stock: Stock, ask: Any) -> Iterator[Stock]:
+    """Shares of one device each. Stock: {"devices": name -> attributes, "free": name -> amount}"""
     wanted = ask if isinstance(ask, dict) else {"share": ask}
     free, share = stock["free"], wanted["share"]
     able = [name for name, said in stock["devices"].items() if free[name] >= share and has(said, wanted)]
@@ -68,8 +68,8 @@ def take_share(stock: Stock, ask: Any) -> Iterator[Stock]:
         yield {**stock, "free": {**free, **{name: free[name] - share for name in some}}}
 
 
-def take_vgpu(stock: Stock, ask: Any) -> Iterator[Stock]:
-    """Instances of one type. {"devices": name -> attributes with `types`, "runs": name -> (type, how many)}"""
+def remaining_vgpu(stock: Stock, ask: Any) -> Iterator[Stock]:
+    """Instances of one type. Stock: {"devices": name -> attributes with `types`, "runs": name -> (type, count)}"""
     wanted = ask if isinstance(ask, dict) else {"count": ask}
     devices, count = stock["devices"], wanted.get("count", 1)
     kinds = {kind for said in devices.values() for kind in said["types"]}
@@ -88,9 +88,12 @@ def take_vgpu(stock: Stock, ask: Any) -> Iterator[Stock]:
                     yield {**stock, "runs": runs}
 
 
-def take_cell(stock: Stock, ask: Any) -> Iterator[Stock]:
-    """A part of a NUMA cell. {"cores": CPUs of each, "free": CPUs to pin, "closed": CPUs of isolated cores, "shared":
-    vCPUs left, "max_shared": of one guest, "small_kib": size of small pages, "mb": KiB of a page -> MiB free}"""
+def remaining_cell(stock: Stock, ask: Any) -> Iterator[Stock]:
+    """A part of a NUMA cell.
+
+    Stock: {"cores": CPUs of each core, "free": CPUs to pin, "closed": CPUs of isolated cores, "shared": free vCPUs,
+    "max_shared": maximum of one guest, "small_kib": size of small pages, "mb": page size in KiB -> free MiB}
+    """
     shared, memory, page = ask.get("shared", 0), ask.get("memory_mb", 0), ask.get("page_kib", "small")
     if shared > min(stock["shared"], stock["max_shared"]):
         return
@@ -125,18 +128,18 @@ def _pinned(stock: Stock, count: int, threads: str) -> Iterator[set[int]]:
             yield {*some}
 
 
-TAKES = {
-    "PORTS": take_ports,
-    "PCI_DEVICE": take_devices,
-    "GPU_SHARE": take_share,
-    "VGPU": take_vgpu,
-    "NUMA_CELL": take_cell,
+REMAINING = {
+    "PORTS": remaining_ports,
+    "PCI_DEVICE": remaining_devices,
+    "GPU_SHARE": remaining_share,
+    "VGPU": remaining_vgpu,
+    "NUMA_CELL": remaining_cell,
 }
-"""Class -> all that may be left of it."""
+"""Class -> a function that yields every possible remaining stock after an ask."""
 
 
 def without(name: str, stock: Stock, grant: Any) -> Stock:
-    """What is left after the fold granted this."""
+    """The remaining stock after the fold granted `grant`."""
     if name == "PORTS":
         return {"free": stock["free"] - {*grant}}
     if name == "PCI_DEVICE":

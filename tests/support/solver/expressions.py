@@ -1,5 +1,7 @@
-"""Some expressions over a provider, and what each means, written down by hand from docs/expressions.md. A value that is
-not there, or is of another type, compares in no way, and so does its negation."""
+"""Expressions over a provider and their meaning, written by hand from docs/expressions.md.
+
+A comparison with an absent value or a value of another type is false, and so is its negation.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ Version = tuple[int, ...]
 
 
 class Provider(Protocol):
-    """What is asked."""
+    """The provider that an expression is evaluated on."""
 
     @property
     def attributes(self) -> Mapping[str, Any]: ...
@@ -70,4 +72,4 @@ WHERE: Mapping[str, Callable[[Provider], bool]] = {
     "VCPU.free <= attributes.rank": lambda node: _is(node, "rank", int, lambda v: _free(node, "VCPU") <= v),
     "MEMORY_MB.free > 2 * VCPU.free - 3": lambda node: _free(node, "MEMORY_MB") > 2 * _free(node, "VCPU") - 3,
 }
-"""Expression -> whether it is true of a provider."""
+"""Expression -> a function that tests whether it is true for a provider."""

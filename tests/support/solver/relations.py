@@ -1,5 +1,7 @@
-"""Where several copies may be, and who is near to whom: the rules of docs/relations.md for the solver in `brute_force`,
-which tries every combination of ways. Hard rules only: wishes forbid nothing."""
+"""Server groups and copies for the solver in `brute_force`, by the rules of docs/relations.md.
+
+It tries every combination of assignments. Only hard rules exclude combinations.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +9,38 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.support.solver.brute_force import Fleet, Request, Way, fits_all, line
+from tests.support.solver.brute_force import Assignment, Fleet, Request, ancestors, fits_all
 
 Members = Mapping[str, Sequence[set[str]]]
-"""Group -> the roots that each member's each copy is on."""
+"""Group -> the roots of each copy of each member."""
 
 
 def gangs(
-    fleet: Fleet, request: Request, options: Sequence[Way], members: Members
-) -> Iterator[tuple[Way, ...]]:
-    """All places for all copies together, of these ways to serve one."""
+    fleet: Fleet, request: Request, options: Sequence[Assignment], members: Members
+) -> Iterator[tuple[Assignment, ...]]:
+    """All combinations of these assignments, one per copy, that may be placed together."""
     for some in itertools.combinations_with_replacement(options, request["copies"]):
         if is_gang(fleet, request, some, members):
             yield some
 
 
-def is_gang(fleet: Fleet, request: Request, copies: Sequence[Way], members: Members) -> bool:
-    """Whether copies may be placed like that."""
-    at = [roots_of(fleet, [(name, id_) for _, name, id_ in way]) for way in copies]
+def is_gang(fleet: Fleet, request: Request, copies: Sequence[Assignment], members: Members) -> bool:
+    """Whether copies may be placed with these assignments."""
+    at = [roots_of(fleet, [(name, id_) for _, name, id_ in assignment]) for assignment in copies]
     alone = request["copies_on"] != "distinct" or len(set[str]().union(*at)) == sum(map(len, at))
     kept = all(keeps(fleet, one, members.get(one["group"], ()), at) for one in request["memberships"])
     return alone and kept and fits_all(fleet, request, copies)
 
 
 def roots_of(fleet: Fleet, served: Iterable[tuple[str, str]]) -> set[str]:
-    """The nodes that a copy is on, of (class, provider): sharing providers do not count if there is another."""
+    """The nodes of a copy, from its (class, provider) pairs. Sharing providers count only if there is no other."""
     serving = [id_ for name, id_ in served if name]
     own = [id_ for id_ in serving if "MISC_SHARES_VIA_AGGREGATE" not in fleet[id_].traits]
-    return {line(fleet, id_)[-1] for id_ in own or serving}
+    return {ancestors(fleet, id_)[-1] for id_ in own or serving}
 
 
 def domains(fleet: Fleet, rule: Mapping[str, Any], roots: set[str]) -> set[str]:
-    """Where a copy on these nodes counts."""
+    """The domains (nodes or scopes) of a copy on these nodes."""
     found = set[str]()
     for root in roots:
         scope = rule.get("scope")
@@ -48,7 +50,7 @@ def domains(fleet: Fleet, rule: Mapping[str, Any], roots: set[str]) -> set[str]:
 
 
 def keeps(fleet: Fleet, rule: Mapping[str, Any], there: Sequence[set[str]], mine: Sequence[set[str]]) -> bool:
-    """Whether copies on these nodes may join a group that is there."""
+    """Whether copies on these nodes may join a group with these members."""
     if not rule.get("hard", True):
         return True
     others, own = ([domains(fleet, rule, roots) for roots in them] for them in (there, mine))
@@ -62,7 +64,7 @@ def keeps(fleet: Fleet, rule: Mapping[str, Any], there: Sequence[set[str]], mine
 
 
 def misses(fleet: Fleet, rule: Mapping[str, Any], there: Sequence[set[str]], mine: set[str]) -> int:
-    """By how much one copy on these nodes is not as one wishes."""
+    """The number of violations of a soft rule by one copy on these nodes."""
     others, own = [domains(fleet, rule, roots) for roots in there], domains(fleet, rule, mine)
     if rule["policy"] == "affinity":
         return int(bool(others) and not own & set().union(*others))

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from msgspec import to_builtins
 
-from tests.projections.query.test_solver import EVERYTHING, alike, as_way
+from tests.projections.query.test_solver import EVERYTHING, alike, as_assignment
 from tests.support.events_json import START_MS
 from tests.support.memory_fleets import Fleet
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
 from tests.support.queries import compiled, find
-from tests.support.random_fleets.fleets import SHARES, Town, bid
-from tests.support.random_fleets.relations import joining, racked, related, with_copies
+from tests.support.random_fleets.fleets import SHARES, RandomFleet, bid
+from tests.support.random_fleets.relations import fleet_in_racks, joining, related, with_copies
+from tests.support.solver.brute_force import Assignment, Request, assignments
 from tests.support.solver.brute_force import Fleet as Known
-from tests.support.solver.brute_force import Request, Way, ways
 from tests.support.solver.relations import Members, gangs, is_gang, misses, roots_of
 from vacancy.clients.scheduler.claims import predicates
 from vacancy.projections.query.budget import SearchBudget
@@ -43,42 +43,42 @@ SEEN: Counter[str] = Counter()
 """What became of the requests."""
 
 
-def judged(town: Town, state: MemoryState, value: bytes, claim: str) -> VerdictRow:
+def judged(random_fleet: RandomFleet, state: MemoryState, value: bytes, claim: str) -> VerdictRow:
     """What the fold says of a claim where the log ends."""
-    record = Record(0, len(town.tape.records[0]), START_MS, town.cell.encode(), value)
-    verdict: VerdictRow = fold(state, record, REGISTRY)[VERDICTS][key(town.cell, claim)]
+    record = Record(0, len(random_fleet.tape.records[0]), START_MS, random_fleet.cell.encode(), value)
+    verdict: VerdictRow = fold(state, record, REGISTRY)[VERDICTS][key(random_fleet.cell, claim)]
     return verdict
 
 
-def settled(rng: random.Random) -> tuple[Town, Fleet, dict[str, list[set[str]]]]:
-    """A town in which some have joined groups: those that may by the words of the rules, and nobody else."""
-    town = racked(rng)
-    fleet = Fleet(town.tape.records.values())
+def settled(rng: random.Random) -> tuple[RandomFleet, Fleet, dict[str, list[set[str]]]]:
+    """A random_fleet in which some have joined groups: those that may by the words of the rules, and nobody else."""
+    random_fleet = fleet_in_racks(rng)
+    fleet = Fleet(random_fleet.tape.records.values())
     (state,) = fleet.states
-    town.learn(state)
+    random_fleet.learn(state)
     members: dict[str, list[set[str]]] = {}
-    for one in joining(rng, town):
-        verdict = judged(town, state, one.claim, f"in-{one.consumer}")
-        assert verdict.accepted == one.may_join(town.known, members), f"{one}: {verdict}"
+    for one in joining(rng, random_fleet):
+        verdict = judged(random_fleet, state, one.claim, f"in-{one.consumer}")
+        assert verdict.accepted == one.may_join(random_fleet.known, members), f"{one}: {verdict}"
         if verdict.accepted:
-            state.commit(fold(state, town.tape.append(town.cell, one.claim), REGISTRY))
-            members.setdefault(one.rule["group"], []).extend(one.roots(town.known))
+            state.commit(fold(state, random_fleet.tape.append(random_fleet.cell, one.claim), REGISTRY))
+            members.setdefault(one.rule["group"], []).extend(one.roots(random_fleet.known))
             for id_ in (id_ for copy in one.copies for id_ in copy):
-                stock = town.known[id_].stock
+                stock = random_fleet.known[id_].stock
                 free = stock[one.resource_class]["free"] - 1
                 stock[one.resource_class] = {**stock[one.resource_class], "free": free}
     assert not any(family == DEAD_LETTERS.family for family, _, _ in state.items())
-    return town, fleet, members
+    return random_fleet, fleet, members
 
 
 @pytest.mark.parametrize("seed", range(FLEETS))
 def test_copies_are_placed_where_trying_everything_places_them(seed: int) -> None:
     rng = random.Random(seed)
-    town, fleet, members = settled(rng)
-    view, known = fleet.view(), town.known
+    random_fleet, fleet, members = settled(rng)
+    view, known = fleet.view(), random_fleet.known
     for _ in range(REQUESTS):
-        request = related(rng, town)
-        options = {alike(request, way): way for _, way in ways(known, request)}
+        request = related(rng, random_fleet)
+        options = {alike(request, way): way for _, way in assignments(known, request)}
         request = with_copies(rng, request, len(options))
         spec = RequestSpec.model_validate_json(json.dumps(request))
         order = SIMPLE_ORDERS[rng.choice(sorted(SIMPLE_ORDERS))]
@@ -87,7 +87,7 @@ def test_copies_are_placed_where_trying_everything_places_them(seed: int) -> Non
         told = f"seed {seed}: {request}: {found[:1]}"
         if spec.copies == 1:
             kept = {mark: way for mark, way in options.items() if is_gang(known, request, [way], members)}
-            answers = [alike(request, as_way(one, spec)) for one in found]
+            answers = [alike(request, as_assignment(one, spec)) for one in found]
             assert len(set(answers)) == len(answers), told
             assert set(answers) <= set(kept), told
             assert len(answers) == len(kept) if len(kept) <= ALL_MAX else answers, told
@@ -102,7 +102,7 @@ def test_copies_are_placed_where_trying_everything_places_them(seed: int) -> Non
             assert bool(found) == possible or budget.gave_up, f"{told} {gang}"
         SEEN[f"{spec.copies} copies, {'placed' if possible else 'not'}"] += 1
         for one in found[:8]:
-            copies = [options[alike(request, as_way(copy, spec))] for copy in one.copies or (one,)]
+            copies = [options[alike(request, as_assignment(copy, spec))] for copy in one.copies or (one,)]
             assert is_gang(known, request, copies, members), f"{told} {one}"
             claim = bid(
                 "c",
@@ -111,14 +111,16 @@ def test_copies_are_placed_where_trying_everything_places_them(seed: int) -> Non
                 predicates=to_builtins(predicates(compiled(spec), one, view)),
                 memberships=request["memberships"],
             )
-            verdict = judged(town, fleet.states[0], claim, "c")
+            verdict = judged(random_fleet, fleet.states[0], claim, "c")
             assert verdict.accepted, f"{told} {one} {verdict}"
 
 
-def check_wishes(known: Known, request: Request, first: Way, kept: Iterable[Way], members: Members) -> None:
+def check_wishes(
+    known: Known, request: Request, first: Assignment, kept: Iterable[Assignment], members: Members
+) -> None:
     """The first place found is as near to what is wished as any is."""
 
-    def missed(way: Way) -> int:
+    def missed(way: Assignment) -> int:
         at = roots_of(known, [(name, id_) for _, name, id_ in way])
         soft = [one for one in request["memberships"] if not one.get("hard", True)]
         return sum(misses(known, one, members.get(one["group"], ()), at) for one in soft)
