@@ -30,7 +30,7 @@ def variable(setting: str) -> str:
     return "KAFKA_" + setting.upper().replace(".", "_")
 
 
-def test_it_keeps_to_the_compose_specification(compose: dict[str, Any]) -> None:
+def test_it_follows_the_compose_specification(compose: dict[str, Any]) -> None:
     # As JSON, because its reader does not know YAML's merged maps.
     assert set(PyCompose.from_json(json.dumps(compose)).service_names()) == {
         *BROKERS,
@@ -41,7 +41,7 @@ def test_it_keeps_to_the_compose_specification(compose: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("broker", BROKERS)
-def test_brokers_are_set_as_those_of_the_tests(compose: dict[str, Any], broker: str) -> None:
+def test_brokers_have_the_settings_of_the_tests(compose: dict[str, Any], broker: str) -> None:
     service = compose["services"][broker]
     assert service["image"] == f"apache/kafka:{VERSION}"
     environment = service["environment"]
@@ -64,12 +64,12 @@ def test_one_broker_by_default_and_three_in_a_profile(compose: dict[str, Any]) -
     assert [services[broker]["environment"]["KAFKA_NODE_ID"] for broker in BROKERS] == ["1", "2", "3"]
 
 
-def test_nothing_is_offered_beyond_this_host(compose: dict[str, Any]) -> None:
+def test_ports_are_published_on_loopback_only(compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
 
-def test_its_commands_are_real(compose: dict[str, Any]) -> None:
+def test_its_commands_exist(compose: dict[str, Any]) -> None:
     services = compose["services"]
     lines = [services["worker"]["command"], services["publisher"]["command"]]
     script = services["topic"]["command"][0].replace("${REPLICATION:-1}", "1")
@@ -83,7 +83,7 @@ def test_its_commands_are_real(compose: dict[str, Any]) -> None:
         assert all(option in said.output for option in options), (words, said.output)
 
 
-def test_every_volume_and_dependency_is_there(compose: dict[str, Any]) -> None:
+def test_every_volume_and_dependency_exists(compose: dict[str, Any]) -> None:
     services = compose["services"]
     used = {v.partition(":")[0] for service in services.values() for v in service.get("volumes", ())}
     assert used == set(compose["volumes"])

@@ -23,7 +23,7 @@ TWO_CELLS = "cells=2,cpus=4,policy=dedicated,threads=isolate,memory_mb=1024,page
 
 @pytest.fixture(scope="module")
 def vacancy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vacancy]:
-    """A log with a node of two cells, and a worker that follows it."""
+    """A log with a node of two NUMA cells, and a worker that follows it."""
     home = tmp_path_factory.mktemp("numa")
     node = [
         {"id": "big", "inventories": {"VCPU": {"total": 4}, "DISK_GB": {"total": 100}}},
@@ -68,7 +68,7 @@ def test_a_guest_of_two_cells_gets_cpus_of_each(vacancy: Vacancy) -> None:
     assert '"cpus":[0,1]' in vacancy("show", "consumer", "pinned")
 
 
-def test_cpus_that_are_isolated_are_nobody_elses_until_they_are_released(vacancy: Vacancy) -> None:
+def test_isolated_cpus_are_exclusive_until_they_are_released(vacancy: Vacancy) -> None:
     eight = "cpus=4,policy=dedicated,threads=require"
     text = vacancy("place", "--numa", eight, "--consumer", "siblings-0")
     assert '"threads":"require"' in text
@@ -84,7 +84,7 @@ def test_cpus_that_are_isolated_are_nobody_elses_until_they_are_released(vacancy
     )
 
 
-def test_a_device_near_the_cell(vacancy: Vacancy) -> None:
+def test_a_guest_gets_a_device_of_its_numa_cell(vacancy: Vacancy) -> None:
     near = ("--numa", "memory_mb=2,page=2M", "--group", "nic=CUSTOM_NIC:1", "--same-subtree", "numa0,nic")
     for _ in range(8):  # at random it would go to the other cell sometimes
         (found,) = vacancy.json("candidates", *near)["candidates"]
@@ -97,7 +97,7 @@ def test_a_device_near_the_cell(vacancy: Vacancy) -> None:
     assert "NUMA_CELL: shared_free >= 1" in told
 
 
-def test_a_device_that_the_cell_has_itself(vacancy: Vacancy, tmp_path: Path) -> None:
+def test_a_device_in_the_inventory_of_the_numa_cell(vacancy: Vacancy, tmp_path: Path) -> None:
     near = (
         "--numa",
         "memory_mb=2,page=2M",
@@ -128,7 +128,7 @@ def test_a_device_that_the_cell_has_itself(vacancy: Vacancy, tmp_path: Path) -> 
     assert "no valid host" in vacancy.fails(3, "place", *near, "--consumer", "near-2")
 
 
-def test_the_audit_agrees_and_what_cannot_be_meant_is_told(vacancy: Vacancy) -> None:
+def test_the_audit_finds_no_problem_and_invalid_requests_are_refused(vacancy: Vacancy) -> None:
     verified = vacancy.json("verify")
     assert verified["ok"]
     assert verified["audit"]["accepted"] == 6
@@ -141,7 +141,7 @@ def test_the_audit_agrees_and_what_cannot_be_meant_is_told(vacancy: Vacancy) -> 
     assert "write {" in vacancy.fails(2, "candidates", "--resources", "NUMA_CELL:4")
 
 
-def test_this_host_offers_its_cells_as_told(vacancy: Vacancy) -> None:
+def test_this_host_offers_its_numa_cells_by_the_options(vacancy: Vacancy) -> None:
     vacancy("publish", "--once", "--root", "here", "--numa", "whole", "--dedicated-cpus", "0")
     tree = vacancy.json("show", "provider", "here")["providers"]
     classes = {i["resource_class"] for one in tree for i in one["inventories"]}

@@ -46,7 +46,7 @@ def test_nodes_are_there_once_they_have_reported(vacancy: Vacancy) -> None:
     assert "node-1:gpu1" in vacancy("show", "provider", "node-1")
 
 
-def test_what_is_placed_is_shown_until_it_is_released(vacancy: Vacancy) -> None:
+def test_allocations_are_shown_until_they_are_released(vacancy: Vacancy) -> None:
     candidates = vacancy.json("candidates", *SMALL, "--in-tree", "node-2")
     assert [one["root"] for one in candidates["candidates"]] == ["node-2"]
     placed = vacancy.json("place", *SMALL, "--in-tree", "node-2", "--consumer", "web-1", "--seed", 1)
@@ -103,7 +103,7 @@ def test_groups_are_served_by_several_providers(vacancy: Vacancy, tmp_path: Path
     assert "node-1:gpu" in vacancy.run("candidates", "--request", "-", stdin=spec).out
 
 
-def test_neighbours_copies_and_usage(vacancy: Vacancy) -> None:
+def test_server_groups_copies_and_usage(vacancy: Vacancy) -> None:
     cell = vacancy.json("show", "provider", "node-1")["cell"]
     apart = ("--group-anti-affinity", f"{cell}/web")
     placed = vacancy.json("place", *SMALL, *apart, "--consumer", "web-a", "--project", "p")
@@ -137,7 +137,7 @@ def test_neighbours_copies_and_usage(vacancy: Vacancy) -> None:
         (("--copies-on", "moon"), "'any' or 'distinct'"),
     ],
 )
-def test_relations_that_cannot_be_meant_are_refused(
+def test_invalid_server_groups_and_copies_are_refused(
     vacancy: Vacancy, said: tuple[object, ...], told: str
 ) -> None:
     assert told in vacancy.fails(2, "place", *SMALL, *said)
@@ -186,7 +186,7 @@ def test_every_copy_of_the_state_is_the_same_and_passes_the_audit(vacancy: Vacan
     assert status["node_states"] == {"open": 2}
 
 
-def test_verify_finds_a_store_that_is_not_what_the_log_says(vacancy: Vacancy) -> None:
+def test_verify_finds_a_store_that_differs_from_its_log(vacancy: Vacancy) -> None:
     wrong = vacancy.home / "wrong"
     vacancy("replay", "--into", wrong)
     with (
@@ -220,7 +220,7 @@ def test_a_broken_store_is_moved_aside_and_rebuilt(vacancy: Vacancy) -> None:
     assert (elsewhere / "thesis.txt").exists()
 
 
-def test_what_was_refused_is_shown(vacancy: Vacancy) -> None:
+def test_dead_letters_are_shown(vacancy: Vacancy) -> None:
     with open_log(vacancy.environment["VACANCY_LOG"]) as log:
         (landed,) = log.append([NewRecord(covering_cells(2)[0], b"no event at all")])
     until = time.monotonic() + 10
@@ -248,13 +248,13 @@ def test_without_a_worker_the_outcome_is_not_known_yet(vacancy: Vacancy) -> None
     vacancy("release", "lone-1")
 
 
-def test_who_was_never_placed_may_be_placed_once_the_deadline_has_passed(vacancy: Vacancy) -> None:
+def test_a_consumer_without_a_claim_may_be_placed_after_the_deadline(vacancy: Vacancy) -> None:
     nobody = vacancy.fails(4, "settle", "nobody", "--deadline", 0.3)
     assert "nobody was not placed: its deadline has passed" in nobody
     assert nobody.endswith("place it again")
 
 
-def test_a_worker_says_which_partitions_it_is_without(tmp_path: Path) -> None:
+def test_a_worker_reports_which_partitions_have_stopped(tmp_path: Path) -> None:
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
         vacancy("topics", "create", "--partitions", 2)
         with open_log(vacancy.environment["VACANCY_LOG"]) as log:
@@ -273,7 +273,7 @@ def test_a_worker_says_which_partitions_it_is_without(tmp_path: Path) -> None:
     assert error.startswith("vacancy: the log's rules are version 99")
 
 
-def test_an_interrupt_ends_it_quietly(vacancy: Vacancy) -> None:
+def test_an_interrupt_ends_a_command_without_output(vacancy: Vacancy) -> None:
     alone = vacancy.home / "interrupted"
     vacancy("replay", "--into", alone)
     process = vacancy.start(
@@ -297,7 +297,7 @@ def _log_has(vacancy: Vacancy, text: bytes) -> bool:
         )
 
 
-def test_a_closed_pipe_ends_it_quietly(vacancy: Vacancy) -> None:
+def test_a_closed_pipe_ends_a_command_without_output(vacancy: Vacancy) -> None:
     process = vacancy.start("classes")
     assert process.stdout is not None
     process.stdout.close()
@@ -307,7 +307,7 @@ def test_a_closed_pipe_ends_it_quietly(vacancy: Vacancy) -> None:
     process.stderr.close()
 
 
-def test_a_publisher_says_what_changes_until_it_is_stopped(vacancy: Vacancy, tmp_path: Path) -> None:
+def test_a_publisher_sends_changes_until_it_is_stopped(vacancy: Vacancy, tmp_path: Path) -> None:
     file = node_file(tmp_path, "node-3")
     with vacancy.serving(
         "publish", "--file", file, "--interval", 0.1, until="publishing", stop=signal.SIGINT
@@ -332,7 +332,7 @@ def _until(vacancy: Vacancy, root: str, vcpus: int) -> None:
         assert time.monotonic() < until, ended
 
 
-def test_qualities_with_values_are_set_shown_and_asked_for(vacancy: Vacancy) -> None:
+def test_attributes_are_set_shown_and_used_in_requests(vacancy: Vacancy) -> None:
     said = vacancy(
         "provider", "set", "node-1", "--attribute", "hypervisor_version=8.2.10", "--attribute", "cores=64"
     )
@@ -365,7 +365,7 @@ def test_qualities_with_values_are_set_shown_and_asked_for(vacancy: Vacancy) -> 
     assert "attribute cores has several types" in vacancy("status")
 
 
-def test_what_no_provider_can_satisfy_is_told(vacancy: Vacancy) -> None:
+def test_expressions_that_no_provider_can_satisfy_are_explained(vacancy: Vacancy) -> None:
     vacancy("provider", "set", "node-1", "--attribute", "site=north")
     wrong = vacancy.fails(
         3, "candidates", *SMALL, "--where", "attributes.site > 3 && attributes.nothing == 1"

@@ -81,7 +81,7 @@ WRONG: dict[str, tuple[int, str]] = {
 }
 
 
-def test_what_cannot_be_done_is_one_line_that_says_so(tmp_path: Path) -> None:
+def test_each_error_is_one_line_with_the_right_exit_code(tmp_path: Path) -> None:
     (tmp_path / "vacancy.toml").write_text("# nothing is set here\n")
     node_file(tmp_path, "node-1")
     problems = []
@@ -97,7 +97,7 @@ def test_what_cannot_be_done_is_one_line_that_says_so(tmp_path: Path) -> None:
     assert not problems, "\n".join(problems)
 
 
-def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path: Path) -> None:
+def test_settings_have_precedence_flag_environment_file(tmp_path: Path) -> None:
     logs = {name: f"sqlite://{tmp_path}/{name}.db" for name in ("file", "environment", "flag")}
     with Vacancy(tmp_path) as quiet, Vacancy(tmp_path, log=logs["environment"]) as spoken:
         for url in logs.values():
@@ -108,7 +108,7 @@ def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path: Path) -> No
         assert spoken.json("topics", "check", "--log", logs["flag"])["url"] == logs["flag"]
 
 
-def test_who_names_no_log_gets_one(tmp_path: Path) -> None:
+def test_without_settings_the_default_log_is_created(tmp_path: Path) -> None:
     with Vacancy(tmp_path) as vacancy:
         published = vacancy.json("publish", "--once", "--root", "here")
         assert published["node"] == "here"
@@ -136,7 +136,7 @@ def test_help_loads_nothing_heavy(tmp_path: Path, words: list[str]) -> None:
     assert done.stdout.startswith("Usage: vacancy")
 
 
-def test_every_command_explains_itself_and_its_options(tmp_path: Path) -> None:
+def test_every_command_and_option_has_a_help_text(tmp_path: Path) -> None:
     commands = [
         *([name] for name in ("demo", "worker", "publish", "candidates", "place", "confirm", "release")),
         *([name] for name in ("status", "replay", "verify", "digest", "dead-letters", "classes")),
@@ -154,5 +154,5 @@ def test_every_command_explains_itself_and_its_options(tmp_path: Path) -> None:
                 assert "--json" in out, words
 
 
-def test_no_colour_where_none_is_wanted(tmp_path: Path) -> None:
+def test_output_in_a_pipe_has_no_colours(tmp_path: Path) -> None:
     assert "\x1b" not in Vacancy(tmp_path).run("classes").out

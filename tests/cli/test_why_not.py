@@ -28,7 +28,7 @@ def vacancy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vacancy]:
 
 
 @pytest.mark.parametrize("command", ["place", "candidates"])
-def test_no_valid_host_says_what_each_constraint_removed(vacancy: Vacancy, command: str) -> None:
+def test_no_valid_host_lists_what_each_constraint_removed(vacancy: Vacancy, command: str) -> None:
     asked = (command, "--resources", "VCPU:4", "--required", "HW_CPU_X86_AVX2")
     ended = vacancy.run_shared(*asked)
     assert ended.code == 3
@@ -54,7 +54,7 @@ def test_no_valid_host_says_what_each_constraint_removed(vacancy: Vacancy, comma
     assert [one["root"] for one in told["nearest"]] == ["node-1", "node-2"]
 
 
-def test_each_group_is_told_apart(vacancy: Vacancy) -> None:
+def test_constraints_are_listed_by_group(vacancy: Vacancy) -> None:
     ended = vacancy.run_shared("candidates", "--resources", "VCPU:1", "--group", "gpu=CUSTOM_GPU:2")
     assert ended.code == 3
     assert "gpu    CUSTOM_GPU: free >= 2          2         1" in ended.out
@@ -64,7 +64,7 @@ def test_each_group_is_told_apart(vacancy: Vacancy) -> None:
 SMALL = ("--resources", "VCPU:1")
 
 
-def test_why_not_names_what_is_short_and_who_took_it(vacancy: Vacancy) -> None:
+def test_why_not_names_the_shortage_and_the_last_consumer(vacancy: Vacancy) -> None:
     told = vacancy.json("why-not", "node-1", "--resources", "VCPU:4")
     assert (told["root"], told["fits"], told["node"]["state"]) == ("node-1", False, "open")
     (group,) = told["groups"]
@@ -79,7 +79,7 @@ def test_why_not_names_what_is_short_and_who_took_it(vacancy: Vacancy) -> None:
     assert f"VCPU: free >= 4      4          3  last taken by train-1 at 0:{held['offset']}, 20" in said
 
 
-def test_the_children_of_a_node_are_told_the_best_first(vacancy: Vacancy) -> None:
+def test_the_best_child_provider_is_listed_first(vacancy: Vacancy) -> None:
     told = vacancy.json(
         "why-not", "node-1:gpu1", "--resources", "VCPU:1", "--group", "gpu=CUSTOM_GPU:1,VCPU:1"
     )
@@ -93,14 +93,14 @@ def test_the_children_of_a_node_are_told_the_best_first(vacancy: Vacancy) -> Non
     assert "       node-1       fits" in said.splitlines()
 
 
-def test_an_operator_who_closed_a_node_is_named(vacancy: Vacancy) -> None:
+def test_the_operator_who_closed_a_node_is_named(vacancy: Vacancy) -> None:
     (lack,) = vacancy.json("why-not", "node-2", *SMALL)["groups"][0]["providers"][0]["lacks"]
     assert lack["kind"] == "open"
     assert lack["why"] == "node-2 is disabled by an operator (new fans), revision 1"
     assert (lack["event"]["type"], lack["event"]["source"]) == ("vacancy.facts.set.v1", "/operator")
 
 
-def test_a_node_that_fits_is_said_to_be_a_candidate(vacancy: Vacancy) -> None:
+def test_a_node_that_fits_is_reported_as_a_candidate(vacancy: Vacancy) -> None:
     told = vacancy.json("why-not", "node-1", *SMALL)
     assert told["fits"]
     assert "it is a candidate" in vacancy("why-not", "node-1", *SMALL)
@@ -110,7 +110,7 @@ def test_a_node_that_fits_is_said_to_be_a_candidate(vacancy: Vacancy) -> None:
     assert not stale["fits"]
 
 
-def test_without_the_log_there_are_offsets(vacancy: Vacancy) -> None:
+def test_without_the_log_offsets_are_shown(vacancy: Vacancy) -> None:
     ended = vacancy.run_shared(
         "why-not", "node-1", "--resources", "VCPU:4", "--log", "sqlite:///nowhere/log.db"
     )
@@ -121,12 +121,12 @@ def test_without_the_log_there_are_offsets(vacancy: Vacancy) -> None:
     assert line.endswith(f"last taken by train-1 at 0:{held['offset']}")
 
 
-def test_a_node_that_nobody_knows_is_an_error(vacancy: Vacancy) -> None:
+def test_an_unknown_node_is_an_error(vacancy: Vacancy) -> None:
     assert "did you mean node-1" in vacancy.fails(1, "why-not", "node-11", *SMALL)
     assert "the request is empty" in vacancy.fails(2, "why-not", "node-1")
 
 
-def test_a_node_that_is_retired_is_said_to_be(vacancy: Vacancy) -> None:
+def test_a_retired_node_is_reported_as_gone(vacancy: Vacancy) -> None:
     file = node_file(vacancy.home, "node-9")
     vacancy("publish", "--once", "--file", file)
     vacancy("publish", "--retire", "--file", file)

@@ -17,7 +17,7 @@ from tests.support.kafka_server import KafkaCluster
 
 
 @pytest.mark.kafka
-def test_whatever_is_killed_nothing_is_lost(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
+def test_whichever_process_is_killed_nothing_is_lost(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     soak.add_arguments(parser)
     arguments = parser.parse_args(["--minutes", "1.5", "--every", "10", "--rate", "400"])
@@ -32,7 +32,7 @@ def test_whatever_is_killed_nothing_is_lost(mortal_kafka: KafkaCluster, tmp_path
 
 
 def sampled(part: str, lives: int, grows: float) -> list[Sample]:
-    """A part of 100 MB that gains `grows` MB a minute over 30 minutes, in a number of lives."""
+    """A process of 100 MB that gains `grows` MB per minute over 30 minutes, in a number of lives."""
     noise = random.Random(1)
     length = 1800 / lives
     return [
@@ -48,7 +48,7 @@ def sampled(part: str, lives: int, grows: float) -> list[Sample]:
 
 
 @pytest.mark.parametrize("lives", [1, 8])
-def test_memory_is_compared_at_like_ages(lives: int) -> None:
+def test_memory_is_compared_at_equal_ages(lives: int) -> None:
     killed = ["part"] if lives > 1 else []
     flat = judge_memory(sampled("part", lives, 0.0), 1800, killed)["part"]
     assert abs(flat["growth"]) < 0.02
@@ -57,6 +57,6 @@ def test_memory_is_compared_at_like_ages(lives: int) -> None:
     assert grown["lives"] == lives
 
 
-def test_what_cannot_be_compared_is_not_judged() -> None:
+def test_without_comparable_samples_nothing_is_judged() -> None:
     early = [sample for sample in sampled("part", 8, 0.0) if sample.at_s < 500]
     assert judge_memory(early, 1800, ["part"])["part"]["growth"] is None

@@ -213,7 +213,7 @@ class Aftermath:
 
 @pytest.fixture(scope="module")
 def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
-    """All of it appended to a real log, each followed by something good, while a real worker folds."""
+    """All bad records in a real log, each followed by a valid one, while a real worker folds."""
     site = Site.made(tmp_path_factory.mktemp("bad"), 2)
     vcpu = {"total": 65, "min_unit": 2, "max_unit": 16, "step_size": 2}
     whole = [provider("node-1", VCPU=vcpu), provider("node-1:gpu0", "node-1", CUSTOM_GPU=1)]
@@ -252,7 +252,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
 
 
 def timely(value: bytes) -> bytes:
-    """The record with a deadline five minutes from now."""
+    """The record with a deadline in five minutes."""
     return value.replace(str(SOON_MS).encode(), str(int(time.time() * 1000) + 300_000).encode())
 
 
@@ -264,7 +264,7 @@ MISPLACED: Mapping[str, tuple[bytes, str]] = {
 
 
 def misplaced(site: Site, log: Log) -> dict[str, tuple[bytes, bytes, int]]:
-    """Records that a broken producer put where no key leads; no client of ours can."""
+    """Records in the wrong partition for their key, as only a broken producer of another kind can send."""
     value = bid("misplaced", {"VCPU": 2})
     found = {}
     for name, (key, _) in MISPLACED.items():
@@ -277,7 +277,7 @@ def misplaced(site: Site, log: Log) -> dict[str, tuple[bytes, bytes, int]]:
 
 
 @pytest.mark.parametrize("name", [*REFUSED, *MISPLACED])
-def test_what_the_rules_do_not_allow_is_kept_as_it_came(name: str, aftermath: Aftermath) -> None:
+def test_invalid_records_are_kept_unchanged_as_dead_letters(name: str, aftermath: Aftermath) -> None:
     reason = REFUSED[name][1] if name in REFUSED else MISPLACED[name][1]
     key, value, offset = aftermath.sent[name]
     row = aftermath.rows[offset]
@@ -293,13 +293,13 @@ def test_nothing_else_is_a_dead_letter(aftermath: Aftermath) -> None:
     assert len(aftermath.rows) == len(REFUSED) + len(MISPLACED)
 
 
-def test_what_is_good_goes_on_among_what_is_bad(aftermath: Aftermath) -> None:
+def test_valid_records_between_invalid_ones_are_folded(aftermath: Aftermath) -> None:
     assert aftermath.sequence == 1 + aftermath.beats + 1
     assert (aftermath.vcpus, aftermath.state) == (99, "open")
 
 
 @pytest.mark.parametrize("name", BIDS)
-def test_a_claim_that_cannot_be_granted_is_told_why(name: str, aftermath: Aftermath) -> None:
+def test_a_claim_that_cannot_be_granted_is_rejected_with_a_reason(name: str, aftermath: Aftermath) -> None:
     verdict = aftermath.verdicts[name]
     wanted = BIDS[name][1]
     assert not verdict.accepted
@@ -309,12 +309,12 @@ def test_a_claim_that_cannot_be_granted_is_told_why(name: str, aftermath: Afterm
         assert verdict.provider == "node-1"
 
 
-def test_the_auditor_reads_it_all_the_same_way(aftermath: Aftermath) -> None:
+def test_the_auditor_agrees_about_every_record(aftermath: Aftermath) -> None:
     assert aftermath.audit.claims == 1 + len(BIDS)
     assert aftermath.audit.accepted == 1
 
 
-def test_a_circle_that_a_change_would_make_closes_the_node_until_it_reports(tmp_path_factory: Any) -> None:
+def test_a_change_that_makes_a_cycle_closes_the_node_until_its_next_report(tmp_path_factory: Any) -> None:
     site = Site.made(tmp_path_factory.mktemp("circle"), 1)
     whole = [provider("node-1", VCPU=4), provider("node-1:gpu0", "node-1", CUSTOM_GPU=1)]
     cell = site.cell("node-1")
@@ -334,7 +334,7 @@ def test_a_circle_that_a_change_would_make_closes_the_node_until_it_reports(tmp_
     site.check_whole()
 
 
-def test_why_a_record_was_refused_is_no_part_of_the_state() -> None:
+def test_the_text_of_a_dead_letter_is_not_part_of_the_digest() -> None:
     """The words are those of the libraries that read JSON: another version of them may choose others."""
     digests = set()
     for reason in ("expected value at line 1", "EOF while parsing a value"):

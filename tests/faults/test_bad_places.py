@@ -36,7 +36,7 @@ def report(number: int) -> bytes:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    """A site whose worker has folded its log, and was stopped."""
+    """A site whose worker has folded the log and was stopped."""
     made = Site.made(tmp_path)
     made.append(CELL, *(report(number) for number in range(1, END)))
     with made.with_worker():
@@ -45,7 +45,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def alter(site: Site, statement: str, *values: Any) -> None:
-    """Do to the log's file what nobody should."""
+    """Change the log's file directly."""
     with closing(sqlite3.connect(site.file)) as db, db:
         db.execute(statement, values)
 
@@ -55,7 +55,7 @@ def remove(site: Site, offset: int) -> None:
 
 
 def worker_error(site: Site, store: Path | None = None) -> VacancyError:
-    """What a worker says that cannot go on."""
+    """The error of a worker that cannot continue."""
     worker = site.worker(store)
     worker.start()
     with pytest.raises(VacancyError) as caught:
@@ -66,7 +66,7 @@ def worker_error(site: Site, store: Path | None = None) -> VacancyError:
 
 
 def content(directory: Path) -> dict[str, bytes]:
-    """All files of a directory."""
+    """The content of all files of a directory."""
     return {str(path): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
 
 
@@ -78,7 +78,7 @@ def truncate(site: Site) -> None:
 
 
 def rewrite(site: Site) -> None:
-    """The log was cut, and went on otherwise."""
+    """Truncate the log and append other records."""
     truncate(site)
     site.append(CELL, *(report(number) for number in range(100, 110)))
 
@@ -198,7 +198,7 @@ def test_a_gap_ahead_stops_the_worker_before_it(site: Site) -> None:
 
 
 def test_a_gap_under_a_running_worker(site: Site) -> None:
-    """The next record is missing, as after a restore that lost one."""
+    """The next record is missing, as after an incomplete restore."""
     worker = site.worker()
     worker.start()
     worker.wait_ready()
@@ -333,8 +333,8 @@ def test_no_store_at_all(site: Site) -> None:
     check_error_text(caught.value, "there is no store", str(site.home / "nowhere"), "start `vacancy worker`")
 
 
-def test_what_a_restored_log_holds_twice_is_folded_once(site: Site) -> None:
-    """All records once more under new offsets, as a producer that was unsure sends them."""
+def test_records_that_a_restored_log_has_twice_count_once(site: Site) -> None:
+    """All records again under new offsets, as a producer sends them after an unknown outcome."""
     deadline_ms = site.records()[0][-1].timestamp_ms + 300_000
     site.append(CELL, claims(claim("c", "i", "node-1", {"VCPU": 1}, deadline_ms)))
     values = [record.value for record in site.records()[0][1:]]

@@ -23,7 +23,7 @@ ROW = NodeRow((("incarnation", 1),), 1)
 
 
 class Both:
-    """A partition's writer and a reader of it."""
+    """The writer of a partition, and a reader."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -44,12 +44,12 @@ class Both:
         self.store.commit(self._position, 0, 0)
 
     def flush(self) -> None:
-        """A worker that ends flushes all, and the next one starts another write-ahead log."""
+        """Flush everything and start another write-ahead log, as at a restart of the worker."""
         self.store.close()
         self.store = PartitionStore(self._path, "store", Registry())
 
     def check(self, ms: int) -> None:
-        """The reader is where the writer is, and so are its rows."""
+        """Check that position and rows of the reader are those of the writer."""
         self.reader._asked_at = 0.0
         self.reader.catch_up()
         assert self.reader.local.position == self._position
@@ -68,14 +68,14 @@ def both(tmp_path: Path) -> Iterator[Both]:
     made.store.close()
 
 
-def test_a_flush_of_what_was_read_in_part(both: Both) -> None:
+def test_a_flush_of_rows_that_the_reader_has_in_part(both: Both) -> None:
     both.heard(2)
     both.flush()
     both.check(2)
 
 
-def test_a_flush_and_then_news_of_something_else(both: Both) -> None:
-    """The position moves with every commit, the node's row does not: it must be there all the same."""
+def test_a_flush_and_then_a_commit_of_another_row(both: Both) -> None:
+    """Every commit changes the position but not the node's row, which the reader must still have."""
     both.heard(2)
     both.flush()
     both.asked()
@@ -91,8 +91,8 @@ def test_flushes_one_after_the_other(both: Both) -> None:
         both.check(ms)
 
 
-def test_a_worker_that_ends_between_two_looks(tmp_path: Path) -> None:
-    """It flushes as it ends: who had read a part of it by then sees the rest, and what the next one writes."""
+def test_a_worker_that_ends_between_two_catch_ups(tmp_path: Path) -> None:
+    """It flushes when it ends. A reader in the middle of the changes sees the rest, and the next worker's commits."""
     site = Site.made(tmp_path)
     sequence = 0
 

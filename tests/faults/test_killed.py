@@ -55,7 +55,7 @@ SPECS = [
 
 
 class Actor:
-    """A scheduler or a publisher: one life after the other, under one name."""
+    """A scheduler or a publisher that is killed and restarted under the same name."""
 
     def __init__(self, target: Callable[..., None], choose: random.Random, *words: Any) -> None:
         self._target, self._choose, self._words = target, choose, words
@@ -102,7 +102,7 @@ class WorkerActor:
             self._position = position
 
     def end(self) -> None:
-        """Whatever it was doing, and whatever became of its store."""
+        """Kill it at any moment, and check its store."""
         self._process.kill()
 
     def stop(self) -> None:
@@ -114,7 +114,7 @@ Cast = dict[str, Actor | WorkerActor]
 
 @contextmanager
 def playing(site: Site, choose: random.Random) -> Iterator[Cast]:
-    """All processes of a host, under way; those that are left are killed at the end."""
+    """Run all processes of a host; those that are left are killed at the end."""
     worker = WorkerActor(site)
     cast: Cast = {"worker": worker}
     for name, roots in NODES_OF.items():
@@ -141,7 +141,7 @@ def playing(site: Site, choose: random.Random) -> Iterator[Cast]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_whoever_is_killed_nothing_is_lost_or_done_twice(
+def test_whichever_process_is_killed_nothing_is_lost_or_done_twice(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A reader that is killed leaves its scratch directory behind: here, where pytest removes it.
@@ -197,7 +197,7 @@ def check_schedulers_go_on(site: Site) -> None:
 
 
 def check_same_view(site: Site, follower: StoreReader) -> None:
-    """Who followed the worker from the start, through all its deaths, sees what one sees who has just come."""
+    """A reader that was open during all restarts of the worker has the same view as a new reader."""
     follower.catch_up()
     with site.reader() as newcomer:
         assert follower.position == newcomer.position
@@ -216,7 +216,7 @@ def check_same_view(site: Site, follower: StoreReader) -> None:
 
 
 def flushed(site: Site, root: str) -> list[QueuedEvents]:
-    """What a dead publisher left in its outbox; the log has it now."""
+    """Send the events that a killed publisher left in its outbox."""
     with site.log() as log, Outbox(outbox_path(site, root)) as outbox:
         left = outbox.pending(10_000)
         Publisher(log, root, site.cell(root), outbox).flush()
@@ -241,7 +241,7 @@ def check_publishers(site: Site, left: dict[str, list[QueuedEvents]]) -> None:
 
 
 def numbers(events: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    """(incarnation, sequence) of events, each where it came first."""
+    """(incarnation, sequence) of events, in the order of their first occurrence."""
     return list(dict.fromkeys((event["incarnation"], event["sequence"]) for event in events))
 
 
@@ -251,7 +251,7 @@ def by_event(said: list[PublishedEvent]) -> dict[tuple[str, int, str], Published
 
 
 def check_order(said: list[PublishedEvent], heard: list[dict[str, Any]]) -> None:
-    """One incarnation after the other, each in its order, and nothing that was never said."""
+    """Check that incarnations and sequences are in order, and that every event in the log was published."""
     meant = by_event(said)
     incarnations = list(dict.fromkeys(one.incarnation for one in said))
     where = [(incarnations.index(incarnation), sequence) for incarnation, sequence in numbers(heard)]
@@ -276,7 +276,7 @@ def check_nothing_lost(
 
 
 def check_tables(site: Site, said: list[PublishedEvent], heard: list[dict[str, Any]]) -> None:
-    """The tables show the node as it was when it was last heard of."""
+    """Check that the tables have the node's state after its last event."""
     incarnation, sequence = numbers(heard)[-1]
     last = by_event(said)[incarnation, sequence, heard[-1]["kind"]]
     with site.reader() as reader:
@@ -300,7 +300,7 @@ def check_tables(site: Site, said: list[PublishedEvent], heard: list[dict[str, A
 
 
 def plain(provider: dict[str, Any]) -> dict[str, Any]:
-    """A provider of an event with what it leaves out."""
+    """A provider of an event with its default fields."""
     return {"parent": None, "inventories": {}, "traits": [], "attributes": {}, **provider}
 
 

@@ -63,7 +63,7 @@ def placing(site: Site, seed: int, deadline_s: float) -> Iterator[SimpleQueue[Ou
         thread.join()
 
 
-def test_a_hold_ends_though_nothing_else_happens(tmp_path: Path) -> None:
+def test_a_hold_ends_without_other_events(tmp_path: Path) -> None:
     site = site_of(tmp_path, "node-1", "node-2")
     with (
         site.with_worker(),
@@ -110,7 +110,7 @@ def test_a_deadline_that_passes_while_the_worker_is_down(tmp_path: Path) -> None
     assert (report.claims, report.accepted, report.rejected, report.unverifiable) == (2, 1, 1, 2)
 
 
-def test_a_claim_that_comes_too_late_is_lost_and_another_is_made(tmp_path: Path) -> None:
+def test_after_a_claim_past_its_deadline_another_is_made(tmp_path: Path) -> None:
     site = site_of(tmp_path, "node-1", "node-2")
     with site.with_worker(), closing(sqlite3.connect(site.file, isolation_level=None)) as busy:
         busy.execute("BEGIN IMMEDIATE")  # another writer, who takes its time
@@ -127,7 +127,7 @@ def test_a_claim_that_comes_too_late_is_lost_and_another_is_made(tmp_path: Path)
 
 
 @pytest.mark.parametrize("waits", [True, False])
-def test_without_anything_that_waits_nobody_ticks(tmp_path: Path, waits: bool) -> None:
+def test_without_a_deadline_no_ticks_are_sent(tmp_path: Path, waits: bool) -> None:
     site = site_of(tmp_path, "node-1")
     with site.with_worker(), site.log() as log:
         if waits:

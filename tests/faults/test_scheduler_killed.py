@@ -62,7 +62,7 @@ def settle(site: Site, consumer: str, said: Connection) -> None:
 
 @contextmanager
 def running(target: Callable[..., None], *words: Any) -> Iterator[Connection]:
-    """A process, killed at the end; what it says comes from the connection."""
+    """Run a process and kill it at the end; yields the connection for its messages."""
     ours, theirs = spawn.Pipe(duplex=False)
     process = spawn.Process(target=target, args=(*words, theirs))
     process.start()
@@ -92,7 +92,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def die_after_claiming(site: Site, consumer: str) -> dict[str, Any]:
-    """A scheduler claims and is killed before there is a verdict; returns its claim."""
+    """Let a scheduler claim and kill it before there is a verdict; returns its claim."""
     with running(place_one, site, consumer, 600.0):
         return wait_for(lambda: next((c for c in claims_of(site) if c["consumer"] == consumer), None)) or {}
 
@@ -119,7 +119,7 @@ def test_the_next_scheduler_finds_the_claim_and_does_not_claim_again(site: Site)
 
 
 def test_a_scheduler_that_dies_after_its_answer_leaves_the_placement_and_an_open_request(site: Site) -> None:
-    with site.worked():
+    with site.with_worker():
         with running(place_and_die, site, "i-1") as said:
             outcome = heard(said)
             with pytest.raises(EOFError):
@@ -134,7 +134,7 @@ def test_a_scheduler_that_dies_after_its_answer_leaves_the_placement_and_an_open
     assert site.check_whole().accepted == 1
 
 
-def test_who_does_not_look_and_claims_again_is_told(site: Site) -> None:
+def test_a_second_claim_for_the_same_consumer_is_rejected(site: Site) -> None:
     die_after_claiming(site, "i-1")
     with site.with_worker(), site.log() as log, Scheduler(log, site.store, installed_registry()) as scheduler:
         site.settle()
@@ -146,7 +146,7 @@ def test_who_does_not_look_and_claims_again_is_told(site: Site) -> None:
     assert (report.accepted, report.rejected) == (1, 1)
 
 
-def test_what_was_rejected_meanwhile_is_placed_anew(site: Site) -> None:
+def test_a_consumer_whose_claim_was_rejected_is_placed_again(site: Site) -> None:
     first, second = die_after_claiming(site, "i-1"), die_after_claiming(site, "i-2")
     with site.with_worker(), running(settle, site, "i-2") as said:
         heard(said)
@@ -165,7 +165,7 @@ def test_what_was_rejected_meanwhile_is_placed_anew(site: Site) -> None:
     assert (report.accepted, report.rejected) == (2, 1)
 
 
-def test_a_claim_whose_outcome_is_unknown_can_be_taken_back(site: Site) -> None:
+def test_a_claim_of_unknown_outcome_can_be_cancelled(site: Site) -> None:
     with running(place_one, site, "i-1", 1.0) as said:
         (outcome,) = heard(said)
     assert (outcome.status, outcome.claim) == ("unknown", claims_of(site)[0]["id"])
@@ -178,8 +178,8 @@ def test_a_claim_whose_outcome_is_unknown_can_be_taken_back(site: Site) -> None:
     assert site.check_whole().released == 1
 
 
-def test_taken_back_before_it_comes_a_claim_is_never_granted(site: Site) -> None:
-    """The claim's record was under way when its scheduler died, and lands after the release."""
+def test_a_claim_that_arrives_after_its_cancellation_is_never_granted(site: Site) -> None:
+    """The claim's record was in flight when its scheduler was killed, and arrives after the release."""
     now_ms = int(time.time() * 1000)
     soon, late = (
         Outcome(

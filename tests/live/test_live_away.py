@@ -27,7 +27,7 @@ pytestmark = pytest.mark.kafka
 ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
 
 
-def test_all_is_started_while_the_broker_is_away(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
+def test_everything_starts_while_the_broker_is_down(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
     cluster, store = mortal_kafka, tmp_path / "store"
     with new_topic(cluster.servers) as log, open_log(log.url) as unused:
         log.append([report("a", "node-1")])
@@ -65,7 +65,7 @@ def waiting_worker(log: Log, store: Path) -> WorkerCommand:
 
 
 def check_first_claim(unused: Log, store: Path) -> None:
-    """A scheduler that has sent nothing yet: its first claim is not sent, and it says so in its time."""
+    """A scheduler that has sent nothing yet does not send its first claim, and reports that within its timeout."""
     with Scheduler(unused, store, installed_registry()) as scheduler:
         started = time.monotonic()
         with pytest.raises(
@@ -76,7 +76,7 @@ def check_first_claim(unused: Log, store: Path) -> None:
 
 
 def check_commands(vacancy: Vacancy) -> None:
-    """What needs the log ends in its time, which is less than the settings give the log; the rest goes on."""
+    """Commands that need the log end within their own timeout; the others work."""
     assert "node-1" in vacancy("show", "nodes")
     started = time.monotonic()
     assert "refuses connections" in vacancy.fails(1, "place", "--resources", "VCPU:1", "--timeout", "1")
@@ -84,7 +84,7 @@ def check_commands(vacancy: Vacancy) -> None:
 
 
 def check_state(worker: WorkerCommand, servers: str) -> None:
-    """What a worker says and serves while it waits."""
+    """The log lines and pages of a worker while it waits."""
     until(lambda: worker.said("log does not answer; waiting"), "it does not say that it waits")
     (line,) = [line for line in worker._lines if "does not answer" in line]
     assert f"{servers} refuses connections" in line

@@ -27,7 +27,7 @@ CUT_S = 30.0
 ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
 
 
-def test_a_host_is_cut_off_while_another_goes_on(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
+def test_a_host_is_cut_off_while_another_continues(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
     (line,) = mortal_kafka.proxies()
     with line, new_topic(mortal_kafka.servers) as log:
         far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.proxied_servers)
@@ -69,7 +69,7 @@ def claim_while_away(scheduler: Scheduler, consumer: str) -> Outcome:
 
 
 def check_reads_go_on(scheduler: Scheduler, vacancy: Vacancy, cut_at: float) -> None:
-    """They answer from what was read before the cut, and say so."""
+    """Queries answer from the records read before the interruption, and report their position."""
     found = scheduler.candidates(ONE)
     assert found.candidates
     away_s = time.monotonic() - cut_at
@@ -82,7 +82,7 @@ def check_reads_go_on(scheduler: Scheduler, vacancy: Vacancy, cut_at: float) -> 
 
 
 def check_settled(scheduler: Scheduler, vacancy: Vacancy, open_claims: list[Outcome]) -> None:
-    """What was sent arrives after all: one claim before its deadline, one after."""
+    """Claims that were sent arrive later: one before its deadline, one after."""
     patient, hasty = open_claims
     found = scheduler.settle(patient, timeout_s=30.0)
     assert (found.status, found.claim) == ("placed", patient.claim)
@@ -94,7 +94,7 @@ def check_settled(scheduler: Scheduler, vacancy: Vacancy, open_claims: list[Outc
 
 
 def check_published_late(publisher: subprocess.Popen[str], near: Host) -> None:
-    """A publisher that was started while the brokers were away has waited for them."""
+    """A publisher that was started while the brokers were down has waited for them."""
     with StoreReader(near.store, installed_registry()) as reader:
         until(lambda: "late-1" in {node.root for node in nodes(reader)}, "it did not publish")
     publisher.terminate()

@@ -26,7 +26,7 @@ CELLS = covering_cells(4)
 
 @contextmanager
 def load(log: Log, rng: random.Random) -> Iterator[None]:
-    """Nodes report, in bursts, until the end of the block."""
+    """Send node reports in bursts until the end of the block."""
     stop = threading.Event()
     lives: dict[int, int] = {}
 
@@ -69,8 +69,8 @@ def test_killed_under_load(kafka: str, tmp_path: Path) -> None:
         assert found == rebuilt(log, tmp_path / "again")
 
 
-def test_two_workers_on_one_store_split_its_partitions_and_give_them_back(kafka: str, tmp_path: Path) -> None:
-    """A scheduler reads the store all the while, and claims; the auditor judges."""
+def test_two_workers_on_one_store_share_its_partitions(kafka: str, tmp_path: Path) -> None:
+    """A scheduler reads the store and claims meanwhile; the result is audited."""
     with new_topic(kafka) as log, fleet(log, tmp_path, [log.url], rate=300) as running:
         (host,) = running.hosts
         (alone,) = host.workers
@@ -98,7 +98,7 @@ def test_two_workers_on_one_store_split_its_partitions_and_give_them_back(kafka:
         assert running.conclude()["accepted"] > 20
 
 
-def test_two_that_start_at_the_same_moment_share_a_store(kafka: str, tmp_path: Path) -> None:
+def test_two_workers_that_start_at_the_same_time_share_a_store(kafka: str, tmp_path: Path) -> None:
     """The first to join gets all partitions, and must not wait for those that the other holds: the other waits to join."""
     with new_topic(kafka) as log:
         for life in range(1, 6):
@@ -112,8 +112,8 @@ def test_two_that_start_at_the_same_moment_share_a_store(kafka: str, tmp_path: P
         assert [one.code for one in ended] == [0, 0]
 
 
-def test_a_killed_worker_s_place_is_taken_at_once_beside_another(kafka: str, tmp_path: Path) -> None:
-    """A new worker sees that the dead one, on its host, is dead: the group need not wait until it is missed."""
+def test_a_killed_worker_is_replaced_at_once_next_to_another(kafka: str, tmp_path: Path) -> None:
+    """A new worker notices that the process of the killed one has ended, so the group need not wait for the timeout."""
     store = tmp_path / "store"
     with new_topic(kafka) as log, WorkerCommand(log, store) as first:
         second = WorkerCommand(log, store).start().wait_ready()

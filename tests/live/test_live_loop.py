@@ -46,7 +46,7 @@ def test_from_a_report_to_a_verdict(kafka: str, tmp_path: Path) -> None:
         assert said(store) == rebuilt(log, tmp_path / "again")
 
 
-def test_it_goes_on_exactly_where_the_store_stands(kafka: str, tmp_path: Path) -> None:
+def test_a_worker_continues_exactly_at_the_position_of_its_store(kafka: str, tmp_path: Path) -> None:
     cells = covering_cells(4)
     with new_topic(kafka) as log:
         for life, count in ((1, 100), (2, 0), (3, 37)):
@@ -58,10 +58,8 @@ def test_it_goes_on_exactly_where_the_store_stands(kafka: str, tmp_path: Path) -
         assert said(tmp_path / "store") == rebuilt(log, tmp_path / "again")
 
 
-def test_a_store_that_was_copied_goes_on_where_it_stands_not_where_the_group_was(
-    kafka: str, tmp_path: Path
-) -> None:
-    """The group's offsets are ahead of a store that was put back from a copy. The store is what counts."""
+def test_a_copied_store_continues_at_its_own_position_not_at_the_group_s(kafka: str, tmp_path: Path) -> None:
+    """The group's offsets are ahead of a store that was restored from a copy. The store's position is used."""
     with new_topic(kafka, 1) as log:
         log.append([report("a", f"node-{n}") for n in range(10)])
         with worker_here(log.url, tmp_path / "store"):
@@ -84,8 +82,8 @@ def test_two_hosts_follow_one_log(kafka: str, tmp_path: Path) -> None:
     assert said(stores[0]).whole == said(stores[1]).whole
 
 
-def test_log_time_goes_on_where_something_waits(kafka: str, tmp_path: Path) -> None:
-    """A verdict is kept until its deadline. Nothing else arrives then: the worker ticks, and stops ticking."""
+def test_log_time_advances_while_a_deadline_is_open(kafka: str, tmp_path: Path) -> None:
+    """A verdict is kept until its deadline. If nothing else arrives, the worker sends ticks until then."""
     store = tmp_path / "store"
     with new_topic(kafka, 1) as log, WorkerCommand(log, store) as worker:
         log.append([report("a", "node-1")])

@@ -47,7 +47,7 @@ def test_the_broker_is_killed_and_comes_back(mortal_kafka: KafkaCluster, tmp_pat
         assert said(store) == rebuilt(log, tmp_path / "again")
 
 
-def test_it_stops_while_the_broker_is_away(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
+def test_a_worker_stops_cleanly_while_the_broker_is_down(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
     cluster = mortal_kafka
     with new_topic(cluster.servers) as log:
         worker = WorkerCommand(log, tmp_path / "store").start().wait_ready()

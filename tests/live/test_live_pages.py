@@ -51,7 +51,7 @@ def test_the_pages(kafka: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "page", ["/table", "/table/", "/router", "/router/", "/graph", "/graph/", "/assignment/", "/performance"]
 )
-def test_faust_s_own_pages_are_not_there(page: str, serving: WorkerCommand) -> None:
+def test_faust_s_own_pages_are_disabled(page: str, serving: WorkerCommand) -> None:
     assert serving.get(page).code == 404
 
 
@@ -72,7 +72,7 @@ def serving(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
         yield worker
 
 
-def test_a_port_that_is_taken(kafka: str, tmp_path: Path) -> None:
+def test_a_port_in_use(kafka: str, tmp_path: Path) -> None:
     with new_topic(kafka, 1) as log, socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         worker = WorkerCommand(log, tmp_path / "store", "--web-port", port)
@@ -84,7 +84,7 @@ def test_a_port_that_is_taken(kafka: str, tmp_path: Path) -> None:
     assert not any("Traceback" in line for line in ended.lines)
 
 
-def test_the_faust_command_runs_it_too(kafka: str, tmp_path: Path) -> None:
+def test_the_faust_command_runs_the_worker(kafka: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

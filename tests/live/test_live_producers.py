@@ -51,7 +51,7 @@ def soon_ms(seconds: float) -> int:
 
 
 def work(number: int) -> list[NewRecord]:
-    """What nodes and schedulers say in one round: a report, a claim on it, and the release of an earlier claim."""
+    """The records of one round: a node report, a claim on the node, and the release of an earlier claim."""
     cell = CELLS[number % 2]
     asked = claim(f"c{number}", f"i{number}", f"n{number % 6}", {"VCPU": 3}, soon_ms(120))
     said = [report(cell, f"n{number % 6}", life=number + 1, vcpus=8), NewRecord(cell, claims(asked))]
@@ -61,7 +61,7 @@ def work(number: int) -> list[NewRecord]:
 
 
 def trouble(line: TcpProxy, number: int) -> None:
-    """In rounds 10 to 19 and 40 to 49 what is sent arrives, and nothing is heard of it; then the connections end."""
+    """In rounds 10 to 19 and 40 to 49 records arrive but acknowledgements are lost; then the connections end."""
     if number in (10, 40):
         line.lose_answers()
     elif number in (20, 50):
@@ -82,16 +82,16 @@ def check(log: Log, home: Path) -> AuditReport:
 
 
 def times_in(log: Log) -> Counter[str]:
-    """How often each thing that was said is in the log."""
+    """How often each record is in the log."""
     records = (record for some in read_all(log).values() for record in some)
     events = (json.loads(record.value) for record in records)
     return Counter(json.dumps(one["data"]) for one in events if one["type"] != "vacancy.log.opened.v1")
 
 
-def test_what_a_producer_repeats_counts_once(
+def test_records_sent_again_by_a_producer_count_once(
     mortal_kafka: KafkaCluster, log: Log, line: TcpProxy, tmp_path: Path
 ) -> None:
-    """A producer of another make, that does not number what it sends: its answers are lost, and it sends again."""
+    """A producer that is not idempotent loses acknowledgements and sends records again."""
     producer = KafkaProducer(
         bootstrap_servers=mortal_kafka.proxied_servers,
         enable_idempotence=False,
@@ -119,10 +119,10 @@ def test_what_a_producer_repeats_counts_once(
     assert found.accepted > 30
 
 
-def test_this_log_repeats_nothing_and_loses_nothing(
+def test_this_log_s_producer_neither_repeats_nor_loses_records(
     mortal_kafka: KafkaCluster, log: Log, line: TcpProxy, tmp_path: Path
 ) -> None:
-    """The same, with this product's own log, whose producer numbers what it sends."""
+    """The same with this project's log, whose producer is idempotent."""
     far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.proxied_servers)
     with open_log(far_url, **{"request.timeout.ms": "1000"}) as far:
         receipts = []
@@ -136,7 +136,7 @@ def test_this_log_repeats_nothing_and_loses_nothing(
     assert check(log, tmp_path).claims == 60
 
 
-def test_what_arrives_after_its_deadline_is_never_accepted(
+def test_claims_that_arrive_after_their_deadline_are_never_accepted(
     mortal_kafka: KafkaCluster, log: Log, line: TcpProxy, tmp_path: Path
 ) -> None:
     far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.proxied_servers)

@@ -26,7 +26,7 @@ START_MS = 1_800_000_000_000
 
 
 class Tables:
-    """A projection that keeps what it was given. `failing` maps (partition, offset) to what it raises there."""
+    """A projection that keeps its records. `failing` maps (partition, offset) to the error that it raises there."""
 
     def __init__(self) -> None:
         self.records: dict[int, list[Record]] = defaultdict(list)
@@ -108,7 +108,7 @@ def test_everything_is_applied_once_in_order_and_in_batches(log: Any, tables: Ta
     assert worker.position == log.end()
 
 
-def test_it_goes_on_where_the_projection_stands(log: Any, tables: Tables, clock: Clock) -> None:
+def test_it_continues_at_the_position_of_the_projection(log: Any, tables: Tables, clock: Clock) -> None:
     log.append(entries(30))
     drain(make(log, tables, clock))
     log.append(entries(30))
@@ -118,13 +118,13 @@ def test_it_goes_on_where_the_projection_stands(log: Any, tables: Tables, clock:
     assert tables.position() == log.end()
 
 
-def test_it_follows_only_the_partitions_it_is_given(log: Any, tables: Tables, clock: Clock) -> None:
+def test_it_follows_only_the_given_partitions(log: Any, tables: Tables, clock: Clock) -> None:
     log.append(entries(30))
     drain(make(log, tables, clock, partitions=[1]))
     assert set(tables.records) == {1}
 
 
-def test_a_tick_comes_when_something_waits_and_nothing_arrives(
+def test_a_tick_is_sent_when_a_deadline_is_due_and_nothing_arrives(
     log: Any, tables: Tables, clock: Clock
 ) -> None:
     worker = make(log, tables, clock)
@@ -146,7 +146,9 @@ def test_a_tick_comes_when_something_waits_and_nothing_arrives(
     assert (len(tables.records[0]), len(tables.records[2])) == (1, 1)
 
 
-def test_ticks_go_on_while_the_deadline_stands_and_no_faster(log: Any, tables: Tables, clock: Clock) -> None:
+def test_ticks_repeat_at_the_same_rate_while_the_deadline_is_open(
+    log: Any, tables: Tables, clock: Clock
+) -> None:
     worker = make(log, tables, clock)
     drain(worker)
     tables.deadlines = {2: START_MS - 1}
@@ -163,7 +165,7 @@ def test_ticks_go_on_while_the_deadline_stands_and_no_faster(log: Any, tables: T
     assert worker.progress.ticks <= ticks + 1
 
 
-def test_traffic_puts_ticks_off(log: Any, tables: Tables, clock: Clock) -> None:
+def test_other_records_delay_ticks(log: Any, tables: Tables, clock: Clock) -> None:
     worker = make(log, tables, clock)
     tables.deadlines = {0: START_MS - 1}
     for _ in range(50):
@@ -193,7 +195,7 @@ def test_without_a_tick_entry_it_never_ticks(log: Any, tables: Tables, clock: Cl
 
 
 @pytest.mark.parametrize("error", [Halt("an unknown rule"), StoreError("the disk is full"), LogError("gone")])
-def test_a_failing_partition_stops_and_the_others_go_on(
+def test_a_failing_partition_stops_and_the_others_continue(
     log: Any, tables: Tables, clock: Clock, error: VacancyError
 ) -> None:
     log.append(entries(30))
@@ -275,7 +277,7 @@ class Away(MemoryLog):
         return super().read(partition, offset, limit, timeout_s)
 
 
-def test_a_log_that_is_away_is_tried_again_more_and_more_slowly(
+def test_a_log_that_does_not_answer_is_retried_with_growing_pauses(
     log: Any, tables: Tables, clock: Clock
 ) -> None:
     away = Away(parse_log_url(log.url))

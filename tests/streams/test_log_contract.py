@@ -19,7 +19,7 @@ CELLS = covering_cells(4)
 
 
 def read_all(log: Log, partition: int, chunk: int = 100) -> list[Record]:
-    """The partition's records up to where it ends now."""
+    """All records of a partition."""
     records: list[Record] = []
     position, end = log.start()[partition], log.end()[partition]
     while position < end:
@@ -59,7 +59,7 @@ def test_an_existing_log_is_not_made_again(backend: Any) -> None:
     assert backend.open().identity().log == uid
 
 
-def test_a_missing_log_says_how_to_make_it(backend: Any) -> None:
+def test_the_error_for_a_missing_log_says_how_to_create_it(backend: Any) -> None:
     with pytest.raises(LogError, match="vacancy topics create --log ") as raised:
         backend.open()
     assert backend.url in str(raised.value)
@@ -108,7 +108,7 @@ def test_order_offsets_and_time_of_a_partition(backend: Any) -> None:
         assert before_ms - 60_000 < times[-1] < before_ms + 60_000
 
 
-def test_entries_of_one_append_stand_together(backend: Any) -> None:
+def test_entries_of_one_append_are_consecutive(backend: Any) -> None:
     log, other = backend.create(4), backend.open()
     landed = []
     for n in range(10):
@@ -130,7 +130,7 @@ def test_read_starts_exactly_at_the_offset_and_keeps_the_limit(backend: Any) -> 
         assert [r.offset for r in records] == list(range(offset, min(offset + limit, 30)))
 
 
-def test_reading_at_the_end_is_empty_and_waits_no_longer_than_told(backend: Any) -> None:
+def test_reading_at_the_end_is_empty_and_waits_no_longer_than_the_timeout(backend: Any) -> None:
     log = backend.create(4)
     started = time.monotonic()
     assert log.read(0, 1, 10) == []
@@ -159,7 +159,7 @@ def test_polling_without_waiting_finds_what_was_appended(backend: Any) -> None:
         assert [r.value for r in found] == [b"%d" % n]
 
 
-def test_reading_beyond_the_end_says_so(backend: Any) -> None:
+def test_reading_beyond_the_end_is_an_error(backend: Any) -> None:
     log = backend.create(4)
     with pytest.raises(LogError, match="beyond the end") as raised:
         log.read(1, 7, 10, timeout_s=10)
@@ -168,7 +168,7 @@ def test_reading_beyond_the_end_says_so(backend: Any) -> None:
     assert [r.offset for r in log.read(1, 0, 10, timeout_s=10)] == [0]
 
 
-def test_reading_what_retention_took_says_so(backend: Any) -> None:
+def test_reading_records_that_retention_removed_is_an_error(backend: Any) -> None:
     log = backend.create(4)
     log.append([NewRecord(CELLS[1], b"%d" % n) for n in range(20)])
     backend.trim(1, 10)
@@ -215,12 +215,12 @@ def test_identity_needs_one_first_record(backend: Any) -> None:
         ),
     ],
 )
-def test_a_log_that_starts_otherwise_has_no_identity(backend: Any, value: bytes, message: str) -> None:
+def test_a_log_with_another_first_record_has_no_identity(backend: Any, value: bytes, message: str) -> None:
     with create_log(backend.url, 1, [NewRecord("a", value)]) as log, pytest.raises(LogError, match=message):
         log.identity()
 
 
-def test_receipts_tell_where_entries_landed(backend: Any) -> None:
+def test_receipts_return_the_positions_of_entries(backend: Any) -> None:
     log = backend.create(4)
     receipts = [log.send([NewRecord(CELLS[n % 4], b"%d" % n), NewRecord(CELLS[0], b"+")]) for n in range(50)]
     landed = [receipt.wait(30) for receipt in receipts]
@@ -234,7 +234,7 @@ def test_receipts_tell_where_entries_landed(backend: Any) -> None:
     assert zeros == sorted(zeros)
 
 
-def test_many_threads_and_handles_lose_and_double_nothing(backend: Any) -> None:
+def test_many_threads_and_handles_neither_lose_nor_repeat_records(backend: Any) -> None:
     shared = backend.create(4)
     own = [backend.open() for _ in range(2)]
     landed: list[Any] = []
@@ -257,14 +257,14 @@ def test_many_threads_and_handles_lose_and_double_nothing(backend: Any) -> None:
     assert Counter(r.value for r in records) == {b"%d %d" % (m, n): 2 for m in range(4) for n in range(30)}
 
 
-def test_a_partition_that_is_not_there(backend: Any) -> None:
+def test_a_missing_partition(backend: Any) -> None:
     log = backend.create(4)
     for partition in (-1, 4):
         with pytest.raises(LogError, match=f"no partition {partition}"):
             log.read(partition, 0, 1)
 
 
-def test_a_closed_log_answers_nothing(backend: Any) -> None:
+def test_a_closed_log_refuses_every_call(backend: Any) -> None:
     log = backend.create(4)
     log.close()
     log.close()

@@ -21,7 +21,7 @@ from vacancy.streams.log_url import parse_log_url
         ("kafka://a:9092,[::1]:9093/cloud.events-1", "kafka", "cloud.events-1", "cloud.events-1"),
     ],
 )
-def test_urls_that_mean_something(url: str, scheme: str, place: str, name: str) -> None:
+def test_valid_urls(url: str, scheme: str, place: str, name: str) -> None:
     parsed = parse_log_url(url)
     assert (parsed.scheme, parsed.place, parsed.name) == (scheme, place, name)
     assert parse_log_url(parsed.url) == parsed
@@ -50,7 +50,7 @@ def test_kafka_servers() -> None:
         "kafka://a:9092/" + "t" * 250,
     ],
 )
-def test_urls_that_mean_nothing(url: str) -> None:
+def test_invalid_urls(url: str) -> None:
     with pytest.raises(UsageError) as raised:
         parse_log_url(url)
     assert "\n" not in str(raised.value)

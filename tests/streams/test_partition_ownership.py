@@ -28,7 +28,7 @@ class Clock:
 
 
 class Tables:
-    """A projection in memory. `locked` partitions are another's; `failing` maps (partition, offset) to errors."""
+    """An in-memory projection. `locked`: partitions of another worker. `failing`: (partition, offset) -> error."""
 
     id = "the-store"
     partitions = 3
@@ -99,7 +99,9 @@ def ownership(tables: Tables, clock: Clock, failures: list[VacancyError]) -> Par
     return PartitionOwnership(tables, "the-log", on_failed=failures.append, clock=clock)
 
 
-def test_nothing_is_applied_to_what_is_not_held(ownership: PartitionOwnership, tables: Tables) -> None:
+def test_nothing_is_applied_to_partitions_that_are_not_owned(
+    ownership: PartitionOwnership, tables: Tables
+) -> None:
     assert not ownership.apply(0, records(0, 0, 3))
     ownership.open(0)
     assert ownership.apply(0, records(0, 0, 3))
@@ -114,7 +116,7 @@ def test_nothing_is_applied_to_what_is_not_held(ownership: PartitionOwnership, t
     assert (ownership.records, ownership.batches) == (6, 2)
 
 
-def test_what_came_before_is_not_counted_twice(ownership: PartitionOwnership) -> None:
+def test_records_before_the_position_are_not_counted_again(ownership: PartitionOwnership) -> None:
     ownership.open(0)
     ownership.apply(0, records(0, 0, 5))
     ownership.apply(0, records(0, 3, 4))
@@ -123,14 +125,14 @@ def test_what_came_before_is_not_counted_twice(ownership: PartitionOwnership) ->
     assert ownership.records == 7
 
 
-def test_another_s_partition_is_told(ownership: PartitionOwnership, tables: Tables) -> None:
+def test_a_partition_of_another_worker_is_an_error(ownership: PartitionOwnership, tables: Tables) -> None:
     tables.locked.add(1)
     with pytest.raises(StoreInUse):
         ownership.open(1)
     assert ownership.held == {}
 
 
-def test_one_that_fails_stops_and_the_others_go_on(
+def test_a_failing_partition_stops_and_the_others_continue(
     ownership: PartitionOwnership, tables: Tables, failures: list[VacancyError]
 ) -> None:
     for partition in (0, 1):
@@ -148,7 +150,7 @@ def test_one_that_fails_stops_and_the_others_go_on(
     assert len(failures) == 2
 
 
-def test_lag_is_as_old_as_what_waits(ownership: PartitionOwnership, clock: Clock) -> None:
+def test_lag_is_the_age_of_the_waiting_records(ownership: PartitionOwnership, clock: Clock) -> None:
     one = ownership.open(0)
     assert one.lag_ms(clock()) == 0
     one.saw_end(10, clock())
@@ -164,7 +166,7 @@ def test_lag_is_as_old_as_what_waits(ownership: PartitionOwnership, clock: Clock
     assert one.lag_ms(clock()) == 500
 
 
-def test_state_as_json_and_as_metrics(ownership: PartitionOwnership, tables: Tables) -> None:
+def test_status_as_json_and_as_metrics(ownership: PartitionOwnership, tables: Tables) -> None:
     class Worker:
         ready, ticks, log_name = True, 3, "the-log"
 
@@ -194,7 +196,7 @@ def test_state_as_json_and_as_metrics(ownership: PartitionOwnership, tables: Tab
     assert by_partition["vacancy_worker_ready"] == {None: 1}
 
 
-def test_who_is_known_to_be_dead() -> None:
+def test_which_processes_are_known_to_have_ended() -> None:
     mine = group.client_id()
     assert group.is_gone(mine), "this process has not joined, so it is one before it that had its number"
     assert not group.is_gone(mine.replace(f":{os.getpid()}", f":{os.getppid()}"))

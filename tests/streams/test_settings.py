@@ -43,7 +43,7 @@ def test_defaults_are_under_the_state_directory(monkeypatch: pytest.MonkeyPatch)
         assert load_settings().store == Path("/home/someone/.local/state/vacancy/store")
 
 
-def test_flag_beats_environment_beats_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_precedence_is_flag_environment_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Path("vacancy.toml").write_text(FILE)
     assert load_settings().cell == "file"
     monkeypatch.setenv("VACANCY_CELL", "environment")
@@ -57,7 +57,7 @@ def test_flag_beats_environment_beats_file(monkeypatch: pytest.MonkeyPatch, tmp_
     assert load_settings(config=tmp_path / "vacancy.toml").store == Path("/file/store")
 
 
-def test_kafka_settings_are_laid_over_each_other_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kafka_settings_are_merged_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("vacancy.toml").write_text(FILE)
     assert load_settings().kafka == {
         "security.protocol": "SASL_SSL",
@@ -115,7 +115,7 @@ def test_names_of_no_secrets(name: str) -> None:
         ('log = "kafka://u:hunter2@h:1/t"', "must not contain a user name or password"),
     ],
 )
-def test_a_wrong_file_says_what_is_wrong(content: str, message: str) -> None:
+def test_the_error_for_an_invalid_file_names_the_problem(content: str, message: str) -> None:
     Path("vacancy.toml").write_text(content)
     with pytest.raises(UsageError, match=message) as raised:
         load_settings()
@@ -123,7 +123,7 @@ def test_a_wrong_file_says_what_is_wrong(content: str, message: str) -> None:
     assert "hunter2" not in str(raised.value) or "postgres" in content
 
 
-def test_a_named_file_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_file_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"settings file does not exist.*nowhere\.toml"):
         load_settings(config="nowhere.toml")
     monkeypatch.setenv("VACANCY_CONFIG", "elsewhere.toml")
@@ -131,7 +131,7 @@ def test_a_named_file_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
 
-def test_a_wrong_environment_is_told_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_an_invalid_variable_does_not_repeat_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VACANCY_KAFKA", "hunter2")
     with pytest.raises(UsageError, match="environment") as raised:
         load_settings()
@@ -140,7 +140,7 @@ def test_a_wrong_environment_is_told_without_its_value(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("pair", ["hunter2", "=hunter2"])
-def test_a_pair_that_is_none(pair: str) -> None:
+def test_an_invalid_name_value_pair(pair: str) -> None:
     with pytest.raises(UsageError, match="name=value") as raised:
         kafka_pairs([pair])
     assert "hunter2" not in str(raised.value)

@@ -157,17 +157,21 @@ def test_status_tells_how_far_behind_the_log_each_partition_is(tmp_path: Path) -
 
 
 def test_candidates_need_no_log(site: FollowedLog) -> None:
-    ((found,), gave_up) = store_query.search(site.reader, SPEC, order="pack", seed=1)
-    assert gave_up == 0
-    assert found.root == "node-1"
-    assert store_query.search(site.reader, SPEC, max_staleness_s=60).candidates == [found]
-    assert store_query.search(site.reader, SPEC, order="pack:3", seed=1).candidates == [found]
-    for unknown in ("best", "best:4"):
-        with pytest.raises(UsageError, match="unknown order 'best'"):
-            store_query.search(site.reader, SPEC, order=unknown)
-    for wrong in ("pack:", "pack:0", "pack:-1", "pack:many", "pack:1001", "pack:2:3"):
-        with pytest.raises(UsageError, match="among how many of the best"):
-            store_query.search(site.reader, SPEC, order=wrong)
+    with StoreQuery(site.store, site.registry, order="pack", seed=1) as query:
+        ((found,), as_of, as_of_ms, gave_up) = query.candidates(SPEC)
+        assert (as_of, as_of_ms, gave_up) == (site.reader.position, site.reader.newest_ms, 0)
+        assert found.root == "node-1"
+        assert query.candidates(SPEC, max_staleness_s=60).candidates == [found]
+        assert query.candidates(SPEC, order="pack:3").candidates == [found]
+        assert query.candidates("resources=VCPU:2").candidates == [found]
+        assert query.explain("resources=VCPU:99").left == 0
+        assert not query.why_not("resources=VCPU:99", "node-1").fits
+        for unknown in ("best", "best:4"):
+            with pytest.raises(UsageError, match="unknown order 'best'"):
+                query.candidates(SPEC, order=unknown)
+        for wrong in ("pack:", "pack:0", "pack:-1", "pack:many", "pack:1001", "pack:2:3"):
+            with pytest.raises(UsageError, match="among how many of the best"):
+                query.candidates(SPEC, order=wrong)
 
 
 def test_a_store_is_set_aside_only_when_nobody_writes_it(tmp_path: Path) -> None:

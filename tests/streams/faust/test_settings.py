@@ -93,7 +93,7 @@ def test_kerberos() -> None:
     assert credentials.kerberos_service_name == "k"
 
 
-def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
+def test_tls_with_a_client_certificate(tmp_path: Path) -> None:
     certificate, key = tmp_path / "me.pem", tmp_path / "me.key"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=me", "-days", "2"]
     secret = ["-passout", "pass:hunter2", "-keyout", str(key), "-out", str(certificate)]
@@ -115,7 +115,7 @@ def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
     assert "wrong-secret" not in str(raised.value)
 
 
-def test_what_cannot_be_used_is_said() -> None:
+def test_unusable_settings_are_refused() -> None:
     with pytest.raises(UsageError, match="TLS files cannot be used"):
         faust_options(SERVERS, {"security.protocol": "SSL", "ssl.cafile": "/not/there.pem"})
     with pytest.raises(UsageError, match=r"cannot use sasl\.mechanism=OAUTHBEARER"):

@@ -50,7 +50,7 @@ def test_a_new_topic_lacks_only_replicas_on_one_broker(url: str, openings: Any) 
     assert wrong.startswith("replication is 1, not 3")
 
 
-def test_everything_wrong_with_a_topic_is_told(url: str, admin: Any) -> None:
+def test_every_problem_of_a_topic_is_listed(url: str, admin: Any) -> None:
     make_topic(
         admin,
         url,
@@ -78,7 +78,7 @@ def test_everything_wrong_with_a_topic_is_told(url: str, admin: Any) -> None:
     assert [sentence[: len(start)] for sentence, start in zip(wrong, expected, strict=True)] == expected
 
 
-def test_checking_a_topic_that_is_not_there(url: str) -> None:
+def test_checking_a_missing_topic(url: str) -> None:
     with pytest.raises(LogError, match="vacancy topics create"):
         check_topic(url)
 
@@ -94,7 +94,7 @@ def test_a_topic_that_was_written_to_before_it_was_opened(url: str, openings: An
         _open_partitions(parse_log_url(url), openings(2), {})
 
 
-def test_a_broker_that_is_not_there_is_told_in_time(openings: Any) -> None:
+def test_a_missing_broker_is_reported_within_the_timeout(openings: Any) -> None:
     started = time.monotonic()
     url = "kafka://127.0.0.1:9/events"
     with pytest.raises(LogUnavailable, match="did not answer") as raised:
@@ -124,7 +124,7 @@ def test_a_record_that_is_too_large_stops_the_whole_append(url: str, openings: A
         assert log.end() == {0: 1}
 
 
-def test_a_record_that_the_topic_does_not_take(url: str, openings: Any, admin: Any) -> None:
+def test_a_record_larger_than_the_topic_allows(url: str, openings: Any, admin: Any) -> None:
     make_topic(admin, url, max_message_bytes="10000")
     with open_log(url) as log:
         with pytest.raises(LogError, match="too large for the log"):
@@ -132,7 +132,7 @@ def test_a_record_that_the_topic_does_not_take(url: str, openings: Any, admin: A
         assert log.append([NewRecord("a", b"small")])[0].offset == 0
 
 
-def test_a_topic_of_something_else_has_no_identity(url: str, admin: Any, kafka: str) -> None:
+def test_a_topic_of_another_program_has_no_identity(url: str, admin: Any, kafka: str) -> None:
     make_topic(admin, url)
     with open_log(url) as log:
         with pytest.raises(LogError, match="no partition of the log has its first record"):
@@ -161,7 +161,7 @@ def test_partitions_added_to_a_log_are_noticed(url: str, openings: Any, admin: A
         log.identity()
 
 
-def test_a_transaction_leaves_a_gap_that_is_told(url: str, openings: Any, kafka: str) -> None:
+def test_the_gap_of_a_transaction_is_reported(url: str, openings: Any, kafka: str) -> None:
     with create_log(url, 1, openings(1)) as log:
         producer = KafkaProducer(bootstrap_servers=kafka, transactional_id=str(uuid.uuid4()))
         producer.init_transactions()
@@ -175,7 +175,7 @@ def test_a_transaction_leaves_a_gap_that_is_told(url: str, openings: Any, kafka:
             log.read(0, 2, 1, timeout_s=10)
 
 
-def test_a_topic_made_anew_under_a_reader_is_noticed(url: str, openings: Any, admin: Any) -> None:
+def test_a_topic_that_is_replaced_while_it_is_read_is_noticed(url: str, openings: Any, admin: Any) -> None:
     with create_log(url, 1, openings(1)) as log:
         log.append([NewRecord("a", b"%d" % n) for n in range(50)])
         position = 0
@@ -195,7 +195,7 @@ def test_a_topic_made_anew_under_a_reader_is_noticed(url: str, openings: Any, ad
 
 
 def test_a_reader_far_behind_reads_everything_in_order(url: str, openings: Any) -> None:
-    """More than is buffered of any partition, read unevenly, so that partitions are paused and resumed."""
+    """More records than are buffered of a partition, read unevenly, so that partitions are paused and resumed."""
     cells = covering_cells(3)
     with create_log(url, 3, openings(3)) as log:
         receipts = [

@@ -62,7 +62,7 @@ def test_each_client_gets_only_what_it_knows(kind: Kind, client: Any) -> None:
     assert found["security_protocol"] == "SSL"
 
 
-def test_what_is_sent_is_durable_and_sent_once() -> None:
+def test_producers_are_durable_and_idempotent() -> None:
     found = client_settings("producer", SERVERS, {"delivery.timeout.ms": "1000"})
     assert (found["acks"], found["enable_idempotence"], found["delivery_timeout_ms"]) == ("all", True, 1000)
 
@@ -80,7 +80,7 @@ def test_what_is_sent_is_durable_and_sent_once() -> None:
         ("ssl.truststore.location", "no Kafka setting"),
     ],
 )
-def test_settings_that_cannot_be_given(name: str, message: str) -> None:
+def test_settings_that_are_not_allowed(name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message) as raised:
         client_settings("producer", SERVERS, {name: "hunter2"})
     assert name in str(raised.value)
@@ -88,7 +88,7 @@ def test_settings_that_cannot_be_given(name: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ssl.check.hostname", "request.timeout.ms", "api.version"])
-def test_values_that_cannot_be_read(name: str) -> None:
+def test_invalid_values(name: str) -> None:
     with pytest.raises(UsageError, match=name) as raised:
         client_settings("admin", SERVERS, {name: "hunter2"})
     assert "hunter2" not in str(raised.value)

@@ -71,7 +71,7 @@ def test_processes_append_and_read_at_once(log: Any) -> None:
     assert seen.splitlines()[1:] == expected
 
 
-def test_what_a_killed_process_was_told_is_there(log: Any) -> None:
+def test_acknowledged_records_of_a_killed_process_are_in_the_log(log: Any) -> None:
     process = spawn("append", log.url, 0, 100_000)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(200)]
@@ -92,7 +92,7 @@ def test_what_a_killed_process_was_told_is_there(log: Any) -> None:
     reopened.close()
 
 
-def test_of_two_who_make_a_log_one_is_refused(path: Path, openings: Any) -> None:
+def test_of_two_processes_that_create_a_log_one_is_refused(path: Path, openings: Any) -> None:
     results: list[object] = []
     together = threading.Barrier(4)
 
@@ -132,7 +132,7 @@ def test_a_writer_waits_its_turn_and_then_gives_up(log: Any, path: Path) -> None
     assert [r.value for r in log.read(landed.partition, 1, 10)] == [b"in time"]
 
 
-def test_polling_an_unchanged_log_asks_only_for_the_version(log: Any) -> None:
+def test_polling_an_unchanged_log_reads_only_the_version(log: Any) -> None:
     asked: list[str] = []
     assert log.read(0, 1, 100) == []
     log._reader.set_trace_callback(asked.append)
@@ -170,7 +170,7 @@ def test_timestamps_never_go_back(path: Path, openings: Any) -> None:
 # -- bad files --------------------------------------------------------------------------------------------
 
 
-def test_files_that_are_no_log(path: Path) -> None:
+def test_files_that_are_not_logs(path: Path) -> None:
     path.write_text("these are my notes\n" * 100)
     with pytest.raises(LogError, match="not an SQLite database"):
         open_log(f"sqlite://{path}")
@@ -195,7 +195,7 @@ def test_a_newer_format_is_refused(log: Any, path: Path) -> None:
         open_log(log.url)
 
 
-def test_a_damaged_file_is_told_and_not_believed(path: Path, openings: Any) -> None:
+def test_a_damaged_file_is_reported_and_not_read(path: Path, openings: Any) -> None:
     with create_log(f"sqlite://{path}", 1, openings(1)) as log:
         log.append([NewRecord("a", b"x" * 1000) for _ in range(500)])
     rng = random.Random(1)
@@ -206,7 +206,7 @@ def test_a_damaged_file_is_told_and_not_believed(path: Path, openings: Any) -> N
         log.read(0, 0, 1000)
 
 
-def test_a_hole_is_told(log: Any, path: Path) -> None:
+def test_a_gap_is_reported(log: Any, path: Path) -> None:
     cell = covering_cells(4)[3]
     log.append([NewRecord(cell, b"%d" % n) for n in range(10)])
     db = sqlite3.connect(path)
@@ -218,7 +218,7 @@ def test_a_hole_is_told(log: Any, path: Path) -> None:
             log.read(3, offset, 100)
 
 
-def test_a_file_taken_away_under_a_process_is_noticed(log: Any, path: Path, openings: Any) -> None:
+def test_a_file_that_is_removed_while_it_is_open_is_noticed(log: Any, path: Path, openings: Any) -> None:
     assert log.read(0, 1, 1) == []
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink()
@@ -238,7 +238,7 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path, openings: Any) -> No
 # -- full disks -------------------------------------------------------------------------------------------
 
 
-def test_a_full_database_writes_nothing_by_halves(log: Any) -> None:
+def test_a_full_database_writes_no_incomplete_append(log: Any) -> None:
     pages = log._writer.execute("PRAGMA page_count").fetchone()[0]
     log._writer.execute(f"PRAGMA max_page_count = {pages + 4}")
     end = log.end()
@@ -250,7 +250,7 @@ def test_a_full_database_writes_nothing_by_halves(log: Any) -> None:
     assert len(log.append([NewRecord("a", b"x" * 1000) for _ in range(200)])) == 200
 
 
-def test_a_disk_that_takes_no_more_writes_nothing_by_halves(log: Any) -> None:
+def test_a_full_disk_writes_no_incomplete_append(log: Any) -> None:
     process = spawn("fill", log.url, 400_000)
     out, _ = process.communicate(timeout=60)
     held, error = out.splitlines()
