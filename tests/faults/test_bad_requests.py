@@ -80,7 +80,7 @@ REQUESTS: Mapping[str, tuple[PlacementRequest, str]] = {
     "user": (PlacementRequest(ONE, user="ü"), "'ü' is not a valid user id"),
     "type": (PlacementRequest(ONE, consumer_type="x" * 65), "is too long; use 64 characters at most"),
     "negative hold": (PlacementRequest(ONE, hold_ms=-1), "a hold of -1 ms is invalid"),
-    "enormous hold": (PlacementRequest(ONE, hold_ms=HUGE), f"nothing can be held for {HUGE} ms"),
+    "enormous hold": (PlacementRequest(ONE, hold_ms=HUGE), f"a hold of {HUGE} ms is invalid"),
     "many traits": (
         PlacementRequest(
             RequestSpec(

@@ -76,7 +76,12 @@ def wait_for(reader: StoreReader, position: Mapping[int, int]) -> None:
 
 @contextmanager
 def followed_log(
-    path: Path, *, partitions: int = 2, registry: Registry | None = None, follow: bool = True
+    path: Path,
+    *,
+    partitions: int = 2,
+    registry: Registry | None = None,
+    follow: bool = True,
+    rules_version: int = RULES_VERSION,
 ) -> Iterator[FollowedLog]:
     """Create a log with a worker. Without `follow`, only the opening records are folded."""
     registry = registry or Registry()

@@ -6,6 +6,8 @@ asked for. So whatever else a request asks for is found by the same search as al
 
 from __future__ import annotations
 
+import numpy as np
+
 from vacancy.projections.query.affinity.occupancy import OccupancyIndex
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.context import QueryContext
@@ -68,8 +70,10 @@ class _SoftPreferences(Around):
         return self._by_misses(view.root[rows], self.order.providers(view, request, rows))
 
     def _by_misses(self, roots: Ints, scores: Floats) -> Floats:
-        if not len(scores):
+        # An order gives infinity to what cannot serve the request. It stays infinite and must not stretch the scale.
+        finite = scores[scores < np.inf]
+        if not len(finite):
             return scores
-        least = scores.min()
-        found: Floats = self._misses[roots] * (scores.max() - least + 1) + (scores - least)
+        least = finite.min()
+        found: Floats = self._misses[roots] * (finite.max() - least + 1) + (scores - least)
         return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.followed_log import Followed, followed, wait_for
+from tests.support.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.admin.rules import RulesInForce, activate_classes, activate_rules, show_rules
 from vacancy.clients.inspection.lookup import show_claim, show_request
 from vacancy.clients.scheduler.placement import PlacementRequest
@@ -25,22 +25,22 @@ SPEC = RequestSpec(groups=(RequestGroup(resources={"VCPU": 2}),))
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Followed]:
-    with followed(tmp_path, rules_version=1) as site:
+def site(tmp_path: Path) -> Iterator[FollowedLog]:
+    with followed_log(tmp_path, rules_version=1) as site:
         yield site
 
 
-def versions(site: Followed) -> list[int]:
+def versions(site: FollowedLog) -> list[int]:
     return [one.version for one in show_rules(site.reader).partitions]
 
 
-def activate_in(site: Followed, partition: int, version: int) -> None:
+def activate_in(site: FollowedLog, partition: int, version: int) -> None:
     event = events.RulesActivated(id=uuid.uuid4().hex, source="/test", data=events.Rules(version=version))
     site.append(covering_cells(2)[partition], event)
 
 
 def test_a_new_log_follows_the_newest_rules(tmp_path: Path) -> None:
-    with followed(tmp_path) as site:
+    with followed_log(tmp_path) as site:
         found = show_rules(site.reader)
         assert found.partitions == (
             RulesInForce(0, 1, RULES_VERSION, ()),
@@ -50,7 +50,7 @@ def test_a_new_log_follows_the_newest_rules(tmp_path: Path) -> None:
         assert found.unread == ()
 
 
-def test_every_partition_is_raised_and_the_second_time_nothing_is_sent(site: Followed) -> None:
+def test_every_partition_is_raised_and_the_second_time_nothing_is_sent(site: FollowedLog) -> None:
     assert versions(site) == [1, 1]
     assert activate_rules(site.log, site.reader, 2) == (0, 1)
     assert versions(site) == [2, 2]
@@ -59,14 +59,14 @@ def test_every_partition_is_raised_and_the_second_time_nothing_is_sent(site: Fol
     assert site.log.end() == end
 
 
-def test_an_activation_that_was_cut_short_is_completed(site: Followed) -> None:
+def test_an_activation_that_was_cut_short_is_completed(site: FollowedLog) -> None:
     activate_in(site, 1, 2)
     assert versions(site) == [1, 2]
     assert activate_rules(site.log, site.reader, 2) == (0,)
     assert versions(site) == [2, 2]
 
 
-def test_a_version_that_this_build_does_not_support_is_refused(site: Followed) -> None:
+def test_a_version_that_this_build_does_not_support_is_refused(site: FollowedLog) -> None:
     end = site.log.end()
     for version in (0, RULES_VERSION + 1):
         with pytest.raises(UsageError, match=f"supports rules versions 1 to {RULES_VERSION}, not {version}"):
@@ -74,7 +74,7 @@ def test_a_version_that_this_build_does_not_support_is_refused(site: Followed) -
     assert site.log.end() == end
 
 
-def test_rules_are_never_lowered(site: Followed) -> None:
+def test_rules_are_never_lowered(site: FollowedLog) -> None:
     activate_in(site, 1, 2)
     end = site.log.end()
     with pytest.raises(
@@ -85,7 +85,7 @@ def test_rules_are_never_lowered(site: Followed) -> None:
 
 
 def test_classes_and_versions_are_raised_one_without_the_other(tmp_path: Path) -> None:
-    with followed(tmp_path, registry=Registry([Quantity("LICENCE")]), rules_version=1) as site:
+    with followed_log(tmp_path, registry=Registry([Quantity("LICENCE")]), rules_version=1) as site:
         assert activate_classes(site.log, site.reader) == ("LICENCE",)
         assert activate_rules(site.log, site.reader, 2) == (0, 1)
         assert [(one.version, one.classes) for one in show_rules(site.reader).partitions] == [
@@ -94,7 +94,7 @@ def test_classes_and_versions_are_raised_one_without_the_other(tmp_path: Path) -
 
 
 def test_a_store_that_does_not_follow_is_an_outcome_not_known(tmp_path: Path) -> None:
-    with followed(tmp_path, follow=False, rules_version=1) as site:
+    with followed_log(tmp_path, follow=False, rules_version=1) as site:
         with pytest.raises(
             OutcomeUnknown, match="has the rules of partition 0, but the store has not read that far"
         ):
@@ -102,7 +102,7 @@ def test_a_store_that_does_not_follow_is_an_outcome_not_known(tmp_path: Path) ->
         assert versions(site) == [1, 1]
 
 
-def test_requests_and_claims_of_both_versions_are_shown(site: Followed) -> None:
+def test_requests_and_claims_of_both_versions_are_shown(site: FollowedLog) -> None:
     """Also a claim that is sent again after the activation: its verdict is the one that version 1 gave."""
     site.report("node-1")
     placed = []
@@ -124,5 +124,5 @@ def test_requests_and_claims_of_both_versions_are_shown(site: Followed) -> None:
     assert [show_claim(site.reader, one.claim) for one in placed] == before
 
 
-def _records(site: Followed) -> list[Record]:
+def _records(site: FollowedLog) -> list[Record]:
     return [r for p, end in site.log.end().items() for r in site.log.read(p, 0, end)]

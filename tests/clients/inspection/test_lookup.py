@@ -170,7 +170,7 @@ def test_candidates_need_no_log(site: FollowedLog) -> None:
             with pytest.raises(UsageError, match="unknown order 'best'"):
                 query.candidates(SPEC, order=unknown)
         for wrong in ("pack:", "pack:0", "pack:-1", "pack:many", "pack:1001", "pack:2:3"):
-            with pytest.raises(UsageError, match="among how many of the best"):
+            with pytest.raises(UsageError, match="number of best nodes to choose from"):
                 query.candidates(SPEC, order=wrong)
 
 

@@ -18,8 +18,11 @@ from tests.support.ports_class import REGISTRY
 from tests.support.queries import explain, find
 from tests.support.random_server_groups import CELL, RULES
 from vacancy.projections.query.affinity.engine import joining
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.model import Candidate
+from vacancy.projections.query.order import Order
 from vacancy.projections.ranking.orders import RANDOM, SIMPLE_ORDERS
+from vacancy.projections.view.columns import Floats, Ints
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.request import RequestSpec
@@ -124,6 +127,24 @@ def test_after_a_search_all_is_open_again() -> None:
     assert (view.open == before).all()
     assert not list(view.reservations)
     assert view.groups.joining == {}
+
+
+class _Unservable(Order):
+    """Gives infinity to the first tree, as least_fragmentation does for trees that cannot serve a request."""
+
+    name = "unservable"
+
+    def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
+        scores = np.arange(len(roots), dtype=float)
+        scores[0] = np.inf
+        return scores
+
+
+def test_soft_rules_rank_trees_also_where_the_order_gives_infinity() -> None:
+    cloud = Cloud({"n0": 8, "n1": 8, "n2": 8})
+    cloud.hold("n1", "soft", {"policy": "anti-affinity", "hard": False})
+    found = find(cloud.view(), spec(wanted("soft")), limit=3, order=_Unservable(), rng=RNG)
+    assert [one.root for one in found] == ["n2", "n1", "n0"]
 
 
 @pytest.mark.parametrize("order", SIMPLE_ORDERS)
