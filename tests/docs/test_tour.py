@@ -40,7 +40,7 @@ def worker_of(log: Log, store: Store) -> EmbeddedWorker:
 
 
 @contextmanager
-def followed(log: Log, store: Store) -> Iterator[None]:
+def followed_log(log: Log, store: Store) -> Iterator[None]:
     """A worker in a thread of its own."""
     worker = worker_of(log, store)
     thread = threading.Thread(target=worker.run)
@@ -76,9 +76,9 @@ def passed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         with modules_that_run() as report:
             publish(log, store, path / "outbox.db", "node-1")
         with Scheduler(log, path / "store", registry, seed=1) as scheduler:
-            with followed(log, store):
+            with followed_log(log, store):
                 scheduler.place(REQUEST)
-            with modules_that_run() as claim, followed(log, store):
+            with modules_that_run() as claim, followed_log(log, store):
                 scheduler.place(REQUEST)
     return {"A node": list(report), "A claim": list(claim)}
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from tests.fuzz.mutations import KEYS, STAMPS_MS, changed
 from tests.recorded_logs.hardware import hardware
 from tests.support.events_json import Tape, event
-from tests.support.random_events import World
-from tests.support.random_server_groups import GroupWorld
+from tests.support.random_events import RandomEvents
+from tests.support.random_server_groups import RandomServerGroupEvents
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import Record
 
@@ -53,7 +53,7 @@ class FuzzedLog:
 
     def __post_init__(self) -> None:
         self._rng = rng = random.Random(self.seed)
-        self.world = World(rng.choice, self.tape)
+        self.world = RandomEvents(rng.choice, self.tape)
         self.quiet = self.tape.cells[-1]
         self._others = _other_honest(rng)
         self.world.settle()
@@ -106,7 +106,7 @@ class FuzzedLog:
 def _other_honest(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     """Records of nodes with devices and NUMA cells, and of schedulers with server groups; without end."""
     while True:
-        groups = GroupWorld(rng.choice, upheaval=True)
+        groups = RandomServerGroupEvents(rng.choice, upheaval=True)
         for _ in range(100):
             groups.step()
         devices = hardware(0, 1, str(rng.getrandbits(32)))
