@@ -115,7 +115,7 @@ def test_the_log_is_told_since_when_a_node_had_to_be_heard_from(
 
 
 @contextmanager
-def judged_one_cell_at_a_time(directory: Path) -> Iterator[Scheduler]:
+def judged_one_cell_at_a_time(directory: Path, pause_s: float = 0.005) -> Iterator[Scheduler]:
     """A scheduler over 40 nodes in 4 cells, whose claims are never all judged in one moment."""
     trees = [(ProviderReport(id=f"node-{n}", inventories={"VCPU": {"total": 64}}),) for n in range(40)]
     with (
@@ -129,7 +129,7 @@ def judged_one_cell_at_a_time(directory: Path) -> Iterator[Scheduler]:
 
         def fold() -> None:
             for partition in itertools.cycle(range(4)):
-                if ended.wait(0.005):
+                if ended.wait(pause_s):
                     return
                 if records := log.read(partition, store.position()[partition], 1):
                     store.apply(partition, records)
@@ -146,7 +146,7 @@ def judged_one_cell_at_a_time(directory: Path) -> Iterator[Scheduler]:
 
 @pytest.mark.timeout(60)
 def test_claims_of_those_who_stopped_asking_are_not_counted_for_ever(tmp_path: Path) -> None:
-    with judged_one_cell_at_a_time(tmp_path) as scheduler:
+    with judged_one_cell_at_a_time(tmp_path, 0.05) as scheduler:
         outcomes = scheduler.place_many([ONE] * 20, in_flight=20)
         next(outcomes)
         assert list(scheduler.reader.view.reservations), "all were judged at once"
