@@ -1,4 +1,4 @@
-"""What is asked of one tree, in pieces that one provider serves each."""
+"""A request as a problem of one tree: pieces, each to be served by one provider, and the order in which to try them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.resource_class import Granted
 
 ORDERED_MAX = 4
-"""So many asks of one provider and class are tried in every order: of devices, who is served first may take what
-another one needs."""
+"""Up to this many asks of one provider and class are tried in every order: of devices, the ask that is served first may
+take what another one needs."""
 
 
 CountedColumn = tuple[str, str]
@@ -25,9 +25,9 @@ class Piece(NamedTuple):
     """What one provider serves. `needs` are amounts of classes that columns count; `asks` are tried on records.
     `particular`: some of its asks are for more than an amount, such as a device by name or attribute.
 
-    `group` is the group's place in the request. Pieces of one `kind` are alike. No two pieces that are `alone`
-    share a provider. `sure` are the classes of those asks that any of the rows that may serve the piece grants, were it
-    asked nothing else: columns said so.
+    `group` is the group's place in the request. Pieces of one `kind` ask for the same. No two `exclusive` pieces share a
+    provider. `exact_in_columns` are the classes of those asks that every row that may serve the piece grants, if it is asked
+    for nothing else: the columns have decided it.
     """
 
     group: int
@@ -47,13 +47,13 @@ class CollectiveTrait(NamedTuple):
 
 
 class TreeProblem(NamedTuple):
-    """What is asked of one tree: for each kind the rows that may serve it, the preferred first; covers; and
-    which pieces must be in one subtree, with the rows above each row, itself among them. `order` is that of the pieces
-    (see `order_of`), if it is known."""
+    """What is asked of one tree: for each kind the rows that may serve it, the preferred first; collective traits; and
+    which pieces must be in one subtree, with the rows above each row (the row itself included). `order` is the order of the
+    pieces (see `order_of`), if it is known."""
 
     pieces: Sequence[Piece]
     rows: Sequence[Sequence[int]]
-    covers: Sequence[CollectiveTrait] = ()
+    collective_traits: Sequence[CollectiveTrait] = ()
     subtrees: Sequence[tuple[int, ...]] = ()
     above: Mapping[int, frozenset[int]] = {}
     order: Sequence[int] = ()
@@ -64,8 +64,8 @@ Assignment = list[int]
 
 
 def claimable(view: FleetView, tree: TreeProblem, assignment: Assignment) -> Sequence[int] | None:
-    """The pieces of an assignment that was found, in an order in which the records grant them, one after the other: their own
-    order, if it does. None where no order does."""
+    """The pieces of an assignment in an order in which the records grant them one after the other: their own order, if
+    the records grant them in it. None where there is no such order."""
     pieces = tree.pieces
     asked = [(row, name) for row, piece in zip(assignment, pieces, strict=True) for name, _ in piece.asks]
     if len(set(asked)) == len(asked):
@@ -94,8 +94,8 @@ def _in_order(view: FleetView, pieces: Sequence[Piece], assignment: Assignment, 
 
 
 def order_of(tree: TreeProblem) -> Sequence[int]:
-    """The order in which pieces are tried: those last that must be alone, the most constrained kinds first. Of those
-    that ask for things by name or quality and those that take any, the latter must not take what the former want."""
+    """The order in which pieces are tried: the most constrained kinds first, exclusive pieces last. Pieces that ask for
+    things by name or attribute come before those that accept any, which might take what the others need."""
     pieces, rows = tree.pieces, tree.rows
     return tree.order or sorted(
         range(len(pieces)),

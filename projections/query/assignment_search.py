@@ -9,7 +9,7 @@ is a search; what keeps it short:
 * what failed once from the same state of affairs is not tried again, in whatever tree;
 * pieces that must not share a provider are a bipartite matching, which needs no search.
 
-What it may try is bounded, and `SearchBudget` says where the bound was hit: then nothing is known of that tree.
+The number of trials is bounded. Where the bound is hit nothing is known of that tree, and `SearchBudget` counts it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.resource_class import Granted
 
 UNFIT_MAX = 8
-"""So many trees in a row that cannot be served by first fit, and it is not tried before the search any more."""
+"""After this many trees in a row that first fit could not serve, it is not tried before the search any more."""
 
 
 FIRST_FIT_TRIES = 1_024
@@ -45,7 +45,7 @@ def match(
     budget: SearchBudget,
     accept: Callable[[Assignment], bool] | None = None,
 ) -> Assignment | None:
-    """An assignment to serve all pieces that is accepted, or None where there is none or where `budget` ends."""
+    """An assignment of all pieces that `accept` accepts, or None where there is none or where the budget ends."""
     if not all(tree.rows[piece.kind] for piece in tree.pieces):
         return None
     assignment = _any(view, tree, budget)
@@ -63,7 +63,7 @@ def assignments(
     budget: SearchBudget,
     accept: Callable[[Assignment], bool] | None = None,
 ) -> Iterator[Assignment]:
-    """All ways, one at a time; those that differ only in which of equal pieces is served by whom are one."""
+    """All assignments, one at a time; those that differ only in which of equal pieces is served by whom count as one."""
     if all(tree.rows[piece.kind] for piece in tree.pieces):
         yield from filter(accept, _Search(view, tree, budget, every=True).run())
 
@@ -79,8 +79,8 @@ def _any(view: FleetView, tree: TreeProblem, budget: SearchBudget) -> Assignment
 
 
 def _first_fit(view: FleetView, tree: TreeProblem) -> Assignment | None:
-    """Each piece takes the first provider that has room, if that serves all of them and no record must be read. It is
-    what the search would try first, and as a rule enough."""
+    """An assignment without a search: each piece takes the first provider that has room. None where that does not serve all
+    pieces, or where a record would have to be read. As a rule it is enough."""
     assignment: Assignment = [-1] * len(tree.pieces)
     used: dict[int, dict[CountedColumn | str, int]] = {}
     taken: set[int] = set()
@@ -111,7 +111,9 @@ def _first_fit(view: FleetView, tree: TreeProblem) -> Assignment | None:
             held[name] = 0
         if piece.exclusive:
             taken.add(row)
-    covered = all(any(assignment[number] in cover.rows for number in cover.pieces) for cover in tree.covers)
+    covered = all(
+        any(assignment[number] in trait.rows for number in trait.pieces) for trait in tree.collective_traits
+    )
     return assignment if covered else None
 
 
@@ -137,7 +139,7 @@ def _is_together(tree: TreeProblem, assignment: Assignment, at: int) -> bool:
 
 
 class _Search:
-    """Backtracking over pieces, the most constrained kind first; `every`: go on after the first way."""
+    """Backtracking over pieces, the most constrained kind first; `every`: go on after the first assignment."""
 
     def __init__(self, view: FleetView, tree: TreeProblem, budget: SearchBudget, *, every: bool) -> None:
         self._view = view
@@ -167,7 +169,7 @@ class _Search:
         self._likeness: dict[int, Any] = {}
 
     def run(self) -> Iterator[Assignment]:
-        """The ways found."""
+        """The assignments found."""
         for assignment in self._place(0, 0):
             if not self._reordered or claimable(self._view, self._tree, assignment) is not None:
                 yield assignment
@@ -252,7 +254,7 @@ class _Search:
 
     def _record(self, slot: tuple[int, str]) -> Any | None:
         """A record after all that was asked of it here. It is read, and the first ask tried, only when there is more to
-        try on it than what columns said."""
+        try on it than the columns have decided."""
         record = self._records.get(slot)
         if record is None:
             record = self._view.record(*slot)
@@ -297,7 +299,7 @@ class _Search:
     # -- what ends a branch -------------------------------------------------------------------------------------
 
     def _may_go_on(self, at: int) -> bool:
-        """Whether each kind that is left has room for all its pieces, were it alone in the tree."""
+        """Whether each kind that is left has room for all its pieces, if no other kind took any."""
         left: dict[int, int] = {}
         for number in self.order[at:]:
             kind = self._tree.pieces[number].kind
@@ -328,14 +330,14 @@ class _Search:
         return max(0, most)
 
     def _is_allowed(self, number: int) -> bool:
-        """Whether covers and subtrees that this piece has a part in may still be met."""
+        """Whether the collective traits and subtrees that this piece is a part of can still be satisfied."""
         pieces, rows, assignment = self._tree.pieces, self._tree.rows, self._assignment
-        for cover in self._tree.covers:
-            if number in cover.pieces and not any(
-                assignment[other] in cover.rows
+        for trait in self._tree.collective_traits:
+            if number in trait.pieces and not any(
+                assignment[other] in trait.rows
                 if assignment[other] >= 0
-                else not cover.rows.isdisjoint(rows[pieces[other].kind])
-                for other in cover.pieces
+                else not trait.rows.isdisjoint(rows[pieces[other].kind])
+                for other in trait.pieces
             ):
                 return False
         above = self._tree.above
@@ -349,11 +351,11 @@ class _Search:
                     return False
         return True
 
-    # -- pieces that are alone ----------------------------------------------------------------------------------
+    # -- exclusive pieces ---------------------------------------------------------------------------------------
 
     def _match_rest(self, at: int, *, keep: bool = True) -> bool:
-        """Kuhn's augmenting paths for the pieces from `at` on that must not share a provider: one that fits a row
-        alone fits it for good. With `keep`, `_way` gets what was found."""
+        """Kuhn's augmenting paths for the pieces from `at` on that must not share a provider: a piece
+        that fits a row by itself fits it for good. With `keep`, the assignment that was found is kept."""
         rest = [number for number in self.order[at:] if self._tree.pieces[number].exclusive]
         server: dict[int, int] = {}
         fitting: dict[int, list[int]] = {}
@@ -392,11 +394,11 @@ class _Search:
 
     @property
     def _is_general(self) -> bool:
-        """Whether a state says all, whatever the rows are called."""
+        """Whether a state determines the outcome, whichever rows are in it."""
         return not self._by_record and not self._tree.subtrees and not self._every
 
     def _like(self, row: int) -> Any:
-        """Rows of equal likeness are interchangeable as things stand. Rows that records decide on never are."""
+        """Rows of equal likeness are interchangeable in the present state. Rows that records decide on never are."""
         if self._by_record:
             return row
         fixed = self._likeness.get(row)
@@ -404,7 +406,7 @@ class _Search:
             tree = self._tree
             fixed = (
                 tuple(row in some for some in tree.rows),
-                tuple(row in cover.rows for cover in tree.covers),
+                tuple(row in trait.rows for trait in tree.collective_traits),
                 self._place_of(row) if tree.subtrees else None,
             )
             self._likeness[row] = fixed
@@ -412,16 +414,16 @@ class _Search:
         return fixed, serves, row in self._taken, *(self._free[counted][row] for counted in self._counted)
 
     def _place_of(self, row: int) -> Any:
-        """Of rows with none below them, those under the same one are in the same place."""
+        """Rows without children that have the same parent are in the same place."""
         return row if row in self._inner else (self._tree.above[row] - {row},)
 
     def _state(self, at: int) -> Any:
-        """All that decides whether the pieces from `at` on can be served, and no names of rows."""
+        """All that determines whether the pieces from `at` on can be served, without the numbers of rows."""
         assignment = self._assignment
         pieces = self._tree.pieces
         covered = tuple(
-            any(assignment[number] in cover.rows for number in cover.pieces if assignment[number] >= 0)
-            for cover in self._tree.covers
+            any(assignment[number] in trait.rows for number in trait.pieces if assignment[number] >= 0)
+            for trait in self._tree.collective_traits
         )
         rows = sorted({row for some in self._tree.rows for row in some})
         states = tuple(sorted((self._like(row) for row in rows), key=repr))

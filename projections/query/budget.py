@@ -1,4 +1,4 @@
-"""How much one query may try, and how to say that it was too little."""
+"""The search budget of one query, and the text for a query that exhausted it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ QUERY_STEPS_MAX = 200_000
 
 
 class SearchBudget:
-    """How much one query may try. `gave_up`: trees of which nothing is known because that was too little; of a request
-    for several copies, cells."""
+    """How many trials one query may make. `gave_up`: trees of which nothing is known because the budget ended; for a
+    request for several copies, cells."""
 
     def __init__(self, steps: int = QUERY_STEPS_MAX, tree_steps: int = STEPS_MAX) -> None:
         self.left = steps
@@ -30,6 +30,6 @@ class SearchBudget:
 
 
 def gave_up_text(times: int) -> str:
-    """That so many trees, or cells, were given up, for people."""
+    """How many trees or cells were given up, as text."""
     what = "tree or cell" if times == 1 else "trees or cells"
     return f"the search was given up in {times} {what}, after {STEPS_MAX:,} trials in one or {QUERY_STEPS_MAX:,} in all"

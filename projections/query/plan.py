@@ -1,7 +1,7 @@
-"""The plan of a request, made ready for a view: what must be served, by which providers, under which roots.
+"""The plan of a request for a view: what must be served, by which providers, under which roots.
 
-A request becomes pieces (see `matching`): a group that one provider serves is one piece, a group that several may
-serve is one for each of its classes. Pieces that ask for the same are of one kind, and share a filter.
+A request becomes pieces (see `assignment`): a group that one provider serves is one piece; a group that several may
+serve is one piece for each of its classes. Pieces that ask for the same are of one kind, and share a filter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
 
 
 class PieceKind:
-    """Pieces that ask for the same: who can serve them."""
+    """Pieces that ask for the same, and the rows that can serve them."""
 
     def __init__(
         self,
@@ -45,21 +45,21 @@ class PieceKind:
         self._inside = _any_of(view.aggregates, group.member_of) if spread else []
         outside = group.not_member_of if spread else ()
         self.outside = _known(view.aggregates, outside)
-        """Bits of the aggregates of a root that put its tree out of the question, whoever serves."""
+        """Bits of the aggregates that exclude a tree if its root is a member, whoever serves."""
         self._lends = not (spread and group.in_tree is not None)
         direct = group.model_copy(update={"member_of": ()}) if self._inside else group
         self.filter = Filter(view, direct, expressions, heard_since_ms=heard_since_ms, cell=cell)
         self.impossible = self.filter.impossible or any(not some for some in self._inside)
 
     def own(self, rows: Ints) -> Ints:
-        """Of rows that the filter let through, who can serve in their own trees. A group that several providers may serve
-        is in an aggregate by its providers or by their root."""
+        """Of rows that the filter let through, those that can serve in their own trees. A group that several providers may
+        serve is in an aggregate by its providers or by their root."""
         if not self._inside:
             return rows
         return rows[_in_all(self._inside, rows) | _in_all(self._inside, self._view.root[rows])]
 
     def lenders(self, rows: Ints, those: SharingProviders) -> Ints:
-        """Of rows that the filter let through, who can serve other trees: such a one is in an aggregate only by itself."""
+        """Of rows that the filter let through, the sharing providers that can serve other trees: these are in an aggregate only by themselves."""
         if not self._lends:
             return rows[:0]
         return those.among(rows[_in_all(self._inside, rows)] if self._inside else rows)
@@ -88,7 +88,7 @@ class QueryPlan:
         """How many pieces there are of each kind."""
         self.exclusive: list[bool] = []
         """Whether pieces of a kind must not share a provider."""
-        self.covers: list[tuple[tuple[int, ...], list[Bools]]] = []
+        self.collective_traits: list[tuple[tuple[int, ...], list[Bools]]] = []
         """Collective traits: pieces, and the bits of which one must be set on one of their providers."""
         self.impossible = False
         self._known: dict[str, int] = {}
@@ -114,7 +114,7 @@ class QueryPlan:
             if len(self.pieces) - first > 1:
                 self._cover(group, tuple(range(first, len(self.pieces))))
         self.choosiest = sorted(range(len(self.kinds)), key=lambda kind: -self.kinds[kind].conditions)
-        """The kinds, those first that ask for most besides amounts: as a rule they leave the fewest trees."""
+        """The kinds, the one with most conditions besides amounts first: as a rule it leaves the fewest trees."""
         self.subtrees = [tuple(named[name] for name in dict.fromkeys(names)) for names in spec.same_subtree]
         self._root_has = _known(view.traits, spec.root_required)
         outside = [bits for kind in self.kinds for bits in kind.outside]
@@ -161,7 +161,7 @@ class QueryPlan:
         for names in (*((name,) for name in group.required), *group.any_traits):
             bits = _known(self._view.traits, names)
             self.impossible = self.impossible or not bits
-            self.covers.append((pieces, bits))
+            self.collective_traits.append((pieces, bits))
 
 
 def plan_of(
@@ -180,7 +180,7 @@ def has_any(bits: Sequence[Bools], rows: Ints) -> Bools:
 
 
 def _parts(group: RequestGroup) -> list[RequestGroup]:
-    """The group cut up: itself, or a part for each class if several providers may serve it."""
+    """The parts of a group: the group itself, or one for each class if several providers may serve it."""
     if group.same_provider or len(group.resources) < 2:
         return [group]
     collective: dict[str, Any] = {"required": (), "any_traits": ()}

@@ -1,4 +1,4 @@
-"""Which trees have somebody for each part of a request, by columns alone, and who that is.
+"""Which trees have a provider for each part of a request, by columns only, and which providers these are.
 
 Asked of all trees it keeps a truth for each row, and turns to the few as soon as few are left. Asked of a few it
 works on their rows only: nothing is as long as the fleet.
@@ -17,14 +17,14 @@ from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import sharing_providers
 
 _FEW = 256
-"""With fewer trees than one for so many rows, their rows are gathered; else all rows are looked at, which is quick."""
+"""With fewer trees than one in this many rows, the rows of the trees are gathered; else all rows are scanned, which is fast."""
 
 _RARE = 16
-"""A trait that at most one provider in so many has is worth being looked at first."""
+"""A trait that at most one provider in this many has is looked at first."""
 
 
 class KindRows(NamedTuple):
-    """Who of some trees can serve a kind. `rows` come tree by tree; those of the tree at place n in the list of trees
+    """The providers of some trees that can serve a kind. `rows` come tree by tree; those of the tree at place n in the list of trees
     are from `starts[n]` to `starts[n + 1]`, and `places` has n for each row."""
 
     rows: Ints
@@ -33,8 +33,8 @@ class KindRows(NamedTuple):
 
 
 class PrefilterResult(NamedTuple):
-    """Trees that have somebody for each part: their roots, who it is by kind, and which trees take part with a
-    provider of their own. `known`: for each cover all rows that have the trait."""
+    """Trees that have a provider for each part: their roots, the providers by kind, and which trees take part with a
+    provider of their own. `known`: for each collective trait all rows that have it."""
 
     roots: Ints
     own: list[KindRows]
@@ -43,7 +43,7 @@ class PrefilterResult(NamedTuple):
 
 
 class Prefilter:
-    """What one query knows of who can serve. `lent` are, by kind, the rows of sharing providers that can serve other
+    """Which trees and providers can serve, for one query. `lent` are, by kind, the rows of sharing providers that can serve other
     trees. `accepting` and `accepting_roots`: see `QueryContext`."""
 
     def __init__(self, view: FleetView, plan: QueryPlan, accepting: Bools, accepting_roots: Bools) -> None:
@@ -65,14 +65,14 @@ class Prefilter:
 
     @property
     def _order(self) -> list[int]:
-        """The kinds, those first that left the fewest trees where they were asked."""
+        """The kinds, the one that has left the fewest trees so far first."""
         choosiest = self._plan.choosiest
         return sorted(choosiest, key=lambda number: self._passing.get(number, 1.0))
 
     # -- few ----------------------------------------------------------------------------------------------------
 
     def among(self, roots: Ints) -> PrefilterResult:
-        """Those of these trees, which are different ones, in their order."""
+        """Those of these trees (each given once) that can serve, in their order."""
         plan, count = self._plan, len(roots)
         rows = self._rows_of(roots)
         place_of = _scratch(self._view)
@@ -95,7 +95,7 @@ class Prefilter:
             before, left = left, int(np.count_nonzero(alive))
             self._passing[number] = left / before
         known = []
-        for pieces, bits in plan.covers if left else ():
+        for pieces, bits in plan.collective_traits if left else ():
             has = np.zeros(count, dtype=np.bool_)
             for number in {plan.pieces[piece].kind for piece in pieces}:
                 one, lent = own[number], self.lent[number]
@@ -122,7 +122,7 @@ class Prefilter:
         return rows if inside.all() else rows[inside]
 
     def _least(self, number: int) -> int:
-        """How many providers of its own a tree needs for a kind that nobody lends."""
+        """How many providers of its own a tree needs for a kind that no sharing provider serves."""
         plan = self._plan
         return plan.counts[number] if plan.exclusive[number] and not len(self.lent[number]) else 1
 
@@ -134,8 +134,8 @@ class Prefilter:
     # -- all ----------------------------------------------------------------------------------------------------
 
     def everywhere(self, without: Ints) -> Ints:
-        """The roots of all such trees but these, ascending; of trees that have no part in serving the request, and the
-        same lenders, one."""
+        """The roots of all such trees but these, ascending. Of trees that serve nothing themselves and have the same sharing
+        providers, only one."""
         view, size, plan = self._view, self._view.size, self._plan
         alive = plan.root_mask(self._accepting_roots)
         alive[without] = False
@@ -157,7 +157,7 @@ class Prefilter:
             if least > 1:
                 has = np.bincount(at, minlength=size) >= least
             alive &= self._lend(has, self.lent[number], every)
-        for pieces, bits in plan.covers:
+        for pieces, bits in plan.collective_traits:
             has = np.zeros(size, dtype=np.bool_)
             for number in {plan.pieces[piece].kind for piece in pieces}:
                 rows, lent = own[number], self.lent[number]
@@ -168,9 +168,9 @@ class Prefilter:
         return self._distinct(roots, takes_part[roots])
 
     def _only_rare_traits(self, alive: Bools) -> None:
-        """Close the trees that lack collective traits which few have, and that nobody lends them."""
+        """Exclude trees without a rare collective trait, where no sharing provider has it either."""
         view, size = self._view, self._view.size
-        for _, bits in self._plan.covers:
+        for _, bits in self._plan.collective_traits:
             if len(bits) > 1 or int(np.count_nonzero(bits[0][:size])) * _RARE > size:
                 continue
             having = np.flatnonzero(bits[0][:size])
@@ -179,7 +179,7 @@ class Prefilter:
             alive &= self._lend(has, self._lending.among(having), slice(0, size))
 
     def _distinct(self, roots: Ints, takes_part: Bools) -> Ints:
-        """Of trees that have no part in serving the request, and the same lenders, one is enough."""
+        """Of trees that serve nothing themselves and have the same sharing providers, one is enough."""
         idle = roots[~takes_part]
         if len(idle) < 2:
             return roots
@@ -193,12 +193,12 @@ class Prefilter:
 
 
 def rows_a_tree(view: FleetView) -> int:
-    """How many rows there are for each tree, about: counted anew when trees change."""
+    """How many rows a tree has, about; counted again when trees change."""
     return _counted(view)[0]
 
 
 def _scratch(view: FleetView) -> Ints:
-    """A number for each row, of which nothing can be said but what was just written there."""
+    """A scratch number for each row: only what was just written to it is defined."""
     return _counted(view)[1]
 
 
@@ -220,7 +220,7 @@ def _starts(counts: Ints) -> Ints:
 def _those(
     roots: Ints, own: list[KindRows], takes_part: Bools, known: list[frozenset[int]], alive: Bools
 ) -> PrefilterResult:
-    """What was found, of the trees that are left."""
+    """The result for the trees that are left."""
     if alive.all():
         return PrefilterResult(roots, own, takes_part, known)
     roots, takes_part = roots[alive], takes_part[alive]

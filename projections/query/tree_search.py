@@ -1,4 +1,4 @@
-"""The trees that can serve a request, one after the other: drawn or looked for by columns, then tried exactly."""
+"""The trees that can serve a request, one after the other: drawn at random or found by columns, then tried exactly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vacancy.projections.view.columns import Ints
 from vacancy.projections.view.sharing import sharing_providers
 
 _DRAWS = (3, 24)
-"""Rows drawn at random, for each candidate wanted, before the whole fleet is looked at: first few, then more."""
+"""Rows drawn at random, for each candidate wanted, before the whole fleet is scanned: first few, then more."""
 
 _CHUNK = 64
 """Trees whose rows are looked at together."""
@@ -27,7 +27,7 @@ Pairs = list[tuple[int, int]]
 
 
 class TreeSearch:
-    """What one query knows of the trees that may serve its request."""
+    """The search of one query over trees."""
 
     def __init__(self, context: QueryContext, plan: QueryPlan) -> None:
         view = context.view
@@ -74,7 +74,7 @@ class TreeSearch:
             again = left
 
     def able(self, roots: Ints) -> list[int]:
-        """Those of these roots whose trees can serve the request, also where others serve all of it."""
+        """Those of these roots whose trees can serve the request, also where sharing providers serve all of it."""
         roots = self._plan.roots(roots, self._context.accepting_roots)
         trees = chain.from_iterable(self._trees(some, idle=True) for some in _chunks(roots))
         return [root for root, tree in trees if match(self._view, tree, self._budget) is not None]
@@ -87,8 +87,8 @@ class TreeSearch:
         return self._context.accept is None or self._context.accept(giving)
 
     def _is_new(self, assignment: Assignment, seen: set[tuple[tuple[int, int], ...]]) -> bool:
-        """Ways that differ only in which of equal groups is served by whom are one, and so are those of trees
-        that have no part in them."""
+        """Whether an assignment was not found before. Those that differ only in which of equal groups is served by whom count
+        as one, and so do those of trees that serve nothing themselves."""
         mark = tuple(
             sorted((piece.kind, row) for piece, row in zip(self._plan.pieces, assignment, strict=True))
         )
@@ -134,8 +134,8 @@ class TreeSearch:
     # -- one tree -----------------------------------------------------------------------------------------------
 
     def _trees(self, roots: Ints, *, idle: bool = False) -> Iterator[tuple[int, TreeProblem]]:
-        """What is asked of each of these trees, in their order: those left out where nobody serves some part. With
-        `idle` not only the first of those that have no part in it."""
+        """The problem of each of these trees, in their order, without trees in which no provider serves some part. With
+        `idle` all trees that serve nothing themselves, not only the first of those that are alike."""
         plan, prefilter = self._plan, self._prefilter
         if not len(roots):
             return
@@ -144,7 +144,10 @@ class TreeSearch:
             return
         inside = [self._ranked(number, one) for number, one in enumerate(own)]
         starts = [one.starts.tolist() for one in own]
-        covers = [CollectiveTrait(pieces, rows) for (pieces, _), rows in zip(plan.covers, known, strict=True)]
+        collective_traits = [
+            CollectiveTrait(pieces, rows)
+            for (pieces, _), rows in zip(plan.collective_traits, known, strict=True)
+        ]
         for place, root in enumerate(roots.tolist()):
             options = [some[at[place] : at[place + 1]] for some, at in zip(inside, starts, strict=True)]
             if prefilter.lends:
@@ -155,11 +158,11 @@ class TreeSearch:
                     some + self._preferred(number, others)
                     for number, (some, others) in enumerate(zip(options, outside, strict=True))
                 ]
-            tree = TreeProblem(plan.pieces, options, covers, plan.subtrees, self._above(options))
+            tree = TreeProblem(plan.pieces, options, collective_traits, plan.subtrees, self._above(options))
             yield root, tree._replace(order=self._order_of(tree))
 
     def _order_of(self, tree: TreeProblem) -> Sequence[int]:
-        """The order in which pieces are tried, worked out once for trees of the same form."""
+        """The order in which pieces are tried, computed once for trees of the same form."""
         form = tuple(map(len, tree.rows))
         found = self._orders.get(form)
         if found is None:
@@ -167,12 +170,12 @@ class TreeSearch:
         return found
 
     def _outside(self, root: int) -> list[list[int]]:
-        """By kind, who lends to this tree."""
+        """By kind, the sharing providers that can serve this tree."""
         lenders = self._lending.to(root)
         return [[row for row in lenders if row in some] for some in self._lent]
 
     def _is_idle(self, inside: list[list[int]], outside: list[list[int]]) -> bool:
-        """Whether a tree has no part in serving the request, and another one like it was tried."""
+        """Whether a tree serves nothing itself, and another one like it was tried."""
         if any(inside):
             return False
         key = tuple(map(tuple, outside))
@@ -202,7 +205,7 @@ class TreeSearch:
         return self._ranked(kind, KindRows(np.array(rows, dtype=np.int64), places, np.array([0, count])))
 
     def _above(self, options: list[list[int]]) -> dict[int, frozenset[int]]:
-        """For each row those above it, itself among them; only asked where something must be in one subtree."""
+        """For each row the rows above it, itself included; empty where nothing must be in one subtree."""
         if not self._plan.subtrees:
             return {}
         rows = {row for some in options for row in some}

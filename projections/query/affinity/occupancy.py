@@ -1,4 +1,4 @@
-"""Where the members of server groups are, and whether one more copy may be beside them: what the fold will say.
+"""Where the members of server groups are, and whether one more copy may join them: the same rule as the fold's.
 
 A copy is on the roots of the providers that give something to it; those that lend to others are left out, if there
 is any other (docs/relations.md).
@@ -30,14 +30,14 @@ Roots = Sequence[int]
 """Rows of the roots that one copy is on."""
 
 _SCOPES_MAX = 64
-"""Of so many scopes it is remembered whether any node is in two of their aggregates."""
+"""Scopes for which it is kept whether any node is in two of their aggregates."""
 
 _APART = AffinityRule("anti-affinity", hard=True, max_per_node=1, scope=None)
-"""What `copies_on` = `distinct` comes to."""
+"""The rule that `copies_on` = `distinct` stands for."""
 
 
 class GroupOccupancy:
-    """Where the members of a group are, claims under assignment among them, and the copies that were added."""
+    """Where the members of a group are, claims in flight among them, and the copies that were added."""
 
     def __init__(self, view: FleetView, rule: AffinityRule, places: Iterable[Sequence[bytes]] = ()) -> None:
         self._view = view
@@ -54,12 +54,12 @@ class GroupOccupancy:
 
     @property
     def leads(self) -> bool:
-        """Whether its first copy says where all others are."""
+        """Whether the first copy decides the place of all others."""
         return self.rule.hard and self.rule.policy == "affinity" and not self._anyone
 
     @property
     def parts(self) -> bool:
-        """Whether so many copies at most may be in one place."""
+        """Whether the rule limits how many copies may be in one place."""
         return self.rule.hard and self.rule.policy != "affinity"
 
     def add(self, roots: Roots) -> None:
@@ -69,7 +69,7 @@ class GroupOccupancy:
             self._together.append(self._common(roots))
 
     def drop(self, roots: Roots) -> None:
-        """The copy that was added last is not there after all."""
+        """Remove the copy that was added last."""
         self._counts.subtract(self._domains_of(roots))
         if self.leads:
             self._together.pop()
@@ -95,7 +95,7 @@ class GroupOccupancy:
         return self._roots(self._together[-1]) if self._together else np.ones(self._view.size, dtype=np.bool_)
 
     def misses(self) -> Floats:
-        """By how much each root is not what one wishes."""
+        """By row of a root, how much it misses the soft rule by."""
         found = np.zeros(self._view.size)
         counts = {domain: count for domain, count in self._counts.items() if count}
         if self.rule.policy == "affinity":
@@ -111,7 +111,7 @@ class GroupOccupancy:
         return self._roots(self.domains(root))
 
     def overlaps(self) -> bool:
-        """Whether any node counts in several places; worked out once for as long as aggregates are the same."""
+        """Whether any node counts in several places; computed once as long as the aggregates stay the same."""
         view, scope = self._view, self.rule.scope
         if scope is None:
             return False
@@ -149,7 +149,7 @@ class GroupOccupancy:
 
 
 class OccupancyIndex:
-    """All that a request says of where its copies may be: its server groups, and whether copies share nodes."""
+    """The rules on where copies of a request may be: its server groups, and whether copies may share nodes."""
 
     def __init__(self, view: FleetView, spec: RequestSpec) -> None:
         self._view = view
@@ -158,7 +158,7 @@ class OccupancyIndex:
             self.all.append(GroupOccupancy(view, _APART))
 
     def roots(self, rows: Sequence[int]) -> list[int]:
-        """The roots that a copy is on to which these rows give something."""
+        """The roots that a copy is on, if these rows give it something."""
         return list(dict.fromkeys(int(self._view.root[row]) for row in are_on(self._view, rows)))
 
     def accept(self, rows: Sequence[int]) -> bool:
@@ -175,7 +175,7 @@ class OccupancyIndex:
         return allowed
 
     def misses(self) -> Floats:
-        """By how much each root is not as one wishes."""
+        """By row of a root, how much it misses the soft rules by."""
         found = np.zeros(self._view.size)
         for occupancy in self.all:
             if not occupancy.rule.hard:
@@ -188,7 +188,7 @@ class OccupancyIndex:
             occupancy.add(roots)
 
     def drop(self, roots: Roots) -> None:
-        """The copy that was added last is not there after all."""
+        """Remove the copy that was added last."""
         for occupancy in self.all:
             occupancy.drop(roots)
 
@@ -211,6 +211,6 @@ def occupancy_of(view: FleetView, membership: ServerGroupMembership) -> GroupOcc
 
 
 def are_on(view: FleetView, rows: Sequence[int]) -> Sequence[int]:
-    """Of the rows that give something to a copy, those that it is on: who lends to others is left out, if there is any
-    other."""
+    """Of the rows that give something to a copy, those that it is on: all but sharing providers, or those where there are
+    no others."""
     return [row for row in rows if SHARES not in view.traits.of(row)] or rows
