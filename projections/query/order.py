@@ -26,8 +26,7 @@ class Order(ABC):
     """Whether all places that match are as likely: then `trees` is not asked."""
 
     among: int = 1
-    """A claim goes to one of so many that come first, drawn at random: who knows the best place meets there all others
-    who know it."""
+    """A claim goes to one of this many best places, drawn at random: schedulers that all claim the best place meet there."""
 
     @abstractmethod
     def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
@@ -39,7 +38,7 @@ class Order(ABC):
         return self.trees(view, request, view.root[rows])
 
     def parts(self, view: FleetView, request: CompiledRequest, group: int, rows: Ints) -> Floats:
-        """A score for each of these providers that could serve the request's so-manyth group, to be compared with others
+        """A score for each of these providers that could serve the request's group of this number, to be compared with others
         of the same tree: best fit. They may be of several trees."""
         free = np.zeros(len(rows))
         for name in request.spec.groups[group].resources:
@@ -48,7 +47,7 @@ class Order(ABC):
 
 
 class Around(Order):
-    """Another order, in what is not said otherwise. What is around one that is uniform need not be."""
+    """An order that wraps another one and changes parts of it. A wrapper of a uniform order need not be uniform."""
 
     def __init__(self, order: Order) -> None:
         self.order = order

@@ -2,7 +2,7 @@
 
 The tree is in negation normal form: what negates stands in the leaves. A leaf holds of a row only if all that it
 names is there and of its type; so neither `x == 1` nor `x != 1` holds of a row that has no `x`. Whoever compiles an
-expression (`clients/request_language/cel_compiler.py`) makes the tree; here it becomes masks over columns.
+expression (`clients/request_language/cel_compiler.py`) makes the tree; this module turns it into masks over columns.
 """
 
 from __future__ import annotations

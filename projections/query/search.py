@@ -78,7 +78,8 @@ def _matching_rows(context: QueryContext, matching: Filter) -> Iterator[Ints]:
         rows = matching.everywhere(accepting)
         if tried:
             rows = np.setdiff1d(rows, tried)
-        yield rng.choice(rows, min(limit if exact else len(rows), len(rows)), replace=False)
+        if len(rows):
+            yield rng.choice(rows, min(limit if exact else len(rows), len(rows)), replace=False)
         return
     rows = matching.everywhere(accepting)
     values = context.order.providers(view, request, rows)

@@ -15,8 +15,8 @@ from vacancy.projections.view.reserved_view import ReservedView
 
 class LeastFragmentation(Order):
     """Places a request, and within a tree its share of a device, where it takes least from what typical requests
-    could use: the gradient descent of Weng et al. (see `fragments`). `settings` says which class is that of
-    devices, and what is typical."""
+    could use: the gradient descent of Weng et al. (see `fragmentation_index`). `settings` names the class of devices
+    and has the typical requests."""
 
     name = "least_fragmentation"
 

@@ -1,4 +1,4 @@
-"""Weighers: numbers that expressions make of nodes, as vectors over all that match.
+"""Weighers: expressions that give each node a number, evaluated as vectors over all nodes that match.
 
 Each is brought to 0 to 1 over the nodes that match, multiplied, and taken from the score of an order, which is
 brought to 0 to 1, too. So a multiplier of 1 weighs as much as the order itself.

@@ -1,4 +1,4 @@
-"""What is typically asked of a fleet: a device class, and weighted requests. Orders that look ahead go by it."""
+"""A typical workload: a device class, and weighted requests. Orders that look ahead use it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ TYPICAL_MAX = 256
 
 
 class TypicalRequest(RequestModel):
-    """A request, and how often it comes compared with the others."""
+    """A request, and its frequency relative to the others."""
 
     request: RequestSpec
     weight: Annotated[int, Field(ge=1, le=10**9)] = 1
 
 
 class Workload(RequestModel):
-    """What an operator says, or was learnt, of a fleet's demand. `device` is the class of which providers (GPUs,
+    """The demand on a fleet, as an operator wrote it or as it was learnt. `device` is the class of which providers (GPUs,
     each with a thousand thousandths) are shared; the requests may ask for other things, too."""
 
     device: Symbol
@@ -51,7 +51,7 @@ class Needs(NamedTuple):
 
 
 def needs_of(spec: RequestSpec, device: str) -> Needs:
-    """What a request needs. Asks that are no amounts are left out: nothing can be said of them here."""
+    """What a request needs. Asks other than amounts are left out: this measure does not cover them."""
     host: dict[str, int] = {}
     devices: list[int] = []
     conditions: dict[bool, set[str]] = {True: set(), False: set()}

@@ -39,7 +39,7 @@ class AttributeColumn:
         self._tables: dict[object, Bools] = {}
 
     def grow(self, size: int) -> None:
-        """Make room."""
+        """Extend to `size` rows."""
         self.codes = grown(self.codes, size)
         if self.numbers is not None:
             self.numbers = grown(self.numbers, size)
@@ -117,7 +117,7 @@ class AttributeColumn:
         self.texts.append(text)
 
     def _forget_texts(self) -> None:
-        """Texts that no row has any more go, so that values that never come again do not fill the memory."""
+        """Drop texts that no row has any more, so that values that are used once do not fill the memory."""
         used, places = np.unique(self.codes, return_inverse=True)
         texts = [self.texts[code - FIRST_TEXT] for code in used.tolist() if code >= FIRST_TEXT]
         first = int(np.searchsorted(used, FIRST_TEXT))
@@ -137,7 +137,7 @@ class AttributeColumns:
         self.columns: dict[str, AttributeColumn] = {}
 
     def grow(self, size: int) -> None:
-        """Make room."""
+        """Extend to `size` rows."""
         for column in self.columns.values():
             column.grow(size)
 

@@ -35,7 +35,7 @@ class ClassColumns:
         }
 
     def grow(self, size: int) -> None:
-        """Make room."""
+        """Extend to `size` rows."""
         self.arrays = {name: grown(array, size) for name, array in self.arrays.items()}
 
     def set_many(self, rows: Ints | list[int], encoded: Sequence[bytes]) -> None:
@@ -75,7 +75,7 @@ class BitColumns:
         self._interned: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def grow(self, size: int) -> None:
-        """Make room."""
+        """Extend to `size` rows."""
         self.arrays = {name: grown(array, size) for name, array in self.arrays.items()}
 
     def set_new(self, rows: list[int], names: tuple[str, ...], size: int) -> None:

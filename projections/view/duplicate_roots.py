@@ -1,10 +1,10 @@
-"""Where roots are live: one that is live in two cells is a candidate in neither, for nobody knows which is right."""
+"""Tracks the cell in which each root provider is live. A root that is live in two cells is excluded from candidates in both."""
 
 from __future__ import annotations
 
 
 class DuplicateRoots:
-    """The row of each live root, by its id; `clashes` are the rows of those that are live twice."""
+    """The row of each live root, by its id; `clashes` has the rows of roots that are live in several cells."""
 
     def __init__(self) -> None:
         self._rows: dict[bytes, int] = {}

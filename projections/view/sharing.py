@@ -1,6 +1,6 @@
-"""Sharing providers: who lends to whom.
+"""Sharing providers, and the trees that they serve.
 
-A provider with the trait MISC_SHARES_VIA_AGGREGATE lends its inventory to every tree of its cell that has a provider
+A provider with the trait MISC_SHARES_VIA_AGGREGATE serves every tree of its cell that has a provider
 in one of its aggregates, as in OpenStack Placement: a storage pool to the nodes that reach it.
 """
 
@@ -20,7 +20,7 @@ _UNIONS_MAX = 16
 
 
 class SharingProviders:
-    """The lenders of a view, and to which trees they lend, their own among them or not."""
+    """The sharing providers of a view, and the trees that they serve; their own tree may be among them."""
 
     def __init__(self, view: FleetView) -> None:
         self._view = view
@@ -36,14 +36,14 @@ class SharingProviders:
                 self._lenders[int(view.cell[row]), name].append(row)
 
     def among(self, rows: Ints) -> Ints:
-        """Those of these rows that lend."""
+        """Those of these rows that are sharing providers."""
         if not self.rows or self._bits is None:
             return rows[:0]
         marked = rows[self._bits[rows]]
         return np.array([row for row in marked.tolist() if row in self.rows], dtype=np.int64)
 
     def to(self, root: int) -> list[int]:
-        """The rows of those of other trees that lend to the tree of this root, ascending."""
+        """The rows of the sharing providers of other trees that serve the tree of this root, ascending."""
         view = self._view
         if not self.rows:
             return []
@@ -57,7 +57,7 @@ class SharingProviders:
         return sorted(lender for lender in found if view.root[lender] != root)
 
     def borrowers(self, lender: int) -> Ints:
-        """The roots of the trees that it lends to, ascending."""
+        """The roots of the trees that a sharing provider serves, ascending."""
         known = self._borrowers.get(lender)
         if known is None:
             view, size = self._view, self._view.size
@@ -68,7 +68,7 @@ class SharingProviders:
         return known
 
     def lends_to(self, lenders: Ints) -> Bools:
-        """By row, whether it is the root of a tree that any of these lends to. Not to be written to."""
+        """By row, whether it is the root of a tree that any of these serves. Do not write to it."""
         known = self._unions.get(name := lenders.tobytes())
         if known is None or len(known) < self._view.size:
             if len(self._unions) >= _UNIONS_MAX:
@@ -81,5 +81,5 @@ class SharingProviders:
 
 
 def sharing_providers(view: FleetView) -> SharingProviders:
-    """Who lends to whom, worked out once for as long as traits, aggregates and trees are the same."""
+    """The sharing providers of a view, computed once as long as traits, aggregates and trees stay the same."""
     return view.derived.of_all(SharingProviders, lambda: SharingProviders(view))
