@@ -73,9 +73,9 @@ class InTreeOf(HasAnyOf):
         self._view = view
 
     def holds(self, rows: Rows) -> Bools:
-        return self.lent(rows) | super().holds(self._view.root[rows])
+        return self.holds_shared(rows) | super().holds(self._view.root[rows])
 
-    def lent(self, rows: Rows) -> Bools:
+    def holds_shared(self, rows: Rows) -> Bools:
         """For sharing providers: only their own aggregates count, for they are in other trees."""
         return super().holds(rows)
 

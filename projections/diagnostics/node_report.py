@@ -113,14 +113,14 @@ class _Rated(NamedTuple):
 def _rated(view: FleetView, part: GroupConstraints, root: int) -> list[_Rated]:
     sharing = sharing_providers(view).to(root) if part.may_share else []
     rows = [(row, False) for row in view.tree(root)] + [(row, True) for row in sharing]
-    return sorted((_rate(view, part, row, lent) for row, lent in rows), key=lambda one: one[:4])
+    return sorted((_rate(view, part, row, shared) for row, shared in rows), key=lambda one: one[:4])
 
 
-def _rate(view: FleetView, part: GroupConstraints, row: int, lent: bool) -> _Rated:
+def _rate(view: FleetView, part: GroupConstraints, row: int, shared: bool) -> _Rated:
     at = np.array([row])
     # The claim of the class refuses the same providers as the index, with numbers.
     asked = (one for one in part.conditions if not isinstance(one, IndexedAttribute))
-    failing = [one for one in asked if not (one.lent(at) if lent else one.holds(at))[0]]
+    failing = [one for one in asked if not (one.holds_shared(at) if shared else one.holds(at))[0]]
     missing: dict[str, float] = {}
     for one in failing:
         about, share = one.resource_class or one.text, float(one.shortages(at)[0])

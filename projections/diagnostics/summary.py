@@ -71,7 +71,7 @@ class _Left(NamedTuple):
     """By row: the providers that may serve a group in their own trees, and those that may serve other trees."""
 
     own: Bools
-    lent: Bools
+    shared: Bools
 
 
 class _Explaining:
@@ -103,7 +103,7 @@ class _Explaining:
             has = trait.holds(rows, self._view)
             able = np.zeros(self._view.size, dtype=np.bool_)
             for number in trait.parts:
-                able |= self._having(left[number].own & has, left[number].lent & has)
+                able |= self._having(left[number].own & has, left[number].shared & has)
             self._misses += 2.0 * ~able
             self._removed("", "trait", trait.text, None, able)
         if self._asked.text is not None:
@@ -129,14 +129,14 @@ class _Explaining:
         rows = slice(0, self._view.size)
         left = _Left(*np.ones((2, self._view.size), dtype=np.bool_))
         may_share = part.may_share and bool(self._sharing.rows)
-        left.lent[:] = may_share
+        left.shared[:] = may_share
         missing: dict[str, Floats] = {}
         for condition in part.conditions:
             own = condition.holds(rows)
-            lent = condition.lent(rows) if may_share else own
-            alone = self._lacking(own, lent if may_share else None)
+            shared = condition.holds_shared(rows) if may_share else own
+            alone = self._lacking(own, shared if may_share else None)
             left.own[:] &= own
-            left.lent[:] &= lent
+            left.shared[:] &= shared
             about = condition.resource_class or condition.text
             short = condition.shortages(rows)
             missing[about] = np.maximum(missing[about], short) if about in missing else short
@@ -159,10 +159,10 @@ class _Explaining:
                 refused[row] = refusal(self._view, row, name, ask)
             return refused[row]
 
-        for row in np.flatnonzero((left.own & self._alive[self._root]) | left.lent).tolist():
+        for row in np.flatnonzero((left.own & self._alive[self._root]) | left.shared).tolist():
             shortfall = refusal_of(row)
             if shortfall is not None:
-                left.own[row] = left.lent[row] = False
+                left.own[row] = left.shared[row] = False
                 missing[row] = share_missing(shortfall)
         able = np.ones(self._view.size, dtype=np.bool_)
         for term in part.conditions:
@@ -180,19 +180,19 @@ class _Explaining:
         self._alive &= roots
         self._constraints.append(RemovedCount(names, kind, text, alone, before - int(self._alive.sum())))
 
-    def _lacking(self, own: Bools, lent: Bools | None = None) -> int:
+    def _lacking(self, own: Bools, shared: Bools | None = None) -> int:
         """The number of nodes without a provider that satisfies a condition."""
-        return int((self._is_root & ~self._having(own, lent)).sum())
+        return int((self._is_root & ~self._having(own, shared)).sum())
 
-    def _having(self, own: Bools, lent: Bools | None = None) -> Bools:
+    def _having(self, own: Bools, shared: Bools | None = None) -> Bools:
         """By row of a root: whether any row of its tree is among `own`, or any of its sharing providers among
-        `lent`."""
+        `shared`."""
         found = np.zeros(len(own), dtype=np.bool_)
         found[self._root[own]] = True
-        if lent is not None:
+        if shared is not None:
             for provider in self._sharing.rows:
-                if lent[provider]:
-                    found[self._sharing.borrowers(provider)] = True
+                if shared[provider]:
+                    found[self._sharing.served_trees(provider)] = True
         return found
 
     def _least(self, values: Floats, part: GroupConstraints) -> Floats:
@@ -202,7 +202,7 @@ class _Explaining:
         found = np.full(len(values), np.inf)
         np.minimum.at(found, self._root, values)
         for provider in self._sharing.rows if part.may_share else ():
-            to = self._sharing.borrowers(provider)
+            to = self._sharing.served_trees(provider)
             found[to] = np.minimum(found[to], values[provider])
         return found
 

@@ -26,19 +26,19 @@ Rows = Ints | slice
 """Row numbers, or a range of them: a range gives whole columns without copying them."""
 
 BITS, COLUMN, FEW = 0, 1, 2
-"""How dear a condition is: bits are compared for all rows, columns for as long as many rows are left, and the rest
+"""How expensive a condition is: bits are compared for all rows, columns for as long as many rows are left, and the rest
 only among the few that all others leave."""
 
 
 SPARSE = 8
-"""Below one row in so many, gathering the few is cheaper than comparing whole columns."""
+"""Below one row in this number, gathering the few is cheaper than comparing whole columns."""
 
 _SAMPLE = 256
 """Rows that are looked at to learn which of several terms leaves the fewest."""
 
 
 class Condition(ABC):
-    """One condition on a row. `kind` is a word for programs, `text` says it to people; `resource_class` is the class
+    """One condition on a row. `kind` is for programs, `text` for people; `resource_class` is the class
     that it is about, if it is about one."""
 
     __slots__ = ()
@@ -55,8 +55,8 @@ class Condition(ABC):
     def holds(self, rows: Rows) -> Bools:
         """Where it holds, one truth a row."""
 
-    def lent(self, rows: Rows) -> Bools:
-        """Where it holds of providers that lend to other trees."""
+    def holds_shared(self, rows: Rows) -> Bools:
+        """Where it holds for sharing providers of other trees."""
         return self.holds(rows)
 
     @property
@@ -111,7 +111,7 @@ class InCell(Condition):
 
 
 class Never(Condition):
-    """What no row can satisfy: a name that nobody has."""
+    """A condition that no row can satisfy: a name that no provider has."""
 
     __slots__ = ("_text", "_view", "kind", "resource_class")
 
@@ -130,7 +130,7 @@ class Never(Condition):
 
 
 class HasTrait(Condition):
-    """A trait, or membership of an aggregate: `bits` says who has it. Of several names only one is known."""
+    """A trait, or membership of an aggregate: `bits` are the rows that have it. Of several names only one is known."""
 
     __slots__ = ("_bits", "_names", "kind")
 
@@ -417,7 +417,7 @@ class Filter:
             if index and (known := [(t, arrays[t.column]) for t in terms if t.column in index]):
                 bits.append(IndexedAttribute(name, known))
             compares += [ComparesColumn(name, t, arrays[t.column]) for t in terms if t.column not in index]
-        # What is free says most: where a whole column was compared and few rows are left, the rest are asked of those.
+        # Free amounts are the most selective: where a whole column was compared and few rows are left, the rest are asked of those.
         compares.sort(key=lambda one: one.term.column != "free")
         bits += compares
         if group.in_tree is not None:

@@ -30,11 +30,11 @@ class Order(ABC):
 
     @abstractmethod
     def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
-        """A score for the tree of each of these roots (rows of the view), all of which seem to have room."""
+        """A score for the tree of each of these roots (rows of the view); all of them seem to fit."""
 
     def providers(self, view: FleetView, request: CompiledRequest, rows: Ints) -> Floats:
         """A score for each provider that could serve a request of one group: its tree's, unless an order can
-        tell the providers of a tree apart."""
+        distinguish the providers of a tree."""
         return self.trees(view, request, view.root[rows])
 
     def parts(self, view: FleetView, request: CompiledRequest, group: int, rows: Ints) -> Floats:

@@ -46,7 +46,7 @@ class PieceKind:
         outside = group.not_member_of if spread else ()
         self.outside = _known(view.aggregates, outside)
         """Bits of the aggregates that exclude a tree if its root is a member, whoever serves."""
-        self._lends = not (spread and group.in_tree is not None)
+        self._may_share = not (spread and group.in_tree is not None)
         direct = group.model_copy(update={"member_of": ()}) if self._inside else group
         self.filter = Filter(view, direct, expressions, heard_since_ms=heard_since_ms, cell=cell)
         self.impossible = self.filter.impossible or any(not some for some in self._inside)
@@ -58,9 +58,9 @@ class PieceKind:
             return rows
         return rows[_in_all(self._inside, rows) | _in_all(self._inside, self._view.root[rows])]
 
-    def lenders(self, rows: Ints, those: SharingProviders) -> Ints:
+    def sharing_rows(self, rows: Ints, those: SharingProviders) -> Ints:
         """Of rows that the filter let through, the sharing providers that can serve other trees: these are in an aggregate only by themselves."""
-        if not self._lends:
+        if not self._may_share:
             return rows[:0]
         return those.among(rows[_in_all(self._inside, rows)] if self._inside else rows)
 
@@ -89,7 +89,7 @@ class QueryPlan:
         self.exclusive: list[bool] = []
         """Whether pieces of a kind must not share a provider."""
         self.collective_traits: list[tuple[tuple[int, ...], list[Bools]]] = []
-        """Collective traits: pieces, and the bits of which one must be set on one of their providers."""
+        """Collective traits: pieces, and bits; one of the bits must be set on one of their providers."""
         self.impossible = False
         self._known: dict[str, int] = {}
         counted = _counted(view, spec)
@@ -191,7 +191,7 @@ def _parts(group: RequestGroup) -> list[RequestGroup]:
 
 
 def _counted(view: FleetView, spec: RequestSpec) -> set[str]:
-    """The classes of which columns decide, whatever else takes from the same provider."""
+    """The classes for which columns decide, whatever else takes from the same provider."""
     asks = [(name, ask) for group in spec.groups for name, ask in group.resources.items()]
     return {
         name

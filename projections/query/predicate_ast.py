@@ -32,7 +32,7 @@ Test = Callable[[Rows], Bools]
 
 
 class Compared(NamedTuple):
-    """An attribute and a constant (None for `has` and `lacks`); as versions, if it says so."""
+    """An attribute and a constant (None for `has` and `lacks`); as versions, if it is set."""
 
     name: str
     operator: Operator
@@ -114,11 +114,11 @@ _NO_CODE: Final = -1
 MULTIPLE_MAX: Final = 2**20
 TERMS_MAX: Final = 8
 _EXACT_TIMES: Final = 1000
-"""Amounts are below 2^53: so many of them are summed as int64, more as floats."""
+"""Amounts are below 2^53: up to this number of them are summed as int64, more as floats."""
 
 
 def test(tree: Tree, view: FleetView) -> Test:
-    """What says where a tree holds: of rows, or of a range of them. It is good for as long as the view's columns are
+    """Evaluates where a tree holds: for rows, or for a range of them. It is good for as long as the view's columns are
     the same ones (`FleetView.derived`)."""
     if isinstance(tree, Every):
         return _all([test(part, view) for part in tree.parts])
@@ -166,10 +166,10 @@ def _compared(tree: Compared, column: AttributeColumn) -> Test:
     if tree.version or (isinstance(value, str) and operator not in ("==", "!=")):
         key = tree[1:]
 
-        def says(text: str) -> bool:
+        def matches(text: str) -> bool:
             return holds(text, operator, value, version=tree.version)
 
-        return lambda rows: column.table(key, says)[column.codes[rows]]
+        return lambda rows: column.table(key, matches)[column.codes[rows]]
     if isinstance(value, str):
         return _text(column, value, equal=operator == "==")
     if isinstance(value, bool):
@@ -196,14 +196,14 @@ def _one_of(tree: OneOf, column: AttributeColumn) -> Test:
     if isinstance(first, str):
         key = tree[1:]
 
-        def says(text: str) -> bool:
+        def matches(text: str) -> bool:
             if not tree.version:
                 return (text in values) is not tree.negate
             if tree.negate:
                 return all(holds(text, "!=", one, version=True) for one in tree.values)
             return any(holds(text, "==", one, version=True) for one in tree.values)
 
-        return lambda rows: column.table(key, says)[column.codes[rows]]
+        return lambda rows: column.table(key, matches)[column.codes[rows]]
     if isinstance(first, bool):
         codes = [TRUE if one else FALSE for one in (True, False) if (one in values) is not tree.negate]
         return lambda rows: np.isin(column.codes[rows], codes)

@@ -43,7 +43,7 @@ class PrefilterResult(NamedTuple):
 
 
 class Prefilter:
-    """Which trees and providers can serve, for one query. `lent` are, by kind, the rows of sharing providers that can serve other
+    """Which trees and providers can serve, for one query. `sharing` are, by kind, the rows of sharing providers that can serve other
     trees. `accepting` and `accepting_roots`: see `QueryContext`."""
 
     def __init__(self, view: FleetView, plan: QueryPlan, accepting: Bools, accepting_roots: Bools) -> None:
@@ -51,16 +51,16 @@ class Prefilter:
         self._accepting_roots = accepting_roots
         self._view = view
         self._plan = plan
-        self._lending = sharing_providers(view)
+        self._sharing = sharing_providers(view)
         none: Ints = np.zeros(0, dtype=np.int64)
         self._nobody = KindRows(none, none, np.zeros(1, dtype=np.int64))
-        self.lent = [none] * len(plan.kinds)
-        if len(self._lending.array):
-            self.lent = [
-                kind.lenders(kind.filter.among(self._lending.array, accepting), self._lending)
+        self.sharing = [none] * len(plan.kinds)
+        if len(self._sharing.array):
+            self.sharing = [
+                kind.sharing_rows(kind.filter.among(self._sharing.array, accepting), self._sharing)
                 for kind in plan.kinds
             ]
-        self.lends = any(map(len, self.lent))
+        self.has_sharing = any(map(len, self.sharing))
         self._passing: dict[int, float] = {}
 
     @property
@@ -91,20 +91,20 @@ class Prefilter:
             own[number] = KindRows(some, places, _starts(counts))
             has = counts > 0
             takes_part |= has
-            alive &= self._lend(counts >= self._least(number), self.lent[number], roots)
+            alive &= self._add_sharing(counts >= self._least(number), self.sharing[number], roots)
             before, left = left, int(np.count_nonzero(alive))
             self._passing[number] = left / before
         known = []
         for pieces, bits in plan.collective_traits if left else ():
             has = np.zeros(count, dtype=np.bool_)
             for number in {plan.pieces[piece].kind for piece in pieces}:
-                one, lent = own[number], self.lent[number]
+                one, sharing = own[number], self.sharing[number]
                 has[one.places[has_any(bits, one.rows)]] = True
-                self._lend(has, lent[has_any(bits, lent)], roots)
+                self._add_sharing(has, sharing[has_any(bits, sharing)], roots)
             alive &= has
             having = rows[has_any(bits, rows)].tolist()
-            lenders = self._lending.array
-            having += lenders[has_any(bits, lenders)].tolist()
+            providers = self._sharing.array
+            having += providers[has_any(bits, providers)].tolist()
             known.append(frozenset(having))
         return _those(roots, own, takes_part, known, alive)
 
@@ -124,11 +124,11 @@ class Prefilter:
     def _least(self, number: int) -> int:
         """How many providers of its own a tree needs for a kind that no sharing provider serves."""
         plan = self._plan
-        return plan.counts[number] if plan.exclusive[number] and not len(self.lent[number]) else 1
+        return plan.counts[number] if plan.exclusive[number] and not len(self.sharing[number]) else 1
 
-    def _lend(self, has: Bools, lent: Ints, roots: Ints | slice) -> Bools:
-        if len(lent):
-            has |= self._lending.lends_to(lent)[roots]
+    def _add_sharing(self, has: Bools, sharing: Ints, roots: Ints | slice) -> Bools:
+        if len(sharing):
+            has |= self._sharing.served_by(sharing)[roots]
         return has
 
     # -- all ----------------------------------------------------------------------------------------------------
@@ -156,13 +156,13 @@ class Prefilter:
             least = self._least(number)
             if least > 1:
                 has = np.bincount(at, minlength=size) >= least
-            alive &= self._lend(has, self.lent[number], every)
+            alive &= self._add_sharing(has, self.sharing[number], every)
         for pieces, bits in plan.collective_traits:
             has = np.zeros(size, dtype=np.bool_)
             for number in {plan.pieces[piece].kind for piece in pieces}:
-                rows, lent = own[number], self.lent[number]
+                rows, sharing = own[number], self.sharing[number]
                 has[view.root[rows[has_any(bits, rows)]]] = True
-                self._lend(has, lent[has_any(bits, lent)], every)
+                self._add_sharing(has, sharing[has_any(bits, sharing)], every)
             alive &= has
         roots = np.flatnonzero(alive)
         return self._distinct(roots, takes_part[roots])
@@ -176,18 +176,18 @@ class Prefilter:
             having = np.flatnonzero(bits[0][:size])
             has = np.zeros(size, dtype=np.bool_)
             has[view.root[having]] = True
-            alive &= self._lend(has, self._lending.among(having), slice(0, size))
+            alive &= self._add_sharing(has, self._sharing.among(having), slice(0, size))
 
     def _distinct(self, roots: Ints, takes_part: Bools) -> Ints:
         """Of trees that serve nothing themselves and have the same sharing providers, one is enough."""
         idle = roots[~takes_part]
         if len(idle) < 2:
             return roots
-        lenders = {lender for some in self.lent for lender in some.tolist()}
+        providers = {provider for some in self.sharing for provider in some.tolist()}
         marks = np.zeros(self._view.size, dtype=np.uint64)
         random = np.random.default_rng(0)
-        for lender in sorted(lenders):
-            marks[self._lending.borrowers(lender)] ^= random.integers(1, 2**63, dtype=np.uint64)
+        for provider in sorted(providers):
+            marks[self._sharing.served_trees(provider)] ^= random.integers(1, 2**63, dtype=np.uint64)
         _, first = np.unique(marks[idle], return_index=True)
         return np.sort(np.concatenate([roots[takes_part], idle[first]]))
 

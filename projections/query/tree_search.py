@@ -38,9 +38,9 @@ class TreeSearch:
         self._order = context.order
         self._rng = context.rng
         self._budget = context.budget
-        self._lending = sharing_providers(view)
+        self._sharing = sharing_providers(view)
         self._prefilter = Prefilter(view, plan, context.accepting, context.accepting_roots)
-        self._lent = [frozenset(some.tolist()) for some in self._prefilter.lent]
+        self._sharing_rows = [frozenset(some.tolist()) for some in self._prefilter.sharing]
         self._served = 0
         self._orders: dict[tuple[int, ...], Sequence[int]] = {}
         self._idle: set[tuple[tuple[int, ...], ...]] = set()
@@ -150,7 +150,7 @@ class TreeSearch:
         ]
         for place, root in enumerate(roots.tolist()):
             options = [some[at[place] : at[place + 1]] for some, at in zip(inside, starts, strict=True)]
-            if prefilter.lends:
+            if prefilter.has_sharing:
                 outside = self._outside(root)
                 if not idle and self._is_idle(options, outside):
                     continue
@@ -171,8 +171,8 @@ class TreeSearch:
 
     def _outside(self, root: int) -> list[list[int]]:
         """By kind, the sharing providers that can serve this tree."""
-        lenders = self._lending.to(root)
-        return [[row for row in lenders if row in some] for some in self._lent]
+        providers = self._sharing.to(root)
+        return [[row for row in providers if row in some] for some in self._sharing_rows]
 
     def _is_idle(self, inside: list[list[int]], outside: list[list[int]]) -> bool:
         """Whether a tree serves nothing itself, and another one like it was tried."""

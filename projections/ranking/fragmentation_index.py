@@ -149,7 +149,7 @@ class FragmentationIndex:
         return found
 
     def _lay_out(self, is_device: Bools) -> None:
-        """Look at everything anew."""
+        """Compute all trees again."""
         view, size, tables = self._view, self._view.size, self._tables
         self._layout, self._is_device = view.layout, is_device
         self._kept: dict[Needs, _Kept] = {}
@@ -216,7 +216,7 @@ class FragmentationIndex:
     # -- the measure ------------------------------------------------------------------------------------------
 
     def _pieces(self, nodes: Ints) -> Iterator[_Some]:
-        """These trees, so many at once that their devices are not too many."""
+        """These trees, in chunks with a limited number of devices."""
         ends = np.cumsum(self._counts[nodes])
         at = 0
         while at < len(nodes):
@@ -229,7 +229,7 @@ class FragmentationIndex:
             at = end
 
     def _evaluate(self, nodes: Ints) -> None:
-        """Work out anew what typical requests can use of these trees."""
+        """Compute again what typical requests can use of these trees."""
         for some in self._pieces(nodes):
             counts, amounts = self._of_trees(some, self._free[some.devices])
             self._counts_at[some.nodes], self._amounts_at[some.nodes] = counts, amounts

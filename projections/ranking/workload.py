@@ -38,7 +38,7 @@ class Needs(NamedTuple):
     """A request as a tree sees it: hashable, so that requests that need the same are one.
 
     `host` is what it asks of other classes, over all its groups. `devices` are the amounts that its groups ask
-    of the device class, the largest first; `shared` says whether two of them may be served by one device.
+    of the device class, the largest first; `shared`: whether two of them may be served by one device.
     `device_groups` and `host_groups` are the groups' other conditions (traits, aggregates), as JSON of groups
     without name and resources.
     """

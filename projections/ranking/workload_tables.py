@@ -61,7 +61,7 @@ class WorkloadTables:
         levels: dict[Level, int] = {}
         wanted = []
         for devices, shared, conditions, _ in shapes:
-            # So many devices must have the largest amount, so many the next or more, and so on.
+            # A number of devices must have the largest amount, a number the next or more, and so on.
             least = {amount: at + 1 for at, amount in enumerate(devices)}
             wanted.append(
                 [
@@ -79,7 +79,7 @@ class WorkloadTables:
     def _weigh(self, asked: Ints, numbers: list[int], weights: list[int]) -> None:
         """A table over how many of the distinct amounts of each class a tree has, and buckets."""
         buckets = len(self.steps)
-        # With two other classes or fewer all amounts are told apart; with more, the nearest are taken as one.
+        # With two other classes or fewer all amounts are distinguished; with more, the nearest count as one.
         most = max(2, int((_CELLS_MAX / buckets) ** (1 / max(1, asked.shape[1]))) - 1)
         self._amounts = [_distinct(asked[:, at], most) for at in range(asked.shape[1])]
         table = np.zeros((*(len(some) + 1 for some in self._amounts), buckets))
@@ -105,7 +105,7 @@ class WorkloadTables:
 
 
 def _distinct(amounts: Ints, most: int) -> Ints:
-    """The distinct amounts, or so many of them, evenly, with the largest: what lies between counts as the next."""
+    """The distinct amounts, or a limited number of them, evenly, with the largest: an amount between two counts as the next."""
     found = np.unique(amounts)
     if len(found) > most:
         found = found[np.linspace(0, len(found) - 1, most).astype(np.int64)]

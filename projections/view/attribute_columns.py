@@ -1,6 +1,6 @@
 """Attributes as columns: for each name a code a row, and whole numbers beside it.
 
-A code says the type and, for text, which one: texts are interned by column, so that to compare a hundred thousand
+A code is the type and, for text, the number of the text: texts are interned by column, so that to compare a hundred thousand
 rows with one is to compare integers. A fleet without attributes has no columns.
 """
 
@@ -90,7 +90,7 @@ class AttributeColumn:
             self.numbers[rows] = values
 
     def table(self, key: object, holds: Callable[[str], bool]) -> Bools:
-        """What `holds` says of each text, by code, False for what is none; asked once a text, remembered by `key`."""
+        """The result of `holds` for each text, by code, False for what is none; asked once a text, remembered by `key`."""
         table = self._tables.get(key)
         known = FIRST_TEXT if table is None else len(table)
         end = FIRST_TEXT + len(self.texts)

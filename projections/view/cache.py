@@ -46,7 +46,7 @@ class ViewCache:
         return found
 
     def of_request(self, request: bytes, which: Hashable, make: Callable[[], Made]) -> Made:
-        """What was made of a request, given by its key (`CompiledRequest.key`). `which` tells apart what is made of the
+        """What was made of a request, given by its key (`CompiledRequest.key`). `which` distinguishes what is made of the
         same request: as a rule the cell (None: all cells)."""
         key = (request, which)
         found: Made | None = self._of_requests.get(key)

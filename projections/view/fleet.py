@@ -145,7 +145,7 @@ class FleetView:
             columns.move(row, deltas, times)
 
     def _count_reservations(self, row: int, name: str) -> None:
-        """The columns hold what the store says: count the claims under way anew."""
+        """The columns hold what the store has: count the reservations again."""
         deltas, here = self._columns(name).resource_class.column_deltas, self.reservations.of(row, name)
         if any(deltas(taken.ask) is None for taken in here):
             self._refresh(row, name)
@@ -392,7 +392,7 @@ class FleetView:
             self._reopen(other)
 
     def _reopen(self, root_row: int) -> None:
-        """Work out anew which rows of a tree take new claims."""
+        """Compute again which rows of a tree accept new claims."""
         if self.root[root_row] != root_row:
             return  # a node that became a part of another
         tree = self.members.get(root_row)

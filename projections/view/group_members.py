@@ -41,7 +41,7 @@ class GroupMembers:
             self.joining.setdefault(one.group, {})[one.consumer] = one
 
     def leave(self, them: Iterable[ReservedMembership]) -> None:
-        """That claim is decided: the store says all."""
+        """That claim is decided: the rows of the store contain it."""
         for one in them:
             there = self.joining.get(one.group, {})
             if there.get(one.consumer) is one:

@@ -1,4 +1,4 @@
-"""What claims under way ask for, until the store says how they were judged."""
+"""What claims in flight take, until the store has their verdicts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Reservation(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """What one claim under way takes: of a provider (by its key), of one class. Two that say the same are two."""
+    """What one claim in flight takes from a provider (by its key), of one class. Two equal reservations are two."""
 
     key: bytes
     name: str
@@ -46,7 +46,7 @@ class Reservations:
         return self._taken.get(name, {}).get(row, ())
 
     def among(self, rows: Collection[int], name: str) -> Iterator[int]:
-        """Those of these rows of which something of one class is taken, each once."""
+        """Those of these rows with a reservation of one class, each once."""
         taken = self._taken.get(name)
         return iter(taken.keys() & rows if taken else ())
 

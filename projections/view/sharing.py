@@ -28,12 +28,12 @@ class SharingProviders:
         rows = () if self._bits is None else np.flatnonzero(self._bits[: view.size]).tolist()
         self.rows: frozenset[int] = frozenset(row for row in rows if view.aggregates.of(row))
         self.array: Ints = np.array(sorted(self.rows), dtype=np.int64)
-        self._lenders: dict[tuple[int, str], list[int]] = defaultdict(list)
-        self._borrowers: dict[int, Ints] = {}
+        self._by_aggregate: dict[tuple[int, str], list[int]] = defaultdict(list)
+        self._served_trees: dict[int, Ints] = {}
         self._unions: dict[bytes, Bools] = {}
         for row in sorted(self.rows):
             for name in view.aggregates.of(row):
-                self._lenders[int(view.cell[row]), name].append(row)
+                self._by_aggregate[int(view.cell[row]), name].append(row)
 
     def among(self, rows: Ints) -> Ints:
         """Those of these rows that are sharing providers."""
@@ -49,33 +49,33 @@ class SharingProviders:
             return []
         cell = int(view.cell[root])
         found = {
-            lender
+            provider
             for member in view.tree(root)
             for name in view.aggregates.of(member)
-            for lender in self._lenders.get((cell, name), ())
+            for provider in self._by_aggregate.get((cell, name), ())
         }
-        return sorted(lender for lender in found if view.root[lender] != root)
+        return sorted(provider for provider in found if view.root[provider] != root)
 
-    def borrowers(self, lender: int) -> Ints:
+    def served_trees(self, provider: int) -> Ints:
         """The roots of the trees that a sharing provider serves, ascending."""
-        known = self._borrowers.get(lender)
+        known = self._served_trees.get(provider)
         if known is None:
             view, size = self._view, self._view.size
-            arrays = [view.aggregates.arrays[name][:size] for name in view.aggregates.of(lender)]
+            arrays = [view.aggregates.arrays[name][:size] for name in view.aggregates.of(provider)]
             members = np.flatnonzero(np.logical_or.reduce(arrays))
-            members = members[view.cell[members] == view.cell[lender]]
-            known = self._borrowers[lender] = np.unique(view.root[members])
+            members = members[view.cell[members] == view.cell[provider]]
+            known = self._served_trees[provider] = np.unique(view.root[members])
         return known
 
-    def lends_to(self, lenders: Ints) -> Bools:
+    def served_by(self, providers: Ints) -> Bools:
         """By row, whether it is the root of a tree that any of these serves. Do not write to it."""
-        known = self._unions.get(name := lenders.tobytes())
+        known = self._unions.get(name := providers.tobytes())
         if known is None or len(known) < self._view.size:
             if len(self._unions) >= _UNIONS_MAX:
                 self._unions.clear()
             known = np.zeros(self._view.size, dtype=np.bool_)
-            for lender in lenders.tolist():
-                known[self.borrowers(lender)] = True
+            for provider in providers.tolist():
+                known[self.served_trees(provider)] = True
             self._unions[name] = known
         return known
 

@@ -134,7 +134,7 @@ def _have_for_all(view: FleetView, spec: RequestSpec) -> Bools:
     size = view.size
     allowed = np.ones(size, dtype=np.bool_)
     if SHARES in view.traits.arrays:
-        return allowed  # what is lent is not in the tree
+        return allowed  # sharing providers are not in the tree
     for (name, column), amount in wanted.items():
         free = np.maximum(view.classes[name].arrays[column][:size], 0)
         allowed &= np.bincount(view.root[:size], weights=free, minlength=size) >= amount

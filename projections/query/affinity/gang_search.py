@@ -1,7 +1,7 @@
 """Places for several copies where it matters who is placed where: combinations of the places for one are tried.
 
 Of equal copies a later one takes no earlier place, and what is out of the question once some are placed is not tried
-for those that follow. A sum first: where providers could not serve so many copies were there nothing else to see to,
+for those that follow. A sum first: if providers could not serve that number of copies even without other rules,
 nothing is tried at all.
 """
 
@@ -19,13 +19,13 @@ from vacancy.resources.classes.resource_class import Exactness, Granted
 from vacancy.resources.state.tables import key
 
 OPTIONS_MAX = 512
-"""Places for one copy of which combinations are made."""
+"""Places for one copy from which combinations are made."""
 
 TRIALS_MAX = 5_000
 """Places tried for one more copy, in one cell. A trial is of all that a copy takes."""
 
 ORDERED_MAX = 4
-"""Of so many groups every order is tried: who asks for any device may take what another one needs."""
+"""With up to this number of groups every order is tried: a group that asks for any device may take what another needs."""
 
 Slot = tuple[int, str]
 """(row, class)."""

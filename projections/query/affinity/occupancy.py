@@ -1,6 +1,6 @@
 """Where the members of server groups are, and whether one more copy may join them: the same rule as the fold's.
 
-A copy is on the roots of the providers that give something to it; those that lend to others are left out, if there
+A copy is on the roots of the providers that give something to it; sharing providers are left out, if there
 is any other (docs/relations.md).
 """
 

@@ -74,7 +74,7 @@ def test_who_serves_is_told_tree_by_tree(seed: int) -> None:
         few = asked.among(np.array(roots_of(view, plan)[::-1], dtype=np.int64))
         for number, kind in enumerate(plan.kinds):
             can = set(kind.own(kind.filter.everywhere(view.open)).tolist())
-            lent = set(asked.lent[number].tolist())
+            lent = set(asked.sharing[number].tolist())
             assert lent <= can & set(sharing_providers(view).rows)
             for place, root in enumerate(few.roots.tolist()):
                 rows, places, starts = few.own[number]
