@@ -94,6 +94,6 @@ def test_every_volume_and_dependency_exists(compose: dict[str, Any]) -> None:
 def test_the_image_has_every_package() -> None:
     copied = (FILE.parent / "Dockerfile").read_text()
     kept = (FILE.parent / ".dockerignore").read_text().splitlines()
-    for room in ("resources", "projections", "streams", "clients", "cli"):
-        assert f"COPY {room} {room}" in copied
-        assert f"!{room}" in kept
+    for package in ("resources", "projections", "streams", "clients", "cli", "testing"):
+        assert f"COPY {package} {package}" in copied
+        assert f"!{package}" in kept

@@ -13,22 +13,22 @@ from vacancy.projections.query.predicate_ast import Compared, Every, OneOf, Some
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.attributes import version_key
 
-_TEXTS_LOOKED_AT = 10_000
+_TEXTS_CHECKED = 10_000
 
 
 def mismatches(request: CompiledRequest, view: FleetView) -> str:
     """The explanation for a request without candidates, or ''."""
-    said: dict[str, None] = {}
+    explanations: dict[str, None] = {}
     for expression in request.expressions.values():
         for _, tree in expression.parts:
-            said.update(dict.fromkeys(_told(tree, view)))
-    return "; ".join(said)
+            explanations.update(dict.fromkeys(_explain(tree, view)))
+    return "; ".join(explanations)
 
 
-def _told(tree: Tree, view: FleetView) -> Iterator[str]:
+def _explain(tree: Tree, view: FleetView) -> Iterator[str]:
     if isinstance(tree, Every | Some):
         for part in tree.parts:
-            yield from _told(part, view)
+            yield from _explain(part, view)
     elif isinstance(tree, Compared | OneOf) and not (
         isinstance(tree, Compared) and tree.operator in ("has", "lacks")
     ):
@@ -46,6 +46,6 @@ def _attribute(name: str, value: object, version: bool, view: FleetView) -> Iter
         found, (_, row) = next(iter(types.items()))
         example = column.of(row)
         yield f"attribute {name} is {found} everywhere ({example!r} on {view.name(row)[1]}), and compared with {wanted}"
-    elif version and not any(version_key(text) is not None for text in column.texts[:_TEXTS_LOOKED_AT]):
+    elif version and not any(version_key(text) is not None for text in column.texts[:_TEXTS_CHECKED]):
         row = types[wanted][1]
         yield f"attribute {name} is nowhere a version ({column.of(row)!r} on {view.name(row)[1]})"

@@ -225,7 +225,7 @@ class Scenario:
 
     def _check_verdict(self, claim: str, outcome: str) -> None:
         row = self.replicas.get(VERDICTS, f"{self.cell}\0{claim}".encode())
-        said = "no verdict" if row is None or row.offset != self.offset - 1 else _told(row)
+        said = "no verdict" if row is None or row.offset != self.offset - 1 else _render_verdict(row)
         if said != outcome:
             raise Broken(f"verdict: {said}")
 
@@ -428,7 +428,7 @@ def _provider(words: list[str]) -> dict[str, Any]:
     }
 
 
-def _told(row: VerdictRow) -> str:
+def _render_verdict(row: VerdictRow) -> str:
     """A verdict as scenarios tell it."""
     if row.accepted:
         return "accepted"
