@@ -29,4 +29,4 @@ def test_a_topic_is_made_checked_written_and_folded(kafka: str, tmp_path: Path) 
         settings = ("--set", "max.poll.records=7", "--set", "client.id=me")
         assert vacancy.json("replay", *settings) == folded
         assert "there is no Kafka setting 'colour'" in vacancy.fails(2, "status", "--set", "colour=red")
-        assert "cannot be given" in vacancy.fails(2, "replay", "--set", "group.id=mine")
+        assert "is not allowed" in vacancy.fails(2, "replay", "--set", "group.id=mine")

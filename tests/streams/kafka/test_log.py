@@ -72,8 +72,8 @@ def test_every_problem_of_a_topic_is_listed(url: str, admin: Any) -> None:
         "replication is 1",
         "unclean.leader.election.enable is true",
         "max.message.bytes is below",
-        "partition 0 has 1 replicas in step, 2 are needed",
-        "partition 1 has 1 replicas in step, 2 are needed",
+        "partition 0 has 1 in-sync replicas, 2 are needed",
+        "partition 1 has 1 in-sync replicas, 2 are needed",
     ]
     assert [sentence[: len(start)] for sentence, start in zip(wrong, expected, strict=True)] == expected
 
@@ -157,7 +157,7 @@ def test_partitions_added_to_a_log_are_noticed(url: str, openings: Any, admin: A
             if log.partitions == 4:
                 break
         assert time.monotonic() < deadline
-    with open_log(url) as log, pytest.raises(LogError, match="4 partitions but was opened with 2"):
+    with open_log(url) as log, pytest.raises(LogError, match="4 partitions but was created with 2"):
         log.identity()
 
 
@@ -190,7 +190,7 @@ def test_a_topic_that_is_replaced_while_it_is_read_is_noticed(url: str, openings
             except LogError:  # until the old one is gone
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-        with pytest.raises(LogError, match=r"beyond the end.*made anew"):
+        with pytest.raises(LogError, match=r"beyond the end.*created again"):
             log.read(0, position, 100, timeout_s=30)
 
 
