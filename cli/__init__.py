@@ -1,1 +1,1 @@
-"""The `vacancy` command: words in, words out. What it does is done by `vacancy.clients`."""
+"""The `vacancy` command: a command-line adapter over `vacancy.clients`."""

@@ -3,7 +3,7 @@
 Asking RocksDB what is new costs half a millisecond, and schedulers ask all the time. After each commit the writer
 puts the feed's entry here and then the number of the next one, so that a reader knows in a microsecond whether there
 is anything, and mostly has it in a few more. RocksDB has the whole feed: this is only the fast way to its end.
-A writer that is killed between commit and `add` leaves the ring silent, so readers also ask RocksDB now and then,
+A writer that is killed between commit and `add` leaves the ring silent, so readers also ask RocksDB at intervals,
 and always where there is no ring (it was lost with a copy of the directory).
 
 The file: `next` and `first` (which entries are there), a slot an entry with its place, and the entries themselves

@@ -213,8 +213,8 @@ class ComparesColumn(Condition):
 
 
 class IndexedAttribute(Condition):
-    """The terms of what a class is asked that are over its index columns, as one condition: their numbers tell people
-    nothing, and each leaves fewer rows to the next."""
+    """The terms of what a class is asked that are over its index columns, as one condition: their numbers mean nothing
+    to people, and each leaves fewer rows to the next."""
 
     __slots__ = ("_terms", "resource_class")
     kind = "resources"

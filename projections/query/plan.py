@@ -45,7 +45,7 @@ class PieceKind:
         self._inside = _any_of(view.aggregates, group.member_of) if spread else []
         outside = group.not_member_of if spread else ()
         self.outside = _known(view.aggregates, outside)
-        """Bits of the aggregates that exclude a tree if its root is a member, whoever serves."""
+        """Bits of the aggregates that exclude a tree if its root is a member, whichever provider serves."""
         self._may_share = not (spread and group.in_tree is not None)
         direct = group.model_copy(update={"member_of": ()}) if self._inside else group
         self.filter = Filter(view, direct, expressions, heard_since_ms=heard_since_ms, cell=cell)

@@ -1,8 +1,8 @@
 """Conditions of a request's expression, as a small typed tree, and where in the fleet they hold.
 
 The tree is in negation normal form: what negates stands in the leaves. A leaf holds of a row only if all that it
-names is there and of its type; so neither `x == 1` nor `x != 1` holds of a row that has no `x`. Whoever compiles an
-expression (`clients/request_language/cel_compiler.py`) makes the tree; this module turns it into masks over columns.
+names is there and of its type; so neither `x == 1` nor `x != 1` holds of a row that has no `x`. The compiler
+(`clients/request_language/cel_compiler.py`) makes the tree; this module turns it into masks over columns.
 """
 
 from __future__ import annotations

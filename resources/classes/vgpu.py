@@ -46,15 +46,15 @@ class Vgpu(DeviceClass):
         return DeviceItem(name, (), "", 1, tuple(sorted(types.items())))
 
     def _choose(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
-        rooms = [room for room in _rooms(record) if room[0].satisfies(wanted.where)]
-        kinds = [wanted.type] if wanted.type else sorted({kind for _, _, left in rooms for kind in left})
+        gpus = [gpu for gpu in _free_gpus(record) if gpu[0].satisfies(wanted.where)]
+        kinds = [wanted.type] if wanted.type else sorted({kind for _, _, left in gpus for kind in left})
         most = 0
         plans: list[tuple[int, int, str, tuple[DeviceUse, ...]]] = []
         for kind in kinds:
             # `max(...) - left[kind]`: how many fewer instances of this type an idle GPU runs than of another.
             found = sorted(
                 (idle, max(left.values()) - left[kind], left[kind], item.name)
-                for item, idle, left in rooms
+                for item, idle, left in gpus
                 if kind in left
             )
             most = max(most, sum(left for _, _, left, _ in found))
@@ -69,14 +69,14 @@ class Vgpu(DeviceClass):
 
     def _own_columns(self, record: DeviceRecord) -> tuple[int, ...]:
         of: dict[str, int] = {}
-        for _, _, left in _rooms(record):
+        for _, _, left in _free_gpus(record):
             for kind, amount in left.items():
                 of[kind] = of.get(kind, 0) + amount
         free = max(of.values(), default=0)
         return free, free + record.held
 
     def _available(self, record: DeviceRecord) -> Iterable[tuple[Attribute, ...]]:
-        for item, _, left in _rooms(record):
+        for item, _, left in _free_gpus(record):
             if left:
                 yield (*item.attributes, *(attribute(_INDEXED, kind) for kind in left))
 
@@ -106,7 +106,7 @@ class Vgpu(DeviceClass):
         )
 
 
-def _rooms(record: DeviceRecord) -> Iterator[tuple[DeviceItem, bool, dict[str, int]]]:
+def _free_gpus(record: DeviceRecord) -> Iterator[tuple[DeviceItem, bool, dict[str, int]]]:
     """Each GPU, whether it is idle, and how many more instances of each type it could run."""
     running = {use.name: use for use in record.used}
     for item in record.items:

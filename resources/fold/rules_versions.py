@@ -1,6 +1,6 @@
 """The versions of the rules that this build supports. This is the only list of them.
 
-A new version is a new entry at the end. It is the former version with one difference: an event more, a table more, a
+A new version is a new entry at the end. It is the version before it with one difference: an event more, a table more, a
 class more, another handler, another canonical form. What a version does once a log has used it never changes.
 The entries are checked when this module is imported (`RulesVersions`).
 """

@@ -42,7 +42,7 @@ GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
 class RequestGroup(RequestModel):
     """What a provider must have: amounts, traits, and membership of aggregates.
 
-    `where` is a condition in a subset of CEL (docs/expressions.md). It is for whoever looks for a place and for people:
+    `where` is a condition in a subset of CEL (docs/expressions.md). It is for schedulers and for people:
     nothing in the fold reads it, and a claim carries what it came down to as predicates.
     `any_traits` is a conjunction of disjunctions: of each inner tuple at least one. `member_of` likewise:
     the provider is in at least one aggregate of each inner tuple. `in_tree` names a provider whose tree it is.
@@ -69,7 +69,7 @@ class RequestSpec(RequestModel):
 
     `group_policy`: whether two groups may share a provider (`none`) or must not (`isolate`); groups that several
     providers may serve are not meant by that. `root_required` and `root_forbidden` are traits of the tree's root,
-    whoever serves the groups. `same_subtree`: of each inner tuple of groups' names, one is served by a
+    whichever providers serve the groups. `same_subtree`: of each inner tuple of groups' names, one is served by a
     provider that also serves the others, or stands above those that do.
 
     `memberships`: the server groups that it is in. `copies`: the number of instances of the same shape, each on one tree,

@@ -48,7 +48,7 @@ class ProviderRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One resource provider. `members` (of a root) are all providers of its tree, itself first.
 
     `reported` is False once the node no longer reports it: it stays, without capacity, until its last
-    allocation is gone. `changed` is the offset of the event that last changed traits, facts or the set of
+    allocation is gone. `changed` is the offset of the event that last changed traits, operator settings or the set of
     classes (see `generation`).
     """
 
@@ -174,7 +174,7 @@ class VerdictRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How a claim was judged. `offset` is the claim's record (-1: cancelled before it came).
 
     A rejection names what failed: `reason`, provider, class, asked, available, and `taken`, the offset of the
-    event that took the last of it (-1: nothing did). Where a server group stood in the way, `group` is its id and
+    event that took the last of it (-1: nothing did). Where a server group's rule conflicts, `group` is its id and
     `other` the member (the claim's own consumer, where its copies get in each other's way). An acceptance has the
     `grants` that are not amounts: which devices, which CPUs. They stay readable here after a release.
     """

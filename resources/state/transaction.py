@@ -125,7 +125,7 @@ class Transaction:
         self.delete(table, table.prefix + self.key(provider))
 
     def generation(self, provider: str, row: ProviderRow) -> int:
-        """A provider's generation: the offset of the event that last changed its inventory, traits or facts.
+        """A provider's generation: the offset of the event that last changed its inventory, traits or operator settings.
 
         Usage and heartbeats do not change it. It is also the place in the log to look at.
         """
