@@ -20,6 +20,7 @@ from vacancy.projections.reader.partition_reader import PartitionReader
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store.store import partition_path
 from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.log_time import advance
 from vacancy.resources.model.errors import LogError, StoreMismatch
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.rows import VerdictRow
@@ -121,10 +122,16 @@ def rebuild(
 
 def _batches(records: LogRecords) -> Iterator[list[Record]]:
     batch: list[Record] = []
+    time_ms: int | None = None
+    started_ms = 0
     for record in records:
-        if batch and (len(batch) == BATCH or record.timestamp_ms > batch[0].timestamp_ms + _SPAN_MS):
+        # Log time, not the record's: after one stamp that is far ahead all others are within its second.
+        time_ms = record.timestamp_ms if time_ms is None else advance(time_ms, record.timestamp_ms)
+        if batch and (len(batch) == BATCH or time_ms > started_ms + _SPAN_MS):
             yield batch
             batch = []
+        if not batch:
+            started_ms = time_ms
         batch.append(record)
     if batch:
         yield batch

@@ -5,10 +5,11 @@ Every choice is `rng`'s, so that a seed repeats a run.
 
 from __future__ import annotations
 
+import copy
 import json
 import random
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 Slot: TypeAlias = "tuple[dict[str, Any] | list[Any], str | int]"
 """A container of a JSON document and the key or the index of one value in it."""
@@ -25,13 +26,6 @@ VALUES: tuple[Any, ...] = (
 KEYS = (b"", b" ", b"\xff", b"evil\n", b"n" * 201, "é".encode(), b"a b", b"../a")
 STAMPS_MS = (-1, 0, -3_600_000, -1000, 3_600_000, 90_000_000, 2**62)
 """Timestamps: -1 and 0 as they are, the others from now."""
-
-
-class Change(NamedTuple):
-    """One value or key to write, and the function that does it to a document."""
-
-    name: str
-    apply: Callable[[random.Random, Any], None]
 
 
 def slots(document: Any) -> Iterator[Slot]:
@@ -52,13 +46,18 @@ def any_slot(rng: random.Random, document: Any) -> Slot:
     return rng.choice(found)
 
 
+def _value(rng: random.Random) -> Any:
+    """One of `VALUES`, to be changed further."""
+    return copy.deepcopy(rng.choice(VALUES))
+
+
 # -- JSON -----------------------------------------------------------------------------------------------------
 
 
 def set_value(rng: random.Random, document: Any) -> None:
     """Put a value of another type, or at and beyond a limit, in some place."""
     at, name = any_slot(rng, document)
-    at[name] = rng.choice(VALUES)  # type: ignore[index]
+    at[name] = _value(rng)  # type: ignore[index]
 
 
 def nudge(rng: random.Random, document: Any) -> None:
@@ -78,7 +77,7 @@ def remove(rng: random.Random, document: Any) -> None:
 def add_field(rng: random.Random, document: Any) -> None:
     at, _ = any_slot(rng, document)
     if isinstance(at, dict):
-        at[rng.choice(("surprise", "id", "value", "negate", "", "\u202e", "x" * 300))] = rng.choice(VALUES)
+        at[rng.choice(("surprise", "id", "value", "negate", "", "\u202e", "x" * 300))] = _value(rng)
 
 
 def rename(rng: random.Random, document: Any) -> None:

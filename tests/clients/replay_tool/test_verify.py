@@ -18,6 +18,7 @@ from vacancy.clients.inspection.lookup import NotFound, provider_cell, show_clai
 from vacancy.clients.replay_tool import verify as module
 from vacancy.clients.replay_tool.verify import Verification, verify
 from vacancy.projections.store.store import Store
+from vacancy.resources.fold.log_time import LEAP_MS_MAX
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import StoreMismatch
 
@@ -92,6 +93,26 @@ def test_a_cancellation_that_still_waits_is_no_verdict_too_many(site: FollowedLo
     assert verified(site).audit.problems == []
 
 
+def verified_tape(tape: Tape, store: Path) -> Verification:
+    with Store(store, log=LOG, partitions=1, registry=REGISTRY) as tables:
+        tables.apply(0, tape.records[0])
+    return verify(TapeLog(tape.records), store, REGISTRY)
+
+
+def test_verdicts_are_seen_after_one_stamp_that_is_far_ahead(tmp_path: Path) -> None:
+    """Commits are bounded by log time: all later stamps are below that one, and log time moves on with them."""
+    tape = Tape()
+    cell, now_ms = tape.cells[0], tape.now_ms
+    tape.now_ms += 10**9
+    tape.append(cell, events_json.event("tick.v1", {}))
+    tape.now_ms = now_ms + LEAP_MS_MAX
+    tape.append(cell, events_json.claims(events_json.claim("claim", "c", "n0", {"VCPU": 1}, tape.now_ms)))
+    tape.now_ms += module._SPAN_MS + 1
+    tape.append(cell, events_json.event("tick.v1", {}))
+    found = verified_tape(tape, tmp_path)
+    assert (found.audit.rejected, found.audit.unverifiable) == (1, 0)
+
+
 def test_a_cancelled_claim_that_comes_and_expires_within_one_commit(tmp_path: Path) -> None:
     """The cancellation has a later deadline than the claim, whose verdict no commit shows."""
     tape = Tape()
@@ -103,9 +124,7 @@ def test_a_cancelled_claim_that_comes_and_expires_within_one_commit(tmp_path: Pa
     )
     tape.now_ms += 1
     tape.append(cell, events_json.event("tick.v1", {}))
-    with Store(tmp_path, log=LOG, partitions=1, registry=REGISTRY) as store:
-        store.apply(0, tape.records[0])
-    found = verify(TapeLog(tape.records), tmp_path, REGISTRY)
+    found = verified_tape(tape, tmp_path)
     assert found.audit.problems == []
     assert (found.audit.rejected, found.audit.unverifiable) == (1, 1)
 

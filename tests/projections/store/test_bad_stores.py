@@ -14,6 +14,7 @@ import pytest
 
 from tests.projections.reader.test_reader_race import start
 from tests.projections.store import writer_process
+from tests.support.damaged_files import flip
 from tests.support.events_json import LOG, START_MS, Tape, claim, claims, provider, released, reported
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
@@ -204,12 +205,6 @@ def test_the_lock_of_a_writer_that_was_killed_is_free(tmp_path: Path) -> None:
 
 
 # -- damaged files ------------------------------------------------------------------------------------------------
-
-
-def flip(file: Path, at: int, bits: int = 0x10) -> None:
-    data = bytearray(file.read_bytes())
-    data[at] ^= bits
-    file.write_bytes(data)
 
 
 def files(path: Path, pattern: str) -> list[Path]:

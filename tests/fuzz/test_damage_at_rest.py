@@ -1,0 +1,41 @@
+"""Flipped bits and cut files of a store and of a log that nobody has open.
+
+`VACANCY_FUZZ_DAMAGES` is how many files of each kind are damaged (`make explore`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.damage import FILES, Outcomes, Twin, reader_agrees, worker_agrees
+from tests.support.damaged_files import damage
+from tests.support.temporary_stores import FAST
+
+DAMAGES = int(os.environ.get("VACANCY_FUZZ_DAMAGES", "12"))
+KINDS = [kind for kind in FILES if kind not in ("manifest of tables", "log")]
+
+
+@pytest.fixture(scope="module")
+def twin() -> Iterator[Twin]:
+    with tempfile.TemporaryDirectory(prefix="vacancy-test-", dir=FAST) as directory:
+        yield Twin(Path(directory) / "twin")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_is_noticed_or_harmless(kind: str, twin: Twin) -> None:
+    rng, outcomes = random.Random(kind), Outcomes()
+    for number in range(DAMAGES):
+        site = twin.copied(twin.site.home.with_name(f"{number}"))
+        what = damage(rng, rng.choice(FILES[kind](site)))
+        outcomes.judge(f"a reader, {what}", site, lambda site=site: reader_agrees(site, twin.digests))  # type: ignore[misc]
+        outcomes.judge(f"a worker, {what}", site, lambda site=site: worker_agrees(site, twin.digests))  # type: ignore[misc]
+        shutil.rmtree(site.home)
+    assert outcomes.wrong == []
+    assert outcomes["noticed"] or kind == "ring"  # readers take what is damaged in a ring from the store
