@@ -89,7 +89,7 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
     },
     "clients.replay_tool": {
         *("clients.auditor", "clients.runtime", "projections.reader", "projections.store", "streams"),
-        *("resources.model", "resources.classes", "resources.state"),
+        *("resources.model", "resources.classes", "resources.state", "resources.fold"),
     },
     "clients.inspection": {
         *("clients.request_language", "clients.scheduler", "streams"),

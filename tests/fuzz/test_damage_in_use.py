@@ -50,7 +50,7 @@ class LivingSite:
         home.mkdir()
         self.site = Site.made(home)
         self.reports = Reports(random.Random(seed))
-        with self.site.worked():  # who flushes all when it ends
+        with self.site.with_worker():  # who flushes all when it ends
             self.site.append(CELL, *self.reports.some(20))
             self.site.settle()
         self.worker = self.site.worker()
