@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from vacancy.cli import (
+from vacancy.cli.commands import (
     candidates,
     classes,
     dead_letters,

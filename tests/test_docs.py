@@ -424,8 +424,8 @@ def test_every_exit_code_is_named() -> None:
 
 
 def test_messages_in_the_pages_are_said_somewhere() -> None:
-    rooms = ("resources", "projections", "streams", "clients", "cli")
-    source = "\n".join(file.read_text() for room in rooms for file in (ROOT / room).rglob("*.py"))
+    packages = ("resources", "projections", "streams", "clients", "cli")
+    source = "\n".join(file.read_text() for package in packages for file in (ROOT / package).rglob("*.py"))
     section = PAGES["docs/operating.md"].partition("## When something breaks")[2].partition("\n## ")[0]
     told = [
         message

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_structure import ROOMS, ROOT, modules
+from tests.test_structure import ROOT, TOP_PACKAGES, modules
 
 
 def module_name(path: Path) -> str:
@@ -15,7 +15,7 @@ def module_name(path: Path) -> str:
     return ".".join(("vacancy", *(part for part in parts if part != "__init__")))
 
 
-@pytest.mark.parametrize("package", ROOMS)
+@pytest.mark.parametrize("package", TOP_PACKAGES)
 def test_every_module_is_installed(package: str) -> None:
     missing = [name for name in map(module_name, modules(package)) if find_spec(name) is None]
     assert not missing, (
@@ -27,7 +27,7 @@ def test_every_module_is_installed(package: str) -> None:
     assert (Path(next(iter(spec.submodule_search_locations))) / "py.typed").is_file()
 
 
-@pytest.mark.parametrize("package", ROOMS)
+@pytest.mark.parametrize("package", TOP_PACKAGES)
 def test_every_folder_with_modules_is_a_package(package: str) -> None:
     folders = {path.parent for path in modules(package)}
     missing = [str(one.relative_to(ROOT)) for one in folders if not (one / "__init__.py").is_file()]
@@ -44,4 +44,4 @@ def test_nothing_else_is_installed() -> None:
         for entry in Path(location).iterdir()
         if entry.name != "__pycache__"
     }
-    assert installed == set(ROOMS)
+    assert installed == set(TOP_PACKAGES)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.commands.provider import ratio_milli
 from vacancy.cli.context import CommandContext
 from vacancy.cli.output import emit, emit_json, note
-from vacancy.cli.provider import ratio_milli
 
 if TYPE_CHECKING:
     from vacancy.streams.log import Log
