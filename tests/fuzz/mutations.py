@@ -84,7 +84,7 @@ def rename(rng: random.Random, document: Any) -> None:
     """Give a field another name, or a class, a trait or an attribute one that was invented."""
     at, name = any_slot(rng, document)
     if isinstance(at, dict):
-        at[rng.choice(("CUSTOM_X", "NUMA_CELL", "PORTS", "cores", str(name).upper(), "🦆"))] = at.pop(name)  # type: ignore[arg-type]
+        at[rng.choice(("CUSTOM_X", "NUMA_CELL", "cores", str(name).upper(), "🦆"))] = at.pop(name)  # type: ignore[arg-type]
 
 
 def multiply(rng: random.Random, document: Any) -> None:
