@@ -70,7 +70,7 @@ def fold_in_small_commits(store: Store, records: Sequence[Record]) -> None:
 
 
 def digests_of(records: Sequence[Record]) -> list[str]:
-    """The digest after so many records, for each number of them."""
+    """The digest after the first N records, for N from 0."""
     state, registry = MemoryState(), installed_registry()
     found = []
     for record in (None, *records):
