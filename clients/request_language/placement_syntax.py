@@ -75,7 +75,7 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
         or wanted.options
     )
     wide = wanted.group_policy or wanted.root_required or wanted.same_subtree
-    ways = [
+    sources = [
         name
         for name, given in (
             ("options", has_resources or wide),
@@ -84,8 +84,8 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
         )
         if given
     ]
-    if len(ways) > 1:
-        raise UsageError(f"the request is given twice, by {' and by '.join(ways)}", do="leave one out")
+    if len(sources) > 1:
+        raise UsageError(f"the request is given twice, by {' and by '.join(sources)}", do="leave one out")
     if wanted.query is not None:
         return parse_query(wanted.query, registry)
     if wanted.document is not None:
@@ -218,7 +218,11 @@ def parse_document(text: str | bytes, registry: Registry) -> RequestSpec:
             _check_ask(name, ask, registry, where)
         if group.where:
             compile_condition(group.where, registry, f"{where}, where")
-        for trait in (*group.required, *group.forbidden, *(t for some in group.any_traits for t in some)):
+        for trait in (
+            *group.required,
+            *group.forbidden,
+            *(trait for any_of in group.any_traits for trait in any_of),
+        ):
             _trait(trait, where)
     for trait in (*spec.root_required, *spec.root_forbidden):
         _trait(trait, "--request")
@@ -281,7 +285,7 @@ def _group(name: str, parts: Iterable[tuple[str, str, str]], registry: Registry)
     fields.update((field, tuple(dict.fromkeys(values))) for field, values in lists.items())
     forbidden = set(fields.get("forbidden", ()))
     both = set(fields.get("required", ())) & forbidden
-    both = both.union(*(some for some in fields.get("any_traits", ()) if forbidden.issuperset(some)))
+    both = both.union(*(traits for traits in fields.get("any_traits", ()) if forbidden.issuperset(traits)))
     if both:
         raise UsageError(
             f"{' and '.join(sorted(both))} is both required and forbidden",
@@ -307,10 +311,10 @@ def _add_resources(into: dict[str, Ask], text: str, registry: Registry, where: s
 def _add_traits(into: dict[str, list[Any]], text: str, where: str) -> None:
     """`A,!B`, or `in:A,B` by itself."""
     if text.startswith("in:"):
-        some = tuple(
+        any_of = tuple(
             _trait(name, where) for name in _items(text.removeprefix("in:"), where, "in:TRAIT,TRAIT")
         )
-        into.setdefault("any_traits", []).append(some)
+        into.setdefault("any_traits", []).append(any_of)
         return
     for name in _items(text, where, "TRAIT,!TRAIT"):
         if name.startswith(("in:", "!in:")):

@@ -63,7 +63,11 @@ def check_spec(spec: RequestSpec, registry: Registry) -> None:
     for group in spec.groups:
         for name, ask in group.resources.items():
             registry.check(name).check_ask(ask)
-        traits = (*group.required, *group.forbidden, *(t for some in group.any_traits for t in some))
+        traits = (
+            *group.required,
+            *group.forbidden,
+            *(trait for any_of in group.any_traits for trait in any_of),
+        )
         for trait in traits:
             check_trait(trait)
         servers = 1 if group.same_provider else len(group.resources)

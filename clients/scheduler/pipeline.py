@@ -27,7 +27,7 @@ from vacancy.clients.scheduler.claims import (
 from vacancy.clients.scheduler.log_writer import CLOSED_AS, LogWriter
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, Status
 from vacancy.clients.scheduler.store_query import StoreQuery, heard_since_ms
-from vacancy.projections.query.affinity.engine import joining
+from vacancy.projections.query.affinity.engine import memberships_of
 from vacancy.projections.query.budget import SearchBudget, gave_up_text
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.model import Candidate
@@ -354,8 +354,8 @@ class Pipeline:
             reservations += [view.reserve(row, name, ask) for name, ask in served.resources.items()]
         memberships: list[ReservedMembership] = []
         if job.compiled.spec.memberships:
-            memberships = joining(view, job.compiled.spec, job.consumer, candidate)
-            view.groups.join(memberships)
+            memberships = memberships_of(view, job.compiled.spec, job.consumer, candidate)
+            view.groups.reserve(memberships)
         job.move_to(JobState.CLAIM_SENT)
         made = ClaimInFlight(job, claim, candidate, time.monotonic(), reservations, memberships)
         self._in_flight[key(candidate.cell, claim.id)] = made
@@ -366,7 +366,7 @@ class Pipeline:
         ended = self._in_flight.pop(row_key)
         view = self._reader.view
         if ended.memberships:
-            view.groups.leave(ended.memberships)
+            view.groups.unreserve(ended.memberships)
         for one in ended.reservations:
             view.unreserve(one)
         return ended

@@ -111,7 +111,7 @@ class _Rated(NamedTuple):
 
 
 def _rated(view: FleetView, part: GroupConstraints, root: int) -> list[_Rated]:
-    sharing = sharing_providers(view).to(root) if part.may_share else []
+    sharing = sharing_providers(view).serving(root) if part.may_share else []
     rows = [(row, False) for row in view.tree(root)] + [(row, True) for row in sharing]
     return sorted((_rate(view, part, row, shared) for row, shared in rows), key=lambda one: one[:4])
 

@@ -49,7 +49,7 @@ class PieceKind:
         self._may_share = not (spread and group.in_tree is not None)
         direct = group.model_copy(update={"member_of": ()}) if self._inside else group
         self.filter = Filter(view, direct, expressions, heard_since_ms=heard_since_ms, cell=cell)
-        self.impossible = self.filter.impossible or any(not some for some in self._inside)
+        self.impossible = self.filter.impossible or any(not bits for bits in self._inside)
 
     def own(self, rows: Ints) -> Ints:
         """Of rows that the filter let through, those that can serve in their own trees. A group that several providers may
@@ -58,11 +58,11 @@ class PieceKind:
             return rows
         return rows[_in_all(self._inside, rows) | _in_all(self._inside, self._view.root[rows])]
 
-    def sharing_rows(self, rows: Ints, those: SharingProviders) -> Ints:
+    def sharing_rows(self, rows: Ints, sharing: SharingProviders) -> Ints:
         """Of rows that the filter let through, the sharing providers that can serve other trees: these are in an aggregate only by themselves."""
         if not self._may_share:
             return rows[:0]
-        return those.among(rows[_in_all(self._inside, rows)] if self._inside else rows)
+        return sharing.among(rows[_in_all(self._inside, rows)] if self._inside else rows)
 
 
 class QueryPlan:
@@ -112,7 +112,7 @@ class QueryPlan:
                 particular = not all(_is_amount(view, name, ask) for name, ask in rest)
                 self.pieces.append(Piece(number, kind, needs, rest, exclusive, exact_in_columns, particular))
             if len(self.pieces) - first > 1:
-                self._cover(group, tuple(range(first, len(self.pieces))))
+                self._add_collective_traits(group, tuple(range(first, len(self.pieces))))
         self.choosiest = sorted(range(len(self.kinds)), key=lambda kind: -self.kinds[kind].conditions)
         """The kinds, the one with most conditions besides amounts first: as a rule it leaves the fewest trees."""
         self.subtrees = [tuple(named[name] for name in dict.fromkeys(names)) for names in spec.same_subtree]
@@ -157,7 +157,7 @@ class QueryPlan:
         self.counts[kind] += 1
         return kind
 
-    def _cover(self, group: RequestGroup, pieces: tuple[int, ...]) -> None:
+    def _add_collective_traits(self, group: RequestGroup, pieces: tuple[int, ...]) -> None:
         for names in (*((name,) for name in group.required), *group.any_traits):
             bits = _known(self._view.traits, names)
             self.impossible = self.impossible or not bits
@@ -175,7 +175,7 @@ def plan_of(
 
 def has_any(bits: Sequence[Bools], rows: Ints) -> Bools:
     """Where at least one of these bits is set."""
-    found: Bools = np.logical_or.reduce([some[rows] for some in bits])
+    found: Bools = np.logical_or.reduce([column[rows] for column in bits])
     return found
 
 

@@ -85,10 +85,10 @@ class Prefilter:
             if not left:
                 break
             kind = plan.kinds[number]
-            some = kind.own(kind.filter.among(rows, self._accepting))
-            places = place_of[self._view.root[some]]
+            serving = kind.own(kind.filter.among(rows, self._accepting))
+            places = place_of[self._view.root[serving]]
             counts = np.bincount(places, minlength=count)
-            own[number] = KindRows(some, places, _starts(counts))
+            own[number] = KindRows(serving, places, _starts(counts))
             has = counts > 0
             takes_part |= has
             alive &= self._add_sharing(counts >= self._least(number), self.sharing[number], roots)
@@ -106,7 +106,7 @@ class Prefilter:
             providers = self._sharing.array
             having += providers[has_any(bits, providers)].tolist()
             known.append(frozenset(having))
-        return _those(roots, own, takes_part, known, alive)
+        return _result(roots, own, takes_part, known, alive)
 
     def _rows_of(self, roots: Ints) -> Ints:
         """All rows of these trees, tree by tree."""
@@ -145,8 +145,8 @@ class Prefilter:
         every = slice(0, size)
         for number in self._order:
             if int(np.count_nonzero(alive)) * _FEW < size:
-                narrowed = self.among(np.flatnonzero(alive))
-                return self._distinct(narrowed.roots, narrowed.takes_part)
+                result = self.among(np.flatnonzero(alive))
+                return self._distinct(result.roots, result.takes_part)
             kind = plan.kinds[number]
             own[number] = kind.own(kind.filter.everywhere(self._accepting))
             at = view.root[own[number]]
@@ -183,7 +183,7 @@ class Prefilter:
         idle = roots[~takes_part]
         if len(idle) < 2:
             return roots
-        providers = {provider for some in self.sharing for provider in some.tolist()}
+        providers = {provider for rows in self.sharing for provider in rows.tolist()}
         marks = np.zeros(self._view.size, dtype=np.uint64)
         random = np.random.default_rng(0)
         for provider in sorted(providers):
@@ -217,7 +217,7 @@ def _starts(counts: Ints) -> Ints:
     return starts
 
 
-def _those(
+def _result(
     roots: Ints, own: list[KindRows], takes_part: Bools, known: list[frozenset[int]], alive: Bools
 ) -> PrefilterResult:
     """The result for the trees that are left."""

@@ -40,7 +40,7 @@ def search_one(context: QueryContext) -> list[Candidate]:
         matching = filter_of(view, request, context.heard_since_ms, context.cell)
         if matching.impossible:
             return []
-        rows = (row for some in _matching_rows(context, matching) for row in some.tolist())
+        rows = (row for chunk in _matching_rows(context, matching) for row in chunk.tolist())
         return list(_candidates(view, request.spec, matching.needs_claim, rows, context.limit))
     plan = plan_of(view, request, context.heard_since_ms, context.cell)
     if plan.impossible:

@@ -40,7 +40,7 @@ class TreeSearch:
         self._budget = context.budget
         self._sharing = sharing_providers(view)
         self._prefilter = Prefilter(view, plan, context.accepting, context.accepting_roots)
-        self._sharing_rows = [frozenset(some.tolist()) for some in self._prefilter.sharing]
+        self._sharing_rows = [frozenset(rows.tolist()) for rows in self._prefilter.sharing]
         self._served = 0
         self._orders: dict[tuple[int, ...], Sequence[int]] = {}
         self._idle: set[tuple[tuple[int, ...], ...]] = set()
@@ -76,7 +76,7 @@ class TreeSearch:
     def able(self, roots: Ints) -> list[int]:
         """Those of these roots whose trees can serve the request, also where sharing providers serve all of it."""
         roots = self._plan.roots(roots, self._context.accepting_roots)
-        trees = chain.from_iterable(self._trees(some, idle=True) for some in _chunks(roots))
+        trees = chain.from_iterable(self._trees(chunk, idle=True) for chunk in _chunks(roots))
         return [root for root, tree in trees if match(self._view, tree, self._budget) is not None]
 
     def _accepts(self, assignment: Assignment) -> bool:
@@ -149,14 +149,14 @@ class TreeSearch:
             for (pieces, _), rows in zip(plan.collective_traits, known, strict=True)
         ]
         for place, root in enumerate(roots.tolist()):
-            options = [some[at[place] : at[place + 1]] for some, at in zip(inside, starts, strict=True)]
+            options = [rows[at[place] : at[place + 1]] for rows, at in zip(inside, starts, strict=True)]
             if prefilter.has_sharing:
                 outside = self._outside(root)
                 if not idle and self._is_idle(options, outside):
                     continue
                 options = [
-                    some + self._preferred(number, others)
-                    for number, (some, others) in enumerate(zip(options, outside, strict=True))
+                    own + self._preferred(number, sharing)
+                    for number, (own, sharing) in enumerate(zip(options, outside, strict=True))
                 ]
             tree = TreeProblem(plan.pieces, options, collective_traits, plan.subtrees, self._above(options))
             yield root, tree._replace(order=self._order_of(tree))
@@ -171,8 +171,8 @@ class TreeSearch:
 
     def _outside(self, root: int) -> list[list[int]]:
         """By kind, the sharing providers that can serve this tree."""
-        providers = self._sharing.to(root)
-        return [[row for row in providers if row in some] for some in self._sharing_rows]
+        providers = self._sharing.serving(root)
+        return [[row for row in providers if row in rows] for rows in self._sharing_rows]
 
     def _is_idle(self, inside: list[list[int]], outside: list[list[int]]) -> bool:
         """Whether a tree serves nothing itself, and another one like it was tried."""
@@ -208,7 +208,7 @@ class TreeSearch:
         """For each row the rows above it, itself included; empty where nothing must be in one subtree."""
         if not self._plan.subtrees:
             return {}
-        rows = {row for some in options for row in some}
+        rows = {row for serving in options for row in serving}
         return {row: frozenset(self._view.path(row)) for row in rows}
 
 

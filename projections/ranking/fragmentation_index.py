@@ -36,7 +36,7 @@ _KEPT_CELLS = 4_000_000
 """How many losses are kept, over all kinds of requests (8 bytes each)."""
 
 
-class _Some(NamedTuple):
+class _Chunk(NamedTuple):
     """Some trees of a fleet, with their devices: `of[d]` is the place of device d's tree in `nodes`, `first` the
     first device of each."""
 
@@ -114,7 +114,7 @@ class FragmentationIndex:
         columns = view.classes.get(self._device)
         capacity = columns.arrays["capacity"][:size] if columns is not None else np.zeros(size, np.int64)
         if self._layout != view.layout or not np.array_equal(capacity > 0, self._is_device):
-            self._lay_out(capacity > 0)
+            self._rebuild(capacity > 0)
             return
         moved = []
         for at, name in enumerate((self._device, *self._tables.classes)):
@@ -148,7 +148,7 @@ class FragmentationIndex:
         found: Ints = np.maximum(columns.arrays["free"][:size], 0) * view.open[:size]
         return found
 
-    def _lay_out(self, is_device: Bools) -> None:
+    def _rebuild(self, is_device: Bools) -> None:
         """Compute all trees again."""
         view, size, tables = self._view, self._view.size, self._tables
         self._layout, self._is_device = view.layout, is_device
@@ -209,40 +209,40 @@ class FragmentationIndex:
         allowed = np.ones((len(self._nodes), len(groups)), np.bool_)
         for number, conditions in enumerate(groups):
             for text in conditions:
-                some = np.bincount(view.root[rows[self._satisfies(text, rows)]], minlength=view.size)
-                allowed[:, number] &= some[self._nodes] > 0
+                satisfying = np.bincount(view.root[rows[self._satisfies(text, rows)]], minlength=view.size)
+                allowed[:, number] &= satisfying[self._nodes] > 0
         return allowed
 
     # -- the measure ------------------------------------------------------------------------------------------
 
-    def _pieces(self, nodes: Ints) -> Iterator[_Some]:
+    def _chunks(self, nodes: Ints) -> Iterator[_Chunk]:
         """These trees, in chunks with a limited number of devices."""
         ends = np.cumsum(self._counts[nodes])
         at = 0
         while at < len(nodes):
             before = int(ends[at - 1]) if at else 0
             end = max(at + 1, int(np.searchsorted(ends, before + _DEVICES_AT_ONCE, side="right")))
-            some, counts = nodes[at:end], self._counts[nodes[at:end]]
+            trees, counts = nodes[at:end], self._counts[nodes[at:end]]
             first = ends[at:end] - counts - before
-            devices = np.repeat(self._first[some] - first, counts) + np.arange(int(counts.sum()))
-            yield _Some(some, devices, np.repeat(np.arange(len(some)), counts), first)
+            devices = np.repeat(self._first[trees] - first, counts) + np.arange(int(counts.sum()))
+            yield _Chunk(trees, devices, np.repeat(np.arange(len(trees)), counts), first)
             at = end
 
     def _evaluate(self, nodes: Ints) -> None:
         """Compute again what typical requests can use of these trees."""
-        for some in self._pieces(nodes):
-            counts, amounts = self._of_trees(some, self._free[some.devices])
-            self._counts_at[some.nodes], self._amounts_at[some.nodes] = counts, amounts
-            fitting = self._fitting(some.nodes, self._host[some.nodes])
-            self._usable[some.nodes] = self._of_use(fitting, counts, amounts)
+        for chunk in self._chunks(nodes):
+            counts, amounts = self._usable_of_trees(chunk, self._free[chunk.devices])
+            self._counts_at[chunk.nodes], self._amounts_at[chunk.nodes] = counts, amounts
+            fitting = self._fitting(chunk.nodes, self._host[chunk.nodes])
+            self._usable[chunk.nodes] = self._usable_weight(fitting, counts, amounts)
 
-    def _of_trees(self, some: _Some, free: Ints) -> tuple[Ints, Ints]:
+    def _usable_of_trees(self, chunk: _Chunk, free: Ints) -> tuple[Ints, Ints]:
         """Of each tree and level: how many groups its devices can serve, and how much of them is of use."""
-        counts, amounts = self._of_devices(some.devices, free)
-        return np.add.reduceat(counts, some.first, axis=0), np.add.reduceat(amounts, some.first, axis=0)
+        counts, amounts = self._usable_of_devices(chunk.devices, free)
+        return np.add.reduceat(counts, chunk.first, axis=0), np.add.reduceat(amounts, chunk.first, axis=0)
 
-    def _of_devices(self, devices: Ints, free: Ints) -> tuple[Ints, Ints]:
-        """As `_of_trees`, of each device, if so much is free."""
+    def _usable_of_devices(self, devices: Ints, free: Ints) -> tuple[Ints, Ints]:
+        """As `_usable_of_trees`, of each device, if so much is free."""
         tables = self._tables
         column = free[:, np.newaxis]
         counts = ((column >= tables.amounts) & self._level_fits[devices]).astype(np.int64)
@@ -257,13 +257,13 @@ class FragmentationIndex:
         fitting = self._tables.fitting(host)
         return fitting if self._allowed is None else fitting * self._allowed[nodes]
 
-    def _of_use(self, fitting: Floats, counts: Ints, amounts: Ints) -> Floats:
+    def _usable_weight(self, fitting: Floats, counts: Ints, amounts: Ints) -> Floats:
         """What can be used, by weight; a row of `counts` and `amounts` for each of `fitting`."""
         tables = self._tables
-        of_use = fitting * amounts[:, tables.last]
+        usable = fitting * amounts[:, tables.last]
         for step in range(tables.steps.shape[1]):
-            of_use *= counts[:, tables.steps[:, step, 0]] >= tables.steps[:, step, 1]
-        found: Floats = of_use.sum(axis=1)
+            usable *= counts[:, tables.steps[:, step, 0]] >= tables.steps[:, step, 1]
+        found: Floats = usable.sum(axis=1)
         return found
 
     # -- losses -----------------------------------------------------------------------------------------------
@@ -284,67 +284,67 @@ class FragmentationIndex:
         if kept.tick[0] < self._tick:
             nodes = np.flatnonzero(self._moved_at > kept.tick[0])
             may_serve = self._may_serve(needs.device_groups) if needs.devices else None
-            for some in self._pieces(nodes):
-                self._work_out(needs, some, may_serve, kept)
+            for chunk in self._chunks(nodes):
+                self._compute_losses(needs, chunk, may_serve, kept)
             kept.tick[0] = self._tick
         return kept
 
-    def _work_out(self, needs: Needs, some: _Some, may_serve: Bools | None, kept: _Kept) -> None:
+    def _compute_losses(self, needs: Needs, chunk: _Chunk, may_serve: Bools | None, kept: _Kept) -> None:
         asked = dict(needs.host)
-        host = self._host[some.nodes] - np.array(
+        host = self._host[chunk.nodes] - np.array(
             [asked.get(name, 0) for name in self._tables.classes], np.int64
         )
-        fitting = self._fitting(some.nodes, host)
-        before = self._usable[some.nodes]
+        fitting = self._fitting(chunk.nodes, host)
+        before = self._usable[chunk.nodes]
         if may_serve is None:
-            then = self._of_use(fitting, self._counts_at[some.nodes], self._amounts_at[some.nodes])
-            kept.trees[some.nodes] = before - then
+            then = self._usable_weight(fitting, self._counts_at[chunk.nodes], self._amounts_at[chunk.nodes])
+            kept.trees[chunk.nodes] = before - then
         elif len(needs.devices) == 1:
-            losses = self._on_each(needs.devices[0], some, fitting, may_serve[some.devices])
-            kept.devices[some.devices] = losses
-            kept.trees[some.nodes] = np.minimum.reduceat(losses, some.first)
+            losses = self._losses_of_devices(needs.devices[0], chunk, fitting, may_serve[chunk.devices])
+            kept.devices[chunk.devices] = losses
+            kept.trees[chunk.nodes] = np.minimum.reduceat(losses, chunk.first)
         else:
-            left, served = _taken(needs, some, self._free[some.devices], may_serve[some.devices])
-            losses = before - self._of_use(fitting, *self._of_trees(some, left))
-            kept.trees[some.nodes] = np.where(served, losses, np.inf)
+            left, served = _taken(needs, chunk, self._free[chunk.devices], may_serve[chunk.devices])
+            losses = before - self._usable_weight(fitting, *self._usable_of_trees(chunk, left))
+            kept.trees[chunk.nodes] = np.where(served, losses, np.inf)
 
-    def _on_each(self, amount: int, some: _Some, fitting: Floats, may_serve: Bools) -> Floats:
+    def _losses_of_devices(self, amount: int, chunk: _Chunk, fitting: Floats, may_serve: Bools) -> Floats:
         """The loss for each device, if it gives that amount; infinite where it cannot."""
-        free = self._free[some.devices]
+        free = self._free[chunk.devices]
         losses = np.full(len(free), np.inf)
         able = np.flatnonzero((free >= amount) & may_serve)
         if not len(able):
             return losses
         # Neighbours in one tree that may serve the same and have as much left are as good as each other.
         differs = np.ones(len(able), np.bool_)
-        for values in (some.of, free, self._kind_of[some.devices]):
+        for values in (chunk.of, free, self._kind_of[chunk.devices]):
             differs[1:] &= values[able[1:]] == values[able[:-1]]
         np.logical_not(differs[1:], out=differs[1:])
         one = able[differs]
-        tree, devices = some.of[one], some.devices[one]
-        nodes = some.nodes[tree]
-        counts, amounts = self._of_devices(devices, free[one])
-        counts_left, amounts_left = self._of_devices(devices, free[one] - amount)
+        tree, devices = chunk.of[one], chunk.devices[one]
+        nodes = chunk.nodes[tree]
+        counts, amounts = self._usable_of_devices(devices, free[one])
+        counts_left, amounts_left = self._usable_of_devices(devices, free[one] - amount)
         counts_left += self._counts_at[nodes] - counts
         amounts_left += self._amounts_at[nodes] - amounts
-        found = self._usable[nodes] - self._of_use(fitting[tree], counts_left, amounts_left)
+        found = self._usable[nodes] - self._usable_weight(fitting[tree], counts_left, amounts_left)
         losses[able] = found[np.cumsum(differs) - 1]
         return losses
 
 
-def _taken(needs: Needs, some: _Some, free: Ints, may_serve: Bools) -> tuple[Ints, Bools]:
+def _taken(needs: Needs, chunk: _Chunk, free: Ints, may_serve: Bools) -> tuple[Ints, Bools]:
     """What is left on the devices if each of several asks takes, the largest first, from the device with least
     that has enough; and which trees can serve them all."""
     left = free.copy()
     usable = may_serve.copy()
-    served = np.ones(len(some.nodes), np.bool_)
+    served = np.ones(len(chunk.nodes), np.bool_)
     for amount in needs.devices:
         fits = usable & (left >= amount)
         room = np.where(fits, left, _BEYOND)
-        least = np.minimum.reduceat(room, some.first)
+        least = np.minimum.reduceat(room, chunk.first)
         served &= least < _BEYOND
-        chosen = np.flatnonzero(fits & (left == least[some.of]))
-        chosen = chosen[np.unique(some.of[chosen], return_index=True)[1]]
+        chosen = np.flatnonzero(fits & (left == least[chunk.of]))
+        chosen = chosen[np.unique(chunk.of[chosen], return_index=True)[1]]
         left[chosen] -= amount
         if not needs.shared:
             usable[chosen] = False

@@ -71,7 +71,7 @@ class WorkloadTables:
             )
         most = max(map(len, wanted))
         self.levels = list(levels)
-        self.steps: Ints = np.array([some + some[-1:] * (most - len(some)) for some in wanted], np.int64)
+        self.steps: Ints = np.array([steps + steps[-1:] * (most - len(steps)) for steps in wanted], np.int64)
         self.last = self.steps[:, -1, 0]
         self.amounts = np.array([level.amount for level in self.levels], np.int64)
         self.shared = np.array([level.shared for level in self.levels], np.bool_)
@@ -82,11 +82,11 @@ class WorkloadTables:
         # With two other classes or fewer all amounts are distinguished; with more, the nearest count as one.
         most = max(2, int((_CELLS_MAX / buckets) ** (1 / max(1, asked.shape[1]))) - 1)
         self._amounts = [_distinct(asked[:, at], most) for at in range(asked.shape[1])]
-        table = np.zeros((*(len(some) + 1 for some in self._amounts), buckets))
+        table = np.zeros((*(len(amounts) + 1 for amounts in self._amounts), buckets))
         for wanted, bucket, weight in zip(asked.tolist(), numbers, weights, strict=True):
             rank = [
-                int(np.searchsorted(some, amount)) + 1
-                for some, amount in zip(self._amounts, wanted, strict=True)
+                int(np.searchsorted(amounts, amount)) + 1
+                for amounts, amount in zip(self._amounts, wanted, strict=True)
             ]
             table[(*rank, bucket)] += weight
         for axis in range(asked.shape[1]):

@@ -236,12 +236,12 @@ class StoreReader:
         self._position = None
         for reader in self._partitions.values():
             self._feed(reader.catch_up() or ())  # so that the rows are all as of one position
-        pending, joining = self.view.reservations, self.view.groups.joining
+        pending, memberships = self.view.reservations, self.view.groups.reserved
         self.view = FleetView(self.registry, self._class_row)
         with _collector_off():
             self._load_partitions()
         self.view.restore_reservations(pending)
-        self.view.groups.joining = joining
+        self.view.groups.reserved = memberships
         self._behind = False
 
     def _load_partitions(self) -> None:

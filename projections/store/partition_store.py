@@ -93,7 +93,7 @@ def _nodes_last(image: Images) -> bool:
 
 
 class PartitionStore:
-    """Satisfies `resources.draft.State`. One writer: RocksDB's lock on the directory is the fence.
+    """Satisfies `resources.transaction.State`. One writer: RocksDB's lock on the directory is the fence.
 
     `stage` adds one record's changes; `commit` makes all that was staged durable at once; `abandon` forgets it.
     """
@@ -151,7 +151,7 @@ class PartitionStore:
                     self._handles[name] = self._db.get_column_family_handle(name)
         self._rules_version = version
 
-    # -- resources.draft.State ------------------------------------------------------------------------------
+    # -- resources.transaction.State ------------------------------------------------------------------------------
 
     def get(self, table: Table[Row], key: bytes) -> Row | None:
         rows = self._rows[table]

@@ -19,7 +19,7 @@ Value = str | int | bool
 Codes = NDArray[np.int32]
 
 ABSENT, NUMBER, FALSE, TRUE, FIRST_TEXT = 0, 1, 2, 3, 4
-"""Codes that mean the same in every column; from `FIRST_TEXT` on they are texts."""
+"""Codes with the same meaning in every column. Codes from `FIRST_TEXT` on are texts."""
 
 TYPE_NAMES: Final = ("text", "numbers", "true or false")
 
@@ -28,7 +28,7 @@ _TEXTS_SPARE = 1024
 
 
 class AttributeColumn:
-    """One attribute of all rows: `codes`, and `numbers` where a code is `NUMBER` (None until there is one)."""
+    """One attribute of all rows. `numbers` has the value where the code is `NUMBER`; it is None until the first number."""
 
     def __init__(self, size: int) -> None:
         self.codes: Codes = np.zeros(size, dtype=np.int32)
@@ -45,13 +45,13 @@ class AttributeColumn:
             self.numbers = grown(self.numbers, size)
 
     def code(self, value: Value) -> int:
-        """The code of a value; `ABSENT` for a text that no row has."""
+        """The code of a value, or `ABSENT` for a text that no row has."""
         if isinstance(value, str):
             return self._code_of.get(value, ABSENT)
         return (TRUE if value else FALSE) if isinstance(value, bool) else NUMBER
 
     def of(self, row: int) -> Value | None:
-        """The value of one row, None where there is none."""
+        """The value of one row, or None."""
         code = int(self.codes[row])
         if code >= FIRST_TEXT:
             return self.texts[code - FIRST_TEXT]
@@ -60,7 +60,7 @@ class AttributeColumn:
         return None if code == ABSENT else code == TRUE
 
     def set(self, row: int, value: Value | None) -> None:
-        """Set one row; None: it has none."""
+        """Set one row. None removes the value."""
         if value is None:
             self.codes[row] = ABSENT
         else:
@@ -71,8 +71,8 @@ class AttributeColumn:
         kinds = set(map(type, values))
         if len(kinds) > 1:
             for kind in kinds:
-                some = [at for at, value in enumerate(values) if type(value) is kind]
-                self.set_many([rows[at] for at in some], [values[at] for at in some])
+                places = [at for at, value in enumerate(values) if type(value) is kind]
+                self.set_many([rows[at] for at in places], [values[at] for at in places])
         elif str in kinds:
             codes = self._code_of
             for text in dict.fromkeys(values):
@@ -103,7 +103,7 @@ class AttributeColumn:
         return table
 
     def types(self, size: int) -> dict[str, tuple[int, int]]:
-        """Of each type that occurs, how many rows have it, and the first of them."""
+        """Each type that occurs -> (number of rows with it, the first of these rows)."""
         codes = self.codes[:size]
         masks = (codes >= FIRST_TEXT, codes == NUMBER, (codes == FALSE) | (codes == TRUE))
         return {
@@ -117,7 +117,7 @@ class AttributeColumn:
         self.texts.append(text)
 
     def _forget_texts(self) -> None:
-        """Drop texts that no row has any more, so that values that are used once do not fill the memory."""
+        """Drop texts that no row has any more, so that values that were used once do not fill the memory."""
         used, places = np.unique(self.codes, return_inverse=True)
         texts = [self.texts[code - FIRST_TEXT] for code in used.tolist() if code >= FIRST_TEXT]
         first = int(np.searchsorted(used, FIRST_TEXT))
@@ -131,7 +131,7 @@ class AttributeColumn:
 
 
 class AttributeColumns:
-    """The attributes of all rows, a column a name."""
+    """The attributes of all rows, one column for each name."""
 
     def __init__(self) -> None:
         self.columns: dict[str, AttributeColumn] = {}
@@ -142,7 +142,7 @@ class AttributeColumns:
             column.grow(size)
 
     def set_new(self, rows: Iterable[int], providers: Iterable[ProviderRow], size: int) -> None:
-        """Set the attributes of rows that have none yet."""
+        """Set the attributes of rows that have no attributes yet."""
         by_name: dict[str, tuple[list[int], list[Value]]] = {}
         for row, provider in zip(rows, providers, strict=True):
             if not provider.reported_attributes and not provider.operator_attributes:
@@ -153,17 +153,17 @@ class AttributeColumns:
                     found = by_name[name] = ([], [])
                 found[0].append(row)
                 found[1].append(value)
-        for name, (some, values) in by_name.items():
-            self._column(name, size).set_many(some, values)
+        for name, (having, values) in by_name.items():
+            self._column(name, size).set_many(having, values)
 
-    def follow(self, row: int, provider: ProviderRow, size: int) -> bool:
-        """A row's provider changed. Returns whether a column came."""
+    def update(self, row: int, provider: ProviderRow, size: int) -> bool:
+        """Set a row from its changed provider. Returns whether a column was added."""
         if not provider.reported_attributes and not provider.operator_attributes and not self.columns:
             return False
         return self.set(row, provider.attributes, size)
 
     def set(self, row: int, attributes: dict[str, Value], size: int) -> bool:
-        """One row has these and no others. Returns whether a column came."""
+        """Replace the attributes of one row. Returns whether a column was added."""
         before = len(self.columns)
         for name in attributes:
             self._column(name, size)

@@ -1,8 +1,8 @@
-"""A memo of what was made of a view's arrays, kept for as long as the arrays stay the same.
+"""A cache of values that are computed from a view's arrays, valid as long as the arrays stay the same.
 
-`FleetView.derived` is emptied whenever an array is created or replaced, and when traits, aggregates or the shape of a tree
-change. Queries write to it, but only as a memo: an entry is what its key and the arrays determine, so whether it is there
-shows in nothing but time. Scratch arrays in it hold nothing between uses.
+`FleetView.derived` is cleared when an array is created or replaced, and when traits, aggregates or the shape of a tree
+change. Queries write to it, but its key and the arrays determine each entry. So a cached entry changes the time of a
+query and never its result. Scratch arrays in it have no content between uses.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any, TypeVar
 Made = TypeVar("Made")
 
 REQUESTS_MAX = 1024
-"""Entries kept that were made of requests: clients may bring new requests without end."""
+"""The limit of entries that belong to requests: clients may send any number of different requests."""
 
 
 class ViewCache:
-    """What is expensive to make and often wanted again."""
+    """Values that are expensive to compute and often used again."""
 
     def __init__(self) -> None:
         self._of_all: dict[Hashable, Any] = {}
         self._of_requests: dict[tuple[bytes, Hashable], Any] = {}
 
     def clear(self) -> None:
-        """The arrays are others now."""
+        """Drop all entries: arrays were created or replaced."""
         self._of_all.clear()
         self._of_requests.clear()
 
@@ -35,11 +35,11 @@ class ViewCache:
         return made
 
     def clear_requests(self) -> None:
-        """The columns of a class are others now."""
+        """Drop the entries of requests: the columns of a class were replaced."""
         self._of_requests.clear()
 
     def of_all(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        """What was made of traits, aggregates and trees alone. Use few keys: no entry is dropped."""
+        """A value that depends only on traits, aggregates and trees. Use few keys: no entry is dropped."""
         found: Made | None = self._of_all.get(key)
         if found is None:
             found = self._of_all[key] = make()

@@ -1,4 +1,4 @@
-"""Arrays that grow: one slot a provider."""
+"""Growing arrays with one slot for each provider."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """The array with at least `size` slots, new ones zero. Untouched pages of a large one cost no memory."""
+    """The array with at least `size` slots; new slots are zero. Untouched pages of a large array use no memory."""
     if len(array) >= size:
         return array
     larger = np.zeros(size, dtype=array.dtype)
@@ -26,7 +26,7 @@ def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
 
 
 class ClassColumns:
-    """What a view keeps of one resource class: an int64 array for each of the class's columns."""
+    """A view's data of one resource class: an int64 array for each of the class's columns."""
 
     def __init__(self, resource_class: ResourceClass[Any], size: int) -> None:
         self.resource_class = resource_class
@@ -49,13 +49,13 @@ class ClassColumns:
         for array, value in zip(self.arrays.values(), self.resource_class.row(record), strict=True):
             array[row] = value
 
-    def move(self, row: int, by: Mapping[str, int], times: int) -> None:
-        """Add to the columns of one row."""
+    def add(self, row: int, by: Mapping[str, int], times: int) -> None:
+        """Add `times` these amounts to the columns of one row."""
         for name, amount in by.items():
             self.arrays[name][row] += times * amount
 
     def clear(self, row: int) -> None:
-        """There is nothing of this class there."""
+        """Set the columns of one row to zero: the provider has no inventory of this class."""
         for array in self.arrays.values():
             array[row] = 0
 
@@ -67,7 +67,7 @@ def is_exact(classes: Mapping[str, ClassColumns], name: str, ask: Any) -> bool:
 
 
 class BitColumns:
-    """Which rows have which of many names: a bool array a name. Sets of names are shared between rows."""
+    """The names (traits or aggregates) of each row: a bool array for each name. Rows with equal names share one tuple."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, Bools] = {}
@@ -79,13 +79,13 @@ class BitColumns:
         self.arrays = {name: grown(array, size) for name, array in self.arrays.items()}
 
     def set_new(self, rows: list[int], names: tuple[str, ...], size: int) -> None:
-        """As `set`, for rows that have no names yet."""
+        """Set the names of rows that have no names yet."""
         names = self._interned.setdefault(names, names)
         self._names.update(dict.fromkeys(rows, names))
         self._mark(rows, names, size)
 
     def set(self, rows: Sequence[int], names: tuple[str, ...], size: int) -> None:
-        """These rows have these names and no others."""
+        """Replace the names of these rows."""
         names = self._interned.setdefault(names, names)
         for row in rows:
             before = self._names.get(row, ())

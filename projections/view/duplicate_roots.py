@@ -10,18 +10,18 @@ class DuplicateRoots:
         self._rows: dict[bytes, int] = {}
         self.clashes: dict[bytes, set[int]] = {}
 
-    def is_another(self, root: bytes, row: int) -> bool:
-        """Take in a live root. Returns whether it was live elsewhere already."""
+    def is_duplicate(self, root: bytes, row: int) -> bool:
+        """Record a live root. Returns whether the root is already live at another row."""
         return self._rows.setdefault(root, row) != row
 
-    def follow(self, root: bytes, row: int, is_open: bool) -> set[int]:
-        """A root is live at `row`, or is not. Returns the rows to be opened or closed for that."""
-        home = self._rows.get(root)
-        if is_open and home is None:
+    def update(self, root: bytes, row: int, is_open: bool) -> set[int]:
+        """Record whether a root is live at `row`. Returns the rows that must be opened or closed as a result."""
+        known = self._rows.get(root)
+        if is_open and known is None:
             self._rows[root] = row
             return set()
-        if is_open and home != row:
-            self.clashes.setdefault(root, {home} if home is not None else set()).add(row)
+        if is_open and known != row:
+            self.clashes.setdefault(root, {known} if known is not None else set()).add(row)
         elif not is_open and root in self.clashes:
             left = self.clashes[root] - {row}
             if len(left) == 1:
@@ -30,7 +30,7 @@ class DuplicateRoots:
             else:
                 self.clashes[root] = left
         else:
-            if not is_open and home == row:
+            if not is_open and known == row:
                 del self._rows[root]
             return set()
         return {row, self._rows.get(root, row), *self.clashes.get(root, ())}

@@ -1,7 +1,7 @@
-"""The columnar view: what a scheduler selects on, in memory, one array a quality.
+"""The columnar view: the data that a scheduler selects on, in memory, one array for each property.
 
-A row is a provider; its number is the view's own. The view is fed by the store's change feed and never reads
-the tables row by row, except to load and to take in the scheduler's own claims in flight.
+Each row is one provider. The view itself assigns the row numbers. The view applies the entries of the store's change
+feed. It reads single rows of the tables only to apply the scheduler's own claims that have no verdict yet.
 """
 
 from __future__ import annotations
@@ -26,16 +26,20 @@ from vacancy.resources.state.tables import GROUPS, NODES, PROVIDERS, ClassTable,
 
 _FIRST_SIZE = 1024
 _FEW = 12
-"""Rows up to which setting them one by one is faster than as arrays."""
+"""Up to this number of rows, setting them one by one is faster than setting them as arrays."""
 
 
 class FleetView:
-    """Arrays over rows: `root` and `parent` (rows; a root is its own, and the parent of what is no longer
-    reported), `open` (takes new claims), `heard_ms` (of roots), `cell` (the number that `cells` has for it), columns by class,
-    traits and aggregates as bits, attributes as typed columns. `members` maps a root's row to the rows of its tree, if more than one.
+    """Arrays with one slot for each row.
 
-    `read` gives a class row as it is in the store (for the exact check). `reservations` is what claims under way take.
-    `version` goes up with whatever changes.
+    `root` and `parent` hold row numbers. A root is its own root and parent. The root is also the parent of a provider
+    that is no longer reported. `open` is whether a provider accepts new claims. `heard_ms` (of roots) is the log time of
+    the node's last event. `cell` is the number that `cells` maps the cell to. `classes` has the columns of each
+    resource class. Traits and aggregates are bool columns, attributes are typed columns. `members` maps a root's row to the
+    rows of its tree if the tree has more than one provider.
+
+    `read` returns a class row from the store, for checks that columns cannot decide. `reservations` are the resources of
+    claims without a verdict. `version` increases with each change.
     """
 
     def __init__(self, registry: Registry, read: Callable[[ClassTable, bytes], ClassRow | None]) -> None:
@@ -52,7 +56,7 @@ class FleetView:
         self.heard_ms: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.version = 0
         self.layout = 0
-        """Goes up whenever a row comes or goes, or moves to another tree, or its traits or aggregates change."""
+        """Increases when a row is added or removed, moves to another tree, or changes its traits or aggregates."""
         self._offered: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
         self._node_open: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
         self.classes: dict[str, ClassColumns] = {}
@@ -60,13 +64,13 @@ class FleetView:
         self.aggregates = BitColumns()
         self.attributes = AttributeColumns()
         self.members: dict[int, list[int]] = {}
-        self._homes = DuplicateRoots()
+        self._duplicates = DuplicateRoots()
         self.groups = GroupMembers()
         self._free_rows: list[int] = []
         self.reservations = Reservations()
         self.derived = ViewCache()
 
-    # -- what is asked ----------------------------------------------------------------------------------------
+    # -- queries and reservations ----------------------------------------------------------------------------------------
 
     def name(self, row: int) -> tuple[str, str]:
         """(cell, provider id) of a row."""
@@ -74,15 +78,15 @@ class FleetView:
 
     @property
     def clashes(self) -> dict[str, set[int]]:
-        """Roots that are live in two cells, and so candidates in neither, with their rows."""
-        return {root.decode(): rows for root, rows in self._homes.clashes.items()}
+        """The rows of each root that is live in several cells. Such a root is a candidate in none of them."""
+        return {root.decode(): rows for root, rows in self._duplicates.clashes.items()}
 
     def tree(self, row: int) -> list[int]:
-        """The rows of the tree that a root's row stands for."""
+        """The rows of a root's tree."""
         return self.members.get(row) or [row]
 
     def path(self, row: int) -> list[int]:
-        """The rows of a provider and its ancestors, itself first."""
+        """The rows of a provider and its ancestors, starting with the provider."""
         parents = self.parent
 
         def parent_of(at: int) -> int | None:
@@ -91,12 +95,12 @@ class FleetView:
         return list(path_to_root(row, parent_of))
 
     def class_row(self, row: int, name: str) -> ClassRow | None:
-        """A provider's row of one class as it is in the store; None where it has none."""
+        """A provider's row of one class in the store, or None."""
         table = self._registry.table(name)
         return self._read(table, table.prefix + self.keys[row])
 
     def record(self, row: int, name: str) -> Any | None:
-        """A provider's record of one class, with the claims in flight taken in; None where it has none."""
+        """A provider's record of one class after all reservations on it, or None if it has no record."""
         found = self.class_row(row, name)
         if found is None:
             return None
@@ -108,7 +112,7 @@ class FleetView:
         return record
 
     def reserve(self, row: int, name: str, ask: Any) -> Reservation:
-        """A claim for this is in flight: count it as used, until `unreserve`."""
+        """Count `ask` as used until `unreserve`: a claim for it has no verdict yet."""
         reserved = Reservation(self.keys[row], name, ask)
         self._reserve(row, reserved)
         return reserved
@@ -119,21 +123,25 @@ class FleetView:
         self._count(row, reserved.name, reserved.ask, 1)
 
     def unreserve(self, reserved: Reservation) -> None:
-        """The claim is decided: from now on the store has what it used."""
+        """Remove a reservation whose claim has a verdict: the store now contains what the claim uses."""
         self.version += 1
         row = self.row_of.get(reserved.key)
         if row is None or not self.reservations.remove(row, reserved):
-            return  # the provider was removed meanwhile, and perhaps added again
+            return  # the provider was removed in the meantime, and may have been added again
         resource_class = self._columns(reserved.name).resource_class
         if resource_class.exactness(reserved.ask) is Exactness.EXACT:
             self._count(row, reserved.name, reserved.ask, -1)
         else:
-            self._refresh(row, reserved.name)  # a column may have been read from the record with this in it
+            self._refresh(
+                row, reserved.name
+            )  # the columns may come from a record that included this reservation
 
     def restore_reservations(self, reservations: Iterable[Reservation]) -> None:
-        """Reserve these again, in a view that was loaded again."""
+        """Reserve these in a view that was reloaded."""
         for reserved in reservations:
-            if (row := self.row_of.get(reserved.key)) is not None:  # else the provider was removed meanwhile
+            if (
+                row := self.row_of.get(reserved.key)
+            ) is not None:  # else the provider was removed in the meantime
                 self._reserve(row, reserved)
 
     def _count(self, row: int, name: str, ask: Any, times: int) -> None:
@@ -142,10 +150,10 @@ class FleetView:
         if deltas is None:
             self._refresh(row, name)
         else:
-            columns.move(row, deltas, times)
+            columns.add(row, deltas, times)
 
     def _count_reservations(self, row: int, name: str) -> None:
-        """The columns hold what the store has: count the reservations again."""
+        """Count the reservations of a row whose columns were just set from the store."""
         deltas, here = self._columns(name).resource_class.column_deltas, self.reservations.of(row, name)
         if any(deltas(taken.ask) is None for taken in here):
             self._refresh(row, name)
@@ -160,10 +168,10 @@ class FleetView:
         elif name in self.classes:
             self.classes[name].clear(row)
 
-    # -- being fed --------------------------------------------------------------------------------------------
+    # -- loading and updates --------------------------------------------------------------------------------------------
 
     def load_providers(self, items: list[tuple[bytes, bytes]]) -> None:
-        """Load many providers of a partition: all of them before anything else of it, in any number of calls."""
+        """Load providers of a partition, in one or more calls. All of them come before its nodes and classes."""
         keys = [key for key, _ in items]
         providers = [PROVIDERS.decode(data) for _, data in items]
         rows = self._new_rows(keys)
@@ -177,13 +185,13 @@ class FleetView:
             by_traits[trait_names(provider)].append(row)
             by_aggregates[provider.aggregates].append(row)
         for columns, groups in ((self.traits, by_traits), (self.aggregates, by_aggregates)):
-            for names, some in groups.items():
+            for names, named_rows in groups.items():
                 if names:
-                    columns.set_new(some, names, len(self.root))
+                    columns.set_new(named_rows, names, len(self.root))
         self.derived.clear()
 
     def load_nodes(self, chunks: Iterable[list[tuple[bytes, bytes]]]) -> None:
-        """Load all nodes of a partition, some at a time, after its providers."""
+        """Load all nodes of a partition, chunk by chunk, after its providers."""
         self.version += 1
         for items in chunks:
             self._load_nodes(items)
@@ -196,11 +204,11 @@ class FleetView:
         self.heard_ms[rows] = [node.heard_ms for _, _, node in known]
         self._node_open[rows] = [node.open for _, _, node in known]
         for id_, (_, row, node) in zip(ids, known, strict=True):
-            if not node.open or self._homes.is_another(id_, row):
+            if not node.open or self._duplicates.is_duplicate(id_, row):
                 self._find_clash(id_, row, node.open)
 
     def load_class(self, table: ClassTable, keys: list[bytes], encoded: list[bytes]) -> None:
-        """Take in a class's rows: keys without the table's prefix, records without the row's head."""
+        """Load rows of a class. `keys` have no table prefix, `encoded` records have no row head."""
         self.version += 1
         if keys:
             try:
@@ -210,7 +218,7 @@ class FleetView:
             self._columns(table.name).set_many(rows, encoded)
 
     def feed(self, table: str, keys: list[bytes], values: list[bytes | None]) -> None:
-        """Take in one table's after-images of one commit."""
+        """Apply the after-images of one table and one commit. None means that the row was deleted."""
         self.version += 1
         if table == PROVIDERS.name:
             for key, data in zip(keys, values, strict=True):
@@ -238,7 +246,7 @@ class FleetView:
             self.aggregates.set([row], provider.aggregates, len(self.root))
             self.derived.clear()
             self.layout += 1
-        if self.attributes.follow(row, provider, len(self.root)):
+        if self.attributes.update(row, provider, len(self.root)):
             self.derived.clear()
         self.open[row] = False
         self._reopen(int(self.root[row]))
@@ -263,7 +271,7 @@ class FleetView:
     def _clear_gone(
         self, columns: ClassColumns, keys: list[bytes], values: list[bytes | None]
     ) -> tuple[list[int], list[bytes | None]]:
-        """Clear the columns where there is nothing any more. Returns what is left, by rows, made where there were none."""
+        """Clear the columns of deleted rows. Returns the other rows with their values; rows that are new are added."""
         left: dict[int, bytes | None] = {}
         for key, data in zip(keys, values, strict=True):
             if data is not None:
@@ -306,7 +314,7 @@ class FleetView:
         return self.cells.setdefault(key[: key.index(b"\0")], len(self.cells))
 
     def _new_rows(self, keys: list[bytes]) -> Sequence[int]:
-        """The rows of keys that are loaded. A key has a row already if a provider that was loaded before it names it."""
+        """The rows of the keys that are loaded. A key already has a row if a provider that was loaded earlier refers to it."""
         if not self.row_of.keys().isdisjoint(keys):
             self._new_rows([key for key in keys if key not in self.row_of])
             return [self.row_of[key] for key in keys]
@@ -346,7 +354,7 @@ class FleetView:
                 self.members.pop(row, None)
         else:
             self.root[row] = self._row(cell + provider.root.encode())
-            # What stays only because it is held may be left without the provider it was below.
+            # A provider that is no longer reported but still in use may have lost its parent.
             at = provider.parent if provider.reported else provider.root
             self.parent[row] = self._row(cell + at.encode())
             self.members.pop(row, None)
@@ -375,7 +383,7 @@ class FleetView:
     # -- nodes --------------------------------------------------------------------------------------------------
 
     def _set_node(self, key: bytes, node: NodeRow | None) -> int | None:
-        """Take in a node. Returns its row if its tree must be opened or closed."""
+        """Apply a node's row. Returns the root's row if its tree must be opened or closed."""
         row = self.row_of.get(key)
         if row is None:
             return None
@@ -388,16 +396,20 @@ class FleetView:
         return row
 
     def _find_clash(self, root: bytes, row: int, is_open: bool) -> None:
-        for other in self._homes.follow(root, row, is_open):
+        for other in self._duplicates.update(root, row, is_open):
             self._reopen(other)
 
     def _reopen(self, root_row: int) -> None:
-        """Compute again which rows of a tree accept new claims."""
+        """Recompute which rows of a tree accept new claims."""
         if self.root[root_row] != root_row:
-            return  # a node that became a part of another
+            return  # this node became a part of another node's tree
         tree = self.members.get(root_row)
         is_open = bool(self._node_open[root_row] and self._offered[root_row])
-        if is_open and self._homes.clashes and self.keys[root_row].partition(b"\0")[2] in self._homes.clashes:
+        if (
+            is_open
+            and self._duplicates.clashes
+            and self.keys[root_row].partition(b"\0")[2] in self._duplicates.clashes
+        ):
             is_open = False
         if tree is None:
             self.open[root_row] = is_open
@@ -408,6 +420,6 @@ class FleetView:
         size = self.size
         roots = self.root[:size]
         self.open[:size] = self._offered[:size] & self._node_open[roots] & self._offered[roots]
-        for rows in self._homes.clashes.values():
+        for rows in self._duplicates.clashes.values():
             for row in rows:
                 self._reopen(row)

@@ -1,4 +1,4 @@
-"""Server groups as a scheduler sees them: who is in them by the store, and by its own claims under way."""
+"""The members of server groups: those in the store, and those of the scheduler's own claims without a verdict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vacancy.resources.state.tables import GROUPS
 
 
 class ReservedMembership(NamedTuple):
-    """A claim under way makes a consumer a member of a group. `providers` are keys, those of each copy together."""
+    """A membership that a claim without a verdict asks for. `providers` has a tuple of provider keys for each copy."""
 
     group: bytes
     consumer: str
@@ -18,16 +18,16 @@ class ReservedMembership(NamedTuple):
 
 
 class GroupMembers:
-    """The groups of all cells by key. A consumer that the store knows as a member counts once."""
+    """The server groups of all cells, by key. A consumer that is a member in the store is not counted again."""
 
     def __init__(self) -> None:
         self._rows: dict[bytes, bytes] = {}
         self._decoded: dict[bytes, ServerGroupRow] = {}
-        self.joining: dict[bytes, dict[str, ReservedMembership]] = {}
-        """Claims of one's own that have no verdict yet, by group and consumer."""
+        self.reserved: dict[bytes, dict[str, ReservedMembership]] = {}
+        """The memberships of the scheduler's own claims without a verdict, by group and consumer."""
 
     def feed(self, items: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Take in rows of the table."""
+        """Apply rows of the table. None means that the group was deleted."""
         for key, data in items:
             self._decoded.pop(key, None)
             if data is None:
@@ -35,35 +35,35 @@ class GroupMembers:
             else:
                 self._rows[key] = data
 
-    def join(self, them: Iterable[ReservedMembership]) -> None:
-        """A claim is under way."""
-        for one in them:
-            self.joining.setdefault(one.group, {})[one.consumer] = one
+    def reserve(self, memberships: Iterable[ReservedMembership]) -> None:
+        """Count these memberships until `unreserve`: their claim has no verdict yet."""
+        for one in memberships:
+            self.reserved.setdefault(one.group, {})[one.consumer] = one
 
-    def leave(self, them: Iterable[ReservedMembership]) -> None:
-        """That claim is decided: the rows of the store contain it."""
-        for one in them:
-            there = self.joining.get(one.group, {})
+    def unreserve(self, memberships: Iterable[ReservedMembership]) -> None:
+        """Remove the memberships of a claim that has a verdict: the store now contains its members."""
+        for one in memberships:
+            there = self.reserved.get(one.group, {})
             if there.get(one.consumer) is one:
                 del there[one.consumer]
                 if not there:
-                    del self.joining[one.group]
+                    del self.reserved[one.group]
 
     def row(self, key: bytes) -> ServerGroupRow | None:
-        """The group as the store has it."""
+        """The group's row in the store, or None."""
         found = self._decoded.get(key)
         if found is None and (data := self._rows.get(key)) is not None:
             found = self._decoded[key] = GROUPS.decode(data)
         return found
 
     def places(self, key: bytes) -> list[tuple[bytes, ...]]:
-        """For each member's each copy the keys of the providers that it is on."""
+        """The provider keys of each copy of each member."""
         row = self.row(key)
         cell = key[: key.index(b"\0") + 1]
         members = row.members if row is not None else ()
         found = [tuple(cell + id_.encode() for id_ in place) for member in members for place in member.places]
         known = {member.consumer for member in members}
-        for one in self.joining.get(key, {}).values():
+        for one in self.reserved.get(key, {}).values():
             if one.consumer not in known:
                 found += one.providers
         return found

@@ -1,4 +1,4 @@
-"""What claims in flight take, until the store has their verdicts."""
+"""Reservations: the resources of claims that have no verdict in the store yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import msgspec
 
 
 class Reservation(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """What one claim in flight takes from a provider (by its key), of one class. Two equal reservations are two."""
+    """What one claim without a verdict takes of one class from a provider (by its key). Compared by identity, so two equal
+    reservations count twice."""
 
     key: bytes
     name: str
@@ -17,17 +18,17 @@ class Reservation(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 class Reservations:
-    """What is taken, by class and by the view's row of the provider."""
+    """All reservations, by class and by the view's row of the provider."""
 
     def __init__(self) -> None:
         self._taken: dict[str, dict[int, list[Reservation]]] = {}
 
     def add(self, row: int, taken: Reservation) -> None:
-        """A claim takes this."""
+        """Add a reservation."""
         self._taken.setdefault(taken.name, {}).setdefault(row, []).append(taken)
 
     def remove(self, row: int, taken: Reservation) -> bool:
-        """It is decided. Returns whether it was still there: it goes with its provider, too."""
+        """Remove a reservation. Returns False if it was removed earlier, together with its provider."""
         here = self._taken.get(taken.name, {}).get(row, [])
         if taken not in here:
             return False
@@ -37,21 +38,21 @@ class Reservations:
         return True
 
     def drop(self, row: int) -> None:
-        """The provider went."""
+        """Remove all reservations of a provider that was removed."""
         for of_class in self._taken.values():
             of_class.pop(row, None)
 
     def of(self, row: int, name: str) -> Sequence[Reservation]:
-        """What is taken of one class there."""
+        """The reservations of one class on one row."""
         return self._taken.get(name, {}).get(row, ())
 
     def among(self, rows: Collection[int], name: str) -> Iterator[int]:
-        """Those of these rows with a reservation of one class, each once."""
+        """Those of these rows that have a reservation of the class, each once."""
         taken = self._taken.get(name)
         return iter(taken.keys() & rows if taken else ())
 
     def __iter__(self) -> Iterator[Reservation]:
-        """All of it, in no order."""
+        """All reservations, in no particular order."""
         for of_class in self._taken.values():
             for here in of_class.values():
                 yield from here

@@ -1,4 +1,4 @@
-"""A view with reservations of its own, for a query that asks what would be left after its first placements."""
+"""A view with additional reservations, for a query that places several copies one after the other."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vacancy.projections.view.reservations import Reservation, Reservations
 
 
 class ReservedView(FleetView):
-    """What `base` would be with more reservations. The base stays as it is: all arrays are the base's, except the columns
-    that reservations change; those are copied first. It is valid as long as the base does not change, and is never fed.
+    """The view `base` with more reservations. The base does not change: both share all arrays except the columns that
+    reservations change, which are copied first. It is valid as long as the base does not change. It is never updated.
     """
 
     def __init__(self, base: FleetView) -> None:
-        # All of the base's state is shared; what reservations change is replaced.
+        # All state is shared with the base, except what reservations change.
         self.__dict__.update(base.__dict__)
         self.base = base
         self.classes = dict(base.classes)
@@ -25,7 +25,7 @@ class ReservedView(FleetView):
         self._added: list[tuple[int, Reservation]] = []
 
     def reserve(self, row: int, name: str, ask: Any) -> Reservation:
-        """Count this as used, here and not in the base."""
+        """Count `ask` as used in this view only."""
         columns = self.classes[name]
         if not isinstance(columns, _CopiedColumns):
             columns = self.classes[name] = _CopiedColumns(columns)
@@ -37,7 +37,7 @@ class ReservedView(FleetView):
         return reserved
 
     def unreserve_all(self) -> None:
-        """Count nothing as used that the base does not count."""
+        """Remove all reservations that this view added to the base."""
         if not self._added:
             return
         self.version += 1
@@ -59,7 +59,7 @@ class _CopiedColumns(ClassColumns):
         self._copied: set[str] = set()
 
     def copy(self, names: Iterable[str], size: int) -> bool:
-        """Copy the first `size` slots of these columns, those that are not copied yet. Returns whether there were any."""
+        """Copy the first `size` slots of those of these columns that are still shared. Returns whether any was copied."""
         missing = [name for name in names if name not in self._copied]
         for name in missing:
             self.arrays[name] = self.arrays[name][:size].copy()
@@ -68,7 +68,7 @@ class _CopiedColumns(ClassColumns):
 
 
 class _AddedReservations(Reservations):
-    """Reservations in addition to others, which stay as they are."""
+    """Reservations on top of those of another view, which do not change."""
 
     def __init__(self, base: Reservations) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Sharing providers, and the trees that they serve.
 
 A provider with the trait MISC_SHARES_VIA_AGGREGATE serves every tree of its cell that has a provider
-in one of its aggregates, as in OpenStack Placement: a storage pool to the nodes that reach it.
+in one of its aggregates, as in OpenStack Placement. An example is a storage pool and the nodes that are connected to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _UNIONS_MAX = 16
 
 
 class SharingProviders:
-    """The sharing providers of a view, and the trees that they serve; their own tree may be among them."""
+    """The sharing providers of a view and the trees that they serve. A provider may also serve its own tree."""
 
     def __init__(self, view: FleetView) -> None:
         self._view = view
@@ -36,14 +36,14 @@ class SharingProviders:
                 self._by_aggregate[int(view.cell[row]), name].append(row)
 
     def among(self, rows: Ints) -> Ints:
-        """Those of these rows that are sharing providers."""
+        """The rows among these that are sharing providers."""
         if not self.rows or self._bits is None:
             return rows[:0]
         marked = rows[self._bits[rows]]
         return np.array([row for row in marked.tolist() if row in self.rows], dtype=np.int64)
 
-    def to(self, root: int) -> list[int]:
-        """The rows of the sharing providers of other trees that serve the tree of this root, ascending."""
+    def serving(self, root: int) -> list[int]:
+        """The rows of the sharing providers in other trees that serve the tree of this root, ascending."""
         view = self._view
         if not self.rows:
             return []
@@ -68,7 +68,7 @@ class SharingProviders:
         return known
 
     def served_by(self, providers: Ints) -> Bools:
-        """By row, whether it is the root of a tree that any of these serves. Do not write to it."""
+        """A mask by row: whether it is the root of a tree that any of these providers serves. Do not write to it."""
         known = self._unions.get(name := providers.tobytes())
         if known is None or len(known) < self._view.size:
             if len(self._unions) >= _UNIONS_MAX:

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from vacancy.resources.fold.judge import DEADLINE_AHEAD_MS_MAX, Acceptance, Rejection, Rows, give_back, judge
 from vacancy.resources.fold.nodes import HOLD, leave_tree
-from vacancy.resources.fold.server_groups import check_memberships, join, leave
+from vacancy.resources.fold.server_groups import add_member, check_memberships, remove_member
 from vacancy.resources.model.canonical_bytes import has_fingerprint
 from vacancy.resources.model.events import (
     Claim,
@@ -32,129 +32,137 @@ VERDICT = b"V"
 CANCELLED = "cancelled"
 
 
-def fold_claims(draft: Transaction, data: ClaimsRequestedData) -> None:
+def fold_claims(transaction: Transaction, data: ClaimsRequestedData) -> None:
     """Claims come in one record. Each is judged by itself, in order."""
     for claim in data.claims:
-        fold_claim(draft, claim)
+        fold_claim(transaction, claim)
 
 
-def fold_replaced(draft: Transaction, claim: Claim) -> None:
+def fold_replaced(transaction: Transaction, claim: Claim) -> None:
     """A consumer's whole allocation is exchanged, or nothing is."""
-    fold_claim(draft, claim, replaces=True)
+    fold_claim(transaction, claim, replaces=True)
 
 
-def fold_releases(draft: Transaction, data: ConsumersReleasedData) -> None:
+def fold_releases(transaction: Transaction, data: ConsumersReleasedData) -> None:
     """Consumers give back what they hold."""
     for release in data.releases:
-        fold_release(draft, release)
+        fold_release(transaction, release)
 
 
-def fold_claim(draft: Transaction, claim: Claim, *, replaces: bool = False) -> None:
+def fold_claim(transaction: Transaction, claim: Claim, *, replaces: bool = False) -> None:
     """Judge one claim and write what follows.
 
     A claim that comes after its deadline is dropped without a verdict: log time shows its scheduler that it
     was late. The same claim again changes nothing; the same id with other content is refused.
     """
-    key = draft.key(claim.id)
-    known = draft.get(VERDICTS, key)
+    key = transaction.key(claim.id)
+    known = transaction.get(VERDICTS, key)
     if known is not None and known.offset >= 0:
         if not has_fingerprint(claim, known.fingerprint):
-            draft.dead.append(
+            transaction.dead.append(
                 f"claim {claim.id} was made before with other content, at offset {known.offset}"
             )
         return
-    if claim.deadline_ms < draft.time_ms:
+    if claim.deadline_ms < transaction.time_ms:
         return
     if known is not None:
         outcome: Acceptance | Rejection = Rejection(CANCELLED, taken=known.taken)
     else:
-        held = draft.get(ALLOCATIONS, draft.key(claim.consumer))
+        held = transaction.get(ALLOCATIONS, transaction.key(claim.consumer))
         if replaces and held is None:
             outcome = Rejection("consumer_unknown")
         elif not replaces and held is not None:
             outcome = Rejection("consumer_exists", available=held.generation, taken=held.offset)
         else:
-            outcome = judge(draft, claim, held)
+            outcome = judge(transaction, claim, held)
             if claim.memberships and isinstance(outcome, Acceptance):
-                outcome = check_memberships(draft, claim) or outcome
-    _write_verdict(draft, claim, key, outcome)
+                outcome = check_memberships(transaction, claim) or outcome
+    _write_verdict(transaction, claim, key, outcome)
     if isinstance(outcome, Acceptance):
-        _write_allocation(draft, claim, outcome)
+        _write_allocation(transaction, claim, outcome)
 
 
-def fold_release(draft: Transaction, release: Release) -> None:
+def fold_release(transaction: Transaction, release: Release) -> None:
     """Give back what a claim was granted, or cancel it where it has not come yet."""
-    key = draft.key(release.consumer)
-    held = draft.get(ALLOCATIONS, key)
+    key = transaction.key(release.consumer)
+    held = transaction.get(ALLOCATIONS, key)
     if held is not None and held.claim == release.claim:
         rows: Rows = {}
-        give_back(draft, held.parts, rows)
-        _write_rows(draft, rows)
-        draft.delete(ALLOCATIONS, key)
+        give_back(transaction, held.parts, rows)
+        _write_rows(transaction, rows)
+        transaction.delete(ALLOCATIONS, key)
         if held.groups:
-            leave(draft, release.consumer, held.groups)
+            remove_member(transaction, release.consumer, held.groups)
         if held.hold_until_ms:
-            draft.delete(DEADLINES, deadline_key(held.hold_until_ms, HOLD, key))
+            transaction.delete(DEADLINES, deadline_key(held.hold_until_ms, HOLD, key))
         return
     deadline_ms = release.deadline_ms
-    claim_key = draft.key(release.claim)
-    if deadline_ms is None or deadline_ms < draft.time_ms or draft.get(VERDICTS, claim_key) is not None:
+    claim_key = transaction.key(release.claim)
+    if (
+        deadline_ms is None
+        or deadline_ms < transaction.time_ms
+        or transaction.get(VERDICTS, claim_key) is not None
+    ):
         return
-    deadline_ms = min(deadline_ms, draft.time_ms + DEADLINE_AHEAD_MS_MAX)
-    row = VerdictRow(False, CANCELLED, -1, deadline_ms, b"", release.consumer, taken=draft.offset)
-    draft.put(VERDICTS, claim_key, row)
-    draft.put(DEADLINES, deadline_key(deadline_ms, VERDICT, claim_key), b"")
+    deadline_ms = min(deadline_ms, transaction.time_ms + DEADLINE_AHEAD_MS_MAX)
+    row = VerdictRow(False, CANCELLED, -1, deadline_ms, b"", release.consumer, taken=transaction.offset)
+    transaction.put(VERDICTS, claim_key, row)
+    transaction.put(DEADLINES, deadline_key(deadline_ms, VERDICT, claim_key), b"")
 
 
-def fold_confirmed(draft: Transaction, data: ConsumerRef) -> None:
+def fold_confirmed(transaction: Transaction, data: ConsumerRef) -> None:
     """A hold is kept."""
-    key = draft.key(data.consumer)
-    held = draft.get(ALLOCATIONS, key)
+    key = transaction.key(data.consumer)
+    held = transaction.get(ALLOCATIONS, key)
     if held is not None and held.claim == data.claim and held.hold_until_ms:
-        draft.delete(DEADLINES, deadline_key(held.hold_until_ms, HOLD, key))
-        draft.put(ALLOCATIONS, key, replace(held, hold_until_ms=0))
+        transaction.delete(DEADLINES, deadline_key(held.hold_until_ms, HOLD, key))
+        transaction.put(ALLOCATIONS, key, replace(held, hold_until_ms=0))
 
 
-def expire_hold(draft: Transaction, at_ms: int, key: bytes) -> None:
+def expire_hold(transaction: Transaction, at_ms: int, key: bytes) -> None:
     """A hold that was not confirmed ends."""
-    held = draft.get(ALLOCATIONS, key)
+    held = transaction.get(ALLOCATIONS, key)
     if held is None or held.hold_until_ms != at_ms:
         return
     rows: Rows = {}
     cell, consumer = split_key(key)
-    there = draft.in_cell(cell)
+    there = transaction.in_cell(cell)
     give_back(there, held.parts, rows)
     _write_rows(there, rows)
-    draft.delete(ALLOCATIONS, key)
+    transaction.delete(ALLOCATIONS, key)
     if held.groups:
-        leave(there, consumer, held.groups)
+        remove_member(there, consumer, held.groups)
 
 
-def expire_verdict(draft: Transaction, at_ms: int, key: bytes) -> None:
+def expire_verdict(transaction: Transaction, at_ms: int, key: bytes) -> None:
     """A verdict has been readable until its claim's deadline."""
-    verdict = draft.get(VERDICTS, key)
+    verdict = transaction.get(VERDICTS, key)
     # A cancellation leaves a deadline of its own when its claim comes after it.
     if verdict is not None and verdict.deadline_ms == at_ms:
-        draft.delete(VERDICTS, key)
+        transaction.delete(VERDICTS, key)
 
 
-def _write_verdict(draft: Transaction, claim: Claim, key: bytes, outcome: Acceptance | Rejection) -> None:
-    fingerprint = draft.rules.fingerprint(claim)
-    deadline_ms = min(claim.deadline_ms, draft.time_ms + DEADLINE_AHEAD_MS_MAX)
+def _write_verdict(
+    transaction: Transaction, claim: Claim, key: bytes, outcome: Acceptance | Rejection
+) -> None:
+    fingerprint = transaction.rules.fingerprint(claim)
+    deadline_ms = min(claim.deadline_ms, transaction.time_ms + DEADLINE_AHEAD_MS_MAX)
     if isinstance(outcome, Acceptance):
         particular = tuple(
             part
             for part in outcome.parts
-            if not draft.registry.table(part.resource_class).resource_class.is_amount(part.grant)
+            if not transaction.registry.table(part.resource_class).resource_class.is_amount(part.grant)
         )
-        row = VerdictRow(True, "", draft.offset, deadline_ms, fingerprint, claim.consumer, grants=particular)
+        row = VerdictRow(
+            True, "", transaction.offset, deadline_ms, fingerprint, claim.consumer, grants=particular
+        )
     else:
         outcome = outcome._replace(asked=_bounded(outcome.asked), available=_bounded(outcome.available))
         row = VerdictRow(
-            False, outcome[0], draft.offset, deadline_ms, fingerprint, claim.consumer, *outcome[1:]
+            False, outcome[0], transaction.offset, deadline_ms, fingerprint, claim.consumer, *outcome[1:]
         )
-    draft.put(VERDICTS, key, row)
-    draft.put(DEADLINES, deadline_key(deadline_ms, VERDICT, key), b"")
+    transaction.put(VERDICTS, key, row)
+    transaction.put(DEADLINES, deadline_key(deadline_ms, VERDICT, key), b"")
 
 
 def _bounded(amount: int) -> int:
@@ -162,12 +170,12 @@ def _bounded(amount: int) -> int:
     return max(-AMOUNT_MAX, min(amount, AMOUNT_MAX))
 
 
-def _write_allocation(draft: Transaction, claim: Claim, accepted: Acceptance) -> None:
-    _write_rows(draft, accepted.rows)
-    key = draft.key(claim.consumer)
-    before = draft.get(ALLOCATIONS, key)
+def _write_allocation(transaction: Transaction, claim: Claim, accepted: Acceptance) -> None:
+    _write_rows(transaction, accepted.rows)
+    key = transaction.key(claim.consumer)
+    before = transaction.get(ALLOCATIONS, key)
     if before is not None and before.hold_until_ms:
-        draft.delete(DEADLINES, deadline_key(before.hold_until_ms, HOLD, key))
+        transaction.delete(DEADLINES, deadline_key(before.hold_until_ms, HOLD, key))
     row = AllocationRow(
         claim=claim.id,
         generation=before.generation + 1 if before else 1,
@@ -176,37 +184,39 @@ def _write_allocation(draft: Transaction, claim: Claim, accepted: Acceptance) ->
         user=claim.user,
         request=claim.request,
         parts=accepted.parts,
-        offset=draft.offset,
+        offset=transaction.offset,
         hold_until_ms=claim.hold_until_ms or 0,
         groups=tuple(group_name(one.group) for one in claim.memberships) if claim.memberships else (),
     )
     if before is not None and before.groups:
-        leave(draft, claim.consumer, before.groups)
+        remove_member(transaction, claim.consumer, before.groups)
     if claim.memberships:
-        join(draft, claim)
-    draft.put(ALLOCATIONS, key, row)
+        add_member(transaction, claim)
+    transaction.put(ALLOCATIONS, key, row)
     if claim.hold_until_ms:
-        draft.put(DEADLINES, deadline_key(claim.hold_until_ms, HOLD, key), b"")
+        transaction.put(DEADLINES, deadline_key(claim.hold_until_ms, HOLD, key), b"")
 
 
-def _write_rows(draft: Transaction, rows: Rows) -> None:
+def _write_rows(transaction: Transaction, rows: Rows) -> None:
     """Write class rows; a withdrawn class is deleted with its last allocation."""
     for (table, provider), row in rows.items():
         if row.reported or table.resource_class.in_use(row.record):
-            draft.put_class_row(table, provider, row)
+            transaction.put_class_row(table, provider, row)
         else:
-            draft.delete_class_row(table, provider)
-            _drop_class(draft, provider, table.name)
+            transaction.delete_class_row(table, provider)
+            _drop_class(transaction, provider, table.name)
 
 
-def _drop_class(draft: Transaction, provider: str, name: str) -> None:
-    row = draft.provider(provider)
+def _drop_class(transaction: Transaction, provider: str, name: str) -> None:
+    row = transaction.provider(provider)
     if row is None:
         return
     classes = tuple(other for other in row.classes if other != name)
     if classes or row.reported or len(row.members) > 1:
-        draft.put(PROVIDERS, draft.key(provider), replace(row, classes=classes, changed=draft.offset))
+        transaction.put(
+            PROVIDERS, transaction.key(provider), replace(row, classes=classes, changed=transaction.offset)
+        )
         return
-    draft.delete(PROVIDERS, draft.key(provider))
+    transaction.delete(PROVIDERS, transaction.key(provider))
     if row.root != provider:
-        leave_tree(draft, row.root, provider)
+        leave_tree(transaction, row.root, provider)

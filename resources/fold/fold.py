@@ -53,23 +53,23 @@ def fold(
     if time_ms != partition.time_ms:
         partition = replace(partition, time_ms=time_ms)
     cell = record.key.decode("utf-8", "replace")
-    draft = Transaction(state, registry, versions, partition, cell, record.offset, time_ms)
-    _expire(draft)
-    expired = {table: dict(rows) for table, rows in draft.changes.items()}
+    transaction = Transaction(state, registry, versions, partition, cell, record.offset, time_ms)
+    _expire(transaction)
+    expired = {table: dict(rows) for table, rows in transaction.changes.items()}
     try:
         problem = _misplaced(record.key, record.partition, partition.partitions)
         if problem or len(record.value) > VALUE_BYTES_MAX:
             raise InvalidRecord(problem or f"the record is larger than {VALUE_BYTES_MAX} bytes")
-        rules = draft.rules
+        rules = transaction.rules
         event = rules.parse(record.value)
-        rules.actions[type(event)](draft, event)
+        rules.actions[type(event)](transaction, event)
     except InvalidRecord as error:
-        draft.changes = expired
-        draft.dead = [error.what]
-    for reason in draft.dead:
-        _bury(draft, record, reason)
-    draft.changes[PARTITION] = {PARTITION_KEY: draft.partition}
-    return draft.changes
+        transaction.changes = expired
+        transaction.dead = [error.what]
+    for reason in transaction.dead:
+        _bury(transaction, record, reason)
+    transaction.changes[PARTITION] = {PARTITION_KEY: transaction.partition}
+    return transaction.changes
 
 
 def _fold_first(record: Record, registry: Registry, versions: RulesVersions) -> Changes:
@@ -111,17 +111,17 @@ def _misplaced(key: bytes, here: int, partitions: int) -> str:
     return ""
 
 
-def _expire(draft: Transaction) -> None:
+def _expire(transaction: Transaction) -> None:
     """End what log time has passed, before the record is judged."""
-    expiries = draft.rules.expiries
-    for slot in draft.state.due(draft.time_ms - 1):
+    expiries = transaction.rules.expiries
+    for slot in transaction.state.due(transaction.time_ms - 1):
         at_ms, kind, subject = split_deadline(slot)
-        draft.delete(DEADLINES, slot)
-        expiries[kind](draft, at_ms, subject)
+        transaction.delete(DEADLINES, slot)
+        expiries[kind](transaction, at_ms, subject)
 
 
-def _bury(draft: Transaction, record: Record, reason: str) -> None:
-    number = draft.partition.dead_letters
+def _bury(transaction: Transaction, record: Record, reason: str) -> None:
+    number = transaction.partition.dead_letters
     row = DeadLetterRow(
         record.offset,
         record.timestamp_ms,
@@ -130,5 +130,5 @@ def _bury(draft: Transaction, record: Record, reason: str) -> None:
         record.value[:DEAD_LETTER_BYTES],
         len(record.value),
     )
-    draft.put(DEAD_LETTERS, dead_letter_key(number), row)
-    draft.partition = replace(draft.partition, dead_letters=number + 1)
+    transaction.put(DEAD_LETTERS, dead_letter_key(number), row)
+    transaction.partition = replace(transaction.partition, dead_letters=number + 1)

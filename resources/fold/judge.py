@@ -47,40 +47,40 @@ class Acceptance(NamedTuple):
     rows: Rows
 
 
-def judge(draft: Transaction, claim: Claim, held: AllocationRow | None) -> Acceptance | Rejection:
+def judge(transaction: Transaction, claim: Claim, held: AllocationRow | None) -> Acceptance | Rejection:
     """Judge one claim at its place in the log.
 
     `held` is what its consumer holds now; where the claim replaces it, it is given back first, and what asks for
     no more than was held is allowed even on a provider that is over capacity or closed.
     """
-    if claim.deadline_ms > draft.time_ms + DEADLINE_AHEAD_MS_MAX:
+    if claim.deadline_ms > transaction.time_ms + DEADLINE_AHEAD_MS_MAX:
         return Rejection(
-            "deadline_too_far", asked=claim.deadline_ms - draft.time_ms, available=DEADLINE_AHEAD_MS_MAX
+            "deadline_too_far", asked=claim.deadline_ms - transaction.time_ms, available=DEADLINE_AHEAD_MS_MAX
         )
-    if claim.hold_until_ms is not None and claim.hold_until_ms < draft.time_ms:
+    if claim.hold_until_ms is not None and claim.hold_until_ms < transaction.time_ms:
         return Rejection("hold_is_past")
     wrong = _check_consumer(claim, held)
     if wrong is None:
-        wrong = _check_predicates(draft, claim.predicates)
+        wrong = _check_predicates(transaction, claim.predicates)
     if wrong is not None:
         return wrong
     rows: Rows = {}
-    covered = _give_back(draft, claim.allocations, held, rows) if held is not None else frozenset()
+    no_worse = _give_back(transaction, claim.allocations, held, rows) if held is not None else frozenset()
     parts: list[AllocationPart] = []
     for allocation in claim.allocations:
-        outcome = _allocate(draft, allocation, covered, rows)
+        outcome = _allocate(transaction, allocation, no_worse, rows)
         if isinstance(outcome, Rejection):
             return outcome
         parts.extend(outcome)
     return Acceptance(tuple(parts), rows)
 
 
-def give_back(draft: Transaction, parts: Iterable[AllocationPart], rows: Rows) -> None:
+def give_back(transaction: Transaction, parts: Iterable[AllocationPart], rows: Rows) -> None:
     """Release these parts in `rows`."""
     for part in parts:
-        table = draft.class_table(part.resource_class)
+        table = transaction.class_table(part.resource_class)
         slot = (table, part.provider)
-        row = rows.get(slot) or draft.class_row(table, part.provider)
+        row = rows.get(slot) or transaction.class_row(table, part.provider)
         if row is not None:
             rows[slot] = replace(row, record=table.resource_class.release(row.record, part.grant))
 
@@ -96,9 +96,9 @@ def _check_consumer(claim: Claim, held: AllocationRow | None) -> Rejection | Non
     return None
 
 
-def _check_predicates(draft: Transaction, predicates: Iterable[AnyPredicate]) -> Rejection | None:
+def _check_predicates(transaction: Transaction, predicates: Iterable[AnyPredicate]) -> Rejection | None:
     for predicate in predicates:
-        row = draft.provider(predicate.provider)
+        row = transaction.provider(predicate.provider)
         if row is None:
             return Rejection("provider_unknown", predicate.provider)
         if isinstance(predicate, AttributePredicate):
@@ -107,7 +107,7 @@ def _check_predicates(draft: Transaction, predicates: Iterable[AnyPredicate]) ->
                 return Rejection("attribute_changed", predicate.provider, taken=row.changed)
             continue
         if predicate.kind == "generation":
-            generation = draft.generation(predicate.provider, row)
+            generation = transaction.generation(predicate.provider, row)
             if (generation == predicate.value) == predicate.negate:
                 return Rejection(
                     "provider_changed", predicate.provider, available=generation, taken=generation
@@ -116,7 +116,7 @@ def _check_predicates(draft: Transaction, predicates: Iterable[AnyPredicate]) ->
         if predicate.kind == "trait":
             has = predicate.value in row.reported_traits or predicate.value in row.operator_traits
         elif predicate.kind == "subtree":
-            has = _is_below(draft, predicate.provider, predicate.value)
+            has = _is_below(transaction, predicate.provider, predicate.value)
         else:
             has = predicate.value in row.aggregates
         if has == predicate.negate:
@@ -124,21 +124,21 @@ def _check_predicates(draft: Transaction, predicates: Iterable[AnyPredicate]) ->
     return None
 
 
-def _is_below(draft: Transaction, provider: str, top: str | int) -> bool:
+def _is_below(transaction: Transaction, provider: str, top: str | int) -> bool:
     """Whether a provider is `top`, or below it."""
 
     def parent_of(id_: str) -> str | None:
-        row = draft.provider(id_)
+        row = transaction.provider(id_)
         return None if row is None else row.parent
 
     return any(id_ == top for id_ in path_to_root(provider, parent_of))
 
 
 def _give_back(
-    draft: Transaction, allocations: Iterable[Allocation], held: AllocationRow, rows: Rows
+    transaction: Transaction, allocations: Iterable[Allocation], held: AllocationRow, rows: Rows
 ) -> frozenset[tuple[str, str]]:
     """Release what is held, in `rows`. Returns the (provider, class)es of which no more is asked than was held."""
-    give_back(draft, held.parts, rows)
+    give_back(transaction, held.parts, rows)
     grants: dict[tuple[str, str], list[Any]] = {}
     for part in held.parts:
         grants.setdefault((part.provider, part.resource_class), []).append(part.grant)
@@ -149,45 +149,48 @@ def _give_back(
     return frozenset(
         slot
         for slot, asked in asks.items()
-        if slot in grants and draft.class_table(slot[1]).resource_class.asks_no_more(grants[slot], asked)
+        if slot in grants
+        and transaction.class_table(slot[1]).resource_class.asks_no_more(grants[slot], asked)
     )
 
 
 def _allocate(
-    draft: Transaction, allocation: Allocation, covered: frozenset[tuple[str, str]], rows: Rows
+    transaction: Transaction, allocation: Allocation, no_worse: frozenset[tuple[str, str]], rows: Rows
 ) -> list[AllocationPart] | Rejection:
     provider = allocation.provider
-    row = draft.provider(provider)
+    row = transaction.provider(provider)
     if row is None:
         return Rejection("provider_unknown", provider)
-    if not all((provider, name) in covered for name in allocation.resources):
-        closed = _closed(draft, provider, row)
+    if not all((provider, name) in no_worse for name in allocation.resources):
+        closed = _closed(transaction, provider, row)
         if closed is not None:
             return closed
     parts = []
     for name, ask in allocation.resources.items():
         try:
-            table = draft.class_table(name)
+            table = transaction.class_table(name)
         except InvalidRecord:
             return Rejection("class_unknown", provider, name)
         slot = (table, provider)
-        held = rows.get(slot) or draft.class_row(table, provider)
+        held = rows.get(slot) or transaction.class_row(table, provider)
         if held is None:
             asked = ask if table.resource_class.is_amount(ask) else 1
             return Rejection("no_inventory", provider, name, asked)
-        outcome = table.resource_class.claim(held.record, ask, no_worse=(provider, name) in covered)
+        outcome = table.resource_class.claim(held.record, ask, no_worse=(provider, name) in no_worse)
         if isinstance(outcome, Shortfall):
-            before = draft.class_row(table, provider) or held  # what this claim took before took nothing
+            before = (
+                transaction.class_row(table, provider) or held
+            )  # what this claim took before took nothing
             return Rejection(outcome.reason, provider, name, outcome.asked, outcome.available, before.taken)
-        rows[slot] = ClassRow(outcome.record, draft.offset, held.changed, held.reported)
+        rows[slot] = ClassRow(outcome.record, transaction.offset, held.changed, held.reported)
         parts.append(AllocationPart(provider, name, allocation.group, outcome.grant))
     return parts
 
 
-def _closed(draft: Transaction, provider: str, row: ProviderRow) -> Rejection | None:
+def _closed(transaction: Transaction, provider: str, row: ProviderRow) -> Rejection | None:
     """The rejection of any claim on a provider that takes no new ones."""
-    root = row if row.root == provider else draft.provider(row.root)
-    closed = why_closed(draft.get(NODES, draft.key(row.root)), row, root)
+    root = row if row.root == provider else transaction.provider(row.root)
+    closed = why_closed(transaction.get(NODES, transaction.key(row.root)), row, root)
     if closed is None:
         return None
     if closed.reason == "incomplete":

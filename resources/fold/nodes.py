@@ -28,37 +28,39 @@ HOLD = b"H"
 TOMBSTONE = b"N"
 
 
-def fold_reported(draft: Transaction, data: NodeReportedData) -> None:
+def fold_reported(transaction: Transaction, data: NodeReportedData) -> None:
     """A full report: it replaces the tree."""
-    node = draft.get(NODES, draft.key(data.root))
+    node = transaction.get(NODES, transaction.key(data.root))
     incarnations = _next(node, data, opens=True)
     if incarnations is None:
         return
     reports = data.providers
     check_tree(data.root, _parents(reports))
-    root = draft.provider(data.root)
+    root = transaction.provider(data.root)
     members = tuple(report.id for report in reports)
     if root is not None and root.members != members:
         gone = [member for member in root.members if member not in members]
-        members = (*members, *(member for member in gone if _withdraw(draft, data.root, member)))
+        members = (*members, *(member for member in gone if _withdraw(transaction, data.root, member)))
     opens = node is None or node.incarnations[0][0] != data.incarnation
     for report in reports:
-        _put_provider(draft, data.root, report, members if report.id == data.root else (), opens=opens)
-    draft.put(NODES, draft.key(data.root), NodeRow(incarnations, draft.time_ms))
+        _put_provider(transaction, data.root, report, members if report.id == data.root else (), opens=opens)
+    transaction.put(NODES, transaction.key(data.root), NodeRow(incarnations, transaction.time_ms))
     if data.consumers:
-        _confirm(draft, data.consumers)
+        _confirm(transaction, data.consumers)
 
 
-def fold_changed(draft: Transaction, data: NodeChangedData) -> None:
+def fold_changed(transaction: Transaction, data: NodeChangedData) -> None:
     """Some providers came, changed or went."""
-    node = draft.get(NODES, draft.key(data.root))
+    node = transaction.get(NODES, transaction.key(data.root))
     incarnations = _next(node, data, opens=False)
     if incarnations is None or node is None:
         return
     contiguous = incarnations[0][1] == node.incarnations[0][1] + 1
     complete = node.complete and contiguous
-    draft.put(NODES, draft.key(data.root), NodeRow(incarnations, draft.time_ms, complete, node.retired))
-    root = draft.provider(data.root)
+    transaction.put(
+        NODES, transaction.key(data.root), NodeRow(incarnations, transaction.time_ms, complete, node.retired)
+    )
+    root = transaction.provider(data.root)
     if not contiguous or node.retired or root is None:
         return  # it changes another state than this one: the next full report has everything
     upserts = {report.id: report for report in data.providers}
@@ -66,70 +68,80 @@ def fold_changed(draft: Transaction, data: NodeChangedData) -> None:
     if removed & upserts.keys() or data.root in removed:
         raise InvalidRecord(f"node {data.root} removes a provider that it also reports, or its root")
     before = {
-        member: row for member in root.members if (row := draft.provider(member)) and row.root == data.root
+        member: row
+        for member in root.members
+        if (row := transaction.provider(member)) and row.root == data.root
     }
     parents = {m: row.parent for m, row in before.items() if row.reported and m not in removed}
     check_tree(data.root, {**parents, **_parents(data.providers)})
-    kept = [m for m in before if m not in removed or _withdraw(draft, data.root, m)]
+    kept = [m for m in before if m not in removed or _withdraw(transaction, data.root, m)]
     members = (*kept, *(id_ for id_ in upserts if id_ not in before))
     for report in data.providers:
-        _put_provider(draft, data.root, report, members if report.id == data.root else ())
-    root_now = draft.provider(data.root)
+        _put_provider(transaction, data.root, report, members if report.id == data.root else ())
+    root_now = transaction.provider(data.root)
     if root_now is not None and root_now.members != members:
-        row = _replace(root_now, members=members, changed=draft.offset)
-        draft.put(PROVIDERS, draft.key(data.root), row)
+        row = _replace(root_now, members=members, changed=transaction.offset)
+        transaction.put(PROVIDERS, transaction.key(data.root), row)
 
 
-def fold_heartbeat(draft: Transaction, data: NodeData) -> None:
+def fold_heartbeat(transaction: Transaction, data: NodeData) -> None:
     """The node is there; nothing changed."""
-    node = draft.get(NODES, draft.key(data.root))
+    node = transaction.get(NODES, transaction.key(data.root))
     incarnations = _next(node, data, opens=False)
     if incarnations is None or node is None:
         return
     complete = node.complete and incarnations[0][1] == node.incarnations[0][1] + 1
-    draft.put(NODES, draft.key(data.root), NodeRow(incarnations, draft.time_ms, complete, node.retired))
+    transaction.put(
+        NODES, transaction.key(data.root), NodeRow(incarnations, transaction.time_ms, complete, node.retired)
+    )
 
 
-def fold_retired(draft: Transaction, data: NodeData) -> None:
+def fold_retired(transaction: Transaction, data: NodeData) -> None:
     """The node is gone for good. What is held of it stays, with capacity 0, until it is released."""
-    node = draft.get(NODES, draft.key(data.root))
+    node = transaction.get(NODES, transaction.key(data.root))
     incarnations = _next(node, data, opens=False)
     if incarnations is None:
         return
-    draft.put(NODES, draft.key(data.root), NodeRow(incarnations, draft.time_ms, complete=True, retired=True))
-    root = draft.provider(data.root)
+    transaction.put(
+        NODES,
+        transaction.key(data.root),
+        NodeRow(incarnations, transaction.time_ms, complete=True, retired=True),
+    )
+    root = transaction.provider(data.root)
     if root is not None and root.root == data.root:
-        kept = tuple(m for m in root.members if _withdraw(draft, data.root, m))
-        keep_members(draft, data.root, kept)
-    subject = draft.key(data.root)
-    draft.put(DEADLINES, deadline_key(draft.time_ms + TOMBSTONE_MS, TOMBSTONE, subject), b"")
+        kept = tuple(m for m in root.members if _withdraw(transaction, data.root, m))
+        keep_members(transaction, data.root, kept)
+    subject = transaction.key(data.root)
+    transaction.put(DEADLINES, deadline_key(transaction.time_ms + TOMBSTONE_MS, TOMBSTONE, subject), b"")
 
 
-def keep_members(draft: Transaction, root: str, kept: tuple[str, ...]) -> None:
+def keep_members(transaction: Transaction, root: str, kept: tuple[str, ...]) -> None:
     """Set what is left of a tree. The root's row stays as long as any of the tree does, as its first member."""
-    row = draft.provider(root)
+    row = transaction.provider(root)
     if kept and root not in kept:
         kept = (root, *kept)
     if kept and row is None:
-        bare = ProviderRow(root, None, (), (), draft.offset, reported=False)
-        row = apply_operator_settings(bare, draft.get(FACTS, draft.key(root)))
+        bare = ProviderRow(root, None, (), (), transaction.offset, reported=False)
+        row = apply_operator_settings(bare, transaction.get(FACTS, transaction.key(root)))
     if row is None:
         return
     if kept:
-        draft.put(PROVIDERS, draft.key(root), _replace(row, members=kept, changed=draft.offset))
+        transaction.put(
+            PROVIDERS, transaction.key(root), _replace(row, members=kept, changed=transaction.offset)
+        )
     elif not row.reported:
-        draft.delete(PROVIDERS, draft.key(root))
+        transaction.delete(PROVIDERS, transaction.key(root))
 
 
-def leave_tree(draft: Transaction, root: str, provider: str) -> None:
+def leave_tree(transaction: Transaction, root: str, provider: str) -> None:
     """Take a provider out of a tree. A root that is no longer reported is deleted with the last of its parts."""
-    row = draft.provider(root)
+    row = transaction.provider(root)
     if row is None or row.root != root:
         return
     members = tuple(member for member in row.members if member != provider)
     if members == (root,) and not row.reported and not row.classes:
         members = ()
-    keep_members(draft, root, members)
+    keep_members(transaction, root, members)
 
 
 def apply_operator_settings(row: ProviderRow, facts: OperatorSettingsRow | None) -> ProviderRow:
@@ -145,11 +157,11 @@ def apply_operator_settings(row: ProviderRow, facts: OperatorSettingsRow | None)
     )
 
 
-def expire_tombstone(draft: Transaction, _at_ms: int, key: bytes) -> None:
+def expire_tombstone(transaction: Transaction, _at_ms: int, key: bytes) -> None:
     """A retired node's incarnations were remembered for `TOMBSTONE_MS`."""
-    node = draft.get(NODES, key)
+    node = transaction.get(NODES, key)
     if node is not None and node.retired:
-        draft.delete(NODES, key)
+        transaction.delete(NODES, key)
 
 
 def _next(node: NodeRow | None, data: NodeData, *, opens: bool) -> tuple[tuple[str, int], ...] | None:
@@ -182,21 +194,26 @@ def _parents(reports: Sequence[ProviderReport]) -> Mapping[str, str | None]:
 
 
 def _put_provider(
-    draft: Transaction, root: str, report: ProviderReport, members: tuple[str, ...], *, opens: bool = False
+    transaction: Transaction,
+    root: str,
+    report: ProviderReport,
+    members: tuple[str, ...],
+    *,
+    opens: bool = False,
 ) -> None:
     """Write a provider as reported. `opens`: by the report that opens an incarnation."""
-    old = draft.provider(report.id)
+    old = transaction.provider(report.id)
     if old is not None and old.root != root:
         if old.reported:
             raise InvalidRecord(f"provider {report.id} of {root} is already a part of {old.root}")
         if old.root != report.id:
-            leave_tree(draft, old.root, report.id)
+            leave_tree(transaction, old.root, report.id)
     is_new = old is None
     if old is None:
         old = apply_operator_settings(
-            ProviderRow(root, report.parent, (), (), -1), draft.get(FACTS, draft.key(report.id))
+            ProviderRow(root, report.parent, (), (), -1), transaction.get(FACTS, transaction.key(report.id))
         )
-    classes = _put_inventories(draft, report, old)
+    classes = _put_inventories(transaction, report, old)
     traits = report.traits
     if len(traits) > 1:
         traits = tuple(sorted(set(traits)))
@@ -217,7 +234,7 @@ def _put_provider(
     if new.reported_attributes and not opens:
         _check_types(report.id, old.reported_attributes, report.attributes)
     if is_new or new != old or not same_types(new.reported_attributes, old.reported_attributes):
-        draft.put(PROVIDERS, draft.key(report.id), _replace(new, changed=draft.offset))
+        transaction.put(PROVIDERS, transaction.key(report.id), _replace(new, changed=transaction.offset))
 
 
 def _check_types(provider: str, old: Pairs, new: Mapping[str, str | int | bool]) -> None:
@@ -232,68 +249,74 @@ def _check_types(provider: str, old: Pairs, new: Mapping[str, str | int | bool])
             )
 
 
-def _put_inventories(draft: Transaction, report: ProviderReport, old: ProviderRow) -> tuple[str, ...]:
+def _put_inventories(transaction: Transaction, report: ProviderReport, old: ProviderRow) -> tuple[str, ...]:
     """Write the reported classes; withdraw those that are no longer. Returns the classes with a row."""
     overrides: dict[str, dict[str, Any]] | None = None
     for name, inventory in report.inventories.items():
-        table = draft.class_table(name)
-        row = draft.class_row(table, report.id)
+        table = transaction.class_table(name)
+        row = transaction.class_row(table, report.id)
         try:
             if row is None:
                 record = table.resource_class.report(inventory, None)
                 if overrides is None:
-                    facts = draft.get(FACTS, draft.key(report.id))
+                    facts = transaction.get(FACTS, transaction.key(report.id))
                     overrides = facts.overrides if facts else {}
                 if name in overrides:
                     record = table.resource_class.override(record, overrides[name])
-                draft.put_class_row(table, report.id, ClassRow(record, -1, draft.offset))
+                transaction.put_class_row(table, report.id, ClassRow(record, -1, transaction.offset))
             else:
                 record = table.resource_class.report(inventory, row.record)
                 if record != row.record or not row.reported:
-                    draft.put_class_row(table, report.id, ClassRow(record, row.taken, draft.offset))
+                    transaction.put_class_row(
+                        table, report.id, ClassRow(record, row.taken, transaction.offset)
+                    )
         except InvalidRecord as error:
             raise InvalidRecord(f"provider {report.id}: {error.what}") from None
     if old.classes == tuple(report.inventories):
         return old.classes
-    kept = [n for n in old.classes if n not in report.inventories and _withdraw_class(draft, report.id, n)]
+    kept = [
+        n for n in old.classes if n not in report.inventories and _withdraw_class(transaction, report.id, n)
+    ]
     return tuple(sorted((*report.inventories, *kept)))
 
 
-def _withdraw_class(draft: Transaction, provider: str, name: str) -> bool:
+def _withdraw_class(transaction: Transaction, provider: str, name: str) -> bool:
     """Take away an inventory. Returns whether a row stays, because someone still holds some of it."""
-    table = draft.class_table(name)
-    row = draft.class_row(table, provider)
+    table = transaction.class_table(name)
+    row = transaction.class_row(table, provider)
     if row is None:
         return False
     if table.resource_class.in_use(row.record):
         if row.reported:
             record = table.resource_class.withdraw(row.record)
-            draft.put_class_row(table, provider, ClassRow(record, row.taken, draft.offset, reported=False))
+            transaction.put_class_row(
+                table, provider, ClassRow(record, row.taken, transaction.offset, reported=False)
+            )
         return True
-    draft.delete_class_row(table, provider)
+    transaction.delete_class_row(table, provider)
     return False
 
 
-def _withdraw(draft: Transaction, root: str, provider: str) -> bool:
+def _withdraw(transaction: Transaction, root: str, provider: str) -> bool:
     """Take away a provider of `root`'s tree. Returns whether it stays there."""
-    row = draft.provider(provider)
+    row = transaction.provider(provider)
     if row is None or row.root != root:
         return False
-    classes = tuple(name for name in row.classes if _withdraw_class(draft, provider, name))
+    classes = tuple(name for name in row.classes if _withdraw_class(transaction, provider, name))
     if not classes:
-        draft.delete(PROVIDERS, draft.key(provider))
+        transaction.delete(PROVIDERS, transaction.key(provider))
         return False
     gone = _replace(row, classes=classes, reported=False)
     if gone != row:
-        draft.put(PROVIDERS, draft.key(provider), _replace(gone, changed=draft.offset))
+        transaction.put(PROVIDERS, transaction.key(provider), _replace(gone, changed=transaction.offset))
     return True
 
 
-def _confirm(draft: Transaction, consumers: Sequence[str]) -> None:
+def _confirm(transaction: Transaction, consumers: Sequence[str]) -> None:
     """The node runs these: their holds are no longer holds."""
     for consumer in consumers:
-        key = draft.key(consumer)
-        row = draft.get(ALLOCATIONS, key)
+        key = transaction.key(consumer)
+        row = transaction.get(ALLOCATIONS, key)
         if row is not None and row.hold_until_ms:
-            draft.delete(DEADLINES, deadline_key(row.hold_until_ms, HOLD, key))
-            draft.put(ALLOCATIONS, key, _replace(row, hold_until_ms=0))
+            transaction.delete(DEADLINES, deadline_key(row.hold_until_ms, HOLD, key))
+            transaction.put(ALLOCATIONS, key, _replace(row, hold_until_ms=0))

@@ -19,10 +19,10 @@ REVISIONS_KEPT = 8
 """Revisions whose events are remembered, to distinguish a repetition from an event that came too late."""
 
 
-def fold_operator_settings(draft: Transaction, event_id: str, data: OperatorSettingsData) -> None:
+def fold_operator_settings(transaction: Transaction, event_id: str, data: OperatorSettingsData) -> None:
     """Set a provider's operator settings, unless another operator set them since `revision` was chosen."""
-    key = draft.key(data.provider)
-    old = draft.get(FACTS, key)
+    key = transaction.key(data.provider)
+    old = transaction.get(FACTS, key)
     revision = old.revision if old else 0
     if data.revision <= revision:
         known = old.events if old else ()
@@ -44,26 +44,28 @@ def fold_operator_settings(draft: Transaction, event_id: str, data: OperatorSett
         dict(facts.overrides),
         pairs(facts.attributes),
     )
-    _override(draft, data.provider, old, new)
-    draft.put(FACTS, key, new)
-    row = draft.provider(data.provider)
+    _override(transaction, data.provider, old, new)
+    transaction.put(FACTS, key, new)
+    row = transaction.provider(data.provider)
     if row is not None:
         applied = apply_operator_settings(row, new)
         if applied != row or not same_types(applied.operator_attributes, row.operator_attributes):
-            draft.put(PROVIDERS, key, replace(applied, changed=draft.offset))
+            transaction.put(PROVIDERS, key, replace(applied, changed=transaction.offset))
 
 
 def _override(
-    draft: Transaction, provider: str, old: OperatorSettingsRow | None, new: OperatorSettingsRow
+    transaction: Transaction, provider: str, old: OperatorSettingsRow | None, new: OperatorSettingsRow
 ) -> None:
     before = old.overrides if old else {}
     for name in sorted({*before, *new.overrides}):
-        table = draft.class_table(name)
-        row = draft.class_row(table, provider)
+        table = transaction.class_table(name)
+        row = transaction.class_row(table, provider)
         override = new.overrides.get(name, {})
         table.resource_class.check_override(override)
         if row is None:
             continue
         record = table.resource_class.override(row.record, override)
         if record != row.record:
-            draft.put_class_row(table, provider, ClassRow(record, row.taken, draft.offset, row.reported))
+            transaction.put_class_row(
+                table, provider, ClassRow(record, row.taken, transaction.offset, row.reported)
+            )

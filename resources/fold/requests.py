@@ -16,20 +16,22 @@ REQUEST_KEPT_MS = 24 * 3600 * 1000
 """How long a request stays readable after it was received, in log time."""
 
 
-def fold_received(draft: Transaction, data: RequestsReceivedData) -> None:
+def fold_received(transaction: Transaction, data: RequestsReceivedData) -> None:
     """Requests came in."""
     for request in data.requests:
-        key = _home(draft, request.id)
-        if draft.get(REQUESTS, key) is None:
-            draft.put(REQUESTS, key, RequestRow(draft.rules.spec_bytes(request.spec), draft.time_ms))
-            draft.put(DEADLINES, deadline_key(draft.time_ms + REQUEST_KEPT_MS, REQUEST, key), b"")
+        key = _home(transaction, request.id)
+        if transaction.get(REQUESTS, key) is None:
+            transaction.put(
+                REQUESTS, key, RequestRow(transaction.rules.spec_bytes(request.spec), transaction.time_ms)
+            )
+            transaction.put(DEADLINES, deadline_key(transaction.time_ms + REQUEST_KEPT_MS, REQUEST, key), b"")
 
 
-def fold_closed(draft: Transaction, data: RequestsClosedData) -> None:
+def fold_closed(transaction: Transaction, data: RequestsClosedData) -> None:
     """Requests ended. The first outcome stands."""
     for request in data.requests:
-        key = _home(draft, request.id)
-        row = draft.get(REQUESTS, key)
+        key = _home(transaction, request.id)
+        row = transaction.get(REQUESTS, key)
         if row is None or row.outcome:
             continue
         closed = replace(
@@ -41,19 +43,19 @@ def fold_closed(draft: Transaction, data: RequestsClosedData) -> None:
             in_flight=request.in_flight,
             reason=request.reason,
         )
-        draft.put(REQUESTS, key, closed)
+        transaction.put(REQUESTS, key, closed)
 
 
-def expire_request(draft: Transaction, _at_ms: int, key: bytes) -> None:
+def expire_request(transaction: Transaction, _at_ms: int, key: bytes) -> None:
     """A request has been readable for `REQUEST_KEPT_MS`."""
-    draft.delete(REQUESTS, key)
+    transaction.delete(REQUESTS, key)
 
 
-def _home(draft: Transaction, request: str) -> bytes:
+def _home(transaction: Transaction, request: str) -> bytes:
     """A request's key. It has no cell: its partition is its id's."""
-    home = partition_for(request, draft.partition.partitions)
-    if home != draft.partition.partition:
+    home = partition_for(request, transaction.partition.partitions)
+    if home != transaction.partition.partition:
         raise InvalidRecord(
-            f"request {request} belongs to partition {home}, not to {draft.partition.partition}"
+            f"request {request} belongs to partition {home}, not to {transaction.partition.partition}"
         )
     return request.encode()

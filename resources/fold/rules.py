@@ -28,17 +28,24 @@ def check_rules(rules: Rules, versions: RulesVersions, registry: Registry, where
         )
 
 
-def fold_log_opened(draft: Transaction, data: LogOpenedData) -> None:
+def fold_log_opened(transaction: Transaction, data: LogOpenedData) -> None:
     """A second `log.opened`: the same log changes nothing."""
-    here = draft.partition
+    here = transaction.partition
     if (data.log, data.partition) != (here.log, here.partition):
         raise InvalidRecord(f"the log was opened before, as {here.log}")
 
 
-def fold_rules_activated(draft: Transaction, rules: Rules) -> None:
+def fold_rules_activated(transaction: Transaction, rules: Rules) -> None:
     """The rules of the partition from the next record on."""
-    here = draft.partition
-    check_rules(rules, draft.versions, draft.registry, f"partition {here.partition}, offset {draft.offset}")
+    here = transaction.partition
+    check_rules(
+        rules,
+        transaction.versions,
+        transaction.registry,
+        f"partition {here.partition}, offset {transaction.offset}",
+    )
     if rules.version < here.rules_version or not set(here.classes) <= set(rules.classes):
         raise InvalidRecord("rules are raised, never lowered: a version or a class is missing")
-    draft.partition = replace(here, rules_version=rules.version, classes=tuple(sorted(set(rules.classes))))
+    transaction.partition = replace(
+        here, rules_version=rules.version, classes=tuple(sorted(set(rules.classes)))
+    )

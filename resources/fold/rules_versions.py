@@ -38,20 +38,22 @@ from vacancy.resources.state.rule_set import ExpiryHandler, Handler, RuleSet, Ru
 from vacancy.resources.state.tables import TABLES_1
 
 _HANDLERS_1: Final[Mapping[type[Any], Handler]] = {
-    events.NodeReported: lambda draft, event: fold_reported(draft, event.data),
-    events.NodeChanged: lambda draft, event: fold_changed(draft, event.data),
-    events.NodeHeartbeat: lambda draft, event: fold_heartbeat(draft, event.data),
-    events.NodeRetired: lambda draft, event: fold_retired(draft, event.data),
-    events.OperatorSettingsSet: lambda draft, event: fold_operator_settings(draft, event.id, event.data),
-    events.RequestsReceived: lambda draft, event: fold_received(draft, event.data),
-    events.RequestsClosed: lambda draft, event: fold_closed(draft, event.data),
-    events.ClaimsRequested: lambda draft, event: fold_claims(draft, event.data),
-    events.ConsumersReleased: lambda draft, event: fold_releases(draft, event.data),
-    events.ConsumerConfirmed: lambda draft, event: fold_confirmed(draft, event.data),
-    events.ConsumerReplaced: lambda draft, event: fold_replaced(draft, event.data),
-    events.Tick: lambda _draft, _event: None,
-    events.LogOpened: lambda draft, event: fold_log_opened(draft, event.data),
-    events.RulesActivated: lambda draft, event: fold_rules_activated(draft, event.data),
+    events.NodeReported: lambda transaction, event: fold_reported(transaction, event.data),
+    events.NodeChanged: lambda transaction, event: fold_changed(transaction, event.data),
+    events.NodeHeartbeat: lambda transaction, event: fold_heartbeat(transaction, event.data),
+    events.NodeRetired: lambda transaction, event: fold_retired(transaction, event.data),
+    events.OperatorSettingsSet: lambda transaction, event: fold_operator_settings(
+        transaction, event.id, event.data
+    ),
+    events.RequestsReceived: lambda transaction, event: fold_received(transaction, event.data),
+    events.RequestsClosed: lambda transaction, event: fold_closed(transaction, event.data),
+    events.ClaimsRequested: lambda transaction, event: fold_claims(transaction, event.data),
+    events.ConsumersReleased: lambda transaction, event: fold_releases(transaction, event.data),
+    events.ConsumerConfirmed: lambda transaction, event: fold_confirmed(transaction, event.data),
+    events.ConsumerReplaced: lambda transaction, event: fold_replaced(transaction, event.data),
+    events.Tick: lambda _transaction, _event: None,
+    events.LogOpened: lambda transaction, event: fold_log_opened(transaction, event.data),
+    events.RulesActivated: lambda transaction, event: fold_rules_activated(transaction, event.data),
 }
 
 _EXPIRIES_1: Final[Mapping[bytes, ExpiryHandler]] = {

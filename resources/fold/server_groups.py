@@ -29,71 +29,73 @@ Domain = tuple[str, str]
 """Where members count together: ("", a root) or (a scope, an aggregate)."""
 
 
-def check_memberships(draft: Transaction, claim: Claim) -> Rejection | None:
+def check_memberships(transaction: Transaction, claim: Claim) -> Rejection | None:
     """Why a claim whose allocations fit breaks a group, or None.
 
     What its consumer holds now does not count against it, and what makes nothing worse than it is is allowed.
     """
     named: set[str] = set()
     for one in claim.memberships:
-        if group_cell(one.group) != draft.cell:
+        if group_cell(one.group) != transaction.cell:
             return Rejection("group_in_other_cell", group=one.group)
         if one.group in named:
             return Rejection("group_twice", group=one.group)
         named.add(one.group)
-    places = _places(draft, claim.allocations)
+    places = _places(transaction, claim.allocations)
     for one in claim.memberships:
-        wrong = _check(draft, claim.consumer, one, places)
+        wrong = _check(transaction, claim.consumer, one, places)
         if wrong is not None:
             return wrong
     return None
 
 
-def join(draft: Transaction, claim: Claim) -> None:
-    """Its consumer is in the groups of an accepted claim; it has left those it was in before."""
-    places = _places(draft, claim.allocations)
-    member = ServerGroupMember(claim.consumer, draft.offset, places)
+def add_member(transaction: Transaction, claim: Claim) -> None:
+    """Add the consumer of an accepted claim to its groups. The caller has removed it from its groups before."""
+    places = _places(transaction, claim.allocations)
+    member = ServerGroupMember(claim.consumer, transaction.offset, places)
     for one in claim.memberships:
-        key = draft.key(group_name(one.group))
-        row = draft.get(GROUPS, key)
+        key = transaction.key(group_name(one.group))
+        row = transaction.get(GROUPS, key)
         members = row.members if row is not None else ()
-        draft.put(GROUPS, key, ServerGroupRow(*one.rule, (*members, member)))
+        transaction.put(GROUPS, key, ServerGroupRow(*one.rule, (*members, member)))
 
 
-def leave(draft: Transaction, consumer: str, groups: Iterable[str]) -> None:
-    """A consumer gave back what it held. A group is deleted with its last member."""
+def remove_member(transaction: Transaction, consumer: str, groups: Iterable[str]) -> None:
+    """Remove a consumer from these groups. A group is deleted with its last member."""
     for name in groups:
-        key = draft.key(name)
-        row = draft.get(GROUPS, key)
+        key = transaction.key(name)
+        row = transaction.get(GROUPS, key)
         if row is None:
             continue
         members = tuple(member for member in row.members if member.consumer != consumer)
         if members:
-            draft.put(GROUPS, key, ServerGroupRow(row.policy, row.hard, row.max_per_node, row.scope, members))
+            transaction.put(
+                GROUPS, key, ServerGroupRow(row.policy, row.hard, row.max_per_node, row.scope, members)
+            )
         else:
-            draft.delete(GROUPS, key)
+            transaction.delete(GROUPS, key)
 
 
-def _places(draft: Transaction, allocations: Iterable[Allocation]) -> Places:
+def _places(transaction: Transaction, allocations: Iterable[Allocation]) -> Places:
     """For each copy the providers that it is on."""
     copies: dict[str, dict[str, None]] = {}
     for allocation in allocations:
         copies.setdefault(copy_of(allocation.group), {})[allocation.provider] = None
     return tuple(
-        tuple(sorted([p for p in providers if not _is_sharing(draft, p)] or providers))
+        tuple(sorted([p for p in providers if not _is_sharing(transaction, p)] or providers))
         for providers in copies.values()
     )
 
 
-def _is_sharing(draft: Transaction, provider: str) -> bool:
-    row = draft.provider(provider)
+def _is_sharing(transaction: Transaction, provider: str) -> bool:
+    row = transaction.provider(provider)
     return row is not None and (SHARES in row.reported_traits or SHARES in row.operator_traits)
 
 
 def _check(
-    draft: Transaction, consumer: str, wanted: ServerGroupMembership, places: Places
+    transaction: Transaction, consumer: str, wanted: ServerGroupMembership, places: Places
 ) -> Rejection | None:
-    row = draft.get(GROUPS, draft.key(group_name(wanted.group)))
+    row = transaction.get(GROUPS, transaction.key(group_name(wanted.group)))
     members = row.members if row is not None else ()
     others = [member for member in members if member.consumer != consumer]
     if row is not None and others:
@@ -108,7 +110,7 @@ def _check(
     if not wanted.hard:
         return None
     before = [place for member in members if member.consumer == consumer for place in member.places]
-    judged = _Judged(draft, consumer, wanted, places, before, others)
+    judged = _Judged(transaction, consumer, wanted, places, before, others)
     return judged.affinity() if wanted.policy == "affinity" else judged.anti_affinity()
 
 
@@ -117,14 +119,14 @@ class _Judged:
 
     def __init__(
         self,
-        draft: Transaction,
+        transaction: Transaction,
         consumer: str,
         wanted: ServerGroupMembership,
         places: Places,
         before: Sequence[tuple[str, ...]],
         others: Sequence[ServerGroupMember],
     ) -> None:
-        self._draft = draft
+        self._transaction = transaction
         self._consumer = consumer
         self._wanted = wanted
         self._places = places
@@ -182,7 +184,7 @@ class _Judged:
             yield from sorted({root for provider in place for root in self._root(provider)})
 
     def _root(self, provider: str) -> tuple[str, ...]:
-        row = self._draft.provider(provider)
+        row = self._transaction.provider(provider)
         return () if row is None else (row.root,)
 
     def _domains(self, place: Iterable[str]) -> frozenset[Domain]:
@@ -194,7 +196,7 @@ class _Judged:
         found = self._known.get(root)
         if found is None:
             scope = self._wanted.scope
-            row = self._draft.provider(root) if scope is not None else None
+            row = self._transaction.provider(root) if scope is not None else None
             names = [a for a in row.aggregates if a.startswith(scope or "")] if row is not None else []
             domains = [(scope or "", name) for name in names]
             found = self._known[root] = frozenset(domains or [("", root)])

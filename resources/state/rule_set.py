@@ -104,10 +104,10 @@ class RuleSet:
         if not steps:
             return handler
 
-        def upcast(draft: Transaction, event: Any) -> None:
+        def upcast(transaction: Transaction, event: Any) -> None:
             for convert in steps:
                 event = convert(event)
-            handler(draft, event)
+            handler(transaction, event)
 
         return upcast
 

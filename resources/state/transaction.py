@@ -67,7 +67,7 @@ class Transaction:
         """Why parts of the record were refused while the rest stands."""
 
     def in_cell(self, cell: str) -> Transaction:
-        """This draft as seen from another cell of the partition: the changes are the same ones."""
+        """This transaction as seen from another cell of the partition: the changes are the same ones."""
         other = Transaction(
             self.state, self.registry, self.versions, self.partition, cell, self.offset, self.time_ms
         )

@@ -30,7 +30,7 @@ from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
 from tests.support.queries import find
 from tests.support.random_events import TRAITS, RandomEvents
-from vacancy.projections.query.affinity.engine import joining
+from vacancy.projections.query.affinity.engine import memberships_of
 from vacancy.projections.query.model import Candidate
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
 from vacancy.projections.reader.store_reader import StoreReader
@@ -226,8 +226,8 @@ class Simulation:
             memberships=[one.model_dump() for one in wanted.memberships],
         )
         sent = Sent(candidate.cell, made, taken)
-        sent.joined = joining(view, wanted, made["consumer"], candidate)
-        view.groups.join(sent.joined)
+        sent.joined = memberships_of(view, wanted, made["consumer"], candidate)
+        view.groups.reserve(sent.joined)
         self.sent[made["id"]] = scheduler.under_way[made["id"]] = sent
         return sent
 
@@ -243,7 +243,7 @@ class Simulation:
                 continue
             del scheduler.under_way[id_]
             view = scheduler.reader.view
-            view.groups.leave(sent.joined)
+            view.groups.unreserve(sent.joined)
             for one in sent.taken:
                 view.unreserve(one)
             if sent.verdict is not None and sent.verdict.accepted:
@@ -315,11 +315,11 @@ class Simulation:
         self.store = self._open()
         self.store.position()
         for scheduler in self.schedulers:
-            pending, under_way = scheduler.reader.view.reservations, scheduler.reader.view.groups.joining
+            pending, under_way = scheduler.reader.view.reservations, scheduler.reader.view.groups.reserved
             scheduler.reader.close()
             scheduler.reader = StoreReader(self.path, REGISTRY)
             scheduler.reader.view.restore_reservations(pending)
-            scheduler.reader.view.groups.joining = under_way
+            scheduler.reader.view.groups.reserved = under_way
 
 
 # -- what must hold ---------------------------------------------------------------------------------------------

@@ -39,12 +39,12 @@ class NoteTaken(Envelope):
     data: NoteData
 
 
-def _fold_note(draft: Transaction, event: NoteTaken) -> None:
-    key = draft.cell.encode()
-    before = draft.get(NOTE_COUNTS, key)
+def _fold_note(transaction: Transaction, event: NoteTaken) -> None:
+    key = transaction.cell.encode()
+    before = transaction.get(NOTE_COUNTS, key)
     count = 1 if before is None else int(before) + 1
-    draft.put(NOTES, key, event.data.text.encode())
-    draft.put(NOTE_COUNTS, key, b"%d" % count)
+    transaction.put(NOTES, key, event.data.text.encode())
+    transaction.put(NOTE_COUNTS, key, b"%d" % count)
 
 
 def rule_set(

@@ -41,7 +41,7 @@ def hard_groups(view: FleetView, spec: RequestSpec) -> Iterator[tuple[str, Bools
             yield f"{one.policy} to group {one.group}{where}", occupancy_of(view, one).allowed() & here
 
 
-def joining(
+def memberships_of(
     view: FleetView, spec: RequestSpec, consumer: str, candidate: Candidate
 ) -> list[ReservedMembership]:
     """The memberships that a claim of this candidate gives its consumer, to be counted until the claim is judged."""

@@ -80,11 +80,11 @@ def test_together_they_say_what_the_filter_says(tape: Tape, spec: RequestSpec) -
 
 def test_what_was_made_of_old_requests_is_forgotten_one_by_one() -> None:
     view = one_node()
-    lent = sharing_providers(view)
+    sharing = sharing_providers(view)
     requests = [compiled(spec_of({"resources": {"VCPU": n + 1}})) for n in range(REQUESTS_MAX + 9)]
     made = [filter_of(view, one) for one in requests]
     assert len(view.derived._of_requests) == REQUESTS_MAX
-    assert sharing_providers(view) is lent
+    assert sharing_providers(view) is sharing
     assert [filter_of(view, one) for one in requests[:10:-1]] == made[:10:-1]
     assert filter_of(view, requests[0]) is not made[0]
 

@@ -74,11 +74,11 @@ def test_who_serves_is_told_tree_by_tree(seed: int) -> None:
         few = asked.among(np.array(roots_of(view, plan)[::-1], dtype=np.int64))
         for number, kind in enumerate(plan.kinds):
             can = set(kind.own(kind.filter.everywhere(view.open)).tolist())
-            lent = set(asked.sharing[number].tolist())
-            assert lent <= can & set(sharing_providers(view).rows)
+            sharing = set(asked.sharing[number].tolist())
+            assert sharing <= can & set(sharing_providers(view).rows)
             for place, root in enumerate(few.roots.tolist()):
                 rows, places, starts = few.own[number]
                 mine = rows[starts[place] : starts[place + 1]].tolist()
                 assert mine == [row for row in view.tree(root) if row in can]
                 assert set(places[starts[place] : starts[place + 1]].tolist()) <= {place}
-                assert mine or lent.intersection(sharing_providers(view).to(root))
+                assert mine or sharing.intersection(sharing_providers(view).serving(root))

@@ -19,7 +19,7 @@ from tests.support.queries import compiled, constraints
 from tests.support.random_fleets.relations import related
 from vacancy.projections.diagnostics.node_report import report_node
 from vacancy.projections.diagnostics.summary import explain
-from vacancy.projections.query.affinity.engine import joining
+from vacancy.projections.query.affinity.engine import memberships_of
 from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.engine import find
@@ -123,7 +123,7 @@ def test_a_view_is_the_same_after_any_query(seed: int) -> None:
                 row = view.row_of[f"{found[0].cell}\0{served.provider}".encode()]
                 for name, ask in served.resources.items():
                     view.reserve(row, name, ask)
-            view.groups.join(joining(view, spec, f"c{seed}", found[0]))
+            view.groups.reserve(memberships_of(view, spec, f"c{seed}", found[0]))
 
 
 def test_the_picture_of_a_view_shows_each_change() -> None:

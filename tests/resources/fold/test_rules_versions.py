@@ -159,8 +159,8 @@ class TickV2(events.Envelope):
     data: TickV2Data
 
 
-def _tick_2(draft: Any, found: TickV2) -> None:
-    draft.put(NOTES, b"tick", found.data.text.encode())
+def _tick_2(transaction: Any, found: TickV2) -> None:
+    transaction.put(NOTES, b"tick", found.data.text.encode())
 
 
 def test_an_older_form_of_an_event_is_upcast_to_the_one_that_has_a_handler() -> None:

@@ -17,7 +17,7 @@ from tests.support.memory_fleets import Fleet
 from tests.support.ports_class import REGISTRY
 from tests.support.queries import explain, find
 from tests.support.random_server_groups import CELL, RULES
-from vacancy.projections.query.affinity.engine import joining
+from vacancy.projections.query.affinity.engine import memberships_of
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.model import Candidate
 from vacancy.projections.query.order import Order
@@ -126,7 +126,7 @@ def test_after_a_search_all_is_open_again() -> None:
     roots(view, spec(wanted("apart"), copies=4))
     assert (view.open == before).all()
     assert not list(view.reservations)
-    assert view.groups.joining == {}
+    assert view.groups.reserved == {}
 
 
 class _Unservable(Order):
@@ -179,12 +179,12 @@ def test_claims_under_way_count() -> None:
     for name, expected in (("near", 1), ("apart", 3)):
         asked = spec(wanted(name))
         (first,) = find(view, asked, limit=1, order=RANDOM, rng=RNG)
-        under_way = joining(view, asked, "me", first)
-        view.groups.join(under_way)
+        under_way = memberships_of(view, asked, "me", first)
+        view.groups.reserve(under_way)
         found = roots(view, asked)
         assert len(found) == expected
         assert (first.root in found) is (name == "near")
-        view.groups.leave(under_way)
+        view.groups.unreserve(under_way)
         assert len(roots(view, asked)) == 4
 
 
