@@ -14,9 +14,9 @@ from vacancy.projections.view.reserved_view import ReservedView
 
 
 class LeastFragmentation(Order):
-    """Places a request, and within a tree its share of a device, where it takes least from what typical requests
-    could use: the gradient descent of Weng et al. (see `fragmentation_index`). `settings` names the class of devices
-    and has the typical requests."""
+    """Prefers the tree, and in it the device, where a placement least reduces the amount that typical requests can use.
+    This is the gradient descent of Weng et al. (see `fragmentation_index`). `settings` has the device class and the
+    typical requests."""
 
     name = "least_fragmentation"
 
@@ -28,7 +28,7 @@ class LeastFragmentation(Order):
         return LeastFragmentation, (self.settings,)
 
     def measure(self, view: FleetView, roots: Ints) -> Floats:
-        """F_n: how much of what is free on each tree's devices a typical request cannot use, in the mean."""
+        """F_n of each of these trees: the free amount on its devices that a typical request cannot use, on average."""
         return self._fragments(view).measure(roots)
 
     def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
@@ -43,7 +43,7 @@ class LeastFragmentation(Order):
         return self.trees(view, request, view.root[rows])
 
     def parts(self, view: FleetView, request: CompiledRequest, group: int, rows: Ints) -> Floats:
-        """See `Order`. Several devices are taken by best fit, as the measure supposes."""
+        """See `Order`. A request for several devices takes them by best fit, as the measure assumes."""
         needs = self._needs(request)
         if len(needs.devices) == 1 and self.settings.device in request.spec.groups[group].resources:
             return self._fragments(view).device_losses(needs, rows)

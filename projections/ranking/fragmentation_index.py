@@ -1,18 +1,21 @@
-"""How fragmented the devices of each tree are, and how much more they would be: the measure in arrays.
+"""The fragmentation of the devices of each tree, and how much a placement would increase it, computed with arrays.
 
 The measure is that of Q. Weng et al., "Beware of Fragmentation: Scheduling GPU-Sharing Workloads with
-Fragmentation Gradient Descent", USENIX ATC 2023. To a typical request m, what is free on node n is a fragment as
-far as m cannot use it: all of it where m does not fit on n, else what is free on devices that have too little
-for one of m's groups. F_n is the mean of that over typical requests by weight. A placement is good if it raises
-the sum of F_n little. As the request takes the same amount wherever it goes, that is where the sum over m of
+Fragmentation Gradient Descent", USENIX ATC 2023. For a typical request m, the free amount on node n that m cannot
+use is a fragment. If m does not fit on n, everything free on n is a fragment. Otherwise the fragments are the free
+amounts of those devices that have too little for any of m's groups. F_n is the weighted mean of the fragments over all
+typical requests.
 
-    weight(m) * what m can use of n
+A placement is better the less it increases the sum of F_n. A request takes the same amount on every node, so the best
+node is the one where the sum over m of
 
-falls least: the loss that is computed here, times the sum of weights. Weights and amounts are whole numbers, so
-that float64 adds them up exactly (to 2^53) and equal losses are equal.
+    weight(m) * amount of n that m can use
 
-Devices lie flat, those of a tree side by side; `reduceat` adds them up. What was worked out is kept for each
-kind of request, and worked out again for trees in which something moved.
+decreases least. This decrease is the loss that is computed here; it is not divided by the sum of weights. Weights and
+amounts are whole numbers. So float64 sums are exact up to 2^53, and equal losses compare as equal.
+
+All devices are in one flat array, in which the devices of a tree are contiguous; `reduceat` sums them. Losses are cached
+for each kind of request, and computed again only for trees that changed.
 """
 
 from __future__ import annotations
@@ -30,15 +33,15 @@ from vacancy.projections.view.columns import Bools, Floats, Ints
 from vacancy.projections.view.fleet import FleetView
 
 _DEVICES_AT_ONCE = 8192
-"""How many devices are looked at in one go: temporary arrays have a row for each."""
+"""The limit of devices in one chunk: temporary arrays have a row for each device."""
 
 _KEPT_CELLS = 4_000_000
-"""How many losses are kept, over all kinds of requests (8 bytes each)."""
+"""The limit of cached losses, over all kinds of requests (8 bytes each)."""
 
 
 class _Chunk(NamedTuple):
-    """Some trees of a fleet, with their devices: `of[d]` is the place of device d's tree in `nodes`, `first` the
-    first device of each."""
+    """A chunk of trees with their devices. `nodes` are tree numbers, `devices` device numbers. `of[d]` is the place in
+    `nodes` of the tree of the d-th device. `first` is the place in `devices` of each tree's first device."""
 
     nodes: Ints
     devices: Ints
@@ -47,7 +50,8 @@ class _Chunk(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """Losses of one kind of request: of each tree, and (where it asks for one device) of each device."""
+    """Cached losses of one kind of request: by tree and, if it asks for exactly one device, by device. `tick` holds the
+    tick of the index for which they were computed."""
 
     trees: Floats
     devices: Floats
@@ -55,7 +59,7 @@ class _Kept(NamedTuple):
 
 
 class FragmentationIndex:
-    """The devices of one view, and what is known of their fragmentation."""
+    """The devices of one view, their fragmentation, and the cached losses of requests."""
 
     def __init__(self, view: FleetView, settings: Workload) -> None:
         self._view = view
@@ -64,10 +68,10 @@ class FragmentationIndex:
         self._layout = self._version = -1
         self._tick = 0
         self._shared: set[Needs] = set()
-        """The needs whose losses another index works with, too."""
+        """Needs whose losses are shared with another index: copy before writing."""
 
     def derive(self, view: FleetView) -> FragmentationIndex:
-        """The same for a view that differs from this one in a few columns. It leaves this index as it is."""
+        """A copy of this index for a view that differs in a few columns. This index does not change."""
         self._refresh()
         made = copy(self)
         made._view, made._version = view, -1
@@ -78,10 +82,10 @@ class FragmentationIndex:
                 setattr(made, name, getattr(self, name).copy())
         return made
 
-    # -- what is asked ----------------------------------------------------------------------------------------
+    # -- queries ----------------------------------------------------------------------------------------
 
     def measure(self, roots: Ints) -> Floats:
-        """F_n: how much of what is free on each tree's devices a typical request cannot use, in the mean."""
+        """F_n of each of these trees: the free amount on its devices that a typical request cannot use, on average."""
         self._refresh()
         found = np.zeros(len(roots))
         if len(self._nodes):
@@ -92,21 +96,21 @@ class FragmentationIndex:
         return found
 
     def tree_losses(self, needs: Needs, roots: Ints) -> Floats:
-        """The loss, where the request is placed on each of these trees (rows of roots) as well as can be."""
+        """The smallest loss with which the request can be placed on each of these trees (rows of roots)."""
         kept = self._losses(needs)
         nodes = self._node_of[roots]
         return np.where(nodes < 0, 0.0, kept.trees[nodes]) if len(self._nodes) else np.zeros(len(roots))
 
     def device_losses(self, needs: Needs, rows: Ints) -> Floats:
-        """The loss for each device (row of the view) of a request that asks for one."""
+        """For a request that asks for one device: the loss if it takes each of these devices (rows of the view)."""
         kept = self._losses(needs)
         places = self._place_of[rows]
         return np.where(places < 0, 0.0, kept.devices[places]) if len(self._nodes) else np.zeros(len(rows))
 
-    # -- being up to date -------------------------------------------------------------------------------------
+    # -- updates -------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        """Take in what has moved in the view since the last time."""
+        """Apply the changes of the view since the last refresh."""
         view, size = self._view, self._view.size
         if self._version == view.version:
             return
@@ -140,7 +144,7 @@ class FragmentationIndex:
                 self._evaluate(nodes)
 
     def _offered(self, name: str) -> Ints:
-        """What every row has free of a class and may give."""
+        """By row, the free amount of a class; 0 where the provider takes no new claims."""
         view, size = self._view, self._view.size
         columns = view.classes.get(name)
         if columns is None:
@@ -149,7 +153,7 @@ class FragmentationIndex:
         return found
 
     def _rebuild(self, is_device: Bools) -> None:
-        """Compute all trees again."""
+        """Compute the data of all trees again."""
         view, size, tables = self._view, self._view.size, self._tables
         self._layout, self._is_device = view.layout, is_device
         self._kept: dict[Needs, _Kept] = {}
@@ -184,7 +188,7 @@ class FragmentationIndex:
         self._evaluate(np.arange(len(self._nodes)))
 
     def _may_serve(self, conditions: tuple[str, ...]) -> Bools:
-        """Which devices satisfy at least one of these conditions, whatever they have left."""
+        """A mask by device: whether it satisfies at least one of these conditions, whatever amount it has free."""
         found = self._serving.get(conditions)
         if found is None:
             found = np.zeros(len(self._devices), np.bool_)
@@ -200,8 +204,8 @@ class FragmentationIndex:
         return holds
 
     def _allowed_hosts(self) -> Bools | None:
-        """Which trees have, for each group of each typical request that asks for no device, a provider that
-        satisfies its conditions; None where no request has such."""
+        """A mask by tree and bucket of typical requests. It is about the groups that ask for no device: whether the tree has,
+        for each of them, a provider that satisfies its conditions. None if no request has such conditions."""
         view, groups = self._view, self._tables.host_groups
         if not any(groups):
             return None
@@ -216,7 +220,7 @@ class FragmentationIndex:
     # -- the measure ------------------------------------------------------------------------------------------
 
     def _chunks(self, nodes: Ints) -> Iterator[_Chunk]:
-        """These trees, in chunks with a limited number of devices."""
+        """Split these trees into chunks with a limited number of devices."""
         ends = np.cumsum(self._counts[nodes])
         at = 0
         while at < len(nodes):
@@ -229,7 +233,7 @@ class FragmentationIndex:
             at = end
 
     def _evaluate(self, nodes: Ints) -> None:
-        """Compute again what typical requests can use of these trees."""
+        """Compute again the amount of each of these trees that typical requests can use."""
         for chunk in self._chunks(nodes):
             counts, amounts = self._usable_of_trees(chunk, self._free[chunk.devices])
             self._counts_at[chunk.nodes], self._amounts_at[chunk.nodes] = counts, amounts
@@ -237,12 +241,12 @@ class FragmentationIndex:
             self._usable[chunk.nodes] = self._usable_weight(fitting, counts, amounts)
 
     def _usable_of_trees(self, chunk: _Chunk, free: Ints) -> tuple[Ints, Ints]:
-        """Of each tree and level: how many groups its devices can serve, and how much of them is of use."""
+        """By tree and level: the number of groups that its devices can serve, and the usable amount of these devices."""
         counts, amounts = self._usable_of_devices(chunk.devices, free)
         return np.add.reduceat(counts, chunk.first, axis=0), np.add.reduceat(amounts, chunk.first, axis=0)
 
     def _usable_of_devices(self, devices: Ints, free: Ints) -> tuple[Ints, Ints]:
-        """As `_usable_of_trees`, of each device, if so much is free."""
+        """As `_usable_of_trees`, by device, if `free` is the free amount of each."""
         tables = self._tables
         column = free[:, np.newaxis]
         counts = ((column >= tables.amounts) & self._level_fits[devices]).astype(np.int64)
@@ -252,13 +256,13 @@ class FragmentationIndex:
         return counts, amounts
 
     def _fitting(self, nodes: Ints, host: Ints) -> Floats:
-        """Of each tree and bucket, the weight of those requests whose other needs it has, if it has so much of
-        other classes."""
+        """By tree and bucket: the weight of the requests whose needs other than devices the tree can satisfy, if `host` is
+        its free amount of each other class."""
         fitting = self._tables.fitting(host)
         return fitting if self._allowed is None else fitting * self._allowed[nodes]
 
     def _usable_weight(self, fitting: Floats, counts: Ints, amounts: Ints) -> Floats:
-        """What can be used, by weight; a row of `counts` and `amounts` for each of `fitting`."""
+        """The usable amount, multiplied by the weights. `fitting`, `counts` and `amounts` have the same number of rows."""
         tables = self._tables
         usable = fitting * amounts[:, tables.last]
         for step in range(tables.steps.shape[1]):
@@ -269,13 +273,13 @@ class FragmentationIndex:
     # -- losses -----------------------------------------------------------------------------------------------
 
     def _losses(self, needs: Needs) -> _Kept:
-        """The losses of a kind of request, up to date."""
+        """The losses of a kind of request, computed again for trees that changed."""
         self._refresh()
         kept = self._kept.pop(needs, None)
         if kept is None:
             size = len(self._nodes) + len(self._devices)
             while self._kept and (len(self._kept) + 1) * size > _KEPT_CELLS:
-                del self._kept[next(iter(self._kept))]  # the one that was not asked for the longest
+                del self._kept[next(iter(self._kept))]  # the least recently used entry
             kept = _Kept(np.zeros(len(self._nodes)), np.zeros(len(self._devices)), [-1])
         if needs in self._shared:
             self._shared.remove(needs)
@@ -309,13 +313,13 @@ class FragmentationIndex:
             kept.trees[chunk.nodes] = np.where(served, losses, np.inf)
 
     def _losses_of_devices(self, amount: int, chunk: _Chunk, fitting: Floats, may_serve: Bools) -> Floats:
-        """The loss for each device, if it gives that amount; infinite where it cannot."""
+        """The loss for each device if that amount is taken from it; infinite where this is impossible."""
         free = self._free[chunk.devices]
         losses = np.full(len(free), np.inf)
         able = np.flatnonzero((free >= amount) & may_serve)
         if not len(able):
             return losses
-        # Neighbours in one tree that may serve the same and have as much left are as good as each other.
+        # Neighbouring devices of one tree with the same level fits and free amount have equal losses: compute one of them.
         differs = np.ones(len(able), np.bool_)
         for values in (chunk.of, free, self._kind_of[chunk.devices]):
             differs[1:] &= values[able[1:]] == values[able[:-1]]
@@ -333,8 +337,8 @@ class FragmentationIndex:
 
 
 def _taken(needs: Needs, chunk: _Chunk, free: Ints, may_serve: Bools) -> tuple[Ints, Bools]:
-    """What is left on the devices if each of several asks takes, the largest first, from the device with least
-    that has enough; and which trees can serve them all."""
+    """Place several device asks in each tree, the largest first, by best fit. Returns the free amount that is left on each
+    device, and a mask by tree: whether it can serve all asks."""
     left = free.copy()
     usable = may_serve.copy()
     served = np.ones(len(chunk.nodes), np.bool_)

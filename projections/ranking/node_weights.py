@@ -1,7 +1,8 @@
 """Weighers: expressions that give each node a number, evaluated as vectors over all nodes that match.
 
-Each is brought to 0 to 1 over the nodes that match, multiplied, and taken from the score of an order, which is
-brought to 0 to 1, too. So a multiplier of 1 weighs as much as the order itself.
+The results of each weigher are scaled to the range 0 to 1 over the matching nodes, multiplied by its multiplier, and
+subtracted from the score of the order, which is also scaled to 0 to 1. So a weigher with multiplier 1 has as much
+influence as the order itself.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Number(NamedTuple):
 
 
 class Binary(NamedTuple):
-    """Two measures and what is made of them: `+`, `-`, `*` or `/`."""
+    """Two measures combined by an operator: `+`, `-`, `*` or `/`."""
 
     operator: str
     left: Measure
@@ -33,7 +34,7 @@ class Binary(NamedTuple):
 
 
 class If(NamedTuple):
-    """One measure where a condition holds of the node itself, and another where it does not."""
+    """One measure if a condition is true of the root provider, else another."""
 
     condition: Tree
     then: Measure
@@ -44,7 +45,7 @@ Measure = Number | Column | Attribute | Binary | If
 
 
 class Weigher(NamedTuple):
-    """What is measured, and how much it weighs: more is better, or with a multiplier below 0 less is."""
+    """A measure and its multiplier. Larger values are better; with a negative multiplier, smaller values are better."""
 
     text: str
     multiplier: float
@@ -52,10 +53,10 @@ class Weigher(NamedTuple):
 
 
 def weights(view: FleetView, roots: Ints, weigher: Weigher) -> Floats:
-    """What a weigher gives the tree of each of these roots: 0 to its multiplier.
+    """The weight of the tree of each of these roots, from 0 to the multiplier.
 
-    Columns are summed over the tree; attributes are the root's. What is not there, and what is divided by nothing,
-    weighs as little as the least.
+    Columns are summed over the tree; attributes are those of the root. A missing value, or one that is divided by 0,
+    gets the weight of the smallest value.
     """
     with np.errstate(all="ignore"):
         return weigher.multiplier * normalised(_measured(weigher.measure, view, roots))
@@ -117,7 +118,7 @@ def _measured(measure: Measure, view: FleetView, roots: Ints) -> Floats:
 
 
 def _summed(column: Column, view: FleetView, roots: Ints) -> Floats:
-    """A column of the trees of these roots, whole."""
+    """The sum of a column over the tree of each of these roots."""
     columns = view.classes.get(column.resource_class)
     if columns is None:
         return np.zeros(len(roots))

@@ -14,7 +14,7 @@ from vacancy.projections.view.fleet import FleetView
 
 
 class Random(Order):
-    """Uniformly at random over all that match: schedulers that race then rarely meet."""
+    """Uniformly at random over all matching candidates, so that concurrent schedulers rarely choose the same one."""
 
     name = "random"
     uniform = True
@@ -25,21 +25,22 @@ class Random(Order):
 
 
 class Pack(Order):
-    """Leaves room where it is most use to others: first the trees that have least of what was not asked for (a
-    request without GPUs shall not strand any), then those with least left of what was."""
+    """Keeps free capacity usable for other requests. First come the trees with the least free of classes that the request
+    does not ask for, so that a request without GPUs does not strand any. Among equals come first the trees with the least
+    free of the classes that it asks for."""
 
     name = "pack"
 
     def trees(self, view: FleetView, request: CompiledRequest, roots: Ints) -> Floats:
         """See `Order`."""
         asked = _asked(request)
-        # Unasked room outweighs: what was asked for can sum to at most one per class.
+        # The other classes outweigh: the sum over the requested classes is at most 1 for each of them.
         unasked = _free_shares(view, roots, lambda name: name not in asked) * (len(asked) + 1) * _OUTWEIGH
         return unasked + _free_shares(view, roots, asked.__contains__)
 
 
 class BestFit(Order):
-    """The trees that have least free, of all classes together."""
+    """Prefers the trees with the least free, over all classes."""
 
     name = "best_fit"
 
@@ -49,7 +50,7 @@ class BestFit(Order):
 
 
 class Spread(Order):
-    """The trees with most left of what was asked for, and there the providers with most left."""
+    """Prefers the trees with the most free of the requested classes, and in a tree the providers with the most free."""
 
     name = "spread"
 
@@ -63,7 +64,7 @@ class Spread(Order):
 
 
 class Drawn(Around):
-    """An order by which a claim goes to one of the best `among`."""
+    """An order that draws at random among its best `among` candidates."""
 
     def __init__(self, order: Order, among: int) -> None:
         super().__init__(order)
@@ -85,7 +86,7 @@ def _asked(request: CompiledRequest) -> frozenset[str]:
 
 
 def _free_shares(view: FleetView, roots: Ints, wanted: Callable[[str], bool]) -> Floats:
-    """What is free in each root's tree, added up over classes, each as a share of the largest tree's capacity."""
+    """The free amounts in each root's tree, summed over classes, each as a share of the largest tree's capacity."""
     total = np.zeros(len(roots))
     size = view.size
     for name, columns in view.classes.items():

@@ -1,4 +1,4 @@
-"""A typical workload: a device class, and weighted requests. Orders that look ahead use it."""
+"""A typical workload: a device class and weighted requests. The order `least_fragmentation` uses it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class TypicalRequest(RequestModel):
 
 
 class Workload(RequestModel):
-    """The demand on a fleet, as an operator wrote it or as it was learnt. `device` is the class of which providers (GPUs,
-    each with a thousand thousandths) are shared; the requests may ask for other things, too."""
+    """The demand on a fleet, written by an operator or counted from requests. `device` is the class whose providers are
+    shared, for example GPUs with 1000 units each. The requests may also ask for other classes."""
 
     device: Symbol
     typical: Annotated[tuple[TypicalRequest, ...], Field(min_length=1, max_length=TYPICAL_MAX)]
@@ -51,7 +51,7 @@ class Needs(NamedTuple):
 
 
 def needs_of(spec: RequestSpec, device: str) -> Needs:
-    """What a request needs. Asks other than amounts are left out: this measure does not cover them."""
+    """What a request needs. Asks that are not amounts are left out: the measure cannot count them."""
     host: dict[str, int] = {}
     devices: list[int] = []
     conditions: dict[bool, set[str]] = {True: set(), False: set()}
@@ -81,7 +81,7 @@ def condition(text: str) -> RequestGroup:
 
 
 def tally(specs: Iterable[tuple[RequestSpec, int]], device: str, limit: int = TYPICAL_MAX) -> Workload:
-    """The most frequent of counted requests, those that need the same as one, the most frequent first."""
+    """The `limit` most frequent needs in these (request, count) pairs, the most frequent first."""
     counts: dict[Needs, int] = {}
     first: dict[Needs, RequestSpec] = {}
     for spec, count in specs:

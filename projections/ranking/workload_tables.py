@@ -1,4 +1,4 @@
-"""Typical requests as arrays: what the measure of fragmentation looks up."""
+"""Typical requests as lookup tables for the measure of fragmentation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from vacancy.projections.ranking.workload import Workload, needs_of
 from vacancy.projections.view.columns import Floats, Ints
 
 _CELLS_MAX = 1_000_000
-"""How many numbers the table of weights may have."""
+"""The limit of numbers in the table of weights."""
 
 
 class Level(NamedTuple):
-    """A least amount of the device class, whether a device counts as often as it fits, and which devices may
-    serve (see `Needs.device_groups`)."""
+    """A minimum amount of the device class. `shared` is whether a device counts as often as the amount fits on it.
+    `conditions` restrict which devices may serve (see `Needs.device_groups`)."""
 
     amount: int
     shared: bool
@@ -23,7 +23,7 @@ class Level(NamedTuple):
 
 
 class _Shape(NamedTuple):
-    """What the requests of one bucket have in common: all but how much they ask of other classes."""
+    """What the requests of one bucket have in common: everything except their amounts of other classes."""
 
     devices: tuple[int, ...]
     shared: bool
@@ -32,11 +32,11 @@ class _Shape(NamedTuple):
 
 
 class WorkloadTables:
-    """Buckets of typical requests that need the same devices, and differ in what else they ask.
+    """Buckets of typical requests that need the same devices and differ only in their amounts of other classes.
 
-    `levels` are the least amounts that any of them asks of a device; `steps[bucket]` are pairs (level, how many
-    devices must reach it), as many as the longest has, the last repeated; `last[bucket]` is the level of its
-    smallest amount: a device that has less is no use to it. `classes` are the other classes asked for.
+    `levels` are all minimum amounts that the requests ask of a device. `steps[bucket]` are pairs (level, number of devices
+    that must reach it); all buckets have the same number of pairs, because the last pair is repeated. `last[bucket]` is
+    the level of the smallest amount: a device below it cannot be used. `classes` are the other requested classes.
     """
 
     def __init__(self, settings: Workload) -> None:
@@ -77,7 +77,8 @@ class WorkloadTables:
         self.shared = np.array([level.shared for level in self.levels], np.bool_)
 
     def _weigh(self, asked: Ints, numbers: list[int], weights: list[int]) -> None:
-        """A table over how many of the distinct amounts of each class a tree has, and buckets."""
+        """Build the table of weights. Its axes are, for each class, the number of distinct amounts that a tree reaches, and then
+        the buckets."""
         buckets = len(self.steps)
         # With two other classes or fewer all amounts are distinguished; with more, the nearest count as one.
         most = max(2, int((_CELLS_MAX / buckets) ** (1 / max(1, asked.shape[1]))) - 1)
@@ -95,8 +96,8 @@ class WorkloadTables:
         self._table = table.reshape(-1, buckets)
 
     def fitting(self, host: Ints) -> Floats:
-        """Of each tree (a row of `host`: what it has of each of `classes`) and bucket, the weight of those
-        requests whose asks of other classes it has."""
+        """By tree and bucket, the weight of the requests whose amounts of other classes the tree has. `host` has a row for
+        each tree: its free amount of each of `classes`."""
         cells = np.zeros(len(host), np.int64)
         for at, amounts in enumerate(self._amounts):
             cells = cells * self._shape[at] + np.searchsorted(amounts, host[:, at], side="right")

@@ -1,7 +1,7 @@
-"""Attributes as columns: for each name a code a row, and whole numbers beside it.
+"""Attributes as columns: each column has one code for each row, and a second array for whole numbers.
 
-A code is the type and, for text, the number of the text: texts are interned by column, so that to compare a hundred thousand
-rows with one is to compare integers. A fleet without attributes has no columns.
+A code gives the type of the value. For text it also identifies the text: each column interns its texts, so a query
+compares integers. A fleet without attributes has no columns.
 """
 
 from __future__ import annotations

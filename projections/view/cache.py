@@ -46,13 +46,13 @@ class ViewCache:
         return found
 
     def of_request(self, request: bytes, which: Hashable, make: Callable[[], Made]) -> Made:
-        """What was made of a request, given by its key (`CompiledRequest.key`). `which` distinguishes what is made of the
-        same request: as a rule the cell (None: all cells)."""
+        """A value that depends on a request, given by its key (`CompiledRequest.key`). `which` distinguishes several values
+        of one request, for example by cell (None: all cells)."""
         key = (request, which)
         found: Made | None = self._of_requests.get(key)
         if found is None:
             if len(self._of_requests) >= REQUESTS_MAX:
-                # Drop one, the oldest: to drop all at once takes as long as many queries.
+                # Drop only the oldest entry: dropping all at once takes as long as many queries.
                 del self._of_requests[next(iter(self._of_requests))]
             found = self._of_requests[key] = make()
         return found
