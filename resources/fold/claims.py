@@ -1,4 +1,4 @@
-"""Claims and what becomes of them: verdicts, allocations, releases, confirmations, moves."""
+"""The events of claims and consumers: verdicts, allocations, releases, confirmations, replacements."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ CANCELLED = "cancelled"
 
 
 def fold_claims(transaction: Transaction, data: ClaimsRequestedData) -> None:
-    """Claims come in one record. Each is judged by itself, in order."""
+    """Judge each claim of the record, in order and independently."""
     for claim in data.claims:
         fold_claim(transaction, claim)
 
 
 def fold_replaced(transaction: Transaction, claim: Claim) -> None:
-    """A consumer's whole allocation is exchanged, or nothing is."""
+    """Replace a consumer's whole allocation, or change nothing."""
     fold_claim(transaction, claim, replaces=True)
 
 
 def fold_releases(transaction: Transaction, data: ConsumersReleasedData) -> None:
-    """Consumers give back what they hold."""
+    """Release the allocations of consumers."""
     for release in data.releases:
         fold_release(transaction, release)
 
 
 def fold_claim(transaction: Transaction, claim: Claim, *, replaces: bool = False) -> None:
-    """Judge one claim and write what follows.
+    """Judge one claim. Write its verdict and, if it is accepted, its allocation.
 
-    A claim that comes after its deadline is dropped without a verdict: log time shows its scheduler that it
-    was late. The same claim again changes nothing; the same id with other content is refused.
+    A claim that comes after its deadline is dropped without a verdict: its scheduler sees from log time that it was late.
+    A repeated claim changes nothing. A claim with a known id and other content is a dead letter.
     """
     key = transaction.key(claim.id)
     known = transaction.get(VERDICTS, key)
@@ -83,7 +83,7 @@ def fold_claim(transaction: Transaction, claim: Claim, *, replaces: bool = False
 
 
 def fold_release(transaction: Transaction, release: Release) -> None:
-    """Give back what a claim was granted, or cancel it where it has not come yet."""
+    """Release the allocation of a claim. If the claim is not in the log yet, cancel it instead."""
     key = transaction.key(release.consumer)
     held = transaction.get(ALLOCATIONS, key)
     if held is not None and held.claim == release.claim:
@@ -111,7 +111,7 @@ def fold_release(transaction: Transaction, release: Release) -> None:
 
 
 def fold_confirmed(transaction: Transaction, data: ConsumerRef) -> None:
-    """A hold is kept."""
+    """Confirm an allocation: it no longer ends at `hold_until_ms`."""
     key = transaction.key(data.consumer)
     held = transaction.get(ALLOCATIONS, key)
     if held is not None and held.claim == data.claim and held.hold_until_ms:
@@ -120,7 +120,7 @@ def fold_confirmed(transaction: Transaction, data: ConsumerRef) -> None:
 
 
 def expire_hold(transaction: Transaction, at_ms: int, key: bytes) -> None:
-    """A hold that was not confirmed ends."""
+    """End an allocation that was not confirmed in time."""
     held = transaction.get(ALLOCATIONS, key)
     if held is None or held.hold_until_ms != at_ms:
         return
@@ -135,9 +135,9 @@ def expire_hold(transaction: Transaction, at_ms: int, key: bytes) -> None:
 
 
 def expire_verdict(transaction: Transaction, at_ms: int, key: bytes) -> None:
-    """A verdict has been readable until its claim's deadline."""
+    """Delete a verdict. It was readable until its claim's deadline."""
     verdict = transaction.get(VERDICTS, key)
-    # A cancellation leaves a deadline of its own when its claim comes after it.
+    # A claim that comes after its cancellation replaces the verdict row, but not the deadline of the cancellation.
     if verdict is not None and verdict.deadline_ms == at_ms:
         transaction.delete(VERDICTS, key)
 
@@ -166,7 +166,7 @@ def _write_verdict(
 
 
 def _bounded(amount: int) -> int:
-    """The amount as far as a row holds it: what was asked for may have any number of digits."""
+    """The amount within the range that a row can hold: an ask may have any number of digits."""
     return max(-AMOUNT_MAX, min(amount, AMOUNT_MAX))
 
 
@@ -198,7 +198,7 @@ def _write_allocation(transaction: Transaction, claim: Claim, accepted: Acceptan
 
 
 def _write_rows(transaction: Transaction, rows: Rows) -> None:
-    """Write class rows; a withdrawn class is deleted with its last allocation."""
+    """Write class rows. The row of a withdrawn class is deleted together with its last allocation."""
     for (table, provider), row in rows.items():
         if row.reported or table.resource_class.in_use(row.record):
             transaction.put_class_row(table, provider, row)

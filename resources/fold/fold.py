@@ -1,8 +1,8 @@
-"""The fold: state and a record in, changes out.
+"""The fold: computes from a state and a record which rows change.
 
-Deterministic over (partition, offset, timestamp, value): three drivers (the Kafka agent, the embedded worker,
-replay) share this function and nothing else. A record that the rules do not allow becomes a dead letter and
-changes nothing else; what the rules allow and this build does not support raises `Halt`.
+It is deterministic: the result depends only on the state and on the record's partition, offset, timestamp, key and
+value. Three drivers call it: the Kafka agent, the embedded worker and replay. A record that the rules do not allow becomes
+a dead letter and changes nothing else. If the rules allow something that this build does not support, it raises `Halt`.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _is_id = re.compile(ID_PATTERN.encode()).fullmatch
 def fold(
     state: State, record: Record, registry: Registry, versions: RulesVersions = RULES_VERSIONS
 ) -> Changes:
-    """What `record` changes. Raises `Halt` where this build cannot go on; then nothing may be written.
+    """The rows that `record` changes. Raises `Halt` if this build cannot continue; then nothing may be written.
 
-    The rules are those in force before the record. `versions` are those that this build supports.
+    It uses the rules that are in force before the record. `versions` are the versions that this build supports.
     """
     partition = state.get(PARTITION, PARTITION_KEY)
     if partition is None:
@@ -73,7 +73,7 @@ def fold(
 
 
 def _fold_first(record: Record, registry: Registry, versions: RulesVersions) -> Changes:
-    """A partition starts with `log.opened`; nothing can be folded without it."""
+    """Fold the first record of a partition. It must be `log.opened`."""
     where = f"partition {record.partition}, offset {record.offset}"
     event: Any = None
     try:
@@ -102,7 +102,7 @@ def _fold_first(record: Record, registry: Registry, versions: RulesVersions) -> 
 
 @lru_cache(maxsize=65536)
 def _misplaced(key: bytes, here: int, partitions: int) -> str:
-    """The error of a key in this partition, or an empty text."""
+    """Why a record with this key is invalid in partition `here`, or an empty text."""
     if not _is_id(key):
         return f"the record's key {key[:80]!r} is not the name of a cell"
     home = partition_for(key, partitions)
@@ -112,7 +112,7 @@ def _misplaced(key: bytes, here: int, partitions: int) -> str:
 
 
 def _expire(transaction: Transaction) -> None:
-    """End what log time has passed, before the record is judged."""
+    """Apply all deadlines before the log time of the record. This comes before the record itself."""
     expiries = transaction.rules.expiries
     for slot in transaction.state.due(transaction.time_ms - 1):
         at_ms, kind, subject = split_deadline(slot)

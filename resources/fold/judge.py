@@ -1,6 +1,6 @@
-"""The verdict: whether a claim fits where it stands in the log. First in the log wins.
+"""Judges claims: whether a claim fits at its place in the log. The first claim in the log wins.
 
-Judging reads and computes; it writes nothing. `judge` returns what to write, or why not.
+`judge` writes nothing. It returns the rows to write, or the reason of the rejection.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from vacancy.resources.state.tables import NODES, ClassTable
 from vacancy.resources.state.transaction import Transaction
 
 DEADLINE_AHEAD_MS_MAX = 10 * 60 * 1000
-"""How far ahead of log time a claim's deadline may be."""
+"""The longest time from log time to the deadline of a claim."""
 
 Rows = dict[tuple[ClassTable, str], ClassRow]
-"""Class rows as the claim leaves them, by (table, provider)."""
+"""Class rows after the claim, by (table, provider)."""
 
 
 class Rejection(NamedTuple):
-    """Why a claim does not fit. `taken` is the offset of the event that took the last of it, or -1; see
-    `rows.VerdictRow` for the rest."""
+    """Why a claim is rejected. `taken` is the offset of the event that took the missing resources, or -1. For the other
+    fields see `rows.VerdictRow`."""
 
     reason: str
     provider: str = ""
@@ -41,7 +41,7 @@ class Rejection(NamedTuple):
 
 
 class Acceptance(NamedTuple):
-    """What a claim that fits is given: the parts of its allocation and the rows they leave."""
+    """The result of a claim that fits: the parts of its allocation, and the class rows after it."""
 
     parts: tuple[AllocationPart, ...]
     rows: Rows
@@ -50,8 +50,8 @@ class Acceptance(NamedTuple):
 def judge(transaction: Transaction, claim: Claim, held: AllocationRow | None) -> Acceptance | Rejection:
     """Judge one claim at its place in the log.
 
-    `held` is what its consumer holds now; where the claim replaces it, it is given back first, and what asks for
-    no more than was held is allowed even on a provider that is over capacity or closed.
+    `held` is the current allocation of its consumer. If the claim replaces it, it is released first. Asks for no more
+    than was held are then allowed even on a provider that is over capacity or closed.
     """
     if claim.deadline_ms > transaction.time_ms + DEADLINE_AHEAD_MS_MAX:
         return Rejection(
@@ -137,7 +137,7 @@ def _is_below(transaction: Transaction, provider: str, top: str | int) -> bool:
 def _give_back(
     transaction: Transaction, allocations: Iterable[Allocation], held: AllocationRow, rows: Rows
 ) -> frozenset[tuple[str, str]]:
-    """Release what is held, in `rows`. Returns the (provider, class)es of which no more is asked than was held."""
+    """Release `held` in `rows`. Returns the (provider, class) pairs for which the claim asks no more than was held."""
     give_back(transaction, held.parts, rows)
     grants: dict[tuple[str, str], list[Any]] = {}
     for part in held.parts:
@@ -180,7 +180,7 @@ def _allocate(
         if isinstance(outcome, Shortfall):
             before = (
                 transaction.class_row(table, provider) or held
-            )  # what this claim took before took nothing
+            )  # not `held`: this claim itself may have written it
             return Rejection(outcome.reason, provider, name, outcome.asked, outcome.available, before.taken)
         rows[slot] = ClassRow(outcome.record, transaction.offset, held.changed, held.reported)
         parts.append(AllocationPart(provider, name, allocation.group, outcome.grant))
@@ -188,7 +188,7 @@ def _allocate(
 
 
 def _closed(transaction: Transaction, provider: str, row: ProviderRow) -> Rejection | None:
-    """The rejection of any claim on a provider that takes no new ones."""
+    """The rejection of all new claims on a closed provider, or None if the provider is open."""
     root = row if row.root == provider else transaction.provider(row.root)
     closed = why_closed(transaction.get(NODES, transaction.key(row.root)), row, root)
     if closed is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 LEAP_MS_MAX = 3600 * 1000
-"""How far one record may move log time: a broker with a wrong clock ends no more holds than that."""
+"""The limit by which one record may advance log time. It limits how many holds a broker with a wrong clock ends."""
 
 
 def advance(time_ms: int, timestamp_ms: int) -> int:

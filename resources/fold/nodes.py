@@ -1,8 +1,8 @@
 """Events of nodes: reports, changes, heartbeats, retirement.
 
-A node's events carry an incarnation, opened by a full report, and a sequence. What was seen already, and
-stragglers of an earlier incarnation, change nothing at all. A gap in the sequence makes the node incomplete (it
-takes no new claims) until its next full report.
+Each event of a node has an incarnation and a sequence number. A full report opens an incarnation. Repeated events and
+late events of an earlier incarnation change nothing. A gap in the sequence makes the node incomplete: it takes no new
+claims until its next full report.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from vacancy.resources.state.transaction import Transaction
 
 INCARNATIONS_KEPT = 8
 TOMBSTONE_MS = 7 * 24 * 3600 * 1000
-"""How long a retired node's incarnations are remembered, so that stragglers do not bring it back."""
+"""How long the incarnations of a retired node are kept, so that late events do not add the node again."""
 
 HOLD = b"H"
 TOMBSTONE = b"N"
 
 
 def fold_reported(transaction: Transaction, data: NodeReportedData) -> None:
-    """A full report: it replaces the tree."""
+    """Apply a full report: it replaces the node's tree."""
     node = transaction.get(NODES, transaction.key(data.root))
     incarnations = _next(node, data, opens=True)
     if incarnations is None:
@@ -50,7 +50,7 @@ def fold_reported(transaction: Transaction, data: NodeReportedData) -> None:
 
 
 def fold_changed(transaction: Transaction, data: NodeChangedData) -> None:
-    """Some providers came, changed or went."""
+    """Apply added, changed and removed providers of a node."""
     node = transaction.get(NODES, transaction.key(data.root))
     incarnations = _next(node, data, opens=False)
     if incarnations is None or node is None:
@@ -62,7 +62,7 @@ def fold_changed(transaction: Transaction, data: NodeChangedData) -> None:
     )
     root = transaction.provider(data.root)
     if not contiguous or node.retired or root is None:
-        return  # it changes another state than this one: the next full report has everything
+        return  # the change is based on a state that is not here: wait for the next full report
     upserts = {report.id: report for report in data.providers}
     removed = set(data.removed)
     if removed & upserts.keys() or data.root in removed:
@@ -85,7 +85,7 @@ def fold_changed(transaction: Transaction, data: NodeChangedData) -> None:
 
 
 def fold_heartbeat(transaction: Transaction, data: NodeData) -> None:
-    """The node is there; nothing changed."""
+    """Record that the node is alive. Its providers are unchanged."""
     node = transaction.get(NODES, transaction.key(data.root))
     incarnations = _next(node, data, opens=False)
     if incarnations is None or node is None:
@@ -97,7 +97,7 @@ def fold_heartbeat(transaction: Transaction, data: NodeData) -> None:
 
 
 def fold_retired(transaction: Transaction, data: NodeData) -> None:
-    """The node is gone for good. What is held of it stays, with capacity 0, until it is released."""
+    """Retire a node. Resources in use stay, with capacity 0, until they are released."""
     node = transaction.get(NODES, transaction.key(data.root))
     incarnations = _next(node, data, opens=False)
     if incarnations is None:
@@ -116,7 +116,7 @@ def fold_retired(transaction: Transaction, data: NodeData) -> None:
 
 
 def keep_members(transaction: Transaction, root: str, kept: tuple[str, ...]) -> None:
-    """Set what is left of a tree. The root's row stays as long as any of the tree does, as its first member."""
+    """Set the remaining members of a tree. The root's row stays, as the first member, until all members are removed."""
     row = transaction.provider(root)
     if kept and root not in kept:
         kept = (root, *kept)
@@ -134,7 +134,7 @@ def keep_members(transaction: Transaction, root: str, kept: tuple[str, ...]) -> 
 
 
 def leave_tree(transaction: Transaction, root: str, provider: str) -> None:
-    """Take a provider out of a tree. A root that is no longer reported is deleted with the last of its parts."""
+    """Remove a provider from a tree. A root that is no longer reported is deleted together with the last other member."""
     row = transaction.provider(root)
     if row is None or row.root != root:
         return
@@ -158,14 +158,14 @@ def apply_operator_settings(row: ProviderRow, facts: OperatorSettingsRow | None)
 
 
 def expire_tombstone(transaction: Transaction, _at_ms: int, key: bytes) -> None:
-    """A retired node's incarnations were remembered for `TOMBSTONE_MS`."""
+    """Delete a node that was retired `TOMBSTONE_MS` ago."""
     node = transaction.get(NODES, key)
     if node is not None and node.retired:
         transaction.delete(NODES, key)
 
 
 def _next(node: NodeRow | None, data: NodeData, *, opens: bool) -> tuple[tuple[str, int], ...] | None:
-    """The incarnations after this event, or None where it must change nothing.
+    """The node's incarnations after this event, or None if the event is repeated or late and must change nothing.
 
     Raises `InvalidRecord` for an incarnation that no full report opened.
     """
@@ -201,7 +201,7 @@ def _put_provider(
     *,
     opens: bool = False,
 ) -> None:
-    """Write a provider as reported. `opens`: by the report that opens an incarnation."""
+    """Write a reported provider. `opens` is whether the report opens an incarnation."""
     old = transaction.provider(report.id)
     if old is not None and old.root != root:
         if old.reported:
@@ -238,19 +238,19 @@ def _put_provider(
 
 
 def _check_types(provider: str, old: Pairs, new: Mapping[str, str | int | bool]) -> None:
-    """Within one life of a node an attribute keeps its type: comparisons with the other one would silently end to
-    match. A publisher that was restarted may report another type."""
+    """Raise `InvalidRecord` if an attribute changes its type within an incarnation: requests that compare it with the old
+    type would silently stop matching. A restarted publisher may report another type."""
     for name, value in old:
         now = new.get(name, value)
         if type(now) is not type(value):
             raise InvalidRecord(
                 f"provider {provider}: attribute {name} was {type_name(value)} ({value!r}) and is now"
-                f" {type_name(now)} ({now!r}): report another name, or start the publisher anew"
+                f" {type_name(now)} ({now!r}): report another name, or restart the publisher"
             )
 
 
 def _put_inventories(transaction: Transaction, report: ProviderReport, old: ProviderRow) -> tuple[str, ...]:
-    """Write the reported classes; withdraw those that are no longer. Returns the classes with a row."""
+    """Write the reported classes and withdraw all others. Returns the classes that have a row."""
     overrides: dict[str, dict[str, Any]] | None = None
     for name, inventory in report.inventories.items():
         table = transaction.class_table(name)
@@ -281,7 +281,7 @@ def _put_inventories(transaction: Transaction, report: ProviderReport, old: Prov
 
 
 def _withdraw_class(transaction: Transaction, provider: str, name: str) -> bool:
-    """Take away an inventory. Returns whether a row stays, because someone still holds some of it."""
+    """Withdraw the inventory of a class. Returns whether its row stays because part of it is in use."""
     table = transaction.class_table(name)
     row = transaction.class_row(table, provider)
     if row is None:
@@ -298,7 +298,7 @@ def _withdraw_class(transaction: Transaction, provider: str, name: str) -> bool:
 
 
 def _withdraw(transaction: Transaction, root: str, provider: str) -> bool:
-    """Take away a provider of `root`'s tree. Returns whether it stays there."""
+    """Withdraw a provider of `root`'s tree. Returns whether it stays in the tree because part of it is in use."""
     row = transaction.provider(provider)
     if row is None or row.root != root:
         return False
@@ -313,7 +313,7 @@ def _withdraw(transaction: Transaction, root: str, provider: str) -> bool:
 
 
 def _confirm(transaction: Transaction, consumers: Sequence[str]) -> None:
-    """The node runs these: their holds are no longer holds."""
+    """Confirm the allocations of consumers that the node runs."""
     for consumer in consumers:
         key = transaction.key(consumer)
         row = transaction.get(ALLOCATIONS, key)

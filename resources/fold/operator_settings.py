@@ -1,6 +1,7 @@
 """Operator settings: disabled or draining, aggregates, extra traits, overrides.
 
-They are separate from reports and survive them. They may come before the provider, and stay after it.
+They are separate from reports: a report does not change them. They may be set before the provider exists, and stay after
+the provider is removed.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from vacancy.resources.state.tables import FACTS, PROVIDERS
 from vacancy.resources.state.transaction import Transaction
 
 REVISIONS_KEPT = 8
-"""Revisions whose events are remembered, to distinguish a repetition from an event that came too late."""
+"""How many revisions keep their event ids, to distinguish a repeated event from a conflicting one."""
 
 
 def fold_operator_settings(transaction: Transaction, event_id: str, data: OperatorSettingsData) -> None:
-    """Set a provider's operator settings, unless another operator set them since `revision` was chosen."""
+    """Set a provider's operator settings, unless another operator has set this revision already."""
     key = transaction.key(data.provider)
     old = transaction.get(FACTS, key)
     revision = old.revision if old else 0
@@ -30,7 +31,7 @@ def fold_operator_settings(transaction: Transaction, event_id: str, data: Operat
             raise InvalidRecord(
                 f"facts of {data.provider}: revision {data.revision} was set by someone else; {revision} is the last"
             )
-        return  # a repetition, or too old to be compared
+        return  # a repeated event, or one that is too old to be checked
     if data.revision != revision + 1:
         raise InvalidRecord(f"facts of {data.provider}: revision {data.revision} does not follow {revision}")
     facts = data.facts

@@ -11,8 +11,8 @@ P = TypeVar("P")
 
 
 def path_to_root(provider: P, parent_of: Callable[[P], P | None]) -> Iterator[P]:
-    """A provider and its ancestors, itself first. `parent_of` gives None for a root, and for what is not known. A
-    provider that is its own ancestor ends the path."""
+    """A provider and its ancestors, starting with the provider. `parent_of` returns None for a root and for an unknown
+    provider. The path ends before a provider that is already in it."""
     passed: set[P] = set()
     at: P | None = provider
     while at is not None and at not in passed:

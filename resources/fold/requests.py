@@ -1,4 +1,7 @@
-"""Requests: what was asked for, and how it ended. They live where their id hashes to, so anyone can find one."""
+"""The events of requests: the request that was received, and its outcome.
+
+A request is in the partition to which its id hashes, so every reader can find it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ REQUEST_KEPT_MS = 24 * 3600 * 1000
 
 
 def fold_received(transaction: Transaction, data: RequestsReceivedData) -> None:
-    """Requests came in."""
+    """Record requests."""
     for request in data.requests:
         key = _home(transaction, request.id)
         if transaction.get(REQUESTS, key) is None:
@@ -28,7 +31,7 @@ def fold_received(transaction: Transaction, data: RequestsReceivedData) -> None:
 
 
 def fold_closed(transaction: Transaction, data: RequestsClosedData) -> None:
-    """Requests ended. The first outcome stands."""
+    """Record the outcomes of requests. Only the first outcome of a request counts."""
     for request in data.requests:
         key = _home(transaction, request.id)
         row = transaction.get(REQUESTS, key)
@@ -47,12 +50,13 @@ def fold_closed(transaction: Transaction, data: RequestsClosedData) -> None:
 
 
 def expire_request(transaction: Transaction, _at_ms: int, key: bytes) -> None:
-    """A request has been readable for `REQUEST_KEPT_MS`."""
+    """Delete a request that was received `REQUEST_KEPT_MS` ago."""
     transaction.delete(REQUESTS, key)
 
 
 def _home(transaction: Transaction, request: str) -> bytes:
-    """A request's key. It has no cell: its partition is its id's."""
+    """The key of a request. It has no cell, because the id determines the partition. Raises `InvalidRecord` if the id belongs
+    to another partition."""
     home = partition_for(request, transaction.partition.partitions)
     if home != transaction.partition.partition:
         raise InvalidRecord(

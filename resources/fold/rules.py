@@ -1,4 +1,4 @@
-"""Which rules are in force: `log.opened` and `rules.activated`."""
+"""The events that set the rules in force: `log.opened` and `rules.activated`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vacancy.resources.state.transaction import Transaction
 
 
 def check_rules(rules: Rules, versions: RulesVersions, registry: Registry, where: str) -> None:
-    """Raises `Halt` where this build does not support the version, or lacks a plugin's class."""
+    """Raise `Halt` if this build does not support the version, or lacks the class of a plugin."""
     if rules.version not in versions:
         raise Halt(
             f"the log's rules are version {rules.version}, this build supports up to {versions.newest.version}",
@@ -29,14 +29,14 @@ def check_rules(rules: Rules, versions: RulesVersions, registry: Registry, where
 
 
 def fold_log_opened(transaction: Transaction, data: LogOpenedData) -> None:
-    """A second `log.opened`: the same log changes nothing."""
+    """A second `log.opened`. It changes nothing if it names the same log."""
     here = transaction.partition
     if (data.log, data.partition) != (here.log, here.partition):
         raise InvalidRecord(f"the log was opened before, as {here.log}")
 
 
 def fold_rules_activated(transaction: Transaction, rules: Rules) -> None:
-    """The rules of the partition from the next record on."""
+    """Set the rules of the partition. They apply from the next record on."""
     here = transaction.partition
     check_rules(
         rules,

@@ -1,7 +1,7 @@
-"""Server groups: who is in them, and whether one more may join. First in the log wins here as everywhere.
+"""Server groups: their members, and whether a claim may add a member. The first claim in the log wins.
 
-Where a member is, is asked of the providers each time: a part may have become another tree's, a node may have moved
-to another rack. So a row never has an old place of a member.
+A row stores the providers of its members. Their nodes and racks are looked up at each check, because a provider may have
+moved to another tree, and a node to another rack.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from vacancy.resources.state.transaction import Transaction
 
 Places = tuple[tuple[str, ...], ...]
 Domain = tuple[str, str]
-"""Where members count together: ("", a root) or (a scope, an aggregate)."""
+"""The place in which members are counted: ("", root) for a node, or (scope, aggregate) for a rack."""
 
 
 def check_memberships(transaction: Transaction, claim: Claim) -> Rejection | None:
-    """Why a claim whose allocations fit breaks a group, or None.
+    """Why a claim whose allocations fit violates the rule of a group, or None.
 
-    What its consumer holds now does not count against it, and what makes nothing worse than it is is allowed.
+    The current allocation of its consumer does not count. A claim that makes an existing violation no worse is allowed.
     """
     named: set[str] = set()
     for one in claim.memberships:
@@ -77,7 +77,7 @@ def remove_member(transaction: Transaction, consumer: str, groups: Iterable[str]
 
 
 def _places(transaction: Transaction, allocations: Iterable[Allocation]) -> Places:
-    """For each copy the providers that it is on."""
+    """The providers of each copy."""
     copies: dict[str, dict[str, None]] = {}
     for allocation in allocations:
         copies.setdefault(copy_of(allocation.group), {})[allocation.provider] = None
@@ -115,7 +115,7 @@ def _check(
 
 
 class _Judged:
-    """A hard membership, and where everyone is: `before` are the places its own consumer leaves."""
+    """Checks one hard membership. `before` are the places of its consumer's current allocation."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class _Judged:
         self._before = Counter(domain for place in before for domain in self._domains(place))
 
     def affinity(self) -> Rejection | None:
-        """Each copy is where others are; where there are none, all copies are together."""
+        """Each copy must be in a domain of another member. If there is no other member, all copies must share a domain."""
         there = {d for member in self._others for place in member.places for d in self._domains(place)}
         if not self._others and {d for place in self._places for d in self._domains(place)} <= set(
             self._before
@@ -155,7 +155,7 @@ class _Judged:
         return None
 
     def anti_affinity(self) -> Rejection | None:
-        """No node has more members than it may, or than it had."""
+        """No domain may have more members than the rule allows, or than it had before."""
         counts: Counter[Domain] = Counter()
         last: dict[Domain, ServerGroupMember] = {}
         for member in self._others:
@@ -179,7 +179,7 @@ class _Judged:
         return Rejection(reason, root, taken=offset, group=self._wanted.group, other=by)
 
     def _roots(self) -> Iterator[str]:
-        """The claim's roots, copy by copy."""
+        """The roots of the claim's providers, copy by copy."""
         for place in self._places:
             yield from sorted({root for provider in place for root in self._root(provider)})
 
