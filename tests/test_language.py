@@ -28,7 +28,7 @@ class Word(NamedTuple):
 
 WORDS = (
     Word(r"cannot be meant", "is invalid"),
-    Word(r"\banew\b", "again, reload", allowed=r"start the publisher anew"),  # a text that is in the tables
+    Word(r"\banew\b", "again, reload"),
     Word(r"\bhears?\b|\bunheard\b", "receives"),
     Word(r"\bdear(ly)?\b", "expensive"),
     Word(r"\bso[- _]many\b", "a number of, that number, N"),

@@ -1,15 +1,15 @@
-"""ResourceClass: what a kind of resource is, how it is written, and how it is asked for.
+"""ResourceClass: the contract of a kind of resource: what it is, how it is written, and how it is queried.
 
 Ed Leafe, "Distributed Data and Nova" (2016): a resource class should encapsulate what the resource is, and know
 how to write its state to the store and how to generate the query that selects it. Here each class keeps one
 immutable record per provider, and has
 
-* the write: `report`, `override` and `withdraw` make records from events; `claim` and `release` use them;
+* the write: `report`, `override` and `withdraw` make records from events; `claim` and `release` change their use;
 * the query: `columns` names int64 columns that readers keep in memory, `project` fills them, and `query` turns
   an ask into terms over them. What the terms cannot decide, `claim` decides on the few providers that satisfy them.
 
 The contract is closed: the fold, the query engine and the command line use what is declared here and nothing else
-of any class. docs/adding-a-resource-class.md explains each method; `vacancy.testing` tests a class against it.
+of any class. docs/adding-a-resource-class.md explains each method. `vacancy.testing` tests a class for the contract.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class Term(NamedTuple):
 
 
 class Granted(NamedTuple):
-    """A claim that fits: the record after it, and what was granted (JSON; `release` takes it back)."""
+    """A claim that fits: the record after it, and the grant (JSON) that `release` gives back."""
 
     record: Any
     grant: Any
 
 
 class Shortfall(NamedTuple):
-    """A claim that does not fit: the reason (a word for programs), how much was asked, and how much there is."""
+    """A claim that does not fit: the reason (an identifier), the amount that was asked for, and the available amount."""
 
     reason: str
     asked: int
@@ -67,9 +67,9 @@ class Exactness(Enum):
     do not show yet, `claim` must be tried."""
 
     EXACT = "exact"
-    """The ask is counted. It takes `column_deltas(ask)`, and nothing else, whatever the record. The terms require of
-    each of those columns `>=` what the ask takes of it; no claim changes the columns of the other terms. So columns
-    decide about any number of claims. A class is exact for all of its asks, or for none."""
+    """The ask is counted: for every record it changes the columns by `column_deltas(ask)` and changes nothing else. The
+    terms require that each of these columns is `>=` the amount that the ask takes of it. No claim changes the columns of
+    the other terms. So columns decide any number of claims. A class is exact for all of its asks, or for none."""
 
 
 class ResourceClass(ABC, Generic[R]):
@@ -81,19 +81,18 @@ class ResourceClass(ABC, Generic[R]):
     `free` and `capacity` are among them: amounts that orders and reports can compare."""
 
     consumable_columns: ClassVar[tuple[str, ...]] = ("free",)
-    """Those of `columns` that claims consume: a claim lowers them or leaves them as they are. Where an ask fails a
-    term over one of them, the last claim on the record is what took the missing units."""
+    """The columns that claims consume: a claim decreases them or does not change them. If an ask fails a term over one of
+    them, the last claim on the record took the missing units."""
 
     index_columns: ClassVar[tuple[str, ...]] = ()
-    """Those of `columns` that only exclude providers early. Their numbers mean nothing to people."""
+    """The columns that only exclude providers early. Their values are not shown to people."""
 
     # -- write ------------------------------------------------------------------------------------------
 
     @abstractmethod
     def report(self, inventory: Mapping[str, Any], old: R | None) -> R:
-        """The record after a node reported this inventory. Use in `old` is kept, even where it no longer
-        fits. Raises `InvalidRecord` when the inventory is invalid. Its text becomes part of the tables, in a dead
-        letter: it never changes."""
+        """The record after a node reported this inventory. Use in `old` is kept, even if it no longer fits. Raises
+        `InvalidRecord` when the inventory is invalid. Its text becomes the reason of a dead letter."""
 
     def check_override(self, override: Mapping[str, Any]) -> None:
         """Raise `InvalidRecord` when an operator's override is invalid."""
@@ -106,19 +105,19 @@ class ResourceClass(ABC, Generic[R]):
 
     @abstractmethod
     def withdraw(self, record: R) -> R:
-        """The record once its inventory is no longer reported: nothing to give, use kept."""
+        """The record when its inventory is no longer reported: it has no capacity, and its use is kept."""
 
     @abstractmethod
     def in_use(self, record: R) -> bool:
-        """Whether any consumer holds any of it."""
+        """Whether any consumer has an allocation of it."""
 
     @abstractmethod
     def claim(self, record: R, ask: Any, *, no_worse: bool = False) -> Granted | Shortfall:
-        """Take `ask` (any JSON). With `no_worse`, grant it even over capacity: the consumer held as much before."""
+        """Claim `ask` (any JSON). With `no_worse`, grant it even over capacity: the consumer had at least as much before."""
 
     @abstractmethod
     def release(self, record: R, grant: Any) -> R:
-        """Give back what `claim` granted. The grant has been through JSON."""
+        """Release a grant of `claim`. The grant was encoded to JSON and decoded again."""
 
     def asks_no_more(self, grants: Sequence[Any], asks: Sequence[Any]) -> bool:
         """Whether `asks` together need no more than a consumer held by `grants`. Then `claim` gets `no_worse`."""
@@ -130,17 +129,17 @@ class ResourceClass(ABC, Generic[R]):
 
     @abstractmethod
     def decode(self, data: bytes) -> R:
-        """What `encode` wrote."""
+        """The record from the bytes that `encode` returned."""
 
     # -- amounts ----------------------------------------------------------------------------------------
 
     def is_amount(self, value: Any) -> TypeGuard[int]:
-        """Whether an ask or a grant is a plain amount: any units of the class, and not particular ones."""
+        """Whether an ask or a grant is a plain amount: a number of units, not particular units."""
         return type(value) is int
 
     @abstractmethod
     def amount_of(self, grant: Any) -> int:
-        """How much a grant comes to, in units of the column `capacity`. A plain amount is itself."""
+        """The amount of a grant, in units of the column `capacity`. For a plain amount, the grant itself."""
 
     # -- query ------------------------------------------------------------------------------------------
 
@@ -158,8 +157,8 @@ class ResourceClass(ABC, Generic[R]):
         return Exactness.NEEDS_CLAIM
 
     def column_deltas(self, ask: Any) -> Mapping[str, int] | None:
-        """By how much a claim for `ask` changes the columns, where that is the same for every record: readers
-        then count reservations without reading the record. None: they must try the ask on the record."""
+        """The change of each column by a claim for `ask`, if it is the same for every record. Readers then count
+        reservations without reading the record. None: they must try the ask on the record."""
         return None
 
     @abstractmethod

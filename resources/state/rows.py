@@ -1,9 +1,8 @@
-"""What the tables hold, one row type a table. Rows are immutable and encode to the same bytes everywhere.
+"""The rows of the tables, one type for each table. Rows are immutable, and every build encodes them to the same bytes.
 
-msgpack arrays by msgspec: a row is made in 0.1 us and decoded in 0.4 us, and the fold makes several a record.
-`gc=False`: rows hold no cycles, and a worker keeps hundreds of thousands that a collector would walk again and
-again.
-Tuples are sorted wherever order means nothing, so that equal states are equal bytes.
+Rows are msgpack arrays, by msgspec: making a row takes 0.1 us and decoding it 0.4 us, and the fold makes several rows for
+each record. `gc=False`: rows contain no cycles, and the garbage collector would walk hundreds of thousands of them
+repeatedly. Tuples without a meaningful order are sorted, so that equal states have equal bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from vacancy.resources.model.attributes import Pairs
 
 
 class PartitionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What the records of a partition have set so far: its log, its rules, its log time (`time_ms`)."""
+    """The partition itself: its log, its rules in force, its log time (`time_ms`)."""
 
     log: str
     partition: int
@@ -28,9 +27,10 @@ class PartitionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class NodeRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A root provider's life. `incarnations` are (incarnation, last sequence), newest first.
+    """A node, by its root provider. `incarnations` are (incarnation, last sequence), newest first. `heard_ms` is the log
+    time of its last event.
 
-    `complete` is False from a gap in the sequence until the next full report; `retired` after its end.
+    `complete` is False from a gap in the sequence until the next full report. `retired` is True after `node.retired`.
     """
 
     incarnations: tuple[tuple[str, int], ...]
@@ -40,16 +40,16 @@ class NodeRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def open(self) -> bool:
-        """Whether the node takes new claims, unless an operator disabled it (see `why_closed`)."""
+        """Whether the node takes new claims. An operator may still have disabled it (see `why_closed`)."""
         return self.complete and not self.retired
 
 
 class ProviderRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One resource provider. `members` (of a root) are all providers of its tree, itself first.
+    """One resource provider. `members` (only of a root) are all providers of its tree, the root first.
 
-    `reported` is False once the node no longer reports it: it stays, without capacity, until its last
-    allocation is gone. `changed` is the offset of the event that last changed traits, operator settings or the set of
-    classes (see `generation`).
+    `reported` is False when the node no longer reports the provider. It then stays, without capacity, until its last
+    allocation is released. `changed` is the offset of the event that last changed its traits, its operator settings or its
+    set of classes (see `Transaction.generation`).
     """
 
     root: str
@@ -67,30 +67,30 @@ class ProviderRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def open(self) -> bool:
-        """Whether the provider itself takes new claims, whatever its node does (see `why_closed`)."""
+        """Whether the provider itself takes new claims. Its node may still be closed (see `why_closed`)."""
         return self.reported and not self.disabled
 
     @property
     def attributes(self) -> dict[str, str | int | bool]:
-        """Reported and the operator's together; the operator's win."""
+        """Reported attributes and those of the operator. The operator's value replaces a reported one."""
         return {**dict(self.reported_attributes), **dict(self.operator_attributes)}
 
     @property
     def traits(self) -> frozenset[str]:
-        """Reported and the operator's together."""
+        """Reported traits and those of the operator."""
         return frozenset(self.reported_traits) | frozenset(self.operator_traits)
 
 
 class Closed(NamedTuple):
-    """Why a provider takes no new claims. `by` is the row that closes it: that of the provider or of its root."""
+    """Why a provider takes no new claims. `by` is the row with the cause: that of the provider or of its root."""
 
     reason: Literal["retired", "unreported", "incomplete", "disabled"]
     by: ProviderRow
 
 
 def why_closed(node: NodeRow | None, provider: ProviderRow, root: ProviderRow | None) -> Closed | None:
-    """Why a provider takes no new claims; None where it does. `root` is the row of its tree's root (the same row, of
-    a root). Columnar readers compute the same from `open` of the three rows, see `FleetView`."""
+    """Why a provider takes no new claims, or None if it does. `root` is the row of its tree's root; for a root, the same
+    row as `provider`. Columnar readers compute the same from `open` of the three rows (see `FleetView`)."""
     if node is None or node.retired:
         return Closed("retired", provider)
     if not provider.reported:
@@ -117,8 +117,9 @@ class OperatorSettingsRow(msgspec.Struct, frozen=True, array_like=True, gc=False
 
 
 class ClassRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A provider's record of one class, with the offsets of the events that last took from it (-1: none) and
-    that last changed its inventory. A row whose class is no longer `reported` is deleted with its last allocation."""
+    """A provider's record of one class. `taken` is the offset of the last event that took from it (-1: none), `changed`
+    that of the last event that changed its inventory. If the class is no longer `reported`, the row is deleted together
+    with its last allocation."""
 
     record: Any
     taken: int
@@ -127,7 +128,7 @@ class ClassRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class AllocationPart(NamedTuple):
-    """What one provider gives to a consumer, of one class. `grant` is what the class granted."""
+    """The resources of one class that one provider gives to a consumer. `grant` is the result of the class."""
 
     provider: str
     resource_class: str
@@ -136,8 +137,8 @@ class AllocationPart(NamedTuple):
 
 
 class ServerGroupMember(NamedTuple):
-    """A consumer in a server group. `places` has for each of its copies the providers that it holds a part of, those
-    without sharing providers: their roots are the nodes that it is on. `offset` is that of its claim."""
+    """A consumer in a server group. `places` has, for each of its copies, the providers from which it has resources,
+    without sharing providers. The roots of these providers are its nodes. `offset` is that of its claim."""
 
     consumer: str
     offset: int
@@ -145,7 +146,7 @@ class ServerGroupMember(NamedTuple):
 
 
 class ServerGroupRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A server group: what it is for (see `membership.Membership`), and its members, the newest last."""
+    """A server group: its rule (see `ServerGroupMembership`) and its members, the newest last."""
 
     policy: str
     hard: bool

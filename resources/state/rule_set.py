@@ -37,11 +37,11 @@ class Upcaster(NamedTuple):
 class RuleSet:
     """One version of the rules. Immutable.
 
-    `handlers` maps the newest form of each event (its model) to what it does; `upcasters` map an older form to the
-    next one. Both together are the events that this version allows: any other is a dead letter. `expiries` has for each
-    kind of deadline (`tables.deadline_key`) what happens when log time has passed it. `tables` are all that
-    a partition has besides those of its classes, `classes` the names of the standard classes. Raises `ValueError`
-    where an older form of an event does not lead to one that has a handler.
+    `handlers` maps the newest form of each event (its model) to the function that applies it. `upcasters` maps an older
+    form to the next one. These are the only events that this version allows: any other is a dead letter. `expiries` maps
+    each kind of deadline (`tables.deadline_key`) to the function that is called when log time has passed it. `tables` are
+    all tables of a partition except those of its classes. `classes` are the names of the standard classes. Raises
+    `ValueError` if the upcasters of an event do not lead to a handler.
     """
 
     def __init__(
@@ -65,19 +65,19 @@ class RuleSet:
         self.classes = classes
         self.canonical = canonical
         self.fingerprint = canonical.fingerprint
-        """What is kept of a claim's content, as this version writes it."""
+        """The fingerprint of a claim's content, in the form that this version writes."""
 
         self.spec_bytes = canonical.spec
-        """A RequestSpec as this version stores it."""
+        """The bytes of a RequestSpec, in the form that this version stores."""
 
         self.event_models: tuple[type[Any], ...] = (*self.handlers, *self.upcasters)
         self.parse = event_parser(self.event_models)
-        """Reads a record's value. Raises `InvalidRecord` where this version does not allow it."""
+        """Parses a record's value. Raises `InvalidRecord` if this version does not allow it."""
 
         self.actions: Mapping[type[Any], Handler] = {
             model: self._applied(model) for model in self.event_models
         }
-        """What applies an event that `parse` returned, by its type: upcasters and handler as one function."""
+        """Event model -> the function that applies an event that `parse` returned. It includes the upcasters."""
 
     @property
     def event_types(self) -> frozenset[str]:
@@ -85,7 +85,7 @@ class RuleSet:
         return frozenset(model.model_fields["type"].default for model in self.event_models)
 
     def _applied(self, model: type[Any]) -> Handler:
-        """What applies an event of this form: its handler, after all upcasters on the way to it."""
+        """The function that applies an event of this form: all upcasters in order, then the handler."""
         steps: list[Callable[[Any], Any]] = []
         passed = [model]
         while passed[-1] not in self.handlers:
@@ -115,8 +115,9 @@ class RuleSet:
 class RulesVersions:
     """The versions of the rules that a build supports, 1 to `newest`. Immutable.
 
-    Raises `ValueError` unless the numbers are 1, 2, 3 and so on, and each version has all events, classes and kinds of
-    deadlines, and starts with all tables, of the one before: what a log or a store holds is never taken away.
+    A version may only add to the version before, because logs and stores may contain everything that it had. Raises
+    `ValueError` unless the numbers are 1, 2, 3 and so on, and each version has all events, classes and kinds of deadlines
+    of the version before, and its tables at the beginning.
     """
 
     def __init__(self, rule_sets: Sequence[RuleSet]) -> None:
@@ -141,7 +142,7 @@ class RulesVersions:
         return version in self._by_number
 
     def of(self, version: int) -> RuleSet:
-        """That version. Raises `Halt` where this build does not support it."""
+        """The rules of that version. Raises `Halt` if this build does not support it."""
         found = self._by_number.get(version)
         if found is None:
             raise Halt(

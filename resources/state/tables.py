@@ -1,7 +1,7 @@
 """The tables: their names, their column families, and how keys and rows become bytes.
 
-A key is the cell, a NUL, and an id (`key`), so that a partition may hold several cells and a cell is one range.
-Class tables hold one row a provider: a head that is the same for all classes, then the class's own record.
+A key is the cell, a NUL byte and an id (`key`). So a partition can hold several cells, and each cell is one key range.
+A class table has one row for each provider: a head with the same fields for all classes, then the record of the class.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ Row = TypeVar("Row")
 CUSTOM_FAMILY = "custom_quantities"
 DEAD_LETTER_BYTES = 16_384
 DEAD_LETTERS_MAX = 1_000
-"""Dead letters kept a partition; the table is a ring (`dead_letter_key`), so that the rule is the log's alone."""
+"""Dead letters that are kept for each partition. The table is a ring (`dead_letter_key`), so which ones are kept depends
+only on the log."""
 
 _HEAD = struct.Struct("<2q?")
 _DEADLINE = struct.Struct(">Q")
@@ -38,7 +39,7 @@ _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 class Table(Generic[Row]):
-    """One table. `fed` tables are in the change feed; `prefix` separates tables of one shared family."""
+    """One table. `fed` is whether its changes are in the change feed. `prefix` separates tables of one column family."""
 
     def __init__(self, name: str, row_type: type[Row], *, fed: bool = False) -> None:
         self.name = name
@@ -55,7 +56,7 @@ class Table(Generic[Row]):
         return _encode(row)
 
     def decode(self, data: bytes) -> Row:
-        """What `encode` wrote."""
+        """The row from the bytes that `encode` returned."""
         return self._decoder.decode(data)
 
 
@@ -82,7 +83,7 @@ class ClassTable(Table[ClassRow]):
 
 
 class _Marks(Table[bytes]):
-    """A table whose keys hold everything."""
+    """A table whose keys contain all data; its rows are empty."""
 
     def encode(self, row: bytes) -> bytes:
         return row
@@ -115,14 +116,13 @@ TABLES_1: tuple[Table[Any], ...] = (
     DEAD_LETTERS,
 )
 
-"""The tables of rules version 1, but for those of the classes. A table that comes later is in the version that brings
-it, after these."""
+"""The tables of rules version 1, except those of the classes. A later version adds its tables at the end."""
 
 PARTITION_KEY = b""
 
 
 def key(cell: str, id_: str) -> bytes:
-    """The key of something in a cell."""
+    """The key of an id in a cell."""
     return f"{cell}\0{id_}".encode()
 
 
@@ -133,7 +133,7 @@ def split_key(data: bytes) -> tuple[str, str]:
 
 
 def deadline_key(at_ms: int, kind: bytes, subject: bytes) -> bytes:
-    """Something of one `kind` (a byte) that ends at `at_ms` of log time; keys are in order of time."""
+    """The key of a deadline at log time `at_ms`. `kind` is one byte, `subject` a key. Keys sort by time."""
     return _DEADLINE.pack(at_ms) + kind + subject
 
 
@@ -143,5 +143,5 @@ def split_deadline(data: bytes) -> tuple[int, bytes, bytes]:
 
 
 def dead_letter_key(number: int) -> bytes:
-    """The place of a partition's nth dead letter in the ring."""
+    """The place in the ring of the dead letter with this number."""
     return struct.pack(">I", number % DEAD_LETTERS_MAX)

@@ -1,7 +1,6 @@
-"""State as the fold sees it: what is there, and what this record changes. Nothing is changed in place.
+"""A transaction over the state: the rows before a record, and the changes of the record.
 
-A `Transaction` is one record's view. It is thrown away when the record turns out invalid, so an illegal step leaves
-the state as it was.
+No row is changed in place. If the record is invalid, its changes are dropped and the state stays as it was.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from vacancy.resources.state.tables import PROVIDERS, ClassTable, Table
 Row = TypeVar("Row")
 
 Changes = dict[Table[Any], dict[bytes, Any]]
-"""What one record changes: table -> key -> the row as it is after, or None where it went."""
+"""The changes of one record: table -> key -> the new row, or None if the row is deleted."""
 
 
 class State(Protocol):
-    """A partition's tables, as of the record before. Implementations must return rows equal to those put."""
+    """A partition's tables before the record. An implementation must return rows equal to those that were put."""
 
     def get(self, table: Table[Row], key: bytes) -> Row | None:
         """The row, or None."""
@@ -33,8 +32,7 @@ class State(Protocol):
 
 
 class Transaction:
-    """One record's changes over a state, with what every rule needs of the record: its cell, its
-    offset and the log time at it."""
+    """The changes of one record over a state, with the data of the record that rules need: cell, offset, log time."""
 
     __slots__ = (
         *("_keys", "cell", "changes", "dead", "offset", "partition", "registry", "rules", "state", "time_ms"),
@@ -55,7 +53,7 @@ class Transaction:
         self.registry = registry
         self.versions = versions
         self.rules = versions.of(partition.rules_version)
-        """The rules in force before this record."""
+        """The rules in force before this record. They apply to it."""
 
         self.partition = partition
         self.cell = cell
@@ -64,10 +62,10 @@ class Transaction:
         self.changes: Changes = {}
         self._keys: dict[str, bytes] = {}
         self.dead: list[str] = []
-        """Why parts of the record were refused while the rest stands."""
+        """The reasons why parts of the record are dead letters. The other parts stay valid."""
 
     def in_cell(self, cell: str) -> Transaction:
-        """This transaction as seen from another cell of the partition: the changes are the same ones."""
+        """A transaction for another cell of the partition. Both share the same changes."""
         other = Transaction(
             self.state, self.registry, self.versions, self.partition, cell, self.offset, self.time_ms
         )
@@ -75,14 +73,14 @@ class Transaction:
         return other
 
     def key(self, id_: str) -> bytes:
-        """The key of something in this record's cell."""
+        """The key of an id in this record's cell."""
         found = self._keys.get(id_)
         if found is None:
             found = self._keys[id_] = f"{self.cell}\0{id_}".encode()
         return found
 
     def get(self, table: Table[Row], key: bytes) -> Row | None:
-        """The row as this record sees it."""
+        """The row with the changes of this record, or None."""
         changed = self.changes.get(table)
         if changed is not None and key in changed:
             found: Row | None = changed[key]
@@ -101,10 +99,10 @@ class Transaction:
         """Delete a row, if there is one."""
         self.changes.setdefault(table, {})[key] = None
 
-    # -- what several rules ask ---------------------------------------------------------------------------
+    # -- look-ups of several rules ---------------------------------------------------------------------------
 
     def provider(self, id_: str) -> ProviderRow | None:
-        """The provider of that id in this cell."""
+        """The provider with that id in this cell, or None."""
         return self.get(PROVIDERS, self.key(id_))
 
     def class_table(self, name: str) -> ClassTable:
@@ -112,7 +110,7 @@ class Transaction:
         return self.registry.allowed(name, self.rules.classes, self.partition.classes)
 
     def class_row(self, table: ClassTable, provider: str) -> ClassRow | None:
-        """A provider's row of one class."""
+        """A provider's row of one class, or None."""
         key = self.key(provider)
         return self.get(table, table.prefix + key if table.prefix else key)
 
@@ -127,7 +125,7 @@ class Transaction:
     def generation(self, provider: str, row: ProviderRow) -> int:
         """A provider's generation: the offset of the event that last changed its inventory, traits or operator settings.
 
-        Usage and heartbeats do not change it. It is also the place in the log to look at.
+        Usage and heartbeats do not change it. The event at this offset explains the current state.
         """
         newest = row.changed
         for name in row.classes:
