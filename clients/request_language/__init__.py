@@ -1,1 +1,1 @@
-"""The languages of requests: placement syntax, devices, NUMA, expressions; compiled to a RequestSpec."""
+"""The languages of requests: Placement syntax, device and NUMA asks, expressions. They compile to a RequestSpec."""

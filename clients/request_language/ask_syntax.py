@@ -1,8 +1,8 @@
-"""How the command line writes what is asked of one resource class.
+"""The text syntax of asks for one resource class, as the command line and queries use it.
 
-A resource class itself is pure and knows no text. A class whose asks are more than amounts registers an `AskSyntax`
-under its name: the built-in ones in `syntax_registry`, those of other packages as an entry point of the group
-`vacancy.ask_syntaxes` (NAME = module:Class). A class without one is asked for by plain amounts, `NAME:AMOUNT`.
+A resource class itself is pure and parses no text. A class with asks other than plain amounts has an `AskSyntax` under its
+name. The built-in ones are in `syntax_registry`. Other packages register theirs as an entry point of the group
+`vacancy.ask_syntaxes` (NAME = module:Class). A class without a syntax accepts plain amounts, `NAME:AMOUNT`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _AMOUNT: Final = re.compile(r"([0-9]{1,16})\s*(?:\[([^\[\]]*)\])?")
 
 
 class AskSyntax:
-    """The syntax of one class. This one is of plain amounts; others override its methods. Instances are stateless."""
+    """The syntax of one class. This base class parses plain amounts. Instances are stateless."""
 
     option: ClassVar[str | None] = None
-    """The command-line option that this syntax adds to requests, without its dashes; None: there is none."""
+    """The command-line option that this syntax adds to requests, without dashes, or None."""
 
     def parse(self, name: str, text: str) -> Ask:
-        """The ask for the class `name` that `text` describes: what follows `NAME:` in a list of resources. Raises
+        """Parse an ask for the class `name`. `text` is the part after `NAME:` in a list of resources. Raises
         `UsageError`."""
         match = _AMOUNT.fullmatch(text)
         if match is None or int(match[1]) < 1:
@@ -33,16 +33,16 @@ class AskSyntax:
         return amount if conditions is None else self.with_attributes(name, amount, conditions)
 
     def with_attributes(self, name: str, amount: int, conditions: str) -> Ask:
-        """The ask for an amount of units that satisfy conditions: the text in brackets after the amount. Raises
-        `UsageError`."""
+        """The ask for an amount of units with certain attributes. `conditions` is the text in brackets after the amount.
+        Raises `UsageError`."""
         raise UsageError(f"{name} has no attributes to choose by", do=f"write {name}:{amount}")
 
     def parse_option(self, text: str) -> Sequence[RequestGroup]:
-        """The groups that the value of `option` asks for. Where there are several, no provider may serve two of them.
-        Raises `UsageError`."""
+        """Parse the value of `option` to request groups. If there are several, no provider may serve two of them. Raises
+        `UsageError`."""
         raise NotImplementedError
 
 
 def split_resources(text: str) -> list[str]:
-    """The items of a comma-separated list; commas in brackets belong to their item."""
+    """The items of a comma-separated list. A comma in brackets does not separate items."""
     return [""] if not text else [item.strip() for item in re.split(r",(?![^\[\]]*\])", text)]

@@ -1,7 +1,7 @@
-"""Expressions of requests: text in a subset of CEL, compiled to the tree that columns answer.
+"""Compiles expressions of requests: from text in a subset of CEL to a tree that is evaluated on columns.
 
-docs/expressions.md describes the language. An expression outside of it, or one that compares values of two types, is a
-`UsageError` that names the position.
+docs/expressions.md describes the language. An expression outside this subset, or one that compares values of different
+types, raises a `UsageError` that names the position.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from vacancy.resources.model.names import AMOUNT_MAX, ID_PATTERN, check_trait
 _NAME: Final = re.compile(NAME_PATTERN)
 _ID: Final = re.compile(ID_PATTERN)
 _KNOWN_MAX: Final = 4096
-"""Compiled expressions that a process keeps; beyond, those that are asked for again are compiled again."""
+"""The limit of compiled expressions that a process keeps. The least recently used ones are dropped."""
 
 _ROOTS: Final = ("attributes", "traits", "aggregates")
 _TYPES: Final = {"text": "text", "bool": "true or false", "version": "a version", "number": "a number"}
@@ -45,7 +45,7 @@ _TYPES: Final = {"text": "text", "bool": "true or false", "version": "a version"
 
 @lru_cache(maxsize=_KNOWN_MAX)
 def compile_condition(text: str, registry: Registry, where: str = "where") -> Expression:
-    """The condition that a text means. Raises `UsageError`."""
+    """Compile a condition. Raises `UsageError`."""
     source, node = parse(text, where)
     maker = ConditionCompiler(source, registry)
     return Expression(
@@ -62,14 +62,14 @@ def _conjuncts(node: CelNode) -> Iterator[CelNode]:
 
 
 class ConditionCompiler:
-    """Makes conditions of the nodes of one expression."""
+    """Compiles the nodes of one expression to conditions."""
 
     def __init__(self, source: CelSource, registry: Registry) -> None:
         self._source = source
         self._registry = registry
 
     def condition(self, node: CelNode, *, negate: bool = False) -> Tree:
-        """The condition that a node means, or with `negate` its negation, pushed down to the leaves."""
+        """The condition of a node. With `negate`, its negation, which is pushed down to the leaves."""
         kind = node.kind
         if kind in ("&&", "||"):
             parts = tuple(self.condition(part, negate=negate) for part in node.parts)
@@ -179,7 +179,7 @@ class ConditionCompiler:
         return Amounts(terms, operator, number)
 
     def _add(self, node: CelNode, times: int, into: dict[Quantity | None, int]) -> None:
-        """Add `times` a sum to what was added up: source -> multiple, None -> the number."""
+        """Add `times` the sum of a node to `into`: source -> multiple, None -> the constant."""
         if abs(times) > AMOUNT_MAX:
             raise self._source.refuse("this number is larger than any amount", node)
         if node.kind == "number":
@@ -279,7 +279,7 @@ class ConditionCompiler:
         return value
 
     def attribute(self, node: CelNode) -> str:
-        """The name of the attribute that a node is."""
+        """The attribute name of a node `attributes.NAME`. Raises `UsageError` for another node."""
         if not _is_attribute(node):
             raise self._source.refuse("this is no attribute", node, do="write attributes.NAME")
         if not _NAME.fullmatch(str(node.value)):
@@ -291,7 +291,7 @@ class ConditionCompiler:
         return str(node.value)
 
     def column(self, node: CelNode) -> Column:
-        """The column of a class that a node names, as `VCPU.free`."""
+        """The column of a node `CLASS.COLUMN`, for example `VCPU.free`. Raises `UsageError` for another node."""
         of = node.parts[0]
         if of.kind != "name":
             raise self._source.refuse("this cannot be compared", node)

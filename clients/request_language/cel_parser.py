@@ -1,7 +1,7 @@
-"""CEL as text, CEL as a tree: the one place that knows the library.
+"""Parses CEL text to a tree of nodes. This is the only module that uses the CEL library.
 
-The grammar is cel-python's (`celpy`), whose evaluator is not used: an expression here is asked of a hundred thousand
-providers at once. What it has beyond the subset of docs/expressions.md is refused, with the place where it stands.
+The grammar is that of cel-python (`celpy`). Its evaluator is not used, because an expression is evaluated on a hundred
+thousand providers at once. Parts of CEL outside the subset of docs/expressions.md raise an error with their position.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lark import Lark, Token, Tree
 
 DEPTH_MAX: Final = 32
-"""How deep parentheses, negations, lists and arithmetic may be nested."""
+"""The limit of nested parentheses, negations, lists and arithmetic operations."""
 
 DOCS: Final = "docs/expressions.md describes the language"
 
@@ -67,13 +67,13 @@ class CelNode(NamedTuple):
 
 
 class CelSource(NamedTuple):
-    """An expression as it was written, and what calls it so (an option, a field)."""
+    """The text of an expression, and where it was written (an option or a field)."""
 
     text: str
     where: str
 
     def refuse(self, what: str, at: CelNode | int, *, do: str = DOCS) -> UsageError:
-        """An error that names the place."""
+        """An error that names the position in the text."""
         start = at if isinstance(at, int) else at.start
         near = self.text[start : start + 40 if isinstance(at, int) else max(at.end, start + 1)]
         shown = near if len(near) <= 40 else f"{near[:37]}..."
@@ -81,8 +81,8 @@ class CelSource(NamedTuple):
 
 
 def parse(text: str, where: str, *, fractions: bool = False) -> tuple[CelSource, CelNode]:
-    """The tree of an expression. Raises `UsageError` for what does not compile, is no part of the subset, or is too
-    long or too deep. `fractions` allows numbers with one."""
+    """Parse an expression. Raises `UsageError` if it does not compile, is outside the subset, is too long or is nested too
+    deeply. `fractions` allows numbers with a fraction."""
     source = CelSource(text, where)
     if len(text) > WHERE_MAX:
         raise UsageError(
@@ -110,14 +110,14 @@ def _syntax(source: CelSource) -> Tree[Token]:
 
 @cache
 def _parser() -> Lark:
-    """The library's parser, which keeps one for the whole process; this is one of our own."""
+    """A parser of our own. The library shares one parser object in the whole process, which stays unchanged."""
     from celpy.celparser import CELParser
     from lark import Token
 
     class Parser(CELParser):
         @staticmethod
         def ambiguous_literals(t: Token) -> Token:
-            # The library's own forgets where in the text such a word stands.
+            # The library's method loses the position of the literal.
             return Token.new_borrow_pos("BOOL_LIT", t.value, t) if t.value in ("true", "false") else t
 
     theirs, CELParser.CEL_PARSER = CELParser.CEL_PARSER, None
@@ -130,15 +130,15 @@ def _parser() -> Lark:
 
 
 class _Reader:
-    """Makes nodes of the library's tree."""
+    """Converts the library's tree to nodes."""
 
     def __init__(self, source: CelSource, fractions: bool) -> None:
         self._source = source
         self._fractions = fractions
 
     def read(self, tree: Tree[Token], depth: int, start: int = 0) -> CelNode:
-        """The node of a tree that starts at `start`, unless it has a position. A chain of rules without content is one
-        step."""
+        """Convert a tree. `start` is used if the tree has no position. Rules with a single child and no content of their
+        own are skipped."""
         while (
             len(tree.children) == 1
             and _is_tree(tree.children[0])
@@ -190,7 +190,7 @@ class _Reader:
         return CelNode(kind, value, tuple(self.read(child, depth, start) for child in children), start, end)
 
     def _index(self, children: Any, start: int, end: int, depth: int) -> CelNode:
-        """`attributes["x"]` is `attributes.x`, for names that are no words."""
+        """`attributes["x"]` means `attributes.x`. It allows names that are not identifiers."""
         key = self.read(children[1], depth)
         if key.kind != "text":
             raise self._source.refuse("what stands in [] is no text", key)
@@ -237,7 +237,7 @@ def _is_tree(child: object) -> bool:
 
 
 def _chain(tree: Any, rule: str) -> list[Any]:
-    """The parts of `a && b && c`, which the grammar nests to the left, however many they are."""
+    """All parts of a chain such as `a && b && c`, which the grammar nests to the left."""
     parts: list[Any] = []
     while True:
         if tree.data == rule and len(tree.children) == 2:

@@ -1,8 +1,8 @@
-"""The part of an expression that a claim carries: flat predicates on the chosen provider.
+"""Converts an expression to the predicates of a claim on the chosen provider.
 
-A conjunction becomes its parts. Of a disjunction the first branch that holds there is claimed: what the fold checks
-is then no less than what was asked for, and it never sees an expression. Amounts are not predicates: what is free
-changes with every claim, and that the claim itself fits is checked anyway.
+A conjunction becomes the predicates of all its parts. A disjunction becomes the predicates of its first branch that is
+true for the provider. So the predicates imply the expression, and the fold never evaluates an expression. Comparisons of
+free amounts do not become predicates: free amounts change with every claim, and the fold checks that the claim fits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from vacancy.resources.model.event_encoding import (
 
 
 def expressed(expression: Expression, view: FleetView, row: int, provider: str) -> list[AnyPredicateWire]:
-    """What must still be true of `provider`, which is this row of the view, when the claim is judged."""
+    """The predicates that must be true of `provider` when the claim is judged. `row` is its row of the view."""
     has = view.attributes.of(row)
     at = np.array([row])
 
@@ -46,7 +46,7 @@ def expressed(expression: Expression, view: FleetView, row: int, provider: str) 
 
 
 def most(expression: Expression) -> int:
-    """The most predicates that it can become."""
+    """The largest number of predicates that an expression can become."""
     return sum(_most(tree) for _, tree in expression.parts)
 
 
@@ -90,8 +90,8 @@ def _flat(
 
 
 def _branch(tree: Some, true: Callable[[Tree], bool]) -> Tree:
-    """The branch to claim: the first that holds. Claims under way may have changed amounts since the provider was
-    found; then the first that holds but for them."""
+    """The first branch that is true. If none is, because claims without a verdict changed free amounts since the provider was
+    found, the first branch that is true without its amounts."""
     for part in (*tree.parts, *map(_without_amounts, tree.parts)):
         if true(part):
             return part
@@ -105,5 +105,5 @@ def _without_amounts(tree: Tree) -> Tree:
 
 
 def _chosen(tree: OneOf, found: Any) -> Any:
-    """The one of several constants that an attribute is."""
+    """The constant of the list that the attribute is equal to."""
     return next((v for v in tree.values if holds(found, "==", v, version=tree.version)), tree.values[0])

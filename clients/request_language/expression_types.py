@@ -1,7 +1,8 @@
-"""What no provider of the fleet can satisfy in an expression: attributes that no provider has, or that have another type.
+"""Explains which comparisons of an expression no provider can satisfy: of missing attributes, or of attributes with
+another type.
 
-An expression is compiled without a look at the fleet, because nodes are independent: what one reports as text
-another may report as a number. So a comparison that no provider can match is not an error. It is reported when nothing was found.
+Expressions are compiled without the fleet, because one node may report an attribute as text and another node as a number.
+So a comparison that no provider can satisfy is not an error. It is reported if the request has no candidates.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _TEXTS_CHECKED = 10_000
 
 
 def mismatches(request: CompiledRequest, view: FleetView) -> str:
-    """The explanation for a request without candidates, or ''."""
+    """The explanations for a request without candidates, separated by `; `, or an empty text."""
     explanations: dict[str, None] = {}
     for expression in request.expressions.values():
         for _, tree in expression.parts:

@@ -1,7 +1,7 @@
 """The ask syntax of NUMA cells: a guest's NUMA topology, in the terms of OpenStack Nova's flavors, as request groups.
 
-Each NUMA cell of the guest is a request group of its own, `numa0`, `numa1` and so on, which asks one NUMA_CELL of the
-host for its part. With group policy `isolate` no NUMA cell of the host serves two of them.
+Each NUMA cell of the guest becomes a request group, `numa0`, `numa1` and so on, that asks for a part of one NUMA_CELL of
+the host. With group policy `isolate`, no NUMA cell of the host serves two of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CPUs = Annotated[int, msgspec.Meta(ge=0, le=GROUPS_MAX * CPUS_MAX)]
 
 
 class GuestTopology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The NUMA topology of a whole guest, not one cell's part.
+    """The NUMA topology of a whole guest. CPUs and memory are those of all its cells together.
 
     | field | extra spec of a Nova flavor |
     |---|---|
@@ -49,7 +49,7 @@ class GuestTopology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NumaSyntax(AskSyntax):
-    """An ask for one NUMA cell is an object. `--numa` describes a guest, and asks for a cell for each of its cells."""
+    """The syntax of NUMA_CELL. The option `--numa` describes a guest; each of its NUMA cells becomes a request group."""
 
     option: ClassVar[str | None] = "numa"
 
@@ -104,7 +104,7 @@ def parse_topology(text: str) -> GuestTopology:
 
 
 def _ask(topology: GuestTopology) -> dict[str, JsonValue]:
-    """What each cell asks for."""
+    """The ask of each NUMA cell of the guest."""
     pinned = {"dedicated": topology.cpus, "shared": 0, "mixed": topology.dedicated}[topology.policy]
     if topology.policy != "mixed" and topology.dedicated is not None:
         raise UsageError(

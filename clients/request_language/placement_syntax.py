@@ -36,10 +36,9 @@ _SUBTREE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(,[A-Za-z0-9_-]{1,64})*")
 class RequestText:
     """A request as text. Each field is an option of the command line; an option that was not given is empty.
 
-    `resources` to `in_tree` describe the unnamed group, each `groups` item another one (`parse_group`). `options` maps
-    an option of an ask syntax (`numa`) to its value, which adds groups. `root_required` and `same_subtree` are of the whole
-    request. `query` and `document` (the JSON of a RequestSpec)
-    describe the whole request.
+    `resources` to `where` describe the unnamed group. Each item of `groups` describes another group (`parse_group`).
+    `options` maps an option of an ask syntax (`numa`) to its value, which adds groups. `root_required`, `same_subtree` and
+    `group_policy` apply to all groups. `query` or `document` (the JSON of a RequestSpec) replace all other fields.
     """
 
     resources: Sequence[str] = ()
@@ -57,14 +56,14 @@ class RequestText:
 
 
 class ParsedRequest(NamedTuple):
-    """The request, and the limit if the text has one."""
+    """The request, and the limit on candidates if the text has one."""
 
     spec: RequestSpec
     limit: int | None = None
 
 
 def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
-    """The request. Raises `UsageError`, which names the invalid part and what to write instead."""
+    """Parse a request. Raises `UsageError`, which names the invalid part and what to write instead."""
     has_resources = (
         wanted.resources
         or wanted.required
@@ -140,8 +139,8 @@ def _wide(roots: Iterable[tuple[str, str]], subtrees: Iterable[tuple[str, str]])
 
 
 def _add_option(groups: list[RequestGroup], option: str, text: str, policy: str | None) -> str:
-    """Add the groups that an option of an ask syntax asks for. Returns the group policy: no provider may serve two of
-    them."""
+    """Add the groups of an option of an ask syntax. Returns the group policy. It is `isolate` if the option adds several
+    groups, because no provider may serve two of them."""
     added = option_groups(option, text)
     groups.extend(added)
     if len(added) == 1:
@@ -156,7 +155,7 @@ def _add_option(groups: list[RequestGroup], option: str, text: str, policy: str 
 
 
 def parse_group(text: str, registry: Registry) -> RequestGroup:
-    """One group: `NAME=VCPU:2,CUSTOM_X:1;required=HW_X,!CUSTOM_Y;member_of=in:a,b;in_tree=node-1;where=EXPRESSION`.
+    """Parse one group: `NAME=VCPU:2,CUSTOM_X:1;required=HW_X,!CUSTOM_Y;member_of=in:a,b;in_tree=node-1;where=EXPRESSION`.
 
     NAME is the name of the group. The parts after the resources are optional; `required`, `member_of` and `where` may be
     given more than once. An expression may contain a `;` in quotes.
@@ -179,9 +178,8 @@ def parse_group(text: str, registry: Registry) -> RequestGroup:
 def parse_query(text: str, registry: Registry) -> ParsedRequest:
     """A query string of OpenStack Placement, with or without the part before the `?`.
 
-    `resources`, `required`, `member_of`, `in_tree` and `where` (an expression; not Placement's), each with any suffix,
-    `root_required`, `same_subtree`,
-    `group_policy` and `limit`.
+    Its parameters are `resources`, `required`, `member_of`, `in_tree` and `where`, each with any suffix, and
+    `root_required`, `same_subtree`, `group_policy` and `limit`. Placement itself has no `where` (an expression).
     """
     parts: dict[str, list[tuple[str, str, str]]] = {}
     wide: dict[str, list[tuple[str, str]]] = {"root_required": [], "same_subtree": []}
@@ -347,10 +345,10 @@ def _add_aggregates(into: dict[str, list[Any]], text: str, where: str) -> None:
 
 
 def _add_condition(fields: dict[str, Any], text: str, registry: Registry, where: str) -> None:
-    """Add a condition to those that were given before: all must hold."""
+    """Add a condition to the group. All its conditions must be true."""
     compile_condition(text, registry, where)
     before = fields.get("where")
-    ended = "\n" if "//" in text else ""  # a comment goes to the end of its line
+    ended = "\n" if "//" in text else ""  # a comment extends to the end of its line
     fields["where"] = f"{before} && ({text}{ended})" if before else f"({text}{ended})"
 
 

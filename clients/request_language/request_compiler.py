@@ -1,4 +1,4 @@
-"""Compiles requests: checks them against the resource classes, and makes what queries and claims need of them, once."""
+"""Compiles requests: checks them against the resource classes, and computes once what queries and claims need."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _KEPT_MAX: Final = 1024
 
 
 class RequestCompiler:
-    """Compiles requests against one registry, and keeps the results by what the requests ask for: of many requests at a
-    time most ask for the same."""
+    """Compiles requests for one registry, and caches the results by content: most requests ask for the same as an earlier
+    one."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -26,8 +26,8 @@ class RequestCompiler:
         self._last: CompiledRequest | None = None
 
     def compile(self, request: RequestSpec | CompiledRequest) -> CompiledRequest:
-        """The compiled request; one that is compiled is returned as it is. Raises `UsageError` for classes, amounts and
-        traits that do not exist, and for expressions that are invalid."""
+        """Compile a request. A compiled request is returned unchanged. Raises `UsageError` for unknown classes and traits,
+        invalid asks and invalid expressions."""
         if isinstance(request, CompiledRequest):
             return request
         last = self._last
@@ -45,7 +45,7 @@ class RequestCompiler:
 
 
 def compile_request(request: RequestSpec | CompiledRequest, registry: Registry) -> CompiledRequest:
-    """As `RequestCompiler.compile`, for one request."""
+    """As `RequestCompiler.compile`, without a cache."""
     if isinstance(request, CompiledRequest):
         return request
     return _compiled(request, spec_bytes(request), registry)
@@ -58,7 +58,7 @@ def _compiled(spec: RequestSpec, key: bytes, registry: Registry) -> CompiledRequ
 
 
 def check_spec(spec: RequestSpec, registry: Registry) -> None:
-    """Raise `UsageError` for classes, amounts and traits that do not exist, before anything is sent."""
+    """Raise `UsageError` for unknown classes and traits, invalid asks, and requests that need too many predicates."""
     named = 0
     for group in spec.groups:
         for name, ask in group.resources.items():

@@ -1,4 +1,4 @@
-"""Which ask syntax each resource class has: the built-in ones, and those of installed packages."""
+"""The ask syntax of each resource class: the built-in ones, and those of installed packages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OPTIONS: Final = {syntax.option: syntax for syntax in _BUILT_IN.values() if syn
 
 
 def parse_ask(name: str, text: str, registry: Registry, where: str) -> Ask:
-    """The ask of one class. `text` follows `NAME:` in a list of resources. Raises `UsageError`."""
+    """Parse an ask for one class. `text` is the part after `NAME:` in a list of resources. Raises `UsageError`."""
     try:
         resource_class = registry.check(name)
         syntax = _installed(name) if name in registry.plugins else _BUILT_IN.get(name, _PLAIN)
@@ -44,13 +44,13 @@ def parse_ask(name: str, text: str, registry: Registry, where: str) -> Ask:
 
 
 def option_groups(option: str, text: str) -> tuple[RequestGroup, ...]:
-    """The groups that the value of a command-line option asks for. Raises `UsageError`."""
+    """Parse the value of a command-line option to request groups. Raises `UsageError`."""
     return tuple(_OPTIONS[option].parse_option(text))
 
 
 @cache
 def _installed(name: str) -> AskSyntax:
-    """The syntax of a plugin's class. Raises `UsageError` where the entry point is broken."""
+    """The syntax of a plugin's class. Raises `UsageError` if the entry point cannot be loaded."""
     for point in entry_points(group=ASK_SYNTAXES, name=name):
         try:
             made = point.load()()

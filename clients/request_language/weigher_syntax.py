@@ -1,4 +1,4 @@
-"""Weighers of requests: text in the same subset of CEL as conditions, compiled to measures of nodes."""
+"""Compiles weighers of requests: from text in the same subset of CEL as conditions to measures of nodes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def weighed(order: Order, texts: Sequence[str], registry: Registry) -> Order:
 
 
 def compile_weigher(text: str, registry: Registry, where: str = "--weigh") -> Weigher:
-    """The weigher that a text means. Raises `UsageError`."""
+    """Compile a weigher. Raises `UsageError`."""
     found = _MULTIPLIED.fullmatch(text)
     multiplier, expression = (float(found[1]), found[2]) if found else (1.0, text)
     if not math.isfinite(multiplier) or abs(multiplier) > _MULTIPLIER_MAX:
@@ -40,14 +40,14 @@ def compile_weigher(text: str, registry: Registry, where: str = "--weigh") -> We
 
 
 class _Measures:
-    """Makes measures of the nodes of one expression."""
+    """Compiles the nodes of one expression to measures."""
 
     def __init__(self, source: CelSource, registry: Registry) -> None:
         self._source = source
         self._conditions = ConditionCompiler(source, registry)
 
     def measure(self, node: CelNode) -> Measure:
-        """The measure that a node means."""
+        """The measure of a node. Raises `UsageError`."""
         if node.kind in ("number", "fraction"):
             return Number(self._number(node))
         if node.kind == "field":

@@ -1,1 +1,1 @@
-"""What the rules talk about: names, events, requests, log records, errors. No rule is here."""
+"""The data types of the rules: names, events, requests, log records, errors. The rules themselves are in `fold`."""

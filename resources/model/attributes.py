@@ -1,7 +1,7 @@
-"""Attributes: qualities of a provider that have a value, as `hypervisor_version` or `numa_cells`.
+"""Attributes: named values of a provider, for example `hypervisor_version` or `numa_cells`.
 
-A value is text, a whole number, or true or false; its type is part of the value, and nothing is ever converted
-from one type to another. Text may be a version (see `version_key`), where a comparison asks for that.
+A value is text, a whole number, or true or false. Its type is part of the value; values are never converted from one type
+to another. A comparison may read a text as a version (see `version_key`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vacancy.resources.model.comparison import Comparison, Relation
 from vacancy.resources.model.names import AMOUNT_MAX
 
 ATTRIBUTES_MAX: Final = 256
-"""Attributes that one provider may have."""
+"""The limit of attributes of one provider."""
 
 TEXT_MAX: Final = 255
 NAME_PATTERN: Final = r"^[a-z][a-z0-9_.-]{0,63}$"
@@ -47,7 +47,7 @@ AttributeValue = Annotated[
 Attributes = Annotated[dict[AttributeName, AttributeValue], Field(max_length=ATTRIBUTES_MAX)]
 
 Pairs = tuple[tuple[str, str | int | bool], ...]
-"""Attributes as rows keep them: (name, value), by name."""
+"""Attributes in the form that rows store: (name, value), sorted by name."""
 
 Operator = Literal[Relation, "has", "lacks"]
 
@@ -61,17 +61,17 @@ _VERSION: Final = re.compile(
 
 
 def pairs(attributes: Mapping[str, str | int | bool]) -> Pairs:
-    """Attributes as rows keep them."""
+    """Attributes in the form that rows store."""
     return tuple(sorted(attributes.items())) if attributes else ()
 
 
 def same_types(one: Pairs, other: Pairs) -> bool:
-    """Whether attributes that are equal are of the same types, too: to Python, 1 is true."""
+    """Whether equal attributes also have equal types. In Python, 1 equals true."""
     return not one or all(type(a[1]) is type(b[1]) for a, b in zip(one, other, strict=False))
 
 
 def type_name(value: str | int | bool) -> str:
-    """A value's type, for people."""
+    """The name of a value's type, for messages."""
     if isinstance(value, bool):
         return "true or false"
     return "a number" if isinstance(value, int) else "text"
@@ -79,11 +79,10 @@ def type_name(value: str | int | bool) -> str:
 
 @lru_cache(maxsize=16384)
 def version_key(text: str) -> tuple[int, ...] | None:
-    """What a version is compared by, or None where the text is none.
+    """The sort key of a version, or None if the text is not a version.
 
-    A version is 1 to 8 numbers of up to 9 digits with dots between. After `-`, `+`, `~`, `_` or a space anything may
-    follow, and is not compared: `6.1.0-21-amd64` is 6.1.0. Numbers are compared one by one from the left; those that
-    are not there are 0, so 8.2 is 8.2.0.
+    A version is 1 to 8 numbers of up to 9 digits, separated by dots. Text after `-`, `+`, `~`, `_` or a space is ignored:
+    `6.1.0-21-amd64` is 6.1.0. Numbers are compared one by one from the left. Missing numbers are 0, so 8.2 equals 8.2.0.
     """
     found = _VERSION.fullmatch(text)
     if found is None:
@@ -101,9 +100,9 @@ def holds(
     *,
     version: bool = False,
 ) -> bool:
-    """Whether an attribute (None: it is not there) compares with `value` by `operator`.
+    """Whether `found operator value` is true of an attribute's value `found` (None: the attribute is missing).
 
-    Of another type nothing holds, not even `!=` (see `Comparison`).
+    With a value of another type no comparison is true, not even `!=` (see `Comparison`).
     """
     if operator == "has" or operator == "lacks":
         return (found is not None) == (operator == "has")

@@ -1,11 +1,11 @@
 """Comparison: the relations that all languages of requests share, and one typed comparison of an attribute.
 
-`Relation` is the one set of operators. Expressions (CEL), device attributes (JSON), predicates of claims and terms over
-columns all use these names, their negations, and `compare`; each adds at most a few operators of its own.
+`Relation` is the common set of operators. Expressions (CEL), device attributes (JSON), predicates of claims and terms over
+columns all use these names, their negations, and `compare`. Each adds at most a few operators of its own.
 
 `Comparison` compares a named attribute with a constant; several together are a conjunction. Types are strict: a string
-is compared with strings, an integer with integers (a boolean is not one), a boolean with booleans. With a value of another
-type no comparison holds, not even `!=`; none ever raises.
+is compared with strings, an integer with integers (a boolean is not an integer), a boolean with booleans. With a value of
+another type no comparison is true, not even `!=`. A comparison never raises an error.
 
 In JSON: `{"vendor": "10de", "memory_mb": {">=": 40000, "<": 90000}, "model": {"in": ["A100", "H100"]}}`.
 """
@@ -20,20 +20,20 @@ from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.names import AMOUNT_MAX
 
 Value = str | int | bool
-"""What an attribute can be."""
+"""The values that an attribute can have."""
 
 Relation = Literal["==", "!=", "<", "<=", ">", ">="]
-"""How two values of one type compare."""
+"""The relations between two values of one type."""
 
 RELATIONS: Final[tuple[Relation, ...]] = get_args(Relation)
 ORDERED: Final = ("<", "<=", ">", ">=")
-"""Those that need an order."""
+"""The relations that need an order. Booleans have none."""
 
 NEGATED: Final[Mapping[str, Relation]] = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
-"""Relation -> the one that holds where it does not."""
+"""Relation -> the relation that is true exactly where it is false."""
 
 MIRRORED: Final[Mapping[str, Relation]] = {"==": "==", "!=": "!=", "<": ">", ">=": "<=", ">": "<", "<=": ">="}
-"""Relation -> the same with its sides exchanged."""
+"""Relation -> the same relation with exchanged sides."""
 
 _FUNCTIONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "==": operator.eq,
@@ -53,15 +53,15 @@ TEXT_MAX: Final = 1024
 
 
 class Comparison(NamedTuple):
-    """`name operator value`. For `in`, `value` is a tuple of those that are allowed. Made by `comparison`, which
-    checks it; one that is invalid never holds."""
+    """`name operator value`. For `in`, `value` is a tuple of the allowed values. `comparison` makes and checks it; an
+    invalid comparison is never true."""
 
     name: str
     operator: Operator
     value: Value | tuple[Value, ...]
 
     def holds(self, value: Any) -> bool:
-        """Whether it is true of an attribute with this value; never of one that is missing (None)."""
+        """Whether it is true of an attribute with this value. It is never true of a missing attribute (None)."""
         relation, wanted = self.operator, self.value
         if relation == "in":
             choices = wanted if isinstance(wanted, tuple) else ()
@@ -74,20 +74,20 @@ class Comparison(NamedTuple):
 
 
 def compare(one: Any, relation: Relation, other: Any) -> Any:
-    """Whether `one relation other`, of values that compare; of NumPy arrays element by element."""
+    """The result of `one relation other`. NumPy arrays are compared element by element."""
     return _FUNCTIONS[relation](one, other)
 
 
 def is_value(value: Any) -> bool:
-    """Whether it can be an attribute's: a boolean, a string of at most 1,024 characters, an integer that every
-    JSON reader keeps exact."""
+    """Whether it can be the value of an attribute: a boolean, a string of at most 1,024 characters, or an integer that
+    every JSON reader keeps exact."""
     if type(value) is str:
         return len(value) <= TEXT_MAX
     return type(value) is bool or (type(value) is int and -AMOUNT_MAX <= value <= AMOUNT_MAX)
 
 
 def comparison(name: str, written: str, value: Any) -> Comparison:
-    """A comparison, or `UsageError` where it is invalid. `value` is JSON; for `in`, a list."""
+    """Make a comparison. Raises `UsageError` if it is invalid. `value` is JSON; for `in`, a list."""
     where = f"attribute {name!r}"[:200]
     if written not in OPERATORS:
         raise UsageError(f"unknown operator {written!r}"[:200], where=where, do=f"use {' '.join(OPERATORS)}")
@@ -112,9 +112,9 @@ def comparison(name: str, written: str, value: Any) -> Comparison:
 
 
 def comparisons(where: Any) -> tuple[Comparison, ...]:
-    """The conjunction that `where` (JSON) states, by name, or `UsageError` where it is invalid.
+    """Parse `where` (JSON) to comparisons, sorted by name. All of them must be true. Raises `UsageError` if it is invalid.
 
-    It maps an attribute to a value (`==`), or to an object of operators and values that must all hold.
+    It maps an attribute to a value (`==`), or to an object of operators and values.
     """
     if not isinstance(where, Mapping) or not all(isinstance(name, str) for name in where):
         raise UsageError("attributes are asked for by an object", do='write {"vendor": "10de"}')
@@ -130,5 +130,5 @@ def comparisons(where: Any) -> tuple[Comparison, ...]:
 
 
 def all_hold(conjunction: Iterable[Comparison], attributes: Mapping[str, Value]) -> bool:
-    """Whether all are true of these attributes."""
+    """Whether all comparisons are true of these attributes."""
     return all(one.holds(attributes.get(one.name)) for one in conjunction)

@@ -1,8 +1,8 @@
 """Errors. Each names what happened, where, and what to do.
 
-Every error a person can meet is a `VacancyError`. Its text is one line; `exit_code` is what the `vacancy`
-command ends with. `InvalidRecord` concerns the log (the record becomes a dead letter and folding continues);
-`Halt` is this build's limit (the partition stops there, and nothing is guessed).
+Every error that is shown to people is a `VacancyError`. Its text is one line. `exit_code` is the exit code of the `vacancy`
+command. After `InvalidRecord`, the record becomes a dead letter and folding continues. After `Halt`, folding of the
+partition stops, because this build does not support what the log contains.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class VacancyError(Exception):
-    """Base of all errors meant for people.
+    """Base of all errors that are shown to people.
 
     Parameters: `what` happened, `where` (topic, partition, offset; file and line; provider, class) and
     what to `do` about it. Raised as one line: "what (where); do".
@@ -35,23 +35,23 @@ class UsageError(VacancyError):
 
 
 class InvalidRecord(VacancyError):
-    """A record the active rules do not allow. Operator action: `vacancy dead-letters`, fix its producer."""
+    """A record that the rules in force do not allow. Operator action: run `vacancy dead-letters`, correct its producer."""
 
 
 class Halt(VacancyError):
-    """The rules name something this build does not support. Operator action: upgrade, or install the plugin."""
+    """The log's rules need something that this build does not support. Operator action: upgrade, or install the plugin."""
 
 
 class LogError(VacancyError):
-    """The log cannot be read or written as asked."""
+    """The log cannot be read or written."""
 
 
 class LogUnavailable(LogError):
-    """The log did not answer in time. Operator action: none if it comes back; callers retry."""
+    """The log did not answer in time. Operator action: none if it becomes available again; callers retry."""
 
 
 class StoreError(VacancyError):
-    """The store cannot be opened, read or written as asked."""
+    """The store cannot be opened, read or written."""
 
 
 class StoreInUse(StoreError):
@@ -63,13 +63,13 @@ class StoreMismatch(StoreError):
 
 
 class StoreCorrupt(StoreError):
-    """The store's files do not read back. Operator action: rebuild it from the log."""
+    """The store's files are damaged. Operator action: rebuild the store from the log."""
 
 
 class NoValidHost(VacancyError):
-    """Nothing that matches the request has room, at the position given.
+    """No provider tree satisfies the request at the position in `where`.
 
-    `explain` computes the reason, where the code that raises it can. `explanation` calls it once, at first access.
+    `explain` computes the reason, if it is known. `explanation` calls it once, at first access.
     """
 
     exit_code = 3
@@ -82,19 +82,19 @@ class NoValidHost(VacancyError):
 
     @cached_property
     def explanation(self) -> Any:
-        """What each constraint removed and who missed by least (`projections.explain.Explanation`), or None where
-        it is not known. It describes the tables as they are at first access, so access it before they change."""
+        """How many nodes each constraint removed, and the nearest misses (`diagnostics.summary.Explanation`), or None if
+        it is not known. It is computed from the tables at first access, so access it before they change."""
         return None if self._explain is None else self._explain()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """To be sent to another process, which cannot ask."""
+        """Pickle without `explain`: another process cannot call it."""
         return type(self), self.args, {n: v for n, v in vars(self).items() if n != "_explain"}
 
 
 class SearchGivenUp(VacancyError):
-    """No place was found, but the search ended early, so there may be one.
+    """No candidate was found, but the search ended early, so one may exist.
 
-    Parameters: why it ended (`gave_up_text`), and where.
+    Parameters: why the search ended (`gave_up_text`), and where.
     """
 
     def __init__(self, reason: str, where: str) -> None:
@@ -112,6 +112,6 @@ class ClaimLost(VacancyError):
 
 
 class OutcomeUnknown(VacancyError):
-    """No verdict was seen in time. The claim is decided once log time has passed its deadline, not before."""
+    """No verdict was received in time. The outcome is unknown until log time has passed the claim's deadline."""
 
     exit_code = 6

@@ -1,8 +1,8 @@
-"""The events: CloudEvents 1.0 in structured JSON, one self-contained object a record.
+"""The events: CloudEvents 1.0 in structured JSON, one self-contained object for each record.
 
-`type` carries a version and discriminates the union. A new meaning is a new version: fields inside `data` are
-never added to an existing one, so unknown fields are refused there. `time` is for people; the fold uses the
-log's own time. Schemas for other languages come from `json_schema()`.
+`type` contains a version and discriminates the union. A new meaning is a new version: fields inside `data` are never added
+to an existing version, so unknown fields are errors there. `time` is for people; the fold uses the timestamps of the log.
+`json_schema()` gives the schemas for other languages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vacancy.resources.model.request import ALLOCATIONS_MAX, Ask, RequestModel, 
 from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, ServerGroupMembership
 
 BATCH_MAX = 64
-"""Claims, releases or requests that one record may carry."""
+"""The limit of claims, releases or requests in one record."""
 
 PROVIDERS_MAX = 4096
 PREDICATES_MAX = 1024
@@ -46,7 +46,7 @@ class Envelope(BaseModel):
 
 
 class Rules(RequestModel):
-    """Which rules judge: their version, and the resource classes of plugins that they allow."""
+    """The rules in force: their version, and the resource classes of plugins that they allow."""
 
     version: Annotated[int, Field(ge=1, le=2**31)] = 1
     classes: tuple[Symbol, ...] = ()
@@ -62,7 +62,7 @@ class LogOpenedData(RequestModel):
 
 
 class TickData(RequestModel):
-    """Nothing but time passing."""
+    """No data: a tick only advances log time."""
 
 
 class LogOpened(Envelope):
@@ -84,10 +84,10 @@ class Tick(Envelope):
 
 
 class ProviderReport(RequestModel):
-    """A resource provider as its node knows it. `parent` is None for the root.
+    """A resource provider as its node reports it. `parent` is None for the root.
 
-    `inventories` maps a resource class to what that class calls an inventory (for quantities: total, reserved,
-    min_unit, max_unit, step_size, allocation_ratio_milli). `attributes` are qualities with values.
+    `inventories` maps a resource class to an inventory in the form of that class (for quantities: total, reserved,
+    min_unit, max_unit, step_size, allocation_ratio_milli). `attributes` are named values.
     """
 
     id: Id
@@ -98,8 +98,8 @@ class ProviderReport(RequestModel):
 
 
 class NodeData(RequestModel):
-    """Where an event of a node stands in that node's life: `incarnation` is drawn at random when the publisher
-    starts, `sequence` counts its events from 1."""
+    """The place of an event in the order of a node's events. The publisher draws `incarnation` at random when it starts.
+    `sequence` counts the events of the incarnation from 1."""
 
     root: Id
     incarnation: Incarnation
@@ -107,14 +107,14 @@ class NodeData(RequestModel):
 
 
 class NodeReportedData(NodeData):
-    """The whole tree of a node. `consumers`, where given, are those it runs: it confirms their holds."""
+    """The whole tree of a node. `consumers`, if given, are the consumers that the node runs: it confirms their holds."""
 
     providers: Annotated[tuple[ProviderReport, ...], Field(min_length=1, max_length=PROVIDERS_MAX)]
     consumers: tuple[Id, ...] | None = None
 
 
 class NodeChangedData(NodeData):
-    """Providers that changed or came, each whole, and the ids of those that went."""
+    """The complete reports of added and changed providers, and the ids of removed ones."""
 
     providers: Annotated[tuple[ProviderReport, ...], Field(max_length=PROVIDERS_MAX)] = ()
     removed: Annotated[tuple[Id, ...], Field(max_length=PROVIDERS_MAX)] = ()
@@ -146,8 +146,8 @@ class NodeRetired(Envelope):
 class OperatorSettings(RequestModel):
     """The operator settings of a provider, complete. They survive the node's reports and the node itself.
 
-    `status` of a root holds for its tree. `overrides` maps a class to what the class lets operators override.
-    `attributes` win over those of the same name that the node reports.
+    The `status` of a root applies to its tree. `overrides` maps a class to the values that the class lets operators
+    override. `attributes` replace attributes of the same name that the node reports.
     """
 
     status: Literal["enabled", "disabled", "draining"] = "enabled"
@@ -159,8 +159,8 @@ class OperatorSettings(RequestModel):
 
 
 class OperatorSettingsData(RequestModel):
-    """`revision` is one more than the revision the operator saw (0 when there was none): of two operators who
-    saw the same, the first in the log wins and the other's event is a dead letter."""
+    """`revision` is one more than the revision that the operator read (0 if there was none). If two operators read the same
+    revision, the first event in the log wins and the other event is a dead letter."""
 
     provider: Id
     revision: Sequence
@@ -181,9 +181,9 @@ class ReceivedRequest(RequestModel):
 
 
 class ClosedRequest(RequestModel):
-    """How a request ended. For `no_valid_host`: `as_of` is the position the scheduler had read and `in_flight`
-    the ids of its own claims that had no verdict there, so that anyone can check it; where `heard_since_ms` is set, only
-    nodes that were heard from since then were looked at."""
+    """How a request ended. For `no_valid_host`, `as_of` is the position that the scheduler had read, and `in_flight` are
+    the ids of its own claims without a verdict at that position, so that the outcome can be checked later. If
+    `heard_since_ms` is set, the query considered only nodes with an event since that log time."""
 
     id: Id
     outcome: Literal["placed", "no_valid_host", "failed", "unknown"]
@@ -217,8 +217,8 @@ class RequestsClosed(Envelope):
 
 
 class Allocation(RequestModel):
-    """What one provider gives: class -> ask. `group` names the request group it serves; where a request has several
-    copies, `#` and the copy's number follow (`gpu#2`)."""
+    """What one provider gives: class -> ask. `group` names the request group that it serves. If the request has several
+    copies, `#` and the number of the copy follow (`gpu#2`)."""
 
     provider: Id
     resources: Annotated[dict[Symbol, Ask], Field(min_length=1)]
@@ -226,11 +226,11 @@ class Allocation(RequestModel):
 
 
 class Predicate(RequestModel):
-    """One thing that must still be true of a provider when the claim is judged, flat and typed.
+    """A condition that must still be true of a provider when the claim is judged.
 
-    `trait` and `aggregate`: the name in `value` is (or, with `negate`, is not) the provider's. `subtree`: the
-    provider in `value` is it, or stands above it.
-    `generation`: the provider's generation is `value`.
+    `trait` and `aggregate`: the provider has the trait, or is in the aggregate, that `value` names; with `negate`, it does
+    not or is not. `subtree`: the provider in `value` is this provider or one of its ancestors. `generation`: the
+    provider's generation is `value`.
     """
 
     provider: Id
@@ -240,7 +240,7 @@ class Predicate(RequestModel):
 
 
 class AttributePredicate(RequestModel):
-    """An attribute of a provider that must still compare with `value` as it did (`attributes.holds`).
+    """A comparison of an attribute that must still be true when the claim is judged (`attributes.holds`).
 
     `has` and `lacks` take no value. With `version`, both sides are compared as versions.
     """
@@ -257,7 +257,7 @@ AnyPredicate = Annotated[Predicate | AttributePredicate, Field(discriminator="ki
 
 
 class Decision(RequestModel):
-    """What the claim was decided on: position seen, seed and policy, so that it can be replayed later."""
+    """The basis of the scheduler's decision: the position that it had read, its seed and its policy. It allows a replay."""
 
     as_of: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Amount] = {}
     seed: int = 0
@@ -265,11 +265,11 @@ class Decision(RequestModel):
 
 
 class Claim(RequestModel):
-    """A scheduler's bid for an allocation. `deadline_ms` and `hold_until_ms` are log time.
+    """A scheduler's request for an allocation. `deadline_ms` and `hold_until_ms` are log time.
 
-    `consumer_generation` is None for a consumer that must not exist yet, else the generation it must have.
-    `hold_until_ms`: the allocation ends then unless it was confirmed. `memberships`: the server groups that the
-    consumer is in for as long as it holds this; the fold judges the hard ones.
+    `consumer_generation` is None for a consumer that must not exist yet, else the generation that it must have.
+    `hold_until_ms`: the allocation ends at that time unless it was confirmed. `memberships`: the server groups that the
+    consumer is in as long as it has this allocation. The fold judges the hard ones.
     """
 
     id: Id
@@ -293,14 +293,14 @@ class ClaimsRequestedData(RequestModel):
 
 
 class ConsumerRef(RequestModel):
-    """A consumer and the claim by which it holds what it holds."""
+    """A consumer and the claim of its allocation."""
 
     consumer: Id
     claim: Id
 
 
 class Release(ConsumerRef):
-    """`deadline_ms` is the claim's: where the release comes first, it cancels the claim until then."""
+    """`deadline_ms` is that of the claim. A release that comes before its claim cancels the claim until that time."""
 
     deadline_ms: TimeMs | None = None
 
@@ -317,7 +317,7 @@ class ClaimsRequested(Envelope):
 
 
 class ConsumerReplaced(Envelope):
-    """A move or a resize: the consumer's whole allocation is exchanged, or nothing is."""
+    """A move or a resize: the whole allocation of the consumer is replaced, or nothing changes."""
 
     type: Literal["vacancy.consumer.replaced.v1"] = "vacancy.consumer.replaced.v1"
     data: Claim
@@ -351,7 +351,7 @@ Event = (
 )
 
 EVENT_MODELS: tuple[type[Envelope], ...] = get_args(Event)
-"""All events that this build can read. Which of them a log allows is a question of its rules."""
+"""All events that this build can read. The rules of a log decide which of them it allows."""
 
 
 @lru_cache(maxsize=16)
@@ -375,7 +375,7 @@ def event_parser(models: Iterable[type[Envelope]]) -> Callable[[bytes], Any]:
 
 
 parse: Callable[[bytes], Event] = event_parser(EVENT_MODELS)
-"""Reads one record's value, whatever the version of the log's rules. Raises `InvalidRecord`."""
+"""Parses the value of a record, independent of the log's rules. Raises `InvalidRecord`."""
 
 
 def _first_error(error: ValidationError) -> str:
@@ -389,7 +389,7 @@ def _first_error(error: ValidationError) -> str:
 
 
 def encode(event: Event) -> bytes:
-    """One record's value. Fields at their defaults are left out, but for what makes it a CloudEvent."""
+    """Encode the value of a record. Fields at their defaults are left out, except those that a CloudEvent needs."""
     body = event.model_dump(mode="json", exclude_defaults=True)
     return _adapter_json({"specversion": "1.0", "type": event.type, **body, "data": body.get("data", {})})
 
@@ -399,13 +399,13 @@ _fast_json = msgspec.json.Encoder().encode
 
 
 def encode_plain(type_: str, id_: str, source: str, data: dict[str, Any]) -> bytes:
-    """One record's value from data that is JSON already, unchecked: for producers of many events a second, who
-    make them right. `parse` judges them like any other. What `encode_data` made may stand anywhere in it."""
+    """Encode the value of a record from data that is JSON already, without validation. It is for producers of many events a
+    second, which must make valid data. The data may contain results of `encode_data`."""
     return _fast_json({"specversion": "1.0", "type": type_, "id": id_, "source": source, "data": data})
 
 
 def encode_data(data: Any) -> msgspec.Raw:
-    """A part of an event's data that is JSON already (integers as keys are fine), encoded once for many events."""
+    """Encode a part of an event's data once for many events. The part is JSON already; integer keys are allowed."""
     return msgspec.Raw(_fast_json(data))
 
 

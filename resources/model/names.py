@@ -1,8 +1,8 @@
-"""Names: which strings may name a provider, a class, a trait, an aggregate, a cell.
+"""Names: the patterns of the names of providers, classes, traits, aggregates and cells.
 
-The patterns are rules of the log: what they refuse is a dead letter on every build. Whether a standard trait
-*exists* is a question for the edges (`check_trait`), because the answer changes with the installed
-`os-traits`, and two builds must never fold one log to two states.
+The patterns are rules of the log: an event with another name is a dead letter on every build. Only clients check whether a
+standard trait exists (`check_trait`). The answer depends on the installed `os-traits`, and two builds must fold a log to
+the same state.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def check_trait(trait: str) -> str:
 
 
 def suggest(wrong: str, known: frozenset[str]) -> str:
-    """What to do about a name that is not known: the nearest known ones, and the way out."""
+    """The hint for an unknown name: the nearest known names, and how to use a name of one's own."""
     near = difflib.get_close_matches(wrong, sorted(known), n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{hint}Names of your own start with {CUSTOM_PREFIX}"

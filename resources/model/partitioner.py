@@ -1,6 +1,6 @@
-"""Which partition a cell lives in: murmur2 of the record key, as Kafka's Java producer and kafka-python do it.
+"""The partition of a cell: murmur2 of the record key, as in Kafka's Java producer and kafka-python.
 
-It is a rule, not a client setting: the fold refuses a record that stands in another partition.
+It is a rule and not a client setting: a record in another partition is a dead letter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MASK = 0xFFFFFFFF
 _M = 0x5BD1E995
 _SEED = 0x9747B28C
 _MANY = 16
-"""Keys from which on arrays are faster than hashing one by one."""
+"""From this number of keys on, arrays are faster than hashing one by one."""
 
 
 def murmur2(data: bytes) -> int:
@@ -35,8 +35,8 @@ def murmur2(data: bytes) -> int:
     return h ^ (h >> 15)
 
 
-# Enough for cells and for requests that are under way. Ids of requests are without end, and each that is kept here takes
-# some 250 bytes: a worker that kept 65,536 of them grew by 15 MB in its first hour.
+# Enough for cells and for open requests. The number of request ids has no limit, and each cached id takes about 250 bytes:
+# a worker that cached 65,536 ids grew by 15 MB in its first hour.
 @lru_cache(maxsize=4096)
 def partition_for(key: bytes | str, partitions: int) -> int:
     """The partition of a record with this key in a log with this number of partitions."""
@@ -45,7 +45,7 @@ def partition_for(key: bytes | str, partitions: int) -> int:
 
 
 def partitions_for(keys: Sequence[str], partitions: int) -> list[int]:
-    """`partition_for` of many keys at once: those of one length are hashed together, as arrays."""
+    """`partition_for` of many keys. Keys of equal length are hashed together, as arrays."""
     if len(keys) < _MANY:
         return [(murmur2(key.encode()) & 0x7FFFFFFF) % partitions for key in keys]
     import numpy as np
@@ -81,7 +81,7 @@ def _murmur2_many(words: NDArray[np.uint32], length: int) -> NDArray[np.uint32]:
 
 @lru_cache(maxsize=64)
 def covering_cells(partitions: int, prefix: str = "auto") -> tuple[str, ...]:
-    """One cell name for each partition, in their order: the first of `prefix-0`, `prefix-1`, … that lands there."""
+    """One cell name for each partition, in order: the first of `prefix-0`, `prefix-1`, … that hashes to the partition."""
     names: dict[int, str] = {}
     number = 0
     while len(names) < partitions:
@@ -92,5 +92,5 @@ def covering_cells(partitions: int, prefix: str = "auto") -> tuple[str, ...]:
 
 
 def cell_for(root: str, partitions: int) -> str:
-    """The cell of a root provider that is configured with none: by hash of its id over `covering_cells`."""
+    """The cell of a root provider without a configured cell: chosen from `covering_cells` by the hash of its id."""
     return covering_cells(partitions)[partition_for(root, partitions)]

@@ -1,4 +1,4 @@
-"""What a log holds: records, and how far they have been read."""
+"""Records of a log."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class NewRecord(NamedTuple):
-    """What is appended: `key` (the cell's name) decides the partition, `value` is one CloudEvent as JSON."""
+    """A record to append. `key` (the name of the cell) decides the partition. `value` is one CloudEvent as JSON."""
 
     key: str
     value: bytes
 
 
 class Record(NamedTuple):
-    """One entry at its place in the log. `timestamp_ms` is given by the log (milliseconds since 1970, UTC)."""
+    """A record at its place in the log. The log sets `timestamp_ms` (milliseconds since 1970, UTC)."""
 
     partition: int
     offset: int

@@ -1,8 +1,8 @@
-"""RequestSpec: what is asked for.
+"""RequestSpec: the resources and conditions that a request asks for.
 
-A request has groups, all served by one tree and by the sharing providers that serve it: cores and memory by the
-node itself, a GPU share by one GPU, eight GPUs by eight groups. The words and their meaning are those of OpenStack
-Placement's `GET /allocation_candidates`; docs/queries.md has a table of them.
+A request has groups. One tree serves all of them, together with the sharing providers that serve the tree. For example, the
+node itself serves cores and memory, one GPU serves a GPU share, and eight groups ask for eight GPUs. The terms and their
+meaning are those of OpenStack Placement's `GET /allocation_candidates`; docs/queries.md has a table of them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from vacancy.resources.model.server_group import (
 
 GROUPS_MAX = 64
 ALLOCATIONS_MAX = 256
-"""Allocations that one claim may carry: one for each group of each copy."""
+"""The limit of allocations in one claim: one for each group of each copy."""
 
 WHERE_MAX = 4096
-"""Characters of an expression."""
+"""The limit of characters of an expression."""
 
 Ask = int | dict[str, JsonValue]
-"""How much or what of one class: an amount, or an object that the class itself understands."""
+"""What is asked of one class: an amount, or an object in the form of the class."""
 
 
 class RequestModel(BaseModel):
-    """A part of an event: frozen and strict about types. Unknown fields are an error."""
+    """A part of an event. It is immutable and strict about types. Unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -42,14 +42,14 @@ GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
 class RequestGroup(RequestModel):
     """What a provider must have: amounts, traits, and membership of aggregates.
 
-    `where` is a condition in a subset of CEL (docs/expressions.md). It is for schedulers and for people:
-    nothing in the fold reads it, and a claim carries what it came down to as predicates.
-    `any_traits` is a conjunction of disjunctions: of each inner tuple at least one. `member_of` likewise:
-    the provider is in at least one aggregate of each inner tuple. `in_tree` names a provider whose tree it is.
+    `where` is a condition in a subset of CEL (docs/expressions.md). Schedulers evaluate it. The fold does not read it: a
+    claim carries predicates instead, which the scheduler derives from it.
+    `any_traits`: the provider has at least one trait of each inner tuple. `member_of`: the provider is in at least one
+    aggregate of each inner tuple. `in_tree`: the provider is in the tree of the provider with this id.
 
-    With `same_provider` one provider serves all of it. Without (Placement's unnumbered group), each class may be
-    served by another one: of those, all together have the required traits, and each by itself none of the
-    forbidden ones; `member_of` and `not_member_of` look at the provider and at the root of its tree.
+    With `same_provider`, one provider serves all resources. Without it (Placement's unnumbered group), a different provider
+    may serve each class. All these providers together must have the required traits, and none of them may have a forbidden
+    one. `member_of` and `not_member_of` are then checked on the provider and on the root of its tree.
     """
 
     name: GroupName = ""
@@ -90,7 +90,7 @@ class RequestSpec(RequestModel):
         groups = self.groups
         if len(groups) > 1 and len({group.name for group in groups}) != len(groups):
             raise ValueError("two groups of one request have the same name")
-        # Loops, because every claim comes by here, and generators cost more than all the rest.
+        # Loops, because this runs for every claim, and generators would cost more than everything else.
         asks = together = False
         for group in groups:
             asks = asks or bool(group.resources)
@@ -105,7 +105,7 @@ class RequestSpec(RequestModel):
 
     @property
     def allocations_max(self) -> int:
-        """How many allocations a claim of it can have at most."""
+        """The largest number of allocations that a claim for this request can have."""
         return self.copies * sum(
             bool(group.resources) if group.same_provider else len(group.resources) for group in self.groups
         )
@@ -141,5 +141,5 @@ class RequestSpec(RequestModel):
 
 
 def spec_bytes(spec: RequestSpec) -> bytes:
-    """A request as JSON, as it is written to the log: fields that have their default are left out."""
+    """A request as JSON in the form of the log: fields at their defaults are left out."""
     return spec.model_dump_json(exclude_defaults=True).encode()

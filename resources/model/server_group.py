@@ -1,7 +1,7 @@
-"""Memberships: which other consumers someone wants to be near to, or apart from.
+"""Server groups: affinity and anti-affinity between consumers.
 
-A server group is in one cell, and its id names it: `CELL/NAME`. So all its members are judged in one order.
-A request of several copies is one consumer; each copy counts as a member of its own.
+A server group is in one cell, and its id contains the cell: `CELL/NAME`. So one partition judges all its members, in
+order. A request for several copies is one consumer, and each copy counts as one member.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from vacancy.resources.model.names import Id
 
 GROUP_PATTERN = r"^[A-Za-z0-9._:/@+=~-]{1,200}/[A-Za-z0-9._@+=~-]{1,100}$"
 MEMBERSHIPS_MAX = 16
-"""Groups that one consumer may be in."""
+"""The limit of groups of one consumer."""
 
 COPIES_MAX = 64
-"""Copies that one request may ask for."""
+"""The limit of copies of one request."""
 
 MEMBERS_MAX = 1024
-"""Copies that one group may hold, so that judging one more costs at most that number of look-ups."""
+"""The limit of members of one group. It limits the number of look-ups that judging a new member needs."""
 
 COPY_MARK = "#"
-"""Sets a copy's number apart in the name of the request group that an allocation serves: `gpu#2`."""
+"""Separates the number of the copy in the name of the request group that an allocation serves: `gpu#2`."""
 
 SHARES = "MISC_SHARES_VIA_AGGREGATE"
-"""Trait of a sharing provider: a consumer that holds a part of it is on another node."""
+"""The trait of sharing providers. They do not count as a place of their consumers."""
 
 GroupId = Annotated[str, StringConstraints(pattern=GROUP_PATTERN)]
 Policy = Literal["affinity", "anti-affinity"]
 
 
 class AffinityRule(NamedTuple):
-    """The rule of a group. The first member sets it, and it holds while the group has members."""
+    """The rule of a group. The first member sets it. It stays the same as long as the group has members."""
 
     policy: str
     hard: bool
@@ -45,10 +45,10 @@ class AffinityRule(NamedTuple):
 class ServerGroupMembership(BaseModel):
     """One group that a consumer is in.
 
-    `affinity`: on a node that has members already, if there are any. `anti-affinity`: at most `max_per_node`
-    members on a node. A `hard` one is judged by the fold; others only order the candidates. With a `scope`, what
-    holds for a node holds for all nodes that share an aggregate whose name starts with it (for example `rack-`); a node
-    in no such aggregate counts by itself.
+    `affinity`: place the consumer on a node that already has members, if there are any. `anti-affinity`: at most
+    `max_per_node` members on a node. The fold judges `hard` memberships; the others only order the candidates. With a
+    `scope`, the rule is not about single nodes but about all nodes that share an aggregate whose name starts with the
+    scope (for example `rack-`). A node without such an aggregate counts on its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -60,7 +60,7 @@ class ServerGroupMembership(BaseModel):
     scope: Id | None = None
 
     @model_validator(mode="after")
-    def _can_be_meant(self) -> ServerGroupMembership:
+    def _is_consistent(self) -> ServerGroupMembership:
         if self.policy == "affinity" and self.max_per_node != 1:
             raise ValueError("max_per_node is for anti-affinity")
         return self
@@ -82,17 +82,17 @@ def group_name(group: str) -> str:
 
 
 def copy_of(name: str) -> str:
-    """Which copy an allocation belongs to, by the name of the request group it serves; '' where there is one."""
+    """The number of the copy in the name of a request group that an allocation serves; '' if the request has one copy."""
     return name.partition(COPY_MARK)[2]
 
 
 def with_copy(name: str, number: int) -> str:
-    """The name of a request group as a copy serves it."""
+    """The name of a request group with the number of the copy."""
     return f"{name}{COPY_MARK}{number}"
 
 
 def contradiction(memberships: Sequence[ServerGroupMembership], copies: int, copies_on: str) -> str:
-    """Why no place can ever satisfy these together, or ''."""
+    """Why no placement can satisfy these memberships together, or an empty text."""
     groups = [one.group for one in memberships]
     twice = sorted({group for group in groups if groups.count(group) > 1})
     if twice:
