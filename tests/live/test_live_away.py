@@ -88,7 +88,7 @@ def check_state(worker: WorkerCommand, servers: str) -> None:
     until(lambda: worker.said("log does not answer; waiting"), "it does not say that it waits")
     (line,) = [line for line in worker._lines if "does not answer" in line]
     assert f"{servers} refuses connections" in line
-    assert "check that the brokers are up" in line
+    assert "check that the brokers run" in line
     answer = worker.get("/ready")
     assert (answer.code, json.loads(answer.text)) == (503, {"ready": False})
     status = worker.status()
