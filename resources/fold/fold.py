@@ -14,8 +14,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.log_rules import check_rules
 from vacancy.resources.fold.log_time import advance
-from vacancy.resources.fold.rules import check_rules
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import Halt, InvalidRecord

@@ -20,6 +20,7 @@ from vacancy.resources.fold.claims import (
     fold_releases,
     fold_replaced,
 )
+from vacancy.resources.fold.log_rules import fold_log_opened, fold_rules_activated
 from vacancy.resources.fold.nodes import (
     HOLD,
     TOMBSTONE,
@@ -31,7 +32,6 @@ from vacancy.resources.fold.nodes import (
 )
 from vacancy.resources.fold.operator_settings import fold_operator_settings
 from vacancy.resources.fold.requests import REQUEST, expire_request, fold_closed, fold_received
-from vacancy.resources.fold.rules import fold_log_opened, fold_rules_activated
 from vacancy.resources.model import events
 from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
 from vacancy.resources.state.rule_set import ExpiryHandler, Handler, RuleSet, RulesVersions
