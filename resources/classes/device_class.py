@@ -1,9 +1,9 @@
-"""What all classes have in common whose inventory is a list of devices, each with attributes.
+"""The base of all classes whose inventory is a list of devices with attributes.
 
-A record keeps the reported devices and the held devices separately, so a report that drops or changes a device in use
-keeps the use. An inventory may also be a number of devices (`{"total": 4}`), by the rule for quantities. A provider
-may change from one form to the other while some devices are held; what is held in the other form then reduces what is
-free.
+A record stores the reported devices and the held devices separately. So a report that drops or changes a device in use
+does not change its use. An inventory may also be a number of devices (`{"total": 4}`), by the rule for quantities. A
+provider may change from one form to the other while devices are held. Devices that are held in the other form then reduce
+the free amount.
 
 An encoded record starts with its columns at a fixed width: readers load a fleet without decoding devices.
 """
@@ -41,7 +41,7 @@ DEVICES_MAX: Final = 4096
 ATTRIBUTES_MAX: Final = 64
 ATTRIBUTE_NAME_MAX: Final = 128
 ADDRESS: Final = "address"
-"""Every device has it: its name in the inventory."""
+"""The attribute that every device has: its name in the inventory."""
 
 PARENT: Final = "parent"
 
@@ -207,7 +207,7 @@ class DeviceClass(ResourceClass[DeviceRecord]):
             return uses
         after = replace(record, used=merged(record.used, uses))
         if record.counted.used:
-            # What was granted as an amount is some of these devices, and it is not known which.
+            # An amount that was granted earlier uses unknown devices of this list.
             free = self._own_columns(record)[0] - record.counted.used
             if wanted.count > free or self._own_columns(after)[0] < record.counted.used:
                 return Shortfall("no_room", wanted.count, max(0, min(free, wanted.count - 1)))

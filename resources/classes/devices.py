@@ -1,4 +1,4 @@
-"""Devices that are granted whole and by address: PCI devices, SR-IOV virtual functions, GPUs, FPGAs.
+"""Devices that are granted as a whole and by address: PCI devices, SR-IOV virtual functions, GPUs, FPGAs.
 
 A device may have a `parent`: the physical function of a virtual function. As in OpenStack Nova (`nova/pci`), a
 physical function is granted only while none of its virtual functions is granted, and its virtual functions are then

@@ -1,7 +1,8 @@
 """NUMA_CELL: a whole NUMA cell as one record: CPUs by core, memory, and hugepages of each size.
 
-An ask is for CPUs of its own (`pinned`, with a thread policy), for vCPUs on the CPUs that all guests share (`shared`),
-and for memory in pages of some size. All of it comes from one NUMA cell, or the claim is refused. A grant names the CPUs.
+An ask has up to three parts: exclusive CPUs (`pinned`, with a thread policy), vCPUs on the CPUs that all guests share
+(`shared`), and memory in pages of a given size. One NUMA cell serves all parts, or the claim is rejected. A grant names
+the CPUs.
 
     a node reports   {"cell": 0, "cores": [[0, 16], [1, 17], [2, 18]], "shared_cpus": [2, 18],
                       "cpu_ratio_milli": 4000, "memory_mb": 65536, "hugepages": {"2048": 512, "1048576": 4}}
@@ -161,7 +162,7 @@ _decoder = msgspec.msgpack.Decoder(NumaCellRecord)
 
 
 class NumaCell(ResourceClass[NumaCellRecord]):
-    """The class. A record's encoding begins with its columns, so that a view loads without decoding."""
+    """The class NUMA_CELL. An encoded record begins with its columns, so that a view loads without decoding records."""
 
     columns: ClassVar[tuple[str, ...]] = _COLUMNS
     consumable_columns: ClassVar[tuple[str, ...]] = tuple(
@@ -198,8 +199,8 @@ class NumaCell(ResourceClass[NumaCellRecord]):
         return bool(record.used or record.shared_used or record.memory_used_mb or record.pages_used)
 
     def claim(self, record: NumaCellRecord, ask: Any, *, no_worse: bool = False) -> Granted | Shortfall:
-        # `no_worse` is never set, see `asks_no_more`: CPUs are granted by number, and those that a consumer had may be
-        # gone.
+        # `no_worse` is never set (see `asks_no_more`): CPUs are granted by number, and the CPUs that the consumer had may no
+        # longer exist.
         try:
             wanted = _parse(ask)
         except UsageError:

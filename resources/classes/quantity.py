@@ -1,4 +1,4 @@
-"""Quantities: the classes that are counted (VCPU, MEMORY_MB, any CUSTOM_*).
+"""Quantities: the classes whose resources are counted (VCPU, MEMORY_MB, any CUSTOM_*).
 
 The rule is OpenStack Placement's for an inventory: with capacity = (total - reserved) * allocation_ratio, an
 amount fits when min_unit <= amount <= max_unit, step_size divides it, and used + amount <= capacity. Ratios are
@@ -196,7 +196,7 @@ class Quantity(ResourceClass[QuantityRecord]):
 
         raw = np.frombuffer(b"".join(encoded), dtype="<i8").reshape(len(encoded), _FIELDS)
         total, reserved, _, _, _, ratio, used, reserved_over, ratio_over = raw.T
-        # Readers call this for every few claims of the cluster: it computes in place.
+        # Readers call this for each batch of a few claims, so it computes in place.
         projected = np.empty((len(self.columns), len(encoded)), dtype=np.int64)
         projected[2:] = raw.T[2:5]  # min_unit, max_unit, step_size
         free, capacity = projected[:2]

@@ -1,8 +1,8 @@
 """The resource classes of a build: the standard ones, any CUSTOM_*, and those of plugins.
 
-The standard names are fixed by the version of the rules (`fold.rules_versions`), not read from an installed package:
-two builds must judge alike. A plugin's class counts only on logs whose rules allow it; a build that lacks a class
-that the rules allow halts rather than guess.
+The version of the rules fixes the standard names (`fold.rules_versions`). They are not read from an installed package,
+because all builds must judge in the same way. A plugin's class is used only on logs whose rules allow it. A build that
+lacks a class that the rules allow stops with `Halt`.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ _KINDS: dict[str, Callable[[str], ResourceClass[Any]]] = {
     "NUMA_CELL": NumaCell,
     "GPU_SHARE": GpuShare,
 }
-"""What is not counted."""
+"""The implementations of the classes that are not quantities."""
 
 
 class Registry:
-    """The classes a build supports. Immutable after it is made; safe to share."""
+    """The classes that a build supports. Its content does not change after construction, so it can be shared."""
 
     def __init__(self, plugins: Iterable[ResourceClass[Any]] = ()) -> None:
         self._tables: dict[str, ClassTable] = {
@@ -86,18 +86,18 @@ class Registry:
         return (*self._tables, CUSTOM_FAMILY)
 
     def families_of(self, standard: Container[str]) -> tuple[str, ...]:
-        """The column families of these standard classes and of all plugins' classes. All CUSTOM_* quantities share one,
-        so that no node can make families."""
+        """The column families of these standard classes and of all plugins' classes. All CUSTOM_* quantities share one
+        family, so that nodes cannot create families."""
         plugins = frozenset(self.plugins)
         return (*(name for name in self._tables if name in standard or name in plugins), CUSTOM_FAMILY)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every class with a name of its own."""
+        """The names of all classes except CUSTOM_*."""
         return tuple(self._tables)
 
     def table(self, name: str) -> ClassTable:
-        """The table of one class that is known to be allowed. Raises `InvalidRecord` when there is none."""
+        """The table of a class, whether the log's rules allow it or not. Raises `InvalidRecord` for an unknown class."""
         found = self._tables.get(name) or self._customs.get(name)
         if found is not None:
             return found
@@ -109,9 +109,9 @@ class Registry:
         raise InvalidRecord(f"unknown resource class {name}")
 
     def allowed(self, name: str, standard: Container[str], plugins: Container[str]) -> ClassTable:
-        """The table of a class on a log whose rules have these standard classes, and allow these plugins' classes.
+        """The table of a class on a log whose rules have these standard classes and allow these plugins' classes.
 
-        Raises `InvalidRecord` when the rules do not allow it, `Halt` when they do and this build lacks it.
+        Raises `InvalidRecord` if the rules do not allow the class, and `Halt` if they allow it and this build lacks it.
         """
         table = self._standard.get(name)
         if table is not None:
@@ -131,7 +131,7 @@ class Registry:
         return table
 
     def check(self, name: str) -> ResourceClass[Any]:
-        """The class of that name, or `UsageError` with the nearest names: for requests, before they are sent."""
+        """The class with that name. Clients call it before they send a request. Raises `UsageError` with similar names."""
         try:
             return self.table(name).resource_class
         except InvalidRecord:
