@@ -44,7 +44,7 @@ def candidates(
     group that one provider serves. Example: cores and memory of the node in the first group, a share of a GPU in a
     --group.
 
-    Exits with 3 if there is no candidate. The output then lists how many nodes each constraint removed, and the
+    Exits with 3 if there is not a candidate. The output then lists how many nodes each constraint removed, and the
     nearest misses.
     """
     context = CommandContext(store=store, config=config)

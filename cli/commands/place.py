@@ -74,7 +74,7 @@ def place(
 ) -> None:
     """Find a node for a request and claim its resources.
 
-    The options of the request are those of `vacancy candidates`. Exits with 3 if there is no candidate; the output
+    The options of the request are those of `vacancy candidates`. Exits with 3 if there is not a candidate; the output
     then lists how many nodes each constraint removed. Exits with 4 if every claim was lost to other schedulers, and
     with 6 if the outcome is not known yet; the message then gives the time at which it will be.
     """

@@ -233,7 +233,7 @@ def compares(found: Any, predicate: Mapping[str, Any]) -> bool:
 
 
 def _version(text: Any) -> list[int] | None:
-    """Eight numbers, or None where the text is no version: at most 8 numbers of at most 9 digits, then optionally
+    """Eight numbers, or None where the text is not a version: at most 8 numbers of at most 9 digits, then optionally
     any text that starts with one of `-+~_` or a space."""
     if not isinstance(text, str):
         return None

@@ -1,1 +1,1 @@
-"""Questions about a store: providers, consumers, usage, status, why a node is no candidate."""
+"""Questions about a store: providers, consumers, usage, status, why a node is not a candidate."""

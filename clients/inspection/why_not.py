@@ -1,4 +1,4 @@
-"""Why a node is no candidate for a request: every constraint that it fails, with what is asked and what is available,
+"""Why a node is not a candidate for a request: every constraint that it fails, with what is asked and what is available,
 and the event that took the last units.
 """
 
@@ -55,7 +55,7 @@ class GroupLacks:
 
 @dataclass(frozen=True, slots=True)
 class WhyNot:
-    """Why a node is no candidate, or that it is one (`fits`). `whole` is what the tree fails as a whole. `node` is None
+    """Why a node is not a candidate, or that it is one (`fits`). `whole` is what the tree fails as a whole. `node` is None
     where the tables know only that the node is gone."""
 
     root: str
@@ -77,7 +77,7 @@ def why_not(
     log: Log | None = None,
     max_staleness_s: float | None = None,
 ) -> WhyNot:
-    """Why the tree of `node` (its root, or any provider of it) is no candidate for a request.
+    """Why the tree of `node` (its root, or any provider of it) is not a candidate for a request.
 
     With `log` the answer names the consumer that took the last unit, and the time; without it there are offsets.
     Raises `UsageError` where the request is invalid, and `NotFound` where nothing is known of the node.

@@ -93,7 +93,7 @@ class ConditionCompiler:
             return self._unknown_call(node)
         if node.kind == "name":
             return self._unknown_name(node)
-        return self._source.refuse("this is no condition", node, do="compare it with something")
+        return self._source.refuse("this is not a condition", node, do="compare it with something")
 
     # -- comparisons --------------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class ConditionCompiler:
 
     def _bad_version(self, node: CelNode) -> UsageError:
         return self._source.refuse(
-            "this is no version",
+            "this is not a version",
             node,
             do='write numbers with dots between, as version("8.2") or version("6.1.0-21")',
         )
@@ -281,7 +281,7 @@ class ConditionCompiler:
     def attribute(self, node: CelNode) -> str:
         """The attribute name of a node `attributes.NAME`. Raises `UsageError` for another node."""
         if not _is_attribute(node):
-            raise self._source.refuse("this is no attribute", node, do="write attributes.NAME")
+            raise self._source.refuse("this is not an attribute", node, do="write attributes.NAME")
         if not _NAME.fullmatch(str(node.value)):
             raise self._source.refuse(
                 "this can name no attribute",

@@ -37,16 +37,16 @@ _BINARY: Final = {
     "multiplication_mod": "%",
 }
 _NOT_HERE: Final = {
-    "member_dot_arg": "there are no functions of values, no macros and no regular expressions here",
-    "member_object": "there are no objects here",
-    "dot_ident_arg": "no name starts with a dot here",
-    "dot_ident": "no name starts with a dot here",
-    "map_lit": "there are no maps here",
-    "FLOAT_LIT": "there are no numbers with a fraction here",
-    "UINT_LIT": "there are no unsigned numbers here",
-    "BYTES_LIT": "there are no bytes here",
-    "NULL_LIT": "there is no null here",
-    "MLSTRING_LIT": "there are no texts over several lines here",
+    "member_dot_arg": "functions of values, macros and regular expressions are not supported",
+    "member_object": "objects are not supported",
+    "dot_ident_arg": "a name must not start with a dot",
+    "dot_ident": "a name must not start with a dot",
+    "map_lit": "maps are not supported",
+    "FLOAT_LIT": "numbers with a fraction are not supported",
+    "UINT_LIT": "unsigned numbers are not supported",
+    "BYTES_LIT": "bytes are not supported",
+    "NULL_LIT": "null is not supported",
+    "MLSTRING_LIT": "texts over several lines are not supported",
 }
 _INSTEAD: Final = {
     "FLOAT_LIT": 'write a version as version("8.2"), an amount in a smaller unit',
@@ -183,7 +183,7 @@ class _Reader:
         raise self._refuse(rule, start)
 
     def _refuse(self, rule: str, start: int) -> UsageError:
-        what = _NOT_HERE.get(rule, "this is no part of the language here")
+        what = _NOT_HERE.get(rule, "this is not part of the language")
         return self._source.refuse(what, start, do=_INSTEAD.get(rule, DOCS))
 
     def _node(self, kind: str, value: Any, children: Any, start: int, end: int, depth: int) -> CelNode:
@@ -193,7 +193,7 @@ class _Reader:
         """`attributes["x"]` means `attributes.x`. It allows names that are not identifiers."""
         key = self.read(children[1], depth)
         if key.kind != "text":
-            raise self._source.refuse("what stands in [] is no text", key)
+            raise self._source.refuse("the key in [] is not a text", key)
         return self._node("field", key.value, children[:1], start, end, depth)
 
     def _literal(self, token: Any, start: int, end: int) -> CelNode:
@@ -217,7 +217,7 @@ class _Reader:
             code = int(digits, 16) if digits else int(found[4], 8) if found[4] else None
             letter = _SIMPLE.get(found[5] or "") if code is None else None
             if letter is None and (code is None or code > sys.maxunicode or 0xD800 <= code < 0xE000):
-                raise self._source.refuse(f"{found[0]} is no escape in a text", start)
+                raise self._source.refuse(f"{found[0]} is not an escape sequence", start)
             return letter or chr(code or 0)
 
         return _ESCAPE.sub(unescape, literal[1:-1])

@@ -63,7 +63,7 @@ class _Measures:
             condition, then, otherwise = node.parts
             return If(self._conditions.condition(condition), self.measure(then), self.measure(otherwise))
         raise self._source.refuse(
-            "this is no number",
+            "this is not a number",
             node,
             do=f"write CONDITION ? 1 : 0 for a condition; {DOCS}",
         )

@@ -173,7 +173,7 @@ class StoreQuery:
         log: Log | None = None,
         max_staleness_s: float | None = None,
     ) -> WhyNot:
-        """Why the tree of `node` is no candidate for a request: see `inspection.why_not`. `log`, where given, names the
+        """Why the tree of `node` is not a candidate for a request: see `inspection.why_not`. `log`, where given, names the
         consumer that took the last of what is short, and the time."""
         from vacancy.clients.inspection.why_not import why_not
 

@@ -396,7 +396,7 @@ def _parse(ask: Any) -> NumaCellAsk:
     size = wanted.page_kib if isinstance(wanted.page_kib, int) else 4
     if size & (size - 1) or wanted.memory_mb * 1024 % size:
         raise UsageError(
-            f"NUMA_CELL: {wanted.memory_mb} MiB are no whole number of pages of {size} KiB",
+            f"NUMA_CELL: {wanted.memory_mb} MiB are not a whole number of pages of {size} KiB",
             do="page sizes are powers of two KiB (2048, 1048576); ask for a multiple",
         )
     return wanted

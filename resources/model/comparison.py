@@ -119,10 +119,10 @@ def comparisons(where: Any) -> tuple[Comparison, ...]:
     if not isinstance(where, Mapping) or not all(isinstance(name, str) for name in where):
         raise UsageError("attributes are asked for by an object", do='write {"vendor": "10de"}')
     made = []
-    for name, said in sorted(where.items()):
-        terms = said if isinstance(said, Mapping) else {"==": said}
+    for name, wanted in sorted(where.items()):
+        terms = wanted if isinstance(wanted, Mapping) else {"==": wanted}
         if not terms:
-            raise UsageError("nothing is said of it", where=f"attribute {name!r}", do='write {">=": 40000}')
+            raise UsageError("it has no condition", where=f"attribute {name!r}", do='write {">=": 40000}')
         made += [comparison(name, written, value) for written, value in sorted(terms.items())]
     if len(made) > COMPARISONS_MAX:
         raise UsageError(f"{len(made)} comparisons are too many", do=f"make at most {COMPARISONS_MAX}")

@@ -377,6 +377,6 @@ def test_expressions_that_no_provider_can_satisfy_are_explained(vacancy: Vacancy
     typed = vacancy.fails(2, "provider", "set", "node-1", "--attribute", "site=7")
     assert "attribute site of node-1 is text ('north'), not a number (7)" in typed
     refused = vacancy.fails(2, "place", *SMALL, "--where", "attributes.site > 8.2")
-    assert "there are no numbers with a fraction here (--where, character 19: 8.2)" in refused
+    assert "numbers with a fraction are not supported (--where, character 19: 8.2)" in refused
     vacancy("provider", "set", "node-1", "--unset-attribute", "site")
     assert "site" not in vacancy("show", "provider", "node-1")

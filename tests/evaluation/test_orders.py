@@ -41,7 +41,7 @@ def test_each_order_fills_the_same_draws(files: list[str], capsys: pytest.Captur
     assert said[0]["least_fragmentation"]["mean"] > said[0]["spread"]["mean"]
 
 
-def test_what_cannot_be_meant_is_refused(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_invalid_is_refused(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["orders", *files, "--seeds", "0"]) == 2
     assert main(["orders", *files, "--orders", "best"]) == 2
     assert "choose one of" in capsys.readouterr().err

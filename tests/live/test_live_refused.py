@@ -96,7 +96,7 @@ def test_retention_that_has_eaten_only_what_was_folded(kafka: str, tmp_path: Pat
             assert app.ownership.records == 2
 
 
-def test_a_topic_that_was_made_anew(kafka: str, tmp_path: Path, admin: Any) -> None:
+def test_a_topic_that_was_made_again(kafka: str, tmp_path: Path, admin: Any) -> None:
     with new_topic(kafka, 2) as log:
         folded(log, tmp_path / "store")
         remake(admin, log, reports=100)
@@ -124,7 +124,7 @@ def test_a_partition_count_that_grows_under_a_worker(kafka: str, tmp_path: Path,
     assert said.startswith("partition 2 was added to the log, it was created with 2 partitions")
 
 
-def test_a_topic_that_is_made_anew_under_a_worker(kafka: str, tmp_path: Path, admin: Any) -> None:
+def test_a_topic_that_is_made_again_under_a_worker(kafka: str, tmp_path: Path, admin: Any) -> None:
     """Sooner or later the worker asks for an offset that the new log does not have."""
     with new_topic(kafka, 1) as log:
         worker = WorkerCommand(log, tmp_path / "store", "--set", "metadata.max.age.ms=500")

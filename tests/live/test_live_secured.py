@@ -138,7 +138,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_settings_that_are_wrong_are_told_at_once(what: str, secured: Secured) -> None:
+def test_settings_that_are_wrong_are_reported_at_once(what: str, secured: Secured) -> None:
     """Brokers that are away are waited for; these are there, and would say the same again."""
     way, differing, told = WRONG[what]
     url = f"kafka://{secured.cluster.servers}/by-plain" if way == "NONE" else secured.url(way)

@@ -135,7 +135,7 @@ def test_a_child_has_facts_of_its_own(site: FollowedLog) -> None:
         (operator.disable("x" * 2000), "reason"),
     ],
 )
-def test_what_cannot_be_meant_is_not_sent(site: FollowedLog, what: operator.Change, told: str) -> None:
+def test_what_is_invalid_is_not_sent(site: FollowedLog, what: operator.Change, told: str) -> None:
     before = site.log.end()
     with pytest.raises(UsageError, match=told):
         change(site, what)

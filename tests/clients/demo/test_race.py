@@ -114,7 +114,7 @@ def test_the_auditor_sees_an_export_that_lies(tmp_path: Path) -> None:
         assert audit(read_all(log), honest[1:]).missing_verdicts == 1
 
 
-def test_progress_is_told_and_ends_with_all_requests(tmp_path: Path) -> None:
+def test_progress_is_reported_and_ends_with_all_requests(tmp_path: Path) -> None:
     laps: list[ParticipantProgress] = []
     steps: list[Step] = []
     with Trial.prepared(TrialOptions(directory=tmp_path, partitions=1), steps.append) as trial:

@@ -78,7 +78,7 @@ def test_what_is_not_there_is_said_with_what_may_be_meant(site: FollowedLog) -> 
             ask(site.reader, "none")
 
 
-def test_a_root_in_two_cells_is_told_and_must_be_named(site: FollowedLog) -> None:
+def test_a_root_in_two_cells_is_reported_and_must_be_named(site: FollowedLog) -> None:
     first, second = covering_cells(2)
     home = lookup.provider_cell(site.reader, "node-1")
     other = second if home == first else first
@@ -92,7 +92,7 @@ def test_a_root_in_two_cells_is_told_and_must_be_named(site: FollowedLog) -> Non
     assert status(site.reader).node_states == {"in two cells": 2}
 
 
-def test_nodes_that_take_no_claims_are_told_with_why(site: FollowedLog) -> None:
+def test_nodes_that_take_no_claims_are_reported_with_why(site: FollowedLog) -> None:
     cell = lookup.provider_cell(site.reader, "node-1")
     incarnation = next(lookup.nodes(site.reader)).incarnation
     beat = events.NodeData(root="node-1", incarnation=incarnation, sequence=3)

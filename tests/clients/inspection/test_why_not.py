@@ -1,4 +1,4 @@
-"""Why a node is no candidate: its state, and the events behind it."""
+"""Why a node is not a candidate: its state, and the events behind it."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_the_last_taker_is_named_whatever_the_column_is_called(site: FollowedLog
         assert (lack.constraint, lack.event and lack.event.consumer) == (constraint, consumer)
 
 
-def test_a_node_in_two_cells_is_told_where(site: FollowedLog) -> None:
+def test_a_node_in_two_cells_is_reported_where(site: FollowedLog) -> None:
     for cell in CELLS:
         site.report("n1", cell=cell)
     (lack,) = lacks_of(site, "n1")
@@ -212,7 +212,7 @@ def test_a_lost_claim_names_who_took_the_last(alone: tuple[EmbeddedWorker, Log, 
     assert f"last taken by swift-1 at 0:{landed.offset}, 20" in str(raised.value)
 
 
-def test_a_request_that_cannot_be_meant_costs_no_outcome_of_others(site: FollowedLog) -> None:
+def test_a_request_that_is_invalid_costs_no_outcome_of_others(site: FollowedLog) -> None:
     site.report("n1", cell=CELLS[0])
     small = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
     wrong = RequestSpec(groups=(RequestGroup(resources={"VCPUS": 1}),))

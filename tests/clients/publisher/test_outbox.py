@@ -176,7 +176,7 @@ def test_what_must_be_said_is_never_refused(path: Path) -> None:
         assert waiting(outbox) == [1, 2]
 
 
-def test_bounds_that_cannot_be_meant(path: Path) -> None:
+def test_invalid_bounds(path: Path) -> None:
     with pytest.raises(UsageError):
         Outbox(path, entries_max=0)
 
@@ -319,7 +319,7 @@ def test_after_close_it_says_so(path: Path) -> None:
         outbox.pending()
 
 
-def test_a_full_disk_is_told_and_does_not_silence_the_node(
+def test_a_full_disk_is_reported_and_does_not_silence_the_node(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Outbox(path) as outbox:

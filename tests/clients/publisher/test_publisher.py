@@ -228,7 +228,7 @@ def test_a_long_outage_comes_down_to_one_full_report(log: UnreliableLog, tmp_pat
     assert Tables(log).tree(CELL) == as_tree(node(7))
 
 
-def test_a_refused_change_is_a_gap_until_all_is_told(log: UnreliableLog, tmp_path: Path) -> None:
+def test_a_refused_change_is_a_gap_until_all_is_reported(log: UnreliableLog, tmp_path: Path) -> None:
     with Outbox(tmp_path / "outbox", entries_max=2) as outbox:
         one = publisher(log, outbox)
         one.report(node(64))
@@ -544,7 +544,7 @@ def test_a_host_that_cannot_be_looked_at_is_still_there(
     assert "could not be collected" in caplog.text
 
 
-def test_a_host_that_makes_no_sense_is_told_and_watched_on(
+def test_a_host_that_makes_no_sense_is_reported_and_watched_on(
     log: UnreliableLog, outbox: Outbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     host = Host(log, outbox)

@@ -40,13 +40,13 @@ REFUSED = [
 attributes.x >=  ->  the expression ends too early (where, character 16: )
 attributes.x = 1  ->  the expression does not compile (where, character 14: = 1)
 attributes.x == 'a  ->  the expression does not compile (where, character 17: 'a)
-attributes.x == "a\\q"  ->  \\q is no escape in a text (where, character 17: "a\\q")
-attributes.x == "\\ud800"  ->  \\ud800 is no escape in a text (where, character 17: "\\ud800")
+attributes.x == "a\\q"  ->  \\q is not an escape sequence (where, character 17: "a\\q")
+attributes.x == "\\ud800"  ->  \\ud800 is not an escape sequence (where, character 17: "\\ud800")
   ->  the expression is empty (where)
-attributes.v >= 8.2  ->  there are no numbers with a fraction here (where, character 17: 8.2); write a version
-attributes.v >= version("apple")  ->  this is no version (where, character 25: "apple")
-attributes.v in [version("apple")]  ->  this is no version (where, character 26: "apple")
-attributes.v >= version(8)  ->  this is no version (where, character 25: 8)
+attributes.v >= 8.2  ->  numbers with a fraction are not supported (where, character 17: 8.2); write a version
+attributes.v >= version("apple")  ->  this is not a version (where, character 25: "apple")
+attributes.v in [version("apple")]  ->  this is not a version (where, character 26: "apple")
+attributes.v >= version(8)  ->  this is not a version (where, character 25: 8)
 "apple" >= version("8.2")  ->  text is compared with a version (where, character 1: "apple" >= version("8.2"))
 version("8.2") == "8.2"  ->  a version is compared with text
 version("8.2") < 9  ->  a version is compared with a number
@@ -70,7 +70,7 @@ CPU.free >= 4  ->  unknown resource class 'CPU' (where, character 1: CPU); did y
 "HW_CPU_AVX9" in traits  ->  unknown trait 'HW_CPU_AVX9' (where, character 1: "HW_CPU_AVX9"); did you mean
 HW_CPU_X86_AVX2 in traits  ->  a name is a text
 "a b" in aggregates  ->  this can name no aggregate
-VCPU.free  ->  this is no condition (where, character 1: VCPU.free); compare it
+VCPU.free  ->  this is not a condition (where, character 1: VCPU.free); compare it
 VCPU.free * VCPU.free > 1  ->  amounts are only added, subtracted and multiplied by a number
 VCPU.free / 2 > 1  ->  amounts are only added, subtracted and multiplied by a number
 VCPU.free * 1048577 > 1  ->  up to 8 amounts are added up, each up to 1048576 times
@@ -79,22 +79,22 @@ attributes.x == 9007199254740992  ->  this number is larger than any amount
 attributes.x == 99999999999999999999999999999999  ->  this number is larger than any amount
 has(traits)  ->  has() takes one attribute
 size(attributes.x) > 1  ->  there is no function size(…) here (where, character 1: size(attributes.x))
-attributes.x.matches("(a+)+$")  ->  there are no functions of values, no macros and no regular expressions here
-[1, 2].all(x, x > 1)  ->  there are no functions of values, no macros and no regular expressions here
-attributes.x.map(y, y.map(z, z))  ->  there are no functions of values, no macros and no regular expressions here
-{"a": 1} == attributes.x  ->  there are no maps here
-attributes.x ? true : false  ->  this is no condition
-attributes.x == null  ->  there is no null here (where, character 17: null); ask has(attributes.x)
-attributes.x == 2u  ->  there are no unsigned numbers here (where, character 17: 2u)
-attributes.x == b"a"  ->  there are no bytes here
+attributes.x.matches("(a+)+$")  ->  functions of values, macros and regular expressions are not supported
+[1, 2].all(x, x > 1)  ->  functions of values, macros and regular expressions are not supported
+attributes.x.map(y, y.map(z, z))  ->  functions of values, macros and regular expressions are not supported
+{"a": 1} == attributes.x  ->  maps are not supported
+attributes.x ? true : false  ->  this is not a condition
+attributes.x == null  ->  null is not supported (where, character 17: null); ask has(attributes.x)
+attributes.x == 2u  ->  unsigned numbers are not supported (where, character 17: 2u)
+attributes.x == b"a"  ->  bytes are not supported
 attributes["x"]["y"] == 1  ->  this cannot be compared
-attributes[1] == 1  ->  what stands in [] is no text
-.attributes.x == 1  ->  no name starts with a dot here""".splitlines()
+attributes[1] == 1  ->  the key in [] is not a text
+.attributes.x == 1  ->  a name must not start with a dot""".splitlines()
 ]
 
 
 @pytest.mark.parametrize(("text", "said"), REFUSED)
-def test_what_cannot_be_meant_is_refused_with_its_place(text: str, said: str) -> None:
+def test_what_is_invalid_is_refused_with_its_place(text: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         compile_condition(text, REGISTRY)
     assert said in str(caught.value)

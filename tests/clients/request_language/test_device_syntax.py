@@ -68,6 +68,6 @@ def test_amounts_with_attributes(text: str, asks: dict[str, Any]) -> None:
         ("VGPU:1[type>3],", "a list has an empty item"),
     ],
 )
-def test_what_cannot_be_meant(text: str, says: str) -> None:
+def test_what_is_invalid(text: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         parse(RequestText(resources=[text]), REGISTRY)

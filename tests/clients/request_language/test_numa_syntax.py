@@ -99,8 +99,8 @@ def test_the_same_from_python() -> None:
         ("cpus=2,policy=pinned", "Invalid enum value 'pinned'"),
         ("cpus=2,policy=dedicated,threads=avoid", "Invalid enum value 'avoid'"),
         ("memory_mb=2,page=2T", "'2T' is not a page size"),
-        ("memory_mb=2,page=3M", "are no whole number of pages"),
-        ("memory_mb=3,page=2M", "3 MiB are no whole number of pages of 2048 KiB"),
+        ("memory_mb=2,page=3M", "are not a whole number of pages"),
+        ("memory_mb=3,page=2M", "3 MiB are not a whole number of pages of 2048 KiB"),
         ("cells=2,cpus=3", r"3 \(shared\) cannot be divided by 2 cells"),
         ("cells=2,cpus=4,memory_mb=3", r"3 \(memory_mb\) cannot be divided"),
         ("cells=2,cpus=4,policy=mixed,dedicated=1", r"1 \(pinned\) cannot be divided"),
@@ -113,7 +113,7 @@ def test_the_same_from_python() -> None:
         ("memory_mb=9007199254740992", "NUMA_CELL: Expected `int` <="),
     ],
 )
-def test_a_topology_that_cannot_be_meant(text: str, told: str) -> None:
+def test_a_topology_that_is_invalid(text: str, told: str) -> None:
     with pytest.raises(UsageError, match=told) as error:
         numa_groups(parse_topology(text))
     assert error.value.do

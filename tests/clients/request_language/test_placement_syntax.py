@@ -180,7 +180,7 @@ DOCUMENT = json.dumps({"groups": [{"resources": {"VCPUS": 1}}]})
         ({"query": "resources=VCPU:1", "document": "{}"}, "by --query and by --request"),
     ],
 )
-def test_what_cannot_be_meant_is_named(wanted: dict[str, Any], told: str) -> None:
+def test_what_is_invalid_is_named(wanted: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         spec(**wanted)
 

@@ -160,7 +160,7 @@ def test_it_does_not_outlive_its_parent(log: Log, tmp_path: Path) -> None:
     open_store(tmp_path / "store", log, installed_registry()).close()
 
 
-def test_in_this_process_it_runs_until_told(log: Log, tmp_path: Path) -> None:
+def test_in_this_process_it_runs_until_reported(log: Log, tmp_path: Path) -> None:
     stop: SimpleQueue[None] = SimpleQueue()
     ready = threading.Event()
 

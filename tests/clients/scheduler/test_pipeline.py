@@ -95,7 +95,7 @@ def test_nothing_is_claimed_on_nodes_that_were_not_heard_from_for_so_long(schedu
 
 
 @pytest.mark.timeout(60)
-def test_the_log_is_told_since_when_a_node_had_to_be_heard_from(
+def test_the_log_is_reported_since_when_a_node_had_to_be_heard_from(
     scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the query itself, and not of the moment later at which its answer is written down."""

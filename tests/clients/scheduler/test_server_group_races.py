@@ -142,7 +142,7 @@ def test_copies_are_placed_and_given_back_together(site: FollowedLog) -> None:
         assert len(scheduler.place(spec(copies=6, vcpus=4)).allocations) == 6
 
 
-def test_usage_is_told_apart(site: FollowedLog) -> None:
+def test_usage_is_reported_apart(site: FollowedLog) -> None:
     with site.scheduler() as scheduler:
         for number, (project, user, kind) in enumerate(
             (("a", "ada", "INSTANCE"), ("a", "bob", "VOLUME"), ("b", "ada", "INSTANCE"))
@@ -225,6 +225,6 @@ def test_a_membership_in_words(text: str, group: str, most: int, scope: str | No
 @pytest.mark.parametrize(
     "text", ["", "web", "c/", "/web", "c/web:x", "c/web:0", "c/web:-1", "c/w b", "c/web:1:r k"]
 )
-def test_what_is_no_membership_is_told_so(text: str) -> None:
+def test_what_is_no_membership_is_refused_with_the_reason(text: str) -> None:
     with pytest.raises(UsageError, match="--x"):
         read_membership(text, "anti-affinity", "--x")

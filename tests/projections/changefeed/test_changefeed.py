@@ -110,7 +110,7 @@ def test_the_feed_is_bounded_by_its_entries(
     assert partition.catch_up() == []
 
 
-def test_the_feed_is_bounded_by_its_bytes_and_a_restart_counts_them_anew(
+def test_the_feed_is_bounded_by_its_bytes_and_a_restart_counts_them_again(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partition_store, "BYTES_MAX", 1000)
@@ -131,7 +131,7 @@ def test_the_feed_is_bounded_by_its_bytes_and_a_restart_counts_them_anew(
     assert local.feed_next - local.feed_first == 1
 
 
-def test_a_reader_that_fell_behind_the_feed_loads_everything_anew(
+def test_a_reader_that_fell_behind_the_feed_loads_everything_again(
     writer: Writer, reader: StoreReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partition_store, "ENTRIES_MAX", 3)
@@ -182,7 +182,7 @@ def free(reader: StoreReader) -> int:
     return int(reader.view.classes["VCPU"].arrays["free"][row])
 
 
-def test_verdicts_are_told_once_and_before_the_rows_that_came_with_them(
+def test_verdicts_are_reported_once_and_before_the_rows_that_came_with_them(
     writer: Writer, reader: StoreReader
 ) -> None:
     cell, heard = writer.tape.cells[0], Heard(reader)
@@ -305,7 +305,7 @@ def eventually(reader: StoreReader, holds: Any, seconds: float = 10) -> None:
 
 
 @pytest.mark.parametrize("partitions", [1, 0], ids=["with rows", "still empty"])
-def test_a_store_that_is_made_anew_is_loaded_anew(
+def test_a_store_that_is_made_again_is_loaded_again(
     writer: Writer, reader: StoreReader, partitions: int
 ) -> None:
     path = writer.store.path

@@ -68,7 +68,7 @@ def test_few_are_narrowed_like_all(seed: int, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_who_serves_is_told_tree_by_tree(seed: int) -> None:
+def test_who_serves_is_reported_tree_by_tree(seed: int) -> None:
     for view, plan in shapes(seed):
         asked = Prefilter(view, plan, view.open, view.open)
         few = asked.among(np.array(roots_of(view, plan)[::-1], dtype=np.int64))

@@ -119,7 +119,7 @@ def test_a_store_of_another_log_or_build_is_refused(path: Path, other: dict[str,
     ],
 )
 @pytest.mark.parametrize("how", [opened, lambda path: StoreReader(path, REGISTRY)], ids=["writer", "reader"])
-def test_a_manifest_that_cannot_be_meant_is_refused(
+def test_a_manifest_that_is_invalid_is_refused(
     path: Path, text: str, told: str, how: Callable[[Path], Any]
 ) -> None:
     (path / FILE).write_text(text)
@@ -128,7 +128,7 @@ def test_a_manifest_that_cannot_be_meant_is_refused(
     check(refused.value, told, REBUILD)
 
 
-def test_a_manifest_that_is_gone_is_not_made_anew_over_what_is_there(path: Path) -> None:
+def test_a_manifest_that_is_gone_is_not_made_again_over_what_is_there(path: Path) -> None:
     (path / FILE).unlink()
     with pytest.raises(StoreCorrupt) as refused:
         opened(path)
@@ -163,13 +163,13 @@ def test_a_partition_of_another_store_is_refused(path: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere/store", "/dev/null/store"])
-def test_a_place_that_cannot_be_written_is_told(place: str) -> None:
+def test_a_place_that_cannot_be_written_is_reported(place: str) -> None:
     with pytest.raises(StoreError) as refused:
         opened(Path(place))
     check(refused.value, place)
 
 
-def test_a_partition_whose_place_is_taken_by_a_file_is_told(path: Path) -> None:
+def test_a_partition_whose_place_is_taken_by_a_file_is_reported(path: Path) -> None:
     shutil.rmtree(partition_path(path, 0))
     partition_path(path, 0).write_text("in the way")
     with opened(path) as store, pytest.raises(StoreError) as refused:
@@ -180,7 +180,7 @@ def test_a_partition_whose_place_is_taken_by_a_file_is_told(path: Path) -> None:
 # -- in use -----------------------------------------------------------------------------------------------------
 
 
-def test_a_store_in_use_is_told_and_free_again_when_it_is_let_go(tmp_path: Path) -> None:
+def test_a_store_in_use_is_reported_and_free_again_when_it_is_let_go(tmp_path: Path) -> None:
     with start("hold", tmp_path) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
@@ -212,7 +212,7 @@ def files(path: Path, pattern: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("flushes", [False, True], ids=["closed", "killed"])
-def test_a_table_file_that_does_not_read_back_is_told(tmp_path: Path, flushes: bool) -> None:
+def test_a_table_file_that_does_not_read_back_is_reported(tmp_path: Path, flushes: bool) -> None:
     """Wherever the damage is, and however old the file: found when the directory is opened, or when the rows are
     read. Nothing wrong is ever read, and nothing is passed over."""
     path, kept = tmp_path / "store", tmp_path / "kept"
@@ -276,7 +276,7 @@ def look_as_reader(path: Path) -> str:
         "table cut",
     ],
 )
-def test_a_directory_that_is_damaged_is_told(
+def test_a_directory_that_is_damaged_is_reported(
     path: Path, how: Callable[[Path], str], pattern: str, damage: Callable[[Path], Any]
 ) -> None:
     damage(files(path, pattern)[-1])
@@ -366,7 +366,7 @@ def test_the_log_must_still_hold_what_was_folded_last(path: Path) -> None:
 
 
 @pytest.mark.parametrize("size_max", [200_000, 1_500_000])
-def test_a_full_disk_is_told_and_leaves_the_last_commit(tmp_path: Path, size_max: int) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_last_commit(tmp_path: Path, size_max: int) -> None:
     """Files may not grow beyond some size, which to a writer is a disk that is full."""
     with start("fill", tmp_path, size_max) as filler:
         said, _ = filler.communicate(timeout=120)

@@ -263,9 +263,7 @@ DEVICE = {"devices": {"a": {"model": "A100"}}}
         ("VGPU", {"devices": {"a": {"types": {"q": 0}}}}, "does not say how many of 'q'"),
     ],
 )
-def test_an_inventory_that_cannot_be_meant_is_refused(
-    name: str, inventory: dict[str, Any], says: str
-) -> None:
+def test_an_inventory_that_is_invalid_is_refused(name: str, inventory: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidRecord, match=says):
         REGISTRY.table(name).resource_class.report(inventory, None)
 
@@ -283,7 +281,9 @@ def test_an_inventory_that_cannot_be_meant_is_refused(
         ("VGPU", {"type": 35}, "type is the name"),
     ],
 )
-def test_an_ask_that_cannot_be_meant_is_told_so_before_it_is_sent(name: str, ask: Any, says: str) -> None:
+def test_an_ask_that_is_invalid_is_refused_with_the_reason_before_it_is_sent(
+    name: str, ask: Any, says: str
+) -> None:
     with pytest.raises(UsageError, match=says) as raised:
         REGISTRY.check(name).check_ask(ask)
     assert name in str(raised.value)

@@ -457,7 +457,7 @@ def test_the_largest_cell_there_may_be() -> None:
         ({"total": 4}, "unknown field `total`"),
     ],
 )
-def test_an_inventory_that_cannot_be_meant(wrong: JSON, told: str) -> None:
+def test_an_inventory_that_is_invalid(wrong: JSON, told: str) -> None:
     with pytest.raises(InvalidRecord, match=told):
         NUMA.report(wrong, None)
 
@@ -475,15 +475,15 @@ def test_an_inventory_that_cannot_be_meant(wrong: JSON, told: str) -> None:
         ({"pinned": 1, "threads": "isolated"}, "Invalid enum value 'isolated'"),
         ({"shared": 1, "threads": "isolate"}, "threads isolate applies to pinned CPUs"),
         ({"pinned": 1, "page_kib": 2048}, "page_kib needs memory_mb"),
-        ({"memory_mb": 3, "page_kib": 2048}, "3 MiB are no whole number of pages of 2048 KiB"),
-        ({"memory_mb": 3, "page_kib": 3072}, "are no whole number of pages"),
+        ({"memory_mb": 3, "page_kib": 2048}, "3 MiB are not a whole number of pages of 2048 KiB"),
+        ({"memory_mb": 3, "page_kib": 3072}, "are not a whole number of pages"),
         ({"memory_mb": 2, "page_kib": "2M"}, "Invalid enum value '2M'"),
         ({"memory_mb": 1, "cells": 2}, "unknown field `cells`"),
         (["pinned"], "an ask is an object"),
         (None, "an ask is an object"),
     ],
 )
-def test_an_ask_that_cannot_be_meant(wrong: Any, told: str) -> None:
+def test_an_ask_that_is_invalid(wrong: Any, told: str) -> None:
     with pytest.raises(UsageError, match=told) as error:
         NUMA.check_ask(wrong)
     assert error.value.do

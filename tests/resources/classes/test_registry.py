@@ -50,7 +50,7 @@ def test_what_the_rules_allow_is_what_counts() -> None:
         registry.allowed("SPONGES", CLASSES_1, ())
 
 
-def test_an_unknown_class_or_trait_is_told_with_its_neighbours() -> None:
+def test_an_unknown_class_or_trait_is_reported_with_its_neighbours() -> None:
     with pytest.raises(UsageError, match="unknown resource class 'VCPUS'; did you mean VCPU"):
         Registry().check("VCPUS")
     with pytest.raises(UsageError, match="did you mean HW_CPU_X86_AVX2"):
@@ -60,6 +60,6 @@ def test_an_unknown_class_or_trait_is_told_with_its_neighbours() -> None:
 
 
 @pytest.mark.parametrize("ask", [0, -1, 2**53, 1.5, "4", True, None, {"ports": [1]}])
-def test_an_ask_that_is_no_amount_is_told_so_before_it_is_sent(ask: object) -> None:
+def test_an_ask_that_is_no_amount_is_refused_with_the_reason_before_it_is_sent(ask: object) -> None:
     with pytest.raises(UsageError, match="is not an amount; ask for a whole number from 1"):
         Registry().check("VCPU").check_ask(ask)

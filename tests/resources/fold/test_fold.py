@@ -190,7 +190,7 @@ def test_what_is_encoded_is_parsed_again() -> None:
         assert events.parse(events.encode(one)) == one
 
 
-def test_a_problem_is_told_by_its_path_and_value() -> None:
+def test_a_problem_is_reported_by_its_path_and_value() -> None:
     wrong = reported("n1", [provider("n1"), provider("n 2", "n1")])
     with pytest.raises(InvalidRecord, match=r"data.providers.1.id: .* got 'n 2'"):
         events.parse(wrong)

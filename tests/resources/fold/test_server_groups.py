@@ -143,7 +143,9 @@ APART = {"group": "c/g", "policy": "anti-affinity"}
         ),
     ],
 )
-def test_a_request_that_contradicts_itself_is_told_so(said: dict[str, object], told: str) -> None:
+def test_a_request_that_contradicts_itself_is_refused_with_the_reason(
+    said: dict[str, object], told: str
+) -> None:
     with pytest.raises(ValidationError) as error:
         RequestSpec.model_validate_json(json.dumps({"groups": [{"resources": {"VCPU": 1}}], **said}))
     assert told in str(error.value)

@@ -90,7 +90,7 @@ def test_where_is_a_conjunction() -> None:
     ("where", "says"),
     [
         ([], "by an object"),
-        ({"a": {}}, "nothing is said"),
+        ({"a": {}}, "it has no condition"),
         ({"a": {"~": 1}}, "unknown operator"),
         ({"a": None}, "neither a string"),
         ({"a": 1.5}, "neither a string"),
@@ -103,6 +103,6 @@ def test_where_is_a_conjunction() -> None:
         ({f"a{n}": 1 for n in range(65)}, "too many"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(where: Any, says: str) -> None:
+def test_what_is_invalid_is_refused(where: Any, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         comparisons(where)

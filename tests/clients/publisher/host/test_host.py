@@ -489,7 +489,7 @@ def test_the_traits_exist() -> None:
         {"root": "n", "numa": "whole", "numa_memory_mib": 1024},
     ],
 )
-def test_options_that_cannot_be_meant(wrong: dict[str, object]) -> None:
+def test_invalid_options(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         HostOptions(**wrong)  # type: ignore[arg-type]
 

@@ -171,7 +171,7 @@ def test_a_node_of_which_nothing_is_taken_may_be_anywhere() -> None:
     assert "a pool" in site.places(site.spec({**NEAR, "policy": "anti-affinity"}, groups=groups))
 
 
-def test_what_cannot_be_tried_to_the_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_tried_to_the_end_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site({f"n{number}": (1, f"rack-{number} rack-{number + 1}") for number in range(8)})
     monkeypatch.setattr(gang_search, "TRIALS_MAX", 20)
     view, budget = Fleet(site.tape.records.values()).view(), SearchBudget()
