@@ -400,13 +400,8 @@ _fast_json = msgspec.json.Encoder().encode
 
 def encode_plain(type_: str, id_: str, source: str, data: dict[str, Any]) -> bytes:
     """Encode the value of a record from data that is JSON already, without validation. It is for producers of many events a
-    second, which must make valid data. The data may contain results of `encode_data`."""
+    second, which must make valid data."""
     return _fast_json({"specversion": "1.0", "type": type_, "id": id_, "source": source, "data": data})
-
-
-def encode_data(data: Any) -> msgspec.Raw:
-    """Encode a part of an event's data once for many events. The part is JSON already; integer keys are allowed."""
-    return msgspec.Raw(_fast_json(data))
 
 
 def json_schema() -> dict[str, Any]:

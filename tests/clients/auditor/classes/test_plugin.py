@@ -92,17 +92,17 @@ def test_it_agrees_with_the_fold(tape: Tape) -> None:
 
 def story(*grants: list[int] | None) -> list[AuditReport]:
     """Claims of one port each of a node with two, judged with the class's auditor and without. None: rejected."""
-    told = Story()
-    told.say("rules.activated", {"classes": ["PORTS"]})
-    told.node("n", {"id": "n", "inventories": {"PORTS": {"ports": [80, 81]}}})
+    story = Story()
+    story.say("rules.activated", {"classes": ["PORTS"]})
+    story.node("n", {"id": "n", "inventories": {"PORTS": {"ports": [80, 81]}}})
     for number, grant in enumerate(grants):
         allocations = [{"provider": "n", "resources": {"PORTS": 1}}]
-        told.claim(f"c{number}", accepted=grant is not None, allocations=allocations)
+        story.claim(f"c{number}", accepted=grant is not None, allocations=allocations)
         parts = [{"provider": "n", "resource_class": "PORTS", "grant": grant}] if grant else []
-        told.verdicts[-1]["grants"] = parts
+        story.verdicts[-1]["grants"] = parts
     return [
-        audit({0: told.records}, told.verdicts, ClassAuditors([PortsAuditor()])),
-        audit({0: told.records}, told.verdicts),
+        audit({0: story.records}, story.verdicts, ClassAuditors([PortsAuditor()])),
+        audit({0: story.records}, story.verdicts),
     ]
 
 
@@ -125,11 +125,11 @@ def test_with_it_the_class_is_judged(grants: tuple[list[int] | None, ...], probl
 
 
 def test_an_inventory_that_the_class_refuses_is_not_applied() -> None:
-    told = Story()
-    told.say("rules.activated", {"classes": ["PORTS"]})
-    told.node("n", {"id": "n", "inventories": {"VCPU": {"total": 10}, "PORTS": {"ports": "many"}}})
-    told.claim("c", 1, accepted=False)
-    assert audit({0: told.records}, told.verdicts, ClassAuditors([PortsAuditor()])).ok
+    story = Story()
+    story.say("rules.activated", {"classes": ["PORTS"]})
+    story.node("n", {"id": "n", "inventories": {"VCPU": {"total": 10}, "PORTS": {"ports": "many"}}})
+    story.claim("c", 1, accepted=False)
+    assert audit({0: story.records}, story.verdicts, ClassAuditors([PortsAuditor()])).ok
 
 
 @pytest.mark.parametrize(
