@@ -35,7 +35,6 @@ from vacancy.resources.state.tables import (
 )
 from vacancy.resources.state.transaction import Changes, State, Transaction
 
-VALUE_BYTES_MAX = 8 * 1024 * 1024
 _is_id = re.compile(ID_PATTERN.encode()).fullmatch
 
 
@@ -57,10 +56,10 @@ def fold(
     _expire(transaction)
     expired = {table: dict(rows) for table, rows in transaction.changes.items()}
     try:
-        problem = _misplaced(record.key, record.partition, partition.partitions)
-        if problem or len(record.value) > VALUE_BYTES_MAX:
-            raise InvalidRecord(problem or f"the record is larger than {VALUE_BYTES_MAX} bytes")
         rules = transaction.rules
+        problem = _misplaced(record.key, record.partition, partition.partitions)
+        if problem or len(record.value) > rules.limits.record_bytes:
+            raise InvalidRecord(problem or f"the record is larger than {rules.limits.record_bytes} bytes")
         event = rules.parse(record.value)
         rules.actions[type(event)](transaction, event)
     except InvalidRecord as error:

@@ -34,6 +34,7 @@ from vacancy.resources.fold.operator_settings import fold_operator_settings
 from vacancy.resources.fold.requests import REQUEST, expire_request, fold_closed, fold_received
 from vacancy.resources.model import events
 from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
+from vacancy.resources.model.limits import LIMITS_1, LIMITS_3
 from vacancy.resources.state.rule_set import ExpiryHandler, Handler, RuleSet, RulesVersions
 from vacancy.resources.state.tables import TABLES_1
 
@@ -71,6 +72,7 @@ _1: Final = RuleSet(
     tables=TABLES_1,
     classes=CLASSES_1,
     canonical=FORM_1,
+    limits=LIMITS_1,
 )
 
 _2: Final = RuleSet(
@@ -81,8 +83,20 @@ _2: Final = RuleSet(
     tables=TABLES_1,
     classes=CLASSES_1,
     canonical=FORM_2,
+    limits=LIMITS_1,
 )
 
-RULES_VERSIONS: Final = RulesVersions((_1, _2))
+_3: Final = RuleSet(
+    3,
+    "every record has a bounded cost, and rules are raised in three steps",
+    handlers=_HANDLERS_1,
+    expiries=_EXPIRIES_1,
+    tables=TABLES_1,
+    classes=CLASSES_1,
+    canonical=FORM_2,
+    limits=LIMITS_3,
+)
+
+RULES_VERSIONS: Final = RulesVersions((_1, _2, _3))
 RULES_VERSION: Final = RULES_VERSIONS.newest.version
 """The newest rules that this build supports; a new log starts with them."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vacancy.resources.model.canonical_bytes import CanonicalForm
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.events import event_parser
+from vacancy.resources.model.limits import Limits
 from vacancy.resources.state.tables import Table
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class RuleSet:
     `handlers` maps the newest form of each event (its model) to the function that applies it. `upcasters` maps an older
     form to the next one. These are the only events that this version allows: any other is a dead letter. `expiries` maps
     each kind of deadline (`tables.deadline_key`) to the function that is called when log time has passed it. `tables` are
-    all tables of a partition except those of its classes. `classes` are the names of the standard classes. Raises
-    `ValueError` if the upcasters of an event do not lead to a handler.
+    all tables of a partition except those of its classes. `classes` are the names of the standard classes. `limits`
+    say what a record may cost. Raises `ValueError` if the upcasters of an event do not lead to a handler.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class RuleSet:
         tables: Sequence[Table[Any]],
         classes: frozenset[str],
         canonical: CanonicalForm,
+        limits: Limits,
     ) -> None:
         self.version = version
         self.summary = summary
@@ -64,6 +66,7 @@ class RuleSet:
         self.tables = tuple(tables)
         self.classes = classes
         self.canonical = canonical
+        self.limits = limits
         self.fingerprint = canonical.fingerprint
         """The fingerprint of a claim's content, in the form that this version writes."""
 

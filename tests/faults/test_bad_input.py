@@ -23,6 +23,7 @@ from vacancy.clients.inspection.lookup import show_provider
 from vacancy.clients.inspection.status import dead_letters
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.projections.store.digest import as_scan, partition_digest
+from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.request import RequestGroup, RequestSpec
@@ -351,7 +352,10 @@ def test_the_text_of_a_dead_letter_is_not_part_of_the_digest() -> None:
 HALTS: Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
     "rules version": (
         {"version": 99},
-        ("the log's rules are version 99, this build supports up to 2", "upgrade vacancy on this host"),
+        (
+            f"the log's rules are version 99, this build supports up to {RULES_VERSION}",
+            "upgrade vacancy on this host",
+        ),
     ),
     "plugin": (
         {"version": 1, "classes": ["LICENSES"]},

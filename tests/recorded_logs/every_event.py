@@ -34,7 +34,7 @@ from tests.support.events_json import (
 from tests.support.ports_class import Ports
 from tests.support.random_events import RandomEvents
 from vacancy.resources.classes.numa_cell import CPUS_MAX
-from vacancy.resources.fold.fold import VALUE_BYTES_MAX
+from vacancy.resources.model.limits import LIMITS_1
 from vacancy.resources.model.names import AMOUNT_MAX
 from vacancy.resources.model.partitioner import covering_cells, partition_for
 from vacancy.resources.model.record import Record
@@ -258,7 +258,7 @@ class _Gaps:
         self.say(event("tick.v1", {}), key=b"")
         elsewhere = covering_cells(self.partitions)[self.partition - 1]
         self.say(event("tick.v1", {}), key=elsewhere.encode())
-        self.say(b" " * (VALUE_BYTES_MAX + 1))
+        self.say(b" " * (LIMITS_1.record_bytes + 1))
 
     def _rules(self) -> None:
         bid = claim("p-1", "ports-1", "n", {"PORTS": 1}, self.now_ms + 60_000)

@@ -1,11 +1,11 @@
-"""Versions of the rules that only tests have: those of this build, and a third one with an event and a table more."""
+"""Versions of the rules that only tests have: those of this build, and a later one with an event and two tables more."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from vacancy.resources.fold.rules_versions import RULES_VERSIONS
+from vacancy.resources.fold.rules_versions import RULES_VERSION, RULES_VERSIONS
 from vacancy.resources.model.events import Envelope
 from vacancy.resources.model.request import RequestModel
 from vacancy.resources.state.rule_set import Handler, RuleSet, RulesVersions, Upcaster
@@ -57,25 +57,27 @@ def rule_set(
 ) -> RuleSet:
     """The rules of this build of that version, or the newest of them under another number, with these differences. A
     handler that is None is left out."""
-    first = RULES_VERSIONS.of(1)
-    found = {**first.handlers, **(handlers or {})}
+    base = RULES_VERSIONS.of(min(version, RULES_VERSION))
+    found = {**base.handlers, **(handlers or {})}
     return RuleSet(
         version,
         "of tests",
         handlers={model: handler for model, handler in found.items() if handler is not None},
         upcasters=upcasters,
-        expiries=first.expiries,
-        tables=first.tables if tables is None else tables,
-        classes=first.classes if classes is None else classes,
-        canonical=RULES_VERSIONS.of(min(version, RULES_VERSIONS.newest.version)).canonical,
+        expiries=base.expiries,
+        tables=base.tables if tables is None else tables,
+        classes=base.classes if classes is None else classes,
+        canonical=base.canonical,
+        limits=base.limits,
     )
 
 
-BUILD_3 = RulesVersions(
+LATER_VERSION = RULES_VERSION + 1
+LATER_BUILD = RulesVersions(
     (
         *RULES_VERSIONS,
         rule_set(
-            3,
+            LATER_VERSION,
             handlers={NoteTaken: _fold_note},
             tables=(*RULES_VERSIONS.newest.tables, NOTES, NOTE_COUNTS),
         ),

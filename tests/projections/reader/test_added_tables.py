@@ -16,19 +16,20 @@ import pytest
 from tests.projections.store.writer_process import ACTIVATED_AT, noted_log, open_noted
 from tests.support.events_json import LOG, Tape
 from tests.support.ports_class import REGISTRY
-from tests.support.rules_versions import BUILD_3, NOTE_COUNTS, NOTES, rule_set
+from tests.support.rules_versions import LATER_BUILD, LATER_VERSION, NOTE_COUNTS, NOTES, rule_set
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store.digest import partition_digest
 from vacancy.projections.store.rocksdb import existing_families
 from vacancy.projections.store.store import Store, partition_path
 from vacancy.resources.classes.registry import CLASSES_1
 from vacancy.resources.fold.fold import fold
-from vacancy.resources.fold.rules_versions import RULES_VERSIONS
+from vacancy.resources.fold.rules_versions import RULES_VERSION, RULES_VERSIONS
 from vacancy.resources.model.errors import StoreMismatch
 from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import PARTITION, PARTITION_KEY, key
 
 ROOT = Path(__file__).parents[3]
+LACKED = f"rules version {LATER_VERSION}, this build supports up to {RULES_VERSION}"
 SCRIPT = Path(__file__).parents[1] / "store/writer_process.py"
 CELL = Tape().cells[0]
 
@@ -51,7 +52,9 @@ def check(reader: StoreReader, *, exact: bool) -> None:
         count = reader.get(NOTE_COUNTS, CELL.encode(), cell=CELL)
         assert count == (b"%d" % len(notes) if notes else None), position
         partition = reader.get(PARTITION, PARTITION_KEY, cell=CELL)
-        assert partition is None or partition.rules_version == (3 if position > ACTIVATED_AT else 1)
+        assert partition is None or partition.rules_version == (
+            LATER_VERSION if position > ACTIVATED_AT else 1
+        )
         assert [row for _, _, row in reader.scan(NOTES)] == ([note] if note else [])
 
 
@@ -68,7 +71,7 @@ def test_a_reader_in_another_process_follows_across_the_activation(tmp_path: Pat
         rng = random.Random(seed)
         while not list(tmp_path.glob("p*.ring")):
             time.sleep(0.005)
-        reader = StoreReader(tmp_path, REGISTRY, versions=BUILD_3)
+        reader = StoreReader(tmp_path, REGISTRY, versions=LATER_BUILD)
         positions = {0}
         while writer.poll() is None:
             exact = rng.random() < 0.3
@@ -85,7 +88,7 @@ def test_a_reader_in_another_process_follows_across_the_activation(tmp_path: Pat
         reader.close()
     assert reader.position == {0: last}
     assert min(positions - {0}) < ACTIVATED_AT < last, "the machine is too busy for this test to tell"
-    with StoreReader(tmp_path, REGISTRY, versions=BUILD_3) as late:  # one that never saw the old tables
+    with StoreReader(tmp_path, REGISTRY, versions=LATER_BUILD) as late:  # one that never saw the old tables
         check(late, exact=True)
 
 
@@ -97,7 +100,7 @@ def test_the_commit_that_activates_and_the_first_row_of_a_new_table(
         log = noted_log()
         store.apply(0, list(itertools.islice(log, ACTIVATED_AT - 1)))
         assert not {"notes", "note_counts"} & set(existing_families(partition_path(tmp_path, 0)))
-        with StoreReader(tmp_path, REGISTRY, versions=BUILD_3) as reader:
+        with StoreReader(tmp_path, REGISTRY, versions=LATER_BUILD) as reader:
             for record in itertools.islice(log, 8):
                 store.apply(0, [record])
                 move(reader)
@@ -109,7 +112,7 @@ def test_one_commit_activates_and_writes(tmp_path: Path) -> None:
     with open_noted(tmp_path) as store:
         log = noted_log()
         store.apply(0, list(itertools.islice(log, 10)))
-        with StoreReader(tmp_path, REGISTRY, versions=BUILD_3) as reader:
+        with StoreReader(tmp_path, REGISTRY, versions=LATER_BUILD) as reader:
             store.apply(0, list(itertools.islice(log, ACTIVATED_AT + 20)))
             reader.follow()
             check(reader, exact=True)
@@ -121,10 +124,10 @@ def test_a_batch_that_fails_after_the_activation_leaves_the_state_of_before(tmp_
         records = list(itertools.islice(noted_log(), ACTIVATED_AT + 3))
         store.apply(0, records[:ACTIVATED_AT])
         tables = store.partition(0)
-        before = partition_digest(tables.scan, REGISTRY, BUILD_3)
-        tables.stage(fold(tables, records[ACTIVATED_AT], REGISTRY, BUILD_3))
+        before = partition_digest(tables.scan, REGISTRY, LATER_BUILD)
+        tables.stage(fold(tables, records[ACTIVATED_AT], REGISTRY, LATER_BUILD))
         tables.abandon()
-        assert partition_digest(tables.scan, REGISTRY, BUILD_3) == before
+        assert partition_digest(tables.scan, REGISTRY, LATER_BUILD) == before
         store.apply(0, records)
         assert tables.get(NOTES, CELL.encode()) is not None
     with open_noted(tmp_path) as store:
@@ -139,7 +142,7 @@ def test_however_it_is_folded_the_digest_is_the_same(tmp_path: Path) -> None:
             log = itertools.islice(noted_log(), ACTIVATED_AT + 50)
             while batch := list(itertools.islice(log, size)):
                 store.apply(0, batch)
-            digests.add(partition_digest(store.partition(0).scan, REGISTRY, BUILD_3))
+            digests.add(partition_digest(store.partition(0).scan, REGISTRY, LATER_BUILD))
     assert len(digests) == 1
 
 
@@ -150,9 +153,9 @@ def test_a_build_that_does_not_support_the_version_refuses_the_store(tmp_path: P
         with StoreReader(tmp_path, REGISTRY) as older:
             store.apply(0, list(itertools.islice(log, ACTIVATED_AT)))
             for move in (older.follow, older.catch_up):
-                with pytest.raises(StoreMismatch, match="rules version 3, this build supports up to 2"):
+                with pytest.raises(StoreMismatch, match=LACKED):
                     move()
-    with pytest.raises(StoreMismatch, match="rules version 3, this build supports up to 2"):
+    with pytest.raises(StoreMismatch, match=LACKED):
         StoreReader(tmp_path, REGISTRY)
     with Store(tmp_path, log=LOG, partitions=1, registry=REGISTRY) as store:  # noqa: SIM117 - one step each
         with pytest.raises(StoreMismatch, match="tables that this build does not know: note_counts, notes"):
@@ -160,16 +163,18 @@ def test_a_build_that_does_not_support_the_version_refuses_the_store(tmp_path: P
 
 
 def test_a_build_refuses_a_store_of_a_later_version_that_brought_no_table(tmp_path: Path) -> None:
-    later = RulesVersions((*RULES_VERSIONS, rule_set(3)))
+    later = RulesVersions((*RULES_VERSIONS, rule_set(LATER_VERSION)))
     with Store(tmp_path, log=LOG, partitions=1, registry=REGISTRY, versions=later) as store:
         store.apply(0, list(itertools.islice(noted_log(), ACTIVATED_AT + 1)))
     with Store(tmp_path, log=LOG, partitions=1, registry=REGISTRY) as store:  # noqa: SIM117 - one step each
-        with pytest.raises(StoreMismatch, match="rules version 3, this build supports up to 2"):
+        with pytest.raises(StoreMismatch, match=LACKED):
             store.open(0)
 
 
 def test_a_class_that_a_later_version_brings_gets_its_table_then(tmp_path: Path) -> None:
-    versions = RulesVersions((rule_set(1, classes=CLASSES_1 - {"VCPU"}), rule_set(2), rule_set(3)))
+    without = rule_set(1, classes=CLASSES_1 - {"VCPU"})
+    others = map(rule_set, range(2, LATER_VERSION + 1))
+    versions = RulesVersions((without, *others))
     with Store(tmp_path, log=LOG, partitions=1, registry=REGISTRY, versions=versions) as store:
         log = noted_log()
         store.apply(0, list(itertools.islice(log, ACTIVATED_AT)))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tests.support.events_json import LOG, Tape, event, provider, reported
 from tests.support.ports_class import REGISTRY
-from tests.support.rules_versions import BUILD_3
+from tests.support.rules_versions import LATER_BUILD, LATER_VERSION
 from vacancy.projections.store import rocksdb
 from vacancy.projections.store.partition_store import PartitionStore
 from vacancy.projections.store.store import Store
@@ -27,7 +27,7 @@ from vacancy.resources.state.tables import DEAD_LETTERS, NODES, dead_letter_key
 from vacancy.resources.state.transaction import Changes
 
 ACTIVATED_AT = 300
-"""The offset of the record that activates rules version 3 in `noted_log`."""
+"""The offset of the record that activates `LATER_VERSION` of the rules in `noted_log`."""
 
 
 class Wheel(NamedTuple):
@@ -114,14 +114,14 @@ def records() -> Iterator[Record]:
 
 
 def noted_log() -> Iterator[Record]:
-    """A log without end, whose `ACTIVATED_AT`th record activates rules version 3. From then on two records of three are
+    """A log without end, whose `ACTIVATED_AT`th record activates `LATER_VERSION` of the rules. From then on two records of three are
     notes that tell their own offset, and the others reports of a node."""
     tape = Tape()
     yield tape.records[0][0]
     sequence = 0
     for offset in itertools.count(1):
         if offset == ACTIVATED_AT:
-            value = event("rules.activated.v1", {"version": 3, "classes": ["PORTS"]})
+            value = event("rules.activated.v1", {"version": LATER_VERSION, "classes": ["PORTS"]})
         elif offset % 3:
             value = event("note.taken.v1", {"text": str(offset)})
         else:
@@ -131,8 +131,8 @@ def noted_log() -> Iterator[Record]:
 
 
 def open_noted(store: Path) -> Store:
-    """The store of `noted_log`, as a build opens it that supports version 3."""
-    return Store(store, log=LOG, partitions=1, registry=REGISTRY, versions=BUILD_3)
+    """The store of `noted_log`, as a build opens it that supports `LATER_VERSION`."""
+    return Store(store, log=LOG, partitions=1, registry=REGISTRY, versions=LATER_BUILD)
 
 
 def fill(store: Path, size_max: int) -> None:

@@ -14,9 +14,11 @@ from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
 from tests.support.strategies import logs
 from vacancy.resources.classes.registry import Registry
-from vacancy.resources.fold.fold import VALUE_BYTES_MAX, fold
+from vacancy.resources.fold.fold import fold
+from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import Halt, InvalidRecord, VacancyError
+from vacancy.resources.model.limits import LIMITS_1
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.tables import DEAD_LETTER_BYTES, DEAD_LETTERS, PARTITION, PARTITION_KEY
@@ -54,7 +56,7 @@ def letter(changes: Changes) -> Any:
         (opened(classes=["SPONGES"]), "allow resource class SPONGES, which this build does not have"),
         (
             opened(classes=[]).replace(b'"version": 1', b'"version": 99'),
-            "rules are version 99, this build supports up to 2",
+            f"rules are version 99, this build supports up to {RULES_VERSION}",
         ),
     ],
 )
@@ -175,10 +177,10 @@ def test_a_deep_nest_is_a_dead_letter() -> None:
 
 
 def test_a_huge_record_is_a_dead_letter_and_only_its_beginning_is_kept() -> None:
-    changes = fold(state_after(), record(b" " * (VALUE_BYTES_MAX + 1), 1), REGISTRY)
+    changes = fold(state_after(), record(b" " * (LIMITS_1.record_bytes + 1), 1), REGISTRY)
     found = letter(changes)
-    assert f"larger than {VALUE_BYTES_MAX} bytes" in found.reason
-    assert (found.size, len(found.value)) == (VALUE_BYTES_MAX + 1, DEAD_LETTER_BYTES)
+    assert f"larger than {LIMITS_1.record_bytes} bytes" in found.reason
+    assert (found.size, len(found.value)) == (LIMITS_1.record_bytes + 1, DEAD_LETTER_BYTES)
 
 
 # -- events -----------------------------------------------------------------------------------------------

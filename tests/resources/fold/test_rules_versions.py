@@ -21,7 +21,7 @@ from tests.support.events_json import (
 )
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
-from tests.support.rules_versions import BUILD_3, NOTES, rule_set
+from tests.support.rules_versions import LATER_BUILD, LATER_VERSION, NOTES, rule_set
 from tests.support.strategies import logs
 from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.resources.classes.registry import CLASSES_1
@@ -88,7 +88,7 @@ class Replica:
 
 def test_an_event_that_only_a_later_version_has_is_a_dead_letter_on_every_build() -> None:
     digests = set()
-    for versions in (RULES_VERSIONS, BUILD_3):
+    for versions in (RULES_VERSIONS, LATER_BUILD):
         replica = Replica(versions)
         replica.add(noted("too early"))
         replica.add(activated(2))
@@ -99,9 +99,9 @@ def test_an_event_that_only_a_later_version_has_is_a_dead_letter_on_every_build(
 
 
 def test_it_does_something_from_the_record_on_that_follows_its_activation() -> None:
-    replica = Replica(BUILD_3)
+    replica = Replica(LATER_BUILD)
     replica.add(noted("too early"))
-    replica.add(activated(3))
+    replica.add(activated(LATER_VERSION))
     replica.add(noted("heard"))
     assert replica.letters == [1]
     assert replica.state.get(NOTES, b"b1") == b"heard"
@@ -111,20 +111,22 @@ def test_a_build_that_does_not_support_the_version_stops_there_and_goes_on_after
     replica = Replica()
     replica.add(reported("n1", [provider("n1", VCPU=8)]))
     before = replica.digest
-    with pytest.raises(Halt, match=f"rules are version 3, this build supports up to {RULES_VERSION}") as halt:
-        replica.add(activated(3))
+    with pytest.raises(
+        Halt, match=f"rules are version {LATER_VERSION}, this build supports up to {RULES_VERSION}"
+    ) as halt:
+        replica.add(activated(LATER_VERSION))
     assert "upgrade vacancy" in halt.value.do
     assert replica.digest == before
-    replica.versions = BUILD_3
-    replica.add(activated(3))
+    replica.versions = LATER_BUILD
+    replica.add(activated(LATER_VERSION))
     replica.add(noted("heard"))
     assert replica.letters == []
 
 
 def test_a_state_of_a_version_that_the_build_does_not_support_is_not_folded_on() -> None:
-    replica = Replica(BUILD_3, version=3)
+    replica = Replica(LATER_BUILD, version=LATER_VERSION)
     replica.versions = RULES_VERSIONS
-    with pytest.raises(Halt, match="rules are version 3"):
+    with pytest.raises(Halt, match=f"rules are version {LATER_VERSION}"):
         replica.add(reported("n1", [provider("n1", VCPU=8)]))
 
 
@@ -248,7 +250,7 @@ def test_a_list_that_does_not_hold_together_is_refused(made: Callable[[], object
 def test_the_versions_of_this_build_are_listed() -> None:
     assert [one.version for one in RULES_VERSIONS] == list(range(1, RULES_VERSION + 1))
     assert all(one.summary for one in RULES_VERSIONS)
-    assert [one.canonical for one in RULES_VERSIONS] == [FORM_1, FORM_2]
+    assert [one.canonical for one in RULES_VERSIONS] == [FORM_1, FORM_2, FORM_2]
     for one in RULES_VERSIONS:
         assert len(one.event_types) == 14
 

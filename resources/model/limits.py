@@ -1,0 +1,91 @@
+"""What one record may cost, and what the state of a provider, a tree and a cell may hold.
+
+Each version of the rules has its limits (`RuleSet.limits`). They are functions of the record's bytes and of the state, so
+every build decides the same. A record, or the part of it, that is over a limit is refused, and the reason names the
+limit. docs/limits.md explains each of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+NO_LIMIT: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one version of the rules. The defaults are those of versions 1 and 2."""
+
+    record_bytes: int = 8 * 1024 * 1024
+    """Bytes of a record's value."""
+
+    record_marks: int = NO_LIMIT
+    """Commas, colons and opening brackets (`,` `:` `[` `{`) in a record's value, counted before it is parsed."""
+
+    predicates: int = NO_LIMIT
+    """Predicates of all claims of a record."""
+
+    memberships: int = NO_LIMIT
+    """Memberships in server groups of all claims of a record."""
+
+    group_providers: int = NO_LIMIT
+    """Providers that all members of one server group name."""
+
+    released_parts: int = NO_LIMIT
+    """Parts of allocations that the releases of one record give back."""
+
+    expiries: int = NO_LIMIT
+    """Units of deadlines that end at one record; the others end at the next records. A deadline is one unit, and a hold
+    one more for each part of its allocation."""
+
+    consumers_confirmed: int = NO_LIMIT
+    """Consumers in one full report."""
+
+    provider_classes: int = NO_LIMIT
+    """Resource classes of one provider."""
+
+    provider_attributes: int = NO_LIMIT
+    """Attributes that a node reports of one provider, or that an operator sets."""
+
+    provider_traits: int = NO_LIMIT
+    """Traits that a node reports of one provider, or that an operator sets."""
+
+    provider_aggregates: int = NO_LIMIT
+    """Aggregates of one provider."""
+
+    tree_members: int = NO_LIMIT
+    """Providers of one tree, with those that stay only because part of them is in use."""
+
+    cell_classes: int = NO_LIMIT
+    """Names of resource classes in one cell."""
+
+    cell_attributes: int = NO_LIMIT
+    """Names of attributes in one cell."""
+
+    cell_traits: int = NO_LIMIT
+    """Names of traits in one cell."""
+
+    withdrawn_at_once: int = NO_LIMIT
+    """Inventories and providers of a tree that are withdrawn at one record; the others follow at the next records."""
+
+
+LIMITS_1: Final = Limits()
+LIMITS_3: Final = Limits(
+    record_marks=262_144,
+    predicates=1_024,
+    memberships=128,
+    group_providers=4_096,
+    released_parts=2_048,
+    expiries=1_024,
+    consumers_confirmed=4_096,
+    provider_classes=64,
+    provider_attributes=64,
+    provider_traits=512,
+    provider_aggregates=256,
+    tree_members=4_096,
+    cell_classes=1_024,
+    cell_attributes=4_096,
+    cell_traits=8_192,
+    withdrawn_at_once=1_024,
+)
