@@ -22,9 +22,11 @@ def event(type_: str, data: Mapping[str, Any], id_: str = "e") -> bytes:
     ).encode()
 
 
-def opened(partition: int = 0, partitions: int = 1, classes: Sequence[str] = ("PORTS",)) -> bytes:
-    """The first record of a partition."""
-    rules = {"version": 1, "classes": list(classes)}
+def opened(
+    partition: int = 0, partitions: int = 1, classes: Sequence[str] = ("PORTS",), version: int = 1
+) -> bytes:
+    """The first record of a partition. `version` is that of its rules."""
+    rules = {"version": version, "classes": list(classes)}
     return event(
         "log.opened.v1", {"log": LOG, "partition": partition, "partitions": partitions, "rules": rules}
     )

@@ -1,0 +1,307 @@
+"""Records that may cost the fold more than they should, made from a few numbers, and a search for worse ones.
+
+Each kind is a function that makes a case from a few numbers. The search changes one number at a time and keeps what costs
+more. What it found worst is the corpus, `corpus/expensive_records.json`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from tests.support.events_json import START_MS, claim, claims, event, opened, provider, reported
+from tests.support.memory_state import MemoryState
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.fold import fold
+from vacancy.resources.fold.rules_versions import RULES_VERSION
+from vacancy.resources.model.limits import LIMITS_3
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import Record
+
+SMALL_BYTES: Final = 64 * 1024
+SMALL_S: Final = 0.020
+LARGE_S: Final = 0.250
+HELD_BYTES_MAX: Final = 64 * 1024 * 1024
+"""The budget: the CPU time of a record of less than 64 KiB, that of any other record, and the memory that is kept."""
+
+DEADLINE_MS: Final = START_MS + 500_000
+HOLD_MS: Final = START_MS + 60_000
+
+
+class Case(NamedTuple):
+    """Records that prepare a partition, and the value of the one that is measured, that much later in log time."""
+
+    before: list[bytes]
+    value: bytes
+    later_ms: int = 0
+
+
+class Recipe(NamedTuple):
+    """A kind of record, and the numbers that one of it is made from."""
+
+    kind: str
+    numbers: Mapping[str, int]
+
+
+# -- kinds ----------------------------------------------------------------------------------------------------
+
+
+def predicates(claims_: int, predicates_: int, kind: int, classes: int, depth: int) -> Case:
+    """Predicates that hold, on the last provider of a chain."""
+    chain = [provider("p0"), *(provider(f"p{n}", f"p{n - 1}") for n in range(1, depth))]
+    chain[-1]["inventories"] = {f"CUSTOM_{n}": {"total": 10_000} for n in range(classes)}
+    last = chain[-1]["id"]
+    one: dict[str, Any] = (
+        {"kind": "generation", "value": 1},
+        {"kind": "subtree", "value": "p0"},
+        {"kind": "trait", "value": "CUSTOM_NONE", "negate": True},
+        {"kind": "aggregate", "value": "none", "negate": True},
+        {"kind": "attribute", "name": "none", "operator": "lacks"},
+    )[kind % 5]
+    them = [{"provider": last, **one}] * predicates_
+    bids = [_claim(n, [(last, "CUSTOM_0")], predicates=them) for n in range(claims_)]
+    return Case([reported("p0", chain)], claims(*bids))
+
+
+def bad_values(values: int, size: int) -> Case:
+    """Many errors in one record."""
+    return Case([], reported("p0", [{**provider("p0"), "traits": ["x" * size] * values}]))
+
+
+def replaced_tree(before: int, after: int, changed: int) -> Case:
+    """A report that replaces all parts of a node, or a change that removes and adds them."""
+    old, new = (
+        [provider(f"{name}{n}", "p0", VCPU=1) for n in range(count)]
+        for name, count in (("a", before), ("b", after))
+    )
+    setup = [reported("p0", [provider("p0"), *old])]
+    if changed % 2:
+        data = {"root": "p0", "incarnation": f"{1:016x}", "sequence": 2, "providers": new}
+        return Case(setup, event("node.changed.v1", {**data, "removed": [one["id"] for one in old]}))
+    return Case(setup, reported("p0", [provider("p0"), *new], sequence=2))
+
+
+def withdrawn_parts(rounds: int, parts: int, releases: int) -> Case:
+    """Releases of parts that their node no longer reports: each goes when nobody holds it."""
+    setup = []
+    for turn in range(rounds):
+        ids = [f"r{turn}-{n}" for n in range(parts)]
+        setup.append(
+            reported("p0", [provider("p0"), *(provider(id_, "p0", VCPU=1) for id_ in ids)], sequence=turn + 1)
+        )
+        bids = [_claim(turn * parts + n, [(id_, "VCPU")]) for n, id_ in enumerate(ids)]
+        setup += [claims(*bids[at : at + 64]) for at in range(0, parts, 64)]
+    setup.append(reported("p0", [provider("p0")], sequence=rounds + 1))
+    them = [{"consumer": f"i{n}", "claim": f"c{n}"} for n in range(releases)]
+    return Case(setup, event("consumers.released.v1", {"releases": them}))
+
+
+def server_group(members: int, parts: int, claims_: int) -> Case:
+    """Claims that join a group whose members have many parts."""
+    setup = []
+    group = [{"group": f"{CELL}/g", "policy": "anti-affinity", "max_per_node": 1024}]
+    for node in range(8):
+        tree = [
+            provider(f"n{node}"),
+            *(provider(f"n{node}-{part}", f"n{node}", VCPU=10_000) for part in range(parts)),
+        ]
+        setup.append(reported(f"n{node}", tree))
+
+    def bid(number: int) -> dict[str, Any]:
+        places = [(f"n{number % 8}-{part}", "VCPU") for part in range(parts)]
+        return _claim(number, places, memberships=group)
+
+    setup += [claims(bid(number)) for number in range(members)]
+    return Case(setup, claims(*(bid(members + number) for number in range(claims_))))
+
+
+def ending_at_once(holds: int, verdicts: int) -> Case:
+    """A tick at which holds end and verdicts expire."""
+    setup = [reported("p0", [provider("p0", VCPU=1_000_000)])]
+    bids = [
+        _claim(n, [("p0", "VCPU")], hold_until_ms=HOLD_MS if n < holds else None)
+        for n in range(holds + verdicts)
+    ]
+    setup += [claims(*bids[at : at + 64]) for at in range(0, len(bids), 64)]
+    return Case(setup, event("tick.v1", {}), 3_000_000)
+
+
+def made_up_names(providers: int, classes: int, traits: int, attributes: int) -> Case:
+    """A report of names that nobody has seen before."""
+
+    def one(number: int) -> dict[str, Any]:
+        return {
+            **provider(
+                f"p{number}", "p0" if number else None, [f"CUSTOM_{number}_{n}" for n in range(traits)]
+            ),
+            "inventories": {f"CUSTOM_{number}_{n}": {"total": 1} for n in range(classes)},
+            "attributes": {f"a{number}.{n}": n for n in range(min(attributes, 256))},
+        }
+
+    return Case([], reported("p0", [one(number) for number in range(providers)]))
+
+
+def operators_names(aggregates: int, traits: int, parts: int) -> Case:
+    """Settings of a root with many names."""
+    setup = [
+        reported("p0", [provider("p0"), *(provider(f"p{n}", "p0", VCPU=1) for n in range(1, parts + 1))])
+    ]
+    said = {
+        "aggregates": [f"a{n}" for n in range(aggregates)],
+        "traits": [f"CUSTOM_{n}" for n in range(traits)],
+    }
+    return Case(setup, event("facts.set.v1", {"provider": "p0", "revision": 1, "facts": said}))
+
+
+def allocations(claims_: int, parts: int, classes: int) -> Case:
+    """Claims for many classes of many parts."""
+    inventories = {f"CUSTOM_{n}": {"total": 1_000_000} for n in range(classes)}
+    tree = [
+        provider("p0"),
+        *({**provider(f"p{n}", "p0"), "inventories": inventories} for n in range(1, parts + 1)),
+    ]
+    places = [(f"p{n}", f"CUSTOM_{c}") for n in range(1, parts + 1) for c in range(classes)]
+    return Case([reported("p0", tree)], claims(*(_claim(n, places[:256]) for n in range(claims_))))
+
+
+KINDS: Final[Mapping[str, tuple[Callable[..., Case], Mapping[str, int]]]] = {
+    "predicates": (
+        predicates,
+        {"claims_": 64, "predicates_": 1024, "kind": 4, "classes": 2000, "depth": 4000},
+    ),
+    "bad_values": (bad_values, {"values": 2_000_000, "size": 256}),
+    "replaced_tree": (replaced_tree, {"before": 4000, "after": 4000, "changed": 1}),
+    "withdrawn_parts": (withdrawn_parts, {"rounds": 3, "parts": 4000, "releases": 64}),
+    "server_group": (server_group, {"members": 200, "parts": 255, "claims_": 64}),
+    "ending_at_once": (ending_at_once, {"holds": 32_000, "verdicts": 32_000}),
+    "made_up_names": (made_up_names, {"providers": 64, "classes": 5000, "traits": 5000, "attributes": 256}),
+    "operators_names": (operators_names, {"aggregates": 100_000, "traits": 100_000, "parts": 4000}),
+    "allocations": (allocations, {"claims_": 64, "parts": 256, "classes": 256}),
+}
+"""By kind, the function that makes it, and how large each of its numbers may be. None is less than 0 or, where it counts
+what there must be, 1."""
+
+CELL: Final = covering_cells(1)[0]
+
+
+def _claim(number: int, places: Sequence[tuple[str, str]], **more: Any) -> dict[str, Any]:
+    them = [
+        {"provider": id_, "resources": {name: 1}, "group": str(n)} for n, (id_, name) in enumerate(places)
+    ]
+    return claim(f"c{number}", f"i{number}", "", {}, DEADLINE_MS, allocations=them, **more)
+
+
+# -- measuring ------------------------------------------------------------------------------------------------
+
+
+class Cost(NamedTuple):
+    """What one record costs: CPU time, bytes of its value, bytes of memory that are kept (0: not measured)."""
+
+    cpu_s: float
+    size: int
+    held: int = 0
+
+    @property
+    def share(self) -> float:
+        """Its share of the budget for CPU time: above 1 it is too expensive."""
+        return self.cpu_s / budget_s(self.size)
+
+
+def budget_s(size: int) -> float:
+    """The CPU time that a record of that size in bytes may cost, seconds."""
+    return SMALL_S if size < SMALL_BYTES else LARGE_S
+
+
+def _yardstick_s() -> float:
+    """The CPU time of a fixed piece of work of the kind that the fold does, seconds."""
+    started = time.process_time()
+    for number in range(40_000):
+        row = {str(number % 97): (number, number + 1)}
+        _YARDSTICK.update(row)
+    sorted(_YARDSTICK.items(), reverse=True)
+    return time.process_time() - started
+
+
+_YARDSTICK: Final[dict[str, tuple[int, int]]] = {}
+_YARDSTICK_S: Final = 0.0086
+"""What `_yardstick_s` is on the machine for which the budget is stated (docs/measured.md): the least of many runs."""
+
+
+def slowness() -> float:
+    """How many times slower than that machine this one is now, at least 1. A machine of continuous integration is often
+    busy: its caches and its second hardware threads belong to others, and CPU time grows with that."""
+    return max(1.0, min(_yardstick_s() for _ in range(3)) / _YARDSTICK_S)
+
+
+def fold_s(state: MemoryState, record: Record, registry: Registry) -> float:
+    """The CPU time that the fold takes for a record, and that encoding the changed rows takes, seconds."""
+    started = time.process_time()
+    changes = fold(state, record, registry)
+    for table, rows in changes.items():
+        for row in rows.values():
+            if row is not None:
+                table.encode(row)
+    return time.process_time() - started
+
+
+def made(recipe: Recipe) -> Case:
+    """The records of a recipe."""
+    return KINDS[recipe.kind][0](**recipe.numbers)
+
+
+def cost(recipe: Recipe, *, times: int = 3, memory: bool = False) -> Cost:
+    """Fold a recipe's records in memory. CPU time is the least of that number of folds of the same state, on a machine
+    that is not slowed down (`slowness`)."""
+    case = made(recipe)
+    state, registry = MemoryState(), Registry()
+    for offset, one in enumerate([opened(classes=(), version=RULES_VERSION), *case.before]):
+        state.commit(fold(state, Record(0, offset, START_MS, CELL.encode(), one), registry))
+    record = Record(0, 1 + len(case.before), START_MS + case.later_ms, CELL.encode(), case.value)
+    spent = min(fold_s(state, record, registry) / slowness() for _ in range(times))
+    held = 0
+    if memory:
+        tracemalloc.start()
+        state.commit(fold(state, record, registry))
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+    return Cost(spent, len(case.value), held)
+
+
+# -- searching ------------------------------------------------------------------------------------------------
+
+
+def varied(rng: random.Random, recipe: Recipe) -> Recipe:
+    """A recipe with one number changed, a little or a lot."""
+    most = KINDS[recipe.kind][1]
+    name = rng.choice(list(most))
+    old = recipe.numbers[name]
+    new = rng.choice((old * 2, old // 2, old + 1, old - 1, most[name], 1, rng.randint(0, most[name])))
+    return Recipe(
+        recipe.kind,
+        {**recipe.numbers, name: max(0 if name in ("kind", "changed") else 1, min(new, most[name]))},
+    )
+
+
+def search(rng: random.Random, start: Sequence[Recipe], steps: int) -> Iterator[tuple[Recipe, Cost]]:
+    """Search from these recipes. Yields each that costs a larger share of the budget than any of its kind before.
+
+    The search stops at a kind that is over the budget: worse ones take minutes and show nothing new.
+    """
+    best = {recipe.kind: (recipe, cost(recipe).share) for recipe in start}
+    for _ in range(steps):
+        within = [kind for kind, (_, share) in best.items() if share <= 1]
+        if not within:
+            return
+        recipe = varied(rng, best[rng.choice(within)][0])
+        if (
+            len(made(recipe).value) > LIMITS_3.record_bytes
+            or cost(recipe, times=1).share <= best[recipe.kind][1]
+        ):
+            continue
+        found = cost(recipe)
+        if found.share > best[recipe.kind][1]:
+            best[recipe.kind] = recipe, found.share
+            yield recipe, found
