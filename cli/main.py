@@ -32,8 +32,9 @@ from vacancy.cli.commands import (
     why_not,
     worker,
 )
-from vacancy.cli.output import note
+from vacancy.cli.output import emit, note
 from vacancy.resources.model.errors import VacancyError
+from vacancy.streams.printable import make_process_printable
 
 _INTERRUPTED = 130
 _LOGGING_COMMANDS = frozenset({"worker", "publish", "demo"})
@@ -80,7 +81,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        sys.stdout.write(f"vacancy {version('vacancy')}\n")
+        emit(f"vacancy {version('vacancy')}")
         raise typer.Exit
 
 
@@ -95,7 +96,8 @@ def _start(
 ) -> None:
     del version
     if context.invoked_subcommand is None:
-        sys.stdout.write(context.get_help() + "\n")
+        for line in context.get_help().splitlines():
+            emit(line)
         raise typer.Exit
     if verbose or context.invoked_subcommand in _LOGGING_COMMANDS:
         from vacancy.clients.runtime.logging import configure_logs
@@ -105,6 +107,7 @@ def _start(
 
 def main() -> int:
     """Run the command line; returns its exit code."""
+    make_process_printable()
     try:
         code = app(standalone_mode=False)
         return code if isinstance(code, int) else 0

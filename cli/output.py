@@ -1,4 +1,7 @@
-"""Output of the commands: answers go to standard output, everything else to standard error."""
+"""Output of the commands: answers go to standard output, everything else to standard error.
+
+All of it passes `printable`, line by line. No other module of the command writes to a stream (a test checks that).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vacancy.streams.printable import printable
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from vacancy.clients.replay_tool.replay import Progress
     from vacancy.projections.reader.store_reader import StoreReader
 
@@ -23,20 +30,32 @@ _PIPE_CLOSED = 141
 """What a shell reports for a program that a closed pipe has ended."""
 
 
-def emit(text: str) -> None:
-    """Write an answer to standard output. If the reader has closed the pipe (`| head`), exit silently."""
+def emit(line: str = "") -> None:
+    """Write one line of an answer to standard output. What a terminal must not receive is escaped, line feeds too."""
+    _write(printable(line))
+
+
+def emit_json(answer: Any) -> None:
+    """Write an answer as one JSON document. Dataclasses, named tuples, models and structs become objects.
+
+    It is ASCII: every other character, and every control character, is an escape of JSON.
+    """
+    _write(json.dumps(_plain(answer), indent=1))
+
+
+def _write(text: str) -> None:
+    """Write printable text to standard output. If the reader has closed the pipe (`| head`), exit silently."""
     try:
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        try:
+            sys.stdout.write(text + "\n")
+        except UnicodeEncodeError:  # the terminal's encoding does not have a character
+            encoding = sys.stdout.encoding
+            sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         # Otherwise Python would fail again at exit, when it flushes its buffer.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(_PIPE_CLOSED) from None
-
-
-def emit_json(answer: Any) -> None:
-    """Write an answer as one JSON document. Dataclasses, named tuples, models and structs become objects."""
-    emit(json.dumps(_plain(answer), indent=1))
 
 
 def _plain(value: Any) -> Any:
@@ -58,8 +77,8 @@ def _plain(value: Any) -> Any:
 
 
 def note(text: str) -> None:
-    """Write a message that is not part of the answer to standard error."""
-    sys.stderr.write(f"vacancy: {text}\n")
+    """Write a message that is not part of the answer to standard error, as one line."""
+    sys.stderr.write(f"vacancy: {printable(text)}\n")
     sys.stderr.flush()
 
 
@@ -77,15 +96,16 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     cells = [["" if value is None else value for value in row] for row in rows]
     for at, name in enumerate(columns):
         is_number = bool(cells) and all(isinstance(row[at], int | float) or row[at] == "" for row in cells)
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(printable(name), justify="right" if is_number else "left", overflow="fold")
     for row in cells:
-        table.add_row(*(str(value) for value in row))
+        table.add_row(*(printable(str(value)) for value in row))
     console = Console(
         width=None if sys.stdout.isatty() else _PIPED_COLUMNS, markup=False, highlight=False, emoji=False
     )
     with console.capture() as captured:
         console.print(table)
-    emit("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    # Rich's own escapes (bold headings) are in it; the cells are printable already.
+    _write("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def attributes_text(attributes: Mapping[str, str | int | bool]) -> str:
@@ -119,6 +139,13 @@ def as_of_text(reader: StoreReader) -> str:
     return f"as of {position_text(reader.position)}{age}"
 
 
+def stderr_console() -> Console:
+    """Rich's console for progress bars. What is written to it must be `printable`; markup is text."""
+    from rich.console import Console
+
+    return Console(stderr=True, markup=False, highlight=False, emoji=False)
+
+
 @contextmanager
 def progress_bar(task: str) -> Iterator[Progress | None]:
     """A progress callback (records done, records in all) with an estimate of the time left.
@@ -128,17 +155,16 @@ def progress_bar(task: str) -> Iterator[Progress | None]:
     if not is_watched():
         yield None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=stderr_console(),
         transient=True,
     )
     with bar:
-        number = bar.add_task(task, total=None)
+        number = bar.add_task(printable(task), total=None)
         yield lambda done, total: bar.update(number, completed=done, total=total)

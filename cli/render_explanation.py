@@ -25,7 +25,8 @@ def render_explanation(explanation: Explanation) -> None:
     )
     if not explanation.nearest:
         return
-    emit("\nnearest misses:")
+    emit()
+    emit("nearest misses:")
     emit_table(
         ("NODE", "GROUP", "PROVIDER", "CONSTRAINT", "ASKED", "AVAILABLE", "WHY"),
         (

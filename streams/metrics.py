@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from vacancy.streams.partition_ownership import PartitionOwnership
+from vacancy.streams.printable import printable
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4"
 """The content type of Prometheus' text format."""
@@ -80,7 +81,7 @@ class WorkerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         found = status(self._source)
-        log = found["log"]
+        log = printable(found["log"])
         for name, help_ in (
             ("records", "Records folded"),
             ("batches", "Batches committed"),

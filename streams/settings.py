@@ -168,7 +168,7 @@ def load_settings(
     file = _config_file(config)
     try:
         return _settings_class(file)(**given)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
             f"the settings file is not valid TOML: {error}", where=str(file), do="correct it"
         ) from None

@@ -12,7 +12,8 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.context import DEFAULT_PARTITIONS, CommandContext
 from vacancy.cli.errors import DifferenceFound
-from vacancy.cli.output import emit, emit_json, emit_table, is_watched, note
+from vacancy.cli.output import emit, emit_json, emit_table, is_watched, note, stderr_console
+from vacancy.streams.printable import printable
 
 if TYPE_CHECKING:
     from vacancy.clients.demo.demo import DemoResult
@@ -141,22 +142,21 @@ def _progress() -> Iterator[Callable[[Step], None] | None]:
     if not is_watched():
         yield None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
     bar = Progress(
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<28}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=stderr_console(),
     )
     tasks: dict[str, TaskID] = {}
 
     def show(step: Step) -> None:
         if step.stage not in tasks:
-            tasks[step.stage] = bar.add_task(_STAGES.get(step.stage, step.stage), note="")
-        bar.update(tasks[step.stage], completed=step.done, total=step.total, note=step.note)
+            tasks[step.stage] = bar.add_task(printable(_STAGES.get(step.stage, step.stage)), note="")
+        bar.update(tasks[step.stage], completed=step.done, total=step.total, note=printable(step.note))
 
     with bar:
         yield show

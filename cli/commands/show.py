@@ -55,7 +55,7 @@ def _print_tree(tree: TreeAnswer) -> None:
     emit(f"provider {tree.id} in cell {tree.cell} (partition {tree.partition})")
     if tree.node is not None:
         emit(f"node {tree.root}: {tree.node.state}, last heard {time_text(tree.node.heard_ms)}")
-    emit("")
+    emit()
     limits = list(dict.fromkeys(n for one in tree.providers for i in one.inventories for n in i.limits))
     emit_table(
         (
@@ -82,9 +82,12 @@ def _print_tree(tree: TreeAnswer) -> None:
     for one in tree.providers:
         details = _details_of(one)
         if details:
-            emit("\n" + one.id + "\n" + "\n".join(f"  {line}" for line in details))
+            emit()
+            emit(one.id)
+            for line in details:
+                emit(f"  {line}")
     if tree.holdings:
-        emit("")
+        emit()
         _print_holdings(tree.holdings)
 
 

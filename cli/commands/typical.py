@@ -8,7 +8,7 @@ import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import emit
+from vacancy.cli.output import emit_json
 
 
 def typical(
@@ -31,4 +31,4 @@ def typical(
     from vacancy.clients.scheduler.order_names import learn_typical
 
     with context.open_reader() as reader:
-        emit(learn_typical(reader, device, limit).model_dump_json(exclude_defaults=True))
+        emit_json(learn_typical(reader, device, limit).model_dump(mode="json", exclude_defaults=True))

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Collection
 from multiprocessing.connection import Connection, wait
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from vacancy.resources.model.errors import VacancyError
+from vacancy.streams.printable import traceback_text
 
 _END_S = 5.0
 _spawn = multiprocessing.get_context("spawn")
@@ -151,6 +153,10 @@ def _main(parent: Connection, verbose: bool, target: Callable[..., None], argume
     except VacancyError as error:
         parent.send(error)
         raise SystemExit(error.exit_code) from None
+    except Exception:
+        # Otherwise multiprocessing writes the traceback, with the control characters that the error's text may contain.
+        sys.stderr.write(f"{traceback_text(*sys.exc_info())}\n")
+        raise SystemExit(1) from None
 
 
 def _exit(number: int, frame: object) -> None:

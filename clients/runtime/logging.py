@@ -1,4 +1,4 @@
-"""Log lines go to standard error: as text at a terminal, as JSON otherwise."""
+"""Log lines go to standard error: as text at a terminal, as JSON otherwise. All text in them is printable."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import sys
 
 import structlog
 
+from vacancy.streams.printable import make_process_printable, printable
+
 
 def configure_logs(*, verbose: bool) -> None:
     """Send structlog's and the standard library's events to standard error, warnings only unless `verbose`."""
+    make_process_printable()
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -22,7 +25,9 @@ def configure_logs(*, verbose: bool) -> None:
     )
     is_terminal = sys.stderr.isatty()
     render: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)
+        structlog.dev.ConsoleRenderer(
+            colors="NO_COLOR" not in os.environ, exception_formatter=structlog.dev.plain_traceback
+        )
         if is_terminal
         else structlog.processors.JSONRenderer()
     )
@@ -33,6 +38,7 @@ def configure_logs(*, verbose: bool) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                _make_printable,
                 render,
             ],
         )
@@ -40,3 +46,19 @@ def configure_logs(*, verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True)
     # The client logs every connection that it tries; the important part is in our own errors.
     logging.getLogger("kafka").setLevel(logging.INFO if verbose else logging.CRITICAL)
+
+
+def _make_printable(
+    logger: object, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    del logger, method
+    return {printable(name): _printable_value(name, value) for name, value in event.items()}
+
+
+def _printable_value(name: str, value: object) -> object:
+    if name in ("exception", "stack") and isinstance(value, str):
+        # Indented, so that no text in an error can look like a log line.
+        return "\n".join(f"  {printable(line)}" for line in value.split("\n"))
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return printable(value if isinstance(value, str) else repr(value))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vacancy.resources.model.errors import LogError, UsageError, VacancyError
 from vacancy.streams.log import open_log
 from vacancy.streams.log_url import parse_log_url
+from vacancy.streams.printable import make_process_printable, printable
 from vacancy.streams.projection_protocol import MakeParts
 from vacancy.streams.settings import Settings, load_settings
 from vacancy.streams.wait_for_log import LogWaiter
@@ -54,10 +55,11 @@ def load_parts(path: str) -> MakeParts:
 
 @cache
 def _app() -> WorkerApp:
+    make_process_printable()
     try:
         return app_from(load_settings())
     except VacancyError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{printable(str(error))}\n")
         raise SystemExit(error.exit_code) from None
 
 

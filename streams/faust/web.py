@@ -7,6 +7,7 @@ statistics are about the program, not about the log.
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 from typing import Any, Final, cast
 
@@ -65,7 +66,8 @@ def add_pages(app: faust.App) -> None:
     @app.page("/status")
     async def status(self: View, _: Request) -> Response:
         """Position, lag and rates."""
-        return self.json(metrics.status(source))
+        # Faust's own JSON is not ASCII, and people read this page with curl at a terminal.
+        return self.text(json.dumps(metrics.status(source)), content_type="application/json")
 
     @app.page("/metrics")
     async def prometheus(self: View, _: Request) -> Response:

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from vacancy.resources.model.errors import LogError, VacancyError
 from vacancy.streams.faust.app import WorkerApp
+from vacancy.streams.printable import printable
 from vacancy.streams.shutdown import StopSignal, on_stop
 
 _READY_POLL_S: Final = 0.02
@@ -103,7 +104,7 @@ class CommandWorker(faust.Worker):
         finally:
             app.ownership.close()
         if app.failure is not None:
-            sys.stderr.write(f"{app.failure}\n")
+            sys.stderr.write(f"{printable(str(app.failure))}\n")
             sys.exit(app.failure.exit_code)
         sys.exit(code)
 
