@@ -36,7 +36,7 @@ from vacancy.resources.model import events
 from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
 from vacancy.resources.model.limits import LIMITS_1, LIMITS_3
 from vacancy.resources.state.rule_set import ExpiryHandler, Handler, RuleSet, RulesVersions
-from vacancy.resources.state.tables import TABLES_1
+from vacancy.resources.state.tables import NODE_TABLES_3, TABLES_1
 
 _HANDLERS_1: Final[Mapping[type[Any], Handler]] = {
     events.NodeReported: lambda transaction, event: fold_reported(transaction, event.data),
@@ -91,7 +91,7 @@ _3: Final = RuleSet(
     "every record has a bounded cost, and rules are raised in three steps",
     handlers=_HANDLERS_1,
     expiries=_EXPIRIES_1,
-    tables=TABLES_1,
+    tables=(*TABLES_1, *NODE_TABLES_3),
     classes=CLASSES_1,
     canonical=FORM_2,
     limits=LIMITS_3,

@@ -44,6 +44,46 @@ class NodeRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.complete and not self.retired
 
 
+class ContestedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A node that events of two writers reached (rules version 3), by its root. An event that came too late and is no
+    repetition is a conflict: it is dropped and counted here, and the node is closed.
+
+    `until_ms` is the log time at which the node opens again if no other conflict comes, or 0 if it is no longer closed
+    for this reason. `since_ms` is the log time of the first conflict since the node was last open. `dropped` counts the
+    conflicts since the node was first contested, `dropped_reports` the full reports among them. `offset`, `time_ms`
+    (log time) and `reason` are those of the last one, `incarnation` is the one that the node had then, and `other` that of the dropped event.
+    """
+
+    until_ms: int
+    since_ms: int
+    dropped: int
+    dropped_reports: int
+    offset: int
+    time_ms: int
+    reason: str
+    incarnation: str
+    other: str
+
+
+class NodeWatchRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What rules version 3 keeps of a node besides its `NodeRow`, by its root. There is a row only if it says something.
+
+    `gaps` are the sequence numbers that events jumped over, by incarnation: (incarnation, ((first, last), ...)).
+    `complete` is whether the node would be complete if neither `contested_until_ms` (log time, 0: not contested) nor
+    `withdrawing` (part of its tree is still being withdrawn) closed it.
+    """
+
+    gaps: tuple[tuple[str, tuple[tuple[int, int], ...]], ...] = ()
+    complete: bool = True
+    contested_until_ms: int = 0
+    withdrawing: bool = False
+
+    @property
+    def closes(self) -> bool:
+        """Whether this closes the node."""
+        return self.withdrawing or self.contested_until_ms > 0
+
+
 class ProviderRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One resource provider. `members` (only of a root) are all providers of its tree, the root first.
 

@@ -15,8 +15,10 @@ from vacancy.resources.classes.resource_class import ResourceClass
 from vacancy.resources.state.rows import (
     AllocationRow,
     ClassRow,
+    ContestedRow,
     DeadLetterRow,
     NodeRow,
+    NodeWatchRow,
     OperatorSettingsRow,
     PartitionRow,
     ProviderRow,
@@ -102,6 +104,8 @@ VERDICTS = Table("verdicts", VerdictRow, fed=True)
 REQUESTS = Table("requests", RequestRow)
 DEADLINES = _Marks("deadlines", bytes)
 DEAD_LETTERS = Table("dead_letters", DeadLetterRow)
+CONTESTED = Table("contested", ContestedRow)
+NODE_WATCHES = Table("node_watches", NodeWatchRow)
 
 TABLES_1: tuple[Table[Any], ...] = (
     PARTITION,
@@ -115,8 +119,10 @@ TABLES_1: tuple[Table[Any], ...] = (
     DEADLINES,
     DEAD_LETTERS,
 )
-
 """The tables of rules version 1, except those of the classes. A later version adds its tables at the end."""
+
+NODE_TABLES_3: tuple[Table[Any], ...] = (CONTESTED, NODE_WATCHES)
+"""The tables that rules version 3 adds for nodes."""
 
 PARTITION_KEY = b""
 
