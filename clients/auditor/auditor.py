@@ -20,7 +20,7 @@ from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import OPAQUE, ROOM, RULE, Objection
 from vacancy.clients.auditor.consumers import Key
 from vacancy.clients.auditor.event_schema import ReadEvent, mentions, read
-from vacancy.clients.auditor.ledger import DEADLINE_AHEAD_MS_MAX, Ledger
+from vacancy.clients.auditor.ledger import Ledger
 from vacancy.clients.auditor.server_groups import admits
 from vacancy.clients.auditor.spec_conformance import misplacements
 from vacancy.resources.model.record import Record
@@ -159,8 +159,8 @@ class _Partition:
 
     def _judge(self, cell: str, claim: Mapping[str, Any], replaces: bool) -> None:
         ledger, key = self.ledger, (cell, claim["id"])
-        cancelled = ledger.is_known(key) and key in ledger.cancelled
-        if ledger.is_known(key) and not cancelled:
+        known = ledger.judged.get(key)
+        if known is not None and not known.cancelled:
             return  # a duplicate, or another claim of the same id: the first verdict stands
         first = key not in self._judged
         self._judged.add(key)
@@ -168,10 +168,9 @@ class _Partition:
             self._found.counts["late"] += first
             return
         against = objections(ledger, cell, claim, replaces=replaces)
-        if cancelled:
+        if known is not None:
             against.append(Objection(RULE, "it was cancelled"))
-        ledger.cancelled.discard(key)
-        ledger.known_until[key] = min(claim["deadline_ms"], ledger.now() + DEADLINE_AHEAD_MS_MAX)
+        ledger.set_judged(key, claim["deadline_ms"])
         verdict = self._found.take(self._partition, key, ledger.offset)
         grants = (verdict or {}).get("grants", ())
         if verdict is not None and verdict["accepted"]:
@@ -192,7 +191,7 @@ class _Partition:
         kinds = {objection.kind for objection in against}
         accepted = not kinds - {OPAQUE}
         if verdict is None:
-            self._without.append((self.ledger.known_until[key], where, what))
+            self._without.append((self.ledger.judged[key].until_ms, where, what))
         elif verdict["accepted"] and not accepted:
             why = "; ".join(objection.text for objection in against if objection.kind != OPAQUE)
             self._found.report(
@@ -388,7 +387,7 @@ def _events(logs: Records, words: Set[bytes]) -> Iterator[tuple[Record, ReadEven
 
 
 def _claims(event: ReadEvent) -> Iterable[Mapping[str, Any]]:
-    if event.kind == "consumer.replaced":
+    if event.kind in ("consumer.replaced", "consumer.replaced.v2"):
         return (event.data,)
     claims: Iterable[Mapping[str, Any]] = event.data["claims"] if event.kind == "claims.requested" else ()
     return claims

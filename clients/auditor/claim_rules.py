@@ -177,6 +177,8 @@ def _consumer(claim: Mapping[str, Any], held: HeldByConsumer | None, *, replaces
         yield "its consumer holds something"
     elif held is not None and generation != held.generation:
         yield "its consumer changed"
+    elif held is not None and claim.get("replaces", held.claim) != held.claim:
+        yield "its consumer holds by another claim"
 
 
 def _holds(ledger: Ledger, cell: str, predicate: Mapping[str, Any]) -> bool:

@@ -23,7 +23,7 @@ ALLOCATIONS_MAX: Final = 256
 
 
 class ReadEvent(NamedTuple):
-    """One event: `kind` is its type without prefix and version (`node.reported`), `data` its payload."""
+    """One event: `kind` is its type without prefix, and without `.v1` (`node.reported`), `data` its payload."""
 
     kind: str
     id: str
@@ -42,7 +42,8 @@ def read(record: Record) -> ReadEvent | None:
         convert(body, _Event)
     except (ValueError, TypeError, RecursionError):
         return None
-    return ReadEvent(body["type"][len(_PREFIX) : -len(_VERSION)], body["id"], body.get("data", {}))
+    kind = body["type"].removeprefix(_PREFIX).removesuffix(_VERSION)
+    return ReadEvent(kind, body["id"], body.get("data", {}))
 
 
 def mentions(record: Record, words: Set[bytes]) -> bool:
@@ -251,6 +252,10 @@ class Claim(_Strict):
     decided: Decided = field(default_factory=Decided)
 
 
+class Replacement(Claim, kw_only=True):
+    replaces: Id
+
+
 class ClaimsRequested(_Strict):
     claims: Annotated[list[Claim], Meta(min_length=1, max_length=64)]
 
@@ -327,6 +332,16 @@ class LogOpened(_Strict):
     rules: Rules = field(default_factory=Rules)
 
 
+class RulesSupported(_Strict):
+    proposal: Id
+    store: Id
+    missing: list[Text] = []
+
+
+class RulesWithdrawn(_Strict):
+    proposal: Id
+
+
 class Tick(_Strict):
     pass
 
@@ -351,6 +366,18 @@ class _LogOpenedEvent(_Envelope, tag=_PREFIX + "log.opened" + _VERSION):
 
 class _RulesActivatedEvent(_Envelope, tag=_PREFIX + "rules.activated" + _VERSION):
     data: Rules
+
+
+class _RulesProposedEvent(_Envelope, tag=_PREFIX + "rules.proposed" + _VERSION):
+    data: Rules
+
+
+class _RulesSupportedEvent(_Envelope, tag=_PREFIX + "rules.supported" + _VERSION):
+    data: RulesSupported
+
+
+class _RulesWithdrawnEvent(_Envelope, tag=_PREFIX + "rules.withdrawn" + _VERSION):
+    data: RulesWithdrawn
 
 
 class _TickEvent(_Envelope, tag=_PREFIX + "tick" + _VERSION):
@@ -393,6 +420,10 @@ class _ConsumerReplacedEvent(_Envelope, tag=_PREFIX + "consumer.replaced" + _VER
     data: Claim
 
 
+class _ConsumerReplacedByIdEvent(_Envelope, tag=_PREFIX + "consumer.replaced.v2"):
+    data: Replacement
+
+
 class _ConsumerConfirmedEvent(_Envelope, tag=_PREFIX + "consumer.confirmed" + _VERSION):
     data: ConsumerConfirmed
 
@@ -404,6 +435,9 @@ class _ConsumersReleasedEvent(_Envelope, tag=_PREFIX + "consumers.released" + _V
 _Event = (
     _LogOpenedEvent
     | _RulesActivatedEvent
+    | _RulesProposedEvent
+    | _RulesSupportedEvent
+    | _RulesWithdrawnEvent
     | _TickEvent
     | _NodeReportedEvent
     | _NodeChangedEvent
@@ -414,6 +448,7 @@ _Event = (
     | _RequestsClosedEvent
     | _ClaimsRequestedEvent
     | _ConsumerReplacedEvent
+    | _ConsumerReplacedByIdEvent
     | _ConsumerConfirmedEvent
     | _ConsumersReleasedEvent
 )

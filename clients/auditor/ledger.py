@@ -6,23 +6,30 @@ auditor.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import ClassAuditor, Refused, Stock
 from vacancy.clients.auditor.consumers import Consumers, HeldByConsumer, Key
-from vacancy.clients.auditor.event_schema import home, is_cell, read
+from vacancy.clients.auditor.deadlines import Deadline, Deadlines
+from vacancy.clients.auditor.event_schema import ReadEvent, home, is_cell, read
+from vacancy.clients.auditor.node_order import LedgerNode, is_conflict, next_of
 from vacancy.clients.auditor.operator_settings import NO_SETTINGS, AuditedSettings, read_settings
+from vacancy.clients.auditor.record_limits import few_marks, keeps_to
+from vacancy.clients.auditor.rules_in_force import RulesInForce
 from vacancy.resources.model.record import Record
 
 LEAP_MS_MAX = 3_600_000
 DEADLINE_AHEAD_MS_MAX = 600_000
 TOMBSTONE_MS = 7 * 24 * 3_600_000
-INCARNATIONS_KEPT = 8
+REQUEST_MS = 24 * 3_600_000
+CONTESTED_MS = 15 * 60_000
+
+CONTESTED, HOLD, TOMBSTONE, REQUEST, VERDICT = b"C", b"H", b"N", b"R", b"V"
+"""The kinds of deadlines. Of one time, they end in the order of these letters."""
 
 
 @dataclass(slots=True)
@@ -39,13 +46,12 @@ class LedgerProvider:
     changed: int = -1
 
 
-@dataclass(slots=True)
-class LedgerNode:
-    """A node. `incarnations` are (incarnation, last sequence), newest first."""
+class Judged(NamedTuple):
+    """A claim that was judged, or cancelled before it came. Its id is not judged again until log time has passed
+    `until_ms`."""
 
-    incarnations: list[tuple[str, int]]
-    complete: bool = True
-    retired_ms: int | None = None
+    until_ms: int
+    cancelled: bool
 
 
 class Ledger:
@@ -61,33 +67,47 @@ class Ledger:
         self.classes = classes or ClassAuditors()
         self.time_ms: int | None = None
         self.offset = -1
+        self.partition = 0
         self.partitions = 0
-        self.plugins: frozenset[str] = frozenset()
+        self.rules = RulesInForce()
         self.nodes: dict[Key, LedgerNode] = {}
         self.providers: dict[Key, LedgerProvider] = {}
         self.members: dict[Key, set[str]] = {}
         self.settings: dict[Key, AuditedSettings] = {}
         self.consumers = Consumers()
-        self.known_until: dict[Key, int] = {}
-        """Claims that were judged or cancelled -> until when the same id is not judged again."""
+        self.judged: dict[Key, Judged] = {}
         self.cancelled: set[Key] = set()
-        """Claims that a release cancelled before their own record."""
+        """All claims that were cancelled and did not come after that."""
+        self.requests: set[str] = set()
+        self.contested_until: dict[Key, int] = {}
         self.released = 0
         self.changes: list[Key] = []
         """Trees (cell, root) in the order of their changes."""
-        self._holds: list[tuple[int, Key]] = []
-        self._handlers: Mapping[str, Callable[[str, Mapping[str, Any]], None]] = {
+        self.deadlines = Deadlines()
+        self._handlers: Mapping[str, Callable[[str, ReadEvent], None]] = {
             "log.opened": self._log_opened,
-            "rules.activated": self._rules_activated,
-            "node.reported": self._node_reported,
-            "node.changed": self._node_changed,
-            "node.heartbeat": self._node_heartbeat,
-            "node.retired": self._node_retired,
-            "facts.set": self._settings_set,
-            "claims.requested": self._claims_requested,
-            "consumer.replaced": lambda cell, data: on_claim(cell, data, True),
-            "consumer.confirmed": self._confirmed,
-            "consumers.released": self._released,
+            "rules.activated": lambda _, event: self.rules.activate(event.data),
+            "rules.proposed": lambda _, event: self.rules.propose(event.id, event.data),
+            "rules.supported": lambda _, event: self.rules.support(event.data),
+            "rules.withdrawn": lambda _, event: self.rules.withdraw(event.data["proposal"]),
+            "node.reported": lambda cell, event: self._node_reported(cell, event.data),
+            "node.changed": lambda cell, event: self._node_changed(cell, event.data),
+            "node.heartbeat": lambda cell, event: self._node_heartbeat(cell, event.data),
+            "node.retired": lambda cell, event: self._node_retired(cell, event.data),
+            "facts.set": lambda cell, event: self._settings_set(cell, event.data),
+            "requests.received": lambda _, event: self._requests_received(event.data),
+            "claims.requested": lambda cell, event: self._claims_requested(cell, event.data),
+            "consumer.replaced": lambda cell, event: on_claim(cell, event.data, True),
+            "consumer.replaced.v2": lambda cell, event: on_claim(cell, event.data, True),
+            "consumer.confirmed": lambda cell, event: self._confirmed(cell, event.data),
+            "consumers.released": lambda cell, event: self._released(cell, event.data),
+        }
+        self._endings: Mapping[bytes, Callable[[int, Key], int]] = {
+            CONTESTED: self._end_conflict,
+            HOLD: self._end_hold,
+            TOMBSTONE: self._end_tombstone,
+            REQUEST: self._end_request,
+            VERDICT: self._end_verdict,
         }
 
     def apply(self, record: Record) -> None:
@@ -95,17 +115,25 @@ class Ledger:
         now, stamp = self.time_ms, record.timestamp_ms
         self.time_ms = stamp if now is None else max(now, min(stamp, now + LEAP_MS_MAX))
         self.offset = record.offset
-        while self._holds and self._holds[0][0] < self.time_ms:
-            until, consumer = heapq.heappop(self._holds)
-            if (held := self.consumers.get(consumer)) is not None and held.hold_until_ms == until:
-                self._free(consumer)
-        event = read(record)
-        if event is None or event.kind not in self._handlers or not is_cell(record.key):
+        self._end_overdue()
+        if not is_cell(record.key) or not few_marks(record.value, self.rules.limits):
             return
         if self.partitions and home(record.key, self.partitions) != record.partition:
             return
-        with suppress(Refused):
-            self._handlers[event.kind](record.key.decode(), event.data)
+        event = read(record)
+        if event is None or event.kind not in self._handlers or not self.rules.allows(event.kind):
+            return
+        if keeps_to(self.rules.limits, event):
+            with suppress(Refused):
+                self._handlers[event.kind](record.key.decode(), event)
+
+    def _end_overdue(self) -> None:
+        """End what is past its deadline, until the units of one record are used up. The others stay first in line."""
+        left = self.rules.limits.expiries
+        for deadline in self.deadlines.take_past(self.now()):
+            left -= self._endings[deadline.kind](deadline.at_ms, _key(deadline))
+            if left <= 0:
+                return
 
     def now(self) -> int:
         """Log time, ms."""
@@ -135,30 +163,38 @@ class Ledger:
 
     def knows(self, name: str) -> bool:
         """Whether the log's rules allow this class."""
-        return self.classes.is_standard(name) or name in self.plugins
+        return self.classes.is_standard(name) or name in self.rules.plugins
 
     def closed(self, key: Key) -> str:
         """Why a provider takes no new claims at all, or ''."""
         provider = self.providers[key]
         root = (key[0], provider.root)
         node = self.nodes.get(root)
-        if node is None or node.retired_ms is not None or not provider.reported:
+        if node is None or node.retired or not provider.reported:
             return "it is retired"
         if not node.complete:
             return "its node is incomplete"
+        if root in self.contested_until:
+            return "more than one writer speaks for its node"
         enabled = self.settings.get(key, NO_SETTINGS).enabled and self.settings.get(root, NO_SETTINGS).enabled
         return "" if enabled else "it is not enabled"
 
     # -- events -------------------------------------------------------------------------------------------
 
-    def _log_opened(self, _cell: str, data: Mapping[str, Any]) -> None:
+    def _log_opened(self, _cell: str, event: ReadEvent) -> None:
         if not self.partitions:
-            self.partitions = data["partitions"]
-            self.plugins = frozenset(data.get("rules", {}).get("classes", ()))
+            self.partition, self.partitions = event.data["partition"], event.data["partitions"]
+            self.rules.open(event.data.get("rules", {}))
 
-    def _rules_activated(self, _cell: str, data: Mapping[str, Any]) -> None:
-        classes = frozenset(data.get("classes", ()))
-        self.plugins = classes if classes >= self.plugins else self.plugins
+    def _requests_received(self, data: Mapping[str, Any]) -> None:
+        """Requests are not judged; they are kept because their ends cost units."""
+        names = [request["id"] for request in data["requests"]]
+        if any(home(name.encode(), self.partitions) != self.partition for name in names):
+            raise Refused
+        for name in names:
+            if name not in self.requests:
+                self.requests.add(name)
+                self.deadlines.set(self.now() + REQUEST_MS, REQUEST, name.encode())
 
     def _claims_requested(self, cell: str, data: Mapping[str, Any]) -> None:
         for claim in data["claims"]:
@@ -167,39 +203,29 @@ class Ledger:
     def _confirmed(self, cell: str, data: Mapping[str, Any]) -> None:
         held = self.consumers.get((cell, data["consumer"]))
         if held is not None and held.claim == data["claim"]:
-            self.consumers.keep(cell, [data["consumer"]])
+            self._keep(cell, [data["consumer"]])
 
     def _released(self, cell: str, data: Mapping[str, Any]) -> None:
+        given_back = 0
         for release in data["releases"]:
-            self._release(cell, release)
+            given_back += self._release(cell, release, given_back)
 
-    def _node(self, key: Key) -> LedgerNode | None:
-        """A node, until its tombstone expires."""
+    def _next(self, cell: str, data: Mapping[str, Any], *, opens: bool) -> LedgerNode | None:
+        """The node after this event; None for an event that changes nothing."""
+        key = (cell, data["root"])
         node = self.nodes.get(key)
-        if node and node.retired_ms is not None and node.retired_ms + TOMBSTONE_MS < self.now():
-            return None
-        return node
+        after = next_of(node, data, opens=opens)
+        if after is None and node is not None and self.rules.bounded and is_conflict(node, data):
+            self._contest(key)
+        return after
 
-    def _next(self, cell: str, data: Mapping[str, Any], *, opens: bool) -> tuple[LedgerNode, bool] | None:
-        """The node after this event, and whether no event before it is missing; None for an event seen before."""
-        node = self._node((cell, data["root"]))
-        known = node.incarnations if node else []
-        here = (data["incarnation"], data["sequence"])
-        if known and known[0][0] == here[0]:
-            if here[1] <= known[0][1]:
-                return None
-            contiguous = here[1] == known[0][1] + 1
-            known = [here, *known[1:]]
-        elif any(here[0] == incarnation for incarnation, _ in known):
-            return None
-        elif not opens:
-            raise Refused
-        else:
-            contiguous = True
-            known = [here, *known][:INCARNATIONS_KEPT]
-        if node is None or opens:
-            return LedgerNode(known), contiguous
-        return LedgerNode(known, node.complete and contiguous, node.retired_ms), contiguous
+    def _contest(self, node: Key) -> None:
+        """Close a node until some time after the last conflict."""
+        if (before := self.contested_until.get(node)) is not None:
+            self.deadlines.clear(before, CONTESTED, _subject(node))
+        self.contested_until[node] = self.now() + CONTESTED_MS
+        self.deadlines.set(self.contested_until[node], CONTESTED, _subject(node))
+        self.changes.append(node)
 
     def _node_reported(self, cell: str, data: Mapping[str, Any]) -> None:
         root = data["root"]
@@ -211,21 +237,22 @@ class Ledger:
             raise Refused
         _check_tree(root, {id_: report.get("parent") for id_, report in reports.items()})
         stocks = self._stocks(cell, root, reports)
-        node = self._node((cell, root))
+        node = self.nodes.get((cell, root))
         if node is not None and node.incarnations[0][0] == data["incarnation"]:
             self._check_attribute_types(cell, reports)
-        self.nodes[(cell, root)] = after[0]
+        self.nodes[(cell, root)] = after
         gone = self.members.get((cell, root), set()) - reports.keys()
         self._change_tree(cell, root, reports, stocks, gone)
-        self.consumers.keep(cell, data.get("consumers") or ())
+        self._keep(cell, data.get("consumers") or ())
 
     def _node_changed(self, cell: str, data: Mapping[str, Any]) -> None:
         root = data["root"]
-        after = self._next(cell, data, opens=False)
-        if after is None:
+        before = self.nodes.get((cell, root))
+        node = self._next(cell, data, opens=False)
+        if node is None or before is None:
             return
-        node, contiguous = after
-        if contiguous and node.retired_ms is None and (cell, root) in self.providers:
+        contiguous = node.gaps == before.gaps
+        if contiguous and not node.retired and (cell, root) in self.providers:
             reports = {report["id"]: report for report in data.get("providers", ())}
             removed = set(data.get("removed", ()))
             if len(reports) != len(data.get("providers", ())) or removed & reports.keys() or root in removed:
@@ -243,15 +270,16 @@ class Ledger:
         key = (cell, data["root"])
         after = self._next(cell, data, opens=False)
         if after is not None:
-            if after[0].complete != self.nodes[key].complete:
+            if after.complete != self.nodes[key].complete:
                 self.changes.append(key)
-            self.nodes[key] = after[0]
+            self.nodes[key] = after
 
     def _node_retired(self, cell: str, data: Mapping[str, Any]) -> None:
         after = self._next(cell, data, opens=False)
         if after is not None:
             key = (cell, data["root"])
-            self.nodes[key] = LedgerNode(after[0].incarnations, complete=True, retired_ms=self.now())
+            self.nodes[key] = replace(after, complete=True, retired=True)
+            self.deadlines.set(self.now() + TOMBSTONE_MS, TOMBSTONE, _subject(key))
             self._change_tree(cell, data["root"], {}, {}, set(self.members.get(key, ())))
 
     def _settings_set(self, cell: str, data: Mapping[str, Any]) -> None:
@@ -377,29 +405,88 @@ class Ledger:
 
     def hold(self, key: Key, held: HeldByConsumer) -> None:
         """Set what a consumer holds."""
+        self._clear_hold(key)
         self.consumers.enter(key, held)
         if held.hold_until_ms is not None:
-            heapq.heappush(self._holds, (held.hold_until_ms, key))
+            self.deadlines.set(held.hold_until_ms, HOLD, _subject(key))
+
+    def _keep(self, cell: str, consumers: Iterable[str]) -> None:
+        """Confirm the holds of these consumers: they no longer end."""
+        for consumer in consumers:
+            self._clear_hold((cell, consumer))
+        self.consumers.keep(cell, consumers)
+
+    def _clear_hold(self, key: Key) -> None:
+        if (held := self.consumers.get(key)) is not None and held.hold_until_ms is not None:
+            self.deadlines.clear(held.hold_until_ms, HOLD, _subject(key))
 
     def _free(self, consumer: Key) -> None:
+        self._clear_hold(consumer)
         parts = self.consumers.remove(consumer).parts
         self.take(consumer[0], parts, -1)
         self.sweep(consumer[0], parts)
 
-    def _release(self, cell: str, release: Mapping[str, Any]) -> None:
+    def _release(self, cell: str, release: Mapping[str, Any], given_back: int) -> int:
+        """Apply one release, of a record that gave back `given_back` parts before. Returns how many this one gives back."""
         consumer, claim = (cell, release["consumer"]), (cell, release["claim"])
         held = self.consumers.get(consumer)
         deadline_ms = release.get("deadline_ms")
         if held is not None and held.claim == release["claim"]:
+            if given_back and given_back + len(held.parts) > self.rules.limits.released_parts:
+                return 0
             self._free(consumer)
             self.released += 1
-        elif deadline_ms is not None and deadline_ms >= self.now() and not self.is_known(claim):
-            self.known_until[claim] = min(deadline_ms, self.now() + DEADLINE_AHEAD_MS_MAX)
-            self.cancelled.add(claim)
+            return len(held.parts)
+        if deadline_ms is not None and deadline_ms >= self.now() and claim not in self.judged:
+            self.set_judged(claim, deadline_ms, cancelled=True)
+        return 0
 
-    def is_known(self, claim: Key) -> bool:
-        """Whether a claim of this id was judged or cancelled, and its deadline has not passed."""
-        return self.known_until.get(claim, -1) >= self.now()
+    def set_judged(self, claim: Key, deadline_ms: int, *, cancelled: bool = False) -> None:
+        """Keep that a claim was judged, or cancelled."""
+        until_ms = min(deadline_ms, self.now() + DEADLINE_AHEAD_MS_MAX)
+        self.judged[claim] = Judged(until_ms, cancelled)
+        (self.cancelled.add if cancelled else self.cancelled.discard)(claim)
+        self.deadlines.set(until_ms, VERDICT, _subject(claim))
+
+    # -- deadlines: each returns the units that the end costs ---------------------------------------------
+
+    def _end_hold(self, at_ms: int, consumer: Key) -> int:
+        held = self.consumers.get(consumer)
+        if held is None or held.hold_until_ms != at_ms:
+            return 1
+        self._free(consumer)
+        return 1 + len(held.parts)
+
+    def _end_verdict(self, at_ms: int, claim: Key) -> int:
+        # A claim that comes after its cancellation has a deadline of its own.
+        if (judged := self.judged.get(claim)) is not None and judged.until_ms == at_ms:
+            del self.judged[claim]
+        return 1
+
+    def _end_request(self, _at_ms: int, request: Key) -> int:
+        self.requests.discard(request[1])
+        return 1
+
+    def _end_tombstone(self, _at_ms: int, key: Key) -> int:
+        if (node := self.nodes.get(key)) is not None and node.retired:
+            del self.nodes[key]
+        return 1
+
+    def _end_conflict(self, _at_ms: int, key: Key) -> int:
+        del self.contested_until[key]
+        self.changes.append(key)
+        return 1
+
+
+def _subject(key: Key) -> bytes:
+    """The subject of a deadline of something in a cell."""
+    return f"{key[0]}\0{key[1]}".encode()
+
+
+def _key(deadline: Deadline) -> Key:
+    """What a deadline is about; the id of a request stands alone."""
+    cell, _, id_ = deadline.subject.decode().rpartition("\0")
+    return cell, id_
 
 
 def _check_tree(root: str, parents: Mapping[str, str | None]) -> None:
