@@ -59,6 +59,8 @@ def verify(
                 ("cannot be verified", audit.unverifiable),
             ],
         )
+        for reason, count in audit.unverifiable_reasons.items():
+            note(f"cannot be verified: {reason} ({count})")
         for problem in audit.problems[:_PROBLEMS_SHOWN]:
             note(problem)
         if len(audit.problems) > _PROBLEMS_SHOWN:

@@ -38,6 +38,7 @@ class AuditReport:
     `late` claims are after their deadline: they are rejected without a verdict. `unverifiable`: verdicts that may be
     deleted at this log time, and outcomes that the auditor cannot judge (a class without a class auditor, devices
     with addresses, an expression in a `no_valid_host`, a request that is not in the log, a position beyond its end).
+    `unverifiable_reasons`: reason -> how many are unverifiable for it; there may be several reasons for one.
     `wrong_rejections` counts claims and `no_valid_host`s. `misplaced` counts the ways in which accepted claims violate
     their requests. `allocated`: class -> the share of the capacity that is in use at the end.
     """
@@ -55,6 +56,7 @@ class AuditReport:
     misplaced: int
     unverifiable: int
     problems: list[str]
+    unverifiable_reasons: dict[str, int]
     allocated: dict[str, float]
 
     @property
@@ -90,6 +92,7 @@ def audit(
     return AuditReport(
         claims=counts["accepted"] + counts["rejected"] + counts["late"],
         problems=found.problems,
+        unverifiable_reasons=dict(sorted(found.unverifiable.items())),
         allocated={
             name: found.used[name] / capacity for name, capacity in sorted(found.capacity.items()) if capacity
         },
@@ -117,6 +120,7 @@ class _Findings:
 
     def __init__(self, verdicts: Iterable[Mapping[str, Any]]) -> None:
         self.counts = Counter[str]()
+        self.unverifiable = Counter[str]()
         self.problems: list[str] = []
         self.used = Counter[str]()
         self.capacity = Counter[str]()
@@ -128,6 +132,11 @@ class _Findings:
         """Add a problem, and increment a count."""
         self.problems.append(f"{where} {what}")
         self.counts[count] += bool(count)
+
+    def leave_out(self, reasons: Iterable[str]) -> None:
+        """Count an outcome that cannot be judged, and why."""
+        self.counts["unverifiable"] += 1
+        self.unverifiable.update(reasons)
 
     def take(self, partition: int, claim: Key, offset: int) -> Mapping[str, Any] | None:
         """Remove and return the verdict on the claim of that record, if there is one."""
@@ -198,7 +207,9 @@ class _Partition:
                 where, f"{what} was accepted, but {why}", "overcommitted" if ROOM in kinds else ""
             )
         elif accepted and not verdict["accepted"] and OPAQUE in kinds:
-            self._found.counts["unverifiable"] += 1
+            self._found.leave_out({one.text for one in against if one.kind == OPAQUE})
+        elif accepted and not verdict["accepted"] and self._may_be_full(verdict):
+            self._found.leave_out([_RECORD_FULL])
         elif accepted and not verdict["accepted"]:
             self._found.report(
                 where, f"{what} was rejected ({verdict.get('reason')}), but it fits", "wrong_rejections"
@@ -208,12 +219,16 @@ class _Partition:
         self._found.counts["accepted" if accepted else "rejected"] += 1
         return accepted
 
+    def _may_be_full(self, verdict: Mapping[str, Any]) -> bool:
+        """Whether the store rejected a claim because its record reads too much: the auditor does not count that."""
+        return self.ledger.rules.bounded and verdict.get("reason") == "record_full"
+
     def conclude(self) -> None:
         """Add the findings at the end of the partition."""
         ledger, found = self.ledger, self._found
         for until, where, what in self._without:
             if until < ledger.now():
-                found.counts["unverifiable"] += 1
+                found.leave_out([_EXPIRED])
             else:
                 found.report(where, f"{what} has no verdict", "missing_verdicts")
         for key in ledger.cancelled:
@@ -227,6 +242,9 @@ class _Partition:
                     found.capacity[name] += capacity
 
 
+_RECORD_FULL = "how much judging the claims of one record reads is not counted"
+_EXPIRED = "a verdict may be deleted after the deadline of its claim"
+_LEFT_OUT = "a node that two cells reported may have been left out"
 _SILENT = "nodes that were silent for long were left out"
 """The ledger does not know when a node last sent an event."""
 
@@ -356,7 +374,7 @@ class _NoValidHosts:
                     "wrong_rejections",
                 )
             elif closing.unknown or closing.serving:
-                found.counts["unverifiable"] += 1
+                found.leave_out(closing.unknown or [_LEFT_OUT])
 
 
 def _audit_partition(

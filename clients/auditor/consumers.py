@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 Key = tuple[str, str]
 """(cell, id)."""
+
+
+GRANTED_BY_NAME: Final = 32
+"""What a part counts where parts are limited, if it was granted by name (devices, CPUs); any other counts 1."""
 
 
 class HeldByConsumer(NamedTuple):
@@ -21,6 +25,11 @@ class HeldByConsumer(NamedTuple):
     memberships: tuple[Mapping[str, Any], ...] = ()
     copies: tuple[Collection[str], ...] = ()
     grants: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def weight(self) -> int:
+        """Its parts, as the limits of a record count them."""
+        return len(self.parts) + (GRANTED_BY_NAME - 1) * len(self.grants)
 
 
 class Consumers(dict[Key, HeldByConsumer]):

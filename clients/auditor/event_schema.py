@@ -335,7 +335,8 @@ class LogOpened(_Strict):
 class RulesSupported(_Strict):
     proposal: Id
     store: Id
-    missing: list[Text] = []
+    host: Annotated[str, Meta(max_length=255)] = ""
+    missing: Annotated[list[Annotated[str, Meta(min_length=1, max_length=320)]], Meta(max_length=16)] = []
 
 
 class RulesWithdrawn(_Strict):

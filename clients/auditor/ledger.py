@@ -432,11 +432,11 @@ class Ledger:
         held = self.consumers.get(consumer)
         deadline_ms = release.get("deadline_ms")
         if held is not None and held.claim == release["claim"]:
-            if given_back and given_back + len(held.parts) > self.rules.limits.released_parts:
+            if given_back and given_back + held.weight > self.rules.limits.released_parts:
                 return 0
             self._free(consumer)
             self.released += 1
-            return len(held.parts)
+            return held.weight
         if deadline_ms is not None and deadline_ms >= self.now() and claim not in self.judged:
             self.set_judged(claim, deadline_ms, cancelled=True)
         return 0
@@ -455,7 +455,7 @@ class Ledger:
         if held is None or held.hold_until_ms != at_ms:
             return 1
         self._free(consumer)
-        return 1 + len(held.parts)
+        return 1 + held.weight
 
     def _end_verdict(self, at_ms: int, claim: Key) -> int:
         # A claim that comes after its cancellation has a deadline of its own.

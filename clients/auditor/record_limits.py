@@ -26,7 +26,8 @@ def _claims(data: Data, limits: AuditedLimits) -> bool:
     claims = data.get("claims", (data,))
     predicates = sum(len(claim.get("predicates", ())) for claim in claims)
     memberships = sum(len(claim.get("memberships", ())) for claim in claims)
-    return predicates <= limits.predicates and memberships <= limits.memberships
+    asks = sum(len(allocation["resources"]) for claim in claims for allocation in claim["allocations"])
+    return predicates <= limits.predicates and memberships <= limits.memberships and asks <= limits.asks
 
 
 def _node(data: Data, limits: AuditedLimits) -> bool:

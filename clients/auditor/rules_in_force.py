@@ -18,6 +18,7 @@ class AuditedLimits:
     record_marks: int = NO_LIMIT
     predicates: int = NO_LIMIT
     memberships: int = NO_LIMIT
+    asks: int = NO_LIMIT
     group_providers: int = NO_LIMIT
     released_parts: int = NO_LIMIT
     expiries: int = NO_LIMIT
@@ -38,6 +39,7 @@ BOUNDED: Final = AuditedLimits(
     record_marks=262_144,
     predicates=1_024,
     memberships=128,
+    asks=2_048,
     group_providers=4_096,
     released_parts=2_048,
     expiries=1_024,

@@ -110,6 +110,9 @@ def _broken(
         return
     if others and sum(len(held.copies) for held in others) + len(mine) > GROUP_MEMBERS_MAX:
         yield f"group {group} is full"
+    named = sum(len(copy) for copy in (*(copy for held in others for copy in held.copies), *mine))
+    if others and named > ledger.rules.limits.group_providers:
+        yield f"the members of group {group} would name {named} providers"
     if not hard:
         return
     was = ledger.consumers.get((cell, consumer))

@@ -29,22 +29,23 @@ JSON = dict[str, Any]
 class Story:
     """A log of one partition with the verdicts of a store that judges as the test sets it."""
 
-    def __init__(self, partition: int = 0, partitions: int = 1) -> None:
+    def __init__(self, partition: int = 0, partitions: int = 1, version: int = 1) -> None:
         self.partition = partition
         self.cell = covering_cells(partitions)[partition]
         self.records: list[Record] = []
         self.verdicts: list[JSON] = []
         self.sequence: dict[str, int] = {}
         self.now = T0
-        self.say("log.opened", {"log": "L", "partition": partition, "partitions": partitions})
+        opened = {"log": "L", "partition": partition, "partitions": partitions}
+        self.say("log.opened", {**opened, "rules": {"version": version}})
 
-    def say(self, kind: str, data: JSON) -> int:
-        """Append an event; returns its offset."""
+    def say(self, kind: str, data: JSON, id_: str = "") -> int:
+        """Append an event (`.v1` is left out of its type); returns its offset."""
         offset = len(self.records)
         body = {
             "specversion": "1.0",
-            "type": f"vacancy.{kind}.v1",
-            "id": f"e{offset}",
+            "type": f"vacancy.{kind if kind.endswith('.v2') else f'{kind}.v1'}",
+            "id": id_ or f"e{offset}",
             "source": "test",
             "data": data,
         }
@@ -74,7 +75,7 @@ class Story:
         """A claim, and its verdict unless `accepted` is None."""
         claim = a_claim(id_, amount, **more)
         offset = (
-            self.say("consumer.replaced", claim)
+            self.say("consumer.replaced.v2" if "replaces" in claim else "consumer.replaced", claim)
             if replaces
             else self.say("claims.requested", {"claims": [claim]})
         )
