@@ -64,7 +64,7 @@ def test_a_record_with_too_much_in_its_claims_is_refused(
         story = Story(version=version)
         story.node("n", provider("n", 10_000))
         shares = [limit // 10 if n else limit - limit // 10 * 9 + over for n in range(10)]
-        them = [a_claim(f"c{n}", 1, **{field: [value] * share}) for n, share in enumerate(shares)]
+        them = [{**a_claim(f"c{n}", 1), field: [value] * share} for n, share in enumerate(shares)]
         claims(story, *them, accepted=None if over and version == 3 else True)
         assert is_right(story)
 
