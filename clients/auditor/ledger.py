@@ -19,7 +19,7 @@ from vacancy.clients.auditor.event_schema import ReadEvent, home, is_cell, read
 from vacancy.clients.auditor.node_order import LedgerNode, is_conflict, next_of
 from vacancy.clients.auditor.operator_settings import NO_SETTINGS, AuditedSettings, read_settings
 from vacancy.clients.auditor.record_limits import few_marks, keeps_to
-from vacancy.clients.auditor.rules_in_force import RulesInForce
+from vacancy.clients.auditor.rules_in_force import ANSWER, PROPOSAL, RulesInForce
 from vacancy.resources.model.record import Record
 
 LEAP_MS_MAX = 3_600_000
@@ -69,7 +69,8 @@ class Ledger:
         self.offset = -1
         self.partition = 0
         self.partitions = 0
-        self.rules = RulesInForce()
+        self.deadlines = Deadlines()
+        self.rules = RulesInForce(self.deadlines)
         self.nodes: dict[Key, LedgerNode] = {}
         self.providers: dict[Key, LedgerProvider] = {}
         self.members: dict[Key, set[str]] = {}
@@ -83,12 +84,13 @@ class Ledger:
         self.released = 0
         self.changes: list[Key] = []
         """Trees (cell, root) in the order of their changes."""
-        self.deadlines = Deadlines()
         self._handlers: Mapping[str, Callable[[str, ReadEvent], None]] = {
             "log.opened": self._log_opened,
             "rules.activated": lambda _, event: self.rules.activate(event.data),
-            "rules.proposed": lambda _, event: self.rules.propose(event.id, event.data),
-            "rules.supported": lambda _, event: self.rules.support(event.data),
+            "rules.proposed": lambda _, event: self.rules.propose(
+                event.id, event.data, offset=self.offset, time_ms=self.now()
+            ),
+            "rules.supported": lambda _, event: self.rules.answer(event.data),
             "rules.withdrawn": lambda _, event: self.rules.withdraw(event.data["proposal"]),
             "node.reported": lambda cell, event: self._node_reported(cell, event.data),
             "node.changed": lambda cell, event: self._node_changed(cell, event.data),
@@ -102,9 +104,11 @@ class Ledger:
             "consumer.confirmed": lambda cell, event: self._confirmed(cell, event.data),
             "consumers.released": lambda cell, event: self._released(cell, event.data),
         }
-        self._endings: Mapping[bytes, Callable[[int, Key], int]] = {
+        self._endings: Mapping[bytes, Callable[[Deadline], int]] = {
+            ANSWER: lambda _: 1,
             CONTESTED: self._end_conflict,
             HOLD: self._end_hold,
+            PROPOSAL: self._end_proposal,
             TOMBSTONE: self._end_tombstone,
             REQUEST: self._end_request,
             VERDICT: self._end_verdict,
@@ -131,7 +135,7 @@ class Ledger:
         """End what is past its deadline, until the units of one record are used up. The others stay first in line."""
         left = self.rules.limits.expiries
         for deadline in self.deadlines.take_past(self.now()):
-            left -= self._endings[deadline.kind](deadline.at_ms, _key(deadline))
+            left -= self._endings[deadline.kind](deadline)
             if left <= 0:
                 return
 
@@ -163,7 +167,7 @@ class Ledger:
 
     def knows(self, name: str) -> bool:
         """Whether the log's rules allow this class."""
-        return self.classes.is_standard(name) or name in self.rules.plugins
+        return self.classes.is_standard(name) or name in self.rules.now.classes
 
     def closed(self, key: Key) -> str:
         """Why a provider takes no new claims at all, or ''."""
@@ -450,29 +454,37 @@ class Ledger:
 
     # -- deadlines: each returns the units that the end costs ---------------------------------------------
 
-    def _end_hold(self, at_ms: int, consumer: Key) -> int:
+    def _end_hold(self, deadline: Deadline) -> int:
+        consumer = _key(deadline)
         held = self.consumers.get(consumer)
-        if held is None or held.hold_until_ms != at_ms:
+        if held is None or held.hold_until_ms != deadline.at_ms:
             return 1
         self._free(consumer)
         return 1 + held.weight
 
-    def _end_verdict(self, at_ms: int, claim: Key) -> int:
+    def _end_verdict(self, deadline: Deadline) -> int:
         # A claim that comes after its cancellation has a deadline of its own.
-        if (judged := self.judged.get(claim)) is not None and judged.until_ms == at_ms:
+        judged = self.judged.get(claim := _key(deadline))
+        if judged is not None and judged.until_ms == deadline.at_ms:
             del self.judged[claim]
         return 1
 
-    def _end_request(self, _at_ms: int, request: Key) -> int:
-        self.requests.discard(request[1])
+    def _end_request(self, deadline: Deadline) -> int:
+        self.requests.discard(deadline.subject.decode())
         return 1
 
-    def _end_tombstone(self, _at_ms: int, key: Key) -> int:
-        if (node := self.nodes.get(key)) is not None and node.retired:
+    def _end_proposal(self, deadline: Deadline) -> int:
+        self.rules.end_proposal(deadline.subject)
+        return 1
+
+    def _end_tombstone(self, deadline: Deadline) -> int:
+        node = self.nodes.get(key := _key(deadline))
+        if node is not None and node.retired:
             del self.nodes[key]
         return 1
 
-    def _end_conflict(self, _at_ms: int, key: Key) -> int:
+    def _end_conflict(self, deadline: Deadline) -> int:
+        key = _key(deadline)
         del self.contested_until[key]
         self.changes.append(key)
         return 1
@@ -484,8 +496,8 @@ def _subject(key: Key) -> bytes:
 
 
 def _key(deadline: Deadline) -> Key:
-    """What a deadline is about; the id of a request stands alone."""
-    cell, _, id_ = deadline.subject.decode().rpartition("\0")
+    """What a deadline in a cell is about."""
+    cell, _, id_ = deadline.subject.decode().partition("\0")
     return cell, id_
 
 

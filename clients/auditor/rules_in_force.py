@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from vacancy.clients.auditor.classes.class_auditor import Refused
+from vacancy.clients.auditor.deadlines import Deadlines
 
 NO_LIMIT: Final = 2**62
 
@@ -32,6 +33,9 @@ class AuditedLimits:
     cell_attributes: int = NO_LIMIT
     cell_traits: int = NO_LIMIT
     withdrawn_at_once: int = NO_LIMIT
+    proposals: int = NO_LIMIT
+    proposal_classes: int = NO_LIMIT
+    proposal_answers: int = NO_LIMIT
 
 
 UNLIMITED: Final = AuditedLimits()
@@ -53,6 +57,9 @@ BOUNDED: Final = AuditedLimits(
     cell_attributes=4_096,
     cell_traits=8_192,
     withdrawn_at_once=1_024,
+    proposals=8,
+    proposal_classes=64,
+    proposal_answers=1_024,
 )
 
 BOUNDED_SINCE: Final = 3
@@ -62,27 +69,50 @@ ONLY_BEFORE: Final = {"consumer.replaced"}
 ONLY_SINCE: Final = {"consumer.replaced.v2", "rules.proposed", "rules.supported", "rules.withdrawn"}
 
 
-@dataclass(slots=True)
-class Proposal:
-    """Rules that an operator proposed, and whether any store supports them."""
+PROPOSAL_MS: Final = 24 * 3_600_000
+ANSWER, PROPOSAL = b"A", b"P"
+"""The kinds of deadlines of answers and of proposals."""
+
+
+class AuditedRules(NamedTuple):
+    """A version, and the classes of plugins that are allowed."""
 
     version: int
     classes: frozenset[str]
-    supported: bool = False
+
+    def raises(self, other: AuditedRules) -> bool:
+        """Whether these rules have all that other rules have."""
+        return self.version >= other.version and self.classes >= other.classes
 
 
 @dataclass(slots=True)
+class Proposal:
+    """Rules that an operator proposed in a record at `offset`. `answers`: store -> whether it supports them."""
+
+    id: str
+    rules: AuditedRules
+    offset: int
+    ends_ms: int
+    answers: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def subject(self) -> bytes:
+        """The subject of its deadline, and the beginning of those of its answers."""
+        return self.offset.to_bytes(8, "big")
+
+
 class RulesInForce:
     """The rules of one partition, as of the records applied so far. Version 0: it is not opened yet."""
 
-    version: int = 0
-    plugins: frozenset[str] = frozenset()
-    proposals: dict[str, Proposal] = field(default_factory=dict)
+    def __init__(self, deadlines: Deadlines) -> None:
+        self.now = AuditedRules(0, frozenset())
+        self.proposals: list[Proposal] = []
+        self._deadlines = deadlines
 
     @property
     def bounded(self) -> bool:
         """Whether records have limits."""
-        return self.version >= BOUNDED_SINCE
+        return self.now.version >= BOUNDED_SINCE
 
     @property
     def limits(self) -> AuditedLimits:
@@ -93,40 +123,64 @@ class RulesInForce:
         """Whether an event of this kind has a meaning. Without one it is a dead letter."""
         return kind not in (ONLY_BEFORE if self.bounded else ONLY_SINCE)
 
-    def open(self, rules: Mapping[str, Any]) -> None:
+    def open(self, data: Mapping[str, Any]) -> None:
         """The rules of the first record."""
-        self.version = rules.get("version", 1)
-        self.plugins = frozenset(rules.get("classes", ()))
+        self.now = _read(data)
 
-    def propose(self, id_: str, rules: Mapping[str, Any]) -> None:
-        """Keep a proposal. Raises `Refused` where it would lower the rules."""
-        version, classes = self._raised(rules)
-        self.proposals[id_] = Proposal(version, classes)
-
-    def support(self, data: Mapping[str, Any]) -> None:
-        """A store supports a proposal, or says what it lacks. Raises `Refused` where there is no such proposal."""
-        proposal = self.proposals.get(data["proposal"])
-        if proposal is None:
+    def propose(self, id_: str, data: Mapping[str, Any], *, offset: int, time_ms: int) -> None:
+        """Open a proposal. Raises `Refused` where it lowers the rules, is too large or one too many, or where its id has
+        another proposal."""
+        rules = _read(data)
+        if not rules.raises(self.now) or len(rules.classes) > self.limits.proposal_classes:
             raise Refused
-        proposal.supported |= not data.get("missing")
+        if any(one.id == id_ and one.rules != rules for one in self.proposals):
+            raise Refused
+        if rules == self.now or any(one.rules == rules for one in self.proposals):
+            return
+        if len(self.proposals) >= self.limits.proposals:
+            raise Refused
+        proposal = Proposal(id_, rules, offset, time_ms + PROPOSAL_MS)
+        self.proposals.append(proposal)
+        self._deadlines.set(proposal.ends_ms, PROPOSAL, proposal.subject)
+
+    def answer(self, data: Mapping[str, Any]) -> None:
+        """The answer of a store; its last one to a proposal counts. Raises `Refused` where there are too many stores."""
+        for proposal in self.proposals:
+            if proposal.id == data["proposal"]:
+                store = data["store"]
+                if store not in proposal.answers:
+                    if len(proposal.answers) >= self.limits.proposal_answers:
+                        raise Refused
+                    self._deadlines.set(proposal.ends_ms, ANSWER, proposal.subject + store.encode())
+                proposal.answers[store] = not data.get("missing")
 
     def withdraw(self, id_: str) -> None:
-        """Close a proposal. Raises `Refused` where there is none."""
-        if self.proposals.pop(id_, None) is None:
+        """Close a proposal. Raises `Refused` where it is not open."""
+        if not any(one.id == id_ for one in self.proposals):
             raise Refused
+        self._close(lambda one: one.id == id_)
 
-    def activate(self, rules: Mapping[str, Any]) -> None:
-        """Raise the rules. Raises `Refused` where they would be lowered, or are not proposed and supported."""
-        version, classes = self._raised(rules)
-        if self.bounded:
-            wanted = Proposal(version, classes, supported=True)
-            if wanted not in self.proposals.values():
-                raise Refused
-            self.proposals = {id_: one for id_, one in self.proposals.items() if one != wanted}
-        self.version, self.plugins = version, classes
+    def end_proposal(self, subject: bytes) -> None:
+        """Close a proposal whose time is over."""
+        self.proposals = [one for one in self.proposals if one.subject != subject]
 
-    def _raised(self, rules: Mapping[str, Any]) -> tuple[int, frozenset[str]]:
-        version, classes = rules.get("version", 1), frozenset(rules.get("classes", ()))
-        if version < self.version or not classes >= self.plugins:
+    def activate(self, data: Mapping[str, Any]) -> None:
+        """Raise the rules. Raises `Refused` where that lowers them, or where a store must support them first."""
+        rules = _read(data)
+        if not rules.raises(self.now):
             raise Refused
-        return version, classes
+        if self.bounded and not any(
+            one.rules == rules and any(one.answers.values()) for one in self.proposals
+        ):
+            raise Refused
+        self.now = rules
+        self._close(lambda one: one.rules == rules or not one.rules.raises(rules))
+
+    def _close(self, which: Callable[[Proposal], bool]) -> None:
+        for one in filter(which, self.proposals):
+            self._deadlines.clear(one.ends_ms, PROPOSAL, one.subject)
+        self.proposals = [one for one in self.proposals if not which(one)]
+
+
+def _read(data: Mapping[str, Any]) -> AuditedRules:
+    return AuditedRules(data.get("version", 1), frozenset(data.get("classes", ())))

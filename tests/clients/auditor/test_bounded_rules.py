@@ -286,4 +286,59 @@ def _rules(story: Story) -> tuple[int, set[str]]:
     ledger = Ledger(lambda *_: None)
     for record in story.records:
         ledger.apply(record)
-    return ledger.rules.version, set(ledger.rules.plugins)
+    return ledger.rules.now.version, set(ledger.rules.now.classes)
+
+
+PORTS: JSON = {"version": 3, "classes": ["PORTS"]}
+
+
+def test_an_activation_needs_a_proposal_that_a_store_supports(story: Story) -> None:
+    story.say("rules.activated", PORTS)
+    story.say("rules.proposed", PORTS, "p")
+    story.say("rules.activated", PORTS)
+    story.say("rules.supported", {"proposal": "p", "store": "s", "missing": ["a class"]})
+    story.say("rules.activated", PORTS)
+    assert _rules(story) == (3, set())
+    story.say("rules.supported", {"proposal": "p", "store": "s"})
+    story.say("rules.activated", {**PORTS, "version": 4})
+    assert _rules(story) == (3, set())
+    story.say("rules.activated", PORTS)
+    assert _rules(story) == (3, {"PORTS"})
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        lambda story: story.say("rules.withdrawn", {"proposal": "p"}),
+        lambda story: story.say("rules.supported", {"proposal": "p", "store": "s", "missing": ["x"]}),
+        lambda story: [story.at(3_600_000 * hour + 1).say("tick", {}) for hour in range(1, 25)],
+    ],
+)
+def test_a_proposal_that_has_ended_is_not_activated(story: Story, ended: Any) -> None:
+    story.say("rules.proposed", PORTS, "p")
+    story.say("rules.supported", {"proposal": "p", "store": "s"})
+    ended(story)
+    story.say("rules.activated", PORTS)
+    assert _rules(story) == (3, set())
+
+
+def test_an_older_log_is_raised_in_one_step() -> None:
+    story = Story(version=1)
+    story.say("rules.proposed", PORTS, "p")
+    assert _rules(story) == (1, set())
+    story.say("rules.activated", PORTS)
+    assert _rules(story) == (3, {"PORTS"})
+    story.say("rules.activated", {"version": 2, "classes": ["PORTS"]})
+    assert _rules(story) == (3, {"PORTS"})
+
+
+def test_proposals_are_few() -> None:
+    story = Story(version=3)
+    for number in range(9):
+        story.say("rules.proposed", {"version": 3, "classes": [f"C{number}"]}, f"p{number}")
+    story.say("rules.supported", {"proposal": "p8", "store": "s"})
+    story.say("rules.activated", {"version": 3, "classes": ["C8"]})
+    assert _rules(story) == (3, set())
+    story.say("rules.supported", {"proposal": "p7", "store": "s"})
+    story.say("rules.activated", {"version": 3, "classes": ["C7"]})
+    assert _rules(story) == (3, {"C7"})
