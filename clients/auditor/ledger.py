@@ -218,7 +218,7 @@ class Ledger:
         """The node after this event; None for an event that changes nothing."""
         key = (cell, data["root"])
         node = self.nodes.get(key)
-        after = next_of(node, data, opens=opens)
+        after = next_of(node, data, opens=opens, keeps_gaps=self.rules.bounded)
         if after is None and node is not None and self.rules.bounded and is_conflict(node, data):
             self._contest(key)
         return after
@@ -255,7 +255,7 @@ class Ledger:
         node = self._next(cell, data, opens=False)
         if node is None or before is None:
             return
-        contiguous = node.gaps == before.gaps
+        contiguous = node.incarnations[0][1] == before.incarnations[0][1] + 1
         if contiguous and not node.retired and (cell, root) in self.providers:
             reports = {report["id"]: report for report in data.get("providers", ())}
             removed = set(data.get("removed", ()))

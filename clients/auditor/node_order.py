@@ -23,8 +23,11 @@ class LedgerNode:
     gaps: tuple[tuple[int, int], ...] = ()
 
 
-def next_of(node: LedgerNode | None, data: Mapping[str, Any], *, opens: bool) -> LedgerNode | None:
-    """The node after an event, or None where the event changes nothing. `opens` is whether it is a full report.
+def next_of(
+    node: LedgerNode | None, data: Mapping[str, Any], *, opens: bool, keeps_gaps: bool
+) -> LedgerNode | None:
+    """The node after an event, or None where the event changes nothing. `opens` is whether it is a full report;
+    `keeps_gaps` is whether the rules ask which numbers were left out.
 
     Raises `Refused` where no full report opened the event's incarnation.
     """
@@ -37,10 +40,11 @@ def next_of(node: LedgerNode | None, data: Mapping[str, Any], *, opens: bool) ->
     current, last = known[0]
     if here[0] != current or here[1] <= last:
         return None
-    gaps = node.gaps if here[1] == last + 1 else (*node.gaps, (last + 1, here[1] - 1))
+    contiguous = here[1] == last + 1
+    gaps = node.gaps if contiguous or not keeps_gaps else (*node.gaps, (last + 1, here[1] - 1))
     if opens:
         return LedgerNode((here, *known[1:]), gaps=gaps)
-    complete = node.complete and here[1] == last + 1
+    complete = node.complete and contiguous
     return replace(node, incarnations=(here, *known[1:]), complete=complete, gaps=gaps)
 
 

@@ -211,9 +211,7 @@ def _is_json(ended: Ended) -> bool:
 def test_a_terminal_receives_no_escapes_but_those_of_its_style(vacancy: Vacancy, name: str) -> None:
     words = [str(EXECUTABLE), *name.split(), *map(str, ARGUMENTS[name])]
     inside, outside = pty.openpty()
-    subprocess.run(
-        words, stdout=outside, stderr=outside, env=vacancy.environment, timeout=60, check=True
-    )
+    subprocess.run(words, stdout=outside, stderr=outside, env=vacancy.environment, timeout=60, check=True)
     os.close(outside)
     shown = b""
     while True:
