@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.log_rules import check_rules
 from vacancy.resources.fold.log_time import advance
+from vacancy.resources.fold.nodes import settle_trees
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import Halt, InvalidRecord
@@ -54,6 +55,7 @@ def fold(
     cell = record.key.decode("utf-8", "replace")
     transaction = Transaction(state, registry, versions, partition, cell, record.offset, time_ms)
     _expire(transaction)
+    settle_trees(transaction)
     expired = {table: dict(rows) for table, rows in transaction.changes.items()}
     try:
         rules = transaction.rules
@@ -62,6 +64,7 @@ def fold(
             raise InvalidRecord(problem or f"the record is larger than {rules.limits.record_bytes} bytes")
         event = rules.parse(record.value)
         rules.actions[type(event)](transaction, event)
+        settle_trees(transaction)
     except InvalidRecord as error:
         transaction.changes = expired
         transaction.dead = [error.what]

@@ -7,7 +7,7 @@ claims until its next full report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace as _replace
@@ -39,7 +39,8 @@ def fold_reported(transaction: Transaction, data: NodeReportedData) -> None:
     root = transaction.provider(data.root)
     members = tuple(report.id for report in reports)
     if root is not None and root.members != members:
-        gone = [member for member in root.members if member not in members]
+        stay = set(members)
+        gone = [member for member in root.members if member not in stay]
         members = (*members, *(member for member in gone if _withdraw(transaction, data.root, member)))
     opens = node is None or node.incarnations[0][0] != data.incarnation
     for report in reports:
@@ -134,11 +135,24 @@ def keep_members(transaction: Transaction, root: str, kept: tuple[str, ...]) -> 
 
 
 def leave_tree(transaction: Transaction, root: str, provider: str) -> None:
-    """Remove a provider from a tree. A root that is no longer reported is deleted together with the last other member."""
+    """Remove a provider from a tree. The tree's row is written by `settle_trees`, once for all that leave."""
+    transaction.leaving.setdefault((transaction.cell, root), set()).add(provider)
+
+
+def settle_trees(transaction: Transaction) -> None:
+    """Write the trees that providers left. It is called after the deadlines and after the event of a record."""
+    for (cell, root), gone in transaction.leaving.items():
+        here = transaction if cell == transaction.cell else transaction.in_cell(cell)
+        _remove_members(here, root, gone)
+    transaction.leaving.clear()
+
+
+def _remove_members(transaction: Transaction, root: str, gone: Container[str]) -> None:
+    """Remove members of a tree. A root that is no longer reported is deleted together with the last other member."""
     row = transaction.provider(root)
     if row is None or row.root != root:
         return
-    members = tuple(member for member in row.members if member != provider)
+    members = tuple(member for member in row.members if member not in gone)
     if members == (root,) and not row.reported and not row.classes:
         members = ()
     keep_members(transaction, root, members)
@@ -202,6 +216,8 @@ def _put_provider(
     opens: bool = False,
 ) -> None:
     """Write a reported provider. `opens` is whether the report opens an incarnation."""
+    if transaction.leaving and (gone := transaction.leaving.pop((transaction.cell, report.id), None)):
+        _remove_members(transaction, report.id, gone)  # its row is written below
     old = transaction.provider(report.id)
     if old is not None and old.root != root:
         if old.reported:
@@ -302,6 +318,8 @@ def _withdraw(transaction: Transaction, root: str, provider: str) -> bool:
     row = transaction.provider(provider)
     if row is None or row.root != root:
         return False
+    if not row.reported and provider != root:
+        return True  # it was withdrawn before, and each of its classes is in use
     classes = tuple(name for name in row.classes if _withdraw_class(transaction, provider, name))
     if not classes:
         transaction.delete(PROVIDERS, transaction.key(provider))

@@ -30,17 +30,16 @@ def check_tree(root: str, parents: Mapping[str, str | None]) -> None:
         return
     sound = {root}
     for provider in parents:
-        path: list[str] = []
+        path: dict[str, None] = {}
+        below = provider
         at: str | None = provider
         while at is not None and at not in sound:
             if at in path:
                 raise InvalidRecord(f"provider {at} is its own ancestor ({' -> '.join([*path, at])})")
-            path.append(at)
             if at not in parents:
-                raise InvalidRecord(
-                    f"provider {path[-2]} has parent {at}, which is not in the tree of {root}"
-                )
-            at = parents[at]
+                raise InvalidRecord(f"provider {below} has parent {at}, which is not in the tree of {root}")
+            path[at] = None
+            below, at = at, parents[at]
         if at is None:
-            raise InvalidRecord(f"provider {path[-1]} has no parent, and {root} is the root")
+            raise InvalidRecord(f"provider {below} has no parent, and {root} is the root")
         sound.update(path)

@@ -35,8 +35,8 @@ class Transaction:
     """The changes of one record over a state, with the data of the record that rules need: cell, offset, log time."""
 
     __slots__ = (
-        *("_keys", "cell", "changes", "dead", "offset", "partition", "registry", "rules", "state", "time_ms"),
-        "versions",
+        *("_keys", "cell", "changes", "dead", "leaving", "offset", "partition", "registry", "rules", "state"),
+        *("time_ms", "versions"),
     )
 
     def __init__(
@@ -60,6 +60,9 @@ class Transaction:
         self.offset = offset
         self.time_ms = time_ms
         self.changes: Changes = {}
+        self.leaving: dict[tuple[str, str], set[str]] = {}
+        """Providers that leave a tree at the end of this record, by cell and root (`nodes.settle_trees`)."""
+
         self._keys: dict[str, bytes] = {}
         self.dead: list[str] = []
         """The reasons why parts of the record are dead letters. The other parts stay valid."""
@@ -70,6 +73,7 @@ class Transaction:
             self.state, self.registry, self.versions, self.partition, cell, self.offset, self.time_ms
         )
         other.changes = self.changes
+        other.leaving = self.leaving
         return other
 
     def key(self, id_: str) -> bytes:
