@@ -2,7 +2,8 @@
 
 One entry a commit: after-images of the fed tables, grouped by table so that a reader can take a class's rows as
 one array. Entries are numbered without gaps; old ones are trimmed, and a reader that finds its next one gone
-reloads its view.
+reloads its view. A store that lost commits folds those records again and uses the numbers again, with other limits
+between the commits. So an entry also carries where it starts, and a reader takes it only there.
 """
 
 from __future__ import annotations
@@ -21,26 +22,38 @@ Images = tuple[str, list[bytes], list[bytes | None]]
 
 
 class FeedEntry(msgspec.Struct, frozen=True, array_like=True):
-    """One commit: the position and log time after it, what changed, and the version of the rules in force after it."""
+    """One commit: the position and log time after it, what changed, the version of the rules in force after it, the
+    position before it, and the checksum of the last record in it. Entries of earlier builds lack the last two."""
 
     position: int
     time_ms: int
     images: list[Images]
     rules_version: int = 1
+    start: int = -1
+    checksum: int = -1
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(FeedEntry).decode
 
 
-def encode_entry(position: int, time_ms: int, images: list[Images], rules_version: int = 1) -> bytes:
+def encode_entry(entry: FeedEntry) -> bytes:
     """One entry as bytes."""
-    return _encode((position, time_ms, images, rules_version))
+    return _encode(entry)
 
 
 def decode_entry(data: bytes) -> FeedEntry:
     """What `encode_entry` wrote."""
     return _decode(data)
+
+
+def joins(position: int, entries: Iterable[FeedEntry]) -> bool:
+    """Whether the first of these entries starts at this position, and each other one where the one before it ends."""
+    for entry in entries:
+        if entry.start != position:
+            return False
+        position = entry.position
+    return True
 
 
 _IN_ORDER = frozenset((NODES.name, PROVIDERS.name, GROUPS.name))

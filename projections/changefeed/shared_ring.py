@@ -1,4 +1,4 @@
-"""The newest entries of a partition's change feed, in a file that writer and readers share as memory.
+"""The newest entries of a partition's change feed, in a file that the writer and its readers share.
 
 Asking RocksDB what is new costs half a millisecond, and schedulers ask all the time. After each commit the writer
 puts the feed's entry here and then the number of the next one, so that a reader knows in a microsecond whether there
@@ -6,28 +6,33 @@ is anything, and mostly has it in a few more. RocksDB has the whole feed: this i
 A writer that is killed between commit and `add` leaves the ring silent, so readers also ask RocksDB at intervals,
 and always where there is no ring (it was lost with a copy of the directory).
 
-The file: `next` and `first` (which entries are there), a slot an entry with its place, and the entries themselves
-one after the other, the oldest overwritten first. Each carries its number and a checksum: a reader that is overtaken
-while it reads sees it.
+The file: the number of the next entry and the writer's epoch; a slot an entry with its number, place and checksum;
+and the entries themselves one after the other, the oldest overwritten first. A checksum is over epoch, number and
+entry: a reader that is overtaken while it reads, or that meets an entry of another writer, sees it.
+
+The file is read and written, never mapped: a page of a mapped file that is cut off is a signal that kills a process.
 """
 
 from __future__ import annotations
 
-import mmap
+import contextlib
 import os
 import struct
-from collections import deque
 from pathlib import Path
 from zlib import crc32
 
 SILENT = -1
+NO_EPOCH = 0
+"""In place of an epoch: the writer has given this file up, and there may be another one at its path."""
+
 SLOTS = 8192
 DATA_BYTES = 4 * 1024 * 1024
+MODE = 0o640
 
-_U64 = struct.Struct("<Q")
-_ENTRY = struct.Struct("<QII")
-_NEXT, _FIRST, _INDEX = 0, 8, 16
-_DATA = _INDEX + SLOTS * _U64.size
+_HEAD = struct.Struct("<QQ")
+_SLOT = struct.Struct("<QIII")
+_INDEX = _HEAD.size
+_DATA = _INDEX + SLOTS * _SLOT.size
 _SIZE = _DATA + DATA_BYTES
 
 
@@ -36,63 +41,82 @@ def ring_path(partition: Path) -> Path:
     return partition.with_suffix(".ring")
 
 
-class RingWriter:
-    """Makes the file, or takes it over, with no entries yet before number `first`."""
+def _checksum(epoch: int, number: int, entry: bytes) -> int:
+    return crc32(entry, crc32(_HEAD.pack(number, epoch)))
 
-    def __init__(self, partition: Path, first: int) -> None:
-        handle = os.open(ring_path(partition), os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            # Its blocks are there before they are mapped: a full disk is an error here, and a signal later.
-            os.posix_fallocate(handle, 0, _SIZE)
-            self._map = mmap.mmap(handle, _SIZE, access=mmap.ACCESS_WRITE)
-        finally:
-            os.close(handle)
-        self._kept: deque[tuple[int, int]] = deque()
-        """(where it starts, where it ends) of each entry in the ring."""
-        self._end = 0
-        self._first = first
-        _U64.pack_into(self._map, _FIRST, first)
-        _U64.pack_into(self._map, _NEXT, first)
+
+class RingWriter:
+    """Makes the file, or takes it over, with no entries yet before number `first`. Raises `OSError`.
+
+    Later the ring is made again when it is no longer what it was. Where that fails there is none: readers find all
+    entries in RocksDB.
+    """
+
+    def __init__(self, partition: Path, epoch: int, first: int) -> None:
+        self._path = ring_path(partition)
+        self._epoch = epoch
+        self._file = self._inode = -1
+        self._open(first)
 
     def add(self, number: int, entry: bytes) -> None:
         """Publish entry `number`, which is committed, to readers. They find one that is too large in RocksDB."""
-        size = _ENTRY.size + len(entry)
-        if size > DATA_BYTES // 2:
-            self._forget(len(self._kept))
-            self._first = number + 1
-        else:
-            start = self._room(size)
-            _ENTRY.pack_into(self._map, _DATA + start, number, len(entry), crc32(entry))
-            self._map[_DATA + start + _ENTRY.size : _DATA + start + size] = entry
-            _U64.pack_into(self._map, _INDEX + number % SLOTS * _U64.size, start)
-            self._kept.append((start, start + size))
-            self._end = start + size
-        _U64.pack_into(self._map, _FIRST, self._first)
-        _U64.pack_into(self._map, _NEXT, number + 1)
-
-    def _room(self, size: int) -> int:
-        """The place for this number of bytes. The entries there are given up first."""
-        start = self._end if self._end + size <= DATA_BYTES else 0
-        gone = max(0, len(self._kept) + 1 - SLOTS)
-        wrapped = start != self._end
-        for at, (begin, end) in enumerate(self._kept):
-            behind = begin >= self._end  # of the last round, and so older than what starts at 0
-            if (wrapped and behind) or (begin < start + size and end > start):
-                gone = max(gone, at + 1)
-            else:
-                break
-        self._forget(gone)
-        return start
-
-    def _forget(self, entries: int) -> None:
-        for _ in range(entries):
-            self._kept.popleft()
-        self._first += entries
-        _U64.pack_into(self._map, _FIRST, self._first)
+        try:
+            if not self._is_whole():
+                self.close()
+                self._open(number)
+            if len(entry) <= DATA_BYTES // 2:
+                self._write(number, entry)
+            os.pwrite(self._file, _HEAD.pack(number + 1, self._epoch), 0)
+        except OSError:
+            self._give_up()
 
     def close(self) -> None:
         """Close the file."""
-        self._map.close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _open(self, first: int) -> None:
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
+        with contextlib.suppress(PermissionError):  # somebody else's that may be written
+            os.fchmod(self._file, MODE)  # that of an older build may be read by everybody
+        # Its blocks are there from the beginning, so that the disk cannot be full later.
+        os.posix_fallocate(self._file, 0, _SIZE)
+        self._inode = os.fstat(self._file).st_ino
+        self._end = 0
+        os.pwrite(self._file, _HEAD.pack(first, self._epoch), 0)
+
+    def _is_whole(self) -> bool:
+        """Whether the file is still at its path, with its size."""
+        if self._file < 0:
+            return False
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 - once a commit
+        except OSError:
+            found = None
+        if found is None or found.st_ino != self._inode:
+            self._tell_readers_to_leave()
+            return False
+        return found.st_size >= _SIZE
+
+    def _write(self, number: int, entry: bytes) -> None:
+        start = self._end if self._end + len(entry) <= DATA_BYTES else 0
+        os.pwrite(self._file, entry, _DATA + start)
+        slot = _SLOT.pack(number, start, len(entry), _checksum(self._epoch, number, entry))
+        os.pwrite(self._file, slot, _INDEX + number % SLOTS * _SLOT.size)
+        self._end = start + len(entry)
+
+    def _tell_readers_to_leave(self) -> None:
+        with contextlib.suppress(OSError):
+            os.pwrite(self._file, _HEAD.pack(0, NO_EPOCH), 0)
+
+    def _give_up(self) -> None:
+        """A ring that cannot be written would be silent: leave none."""
+        if self._file >= 0:
+            self._tell_readers_to_leave()
+            self.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
 
 
 class RingReader:
@@ -100,47 +124,87 @@ class RingReader:
 
     def __init__(self, partition: Path) -> None:
         self._path = ring_path(partition)
-        self._map: mmap.mmap | None = None
+        self._file = self._inode = -1
 
-    def heard(self) -> int:
-        """The number of the next entry that was not published yet, or `SILENT`."""
-        if self._map is None:
+    def look(self) -> tuple[int, int]:
+        """The number of the next entry that was not published yet, or `SILENT`, and the epoch of the writer."""
+        if self._file < 0:
             self._open()
-            if self._map is None:
-                return SILENT
-        number: int = _U64.unpack_from(self._map, _NEXT)[0]
-        return number
+            if self._file < 0:
+                return SILENT, NO_EPOCH
+        data = self._read(_HEAD.size, 0)
+        if len(data) == _HEAD.size:
+            number, epoch = _HEAD.unpack(data)
+            if epoch != NO_EPOCH:
+                return number, epoch
+        self.close()  # it was cut, or given up: look for another one the next time
+        return SILENT, NO_EPOCH
 
-    def entries(self, first: int, end: int) -> list[bytes] | None:
-        """Entries [first, end), which were published; None where they are no longer here, whole."""
-        if self._map is None or end - first > SLOTS or first < _U64.unpack_from(self._map, _FIRST)[0]:
+    def entries(self, first: int, end: int, epoch: int) -> list[bytes] | None:
+        """Entries [first, end) of this epoch, which were published; None where they are no longer here, whole."""
+        if not 0 < end - first <= SLOTS:
             return None
-        found = []
-        for number in range(first, end):
-            start = _U64.unpack_from(self._map, _INDEX + number % SLOTS * _U64.size)[0]
-            if start > DATA_BYTES - _ENTRY.size:
-                return None
-            there, length, checksum = _ENTRY.unpack_from(self._map, _DATA + start)
-            begin = _DATA + start + _ENTRY.size
-            entry = self._map[begin : begin + length]
-            if there != number or crc32(entry) != checksum:
+        slots = self._slots(first % SLOTS, end - first)
+        if slots is None:
+            return None
+        found: list[bytes] = []
+        begin = ends = 0
+        data = b""
+        for at, (number, start, length, checksum) in enumerate(slots):
+            if not begin <= start < start + length <= ends:
+                begin, ends = start, _end_of_run(slots, at)
+                data = self._read(ends - begin, _DATA + begin)
+            entry = data[start - begin : start - begin + length]
+            if number != first + at or len(entry) != length or _checksum(epoch, number, entry) != checksum:
                 return None
             found.append(entry)
         return found
 
+    def check_path(self) -> None:
+        """Leave the file if it is no longer the one at its path."""
+        try:
+            inode = os.stat(self._path).st_ino  # noqa: PTH116 - also when nothing is new
+        except OSError:
+            inode = -1
+        if inode != self._inode:
+            self.close()
+
     def close(self) -> None:
         """Close the file."""
-        if self._map is not None:
-            self._map.close()
-            self._map = None
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = self._inode = -1
+
+    def _slots(self, at: int, count: int) -> list[tuple[int, int, int, int]] | None:
+        size = _SLOT.size
+        before_wrap = min(count, SLOTS - at)
+        data = self._read(before_wrap * size, _INDEX + at * size)
+        if before_wrap < count:
+            data += self._read((count - before_wrap) * size, _INDEX)
+        return list(_SLOT.iter_unpack(data)) if len(data) == count * size else None
+
+    def _read(self, size: int, at: int) -> bytes:
+        """Up to this number of bytes: fewer where the file ends, none where it cannot be read."""
+        try:
+            return os.pread(self._file, size, at)
+        except OSError:
+            return b""
 
     def _open(self) -> None:
-        try:
-            handle = os.open(self._path, os.O_RDONLY)
-        except FileNotFoundError:
-            return
-        try:
-            if os.fstat(handle).st_size >= _SIZE:
-                self._map = mmap.mmap(handle, _SIZE, access=mmap.ACCESS_READ)
-        finally:
-            os.close(handle)
+        with contextlib.suppress(OSError):
+            self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            found = os.fstat(self._file)
+            if found.st_size < _SIZE:
+                self.close()
+            else:
+                self._inode = found.st_ino
+
+
+def _end_of_run(slots: list[tuple[int, int, int, int]], at: int) -> int:
+    """Where those entries end that follow each other without a gap from this one on: they are read at once."""
+    ends = slots[at][1]
+    for _, start, length, _ in slots[at:]:
+        if start != ends or ends + length > DATA_BYTES:
+            break
+        ends += length
+    return ends

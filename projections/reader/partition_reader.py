@@ -7,31 +7,39 @@ secondary until it has caught up again.
 
 A secondary that had read a part of the write-ahead log keeps those rows in memory, before the newer ones that a
 flush wrote to files, until the new log has rows of their family: its position would run ahead of its rows.
-So it is opened again when the worker has flushed, or when a log was deleted while it was read.
+So it is opened again when the worker has flushed, or when a log was deleted while it was read; and when the directory
+was opened for writing again, or is another one: its files may have the names of those that were read.
+
+A store may lose its last commits, and its next writer gives their numbers in the feed to others. So each opening for
+writing is an epoch. In a new one a reader checks that what it has read is a beginning of what there is, by the
+position and the checksum of the record before it; and it takes entries only where they start at its position.
+Otherwise everything is loaded again.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from random import uniform
 from time import monotonic, sleep, time
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 from rocksdict import Rdict
 
-from vacancy.projections.changefeed.entries import FeedEntry, decode_entry
+from vacancy.projections.changefeed.entries import FeedEntry, decode_entry, joins
 from vacancy.projections.changefeed.shared_ring import RingReader
 from vacancy.projections.reader.overlay import Overlay
-from vacancy.projections.store.metadata import (
-    FEED_FAMILY,
-    LOCAL_FAMILY,
-    LOCAL_KEY,
-    MetadataRow,
-    decode_metadata,
+from vacancy.projections.store.integrity import (
+    check_feed,
+    check_manifest,
+    check_tables,
+    feed_hole,
+    read_metadata,
 )
+from vacancy.projections.store.metadata import FEED_FAMILY, LOCAL_FAMILY, MetadataRow
 from vacancy.projections.store.partition_store import families, supported_rules
 from vacancy.projections.store.rocksdb import (
     check_files,
@@ -44,7 +52,7 @@ from vacancy.projections.store.rocksdb import (
 )
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
-from vacancy.resources.model.errors import StoreCorrupt, StoreError
+from vacancy.resources.model.errors import StoreError
 from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import VERDICTS, Table
 
@@ -80,6 +88,21 @@ _FLUSHED = "rocksdb.min-log-number-to-keep"
 """A number that changes with each flush, because the write-ahead logs before it are of no more use."""
 
 
+class _Tables(NamedTuple):
+    """An open secondary: the directory's identity then, the database, its tables by name, and a number that changes
+    with each flush."""
+
+    identity: tuple[int, int, int]
+    db: Rdict
+    families: dict[str, Rdict]
+    flushed: int | None
+
+    def close(self) -> None:
+        """Close the tables."""
+        for db in (*self.families.values(), self.db):
+            db.close()
+
+
 class PartitionReader:
     """Raises `StoreError` where the directory cannot be read."""
 
@@ -88,8 +111,8 @@ class PartitionReader:
         self._registry = registry
         self._versions = versions
         self._known = families(registry, versions.newest)
-        self._families: tuple[str, ...] = ()
         self._scratch = scratch_directory()
+        self._current = path / "CURRENT"
         self._left_out: set[str] = set()
         self._ring = RingReader(path)
         self._newer = Overlay(leave_out=_NOT_KEPT)
@@ -98,6 +121,7 @@ class PartitionReader:
         try:
             self._open()
             self.local = self._read_local()
+            check_feed(path, self._tables.families[FEED_FAMILY], self.local)
         except BaseException:
             self._ring.close()
             self._scratch.cleanup()
@@ -109,7 +133,7 @@ class PartitionReader:
         far, or the store is another one: then reload everything."""
         if (
             self._received_at <= self._asked_at
-            and self._ring.heard() == self.local.feed_next
+            and self._ring.look() == (self.local.feed_next, self.local.epoch)
             and monotonic() - self._asked_at < TRUST_S
         ):
             return []
@@ -119,24 +143,30 @@ class PartitionReader:
         """As `catch_up`, but verdicts and rows of tables that are not fed may stay as they were then, and scans do."""
         before, now = self.local, monotonic()
         if len(self._newer) < NEWER_MAX and now - self._asked_at < self._follow_s:
-            heard = self._ring.heard()
+            heard, epoch = self._ring.look()
+            if epoch != before.epoch:
+                return self._ask()
             if heard == before.feed_next and now - max(self._received_at, self._asked_at) < SILENT_S:
                 return []
-            received = self._ring.entries(before.feed_next, heard) if heard > before.feed_next else None
+            received = self._ring.entries(before.feed_next, heard, epoch)
             if received is not None:
-                self._received_at = now
                 entries = [decode_entry(data) for data in received]
-                if entries[-1].rules_version != before.rules_version:
-                    return self._ask()  # it opens the tables that have come
-                for entry in entries:
-                    self._newer.add(entry)
-                self.local = replace(before, position=entries[-1].position, feed_next=heard)
-                return entries
+                last = entries[-1]
+                # Other rules have other tables, which are opened where RocksDB is asked.
+                if last.rules_version == before.rules_version and joins(before.position, entries):
+                    self._received_at = now
+                    for entry in entries:
+                        self._newer.add(entry)
+                    self.local = replace(
+                        before, position=last.position, checksum=last.checksum, feed_next=heard
+                    )
+                    return entries
         return self._ask()
 
     def _ask(self) -> list[FeedEntry] | None:
         """New entries, from RocksDB."""
         now, self._asked_at = monotonic(), _NEVER  # until it has answered
+        self._ring.check_path()
         entries = self._answer()
         self._asked_at = now
         self._newer.clear()
@@ -147,32 +177,48 @@ class PartitionReader:
         for _ in range(_TRIES):
             logs = self._names(".log")
             with translated(self.path):
-                self._db.try_catch_up_with_primary()
-                flushed = self._db.property_int_value(_FLUSHED) != self._flushed
+                same = self._identity() == self._tables.identity
+                if same:
+                    self._tables.db.try_catch_up_with_primary()
+                flushed = self._tables.db.property_int_value(_FLUSHED) != self._tables.flushed
                 # The manifest is read first, then the logs: a flush between the two takes away the end of a log, and
                 # the note that its rows are in a file now was not read yet.
-                if flushed or not logs <= self._names(".log"):
+                if not same or flushed or not logs <= self._names(".log"):
                     self._reopen()
             local = self._read_local()
-            if local.rules_version != before.rules_version and self._lacks_tables(local):
+            if local.rules_version != before.rules_version and not self._needed(local) <= set(
+                self._tables.families
+            ):
                 self._reopen()
                 local = self._read_local()
-            if local.feed_next == before.feed_next and local.store == before.store:
-                self.local = local
-                return []
-            # A directory that was empty when it was opened has no store's id yet.
-            another = before.store not in ("", local.store)
-            if another or not local.feed_first <= before.feed_next <= local.feed_next:
+            if not self._continues(before, local):
                 self.local = local
                 return None
             entries = self._entries(before.feed_next, local.feed_next)
             if entries is not None:
                 self.local = local
-                return entries
-        raise StoreCorrupt(
-            f"the change feed has a hole between {before.feed_next} and {local.feed_next}",
-            where=str(self.path),
-            do="rebuild the store from the log: `vacancy replay --rebuild`",
+                end = entries[-1].position if entries else before.position
+                return entries if joins(before.position, entries) and end == local.position else None
+        raise feed_hole(self.path, before.feed_next)
+
+    def _continues(self, before: MetadataRow, local: MetadataRow) -> bool:
+        """Whether what was read before is a beginning of what the store has, and the feed has the rest."""
+        # A directory that was empty when it was opened has no store's id yet.
+        if (
+            before.store not in ("", local.store)
+            or not local.feed_first <= before.feed_next <= local.feed_next
+        ):
+            return False
+        if local.epoch == before.epoch:
+            return True
+        if before.feed_next == local.feed_next:
+            return (before.position, before.checksum) == (local.position, local.checksum)
+        if before.feed_next == 0:
+            return True
+        last = self._entries(before.feed_next - 1, before.feed_next)
+        return last is not None and (last[0].position, last[0].checksum) == (
+            before.position,
+            before.checksum,
         )
 
     def get(self, table: Table[Row], key: bytes) -> Row | None:
@@ -185,7 +231,7 @@ class PartitionReader:
         newer = self._newer.of(table.name)
         if key in newer:
             return newer[key]
-        db = self._dbs.get(table.family)
+        db = self._tables.families.get(table.family)
         if db is None:  # the rules do not have it yet, or no worker has this plugin
             return None
         with translated(self.path):
@@ -194,7 +240,7 @@ class PartitionReader:
 
     def scan(self, family: str, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """(key, encoded row) of a family, by key, from `start` on."""
-        db = self._dbs.get(family)
+        db = self._tables.families.get(family)
         if db is not None:
             with translated(self.path):
                 yield from scan(db, start)
@@ -202,7 +248,7 @@ class PartitionReader:
     def chunks(self, family: str) -> Iterator[list[tuple[bytes, bytes]]]:
         """All of `scan`, faster, in lists of up to `CHUNK_ROWS`: a whole table at once would take several times the memory
         of the view that is made of it."""
-        db = self._dbs.get(family)
+        db = self._tables.families.get(family)
         if db is not None:
             with translated(self.path):
                 yield from scan_chunks(db, CHUNK_ROWS)
@@ -210,55 +256,58 @@ class PartitionReader:
     def close(self) -> None:
         """Close the directory."""
         self._ring.close()
-        for db in (*self._dbs.values(), self._db):
-            db.close()
+        self._tables.close()
         self._scratch.cleanup()
 
     def _open(self, *, settled_s: float = 0.0) -> None:
-        heard = self._ring.heard()
+        """Open the directory. Where that fails, what was open before stays."""
+        heard = self._ring.look()
         for tries_left in reversed(range(_TRIES)):
-            db, self._families = self._opened()
-            self._db = db
-            self._dbs = {name: db.get_column_family(name) for name in self._families}
-            self._get_local = self._dbs[LOCAL_FAMILY].get
-            self._get_entry = self._dbs[FEED_FAMILY].get
-            local = self._read_local()
-            if not self._lacks_tables(local):  # else they came after their names were read
-                break
-            for one in (*self._dbs.values(), db):
-                one.close()
-            if not tries_left:
-                raise StoreCorrupt(
-                    f"the store lacks tables of rules version {local.rules_version}",
-                    where=str(self.path),
-                    do="rebuild the store from the log: `vacancy replay --rebuild`",
-                )
-        self._flushed = db.property_int_value(_FLUSHED)
-        self._check_whole(heard, settled_s)
+            tables = self._opened()
+            try:
+                local = read_metadata(self.path, tables.families) or MetadataRow("")
+                check_manifest(self.path, local)
+                lacks = not self._needed(local) <= set(tables.families)
+                if lacks and not tries_left:
+                    check_tables(self.path, tables.families, self._needed(local))
+                if not lacks:  # else they came after their names were read
+                    self._check_whole(tables, local, heard, settled_s)
+                    self._tables = tables
+                    self._get_entry = tables.families[FEED_FAMILY].get
+                    return
+            except BaseException:
+                tables.close()
+                raise
+            tables.close()
 
-    def _lacks_tables(self, local: MetadataRow) -> bool:
-        """Whether the rules that the store follows have tables that are not open here. A plugin's class is none: the
-        worker may do without it. Raises `StoreMismatch` where this build does not support those rules."""
+    def _identity(self) -> tuple[int, int, int]:
+        """What another opening for writing changes, and another directory at this path."""
+        found = os.stat(self._current)  # noqa: PTH116 - at each catch-up
+        return found.st_ino, found.st_mtime_ns, found.st_dev
+
+    def _needed(self, local: MetadataRow) -> set[str]:
+        """The tables of the rules that the store follows. A plugin's class is none: the worker may do without it. Raises
+        `StoreMismatch` where this build does not support those rules."""
         rules = supported_rules(local.rules_version, self._versions, self.path)
-        needed = set(families(self._registry, rules)).difference(self._registry.plugins)
-        return not needed <= set(self._families)
+        return set(families(self._registry, rules)).difference(self._registry.plugins)
 
     def _reopen(self) -> None:
-        before = [*self._dbs.values(), self._db]
+        before = self._tables
         self._open(settled_s=_SETTLED_S)
-        for db in before:
-            db.close()
+        before.close()
 
-    def _check_whole(self, heard: int, settled_s: float) -> None:
+    def _check_whole(
+        self, tables: _Tables, local: MetadataRow, heard: tuple[int, int], settled_s: float
+    ) -> None:
         """A secondary passes over files that do not read back, and shows what there was before them. Where it leaves
         out files that are not being written, or has fewer commits than the ring published, find the reason."""
-        used = {str(file["name"]).lstrip("/") for file in self._db.live_files()}
+        used = {str(file["name"]).lstrip("/") for file in tables.db.live_files()}
         left_out = {name for name in self._names(".sst", settled_s) if name not in used} - self._left_out
-        if not left_out and self._read_local().feed_next >= heard:
+        if not left_out and (local.feed_next >= heard[0] or local.epoch != heard[1]):
             return
         for tries_left in reversed(range(_TRIES)):
             try:
-                check_files(self.path, self._families, (FEED_FAMILY,))
+                check_files(self.path, tuple(tables.families), (FEED_FAMILY,))
                 break
             except StoreError:  # perhaps only because the worker took away what it no longer needs
                 if not tries_left:
@@ -266,13 +315,16 @@ class PartitionReader:
                 sleep(_OPEN_AGAIN_S)
         self._left_out |= left_out  # a killed worker's, half done
 
-    def _opened(self) -> tuple[Rdict, tuple[str, ...]]:
-        """The directory as it is now, whole, and the tables in it that this build knows."""
+    def _opened(self) -> _Tables:
+        """The directory as it is now, whole, with the tables in it that this build knows."""
         started = monotonic()
         while True:
             logs = self._names(".log")
             try:
+                with translated(self.path):
+                    identity = self._identity()
                 there = existing_families(self.path)
+                check_tables(self.path, there, (LOCAL_FAMILY, FEED_FAMILY))
                 names = tuple(name for name in self._known if name in there)
                 db = open_secondary(self.path, names, self._scratch.name, (FEED_FAMILY,))
             except StoreError:
@@ -280,8 +332,10 @@ class PartitionReader:
                 if monotonic() - started > _SWEEP_S:
                     raise
             else:
-                if logs <= self._names(".log"):
-                    return db, names
+                if logs <= self._names(".log") and self._is_still(identity):
+                    with translated(self.path):
+                        tables = {name: db.get_column_family(name) for name in names}
+                        return _Tables(identity, db, tables, db.property_int_value(_FLUSHED))
                 db.close()  # a flush took a log away, perhaps before it was read here
                 if monotonic() - started > _OPEN_S:
                     raise StoreError(
@@ -303,10 +357,12 @@ class PartitionReader:
         except FileNotFoundError:
             return False
 
-    def _read_local(self) -> MetadataRow:
+    def _is_still(self, identity: tuple[int, int, int]) -> bool:
         with translated(self.path):
-            data = self._get_local(LOCAL_KEY)
-        return MetadataRow("") if data is None else decode_metadata(data)
+            return self._identity() == identity
+
+    def _read_local(self) -> MetadataRow:
+        return read_metadata(self.path, self._tables.families) or MetadataRow("")
 
     def _entries(self, first: int, end: int) -> list[FeedEntry] | None:
         found = []

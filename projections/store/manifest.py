@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from vacancy.projections.store.rocksdb import DIRECTORY_MODE
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import StoreCorrupt, StoreError, StoreMismatch
 
@@ -60,8 +61,8 @@ def write_manifest(store: Path, manifest: Manifest) -> None:
     path = store / FILE
     scratch = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        store.mkdir(parents=True, exist_ok=True)
-        with scratch.open("w") as file:
+        store.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
+        with open(scratch, "w", opener=_private) as file:
             file.write(manifest.model_dump_json(indent=1) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -72,6 +73,10 @@ def write_manifest(store: Path, manifest: Manifest) -> None:
         raise StoreError(
             f"the store cannot be written: {error.strerror}", where=str(path), do=_ROOM
         ) from None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o640)
 
 
 def check_manifest(path: Path, manifest: Manifest, log: str, partitions: int, registry: Registry) -> Manifest:

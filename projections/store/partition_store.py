@@ -15,18 +15,26 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
 from rocksdict import Rdict, WriteBatch
 
-from vacancy.projections.changefeed.entries import BYTES_MAX, ENTRIES_MAX, Images, encode_entry
+from vacancy.projections.changefeed.entries import BYTES_MAX, ENTRIES_MAX, FeedEntry, Images, encode_entry
 from vacancy.projections.changefeed.shared_ring import RingWriter
 from vacancy.projections.store.deadline_index import DeadlineIndex
+from vacancy.projections.store.integrity import (
+    ManifestFile,
+    check_directory,
+    check_tables,
+    feed_hole,
+    read_metadata,
+)
 from vacancy.projections.store.metadata import (
     FEED_FAMILY,
     LOCAL_FAMILY,
     LOCAL_KEY,
     MetadataRow,
-    decode_metadata,
     encode_metadata,
+    new_epoch,
 )
 from vacancy.projections.store.rocksdb import (
     create_family,
@@ -111,24 +119,58 @@ class PartitionStore:
         self._rows: Changes = defaultdict(dict)
         self._older: Changes = defaultdict(dict)
         self._staged: Changes = defaultdict(dict)
-        with translated(path):
-            data = self._dbs[LOCAL_FAMILY].get(LOCAL_KEY)
-            self.local = MetadataRow(store) if data is None else decode_metadata(data)
+        self._rules_version = 0
+        self._passed_at = monotonic()
+        try:
+            self._read(store)
+            self._begin_epoch()
+        except BaseException:
+            self._close_tables()
+            raise
+
+    def _read(self, store: str) -> None:
+        """What the directory has. Raises `StoreMismatch` where it belongs to another store, `StoreCorrupt` where the feed
+        has a hole."""
+        self.local = read_metadata(self.path, self._dbs) or MetadataRow(store)
+        if self.local.store != store:
+            raise StoreMismatch(
+                f"the partition belongs to store {self.local.store}, not to {store}",
+                where=str(self.path),
+                do="put back the directory that was here, or rebuild it: `vacancy replay --rebuild`",
+            )
+        with translated(self.path):
             self._deadlines = DeadlineIndex(self._dbs[DEADLINES.family])
             feed = self._dbs[FEED_FAMILY]
-            numbers = range(self.local.feed_first, self.local.feed_next)
-            self._feed_sizes = array("I", (len(feed.get(_SEQUENCE.pack(n)) or b"") for n in numbers))
-            self._ring = RingWriter(path, self.local.feed_next)
+            self._feed_sizes = array("I")
+            for number in range(self.local.feed_first, self.local.feed_next):
+                entry = feed.get(_SEQUENCE.pack(number))
+                if entry is None:
+                    raise feed_hole(self.path, number)
+                self._feed_sizes.append(len(entry))
         self._feed_bytes = sum(self._feed_sizes)
-        self._passed_at = monotonic()
         partition = self.get(PARTITION, PARTITION_KEY)
-        self._rules_version = 0
         if partition is not None:
             self._follow_rules(partition.rules_version)
 
+    def _begin_epoch(self) -> None:
+        """Readers compare what they have with what there is now: commits may have been lost, and their numbers in the feed
+        are given to others."""
+        self._manifest = ManifestFile(self.path)
+        number, size, checksum = self._manifest.state()
+        self.local = replace(
+            self.local,
+            epoch=new_epoch(),
+            manifest_number=number,
+            manifest_bytes=size,
+            manifest_checksum=checksum,
+        )
+        with translated(self.path):
+            self._dbs[LOCAL_FAMILY][LOCAL_KEY] = encode_metadata(self.local)
+            self._ring = RingWriter(self.path, self.local.epoch, self.local.feed_next)
+
     def _names_to_open(self) -> tuple[str, ...]:
         """The tables that are there, as RocksDB opens only all of them, and those of the first rules. Raises
-        `StoreMismatch` where there is a table that this build does not know."""
+        `StoreMismatch` where there is a table that this build does not know, `StoreCorrupt` where one was lost."""
         there = set(existing_families(self.path))
         known = families(self._registry, self._versions.newest)
         unknown = there.difference(known)
@@ -138,6 +180,12 @@ class PartitionStore:
                 where=str(self.path),
                 do="upgrade vacancy on this host, or use another --store",
             )
+        if there:
+            row = check_directory(self.path, there)
+            if row is not None:
+                rules = supported_rules(row.rules_version, self._versions, self.path)
+                needed = set(families(self._registry, rules)).difference(self._registry.plugins)
+                check_tables(self.path, there, needed)
         first = families(self._registry, self._versions.of(1))
         return tuple(name for name in known if name in there or name in first)
 
@@ -196,11 +244,15 @@ class PartitionStore:
         images = [image for image in written if image is not None]
         images.sort(key=_nodes_last)
         rules_version = self._rules_version or 1
-        entry = encode_entry(position, time_ms, images, rules_version)
-        handles, number = self._handles, self.local.feed_next
+        before, handles = self.local, self._handles
+        number = before.feed_next
+        entry = encode_entry(FeedEntry(position, time_ms, images, rules_version, before.position, checksum))
         batch.put(_SEQUENCE.pack(number), entry, handles[FEED_FAMILY])
         first = self._trim(len(entry))
-        local = MetadataRow(self.local.store, position, checksum, first, number + 1, rules_version)
+        manifest = self._manifest.state()
+        local = MetadataRow(
+            before.store, position, checksum, first, number + 1, rules_version, before.epoch, *manifest
+        )
         batch.put(LOCAL_KEY, encode_metadata(local), handles[LOCAL_FAMILY])
         try:
             with translated(self.path):
@@ -280,9 +332,14 @@ class PartitionStore:
         self._ring.close()
         with contextlib.suppress(StoreError), translated(self.path):  # on a full disk that log holds all
             flush(self._db, self.path.with_suffix(".flush"))
+        self._close_tables()
+
+    def _close_tables(self) -> None:
+        with contextlib.suppress(StoreError), translated(self.path):
             for db in (*self._dbs.values(), self._db):
                 db.close()
         # While any handle is left, RocksDB keeps the lock.
         self._handles.clear()
         self._dbs.clear()
-        del self._db, self._deadlines
+        self.__dict__.pop("_deadlines", None)
+        del self._db

@@ -45,6 +45,9 @@ QUEUE_CACHE_BYTES = 1024 * 1024
 QUEUE_BLOCK_BYTES = 64 * 1024
 """And what is read of them at once. Of blocks of 4 KiB the index alone takes 3 % of the files' size, in memory."""
 
+DIRECTORY_MODE = 0o750
+"""Of a store and of its partitions: RocksDB gives its own files to everybody."""
+
 FILTER_BITS = 16
 """For each key, in memory, to know that it is not in a file. A worker mostly asks for what is not there (each claim
 and request is new): of 10 bits one answer in a hundred is a block that is read for nothing, and kept."""
@@ -64,7 +67,7 @@ def open_primary(
     options.set_max_total_wal_size(WRITE_BUFFER_BYTES)
     options.set_max_background_jobs(2)
     with translated(path):
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
         return Rdict(str(path), options=options, column_families=_per_family(families, cache_bytes, queues))
 
 
@@ -170,16 +173,21 @@ def check_end(db: Rdict, last: bytes | None) -> None:
         at.status()
 
 
-def check_files(path: Path, families: Sequence[str], queues: Container[str] = ()) -> None:
-    """Raise the error of the files, if there is one: a secondary does not report it, and shows an older state."""
+def open_read_only(path: Path, families: Sequence[str], queues: Container[str] = ()) -> Rdict:
+    """Open a directory as it is now. Raises the error of its files, if there is one."""
     options = _options(BLOCK_CACHE_BYTES)
     with translated(path):
-        Rdict(
+        return Rdict(
             str(path),
             options=options,
             column_families=_per_family(families, BLOCK_CACHE_BYTES, queues),
             access_type=AccessType.read_only(),
         )
+
+
+def check_files(path: Path, families: Sequence[str], queues: Container[str] = ()) -> None:
+    """Raise the error of the files, if there is one: a secondary does not report it, and shows an older state."""
+    open_read_only(path, families, queues).close()
 
 
 @contextlib.contextmanager
@@ -241,6 +249,10 @@ _caches: dict[int, Cache] = {}
 def _options(cache_bytes: int, *, queue: bool = False) -> Options:
     options = Options(raw_mode=True)
     options.set_compression_type(DBCompressionType.lz4())
+    options.set_allow_mmap_reads(
+        False
+    )  # a file that is cut while it is mapped is a signal that kills the process
+    options.set_allow_mmap_writes(False)
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(1024 * 1024)
     options.set_stats_dump_period_sec(0)

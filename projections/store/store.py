@@ -58,13 +58,6 @@ class Store:
         if found is None:
             path = partition_path(self.path, partition)
             found = PartitionStore(path, self.manifest.store, self.registry, self.versions)
-            if found.local.store != self.manifest.store:
-                found.close()
-                raise StoreMismatch(
-                    f"the partition belongs to store {found.local.store}, not to {self.manifest.store}",
-                    where=str(path),
-                    do="put back the directory that was here, or rebuild it: `vacancy replay --rebuild`",
-                )
             self._open[partition] = found
         return found
 

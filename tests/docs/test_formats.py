@@ -144,7 +144,8 @@ def test_a_device_class_row(place: Place) -> None:
 def test_the_stores_own_row(place: Place) -> None:
     names = re.findall(r"`\[(store, .*?)\]`", section("The store's own row"))
     assert names == [", ".join(MetadataRow.__struct_fields__)]
-    store, position, checksum, first, next_, rules = msgspec.msgpack.decode(place.families["local"][b"local"])
+    local = msgspec.msgpack.decode(place.families["local"][b"local"])
+    store, position, checksum, first, next_, rules, epoch, number, size, manifest_checksum = local
     manifest = json.loads((place.store / "store.json").read_text())
     assert (manifest["format"], manifest["store"], manifest["partitions"]) == (1, store, 1)
     assert rules == RULES_VERSIONS.newest.version
@@ -155,11 +156,23 @@ def test_the_stores_own_row(place: Place) -> None:
         ).fetchone()
     assert checksum == crc32(value, crc32(key, time_ms & 0xFFFFFFFF))
     assert sorted(place.families["changes"]) == [struct.pack(">Q", n) for n in range(first, next_)]
+    assert 0 < epoch <= 2**63
+    written = (place.store / "p00000" / f"MANIFEST-{number:06d}").read_bytes()
+    assert 0 < size < len(written)  # it was closed, and so flushed, after the last commit
+    assert manifest_checksum == crc32(written[:size])
 
 
 def test_a_feed_entry(place: Place) -> None:
-    position, time_ms, images, rules = msgspec.msgpack.decode(place.families["changes"][struct.pack(">Q", 1)])
-    assert (position, rules) == (2, RULES_VERSIONS.newest.version)
+    names = re.findall(r"`\[(position, .*?)\]`", section("The change feed"))
+    assert names == [", ".join(entries.FeedEntry.__struct_fields__)]
+    feed = place.families["changes"]
+    position, time_ms, images, rules, start, checksum = msgspec.msgpack.decode(feed[struct.pack(">Q", 1)])
+    assert (start, position, rules) == (1, 2, RULES_VERSIONS.newest.version)
+    with closing(sqlite3.connect(place.log)) as db:
+        stamp_ms, record_key, value = db.execute(
+            "SELECT timestamp_ms, key, value FROM records WHERE offset = 1"
+        ).fetchone()
+    assert checksum == crc32(value, crc32(record_key, stamp_ms & 0xFFFFFFFF))
     assert time_ms > 0
     assert images[-1][0] == "nodes"
     changed = {table: dict(zip(keys, values, strict=True)) for table, keys, values in images}
@@ -171,21 +184,20 @@ def test_a_feed_entry(place: Place) -> None:
 def test_the_ring(place: Place) -> None:
     data = (place.store / "p00000.ring").read_bytes()
     assert f"a file of {len(data):,} bytes" in section("The ring")
-    layout = re.findall(r"^\| ([\d,]+) \| ([\d,]+(?: × 8)?) \|", section("The ring"), re.M)
+    layout = re.findall(r"^\| ([\d,]+) \| ([\d,]+(?: × [\d,]+)?) \|", section("The ring"), re.M)
     assert layout[:4] == [
         ("0", "8"),
         ("8", "8"),
-        ("16", f"{shared_ring.SLOTS:,} × 8"),
-        (f"{16 + 8 * shared_ring.SLOTS:,}", f"{shared_ring.DATA_BYTES:,}"),
+        ("16", f"{shared_ring.SLOTS:,} × 20"),
+        (f"{16 + 20 * shared_ring.SLOTS:,}", f"{shared_ring.DATA_BYTES:,}"),
     ]
-    next_, first = struct.unpack_from("<QQ", data)
-    assert (first, next_) == (0, 3)
-    for number in range(first, next_):
-        (start,) = struct.unpack_from("<Q", data, 16 + 8 * (number % 8192))
-        here = 65_552 + start
-        said, length, checksum = struct.unpack_from("<QII", data, here)
-        entry = data[here + 16 : here + 16 + length]
-        assert (said, checksum) == (number, crc32(entry))
+    next_, epoch = struct.unpack_from("<QQ", data)
+    assert next_ == 3
+    assert epoch == msgspec.msgpack.decode(place.families["local"][b"local"])[6]
+    for number in range(next_):
+        said, start, length, checksum = struct.unpack_from("<QIII", data, 16 + 20 * (number % 8192))
+        entry = data[163_856 + start : 163_856 + start + length]
+        assert (said, checksum) == (number, crc32(entry, crc32(struct.pack("<QQ", number, epoch))))
         assert entry == place.families["changes"][struct.pack(">Q", number)]
 
 

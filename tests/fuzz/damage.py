@@ -120,3 +120,8 @@ def worker_agrees(site: Site, digests: Sequence[str]) -> bool:
             pass
         found = partition_digest(store.partition(0).scan, installed_registry())
     return end == {0: len(digests) - 1} and found == digests[-1]
+
+
+def log_agrees(site: Site, digests: Sequence[str]) -> bool:
+    """Whether a store that is rebuilt from the log is the clean twin's."""
+    return digests_of(site.records()[0]) == digests

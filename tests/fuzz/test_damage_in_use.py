@@ -19,13 +19,14 @@ import pytest
 
 from tests.faults.site_on_disk import Site
 from tests.fuzz.damage import FILES, Outcomes
-from tests.fuzz.sites import CELL, Reports, answers
+from tests.fuzz.sites import CELL, Reports, answers, partition
 from tests.support.damaged_files import damage
 from tests.support.temporary_stores import FAST
 from vacancy.clients.runtime.child_process import ChildProcess
+from vacancy.projections.changefeed.shared_ring import ring_path
 
 DAMAGES = max(1, int(os.environ.get("VACANCY_FUZZ_DAMAGES", "12")) // 6)
-KINDS = [kind for kind in FILES if kind != "ring"]
+KINDS = tuple(FILES)
 LOOK_S = 0.5
 GIVE_UP_S = 30.0
 
@@ -101,3 +102,11 @@ def test_damage_in_use_is_noticed_or_harmless(kind: str) -> None:
                     what = damage(rng, rng.choice(FILES[kind](one.site)))
                     outcome = outcomes.judge(what, one.site, one.lives_on)
     assert outcomes.wrong == []
+
+
+@pytest.mark.parametrize("size", [0, 100, 1_000_000])
+def test_a_ring_that_is_cut_kills_nobody(size: int, tmp_path: Path) -> None:
+    """A page of a mapped file that is no longer there is a signal, not an error."""
+    with living(tmp_path / "site", size) as one:
+        os.truncate(ring_path(partition(one.site)), size)
+        assert one.lives_on()

@@ -414,31 +414,32 @@ def test_a_ring_keeps_the_newest_and_never_tells_another(
     monkeypatch.setattr(shared_ring, "SLOTS", slots)
     monkeypatch.setattr(shared_ring, "DATA_BYTES", room)
     rng, kept = random.Random(slots * room), []
-    ringer, reader = shared_ring.RingWriter(tmp_path / "p0", 7), shared_ring.RingReader(tmp_path / "p0")
-    assert reader.heard() == 7
+    ringer, reader = shared_ring.RingWriter(tmp_path / "p0", 5, 7), shared_ring.RingReader(tmp_path / "p0")
+    assert reader.look() == (7, 5)
     for number in range(7, 300):
         kept.append(bytes([number % 251]) * rng.choice((0, 1, 20, 100, room // 2)))
         ringer.add(number, kept[-1])
-        assert reader.heard() == number + 1
-        fits = len(kept[-1]) <= room // 2 - 16
-        assert reader.entries(number, number + 1) == ([kept[-1]] if fits else None)
+        assert reader.look() == (number + 1, 5)
+        fits = len(kept[-1]) <= room // 2
+        assert reader.entries(number, number + 1, 5) == ([kept[-1]] if fits else None)
         back = rng.randint(1, min(12, len(kept)))
-        assert reader.entries(number + 1 - back, number + 1) in (None, kept[-back:])
-    assert reader.entries(0, 1) is None
-    assert reader.entries(7, 300) is None
+        assert reader.entries(number + 1 - back, number + 1, 5) in (None, kept[-back:])
+        assert reader.entries(number, number + 1, 6) is None
+    assert reader.entries(0, 1, 5) is None
+    assert reader.entries(7, 300, 5) is None
     ringer.close()
     reader.close()
 
 
 def test_a_ring_is_taken_over_by_the_next_writer(tmp_path: Path) -> None:
-    first, reader = shared_ring.RingWriter(tmp_path / "p0", 0), shared_ring.RingReader(tmp_path / "p0")
+    first, reader = shared_ring.RingWriter(tmp_path / "p0", 8, 0), shared_ring.RingReader(tmp_path / "p0")
     first.add(0, b"a")
     first.close()
-    assert reader.heard() == 1
-    second = shared_ring.RingWriter(tmp_path / "p0", 1)
-    assert (reader.heard(), reader.entries(0, 1)) == (1, None)
+    assert reader.look() == (1, 8)
+    second = shared_ring.RingWriter(tmp_path / "p0", 9, 1)
+    assert (reader.look(), reader.entries(0, 1, 9)) == ((1, 9), None)
     second.add(1, b"b")
-    assert (reader.heard(), reader.entries(1, 2)) == (2, [b"b"])
+    assert (reader.look(), reader.entries(1, 2, 9), reader.entries(1, 2, 8)) == ((2, 9), [b"b"], None)
     second.close()
     reader.close()
 

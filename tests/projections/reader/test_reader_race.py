@@ -133,7 +133,8 @@ def test_a_flush_between_the_manifest_and_the_logs_that_a_reader_reads_is_notice
     for position in range(1, 400):
         tables.stage(rows_at(position))
         tables.commit(position, position, 0)
-    reader._db = FlushedMeanwhile(reader._db, tables, tmp_path / "scratch")  # type: ignore[assignment]
+    racing: Any = FlushedMeanwhile(reader._tables.db, tables, tmp_path / "scratch")
+    reader._tables = reader._tables._replace(db=racing)
     reader.catch_up()
     assert reader.local.position == tables.local.position
     assert stale_rows(reader) == []
