@@ -66,9 +66,9 @@ def fill(store: Path, order: Order, specs: Sequence[RequestSpec], seed: int) -> 
                 row = view.row_of[key(found[0].cell, served.provider)]
                 for name, ask in served.resources.items():
                     view.reserve(row, name, ask)
-        columns = view.classes[GPU].arrays
-        capacity = int(columns["capacity"].sum())
-        return Filled(1 - int(columns["free"].sum()) / capacity, refused, times)
+        columns, size = view.classes[GPU].arrays, view.size
+        capacity = int(columns["capacity"][:size].sum())
+        return Filled(1 - int(columns["free"][:size].sum()) / capacity, refused, times)
 
 
 def fold_fleet(trees: Sequence[Tree], store: Path) -> None:

@@ -30,6 +30,7 @@ from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.view.columns import BitColumns, Bools
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import sharing_providers
+from vacancy.projections.view.sparse_rows import BitColumn
 from vacancy.resources.model.request import RequestGroup
 
 TOGETHER = "together"
@@ -53,7 +54,7 @@ class CollectiveConstraint(NamedTuple):
 
     text: str
     parts: tuple[int, ...]
-    bits: Sequence[Bools]
+    bits: Sequence[BitColumn]
 
     def holds(self, rows: Rows, view: FleetView) -> Bools:
         """For each row, whether it holds."""
@@ -68,7 +69,7 @@ class InTreeOf(HasAnyOf):
 
     __slots__ = ("_view",)
 
-    def __init__(self, view: FleetView, names: tuple[str, ...], bits: Sequence[Bools]) -> None:
+    def __init__(self, view: FleetView, names: tuple[str, ...], bits: Sequence[BitColumn]) -> None:
         super().__init__("aggregate", names, bits)
         self._view = view
 
@@ -189,5 +190,5 @@ class RequestConstraints:
                     )
 
 
-def _known(columns: BitColumns, names: Sequence[str]) -> list[Bools]:
+def _known(columns: BitColumns, names: Sequence[str]) -> list[BitColumn]:
     return [bits for name in names if (bits := columns.arrays.get(name)) is not None]

@@ -18,6 +18,7 @@ from vacancy.projections.query.compiled_request import CompiledRequest, expressi
 from vacancy.projections.query.predicate_ast import Expression, Tree, test
 from vacancy.projections.view.columns import BitColumns, Bools, Floats, Ints, is_exact
 from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.sparse_rows import BitColumn, IntColumn, SparseBits, SparseColumn
 from vacancy.resources.classes.resource_class import Term
 from vacancy.resources.model.comparison import compare
 from vacancy.resources.model.request import RequestGroup
@@ -58,6 +59,10 @@ class Condition(ABC):
     def holds_shared(self, rows: Rows) -> Bools:
         """Where it holds for sharing providers of other trees."""
         return self.holds(rows)
+
+    def only(self) -> Ints | None:
+        """The few rows, ascending, outside of which it holds nowhere; None if it is not about a rare name."""
+        return None
 
     @property
     def asked(self) -> int | None:
@@ -134,7 +139,7 @@ class HasTrait(Condition):
 
     __slots__ = ("_bits", "_names", "kind")
 
-    def __init__(self, kind: str, names: tuple[str, ...], bits: Bools) -> None:
+    def __init__(self, kind: str, names: tuple[str, ...], bits: BitColumn) -> None:
         self.kind = kind
         self._names = names
         self._bits = bits
@@ -146,6 +151,9 @@ class HasTrait(Condition):
     def holds(self, rows: Rows) -> Bools:
         return self._bits[rows]
 
+    def only(self) -> Ints | None:
+        return self._bits.rows if isinstance(self._bits, SparseBits) else None
+
 
 class LacksTrait(HasTrait):
     """A trait or an aggregate that must not be there."""
@@ -156,6 +164,9 @@ class LacksTrait(HasTrait):
     def holds(self, rows: Rows) -> Bools:
         return ~self._bits[rows]
 
+    def only(self) -> Ints | None:
+        return None
+
 
 class HasAnyOf(Condition):
     """At least one of several traits or aggregates. `names` are all, `bits` of those that are known."""
@@ -163,7 +174,7 @@ class HasAnyOf(Condition):
     __slots__ = ("_bits", "_names", "kind")
     cost = FEW
 
-    def __init__(self, kind: str, names: Iterable[str], bits: Sequence[Bools]) -> None:
+    def __init__(self, kind: str, names: Iterable[str], bits: Sequence[BitColumn]) -> None:
         self.kind = kind
         self._names = names
         self._bits = bits
@@ -184,7 +195,7 @@ class ComparesColumn(Condition):
     kind = "resources"
     cost = COLUMN
 
-    def __init__(self, resource_class: str, term: Term, column: Ints) -> None:
+    def __init__(self, resource_class: str, term: Term, column: IntColumn) -> None:
         self.resource_class = resource_class
         self.term = term
         self._column = column
@@ -197,6 +208,12 @@ class ComparesColumn(Condition):
     def holds(self, rows: Rows) -> Bools:
         found: Bools = term_holds(self._column[rows], self.term)
         return found
+
+    def only(self) -> Ints | None:
+        column = self._column
+        if not isinstance(column, SparseColumn) or term_holds(_ZERO, self.term)[0]:
+            return None
+        return column.table.rows
 
     @property
     def asked(self) -> int | None:
@@ -220,7 +237,7 @@ class IndexedAttribute(Condition):
     kind = "resources"
     cost = COLUMN
 
-    def __init__(self, resource_class: str, terms: Sequence[tuple[Term, Ints]]) -> None:
+    def __init__(self, resource_class: str, terms: Sequence[tuple[Term, IntColumn]]) -> None:
         self.resource_class = resource_class
         self._terms = terms
 
@@ -242,7 +259,7 @@ class IndexedAttribute(Condition):
             found &= term_holds(column[rows], term)
         return found
 
-    def _rarest_first(self, rows: Rows) -> Sequence[tuple[Term, Ints]]:
+    def _rarest_first(self, rows: Rows) -> Sequence[tuple[Term, IntColumn]]:
         """The terms, of whole columns those first that few rows of a sample satisfy."""
         if not isinstance(rows, slice):
             return self._terms
@@ -335,6 +352,7 @@ _WORDS = {
     "root_forbidden_trait": "root has not trait",
     "root_forbidden_aggregate": "root not member of",
 }
+_ZERO: Ints = np.zeros(1, dtype=np.int64)
 _OPERATORS = {"all_bits": "has all bits of", "any_bits": "has any bit of"}
 
 
@@ -427,6 +445,7 @@ class Filter:
         few += self._without("forbidden_trait", group.forbidden, view.traits)
         few += self._without("forbidden_aggregate", group.not_member_of, view.aggregates)
         self.conditions: tuple[Condition, ...] = (*bits, *few)
+        self._rare = tuple(one for one in self.conditions if one.only() is not None)
 
     def among(self, rows: Ints, accepting: Bools) -> Ints:
         """Those of `rows` that match and are `accepting`, in their order."""
@@ -437,13 +456,16 @@ class Filter:
         if self._within is not None:
             trees = [row for root in self._within.roots.tolist() for row in self._view.tree(root)]
             return self.among(np.asarray(trees, dtype=np.int64), accepting)
+        if self._rare:
+            few = [rows for one in self._rare if (rows := one.only()) is not None]
+            return self.among(min(few, key=len), accepting)
         size = self._view.size
-        rows = slice(0, size)
+        every = slice(0, size)
         mask = accepting[:size].copy()
         for done, condition in enumerate(self.conditions):
             if condition.cost and (condition.cost == FEW or int(np.count_nonzero(mask)) * SPARSE < size):
                 return _left(np.flatnonzero(mask), self.conditions[done:])
-            mask &= condition.holds(rows)
+            mask &= condition.holds(every)
         return np.flatnonzero(mask)
 
     def _has(

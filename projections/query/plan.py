@@ -18,6 +18,7 @@ from vacancy.projections.query.predicate_ast import Expression
 from vacancy.projections.view.columns import BitColumns, Bools, Ints, is_exact
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import SharingProviders
+from vacancy.projections.view.sparse_rows import BitColumn
 from vacancy.resources.classes.resource_class import Exactness
 from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
 
@@ -88,7 +89,7 @@ class QueryPlan:
         """How many pieces there are of each kind."""
         self.exclusive: list[bool] = []
         """Whether pieces of a kind must not share a provider."""
-        self.collective_traits: list[tuple[tuple[int, ...], list[Bools]]] = []
+        self.collective_traits: list[tuple[tuple[int, ...], list[BitColumn]]] = []
         """Collective traits: pieces, and bits; one of the bits must be set on one of their providers."""
         self.impossible = False
         self._known: dict[str, int] = {}
@@ -173,7 +174,7 @@ def plan_of(
     return view.derived.of_request(request.key, ("plan", cell), lambda: QueryPlan(view, request, cell=cell))
 
 
-def has_any(bits: Sequence[Bools], rows: Ints) -> Bools:
+def has_any(bits: Sequence[BitColumn], rows: Ints) -> Bools:
     """Where at least one of these bits is set."""
     found: Bools = np.logical_or.reduce([column[rows] for column in bits])
     return found
@@ -210,15 +211,15 @@ def _is_amount(view: FleetView, name: str, ask: Any) -> bool:
     return name in view.classes and view.classes[name].resource_class.is_amount(ask)
 
 
-def _known(columns: BitColumns, names: Sequence[str]) -> list[Bools]:
+def _known(columns: BitColumns, names: Sequence[str]) -> list[BitColumn]:
     return [bits for name in names if (bits := columns.arrays.get(name)) is not None]
 
 
-def _any_of(columns: BitColumns, choices: Sequence[Sequence[str]]) -> list[list[Bools]]:
+def _any_of(columns: BitColumns, choices: Sequence[Sequence[str]]) -> list[list[BitColumn]]:
     return [_known(columns, names) for names in choices]
 
 
-def _in_all(choices: Sequence[Sequence[Bools]], rows: Ints) -> Bools:
+def _in_all(choices: Sequence[Sequence[BitColumn]], rows: Ints) -> Bools:
     found = np.ones(len(rows), dtype=np.bool_)
     for bits in choices:
         found &= has_any(bits, rows)

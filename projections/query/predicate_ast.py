@@ -24,6 +24,7 @@ from vacancy.projections.view.attribute_columns import (
 )
 from vacancy.projections.view.columns import Bools, Ints
 from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.sparse_rows import IntColumn
 from vacancy.resources.model.attributes import Operator, holds
 from vacancy.resources.model.comparison import Relation, compare
 
@@ -219,7 +220,7 @@ def _number(column: AttributeColumn, compare: Callable[[], Bools], rows: Rows) -
     return there if column.numbers is None else there & compare()
 
 
-def _numbers(column: AttributeColumn) -> Ints:
+def _numbers(column: AttributeColumn) -> IntColumn:
     assert column.numbers is not None  # noqa: S101 - `_number` asks before
     return column.numbers
 

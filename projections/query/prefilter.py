@@ -15,6 +15,7 @@ from vacancy.projections.query.plan import QueryPlan, has_any
 from vacancy.projections.view.columns import Bools, Ints
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import sharing_providers
+from vacancy.projections.view.sparse_rows import rows_with
 
 _FEW = 256
 """With fewer trees than one in this many rows, the rows of the trees are gathered; else all rows are scanned, which is fast."""
@@ -171,9 +172,11 @@ class Prefilter:
         """Exclude trees without a rare collective trait, where no sharing provider has it either."""
         view, size = self._view, self._view.size
         for _, bits in self._plan.collective_traits:
-            if len(bits) > 1 or int(np.count_nonzero(bits[0][:size])) * _RARE > size:
+            if len(bits) > 1:
                 continue
-            having = np.flatnonzero(bits[0][:size])
+            having = rows_with(bits[0], size)
+            if len(having) * _RARE > size:
+                continue
             has = np.zeros(size, dtype=np.bool_)
             has[view.root[having]] = True
             alive &= self._add_sharing(has, self._sharing.among(having), slice(0, size))

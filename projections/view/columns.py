@@ -1,19 +1,43 @@
-"""Growing arrays with one slot for each provider."""
+"""Columns of resource classes, traits and aggregates: arrays of names that many providers have, sparse rows of the others.
+
+A name gets arrays when many rows have it, and loses them when few have it (`sparse_rows`). When the last row loses a name,
+its columns go. Queries keep what they read, so whoever changes columns clears the view's cache (`FleetView.derived`)
+when a name comes or goes, or changes its form.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vacancy.projections.view.sparse_rows import (
+    SPARSE_BYTES,
+    BitColumn,
+    IntColumn,
+    SparseBits,
+    SparseRows,
+    is_frequent,
+    is_rare,
+    rows_with,
+)
+from vacancy.projections.view.sparse_rows import Bools as Bools
+from vacancy.projections.view.sparse_rows import Ints as Ints
 from vacancy.resources.classes.resource_class import Exactness, ResourceClass
 from vacancy.resources.state.rows import ProviderRow
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+
+NAME_BYTES: Final = 200
+"""About what a name and its places in dicts need."""
+
+_IN_TUPLE_BYTES: Final = 60
+"""About what a name in a tuple needs, without its characters."""
+
+ROW_BYTES: Final = 8
+"""A row number."""
 
 
 def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
@@ -25,39 +49,144 @@ def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
     return larger
 
 
+class Meter:
+    """About how many bytes the columns of a view use, all names together."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 class ClassColumns:
-    """A view's data of one resource class: an int64 array for each of the class's columns."""
+    """A view's data of one resource class: for each of the class's columns an int64 array, or a sparse column.
 
-    def __init__(self, resource_class: ResourceClass[Any], size: int) -> None:
+    `count` is the number of rows that have the class. `arrays` is replaced when the form changes: the methods that set or
+    clear rows return whether it did.
+    """
+
+    def __init__(self, resource_class: ResourceClass[Any], slots: int, meter: Meter) -> None:
         self.resource_class = resource_class
-        self.arrays: dict[str, Ints] = {
-            name: np.zeros(size, dtype=np.int64) for name in resource_class.columns
-        }
+        self.count = 0
+        self._slots = slots
+        self._meter = meter
+        self._bytes = 0
+        self.sparse: SparseRows | None = SparseRows(resource_class.columns)
+        self.arrays: Mapping[str, IntColumn] = self.sparse
+        self._has: Bools = np.zeros(0, dtype=np.bool_)
+        """Of arrays: by row, whether it has the class. A record may be 0 in all columns."""
+        self._weigh()
 
-    def grow(self, size: int) -> None:
-        """Extend to `size` rows."""
-        self.arrays = {name: grown(array, size) for name, array in self.arrays.items()}
+    def grow(self, slots: int) -> None:
+        """Extend to `slots` rows."""
+        self._slots = slots
+        if self.sparse is not None:
+            return
+        if is_rare(self.count, slots):
+            self._make_sparse()
+        else:
+            self.arrays = {name: grown(np.asarray(array), slots) for name, array in self.arrays.items()}
+            self._has = grown(self._has, slots)
+            self._weigh()
 
-    def set_many(self, rows: Ints | list[int], encoded: Sequence[bytes]) -> None:
-        """Set the columns of these rows from encoded records."""
-        values, rows = self.resource_class.project(encoded), np.asarray(rows)
+    def has(self, row: int) -> bool:
+        """Whether a row has the class."""
+        return self.sparse.place(row) >= 0 if self.sparse is not None else bool(self._has[row])
+
+    @property
+    def rows(self) -> Ints:
+        """The rows that have the class, ascending. Do not write to it."""
+        return self.sparse.rows if self.sparse is not None else np.flatnonzero(self._has)
+
+    def set_many(self, rows: Ints, encoded: Sequence[bytes]) -> Ints:
+        """Set the columns of these rows, each given once, from encoded records. Returns those that sparse columns did not have
+        before."""
+        values = self.resource_class.project(encoded)
+        if self.sparse is not None:
+            if not is_frequent(self.count + len(rows), self._slots):
+                new = self.sparse.set_many(rows, values)
+                self.count = self.sparse.count
+                self._weigh()
+                return new
+            self._make_dense()
         for array, column in zip(self.arrays.values(), values, strict=True):
-            array[rows] = column
+            array[rows] = column  # type: ignore[index]
+        self.count += len(rows) - int(np.count_nonzero(self._has[rows]))
+        self._has[rows] = True
+        return rows[:0]
 
-    def set_one(self, row: int, record: Any) -> None:
-        """Set the columns of one row."""
-        for array, value in zip(self.arrays.values(), self.resource_class.row(record), strict=True):
+    def set_one(self, row: int, record: Any) -> bool:
+        """Set the columns of one row. Returns whether the row is new."""
+        values = self.resource_class.row(record)
+        if self.sparse is not None:
+            new = self.sparse.set(row, values)
+            if new:
+                self.count += 1
+                if is_frequent(self.count, self._slots):
+                    self._make_dense()
+                else:
+                    self._weigh()
+            return new
+        for array, value in zip(self.arrays.values(), values, strict=True):
             array[row] = value
+        new = not self._has[row]
+        self._has[row] = True
+        self.count += new
+        return new
 
     def add(self, row: int, by: Mapping[str, int], times: int) -> None:
-        """Add `times` these amounts to the columns of one row."""
-        for name, amount in by.items():
-            self.arrays[name][row] += times * amount
+        """Add `times` these amounts to the columns of one row. A row without the class stays as it is."""
+        if self.has(row):
+            for name, amount in by.items():
+                self.arrays[name][row] += times * amount
 
-    def clear(self, row: int) -> None:
-        """Set the columns of one row to zero: the provider has no inventory of this class."""
-        for array in self.arrays.values():
-            array[row] = 0
+    def clear(self, row: int) -> bool:
+        """Remove one row: the provider has no inventory of this class. Returns whether it had."""
+        if self.sparse is not None:
+            removed = self.sparse.remove(row)
+            self.count = self.sparse.count
+            self._weigh()
+            return removed
+        removed = bool(self._has[row])
+        if removed:
+            for array in self.arrays.values():
+                array[row] = 0
+            self._has[row] = False
+            self.count -= 1
+            if is_rare(self.count, self._slots):
+                self._make_sparse()
+        return removed
+
+    def forget(self) -> None:
+        """No longer count the bytes of these columns: they are dropped."""
+        self._meter.bytes -= self._bytes
+        self._bytes = 0
+
+    def _make_dense(self) -> None:
+        assert self.sparse is not None  # noqa: S101 - the callers ask
+        self.arrays = {name: column.dense(self._slots) for name, column in self.sparse.items()}
+        self._has = np.zeros(self._slots, dtype=np.bool_)
+        self._has[self.sparse.rows] = True
+        self.sparse = None
+        self._weigh()
+
+    def _make_sparse(self) -> None:
+        rows = np.flatnonzero(self._has)
+        self.sparse = SparseRows(self.resource_class.columns)
+        self.sparse.set_many(rows, np.stack([array[rows] for array in self.arrays.values()]))
+        self.arrays = self.sparse
+        self._has = np.zeros(0, dtype=np.bool_)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        now = NAME_BYTES + self.nbytes
+        self._meter.bytes += now - self._bytes
+        self._bytes = now
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the columns."""
+        if self.sparse is not None:
+            return SPARSE_BYTES + self.sparse.nbytes
+        return self._has.nbytes + sum(np.asarray(array).nbytes for array in self.arrays.values())
 
 
 def is_exact(classes: Mapping[str, ClassColumns], name: str, ask: Any) -> bool:
@@ -66,49 +195,159 @@ def is_exact(classes: Mapping[str, ClassColumns], name: str, ask: Any) -> bool:
     return columns is not None and columns.resource_class.exactness(ask) is not Exactness.NEEDS_CLAIM
 
 
-class BitColumns:
-    """The names (traits or aggregates) of each row: a bool array for each name. Rows with equal names share one tuple."""
+class RowNames:
+    """The names that each row has. Rows with equal names share one tuple."""
 
-    def __init__(self) -> None:
-        self.arrays: dict[str, Bools] = {}
-        self._names: dict[int, tuple[str, ...]] = {}
-        self._interned: dict[tuple[str, ...], tuple[str, ...]] = {}
-
-    def grow(self, size: int) -> None:
-        """Extend to `size` rows."""
-        self.arrays = {name: grown(array, size) for name, array in self.arrays.items()}
-
-    def set_new(self, rows: list[int], names: tuple[str, ...], size: int) -> None:
-        """Set the names of rows that have no names yet."""
-        names = self._interned.setdefault(names, names)
-        self._names.update(dict.fromkeys(rows, names))
-        self._mark(rows, names, size)
-
-    def set(self, rows: Sequence[int], names: tuple[str, ...], size: int) -> None:
-        """Replace the names of these rows."""
-        names = self._interned.setdefault(names, names)
-        for row in rows:
-            before = self._names.get(row, ())
-            if before:
-                for name in before:
-                    self.arrays[name][row] = False
-            if names:
-                self._names[row] = names
-            else:
-                self._names.pop(row, None)
-        self._mark(rows, names, size)
-
-    def _mark(self, rows: Sequence[int], names: tuple[str, ...], size: int) -> None:
-        index = np.asarray(rows)
-        for name in names:
-            array = self.arrays.get(name)
-            if array is None:
-                array = self.arrays[name] = np.zeros(size, dtype=np.bool_)
-            array[index] = True
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._of: dict[int, tuple[str, ...]] = {}
+        self._shared: dict[tuple[str, ...], list[Any]] = {}
+        """The names of some row -> the tuple that all rows with these names share, and their number."""
 
     def of(self, row: int) -> tuple[str, ...]:
         """The names of one row."""
-        return self._names.get(row, ())
+        return self._of.get(row, ())
+
+    def set(self, rows: Sequence[int], names: tuple[str, ...]) -> None:
+        """Set the names of rows that have none, or of one row."""
+        for row in rows:
+            if row in self._of:
+                self._release(self._of.pop(row))
+        if not names:
+            return
+        shared = self._shared.get(names)
+        if shared is None:
+            shared = self._shared[names] = [names, 0]
+            self._meter.bytes += _tuple_bytes(names)
+        shared[1] += len(rows)
+        self._of.update(dict.fromkeys(rows, shared[0]))
+
+    def _release(self, names: tuple[str, ...]) -> None:
+        shared = self._shared[names]
+        shared[1] -= 1
+        if not shared[1]:
+            del self._shared[names]
+            self._meter.bytes -= _tuple_bytes(names)
+
+
+def _tuple_bytes(names: tuple[str, ...]) -> int:
+    return NAME_BYTES + sum(_IN_TUPLE_BYTES + len(name) for name in names)
+
+
+class BitColumns:
+    """The names (traits or aggregates) of each row: for each name a bool array, or the rows that have it.
+
+    `counts` has the number of rows with each name.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self.arrays: dict[str, BitColumn] = {}
+        self.counts: dict[str, int] = {}
+        self._names = RowNames(meter)
+        self._meter = meter
+
+    def grow(self, slots: int) -> None:
+        """Extend to `slots` rows."""
+        for name, bits in self.arrays.items():
+            if isinstance(bits, SparseBits):
+                continue
+            rare = is_rare(self.counts[name], slots)
+            self._replace(name, SparseBits(np.flatnonzero(bits)) if rare else grown(bits, slots))
+
+    def set_new(self, rows_of: Mapping[tuple[str, ...], list[int]], slots: int) -> None:
+        """Set the names of rows that have no names yet: names -> rows."""
+        by_name: dict[str, list[Ints]] = {}
+        for names, rows in rows_of.items():
+            if names:
+                self._names.set(rows, names)
+                index = np.asarray(rows, dtype=np.int64)
+                for name in dict.fromkeys(names):
+                    by_name.setdefault(name, []).append(index)
+        for name, indices in by_name.items():
+            self._add(name, indices[0] if len(indices) == 1 else np.concatenate(indices), slots)
+
+    def set(self, row: int, names: tuple[str, ...], slots: int) -> bool:
+        """Replace the names of one row. Returns whether they changed."""
+        before = self._names.of(row)
+        if names == before:
+            return False
+        self._names.set([row], names)
+        kept = frozenset(before) & frozenset(names)
+        for name in dict.fromkeys(before):
+            if name not in kept:
+                self._remove(name, row, slots)
+        index = np.array([row], dtype=np.int64)
+        for name in dict.fromkeys(names):
+            if name not in kept:
+                self._add(name, index, slots)
+        return True
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Remove these names from all rows."""
+        gone = frozenset(names)
+        rows = {row for name in gone for row in rows_with(self.arrays[name], self.slots(name)).tolist()}
+        for row in rows:
+            self._names.set([row], tuple(name for name in self._names.of(row) if name not in gone))
+        for name in gone:
+            self._forget(name)
+
+    def of(self, row: int) -> tuple[str, ...]:
+        """The names of one row."""
+        return self._names.of(row)
+
+    def nbytes(self, name: str) -> int:
+        """Bytes of one name."""
+        return NAME_BYTES + _bit_bytes(self.arrays[name])
+
+    def slots(self, name: str) -> int:
+        """A number above all rows that have a name."""
+        bits = self.arrays[name]
+        if isinstance(bits, SparseBits):
+            return int(bits.rows[-1]) + 1 if len(bits) else 0
+        return len(bits)
+
+    def _add(self, name: str, rows: Ints, slots: int) -> None:
+        """Add rows that do not have the name yet."""
+        bits = self.arrays.get(name)
+        if bits is None:
+            bits = self.arrays[name] = SparseBits()
+            self.counts[name] = 0
+            self._meter.bytes += self.nbytes(name)
+        self.counts[name] += len(rows)
+        if isinstance(bits, SparseBits):
+            if not is_frequent(self.counts[name], slots):
+                before = bits.nbytes
+                bits.add(rows)
+                self._meter.bytes += bits.nbytes - before
+                return
+            bits = self._replace(name, bits.dense(slots))
+        bits[rows] = True  # type: ignore[index]
+
+    def _remove(self, name: str, row: int, slots: int) -> None:
+        self.counts[name] -= 1
+        count, bits = self.counts[name], self.arrays[name]
+        if not count:
+            self._forget(name)
+        elif isinstance(bits, SparseBits):
+            bits.remove(row)
+            self._meter.bytes -= ROW_BYTES
+        else:
+            bits[row] = False
+            if is_rare(count, slots):
+                self._replace(name, SparseBits(np.flatnonzero(bits)))
+
+    def _replace(self, name: str, bits: BitColumn) -> BitColumn:
+        self._meter.bytes += _bit_bytes(bits) - _bit_bytes(self.arrays[name])
+        self.arrays[name] = bits
+        return bits
+
+    def _forget(self, name: str) -> None:
+        self._meter.bytes -= self.nbytes(name)
+        del self.arrays[name], self.counts[name]
+
+
+def _bit_bytes(bits: BitColumn) -> int:
+    return bits.nbytes + (SPARSE_BYTES if isinstance(bits, SparseBits) else 0)
 
 
 def trait_names(provider: ProviderRow) -> tuple[str, ...]:

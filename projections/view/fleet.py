@@ -6,25 +6,30 @@ feed. It reads single rows of the tables only to apply the scheduler's own claim
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from vacancy.projections.view.attribute_columns import AttributeColumns
+from vacancy.projections.view.attribute_columns import AttributeColumns, attributes_of
 from vacancy.projections.view.cache import ViewCache
-from vacancy.projections.view.columns import BitColumns, Bools, ClassColumns, Ints, grown, trait_names
+from vacancy.projections.view.columns import BitColumns, ClassColumns, Meter, grown, trait_names
 from vacancy.projections.view.duplicate_roots import DuplicateRoots
 from vacancy.projections.view.group_members import GroupMembers
 from vacancy.projections.view.reservations import Reservation, Reservations
+from vacancy.projections.view.sparse_rows import Bools, Ints
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import Exactness, Granted
 from vacancy.resources.fold.provider_tree import path_to_root
 from vacancy.resources.state.rows import ClassRow, NodeRow, ProviderRow
 from vacancy.resources.state.tables import GROUPS, NODES, PROVIDERS, ClassTable, split_key
 
-_FIRST_SIZE = 1024
+_FIRST_SIZE = 16
+_WASTE_MIN = 4096
+_WASTE_SHARE = 4
+"""A view with more rows than the first number, of which providers have fewer than one in the second, should be reloaded."""
+
 _FEW = 12
 """Up to this number of rows, setting them one by one is faster than setting them as arrays."""
 
@@ -49,6 +54,8 @@ class FleetView:
         self.row_of: dict[bytes, int] = {}
         self.keys: list[bytes] = []
         self.cells: dict[bytes, int] = {}
+        self._cell_sizes: Counter[int] = Counter()
+        self._free_cells: list[int] = []
         self.cell: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.root: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
         self.parent: Ints = np.zeros(_FIRST_SIZE, dtype=np.int64)
@@ -59,10 +66,15 @@ class FleetView:
         """Increases when a row is added or removed, moves to another tree, or changes its traits or aggregates."""
         self._offered: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
         self._node_open: Bools = np.zeros(_FIRST_SIZE, dtype=np.bool_)
+        self.meter = Meter()
         self.classes: dict[str, ClassColumns] = {}
-        self.traits = BitColumns()
-        self.aggregates = BitColumns()
-        self.attributes = AttributeColumns()
+        self._frequent: set[str] = set()
+        """The classes that have arrays."""
+        self._rare_of: dict[int, set[str]] = {}
+        """Row -> the classes with sparse columns that it has."""
+        self.traits = BitColumns(self.meter)
+        self.aggregates = BitColumns(self.meter)
+        self.attributes = AttributeColumns(self.meter)
         self.members: dict[int, list[int]] = {}
         self._duplicates = DuplicateRoots()
         self.groups = GroupMembers()
@@ -128,7 +140,7 @@ class FleetView:
         row = self.row_of.get(reserved.key)
         if row is None or not self.reservations.remove(row, reserved):
             return  # the provider was removed in the meantime, and may have been added again
-        resource_class = self._columns(reserved.name).resource_class
+        resource_class = self._registry.table(reserved.name).resource_class
         if resource_class.exactness(reserved.ask) is Exactness.EXACT:
             self._count(row, reserved.name, reserved.ask, -1)
         else:
@@ -145,16 +157,15 @@ class FleetView:
                 self._reserve(row, reserved)
 
     def _count(self, row: int, name: str, ask: Any, times: int) -> None:
-        columns = self._columns(name)
-        deltas = columns.resource_class.column_deltas(ask)
+        deltas = self._registry.table(name).resource_class.column_deltas(ask)
         if deltas is None:
             self._refresh(row, name)
-        else:
+        elif (columns := self.classes.get(name)) is not None:
             columns.add(row, deltas, times)
 
     def _count_reservations(self, row: int, name: str) -> None:
         """Count the reservations of a row whose columns were just set from the store."""
-        deltas, here = self._columns(name).resource_class.column_deltas, self.reservations.of(row, name)
+        deltas, here = self._registry.table(name).resource_class.column_deltas, self.reservations.of(row, name)
         if any(deltas(taken.ask) is None for taken in here):
             self._refresh(row, name)
             return
@@ -164,9 +175,9 @@ class FleetView:
     def _refresh(self, row: int, name: str) -> None:
         record = self.record(row, name)
         if record is not None:
-            self._columns(name).set_one(row, record)
+            self._set_class(self._columns(name), row, record)
         elif name in self.classes:
-            self.classes[name].clear(row)
+            self._clear_class(self.classes[name], row)
 
     # -- loading and updates --------------------------------------------------------------------------------------------
 
@@ -175,7 +186,7 @@ class FleetView:
         keys = [key for key, _ in items]
         providers = [PROVIDERS.decode(data) for _, data in items]
         rows = self._new_rows(keys)
-        self.attributes.set_new(rows, providers, len(self.root))
+        self.attributes.set_new(rows, map(attributes_of, providers), len(self.root))
         self._offered[rows] = [provider.open for provider in providers]
         by_traits: dict[tuple[str, ...], list[int]] = defaultdict(list)
         by_aggregates: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -184,10 +195,8 @@ class FleetView:
                 self._place(row, key, provider)
             by_traits[trait_names(provider)].append(row)
             by_aggregates[provider.aggregates].append(row)
-        for columns, groups in ((self.traits, by_traits), (self.aggregates, by_aggregates)):
-            for names, named_rows in groups.items():
-                if names:
-                    columns.set_new(named_rows, names, len(self.root))
+        self.traits.set_new(by_traits, len(self.root))
+        self.aggregates.set_new(by_aggregates, len(self.root))
         self.derived.clear()
 
     def load_nodes(self, chunks: Iterable[list[tuple[bytes, bytes]]]) -> None:
@@ -215,7 +224,7 @@ class FleetView:
                 rows = np.fromiter(map(self.row_of.__getitem__, keys), dtype=np.int64, count=len(keys))
             except KeyError:
                 rows = np.fromiter(map(self._row, keys), dtype=np.int64, count=len(keys))
-            self._columns(table.name).set_many(rows, encoded)
+            self._set_class_rows(self._columns(table.name), rows, encoded)
 
     def feed(self, table: str, keys: list[bytes], values: list[bytes | None]) -> None:
         """Apply the after-images of one table and one commit. None means that the row was deleted."""
@@ -240,56 +249,109 @@ class FleetView:
         provider = PROVIDERS.decode(data)
         row = self._row(key)
         self._place(row, key, provider)
-        names = trait_names(provider)
-        if names != self.traits.of(row) or provider.aggregates != self.aggregates.of(row):
-            self.traits.set([row], names, len(self.root))
-            self.aggregates.set([row], provider.aggregates, len(self.root))
+        traits_changed = self.traits.set(row, trait_names(provider), len(self.root))
+        if self.aggregates.set(row, provider.aggregates, len(self.root)) or traits_changed:
             self.derived.clear()
             self.layout += 1
-        if self.attributes.update(row, provider, len(self.root)):
+        if self.attributes.set(row, attributes_of(provider), len(self.root)):
             self.derived.clear()
         self.open[row] = False
         self._reopen(int(self.root[row]))
 
     def _feed_class(self, table: ClassTable, keys: list[bytes], values: list[bytes | None]) -> None:
         skip, head = len(table.prefix), table.HEAD_BYTES
-        columns = self._columns(table.name)
         own = [key[skip:] for key in keys] if skip else keys
         rows: list[Any] = list(map(self.row_of.get, own))
         if None in values or None in rows:
-            rows, values = self._clear_gone(columns, own, values)
+            rows, values = self._clear_gone(table.name, own, values)
+        if not rows:
+            return
+        columns = self._columns(table.name)
         encoded = [data[head:] for data in values if data is not None]
         if len(rows) > _FEW:
-            columns.set_many(rows, encoded)
+            self._set_class_rows(columns, np.asarray(rows), encoded)
         else:
             decode = table.resource_class.decode
             for row, data in zip(rows, encoded, strict=True):
-                columns.set_one(row, decode(data))
+                self._set_class(columns, row, decode(data))
         for row in self.reservations.among(rows, table.name):
             self._count_reservations(row, table.name)
 
     def _clear_gone(
-        self, columns: ClassColumns, keys: list[bytes], values: list[bytes | None]
+        self, name: str, keys: list[bytes], values: list[bytes | None]
     ) -> tuple[list[int], list[bytes | None]]:
         """Clear the columns of deleted rows. Returns the other rows with their values; rows that are new are added."""
         left: dict[int, bytes | None] = {}
         for key, data in zip(keys, values, strict=True):
             if data is not None:
                 left[self._row(key)] = data
-            elif (gone := self.row_of.get(key)) is not None:
-                columns.clear(gone)
-                self._count_reservations(gone, columns.resource_class.name)
+            elif (gone := self.row_of.get(key)) is not None and name in self.classes:
+                self._clear_class(self.classes[name], gone)
         return list(left), list(left.values())
 
-    # -- rows ---------------------------------------------------------------------------------------------------
+    # -- classes ------------------------------------------------------------------------------------------------
 
     def _columns(self, name: str) -> ClassColumns:
         found = self.classes.get(name)
         if found is None:
-            found = ClassColumns(self._registry.table(name).resource_class, len(self.root))
-            self.classes[name] = found
+            resource_class = self._registry.table(name).resource_class
+            found = self.classes[name] = ClassColumns(resource_class, len(self.root), self.meter)
             self.derived.clear()
         return found
+
+    def _set_class(self, columns: ClassColumns, row: int, record: Any) -> None:
+        form = columns.arrays
+        if columns.set_one(row, record) and columns.sparse is not None:
+            self._rare_of.setdefault(row, set()).add(columns.resource_class.name)
+        self._note_form(columns, form)
+
+    def _set_class_rows(self, columns: ClassColumns, rows: Ints, encoded: list[bytes]) -> None:
+        form = columns.arrays
+        for row in columns.set_many(rows, encoded).tolist():
+            self._rare_of.setdefault(row, set()).add(columns.resource_class.name)
+        self._note_form(columns, form)
+
+    def _clear_class(self, columns: ClassColumns, row: int) -> None:
+        form = columns.arrays
+        if columns.clear(row):
+            self._no_longer_rare(row, columns.resource_class.name)
+        self._note_form(columns, form)
+        if not columns.count:
+            self._drop_class(columns)
+
+    def _drop_class(self, columns: ClassColumns) -> None:
+        """Drop the columns of a class that no row has, or that is left out."""
+        name = columns.resource_class.name
+        for row in columns.rows.tolist():
+            self._no_longer_rare(row, name)
+        columns.forget()
+        del self.classes[name]
+        self._frequent.discard(name)
+        self.derived.clear()
+
+    def _note_form(self, columns: ClassColumns, before: object) -> None:
+        """After a change of a class's columns: queries keep the arrays that they read."""
+        if columns.arrays is before:
+            return
+        self.derived.clear()
+        name = columns.resource_class.name
+        if columns.sparse is None:
+            self._frequent.add(name)
+            for row in columns.rows.tolist():
+                self._no_longer_rare(row, name)
+        else:
+            self._frequent.discard(name)
+            for row in columns.rows.tolist():
+                self._rare_of.setdefault(row, set()).add(name)
+
+    def _no_longer_rare(self, row: int, name: str) -> None:
+        names = self._rare_of.get(row)
+        if names is not None:
+            names.discard(name)
+            if not names:
+                del self._rare_of[row]
+
+    # -- rows ---------------------------------------------------------------------------------------------------
 
     def _row(self, key: bytes) -> int:
         row = self.row_of.get(key)
@@ -311,7 +373,22 @@ class FleetView:
         return row
 
     def _cell(self, key: bytes) -> int:
-        return self.cells.setdefault(key[: key.index(b"\0")], len(self.cells))
+        """The number of the cell of one more row."""
+        name = key[: key.index(b"\0")]
+        number = self.cells.get(name)
+        if number is None:
+            number = self.cells[name] = self._free_cells.pop() if self._free_cells else len(self.cells)
+            self.derived.clear()
+        self._cell_sizes[number] += 1
+        return number
+
+    def _leave_cell(self, row: int) -> None:
+        number = int(self.cell[row])
+        self._cell_sizes[number] -= 1
+        if not self._cell_sizes[number]:
+            del self._cell_sizes[number], self.cells[self.keys[row][: self.keys[row].index(b"\0")]]
+            self._free_cells.append(number)
+            self.derived.clear()
 
     def _new_rows(self, keys: list[bytes]) -> Sequence[int]:
         """The rows of the keys that are loaded. A key already has a row if a provider that was loaded earlier refers to it."""
@@ -335,7 +412,10 @@ class FleetView:
         self.open = grown(self.open, size)
         self._offered, self._node_open = grown(self._offered, size), grown(self._node_open, size)
         for of_class in self.classes.values():
+            form = of_class.arrays
             of_class.grow(size)
+            if of_class.sparse is not None:
+                self._note_form(of_class, form)
         self.traits.grow(size)
         self.aggregates.grow(size)
         self.attributes.grow(size)
@@ -366,14 +446,15 @@ class FleetView:
         self._offered[row] = self._node_open[row] = self.open[row] = False
         self._find_clash(key[key.index(b"\0") + 1 :], row, False)
         self.heard_ms[row] = 0
-        if self.traits.of(row) or self.aggregates.of(row):
+        traits_changed = self.traits.set(row, (), len(self.root))
+        if self.aggregates.set(row, (), len(self.root)) or traits_changed:
             self.derived.clear()
-        self.traits.set([row], (), len(self.root))
-        self.aggregates.set([row], (), len(self.root))
-        self.attributes.set(row, {}, len(self.root))
-        for columns in self.classes.values():
-            columns.clear(row)
+        if self.attributes.set(row, {}, len(self.root)):
+            self.derived.clear()
+        for name in (*self._frequent, *self._rare_of.get(row, ())):
+            self._clear_class(self.classes[name], row)
         self.reservations.drop(row)
+        self._leave_cell(row)
         self.members.pop(row, None)
         self.root[row] = self.parent[row] = row
         del self.row_of[key]

@@ -51,20 +51,26 @@ class ReservedView(FleetView):
 
 
 class _CopiedColumns(ClassColumns):
-    """Columns of a class, shared with others until they are copied."""
+    """Columns of a class, shared with others until they are copied. Reservations add no row and remove none."""
 
     def __init__(self, base: ClassColumns) -> None:
-        self.resource_class = base.resource_class
-        self.arrays = dict(base.arrays)
+        self.__dict__.update(base.__dict__)
         self._copied: set[str] = set()
 
     def copy(self, names: Iterable[str], size: int) -> bool:
         """Copy the first `size` slots of those of these columns that are still shared. Returns whether any was copied."""
         missing = [name for name in names if name not in self._copied]
-        for name in missing:
-            self.arrays[name] = self.arrays[name][:size].copy()
+        if self.sparse is not None:
+            if missing:
+                self.arrays = self.sparse = self.sparse.copy()
+                self._copied.update(self.arrays)
+            return bool(missing)
+        self.arrays = {**self.arrays, **{name: self.arrays[name][:size].copy() for name in missing}}
         self._copied.update(missing)
         return bool(missing)
+
+    def _weigh(self) -> None:
+        """Copies for a query are not counted."""
 
 
 class _AddedReservations(Reservations):

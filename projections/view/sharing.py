@@ -13,6 +13,7 @@ import numpy as np
 
 from vacancy.projections.view.columns import Bools, Ints
 from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.sparse_rows import rows_with
 
 SHARES: Final = "MISC_SHARES_VIA_AGGREGATE"
 
@@ -25,7 +26,7 @@ class SharingProviders:
     def __init__(self, view: FleetView) -> None:
         self._view = view
         self._bits = view.traits.arrays.get(SHARES)
-        rows = () if self._bits is None else np.flatnonzero(self._bits[: view.size]).tolist()
+        rows = () if self._bits is None else rows_with(self._bits, view.size).tolist()
         self.rows: frozenset[int] = frozenset(row for row in rows if view.aggregates.of(row))
         self.array: Ints = np.array(sorted(self.rows), dtype=np.int64)
         self._by_aggregate: dict[tuple[int, str], list[int]] = defaultdict(list)
@@ -61,8 +62,8 @@ class SharingProviders:
         known = self._served_trees.get(provider)
         if known is None:
             view, size = self._view, self._view.size
-            arrays = [view.aggregates.arrays[name][:size] for name in view.aggregates.of(provider)]
-            members = np.flatnonzero(np.logical_or.reduce(arrays))
+            arrays = (view.aggregates.arrays[name] for name in view.aggregates.of(provider))
+            members = np.concatenate([rows_with(bits, size) for bits in arrays])
             members = members[view.cell[members] == view.cell[provider]]
             known = self._served_trees[provider] = np.unique(view.root[members])
         return known

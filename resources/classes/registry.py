@@ -60,6 +60,11 @@ _KINDS: dict[str, Callable[[str], ResourceClass[Any]]] = {
 """The implementations of the classes that are not quantities."""
 
 
+_CUSTOMS_KEPT = 4_096
+"""The limit of tables of CUSTOM_* classes that a registry keeps. They are made again when they are needed: names that
+come and go must not fill the memory."""
+
+
 class Registry:
     """The classes that a build supports. Its content does not change after construction, so it can be shared."""
 
@@ -102,7 +107,7 @@ class Registry:
         if found is not None:
             return found
         if name.startswith(CUSTOM_PREFIX) and len(name) > len(CUSTOM_PREFIX):
-            if len(self._customs) > 100_000:
+            if len(self._customs) >= _CUSTOMS_KEPT:
                 self._customs.clear()
             table = ClassTable(Quantity(name), family=CUSTOM_FAMILY, prefix=name.encode() + b"\0")
             return self._customs.setdefault(name, table)

@@ -13,6 +13,7 @@ import numpy as np
 
 from vacancy.projections.view.columns import Bools, Floats
 from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.sparse_rows import SparseBits, rows_with
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.model.server_group import (
     SHARES,
@@ -142,7 +143,11 @@ class GroupOccupancy:
         found = np.zeros(self._view.size, dtype=np.bool_)
         for domain in domains:
             if isinstance(domain, str):
-                found |= self._view.aggregates.arrays[domain][: self._view.size]
+                bits, size = self._view.aggregates.arrays[domain], self._view.size
+                if isinstance(bits, SparseBits):
+                    found[rows_with(bits, size)] = True
+                else:
+                    found |= bits[:size]
             else:
                 found[domain] = True
         return found
@@ -195,12 +200,12 @@ class OccupancyIndex:
 
 def _overlap(view: FleetView, scope: str) -> bool:
     seen = np.zeros(view.size, dtype=np.bool_)
-    for name, array in view.aggregates.arrays.items():
+    for name, bits in view.aggregates.arrays.items():
         if name.startswith(scope):
-            bits = array[: view.size]
-            if (seen & bits).any():
+            rows = rows_with(bits, view.size)
+            if seen[rows].any():
                 return True
-            seen |= bits
+            seen[rows] = True
     return False
 
 

@@ -137,7 +137,7 @@ def test_the_picture_of_a_view_shows_each_change() -> None:
         lambda: view.reserve(0, "VCPU", 1),
         lambda: view.open.__setitem__(0, False),
         lambda: setattr(view, "open", view.open.copy()),
-        lambda: view.traits.arrays["CUSTOM_A"].__setitem__(1, False),
+        lambda: np.asarray(view.traits.arrays["CUSTOM_A"]).__setitem__(1, False),
         lambda: setattr(view, "version", view.version + 1),
         lambda: view.classes["VCPU"].grow(5_000),
     ]

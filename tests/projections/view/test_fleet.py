@@ -62,7 +62,7 @@ def told(view: FleetView, reader: StoreReader) -> dict[str, Any]:
 def free_rows_say_nothing(view: FleetView) -> None:
     """Rows that no provider has are closed and empty: a query looks at all rows up to `size`."""
     used = set(view.row_of.values())
-    left = [row for row in range(len(view.root)) if row not in used]
+    left = np.array([row for row in range(len(view.root)) if row not in used], dtype=np.int64)
     assert not view.open[left].any()
     for bits in (view.traits, view.aggregates):
         assert not any(bit[left].any() for bit in bits.arrays.values())
