@@ -304,7 +304,7 @@ class AttributeColumns:
                     changed = self._remove(name, row) or changed
         for name, value in attributes.items():
             column = self._column(name, slots)
-            found = column.of(row)
+            found = column.of(row) if column.count else None
             if value != found or type(value) is not type(found):
                 column.set(row, value)
         return changed or len(self.columns) > known

@@ -165,7 +165,10 @@ class FleetView:
 
     def _count_reservations(self, row: int, name: str) -> None:
         """Count the reservations of a row whose columns were just set from the store."""
-        deltas, here = self._registry.table(name).resource_class.column_deltas, self.reservations.of(row, name)
+        deltas, here = (
+            self._registry.table(name).resource_class.column_deltas,
+            self.reservations.of(row, name),
+        )
         if any(deltas(taken.ask) is None for taken in here):
             self._refresh(row, name)
             return
@@ -268,12 +271,7 @@ class FleetView:
             return
         columns = self._columns(table.name)
         encoded = [data[head:] for data in values if data is not None]
-        if len(rows) > _FEW:
-            self._set_class_rows(columns, np.asarray(rows), encoded)
-        else:
-            decode = table.resource_class.decode
-            for row, data in zip(rows, encoded, strict=True):
-                self._set_class(columns, row, decode(data))
+        self._set_class_rows(columns, np.array(rows, dtype=np.int64), encoded)
         for row in self.reservations.among(rows, table.name):
             self._count_reservations(row, table.name)
 
@@ -306,6 +304,11 @@ class FleetView:
         self._note_form(columns, form)
 
     def _set_class_rows(self, columns: ClassColumns, rows: Ints, encoded: list[bytes]) -> None:
+        if len(rows) <= _FEW:
+            decode = columns.resource_class.decode
+            for row, data in zip(rows.tolist(), encoded, strict=True):
+                self._set_class(columns, row, decode(data))
+            return
         form = columns.arrays
         for row in columns.set_many(rows, encoded).tolist():
             self._rare_of.setdefault(row, set()).add(columns.resource_class.name)

@@ -8,6 +8,7 @@ expressions: `column[rows]` of an array of row numbers, `column[:size]`, or `col
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Final, overload
 
 import numpy as np
@@ -38,13 +39,20 @@ def is_rare(count: int, slots: int) -> bool:
 
 
 _NO_ROW: Final = -1
+_ENDED: Final = np.array([_NO_ROW], dtype=np.int64)
+
+
+@cache
+def _no_values(columns: int) -> Ints:
+    """The values of no rows. Sparse rows replace their arrays when rows come or go, so they can start with the same one."""
+    return np.zeros((columns, 1), dtype=np.int64)
 
 
 class SparseBits:
     """The rows that have a name. Reads like a bool array; it is changed by `add` and `remove`."""
 
     def __init__(self, rows: Ints | None = None) -> None:
-        self._ended: Ints = np.array([_NO_ROW], dtype=np.int64)
+        self._ended: Ints = _ENDED
         """The row numbers, ascending, and a last element that is no row: where a search for a row may end."""
         if rows is not None:
             self._set(rows)
@@ -100,8 +108,8 @@ class SparseRows(Mapping[str, "SparseColumn"]):
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = columns
-        self._ended: Ints = np.array([_NO_ROW], dtype=np.int64)
-        self.data: Ints = np.zeros((len(columns), 1), dtype=np.int64)
+        self._ended: Ints = _ENDED
+        self.data: Ints = _no_values(len(columns))
         """By column and row; and a last 0, which a row that is not there reads."""
 
     @property
@@ -139,7 +147,7 @@ class SparseRows(Mapping[str, "SparseColumn"]):
         at = int(self.rows.searchsorted(row))
         if new := bool(self._ended[at] != row):
             self._ended = _inserted(self._ended, at, row)
-            nothing = np.zeros((len(self), 1), dtype=np.int64)
+            nothing = _no_values(len(self))
             self.data = np.concatenate([self.data[:, :at], nothing, self.data[:, at:]], axis=1)
         self.data[:, at] = values
         return new
@@ -154,7 +162,7 @@ class SparseRows(Mapping[str, "SparseColumn"]):
         if len(new):
             together = np.concatenate([self.rows, new])
             order = together.argsort(kind="stable")
-            nothing = np.zeros((len(self), 1), dtype=np.int64)
+            nothing = _no_values(len(self))
             merged = np.concatenate([self.data[:, :-1], values[:, ~known]], axis=1)[:, order]
             self._ended = np.append(together[order], _NO_ROW)
             self.data = np.concatenate([merged, nothing], axis=1)
@@ -252,4 +260,3 @@ def _inserted(ended: Ints, at: int, row: Any) -> Ints:
 
 def _without(ended: Ints, at: int) -> Ints:
     return np.concatenate([ended[:at], ended[at + 1 :]])
-

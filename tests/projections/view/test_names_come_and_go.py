@@ -256,7 +256,8 @@ CHANGES = st.lists(
 @given(CHANGES, st.integers(13, 40))
 def test_bits_are_what_was_set_last(changes: list[tuple[int, tuple[str, ...]]], slots: int) -> None:
     meter = Meter()
-    columns, expected = BitColumns(meter), dict.fromkeys(range(13), ())
+    columns = BitColumns(meter)
+    expected: dict[int, tuple[str, ...]] = dict.fromkeys(range(13), ())
     for at, (row, names) in enumerate(changes):
         columns.set(row, names, slots)
         expected[row] = names
