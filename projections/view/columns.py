@@ -1,8 +1,8 @@
 """Columns of resource classes, traits and aggregates: arrays of names that many providers have, sparse rows of the others.
 
 A name gets arrays when many rows have it, and loses them when few have it (`sparse_rows`). When the last row loses a name,
-its columns go. Queries keep what they read, so whoever changes columns clears the view's cache (`FleetView.derived`)
-when a name comes or goes, or changes its form.
+its columns go. Queries keep the columns that they read. So the view clears its cache (`FleetView.derived`) when a name
+comes or goes, or changes its form.
 """
 
 from __future__ import annotations
