@@ -5,8 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from vacancy.resources.fold.judge import DEADLINE_AHEAD_MS_MAX, Acceptance, Rejection, Rows, give_back, judge
-from vacancy.resources.fold.nodes import HOLD, leave_tree
+from vacancy.resources.fold.nodes import HOLD
 from vacancy.resources.fold.server_groups import add_member, check_memberships, remove_member
+from vacancy.resources.fold.withdrawals import leave_tree
 from vacancy.resources.model.canonical_bytes import has_fingerprint
 from vacancy.resources.model.events import (
     Claim,

@@ -14,10 +14,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.cell_names import count_names
 from vacancy.resources.fold.log_rules import check_rules
 from vacancy.resources.fold.log_time import advance
-from vacancy.resources.fold.nodes import settle_trees
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
+from vacancy.resources.fold.withdrawals import settle_trees
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import Halt, InvalidRecord
 from vacancy.resources.model.names import ID_PATTERN
@@ -55,7 +56,7 @@ def fold(
     cell = record.key.decode("utf-8", "replace")
     transaction = Transaction(state, registry, versions, partition, cell, record.offset, time_ms)
     _expire(transaction)
-    settle_trees(transaction)
+    _settle(transaction)
     expired = {table: dict(rows) for table, rows in transaction.changes.items()}
     try:
         rules = transaction.rules
@@ -64,7 +65,7 @@ def fold(
             raise InvalidRecord(problem or f"the record is larger than {rules.limits.record_bytes} bytes")
         event = rules.parse(record.value)
         rules.actions[type(event)](transaction, event)
-        settle_trees(transaction)
+        _settle(transaction)
     except InvalidRecord as error:
         transaction.changes = expired
         transaction.dead = [error.what]
@@ -120,6 +121,12 @@ def _expire(transaction: Transaction) -> None:
         at_ms, kind, subject = split_deadline(slot)
         transaction.delete(DEADLINES, slot)
         expiries[kind](transaction, at_ms, subject)
+
+
+def _settle(transaction: Transaction) -> None:
+    """Write what the rules noted of trees and of names."""
+    settle_trees(transaction)
+    count_names(transaction)
 
 
 def _bury(transaction: Transaction, record: Record, reason: str) -> None:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from vacancy.resources.classes.resource_class import Shortfall
 from vacancy.resources.fold.provider_tree import path_to_root
+from vacancy.resources.fold.withdrawals import is_withdrawing, settle_class
 from vacancy.resources.model.attributes import holds
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import Allocation, AnyPredicate, AttributePredicate, Claim
@@ -76,8 +77,11 @@ def judge(transaction: Transaction, claim: Claim, held: AllocationRow | None) ->
 
 
 def give_back(transaction: Transaction, parts: Iterable[AllocationPart], rows: Rows) -> None:
-    """Release these parts in `rows`."""
+    """Release these parts in `rows`. What is still to be withdrawn of them is withdrawn first."""
+    withdrawing = is_withdrawing(transaction)
     for part in parts:
+        if withdrawing:
+            settle_class(transaction, part.provider, part.resource_class)
         table = transaction.class_table(part.resource_class)
         slot = (table, part.provider)
         row = rows.get(slot) or transaction.class_row(table, part.provider)

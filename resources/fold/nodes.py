@@ -7,16 +7,26 @@ claims until its next full report.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace as _replace
 
 from vacancy.resources.fold.provider_tree import check_tree
+from vacancy.resources.fold.withdrawals import (
+    apply_operator_settings,
+    check_withdrawn,
+    keep_members,
+    leave_tree,
+    settle_leaving,
+    settle_provider,
+    withdraw,
+    withdraw_classes,
+)
 from vacancy.resources.model.attributes import Pairs, pairs, same_types, type_name
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import NodeChangedData, NodeData, NodeReportedData, ProviderReport
-from vacancy.resources.state.rows import ClassRow, NodeRow, OperatorSettingsRow, ProviderRow
+from vacancy.resources.state.rows import ClassRow, NodeRow, ProviderRow
 from vacancy.resources.state.tables import ALLOCATIONS, DEADLINES, FACTS, NODES, PROVIDERS, deadline_key
 from vacancy.resources.state.transaction import Transaction
 
@@ -34,6 +44,7 @@ def fold_reported(transaction: Transaction, data: NodeReportedData) -> None:
     incarnations = _next(node, data, opens=True)
     if incarnations is None:
         return
+    check_withdrawn(transaction, data.root)
     reports = data.providers
     check_tree(data.root, _parents(reports))
     root = transaction.provider(data.root)
@@ -41,7 +52,8 @@ def fold_reported(transaction: Transaction, data: NodeReportedData) -> None:
     if root is not None and root.members != members:
         stay = set(members)
         gone = [member for member in root.members if member not in stay]
-        members = (*members, *(member for member in gone if _withdraw(transaction, data.root, member)))
+        members = (*members, *[member for member in gone if withdraw(transaction, data.root, member)])
+        _check_members(transaction, data.root, len(reports) + transaction.trees.unreported)
     opens = node is None or node.incarnations[0][0] != data.incarnation
     for report in reports:
         _put_provider(transaction, data.root, report, members if report.id == data.root else (), opens=opens)
@@ -64,6 +76,7 @@ def fold_changed(transaction: Transaction, data: NodeChangedData) -> None:
     root = transaction.provider(data.root)
     if not contiguous or node.retired or root is None:
         return  # the change is based on a state that is not here: wait for the next full report
+    check_withdrawn(transaction, data.root)
     upserts = {report.id: report for report in data.providers}
     removed = set(data.removed)
     if removed & upserts.keys() or data.root in removed:
@@ -74,8 +87,11 @@ def fold_changed(transaction: Transaction, data: NodeChangedData) -> None:
         if (row := transaction.provider(member)) and row.root == data.root
     }
     parents = {m: row.parent for m, row in before.items() if row.reported and m not in removed}
-    check_tree(data.root, {**parents, **_parents(data.providers)})
-    kept = [m for m in before if m not in removed or _withdraw(transaction, data.root, m)]
+    parents.update(_parents(data.providers))
+    check_tree(data.root, parents)
+    unreported = sum(not row.reported for member, row in before.items() if member not in upserts)
+    _check_members(transaction, data.root, len(parents) + unreported)
+    kept = [m for m in before if m not in removed or withdraw(transaction, data.root, m)]
     members = (*kept, *(id_ for id_ in upserts if id_ not in before))
     for report in data.providers:
         _put_provider(transaction, data.root, report, members if report.id == data.root else ())
@@ -110,65 +126,21 @@ def fold_retired(transaction: Transaction, data: NodeData) -> None:
     )
     root = transaction.provider(data.root)
     if root is not None and root.root == data.root:
-        kept = tuple(m for m in root.members if _withdraw(transaction, data.root, m))
-        keep_members(transaction, data.root, kept)
+        kept = tuple([m for m in root.members if withdraw(transaction, data.root, m)])
+        keep_members(transaction, data.root, kept, transaction.offset)
     subject = transaction.key(data.root)
     transaction.put(DEADLINES, deadline_key(transaction.time_ms + TOMBSTONE_MS, TOMBSTONE, subject), b"")
 
 
-def keep_members(transaction: Transaction, root: str, kept: tuple[str, ...]) -> None:
-    """Set the remaining members of a tree. The root's row stays, as the first member, until all members are removed."""
-    row = transaction.provider(root)
-    if kept and root not in kept:
-        kept = (root, *kept)
-    if kept and row is None:
-        bare = ProviderRow(root, None, (), (), transaction.offset, reported=False)
-        row = apply_operator_settings(bare, transaction.get(FACTS, transaction.key(root)))
-    if row is None:
-        return
-    if kept:
-        transaction.put(
-            PROVIDERS, transaction.key(root), _replace(row, members=kept, changed=transaction.offset)
+def _check_members(transaction: Transaction, root: str, count: int) -> None:
+    """Raise `InvalidRecord` if a tree would have too many members: those that are reported, and those that were withdrawn
+    before and are still in use. What this event withdraws does not count yet."""
+    limit = transaction.rules.limits.tree_members
+    if count > limit:
+        raise InvalidRecord(
+            f"the tree of {root} would have {count:,} providers, and rules version {transaction.rules.version}"
+            f" allows {limit:,}, with those that stay because they are in use"
         )
-    elif not row.reported:
-        transaction.delete(PROVIDERS, transaction.key(root))
-
-
-def leave_tree(transaction: Transaction, root: str, provider: str) -> None:
-    """Remove a provider from a tree. The tree's row is written by `settle_trees`, once for all that leave."""
-    transaction.leaving.setdefault((transaction.cell, root), set()).add(provider)
-
-
-def settle_trees(transaction: Transaction) -> None:
-    """Write the trees that providers left. It is called after the deadlines and after the event of a record."""
-    for (cell, root), gone in transaction.leaving.items():
-        here = transaction if cell == transaction.cell else transaction.in_cell(cell)
-        _remove_members(here, root, gone)
-    transaction.leaving.clear()
-
-
-def _remove_members(transaction: Transaction, root: str, gone: Container[str]) -> None:
-    """Remove members of a tree. A root that is no longer reported is deleted together with the last other member."""
-    row = transaction.provider(root)
-    if row is None or row.root != root:
-        return
-    members = tuple(member for member in row.members if member not in gone)
-    if members == (root,) and not row.reported and not row.classes:
-        members = ()
-    keep_members(transaction, root, members)
-
-
-def apply_operator_settings(row: ProviderRow, facts: OperatorSettingsRow | None) -> ProviderRow:
-    """The provider with its operator settings applied."""
-    if facts is None:
-        return _replace(row, operator_traits=(), aggregates=(), disabled=False, operator_attributes=())
-    return _replace(
-        row,
-        operator_traits=facts.traits,
-        aggregates=facts.aggregates,
-        disabled=facts.status != "enabled",
-        operator_attributes=facts.attributes,
-    )
 
 
 def expire_tombstone(transaction: Transaction, _at_ms: int, key: bytes) -> None:
@@ -216,9 +188,11 @@ def _put_provider(
     opens: bool = False,
 ) -> None:
     """Write a reported provider. `opens` is whether the report opens an incarnation."""
-    if transaction.leaving and (gone := transaction.leaving.pop((transaction.cell, report.id), None)):
-        _remove_members(transaction, report.id, gone)  # its row is written below
+    settle_leaving(transaction, report.id)
     old = transaction.provider(report.id)
+    if old is not None and old.root != root:
+        settle_provider(transaction, report.id)
+        old = transaction.provider(report.id)
     if old is not None and old.root != root:
         if old.reported:
             raise InvalidRecord(f"provider {report.id} of {root} is already a part of {old.root}")
@@ -229,7 +203,7 @@ def _put_provider(
         old = apply_operator_settings(
             ProviderRow(root, report.parent, (), (), -1), transaction.get(FACTS, transaction.key(report.id))
         )
-    classes = _put_inventories(transaction, report, old)
+    classes = _put_inventories(transaction, root, report, old)
     traits = report.traits
     if len(traits) > 1:
         traits = tuple(sorted(set(traits)))
@@ -265,7 +239,9 @@ def _check_types(provider: str, old: Pairs, new: Mapping[str, str | int | bool])
             )
 
 
-def _put_inventories(transaction: Transaction, report: ProviderReport, old: ProviderRow) -> tuple[str, ...]:
+def _put_inventories(
+    transaction: Transaction, root: str, report: ProviderReport, old: ProviderRow
+) -> tuple[str, ...]:
     """Write the reported classes and withdraw all others. Returns the classes that have a row."""
     overrides: dict[str, dict[str, Any]] | None = None
     for name, inventory in report.inventories.items():
@@ -290,44 +266,9 @@ def _put_inventories(transaction: Transaction, report: ProviderReport, old: Prov
             raise InvalidRecord(f"provider {report.id}: {error.what}") from None
     if old.classes == tuple(report.inventories):
         return old.classes
-    kept = [
-        n for n in old.classes if n not in report.inventories and _withdraw_class(transaction, report.id, n)
-    ]
+    dropped = [name for name in old.classes if name not in report.inventories]
+    kept = withdraw_classes(transaction, root, report.id, dropped)
     return tuple(sorted((*report.inventories, *kept)))
-
-
-def _withdraw_class(transaction: Transaction, provider: str, name: str) -> bool:
-    """Withdraw the inventory of a class. Returns whether its row stays because part of it is in use."""
-    table = transaction.class_table(name)
-    row = transaction.class_row(table, provider)
-    if row is None:
-        return False
-    if table.resource_class.in_use(row.record):
-        if row.reported:
-            record = table.resource_class.withdraw(row.record)
-            transaction.put_class_row(
-                table, provider, ClassRow(record, row.taken, transaction.offset, reported=False)
-            )
-        return True
-    transaction.delete_class_row(table, provider)
-    return False
-
-
-def _withdraw(transaction: Transaction, root: str, provider: str) -> bool:
-    """Withdraw a provider of `root`'s tree. Returns whether it stays in the tree because part of it is in use."""
-    row = transaction.provider(provider)
-    if row is None or row.root != root:
-        return False
-    if not row.reported and provider != root:
-        return True  # it was withdrawn before, and each of its classes is in use
-    classes = tuple(name for name in row.classes if _withdraw_class(transaction, provider, name))
-    if not classes:
-        transaction.delete(PROVIDERS, transaction.key(provider))
-        return False
-    gone = _replace(row, classes=classes, reported=False)
-    if gone != row:
-        transaction.put(PROVIDERS, transaction.key(provider), _replace(gone, changed=transaction.offset))
-    return True
 
 
 def _confirm(transaction: Transaction, consumers: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from vacancy.resources.fold.nodes import apply_operator_settings
+from vacancy.resources.fold.withdrawals import apply_operator_settings, settle_provider
 from vacancy.resources.model.attributes import pairs, same_types
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import OperatorSettingsData
@@ -45,6 +45,7 @@ def fold_operator_settings(transaction: Transaction, event_id: str, data: Operat
         dict(facts.overrides),
         pairs(facts.attributes),
     )
+    settle_provider(transaction, data.provider)
     _override(transaction, data.provider, old, new)
     transaction.put(FACTS, key, new)
     row = transaction.provider(data.provider)

@@ -21,6 +21,15 @@ from vacancy.resources.fold.claims import (
     fold_replaced,
 )
 from vacancy.resources.fold.log_rules import fold_log_opened, fold_rules_activated
+from vacancy.resources.fold.node_limits import (
+    expire_watched_tombstone,
+    fold_bounded_change,
+    fold_bounded_report,
+    fold_bounded_settings,
+    fold_watched_heartbeat,
+    fold_watched_retirement,
+)
+from vacancy.resources.fold.node_watch import CONTEST, expire_contest
 from vacancy.resources.fold.nodes import (
     HOLD,
     TOMBSTONE,
@@ -32,6 +41,7 @@ from vacancy.resources.fold.nodes import (
 )
 from vacancy.resources.fold.operator_settings import fold_operator_settings
 from vacancy.resources.fold.requests import REQUEST, expire_request, fold_closed, fold_received
+from vacancy.resources.fold.withdrawals import WITHDRAWAL, continue_withdrawal
 from vacancy.resources.model import events
 from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
 from vacancy.resources.model.limits import LIMITS_1, LIMITS_3
@@ -64,6 +74,24 @@ _EXPIRIES_1: Final[Mapping[bytes, ExpiryHandler]] = {
     TOMBSTONE: expire_tombstone,
 }
 
+_HANDLERS_3: Final[Mapping[type[Any], Handler]] = {
+    **_HANDLERS_1,
+    events.NodeReported: lambda transaction, event: fold_bounded_report(transaction, event.data),
+    events.NodeChanged: lambda transaction, event: fold_bounded_change(transaction, event.data),
+    events.NodeHeartbeat: lambda transaction, event: fold_watched_heartbeat(transaction, event.data),
+    events.NodeRetired: lambda transaction, event: fold_watched_retirement(transaction, event.data),
+    events.OperatorSettingsSet: lambda transaction, event: fold_bounded_settings(
+        transaction, event.id, event.data
+    ),
+}
+
+_EXPIRIES_3: Final[Mapping[bytes, ExpiryHandler]] = {
+    **_EXPIRIES_1,
+    TOMBSTONE: expire_watched_tombstone,
+    CONTEST: expire_contest,
+    WITHDRAWAL: continue_withdrawal,
+}
+
 _1: Final = RuleSet(
     1,
     "the first rules",
@@ -89,8 +117,8 @@ _2: Final = RuleSet(
 _3: Final = RuleSet(
     3,
     "every record has a bounded cost, and rules are raised in three steps",
-    handlers=_HANDLERS_1,
-    expiries=_EXPIRIES_1,
+    handlers=_HANDLERS_3,
+    expiries=_EXPIRIES_3,
     tables=(*TABLES_1, *NODE_TABLES_3),
     classes=CLASSES_1,
     canonical=FORM_2,

@@ -84,6 +84,18 @@ class NodeWatchRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.withdrawing or self.contested_until_ms > 0
 
 
+class WithdrawalRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is still to be withdrawn of a tree, by its root (rules version 3). `at_ms` is its deadline.
+
+    `providers` are whole providers, `classes` are some classes of a provider. Each has the offset of the event that
+    withdrew it.
+    """
+
+    at_ms: int
+    providers: tuple[tuple[str, int], ...]
+    classes: tuple[tuple[str, int, tuple[str, ...]], ...]
+
+
 class ProviderRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One resource provider. `members` (only of a root) are all providers of its tree, the root first.
 

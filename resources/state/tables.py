@@ -25,6 +25,7 @@ from vacancy.resources.state.rows import (
     RequestRow,
     ServerGroupRow,
     VerdictRow,
+    WithdrawalRow,
 )
 
 Row = TypeVar("Row")
@@ -106,6 +107,9 @@ DEADLINES = _Marks("deadlines", bytes)
 DEAD_LETTERS = Table("dead_letters", DeadLetterRow)
 CONTESTED = Table("contested", ContestedRow)
 NODE_WATCHES = Table("node_watches", NodeWatchRow)
+WITHDRAWALS = Table("withdrawals", WithdrawalRow)
+CELL_COUNTS = Table("cell_counts", int)
+"""Numbers of a cell: `CELL 00 KIND NAME`. `fold.cell_names` and `fold.withdrawals` write them."""
 
 TABLES_1: tuple[Table[Any], ...] = (
     PARTITION,
@@ -121,7 +125,7 @@ TABLES_1: tuple[Table[Any], ...] = (
 )
 """The tables of rules version 1, except those of the classes. A later version adds its tables at the end."""
 
-NODE_TABLES_3: tuple[Table[Any], ...] = (CONTESTED, NODE_WATCHES)
+NODE_TABLES_3: tuple[Table[Any], ...] = (CONTESTED, NODE_WATCHES, WITHDRAWALS, CELL_COUNTS)
 """The tables that rules version 3 adds for nodes."""
 
 PARTITION_KEY = b""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
 from vacancy.resources.classes.registry import Registry
-from vacancy.resources.state.rows import ClassRow, PartitionRow, ProviderRow
+from vacancy.resources.state.rows import ClassRow, PartitionRow, ProviderRow, WithdrawalRow
 from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import PROVIDERS, ClassTable, Table
 
@@ -31,12 +31,47 @@ class State(Protocol):
         ...
 
 
+class PendingWithdrawal:
+    """What is still to be withdrawn of a tree, while a record is folded (see `WithdrawalRow`). `new` is whether it has no
+    row yet."""
+
+    __slots__ = ("at_ms", "classes", "new", "providers", "stepped")
+
+    def __init__(self, row: WithdrawalRow | None, at_ms: int) -> None:
+        self.new = row is None
+        self.stepped = False
+        self.at_ms = at_ms if row is None else row.at_ms
+        self.providers: dict[str, int] = {} if row is None else dict(row.providers)
+        self.classes: dict[str, tuple[int, tuple[str, ...]]] = (
+            {} if row is None else {id_: (offset, names) for id_, offset, names in row.classes}
+        )
+
+
+class TreeWork:
+    """What the rules note of trees while a record is folded, and write at its end (`fold.withdrawals.settle_trees`).
+
+    `leaving` are providers that leave a tree, by (cell, root): provider -> the offset of the event that made it leave.
+    `pending` are withdrawals that were read or changed, by (cell, root). `withdrawn` counts the inventories and providers
+    that were withdrawn, `unreported` the withdrawn members of a tree that stay because they are in use. `counted` are
+    the provider rows whose names `fold.cell_names` has counted.
+    """
+
+    __slots__ = ("counted", "leaving", "pending", "unreported", "withdrawn")
+
+    def __init__(self) -> None:
+        self.leaving: dict[tuple[str, str], dict[str, int]] = {}
+        self.pending: dict[tuple[str, str], PendingWithdrawal] = {}
+        self.counted: dict[bytes, ProviderRow | None] = {}
+        self.withdrawn = 0
+        self.unreported = 0
+
+
 class Transaction:
     """The changes of one record over a state, with the data of the record that rules need: cell, offset, log time."""
 
     __slots__ = (
-        *("_keys", "cell", "changes", "dead", "leaving", "offset", "partition", "registry", "rules", "state"),
-        *("time_ms", "versions"),
+        *("_keys", "cell", "changes", "dead", "offset", "partition", "registry", "rules", "state", "time_ms"),
+        *("trees", "versions"),
     )
 
     def __init__(
@@ -60,8 +95,7 @@ class Transaction:
         self.offset = offset
         self.time_ms = time_ms
         self.changes: Changes = {}
-        self.leaving: dict[tuple[str, str], set[str]] = {}
-        """Providers that leave a tree at the end of this record, by cell and root (`nodes.settle_trees`)."""
+        self.trees = TreeWork()
 
         self._keys: dict[str, bytes] = {}
         self.dead: list[str] = []
@@ -73,7 +107,7 @@ class Transaction:
             self.state, self.registry, self.versions, self.partition, cell, self.offset, self.time_ms
         )
         other.changes = self.changes
-        other.leaving = self.leaving
+        other.trees = self.trees
         return other
 
     def key(self, id_: str) -> bytes:

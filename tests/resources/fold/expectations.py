@@ -6,6 +6,7 @@ expect node n1 incomplete                   expect consumer i1 holds n1 VCPU:4
 expect verdict c1 gone                      expect request r1 placed
 expect verdict c1 grants n1 PORTS:[80]
 expect group web i1:n1,n1-gpu i2:n2;n3 (of i2 two copies)
+expect contested n1 dropped 2 reports 1 at @9   expect contested n1 over
 expect 2 dead letters                       expect time 90s
 """
 
@@ -19,6 +20,7 @@ from vacancy.resources.classes.registry import Registry
 from vacancy.resources.state.rows import AllocationPart, ClassRow, ProviderRow
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
+    CONTESTED,
     DEAD_LETTERS,
     FACTS,
     GROUPS,
@@ -52,6 +54,7 @@ class Expectations:
             "rules": self._rules,
             "group": self._group,
             "letter": self._letter,
+            "contested": self._contested,
         }
         if words[1:3] == ["dead", "letters"]:
             same(self.get(PARTITION, PARTITION_KEY).dead_letters, int(words[0]))
@@ -110,6 +113,14 @@ class Expectations:
             return
         states = {(True, False): "complete", (False, False): "incomplete"}
         same("gone" if row is None else states.get((row.complete, row.retired), "retired"), words[1])
+
+    def _contested(self, words: list[str]) -> None:
+        row = self.get(CONTESTED, self._key(words[0]))
+        if words[1] == "over":
+            same(row.until_ms, 0)
+            return
+        assert row.until_ms > 0, "it is over"
+        same([row.dropped, row.dropped_reports, f"@{row.offset}"], [int(words[2]), int(words[4]), words[6]])
 
     def _consumer(self, words: list[str]) -> None:
         row = self.get(ALLOCATIONS, self._key(words[0]))

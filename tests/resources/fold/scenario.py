@@ -102,7 +102,7 @@ class Scenario:
         self.now_ms, self.offset = START_MS, 0
         self.lives: dict[tuple[str, str], list[int]] = {}
         self.records: dict[int, Record] = {}
-        self.partition, self.partitions, self.plugins = 0, 1, True
+        self.partition, self.partitions, self.plugins, self.rules = 0, 1, True, 1
         self.classes: tuple[str, ...] = ("PORTS",)
         self.replicas: Replicas
         self.expectations: Expectations
@@ -125,7 +125,7 @@ class Scenario:
         statement: list[str] = []
         first = 0
         for number, line in enumerate(self.path.read_text().splitlines(), 1):
-            text = line.strip()
+            text = re.sub(r"(^|[\s=,])([A-Za-z_]+)\{(\d+)\.\.(\d+)\}(\S*)", _series, line.strip())
             if not text or text.startswith("#"):
                 continue
             if text.startswith("|"):
@@ -163,12 +163,13 @@ class Scenario:
         self.partitions = int(options.get("partitions", 1))
         self.classes = tuple(filter(None, options.get("classes", "PORTS").split(",")))
         self.plugins = options.get("plugins", "yes") == "yes"
+        self.rules = int(options.get("rules", 1))
 
     def _open(self) -> None:
         self.replicas = Replicas(self.directory, self.partition, self.partitions, self.plugins)
         self.cell = covering_cells(self.partitions)[self.partition]
         self.expectations = Expectations(self.replicas.get, self.replicas.registry, self.cell, START_MS)
-        self._fold({}, opened(self.partition, self.partitions, self.classes))
+        self._fold({}, opened(self.partition, self.partitions, self.classes, self.rules))
 
     # -- records ------------------------------------------------------------------------------------------
 
@@ -355,7 +356,7 @@ class Scenario:
         return event("tick.v1", {})
 
     def _open_again(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
-        value = opened(self.partition, self.partitions, self.classes)
+        value = opened(self.partition, self.partitions, self.classes, self.rules)
         return value.replace(LOG.encode(), options.get("log", LOG).encode())
 
     def _rules(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
@@ -364,6 +365,15 @@ class Scenario:
 
     def _again(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         return self.records[int(words[0][1:])].value
+
+
+def _series(found: re.Match[str]) -> str:
+    """`CUSTOM_{0..2}=1` is `CUSTOM_0=1 CUSTOM_1=1 CUSTOM_2=1`, and `traits=A{0..2}` is `traits=A0,A1,A2`."""
+    before, name, first, last, after = found.groups()
+    numbers = range(int(first), int(last) + 1)
+    if before in ("=", ","):
+        return before + ",".join(f"{name}{n}" for n in numbers) + after
+    return before + " ".join(f"{name}{n}{after}" for n in numbers)
 
 
 def _ms(text: str) -> int:

@@ -1,0 +1,152 @@
+"""How many names of classes, traits and attributes the providers of a cell have: each costs every reader memory.
+
+Only a provider whose set of names changes is counted. Many providers have the same set, so sets are counted, and the
+names of a set are counted once. Providers that were last written before their log had these rules are counted when they
+are next written.
+
+`CELL_COUNTS` has, after the cell and a zero byte: `from`, the offset of the first record that counted; `set DIGEST`, how
+many providers have a set of names; `classes NAME`, `traits NAME` and `attributes NAME`, how many sets have a name; and
+`classes`, `traits` and `attributes`, how many names there are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from hashlib import blake2b
+from typing import NamedTuple
+
+from vacancy.resources.model.errors import InvalidRecord
+from vacancy.resources.model.limits import NO_LIMIT
+from vacancy.resources.state.rows import ProviderRow
+from vacancy.resources.state.tables import CELL_COUNTS, PROVIDERS
+from vacancy.resources.state.transaction import Transaction
+
+_DIGEST_BYTES = 12
+_KINDS = ("classes", "traits", "attributes")
+
+
+class _Names(NamedTuple):
+    """The names of a provider, each kind sorted."""
+
+    classes: tuple[str, ...]
+    traits: tuple[str, ...]
+    attributes: tuple[str, ...]
+
+
+class _Counts:
+    """The numbers of one cell, as this record changes them."""
+
+    def __init__(self, transaction: Transaction, cell: bytes) -> None:
+        self._transaction = transaction
+        self._cell = cell + b"\0"
+
+    def get(self, name: bytes) -> int:
+        return self._transaction.get(CELL_COUNTS, self._cell + name) or 0
+
+    def put(self, name: bytes, count: int) -> None:
+        if count:
+            self._transaction.put(CELL_COUNTS, self._cell + name, count)
+        else:
+            self._transaction.delete(CELL_COUNTS, self._cell + name)
+
+
+def count_names(transaction: Transaction, *, limited: bool = False) -> None:
+    """Count the names of the providers that this record has changed so far. With `limited` it raises `InvalidRecord` if
+    a cell gets more names than its rules allow."""
+    changed = transaction.changes.get(PROVIDERS)
+    if not changed or transaction.rules.limits.cell_classes == NO_LIMIT:
+        return
+    counted = transaction.trees.counted
+    by_cell: dict[bytes, tuple[Counter[_Names], int]] = {}
+    for key, new in changed.items():
+        old = counted[key] if key in counted else transaction.state.get(PROVIDERS, key)
+        if old is new:
+            continue
+        counted[key] = new
+        cell = key[: key.index(0)]
+        found = by_cell.get(cell)
+        if found is None:
+            found = by_cell[cell] = Counter(), _first_counted(transaction, cell)
+        sets, first = found
+        before = old if old is not None and old.changed >= first else None
+        if before is not None and new is not None and _same_names(before, new):
+            continue
+        if before is not None:
+            sets[_names(before)] -= 1
+        if new is not None:
+            sets[_names(new)] += 1
+    for cell, (sets, _) in by_cell.items():
+        _count_sets(transaction, cell, sets, limited=limited)
+
+
+def _first_counted(transaction: Transaction, cell: bytes) -> int:
+    counts = _Counts(transaction, cell)
+    found = counts.get(b"from")
+    if not found:
+        found = transaction.offset
+        counts.put(b"from", found)
+    return found
+
+
+def _same_names(old: ProviderRow, new: ProviderRow) -> bool:
+    return (
+        old.classes == new.classes
+        and old.reported_traits == new.reported_traits
+        and old.operator_traits == new.operator_traits
+        and [name for name, _ in old.reported_attributes] == [name for name, _ in new.reported_attributes]
+        and [name for name, _ in old.operator_attributes] == [name for name, _ in new.operator_attributes]
+    )
+
+
+def _names(row: ProviderRow) -> _Names:
+    """The names of a provider. A row has each kind sorted; only with operator settings they must be joined."""
+    traits, attributes = row.reported_traits, tuple([name for name, _ in row.reported_attributes])
+    if row.operator_traits:
+        traits = tuple(sorted({*traits, *row.operator_traits}))
+    if row.operator_attributes:
+        attributes = tuple(sorted({*attributes, *(name for name, _ in row.operator_attributes)}))
+    return _Names(row.classes, traits, attributes)
+
+
+def _count_sets(transaction: Transaction, cell: bytes, sets: Counter[_Names], *, limited: bool) -> None:
+    counts = _Counts(transaction, cell)
+    added: tuple[Counter[str], ...] = (Counter(), Counter(), Counter())
+    removed: tuple[Counter[str], ...] = (Counter(), Counter(), Counter())
+    for names, by in sets.items():
+        if not by or names == ((), (), ()):
+            continue
+        digest = (
+            b"set " + blake2b("\n".join(map(" ".join, names)).encode(), digest_size=_DIGEST_BYTES).digest()
+        )
+        before = counts.get(digest)
+        counts.put(digest, before + by)
+        if before == 0 or before + by == 0:
+            for kind, of_kind in zip(added if by > 0 else removed, names, strict=True):
+                kind.update(of_kind)
+    limits = transaction.rules.limits
+    allowed = (limits.cell_classes, limits.cell_traits, limits.cell_attributes)
+    for name, more, fewer, limit in zip(_KINDS, added, removed, allowed, strict=True):
+        if more or fewer:
+            more.subtract(fewer)
+            _count_kind(transaction, counts, name, more, limit if limited else NO_LIMIT)
+
+
+def _count_kind(
+    transaction: Transaction, counts: _Counts, kind: str, deltas: Counter[str], limit: int
+) -> None:
+    """Count the names of one kind. Raises `InvalidRecord` if there are more than `limit`, and more than there were."""
+    there = total = counts.get(kind.encode())
+    for name, by in deltas.items():
+        if by:
+            slot = f"{kind} {name}".encode()
+            before = counts.get(slot)
+            counts.put(slot, before + by)
+            total += (before + by > 0) - (before > 0)
+    if total > max(limit, there):
+        what = "resource classes" if kind == "classes" else kind
+        raise InvalidRecord(
+            f"the cell would have {total:,} names of {what}, and rules version {transaction.rules.version}"
+            f" allows {limit:,} a cell"
+        )
+    if total != there:
+        counts.put(kind.encode(), total)
