@@ -34,6 +34,7 @@ from vacancy.cli.commands import (
 )
 from vacancy.cli.output import emit, note
 from vacancy.resources.model.errors import VacancyError
+from vacancy.streams.file_modes import restrict_umask
 from vacancy.streams.printable import make_process_printable
 
 _INTERRUPTED = 130
@@ -108,6 +109,7 @@ def _start(
 def main() -> int:
     """Run the command line; returns its exit code."""
     make_process_printable()
+    restrict_umask()
     try:
         code = app(standalone_mode=False)
         return code if isinstance(code, int) else 0

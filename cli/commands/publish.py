@@ -153,6 +153,7 @@ def publish(
     from vacancy.cli import publish_loop
     from vacancy.clients.publisher.outbox import Outbox, default_outbox
     from vacancy.clients.publisher.service import PublishService
+    from vacancy.streams.file_modes import too_open
 
     if file is not None:
         node, collect = publish_loop.node_from_file(file, root)
@@ -171,6 +172,8 @@ def publish(
             disk=disk,
         )
     outbox_file = outbox or default_outbox(context.settings.log, node)
+    for warning in too_open(context.settings.log, outbox=outbox_file):
+        note(warning)
     if not once and not retire:
 
         def service(opened: Log) -> PublishService:

@@ -50,6 +50,7 @@ def worker(
     )
     context.ensure_log()
     from vacancy.clients.runtime.worker_process import run_worker
+    from vacancy.streams.file_modes import too_open
 
     def report_ready(running: RunningWorker) -> None:
         failed = running.errors
@@ -64,6 +65,8 @@ def worker(
         if address is not None:
             note(f"status at http://{address}/status")
 
+    for warning in too_open(context.settings.log, context.store):
+        note(warning)
     note(f"folding {context.settings.log} into {context.store}; stop with Ctrl-C")
     settings = context.settings
     run_worker(

@@ -289,7 +289,7 @@ def _stays(options: TrialOptions) -> bool:
 def _place(options: TrialOptions) -> Iterator[Path]:
     """The trial's directory: the one that was given, or a temporary one."""
     if options.directory is not None:
-        options.directory.mkdir(parents=True, exist_ok=True)
+        options.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         yield options.directory
     elif options.keep:
         yield Path(tempfile.mkdtemp(prefix="vacancy-"))

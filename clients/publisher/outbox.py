@@ -26,6 +26,7 @@ from typing import Final, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 from vacancy.resources.model.errors import UsageError, VacancyError
+from vacancy.streams.file_modes import make_file
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -278,7 +279,7 @@ def default_outbox(log: str, root: str) -> Path:
 
 def _open(path: Path) -> sqlite3.Connection:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_file(path)
         db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
         raise _translated(error, path, "check that its directory can be written") from None

@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from vacancy.resources.model.errors import LogError, UsageError, VacancyError
+from vacancy.streams.file_modes import restrict_umask
 from vacancy.streams.log import open_log
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.printable import make_process_printable, printable
@@ -56,6 +57,7 @@ def load_parts(path: str) -> MakeParts:
 @cache
 def _app() -> WorkerApp:
     make_process_printable()
+    restrict_umask()
     try:
         return app_from(load_settings())
     except VacancyError as error:

@@ -15,6 +15,7 @@ from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.clock import wall_ms
+from vacancy.streams.file_modes import make_file
 from vacancy.streams.log import AppendedAt, existing_log, missing_log
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import retry_while_busy, translate_error
@@ -54,9 +55,9 @@ def create_sqlite_log(place: LogUrl, openings: Sequence[NewRecord]) -> None:
     path = Path(place.place)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             raise existing_log(place.url)
+        make_file(draft)
         with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as db:
             db.executescript(_SCHEMA)
             meta = [("format", FORMAT), ("partitions", len(openings))]
