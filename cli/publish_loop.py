@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, cast, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import read_text
 from vacancy.clients.publisher.host import HostOptions, collect
 from vacancy.clients.publisher.host.files import parse_cpu_list
@@ -27,6 +29,8 @@ from vacancy.streams.wait_for_log import LogWaiter, OpenLog
 CollectProviders = Callable[[], Providers]
 """Returns the node's current providers; called at every interval."""
 
+_FOLD_S = 1.0
+_POLL_S = 0.05
 _CPU_LIST = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
 
 _adapter = TypeAdapter(tuple[ProviderReport, ...])
@@ -102,3 +106,46 @@ def serve(log_url: str, open_log: OpenLog, service: Callable[[Log], PublishServi
         on_stop(stop_signal, stop.set)
         with log:
             service(log).run(stop)
+
+
+def publish_once(publisher: Publisher, providers: Providers | None, timeout_s: float) -> None:
+    """Send one full report; without providers, retire the node. Raises as `Publisher.flush`."""
+    if providers is None:
+        publisher.retire()
+    else:
+        publisher.report(providers)
+    publisher.flush(timeout_s)
+
+
+def name_warning(context: CommandContext, publisher: Publisher, log: Log) -> Callable[[], str | None]:
+    """A function that returns what this host's store knows of the publisher's name: a warning if another publisher uses
+    it, "" if none does, None if there is no answer."""
+    log_id = log.identity().log
+
+    def warning() -> str | None:
+        if not context.store.is_dir():
+            return None
+        # Imported here, because most publishers run on hosts without a store and do not need RocksDB.
+        from vacancy.clients.inspection.contested import own_node_warning
+
+        return own_node_warning(
+            context.store,
+            context.registry(),
+            log_id,
+            publisher.cell,
+            publisher.root,
+            publisher.incarnation,
+            publisher.landed,
+        )
+
+    return warning
+
+
+def wait_for_name(context: CommandContext, publisher: Publisher, log: Log) -> str:
+    """The warning that another publisher uses the node's name, or "". It waits a second at most for a worker of this host
+    to fold the report."""
+    warning = name_warning(context, publisher, log)
+    until = time.monotonic() + _FOLD_S
+    while (found := warning()) is None and context.store.is_dir() and time.monotonic() < until:
+        time.sleep(_POLL_S)
+    return found or ""

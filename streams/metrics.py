@@ -57,6 +57,7 @@ def status(source: MetricsSource) -> dict[str, Any]:
                 "lag_seconds": one.lag_ms(now_ms) / 1000,
                 "log_time_ms": ownership.projection.log_time_ms(one.partition),
                 "dead_letters": ownership.projection.dead_letters(one.partition),
+                "contested": dict(ownership.projection.contested(one.partition)),
                 "error": str(ownership.errors[one.partition]) if one.partition in ownership.errors else None,
             }
             for one in sorted(ownership.held.values(), key=lambda one: one.partition)
@@ -70,6 +71,13 @@ _GAUGES: Mapping[str, tuple[str, str]] = {
     "end": ("log_end", "Offset that the log's next record will get"),
     "lag_records": ("lag_records", "Records in the log that are not folded"),
     "lag_seconds": ("lag_seconds", "How old the tables are while records wait"),
+}
+
+
+_CONTESTED: Mapping[str, tuple[str, str]] = {
+    "closed": ("contested_nodes", "Nodes that take no claims because two publishers use their names"),
+    "dropped": ("contested_events", "Events dropped of nodes whose names two publishers used"),
+    "dropped_reports": ("contested_reports", "Full reports dropped of nodes whose names two publishers used"),
 }
 
 
@@ -99,6 +107,9 @@ class WorkerCollector(Collector):
         yield _gauge("log_time_seconds", "How far log time has come (Unix time)", log_time, labels)
         refused = {at: one["dead_letters"] for at, one in partitions.items()}
         yield _counter("dead_letters", "Records refused since the partition's first", refused, labels)
+        for field, (name, help_) in _CONTESTED.items():
+            counts = {at: one["contested"][field] for at, one in partitions.items()}
+            yield (_gauge if field == "closed" else _counter)(name, help_, counts, labels)
         stopped = {at: one["error"] is not None for at, one in partitions.items()}
         yield _gauge("partition_stopped", "1 where folding had to stop", stopped, labels)
 

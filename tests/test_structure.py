@@ -85,7 +85,7 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
     },
     "clients.runtime": {
         *("clients.auditor", "projections.store", "streams", "streams.faust"),
-        *("resources.model", "resources.classes", "resources.fold"),
+        *("resources.model", "resources.classes", "resources.state", "resources.fold"),
     },
     "clients.replay_tool": {
         *("clients.auditor", "clients.runtime", "projections.reader", "projections.store", "streams"),
@@ -93,8 +93,8 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
     },
     "clients.inspection": {
         *("clients.request_language", "clients.scheduler", "streams"),
-        *("projections.diagnostics", "projections.query", "projections.reader"),
-        *("resources.model", "resources.state", "resources.fold"),
+        *("projections.diagnostics", "projections.query", "projections.reader", "projections.store"),
+        *("resources.classes", "resources.model", "resources.state", "resources.fold"),
     },
     "clients.scheduler": {
         *("clients.inspection", "clients.request_language", "clients.runtime", "streams"),

@@ -13,6 +13,7 @@ from vacancy.cli.context import CommandContext
 from vacancy.cli.output import emit, emit_json, note
 
 if TYPE_CHECKING:
+    from vacancy.clients.publisher.publisher import Providers, Publisher
     from vacancy.streams.log import Log
 
 
@@ -139,6 +140,7 @@ def publish(
     ] = Path("/"),
     timeout: o.TimeoutOption = 10.0,
     log: o.LogOption = None,
+    store: o.StoreOption = None,
     config: o.ConfigOption = None,
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
@@ -146,9 +148,10 @@ def publish(
     """Publish this host's inventory to the log, once or continuously until SIGTERM or Ctrl-C.
 
     Events that cannot be sent are queued in the outbox and survive outages and restarts. If no log is named, the
-    default log on this host is used; it is created if it does not exist.
+    default log on this host is used; it is created if it does not exist. If this host has a store of the log, a
+    warning names another publisher that uses the same node id.
     """
-    context = CommandContext(log=log, cell=cell, config=config, kafka=kafka)
+    context = CommandContext(log=log, store=store, cell=cell, config=config, kafka=kafka)
     context.ensure_log()
     from vacancy.cli import publish_loop
     from vacancy.clients.publisher.outbox import Outbox, default_outbox
@@ -174,38 +177,42 @@ def publish(
     outbox_file = outbox or default_outbox(context.settings.log, node)
     for warning in too_open(context.settings.log, outbox=outbox_file):
         note(warning)
-    if not once and not retire:
 
-        def service(opened: Log) -> PublishService:
-            publisher = publish_loop.make_publisher(
-                opened, node, context.settings.cell, queue, move_cell=move_cell
-            )
-            note(f"publishing {node} in cell {publisher.cell}, outbox {outbox_file}; stop with Ctrl-C")
-            return PublishService(
-                publisher,
-                collect,
-                interval,
-                heartbeat_s=heartbeat,
-                full_every_s=full_every,
-                flush_timeout_s=timeout,
-            )
+    def publisher_to(opened: Log) -> Publisher:
+        return publish_loop.make_publisher(opened, node, context.settings.cell, queue, move_cell=move_cell)
 
-        with Outbox(outbox_file) as queue:
-            publish_loop.serve(context.settings.log, context.open_log, service)
-        return
-    with context.open_log(timeout) as opened, Outbox(outbox_file) as queue:
-        publisher = publish_loop.make_publisher(
-            opened, node, context.settings.cell, queue, move_cell=move_cell
+    def service(opened: Log) -> PublishService:
+        publisher = publisher_to(opened)
+        note(f"publishing {node} in cell {publisher.cell}, outbox {outbox_file}; stop with Ctrl-C")
+        return PublishService(
+            publisher,
+            collect,
+            interval,
+            heartbeat_s=heartbeat,
+            full_every_s=full_every,
+            flush_timeout_s=timeout,
+            name_warning=publish_loop.name_warning(context, publisher, opened),
         )
-        providers = () if retire else collect()
-        if retire:
-            publisher.retire()
-        else:
-            publisher.report(providers)
-        publisher.flush(timeout)
+
+    with Outbox(outbox_file) as queue:
+        if not once and not retire:
+            publish_loop.serve(context.settings.log, context.open_log, service)
+            return
+        with context.open_log(timeout) as opened:
+            publisher = publisher_to(opened)
+            providers = None if retire else collect()
+            publish_loop.publish_once(publisher, providers, timeout)
+            if not retire and (warning := publish_loop.wait_for_name(context, publisher, opened)):
+                note(warning)
+    _print(publisher, providers, as_json=as_json)
+
+
+def _print(publisher: Publisher, providers: Providers | None, *, as_json: bool) -> None:
+    count = len(providers or ())
     if as_json:
-        emit_json({"node": node, "cell": publisher.cell, "providers": len(providers), "retired": retire})
-    elif retire:
-        emit(f"retired {node}")
+        answer = {"node": publisher.root, "cell": publisher.cell, "providers": count}
+        emit_json({**answer, "retired": providers is None})
+    elif providers is None:
+        emit(f"retired {publisher.root}")
     else:
-        emit(f"published {node} in cell {publisher.cell}: {len(providers)} providers")
+        emit(f"published {publisher.root} in cell {publisher.cell}: {count} providers")

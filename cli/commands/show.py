@@ -21,7 +21,7 @@ from vacancy.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from vacancy.clients.inspection.answers import HoldingAnswer, ProviderAnswer, TreeAnswer
+    from vacancy.clients.inspection.answers import HoldingAnswer, NodeAnswer, ProviderAnswer, TreeAnswer
 
 app = typer.Typer(
     help="Show one provider, consumer, request, claim or server group; or all nodes.", rich_markup_mode=None
@@ -55,6 +55,7 @@ def _print_tree(tree: TreeAnswer) -> None:
     emit(f"provider {tree.id} in cell {tree.cell} (partition {tree.partition})")
     if tree.node is not None:
         emit(f"node {tree.root}: {tree.node.state}, last heard {time_text(tree.node.heard_ms)}")
+        _print_contested(tree.node)
     emit()
     limits = list(dict.fromkeys(n for one in tree.providers for i in one.inventories for n in i.limits))
     emit_table(
@@ -89,6 +90,17 @@ def _print_tree(tree: TreeAnswer) -> None:
     if tree.holdings:
         emit()
         _print_holdings(tree.holdings)
+
+
+def _print_contested(node: NodeAnswer) -> None:
+    from vacancy.clients.inspection.contested import contested_text, dropped_text
+
+    if node.contested is None:
+        return
+    if node.contested.closed:
+        emit(f"it is closed: {contested_text(node.contested)}")
+    else:
+        emit(f"two publishers used its name: {dropped_text(node.contested)} ({node.contested.reason})")
 
 
 def _depth(tree: TreeAnswer, one: ProviderAnswer) -> int:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vacancy.cli import options as o
 from vacancy.cli.context import OPTIONAL_LOG_S, CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table, note, time_text
 from vacancy.resources.model.errors import LogError
 
+if TYPE_CHECKING:
+    from vacancy.clients.inspection.answers import ContestedAnswer
+
+_CONTESTED_SHOWN = 20
 _COLUMNS = (
     *("PARTITION", "POSITION", "LOG END", "LAG", "LOG TIME", "NODES", "PROVIDERS", "ALLOCATIONS", "VERDICTS"),
     *("OPEN REQUESTS", "DEAD LETTERS"),
@@ -70,6 +76,27 @@ def status(
             f"node {root} is live in cells {' and '.join(cells)}: it is excluded from candidates in both until it is"
             " retired in one"
         )
+    _print_contested(found.contested)
     for name, types in found.attribute_clashes.items():
         types_text = ", ".join(f"{kind} on {one.providers} ({one.example})" for kind, one in types.items())
         emit(f"attribute {name} has several types, and no comparison matches all of them: {types_text}")
+
+
+def _print_contested(nodes: list[ContestedAnswer]) -> None:
+    """The nodes that are closed because two writers use their names, and those that were."""
+    from vacancy.clients.inspection.contested import contested_text, dropped_text
+
+    closed = [node for node in nodes if node.closed]
+    for node in closed[:_CONTESTED_SHOWN]:
+        emit(f"node {node.root} in cell {node.cell} is closed: {contested_text(node)}")
+    if len(closed) > _CONTESTED_SHOWN:
+        emit(
+            f"and {len(closed) - _CONTESTED_SHOWN:,} more nodes are closed for this reason; see all with --json"
+        )
+    before = [node for node in nodes if not node.closed]
+    for node in before[:_CONTESTED_SHOWN]:
+        emit(
+            f"node {node.root} in cell {node.cell} is open again: {dropped_text(node)} earlier ({node.reason})"
+        )
+    if len(before) > _CONTESTED_SHOWN:
+        emit(f"and {len(before) - _CONTESTED_SHOWN:,} more nodes are open again; see all with --json")

@@ -55,12 +55,35 @@ class ProviderAnswer:
     facts: dict[str, Any] | None
 
 
-State = Literal["open", "disabled", "draining", "incomplete", "retired", "in two cells"]
+@dataclass(frozen=True, slots=True)
+class ContestedAnswer:
+    """A node that events of two writers reach, see `ContestedRow`. `closed`: it takes no new claims for this reason, until
+    `until_ms` (log time) if no other conflict comes. `dropped` events were dropped so far, `dropped_reports` of them full
+    reports. The last one is at `offset`: it was of incarnation `other` while `incarnation` was open.
+    """
+
+    root: str
+    cell: str
+    partition: int
+    closed: bool
+    since_ms: int
+    until_ms: int
+    dropped: int
+    dropped_reports: int
+    offset: int
+    time_ms: int
+    reason: str
+    incarnation: str
+    other: str
+
+
+State = Literal["open", "disabled", "draining", "incomplete", "contested", "retired", "in two cells"]
 
 
 @dataclass(frozen=True, slots=True)
 class NodeAnswer:
-    """A node. `heard_ms` is the log time of its last event; only an `open` node accepts new claims."""
+    """A node. `heard_ms` is the log time of its last event; only an `open` node accepts new claims. `contested` is what
+    is known of its conflicts, None if there were none."""
 
     root: str
     cell: str
@@ -69,6 +92,7 @@ class NodeAnswer:
     heard_ms: int
     incarnation: str
     sequence: int
+    contested: ContestedAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +180,9 @@ class DeadLetterAnswer:
 class PartitionStatus:
     """The state of one partition. `end` and `lag` (records) are None if the log was not read.
 
-    `time_ms` is its log time; `dead_letters` counts all dead letters, including deleted ones.
+    `time_ms` is its log time; `dead_letters` counts all dead letters, including deleted ones. `contested` counts the
+    nodes that are closed because two writers use their names; `dropped` and `dropped_reports` count what was dropped of
+    such nodes.
     """
 
     partition: int
@@ -172,6 +198,9 @@ class PartitionStatus:
     verdicts: int = 0
     requests_open: int = 0
     dead_letters: int = 0
+    contested: int = 0
+    dropped: int = 0
+    dropped_reports: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +214,8 @@ class AttributeType:
 @dataclass(frozen=True, slots=True)
 class StatusAnswer:
     """The state of a store. `clashes`: roots that are live in two cells, with the cells. `attribute_clashes`: attributes
-    that have different types on different providers, with the types."""
+    that have different types on different providers, with the types. `contested`: nodes that events of two writers reach or
+    reached, those that are closed for it first."""
 
     store: str
     log: str
@@ -193,3 +223,4 @@ class StatusAnswer:
     node_states: dict[str, int]
     clashes: dict[str, list[str]]
     attribute_clashes: dict[str, dict[str, AttributeType]]
+    contested: list[ContestedAnswer] = field(default_factory=list)

@@ -22,6 +22,7 @@ from vacancy.clients.inspection.answers import (
     TreeAnswer,
     VerdictAnswer,
 )
+from vacancy.clients.inspection.contested import contested_node
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.fold.provider_tree import path_to_root
 from vacancy.resources.model.canonical_bytes import spec_json
@@ -170,6 +171,7 @@ def _node(reader: StoreReader, cell: str, root: str, row: NodeRow) -> NodeAnswer
         row.heard_ms,
         incarnation,
         sequence,
+        contested_node(reader, cell, root),
     )
 
 
@@ -183,7 +185,8 @@ def _state(reader: StoreReader, cell: str, root: str, row: NodeRow) -> State:
     if closed is None:
         return "open"
     if closed.reason == "incomplete":
-        return "incomplete"
+        contested = contested_node(reader, cell, root)
+        return "contested" if contested is not None and contested.closed else "incomplete"
     settings = reader.get(FACTS, key(cell, root))
     return "draining" if settings is not None and settings.status == "draining" else "disabled"
 

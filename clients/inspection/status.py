@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from vacancy.clients.inspection.answers import AttributeType, DeadLetterAnswer, PartitionStatus, StatusAnswer
+from vacancy.clients.inspection.contested import contested_nodes
 from vacancy.clients.inspection.lookup import nodes
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.state.tables import (
@@ -49,6 +50,7 @@ def dead_letters(
 def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> StatusAnswer:
     """The state of the store. `ends` are the log's (partition -> the offset of its next record)."""
     reader.catch_up()
+    contested = contested_nodes(reader)
     partitions = []
     for partition, position in reader.position.items():
         one = PartitionStatus(partition, position, time_ms=reader.log_time_ms(partition))
@@ -56,6 +58,10 @@ def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status
             one.end = ends[partition]
             one.lag = max(0, one.end - position)
         _count(one, reader)
+        here = [node for node in contested if node.partition == partition]
+        one.contested = sum(node.closed for node in here)
+        one.dropped = sum(node.dropped for node in here)
+        one.dropped_reports = sum(node.dropped_reports for node in here)
         partitions.append(one)
     clashes = {
         root: sorted(reader.view.name(row)[0] for row in rows)
@@ -69,6 +75,7 @@ def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status
         dict(sorted(states.items())),
         clashes,
         attribute_clashes(reader),
+        contested,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vacancy.clients.inspection.answers import NodeAnswer
+from vacancy.clients.inspection.contested import contested_node, contested_text
 from vacancy.clients.inspection.lookup import NotFound, find, node_of, provider_cell, provider_cells
 from vacancy.clients.inspection.provenance import EventLookup, LogEvent
 from vacancy.clients.request_language.request_compiler import compile_request
@@ -173,6 +174,9 @@ def _closed(
     if closed.reason == "disabled":
         id_ = provider if closed.by is row else row.root
         return _disabled(reader, cell, id_), events.settings(cell, closed.by.changed, id_)
+    contested = contested_node(reader, cell, row.root)
+    if contested is not None and contested.closed:
+        return f"node {row.root} is closed: {contested_text(contested)}", None
     return _TEXTS[closed.reason], None
 
 

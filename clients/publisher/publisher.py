@@ -34,7 +34,7 @@ from vacancy.resources.model.events import (
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.clock import wall_ms
-from vacancy.streams.log import Log
+from vacancy.streams.log import AppendedAt, Log
 
 if TYPE_CHECKING:
     from vacancy.streams.settings import Settings
@@ -108,6 +108,8 @@ class Publisher:
         self._log, self._clock = log, clock
         self._sequence = 0
         self._reported = False
+        self.landed: AppendedAt | None = None
+        """The place of the last event in the log, None before the first."""
         # Two locks, so that events can be recorded while the log is slow to answer.
         self._recording, self._sending = Lock(), Lock()
         known = outbox.cell
@@ -220,7 +222,8 @@ class Publisher:
                 # its old cell before it is reported in the new one.
                 cell = batch[0].event.cell
                 run = next(list(same) for _, same in groupby(batch, key=lambda pending: pending.event.cell))
-                self._log.append([NewRecord(cell, pending.event.value) for pending in run], max(left_s, 0.0))
+                entries = [NewRecord(cell, pending.event.value) for pending in run]
+                self.landed = self._log.append(entries, max(left_s, 0.0))[-1]
                 self.outbox.acknowledge(run[-1].number)
                 sent += len(run)
             return sent

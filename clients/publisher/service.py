@@ -12,6 +12,10 @@ from vacancy.clients.publisher.outbox import OutboxFull
 from vacancy.clients.publisher.publisher import Providers, Publisher, diff
 from vacancy.resources.model.errors import LogError, VacancyError
 
+_FOLDED_S = 2.0
+_LOOK_S = 60.0
+_WARN_AGAIN_S = 600.0
+
 logger = logging.getLogger(__name__)
 
 
@@ -23,6 +27,10 @@ class PublishService:
     vary by the fraction `jitter`, so that nodes that start together do not send together.
 
     It goes on through any outage: events that cannot be sent wait in the outbox, and a full report follows.
+
+    `name_warning` returns a warning when another publisher uses the node's name, "" when none does, and None when that is
+    not known. It is called after each full report and every minute. The warning is logged when it appears, every ten
+    minutes while it lasts, and when it ends.
     """
 
     def __init__(
@@ -35,6 +43,7 @@ class PublishService:
         full_every_s: float = 600.0,
         jitter: float = 0.1,
         flush_timeout_s: float = 10.0,
+        name_warning: Callable[[], str | None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         choose: random.Random | None = None,
     ) -> None:
@@ -46,6 +55,9 @@ class PublishService:
         self._full_due = self._heartbeat_due = 0.0
         self._full_needed = False
         self._outage = False
+        self._name_warning = name_warning
+        self._warned = False
+        self._look_due = self._warn_due = 0.0
 
     def run(self, stop: StopEvent) -> None:
         """Publish until `stop` is set. It returns up to `flush_timeout_s` later when the log does not answer."""
@@ -68,6 +80,7 @@ class PublishService:
         except VacancyError as error:
             logger.error("%s", error)
         self._flush()
+        self._look_at_name()
 
     def _record(self, current: Providers | None) -> None:
         now = self._monotonic()
@@ -94,6 +107,7 @@ class PublishService:
         self._publisher.report(current)
         self._full_needed = False
         self._full_due = now + self._about(self._full_every_s)
+        self._look_due = now + min(self._interval_s, _FOLDED_S)  # a worker may have folded it by then
 
     def _flush(self) -> None:
         try:
@@ -109,6 +123,21 @@ class PublishService:
             if self._outage:
                 logger.info("node %s: the events in the outbox were sent", self._publisher.root)
             self._outage = False
+
+    def _look_at_name(self) -> None:
+        now = self._monotonic()
+        if self._name_warning is None or now < self._look_due:
+            return
+        self._look_due = now + _LOOK_S
+        found = self._name_warning()
+        if found is None:
+            return
+        if found and (not self._warned or now >= self._warn_due):
+            logger.warning("%s", found)
+            self._warn_due = now + _WARN_AGAIN_S
+        elif self._warned and not found:
+            logger.warning("node %s: no other publisher uses its name any more", self._publisher.root)
+        self._warned = bool(found)
 
     def _about(self, seconds: float) -> float:
         return seconds * self._choose.uniform(1 - self._jitter, 1 + self._jitter)

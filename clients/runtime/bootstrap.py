@@ -126,5 +126,8 @@ def _unopened(path: Path, log: Log, registry: Registry) -> Store:
 
 def worker_parts(log: Log, path: Path) -> WorkerParts:
     """The parts of a worker on the store at `path`, which several workers may share. No partition is opened yet."""
+    from vacancy.clients.runtime.contested_log import ContestedLog  # here, because only workers log
+
     store = _unopened(path, log, installed_registry())
+    store.on_contested = ContestedLog()
     return WorkerParts(store, lambda partition: tick_entry(partition, store.partitions))

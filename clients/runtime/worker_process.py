@@ -117,6 +117,7 @@ def _run_embedded(
 ) -> None:
     # Imported here, because a process that only starts workers does not need RocksDB.
     from vacancy.clients.runtime.bootstrap import installed_registry, open_store, tick_entry
+    from vacancy.clients.runtime.contested_log import ContestedLog
     from vacancy.streams.embedded_worker import EmbeddedWorker
     from vacancy.streams.log import open_log
 
@@ -124,6 +125,7 @@ def _run_embedded(
         open_log(log_url, **client_settings) as log,
         open_store(store, log, installed_registry()) as tables,
     ):
+        tables.on_contested = ContestedLog()
         target = log.end()
         worker = EmbeddedWorker(log, tables, tick_entry=lambda p: tick_entry(p, log.partitions))
         restore_collector = spare_collector()

@@ -79,7 +79,8 @@ class RingWriter:
     def _open(self, first: int) -> None:
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
         with contextlib.suppress(PermissionError):  # somebody else's that may be written
-            os.fchmod(self._file, MODE)  # that of an older build may be read by everybody
+            # That of an older build may be read by everybody.
+            os.fchmod(self._file, os.fstat(self._file).st_mode & MODE)
         # Its blocks are there from the beginning, so that the disk cannot be full later.
         os.posix_fallocate(self._file, 0, _SIZE)
         self._inode = os.fstat(self._file).st_ino

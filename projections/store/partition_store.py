@@ -236,6 +236,10 @@ class PartitionStore:
         for key, row in changes.get(DEADLINES, {}).items():
             self._deadlines.stage(key, row is not None)
 
+    def staged(self, table: Table[Row]) -> dict[bytes, Row | None]:
+        """The rows of a table that the next commit writes; None: it deletes the row."""
+        return dict(self._staged.get(table, ()))
+
     def commit(self, position: int, time_ms: int, checksum: int) -> None:
         """Write what was staged, the feed's entry and the new position. Raises `StoreError`; then nothing of
         it was written."""

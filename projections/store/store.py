@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from uuid import uuid4
@@ -15,8 +15,9 @@ from vacancy.resources.fold.fold import fold
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import LogError, StoreMismatch
 from vacancy.resources.model.record import Record
+from vacancy.resources.state.rows import ContestedRow
 from vacancy.resources.state.rule_set import RulesVersions
-from vacancy.resources.state.tables import PARTITION, PARTITION_KEY
+from vacancy.resources.state.tables import CONTESTED, PARTITION, PARTITION_KEY
 
 
 def partition_path(store: Path, partition: int) -> Path:
@@ -51,6 +52,8 @@ class Store:
             write_manifest(path, manifest)
         self.manifest = manifest
         self._open: dict[int, PartitionStore] = {}
+        self.on_contested: Callable[[int, bytes, ContestedRow], None] | None = None
+        """Called after each commit with the rows of `CONTESTED` that it wrote: (partition, key, row)."""
 
     def partition(self, partition: int) -> PartitionStore:
         """A partition's tables, opened if they are not. Raises `StoreInUse` and other `StoreError`s."""
@@ -110,11 +113,19 @@ class Store:
                 position += 1
         except BaseException:
             if last is not None:
-                tables.commit(position, self.log_time_ms(partition), checksum(last))
+                self._commit(tables, partition, position, last)
             tables.abandon()  # the failed record may have read what is due
             raise
         if last is not None:
-            tables.commit(position, self.log_time_ms(partition), checksum(last))
+            self._commit(tables, partition, position, last)
+
+    def _commit(self, tables: PartitionStore, partition: int, position: int, last: Record) -> None:
+        contested = {} if self.on_contested is None else tables.staged(CONTESTED)
+        tables.commit(position, self.log_time_ms(partition), checksum(last))
+        if self.on_contested is not None:
+            for name, row in contested.items():
+                if row is not None:
+                    self.on_contested(partition, name, row)
 
     def next_deadline_ms(self, partition: int) -> int | None:
         """The earliest log time that something in the partition waits for, or None."""
@@ -129,6 +140,15 @@ class Store:
         """How many of the partition's records were refused since its first."""
         row = self.partition(partition).get(PARTITION, PARTITION_KEY)
         return 0 if row is None else row.dead_letters
+
+    def contested(self, partition: int) -> Mapping[str, int]:
+        """The partition's nodes whose names two publishers use, counted (see `SharedProjection`)."""
+        rows = [CONTESTED.decode(data) for _, data in self.partition(partition).scan(CONTESTED.family)]
+        return {
+            "closed": sum(row.until_ms > 0 for row in rows),
+            "dropped": sum(row.dropped for row in rows),
+            "dropped_reports": sum(row.dropped_reports for row in rows),
+        }
 
     def check_log(self, partition: int, before: Iterable[Record]) -> None:
         """Check that the log is still the one that was folded: `before` is the record before the position.

@@ -43,6 +43,9 @@ def test_the_pages(kafka: str, tmp_path: Path) -> None:
         assert found["vacancy_worker_batches_total"] == status["batches"] > 0
         assert found["vacancy_worker_dead_letters_total"] == 1
         assert found["vacancy_worker_lag_records"] == 0
+        assert found["vacancy_worker_contested_nodes"] == 0
+        assert found["vacancy_worker_contested_reports_total"] == 0
+        assert status["partitions"][0]["contested"] == {"closed": 0, "dropped": 0, "dropped_reports": 0}
         assert found["vacancy_worker_lag_seconds"] == 0
         assert found["vacancy_worker_log_time_seconds"] > 4 * 1_700_000_000
         assert found["vacancy_worker_ready"] == 1

@@ -567,6 +567,36 @@ def test_the_service_sends_leftovers_first(log: UnreliableLog, outbox: Outbox) -
     assert Tables(log).tree(CELL) == as_tree(node(64))
 
 
+def test_the_service_warns_of_another_publisher_of_its_name(
+    log: UnreliableLog, outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    known: list[str | None] = [None]
+    asked: list[float] = []
+
+    def warning() -> str | None:
+        asked.append(host.now)
+        return known[0]
+
+    host = Host(log, outbox, heartbeat_s=30.0, full_every_s=600.0, name_warning=warning)
+    for answer, seconds in (
+        (None, 10),
+        ("", 0),
+        ("another one", 60),
+        ("another one", 60),
+        (None, 60),
+        ("", 60),
+    ):
+        host.after(seconds)
+        known[0] = answer
+    host.after(60)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "another one",
+        "node node-1: no other publisher uses its name any more",
+    ]
+    assert asked == sorted(set(asked)), "once a minute, and after each full report"
+    assert asked[0] > 0, "a worker cannot have folded the report at once"
+
+
 def test_the_service_runs_until_it_is_stopped(log: UnreliableLog, outbox: Outbox) -> None:
     looked = threading.Semaphore(0)
     memory = iter(range(1, 1000))
