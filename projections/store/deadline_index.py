@@ -47,7 +47,9 @@ class DeadlineIndex:
         """A deadline was set, or taken away."""
         self._staged[key] = there
         if there:
-            self._floor = min(self._floor, _time(key))  # what is due may be put back, to continue at the next record
+            self._floor = min(
+                self._floor, _time(key)
+            )  # what is due may be put back, to continue at the next record
             heappush(self._heap, key)
             self._next = min(self._next, _time(key))
 
