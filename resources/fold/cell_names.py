@@ -4,16 +4,15 @@ Only a provider whose set of names changes is counted. Many providers have the s
 names of a set are counted once. Providers that were last written before their log had these rules are counted when they
 are next written.
 
-`CELL_COUNTS` has, after the cell and a zero byte: `from`, the offset of the first record that counted; `set DIGEST`, how
-many providers have a set of names; `classes NAME`, `traits NAME` and `attributes NAME`, how many sets have a name; and
-`classes`, `traits` and `attributes`, how many names there are.
+`CELL_COUNTS` has, after the cell and a zero byte: `from`, the offset of the first record that counted; and for each KIND
+(`classes`, `traits`, `attributes`) `KIND set DIGEST`, how many providers have a set of names; `KIND NAME`, how many sets
+have a name; and `KIND`, how many names there are.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from hashlib import blake2b
-from typing import NamedTuple
 
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.limits import NO_LIMIT
@@ -24,13 +23,11 @@ from vacancy.resources.state.transaction import Transaction
 _DIGEST_BYTES = 12
 _KINDS = ("classes", "traits", "attributes")
 
+Names = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+_Sets = tuple[Counter[tuple[str, ...]], ...]
+"""How many providers more or fewer have a set of names, for each kind."""
 
-class _Names(NamedTuple):
-    """The names of a provider, each kind sorted."""
-
-    classes: tuple[str, ...]
-    traits: tuple[str, ...]
-    attributes: tuple[str, ...]
+_NONE: Names = ((), (), ())
 
 
 class _Counts:
@@ -57,7 +54,7 @@ def count_names(transaction: Transaction, *, limited: bool = False) -> None:
     if not changed or transaction.rules.limits.cell_classes == NO_LIMIT:
         return
     counted = transaction.trees.counted
-    by_cell: dict[bytes, tuple[Counter[_Names], int]] = {}
+    by_cell: dict[bytes, tuple[_Sets, int]] = {}
     for key, new in changed.items():
         old = counted[key] if key in counted else transaction.state.get(PROVIDERS, key)
         if old is new:
@@ -66,17 +63,27 @@ def count_names(transaction: Transaction, *, limited: bool = False) -> None:
         cell = key[: key.index(0)]
         found = by_cell.get(cell)
         if found is None:
-            found = by_cell[cell] = Counter(), _first_counted(transaction, cell)
+            found = by_cell[cell] = (Counter(), Counter(), Counter()), _first_counted(transaction, cell)
         sets, first = found
-        before = old if old is not None and old.changed >= first else None
-        if before is not None and new is not None and _same_names(before, new):
-            continue
-        if before is not None:
-            sets[_names(before)] -= 1
-        if new is not None:
-            sets[_names(new)] += 1
+        before = names_of(old) if old is not None and old.changed >= first else _NONE
+        after = names_of(new) if new is not None else _NONE
+        for kind, of_old, of_new in zip(sets, before, after, strict=True):
+            if of_old != of_new:
+                kind[of_old] -= 1
+                kind[of_new] += 1
     for cell, (sets, _) in by_cell.items():
         _count_sets(transaction, cell, sets, limited=limited)
+
+
+def names_of(row: ProviderRow) -> Names:
+    """The names of a provider: classes, traits, attributes. A row has each kind sorted; only with operator settings the
+    node's and the operator's must be joined."""
+    traits, attributes = row.reported_traits, tuple([name for name, _ in row.reported_attributes])
+    if row.operator_traits:
+        traits = tuple(sorted({*traits, *row.operator_traits}))
+    if row.operator_attributes:
+        attributes = tuple(sorted({*attributes, *(name for name, _ in row.operator_attributes)}))
+    return row.classes, traits, attributes
 
 
 def _first_counted(transaction: Transaction, cell: bytes) -> int:
@@ -88,47 +95,30 @@ def _first_counted(transaction: Transaction, cell: bytes) -> int:
     return found
 
 
-def _same_names(old: ProviderRow, new: ProviderRow) -> bool:
-    return (
-        old.classes == new.classes
-        and old.reported_traits == new.reported_traits
-        and old.operator_traits == new.operator_traits
-        and [name for name, _ in old.reported_attributes] == [name for name, _ in new.reported_attributes]
-        and [name for name, _ in old.operator_attributes] == [name for name, _ in new.operator_attributes]
-    )
-
-
-def _names(row: ProviderRow) -> _Names:
-    """The names of a provider. A row has each kind sorted; only with operator settings they must be joined."""
-    traits, attributes = row.reported_traits, tuple([name for name, _ in row.reported_attributes])
-    if row.operator_traits:
-        traits = tuple(sorted({*traits, *row.operator_traits}))
-    if row.operator_attributes:
-        attributes = tuple(sorted({*attributes, *(name for name, _ in row.operator_attributes)}))
-    return _Names(row.classes, traits, attributes)
-
-
-def _count_sets(transaction: Transaction, cell: bytes, sets: Counter[_Names], *, limited: bool) -> None:
-    counts = _Counts(transaction, cell)
-    added: tuple[Counter[str], ...] = (Counter(), Counter(), Counter())
-    removed: tuple[Counter[str], ...] = (Counter(), Counter(), Counter())
-    for names, by in sets.items():
-        if not by or names == ((), (), ()):
-            continue
-        digest = (
-            b"set " + blake2b("\n".join(map(" ".join, names)).encode(), digest_size=_DIGEST_BYTES).digest()
-        )
-        before = counts.get(digest)
-        counts.put(digest, before + by)
-        if before == 0 or before + by == 0:
-            for kind, of_kind in zip(added if by > 0 else removed, names, strict=True):
-                kind.update(of_kind)
-    limits = transaction.rules.limits
+def _count_sets(transaction: Transaction, cell: bytes, sets: _Sets, *, limited: bool) -> None:
+    counts, limits = _Counts(transaction, cell), transaction.rules.limits
+    if limited:
+        size = sum(len(names) for kind in sets for names, by in kind.items() if by)
+        if size > limits.changed_names:
+            raise InvalidRecord(
+                f"the sets of names that providers get or lose have {size:,} names, and rules version"
+                f" {transaction.rules.version} allows {limits.changed_names:,} a record"
+            )
     allowed = (limits.cell_classes, limits.cell_traits, limits.cell_attributes)
-    for name, more, fewer, limit in zip(_KINDS, added, removed, allowed, strict=True):
-        if more or fewer:
-            more.subtract(fewer)
-            _count_kind(transaction, counts, name, more, limit if limited else NO_LIMIT)
+    for name, kind, limit in zip(_KINDS, sets, allowed, strict=True):
+        added: Counter[str] = Counter()
+        removed: Counter[str] = Counter()
+        for names, by in kind.items():
+            if by and names:
+                digest = blake2b(" ".join(names).encode(), digest_size=_DIGEST_BYTES).digest()
+                slot = name.encode() + b" set " + digest
+                before = counts.get(slot)
+                counts.put(slot, before + by)
+                if before == 0 or before + by == 0:
+                    (added if by > 0 else removed).update(names)
+        if added or removed:
+            added.subtract(removed)
+            _count_kind(transaction, counts, name, added, limit if limited else NO_LIMIT)
 
 
 def _count_kind(

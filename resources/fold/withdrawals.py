@@ -32,6 +32,9 @@ from vacancy.resources.state.transaction import PendingWithdrawal, Transaction
 
 WITHDRAWAL = b"W"
 
+_NAMES_OF_A_UNIT = 4
+"""How many names of traits and attributes cost as much as an inventory: they are no longer counted (`cell_names`)."""
+
 _TREES = "trees"
 """The number of trees of a cell with pending withdrawals, in `CELL_COUNTS`."""
 
@@ -296,7 +299,8 @@ def _count_tree(transaction: Transaction, by: int) -> None:
 
 def _withdraw_provider(transaction: Transaction, provider: str, row: ProviderRow, offset: int) -> bool:
     """Withdraw a provider as the event at `offset` does. Returns whether it stays because part of it is in use."""
-    transaction.trees.withdrawn += 1 + len(row.classes)
+    names = len(row.reported_traits) + len(row.reported_attributes)
+    transaction.trees.withdrawn += 1 + len(row.classes) + names // _NAMES_OF_A_UNIT
     classes = tuple(name for name in row.classes if _withdraw_class(transaction, provider, name, offset))
     if not classes:
         transaction.delete(PROVIDERS, transaction.key(provider))

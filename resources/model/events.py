@@ -90,11 +90,13 @@ class ProviderReport(RequestModel):
     min_unit, max_unit, step_size, allocation_ratio_milli). `attributes` are named values.
     """
 
+    # Factories, because pydantic copies a default `{}` deeply, once for each provider.
+
     id: Id
     parent: Id | None = None
-    inventories: dict[Symbol, dict[str, JsonValue]] = {}
+    inventories: dict[Symbol, dict[str, JsonValue]] = Field(default_factory=dict)
     traits: tuple[Symbol, ...] = ()
-    attributes: Attributes = {}
+    attributes: Attributes = Field(default_factory=dict)
 
 
 class NodeData(RequestModel):

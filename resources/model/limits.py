@@ -66,8 +66,13 @@ class Limits:
     cell_traits: int = NO_LIMIT
     """Names of traits in one cell."""
 
+    changed_names: int = NO_LIMIT
+    """Names in the sets of names (of classes, of traits, of attributes) that providers get or lose by one report or one
+    event of operator settings. A set that many providers share counts once."""
+
     withdrawn_at_once: int = NO_LIMIT
-    """Inventories and providers of a tree that are withdrawn at one record; the others follow at the next records."""
+    """Inventories and providers of a tree that are withdrawn at one record; the others follow at the next records. Four
+    traits and attributes of a provider weigh as much as one inventory."""
 
 
 LIMITS_1: Final = Limits()
@@ -87,5 +92,6 @@ LIMITS_3: Final = Limits(
     cell_classes=1_024,
     cell_attributes=4_096,
     cell_traits=8_192,
-    withdrawn_at_once=1_024,
+    changed_names=16_384,
+    withdrawn_at_once=512,
 )
