@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 import faust
 import structlog
+from aiokafka.errors import CorruptRecordException
 from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
 from faust.types import TP, EventT
@@ -27,6 +28,7 @@ from vacancy.streams.faust.consumer import FETCHED_MAX, BatchTransport
 from vacancy.streams.faust.group import client_id, group_of, prepare_group
 from vacancy.streams.faust.settings import faust_options
 from vacancy.streams.faust.web import add_pages, web_options
+from vacancy.streams.kafka.errors import damaged_records
 from vacancy.streams.log import Log, out_of_range
 from vacancy.streams.log_identity import LogIdentity
 from vacancy.streams.log_url import parse_log_url
@@ -197,6 +199,9 @@ class WorkerApp(faust.App):
 
     def kafka_failed(self, error: Exception) -> None:
         """End the worker: no record can be fetched any more."""
+        if isinstance(error, CorruptRecordException):
+            self.end(damaged_records(error, self.log_.url))
+            return
         self.end(
             LogError(
                 f"Kafka failed ({type(error).__name__})", where=self.log_.url, do="read the brokers' logs"

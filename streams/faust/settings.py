@@ -27,12 +27,12 @@ _SECONDS: Final = {
     "max_poll_interval_ms": "broker_max_poll_interval",
 }
 _UNCHANGED: Final = {
-    "check_crcs": "broker_check_crcs",
     "max_partition_fetch_bytes": "consumer_max_fetch_size",
     "metadata_max_age_ms": "consumer_metadata_max_age_ms",
     "connections_max_idle_ms": "consumer_connections_max_idle_ms",
 }
 _DEFAULTS: Final[Mapping[str, Any]] = {
+    "broker_check_crcs": True,
     "broker_session_timeout": SESSION_TIMEOUT_S,
     "broker_heartbeat_interval": SESSION_TIMEOUT_S / 5,
     "broker_rebalance_timeout": 30.0,

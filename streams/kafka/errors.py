@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Final
 
@@ -25,6 +26,7 @@ _TRY_AGAIN = (
     errors.BrokerNotAvailableError,
 )
 
+_find_batch = re.compile(r"partition=(\d+)(?:\D* offset (\d+))?").search
 _CUT_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 _OBSERVATIONS: Final = {
     "ECONNREFUSED": "refuses connections",
@@ -101,4 +103,18 @@ def translate_error(error: Exception, where: str, observed: str = "") -> Vacancy
     if isinstance(error, _TRY_AGAIN):
         do = "check that the brokers run, and that security.protocol and sasl.* match theirs, then try again"
         return LogUnavailable(f"Kafka did not answer in time ({observed or kind})", where=where, do=do)
+    if isinstance(error, errors.CorruptRecordError):
+        return damaged_records(error, where)
     return LogError(f"Kafka failed ({kind})", where=where, do="read the brokers' logs")
+
+
+def damaged_records(error: Exception, where: str) -> LogError:
+    """The error for a batch of records whose checksum is wrong: one of kafka-python or of aiokafka, whose texts name the
+    partition, and that of kafka-python the offset, too."""
+    partition, offset = found.groups() if (found := _find_batch(str(error))) else (None, None)
+    named = [f", partition {partition}" if partition else "", f", offset {offset}" if offset else ""]
+    return LogError(
+        "records of the log are damaged: their checksum does not match",
+        where=where + "".join(named),
+        do="check the brokers' disks, and restore the partition from another replica or from a backup",
+    )

@@ -37,6 +37,7 @@ _FIXED: Final[Mapping[Kind, Mapping[str, Any]]] = {
         "enable_auto_commit": False,
         "auto_offset_reset": "none",
         "allow_auto_create_topics": False,
+        "check_crcs": True,
     },
     "producer": {
         "acks": "all",

@@ -35,7 +35,6 @@ def test_timeouts_and_sizes_under_their_own_names() -> None:
             "max.partition.fetch.bytes": "65536",
             "metadata.max.age.ms": "1000",
             "connections.max.idle.ms": "60000",
-            "check.crcs": "false",
             "linger.ms": "5",  # a producer's
         },
     )
@@ -46,7 +45,7 @@ def test_timeouts_and_sizes_under_their_own_names() -> None:
     assert options["consumer_max_fetch_size"] == 65_536
     assert options["consumer_metadata_max_age_ms"] == 1000
     assert options["consumer_connections_max_idle_ms"] == 60_000
-    assert options["broker_check_crcs"] is False
+    assert options["broker_check_crcs"] is True
     faust.App("test", **options)
 
 

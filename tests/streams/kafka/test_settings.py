@@ -74,6 +74,7 @@ def test_producers_are_durable_and_idempotent() -> None:
         ("enable.idempotence", "is not allowed"),
         ("group.id", "is not allowed"),
         ("auto.offset.reset", "is not allowed"),
+        ("check.crcs", "is not allowed"),
         ("bootstrap.servers", "log's URL"),
         ("transactional.id", "does not use transactions"),
         ("ssl.context", "as text"),
