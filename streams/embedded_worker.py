@@ -1,6 +1,7 @@
 """The embedded worker: follows a log and applies its records to a projection, in batches.
 
-It also advances log time: if something waits for a deadline and no other record arrives, it appends a tick.
+It also advances log time: if something waits for a deadline and no other record arrives, it appends a tick. And it answers
+whether the store's build supports rules that an operator has proposed.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import structlog
 
 from vacancy.resources.model.errors import LogUnavailable, VacancyError
 from vacancy.resources.model.record import NewRecord, Record
+from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.streams.clock import Clock, wall_ms
 from vacancy.streams.log import Log
 from vacancy.streams.projection_protocol import Projection
+from vacancy.streams.rules_answers import RulesAnswers
 from vacancy.streams.ticks import Ticker
 
 IDLE_POLL_MAX_S: Final = 0.020
@@ -52,8 +55,9 @@ class EmbeddedWorker:
 
     `partitions`: those to follow (default: all). `batch_max`: maximum records per `Projection.apply`. `poll_s`: pause
     between polls after a busy round; it grows to 20 ms while nothing arrives. `tick_entry` makes the tick of a
-    partition; without it the worker sends no ticks. `clock` returns wall time in ms, `rng` spreads the ticks of
-    several workers. The worker closes neither the log nor the projection.
+    partition; without it the worker sends no ticks. `answer_entry` makes the answer to proposed rules; without it the
+    worker answers none. `clock` returns wall time in ms, `rng` spreads the ticks of several workers. The worker closes
+    neither the log nor the projection.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class EmbeddedWorker:
         batch_max: int = 500,
         poll_s: float = 0.001,
         tick_entry: Callable[[int], NewRecord] | None = None,
+        answer_entry: Callable[[int, RulesAnswer], NewRecord] | None = None,
         clock: Clock = wall_ms,
         rng: random.Random | None = None,
     ) -> None:
@@ -72,6 +77,7 @@ class EmbeddedWorker:
         self._batch_max, self._poll_s = batch_max, poll_s
         self._clock, self._rng = clock, rng or random.Random()
         self._ticker = Ticker(log, projection.next_deadline_ms, tick_entry, clock=clock, rng=self._rng)
+        self._answers = RulesAnswers(log, projection.unanswered, answer_entry)
         self._stopping = threading.Event()
         self.progress = WorkerProgress()
         self.errors: dict[int, VacancyError] = {}
@@ -135,6 +141,7 @@ class EmbeddedWorker:
         one.retry_s, one.retry_at_ms = 0.0, 0
         if not records:
             self._tick_if_due(one)
+            self._answer_if_due(one)
             return 0
         self._apply(one, records)
         return len(records)
@@ -145,6 +152,11 @@ class EmbeddedWorker:
         self.progress.records += len(records)
         self.progress.batches += 1
         self._ticker.start(one.partition)
+        self._answers.start(one.partition)
+
+    def _answer_if_due(self, one: _Followed) -> None:
+        if answers := self._answers.due(one.partition):
+            self._answers.send(one.partition, answers)
 
     def _tick_if_due(self, one: _Followed) -> None:
         if self._ticker.due(one.partition):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from vacancy.resources.model.record import NewRecord, Record
+from vacancy.resources.model.rules_answer import RulesAnswer
 
 if TYPE_CHECKING:
     from vacancy.streams.log import Log
@@ -26,6 +27,9 @@ class Projection(Protocol):
 
     def log_time_ms(self, partition: int) -> int:
         """The log time of `partition` (ms since 1970, UTC); 0 before its first record."""
+
+    def unanswered(self, partition: int) -> Sequence[RulesAnswer]:
+        """What these tables still have to answer to the rules that are proposed in `partition`."""
 
 
 class SharedProjection(Projection, Protocol):
@@ -66,10 +70,11 @@ class SharedProjection(Projection, Protocol):
 
 
 class WorkerParts(NamedTuple):
-    """The tables of a worker, and the function that makes the tick of a partition."""
+    """The tables of a worker, and the functions that make the tick of a partition and its answer to proposed rules."""
 
     projection: SharedProjection
     tick_entry: Callable[[int], NewRecord]
+    answer_entry: Callable[[int, RulesAnswer], NewRecord]
 
 
 MakeParts = Callable[["Log", Path], WorkerParts]

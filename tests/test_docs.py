@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from socket import gethostname
 from typing import Any, NamedTuple, get_args
 
 import pytest
@@ -97,7 +98,7 @@ def test_the_session_of_a_page_prints_what_it_shows(name: str, tmp_path: Path) -
 
 def test_every_session_is_run_by_a_test() -> None:
     with_session = {name for name, page in PAGES.items() for one in blocks(page) if one.kind == "console"}
-    assert with_session == {"README.md", "docs/quickstart.md", "docs/devices.md"}
+    assert with_session == {"README.md", "docs/quickstart.md", "docs/devices.md", "docs/operating.md"}
 
 
 def test_the_readme_is_short() -> None:
@@ -232,6 +233,27 @@ def test_the_example_goes_the_whole_way(way: tuple[Path, dict[str, Any]]) -> Non
     assert found["free"] == 1
     assert found["equal"] == [True, True], "the state rebuilt from the log is the same"
     assert found["audit"] == {"accepted": 2, "unverifiable": 0, "problems": []}, "the class is judged"
+
+
+def raised_rules(package: Path, home: Path) -> str:
+    """The page with the sessions of this run: first the worker lacks the plugin, then it has it."""
+    running = DocSession(home)
+    host = gethostname()
+    before, middle, after = PAGES["docs/operating.md"].partition("After the plugin was installed there")
+    try:
+        running.output("vacancy worker")
+        running.environment["PYTHONPATH"] = str(package)
+        first = running.answers(before)
+        running.close()
+        running.output("vacancy worker")
+        page = first + middle + running.answers(after)
+    finally:
+        running.close()
+    return page.replace(host, "scheduler-1")
+
+
+def test_raising_the_rules_prints_what_the_page_shows(package: Path, tmp_path: Path) -> None:
+    assert masked(raised_rules(package, tmp_path)) == masked(PAGES["docs/operating.md"])
 
 
 def test_a_log_that_does_not_allow_it_refuses_it_until_it_is_activated(

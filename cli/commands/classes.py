@@ -5,6 +5,14 @@ from __future__ import annotations
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.commands.rules import (
+    DespiteMissingOption,
+    ProposeOnlyOption,
+    emit_one_step,
+    emit_proposals,
+    emit_unanswered,
+    outcome_fields,
+)
 from vacancy.cli.context import CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table
 
@@ -46,6 +54,8 @@ def list_classes(context: typer.Context, as_json: o.JsonOption = False) -> None:
 
 @app.command()
 def activate(
+    propose_only: ProposeOnlyOption = False,
+    despite_missing: DespiteMissingOption = False,
     timeout: o.TimeoutOption = 10.0,
     log: o.LogOption = None,
     store: o.StoreOption = None,
@@ -53,13 +63,31 @@ def activate(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Allow the classes of the plugins that are installed here on the log. Every worker then needs these plugins."""
-    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
-    from vacancy.clients.admin.rules import activate_classes
+    """Allow the classes of the plugins that are installed here on the log. Every worker then needs these plugins.
 
-    with context.open_log(timeout) as opened, context.open_reader() as reader:
-        new = activate_classes(opened, reader, timeout_s=timeout)
+    The classes are proposed in the log. The worker of each store answers whether it has the plugins. They are allowed if
+    at least one store has them and none lacks one. On a log of rules version 1 or 2 it is one step, without answers.
+
+    Exit codes: 0 the log allows them, or they are proposed; 1 a store lacks one; 6 no worker answered, or the store did
+    not read the events in time.
+    """
+    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients.admin.rules import RaiseOptions, activate_classes
+    from vacancy.clients.runtime.bootstrap import followers_of
+
+    options = RaiseOptions(timeout, propose_only, despite_missing, followers_of(context.settings))
+    with context.open_log(timeout) as opened, context.open_reader(with_view=False) as reader:
+        found = activate_classes(opened, reader, options)
     if as_json:
-        emit_json({"activated": list(new)})
+        activated = found.classes if found.outcome == "activated" else ()
+        emit_json({"activated": activated, "classes": found.classes, **outcome_fields(found)})
+    elif found.outcome == "activated":
+        emit_proposals(found.proposals)
+        emit(f"activated {', '.join(found.classes)}")
+        emit_one_step(found)
+    elif found.outcome == "unchanged":
+        emit("the log allows every class that is installed here")
     else:
-        emit(f"activated {', '.join(new)}" if new else "the log allows every class that is installed here")
+        emit_proposals(found.proposals)
+        emit_unanswered(found)
+    found.check()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,11 +11,25 @@ from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table
 
+if TYPE_CHECKING:
+    from vacancy.clients.admin.rules import OpenProposal, Raised
+
 app = typer.Typer(
-    help="Show the rules of the log, or raise their version.",
+    help="Show the rules of the log, propose others, or raise their version.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+ProposeOnlyOption = Annotated[
+    bool, typer.Option("--propose-only", help="Propose the rules and stop. Workers answer meanwhile.")
+]
+DespiteMissingOption = Annotated[
+    bool,
+    typer.Option(
+        "--despite-missing",
+        help="Activate although some stores lack something or have not answered. Their workers stop there.",
+    ),
+]
 
 
 @app.command()
@@ -23,7 +38,8 @@ def show(
     config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Show, for each partition, the version in force and the plugin classes allowed; and what this build supports."""
+    """Show, for each partition, the version in force and the plugin classes allowed; what this build supports; and the
+    open proposals with the stores' answers."""
     context = CommandContext(store=store, config=config)
     from vacancy.clients.admin.rules import show_rules
 
@@ -40,11 +56,14 @@ def show(
         emit(f"not read yet: partitions {', '.join(map(str, found.unread))}")
     for one in found.supported:
         emit(f"this build supports version {one.version}: {one.summary}")
+    emit_proposals(found.proposals)
 
 
 @app.command()
 def activate(
     version: Annotated[int, typer.Argument(min=1, help="The version that the log shall follow.")],
+    propose_only: ProposeOnlyOption = False,
+    despite_missing: DespiteMissingOption = False,
     timeout: o.TimeoutOption = 10.0,
     log: o.LogOption = None,
     store: o.StoreOption = None,
@@ -54,19 +73,101 @@ def activate(
 ) -> None:
     """Raise every partition of the log to a version of the rules, and wait until this host's store follows it.
 
-    A build that does not support the version stops at this event: upgrade all hosts first. Rules are never lowered.
+    The version is proposed in the log. The worker of each store answers whether its build supports it. It is activated
+    if at least one store does and none lacks it. A log of version 1 or 2 is raised in one step, without answers: upgrade
+    all hosts first. Rules are never lowered.
 
-    Exit codes: 0 all partitions follow the version; 2 this build does not support it, or a partition follows a higher
-    one; 6 the store did not read the event in time.
+    Exit codes: 0 all partitions follow the version, or it is proposed; 1 a store lacks it; 2 this build does not support
+    it, or a partition follows a higher one; 6 no worker answered, or the store did not read the events in time.
     """
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
-    from vacancy.clients.admin.rules import activate_rules
+    from vacancy.clients.admin.rules import RaiseOptions, activate_rules
+    from vacancy.clients.runtime.bootstrap import followers_of
+
+    options = RaiseOptions(timeout, propose_only, despite_missing, followers_of(context.settings))
+    with context.open_log(timeout) as opened, context.open_reader(with_view=False) as reader:
+        found = activate_rules(opened, reader, version, options)
+    if as_json:
+        emit_json({"version": version, **outcome_fields(found)})
+    elif found.outcome == "activated":
+        emit_proposals(found.proposals)
+        emit(f"partitions {', '.join(map(str, found.raised))} follow rules version {version} now")
+        emit_one_step(found)
+    elif found.outcome == "unchanged":
+        emit(f"every partition follows rules version {version} already")
+    else:
+        emit_proposals(found.proposals)
+        emit_unanswered(found)
+    found.check()
+
+
+@app.command()
+def withdraw(
+    proposal: Annotated[
+        str | None, typer.Argument(help="The id of the proposal (default: all open ones).")
+    ] = None,
+    timeout: o.TimeoutOption = 10.0,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Withdraw proposals to raise the rules, so that they cannot be activated.
+
+    Exit codes: 0 no such proposal is open any more; 2 no proposal has this id; 6 the store did not read the event in
+    time.
+    """
+    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients.admin.rules import withdraw_proposals
 
     with context.open_log(timeout) as opened, context.open_reader(with_view=False) as reader:
-        raised = activate_rules(opened, reader, version, timeout_s=timeout)
+        found = withdraw_proposals(opened, reader, proposal, timeout_s=timeout)
     if as_json:
-        emit_json({"version": version, "raised": list(raised)})
-    elif raised:
-        emit(f"partitions {', '.join(map(str, raised))} follow rules version {version} now")
-    else:
-        emit(f"every partition follows rules version {version} already")
+        emit_json({"withdrawn": [{"partition": one.partition, "id": one.id} for one in found]})
+    elif not found:
+        emit("no proposal is open")
+    for one in () if as_json else found:
+        emit(f"withdrawn in partition {one.partition}: proposal {one.id} of rules version {one.version}")
+
+
+def outcome_fields(found: Raised) -> dict[str, object]:
+    """The fields of an outcome in JSON."""
+    return {
+        "outcome": found.outcome,
+        "raised": found.raised,
+        "one_step": found.one_step,
+        "proposals": found.proposals,
+        "unanswered": [{"store": store, "running": runs} for store, runs in found.unanswered.items()],
+    }
+
+
+def emit_proposals(proposals: Iterable[OpenProposal]) -> None:
+    """Write a table of proposals with one line for each answer."""
+    rows: list[tuple[object, ...]] = []
+    for one in proposals:
+        head = (one.partition, one.id, one.version, " ".join(one.classes))
+        for answer in one.answers:
+            lacks = f"lacks {', '.join(answer.missing)}" if answer.missing else "supports it"
+            rows.append((*head, answer.store, answer.host, lacks))
+        if not one.answers:
+            rows.append((*head, "", "", "no answer yet"))
+    if rows:
+        emit_table(("PARTITION", "PROPOSAL", "VERSION", "PLUGIN CLASSES", "STORE", "HOST", "ANSWER"), rows)
+
+
+def emit_unanswered(found: Raised) -> None:
+    """Write the stores that follow the log and have not answered."""
+    for store, runs in found.unanswered.items():
+        emit(
+            f"store {store} has not answered; " + ("a worker of it runs" if runs else "no worker of it runs")
+        )
+
+
+def emit_one_step(found: Raised) -> None:
+    """Write that partitions were raised without a proposal, for the last time."""
+    if found.one_step:
+        emit(
+            f"partitions {', '.join(map(str, found.one_step))} were raised in one step, without answers of the workers;"
+            " from rules version 3 on, rules are raised in three steps"
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,12 +18,15 @@ from vacancy.resources.model import events
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
+from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.streams.log import Log, create_log
+from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.position_check import check_position
 from vacancy.streams.projection_protocol import WorkerParts
 
 if TYPE_CHECKING:
     from vacancy.clients.auditor import ClassAuditors
+    from vacancy.streams.settings import Settings
 
 RESOURCE_CLASSES = "vacancy.resource_classes"
 """The entry point group by which another package adds a resource class: NAME = module:Class."""
@@ -102,6 +107,32 @@ def tick_entry(partition: int, partitions: int) -> NewRecord:
     return NewRecord(covering_cells(partitions)[partition], events.encode(tick))
 
 
+def answer_entry(partition: int, partitions: int, store: str, answer: RulesAnswer) -> NewRecord:
+    """The answer of a store to proposed rules. It names this host."""
+    data = events.RulesSupportedData(
+        proposal=answer.proposal, store=store, host=socket.gethostname()[:255], missing=answer.missing
+    )
+    event = events.RulesSupported(id=uuid4().hex, source="/vacancy/worker", data=data)
+    return NewRecord(covering_cells(partitions)[partition], events.encode(event))
+
+
+def followers_of(settings: Settings) -> Callable[[], Mapping[str, bool]] | None:
+    """A function that returns the stores whose workers follow the log of these settings, and whether a worker of each runs.
+    None for a log whose workers are not known: only those of Kafka form consumer groups."""
+    place = parse_log_url(settings.log)
+    if place.scheme != "kafka":
+        return None
+
+    def followers() -> Mapping[str, bool]:
+        from vacancy.streams.faust.group import (
+            following_stores,
+        )  # here, because other logs do not need Kafka's client
+
+        return following_stores(place, settings.kafka)
+
+    return followers
+
+
 def open_store(path: Path, log: Log, registry: Registry) -> Store:
     """Open the store at `path` for writing and check it against its log.
 
@@ -130,4 +161,8 @@ def worker_parts(log: Log, path: Path) -> WorkerParts:
 
     store = _unopened(path, log, installed_registry())
     store.on_contested = ContestedLog()
-    return WorkerParts(store, lambda partition: tick_entry(partition, store.partitions))
+    return WorkerParts(
+        store,
+        lambda partition: tick_entry(partition, store.partitions),
+        lambda partition, answer: answer_entry(partition, store.partitions, store.id, answer),
+    )

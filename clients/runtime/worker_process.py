@@ -116,7 +116,7 @@ def _run_embedded(
     stop_signal: StopSignal,
 ) -> None:
     # Imported here, because a process that only starts workers does not need RocksDB.
-    from vacancy.clients.runtime.bootstrap import installed_registry, open_store, tick_entry
+    from vacancy.clients.runtime.bootstrap import answer_entry, installed_registry, open_store, tick_entry
     from vacancy.clients.runtime.contested_log import ContestedLog
     from vacancy.streams.embedded_worker import EmbeddedWorker
     from vacancy.streams.log import open_log
@@ -127,7 +127,12 @@ def _run_embedded(
     ):
         tables.on_contested = ContestedLog()
         target = log.end()
-        worker = EmbeddedWorker(log, tables, tick_entry=lambda p: tick_entry(p, log.partitions))
+        worker = EmbeddedWorker(
+            log,
+            tables,
+            tick_entry=lambda p: tick_entry(p, log.partitions),
+            answer_entry=lambda p, answer: answer_entry(p, log.partitions, tables.id, answer),
+        )
         restore_collector = spare_collector()
         watcher = on_stop(stop_signal, worker.stop)
         try:

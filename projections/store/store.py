@@ -12,9 +12,11 @@ from vacancy.projections.store.metadata import checksum
 from vacancy.projections.store.partition_store import PartitionStore
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
+from vacancy.resources.fold.log_rules import unanswered
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import LogError, StoreMismatch
 from vacancy.resources.model.record import Record
+from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.resources.state.rows import ContestedRow
 from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import CONTESTED, PARTITION, PARTITION_KEY
@@ -135,6 +137,10 @@ class Store:
         """How far the partition's log time has come, 0 before its first record."""
         row = self.partition(partition).get(PARTITION, PARTITION_KEY)
         return 0 if row is None else row.time_ms
+
+    def unanswered(self, partition: int) -> Sequence[RulesAnswer]:
+        """What this store still has to answer to the rules that are proposed in the partition."""
+        return unanswered(self.partition(partition), self.id, self.versions, self.registry)
 
     def dead_letters(self, partition: int) -> int:
         """How many of the partition's records were refused since its first."""

@@ -20,7 +20,18 @@ from vacancy.resources.fold.claims import (
     fold_releases,
     fold_replaced,
 )
-from vacancy.resources.fold.log_rules import fold_log_opened, fold_rules_activated
+from vacancy.resources.fold.log_rules import (
+    ANSWER,
+    PROPOSAL,
+    expire_answer,
+    expire_proposal,
+    fold_log_opened,
+    fold_rules_activated,
+    fold_rules_activation,
+    fold_rules_proposed,
+    fold_rules_supported,
+    fold_rules_withdrawn,
+)
 from vacancy.resources.fold.node_limits import (
     expire_watched_tombstone,
     fold_bounded_change,
@@ -46,7 +57,7 @@ from vacancy.resources.model import events
 from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
 from vacancy.resources.model.limits import LIMITS_1, LIMITS_3
 from vacancy.resources.state.rule_set import ExpiryHandler, Handler, RuleSet, RulesVersions
-from vacancy.resources.state.tables import NODE_TABLES_3, TABLES_1
+from vacancy.resources.state.tables import NODE_TABLES_3, PROPOSAL_ANSWERS, PROPOSALS, TABLES_1
 
 _HANDLERS_1: Final[Mapping[type[Any], Handler]] = {
     events.NodeReported: lambda transaction, event: fold_reported(transaction, event.data),
@@ -83,6 +94,10 @@ _HANDLERS_3: Final[Mapping[type[Any], Handler]] = {
     events.OperatorSettingsSet: lambda transaction, event: fold_bounded_settings(
         transaction, event.id, event.data
     ),
+    events.RulesProposed: fold_rules_proposed,
+    events.RulesSupported: lambda transaction, event: fold_rules_supported(transaction, event.data),
+    events.RulesWithdrawn: lambda transaction, event: fold_rules_withdrawn(transaction, event.data),
+    events.RulesActivated: lambda transaction, event: fold_rules_activation(transaction, event.data),
 }
 
 _EXPIRIES_3: Final[Mapping[bytes, ExpiryHandler]] = {
@@ -90,6 +105,8 @@ _EXPIRIES_3: Final[Mapping[bytes, ExpiryHandler]] = {
     TOMBSTONE: expire_watched_tombstone,
     CONTEST: expire_contest,
     WITHDRAWAL: continue_withdrawal,
+    PROPOSAL: expire_proposal,
+    ANSWER: expire_answer,
 }
 
 _1: Final = RuleSet(
@@ -119,7 +136,7 @@ _3: Final = RuleSet(
     "every record has a bounded cost, and rules are raised in three steps",
     handlers=_HANDLERS_3,
     expiries=_EXPIRIES_3,
-    tables=(*TABLES_1, *NODE_TABLES_3),
+    tables=(*TABLES_1, *NODE_TABLES_3, PROPOSALS, PROPOSAL_ANSWERS),
     classes=CLASSES_1,
     canonical=FORM_2,
     limits=LIMITS_3,

@@ -26,6 +26,7 @@ BATCH_MAX = 64
 PROVIDERS_MAX = 4096
 PREDICATES_MAX = 1024
 CONSUMER_TYPE_MAX = 64
+MISSING_MAX = 16
 Sequence = Annotated[int, Field(ge=1, le=2**53 - 1)]
 Incarnation = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Text = Annotated[str, Field(max_length=1024)]
@@ -61,6 +62,23 @@ class LogOpenedData(RequestModel):
     rules: Rules = Rules()
 
 
+class RulesSupportedData(RequestModel):
+    """The answer of one store to a proposal. `missing` lists what its build lacks; empty: it supports the rules."""
+
+    proposal: Id
+    store: Id
+    host: Annotated[str, Field(max_length=255)] = ""
+    missing: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=320)], ...], Field(max_length=MISSING_MAX)
+    ] = ()
+
+
+class RulesWithdrawnData(RequestModel):
+    """`proposal` is the id of the proposal's event."""
+
+    proposal: Id
+
+
 class TickData(RequestModel):
     """No data: a tick only advances log time."""
 
@@ -73,6 +91,25 @@ class LogOpened(Envelope):
 class RulesActivated(Envelope):
     type: Literal["vacancy.rules.activated.v1"] = "vacancy.rules.activated.v1"
     data: Rules
+
+
+class RulesProposed(Envelope):
+    """The first step: an operator proposes rules. The id of the event is the id of the proposal."""
+
+    type: Literal["vacancy.rules.proposed.v1"] = "vacancy.rules.proposed.v1"
+    data: Rules
+
+
+class RulesSupported(Envelope):
+    """The second step: the worker of a store answers whether its build supports proposed rules."""
+
+    type: Literal["vacancy.rules.supported.v1"] = "vacancy.rules.supported.v1"
+    data: RulesSupportedData
+
+
+class RulesWithdrawn(Envelope):
+    type: Literal["vacancy.rules.withdrawn.v1"] = "vacancy.rules.withdrawn.v1"
+    data: RulesWithdrawnData
 
 
 class Tick(Envelope):
@@ -350,6 +387,9 @@ Event = (
     | Tick
     | LogOpened
     | RulesActivated
+    | RulesProposed
+    | RulesSupported
+    | RulesWithdrawn
 )
 
 EVENT_MODELS: tuple[type[Envelope], ...] = get_args(Event)

@@ -74,6 +74,15 @@ class Limits:
     """Inventories and providers of a tree that are withdrawn at one record; the others follow at the next records. Four
     traits and attributes of a provider weigh as much as one inventory."""
 
+    proposals: int = NO_LIMIT
+    """Open proposals to raise the rules of one partition."""
+
+    proposal_classes: int = NO_LIMIT
+    """Resource classes of plugins in one proposal."""
+
+    proposal_answers: int = NO_LIMIT
+    """Stores whose answers to one proposal are recorded."""
+
 
 LIMITS_1: Final = Limits()
 LIMITS_3: Final = Limits(
@@ -94,4 +103,7 @@ LIMITS_3: Final = Limits(
     cell_traits=8_192,
     changed_names=16_384,
     withdrawn_at_once=512,
+    proposals=8,
+    proposal_classes=64,
+    proposal_answers=1_024,
 )

@@ -270,3 +270,33 @@ class DeadLetterRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     key: bytes
     value: bytes
     size: int
+
+
+class Proposal(NamedTuple):
+    """An open proposal to raise the rules. `id` is that of its event, `offset` its record; it ends at log time `ends_ms`.
+    `supporting` and `lacking` count the stores that have answered."""
+
+    id: str
+    version: int
+    classes: tuple[str, ...]
+    offset: int
+    ends_ms: int
+    supporting: int = 0
+    lacking: int = 0
+
+
+class ProposalsRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The open proposals of a partition, the oldest first."""
+
+    open: tuple[Proposal, ...] = ()
+
+
+class ProposalAnswerRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The newest answer of a store to a proposal. `missing` is empty where the store's build supports the rules."""
+
+    proposal: str
+    store: str
+    host: str
+    missing: tuple[str, ...]
+    offset: int
+    ends_ms: int

@@ -21,6 +21,8 @@ from vacancy.resources.state.rows import (
     NodeWatchRow,
     OperatorSettingsRow,
     PartitionRow,
+    ProposalAnswerRow,
+    ProposalsRow,
     ProviderRow,
     RequestRow,
     ServerGroupRow,
@@ -110,6 +112,10 @@ NODE_WATCHES = Table("node_watches", NodeWatchRow)
 WITHDRAWALS = Table("withdrawals", WithdrawalRow)
 CELL_COUNTS = Table("cell_counts", int)
 """Numbers of a cell: `CELL 00 KIND NAME`. `fold.cell_names` and `fold.withdrawals` write them."""
+PROPOSALS = Table("rules_proposals", ProposalsRow)
+"""One row, at `PARTITION_KEY`."""
+
+PROPOSAL_ANSWERS = Table("rules_answers", ProposalAnswerRow)
 
 TABLES_1: tuple[Table[Any], ...] = (
     PARTITION,
@@ -150,6 +156,11 @@ def deadline_key(at_ms: int, kind: bytes, subject: bytes) -> bytes:
 def split_deadline(data: bytes) -> tuple[int, bytes, bytes]:
     """(at_ms, kind, subject) of a deadline's key."""
     return _DEADLINE.unpack_from(data)[0], data[8:9], data[9:]
+
+
+def answer_key(proposal: int, store: str) -> bytes:
+    """The key of a store's answer to the proposal at this offset."""
+    return _DEADLINE.pack(proposal) + store.encode()
 
 
 def dead_letter_key(number: int) -> bytes:

@@ -35,6 +35,7 @@ from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.partition_ownership import PartitionOwnership
 from vacancy.streams.position_check import check_position
 from vacancy.streams.projection_protocol import WorkerParts
+from vacancy.streams.rules_answers import RulesAnswers
 from vacancy.streams.settings import WebAddress
 from vacancy.streams.ticks import Ticker
 
@@ -77,6 +78,7 @@ class WorkerApp(faust.App):
         self.place = parse_log_url(log.url)
         self.ownership = PartitionOwnership(parts.projection, log.name, on_failed=self._on_failed)
         self._ticker = Ticker(log, parts.projection.next_deadline_ms, parts.tick_entry)
+        self._answers = RulesAnswers(log, parts.projection.unanswered, parts.answer_entry)
         self._target: dict[int, int] = {}
         self.ready = False
         self.failure: VacancyError | None = None
@@ -171,6 +173,7 @@ class WorkerApp(faust.App):
             else:
                 one.saw_end(self._target.get(partition, 0), self.ownership.clock())
                 self._ticker.start(partition)
+                self._answers.start(partition)
                 return one.position
             await asyncio.sleep(_RETRY_S)
             if self.should_stop:
@@ -241,6 +244,7 @@ class WorkerApp(faust.App):
             if self.ownership.apply(partition, records):
                 applied.add(partition)
                 self._ticker.start(partition)
+                self._answers.start(partition)
         for event in events:
             if event.message.partition in applied:
                 event.ack()
@@ -289,12 +293,13 @@ class WorkerApp(faust.App):
 
     @Service.task
     async def _watch(self) -> None:
-        """Send ticks, measure rates, read the ends of the log, and check at intervals that it is still the same log."""
+        """Send ticks and answers, measure rates, read the ends of the log, and check that it is still the same log."""
         sampled = read = identified = 0.0
         while not self.should_stop:
             await self.sleep(_WATCH_S)
             now = time.monotonic()
             await self._tick()
+            await self._answer()
             if now - sampled >= _SAMPLE_S:
                 sampled = now
                 self.ownership.sample_rate()
@@ -316,6 +321,18 @@ class WorkerApp(faust.App):
                     await asyncio.to_thread(self._ticker.send, one.partition)
                 except LogError as error:
                     self._log_is_silent(error)
+
+    async def _answer(self) -> None:
+        """Answer proposed rules in each partition that is at the end of the log."""
+        for one in list(self.ownership.held.values()):
+            if not one.active or one.lag or one.partition in self.errors:
+                continue
+            try:
+                answers = self._answers.due(one.partition)
+                if answers:
+                    await asyncio.to_thread(self._answers.send, one.partition, answers)
+            except LogError as error:
+                self._log_is_silent(error)
 
     async def _read_ends(self, *, identify: bool) -> None:
         try:

@@ -11,12 +11,18 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
 from kafka import TopicPartition
 from kafka.admin import MemberToRemove
-from kafka.errors import KafkaError, NoError
+from kafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    NoError,
+)
 from kafka.structs import OffsetAndMetadata
 
 from vacancy.resources.model.errors import LogError
@@ -29,9 +35,12 @@ _RETRY_S: Final = 0.1
 _events = structlog.get_logger("vacancy.streams.embedded_worker")
 
 
+_PREFIX: Final = "vacancy-"
+
+
 def group_of(store: str) -> str:
     """The name of the group of a store's workers."""
-    return f"vacancy-{store}"
+    return f"{_PREFIX}{store}"
 
 
 def client_id() -> str:
@@ -77,6 +86,31 @@ def prepare_group(
             _remove_members(admin, group, gone)
         if owns_all:
             _commit_positions(admin, place, group, positions)
+
+
+def following_stores(place: LogUrl, settings: Mapping[str, str]) -> dict[str, bool]:
+    """The stores whose groups have positions in this log, and whether each has a running worker.
+
+    A group may be that of a store that is gone: Kafka forgets it a week after its last worker (`offsets.retention.minutes`).
+    Empty where this client may not list groups. Raises LogError.
+    """
+    with contextlib.closing(connect("admin", place, settings)) as admin, translated_errors(place.url):
+        try:
+            listed = call_broker(admin.list_groups)
+            groups = [one["group_id"] for one in listed if one["group_id"].startswith(_PREFIX)]
+            found = {}
+            for group in sorted(groups):
+                offsets = call_broker(partial(_offsets, admin, group))
+                if any(partition.topic == place.place for partition in offsets):
+                    found[group.removeprefix(_PREFIX)] = bool(call_broker(partial(_members, admin, group)))
+        except (ClusterAuthorizationFailedError, GroupAuthorizationFailedError):
+            return {}
+    return found
+
+
+def _offsets(admin: Any, group: str) -> Mapping[TopicPartition, Any]:
+    found: Mapping[TopicPartition, Any] = admin.list_group_offsets(group)[group]
+    return found
 
 
 def _members(admin: Any, group: str) -> list[dict[str, Any]]:

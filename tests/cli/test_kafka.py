@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,3 +34,71 @@ def test_a_topic_is_made_checked_written_and_folded(kafka: str, tmp_path: Path) 
         assert vacancy.json("replay", *settings) == folded
         assert "there is no Kafka setting 'colour'" in vacancy.fails(2, "status", "--set", "colour=red")
         assert "is not allowed" in vacancy.fails(2, "replay", "--set", "group.id=mine")
+
+
+def with_plugin(home: Path) -> str:
+    """A `PYTHONPATH` on which the class PORTS of the tests is installed as a plugin."""
+    information = home / "ports-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: ports\nVersion: 1\n")
+    (information / "entry_points.txt").write_text(
+        "[vacancy.resource_classes]\nPORTS = tests.support.ports_class:Ports\n"
+    )
+    return f"{home}{os.pathsep}{Path(__file__).parents[2]}"
+
+
+def test_rules_are_raised_with_the_answers_of_all_workers(kafka: str, tmp_path: Path) -> None:
+    """Two hosts of which one lacks a plugin; then it is installed there, and then that host is down."""
+    url = f"kafka://{kafka}/rules-{uuid.uuid4().hex[:8]}"
+    homes = tmp_path / "a", tmp_path / "b"
+    for home in homes:
+        home.mkdir()
+    a, b = (Vacancy(home, log=url, store=str(home / "store"), web_port="off") for home in homes)
+    a("topics", "create", "--partitions", 2, "--replication", 1)
+    a.close()  # the next command has the plugin
+    path = with_plugin(tmp_path)
+
+    def activated(code: int, *more: object) -> tuple[dict[str, Any], str]:
+        ended = a.run("classes", "activate", "--timeout", 20, "--json", *more)
+        assert ended.code == code, ended
+        return json.loads(ended.out), ended.err
+
+    a.environment["PYTHONPATH"] = path
+    with a.worker():
+        store_a = manifest_of(homes[0])
+        with b.worker():
+            store_b = manifest_of(homes[1])
+            found, error = activated(1)
+            assert (found["outcome"], found["raised"], found["unanswered"]) == ("lacking", [], [])
+            assert "not activated: " in error
+            answers = {
+                (one["partition"], answer["store"]): answer["missing"]
+                for one in found["proposals"]
+                for answer in one["answers"]
+            }
+            lacks = ["resource class PORTS"]
+            assert answers == {(p, store_a): [] for p in (0, 1)} | {(p, store_b): lacks for p in (0, 1)}
+        b.environment["PYTHONPATH"] = path
+        with b.worker():
+            until = time.monotonic() + 20
+            while not all(
+                not answer["missing"]
+                for one in a.json("rules", "show")["proposals"]
+                for answer in one["answers"]
+            ):
+                assert time.monotonic() < until
+            b("rules", "withdraw")
+        found, _ = activated(0)
+        assert (found["outcome"], found["raised"]) == ("activated", [0, 1])
+        assert found["unanswered"] == [{"store": store_b, "running": False}]
+        shown = a.json("rules", "show")
+        assert [one["classes"] for one in shown["partitions"]] == [["PORTS"]] * 2
+        assert shown["proposals"] == []
+    for one in (a, b):
+        one.close()
+
+
+def manifest_of(home: Path) -> str:
+    """The id of the store of a host."""
+    found: str = json.loads((home / "store/store.json").read_text())["store"]
+    return found

@@ -1,14 +1,19 @@
-"""`vacancy rules`: from a log of version 1 to version 2, with a worker that follows."""
+"""`vacancy rules`: from a log of version 1 to version 2, and proposals, with a worker that follows."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from socket import gethostname
 
 from tests.cli.command import Vacancy
+from tests.support.events_json import event
 from vacancy.clients.runtime.bootstrap import opening_records
 from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model import events
-from vacancy.streams.log import create_log
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import NewRecord
+from vacancy.streams.log import create_log, open_log
 
 
 def test_the_rules_of_a_log_are_shown_and_raised(tmp_path: Path) -> None:
@@ -28,8 +33,44 @@ def test_the_rules_of_a_log_are_shown_and_raised(tmp_path: Path) -> None:
         waiting = vacancy.fails(6, "rules", "activate", 2, "--timeout", 0.2)  # no worker runs
         assert "the log has the rules of partition 0, but the store has not read that far" in waiting
         with vacancy.serving("worker", until="caught up"):
-            assert vacancy("rules", "activate", 2) == "partitions 1 follow rules version 2 now\n"
-            assert vacancy.json("rules", "activate", 2) == {"version": 2, "raised": []}
+            raised = vacancy("rules", "activate", 2).splitlines()
+            assert raised[0] == "partitions 1 follow rules version 2 now"
+            assert raised[1].startswith("partitions 1 were raised in one step, without answers")
+            assert vacancy.json("rules", "activate", 2) == {
+                "version": 2,
+                "outcome": "unchanged",
+                "raised": [],
+                "one_step": [],
+                "proposals": [],
+                "unanswered": [],
+            }
             assert "already" in vacancy("rules", "activate", 2)
             assert "never lowered to 1" in vacancy.fails(2, "rules", "activate", 1)
         assert [one["version"] for one in vacancy.json("rules", "show")["partitions"]] == [2, 2]
+
+
+def test_proposals_are_shown_answered_and_withdrawn(tmp_path: Path) -> None:
+    """A class that no build has: the worker answers so, and nothing stops it."""
+    url = f"sqlite://{tmp_path}/log.db"
+    with Vacancy(tmp_path, log=url, store=str(tmp_path / "store")) as vacancy:
+        vacancy("topics", "create", "--partitions", 1)
+        rules = {"version": RULES_VERSION, "classes": ["MISTYPED"]}
+        (cell,) = covering_cells(1)
+        with vacancy.serving("worker", until="caught up"):
+            with open_log(url) as log:
+                log.append([NewRecord(cell, event("rules.proposed.v1", rules, "p-1"))])
+            until = time.monotonic() + 20
+            while "lacks resource class MISTYPED" not in vacancy("rules", "show"):
+                assert time.monotonic() < until
+            (proposal,) = vacancy.json("rules", "show")["proposals"]
+            (answer,) = proposal.pop("answers")
+            assert (proposal["id"], proposal["classes"]) == ("p-1", ["MISTYPED"])
+            assert answer["missing"] == ["resource class MISTYPED"]
+            assert answer["host"] == gethostname()
+            with open_log(url) as log:
+                log.append([NewRecord(cell, event("rules.activated.v1", rules))])
+            assert "no proposal p-2 is open" in vacancy.fails(2, "rules", "withdraw", "p-2")
+            assert vacancy("rules", "withdraw", "p-1").startswith("withdrawn in partition 0: proposal p-1 of")
+            assert vacancy.json("rules", "withdraw") == {"withdrawn": []}
+            assert vacancy.json("rules", "show")["proposals"] == []
+            assert "no store has answered that it supports proposal p-1" in vacancy("dead-letters")

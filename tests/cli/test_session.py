@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Vacancy, node_file
-from tests.support.events_json import event
+from tests.support.events_json import rules_in_steps
 from vacancy.clients.runtime.bootstrap import installed_registry, open_store
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
@@ -258,8 +258,7 @@ def test_a_worker_reports_which_partitions_have_stopped(tmp_path: Path) -> None:
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
         vacancy("topics", "create", "--partitions", 2)
         with open_log(vacancy.environment["VACANCY_LOG"]) as log:
-            rules = event("rules.activated.v1", {"version": 99, "classes": []})
-            log.append([NewRecord(covering_cells(2)[1], rules)])
+            log.append([NewRecord(covering_cells(2)[1], value) for value in rules_in_steps(99)])
         process = vacancy.start("worker")
         said = ""
         assert process.stderr is not None

@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from vacancy.clients.admin.rules import activate_classes
+from vacancy.clients.admin.rules import RaiseOptions, activate_classes
 from vacancy.clients.inspection.lookup import show_consumer, show_provider
 from vacancy.clients.inspection.status import dead_letters
 from vacancy.clients.publisher.outbox import Outbox
@@ -142,17 +142,17 @@ def refused(directory: Path) -> dict[str, Any]:
             verdict = reader.get(VERDICTS, key(CELL, "c"))
             assert verdict is not None
             found: dict[str, Any] = {
-                "digest": before.whole,
-                "position": before.position[0],
+                "position": before.position[0] + 2,  # of the activation, after the proposal and its answer
                 "dead": [letter.reason for letter in dead_letters(reader)],
                 "claim": verdict.reason,
             }
         with worker(log, store), StoreReader(store, registry) as reader:
-            found["activated"] = activate_classes(log, reader, timeout_s=WAIT_S)
+            found["activated"] = activate_classes(log, reader, RaiseOptions(WAIT_S)).classes
             report(log, directory, NODE, CARD)
             with Scheduler(log, store, registry) as scheduler:
                 _until(lambda: bool(scheduler.candidates(spec(2)).candidates))
                 found["placed"] = scheduler.place(PlacementRequest(spec(2)), timeout_s=WAIT_S).status
+        found["digest"] = replay(log, directory / "again", registry, until={0: found["position"]}).whole
     return found
 
 

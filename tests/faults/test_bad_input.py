@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.site_on_disk import Site, check_error_text, wait_for
-from tests.support.events_json import claim, claims, event, opened, provider, reported
+from tests.faults.site_on_disk import Site, catch_up_with, check_error_text, wait_for
+from tests.support.events_json import claim, claims, event, opened, provider, reported, rules_in_steps
 from tests.support.memory_state import MemoryState
+from vacancy.clients.admin.rules import open_proposals
 from vacancy.clients.auditor import AuditReport
 from vacancy.clients.inspection.answers import DeadLetterAnswer
 from vacancy.clients.inspection.lookup import show_provider
@@ -358,10 +359,37 @@ HALTS: Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
         ),
     ),
     "plugin": (
-        {"version": 1, "classes": ["LICENSES"]},
+        {"version": RULES_VERSION, "classes": ["LICENSES"]},
         ("resource class LICENSES, which this build does not have", "install the package that provides it"),
     ),
 }
+
+
+@pytest.mark.parametrize("name", HALTS)
+def test_one_record_with_rules_that_no_build_has_stops_nothing(name: str, tmp_path_factory: Any) -> None:
+    """Rules are raised in three steps: a worker answers that its build lacks them, and the activation is a dead letter."""
+    rules, _ = HALTS[name]
+    site = Site.made(tmp_path_factory.mktemp("one"), 2)
+    with site.worker() as worker:
+        worker.wait_ready()
+        proposal, refused = site.append(
+            CELL, event("rules.proposed.v1", rules, "p"), event("rules.activated.v1", rules)
+        )
+        site.append(CELL, reported("node-1", [provider("node-1", VCPU=4)]))
+        with site.reader() as reader:
+
+            def answered() -> bool:
+                reader.catch_up()
+                return any(one.answers for one in open_proposals(reader))
+
+            wait_for(answered)
+            (again,) = site.append(CELL, event("rules.activated.v1", rules))
+            catch_up_with(reader, {0: again.offset + 1})
+            assert [(one.partition, one.offset) for one in open_proposals(reader)] == [(0, proposal.offset)]
+            assert [one.offset for one in dead_letters(reader)] == [again.offset, refused.offset]
+            assert show_provider(reader, "node-1").providers
+        worker.check()
+    site.check_whole()
 
 
 @pytest.mark.parametrize("name", HALTS)
@@ -375,7 +403,7 @@ def test_rules_that_this_build_does_not_have_stop_that_partition_there(
     worker.start()
     worker.wait_ready()
     with site.log() as log:
-        (there,) = site.append(CELL, event("rules.activated.v1", rules))
+        *_, there = site.append(CELL, *rules_in_steps(rules["version"], rules.get("classes", ())))
         site.append(CELL, reported("node-2", [provider("node-2", VCPU=4)]))
         site.append(OTHER_CELL, reported("node-3", [provider("node-3", VCPU=4)]))
         end = log.end()[1]
@@ -402,4 +430,7 @@ def test_rules_that_this_build_does_not_have_stop_that_partition_there(
         assert dead_letters(reader) == []
         assert show_provider(reader, "node-1").providers
     site.check_whole()
-    assert json.loads(site.records()[0][there.offset].value)["data"] == rules  # it waits for a newer build
+    assert json.loads(site.records()[0][there.offset].value)["data"] == {
+        "classes": [],
+        **rules,
+    }  # it waits for a newer build

@@ -12,11 +12,12 @@ from kafka import KafkaProducer
 
 from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, wait_for
 from vacancy.clients.inspection.status import dead_letters
-from vacancy.clients.runtime.bootstrap import installed_registry, tick_entry
+from vacancy.clients.runtime.bootstrap import answer_entry, installed_registry, tick_entry
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import Record
+from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.streams.faust.app import make_app
 from vacancy.streams.faust.worker import run_app
 from vacancy.streams.log import Log
@@ -60,6 +61,9 @@ class Kept:
     def next_deadline_ms(self, partition: int) -> int | None:
         return None
 
+    def unanswered(self, partition: int) -> list[RulesAnswer]:
+        return []
+
     def log_time_ms(self, partition: int) -> int:
         return 0
 
@@ -73,7 +77,11 @@ class Kept:
 def follow(log: Log, kept: Kept) -> None:
     """Give `kept` all that is in the log."""
     told: SimpleQueue[None] = SimpleQueue()
-    parts = WorkerParts(kept, lambda partition: tick_entry(partition, kept.partitions))
+    parts = WorkerParts(
+        kept,
+        lambda partition: tick_entry(partition, kept.partitions),
+        lambda partition, answer: answer_entry(partition, kept.partitions, kept.id, answer),
+    )
     app = make_app(log, parts, {}, WebAddress(port="off"))
     run_app(app, told, lambda _: told.put(None))
 

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from vacancy.resources.model.errors import Halt, LogError, LogUnavailable, StoreError, VacancyError
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord, Record
+from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.streams.embedded_worker import EmbeddedWorker
 from vacancy.streams.log import Log, create_log
 from vacancy.streams.log_url import parse_log_url
@@ -33,7 +34,8 @@ class Tables:
         self.batches: list[int] = []
         self.deadlines: dict[int, int] = {}
         self.failing: dict[tuple[int, int], Exception] = {}
-        self.asked = 0
+        self.asked = self.asked_rules = 0
+        self.answers: dict[int, list[RulesAnswer]] = {}
 
     def position(self) -> dict[int, int]:
         return {partition: records[-1].offset + 1 for partition, records in self.records.items()}
@@ -49,6 +51,10 @@ class Tables:
     def next_deadline_ms(self, partition: int) -> int | None:
         self.asked += 1
         return self.deadlines.get(partition)
+
+    def unanswered(self, partition: int) -> list[RulesAnswer]:
+        self.asked_rules += 1
+        return self.answers.get(partition, [])
 
     def log_time_ms(self, partition: int) -> int:
         return self.records[partition][-1].timestamp_ms if self.records[partition] else 0

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from vacancy.resources.model.errors import Halt, StoreInUse, VacancyError
 from vacancy.resources.model.record import Record
+from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.streams import metrics
 from vacancy.streams.faust import group
 from vacancy.streams.partition_ownership import PartitionOwnership
@@ -67,6 +68,9 @@ class Tables:
 
     def next_deadline_ms(self, partition: int) -> int | None:
         return None
+
+    def unanswered(self, partition: int) -> list[RulesAnswer]:
+        return []
 
     def log_time_ms(self, partition: int) -> int:
         return START_MS - 5_000

@@ -66,6 +66,16 @@ def released(consumer: str, claim_: str, deadline_ms: int | None = None) -> byte
     return event("consumers.released.v1", {"releases": [one]})
 
 
+def rules_in_steps(version: int, classes: Sequence[str] = ()) -> list[bytes]:
+    """The records that raise the rules from version 3 on: proposed, supported by a store, activated."""
+    rules = {"version": version, "classes": list(classes)}
+    return [
+        event("rules.proposed.v1", rules, "the-proposal"),
+        event("rules.supported.v1", {"proposal": "the-proposal", "store": "a-newer-store"}),
+        event("rules.activated.v1", rules),
+    ]
+
+
 def cells_of(partitions: int) -> tuple[str, ...]:
     """One cell per partition, and another cell in the first partition."""
     first = next(f"b{n}" for n in range(1000) if partition_for(f"b{n}", partitions) == 0)

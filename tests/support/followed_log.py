@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vacancy.clients.runtime.bootstrap import open_store, opening_records, tick_entry
+from vacancy.clients.runtime.bootstrap import answer_entry, open_store, opening_records, tick_entry
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model import events
+from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.embedded_worker import EmbeddedWorker
@@ -30,6 +31,7 @@ class FollowedLog:
     store: Path
     reader: StoreReader
     registry: Registry
+    worker: EmbeddedWorker
 
     def report(self, root: str, *, cell: str | None = None, gpus: int = 0, **inventories: Any) -> None:
         """Append the first report of a node: by default 8 VCPU, with GPUs as child providers."""
@@ -82,24 +84,40 @@ def followed_log(
     registry: Registry | None = None,
     follow: bool = True,
     rules_version: int = RULES_VERSION,
+    answers: bool = True,
 ) -> Iterator[FollowedLog]:
-    """Create a log with a worker. Without `follow`, only the opening records are folded."""
+    """Create a log with a worker. Without `follow`, only the opening records are folded. `answers`: it answers proposed
+    rules."""
     registry = registry or Registry()
     openings = opening_records(partitions, events.Rules(version=rules_version))
     with (
         create_log(f"memory://{uuid.uuid4()}", partitions, openings) as log,
         open_store(path / "store", log, registry) as store,
     ):
-        worker = EmbeddedWorker(log, store, tick_entry=lambda p: tick_entry(p, partitions), poll_s=0.0005)
+        worker = EmbeddedWorker(
+            log,
+            store,
+            tick_entry=lambda p: tick_entry(p, partitions),
+            answer_entry=(lambda p, answer: answer_entry(p, partitions, store.id, answer))
+            if answers
+            else None,
+            poll_s=0.0005,
+        )
         while worker.step():
             pass
-        thread = threading.Thread(target=worker.run)
+        thread = threading.Thread(target=_run, args=(worker,))
         if follow:
             thread.start()
         try:
             with StoreReader(path / "store", registry) as reader:
-                yield FollowedLog(log, path / "store", reader, registry)
+                yield FollowedLog(log, path / "store", reader, registry, worker)
         finally:
             worker.stop()
             if follow:
                 thread.join()
+
+
+def _run(worker: EmbeddedWorker) -> None:
+    """Run it until it is stopped, or all its partitions have. Their errors are in `worker.errors`."""
+    with suppress(Halt):
+        worker.run()

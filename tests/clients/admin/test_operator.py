@@ -11,7 +11,7 @@ import pytest
 from tests.support.followed_log import FollowedLog, followed_log
 from vacancy.clients.admin import operator
 from vacancy.clients.admin.operator import CurrentSettings, SettingsChangedByOthers, set_operator_settings
-from vacancy.clients.admin.rules import activate_classes
+from vacancy.clients.admin.rules import RaiseOptions, activate_classes
 from vacancy.clients.inspection.lookup import NotFound, show_consumer, show_provider
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.resources.classes.quantity import Quantity
@@ -207,12 +207,12 @@ def test_a_plugin_counts_once_it_is_activated(tmp_path: Path) -> None:
             set_operator_settings(
                 site.log, site.reader, "n", operator.override("LICENCE", {"reserved": 1}), cell="auto"
             )
-        assert activate_classes(site.log, site.reader) == ("LICENCE",)
+        assert activate_classes(site.log, site.reader, RaiseOptions(answers_s=0.0)).classes == ("LICENCE",)
         site.report("node-1", LICENCE={"total": 5})
         (node,) = show_provider(site.reader, "node-1").providers
         assert [one.capacity for one in node.inventories] == [5]
         before = site.log.end()
-        assert activate_classes(site.log, site.reader) == ()
+        assert activate_classes(site.log, site.reader, RaiseOptions(answers_s=0.0)).classes == ()
         assert site.log.end() == before
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.events_json import rules_in_steps
 from vacancy.clients.replay_tool.parallel import replay_processes
 from vacancy.clients.replay_tool.replay import replay
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
@@ -48,8 +49,7 @@ def test_an_error_of_a_process_is_raised_with_its_type(tmp_path: Path) -> None:
     registry = installed_registry()
     url = f"sqlite://{tmp_path}/log.db"
     with new_log(url, 2, registry) as log:
-        rules = events.RulesActivated(id="r", source="/t", data=events.Rules(version=99))
-        log.append([NewRecord(cell_for("n1", 2), events.encode(rules))])
+        log.append([NewRecord(cell_for("n1", 2), value) for value in rules_in_steps(99)])
         with pytest.raises(Halt, match="rules are version 99"):
             replay_processes(url, tmp_path / "store", registry, processes=2)
     assert multiprocessing.active_children() == []

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from tests.support.events_json import event
+from tests.support.events_json import rules_in_steps
 from vacancy.clients.demo.synthetic_fleet import node_reports
 from vacancy.clients.replay_tool.replay import digest
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log, open_store
@@ -118,7 +118,7 @@ def test_after_it_has_failed_and_was_stopped_nothing_more_is_raised(tmp_path: Pa
 
 def test_what_it_has_to_say_goes_to_standard_error(log: Log, tmp_path: Path) -> None:
     """Standard output belongs to the process that started it. Here a partition is stopped, which is logged."""
-    log.append([NewRecord(covering_cells(2)[1], event("rules.activated.v1", {"version": 99, "classes": []}))])
+    log.append([NewRecord(covering_cells(2)[1], value) for value in rules_in_steps(99)])
     script = (
         "import pathlib, sys\n"
         "from vacancy.clients.runtime.worker_process import WorkerProcess\n"

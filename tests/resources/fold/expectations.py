@@ -8,6 +8,8 @@ expect verdict c1 grants n1 PORTS:[80]
 expect group web i1:n1,n1-gpu i2:n2;n3 (of i2 two copies)
 expect contested n1 dropped 2 reports 1 at @9   expect contested n1 over
 expect 2 dead letters                       expect time 90s
+expect proposals p1:3:1/2 (version 3, supported by 1 store, lacked by 2)
+expect answer s1 @3 lacks A,B               expect answer s1 @3 gone
 """
 
 from __future__ import annotations
@@ -27,10 +29,13 @@ from vacancy.resources.state.tables import (
     NODES,
     PARTITION,
     PARTITION_KEY,
+    PROPOSAL_ANSWERS,
+    PROPOSALS,
     PROVIDERS,
     REQUESTS,
     VERDICTS,
     Table,
+    answer_key,
     dead_letter_key,
 )
 
@@ -52,6 +57,8 @@ class Expectations:
             "facts": self._facts,
             "time": self._time,
             "rules": self._rules,
+            "proposals": self._proposals,
+            "answer": self._answer,
             "group": self._group,
             "letter": self._letter,
             "contested": self._contested,
@@ -161,6 +168,20 @@ class Expectations:
     def _rules(self, words: list[str]) -> None:
         row = self.get(PARTITION, PARTITION_KEY)
         same([str(row.rules_version), ",".join(row.classes) or "none"], words)
+
+    def _proposals(self, words: list[str]) -> None:
+        row = self.get(PROPOSALS, PARTITION_KEY)
+        found = () if row is None else row.open
+        same([f"{p.id}:{p.version}:{p.supporting}/{p.lacking}" for p in found] or ["none"], words)
+
+    def _answer(self, words: list[str]) -> None:
+        """`answer s1 @3 supports`: of store s1 to the proposal at offset 3."""
+        row = self.get(PROPOSAL_ANSWERS, answer_key(int(words[1][1:]), words[0]))
+        if words[2] == "gone":
+            same(row, None)
+            return
+        same((row.store, row.host), (words[0], f"host-of-{words[0]}"))
+        same(["lacks", ",".join(row.missing)] if row.missing else ["supports"], words[2:])
 
     def _letter(self, words: list[str]) -> None:
         """`letter 3 is @7`: the place in the ring, and the record that is kept there."""

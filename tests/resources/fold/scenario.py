@@ -360,8 +360,19 @@ class Scenario:
         return value.replace(LOG.encode(), options.get("log", LOG).encode())
 
     def _rules(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
-        classes = [name for name in options.get("classes", "").split(",") if name]
-        return event("rules.activated.v1", {"version": int(options.get("version", 1)), "classes": classes})
+        return event("rules.activated.v1", _rules_of(options))
+
+    def _propose(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        return event("rules.proposed.v1", _rules_of(options), words[0])
+
+    def _answer(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`answer s1 p1`, `answer s1 p1 missing=A,B`: of store s1 to proposal p1."""
+        missing = [one for one in options.get("missing", "").split(",") if one]
+        data = {"store": words[0], "proposal": words[1], "host": f"host-of-{words[0]}", "missing": missing}
+        return event("rules.supported.v1", data)
+
+    def _withdraw(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        return event("rules.withdrawn.v1", {"proposal": words[0]})
 
     def _again(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         return self.records[int(words[0][1:])].value
@@ -374,6 +385,11 @@ def _series(found: re.Match[str]) -> str:
     if before in ("=", ","):
         return before + ",".join(f"{name}{n}" for n in numbers) + after
     return before + " ".join(f"{name}{n}{after}" for n in numbers)
+
+
+def _rules_of(options: dict[str, str]) -> dict[str, Any]:
+    classes = [name for name in options.get("classes", "").split(",") if name]
+    return {"version": int(options.get("version", 1)), "classes": classes}
 
 
 def _ms(text: str) -> int:
