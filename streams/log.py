@@ -1,7 +1,8 @@
 """The log: the single source of truth, as a small protocol with three backends.
 
-Records of one partition have consecutive offsets from 0 and timestamps that never decrease. Records never change; the
-oldest may be gone if the operator set a retention.
+Records of one partition have consecutive offsets from 0. Their timestamps are the times at which they were appended, by
+the clock of who appended them (SQLite) or of the broker (Kafka): they may go back. Records never change; the oldest may
+be gone if the operator set a retention.
 """
 
 from __future__ import annotations
@@ -13,12 +14,23 @@ from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
 from vacancy.resources.model.errors import LogError
+from vacancy.resources.model.limits import LIMITS_1
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.log_identity import LogIdentity, check_openings, parse_opening
 from vacancy.streams.log_url import parse_log_url
 
 SEND_S: Final = 10.0
 """Default of how long `Log.send` waits for a log that does not answer."""
+
+
+RECORD_BYTES_MAX: Final = LIMITS_1.record_bytes
+"""The longest value of a record. The fold refuses longer ones, so a log does not take them."""
+
+KEY_BYTES_MAX: Final = 1_024
+"""The longest key of a record. The name of a cell is shorter."""
+
+READ_BYTES: Final = RECORD_BYTES_MAX
+"""After about this number of bytes a read returns, however many records were asked for."""
 
 
 class AppendedAt(NamedTuple):
@@ -178,6 +190,20 @@ def create_log(
 
         create_topic(place, ordered, replication, client_settings)
     return open_log(url, **client_settings)
+
+
+def check_entries(entries: Sequence[NewRecord], where: str) -> None:
+    """Raise LogError if one of the entries is larger than a log takes. Nothing may be appended then."""
+    for key, value in entries:
+        if len(value) > RECORD_BYTES_MAX or (
+            len(key) * 4 > KEY_BYTES_MAX and len(key.encode()) > KEY_BYTES_MAX
+        ):
+            raise LogError(
+                f"the record has {len(value)} bytes and a key of {len(key)} characters; a log takes {RECORD_BYTES_MAX}"
+                f" bytes and a key of {KEY_BYTES_MAX}",
+                where=where,
+                do="send less in one record",
+            )
 
 
 class SettledReceipt(NamedTuple):

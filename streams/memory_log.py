@@ -18,6 +18,7 @@ from vacancy.streams.log import (
     AppendedAt,
     Log,
     SettledReceipt,
+    check_entries,
     existing_log,
     missing_log,
     no_partition,
@@ -41,9 +42,8 @@ class _Topic:
                 partition = partition_for(key, len(self.records))
                 records = self.records[partition]
                 offset = self.starts[partition] + len(records)
-                timestamp_ms = max(now_ms, records[-1].timestamp_ms) if records else now_ms
-                records.append(Record(partition, offset, timestamp_ms, key.encode(), value))
-                appended.append(AppendedAt(partition, offset, timestamp_ms))
+                records.append(Record(partition, offset, now_ms, key.encode(), value))
+                appended.append(AppendedAt(partition, offset, now_ms))
             self.changed.notify_all()
         return appended
 
@@ -81,6 +81,7 @@ class MemoryLog(Log):
 
     def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> SettledReceipt:
         """Append before returning; the receipt is done."""
+        check_entries(entries, self.url)
         return SettledReceipt(self._topic.append(entries, self._clock()))
 
     def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:

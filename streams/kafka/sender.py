@@ -16,7 +16,7 @@ from vacancy.resources.model.record import NewRecord
 from vacancy.streams.kafka.client import connect, translated_errors
 from vacancy.streams.kafka.errors import translate_error
 from vacancy.streams.kafka.network import Network
-from vacancy.streams.log import AppendedAt
+from vacancy.streams.log import AppendedAt, check_entries
 from vacancy.streams.log_url import LogUrl
 
 _OVERHEAD_BYTES: Final = 128  # at most, of one record in a batch of its own
@@ -139,6 +139,7 @@ class KafkaSender:
 
     def _check_sizes(self, producer: Any, entries: Sequence[NewRecord]) -> None:
         # Checked before anything is sent: a partial append would be worse than none.
+        check_entries(entries, self._place.url)
         largest = producer.config["max_request_size"] - _OVERHEAD_BYTES
         for key, value in entries:
             if len(key) * 4 + len(value) > largest:

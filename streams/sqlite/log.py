@@ -17,13 +17,23 @@ from typing import Final
 from vacancy.resources.model.errors import LogError, LogUnavailable
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.clock import Clock, wall_ms
-from vacancy.streams.log import SEND_S, AppendedAt, Log, SettledReceipt, no_partition, out_of_range
+from vacancy.streams.log import (
+    READ_BYTES,
+    SEND_S,
+    AppendedAt,
+    Log,
+    SettledReceipt,
+    check_entries,
+    no_partition,
+    out_of_range,
+)
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import retry_while_busy
-from vacancy.streams.sqlite.schema import add_entries, connect, read_partitions
+from vacancy.streams.sqlite.schema import add_entries, checksum, connect, open_format
+from vacancy.streams.uptime import Uptime, uptime_mark
 
 _READ: Final = (
-    "SELECT partition, offset, timestamp_ms, key, value FROM records"
+    "SELECT partition, offset, timestamp_ms, key, value, checksum FROM records"
     " WHERE partition = ? AND offset >= ? ORDER BY offset LIMIT ?"
 )
 _BOUNDS: Final = (
@@ -33,21 +43,25 @@ _BOUNDS: Final = (
 _READ_TIMEOUT_S: Final = 5.0
 _POLL_MAX_S: Final = 0.005
 
+_Row = tuple[int, int, int, bytes, bytes, int | None]
+"""Partition, offset, timestamp, key, value, checksum."""
+
 
 class SqliteLog(Log):
-    """See `Log`. Thread-safe. `clock` gives the timestamps of appended records (ms since 1970, UTC)."""
+    """See `Log`. Thread-safe. `clock` (ms since 1970, UTC) and `uptime` give the timestamps of appended records
+    (`schema.timestamp`)."""
 
-    def __init__(self, place: LogUrl, clock: Clock = wall_ms) -> None:
+    def __init__(self, place: LogUrl, clock: Clock = wall_ms, uptime: Uptime = uptime_mark) -> None:
         self.url, self.name = place.url, place.name
         self._path = Path(place.place)
-        self._clock = clock
+        self._clock, self._uptime = clock, uptime
         self._closed = False
         self._writing, self._reading = Lock(), Lock()
         self._version = -1
         self._ends: dict[int, int] = {}
         self._writer = connect(place)
         try:
-            self.partitions = read_partitions(self._writer, place)
+            self.partitions, self._checked_from = open_format(self._writer, place)
             self._inode = self._path.stat().st_ino
             # A second connection, because a connection's data_version does not count its own commits.
             self._reader = connect(place)
@@ -67,8 +81,9 @@ class SqliteLog(Log):
         try:
             self._check_open()
             self._check_file()
+            check_entries(entries, self.url)
             return retry_while_busy(
-                lambda: add_entries(self._writer, entries, self.partitions, self._clock()),
+                lambda: add_entries(self._writer, entries, self.partitions, self._clock(), self._uptime()),
                 deadline - time.monotonic(),
                 self.url,
             )
@@ -104,7 +119,7 @@ class SqliteLog(Log):
         elif self._ends.get(partition) == offset:
             self._check_file()
             return []
-        rows = self._reader.execute(_READ, (partition, offset, limit)).fetchall()
+        rows, to_the_end = self._rows(partition, offset, limit)
         if not rows or rows[0][1] != offset:
             start, end = self._bounds(partition)
             if not start <= offset <= end:
@@ -115,9 +130,38 @@ class SqliteLog(Log):
                 where=f"{self.url}, partition {partition}, between {offset} and {rows[-1][1]}",
                 do="restore the file from a backup: another program changed it",
             )
-        if len(rows) < limit:
+        found = [self._checked(Record._make(row[:5]), row[5]) for row in rows]
+        if to_the_end:
             self._ends[partition] = offset + len(rows)
-        return [Record._make(row) for row in rows]
+        return found
+
+    def _rows(self, partition: int, offset: int, limit: int) -> tuple[list[_Row], bool]:
+        """The rows of up to `limit` records from `offset` on, and whether these are all. Of large records they are fewer:
+        `READ_BYTES`."""
+        cursor = self._reader.execute(_READ, (partition, offset, limit))
+        rows: list[_Row] = []
+        size = 0
+        try:
+            for row in cursor:
+                rows.append(row)
+                size += len(row[3]) + len(row[4])
+                if size >= READ_BYTES:
+                    break
+        finally:
+            cursor.close()  # an open one would prevent the checkpoint of the write-ahead log
+        return rows, len(rows) < limit and size < READ_BYTES
+
+    def _checked(self, record: Record, stored: int | None) -> Record:
+        """The record, if it is as it was appended. Raises LogError if its checksum differs."""
+        if stored is None and record.offset < self._checked_from[record.partition]:
+            return record
+        if stored != checksum(record):
+            raise LogError(
+                "the record is damaged: its checksum does not match",
+                where=f"{self.url}, partition {record.partition}, offset {record.offset}",
+                do="check the disk, and restore the file from a backup",
+            )
+        return record
 
     def _bounds(self, partition: int) -> tuple[int, int]:
         start, end = self._reader.execute(_BOUNDS, (partition,)).fetchone()

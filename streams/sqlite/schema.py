@@ -1,26 +1,33 @@
-"""The file of an SQLite log: its two tables, and functions to create it, open it and append to it."""
+"""The file of an SQLite log: its two tables, and functions to create it, open it and append to it.
+
+Format 2 has a checksum and an uptime mark with each record. A file of format 1 gets both columns when it is opened; its
+records stay as they are, without a checksum. docs/formats.md has the details.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sqlite3
+import struct
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
+from zlib import crc32
 
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.record import NewRecord
+from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.clock import wall_ms
 from vacancy.streams.file_modes import make_file
 from vacancy.streams.log import AppendedAt, existing_log, missing_log
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import retry_while_busy, translate_error
+from vacancy.streams.uptime import passed_ms, uptime_mark
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 APPLICATION_ID: Final = 0x76616361  # "vaca", for tools that recognise files by their header
 
 # Without a rowid the table is one B-tree in reading order. Pages have 8 KiB, because a row of such a tree that is larger
@@ -38,12 +45,32 @@ CREATE TABLE records (
     timestamp_ms INTEGER NOT NULL,
     key          BLOB NOT NULL,
     value        BLOB NOT NULL,
+    checksum     INTEGER,
+    uptime       INTEGER,
     PRIMARY KEY (partition, offset)
 ) WITHOUT ROWID;
 COMMIT;
 """
-_LAST: Final = "SELECT offset, timestamp_ms FROM records WHERE partition = ? ORDER BY offset DESC LIMIT 1"
-_INSERT: Final = "INSERT INTO records (partition, offset, timestamp_ms, key, value) VALUES (?, ?, ?, ?, ?)"
+_LAST: Final = (
+    "SELECT offset, timestamp_ms, uptime FROM records WHERE partition = ? ORDER BY offset DESC LIMIT 1"
+)
+_INSERT: Final = "INSERT INTO records (partition, offset, timestamp_ms, key, value, checksum, uptime) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_REFUSE_FORMAT_1: Final = """
+CREATE TRIGGER checked BEFORE INSERT ON records WHEN NEW.checksum IS NULL
+BEGIN SELECT RAISE(ABORT, 'the log has format 2: upgrade vacancy in this process'); END
+"""
+"""A process of an earlier version that had the file open when it was raised must not append without checksums."""
+
+_UNCHECKED: Final = "unchecked_"
+"""`unchecked_P` in `meta`: the records of partition P below this offset were written in format 1, without a checksum."""
+
+_CATCH_UP_MS: Final = 60_000
+"""How much a timestamp may gain on the time that passed since the last record, if that much time passed."""
+
+_JITTER_MS: Final = 1_000
+"""The same, however little time passed."""
+
+_place = struct.Struct("<3q").pack
 
 
 def create_sqlite_log(place: LogUrl, openings: Sequence[NewRecord]) -> None:
@@ -62,7 +89,7 @@ def create_sqlite_log(place: LogUrl, openings: Sequence[NewRecord]) -> None:
             db.executescript(_SCHEMA)
             meta = [("format", FORMAT), ("partitions", len(openings))]
             db.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", meta)
-            add_entries(db, openings, len(openings), wall_ms())
+            add_entries(db, openings, len(openings), wall_ms(), uptime_mark())
         _put_in_place(draft, path, place.url)
     except sqlite3.Error as error:
         raise translate_error(error, place.url) from error
@@ -118,15 +145,25 @@ def connect(place: LogUrl) -> sqlite3.Connection:
     return db
 
 
-def read_partitions(db: sqlite3.Connection, place: LogUrl) -> int:
-    """The number of partitions of the log in `db`. Raises LogError if this build cannot read it."""
+def open_format(db: sqlite3.Connection, place: LogUrl) -> tuple[int, dict[int, int]]:
+    """The number of partitions of the log in `db`, and partition -> the first offset with a checksum.
+
+    A file of format 1 is raised to format 2. Raises LogError if this build cannot read the file.
+    """
 
     def read_meta() -> dict[str, int]:
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchall():
             return {}
         return dict(db.execute("SELECT name, value FROM meta").fetchall())
 
-    meta = retry_while_busy(read_meta, 5.0, place.url)
+    def read_or_raise() -> dict[str, int]:
+        meta = read_meta()
+        if meta.get("format") == 1 and isinstance(meta.get("partitions"), int):
+            _raise_to_format_2(db)
+            meta = read_meta()
+        return meta
+
+    meta = retry_while_busy(read_or_raise, 5.0, place.url)
     found, partitions = meta.get("format"), meta.get("partitions")
     if not isinstance(found, int) or not isinstance(partitions, int) or partitions < 1:
         raise LogError("the database is not a vacancy log", where=place.url, do="name the log's own file")
@@ -136,7 +173,22 @@ def read_partitions(db: sqlite3.Connection, place: LogUrl) -> int:
             where=place.url,
             do="upgrade vacancy",
         )
-    return partitions
+    unchecked = {p: meta.get(f"{_UNCHECKED}{p}", 0) for p in range(partitions)}
+    return partitions, unchecked
+
+
+def _raise_to_format_2(db: sqlite3.Connection) -> None:
+    """Add the columns of format 2. The table is not rewritten."""
+    with immediate(db):
+        if db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()[0] != 1:
+            return  # another process was faster
+        db.execute("ALTER TABLE records ADD COLUMN checksum INTEGER")
+        db.execute("ALTER TABLE records ADD COLUMN uptime INTEGER")
+        ends = db.execute("SELECT partition, max(offset) + 1 FROM records GROUP BY partition").fetchall()
+        rows = [(f"{_UNCHECKED}{partition}", end) for partition, end in ends]
+        db.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", rows)
+        db.execute(_REFUSE_FORMAT_1)
+        db.execute("UPDATE meta SET value = 2 WHERE name = 'format'")
 
 
 @contextlib.contextmanager
@@ -152,22 +204,46 @@ def immediate(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def checksum(record: Record) -> int:
+    """The CRC-32 of a record: its partition, offset and timestamp, its key, its value."""
+    place = _place(record.partition, record.offset, record.timestamp_ms)
+    return crc32(record.value, crc32(record.key, crc32(place)))
+
+
 def add_entries(
-    db: sqlite3.Connection, entries: Sequence[NewRecord], partitions: int, now_ms: int
+    db: sqlite3.Connection, entries: Sequence[NewRecord], partitions: int, now_ms: int, uptime: int
 ) -> list[AppendedAt]:
-    """Append `entries` in one transaction. Offsets and timestamps continue from the last record of each partition."""
+    """Append `entries` in one transaction. Offsets continue from the last record of each partition. For the timestamp see
+    `timestamp`; `uptime` is this machine's mark (`uptime_mark`)."""
     appended: list[AppendedAt] = []
-    rows: list[tuple[int, int, int, bytes, bytes]] = []
+    rows: list[tuple[int, int, int, bytes, bytes, int, int]] = []
     with immediate(db):
         last: dict[int, tuple[int, int]] = {}
         for key, value in entries:
             partition = partition_for(key, partitions)
             if partition not in last:
                 found = db.execute(_LAST, (partition,)).fetchone()
-                last[partition] = (-1, now_ms) if found is None else (found[0], max(now_ms, found[1]))
+                last[partition] = (
+                    (-1, now_ms) if found is None else (found[0], timestamp(now_ms, uptime, *found[1:]))
+                )
             before, timestamp_ms = last[partition]
+            record = Record(partition, before + 1, timestamp_ms, key.encode(), value)
             last[partition] = (before + 1, timestamp_ms)
             appended.append(AppendedAt(partition, before + 1, timestamp_ms))
-            rows.append((partition, before + 1, timestamp_ms, key.encode(), value))
+            rows.append((*record, checksum(record), uptime))
         db.executemany(_INSERT, rows)
     return appended
+
+
+def timestamp(now_ms: int, uptime: int, last_ms: int, last_uptime: int | None) -> int:
+    """The timestamp of a record that is appended at `now_ms` after one of `last_ms`. Both have an uptime mark.
+
+    It is now, also where that is before the last timestamp: one process with a fast clock must not push the log's time
+    forward for all others. And it is not farther ahead of the last timestamp than time has passed since, by the
+    machine's uptime, and a little more: so a fast clock has no effect, and a clock that was set right is followed
+    within about the time by which it was wrong. After a restart of the machine nothing is known, and now is taken.
+    """
+    passed = passed_ms(last_uptime or 0, uptime)
+    if passed is None:
+        return now_ms
+    return min(now_ms, last_ms + passed + min(passed, _CATCH_UP_MS) + _JITTER_MS)
