@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Protocol, Self
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.limits import LIMITS_1
 from vacancy.resources.model.record import NewRecord, Record
+from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_identity import LogIdentity, check_openings, parse_opening
 from vacancy.streams.log_url import parse_log_url
 
@@ -59,12 +60,14 @@ class Receipt(Protocol):
 class Log(Protocol):
     """An open log. `append` and `send` may be called from any thread; `read` from one thread at a time.
 
-    `url` is the canonical URL, `name` a short name for messages, `partitions` their number.
+    `url` is the canonical URL, `name` a short name for messages, `partitions` their number. `clock` compares the log's clock
+    with this host's.
     """
 
     url: str
     name: str
     partitions: int
+    clock: LogClock
 
     @abstractmethod
     def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> Receipt:

@@ -24,6 +24,7 @@ from vacancy.streams.log import (
     no_partition,
     out_of_range,
 )
+from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
 
 
@@ -70,7 +71,7 @@ class MemoryLog(Log):
         if topic is None:
             raise missing_log(place.url)
         self.url, self.name, self.partitions = place.url, place.name, len(topic.records)
-        self._clock = clock
+        self.clock, self._clock = LogClock(self.name), clock
         self._open: _Topic | None = topic
 
     @property
@@ -82,7 +83,11 @@ class MemoryLog(Log):
     def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> SettledReceipt:
         """Append before returning; the receipt is done."""
         check_entries(entries, self.url)
-        return SettledReceipt(self._topic.append(entries, self._clock()))
+        sent_ms = self.clock.host_ms()
+        appended = self._topic.append(entries, self._clock())
+        if appended:
+            self.clock.note(sent_ms, appended[-1].timestamp_ms)
+        return SettledReceipt(appended)
 
     def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
         """See `Log.read`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import NamedTuple
@@ -33,13 +32,13 @@ from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.resources.state.rows import VerdictRow
 from vacancy.resources.state.tables import key
+from vacancy.streams.log_clock import LogClock
 
 FINAL = frozenset(
     {
         "consumer_exists",
         "consumer_unknown",
         "consumer_changed",
-        "deadline_too_far",
         "cancelled",
         "group_policy_differs",
         "group_full",
@@ -49,9 +48,12 @@ FINAL = frozenset(
 )
 """Rejections that every other candidate would get, too. The request ends."""
 
-RETRY_SAME_NODE = frozenset({"no_room", "affinity_broken", "anti_affinity_broken", "deadline_passed"})
+LATE = frozenset({"deadline_passed", "deadline_too_far"})
+"""Rejections because of the claim's deadline. Nobody else took anything: log time was another than the scheduler expected."""
+
+RETRY_SAME_NODE = frozenset({"no_room", "affinity_broken", "anti_affinity_broken"}) | LATE
 """Rejections after which the node stays a candidate. The commit that rejected the claim has also brought the cause into the
-view, so the next query sees it; `deadline_passed` has nothing to do with the node. After other rejections the
+view, so the next query sees it; those of `LATE` have nothing to do with the node. After other rejections the
 request avoids the node."""
 
 
@@ -68,8 +70,10 @@ class ClaimSettings(NamedTuple):
 class ClaimMaker:
     """Makes the claims of one scheduler from candidates."""
 
-    def __init__(self, reader: StoreReader, *, deadline_ms: int, seed: int, policy: str) -> None:
-        self._reader = reader
+    def __init__(
+        self, reader: StoreReader, clock: LogClock, *, deadline_ms: int, seed: int, policy: str
+    ) -> None:
+        self._reader, self._clock = reader, clock
         self._deadline_ms = deadline_ms
         self._seed = seed
         self._policy = policy
@@ -113,7 +117,7 @@ class ClaimMaker:
         """The log time at which a claim that is sent now will be judged. On a log that was quiet for long, the claim's own
         record moves log time by an hour at most."""
         log_ms = self._reader.log_time_ms(partition_for(cell, self._reader.manifest.partitions))
-        return max(log_ms, min(int(time.time() * 1000), log_ms + LEAP_MS_MAX))
+        return max(log_ms, min(self._clock.now_ms(), log_ms + LEAP_MS_MAX))
 
     def as_of(self) -> Raw:
         """The position that decisions are made on now, as JSON."""

@@ -14,7 +14,8 @@ from uuid import uuid4
 
 from vacancy.clients.inspection.provenance import EventLookup
 from vacancy.clients.runtime import garbage_collector
-from vacancy.clients.scheduler.claims import ClaimSettings, rejection_text
+from vacancy.clients.scheduler.claims import LATE, ClaimSettings, rejection_text
+from vacancy.clients.scheduler.log_time import LogTime
 from vacancy.clients.scheduler.log_writer import LogWriter
 from vacancy.clients.scheduler.pipeline import Pipeline, PollPacing
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
@@ -102,6 +103,7 @@ class Scheduler:
             attempts=attempts,
         )
         self._writer = LogWriter(log, self._settings.source, record_requests=record_requests)
+        self._log_time = LogTime(log, self.reader)
         self._pacing = PollPacing()
         self._restore_collector: Callable[[], None] | None = None
         if spare_collector:
@@ -224,7 +226,14 @@ class Scheduler:
         Raises `UsageError` when it reaches an invalid request; nothing of that request is sent.
         """
         pipeline = Pipeline(
-            self._writer, self.query, self._settings, self._pacing, in_flight, timeout_s, max_staleness_s
+            self._writer,
+            self.query,
+            self._settings,
+            self._pacing,
+            in_flight,
+            timeout_s,
+            self._log_time,
+            max_staleness_s,
         )
 
         def compiled() -> Iterator[tuple[PlacementRequest, CompiledRequest]]:
@@ -331,7 +340,9 @@ def _error(outcome: Outcome, store: Path, explain: Callable[[], Explanation], re
         others = (
             f"{outcome.lost_claims} claims were lost to others, the last one: " if outcome.lost_claims else ""
         )
-        return ClaimLost(f"{others}{rejection}", where=where, do="try again")
+        late = outcome.rejected is not None and outcome.rejected.verdict.reason in LATE
+        do = "check the clocks of this host and of the log, then try again" if late else "try again"
+        return ClaimLost(f"{others}{rejection}", where=where, do=do)
     return OutcomeUnknown(
         f"no verdict on claim {outcome.claim} yet: {outcome.reason}",
         where=where,

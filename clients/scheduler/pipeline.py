@@ -17,6 +17,7 @@ from typing import Final
 
 from vacancy.clients.scheduler.claims import (
     FINAL,
+    LATE,
     RETRY_SAME_NODE,
     ClaimMaker,
     ClaimSettings,
@@ -24,6 +25,7 @@ from vacancy.clients.scheduler.claims import (
     rejected_root,
     rejection_text,
 )
+from vacancy.clients.scheduler.log_time import LogTime
 from vacancy.clients.scheduler.log_writer import CLOSED_AS, LogWriter
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, Status
 from vacancy.clients.scheduler.store_query import StoreQuery, heard_since_ms
@@ -38,6 +40,7 @@ from vacancy.resources.model.event_encoding import ClaimWire, ClosedRequestWire
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import AllocationPart, VerdictRow
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
+from vacancy.streams.log_clock import duration_text
 
 REASON_MAX: Final = 1024
 """Characters of a reason that the log accepts."""
@@ -90,7 +93,8 @@ TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
 @dataclass(slots=True)
 class PlacementJob:
     """One request on its way. `home` is the partition that its id hashes to; `waits_for` the claims (by their keys) that
-    it waits for; `avoid` the roots that rejected it. `gave_up` and `heard_since_ms` (see `find`) are those of its last query.
+    it waits for; `avoid` the roots that rejected it. `late_claims` are those whose deadline had passed before they were
+    judged. `gave_up` and `heard_since_ms` (see `find`) are those of its last query.
     """
 
     request: PlacementRequest
@@ -102,6 +106,7 @@ class PlacementJob:
     state: JobState = JobState.QUERYING
     waits_for: frozenset[bytes] = frozenset()
     lost_claims: int = 0
+    late_claims: int = 0
     reason: str = ""
     avoid: set[str] = field(default_factory=set)
     query_ms: float = 0.0
@@ -169,9 +174,11 @@ class Pipeline:
         pacing: PollPacing,
         in_flight: int,
         timeout_s: float,
+        log_time: LogTime,
         max_staleness_s: float | None = None,
     ) -> None:
         self._writer = writer
+        self._log_time = log_time
         self._query = query
         self._reader = query.reader
         self._settings = settings
@@ -187,7 +194,11 @@ class Pipeline:
         self._outcomes: list[Outcome] = []
         self._ids = new_ids()
         self._maker = ClaimMaker(
-            query.reader, deadline_ms=settings.deadline_ms, seed=settings.seed, policy=settings.order.name
+            query.reader,
+            log_time.clock,
+            deadline_ms=settings.deadline_ms,
+            seed=settings.seed,
+            policy=settings.order.name,
         )
 
     def run(self, requests: Iterable[Compiled]) -> Generator[Outcome, None, None]:
@@ -278,6 +289,7 @@ class Pipeline:
         if self._in_flight and len(self._waiting) < self._batch and now - self._queried_at < _GATHER_S:
             return []
         self._queried_at = now
+        self._log_time.bring_up(self._left_s())
         jobs, self._waiting = self._waiting, deque()
         ready = []
         for job in jobs:
@@ -413,17 +425,36 @@ class Pipeline:
         if verdict.accepted:
             self._close(job, "placed", ended, grants=verdict.grants)
             return
-        job.lost_claims += 1
-        job.reason = rejection_text(verdict)
+        if verdict.reason in LATE:
+            job.late_claims += 1
+            job.reason = self._late_text(ended)
+        else:
+            job.lost_claims += 1
+            job.reason = rejection_text(verdict)
         job.rejected = Rejected(ended.candidate.cell, verdict)
         if verdict.reason not in RETRY_SAME_NODE:
             job.avoid.add(rejected_root(self._reader.view, job.compiled.spec, ended.candidate, verdict))
-        if verdict.reason in FINAL or job.lost_claims >= self._settings.attempts:
+        claims = job.lost_claims + job.late_claims
+        if verdict.reason in FINAL or claims >= self._settings.attempts:
             self._close(job, "lost", reason=job.reason)
+        elif time.monotonic() - job.started > self._timeout_s:
+            self._close(job, "lost", reason=f"no time left after {claims} claims, the last one: {job.reason}")
         else:
             job.move_to(JobState.RETRYING)
             job.waits_for = frozenset()
             self._waiting.appendleft(job)
+
+    def _late_text(self, late: ClaimInFlight) -> str:
+        """Why a claim was judged after its deadline, or with a deadline that was too far ahead: the log's clock."""
+        partition = partition_for(late.candidate.cell, self._reader.manifest.partitions)
+        ahead_ms = self._reader.log_time_ms(partition) - late.claim.deadline_ms
+        clock = self._log_time.clock.difference or "log time moved faster than this host's clock"
+        side = (
+            f"{duration_text(ahead_ms)} after its deadline"
+            if ahead_ms > 0
+            else "with a deadline too far ahead"
+        )
+        return f"the claim was judged {side} by log time: {clock}"
 
     def _end_overdue(self) -> bool:
         """Claims that have no verdict in the feed after their time: the tables decide, or their outcome is not known."""

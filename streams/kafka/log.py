@@ -12,6 +12,7 @@ from vacancy.streams.kafka.reader import KafkaReader
 from vacancy.streams.kafka.sender import KafkaReceipt, KafkaSender
 from vacancy.streams.kafka.topic import count_partitions
 from vacancy.streams.log import SEND_S, Log, no_partition
+from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
 
 _CLOSE_S: Final = 5.0
@@ -23,8 +24,9 @@ class KafkaLog(Log):
     def __init__(self, place: LogUrl, settings: Mapping[str, str], timeout_s: float | None = None) -> None:
         self.url, self.name = place.url, place.name
         self._closed = False
+        self.clock = LogClock(self.name)
         self.partitions = count_partitions(place, settings, timeout_s)
-        self._sender = KafkaSender(place, settings, self.partitions)
+        self._sender = KafkaSender(place, settings, self.partitions, self.clock)
         self._reader = KafkaReader(connect("consumer", place, settings), place, self.partitions)
 
     def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> KafkaReceipt:

@@ -17,6 +17,7 @@ from vacancy.streams.kafka.client import connect, translated_errors
 from vacancy.streams.kafka.errors import translate_error
 from vacancy.streams.kafka.network import Network
 from vacancy.streams.log import AppendedAt, check_entries
+from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
 
 _OVERHEAD_BYTES: Final = 128  # at most, of one record in a batch of its own
@@ -25,11 +26,14 @@ _OVERHEAD_BYTES: Final = 128  # at most, of one record in a batch of its own
 class KafkaReceipt:
     """See `Receipt`."""
 
-    __slots__ = ("_futures", "_rest", "_where")
+    __slots__ = ("_clock", "_futures", "_rest", "_sent_ms", "_where")
 
-    def __init__(self, futures: list[Any], where: str, rest: KafkaError | None = None) -> None:
+    def __init__(
+        self, futures: list[Any], where: str, clock: LogClock, rest: KafkaError | None = None
+    ) -> None:
         """`rest` is why entries after those of `futures` were not sent, if any were not."""
         self._futures, self._where, self._rest = futures, where, rest
+        self._clock, self._sent_ms = clock, clock.host_ms()
 
     @property
     def done(self) -> bool:
@@ -46,6 +50,8 @@ class KafkaReceipt:
             except KafkaError as error:
                 raise translate_error(error, self._where) from error
             appended.append(AppendedAt(metadata.partition, metadata.offset, metadata.timestamp))
+        if appended and appended[-1].timestamp_ms >= 0:  # -1: the broker did not say
+            self._clock.note(self._sent_ms, appended[-1].timestamp_ms)
         if self._rest is not None:
             raise translate_error(self._rest, self._where) from self._rest
         return appended
@@ -83,8 +89,9 @@ class KafkaSender:
     before the records that they followed.
     """
 
-    def __init__(self, place: LogUrl, settings: Mapping[str, str], partitions: int) -> None:
+    def __init__(self, place: LogUrl, settings: Mapping[str, str], partitions: int, clock: LogClock) -> None:
         self._place, self._settings, self._partitions = place, dict(settings), partitions
+        self._clock = clock
         self._sending = Lock()
         self._live: _Live | None = None
         self._closed = False
@@ -119,10 +126,10 @@ class KafkaSender:
                 if not futures:
                     raise
                 # Some entries are under way. The receipt reports the rest as sent and lost.
-                return KafkaReceipt(futures, self._place.url, error)
+                return KafkaReceipt(futures, self._place.url, self._clock, error)
             future.add_errback(live.note_failure)
             futures.append(future)
-        return KafkaReceipt(futures, self._place.url)
+        return KafkaReceipt(futures, self._place.url, self._clock)
 
     def _ready(self, until: float) -> _Live:
         if self._closed:

@@ -27,6 +27,7 @@ from vacancy.streams.log import (
     no_partition,
     out_of_range,
 )
+from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import retry_while_busy
 from vacancy.streams.sqlite.schema import add_entries, checksum, connect, open_format
@@ -54,6 +55,7 @@ class SqliteLog(Log):
     def __init__(self, place: LogUrl, clock: Clock = wall_ms, uptime: Uptime = uptime_mark) -> None:
         self.url, self.name = place.url, place.name
         self._path = Path(place.place)
+        self.clock = LogClock(self.name)
         self._clock, self._uptime = clock, uptime
         self._closed = False
         self._writing, self._reading = Lock(), Lock()
@@ -82,11 +84,15 @@ class SqliteLog(Log):
             self._check_open()
             self._check_file()
             check_entries(entries, self.url)
-            return retry_while_busy(
+            sent_ms = self.clock.host_ms()
+            appended = retry_while_busy(
                 lambda: add_entries(self._writer, entries, self.partitions, self._clock(), self._uptime()),
                 deadline - time.monotonic(),
                 self.url,
             )
+            if appended:
+                self.clock.note(sent_ms, appended[-1].timestamp_ms)
+            return appended
         finally:
             self._writing.release()
 

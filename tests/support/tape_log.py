@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.log import SEND_S, Log, Receipt
+from vacancy.streams.log_clock import LogClock
 
 
 class TapeLog(Log):
@@ -16,6 +17,7 @@ class TapeLog(Log):
         self.url = self.name = "memory://tape"
         self.partitions = len(records)
         self._records = records
+        self.clock = LogClock(self.name)
 
     def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> Receipt:
         raise LogError("the log is only read", where=self.url, do="append nothing to it")

@@ -21,6 +21,7 @@ from vacancy.resources.model.event_encoding import AllocationWire, ClaimWire, Cl
 from vacancy.resources.model.partitioner import covering_cells, partition_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.log import SEND_S, Log, Receipt
+from vacancy.streams.log_clock import LogClock
 
 SPEC = Raw(b'{"groups": []}')
 
@@ -116,6 +117,7 @@ class AwayLog(Log):
 
     url = name = "away"
     partitions = 1
+    clock = LogClock("away")
 
     def send(self, entries: Sequence[NewRecord], timeout_s: float = SEND_S) -> Receipt:
         raise LogUnavailable("it is away", where=self.name, do="wait")

@@ -127,7 +127,7 @@ class Silent:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self.partitions = log.partitions
+        self.partitions, self.clock = log.partitions, log.clock
         self.silent = True
 
     def send(self, entries: Sequence[NewRecord], timeout_s: float = 10.0) -> Receipt:

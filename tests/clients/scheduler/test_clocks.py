@@ -1,0 +1,114 @@
+"""Clocks that differ: that of the log, that of this host, and log time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.followed_log import FollowedLog, followed_log
+from vacancy.clients.runtime.bootstrap import tick_entry
+from vacancy.clients.scheduler.client import Scheduler
+from vacancy.clients.scheduler.placement import PlacementRequest
+from vacancy.resources.model.errors import ClaimLost
+from vacancy.resources.model.record import NewRecord
+from vacancy.streams.clock import wall_ms
+from vacancy.streams.log import SettledReceipt
+from vacancy.streams.log_clock import LogClock
+from vacancy.streams.log_url import parse_log_url
+from vacancy.streams.memory_log import MemoryLog
+
+HOUR_MS = 3_600_000
+YEAR_MS = 365 * 24 * HOUR_MS
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[FollowedLog]:
+    with followed_log(tmp_path, partitions=1) as made:
+        made.report("n1", cell="b")
+        yield made
+
+
+def scheduler(site: FollowedLog, clock: Callable[[], int], kind: type[MemoryLog] = MemoryLog) -> Scheduler:
+    """A scheduler whose records are stamped by another clock than this host's."""
+    return Scheduler(kind(parse_log_url(site.log.url), clock), site.store, site.registry, seed=1)
+
+
+def held(site: FollowedLog, consumer: str) -> bool:
+    with site.scheduler() as one:
+        return bool(one.allocations(consumer))
+
+
+class Leaping(MemoryLog):
+    """A log on which others append before each record."""
+
+    def send(self, entries: Sequence[NewRecord], timeout_s: float = 10.0) -> SettledReceipt:
+        ticks = [tick_entry(0, self.partitions)] * 3
+        return SettledReceipt(super().send([*ticks, *entries], timeout_s).appended[len(ticks) :])
+
+
+@pytest.mark.parametrize("ahead_ms", [48 * HOUR_MS, -48 * HOUR_MS])
+def test_a_broker_with_a_wrong_clock_is_named_and_claims_go_on(
+    ahead_ms: int, site: FollowedLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    with scheduler(site, lambda: wall_ms() + ahead_ms) as one, caplog.at_level(logging.WARNING):
+        for number in range(3):
+            request = PlacementRequest("resources=VCPU:1", consumer=f"c{number}", hold_ms=30_000)
+            assert one.place(request, timeout_s=5).status == "placed"
+        assert all(held(site, f"c{number}") for number in range(3))
+    side = "ahead of" if ahead_ms > 0 else "behind"
+    assert [line for line in caplog.messages if f"the log's clock is 2.0 d {side} this host's clock" in line]
+
+
+def test_after_one_append_by_a_wrong_clock_claims_are_placed_at_once(site: FollowedLog) -> None:
+    wrong = MemoryLog(parse_log_url(site.log.url), lambda: wall_ms() + 100 * YEAR_MS)
+    with site.scheduler() as one:
+        assert one.place("resources=VCPU:1", timeout_s=5).status == "placed"
+        wrong.append([tick_entry(0, 1)])
+        started = time.monotonic()
+        for number in range(3):
+            request = PlacementRequest("resources=VCPU:1", consumer=f"c{number}", hold_ms=30_000)
+            assert one.place(request, timeout_s=3).status == "placed"
+        assert time.monotonic() - started < 3
+    assert all(held(site, f"c{number}") for number in range(3))
+
+
+def test_a_hold_on_a_log_that_was_idle_for_a_week_lasts(site: FollowedLog) -> None:
+    later = 7 * 24 * HOUR_MS
+    log = MemoryLog(parse_log_url(site.log.url), lambda: wall_ms() + later)
+    log.clock = LogClock(log.name, lambda: wall_ms() + later)
+    with Scheduler(log, site.store, site.registry, seed=1) as one:
+        one.place(PlacementRequest("resources=VCPU:1", consumer="c", hold_ms=30_000), timeout_s=5)
+        log.append([tick_entry(0, 1)] * 5)
+        one.place("resources=VCPU:1", timeout_s=5)
+    assert held(site, "c")
+
+
+def test_placing_keeps_its_timeout_and_names_the_clock(site: FollowedLog) -> None:
+    with scheduler(site, lambda: wall_ms() + 100 * YEAR_MS, Leaping) as one:
+        started = time.monotonic()
+        with pytest.raises(ClaimLost) as lost:
+            one.place("resources=VCPU:1", timeout_s=3)
+        assert time.monotonic() - started < 3 + 2
+    assert "the log's clock is 36500.0 d ahead of this host's clock" in str(lost.value)
+    assert "lost to others" not in str(lost.value)
+    assert "check the clocks" in str(lost.value)
+
+
+def test_a_difference_is_named_once_and_again_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+    now = 1_000_000_000
+    clock = LogClock("log", lambda: now)
+    with caplog.at_level(logging.INFO):
+        for ahead_ms in (0, 9_000, 48 * HOUR_MS, 48 * HOUR_MS + 5_000, 48 * HOUR_MS, 12_000, -700_000, 0, 0):
+            clock.note(now, now + ahead_ms)
+            assert clock.ahead_ms == ahead_ms
+            assert clock.now_ms() == now + ahead_ms
+    assert [line.removeprefix("log log: ") for line in caplog.messages] == [
+        "the log's clock is 2.0 d ahead of this host's clock",
+        "the log's clock is 12.0 s ahead of this host's clock",
+        "the log's clock is 11.7 min behind this host's clock",
+        "its clock and this host's clock agree again",
+    ]
