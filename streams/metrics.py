@@ -45,6 +45,7 @@ def status(source: MetricsSource) -> dict[str, Any]:
         "records": ownership.records,
         "batches": ownership.batches,
         "ticks": source.ticks,
+        "host_time_ms": now_ms,
         "records_per_s": round(ownership.records_per_s, 1),
         "lag_records": sum(one.lag for one in ownership.held.values()),
         "lag_seconds": max((one.lag_ms(now_ms) for one in ownership.held.values()), default=0) / 1000,
@@ -105,6 +106,12 @@ class WorkerCollector(Collector):
             yield _gauge(name, help_, {at: one[key] for at, one in partitions.items()}, labels)
         log_time = {at: one["log_time_ms"] / 1000 for at, one in partitions.items()}
         yield _gauge("log_time_seconds", "How far log time has come (Unix time)", log_time, labels)
+        ahead = {
+            at: max(0.0, one["log_time_ms"] - found["host_time_ms"]) / 1000 for at, one in partitions.items()
+        }
+        yield _gauge(
+            "log_time_ahead_seconds", "How far log time is ahead of this host's clock", ahead, labels
+        )
         refused = {at: one["dead_letters"] for at, one in partitions.items()}
         yield _counter("dead_letters", "Records refused since the partition's first", refused, labels)
         for field, (name, help_) in _CONTESTED.items():

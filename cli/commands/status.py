@@ -8,6 +8,7 @@ from vacancy.cli import options as o
 from vacancy.cli.context import OPTIONAL_LOG_S, CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table, note, time_text
 from vacancy.resources.model.errors import LogError
+from vacancy.streams.log_clock import NOTICE_MS, duration_text
 
 if TYPE_CHECKING:
     from vacancy.clients.inspection.answers import ContestedAnswer
@@ -69,6 +70,12 @@ def status(
             for one in found.partitions
         ),
     )
+    for one in found.partitions:
+        if one.ahead_s * 1000 >= NOTICE_MS:
+            emit(
+                f"log time of partition {one.partition} is {duration_text(int(one.ahead_s * 1000))} ahead of this host's"
+                " clock: check the clocks of the brokers and of this host; until log time is reached, no deadline passes"
+            )
     if found.node_states:
         emit("nodes: " + ", ".join(f"{count} {state}" for state, count in found.node_states.items()))
     for root, cells in found.clashes.items():

@@ -180,9 +180,9 @@ class DeadLetterAnswer:
 class PartitionStatus:
     """The state of one partition. `end` and `lag` (records) are None if the log was not read.
 
-    `time_ms` is its log time; `dead_letters` counts all dead letters, including deleted ones. `contested` counts the
-    nodes that are closed because two writers use their names; `dropped` and `dropped_reports` count what was dropped of
-    such nodes.
+    `time_ms` is its log time, `ahead_s` how far that is ahead of this host's clock. `dead_letters` counts all dead letters,
+    including deleted ones. `contested` counts the nodes that are closed because two writers use their names; `dropped` and
+    `dropped_reports` count what was dropped of such nodes.
     """
 
     partition: int
@@ -190,6 +190,7 @@ class PartitionStatus:
     end: int | None = None
     lag: int | None = None
     time_ms: int = 0
+    ahead_s: float = 0.0
     rules_version: int = 0
     classes: list[str] = field(default_factory=list)
     nodes: int = 0

@@ -20,6 +20,7 @@ from vacancy.resources.state.tables import (
     REQUESTS,
     VERDICTS,
 )
+from vacancy.streams.clock import wall_ms
 
 
 def dead_letters(
@@ -54,6 +55,7 @@ def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status
     partitions = []
     for partition, position in reader.position.items():
         one = PartitionStatus(partition, position, time_ms=reader.log_time_ms(partition))
+        one.ahead_s = max(0, one.time_ms - wall_ms()) / 1000
         if ends is not None:
             one.end = ends[partition]
             one.lag = max(0, one.end - position)

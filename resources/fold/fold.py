@@ -22,7 +22,7 @@ from vacancy.resources.fold.withdrawals import settle_trees
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import Halt, InvalidRecord
 from vacancy.resources.model.names import ID_PATTERN
-from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.model.partitioner import CACHED_KEY_MAX, partition_for
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.rows import DeadLetterRow, PartitionRow
 from vacancy.resources.state.rule_set import RulesVersions
@@ -103,11 +103,21 @@ def _fold_first(record: Record, registry: Registry, versions: RulesVersions) -> 
     return {PARTITION: {PARTITION_KEY: row}}
 
 
-@lru_cache(maxsize=65536)
 def _misplaced(key: bytes, here: int, partitions: int) -> str:
     """Why a record with this key is invalid in partition `here`, or an empty text."""
+    if len(key) > CACHED_KEY_MAX:
+        return _not_a_cell(key)
+    return _misplaced_cell(key, here, partitions)
+
+
+def _not_a_cell(key: bytes) -> str:
+    return f"the record's key {key[:80]!r} is not the name of a cell"
+
+
+@lru_cache(maxsize=65536)
+def _misplaced_cell(key: bytes, here: int, partitions: int) -> str:
     if not _is_id(key):
-        return f"the record's key {key[:80]!r} is not the name of a cell"
+        return _not_a_cell(key)
     home = partition_for(key, partitions)
     if home != here:
         return f"the record's key {key.decode()} belongs to partition {home} (murmur2), not to {here}"

@@ -29,7 +29,7 @@ from vacancy.streams.faust.group import client_id, group_of, prepare_group
 from vacancy.streams.faust.settings import faust_options
 from vacancy.streams.faust.web import add_pages, web_options
 from vacancy.streams.kafka.errors import damaged_records
-from vacancy.streams.log import Log, out_of_range
+from vacancy.streams.log import READ_BYTES, Log, out_of_range
 from vacancy.streams.log_identity import LogIdentity
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.partition_ownership import PartitionOwnership
@@ -403,17 +403,19 @@ def make_app(
         """Collect waiting events until none is left or there are enough, then apply them."""
         waiting = cast("asyncio.Queue[object]", stream.channel.queue)
         collected: list[EventT[Any]] = []
-        count = 0
+        count = size = 0
         async for event in stream.noack().events():
             collected.append(event)
-            count += len(cast("list[Record]", event.value))
-            if count < BATCH_MAX and not waiting.empty():
+            records = cast("list[Record]", event.value)
+            count += len(records)
+            size += sum(len(record.value) for record in records)
+            if count < BATCH_MAX and size < READ_BYTES and not waiting.empty():
                 continue
             try:
                 app.fold(collected)
             except Exception as error:  # a bug: Faust would drop the collected events and continue
                 await app.crash(error)
                 raise
-            collected, count = [], 0
+            collected, count, size = [], 0, 0
 
     return app

@@ -19,12 +19,13 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.record import Record
 from vacancy.streams.kafka.client import translated_errors
-from vacancy.streams.log import out_of_range
+from vacancy.streams.log import READ_BYTES, out_of_range
 from vacancy.streams.log_url import LogUrl
 
 _POLL_MAX_RECORDS: Final = 2_000
 _BUFFER_FULL: Final = 4_000
 _BUFFER_LOW: Final = 1_000
+_BUFFER_BYTES: Final = 4 * READ_BYTES
 _POLL_SLICE_S: Final = 0.1
 # Calls of `read` for several partitions in a row, without a timeout, share one poll.
 _POLL_AGAIN_S: Final = 0.0005
@@ -35,7 +36,7 @@ _OFFSETS_TIMEOUT_MS: Final = 10_000
 class _Partition:
     """`position`: offset of the next record to return. `fetched`: offset of the next record to fetch from Kafka.
 
-    Records are fetched only while the partition is `followed`.
+    Records are fetched only while the partition is `followed`. `size` is that of the values in `buffer`, in bytes.
     """
 
     topic: TopicPartition
@@ -44,6 +45,7 @@ class _Partition:
     followed: bool = False
     problem: Exception | None = None
     buffer: deque[Record] = field(default_factory=deque)
+    size: int = 0
 
 
 class KafkaReader:
@@ -75,14 +77,20 @@ class KafkaReader:
                     return []
 
     def _from_buffer(self, one: _Partition, limit: int) -> list[Record]:
-        records = [one.buffer.popleft() for _ in range(min(limit, len(one.buffer)))]
+        records: list[Record] = []
+        size = 0
+        while one.buffer and len(records) < limit and size < READ_BYTES:
+            records.append(one.buffer.popleft())
+            size += len(records[-1].value)
+        one.size -= size
         one.position += len(records)
-        if not one.followed and one.problem is None and len(one.buffer) < _BUFFER_LOW:
+        if not one.followed and one.problem is None and _is_low(one):
             self._follow(one)
         return records
 
     def _seek(self, one: _Partition, offset: int) -> None:
         one.buffer.clear()
+        one.size = 0
         one.position = one.fetched = offset
         one.problem = None
         self._follow(one)
@@ -117,14 +125,16 @@ class KafkaReader:
         is_contiguous = raw[-1].offset == one.fetched + len(raw) - 1
         if not is_contiguous:
             raw = [record for place, record in enumerate(raw, one.fetched) if record.offset == place]
-        one.buffer.extend(
+        records = [
             Record(partition, record.offset, record.timestamp, record.key or b"", record.value or b"")
             for record in raw
-        )
+        ]
+        one.buffer.extend(records)
+        one.size += sum(len(record.value) for record in records)
         one.fetched += len(raw)
         if not is_contiguous:
             self._note_problem([one.topic], self._gap(one))
-        elif one.followed and len(one.buffer) >= _BUFFER_FULL:
+        elif one.followed and (len(one.buffer) >= _BUFFER_FULL or one.size >= _BUFFER_BYTES):
             self._unfollow(one)
 
     def _gap(self, one: _Partition) -> LogError:
@@ -182,3 +192,8 @@ class KafkaReader:
         """Disconnect."""
         with self._reading:
             self._consumer.close(autocommit=False, timeout_ms=1_000)
+
+
+def _is_low(one: _Partition) -> bool:
+    """Whether more records of a partition should be fetched."""
+    return len(one.buffer) < _BUFFER_LOW and one.size < _BUFFER_BYTES // 2

@@ -173,7 +173,7 @@ def test_lag_is_the_age_of_the_waiting_records(ownership: PartitionOwnership, cl
     assert one.lag_ms(clock()) == 500
 
 
-def test_status_as_json_and_as_metrics(ownership: PartitionOwnership, tables: Tables) -> None:
+def test_status_as_json_and_as_metrics(ownership: PartitionOwnership, tables: Tables, clock: Clock) -> None:
     class Worker:
         ready, ticks, log_name = True, 3, "the-log"
 
@@ -200,6 +200,11 @@ def test_status_as_json_and_as_metrics(ownership: PartitionOwnership, tables: Ta
     assert by_partition["vacancy_worker_dead_letters"] == {"0": 7, "2": 7}
     assert by_partition["vacancy_worker_partition_stopped"] == {"0": 0, "2": 1}
     assert by_partition["vacancy_worker_log_time_seconds"]["0"] == (START_MS - 5_000) / 1000
+    assert by_partition["vacancy_worker_log_time_ahead_seconds"] == {"0": 0, "2": 0}
+    clock.now_ms -= 65_000
+    assert 'vacancy_worker_log_time_ahead_seconds{log="the-log",partition="0"} 60.0' in metrics.render(
+        Worker()
+    )
     assert by_partition["vacancy_worker_ready"] == {None: 1}
 
 

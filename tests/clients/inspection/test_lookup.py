@@ -21,6 +21,9 @@ from vacancy.resources.model.errors import NoValidHost, StoreError, UsageError
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
+from vacancy.streams.clock import wall_ms
+from vacancy.streams.log_url import parse_log_url
+from vacancy.streams.memory_log import MemoryLog
 
 SPEC = RequestSpec(groups=(RequestGroup(resources={"VCPU": 2}),))
 GPU = RequestSpec(
@@ -154,6 +157,16 @@ def test_status_tells_how_far_behind_the_log_each_partition_is(tmp_path: Path) -
         assert [(one.position, one.end, one.lag) for one in found.partitions] == [(1, 1, 0), (1, 4, 3)]
         assert [one.lag for one in status(site.reader).partitions] == [None, None]
         assert found.log == site.log.identity().log
+
+
+def test_status_shows_how_far_log_time_is_ahead_of_this_host(tmp_path: Path) -> None:
+    with followed_log(tmp_path, partitions=1) as site:
+        assert [one.ahead_s for one in status(site.reader).partitions] == [0]
+        wrong = MemoryLog(parse_log_url(site.log.url), lambda: wall_ms() + 7_200_000)
+        (landed,) = wrong.append([NewRecord(covering_cells(1)[0], b"")])
+        wait_for(site.reader, {0: landed.offset + 1})
+        (one,) = status(site.reader).partitions
+        assert 3_500 < one.ahead_s <= 3_600  # one record moves log time by an hour
 
 
 def test_candidates_need_no_log(site: FollowedLog) -> None:
