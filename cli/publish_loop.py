@@ -20,7 +20,7 @@ from vacancy.clients.publisher.host.numa_inventory import NumaMode
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Providers, Publisher, node_cell
 from vacancy.clients.publisher.service import PublishService
-from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.errors import LogError, UsageError
 from vacancy.resources.model.events import ProviderReport
 from vacancy.streams.log import Log
 from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop
@@ -120,7 +120,6 @@ def publish_once(publisher: Publisher, providers: Providers | None, timeout_s: f
 def name_warning(context: CommandContext, publisher: Publisher, log: Log) -> Callable[[], str | None]:
     """A function that returns what this host's store knows of the publisher's name: a warning if another publisher uses
     it, "" if none does, None if there is no answer."""
-    log_id = log.identity().log
 
     def warning() -> str | None:
         if not context.store.is_dir():
@@ -128,6 +127,10 @@ def name_warning(context: CommandContext, publisher: Publisher, log: Log) -> Cal
         # Imported here, because most publishers run on hosts without a store and do not need RocksDB.
         from vacancy.clients.inspection.contested import own_node_warning
 
+        try:
+            log_id = log.identity().log
+        except LogError:  # a publisher may have no permission to read the log
+            return None
         return own_node_warning(
             context.store,
             context.registry(),

@@ -89,7 +89,9 @@ def translate_error(error: Exception, where: str, observed: str = "") -> Vacancy
         return UsageError("Kafka's client refuses its settings", where=where, do=f"check them ({kind})")
     if isinstance(error, _REFUSED):
         return LogError("Kafka refused the credentials", where=where, do="check sasl.* and security.protocol")
-    if isinstance(error, errors.AuthorizationError):
+    # A producer that may write to no topic gets no id; the client wraps that refusal in an error without a kind.
+    no_id = type(error) is errors.KafkaError and errors.ClusterAuthorizationFailedError.__name__ in str(error)
+    if no_id or isinstance(error, errors.AuthorizationError):
         do = "get the permissions to describe, read and write the topic (to create it: to create topics)"
         return LogError("Kafka does not allow this", where=where, do=do)
     if isinstance(error, _TOO_LARGE):

@@ -134,6 +134,9 @@ def check_topic(url: str, **client_settings: str) -> list[str]:
         resource = ConfigResource("topic", place.place)
         described = call_broker(lambda: admin.describe_configs([resource], config_filter="all"))
     found = described["topic"][place.place]
+    if not found:  # the client drops the error of a resource, and every topic has settings
+        do = "get the permission to describe the settings of the topic (DescribeConfigs)"
+        raise LogError("Kafka does not allow this", where=place.url, do=do)
     configuration = {name: str(entry["value"]) for name, entry in found.items()}
     return [
         *_configuration_problems(configuration, partitions),

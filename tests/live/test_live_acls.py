@@ -1,0 +1,147 @@
+"""The permissions that the page on trust gives each role, on a real broker: each can do its work and nothing else."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ACLResourcePatternType,
+    ResourcePattern,
+    ResourceType,
+)
+
+from tests.cli.command import Ended, Vacancy, node_file
+from tests.support.kafka_server import KafkaCluster
+from tests.test_structure import ROOT
+
+pytestmark = pytest.mark.kafka
+
+SECRET = "correct-horse"  # noqa: S105
+ROLES = ("publisher", "scheduler", "worker", "operator", "reader")
+PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+USERS = " ".join(f'user_{role}="{SECRET}"' for role in ROLES)
+PROPERTIES = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:ANONYMOUS",
+    "sasl.enabled.mechanisms": "PLAIN",
+    "listener.name.sasl.plain.sasl.jaas.config": f"{PLAIN} required {USERS};",
+}
+
+
+def acls_of_the_page() -> list[ACL]:
+    """The permissions that the page's `kafka-acls` commands give."""
+    text = (ROOT / "docs/trust.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"^kafka-acls\.sh .*$", text, re.M)
+    found = []
+    for command in commands:
+        words = shlex.split(command)
+        values: dict[str, list[str]] = {}
+        for name, value in zip(words, [*words[1:], ""], strict=True):
+            if name.startswith("--"):
+                values.setdefault(name, []).append(value)
+        kind = ResourceType.TOPIC if "--topic" in values else ResourceType.GROUP
+        (name,) = values["--topic" if kind is ResourceType.TOPIC else "--group"]
+        prefixed = values.get("--resource-pattern-type") == ["prefixed"]
+        pattern = ACLResourcePatternType.PREFIXED if prefixed else ACLResourcePatternType.LITERAL
+        assert set(values) <= {
+            *("--bootstrap-server", "--command-config", "--add", "--allow-principal", "--operation"),
+            *("--topic", "--group", "--resource-pattern-type"),
+        }, command
+        found += [
+            ACL(
+                values["--allow-principal"][0],
+                "*",
+                ACLOperation[re.sub("(?<=[a-z])(?=[A-Z])", "_", operation).upper()],
+                ACLPermissionType.ALLOW,
+                ResourcePattern(kind, name, pattern),
+            )
+            for operation in values["--operation"]
+        ]
+    assert {acl.principal for acl in found} == {f"User:{role}" for role in ROLES}
+    return found
+
+
+class Site:
+    """A broker with the page's permissions, and `vacancy` as each role."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.cluster = KafkaCluster(
+            directory / "kafka", listeners={"SASL": "SASL_PLAINTEXT"}, properties=PROPERTIES
+        )
+        admin = KafkaAdminClient(bootstrap_servers=self.cluster.servers)
+        admin.create_acls(acls_of_the_page())
+        admin.close()
+
+    def as_(self, role: str) -> Vacancy:
+        home = self.directory / role
+        home.mkdir(exist_ok=True)
+        (home / "vacancy.toml").write_text(
+            "[kafka]\n"
+            '"security.protocol" = "SASL_PLAINTEXT"\n'
+            '"sasl.mechanism" = "PLAIN"\n'
+            f'"sasl.username" = "{role}"\n'
+            f'"sasl.password" = "{SECRET}"\n'
+        )
+        url = f"kafka://{self.cluster.servers_of('SASL')}/vacancy"
+        return Vacancy(home, log=url, store=str(self.directory / "store"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The operator makes the log; the worker follows it."""
+    site = Site(tmp_path_factory.mktemp("acls"))
+    with site.cluster:
+        made = site.as_("operator").run("topics", "create", "--partitions", 1, "--replication", 1)
+        assert made.code == 0, made
+        with site.as_("worker").serving("worker", "--web-port", "off", until="caught up"):
+            yield site
+
+
+def refused(ended: Ended) -> str:
+    """The one line of a command that Kafka does not allow."""
+    assert ended.code == 1, ended
+    (line,) = ended.err.splitlines()
+    assert line.startswith("vacancy: Kafka does not allow this (kafka://"), line
+    return line
+
+
+def test_each_role_can_do_its_work(site: Site, tmp_path: Path) -> None:
+    file = node_file(tmp_path, "node-1")
+    done = site.as_("publisher").run("publish", "--once", "--file", file, "--store", tmp_path / "none")
+    assert done.code == 0, done
+    placed = site.as_("scheduler").run("place", "--resources", "VCPU:1", "--consumer", "c-1")
+    assert placed.code == 0, placed
+    closed = site.as_("operator").run("provider", "disable", "node-1", "--reason", "fans")
+    assert closed.code == 0, closed
+    checked = site.as_("operator").run("topics", "check")
+    assert checked.code in (0, 5), checked
+    read = site.as_("reader").run("replay", "--into", tmp_path / "copy")
+    assert read.code == 0, read
+    assert site.as_("reader").run("verify").code == 0
+
+
+@pytest.mark.parametrize("role", ["publisher", "scheduler", "reader", "worker"])
+def test_only_operators_create_topics_and_read_their_settings(site: Site, role: str) -> None:
+    user = site.as_(role)
+    other = user.environment["VACANCY_LOG"].replace("/vacancy", "/other")
+    refused(user.run("topics", "create", "--log", other, "--replication", 1))
+    refused(user.run("topics", "check"))
+
+
+def test_a_reader_cannot_write(site: Site, tmp_path: Path) -> None:
+    reader = site.as_("reader")
+    refused(reader.run("publish", "--once", "--file", node_file(tmp_path, "node-2")))
+    refused(reader.run("provider", "disable", "node-1"))
+
+
+def test_a_publisher_cannot_read_the_log(site: Site, tmp_path: Path) -> None:
+    refused(site.as_("publisher").run("replay", "--into", tmp_path / "copy"))
