@@ -54,6 +54,7 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "replay": ("--into", "second"),
     "rules activate": (1,),
     "rules show": (),
+    "rules withdraw": (),
     "settle": ("c-1", "--timeout", 0.1),
     "show claim": ("claim-1",),
     "show consumer": ("c-1",),
