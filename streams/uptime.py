@@ -31,10 +31,11 @@ def uptime_mark() -> int:
 
 
 def passed_ms(before: int, now: int) -> int | None:
-    """The milliseconds between two marks; None where they are not of one start of one machine."""
-    if not before or not now or before >> _MS_BITS != now >> _MS_BITS or now < before:
+    """The milliseconds between two marks; None where they are not of one start of one machine. 0 where `now` was read before
+    the other: another process appended in the meantime."""
+    if not before or not now or before >> _MS_BITS != now >> _MS_BITS:
         return None
-    return now - before
+    return max(0, now - before)
 
 
 @lru_cache(maxsize=1)

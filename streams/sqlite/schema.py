@@ -51,8 +51,11 @@ CREATE TABLE records (
 ) WITHOUT ROWID;
 COMMIT;
 """
+_LOOK_BACK: Final = 4
+"""Records of a partition whose timestamps an appender looks at."""
+
 _LAST: Final = (
-    "SELECT offset, timestamp_ms, uptime FROM records WHERE partition = ? ORDER BY offset DESC LIMIT 1"
+    "SELECT offset, timestamp_ms, uptime FROM records WHERE partition = ? ORDER BY offset DESC LIMIT ?"
 )
 _INSERT: Final = "INSERT INTO records (partition, offset, timestamp_ms, key, value, checksum, uptime) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _REFUSE_FORMAT_1: Final = """
@@ -65,10 +68,7 @@ _UNCHECKED: Final = "unchecked_"
 """`unchecked_P` in `meta`: the records of partition P below this offset were written in format 1, without a checksum."""
 
 _CATCH_UP_MS: Final = 60_000
-"""How much a timestamp may gain on the time that passed since the last record, if that much time passed."""
-
-_JITTER_MS: Final = 1_000
-"""The same, however little time passed."""
+"""How much a timestamp may gain at most on the time that passed since the last record."""
 
 _place = struct.Struct("<3q").pack
 
@@ -222,10 +222,9 @@ def add_entries(
         for key, value in entries:
             partition = partition_for(key, partitions)
             if partition not in last:
-                found = db.execute(_LAST, (partition,)).fetchone()
-                last[partition] = (
-                    (-1, now_ms) if found is None else (found[0], timestamp(now_ms, uptime, *found[1:]))
-                )
+                found = db.execute(_LAST, (partition, _LOOK_BACK)).fetchall()
+                before = found[0][0] if found else -1
+                last[partition] = (before, timestamp(now_ms, uptime, [one[1:] for one in found]))
             before, timestamp_ms = last[partition]
             record = Record(partition, before + 1, timestamp_ms, key.encode(), value)
             last[partition] = (before + 1, timestamp_ms)
@@ -235,15 +234,22 @@ def add_entries(
     return appended
 
 
-def timestamp(now_ms: int, uptime: int, last_ms: int, last_uptime: int | None) -> int:
-    """The timestamp of a record that is appended at `now_ms` after one of `last_ms`. Both have an uptime mark.
+def timestamp(now_ms: int, uptime: int, last: Sequence[tuple[int, int | None]]) -> int:
+    """The timestamp of a record that is appended at `now_ms`, when the machine's mark is `uptime`. `last` has the timestamps
+    and marks of the records before it, the newest first.
 
     It is now, also where that is before the last timestamp: one process with a fast clock must not push the log's time
-    forward for all others. And it is not farther ahead of the last timestamp than time has passed since, by the
-    machine's uptime, and a little more: so a fast clock has no effect, and a clock that was set right is followed
-    within about the time by which it was wrong. After a restart of the machine nothing is known, and now is taken.
+    forward for all others. And it is not farther ahead than the time that has passed since these records, by the
+    machine's uptime, and the time since the newest of them once more. So processes with a fast clock move the log at
+    twice the speed of time at most, however many records they append; a clock that was set right is followed at that
+    speed, too. The highest of several records counts, so that one append with a slow clock does not hold the others back.
+    After a restart of the machine nothing is known, and now is taken.
     """
-    passed = passed_ms(last_uptime or 0, uptime)
-    if passed is None:
+    known = [
+        (at_ms + passed, passed)
+        for at_ms, mark in last
+        if (passed := passed_ms(mark or 0, uptime)) is not None
+    ]
+    if not known:
         return now_ms
-    return min(now_ms, last_ms + passed + min(passed, _CATCH_UP_MS) + _JITTER_MS)
+    return min(now_ms, max(known)[0] + min(known[0][1], _CATCH_UP_MS))
