@@ -20,7 +20,7 @@ from tests.support.damaged_files import damage
 from tests.support.temporary_stores import FAST
 
 DAMAGES = int(os.environ.get("VACANCY_FUZZ_DAMAGES", "12"))
-KINDS = tuple(kind for kind in FILES if kind != "log")
+KINDS = tuple(FILES)
 LOOKS = {"a reader": reader_agrees, "a worker": worker_agrees, "a rebuild": log_agrees}
 
 
