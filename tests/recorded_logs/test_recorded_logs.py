@@ -31,7 +31,7 @@ from tests.recorded_logs.recording import (
 )
 from tests.support.memory_state import MemoryState
 from tests.support.temporary_stores import FAST
-from vacancy.clients.replay_tool.replay import digest, replay, store_digests
+from vacancy.clients.replay_tool.replay import digest, read_all, replay, store_digests
 from vacancy.clients.runtime.bootstrap import open_store
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
@@ -112,8 +112,7 @@ def test_followed_by_a_worker_it_gives_the_recorded_digests(name: str, directory
 def test_a_restored_log_has_the_records_that_were_recorded(name: str, directory: Path) -> None:
     recording = read_recording(name)
     with restore(recording, directory / "log.db") as log:
-        ends = recording.ends
-        found = chain.from_iterable(log.read(partition, 0, ends[partition]) for partition in sorted(ends))
+        found = chain.from_iterable(records for _, records in sorted(read_all(log).items()))
         assert tuple(found) == recording.records
 
 
