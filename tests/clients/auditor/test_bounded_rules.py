@@ -253,6 +253,8 @@ def _event(story: Story, life: int, sequence: int, kind: str = "heartbeat") -> N
         ([(7, 1, "reported"), (0, 2, "heartbeat"), (7, 2, "reported")], False),  # a report does not reopen it
         ([(0, 9, "reported")], True),
         ([(0, 9, "reported"), (0, 2, "heartbeat")], False),  # in the gap
+        ([(0, 9, "reported"), (7, 1, "reported"), (0, 2, "heartbeat")], False),  # in a gap of the life before
+        ([(7, 3, "reported"), (7, 2, "heartbeat")], False),  # in the gap before the first event of a life
         ([(0, 9, "reported"), (0, 9, "reported")], True),
         ([(0, 2, "heartbeat"), (0, 9, "reported"), (0, 2, "heartbeat")], True),
     ],
