@@ -278,7 +278,7 @@ class Pipeline:
         oldest = next(iter(self._in_flight.values()), None)
         if oldest is None:
             return self._timeout_s
-        return max(0.0, oldest.sent_at + max(self._timeout_s, _OVERDUE_S) - time.monotonic())
+        return max(0.0, oldest.job.started + max(self._timeout_s, _OVERDUE_S) - time.monotonic())
 
     def _take_ready(self) -> list[PlacementJob]:
         """The jobs to query now. While claims are in flight it pays to wait a little for more jobs: a record of many claims
@@ -465,7 +465,7 @@ class Pipeline:
         for row_key, one in list(old):
             if row_key not in self._in_flight:
                 continue  # its verdict came while another was looked up
-            if now - one.sent_at > self._timeout_s or self._past_deadline(one):
+            if now - one.job.started > self._timeout_s or self._past_deadline(one):
                 self._look_up(row_key, self._end_claim(row_key))
                 ended = True
         return ended
