@@ -76,7 +76,14 @@ class EmbeddedWorker:
         self._log, self._projection = log, projection
         self._batch_max, self._poll_s = batch_max, poll_s
         self._clock, self._rng = clock, rng or random.Random()
-        self._ticker = Ticker(log, projection.next_deadline_ms, tick_entry, clock=clock, rng=self._rng)
+        self._ticker = Ticker(
+            log,
+            projection.next_deadline_ms,
+            tick_entry,
+            overdue=projection.overdue,
+            clock=clock,
+            rng=self._rng,
+        )
         self._answers = RulesAnswers(log, projection.unanswered, answer_entry)
         self._stopping = threading.Event()
         self.progress = WorkerProgress()

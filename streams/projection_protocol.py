@@ -25,6 +25,10 @@ class Projection(Protocol):
     def next_deadline_ms(self, partition: int) -> int | None:
         """The earliest log time (ms since 1970, UTC) that something in `partition` waits for, or None."""
 
+    def overdue(self, partition: int) -> bool:
+        """Whether something in `partition` was due at its last record and waits for the next one: one record ends a limited
+        number of deadlines."""
+
     def log_time_ms(self, partition: int) -> int:
         """The log time of `partition` (ms since 1970, UTC); 0 before its first record."""
 

@@ -1,4 +1,7 @@
-"""Ticks: records with which a worker advances log time when a deadline is due and no other record arrives."""
+"""Ticks: records with which a worker advances log time when a deadline is due and no other record arrives.
+
+One record ends a limited number of deadlines. Where more are due, ticks follow each other without a pause.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ class _QuietPartition:
 
     since_ms: int
     tick_after_ms: float
+    overdue: bool | None = None
     deadline_known: bool = False
     deadline_ms: int | None = None
     receipt: Receipt | None = field(default=None, repr=False)
@@ -29,7 +33,8 @@ class Ticker:
     """Sends a tick to a partition that has a due deadline and has received no record for about a second.
 
     Several workers may send ticks to the same log: their pauses differ, and an additional tick changes nothing.
-    `tick_entry` makes the tick of a partition; without it no tick is ever due.
+    `tick_entry` makes the tick of a partition; without it no tick is ever due. `overdue` is whether something was due at the
+    last record and waits for the next one.
     """
 
     def __init__(
@@ -38,10 +43,12 @@ class Ticker:
         next_deadline_ms: Callable[[int], int | None],
         tick_entry: Callable[[int], NewRecord] | None,
         *,
+        overdue: Callable[[int], bool] = lambda _partition: False,
         clock: Clock = wall_ms,
         rng: random.Random | None = None,
     ) -> None:
         self._log, self._next_deadline_ms, self._tick_entry = log, next_deadline_ms, tick_entry
+        self._overdue = overdue
         self._clock, self._rng = clock, rng or random.Random()
         self._partitions: dict[int, _QuietPartition] = {}
         self.sent = 0
@@ -58,13 +65,17 @@ class Ticker:
         self._partitions.pop(partition, None)
 
     def due(self, partition: int) -> bool:
-        """Whether a tick is due: the pause is over, a deadline has passed, the last tick is acknowledged."""
+        """Whether a tick is due: the pause is over or something is overdue, a deadline has passed, the last tick is
+        acknowledged."""
         one = self._partitions.get(partition)
         if one is None or self._tick_entry is None:
             return False
         now_ms = self._clock()
         if now_ms - one.since_ms < one.tick_after_ms:
-            return False
+            if one.overdue is None:
+                one.overdue = self._overdue(partition)
+            if not one.overdue:
+                return False
         if not one.deadline_known:  # it changes only when records are applied, so it is read once
             one.deadline_ms = self._next_deadline_ms(partition)
             one.deadline_known = True

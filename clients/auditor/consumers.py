@@ -9,7 +9,7 @@ Key = tuple[str, str]
 """(cell, id)."""
 
 
-GRANTED_BY_NAME: Final = 32
+GRANTED_BY_NAME: Final = 64
 """What a part counts where parts are limited, if it was granted by name (devices, CPUs); any other counts 1."""
 
 

@@ -33,6 +33,7 @@ class AuditedLimits:
     cell_attributes: int = NO_LIMIT
     cell_traits: int = NO_LIMIT
     withdrawn_at_once: int = NO_LIMIT
+    inventory_items: int = NO_LIMIT
     proposals: int = NO_LIMIT
     proposal_classes: int = NO_LIMIT
     proposal_answers: int = NO_LIMIT
@@ -57,6 +58,7 @@ BOUNDED: Final = AuditedLimits(
     cell_attributes=4_096,
     cell_traits=8_192,
     withdrawn_at_once=512,
+    inventory_items=512,
     proposals=8,
     proposal_classes=64,
     proposal_answers=1_024,

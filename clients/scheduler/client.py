@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypedDict, Unpack
 from uuid import uuid4
 
 from vacancy.clients.inspection.provenance import EventLookup
@@ -25,6 +25,8 @@ from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.order import Order
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.record_limits import parts_weight
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import (
     ClaimLost,
@@ -34,6 +36,7 @@ from vacancy.resources.model.errors import (
     UsageError,
     VacancyError,
 )
+from vacancy.resources.model.limits import NAMED_PART_WEIGHT
 from vacancy.resources.model.names import ID_PATTERN
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.rows import AllocationRow
@@ -49,6 +52,8 @@ HOLD_MS_MAX: Final = 366 * 24 * 3600 * 1000
 
 _COLLECT_FROM_ROWS: Final = 1000
 """Providers in the view from which it pays to collect garbage before the collector is spared."""
+
+_RELEASED_PARTS_MAX: Final = RULES_VERSIONS.newest.limits.released_parts
 
 _is_id = re.compile(ID_PATTERN).fullmatch
 
@@ -264,21 +269,27 @@ class Scheduler:
 
     def release(self, consumers: Iterable[str | Outcome], *, timeout_s: float = 30.0) -> int:
         """Release what these consumers hold: consumer ids, or the outcomes of their placements. Returns how many held
-        something. The log has the releases when this returns; the tables follow."""
-        by_cell: dict[str, list[events.Release]] = {}
+        something. The log has the releases when this returns; the tables follow.
+
+        A record has as many releases as the rules allow: their number, and the parts of allocations that they give back. So
+        none of them is refused for coming with the others.
+        """
+        by_cell: dict[str, list[_WeighedRelease]] = {}
         for consumer in consumers:
             if isinstance(consumer, Outcome):
                 release = events.Release(
                     consumer=consumer.consumer, claim=consumer.claim, deadline_ms=consumer.deadline_ms or None
                 )
-                by_cell.setdefault(consumer.cell, []).append(release)
+                weighed = _WeighedRelease(release, _outcome_weight(consumer))
+                by_cell.setdefault(consumer.cell, []).append(weighed)
                 continue
             for cell, row in self.allocations(consumer):
-                by_cell.setdefault(cell, []).append(events.Release(consumer=consumer, claim=row.claim))
+                release = events.Release(consumer=consumer, claim=row.claim)
+                by_cell.setdefault(cell, []).append(_WeighedRelease(release, parts_weight(row)))
         entries = []
         for cell, releases in by_cell.items():
-            for at in range(0, len(releases), events.BATCH_MAX):
-                data = events.ConsumersReleasedData(releases=tuple(releases[at : at + events.BATCH_MAX]))
+            for batch in release_batches(releases):
+                data = events.ConsumersReleasedData(releases=batch)
                 event = events.ConsumersReleased(id=uuid4().hex, source=self._settings.source, data=data)
                 entries.append(NewRecord(cell, events.encode(event)))
         if entries:
@@ -301,6 +312,37 @@ class Scheduler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _WeighedRelease(NamedTuple):
+    """A release, and the parts that it gives back, in units of `Limits.released_parts`: that many at most."""
+
+    release: events.Release
+    weight: int
+
+
+def _outcome_weight(outcome: Outcome) -> int:
+    """The parts of an outcome's allocation as the rules count them. Where the verdict is not known, any part may have been
+    granted by name, and so may all be where the allocations are not known."""
+    parts = sum(len(served.resources) for served in outcome.allocations)
+    if not parts:
+        return _RELEASED_PARTS_MAX
+    named = len(outcome.grants) if outcome.status == "placed" else parts
+    return parts + (NAMED_PART_WEIGHT - 1) * named
+
+
+def release_batches(releases: Iterable[_WeighedRelease]) -> Iterator[tuple[events.Release, ...]]:
+    """Releases as the records of one cell, each within the limits of the rules."""
+    batch: list[events.Release] = []
+    weight = 0
+    for one in releases:
+        if batch and (len(batch) == events.BATCH_MAX or weight + one.weight > _RELEASED_PARTS_MAX):
+            yield tuple(batch)
+            batch, weight = [], 0
+        batch.append(one.release)
+        weight += one.weight
+    if batch:
+        yield tuple(batch)
 
 
 def check_placement(request: PlacementRequest) -> None:

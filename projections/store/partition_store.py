@@ -48,6 +48,7 @@ from vacancy.projections.store.rocksdb import (
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import StoreError, StoreMismatch
+from vacancy.resources.model.limits import NO_LIMIT
 from vacancy.resources.state.rule_set import RuleSet, RulesVersions
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
@@ -216,9 +217,9 @@ class PartitionStore:
         row: Row | None = found
         return row
 
-    def due(self, until_ms: int) -> Iterable[bytes]:
+    def due(self, until_ms: int, most: int = NO_LIMIT) -> Iterable[bytes]:
         try:
-            return self._deadlines.due(until_ms)
+            return self._deadlines.due(until_ms, most)
         except Exception as error:
             raise translate(error, self.path) from error
 

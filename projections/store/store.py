@@ -133,6 +133,11 @@ class Store:
         """The earliest log time that something in the partition waits for, or None."""
         return self.partition(partition).next_deadline_ms()
 
+    def overdue(self, partition: int) -> bool:
+        """Whether something was due at the partition's last record and waits for the next one (`Limits.expiries`)."""
+        next_ms = self.partition(partition).next_deadline_ms()
+        return next_ms is not None and next_ms < self.log_time_ms(partition)
+
     def log_time_ms(self, partition: int) -> int:
         """How far the partition's log time has come, 0 before its first record."""
         row = self.partition(partition).get(PARTITION, PARTITION_KEY)

@@ -201,6 +201,20 @@ class DeviceClass(ResourceClass[DeviceRecord]):
                 return outcome
         return self._claim_amount(record, wanted, no_worse=no_worse)
 
+    def items(self, record: DeviceRecord) -> int:
+        return len(record.items)
+
+    def claim_reads(self, record: DeviceRecord, ask: Any) -> int:
+        """The devices and what is held of them, each once for each comparison and each choice of the ask."""
+        if record.is_counted:
+            return len(record.used)
+        try:
+            where = self._parse(ask).where
+        except UsageError:
+            return 0
+        tests = sum(len(one.value) if isinstance(one.value, tuple) else 1 for one in where)
+        return (self.items(record) + len(record.used)) * max(1, tests)
+
     def _claim_devices(self, record: DeviceRecord, wanted: DeviceAsk) -> Granted | Shortfall:
         uses = self._choose(record, wanted)
         if isinstance(uses, Shortfall):

@@ -86,7 +86,8 @@ class Devices(DeviceClass):
         return [use.name for use in uses]
 
     def _uses_of(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
-        return [use for use in record.used if use.name in grant]
+        names = frozenset(grant)
+        return [use for use in record.used if use.name in names]
 
     def _amount_of(self, grant: Any) -> int:
         return len(grant)

@@ -228,6 +228,13 @@ class NumaCell(ResourceClass[NumaCellRecord]):
             grant["shared"] = wanted.shared
         return _claim_memory(record, wanted, grant) if wanted.memory_mb else Granted(record, grant)
 
+    def items(self, record: NumaCellRecord) -> int:
+        return max(len(record.cores), sum(map(len, record.cores)) // 2, len(record.shared) // 2)
+
+    def claim_reads(self, record: NumaCellRecord, ask: Any) -> int:
+        """The CPUs of the cell."""
+        return sum(map(len, record.cores)) + len(record.used)
+
     def release(self, record: NumaCellRecord, grant: Any) -> NumaCellRecord:
         gone = frozenset(grant.get("cpus", ()))
         used, isolated = record.used, record.isolated

@@ -115,6 +115,16 @@ class ResourceClass(ABC, Generic[R]):
     def claim(self, record: R, ask: Any, *, no_worse: bool = False) -> Granted | Shortfall:
         """Claim `ask` (any JSON). With `no_worse`, grant it even over capacity: the consumer had at least as much before."""
 
+    def items(self, record: R) -> int:
+        """How many items the inventory of a record has, for example devices; 0 if a record has a fixed size. The rules of a
+        log limit them (`Limits.inventory_items`)."""
+        return 0
+
+    def claim_reads(self, record: R, ask: Any) -> int:
+        """How many items `claim` looks at for this ask, for example devices or CPUs; 0 if the record has a fixed size. The
+        rules of a log limit them for each record of the log (`Limits.claim_reads`)."""
+        return 0
+
     @abstractmethod
     def release(self, record: R, grant: Any) -> R:
         """Release a grant of `claim`. The grant was encoded to JSON and decoded again."""

@@ -46,17 +46,19 @@ class Vgpu(DeviceClass):
         return DeviceItem(name, (), "", 1, tuple(sorted(types.items())))
 
     def _choose(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
-        gpus = [gpu for gpu in _free_gpus(record) if gpu[0].satisfies(wanted.where)]
-        kinds = [wanted.type] if wanted.type else sorted({kind for _, _, left in gpus for kind in left})
+        by_kind: dict[str, list[tuple[bool, int, int, str]]] = {}
+        for item, is_idle, left in _free_gpus(record):
+            if left and item.satisfies(wanted.where):
+                largest = max(left.values())
+                for kind in (wanted.type,) if wanted.type else left:
+                    if kind in left:
+                        # How many fewer instances of this type an idle GPU runs than of another.
+                        less = largest - left[kind]
+                        by_kind.setdefault(kind, []).append((is_idle, less, left[kind], item.name))
         most = 0
         plans: list[tuple[int, int, str, tuple[DeviceUse, ...]]] = []
-        for kind in kinds:
-            # `max(...) - left[kind]`: how many fewer instances of this type an idle GPU runs than of another.
-            found = sorted(
-                (idle, max(left.values()) - left[kind], left[kind], item.name)
-                for item, idle, left in gpus
-                if kind in left
-            )
+        for kind in sorted(by_kind):
+            found = sorted(by_kind[kind])
             most = max(most, sum(left for _, _, left, _ in found))
             plan = _filled(found, kind, wanted.count)
             if sum(use.amount for use in plan) == wanted.count:
@@ -66,6 +68,9 @@ class Vgpu(DeviceClass):
                 plans.append((idle, fewer, kind, plan))
         # Of the types that fit: the one that leaves the most GPUs idle, then the one that uses its GPUs best.
         return min(plans, key=lambda one: one[:3])[3] if plans else Shortfall("no_room", wanted.count, most)
+
+    def items(self, record: DeviceRecord) -> int:
+        return sum(1 + len(item.types) for item in record.items)
 
     def _own_columns(self, record: DeviceRecord) -> tuple[int, ...]:
         of: dict[str, int] = {}
@@ -122,7 +127,8 @@ def _filled(found: Iterable[tuple[bool, int, int, str]], kind: str, count: int) 
     """Up to `count` instances, placed on one GPU after the other."""
     uses: list[DeviceUse] = []
     for _, _, left, name in found:
-        amount = min(left, count - sum(use.amount for use in uses))
+        amount = min(left, count)
         if amount > 0:
             uses.append(DeviceUse(name, kind, amount))
+            count -= amount
     return tuple(uses)

@@ -6,15 +6,18 @@ from msgspec.structs import replace
 
 from vacancy.resources.fold.judge import DEADLINE_AHEAD_MS_MAX, Acceptance, Rejection, Rows, give_back, judge
 from vacancy.resources.fold.nodes import HOLD
+from vacancy.resources.fold.record_limits import check_claims, parts_weight
 from vacancy.resources.fold.server_groups import add_member, check_memberships, remove_member
 from vacancy.resources.fold.withdrawals import leave_tree
 from vacancy.resources.model.canonical_bytes import has_fingerprint
+from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import (
     Claim,
     ClaimsRequestedData,
     ConsumerRef,
     ConsumersReleasedData,
     Release,
+    Replacement,
 )
 from vacancy.resources.model.names import AMOUNT_MAX
 from vacancy.resources.model.server_group import group_name
@@ -27,7 +30,7 @@ from vacancy.resources.state.tables import (
     deadline_key,
     split_key,
 )
-from vacancy.resources.state.transaction import Transaction
+from vacancy.resources.state.transaction import RecordFull, Transaction
 
 VERDICT = b"V"
 CANCELLED = "cancelled"
@@ -35,18 +38,40 @@ CANCELLED = "cancelled"
 
 def fold_claims(transaction: Transaction, data: ClaimsRequestedData) -> None:
     """Judge each claim of the record, in order and independently."""
+    check_claims(transaction.rules, data.claims)
     for claim in data.claims:
         fold_claim(transaction, claim)
 
 
 def fold_replaced(transaction: Transaction, claim: Claim) -> None:
     """Replace a consumer's whole allocation, or change nothing."""
+    check_claims(transaction.rules, (claim,))
     fold_claim(transaction, claim, replaces=True)
 
 
+def refuse_replaced(_transaction: Transaction, _claim: Claim) -> None:
+    """Refuse the form of a replacement that does not name the claim that it replaces. Raises `InvalidRecord`."""
+    raise InvalidRecord(
+        "a replacement names the claim that it replaces: use vacancy.consumer.replaced.v2, with `replaces`"
+    )
+
+
 def fold_releases(transaction: Transaction, data: ConsumersReleasedData) -> None:
-    """Release the allocations of consumers."""
+    """Release the allocations of consumers, as many parts as one record may give back (`Limits.released_parts`)."""
+    limits = transaction.rules.limits
+    parts = 0
     for release in data.releases:
+        held = transaction.get(ALLOCATIONS, transaction.key(release.consumer))
+        if held is not None and held.claim == release.claim:
+            weight = parts_weight(held)
+            if parts and parts + weight > limits.released_parts:
+                transaction.dead.append(
+                    f"releasing {release.consumer} would make the record give back {parts + weight:,} parts of"
+                    f" allocations, and rules version {transaction.rules.version} allows {limits.released_parts:,} a"
+                    " record: release it with another record"
+                )
+                continue
+            parts += weight
         fold_release(transaction, release)
 
 
@@ -69,18 +94,28 @@ def fold_claim(transaction: Transaction, claim: Claim, *, replaces: bool = False
     if known is not None:
         outcome: Acceptance | Rejection = Rejection(CANCELLED, taken=known.taken)
     else:
-        held = transaction.get(ALLOCATIONS, transaction.key(claim.consumer))
-        if replaces and held is None:
-            outcome = Rejection("consumer_unknown")
-        elif not replaces and held is not None:
-            outcome = Rejection("consumer_exists", available=held.generation, taken=held.offset)
-        else:
-            outcome = judge(transaction, claim, held)
-            if claim.memberships and isinstance(outcome, Acceptance):
-                outcome = check_memberships(transaction, claim) or outcome
+        outcome = _judge(transaction, claim, replaces=replaces)
     _write_verdict(transaction, claim, key, outcome)
     if isinstance(outcome, Acceptance):
         _write_allocation(transaction, claim, outcome)
+
+
+def _judge(transaction: Transaction, claim: Claim, *, replaces: bool) -> Acceptance | Rejection:
+    held = transaction.get(ALLOCATIONS, transaction.key(claim.consumer))
+    if replaces:
+        if held is None:
+            return Rejection("consumer_unknown")
+        if isinstance(claim, Replacement) and claim.replaces != held.claim:
+            return Rejection("consumer_changed", available=held.generation, taken=held.offset)
+    elif held is not None:
+        return Rejection("consumer_exists", available=held.generation, taken=held.offset)
+    try:
+        outcome = judge(transaction, claim, held)
+        if claim.memberships and isinstance(outcome, Acceptance):
+            outcome = check_memberships(transaction, claim) or outcome
+    except RecordFull as full:
+        return Rejection("record_full", asked=full.reads, available=transaction.rules.limits.claim_reads)
+    return outcome
 
 
 def fold_release(transaction: Transaction, release: Release) -> None:
@@ -125,6 +160,7 @@ def expire_hold(transaction: Transaction, at_ms: int, key: bytes) -> None:
     held = transaction.get(ALLOCATIONS, key)
     if held is None or held.hold_until_ms != at_ms:
         return
+    transaction.ended += parts_weight(held)
     rows: Rows = {}
     cell, consumer = split_key(key)
     there = transaction.in_cell(cell)

@@ -17,6 +17,7 @@ from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.cell_names import count_names
 from vacancy.resources.fold.log_rules import check_rules
 from vacancy.resources.fold.log_time import advance
+from vacancy.resources.fold.record_limits import check_bytes
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.fold.withdrawals import settle_trees
 from vacancy.resources.model import events
@@ -61,8 +62,9 @@ def fold(
     try:
         rules = transaction.rules
         problem = _misplaced(record.key, record.partition, partition.partitions)
-        if problem or len(record.value) > rules.limits.record_bytes:
-            raise InvalidRecord(problem or f"the record is larger than {rules.limits.record_bytes} bytes")
+        if problem:
+            raise InvalidRecord(problem)
+        check_bytes(rules, record.value)
         event = rules.parse(record.value)
         rules.actions[type(event)](transaction, event)
         _settle(transaction)
@@ -125,9 +127,12 @@ def _misplaced_cell(key: bytes, here: int, partitions: int) -> str:
 
 
 def _expire(transaction: Transaction) -> None:
-    """Apply all deadlines before the log time of the record. This comes before the record itself."""
-    expiries = transaction.rules.expiries
-    for slot in transaction.state.due(transaction.time_ms - 1):
+    """Apply the deadlines before the log time of the record, in the order of their keys, up to the limit of one record
+    (`Limits.expiries`). This comes before the record itself. The others are applied at the next records."""
+    expiries, limit = transaction.rules.expiries, transaction.rules.limits.expiries
+    for number, slot in enumerate(transaction.state.due(transaction.time_ms - 1, limit)):
+        if number + transaction.ended >= limit:
+            return
         at_ms, kind, subject = split_deadline(slot)
         transaction.delete(DEADLINES, slot)
         expiries[kind](transaction, at_ms, subject)

@@ -52,7 +52,7 @@ def judge(transaction: Transaction, claim: Claim, held: AllocationRow | None) ->
     """Judge one claim at its place in the log.
 
     `held` is the current allocation of its consumer. If the claim replaces it, it is released first. Asks for no more
-    than was held are then allowed even on a provider that is over capacity or closed.
+    than was held are then allowed even on a provider that is over capacity or closed. Raises `RecordFull`.
     """
     if claim.deadline_ms > transaction.time_ms + DEADLINE_AHEAD_MS_MAX:
         return Rejection(
@@ -101,12 +101,16 @@ def _check_consumer(claim: Claim, held: AllocationRow | None) -> Rejection | Non
 
 
 def _check_predicates(transaction: Transaction, predicates: Iterable[AnyPredicate]) -> Rejection | None:
+    attributes: dict[str, dict[str, str | int | bool]] = {}
     for predicate in predicates:
         row = transaction.provider(predicate.provider)
         if row is None:
             return Rejection("provider_unknown", predicate.provider)
         if isinstance(predicate, AttributePredicate):
-            found = row.attributes.get(predicate.name)
+            held = attributes.get(predicate.provider)
+            if held is None:
+                held = attributes[predicate.provider] = row.attributes
+            found = held.get(predicate.name)
             if not holds(found, predicate.operator, predicate.value, version=predicate.version):
                 return Rejection("attribute_changed", predicate.provider, taken=row.changed)
             continue
@@ -129,13 +133,18 @@ def _check_predicates(transaction: Transaction, predicates: Iterable[AnyPredicat
 
 
 def _is_below(transaction: Transaction, provider: str, top: str | int) -> bool:
-    """Whether a provider is `top`, or below it."""
-
-    def parent_of(id_: str) -> str | None:
-        row = transaction.provider(id_)
-        return None if row is None else row.parent
-
-    return any(id_ == top for id_ in path_to_root(provider, parent_of))
+    """Whether a provider is `top`, or below it. The answer is kept for the other claims of the record, of which none moves
+    a provider."""
+    found = transaction.below.get((provider, top))
+    if found is None:
+        found = False
+        for id_ in path_to_root(provider, transaction.parent):
+            transaction.read(1)
+            if id_ == top:
+                found = True
+                break
+        transaction.below[provider, top] = found
+    return found
 
 
 def _give_back(
@@ -180,6 +189,8 @@ def _allocate(
         if held is None:
             asked = ask if table.resource_class.is_amount(ask) else 1
             return Rejection("no_inventory", provider, name, asked)
+        if reads := table.resource_class.claim_reads(held.record, ask):
+            transaction.read(reads)
         outcome = table.resource_class.claim(held.record, ask, no_worse=(provider, name) in no_worse)
         if isinstance(outcome, Shortfall):
             before = (

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec.structs import replace as _replace
 
 from vacancy.resources.fold.provider_tree import check_tree
+from vacancy.resources.fold.record_limits import check_items
 from vacancy.resources.fold.withdrawals import (
     apply_operator_settings,
     check_withdrawn,
@@ -250,6 +251,7 @@ def _put_inventories(
         try:
             if row is None:
                 record = table.resource_class.report(inventory, None)
+                check_items(transaction.rules, table.resource_class.items(record), name)
                 if overrides is None:
                     facts = transaction.get(FACTS, transaction.key(report.id))
                     overrides = facts.overrides if facts else {}
@@ -258,6 +260,7 @@ def _put_inventories(
                 transaction.put_class_row(table, report.id, ClassRow(record, -1, transaction.offset))
             else:
                 record = table.resource_class.report(inventory, row.record)
+                check_items(transaction.rules, table.resource_class.items(record), name)
                 if record != row.record or not row.reported:
                     transaction.put_class_row(
                         table, report.id, ClassRow(record, row.taken, transaction.offset)

@@ -19,6 +19,7 @@ from vacancy.resources.fold.claims import (
     fold_confirmed,
     fold_releases,
     fold_replaced,
+    refuse_replaced,
 )
 from vacancy.resources.fold.log_rules import (
     ANSWER,
@@ -98,6 +99,8 @@ _HANDLERS_3: Final[Mapping[type[Any], Handler]] = {
     events.RulesSupported: lambda transaction, event: fold_rules_supported(transaction, event.data),
     events.RulesWithdrawn: lambda transaction, event: fold_rules_withdrawn(transaction, event.data),
     events.RulesActivated: lambda transaction, event: fold_rules_activation(transaction, event.data),
+    events.ConsumerReplaced: lambda transaction, event: refuse_replaced(transaction, event.data),
+    events.ConsumerReplacedV2: lambda transaction, event: fold_replaced(transaction, event.data),
 }
 
 _EXPIRIES_3: Final[Mapping[bytes, ExpiryHandler]] = {
@@ -140,6 +143,7 @@ _3: Final = RuleSet(
     classes=CLASSES_1,
     canonical=FORM_2,
     limits=LIMITS_3,
+    first_error_only=True,
 )
 
 RULES_VERSIONS: Final = RulesVersions((_1, _2, _3))

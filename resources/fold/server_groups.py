@@ -57,7 +57,12 @@ def add_member(transaction: Transaction, claim: Claim) -> None:
         key = transaction.key(group_name(one.group))
         row = transaction.get(GROUPS, key)
         members = row.members if row is not None else ()
-        transaction.put(GROUPS, key, ServerGroupRow(*one.rule, (*members, member)))
+        new = ServerGroupRow(*one.rule, (*members, member))
+        transaction.put(GROUPS, key, new)
+        counted: _Members | None = transaction.groups.get(key)
+        if counted is not None and row is not None and counted.row is row:
+            counted.add(member)
+            counted.row = new
 
 
 def remove_member(transaction: Transaction, consumer: str, groups: Iterable[str]) -> None:
@@ -95,27 +100,121 @@ def _is_sharing(transaction: Transaction, provider: str) -> bool:
 def _check(
     transaction: Transaction, consumer: str, wanted: ServerGroupMembership, places: Places
 ) -> Rejection | None:
-    row = transaction.get(GROUPS, transaction.key(group_name(wanted.group)))
-    members = row.members if row is not None else ()
-    others = [member for member in members if member.consumer != consumer]
-    if row is not None and others:
+    key = transaction.key(group_name(wanted.group))
+    row = transaction.get(GROUPS, key)
+    others, before = _members(transaction, key, row, consumer)
+    if row is not None and others.newest is not None:
         if AffinityRule(row.policy, row.hard, row.max_per_node, row.scope) != wanted.rule:
-            first = others[0]
+            first = next(member for member in row.members if member.consumer != consumer)
             return Rejection(
                 "group_policy_differs", group=wanted.group, other=first.consumer, taken=first.offset
             )
-        left = MEMBERS_MAX - sum(len(member.places) for member in others)
+        left = MEMBERS_MAX - others.copies
         if len(places) > left:
             return Rejection("group_full", asked=len(places), available=left, group=wanted.group)
+        left = transaction.rules.limits.group_providers - others.providers
+        named = sum(map(len, places))
+        if named > left:
+            return Rejection("group_full", asked=named, available=left, group=wanted.group)
     if not wanted.hard:
         return None
-    before = [place for member in members if member.consumer == consumer for place in member.places]
     judged = _Judged(transaction, consumer, wanted, places, before, others)
     return judged.affinity() if wanted.policy == "affinity" else judged.anti_affinity()
 
 
+def _members(
+    transaction: Transaction, key: bytes, row: ServerGroupRow | None, consumer: str
+) -> tuple[_Members, Sequence[tuple[str, ...]]]:
+    """The members of a group except `consumer`, and the places of `consumer` in it. The members are counted once a record:
+    only a claim that replaces an allocation is for a consumer that is a member already, and it is alone in its record."""
+    counted: _Members | None = transaction.groups.get(key)
+    if counted is None or counted.row is not row:
+        counted = _Members(transaction, row)
+        if row is not None:
+            transaction.read(len(row.members))
+            for member in row.members:
+                counted.add(member)
+        transaction.groups[key] = counted
+    if row is None or consumer not in counted.consumers:
+        return counted, ()
+    others = _Members(transaction, row)
+    before: list[tuple[str, ...]] = []
+    for member in row.members:
+        if member.consumer == consumer:
+            before += member.places
+        else:
+            others.add(member)
+    return others, before
+
+
+class _Members:
+    """Members of a group: how many copies and providers they have, and in which domains they are."""
+
+    def __init__(self, transaction: Transaction, row: ServerGroupRow | None) -> None:
+        self.row = row
+        self.consumers: set[str] = set()
+        self.copies = self.providers = 0
+        self.newest: ServerGroupMember | None = None
+        self._uncounted: list[ServerGroupMember] = []
+        self._domains = _Domains(transaction, row.scope if row is not None else None)
+        self._counts: Counter[Domain] = Counter()
+        self._last: dict[Domain, ServerGroupMember] = {}
+
+    def add(self, member: ServerGroupMember) -> None:
+        """Add the newest member."""
+        self.consumers.add(member.consumer)
+        self.copies += len(member.places)
+        for place in member.places:
+            self.providers += len(place)
+        self.newest = member
+        self._uncounted.append(member)
+
+    def occupied(self, transaction: Transaction) -> tuple[Counter[Domain], dict[Domain, ServerGroupMember]]:
+        """How many copies are in each domain, and the last member there. Members that came after the last call are
+        counted now."""
+        for member in self._uncounted:
+            for place in member.places:
+                transaction.read(len(place))
+                for domain in self._domains.of(place):
+                    self._counts[domain] += 1
+                    self._last[domain] = member
+        self._uncounted = []
+        return self._counts, self._last
+
+
+class _Domains:
+    """The domains of places under a scope. No claim moves a provider to another tree or a node to another rack."""
+
+    def __init__(self, transaction: Transaction, scope: str | None) -> None:
+        self._transaction = transaction
+        self._scope = scope
+        self._known: dict[str, frozenset[Domain]] = {}
+
+    def of(self, place: Iterable[str]) -> frozenset[Domain]:
+        """The domains of the roots of these providers."""
+        return frozenset(
+            domain for provider in place for root in self.root(provider) for domain in self.of_root(root)
+        )
+
+    def root(self, provider: str) -> tuple[str, ...]:
+        """The root of a provider, if the provider exists."""
+        row = self._transaction.provider(provider)
+        return () if row is None else (row.root,)
+
+    def of_root(self, root: str) -> frozenset[Domain]:
+        """The domains of a node."""
+        found = self._known.get(root)
+        if found is None:
+            scope = self._scope
+            row = self._transaction.provider(root) if scope is not None else None
+            names = [a for a in row.aggregates if a.startswith(scope or "")] if row is not None else []
+            domains = [(scope or "", name) for name in names]
+            found = self._known[root] = frozenset(domains or [("", root)])
+        return found
+
+
 class _Judged:
-    """Checks one hard membership. `before` are the places of its consumer's current allocation."""
+    """Checks one hard membership. `before` are the places of its consumer's current allocation, `others` the other members."""
 
     def __init__(
         self,
@@ -124,29 +223,28 @@ class _Judged:
         wanted: ServerGroupMembership,
         places: Places,
         before: Sequence[tuple[str, ...]],
-        others: Sequence[ServerGroupMember],
+        others: _Members,
     ) -> None:
-        self._transaction = transaction
         self._consumer = consumer
         self._wanted = wanted
         self._places = places
         self._others = others
-        self._known: dict[str, frozenset[Domain]] = {}
-        self._before = Counter(domain for place in before for domain in self._domains(place))
+        self._domains = _Domains(transaction, wanted.scope)
+        self._before = Counter(domain for place in before for domain in self._domains.of(place))
+        self._counts, self._last = others.occupied(transaction)
 
     def affinity(self) -> Rejection | None:
         """Each copy must be in a domain of another member. If there is no other member, all copies must share a domain."""
-        there = {d for member in self._others for place in member.places for d in self._domains(place)}
-        if not self._others and {d for place in self._places for d in self._domains(place)} <= set(
+        last = self._others.newest
+        if last is None and {d for place in self._places for d in self._domains.of(place)} <= set(
             self._before
         ):
             return None
         together: frozenset[Domain] | None = None
         for root in self._roots():
-            domains = self._of_root(root)
-            if self._others:
-                if domains.isdisjoint(there) and domains.isdisjoint(self._before):
-                    last = self._others[-1]
+            domains = self._domains.of_root(root)
+            if last is not None:
+                if self._counts.keys().isdisjoint(domains) and domains.isdisjoint(self._before):
                     return self._broken("affinity_broken", root, last.consumer, last.offset)
                 continue
             together = domains if together is None else together & domains
@@ -156,20 +254,13 @@ class _Judged:
 
     def anti_affinity(self) -> Rejection | None:
         """No domain may have more members than the rule allows, or than it had before."""
-        counts: Counter[Domain] = Counter()
-        last: dict[Domain, ServerGroupMember] = {}
-        for member in self._others:
-            for place in member.places:
-                for domain in self._domains(place):
-                    counts[domain] += 1
-                    last[domain] = member
-        own = Counter(domain for place in self._places for domain in self._domains(place))
+        own = Counter(domain for place in self._places for domain in self._domains.of(place))
         most = self._wanted.max_per_node
         for root in self._roots():
-            for domain in sorted(self._of_root(root)):
-                there = counts[domain]
+            for domain in sorted(self._domains.of_root(root)):
+                there = self._counts[domain]
                 if there + own[domain] > max(most, there + self._before[domain]):
-                    other = last.get(domain)
+                    other = self._last.get(domain)
                     by, offset = (self._consumer, -1) if other is None else (other.consumer, other.offset)
                     broken = self._broken("anti_affinity_broken", root, by, offset)
                     return broken._replace(asked=own[domain], available=max(0, most - there))
@@ -181,23 +272,4 @@ class _Judged:
     def _roots(self) -> Iterator[str]:
         """The roots of the claim's providers, copy by copy."""
         for place in self._places:
-            yield from sorted({root for provider in place for root in self._root(provider)})
-
-    def _root(self, provider: str) -> tuple[str, ...]:
-        row = self._transaction.provider(provider)
-        return () if row is None else (row.root,)
-
-    def _domains(self, place: Iterable[str]) -> frozenset[Domain]:
-        return frozenset(
-            domain for provider in place for root in self._root(provider) for domain in self._of_root(root)
-        )
-
-    def _of_root(self, root: str) -> frozenset[Domain]:
-        found = self._known.get(root)
-        if found is None:
-            scope = self._wanted.scope
-            row = self._transaction.provider(root) if scope is not None else None
-            names = [a for a in row.aggregates if a.startswith(scope or "")] if row is not None else []
-            domains = [(scope or "", name) for name in names]
-            found = self._known[root] = frozenset(domains or [("", root)])
-        return found
+            yield from sorted({root for provider in place for root in self._domains.root(provider)})

@@ -174,8 +174,15 @@ def _claim_1(claim: Claim) -> bytes:
         f',"predicates":[{",".join(map(_predicate_1, predicates)) if predicates else ""}]'
         f',"memberships":[{",".join(map(_membership_1, memberships)) if memberships else ""}]'
         f',"deadline_ms":{deadline_ms},"hold_until_ms":{"null" if hold_until_ms is None else hold_until_ms}'
-        f',"decided":{{"as_of":{_asks_1(as_of)},"seed":{seed},"policy":{_quote(policy)}}}}}'
+        f',"decided":{{"as_of":{_asks_1(as_of)},"seed":{seed},"policy":{_quote(policy)}}}'
+        f"{_replaces_1(held)}}}"
     ).encode()
+
+
+def _replaces_1(held: Mapping[str, Any]) -> str:
+    """The end of a `Replacement`. Only rules version 3 has it, so no log has a fingerprint of this form of one: it differs
+    from that of any other claim."""
+    return f',"replaces":"{held["replaces"]}"' if "replaces" in held else ""
 
 
 def _predicate_1(one: Predicate | AttributePredicate) -> str:
@@ -332,7 +339,8 @@ CLAIM_2: Final = (
     *("id", "consumer", "consumer_generation", "consumer_type", "project", "user", "request"),
     *("deadline_ms", "hold_until_ms"),
 )
-"""An array of these comes first; then the spec or nil, the allocations, predicates and memberships, the decision."""
+"""An array of these comes first; then the spec or nil, the allocations, predicates and memberships, the decision, and of
+a `Replacement` the id of the claim that it replaces."""
 
 ALLOCATION_2: Final = ("provider", "resources", "group")
 PREDICATE_2: Final = ("provider", "kind", "value", "negate")
@@ -377,6 +385,7 @@ def _claim_2(claim: Claim) -> bytes:
             predicates and [_predicate_array_2(one) for one in predicates],
             memberships and [_membership_fields(vars(one)) for one in memberships],
             _decision_fields(vars(held["decided"])),
+            *((held["replaces"],) if "replaces" in held else ()),
         )
     )
 

@@ -12,6 +12,10 @@ from typing import Final
 
 NO_LIMIT: Final = 2**62
 
+NAMED_PART_WEIGHT: Final = 64
+"""How many parts of an allocation one counts as that was granted by name (devices, CPUs): giving it back goes through all
+devices or CPUs of the provider."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -29,15 +33,25 @@ class Limits:
     memberships: int = NO_LIMIT
     """Memberships in server groups of all claims of a record."""
 
+    asks: int = NO_LIMIT
+    """Asks of all claims of a record: one for each class of each allocation."""
+
+    claim_reads: int = NO_LIMIT
+    """What judging the claims of a record may read of large rows: the devices and CPUs of an inventory, the ancestors of
+    a provider, the classes of a provider for its generation, the providers that the members of a server group name. A
+    claim that would read more is rejected (`record_full`)."""
+
     group_providers: int = NO_LIMIT
-    """Providers that all members of one server group name."""
+    """Providers that all members of one server group name, counted once for each copy that names them."""
 
     released_parts: int = NO_LIMIT
-    """Parts of allocations that the releases of one record give back."""
+    """Parts of allocations that the releases of one record give back. A part that was granted by
+    name counts as `NAMED_PART_WEIGHT`. A release that would exceed it is a dead letter, unless it is the first of the
+    record that gives something back."""
 
     expiries: int = NO_LIMIT
     """Units of deadlines that end at one record; the others end at the next records. A deadline is one unit, and a hold
-    one more for each part of its allocation."""
+    one more for each part of its allocation (`NAMED_PART_WEIGHT` for one that was granted by name)."""
 
     consumers_confirmed: int = NO_LIMIT
     """Consumers in one full report."""
@@ -53,6 +67,10 @@ class Limits:
 
     provider_aggregates: int = NO_LIMIT
     """Aggregates of one provider."""
+
+    inventory_items: int = NO_LIMIT
+    """Items of one inventory, as its class counts them (`ResourceClass.items`): devices, GPUs and the types that they can
+    run, cores of a NUMA cell (at least one for two CPUs). Giving back one of them goes through all."""
 
     tree_members: int = NO_LIMIT
     """Providers of one tree, with those that stay only because part of them is in use."""
@@ -89,6 +107,8 @@ LIMITS_3: Final = Limits(
     record_marks=262_144,
     predicates=1_024,
     memberships=128,
+    asks=2_048,
+    claim_reads=8_192,
     group_providers=4_096,
     released_parts=2_048,
     expiries=1_024,
@@ -97,6 +117,7 @@ LIMITS_3: Final = Limits(
     provider_attributes=64,
     provider_traits=512,
     provider_aggregates=256,
+    inventory_items=512,
     tree_members=4_096,
     cell_classes=1_024,
     cell_attributes=4_096,

@@ -7,9 +7,9 @@ meaning are those of OpenStack Placement's `GET /allocation_candidates`; docs/qu
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue, model_validator
 
 from vacancy.resources.model.names import Id, Symbol
 from vacancy.resources.model.server_group import (
@@ -30,10 +30,30 @@ Ask = int | dict[str, JsonValue]
 """What is asked of one class: an amount, or an object in the form of the class."""
 
 
+def stop_early(schema: Any, *, limited: bool) -> Any:
+    """A schema of pydantic-core with which validation stops at the first error of each list or object; of those with a
+    limited length only with `limited`."""
+    if isinstance(schema, dict):
+        changed = {name: stop_early(part, limited=limited) for name, part in schema.items()}
+        if schema.get("type") in ("tuple", "list", "dict") and (limited or "max_length" not in schema):
+            changed["fail_fast"] = True
+        return changed
+    return [stop_early(part, limited=limited) for part in schema] if isinstance(schema, list) else schema
+
+
 class RequestModel(BaseModel):
-    """A part of an event. It is immutable and strict about types. Unknown fields are errors."""
+    """A part of an event. It is immutable and strict about types. Unknown fields are errors.
+
+    Validation stops at the first error of a list or an object, because an error takes 500 bytes and 2 us, and only the first
+    one is reported. It does not stop where the length is limited: an error of the length is reported before those of the
+    items, and rules versions 1 and 2 keep that (see `stop_early`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        return stop_early(handler(source), limited=False)
 
 
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]

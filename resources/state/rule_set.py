@@ -42,7 +42,7 @@ class RuleSet:
     form to the next one. These are the only events that this version allows: any other is a dead letter. `expiries` maps
     each kind of deadline (`tables.deadline_key`) to the function that is called when log time has passed it. `tables` are
     all tables of a partition except those of its classes. `classes` are the names of the standard classes. `limits`
-    say what a record may cost. Raises `ValueError` if the upcasters of an event do not lead to a handler.
+    say what a record may cost. `first_error_only`: see `event_parser`. Raises `ValueError` if the upcasters of an event do not lead to a handler.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class RuleSet:
         classes: frozenset[str],
         canonical: CanonicalForm,
         limits: Limits,
+        first_error_only: bool = False,
     ) -> None:
         self.version = version
         self.summary = summary
@@ -74,7 +75,7 @@ class RuleSet:
         """The bytes of a RequestSpec, in the form that this version stores."""
 
         self.event_models: tuple[type[Any], ...] = (*self.handlers, *self.upcasters)
-        self.parse = event_parser(self.event_models)
+        self.parse = event_parser(self.event_models, first_error_only=first_error_only)
         """Parses a record's value. Raises `InvalidRecord` if this version does not allow it."""
 
         self.actions: Mapping[type[Any], Handler] = {

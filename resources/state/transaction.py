@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
 from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model.limits import NO_LIMIT
 from vacancy.resources.state.rows import ClassRow, PartitionRow, ProviderRow, WithdrawalRow
 from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import PROVIDERS, ClassTable, Table
@@ -19,6 +20,14 @@ Changes = dict[Table[Any], dict[bytes, Any]]
 """The changes of one record: table -> key -> the new row, or None if the row is deleted."""
 
 
+class RecordFull(Exception):
+    """The claims of a record would read more than `Limits.claim_reads`: that much."""
+
+    def __init__(self, reads: int) -> None:
+        super().__init__(reads)
+        self.reads = reads
+
+
 class State(Protocol):
     """A partition's tables before the record. An implementation must return rows equal to those that were put."""
 
@@ -26,8 +35,9 @@ class State(Protocol):
         """The row, or None."""
         ...
 
-    def due(self, until_ms: int) -> Iterable[bytes]:
-        """Keys of `DEADLINES` up to and including `until_ms`, ascending."""
+    def due(self, until_ms: int, most: int = NO_LIMIT) -> Iterable[bytes]:
+        """Keys of `DEADLINES` up to and including `until_ms`, ascending: the first `most` of them. The caller deletes all
+        that are returned, or the first of them."""
         ...
 
 
@@ -70,8 +80,8 @@ class Transaction:
     """The changes of one record over a state, with the data of the record that rules need: cell, offset, log time."""
 
     __slots__ = (
-        *("_keys", "cell", "changes", "dead", "offset", "partition", "registry", "rules", "state", "time_ms"),
-        *("trees", "versions"),
+        *("_generations", "_keys", "_parents", "below", "cell", "changes", "claim_reads", "dead", "ended"),
+        *("groups", "offset", "partition", "registry", "rules", "state", "time_ms", "trees", "versions"),
     )
 
     def __init__(
@@ -100,6 +110,20 @@ class Transaction:
         self._keys: dict[str, bytes] = {}
         self.dead: list[str] = []
         """The reasons why parts of the record are dead letters. The other parts stay valid."""
+
+        self.claim_reads = 0
+        """What the claims of this record have read of large rows (`Limits.claim_reads`)."""
+
+        self.ended = 0
+        """The parts of allocations that ended with their deadlines at this record, in units of `Limits.expiries`."""
+
+        self.groups: dict[Any, Any] = {}
+        """What `server_groups` has counted at this record."""
+
+        self._generations: dict[str, tuple[ProviderRow, int]] = {}
+        self._parents: dict[str, str | None] = {}
+        self.below: dict[tuple[str, str | int], bool] = {}
+        """(provider, another one) -> whether it is the other one or below it, as far as claims of this record asked."""
 
     def in_cell(self, cell: str) -> Transaction:
         """A transaction for another cell of the partition. Both share the same changes."""
@@ -154,20 +178,46 @@ class Transaction:
 
     def put_class_row(self, table: ClassTable, provider: str, row: ClassRow) -> None:
         """Write a provider's row of one class."""
+        if row.changed == self.offset and self._generations:
+            self._generations.clear()
         self.put(table, table.prefix + self.key(provider), row)
 
     def delete_class_row(self, table: ClassTable, provider: str) -> None:
         """Delete a provider's row of one class."""
+        self._generations.clear()
         self.delete(table, table.prefix + self.key(provider))
 
     def generation(self, provider: str, row: ProviderRow) -> int:
         """A provider's generation: the offset of the event that last changed its inventory, traits or operator settings.
 
-        Usage and heartbeats do not change it. The event at this offset explains the current state.
+        Usage and heartbeats do not change it. The event at this offset explains the current state. It is computed once for
+        all claims of a record: only a change of an inventory or of `row` makes another one.
         """
+        known = self._generations.get(provider)
+        if known is not None and known[0] is row:
+            return known[1]
+        self.read(len(row.classes))
         newest = row.changed
         for name in row.classes:
             found = self.class_row(self.class_table(name), provider)
             if found is not None:
                 newest = max(newest, found.changed)
+        self._generations[provider] = row, newest
         return newest
+
+    def parent(self, provider: str) -> str | None:
+        """A provider's parent, or None for a root and for an unknown provider. It is looked up once for all claims of a
+        record, of which none moves a provider."""
+        parents = self._parents
+        if provider in parents:
+            return parents[provider]
+        row = self.provider(provider)
+        found = parents[provider] = None if row is None else row.parent
+        return found
+
+    def read(self, entries: int) -> None:
+        """Count what a claim reads of large rows. Raises `RecordFull` where the record's claims would read too much."""
+        reads = self.claim_reads + entries
+        if reads > self.rules.limits.claim_reads:
+            raise RecordFull(reads)
+        self.claim_reads = reads

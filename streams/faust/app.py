@@ -77,7 +77,12 @@ class WorkerApp(faust.App):
         self.log_name = log.name
         self.place = parse_log_url(log.url)
         self.ownership = PartitionOwnership(parts.projection, log.name, on_failed=self._on_failed)
-        self._ticker = Ticker(log, parts.projection.next_deadline_ms, parts.tick_entry)
+        self._ticker = Ticker(
+            log,
+            parts.projection.next_deadline_ms,
+            parts.tick_entry,
+            overdue=parts.projection.overdue,
+        )
         self._answers = RulesAnswers(log, parts.projection.unanswered, parts.answer_entry)
         self._target: dict[int, int] = {}
         self.ready = False

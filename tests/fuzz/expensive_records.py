@@ -167,6 +167,123 @@ def allocations(claims_: int, parts: int, classes: int) -> Case:
     return Case([reported("p0", tree)], claims(*(_claim(n, places[:256]) for n in range(claims_))))
 
 
+def granted_by_name(kind: int, providers: int, items: int, asks: int, tests: int) -> Case:
+    """Claims of devices or CPUs, one an ask, of providers that have many."""
+    name, inventory, ask = _by_name(kind, items, tests)
+    setup = [
+        reported(f"n{number}", [provider(f"n{number}", **{name: inventory})]) for number in range(providers)
+    ]
+    bids = []
+    for first in range(0, asks, 32):
+        them = [
+            {"provider": f"n{n % providers}", "resources": {name: ask}, "group": str(n)}
+            for n in range(first, min(asks, first + 32))
+        ]
+        bids.append(claim(f"c{first}", f"i{first}", "", {}, DEADLINE_MS, allocations=them))
+    return Case(setup, claims(*bids[:64]))
+
+
+def given_back(kind: int, providers: int, items: int, consumers: int, parts: int) -> Case:
+    """Releases of devices or CPUs, or of amounts, that were claimed one by one."""
+    name, inventory, ask = _by_name(kind, items, 0)
+    setup = [
+        reported(f"n{number}", [provider(f"n{number}", **{name: inventory})]) for number in range(providers)
+    ]
+    for number in range(consumers):
+        them = [
+            {"provider": f"n{(number * parts + n) % providers}", "resources": {name: ask}, "group": str(n)}
+            for n in range(parts)
+        ]
+        setup.append(claims(claim(f"c{number}", f"i{number}", "", {}, DEADLINE_MS, allocations=them)))
+    released = [{"consumer": f"i{number}", "claim": f"c{number}"} for number in range(consumers)]
+    return Case(setup, event("consumers.released.v1", {"releases": released}))
+
+
+def _by_name(kind: int, items: int, tests: int) -> tuple[str, Any, Any]:
+    """A class, an inventory of it with that many items, and an ask for one, with that many comparisons."""
+    where = {f"a{n}": {">=": 0} for n in range(tests)}
+    attributes = {f"a{n}": n for n in range(tests)}
+    if kind % 5 == 0:
+        devices = {f"d{n}": attributes for n in range(items)}
+        return "PCI_DEVICE", {"devices": devices}, {"count": 1, "where": where} if tests else 1
+    if kind % 5 == 1:
+        types = {f"t{n}": 4 for n in range(min(64, max(1, tests)))}
+        return "VGPU", {"devices": {f"d{n}": {"types": types} for n in range(items)}}, 1
+    if kind % 5 == 2:
+        gpus = {f"d{n}": {"total": 1000, **attributes} for n in range(items)}
+        return "GPU_SHARE", {"devices": gpus}, {"share": 1, "where": where}
+    if kind % 5 == 3:
+        return "NUMA_CELL", {"cores": [[2 * n, 2 * n + 1] for n in range(items // 2)]}, {"pinned": 1}
+    return "VCPU", 1_000_000, 1
+
+
+def many_groups(claims_: int, groups: int, members: int) -> Case:
+    """Claims that join several groups each, of which each has many members."""
+    setup = [reported("p0", [provider("p0", VCPU=1_000_000)])]
+
+    def bid(number: int) -> dict[str, Any]:
+        them = [
+            {"group": f"{CELL}/g{number % claims_}-{n}", "policy": "anti-affinity", "max_per_node": 1024}
+            for n in range(groups)
+        ]
+        return _claim(number, [("p0", "VCPU")], memberships=them)
+
+    setup += [claims(bid(number)) for number in range(claims_ * members)]
+    return Case(setup, claims(*(bid(claims_ * members + number) for number in range(claims_))))
+
+
+def ancestors(claims_: int, predicates_: int, depth: int) -> Case:
+    """Predicates about the ancestors of the providers of a chain, each about another pair."""
+    chain = [provider("p0", VCPU=10_000), *(provider(f"p{n}", f"p{n - 1}") for n in range(1, depth))]
+    pairs = [
+        (f"p{depth - 1 - n % depth}", f"p{n % max(1, depth // 2)}") for n in range(claims_ * predicates_)
+    ]
+    them = [{"provider": below, "kind": "subtree", "value": top} for below, top in pairs]
+    at = predicates_
+    bids = [
+        _claim(n, [("p0", "VCPU")], predicates=them[n * at : n * at + at] or them) for n in range(claims_)
+    ]
+    return Case([reported("p0", chain)], claims(*bids))
+
+
+def wrong_fields(kind: int, number: int) -> Case:
+    """Many errors in one record, of other kinds."""
+    values = (
+        event("claims.requested.v1", {"claims": [{}] * number}),
+        event("claims.requested.v1", {"claims": [], **{f"x{n}": 1 for n in range(number)}}),
+        reported("p0", [{"id": 1}] * number),
+        reported("p0", [{**provider("p0"), "inventories": {f"x{n}": 1 for n in range(number)}}]),
+        reported("p0", [{**provider("p0"), "attributes": {f"X{n}": [] for n in range(number)}}]),
+        event("requests.received.v1", {"requests": [{"spec": {"groups": [{}] * number}}]}),
+        event("tick.v1", {"data": [[]] * number}),
+    )
+    return Case([], values[kind % len(values)])
+
+
+def received(requests: int, groups: int, names: int) -> Case:
+    """Requests with many names."""
+    group = {"resources": {"VCPU": 1}, "required": [f"CUSTOM_{n}" for n in range(names)]}
+    spec = {"groups": [{**group, "name": f"g{n}"} for n in range(groups)]}
+    them = [{"id": f"r{n}", "spec": spec} for n in range(requests)]
+    return Case([], event("requests.received.v1", {"requests": them}))
+
+
+def closed(requests: int, names: int) -> Case:
+    """Outcomes of requests with many names."""
+    spec = {"groups": [{"resources": {"VCPU": 1}}]}
+    them = [{"id": f"r{n}", "spec": spec} for n in range(requests)]
+    ended = {
+        "outcome": "no_valid_host",
+        "in_flight": [f"c{n}" for n in range(names)],
+        "as_of": {str(n): n for n in range(names)},
+    }
+    outcomes = [{"id": f"r{n}", **ended} for n in range(requests)]
+    return Case(
+        [event("requests.received.v1", {"requests": them})],
+        event("requests.closed.v1", {"requests": outcomes}),
+    )
+
+
 KINDS: Final[Mapping[str, tuple[Callable[..., Case], Mapping[str, int]]]] = {
     "predicates": (
         predicates,
@@ -180,6 +297,19 @@ KINDS: Final[Mapping[str, tuple[Callable[..., Case], Mapping[str, int]]]] = {
     "made_up_names": (made_up_names, {"providers": 64, "classes": 5000, "traits": 5000, "attributes": 256}),
     "operators_names": (operators_names, {"aggregates": 100_000, "traits": 100_000, "parts": 4000}),
     "allocations": (allocations, {"claims_": 64, "parts": 256, "classes": 256}),
+    "granted_by_name": (
+        granted_by_name,
+        {"kind": 4, "providers": 64, "items": 4096, "asks": 2048, "tests": 64},
+    ),
+    "given_back": (
+        given_back,
+        {"kind": 4, "providers": 64, "items": 4096, "consumers": 64, "parts": 256},
+    ),
+    "many_groups": (many_groups, {"claims_": 64, "groups": 16, "members": 64}),
+    "ancestors": (ancestors, {"claims_": 64, "predicates_": 1024, "depth": 4000}),
+    "wrong_fields": (wrong_fields, {"kind": 6, "number": 250_000}),
+    "received": (received, {"requests": 64, "groups": 64, "names": 1000}),
+    "closed": (closed, {"requests": 64, "names": 20_000}),
 }
 """By kind, the function that makes it, and how large each of its numbers may be. None is less than 0 or, where it counts
 what there must be, 1."""
@@ -281,7 +411,7 @@ def varied(rng: random.Random, recipe: Recipe) -> Recipe:
     new = rng.choice((old * 2, old // 2, old + 1, old - 1, most[name], 1, rng.randint(0, most[name])))
     return Recipe(
         recipe.kind,
-        {**recipe.numbers, name: max(0 if name in ("kind", "changed") else 1, min(new, most[name]))},
+        {**recipe.numbers, name: max(0 if name in ("kind", "changed", "tests") else 1, min(new, most[name]))},
     )
 
 

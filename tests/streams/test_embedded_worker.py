@@ -33,6 +33,7 @@ class Tables:
         self.records: dict[int, list[Record]] = defaultdict(list)
         self.batches: list[int] = []
         self.deadlines: dict[int, int] = {}
+        self.late: dict[int, int] = {}
         self.failing: dict[tuple[int, int], Exception] = {}
         self.asked = self.asked_rules = 0
         self.answers: dict[int, list[RulesAnswer]] = {}
@@ -47,6 +48,9 @@ class Tables:
                 raise error
             self.records[partition].append(record)
         self.batches.append(len(records))
+
+    def overdue(self, partition: int) -> bool:
+        return self.late.get(partition, 0) > len(self.records[partition])
 
     def next_deadline_ms(self, partition: int) -> int | None:
         self.asked += 1
@@ -169,6 +173,17 @@ def test_ticks_repeat_at_the_same_rate_while_the_deadline_is_open(
     drain(worker)
     drain(worker)
     assert worker.progress.ticks <= ticks + 1
+
+
+def test_ticks_follow_each_other_while_something_is_overdue(log: Any, tables: Tables, clock: Clock) -> None:
+    worker = make(log, tables, clock)
+    drain(worker)
+    tables.deadlines, tables.late = {2: START_MS - 1}, {2: 30}
+    log.append([NewRecord(CELLS[2], b"x")])
+    for _ in range(100):
+        drain(worker)
+    assert len(tables.records[2]) == 30, "no time passed"
+    assert worker.progress.ticks == 28
 
 
 def test_other_records_delay_ticks(log: Any, tables: Tables, clock: Clock) -> None:

@@ -66,6 +66,9 @@ class Tables:
     def check_log(self, partition: int, before: Iterable[Record]) -> None:
         pass
 
+    def overdue(self, partition: int) -> bool:
+        return False
+
     def next_deadline_ms(self, partition: int) -> int | None:
         return None
 

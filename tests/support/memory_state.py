@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+from vacancy.resources.model.limits import NO_LIMIT
 from vacancy.resources.state.tables import DEADLINES, Table
 from vacancy.resources.state.transaction import Changes
 
@@ -23,9 +24,9 @@ class MemoryState:
     def get(self, table: Table[Row], key: bytes) -> Row | None:
         return self._rows[table].get(key)
 
-    def due(self, until_ms: int) -> Iterable[bytes]:
+    def due(self, until_ms: int, most: int = NO_LIMIT) -> Iterable[bytes]:
         end = bisect_right(self._deadlines, (until_ms + 1).to_bytes(8, "big"))
-        return self._deadlines[:end]
+        return self._deadlines[: min(end, most)]
 
     def commit(self, changes: Changes) -> None:
         """Apply one record's changes."""

@@ -166,6 +166,19 @@ def test_deadlines_come_in_order_up_to_and_including_the_time(subject: Subject) 
     assert list(subject.state.due(30)) == [mark(21), mark(30)]
 
 
+def test_the_first_deadlines_are_ended_and_the_others_stay(subject: Subject) -> None:
+    marks = [mark(at_ms, b"%d" % at_ms) for at_ms in range(1, 9)]
+    subject.write({DEADLINES: dict.fromkeys(marks, b"")})
+    assert list(subject.state.due(6, 4)) == marks[:4]
+    subject.write({DEADLINES: dict.fromkeys(marks[:3])})
+    assert list(subject.state.due(6, 4)) == marks[3:6]
+    subject.write({DEADLINES: {marks[3]: None, marks[5]: None}})
+    assert list(subject.state.due(6, 1)) == [marks[4]]
+    subject.write({DEADLINES: {marks[4]: None, mark(9): b""}})
+    assert list(subject.state.due(6, 4)) == []
+    assert list(subject.state.due(9, 9)) == [*marks[6:], mark(9)]
+
+
 def test_the_first_time_of_all_and_the_last_are_times_like_any_other(subject: Subject) -> None:
     subject.write({DEADLINES: {mark(0): b"", mark(2**62): b""}})
     assert list(subject.state.due(-1)) == []
@@ -177,7 +190,8 @@ def test_the_first_time_of_all_and_the_last_are_times_like_any_other(subject: Su
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(("put", "put", "delete", "due", "due", "commit", "abandon")), st.integers(0, 30)
+        st.sampled_from(("put", "put", "delete", "due", "due", "due some", "commit", "abandon")),
+        st.integers(0, 30),
     ),
     max_size=40,
 )
@@ -206,6 +220,12 @@ def test_deadlines_staged_and_written_are_one_queue(steps: list[tuple[str, int]]
                 assert list(subject.state.due(now - 1)) == passed
                 there -= set(passed)
                 subject.write({DEADLINES: dict.fromkeys(passed)} if passed else {})
+            elif step == "due some":
+                passed = sorted(key for key in there if key < mark(now, b"", b""))
+                assert list(subject.state.due(now - 1, amount + 1)) == passed[: amount + 1]
+                ended = passed[: number % (amount + 2)][: amount + 1]
+                there -= set(ended)
+                subject.write({DEADLINES: dict.fromkeys(ended)} if ended else {})
             elif step == "commit":
                 committed, committed_now = set(there), now
                 subject.commit()

@@ -1,0 +1,63 @@
+"""What one record may ask for (`resources/model/limits.py`), decided right after parsing and before anything is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vacancy.resources.model.errors import InvalidRecord
+from vacancy.resources.model.events import Claim
+from vacancy.resources.model.limits import NAMED_PART_WEIGHT
+from vacancy.resources.state.rows import AllocationRow
+from vacancy.resources.state.rule_set import RuleSet
+
+MARKS = (b",", b":", b"[", b"{")
+
+
+def check_bytes(rules: RuleSet, value: bytes) -> None:
+    """Check what can be counted before a record is parsed. Raises `InvalidRecord`."""
+    limits = rules.limits
+    if len(value) > limits.record_bytes:
+        raise InvalidRecord(f"the record is larger than {limits.record_bytes} bytes")
+    if len(value) > limits.record_marks:
+        check_limit(rules, "marks (, : [ {)", sum(map(value.count, MARKS)), limits.record_marks)
+
+
+def check_claims(rules: RuleSet, claims: Iterable[Claim]) -> None:
+    """Check the number of predicates, memberships and asks of a record. Raises `InvalidRecord`."""
+    predicates = memberships = asks = 0
+    for claim in claims:
+        predicates += len(claim.predicates)
+        memberships += len(claim.memberships)
+        for allocation in claim.allocations:
+            asks += len(allocation.resources)
+    limits = rules.limits
+    check_limit(rules, "predicates", predicates, limits.predicates)
+    check_limit(rules, "memberships in server groups", memberships, limits.memberships)
+    check_limit(rules, "asks", asks, limits.asks)
+
+
+def check_limit(rules: RuleSet, what: str, number: int, limit: int) -> None:
+    """Raise `InvalidRecord`, with the limit named, where a record has more of something than the rules allow."""
+    if number > limit:
+        raise InvalidRecord(
+            f"the record has {number:,} {what}, and rules version {rules.version} allows {limit:,} a record"
+        )
+
+
+def check_items(rules: RuleSet, items: int, resource_class: str) -> None:
+    """Check the number of items of an inventory. Raises `InvalidRecord`."""
+    limit = rules.limits.inventory_items
+    if items > limit:
+        raise InvalidRecord(
+            f"{resource_class}: the inventory has {items:,} items, and rules version {rules.version} allows {limit:,}"
+        )
+
+
+def parts_weight(held: AllocationRow) -> int:
+    """The parts of an allocation, as `Limits.released_parts` and `Limits.expiries` count them: a part that was granted by
+    name (devices, CPUs) counts as `NAMED_PART_WEIGHT` parts."""
+    weight = len(held.parts)
+    for part in held.parts:
+        if type(part.grant) is not int:
+            weight += NAMED_PART_WEIGHT - 1
+    return weight
