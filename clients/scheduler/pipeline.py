@@ -336,6 +336,8 @@ class Pipeline:
         started, budget = time.perf_counter(), SearchBudget()
         wanted, among = len(jobs) if limit is None else limit, self._settings.order.among
         since_ms = heard_since_ms(self._max_staleness_s)
+        if since_ms is not None:
+            since_ms += self._log_time.clock.ahead_ms  # nodes are heard in log time
         found = self._query.search(
             jobs[0].compiled,
             limit=wanted + among - 1,

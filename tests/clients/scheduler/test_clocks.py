@@ -13,7 +13,7 @@ from tests.support.followed_log import FollowedLog, followed_log
 from vacancy.clients.runtime.bootstrap import tick_entry
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
-from vacancy.resources.model.errors import ClaimLost
+from vacancy.resources.model.errors import ClaimLost, NoValidHost
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.clock import wall_ms
 from vacancy.streams.log import SettledReceipt
@@ -85,6 +85,14 @@ def test_a_hold_on_a_log_that_was_idle_for_a_week_lasts(site: FollowedLog) -> No
         log.append([tick_entry(0, 1)] * 5)
         one.place("resources=VCPU:1", timeout_s=5)
     assert held(site, "c")
+
+
+def test_staleness_goes_by_the_clock_of_the_log(site: FollowedLog) -> None:
+    with scheduler(site, lambda: wall_ms() + 120_000) as one:
+        assert one.place("resources=VCPU:1", timeout_s=5).status == "placed"  # it shows the log's clock
+        with pytest.raises(NoValidHost):
+            one.place("resources=VCPU:1", timeout_s=5, max_staleness_s=60)
+        assert one.place("resources=VCPU:1", timeout_s=5, max_staleness_s=180).status == "placed"
 
 
 def test_placing_keeps_its_timeout_and_names_the_clock(site: FollowedLog) -> None:
