@@ -84,6 +84,24 @@ def replaced_tree(before: int, after: int, changed: int) -> Case:
     return Case(setup, reported("p0", [provider("p0"), *new], sequence=2))
 
 
+def dropped_tree(parts: int, classes: int, kind: int) -> Case:
+    """A node with many inventories retires, reports its root only, or reports some parts without their classes."""
+    inventories = {f"CUSTOM_{n}": {"total": 1} for n in range(min(classes, 64))}
+    tree = [{**provider(f"p{n}", "p0"), "inventories": inventories} for n in range(1, parts + 1)]
+    data: dict[str, Any] = {"root": "p0", "incarnation": f"{1:016x}"}
+    setup, each = [reported("p0", [provider("p0")])], 200_000 // (8 + 4 * len(inventories))
+    for at in range(0, parts, each):
+        more = {"sequence": len(setup) + 1, "providers": tree[at : at + each]}
+        setup.append(event("node.changed.v1", {**data, **more}))
+    data["sequence"] = len(setup) + 1
+    if kind % 3 == 0:
+        return Case(setup, event("node.retired.v1", data))
+    if kind % 3 == 1:
+        return Case(setup, event("node.reported.v1", {**data, "providers": [provider("p0")]}))
+    bare = [{"id": one["id"], "parent": "p0"} for one in tree[:2000]]
+    return Case(setup, event("node.changed.v1", {**data, "providers": bare}))
+
+
 def withdrawn_parts(rounds: int, parts: int, releases: int) -> Case:
     """Releases of parts that their node no longer reports: each goes when nobody holds it."""
     setup = []
@@ -291,6 +309,7 @@ KINDS: Final[Mapping[str, tuple[Callable[..., Case], Mapping[str, int]]]] = {
     ),
     "bad_values": (bad_values, {"values": 2_000_000, "size": 256}),
     "replaced_tree": (replaced_tree, {"before": 4000, "after": 4000, "changed": 1}),
+    "dropped_tree": (dropped_tree, {"parts": 4000, "classes": 64, "kind": 2}),
     "withdrawn_parts": (withdrawn_parts, {"rounds": 3, "parts": 4000, "releases": 64}),
     "server_group": (server_group, {"members": 200, "parts": 255, "claims_": 64}),
     "ending_at_once": (ending_at_once, {"holds": 32_000, "verdicts": 32_000}),
