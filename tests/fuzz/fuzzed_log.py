@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tests.fuzz.limit_scenes import Scene
 from tests.fuzz.mutations import KEYS, STAMPS_MS, changed
+from tests.fuzz.rules_events import RulesEvents
 from tests.recorded_logs.hardware import hardware
-from tests.support.events_json import Tape, event
+from tests.support.events_json import START_MS, Tape, cells_of, event, opened
 from tests.support.random_events import RandomEvents
 from tests.support.random_server_groups import RandomServerGroupEvents
 from vacancy.resources.model.partitioner import partition_for
@@ -21,15 +24,29 @@ LEAP_MS = 3_600_000
 TICK = event("tick.v1", {})
 
 
-class FuzzTape(Tape):
-    """A log in memory that keeps the order of records over all partitions."""
+BOUNDED = 3
+"""The first version of the rules with limits."""
 
-    def __init__(self) -> None:
+LARGE = 20_000
+"""Bytes from which on a record is seldom changed: that takes long."""
+
+
+class FuzzTape(Tape):
+    """A log in memory that keeps the order of records over all partitions. `versions` are the rules in force."""
+
+    def __init__(self, version: int, classes: Sequence[Sequence[str]]) -> None:
+        self.cells = cells_of(PARTITIONS)
+        self.now_ms = START_MS
+        self.records = {p: [] for p in range(PARTITIONS)}
         self.order: list[Record] = []
-        super().__init__(PARTITIONS)
+        self.versions = [version] * PARTITIONS
+        self._claims: dict[str, str] = {}
+        for partition, allowed in enumerate(classes):
+            self.append(self.cells[partition], opened(partition, PARTITIONS, allowed, version=version))
 
     def append(self, cell: str, value: bytes) -> Record:
-        return self.put(partition_for(cell, PARTITIONS), cell.encode(), value, self.now_ms)
+        partition = partition_for(cell, PARTITIONS)
+        return self.put(partition, cell.encode(), self._current(partition, value), self.now_ms)
 
     def put(self, partition: int, key: bytes, value: bytes, stamp_ms: int) -> Record:
         """Write a record where it may not belong, with any timestamp."""
@@ -39,26 +56,60 @@ class FuzzTape(Tape):
         self.order.append(record)
         return record
 
+    def raise_rules(self, partition: int) -> None:
+        """Activate the first rules with limits, in one step."""
+        activated = event("rules.activated.v1", {"version": BOUNDED, "classes": ["PORTS"]})
+        self.append(self.cells[partition], activated)
+        self.versions[partition] = BOUNDED
+
+    def _current(self, partition: int, value: bytes) -> bytes:
+        """The event in the form that the rules in force have: a replacement names the claim that it replaces."""
+        if b"claims.requested" not in value and b"consumer.replaced" not in value:
+            return value
+        body = json.loads(value)
+        if body["type"] == "vacancy.claims.requested.v1":
+            self._claims.update((claim["consumer"], claim["id"]) for claim in body["data"]["claims"])
+        elif self.versions[partition] >= BOUNDED:
+            data = body["data"]
+            body["type"] = "vacancy.consumer.replaced.v2"
+            data["replaces"] = self._claims.get(data["consumer"], "none")
+            self._claims[data["consumer"]] = data["id"]
+        return json.dumps(body).encode()
+
 
 @dataclass
 class FuzzedLog:
-    """A log of `size` records from `seed`. In the cell `quiet` there are honest records only; `bad` are the others."""
+    """A log of `size` records from `seed`. In the cell `quiet` there are honest records only; `bad` are the others.
+
+    It starts with any version of the rules, and is raised midway. Records with limits go to partition 1, so that what they
+    leave to later records does not keep anything of the quiet cell waiting.
+    """
 
     seed: int
     size: int
-    tape: FuzzTape = field(default_factory=FuzzTape)
     bad: set[tuple[int, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._rng = rng = random.Random(self.seed)
-        self.world = RandomEvents(rng.choice, self.tape)
-        self.quiet = self.tape.cells[-1]
+        version = rng.choice((1, 2, BOUNDED, BOUNDED, BOUNDED))
+        later = version == BOUNDED and rng.random() < 0.3  # PORTS are proposed and activated midway
+        self.tape = tape = FuzzTape(version, [("PORTS",), () if later else ("PORTS",)])
+        self.world = RandomEvents(rng.choice, tape)
+        self.quiet = tape.cells[-1]
         self._others = _other_honest(rng)
+        self._rules = RulesEvents(rng)
+        self._scenes: list[tuple[str, Iterator[bytes]]] = []
+        raised_at = rng.randrange(self.size) if version < BOUNDED and rng.random() < 0.8 else self.size
         self.world.settle()
-        while len(self.tape.order) < self.size:
+        while len(tape.order) < self.size:
             self.world.step()
+            if tape.versions[0] < BOUNDED and len(tape.order) > raised_at:
+                for partition in range(PARTITIONS):
+                    tape.raise_rules(partition)
             if rng.random() < 0.3:
                 self._write_other()
+            if rng.random() < 0.3:
+                self._write_scene()
             while rng.random() < 0.5:
                 self._write_bad()
 
@@ -78,14 +129,39 @@ class FuzzedLog:
         cell, value = next(self._others)
         self.tape.append(cell, value)
 
+    def _write_scene(self) -> None:
+        """The next record of a scene at a limit, or of the activation of rules."""
+        rng, tape = self._rng, self.tape
+        if tape.versions[1] >= BOUNDED and rng.random() < 0.2:
+            self._write(1, tape.cells[1].encode(), next(self._rules))
+            return
+        if len(self._scenes) < 2 and rng.random() < 0.05:
+            number = len(tape.order)
+            cell = next(c for n in range(1000) if partition_for(c := f"limit-{number}-{n}", PARTITIONS) == 1)
+            self._scenes.append((cell, Scene(rng, tape, cell).start()))
+        if self._scenes:
+            cell, values = scene = rng.choice(self._scenes)
+            value = next(values, None)
+            if value is None:
+                self._scenes.remove(scene)
+            else:
+                self._write(1, cell.encode(), value)
+
     def _write_bad(self) -> None:
         rng, tape = self._rng, self.tape
         like = rng.choice(tape.order[-200:])
+        if b"vacancy.rules." in like.value or (len(like.value) > LARGE and rng.random() < 0.9):
+            return
         # What a plugin's class refuses the auditor cannot know: records of one are only repeated.
         repeated = rng.random() < 0.15 or b"PORTS" in like.value
         value = like.value if repeated else changed(rng, like.value)
         key = self._key(like.key)
         partition = partition_for(key, PARTITIONS) if rng.random() < 0.97 else rng.randrange(PARTITIONS)
+        self._write(partition, key, value)
+
+    def _write(self, partition: int, key: bytes, value: bytes) -> None:
+        """Write a record that is not honest, seldom with a timestamp of another time."""
+        rng, tape = self._rng, self.tape
         stamp_ms = tape.now_ms
         if rng.random() < 0.03:
             by = rng.choice(STAMPS_MS)

@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.fuzz.fuzzed_log import TICK, FuzzedLog
+from tests.fuzz.expensive_records import budget_s, fold_s, slowness
+from tests.fuzz.fuzzed_log import BOUNDED, TICK, FuzzedLog
+from tests.fuzz.test_expensive_records import NOISE
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
 from tests.support.tape_log import TapeLog
@@ -25,7 +28,8 @@ from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import Record
-from vacancy.resources.state.tables import DEAD_LETTERS, PARTITION
+from vacancy.resources.state.tables import DEAD_LETTERS, PARTITION, PARTITION_KEY
+from vacancy.resources.state.transaction import Changes
 from vacancy.streams.embedded_worker import EmbeddedWorker
 
 RECORDS = int(os.environ.get("VACANCY_FUZZ_RECORDS", "40000"))
@@ -35,16 +39,30 @@ SEEDS = [FIRST] if "VACANCY_SEED" in os.environ else range(1, 1 + RECORDS // SIZ
 
 
 class Folded:
-    """A partition folded in memory. `letters` are the reasons for which records were refused, by offset."""
+    """A partition folded in memory. `letters` are the reasons for which records were refused, by offset. `behind` is whether
+    anything that was past its deadline had to wait for a later record."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self.state = MemoryState()
         self.letters: dict[int, list[str]] = {}
+        self.behind = False
         for record in records:
-            changes = fold(self.state, record, REGISTRY)
+            changes = self._fold(record)
             self.state.commit(changes)
+            self.behind = self.behind or any(self.state.due(changes[PARTITION][PARTITION_KEY].time_ms - 1))
             if refused := [row.reason for row in changes.get(DEAD_LETTERS, {}).values() if row is not None]:
                 self.letters[record.offset] = refused
+
+    def _fold(self, record: Record) -> Changes:
+        """Fold a record, and check what it costs if its rules have limits."""
+        before = self.state.get(PARTITION, PARTITION_KEY)
+        started = time.process_time()
+        changes = fold(self.state, record, REGISTRY)
+        most = budget_s(len(record.value))
+        if time.process_time() - started > most and before is not None and before.rules_version >= BOUNDED:
+            spent = min(fold_s(self.state, record, REGISTRY) / slowness() for _ in range(5))
+            assert spent <= most * NOISE, f"{record.partition}:{record.offset} costs {spent:.3f} s"
+        return changes
 
     def digest(self) -> str:
         return partition_digest(as_scan(self.state.items), REGISTRY)
@@ -101,7 +119,14 @@ def check_good_among_bad(fuzzed: FuzzedLog, partition: int, records: Sequence[Re
     folded, quiet = Folded(records), fuzzed.quiet.encode()
     assert [why for at, why in folded.letters.items() if records[at].key == quiet] == []
     ticks = covering_cells(len(fuzzed.records))[partition].encode()
-    whole = {at for at, why in folded.letters.items() if not any("made before" in one for one in why)}
+    whole = {at for at, why in folded.letters.items() if not any(_of_a_part(one) for one in why)}
     spared = Folded([r._replace(key=ticks, value=TICK) if r.offset in whole else r for r in records])
     assert folded.rows() == spared.rows()
+    if folded.behind:
+        return  # the quiet cell waits for the others, too
     assert folded.rows(fuzzed.quiet) == Folded(fuzzed.without_bad()[partition]).rows(fuzzed.quiet)
+
+
+def _of_a_part(reason: str) -> bool:
+    """Whether only a part of the record was refused."""
+    return "made before" in reason or "release" in reason
