@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tests.fuzz.limit_scenes import Scene
+from tests.fuzz.limit_scenes import SCENES, Scene
 from tests.fuzz.mutations import KEYS, STAMPS_MS, changed
 from tests.fuzz.rules_events import RulesEvents
 from tests.recorded_logs.hardware import hardware
@@ -138,7 +138,7 @@ class FuzzedLog:
         if len(self._scenes) < 2 and rng.random() < 0.05:
             number = len(tape.order)
             cell = next(c for n in range(1000) if partition_for(c := f"limit-{number}-{n}", PARTITIONS) == 1)
-            self._scenes.append((cell, Scene(rng, tape, cell).start()))
+            self._scenes.append((cell, rng.choice(list(SCENES.values()))(Scene(rng, tape, cell))))
         if self._scenes:
             cell, values = scene = rng.choice(self._scenes)
             value = next(values, None)

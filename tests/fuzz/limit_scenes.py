@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from tests.support.events_json import Tape, claims, event
@@ -338,11 +338,19 @@ class Scene:
             )
             yield claims(self.claim(), self.claim((1,)))
 
-    def start(self) -> Iterator[bytes]:
-        """The records of one of the scenes."""
-        scenes: tuple[Callable[[], Iterator[bytes]], ...] = (
-            *(self.predicates, self.memberships, self.confirmed, self.wide_provider, self.marks),
-            *(self.large_tree, self.names, self.names, self.withdrawals, self.withdrawals, self.server_group),
-            *(self.released_parts, self.expiries, self.expiries, self.two_writers, self.two_writers),
-        )
-        return self.rng.choice(scenes)()
+
+SCENES: Mapping[str, Callable[[Scene], Iterator[bytes]]] = {
+    "predicates": Scene.predicates,
+    "memberships": Scene.memberships,
+    "confirmed": Scene.confirmed,
+    "wide_provider": Scene.wide_provider,
+    "marks": Scene.marks,
+    "large_tree": Scene.large_tree,
+    "names": Scene.names,
+    "withdrawals": Scene.withdrawals,
+    "server_group": Scene.server_group,
+    "released_parts": Scene.released_parts,
+    "expiries": Scene.expiries,
+    "two_writers": Scene.two_writers,
+}
+"""All scenes by name: a function from a new scene to its records."""

@@ -14,6 +14,7 @@ from unittest.mock import patch
 from uuid import uuid4
 
 from tests.recorded_logs.activation import activated_midway
+from tests.recorded_logs.bounded_rules import bounded_rules
 from tests.recorded_logs.every_event import every_event, kinds_of
 from tests.recorded_logs.folding import fold_in_memory
 from tests.recorded_logs.race_fleet import RaceFleet, race_fleet
@@ -98,11 +99,18 @@ def record_activation(directory: Path) -> Recording:
     return activated_midway(read_recording("race"), "activation", 2)
 
 
+def record_version_3(directory: Path) -> Recording:
+    """See `bounded_rules`."""
+    del directory  # it needs no files
+    return bounded_rules()
+
+
 RECORDERS: dict[str, Callable[[Path], Recording]] = {
     "demo": record_demo,
     "race": record_race,
     "every_event": record_every_event,
     "activation": record_activation,
+    "version_3": record_version_3,
 }
 
 
