@@ -39,6 +39,7 @@ from vacancy.projections.store.store import Store
 from vacancy.projections.view.group_members import ReservedMembership
 from vacancy.projections.view.reservations import Reservation
 from vacancy.resources.fold.fold import fold
+from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import Record
 from vacancy.resources.model.request import RequestGroup, RequestSpec
@@ -91,7 +92,8 @@ class Simulation:
     def __init__(self, seed: int, directory: Path) -> None:
         self.seed, self.directory = seed, directory
         self.rng = random.Random(seed)
-        self.tape = Tape(PARTITIONS)
+        self.version = 1 + seed % RULES_VERSION
+        self.tape = Tape(PARTITIONS, version=self.version)
         self.world = RandomEvents(self.rng.choice, self.tape)
         w = self.world
         self.world.deeds = (
@@ -267,7 +269,10 @@ class Simulation:
             other = {**sent.claim, "id": f"m{next(self.numbers)}", "consumer_generation": 1}
             other["deadline_ms"] = self.tape.now_ms + 30_000
             self.sent[other["id"]] = Sent(sent.cell, other, [], logged=True)
-            self.tape.append(sent.cell, event("consumer.replaced.v1", other))
+            if self.version < RULES_VERSION:
+                self.tape.append(sent.cell, event("consumer.replaced.v1", other))
+            else:
+                self.tape.append(sent.cell, event("consumer.replaced.v2", {**other, "replaces": id_}))
         else:
             deadline = sent.claim["deadline_ms"] if deed == "cancel" else None
             self.tape.append(sent.cell, released(consumer, id_, deadline))

@@ -54,7 +54,7 @@ class AllocationModel:
         event, cell = json.loads(record.value), record.key.decode()
         kind, data = event["type"], event["data"]
         problems: list[str] = []
-        if kind in ("vacancy.claims.requested.v1", "vacancy.consumer.replaced.v1"):
+        if kind == "vacancy.claims.requested.v1" or kind.startswith("vacancy.consumer.replaced."):
             for claim in data.get("claims", [data]):
                 if accepted(cell, claim["id"]):
                     problems += self._grant(cell, claim, capacity)

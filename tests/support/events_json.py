@@ -83,14 +83,14 @@ def cells_of(partitions: int) -> tuple[str, ...]:
 
 
 class Tape:
-    """An in-memory log: records by partition."""
+    """An in-memory log: records by partition. `version` is that of the rules it starts with."""
 
-    def __init__(self, partitions: int = 1) -> None:
+    def __init__(self, partitions: int = 1, *, version: int = 1) -> None:
         self.cells = cells_of(partitions)
         self.now_ms = START_MS
         self.records: dict[int, list[Record]] = {p: [] for p in range(partitions)}
         for partition in range(partitions):
-            self.append(self.cells[partition], opened(partition, partitions))
+            self.append(self.cells[partition], opened(partition, partitions, version=version))
 
     def append(self, cell: str, value: bytes) -> Record:
         """Append one record to the partition of its cell."""
