@@ -114,38 +114,36 @@ class Scene:
             yield self.tree((), consumers=[*others, hold["consumer"]])
 
     def wide_provider(self) -> Iterator[bytes]:
-        """Classes, attributes, traits of one provider, from its node and from an operator."""
+        """Classes, attributes, traits, aggregates of one provider, from its node and from an operator."""
         yield self.tree((1,))
-        for revision in range(1, 7):
-            counts = [
-                self.near(limit)
-                for limit in (LIMITS.provider_classes, LIMITS.provider_attributes, LIMITS.provider_traits)
-            ]
-            few = [min(count, limit) for count, limit in zip(counts, (64, 64, 512), strict=True)]
-            chosen = self.rng.randrange(4)
-            classes, attributes, traits = (counts[n] if n == chosen else few[n] for n in range(3))
-            names = {"traits": [f"CUSTOM_T{n}" for n in range(traits)]}
-            named = {"attributes": {f"a{n}": n for n in range(attributes)}}
-            inventories = {f"CUSTOM_C{n}": {"total": n} for n in range(classes)}
+        most = {
+            "classes": LIMITS.provider_classes,
+            "attributes": LIMITS.provider_attributes,
+            "traits": LIMITS.provider_traits,
+            "aggregates": LIMITS.provider_aggregates,
+        }
+        revision = 1
+        for _ in range(6):
+            chosen = self.rng.choice(list(most))
+            count = {name: limit for name, limit in most.items() if name == chosen or self.rng.random() < 0.2}
+            count[chosen] = self.near(most[chosen])
+            traits = [f"CUSTOM_T{n}" for n in range(count.get("traits", 1))]
+            attributes = {f"a{n}": n for n in range(count.get("attributes", 1))}
+            inventories = {f"CUSTOM_C{n}": {"total": n} for n in range(count.get("classes", 1))}
             if self.rng.random() < 0.5:
-                yield self.node(
-                    self.rng.choice(("reported", "changed")),
-                    providers=[
-                        self.provider(0),
-                        {**self.provider(1), **names, **named, "inventories": inventories},
-                    ],
-                )
+                wide = {"traits": traits, "attributes": attributes, "inventories": inventories}
+                providers = [self.provider(0), self.provider(1, **wide)]
+                yield self.node(self.rng.choice(("reported", "changed")), providers=providers)
             else:
-                aggregates = [f"rack-{n}" for n in range(self.near(LIMITS.provider_aggregates))]
-                overrides = {name: {"reserved": 1} for name in inventories}
                 facts = {
-                    **names,
-                    **named,
-                    "overrides": overrides,
-                    "aggregates": aggregates[: 256 + (chosen == 3)],
+                    "traits": traits,
+                    "attributes": attributes,
+                    "overrides": {name: {"reserved": 1} for name in inventories},
+                    "aggregates": [f"rack-{n}" for n in range(count.get("aggregates", 1))],
                 }
                 data = {"provider": self.provider(1)["id"], "revision": revision, "facts": facts}
                 yield event("facts.set.v1", data, f"f-{self.cell}-{revision}")
+                revision += all(count[name] <= most[name] for name in count)
             yield claims(self.claim((1,)))
 
     def marks(self) -> Iterator[bytes]:
