@@ -481,12 +481,14 @@ class Ledger:
         node = self.nodes.get(key := _key(deadline))
         if node is not None and node.retired:
             del self.nodes[key]
+            self.contested_until.pop(key, None)
         return 1
 
     def _end_conflict(self, deadline: Deadline) -> int:
         key = _key(deadline)
-        del self.contested_until[key]
-        self.changes.append(key)
+        if self.contested_until.get(key) == deadline.at_ms:
+            del self.contested_until[key]
+            self.changes.append(key)
         return 1
 
 

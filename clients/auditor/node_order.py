@@ -11,18 +11,20 @@ from vacancy.clients.auditor.classes.class_auditor import Refused
 
 INCARNATIONS_KEPT = 8
 GAPS_KEPT = 8
-"""Gaps of one incarnation that are kept apart; of more, the two lowest become one."""
+"""Gaps of one incarnation. Of more, the two lowest become one, with what is between them."""
+
+Gaps = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerNode:
     """A node. `incarnations` are (incarnation, last sequence), newest first. `complete` is False from a gap in the
-    sequence to the next full report. `gaps` are the first and the last number of each gap, by incarnation."""
+    sequence to the next full report. `gaps`: incarnation -> the first and the last number of each gap in its sequence."""
 
     incarnations: tuple[tuple[str, int], ...]
     complete: bool = True
     retired: bool = False
-    gaps: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    gaps: Mapping[str, Gaps] = field(default_factory=dict)
 
 
 def next_of(
@@ -35,40 +37,36 @@ def next_of(
     """
     here = (data["incarnation"], data["sequence"])
     known = node.incarnations if node is not None else ()
-    gaps = node.gaps if node is not None else {}
+    last = 0
     if node is None or here[0] not in dict(known):
         if not opens:
             raise Refused
-        incarnations = (here, *known)[:INCARNATIONS_KEPT]
-        gaps = {name: gaps[name] for name, _ in incarnations if name in gaps}
-        return LedgerNode(incarnations, gaps=_with_gap(gaps, here, 1) if keeps_gaps else gaps)
-    current, last = known[0]
-    if here[0] != current or here[1] <= last:
-        return None
-    if keeps_gaps:
-        gaps = _with_gap(gaps, here, last + 1)
-    if opens:
-        return LedgerNode((here, *known[1:]), gaps=gaps)
-    complete = node.complete and here[1] == last + 1
-    return replace(node, incarnations=(here, *known[1:]), complete=complete, gaps=gaps)
+        after = LedgerNode((here, *known)[:INCARNATIONS_KEPT])
+    else:
+        current, last = known[0]
+        if here[0] != current or here[1] <= last:
+            return None
+        after = LedgerNode((here, *known[1:]))
+    if not opens and node is not None:
+        after = replace(after, complete=node.complete and here[1] == last + 1, retired=node.retired)
+    gaps = node.gaps if node is not None else {}
+    return replace(after, gaps=_gaps(gaps, after, here, last)) if keeps_gaps else after
 
 
-def _with_gap(
-    gaps: Mapping[str, tuple[tuple[int, int], ...]], here: tuple[str, int], expected: int
-) -> Mapping[str, tuple[tuple[int, int], ...]]:
-    """The gaps after an event that came where another sequence was expected."""
-    incarnation, sequence = here
-    if sequence == expected:
-        return gaps
-    found = (*gaps.get(incarnation, ()), (expected, sequence - 1))
-    if len(found) > GAPS_KEPT:
-        found = ((found[0][0], found[1][1]), *found[2:])
-    return {**gaps, incarnation: found}
+def _gaps(
+    before: Mapping[str, Gaps], node: LedgerNode, here: tuple[str, int], last: int
+) -> Mapping[str, Gaps]:
+    """The gaps of the incarnations that the node still has, after an event that follows number `last`."""
+    gaps = {name: before[name] for name, _ in node.incarnations if name in before}
+    if here[1] > last + 1:
+        mine = (*gaps.get(here[0], ()), (last + 1, here[1] - 1))
+        gaps[here[0]] = mine if len(mine) <= GAPS_KEPT else ((mine[0][0], mine[1][1]), *mine[2:])
+    return gaps
 
 
 def is_conflict(node: LedgerNode, data: Mapping[str, Any]) -> bool:
-    """Whether an event that changes nothing cannot be a repetition: it is the first with its number that was read."""
+    """Whether an event that changes nothing cannot be a repetition: no event with its number was read before."""
     incarnation, sequence = data["incarnation"], data["sequence"]
-    if incarnation != node.incarnations[0][0] and sequence > dict(node.incarnations)[incarnation]:
+    if sequence > dict(node.incarnations)[incarnation]:
         return True
     return any(first <= sequence <= last for first, last in node.gaps.get(incarnation, ()))
