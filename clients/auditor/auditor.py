@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vacancy.clients.auditor.candidate_trees import CandidateTrees, is_counted, is_known
-from vacancy.clients.auditor.claim_rules import asks, enter, grant_errors, objections
+from vacancy.clients.auditor.claim_rules import asks, enter, gives_back, grant_errors, objections
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import OPAQUE, ROOM, RULE, Objection
 from vacancy.clients.auditor.consumers import Key
@@ -177,6 +177,8 @@ class _Partition:
             self._found.counts["late"] += first
             return
         against = objections(ledger, cell, claim, replaces=replaces)
+        if known is None and gives_back(ledger, cell, claim, replaces=replaces):
+            ledger.settle(cell, ledger.consumers[(cell, claim["consumer"])].parts)
         if known is not None:
             against.append(Objection(RULE, "it was cancelled"))
         ledger.set_judged(key, claim["deadline_ms"])

@@ -36,6 +36,17 @@ def objections(ledger: Ledger, cell: str, claim: Mapping[str, Any], *, replaces:
     return found
 
 
+def gives_back(ledger: Ledger, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> bool:
+    """Whether a claim gives back what its consumer holds before the rest of it is judged."""
+    held = ledger.consumers.get((cell, claim["consumer"]))
+    return (
+        replaces
+        and held is not None
+        and not any((*_terms(ledger, claim), *_consumer(claim, held, replaces=replaces)))
+        and all(_holds(ledger, cell, predicate) for predicate in claim.get("predicates", ()))
+    )
+
+
 def grant_errors(
     ledger: Ledger,
     cell: str,

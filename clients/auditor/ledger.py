@@ -6,11 +6,12 @@ auditor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from vacancy.clients.auditor.cell_names import CellNames, ProviderNames
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import ClassAuditor, Refused, Stock
 from vacancy.clients.auditor.consumers import Consumers, HeldByConsumer, Key
@@ -20,6 +21,7 @@ from vacancy.clients.auditor.node_order import LedgerNode, is_conflict, next_of
 from vacancy.clients.auditor.operator_settings import NO_SETTINGS, AuditedSettings, read_settings
 from vacancy.clients.auditor.record_limits import few_marks, keeps_to
 from vacancy.clients.auditor.rules_in_force import ANSWER, PROPOSAL, RulesInForce
+from vacancy.clients.auditor.withdrawals import WITHDRAWAL, Withdrawals
 from vacancy.resources.model.record import Record
 
 LEAP_MS_MAX = 3_600_000
@@ -73,7 +75,8 @@ class Ledger:
         self.rules = RulesInForce(self.deadlines)
         self.nodes: dict[Key, LedgerNode] = {}
         self.providers: dict[Key, LedgerProvider] = {}
-        self.members: dict[Key, set[str]] = {}
+        self.members: dict[Key, dict[str, None]] = {}
+        """Tree -> its providers, in the order of the node's reports."""
         self.settings: dict[Key, AuditedSettings] = {}
         self.consumers = Consumers()
         self.judged: dict[Key, Judged] = {}
@@ -81,6 +84,10 @@ class Ledger:
         """All claims that were cancelled and did not come after that."""
         self.requests: set[str] = set()
         self.contested_until: dict[Key, int] = {}
+        self.names = CellNames()
+        self.withdrawals = Withdrawals(self.deadlines, lambda cell, id_: self._written.add((cell, id_)))
+        self._written: set[Key] = set()
+        """Providers whose names are to be counted."""
         self.released = 0
         self.changes: list[Key] = []
         """Trees (cell, root) in the order of their changes."""
@@ -112,6 +119,7 @@ class Ledger:
             TOMBSTONE: self._end_tombstone,
             REQUEST: self._end_request,
             VERDICT: self._end_verdict,
+            WITHDRAWAL: self._go_on_withdrawing,
         }
 
     def apply(self, record: Record) -> None:
@@ -120,6 +128,11 @@ class Ledger:
         self.time_ms = stamp if now is None else max(now, min(stamp, now + LEAP_MS_MAX))
         self.offset = record.offset
         self._end_overdue()
+        self._conclude()
+        self._apply(record)
+        self._conclude()
+
+    def _apply(self, record: Record) -> None:
         if not is_cell(record.key) or not few_marks(record.value, self.rules.limits):
             return
         if self.partitions and home(record.key, self.partitions) != record.partition:
@@ -130,6 +143,14 @@ class Ledger:
         if keeps_to(self.rules.limits, event):
             with suppress(Refused):
                 self._handlers[event.kind](record.key.decode(), event)
+
+    def _conclude(self) -> None:
+        """End the deadlines of a record, or its event."""
+        self.changes += self.withdrawals.conclude()
+        if self.rules.bounded:
+            for key in self._written:
+                self._count_names(key)
+        self._written.clear()
 
     def _end_overdue(self) -> None:
         """End what is past its deadline, until the units of one record are used up. The others stay first in line."""
@@ -180,6 +201,8 @@ class Ledger:
             return "its node is incomplete"
         if root in self.contested_until:
             return "more than one writer speaks for its node"
+        if root in self.withdrawals.closed:
+            return "part of its node is still to be withdrawn"
         enabled = self.settings.get(key, NO_SETTINGS).enabled and self.settings.get(root, NO_SETTINGS).enabled
         return "" if enabled else "it is not enabled"
 
@@ -237,16 +260,18 @@ class Ledger:
         if after is None:
             return
         reports = {report["id"]: report for report in data["providers"]}
-        if len(reports) != len(data["providers"]):
+        if len(reports) != len(data["providers"]) or self.withdrawals.is_waiting((cell, root)):
             raise Refused
         _check_tree(root, {id_: report.get("parent") for id_, report in reports.items()})
         stocks = self._stocks(cell, root, reports)
         node = self.nodes.get((cell, root))
         if node is not None and node.incarnations[0][0] == data["incarnation"]:
             self._check_attribute_types(cell, reports)
+        gone = [id_ for id_ in self.members.get((cell, root), ()) if id_ not in reports]
+        unreported = sum(not self.providers[(cell, id_)].reported for id_ in gone if id_ != root)
+        self._change_tree(cell, root, reports, stocks, gone, len(reports) + unreported)
+        self.members[(cell, root)] = {**dict.fromkeys(reports), **self.members[(cell, root)]}
         self.nodes[(cell, root)] = after
-        gone = self.members.get((cell, root), set()) - reports.keys()
-        self._change_tree(cell, root, reports, stocks, gone)
         self._keep(cell, data.get("consumers") or ())
 
     def _node_changed(self, cell: str, data: Mapping[str, Any]) -> None:
@@ -261,12 +286,18 @@ class Ledger:
             removed = set(data.get("removed", ()))
             if len(reports) != len(data.get("providers", ())) or removed & reports.keys() or root in removed:
                 raise Refused
+            if self.withdrawals.is_waiting((cell, root)):
+                raise Refused
             members = self.members[(cell, root)]
-            parents = {m: p.parent for m in members - removed if (p := self.providers[(cell, m)]).reported}
-            _check_tree(root, parents | {id_: report.get("parent") for id_, report in reports.items()})
+            found = {id_: self.providers[(cell, id_)] for id_ in members}
+            parents = {id_: one.parent for id_, one in found.items() if one.reported and id_ not in removed}
+            parents |= {id_: report.get("parent") for id_, report in reports.items()}
+            _check_tree(root, parents)
             stocks = self._stocks(cell, root, reports)
             self._check_attribute_types(cell, reports)
-            self._change_tree(cell, root, reports, stocks, members & removed)
+            unreported = sum(not one.reported for id_, one in found.items() if id_ not in reports)
+            gone = [id_ for id_ in members if id_ in removed]
+            self._change_tree(cell, root, reports, stocks, gone, len(parents) + unreported)
         self.nodes[(cell, root)] = node
         self.changes.append((cell, root))
 
@@ -284,7 +315,7 @@ class Ledger:
             key = (cell, data["root"])
             self.nodes[key] = replace(after, complete=True, retired=True)
             self.deadlines.set(self.now() + TOMBSTONE_MS, TOMBSTONE, _subject(key))
-            self._change_tree(cell, data["root"], {}, {}, set(self.members.get(key, ())))
+            self._change_tree(cell, data["root"], {}, {}, list(self.members.get(key, ())))
 
     def _settings_set(self, cell: str, data: Mapping[str, Any]) -> None:
         key = (cell, data["provider"])
@@ -293,11 +324,19 @@ class Ledger:
             return
         new = read_settings(data, self.knows, self.classes)
         provider = self.providers.get(key)
-        before = self._stamp(key)
+        if provider is not None and self.rules.bounded:
+            self.withdrawals.settle((cell, provider.root), key[1], self.rules.limits.withdrawn_at_once)
+            names = self._names_of(key, provider)
+            attributes = frozenset(provider.attributes) | frozenset(new.attributes)
+            names = names._replace(attributes=attributes, traits=provider.traits | new.traits)
+            self.names.check(cell, {key[1]: names}, self.rules.limits)
+        before, row = self._stamp(key), self._row(key)
         self.settings[key] = new
         if provider is not None:
             if self._stamp(key) != before:
                 provider.changed = self.offset
+            if self._row(key) != row:
+                self._written.add(key)
             self.changes.append((cell, provider.root))
 
     # -- trees --------------------------------------------------------------------------------------------
@@ -328,16 +367,32 @@ class Ledger:
         root: str,
         reports: Mapping[str, Any],
         stocks: Mapping[str, dict[str, Stock]],
-        gone: set[str],
+        gone: Sequence[str],
+        members: int = 0,
     ) -> None:
-        before = {id_: self._stamp((cell, id_)) for id_ in {root, *reports, *gone}}
+        """Apply reports of providers, and withdraw those that are gone. `members` is how many providers the tree would
+        have. Raises `Refused`, before anything is written, where the limits do not allow it."""
+        if members > self.rules.limits.tree_members:
+            raise Refused
+        if self.rules.bounded:
+            saved = self.withdrawals.save()
+            try:
+                self._withdraw(cell, root, reports, gone)
+                self.names.check(cell, self._names_after(cell, root, reports, gone), self.rules.limits)
+            except Refused:
+                self.withdrawals.restore(saved)
+                raise
+        changing = {root, *reports, *gone}
+        before = {id_: self._stamp((cell, id_)) for id_ in changing}
+        rows = {id_: self._row((cell, id_)) for id_ in changing}
         for id_ in gone:
             self.providers[(cell, id_)].reported = False
             self._restock((cell, id_), {})
         for id_, report in reports.items():
             provider = self.providers.setdefault((cell, id_), LedgerProvider(root))
-            self.members.get((cell, provider.root), set()).discard(id_)
-            self.members.setdefault((cell, root), set()).add(id_)
+            if provider.root != root:
+                self.members.get((cell, provider.root), {}).pop(id_, None)
+            self.members.setdefault((cell, root), {})[id_] = None
             provider.root, provider.parent, provider.reported = root, report.get("parent"), True
             provider.traits = frozenset(report.get("traits", ()))
             provider.attributes = report.get("attributes", {})
@@ -345,7 +400,85 @@ class Ledger:
         for id_, stamp in before.items():
             if (cell, id_) in self.providers and self._stamp((cell, id_)) != stamp:
                 self.providers[(cell, id_)].changed = self.offset
+        self._written |= {(cell, id_) for id_, row in rows.items() if self._row((cell, id_)) != row}
         self.changes.append((cell, root))
+
+    def _withdraw(self, cell: str, root: str, reports: Mapping[str, Any], gone: Sequence[str]) -> None:
+        """Find out what of a withdrawal has to wait. Raises `Refused` where a provider of another node has to wait."""
+        limits, waits, tree = self.rules.limits, self.withdrawals, (cell, root)
+        now = self.now()
+        for id_ in gone:
+            provider = self.providers[(cell, id_)]
+            if id_ == root:
+                waits.root(tree, tuple(provider.stock), limits.withdrawn_at_once)
+            elif provider.reported or waits.names(tree, id_) is None:
+                waits.provider(tree, id_, tuple(provider.stock), limits.withdrawn_at_once, now)
+        for id_, report in reports.items():
+            old = self.providers.get((cell, id_))
+            if old is not None and old.root != root:
+                waits.settle((cell, old.root), id_, limits.withdrawn_at_once)
+            dropped = [name for name in old.stock if name not in report.get("inventories", {})] if old else []
+            waits.classes(tree, id_, dropped, limits.withdrawn_at_once, now)
+
+    def _names_after(
+        self, cell: str, root: str, reports: Mapping[str, Any], gone: Sequence[str]
+    ) -> dict[str, ProviderNames | None]:
+        """The names of the providers that an event changes."""
+        after: dict[str, ProviderNames | None] = {}
+        for id_ in gone:
+            provider = self.providers[(cell, id_)]
+            in_use = {name for name in provider.stock if provider.used.get(name)}
+            if self.withdrawals.names((cell, root), id_) is not None:
+                after[id_] = self._names((cell, id_), in_use, provider) if in_use else None
+        for id_, report in reports.items():
+            old = self.providers.get((cell, id_))
+            listed = set(report.get("inventories", ()))
+            waiting = self.withdrawals.names((cell, root), id_) or ()
+            in_use = {name for name in old.stock if old.used.get(name)} if old is not None else set()
+            new = LedgerProvider(
+                root,
+                report.get("parent"),
+                traits=frozenset(report.get("traits", ())),
+                attributes=report.get("attributes", {}),
+            )
+            names = self._names((cell, id_), {*listed, *waiting, *in_use}, new)
+            if old is None or self.names.is_counted((cell, id_)) or names != self._names_of((cell, id_), old):
+                after[id_] = names
+        return after
+
+    def _names(self, key: Key, classes: Iterable[str], provider: LedgerProvider) -> ProviderNames:
+        settings = self.settings.get(key, NO_SETTINGS)
+        attributes = frozenset(provider.attributes) | frozenset(settings.attributes)
+        return ProviderNames(frozenset(classes), attributes, provider.traits | settings.traits)
+
+    def _names_of(self, key: Key, provider: LedgerProvider) -> ProviderNames:
+        waiting = self.withdrawals.names((key[0], provider.root), key[1]) or ()
+        return self._names(key, {*provider.stock, *waiting}, provider)
+
+    def _count_names(self, key: Key) -> None:
+        """Count the names of a provider that was written, unless the whole of it waits to be withdrawn."""
+        provider = self.providers.get(key)
+        if provider is None:
+            self.names.set(key, None)
+        elif self.withdrawals.names((key[0], provider.root), key[1]) is not None:
+            self.names.set(key, self._names_of(key, provider))
+
+    def _row(self, key: Key) -> object:
+        """A provider without its inventories: the names of those that are counted change only with it."""
+        provider = self.providers.get(key)
+        if provider is None or not self.rules.bounded:
+            return None
+        settings = self.settings.get(key, NO_SETTINGS)
+        members = tuple(self.members.get(key, ()))
+        reported = (
+            provider.root,
+            provider.parent,
+            provider.reported,
+            provider.traits,
+            frozenset(provider.stock),
+        )
+        attributes = _typed(provider.attributes), _typed(settings.attributes)
+        return reported, members, attributes, settings.traits, settings.enabled, settings.aggregates
 
     def _stamp(self, key: Key) -> object:
         """What decides a provider's generation: everything but its use."""
@@ -382,9 +515,11 @@ class Ledger:
         if key == root and len(members) > 1:
             return
         del self.providers[key]
-        members.discard(key[1])
+        self._written.add(key)
+        members.pop(key[1], None)
         if key != root and root in self.providers:
             self.providers[root].changed = self.offset
+            self._written.add(root)
             self._drop_if_empty(root)
 
     # -- consumers ----------------------------------------------------------------------------------------
@@ -397,6 +532,12 @@ class Ledger:
                 provider.used[name] = provider.used.get(name, 0) + sign * amount
                 self.changes.append((cell, provider.root))
 
+    def settle(self, cell: str, parts: Iterable[tuple[str, str, int]]) -> None:
+        """Withdraw the inventories of these parts that wait for it: their use is about to change."""
+        for id_, name, _ in parts:
+            if (provider := self.providers.get((cell, id_))) is not None:
+                self.withdrawals.settle_class((cell, provider.root), id_, name)
+
     def sweep(self, cell: str, parts: Iterable[tuple[str, str, int]]) -> None:
         """Remove stock that is no longer listed and no longer in use."""
         for id_, name, _ in parts:
@@ -405,6 +546,7 @@ class Ledger:
             if provider and stock and not stock.listed and not provider.used.get(name):
                 del provider.stock[name]
                 provider.changed = self.offset
+                self._written.add((cell, id_))
                 self._drop_if_empty((cell, id_))
 
     def hold(self, key: Key, held: HeldByConsumer) -> None:
@@ -427,6 +569,7 @@ class Ledger:
     def _free(self, consumer: Key) -> None:
         self._clear_hold(consumer)
         parts = self.consumers.remove(consumer).parts
+        self.settle(consumer[0], parts)
         self.take(consumer[0], parts, -1)
         self.sweep(consumer[0], parts)
 
@@ -482,6 +625,10 @@ class Ledger:
         if node is not None and node.retired:
             del self.nodes[key]
             self.contested_until.pop(key, None)
+        return 1
+
+    def _go_on_withdrawing(self, deadline: Deadline) -> int:
+        self.withdrawals.step(_key(deadline), self.rules.limits.withdrawn_at_once)
         return 1
 
     def _end_conflict(self, deadline: Deadline) -> int:

@@ -1,0 +1,63 @@
+"""How many names of classes, attributes and traits the providers of each cell have."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from vacancy.clients.auditor.classes.class_auditor import Refused
+from vacancy.clients.auditor.consumers import Key
+from vacancy.clients.auditor.rules_in_force import AuditedLimits
+
+
+class ProviderNames(NamedTuple):
+    """The names of one provider, the node's and the operator's."""
+
+    classes: frozenset[str]
+    attributes: frozenset[str]
+    traits: frozenset[str]
+
+
+NO_NAMES = ProviderNames(frozenset(), frozenset(), frozenset())
+
+
+class CellNames:
+    """The names of the providers that were written under rules that count them."""
+
+    def __init__(self) -> None:
+        self._of: dict[Key, ProviderNames] = {}
+        self._counts: dict[str, tuple[Counter[str], ...]] = {}
+
+    def is_counted(self, provider: Key) -> bool:
+        """Whether a provider's names were counted."""
+        return provider in self._of
+
+    def set(self, provider: Key, names: ProviderNames | None) -> None:
+        """A provider was written; None: it is gone."""
+        counts = self._counts.setdefault(provider[0], (Counter(), Counter(), Counter()))
+        for count, old, new in zip(counts, self._of.get(provider, NO_NAMES), names or NO_NAMES, strict=True):
+            for name in old - new:
+                count[name] -= 1
+                if not count[name]:
+                    del count[name]
+            count.update(new - old)
+        if names is None:
+            self._of.pop(provider, None)
+        else:
+            self._of[provider] = names
+
+    def check(self, cell: str, after: Mapping[str, ProviderNames | None], limits: AuditedLimits) -> None:
+        """Raise `Refused` where a cell gets more names than it may have, by what its providers have after an event."""
+        most = (limits.cell_classes, limits.cell_attributes, limits.cell_traits)
+        counts = self._counts.get(cell, (Counter(), Counter(), Counter()))
+        changes = [(self._of.get((cell, id_), NO_NAMES), names or NO_NAMES) for id_, names in after.items()]
+        for kind, (count, limit) in enumerate(zip(counts, most, strict=True)):
+            delta = Counter[str]()
+            for old, new in changes:
+                delta.update(new[kind] - old[kind])
+                delta.subtract(old[kind] - new[kind])
+            added = sum(by > 0 and name not in count for name, by in delta.items())
+            gone = sum(by < 0 and count[name] + by == 0 for name, by in delta.items())
+            if added > gone and len(count) + added - gone > limit:
+                raise Refused
