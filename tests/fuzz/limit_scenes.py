@@ -62,7 +62,7 @@ class Scene:
                 {"provider": self.provider(n)["id"], "resources": {"VCPU": 1}, "group": f"g#{at}"}
                 for at, n in enumerate(parts, start=1)
             ],
-            "deadline_ms": self.tape.now_ms + self.rng.choice((0, 1000, 60_000, 600_000)),
+            "deadline_ms": self.tape.now_ms + self.rng.choice((0, 1000, 60_000, *(600_000,) * 9)),
             **more,
         }
 
@@ -200,13 +200,13 @@ class Scene:
             return {**self.provider(number), kind: value}
 
         full = (most - self.rng.choice((0, 1, 2, each))) // each
-        parts = [named(n, n * each, each) for n in range(1, full)]
+        parts = [named(n, n * each, each) for n in range(1, full + 1)]
         yield self.node("reported", providers=[self.provider(0), *parts])
         for round_ in range(4):
             count = self.rng.choice((1, each - 2, each - 1, each, each))
             first = self.rng.choice((0, each, most, most + round_ * each))
             if self.rng.random() < 0.7:
-                yield self.node("changed", providers=[named(full + self.rng.randrange(2), first, count)])
+                yield self.node("changed", providers=[named(full + self.rng.randint(1, 2), first, count)])
             else:
                 yield self.node(
                     "changed", removed=[self.provider(self.rng.randint(1, max(1, full - 1)))["id"]]
