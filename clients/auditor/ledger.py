@@ -343,7 +343,7 @@ class Ledger:
 
     def _stocks(self, cell: str, root: str, reports: Mapping[str, Any]) -> dict[str, dict[str, Stock]]:
         """The inventories of these reports. Raises `Refused` before anything is written."""
-        stocks = {}
+        stocks: dict[str, dict[str, Stock]] = {}
         for id_, report in reports.items():
             old = self.providers.get((cell, id_))
             if old is not None and old.root != root and old.reported:
@@ -351,9 +351,11 @@ class Ledger:
             inventories = report.get("inventories", {})
             if not all(map(self.knows, inventories)):
                 raise Refused
-            stocks[id_] = {
-                name: self.auditor(name).read_inventory(inventory) for name, inventory in inventories.items()
-            }
+            stocks[id_] = {}
+            for name, inventory in inventories.items():
+                stocks[id_][name] = self.auditor(name).read_inventory(inventory)
+                if self.auditor(name).items(inventory) > self.rules.limits.inventory_items:
+                    raise Refused
         return stocks
 
     def _check_attribute_types(self, cell: str, reports: Mapping[str, Any]) -> None:

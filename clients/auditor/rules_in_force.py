@@ -23,6 +23,7 @@ class AuditedLimits:
     group_providers: int = NO_LIMIT
     released_parts: int = NO_LIMIT
     expiries: int = NO_LIMIT
+    inventory_items: int = NO_LIMIT
     consumers_confirmed: int = NO_LIMIT
     provider_classes: int = NO_LIMIT
     provider_attributes: int = NO_LIMIT
@@ -48,6 +49,7 @@ BOUNDED: Final = AuditedLimits(
     group_providers=4_096,
     released_parts=2_048,
     expiries=1_024,
+    inventory_items=512,
     consumers_confirmed=4_096,
     provider_classes=64,
     provider_attributes=64,

@@ -77,6 +77,10 @@ class ClassAuditor(ABC, Generic[S]):
     def read_inventory(self, inventory: Mapping[str, Any]) -> S:
         """The stock that a reported inventory describes. Raises `Refused` where the rules refuse it."""
 
+    def items(self, inventory: Mapping[str, Any]) -> int:
+        """How many items a valid inventory has, for example devices, as the rules limit them; 0 if it has a fixed size."""
+        return 0
+
     def check_override(self, override: Mapping[str, Any]) -> None:
         """Raise `Refused` where an operator's override is invalid. By default nothing can be overridden."""
         if override:

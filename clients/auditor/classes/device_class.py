@@ -86,6 +86,9 @@ class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
         self.check_devices(devices)
         return NamedDevices(json.dumps(devices, sort_keys=True))
 
+    def items(self, inventory: Mapping[str, Any]) -> int:
+        return len(inventory.get("devices", ()))
+
     @abstractmethod
     def takes_own_fields(self, address: str, device: dict[str, Any]) -> bool:
         """Remove the fields of a reported device that are no attributes. Returns whether they are valid."""

@@ -57,6 +57,12 @@ class NumaCellAuditor(ClassAuditor[NumaStock]):
     def read_inventory(self, inventory: Mapping[str, Any]) -> NumaStock:
         return NumaStock(json.dumps(_read_cell(inventory), sort_keys=True))
 
+    def items(self, inventory: Mapping[str, Any]) -> int:
+        """The cores, or half of the CPUs of the cores or of those that are shared."""
+        cell = _read_cell(inventory)
+        cores = cell["cores"]
+        return max(len(cores), sum(map(len, map(_cpus, cores))) // 2, len(_cpus(cell["shared_cpus"])) // 2)
+
     def count_of(self, ask: Any) -> None:
         return None
 

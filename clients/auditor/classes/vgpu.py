@@ -22,6 +22,10 @@ class VgpuAuditor(DeviceClassAuditor):
             and all(0 < len(name) <= 128 and is_amount(most) for name, most in types.items())
         )
 
+    def items(self, inventory: Mapping[str, Any]) -> int:
+        """The GPUs, and the types that each can run."""
+        return sum(1 + len(gpu["types"]) for gpu in inventory.get("devices", {}).values())
+
     def size(self, grant: Any) -> int:
         return sum(sum(of_type.values()) for of_type in grant.values())
 
