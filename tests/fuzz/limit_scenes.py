@@ -202,11 +202,11 @@ class Scene:
         full = (most - self.rng.choice((0, 1, 2, each))) // each
         parts = [named(n, n * each, each) for n in range(1, full + 1)]
         yield self.node("reported", providers=[self.provider(0), *parts])
-        for round_ in range(4):
+        for _ in range(6):
             count = self.rng.choice((1, each - 2, each - 1, each, each))
-            first = self.rng.choice((0, each, most, most + round_ * each))
+            first = self.rng.choice((0, each, most, most + self.rng.randrange(4) * each))
             if self.rng.random() < 0.7:
-                yield self.node("changed", providers=[named(full + self.rng.randint(1, 2), first, count)])
+                yield self.node("changed", providers=[named(full + self.rng.randint(1, 4), first, count)])
             else:
                 yield self.node(
                     "changed", removed=[self.provider(self.rng.randint(1, max(1, full - 1)))["id"]]
@@ -217,7 +217,7 @@ class Scene:
 
     def withdrawals(self) -> Iterator[bytes]:
         """A large part of a tree goes at once, while some of it is in use."""
-        size, classes = self.rng.choice(((500, 2), (512, 1), (1100, 1), (200, 20), (1300, 1)))
+        size, classes = self.rng.choice(((500, 2), (512, 1), (1100, 1), (60, 60), (2000, 1)))
         size += self.rng.choice((-1, 0, 1, 12))
         inventories = {f"CUSTOM_W{n}": {"total": 5} for n in range(classes - 1)} | {"VCPU": {"total": 100}}
         parts = [self.provider(n, inventories=inventories) for n in range(1, size + 1)]
