@@ -200,17 +200,19 @@ class Scene:
             return {**self.provider(number), kind: value}
 
         full = (most - self.rng.choice((0, 1, 2, each))) // each
-        parts = [named(n, n * each, each) for n in range(1, full + 1)]
-        yield self.node("reported", providers=[self.provider(0), *parts])
-        for _ in range(6):
-            count = self.rng.choice((1, each - 2, each - 1, each, each))
+        parts = {n: named(n, n * each, each) for n in range(1, full + 1)}
+        for _ in range(7):
+            before = dict(parts)
+            if self.rng.random() < 0.2:
+                parts.pop(self.rng.randint(1, full), None)
+            number = full + self.rng.randint(1, 3)
             first = self.rng.choice((0, each, most, most + self.rng.randrange(4) * each))
+            parts[number] = named(number, first, self.rng.choice((1, each - 2, each - 1, each, each)))
             if self.rng.random() < 0.7:
-                yield self.node("changed", providers=[named(full + self.rng.randint(1, 4), first, count)])
+                yield self.node("reported", providers=[self.provider(0), *parts.values()])
             else:
-                yield self.node(
-                    "changed", removed=[self.provider(self.rng.randint(1, max(1, full - 1)))["id"]]
-                )
+                gone = [self.provider(n)["id"] for n in before if n not in parts]
+                yield self.node("changed", providers=[parts[number]], removed=gone)
             yield claims(self.claim(), self.claim((full,)))
         yield self.node("reported", providers=[self.provider(0), named(1, most * 2, each)])
         yield claims(self.claim(), self.claim((1,)))
