@@ -281,6 +281,70 @@ def test_a_contested_node_is_open_again_after_a_while(story: Story) -> None:
     assert report.problems == []
 
 
+# -- trees and names --------------------------------------------------------------------------------------
+
+
+def _parts(numbers: range, **more: Any) -> list[JSON]:
+    return [{**provider(f"n:{i}", 1, "n"), **more} for i in numbers]
+
+
+def test_a_large_withdrawal_closes_its_node_until_it_is_done(story: Story) -> None:
+    """4,000 units: 1,024 with the report, and as many before each of the records after it."""
+    story.node("n", provider("n"), *_parts(range(2000)))
+    story.node("n", provider("n"))
+    story.claim("a", accepted=False)
+    story.node("n", provider("n", 20))  # refused, because part of the tree waits
+    story.claim("b", accepted=True)
+    story.claim("c", 7, accepted=False)
+    assert is_right(story)
+
+
+def test_a_small_withdrawal_closes_nothing(story: Story) -> None:
+    story.node("n", provider("n"), *_parts(range(512)))
+    story.node("n", provider("n"))
+    story.claim("a")
+    assert is_right(story)
+
+
+def test_withdrawn_members_that_are_in_use_count_in_the_size_of_a_tree(story: Story) -> None:
+    story.node("n", provider("n"), *_parts(range(100)))
+    claims(story, *(a_claim(f"c{n}", 1, at=f"n:{n}") for n in range(50)), accepted=True)
+    story.node("n", provider("n", 11))  # fifty stay
+    story.node("n", provider("n", 12), *_parts(range(100, 100 + 4096 - 50)))
+    story.claim("a", 12, accepted=False)
+    story.node("n", provider("n", 13), *_parts(range(100, 100 + 4096 - 51)))
+    story.claim("b", 13)
+    assert is_right(story)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "each"), [("inventories", 1024, 64), ("attributes", 4096, 64), ("traits", 8192, 512)]
+)
+def test_a_cell_has_a_limited_number_of_names(kind: str, most: int, each: int) -> None:
+    def named(number: int, count: int, first: int) -> JSON:
+        names = [f"CUSTOM_{n}" for n in range(first, first + count)]
+        values: Any = {
+            "inventories": {name: {"total": 1} for name in names},
+            "attributes": {name.lower(): 1 for name in names},
+            "traits": names,
+        }
+        return {"id": f"n:{number}", "parent": "n", kind: values[kind]}
+
+    story = Story(version=3)
+    full = most // each - 1
+    left = each - (kind == "inventories")  # the root has VCPU
+    parts = [named(n, each, n * each) for n in range(full)]
+    story.node("n", provider("n", 1), *parts, named(full, left, most))
+    story.claim("a", 1)
+    story.node("n", provider("n", 2), *parts, named(full, left, most), named(full + 1, 1, 0))
+    story.claim("b", 1)
+    story.node("n", provider("n", 3), *parts, named(full, left, most), named(full + 1, 1, 2 * most))
+    story.claim("c", 1, accepted=False)
+    story.node("n", provider("n", 3), *parts, named(full + 1, 1, 2 * most))
+    story.claim("d", 1)
+    assert is_right(story)
+
+
 # -- rules ------------------------------------------------------------------------------------------------
 
 
