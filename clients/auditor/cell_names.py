@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from vacancy.clients.auditor.classes.class_auditor import Refused
@@ -48,10 +48,13 @@ class CellNames:
             self._of[provider] = names
 
     def check(self, cell: str, after: Mapping[str, ProviderNames | None], limits: AuditedLimits) -> None:
-        """Raise `Refused` where a cell gets more names than it may have, by what its providers have after an event."""
+        """Raise `Refused` where an event changes too many names, or gives a cell more than it may have. `after` is what
+        providers have after it."""
         most = (limits.cell_classes, limits.cell_attributes, limits.cell_traits)
         counts = self._counts.get(cell, (Counter(), Counter(), Counter()))
         changes = [(self._of.get((cell, id_), NO_NAMES), names or NO_NAMES) for id_, names in after.items()]
+        if sum(_size_of_sets(changes, kind) for kind in range(len(most))) > limits.changed_names:
+            raise Refused
         for kind, (count, limit) in enumerate(zip(counts, most, strict=True)):
             delta = Counter[str]()
             for old, new in changes:
@@ -61,3 +64,12 @@ class CellNames:
             gone = sum(by < 0 and count[name] + by == 0 for name, by in delta.items())
             if added > gone and len(count) + added - gone > limit:
                 raise Refused
+
+
+def _size_of_sets(changes: Sequence[tuple[ProviderNames, ProviderNames]], kind: int) -> int:
+    """The names in the sets of names of one kind that more or fewer providers have than before."""
+    providers = Counter[frozenset[str]]()
+    for old, new in changes:
+        providers[old[kind]] -= 1
+        providers[new[kind]] += 1
+    return sum(len(names) for names, by in providers.items() if by)

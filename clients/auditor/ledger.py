@@ -21,7 +21,7 @@ from vacancy.clients.auditor.node_order import LedgerNode, is_conflict, next_of
 from vacancy.clients.auditor.operator_settings import NO_SETTINGS, AuditedSettings, read_settings
 from vacancy.clients.auditor.record_limits import few_marks, keeps_to
 from vacancy.clients.auditor.rules_in_force import ANSWER, PROPOSAL, RulesInForce
-from vacancy.clients.auditor.withdrawals import WITHDRAWAL, Withdrawals
+from vacancy.clients.auditor.withdrawals import WITHDRAWAL, Withdrawals, Withdrawn
 from vacancy.resources.model.record import Record
 
 LEAP_MS_MAX = 3_600_000
@@ -411,10 +411,11 @@ class Ledger:
         now = self.now()
         for id_ in gone:
             provider = self.providers[(cell, id_)]
+            gives_up = Withdrawn(tuple(provider.stock), len(provider.traits) + len(provider.attributes))
             if id_ == root:
-                waits.root(tree, tuple(provider.stock), limits.withdrawn_at_once)
+                waits.root(tree, gives_up, limits.withdrawn_at_once)
             elif provider.reported or waits.names(tree, id_) is None:
-                waits.provider(tree, id_, tuple(provider.stock), limits.withdrawn_at_once, now)
+                waits.provider(tree, id_, gives_up, limits.withdrawn_at_once, now)
         for id_, report in reports.items():
             old = self.providers.get((cell, id_))
             if old is not None and old.root != root:

@@ -33,6 +33,7 @@ class AuditedLimits:
     cell_classes: int = NO_LIMIT
     cell_attributes: int = NO_LIMIT
     cell_traits: int = NO_LIMIT
+    changed_names: int = NO_LIMIT
     withdrawn_at_once: int = NO_LIMIT
     inventory_items: int = NO_LIMIT
     proposals: int = NO_LIMIT
@@ -59,6 +60,7 @@ BOUNDED: Final = AuditedLimits(
     cell_classes=1_024,
     cell_attributes=4_096,
     cell_traits=8_192,
+    changed_names=16_384,
     withdrawn_at_once=512,
     inventory_items=512,
     proposals=8,

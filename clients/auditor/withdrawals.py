@@ -1,15 +1,16 @@
 """Large withdrawals, which go on over several records.
 
 The ledger withdraws at once what a node no longer reports. This module only knows how long that takes by the rules: what
-waits, in which order, and how much of it each record withdraws. A withdrawn provider costs one unit and one for each of its
-classes, a class that a provider no longer has costs one unit. Meanwhile the node is closed.
+waits, in which order, and how much of it each record withdraws. A withdrawn provider costs one unit, one for each of its
+classes, and one for four of its traits and attributes. A class that a provider no longer has costs one unit. Meanwhile the
+node is closed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from vacancy.clients.auditor.classes.class_auditor import Refused
 from vacancy.clients.auditor.consumers import Key
@@ -17,8 +18,22 @@ from vacancy.clients.auditor.deadlines import Deadlines
 
 WITHDRAWAL: Final = b"W"
 
+NAMES_OF_A_UNIT: Final = 4
+
 Names = tuple[str, ...]
 """Names of classes."""
+
+
+class Withdrawn(NamedTuple):
+    """A provider that is withdrawn: its classes, and how many traits and attributes its node reported of it."""
+
+    classes: Names
+    others: int
+
+    @property
+    def units(self) -> int:
+        """What it costs."""
+        return 1 + len(self.classes) + self.others // NAMES_OF_A_UNIT
 
 
 @dataclass(slots=True)
@@ -28,7 +43,7 @@ class Waiting:
 
     at_ms: int
     classes: dict[str, Names] = field(default_factory=dict)
-    providers: dict[str, Names] = field(default_factory=dict)
+    providers: dict[str, Withdrawn] = field(default_factory=dict)
     is_new: bool = True
     has_stepped: bool = False
 
@@ -59,19 +74,19 @@ class Withdrawals:
             return ()
         return None if provider in waiting.providers else waiting.classes.get(provider, ())
 
-    def provider(self, tree: Key, provider: str, names: Sequence[str], limit: int, now_ms: int) -> None:
-        """A node no longer reports a provider, which has these classes."""
+    def provider(self, tree: Key, provider: str, withdrawn: Withdrawn, limit: int, now_ms: int) -> None:
+        """A node no longer reports a provider."""
         waiting = self._trees.get(tree)
         if self._units >= limit:
-            self._tree(tree, now_ms).providers.setdefault(provider, tuple(names))
+            self._tree(tree, now_ms).providers.setdefault(provider, withdrawn)
         elif waiting is None or provider not in waiting.providers:
             self.settle(tree, provider, limit)
-            self._units += 1 + len(names)
+            self._units += withdrawn.units
 
-    def root(self, tree: Key, names: Sequence[str], limit: int) -> None:
+    def root(self, tree: Key, withdrawn: Withdrawn, limit: int) -> None:
         """A root is withdrawn: it never waits."""
         self.settle(tree, tree[1], limit)
-        self._units += 1 + len(names)
+        self._units += withdrawn.units
 
     def classes(self, tree: Key, provider: str, names: Sequence[str], limit: int, now_ms: int) -> None:
         """A node no longer reports these classes of a provider."""
@@ -90,7 +105,7 @@ class Withdrawals:
             raise Refused
         self._units += len(waiting.classes.pop(provider, ()))
         if provider in waiting.providers:
-            self._units += 1 + len(waiting.providers.pop(provider))
+            self._units += waiting.providers.pop(provider).units
         self._done(tree, provider)
 
     def settle_class(self, tree: Key, provider: str, name: str) -> None:
@@ -99,7 +114,7 @@ class Withdrawals:
         if waiting is None:
             return
         if provider in waiting.providers:
-            names = waiting.providers.pop(provider)
+            names = waiting.providers.pop(provider).classes
             self._units += len(waiting.classes.pop(provider, ()))
             waiting.classes[provider] = names
         names = waiting.classes.get(provider, ())
@@ -124,7 +139,7 @@ class Withdrawals:
             self._done(tree, provider)
         while waiting.providers and self._units < limit:
             provider = next(iter(waiting.providers))
-            self._units += 1 + len(waiting.providers.pop(provider))
+            self._units += waiting.providers.pop(provider).units
             self._done(tree, provider)
 
     def save(self) -> tuple[dict[Key, Waiting], set[Key], int]:

@@ -219,7 +219,7 @@ class Scene:
 
     def withdrawals(self) -> Iterator[bytes]:
         """A large part of a tree goes at once, while some of it is in use."""
-        size, classes = self.rng.choice(((500, 2), (512, 1), (1100, 1), (60, 60), (2000, 1)))
+        size, classes = self.rng.choice(((250, 2), (256, 1), (600, 1), (60, 30), (1000, 1)))
         size += self.rng.choice((-1, 0, 1, 12))
         inventories = {f"CUSTOM_W{n}": {"total": 5} for n in range(classes - 1)} | {"VCPU": {"total": 100}}
         parts = [self.provider(n, inventories=inventories) for n in range(1, size + 1)]

@@ -288,9 +288,16 @@ def _parts(numbers: range, **more: Any) -> list[JSON]:
     return [{**provider(f"n:{i}", 1, "n"), **more} for i in numbers]
 
 
-def test_a_large_withdrawal_closes_its_node_until_it_is_done(story: Story) -> None:
-    """4,000 units: 1,024 with the report, and as many before each of the records after it."""
-    story.node("n", provider("n"), *_parts(range(2000)))
+@pytest.mark.parametrize(
+    "parts",
+    [
+        _parts(range(1000)),
+        _parts(range(100), attributes={f"a{n}": n for n in range(60)}, traits=["T1"] * 12 + ["T2"]),
+    ],
+)
+def test_a_large_withdrawal_closes_its_node_until_it_is_done(story: Story, parts: list[JSON]) -> None:
+    """1,700 to 2,000 units: 512 with the report, and as many before each of the records after it."""
+    story.node("n", provider("n"), *parts)
     story.node("n", provider("n"))
     story.claim("a", accepted=False)
     story.node("n", provider("n", 20))  # refused, because part of the tree waits
@@ -300,7 +307,7 @@ def test_a_large_withdrawal_closes_its_node_until_it_is_done(story: Story) -> No
 
 
 def test_a_small_withdrawal_closes_nothing(story: Story) -> None:
-    story.node("n", provider("n"), *_parts(range(512)))
+    story.node("n", provider("n"), *_parts(range(256)))
     story.node("n", provider("n"))
     story.claim("a")
     assert is_right(story)
