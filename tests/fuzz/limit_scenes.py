@@ -217,6 +217,18 @@ class Scene:
         yield self.node("reported", providers=[self.provider(0), named(1, most * 2, each)])
         yield claims(self.claim(), self.claim((1,)))
 
+    def sets_of_names(self) -> Iterator[bytes]:
+        """Providers that have nearly the same names, each another set of them."""
+        each = LIMITS.provider_traits
+        for _ in range(4):
+            count = LIMITS.changed_names // each + self.rng.choice((-1, 0, 1))
+            first = self.rng.choice((0, 0, 1, 50))
+            sets = [[f"CUSTOM_N{n + at}" for at in range(each)] for n in range(first, first + count)]
+            sets[-1] = sets[-1][: self.rng.choice((each, each - 1, 1))]
+            parts = [self.provider(n, traits=traits) for n, traits in enumerate(sets, start=1)]
+            yield self.node("reported", providers=[self.provider(0), *parts])
+            yield claims(self.claim(), self.claim((count,)))
+
     def withdrawals(self) -> Iterator[bytes]:
         """A large part of a tree goes at once, while some of it is in use."""
         size, classes = self.rng.choice(((250, 2), (256, 1), (600, 1), (60, 30), (1000, 1)))
@@ -347,6 +359,7 @@ SCENES: Mapping[str, Callable[[Scene], Iterator[bytes]]] = {
     "marks": Scene.marks,
     "large_tree": Scene.large_tree,
     "names": Scene.names,
+    "sets_of_names": Scene.sets_of_names,
     "withdrawals": Scene.withdrawals,
     "server_group": Scene.server_group,
     "released_parts": Scene.released_parts,
