@@ -36,20 +36,8 @@ def _node(data: Data, limits: AuditedLimits) -> bool:
         len(provider.get("inventories", ())) <= limits.provider_classes
         and len(provider.get("attributes", ())) <= limits.provider_attributes
         and len(provider.get("traits", ())) <= limits.provider_traits
-        and all(_items(one) <= limits.inventory_items for one in provider.get("inventories", {}).values())
         for provider in data.get("providers", ())
     )
-
-
-def _items(inventory: Mapping[str, Any]) -> int:
-    """The items of an inventory of a standard class: devices, GPUs and their types, or cores (one for two CPUs at least)."""
-    devices, cores, shared = (inventory.get(name) for name in ("devices", "cores", "shared_cpus"))
-    if isinstance(devices, Mapping):
-        types = [one.get("types") for one in devices.values() if isinstance(one, Mapping)]
-        return len(devices) + sum(len(some) for some in types if isinstance(some, Mapping))
-    listed = cores if isinstance(cores, list) else []
-    cpus = sum(len(core) for core in listed if isinstance(core, list))
-    return max(len(listed), cpus // 2, len(shared) // 2 if isinstance(shared, list) else 0)
 
 
 def _settings(data: Data, limits: AuditedLimits) -> bool:

@@ -35,7 +35,6 @@ class AuditedLimits:
     cell_traits: int = NO_LIMIT
     changed_names: int = NO_LIMIT
     withdrawn_at_once: int = NO_LIMIT
-    inventory_items: int = NO_LIMIT
     proposals: int = NO_LIMIT
     proposal_classes: int = NO_LIMIT
     proposal_answers: int = NO_LIMIT
@@ -62,7 +61,6 @@ BOUNDED: Final = AuditedLimits(
     cell_traits=8_192,
     changed_names=16_384,
     withdrawn_at_once=512,
-    inventory_items=512,
     proposals=8,
     proposal_classes=64,
     proposal_answers=1_024,
