@@ -1,5 +1,5 @@
-"""Logs that were recorded still give the digests of that time, however they are folded: three of rules version 1, and
-one that activates version 2 midway.
+"""Logs that were recorded still give the digests of that time, however they are folded: three of rules version 1, one
+that activates version 2 midway, and one that reaches the limits of version 3.
 
 `record.py` tells how they were made. One is that of `vacancy demo`, one a race for a full fleet of all kinds of
 hardware, one has every event, every rejection and every kind of dead letter.
@@ -39,7 +39,7 @@ from vacancy.resources.model.canonical_bytes import read_spec
 from vacancy.resources.state.tables import REQUESTS
 from vacancy.streams.embedded_worker import EmbeddedWorker
 
-NAMES = ("demo", "race", "every_event", "activation")
+NAMES = ("demo", "race", "every_event", "activation", "version_3")
 BYTES_MAX = 2_000_000
 
 REASONS = {
@@ -125,6 +125,11 @@ def test_every_type_of_event_was_folded() -> None:
     types = RULES_VERSIONS.of(1).event_types
     assert len(types) == 14
     assert types <= folded("every_event").events.keys()
+
+
+def test_every_type_of_event_of_version_3_was_folded() -> None:
+    types = RULES_VERSIONS.of(3).event_types - RULES_VERSIONS.of(1).event_types
+    assert types <= folded("version_3").events.keys()
 
 
 def test_every_reason_for_a_rejection_was_given() -> None:
