@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from socket import gethostname
 
 from tests.cli.command import Vacancy
-from tests.support.events_json import event
+from tests.support.events_json import event, provider, reported
 from vacancy.clients.runtime.bootstrap import opening_records
 from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model import events
@@ -74,3 +77,31 @@ def test_proposals_are_shown_answered_and_withdrawn(tmp_path: Path) -> None:
             assert vacancy.json("rules", "withdraw") == {"withdrawn": []}
             assert vacancy.json("rules", "show")["proposals"] == []
             assert "no store has answered that it supports proposal p-1" in vacancy("dead-letters")
+
+
+def test_a_partition_that_a_wrong_activation_stopped_is_repaired_as_the_page_says(tmp_path: Path) -> None:
+    """In the file of a log of version 1, the record is replaced. The store continues, and a rebuild agrees."""
+    page = (Path(__file__).parents[2] / "docs/operating.md").read_text()
+    (statement,) = re.findall(r"^```sql\n(.*?)^```$", page, re.M | re.S)
+    url = f"sqlite://{tmp_path}/log.db"
+    cell = covering_cells(2)[1]
+    with create_log(url, 2, opening_records(2, events.Rules(version=1))) as log:
+        values = (
+            reported("node-1", [provider("node-1", VCPU=4)]),
+            event("rules.activated.v1", {"version": 99, "classes": []}),
+            reported("node-2", [provider("node-2", VCPU=4)]),
+        )
+        log.append([NewRecord(cell, value) for value in values])
+    with Vacancy(tmp_path, log=url, store=str(tmp_path / "store")) as vacancy:
+        stopped = vacancy.fails(1, "replay")
+        assert "the log's rules are version 99" in stopped
+        assert "partition 1, offset 2" in stopped
+        with closing(sqlite3.connect(tmp_path / "log.db")) as file:
+            assert file.execute(statement).rowcount == 1
+            file.commit()
+        with vacancy.worker():
+            assert {one["root"] for one in vacancy.json("show", "nodes")["nodes"]} == {"node-1", "node-2"}
+            raised = vacancy.json("rules", "activate", RULES_VERSION)
+            assert (raised["outcome"], raised["one_step"]) == ("activated", [0, 1])
+        assert vacancy.json("verify")["digest_store"] == vacancy.json("digest")["digest"]
+        assert vacancy.json("dead-letters") == {"dead_letters": []}
