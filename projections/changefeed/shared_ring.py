@@ -6,9 +6,10 @@ is anything, and mostly has it in a few more. RocksDB has the whole feed: this i
 A writer that is killed between commit and `add` leaves the ring silent, so readers also ask RocksDB at intervals,
 and always where there is no ring (it was lost with a copy of the directory).
 
-The file: the number of the next entry and the writer's epoch; a slot an entry with its number, place and checksum;
-and the entries themselves one after the other, the oldest overwritten first. A checksum is over epoch, number and
-entry: a reader that is overtaken while it reads, or that meets an entry of another writer, sees it.
+The file: the number of the next entry, the writer's epoch and where the newest entry is; a slot an entry with its
+number, place and checksum; and the entries themselves one after the other, the oldest overwritten first. A checksum is
+over epoch, number and entry: a reader that is overtaken while it reads, or that meets an entry of another writer, sees
+it.
 
 The file is read and written, never mapped: a page of a mapped file that is cut off is a signal that kills a process.
 """
@@ -19,6 +20,7 @@ import contextlib
 import os
 import struct
 from pathlib import Path
+from time import monotonic
 from zlib import crc32
 
 SILENT = -1
@@ -28,10 +30,17 @@ NO_EPOCH = 0
 SLOTS = 8192
 DATA_BYTES = 4 * 1024 * 1024
 MODE = 0o640
+LOOK_S = 0.05
+"""How often the writer looks whether its file is still what it was."""
 
-_HEAD = struct.Struct("<QQ")
+_HEAD = struct.Struct("<QQIII")
 _SLOT = struct.Struct("<QIII")
-_INDEX = _HEAD.size
+_SEED = struct.Struct("<QQ")
+_INDEX = 40
+
+_Slot = tuple[int, int, int, int]
+"""Number, place, length and checksum of an entry."""
+
 _DATA = _INDEX + SLOTS * _SLOT.size
 _SIZE = _DATA + DATA_BYTES
 
@@ -42,7 +51,7 @@ def ring_path(partition: Path) -> Path:
 
 
 def _checksum(epoch: int, number: int, entry: bytes) -> int:
-    return crc32(entry, crc32(_HEAD.pack(number, epoch)))
+    return crc32(entry, crc32(_SEED.pack(number, epoch)))
 
 
 class RingWriter:
@@ -54,19 +63,25 @@ class RingWriter:
 
     def __init__(self, partition: Path, epoch: int, first: int) -> None:
         self._path = ring_path(partition)
+        self._name = str(self._path)
         self._epoch = epoch
         self._file = self._inode = -1
+        self._looked_at = 0.0
         self._open(first)
 
     def add(self, number: int, entry: bytes) -> None:
         """Publish entry `number`, which is committed, to readers. They find one that is too large in RocksDB."""
         try:
-            if not self._is_whole():
-                self.close()
-                self._open(number)
+            now = monotonic()
+            if now - self._looked_at >= LOOK_S or self._file < 0:
+                self._looked_at = now
+                if not self._is_whole():
+                    self.close()
+                    self._open(number)
             if len(entry) <= DATA_BYTES // 2:
                 self._write(number, entry)
-            os.pwrite(self._file, _HEAD.pack(number + 1, self._epoch), 0)
+            else:
+                os.pwrite(self._file, _HEAD.pack(number + 1, self._epoch, 0, 0, 0), 0)
         except OSError:
             self._give_up()
 
@@ -85,14 +100,14 @@ class RingWriter:
         os.posix_fallocate(self._file, 0, _SIZE)
         self._inode = os.fstat(self._file).st_ino
         self._end = 0
-        os.pwrite(self._file, _HEAD.pack(first, self._epoch), 0)
+        os.pwrite(self._file, _HEAD.pack(first, self._epoch, 0, 0, 0), 0)
 
     def _is_whole(self) -> bool:
         """Whether the file is still at its path, with its size."""
         if self._file < 0:
             return False
         try:
-            found = os.stat(self._path)  # noqa: PTH116 - once a commit
+            found = os.stat(self._name)  # noqa: PTH116 - once a commit
         except OSError:
             found = None
         if found is None or found.st_ino != self._inode:
@@ -103,13 +118,14 @@ class RingWriter:
     def _write(self, number: int, entry: bytes) -> None:
         start = self._end if self._end + len(entry) <= DATA_BYTES else 0
         os.pwrite(self._file, entry, _DATA + start)
-        slot = _SLOT.pack(number, start, len(entry), _checksum(self._epoch, number, entry))
-        os.pwrite(self._file, slot, _INDEX + number % SLOTS * _SLOT.size)
+        place = (start, len(entry), _checksum(self._epoch, number, entry))
+        os.pwrite(self._file, _SLOT.pack(number, *place), _INDEX + number % SLOTS * _SLOT.size)
+        os.pwrite(self._file, _HEAD.pack(number + 1, self._epoch, *place), 0)
         self._end = start + len(entry)
 
     def _tell_readers_to_leave(self) -> None:
         with contextlib.suppress(OSError):
-            os.pwrite(self._file, _HEAD.pack(0, NO_EPOCH), 0)
+            os.pwrite(self._file, _HEAD.pack(0, NO_EPOCH, 0, 0, 0), 0)
 
     def _give_up(self) -> None:
         """A ring that cannot be written would be silent: leave none."""
@@ -126,6 +142,7 @@ class RingReader:
     def __init__(self, partition: Path) -> None:
         self._path = ring_path(partition)
         self._file = self._inode = -1
+        self._newest: _Slot = (SILENT, 0, 0, 0)
 
     def look(self) -> tuple[int, int]:
         """The number of the next entry that was not published yet, or `SILENT`, and the epoch of the writer."""
@@ -135,8 +152,9 @@ class RingReader:
                 return SILENT, NO_EPOCH
         data = self._read(_HEAD.size, 0)
         if len(data) == _HEAD.size:
-            number, epoch = _HEAD.unpack(data)
+            number, epoch, start, length, checksum = _HEAD.unpack(data)
             if epoch != NO_EPOCH:
+                self._newest = (number - 1, start, length, checksum)
                 return number, epoch
         self.close()  # it was cut, or given up: look for another one the next time
         return SILENT, NO_EPOCH
@@ -145,7 +163,8 @@ class RingReader:
         """Entries [first, end) of this epoch, which were published; None where they are no longer here, whole."""
         if not 0 < end - first <= SLOTS:
             return None
-        slots = self._slots(first % SLOTS, end - first)
+        newest = self._newest
+        slots = [newest] if newest[0] == first == end - 1 else self._slots(first % SLOTS, end - first)
         if slots is None:
             return None
         found: list[bytes] = []
@@ -176,7 +195,7 @@ class RingReader:
             os.close(self._file)
         self._file = self._inode = -1
 
-    def _slots(self, at: int, count: int) -> list[tuple[int, int, int, int]] | None:
+    def _slots(self, at: int, count: int) -> list[_Slot] | None:
         size = _SLOT.size
         before_wrap = min(count, SLOTS - at)
         data = self._read(before_wrap * size, _INDEX + at * size)
@@ -201,7 +220,7 @@ class RingReader:
                 self._inode = found.st_ino
 
 
-def _end_of_run(slots: list[tuple[int, int, int, int]], at: int) -> int:
+def _end_of_run(slots: list[_Slot], at: int) -> int:
     """Where those entries end that follow each other without a gap from this one on: they are read at once."""
     ends = slots[at][1]
     for _, start, length, _ in slots[at:]:

@@ -55,7 +55,7 @@ class ManifestFile:
     def state(self) -> tuple[int, int, int]:
         """(number, bytes, checksum) of what is there now; of a file that lost something, what it was before."""
         try:
-            size = os.stat(self._name).st_size  # noqa: PTH116 - once a commit
+            size = os.stat(self._file).st_size  # noqa: PTH116 - once a commit
         except OSError:  # RocksDB has begun another one, as the old one was large
             self._find()
         else:
@@ -65,13 +65,13 @@ class ManifestFile:
 
     def _find(self) -> None:
         self._number = current_manifest(self._path)
-        self._name = manifest_file(self._path, self._number)
+        self._file = str(manifest_file(self._path, self._number))
         self._bytes = self._checksum = 0
         self._read_on()
 
     def _read_on(self) -> None:
         try:
-            read, self._checksum = _checksum_of(self._name, self._bytes, None, self._checksum)
+            read, self._checksum = _checksum_of(Path(self._file), self._bytes, None, self._checksum)
         except OSError:
             return
         self._bytes += read

@@ -184,21 +184,24 @@ def test_a_feed_entry(place: Place) -> None:
 def test_the_ring(place: Place) -> None:
     data = (place.store / "p00000.ring").read_bytes()
     assert f"a file of {len(data):,} bytes" in section("The ring")
-    layout = re.findall(r"^\| ([\d,]+) \| ([\d,]+(?: × [\d,]+)?) \|", section("The ring"), re.M)
-    assert layout[:4] == [
+    layout = re.findall(r"^\| ([\d,]+) \| (\d[^|]*) \|", section("The ring"), re.M)
+    assert layout[:5] == [
         ("0", "8"),
         ("8", "8"),
-        ("16", f"{shared_ring.SLOTS:,} × 20"),
-        (f"{16 + 20 * shared_ring.SLOTS:,}", f"{shared_ring.DATA_BYTES:,}"),
+        ("16", "4 + 4 + 4"),
+        ("40", f"{shared_ring.SLOTS:,} × 20"),
+        (f"{40 + 20 * shared_ring.SLOTS:,}", f"{shared_ring.DATA_BYTES:,}"),
     ]
-    next_, epoch = struct.unpack_from("<QQ", data)
+    next_, epoch, *newest = struct.unpack_from("<QQIII", data)
     assert next_ == 3
     assert epoch == msgspec.msgpack.decode(place.families["local"][b"local"])[6]
     for number in range(next_):
-        said, start, length, checksum = struct.unpack_from("<QIII", data, 16 + 20 * (number % 8192))
-        entry = data[163_856 + start : 163_856 + start + length]
+        said, *slot = struct.unpack_from("<QIII", data, 40 + 20 * (number % 8192))
+        start, length, checksum = slot
+        entry = data[163_880 + start : 163_880 + start + length]
         assert (said, checksum) == (number, crc32(entry, crc32(struct.pack("<QQ", number, epoch))))
         assert entry == place.families["changes"][struct.pack(">Q", number)]
+    assert newest == slot
 
 
 def test_the_digest(place: Place) -> None:

@@ -22,6 +22,12 @@ from vacancy.projections.store.store import Store, partition_path
 from vacancy.resources.model.errors import StoreError
 
 
+@pytest.fixture(autouse=True)
+def looks_at_each_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shared_ring.LOOK_S <= 0.1
+    monkeypatch.setattr(shared_ring, "LOOK_S", 0.0)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with Place(tmp_path / "store", tmp_path / "kept").opened() as opened:
