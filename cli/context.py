@@ -109,4 +109,7 @@ class CommandContext:
         """Open the store for reading. Raises `StoreError` if there is none."""
         from vacancy.projections.reader.store_reader import StoreReader
 
-        return StoreReader(self.settings.store, self.registry(), with_view=with_view)
+        memory_mb = self.settings.view_memory_mb
+        return StoreReader(
+            self.settings.store, self.registry(), with_view=with_view, view_memory_mb=memory_mb
+        )

@@ -113,7 +113,8 @@ class Settings(BaseSettings):
 
     `log`: the log's URL. `store`: the directory of the tables. `cell`: the cell of this node, `auto`, or None if not
     given. `kafka`: client settings under their own names. `web_host`, `web_port`: address of a worker's HTTP pages
-    (port 0: a free one; "off": none; None: 6066, or a free one if that is in use). `parts`: the function, as
+    (port 0: a free one; "off": none; None: 6066, or a free one if that is in use). `view_memory_mb`: about how much memory
+    the columns of one reader may use, in MiB (None: 256 MiB and 4 KiB for each provider). `parts`: the function, as
     module:name, that makes the tables of a worker that the `faust` command runs.
     """
 
@@ -125,6 +126,7 @@ class Settings(BaseSettings):
     kafka: dict[str, str] = Field(default_factory=dict)
     web_host: str = "127.0.0.1"
     web_port: Annotated[int, Field(ge=0, le=65_535)] | Literal["off"] | None = None
+    view_memory_mb: Annotated[int, Field(ge=1)] | None = None
     parts: str = "vacancy.clients.runtime.bootstrap:worker_parts"
 
     @field_validator("log")

@@ -78,6 +78,13 @@ def status(
             )
     if found.node_states:
         emit("nodes: " + ", ".join(f"{count} {state}" for state, count in found.node_states.items()))
+    memory = found.columns
+    if memory.left_out:
+        emit(
+            f"memory: a reader of this store reaches its bound of {memory.bytes_max // 2**20:,} MiB (view_memory_mb):"
+            f" {memory.left_out:,} names that few providers have are left out of its columns, for example"
+            f" {', '.join(memory.examples)}; requests that ask for them are refused"
+        )
     for root, cells in found.clashes.items():
         emit(
             f"node {root} is live in cells {' and '.join(cells)}: it is excluded from candidates in both until it is"

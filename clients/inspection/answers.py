@@ -213,6 +213,17 @@ class AttributeType:
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnsStatus:
+    """The memory of this reader's columns: about how many bytes they use, their bound (setting `view_memory_mb`), how many
+    names were left out because of it, and some of these names."""
+
+    bytes: int
+    bytes_max: int
+    left_out: int
+    examples: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class StatusAnswer:
     """The state of a store. `clashes`: roots that are live in two cells, with the cells. `attribute_clashes`: attributes
     that have different types on different providers, with the types. `contested`: nodes that events of two writers reach or
@@ -224,4 +235,5 @@ class StatusAnswer:
     node_states: dict[str, int]
     clashes: dict[str, list[str]]
     attribute_clashes: dict[str, dict[str, AttributeType]]
+    columns: ColumnsStatus
     contested: list[ContestedAnswer] = field(default_factory=list)

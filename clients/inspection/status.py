@@ -6,7 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 
-from vacancy.clients.inspection.answers import AttributeType, DeadLetterAnswer, PartitionStatus, StatusAnswer
+from vacancy.clients.inspection.answers import (
+    AttributeType,
+    ColumnsStatus,
+    DeadLetterAnswer,
+    PartitionStatus,
+    StatusAnswer,
+)
 from vacancy.clients.inspection.contested import contested_nodes
 from vacancy.clients.inspection.lookup import nodes
 from vacancy.projections.reader.store_reader import StoreReader
@@ -69,6 +75,7 @@ def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status
         root: sorted(reader.view.name(row)[0] for row in rows)
         for root, rows in sorted(reader.view.clashes.items())
     }
+    memory = reader.view.memory
     states = Counter(node.state for node in nodes(reader))
     return StatusAnswer(
         reader.manifest.store,
@@ -77,6 +84,7 @@ def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status
         dict(sorted(states.items())),
         clashes,
         attribute_clashes(reader),
+        ColumnsStatus(memory.bytes, memory.bytes_max, memory.left_out, list(memory.examples)),
         contested,
     )
 

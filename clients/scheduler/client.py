@@ -68,6 +68,7 @@ class SchedulerOptions(TypedDict, total=False):
     attempts: int
     record_requests: bool
     spare_collector: bool
+    view_memory_mb: int | None
 
 
 class Scheduler:
@@ -78,6 +79,7 @@ class Scheduler:
     claims made for one request before it counts as lost. `record_requests`: whether requests and their outcomes are
     written to the log. `spare_collector`: keep Python's garbage collector of this process from the objects of the view
     until `close`; without that, one query in some thousand waits tens of milliseconds for it at 100,000 nodes.
+    `view_memory_mb` bounds the memory of the columns (`StoreReader`).
 
     Opening raises `StoreError` where the store cannot be read.
     """
@@ -95,9 +97,10 @@ class Scheduler:
         attempts: int = 32,
         record_requests: bool = True,
         spare_collector: bool = True,
+        view_memory_mb: int | None = None,
     ) -> None:
         self.log = log
-        self.query = StoreQuery(store, registry, order=order, seed=seed)
+        self.query = StoreQuery(store, registry, order=order, seed=seed, view_memory_mb=view_memory_mb)
         self.reader = self.query.reader
         self._owns_log = False
         self._settings = ClaimSettings(
@@ -137,6 +140,7 @@ class Scheduler:
         used = load_settings() if settings is None else settings
         log = open_log(used.log, timeout_s, **used.kafka)
         try:
+            options = {"view_memory_mb": used.view_memory_mb, **options}
             made = cls(log, used.store, installed_registry(), **options)
         except BaseException:
             log.close()

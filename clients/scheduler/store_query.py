@@ -55,16 +55,23 @@ class StoreQuery:
     """Reads the store at `store` and answers as of its newest commit. It is for one thread.
 
     `order`, an `Order` or the name of one, is the order of candidates where a question names none. `seed` makes random
-    choices repeatable. Opening raises `StoreError` where the store cannot be read.
+    choices repeatable. `view_memory_mb` bounds the memory of the columns (`StoreReader`). Opening raises `StoreError` where
+    the store cannot be read.
     """
 
     def __init__(
-        self, store: Path, registry: Registry, *, order: Order | str = RANDOM, seed: int | None = None
+        self,
+        store: Path,
+        registry: Registry,
+        *,
+        order: Order | str = RANDOM,
+        seed: int | None = None,
+        view_memory_mb: int | None = None,
     ) -> None:
         self.order = order_named(order)
         self.registry = registry
         self.rng = np.random.default_rng(seed)
-        self.reader = StoreReader(store, registry)
+        self.reader = StoreReader(store, registry, view_memory_mb=view_memory_mb)
         self._compiler = RequestCompiler(registry)
         self._texts: dict[str, CompiledRequest] = {}
 
@@ -76,8 +83,9 @@ class StoreQuery:
         from vacancy.clients.runtime.bootstrap import installed_registry
         from vacancy.streams.settings import load_settings
 
-        store = (load_settings() if settings is None else settings).store
-        return cls(store, installed_registry(), order=order, seed=seed)
+        used = load_settings() if settings is None else settings
+        memory_mb = used.view_memory_mb
+        return cls(used.store, installed_registry(), order=order, seed=seed, view_memory_mb=memory_mb)
 
     def compile(self, request: AnyRequest) -> CompiledRequest:
         """The request, checked and compiled. All methods take one in place of a spec. Raises `UsageError` where the request

@@ -35,7 +35,8 @@ def find(
     Where a request needs several providers, each tree comes once before any comes again, and not again at all with
     `one_a_tree`. `budget` bounds the search, and shows afterwards whether it was too little. A candidate for several
     copies is a place for all of them. `avoid`: roots of trees in which nothing may be found. `heard_since_ms` leaves out
-    nodes without a report or heartbeat since then (log time). Raises `UsageError` where an expression was not compiled.
+    nodes without a report or heartbeat since then (log time). Raises `UsageError` where an expression was not compiled, and
+    `NamesLeftOut` where the request asks for what the view left out.
     """
     accepting = _without(view, avoid) if avoid else view.open
     context = QueryContext(

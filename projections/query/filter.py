@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vacancy.projections.query.compiled_request import CompiledRequest, expression_of
+from vacancy.projections.query.left_out import check_names
 from vacancy.projections.query.predicate_ast import Expression, Tree, test
 from vacancy.projections.view.columns import BitColumns, Bools, Floats, Ints, is_exact
 from vacancy.projections.view.fleet import FleetView
@@ -374,7 +375,8 @@ def term_holds(values: Any, term: Term) -> Any:
 def filter_of(
     view: FleetView, request: CompiledRequest, heard_since_ms: int | None = None, cell: str | None = None
 ) -> Filter:
-    """The filter of a request of one group, made once for as long as the view's arrays are the same."""
+    """The filter of a request of one group, made once for as long as the view's arrays are the same. Raises `NamesLeftOut`."""
+    check_names(view, request)
     (group,) = request.spec.groups
     if heard_since_ms is not None or group.in_tree is not None:
         return Filter(view, group, request.expressions, heard_since_ms=heard_since_ms, cell=cell)

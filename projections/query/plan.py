@@ -14,6 +14,7 @@ import numpy as np
 from vacancy.projections.query.assignment import Need, Piece
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.filter import Filter
+from vacancy.projections.query.left_out import check_names
 from vacancy.projections.query.predicate_ast import Expression
 from vacancy.projections.view.columns import BitColumns, Bools, Ints, is_exact
 from vacancy.projections.view.fleet import FleetView
@@ -168,7 +169,8 @@ class QueryPlan:
 def plan_of(
     view: FleetView, request: CompiledRequest, heard_since_ms: int | None = None, cell: str | None = None
 ) -> QueryPlan:
-    """The plan of a request, made once for as long as the view's arrays are the same."""
+    """The plan of a request, made once for as long as the view's arrays are the same. Raises `NamesLeftOut`."""
+    check_names(view, request)
     if heard_since_ms is not None or any(group.in_tree is not None for group in request.spec.groups):
         return QueryPlan(view, request, heard_since_ms, cell)
     return view.derived.of_request(request.key, ("plan", cell), lambda: QueryPlan(view, request, cell=cell))

@@ -38,6 +38,9 @@ _DEVICES_AT_ONCE = 8192
 _KEPT_CELLS = 4_000_000
 """The limit of cached losses, over all kinds of requests (8 bytes each)."""
 
+_SERVING_MAX = 256
+"""The limit of cached masks of devices: requests may have any number of different conditions."""
+
 
 class _Chunk(NamedTuple):
     """A chunk of trees with their devices. `nodes` are tree numbers, `devices` device numbers. `of[d]` is the place in
@@ -194,6 +197,8 @@ class FragmentationIndex:
             found = np.zeros(len(self._devices), np.bool_)
             for text in conditions:
                 found |= self._satisfies(text, self._devices)
+            if len(self._serving) >= _SERVING_MAX:
+                self._serving.clear()
             self._serving[conditions] = found
         return found
 

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from vacancy.projections.query.compiled_request import CompiledRequest
+from vacancy.projections.query.left_out import check_source, check_tree
 from vacancy.projections.query.order import Around, Order
 from vacancy.projections.query.predicate_ast import Attribute, Column, Tree, amounts, test
 from vacancy.projections.view.columns import Floats, Ints
@@ -102,12 +103,15 @@ class Weighed(Around):
 def _measured(measure: Measure, view: FleetView, roots: Ints) -> Floats:
     if isinstance(measure, Number):
         return np.full(len(roots), measure.value)
+    if isinstance(measure, Column | Attribute):
+        check_source(view, measure)
     if isinstance(measure, Column):
         return _summed(measure, view, roots)
     if isinstance(measure, Attribute):
         values, known = amounts(measure, view, roots)
         return np.where(True if known is None else known, values.astype(np.float64), np.nan)
     if isinstance(measure, If):
+        check_tree(view, measure.condition)
         holds = test(measure.condition, view)(roots)
         return np.where(
             holds, _measured(measure.then, view, roots), _measured(measure.otherwise, view, roots)

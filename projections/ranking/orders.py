@@ -11,6 +11,7 @@ from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.order import Around, Order
 from vacancy.projections.view.columns import Floats, Ints
 from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.sparse_rows import SparseRows
 
 
 class Random(Order):
@@ -89,9 +90,19 @@ def _free_shares(view: FleetView, roots: Ints, wanted: Callable[[str], bool]) ->
     """The free amounts in each root's tree, summed over classes, each as a share of the largest tree's capacity."""
     total = np.zeros(len(roots))
     size = view.size
+    place_of: Ints | None = None
+    is_repeated = False
     for name, columns in view.classes.items():
         if not wanted(name):
             continue
+        if columns.sparse is not None:
+            if place_of is None:
+                place_of = np.full(size, -1, dtype=np.int64)
+                place_of[roots] = np.arange(len(roots))
+                is_repeated = bool((place_of[roots] != np.arange(len(roots))).any())
+            if not is_repeated:
+                _add_rare(total, place_of, view, columns.sparse)
+                continue
         free, capacity = columns.arrays["free"][:size], columns.arrays["capacity"][:size]
         if view.members:
             free = np.bincount(view.root[:size], weights=np.maximum(free, 0), minlength=size)
@@ -100,3 +111,17 @@ def _free_shares(view: FleetView, roots: Ints, wanted: Callable[[str], bool]) ->
         if largest > 0:
             total += free[roots] / largest
     return total
+
+
+def _add_rare(total: Floats, place_of: Ints, view: FleetView, columns: SparseRows) -> None:
+    """Add the shares of a class that few rows have; `place_of` has the place in `total` of each root, -1 of other rows."""
+    free, capacity, roots = columns["free"].there, columns["capacity"].there, view.root[columns.rows]
+    if view.members:
+        roots, of = np.unique(roots, return_inverse=True)
+        free = np.bincount(of, weights=np.maximum(free, 0), minlength=len(roots))
+        capacity = np.bincount(of, weights=capacity, minlength=len(roots))
+    largest = float(capacity.max(initial=0))
+    if largest > 0:
+        places = place_of[roots]
+        asked = places >= 0
+        total[places[asked]] += free[asked] / largest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,11 @@ Row = TypeVar("Row")
 Listener = Callable[[Sequence[tuple[bytes, bytes]]], None]
 """Receives verdicts: (key, encoded row)."""
 
+_log = logging.getLogger("vacancy.reader")
+
+LEFT_OUT_S = 600.0
+"""How often a reader that left names out loads its view again: perhaps there is memory for them now."""
+
 _LOOK_AGAIN_S = 1.0
 """How often a reader checks whether the store was rebuilt, or has a new partition."""
 
@@ -46,7 +52,8 @@ class StoreReader:
     """Reads a store that a worker writes, or that stands still. Opening one raises `StoreError`.
 
     `catch_up` moves to the newest commit; until the next call everything read is as of `position`.
-    New verdicts are passed to each listener (`listening`).
+    New verdicts are passed to each listener (`listening`). `view_memory_mb` bounds the memory of the view's columns (None: in
+    proportion to the fleet); `view.memory` shows what they use, and a warning is logged when names are left out.
     """
 
     def __init__(
@@ -56,12 +63,16 @@ class StoreReader:
         *,
         with_view: bool = True,
         versions: RulesVersions = RULES_VERSIONS,
+        view_memory_mb: int | None = None,
     ) -> None:
         self.path = path
         self.registry = registry
         self.versions = versions
         self._not_in_view = _tables_beyond_view(versions)
         self.with_view = with_view
+        self._view_memory_mb = view_memory_mb
+        self._loaded_at = 0.0
+        self._left_out = 0
         self._partitions: dict[int, PartitionReader] = {}
         self._listeners: list[Listener] = []
         self._behind = False
@@ -70,7 +81,7 @@ class StoreReader:
         self.manifest = self._read_manifest()
         self._looked_at = 0.0
         self._stamp = self._look()
-        self.view = FleetView(registry, self._class_row)
+        self.view = FleetView(registry, self._class_row, view_memory_mb)
         try:
             self._open_partitions()
             self._load()
@@ -128,7 +139,9 @@ class StoreReader:
                     received += entries
         finally:  # one unreadable partition must not lose entries of the others, which come only once
             self._feed(received)
-        if self._behind:
+        view = self.view
+        may_have_room = view.left_out and now - self._loaded_at > LEFT_OUT_S
+        if self._behind or view.is_wasteful or may_have_room:
             self._load()
 
     @contextlib.contextmanager
@@ -237,9 +250,12 @@ class StoreReader:
         for reader in self._partitions.values():
             self._feed(reader.catch_up() or ())  # so that the rows are all as of one position
         pending, memberships = self.view.reservations, self.view.groups.reserved
-        self.view = FleetView(self.registry, self._class_row)
+        self.view = FleetView(self.registry, self._class_row, self._view_memory_mb)
         with _collector_off():
             self._load_partitions()
+        self.view.loaded()
+        self._loaded_at = time.monotonic()
+        self._log_left_out()
         self.view.restore_reservations(pending)
         self.view.groups.reserved = memberships
         self._behind = False
@@ -285,6 +301,25 @@ class StoreReader:
         for table, keys, values in joined(entries):
             if table not in self._not_in_view:
                 self.view.feed(table, keys, values)
+        self._log_left_out()
+
+    def _log_left_out(self) -> None:
+        """Log once when the bound of the view's columns is reached, and once when it no longer is."""
+        before, self._left_out = self._left_out, self.view.left_out
+        if bool(before) == bool(self._left_out):
+            return
+        memory = self.view.memory
+        if self._left_out:
+            _log.warning(
+                "the columns of %s reached their bound of %d MiB: %d names that few providers have are left out, for"
+                " example %s; queries for them are refused; raise view_memory_mb, or remove names that nobody needs",
+                self.path,
+                memory.bytes_max // 2**20,
+                memory.left_out,
+                ", ".join(memory.examples),
+            )
+        else:
+            _log.warning("the columns of %s have all names again", self.path)
 
     def _class_row(self, table: ClassTable, key: bytes) -> Any:
         cell = key[len(table.prefix) :].partition(b"\0")[0]

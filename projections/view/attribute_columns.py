@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vacancy.projections.view.admission import LeftOut
 from vacancy.projections.view.columns import NAME_BYTES, Meter, RowNames, grown
 from vacancy.projections.view.sparse_rows import (
     SPARSE_BYTES,
@@ -261,10 +262,11 @@ class AttributeColumn:
 
 
 class AttributeColumns:
-    """The attributes of all rows, one column for each name. `names` has the names that each row has."""
+    """The attributes of all rows, one column for each name. `left_out`: names that no row has here."""
 
     def __init__(self, meter: Meter | None = None) -> None:
         self.columns: dict[str, AttributeColumn] = {}
+        self.left_out = LeftOut()
         self._meter = meter or Meter()
         self._names = RowNames(self._meter)
 
@@ -277,7 +279,8 @@ class AttributeColumns:
         """Set the attributes of rows that have no attributes yet."""
         by_name: dict[str, tuple[list[int], list[Value]]] = {}
         rows_of: dict[tuple[str, ...], list[int]] = {}
-        for row, values in zip(rows, attributes, strict=True):
+        for row, every in zip(rows, attributes, strict=True):
+            values = self._admitted(every)
             if not values:
                 continue
             rows_of.setdefault(tuple(values), []).append(row)
@@ -294,6 +297,7 @@ class AttributeColumns:
 
     def set(self, row: int, attributes: dict[str, Value], slots: int) -> bool:
         """Replace the attributes of one row. Returns whether a column was added or dropped."""
+        attributes = self._admitted(attributes)
         before, after = self._names.of(row), tuple(attributes)
         known = len(self.columns)
         changed = False
@@ -322,6 +326,11 @@ class AttributeColumns:
         """The attributes of one row."""
         found = ((name, self.columns[name].of(row)) for name in self._names.of(row))
         return {name: value for name, value in found if value is not None}
+
+    def _admitted(self, attributes: dict[str, Value]) -> dict[str, Value]:
+        if self.left_out.is_empty:
+            return attributes
+        return {name: attributes[name] for name in self.left_out.admitted(tuple(attributes), self.columns)}
 
     def _column(self, name: str, slots: int) -> AttributeColumn:
         found = self.columns.get(name)

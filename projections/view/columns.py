@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vacancy.projections.view.admission import LeftOut
 from vacancy.projections.view.sparse_rows import (
     SPARSE_BYTES,
     BitColumn,
@@ -237,12 +238,13 @@ def _tuple_bytes(names: tuple[str, ...]) -> int:
 class BitColumns:
     """The names (traits or aggregates) of each row: for each name a bool array, or the rows that have it.
 
-    `counts` has the number of rows with each name.
+    `counts` has the number of rows with each name. `left_out`: names that are not among the names of a row.
     """
 
     def __init__(self, meter: Meter) -> None:
         self.arrays: dict[str, BitColumn] = {}
         self.counts: dict[str, int] = {}
+        self.left_out = LeftOut()
         self._names = RowNames(meter)
         self._meter = meter
 
@@ -257,8 +259,8 @@ class BitColumns:
     def set_new(self, rows_of: Mapping[tuple[str, ...], list[int]], slots: int) -> None:
         """Set the names of rows that have no names yet: names -> rows."""
         by_name: dict[str, list[Ints]] = {}
-        for names, rows in rows_of.items():
-            if names:
+        for all_names, rows in rows_of.items():
+            if names := self.left_out.admitted(all_names, self.arrays):
                 self._names.set(rows, names)
                 index = np.asarray(rows, dtype=np.int64)
                 for name in dict.fromkeys(names):
@@ -268,7 +270,7 @@ class BitColumns:
 
     def set(self, row: int, names: tuple[str, ...], slots: int) -> bool:
         """Replace the names of one row. Returns whether they changed."""
-        before = self._names.of(row)
+        before, names = self._names.of(row), self.left_out.admitted(names, self.arrays)
         if names == before:
             return False
         self._names.set([row], names)

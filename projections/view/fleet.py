@@ -12,6 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from vacancy.projections.view.admission import (
+    KEPT_PERCENT,
+    LOADING,
+    ColumnsMemory,
+    LeftOut,
+    bytes_max,
+    examples,
+    rarest,
+)
 from vacancy.projections.view.attribute_columns import AttributeColumns, attributes_of
 from vacancy.projections.view.cache import ViewCache
 from vacancy.projections.view.columns import BitColumns, ClassColumns, Meter, grown, trait_names
@@ -22,6 +31,8 @@ from vacancy.projections.view.sparse_rows import Bools, Ints
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import Exactness, Granted
 from vacancy.resources.fold.provider_tree import path_to_root
+from vacancy.resources.model.errors import NamesLeftOut
+from vacancy.resources.model.server_group import SHARES
 from vacancy.resources.state.rows import ClassRow, NodeRow, ProviderRow
 from vacancy.resources.state.tables import GROUPS, NODES, PROVIDERS, ClassTable, split_key
 
@@ -43,13 +54,25 @@ class FleetView:
     resource class. Traits and aggregates are bool columns, attributes are typed columns. `members` maps a root's row to the
     rows of its tree if the tree has more than one provider.
 
+    Columns use about `memory_mb` at most (`admission`; None: in proportion to the fleet). `memory` is what they use.
+
     `read` returns a class row from the store, for checks that columns cannot decide. `reservations` are the resources of
     claims without a verdict. `version` increases with each change.
     """
 
-    def __init__(self, registry: Registry, read: Callable[[ClassTable, bytes], ClassRow | None]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        read: Callable[[ClassTable, bytes], ClassRow | None],
+        memory_mb: int | None = None,
+    ) -> None:
         self._registry = registry
         self._read = read
+        self._memory_mb = memory_mb
+        self._loading = True
+        self._left_out_examples: tuple[str, ...] = ()
+        self.left_out = 0
+        """How many names were left out since the view was loaded, so that the columns stay within their bound."""
         self.size = 0
         self.row_of: dict[bytes, int] = {}
         self.keys: list[bytes] = []
@@ -75,6 +98,7 @@ class FleetView:
         self.traits = BitColumns(self.meter)
         self.aggregates = BitColumns(self.meter)
         self.attributes = AttributeColumns(self.meter)
+        self._classes_left_out = LeftOut()
         self.members: dict[int, list[int]] = {}
         self._duplicates = DuplicateRoots()
         self.groups = GroupMembers()
@@ -178,7 +202,8 @@ class FleetView:
     def _refresh(self, row: int, name: str) -> None:
         record = self.record(row, name)
         if record is not None:
-            self._set_class(self._columns(name), row, record)
+            if (columns := self._columns(name)) is not None:
+                self._set_class(columns, row, record)
         elif name in self.classes:
             self._clear_class(self.classes[name], row)
 
@@ -201,6 +226,7 @@ class FleetView:
         self.traits.set_new(by_traits, len(self.root))
         self.aggregates.set_new(by_aggregates, len(self.root))
         self.derived.clear()
+        self._keep_within_bound()
 
     def load_nodes(self, chunks: Iterable[list[tuple[bytes, bytes]]]) -> None:
         """Load all nodes of a partition, chunk by chunk, after its providers."""
@@ -227,7 +253,16 @@ class FleetView:
                 rows = np.fromiter(map(self.row_of.__getitem__, keys), dtype=np.int64, count=len(keys))
             except KeyError:
                 rows = np.fromiter(map(self._row, keys), dtype=np.int64, count=len(keys))
-            self._set_class_rows(self._columns(table.name), rows, encoded)
+            if (columns := self._columns(table.name)) is not None:
+                self._set_class_rows(columns, rows, encoded)
+                self._keep_within_bound()
+
+    def loaded(self) -> None:
+        """The whole store is loaded. From now on, names that are left out stay so until a view is loaded again."""
+        self._loading = False
+        self._keep_within_bound()
+        if self.left_out:
+            self._close()
 
     def feed(self, table: str, keys: list[bytes], values: list[bytes | None]) -> None:
         """Apply the after-images of one table and one commit. None means that the row was deleted."""
@@ -243,6 +278,7 @@ class FleetView:
             self.groups.feed(zip(keys, values, strict=True))
         else:
             self._feed_class(self._registry.table(table), keys, values)
+        self._keep_within_bound()
 
     def _feed_provider(self, key: bytes, data: bytes | None) -> None:
         if data is None:
@@ -267,9 +303,9 @@ class FleetView:
         rows: list[Any] = list(map(self.row_of.get, own))
         if None in values or None in rows:
             rows, values = self._clear_gone(table.name, own, values)
-        if not rows:
+        columns = self._columns(table.name) if rows else None
+        if columns is None:
             return
-        columns = self._columns(table.name)
         encoded = [data[head:] for data in values if data is not None]
         self._set_class_rows(columns, np.array(rows, dtype=np.int64), encoded)
         for row in self.reservations.among(rows, table.name):
@@ -289,9 +325,10 @@ class FleetView:
 
     # -- classes ------------------------------------------------------------------------------------------------
 
-    def _columns(self, name: str) -> ClassColumns:
+    def _columns(self, name: str) -> ClassColumns | None:
+        """The columns of a class, or None if it is left out."""
         found = self.classes.get(name)
-        if found is None:
+        if found is None and self._classes_left_out.admits(name, self.classes):
             resource_class = self._registry.table(name).resource_class
             found = self.classes[name] = ClassColumns(resource_class, len(self.root), self.meter)
             self.derived.clear()
@@ -353,6 +390,73 @@ class FleetView:
             names.discard(name)
             if not names:
                 del self._rare_of[row]
+
+    # -- memory -------------------------------------------------------------------------------------------------
+
+    @property
+    def memory(self) -> ColumnsMemory:
+        """What the columns use, and what is left out."""
+        most = bytes_max(len(self.row_of), self._memory_mb)
+        return ColumnsMemory(self.meter.bytes, most, self.left_out, self._left_out_examples)
+
+    @property
+    def is_wasteful(self) -> bool:
+        """Whether most rows have no provider, because the fleet has shrunk: a view that is loaded again uses less."""
+        return self.size > max(_WASTE_MIN, _WASTE_SHARE * len(self.row_of))
+
+    def check_names(self, kind: str, names: Iterable[str]) -> None:
+        """Raise `NamesLeftOut` if names are left out, and one of these has no columns. `kind`: class, trait or attribute."""
+        if not self.left_out:
+            return
+        known: Any = {
+            "class": self.classes,
+            "trait": self.traits.arrays,
+            "attribute": self.attributes.columns,
+        }
+        missing = [name for name in names if name not in known[kind]]
+        if missing:
+            raise NamesLeftOut(
+                f"no answer about {kind} {missing[0]}: {self.left_out:,} names that few providers have were left out of"
+                f" memory, because a bound of {self.memory.bytes_max // 2**20:,} MiB was reached",
+                do="raise view_memory_mb, or remove names that nobody needs; `vacancy status` shows examples",
+            )
+
+    def _keep_within_bound(self) -> None:
+        most = bytes_max(len(self.row_of), self._memory_mb) * (LOADING if self._loading else 1)
+        if self.meter.bytes > most:
+            self._leave_out(self.meter.bytes - most * KEPT_PERCENT // 100)
+
+    def _leave_out(self, excess: int) -> None:
+        """Drop the columns of the rarest names, as many as use `excess` bytes."""
+        traits, attributes = self.traits, self.attributes
+        every = [(one.count, "class", name, one.nbytes) for name, one in self.classes.items()]
+        every += [(count, "trait", n, traits.nbytes(n)) for n, count in traits.counts.items() if n != SHARES]
+        every += [(one.count, "attribute", name, one.nbytes) for name, one in attributes.columns.items()]
+        gone = rarest(every, excess)
+        for name in gone.get("class", ()):
+            self._drop_class(self.classes[name])
+        traits.drop(gone.get("trait", ()))
+        attributes.drop(gone.get("attribute", ()))
+        for left_out, kind in self._left_out_by_kind():
+            left_out.add(gone.get(kind, ()))
+        for kind, names in gone.items():
+            self.left_out += len(names)
+            self._left_out_examples = examples(self._left_out_examples, (f"{kind} {name}" for name in names))
+        self.layout += 1
+        self.derived.clear()
+        if not self._loading:
+            self._close()
+
+    def _close(self) -> None:
+        for left_out, _ in self._left_out_by_kind():
+            left_out.close()
+
+    def _left_out_by_kind(self) -> tuple[tuple[LeftOut, str], ...]:
+        return (
+            (self._classes_left_out, "class"),
+            (self.traits.left_out, "trait"),
+            (self.attributes.left_out, "attribute"),
+        )
 
     # -- rows ---------------------------------------------------------------------------------------------------
 

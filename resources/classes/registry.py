@@ -60,7 +60,7 @@ _KINDS: dict[str, Callable[[str], ResourceClass[Any]]] = {
 """The implementations of the classes that are not quantities."""
 
 
-_CUSTOMS_KEPT = 4_096
+_CUSTOMS_KEPT = 1_024
 """The limit of tables of CUSTOM_* classes that a registry keeps. They are made again when they are needed: names that
 come and go must not fill the memory."""
 

@@ -66,6 +66,11 @@ class StoreCorrupt(StoreError):
     """The store's files are damaged. Operator action: rebuild the store from the log."""
 
 
+class NamesLeftOut(StoreError):
+    """A request asks for a name that a reader left out of memory, because its bound was reached. Operator action: raise
+    `view_memory_mb`, or remove names that nobody needs."""
+
+
 class NoValidHost(VacancyError):
     """No provider tree satisfies the request at the position in `where`.
 

@@ -70,7 +70,11 @@ def fleet_view(count: int = NODES_COUNT) -> FleetView:
 
 
 def names_of(kind: str, count: int) -> tuple[str, ...]:
-    return tuple(f"CUSTOM_{kind.upper()}_{number:05}" for number in range(count))
+    return tuple(name_of(kind, f"{kind}_{number:05}") for number in range(count))
+
+
+def name_of(kind: str, text: str) -> str:
+    return f"CUSTOM_{text}".lower() if kind == "attribute" else f"CUSTOM_{text}".upper()
 
 
 def say(view: FleetView, kind: str, names: Iterable[str], number: int = 0) -> None:
