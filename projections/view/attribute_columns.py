@@ -65,7 +65,6 @@ class AttributeColumn:
         self._texts_max = _TEXTS_SPARE[0]
         self._text_bytes = 0
         self._tables: dict[object, Bools] = {}
-        self._weigh()
 
     def grow(self, slots: int) -> None:
         """Extend to `slots` rows."""
@@ -99,7 +98,8 @@ class AttributeColumn:
     def set(self, row: int, value: Value | None) -> None:
         """Set one row. None removes the value."""
         if value is not None:
-            self._write(row, self._encoded(value), value if self.code(value) == NUMBER else 0)
+            code = self._encoded(value)
+            self._write(row, code, value if code == NUMBER else 0)
         elif self.sparse is not None:
             self.sparse.remove(row)
             self.count = self.sparse.count
@@ -142,9 +142,10 @@ class AttributeColumn:
 
     def _encoded(self, value: Value) -> int:
         """The code of a value. A new text gets one."""
-        if isinstance(value, str) and value not in self._code_of:
-            self._intern(str(value))
-        return self.code(value)
+        if not isinstance(value, str):
+            return self.code(value)
+        code = self._code_of.get(value)
+        return self._intern(value) if code is None else code
 
     def _write(self, row: int, code: int, number: Value) -> None:
         if code == NUMBER:
@@ -236,10 +237,11 @@ class AttributeColumn:
             if (count := int(np.count_nonzero(mask)))
         }
 
-    def _intern(self, text: str) -> None:
-        self._code_of[text] = FIRST_TEXT + len(self.texts)
+    def _intern(self, text: str) -> int:
+        code = self._code_of[text] = FIRST_TEXT + len(self.texts)
         self.texts.append(text)
         self._text_bytes += _TEXT_BYTES + len(text)
+        return code
 
     def _forget_texts(self) -> None:
         """Drop texts that no row has any more, so that values that were used once do not fill the memory."""

@@ -201,19 +201,23 @@ class RowNames:
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
-        self._of: dict[int, tuple[str, ...]] = {}
+        self._of: list[tuple[str, ...]] = []
         self._shared: dict[tuple[str, ...], list[Any]] = {}
         """The names of some row -> the tuple that all rows with these names share, and their number."""
 
     def of(self, row: int) -> tuple[str, ...]:
         """The names of one row."""
-        return self._of.get(row, ())
+        return self._of[row] if row < len(self._of) else ()
 
     def set(self, rows: Sequence[int], names: tuple[str, ...]) -> None:
         """Set the names of rows that have none, or of one row."""
+        of = self._of
+        if len(of) <= (last := max(rows)):
+            of.extend([()] * (last + 1 - len(of)))
         for row in rows:
-            if row in self._of:
-                self._release(self._of.pop(row))
+            if of[row]:
+                self._release(of[row])
+                of[row] = ()
         if not names:
             return
         shared = self._shared.get(names)
@@ -221,7 +225,9 @@ class RowNames:
             shared = self._shared[names] = [names, 0]
             self._meter.bytes += _tuple_bytes(names)
         shared[1] += len(rows)
-        self._of.update(dict.fromkeys(rows, shared[0]))
+        names = shared[0]
+        for row in rows:
+            of[row] = names
 
     def _release(self, names: tuple[str, ...]) -> None:
         shared = self._shared[names]

@@ -144,6 +144,11 @@ class SparseRows(Mapping[str, "SparseColumn"]):
 
     def set(self, row: int, values: Sequence[int]) -> bool:
         """Set the values of one row. Returns whether it is new."""
+        if len(self._ended) == 1:
+            self._ended = np.array([row, _NO_ROW], dtype=np.int64)
+            self.data = np.zeros((len(values), 2), dtype=np.int64)
+            self.data[:, 0] = values
+            return True
         at = int(self.rows.searchsorted(row))
         if new := bool(self._ended[at] != row):
             self._ended = _inserted(self._ended, at, row)
