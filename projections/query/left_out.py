@@ -17,6 +17,7 @@ from vacancy.projections.query.predicate_ast import (
     Tree,
 )
 from vacancy.projections.view.fleet import FleetView
+from vacancy.resources.model.errors import NamesLeftOut
 
 Named = tuple[str, str]
 """(kind, name); a kind is class, trait or attribute."""
@@ -26,21 +27,31 @@ def check_names(view: FleetView, request: CompiledRequest) -> None:
     """Raise `NamesLeftOut` if the view left out names, and the request asks for one that may be among them."""
     if view.left_out:
         for kind, name in dict.fromkeys(_of_request(request)):
-            view.check_names(kind, (name,))
+            _check(view, kind, name)
 
 
 def check_tree(view: FleetView, tree: Tree) -> None:
     """The same for an expression."""
     if view.left_out:
         for kind, name in _of_tree(tree):
-            view.check_names(kind, (name,))
+            _check(view, kind, name)
 
 
 def check_source(view: FleetView, source: Source) -> None:
     """The same for a column or an attribute."""
     if view.left_out:
         kind, name = _of_source(source)
-        view.check_names(kind, (name,))
+        _check(view, kind, name)
+
+
+def _check(view: FleetView, kind: str, name: str) -> None:
+    if view.may_be_left_out(kind, name):
+        memory = view.memory
+        raise NamesLeftOut(
+            f"no answer about {kind} {name}: {memory.left_out:,} names that few providers have were left out of memory,"
+            f" because a bound of {memory.bytes_max // 2**20:,} MiB was reached",
+            do="raise view_memory_mb, or remove names that nobody needs; `vacancy status` shows examples",
+        )
 
 
 def _of_request(request: CompiledRequest) -> Iterator[Named]:

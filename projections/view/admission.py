@@ -21,6 +21,9 @@ KEPT_PERCENT: Final = 90
 LOADING: Final = 2
 """While a store is loaded, columns may use this many times the bound: which names are rare is known only at the end."""
 
+SHARES: Final = "MISC_SHARES_VIA_AGGREGATE"
+"""The trait of sharing providers."""
+
 _EXAMPLES = 5
 
 
@@ -67,7 +70,7 @@ class LeftOut:
 
 
 def bytes_max(providers: int, memory_mb: int | None) -> int:
-    """The bound of a view with so many providers. `memory_mb` is the setting, None where there is none."""
+    """The bound of a view with that number of providers. `memory_mb` is the setting, None where there is none."""
     return FLOOR_MB * 2**20 + PROVIDER_BYTES * providers if memory_mb is None else memory_mb * 2**20
 
 

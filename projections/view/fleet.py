@@ -15,6 +15,7 @@ import numpy as np
 from vacancy.projections.view.admission import (
     KEPT_PERCENT,
     LOADING,
+    SHARES,
     ColumnsMemory,
     LeftOut,
     bytes_max,
@@ -31,8 +32,6 @@ from vacancy.projections.view.sparse_rows import Bools, Ints
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import Exactness, Granted
 from vacancy.resources.fold.provider_tree import path_to_root
-from vacancy.resources.model.errors import NamesLeftOut
-from vacancy.resources.model.server_group import SHARES
 from vacancy.resources.state.rows import ClassRow, NodeRow, ProviderRow
 from vacancy.resources.state.tables import GROUPS, NODES, PROVIDERS, ClassTable, split_key
 
@@ -404,22 +403,14 @@ class FleetView:
         """Whether most rows have no provider, because the fleet has shrunk: a view that is loaded again uses less."""
         return self.size > max(_WASTE_MIN, _WASTE_SHARE * len(self.row_of))
 
-    def check_names(self, kind: str, names: Iterable[str]) -> None:
-        """Raise `NamesLeftOut` if names are left out, and one of these has no columns. `kind`: class, trait or attribute."""
-        if not self.left_out:
-            return
+    def may_be_left_out(self, kind: str, name: str) -> bool:
+        """Whether a name has no columns, and names are left out. `kind`: class, trait or attribute."""
         known: Any = {
             "class": self.classes,
             "trait": self.traits.arrays,
             "attribute": self.attributes.columns,
         }
-        missing = [name for name in names if name not in known[kind]]
-        if missing:
-            raise NamesLeftOut(
-                f"no answer about {kind} {missing[0]}: {self.left_out:,} names that few providers have were left out of"
-                f" memory, because a bound of {self.memory.bytes_max // 2**20:,} MiB was reached",
-                do="raise view_memory_mb, or remove names that nobody needs; `vacancy status` shows examples",
-            )
+        return self.left_out > 0 and name not in known[kind]
 
     def _keep_within_bound(self) -> None:
         most = bytes_max(len(self.row_of), self._memory_mb) * (LOADING if self._loading else 1)

@@ -7,15 +7,13 @@ in one of its aggregates, as in OpenStack Placement. An example is a storage poo
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Final
 
 import numpy as np
 
+from vacancy.projections.view.admission import SHARES as SHARES
 from vacancy.projections.view.columns import Bools, Ints
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sparse_rows import rows_with
-
-SHARES: Final = "MISC_SHARES_VIA_AGGREGATE"
 
 _UNIONS_MAX = 16
 
