@@ -11,7 +11,7 @@ from vacancy.resources.model.errors import LogError
 from vacancy.streams.log_clock import NOTICE_MS, duration_text
 
 if TYPE_CHECKING:
-    from vacancy.clients.inspection.answers import ContestedAnswer
+    from vacancy.clients.inspection.answers import ColumnsStatus, ContestedAnswer, PartitionStatus
 
 _CONTESTED_SHOWN = 20
 _COLUMNS = (
@@ -70,21 +70,10 @@ def status(
             for one in found.partitions
         ),
     )
-    for one in found.partitions:
-        if one.ahead_s * 1000 >= NOTICE_MS:
-            emit(
-                f"log time of partition {one.partition} is {duration_text(int(one.ahead_s * 1000))} ahead of this host's"
-                " clock: check the clocks of the brokers and of this host; until log time is reached, no deadline passes"
-            )
+    _print_clocks(found.partitions)
     if found.node_states:
         emit("nodes: " + ", ".join(f"{count} {state}" for state, count in found.node_states.items()))
-    memory = found.columns
-    if memory.left_out:
-        emit(
-            f"memory: a reader of this store reaches its bound of {memory.bytes_max // 2**20:,} MiB (view_memory_mb):"
-            f" {memory.left_out:,} names that few providers have are left out of its columns, for example"
-            f" {', '.join(memory.examples)}; requests that ask for them are refused"
-        )
+    _print_memory(found.columns)
     for root, cells in found.clashes.items():
         emit(
             f"node {root} is live in cells {' and '.join(cells)}: it is excluded from candidates in both until it is"
@@ -94,6 +83,26 @@ def status(
     for name, types in found.attribute_clashes.items():
         types_text = ", ".join(f"{kind} on {one.providers} ({one.example})" for kind, one in types.items())
         emit(f"attribute {name} has several types, and no comparison matches all of them: {types_text}")
+
+
+def _print_clocks(partitions: list[PartitionStatus]) -> None:
+    """The partitions whose log time is ahead of this host's clock."""
+    for one in partitions:
+        if one.ahead_s * 1000 >= NOTICE_MS:
+            emit(
+                f"log time of partition {one.partition} is {duration_text(int(one.ahead_s * 1000))} ahead of this host's"
+                " clock: check the clocks of the brokers and of this host; until log time is reached, no deadline passes"
+            )
+
+
+def _print_memory(memory: ColumnsStatus) -> None:
+    """What a reader of this store leaves out of its columns, if it reaches its bound."""
+    if memory.left_out:
+        emit(
+            f"memory: a reader of this store reaches its bound of {memory.bytes_max // 2**20:,} MiB (view_memory_mb):"
+            f" {memory.left_out:,} names that few providers have are left out of its columns, for example"
+            f" {', '.join(memory.examples)}; requests that ask for them are refused"
+        )
 
 
 def _print_contested(nodes: list[ContestedAnswer]) -> None:

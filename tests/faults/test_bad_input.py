@@ -27,10 +27,12 @@ from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import Record
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.resources.state.rows import DeadLetterRow, VerdictRow
 from vacancy.resources.state.tables import DEAD_LETTER_BYTES, DEAD_LETTERS, dead_letter_key
 from vacancy.streams.log import Log
+from vacancy.streams.sqlite.schema import checksum
 
 CELL, OTHER_CELL = covering_cells(2)
 ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
@@ -82,7 +84,7 @@ REFUSED: Mapping[str, tuple[bytes, str]] = {
     "half a character": (bid("half", {"VCPU": {"\ud800": 1}}), "Invalid JSON"),
     "two objects": (event("tick.v1", {}) * 2, "trailing characters"),
     "too deep": (node({"VCPU": "N"}).replace(b'"N"', b"[" * 9999 + b"]" * 9999), "recursion limit"),
-    "too large": (event("tick.v1", {}) + b" " * 8 * 2**20, "larger than 8388608 bytes"),
+    "too many marks": (event("tick.v1", {}).replace(b"/tests", b"," * 300_000), "262,144"),
     # no event, or none that is known
     "no object": (b"[1, 2]", "object"),
     "no type": (b"{}", "type"),
@@ -272,8 +274,8 @@ def misplaced(site: Site, log: Log) -> dict[str, tuple[bytes, bytes, int]]:
     for name, (key, _) in MISPLACED.items():
         offset = log.end()[0]
         with closing(sqlite3.connect(site.file)) as db, db:
-            row = (0, offset, int(time.time() * 1000), key, value)
-            db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", row)
+            record = Record(0, offset, int(time.time() * 1000), key, value)
+            db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, 0)", (*record, checksum(record)))
         found[name] = (key, value, offset)
     return found
 
@@ -386,7 +388,7 @@ def test_one_record_with_rules_that_no_build_has_stops_nothing(name: str, tmp_pa
             (again,) = site.append(CELL, event("rules.activated.v1", rules))
             catch_up_with(reader, {0: again.offset + 1})
             assert [(one.partition, one.offset) for one in open_proposals(reader)] == [(0, proposal.offset)]
-            assert [one.offset for one in dead_letters(reader)] == [again.offset, refused.offset]
+            assert [one.offset for one in dead_letters(reader)] == [refused.offset, again.offset]
             assert show_provider(reader, "node-1").providers
         worker.check()
     site.check_whole()

@@ -205,7 +205,7 @@ def test_a_gap_under_a_running_worker(site: Site) -> None:
     with site.log() as log:
         alter(
             site,
-            "INSERT INTO records SELECT partition, ?, timestamp_ms, key, value FROM records WHERE offset = ?",
+            "INSERT INTO records SELECT partition, ?, timestamp_ms, key, value, checksum, uptime FROM records WHERE offset = ?",
             END + 1,
             END - 1,
         )
