@@ -91,8 +91,10 @@ class DeadlineIndex:
         if count:
             floor = self._returned[count - 1] + b"\0"  # the first key after it
             del self._returned[:count]
+            if self._heap:
+                floor = min(floor, self._heap[0])  # set by the same record, and before what it ended
             if self._returned:
-                self._floor, self._next = floor, _time(self._returned[0])
+                self._floor, self._next = floor, min(_time(floor), _time(self._returned[0]))
             else:
                 self._set_next(floor)
 

@@ -67,6 +67,9 @@ Row = TypeVar("Row")
 ROWS_CACHED = 600_000
 """Rows kept in memory before the older half is dropped: those of a fleet of 100,000 nodes, some 300 MB."""
 
+TABLES_CACHED = 4_096
+"""Tables with rows in memory, before the older half is dropped: anybody can name many classes."""
+
 PASSING_CACHED = 2_000
 """The same of each table whose rows come and go: they are asked for soon after they came, or hardly ever."""
 
@@ -278,7 +281,7 @@ class PartitionStore:
 
     def _drop_old_rows(self) -> None:
         """Drop rows from memory that are not likely to be read again."""
-        if sum(map(len, self._rows.values())) > ROWS_CACHED:
+        if len(self._rows) > TABLES_CACHED or sum(map(len, self._rows.values())) > ROWS_CACHED:
             self._older, self._rows = self._rows, defaultdict(dict)
         now = monotonic()
         passed = now - self._passed_at > PASSING_S

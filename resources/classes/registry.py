@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 from typing import Any
+from weakref import WeakValueDictionary
 
 from vacancy.resources.classes.devices import Devices
 from vacancy.resources.classes.gpu_share import GpuShare
@@ -61,8 +62,8 @@ _KINDS: dict[str, Callable[[str], ResourceClass[Any]]] = {
 
 
 _CUSTOMS_KEPT = 1_024
-"""The limit of tables of CUSTOM_* classes that a registry keeps. They are made again when they are needed: names that
-come and go must not fill the memory."""
+"""The limit of tables of CUSTOM_* classes that a registry keeps for itself: names that come and go must not fill the
+memory."""
 
 
 class Registry:
@@ -84,6 +85,8 @@ class Registry:
             self._tables[plugin.name] = ClassTable(plugin, family=plugin.name)
             self.plugins = tuple(sorted((*self.plugins, plugin.name)))
         self._customs: dict[str, ClassTable] = {}
+        # A table that is in use stays the same object: states and changes have tables as keys.
+        self._in_use: WeakValueDictionary[str, ClassTable] = WeakValueDictionary()
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -109,7 +112,10 @@ class Registry:
         if name.startswith(CUSTOM_PREFIX) and len(name) > len(CUSTOM_PREFIX):
             if len(self._customs) >= _CUSTOMS_KEPT:
                 self._customs.clear()
-            table = ClassTable(Quantity(name), family=CUSTOM_FAMILY, prefix=name.encode() + b"\0")
+            table = self._in_use.get(name)
+            if table is None:
+                table = ClassTable(Quantity(name), family=CUSTOM_FAMILY, prefix=name.encode() + b"\0")
+                table = self._in_use.setdefault(name, table)
             return self._customs.setdefault(name, table)
         raise InvalidRecord(f"unknown resource class {name}")
 

@@ -23,7 +23,9 @@ from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import LogError, StoreError, StoreInUse, StoreMismatch, VacancyError
+from vacancy.resources.model.record import Record
 from vacancy.streams.log import open_log
+from vacancy.streams.sqlite.schema import checksum
 
 CELL = "auto-0"
 REPORTS = 20
@@ -48,6 +50,20 @@ def alter(site: Site, statement: str, *values: Any) -> None:
     """Change the log's file directly."""
     with closing(sqlite3.connect(site.file)) as db, db:
         db.execute(statement, values)
+
+
+def replace(site: Site, offset: int, value: bytes) -> None:
+    """Put another value in the place of a record of each partition, as a program would that writes checksums."""
+    with closing(sqlite3.connect(site.file)) as db, db:
+        rows = db.execute(
+            "SELECT partition, timestamp_ms, key FROM records WHERE offset = ?", (offset,)
+        ).fetchall()
+        for partition, timestamp_ms, key in rows:
+            stored = checksum(Record(partition, offset, timestamp_ms, key, value))
+            db.execute(
+                "UPDATE records SET value = ?, checksum = ? WHERE partition = ? AND offset = ?",
+                (value, stored, partition, offset),
+            )
 
 
 def remove(site: Site, offset: int) -> None:
@@ -97,10 +113,7 @@ def make_anew_with_more_partitions(site: Site) -> None:
     Site.made(site.home, 2)
     with closing(sqlite3.connect(site.file)) as db, db:
         ours = db.execute("SELECT value FROM records WHERE partition = 0").fetchone()[0]
-        theirs = json.loads(ours)["data"]["log"]
-        db.execute(
-            "UPDATE records SET value = CAST(replace(CAST(value AS TEXT), ?, ?) AS BLOB)", (theirs, named)
-        )
+    replace(site, 0, ours.replace(json.loads(ours)["data"]["log"].encode(), named.encode()))
 
 
 OTHER_LOGS: Mapping[str, tuple[Callable[[Site], None], tuple[str, ...]]] = {
@@ -165,7 +178,7 @@ def test_a_log_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_log_that_does_not_start_as_one(tmp_path: Path) -> None:
     site = Site.made(tmp_path)
-    alter(site, "UPDATE records SET value = ?", report(1))
+    replace(site, 0, report(1))
     error = worker_error(site)
     check_error_text(
         error,

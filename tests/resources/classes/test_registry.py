@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 from os_resource_classes import STANDARDS
 
@@ -63,3 +65,16 @@ def test_an_unknown_class_or_trait_is_reported_with_its_neighbours() -> None:
 def test_an_ask_that_is_no_amount_is_refused_with_the_reason_before_it_is_sent(ask: object) -> None:
     with pytest.raises(UsageError, match="is not an amount; ask for a whole number from 1"):
         Registry().check("VCPU").check_ask(ask)
+
+
+def test_a_table_that_is_in_use_stays_the_same_object() -> None:
+    """States have tables as keys: with another object for a class, its rows would be lost."""
+    registry = Registry()
+    used = registry.table("CUSTOM_USED")
+    for number in range(3_000):
+        registry.table(f"CUSTOM_{number}")
+    assert registry.table("CUSTOM_USED") is used
+    gone = weakref.ref(registry.table("CUSTOM_0"))
+    for number in range(3_000):
+        registry.table(f"CUSTOM_OTHER_{number}")
+    assert gone() is None
