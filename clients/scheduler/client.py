@@ -383,9 +383,8 @@ def _error(outcome: Outcome, store: Path, explain: Callable[[], Explanation], re
     if outcome.status == "gave_up":
         return SearchGivenUp(outcome.reason, where)
     if outcome.status == "lost":
-        others = (
-            f"{outcome.lost_claims} claims were lost to others, the last one: " if outcome.lost_claims else ""
-        )
+        lost = outcome.lost_claims - outcome.late_claims
+        others = f"{lost} claims were lost to others, the last one: " if lost else ""
         late = outcome.rejected is not None and outcome.rejected.verdict.reason in LATE
         do = "check the clocks of this host and of the log, then try again" if late else "try again"
         return ClaimLost(f"{others}{rejection}", where=where, do=do)

@@ -46,7 +46,8 @@ class Outcome:
     chose (devices, CPU ids). `no_valid_host`: nothing that matches had room at `as_of` (partition -> next offset). `lost`:
     every claim was rejected; `reason` is that of the last, and `rejected` its verdict. `gave_up`: no place was found, but
     not all trees were searched to the end. `unknown`: no verdict came in time; the claim is decided once the cell's log
-    time has passed `deadline_ms`, and not before. Times are in milliseconds; `lost_claims` counts rejected claims.
+    time has passed `deadline_ms`, and not before. Times are in milliseconds; `lost_claims` counts rejected claims,
+    `late_claims` those of them that were judged after their deadline.
     """
 
     status: Status
@@ -61,6 +62,7 @@ class Outcome:
     reason: str = ""
     deadline_ms: int = 0
     lost_claims: int = 0
+    late_claims: int = 0
     claim_ms: float = 0.0
     query_ms: float = 0.0
     rejected: Rejected | None = None
