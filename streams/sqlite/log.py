@@ -171,6 +171,12 @@ class SqliteLog(Log):
 
     def _bounds(self, partition: int) -> tuple[int, int]:
         start, end = self._reader.execute(_BOUNDS, (partition,)).fetchone()
+        if (start is None) != (end is None):  # one end of the tree of records is lost
+            raise LogError(
+                "the log's file is damaged",
+                where=f"{self.url}, partition {partition}",
+                do="check the disk, and restore the file from a backup",
+            )
         return (0, 0) if start is None else (start, end)
 
     def start(self) -> dict[int, int]:
