@@ -19,7 +19,7 @@ TOP_PACKAGES = ("resources", "projections", "streams", "clients", "cli", "testin
 
 PURE_IMPORTS = {
     *("__future__", "abc", "bisect", "collections", "dataclasses", "difflib", "enum", "functools", "hashlib"),
-    *("heapq", "itertools", "json", "math", "operator", "re", "struct", "typing", "zlib"),
+    *("heapq", "itertools", "json", "math", "operator", "re", "struct", "typing", "weakref", "zlib"),
     *("msgspec", "numpy", "os_traits", "pydantic", "pydantic_core"),
 }
 """What the rules may stand on. Nothing here reads a file, a clock, a random number or a network. NumPy only where
