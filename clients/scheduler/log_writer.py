@@ -30,6 +30,7 @@ from vacancy.resources.model.event_encoding import (
     encode_closed,
     encode_received,
 )
+from vacancy.resources.model.limits import LIMITS_3
 from vacancy.resources.model.partitioner import covering_cells, partition_for, partitions_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.log import SEND_S, Log, Receipt
@@ -137,9 +138,8 @@ class LogWriter:
 
     def _claim_records(self, claims: Mapping[str, Sequence[ClaimWire]]) -> Iterator[NewRecord]:
         for cell, ready in claims.items():
-            for at in range(0, len(ready), events.BATCH_MAX):
-                value = encode_claims(next(self._ids), self._source, ready[at : at + events.BATCH_MAX])
-                yield NewRecord(cell, value)
+            for batch in claim_batches(ready):
+                yield NewRecord(cell, encode_claims(next(self._ids), self._source, batch))
 
     def _check_receipts(self) -> None:
         while self._receipts and self._receipts[0][1].done:
@@ -189,6 +189,30 @@ class LogWriter:
             self.flush(timeout_s)
         except VacancyError as error:
             logger.warning("outcomes of requests are not in the log: %s", error)
+
+
+def claim_batches(claims: Sequence[ClaimWire]) -> Iterator[Sequence[ClaimWire]]:
+    """The claims in their order, in parts that a record may have: the fold refuses a whole record whose claims together
+    are over a limit (docs/limits.md)."""
+    first = predicates = memberships = asks = 0
+    for at, claim in enumerate(claims):
+        added = (
+            len(claim.predicates),
+            len(claim.memberships),
+            sum(len(a.resources) for a in claim.allocations),
+        )
+        predicates, memberships, asks = predicates + added[0], memberships + added[1], asks + added[2]
+        if at - first == events.BATCH_MAX or (
+            at > first
+            and (
+                predicates > LIMITS_3.predicates or memberships > LIMITS_3.memberships or asks > LIMITS_3.asks
+            )
+        ):
+            yield claims[first:at]
+            first = at
+            predicates, memberships, asks = added
+    if first < len(claims):
+        yield claims[first:]
 
 
 def _is_confirmed(receipt: Receipt, timeout_s: float) -> bool:

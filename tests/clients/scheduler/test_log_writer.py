@@ -15,15 +15,53 @@ import pytest
 from msgspec import Raw
 
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
-from vacancy.clients.scheduler.log_writer import BACKGROUND_WAIT_S, LogWriter, RequestRecords
+from vacancy.clients.scheduler.log_writer import BACKGROUND_WAIT_S, LogWriter, RequestRecords, claim_batches
 from vacancy.resources.model.errors import LogUnavailable
-from vacancy.resources.model.event_encoding import AllocationWire, ClaimWire, ClosedRequestWire
+from vacancy.resources.model.event_encoding import (
+    AllocationWire,
+    ClaimWire,
+    ClosedRequestWire,
+    MembershipWire,
+    PredicateWire,
+)
 from vacancy.resources.model.partitioner import covering_cells, partition_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.log import SEND_S, Log, Receipt
 from vacancy.streams.log_clock import LogClock
 
 SPEC = Raw(b'{"groups": []}')
+
+
+@pytest.mark.parametrize(
+    ("predicates", "memberships", "asks", "sizes"),
+    [
+        (0, 0, 1, [64, 64, 12]),
+        (16, 2, 32, [64, 64, 12]),
+        (100, 0, 1, [10] * 14),
+        (1, 16, 1, [8] * 17 + [4]),
+        (1, 1, 200, [10] * 14),
+        (1024, 1, 1, [1] * 140),
+        (5000, 1, 1, [1] * 140),  # a claim that is over a limit by itself takes no other with it
+    ],
+)
+def test_claims_share_a_record_within_its_limits(
+    predicates: int, memberships: int, asks: int, sizes: list[int]
+) -> None:
+    claims = [
+        ClaimWire(
+            f"{number}",
+            "c",
+            1,
+            [AllocationWire("n", {f"CUSTOM_{n}": 1 for n in range(asks)})],
+            predicates=[PredicateWire("n", "trait", "T")] * predicates,
+            memberships=[MembershipWire("b/g", "affinity")] * memberships,
+        )
+        for number in range(140)
+    ]
+    batches = list(claim_batches(claims))
+    assert [len(batch) for batch in batches] == sizes
+    assert [claim for batch in batches for claim in batch] == claims
+    assert list(claim_batches([])) == []
 
 
 def test_requests_that_come_together_share_a_record_and_homes_share_the_requests() -> None:
