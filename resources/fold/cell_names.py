@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from hashlib import blake2b
 
-from vacancy.resources.model.errors import InvalidRecord
+from vacancy.resources.fold.record_limits import check_limit, over_limit
 from vacancy.resources.model.limits import NO_LIMIT
 from vacancy.resources.state.rows import ProviderRow
 from vacancy.resources.state.tables import CELL_COUNTS, PROVIDERS
@@ -41,10 +41,15 @@ class _Counts:
         return self._transaction.get(CELL_COUNTS, self._cell + name) or 0
 
     def put(self, name: bytes, count: int) -> None:
-        if count:
-            self._transaction.put(CELL_COUNTS, self._cell + name, count)
-        else:
-            self._transaction.delete(CELL_COUNTS, self._cell + name)
+        put_count(self._transaction, self._cell + name, count)
+
+
+def put_count(transaction: Transaction, key: bytes, count: int) -> None:
+    """Write a number of a cell. 0 has no row."""
+    if count:
+        transaction.put(CELL_COUNTS, key, count)
+    else:
+        transaction.delete(CELL_COUNTS, key)
 
 
 def count_names(transaction: Transaction, *, limited: bool = False) -> None:
@@ -99,11 +104,8 @@ def _count_sets(transaction: Transaction, cell: bytes, sets: _Sets, *, limited: 
     counts, limits = _Counts(transaction, cell), transaction.rules.limits
     if limited:
         size = sum(len(names) for kind in sets for names, by in kind.items() if by)
-        if size > limits.changed_names:
-            raise InvalidRecord(
-                f"the sets of names that providers get or lose have {size:,} names, and rules version"
-                f" {transaction.rules.version} allows {limits.changed_names:,} a record"
-            )
+        subject = "the sets of names that providers get or lose have"
+        check_limit(transaction.rules, subject, size, "names", limits.changed_names, " a record")
     allowed = (limits.cell_classes, limits.cell_traits, limits.cell_attributes)
     for name, kind, limit in zip(_KINDS, sets, allowed, strict=True):
         added: Counter[str] = Counter()
@@ -134,9 +136,8 @@ def _count_kind(
             total += (before + by > 0) - (before > 0)
     if total > max(limit, there):
         what = "resource classes" if kind == "classes" else kind
-        raise InvalidRecord(
-            f"the cell would have {total:,} names of {what}, and rules version {transaction.rules.version}"
-            f" allows {limit:,} a cell"
+        raise over_limit(
+            transaction.rules, "the cell would have", total, f"names of {what}", limit, " a cell"
         )
     if total != there:
         counts.put(kind.encode(), total)

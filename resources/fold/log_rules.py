@@ -13,6 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.record_limits import check_limit
 from vacancy.resources.model.errors import Halt, InvalidRecord
 from vacancy.resources.model.events import (
     MISSING_MAX,
@@ -90,11 +91,8 @@ def fold_rules_proposed(transaction: Transaction, event: RulesProposed) -> None:
         raise InvalidRecord(_NEVER_LOWERED)
     if (rules.version, classes) == (here.rules_version, here.classes):
         return
-    if len(classes) > limits.proposal_classes:
-        raise InvalidRecord(
-            f"the proposal has {len(classes):,} classes, and rules version {here.rules_version} allows"
-            f" {limits.proposal_classes:,} a proposal"
-        )
+    count, limit = len(classes), limits.proposal_classes
+    check_limit(transaction.rules, "the proposal has", count, "classes", limit, " a proposal")
     proposals = _proposals(transaction)
     known = next((one for one in proposals if one.id == event.id), None)
     if known is not None and (known.version, known.classes) != (rules.version, classes):

@@ -16,8 +16,8 @@ from vacancy.resources.fold.nodes import (
     fold_retired,
 )
 from vacancy.resources.fold.operator_settings import fold_operator_settings
+from vacancy.resources.fold.record_limits import check_limit
 from vacancy.resources.fold.withdrawals import settle_trees
-from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import (
     NodeChangedData,
     NodeData,
@@ -32,12 +32,9 @@ from vacancy.resources.state.transaction import Transaction
 def fold_bounded_report(transaction: Transaction, data: NodeReportedData) -> None:
     """A full report, within the limits."""
     limits = transaction.rules.limits
+    consumers = len(data.consumers or ())
     check_limit(
-        transaction,
-        f"node {data.root} confirms",
-        len(data.consumers or ()),
-        "consumers",
-        limits.consumers_confirmed,
+        transaction.rules, f"node {data.root} confirms", consumers, "consumers", limits.consumers_confirmed
     )
     _check_providers(transaction, data.providers)
     _fold_watched(transaction, data, fold_reported, sound=True)
@@ -69,7 +66,7 @@ def fold_bounded_settings(transaction: Transaction, event_id: str, data: Operato
         (len(facts.traits), "traits", limits.provider_traits),
         (len(facts.aggregates), "aggregates", limits.provider_aggregates),
     ):
-        check_limit(transaction, what, count, name, limit)
+        check_limit(transaction.rules, what, count, name, limit)
     fold_operator_settings(transaction, event_id, data)
     count_names(transaction, limited=True)
 
@@ -79,14 +76,6 @@ def expire_watched_tombstone(transaction: Transaction, at_ms: int, key: bytes) -
     expire_tombstone(transaction, at_ms, key)
     if transaction.get(NODES, key) is None:
         forget_node(transaction, key)
-
-
-def check_limit(transaction: Transaction, what: str, count: int, name: str, limit: int) -> None:
-    """Raise `InvalidRecord` if something has more of `name` than the rules allow: `what` starts the sentence."""
-    if count > limit:
-        raise InvalidRecord(
-            f"{what} {count:,} {name}, and rules version {transaction.rules.version} allows {limit:,}"
-        )
 
 
 def _check_providers(transaction: Transaction, reports: Iterable[ProviderReport]) -> None:
@@ -103,9 +92,9 @@ def _check_providers(transaction: Transaction, reports: Iterable[ProviderReport]
             or len(report.traits) > traits
         ):
             what = f"provider {report.id} has"
-            check_limit(transaction, what, len(report.inventories), "resource classes", classes)
-            check_limit(transaction, what, len(report.attributes), "attributes", attributes)
-            check_limit(transaction, what, len(report.traits), "traits", traits)
+            check_limit(transaction.rules, what, len(report.inventories), "resource classes", classes)
+            check_limit(transaction.rules, what, len(report.attributes), "attributes", attributes)
+            check_limit(transaction.rules, what, len(report.traits), "traits", traits)
 
 
 def _fold_watched(

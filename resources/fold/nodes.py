@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace as _replace
 
 from vacancy.resources.fold.provider_tree import check_tree
-from vacancy.resources.fold.record_limits import check_items
+from vacancy.resources.fold.record_limits import check_items, check_limit
 from vacancy.resources.fold.withdrawals import (
     apply_operator_settings,
     check_withdrawn,
@@ -136,12 +136,9 @@ def fold_retired(transaction: Transaction, data: NodeData) -> None:
 def _check_members(transaction: Transaction, root: str, count: int) -> None:
     """Raise `InvalidRecord` if a tree would have too many members: those that are reported, and those that were withdrawn
     before and are still in use. What this event withdraws does not count yet."""
-    limit = transaction.rules.limits.tree_members
-    if count > limit:
-        raise InvalidRecord(
-            f"the tree of {root} would have {count:,} providers, and rules version {transaction.rules.version}"
-            f" allows {limit:,}, with those that stay because they are in use"
-        )
+    rules = transaction.rules
+    kept = ", with those that stay because they are in use"
+    check_limit(rules, f"the tree of {root} would have", count, "providers", rules.limits.tree_members, kept)
 
 
 def expire_tombstone(transaction: Transaction, _at_ms: int, key: bytes) -> None:

@@ -12,6 +12,9 @@ from vacancy.resources.state.rule_set import RuleSet
 
 MARKS = (b",", b":", b"[", b"{")
 
+_RECORD = "the record has"
+_A_RECORD = " a record"
+
 
 def check_bytes(rules: RuleSet, value: bytes) -> None:
     """Check what can be counted before a record is parsed. Raises `InvalidRecord`."""
@@ -19,7 +22,8 @@ def check_bytes(rules: RuleSet, value: bytes) -> None:
     if len(value) > limits.record_bytes:
         raise InvalidRecord(f"the record is larger than {limits.record_bytes} bytes")
     if len(value) > limits.record_marks:
-        check_limit(rules, "marks (, : [ {)", sum(map(value.count, MARKS)), limits.record_marks)
+        marks = sum(map(value.count, MARKS))
+        check_limit(rules, _RECORD, marks, "marks (, : [ {)", limits.record_marks, _A_RECORD)
 
 
 def check_claims(rules: RuleSet, claims: Iterable[Claim]) -> None:
@@ -31,26 +35,32 @@ def check_claims(rules: RuleSet, claims: Iterable[Claim]) -> None:
         for allocation in claim.allocations:
             asks += len(allocation.resources)
     limits = rules.limits
-    check_limit(rules, "predicates", predicates, limits.predicates)
-    check_limit(rules, "memberships in server groups", memberships, limits.memberships)
-    check_limit(rules, "asks", asks, limits.asks)
+    check_limit(rules, _RECORD, predicates, "predicates", limits.predicates, _A_RECORD)
+    check_limit(rules, _RECORD, memberships, "memberships in server groups", limits.memberships, _A_RECORD)
+    check_limit(rules, _RECORD, asks, "asks", limits.asks, _A_RECORD)
 
 
-def check_limit(rules: RuleSet, what: str, number: int, limit: int) -> None:
-    """Raise `InvalidRecord`, with the limit named, where a record has more of something than the rules allow."""
+def over_limit(
+    rules: RuleSet, subject: str, number: int, what: str, limit: int, per: str = ""
+) -> InvalidRecord:
+    """The error for more of something than the rules allow: `the record has` 65,536 `predicates`, and rules version 3 allows
+    1,024` a record`. `subject` starts the sentence and `per` ends it."""
+    return InvalidRecord(
+        f"{subject} {number:,} {what}, and rules version {rules.version} allows {limit:,}{per}"
+    )
+
+
+def check_limit(rules: RuleSet, subject: str, number: int, what: str, limit: int, per: str = "") -> None:
+    """Raise `over_limit` if there is more of something than the rules allow."""
     if number > limit:
-        raise InvalidRecord(
-            f"the record has {number:,} {what}, and rules version {rules.version} allows {limit:,} a record"
-        )
+        raise over_limit(rules, subject, number, what, limit, per)
 
 
 def check_items(rules: RuleSet, items: int, resource_class: str) -> None:
     """Check the number of items of an inventory. Raises `InvalidRecord`."""
     limit = rules.limits.inventory_items
     if items > limit:
-        raise InvalidRecord(
-            f"{resource_class}: the inventory has {items:,} items, and rules version {rules.version} allows {limit:,}"
-        )
+        raise over_limit(rules, f"{resource_class}: the inventory has", items, "items", limit)
 
 
 def parts_weight(held: AllocationRow) -> int:

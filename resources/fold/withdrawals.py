@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
+from vacancy.resources.fold.cell_names import put_count
 from vacancy.resources.fold.node_watch import close_node
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.limits import NO_LIMIT
@@ -94,7 +95,11 @@ def keep_members(transaction: Transaction, root: str, kept: tuple[str, ...], cha
 
 def leave_tree(transaction: Transaction, root: str, provider: str) -> None:
     """Remove a provider from a tree. The tree's row is written by `settle_trees`, once for all that leave."""
-    transaction.trees.leaving.setdefault((transaction.cell, root), {})[provider] = transaction.offset
+    _leave(transaction, root, provider, transaction.offset)
+
+
+def _leave(transaction: Transaction, root: str, provider: str, offset: int) -> None:
+    transaction.trees.leaving.setdefault((transaction.cell, root), {})[provider] = offset
 
 
 def settle_trees(transaction: Transaction) -> None:
@@ -232,7 +237,7 @@ def _settle_whole(transaction: Transaction, root: str, provider: str) -> None:
     if row is None or row.root != root:
         return
     if not _withdraw_provider(transaction, provider, row, offset):
-        transaction.trees.leaving.setdefault((transaction.cell, root), {})[provider] = offset
+        _leave(transaction, root, provider, offset)
 
 
 def _settle_classes(transaction: Transaction, root: str, provider: str, only: str = "") -> None:
@@ -257,7 +262,7 @@ def _settle_classes(transaction: Transaction, root: str, provider: str, only: st
         return
     transaction.delete(PROVIDERS, transaction.key(provider))
     if row.root != provider:
-        transaction.trees.leaving.setdefault((transaction.cell, row.root), {})[provider] = row.changed
+        _leave(transaction, row.root, provider, row.changed)
 
 
 def _write_pending(transaction: Transaction, root: str, pending: PendingWithdrawal) -> None:
@@ -287,11 +292,7 @@ def _write_pending(transaction: Transaction, root: str, pending: PendingWithdraw
 
 def _count_tree(transaction: Transaction, by: int) -> None:
     key = transaction.key(_TREES)
-    count = (transaction.get(CELL_COUNTS, key) or 0) + by
-    if count:
-        transaction.put(CELL_COUNTS, key, count)
-    else:
-        transaction.delete(CELL_COUNTS, key)
+    put_count(transaction, key, (transaction.get(CELL_COUNTS, key) or 0) + by)
 
 
 # -- rows -----------------------------------------------------------------------------------------------------
