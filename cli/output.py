@@ -12,11 +12,11 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vacancy.streams.clock import utc_text
 from vacancy.streams.printable import printable
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def time_text(ms: int) -> str:
     """Milliseconds since 1970 as ISO 8601 in UTC; "" for 0."""
     if not ms:
         return ""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_text(ms)
 
 
 def position_text(position: Mapping[int, int]) -> str:

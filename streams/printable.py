@@ -38,9 +38,9 @@ def printable(text: str) -> str:
     return "".join(_escaped(character) if _is_hidden(character) else character for character in text)
 
 
-def printable_lines(text: str) -> str:
-    """As `printable`, for text of several lines: its line feeds stay."""
-    return "\n".join(printable(line) for line in text.split("\n"))
+def printable_lines(text: str, indent: str = "") -> str:
+    """As `printable`, for text of several lines: its line feeds stay, and each line starts with `indent`."""
+    return "\n".join(indent + printable(line) for line in text.split("\n"))
 
 
 def _is_hidden(character: str) -> bool:
@@ -49,6 +49,10 @@ def _is_hidden(character: str) -> bool:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+INDENT: Final = "  "
+"""Starts each line of a traceback, so that no text in an error can look like a line of its own."""
 
 
 # -- what a process writes by itself ------------------------------------------------------------------------------
@@ -68,8 +72,7 @@ def traceback_text(
     kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
 ) -> str:
     """The traceback as printable text of several lines, without a line feed at its end. All lines are indented."""
-    lines = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
-    return "\n".join(f"  {printable(line)}" for line in lines.split("\n"))
+    return printable_lines("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"), INDENT)
 
 
 class _PrintableRecord(logging.LogRecord):

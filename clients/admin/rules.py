@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final, Literal
 from uuid import uuid4
 
@@ -22,9 +21,13 @@ from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.rows import PartitionRow
 from vacancy.resources.state.tables import PARTITION, PROPOSAL_ANSWERS, PROPOSALS
+from vacancy.streams.clock import utc_text
 from vacancy.streams.log import Log
 
 SOURCE = "/operator"
+
+_LOOK: Final = "`vacancy rules show`"
+"""The command that shows the rules and the proposals."""
 
 ANSWERS_S: Final = 2.0
 """How long answers are awaited at least: the first to answer may not be the only one."""
@@ -132,14 +135,14 @@ class Raised:
         if self.outcome != "unanswered":
             return
         silent = [store for store, runs in self.unanswered.items() if runs]
-        ends = datetime.fromtimestamp(min(one.ends_ms for one in self.proposals) / 1000, UTC)
+        ends = utc_text(min(one.ends_ms for one in self.proposals), "seconds")
         alone = [one.partition for one in self.proposals if not one.supported]
         raise OutcomeUnknown(
             f"not activated: no store has answered in partitions {alone} yet"
             if alone
             else f"not activated: store {', '.join(silent)} has a running worker and has not answered yet",
             do="check that `vacancy worker` runs, then run this command again; the proposal stays open until"
-            f" {ends:%Y-%m-%dT%H:%M:%SZ}",
+            f" {ends}",
         )
 
     def answers(self) -> list[tuple[int, StoreAnswer]]:
@@ -202,13 +205,13 @@ def activate_rules(
         partition, found = min(higher.items())
         raise UsageError(
             f"partition {partition} follows rules version {found}, and rules are never lowered to {version}",
-            do="see `vacancy rules show`",
+            do=f"see {_LOOK}",
         )
 
     def wanted(row: PartitionRow) -> events.Rules:
         return events.Rules(version=version, classes=row.classes)
 
-    return _Raise(log, reader, options or RaiseOptions(), "`vacancy rules show`").run(wanted)
+    return _Raise(log, reader, options or RaiseOptions()).run(wanted)
 
 
 def activate_classes(log: Log, reader: StoreReader, options: RaiseOptions | None = None) -> Raised:
@@ -220,7 +223,7 @@ def activate_classes(log: Log, reader: StoreReader, options: RaiseOptions | None
         new.update(missing)
         return events.Rules(version=row.rules_version, classes=tuple(sorted({*row.classes, *missing})))
 
-    found = _Raise(log, reader, options or RaiseOptions(), "`vacancy rules show`").run(wanted)
+    found = _Raise(log, reader, options or RaiseOptions()).run(wanted)
     found.classes = tuple(sorted(new))
     return found
 
@@ -237,7 +240,7 @@ def withdraw_proposals(
     reader.catch_up()
     found = tuple(one for one in open_proposals(reader) if proposal in (None, one.id))
     if proposal is not None and not found:
-        raise UsageError(f"no proposal {proposal} is open", do="see `vacancy rules show`")
+        raise UsageError(f"no proposal {proposal} is open", do=f"see {_LOOK}")
     cells = covering_cells(reader.manifest.partitions)
     for one in found:
         event = events.RulesWithdrawn(
@@ -249,9 +252,9 @@ def withdraw_proposals(
             NewRecord(cells[one.partition], events.encode(event)),
             timeout_s,
             subject,
-            "`vacancy rules show`",
+            _LOOK,
         )
-        wait_until_read(reader, landed, deadline, subject, "`vacancy rules show`")
+        wait_until_read(reader, landed, deadline, subject, _LOOK)
     return found
 
 
@@ -264,10 +267,10 @@ def _content(rules: events.Rules | OpenProposal) -> tuple[int, tuple[str, ...]]:
 
 
 class _Raise:
-    """Raises the rules of all partitions, once. `look` is the command that shows the outcome."""
+    """Raises the rules of all partitions, once."""
 
-    def __init__(self, log: Log, reader: StoreReader, options: RaiseOptions, look: str) -> None:
-        self._log, self._reader, self._options, self._look = log, reader, options, look
+    def __init__(self, log: Log, reader: StoreReader, options: RaiseOptions) -> None:
+        self._log, self._reader, self._options = log, reader, options
         self._deadline = time.monotonic() + options.timeout_s
         self._wanted: dict[int, events.Rules] = {}
         """Partition -> the rules that it does not follow yet."""
@@ -364,8 +367,8 @@ class _Raise:
         partition follows the wanted rules by then: another operator may have activated them."""
         cell = covering_cells(self._reader.manifest.partitions)[partition]
         record = NewRecord(cell, events.encode(event))
-        landed = append(self._log, record, self._options.timeout_s, subject, self._look)
-        wait_until_read(self._reader, landed, self._deadline, subject, self._look)
+        landed = append(self._log, record, self._options.timeout_s, subject, _LOOK)
+        wait_until_read(self._reader, landed, self._deadline, subject, _LOOK)
         reason = refusal_of(self._reader, landed)
         row = _rows(self._reader)[partition]
         if reason is not None and _content(self._wanted[partition]) != (row.rules_version, row.classes):

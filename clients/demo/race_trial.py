@@ -29,6 +29,7 @@ from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError, VacancyError
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.tables import NODES, PROVIDERS
+from vacancy.streams.file_modes import DIRECTORY_MODE
 from vacancy.streams.log import Log, open_log
 from vacancy.streams.log_url import parse_log_url
 
@@ -289,7 +290,7 @@ def _stays(options: TrialOptions) -> bool:
 def _place(options: TrialOptions) -> Iterator[Path]:
     """The trial's directory: the one that was given, or a temporary one."""
     if options.directory is not None:
-        options.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        options.directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         yield options.directory
     elif options.keep:
         yield Path(tempfile.mkdtemp(prefix="vacancy-"))

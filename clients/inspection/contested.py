@@ -6,7 +6,6 @@ own name, if there is a store on its host.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from vacancy.clients.inspection.answers import ContestedAnswer
@@ -19,6 +18,7 @@ from vacancy.resources.model.errors import VacancyError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import ContestedRow
 from vacancy.resources.state.tables import CONTESTED, NODES, key, split_key
+from vacancy.streams.clock import utc_text
 from vacancy.streams.log import AppendedAt
 
 
@@ -45,9 +45,10 @@ def contested_text(one: ContestedAnswer) -> str:
         if one.other != one.incarnation
         else f"events of incarnation {one.other} come twice or out of order"
     )
+    since, until = utc_text(one.since_ms, "seconds"), utc_text(one.until_ms, "seconds")
     return (
-        f"{what}: two publishers use this name; {dropped_text(one)} since {_time(one.since_ms)}, the last at"
-        f" {one.partition}:{one.offset} ({one.reason}); the node takes claims again at {_time(one.until_ms)} of log"
+        f"{what}: two publishers use this name; {dropped_text(one)} since {since}, the last at"
+        f" {one.partition}:{one.offset} ({one.reason}); the node takes claims again at {until} of log"
         " time if no other comes"
     )
 
@@ -77,10 +78,6 @@ def _answer(root: str, cell: str, partition: int, row: ContestedRow) -> Conteste
         row.incarnation,
         row.other,
     )
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 # -- a publisher's own name ---------------------------------------------------------------------------------------

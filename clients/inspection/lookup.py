@@ -13,6 +13,7 @@ import msgspec
 
 from vacancy.clients.inspection.answers import (
     ConsumerAnswer,
+    ContestedAnswer,
     HoldingAnswer,
     InventoryAnswer,
     NodeAnswer,
@@ -163,19 +164,22 @@ def node_of(reader: StoreReader, cell: str, root: str) -> NodeAnswer | None:
 
 def _node(reader: StoreReader, cell: str, root: str, row: NodeRow) -> NodeAnswer:
     incarnation, sequence = row.incarnations[0]
+    contested = contested_node(reader, cell, root)
     return NodeAnswer(
         root,
         cell,
         partition_for(cell, reader.manifest.partitions),
-        _state(reader, cell, root, row),
+        _state(reader, cell, root, row, contested),
         row.heard_ms,
         incarnation,
         sequence,
-        contested_node(reader, cell, root),
+        contested,
     )
 
 
-def _state(reader: StoreReader, cell: str, root: str, row: NodeRow) -> State:
+def _state(
+    reader: StoreReader, cell: str, root: str, row: NodeRow, contested: ContestedAnswer | None
+) -> State:
     provider = reader.get(PROVIDERS, key(cell, root))
     closed = None if provider is None else why_closed(row, provider, provider)
     if row.retired or (closed is not None and closed.reason == "unreported"):
@@ -185,7 +189,6 @@ def _state(reader: StoreReader, cell: str, root: str, row: NodeRow) -> State:
     if closed is None:
         return "open"
     if closed.reason == "incomplete":
-        contested = contested_node(reader, cell, root)
         return "contested" if contested is not None and contested.closed else "incomplete"
     settings = reader.get(FACTS, key(cell, root))
     return "draining" if settings is not None and settings.status == "draining" else "disabled"

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import InvalidRecord, LogError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key, split_key
+from vacancy.streams.clock import utc_text
 from vacancy.streams.log import Log
 
 _READ_S = 5.0
@@ -111,8 +111,7 @@ def place_text(event: LogEvent) -> str:
     place = f"{event.partition}:{event.offset}"
     if event.time_ms is None:
         return place
-    at = datetime.fromtimestamp(event.time_ms / 1000, UTC)
-    return f"{place}, {at.isoformat(timespec='milliseconds').replace('+00:00', 'Z')}"
+    return f"{place}, {utc_text(event.time_ms)}"
 
 
 def _claims(event: events.Event) -> Iterator[events.Claim]:

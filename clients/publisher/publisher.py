@@ -11,7 +11,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from threading import Lock
@@ -33,7 +32,7 @@ from vacancy.resources.model.events import (
 )
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.record import NewRecord
-from vacancy.streams.clock import wall_ms
+from vacancy.streams.clock import utc_text, wall_ms
 from vacancy.streams.log import AppendedAt, Log
 
 if TYPE_CHECKING:
@@ -258,13 +257,12 @@ class Publisher:
     ) -> bool:
         sequence = self._sequence + 1
         node = {"root": self.root, "incarnation": self.incarnation, "sequence": sequence}
-        now = datetime.fromtimestamp(self._clock() / 1000, UTC).isoformat(timespec="milliseconds")
         try:
             event = _EVENTS[kind].model_validate(
                 {
                     "id": f"{self.incarnation}-{sequence}",
                     "source": f"/node/{self.root}",
-                    "time": now.replace("+00:00", "Z"),
+                    "time": utc_text(self._clock()),
                     "data": {**node, **data},
                 }
             )

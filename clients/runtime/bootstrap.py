@@ -157,9 +157,13 @@ def _unopened(path: Path, log: Log, registry: Registry) -> Store:
 
 def worker_parts(log: Log, path: Path) -> WorkerParts:
     """The parts of a worker on the store at `path`, which several workers may share. No partition is opened yet."""
+    return live_parts(_unopened(path, log, installed_registry()))
+
+
+def live_parts(store: Store) -> WorkerParts:
+    """The parts of a worker on an open store: it logs contested nodes, appends ticks, and answers proposed rules."""
     from vacancy.clients.runtime.contested_log import ContestedLog  # here, because only workers log
 
-    store = _unopened(path, log, installed_registry())
     store.on_contested = ContestedLog()
     return WorkerParts(
         store,

@@ -8,7 +8,7 @@ import sys
 
 import structlog
 
-from vacancy.streams.printable import make_process_printable, printable
+from vacancy.streams.printable import INDENT, make_process_printable, printable, printable_lines
 
 
 def configure_logs(*, verbose: bool) -> None:
@@ -57,8 +57,7 @@ def _make_printable(
 
 def _printable_value(name: str, value: object) -> object:
     if name in ("exception", "stack") and isinstance(value, str):
-        # Indented, so that no text in an error can look like a log line.
-        return "\n".join(f"  {printable(line)}" for line in value.split("\n"))
+        return printable_lines(value, INDENT)
     if value is None or isinstance(value, bool | int | float):
         return value
     return printable(value if isinstance(value, str) else repr(value))

@@ -116,8 +116,7 @@ def _run_embedded(
     stop_signal: StopSignal,
 ) -> None:
     # Imported here, because a process that only starts workers does not need RocksDB.
-    from vacancy.clients.runtime.bootstrap import answer_entry, installed_registry, open_store, tick_entry
-    from vacancy.clients.runtime.contested_log import ContestedLog
+    from vacancy.clients.runtime.bootstrap import installed_registry, live_parts, open_store
     from vacancy.streams.embedded_worker import EmbeddedWorker
     from vacancy.streams.log import open_log
 
@@ -125,14 +124,9 @@ def _run_embedded(
         open_log(log_url, **client_settings) as log,
         open_store(store, log, installed_registry()) as tables,
     ):
-        tables.on_contested = ContestedLog()
+        parts = live_parts(tables)
         target = log.end()
-        worker = EmbeddedWorker(
-            log,
-            tables,
-            tick_entry=lambda p: tick_entry(p, log.partitions),
-            answer_entry=lambda p, answer: answer_entry(p, log.partitions, tables.id, answer),
-        )
+        worker = EmbeddedWorker(log, tables, tick_entry=parts.tick_entry, answer_entry=parts.answer_entry)
         restore_collector = spare_collector()
         watcher = on_stop(stop_signal, worker.stop)
         try:

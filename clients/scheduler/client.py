@@ -16,7 +16,7 @@ from vacancy.clients.inspection.provenance import EventLookup
 from vacancy.clients.runtime import garbage_collector
 from vacancy.clients.scheduler.claims import LATE, ClaimSettings, rejection_text
 from vacancy.clients.scheduler.log_time import LogTime
-from vacancy.clients.scheduler.log_writer import LogWriter
+from vacancy.clients.scheduler.log_writer import LIMITS, LogWriter, batches
 from vacancy.clients.scheduler.pipeline import Pipeline, PollPacing
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.clients.scheduler.settlement import OpenClaim, Settlement, latest_deadline_ms, settle
@@ -26,7 +26,6 @@ from vacancy.projections.query.order import Order
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.record_limits import parts_weight
-from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import (
     ClaimLost,
@@ -52,8 +51,6 @@ HOLD_MS_MAX: Final = 366 * 24 * 3600 * 1000
 
 _COLLECT_FROM_ROWS: Final = 1000
 """Providers in the view from which it pays to collect garbage before the collector is spared."""
-
-_RELEASED_PARTS_MAX: Final = RULES_VERSIONS.newest.limits.released_parts
 
 _is_id = re.compile(ID_PATTERN).fullmatch
 
@@ -292,8 +289,8 @@ class Scheduler:
                 by_cell.setdefault(cell, []).append(_WeighedRelease(release, parts_weight(row)))
         entries = []
         for cell, releases in by_cell.items():
-            for batch in release_batches(releases):
-                data = events.ConsumersReleasedData(releases=batch)
+            for batch in batches(releases, lambda one: (one.weight,), (LIMITS.released_parts,)):
+                data = events.ConsumersReleasedData(releases=tuple(one.release for one in batch))
                 event = events.ConsumersReleased(id=uuid4().hex, source=self._settings.source, data=data)
                 entries.append(NewRecord(cell, events.encode(event)))
         if entries:
@@ -330,23 +327,9 @@ def _outcome_weight(outcome: Outcome) -> int:
     granted by name, and so may all be where the allocations are not known."""
     parts = sum(len(served.resources) for served in outcome.allocations)
     if not parts:
-        return _RELEASED_PARTS_MAX
+        return LIMITS.released_parts
     named = len(outcome.grants) if outcome.status == "placed" else parts
     return parts + (NAMED_PART_WEIGHT - 1) * named
-
-
-def release_batches(releases: Iterable[_WeighedRelease]) -> Iterator[tuple[events.Release, ...]]:
-    """Releases as the records of one cell, each within the limits of the rules."""
-    batch: list[events.Release] = []
-    weight = 0
-    for one in releases:
-        if batch and (len(batch) == events.BATCH_MAX or weight + one.weight > _RELEASED_PARTS_MAX):
-            yield tuple(batch)
-            batch, weight = [], 0
-        batch.append(one.release)
-        weight += one.weight
-    if batch:
-        yield tuple(batch)
 
 
 def check_placement(request: PlacementRequest) -> None:

@@ -44,12 +44,13 @@ class LogTime:
         self._checked_at = now
         give_up_at = now + timeout_s
         try:
-            if self._behind():
-                self._log.append([self._tick(p) for p in self._behind()], timeout_s)
             behind = self._behind()
-            ticks = [self._tick(p) for p, hours in behind.items() for _ in range(min(hours, TICKS_MAX))]
-            if not ticks:
+            if behind:
+                self._log.append([self._tick(p) for p in behind], timeout_s)
+                behind = self._behind()  # by the clock that this tick has shown
+            if not behind:
                 return
+            ticks = [self._tick(p) for p, hours in behind.items() for _ in range(min(hours, TICKS_MAX))]
             landed = self._log.append(ticks, max(0.0, give_up_at - time.monotonic()))
         except LogUnavailable:
             return

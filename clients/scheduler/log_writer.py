@@ -10,16 +10,17 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from threading import Event, Lock, Thread
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from msgspec import Raw
 
 from vacancy.clients.scheduler.claims import new_ids
 from vacancy.clients.scheduler.placement import Status
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import LogUnavailable, VacancyError
 from vacancy.resources.model.event_encoding import (
@@ -30,10 +31,14 @@ from vacancy.resources.model.event_encoding import (
     encode_closed,
     encode_received,
 )
-from vacancy.resources.model.limits import LIMITS_3
 from vacancy.resources.model.partitioner import covering_cells, partition_for, partitions_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.log import SEND_S, Log, Receipt
+
+LIMITS: Final = RULES_VERSIONS.newest.limits
+"""The strictest limits that a log of this build can have. Records within them are allowed by earlier versions, too."""
+
+Item = TypeVar("Item")
 
 KEPT_MAX: Final = 10_000
 """Records about requests that are kept through an outage. The oldest are dropped first. No verdict depends on them."""
@@ -191,28 +196,34 @@ class LogWriter:
             logger.warning("outcomes of requests are not in the log: %s", error)
 
 
-def claim_batches(claims: Sequence[ClaimWire]) -> Iterator[Sequence[ClaimWire]]:
-    """The claims in their order, in parts that a record may have: the fold refuses a whole record whose claims together
-    are over a limit (docs/limits.md)."""
-    first = predicates = memberships = asks = 0
-    for at, claim in enumerate(claims):
-        added = (
-            len(claim.predicates),
-            len(claim.memberships),
-            sum(len(a.resources) for a in claim.allocations),
-        )
-        predicates, memberships, asks = predicates + added[0], memberships + added[1], asks + added[2]
-        if at - first == events.BATCH_MAX or (
-            at > first
-            and (
-                predicates > LIMITS_3.predicates or memberships > LIMITS_3.memberships or asks > LIMITS_3.asks
-            )
-        ):
-            yield claims[first:at]
-            first = at
-            predicates, memberships, asks = added
-    if first < len(claims):
-        yield claims[first:]
+def batches(
+    items: Iterable[Item], weigh: Callable[[Item], tuple[int, ...]], limits: tuple[int, ...]
+) -> Iterator[list[Item]]:
+    """The items in their order, in lists of up to `events.BATCH_MAX` whose weights together are within the limits. An item
+    that is over a limit by itself is alone in its list."""
+    batch: list[Item] = []
+    total = (0,) * len(limits)
+    for item in items:
+        weight = weigh(item)
+        together = tuple(map(sum, zip(total, weight, strict=True)))
+        is_over = any(one > limit for one, limit in zip(together, limits, strict=True))
+        if batch and (is_over or len(batch) == events.BATCH_MAX):
+            yield batch
+            batch, together = [], weight
+        batch.append(item)
+        total = together
+    if batch:
+        yield batch
+
+
+def claim_batches(claims: Iterable[ClaimWire]) -> Iterator[list[ClaimWire]]:
+    """The claims of one cell as records: the fold refuses a whole record whose claims together are over a limit."""
+    return batches(claims, _weigh_claim, (LIMITS.predicates, LIMITS.memberships, LIMITS.asks))
+
+
+def _weigh_claim(claim: ClaimWire) -> tuple[int, int, int]:
+    asks = sum(len(allocation.resources) for allocation in claim.allocations)
+    return len(claim.predicates), len(claim.memberships), asks
 
 
 def _is_confirmed(receipt: Receipt, timeout_s: float) -> bool:

@@ -143,17 +143,17 @@ def test_a_replacement_names_the_claim_that_it_replaces(story: Story) -> None:
     story.claim("b", 5, accepted=None, **{k: v for k, v in move.items() if k != "replaces"}, replaces=True)
     del story
     for named, accepted in (("a", True), ("x", False)):
-        told = Story(version=3)
-        told.node()
-        told.claim("a", 4)
+        log = Story(version=3)
+        log.node()
+        log.claim("a", 4)
         claim = a_claim("b", 5, consumer="of-a", consumer_generation=1)
-        told.say("consumer.replaced", claim)  # has no meaning any more
-        offset = told.say("consumer.replaced.v2", {**claim, "replaces": named})
-        verdict = {"claim": "b", "cell": told.cell, "partition": 0, "offset": offset, "accepted": accepted}
-        told.verdicts.append(verdict)
-        assert is_right(told)
+        log.say("consumer.replaced", claim)  # has no meaning any more
+        offset = log.say("consumer.replaced.v2", {**claim, "replaces": named})
+        verdict = {"claim": "b", "cell": log.cell, "partition": 0, "offset": offset, "accepted": accepted}
+        log.verdicts.append(verdict)
+        assert is_right(log)
         verdict["accepted"] = not accepted
-        assert not is_right(told)
+        assert not is_right(log)
 
 
 def test_a_rejection_for_a_full_record_is_not_judged(story: Story) -> None:

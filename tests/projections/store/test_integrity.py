@@ -154,7 +154,7 @@ def own_row_nonsense(tables: PartitionStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("edit", "told"),
+    ("edit", "message"),
     [
         (entry(0), "the change feed lacks entry 0"),
         (entry(7), "the change feed lacks entry 7"),
@@ -166,12 +166,12 @@ def own_row_nonsense(tables: PartitionStore) -> None:
 )
 @pytest.mark.parametrize("look", [as_reader, as_writer])
 def test_rows_that_are_missing_are_noticed(
-    path: Path, edit: Callable[[PartitionStore], None], told: str, look: Callable[[Path], Answer]
+    path: Path, edit: Callable[[PartitionStore], None], message: str, look: Callable[[Path], Answer]
 ) -> None:
     edited(path, edit)
     with pytest.raises(StoreCorrupt) as refused:
         look(path)
-    check(refused.value, told, str(partition_path(path, 0)), REBUILD)
+    check(refused.value, message, str(partition_path(path, 0)), REBUILD)
 
 
 @pytest.mark.parametrize("name", [LOCAL_FAMILY, FEED_FAMILY, "nodes", "VCPU"])
