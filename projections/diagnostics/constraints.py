@@ -27,7 +27,7 @@ from vacancy.projections.query.filter import (
 from vacancy.projections.query.plan import PieceKind, QueryPlan, plan_of
 from vacancy.projections.query.tree_search import TreeSearch
 from vacancy.projections.ranking.orders import RANDOM
-from vacancy.projections.view.columns import BitColumns, Bools
+from vacancy.projections.view.columns import Bools
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import sharing_providers
 from vacancy.projections.view.sparse_rows import BitColumn
@@ -152,7 +152,7 @@ class RequestConstraints:
         found = [TakesClaims(self._view), *kind.filter.conditions]
         if not group.same_provider:
             for some in group.member_of:
-                bits = _known(self._view.aggregates, some)
+                bits = self._view.aggregates.known(some)
                 text = any_text("aggregate", some)
                 found.append(
                     InTreeOf(self._view, some, bits) if bits else Never(self._view, "aggregate", text)
@@ -167,15 +167,15 @@ class RequestConstraints:
         if sharing_providers(view).rows:
             yield TakesClaims(view)  # sharing providers may serve all of it; else the groups test it
         for name in spec.root_required:
-            bits = _known(view.traits, (name,))
+            bits = view.traits.known((name,))
             text = any_text("root_trait", (name,))
             yield HasTrait("root_trait", (name,), bits[0]) if bits else Never(view, "root_trait", text)
         for name in spec.root_forbidden:
-            for bits_of in _known(view.traits, (name,)):
+            for bits_of in view.traits.known((name,)):
                 yield LacksTrait("root_forbidden_trait", (name,), bits_of)
         refused = {n: None for g in spec.groups if not g.same_provider for n in g.not_member_of}
         for name in refused:
-            for bits_of in _known(view.aggregates, (name,)):
+            for bits_of in view.aggregates.known((name,)):
                 yield LacksTrait("root_forbidden_aggregate", (name,), bits_of)
 
     def _collective_traits(self) -> Iterator[CollectiveConstraint]:
@@ -186,9 +186,5 @@ class RequestConstraints:
                 parts = tuple(dict.fromkeys(piece.kind for piece in pieces))
                 for names in (*((name,) for name in group.required), *group.any_traits):
                     yield CollectiveConstraint(
-                        any_text("trait", names), parts, _known(self._view.traits, names)
+                        any_text("trait", names), parts, self._view.traits.known(names)
                     )
-
-
-def _known(columns: BitColumns, names: Sequence[str]) -> list[BitColumn]:
-    return [bits for name in names if (bits := columns.arrays.get(name)) is not None]

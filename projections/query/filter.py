@@ -479,7 +479,7 @@ class Filter:
         few: list[Condition],
     ) -> None:
         """At least one of these names, which is cheap to ask where only one of them is known at all."""
-        known = [found for name in names if (found := columns.arrays.get(name)) is not None]
+        known = columns.known(names)
         if not known:
             bits.append(self._never(kind, any_text(kind, names)))
         elif len(known) == 1:

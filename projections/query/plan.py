@@ -46,7 +46,7 @@ class PieceKind:
         spread = not group.same_provider
         self._inside = _any_of(view.aggregates, group.member_of) if spread else []
         outside = group.not_member_of if spread else ()
-        self.outside = _known(view.aggregates, outside)
+        self.outside = view.aggregates.known(outside)
         """Bits of the aggregates that exclude a tree if its root is a member, whichever provider serves."""
         self._may_share = not (spread and group.in_tree is not None)
         direct = group.model_copy(update={"member_of": ()}) if self._inside else group
@@ -118,9 +118,9 @@ class QueryPlan:
         self.choosiest = sorted(range(len(self.kinds)), key=lambda kind: -self.kinds[kind].conditions)
         """The kinds, the one with most conditions besides amounts first: as a rule it leaves the fewest trees."""
         self.subtrees = [tuple(named[name] for name in dict.fromkeys(names)) for names in spec.same_subtree]
-        self._root_has = _known(view.traits, spec.root_required)
+        self._root_has = view.traits.known(spec.root_required)
         outside = [bits for kind in self.kinds for bits in kind.outside]
-        self._root_lacks = [*_known(view.traits, spec.root_forbidden), *outside]
+        self._root_lacks = [*view.traits.known(spec.root_forbidden), *outside]
         self.impossible = (
             self.impossible
             or any(kind.impossible for kind in self.kinds)
@@ -161,7 +161,7 @@ class QueryPlan:
 
     def _add_collective_traits(self, group: RequestGroup, pieces: tuple[int, ...]) -> None:
         for names in (*((name,) for name in group.required), *group.any_traits):
-            bits = _known(self._view.traits, names)
+            bits = self._view.traits.known(names)
             self.impossible = self.impossible or not bits
             self.collective_traits.append((pieces, bits))
 
@@ -213,12 +213,8 @@ def _is_amount(view: FleetView, name: str, ask: Any) -> bool:
     return name in view.classes and view.classes[name].resource_class.is_amount(ask)
 
 
-def _known(columns: BitColumns, names: Sequence[str]) -> list[BitColumn]:
-    return [bits for name in names if (bits := columns.arrays.get(name)) is not None]
-
-
 def _any_of(columns: BitColumns, choices: Sequence[Sequence[str]]) -> list[list[BitColumn]]:
-    return [_known(columns, names) for names in choices]
+    return [columns.known(names) for names in choices]
 
 
 def _in_all(choices: Sequence[Sequence[BitColumn]], rows: Ints) -> Bools:

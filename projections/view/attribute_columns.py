@@ -319,8 +319,7 @@ class AttributeColumns:
         """Remove these names from all rows."""
         gone = frozenset(names)
         rows = {row for name in gone for row in self.columns[name].rows.tolist()}
-        for row in rows:
-            self._names.set([row], tuple(name for name in self._names.of(row) if name not in gone))
+        self._names.remove(rows, gone)
         for name in gone:
             self.columns.pop(name).forget()
 

@@ -229,6 +229,11 @@ class RowNames:
         for row in rows:
             of[row] = names
 
+    def remove(self, rows: Iterable[int], gone: frozenset[str]) -> None:
+        """Remove these names from these rows."""
+        for row in rows:
+            self.set([row], tuple(name for name in self.of(row) if name not in gone))
+
     def _release(self, names: tuple[str, ...]) -> None:
         shared = self._shared[names]
         shared[1] -= 1
@@ -294,14 +299,17 @@ class BitColumns:
         """Remove these names from all rows."""
         gone = frozenset(names)
         rows = {row for name in gone for row in rows_with(self.arrays[name], self.slots(name)).tolist()}
-        for row in rows:
-            self._names.set([row], tuple(name for name in self._names.of(row) if name not in gone))
+        self._names.remove(rows, gone)
         for name in gone:
             self._forget(name)
 
     def of(self, row: int) -> tuple[str, ...]:
         """The names of one row."""
         return self._names.of(row)
+
+    def known(self, names: Iterable[str]) -> list[BitColumn]:
+        """The columns of those of these names that some row has."""
+        return [bits for name in names if (bits := self.arrays.get(name)) is not None]
 
     def nbytes(self, name: str) -> int:
         """Bytes of one name."""
