@@ -19,7 +19,7 @@ from vacancy.projections.query.left_out import check_names
 from vacancy.projections.query.predicate_ast import Expression, Tree, test
 from vacancy.projections.view.columns import BitColumns, Bools, Floats, Ints, is_exact
 from vacancy.projections.view.fleet import FleetView
-from vacancy.projections.view.sparse_rows import BitColumn, IntColumn, SparseBits, SparseColumn
+from vacancy.projections.view.sparse_rows import BitColumn, IntColumn, SparseBits, SparseColumn, SparseRows
 from vacancy.resources.classes.resource_class import Term
 from vacancy.resources.model.comparison import compare
 from vacancy.resources.model.request import RequestGroup
@@ -61,8 +61,8 @@ class Condition(ABC):
         """Where it holds for sharing providers of other trees."""
         return self.holds(rows)
 
-    def only(self) -> Ints | None:
-        """The few rows, ascending, outside of which it holds nowhere; None if it is not about a rare name."""
+    def only(self) -> SparseBits | SparseRows | None:
+        """What has the few rows outside of which it holds nowhere; None if it is not about a rare name."""
         return None
 
     @property
@@ -152,8 +152,8 @@ class HasTrait(Condition):
     def holds(self, rows: Rows) -> Bools:
         return self._bits[rows]
 
-    def only(self) -> Ints | None:
-        return self._bits.rows if isinstance(self._bits, SparseBits) else None
+    def only(self) -> SparseBits | SparseRows | None:
+        return self._bits if isinstance(self._bits, SparseBits) else None
 
 
 class LacksTrait(HasTrait):
@@ -165,7 +165,7 @@ class LacksTrait(HasTrait):
     def holds(self, rows: Rows) -> Bools:
         return ~self._bits[rows]
 
-    def only(self) -> Ints | None:
+    def only(self) -> SparseBits | SparseRows | None:
         return None
 
 
@@ -210,11 +210,11 @@ class ComparesColumn(Condition):
         found: Bools = term_holds(self._column[rows], self.term)
         return found
 
-    def only(self) -> Ints | None:
+    def only(self) -> SparseBits | SparseRows | None:
         column = self._column
         if not isinstance(column, SparseColumn) or term_holds(_ZERO, self.term)[0]:
             return None
-        return column.table.rows
+        return column.table
 
     @property
     def asked(self) -> int | None:
@@ -447,7 +447,7 @@ class Filter:
         few += self._without("forbidden_trait", group.forbidden, view.traits)
         few += self._without("forbidden_aggregate", group.not_member_of, view.aggregates)
         self.conditions: tuple[Condition, ...] = (*bits, *few)
-        self._rare = tuple(one for one in self.conditions if one.only() is not None)
+        self._rare = [rare for one in self.conditions if (rare := one.only()) is not None]
 
     def among(self, rows: Ints, accepting: Bools) -> Ints:
         """Those of `rows` that match and are `accepting`, in their order."""
@@ -459,8 +459,7 @@ class Filter:
             trees = [row for root in self._within.roots.tolist() for row in self._view.tree(root)]
             return self.among(np.asarray(trees, dtype=np.int64), accepting)
         if self._rare:
-            few = [rows for one in self._rare if (rows := one.only()) is not None]
-            return self.among(min(few, key=len), accepting)
+            return self.among(min((rare.rows for rare in self._rare), key=len), accepting)
         size = self._view.size
         every = slice(0, size)
         mask = accepting[:size].copy()

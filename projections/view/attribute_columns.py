@@ -134,6 +134,11 @@ class AttributeColumn:
             for text in dict.fromkeys(values):
                 self._encoded(text)
             return np.fromiter(map(self._code_of.__getitem__, values), np.int64, count), numbers  # type: ignore[arg-type]
+        if kinds == {int}:
+            self._has_numbers()
+            return np.full(count, NUMBER, dtype=np.int64), np.array(values, dtype=np.int64)
+        if kinds == {bool}:
+            return np.where(np.array(values, dtype=np.bool_), TRUE, FALSE), numbers
         codes = np.fromiter(map(self._encoded, values), np.int64, count)
         if int in kinds:
             self._has_numbers()
@@ -282,7 +287,7 @@ class AttributeColumns:
         by_name: dict[str, tuple[list[int], list[Value]]] = {}
         rows_of: dict[tuple[str, ...], list[int]] = {}
         for row, every in zip(rows, attributes, strict=True):
-            values = self._admitted(every)
+            values = self._admitted(every) if every else every
             if not values:
                 continue
             rows_of.setdefault(tuple(values), []).append(row)

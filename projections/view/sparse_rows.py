@@ -75,7 +75,7 @@ class SparseBits:
             found = np.zeros(end - first, dtype=np.bool_)
             found[_between(self.rows, first, end) - first] = True
             return found
-        has: Bools = self._ended[self.rows.searchsorted(rows)] == rows
+        has: Bools = self._ended[self._ended[:-1].searchsorted(rows)] == rows
         return has
 
     def add(self, rows: Ints) -> None:
