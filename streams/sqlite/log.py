@@ -30,12 +30,14 @@ from vacancy.streams.log import (
 from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import retry_while_busy
-from vacancy.streams.sqlite.schema import add_entries, checksum, connect, open_format
+from vacancy.streams.sqlite.schema import add_entries, checksums, connect, open_format
 from vacancy.streams.uptime import Uptime, uptime_mark
 
+# A damaged value can have another type, or none. This way all have the types of their columns, and the checksum tells.
 _READ: Final = (
-    "SELECT partition, offset, timestamp_ms, key, value, checksum FROM records"
-    " WHERE partition = ? AND offset >= ? ORDER BY offset LIMIT ?"
+    "SELECT offset, ifnull(CAST(timestamp_ms AS INTEGER), 0), ifnull(CAST(key AS BLOB), x''),"
+    " ifnull(CAST(value AS BLOB), x''), checksum"
+    " FROM records WHERE partition = ? AND offset >= ? ORDER BY offset LIMIT ?"
 )
 _BOUNDS: Final = (
     "SELECT (SELECT offset FROM records WHERE partition = ?1 ORDER BY offset LIMIT 1),"
@@ -44,8 +46,8 @@ _BOUNDS: Final = (
 _READ_TIMEOUT_S: Final = 5.0
 _POLL_MAX_S: Final = 0.005
 
-_Row = tuple[int, int, int, bytes, bytes, int | None]
-"""Partition, offset, timestamp, key, value, checksum."""
+_Row = tuple[int, int, bytes, bytes, int | None]
+"""Offset, timestamp, key, value, checksum."""
 
 
 class SqliteLog(Log):
@@ -126,17 +128,17 @@ class SqliteLog(Log):
             self._check_file()
             return []
         rows, to_the_end = self._rows(partition, offset, limit)
-        if not rows or rows[0][1] != offset:
+        if not rows or rows[0][0] != offset:
             start, end = self._bounds(partition)
             if not start <= offset <= end:
                 raise out_of_range(self.name, partition, offset, start, end)
-        if rows and rows[-1][1] != offset + len(rows) - 1:
+        if rows and rows[-1][0] != offset + len(rows) - 1:
             raise LogError(
                 "the log has a gap",
-                where=f"{self.url}, partition {partition}, between {offset} and {rows[-1][1]}",
+                where=f"{self.url}, partition {partition}, between {offset} and {rows[-1][0]}",
                 do="restore the file from a backup: another program changed it",
             )
-        found = [self._checked(Record._make(row[:5]), row[5]) for row in rows]
+        found = self._checked(partition, rows)
         if to_the_end:
             self._ends[partition] = offset + len(rows)
         return found
@@ -150,24 +152,28 @@ class SqliteLog(Log):
         try:
             for row in cursor:
                 rows.append(row)
-                size += len(row[3]) + len(row[4])
+                size += len(row[2]) + len(row[3])
                 if size >= READ_BYTES:
                     break
         finally:
             cursor.close()  # an open one would prevent the checkpoint of the write-ahead log
         return rows, len(rows) < limit and size < READ_BYTES
 
-    def _checked(self, record: Record, stored: int | None) -> Record:
-        """The record, if it is as it was appended. Raises LogError if its checksum differs."""
-        if stored is None and record.offset < self._checked_from[record.partition]:
-            return record
-        if stored != checksum(record):
-            raise LogError(
-                "the record is damaged: its checksum does not match",
-                where=f"{self.url}, partition {record.partition}, offset {record.offset}",
-                do="check the disk, and restore the file from a backup",
-            )
-        return record
+    def _checked(self, partition: int, rows: Sequence[_Row]) -> list[Record]:
+        """The records of these rows, if they are as they were appended. Raises LogError if a checksum differs."""
+        records = [Record(partition, offset, time_ms, key, value) for offset, time_ms, key, value, _ in rows]
+        found = checksums(records)
+        stored = [row[4] for row in rows]
+        if found != stored:
+            checked_from = self._checked_from[partition]
+            for record, now, before in zip(records, found, stored, strict=True):
+                if now != before and not (before is None and record.offset < checked_from):
+                    raise LogError(
+                        "the record is damaged: its checksum does not match",
+                        where=f"{self.url}, partition {partition}, offset {record.offset}",
+                        do="check the disk, and restore the file from a backup",
+                    )
+        return records
 
     def _bounds(self, partition: int) -> tuple[int, int]:
         start, end = self._reader.execute(_BOUNDS, (partition,)).fetchone()

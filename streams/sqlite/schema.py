@@ -11,7 +11,7 @@ import os
 import sqlite3
 import struct
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -19,7 +19,7 @@ from zlib import crc32
 
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.record import NewRecord, Record
+from vacancy.resources.model.record import NewRecord
 from vacancy.streams.clock import wall_ms
 from vacancy.streams.file_modes import make_file
 from vacancy.streams.log import AppendedAt, existing_log, missing_log
@@ -71,6 +71,9 @@ _CATCH_UP_MS: Final = 60_000
 """How much a timestamp may gain at most on the time that passed since the last record."""
 
 _place = struct.Struct("<3q").pack
+
+_Row = tuple[int, int, int, bytes, bytes]
+"""Partition, offset, timestamp, key, value: a `Record` is one."""
 
 
 def create_sqlite_log(place: LogUrl, openings: Sequence[NewRecord]) -> None:
@@ -204,10 +207,12 @@ def immediate(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def checksum(record: Record) -> int:
-    """The CRC-32 of a record: its partition, offset and timestamp, its key, its value."""
-    place = _place(record.partition, record.offset, record.timestamp_ms)
-    return crc32(record.value, crc32(record.key, crc32(place)))
+def checksums(records: Iterable[_Row]) -> list[int]:
+    """The CRC-32 of each of these records: its partition, offset and timestamp, its key, its value."""
+    return [
+        crc32(value, crc32(key, crc32(_place(partition, offset, time_ms))))
+        for partition, offset, time_ms, key, value in records
+    ]
 
 
 def add_entries(
@@ -215,8 +220,7 @@ def add_entries(
 ) -> list[AppendedAt]:
     """Append `entries` in one transaction. Offsets continue from the last record of each partition. For the timestamp see
     `timestamp`; `uptime` is this machine's mark (`uptime_mark`)."""
-    appended: list[AppendedAt] = []
-    rows: list[tuple[int, int, int, bytes, bytes, int, int]] = []
+    rows: list[_Row] = []
     with immediate(db):
         last: dict[int, tuple[int, int]] = {}
         for key, value in entries:
@@ -226,12 +230,11 @@ def add_entries(
                 before = found[0][0] if found else -1
                 last[partition] = (before, timestamp(now_ms, uptime, [one[1:] for one in found]))
             before, timestamp_ms = last[partition]
-            record = Record(partition, before + 1, timestamp_ms, key.encode(), value)
             last[partition] = (before + 1, timestamp_ms)
-            appended.append(AppendedAt(partition, before + 1, timestamp_ms))
-            rows.append((*record, checksum(record), uptime))
-        db.executemany(_INSERT, rows)
-    return appended
+            rows.append((partition, before + 1, timestamp_ms, key.encode(), value))
+        sums = checksums(rows)
+        db.executemany(_INSERT, [(*row, sum_, uptime) for row, sum_ in zip(rows, sums, strict=True)])
+    return [AppendedAt(*row[:3]) for row in rows]
 
 
 def timestamp(now_ms: int, uptime: int, last: Sequence[tuple[int, int | None]]) -> int:

@@ -32,7 +32,7 @@ from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.resources.state.rows import DeadLetterRow, VerdictRow
 from vacancy.resources.state.tables import DEAD_LETTER_BYTES, DEAD_LETTERS, dead_letter_key
 from vacancy.streams.log import Log
-from vacancy.streams.sqlite.schema import checksum
+from vacancy.streams.sqlite.schema import checksums
 
 CELL, OTHER_CELL = covering_cells(2)
 ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
@@ -275,7 +275,7 @@ def misplaced(site: Site, log: Log) -> dict[str, tuple[bytes, bytes, int]]:
         offset = log.end()[0]
         with closing(sqlite3.connect(site.file)) as db, db:
             record = Record(0, offset, int(time.time() * 1000), key, value)
-            db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, 0)", (*record, checksum(record)))
+            db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, 0)", (*record, *checksums([record])))
         found[name] = (key, value, offset)
     return found
 

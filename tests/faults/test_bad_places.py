@@ -23,9 +23,8 @@ from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import LogError, StoreError, StoreInUse, StoreMismatch, VacancyError
-from vacancy.resources.model.record import Record
 from vacancy.streams.log import open_log
-from vacancy.streams.sqlite.schema import checksum
+from vacancy.streams.sqlite.schema import checksums
 
 CELL = "auto-0"
 REPORTS = 20
@@ -59,7 +58,7 @@ def replace(site: Site, offset: int, value: bytes) -> None:
             "SELECT partition, timestamp_ms, key FROM records WHERE offset = ?", (offset,)
         ).fetchall()
         for partition, timestamp_ms, key in rows:
-            stored = checksum(Record(partition, offset, timestamp_ms, key, value))
+            (stored,) = checksums([(partition, offset, timestamp_ms, key, value)])
             db.execute(
                 "UPDATE records SET value = ?, checksum = ? WHERE partition = ? AND offset = ?",
                 (value, stored, partition, offset),

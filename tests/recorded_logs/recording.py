@@ -21,7 +21,7 @@ from vacancy.clients.replay_tool.replay import Digest
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.log import Log, create_log, open_log
-from vacancy.streams.sqlite.schema import checksum
+from vacancy.streams.sqlite.schema import checksums
 
 HERE = Path(__file__).parent
 DIGESTS = HERE / "digests.json"
@@ -101,7 +101,7 @@ def restore(recording: Recording, path: Path) -> Log:
         db.execute("DELETE FROM records")
         db.executemany(
             "INSERT INTO records (partition, offset, timestamp_ms, key, value, checksum) VALUES (?, ?, ?, ?, ?, ?)",
-            ((*record, checksum(record)) for record in recording.records),
+            [(*record, *checksums([record])) for record in recording.records],
         )
     return open_log(url)
 

@@ -260,15 +260,36 @@ def test_the_mark_of_this_machine_counts_its_time() -> None:
 
 
 def changed(path: Path, sql: str, *values: Any) -> None:
-    """Change the file of a log as no program should."""
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute(sql, values)
-        db.commit()
+    """Change the file of a log as no program should, also to what its columns do not allow."""
+    schema = "UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE name = 'records'"
+    steps = [
+        (schema, (" NOT NULL", " /* any */")),
+        (sql, values),
+        (schema, (" /* any */", " NOT NULL")),
+    ]
+    for step in steps:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA writable_schema = ON")
+            db.execute(*step)
+            db.commit()
 
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("value", b"other"), ("key", b"b"), ("timestamp_ms", 1), ("checksum", 5), ("checksum", None)],
+    [
+        ("value", b"other"),
+        ("value", 5),
+        ("value", None),
+        ("key", b"b"),
+        ("key", "b"),
+        ("key", None),
+        ("timestamp_ms", 1),
+        ("timestamp_ms", b"1"),
+        ("timestamp_ms", None),
+        ("checksum", 5),
+        ("checksum", b"5"),
+        ("checksum", None),
+    ],
 )
 def test_a_damaged_record_is_noticed(log: Any, path: Path, column: str, value: object) -> None:
     (landed,) = log.append([NewRecord("a", b"as it was")])
