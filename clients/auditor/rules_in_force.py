@@ -69,6 +69,9 @@ BOUNDED: Final = AuditedLimits(
 BOUNDED_SINCE: Final = 3
 """The first version with limits, with steps of activation, and with contested nodes."""
 
+PREVIEWS: Final = 1_000_000
+"""Versions with larger numbers are previews. Only the first record of a log names one."""
+
 ONLY_BEFORE: Final = {"consumer.replaced"}
 ONLY_SINCE: Final = {"consumer.replaced.v2", "rules.proposed", "rules.supported", "rules.withdrawn"}
 
@@ -132,9 +135,11 @@ class RulesInForce:
         self.now = _read(data)
 
     def propose(self, id_: str, data: Mapping[str, Any], *, offset: int, time_ms: int) -> None:
-        """Open a proposal. Raises `Refused` where it lowers the rules, is too large or one too many, or where its id has
-        another proposal."""
+        """Open a proposal. Raises `Refused` where it lowers the rules, names a preview, is too large or one too many,
+        or where its id has another proposal."""
         rules = _read(data)
+        if rules.version > max(PREVIEWS, self.now.version):
+            raise Refused
         if not rules.raises(self.now) or len(rules.classes) > self.limits.proposal_classes:
             raise Refused
         if any(one.id == id_ and one.rules != rules for one in self.proposals):

@@ -25,7 +25,7 @@ from vacancy.resources.model.events import (
 )
 from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.resources.state.rows import PartitionRow, Proposal, ProposalAnswerRow, ProposalsRow
-from vacancy.resources.state.rule_set import RulesVersions
+from vacancy.resources.state.rule_set import PREVIEWS, RulesVersions
 from vacancy.resources.state.tables import (
     DEADLINES,
     PARTITION,
@@ -45,11 +45,14 @@ PROPOSAL_KEPT_MS: Final = 24 * 3600 * 1000
 _NONE: Final = ProposalsRow()
 
 
-def check_rules(rules: Rules, versions: RulesVersions, registry: Registry, where: str) -> None:
-    """Raise `Halt` if this build does not support the version, or lacks the class of a plugin."""
-    if rules.version not in versions:
+def check_rules(
+    rules: Rules, versions: RulesVersions, registry: Registry, where: str, *, opens: bool = True
+) -> None:
+    """Raise `Halt` if this build does not support the version, or lacks the class of a plugin. Only a log that `opens` may
+    follow a preview."""
+    if rules.version not in versions or (rules.version > PREVIEWS and not opens):
         raise Halt(
-            f"the log's rules are version {rules.version}, this build supports up to {versions.newest.version}",
+            f"the log's rules are version {rules.version}, this build supports up to {versions.released.version}",
             where=where,
             do="upgrade vacancy on this host, then start again",
         )
@@ -71,7 +74,7 @@ def fold_log_opened(transaction: Transaction, data: LogOpenedData) -> None:
 
 def fold_rules_activated(transaction: Transaction, rules: Rules) -> None:
     """Rules versions 1 and 2: set the rules of the partition. They apply from the next record on."""
-    check_rules(rules, transaction.versions, transaction.registry, _where(transaction))
+    check_rules(rules, transaction.versions, transaction.registry, _where(transaction), opens=False)
     if not _raises(transaction.partition, rules):
         raise InvalidRecord(_NEVER_LOWERED)
     _set_rules(transaction, rules.version, _classes(rules))
@@ -89,6 +92,10 @@ def fold_rules_proposed(transaction: Transaction, event: RulesProposed) -> None:
     here, classes = transaction.partition, _classes(event.data)
     if not _raises(here, rules):
         raise InvalidRecord(_NEVER_LOWERED)
+    if rules.version > max(PREVIEWS, here.rules_version):
+        raise InvalidRecord(
+            f"rules version {rules.version} is a preview: only a new log follows it, from its first record"
+        )
     if (rules.version, classes) == (here.rules_version, here.classes):
         return
     count, limit = len(classes), limits.proposal_classes

@@ -57,7 +57,14 @@ from vacancy.resources.fold.withdrawals import WITHDRAWAL, continue_withdrawal
 from vacancy.resources.model import events
 from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
 from vacancy.resources.model.limits import LIMITS_1, LIMITS_3
-from vacancy.resources.state.rule_set import ExpiryHandler, Handler, RuleSet, RulesVersions
+from vacancy.resources.state.rule_set import (
+    PREVIEWS,
+    ExpiryHandler,
+    Handler,
+    RuleSet,
+    RulesVersions,
+    Upcaster,
+)
 from vacancy.resources.state.tables import NODE_TABLES_3, PROPOSAL_ANSWERS, PROPOSALS, TABLES_1
 
 _HANDLERS_1: Final[Mapping[type[Any], Handler]] = {
@@ -112,6 +119,13 @@ _EXPIRIES_3: Final[Mapping[bytes, ExpiryHandler]] = {
     ANSWER: expire_answer,
 }
 
+_TABLES_3: Final = (*TABLES_1, *NODE_TABLES_3, PROPOSALS, PROPOSAL_ANSWERS)
+
+_HANDLERS_4: Final[Mapping[type[Any], Handler]] = {**_HANDLERS_3}
+_UPCASTERS_4: Final[Mapping[type[Any], Upcaster]] = {}
+_EXPIRIES_4: Final[Mapping[bytes, ExpiryHandler]] = {**_EXPIRIES_3}
+_TABLES_4: Final = (*_TABLES_3,)
+
 _1: Final = RuleSet(
     1,
     "the first rules",
@@ -139,13 +153,26 @@ _3: Final = RuleSet(
     "every record has a bounded cost, and rules are raised in three steps",
     handlers=_HANDLERS_3,
     expiries=_EXPIRIES_3,
-    tables=(*TABLES_1, *NODE_TABLES_3, PROPOSALS, PROPOSAL_ANSWERS),
+    tables=_TABLES_3,
     classes=CLASSES_1,
     canonical=FORM_2,
     limits=LIMITS_3,
     first_error_only=True,
 )
 
-RULES_VERSIONS: Final = RulesVersions((_1, _2, _3))
-RULES_VERSION: Final = RULES_VERSIONS.newest.version
-"""The newest rules that this build supports; a new log starts with them."""
+_4: Final = RuleSet(
+    PREVIEWS + 4,
+    "moves, quotas, devices and nodes as operators of fleets need them",
+    handlers=_HANDLERS_4,
+    upcasters=_UPCASTERS_4,
+    expiries=_EXPIRIES_4,
+    tables=_TABLES_4,
+    classes=CLASSES_1,
+    canonical=FORM_2,
+    limits=LIMITS_3,
+    first_error_only=True,
+)
+
+RULES_VERSIONS: Final = RulesVersions((_1, _2, _3, _4))
+RULES_VERSION: Final = RULES_VERSIONS.released.version
+"""The newest released rules that this build supports; a new log starts with them."""

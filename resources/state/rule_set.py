@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Handler = Callable[["Transaction", Any], None]
 """Applies an event to the state, or raises `InvalidRecord`."""
 
+PREVIEWS = 1_000_000
+"""The number of a preview is its number as a release plus this, so that no build takes one for the other."""
+
 ExpiryHandler = Callable[["Transaction", int, bytes], None]
 """Ends something whose deadline has passed: the deadline in ms of log time, and the key of what ends."""
 
@@ -42,7 +45,8 @@ class RuleSet:
     form to the next one. These are the only events that this version allows: any other is a dead letter. `expiries` maps
     each kind of deadline (`tables.deadline_key`) to the function that is called when log time has passed it. `tables` are
     all tables of a partition except those of its classes. `classes` are the names of the standard classes. `limits`
-    say what a record may cost. `first_error_only`: see `event_parser`. Raises `ValueError` if the upcasters of an event do not lead to a handler.
+    say what a record may cost. `first_error_only`: see `event_parser`. Raises `ValueError` if the upcasters of an event do not lead to a
+    handler.
     """
 
     def __init__(
@@ -84,6 +88,11 @@ class RuleSet:
         """Event model -> the function that applies an event that `parse` returned. It includes the upcasters."""
 
     @property
+    def preview(self) -> bool:
+        """Whether the version may still change (docs/decisions/0028-preview-rules.md)."""
+        return self.version > PREVIEWS
+
+    @property
     def event_types(self) -> frozenset[str]:
         """The types of the events that this version allows."""
         return frozenset(model.model_fields["type"].default for model in self.event_models)
@@ -119,15 +128,18 @@ class RuleSet:
 class RulesVersions:
     """The versions of the rules that a build supports, 1 to `newest`. Immutable.
 
-    A version may only add to the version before, because logs and stores may contain everything that it had. Raises
-    `ValueError` unless the numbers are 1, 2, 3 and so on, and each version has all events, classes and kinds of deadlines
-    of the version before, and its tables at the beginning.
+    `released` is the newest that is not a preview; only the last one may be a preview. A version may only add to the version
+    before, because logs and stores may contain everything that it had. Raises `ValueError` unless the numbers are 1, 2, 3
+    and so on, and each version has all events, classes and kinds of deadlines of the version before, and its tables at the
+    beginning.
     """
 
     def __init__(self, rule_sets: Sequence[RuleSet]) -> None:
-        numbers = [one.version for one in rule_sets]
+        numbers = [one.version - PREVIEWS * one.preview for one in rule_sets]
         if not numbers or numbers != list(range(1, len(numbers) + 1)):
             raise ValueError(f"rules versions are not 1, 2, 3 and so on: {numbers}")
+        if any(one.preview for one in rule_sets[:-1]):
+            raise ValueError("a rules version before the newest is a preview")
         for before, after in pairwise(rule_sets):
             lost = {str(kind) for kind in before.expiries.keys() - after.expiries.keys()}
             lost |= (before.event_types - after.event_types) | (before.classes - after.classes)
@@ -138,6 +150,7 @@ class RulesVersions:
                 )
         self._by_number = {one.version: one for one in rule_sets}
         self.newest = rule_sets[-1]
+        self.released = next((one for one in reversed(rule_sets) if not one.preview), self.newest)
 
     def __iter__(self) -> Iterator[RuleSet]:
         return iter(self._by_number.values())
@@ -150,7 +163,7 @@ class RulesVersions:
         found = self._by_number.get(version)
         if found is None:
             raise Halt(
-                f"the log's rules are version {version}, this build supports up to {self.newest.version}",
+                f"the log's rules are version {version}, this build supports up to {self.released.version}",
                 do="upgrade vacancy on this host, then start again",
             )
         return found

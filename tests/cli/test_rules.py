@@ -12,7 +12,7 @@ from socket import gethostname
 from tests.cli.command import Vacancy
 from tests.support.events_json import event, provider, reported
 from vacancy.clients.runtime.bootstrap import opening_records
-from vacancy.resources.fold.rules_versions import RULES_VERSION
+from vacancy.resources.fold.rules_versions import RULES_VERSION, RULES_VERSIONS
 from vacancy.resources.model import events
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
@@ -106,3 +106,21 @@ def test_a_partition_that_a_wrong_activation_stopped_is_repaired_as_the_page_say
             assert (raised["outcome"], raised["one_step"]) == ("activated", [0, 1])
         assert vacancy.json("verify")["digest_store"] == vacancy.json("digest")["digest"]
         assert vacancy.json("dead-letters") == {"dead_letters": []}
+
+
+def test_only_a_new_log_follows_a_preview(tmp_path: Path) -> None:
+    newest = RULES_VERSIONS.newest
+    assert newest.preview
+    for name, preview, version in (
+        ("trial", ["--preview-rules"], newest.version),
+        ("kept", [], RULES_VERSION),
+    ):
+        with Vacancy(
+            tmp_path, log=f"sqlite://{tmp_path}/{name}.db", store=str(tmp_path / f"{name}-store")
+        ) as vacancy:
+            vacancy("topics", "create", "--partitions", 1, *preview)
+            vacancy("replay")
+            (found,) = vacancy.json("rules", "show")["partitions"]
+            assert found["version"] == version
+            refused = vacancy.fails(2, "rules", "activate", newest.version)
+            assert f"supports rules versions 1 to {RULES_VERSION}" in refused

@@ -148,7 +148,7 @@ def test_the_stores_own_row(place: Place) -> None:
     store, position, checksum, first, next_, rules, epoch, number, size, manifest_checksum = local
     manifest = json.loads((place.store / "store.json").read_text())
     assert (manifest["format"], manifest["store"], manifest["partitions"]) == (1, store, 1)
-    assert rules == RULES_VERSIONS.newest.version
+    assert rules == RULES_VERSIONS.released.version
     assert set(manifest) == set(re.findall(r"^\| `(\w+)` \|", section("The manifest"), re.M))
     with closing(sqlite3.connect(place.log)) as db:
         time_ms, key, value = db.execute(
@@ -167,7 +167,7 @@ def test_a_feed_entry(place: Place) -> None:
     assert names == [", ".join(entries.FeedEntry.__struct_fields__)]
     feed = place.families["changes"]
     position, time_ms, images, rules, start, checksum = msgspec.msgpack.decode(feed[struct.pack(">Q", 1)])
-    assert (start, position, rules) == (1, 2, RULES_VERSIONS.newest.version)
+    assert (start, position, rules) == (1, 2, RULES_VERSIONS.released.version)
     with closing(sqlite3.connect(place.log)) as db:
         stamp_ms, record_key, value = db.execute(
             "SELECT timestamp_ms, key, value FROM records WHERE offset = 1"

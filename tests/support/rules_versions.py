@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from vacancy.resources.fold.rules_versions import RULES_VERSION, RULES_VERSIONS
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.events import Envelope
 from vacancy.resources.model.request import RequestModel
 from vacancy.resources.state.rule_set import Handler, RuleSet, RulesVersions, Upcaster
@@ -57,7 +57,7 @@ def rule_set(
 ) -> RuleSet:
     """The rules of this build of that version, or the newest of them under another number, with these differences. A
     handler that is None is left out."""
-    base = RULES_VERSIONS.of(min(version, RULES_VERSION))
+    base = RULES_VERSIONS.of(min(version, RULES_VERSIONS.released.version))
     found = {**base.handlers, **(handlers or {})}
     return RuleSet(
         version,
@@ -72,14 +72,15 @@ def rule_set(
     )
 
 
-LATER_VERSION = RULES_VERSION + 1
+_RELEASED = tuple(one for one in RULES_VERSIONS if not one.preview)
+LATER_VERSION = len(_RELEASED) + 1
 LATER_BUILD = RulesVersions(
     (
-        *RULES_VERSIONS,
+        *_RELEASED,
         rule_set(
             LATER_VERSION,
             handlers={NoteTaken: _fold_note},
-            tables=(*RULES_VERSIONS.newest.tables, NOTES, NOTE_COUNTS),
+            tables=(*_RELEASED[-1].tables, NOTES, NOTE_COUNTS),
         ),
     )
 )
