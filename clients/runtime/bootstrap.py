@@ -75,10 +75,7 @@ def new_log(
     url: str, partitions: int, registry: Registry, *, replication: int | None = None, **client_settings: str
 ) -> Log:
     """Create a log with the newest released rules of this build. They allow the plugins' classes installed here."""
-    rules = events.Rules(version=RULES_VERSION, classes=registry.plugins)
-    return create_log(
-        url, partitions, opening_records(partitions, rules), replication=replication, **client_settings
-    )
+    return _new_log(url, partitions, registry, RULES_VERSION, replication, client_settings)
 
 
 def new_preview_log(
@@ -86,7 +83,19 @@ def new_preview_log(
 ) -> Log:
     """Create a log with the newest rules of this build, which may be a preview: a log for trials, because later builds may
     fold it differently."""
-    rules = events.Rules(version=RULES_VERSIONS.newest.version, classes=registry.plugins)
+    version = RULES_VERSIONS.newest.version
+    return _new_log(url, partitions, registry, version, replication, client_settings)
+
+
+def _new_log(
+    url: str,
+    partitions: int,
+    registry: Registry,
+    version: int,
+    replication: int | None,
+    client_settings: Mapping[str, str],
+) -> Log:
+    rules = events.Rules(version=version, classes=registry.plugins)
     return create_log(
         url, partitions, opening_records(partitions, rules), replication=replication, **client_settings
     )

@@ -63,7 +63,6 @@ from vacancy.resources.state.rule_set import (
     Handler,
     RuleSet,
     RulesVersions,
-    Upcaster,
 )
 from vacancy.resources.state.tables import NODE_TABLES_3, PROPOSAL_ANSWERS, PROPOSALS, TABLES_1
 
@@ -121,11 +120,6 @@ _EXPIRIES_3: Final[Mapping[bytes, ExpiryHandler]] = {
 
 _TABLES_3: Final = (*TABLES_1, *NODE_TABLES_3, PROPOSALS, PROPOSAL_ANSWERS)
 
-_HANDLERS_4: Final[Mapping[type[Any], Handler]] = {**_HANDLERS_3}
-_UPCASTERS_4: Final[Mapping[type[Any], Upcaster]] = {}
-_EXPIRIES_4: Final[Mapping[bytes, ExpiryHandler]] = {**_EXPIRIES_3}
-_TABLES_4: Final = (*_TABLES_3,)
-
 _1: Final = RuleSet(
     1,
     "the first rules",
@@ -163,10 +157,9 @@ _3: Final = RuleSet(
 _4: Final = RuleSet(
     PREVIEWS + 4,
     "moves, quotas, devices and nodes as operators of fleets need them",
-    handlers=_HANDLERS_4,
-    upcasters=_UPCASTERS_4,
-    expiries=_EXPIRIES_4,
-    tables=_TABLES_4,
+    handlers=_HANDLERS_3,
+    expiries=_EXPIRIES_3,
+    tables=_TABLES_3,
     classes=CLASSES_1,
     canonical=FORM_2,
     limits=LIMITS_3,

@@ -45,8 +45,8 @@ class RuleSet:
     form to the next one. These are the only events that this version allows: any other is a dead letter. `expiries` maps
     each kind of deadline (`tables.deadline_key`) to the function that is called when log time has passed it. `tables` are
     all tables of a partition except those of its classes. `classes` are the names of the standard classes. `limits`
-    say what a record may cost. `first_error_only`: see `event_parser`. Raises `ValueError` if the upcasters of an event do not lead to a
-    handler.
+    say what a record may cost. `first_error_only`: see `event_parser`. Raises `ValueError` if the upcasters of an
+    event do not lead to a handler.
     """
 
     def __init__(
