@@ -6,9 +6,10 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from queue import SimpleQueue
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,17 +21,20 @@ from vacancy.clients.publisher.host.numa_inventory import NumaMode
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Providers, Publisher, node_cell
 from vacancy.clients.publisher.service import PublishService
-from vacancy.resources.model.errors import LogError, UsageError
+from vacancy.resources.model.errors import LogError, StoreError, UsageError, VacancyError
 from vacancy.resources.model.events import ProviderReport
-from vacancy.streams.log import Log
+from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.state.tables import NODES, key
+from vacancy.streams.log import AppendedAt, Log
 from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop
 from vacancy.streams.wait_for_log import LogWaiter, OpenLog
+
+if TYPE_CHECKING:
+    from vacancy.projections.reader.store_reader import StoreReader
 
 CollectProviders = Callable[[], Providers]
 """Returns the node's current providers; called at every interval."""
 
-_FOLD_S = 1.0
-_POLL_S = 0.05
 _CPU_LIST = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
 
 _adapter = TypeAdapter(tuple[ProviderReport, ...])
@@ -108,13 +112,95 @@ def serve(log_url: str, open_log: OpenLog, service: Callable[[Log], PublishServi
             service(log).run(stop)
 
 
-def publish_once(publisher: Publisher, providers: Providers | None, timeout_s: float) -> None:
-    """Send one full report; without providers, retire the node. Raises as `Publisher.flush`."""
+class Published(NamedTuple):
+    """What became of a report or a retirement. `applied` is False where that is not known: no store on this host follows
+    the log, or nobody waited. `warning` is about the node's name, or ""."""
+
+    applied: bool
+    warning: str
+
+
+def publish_once(
+    context: CommandContext,
+    publisher: Publisher,
+    log: Log,
+    providers: Providers | None,
+    *,
+    timeout_s: float,
+    wait: bool,
+) -> Published:
+    """Send one full report; without providers, retire the node. Where a store on this host follows the log, wait for what
+    the fold makes of it.
+
+    Raises as `Publisher.flush` does, `RecordRefused` where the fold refused it, `OutcomeUnknown` where the store did not
+    read it within `timeout_s`, `VacancyError` where another publisher has taken the node's name.
+    """
+    deadline = time.monotonic() + timeout_s
     if providers is None:
         publisher.retire()
+        subject = f"the retirement of {publisher.root}"
     else:
         publisher.report(providers)
-    publisher.flush(timeout_s)
+        subject = f"the report of {publisher.root}"
+    places: list[AppendedAt] = []
+    publisher.flush(timeout_s, places)
+    if not wait:
+        return Published(False, "")
+    with store_of_log(context, log, {at.partition for at in places}) as reader:
+        if reader is None:
+            return Published(False, "")
+        from vacancy.clients.runtime.folded_log import check_refused, wait_until_read
+
+        wait_until_read(reader, places, deadline, subject, f"`vacancy show provider {publisher.root}`")
+        check_refused(reader, places, subject)
+        node = reader.get(NODES, key(publisher.cell, publisher.root))
+    warning = "" if providers is None else name_warning(context, publisher, log)() or ""
+    if warning and node is not None and node.incarnations[0][0] != publisher.incarnation:
+        raise VacancyError(warning)
+    return Published(True, warning)
+
+
+@contextmanager
+def store_of_log(
+    context: CommandContext, log: Log, partitions: Collection[int]
+) -> Iterator[StoreReader | None]:
+    """These partitions of the store on this host; None if there is none of this log that can be read. A publisher needs no
+    store, and may have no permission to read the log."""
+    with ExitStack() as opened:
+        reader = None
+        with suppress(LogError, StoreError, OSError):
+            if context.store.is_dir():
+                # Imported here, because most publishers run on hosts without a store and do not need RocksDB.
+                from vacancy.clients.runtime.folded_log import following_store
+
+                reader = opened.enter_context(
+                    following_store(context.store, context.registry(), log, partitions)
+                )
+        yield reader
+
+
+def check_retirable(context: CommandContext, log: Log, publisher: Publisher, known: str | None) -> None:
+    """Check that the node may be retired, as far as the store on this host shows it. `known` is the cell in which the outbox
+    knows the node, or None.
+
+    Raises `VacancyError` for a node that this host has not published and whose cell is not given, `NotFound` for one that
+    is not in its cell, `StillHeld` where consumers hold something of it.
+    """
+    cell, root = known or publisher.cell, publisher.root
+    do = f"retire it with `vacancy provider retire {root}` on a host with a store"
+    with store_of_log(context, log, {partition_for(cell, log.partitions)}) as reader:
+        if known is None and context.settings.cell in (None, "auto"):
+            raise VacancyError(
+                f"this host has not published node {root}, so its cell is not known here", do=do
+            )
+        if reader is None:
+            return
+        from vacancy.clients.admin.retirement import check_not_held, held_of
+        from vacancy.clients.inspection.lookup import NotFound
+
+        if known is None and reader.get(NODES, key(cell, root)) is None:
+            raise NotFound(f"there is no node {root!r} in cell {cell}", where=f"store {context.store}", do=do)
+        check_not_held(cell, root, held_of(reader, cell, root))
 
 
 def name_warning(context: CommandContext, publisher: Publisher, log: Log) -> Callable[[], str | None]:
@@ -142,13 +228,3 @@ def name_warning(context: CommandContext, publisher: Publisher, log: Log) -> Cal
         )
 
     return warning
-
-
-def wait_for_name(context: CommandContext, publisher: Publisher, log: Log) -> str:
-    """The warning that another publisher uses the node's name, or "". It waits a second at most for a worker of this host
-    to fold the report."""
-    warning = name_warning(context, publisher, log)
-    until = time.monotonic() + _FOLD_S
-    while (found := warning()) is None and context.store.is_dir() and time.monotonic() < until:
-        time.sleep(_POLL_S)
-    return found or ""

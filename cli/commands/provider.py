@@ -13,7 +13,15 @@ import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import attributes_text, emit, emit_json
+from vacancy.cli.output import (
+    NOT_WAITED,
+    attributes_text,
+    emit,
+    emit_json,
+    failure_as_json,
+    note,
+    outcome_name,
+)
 from vacancy.resources.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,6 +72,7 @@ _TYPED = re.compile(r'-?[0-9]+|true|false|".*"')
 class _Where(NamedTuple):
     cell: str | None
     timeout: float
+    no_wait: bool
     log: str | None
     store: Path | None
     config: Path | None
@@ -74,12 +83,22 @@ def _apply(provider: str, change: Change, where: _Where, as_json: bool) -> None:
     site = CommandContext(log=where.log, store=where.store, config=where.config, kafka=where.kafka)
     from vacancy.clients.admin.operator import set_operator_settings
 
-    with site.open_log(where.timeout) as opened, site.open_reader() as reader:
+    with (
+        failure_as_json(as_json, provider=provider),
+        site.open_log(where.timeout) as opened,
+        site.open_reader() as reader,
+    ):
         now = set_operator_settings(
-            opened, reader, provider, change, cell=where.cell, timeout_s=where.timeout
+            opened,
+            reader,
+            provider,
+            change,
+            cell=where.cell,
+            timeout_s=where.timeout,
+            wait=not where.no_wait,
         )
     if as_json:
-        emit_json(now._asdict())
+        emit_json({**now._asdict(), "outcome": outcome_name(now.applied)})
         return
     settings = now.facts
     parts = [settings.status + (f" ({settings.reason})" if settings.reason else "")]
@@ -93,6 +112,8 @@ def _apply(provider: str, change: Change, where: _Where, as_json: bool) -> None:
         parts.append(f"{name} with {' '.join(f'{field}={value}' for field, value in values.items())}")
     unchanged = "" if now.changed else " (unchanged)"
     emit(f"{now.provider} in cell {now.cell}, revision {now.revision}{unchanged}: {', '.join(parts)}")
+    if not now.applied:
+        note(NOT_WAITED)
 
 
 @app.command()
@@ -101,6 +122,7 @@ def disable(
     reason: ReasonOption = "",
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -110,7 +132,9 @@ def disable(
     """Allow no new claims on a provider; for a node, on its whole tree. Allocations stay."""
     from vacancy.clients.admin import operator
 
-    _apply(provider, operator.disable(reason), _Where(cell, timeout, log, store, config, kafka), as_json)
+    _apply(
+        provider, operator.disable(reason), _Where(cell, timeout, no_wait, log, store, config, kafka), as_json
+    )
 
 
 @app.command()
@@ -119,6 +143,7 @@ def drain(
     reason: ReasonOption = "",
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -128,7 +153,9 @@ def drain(
     """Allow no new claims on a provider, and mark it so that its consumers are moved away."""
     from vacancy.clients.admin import operator
 
-    _apply(provider, operator.drain(reason), _Where(cell, timeout, log, store, config, kafka), as_json)
+    _apply(
+        provider, operator.drain(reason), _Where(cell, timeout, no_wait, log, store, config, kafka), as_json
+    )
 
 
 @app.command()
@@ -136,6 +163,7 @@ def enable(
     provider: ProviderArgument,
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -145,7 +173,7 @@ def enable(
     """Allow claims on a provider again."""
     from vacancy.clients.admin import operator
 
-    _apply(provider, operator.enable(), _Where(cell, timeout, log, store, config, kafka), as_json)
+    _apply(provider, operator.enable(), _Where(cell, timeout, no_wait, log, store, config, kafka), as_json)
 
 
 @app.command()
@@ -156,6 +184,7 @@ def aggregate(
     replace_with: ReplaceOption = None,
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -167,7 +196,7 @@ def aggregate(
     from vacancy.clients.admin import operator
 
     change = operator.aggregates(add=add or (), remove=remove or (), replace=replace_with)
-    _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
+    _apply(provider, change, _Where(cell, timeout, no_wait, log, store, config, kafka), as_json)
 
 
 @app.command()
@@ -178,6 +207,7 @@ def trait(
     replace_with: ReplaceOption = None,
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -189,7 +219,7 @@ def trait(
     from vacancy.clients.admin import operator
 
     change = operator.traits(add=add or (), remove=remove or (), replace=replace_with)
-    _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
+    _apply(provider, change, _Where(cell, timeout, no_wait, log, store, config, kafka), as_json)
 
 
 @app.command(name="set")
@@ -199,6 +229,7 @@ def set_attributes(
     unset: UnsetOption = None,
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -211,7 +242,7 @@ def set_attributes(
     from vacancy.clients.admin import operator
 
     change = operator.attributes(add=dict(map(_attribute, attribute or ())), remove=unset or ())
-    _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
+    _apply(provider, change, _Where(cell, timeout, no_wait, log, store, config, kafka), as_json)
 
 
 def _attribute(text: str) -> tuple[str, str | int | bool]:
@@ -245,6 +276,7 @@ def override(
     clear: Annotated[bool, typer.Option("--clear", help="Remove the override.")] = False,
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -264,7 +296,57 @@ def override(
     if ratio is not None:
         values["allocation_ratio_milli"] = ratio_milli(ratio, "--ratio")
     change = operator.clear_override(resource_class) if clear else operator.override(resource_class, values)
-    _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
+    _apply(provider, change, _Where(cell, timeout, no_wait, log, store, config, kafka), as_json)
+
+
+@app.command()
+def retire(
+    provider: Annotated[str, typer.Argument(metavar="NODE")],
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Retire it although consumers hold something of it. They keep it until it is released.",
+        ),
+    ] = False,
+    cell: Annotated[
+        str | None, typer.Option("--cell", metavar="NAME", help="The node's cell, if it is in two cells.")
+    ] = None,
+    timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Retire a node that is permanently gone, from any host with a store.
+
+    It takes no new claims and is no longer listed as a candidate. The node's publisher, if it runs, brings it back with its
+    next start. A node that consumers hold something of is retired only with --force.
+    """
+    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients.admin import retirement
+
+    with (
+        failure_as_json(as_json, provider=provider),
+        context.open_log(timeout) as opened,
+        context.open_reader() as reader,
+    ):
+        found = retirement.retire(
+            opened, reader, provider, cell=cell, force=force, timeout_s=timeout, wait=not no_wait
+        )
+    if as_json:
+        emit_json({**found._asdict(), "outcome": outcome_name(found.applied)})
+        return
+    if found.changed:
+        emit(f"retired {provider} in cell {found.cell}")
+    else:
+        emit(f"{provider} in cell {found.cell} is retired already")
+    if not found.applied:
+        note(NOT_WAITED)
+    if found.held:
+        note(f"{retirement.held_text(found.held)}; it stays until it is released")
 
 
 def ratio_milli(text: str, where: str) -> int:

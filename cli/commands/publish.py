@@ -10,7 +10,7 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.commands.provider import ratio_milli
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import emit, emit_json, note
+from vacancy.cli.output import NOT_WAITED, emit, emit_json, failure_as_json, note, outcome_name
 
 if TYPE_CHECKING:
     from vacancy.clients.publisher.publisher import Providers, Publisher
@@ -70,6 +70,12 @@ def publish(
     ] = False,
     retire: Annotated[
         bool, typer.Option("--retire", help="Report that the node is permanently gone, and exit.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="With --retire: retire the node although consumers hold something of it."
+        ),
     ] = False,
     outbox: Annotated[
         Path | None,
@@ -139,6 +145,7 @@ def publish(
         ),
     ] = Path("/"),
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -148,8 +155,11 @@ def publish(
     """Publish this host's inventory to the log, once or continuously until SIGTERM or Ctrl-C.
 
     Events that cannot be sent are queued in the outbox and survive outages and restarts. If no log is named, the
-    default log on this host is used; it is created if it does not exist. If this host has a store of the log, a
-    warning names another publisher that uses the same node id.
+    default log on this host is used; it is created if it does not exist. If this host has a store of the log, --once and
+    --retire wait for what becomes of the report, and a warning names another publisher that uses the same node id.
+
+    Exit codes of --once and --retire: 0 the report was applied, or it is in the log and this host has no store that shows
+    more; 1 it was refused, or the node is in use; 6 the store did not read it in time.
     """
     context = CommandContext(log=log, store=store, cell=cell, config=config, kafka=kafka)
     context.ensure_log()
@@ -198,21 +208,29 @@ def publish(
         if not once and not retire:
             publish_loop.serve(context.settings.log, context.open_log, service)
             return
-        with context.open_log(timeout) as opened:
+        with failure_as_json(as_json, node=node), context.open_log(timeout) as opened:
+            known = queue.cell
             publisher = publisher_to(opened)
+            if retire and not force:
+                publish_loop.check_retirable(context, opened, publisher, known)
             providers = None if retire else collect()
-            publish_loop.publish_once(publisher, providers, timeout)
-            if not retire and (warning := publish_loop.wait_for_name(context, publisher, opened)):
-                note(warning)
-    _print(publisher, providers, as_json=as_json)
+            published = publish_loop.publish_once(
+                context, publisher, opened, providers, timeout_s=timeout, wait=not no_wait
+            )
+    if published.warning:
+        note(published.warning)
+    _print(publisher, providers, published.applied, as_json=as_json)
 
 
-def _print(publisher: Publisher, providers: Providers | None, *, as_json: bool) -> None:
+def _print(publisher: Publisher, providers: Providers | None, applied: bool, *, as_json: bool) -> None:
     count = len(providers or ())
     if as_json:
         answer = {"node": publisher.root, "cell": publisher.cell, "providers": count}
-        emit_json({**answer, "retired": providers is None})
-    elif providers is None:
+        emit_json({**answer, "retired": providers is None, "outcome": outcome_name(applied)})
+        return
+    if providers is None:
         emit(f"retired {publisher.root}")
     else:
         emit(f"published {publisher.root} in cell {publisher.cell}: {count} providers")
+    if not applied:
+        note(NOT_WAITED)

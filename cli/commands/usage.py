@@ -39,14 +39,16 @@ def usage(
         found = added_up(reader, project=project, user=user, consumer_type=consumer_type, by=by)
         position, as_of = reader.position, as_of_text(reader)
     if as_json:
-        emit_json({"usages": found, "by": by, "as_of": position})
+        emit_json({**found._asdict(), "by": by, "as_of": position})
         return
     emit_table(
         (*((by.upper(),) if by else ()), "CONSUMERS", "CLASS", "USED"),
         (
             (*((one.name,) if by else ()), one.consumers, name, amount)
-            for one in found
+            for one in found.usages
             for name, amount in one.usages.items()
         ),
     )
+    for held in found.in_two_cells:
+        note(f"{held.consumer} holds something in cells {' and '.join(held.cells)}")
     note(as_of)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -23,6 +23,21 @@ _GROUPED_BY = tuple(map(_FIELDS.index, ("project", "user", "consumer_type")))
 _PARTS = _FIELDS.index("parts")
 
 GROUPINGS: tuple[str, ...] = get_args(By)
+
+
+class HeldInCells(NamedTuple):
+    """A consumer that holds something in several cells, as during a move between them."""
+
+    consumer: str
+    cells: list[str]
+
+
+class UsageAnswer(NamedTuple):
+    """The usage of all, or of each group, by name. `in_two_cells` are those of these consumers that hold something in more
+    than one cell, by name."""
+
+    usages: list[Usage]
+    in_two_cells: list[HeldInCells]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +59,10 @@ def usage(
     user: str | None = None,
     consumer_type: str | None = None,
     by: str | None = None,
-) -> list[Usage]:
+) -> UsageAnswer:
     """What consumers hold, by class, as of the newest commit: of one project, user or type, if one is named.
 
-    One entry for each project, user or type with `by`, by name; else one for all, as OpenStack Placement's
+    One usage for each project, user or type with `by`, by name; else one for all, as OpenStack Placement's
     `GET /usages` answers. A consumer that holds something in two cells counts twice. It reads all allocations: about
     a second for 100,000. Raises `UsageError` for another `by`.
     """
@@ -58,18 +73,29 @@ def usage(
     amount_of = cache(lambda name: reader.registry.table(name).resource_class.amount_of)
     amounts: dict[str, Counter[str]] = {}
     consumers: Counter[str] = Counter()
+    first_cell: dict[bytes, bytes] = {}
+    several: dict[bytes, list[bytes]] = {}
     if by is None:
         amounts[""] = Counter()
     asked = [(at, one) for at, one in zip(_GROUPED_BY, wanted, strict=True) if one is not None]
     group_at = None if by is None else _GROUPED_BY[GROUPINGS.index(by)]
     for partition in range(reader.manifest.partitions):
-        for _, data in reader.raw(partition, ALLOCATIONS.family):
+        for key, data in reader.raw(partition, ALLOCATIONS.family):
             row = _decode(data)
             if asked and any(row[at] != one for at, one in asked):
                 continue
             name = "" if group_at is None else row[group_at]
             consumers[name] += 1
+            cell, _, consumer = key.partition(b"\0")
+            if (other := first_cell.setdefault(consumer, cell)) != cell:
+                several.setdefault(consumer, [other]).append(cell)
             to = amounts.setdefault(name, Counter())
             for _, resource_class, _, grant in row[_PARTS]:
                 to[resource_class] += amount_of(resource_class)(grant)
-    return [Usage(name, consumers[name], dict(sorted(amounts[name].items()))) for name in sorted(amounts)]
+    return UsageAnswer(
+        [Usage(name, consumers[name], dict(sorted(amounts[name].items()))) for name in sorted(amounts)],
+        [
+            HeldInCells(consumer.decode(), sorted(cell.decode() for cell in cells))
+            for consumer, cells in sorted(several.items())
+        ],
+    )

@@ -198,8 +198,9 @@ class Publisher:
         with self._recording:
             self._retire_in(self.outbox.cell or self.cell)
 
-    def flush(self, timeout_s: float = 30.0) -> int:
-        """Send pending events, in order. Returns how many the log confirmed.
+    def flush(self, timeout_s: float = 30.0, places: list[AppendedAt] | None = None) -> int:
+        """Send pending events, in order. Returns how many the log confirmed. Where `places` is given, those of this
+        publisher's own incarnation are added to it; others are of earlier runs.
 
         Raises LogUnavailable if the log did not confirm all within `timeout_s`, LogError if it refused one. Events that
         are not confirmed stay in the outbox.
@@ -222,7 +223,14 @@ class Publisher:
                 cell = batch[0].event.cell
                 run = next(list(same) for _, same in groupby(batch, key=lambda pending: pending.event.cell))
                 entries = [NewRecord(cell, pending.event.value) for pending in run]
-                self.landed = self._log.append(entries, max(left_s, 0.0))[-1]
+                appended = self._log.append(entries, max(left_s, 0.0))
+                self.landed = appended[-1]
+                if places is not None:
+                    places += [
+                        at
+                        for pending, at in zip(run, appended, strict=True)
+                        if pending.event.incarnation == self.incarnation
+                    ]
                 self.outbox.acknowledge(run[-1].number)
                 sent += len(run)
             return sent

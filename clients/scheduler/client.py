@@ -5,20 +5,22 @@ It reads the store of its own host and writes to the log. It is for one thread.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypedDict, Unpack
-from uuid import uuid4
+from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack
 
 from vacancy.clients.inspection.provenance import EventLookup
 from vacancy.clients.runtime import garbage_collector
+from vacancy.clients.runtime.folded_log import SameLogCheck
 from vacancy.clients.scheduler.claims import LATE, ClaimSettings, rejection_text
 from vacancy.clients.scheduler.log_time import LogTime
-from vacancy.clients.scheduler.log_writer import LIMITS, LogWriter, batches
+from vacancy.clients.scheduler.log_writer import LIMITS, LogWriter
 from vacancy.clients.scheduler.pipeline import Pipeline, PollPacing
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
+from vacancy.clients.scheduler.releases import WeighedRelease, release_records
 from vacancy.clients.scheduler.settlement import OpenClaim, Settlement, latest_deadline_ms, settle
 from vacancy.clients.scheduler.store_query import AnyRequest, Candidates, StoreQuery
 from vacancy.projections.query.compiled_request import CompiledRequest
@@ -29,6 +31,7 @@ from vacancy.resources.fold.record_limits import parts_weight
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import (
     ClaimLost,
+    LogUnavailable,
     NoValidHost,
     OutcomeUnknown,
     SearchGivenUp,
@@ -37,7 +40,6 @@ from vacancy.resources.model.errors import (
 )
 from vacancy.resources.model.limits import NAMED_PART_WEIGHT
 from vacancy.resources.model.names import ID_PATTERN
-from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.rows import AllocationRow
 from vacancy.streams.log import Log
 
@@ -78,7 +80,8 @@ class Scheduler:
     until `close`; without that, one query in some thousand waits tens of milliseconds for it at 100,000 nodes.
     `view_memory_mb` bounds the memory of the columns (`StoreReader`).
 
-    Opening raises `StoreError` where the store cannot be read.
+    Opening raises `StoreError` where the store cannot be read. Before the first record is written, the log is compared with
+    the store's: methods that write raise `StoreMismatch` for another log.
     """
 
     def __init__(
@@ -107,8 +110,11 @@ class Scheduler:
             deadline_ms=int(deadline_s * 1000),
             attempts=attempts,
         )
-        self._writer = LogWriter(log, self._settings.source, record_requests=record_requests)
-        self._log_time = LogTime(log, self.reader)
+        self._same_log = SameLogCheck(log, self.reader)
+        self._writer = LogWriter(
+            log, self._settings.source, record_requests=record_requests, same_log=self._same_log
+        )
+        self._log_time = LogTime(log, self.reader, self._same_log)
         self._pacing = PollPacing()
         self._restore_collector: Callable[[], None] | None = None
         if spare_collector:
@@ -266,34 +272,32 @@ class Scheduler:
             self.reader.catch_up()
             latest = deadline_ms or latest_deadline_ms(self.reader, self._settings.deadline_ms)
             open_claim = OpenClaim(claimed, latest)
-        return settle(self.reader, open_claim, log=self.log, timeout_s=timeout_s)
+        log: Log | None = self.log
+        with contextlib.suppress(LogUnavailable):
+            self._same_log.check(timeout_s)
+        if not self._same_log.done:
+            log = None
+        return settle(self.reader, open_claim, log=log, timeout_s=timeout_s)
 
     def release(self, consumers: Iterable[str | Outcome], *, timeout_s: float = 30.0) -> int:
         """Release what these consumers hold: consumer ids, or the outcomes of their placements. Returns how many held
         something. The log has the releases when this returns; the tables follow.
-
-        A record has as many releases as the rules allow: their number, and the parts of allocations that they give back. So
-        none of them is refused for coming with the others.
         """
-        by_cell: dict[str, list[_WeighedRelease]] = {}
+        by_cell: dict[str, list[WeighedRelease]] = {}
         for consumer in consumers:
             if isinstance(consumer, Outcome):
                 release = events.Release(
                     consumer=consumer.consumer, claim=consumer.claim, deadline_ms=consumer.deadline_ms or None
                 )
-                weighed = _WeighedRelease(release, _outcome_weight(consumer))
+                weighed = WeighedRelease(release, _outcome_weight(consumer))
                 by_cell.setdefault(consumer.cell, []).append(weighed)
                 continue
             for cell, row in self.allocations(consumer):
                 release = events.Release(consumer=consumer, claim=row.claim)
-                by_cell.setdefault(cell, []).append(_WeighedRelease(release, parts_weight(row)))
-        entries = []
-        for cell, releases in by_cell.items():
-            for batch in batches(releases, lambda one: (one.weight,), (LIMITS.released_parts,)):
-                data = events.ConsumersReleasedData(releases=tuple(one.release for one in batch))
-                event = events.ConsumersReleased(id=uuid4().hex, source=self._settings.source, data=data)
-                entries.append(NewRecord(cell, events.encode(event)))
+                by_cell.setdefault(cell, []).append(WeighedRelease(release, parts_weight(row)))
+        entries = release_records(by_cell, self._settings.source)
         if entries:
+            self._same_log.check(timeout_s)
             self.log.append(entries, timeout_s)
         return sum(map(len, by_cell.values()))
 
@@ -313,13 +317,6 @@ class Scheduler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class _WeighedRelease(NamedTuple):
-    """A release, and the parts that it gives back, in units of `Limits.released_parts`: that many at most."""
-
-    release: events.Release
-    weight: int
 
 
 def _outcome_weight(outcome: Outcome) -> int:

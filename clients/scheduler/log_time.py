@@ -10,6 +10,7 @@ import time
 from typing import Final
 
 from vacancy.clients.runtime.bootstrap import tick_entry
+from vacancy.clients.runtime.folded_log import SameLogCheck
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.fold.log_time import LEAP_MS_MAX
 from vacancy.resources.model.errors import LogUnavailable
@@ -29,15 +30,15 @@ _POLL_S: Final = 0.002
 class LogTime:
     """Keeps the log times of all partitions near the present, for one scheduler."""
 
-    def __init__(self, log: Log, reader: StoreReader) -> None:
-        self._log, self._reader = log, reader
+    def __init__(self, log: Log, reader: StoreReader, same_log: SameLogCheck) -> None:
+        self._log, self._reader, self._same_log = log, reader, same_log
         self.clock = log.clock
         self._checked_at = float("-inf")
 
     def bring_up(self, timeout_s: float) -> None:
         """Append ticks where log time is behind, and wait until the store has read them, `timeout_s` at most. Does nothing
         if the last call was less than a second ago. The first tick also shows how far the log's clock differs from this
-        host's clock. A log that does not answer is left alone."""
+        host's clock. A log that does not answer is left alone. Raises as `SameLogCheck` for another log."""
         now = time.monotonic()
         if now - self._checked_at < _CHECK_S:
             return
@@ -46,7 +47,8 @@ class LogTime:
         try:
             behind = self._behind()
             if behind:
-                self._log.append([self._tick(p) for p in behind], timeout_s)
+                self._same_log.check(timeout_s)
+                self._log.append([self._tick(p) for p in behind], max(0.0, give_up_at - time.monotonic()))
                 behind = self._behind()  # by the clock that this tick has shown
             if not behind:
                 return

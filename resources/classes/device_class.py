@@ -168,8 +168,12 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         if self.countable and "devices" not in inventory:
             return DeviceRecord(self._quantity.report(inventory, counted), (), used, True)
         devices = inventory.get("devices")
-        if set(inventory) != {"devices"} or not isinstance(devices, Mapping) or len(devices) > DEVICES_MAX:
+        if set(inventory) != {"devices"} or not isinstance(devices, Mapping):
             raise InvalidRecord(f"{self.name}: an inventory is {{'devices': {{name: attributes}}}}")
+        if len(devices) > DEVICES_MAX:
+            raise InvalidRecord(
+                f"{self.name}: an inventory has {DEVICES_MAX:,} devices at most, and this one has {len(devices):,}"
+            )
         items = tuple(self._parse_item(name, devices[name]) for name in sorted(devices))
         return DeviceRecord(self._uncounted(counted), self._check(items), used, False)
 

@@ -29,8 +29,11 @@ PROVIDERS_MAX = 4096
 PREDICATES_MAX = 1024
 CONSUMER_TYPE_MAX = 64
 MISSING_MAX = 16
+SEQUENCE_MAX = 2**53 - 1
+"""The last sequence number of an incarnation."""
+
 _ERRORS_LISTED = 100
-Sequence = Annotated[int, Field(ge=1, le=2**53 - 1)]
+Sequence = Annotated[int, Field(ge=1, le=SEQUENCE_MAX)]
 Incarnation = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Text = Annotated[str, Field(max_length=1024)]
 

@@ -13,6 +13,7 @@ from vacancy.clients.admin import operator
 from vacancy.clients.admin.operator import CurrentSettings, SettingsChangedByOthers, set_operator_settings
 from vacancy.clients.admin.rules import RaiseOptions, activate_classes
 from vacancy.clients.inspection.lookup import NotFound, show_consumer, show_provider
+from vacancy.clients.runtime.folded_log import RecordRefused
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.resources.classes.quantity import Quantity
 from vacancy.resources.classes.registry import Registry
@@ -203,7 +204,7 @@ def test_a_plugin_counts_once_it_is_activated(tmp_path: Path) -> None:
         site.report("node-1", LICENCE={"total": 5})
         with pytest.raises(NotFound):
             show_provider(site.reader, "node-1")
-        with pytest.raises(UsageError, match="LICENCE is not allowed by the log's rules"):
+        with pytest.raises(RecordRefused, match="LICENCE is not allowed by the log's rules"):
             set_operator_settings(
                 site.log, site.reader, "n", operator.override("LICENCE", {"reserved": 1}), cell="auto"
             )

@@ -36,7 +36,7 @@ def test_amounts_are_those_that_the_node_shows_as_used(tmp_path: Path) -> None:
             spec = RequestSpec(groups=(RequestGroup(resources=ASKS),))
             scheduler.place(PlacementRequest(spec, consumer="c1"))
         wait_for(site.reader, site.log.end())
-        (found,) = usage(site.reader)
+        (found,) = usage(site.reader).usages
         (provider,) = show_provider(site.reader, "n1", cell=CELL).providers
     assert found.usages == {"GPU_SHARE": 600, "NUMA_CELL": 3, "PCI_DEVICE": 2, "VCPU": 3, "VGPU": 3}
     assert found.usages == {one.resource_class: one.used for one in provider.inventories}
