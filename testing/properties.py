@@ -282,6 +282,25 @@ def grants_are_json_with_an_amount(draw: Draw) -> None:
         assert not of.is_amount(ask) or amount == ask
 
 
+def amounts_have_units(draw: Draw) -> None:
+    """`amounts_of` counts each grant in declared units, the same after a release of others, from 0 on. In the unit of
+    `capacity` it is at least `amount_of`, and all that is held together is at most `capacity`."""
+    of, found = draw.of, draw.history()
+    outcome = of.claim(found.record, draw.ask())
+    if not isinstance(outcome, Granted):
+        return
+    grant, record = through_json(outcome.grant), outcome.record
+    amounts = dict(of.amounts_of(grant, record))
+    assert set(amounts) <= {"", *of.more_units}, "a unit is not in more_units"
+    assert all(type(amount) is int and amount >= 0 for amount in amounts.values())
+    assert amounts.get("", 0) >= of.amount_of(grant)
+    assert of.amounts_need_record or amounts == of.amounts_of(grant, None)
+    for held in found.held:
+        record = of.release(record, held.grant)
+    assert dict(of.amounts_of(grant, record)) == amounts
+    assert amounts.get("", 0) <= row_of(of, record)["capacity"]
+
+
 # -- the query --------------------------------------------------------------------------------------------
 
 
@@ -371,6 +390,7 @@ PROPERTIES: Final[Mapping[str, Property]] = {
         any_ask_is_judged,
         any_inventory_is_judged,
         grants_are_json_with_an_amount,
+        amounts_have_units,
         terms_never_exclude_what_claim_grants,
         exact_terms_decide,
         exact_asks_are_counted,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.names import unit_name
 from vacancy.resources.state.rows import AllocationRow
-from vacancy.resources.state.tables import ALLOCATIONS
+from vacancy.resources.state.tables import ALLOCATIONS, ClassTable
 
 By = Literal["project", "user", "type"]
 """What consumers are grouped by."""
@@ -44,7 +44,9 @@ class UsageAnswer(NamedTuple):
 class Usage:
     """What some consumers hold together. `name` is their project, user or type; '' if they are not grouped.
 
-    `usages` is class -> amount, in the units of the class's capacity: devices are counted, shares of devices added up.
+    `usages` is class -> amount, in the units of the class's capacity: devices are counted, shares of devices added up. A
+    class that counts in more units (`ResourceClass.more_units`) has an entry for each: `NUMA_CELL` has its vCPUs,
+    `NUMA_CELL.memory_mb` its memory.
     """
 
     name: str
@@ -70,7 +72,7 @@ def usage(
         raise UsageError(f"usage cannot be grouped by {by!r}", do=f"choose one of {', '.join(GROUPINGS)}")
     reader.catch_up()
     wanted = (project, user, consumer_type)
-    amount_of = cache(lambda name: reader.registry.table(name).resource_class.amount_of)
+    count = _Counted(reader)
     amounts: dict[str, Counter[str]] = {}
     consumers: Counter[str] = Counter()
     first_cell: dict[bytes, bytes] = {}
@@ -90,8 +92,9 @@ def usage(
             if (other := first_cell.setdefault(consumer, cell)) != cell:
                 several.setdefault(consumer, [other]).append(cell)
             to = amounts.setdefault(name, Counter())
-            for _, resource_class, _, grant in row[_PARTS]:
-                to[resource_class] += amount_of(resource_class)(grant)
+            for provider, resource_class, _, grant in row[_PARTS]:
+                for unit, amount in count.amounts(key, provider, resource_class, grant).items():
+                    to[unit] += amount
     return UsageAnswer(
         [Usage(name, consumers[name], dict(sorted(amounts[name].items()))) for name in sorted(amounts)],
         [
@@ -99,3 +102,32 @@ def usage(
             for consumer, cells in sorted(several.items())
         ],
     )
+
+
+class _Counted:
+    """Counts grants with the units of their classes. It reads the record of a provider once, where its class needs it."""
+
+    def __init__(self, reader: StoreReader) -> None:
+        self._reader = reader
+        self._tables: dict[str, ClassTable] = {}
+        self._records: dict[bytes, Any] = {}
+
+    def amounts(
+        self, allocation_key: bytes, provider: str, resource_class: str, grant: Any
+    ) -> dict[str, int]:
+        """Name of the unit -> amount of one grant."""
+        table = self._tables.get(resource_class)
+        if table is None:
+            table = self._tables[resource_class] = self._reader.registry.table(resource_class)
+        of, record = table.resource_class, None
+        if of.amounts_need_record and not of.is_amount(grant):
+            cell = allocation_key.partition(b"\0")[0]
+            row_key = table.prefix + cell + b"\0" + provider.encode()
+            slot = resource_class.encode() + b"\0" + row_key
+            if slot not in self._records:
+                row = self._reader.get(table, row_key, cell=cell.decode())
+                self._records[slot] = None if row is None else row.record
+            record = self._records[slot]
+        return {
+            unit_name(resource_class, unit): amount for unit, amount in of.amounts_of(grant, record).items()
+        }

@@ -169,6 +169,8 @@ class NumaCell(ResourceClass[NumaCellRecord]):
         name for name in _COLUMNS if name not in ("capacity", "shared_max")
     )
 
+    more_units: ClassVar[tuple[str, ...]] = ("memory_mb",)
+
     def __init__(self, name: str = "NUMA_CELL") -> None:
         self.name = name
 
@@ -258,6 +260,14 @@ class NumaCell(ResourceClass[NumaCellRecord]):
 
     def amount_of(self, grant: Any) -> int:
         return len(grant.get("cpus", ())) + int(grant.get("shared", 0))
+
+    def amounts_of(self, grant: Any, record: NumaCellRecord | None = None) -> Mapping[str, int]:
+        """vCPUs, and the memory in pages of any size."""
+        cpus, memory_mb = self.amount_of(grant), int(grant.get("memory_mb", 0))
+        amounts = {"": cpus} if cpus or not memory_mb else {}
+        if memory_mb:
+            amounts["memory_mb"] = memory_mb
+        return amounts
 
     # -- query ------------------------------------------------------------------------------------------
 

@@ -87,6 +87,13 @@ class ResourceClass(ABC, Generic[R]):
     index_columns: ClassVar[tuple[str, ...]] = ()
     """The columns that only exclude providers early. Their values are not shown to people."""
 
+    more_units: ClassVar[tuple[str, ...]] = ()
+    """What grants are counted in besides the unit of the column `capacity`, for example `memory_mb` of a class whose
+    capacity is CPUs. See `amounts_of`."""
+
+    amounts_need_record: ClassVar[bool] = False
+    """Whether `amounts_of` of a grant that is no plain amount depends on the record."""
+
     # -- write ------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -150,6 +157,11 @@ class ResourceClass(ABC, Generic[R]):
     @abstractmethod
     def amount_of(self, grant: Any) -> int:
         """The amount of a grant, in units of the column `capacity`. For a plain amount, the grant itself."""
+
+    def amounts_of(self, grant: Any, record: R | None = None) -> Mapping[str, int]:
+        """How much usage and quotas count of a grant: unit -> amount. The unit '' is that of the column `capacity`, and the
+        others are in `more_units`. `record` is the record that gives it, or None if there is none any more."""
+        return {"": self.amount_of(grant)}
 
     # -- query ------------------------------------------------------------------------------------------
 

@@ -171,6 +171,18 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "devices are counted, not their shares": Mutant(
         "GPU_SHARE", "_amount_of", lambda self, grant: len(grant), "grants_are_json_with_an_amount"
     ),
+    "memory is a unit that nobody declared": Mutant(
+        "NUMA_CELL",
+        "amounts_of",
+        lambda self, grant, record=None: {"": self.amount_of(grant), "pages": grant.get("pages", 0)},
+        "amounts_have_units",
+    ),
+    "a physical function counts twice": Mutant(
+        "PCI_DEVICE",
+        "amounts_of",
+        lambda self, grant, record=None: {"": 2 * self.amount_of(grant)},
+        "amounts_have_units",
+    ),
     "the largest share is not consumed": Mutant(
         "GPU_SHARE", "consumable_columns", ("free",), "claims_lower_consumable_columns_only"
     ),
