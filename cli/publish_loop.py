@@ -15,9 +15,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import read_text
-from vacancy.clients.publisher.host import HostOptions, collect
+from vacancy.clients.publisher.host import HostInventory, HostOptions, check_options, inspect_host
+from vacancy.clients.publisher.host.device_rules import DeviceRules, parse_device_rule
 from vacancy.clients.publisher.host.files import parse_cpu_list
+from vacancy.clients.publisher.host.memory import parse_reservation
 from vacancy.clients.publisher.host.numa_inventory import NumaMode
+from vacancy.clients.publisher.host.remarks import RemarkPrinter
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Providers, Publisher, node_cell
 from vacancy.clients.publisher.service import PublishService
@@ -31,19 +34,66 @@ from vacancy.streams.wait_for_log import LogWaiter, OpenLog
 
 if TYPE_CHECKING:
     from vacancy.projections.reader.store_reader import StoreReader
+    from vacancy.streams.settings import Settings
 
 CollectProviders = Callable[[], Providers]
 """Returns the node's current providers; called at every interval."""
+
+
+class NodeSource(NamedTuple):
+    """Where a node's inventory comes from: its id, and the function that collects it with the collector's remarks."""
+
+    node: str
+    inspect: Callable[[], HostInventory]
+
+    def collector(self, say: Callable[[str], None]) -> CollectProviders:
+        """A function that collects the providers, and says each remark when it is new."""
+        printer = RemarkPrinter(lambda remark: say(f"{self.node}: {remark}"))
+
+        def collect() -> Providers:
+            found = self.inspect()
+            printer.show(found.remarks)
+            return found.providers
+
+        return collect
+
 
 _CPU_LIST = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
 
 _adapter = TypeAdapter(tuple[ProviderReport, ...])
 
 
-def node_from_host(root: str | None, **options: Any) -> tuple[str, CollectProviders]:
-    """This host's id, and the function that collects its inventory. `options` are those of `HostOptions`."""
+class Intervals(NamedTuple):
+    """The intervals of `PublishService`, in seconds, and how long it waits for the log."""
+
+    interval_s: float
+    heartbeat_s: float
+    full_every_s: float
+    flush_timeout_s: float
+
+
+def node_source(file: str | None, root: str | None, settings: Settings, **options: Any) -> NodeSource:
+    """The node that `file` describes, or this host with the `options` of `HostOptions`. Raises `UsageError`."""
+    return node_from_host(root, settings, **options) if file is None else node_from_file(file, root)
+
+
+def node_from_host(root: str | None, settings: Settings, **options: Any) -> NodeSource:
+    """This host, with the `options` of `HostOptions`. Raises `UsageError` if they name what this host does not have."""
+    options |= {
+        "devices": DeviceRules(
+            tuple(
+                parse_device_rule(text, "--allow-device, allow_devices") for text in settings.allow_devices
+            ),
+            tuple(parse_device_rule(text, "--deny-device, deny_devices") for text in settings.deny_devices),
+        ),
+        "reserved_hugepages": tuple(
+            parse_reservation(text, "--reserve-hugepages, reserve_hugepages")
+            for text in settings.reserve_hugepages
+        ),
+    }
     given = HostOptions(**options) if root is None else HostOptions(root=root, **options)
-    return given.root, lambda: collect(given)
+    check_options(given)
+    return NodeSource(given.root, lambda: inspect_host(given))
 
 
 def cpu_list(text: str | None, where: str) -> frozenset[int] | None:
@@ -64,10 +114,10 @@ def numa_mode(text: str) -> NumaMode:
     return cast(NumaMode, text)
 
 
-def node_from_file(file: str, root: str | None) -> tuple[str, CollectProviders]:
-    """The id of the node that a file describes, and the function that reads the file again. Raises `UsageError`."""
+def node_from_file(file: str, root: str | None) -> NodeSource:
+    """The node that a file describes; the file is read again each time. Raises `UsageError`."""
 
-    def read() -> Providers:
+    def read() -> HostInventory:
         try:
             found = json.loads(read_text(file))
             if isinstance(found, dict):
@@ -86,12 +136,12 @@ def node_from_file(file: str, root: str | None) -> tuple[str, CollectProviders]:
                 where=file,
                 do="give every provider a parent, except the node itself",
             )
-        return providers
+        return HostInventory(providers, ())
 
-    node = next(provider.id for provider in read() if provider.parent is None)
+    node = next(provider.id for provider in read().providers if provider.parent is None)
     if root not in (None, node):
         raise UsageError(f"the file describes {node}, not {root}", where=file, do="omit --root")
-    return node, read
+    return NodeSource(node, read)
 
 
 def make_publisher(log: Log, node: str, cell: str | None, outbox: Outbox, *, move_cell: bool) -> Publisher:
@@ -110,6 +160,21 @@ def serve(log_url: str, open_log: OpenLog, service: Callable[[Log], PublishServi
         on_stop(stop_signal, stop.set)
         with log:
             service(log).run(stop)
+
+
+def make_service(
+    context: CommandContext, log: Log, publisher: Publisher, collect: CollectProviders, intervals: Intervals
+) -> PublishService:
+    """The service that publishes what `collect` returns, and warns if another publisher uses the node's name."""
+    return PublishService(
+        publisher,
+        collect,
+        intervals.interval_s,
+        heartbeat_s=intervals.heartbeat_s,
+        full_every_s=intervals.full_every_s,
+        flush_timeout_s=intervals.flush_timeout_s,
+        name_warning=name_warning(context, publisher, log),
+    )
 
 
 class Published(NamedTuple):

@@ -103,7 +103,7 @@ class RequestOptions:
             metavar="TOPOLOGY",
             help="NUMA topology of the guest; each NUMA cell becomes a group:"
             " 'cells=2,cpus=8,policy=dedicated,threads=isolate,memory_mb=16384,page=2M'. policy is shared, dedicated or"
-            " mixed (with dedicated=N); threads is prefer, isolate or require.",
+            " mixed (with dedicated=N); threads is prefer, isolate or require; cores is any, performance or efficiency.",
         ),
     ] = None
     group_affinity: Annotated[

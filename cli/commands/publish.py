@@ -14,6 +14,7 @@ from vacancy.cli.output import NOT_WAITED, emit, emit_json, failure_as_json, not
 
 if TYPE_CHECKING:
     from vacancy.clients.publisher.publisher import Providers, Publisher
+    from vacancy.clients.publisher.service import PublishService
     from vacancy.streams.log import Log
 
 
@@ -138,6 +139,39 @@ def publish(
             " cells offer all CPUs and memory.",
         ),
     ] = "split",
+    reserve_hugepages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reserve-hugepages",
+            metavar="CELL:KIB:PAGES",
+            help="Hugepages that other programs of this host use, by NUMA cell, size and number: 0:1048576:4. They are"
+            " not offered. Repeatable. [env: VACANCY_RESERVE_HUGEPAGES]",
+        ),
+    ] = None,
+    allow_device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-device",
+            metavar="RULE",
+            help="Offer only PCI devices that match this rule, or another one: vendor=8086,product=37c8 or"
+            " class=0b40 or address=*:3b:00.* (docs/devices.md). Repeatable. [env: VACANCY_ALLOW_DEVICES]",
+        ),
+    ] = None,
+    deny_device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--deny-device",
+            metavar="RULE",
+            help="Do not offer PCI devices that match this rule. Repeatable. [env: VACANCY_DENY_DEVICES]",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show what would be published, and what would be left out and why. No log is needed.",
+        ),
+    ] = False,
     disk: Annotated[
         Path,
         typer.Option(
@@ -161,32 +195,46 @@ def publish(
     Exit codes of --once and --retire: 0 the report was applied, or it is in the log and this host has no store that shows
     more; 1 it was refused, or the node is in use; 6 the store did not read it in time.
     """
-    context = CommandContext(log=log, store=store, cell=cell, config=config, kafka=kafka)
-    context.ensure_log()
+    _check_options(dry_run=dry_run, retire=retire)
+    context = CommandContext(
+        log=log,
+        store=store,
+        cell=cell,
+        config=config,
+        kafka=kafka,
+        allow_devices=allow_device,
+        deny_devices=deny_device,
+        reserve_hugepages=reserve_hugepages,
+    )
     from vacancy.cli import publish_loop
+    from vacancy.cli.render_inventory import show_inventory
     from vacancy.clients.publisher.outbox import Outbox, default_outbox
-    from vacancy.clients.publisher.service import PublishService
     from vacancy.streams.file_modes import too_open
 
-    if file is not None:
-        node, collect = publish_loop.node_from_file(file, root)
-    else:
-        node, collect = publish_loop.node_from_host(
-            root,
-            vcpu_ratio_milli=ratio_milli(vcpu_ratio, "--vcpu-ratio"),
-            memory_ratio_milli=ratio_milli(memory_ratio, "--memory-ratio"),
-            disk_ratio_milli=ratio_milli(disk_ratio, "--disk-ratio"),
-            memory_reserved_mib=memory_reserved,
-            disk_reserved_gib=disk_reserved,
-            numa=publish_loop.numa_mode(numa),
-            dedicated_cpus=publish_loop.cpu_list(dedicated_cpus, "--dedicated-cpus") or frozenset(),
-            shared_cpus=publish_loop.cpu_list(shared_cpus, "--shared-cpus"),
-            numa_memory_mib=numa_memory,
-            disk=disk,
-        )
+    source = publish_loop.node_source(
+        file,
+        root,
+        context.settings,
+        vcpu_ratio_milli=ratio_milli(vcpu_ratio, "--vcpu-ratio"),
+        memory_ratio_milli=ratio_milli(memory_ratio, "--memory-ratio"),
+        disk_ratio_milli=ratio_milli(disk_ratio, "--disk-ratio"),
+        memory_reserved_mib=memory_reserved,
+        disk_reserved_gib=disk_reserved,
+        numa=publish_loop.numa_mode(numa),
+        dedicated_cpus=publish_loop.cpu_list(dedicated_cpus, "--dedicated-cpus") or frozenset(),
+        shared_cpus=publish_loop.cpu_list(shared_cpus, "--shared-cpus"),
+        numa_memory_mib=numa_memory,
+        disk=disk,
+    )
+    if dry_run:
+        show_inventory(source.node, source.inspect(), as_json=as_json)
+        return
+    node, collect = source.node, source.collector(note)
+    context.ensure_log()
     outbox_file = outbox or default_outbox(context.settings.log, node)
     for warning in too_open(context.settings.log, outbox=outbox_file):
         note(warning)
+    intervals = publish_loop.Intervals(interval, heartbeat, full_every, timeout)
 
     def publisher_to(opened: Log) -> Publisher:
         return publish_loop.make_publisher(opened, node, context.settings.cell, queue, move_cell=move_cell)
@@ -194,15 +242,7 @@ def publish(
     def service(opened: Log) -> PublishService:
         publisher = publisher_to(opened)
         note(f"publishing {node} in cell {publisher.cell}, outbox {outbox_file}; stop with Ctrl-C")
-        return PublishService(
-            publisher,
-            collect,
-            interval,
-            heartbeat_s=heartbeat,
-            full_every_s=full_every,
-            flush_timeout_s=timeout,
-            name_warning=publish_loop.name_warning(context, publisher, opened),
-        )
+        return publish_loop.make_service(context, opened, publisher, collect, intervals)
 
     with Outbox(outbox_file) as queue:
         if not once and not retire:
@@ -220,6 +260,13 @@ def publish(
     if published.warning:
         note(published.warning)
     _print(publisher, providers, published.applied, as_json=as_json)
+
+
+def _check_options(*, dry_run: bool, retire: bool) -> None:
+    from vacancy.resources.model.errors import UsageError
+
+    if dry_run and retire:
+        raise UsageError("--dry-run shows an inventory, and --retire publishes none", do="omit one of them")
 
 
 def _print(publisher: Publisher, providers: Providers | None, applied: bool, *, as_json: bool) -> None:

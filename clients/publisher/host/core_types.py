@@ -8,20 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from vacancy.clients.publisher.host.files import entries, parse_cpu_list, read_int, read_text
-
-CoreType = Literal["performance", "efficiency"]
-
-CORE_TYPE_TRAITS: Final[dict[CoreType, str]] = {
-    "performance": "CUSTOM_CORES_PERFORMANCE",
-    "efficiency": "CUSTOM_CORES_EFFICIENCY",
-}
-"""The traits of a provider whose CPUs are of one type, on a host that has both."""
-
-CORE_TYPE: Final = "core_type"
-"""The name of the attribute with the type."""
 
 _EFFICIENCY_COUNTERS: Final = ("cpu_atom", "cpu_lowpower")
 

@@ -21,7 +21,6 @@ from typing import Final, NamedTuple
 
 from vacancy.clients.publisher.host.attributes import read_attributes
 from vacancy.clients.publisher.host.cgroup import CgroupLimits, read_cgroup
-from vacancy.clients.publisher.host.core_types import CORE_TYPE, CORE_TYPE_TRAITS, CoreType
 from vacancy.clients.publisher.host.cpu import Cpu, read_cpu
 from vacancy.clients.publisher.host.device_rules import NO_RULES, DeviceRules
 from vacancy.clients.publisher.host.disk import read_disk_gib
@@ -48,6 +47,7 @@ from vacancy.clients.publisher.host.numa_inventory import (
 from vacancy.clients.publisher.host.pci import PciDevice, device_inventory, read_devices
 from vacancy.clients.publisher.host.remarks import NOT_OFFERED, Remark, cpus_remark
 from vacancy.resources.classes.quantity import RATIO_MILLI_MAX
+from vacancy.resources.model.core_types import CORE_TYPE, CORE_TYPE_TRAITS, CoreType
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.events import ProviderReport
 

@@ -9,8 +9,11 @@ from typing import Final, NamedTuple
 
 from vacancy.clients.publisher.host.files import entries, parse_kib, read_int, read_text
 from vacancy.clients.publisher.host.remarks import Remark
+from vacancy.resources.model.errors import UsageError
 
 _DIRECTORY: Final = re.compile(r"hugepages-([0-9]{1,12})kB")
+_RESERVATION: Final = re.compile(r"([0-9]{1,6}):([0-9]{1,12})([KMG]?):([0-9]{1,12})")
+_UNITS: Final[Mapping[str, int]] = {"": 1, "K": 1, "M": 1024, "G": 1024 * 1024}
 
 
 class HugepagePool(NamedTuple):
@@ -33,6 +36,18 @@ class HugepageReservation(NamedTuple):
 
     def __str__(self) -> str:
         return ":".join(map(str, self))
+
+
+def parse_reservation(text: str, where: str) -> HugepageReservation:
+    """Parse `CELL:KIB:PAGES`, for example `0:1048576:4`, or `0:1G:4`; `where` names the option. Raises `UsageError`."""
+    match = _RESERVATION.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(
+            f"{text!r} is not a reservation of hugepages",
+            where=where,
+            do="write the NUMA cell, the size in KiB and the number of pages: 0:1048576:4",
+        )
+    return HugepageReservation(int(match[1]), int(match[2]) * _UNITS[match[3]], int(match[4]))
 
 
 def read_memory_kib(meminfo: Path) -> int | None:

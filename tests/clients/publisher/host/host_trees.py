@@ -14,7 +14,7 @@ The lines of a host:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vacancy.clients.publisher.host import HostInventory, HostOptions
@@ -126,7 +126,7 @@ def shown(inventory: HostInventory, traits: str = "") -> str:
     return "\n".join([*lines, *(f"! {remark}" for remark in inventory.remarks)])
 
 
-def _numa(said: dict[str, object]) -> Iterator[str]:
+def _numa(said: Mapping[str, object]) -> Iterator[str]:
     for name, short in (("cores", "cores"), ("shared_cpus", "shared"), ("reserved_cpus", "kept")):
         value = said.get(name)
         if isinstance(value, list):
@@ -142,7 +142,7 @@ def _numa(said: dict[str, object]) -> Iterator[str]:
         yield "pages=" + ",".join(f"{size}:{count}" for size, count in pages.items())
 
 
-def _devices(said: dict[str, object]) -> Iterator[str]:
+def _devices(said: Mapping[str, object]) -> Iterator[str]:
     devices = said["devices"]
     assert isinstance(devices, dict)
     for address, attributes in devices.items():
