@@ -6,14 +6,14 @@ No rule of the fold reads them: they are traits and an attribute of the provider
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final, Literal
 
 CoreType = Literal["performance", "efficiency"]
 
-CORE_TYPE_TRAITS: Final[Mapping[CoreType, str]] = MappingProxyType(
-    {"performance": "CUSTOM_CORES_PERFORMANCE", "efficiency": "CUSTOM_CORES_EFFICIENCY"}
-)
+CORE_TYPE_TRAITS: Final[Mapping[CoreType, str]] = {
+    "performance": "CUSTOM_CORES_PERFORMANCE",
+    "efficiency": "CUSTOM_CORES_EFFICIENCY",
+}
 """The traits of a provider whose CPUs are of one type, on a host that has both."""
 
 CORE_TYPE: Final = "core_type"
