@@ -13,6 +13,10 @@ from vacancy.cli.context import CommandContext
 from vacancy.cli.output import NOT_WAITED, emit, emit_json, failure_as_json, note, outcome_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vacancy.cli.publish_loop import CollectProviders
+    from vacancy.clients.publisher.outbox import Outbox
     from vacancy.clients.publisher.publisher import Providers, Publisher
     from vacancy.clients.publisher.service import PublishService
     from vacancy.streams.log import Log
@@ -248,15 +252,43 @@ def publish(
         if not once and not retire:
             publish_loop.serve(context.settings.log, context.open_log, service)
             return
-        with failure_as_json(as_json, node=node), context.open_log(timeout) as opened:
-            known = queue.cell
-            publisher = publisher_to(opened)
-            if retire and not force:
-                publish_loop.check_retirable(context, opened, publisher, known)
-            providers = None if retire else collect()
-            published = publish_loop.publish_once(
-                context, publisher, opened, providers, timeout_s=timeout, wait=not no_wait
-            )
+        _publish_once(
+            context,
+            node,
+            queue,
+            publisher_to,
+            None if retire else collect,
+            force=force,
+            timeout_s=timeout,
+            wait=not no_wait,
+            as_json=as_json,
+        )
+
+
+def _publish_once(
+    context: CommandContext,
+    node: str,
+    queue: Outbox,
+    publisher_to: Callable[[Log], Publisher],
+    collect: CollectProviders | None,
+    *,
+    force: bool,
+    timeout_s: float,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Send one full report; without `collect`, retire the node. Print what became of it."""
+    from vacancy.cli import publish_loop
+
+    with failure_as_json(as_json, node=node), context.open_log(timeout_s) as opened:
+        known = queue.cell
+        publisher = publisher_to(opened)
+        if collect is None and not force:
+            publish_loop.check_retirable(context, opened, publisher, known)
+        providers = None if collect is None else collect()
+        published = publish_loop.publish_once(
+            context, publisher, opened, providers, timeout_s=timeout_s, wait=wait
+        )
     if published.warning:
         note(published.warning)
     _print(publisher, providers, published.applied, as_json=as_json)
