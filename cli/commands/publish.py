@@ -15,7 +15,7 @@ from vacancy.cli.output import NOT_WAITED, emit, emit_json, failure_as_json, not
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vacancy.cli.publish_loop import CollectProviders
+    from vacancy.cli.publish_loop import CollectProviders, NodeSource
     from vacancy.clients.publisher.outbox import Outbox
     from vacancy.clients.publisher.publisher import Providers, Publisher
     from vacancy.clients.publisher.service import PublishService
@@ -199,7 +199,6 @@ def publish(
     Exit codes of --once and --retire: 0 the report was applied, or it is in the log and this host has no store that shows
     more; 1 it was refused, or the node is in use; 6 the store did not read it in time.
     """
-    _check_options(dry_run=dry_run, retire=retire)
     context = CommandContext(
         log=log,
         store=store,
@@ -211,9 +210,7 @@ def publish(
         reserve_hugepages=reserve_hugepages,
     )
     from vacancy.cli import publish_loop
-    from vacancy.cli.render_inventory import show_inventory
-    from vacancy.clients.publisher.outbox import Outbox, default_outbox
-    from vacancy.streams.file_modes import too_open
+    from vacancy.clients.publisher.outbox import Outbox
 
     source = publish_loop.node_source(
         file,
@@ -231,13 +228,11 @@ def publish(
         disk=disk,
     )
     if dry_run:
-        show_inventory(source.node, source.inspect(), as_json=as_json)
+        _dry_run(source, retire=retire, as_json=as_json)
         return
     node, collect = source.node, source.collector(note)
     context.ensure_log()
-    outbox_file = outbox or default_outbox(context.settings.log, node)
-    for warning in too_open(context.settings.log, outbox=outbox_file):
-        note(warning)
+    outbox_file = _outbox_file(context, outbox, node)
     intervals = publish_loop.Intervals(interval, heartbeat, full_every, timeout)
 
     def publisher_to(opened: Log) -> Publisher:
@@ -294,11 +289,25 @@ def _publish_once(
     _print(publisher, providers, published.applied, as_json=as_json)
 
 
-def _check_options(*, dry_run: bool, retire: bool) -> None:
+def _dry_run(source: NodeSource, *, retire: bool, as_json: bool) -> None:
+    """Show the inventory instead of publishing it. Raises `UsageError` where there is none to publish."""
+    from vacancy.cli.render_inventory import show_inventory
     from vacancy.resources.model.errors import UsageError
 
-    if dry_run and retire:
+    if retire:
         raise UsageError("--dry-run shows an inventory, and --retire publishes none", do="omit one of them")
+    show_inventory(source.node, source.inspect(), as_json=as_json)
+
+
+def _outbox_file(context: CommandContext, outbox: Path | None, node: str) -> Path:
+    """The file of the outbox. Files that too many users may read or write are named on standard error."""
+    from vacancy.clients.publisher.outbox import default_outbox
+    from vacancy.streams.file_modes import too_open
+
+    file = outbox or default_outbox(context.settings.log, node)
+    for warning in too_open(context.settings.log, outbox=file):
+        note(warning)
+    return file
 
 
 def _print(publisher: Publisher, providers: Providers | None, applied: bool, *, as_json: bool) -> None:
