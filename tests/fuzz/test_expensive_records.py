@@ -1,7 +1,7 @@
 """No record costs the fold more than its budget: not the worst that were found so far, and none found from there.
 
 The CPU time is the least of several folds, divided by how much slower the machine is now than the one of the budget
-(`expensive_records.slowness`). What is left of the noise is below `NOISE`.
+(`machine_speed.slowness`). What is left of the noise is below `NOISE`.
 
 `VACANCY_FUZZ_STEPS` searches longer (`make explore`), and adds to the corpus what is worse than all in it.
 """
