@@ -12,7 +12,6 @@ from vacancy.clients.inspection.contested import contested_node, contested_text
 from vacancy.clients.inspection.lookup import NotFound, find, node_of, provider_cell, provider_cells
 from vacancy.clients.inspection.provenance import EventLookup, LogEvent
 from vacancy.clients.request_language.request_compiler import compile_request
-from vacancy.clients.scheduler.store_query import heard_since_ms
 from vacancy.projections.diagnostics.constraints import RequestConstraints
 from vacancy.projections.diagnostics.node_report import FailedConstraint, TreeReport, report_node
 from vacancy.projections.query.compiled_request import CompiledRequest
@@ -76,11 +75,12 @@ def why_not(
     *,
     cell: str | None = None,
     log: Log | None = None,
-    max_staleness_s: float | None = None,
+    heard_since_ms: int | None = None,
 ) -> WhyNot:
     """Why the tree of `node` (its root, or any provider of it) is not a candidate for a request.
 
-    With `log` the answer names the consumer that took the last unit, and the time; without it there are offsets.
+    With `log` the answer names the consumer that took the last unit, and the time; without it there are offsets. The node must
+    have been heard from at `heard_since_ms` (log time) or later; None: at any time.
     Raises `UsageError` where the request is invalid, and `NotFound` where nothing is known of the node.
     """
     compiled = compile_request(request, reader.registry)
@@ -92,7 +92,7 @@ def why_not(
         gone = Lack("open", "takes new claims", "", None, None, "the node is retired", None)
         return WhyNot(node, home, partition, False, shown, [], [gone], reader.position)
     root = reader.view.row_of[key(home, row.root)]
-    constraints = RequestConstraints(reader.view, compiled, heard_since_ms(max_staleness_s))
+    constraints = RequestConstraints(reader.view, compiled, heard_since_ms)
     tree = report_node(reader.view, constraints, root)
     events = EventLookup(reader, log)
     groups = [

@@ -100,7 +100,9 @@ class Scheduler:
         view_memory_mb: int | None = None,
     ) -> None:
         self.log = log
-        self.query = StoreQuery(store, registry, order=order, seed=seed, view_memory_mb=view_memory_mb)
+        self.query = StoreQuery(
+            store, registry, order=order, seed=seed, view_memory_mb=view_memory_mb, clock=log.clock
+        )
         self.reader = self.query.reader
         self._owns_log = False
         self._settings = ClaimSettings(
@@ -269,8 +271,12 @@ class Scheduler:
         if isinstance(claimed, Outcome):
             open_claim = OpenClaim(claimed.consumer, claimed.deadline_ms, claimed.claim, claimed.cell)
         else:
+            with contextlib.suppress(LogUnavailable):
+                self._log_time.measure(timeout_s)
             self.reader.catch_up()
-            latest = deadline_ms or latest_deadline_ms(self.reader, self._settings.deadline_ms)
+            latest = deadline_ms or latest_deadline_ms(
+                self.reader, self._settings.deadline_ms, self.log.clock
+            )
             open_claim = OpenClaim(claimed, latest)
         log: Log | None = self.log
         with contextlib.suppress(LogUnavailable):

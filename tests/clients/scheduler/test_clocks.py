@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.support.followed_log import FollowedLog, followed_log
+from tests.support.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.runtime.bootstrap import tick_entry
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
+from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.resources.model.errors import ClaimLost, NoValidHost
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.clock import wall_ms
@@ -94,6 +96,92 @@ def test_staleness_goes_by_the_clock_of_the_log(site: FollowedLog) -> None:
         with pytest.raises(NoValidHost):
             one.place("resources=VCPU:1", timeout_s=5, max_staleness_s=60)
         assert one.place("resources=VCPU:1", timeout_s=5, max_staleness_s=180).status == "placed"
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets this host's clock that number of seconds ahead of the right time."""
+
+    def set_to(ahead_s: int) -> None:
+        monkeypatch.setattr(time, "time_ns", lambda: time.clock_gettime_ns(0) + ahead_s * 10**9)
+        monkeypatch.setattr(time, "time", lambda: time.clock_gettime(0) + ahead_s)
+
+    return set_to
+
+
+def right_ms() -> int:
+    """The right time, by which the log's records are stamped."""
+    return time.clock_gettime_ns(0) // 1_000_000
+
+
+def right_log(site: FollowedLog) -> MemoryLog:
+    """The site's log, stamped by the right time whatever this host's clock says."""
+    return MemoryLog(parse_log_url(site.log.url), right_ms)
+
+
+def test_queries_count_staleness_in_log_time_whatever_this_hosts_clock_says(
+    site: FollowedLog, set_clock: Callable[[int], None]
+) -> None:
+    request = "resources=VCPU:1"
+    set_clock(120)
+    with StoreQuery(site.store, site.registry) as query:
+        assert [one.root for one in query.candidates(request, max_staleness_s=60).candidates] == ["n1"]
+        assert query.explain(request, max_staleness_s=60).left == 1
+        assert query.why_not(request, "n1", max_staleness_s=60).fits
+    set_clock(-3_600)
+    with Scheduler(right_log(site), site.store, site.registry) as one:
+        assert one.candidates(request, max_staleness_s=60).candidates
+
+
+def test_a_node_that_is_silent_while_log_time_passes_is_stale(site: FollowedLog) -> None:
+    later = MemoryLog(parse_log_url(site.log.url), lambda: wall_ms() + 90_000)
+    request = "resources=VCPU:1"
+    with StoreQuery(site.store, site.registry) as query:
+        (landed,) = later.append([tick_entry(0, 1)])
+        wait_for(site.reader, {0: landed.offset + 1})
+        assert query.candidates(request, max_staleness_s=600).candidates
+        assert not query.candidates(request, max_staleness_s=60).candidates
+        assert query.explain(request, max_staleness_s=60).left == 0
+        assert not query.why_not(request, "n1", max_staleness_s=60).fits
+
+
+def test_a_log_that_is_silent_makes_its_nodes_stale_for_who_watches(site: FollowedLog) -> None:
+    request = "resources=VCPU:1"
+    with StoreQuery(site.store, site.registry) as query:
+        assert query.candidates(request, max_staleness_s=0.05).candidates
+        time.sleep(0.06)
+        assert not query.candidates(request, max_staleness_s=0.05).candidates
+
+
+@pytest.mark.parametrize("ahead_s", [120, 50, -120])
+def test_the_first_placement_measures_the_clock_and_holds_last_as_asked(
+    ahead_s: int,
+    site: FollowedLog,
+    set_clock: Callable[[int], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    set_clock(ahead_s)
+    asked = PlacementRequest("resources=VCPU:1", consumer="c", hold_ms=300_000)
+    with (
+        Scheduler(right_log(site), site.store, site.registry, seed=1) as one,
+        caplog.at_level(logging.WARNING),
+    ):
+        before_ms = right_ms()
+        assert one.place(asked, timeout_s=30, max_staleness_s=60).status == "placed"
+        ((_, row),) = one.allocations("c")
+        assert before_ms <= row.hold_until_ms - 300_000 <= right_ms()
+    side = "behind" if ahead_s > 0 else "ahead of"
+    assert [line for line in caplog.messages if f"{side} this host's clock" in line]
+
+
+def test_settling_waits_for_the_latest_deadline_by_the_logs_clock(
+    site: FollowedLog, set_clock: Callable[[int], None]
+) -> None:
+    set_clock(-120)
+    time.sleep(0.01)  # the log is idle
+    with Scheduler(right_log(site), site.store, site.registry, deadline_s=60) as one:
+        now_ms = right_ms()
+        assert one.settle("c", timeout_s=0.0).deadline_ms >= now_ms + 60_000
 
 
 def test_placing_keeps_its_timeout_and_names_the_clock(site: FollowedLog) -> None:
