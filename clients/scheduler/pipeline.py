@@ -289,7 +289,7 @@ class Pipeline:
         if self._in_flight and len(self._waiting) < self._batch and now - self._queried_at < _GATHER_S:
             return []
         self._queried_at = now
-        self._log_time.bring_up(self._left_s())
+        self._log_time.bring_up(self._left_s() / 2)  # the other half is for what is sent then
         jobs, self._waiting = self._waiting, deque()
         ready = []
         for job in jobs:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.kafka
 PATIENTLY = [
     word
     for name in ("session.timeout.ms", "request.timeout.ms", "bootstrap.timeout.ms", "max.block.ms")
-    for word in ("--set", f"{name}=600000")
+    for word in ("--set", f"{name}=300000")
 ]
 """Kafka's clients would wait this long, which no test does."""
 
