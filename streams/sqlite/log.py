@@ -135,9 +135,9 @@ class SqliteLog(Log):
                 raise out_of_range(self.name, partition, offset, start, end)
             if not rows and offset < end:  # they came since, or they are not found in a damaged file
                 rows, to_the_end = self._rows(partition, offset, limit)
-            if (rows and rows[0][0] != offset) or (not rows and offset < end):
+            if not rows and offset < end:
                 raise self._missing(partition)
-        if rows and rows[-1][0] != offset + len(rows) - 1:
+        if [row[0] for row in rows] != list(range(offset, offset + len(rows))):
             raise LogError(
                 "the log has a gap",
                 where=f"{self.url}, partition {partition}, between {offset} and {rows[-1][0]}",
