@@ -249,7 +249,7 @@ def test_a_record_of_the_log(place: Place) -> None:
         ).fetchall()
         meta = dict(db.execute("SELECT name, value FROM meta").fetchall())
     assert [row[:3] for row in found] == [(0, n, CELL.encode()) for n in range(3)]
-    assert meta == {"format": 2, "partitions": 1}
+    assert meta == {"format": 2, "partitions": 1, "end_0": 3}
     assert json.loads(found[1][3])["type"] == "vacancy.node.reported.v1"
     for *place_of, key, value, checksum in checked:
         assert checksum == crc32(value, crc32(key, crc32(struct.pack("<3q", *place_of))))
