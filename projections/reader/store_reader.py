@@ -141,10 +141,11 @@ class StoreReader:
                     self._times[partition] = entries[-1].time_ms
                     received += entries
         finally:  # one unreadable partition must not lose entries of the others, which come only once
-            self._feed(received)
+            if received:
+                self._feed(received)
         view = self.view
         may_have_room = view.left_out and now - self._loaded_at > LEFT_OUT_S
-        if self._behind or view.is_wasteful or may_have_room:
+        if self._behind or may_have_room or (received and view.is_wasteful):
             self._load()
 
     @contextlib.contextmanager
