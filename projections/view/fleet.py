@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vacancy.projections.view.admission import (
+    EXPANDED_SHARE,
     KEPT_PERCENT,
     LOADING,
     SHARES,
@@ -28,7 +29,7 @@ from vacancy.projections.view.columns import BitColumns, ClassColumns, Meter, gr
 from vacancy.projections.view.duplicate_roots import DuplicateRoots
 from vacancy.projections.view.group_members import GroupMembers
 from vacancy.projections.view.reservations import Reservation, Reservations
-from vacancy.projections.view.sparse_rows import Bools, Ints
+from vacancy.projections.view.sparse_rows import Bools, Ints, SparseRows
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import Exactness, Granted
 from vacancy.resources.fold.provider_tree import path_to_root
@@ -376,8 +377,9 @@ class FleetView:
         name = columns.resource_class.name
         if columns.sparse is None:
             self._frequent.add(name)
-            for row in columns.rows.tolist():
-                self._no_longer_rare(row, name)
+            if isinstance(before, SparseRows):
+                for row in before.rows.tolist():
+                    self._no_longer_rare(row, name)
         else:
             self._frequent.discard(name)
             for row in columns.rows.tolist():
@@ -396,7 +398,8 @@ class FleetView:
     def memory(self) -> ColumnsMemory:
         """What the columns use, and what is left out."""
         most = bytes_max(len(self.row_of), self._memory_mb)
-        return ColumnsMemory(self.meter.bytes, most, self.left_out, self._left_out_examples)
+        used = self.meter.bytes + self.meter.expanded_bytes
+        return ColumnsMemory(used, most, self.left_out, self._left_out_examples)
 
     @property
     def is_wasteful(self) -> bool:
@@ -413,9 +416,12 @@ class FleetView:
         return self.left_out > 0 and name not in known[kind]
 
     def _keep_within_bound(self) -> None:
-        most = bytes_max(len(self.row_of), self._memory_mb) * (LOADING if self._loading else 1)
-        if self.meter.bytes > most:
-            self._leave_out(self.meter.bytes - most * KEPT_PERCENT // 100)
+        used, most = self.meter.bytes, bytes_max(len(self.row_of), self._memory_mb)
+        self.meter.set_room(min(most // EXPANDED_SHARE, most * KEPT_PERCENT // 100 - used))
+        if self._loading:
+            most *= LOADING
+        if used > most:
+            self._leave_out(used - most * KEPT_PERCENT // 100)
 
     def _leave_out(self, excess: int) -> None:
         """Drop the columns of the rarest names, as many as use `excess` bytes."""
