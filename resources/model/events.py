@@ -29,6 +29,7 @@ PROVIDERS_MAX = 4096
 PREDICATES_MAX = 1024
 CONSUMER_TYPE_MAX = 64
 MISSING_MAX = 16
+RENAMED_CONSUMERS_MAX = 1024
 SEQUENCE_MAX = 2**53 - 1
 """The last sequence number of an incarnation."""
 
@@ -36,6 +37,8 @@ _ERRORS_LISTED = 100
 Sequence = Annotated[int, Field(ge=1, le=SEQUENCE_MAX)]
 Incarnation = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Text = Annotated[str, Field(max_length=1024)]
+MachineName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
+"""The identity of a machine: a hash of its machine id, or a name that an operator gave it."""
 
 
 class Envelope(BaseModel):
@@ -165,6 +168,38 @@ class NodeChangedData(NodeData):
     removed: Annotated[tuple[Id, ...], Field(max_length=PROVIDERS_MAX)] = ()
 
 
+class IdentifiedReportData(NodeReportedData):
+    """A full report that names the machine it comes from. None: the publisher does not know it."""
+
+    machine: MachineName | None = None
+
+
+class RetirementData(RequestModel):
+    """The retirement of one incarnation of a node. `sequence` is that of the incarnation's own event; None: an operator
+    retires the incarnation, whatever its publisher sent last."""
+
+    root: Id
+    incarnation: Incarnation
+    sequence: Sequence | None = None
+
+
+class AdoptionData(RequestModel):
+    """From now on the machine `machine` is the node `root`, and no other node of its cell."""
+
+    root: Id
+    machine: MachineName
+
+
+class RenameData(RequestModel):
+    """The node `root` is from now on the node `to`. `providers` names all providers of its tree: the old id -> the new one.
+    `consumers` are all consumers that hold something of it."""
+
+    root: Id
+    to: Id
+    providers: Annotated[dict[Id, Id], Field(min_length=1, max_length=PROVIDERS_MAX)]
+    consumers: Annotated[tuple[Id, ...], Field(max_length=RENAMED_CONSUMERS_MAX)] = ()
+
+
 class NodeReported(Envelope):
     type: Literal["vacancy.node.reported.v1"] = "vacancy.node.reported.v1"
     data: NodeReportedData
@@ -183,6 +218,34 @@ class NodeHeartbeat(Envelope):
 class NodeRetired(Envelope):
     type: Literal["vacancy.node.retired.v1"] = "vacancy.node.retired.v1"
     data: NodeData
+
+
+class NodeReportedV2(Envelope):
+    """As `NodeReported`. It names the machine, so that the fold notices two machines of one name and one of two names."""
+
+    type: Literal["vacancy.node.reported.v2"] = "vacancy.node.reported.v2"
+    data: IdentifiedReportData
+
+
+class NodeRetiredV2(Envelope):
+    """As `NodeRetired`, of one incarnation: it changes nothing where another one is open."""
+
+    type: Literal["vacancy.node.retired.v2"] = "vacancy.node.retired.v2"
+    data: RetirementData
+
+
+class NodeAdopted(Envelope):
+    """An operator's decision which machine a node is."""
+
+    type: Literal["vacancy.node.adopted.v1"] = "vacancy.node.adopted.v1"
+    data: AdoptionData
+
+
+class NodeRenamed(Envelope):
+    """An operator's decision that a node has another name. What is held of it is held of the new name."""
+
+    type: Literal["vacancy.node.renamed.v1"] = "vacancy.node.renamed.v1"
+    data: RenameData
 
 
 # -- operators --------------------------------------------------------------------------------------------
@@ -396,6 +459,10 @@ Event = (
     | NodeHeartbeat
     | NodeChanged
     | NodeRetired
+    | NodeReportedV2
+    | NodeRetiredV2
+    | NodeAdopted
+    | NodeRenamed
     | ClaimsRequested
     | ConsumersReleased
     | ConsumerConfirmed

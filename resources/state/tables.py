@@ -17,6 +17,8 @@ from vacancy.resources.state.rows import (
     ClassRow,
     ContestedRow,
     DeadLetterRow,
+    MachineNodesRow,
+    MachineRow,
     NodeRow,
     NodeWatchRow,
     OperatorSettingsRow,
@@ -112,6 +114,8 @@ NODE_WATCHES = Table("node_watches", NodeWatchRow)
 WITHDRAWALS = Table("withdrawals", WithdrawalRow)
 CELL_COUNTS = Table("cell_counts", int)
 """Numbers of a cell: `CELL 00 KIND NAME`. `fold.cell_names` and `fold.withdrawals` write them."""
+MACHINES = Table("machines", MachineRow, fed=True)
+MACHINE_NODES = Table("machine_nodes", MachineNodesRow)
 PROPOSALS = Table("rules_proposals", ProposalsRow)
 """One row, at `PARTITION_KEY`."""
 
@@ -133,6 +137,9 @@ TABLES_1: tuple[Table[Any], ...] = (
 
 NODE_TABLES_3: tuple[Table[Any], ...] = (CONTESTED, NODE_WATCHES, WITHDRAWALS, CELL_COUNTS)
 """The tables that rules version 3 adds for nodes."""
+
+NODE_TABLES_4: tuple[Table[Any], ...] = (MACHINES, MACHINE_NODES)
+"""The tables that rules version 4 adds for nodes."""
 
 PARTITION_KEY = b""
 

@@ -7,6 +7,7 @@ expect verdict c1 gone                      expect request r1 placed
 expect verdict c1 grants n1 PORTS:[80]
 expect group web i1:n1,n1-gpu i2:n2;n3 (of i2 two copies)
 expect contested n1 dropped 2 reports 1 at @9   expect contested n1 over
+expect contested n1 until decided: TEXT     expect machine n1 A other B refused C,D waiting
 expect 2 dead letters                       expect time 90s
 expect proposals p1:3:1/2 (version 3, supported by 1 store, lacked by 2)
 expect answer s1 @3 lacks A,B               expect answer s1 @3 gone
@@ -19,13 +20,14 @@ from collections.abc import Callable
 from typing import Any
 
 from vacancy.resources.classes.registry import Registry
-from vacancy.resources.state.rows import AllocationPart, ClassRow, ProviderRow
+from vacancy.resources.state.rows import UNTIL_DECIDED, AllocationPart, ClassRow, ProviderRow
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
     CONTESTED,
     DEAD_LETTERS,
     FACTS,
     GROUPS,
+    MACHINES,
     NODES,
     PARTITION,
     PARTITION_KEY,
@@ -62,6 +64,7 @@ class Expectations:
             "group": self._group,
             "letter": self._letter,
             "contested": self._contested,
+            "machine": self._machine,
         }
         if words[1:3] == ["dead", "letters"]:
             same(self.get(PARTITION, PARTITION_KEY).dead_letters, int(words[0]))
@@ -126,8 +129,22 @@ class Expectations:
         if words[1] == "over":
             same(row.until_ms, 0)
             return
+        assert row is not None, "there was no conflict"
         assert row.until_ms > 0, "it is over"
+        if words[1:3] == ["until", "decided:"]:
+            same([row.until_ms, row.reason], [UNTIL_DECIDED, " ".join(words[3:])])
+            return
         same([row.dropped, row.dropped_reports, f"@{row.offset}"], [int(words[2]), int(words[4]), words[6]])
+
+    def _machine(self, words: list[str]) -> None:
+        row = self.get(MACHINES, self._key(words[0]))
+        if words[1] == "unknown":
+            same(row, None)
+            return
+        assert row is not None, "its machine is not known"
+        found = [row.machine or "none", *(["other", row.other] if row.other else [])]
+        found += ["refused", ",".join(row.refused)] if row.refused else []
+        same([*found, *(["waiting"] if row.waiting else [])], words[1:])
 
     def _consumer(self, words: list[str]) -> None:
         row = self.get(ALLOCATIONS, self._key(words[0]))

@@ -22,10 +22,12 @@ from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.rows import VerdictRow
+from vacancy.resources.state.rule_set import PREVIEWS
 from vacancy.resources.state.tables import (
     DEAD_LETTERS,
     PARTITION,
@@ -164,6 +166,9 @@ class Scenario:
         self.classes = tuple(filter(None, options.get("classes", "PORTS").split(",")))
         self.plugins = options.get("plugins", "yes") == "yes"
         self.rules = int(options.get("rules", 1))
+        newest = RULES_VERSIONS.newest
+        if newest.preview and self.rules == newest.version - PREVIEWS:
+            self.rules = newest.version
 
     def _open(self) -> None:
         self.replicas = Replicas(self.directory, self.partition, self.partitions, self.plugins)
@@ -250,10 +255,13 @@ class Scenario:
         return {"root": root, "incarnation": f"{number:016x}", "sequence": sequence}
 
     def _node(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`node n1 machine=A VCPU=8`: with a machine it is an event of version 2. Incarnations are those of the machine."""
         data = self._said(words[0], options, opens=True)
         providers = [_provider(words), *(_provider(line.split()) for line in more)]
         if "confirms" in options:
             data["consumers"] = options["confirms"].split(",")
+        if "machine" in options:
+            return event("node.reported.v2", {**data, "providers": providers, "machine": options["machine"]})
         return event("node.reported.v1", {**data, "providers": providers})
 
     def _change(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
@@ -267,6 +275,21 @@ class Scenario:
 
     def _retire(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         return event("node.retired.v1", self._said(words[0], options))
+
+    def _retired(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`retired n1 life=2`: by an operator, who names the incarnation and no sequence."""
+        life = int(options.get("life", self.lives.get((self.cell, words[0]), [1])[0]))
+        return event("node.retired.v2", {"root": words[0], "incarnation": f"{life:016x}"})
+
+    def _adopt(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        return event("node.adopted.v1", {"root": words[0], "machine": words[1]})
+
+    def _rename(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`rename n1 n2 consumers=i1,i2`, and a line with the old and the new name of each other provider."""
+        names = {words[0]: words[1], **dict(line.split() for line in more)}
+        consumers = [name for name in options.get("consumers", "").split(",") if name]
+        data = {"root": words[0], "to": words[1], "providers": names, "consumers": consumers}
+        return event("node.renamed.v1", data)
 
     def _facts(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         overrides = dict(_inventory(line.split()[1]) for line in more if line.startswith("override"))
