@@ -73,7 +73,7 @@ def _render(answer: WhyNot) -> None:
         rows += [
             (group.group, one.provider, *_lack_cells(lack)) for one in group.providers for lack in one.lacks
         ]
-    rows += [("", answer.root, *_lack_cells(lack)) for lack in answer.whole]
+    rows += [("", lack.provider, *_lack_cells(lack)) for lack in answer.whole]
     emit_table(
         ("GROUP", "PROVIDER", "CONSTRAINT", "ASKED", "AVAILABLE", "WHY"),
         ((*row, *[""] * (6 - len(row))) for row in rows),

@@ -26,7 +26,7 @@ from vacancy.streams.log import Log
 @dataclass(frozen=True, slots=True)
 class Lack:
     """One constraint that a provider fails, see `node_report.FailedConstraint`. `why` is for people; `event` is the
-    event that took the last units, or that disabled the provider."""
+    event that took the last units, or that disabled the provider. `provider` is the provider that lacks it."""
 
     kind: str
     constraint: str
@@ -35,6 +35,7 @@ class Lack:
     available: int | None
     why: str
     event: LogEvent | None
+    provider: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def why_not(
     partition = partition_for(home, reader.manifest.partitions)
     shown = node_of(reader, home, node if row is None else row.root)
     if row is None or key(home, row.root) not in reader.view.row_of:
-        gone = Lack("open", "takes new claims", "", None, None, "the node is retired", None)
+        gone = Lack("open", "takes new claims", "", None, None, "the node is retired", None, node)
         return WhyNot(node, home, partition, False, shown, [], [gone], reader.position)
     root = reader.view.row_of[key(home, row.root)]
     constraints = RequestConstraints(reader.view, compiled, heard_since_ms)
@@ -107,7 +108,7 @@ def why_not(
         )
         for group in tree.groups
     ]
-    whole = [_lack(reader, events, tree, tree.root, failure) for failure in tree.whole]
+    whole = [_lack(reader, events, tree, failure.provider or tree.root, failure) for failure in tree.whole]
     return WhyNot(tree.root, home, partition, tree.fits, shown, groups, whole, reader.position)
 
 
@@ -152,6 +153,7 @@ def _lack(
         failure.available,
         why,
         event,
+        provider,
     )
 
 

@@ -92,14 +92,14 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
     if not has_resources:
         raise UsageError("the request is empty", do="name resources, as in --resources VCPU:4,MEMORY_MB:8192")
     groups = []
-    if wanted.resources or wanted.required or wanted.member_of or wanted.in_tree or wanted.where:
-        parts = [
-            *(("resources", text, "--resources") for text in wanted.resources),
-            *(("required", text, "--required") for text in wanted.required),
-            *(("member_of", text, "--member-of") for text in wanted.member_of),
-            *((("in_tree", wanted.in_tree, "--in-tree"),) if wanted.in_tree else ()),
-            *(("where", text, "--where") for text in wanted.where),
-        ]
+    parts = [
+        *(("resources", text, "--resources") for text in wanted.resources),
+        *(("required", text, "--required") for text in wanted.required),
+        *(("member_of", text, "--member-of") for text in wanted.member_of),
+        *((("in_tree", wanted.in_tree, "--in-tree"),) if wanted.in_tree else ()),
+        *(("where", text, "--where") for text in wanted.where),
+    ]
+    if parts:
         groups.append(_group("", parts, registry))
     groups.extend(parse_group(text, registry) for text in wanted.groups)
     policy = wanted.group_policy or "none"
@@ -109,7 +109,31 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
         [(text, "--root-required") for text in wanted.root_required],
         [(text, "--same-subtree") for text in wanted.same_subtree],
     )
-    return ParsedRequest(_spec(groups, policy, "--group-policy", fields))
+    return ParsedRequest(_spec(_tree_wide(groups), policy, "--group-policy", fields))
+
+
+def _tree_wide(groups: list[RequestGroup]) -> list[RequestGroup]:
+    """The groups, where the unnamed one asks for no resources and others do: what it says is about the tree of the others.
+    `in_tree` then applies to each group without one of its own, and the rest to one provider of the tree.
+
+    Raises `UsageError` for what the tree must not have: one provider without it would satisfy that.
+    """
+    unnamed = next((one for one in groups if not one.name and not one.resources), None)
+    others = [one for one in groups if one is not unnamed]
+    if unnamed is None or not any(one.resources for one in others):
+        return groups
+    if unnamed.forbidden or unnamed.not_member_of:
+        raise UsageError(
+            f"{', '.join((*unnamed.forbidden, *unnamed.not_member_of))} is forbidden, but no resources are asked for there",
+            do="write --root-required '!TRAIT' for the node, or put it into the --group that must not have it",
+        )
+    if unnamed.in_tree is not None:
+        others = [
+            one if one.in_tree else one.model_copy(update={"in_tree": unnamed.in_tree}) for one in others
+        ]
+    if not (unnamed.required or unnamed.any_traits or unnamed.member_of or unnamed.where):
+        return others
+    return [unnamed.model_copy(update={"same_provider": True}), *others]
 
 
 def _wide(roots: Iterable[tuple[str, str]], subtrees: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -200,6 +224,10 @@ def parse_query(text: str, registry: Registry) -> ParsedRequest:
     if not parts:
         raise UsageError("the request is empty", where="--query", do="name resources, as in resources=VCPU:4")
     groups = [_group(suffix, parts[suffix], registry) for suffix in sorted(parts)]
+    if {part for part, _, _ in parts.get("", ())} == {
+        "in_tree"
+    }:  # Placement refuses the others without resources
+        groups = _tree_wide(groups)
     fields = _wide(wide["root_required"], wide["same_subtree"])
     return ParsedRequest(_spec(groups, policy, "group_policy", fields), limit)
 

@@ -64,6 +64,17 @@ class CollectiveConstraint(NamedTuple):
         return found
 
 
+def offers_classes(view: FleetView, group: RequestGroup) -> Bools:
+    """By row, whether a provider has an inventory of each class of a group, whatever is free of it."""
+    found = np.ones(view.size, dtype=np.bool_)
+    for name in group.resources:
+        mine = np.zeros(view.size, dtype=np.bool_)
+        if name in view.classes:
+            mine[view.classes[name].rows[view.classes[name].rows < view.size]] = True
+        found &= mine
+    return found
+
+
 class InTreeOf(HasAnyOf):
     """The provider or the root of its tree is in an aggregate: for groups that several providers may serve."""
 

@@ -11,7 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.projections.diagnostics.constraints import TOGETHER, GroupConstraints, RequestConstraints
+from vacancy.projections.diagnostics.constraints import (
+    TOGETHER,
+    CollectiveConstraint,
+    GroupConstraints,
+    RequestConstraints,
+    offers_classes,
+)
 from vacancy.projections.diagnostics.node_report import (
     TreeReport,
     exact_text,
@@ -100,12 +106,7 @@ class _Explaining:
             self._removed("", condition.kind, condition.text, self._lacking(holds), holds)
         left = [self._part(part) for part in self._asked.parts]
         for trait in self._asked.collective_traits:
-            has = trait.holds(rows, self._view)
-            able = np.zeros(self._view.size, dtype=np.bool_)
-            for number in trait.parts:
-                able |= self._having(left[number].own & has, left[number].shared & has)
-            self._misses += 2.0 * ~able
-            self._removed("", "trait", trait.text, None, able)
+            self._collective(trait, left)
         if self._asked.text is not None:
             able = np.zeros(self._view.size, dtype=np.bool_)
             able[self._asked.able(np.flatnonzero(self._alive).tolist())] = True
@@ -117,6 +118,19 @@ class _Explaining:
         near = [report_node(self._view, self._asked, row) for row in self._nearest(nearest)]
         nodes, alive = int(self._is_root.sum()), int(self._alive.sum())
         return Explanation(nodes, alive, tuple(self._constraints), tuple(near))
+
+    def _collective(self, trait: CollectiveConstraint, left: list[_Left]) -> None:
+        """Test a trait that one provider of several must have. A provider that has the trait and is short of its class is
+        nearer than none that has the trait."""
+        has = trait.holds(slice(0, self._view.size), self._view)
+        able, known = np.zeros((2, self._view.size), dtype=np.bool_)
+        for number in trait.parts:
+            part, serving = self._asked.parts[number], left[number]
+            able |= self._having(serving.own & has, serving.shared & has)
+            offering = has & offers_classes(self._view, part.group)
+            known |= self._having(offering, offering if part.may_share else None)
+        self._misses += 2.0 * ~known
+        self._removed("", "trait", trait.text, int((self._is_root & ~known).sum()), able)
 
     def _has_room_for_all(self) -> bool:
         rng = np.random.default_rng(0)
