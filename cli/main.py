@@ -1,7 +1,7 @@
 """The `vacancy` command: its subcommands and its exit codes.
 
 0 done, 1 error, 2 wrong usage, 3 no valid host, 4 claim lost, 5 a verification found a difference, 6 outcome
-not yet known, 130 interrupted. An expected error is one line on standard error; a traceback is a bug.
+not yet known, 7 the consumer holds something already, 130 interrupted. An expected error is one line on standard error; a traceback is a bug.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ app = typer.Typer(
     help="Track the resources of compute nodes in one log, find nodes with free capacity, and claim it.",
     epilog="Settings: flag, then environment (VACANCY_LOG, VACANCY_STORE, VACANCY_CELL), then ./vacancy.toml."
     " Exit codes: 0 done, 1 error, 2 wrong usage, 3 no valid host, 4 claim lost, 5 verification found a"
-    " difference, 6 outcome not yet known.",
+    " difference, 6 outcome not yet known, 7 the consumer holds something already.",
     invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

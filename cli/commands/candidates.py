@@ -12,10 +12,11 @@ from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import order_from_option
 from vacancy.cli.output import as_of_text, ask_text, emit_json, emit_table, note, position_text
 from vacancy.cli.render_explanation import render_explanation
-from vacancy.cli.request_options import RequestOptions, with_request_options
+from vacancy.cli.request_options import QualitiesOnlyOption, RequestOptions, with_request_options
 from vacancy.resources.model.errors import NoValidHost, SearchGivenUp
 
 if TYPE_CHECKING:
+    from vacancy.clients.request_language.placement_syntax import ParsedRequest
     from vacancy.projections.query.model import Candidate
 
 _LIMIT = 10
@@ -28,6 +29,7 @@ def candidates(
         int | None,
         typer.Option("--limit", min=1, help="Maximum number of candidates.", show_default=str(_LIMIT)),
     ] = None,
+    qualities_only: QualitiesOnlyOption = False,
     order: o.OrderOption = None,
     weigh: o.WeighOption = None,
     typical: o.TypicalOption = None,
@@ -44,12 +46,17 @@ def candidates(
     group that one provider serves. Example: cores and memory of the node in the first group, a share of a GPU in a
     --group.
 
+    With --qualities-only it lists the nodes that have what the request asks for besides room, in the order of their names.
+
     Exits with 3 if there is not a candidate. The output then lists how many nodes each constraint removed, and the
     nearest misses.
     """
     context = CommandContext(store=store, config=config)
     registry = context.registry()
-    parsed = request_options.parse(registry)
+    parsed = request_options.parse(registry, qualities_only=qualities_only)
+    if qualities_only:
+        _qualified(context, parsed, limit, max_staleness, as_json=as_json)
+        return
     from vacancy.projections.query.budget import gave_up_text
 
     with context.open_query(order=order_from_option(registry, order, typical, weigh), seed=seed) as query:
@@ -84,6 +91,36 @@ def candidates(
             "no valid host: nothing that matches has room" + (f": {types}" if types else ""),
             where=at,
             do="request less, or release or add resources",
+        )
+
+
+def _qualified(
+    context: CommandContext,
+    parsed: ParsedRequest,
+    limit: int | None,
+    max_staleness: float | None,
+    *,
+    as_json: bool,
+) -> None:
+    """List the nodes that have the qualities of a request. Raises `NoValidHost` if none has."""
+    with context.open_query() as query:
+        nodes, why = query.qualified(parsed.spec, max_staleness_s=max_staleness)
+        as_of, as_of_ms, as_of_note = query.reader.position, query.reader.newest_ms, as_of_text(query.reader)
+    shown = nodes[: limit or parsed.limit or _LIMIT]
+    if as_json:
+        candidates = [{"cell": one.cell, "root": one.root, "state": one.state} for one in shown]
+        explanation = {} if nodes else {"explanation": why}
+        emit_json({"candidates": candidates, "as_of": as_of, "as_of_ms": as_of_ms, **explanation})
+    elif nodes:
+        emit_table(("CELL", "NODE", "STATE"), ((one.cell, one.root, one.state) for one in shown))
+        note(as_of_note)
+    else:
+        render_explanation(why)
+    if not nodes:
+        raise NoValidHost(
+            "no valid host: no node has all qualities that are asked for",
+            where=f"store {context.store} at {position_text(as_of)}",
+            do="ask for fewer qualities",
         )
 
 

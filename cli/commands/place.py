@@ -89,7 +89,8 @@ def place(
 
     The options of the request are those of `vacancy candidates`. Exits with 3 if there is not a candidate; the output
     then lists how many nodes each constraint removed. Exits with 4 if every claim was lost to other schedulers, and
-    with 6 if the outcome is not known yet; the message then gives the time at which it will be.
+    with 6 if the outcome is not known yet; the message then gives the time at which it will be. Exits with 7 if the consumer
+    holds something already, in any cell.
     """
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
     registry = context.registry()
@@ -111,6 +112,8 @@ def place(
         deadline_s=deadline,
         attempts=attempts,
     ) as scheduler:
+        if consumer is not None:
+            scheduler.check_new(consumer)
         try:
             outcome = scheduler.place(wanted, timeout_s=timeout, max_staleness_s=max_staleness)
         except NoValidHost as error:

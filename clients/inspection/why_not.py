@@ -14,6 +14,7 @@ from vacancy.clients.inspection.provenance import EventLookup, LogEvent
 from vacancy.clients.request_language.request_compiler import compile_request
 from vacancy.projections.diagnostics.constraints import RequestConstraints
 from vacancy.projections.diagnostics.node_report import FailedConstraint, TreeReport, report_node
+from vacancy.projections.diagnostics.qualities import QualityConstraints
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.partitioner import partition_for
@@ -77,8 +78,10 @@ def why_not(
     cell: str | None = None,
     log: Log | None = None,
     heard_since_ms: int | None = None,
+    qualities_only: bool = False,
 ) -> WhyNot:
-    """Why the tree of `node` (its root, or any provider of it) is not a candidate for a request.
+    """Why the tree of `node` (its root, or any provider of it) is not a candidate for a request. With `qualities_only`, which
+    of the qualities that are asked for it lacks, also of a full or disabled node (see `QualityConstraints`).
 
     With `log` the answer names the consumer that took the last unit, and the time; without it there are offsets. The node must
     have been heard from at `heard_since_ms` (log time) or later; None: at any time.
@@ -93,7 +96,8 @@ def why_not(
         gone = Lack("open", "takes new claims", "", None, None, "the node is retired", None, node)
         return WhyNot(node, home, partition, False, shown, [], [gone], reader.position)
     root = reader.view.row_of[key(home, row.root)]
-    constraints = RequestConstraints(reader.view, compiled, heard_since_ms)
+    made = QualityConstraints if qualities_only else RequestConstraints
+    constraints = made(reader.view, compiled, heard_since_ms)
     tree = report_node(reader.view, constraints, root)
     events = EventLookup(reader, log)
     groups = [

@@ -38,7 +38,8 @@ class RequestText:
 
     `resources` to `where` describe the unnamed group. Each item of `groups` describes another group (`parse_group`).
     `options` maps an option of an ask syntax (`numa`) to its value, which adds groups. `root_required`, `same_subtree` and
-    `group_policy` apply to all groups. `query` or `document` (the JSON of a RequestSpec) replace all other fields.
+    `group_policy` apply to all groups. `query` or `document` (the JSON of a RequestSpec) replace all other fields. With
+    `qualities_only` a request of options or a query may ask for no resources.
     """
 
     resources: Sequence[str] = ()
@@ -53,6 +54,7 @@ class RequestText:
     options: Mapping[str, str] = field(default_factory=dict)
     query: str | None = None
     document: str | bytes | None = None
+    qualities_only: bool = False
 
 
 class ParsedRequest(NamedTuple):
@@ -86,10 +88,10 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
     if len(sources) > 1:
         raise UsageError(f"the request is given twice, by {' and by '.join(sources)}", do="leave one out")
     if wanted.query is not None:
-        return parse_query(wanted.query, registry)
+        return parse_query(wanted.query, registry, qualities_only=wanted.qualities_only)
     if wanted.document is not None:
         return ParsedRequest(parse_document(wanted.document, registry))
-    if not has_resources:
+    if not has_resources and not (wanted.qualities_only and wanted.root_required):
         raise UsageError("the request is empty", do="name resources, as in --resources VCPU:4,MEMORY_MB:8192")
     groups = []
     parts = [
@@ -109,7 +111,9 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
         [(text, "--root-required") for text in wanted.root_required],
         [(text, "--same-subtree") for text in wanted.same_subtree],
     )
-    return ParsedRequest(_spec(_tree_wide(groups), policy, "--group-policy", fields))
+    return ParsedRequest(
+        _spec(_tree_wide(groups), policy, "--group-policy", fields, qualities_only=wanted.qualities_only)
+    )
 
 
 def _tree_wide(groups: list[RequestGroup]) -> list[RequestGroup]:
@@ -199,7 +203,7 @@ def parse_group(text: str, registry: Registry) -> RequestGroup:
     return _group(name, parts, registry)
 
 
-def parse_query(text: str, registry: Registry) -> ParsedRequest:
+def parse_query(text: str, registry: Registry, *, qualities_only: bool = False) -> ParsedRequest:
     """A query string of OpenStack Placement, with or without the part before the `?`.
 
     Its parameters are `resources`, `required`, `member_of`, `in_tree` and `where`, each with any suffix, and
@@ -229,7 +233,7 @@ def parse_query(text: str, registry: Registry) -> ParsedRequest:
     }:  # Placement refuses the others without resources
         groups = _tree_wide(groups)
     fields = _wide(wide["root_required"], wide["same_subtree"])
-    return ParsedRequest(_spec(groups, policy, "group_policy", fields), limit)
+    return ParsedRequest(_spec(groups, policy, "group_policy", fields, qualities_only=qualities_only), limit)
 
 
 def parse_document(text: str | bytes, registry: Registry) -> RequestSpec:
@@ -267,7 +271,12 @@ def _pairs(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _spec(
-    groups: Sequence[RequestGroup], policy: str, where: str, wide: Mapping[str, Any] | None = None
+    groups: Sequence[RequestGroup],
+    policy: str,
+    where: str,
+    wide: Mapping[str, Any],
+    *,
+    qualities_only: bool = False,
 ) -> RequestSpec:
     if policy not in _POLICIES:
         raise UsageError(
@@ -278,8 +287,12 @@ def _spec(
             f"the request has {len(groups):,} groups",
             do=f"ask for {GROUPS_MAX} at most; what one provider serves can be one group",
         )
+    fields = {"groups": tuple(groups), "group_policy": policy, **wide}
+    if qualities_only and not any(group.resources for group in groups):
+        # The log does not take such a request, and nothing is claimed with it. Its groups are checked already.
+        return RequestSpec.model_construct(**fields)
     try:
-        return RequestSpec.model_validate({"groups": tuple(groups), "group_policy": policy, **(wide or {})})
+        return RequestSpec.model_validate(fields)
     except ValidationError as error:
         raise _usage_error(error, "the request") from None
 

@@ -31,6 +31,7 @@ from vacancy.resources.fold.record_limits import parts_weight
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import (
     ClaimLost,
+    ConsumerExists,
     LogUnavailable,
     NoValidHost,
     OutcomeUnknown,
@@ -197,8 +198,8 @@ class Scheduler:
         leaves out nodes that have not been heard from for so long.
 
         The outcome is written to the log after this returns, within 0.5 s or at `close`. Raises `NoValidHost` (its
-        `explanation` has the reasons), `SearchGivenUp`, `ClaimLost`, `OutcomeUnknown`, or `UsageError` where the request is
-        invalid.
+        `explanation` has the reasons), `SearchGivenUp`, `ClaimLost`, `OutcomeUnknown`, `ConsumerExists` where the consumer
+        holds something in the cell of the claim, or `UsageError` where the request is invalid.
         """
         outcomes = self.place_many(
             [request], in_flight=1, timeout_s=timeout_s, max_staleness_s=max_staleness_s
@@ -207,12 +208,27 @@ class Scheduler:
         outcomes.close()
         if outcome.status == "placed":
             return outcome
+        if outcome.rejected is not None and outcome.rejected.verdict.reason == "consumer_exists":
+            self.check_new(outcome.consumer)
         compiled = self.compile(request.spec if isinstance(request, PlacementRequest) else request)
 
         def explain() -> Explanation:
             return self.query.explain(compiled, max_staleness_s=max_staleness_s, newest=False)
 
         raise _error(outcome, self.reader.path, explain, self._rejection(outcome))
+
+    def check_new(self, consumer: str) -> None:
+        """Raise `ConsumerExists` if the consumer holds something in any cell. The fold decides that only in the cell of a
+        claim: consumers are unique in a cell, and a move between cells holds something in both."""
+        held = self.allocations(consumer)
+        if held:
+            parts = ", ".join(_held_text(cell, row) for cell, row in held)
+            raise ConsumerExists(
+                f"consumer {consumer} exists: it holds {parts}",
+                where=f"store {self.reader.path}",
+                do=f"give it back with `vacancy release {consumer}`, or place another consumer; `vacancy show consumer"
+                f" {consumer}` shows it",
+            )
 
     def _rejection(self, outcome: Outcome) -> str:
         """Why the last claim was rejected, with the event that took the last of what was asked for."""
@@ -323,6 +339,16 @@ class Scheduler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _held_text(cell: str, row: AllocationRow) -> str:
+    """What a consumer holds in a cell, for people: `1 VCPU of node-1 in cell c1 by claim 5f0c…`."""
+    parts: dict[str, list[str]] = {}
+    for part in row.parts:
+        amount = f"{part.grant} " if isinstance(part.grant, int) else ""
+        parts.setdefault(part.provider, []).append(f"{amount}{part.resource_class}")
+    held = " and ".join(f"{', '.join(some)} of {provider}" for provider, some in parts.items())
+    return f"{held} in cell {cell} by claim {row.claim}"
 
 
 def _outcome_weight(outcome: Outcome) -> int:

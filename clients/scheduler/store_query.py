@@ -28,6 +28,7 @@ from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, key
 
 if TYPE_CHECKING:
+    from vacancy.clients.inspection.answers import NodeAnswer
     from vacancy.clients.inspection.why_not import WhyNot
     from vacancy.projections.diagnostics.summary import Explanation
     from vacancy.streams.log import Log
@@ -184,6 +185,7 @@ class StoreQuery:
         cell: str | None = None,
         log: Log | None = None,
         max_staleness_s: float | None = None,
+        qualities_only: bool = False,
     ) -> WhyNot:
         """Why the tree of `node` is not a candidate for a request: see `inspection.why_not`. `log`, where given, names the
         consumer that took the last of what is short, and the time."""
@@ -191,8 +193,32 @@ class StoreQuery:
 
         compiled = self.compile(request)
         self.reader.catch_up()
+        return why_not(
+            self.reader,
+            compiled,
+            node,
+            cell=cell,
+            log=log,
+            heard_since_ms=self.present.heard_since_ms(max_staleness_s),
+            qualities_only=qualities_only,
+        )
+
+    def qualified(
+        self, request: AnyRequest, *, max_staleness_s: float | None = None
+    ) -> tuple[list[NodeAnswer], Explanation]:
+        """The nodes that have the qualities of a request, by cell and name, also full and disabled ones, and what each
+        quality removes. Retired nodes are left out."""
+        from vacancy.clients.inspection.lookup import node_of
+        from vacancy.projections.diagnostics.summary import explain_qualities
+
+        compiled = self.compile(request)
+        self.reader.catch_up()
+        view = self.reader.view
         since_ms = self.present.heard_since_ms(max_staleness_s)
-        return why_not(self.reader, compiled, node, cell=cell, log=log, heard_since_ms=since_ms)
+        rows, explanation = explain_qualities(view, compiled, heard_since_ms=since_ms)
+        found = (node_of(self.reader, *view.name(row)) for row in rows)
+        nodes = [one for one in found if one is not None and one.state != "retired"]
+        return sorted(nodes, key=lambda one: (one.cell, one.root)), explanation
 
     def type_errors(self, request: AnyRequest) -> str:
         """The attributes that a request's expressions compare with values of another type than any node has, for people; ''

@@ -116,6 +116,12 @@ class ClaimLost(VacancyError):
     exit_code = 4
 
 
+class ConsumerExists(VacancyError):
+    """A consumer that is to be placed holds something already. Operator action: release it, or choose another consumer."""
+
+    exit_code = 7
+
+
 class OutcomeUnknown(VacancyError):
     """No verdict was received in time. The outcome is unknown until log time has passed the claim's deadline."""
 

@@ -206,6 +206,14 @@ def test_each_half_of_a_consumer_in_two_cells_is_released_by_itself(vacancy: Vac
     assert vacancy("release", "vm-1") == "released vm-1 in cells c1 and c2\n"
 
 
+def test_a_consumer_that_exists_is_not_placed_again_in_any_cell(vacancy: Vacancy) -> None:
+    placed = vacancy.json("place", *SMALL, "--in-tree", "node-1", "--consumer", "vm-2")
+    told = vacancy.fails(7, "place", *SMALL, "--in-tree", "node-2", "--consumer", "vm-2")
+    assert f"consumer vm-2 exists: it holds 1 VCPU of node-1 in cell c1 by claim {placed['claim']}" in told
+    assert [one["cell"] for one in vacancy.json("show", "consumer", "vm-2")] == ["c1"]
+    vacancy("release", "vm-2")
+
+
 def test_a_consumer_has_a_type(vacancy: Vacancy) -> None:
     vacancy("place", *SMALL, "--consumer", "moving", "--consumer-type", "MIGRATION")
     assert vacancy.json("show", "consumer", "moving")[0]["consumer_type"] == "MIGRATION"
@@ -213,3 +221,70 @@ def test_a_consumer_has_a_type(vacancy: Vacancy) -> None:
     assert used["usages"] == {"VCPU": 1}
     assert "consumer type" in vacancy.fails(2, "place", *SMALL, "--consumer-type", "x" * 65)
     vacancy("release", "moving")
+
+
+# -- answers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full_host(vacancy: Vacancy, tmp_path: Path) -> Iterator[str]:
+    """A node with the trait AVX2 that is full and disabled."""
+    vacancy("publish", "--once", "--cell", "c3", "--file", node_file(tmp_path, "full-1"))
+    vacancy("place", "--resources", "VCPU:8,MEMORY_MB:15872", "--in-tree", "full-1", "--consumer", "all")
+    yield "full-1"
+    vacancy("release", "all")
+    vacancy("provider", "enable", "full-1")
+
+
+@pytest.mark.parametrize("trait", ["HW_CPU_X86_AVX2", "in:HW_CPU_X86_AVX2,CUSTOM_Z"])
+def test_a_full_node_does_not_lack_a_trait_that_it_has(vacancy: Vacancy, full_host: str, trait: str) -> None:
+    asked = ("--resources", "VCPU:1,MEMORY_MB:1", "--required", trait, "--in-tree", full_host)
+    free = {"VCPU: free >= 1", "MEMORY_MB: free >= 1"}
+    why = vacancy.json("why-not", full_host, *asked)
+    lacks = {one["constraint"] for g in why["groups"] for p in g["providers"][:1] for one in p["lacks"]}
+    assert (lacks, why["whole"]) == (free, [])
+    assert "trait" not in vacancy("why-not", full_host, *asked)
+    for command in (("candidates",), ("place", "--consumer", "no")):
+        ended = vacancy.run_shared(*command, *asked, "--json")
+        assert ended.code == 3
+        (nearest,) = [n for n in json.loads(ended.out)["explanation"]["nearest"] if n["root"] == full_host]
+        assert nearest["whole"] == []
+        assert {one["constraint"] for g in nearest["groups"] for one in g["providers"][0]["failures"]} == free
+
+
+def test_qualities_are_checked_without_room(vacancy: Vacancy, full_host: str) -> None:
+    """As for a rebuild with another image: the node is full and disabled, and shall stay where it is."""
+    vacancy("provider", "disable", full_host)
+    avx2 = ("--required", "HW_CPU_X86_AVX2", "--in-tree", full_host)
+    assert "at least one resource" in vacancy.fails(2, "why-not", full_host, *avx2)
+    why = vacancy.json("why-not", full_host, *avx2, "--qualities-only")
+    assert (why["fits"], why["node"]["state"]) == (True, "disabled")
+    assert "it has the qualities that are asked for" in vacancy(
+        "why-not", full_host, *avx2, "--qualities-only"
+    )
+    found = vacancy.json("candidates", *avx2, "--resources", "VCPU:99", "--qualities-only")
+    assert found["candidates"] == [{"cell": "c3", "root": full_host, "state": "disabled"}]
+    other = ("--required", "CUSTOM_TPM", "--in-tree", full_host, "--qualities-only")
+    assert "required trait CUSTOM_TPM" in vacancy("why-not", full_host, *other)
+    ended = vacancy.run_shared("candidates", *other)
+    assert (ended.code, "required trait CUSTOM_TPM" in ended.out) == (3, True)
+
+
+def test_in_tree_holds_for_numa_and_groups(vacancy: Vacancy, tmp_path: Path) -> None:
+    for root in ("src", "dst"):
+        node = {"id": root, "inventories": {"DISK_GB": {"total": 10}}, "traits": ["HW_CPU_X86_AVX2"]}
+        cores = {"cores": [[0], [1]], "memory_mb": 1024}
+        cell = {"id": f"{root}:numa0", "parent": root, "inventories": {"NUMA_CELL": cores}}
+        file = tmp_path / f"{root}.json"
+        file.write_text(json.dumps([node, cell]))
+        vacancy("publish", "--once", "--cell", "c3", "--file", file)
+    for asked in (
+        ("--numa", "cpus=2,policy=dedicated,memory_mb=512"),
+        ("--group", "n=DISK_GB:1"),
+        ("--group", "n=DISK_GB:1", "--required", "HW_CPU_X86_AVX2"),
+    ):
+        found = vacancy.json("candidates", *asked, "--in-tree", "dst")["candidates"]
+        assert {one["root"] for one in found} == {"dst"}, asked
+        placed = vacancy.json("place", *asked, "--in-tree", "dst", "--consumer", "there")
+        assert placed["root"] == "dst"
+        vacancy("release", "there")
