@@ -209,7 +209,7 @@ class Scheduler:
         if outcome.status == "placed":
             return outcome
         if outcome.rejected is not None and outcome.rejected.verdict.reason == "consumer_exists":
-            self.check_new(outcome.consumer)
+            self.check_new(outcome.consumer, self._rejection(outcome))
         compiled = self.compile(request.spec if isinstance(request, PlacementRequest) else request)
 
         def explain() -> Explanation:
@@ -217,12 +217,14 @@ class Scheduler:
 
         raise _error(outcome, self.reader.path, explain, self._rejection(outcome))
 
-    def check_new(self, consumer: str) -> None:
+    def check_new(self, consumer: str, rejection: str = "") -> None:
         """Raise `ConsumerExists` if the consumer holds something in any cell. The fold decides that only in the cell of a
-        claim: consumers are unique in a cell, and a move between cells holds something in both."""
+        claim: consumers are unique in a cell, and a move between cells holds something in both. `rejection` is its text, if
+        the fold has rejected a claim for that."""
         held = self.allocations(consumer)
         if held:
             parts = ", ".join(_held_text(cell, row) for cell, row in held)
+            parts += f"; {rejection}" if rejection else ""
             raise ConsumerExists(
                 f"consumer {consumer} exists: it holds {parts}",
                 where=f"store {self.reader.path}",
