@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from vacancy.resources.fold.judge import DEADLINE_AHEAD_MS_MAX, Acceptance, Rejection, Rows, give_back, judge
 from vacancy.resources.fold.nodes import HOLD
+from vacancy.resources.fold.quotas import count_accepted, count_ended, judge_quotas
 from vacancy.resources.fold.record_limits import check_claims, parts_weight
 from vacancy.resources.fold.server_groups import add_member, check_memberships, remove_member
 from vacancy.resources.fold.withdrawals import leave_tree
@@ -113,6 +114,8 @@ def _judge(transaction: Transaction, claim: Claim, *, replaces: bool) -> Accepta
         outcome = judge(transaction, claim, held)
         if claim.memberships and isinstance(outcome, Acceptance):
             outcome = check_memberships(transaction, claim) or outcome
+        if isinstance(outcome, Acceptance) and transaction.rules.counts_quotas:
+            outcome = judge_quotas(transaction, claim, held, outcome)
     except RecordFull as full:
         return Rejection("record_full", asked=full.reads, available=transaction.rules.limits.claim_reads)
     return outcome
@@ -127,6 +130,8 @@ def fold_release(transaction: Transaction, release: Release) -> None:
         give_back(transaction, held.parts, rows)
         _write_rows(transaction, rows)
         transaction.delete(ALLOCATIONS, key)
+        if transaction.rules.counts_quotas:
+            count_ended(transaction, key, held)
         if held.groups:
             remove_member(transaction, release.consumer, held.groups)
         if held.hold_until_ms:
@@ -167,6 +172,8 @@ def expire_hold(transaction: Transaction, at_ms: int, key: bytes) -> None:
     give_back(there, held.parts, rows)
     _write_rows(there, rows)
     transaction.delete(ALLOCATIONS, key)
+    if transaction.rules.counts_quotas:
+        count_ended(there, key, held)
     if held.groups:
         remove_member(there, consumer, held.groups)
 
@@ -210,6 +217,8 @@ def _bounded(amount: int) -> int:
 def _write_allocation(transaction: Transaction, claim: Claim, accepted: Acceptance) -> None:
     _write_rows(transaction, accepted.rows)
     key = transaction.key(claim.consumer)
+    if accepted.counted is not None:
+        count_accepted(transaction, key, accepted.counted)
     before = transaction.get(ALLOCATIONS, key)
     if before is not None and before.hold_until_ms:
         transaction.delete(DEADLINES, deadline_key(before.hold_until_ms, HOLD, key))

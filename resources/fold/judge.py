@@ -42,10 +42,12 @@ class Rejection(NamedTuple):
 
 
 class Acceptance(NamedTuple):
-    """The result of a claim that fits: the parts of its allocation, and the class rows after it."""
+    """The result of a claim that fits: the parts of its allocation, the class rows after it, and what it changes of the
+    amounts that quotas count (`fold.quotas.Counted`; None if nothing is counted)."""
 
     parts: tuple[AllocationPart, ...]
     rows: Rows
+    counted: Any = None
 
 
 def judge(transaction: Transaction, claim: Claim, held: AllocationRow | None) -> Acceptance | Rejection:

@@ -62,6 +62,8 @@ from vacancy.resources.fold.nodes import (
     fold_retired,
 )
 from vacancy.resources.fold.operator_settings import fold_operator_settings
+from vacancy.resources.fold.quota_ledgers import fold_limit_set, fold_share_planned, fold_share_settled
+from vacancy.resources.fold.quotas import fold_parent_set, fold_share_set
 from vacancy.resources.fold.renames import fold_renamed
 from vacancy.resources.fold.requests import REQUEST, expire_request, fold_closed, fold_received
 from vacancy.resources.fold.withdrawals import WITHDRAWAL, continue_withdrawal
@@ -76,7 +78,14 @@ from vacancy.resources.state.rule_set import (
     RulesVersions,
     Upcaster,
 )
-from vacancy.resources.state.tables import NODE_TABLES_3, NODE_TABLES_4, PROPOSAL_ANSWERS, PROPOSALS, TABLES_1
+from vacancy.resources.state.tables import (
+    NODE_TABLES_3,
+    NODE_TABLES_4,
+    PROPOSAL_ANSWERS,
+    PROPOSALS,
+    QUOTA_TABLES,
+    TABLES_1,
+)
 
 _HANDLERS_1: Final[Mapping[type[Any], Handler]] = {
     events.NodeReported: lambda transaction, event: fold_reported(transaction, event.data),
@@ -144,12 +153,17 @@ _HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
     events.NodeRetiredV2: lambda transaction, event: fold_retired_incarnation(transaction, event.data),
     events.NodeAdopted: lambda transaction, event: fold_adopted(transaction, event.data),
     events.NodeRenamed: lambda transaction, event: fold_renamed(transaction, event.data),
+    events.QuotaLimitSet: lambda transaction, event: fold_limit_set(transaction, event.id, event.data),
+    events.QuotaSharePlanned: lambda transaction, event: fold_share_planned(transaction, event.data),
+    events.QuotaShareSet: lambda transaction, event: fold_share_set(transaction, event.data),
+    events.QuotaShareSettled: lambda transaction, event: fold_share_settled(transaction, event.data),
+    events.QuotaParentSet: lambda transaction, event: fold_parent_set(transaction, event.data),
 }
 _EXPIRIES_4: Final[Mapping[bytes, ExpiryHandler]] = {
     **_EXPIRIES_3,
     TOMBSTONE: expire_identified_tombstone,
 }
-_TABLES_4: Final = (*_TABLES_3, *NODE_TABLES_4)
+_TABLES_4: Final = (*_TABLES_3, *NODE_TABLES_4, *QUOTA_TABLES)
 
 _1: Final = RuleSet(
     1,

@@ -18,7 +18,7 @@ from pydantic_core import SchemaValidator
 
 from vacancy.resources.model.attributes import AttributeName, Attributes, AttributeValue, Operator
 from vacancy.resources.model.errors import InvalidRecord
-from vacancy.resources.model.names import Amount, Id, Symbol, TimeMs
+from vacancy.resources.model.names import AMOUNT_MAX, Amount, Id, Symbol, TimeMs
 from vacancy.resources.model.request import ALLOCATIONS_MAX, Ask, RequestModel, RequestSpec, stop_early
 from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, ServerGroupMembership
 
@@ -454,6 +454,91 @@ class ConsumersReleased(Envelope):
     data: ConsumersReleasedData
 
 
+# -- quotas -----------------------------------------------------------------------------------------------
+
+UNIT_PATTERN = r"^[A-Z][A-Z0-9_]{0,254}(\.[a-z][a-z0-9_]{0,63})?$"
+QuotaScopeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/@+=~-]{0,200}$")]
+QuotaAmount = Annotated[int, Field(ge=-1, le=AMOUNT_MAX)]
+"""An amount, or -1: no limit."""
+
+
+class QuotaScope(RequestModel):
+    """What a limit is for: a project, or a user in a project, and one unit (`VCPU`, `NUMA_CELL.memory_mb`).
+
+    `user` is None for the project as a whole. The project '' is each project that has no limit of its own; with the user ''
+    it is each user in each project. `consumer_type` is '' for consumers of all types.
+    """
+
+    project: QuotaScopeName
+    user: QuotaScopeName | None = None
+    consumer_type: Annotated[str, Field(max_length=CONSUMER_TYPE_MAX)] = ""
+    unit: Annotated[str, Field(pattern=UNIT_PATTERN)]
+
+
+class QuotaLimitData(QuotaScope):
+    """The limit over all partitions, -1 for none. `revision` is one more than the one that was read (0 if there was none)."""
+
+    limit: QuotaAmount
+    by_default: bool = False
+    revision: Sequence
+
+
+class QuotaShareData(QuotaScope):
+    """A change of the share that a partition has of a limit. `number` counts the changes of this share from 1."""
+
+    number: Sequence
+    amount: QuotaAmount
+
+
+class QuotaPlanData(QuotaShareData):
+    """A change of a share, as the limit's ledger has it."""
+
+    partition: Annotated[int, Field(ge=0)]
+
+
+class QuotaParentData(RequestModel):
+    """The project above a project; '' if there is none. `revision` is one more than the one that was read."""
+
+    project: Id
+    parent: QuotaScopeName
+    revision: Sequence
+
+
+class QuotaLimitSet(Envelope):
+    """An operator sets a limit. Its key is the limit's id (`quota_limit_id`), as for the other events of the ledger."""
+
+    type: Literal["vacancy.quota.limit.set.v1"] = "vacancy.quota.limit.set.v1"
+    data: QuotaLimitData
+
+
+class QuotaSharePlanned(Envelope):
+    """The first step of a change of a share: the ledger gives the partition more, or recalls some of what it has."""
+
+    type: Literal["vacancy.quota.share.planned.v1"] = "vacancy.quota.share.planned.v1"
+    data: QuotaPlanData
+
+
+class QuotaShareSet(Envelope):
+    """The second step, in the partition itself: it takes the share, or lowers its own as far as it is not in use."""
+
+    type: Literal["vacancy.quota.share.set.v1"] = "vacancy.quota.share.set.v1"
+    data: QuotaShareData
+
+
+class QuotaShareSettled(Envelope):
+    """The last step after a recall: the ledger has what the partition gave back."""
+
+    type: Literal["vacancy.quota.share.settled.v1"] = "vacancy.quota.share.settled.v1"
+    data: QuotaPlanData
+
+
+class QuotaParentSet(Envelope):
+    """A project counts for its parent too. Every partition gets this event, with one of its cells as key."""
+
+    type: Literal["vacancy.quota.parent.set.v1"] = "vacancy.quota.parent.set.v1"
+    data: QuotaParentData
+
+
 Event = (
     NodeReported
     | NodeHeartbeat
@@ -477,6 +562,11 @@ Event = (
     | RulesProposed
     | RulesSupported
     | RulesWithdrawn
+    | QuotaLimitSet
+    | QuotaSharePlanned
+    | QuotaShareSet
+    | QuotaShareSettled
+    | QuotaParentSet
 )
 
 EVENT_MODELS: tuple[type[Envelope], ...] = get_args(Event)

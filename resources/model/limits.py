@@ -108,6 +108,10 @@ class Limits:
     proposal_answers: int = NO_LIMIT
     """Stores whose answers to one proposal are recorded."""
 
+    quota_entries: int = NO_LIMIT
+    """Entries of one row of quotas: (consumer type, unit) of what is held and of what is limited. Without this limit,
+    nothing is counted for quotas."""
+
 
 LIMITS_1: Final = Limits()
 LIMITS_3: Final = Limits(
@@ -135,4 +139,4 @@ LIMITS_3: Final = Limits(
     proposal_classes=64,
     proposal_answers=1_024,
 )
-LIMITS_4: Final = replace(LIMITS_3, machine_names=8, renamed=8_192)
+LIMITS_4: Final = replace(LIMITS_3, machine_names=8, renamed=8_192, quota_entries=512)

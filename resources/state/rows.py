@@ -274,6 +274,59 @@ class VerdictRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     grants: tuple[AllocationPart, ...] = ()
 
 
+UNLIMITED: Final = -1
+"""The amount of a share or a limit that limits nothing."""
+
+
+class QuotaShare(NamedTuple):
+    """How much of a unit the consumers of a scope may hold in this partition; `consumer_type` is '' for those of all types.
+    `number` is that of the change that set it."""
+
+    consumer_type: str
+    unit: str
+    amount: int
+    number: int
+
+
+class QuotaRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the consumers of a project hold in this partition, or those of a user in a project, and what they may hold.
+
+    `used` is (consumer type, unit, amount), sorted; of a project with `children`, theirs too. `parent` is the project above.
+    The row of the project '' has the limits of projects that have none of their own (see `fold.quotas`).
+    """
+
+    used: tuple[tuple[str, str, int], ...] = ()
+    shares: tuple[QuotaShare, ...] = ()
+    parent: str = ""
+    parent_revision: int = 0
+    children: int = 0
+
+
+class LedgerShare(NamedTuple):
+    """A partition's share of a limit, as its ledger has it: never less than what the partition has. `recalled` is the
+    amount to which the partition is to lower it, or -1 if nothing is recalled."""
+
+    partition: int
+    number: int
+    amount: int
+    recalled: int = -1
+
+
+class QuotaLimitRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The ledger of one limit over all partitions. `events` are the ids of the events that set the last revisions, newest
+    first. `by_default` is whether the limit is the default of projects or users without one of their own."""
+
+    project: str
+    user: str | None
+    consumer_type: str
+    unit: str
+    limit: int
+    revision: int
+    events: tuple[str, ...]
+    by_default: bool = False
+    shares: tuple[LedgerShare, ...] = ()
+
+
 class RequestRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A RequestSpec and its outcome ('' while it is open)."""
 

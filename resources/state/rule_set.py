@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vacancy.resources.model.canonical_bytes import CanonicalForm
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.events import event_parser
-from vacancy.resources.model.limits import Limits
+from vacancy.resources.model.limits import NO_LIMIT, Limits
 from vacancy.resources.state.tables import Table
 
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ class RuleSet:
         self.classes = classes
         self.canonical = canonical
         self.limits = limits
+        self.counts_quotas = limits.quota_entries != NO_LIMIT
+        """Whether amounts are counted for quotas (`fold.quotas`)."""
+
         self.fingerprint = canonical.fingerprint
         """The fingerprint of a claim's content, in the form that this version writes."""
 

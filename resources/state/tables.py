@@ -26,6 +26,8 @@ from vacancy.resources.state.rows import (
     ProposalAnswerRow,
     ProposalsRow,
     ProviderRow,
+    QuotaLimitRow,
+    QuotaRow,
     RequestRow,
     ServerGroupRow,
     VerdictRow,
@@ -121,6 +123,17 @@ PROPOSALS = Table("rules_proposals", ProposalsRow)
 
 PROPOSAL_ANSWERS = Table("rules_answers", ProposalAnswerRow)
 
+QUOTAS = Table("quotas", QuotaRow)
+"""Not by cell: the key is that of a scope (`quota_key`)."""
+
+QUOTA_AMOUNTS = Table("quota_amounts", dict[str, int])
+"""What an allocation counts, by unit, where its grants do not say it (`ResourceClass.amounts_need_record`)."""
+
+QUOTA_LIMITS = Table("quota_limits", QuotaLimitRow)
+"""The ledgers of limits, in the partitions of their ids (`quota_limit_id`)."""
+
+QUOTA_TABLES: tuple[Table[Any], ...] = (QUOTAS, QUOTA_AMOUNTS, QUOTA_LIMITS)
+
 TABLES_1: tuple[Table[Any], ...] = (
     PARTITION,
     NODES,
@@ -163,6 +176,11 @@ def deadline_key(at_ms: int, kind: bytes, subject: bytes) -> bytes:
 def split_deadline(data: bytes) -> tuple[int, bytes, bytes]:
     """(at_ms, kind, subject) of a deadline's key."""
     return _DEADLINE.unpack_from(data)[0], data[8:9], data[9:]
+
+
+def quota_key(project: str, user: str | None = None) -> bytes:
+    """The key of a project's row, or of a user's in a project. The project '' is that of the defaults."""
+    return (project if user is None else f"{project}\0{user}").encode()
 
 
 def answer_key(proposal: int, store: str) -> bytes:

@@ -22,8 +22,10 @@ from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
+from vacancy.resources.fold.quota_ledgers import quota_limit_id
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import Halt
+from vacancy.resources.model.events import QuotaScope
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.rows import VerdictRow
@@ -307,7 +309,8 @@ class Scenario:
         return event("claims.requested.v1", {"claims": [self._bid(line.split()) for line in more]})
 
     def _replace(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
-        return event("consumer.replaced.v1", self._bid(words))
+        bid = self._bid(words)
+        return event("consumer.replaced.v2" if "replaces" in bid else "consumer.replaced.v1", bid)
 
     def _bid(self, words: list[str]) -> dict[str, Any]:
         """`c1 for i1 n1 VCPU:4 + n2 VCPU:2 as a#1 deadline=60s hold=30s generation=1 if n1 trait X unless n1 …
@@ -321,6 +324,8 @@ class Scenario:
         for name, value in _options(words[3:]).items():
             if name == "generation":
                 bid["consumer_generation"] = int(value)
+            elif name in ("project", "user", "type", "replaces"):
+                bid["consumer_type" if name == "type" else name] = value
             else:
                 bid[{"deadline": "deadline_ms", "hold": "hold_until_ms"}[name]] = START_MS + _ms(value)
         rest = iter(["+", *(word for word in words[3:] if not re.match("[a-z]+=", word))])
@@ -396,6 +401,47 @@ class Scenario:
 
     def _withdraw(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         return event("rules.withdrawn.v1", {"proposal": words[0]})
+
+    def _quota_limit(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`quota_limit p VCPU 100 revision=1 by=operator`; `default` for the project '', `user=u`, `user=default`."""
+        scope = self._quota_scope(words, options)
+        options["cell"] = quota_limit_id(QuotaScope.model_validate(scope))
+        revision = int(options.get("revision", 1))
+        data = {**scope, "limit": int(words[2]), "revision": revision}
+        return event("quota.limit.set.v1", data, f"{options.get('by', 'operator')}-{revision}")
+
+    def _quota_plan(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`quota_plan p VCPU 100 number=1 partition=0`: the ledger gives a share, or recalls some of it."""
+        scope = self._quota_scope(words, options)
+        options["cell"] = quota_limit_id(QuotaScope.model_validate(scope))
+        return event("quota.share.planned.v1", self._quota_change(scope, words, options))
+
+    def _quota_settle(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        scope = self._quota_scope(words, options)
+        options["cell"] = quota_limit_id(QuotaScope.model_validate(scope))
+        return event("quota.share.settled.v1", self._quota_change(scope, words, options))
+
+    def _quota_share(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`quota_share p VCPU 100 number=1`: the partition takes or lowers its share."""
+        data = self._quota_change(self._quota_scope(words, options), words, options)
+        return event("quota.share.set.v1", {k: v for k, v in data.items() if k != "partition"})
+
+    def _quota_parent(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        parent = "" if words[1] == "none" else words[1]
+        data = {"project": words[0], "parent": parent, "revision": int(options.get("revision", 1))}
+        return event("quota.parent.set.v1", data)
+
+    def _quota_scope(self, words: list[str], options: dict[str, str]) -> dict[str, Any]:
+        scope = {"project": "" if words[0] == "default" else words[0], "unit": words[1]}
+        if "user" in options:
+            scope["user"] = "" if options["user"] == "default" else options["user"]
+        return {**scope, "consumer_type": options.get("type", "")}
+
+    def _quota_change(
+        self, scope: dict[str, Any], words: list[str], options: dict[str, str]
+    ) -> dict[str, Any]:
+        number, partition = int(options.get("number", 1)), int(options.get("partition", 0))
+        return {**scope, "partition": partition, "number": number, "amount": int(words[2])}
 
     def _again(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         return self.records[int(words[0][1:])].value
