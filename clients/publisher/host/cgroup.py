@@ -1,7 +1,8 @@
 """The CPUs and NUMA cells that the cgroup of a container allows, and its limit of memory.
 
-The root of the cgroup file system that a container sees is its own cgroup. On a host it is the root, which allows
-everything. The CPU affinity of the publisher's own process does not matter: guests do not inherit it.
+The root of the cgroup file system that a container sees is its own cgroup. On a host it is the root of all, which allows
+everything: CPUs that are missing there belong to partitions below it, in which guests may run. The CPU affinity of the
+publisher's own process does not matter: guests do not inherit it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from vacancy.clients.publisher.host.files import parse_cpu_list, read_int, read_text
+from vacancy.clients.publisher.host.files import entries, parse_cpu_list, read_int, read_text
 
 # Version 2 of cgroups, then version 1 in its two spellings.
 _CPUS: Final = ("cpuset.cpus.effective", "cpuset/cpuset.effective_cpus", "cpuset/cpuset.cpus")
 _CELLS: Final = ("cpuset.mems.effective", "cpuset/cpuset.effective_mems", "cpuset/cpuset.mems")
+# Only the root of all cgroups has these files, in version 2.
+_OF_ROOT: Final = frozenset(("cpuset.cpus.isolated", "misc.capacity", "io.cost.qos"))
 _MEMORY: Final = ("memory.max", "memory/memory.limit_in_bytes")
 
 
@@ -28,6 +31,8 @@ class CgroupLimits(NamedTuple):
 def read_cgroup(sys: Path) -> CgroupLimits:
     """Read the limits of the cgroup at the root of `sys`/fs/cgroup."""
     root = sys / "fs/cgroup"
+    if not _OF_ROOT.isdisjoint(path.name for path in entries(root)):
+        return CgroupLimits(None, None, None)
     memory = (read_int(root / name) for name in _MEMORY)
     return CgroupLimits(
         _numbers(root, _CPUS),

@@ -53,7 +53,7 @@ def _files(words: list[str]) -> Iterator[tuple[str, str]]:
     if kind == "memory":
         yield "proc/meminfo", f"MemTotal: {int(rest[0]) * 1024} kB"
     elif kind in _LISTS:
-        yield _LISTS[kind], rest[0]
+        yield _LISTS[kind], " ".join(rest)
     elif kind == "core":
         for cpu in parse_cpu_list(rest[0]):
             yield f"{_CPU}/cpu{cpu}/topology/core_cpus_list", rest[0]

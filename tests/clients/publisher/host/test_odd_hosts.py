@@ -7,18 +7,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.clients.publisher.host.host_trees import build_host, shown
 from tests.support.node_logs import Tables, memory_log
 from vacancy.clients.publisher.host import HostOptions, check_options, inspect_host
 from vacancy.clients.publisher.host.device_rules import DeviceRules, parse_device_rule
+from vacancy.clients.publisher.host.files import format_cpu_list, parse_cpu_list
 from vacancy.clients.publisher.host.memory import HugepageReservation
+from vacancy.clients.publisher.host.numa_inventory import NumaMode
 from vacancy.clients.publisher.host.remarks import Remark, RemarkPrinter
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher
+from vacancy.resources.classes.numa_cell import NumaCell
 from vacancy.resources.model.errors import UsageError
 
 
@@ -596,6 +602,10 @@ numa1
 ! memory: offered as far as the host has it: the cgroup of this container allows 1024 MiB only; if guests run in this container, reserve the rest: --memory-reserved
 """,
     ),
+    "a host with a partition of CPUs for guests": OddHost(
+        TWO_CELLS + "allowed 0-1\nfile sys/fs/cgroup/cpuset.cpus.isolated 2-3",
+        "n VCPU=4 MEMORY_MB=16384-512\nnuma0\nnuma1",
+    ),
     "a container with a cpuset, and CPUs that an option names": OddHost(
         TWO_CELLS
         + """
@@ -652,6 +662,72 @@ def test_odd_hosts(tmp_path: Path, odd: OddHost) -> None:
         publisher.report(found.providers)
         publisher.flush()
         assert Tables(log).dead_letters == []
+
+
+SOME_CPUS = st.frozensets(st.integers(0, 9), max_size=10)
+
+
+@st.composite
+def hosts(draw: st.DrawFn) -> str:
+    """Hosts whose files contradict each other: any CPUs in any NUMA cells, cores and types."""
+    lines = [
+        "memory 8192",
+        f"online {format_cpu_list(draw(SOME_CPUS) | {0})}",
+        f"present {draw(st.integers(0, 9))}",
+    ]
+    for number in range(draw(st.integers(0, 3))):
+        cpus_of_cell = format_cpu_list(draw(SOME_CPUS))
+        lines.append(f"cell {number} cpus={cpus_of_cell} memory={draw(st.integers(0, 3000))} pages=2048:9:9")
+    for cpu in draw(SOME_CPUS):
+        core = format_cpu_list(draw(SOME_CPUS) | {cpu})
+        lines.append(f"file sys/devices/system/cpu/cpu{cpu}/topology/core_cpus_list {core}")
+    names = draw(st.sets(st.sampled_from(("devices/cpu_atom/cpus", "fs/cgroup/cpuset.cpus.effective"))))
+    lines += [f"file sys/{name} {format_cpu_list(draw(SOME_CPUS))}" for name in sorted(names)]
+    if draw(st.booleans()):
+        lines.append(f"normal {format_cpu_list(draw(SOME_CPUS))}")
+    return "\n".join(lines)
+
+
+@given(
+    host=hosts(),
+    dedicated=SOME_CPUS,
+    shared=st.none() | SOME_CPUS,
+    mode=st.sampled_from(("split", "whole")),
+    reserved=st.integers(0, 5000),
+)
+@settings(max_examples=100, deadline=None)
+def test_nothing_is_offered_twice_on_any_host(
+    host: str, dedicated: frozenset[int], shared: frozenset[int] | None, mode: NumaMode, reserved: int
+) -> None:
+    """Each CPU and each MiB once; what is not offered is remarked on."""
+    with TemporaryDirectory() as directory:
+        options = replace(
+            build_host(Path(directory), host),
+            dedicated_cpus=dedicated - (shared or frozenset()),
+            shared_cpus=shared,
+            numa=mode,
+            memory_reserved_mib=reserved,
+        )
+        found = inspect_host(options)
+        online = set(parse_cpu_list((options.sys / "devices/system/cpu/online").read_text()))
+    records = [
+        NumaCell().report(provider.inventories["NUMA_CELL"], None)
+        for provider in found.providers
+        if "NUMA_CELL" in provider.inventories
+    ]
+    at_node: dict[str, Any] = found.providers[0].inventories
+    pinned = [cpu for record in records for core in record.free_cores() for cpu in core.free]
+    floating = [cpu for record in records for cpu in record.shared]
+    counted = sum(at_node.get(name, {}).get("total", 0) for name in ("VCPU", "PCPU"))
+    assert len({*pinned, *floating}) == len(pinned) + len(floating)
+    assert {*pinned, *floating} <= online
+    assert len(pinned) + len(floating) + counted <= len(online)
+    wanted = online if shared is None else online & (shared | dedicated)
+    if len(pinned) + len(floating) + counted < len(wanted):
+        assert any(remark.subject.startswith("CPU") for remark in found.remarks)
+    memory = at_node.get("MEMORY_MB", {"total": 0})
+    free_mb = memory["total"] - memory.get("reserved", 0) + sum(record.memory_mb for record in records)
+    assert free_mb <= max(0, max(8192, 9000) - reserved)
 
 
 @pytest.mark.parametrize(
