@@ -1,4 +1,4 @@
-"""Ids of claims: whoever knows one can release the claim, so nobody may guess one."""
+"""Ids of claims: who knows one can release the claim, so nobody may guess one."""
 
 from __future__ import annotations
 
