@@ -78,7 +78,7 @@ def node_source(file: str | None, root: str | None, settings: Settings, **option
 
 
 def node_from_host(root: str | None, settings: Settings, **options: Any) -> NodeSource:
-    """This host, with the `options` of `HostOptions`. Raises `UsageError` if they name what this host does not have."""
+    """This host, with the `options` of `HostOptions`. Raises `UsageError` if they name CPUs that it does not have."""
     options |= {
         "devices": DeviceRules(
             tuple(

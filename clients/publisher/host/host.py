@@ -27,6 +27,7 @@ from vacancy.clients.publisher.host.disk import read_disk_gib
 from vacancy.clients.publisher.host.files import format_cpu_list
 from vacancy.clients.publisher.host.inventory import Inventories, offer
 from vacancy.clients.publisher.host.memory import (
+    HugepagePool,
     HugepageReservation,
     Hugepages,
     hugepages_class,
@@ -138,12 +139,12 @@ class HostInventory(NamedTuple):
 
 
 def check_options(options: HostOptions) -> None:
-    """Raise UsageError if the options name CPUs or hugepages that this host does not have.
+    """Raise UsageError if the options name CPUs that this host does not have.
 
-    CPUs that exist and are offline are no error: they are offered when they are online.
+    CPUs that exist and are offline are no error: they are offered when they are online. Neither are reserved hugepages that
+    do not exist, because they may be allocated later.
     """
-    limits = read_cgroup(options.sys)
-    present = read_cpu(options.proc, options.sys, limits).present
+    present = read_cpu(options.proc, options.sys, read_cgroup(options.sys)).present
     for option, named in (
         ("--dedicated-cpus", options.dedicated_cpus),
         ("--shared-cpus", options.shared_cpus),
@@ -154,19 +155,6 @@ def check_options(options: HostOptions) -> None:
                 f"this host has no CPU {missing}",
                 where=option,
                 do=f"name CPUs of {format_cpu_list(present)}",
-            )
-    cells = read_cells(options.sys, limits).cells
-    pages = {cell.number: cell.hugepages for cell in cells} or {
-        0: read_hugepages(options.sys / "kernel/mm/hugepages")
-    }
-    for one in options.reserved_hugepages:
-        pool = pages.get(one.cell, {}).get(one.size_kib)
-        total = 0 if pool is None else pool.total
-        if one.pages > total:
-            raise UsageError(
-                f"NUMA cell {one.cell} has {total} hugepages of {one.size_kib} KiB, {one.pages} cannot be reserved",
-                where=f"--reserve-hugepages {one}",
-                do="reserve no more than there are, or allocate more hugepages",
             )
 
 
@@ -331,15 +319,19 @@ def _cpu_remarks(options: HostOptions, cpu: Cpu, numa: HostNumaCells) -> list[Re
 
 def _host_remarks(options: HostOptions, numa: HostNumaCells, limits: CgroupLimits) -> list[Remark]:
     """Remarks on hugepages and on the memory of the host."""
+    places = {cell.number: (f"NUMA cell {cell.number}", cell.hugepages) for cell in numa.cells}
+    if not numa.cells:
+        places[0] = "host", _host_pages(options, numa)
     remarks = [
         remark
-        for cell in numa.cells
-        for remark in hugepages_remarks(
-            cell.hugepages, cell.number, f"NUMA cell {cell.number}", options.reserved_hugepages
-        )
+        for number, (place, pages) in places.items()
+        for remark in hugepages_remarks(pages, number, place, options.reserved_hugepages)
     ]
-    if not numa.cells:
-        remarks += hugepages_remarks(_host_pages(options, numa), 0, "host", options.reserved_hugepages)
+    for one in options.reserved_hugepages:
+        pool = places.get(one.cell, ("", {}))[1].get(one.size_kib, HugepagePool(0))
+        if one.pages > pool.total:
+            reason = f"there are {pool.total} hugepages of {one.size_kib} KiB in that place"
+            remarks.append(Remark(f"--reserve-hugepages {one}", "reserved as far as they exist", reason))
     memory_kib = read_memory_kib(options.proc / "meminfo")
     if limits.memory_bytes is not None and memory_kib is not None and limits.memory_bytes < memory_kib * 1024:
         remarks.append(
