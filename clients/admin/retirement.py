@@ -1,7 +1,7 @@
 """Retire a node for an operator, from any host: in the cell where it is, and in its present incarnation.
 
-The event is the node's own: it carries the node's incarnation and the next sequence number. So it retires the machine that
-is known now, and not one that has opened a new incarnation meanwhile.
+The event retires the incarnation that is known now, and not one that is opened meanwhile. Before rules version 4 it is the
+node's own event: it has the next sequence number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import UsageError, VacancyError
 from vacancy.resources.model.record import NewRecord
-from vacancy.resources.state.tables import NODES, PROVIDERS, key
+from vacancy.resources.state.tables import NODES, PARTITION, PARTITION_KEY, PROVIDERS, key
 from vacancy.streams.log import Log
 
 _SHOWN = 5
@@ -70,15 +70,7 @@ def retire(
         return RetiredNode(node, cell, held, changed=False)
     if not force:
         check_not_held(cell, node, held)
-    incarnation, sequence = row.incarnations[0]
-    if sequence >= events.SEQUENCE_MAX:
-        raise VacancyError(
-            f"incarnation {incarnation} of node {node} has no sequence number left",
-            where=f"cell {cell}",
-            do=f"open another one, and retire that: `vacancy publish --retire --root {node} --cell {cell}`",
-        )
-    data = events.NodeData(root=node, incarnation=incarnation, sequence=sequence + 1)
-    event = events.NodeRetired(id=uuid4().hex, source=SOURCE, data=data)
+    event = _retirement(reader, cell, node, *row.incarnations[0])
     subject, look = f"the retirement of {node}", f"`vacancy show provider {node}`"
     folded.write([NewRecord(cell, events.encode(event))], subject, look)
     if wait:
@@ -90,6 +82,26 @@ def retire(
                 do="stop its publisher, or retire it there: `vacancy publish --retire`",
             )
     return RetiredNode(node, cell, held, applied=wait)
+
+
+def _retirement(
+    reader: StoreReader, cell: str, node: str, incarnation: str, sequence: int
+) -> events.NodeRetired | events.NodeRetiredV2:
+    """The event that retires this incarnation, in the newest form that the rules in force have."""
+    partition = reader.get(PARTITION, PARTITION_KEY, cell=cell)
+    rules = reader.versions.of(partition.rules_version if partition else 1)
+    id_ = uuid4().hex
+    if events.NodeRetiredV2 in rules.handlers:
+        retired = events.RetirementData(root=node, incarnation=incarnation)
+        return events.NodeRetiredV2(id=id_, source=SOURCE, data=retired)
+    if sequence >= events.SEQUENCE_MAX:
+        raise VacancyError(
+            f"incarnation {incarnation} of node {node} has no sequence number left",
+            where=f"cell {cell}",
+            do=f"open another one, and retire that: `vacancy publish --retire --root {node} --cell {cell}`",
+        )
+    data = events.NodeData(root=node, incarnation=incarnation, sequence=sequence + 1)
+    return events.NodeRetired(id=id_, source=SOURCE, data=data)
 
 
 def held_of(reader: StoreReader, cell: str, node: str) -> list[HoldingAnswer]:
