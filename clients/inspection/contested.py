@@ -17,7 +17,7 @@ from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import VacancyError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import ContestedRow
-from vacancy.resources.state.tables import CONTESTED, NODES, key, split_key
+from vacancy.resources.state.tables import CONTESTED, DEAD_LETTERS, NODES, key, split_key
 from vacancy.streams.clock import utc_text
 from vacancy.streams.log import AppendedAt
 
@@ -83,6 +83,17 @@ def _answer(root: str, cell: str, partition: int, row: ContestedRow) -> Conteste
 # -- a publisher's own name ---------------------------------------------------------------------------------------
 
 
+def _refusal(tables: PartitionReader, incarnation: str, landed: AppendedAt) -> str:
+    """Why a publisher's last event was refused, or "". Events that follow a refused report are refused because no report
+    opened the incarnation, so the reason of the report is returned if it is still known."""
+    letters = [DEAD_LETTERS.decode(data) for _, data in tables.scan(DEAD_LETTERS.family)]
+    own = [one for one in letters if one.offset == landed.offset]
+    if not own:
+        return ""
+    reports = [one for one in letters if incarnation.encode() in one.value and b"node.reported" in one.value]
+    return max(reports or own, key=lambda one: one.offset).reason
+
+
 def own_node_warning(
     store: Path,
     registry: Registry,
@@ -92,7 +103,8 @@ def own_node_warning(
     incarnation: str,
     landed: AppendedAt | None,
 ) -> str | None:
-    """What a publisher must know of its name, from the store of its host: a warning if another publisher uses it, else "".
+    """What a publisher must know of its events, from the store of its host: a warning if they are refused, or if another
+    publisher uses the node's name, else "".
 
     `incarnation` is the publisher's, `landed` the place of its last event in the log (None: there is none yet). None is
     returned where there is no answer: no store that can be read, a store of another log than `log`, or a store that has
@@ -111,10 +123,13 @@ def own_node_warning(
                 return None
             name = key(cell, root)
             node, contested = tables.get(NODES, name), tables.get(CONTESTED, name)
+            refusal = _refusal(tables, incarnation, landed)
         finally:
             tables.close()
     except (VacancyError, OSError):
         return None
+    if refusal:
+        return f"the events of this publisher of node {root} are refused: {refusal}; correct its report"
     do = "stop the other publisher, or give one of the two another --root"
     if contested is not None and contested.until_ms > 0:
         one = _answer(root, cell, landed.partition, contested)

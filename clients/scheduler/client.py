@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack
 
 from vacancy.clients.inspection.provenance import EventLookup
 from vacancy.clients.runtime import garbage_collector
-from vacancy.clients.runtime.folded_log import SameLogCheck
+from vacancy.clients.runtime.folded_log import RecordRefused, SameLogCheck
 from vacancy.clients.scheduler.claims import LATE, ClaimSettings, rejection_text
 from vacancy.clients.scheduler.log_time import LogTime
 from vacancy.clients.scheduler.log_writer import LIMITS, LogWriter
@@ -41,8 +41,10 @@ from vacancy.resources.model.errors import (
 )
 from vacancy.resources.model.limits import NAMED_PART_WEIGHT
 from vacancy.resources.model.names import ID_PATTERN
+from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import AllocationRow
-from vacancy.streams.log import Log
+from vacancy.resources.state.tables import DEAD_LETTERS
+from vacancy.streams.log import AppendedAt, Log
 
 if TYPE_CHECKING:
     from vacancy.clients.inspection.why_not import WhyNot
@@ -198,8 +200,9 @@ class Scheduler:
         leaves out nodes that have not been heard from for so long.
 
         The outcome is written to the log after this returns, within 0.5 s or at `close`. Raises `NoValidHost` (its
-        `explanation` has the reasons), `SearchGivenUp`, `ClaimLost`, `OutcomeUnknown`, `ConsumerExists` where the consumer
-        holds something in the cell of the claim, or `UsageError` where the request is invalid.
+        `explanation` has the reasons), `SearchGivenUp`, `ClaimLost`, `OutcomeUnknown`, `RecordRefused` where the claim is a dead
+        letter, `ConsumerExists` where the consumer holds something in the cell of the claim, or `UsageError` where the
+        request is invalid.
         """
         outcomes = self.place_many(
             [request], in_flight=1, timeout_s=timeout_s, max_staleness_s=max_staleness_s
@@ -210,12 +213,24 @@ class Scheduler:
             return outcome
         if outcome.rejected is not None and outcome.rejected.verdict.reason == "consumer_exists":
             self.check_new(outcome.consumer, self._rejection(outcome))
+        if outcome.status == "unknown":
+            self._check_refused(outcome)
         compiled = self.compile(request.spec if isinstance(request, PlacementRequest) else request)
 
         def explain() -> Explanation:
             return self.query.explain(compiled, max_staleness_s=max_staleness_s, newest=False)
 
         raise _error(outcome, self.reader.path, explain, self._rejection(outcome))
+
+    def _check_refused(self, outcome: Outcome) -> None:
+        """Raise `RecordRefused` if the record of a claim without a verdict became a dead letter: no verdict will come."""
+        self.reader.catch_up()
+        partition = partition_for(outcome.cell, self.log.partitions)
+        for _, data in self.reader.raw(partition, DEAD_LETTERS.family):
+            row = DEAD_LETTERS.decode(data)
+            if outcome.claim.encode() in row.value:
+                at = AppendedAt(partition, row.offset, row.timestamp_ms)
+                raise RecordRefused(f"claim {outcome.claim} of {outcome.consumer}", row.reason, at)
 
     def check_new(self, consumer: str, rejection: str = "") -> None:
         """Raise `ConsumerExists` if the consumer holds something in any cell. The fold decides that only in the cell of a
