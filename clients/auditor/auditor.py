@@ -23,6 +23,7 @@ from vacancy.clients.auditor.event_schema import ReadEvent, mentions, read
 from vacancy.clients.auditor.ledger import Ledger
 from vacancy.clients.auditor.server_groups import admits
 from vacancy.clients.auditor.spec_conformance import misplacements
+from vacancy.clients.auditor.taken_events import TakenEvents
 from vacancy.resources.model.record import Record
 
 Records = Mapping[int, Iterable[Record]]
@@ -286,8 +287,11 @@ class _NoValidHosts:
         self._specs: dict[str, Mapping[str, Any]] = {}
         self._claims: dict[str, dict[str, _Asked]] = {}
         self._cells: defaultdict[str, set[bytes]] = defaultdict(set)
-        for record, event in _events(logs, _CLOSING_TYPES):
-            self._find_closings(record, event)
+        for records in logs.values():
+            reader = TakenEvents(_CLOSING_TYPES)
+            for record in records:
+                if (event := reader.take(record)) is not None:
+                    self._find_closings(record, event)
         for closing in self._closings.values():
             self._claims.update((claim, {}) for claim in closing.in_flight)
             closing.unknown.update(
@@ -297,6 +301,7 @@ class _NoValidHosts:
             )
         if self._closings:
             ids = {name.encode() for name in (*self._closings, *self._claims)}
+            # Also of records that were refused: the scheduler counted on these claims when it decided.
             for record, event in _events(logs, ids):
                 self._find_asks(record, event)
 

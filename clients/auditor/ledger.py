@@ -16,15 +16,14 @@ from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import ClassAuditor, Refused, Stock
 from vacancy.clients.auditor.consumers import Consumers, HeldByConsumer, Key
 from vacancy.clients.auditor.deadlines import Deadline, Deadlines
-from vacancy.clients.auditor.event_schema import ReadEvent, home, is_cell, read
+from vacancy.clients.auditor.event_schema import ReadEvent, home
 from vacancy.clients.auditor.node_order import LedgerNode, is_conflict, next_of
 from vacancy.clients.auditor.operator_settings import NO_SETTINGS, AuditedSettings, read_settings
-from vacancy.clients.auditor.record_limits import few_marks, keeps_to
 from vacancy.clients.auditor.rules_in_force import ANSWER, PROPOSAL, RulesInForce
+from vacancy.clients.auditor.taken_events import log_time, taken
 from vacancy.clients.auditor.withdrawals import WITHDRAWAL, Withdrawals, Withdrawn
 from vacancy.resources.model.record import Record
 
-LEAP_MS_MAX = 3_600_000
 DEADLINE_AHEAD_MS_MAX = 600_000
 TOMBSTONE_MS = 7 * 24 * 3_600_000
 REQUEST_MS = 24 * 3_600_000
@@ -124,8 +123,7 @@ class Ledger:
 
     def apply(self, record: Record) -> None:
         """Apply one record."""
-        now, stamp = self.time_ms, record.timestamp_ms
-        self.time_ms = stamp if now is None else max(now, min(stamp, now + LEAP_MS_MAX))
+        self.time_ms = log_time(self.time_ms, record.timestamp_ms)
         self.offset = record.offset
         self._end_overdue()
         self._conclude()
@@ -133,14 +131,8 @@ class Ledger:
         self._conclude()
 
     def _apply(self, record: Record) -> None:
-        if not is_cell(record.key) or not few_marks(record.value, self.rules.limits):
-            return
-        if self.partitions and home(record.key, self.partitions) != record.partition:
-            return
-        event = read(record)
-        if event is None or event.kind not in self._handlers or not self.rules.allows(event.kind):
-            return
-        if keeps_to(self.rules.limits, event):
+        event = taken(record, self.rules, self.partitions)
+        if event is not None and event.kind in self._handlers:
             with suppress(Refused):
                 self._handlers[event.kind](record.key.decode(), event)
 
