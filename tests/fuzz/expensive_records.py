@@ -6,6 +6,7 @@ more. What it found worst is the corpus, `corpus/expensive_records.json`.
 
 from __future__ import annotations
 
+import json
 import random
 import time
 import tracemalloc
@@ -279,6 +280,14 @@ def wrong_fields(kind: int, number: int) -> Case:
     return Case([], values[kind % len(values)])
 
 
+def missing_fields(kind: int, brackets: int, depth: int) -> Case:
+    """Objects that lack all their fields, and have a field of that many objects that nobody reads instead."""
+    types = ("consumer.replaced.v2", "node.reported.v1", "facts.set.v1", "requests.received.v1")
+    nested = '{"a":' * depth + "1" + "}" * depth
+    pad = json.loads("[" + ",".join([nested] * max(1, brackets // depth)) + "]")
+    return Case([], event(types[kind % len(types)], {"pad": pad}))
+
+
 def received(requests: int, groups: int, names: int) -> Case:
     """Requests with many names."""
     group = {"resources": {"VCPU": 1}, "required": [f"CUSTOM_{n}" for n in range(names)]}
@@ -328,6 +337,7 @@ KINDS: Final[Mapping[str, tuple[Callable[..., Case], Mapping[str, int]]]] = {
     "many_groups": (many_groups, {"claims_": 64, "groups": 16, "members": 64}),
     "ancestors": (ancestors, {"claims_": 64, "predicates_": 1024, "depth": 4000}),
     "wrong_fields": (wrong_fields, {"kind": 6, "number": 250_000}),
+    "missing_fields": (missing_fields, {"kind": 3, "brackets": 250_000, "depth": 100}),
     "received": (received, {"requests": 64, "groups": 64, "names": 1000}),
     "closed": (closed, {"requests": 64, "names": 20_000}),
 }

@@ -31,6 +31,7 @@ FIRST_FOUND = [
     Recipe("ancestors", {"claims_": 10, "predicates_": 100, "depth": 4000}),
     Recipe("bad_values", {"values": 1_500_000, "size": 1}),
     Recipe("wrong_fields", {"kind": 0, "number": 100_000}),
+    Recipe("missing_fields", {"kind": 0, "brackets": 10_500, "depth": 100}),
     Recipe("withdrawn_parts", {"rounds": 3, "parts": 4_000, "releases": 16}),
     Recipe("server_group", {"members": 16, "parts": 255, "claims_": 16}),
     Recipe("ending_at_once", {"holds": 32_000, "verdicts": 0}),
