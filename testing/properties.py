@@ -219,6 +219,8 @@ def overrides_can_be_cleared(draw: Draw) -> None:
     inventory = draw.inventory()
     assert of.report(inventory, changed) == of.override(of.report(inventory, plain), first)
     assert of.report(found.inventory, of.withdraw(changed)) == changed
+    if set(of.without_effect(plain, first)) == set(first):
+        assert of.row(changed) == of.row(plain), "without_effect names a field that changes what is offered"
 
 
 def refusals_say_why(draw: Draw) -> None:

@@ -17,7 +17,6 @@ from vacancy.clients.inspection.lookup import NotFound, find, provider_cell, pro
 from vacancy.clients.runtime.folded_log import FoldedLog, RecordRefused
 from vacancy.clients.scheduler.releases import WeighedRelease, release_records
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.record_limits import parts_weight
 from vacancy.resources.model import events
 from vacancy.resources.model.attributes import type_name
@@ -98,7 +97,7 @@ def traits(
 
 def override(resource_class: str, values: Mapping[str, Any]) -> Change:
     """Override parts of an inventory, whatever the node reports: for quantities `reserved` and
-    `allocation_ratio_milli`. Other fields keep their overrides."""
+    `allocation_ratio_milli`. Other fields keep their overrides. A list of devices has neither."""
 
     def change(settings: OperatorSettings) -> OperatorSettings:
         kept = {**settings.overrides.get(resource_class, {}), **values}
@@ -167,7 +166,7 @@ def set_operator_settings(
     revision = row.revision if row else 0
     if after == before:
         return CurrentSettings(provider, cell, revision, before, changed=False)
-    _check_overrides(after, reader.registry)
+    _check_overrides(reader, cell, provider, before, after)
     _check_types(provider, before, after, reader.get(PROVIDERS, key(cell, provider)))
     revision += 1
     try:
@@ -231,13 +230,29 @@ def _settings_of(row: OperatorSettingsRow | None) -> OperatorSettings:
     )
 
 
-def _check_overrides(settings: OperatorSettings, registry: Registry) -> None:
-    for name, values in settings.overrides.items():
-        resource_class = registry.check(name)
+def _check_overrides(
+    reader: StoreReader, cell: str, provider: str, before: OperatorSettings, after: OperatorSettings
+) -> None:
+    """Overrides that this change makes are valid, and have an effect on what the node reports now."""
+    for name, values in after.overrides.items():
+        resource_class = reader.registry.check(name)
         try:
             resource_class.check_override(values)
         except InvalidRecord as error:
             raise UsageError(error.what, do="see which fields of this class operators can override") from None
+        table = reader.registry.table(name)
+        row = reader.get(table, table.prefix + key(cell, provider), cell=cell)
+        if row is None or values == before.overrides.get(name):
+            continue
+        fields = resource_class.without_effect(row.record, values)
+        if fields:
+            raise UsageError(
+                f"an override of {' and '.join(fields)} has no effect on the inventory of {name} "
+                f"that the node reports for {provider}",
+                where=f"cell {cell}",
+                do=f"look with `vacancy show provider {provider}`; where it is a list of devices, leave devices out of "
+                "the list on the node, for example with `vacancy publish --deny-device`",
+            )
 
 
 def _check_types(

@@ -196,13 +196,18 @@ def _state(
 
 def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> ProviderAnswer:
     settings = reader.get(FACTS, key(cell, id_))
+    overrides = {} if settings is None else settings.overrides
     inventories = []
+    without_effect = {}
     generation = row.changed
     for name in row.classes:
         table = reader.registry.table(name)
         held = reader.get(table, table.prefix + key(cell, id_), cell=cell)
         if held is not None:
             inventories.append(_inventory(reader, name, held))
+            fields = table.resource_class.without_effect(held.record, overrides.get(name, {}))
+            if fields:
+                without_effect[name] = list(fields)
             generation = max(generation, held.changed)
     return ProviderAnswer(
         id=id_,
@@ -216,7 +221,9 @@ def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> Pro
         attributes=dict(row.reported_attributes),
         operator_attributes=dict(row.operator_attributes),
         inventories=inventories,
-        facts=None if settings is None else settings_shown(settings),
+        facts=None
+        if settings is None
+        else {**settings_shown(settings), "overrides_without_effect": without_effect},
     )
 
 

@@ -183,6 +183,10 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         else:
             super().check_override(override)
 
+    def without_effect(self, record: DeviceRecord, override: Mapping[str, Any]) -> tuple[str, ...]:
+        """A list of devices has no amount that an operator could reserve of it or multiply."""
+        return () if record.is_counted else tuple(sorted(override))
+
     def override(self, record: DeviceRecord, override: Mapping[str, Any]) -> DeviceRecord:
         if not self.countable:
             return record

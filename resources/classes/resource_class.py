@@ -106,6 +106,10 @@ class ResourceClass(ABC, Generic[R]):
         if override:
             raise InvalidRecord(f"{self.name} has nothing that an operator can override")
 
+    def without_effect(self, record: R, override: Mapping[str, Any]) -> tuple[str, ...]:
+        """The fields of a valid override that change nothing of this record, whatever their values: clients refuse them."""
+        return ()
+
     def override(self, record: R, override: Mapping[str, Any]) -> R:
         """The record under an operator's override (already checked; an empty one clears what was overridden)."""
         return record

@@ -96,6 +96,39 @@ def test_overrides_add_up_until_they_are_cleared(site: FollowedLog) -> None:
     assert vcpu_capacity(site) == 8
 
 
+def test_an_override_that_a_list_of_devices_does_not_honour_is_refused(site: FollowedLog) -> None:
+    """Of a list of devices nothing is reserved and nothing multiplied. The change is refused before anything is written."""
+    site.report("node-2", PGPU={"devices": {"81:00.0": {}, "82:00.0": {}}}, FPGA={"total": 4})
+    before = site.log.end()
+    with pytest.raises(UsageError, match="override of reserved has no effect on the inventory of PGPU"):
+        change(site, operator.override("PGPU", {"reserved": 1}), "node-2")
+    with pytest.raises(UsageError, match="override of allocation_ratio_milli has no effect"):
+        change(site, operator.override("PGPU", {"allocation_ratio_milli": 2000}), "node-2")
+    assert site.log.end() == before
+    change(site, operator.override("FPGA", {"reserved": 1}), "node-2")
+    assert capacity(site, "node-2", "FPGA") == 3, "of a number of devices some can be reserved"
+
+
+def test_an_override_that_lost_its_effect_is_shown_as_such_and_stops_no_other_change(
+    site: FollowedLog,
+) -> None:
+    site.report("node-2", PGPU={"total": 2})
+    change(site, operator.override("PGPU", {"reserved": 1}), "node-2")
+    assert capacity(site, "node-2", "PGPU") == 1
+    site.report("node-2", PGPU={"devices": {"81:00.0": {}, "82:00.0": {}}})
+    (node,) = show_provider(site.reader, "node-2").providers
+    assert node.facts is not None
+    assert node.facts["overrides_without_effect"] == {"PGPU": ["reserved"]}
+    assert capacity(site, "node-2", "PGPU") == 2
+    assert change(site, operator.disable(), "node-2").changed
+    assert change(site, operator.clear_override("PGPU"), "node-2").facts.overrides == {}
+
+
+def capacity(site: FollowedLog, provider: str, resource_class: str) -> int:
+    (node,) = show_provider(site.reader, provider).providers
+    return next(one.capacity for one in node.inventories if one.resource_class == resource_class)
+
+
 def vcpu_capacity(site: FollowedLog) -> int:
     (node, *_) = show_provider(site.reader, "node-1").providers
     return next(one.capacity for one in node.inventories if one.resource_class == "VCPU")
