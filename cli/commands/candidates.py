@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from vacancy.resources.model.errors import NoValidHost, SearchGivenUp
 
 if TYPE_CHECKING:
     from vacancy.clients.request_language.placement_syntax import ParsedRequest
+    from vacancy.clients.scheduler.store_query import StoreQuery
     from vacancy.projections.query.model import Candidate
 
 _LIMIT = 10
@@ -30,6 +32,16 @@ def candidates(
         typer.Option("--limit", min=1, help="Maximum number of candidates.", show_default=str(_LIMIT)),
     ] = None,
     qualities_only: QualitiesOnlyOption = False,
+    project: Annotated[
+        str | None,
+        typer.Option("--project", metavar="ID", help="Say which limits of this project the request exceeds."),
+    ] = None,
+    user: Annotated[
+        str, typer.Option("--user", metavar="ID", help="The same of this user in the project.")
+    ] = "-",
+    consumer_type: Annotated[
+        str, typer.Option("--consumer-type", metavar="TYPE", help="The type of the consumer, for its limits.")
+    ] = "INSTANCE",
     order: o.OrderOption = None,
     weigh: o.WeighOption = None,
     typical: o.TypicalOption = None,
@@ -68,6 +80,7 @@ def candidates(
         no_host = not found and not gave_up
         why = query.explain(request, max_staleness_s=max_staleness, newest=False) if no_host else None
         types = "" if found else query.type_errors(request)
+        full = [] if project is None else _exceeded(query, parsed, project, user, consumer_type)
     if as_json:
         explanation = {} if why is None else {"explanation": why}
         answers = [{**one._asdict(), "mappings": one.mappings} for one in found]
@@ -75,12 +88,15 @@ def candidates(
             del answer["copies"]  # the names of the groups have them
             answer["borrowed"] = answer.pop("from_sharing")
         answer_json = {"candidates": answers, "as_of": as_of, "as_of_ms": as_of_ms, "gave_up": gave_up}
-        emit_json({**answer_json, **explanation})
+        limits = {} if project is None else {"over_quota": full}
+        emit_json({**answer_json, **explanation, **limits})
     elif why is not None:
         render_explanation(why)
     elif found:
         _render(found)
         note(as_of_note)
+    for text in () if as_json else full:
+        note(text)
     at = f"store {context.store} at {position_text(as_of)}"
     if gave_up and not found:
         raise SearchGivenUp(gave_up_text(gave_up), at)
@@ -139,3 +155,24 @@ def _render(found: Sequence[Candidate]) -> None:
             for a in c.allocations
         ),
     )
+
+
+def _exceeded(
+    query: StoreQuery, parsed: ParsedRequest, project: str, user: str, consumer_type: str
+) -> list[str]:
+    """The limits that a claim for the request would exceed, as far as its asks are amounts."""
+    from vacancy.cli.commands.quota import scope_text
+    from vacancy.clients.scheduler.quotas import QuotaView
+
+    view = QuotaView(query.reader)
+    if not view.has_quotas():
+        return []
+    amounts: Counter[str] = Counter()
+    for group in parsed.spec.groups:
+        for name, ask in group.resources.items():
+            if isinstance(ask, int):
+                amounts[name] += ask * parsed.spec.copies
+    return [
+        f"over quota: {scope_text(one)}, {one.unit}: used {one.used}, asked {amounts[one.unit]}, limit {one.limit}"
+        for one in view.exceeded(project, user, consumer_type, amounts)
+    ]

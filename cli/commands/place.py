@@ -89,7 +89,7 @@ def place(
 
     The options of the request are those of `vacancy candidates`. Exits with 3 if there is not a candidate; the output
     then lists how many nodes each constraint removed. Exits with 4 if every claim was lost to other schedulers, and
-    with 6 if the outcome is not known yet; the message then gives the time at which it will be. Exits with 7 if the consumer
+    with 8 if a limit of the project or the user is reached, and with 6 if the outcome is not known yet; the message then gives the time at which it will be. Exits with 7 if the consumer
     holds something already, in any cell.
     """
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)

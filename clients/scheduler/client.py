@@ -19,7 +19,7 @@ from vacancy.clients.scheduler.claims import LATE, ClaimSettings, rejection_text
 from vacancy.clients.scheduler.log_time import LogTime
 from vacancy.clients.scheduler.log_writer import LIMITS, LogWriter
 from vacancy.clients.scheduler.pipeline import Pipeline, PollPacing
-from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
+from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected
 from vacancy.clients.scheduler.releases import WeighedRelease, release_records
 from vacancy.clients.scheduler.settlement import OpenClaim, Settlement, latest_deadline_ms, settle
 from vacancy.clients.scheduler.store_query import AnyRequest, Candidates, StoreQuery
@@ -35,6 +35,7 @@ from vacancy.resources.model.errors import (
     LogUnavailable,
     NoValidHost,
     OutcomeUnknown,
+    OverQuota,
     SearchGivenUp,
     UsageError,
     VacancyError,
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
 
 HOLD_MS_MAX: Final = 366 * 24 * 3600 * 1000
 """How long something can be held without being confirmed: a year."""
+
+_SHARES_FETCHED: Final = 32
+"""How often a placement may fetch shares of limits: others may take them first."""
 
 _COLLECT_FROM_ROWS: Final = 1000
 """Providers in the view from which it pays to collect garbage before the collector is spared."""
@@ -201,16 +205,19 @@ class Scheduler:
 
         The outcome is written to the log after this returns, within 0.5 s or at `close`. Raises `NoValidHost` (its
         `explanation` has the reasons), `SearchGivenUp`, `ClaimLost`, `OutcomeUnknown`, `RecordRefused` where the claim is a dead
-        letter, `ConsumerExists` where the consumer holds something in the cell of the claim, or `UsageError` where the
-        request is invalid.
+        letter, `ConsumerExists` where the consumer holds something in the cell of the claim, `OverQuota` where a limit of
+        its project or user is reached in all partitions, or `UsageError` where the request is invalid.
         """
-        outcomes = self.place_many(
-            [request], in_flight=1, timeout_s=timeout_s, max_staleness_s=max_staleness_s
-        )
-        outcome = next(outcomes)
-        outcomes.close()
-        if outcome.status == "placed":
-            return outcome
+        for _ in range(_SHARES_FETCHED):
+            outcomes = self.place_many(
+                [request], in_flight=1, timeout_s=timeout_s, max_staleness_s=max_staleness_s
+            )
+            outcome = next(outcomes)
+            outcomes.close()
+            if outcome.status == "placed":
+                return outcome
+            if not (outcome.rejected and self.fetch_quota(outcome.rejected, timeout_s=timeout_s)):
+                break
         if outcome.rejected is not None and outcome.rejected.verdict.reason == "consumer_exists":
             self.check_new(outcome.consumer, self._rejection(outcome))
         if outcome.status == "unknown":
@@ -231,6 +238,30 @@ class Scheduler:
             if outcome.claim.encode() in row.value:
                 at = AppendedAt(partition, row.offset, row.timestamp_ms)
                 raise RecordRefused(f"claim {outcome.claim} of {outcome.consumer}", row.reason, at)
+
+    def fetch_quota(self, rejected: Rejected, *, timeout_s: float = 10.0) -> bool:
+        """Fetch the share of a limit that a claim lacked in its partition, from partitions that do not use theirs.
+
+        Returns False for another rejection. Raises `OverQuota` where the whole limit is in use.
+        """
+        cell, verdict = rejected
+        if verdict.reason != "over_quota":
+            return False
+        from vacancy.clients.scheduler.quotas import Quotas, scope_of
+
+        scope, quotas = scope_of(verdict), Quotas(self.log, self.reader, timeout_s=timeout_s)
+        partition = partition_for(cell, self.reader.manifest.partitions)
+        if quotas.fetch(scope, partition, verdict.asked):
+            return True
+        found = quotas.limit(scope)
+        used, _, limit = verdict.other.partition("/")
+        if found is not None:
+            used, limit = str(found.used), str(found.limit)
+        raise OverQuota(
+            f"over quota: {verdict.group}, {verdict.resource_class}: used {used}, asked {verdict.asked}, limit {limit}",
+            where=f"store {self.reader.path}",
+            do="release something, or raise the limit with `vacancy quota set`",
+        )
 
     def check_new(self, consumer: str, rejection: str = "") -> None:
         """Raise `ConsumerExists` if the consumer holds something in any cell. The fold decides that only in the cell of a

@@ -122,6 +122,12 @@ class ConsumerExists(VacancyError):
     exit_code = 7
 
 
+class OverQuota(VacancyError):
+    """A claim would exceed a limit of its project or its user (`fold.quotas`). The text says used, asked and limit."""
+
+    exit_code = 8
+
+
 class OutcomeUnknown(VacancyError):
     """No verdict was received in time. The outcome is unknown until log time has passed the claim's deadline."""
 
