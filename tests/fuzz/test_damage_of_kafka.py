@@ -103,4 +103,4 @@ def test_a_worker_does_not_fold_damaged_records(damaged: Damaged, tmp_path: Path
         pytest.raises(LogError, match=r"checksum does not match.*partition \d+"),
         WorkerProcess(damaged.url, tmp_path / "store") as worker,
     ):
-        worker.wait_ready()
+        worker.wait_ready(300)
