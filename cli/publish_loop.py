@@ -15,7 +15,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import read_text
-from vacancy.clients.publisher.host import HostInventory, HostOptions, check_options, inspect_host
+from vacancy.clients.publisher.host import (
+    HostInventory,
+    HostOptions,
+    check_options,
+    inspect_host,
+    machine_identity,
+)
 from vacancy.clients.publisher.host.device_rules import DeviceRules, parse_device_rule
 from vacancy.clients.publisher.host.files import parse_cpu_list
 from vacancy.clients.publisher.host.memory import parse_reservation
@@ -24,8 +30,9 @@ from vacancy.clients.publisher.host.remarks import RemarkPrinter
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Providers, Publisher, node_cell
 from vacancy.clients.publisher.service import PublishService
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import LogError, StoreError, UsageError, VacancyError
-from vacancy.resources.model.events import ProviderReport
+from vacancy.resources.model.events import NodeReportedV2, ProviderReport
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.tables import NODES, key
 from vacancy.streams.log import AppendedAt, Log
@@ -144,9 +151,39 @@ def node_from_file(file: str, root: str | None) -> NodeSource:
     return NodeSource(node, read)
 
 
-def make_publisher(log: Log, node: str, cell: str | None, outbox: Outbox, *, move_cell: bool) -> Publisher:
+def make_publisher(
+    log: Log, node: str, cell: str | None, outbox: Outbox, *, move_cell: bool, machine: str | None = None
+) -> Publisher:
     """The node's publisher, in the cell that `node_cell` gives it."""
-    return Publisher(log, node, node_cell(node, cell, outbox, log), outbox, move_cell=move_cell)
+    cell = node_cell(node, cell, outbox, log)
+    return Publisher(log, node, cell, outbox, move_cell=move_cell, machine=machine)
+
+
+def machine_name(log: Log, chosen: str, *, from_file: bool) -> str | None:
+    """The machine that reports name: `chosen`, or for `auto` this host's, unless a file describes the node. None for `none`,
+    and where the log's rules do not have it. Raises `UsageError` for a name that the log's rules do not have."""
+    if chosen == "none" or (chosen == "auto" and from_file):
+        return None
+    if not _has_machines(log):
+        if chosen == "auto":
+            return None
+        raise UsageError(
+            "the rules of this log do not have machines: they need version 4",
+            where=f"--machine, log {log.name}",
+            do="omit --machine; a log made by `vacancy topics create --preview-rules` has them",
+        )
+    return machine_identity() if chosen == "auto" else chosen
+
+
+def _has_machines(log: Log) -> bool:
+    """Whether the log was made with rules that have machines. A publisher may have no permission to read the log; then the
+    answer is no."""
+    try:
+        records = log.read(0, 0, 1, timeout_s=5.0)
+        rules = json.loads(records[0].value)["data"]["rules"]["version"] if records else 0
+    except (LogError, ValueError, LookupError, TypeError):
+        return False
+    return rules in RULES_VERSIONS and NodeReportedV2 in RULES_VERSIONS.of(rules).handlers
 
 
 def serve(log_url: str, open_log: OpenLog, service: Callable[[Log], PublishService]) -> None:

@@ -349,6 +349,119 @@ def retire(
         note(f"{retirement.held_text(found.held)}; it stays until it is released")
 
 
+@app.command()
+def adopt(
+    node: Annotated[str, typer.Argument(metavar="NODE")],
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            "--machine",
+            metavar="MACHINE",
+            help="The machine that is the node from now on, as `vacancy status` names it.",
+            show_default="the one that the node is now",
+        ),
+    ] = None,
+    cell: Annotated[
+        str | None, typer.Option("--cell", metavar="NAME", help="The node's cell, if it is in two cells.")
+    ] = None,
+    timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Decide which machine a node is, where two machines use its name, or one machine has two names.
+
+    What other machines report under the name is dropped from then on. Other nodes that were this machine take no claims until
+    another machine reports them. What is held is not touched. It needs rules version 4.
+    """
+    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients.admin import machines
+
+    with (
+        failure_as_json(as_json, provider=node),
+        context.open_log(timeout) as opened,
+        context.open_reader() as reader,
+    ):
+        found = machines.adopt(opened, reader, node, machine, cell=cell, timeout_s=timeout, wait=not no_wait)
+    if as_json:
+        emit_json({**found._asdict(), "outcome": outcome_name(found.applied)})
+        return
+    emit(f"node {node} in cell {found.cell} is machine {found.machine}")
+    if found.waits:
+        note(
+            "it takes claims with this machine's next full report: restart its publisher, or wait up to 10 minutes"
+        )
+    for other in found.others:
+        note(
+            f"node {other} is no longer this machine: retire it, rename it, or publish it from another machine"
+        )
+    if not found.applied:
+        note(NOT_WAITED)
+
+
+@app.command()
+def rename(
+    node: Annotated[str, typer.Argument(metavar="OLD")],
+    to: Annotated[str, typer.Argument(metavar="NEW")],
+    provider: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--provider",
+            metavar="OLD=NEW",
+            help="The new name of a part of the node. Without it, parts whose names start with the node's name follow it,"
+            " and the others keep theirs. Repeatable.",
+        ),
+    ] = None,
+    cell: Annotated[
+        str | None, typer.Option("--cell", metavar="NAME", help="The node's cell, if it is in two cells.")
+    ] = None,
+    timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Give a node another name, with all that is held of it and its operator settings.
+
+    It is one event: everything follows, or nothing changes. The new name may be reported already, in the same cell, or not
+    yet. It takes claims with its next full report. It needs rules version 4.
+    """
+    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients.admin import machines
+
+    names = dict(map(_new_name, provider or ()))
+    with (
+        failure_as_json(as_json, provider=node),
+        context.open_log(timeout) as opened,
+        context.open_reader() as reader,
+    ):
+        found = machines.rename(
+            opened, reader, node, to, providers=names, cell=cell, timeout_s=timeout, wait=not no_wait
+        )
+    if as_json:
+        emit_json({**found._asdict(), "outcome": outcome_name(found.applied)})
+        return
+    emit(
+        f"node {node} in cell {found.cell} is now {to}, with what {len(found.consumers)} consumers hold of it"
+    )
+    note(f"it takes claims with the next full report of {to}")
+    if not found.applied:
+        note(NOT_WAITED)
+
+
+def _new_name(text: str) -> tuple[str, str]:
+    """`gpu-1:a=gpu-2:a`."""
+    old, separator, new = text.partition("=")
+    if not separator or not old or not new:
+        raise UsageError(f"{text!r} names no new provider", where="--provider", do="write OLD=NEW")
+    return old, new
+
+
 def ratio_milli(text: str, where: str) -> int:
     """A ratio such as 1.5 in thousandths. Raises `UsageError` for one that is not whole in thousandths."""
     try:

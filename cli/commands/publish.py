@@ -169,6 +169,15 @@ def publish(
             help="Do not offer PCI devices that match this rule. Repeatable. [env: VACANCY_DENY_DEVICES]",
         ),
     ] = None,
+    machine: Annotated[
+        str,
+        typer.Option(
+            "--machine",
+            metavar="NAME|auto|none",
+            help="The machine's identity in reports: auto is a hash of its machine id, where the log's rules have it"
+            " (version 4); of a node from a file, auto names none.",
+        ),
+    ] = "auto",
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -236,7 +245,10 @@ def publish(
     intervals = publish_loop.Intervals(interval, heartbeat, full_every, timeout)
 
     def publisher_to(opened: Log) -> Publisher:
-        return publish_loop.make_publisher(opened, node, context.settings.cell, queue, move_cell=move_cell)
+        name = publish_loop.machine_name(opened, machine, from_file=file is not None)
+        return publish_loop.make_publisher(
+            opened, node, context.settings.cell, queue, move_cell=move_cell, machine=name
+        )
 
     def service(opened: Log) -> PublishService:
         publisher = publisher_to(opened)

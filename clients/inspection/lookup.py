@@ -23,7 +23,7 @@ from vacancy.clients.inspection.answers import (
     TreeAnswer,
     VerdictAnswer,
 )
-from vacancy.clients.inspection.contested import contested_node
+from vacancy.clients.inspection.contested import contested_node, same_machine_text
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.fold.provider_tree import path_to_root
 from vacancy.resources.model.canonical_bytes import spec_json
@@ -186,6 +186,8 @@ def _state(
         return "retired"
     if root in reader.view.clashes:
         return "in two cells"
+    if same_machine_text(reader, cell, root):
+        return "two names"
     if closed is None:
         return "open"
     if closed.reason == "incomplete":

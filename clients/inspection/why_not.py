@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vacancy.clients.inspection.answers import NodeAnswer
-from vacancy.clients.inspection.contested import contested_node, contested_text
+from vacancy.clients.inspection.contested import contested_node, contested_text, same_machine_text
 from vacancy.clients.inspection.lookup import NotFound, find, node_of, provider_cell, provider_cells
 from vacancy.clients.inspection.provenance import EventLookup, LogEvent
 from vacancy.clients.request_language.request_compiler import compile_request
@@ -175,6 +175,8 @@ def _closed(
     if row.root in reader.view.clashes:
         cells = " and ".join(sorted(reader.view.name(at)[0] for at in reader.view.clashes[row.root]))
         return f"its node is live in cells {cells}: retire it in the cell that it left", None
+    if text := same_machine_text(reader, cell, row.root):
+        return f"{text}: let an operator decide with `vacancy provider adopt`, or retire one of them", None
     if closed is None:
         return "", None
     if closed.reason == "disabled":

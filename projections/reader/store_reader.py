@@ -26,6 +26,7 @@ from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import (
     CUSTOM_FAMILY,
     GROUPS,
+    MACHINES,
     NODES,
     PARTITION,
     PARTITION_KEY,
@@ -277,6 +278,8 @@ class StoreReader:
     def _load_partition(self, reader: PartitionReader) -> None:
         for providers in reader.chunks(PROVIDERS.family):
             self.view.load_providers(providers)
+        for machines in reader.chunks(MACHINES.family):
+            self.view.load_machines(machines)
         self.view.load_nodes(reader.chunks(NODES.family))
         for groups in reader.chunks(GROUPS.family):
             self.view.groups.feed(groups)
@@ -337,7 +340,7 @@ class StoreReader:
 
 def _tables_beyond_view(versions: RulesVersions) -> frozenset[str]:
     """Tables that are fed and of which the view keeps nothing: readers only get rows of them."""
-    viewed = {PROVIDERS.name, NODES.name, GROUPS.name}
+    viewed = {PROVIDERS.name, NODES.name, MACHINES.name, GROUPS.name}
     return frozenset(table.name for table in versions.newest.tables if table.fed) - viewed
 
 

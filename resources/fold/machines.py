@@ -138,22 +138,23 @@ def fold_retired_incarnation(transaction: Transaction, data: RetirementData) -> 
 def fold_adopted(transaction: Transaction, data: AdoptionData) -> None:
     """An operator's decision: the machine is this node. What other machines report under its name is dropped, and what the
     machine reports under other names of the cell."""
+    machine = data.machine
+    if data.cell not in (None, transaction.cell):
+        for root in _nodes_of(transaction, machine):
+            _give_up_machine(transaction, root, machine)
+        return
     key = transaction.key(data.root)
     node, row = transaction.get(NODES, key), transaction.get(MACHINES, key) or _UNKNOWN
     if node is None or node.retired:
         raise InvalidRecord(
             f"node {data.root} is not there: the machine of its next full report will be the node"
         )
-    machine = data.machine
     refused = dict.fromkeys(
         name for name in (row.machine or NO_MACHINE, row.other, *row.refused) if name not in ("", machine)
     )
     for root in _nodes_of(transaction, machine):
         if root != data.root:
-            there = transaction.get(MACHINES, transaction.key(root)) or _UNKNOWN
-            others = (machine, *(name for name in there.refused if name != machine))[:REFUSED_KEPT]
-            there = _with_stranger(transaction, root, there)
-            name_machine(transaction, root, replace(there, machine="", refused=others, waiting=True))
+            _give_up_machine(transaction, root, machine)
     if row.machine != machine:
         row = replace(_with_stranger(transaction, data.root, row), machine=machine, waiting=True)
     name_machine(transaction, data.root, replace(row, other="", refused=tuple(refused)[:REFUSED_KEPT]))
@@ -225,6 +226,13 @@ def _is_of_stranger(transaction: Transaction, data: NodeData) -> bool:
         return False
     count_dropped(transaction, key, data, f"another machine sends as {data.root}", report=False)
     return True
+
+
+def _give_up_machine(transaction: Transaction, root: str, machine: str) -> None:
+    """The machine of this node is another node now."""
+    row = _with_stranger(transaction, root, machine_of(transaction, root))
+    refused = (machine, *(name for name in row.refused if name != machine))[:REFUSED_KEPT]
+    name_machine(transaction, root, replace(row, machine="", refused=refused, waiting=True))
 
 
 def _with_stranger(transaction: Transaction, root: str, row: MachineRow) -> MachineRow:

@@ -189,10 +189,12 @@ class RetirementData(RequestModel):
 
 
 class AdoptionData(RequestModel):
-    """From now on the machine `machine` is the node `root`, and no other node of its cell."""
+    """From now on the machine `machine` is the node `root`, and no other node of the record's cell. `cell` is the node's cell,
+    where that is another one than the record's."""
 
     root: Id
     machine: MachineName
+    cell: Id | None = None
 
 
 class RenameData(RequestModel):
