@@ -247,12 +247,16 @@ class _Partition:
 
 _RECORD_FULL = "how much judging the claims of one record reads is not counted"
 _EXPIRED = "a verdict may be deleted after the deadline of its claim"
-_LEFT_OUT = "a node that two cells reported may have been left out"
+_LEFT_OUT = "a node that two cells reported, or a machine of two names, may have been left out"
 _SILENT = "nodes that were silent for long were left out"
 """The ledger does not know when a node last sent an event."""
 
 
-_CLOSING_TYPES = {b"vacancy.node.reported.v1", b"vacancy.requests.closed.v1"}
+_CLOSING_TYPES = {
+    b"vacancy.node.reported.v1",
+    b"vacancy.node.reported.v2",
+    b"vacancy.requests.closed.v1",
+}
 
 
 class _Closing(NamedTuple):
@@ -287,6 +291,8 @@ class _NoValidHosts:
         self._specs: dict[str, Mapping[str, Any]] = {}
         self._claims: dict[str, dict[str, _Asked]] = {}
         self._cells: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._machines: defaultdict[str, set[str]] = defaultdict(set)
+        self._names: defaultdict[str, set[tuple[bytes, str]]] = defaultdict(set)
         for records in logs.values():
             reader = TakenEvents(_CLOSING_TYPES)
             for record in records:
@@ -306,8 +312,12 @@ class _NoValidHosts:
                 self._find_asks(record, event)
 
     def _find_closings(self, record: Record, event: ReadEvent) -> None:
-        if event.kind == "node.reported":
-            self._cells[event.data["root"]].add(record.key)
+        if event.kind in ("node.reported", "node.reported.v2"):
+            root, machine = event.data["root"], event.data.get("machine")
+            self._cells[root].add(record.key)
+            if machine is not None:
+                self._names[machine].add((record.key, root))
+                self._machines[root].add(machine)
         elif event.kind == "requests.closed":
             for request in event.data["requests"]:
                 if request["outcome"] == "no_valid_host" and request["id"] not in self._closings:
@@ -370,8 +380,13 @@ class _NoValidHosts:
         """Judge all of them."""
         for closing in self._closings.values():
             found.counts["no_valid_host"] += 1
-            # A root that two cells reported may have been left out, and that is right.
+            # A root that two cells reported may have been left out, and that is right; so may a machine of two names.
             serving = {tree for tree in closing.serving if len(self._cells[tree[1]]) == 1}
+            serving = {
+                tree
+                for tree in serving
+                if all(len(self._names[machine]) == 1 for machine in self._machines[tree[1]])
+            }
             if serving:
                 cell, root = min(serving)
                 found.report(

@@ -297,6 +297,32 @@ class NodeReported(NodeEvent, kw_only=True):
     consumers: list[Id] | None = None
 
 
+MachineName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")]
+
+
+class IdentifiedReport(NodeReported, kw_only=True):
+    machine: MachineName | None = None
+
+
+class Retirement(_Strict):
+    root: Id
+    incarnation: Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+    sequence: Count | None = None
+
+
+class Adoption(_Strict):
+    root: Id
+    machine: MachineName
+    cell: Id | None = None
+
+
+class Renaming(_Strict):
+    root: Id
+    to: Id
+    providers: Annotated[dict[Id, Id], Meta(min_length=1, max_length=4096)]
+    consumers: Annotated[list[Id], Meta(max_length=1024)] = []
+
+
 class NodeChanged(NodeEvent, kw_only=True):
     providers: Annotated[list[Provider], Meta(max_length=4096)] = []
     removed: Annotated[list[Id], Meta(max_length=4096)] = []
@@ -401,6 +427,22 @@ class _NodeRetiredEvent(_Envelope, tag=_PREFIX + "node.retired" + _VERSION):
     data: NodeEvent
 
 
+class _NodeReportedV2Event(_Envelope, tag=_PREFIX + "node.reported.v2"):
+    data: IdentifiedReport
+
+
+class _NodeRetiredV2Event(_Envelope, tag=_PREFIX + "node.retired.v2"):
+    data: Retirement
+
+
+class _NodeAdoptedEvent(_Envelope, tag=_PREFIX + "node.adopted" + _VERSION):
+    data: Adoption
+
+
+class _NodeRenamedEvent(_Envelope, tag=_PREFIX + "node.renamed" + _VERSION):
+    data: Renaming
+
+
 class _FactsSetEvent(_Envelope, tag=_PREFIX + "facts.set" + _VERSION):
     data: FactsSet
 
@@ -444,6 +486,10 @@ _Event = (
     | _NodeChangedEvent
     | _NodeHeartbeatEvent
     | _NodeRetiredEvent
+    | _NodeReportedV2Event
+    | _NodeRetiredV2Event
+    | _NodeAdoptedEvent
+    | _NodeRenamedEvent
     | _FactsSetEvent
     | _RequestsReceivedEvent
     | _RequestsClosedEvent

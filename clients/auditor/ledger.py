@@ -17,9 +17,11 @@ from vacancy.clients.auditor.classes.class_auditor import ClassAuditor, Refused,
 from vacancy.clients.auditor.consumers import Consumers, HeldByConsumer, Key
 from vacancy.clients.auditor.deadlines import Deadline, Deadlines
 from vacancy.clients.auditor.event_schema import ReadEvent, home
+from vacancy.clients.auditor.machines import Machines
 from vacancy.clients.auditor.node_order import LedgerNode, is_conflict, next_of
 from vacancy.clients.auditor.operator_settings import NO_SETTINGS, AuditedSettings, read_settings
-from vacancy.clients.auditor.rules_in_force import ANSWER, PROPOSAL, RulesInForce
+from vacancy.clients.auditor.renames import rename
+from vacancy.clients.auditor.rules_in_force import ANSWER, MACHINE_NAMES, PROPOSAL, RulesInForce
 from vacancy.clients.auditor.taken_events import log_time, taken
 from vacancy.clients.auditor.withdrawals import WITHDRAWAL, Withdrawals, Withdrawn
 from vacancy.resources.model.record import Record
@@ -83,6 +85,7 @@ class Ledger:
         """All claims that were cancelled and did not come after that."""
         self.requests: set[str] = set()
         self.contested_until: dict[Key, int] = {}
+        self.machines = Machines()
         self.names = CellNames()
         self.withdrawals = Withdrawals(self.deadlines, lambda cell, id_: self._written.add((cell, id_)))
         self._written: set[Key] = set()
@@ -102,6 +105,10 @@ class Ledger:
             "node.changed": lambda cell, event: self._node_changed(cell, event.data),
             "node.heartbeat": lambda cell, event: self._node_heartbeat(cell, event.data),
             "node.retired": lambda cell, event: self._node_retired(cell, event.data),
+            "node.reported.v2": lambda cell, event: self._node_reported(cell, event.data),
+            "node.retired.v2": lambda cell, event: self._node_retired(cell, event.data),
+            "node.adopted": lambda cell, event: self._node_adopted(cell, event.data),
+            "node.renamed": lambda cell, event: rename(self, cell, event.data),
             "facts.set": lambda cell, event: self._settings_set(cell, event.data),
             "requests.received": lambda _, event: self._requests_received(event.data),
             "claims.requested": lambda cell, event: self._claims_requested(cell, event.data),
@@ -193,6 +200,8 @@ class Ledger:
             return "its node is incomplete"
         if root in self.contested_until:
             return "more than one writer speaks for its node"
+        if self.machines.in_doubt(root):
+            return "its machine is in doubt"
         if root in self.withdrawals.closed:
             return "part of its node is still to be withdrawn"
         enabled = self.settings.get(key, NO_SETTINGS).enabled and self.settings.get(root, NO_SETTINGS).enabled
@@ -239,14 +248,56 @@ class Ledger:
         return after
 
     def _contest(self, node: Key) -> None:
-        """Close a node until some time after the last conflict."""
+        """Close a node until some time after the last conflict, unless an operator has to decide anyway."""
+        if self.machines.in_doubt(node):
+            return
         if (before := self.contested_until.get(node)) is not None:
             self.deadlines.clear(before, CONTESTED, _subject(node))
         self.contested_until[node] = self.now() + CONTESTED_MS
         self.deadlines.set(self.contested_until[node], CONTESTED, _subject(node))
         self.changes.append(node)
 
+    def concern(self, nodes: Iterable[Key]) -> None:
+        """The machines of these nodes may be in doubt now, or no longer: a decision replaces the time after a conflict."""
+        for node in nodes:
+            if self.machines.in_doubt(node) and (until := self.contested_until.pop(node, None)) is not None:
+                self.deadlines.clear(until, CONTESTED, _subject(node))
+            self.changes.append(node)
+
     def _node_reported(self, cell: str, data: Mapping[str, Any]) -> None:
+        """A full report. From rules version 4 on it counts only if the node's own machine sent it."""
+        if not self.rules.identified:
+            self._apply_report(cell, data)
+            return
+        key, machine, incarnation = (cell, data["root"]), data.get("machine"), data["incarnation"]
+        node = self.nodes.get(key)
+        if node is not None and node.retired and incarnation in dict(node.incarnations):
+            return
+        if not self.machines.may_report(key, machine):
+            self.machines.drop_report(key, machine, incarnation)
+            self.concern([key])
+            return
+        if machine is not None and len({key, *self.machines.names(cell, machine)}) > MACHINE_NAMES:
+            raise Refused
+        if (
+            node is not None
+            and self.machines.awaits(key)
+            and incarnation in (known := dict(node.incarnations))
+        ):
+            others = tuple(one for one in node.incarnations if one[0] != incarnation)
+            node, saved = replace(node, incarnations=((incarnation, known[incarnation]), *others)), node
+            self.nodes[key] = node
+            try:
+                self._apply_report(cell, data)
+            except Refused:
+                self.nodes[key] = saved
+                raise
+        else:
+            self._apply_report(cell, data)
+        if node is None or self.nodes[key].incarnations != node.incarnations:
+            self.concern(self.machines.reported(key, machine, incarnation))
+
+    def _apply_report(self, cell: str, data: Mapping[str, Any]) -> None:
         root = data["root"]
         after = self._next(cell, data, opens=True)
         if after is None:
@@ -269,6 +320,8 @@ class Ledger:
     def _node_changed(self, cell: str, data: Mapping[str, Any]) -> None:
         root = data["root"]
         before = self.nodes.get((cell, root))
+        if self.machines.ignores((cell, root), data["incarnation"]):
+            return
         node = self._next(cell, data, opens=False)
         if node is None or before is None:
             return
@@ -295,6 +348,8 @@ class Ledger:
 
     def _node_heartbeat(self, cell: str, data: Mapping[str, Any]) -> None:
         key = (cell, data["root"])
+        if self.machines.ignores(key, data["incarnation"]):
+            return
         after = self._next(cell, data, opens=False)
         if after is not None:
             if after.complete != self.nodes[key].complete:
@@ -302,12 +357,50 @@ class Ledger:
             self.nodes[key] = after
 
     def _node_retired(self, cell: str, data: Mapping[str, Any]) -> None:
+        """From rules version 4 on it is of one incarnation, and may come from an operator, without a sequence."""
+        key, incarnation = (cell, data["root"]), data["incarnation"]
+        if self.rules.identified:
+            node = self.nodes.get(key)
+            if self.machines.is_foreign(key, incarnation):
+                return
+            if node is None or incarnation not in dict(node.incarnations):
+                raise Refused
+            if node.retired or incarnation != node.incarnations[0][0]:
+                return
+            sequence = data.get("sequence")
+            if sequence is not None and self.machines.awaits(key):
+                return
+            data = {**data, "sequence": node.incarnations[0][1] + 1 if sequence is None else sequence}
         after = self._next(cell, data, opens=False)
         if after is not None:
-            key = (cell, data["root"])
-            self.nodes[key] = replace(after, complete=True, retired=True)
-            self.deadlines.set(self.now() + TOMBSTONE_MS, TOMBSTONE, _subject(key))
+            self.bury(key, after)
             self._change_tree(cell, data["root"], {}, {}, list(self.members.get(key, ())))
+            if self.rules.identified:
+                self.concern(self.machines.retire(key))
+
+    def bury(self, key: Key, node: LedgerNode) -> None:
+        """Retire a node: its incarnations are kept for some days."""
+        self.nodes[key] = replace(node, complete=True, retired=True)
+        self.deadlines.set(self.now() + TOMBSTONE_MS, TOMBSTONE, _subject(key))
+
+    def write(self, *providers: Key) -> None:
+        """Count the names of these providers again."""
+        self._written.update(providers)
+
+    def _node_adopted(self, cell: str, data: Mapping[str, Any]) -> None:
+        """An operator decides which machine a node is, here or in another cell."""
+        key, machine = (cell, data["root"]), data["machine"]
+        node = self.nodes.get(key)
+        here = data.get("cell") in (None, cell)
+        if here and (node is None or node.retired):
+            raise Refused
+        others = [one for one in self.machines.names(cell, machine) if not here or one != key]
+        for other in others:
+            newest = self.nodes.get(other)
+            self.machines.give_up(other, newest.incarnations[0][0] if newest is not None else None)
+        if here and node is not None:
+            others += self.machines.adopt(key, machine, node.incarnations[0][0])
+        self.concern(others)
 
     def _settings_set(self, cell: str, data: Mapping[str, Any]) -> None:
         key = (cell, data["provider"])
@@ -620,6 +713,7 @@ class Ledger:
         if node is not None and node.retired:
             del self.nodes[key]
             self.contested_until.pop(key, None)
+            self.machines.forget(key)
         return 1
 
     def _go_on_withdrawing(self, deadline: Deadline) -> int:

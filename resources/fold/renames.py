@@ -248,6 +248,8 @@ def _move_node(transaction: Transaction, data: RenameData) -> None:
         ends_ms = transaction.time_ms + TOMBSTONE_MS
         transaction.put(DEADLINES, deadline_key(ends_ms, TOMBSTONE, before), b"")
     name_machine(transaction, data.root, MachineRow(refused=machine.refused))
-    known = there if new is not None else replace(there, machine=machine.machine)
-    name_machine(transaction, data.to, known)
+    if new is None or new.retired:
+        refused = tuple(name for name in there.refused if name != machine.machine)
+        there = replace(there, machine=machine.machine, refused=refused)
+    name_machine(transaction, data.to, there)
     mark_incomplete(transaction, after)
