@@ -48,10 +48,12 @@ CollectProviders = Callable[[], Providers]
 
 
 class NodeSource(NamedTuple):
-    """Where a node's inventory comes from: its id, and the function that collects it with the collector's remarks."""
+    """Where a node's inventory comes from: its id, and the function that collects it with the collector's remarks. `is_host`
+    is whether the node is this host, and not one that a file describes."""
 
     node: str
     inspect: Callable[[], HostInventory]
+    is_host: bool = True
 
     def collector(self, say: Callable[[str], None]) -> CollectProviders:
         """A function that collects the providers, and says each remark when it is new."""
@@ -148,21 +150,22 @@ def node_from_file(file: str, root: str | None) -> NodeSource:
     node = next(provider.id for provider in read().providers if provider.parent is None)
     if root not in (None, node):
         raise UsageError(f"the file describes {node}, not {root}", where=file, do="omit --root")
-    return NodeSource(node, read)
+    return NodeSource(node, read, is_host=False)
 
 
 def make_publisher(
-    log: Log, node: str, cell: str | None, outbox: Outbox, *, move_cell: bool, machine: str | None = None
+    context: CommandContext, log: Log, source: NodeSource, outbox: Outbox, machine: str, *, move_cell: bool
 ) -> Publisher:
-    """The node's publisher, in the cell that `node_cell` gives it."""
-    cell = node_cell(node, cell, outbox, log)
-    return Publisher(log, node, cell, outbox, move_cell=move_cell, machine=machine)
+    """The node's publisher, in the cell that `node_cell` gives it. `machine` is the value of `--machine`."""
+    cell = node_cell(source.node, context.settings.cell, outbox, log)
+    name = _machine_name(log, machine, source)
+    return Publisher(log, source.node, cell, outbox, move_cell=move_cell, machine=name)
 
 
-def machine_name(log: Log, chosen: str, *, from_file: bool) -> str | None:
+def _machine_name(log: Log, chosen: str, source: NodeSource) -> str | None:
     """The machine that reports name: `chosen`, or for `auto` this host's, unless a file describes the node. None for `none`,
     and where the log's rules do not have it. Raises `UsageError` for a name that the log's rules do not have."""
-    if chosen == "none" or (chosen == "auto" and from_file):
+    if chosen == "none" or (chosen == "auto" and not source.is_host):
         return None
     if not _has_machines(log):
         if chosen == "auto":

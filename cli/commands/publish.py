@@ -245,10 +245,7 @@ def publish(
     intervals = publish_loop.Intervals(interval, heartbeat, full_every, timeout)
 
     def publisher_to(opened: Log) -> Publisher:
-        name = publish_loop.machine_name(opened, machine, from_file=file is not None)
-        return publish_loop.make_publisher(
-            opened, node, context.settings.cell, queue, move_cell=move_cell, machine=name
-        )
+        return publish_loop.make_publisher(context, opened, source, queue, machine, move_cell=move_cell)
 
     def service(opened: Log) -> PublishService:
         publisher = publisher_to(opened)

@@ -101,14 +101,7 @@ class Ledger:
             ),
             "rules.supported": lambda _, event: self.rules.answer(event.data),
             "rules.withdrawn": lambda _, event: self.rules.withdraw(event.data["proposal"]),
-            "node.reported": lambda cell, event: self._node_reported(cell, event.data),
-            "node.changed": lambda cell, event: self._node_changed(cell, event.data),
-            "node.heartbeat": lambda cell, event: self._node_heartbeat(cell, event.data),
-            "node.retired": lambda cell, event: self._node_retired(cell, event.data),
-            "node.reported.v2": lambda cell, event: self._node_reported(cell, event.data),
-            "node.retired.v2": lambda cell, event: self._node_retired(cell, event.data),
-            "node.adopted": lambda cell, event: self._node_adopted(cell, event.data),
-            "node.renamed": lambda cell, event: rename(self, cell, event.data),
+            **self._node_handlers(),
             "facts.set": lambda cell, event: self._settings_set(cell, event.data),
             "requests.received": lambda _, event: self._requests_received(event.data),
             "claims.requested": lambda cell, event: self._claims_requested(cell, event.data),
@@ -126,6 +119,18 @@ class Ledger:
             REQUEST: self._end_request,
             VERDICT: self._end_verdict,
             WITHDRAWAL: self._go_on_withdrawing,
+        }
+
+    def _node_handlers(self) -> Mapping[str, Callable[[str, ReadEvent], None]]:
+        return {
+            "node.reported": lambda cell, event: self._node_reported(cell, event.data),
+            "node.changed": lambda cell, event: self._node_changed(cell, event.data),
+            "node.heartbeat": lambda cell, event: self._node_heartbeat(cell, event.data),
+            "node.retired": lambda cell, event: self._node_retired(cell, event.data),
+            "node.reported.v2": lambda cell, event: self._node_reported(cell, event.data),
+            "node.retired.v2": lambda cell, event: self._node_retired(cell, event.data),
+            "node.adopted": lambda cell, event: self._node_adopted(cell, event.data),
+            "node.renamed": lambda cell, event: rename(self, cell, event.data),
         }
 
     def apply(self, record: Record) -> None:

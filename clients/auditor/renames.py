@@ -1,6 +1,6 @@
 """Renaming a node in the auditor's ledger: what is held of it is held of another name.
 
-The auditor knows all consumers, so it looks them up, where the fold is told who they are and checks that by what is in use.
+The auditor knows all consumers, so it looks them up. The fold reads them from the event, and checks that by what is in use.
 """
 
 from __future__ import annotations
