@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from vacancy.clients.auditor.candidate_trees import CandidateTrees, is_counted, is_known
@@ -21,6 +22,7 @@ from vacancy.clients.auditor.classes.class_auditor import OPAQUE, ROOM, RULE, Ob
 from vacancy.clients.auditor.consumers import Key
 from vacancy.clients.auditor.event_schema import ReadEvent, mentions, read
 from vacancy.clients.auditor.ledger import Ledger
+from vacancy.clients.auditor.quotas import NOT_COUNTED, NOT_JUDGED, Amounts, amounts_of, share_errors
 from vacancy.clients.auditor.server_groups import admits
 from vacancy.clients.auditor.spec_conformance import misplacements
 from vacancy.clients.auditor.taken_events import TakenEvents
@@ -85,8 +87,14 @@ def audit(
     }
     asked = _NoValidHosts(logs, classes)
     found = _Findings(verdicts)
+    quotas = {}
     for partition, records in logs.items():
-        _audit_partition(partition, records, _Partition(partition, found, classes), asked)
+        audited = _Partition(partition, found, classes)
+        _audit_partition(partition, records, audited, asked)
+        if audited.ledger.has_quotas:
+            quotas[partition] = audited.ledger.quotas
+    for what in share_errors(quotas):
+        found.report("quotas", what, "overcommitted")
     asked.conclude(found)
     found.conclude()
     counts = found.counts
@@ -189,13 +197,32 @@ class _Partition:
             against += [
                 Objection(ROOM, text) for text in grant_errors(ledger, cell, claim, grants, replaces=replaces)
             ]
+        counted = None
+        if ledger.has_quotas:
+            stock_of = partial(ledger.stock_of, cell)
+            counted = amounts_of(claim, grants, ledger.classes, stock_of)
+            against += self._quota_objections((cell, claim["consumer"]), claim, counted, verdict)
         if self._compare(key, against, verdict):
+            if counted is not None:
+                ledger.quotas.enter((cell, claim["consumer"]), claim, counted)
             enter(ledger, cell, claim, grants, replaces=replaces)
             for what in misplacements(ledger, cell, claim):
                 where = f"{self._partition}:{ledger.offset}"
                 self._found.report(
                     where, f"claim {key[1]} in {cell} violates its request: {what}", "misplaced"
                 )
+
+    def _quota_objections(
+        self, key: Key, claim: Mapping[str, Any], counted: Amounts, verdict: Mapping[str, Any] | None
+    ) -> Iterator[Objection]:
+        """The limits that a claim would exceed. A rejection that nobody can check is opaque."""
+        for text in self.ledger.quotas.objections(key, claim, counted):
+            yield Objection(RULE, text)
+        reason = (verdict or {}).get("reason")
+        if reason == "over_quota" and counted.unknown:
+            yield Objection(OPAQUE, NOT_JUDGED)
+        if reason == "quota_full":
+            yield Objection(OPAQUE, NOT_COUNTED)
 
     def _compare(self, key: Key, against: list[Objection], verdict: Mapping[str, Any] | None) -> bool:
         """Compare the auditor's verdict with the store's. Returns whether the claim is to be entered."""

@@ -373,6 +373,40 @@ class Tick(_Strict):
     pass
 
 
+# -- quotas -----------------------------------------------------------------------------------------------
+
+QuotaName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:/@+=~-]{0,200}\Z")]
+QuotaAmount = Annotated[int, Meta(ge=-1, le=INTEGER_MAX)]
+
+
+class QuotaScope(_Strict):
+    project: QuotaName
+    unit: Annotated[str, Meta(pattern=r"\A[A-Z][A-Z0-9_]{0,254}(\.[a-z][a-z0-9_]{0,63})?\Z")]
+    user: QuotaName | None = None
+    consumer_type: ShortText = ""
+
+
+class QuotaLimit(QuotaScope, kw_only=True):
+    limit: QuotaAmount
+    revision: Count
+    by_default: bool = False
+
+
+class QuotaShare(QuotaScope, kw_only=True):
+    number: Count
+    amount: QuotaAmount
+
+
+class QuotaPlan(QuotaShare, kw_only=True):
+    partition: Annotated[int, Meta(ge=0)]
+
+
+class QuotaParent(_Strict):
+    project: Id
+    parent: QuotaName
+    revision: Count
+
+
 # -- envelopes --------------------------------------------------------------------------------------------
 
 _PREFIX, _VERSION = "vacancy.", ".v1"
@@ -475,8 +509,33 @@ class _ConsumersReleasedEvent(_Envelope, tag=_PREFIX + "consumers.released" + _V
     data: ConsumersReleased
 
 
+class _QuotaLimitSetEvent(_Envelope, tag=_PREFIX + "quota.limit.set" + _VERSION):
+    data: QuotaLimit
+
+
+class _QuotaSharePlannedEvent(_Envelope, tag=_PREFIX + "quota.share.planned" + _VERSION):
+    data: QuotaPlan
+
+
+class _QuotaShareSetEvent(_Envelope, tag=_PREFIX + "quota.share.set" + _VERSION):
+    data: QuotaShare
+
+
+class _QuotaShareSettledEvent(_Envelope, tag=_PREFIX + "quota.share.settled" + _VERSION):
+    data: QuotaPlan
+
+
+class _QuotaParentSetEvent(_Envelope, tag=_PREFIX + "quota.parent.set" + _VERSION):
+    data: QuotaParent
+
+
 _Event = (
-    _LogOpenedEvent
+    _QuotaLimitSetEvent
+    | _QuotaSharePlannedEvent
+    | _QuotaShareSetEvent
+    | _QuotaShareSettledEvent
+    | _QuotaParentSetEvent
+    | _LogOpenedEvent
     | _RulesActivatedEvent
     | _RulesProposedEvent
     | _RulesSupportedEvent

@@ -20,6 +20,7 @@ from vacancy.clients.auditor.event_schema import ReadEvent, home
 from vacancy.clients.auditor.machines import Machines
 from vacancy.clients.auditor.node_order import LedgerNode, is_conflict, next_of
 from vacancy.clients.auditor.operator_settings import NO_SETTINGS, AuditedSettings, read_settings
+from vacancy.clients.auditor.quotas import QUOTAS_SINCE, AuditedQuotas
 from vacancy.clients.auditor.renames import rename
 from vacancy.clients.auditor.rules_in_force import ANSWER, MACHINE_NAMES, PROPOSAL, RulesInForce
 from vacancy.clients.auditor.taken_events import log_time, taken
@@ -80,6 +81,7 @@ class Ledger:
         """Tree -> its providers, in the order of the node's reports."""
         self.settings: dict[Key, AuditedSettings] = {}
         self.consumers = Consumers()
+        self.quotas = AuditedQuotas()
         self.judged: dict[Key, Judged] = {}
         self.cancelled: set[Key] = set()
         """All claims that were cancelled and did not come after that."""
@@ -109,6 +111,11 @@ class Ledger:
             "consumer.replaced.v2": lambda cell, event: on_claim(cell, event.data, True),
             "consumer.confirmed": lambda cell, event: self._confirmed(cell, event.data),
             "consumers.released": lambda cell, event: self._released(cell, event.data),
+            "quota.limit.set": lambda cell, event: self.quotas.set_limit(cell, event.data),
+            "quota.share.planned": lambda cell, event: self.quotas.plan(cell, event.data, self.partitions),
+            "quota.share.set": lambda _, event: self.quotas.set_share(event.data),
+            "quota.share.settled": lambda cell, event: self.quotas.settle(cell, event.data),
+            "quota.parent.set": lambda _, event: self.quotas.set_parent(event.data),
         }
         self._endings: Mapping[bytes, Callable[[Deadline], int]] = {
             ANSWER: lambda _: 1,
@@ -167,6 +174,16 @@ class Ledger:
     def now(self) -> int:
         """Log time, ms."""
         return self.time_ms or 0
+
+    @property
+    def has_quotas(self) -> bool:
+        """Whether claims are judged by quotas."""
+        return self.rules.now.version >= QUOTAS_SINCE
+
+    def stock_of(self, cell: str, provider: str, name: str) -> Stock | None:
+        """What a provider has of a class, or None."""
+        there = self.providers.get((cell, provider))
+        return None if there is None else there.stock.get(name)
 
     def auditor(self, name: str) -> ClassAuditor[Any]:
         """The class auditor of a resource class."""
@@ -662,6 +679,7 @@ class Ledger:
     def _free(self, consumer: Key) -> None:
         self._clear_hold(consumer)
         parts = self.consumers.remove(consumer).parts
+        self.quotas.leave(consumer)
         self.settle(consumer[0], parts)
         self.take(consumer[0], parts, -1)
         self.sweep(consumer[0], parts)

@@ -42,6 +42,8 @@ def test_limits_are_set_shown_and_kept(tmp_path: Path) -> None:
             assert found["candidates"]
             found = vacancy.json("candidates", "--resources", "VCPU:1", "--project", "new")
             assert found["over_quota"] == []
+        audited = vacancy.json("verify")["audit"]
+        assert (audited["problems"], audited["unverifiable_reasons"], audited["rejected"]) == ([], {}, 4)
 
 
 def test_limits_that_are_invalid(tmp_path: Path) -> None:
