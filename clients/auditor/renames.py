@@ -14,6 +14,9 @@ from vacancy.clients.auditor.consumers import HeldByConsumer, Key
 from vacancy.clients.auditor.node_order import LedgerNode
 from vacancy.clients.auditor.rules_in_force import RENAMED
 
+NAMED_WEIGHT = 16
+"""What a part counts that was granted by name."""
+
 if TYPE_CHECKING:
     from vacancy.clients.auditor.ledger import Ledger
 
@@ -35,7 +38,7 @@ def rename(ledger: Ledger, cell: str, data: Mapping[str, Any]) -> None:
     if any(amount for id_ in there for amount in ledger.providers[(cell, id_)].used.values()):
         raise Refused
     moved = sum(1 + len(ledger.providers[(cell, id_)].stock) for id_ in names)
-    moved += sum(one.weight for one in held.values())
+    moved += sum(len(one.parts) + (NAMED_WEIGHT - 1) * len(one.grants) for one in held.values())
     groups = ledger.consumers.groups
     moved += sum(len(groups[one["group"]]) for consumer in held.values() for one in consumer.memberships)
     if moved > RENAMED:

@@ -78,7 +78,7 @@ IDENTIFIED_SINCE: Final = 4
 MACHINE_NAMES: Final = 8
 """Nodes of a cell that one machine may report as."""
 
-RENAMED: Final = 8_192
+RENAMED: Final = 2_560
 """What one event may rename."""
 
 ONLY_IDENTIFIED: Final = {"node.reported.v2", "node.retired.v2", "node.adopted", "node.renamed"}

@@ -20,6 +20,7 @@ from vacancy.resources.fold.record_limits import check_limit, parts_weight
 from vacancy.resources.fold.withdrawals import apply_operator_settings, check_withdrawn, settle_trees
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import RenameData
+from vacancy.resources.model.limits import NAMED_PART_WEIGHT
 from vacancy.resources.state.rows import AllocationRow, MachineRow, NodeRow, ServerGroupRow
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
@@ -31,6 +32,9 @@ from vacancy.resources.state.tables import (
     deadline_key,
 )
 from vacancy.resources.state.transaction import Transaction
+
+_NAMED_WEIGHT: Final = 16
+"""How many parts of an allocation one counts as that was granted by name (`Limits.renamed`)."""
 
 _AGAIN: Final = "the node changed meanwhile: rename it again"
 
@@ -113,7 +117,8 @@ def _check_limit(
 ) -> None:
     moved = sum(1 + len(row.classes) for id_ in members if (row := transaction.provider(id_)) is not None)
     for allocation in held.values():
-        moved += parts_weight(allocation)
+        named = (parts_weight(allocation) - len(allocation.parts)) // (NAMED_PART_WEIGHT - 1)
+        moved += len(allocation.parts) + (_NAMED_WEIGHT - 1) * named
         for name in allocation.groups:
             group = transaction.get(GROUPS, transaction.key(name))
             moved += len(group.members) if group is not None else 0
@@ -181,8 +186,9 @@ def _move_providers(
             transaction.key(after),
             apply_operator_settings(new, transaction.get(FACTS, transaction.key(after))),
         )
+    kept = set(names.values())
     for before in members:
-        if before not in set(names.values()):
+        if before not in kept:
             transaction.delete(PROVIDERS, transaction.key(before))
 
 

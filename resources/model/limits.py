@@ -97,7 +97,7 @@ class Limits:
 
     renamed: int = NO_LIMIT
     """What one event renames: providers, their inventories, and the parts of the allocations of them (one that was granted
-    by name counts as `NAMED_PART_WEIGHT`), with all members of their server groups."""
+    by name counts as 16), with all members of their server groups."""
 
     proposals: int = NO_LIMIT
     """Open proposals to raise the rules of one partition."""
@@ -139,4 +139,4 @@ LIMITS_3: Final = Limits(
     proposal_classes=64,
     proposal_answers=1_024,
 )
-LIMITS_4: Final = replace(LIMITS_3, machine_names=8, renamed=8_192, quota_entries=512)
+LIMITS_4: Final = replace(LIMITS_3, machine_names=8, renamed=2_560, quota_entries=512)
