@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,11 @@ from vacancy.resources.model.errors import OverQuota, UsageError
 from vacancy.resources.model.events import QuotaScope
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
-from vacancy.resources.state.tables import DEAD_LETTERS, QUOTA_LIMITS
+from vacancy.resources.state.tables import ALLOCATIONS, DEAD_LETTERS, QUOTA_LIMITS
 from vacancy.streams.log import AppendedAt, Log
 
 PARTITIONS = 4
+ROUNDS = int(os.environ.get("VACANCY_QUOTA_ROUNDS", "1"))
 VCPU = QuotaScope(project="p", unit="VCPU")
 PREVIEW = RULES_VERSIONS.newest.version
 
@@ -142,8 +144,13 @@ def race(site: FollowedLog, seed: int, limit: int, schedulers: int = 8) -> Limit
 
 
 def test_racing_schedulers_never_exceed_a_limit(site: FollowedLog) -> None:
-    found = race(site, seed=1, limit=10)
-    assert found.used > 0
+    """One round, or VACANCY_QUOTA_ROUNDS of them (`make explore`), each with another limit."""
+    for seed in range(1, ROUNDS + 1):
+        found = race(site, seed=seed, limit=10 + seed % 5)
+        assert found.used > 0
+        with site.scheduler() as scheduler:
+            held = {key.partition(b"\0")[2].decode() for _, key, _ in site.reader.scan(ALLOCATIONS)}
+            scheduler.release(held if ROUNDS > 1 else ())
 
 
 # -- kills --------------------------------------------------------------------------------------------------------
