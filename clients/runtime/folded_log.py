@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _POLL_S: Final = 0.002
 _POLL_MAX_S: Final = 0.05
+_SILENT_S: Final = 1.0
 
 
 class RecordRefused(VacancyError):
@@ -94,13 +95,23 @@ class SameLogCheck:
 
     def __init__(self, log: Log, reader: StoreReader) -> None:
         self._log, self._reader = log, reader
+        self._silent: LogUnavailable | None = None
+        self._silent_at = 0.0
         self.done = False
 
     def check(self, timeout_s: float = 10.0) -> None:
-        """Raises as `check_same_log` does, until it has succeeded once."""
-        if not self.done:
+        """Raises as `check_same_log` does, until it has succeeded once. A log that did not answer is asked again after a
+        second: one placement has several steps that need it, and one timeout."""
+        if self.done:
+            return
+        if self._silent is not None and time.monotonic() - self._silent_at < _SILENT_S:
+            raise self._silent
+        try:
             check_same_log(self._log, self._reader, timeout_s)
-            self.done = True
+        except LogUnavailable as error:
+            self._silent, self._silent_at = error, time.monotonic()
+            raise
+        self.done = True
 
 
 @contextmanager

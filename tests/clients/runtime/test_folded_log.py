@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.followed_log import followed_log
+from vacancy.clients.runtime import folded_log
 from vacancy.clients.runtime.bootstrap import new_log
 from vacancy.clients.runtime.folded_log import (
     FoldedLog,
     RecordRefused,
+    SameLogCheck,
     check_same_log,
     following_store,
     refusal_of,
@@ -19,9 +21,9 @@ from vacancy.clients.runtime.folded_log import (
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.resources.model import events
-from vacancy.resources.model.errors import OutcomeUnknown, StoreMismatch
+from vacancy.resources.model.errors import LogUnavailable, OutcomeUnknown, StoreMismatch
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import NewRecord
+from vacancy.resources.model.record import NewRecord, Record
 from vacancy.resources.state.tables import DEAD_LETTERS_MAX
 
 LOOK = "`vacancy status`"
@@ -120,3 +122,36 @@ def test_a_store_of_another_log_does_not_follow_this_one(tmp_path: Path) -> None
             assert reader.position[0] == 0, "this partition is not read"
             FoldedLog(site.log, reader).wait_for([at], "the tick", LOOK)
             assert reader.position[1] == at.offset + 1
+
+
+class Silent:
+    """A log that does not answer, and counts how often it is read."""
+
+    name = "silent"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def read(self, *_: object) -> list[Record]:
+        self.asked += 1
+        return []
+
+    def send(self, entries: list[NewRecord], timeout_s: float) -> None:
+        assert not entries, "nothing is written to a log that was not checked"
+
+
+def test_a_log_that_does_not_answer_is_not_asked_again_by_the_next_step_of_a_placement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folded_log, "_SILENT_S", 3600.0)
+    silent = Silent()
+    with followed_log(tmp_path) as site:
+        check = SameLogCheck(silent, site.reader)  # type: ignore[arg-type]
+        for _ in range(3):
+            with pytest.raises(LogUnavailable, match=r"the log did not answer within 0\.1 s"):
+                check.check(0.1)
+        assert (silent.asked, check.done) == (1, False)
+        monkeypatch.setattr(folded_log, "_SILENT_S", 0.0)
+        with pytest.raises(LogUnavailable):
+            check.check(0.1)
+        assert silent.asked == 2
