@@ -206,6 +206,37 @@ def no_worse_is_granted(draw: Draw) -> None:
     assert amount <= sum(map(of.amount_of, grants))
 
 
+def reclaim_keeps_what_was_held(draw: Draw) -> None:
+    """A consumer that asks the same again after a release gets nothing but what it held, whatever others released."""
+    of, found, ask = draw.of, draw.history(), draw.ask()
+    outcome = of.claim(found.record, ask)
+    if not isinstance(outcome, Granted):
+        return
+    grant, record = through_json(outcome.grant), outcome.record
+    for held in found.held[: draw.value(st.integers(0, len(found.held)))]:
+        record = of.release(record, held.grant)
+    again = of.reclaim(of.release(record, grant), ask, [grant])
+    assert isinstance(again, Granted), f"{grant} was held, and is refused: {again}"
+    assert of.grants_no_more([grant], [through_json(again.grant)]), f"{grant} became {again.grant}"
+
+
+def reclaim_grants_what_claim_grants(draw: Draw) -> None:
+    """`reclaim` grants each ask that `claim` grants, takes no more than there is, and `release` gives it back."""
+    of, found, ask = draw.of, draw.history(), draw.ask()
+    count = draw.value(st.integers(0, len(found.held)))
+    before = [held.grant for held in found.held[:count]]
+    record = found.record
+    for grant in before:
+        record = of.release(record, grant)
+    outcome = of.reclaim(record, ask, before)
+    assert granted(outcome) or not granted(of.claim(record, ask))
+    if isinstance(outcome, Granted):
+        row = row_of(of, outcome.record)
+        needed = [term.column for term in of.query(ask) if term.operator == ">="]
+        assert all(row[column] >= 0 for column in needed if column in of.consumable_columns)
+        assert of.release(outcome.record, through_json(outcome.grant)) == record
+
+
 def overrides_can_be_cleared(draw: Draw) -> None:
     """The last override holds; an empty one restores the record; reports and withdrawals keep it."""
     of, found = draw.of, draw.history(may_withdraw=False)
@@ -387,6 +418,8 @@ PROPERTIES: Final[Mapping[str, Property]] = {
         withdrawn_records_give_nothing,
         claims_take_no_more_than_there_is,
         no_worse_is_granted,
+        reclaim_keeps_what_was_held,
+        reclaim_grants_what_claim_grants,
         overrides_can_be_cleared,
         refusals_say_why,
         any_ask_is_judged,

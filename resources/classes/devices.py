@@ -88,6 +88,9 @@ class Devices(DeviceClass):
     def _grant(self, uses: tuple[DeviceUse, ...]) -> Any:
         return [use.name for use in uses]
 
+    def _uses_held(self, grant: Any) -> Iterable[DeviceUse]:
+        return [DeviceUse(name, "", 1) for name in grant]
+
     def _uses_of(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
         names = frozenset(grant)
         return [use for use in record.used if use.name in names]

@@ -144,6 +144,24 @@ class ResourceClass(ABC, Generic[R]):
         """Whether `asks` together need no more than a consumer held by `grants`. Then `claim` gets `no_worse`."""
         return False
 
+    def reclaim(
+        self, record: R, ask: Any, before: Sequence[Any], *, no_worse: bool = False
+    ) -> Granted | Shortfall:
+        """Claim `ask` for a consumer that moves or is resized, and keep as much as possible of the grants in `before`: what it
+        held of this class here, other than by asks that stay the same. They are released in `record`. For `no_worse` see
+        `claim`. Where `claim` grants an ask, this grants it too."""
+        return self.claim(record, ask, no_worse=no_worse)
+
+    def grants_no_more(self, before: Sequence[Any], after: Sequence[Any]) -> bool:
+        """Whether the grants in `after` together are part of those in `before`. Then a consumer may keep them on a provider
+        that takes no new claims."""
+        left = list(before)
+        for grant in after:
+            if grant not in left:
+                return all(map(self.is_amount, (*before, *after))) and sum(after) <= sum(before)
+            left.remove(grant)
+        return True
+
     @abstractmethod
     def encode(self, record: R) -> bytes:
         """The record as bytes, the same for equal records."""

@@ -43,6 +43,7 @@ from vacancy.resources.fold.machines import (
     of_incarnation,
     with_machine,
 )
+from vacancy.resources.fold.moves import fold_updated, without_leaving
 from vacancy.resources.fold.node_limits import (
     expire_watched_tombstone,
     fold_bounded_change,
@@ -79,6 +80,7 @@ from vacancy.resources.state.rule_set import (
     Upcaster,
 )
 from vacancy.resources.state.tables import (
+    ALLOCATION_ASKS,
     NODE_TABLES_3,
     NODE_TABLES_4,
     PROPOSAL_ANSWERS,
@@ -144,6 +146,7 @@ _TABLES_3: Final = (*TABLES_1, *NODE_TABLES_3, PROPOSALS, PROPOSAL_ANSWERS)
 _UPCASTERS_4: Final[Mapping[type[Any], Upcaster]] = {
     events.NodeReported: Upcaster(events.NodeReportedV2, with_machine),
     events.NodeRetired: Upcaster(events.NodeRetiredV2, of_incarnation),
+    events.ConsumerReplacedV2: Upcaster(events.ConsumerReplacedV3, without_leaving),
 }
 _HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
     **{model: handler for model, handler in _HANDLERS_3.items() if model not in _UPCASTERS_4},
@@ -153,6 +156,8 @@ _HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
     events.NodeRetiredV2: lambda transaction, event: fold_retired_incarnation(transaction, event.data),
     events.NodeAdopted: lambda transaction, event: fold_adopted(transaction, event.data),
     events.NodeRenamed: lambda transaction, event: fold_renamed(transaction, event.data),
+    events.ConsumerReplacedV3: lambda transaction, event: fold_replaced(transaction, event.data),
+    events.ConsumerUpdated: lambda transaction, event: fold_updated(transaction, event.data),
     events.QuotaLimitSet: lambda transaction, event: fold_limit_set(transaction, event.id, event.data),
     events.QuotaSharePlanned: lambda transaction, event: fold_share_planned(transaction, event.data),
     events.QuotaShareSet: lambda transaction, event: fold_share_set(transaction, event.data),
@@ -163,7 +168,7 @@ _EXPIRIES_4: Final[Mapping[bytes, ExpiryHandler]] = {
     **_EXPIRIES_3,
     TOMBSTONE: expire_identified_tombstone,
 }
-_TABLES_4: Final = (*_TABLES_3, *NODE_TABLES_4, *QUOTA_TABLES)
+_TABLES_4: Final = (*_TABLES_3, *NODE_TABLES_4, *QUOTA_TABLES, ALLOCATION_ASKS)
 
 _1: Final = RuleSet(
     1,
@@ -210,6 +215,7 @@ _4: Final = RuleSet(
     canonical=FORM_2,
     limits=LIMITS_4,
     first_error_only=True,
+    keeps_grants=True,
 )
 
 RULES_VERSIONS: Final = RulesVersions((_1, _2, _3, _4))

@@ -20,7 +20,7 @@ from vacancy.resources.model.attributes import AttributeName, Attributes, Attrib
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.names import AMOUNT_MAX, Amount, Id, Symbol, TimeMs
 from vacancy.resources.model.request import ALLOCATIONS_MAX, Ask, RequestModel, RequestSpec, stop_early
-from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, ServerGroupMembership
+from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, GroupId, ServerGroupMembership
 
 BATCH_MAX = 64
 """The limit of claims, releases or requests in one record."""
@@ -409,6 +409,13 @@ class Replacement(Claim):
     replaces: Id
 
 
+class ReplacementV3(Replacement):
+    """`leaves` are the server groups that the consumer leaves. It stays in all others that it is in, and joins those in
+    `memberships`."""
+
+    leaves: Annotated[tuple[GroupId, ...], Field(max_length=MEMBERSHIPS_MAX)] = ()
+
+
 class ClaimsRequestedData(RequestModel):
     claims: Annotated[tuple[Claim, ...], Field(min_length=1, max_length=BATCH_MAX)]
 
@@ -418,6 +425,14 @@ class ConsumerRef(RequestModel):
 
     consumer: Id
     claim: Id
+
+
+class ConsumerUpdate(ConsumerRef):
+    """A consumer, the claim of its allocation, and what changes of it; None: it stays."""
+
+    project: Id | None = None
+    user: Id | None = None
+    consumer_type: Annotated[str, Field(max_length=CONSUMER_TYPE_MAX)] | None = None
 
 
 class Release(ConsumerRef):
@@ -449,6 +464,21 @@ class ConsumerReplacedV2(Envelope):
 
     type: Literal["vacancy.consumer.replaced.v2"] = "vacancy.consumer.replaced.v2"
     data: Replacement
+
+
+class ConsumerReplacedV3(Envelope):
+    """As `ConsumerReplacedV2`. The consumer keeps the grants of asks that are the same, and stays in its server groups
+    unless it leaves them."""
+
+    type: Literal["vacancy.consumer.replaced.v3"] = "vacancy.consumer.replaced.v3"
+    data: ReplacementV3
+
+
+class ConsumerUpdated(Envelope):
+    """Another project, user or type of a consumer. What it holds stays."""
+
+    type: Literal["vacancy.consumer.updated.v1"] = "vacancy.consumer.updated.v1"
+    data: ConsumerUpdate
 
 
 class ConsumerConfirmed(Envelope):
@@ -560,6 +590,8 @@ Event = (
     | ConsumerConfirmed
     | ConsumerReplaced
     | ConsumerReplacedV2
+    | ConsumerReplacedV3
+    | ConsumerUpdated
     | RequestsReceived
     | RequestsClosed
     | OperatorSettingsSet

@@ -45,7 +45,7 @@ class RuleSet:
     form to the next one. These are the only events that this version allows: any other is a dead letter. `expiries` maps
     each kind of deadline (`tables.deadline_key`) to the function that is called when log time has passed it. `tables` are
     all tables of a partition except those of its classes. `classes` are the names of the standard classes. `limits`
-    say what a record may cost. `first_error_only`: see `event_parser`. Raises `ValueError` if the upcasters of an event do not lead to a
+    say what a record may cost. `first_error_only`: see `event_parser`. `keeps_grants`: see `fold.moves`. Raises `ValueError` if the upcasters of an event do not lead to a
     handler.
     """
 
@@ -62,6 +62,7 @@ class RuleSet:
         canonical: CanonicalForm,
         limits: Limits,
         first_error_only: bool = False,
+        keeps_grants: bool = False,
     ) -> None:
         self.version = version
         self.summary = summary
@@ -74,6 +75,9 @@ class RuleSet:
         self.limits = limits
         self.counts_quotas = limits.quota_entries != NO_LIMIT
         """Whether amounts are counted for quotas (`fold.quotas`)."""
+
+        self.keeps_grants = keeps_grants
+        """Whether a consumer keeps the grants of asks that a move or a resize does not change (`fold.moves`)."""
 
         self.fingerprint = canonical.fingerprint
         """The fingerprint of a claim's content, in the form that this version writes."""

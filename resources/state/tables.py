@@ -132,6 +132,10 @@ QUOTA_AMOUNTS = Table("quota_amounts", dict[str, int])
 QUOTA_LIMITS = Table("quota_limits", QuotaLimitRow)
 """The ledgers of limits, in the partitions of their ids (`quota_limit_id`)."""
 
+ALLOCATION_ASKS = Table("allocation_asks", tuple[bytes, ...])
+"""For each part of an allocation, a hash of what was asked for; empty where an amount was granted (`fold.moves`). There is a
+row only if something was granted by name."""
+
 QUOTA_TABLES: tuple[Table[Any], ...] = (QUOTAS, QUOTA_AMOUNTS, QUOTA_LIMITS)
 
 TABLES_1: tuple[Table[Any], ...] = (

@@ -119,6 +119,18 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "any ask is no worse": Mutant(
         "VCPU", "asks_no_more", lambda self, grants, asks: True, "no_worse_is_granted"
     ),
+    "reclaim chooses again": Mutant(
+        "NUMA_CELL",
+        "reclaim",
+        lambda self, record, ask, before, no_worse=False: NumaCell.claim(self, record, ask),
+        "reclaim_keeps_what_was_held",
+    ),
+    "reclaim gives what others hold": Mutant(
+        "VCPU",
+        "reclaim",
+        lambda self, record, ask, before, no_worse=False: Quantity.claim(self, record, ask, no_worse=True),
+        "reclaim_grants_what_claim_grants",
+    ),
     "capacity is not checked": Mutant(
         "VCPU",
         "claim",

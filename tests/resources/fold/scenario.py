@@ -309,8 +309,15 @@ class Scenario:
         return event("claims.requested.v1", {"claims": [self._bid(line.split()) for line in more]})
 
     def _replace(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`replace c2 for i1 replaces=c1 n1 VCPU:4`: with `replaces` it is version 2, with `leaves=web` version 3."""
         bid = self._bid(words)
-        return event("consumer.replaced.v2" if "replaces" in bid else "consumer.replaced.v1", bid)
+        form = 3 if "leaves" in bid else 2 if "replaces" in bid else 1
+        return event(f"consumer.replaced.v{form}", bid)
+
+    def _update(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`update i1 c1 project=p user=u type=T`."""
+        changed = {"consumer_type" if name == "type" else name: value for name, value in options.items()}
+        return event("consumer.updated.v1", {"consumer": words[0], "claim": words[1], **changed})
 
     def _bid(self, words: list[str]) -> dict[str, Any]:
         """`c1 for i1 n1 VCPU:4 + n2 VCPU:2 as a#1 deadline=60s hold=30s generation=1 if n1 trait X unless n1 …
@@ -324,6 +331,8 @@ class Scenario:
         for name, value in _options(words[3:]).items():
             if name == "generation":
                 bid["consumer_generation"] = int(value)
+            elif name == "leaves":
+                bid["leaves"] = [f"{self.cell}/{group}" for group in value.split(",")]
             elif name in ("project", "user", "type", "replaces"):
                 bid["consumer_type" if name == "type" else name] = value
             else:
