@@ -664,8 +664,10 @@ def event_parser(
     return parse_event
 
 
-parse: Callable[[bytes], Event] = event_parser(EVENT_MODELS)
-"""Parses the value of a record, independent of the log's rules. Raises `InvalidRecord`."""
+def parse(value: bytes) -> Event:
+    """Parse the value of a record, independent of the log's rules. Raises `InvalidRecord`."""
+    event: Event = event_parser(EVENT_MODELS)(value)
+    return event
 
 
 def _first_error(error: ValidationError, value: bytes) -> str:

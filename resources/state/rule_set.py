@@ -9,6 +9,7 @@ entry in `fold.rules_versions.RULES_VERSIONS`, and no other code branches on a v
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -86,13 +87,17 @@ class RuleSet:
         """The bytes of a RequestSpec, in the form that this version stores."""
 
         self.event_models: tuple[type[Any], ...] = (*self.handlers, *self.upcasters)
-        self.parse = event_parser(self.event_models, first_error_only=first_error_only)
-        """Parses a record's value. Raises `InvalidRecord` if this version does not allow it."""
-
+        self._first_error_only = first_error_only
         self.actions: Mapping[type[Any], Handler] = {
             model: self._applied(model) for model in self.event_models
         }
         """Event model -> the function that applies an event that `parse` returned. It includes the upcasters."""
+
+    @cached_property
+    def parse(self) -> Callable[[bytes], Any]:
+        """Parses a record's value. Raises `InvalidRecord` if this version does not allow it. It is made at its first use:
+        most processes need that of one version, and each takes megabytes."""
+        return event_parser(self.event_models, first_error_only=self._first_error_only)
 
     @property
     def preview(self) -> bool:
