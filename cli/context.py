@@ -39,6 +39,9 @@ class CommandContext:
         kafka: Iterable[str] | None = None,
         web_host: str | None = None,
         web_port: str | None = None,
+        allow_devices: Iterable[str] | None = None,
+        deny_devices: Iterable[str] | None = None,
+        reserve_hugepages: Iterable[str] | None = None,
     ) -> None:
         from vacancy.streams.settings import load_settings
 
@@ -50,6 +53,9 @@ class CommandContext:
             kafka=kafka or (),
             web_host=web_host,
             web_port=web_port,
+            allow_devices=allow_devices,
+            deny_devices=deny_devices,
+            reserve_hugepages=reserve_hugepages,
         )
 
     @property

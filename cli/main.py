@@ -1,7 +1,7 @@
 """The `vacancy` command: its subcommands and its exit codes.
 
 0 done, 1 error, 2 wrong usage, 3 no valid host, 4 claim lost, 5 a verification found a difference, 6 outcome
-not yet known, 130 interrupted. An expected error is one line on standard error; a traceback is a bug.
+not yet known, 7 the consumer holds something already, 130 interrupted. An expected error is one line on standard error; a traceback is a bug.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from vacancy.cli.commands import (
     place,
     provider,
     publish,
+    quota,
     replay,
     rules,
     settle,
@@ -47,7 +48,7 @@ app = typer.Typer(
     help="Track the resources of compute nodes in one log, find nodes with free capacity, and claim it.",
     epilog="Settings: flag, then environment (VACANCY_LOG, VACANCY_STORE, VACANCY_CELL), then ./vacancy.toml."
     " Exit codes: 0 done, 1 error, 2 wrong usage, 3 no valid host, 4 claim lost, 5 verification found a"
-    " difference, 6 outcome not yet known.",
+    " difference, 6 outcome not yet known, 7 the consumer holds something already, 8 over quota.",
     invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -75,6 +76,7 @@ app.command(name="dead-letters", short_help="Show the rejected records of the lo
 )
 app.add_typer(topics.app, name="topics", short_help="Create a log, or check one.")
 app.add_typer(rules.app, name="rules", short_help="Show or raise the rules of the log.")
+app.add_typer(quota.app, name="quota", short_help="Set and show limits of projects and users.")
 app.add_typer(classes.app, name="classes", short_help="List or activate resource classes.")
 
 

@@ -51,7 +51,20 @@ CellOption = Annotated[
     typer.Option("--cell", metavar="NAME", help="Cell to search, if the name occurs in several cells."),
 ]
 TimeoutOption = Annotated[
-    float, typer.Option("--timeout", metavar="SECONDS", min=0.0, help="How long to wait for the outcome.")
+    float,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        min=0.0,
+        help="How long to wait for the log, and for this host's store to show the outcome.",
+    ),
+]
+NoWaitOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-wait",
+        help="Return when the log has the record. Do not wait until this host's store shows what became of it.",
+    ),
 ]
 OrderOption = Annotated[
     str | None,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vacancy.resources.model.errors import OutcomeUnknown, VacancyError
 from vacancy.streams.clock import utc_text
 from vacancy.streams.printable import printable
 
@@ -74,6 +75,33 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [_plain(one) for one in value]
     return str(value)
+
+
+NOT_WAITED = "the log has it; what becomes of it is not known yet"
+"""What a command notes that did not wait for the store."""
+
+
+def outcome_name(applied: bool) -> str:
+    """The outcome of a record that was not refused, for JSON."""
+    return "applied" if applied else "unknown"
+
+
+@contextmanager
+def failure_as_json(as_json: bool, **fields: object) -> Iterator[None]:
+    """With `as_json`, write how a record failed as JSON, too: `outcome` is `refused`, or `unknown` where it is not known
+    yet. The error is raised as it is. `fields` come first in the JSON."""
+    try:
+        yield
+    except OutcomeUnknown as error:
+        if as_json:
+            emit_json({**fields, "outcome": "unknown", "reason": error.what})
+        raise
+    except VacancyError as error:
+        at = getattr(error, "at", None)
+        if as_json and at is not None:
+            place = {"partition": at.partition, "offset": at.offset}
+            emit_json({**fields, "outcome": "refused", "reason": getattr(error, "reason", ""), **place})
+        raise
 
 
 def note(text: str) -> None:

@@ -6,40 +6,103 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from queue import SimpleQueue
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import read_text
-from vacancy.clients.publisher.host import HostOptions, collect
+from vacancy.clients.publisher.host import (
+    HostInventory,
+    HostOptions,
+    check_options,
+    inspect_host,
+    machine_identity,
+)
+from vacancy.clients.publisher.host.device_rules import DeviceRules, parse_device_rule
 from vacancy.clients.publisher.host.files import parse_cpu_list
+from vacancy.clients.publisher.host.memory import parse_reservation
 from vacancy.clients.publisher.host.numa_inventory import NumaMode
+from vacancy.clients.publisher.host.remarks import RemarkPrinter
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Providers, Publisher, node_cell
 from vacancy.clients.publisher.service import PublishService
-from vacancy.resources.model.errors import LogError, UsageError
-from vacancy.resources.model.events import ProviderReport
-from vacancy.streams.log import Log
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
+from vacancy.resources.model.errors import LogError, StoreError, UsageError, VacancyError
+from vacancy.resources.model.events import NodeReportedV2, ProviderReport
+from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.state.tables import NODES, key
+from vacancy.streams.log import AppendedAt, Log
 from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop
 from vacancy.streams.wait_for_log import LogWaiter, OpenLog
+
+if TYPE_CHECKING:
+    from vacancy.projections.reader.store_reader import StoreReader
+    from vacancy.streams.settings import Settings
 
 CollectProviders = Callable[[], Providers]
 """Returns the node's current providers; called at every interval."""
 
-_FOLD_S = 1.0
-_POLL_S = 0.05
+
+class NodeSource(NamedTuple):
+    """Where a node's inventory comes from: its id, and the function that collects it with the collector's remarks. `is_host`
+    is whether the node is this host, and not one that a file describes."""
+
+    node: str
+    inspect: Callable[[], HostInventory]
+    is_host: bool = True
+
+    def collector(self, say: Callable[[str], None]) -> CollectProviders:
+        """A function that collects the providers, and says each remark when it is new."""
+        printer = RemarkPrinter(lambda remark: say(f"{self.node}: {remark}"))
+
+        def collect() -> Providers:
+            found = self.inspect()
+            printer.show(found.remarks)
+            return found.providers
+
+        return collect
+
+
 _CPU_LIST = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
 
 _adapter = TypeAdapter(tuple[ProviderReport, ...])
 
 
-def node_from_host(root: str | None, **options: Any) -> tuple[str, CollectProviders]:
-    """This host's id, and the function that collects its inventory. `options` are those of `HostOptions`."""
+class Intervals(NamedTuple):
+    """The intervals of `PublishService`, in seconds, and how long it waits for the log."""
+
+    interval_s: float
+    heartbeat_s: float
+    full_every_s: float
+    flush_timeout_s: float
+
+
+def node_source(file: str | None, root: str | None, settings: Settings, **options: Any) -> NodeSource:
+    """The node that `file` describes, or this host with the `options` of `HostOptions`. Raises `UsageError`."""
+    return node_from_host(root, settings, **options) if file is None else node_from_file(file, root)
+
+
+def node_from_host(root: str | None, settings: Settings, **options: Any) -> NodeSource:
+    """This host, with the `options` of `HostOptions`. Raises `UsageError` if they name CPUs that it does not have."""
+    options |= {
+        "devices": DeviceRules(
+            tuple(
+                parse_device_rule(text, "--allow-device, allow_devices") for text in settings.allow_devices
+            ),
+            tuple(parse_device_rule(text, "--deny-device, deny_devices") for text in settings.deny_devices),
+        ),
+        "reserved_hugepages": tuple(
+            parse_reservation(text, "--reserve-hugepages, reserve_hugepages")
+            for text in settings.reserve_hugepages
+        ),
+    }
     given = HostOptions(**options) if root is None else HostOptions(root=root, **options)
-    return given.root, lambda: collect(given)
+    check_options(given)
+    return NodeSource(given.root, lambda: inspect_host(given))
 
 
 def cpu_list(text: str | None, where: str) -> frozenset[int] | None:
@@ -60,10 +123,10 @@ def numa_mode(text: str) -> NumaMode:
     return cast(NumaMode, text)
 
 
-def node_from_file(file: str, root: str | None) -> tuple[str, CollectProviders]:
-    """The id of the node that a file describes, and the function that reads the file again. Raises `UsageError`."""
+def node_from_file(file: str, root: str | None) -> NodeSource:
+    """The node that a file describes; the file is read again each time. Raises `UsageError`."""
 
-    def read() -> Providers:
+    def read() -> HostInventory:
         try:
             found = json.loads(read_text(file))
             if isinstance(found, dict):
@@ -82,17 +145,48 @@ def node_from_file(file: str, root: str | None) -> tuple[str, CollectProviders]:
                 where=file,
                 do="give every provider a parent, except the node itself",
             )
-        return providers
+        return HostInventory(providers, ())
 
-    node = next(provider.id for provider in read() if provider.parent is None)
+    node = next(provider.id for provider in read().providers if provider.parent is None)
     if root not in (None, node):
         raise UsageError(f"the file describes {node}, not {root}", where=file, do="omit --root")
-    return node, read
+    return NodeSource(node, read, is_host=False)
 
 
-def make_publisher(log: Log, node: str, cell: str | None, outbox: Outbox, *, move_cell: bool) -> Publisher:
-    """The node's publisher, in the cell that `node_cell` gives it."""
-    return Publisher(log, node, node_cell(node, cell, outbox, log), outbox, move_cell=move_cell)
+def make_publisher(
+    context: CommandContext, log: Log, source: NodeSource, outbox: Outbox, machine: str, *, move_cell: bool
+) -> Publisher:
+    """The node's publisher, in the cell that `node_cell` gives it. `machine` is the value of `--machine`."""
+    cell = node_cell(source.node, context.settings.cell, outbox, log)
+    name = _machine_name(log, machine, source)
+    return Publisher(log, source.node, cell, outbox, move_cell=move_cell, machine=name)
+
+
+def _machine_name(log: Log, chosen: str, source: NodeSource) -> str | None:
+    """The machine that reports name: `chosen`, or for `auto` this host's, unless a file describes the node. None for `none`,
+    and where the log's rules do not have it. Raises `UsageError` for a name that the log's rules do not have."""
+    if chosen == "none" or (chosen == "auto" and not source.is_host):
+        return None
+    if not _has_machines(log):
+        if chosen == "auto":
+            return None
+        raise UsageError(
+            "the rules of this log do not have machines: they need version 4",
+            where=f"--machine, log {log.name}",
+            do="omit --machine; a log made by `vacancy topics create --preview-rules` has them",
+        )
+    return machine_identity() if chosen == "auto" else chosen
+
+
+def _has_machines(log: Log) -> bool:
+    """Whether the log was made with rules that have machines. A publisher may have no permission to read the log; then the
+    answer is no."""
+    try:
+        records = log.read(0, 0, 1, timeout_s=5.0)
+        rules = json.loads(records[0].value)["data"]["rules"]["version"] if records else 0
+    except (LogError, ValueError, LookupError, TypeError):
+        return False
+    return rules in RULES_VERSIONS and NodeReportedV2 in RULES_VERSIONS.of(rules).handlers
 
 
 def serve(log_url: str, open_log: OpenLog, service: Callable[[Log], PublishService]) -> None:
@@ -108,13 +202,110 @@ def serve(log_url: str, open_log: OpenLog, service: Callable[[Log], PublishServi
             service(log).run(stop)
 
 
-def publish_once(publisher: Publisher, providers: Providers | None, timeout_s: float) -> None:
-    """Send one full report; without providers, retire the node. Raises as `Publisher.flush`."""
+def make_service(
+    context: CommandContext, log: Log, publisher: Publisher, collect: CollectProviders, intervals: Intervals
+) -> PublishService:
+    """The service that publishes what `collect` returns, and warns if another publisher uses the node's name."""
+    return PublishService(
+        publisher,
+        collect,
+        intervals.interval_s,
+        heartbeat_s=intervals.heartbeat_s,
+        full_every_s=intervals.full_every_s,
+        flush_timeout_s=intervals.flush_timeout_s,
+        name_warning=name_warning(context, publisher, log),
+    )
+
+
+class Published(NamedTuple):
+    """What became of a report or a retirement. `applied` is False where that is not known: no store on this host follows
+    the log, or nobody waited. `warning` is about the node's name, or ""."""
+
+    applied: bool
+    warning: str
+
+
+def publish_once(
+    context: CommandContext,
+    publisher: Publisher,
+    log: Log,
+    providers: Providers | None,
+    *,
+    timeout_s: float,
+    wait: bool,
+) -> Published:
+    """Send one full report; without providers, retire the node. Where a store on this host follows the log, wait for what
+    the fold makes of it.
+
+    Raises as `Publisher.flush` does, `RecordRefused` where the fold refused it, `OutcomeUnknown` where the store did not
+    read it within `timeout_s`, `VacancyError` where another publisher has taken the node's name.
+    """
+    deadline = time.monotonic() + timeout_s
     if providers is None:
         publisher.retire()
+        subject = f"the retirement of {publisher.root}"
     else:
         publisher.report(providers)
-    publisher.flush(timeout_s)
+        subject = f"the report of {publisher.root}"
+    places: list[AppendedAt] = []
+    publisher.flush(timeout_s, places)
+    if not wait:
+        return Published(False, "")
+    with store_of_log(context, log, {at.partition for at in places}) as reader:
+        if reader is None:
+            return Published(False, "")
+        from vacancy.clients.runtime.folded_log import check_refused, wait_until_read
+
+        wait_until_read(reader, places, deadline, subject, f"`vacancy show provider {publisher.root}`")
+        check_refused(reader, places, subject)
+        node = reader.get(NODES, key(publisher.cell, publisher.root))
+    warning = "" if providers is None else name_warning(context, publisher, log)() or ""
+    if warning and node is not None and node.incarnations[0][0] != publisher.incarnation:
+        raise VacancyError(warning)
+    return Published(True, warning)
+
+
+@contextmanager
+def store_of_log(
+    context: CommandContext, log: Log, partitions: Collection[int]
+) -> Iterator[StoreReader | None]:
+    """These partitions of the store on this host; None if there is none of this log that can be read. A publisher needs no
+    store, and may have no permission to read the log."""
+    with ExitStack() as opened:
+        reader = None
+        with suppress(LogError, StoreError, OSError):
+            if context.store.is_dir():
+                # Imported here, because most publishers run on hosts without a store and do not need RocksDB.
+                from vacancy.clients.runtime.folded_log import following_store
+
+                reader = opened.enter_context(
+                    following_store(context.store, context.registry(), log, partitions)
+                )
+        yield reader
+
+
+def check_retirable(context: CommandContext, log: Log, publisher: Publisher, known: str | None) -> None:
+    """Check that the node may be retired, as far as the store on this host shows it. `known` is the cell in which the outbox
+    knows the node, or None.
+
+    Raises `VacancyError` for a node that this host has not published and whose cell is not given, `NotFound` for one that
+    is not in its cell, `StillHeld` where consumers hold something of it.
+    """
+    cell, root = known or publisher.cell, publisher.root
+    do = f"retire it with `vacancy provider retire {root}` on a host with a store"
+    with store_of_log(context, log, {partition_for(cell, log.partitions)}) as reader:
+        if known is None and context.settings.cell in (None, "auto"):
+            raise VacancyError(
+                f"this host has not published node {root}, so its cell is not known here", do=do
+            )
+        if reader is None:
+            return
+        from vacancy.clients.admin.retirement import check_not_held, held_of
+        from vacancy.clients.inspection.lookup import NotFound
+
+        if known is None and reader.get(NODES, key(cell, root)) is None:
+            raise NotFound(f"there is no node {root!r} in cell {cell}", where=f"store {context.store}", do=do)
+        check_not_held(cell, root, held_of(reader, cell, root))
 
 
 def name_warning(context: CommandContext, publisher: Publisher, log: Log) -> Callable[[], str | None]:
@@ -142,13 +333,3 @@ def name_warning(context: CommandContext, publisher: Publisher, log: Log) -> Cal
         )
 
     return warning
-
-
-def wait_for_name(context: CommandContext, publisher: Publisher, log: Log) -> str:
-    """The warning that another publisher uses the node's name, or "". It waits a second at most for a worker of this host
-    to fold the report."""
-    warning = name_warning(context, publisher, log)
-    until = time.monotonic() + _FOLD_S
-    while (found := warning()) is None and context.store.is_dir() and time.monotonic() < until:
-        time.sleep(_POLL_S)
-    return found or ""

@@ -103,7 +103,7 @@ class RequestOptions:
             metavar="TOPOLOGY",
             help="NUMA topology of the guest; each NUMA cell becomes a group:"
             " 'cells=2,cpus=8,policy=dedicated,threads=isolate,memory_mb=16384,page=2M'. policy is shared, dedicated or"
-            " mixed (with dedicated=N); threads is prefer, isolate or require.",
+            " mixed (with dedicated=N); threads is prefer, isolate or require; cores is any, performance or efficiency.",
         ),
     ] = None
     group_affinity: Annotated[
@@ -176,8 +176,8 @@ class RequestOptions:
         ),
     ] = None
 
-    def parse(self, registry: Registry) -> ParsedRequest:
-        """Parse the options into a request. Raises `UsageError`."""
+    def parse(self, registry: Registry, *, qualities_only: bool = False) -> ParsedRequest:
+        """Parse the options into a request. With `qualities_only` it may ask for no resources. Raises `UsageError`."""
         from vacancy.clients.inspection.group_report import ParsedMembership
         from vacancy.clients.request_language.placement_syntax import RequestText, parse
 
@@ -194,6 +194,7 @@ class RequestOptions:
             options={} if self.numa is None else {"numa": self.numa},
             query=self.query,
             document=None if self.request is None else read_text(self.request),
+            qualities_only=qualities_only,
         )
         parsed = parse(text, registry)
         related = ParsedMembership(
@@ -205,6 +206,16 @@ class RequestOptions:
             self.copies_on,
         )
         return parsed._replace(spec=related.applied(parsed.spec))
+
+
+QualitiesOnlyOption = Annotated[
+    bool,
+    typer.Option(
+        "--qualities-only",
+        help="Compare only qualities: traits, attributes, aggregates, the tree, and the classes that a node offers. Room is"
+        " not needed, and nodes may be disabled. The request may have no resources.",
+    ),
+]
 
 
 def with_request_options(command: Callable[..., None]) -> Callable[..., None]:

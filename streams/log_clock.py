@@ -19,7 +19,7 @@ class LogClock:
     Each acknowledged append says something: its timestamp lies between the moment when it was sent and the moment when it
     was acknowledged, if both clocks agree. `ahead_ms` is how far it is outside of that (below 0: the log's clock is
     behind). A log line names a difference of `NOTICE_MS` and more once, and again when it has changed by as much.
-    Thread-safe: a single attribute is written.
+    `measured`: whether there was an append; `ahead_ms` is 0 before. Thread-safe: single attributes are written.
     """
 
     def __init__(self, name: str, clock: Clock = wall_ms) -> None:
@@ -27,6 +27,7 @@ class LogClock:
         self._clock = clock
         self._named_ms = 0
         self.ahead_ms = 0
+        self.measured = False
 
     def host_ms(self) -> int:
         """This host's time: ms since 1970, UTC."""
@@ -40,7 +41,7 @@ class LogClock:
         """A record that was sent at `sent_ms` (this host's time), and is acknowledged now, has this timestamp."""
         behind = timestamp_ms < sent_ms
         ahead_ms = timestamp_ms - sent_ms if behind else max(0, timestamp_ms - self._clock())
-        self.ahead_ms = ahead_ms
+        self.ahead_ms, self.measured = ahead_ms, True
         if abs(ahead_ms - self._named_ms) >= NOTICE_MS:
             self._named_ms = ahead_ms
             if abs(ahead_ms) >= NOTICE_MS:

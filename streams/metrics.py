@@ -97,9 +97,7 @@ class WorkerCollector(Collector):
             ("ticks", "Ticks sent"),
         ):
             yield _counter(name, help_, {(log,): found[name]}, ["log"])
-        yield _gauge(
-            "ready", "1 once all that was there at start is folded", {(log,): found["ready"]}, ["log"]
-        )
+        yield _ready(log, ready=found["ready"])
         labels = ["log", "partition"]
         partitions = {(log, str(one["partition"])): one for one in found["partitions"]}
         for key, (name, help_) in _GAUGES.items():
@@ -121,6 +119,21 @@ class WorkerCollector(Collector):
         yield _gauge("partition_stopped", "1 where folding had to stop", stopped, labels)
 
 
+class _NotReadyCollector(Collector):
+    """The metrics of a worker whose log does not answer."""
+
+    def __init__(self, log: str) -> None:
+        self._log = log
+
+    def collect(self) -> Iterator[Metric]:
+        yield _ready(printable(self._log), ready=False)
+
+
+def _ready(log: str, *, ready: bool) -> Metric:
+    help_ = "1 once all that was there at start is folded"
+    return _gauge("ready", help_, {(log,): ready}, ["log"])
+
+
 def _gauge(name: str, help_: str, values: Mapping[Any, float], labels: list[str]) -> Metric:
     family = GaugeMetricFamily(f"vacancy_worker_{name}", help_, labels=labels)
     for at, value in values.items():
@@ -137,6 +150,15 @@ def _counter(name: str, help_: str, values: Mapping[Any, float], labels: list[st
 
 def render(source: MetricsSource) -> str:
     """The metrics in Prometheus' text format."""
+    return _rendered(WorkerCollector(source))
+
+
+def not_ready(log: str) -> str:
+    """The metrics of a worker whose log, of this name, does not answer, in Prometheus' text format."""
+    return _rendered(_NotReadyCollector(log))
+
+
+def _rendered(collector: Collector) -> str:
     registry = CollectorRegistry()
-    registry.register(WorkerCollector(source))
+    registry.register(collector)
     return generate_latest(registry).decode()

@@ -13,15 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, NamedTuple
 
 from vacancy.streams.faust.web import free_port
-from vacancy.streams.metrics import CONTENT_TYPE
+from vacancy.streams.metrics import CONTENT_TYPE, not_ready
 from vacancy.streams.settings import WebAddress
 
 _JSON: Final = "application/json; charset=utf-8"
-_NOT_READY: Final = """\
-# HELP vacancy_worker_ready 1 once all that was there at start is folded
-# TYPE vacancy_worker_ready gauge
-vacancy_worker_ready{{log="{log}"}} 0.0
-"""
 
 
 class _Page(NamedTuple):
@@ -72,7 +67,7 @@ class _Server(ThreadingHTTPServer):
             state = {"log": self.log, "ready": False, "waiting_seconds": waited_s, "waiting_for": self.why}
             return _Page(HTTPStatus.OK, _JSON, json.dumps(state))
         if path == "/metrics":
-            return _Page(HTTPStatus.OK, CONTENT_TYPE, _NOT_READY.format(log=self.log))
+            return _Page(HTTPStatus.OK, CONTENT_TYPE, not_ready(self.log))
         return None
 
     def end(self) -> None:

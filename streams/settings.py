@@ -114,8 +114,9 @@ class Settings(BaseSettings):
     `log`: the log's URL. `store`: the directory of the tables. `cell`: the cell of this node, `auto`, or None if not
     given. `kafka`: client settings under their own names. `web_host`, `web_port`: address of a worker's HTTP pages
     (port 0: a free one; "off": none; None: 6066, or a free one if that is in use). `view_memory_mb`: about how much memory
-    the columns of one reader may use, in MiB (None: 256 MiB and 4 KiB for each provider). `parts`: the function, as
-    module:name, that makes the tables of a worker that the `faust` command runs.
+    the columns of one reader may use, in MiB (None: 256 MiB and 4 KiB for each provider). `allow_devices`,
+    `deny_devices`, `reserve_hugepages`: what a publisher offers of its host (docs/devices.md, docs/numa.md). `parts`: the
+    function, as module:name, that makes the tables of a worker that the `faust` command runs.
     """
 
     model_config = SettingsConfigDict(env_prefix="VACANCY_", extra="forbid", frozen=True)
@@ -127,6 +128,9 @@ class Settings(BaseSettings):
     web_host: str = "127.0.0.1"
     web_port: Annotated[int, Field(ge=0, le=65_535)] | Literal["off"] | None = None
     view_memory_mb: Annotated[int, Field(ge=1)] | None = None
+    allow_devices: tuple[str, ...] = ()
+    deny_devices: tuple[str, ...] = ()
+    reserve_hugepages: tuple[str, ...] = ()
     parts: str = "vacancy.clients.runtime.bootstrap:worker_parts"
 
     @field_validator("log")
@@ -157,15 +161,20 @@ def load_settings(
     kafka: Iterable[str] = (),
     web_host: str | None = None,
     web_port: int | str | None = None,
+    allow_devices: Iterable[str] | None = None,
+    deny_devices: Iterable[str] | None = None,
+    reserve_hugepages: Iterable[str] | None = None,
     config: Path | str | None = None,
 ) -> Settings:
     """Load the settings. The arguments are flags of the command line; None means not given.
 
-    `kafka` are `name=value` pairs. `config` is the TOML file (default: `$VACANCY_CONFIG`, else `./vacancy.toml` if it
+    `kafka` are `name=value` pairs. A list replaces that of the environment and the file. `config` is the TOML file (default: `$VACANCY_CONFIG`, else `./vacancy.toml` if it
     exists). Raises UsageError for a file that cannot be read, an unknown setting or an invalid value.
     """
     flags: dict[str, Any] = {"log": log, "store": store, "cell": cell, "kafka": kafka_pairs(kafka) or None}
     flags |= {"web_host": web_host, "web_port": web_port}
+    flags |= {"allow_devices": allow_devices, "deny_devices": deny_devices}
+    flags |= {"reserve_hugepages": reserve_hugepages}
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     file = _config_file(config)
     try:

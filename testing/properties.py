@@ -206,6 +206,37 @@ def no_worse_is_granted(draw: Draw) -> None:
     assert amount <= sum(map(of.amount_of, grants))
 
 
+def reclaim_keeps_what_was_held(draw: Draw) -> None:
+    """A consumer that asks the same again after a release gets nothing but what it held, whatever others released."""
+    of, found, ask = draw.of, draw.history(), draw.ask()
+    outcome = of.claim(found.record, ask)
+    if not isinstance(outcome, Granted):
+        return
+    grant, record = through_json(outcome.grant), outcome.record
+    for held in found.held[: draw.value(st.integers(0, len(found.held)))]:
+        record = of.release(record, held.grant)
+    again = of.reclaim(of.release(record, grant), ask, [grant])
+    assert isinstance(again, Granted), f"{grant} was held, and is refused: {again}"
+    assert of.grants_no_more([grant], [through_json(again.grant)]), f"{grant} became {again.grant}"
+
+
+def reclaim_grants_what_claim_grants(draw: Draw) -> None:
+    """`reclaim` grants each ask that `claim` grants, takes no more than there is, and `release` gives it back."""
+    of, found, ask = draw.of, draw.history(), draw.ask()
+    count = draw.value(st.integers(0, len(found.held)))
+    before = [held.grant for held in found.held[:count]]
+    record = found.record
+    for grant in before:
+        record = of.release(record, grant)
+    outcome = of.reclaim(record, ask, before)
+    assert granted(outcome) or not granted(of.claim(record, ask))
+    if isinstance(outcome, Granted):
+        row = row_of(of, outcome.record)
+        needed = [term.column for term in of.query(ask) if term.operator == ">="]
+        assert all(row[column] >= 0 for column in needed if column in of.consumable_columns)
+        assert of.release(outcome.record, through_json(outcome.grant)) == record
+
+
 def overrides_can_be_cleared(draw: Draw) -> None:
     """The last override holds; an empty one restores the record; reports and withdrawals keep it."""
     of, found = draw.of, draw.history(may_withdraw=False)
@@ -219,6 +250,8 @@ def overrides_can_be_cleared(draw: Draw) -> None:
     inventory = draw.inventory()
     assert of.report(inventory, changed) == of.override(of.report(inventory, plain), first)
     assert of.report(found.inventory, of.withdraw(changed)) == changed
+    if set(of.without_effect(plain, first)) == set(first):
+        assert of.row(changed) == of.row(plain), "without_effect names a field that changes what is offered"
 
 
 def refusals_say_why(draw: Draw) -> None:
@@ -280,6 +313,25 @@ def grants_are_json_with_an_amount(draw: Draw) -> None:
         assert amount >= 0
         assert not of.is_amount(grant) or amount == grant
         assert not of.is_amount(ask) or amount == ask
+
+
+def amounts_have_units(draw: Draw) -> None:
+    """`amounts_of` counts each grant in declared units, the same after a release of others, from 0 on. In the unit of
+    `capacity` it is at least `amount_of`, and all that is held together is at most `capacity`."""
+    of, found = draw.of, draw.history()
+    outcome = of.claim(found.record, draw.ask())
+    if not isinstance(outcome, Granted):
+        return
+    grant, record = through_json(outcome.grant), outcome.record
+    amounts = dict(of.amounts_of(grant, record))
+    assert set(amounts) <= {"", *of.more_units}, "a unit is not in more_units"
+    assert all(type(amount) is int and amount >= 0 for amount in amounts.values())
+    assert amounts.get("", 0) >= of.amount_of(grant)
+    assert of.amounts_need_record or amounts == of.amounts_of(grant, None)
+    for held in found.held:
+        record = of.release(record, held.grant)
+    assert dict(of.amounts_of(grant, record)) == amounts
+    assert amounts.get("", 0) <= row_of(of, record)["capacity"]
 
 
 # -- the query --------------------------------------------------------------------------------------------
@@ -366,11 +418,14 @@ PROPERTIES: Final[Mapping[str, Property]] = {
         withdrawn_records_give_nothing,
         claims_take_no_more_than_there_is,
         no_worse_is_granted,
+        reclaim_keeps_what_was_held,
+        reclaim_grants_what_claim_grants,
         overrides_can_be_cleared,
         refusals_say_why,
         any_ask_is_judged,
         any_inventory_is_judged,
         grants_are_json_with_an_amount,
+        amounts_have_units,
         terms_never_exclude_what_claim_grants,
         exact_terms_decide,
         exact_asks_are_counted,

@@ -84,7 +84,7 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("resources.model", "resources.classes"),
     },
     "clients.runtime": {
-        *("clients.auditor", "projections.store", "streams", "streams.faust"),
+        *("clients.auditor", "projections.reader", "projections.store", "streams", "streams.faust"),
         *("resources.model", "resources.classes", "resources.state", "resources.fold"),
     },
     "clients.replay_tool": {
@@ -102,8 +102,8 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("projections.view", "resources.model", "resources.classes", "resources.state", "resources.fold"),
     },
     "clients.admin": {
-        *("clients.inspection", "projections.reader", "streams"),
-        *("resources.model", "resources.classes", "resources.state"),
+        *("clients.inspection", "clients.runtime", "clients.scheduler", "projections.reader", "streams"),
+        *("resources.model", "resources.classes", "resources.state", "resources.fold"),
     },
     "clients.demo": {
         *("clients.auditor", "clients.inspection", "clients.publisher", "clients.replay_tool"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,12 @@ from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import order_from_option
 from vacancy.cli.output import as_of_text, ask_text, emit_json, emit_table, note, position_text
 from vacancy.cli.render_explanation import render_explanation
-from vacancy.cli.request_options import RequestOptions, with_request_options
+from vacancy.cli.request_options import QualitiesOnlyOption, RequestOptions, with_request_options
 from vacancy.resources.model.errors import NoValidHost, SearchGivenUp
 
 if TYPE_CHECKING:
+    from vacancy.clients.request_language.placement_syntax import ParsedRequest
+    from vacancy.clients.scheduler.store_query import StoreQuery
     from vacancy.projections.query.model import Candidate
 
 _LIMIT = 10
@@ -28,6 +31,17 @@ def candidates(
         int | None,
         typer.Option("--limit", min=1, help="Maximum number of candidates.", show_default=str(_LIMIT)),
     ] = None,
+    qualities_only: QualitiesOnlyOption = False,
+    project: Annotated[
+        str | None,
+        typer.Option("--project", metavar="ID", help="Say which limits of this project the request exceeds."),
+    ] = None,
+    user: Annotated[
+        str, typer.Option("--user", metavar="ID", help="The same of this user in the project.")
+    ] = "-",
+    consumer_type: Annotated[
+        str, typer.Option("--consumer-type", metavar="TYPE", help="The type of the consumer, for its limits.")
+    ] = "INSTANCE",
     order: o.OrderOption = None,
     weigh: o.WeighOption = None,
     typical: o.TypicalOption = None,
@@ -44,12 +58,17 @@ def candidates(
     group that one provider serves. Example: cores and memory of the node in the first group, a share of a GPU in a
     --group.
 
+    With --qualities-only it lists the nodes that have what the request asks for besides room, in the order of their names.
+
     Exits with 3 if there is not a candidate. The output then lists how many nodes each constraint removed, and the
     nearest misses.
     """
     context = CommandContext(store=store, config=config)
     registry = context.registry()
-    parsed = request_options.parse(registry)
+    parsed = request_options.parse(registry, qualities_only=qualities_only)
+    if qualities_only:
+        _qualified(context, parsed, limit, max_staleness, as_json=as_json)
+        return
     from vacancy.projections.query.budget import gave_up_text
 
     with context.open_query(order=order_from_option(registry, order, typical, weigh), seed=seed) as query:
@@ -61,6 +80,7 @@ def candidates(
         no_host = not found and not gave_up
         why = query.explain(request, max_staleness_s=max_staleness, newest=False) if no_host else None
         types = "" if found else query.type_errors(request)
+        full = [] if project is None else _exceeded(query, parsed, project, user, consumer_type)
     if as_json:
         explanation = {} if why is None else {"explanation": why}
         answers = [{**one._asdict(), "mappings": one.mappings} for one in found]
@@ -68,12 +88,15 @@ def candidates(
             del answer["copies"]  # the names of the groups have them
             answer["borrowed"] = answer.pop("from_sharing")
         answer_json = {"candidates": answers, "as_of": as_of, "as_of_ms": as_of_ms, "gave_up": gave_up}
-        emit_json({**answer_json, **explanation})
+        limits = {} if project is None else {"over_quota": full}
+        emit_json({**answer_json, **explanation, **limits})
     elif why is not None:
         render_explanation(why)
     elif found:
         _render(found)
         note(as_of_note)
+    for text in () if as_json else full:
+        note(text)
     at = f"store {context.store} at {position_text(as_of)}"
     if gave_up and not found:
         raise SearchGivenUp(gave_up_text(gave_up), at)
@@ -84,6 +107,36 @@ def candidates(
             "no valid host: nothing that matches has room" + (f": {types}" if types else ""),
             where=at,
             do="request less, or release or add resources",
+        )
+
+
+def _qualified(
+    context: CommandContext,
+    parsed: ParsedRequest,
+    limit: int | None,
+    max_staleness: float | None,
+    *,
+    as_json: bool,
+) -> None:
+    """List the nodes that have the qualities of a request. Raises `NoValidHost` if none has."""
+    with context.open_query() as query:
+        nodes, why = query.qualified(parsed.spec, max_staleness_s=max_staleness)
+        as_of, as_of_ms, as_of_note = query.reader.position, query.reader.newest_ms, as_of_text(query.reader)
+    shown = nodes[: limit or parsed.limit or _LIMIT]
+    if as_json:
+        candidates = [{"cell": one.cell, "root": one.root, "state": one.state} for one in shown]
+        explanation = {} if nodes else {"explanation": why}
+        emit_json({"candidates": candidates, "as_of": as_of, "as_of_ms": as_of_ms, **explanation})
+    elif nodes:
+        emit_table(("CELL", "NODE", "STATE"), ((one.cell, one.root, one.state) for one in shown))
+        note(as_of_note)
+    else:
+        render_explanation(why)
+    if not nodes:
+        raise NoValidHost(
+            "no valid host: no node has all qualities that are asked for",
+            where=f"store {context.store} at {position_text(as_of)}",
+            do="ask for fewer qualities",
         )
 
 
@@ -102,3 +155,24 @@ def _render(found: Sequence[Candidate]) -> None:
             for a in c.allocations
         ),
     )
+
+
+def _exceeded(
+    query: StoreQuery, parsed: ParsedRequest, project: str, user: str, consumer_type: str
+) -> list[str]:
+    """The limits that a claim for the request would exceed, as far as its asks are amounts."""
+    from vacancy.cli.commands.quota import scope_text
+    from vacancy.clients.scheduler.quotas import QuotaView
+
+    view = QuotaView(query.reader)
+    if not view.has_quotas():
+        return []
+    amounts: Counter[str] = Counter()
+    for group in parsed.spec.groups:
+        for name, ask in group.resources.items():
+            if isinstance(ask, int):
+                amounts[name] += ask * parsed.spec.copies
+    return [
+        f"over quota: {scope_text(one)}, {one.unit}: used {one.used}, asked {amounts[one.unit]}, limit {one.limit}"
+        for one in view.exceeded(project, user, consumer_type, amounts)
+    ]

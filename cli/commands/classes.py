@@ -14,7 +14,7 @@ from vacancy.cli.commands.rules import (
     outcome_fields,
 )
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import emit, emit_json, emit_table
+from vacancy.cli.output import emit, emit_json, emit_table, failure_as_json
 
 app = typer.Typer(
     help="List the resource classes, or allow those of plugins on the log.",
@@ -68,7 +68,7 @@ def activate(
     The classes are proposed in the log. The worker of each store answers whether it has the plugins. They are allowed if
     at least one store has them and none lacks one. On a log of rules version 1 or 2 it is one step, without answers.
 
-    Exit codes: 0 the log allows them, or they are proposed; 1 a store lacks one; 6 no worker answered, or the store did
+    Exit codes: 0 the log allows them, or they are proposed; 1 a store lacks one, or the event was refused; 6 no worker answered, or the store did
     not read the events in time.
     """
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
@@ -76,7 +76,11 @@ def activate(
     from vacancy.clients.runtime.bootstrap import followers_of
 
     options = RaiseOptions(timeout, propose_only, despite_missing, followers_of(context.settings))
-    with context.open_log(timeout) as opened, context.open_reader(with_view=False) as reader:
+    with (
+        failure_as_json(as_json),
+        context.open_log(timeout) as opened,
+        context.open_reader(with_view=False) as reader,
+    ):
         found = activate_classes(opened, reader, options)
     if as_json:
         activated = found.classes if found.outcome == "activated" else ()

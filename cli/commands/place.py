@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,13 +9,23 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import order_from_option
-from vacancy.cli.output import ask_text, emit, emit_json, emit_table
+from vacancy.cli.output import (
+    NOT_WAITED,
+    ask_text,
+    emit,
+    emit_json,
+    emit_table,
+    failure_as_json,
+    note,
+    outcome_name,
+)
 from vacancy.cli.render_explanation import render_explanation
 from vacancy.cli.request_options import RequestOptions, with_request_options
-from vacancy.resources.model.errors import NoValidHost, OutcomeUnknown, VacancyError
+from vacancy.resources.model.errors import NoValidHost, VacancyError
 from vacancy.resources.model.server_group import copy_of
 
 if TYPE_CHECKING:
+    from vacancy.clients.admin.operator import Held
     from vacancy.clients.scheduler.placement import Outcome
 
 ConsumersArgument = Annotated[list[str], typer.Argument(metavar="CONSUMER…")]
@@ -37,6 +46,10 @@ def place(
     user: Annotated[
         str, typer.Option("--user", metavar="ID", help="User of the consumer, for `vacancy usage`.")
     ] = "-",
+    consumer_type: Annotated[
+        str,
+        typer.Option("--consumer-type", metavar="TYPE", help="Type of the consumer, for `vacancy usage`."),
+    ] = "INSTANCE",
     hold: Annotated[
         float | None,
         typer.Option(
@@ -76,7 +89,8 @@ def place(
 
     The options of the request are those of `vacancy candidates`. Exits with 3 if there is not a candidate; the output
     then lists how many nodes each constraint removed. Exits with 4 if every claim was lost to other schedulers, and
-    with 6 if the outcome is not known yet; the message then gives the time at which it will be.
+    with 8 if a limit of the project or the user is reached, and with 6 if the outcome is not known yet; the message then gives the time at which it will be. Exits with 7 if the consumer
+    holds something already, in any cell.
     """
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
     registry = context.registry()
@@ -88,6 +102,7 @@ def place(
         consumer=consumer,
         project=project,
         user=user,
+        consumer_type=consumer_type,
         hold_ms=None if hold is None else int(hold * 1000),
     )
     with context.open_scheduler(
@@ -97,6 +112,8 @@ def place(
         deadline_s=deadline,
         attempts=attempts,
     ) as scheduler:
+        if consumer is not None:
+            scheduler.check_new(consumer)
         try:
             outcome = scheduler.place(wanted, timeout_s=timeout, max_staleness_s=max_staleness)
         except NoValidHost as error:
@@ -131,6 +148,7 @@ def _render(outcome: Outcome) -> None:
 def confirm(
     consumers: ConsumersArgument,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -141,49 +159,86 @@ def confirm(
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.admin import operator
 
-    with context.open_log(timeout) as opened, context.open_reader() as reader:
-        cells = {one: operator.confirm(opened, reader, one, timeout_s=timeout) for one in consumers}
-        _check_held([one for one, found in cells.items() if not found], context)
+    with (
+        failure_as_json(as_json, consumers=consumers),
+        context.open_log(timeout) as opened,
+        context.open_reader() as reader,
+    ):
+        cells = {
+            one: operator.confirm(opened, reader, one, timeout_s=timeout, wait=not no_wait)
+            for one in consumers
+        }
+    _check_held([one for one, found in cells.items() if not found], context)
     if as_json:
-        emit_json({"confirmed": cells})
+        emit_json({"confirmed": cells, "outcome": outcome_name(not no_wait)})
     else:
         emit(f"confirmed {', '.join(consumers)}")
+        if no_wait:
+            note(NOT_WAITED)
 
 
 def release(
     consumers: ConsumersArgument,
+    cell: Annotated[
+        str | None,
+        typer.Option(
+            "--cell", metavar="NAME", help="Release only what is held in this cell (default: in all cells)."
+        ),
+    ] = None,
+    claim: Annotated[
+        str | None,
+        typer.Option(
+            "--claim", metavar="ID", help="Release only what is held by this claim (default: by any)."
+        ),
+    ] = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Release all allocations of consumers, and wait until this host's tables show it."""
+    """Release the allocations of consumers, and wait until this host's tables show it.
+
+    A consumer that holds something in two cells gives back both, unless --cell or --claim names one of them.
+    """
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
-    with context.open_scheduler(timeout) as scheduler:
-        held = {one: scheduler.allocations(one) for one in consumers}
-        scheduler.release(consumers, timeout_s=timeout)
-        until = time.monotonic() + timeout
-        while any(scheduler.allocations(one) for one in consumers):
-            if time.monotonic() > until:
-                raise OutcomeUnknown(
-                    "the log has the release, but the store has not read that far",
-                    where=f"store {context.store}",
-                    do="check that `vacancy worker` runs, then check with `vacancy show consumer`",
-                )
-            time.sleep(0.005)
-        _check_held([one for one, rows in held.items() if not rows], context)
+    from vacancy.clients.admin import operator
+
+    with (
+        failure_as_json(as_json, consumers=consumers),
+        context.open_log(timeout) as opened,
+        context.open_reader() as reader,
+    ):
+        held = operator.release(
+            opened, reader, consumers, cell=cell, claim=claim, timeout_s=timeout, wait=not no_wait
+        )
+    _check_held([one for one, rows in held.items() if not rows], context, cell, claim)
     if as_json:
-        emit_json({"released": {one: [cell for cell, _ in rows] for one, rows in held.items()}})
-    else:
-        emit(f"released {', '.join(consumers)}")
+        released = {one: [row.cell for row in rows] for one, rows in held.items()}
+        emit_json({"released": released, "outcome": outcome_name(not no_wait)})
+        return
+    emit(f"released {', '.join(_released(*item, cell or claim) for item in held.items())}")
+    if no_wait:
+        note(NOT_WAITED)
 
 
-def _check_held(without: list[str], context: CommandContext) -> None:
+def _released(consumer: str, rows: list[Held], some: str | None) -> str:
+    """A consumer, with the cells if it held something in several, or if only some of it was released."""
+    cells = " and ".join(row.cell for row in rows)
+    return f"{consumer} in cell{'s' if len(rows) > 1 else ''} {cells}" if some or len(rows) > 1 else consumer
+
+
+def _check_held(
+    without: list[str], context: CommandContext, cell: str | None = None, claim: str | None = None
+) -> None:
     if without:
+        which = (f" in cell {cell}" if cell else "") + (f" by claim {claim}" if claim else "")
         raise VacancyError(
-            f"no allocations of {', '.join(without)}",
+            f"no allocations of {', '.join(without)}{which}",
             where=f"store {context.store}",
-            do="check the name; `vacancy show provider NODE` lists the consumers on a node",
+            do=f"see `vacancy show consumer {without[0]}` for what it holds"
+            if which
+            else "check the name; `vacancy show provider NODE` lists the consumers on a node",
         )

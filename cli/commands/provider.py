@@ -13,7 +13,15 @@ import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import attributes_text, emit, emit_json
+from vacancy.cli.output import (
+    NOT_WAITED,
+    attributes_text,
+    emit,
+    emit_json,
+    failure_as_json,
+    note,
+    outcome_name,
+)
 from vacancy.resources.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,6 +72,7 @@ _TYPED = re.compile(r'-?[0-9]+|true|false|".*"')
 class _Where(NamedTuple):
     cell: str | None
     timeout: float
+    no_wait: bool
     log: str | None
     store: Path | None
     config: Path | None
@@ -74,12 +83,22 @@ def _apply(provider: str, change: Change, where: _Where, as_json: bool) -> None:
     site = CommandContext(log=where.log, store=where.store, config=where.config, kafka=where.kafka)
     from vacancy.clients.admin.operator import set_operator_settings
 
-    with site.open_log(where.timeout) as opened, site.open_reader() as reader:
+    with (
+        failure_as_json(as_json, provider=provider),
+        site.open_log(where.timeout) as opened,
+        site.open_reader() as reader,
+    ):
         now = set_operator_settings(
-            opened, reader, provider, change, cell=where.cell, timeout_s=where.timeout
+            opened,
+            reader,
+            provider,
+            change,
+            cell=where.cell,
+            timeout_s=where.timeout,
+            wait=not where.no_wait,
         )
     if as_json:
-        emit_json(now._asdict())
+        emit_json({**now._asdict(), "outcome": outcome_name(now.applied)})
         return
     settings = now.facts
     parts = [settings.status + (f" ({settings.reason})" if settings.reason else "")]
@@ -93,6 +112,8 @@ def _apply(provider: str, change: Change, where: _Where, as_json: bool) -> None:
         parts.append(f"{name} with {' '.join(f'{field}={value}' for field, value in values.items())}")
     unchanged = "" if now.changed else " (unchanged)"
     emit(f"{now.provider} in cell {now.cell}, revision {now.revision}{unchanged}: {', '.join(parts)}")
+    if not now.applied:
+        note(NOT_WAITED)
 
 
 @app.command()
@@ -101,6 +122,7 @@ def disable(
     reason: ReasonOption = "",
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -110,7 +132,9 @@ def disable(
     """Allow no new claims on a provider; for a node, on its whole tree. Allocations stay."""
     from vacancy.clients.admin import operator
 
-    _apply(provider, operator.disable(reason), _Where(cell, timeout, log, store, config, kafka), as_json)
+    _apply(
+        provider, operator.disable(reason), _Where(cell, timeout, no_wait, log, store, config, kafka), as_json
+    )
 
 
 @app.command()
@@ -119,6 +143,7 @@ def drain(
     reason: ReasonOption = "",
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -128,7 +153,9 @@ def drain(
     """Allow no new claims on a provider, and mark it so that its consumers are moved away."""
     from vacancy.clients.admin import operator
 
-    _apply(provider, operator.drain(reason), _Where(cell, timeout, log, store, config, kafka), as_json)
+    _apply(
+        provider, operator.drain(reason), _Where(cell, timeout, no_wait, log, store, config, kafka), as_json
+    )
 
 
 @app.command()
@@ -136,6 +163,7 @@ def enable(
     provider: ProviderArgument,
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -145,7 +173,7 @@ def enable(
     """Allow claims on a provider again."""
     from vacancy.clients.admin import operator
 
-    _apply(provider, operator.enable(), _Where(cell, timeout, log, store, config, kafka), as_json)
+    _apply(provider, operator.enable(), _Where(cell, timeout, no_wait, log, store, config, kafka), as_json)
 
 
 @app.command()
@@ -156,6 +184,7 @@ def aggregate(
     replace_with: ReplaceOption = None,
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -167,7 +196,7 @@ def aggregate(
     from vacancy.clients.admin import operator
 
     change = operator.aggregates(add=add or (), remove=remove or (), replace=replace_with)
-    _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
+    _apply(provider, change, _Where(cell, timeout, no_wait, log, store, config, kafka), as_json)
 
 
 @app.command()
@@ -178,6 +207,7 @@ def trait(
     replace_with: ReplaceOption = None,
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -189,7 +219,7 @@ def trait(
     from vacancy.clients.admin import operator
 
     change = operator.traits(add=add or (), remove=remove or (), replace=replace_with)
-    _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
+    _apply(provider, change, _Where(cell, timeout, no_wait, log, store, config, kafka), as_json)
 
 
 @app.command(name="set")
@@ -199,6 +229,7 @@ def set_attributes(
     unset: UnsetOption = None,
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -211,7 +242,7 @@ def set_attributes(
     from vacancy.clients.admin import operator
 
     change = operator.attributes(add=dict(map(_attribute, attribute or ())), remove=unset or ())
-    _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
+    _apply(provider, change, _Where(cell, timeout, no_wait, log, store, config, kafka), as_json)
 
 
 def _attribute(text: str) -> tuple[str, str | int | bool]:
@@ -245,6 +276,7 @@ def override(
     clear: Annotated[bool, typer.Option("--clear", help="Remove the override.")] = False,
     cell: CellOption = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -264,7 +296,170 @@ def override(
     if ratio is not None:
         values["allocation_ratio_milli"] = ratio_milli(ratio, "--ratio")
     change = operator.clear_override(resource_class) if clear else operator.override(resource_class, values)
-    _apply(provider, change, _Where(cell, timeout, log, store, config, kafka), as_json)
+    _apply(provider, change, _Where(cell, timeout, no_wait, log, store, config, kafka), as_json)
+
+
+@app.command()
+def retire(
+    provider: Annotated[str, typer.Argument(metavar="NODE")],
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Retire it although consumers hold something of it. They keep it until it is released.",
+        ),
+    ] = False,
+    cell: Annotated[
+        str | None, typer.Option("--cell", metavar="NAME", help="The node's cell, if it is in two cells.")
+    ] = None,
+    timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Retire a node that is permanently gone, from any host with a store.
+
+    It takes no new claims and is no longer listed as a candidate. The node's publisher, if it runs, brings it back with its
+    next start. A node that consumers hold something of is retired only with --force.
+    """
+    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients.admin import retirement
+
+    with (
+        failure_as_json(as_json, provider=provider),
+        context.open_log(timeout) as opened,
+        context.open_reader() as reader,
+    ):
+        found = retirement.retire(
+            opened, reader, provider, cell=cell, force=force, timeout_s=timeout, wait=not no_wait
+        )
+    if as_json:
+        emit_json({**found._asdict(), "outcome": outcome_name(found.applied)})
+        return
+    if found.changed:
+        emit(f"retired {provider} in cell {found.cell}")
+    else:
+        emit(f"{provider} in cell {found.cell} is retired already")
+    if not found.applied:
+        note(NOT_WAITED)
+    if found.held:
+        note(f"{retirement.held_text(found.held)}; it stays until it is released")
+
+
+@app.command()
+def adopt(
+    node: Annotated[str, typer.Argument(metavar="NODE")],
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            "--machine",
+            metavar="MACHINE",
+            help="The machine that is the node from now on, as `vacancy status` names it.",
+            show_default="the one that the node is now",
+        ),
+    ] = None,
+    cell: Annotated[
+        str | None, typer.Option("--cell", metavar="NAME", help="The node's cell, if it is in two cells.")
+    ] = None,
+    timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Decide which machine a node is, where two machines use its name, or one machine has two names.
+
+    What other machines report under the name is dropped from then on. Other nodes that were this machine take no claims until
+    another machine reports them. What is held is not touched. It needs rules version 4.
+    """
+    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients.admin import machines
+
+    with (
+        failure_as_json(as_json, provider=node),
+        context.open_log(timeout) as opened,
+        context.open_reader() as reader,
+    ):
+        found = machines.adopt(opened, reader, node, machine, cell=cell, timeout_s=timeout, wait=not no_wait)
+    if as_json:
+        emit_json({**found._asdict(), "outcome": outcome_name(found.applied)})
+        return
+    emit(f"node {node} in cell {found.cell} is machine {found.machine}")
+    if found.waits:
+        note(
+            "it takes claims with this machine's next full report: restart its publisher, or wait up to 10 minutes"
+        )
+    for other in found.others:
+        note(
+            f"node {other} is no longer this machine: retire it, rename it, or publish it from another machine"
+        )
+    if not found.applied:
+        note(NOT_WAITED)
+
+
+@app.command()
+def rename(
+    node: Annotated[str, typer.Argument(metavar="OLD")],
+    to: Annotated[str, typer.Argument(metavar="NEW")],
+    provider: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--provider",
+            metavar="OLD=NEW",
+            help="The new name of a part of the node. Without it, parts whose names start with the node's name follow it,"
+            " and the others keep theirs. Repeatable.",
+        ),
+    ] = None,
+    cell: Annotated[
+        str | None, typer.Option("--cell", metavar="NAME", help="The node's cell, if it is in two cells.")
+    ] = None,
+    timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Give a node another name, with all that is held of it and its operator settings.
+
+    It is one event: everything follows, or nothing changes. The new name may be reported already, in the same cell, or not
+    yet. It takes claims with its next full report. It needs rules version 4.
+    """
+    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients.admin import machines
+
+    names = dict(map(_new_name, provider or ()))
+    with (
+        failure_as_json(as_json, provider=node),
+        context.open_log(timeout) as opened,
+        context.open_reader() as reader,
+    ):
+        found = machines.rename(
+            opened, reader, node, to, providers=names, cell=cell, timeout_s=timeout, wait=not no_wait
+        )
+    if as_json:
+        emit_json({**found._asdict(), "outcome": outcome_name(found.applied)})
+        return
+    emit(
+        f"node {node} in cell {found.cell} is now {to}, with what {len(found.consumers)} consumers hold of it"
+    )
+    note(f"it takes claims with the next full report of {to}")
+    if not found.applied:
+        note(NOT_WAITED)
+
+
+def _new_name(text: str) -> tuple[str, str]:
+    """`gpu-1:a=gpu-2:a`."""
+    old, separator, new = text.partition("=")
+    if not separator or not old or not new:
+        raise UsageError(f"{text!r} names no new provider", where="--provider", do="write OLD=NEW")
+    return old, new
 
 
 def ratio_milli(text: str, where: str) -> int:

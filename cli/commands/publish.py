@@ -10,10 +10,15 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.commands.provider import ratio_milli
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import emit, emit_json, note
+from vacancy.cli.output import NOT_WAITED, emit, emit_json, failure_as_json, note, outcome_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vacancy.cli.publish_loop import CollectProviders, NodeSource
+    from vacancy.clients.publisher.outbox import Outbox
     from vacancy.clients.publisher.publisher import Providers, Publisher
+    from vacancy.clients.publisher.service import PublishService
     from vacancy.streams.log import Log
 
 
@@ -70,6 +75,12 @@ def publish(
     ] = False,
     retire: Annotated[
         bool, typer.Option("--retire", help="Report that the node is permanently gone, and exit.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="With --retire: retire the node although consumers hold something of it."
+        ),
     ] = False,
     outbox: Annotated[
         Path | None,
@@ -132,6 +143,48 @@ def publish(
             " cells offer all CPUs and memory.",
         ),
     ] = "split",
+    reserve_hugepages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reserve-hugepages",
+            metavar="CELL:KIB:PAGES",
+            help="Hugepages that other programs of this host use, by NUMA cell, size and number: 0:1048576:4. They are"
+            " not offered. Repeatable. [env: VACANCY_RESERVE_HUGEPAGES]",
+        ),
+    ] = None,
+    allow_device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-device",
+            metavar="RULE",
+            help="Offer only PCI devices that match this rule, or another one: vendor=8086,product=37c8 or"
+            " class=0b40 or address=*:3b:00.* (docs/devices.md). Repeatable. [env: VACANCY_ALLOW_DEVICES]",
+        ),
+    ] = None,
+    deny_device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--deny-device",
+            metavar="RULE",
+            help="Do not offer PCI devices that match this rule. Repeatable. [env: VACANCY_DENY_DEVICES]",
+        ),
+    ] = None,
+    machine: Annotated[
+        str,
+        typer.Option(
+            "--machine",
+            metavar="NAME|auto|none",
+            help="The machine's identity in reports: auto is a hash of its machine id, where the log's rules have it"
+            " (version 4); of a node from a file, auto names none.",
+        ),
+    ] = "auto",
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show what would be published, and what would be left out and why. No log is needed.",
+        ),
+    ] = False,
     disk: Annotated[
         Path,
         typer.Option(
@@ -139,6 +192,7 @@ def publish(
         ),
     ] = Path("/"),
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -148,71 +202,132 @@ def publish(
     """Publish this host's inventory to the log, once or continuously until SIGTERM or Ctrl-C.
 
     Events that cannot be sent are queued in the outbox and survive outages and restarts. If no log is named, the
-    default log on this host is used; it is created if it does not exist. If this host has a store of the log, a
-    warning names another publisher that uses the same node id.
-    """
-    context = CommandContext(log=log, store=store, cell=cell, config=config, kafka=kafka)
-    context.ensure_log()
-    from vacancy.cli import publish_loop
-    from vacancy.clients.publisher.outbox import Outbox, default_outbox
-    from vacancy.clients.publisher.service import PublishService
-    from vacancy.streams.file_modes import too_open
+    default log on this host is used; it is created if it does not exist. If this host has a store of the log, --once and
+    --retire wait for what becomes of the report, and a warning names another publisher that uses the same node id.
 
-    if file is not None:
-        node, collect = publish_loop.node_from_file(file, root)
-    else:
-        node, collect = publish_loop.node_from_host(
-            root,
-            vcpu_ratio_milli=ratio_milli(vcpu_ratio, "--vcpu-ratio"),
-            memory_ratio_milli=ratio_milli(memory_ratio, "--memory-ratio"),
-            disk_ratio_milli=ratio_milli(disk_ratio, "--disk-ratio"),
-            memory_reserved_mib=memory_reserved,
-            disk_reserved_gib=disk_reserved,
-            numa=publish_loop.numa_mode(numa),
-            dedicated_cpus=publish_loop.cpu_list(dedicated_cpus, "--dedicated-cpus") or frozenset(),
-            shared_cpus=publish_loop.cpu_list(shared_cpus, "--shared-cpus"),
-            numa_memory_mib=numa_memory,
-            disk=disk,
-        )
-    outbox_file = outbox or default_outbox(context.settings.log, node)
-    for warning in too_open(context.settings.log, outbox=outbox_file):
-        note(warning)
+    Exit codes of --once and --retire: 0 the report was applied, or it is in the log and this host has no store that shows
+    more; 1 it was refused, or the node is in use; 6 the store did not read it in time.
+    """
+    context = CommandContext(
+        log=log,
+        store=store,
+        cell=cell,
+        config=config,
+        kafka=kafka,
+        allow_devices=allow_device,
+        deny_devices=deny_device,
+        reserve_hugepages=reserve_hugepages,
+    )
+    from vacancy.cli import publish_loop
+    from vacancy.clients.publisher.outbox import Outbox
+
+    source = publish_loop.node_source(
+        file,
+        root,
+        context.settings,
+        vcpu_ratio_milli=ratio_milli(vcpu_ratio, "--vcpu-ratio"),
+        memory_ratio_milli=ratio_milli(memory_ratio, "--memory-ratio"),
+        disk_ratio_milli=ratio_milli(disk_ratio, "--disk-ratio"),
+        memory_reserved_mib=memory_reserved,
+        disk_reserved_gib=disk_reserved,
+        numa=publish_loop.numa_mode(numa),
+        dedicated_cpus=publish_loop.cpu_list(dedicated_cpus, "--dedicated-cpus") or frozenset(),
+        shared_cpus=publish_loop.cpu_list(shared_cpus, "--shared-cpus"),
+        numa_memory_mib=numa_memory,
+        disk=disk,
+    )
+    if dry_run:
+        _dry_run(source, retire=retire, as_json=as_json)
+        return
+    node, collect = source.node, source.collector(note)
+    context.ensure_log()
+    outbox_file = _outbox_file(context, outbox, node)
+    intervals = publish_loop.Intervals(interval, heartbeat, full_every, timeout)
 
     def publisher_to(opened: Log) -> Publisher:
-        return publish_loop.make_publisher(opened, node, context.settings.cell, queue, move_cell=move_cell)
+        return publish_loop.make_publisher(context, opened, source, queue, machine, move_cell=move_cell)
 
     def service(opened: Log) -> PublishService:
         publisher = publisher_to(opened)
         note(f"publishing {node} in cell {publisher.cell}, outbox {outbox_file}; stop with Ctrl-C")
-        return PublishService(
-            publisher,
-            collect,
-            interval,
-            heartbeat_s=heartbeat,
-            full_every_s=full_every,
-            flush_timeout_s=timeout,
-            name_warning=publish_loop.name_warning(context, publisher, opened),
-        )
+        return publish_loop.make_service(context, opened, publisher, collect, intervals)
 
     with Outbox(outbox_file) as queue:
         if not once and not retire:
             publish_loop.serve(context.settings.log, context.open_log, service)
             return
-        with context.open_log(timeout) as opened:
-            publisher = publisher_to(opened)
-            providers = None if retire else collect()
-            publish_loop.publish_once(publisher, providers, timeout)
-            if not retire and (warning := publish_loop.wait_for_name(context, publisher, opened)):
-                note(warning)
-    _print(publisher, providers, as_json=as_json)
+        _publish_once(
+            context,
+            node,
+            queue,
+            publisher_to,
+            None if retire else collect,
+            force=force,
+            timeout_s=timeout,
+            wait=not no_wait,
+            as_json=as_json,
+        )
 
 
-def _print(publisher: Publisher, providers: Providers | None, *, as_json: bool) -> None:
+def _publish_once(
+    context: CommandContext,
+    node: str,
+    queue: Outbox,
+    publisher_to: Callable[[Log], Publisher],
+    collect: CollectProviders | None,
+    *,
+    force: bool,
+    timeout_s: float,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Send one full report; without `collect`, retire the node. Print what became of it."""
+    from vacancy.cli import publish_loop
+
+    with failure_as_json(as_json, node=node), context.open_log(timeout_s) as opened:
+        known = queue.cell
+        publisher = publisher_to(opened)
+        if collect is None and not force:
+            publish_loop.check_retirable(context, opened, publisher, known)
+        providers = None if collect is None else collect()
+        published = publish_loop.publish_once(
+            context, publisher, opened, providers, timeout_s=timeout_s, wait=wait
+        )
+    if published.warning:
+        note(published.warning)
+    _print(publisher, providers, published.applied, as_json=as_json)
+
+
+def _dry_run(source: NodeSource, *, retire: bool, as_json: bool) -> None:
+    """Show the inventory instead of publishing it. Raises `UsageError` where there is none to publish."""
+    from vacancy.cli.render_inventory import show_inventory
+    from vacancy.resources.model.errors import UsageError
+
+    if retire:
+        raise UsageError("--dry-run shows an inventory, and --retire publishes none", do="omit one of them")
+    show_inventory(source.node, source.inspect(), as_json=as_json)
+
+
+def _outbox_file(context: CommandContext, outbox: Path | None, node: str) -> Path:
+    """The file of the outbox. Files that too many users may read or write are named on standard error."""
+    from vacancy.clients.publisher.outbox import default_outbox
+    from vacancy.streams.file_modes import too_open
+
+    file = outbox or default_outbox(context.settings.log, node)
+    for warning in too_open(context.settings.log, outbox=file):
+        note(warning)
+    return file
+
+
+def _print(publisher: Publisher, providers: Providers | None, applied: bool, *, as_json: bool) -> None:
     count = len(providers or ())
     if as_json:
         answer = {"node": publisher.root, "cell": publisher.cell, "providers": count}
-        emit_json({**answer, "retired": providers is None})
-    elif providers is None:
+        emit_json({**answer, "retired": providers is None, "outcome": outcome_name(applied)})
+        return
+    if providers is None:
         emit(f"retired {publisher.root}")
     else:
         emit(f"published {publisher.root} in cell {publisher.cell}: {count} providers")
+    if not applied:
+        note(NOT_WAITED)

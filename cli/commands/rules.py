@@ -9,7 +9,7 @@ import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import emit, emit_json, emit_table
+from vacancy.cli.output import NOT_WAITED, emit, emit_json, emit_table, failure_as_json, note, outcome_name
 
 if TYPE_CHECKING:
     from vacancy.clients.admin.rules import OpenProposal, Raised
@@ -77,7 +77,7 @@ def activate(
     if at least one store does and none lacks it. A log of version 1 or 2 is raised in one step, without answers: upgrade
     all hosts first. Rules are never lowered.
 
-    Exit codes: 0 all partitions follow the version, or it is proposed; 1 a store lacks it; 2 this build does not support
+    Exit codes: 0 all partitions follow the version, or it is proposed; 1 a store lacks it, or the event was refused; 2 this build does not support
     it, or a partition follows a higher one; 6 no worker answered, or the store did not read the events in time.
     """
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
@@ -85,7 +85,11 @@ def activate(
     from vacancy.clients.runtime.bootstrap import followers_of
 
     options = RaiseOptions(timeout, propose_only, despite_missing, followers_of(context.settings))
-    with context.open_log(timeout) as opened, context.open_reader(with_view=False) as reader:
+    with (
+        failure_as_json(as_json, version=version),
+        context.open_log(timeout) as opened,
+        context.open_reader(with_view=False) as reader,
+    ):
         found = activate_rules(opened, reader, version, options)
     if as_json:
         emit_json({"version": version, **outcome_fields(found)})
@@ -107,6 +111,7 @@ def withdraw(
         str | None, typer.Argument(help="The id of the proposal (default: all open ones).")
     ] = None,
     timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
     log: o.LogOption = None,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
@@ -115,20 +120,27 @@ def withdraw(
 ) -> None:
     """Withdraw proposals to raise the rules, so that they cannot be activated.
 
-    Exit codes: 0 no such proposal is open any more; 2 no proposal has this id; 6 the store did not read the event in
-    time.
+    Exit codes: 0 no such proposal is open any more; 1 the withdrawal was refused; 2 no proposal has this id; 6 the store
+    did not read the event in time.
     """
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
     from vacancy.clients.admin.rules import withdraw_proposals
 
-    with context.open_log(timeout) as opened, context.open_reader(with_view=False) as reader:
-        found = withdraw_proposals(opened, reader, proposal, timeout_s=timeout)
+    with (
+        failure_as_json(as_json, proposal=proposal),
+        context.open_log(timeout) as opened,
+        context.open_reader(with_view=False) as reader,
+    ):
+        found = withdraw_proposals(opened, reader, proposal, timeout_s=timeout, wait=not no_wait)
     if as_json:
-        emit_json({"withdrawn": [{"partition": one.partition, "id": one.id} for one in found]})
+        withdrawn = [{"partition": one.partition, "id": one.id} for one in found]
+        emit_json({"withdrawn": withdrawn, "outcome": outcome_name(not no_wait)})
     elif not found:
         emit("no proposal is open")
     for one in () if as_json else found:
         emit(f"withdrawn in partition {one.partition}: proposal {one.id} of rules version {one.version}")
+    if no_wait:
+        note(NOT_WAITED)
 
 
 def outcome_fields(found: Raised) -> dict[str, object]:

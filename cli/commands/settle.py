@@ -54,6 +54,7 @@ def settle(
     then is it safe to place it again. Ends with 6 if the outcome is still open.
     """
     site = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients.runtime.folded_log import check_same_log
     from vacancy.clients.scheduler import settlement
 
     with site.open_reader() as reader:
@@ -64,6 +65,7 @@ def settle(
         if found.status == "unknown":
             try:
                 with site.open_log(timeout) as opened:
+                    check_same_log(opened, reader)
                     found = settlement.settle(reader, wanted, log=opened, timeout_s=timeout)
             except LogUnavailable as error:
                 silent = f", and the log does not answer: {error.what}"

@@ -129,7 +129,11 @@ def _details_of(one: ProviderAnswer) -> list[str]:
         lines.append(f"operator settings: {one.facts['status']}{reason}, revision {one.facts['revision']}")
         for name, values in one.facts["overrides"].items():
             override = ", ".join(f"{field}={value}" for field, value in values.items())
-            lines.append(f"override of {name}: {override}")
+            idle = one.facts["overrides_without_effect"].get(name)
+            unused = (
+                f" ({' and '.join(idle)}: no effect on the inventory that the node reports)" if idle else ""
+            )
+            lines.append(f"override of {name}: {override}{unused}")
     return lines
 
 

@@ -79,6 +79,11 @@ def status(
             f"node {root} is live in cells {' and '.join(cells)}: it is excluded from candidates in both until it is"
             " retired in one"
         )
+    for machine, names in found.machine_clashes.items():
+        emit(
+            f"machine {machine} reports as {' and as '.join(names)}: none of them is a candidate until an operator decides:"
+            " `vacancy provider adopt`, or retire one of them"
+        )
     _print_contested(found.contested)
     for name, types in found.attribute_clashes.items():
         types_text = ", ".join(f"{kind} on {one.providers} ({one.example})" for kind, one in types.items())

@@ -28,25 +28,59 @@ def usage(
             "--by", metavar="project|user|type", help="One line for each of these (default: one for all)."
         ),
     ] = None,
+    against_quota: Annotated[
+        bool,
+        typer.Option(
+            "--against-quota", help="Show the limits, and what is used of them (see `vacancy quota`)."
+        ),
+    ] = False,
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
     """Show how much of each class consumers hold: all of them, or those of a project, a user or a type."""
+    if against_quota:
+        _against_quota(CommandContext(store=store, config=config), project, user, consumer_type, as_json)
+        return
     from vacancy.clients.inspection.usage import usage as added_up
 
     with CommandContext(store=store, config=config).open_reader(with_view=False) as reader:
         found = added_up(reader, project=project, user=user, consumer_type=consumer_type, by=by)
         position, as_of = reader.position, as_of_text(reader)
     if as_json:
-        emit_json({"usages": found, "by": by, "as_of": position})
+        emit_json({**found._asdict(), "by": by, "as_of": position})
         return
     emit_table(
         (*((by.upper(),) if by else ()), "CONSUMERS", "CLASS", "USED"),
         (
             (*((one.name,) if by else ()), one.consumers, name, amount)
-            for one in found
+            for one in found.usages
             for name, amount in one.usages.items()
         ),
     )
+    for held in found.in_two_cells:
+        note(f"{held.consumer} holds something in cells {' and '.join(held.cells)}")
+    note(as_of)
+
+
+def _against_quota(
+    context: CommandContext, project: str | None, user: str | None, consumer_type: str | None, as_json: bool
+) -> None:
+    """Show the limits of these consumers, with what is used of each in all cells."""
+    from vacancy.cli.commands.quota import emit_limits
+    from vacancy.clients.scheduler.quotas import QuotaView
+
+    with context.open_reader(with_view=False) as reader:
+        view = QuotaView(reader)
+        limits = view.limits(project) if view.has_quotas() else []
+        as_of = as_of_text(reader)
+    found = [
+        one
+        for one in limits
+        if user in (None, one.user) and consumer_type in (None, one.consumer_type) and one.limit >= 0
+    ]
+    if as_json:
+        emit_json({"limits": [one._asdict() for one in found]})
+        return
+    emit_limits(found)
     note(as_of)

@@ -11,7 +11,7 @@ from vacancy.cli import options as o
 from vacancy.cli.context import OPTIONAL_LOG_S, CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table, note, position_text, time_text
 from vacancy.cli.render_explanation import number_text
-from vacancy.cli.request_options import RequestOptions, with_request_options
+from vacancy.cli.request_options import QualitiesOnlyOption, RequestOptions, with_request_options
 from vacancy.resources.model.errors import LogError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def why_not(
         str, typer.Argument(metavar="NODE", help="Id of the node, or of any provider in its tree.")
     ],
     request_options: RequestOptions,
+    qualities_only: QualitiesOnlyOption = False,
     max_staleness: o.MaxStalenessOption = None,
     cell: o.CellOption = None,
     log: o.LogOption = None,
@@ -39,15 +40,22 @@ def why_not(
     from the log; without the log only its offset is shown.
     """
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
-    parsed = request_options.parse(context.registry())
+    parsed = request_options.parse(context.registry(), qualities_only=qualities_only)
     with ExitStack() as open_:
         opened = _open_log_if_available(context, open_)
         query = open_.enter_context(context.open_query())
-        answer = query.why_not(parsed.spec, node, cell=cell, log=opened, max_staleness_s=max_staleness)
+        answer = query.why_not(
+            parsed.spec,
+            node,
+            cell=cell,
+            log=opened,
+            max_staleness_s=max_staleness,
+            qualities_only=qualities_only,
+        )
     if as_json:
         emit_json(answer)
         return
-    _render(answer)
+    _render(answer, *(_QUALITIES if qualities_only else _CANDIDATE))
     note(f"as of {position_text(answer.as_of)}")
 
 
@@ -60,10 +68,14 @@ def _open_log_if_available(context: CommandContext, open_: ExitStack) -> Log | N
         return None
 
 
-def _render(answer: WhyNot) -> None:
+_CANDIDATE = "it is a candidate", "it is not a candidate"
+_QUALITIES = "it has the qualities that are asked for", "it lacks qualities that are asked for"
+
+
+def _render(answer: WhyNot, fits: str, lacks: str) -> None:
     state = f"{answer.node.state}, last heard {time_text(answer.node.heard_ms)}" if answer.node else "gone"
     emit(f"node {answer.root} in cell {answer.cell}: {state}")
-    emit("it is a candidate" if answer.fits else "it is not a candidate")
+    emit(fits if answer.fits else lacks)
     rows: list[tuple[object, ...]] = []
     for group in answer.groups:
         best = group.providers[0]
@@ -73,7 +85,7 @@ def _render(answer: WhyNot) -> None:
         rows += [
             (group.group, one.provider, *_lack_cells(lack)) for one in group.providers for lack in one.lacks
         ]
-    rows += [("", answer.root, *_lack_cells(lack)) for lack in answer.whole]
+    rows += [("", lack.provider, *_lack_cells(lack)) for lack in answer.whole]
     emit_table(
         ("GROUP", "PROVIDER", "CONSTRAINT", "ASKED", "AVAILABLE", "WHY"),
         ((*row, *[""] * (6 - len(row))) for row in rows),

@@ -1,23 +1,23 @@
-"""What operators do: set operator settings of providers, and confirm holds.
+"""What operators do: set operator settings of providers, confirm holds, release what consumers hold.
 
 Each function appends an event and waits until the store on this host has read it, so that the caller knows the
-result. Operators do not overwrite each other: settings carry the revision that follows the one seen here, and of two
+result; without `wait` it returns when the log has the event. Operators do not overwrite each other: settings carry the revision that follows the one seen here, and of two
 events with the same revision the first in the log succeeds.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from pydantic import ValidationError
 
-from vacancy.clients.admin.append_and_wait import append, refusal_of, wait_until_read
-from vacancy.clients.inspection.lookup import find, provider_cell, provider_cells
+from vacancy.clients.inspection.lookup import NotFound, find, provider_cell, provider_cells
+from vacancy.clients.runtime.folded_log import FoldedLog, RecordRefused
+from vacancy.clients.scheduler.releases import WeighedRelease, release_records
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.record_limits import parts_weight
 from vacancy.resources.model import events
 from vacancy.resources.model.attributes import type_name
 from vacancy.resources.model.errors import (
@@ -44,13 +44,15 @@ class SettingsChangedByOthers(VacancyError):
 
 
 class CurrentSettings(NamedTuple):
-    """The settings of a provider after a change. `changed` is False if they were set already and nothing was sent."""
+    """The settings of a provider after a change. `changed` is False if they were set already and nothing was sent.
+    `applied` is False if nobody waited for the store."""
 
     provider: str
     cell: str
     revision: int
     facts: OperatorSettings
     changed: bool
+    applied: bool = True
 
 
 # -- changes --------------------------------------------------------------------------------------------------
@@ -95,7 +97,7 @@ def traits(
 
 def override(resource_class: str, values: Mapping[str, Any]) -> Change:
     """Override parts of an inventory, whatever the node reports: for quantities `reserved` and
-    `allocation_ratio_milli`. Other fields keep their overrides."""
+    `allocation_ratio_milli`. Other fields keep their overrides. A list of devices has neither."""
 
     def change(settings: OperatorSettings) -> OperatorSettings:
         kept = {**settings.overrides.get(resource_class, {}), **values}
@@ -148,15 +150,15 @@ def set_operator_settings(
     *,
     cell: str | None = None,
     timeout_s: float = 10.0,
+    wait: bool = True,
 ) -> CurrentSettings:
     """Change the settings of a provider and wait until the store on this host shows the change.
 
     `cell` is the cell of a provider that the store does not know yet (`auto`: the cell that its id hashes to), or
-    selects one of two cells. Raises `UsageError` for invalid settings, `NotFound`, `SettingsChangedByOthers`,
-    `LogError`, and `OutcomeUnknown` if the store did not read the event within `timeout_s`.
+    selects one of two cells. Raises `UsageError` for invalid settings, `NotFound`, `SettingsChangedByOthers`, and as
+    `FoldedLog` does.
     """
-    deadline = time.monotonic() + timeout_s
-    reader.catch_up()
+    folded = FoldedLog(log, reader, timeout_s=timeout_s, wait=wait)
     cell = _cell_of(reader, provider, cell)
     row = reader.get(FACTS, key(cell, provider))
     before = _settings_of(row)
@@ -164,7 +166,7 @@ def set_operator_settings(
     revision = row.revision if row else 0
     if after == before:
         return CurrentSettings(provider, cell, revision, before, changed=False)
-    _check_overrides(after, reader.registry)
+    _check_overrides(reader, cell, provider, before, after)
     _check_types(provider, before, after, reader.get(PROVIDERS, key(cell, provider)))
     revision += 1
     try:
@@ -174,34 +176,43 @@ def set_operator_settings(
     event = events.OperatorSettingsSet(id=uuid4().hex, source=SOURCE, data=data)
     subject = f"revision {revision} of the operator settings of {provider}"
     look = f"`vacancy show provider {provider}`"
-    landed = append(log, NewRecord(cell, events.encode(event)), timeout_s, subject, look)
-    wait_until_read(reader, landed, deadline, subject, look)
+    refused: RecordRefused | None = None
+    try:
+        folded.write([NewRecord(cell, events.encode(event))], subject, look)
+    except RecordRefused as error:
+        refused = error
+    if refused is None and not wait:
+        return CurrentSettings(provider, cell, revision, after, changed=True, applied=False)
     now = reader.get(FACTS, key(cell, provider))
     if now is not None and event.id in now.events:
         return CurrentSettings(provider, cell, revision, after, changed=True)
-    refusal = refusal_of(reader, landed)
-    if now is not None and now.revision >= revision:
-        raise SettingsChangedByOthers(
-            f"another operator changed the settings of {provider} at the same time",
-            where=f"revision {now.revision}",
-            do=f"look with {look}, and try again",
-        )
-    raise UsageError(
-        f"{subject} was refused: {refusal or 'the reason is no longer known'}",
-        where=f"partition {landed.partition}, offset {landed.offset}",
-        do="see `vacancy dead-letters`",
+    if refused is not None and (now is None or now.revision < revision):
+        raise refused
+    raise SettingsChangedByOthers(
+        f"another operator changed the settings of {provider} at the same time",
+        where=f"revision {now.revision if now else 0}",
+        do=f"look with {look}, and try again",
     )
 
 
 def _cell_of(reader: StoreReader, provider: str, cell: str | None) -> str:
+    """The cell of a provider. Raises `NotFound` where a cell is given and the provider is known in another: settings there
+    would be of a provider that does not exist."""
+    known = provider_cells(reader, provider)
     if cell == "auto":
-        return cell_for(provider, reader.manifest.partitions)
-    if cell is not None:
-        return cell
-    if not provider_cells(reader, provider):
-        for known, _ in find(reader, FACTS, provider):
-            return known
-    return provider_cell(reader, provider)
+        cell = cell_for(provider, reader.manifest.partitions)
+    if cell is None:
+        if not known:
+            for one, _ in find(reader, FACTS, provider):
+                return one
+        return provider_cell(reader, provider)
+    if known and cell not in known:
+        raise NotFound(
+            f"provider {provider!r} is in cell {' and '.join(known)}, not in {cell}",
+            where=f"store {reader.path}",
+            do="omit --cell",
+        )
+    return cell
 
 
 def _settings_of(row: OperatorSettingsRow | None) -> OperatorSettings:
@@ -219,13 +230,29 @@ def _settings_of(row: OperatorSettingsRow | None) -> OperatorSettings:
     )
 
 
-def _check_overrides(settings: OperatorSettings, registry: Registry) -> None:
-    for name, values in settings.overrides.items():
-        resource_class = registry.check(name)
+def _check_overrides(
+    reader: StoreReader, cell: str, provider: str, before: OperatorSettings, after: OperatorSettings
+) -> None:
+    """Overrides that this change makes are valid, and have an effect on what the node reports now."""
+    for name, values in after.overrides.items():
+        resource_class = reader.registry.check(name)
         try:
             resource_class.check_override(values)
         except InvalidRecord as error:
             raise UsageError(error.what, do="see which fields of this class operators can override") from None
+        table = reader.registry.table(name)
+        row = reader.get(table, table.prefix + key(cell, provider), cell=cell)
+        if row is None or values == before.overrides.get(name):
+            continue
+        fields = resource_class.without_effect(row.record, values)
+        if fields:
+            raise UsageError(
+                f"an override of {' and '.join(fields)} has no effect on the inventory of {name} "
+                f"that the node reports for {provider}",
+                where=f"cell {cell}",
+                do=f"look with `vacancy show provider {provider}`; where it is a list of devices, leave devices out of "
+                "the list on the node, for example with `vacancy publish --deny-device`",
+            )
 
 
 def _check_types(
@@ -245,13 +272,21 @@ def _check_types(
 # -- consumers ------------------------------------------------------------------------------------------------
 
 
-def confirm(log: Log, reader: StoreReader, consumer: str, *, timeout_s: float = 10.0) -> list[str]:
+class Held(NamedTuple):
+    """What a consumer held in a cell, by a claim."""
+
+    cell: str
+    claim: str
+
+
+def confirm(
+    log: Log, reader: StoreReader, consumer: str, *, timeout_s: float = 10.0, wait: bool = True
+) -> list[str]:
     """Confirm the holds of a consumer, so that they do not end. Returns the cells of its allocations, [] if it has none.
 
-    Raises `LogError`, and `OutcomeUnknown` if the store did not read the event within `timeout_s`.
+    Raises `VacancyError` where the hold had ended, and as `FoldedLog` does.
     """
-    deadline = time.monotonic() + timeout_s
-    reader.catch_up()
+    folded = FoldedLog(log, reader, timeout_s=timeout_s, wait=wait)
     found = []
     for cell, row in find(reader, ALLOCATIONS, consumer):
         found.append(cell)
@@ -261,13 +296,57 @@ def confirm(log: Log, reader: StoreReader, consumer: str, *, timeout_s: float = 
             id=uuid4().hex, source=SOURCE, data=events.ConsumerRef(consumer=consumer, claim=row.claim)
         )
         subject, look = f"the confirmation of {consumer}", f"`vacancy show consumer {consumer}`"
-        landed = append(log, NewRecord(cell, events.encode(event)), timeout_s, subject, look)
-        wait_until_read(reader, landed, deadline, subject, look)
+        (at,) = folded.write([NewRecord(cell, events.encode(event))], subject, look)
+        if not wait:
+            continue
         now = reader.get(ALLOCATIONS, key(cell, consumer))
         if now is None or (now.claim == row.claim and now.hold_until_ms):
             raise VacancyError(
                 f"the hold of {consumer} had ended before it was confirmed",
-                where=f"cell {cell}, offset {landed.offset}",
+                where=f"cell {cell}, offset {at.offset}",
                 do="place it again",
             )
+    return found
+
+
+def release(
+    log: Log,
+    reader: StoreReader,
+    consumers: Iterable[str],
+    *,
+    cell: str | None = None,
+    claim: str | None = None,
+    timeout_s: float = 10.0,
+    wait: bool = True,
+) -> dict[str, list[Held]]:
+    """Release what consumers hold, in all cells or in `cell`, by any claim or by `claim`. Returns what each had held that was
+    released, [] for one that held nothing of the kind.
+
+    Raises `VacancyError` where a consumer was moved or resized at the same time, and as `FoldedLog` does.
+    """
+    folded = FoldedLog(log, reader, timeout_s=timeout_s, wait=wait)
+    found: dict[str, list[Held]] = {}
+    by_cell: dict[str, list[WeighedRelease]] = {}
+    for consumer in dict.fromkeys(consumers):
+        held = found[consumer] = []
+        for at, row in find(reader, ALLOCATIONS, consumer):
+            if cell in (None, at) and claim in (None, row.claim):
+                one = events.Release(consumer=consumer, claim=row.claim)
+                by_cell.setdefault(at, []).append(WeighedRelease(one, parts_weight(row)))
+                held.append(Held(at, row.claim))
+    entries = release_records(by_cell, SOURCE)
+    if not entries:
+        return found
+    names = [consumer for consumer, held in found.items() if held]
+    subject, look = f"the release of {', '.join(names)}", f"`vacancy show consumer {names[0]}`"
+    folded.write(entries, subject, look)
+    for consumer, held in found.items() if wait else ():
+        for one_held in held:
+            now = reader.get(ALLOCATIONS, key(one_held.cell, consumer))
+            if now is not None:
+                raise VacancyError(
+                    f"{consumer} was moved, resized or placed again at the same time: it holds claim {now.claim} now",
+                    where=f"cell {one_held.cell}",
+                    do=f"look with `vacancy show consumer {consumer}`, and release it again",
+                )
     return found

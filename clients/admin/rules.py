@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from uuid import uuid4
 
-from vacancy.clients.admin.append_and_wait import append, refusal_of, wait_until_read
+from vacancy.clients.runtime.folded_log import FoldedLog, RecordRefused
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import OutcomeUnknown, UsageError, VacancyError
@@ -229,15 +229,13 @@ def activate_classes(log: Log, reader: StoreReader, options: RaiseOptions | None
 
 
 def withdraw_proposals(
-    log: Log, reader: StoreReader, proposal: str | None = None, *, timeout_s: float = 10.0
+    log: Log, reader: StoreReader, proposal: str | None = None, *, timeout_s: float = 10.0, wait: bool = True
 ) -> tuple[OpenProposal, ...]:
     """Withdraw one open proposal in all its partitions, or all of them. Returns those that were withdrawn.
 
-    Raises `UsageError` if no proposal of that id is open, `LogError`, and `OutcomeUnknown` where the store did not read
-    the events in time.
+    Raises `UsageError` if no proposal of that id is open, and as `FoldedLog` does.
     """
-    deadline = time.monotonic() + timeout_s
-    reader.catch_up()
+    folded = FoldedLog(log, reader, timeout_s=timeout_s, wait=wait)
     found = tuple(one for one in open_proposals(reader) if proposal in (None, one.id))
     if proposal is not None and not found:
         raise UsageError(f"no proposal {proposal} is open", do=f"see {_LOOK}")
@@ -247,14 +245,7 @@ def withdraw_proposals(
             id=uuid4().hex, source=SOURCE, data=events.RulesWithdrawnData(proposal=one.id)
         )
         subject = f"the withdrawal of proposal {one.id} in partition {one.partition}"
-        landed = append(
-            log,
-            NewRecord(cells[one.partition], events.encode(event)),
-            timeout_s,
-            subject,
-            _LOOK,
-        )
-        wait_until_read(reader, landed, deadline, subject, _LOOK)
+        folded.write([NewRecord(cells[one.partition], events.encode(event))], subject, _LOOK)
     return found
 
 
@@ -270,8 +261,9 @@ class _Raise:
     """Raises the rules of all partitions, once."""
 
     def __init__(self, log: Log, reader: StoreReader, options: RaiseOptions) -> None:
-        self._log, self._reader, self._options = log, reader, options
+        self._reader, self._options = reader, options
         self._deadline = time.monotonic() + options.timeout_s
+        self._folded = FoldedLog(log, reader, timeout_s=options.timeout_s)
         self._wanted: dict[int, events.Rules] = {}
         """Partition -> the rules that it does not follow yet."""
 
@@ -360,22 +352,15 @@ class _Raise:
     def _activate(self) -> None:
         for partition, rules in self._wanted.items():
             event = events.RulesActivated(id=uuid4().hex, source=SOURCE, data=rules)
-            self._append(partition, event, f"the rules of partition {partition}")
+            self._append(partition, event, f"the activation of rules in partition {partition}")
 
     def _append(self, partition: int, event: events.Event, subject: str) -> None:
-        """Append an event and wait until the store has read it. Raises `UsageError` if it was refused, unless the
+        """Append an event and wait until the store has read it. Raises `RecordRefused` if it was refused, unless the
         partition follows the wanted rules by then: another operator may have activated them."""
         cell = covering_cells(self._reader.manifest.partitions)[partition]
-        record = NewRecord(cell, events.encode(event))
-        landed = append(self._log, record, self._options.timeout_s, subject, _LOOK)
-        wait_until_read(self._reader, landed, self._deadline, subject, _LOOK)
-        reason = refusal_of(self._reader, landed)
-        row = _rows(self._reader)[partition]
-        if reason is not None and _content(self._wanted[partition]) != (row.rules_version, row.classes):
-            raise UsageError(
-                f"{subject} were refused: {reason}"
-                if isinstance(event, events.RulesActivated)
-                else f"{subject} was refused: {reason}",
-                where=f"offset {landed.offset}",
-                do="see `vacancy dead-letters`",
-            )
+        try:
+            self._folded.write([NewRecord(cell, events.encode(event))], subject, _LOOK)
+        except RecordRefused:
+            row = _rows(self._reader)[partition]
+            if _content(self._wanted[partition]) != (row.rules_version, row.classes):
+                raise

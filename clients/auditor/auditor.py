@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from vacancy.clients.auditor.candidate_trees import CandidateTrees, is_counted, is_known
@@ -21,8 +22,10 @@ from vacancy.clients.auditor.classes.class_auditor import OPAQUE, ROOM, RULE, Ob
 from vacancy.clients.auditor.consumers import Key
 from vacancy.clients.auditor.event_schema import ReadEvent, mentions, read
 from vacancy.clients.auditor.ledger import Ledger
+from vacancy.clients.auditor.quotas import NOT_COUNTED, NOT_JUDGED, Amounts, amounts_of, share_errors
 from vacancy.clients.auditor.server_groups import admits
 from vacancy.clients.auditor.spec_conformance import misplacements
+from vacancy.clients.auditor.taken_events import TakenEvents
 from vacancy.resources.model.record import Record
 
 Records = Mapping[int, Iterable[Record]]
@@ -84,8 +87,14 @@ def audit(
     }
     asked = _NoValidHosts(logs, classes)
     found = _Findings(verdicts)
+    quotas = {}
     for partition, records in logs.items():
-        _audit_partition(partition, records, _Partition(partition, found, classes), asked)
+        audited = _Partition(partition, found, classes)
+        _audit_partition(partition, records, audited, asked)
+        if audited.ledger.has_quotas:
+            quotas[partition] = audited.ledger.quotas
+    for what in share_errors(quotas):
+        found.report("quotas", what, "overcommitted")
     asked.conclude(found)
     found.conclude()
     counts = found.counts
@@ -188,13 +197,32 @@ class _Partition:
             against += [
                 Objection(ROOM, text) for text in grant_errors(ledger, cell, claim, grants, replaces=replaces)
             ]
+        counted = None
+        if ledger.has_quotas:
+            stock_of = partial(ledger.stock_of, cell)
+            counted = amounts_of(claim, grants, ledger.classes, stock_of)
+            against += self._quota_objections((cell, claim["consumer"]), claim, counted, verdict)
         if self._compare(key, against, verdict):
+            if counted is not None:
+                ledger.quotas.enter((cell, claim["consumer"]), claim, counted)
             enter(ledger, cell, claim, grants, replaces=replaces)
             for what in misplacements(ledger, cell, claim):
                 where = f"{self._partition}:{ledger.offset}"
                 self._found.report(
                     where, f"claim {key[1]} in {cell} violates its request: {what}", "misplaced"
                 )
+
+    def _quota_objections(
+        self, key: Key, claim: Mapping[str, Any], counted: Amounts, verdict: Mapping[str, Any] | None
+    ) -> Iterator[Objection]:
+        """The limits that a claim would exceed. A rejection that nobody can check is opaque."""
+        for text in self.ledger.quotas.objections(key, claim, counted):
+            yield Objection(RULE, text)
+        reason = (verdict or {}).get("reason")
+        if reason == "over_quota" and counted.unknown:
+            yield Objection(OPAQUE, NOT_JUDGED)
+        if reason == "quota_full":
+            yield Objection(OPAQUE, NOT_COUNTED)
 
     def _compare(self, key: Key, against: list[Objection], verdict: Mapping[str, Any] | None) -> bool:
         """Compare the auditor's verdict with the store's. Returns whether the claim is to be entered."""
@@ -246,12 +274,16 @@ class _Partition:
 
 _RECORD_FULL = "how much judging the claims of one record reads is not counted"
 _EXPIRED = "a verdict may be deleted after the deadline of its claim"
-_LEFT_OUT = "a node that two cells reported may have been left out"
+_LEFT_OUT = "a node that two cells reported, or a machine of two names, may have been left out"
 _SILENT = "nodes that were silent for long were left out"
 """The ledger does not know when a node last sent an event."""
 
 
-_CLOSING_TYPES = {b"vacancy.node.reported.v1", b"vacancy.requests.closed.v1"}
+_CLOSING_TYPES = {
+    b"vacancy.node.reported.v1",
+    b"vacancy.node.reported.v2",
+    b"vacancy.requests.closed.v1",
+}
 
 
 class _Closing(NamedTuple):
@@ -286,8 +318,13 @@ class _NoValidHosts:
         self._specs: dict[str, Mapping[str, Any]] = {}
         self._claims: dict[str, dict[str, _Asked]] = {}
         self._cells: defaultdict[str, set[bytes]] = defaultdict(set)
-        for record, event in _events(logs, _CLOSING_TYPES):
-            self._find_closings(record, event)
+        self._machines: defaultdict[str, set[str]] = defaultdict(set)
+        self._names: defaultdict[str, set[tuple[bytes, str]]] = defaultdict(set)
+        for records in logs.values():
+            reader = TakenEvents(_CLOSING_TYPES)
+            for record in records:
+                if (event := reader.take(record)) is not None:
+                    self._find_closings(record, event)
         for closing in self._closings.values():
             self._claims.update((claim, {}) for claim in closing.in_flight)
             closing.unknown.update(
@@ -297,12 +334,17 @@ class _NoValidHosts:
             )
         if self._closings:
             ids = {name.encode() for name in (*self._closings, *self._claims)}
+            # Also of records that were refused: the scheduler counted on these claims when it decided.
             for record, event in _events(logs, ids):
                 self._find_asks(record, event)
 
     def _find_closings(self, record: Record, event: ReadEvent) -> None:
-        if event.kind == "node.reported":
-            self._cells[event.data["root"]].add(record.key)
+        if event.kind in ("node.reported", "node.reported.v2"):
+            root, machine = event.data["root"], event.data.get("machine")
+            self._cells[root].add(record.key)
+            if machine is not None:
+                self._names[machine].add((record.key, root))
+                self._machines[root].add(machine)
         elif event.kind == "requests.closed":
             for request in event.data["requests"]:
                 if request["outcome"] == "no_valid_host" and request["id"] not in self._closings:
@@ -365,8 +407,13 @@ class _NoValidHosts:
         """Judge all of them."""
         for closing in self._closings.values():
             found.counts["no_valid_host"] += 1
-            # A root that two cells reported may have been left out, and that is right.
+            # A root that two cells reported may have been left out, and that is right; so may a machine of two names.
             serving = {tree for tree in closing.serving if len(self._cells[tree[1]]) == 1}
+            serving = {
+                tree
+                for tree in serving
+                if all(len(self._names[machine]) == 1 for machine in self._machines[tree[1]])
+            }
             if serving:
                 cell, root = min(serving)
                 found.report(

@@ -297,6 +297,32 @@ class NodeReported(NodeEvent, kw_only=True):
     consumers: list[Id] | None = None
 
 
+MachineName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")]
+
+
+class IdentifiedReport(NodeReported, kw_only=True):
+    machine: MachineName | None = None
+
+
+class Retirement(_Strict):
+    root: Id
+    incarnation: Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+    sequence: Count | None = None
+
+
+class Adoption(_Strict):
+    root: Id
+    machine: MachineName
+    cell: Id | None = None
+
+
+class Renaming(_Strict):
+    root: Id
+    to: Id
+    providers: Annotated[dict[Id, Id], Meta(min_length=1, max_length=4096)]
+    consumers: Annotated[list[Id], Meta(max_length=1024)] = []
+
+
 class NodeChanged(NodeEvent, kw_only=True):
     providers: Annotated[list[Provider], Meta(max_length=4096)] = []
     removed: Annotated[list[Id], Meta(max_length=4096)] = []
@@ -345,6 +371,40 @@ class RulesWithdrawn(_Strict):
 
 class Tick(_Strict):
     pass
+
+
+# -- quotas -----------------------------------------------------------------------------------------------
+
+QuotaName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:/@+=~-]{0,200}\Z")]
+QuotaAmount = Annotated[int, Meta(ge=-1, le=INTEGER_MAX)]
+
+
+class QuotaScope(_Strict):
+    project: QuotaName
+    unit: Annotated[str, Meta(pattern=r"\A[A-Z][A-Z0-9_]{0,254}(\.[a-z][a-z0-9_]{0,63})?\Z")]
+    user: QuotaName | None = None
+    consumer_type: ShortText = ""
+
+
+class QuotaLimit(QuotaScope, kw_only=True):
+    limit: QuotaAmount
+    revision: Count
+    by_default: bool = False
+
+
+class QuotaShare(QuotaScope, kw_only=True):
+    number: Count
+    amount: QuotaAmount
+
+
+class QuotaPlan(QuotaShare, kw_only=True):
+    partition: Annotated[int, Meta(ge=0)]
+
+
+class QuotaParent(_Strict):
+    project: Id
+    parent: QuotaName
+    revision: Count
 
 
 # -- envelopes --------------------------------------------------------------------------------------------
@@ -401,6 +461,22 @@ class _NodeRetiredEvent(_Envelope, tag=_PREFIX + "node.retired" + _VERSION):
     data: NodeEvent
 
 
+class _NodeReportedV2Event(_Envelope, tag=_PREFIX + "node.reported.v2"):
+    data: IdentifiedReport
+
+
+class _NodeRetiredV2Event(_Envelope, tag=_PREFIX + "node.retired.v2"):
+    data: Retirement
+
+
+class _NodeAdoptedEvent(_Envelope, tag=_PREFIX + "node.adopted" + _VERSION):
+    data: Adoption
+
+
+class _NodeRenamedEvent(_Envelope, tag=_PREFIX + "node.renamed" + _VERSION):
+    data: Renaming
+
+
 class _FactsSetEvent(_Envelope, tag=_PREFIX + "facts.set" + _VERSION):
     data: FactsSet
 
@@ -433,8 +509,33 @@ class _ConsumersReleasedEvent(_Envelope, tag=_PREFIX + "consumers.released" + _V
     data: ConsumersReleased
 
 
+class _QuotaLimitSetEvent(_Envelope, tag=_PREFIX + "quota.limit.set" + _VERSION):
+    data: QuotaLimit
+
+
+class _QuotaSharePlannedEvent(_Envelope, tag=_PREFIX + "quota.share.planned" + _VERSION):
+    data: QuotaPlan
+
+
+class _QuotaShareSetEvent(_Envelope, tag=_PREFIX + "quota.share.set" + _VERSION):
+    data: QuotaShare
+
+
+class _QuotaShareSettledEvent(_Envelope, tag=_PREFIX + "quota.share.settled" + _VERSION):
+    data: QuotaPlan
+
+
+class _QuotaParentSetEvent(_Envelope, tag=_PREFIX + "quota.parent.set" + _VERSION):
+    data: QuotaParent
+
+
 _Event = (
-    _LogOpenedEvent
+    _QuotaLimitSetEvent
+    | _QuotaSharePlannedEvent
+    | _QuotaShareSetEvent
+    | _QuotaShareSettledEvent
+    | _QuotaParentSetEvent
+    | _LogOpenedEvent
     | _RulesActivatedEvent
     | _RulesProposedEvent
     | _RulesSupportedEvent
@@ -444,6 +545,10 @@ _Event = (
     | _NodeChangedEvent
     | _NodeHeartbeatEvent
     | _NodeRetiredEvent
+    | _NodeReportedV2Event
+    | _NodeRetiredV2Event
+    | _NodeAdoptedEvent
+    | _NodeRenamedEvent
     | _FactsSetEvent
     | _RequestsReceivedEvent
     | _RequestsClosedEvent

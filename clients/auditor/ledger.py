@@ -16,15 +16,17 @@ from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import ClassAuditor, Refused, Stock
 from vacancy.clients.auditor.consumers import Consumers, HeldByConsumer, Key
 from vacancy.clients.auditor.deadlines import Deadline, Deadlines
-from vacancy.clients.auditor.event_schema import ReadEvent, home, is_cell, read
+from vacancy.clients.auditor.event_schema import ReadEvent, home
+from vacancy.clients.auditor.machines import Machines
 from vacancy.clients.auditor.node_order import LedgerNode, is_conflict, next_of
 from vacancy.clients.auditor.operator_settings import NO_SETTINGS, AuditedSettings, read_settings
-from vacancy.clients.auditor.record_limits import few_marks, keeps_to
-from vacancy.clients.auditor.rules_in_force import ANSWER, PROPOSAL, RulesInForce
+from vacancy.clients.auditor.quotas import QUOTAS_SINCE, AuditedQuotas
+from vacancy.clients.auditor.renames import rename
+from vacancy.clients.auditor.rules_in_force import ANSWER, MACHINE_NAMES, PROPOSAL, RulesInForce
+from vacancy.clients.auditor.taken_events import log_time, taken
 from vacancy.clients.auditor.withdrawals import WITHDRAWAL, Withdrawals, Withdrawn
 from vacancy.resources.model.record import Record
 
-LEAP_MS_MAX = 3_600_000
 DEADLINE_AHEAD_MS_MAX = 600_000
 TOMBSTONE_MS = 7 * 24 * 3_600_000
 REQUEST_MS = 24 * 3_600_000
@@ -79,11 +81,13 @@ class Ledger:
         """Tree -> its providers, in the order of the node's reports."""
         self.settings: dict[Key, AuditedSettings] = {}
         self.consumers = Consumers()
+        self.quotas = AuditedQuotas()
         self.judged: dict[Key, Judged] = {}
         self.cancelled: set[Key] = set()
         """All claims that were cancelled and did not come after that."""
         self.requests: set[str] = set()
         self.contested_until: dict[Key, int] = {}
+        self.machines = Machines()
         self.names = CellNames()
         self.withdrawals = Withdrawals(self.deadlines, lambda cell, id_: self._written.add((cell, id_)))
         self._written: set[Key] = set()
@@ -99,10 +103,7 @@ class Ledger:
             ),
             "rules.supported": lambda _, event: self.rules.answer(event.data),
             "rules.withdrawn": lambda _, event: self.rules.withdraw(event.data["proposal"]),
-            "node.reported": lambda cell, event: self._node_reported(cell, event.data),
-            "node.changed": lambda cell, event: self._node_changed(cell, event.data),
-            "node.heartbeat": lambda cell, event: self._node_heartbeat(cell, event.data),
-            "node.retired": lambda cell, event: self._node_retired(cell, event.data),
+            **self._node_handlers(),
             "facts.set": lambda cell, event: self._settings_set(cell, event.data),
             "requests.received": lambda _, event: self._requests_received(event.data),
             "claims.requested": lambda cell, event: self._claims_requested(cell, event.data),
@@ -110,6 +111,11 @@ class Ledger:
             "consumer.replaced.v2": lambda cell, event: on_claim(cell, event.data, True),
             "consumer.confirmed": lambda cell, event: self._confirmed(cell, event.data),
             "consumers.released": lambda cell, event: self._released(cell, event.data),
+            "quota.limit.set": lambda cell, event: self.quotas.set_limit(cell, event.data),
+            "quota.share.planned": lambda cell, event: self.quotas.plan(cell, event.data, self.partitions),
+            "quota.share.set": lambda _, event: self.quotas.set_share(event.data),
+            "quota.share.settled": lambda cell, event: self.quotas.settle(cell, event.data),
+            "quota.parent.set": lambda _, event: self.quotas.set_parent(event.data),
         }
         self._endings: Mapping[bytes, Callable[[Deadline], int]] = {
             ANSWER: lambda _: 1,
@@ -122,10 +128,21 @@ class Ledger:
             WITHDRAWAL: self._go_on_withdrawing,
         }
 
+    def _node_handlers(self) -> Mapping[str, Callable[[str, ReadEvent], None]]:
+        return {
+            "node.reported": lambda cell, event: self._node_reported(cell, event.data),
+            "node.changed": lambda cell, event: self._node_changed(cell, event.data),
+            "node.heartbeat": lambda cell, event: self._node_heartbeat(cell, event.data),
+            "node.retired": lambda cell, event: self._node_retired(cell, event.data),
+            "node.reported.v2": lambda cell, event: self._node_reported(cell, event.data),
+            "node.retired.v2": lambda cell, event: self._node_retired(cell, event.data),
+            "node.adopted": lambda cell, event: self._node_adopted(cell, event.data),
+            "node.renamed": lambda cell, event: rename(self, cell, event.data),
+        }
+
     def apply(self, record: Record) -> None:
         """Apply one record."""
-        now, stamp = self.time_ms, record.timestamp_ms
-        self.time_ms = stamp if now is None else max(now, min(stamp, now + LEAP_MS_MAX))
+        self.time_ms = log_time(self.time_ms, record.timestamp_ms)
         self.offset = record.offset
         self._end_overdue()
         self._conclude()
@@ -133,14 +150,8 @@ class Ledger:
         self._conclude()
 
     def _apply(self, record: Record) -> None:
-        if not is_cell(record.key) or not few_marks(record.value, self.rules.limits):
-            return
-        if self.partitions and home(record.key, self.partitions) != record.partition:
-            return
-        event = read(record)
-        if event is None or event.kind not in self._handlers or not self.rules.allows(event.kind):
-            return
-        if keeps_to(self.rules.limits, event):
+        event = taken(record, self.rules, self.partitions)
+        if event is not None and event.kind in self._handlers:
             with suppress(Refused):
                 self._handlers[event.kind](record.key.decode(), event)
 
@@ -163,6 +174,16 @@ class Ledger:
     def now(self) -> int:
         """Log time, ms."""
         return self.time_ms or 0
+
+    @property
+    def has_quotas(self) -> bool:
+        """Whether claims are judged by quotas."""
+        return self.rules.now.version >= QUOTAS_SINCE
+
+    def stock_of(self, cell: str, provider: str, name: str) -> Stock | None:
+        """What a provider has of a class, or None."""
+        there = self.providers.get((cell, provider))
+        return None if there is None else there.stock.get(name)
 
     def auditor(self, name: str) -> ClassAuditor[Any]:
         """The class auditor of a resource class."""
@@ -201,6 +222,8 @@ class Ledger:
             return "its node is incomplete"
         if root in self.contested_until:
             return "more than one writer speaks for its node"
+        if self.machines.in_doubt(root):
+            return "its machine is in doubt"
         if root in self.withdrawals.closed:
             return "part of its node is still to be withdrawn"
         enabled = self.settings.get(key, NO_SETTINGS).enabled and self.settings.get(root, NO_SETTINGS).enabled
@@ -247,14 +270,56 @@ class Ledger:
         return after
 
     def _contest(self, node: Key) -> None:
-        """Close a node until some time after the last conflict."""
+        """Close a node until some time after the last conflict, unless an operator has to decide anyway."""
+        if self.machines.in_doubt(node):
+            return
         if (before := self.contested_until.get(node)) is not None:
             self.deadlines.clear(before, CONTESTED, _subject(node))
         self.contested_until[node] = self.now() + CONTESTED_MS
         self.deadlines.set(self.contested_until[node], CONTESTED, _subject(node))
         self.changes.append(node)
 
+    def concern(self, nodes: Iterable[Key]) -> None:
+        """The machines of these nodes may be in doubt now, or no longer: a decision replaces the time after a conflict."""
+        for node in nodes:
+            if self.machines.in_doubt(node) and (until := self.contested_until.pop(node, None)) is not None:
+                self.deadlines.clear(until, CONTESTED, _subject(node))
+            self.changes.append(node)
+
     def _node_reported(self, cell: str, data: Mapping[str, Any]) -> None:
+        """A full report. From rules version 4 on it counts only if the node's own machine sent it."""
+        if not self.rules.identified:
+            self._apply_report(cell, data)
+            return
+        key, machine, incarnation = (cell, data["root"]), data.get("machine"), data["incarnation"]
+        node = self.nodes.get(key)
+        if node is not None and node.retired and incarnation in dict(node.incarnations):
+            return
+        if not self.machines.may_report(key, machine):
+            self.machines.drop_report(key, machine, incarnation)
+            self.concern([key])
+            return
+        if machine is not None and len({key, *self.machines.names(cell, machine)}) > MACHINE_NAMES:
+            raise Refused
+        if (
+            node is not None
+            and self.machines.awaits(key)
+            and incarnation in (known := dict(node.incarnations))
+        ):
+            others = tuple(one for one in node.incarnations if one[0] != incarnation)
+            node, saved = replace(node, incarnations=((incarnation, known[incarnation]), *others)), node
+            self.nodes[key] = node
+            try:
+                self._apply_report(cell, data)
+            except Refused:
+                self.nodes[key] = saved
+                raise
+        else:
+            self._apply_report(cell, data)
+        if node is None or self.nodes[key].incarnations != node.incarnations:
+            self.concern(self.machines.reported(key, machine, incarnation))
+
+    def _apply_report(self, cell: str, data: Mapping[str, Any]) -> None:
         root = data["root"]
         after = self._next(cell, data, opens=True)
         if after is None:
@@ -277,6 +342,8 @@ class Ledger:
     def _node_changed(self, cell: str, data: Mapping[str, Any]) -> None:
         root = data["root"]
         before = self.nodes.get((cell, root))
+        if self.machines.ignores((cell, root), data["incarnation"]):
+            return
         node = self._next(cell, data, opens=False)
         if node is None or before is None:
             return
@@ -303,6 +370,8 @@ class Ledger:
 
     def _node_heartbeat(self, cell: str, data: Mapping[str, Any]) -> None:
         key = (cell, data["root"])
+        if self.machines.ignores(key, data["incarnation"]):
+            return
         after = self._next(cell, data, opens=False)
         if after is not None:
             if after.complete != self.nodes[key].complete:
@@ -310,12 +379,50 @@ class Ledger:
             self.nodes[key] = after
 
     def _node_retired(self, cell: str, data: Mapping[str, Any]) -> None:
+        """From rules version 4 on it is of one incarnation, and may come from an operator, without a sequence."""
+        key, incarnation = (cell, data["root"]), data["incarnation"]
+        if self.rules.identified:
+            node = self.nodes.get(key)
+            if self.machines.is_foreign(key, incarnation):
+                return
+            if node is None or incarnation not in dict(node.incarnations):
+                raise Refused
+            if node.retired or incarnation != node.incarnations[0][0]:
+                return
+            sequence = data.get("sequence")
+            if sequence is not None and self.machines.awaits(key):
+                return
+            data = {**data, "sequence": node.incarnations[0][1] + 1 if sequence is None else sequence}
         after = self._next(cell, data, opens=False)
         if after is not None:
-            key = (cell, data["root"])
-            self.nodes[key] = replace(after, complete=True, retired=True)
-            self.deadlines.set(self.now() + TOMBSTONE_MS, TOMBSTONE, _subject(key))
+            self.bury(key, after)
             self._change_tree(cell, data["root"], {}, {}, list(self.members.get(key, ())))
+            if self.rules.identified:
+                self.concern(self.machines.retire(key))
+
+    def bury(self, key: Key, node: LedgerNode) -> None:
+        """Retire a node: its incarnations are kept for some days."""
+        self.nodes[key] = replace(node, complete=True, retired=True)
+        self.deadlines.set(self.now() + TOMBSTONE_MS, TOMBSTONE, _subject(key))
+
+    def write(self, *providers: Key) -> None:
+        """Count the names of these providers again."""
+        self._written.update(providers)
+
+    def _node_adopted(self, cell: str, data: Mapping[str, Any]) -> None:
+        """An operator decides which machine a node is, here or in another cell."""
+        key, machine = (cell, data["root"]), data["machine"]
+        node = self.nodes.get(key)
+        here = data.get("cell") in (None, cell)
+        if here and (node is None or node.retired):
+            raise Refused
+        others = [one for one in self.machines.names(cell, machine) if not here or one != key]
+        for other in others:
+            newest = self.nodes.get(other)
+            self.machines.give_up(other, newest.incarnations[0][0] if newest is not None else None)
+        if here and node is not None:
+            others += self.machines.adopt(key, machine, node.incarnations[0][0])
+        self.concern(others)
 
     def _settings_set(self, cell: str, data: Mapping[str, Any]) -> None:
         key = (cell, data["provider"])
@@ -572,6 +679,7 @@ class Ledger:
     def _free(self, consumer: Key) -> None:
         self._clear_hold(consumer)
         parts = self.consumers.remove(consumer).parts
+        self.quotas.leave(consumer)
         self.settle(consumer[0], parts)
         self.take(consumer[0], parts, -1)
         self.sweep(consumer[0], parts)
@@ -628,6 +736,7 @@ class Ledger:
         if node is not None and node.retired:
             del self.nodes[key]
             self.contested_until.pop(key, None)
+            self.machines.forget(key)
         return 1
 
     def _go_on_withdrawing(self, deadline: Deadline) -> int:

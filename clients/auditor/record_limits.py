@@ -54,6 +54,7 @@ _CHECKS: Final[Mapping[str, Callable[[Data, AuditedLimits], bool]]] = {
     "claims.requested": _claims,
     "consumer.replaced.v2": _claims,
     "node.reported": _node,
+    "node.reported.v2": _node,
     "node.changed": _node,
     "facts.set": _settings,
 }

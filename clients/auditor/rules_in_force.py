@@ -72,6 +72,16 @@ BOUNDED_SINCE: Final = 3
 PREVIEWS: Final = 1_000_000
 """Versions with larger numbers are previews. Only the first record of a log names one."""
 
+IDENTIFIED_SINCE: Final = 4
+"""The first version whose reports name machines, and whose retirements are of an incarnation."""
+
+MACHINE_NAMES: Final = 8
+"""Nodes of a cell that one machine may report as."""
+
+RENAMED: Final = 2_560
+"""What one event may rename."""
+
+ONLY_IDENTIFIED: Final = {"node.reported.v2", "node.retired.v2", "node.adopted", "node.renamed"}
 ONLY_BEFORE: Final = {"consumer.replaced"}
 ONLY_SINCE: Final = {"consumer.replaced.v2", "rules.proposed", "rules.supported", "rules.withdrawn"}
 
@@ -122,12 +132,19 @@ class RulesInForce:
         return self.now.version >= BOUNDED_SINCE
 
     @property
+    def identified(self) -> bool:
+        """Whether reports name machines."""
+        return self.now.version >= IDENTIFIED_SINCE
+
+    @property
     def limits(self) -> AuditedLimits:
         """What a record may cost."""
         return BOUNDED if self.bounded else UNLIMITED
 
     def allows(self, kind: str) -> bool:
         """Whether an event of this kind has a meaning. Without one it is a dead letter."""
+        if kind in ONLY_IDENTIFIED:
+            return self.identified
         return kind not in (ONLY_BEFORE if self.bounded else ONLY_SINCE)
 
     def open(self, data: Mapping[str, Any]) -> None:

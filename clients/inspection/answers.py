@@ -77,7 +77,9 @@ class ContestedAnswer:
     other: str
 
 
-State = Literal["open", "disabled", "draining", "incomplete", "contested", "retired", "in two cells"]
+State = Literal[
+    "open", "disabled", "draining", "incomplete", "contested", "retired", "in two cells", "two names"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,3 +239,4 @@ class StatusAnswer:
     attribute_clashes: dict[str, dict[str, AttributeType]]
     columns: ColumnsStatus
     contested: list[ContestedAnswer] = field(default_factory=list)
+    machine_clashes: dict[str, list[str]] = field(default_factory=dict)

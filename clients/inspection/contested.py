@@ -16,8 +16,8 @@ from vacancy.projections.store.store import partition_path
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import VacancyError
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.state.rows import ContestedRow
-from vacancy.resources.state.tables import CONTESTED, NODES, key, split_key
+from vacancy.resources.state.rows import UNTIL_DECIDED, ContestedRow
+from vacancy.resources.state.tables import CONTESTED, DEAD_LETTERS, MACHINES, NODES, key, split_key
 from vacancy.streams.clock import utc_text
 from vacancy.streams.log import AppendedAt
 
@@ -40,6 +40,12 @@ def contested_nodes(reader: StoreReader) -> list[ContestedAnswer]:
 
 def contested_text(one: ContestedAnswer) -> str:
     """Why the node is closed and what was dropped, in one line for people."""
+    if one.until_ms == UNTIL_DECIDED:
+        dropped = f"; {dropped_text(one)}" if one.dropped else ""
+        return (
+            f"{one.reason}{dropped} since {utc_text(one.since_ms, 'seconds')}; the node takes claims again when an"
+            f" operator has decided: `vacancy provider adopt {one.root}`, `vacancy provider rename`, or retire one of them"
+        )
     what = (
         f"events of incarnation {one.other} come although incarnation {one.incarnation} is open"
         if one.other != one.incarnation
@@ -51,6 +57,26 @@ def contested_text(one: ContestedAnswer) -> str:
         f" {one.partition}:{one.offset} ({one.reason}); the node takes claims again at {until} of log"
         " time if no other comes"
     )
+
+
+def machine_clashes(reader: StoreReader) -> dict[str, list[str]]:
+    """The nodes that are one machine, in cells whose folds do not see each other: machine -> `node NAME in cell CELL` each."""
+    view = reader.view
+    return {
+        machine: sorted(f"node {name} in cell {cell}" for cell, name in map(view.name, rows))
+        for machine, rows in sorted(view.machine_clashes.items())
+    }
+
+
+def same_machine_text(reader: StoreReader, cell: str, root: str) -> str:
+    """That a node's machine is also another node, in another cell, for people; or ""."""
+    if not reader.view.machine_clashes:
+        return ""
+    row = reader.get(MACHINES, key(cell, root))
+    names = machine_clashes(reader).get(row.machine if row is not None else "")
+    if not names:
+        return ""
+    return f"machine {row.machine if row is not None else ''} reports as {' and as '.join(names)}"
 
 
 def dropped_text(one: ContestedAnswer) -> str:
@@ -83,6 +109,17 @@ def _answer(root: str, cell: str, partition: int, row: ContestedRow) -> Conteste
 # -- a publisher's own name ---------------------------------------------------------------------------------------
 
 
+def _refusal(tables: PartitionReader, incarnation: str, landed: AppendedAt) -> str:
+    """Why a publisher's last event was refused, or "". Events that follow a refused report are refused because no report
+    opened the incarnation, so the reason of the report is returned if it is still known."""
+    letters = [DEAD_LETTERS.decode(data) for _, data in tables.scan(DEAD_LETTERS.family)]
+    own = [one for one in letters if one.offset == landed.offset]
+    if not own:
+        return ""
+    reports = [one for one in letters if incarnation.encode() in one.value and b"node.reported" in one.value]
+    return max(reports or own, key=lambda one: one.offset).reason
+
+
 def own_node_warning(
     store: Path,
     registry: Registry,
@@ -92,7 +129,8 @@ def own_node_warning(
     incarnation: str,
     landed: AppendedAt | None,
 ) -> str | None:
-    """What a publisher must know of its name, from the store of its host: a warning if another publisher uses it, else "".
+    """What a publisher must know of its events, from the store of its host: a warning if they are refused, or if another
+    publisher uses the node's name, else "".
 
     `incarnation` is the publisher's, `landed` the place of its last event in the log (None: there is none yet). None is
     returned where there is no answer: no store that can be read, a store of another log than `log`, or a store that has
@@ -111,14 +149,26 @@ def own_node_warning(
                 return None
             name = key(cell, root)
             node, contested = tables.get(NODES, name), tables.get(CONTESTED, name)
+            machine = tables.get(MACHINES, name)
+            refusal = _refusal(tables, incarnation, landed)
         finally:
             tables.close()
     except (VacancyError, OSError):
         return None
+    if refusal:
+        return f"the events of this publisher of node {root} are refused: {refusal}; correct its report"
     do = "stop the other publisher, or give one of the two another --root"
+    if contested is not None and contested.until_ms == UNTIL_DECIDED:
+        one = _answer(root, cell, landed.partition, contested)
+        return f"node {root} is closed to new claims: {contested_text(one)}"
     if contested is not None and contested.until_ms > 0:
         one = _answer(root, cell, landed.partition, contested)
         return f"node {root} is closed to new claims: {contested_text(one)}; {do}"
+    if machine is not None and incarnation in machine.strangers:
+        return (
+            f"the events of this publisher of node {root} are dropped: an operator decided that its machine is not {root};"
+            f" stop it, or let an operator decide again: `vacancy provider adopt {root}`"
+        )
     current = None if node is None else node.incarnations[0][0]
     if current not in (None, incarnation):
         return (

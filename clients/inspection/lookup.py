@@ -23,7 +23,7 @@ from vacancy.clients.inspection.answers import (
     TreeAnswer,
     VerdictAnswer,
 )
-from vacancy.clients.inspection.contested import contested_node
+from vacancy.clients.inspection.contested import contested_node, same_machine_text
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.fold.provider_tree import path_to_root
 from vacancy.resources.model.canonical_bytes import spec_json
@@ -186,6 +186,8 @@ def _state(
         return "retired"
     if root in reader.view.clashes:
         return "in two cells"
+    if same_machine_text(reader, cell, root):
+        return "two names"
     if closed is None:
         return "open"
     if closed.reason == "incomplete":
@@ -196,13 +198,18 @@ def _state(
 
 def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> ProviderAnswer:
     settings = reader.get(FACTS, key(cell, id_))
+    overrides = {} if settings is None else settings.overrides
     inventories = []
+    without_effect = {}
     generation = row.changed
     for name in row.classes:
         table = reader.registry.table(name)
         held = reader.get(table, table.prefix + key(cell, id_), cell=cell)
         if held is not None:
             inventories.append(_inventory(reader, name, held))
+            fields = table.resource_class.without_effect(held.record, overrides.get(name, {}))
+            if fields:
+                without_effect[name] = list(fields)
             generation = max(generation, held.changed)
     return ProviderAnswer(
         id=id_,
@@ -216,7 +223,9 @@ def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> Pro
         attributes=dict(row.reported_attributes),
         operator_attributes=dict(row.operator_attributes),
         inventories=inventories,
-        facts=None if settings is None else settings_shown(settings),
+        facts=None
+        if settings is None
+        else {**settings_shown(settings), "overrides_without_effect": without_effect},
     )
 
 

@@ -13,7 +13,7 @@ from vacancy.clients.inspection.answers import (
     PartitionStatus,
     StatusAnswer,
 )
-from vacancy.clients.inspection.contested import contested_nodes
+from vacancy.clients.inspection.contested import contested_nodes, machine_clashes
 from vacancy.clients.inspection.lookup import nodes
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.state.tables import (
@@ -86,6 +86,7 @@ def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status
         attribute_clashes(reader),
         ColumnsStatus(memory.bytes, memory.bytes_max, memory.left_out, list(memory.examples)),
         contested,
+        machine_clashes(reader),
     )
 
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vacancy.clients.inspection.answers import NodeAnswer
-from vacancy.clients.inspection.contested import contested_node, contested_text
+from vacancy.clients.inspection.contested import contested_node, contested_text, same_machine_text
 from vacancy.clients.inspection.lookup import NotFound, find, node_of, provider_cell, provider_cells
 from vacancy.clients.inspection.provenance import EventLookup, LogEvent
 from vacancy.clients.request_language.request_compiler import compile_request
-from vacancy.clients.scheduler.store_query import heard_since_ms
 from vacancy.projections.diagnostics.constraints import RequestConstraints
 from vacancy.projections.diagnostics.node_report import FailedConstraint, TreeReport, report_node
+from vacancy.projections.diagnostics.qualities import QualityConstraints
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.partitioner import partition_for
@@ -27,7 +27,7 @@ from vacancy.streams.log import Log
 @dataclass(frozen=True, slots=True)
 class Lack:
     """One constraint that a provider fails, see `node_report.FailedConstraint`. `why` is for people; `event` is the
-    event that took the last units, or that disabled the provider."""
+    event that took the last units, or that disabled the provider. `provider` is the provider that lacks it."""
 
     kind: str
     constraint: str
@@ -36,6 +36,7 @@ class Lack:
     available: int | None
     why: str
     event: LogEvent | None
+    provider: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,14 @@ def why_not(
     *,
     cell: str | None = None,
     log: Log | None = None,
-    max_staleness_s: float | None = None,
+    heard_since_ms: int | None = None,
+    qualities_only: bool = False,
 ) -> WhyNot:
-    """Why the tree of `node` (its root, or any provider of it) is not a candidate for a request.
+    """Why the tree of `node` (its root, or any provider of it) is not a candidate for a request. With `qualities_only`, which
+    of the qualities that are asked for it lacks, also of a full or disabled node (see `QualityConstraints`).
 
-    With `log` the answer names the consumer that took the last unit, and the time; without it there are offsets.
+    With `log` the answer names the consumer that took the last unit, and the time; without it there are offsets. The node must
+    have been heard from at `heard_since_ms` (log time) or later; None: at any time.
     Raises `UsageError` where the request is invalid, and `NotFound` where nothing is known of the node.
     """
     compiled = compile_request(request, reader.registry)
@@ -89,10 +93,11 @@ def why_not(
     partition = partition_for(home, reader.manifest.partitions)
     shown = node_of(reader, home, node if row is None else row.root)
     if row is None or key(home, row.root) not in reader.view.row_of:
-        gone = Lack("open", "takes new claims", "", None, None, "the node is retired", None)
+        gone = Lack("open", "takes new claims", "", None, None, "the node is retired", None, node)
         return WhyNot(node, home, partition, False, shown, [], [gone], reader.position)
     root = reader.view.row_of[key(home, row.root)]
-    constraints = RequestConstraints(reader.view, compiled, heard_since_ms(max_staleness_s))
+    made = QualityConstraints if qualities_only else RequestConstraints
+    constraints = made(reader.view, compiled, heard_since_ms)
     tree = report_node(reader.view, constraints, root)
     events = EventLookup(reader, log)
     groups = [
@@ -107,7 +112,7 @@ def why_not(
         )
         for group in tree.groups
     ]
-    whole = [_lack(reader, events, tree, tree.root, failure) for failure in tree.whole]
+    whole = [_lack(reader, events, tree, failure.provider or tree.root, failure) for failure in tree.whole]
     return WhyNot(tree.root, home, partition, tree.fits, shown, groups, whole, reader.position)
 
 
@@ -152,6 +157,7 @@ def _lack(
         failure.available,
         why,
         event,
+        provider,
     )
 
 
@@ -169,6 +175,8 @@ def _closed(
     if row.root in reader.view.clashes:
         cells = " and ".join(sorted(reader.view.name(at)[0] for at in reader.view.clashes[row.root]))
         return f"its node is live in cells {cells}: retire it in the cell that it left", None
+    if text := same_machine_text(reader, cell, row.root):
+        return f"{text}: let an operator decide with `vacancy provider adopt`, or retire one of them", None
     if closed is None:
         return "", None
     if closed.reason == "disabled":

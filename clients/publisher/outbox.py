@@ -36,6 +36,9 @@ BYTES_MAX: Final = 16 * 2**20
 
 _APPLICATION: Final = 0x7661634F
 _VERSION: Final = 1
+_NEWEST: Final = """CREATE TABLE IF NOT EXISTS newest (
+    one INTEGER PRIMARY KEY CHECK (one = 1), incarnation TEXT NOT NULL, sequence INTEGER NOT NULL
+)"""
 # AUTOINCREMENT, so that no number is ever given twice: an acknowledgement that comes after its entries were
 # superseded must not hit the entry that superseded them.
 _SCHEMA: Final = f"""
@@ -50,6 +53,7 @@ _SCHEMA: Final = f"""
         value BLOB NOT NULL
     );
     CREATE TABLE home (one INTEGER PRIMARY KEY CHECK (one = 1), root TEXT NOT NULL, cell TEXT NOT NULL);
+    {_NEWEST};
     PRAGMA application_id = {_APPLICATION};
     PRAGMA user_version = {_VERSION};
     COMMIT;
@@ -183,6 +187,12 @@ class Outbox:
         found = self._do(_home)
         return None if found is None else found[1]
 
+    @property
+    def newest_incarnation(self) -> tuple[str, int] | None:
+        """The incarnation of the last event that was put, and its sequence; None before the node's first full report and
+        after its retirement."""
+        return self._do(_newest)
+
     def check_home(self, root: str, cell: str) -> None:
         """Raises CellChanged if the node is known in another cell, UsageError if this is another node's."""
         known_root, known_cell = self._do(_home) or (root, cell)
@@ -302,6 +312,7 @@ def _open(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = FULL")
         if not tables:
             db.executescript(_SCHEMA)
+        db.execute(_NEWEST)  # an outbox of an earlier build does not have it
         if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise OutboxCorrupt("the outbox is damaged", where=str(path), do=_DELETE_IT)
     except sqlite3.Error as error:
@@ -338,6 +349,10 @@ def _insert(db: sqlite3.Connection, root: str, event: Outgoing) -> int:
         db.execute("INSERT OR REPLACE INTO home VALUES (1, ?, ?)", (root, event.cell))
     elif event.kind is OutboxKind.RETIRED:
         db.execute("DELETE FROM home WHERE cell = ?", (event.cell,))
+    if event.kind is OutboxKind.RETIRED:
+        db.execute("DELETE FROM newest")
+    else:
+        db.execute("INSERT OR REPLACE INTO newest VALUES (1, ?, ?)", (event.incarnation, event.sequence))
     cursor = db.execute(
         "INSERT INTO pending (cell, kind, incarnation, sequence, confirms, value) VALUES (?, ?, ?, ?, ?, ?)",
         (event.cell, event.kind, event.incarnation, event.sequence, event.confirms, event.value),
@@ -355,6 +370,11 @@ def _home(db: sqlite3.Connection) -> tuple[str, str] | None:
     """The node and its cell, where they are known."""
     row = db.execute("SELECT root, cell FROM home").fetchone()
     return None if row is None else (str(row[0]), str(row[1]))
+
+
+def _newest(db: sqlite3.Connection) -> tuple[str, int] | None:
+    row = db.execute("SELECT incarnation, sequence FROM newest").fetchone()
+    return None if row is None else (str(row[0]), int(row[1]))
 
 
 def _last_number(db: sqlite3.Connection) -> int:
@@ -376,7 +396,7 @@ def _pending(db: sqlite3.Connection, limit: int) -> list[QueuedEvents]:
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
     """Copy all rows of `source` to `target`, numbers included."""
     with _transaction(target) as db:
-        for table, columns in (("pending", 7), ("home", 3), ("sqlite_sequence", 2)):
+        for table, columns in (("pending", 7), ("home", 3), ("newest", 3), ("sqlite_sequence", 2)):
             rows = source.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  (names of our own)
             db.execute(f"DELETE FROM {table}")  # noqa: S608
             db.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})", rows)  # noqa: S608

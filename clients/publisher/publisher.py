@@ -26,6 +26,7 @@ from vacancy.resources.model.events import (
     NodeChanged,
     NodeHeartbeat,
     NodeReported,
+    NodeReportedV2,
     NodeRetired,
     ProviderReport,
     encode,
@@ -88,7 +89,8 @@ class Publisher:
 
     With `move_cell`, a node that the outbox knows in another cell is first retired there. Without it, CellChanged is
     raised. Raises UsageError if the outbox belongs to another node. `clock` gives milliseconds since 1970 for the times
-    that people read, `new_id` the incarnation. `close` closes the log and the outbox only if `from_settings` opened them.
+    that people read, `new_id` the incarnation. `machine` is the identity of the machine, for full reports; a log follows it
+    from rules version 4 on. `close` closes the log and the outbox only if `from_settings` opened them.
     """
 
     def __init__(
@@ -99,14 +101,15 @@ class Publisher:
         outbox: Outbox,
         *,
         move_cell: bool = False,
+        machine: str | None = None,
         clock: Callable[[], int] = wall_ms,
         new_id: Callable[[], str] = new_incarnation,
     ) -> None:
-        self.root, self.cell, self.outbox = root, cell, outbox
+        self.root, self.cell, self.outbox, self.machine = root, cell, outbox, machine
         self.incarnation = new_id()
-        self._log, self._clock = log, clock
+        self._log, self._clock, self._new_id = log, clock, new_id
         self._sequence = 0
-        self._reported = False
+        self._reported = self._retired = False
         self.landed: AppendedAt | None = None
         """The place of the last event in the log, None before the first."""
         # Two locks, so that events can be recorded while the log is slow to answer.
@@ -126,6 +129,7 @@ class Publisher:
         *,
         outbox: Path | None = None,
         move_cell: bool = False,
+        machine: str | None = None,
         timeout_s: float | None = None,
     ) -> Self:
         """The publisher of the node `root` to the log in `settings`: those in force (`load_settings`) where None are
@@ -143,7 +147,7 @@ class Publisher:
             log = opened.enter_context(open_log(used.log, timeout_s, **used.kafka))
             queue = opened.enter_context(Outbox(outbox or default_outbox(used.log, root)))
             cell = node_cell(root, used.cell, queue, log)
-            made = cls(log, root, cell, queue, move_cell=move_cell)
+            made = cls(log, root, cell, queue, move_cell=move_cell, machine=machine)
             made._owned = opened.pop_all()
         return made
 
@@ -163,8 +167,10 @@ class Publisher:
             ) from None
         data = {"providers": tuple(providers), "consumers": None if consumers is None else tuple(consumers)}
         with self._recording:
+            if self._retired:  # an incarnation that was retired does not come back
+                self._continue(self._new_id(), 0)
             self._record(OutboxKind.FULL, self.cell, data, confirms=bool(consumers))
-            self._reported = True
+            self._reported, self._retired = True, False
 
     def changed(self, providers: Sequence[ProviderReport], removed: Sequence[str] = ()) -> None:
         """Record that `providers` changed or are new, each whole, and that the ids in `removed` are gone.
@@ -198,8 +204,9 @@ class Publisher:
         with self._recording:
             self._retire_in(self.outbox.cell or self.cell)
 
-    def flush(self, timeout_s: float = 30.0) -> int:
-        """Send pending events, in order. Returns how many the log confirmed.
+    def flush(self, timeout_s: float = 30.0, places: list[AppendedAt] | None = None) -> int:
+        """Send pending events, in order. Returns how many the log confirmed. Where `places` is given, those of this
+        publisher's own incarnation are added to it; others are of earlier runs.
 
         Raises LogUnavailable if the log did not confirm all within `timeout_s`, LogError if it refused one. Events that
         are not confirmed stay in the outbox.
@@ -222,7 +229,14 @@ class Publisher:
                 cell = batch[0].event.cell
                 run = next(list(same) for _, same in groupby(batch, key=lambda pending: pending.event.cell))
                 entries = [NewRecord(cell, pending.event.value) for pending in run]
-                self.landed = self._log.append(entries, max(left_s, 0.0))[-1]
+                appended = self._log.append(entries, max(left_s, 0.0))
+                self.landed = appended[-1]
+                if places is not None:
+                    places += [
+                        at
+                        for pending, at in zip(run, appended, strict=True)
+                        if pending.event.incarnation == self.incarnation
+                    ]
                 self.outbox.acknowledge(run[-1].number)
                 sent += len(run)
             return sent
@@ -246,19 +260,31 @@ class Publisher:
             raise UsageError("the node has not reported yet", where=self.root, do="give a full report first")
 
     def _retire_in(self, cell: str) -> None:
-        if not self._reported:
+        known = self.outbox.newest_incarnation
+        if not self._reported and known is not None:
+            # It retires what this outbox published. Where another publisher took the node over, that changes nothing.
+            self._continue(*known)
+        elif not self._reported:
             # Only a full report opens an incarnation. This one reports an empty node.
             self._record(OutboxKind.FULL, cell, {"providers": (ProviderReport(id=self.root),)})
         self._record(OutboxKind.RETIRED, cell, {})
-        self._reported = False
+        self._reported, self._retired = False, True
+
+    def _continue(self, incarnation: str, sequence: int) -> None:
+        """Number the next events after `sequence` of this incarnation."""
+        if incarnation != self.incarnation:
+            self.incarnation, self._sequence = incarnation, sequence
 
     def _record(
         self, kind: OutboxKind, cell: str, data: Mapping[str, object], *, confirms: bool = False
     ) -> bool:
         sequence = self._sequence + 1
         node = {"root": self.root, "incarnation": self.incarnation, "sequence": sequence}
+        model: type[NodeReported | NodeReportedV2 | NodeChanged | NodeHeartbeat | NodeRetired] = _EVENTS[kind]
+        if kind is OutboxKind.FULL and self.machine is not None:
+            model, node = NodeReportedV2, {**node, "machine": self.machine}
         try:
-            event = _EVENTS[kind].model_validate(
+            event = model.model_validate(
                 {
                     "id": f"{self.incarnation}-{sequence}",
                     "source": f"/node/{self.root}",

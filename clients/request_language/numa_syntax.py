@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from vacancy.clients.request_language.ask_syntax import AskSyntax
 from vacancy.resources.classes.numa_cell import CPUS_MAX, NumaCell
 from vacancy.resources.classes.numa_pinning import Policy
+from vacancy.resources.model.core_types import CORE_TYPE_TRAITS, CoreType
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import GROUPS_MAX, RequestGroup, RequestSpec
 
@@ -37,6 +38,7 @@ class GuestTopology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     | `dedicated` | hw:cpu_dedicated_mask: how many of the CPUs, where they are mixed |
     | `threads` | hw:cpu_thread_policy: `prefer` (the default), `isolate` or `require` siblings |
     | `page_kib` | hw:mem_page_size: KiB, or `small` (the default), `large` or `any` |
+    | `cores` | none; on hosts with cores of two types: `any` (the default), `performance` or `efficiency` |
     """
 
     cells: Annotated[int, msgspec.Meta(ge=1, le=GROUPS_MAX)] = 1
@@ -46,6 +48,7 @@ class GuestTopology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: Policy = "prefer"
     memory_mb: int = 0
     page_kib: int | Literal["small", "large", "any"] = "small"
+    cores: CoreType | Literal["any"] = "any"
 
 
 class NumaSyntax(AskSyntax):
@@ -80,8 +83,16 @@ def numa_groups(topology: GuestTopology | Mapping[str, JsonValue]) -> tuple[Requ
             raise UsageError(f"the NUMA topology is invalid: {error}", do=_DO) from None
     ask = _ask(topology)
     NumaCell().check_ask(ask)
+    # Hosts with cores of one type have no trait for it. Their cores serve a guest that needs performance cores.
+    efficiency = (CORE_TYPE_TRAITS["efficiency"],)
     return tuple(
-        RequestGroup(name=f"numa{number}", resources={"NUMA_CELL": ask}) for number in range(topology.cells)
+        RequestGroup(
+            name=f"numa{number}",
+            resources={"NUMA_CELL": ask},
+            required=efficiency if topology.cores == "efficiency" else (),
+            forbidden=efficiency if topology.cores == "performance" else (),
+        )
+        for number in range(topology.cells)
     )
 
 

@@ -38,7 +38,8 @@ class RequestText:
 
     `resources` to `where` describe the unnamed group. Each item of `groups` describes another group (`parse_group`).
     `options` maps an option of an ask syntax (`numa`) to its value, which adds groups. `root_required`, `same_subtree` and
-    `group_policy` apply to all groups. `query` or `document` (the JSON of a RequestSpec) replace all other fields.
+    `group_policy` apply to all groups. `query` or `document` (the JSON of a RequestSpec) replace all other fields. With
+    `qualities_only` a request of options or a query may ask for no resources.
     """
 
     resources: Sequence[str] = ()
@@ -53,6 +54,7 @@ class RequestText:
     options: Mapping[str, str] = field(default_factory=dict)
     query: str | None = None
     document: str | bytes | None = None
+    qualities_only: bool = False
 
 
 class ParsedRequest(NamedTuple):
@@ -86,20 +88,20 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
     if len(sources) > 1:
         raise UsageError(f"the request is given twice, by {' and by '.join(sources)}", do="leave one out")
     if wanted.query is not None:
-        return parse_query(wanted.query, registry)
+        return parse_query(wanted.query, registry, qualities_only=wanted.qualities_only)
     if wanted.document is not None:
         return ParsedRequest(parse_document(wanted.document, registry))
-    if not has_resources:
+    if not has_resources and not (wanted.qualities_only and wanted.root_required):
         raise UsageError("the request is empty", do="name resources, as in --resources VCPU:4,MEMORY_MB:8192")
     groups = []
-    if wanted.resources or wanted.required or wanted.member_of or wanted.in_tree or wanted.where:
-        parts = [
-            *(("resources", text, "--resources") for text in wanted.resources),
-            *(("required", text, "--required") for text in wanted.required),
-            *(("member_of", text, "--member-of") for text in wanted.member_of),
-            *((("in_tree", wanted.in_tree, "--in-tree"),) if wanted.in_tree else ()),
-            *(("where", text, "--where") for text in wanted.where),
-        ]
+    parts = [
+        *(("resources", text, "--resources") for text in wanted.resources),
+        *(("required", text, "--required") for text in wanted.required),
+        *(("member_of", text, "--member-of") for text in wanted.member_of),
+        *((("in_tree", wanted.in_tree, "--in-tree"),) if wanted.in_tree else ()),
+        *(("where", text, "--where") for text in wanted.where),
+    ]
+    if parts:
         groups.append(_group("", parts, registry))
     groups.extend(parse_group(text, registry) for text in wanted.groups)
     policy = wanted.group_policy or "none"
@@ -109,7 +111,33 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
         [(text, "--root-required") for text in wanted.root_required],
         [(text, "--same-subtree") for text in wanted.same_subtree],
     )
-    return ParsedRequest(_spec(groups, policy, "--group-policy", fields))
+    return ParsedRequest(
+        _spec(_tree_wide(groups), policy, "--group-policy", fields, qualities_only=wanted.qualities_only)
+    )
+
+
+def _tree_wide(groups: list[RequestGroup]) -> list[RequestGroup]:
+    """The groups, where the unnamed one asks for no resources and others do: what it says is about the tree of the others.
+    `in_tree` then applies to each group without one of its own, and the rest to one provider of the tree.
+
+    Raises `UsageError` for what the tree must not have: one provider without it would satisfy that.
+    """
+    unnamed = next((one for one in groups if not one.name and not one.resources), None)
+    others = [one for one in groups if one is not unnamed]
+    if unnamed is None or not any(one.resources for one in others):
+        return groups
+    if unnamed.forbidden or unnamed.not_member_of:
+        raise UsageError(
+            f"{', '.join((*unnamed.forbidden, *unnamed.not_member_of))} is forbidden, but no resources are asked for there",
+            do="write --root-required '!TRAIT' for the node, or put it into the --group that must not have it",
+        )
+    if unnamed.in_tree is not None:
+        others = [
+            one if one.in_tree else one.model_copy(update={"in_tree": unnamed.in_tree}) for one in others
+        ]
+    if not (unnamed.required or unnamed.any_traits or unnamed.member_of or unnamed.where):
+        return others
+    return [unnamed.model_copy(update={"same_provider": True}), *others]
 
 
 def _wide(roots: Iterable[tuple[str, str]], subtrees: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -175,7 +203,7 @@ def parse_group(text: str, registry: Registry) -> RequestGroup:
     return _group(name, parts, registry)
 
 
-def parse_query(text: str, registry: Registry) -> ParsedRequest:
+def parse_query(text: str, registry: Registry, *, qualities_only: bool = False) -> ParsedRequest:
     """A query string of OpenStack Placement, with or without the part before the `?`.
 
     Its parameters are `resources`, `required`, `member_of`, `in_tree` and `where`, each with any suffix, and
@@ -200,8 +228,12 @@ def parse_query(text: str, registry: Registry) -> ParsedRequest:
     if not parts:
         raise UsageError("the request is empty", where="--query", do="name resources, as in resources=VCPU:4")
     groups = [_group(suffix, parts[suffix], registry) for suffix in sorted(parts)]
+    if {part for part, _, _ in parts.get("", ())} == {
+        "in_tree"
+    }:  # Placement refuses the others without resources
+        groups = _tree_wide(groups)
     fields = _wide(wide["root_required"], wide["same_subtree"])
-    return ParsedRequest(_spec(groups, policy, "group_policy", fields), limit)
+    return ParsedRequest(_spec(groups, policy, "group_policy", fields, qualities_only=qualities_only), limit)
 
 
 def parse_document(text: str | bytes, registry: Registry) -> RequestSpec:
@@ -239,7 +271,12 @@ def _pairs(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _spec(
-    groups: Sequence[RequestGroup], policy: str, where: str, wide: Mapping[str, Any] | None = None
+    groups: Sequence[RequestGroup],
+    policy: str,
+    where: str,
+    wide: Mapping[str, Any],
+    *,
+    qualities_only: bool = False,
 ) -> RequestSpec:
     if policy not in _POLICIES:
         raise UsageError(
@@ -250,8 +287,12 @@ def _spec(
             f"the request has {len(groups):,} groups",
             do=f"ask for {GROUPS_MAX} at most; what one provider serves can be one group",
         )
+    fields = {"groups": tuple(groups), "group_policy": policy, **wide}
+    if qualities_only and not any(group.resources for group in groups):
+        # The log does not take such a request, and nothing is claimed with it. Its groups are checked already.
+        return RequestSpec.model_construct(**fields)
     try:
-        return RequestSpec.model_validate({"groups": tuple(groups), "group_policy": policy, **(wide or {})})
+        return RequestSpec.model_validate(fields)
     except ValidationError as error:
         raise _usage_error(error, "the request") from None
 

@@ -43,6 +43,8 @@ FINAL = frozenset(
         "group_full",
         "group_twice",
         "group_in_other_cell",
+        "over_quota",
+        "quota_full",
     }
 )
 """Rejections that every other candidate would get, too. The request ends."""
@@ -154,6 +156,12 @@ def new_ids() -> Iterator[str]:
 
 def rejection_text(verdict: VerdictRow, taken: LogEvent | None = None) -> str:
     """A rejection, for people. `taken` is the event that took the last of it, where the caller looked it up."""
+    if verdict.reason == "over_quota":
+        used, _, limit = verdict.other.partition("/")
+        return (
+            f"over quota: {verdict.group}, {verdict.resource_class}: used {used}, asked {verdict.asked}, limit {limit} in this"
+            " partition"
+        )
     parts = [verdict.reason.replace("_", " ")]
     if verdict.provider:
         parts.append(f"on {verdict.provider}")

@@ -5,20 +5,22 @@ It reads the store of its own host and writes to the log. It is for one thread.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypedDict, Unpack
-from uuid import uuid4
+from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack
 
 from vacancy.clients.inspection.provenance import EventLookup
 from vacancy.clients.runtime import garbage_collector
+from vacancy.clients.runtime.folded_log import RecordRefused, SameLogCheck
 from vacancy.clients.scheduler.claims import LATE, ClaimSettings, rejection_text
 from vacancy.clients.scheduler.log_time import LogTime
-from vacancy.clients.scheduler.log_writer import LIMITS, LogWriter, batches
+from vacancy.clients.scheduler.log_writer import LIMITS, LogWriter
 from vacancy.clients.scheduler.pipeline import Pipeline, PollPacing
-from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
+from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected
+from vacancy.clients.scheduler.releases import WeighedRelease, release_records
 from vacancy.clients.scheduler.settlement import OpenClaim, Settlement, latest_deadline_ms, settle
 from vacancy.clients.scheduler.store_query import AnyRequest, Candidates, StoreQuery
 from vacancy.projections.query.compiled_request import CompiledRequest
@@ -29,17 +31,21 @@ from vacancy.resources.fold.record_limits import parts_weight
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import (
     ClaimLost,
+    ConsumerExists,
+    LogUnavailable,
     NoValidHost,
     OutcomeUnknown,
+    OverQuota,
     SearchGivenUp,
     UsageError,
     VacancyError,
 )
 from vacancy.resources.model.limits import NAMED_PART_WEIGHT
 from vacancy.resources.model.names import ID_PATTERN
-from vacancy.resources.model.record import NewRecord
+from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import AllocationRow
-from vacancy.streams.log import Log
+from vacancy.resources.state.tables import DEAD_LETTERS
+from vacancy.streams.log import AppendedAt, Log
 
 if TYPE_CHECKING:
     from vacancy.clients.inspection.why_not import WhyNot
@@ -48,6 +54,9 @@ if TYPE_CHECKING:
 
 HOLD_MS_MAX: Final = 366 * 24 * 3600 * 1000
 """How long something can be held without being confirmed: a year."""
+
+_SHARES_FETCHED: Final = 32
+"""How often a placement may fetch shares of limits: others may take them first."""
 
 _COLLECT_FROM_ROWS: Final = 1000
 """Providers in the view from which it pays to collect garbage before the collector is spared."""
@@ -78,7 +87,8 @@ class Scheduler:
     until `close`; without that, one query in some thousand waits tens of milliseconds for it at 100,000 nodes.
     `view_memory_mb` bounds the memory of the columns (`StoreReader`).
 
-    Opening raises `StoreError` where the store cannot be read.
+    Opening raises `StoreError` where the store cannot be read. Before the first record is written, the log is compared with
+    the store's: methods that write raise `StoreMismatch` for another log.
     """
 
     def __init__(
@@ -97,7 +107,9 @@ class Scheduler:
         view_memory_mb: int | None = None,
     ) -> None:
         self.log = log
-        self.query = StoreQuery(store, registry, order=order, seed=seed, view_memory_mb=view_memory_mb)
+        self.query = StoreQuery(
+            store, registry, order=order, seed=seed, view_memory_mb=view_memory_mb, clock=log.clock
+        )
         self.reader = self.query.reader
         self._owns_log = False
         self._settings = ClaimSettings(
@@ -107,8 +119,11 @@ class Scheduler:
             deadline_ms=int(deadline_s * 1000),
             attempts=attempts,
         )
-        self._writer = LogWriter(log, self._settings.source, record_requests=record_requests)
-        self._log_time = LogTime(log, self.reader)
+        self._same_log = SameLogCheck(log, self.reader)
+        self._writer = LogWriter(
+            log, self._settings.source, record_requests=record_requests, same_log=self._same_log
+        )
+        self._log_time = LogTime(log, self.reader, self._same_log)
         self._pacing = PollPacing()
         self._restore_collector: Callable[[], None] | None = None
         if spare_collector:
@@ -189,22 +204,79 @@ class Scheduler:
         leaves out nodes that have not been heard from for so long.
 
         The outcome is written to the log after this returns, within 0.5 s or at `close`. Raises `NoValidHost` (its
-        `explanation` has the reasons), `SearchGivenUp`, `ClaimLost`, `OutcomeUnknown`, or `UsageError` where the request is
-        invalid.
+        `explanation` has the reasons), `SearchGivenUp`, `ClaimLost`, `OutcomeUnknown`, `RecordRefused` where the claim is a dead
+        letter, `ConsumerExists` where the consumer holds something in the cell of the claim, `OverQuota` where a limit of
+        its project or user is reached in all partitions, or `UsageError` where the request is invalid.
         """
-        outcomes = self.place_many(
-            [request], in_flight=1, timeout_s=timeout_s, max_staleness_s=max_staleness_s
-        )
-        outcome = next(outcomes)
-        outcomes.close()
-        if outcome.status == "placed":
-            return outcome
+        for _ in range(_SHARES_FETCHED):
+            outcomes = self.place_many(
+                [request], in_flight=1, timeout_s=timeout_s, max_staleness_s=max_staleness_s
+            )
+            outcome = next(outcomes)
+            outcomes.close()
+            if outcome.status == "placed":
+                return outcome
+            if not (outcome.rejected and self.fetch_quota(outcome.rejected, timeout_s=timeout_s)):
+                break
+        if outcome.rejected is not None and outcome.rejected.verdict.reason == "consumer_exists":
+            self.check_new(outcome.consumer, self._rejection(outcome))
+        if outcome.status == "unknown":
+            self._check_refused(outcome)
         compiled = self.compile(request.spec if isinstance(request, PlacementRequest) else request)
 
         def explain() -> Explanation:
             return self.query.explain(compiled, max_staleness_s=max_staleness_s, newest=False)
 
         raise _error(outcome, self.reader.path, explain, self._rejection(outcome))
+
+    def _check_refused(self, outcome: Outcome) -> None:
+        """Raise `RecordRefused` if the record of a claim without a verdict became a dead letter: no verdict will come."""
+        self.reader.catch_up()
+        partition = partition_for(outcome.cell, self.log.partitions)
+        for _, data in self.reader.raw(partition, DEAD_LETTERS.family):
+            row = DEAD_LETTERS.decode(data)
+            if outcome.claim.encode() in row.value:
+                at = AppendedAt(partition, row.offset, row.timestamp_ms)
+                raise RecordRefused(f"claim {outcome.claim} of {outcome.consumer}", row.reason, at)
+
+    def fetch_quota(self, rejected: Rejected, *, timeout_s: float = 10.0) -> bool:
+        """Fetch the share of a limit that a claim lacked in its partition, from partitions that do not use theirs.
+
+        Returns False for another rejection. Raises `OverQuota` where the whole limit is in use.
+        """
+        cell, verdict = rejected
+        if verdict.reason != "over_quota":
+            return False
+        from vacancy.clients.scheduler.quotas import Quotas, scope_of
+
+        scope, quotas = scope_of(verdict), Quotas(self.log, self.reader, timeout_s=timeout_s)
+        partition = partition_for(cell, self.reader.manifest.partitions)
+        if quotas.fetch(scope, partition, verdict.asked):
+            return True
+        found = quotas.limit(scope)
+        used, _, limit = verdict.other.partition("/")
+        if found is not None:
+            used, limit = str(found.used), str(found.limit)
+        raise OverQuota(
+            f"over quota: {verdict.group}, {verdict.resource_class}: used {used}, asked {verdict.asked}, limit {limit}",
+            where=f"store {self.reader.path}",
+            do="release something, or raise the limit with `vacancy quota set`",
+        )
+
+    def check_new(self, consumer: str, rejection: str = "") -> None:
+        """Raise `ConsumerExists` if the consumer holds something in any cell. The fold decides that only in the cell of a
+        claim: consumers are unique in a cell, and a move between cells holds something in both. `rejection` is its text, if
+        the fold has rejected a claim for that."""
+        held = self.allocations(consumer)
+        if held:
+            parts = ", ".join(_held_text(cell, row) for cell, row in held)
+            parts += f"; {rejection}" if rejection else ""
+            raise ConsumerExists(
+                f"consumer {consumer} exists: it holds {parts}",
+                where=f"store {self.reader.path}",
+                do=f"give it back with `vacancy release {consumer}`, or place another consumer; `vacancy show consumer"
+                f" {consumer}` shows it",
+            )
 
     def _rejection(self, outcome: Outcome) -> str:
         """Why the last claim was rejected, with the event that took the last of what was asked for."""
@@ -263,37 +335,39 @@ class Scheduler:
         if isinstance(claimed, Outcome):
             open_claim = OpenClaim(claimed.consumer, claimed.deadline_ms, claimed.claim, claimed.cell)
         else:
+            with contextlib.suppress(LogUnavailable):
+                self._log_time.measure(timeout_s)
             self.reader.catch_up()
-            latest = deadline_ms or latest_deadline_ms(self.reader, self._settings.deadline_ms)
+            latest = deadline_ms or latest_deadline_ms(
+                self.reader, self._settings.deadline_ms, self.log.clock
+            )
             open_claim = OpenClaim(claimed, latest)
-        return settle(self.reader, open_claim, log=self.log, timeout_s=timeout_s)
+        log: Log | None = self.log
+        with contextlib.suppress(LogUnavailable):
+            self._same_log.check(timeout_s)
+        if not self._same_log.done:
+            log = None
+        return settle(self.reader, open_claim, log=log, timeout_s=timeout_s)
 
     def release(self, consumers: Iterable[str | Outcome], *, timeout_s: float = 30.0) -> int:
         """Release what these consumers hold: consumer ids, or the outcomes of their placements. Returns how many held
         something. The log has the releases when this returns; the tables follow.
-
-        A record has as many releases as the rules allow: their number, and the parts of allocations that they give back. So
-        none of them is refused for coming with the others.
         """
-        by_cell: dict[str, list[_WeighedRelease]] = {}
+        by_cell: dict[str, list[WeighedRelease]] = {}
         for consumer in consumers:
             if isinstance(consumer, Outcome):
                 release = events.Release(
                     consumer=consumer.consumer, claim=consumer.claim, deadline_ms=consumer.deadline_ms or None
                 )
-                weighed = _WeighedRelease(release, _outcome_weight(consumer))
+                weighed = WeighedRelease(release, _outcome_weight(consumer))
                 by_cell.setdefault(consumer.cell, []).append(weighed)
                 continue
             for cell, row in self.allocations(consumer):
                 release = events.Release(consumer=consumer, claim=row.claim)
-                by_cell.setdefault(cell, []).append(_WeighedRelease(release, parts_weight(row)))
-        entries = []
-        for cell, releases in by_cell.items():
-            for batch in batches(releases, lambda one: (one.weight,), (LIMITS.released_parts,)):
-                data = events.ConsumersReleasedData(releases=tuple(one.release for one in batch))
-                event = events.ConsumersReleased(id=uuid4().hex, source=self._settings.source, data=data)
-                entries.append(NewRecord(cell, events.encode(event)))
+                by_cell.setdefault(cell, []).append(WeighedRelease(release, parts_weight(row)))
+        entries = release_records(by_cell, self._settings.source)
         if entries:
+            self._same_log.check(timeout_s)
             self.log.append(entries, timeout_s)
         return sum(map(len, by_cell.values()))
 
@@ -315,11 +389,14 @@ class Scheduler:
         self.close()
 
 
-class _WeighedRelease(NamedTuple):
-    """A release, and the parts that it gives back, in units of `Limits.released_parts`: that many at most."""
-
-    release: events.Release
-    weight: int
+def _held_text(cell: str, row: AllocationRow) -> str:
+    """What a consumer holds in a cell, for people: `1 VCPU of node-1 in cell c1 by claim 5f0c…`."""
+    parts: dict[str, list[str]] = {}
+    for part in row.parts:
+        amount = f"{part.grant} " if isinstance(part.grant, int) else ""
+        parts.setdefault(part.provider, []).append(f"{amount}{part.resource_class}")
+    held = " and ".join(f"{', '.join(some)} of {provider}" for provider, some in parts.items())
+    return f"{held} in cell {cell} by claim {row.claim}"
 
 
 def _outcome_weight(outcome: Outcome) -> int:

@@ -18,6 +18,7 @@ from typing import Final, Literal, TypeVar
 
 from msgspec import Raw
 
+from vacancy.clients.runtime.folded_log import SameLogCheck
 from vacancy.clients.scheduler.claims import new_ids
 from vacancy.clients.scheduler.placement import Status
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
@@ -74,11 +75,14 @@ class LogWriter:
     """Writes to `log` for one scheduler. Requests and their outcomes are written if `record_requests` is set.
 
     The scheduler's thread calls it. Outcomes that no claim takes along are sent by a background thread, which ends when
-    nothing is left to send.
+    nothing is left to send. Nothing is sent before `same_log` has succeeded.
     """
 
-    def __init__(self, log: Log, source: str, *, record_requests: bool) -> None:
+    def __init__(
+        self, log: Log, source: str, *, record_requests: bool, same_log: SameLogCheck | None = None
+    ) -> None:
         self._log = log
+        self._same_log = same_log
         self._source = source
         self._requests = RequestRecords(source, log.partitions, record_requests)
         self._ids = new_ids()
@@ -103,6 +107,10 @@ class LogWriter:
     # -- sending ------------------------------------------------------------------------------------------------
 
     @property
+    def _may_send(self) -> bool:
+        return self._same_log is None or self._same_log.done
+
+    @property
     def unconfirmed(self) -> bool:
         """Whether the log has not confirmed yet all that was sent."""
         return not all(receipt.done for _, receipt in list(self._receipts))
@@ -113,14 +121,21 @@ class LogWriter:
         """Send claims (by cell), the requests received since, and the outcomes that have waited long enough.
 
         Returns the error where the log does not answer within `timeout_s`: then none of these claims is ever in the log.
-        Raises `LogError` where the log refuses a record.
+        Raises `LogError` where the log refuses a record, `StoreMismatch` where it is not the store's.
         """
+        if self._same_log is not None and not self._same_log.done:
+            try:
+                self._same_log.check(timeout_s)
+            except LogUnavailable as error:
+                return error
         self._check_receipts()
         return self._send(claims, timeout_s, CLOSED_WAIT_S)
 
     def _send(
         self, claims: Mapping[str, Sequence[ClaimWire]], timeout_s: float, closed_wait_s: float
     ) -> LogUnavailable | None:
+        if not self._may_send:
+            return None
         if not self._sending.acquire(timeout=timeout_s):
             return LogUnavailable("the log does not answer", where=self._log.name, do="try again")
         try:
@@ -167,7 +182,7 @@ class LogWriter:
             if error is not None:
                 logger.warning("outcomes of requests are not in the log yet: %s", error)
             with self._starting:
-                if error is not None or not self._requests:
+                if error is not None or not self._requests or not self._may_send:
                     self._background = None
                     return
 

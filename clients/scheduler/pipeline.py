@@ -28,7 +28,7 @@ from vacancy.clients.scheduler.claims import (
 from vacancy.clients.scheduler.log_time import LogTime
 from vacancy.clients.scheduler.log_writer import CLOSED_AS, LogWriter
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, Status
-from vacancy.clients.scheduler.store_query import StoreQuery, heard_since_ms
+from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.query.affinity.engine import memberships_of
 from vacancy.projections.query.budget import SearchBudget, gave_up_text
 from vacancy.projections.query.compiled_request import CompiledRequest
@@ -289,7 +289,7 @@ class Pipeline:
         if self._in_flight and len(self._waiting) < self._batch and now - self._queried_at < _GATHER_S:
             return []
         self._queried_at = now
-        self._log_time.bring_up(self._left_s())
+        self._log_time.bring_up(self._left_s() / 2)  # the other half is for what is sent then
         jobs, self._waiting = self._waiting, deque()
         ready = []
         for job in jobs:
@@ -335,9 +335,7 @@ class Pipeline:
     ) -> list[Candidate]:
         started, budget = time.perf_counter(), SearchBudget()
         wanted, among = len(jobs) if limit is None else limit, self._settings.order.among
-        since_ms = heard_since_ms(self._max_staleness_s)
-        if since_ms is not None:
-            since_ms += self._log_time.clock.ahead_ms  # nodes are heard in log time
+        since_ms = self._query.present.heard_since_ms(self._max_staleness_s)
         found = self._query.search(
             jobs[0].compiled,
             limit=wanted + among - 1,

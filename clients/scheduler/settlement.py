@@ -18,7 +18,9 @@ from vacancy.resources.model.errors import LogUnavailable
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
+from vacancy.streams.clock import wall_ms
 from vacancy.streams.log import Log
+from vacancy.streams.log_clock import LogClock
 
 _POLL_S: Final = 0.005
 _TICK_S: Final = 1.0
@@ -54,10 +56,11 @@ class Settlement:
     waiting_for: dict[int, int] | None = None
 
 
-def latest_deadline_ms(reader: StoreReader, deadline_ms: int) -> int:
-    """The latest deadline, in log time, of a claim sent until now that may wait for `deadline_ms`."""
+def latest_deadline_ms(reader: StoreReader, deadline_ms: int, clock: LogClock | None = None) -> int:
+    """The latest deadline, in log time, of a claim sent until now that may wait for `deadline_ms`. By the `clock` of the log
+    where that was measured, and by this host's clock otherwise."""
     times = [reader.log_time_ms(partition) for partition in range(reader.manifest.partitions)]
-    return max(int(time.time() * 1000), *times) + deadline_ms
+    return max(wall_ms() if clock is None else clock.now_ms(), *times) + deadline_ms
 
 
 def settle(
@@ -76,7 +79,7 @@ def settle(
         now = time.monotonic()
         if found.status != "unknown" or now >= give_up_at:
             return found
-        if log is not None and now >= tick_at and time.time() * 1000 > open_claim.deadline_ms:
+        if log is not None and now >= tick_at and log.clock.now_ms() > open_claim.deadline_ms:
             tick_at = now + _TICK_S
             with contextlib.suppress(LogUnavailable):  # it is asked again in a second
                 log.send([tick_entry(partition, log.partitions) for partition in found.waiting_for or ()])

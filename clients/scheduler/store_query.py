@@ -5,7 +5,6 @@ They need no log, so they are answered while the brokers are away.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 import numpy as np
 
 from vacancy.clients.request_language.request_compiler import RequestCompiler
+from vacancy.clients.scheduler.log_time import Present
 from vacancy.clients.scheduler.order_names import order_named
 from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.compiled_request import CompiledRequest
@@ -28,9 +28,11 @@ from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, key
 
 if TYPE_CHECKING:
+    from vacancy.clients.inspection.answers import NodeAnswer
     from vacancy.clients.inspection.why_not import WhyNot
     from vacancy.projections.diagnostics.summary import Explanation
     from vacancy.streams.log import Log
+    from vacancy.streams.log_clock import LogClock
     from vacancy.streams.settings import Settings
 
 _TEXTS_MAX: Final = 1024
@@ -55,7 +57,8 @@ class StoreQuery:
     """Reads the store at `store` and answers as of its newest commit. It is for one thread.
 
     `order`, an `Order` or the name of one, is the order of candidates where a question names none. `seed` makes random
-    choices repeatable. `view_memory_mb` bounds the memory of the columns (`StoreReader`). Opening raises `StoreError` where
+    choices repeatable. `view_memory_mb` bounds the memory of the columns (`StoreReader`). `clock`, where given, is that of the
+    log that the store follows: it tells the present where nothing is appended (`Present`). Opening raises `StoreError` where
     the store cannot be read.
     """
 
@@ -67,11 +70,13 @@ class StoreQuery:
         order: Order | str = RANDOM,
         seed: int | None = None,
         view_memory_mb: int | None = None,
+        clock: LogClock | None = None,
     ) -> None:
         self.order = order_named(order)
         self.registry = registry
         self.rng = np.random.default_rng(seed)
         self.reader = StoreReader(store, registry, view_memory_mb=view_memory_mb)
+        self.present = Present(self.reader, clock)
         self._compiler = RequestCompiler(registry)
         self._texts: dict[str, CompiledRequest] = {}
 
@@ -111,7 +116,7 @@ class StoreQuery:
         max_staleness_s: float | None = None,
     ) -> Candidates:
         """Up to `limit` places for a request, as of the newest commit. `max_staleness_s` leaves out nodes that have
-        not been heard from for so long. Raises `UsageError` where the request is invalid."""
+        not been heard from for so long, in log time (`Present`). Raises `UsageError` where the request is invalid."""
         compiled = self.compile(request)
         self.reader.follow()
         budget = SearchBudget()
@@ -119,7 +124,7 @@ class StoreQuery:
             compiled,
             limit=limit,
             order=self.order if order is None else order_named(order),
-            heard_since_ms=heard_since_ms(max_staleness_s),
+            heard_since_ms=self.present.heard_since_ms(max_staleness_s),
             budget=budget,
         )
         return Candidates(found, self.reader.position, self.reader.newest_ms, budget.gave_up)
@@ -168,7 +173,7 @@ class StoreQuery:
         compiled = self.compile(request)
         if newest:
             self.reader.follow()
-        since_ms = heard_since_ms(max_staleness_s)
+        since_ms = self.present.heard_since_ms(max_staleness_s)
         shown = NEAREST if nearest is None else nearest
         return explain(self.reader.view, compiled, heard_since_ms=since_ms, nearest=shown)
 
@@ -180,13 +185,40 @@ class StoreQuery:
         cell: str | None = None,
         log: Log | None = None,
         max_staleness_s: float | None = None,
+        qualities_only: bool = False,
     ) -> WhyNot:
         """Why the tree of `node` is not a candidate for a request: see `inspection.why_not`. `log`, where given, names the
         consumer that took the last of what is short, and the time."""
         from vacancy.clients.inspection.why_not import why_not
 
         compiled = self.compile(request)
-        return why_not(self.reader, compiled, node, cell=cell, log=log, max_staleness_s=max_staleness_s)
+        self.reader.catch_up()
+        return why_not(
+            self.reader,
+            compiled,
+            node,
+            cell=cell,
+            log=log,
+            heard_since_ms=self.present.heard_since_ms(max_staleness_s),
+            qualities_only=qualities_only,
+        )
+
+    def qualified(
+        self, request: AnyRequest, *, max_staleness_s: float | None = None
+    ) -> tuple[list[NodeAnswer], Explanation]:
+        """The nodes that have the qualities of a request, by cell and name, also full and disabled ones, and what each
+        quality removes. Retired nodes are left out."""
+        from vacancy.clients.inspection.lookup import node_of
+        from vacancy.projections.diagnostics.summary import explain_qualities
+
+        compiled = self.compile(request)
+        self.reader.catch_up()
+        view = self.reader.view
+        since_ms = self.present.heard_since_ms(max_staleness_s)
+        rows, explanation = explain_qualities(view, compiled, heard_since_ms=since_ms)
+        found = (node_of(self.reader, *view.name(row)) for row in rows)
+        nodes = [one for one in found if one is not None and one.state != "retired"]
+        return sorted(nodes, key=lambda one: (one.cell, one.root)), explanation
 
     def type_errors(self, request: AnyRequest) -> str:
         """The attributes that a request's expressions compare with values of another type than any node has, for people; ''
@@ -213,8 +245,3 @@ class StoreQuery:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def heard_since_ms(max_staleness_s: float | None) -> int | None:
-    """When a node must have been heard from, in ms since 1970 (UTC)."""
-    return None if max_staleness_s is None else int((time.time() - max_staleness_s) * 1000)

@@ -36,6 +36,7 @@ LOOK_S = 0.05
 _HEAD = struct.Struct("<QQIII")
 _SLOT = struct.Struct("<QIII")
 _SEED = struct.Struct("<QQ")
+_HEAD_BYTES = _HEAD.size
 _INDEX = 40
 
 _Slot = tuple[int, int, int, int]
@@ -142,20 +143,26 @@ class RingReader:
     def __init__(self, partition: Path) -> None:
         self._path = ring_path(partition)
         self._file = self._inode = -1
+        self._head: bytes | None = None
+        """The head of the file when it was read last, and what it says."""
+        self._heard = (SILENT, NO_EPOCH)
         self._newest: _Slot = (SILENT, 0, 0, 0)
 
     def look(self) -> tuple[int, int]:
         """The number of the next entry that was not published yet, or `SILENT`, and the epoch of the writer."""
+        head = self._read(_HEAD_BYTES, 0)
+        return self._heard if head == self._head else self._heard_in(head)
+
+    def _heard_in(self, head: bytes) -> tuple[int, int]:
         if self._file < 0:
             self._open()
-            if self._file < 0:
-                return SILENT, NO_EPOCH
-        data = self._read(_HEAD.size, 0)
-        if len(data) == _HEAD.size:
-            number, epoch, start, length, checksum = _HEAD.unpack(data)
+            head = self._read(_HEAD_BYTES, 0)
+        if len(head) == _HEAD_BYTES:
+            number, epoch, start, length, checksum = _HEAD.unpack(head)
             if epoch != NO_EPOCH:
                 self._newest = (number - 1, start, length, checksum)
-                return number, epoch
+                self._head, self._heard = head, (number, epoch)
+                return self._heard
         self.close()  # it was cut, or given up: look for another one the next time
         return SILENT, NO_EPOCH
 
@@ -194,6 +201,7 @@ class RingReader:
         if self._file >= 0:
             os.close(self._file)
         self._file = self._inode = -1
+        self._head = None
 
     def _slots(self, at: int, count: int) -> list[_Slot] | None:
         size = _SLOT.size
@@ -204,7 +212,7 @@ class RingReader:
         return list(_SLOT.iter_unpack(data)) if len(data) == count * size else None
 
     def _read(self, size: int, at: int) -> bytes:
-        """Up to this number of bytes: fewer where the file ends, none where it cannot be read."""
+        """Up to this number of bytes: fewer where the file ends, none where there is no file or it cannot be read."""
         try:
             return os.pread(self._file, size, at)
         except OSError:

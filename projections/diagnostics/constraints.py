@@ -5,7 +5,7 @@ The kinds, collective traits and root conditions of a `QueryPlan` are conditions
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +64,18 @@ class CollectiveConstraint(NamedTuple):
         return found
 
 
+def offers_classes(view: FleetView, names: Iterable[str]) -> Bools:
+    """By row, whether a provider offers something of each of these classes, whatever is free of it."""
+    found = np.ones(view.size, dtype=np.bool_)
+    for name in names:
+        mine = np.zeros(view.size, dtype=np.bool_)
+        if (columns := view.classes.get(name)) is not None:
+            rows = columns.rows[columns.rows < view.size]
+            mine[rows] = columns.arrays["capacity"][rows] > 0
+        found &= mine
+    return found
+
+
 class InTreeOf(HasAnyOf):
     """The provider or the root of its tree is in an aggregate: for groups that several providers may serve."""
 
@@ -100,7 +112,10 @@ class AffinityConstraint(Condition):
 
 
 class RequestConstraints:
-    """A request against a view, as constraints. `roots`: conditions on the root of a tree."""
+    """A request against a view, as constraints. `roots`: conditions on the root of a tree. `room`: whether room counts, for
+    what is asked and for all copies of it."""
+
+    room = True
 
     def __init__(self, view: FleetView, request: CompiledRequest, heard_since_ms: int | None = None) -> None:
         spec = request.spec

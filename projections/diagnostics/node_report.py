@@ -8,7 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vacancy.projections.diagnostics.constraints import TOGETHER, GroupConstraints, RequestConstraints
+from vacancy.projections.diagnostics.constraints import (
+    TOGETHER,
+    CollectiveConstraint,
+    GroupConstraints,
+    RequestConstraints,
+)
 from vacancy.projections.query.filter import ComparesColumn, Condition, IndexedAttribute
 from vacancy.projections.view.columns import is_exact
 from vacancy.projections.view.fleet import FleetView
@@ -25,6 +30,7 @@ class FailedConstraint(NamedTuple):
     `kind` is that of the condition, `exact` where a class refuses what its columns let through, or `together`. `asked`
     and `available` are None where the constraint has no numbers. `reason` is the class's word for its refusal. `taken`
     is the offset of the event that last took units of what is short; -1 if none did, or if claims do not consume it.
+    `provider` is the provider that fails a constraint of the whole tree, where it is not the root.
     """
 
     kind: str
@@ -34,6 +40,7 @@ class FailedConstraint(NamedTuple):
     available: int | None = None
     reason: str = ""
     taken: int = -1
+    provider: str = ""
 
 
 class NodeReport(NamedTuple):
@@ -76,7 +83,7 @@ class TreeReport(NamedTuple):
             for failure in group.best.failures:
                 yield group.group, group.best.provider, failure
         for failure in self.whole:
-            yield "", self.root, failure
+            yield "", failure.provider or self.root, failure
 
 
 def report_node(view: FleetView, asked: RequestConstraints, root: int) -> TreeReport:
@@ -91,17 +98,43 @@ def report_node(view: FleetView, asked: RequestConstraints, root: int) -> TreeRe
         FailedConstraint(one.kind, one.text) for one in asked.roots if not one.holds(np.array([root]))[0]
     ]
     for trait in asked.collective_traits:
-        able = [one.row for number in trait.parts for one in serving[number] if not one.failures]
-        if not trait.holds(np.array(able, dtype=np.int64), view).any():
-            whole.append(FailedConstraint("trait", trait.text))
+        whole += _lacks_trait(view, trait, [serving[number] for number in trait.parts])
     found = TreeReport(cell, name, groups, tuple(whole))
     if found.fits and asked.text is not None and not asked.able([root]):
         return found._replace(whole=(FailedConstraint(TOGETHER, asked.text),))
     return found
 
 
+def _lacks_trait(
+    view: FleetView, trait: CollectiveConstraint, serving: list[list[_Rated]]
+) -> list[FailedConstraint]:
+    """What keeps a tree from having a collective trait. `serving` are the providers for each part of the group.
+
+    If a provider has the trait and the class, the trait is not what is missing: the reason is what that provider lacks. It is
+    left out if that provider is the nearest of its part, because then it is reported there.
+    """
+    holders: list[tuple[_Rated, bool]] = []
+    for rated in serving:
+        has = trait.holds(np.array([one.row for one in rated], dtype=np.int64), view)
+        some = [one for one, holds in zip(rated, has, strict=True) if holds and not one.absent]
+        if any(not one.failures for one in some):
+            return []
+        holders += [(one, one is rated[0]) for one in some]
+    if not holders:
+        return [FailedConstraint("trait", trait.text)]
+    if any(reported for _, reported in holders):
+        return []
+    nearest, _ = min(holders, key=lambda item: item[0][:4])
+    name = view.name(nearest.row)[1]
+    return [
+        one._replace(constraint=f"{one.constraint} (for {trait.text})", provider=name)
+        for one in nearest.failures
+    ]
+
+
 class _Rated(NamedTuple):
-    """A provider and the constraints that it fails. They sort by distance, the nearest first."""
+    """A provider and the constraints that it fails. They sort by distance, the nearest first. `absent` are the classes that
+    it does not have."""
 
     lacking: int
     absent: int

@@ -11,7 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vacancy.projections.diagnostics.constraints import TOGETHER, GroupConstraints, RequestConstraints
+from vacancy.projections.diagnostics.constraints import (
+    TOGETHER,
+    CollectiveConstraint,
+    GroupConstraints,
+    RequestConstraints,
+    offers_classes,
+)
 from vacancy.projections.diagnostics.node_report import (
     TreeReport,
     exact_text,
@@ -20,6 +26,7 @@ from vacancy.projections.diagnostics.node_report import (
     report_node,
     share_missing,
 )
+from vacancy.projections.diagnostics.qualities import QualityConstraints
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.engine import find
 from vacancy.projections.ranking.orders import RANDOM
@@ -64,7 +71,19 @@ def explain(
     It costs more than a query that finds nothing: milliseconds for 100,000 nodes. Where many nodes fit several groups,
     it takes as long as finding all candidates.
     """
-    return _Explaining(view, request, heard_since_ms).run(nearest)
+    return _Explaining(view, request, RequestConstraints(view, request, heard_since_ms), heard_since_ms).run(
+        nearest
+    )
+
+
+def explain_qualities(
+    view: FleetView, request: CompiledRequest, *, heard_since_ms: int | None = None, nearest: int = NEAREST
+) -> tuple[list[int], Explanation]:
+    """The roots (their rows, ascending) of the trees that have the qualities of a request, and what each of its constraints
+    removes. What is free, and whether a node takes claims, does not count."""
+    explaining = _Explaining(view, request, QualityConstraints(view, request, heard_since_ms))
+    explanation = explaining.run(nearest)
+    return explaining.left, explanation
 
 
 class _Left(NamedTuple):
@@ -77,11 +96,17 @@ class _Left(NamedTuple):
 class _Explaining:
     """The work of one `explain`. `_alive`: by row, whether it is the root of a node that is not removed yet."""
 
-    def __init__(self, view: FleetView, request: CompiledRequest, heard_since_ms: int | None) -> None:
+    def __init__(
+        self,
+        view: FleetView,
+        request: CompiledRequest,
+        asked: RequestConstraints,
+        heard_since_ms: int | None = None,
+    ) -> None:
         self._view = view
         self._request = request
         self._since_ms = heard_since_ms
-        self._asked = RequestConstraints(view, request, heard_since_ms)
+        self._asked = asked
         self._sharing = sharing_providers(view)
         self._root = view.root[: view.size]
         rows = np.fromiter(view.row_of.values(), dtype=np.int64, count=len(view.row_of))
@@ -90,6 +115,11 @@ class _Explaining:
         self._alive = self._is_root.copy()
         self._misses = np.zeros(view.size)
         self._constraints: list[RemovedCount] = []
+
+    @property
+    def left(self) -> list[int]:
+        """The roots (their rows) of the nodes that are not removed yet."""
+        return [int(row) for row in np.flatnonzero(self._alive)]
 
     def run(self, nearest: int) -> Explanation:
         """The explanation."""
@@ -100,23 +130,31 @@ class _Explaining:
             self._removed("", condition.kind, condition.text, self._lacking(holds), holds)
         left = [self._part(part) for part in self._asked.parts]
         for trait in self._asked.collective_traits:
-            has = trait.holds(rows, self._view)
-            able = np.zeros(self._view.size, dtype=np.bool_)
-            for number in trait.parts:
-                able |= self._having(left[number].own & has, left[number].shared & has)
-            self._misses += 2.0 * ~able
-            self._removed("", "trait", trait.text, None, able)
+            self._collective(trait, left)
         if self._asked.text is not None:
             able = np.zeros(self._view.size, dtype=np.bool_)
             able[self._asked.able(np.flatnonzero(self._alive).tolist())] = True
             self._misses += 2.0 * (self._alive & ~able)
             self._removed("", TOGETHER, self._asked.text, None, able)
-        if self._request.spec.copies > 1:
+        if self._asked.room and self._request.spec.copies > 1:
             able = np.full(self._view.size, self._has_room_for_all())
             self._removed("", "copies", f"{self._request.spec.copies} copies in one cell", None, able)
         near = [report_node(self._view, self._asked, row) for row in self._nearest(nearest)]
         nodes, alive = int(self._is_root.sum()), int(self._alive.sum())
         return Explanation(nodes, alive, tuple(self._constraints), tuple(near))
+
+    def _collective(self, trait: CollectiveConstraint, left: list[_Left]) -> None:
+        """Test a trait that one provider of several must have. A provider that has the trait and is short of its class is
+        nearer than none that has the trait."""
+        has = trait.holds(slice(0, self._view.size), self._view)
+        able, known = np.zeros((2, self._view.size), dtype=np.bool_)
+        for number in trait.parts:
+            part, serving = self._asked.parts[number], left[number]
+            able |= self._having(serving.own & has, serving.shared & has)
+            offering = has & offers_classes(self._view, part.group.resources)
+            known |= self._having(offering, offering if part.may_share else None)
+        self._misses += 2.0 * ~known
+        self._removed("", "trait", trait.text, int((self._is_root & ~known).sum()), able)
 
     def _has_room_for_all(self) -> bool:
         rng = np.random.default_rng(0)
@@ -143,6 +181,8 @@ class _Explaining:
             self._removed(part.groups, condition.kind, condition.text, alone, self._having(*left))
         for name in inexact_classes(self._view, part.group):
             self._exact(part, name, left, missing[name])
+        if not missing:  # of qualities, a group may ask for nothing
+            return left
         short = np.sum(list(missing.values()), axis=0)
         fails = np.sum([one > 0 for one in missing.values()], axis=0)
         # A missing share counts less than one: one constraint more is further away than any share.

@@ -431,7 +431,7 @@ class Filter:
             if columns is None:
                 bits.append(self._never("resources", f"{name}: any", name))
                 continue
-            arrays = columns.arrays
+            arrays = columns.for_queries()
             terms = columns.resource_class.query(ask)
             index = columns.resource_class.index_columns
             if index and (known := [(t, arrays[t.column]) for t in terms if t.column in index]):
@@ -487,7 +487,7 @@ class Filter:
             few.append(HasAnyOf(kind, names, known))
 
     def _without(self, kind: str, names: tuple[str, ...], columns: BitColumns) -> list[LacksTrait]:
-        return [LacksTrait(kind, (name,), columns.arrays[name]) for name in names if name in columns.arrays]
+        return [LacksTrait(kind, (name,), bits) for name in names for bits in columns.known((name,))]
 
     def _never(self, kind: str, text: str, resource_class: str = "") -> Never:
         self.impossible = True

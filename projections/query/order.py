@@ -6,6 +6,7 @@ The engine works with any subclass and knows none by name; `vacancy.projections.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -65,6 +66,48 @@ class Around(Order):
     def parts(self, view: FleetView, request: CompiledRequest, group: int, rows: Ints) -> Floats:
         """See `Order`."""
         return self.order.parts(view, request, group, rows)
+
+
+def needed_by_others(view: FleetView, request: CompiledRequest, rows: Ints) -> Floats:
+    """How much each of these providers (each given once) has, with those below it, that the request does not ask for and
+    others may need: the fewer, the better it serves this request. As Nova, which uses NUMA cells without PCI devices
+    first.
+
+    A class whose units differ from each other, such as a list of devices, counts by what is free of it, from 0 to 1. Any
+    other class counts 1 where some is free: where all providers have it, that distinguishes none. A root counts without
+    its descendants.
+    """
+    total = np.zeros(len(rows))
+    asked = {name for group in request.spec.groups for name in group.resources}
+    others = [columns for name, columns in view.classes.items() if name not in asked]
+    if not others or len(rows) < 2:
+        return total
+    trees = map(view.tree, np.unique(view.root[rows]).tolist())
+    members = np.fromiter(chain.from_iterable(trees), dtype=np.int64)
+    order = np.argsort(rows)
+    for columns in others:
+        free = columns.arrays["free"][members]
+        has = free > 0
+        if has.any():
+            below = _summed_below(view, rows, order, members[has], free[has])
+            is_amount = not columns.resource_class.index_columns
+            total += below > 0 if is_amount else below / max(1.0, below.max())
+    return total
+
+
+def _summed_below(view: FleetView, rows: Ints, order: Ints, at: Ints, amounts: Ints) -> Floats:
+    """For each of `rows` (sorted by `order`) the sum of the amounts at it and below it; for roots only at it."""
+    found, ascending = np.zeros(len(rows)), rows[order]
+    for _ in range(len(view.keys)):
+        places = np.minimum(ascending.searchsorted(at), len(rows) - 1)
+        here = ascending[places] == at
+        np.add.at(found, order[places[here]], amounts[here])
+        above = view.parent[at]
+        goes_on = (above != at) & (above != view.root[at])
+        at, amounts = above[goes_on], amounts[goes_on]
+        if not len(at):
+            break
+    return found
 
 
 def best(values: Floats, limit: int, rng: np.random.Generator) -> Ints:

@@ -14,10 +14,10 @@ import numpy as np
 from vacancy.projections.query.context import QueryContext
 from vacancy.projections.query.filter import SPARSE, Filter, filter_of
 from vacancy.projections.query.model import Candidate, ServedGroup
-from vacancy.projections.query.order import best
+from vacancy.projections.query.order import best, needed_by_others
 from vacancy.projections.query.plan import QueryPlan, plan_of
 from vacancy.projections.query.tree_search import TreeSearch
-from vacancy.projections.view.columns import Ints
+from vacancy.projections.view.columns import Floats, Ints
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import SHARES, sharing_providers
 from vacancy.resources.classes.resource_class import Granted
@@ -84,10 +84,24 @@ def _matching_rows(context: QueryContext, matching: Filter) -> Iterator[Ints]:
     rows = matching.everywhere(accepting)
     values = context.order.providers(view, request, rows)
     first = best(values, wanted, rng)
+    if view.members:
+        first = _sparing(context, rows, values, first)
     yield rows[first]
     if not exact and len(first) < len(rows):
         left = np.setdiff1d(np.arange(len(rows)), first)
         yield rows[left[best(values[left], len(left), rng)]]
+
+
+def _sparing(context: QueryContext, rows: Ints, values: Floats, chosen: Ints) -> Ints:
+    """As many of `rows` as are `chosen` (indices), of the same trees and with the same values: of providers that are equal
+    to the order, those that others need least."""
+    roots = context.view.root[rows]
+    among = np.flatnonzero(np.isin(roots, roots[chosen]))
+    place = np.full(len(rows), len(chosen))
+    place[chosen] = np.arange(len(chosen))
+    others = needed_by_others(context.view, context.request, rows[among])
+    ranked: Ints = among[np.lexsort((place[among], others, values[among]))][: len(chosen)]
+    return ranked
 
 
 def _drawn(context: QueryContext, matching: Filter, wanted: int) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 from vacancy.projections.query.assignment import Assignment, CollectiveTrait, TreeProblem, claimable, order_of
 from vacancy.projections.query.assignment_search import assignments, match
 from vacancy.projections.query.context import QueryContext
-from vacancy.projections.query.order import best
+from vacancy.projections.query.order import best, needed_by_others
 from vacancy.projections.query.plan import QueryPlan
 from vacancy.projections.query.prefilter import KindRows, Prefilter, rows_a_tree
 from vacancy.projections.view.columns import Ints
@@ -193,7 +193,11 @@ class TreeSearch:
         drawn = self._rng.permutation(len(rows))
         rows, places = rows[drawn], places[drawn]
         scores = self._order.parts(self._view, self._request, self._plan.kinds[kind].group, rows)
-        ranked: list[int] = rows[np.lexsort((scores, places))].tolist()
+        if self._order.uniform:
+            ranked: list[int] = rows[np.lexsort((scores, places))].tolist()
+        else:
+            others = needed_by_others(self._view, self._request, rows)
+            ranked = rows[np.lexsort((scores, others, places))].tolist()
         return ranked
 
     def _preferred(self, kind: int, rows: list[int]) -> list[int]:

@@ -126,7 +126,7 @@ class PartitionReader:
             self._ring.close()
             self._scratch.cleanup()
             raise
-        self._asked_at = self._received_at = 0.0
+        self._asked_at = self._received_at = self._heard_at = 0.0
 
     def catch_up(self) -> list[FeedEntry] | None:
         """What was committed since the last call, oldest first; None where the feed no longer reaches back that
@@ -142,19 +142,19 @@ class PartitionReader:
     def follow(self) -> list[FeedEntry] | None:
         """As `catch_up`, but verdicts and rows of tables that are not fed may stay as they were then, and scans do."""
         before, now = self.local, monotonic()
-        if len(self._newer) < NEWER_MAX and now - self._asked_at < self._follow_s:
+        if now - self._asked_at < self._follow_s:
             heard, epoch = self._ring.look()
-            if epoch != before.epoch:
-                return self._ask()
-            if heard == before.feed_next and now - max(self._received_at, self._asked_at) < SILENT_S:
+            if heard == before.feed_next and epoch == before.epoch and now - self._heard_at < SILENT_S:
                 return []
+            if epoch != before.epoch or len(self._newer) >= NEWER_MAX:
+                return self._ask()
             received = self._ring.entries(before.feed_next, heard, epoch)
             if received is not None:
-                entries = [decode_entry(data) for data in received]
+                entries = list(map(decode_entry, received))
                 last = entries[-1]
                 # Other rules have other tables, which are opened where RocksDB is asked.
                 if last.rules_version == before.rules_version and joins(before.position, entries):
-                    self._received_at = now
+                    self._received_at = self._heard_at = now
                     for entry in entries:
                         self._newer.add(entry)
                     self.local = replace(
@@ -168,7 +168,7 @@ class PartitionReader:
         now, self._asked_at = monotonic(), _NEVER  # until it has answered
         self._ring.check_path()
         entries = self._answer()
-        self._asked_at = now
+        self._asked_at = self._heard_at = now
         self._newer.clear()
         return entries
 

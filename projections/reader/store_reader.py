@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import (
     CUSTOM_FAMILY,
     GROUPS,
+    MACHINES,
     NODES,
     PARTITION,
     PARTITION_KEY,
@@ -53,7 +54,8 @@ class StoreReader:
 
     `catch_up` moves to the newest commit; until the next call everything read is as of `position`.
     New verdicts are passed to each listener (`listening`). `view_memory_mb` bounds the memory of the view's columns (None: in
-    proportion to the fleet); `view.memory` shows what they use, and a warning is logged when names are left out.
+    proportion to the fleet); `view.memory` shows what they use, and a warning is logged when names are left out. With
+    `partitions`, only these are read; the others count as empty.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class StoreReader:
         with_view: bool = True,
         versions: RulesVersions = RULES_VERSIONS,
         view_memory_mb: int | None = None,
+        partitions: Collection[int] | None = None,
     ) -> None:
         self.path = path
         self.registry = registry
@@ -73,6 +76,7 @@ class StoreReader:
         self._view_memory_mb = view_memory_mb
         self._loaded_at = 0.0
         self._left_out = 0
+        self._only = partitions
         self._partitions: dict[int, PartitionReader] = {}
         self._listeners: list[Listener] = []
         self._behind = False
@@ -138,10 +142,11 @@ class StoreReader:
                     self._times[partition] = entries[-1].time_ms
                     received += entries
         finally:  # one unreadable partition must not lose entries of the others, which come only once
-            self._feed(received)
+            if received:
+                self._feed(received)
         view = self.view
         may_have_room = view.left_out and now - self._loaded_at > LEFT_OUT_S
-        if self._behind or view.is_wasteful or may_have_room:
+        if self._behind or may_have_room or (received and view.is_wasteful):
             self._load()
 
     @contextlib.contextmanager
@@ -220,16 +225,20 @@ class StoreReader:
             self._stamp = stamp
             self.close()
             self.manifest = self._read_manifest()
-        if len(self._partitions) < self.manifest.partitions:
+        if len(self._partitions) < len(self._wanted()):
             changed = self._open_partitions() or changed
         if changed:
             self._behind = True  # also where loading fails, and the next call must try again
             self._load()
 
+    def _wanted(self) -> Collection[int]:
+        """The partitions that are read."""
+        return range(self.manifest.partitions) if self._only is None else self._only
+
     def _open_partitions(self) -> bool:
         """Open the partitions that are there. Returns whether any was new."""
         new = False
-        for partition in range(self.manifest.partitions):
+        for partition in self._wanted():
             path = partition_path(self.path, partition)
             if partition in self._partitions or not path.exists():
                 continue
@@ -269,6 +278,8 @@ class StoreReader:
     def _load_partition(self, reader: PartitionReader) -> None:
         for providers in reader.chunks(PROVIDERS.family):
             self.view.load_providers(providers)
+        for machines in reader.chunks(MACHINES.family):
+            self.view.load_machines(machines)
         self.view.load_nodes(reader.chunks(NODES.family))
         for groups in reader.chunks(GROUPS.family):
             self.view.groups.feed(groups)
@@ -329,7 +340,7 @@ class StoreReader:
 
 def _tables_beyond_view(versions: RulesVersions) -> frozenset[str]:
     """Tables that are fed and of which the view keeps nothing: readers only get rows of them."""
-    viewed = {PROVIDERS.name, NODES.name, GROUPS.name}
+    viewed = {PROVIDERS.name, NODES.name, MACHINES.name, GROUPS.name}
     return frozenset(table.name for table in versions.newest.tables if table.fed) - viewed
 
 

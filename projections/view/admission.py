@@ -18,6 +18,9 @@ PROVIDER_BYTES: Final = 4096
 KEPT_PERCENT: Final = 90
 """How much of the bound is used after names were left out."""
 
+EXPANDED_SHARE: Final = 16
+"""What makes queries for rare names faster (`Meter.expand`) uses at most one byte in this number of the bound."""
+
 LOADING: Final = 2
 """While a store is loaded, columns may use this many times the bound: which names are rare is known only at the end."""
 

@@ -298,7 +298,7 @@ class AttributeColumns:
                 found[0].append(row)
                 found[1].append(value)
         for names, having in rows_of.items():
-            self._names.set(having, names)
+            self._names.set_new(having, names)
         for name, (having, of_name) in by_name.items():
             self._column(name, slots).set_many(having, of_name)
 
@@ -309,7 +309,7 @@ class AttributeColumns:
         known = len(self.columns)
         changed = False
         if before != after:
-            self._names.set([row], after)
+            self._names.set(row, after)
             for name in before:
                 if name not in attributes:
                     changed = self._remove(name, row) or changed

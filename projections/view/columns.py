@@ -40,6 +40,9 @@ _IN_TUPLE_BYTES: Final = 60
 ROW_BYTES: Final = 8
 """A row number."""
 
+_EXPANDED_BYTES: Final = {SparseBits: 1, SparseRows: 4}
+"""For each row, of what is expanded."""
+
 
 def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
     """The array with at least `size` slots; new slots are zero. Untouched pages of a large array use no memory."""
@@ -51,10 +54,39 @@ def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
 
 
 class Meter:
-    """About how many bytes the columns of a view use, all names together."""
+    """About how many bytes the columns of a view use, all names together; and what is expanded: sparse columns that keep an
+    array over all rows besides, because queries read them. `expanded_bytes` are the bytes of these arrays. They have at
+    most the `room` that is set, which is none at first."""
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.expanded_bytes = 0
+        self._room = 0
+        self._expanded: list[SparseBits | SparseRows] = []
+
+    def expand(self, sparse: SparseBits | SparseRows, slots: int) -> None:
+        """Expand columns to `slots` rows, if there is room. Where there is none left, all others are folded first."""
+        if sparse.is_expanded:
+            return
+        sparse_bytes = slots * _EXPANDED_BYTES[type(sparse)]
+        if self.expanded_bytes + sparse_bytes > self._room:
+            self.fold()
+        if sparse_bytes <= self._room:
+            self.expanded_bytes += sparse.expand(slots)
+            self._expanded.append(sparse)
+
+    def fold(self) -> None:
+        """Fold what is expanded."""
+        for sparse in self._expanded:
+            sparse.fold()
+        self._expanded.clear()
+        self.expanded_bytes = 0
+
+    def set_room(self, room: int) -> None:
+        """How many bytes may be used for what is expanded."""
+        self._room = room
+        if self.expanded_bytes > room:
+            self.fold()
 
 
 class ClassColumns:
@@ -79,6 +111,7 @@ class ClassColumns:
     def grow(self, slots: int) -> None:
         """Extend to `slots` rows."""
         self._slots = slots
+        self._meter.fold()
         if self.sparse is not None:
             return
         if is_rare(self.count, slots):
@@ -132,6 +165,12 @@ class ClassColumns:
         self._has[row] = True
         self.count += new
         return new
+
+    def for_queries(self) -> Mapping[str, IntColumn]:
+        """The columns; sparse ones are expanded."""
+        if self.sparse is not None:
+            self._meter.expand(self.sparse, self._slots)
+        return self.arrays
 
     def add(self, row: int, by: Mapping[str, int], times: int) -> None:
         """Add `times` these amounts to the columns of one row. A row without the class stays as it is."""
@@ -209,17 +248,20 @@ class RowNames:
         """The names of one row."""
         return self._of[row] if row < len(self._of) else ()
 
-    def set(self, rows: Sequence[int], names: tuple[str, ...]) -> None:
-        """Set the names of rows that have none, or of one row."""
+    def set(self, row: int, names: tuple[str, ...]) -> None:
+        """Set the names of one row."""
+        if before := self.of(row):
+            self._release(before)
+            self._of[row] = ()
+        self.set_new([row], names)
+
+    def set_new(self, rows: Sequence[int], names: tuple[str, ...]) -> None:
+        """Set the names of rows that have none."""
+        if not names:
+            return
         of = self._of
         if len(of) <= (last := max(rows)):
             of.extend([()] * (last + 1 - len(of)))
-        for row in rows:
-            if of[row]:
-                self._release(of[row])
-                of[row] = ()
-        if not names:
-            return
         shared = self._shared.get(names)
         if shared is None:
             shared = self._shared[names] = [names, 0]
@@ -232,7 +274,7 @@ class RowNames:
     def remove(self, rows: Iterable[int], gone: frozenset[str]) -> None:
         """Remove these names from these rows."""
         for row in rows:
-            self.set([row], tuple(name for name in self.of(row) if name not in gone))
+            self.set(row, tuple(name for name in self.of(row) if name not in gone))
 
     def _release(self, names: tuple[str, ...]) -> None:
         shared = self._shared[names]
@@ -257,10 +299,15 @@ class BitColumns:
         self.counts: dict[str, int] = {}
         self.left_out = LeftOut()
         self._names = RowNames(meter)
+        self.of = self._names.of
+        """The names of one row. Queries call it so often that a method in between costs 1 %."""
         self._meter = meter
+        self._slots = 0
 
     def grow(self, slots: int) -> None:
         """Extend to `slots` rows."""
+        self._slots = slots
+        self._meter.fold()
         for name, bits in self.arrays.items():
             if isinstance(bits, SparseBits):
                 continue
@@ -272,7 +319,7 @@ class BitColumns:
         by_name: dict[str, list[Ints]] = {}
         for all_names, rows in rows_of.items():
             if names := self.left_out.admitted(all_names, self.arrays):
-                self._names.set(rows, names)
+                self._names.set_new(rows, names)
                 index = np.asarray(rows, dtype=np.int64)
                 for name in dict.fromkeys(names):
                     by_name.setdefault(name, []).append(index)
@@ -284,7 +331,7 @@ class BitColumns:
         before, names = self._names.of(row), self.left_out.admitted(names, self.arrays)
         if names == before:
             return False
-        self._names.set([row], names)
+        self._names.set(row, names)
         kept = frozenset(before) & frozenset(names)
         for name in dict.fromkeys(before):
             if name not in kept:
@@ -303,13 +350,13 @@ class BitColumns:
         for name in gone:
             self._forget(name)
 
-    def of(self, row: int) -> tuple[str, ...]:
-        """The names of one row."""
-        return self._names.of(row)
-
     def known(self, names: Iterable[str]) -> list[BitColumn]:
-        """The columns of those of these names that some row has."""
-        return [bits for name in names if (bits := self.arrays.get(name)) is not None]
+        """The columns of those of these names that some row has, for queries: rare ones are expanded."""
+        found = [bits for name in names if (bits := self.arrays.get(name)) is not None]
+        for bits in found:
+            if isinstance(bits, SparseBits):
+                self._meter.expand(bits, self._slots)
+        return found
 
     def nbytes(self, name: str) -> int:
         """Bytes of one name."""
@@ -324,6 +371,7 @@ class BitColumns:
 
     def _add(self, name: str, rows: Ints, slots: int) -> None:
         """Add rows that do not have the name yet."""
+        self._slots = slots
         bits = self.arrays.get(name)
         if bits is None:
             bits = self.arrays[name] = SparseBits()

@@ -1,10 +1,13 @@
-"""Tracks the cell in which each root provider is live. A root that is live in two cells is excluded from candidates in both."""
+"""Tracks the cell in which each root provider is live. A root that is live in two cells is excluded from candidates in both.
+
+The same is tracked of machines: one that is live as two nodes is excluded from candidates as both.
+"""
 
 from __future__ import annotations
 
 
 class DuplicateRoots:
-    """The row of each live root, by its id; `clashes` has the rows of roots that are live in several cells."""
+    """The row of each live root, by its id or by its machine; `clashes` has the rows of those that are live several times."""
 
     def __init__(self) -> None:
         self._rows: dict[bytes, int] = {}

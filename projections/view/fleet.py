@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vacancy.projections.view.admission import (
+    EXPANDED_SHARE,
     KEPT_PERCENT,
     LOADING,
     SHARES,
@@ -28,12 +29,12 @@ from vacancy.projections.view.columns import BitColumns, ClassColumns, Meter, gr
 from vacancy.projections.view.duplicate_roots import DuplicateRoots
 from vacancy.projections.view.group_members import GroupMembers
 from vacancy.projections.view.reservations import Reservation, Reservations
-from vacancy.projections.view.sparse_rows import Bools, Ints
+from vacancy.projections.view.sparse_rows import Bools, Ints, SparseRows
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import Exactness, Granted
 from vacancy.resources.fold.provider_tree import path_to_root
 from vacancy.resources.state.rows import ClassRow, NodeRow, ProviderRow
-from vacancy.resources.state.tables import GROUPS, NODES, PROVIDERS, ClassTable, split_key
+from vacancy.resources.state.tables import GROUPS, MACHINES, NODES, PROVIDERS, ClassTable, split_key
 
 _FIRST_SIZE = 16
 _WASTE_MIN = 4096
@@ -100,6 +101,9 @@ class FleetView:
         self._classes_left_out = LeftOut()
         self.members: dict[int, list[int]] = {}
         self._duplicates = DuplicateRoots()
+        self._machines: dict[bytes, bytes] = {}
+        """Root -> the machine that it is, where a report named it."""
+        self._same_machine = DuplicateRoots()
         self.groups = GroupMembers()
         self._free_rows: list[int] = []
         self.reservations = Reservations()
@@ -115,6 +119,11 @@ class FleetView:
     def clashes(self) -> dict[str, set[int]]:
         """The rows of each root that is live in several cells. Such a root is a candidate in none of them."""
         return {root.decode(): rows for root, rows in self._duplicates.clashes.items()}
+
+    @property
+    def machine_clashes(self) -> dict[str, set[int]]:
+        """The rows of the live roots that are one machine, by the machine. Such a root is no candidate."""
+        return {machine.decode(): rows for machine, rows in self._same_machine.clashes.items()}
 
     def tree(self, row: int) -> list[int]:
         """The rows of a root's tree."""
@@ -227,6 +236,12 @@ class FleetView:
         self.derived.clear()
         self._keep_within_bound()
 
+    def load_machines(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Load which machines the nodes of a partition are, before its nodes."""
+        for key, data in items:
+            if machine := MACHINES.decode(data).machine:
+                self._machines[key] = machine.encode()
+
     def load_nodes(self, chunks: Iterable[list[tuple[bytes, bytes]]]) -> None:
         """Load all nodes of a partition, chunk by chunk, after its providers."""
         self.version += 1
@@ -240,9 +255,9 @@ class FleetView:
         rows = np.array([row for _, row, _ in known], dtype=np.int64)
         self.heard_ms[rows] = [node.heard_ms for _, _, node in known]
         self._node_open[rows] = [node.open for _, _, node in known]
-        for id_, (_, row, node) in zip(ids, known, strict=True):
-            if not node.open or self._duplicates.is_duplicate(id_, row):
-                self._find_clash(id_, row, node.open)
+        for id_, (key, row, node) in zip(ids, known, strict=True):
+            if not node.open or self._duplicates.is_duplicate(id_, row) or key in self._machines:
+                self._find_clash(key, row, node.open)
 
     def load_class(self, table: ClassTable, keys: list[bytes], encoded: list[bytes]) -> None:
         """Load rows of a class. `keys` have no table prefix, `encoded` records have no row head."""
@@ -273,6 +288,9 @@ class FleetView:
             for key, data in zip(keys, values, strict=True):
                 if (row := self._set_node(key, None if data is None else NODES.decode(data))) is not None:
                     self._reopen(row)
+        elif table == MACHINES.name:
+            for key, data in zip(keys, values, strict=True):
+                self._set_machine(key, b"" if data is None else MACHINES.decode(data).machine.encode())
         elif table == GROUPS.name:
             self.groups.feed(zip(keys, values, strict=True))
         else:
@@ -376,8 +394,9 @@ class FleetView:
         name = columns.resource_class.name
         if columns.sparse is None:
             self._frequent.add(name)
-            for row in columns.rows.tolist():
-                self._no_longer_rare(row, name)
+            if isinstance(before, SparseRows):
+                for row in before.rows.tolist():
+                    self._no_longer_rare(row, name)
         else:
             self._frequent.discard(name)
             for row in columns.rows.tolist():
@@ -396,7 +415,8 @@ class FleetView:
     def memory(self) -> ColumnsMemory:
         """What the columns use, and what is left out."""
         most = bytes_max(len(self.row_of), self._memory_mb)
-        return ColumnsMemory(self.meter.bytes, most, self.left_out, self._left_out_examples)
+        used = self.meter.bytes + self.meter.expanded_bytes
+        return ColumnsMemory(used, most, self.left_out, self._left_out_examples)
 
     @property
     def is_wasteful(self) -> bool:
@@ -413,9 +433,12 @@ class FleetView:
         return self.left_out > 0 and name not in known[kind]
 
     def _keep_within_bound(self) -> None:
-        most = bytes_max(len(self.row_of), self._memory_mb) * (LOADING if self._loading else 1)
-        if self.meter.bytes > most:
-            self._leave_out(self.meter.bytes - most * KEPT_PERCENT // 100)
+        used, most = self.meter.bytes, bytes_max(len(self.row_of), self._memory_mb)
+        self.meter.set_room(min(most // EXPANDED_SHARE, most * KEPT_PERCENT // 100 - used))
+        if self._loading:
+            most *= LOADING
+        if used > most:
+            self._leave_out(used - most * KEPT_PERCENT // 100)
 
     def _leave_out(self, excess: int) -> None:
         """Drop the columns of the rarest names, as many as use `excess` bytes."""
@@ -542,7 +565,7 @@ class FleetView:
 
     def _drop(self, row: int, key: bytes) -> None:
         self._offered[row] = self._node_open[row] = self.open[row] = False
-        self._find_clash(key[key.index(b"\0") + 1 :], row, False)
+        self._find_clash(key, row, False)
         self.heard_ms[row] = 0
         traits_changed = self.traits.set(row, (), len(self.root))
         if self.aggregates.set(row, (), len(self.root)) or traits_changed:
@@ -568,14 +591,30 @@ class FleetView:
             return None
         is_open = node is not None and node.open
         self.heard_ms[row] = 0 if node is None else node.heard_ms
-        self._find_clash(key[key.index(b"\0") + 1 :], row, is_open)
+        self._find_clash(key, row, is_open)
         if self._node_open[row] == is_open:
             return None
         self._node_open[row] = is_open
         return row
 
-    def _find_clash(self, root: bytes, row: int, is_open: bool) -> None:
-        for other in self._duplicates.update(root, row, is_open):
+    def _set_machine(self, key: bytes, machine: bytes) -> None:
+        """Apply which machine a node is."""
+        before, row = self._machines.pop(key, b""), self.row_of.get(key)
+        if machine:
+            self._machines[key] = machine
+        if row is None or machine == before:
+            return
+        changed = self._same_machine.update(before, row, False) if before else set()
+        if machine:
+            changed |= self._same_machine.update(machine, row, bool(self._node_open[row]))
+        for other in {row, *changed}:
+            self._reopen(other)
+
+    def _find_clash(self, key: bytes, row: int, is_open: bool) -> None:
+        changed = self._duplicates.update(key[key.index(b"\0") + 1 :], row, is_open)
+        if machine := self._machines.get(key):
+            changed = changed | self._same_machine.update(machine, row, is_open)
+        for other in changed:
             self._reopen(other)
 
     def _reopen(self, root_row: int) -> None:
@@ -590,6 +629,12 @@ class FleetView:
             and self.keys[root_row].partition(b"\0")[2] in self._duplicates.clashes
         ):
             is_open = False
+        if (
+            is_open
+            and self._same_machine.clashes
+            and self._machines.get(self.keys[root_row]) in self._same_machine.clashes
+        ):
+            is_open = False
         if tree is None:
             self.open[root_row] = is_open
         else:
@@ -599,6 +644,6 @@ class FleetView:
         size = self.size
         roots = self.root[:size]
         self.open[:size] = self._offered[:size] & self._node_open[roots] & self._offered[roots]
-        for rows in self._duplicates.clashes.values():
+        for rows in (*self._duplicates.clashes.values(), *self._same_machine.clashes.values()):
             for row in rows:
                 self._reopen(row)

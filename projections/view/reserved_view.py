@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vacancy.projections.view.columns import ClassColumns
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.reservations import Reservation, Reservations
+from vacancy.projections.view.sparse_rows import IntColumn
 
 
 class ReservedView(FleetView):
@@ -68,6 +69,10 @@ class _CopiedColumns(ClassColumns):
         self.arrays = {**self.arrays, **{name: self.arrays[name][:size].copy() for name in missing}}
         self._copied.update(missing)
         return bool(missing)
+
+    def for_queries(self) -> Mapping[str, IntColumn]:
+        """Copies are not expanded. They share what the base has expanded."""
+        return self.arrays
 
     def _weigh(self) -> None:
         """Copies for a query are not counted."""

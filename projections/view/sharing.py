@@ -23,7 +23,7 @@ class SharingProviders:
 
     def __init__(self, view: FleetView) -> None:
         self._view = view
-        self._bits = view.traits.arrays.get(SHARES)
+        self._bits = next(iter(view.traits.known((SHARES,))), None)
         rows = () if self._bits is None else rows_with(self._bits, view.size).tolist()
         self.rows: frozenset[int] = frozenset(row for row in rows if view.aggregates.of(row))
         self.array: Ints = np.array(sorted(self.rows), dtype=np.int64)

@@ -49,9 +49,13 @@ def _no_values(columns: int) -> Ints:
 
 
 class SparseBits:
-    """The rows that have a name. Reads like a bool array; it is changed by `add` and `remove`."""
+    """The rows that have a name. Reads like a bool array; it is changed by `add` and `remove`.
+
+    It can be expanded, which makes reading some rows faster. A change of its rows ends that.
+    """
 
     def __init__(self, rows: Ints | None = None) -> None:
+        self._expanded: Bools | None = None
         self._ended: Ints = _ENDED
         """The row numbers, ascending, and a last element that is no row: where a search for a row may end."""
         if rows is not None:
@@ -70,16 +74,33 @@ class SparseBits:
     @overload
     def __getitem__(self, rows: Ints | slice | list[int]) -> Bools: ...
     def __getitem__(self, rows: int | Ints | slice | list[int]) -> bool | Bools:
-        if isinstance(rows, slice):
+        if self._expanded is not None:
+            has: Bools = self._expanded[rows]
+        elif isinstance(rows, slice):
             first, end = _range(rows)
-            found = np.zeros(end - first, dtype=np.bool_)
-            found[_between(self.rows, first, end) - first] = True
-            return found
-        has: Bools = self._ended[self._ended[:-1].searchsorted(rows)] == rows
+            has = np.zeros(end - first, dtype=np.bool_)
+            has[_between(self.rows, first, end) - first] = True
+        else:
+            has = self._ended[self._ended[:-1].searchsorted(rows)] == rows
         return has
+
+    @property
+    def is_expanded(self) -> bool:
+        """Whether `expand` was called after the last change."""
+        return self._expanded is not None
+
+    def expand(self, slots: int) -> int:
+        """Also keep an array with a slot for each row, until the next change. Returns its bytes."""
+        self._expanded = self.dense(slots)
+        return self._expanded.nbytes
+
+    def fold(self) -> None:
+        """Keep no such array."""
+        self._expanded = None
 
     def add(self, rows: Ints) -> None:
         """Add rows that are not there yet."""
+        self._expanded = None
         if len(rows) == 1:
             at = int(self.rows.searchsorted(rows[0]))
             self._ended = _inserted(self._ended, at, rows[0])
@@ -88,11 +109,12 @@ class SparseBits:
 
     def remove(self, row: int) -> None:
         """Remove a row that is there."""
+        self._expanded = None
         self._ended = _without(self._ended, int(self.rows.searchsorted(row)))
 
     def dense(self, slots: int) -> Bools:
         """The same as an array with a slot for each row."""
-        return self[0:slots]
+        return self[0:slots].copy()
 
     @property
     def nbytes(self) -> int:
@@ -104,10 +126,13 @@ class SparseBits:
 
 
 class SparseRows(Mapping[str, "SparseColumn"]):
-    """The columns of a name that few rows have, by their names. A row that is not there reads as 0 in each of them."""
+    """The columns of a name that few rows have, by their names. A row that is not there reads as 0 in each of them. It can be
+    expanded, as `SparseBits`."""
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = columns
+        self.expanded: NDArray[np.int32] | None = None
+        """The place of each row among the values, -1 for a row that is not there."""
         self._ended: Ints = _ENDED
         self.data: Ints = _no_values(len(columns))
         """By column and row; and a last 0, which a row that is not there reads."""
@@ -134,8 +159,23 @@ class SparseRows(Mapping[str, "SparseColumn"]):
     def copy(self) -> SparseRows:
         """A copy with values of its own."""
         made = SparseRows(self._columns)
-        made._ended, made.data = self._ended, self.data.copy()
+        made._ended, made.expanded, made.data = self._ended, self.expanded, self.data.copy()
         return made
+
+    @property
+    def is_expanded(self) -> bool:
+        """As of `SparseBits`."""
+        return self.expanded is not None
+
+    def expand(self, slots: int) -> int:
+        """As of `SparseBits`."""
+        self.expanded = np.full(slots, _NO_ROW, dtype=np.int32)
+        self.expanded[self.rows] = np.arange(self.count)
+        return self.expanded.nbytes
+
+    def fold(self) -> None:
+        """As of `SparseBits`."""
+        self.expanded = None
 
     def place(self, row: int) -> int:
         """The place of a row among the values, or -1."""
@@ -145,12 +185,14 @@ class SparseRows(Mapping[str, "SparseColumn"]):
     def set(self, row: int, values: Sequence[int]) -> bool:
         """Set the values of one row. Returns whether it is new."""
         if len(self._ended) == 1:
+            self.expanded = None
             self._ended = np.array([row, _NO_ROW], dtype=np.int64)
             self.data = np.zeros((len(values), 2), dtype=np.int64)
             self.data[:, 0] = values
             return True
         at = int(self.rows.searchsorted(row))
         if new := bool(self._ended[at] != row):
+            self.expanded = None
             self._ended = _inserted(self._ended, at, row)
             nothing = _no_values(len(self))
             self.data = np.concatenate([self.data[:, :at], nothing, self.data[:, at:]], axis=1)
@@ -165,6 +207,7 @@ class SparseRows(Mapping[str, "SparseColumn"]):
             self.data[:, places[known]] = values[:, known]
         new: Ints = rows[~known]
         if len(new):
+            self.expanded = None
             together = np.concatenate([self.rows, new])
             order = together.argsort(kind="stable")
             nothing = _no_values(len(self))
@@ -177,6 +220,7 @@ class SparseRows(Mapping[str, "SparseColumn"]):
         """Remove one row. Returns whether it was there."""
         at = self.place(row)
         if at >= 0:
+            self.expanded = None
             self._ended = _without(self._ended, at)
             self.data = np.concatenate([self.data[:, :at], self.data[:, at + 1 :]], axis=1)
         return at >= 0
@@ -212,10 +256,14 @@ class SparseColumn:
     @overload
     def __getitem__(self, rows: Ints | slice | list[int]) -> Ints: ...
     def __getitem__(self, rows: int | Ints | slice | list[int]) -> int | Ints:
-        if isinstance(rows, int | np.integer):
-            value: int = self.table.data[self._at, self.table.place(int(rows))]
+        table = self.table
+        if table.expanded is not None and not isinstance(rows, slice):
+            of_rows: Ints = table.data[self._at][table.expanded[rows]]
+            return of_rows
+        if isinstance(rows, (int, np.integer)):
+            value: int = table.data[self._at, table.place(int(rows))]
             return value
-        return self.table.read(self._at, rows)
+        return table.read(self._at, rows)
 
     def __setitem__(self, row: int, value: int) -> None:
         """Set the value of a row that is there; a row that is not stays as it is."""

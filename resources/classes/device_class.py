@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 import struct
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -145,6 +146,33 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         """A grant as JSON."""
 
     @abstractmethod
+    def _uses_held(self, grant: Any) -> Iterable[DeviceUse]:
+        """What a grant took, by the grant alone: also after it was released."""
+
+    def _as_held(self, wanted: DeviceAsk, held: Sequence[DeviceUse]) -> DeviceAsk:
+        """The ask, with what it leaves open chosen as it is for the devices that were held."""
+        return wanted
+
+    def _choose_held(
+        self, record: DeviceRecord, wanted: DeviceAsk, held: Set[str]
+    ) -> tuple[DeviceUse, ...] | Shortfall:
+        """Choose among devices that were held, then among the others."""
+        those = tuple(item for item in record.items if item.name in held)
+        outcome = self._choose(replace(record, items=those), wanted)
+        if not isinstance(outcome, Shortfall):
+            return outcome
+        count = outcome.available
+        if not 0 < count < wanted.count:
+            return outcome
+        kept = self._choose(replace(record, items=those), replace(wanted, count=count))
+        if isinstance(kept, Shortfall):
+            return kept
+        others = tuple(item for item in record.items if item.name not in held)
+        after = replace(record, items=others, used=merged(record.used, kept))
+        more = self._choose(after, replace(wanted, count=wanted.count - count))
+        return more if isinstance(more, Shortfall) else merged(kept, more)
+
+    @abstractmethod
     def _uses_of(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
         """What a grant took."""
 
@@ -168,8 +196,12 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         if self.countable and "devices" not in inventory:
             return DeviceRecord(self._quantity.report(inventory, counted), (), used, True)
         devices = inventory.get("devices")
-        if set(inventory) != {"devices"} or not isinstance(devices, Mapping) or len(devices) > DEVICES_MAX:
+        if set(inventory) != {"devices"} or not isinstance(devices, Mapping):
             raise InvalidRecord(f"{self.name}: an inventory is {{'devices': {{name: attributes}}}}")
+        if len(devices) > DEVICES_MAX:
+            raise InvalidRecord(
+                f"{self.name}: an inventory has {DEVICES_MAX:,} devices at most, and this one has {len(devices):,}"
+            )
         items = tuple(self._parse_item(name, devices[name]) for name in sorted(devices))
         return DeviceRecord(self._uncounted(counted), self._check(items), used, False)
 
@@ -178,6 +210,10 @@ class DeviceClass(ResourceClass[DeviceRecord]):
             self._quantity.check_override(override)
         else:
             super().check_override(override)
+
+    def without_effect(self, record: DeviceRecord, override: Mapping[str, Any]) -> tuple[str, ...]:
+        """A list of devices has no amount that an operator could reserve of it or multiply."""
+        return () if record.is_counted else tuple(sorted(override))
 
     def override(self, record: DeviceRecord, override: Mapping[str, Any]) -> DeviceRecord:
         if not self.countable:
@@ -201,6 +237,32 @@ class DeviceClass(ResourceClass[DeviceRecord]):
                 return outcome
         return self._claim_amount(record, wanted, no_worse=no_worse)
 
+    def reclaim(
+        self, record: DeviceRecord, ask: Any, before: Sequence[Any], *, no_worse: bool = False
+    ) -> Granted | Shortfall:
+        """First the devices that were held and of them as many as fit; only the others are new ones."""
+        held = [use for grant in before if not self.is_amount(grant) for use in self._uses_held(grant)]
+        if held and not record.is_counted:
+            try:
+                wanted = self._parse(ask)
+            except UsageError:
+                return Shortfall("bad_ask", 0, 0)
+            kept = self._claim_devices(record, self._as_held(wanted, held), {use.name for use in held})
+            if isinstance(kept, Granted):
+                return kept
+        return self.claim(record, ask, no_worse=no_worse)
+
+    def grants_no_more(self, before: Sequence[Any], after: Sequence[Any]) -> bool:
+        left = Counter[tuple[str, str]]()
+        for sign, grants in ((1, before), (-1, after)):
+            for grant in grants:
+                if self.is_amount(grant):
+                    left["", ""] += sign * grant
+                    continue
+                for use in self._uses_held(grant):
+                    left[use.name, use.kind] += sign * use.amount
+        return all(amount >= 0 for amount in left.values())
+
     def items(self, record: DeviceRecord) -> int:
         return len(record.items)
 
@@ -215,8 +277,10 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         tests = sum(len(one.value) if isinstance(one.value, tuple) else 1 for one in where)
         return (self.items(record) + len(record.used)) * max(1, tests)
 
-    def _claim_devices(self, record: DeviceRecord, wanted: DeviceAsk) -> Granted | Shortfall:
-        uses = self._choose(record, wanted)
+    def _claim_devices(
+        self, record: DeviceRecord, wanted: DeviceAsk, held: Set[str] = frozenset()
+    ) -> Granted | Shortfall:
+        uses = self._choose_held(record, wanted, held) if held else self._choose(record, wanted)
         if isinstance(uses, Shortfall):
             return uses
         after = replace(record, used=merged(record.used, uses))

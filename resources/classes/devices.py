@@ -8,8 +8,9 @@ unavailable. While a virtual function is granted, its physical function is unava
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from msgspec.structs import replace
 
@@ -33,6 +34,8 @@ _TYPE: Final = "dev_type"
 
 class Devices(DeviceClass):
     """Whole devices. The grant is a list of addresses."""
+
+    amounts_need_record: ClassVar[bool] = True
 
     def _item(self, name: str, fields: dict[str, Any]) -> DeviceItem:
         parent = fields.pop(PARENT, "")
@@ -85,12 +88,22 @@ class Devices(DeviceClass):
     def _grant(self, uses: tuple[DeviceUse, ...]) -> Any:
         return [use.name for use in uses]
 
+    def _uses_held(self, grant: Any) -> Iterable[DeviceUse]:
+        return [DeviceUse(name, "", 1) for name in grant]
+
     def _uses_of(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
         names = frozenset(grant)
         return [use for use in record.used if use.name in names]
 
     def _amount_of(self, grant: Any) -> int:
         return len(grant)
+
+    def amounts_of(self, grant: Any, record: DeviceRecord | None = None) -> Mapping[str, int]:
+        """A physical function counts as its virtual functions, which nobody else can have: so does `capacity`."""
+        if record is None or self.is_amount(grant):
+            return super().amounts_of(grant)
+        functions = Counter(item.parent for item in record.items if item.parent)
+        return {"": sum(functions[name] or 1 for name in grant)}
 
     def _parse_object(self, fields: dict[str, Any]) -> DeviceAsk:
         return DeviceAsk(whole_number(fields, "count", 1, do=_DO), where_of(fields, do=_DO))

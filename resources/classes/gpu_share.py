@@ -62,6 +62,9 @@ class GpuShare(DeviceClass):
         return {use.name: use.amount for use in uses}
 
     def _uses_of(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
+        return self._uses_held(grant)
+
+    def _uses_held(self, grant: Any) -> Iterable[DeviceUse]:
         return [DeviceUse(name, "", amount) for name, amount in grant.items()]
 
     def _amount_of(self, grant: Any) -> int:

@@ -18,13 +18,14 @@ shared vCPUs than the NUMA cell has shared CPUs. Memory in large pages is a whol
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec.structs import astuple, replace
 
-from vacancy.resources.classes.numa_pinning import Core, Policy, most, pick
+from vacancy.resources.classes.numa_pinning import Core, Policy, most, pick, pick_again
 from vacancy.resources.classes.quantity import RATIO_MILLI_MAX
 from vacancy.resources.classes.resource_class import Exactness, Granted, ResourceClass, Shortfall, Term
 from vacancy.resources.model.errors import InvalidRecord, UsageError
@@ -169,6 +170,8 @@ class NumaCell(ResourceClass[NumaCellRecord]):
         name for name in _COLUMNS if name not in ("capacity", "shared_max")
     )
 
+    more_units: ClassVar[tuple[str, ...]] = ("memory_mb",)
+
     def __init__(self, name: str = "NUMA_CELL") -> None:
         self.name = name
 
@@ -205,28 +208,29 @@ class NumaCell(ResourceClass[NumaCellRecord]):
             wanted = _parse(ask)
         except UsageError:
             return Shortfall("bad_ask", 0, 0)
-        grant: dict[str, Any] = {} if record.cell < 0 else {"cell": record.cell}
-        if wanted.pinned:
-            cores = record.free_cores()
-            cpus = pick(cores, wanted.pinned, wanted.threads)
-            if cpus is None:
-                return Shortfall("no_room", wanted.pinned, most(cores, wanted.threads))
-            isolated = record.isolated
-            if wanted.threads == "isolate":
-                isolated = tuple(sorted((*isolated, *cpus)))
-            record = replace(record, used=tuple(sorted((*record.used, *cpus))), isolated=isolated)
-            grant["cpus"] = cpus
-            if wanted.threads != "prefer":
-                grant["threads"] = wanted.threads
-        if wanted.shared:
-            free = record.shared_capacity - record.shared_used
-            if wanted.shared > len(record.shared):
-                return Shortfall("above_max_unit", wanted.shared, len(record.shared))
-            if wanted.shared > free:
-                return Shortfall("no_room", wanted.shared, free)
-            record = replace(record, shared_used=record.shared_used + wanted.shared)
-            grant["shared"] = wanted.shared
-        return _claim_memory(record, wanted, grant) if wanted.memory_mb else Granted(record, grant)
+        return _claim(record, wanted, ())
+
+    def reclaim(
+        self, record: NumaCellRecord, ask: Any, before: Sequence[Any], *, no_worse: bool = False
+    ) -> Granted | Shortfall:
+        """The CPUs that were held come first, in the order of the guest's vCPUs. Memory stays in pages of the same size where
+        the ask allows it and they are enough."""
+        try:
+            wanted = _parse(ask)
+        except UsageError:
+            return Shortfall("bad_ask", 0, 0)
+        held = [cpu for grant in before for cpu in grant.get("cpus", ())]
+        sizes = {grant["page_kib"] for grant in before if "page_kib" in grant}
+        for size in sorted(sizes & set(_sizes(record, wanted.page_kib)), reverse=True):
+            if wanted.memory_mb * 1024 % size == 0:
+                outcome = _claim(record, replace(wanted, page_kib=size), held)
+                if isinstance(outcome, Granted):
+                    return outcome
+        return _claim(record, wanted, held)
+
+    def grants_no_more(self, before: Sequence[Any], after: Sequence[Any]) -> bool:
+        had, has = _together(before), _together(after)
+        return all(amount <= had[thing] for thing, amount in has.items())
 
     def items(self, record: NumaCellRecord) -> int:
         return max(len(record.cores), sum(map(len, record.cores)) // 2, len(record.shared) // 2)
@@ -258,6 +262,14 @@ class NumaCell(ResourceClass[NumaCellRecord]):
 
     def amount_of(self, grant: Any) -> int:
         return len(grant.get("cpus", ())) + int(grant.get("shared", 0))
+
+    def amounts_of(self, grant: Any, record: NumaCellRecord | None = None) -> Mapping[str, int]:
+        """vCPUs, and the memory in pages of any size."""
+        cpus, memory_mb = self.amount_of(grant), int(grant.get("memory_mb", 0))
+        amounts = {"": cpus} if cpus or not memory_mb else {}
+        if memory_mb:
+            amounts["memory_mb"] = memory_mb
+        return amounts
 
     # -- query ------------------------------------------------------------------------------------------
 
@@ -306,6 +318,49 @@ class NumaCell(ResourceClass[NumaCellRecord]):
         heads = b"".join([data[: _HEAD.size] for data in encoded])
         table = np.frombuffer(heads, dtype="<i8").reshape(len(encoded), len(_COLUMNS))
         return table.T.astype(np.int64)
+
+
+# -- claims -------------------------------------------------------------------------------------------------
+
+
+def _claim(record: NumaCellRecord, wanted: NumaCellAsk, held: Sequence[int]) -> Granted | Shortfall:
+    """Claim an ask. `held` are CPUs that its consumer had before."""
+    grant: dict[str, Any] = {} if record.cell < 0 else {"cell": record.cell}
+    if wanted.pinned:
+        cores = record.free_cores()
+        cpus = (
+            pick_again(cores, wanted.pinned, wanted.threads, held)
+            if held
+            else pick(cores, wanted.pinned, wanted.threads)
+        )
+        if cpus is None:
+            return Shortfall("no_room", wanted.pinned, most(cores, wanted.threads))
+        isolated = record.isolated
+        if wanted.threads == "isolate":
+            isolated = tuple(sorted((*isolated, *cpus)))
+        record = replace(record, used=tuple(sorted((*record.used, *cpus))), isolated=isolated)
+        grant["cpus"] = cpus
+        if wanted.threads != "prefer":
+            grant["threads"] = wanted.threads
+    if wanted.shared:
+        free = record.shared_capacity - record.shared_used
+        if wanted.shared > len(record.shared):
+            return Shortfall("above_max_unit", wanted.shared, len(record.shared))
+        if wanted.shared > free:
+            return Shortfall("no_room", wanted.shared, free)
+        record = replace(record, shared_used=record.shared_used + wanted.shared)
+        grant["shared"] = wanted.shared
+    return _claim_memory(record, wanted, grant) if wanted.memory_mb else Granted(record, grant)
+
+
+def _together(grants: Sequence[Any]) -> Counter[tuple[str, int]]:
+    """What grants hold together: CPUs by number, shared vCPUs, MiB by page size."""
+    found = Counter[tuple[str, int]]()
+    for grant in grants:
+        found.update(("cpu", cpu) for cpu in grant.get("cpus", ()))
+        found["shared", 0] += grant.get("shared", 0)
+        found["memory_mb", grant.get("page_kib", 0)] += grant.get("memory_mb", 0)
+    return found
 
 
 # -- inventories ------------------------------------------------------------------------------------------

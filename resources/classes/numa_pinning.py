@@ -10,7 +10,7 @@ The thread policies are those of OpenStack Nova (hw:cpu_thread_policy):
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 Policy = Literal["prefer", "isolate", "require"]
@@ -60,6 +60,37 @@ def pick(cores: Iterable[Core], count: int, policy: Policy) -> list[int] | None:
         others = sorted((c.threads == 1, cpu) for c in cores for cpu in c.free if cpu not in taken)
         together += sorted((cpu,) for _, cpu in others[:left])
     return [cpu for cpus in together for cpu in cpus]
+
+
+def pick_again(cores: Iterable[Core], count: int, policy: Policy, held: Sequence[int]) -> list[int] | None:
+    """As `pick`, for a guest that had the CPUs `held`, in the order of its vCPUs, which are free now. It keeps as many of
+    them as the policy allows, its first ones and in their order."""
+    cores = list(cores)
+    free = {cpu: core for core in cores for cpu in core.free}
+    if policy == "require":
+        own = [_within(core, held) for core in cores]
+        some = min(count, most(own, policy))
+        some -= some < count and some % 2  # only one vCPU may be alone on its core
+        kept = pick(own, some, policy) or []
+    else:
+        kept = [cpu for cpu in held if cpu in free]
+        if policy == "isolate":
+            kept = list({free[cpu].free: cpu for cpu in reversed(kept) if free[cpu].is_whole}.values())[::-1]
+        kept = kept[:count]
+    taken = frozenset(kept)
+    others = [core if taken.isdisjoint(core.free) else _without(core, taken, policy) for core in cores]
+    rest = pick(others, count - len(kept), policy)
+    return pick(cores, count, policy) if rest is None else kept + rest
+
+
+def _within(core: Core, held: Sequence[int]) -> Core:
+    return Core(core.threads, tuple(cpu for cpu in core.free if cpu in held))
+
+
+def _without(core: Core, taken: frozenset[int], policy: Policy) -> Core:
+    if policy == "isolate":
+        return Core(core.threads, ())
+    return Core(core.threads, tuple(cpu for cpu in core.free if cpu not in taken))
 
 
 def _side_by_side(cores: Iterable[Core], count: int) -> list[tuple[int, ...]]:

@@ -87,6 +87,13 @@ class ResourceClass(ABC, Generic[R]):
     index_columns: ClassVar[tuple[str, ...]] = ()
     """The columns that only exclude providers early. Their values are not shown to people."""
 
+    more_units: ClassVar[tuple[str, ...]] = ()
+    """What grants are counted in besides the unit of the column `capacity`, for example `memory_mb` of a class whose
+    capacity is CPUs. See `amounts_of`."""
+
+    amounts_need_record: ClassVar[bool] = False
+    """Whether `amounts_of` of a grant that is no plain amount depends on the record."""
+
     # -- write ------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -98,6 +105,10 @@ class ResourceClass(ABC, Generic[R]):
         """Raise `InvalidRecord` when an operator's override is invalid."""
         if override:
             raise InvalidRecord(f"{self.name} has nothing that an operator can override")
+
+    def without_effect(self, record: R, override: Mapping[str, Any]) -> tuple[str, ...]:
+        """The fields of a valid override that change nothing of this record, whatever their values: clients refuse them."""
+        return ()
 
     def override(self, record: R, override: Mapping[str, Any]) -> R:
         """The record under an operator's override (already checked; an empty one clears what was overridden)."""
@@ -133,6 +144,24 @@ class ResourceClass(ABC, Generic[R]):
         """Whether `asks` together need no more than a consumer held by `grants`. Then `claim` gets `no_worse`."""
         return False
 
+    def reclaim(
+        self, record: R, ask: Any, before: Sequence[Any], *, no_worse: bool = False
+    ) -> Granted | Shortfall:
+        """Claim `ask` for a consumer that moves or is resized, and keep as much as possible of the grants in `before`: what it
+        held of this class here, other than by asks that stay the same. They are released in `record`. For `no_worse` see
+        `claim`. Where `claim` grants an ask, this grants it too."""
+        return self.claim(record, ask, no_worse=no_worse)
+
+    def grants_no_more(self, before: Sequence[Any], after: Sequence[Any]) -> bool:
+        """Whether the grants in `after` together are part of those in `before`. Then a consumer may keep them on a provider
+        that takes no new claims."""
+        left = list(before)
+        for grant in after:
+            if grant not in left:
+                return all(map(self.is_amount, (*before, *after))) and sum(after) <= sum(before)
+            left.remove(grant)
+        return True
+
     @abstractmethod
     def encode(self, record: R) -> bytes:
         """The record as bytes, the same for equal records."""
@@ -150,6 +179,11 @@ class ResourceClass(ABC, Generic[R]):
     @abstractmethod
     def amount_of(self, grant: Any) -> int:
         """The amount of a grant, in units of the column `capacity`. For a plain amount, the grant itself."""
+
+    def amounts_of(self, grant: Any, record: R | None = None) -> Mapping[str, int]:
+        """How much usage and quotas count of a grant: unit -> amount. The unit '' is that of the column `capacity`, and the
+        others are in `more_units`. `record` is the record that gives it, or None if there is none any more."""
+        return {"": self.amount_of(grant)}
 
     # -- query ------------------------------------------------------------------------------------------
 

@@ -8,8 +8,10 @@ then those with the least left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from vacancy.resources.classes.device_attribute_index import Attribute, attribute
 from vacancy.resources.classes.device_class import (
@@ -89,6 +91,13 @@ class Vgpu(DeviceClass):
         return {use.name: {use.kind: use.amount} for use in uses}
 
     def _uses_of(self, record: DeviceRecord, grant: Any) -> Iterable[DeviceUse]:
+        return self._uses_held(grant)
+
+    def _as_held(self, wanted: DeviceAsk, held: Sequence[DeviceUse]) -> DeviceAsk:
+        """An ask for any type keeps the type that its consumer has."""
+        return wanted if wanted.type else replace(wanted, type=held[0].kind)
+
+    def _uses_held(self, grant: Any) -> Iterable[DeviceUse]:
         return [DeviceUse(name, kind, amount) for name, of in grant.items() for kind, amount in of.items()]
 
     def _amount_of(self, grant: Any) -> int:

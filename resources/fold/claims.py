@@ -5,7 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from vacancy.resources.fold.judge import DEADLINE_AHEAD_MS_MAX, Acceptance, Rejection, Rows, give_back, judge
+from vacancy.resources.fold.moves import forget_asks, judge_move, keep_asks, stays_in_groups
 from vacancy.resources.fold.nodes import HOLD
+from vacancy.resources.fold.quotas import count_accepted, count_ended, judge_quotas
 from vacancy.resources.fold.record_limits import check_claims, parts_weight
 from vacancy.resources.fold.server_groups import add_member, check_memberships, remove_member
 from vacancy.resources.fold.withdrawals import leave_tree
@@ -91,13 +93,19 @@ def fold_claim(transaction: Transaction, claim: Claim, *, replaces: bool = False
         return
     if claim.deadline_ms < transaction.time_ms:
         return
+    standing: Claim | Rejection = claim
+    if replaces and transaction.rules.keeps_grants:
+        standing = stays_in_groups(transaction, claim)
+    outcome: Acceptance | Rejection
     if known is not None:
-        outcome: Acceptance | Rejection = Rejection(CANCELLED, taken=known.taken)
+        outcome = Rejection(CANCELLED, taken=known.taken)
+    elif isinstance(standing, Rejection):
+        outcome = standing
     else:
-        outcome = _judge(transaction, claim, replaces=replaces)
+        outcome = _judge(transaction, standing, replaces=replaces)
     _write_verdict(transaction, claim, key, outcome)
-    if isinstance(outcome, Acceptance):
-        _write_allocation(transaction, claim, outcome)
+    if isinstance(outcome, Acceptance) and not isinstance(standing, Rejection):
+        _write_allocation(transaction, standing, outcome)
 
 
 def _judge(transaction: Transaction, claim: Claim, *, replaces: bool) -> Acceptance | Rejection:
@@ -110,9 +118,14 @@ def _judge(transaction: Transaction, claim: Claim, *, replaces: bool) -> Accepta
     elif held is not None:
         return Rejection("consumer_exists", available=held.generation, taken=held.offset)
     try:
-        outcome = judge(transaction, claim, held)
+        if held is not None and transaction.rules.keeps_grants:
+            outcome = judge_move(transaction, claim, held)
+        else:
+            outcome = judge(transaction, claim, held)
         if claim.memberships and isinstance(outcome, Acceptance):
             outcome = check_memberships(transaction, claim) or outcome
+        if isinstance(outcome, Acceptance) and transaction.rules.counts_quotas:
+            outcome = judge_quotas(transaction, claim, held, outcome)
     except RecordFull as full:
         return Rejection("record_full", asked=full.reads, available=transaction.rules.limits.claim_reads)
     return outcome
@@ -127,6 +140,10 @@ def fold_release(transaction: Transaction, release: Release) -> None:
         give_back(transaction, held.parts, rows)
         _write_rows(transaction, rows)
         transaction.delete(ALLOCATIONS, key)
+        if transaction.rules.counts_quotas:
+            count_ended(transaction, key, held)
+        if transaction.rules.keeps_grants:
+            forget_asks(transaction, key, held)
         if held.groups:
             remove_member(transaction, release.consumer, held.groups)
         if held.hold_until_ms:
@@ -167,6 +184,10 @@ def expire_hold(transaction: Transaction, at_ms: int, key: bytes) -> None:
     give_back(there, held.parts, rows)
     _write_rows(there, rows)
     transaction.delete(ALLOCATIONS, key)
+    if transaction.rules.counts_quotas:
+        count_ended(there, key, held)
+    if transaction.rules.keeps_grants:
+        forget_asks(there, key, held)
     if held.groups:
         remove_member(there, consumer, held.groups)
 
@@ -210,7 +231,11 @@ def _bounded(amount: int) -> int:
 def _write_allocation(transaction: Transaction, claim: Claim, accepted: Acceptance) -> None:
     _write_rows(transaction, accepted.rows)
     key = transaction.key(claim.consumer)
+    if accepted.counted is not None:
+        count_accepted(transaction, key, accepted.counted)
     before = transaction.get(ALLOCATIONS, key)
+    if transaction.rules.keeps_grants:
+        keep_asks(transaction, claim, accepted.parts, had=before is not None)
     if before is not None and before.hold_until_ms:
         transaction.delete(DEADLINES, deadline_key(before.hold_until_ms, HOLD, key))
     row = AllocationRow(

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -22,6 +22,9 @@ from vacancy.resources.state.transaction import Transaction
 
 DEADLINE_AHEAD_MS_MAX = 10 * 60 * 1000
 """The longest time from log time to the deadline of a claim."""
+
+Slot = tuple[str, str]
+"""A provider and a class."""
 
 Rows = dict[tuple[ClassTable, str], ClassRow]
 """Class rows after the claim, by (table, provider)."""
@@ -42,10 +45,12 @@ class Rejection(NamedTuple):
 
 
 class Acceptance(NamedTuple):
-    """The result of a claim that fits: the parts of its allocation, and the class rows after it."""
+    """The result of a claim that fits: the parts of its allocation, the class rows after it, and what it changes of the
+    amounts that quotas count (`fold.quotas.Counted`; None if nothing is counted)."""
 
     parts: tuple[AllocationPart, ...]
     rows: Rows
+    counted: Any = None
 
 
 def judge(transaction: Transaction, claim: Claim, held: AllocationRow | None) -> Acceptance | Rejection:
@@ -54,19 +59,14 @@ def judge(transaction: Transaction, claim: Claim, held: AllocationRow | None) ->
     `held` is the current allocation of its consumer. If the claim replaces it, it is released first. Asks for no more
     than was held are then allowed even on a provider that is over capacity or closed. Raises `RecordFull`.
     """
-    if claim.deadline_ms > transaction.time_ms + DEADLINE_AHEAD_MS_MAX:
-        return Rejection(
-            "deadline_too_far", asked=claim.deadline_ms - transaction.time_ms, available=DEADLINE_AHEAD_MS_MAX
-        )
-    if claim.hold_until_ms is not None and claim.hold_until_ms < transaction.time_ms:
-        return Rejection("hold_is_past")
-    wrong = _check_consumer(claim, held)
-    if wrong is None:
-        wrong = _check_predicates(transaction, claim.predicates)
+    wrong = check_claim(transaction, claim, held)
     if wrong is not None:
         return wrong
     rows: Rows = {}
-    no_worse = _give_back(transaction, claim.allocations, held, rows) if held is not None else frozenset()
+    no_worse: frozenset[Slot] = frozenset()
+    if held is not None:
+        give_back(transaction, held.parts, rows)
+        no_worse = no_more_than_held(transaction, claim.allocations, grants_by_slot(held.parts))
     parts: list[AllocationPart] = []
     for allocation in claim.allocations:
         outcome = _allocate(transaction, allocation, no_worse, rows)
@@ -74,6 +74,17 @@ def judge(transaction: Transaction, claim: Claim, held: AllocationRow | None) ->
             return outcome
         parts.extend(outcome)
     return Acceptance(tuple(parts), rows)
+
+
+def check_claim(transaction: Transaction, claim: Claim, held: AllocationRow | None) -> Rejection | None:
+    """What is judged before the resources: the deadline, what the consumer holds, the predicates."""
+    if claim.deadline_ms > transaction.time_ms + DEADLINE_AHEAD_MS_MAX:
+        return Rejection(
+            "deadline_too_far", asked=claim.deadline_ms - transaction.time_ms, available=DEADLINE_AHEAD_MS_MAX
+        )
+    if claim.hold_until_ms is not None and claim.hold_until_ms < transaction.time_ms:
+        return Rejection("hold_is_past")
+    return _check_consumer(claim, held) or _check_predicates(transaction, claim.predicates)
 
 
 def give_back(transaction: Transaction, parts: Iterable[AllocationPart], rows: Rows) -> None:
@@ -147,15 +158,19 @@ def _is_below(transaction: Transaction, provider: str, top: str | int) -> bool:
     return found
 
 
-def _give_back(
-    transaction: Transaction, allocations: Iterable[Allocation], held: AllocationRow, rows: Rows
-) -> frozenset[tuple[str, str]]:
-    """Release `held` in `rows`. Returns the (provider, class) pairs for which the claim asks no more than was held."""
-    give_back(transaction, held.parts, rows)
-    grants: dict[tuple[str, str], list[Any]] = {}
-    for part in held.parts:
+def grants_by_slot(parts: Iterable[AllocationPart]) -> dict[Slot, list[Any]]:
+    """The grants of these parts, by provider and class."""
+    grants: dict[Slot, list[Any]] = {}
+    for part in parts:
         grants.setdefault((part.provider, part.resource_class), []).append(part.grant)
-    asks: dict[tuple[str, str], list[Any]] = {}
+    return grants
+
+
+def no_more_than_held(
+    transaction: Transaction, allocations: Iterable[Allocation], grants: Mapping[Slot, list[Any]]
+) -> frozenset[Slot]:
+    """The slots for which the allocations ask no more than these grants gave."""
+    asks: dict[Slot, list[Any]] = {}
     for allocation in allocations:
         for name, ask in allocation.resources.items():
             asks.setdefault((allocation.provider, name), []).append(ask)
@@ -168,14 +183,14 @@ def _give_back(
 
 
 def _allocate(
-    transaction: Transaction, allocation: Allocation, no_worse: frozenset[tuple[str, str]], rows: Rows
+    transaction: Transaction, allocation: Allocation, no_worse: frozenset[Slot], rows: Rows
 ) -> list[AllocationPart] | Rejection:
     provider = allocation.provider
     row = transaction.provider(provider)
     if row is None:
         return Rejection("provider_unknown", provider)
     if not all((provider, name) in no_worse for name in allocation.resources):
-        closed = _closed(transaction, provider, row)
+        closed = closed_rejection(transaction, provider, row)
         if closed is not None:
             return closed
     parts = []
@@ -202,7 +217,7 @@ def _allocate(
     return parts
 
 
-def _closed(transaction: Transaction, provider: str, row: ProviderRow) -> Rejection | None:
+def closed_rejection(transaction: Transaction, provider: str, row: ProviderRow) -> Rejection | None:
     """The rejection of all new claims on a closed provider, or None if the provider is open."""
     root = row if row.root == provider else transaction.provider(row.root)
     closed = why_closed(transaction.get(NODES, transaction.key(row.root)), row, root)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from vacancy.resources.model.events import NodeData
-from vacancy.resources.state.rows import ContestedRow, NodeRow, NodeWatchRow
+from vacancy.resources.state.rows import UNTIL_DECIDED, ContestedRow, NodeRow, NodeWatchRow
 from vacancy.resources.state.tables import CONTESTED, DEADLINES, NODE_WATCHES, NODES, deadline_key
 from vacancy.resources.state.transaction import Transaction
 
@@ -49,6 +49,13 @@ def note_conflict(transaction: Transaction, node: NodeRow, data: NodeData, *, re
         reason = f"sequence {data.sequence} of incarnation {current} came after sequence {last}"
     else:
         reason = f"sequence {data.sequence} of incarnation {data.incarnation} came after incarnation {current} was opened"
+    if row is not None and row.until_ms == UNTIL_DECIDED:
+        dropped_reports = row.dropped_reports + report
+        new = replace(
+            row, dropped=row.dropped + 1, dropped_reports=dropped_reports, offset=transaction.offset
+        )
+        transaction.put(CONTESTED, key, replace(new, time_ms=now_ms))
+        return
     if row is not None and row.until_ms:
         transaction.delete(DEADLINES, deadline_key(row.until_ms, CONTEST, key))
     until_ms = now_ms + CONTESTED_MS
@@ -104,6 +111,63 @@ def close_node(
     _put_watch(transaction, key, watch, new if new.closes else NodeWatchRow(watch.gaps))
     if node.complete != (complete and not new.closes):
         transaction.put(NODES, key, replace(node, complete=complete and not new.closes))
+
+
+def close_until_decided(transaction: Transaction, key: bytes, reason: str, other: str = "") -> None:
+    """Close a node until an operator decides which machine it is. `other` is the incarnation of the event that shows it."""
+    node, row = transaction.get(NODES, key), transaction.get(CONTESTED, key)
+    if node is None:
+        return
+    if row is not None and row.until_ms not in (0, UNTIL_DECIDED):
+        transaction.delete(DEADLINES, deadline_key(row.until_ms, CONTEST, key))
+    incarnation = node.incarnations[0][0]
+    new = ContestedRow(
+        until_ms=UNTIL_DECIDED,
+        since_ms=row.since_ms if row is not None and row.until_ms else transaction.time_ms,
+        dropped=row.dropped if row is not None else 0,
+        dropped_reports=row.dropped_reports if row is not None else 0,
+        offset=transaction.offset,
+        time_ms=transaction.time_ms,
+        reason=reason,
+        incarnation=incarnation,
+        other=other or incarnation,
+    )
+    transaction.put(CONTESTED, key, new)
+    close_node(transaction, key, contested_until_ms=UNTIL_DECIDED)
+
+
+def open_decided(transaction: Transaction, key: bytes) -> None:
+    """End what `close_until_decided` began, if it did."""
+    row = transaction.get(CONTESTED, key)
+    if row is not None and row.until_ms == UNTIL_DECIDED:
+        transaction.put(CONTESTED, key, replace(row, until_ms=0))
+        close_node(transaction, key, contested_until_ms=0)
+
+
+def count_dropped(transaction: Transaction, key: bytes, data: NodeData, reason: str, *, report: bool) -> None:
+    """Count an event of a node that was dropped because another machine sent it. This closes nothing."""
+    node, row = transaction.get(NODES, key), transaction.get(CONTESTED, key)
+    if row is None:
+        incarnation = data.incarnation if node is None else node.incarnations[0][0]
+        row = ContestedRow(0, transaction.time_ms, 0, 0, transaction.offset, 0, reason, incarnation, "")
+    new = replace(
+        row,
+        dropped=row.dropped + 1,
+        dropped_reports=row.dropped_reports + report,
+        offset=transaction.offset,
+        time_ms=transaction.time_ms,
+        other=data.incarnation,
+    )
+    transaction.put(CONTESTED, key, new)
+
+
+def mark_incomplete(transaction: Transaction, key: bytes) -> None:
+    """Keep a node closed until its next full report."""
+    node, watch = transaction.get(NODES, key), transaction.get(NODE_WATCHES, key)
+    if node is not None and node.complete:
+        transaction.put(NODES, key, replace(node, complete=False))
+    if watch is not None and watch.closes:
+        transaction.put(NODE_WATCHES, key, replace(watch, complete=False))
 
 
 def watch_event(transaction: Transaction, before: NodeRow | None, data: NodeData, *, sound: bool) -> None:

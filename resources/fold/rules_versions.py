@@ -33,6 +33,17 @@ from vacancy.resources.fold.log_rules import (
     fold_rules_supported,
     fold_rules_withdrawn,
 )
+from vacancy.resources.fold.machines import (
+    expire_identified_tombstone,
+    fold_adopted,
+    fold_identified_change,
+    fold_identified_heartbeat,
+    fold_identified_report,
+    fold_retired_incarnation,
+    of_incarnation,
+    with_machine,
+)
+from vacancy.resources.fold.moves import fold_updated, without_leaving
 from vacancy.resources.fold.node_limits import (
     expire_watched_tombstone,
     fold_bounded_change,
@@ -52,19 +63,31 @@ from vacancy.resources.fold.nodes import (
     fold_retired,
 )
 from vacancy.resources.fold.operator_settings import fold_operator_settings
+from vacancy.resources.fold.quota_ledgers import fold_limit_set, fold_share_planned, fold_share_settled
+from vacancy.resources.fold.quotas import fold_parent_set, fold_share_set
+from vacancy.resources.fold.renames import fold_renamed
 from vacancy.resources.fold.requests import REQUEST, expire_request, fold_closed, fold_received
 from vacancy.resources.fold.withdrawals import WITHDRAWAL, continue_withdrawal
 from vacancy.resources.model import events
 from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
-from vacancy.resources.model.limits import LIMITS_1, LIMITS_3
+from vacancy.resources.model.limits import LIMITS_1, LIMITS_3, LIMITS_4
 from vacancy.resources.state.rule_set import (
     PREVIEWS,
     ExpiryHandler,
     Handler,
     RuleSet,
     RulesVersions,
+    Upcaster,
 )
-from vacancy.resources.state.tables import NODE_TABLES_3, PROPOSAL_ANSWERS, PROPOSALS, TABLES_1
+from vacancy.resources.state.tables import (
+    ALLOCATION_ASKS,
+    NODE_TABLES_3,
+    NODE_TABLES_4,
+    PROPOSAL_ANSWERS,
+    PROPOSALS,
+    QUOTA_TABLES,
+    TABLES_1,
+)
 
 _HANDLERS_1: Final[Mapping[type[Any], Handler]] = {
     events.NodeReported: lambda transaction, event: fold_reported(transaction, event.data),
@@ -120,6 +143,33 @@ _EXPIRIES_3: Final[Mapping[bytes, ExpiryHandler]] = {
 
 _TABLES_3: Final = (*TABLES_1, *NODE_TABLES_3, PROPOSALS, PROPOSAL_ANSWERS)
 
+_UPCASTERS_4: Final[Mapping[type[Any], Upcaster]] = {
+    events.NodeReported: Upcaster(events.NodeReportedV2, with_machine),
+    events.NodeRetired: Upcaster(events.NodeRetiredV2, of_incarnation),
+    events.ConsumerReplacedV2: Upcaster(events.ConsumerReplacedV3, without_leaving),
+}
+_HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
+    **{model: handler for model, handler in _HANDLERS_3.items() if model not in _UPCASTERS_4},
+    events.NodeReportedV2: lambda transaction, event: fold_identified_report(transaction, event.data),
+    events.NodeChanged: lambda transaction, event: fold_identified_change(transaction, event.data),
+    events.NodeHeartbeat: lambda transaction, event: fold_identified_heartbeat(transaction, event.data),
+    events.NodeRetiredV2: lambda transaction, event: fold_retired_incarnation(transaction, event.data),
+    events.NodeAdopted: lambda transaction, event: fold_adopted(transaction, event.data),
+    events.NodeRenamed: lambda transaction, event: fold_renamed(transaction, event.data),
+    events.ConsumerReplacedV3: lambda transaction, event: fold_replaced(transaction, event.data),
+    events.ConsumerUpdated: lambda transaction, event: fold_updated(transaction, event.data),
+    events.QuotaLimitSet: lambda transaction, event: fold_limit_set(transaction, event.id, event.data),
+    events.QuotaSharePlanned: lambda transaction, event: fold_share_planned(transaction, event.data),
+    events.QuotaShareSet: lambda transaction, event: fold_share_set(transaction, event.data),
+    events.QuotaShareSettled: lambda transaction, event: fold_share_settled(transaction, event.data),
+    events.QuotaParentSet: lambda transaction, event: fold_parent_set(transaction, event.data),
+}
+_EXPIRIES_4: Final[Mapping[bytes, ExpiryHandler]] = {
+    **_EXPIRIES_3,
+    TOMBSTONE: expire_identified_tombstone,
+}
+_TABLES_4: Final = (*_TABLES_3, *NODE_TABLES_4, *QUOTA_TABLES, ALLOCATION_ASKS)
+
 _1: Final = RuleSet(
     1,
     "the first rules",
@@ -157,13 +207,15 @@ _3: Final = RuleSet(
 _4: Final = RuleSet(
     PREVIEWS + 4,
     "moves, quotas, devices and nodes as operators of fleets need them",
-    handlers=_HANDLERS_3,
-    expiries=_EXPIRIES_3,
-    tables=_TABLES_3,
+    handlers=_HANDLERS_4,
+    upcasters=_UPCASTERS_4,
+    expiries=_EXPIRIES_4,
+    tables=_TABLES_4,
     classes=CLASSES_1,
     canonical=FORM_2,
-    limits=LIMITS_3,
+    limits=LIMITS_4,
     first_error_only=True,
+    keeps_grants=True,
 )
 
 RULES_VERSIONS: Final = RulesVersions((_1, _2, _3, _4))

@@ -182,7 +182,10 @@ def _claim_1(claim: Claim) -> bytes:
 def _replaces_1(held: Mapping[str, Any]) -> str:
     """The end of a `Replacement`. Only rules version 3 has it, so no log has a fingerprint of this form of one: it differs
     from that of any other claim."""
-    return f',"replaces":"{held["replaces"]}"' if "replaces" in held else ""
+    if "replaces" not in held:
+        return ""
+    leaves = held.get("leaves", ())
+    return f',"replaces":"{held["replaces"]}"' + (f',"leaves":{_names_1(leaves)}' if leaves else "")
 
 
 def _predicate_1(one: Predicate | AttributePredicate) -> str:
@@ -317,6 +320,11 @@ def _from_extension(code: int, data: memoryview) -> Any:
 _decode = msgspec.msgpack.Decoder(ext_hook=_from_extension).decode
 
 
+def ask_bytes(ask: Any) -> bytes:
+    """An ask as bytes: equal for equal asks, whatever the order of their fields."""
+    return _packed(ask)
+
+
 def _packed(value: Any) -> bytes:
     try:
         return _encode(value)
@@ -340,7 +348,7 @@ CLAIM_2: Final = (
     *("deadline_ms", "hold_until_ms"),
 )
 """An array of these comes first; then the spec or nil, the allocations, predicates and memberships, the decision, and of
-a `Replacement` the id of the claim that it replaces."""
+a `Replacement` the id of the claim that it replaces, then the server groups that it leaves, if any."""
 
 ALLOCATION_2: Final = ("provider", "resources", "group")
 PREDICATE_2: Final = ("provider", "kind", "value", "negate")
@@ -386,6 +394,7 @@ def _claim_2(claim: Claim) -> bytes:
             memberships and [_membership_fields(vars(one)) for one in memberships],
             _decision_fields(vars(held["decided"])),
             *((held["replaces"],) if "replaces" in held else ()),
+            *((held["leaves"],) if held.get("leaves") else ()),
         )
     )
 

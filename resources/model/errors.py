@@ -116,6 +116,18 @@ class ClaimLost(VacancyError):
     exit_code = 4
 
 
+class ConsumerExists(VacancyError):
+    """A consumer that is to be placed holds something already. Operator action: release it, or choose another consumer."""
+
+    exit_code = 7
+
+
+class OverQuota(VacancyError):
+    """A claim would exceed a limit of its project or its user (`fold.quotas`). The text says used, asked and limit."""
+
+    exit_code = 8
+
+
 class OutcomeUnknown(VacancyError):
     """No verdict was received in time. The outcome is unknown until log time has passed the claim's deadline."""
 

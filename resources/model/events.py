@@ -18,9 +18,9 @@ from pydantic_core import SchemaValidator, from_json
 
 from vacancy.resources.model.attributes import AttributeName, Attributes, AttributeValue, Operator
 from vacancy.resources.model.errors import InvalidRecord
-from vacancy.resources.model.names import Amount, Id, Symbol, TimeMs
+from vacancy.resources.model.names import AMOUNT_MAX, Amount, Id, Symbol, TimeMs
 from vacancy.resources.model.request import ALLOCATIONS_MAX, Ask, RequestModel, RequestSpec, stop_early
-from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, ServerGroupMembership
+from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, GroupId, ServerGroupMembership
 
 BATCH_MAX = 64
 """The limit of claims, releases or requests in one record."""
@@ -29,15 +29,21 @@ PROVIDERS_MAX = 4096
 PREDICATES_MAX = 1024
 CONSUMER_TYPE_MAX = 64
 MISSING_MAX = 16
+RENAMED_CONSUMERS_MAX = 1024
+SEQUENCE_MAX = 2**53 - 1
+"""The last sequence number of an incarnation."""
+
 _ERRORS_LISTED = 100
 BRACKETS_IN_ONE_PASS = 2048
 """Opening brackets of a record up to which JSON is read and validated in one pass. An error has a copy of the value that it
 is about, so six missing fields of an object copy all that is in it six times: 5 us for each bracket. Where there are more,
 JSON is read into objects first, which errors share."""
 
-Sequence = Annotated[int, Field(ge=1, le=2**53 - 1)]
+Sequence = Annotated[int, Field(ge=1, le=SEQUENCE_MAX)]
 Incarnation = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Text = Annotated[str, Field(max_length=1024)]
+MachineName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
+"""The identity of a machine: a hash of its machine id, or a name that an operator gave it."""
 
 
 class Envelope(BaseModel):
@@ -167,6 +173,40 @@ class NodeChangedData(NodeData):
     removed: Annotated[tuple[Id, ...], Field(max_length=PROVIDERS_MAX)] = ()
 
 
+class IdentifiedReportData(NodeReportedData):
+    """A full report that names the machine it comes from. None: the publisher does not know it."""
+
+    machine: MachineName | None = None
+
+
+class RetirementData(RequestModel):
+    """The retirement of one incarnation of a node. `sequence` is that of the incarnation's own event; None: an operator
+    retires the incarnation, whatever its publisher sent last."""
+
+    root: Id
+    incarnation: Incarnation
+    sequence: Sequence | None = None
+
+
+class AdoptionData(RequestModel):
+    """From now on the machine `machine` is the node `root`, and no other node of the record's cell. `cell` is the node's cell,
+    where that is another one than the record's."""
+
+    root: Id
+    machine: MachineName
+    cell: Id | None = None
+
+
+class RenameData(RequestModel):
+    """The node `root` is from now on the node `to`. `providers` names all providers of its tree: the old id -> the new one.
+    `consumers` are all consumers that hold something of it."""
+
+    root: Id
+    to: Id
+    providers: Annotated[dict[Id, Id], Field(min_length=1, max_length=PROVIDERS_MAX)]
+    consumers: Annotated[tuple[Id, ...], Field(max_length=RENAMED_CONSUMERS_MAX)] = ()
+
+
 class NodeReported(Envelope):
     type: Literal["vacancy.node.reported.v1"] = "vacancy.node.reported.v1"
     data: NodeReportedData
@@ -185,6 +225,34 @@ class NodeHeartbeat(Envelope):
 class NodeRetired(Envelope):
     type: Literal["vacancy.node.retired.v1"] = "vacancy.node.retired.v1"
     data: NodeData
+
+
+class NodeReportedV2(Envelope):
+    """As `NodeReported`. It names the machine, so that the fold notices two machines of one name and one of two names."""
+
+    type: Literal["vacancy.node.reported.v2"] = "vacancy.node.reported.v2"
+    data: IdentifiedReportData
+
+
+class NodeRetiredV2(Envelope):
+    """As `NodeRetired`, of one incarnation: it changes nothing where another one is open."""
+
+    type: Literal["vacancy.node.retired.v2"] = "vacancy.node.retired.v2"
+    data: RetirementData
+
+
+class NodeAdopted(Envelope):
+    """An operator's decision which machine a node is."""
+
+    type: Literal["vacancy.node.adopted.v1"] = "vacancy.node.adopted.v1"
+    data: AdoptionData
+
+
+class NodeRenamed(Envelope):
+    """An operator's decision that a node has another name. What is held of it is held of the new name."""
+
+    type: Literal["vacancy.node.renamed.v1"] = "vacancy.node.renamed.v1"
+    data: RenameData
 
 
 # -- operators --------------------------------------------------------------------------------------------
@@ -341,6 +409,13 @@ class Replacement(Claim):
     replaces: Id
 
 
+class ReplacementV3(Replacement):
+    """`leaves` are the server groups that the consumer leaves. It stays in all others that it is in, and joins those in
+    `memberships`."""
+
+    leaves: Annotated[tuple[GroupId, ...], Field(max_length=MEMBERSHIPS_MAX)] = ()
+
+
 class ClaimsRequestedData(RequestModel):
     claims: Annotated[tuple[Claim, ...], Field(min_length=1, max_length=BATCH_MAX)]
 
@@ -350,6 +425,14 @@ class ConsumerRef(RequestModel):
 
     consumer: Id
     claim: Id
+
+
+class ConsumerUpdate(ConsumerRef):
+    """A consumer, the claim of its allocation, and what changes of it; None: it stays."""
+
+    project: Id | None = None
+    user: Id | None = None
+    consumer_type: Annotated[str, Field(max_length=CONSUMER_TYPE_MAX)] | None = None
 
 
 class Release(ConsumerRef):
@@ -383,6 +466,21 @@ class ConsumerReplacedV2(Envelope):
     data: Replacement
 
 
+class ConsumerReplacedV3(Envelope):
+    """As `ConsumerReplacedV2`. The consumer keeps the grants of asks that are the same, and stays in its server groups
+    unless it leaves them."""
+
+    type: Literal["vacancy.consumer.replaced.v3"] = "vacancy.consumer.replaced.v3"
+    data: ReplacementV3
+
+
+class ConsumerUpdated(Envelope):
+    """Another project, user or type of a consumer. What it holds stays."""
+
+    type: Literal["vacancy.consumer.updated.v1"] = "vacancy.consumer.updated.v1"
+    data: ConsumerUpdate
+
+
 class ConsumerConfirmed(Envelope):
     type: Literal["vacancy.consumer.confirmed.v1"] = "vacancy.consumer.confirmed.v1"
     data: ConsumerRef
@@ -393,16 +491,107 @@ class ConsumersReleased(Envelope):
     data: ConsumersReleasedData
 
 
+# -- quotas -----------------------------------------------------------------------------------------------
+
+UNIT_PATTERN = r"^[A-Z][A-Z0-9_]{0,254}(\.[a-z][a-z0-9_]{0,63})?$"
+QuotaScopeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/@+=~-]{0,200}$")]
+QuotaAmount = Annotated[int, Field(ge=-1, le=AMOUNT_MAX)]
+"""An amount, or -1: no limit."""
+
+
+class QuotaScope(RequestModel):
+    """What a limit is for: a project, or a user in a project, and one unit (`VCPU`, `NUMA_CELL.memory_mb`).
+
+    `user` is None for the project as a whole. The project '' is each project that has no limit of its own; with the user ''
+    it is each user in each project. `consumer_type` is '' for consumers of all types.
+    """
+
+    project: QuotaScopeName
+    user: QuotaScopeName | None = None
+    consumer_type: Annotated[str, Field(max_length=CONSUMER_TYPE_MAX)] = ""
+    unit: Annotated[str, Field(pattern=UNIT_PATTERN)]
+
+
+class QuotaLimitData(QuotaScope):
+    """The limit over all partitions, -1 for none. `revision` is one more than the one that was read (0 if there was none)."""
+
+    limit: QuotaAmount
+    by_default: bool = False
+    revision: Sequence
+
+
+class QuotaShareData(QuotaScope):
+    """A change of the share that a partition has of a limit. `number` counts the changes of this share from 1."""
+
+    number: Sequence
+    amount: QuotaAmount
+
+
+class QuotaPlanData(QuotaShareData):
+    """A change of a share, as the limit's ledger has it."""
+
+    partition: Annotated[int, Field(ge=0)]
+
+
+class QuotaParentData(RequestModel):
+    """The project above a project; '' if there is none. `revision` is one more than the one that was read."""
+
+    project: Id
+    parent: QuotaScopeName
+    revision: Sequence
+
+
+class QuotaLimitSet(Envelope):
+    """An operator sets a limit. Its key is the limit's id (`quota_limit_id`), as for the other events of the ledger."""
+
+    type: Literal["vacancy.quota.limit.set.v1"] = "vacancy.quota.limit.set.v1"
+    data: QuotaLimitData
+
+
+class QuotaSharePlanned(Envelope):
+    """The first step of a change of a share: the ledger gives the partition more, or recalls some of what it has."""
+
+    type: Literal["vacancy.quota.share.planned.v1"] = "vacancy.quota.share.planned.v1"
+    data: QuotaPlanData
+
+
+class QuotaShareSet(Envelope):
+    """The second step, in the partition itself: it takes the share, or lowers its own as far as it is not in use."""
+
+    type: Literal["vacancy.quota.share.set.v1"] = "vacancy.quota.share.set.v1"
+    data: QuotaShareData
+
+
+class QuotaShareSettled(Envelope):
+    """The last step after a recall: the ledger has what the partition gave back."""
+
+    type: Literal["vacancy.quota.share.settled.v1"] = "vacancy.quota.share.settled.v1"
+    data: QuotaPlanData
+
+
+class QuotaParentSet(Envelope):
+    """A project counts for its parent too. Every partition gets this event, with one of its cells as key."""
+
+    type: Literal["vacancy.quota.parent.set.v1"] = "vacancy.quota.parent.set.v1"
+    data: QuotaParentData
+
+
 Event = (
     NodeReported
     | NodeHeartbeat
     | NodeChanged
     | NodeRetired
+    | NodeReportedV2
+    | NodeRetiredV2
+    | NodeAdopted
+    | NodeRenamed
     | ClaimsRequested
     | ConsumersReleased
     | ConsumerConfirmed
     | ConsumerReplaced
     | ConsumerReplacedV2
+    | ConsumerReplacedV3
+    | ConsumerUpdated
     | RequestsReceived
     | RequestsClosed
     | OperatorSettingsSet
@@ -412,6 +601,11 @@ Event = (
     | RulesProposed
     | RulesSupported
     | RulesWithdrawn
+    | QuotaLimitSet
+    | QuotaSharePlanned
+    | QuotaShareSet
+    | QuotaShareSettled
+    | QuotaParentSet
 )
 
 EVENT_MODELS: tuple[type[Envelope], ...] = get_args(Event)
@@ -470,8 +664,10 @@ def event_parser(
     return parse_event
 
 
-parse: Callable[[bytes], Event] = event_parser(EVENT_MODELS)
-"""Parses the value of a record, independent of the log's rules. Raises `InvalidRecord`."""
+def parse(value: bytes) -> Event:
+    """Parse the value of a record, independent of the log's rules. Raises `InvalidRecord`."""
+    event: Event = event_parser(EVENT_MODELS)(value)
+    return event
 
 
 def _first_error(error: ValidationError, value: bytes) -> str:

@@ -7,7 +7,7 @@ limit. docs/limits.md explains each of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 NO_LIMIT: Final = 2**62
@@ -92,6 +92,13 @@ class Limits:
     """Inventories and providers of a tree that are withdrawn at one record; the others follow at the next records. Four
     traits and attributes of a provider weigh as much as one inventory."""
 
+    machine_names: int = NO_LIMIT
+    """Nodes of a cell that one machine reports as, until an operator decides."""
+
+    renamed: int = NO_LIMIT
+    """What one event renames: providers, their inventories, and the parts of the allocations of them (one that was granted
+    by name counts as 16), with all members of their server groups."""
+
     proposals: int = NO_LIMIT
     """Open proposals to raise the rules of one partition."""
 
@@ -100,6 +107,10 @@ class Limits:
 
     proposal_answers: int = NO_LIMIT
     """Stores whose answers to one proposal are recorded."""
+
+    quota_entries: int = NO_LIMIT
+    """Entries of one row of quotas: (consumer type, unit) of what is held and of what is limited. Without this limit,
+    nothing is counted for quotas."""
 
 
 LIMITS_1: Final = Limits()
@@ -128,3 +139,4 @@ LIMITS_3: Final = Limits(
     proposal_classes=64,
     proposal_answers=1_024,
 )
+LIMITS_4: Final = replace(LIMITS_3, machine_names=8, renamed=2_560, quota_entries=512)

@@ -34,6 +34,11 @@ TimeMs = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
 CUSTOM_PREFIX = "CUSTOM_"
 
 
+def unit_name(resource_class: str, unit: str) -> str:
+    """How usage and quotas name a unit of a class: `VCPU` for the unit '' of its capacity, `NUMA_CELL.memory_mb` for another."""
+    return f"{resource_class}.{unit}" if unit else resource_class
+
+
 @cache
 def standard_traits() -> frozenset[str]:
     """All traits of the installed `os-traits`."""

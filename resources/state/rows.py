@@ -7,7 +7,7 @@ repeatedly. Tuples without a meaningful order are sorted, so that equal states h
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -44,12 +44,16 @@ class NodeRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.complete and not self.retired
 
 
+UNTIL_DECIDED: Final = 2**53 - 1
+"""`ContestedRow.until_ms` of a node that stays closed until an operator decides which machine it is."""
+
+
 class ContestedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A node that events of two writers reached (rules version 3), by its root. An event that came too late and is no
     repetition is a conflict: it is dropped and counted here, and the node is closed.
 
-    `until_ms` is the log time at which the node opens again if no other conflict comes, or 0 if it is no longer closed
-    for this reason. `since_ms` is the log time of the first conflict since the node was last open. `dropped` counts the
+    `until_ms` is the log time at which the node opens again if no other conflict comes, `UNTIL_DECIDED`, or 0 if it is no
+    longer closed for this reason. `since_ms` is the log time of the first conflict since the node was last open. `dropped` counts the
     conflicts since the node was first contested, `dropped_reports` the full reports among them. `offset`, `time_ms`
     (log time) and `reason` are those of the last one, `incarnation` is the one that the node had then, and `other` that of the dropped event.
     """
@@ -82,6 +86,28 @@ class NodeWatchRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def closes(self) -> bool:
         """Whether this closes the node."""
         return self.withdrawing or self.contested_until_ms > 0
+
+
+class MachineRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Which machine a node is (rules version 4), by its root. There is a row only if it says something.
+
+    `machine` is "" if it is not known. `other` is another machine that reports under the same name, until an operator
+    decides ("": none). `refused` are machines that an operator decided not to be the node, the newest first. `waiting`: the
+    node has not reported since its machine changed by a decision; with `machine` = "", its machine became another node.
+    `strangers` are incarnations whose reports were dropped: their other events are dropped too.
+    """
+
+    machine: str = ""
+    other: str = ""
+    refused: tuple[str, ...] = ()
+    waiting: bool = False
+    strangers: tuple[str, ...] = ()
+
+
+class MachineNodesRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The nodes of a cell that one machine is, by the machine. More than one: they are closed until an operator decides."""
+
+    roots: tuple[str, ...]
 
 
 class WithdrawalRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -246,6 +272,59 @@ class VerdictRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     group: str = ""
     other: str = ""
     grants: tuple[AllocationPart, ...] = ()
+
+
+UNLIMITED: Final = -1
+"""The amount of a share or a limit that limits nothing."""
+
+
+class QuotaShare(NamedTuple):
+    """How much of a unit the consumers of a scope may hold in this partition; `consumer_type` is '' for those of all types.
+    `number` is that of the change that set it."""
+
+    consumer_type: str
+    unit: str
+    amount: int
+    number: int
+
+
+class QuotaRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the consumers of a project hold in this partition, or those of a user in a project, and what they may hold.
+
+    `used` is (consumer type, unit, amount), sorted; of a project with `children`, theirs too. `parent` is the project above.
+    The row of the project '' has the limits of projects that have none of their own (see `fold.quotas`).
+    """
+
+    used: tuple[tuple[str, str, int], ...] = ()
+    shares: tuple[QuotaShare, ...] = ()
+    parent: str = ""
+    parent_revision: int = 0
+    children: int = 0
+
+
+class LedgerShare(NamedTuple):
+    """A partition's share of a limit, as its ledger has it: never less than what the partition has. `recalled` is the
+    amount to which the partition is to lower it, or -1 if nothing is recalled."""
+
+    partition: int
+    number: int
+    amount: int
+    recalled: int = -1
+
+
+class QuotaLimitRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The ledger of one limit over all partitions. `events` are the ids of the events that set the last revisions, newest
+    first. `by_default` is whether the limit is the default of projects or users without one of their own."""
+
+    project: str
+    user: str | None
+    consumer_type: str
+    unit: str
+    limit: int
+    revision: int
+    events: tuple[str, ...]
+    by_default: bool = False
+    shares: tuple[LedgerShare, ...] = ()
 
 
 class RequestRow(msgspec.Struct, frozen=True, array_like=True, gc=False):

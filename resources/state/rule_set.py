@@ -9,13 +9,14 @@ entry in `fold.rules_versions.RULES_VERSIONS`, and no other code branches on a v
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vacancy.resources.model.canonical_bytes import CanonicalForm
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.events import event_parser
-from vacancy.resources.model.limits import Limits
+from vacancy.resources.model.limits import NO_LIMIT, Limits
 from vacancy.resources.state.tables import Table
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class RuleSet:
     form to the next one. These are the only events that this version allows: any other is a dead letter. `expiries` maps
     each kind of deadline (`tables.deadline_key`) to the function that is called when log time has passed it. `tables` are
     all tables of a partition except those of its classes. `classes` are the names of the standard classes. `limits`
-    say what a record may cost. `first_error_only`: see `event_parser`. Raises `ValueError` if the upcasters of an
-    event do not lead to a handler.
+    say what a record may cost. `first_error_only`: see `event_parser`. `keeps_grants`: see `fold.moves`. Raises
+    `ValueError` if the upcasters of an event do not lead to a handler.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class RuleSet:
         canonical: CanonicalForm,
         limits: Limits,
         first_error_only: bool = False,
+        keeps_grants: bool = False,
     ) -> None:
         self.version = version
         self.summary = summary
@@ -72,6 +74,12 @@ class RuleSet:
         self.classes = classes
         self.canonical = canonical
         self.limits = limits
+        self.counts_quotas = limits.quota_entries != NO_LIMIT
+        """Whether amounts are counted for quotas (`fold.quotas`)."""
+
+        self.keeps_grants = keeps_grants
+        """Whether a consumer keeps the grants of asks that a move or a resize does not change (`fold.moves`)."""
+
         self.fingerprint = canonical.fingerprint
         """The fingerprint of a claim's content, in the form that this version writes."""
 
@@ -79,13 +87,17 @@ class RuleSet:
         """The bytes of a RequestSpec, in the form that this version stores."""
 
         self.event_models: tuple[type[Any], ...] = (*self.handlers, *self.upcasters)
-        self.parse = event_parser(self.event_models, first_error_only=first_error_only)
-        """Parses a record's value. Raises `InvalidRecord` if this version does not allow it."""
-
+        self._first_error_only = first_error_only
         self.actions: Mapping[type[Any], Handler] = {
             model: self._applied(model) for model in self.event_models
         }
         """Event model -> the function that applies an event that `parse` returned. It includes the upcasters."""
+
+    @cached_property
+    def parse(self) -> Callable[[bytes], Any]:
+        """Parses a record's value. Raises `InvalidRecord` if this version does not allow it. It is made at its first use:
+        most processes need that of one version, and each takes megabytes."""
+        return event_parser(self.event_models, first_error_only=self._first_error_only)
 
     @property
     def preview(self) -> bool:

@@ -17,6 +17,8 @@ from vacancy.resources.state.rows import (
     ClassRow,
     ContestedRow,
     DeadLetterRow,
+    MachineNodesRow,
+    MachineRow,
     NodeRow,
     NodeWatchRow,
     OperatorSettingsRow,
@@ -24,6 +26,8 @@ from vacancy.resources.state.rows import (
     ProposalAnswerRow,
     ProposalsRow,
     ProviderRow,
+    QuotaLimitRow,
+    QuotaRow,
     RequestRow,
     ServerGroupRow,
     VerdictRow,
@@ -112,10 +116,27 @@ NODE_WATCHES = Table("node_watches", NodeWatchRow)
 WITHDRAWALS = Table("withdrawals", WithdrawalRow)
 CELL_COUNTS = Table("cell_counts", int)
 """Numbers of a cell: `CELL 00 KIND NAME`. `fold.cell_names` and `fold.withdrawals` write them."""
+MACHINES = Table("machines", MachineRow, fed=True)
+MACHINE_NODES = Table("machine_nodes", MachineNodesRow)
 PROPOSALS = Table("rules_proposals", ProposalsRow)
 """One row, at `PARTITION_KEY`."""
 
 PROPOSAL_ANSWERS = Table("rules_answers", ProposalAnswerRow)
+
+QUOTAS = Table("quotas", QuotaRow)
+"""Not by cell: the key is that of a scope (`quota_key`)."""
+
+QUOTA_AMOUNTS = Table("quota_amounts", dict[str, int])
+"""What an allocation counts, by unit, where its grants do not say it (`ResourceClass.amounts_need_record`)."""
+
+QUOTA_LIMITS = Table("quota_limits", QuotaLimitRow)
+"""The ledgers of limits, in the partitions of their ids (`quota_limit_id`)."""
+
+ALLOCATION_ASKS = Table("allocation_asks", tuple[bytes, ...])
+"""For each part of an allocation, a hash of what was asked for; empty where an amount was granted (`fold.moves`). There is a
+row only if something was granted by name."""
+
+QUOTA_TABLES: tuple[Table[Any], ...] = (QUOTAS, QUOTA_AMOUNTS, QUOTA_LIMITS)
 
 TABLES_1: tuple[Table[Any], ...] = (
     PARTITION,
@@ -133,6 +154,9 @@ TABLES_1: tuple[Table[Any], ...] = (
 
 NODE_TABLES_3: tuple[Table[Any], ...] = (CONTESTED, NODE_WATCHES, WITHDRAWALS, CELL_COUNTS)
 """The tables that rules version 3 adds for nodes."""
+
+NODE_TABLES_4: tuple[Table[Any], ...] = (MACHINES, MACHINE_NODES)
+"""The tables that rules version 4 adds for nodes."""
 
 PARTITION_KEY = b""
 
@@ -156,6 +180,11 @@ def deadline_key(at_ms: int, kind: bytes, subject: bytes) -> bytes:
 def split_deadline(data: bytes) -> tuple[int, bytes, bytes]:
     """(at_ms, kind, subject) of a deadline's key."""
     return _DEADLINE.unpack_from(data)[0], data[8:9], data[9:]
+
+
+def quota_key(project: str, user: str | None = None) -> bytes:
+    """The key of a project's row, or of a user's in a project. The project '' is that of the defaults."""
+    return (project if user is None else f"{project}\0{user}").encode()
 
 
 def answer_key(proposal: int, store: str) -> bytes:

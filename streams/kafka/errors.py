@@ -95,8 +95,8 @@ def translate_error(error: Exception, where: str, observed: str = "") -> Vacancy
         do = "get the permissions to describe, read and write the topic (to create it: to create topics)"
         return LogError("Kafka does not allow this", where=where, do=do)
     if isinstance(error, _TOO_LARGE):
-        do = "send less in one record, or raise the topic's max.message.bytes and max.request.size"
-        return LogError("a record is too large for the log", where=where, do=do)
+        do = "send less in one record, or raise max.message.bytes of the topic (`vacancy topics check` has the value)"
+        return LogError("a record is larger than the topic's max.message.bytes", where=where, do=do)
     if isinstance(error, errors.IllegalStateError):
         return LogError("the log is closed", where=where, do="open it again")
     if isinstance(error, errors.NotEnoughReplicasError | errors.NotEnoughReplicasAfterAppendError):

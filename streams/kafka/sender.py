@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, Final
 
-from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.errors import KafkaError, KafkaTimeoutError
 
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.partitioner import partition_for
@@ -149,8 +149,12 @@ class KafkaSender:
         check_entries(entries, self._place.url)
         largest = producer.config["max_request_size"] - _OVERHEAD_BYTES
         for key, value in entries:
-            if len(key) * 4 + len(value) > largest:
-                raise MessageSizeTooLargeError
+            if len(key) * 4 + len(value) > largest and len(key.encode()) + len(value) > largest:
+                raise LogError(
+                    f"a record of {len(value)} bytes is larger than this client's max.request.size allows",
+                    where=self._place.url,
+                    do="send less in one record, or omit the setting max.request.size",
+                )
 
     def close(self, timeout_s: float) -> None:
         """Disconnect. Sent records get `timeout_s` to be acknowledged."""

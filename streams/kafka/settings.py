@@ -11,9 +11,13 @@ from typing import Any, Final, Literal
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
 from vacancy.resources.model.errors import UsageError
+from vacancy.streams.log import KEY_BYTES_MAX, RECORD_BYTES_MAX
 from vacancy.streams.settings import MASK, is_secret
 
 Kind = Literal["admin", "consumer", "producer"]
+
+MESSAGE_BYTES: Final = RECORD_BYTES_MAX + KEY_BYTES_MAX + 1_024
+"""The largest record that a log takes, and what Kafka adds to it in a batch of its own."""
 
 CLIENTS: Final[Mapping[Kind, Any]] = {
     "admin": KafkaAdminClient,
@@ -61,6 +65,7 @@ _DEFAULTS: Final[Mapping[Kind, Mapping[str, Any]]] = {
         # Records are kept until a broker that failed is back; callers that wait have their own timeout.
         "delivery_timeout_ms": 300_000,
         "batch_size": 262_144,
+        "max_request_size": MESSAGE_BYTES,
         "reconnect_backoff_max_ms": 1_000,
     },
 }

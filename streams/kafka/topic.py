@@ -15,22 +15,20 @@ from vacancy.resources.model.record import NewRecord
 from vacancy.streams.kafka.client import ANSWER_S, call_broker, connect, translated_errors
 from vacancy.streams.kafka.errors import translate_error
 from vacancy.streams.kafka.sender import close_producer
+from vacancy.streams.kafka.settings import MESSAGE_BYTES
 from vacancy.streams.log import existing_log, missing_log
 from vacancy.streams.log_url import LogUrl, parse_log_url
 
 REPLICATION: Final = 3
 _VISIBLE_S: Final = 1.0
 _OPENING_S: Final = 30.0
-_RECORD_BYTES: Final = (
-    1_000_000  # upper bound of a claim record with 64 claims, or the report of a large node
-)
-
 _CONFIGURATION: Final = {
     "message.timestamp.type": "LogAppendTime",
     "cleanup.policy": "delete",
     "retention.ms": "-1",
     "retention.bytes": "-1",
 }
+_SIZE: Final = "max.message.bytes"
 _WHY: Final = {
     "message.timestamp.type": "brokers must set log time, or a node with a wrong clock shifts every deadline",
     "cleanup.policy": "a verdict depends on all earlier records, so none may be compacted",
@@ -87,7 +85,8 @@ def create_topic(
                 where=place.url,
                 do="start more brokers, or give a smaller --replication",
             )
-        configuration = {**_CONFIGURATION, "min.insync.replicas": "2" if replicas >= REPLICATION else "1"}
+        in_sync = "2" if replicas >= REPLICATION else "1"
+        configuration = {**_CONFIGURATION, _SIZE: str(MESSAGE_BYTES), "min.insync.replicas": in_sync}
         topic = {"num_partitions": len(openings), "replication_factor": replicas, "configs": configuration}
         try:
             admin.create_topics({place.place: topic})
@@ -168,8 +167,10 @@ def _configuration_problems(
         problems.append(
             "unclean.leader.election.enable is true: acknowledged records can be lost, and their verdicts with them"
         )
-    if int(configuration.get("max.message.bytes", _RECORD_BYTES)) < _RECORD_BYTES:
-        problems.append(f"max.message.bytes is below {_RECORD_BYTES}: the reports of large nodes do not fit")
+    if int(configuration.get(_SIZE, MESSAGE_BYTES)) < MESSAGE_BYTES:
+        problems.append(
+            f"{_SIZE} is {configuration[_SIZE]}, below {MESSAGE_BYTES}: the reports of large nodes do not fit"
+        )
     return problems
 
 

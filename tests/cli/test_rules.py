@@ -34,7 +34,10 @@ def test_the_rules_of_a_log_are_shown_and_raised(tmp_path: Path) -> None:
         assert "supports rules versions 1 to" in vacancy.fails(2, "rules", "activate", RULES_VERSION + 1)
         assert "version" in vacancy.fails(2, "rules", "activate", 0)
         waiting = vacancy.fails(6, "rules", "activate", 2, "--timeout", 0.2)  # no worker runs
-        assert "the log has the rules of partition 0, but the store has not read that far" in waiting
+        assert (
+            "the log has the activation of rules in partition 0, but the store has not read that far"
+            in waiting
+        )
         with vacancy.serving("worker", until="caught up"):
             raised = vacancy("rules", "activate", 2).splitlines()
             assert raised[0] == "partitions 1 follow rules version 2 now"
@@ -74,7 +77,7 @@ def test_proposals_are_shown_answered_and_withdrawn(tmp_path: Path) -> None:
                 log.append([NewRecord(cell, event("rules.activated.v1", rules))])
             assert "no proposal p-2 is open" in vacancy.fails(2, "rules", "withdraw", "p-2")
             assert vacancy("rules", "withdraw", "p-1").startswith("withdrawn in partition 0: proposal p-1 of")
-            assert vacancy.json("rules", "withdraw") == {"withdrawn": []}
+            assert vacancy.json("rules", "withdraw") == {"withdrawn": [], "outcome": "applied"}
             assert vacancy.json("rules", "show")["proposals"] == []
             assert "no store has answered that it supports proposal p-1" in vacancy("dead-letters")
 

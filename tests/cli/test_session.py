@@ -61,8 +61,13 @@ def test_allocations_are_shown_until_they_are_released(vacancy: Vacancy) -> None
         "web-1",
         "web-1",
     ]
-    again = vacancy.fails(4, "place", *SMALL, "--in-tree", "node-2", "--consumer", "web-1")
-    assert "consumer exists" in again
+    again = vacancy.fails(7, "place", *SMALL, "--in-tree", "node-2", "--consumer", "web-1")
+    assert (
+        f"consumer web-1 exists: it holds 1 VCPU, 256 MEMORY_MB of node-2 in cell {placed['cell']} by"
+        in again
+    )
+    assert f"by claim {placed['claim']}" in again
+    assert "`vacancy release web-1`" in again
     silent = vacancy.fails(3, "place", *SMALL, "--max-staleness", 0)
     assert "no valid host" in silent
     vacancy("place", *SMALL, "--max-staleness", 3600, "--consumer", "heard-1")

@@ -89,7 +89,9 @@ def content(directory: Path) -> dict[str, bytes]:
 
 
 def truncate(site: Site) -> None:
+    """As an older copy of the file is."""
     alter(site, "DELETE FROM records WHERE offset >= ?", END - 5)
+    alter(site, "UPDATE meta SET value = ? WHERE name = 'end_0'", END - 5)
 
 
 def rewrite(site: Site) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from tests.support.events_json import START_MS, claim, claims, event, opened, provider, reported
+from tests.support.machine_speed import slowness
 from tests.support.memory_state import MemoryState
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
@@ -372,27 +373,6 @@ class Cost(NamedTuple):
 def budget_s(size: int) -> float:
     """The CPU time that a record of that size in bytes may cost, seconds."""
     return SMALL_S if size < SMALL_BYTES else LARGE_S
-
-
-def _yardstick_s() -> float:
-    """The CPU time of a fixed piece of work of the kind that the fold does, seconds."""
-    started = time.process_time()
-    for number in range(40_000):
-        row = {str(number % 97): (number, number + 1)}
-        _YARDSTICK.update(row)
-    sorted(_YARDSTICK.items(), reverse=True)
-    return time.process_time() - started
-
-
-_YARDSTICK: Final[dict[str, tuple[int, int]]] = {}
-_YARDSTICK_S: Final = 0.0086
-"""What `_yardstick_s` is on the machine for which the budget is stated (docs/measured.md): the least of many runs."""
-
-
-def slowness() -> float:
-    """How many times slower than that machine this one is now, at least 1. A machine of continuous integration is often
-    busy: its caches and its second hardware threads belong to others, and CPU time grows with that."""
-    return max(1.0, min(_yardstick_s() for _ in range(3)) / _YARDSTICK_S)
 
 
 def fold_s(state: MemoryState, record: Record, registry: Registry) -> float:

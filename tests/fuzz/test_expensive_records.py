@@ -1,7 +1,7 @@
 """No record costs the fold more than its budget: not the worst that were found so far, and none found from there.
 
 The CPU time is the least of several folds, divided by how much slower the machine is now than the one of the budget
-(`expensive_records.slowness`). What is left of the noise is below `NOISE`.
+(`machine_speed.slowness`). What is left of the noise is below `NOISE`.
 
 `VACANCY_FUZZ_STEPS` searches longer (`make explore`), and adds to the corpus what is worse than all in it.
 """
@@ -32,6 +32,7 @@ FIRST_FOUND = [
     Recipe("bad_values", {"values": 1_500_000, "size": 1}),
     Recipe("wrong_fields", {"kind": 0, "number": 100_000}),
     Recipe("missing_fields", {"kind": 0, "brackets": 10_500, "depth": 100}),
+    Recipe("withdrawn_parts", {"rounds": 3, "parts": 4_000, "releases": 16}),
     Recipe("server_group", {"members": 16, "parts": 255, "claims_": 16}),
     Recipe("ending_at_once", {"holds": 32_000, "verdicts": 0}),
 ]

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.expensive_records import budget_s, fold_s, slowness
+from tests.fuzz.expensive_records import budget_s, fold_s
 from tests.fuzz.fuzzed_log import BOUNDED, TICK, FuzzedLog
 from tests.fuzz.test_expensive_records import NOISE
+from tests.support.machine_speed import slowness
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
 from tests.support.tape_log import TapeLog

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,11 +24,14 @@ from vacancy.streams.log import Log, open_log
 pytestmark = pytest.mark.kafka
 
 ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
+PATIENT = {"bootstrap.timeout.ms": "600000", "max.block.ms": "600000"}
+"""Kafka's clients would wait this long, which no test does: what ends earlier keeps a timeout of its own."""
+PATIENTLY = tuple(word for name, value in PATIENT.items() for word in ("--set", f"{name}={value}"))
 
 
 def test_everything_starts_while_the_broker_is_down(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
     cluster, store = mortal_kafka, tmp_path / "store"
-    with new_topic(cluster.servers) as log, open_log(log.url) as unused:
+    with new_topic(cluster.servers) as log, open_log(log.url, **PATIENT) as unused:
         log.append([report("a", "node-1")])
         with WorkerCommand(log, store):
             wait_for(store, log.end())
@@ -37,7 +39,7 @@ def test_everything_starts_while_the_broker_is_down(mortal_kafka: KafkaCluster, 
         with Vacancy(tmp_path, log=log.url, store=str(store)) as vacancy, ExitStack() as killed:
             waiting = waiting_worker(log, store)
             killed.callback(waiting.process.kill)
-            stopped = WorkerCommand(log, tmp_path / "another").start()
+            stopped = WorkerCommand(log, tmp_path / "another", *PATIENTLY).start()
             killed.callback(stopped.process.kill)
             publisher = vacancy.start("publish", "--interval", "1", "--file", node_file(tmp_path, "late-1"))
             killed.callback(publisher.kill)
@@ -66,21 +68,21 @@ def waiting_worker(log: Log, store: Path) -> WorkerCommand:
 
 def check_first_claim(unused: Log, store: Path) -> None:
     """A scheduler that has sent nothing yet does not send its first claim, and reports that within its timeout."""
-    with Scheduler(unused, store, installed_registry()) as scheduler:
-        started = time.monotonic()
-        with pytest.raises(
+    with (
+        Scheduler(unused, store, installed_registry()) as scheduler,
+        pytest.raises(
             ClaimLost, match=r"no claim was sent: Kafka did not answer in time .*refuses connections"
-        ):
-            scheduler.place(ONE, timeout_s=2.0)
-        assert time.monotonic() - started < 4.0
+        ),
+    ):
+        scheduler.place(ONE, timeout_s=2.0)
 
 
 def check_commands(vacancy: Vacancy) -> None:
     """Commands that need the log end within their own timeout; the others work."""
     assert "node-1" in vacancy("show", "nodes")
-    started = time.monotonic()
-    assert "refuses connections" in vacancy.fails(1, "place", "--resources", "VCPU:1", "--timeout", "1")
-    assert time.monotonic() - started < 8.0
+    assert "refuses connections" in vacancy.fails(
+        1, "place", "--resources", "VCPU:1", "--timeout", "1", *PATIENTLY
+    )
 
 
 def check_state(worker: WorkerCommand, servers: str) -> None:
@@ -101,10 +103,8 @@ def check_state(worker: WorkerCommand, servers: str) -> None:
 
 def check_stops(worker: WorkerCommand) -> None:
     until(lambda: worker.said("log does not answer; waiting"), "it does not say that it waits")
-    started = time.monotonic()
     ended = worker.end(signal.SIGINT)
     assert ended.code == 0, ended
-    assert time.monotonic() - started < 5.0
     assert not any("Traceback" in line for line in ended.lines), "\n".join(ended.lines)
 
 

@@ -14,6 +14,13 @@ from vacancy.resources.model.partitioner import covering_cells
 
 pytestmark = pytest.mark.kafka
 
+PATIENTLY = [
+    word
+    for name in ("session.timeout.ms", "request.timeout.ms", "bootstrap.timeout.ms", "max.block.ms")
+    for word in ("--set", f"{name}=300000")
+]
+"""Kafka's clients would wait this long, which no test does."""
+
 
 def test_the_broker_is_killed_and_comes_back(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
     store, rng, cells = tmp_path / "store", random.Random(7), covering_cells(4)
@@ -50,15 +57,13 @@ def test_the_broker_is_killed_and_comes_back(mortal_kafka: KafkaCluster, tmp_pat
 def test_a_worker_stops_cleanly_while_the_broker_is_down(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
     cluster = mortal_kafka
     with new_topic(cluster.servers) as log:
-        worker = WorkerCommand(log, tmp_path / "store").start().wait_ready()
+        worker = WorkerCommand(log, tmp_path / "store", *PATIENTLY).start().wait_ready()
         log.append([report("a", "node-1")])
         wait_for(tmp_path / "store", log.end())
         cluster.kill(1)
         # It asks every 5 s how far the log is, and waits 10 s for the answer.
         until(lambda: worker.said("does not answer"), "it has not noticed")
-        started = time.monotonic()
         ended = worker.end()
         assert ended.code == 0, ended
-        assert time.monotonic() - started < 15
         assert sum("does not answer" in line for line in ended.lines) == 1
         assert not any("Traceback" in line for line in ended.lines), "\n".join(ended.lines)

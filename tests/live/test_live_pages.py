@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import urllib.request
@@ -12,7 +13,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.live.site import FAUST, WorkerCommand, new_topic, report, until, wait_for
+from tests.support.events_json import provider, reported
 from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import NewRecord
+from vacancy.streams.printable import printable_lines
 
 pytestmark = pytest.mark.kafka
 
@@ -49,6 +53,22 @@ def test_the_pages(kafka: str, tmp_path: Path) -> None:
         assert found["vacancy_worker_lag_seconds"] == 0
         assert found["vacancy_worker_log_time_seconds"] > 4 * 1_700_000_000
         assert found["vacancy_worker_ready"] == 1
+
+
+def test_hostile_text_of_a_log_and_of_paths_does_not_reach_the_pages(kafka: str, tmp_path: Path) -> None:
+    bad = '"} 1\r\nvacancy_worker_ready{log="forged"} 1 \x1b[2J\u202e\u2066\u2028'
+    node = provider("node-1", VCPU=4) | {"attributes": {"rack": bad}}
+    with new_topic(kafka, 1) as log, WorkerCommand(log, tmp_path / 'st\u202e\x1b[2J"ore') as worker:
+        log.append(
+            [NewRecord("a", reported("node-1", [node])), NewRecord(bad, bad.encode()), report("a", "n2")]
+        )
+        wait_for(tmp_path / 'st\u202e\x1b[2J"ore', log.end())
+        status, metrics = worker.get("/status").text, worker.get("/metrics").text
+    for page in (status, metrics):
+        assert page == printable_lines(page)
+        assert "forged" not in page
+    assert sum(one["dead_letters"] for one in json.loads(status)["partitions"]) == 1
+    assert metrics_of(metrics)["vacancy_worker_dead_letters_total"] == 1
 
 
 @pytest.mark.parametrize(

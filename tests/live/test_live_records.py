@@ -6,21 +6,23 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 from kafka import KafkaProducer
 
 from tests.live.site import WorkerCommand, new_topic, rebuilt, report, said, wait_for
+from tests.support.events_json import provider, reported
 from vacancy.clients.inspection.status import dead_letters
 from vacancy.clients.runtime.bootstrap import answer_entry, installed_registry, tick_entry
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import Record
+from vacancy.resources.model.record import NewRecord, Record
 from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.streams.faust.app import make_app
 from vacancy.streams.faust.worker import run_app
-from vacancy.streams.log import Log
+from vacancy.streams.log import RECORD_BYTES_MAX, Log
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.projection_protocol import WorkerParts
 from vacancy.streams.settings import WebAddress
@@ -139,6 +141,23 @@ def test_poison_in_mid_stream(kafka: str, tmp_path: Path) -> None:
         with StoreReader(store, installed_registry()) as reader:
             letters = dead_letters(reader)
         assert [letter.offset for letter in letters] == list(range(51, 56))
+        assert said(store) == rebuilt(log, tmp_path / "again")
+
+
+def test_the_largest_reports_and_records_pass(kafka: str, tmp_path: Path) -> None:
+    """A report of 4,096 providers with eight classes each is folded; records of the largest size are read, and refused."""
+    store = tmp_path / "store"
+    inventories: dict[str, Any] = {f"CUSTOM_CLASS_{number}": 1_000 for number in range(8)}
+    parts = [provider("n1"), *(provider(f"n1:{number}", "n1", **inventories) for number in range(1, 4_096))]
+    value = reported("n1", parts)
+    assert len(value) > 1_048_588  # what Kafka takes by default
+    with new_topic(kafka, 1) as log, WorkerCommand(log, store) as worker:
+        log.append([NewRecord("a", value), NewRecord("a", bytes(RECORD_BYTES_MAX)), report("a", "after")])
+        wait_for(store, log.end(), 120.0)
+        assert worker.status()["partitions"][0]["dead_letters"] == 1
+        assert worker.end().code == 0
+        with StoreReader(store, installed_registry()) as reader:
+            assert reader.view.size == 4_097
         assert said(store) == rebuilt(log, tmp_path / "again")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,12 +141,11 @@ def test_settings_that_are_wrong_are_reported_at_once(what: str, secured: Secure
     """Brokers that are away are waited for; these are there, and would say the same again."""
     way, differing, told = WRONG[what]
     url = f"kafka://{secured.cluster.servers}/by-plain" if way == "NONE" else secured.url(way)
-    settings = {**secured.settings["PLAIN" if way == "NONE" else way], **differing}
-    started = time.monotonic()
+    patient = {"bootstrap.timeout.ms": "600000"}  # longer than any test lasts
+    settings = {**secured.settings["PLAIN" if way == "NONE" else way], **patient, **differing}
     with pytest.raises(VacancyError, match=told) as raised:
         open_log(url, **settings)
     assert not isinstance(raised.value, LogUnavailable)
-    assert time.monotonic() - started < 5
     assert "wrong-secret" not in str(raised.value)
 
 

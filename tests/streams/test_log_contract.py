@@ -143,7 +143,7 @@ def test_reading_at_the_end_is_empty_and_waits_no_longer_than_the_timeout(backen
     started = time.monotonic()
     assert log.read(0, 1, 10) == []
     assert log.read(0, 1, 10, timeout_s=0.1) == []
-    assert 0.1 <= time.monotonic() - started < 5
+    assert 0.1 <= time.monotonic() - started < 30
 
 
 def test_a_waiting_reader_is_woken(backend: Any) -> None:
@@ -152,8 +152,8 @@ def test_a_waiting_reader_is_woken(backend: Any) -> None:
     timer = threading.Timer(0.05, other.append, ([NewRecord(CELLS[3], b"news")],))
     timer.start()
     started = time.monotonic()
-    assert [r.value for r in log.read(3, 1, 10, timeout_s=20)] == [b"news"]
-    assert time.monotonic() - started < 10
+    assert [r.value for r in log.read(3, 1, 10, timeout_s=120)] == [b"news"]
+    assert time.monotonic() - started < 60
     timer.join()
 
 

@@ -119,6 +119,18 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "any ask is no worse": Mutant(
         "VCPU", "asks_no_more", lambda self, grants, asks: True, "no_worse_is_granted"
     ),
+    "reclaim chooses again": Mutant(
+        "NUMA_CELL",
+        "reclaim",
+        lambda self, record, ask, before, no_worse=False: NumaCell.claim(self, record, ask),
+        "reclaim_keeps_what_was_held",
+    ),
+    "reclaim gives what others hold": Mutant(
+        "VCPU",
+        "reclaim",
+        lambda self, record, ask, before, no_worse=False: Quantity.claim(self, record, ask, no_worse=True),
+        "reclaim_grants_what_claim_grants",
+    ),
     "capacity is not checked": Mutant(
         "VCPU",
         "claim",
@@ -170,6 +182,18 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "devices are counted, not their shares": Mutant(
         "GPU_SHARE", "_amount_of", lambda self, grant: len(grant), "grants_are_json_with_an_amount"
+    ),
+    "memory is a unit that nobody declared": Mutant(
+        "NUMA_CELL",
+        "amounts_of",
+        lambda self, grant, record=None: {"": self.amount_of(grant), "pages": grant.get("pages", 0)},
+        "amounts_have_units",
+    ),
+    "a physical function counts twice": Mutant(
+        "PCI_DEVICE",
+        "amounts_of",
+        lambda self, grant, record=None: {"": 2 * self.amount_of(grant)},
+        "amounts_have_units",
     ),
     "the largest share is not consumed": Mutant(
         "GPU_SHARE", "consumable_columns", ("free",), "claims_lower_consumable_columns_only"

@@ -101,6 +101,11 @@ class ClassAuditor(ABC, Generic[S]):
         counted = self.count_of(ask)
         return 1 if counted is None else counted
 
+    def counted(self, stock: S | None, ask: Any, grant: Any | None) -> Mapping[str, int] | None:
+        """How much usage and quotas count of an ask: unit -> amount, where '' is the unit of amounts. `grant` is what was
+        granted by name, None if nothing was or if it is not known. None where only that could say it."""
+        return {"": ask} if type(ask) is int else None
+
     def fits_units(self, stock: S, amount: int) -> bool:
         """Whether one allocation may have this amount, whatever is free."""
         return False

@@ -115,6 +115,11 @@ class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
         count = ask.get("count", 1) if isinstance(ask, dict) else ask
         return count if type(count) is int else 1
 
+    def counted(
+        self, stock: CountedStock | NamedDevices | None, ask: Any, grant: Any | None
+    ) -> Mapping[str, int] | None:
+        return {"": self.amount(ask)}
+
     def fits_units(self, stock: CountedStock | NamedDevices, amount: int) -> bool:
         return isinstance(stock, CountedStock) and self._quantity.fits_units(stock, amount)
 

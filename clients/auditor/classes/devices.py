@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vacancy.clients.auditor.classes.class_auditor import Refused
-from vacancy.clients.auditor.classes.device_class import DeviceClassAuditor, Devices
+from vacancy.clients.auditor.classes.device_class import (
+    DeviceClassAuditor,
+    Devices,
+    NamedDevices,
+    as_devices,
+)
+from vacancy.clients.auditor.classes.quantity import CountedStock
 
 
 class WholeDevicesAuditor(DeviceClassAuditor):
@@ -29,6 +36,16 @@ class WholeDevicesAuditor(DeviceClassAuditor):
         has_parts = any(device.get("parent") == address for device in devices.values())
         of_type = "type-VF" if attributes.get("parent") else "type-PF" if has_parts else "type-PCI"
         return {**attributes, "dev_type": of_type}
+
+    def counted(
+        self, stock: CountedStock | NamedDevices | None, ask: Any, grant: Any | None
+    ) -> Mapping[str, int] | None:
+        """A device with functions counts as these."""
+        devices = as_devices(stock.devices) if isinstance(stock, NamedDevices) else {}
+        functions = Counter(device["parent"] for device in devices.values() if device.get("parent"))
+        if grant is not None:
+            return {"": sum(functions[one] or 1 for one in grant)}
+        return None if functions else super().counted(stock, ask, grant)
 
     def share_errors(
         self, devices: Devices, fields: Mapping[str, Any], grant: Any, others: Sequence[Any]

@@ -13,6 +13,13 @@ from vacancy.clients.auditor.classes.quantity import CountedStock
 class GpuShareAuditor(DeviceClassAuditor):
     """A grant maps addresses to the share of each."""
 
+    def counted(
+        self, stock: CountedStock | NamedDevices | None, ask: Any, grant: Any | None
+    ) -> Mapping[str, int] | None:
+        """The share of each device, added up."""
+        share, count = (ask.get("share"), ask.get("count", 1)) if isinstance(ask, dict) else (ask, 1)
+        return {"": share * count} if type(share) is int and type(count) is int else None
+
     def read_inventory(self, inventory: Mapping[str, Any]) -> CountedStock | NamedDevices:
         if "devices" not in inventory:
             raise Refused

@@ -66,6 +66,13 @@ class NumaCellAuditor(ClassAuditor[NumaStock]):
     def count_of(self, ask: Any) -> None:
         return None
 
+    def counted(self, stock: NumaStock | None, ask: Any, grant: Any | None) -> Mapping[str, int] | None:
+        """vCPUs, and memory in pages of any size."""
+        if not is_ask(ask):
+            return None
+        cpus, memory_mb = ask.get("pinned", 0) + ask.get("shared", 0), ask.get("memory_mb", 0)
+        return {"": cpus, "memory_mb": memory_mb}
+
     def objections(self, slot: Slot[NumaStock], asks: Sequence[Any]) -> Iterable[Objection]:
         """Each ask is judged as if it were the only one. Of several, it depends on which CPUs the first gets."""
         for ask in asks:

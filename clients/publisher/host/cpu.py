@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from vacancy.clients.publisher.host.cgroup import CgroupLimits
+from vacancy.clients.publisher.host.core_types import read_efficiency_cpus
 from vacancy.clients.publisher.host.files import parse_cpu_list, read_text
+from vacancy.clients.publisher.host.kvm import kvm_traits
+from vacancy.clients.publisher.host.remarks import NOT_OFFERED, Remark, cpus_remark
 
 HYPERTHREADING: Final = "HW_CPU_HYPERTHREADING"
 
@@ -67,47 +72,74 @@ TRAIT_FLAGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "HW_CPU_X86_INTEL_VMX": ("vmx",),
         "HW_CPU_X86_SVM": ("svm",),
         "HW_CPU_X86_AMD_SVM": ("svm",),
-        "HW_CPU_X86_AMD_SEV": ("sev",),
-        "HW_CPU_X86_AMD_SEV_ES": ("sev_es",),
-        "HW_CPU_X86_AMD_SEV_SNP": ("sev_snp",),
         "HW_CPU_X86_AMD_VIRT_SSBD": ("virt_ssbd",),
         "HW_CPU_X86_AMD_IBPB": ("AuthenticAMD", "ibpb"),
         "HW_CPU_X86_AMD_SSBD": ("AuthenticAMD", "ssbd"),
         "HW_CPU_X86_INTEL_SSBD": ("GenuineIntel", "ssbd"),
         "HW_CPU_X86_INTEL_PCID": ("GenuineIntel", "pcid"),
         "HW_CPU_X86_INTEL_MD_CLEAR": ("GenuineIntel", "md_clear"),
-        "HW_CPU_X86_INTEL_TDX": ("tdx_host_platform",),
     }
 )
 """Traits of `os-traits` and the kernel's flags for them. Linux 4.15 and later use these flag names."""
 
 
+ARCHITECTURE_TRAITS: Final[Mapping[str, str]] = MappingProxyType(
+    {"ppc64le": "HW_ARCH_PPC64LE", "ppc64": "HW_ARCH_PPC64", "s390x": "HW_ARCH_S390X"}
+)
+"""Architectures that no flag tells, by the kernel's name of them."""
+
+_SMT_OFF: Final = ("off", "forceoff")
+_PROCESSOR: Final = re.compile(r"processor\s*(?::\s*([0-9]{1,5})$|([0-9]{1,5}):)")
+
+
 class Cpu(NamedTuple):
-    """The CPUs of a host. `siblings` maps a CPU to all threads of its core, if known."""
+    """The CPUs of a host.
 
+    `present` are all that exist, `online` those that run, `usable` the online ones that the container's cgroup allows.
+    `siblings` maps a CPU to all threads of its core, if known. `efficiency` are the online CPUs on efficiency cores, on a
+    host that has performance cores too.
+    """
+
+    present: tuple[int, ...]
     online: tuple[int, ...]
+    usable: frozenset[int]
     siblings: Mapping[int, tuple[int, ...]]
+    efficiency: frozenset[int]
     traits: tuple[str, ...]
+    remarks: tuple[Remark, ...]
 
 
-def read_cpu(proc: Path, sys: Path) -> Cpu:
+def read_cpu(proc: Path, sys: Path, limits: CgroupLimits) -> Cpu:
     """Read the CPUs from `proc`/cpuinfo and `sys`/devices/system/cpu."""
     cpuinfo = read_text(proc / "cpuinfo") or ""
     directory = sys / "devices/system/cpu"
     online = parse_cpu_list(read_text(directory / "online")) or _processors(cpuinfo)
+    present = tuple(sorted({*online, *parse_cpu_list(read_text(directory / "present"))}))
+    usable = frozenset(online if limits.cpus is None else limits.cpus.intersection(online))
     siblings = {cpu: threads for cpu in online if (threads := _siblings(directory / f"cpu{cpu}/topology"))}
-    shown = _common_flags(cpuinfo)
-    traits = [trait for trait, needed in TRAIT_FLAGS.items() if shown.issuperset(needed)]
+    flags = _common_flags(cpuinfo)
+    shown = {trait for trait, needed in TRAIT_FLAGS.items() if flags.issuperset(needed)}
+    shown.update(filter(None, [ARCHITECTURE_TRAITS.get(read_text(proc / "sys/kernel/arch") or "")]))
     if any(len(threads) > 1 for threads in siblings.values()):
-        traits.append(HYPERTHREADING)
-    return Cpu(online, siblings, tuple(sorted(traits)))
+        shown.add(HYPERTHREADING)
+    traits, remarks = kvm_traits(sys, flags, frozenset(shown))
+    smt_off = read_text(directory / "smt/control") in _SMT_OFF
+    offline = "they are offline" + (" (SMT is off)" if smt_off else "")
+    return Cpu(
+        present,
+        online,
+        usable,
+        siblings,
+        read_efficiency_cpus(sys, online),
+        tuple(sorted(traits)),
+        (*cpus_remark(set(present).difference(online), NOT_OFFERED, offline), *remarks),
+    )
 
 
 def _processors(cpuinfo: str) -> tuple[int, ...]:
-    numbers = (
-        line.partition(":")[2].strip() for line in cpuinfo.splitlines() if line.startswith("processor")
-    )
-    return tuple(sorted({int(number) for number in numbers if number.isdecimal()}))
+    """The numbers in lines such as `processor : 3`, or `processor 3: version = ...` on s390x."""
+    found = filter(None, map(_PROCESSOR.match, cpuinfo.splitlines()))
+    return tuple(sorted({int(match[1] or match[2]) for match in found}))
 
 
 def _siblings(topology: Path) -> tuple[int, ...]:

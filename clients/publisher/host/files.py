@@ -5,6 +5,7 @@ A file there may be missing, forbidden, or fail to read (EINVAL, ENODEV). The co
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +53,17 @@ def parse_cpu_list(text: str | None) -> tuple[int, ...]:
         if first.isdecimal() and (last.isdecimal() if dash else True):
             found.update(range(int(first), min(int(last if dash else first), CPU_MAX) + 1))
     return tuple(sorted(found))
+
+
+def format_cpu_list(numbers: Iterable[int]) -> str:
+    """The kernel's list format of some numbers: `0-3,8`. The inverse of `parse_cpu_list`."""
+    ranges: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
 def parse_kib(text: str | None, field: str) -> int | None:

@@ -1,11 +1,13 @@
 """The provider tree of this node.
 
-    NODE             VCPU, MEMORY_MB, DISK_GB; PCI_DEVICE without a NUMA cell; traits of its CPUs
-    |- NODE:numa0    NUMA_CELL; PCI_DEVICE of this NUMA cell
-    `- NODE:numa1    ...
+    NODE                            VCPU, MEMORY_MB, DISK_GB; PCI_DEVICE without a NUMA cell; traits of its CPUs
+    |- NODE:numa0                   NUMA_CELL; PCI_DEVICE of this NUMA cell
+    |  `- NODE:numa0:efficiency     NUMA_CELL with the efficiency cores, where a NUMA cell has performance cores too
+    `- NODE:numa1                   ...
 
 VCPU and MEMORY_MB of the node do not include what its NUMA cells offer: see `numa_inventory`. The NUMA cell of a device
-offers the device, so that a guest requests both in one group.
+offers the device, so that a guest requests both in one group. Cores of two types are in two providers, so that a request
+can name the type, and `isolate` does not prefer efficiency cores because they have no siblings.
 """
 
 from __future__ import annotations
@@ -13,33 +15,46 @@ from __future__ import annotations
 import re
 import socket
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from vacancy.clients.publisher.host.attributes import read_attributes
+from vacancy.clients.publisher.host.cgroup import CgroupLimits, read_cgroup
 from vacancy.clients.publisher.host.cpu import Cpu, read_cpu
+from vacancy.clients.publisher.host.device_rules import NO_RULES, DeviceRules
 from vacancy.clients.publisher.host.disk import read_disk_gib
+from vacancy.clients.publisher.host.files import format_cpu_list
 from vacancy.clients.publisher.host.inventory import Inventories, offer
 from vacancy.clients.publisher.host.memory import (
+    HugepagePool,
+    HugepageReservation,
+    Hugepages,
     hugepages_class,
     hugepages_mib,
+    hugepages_remarks,
+    offered_hugepages,
     read_hugepages,
     read_memory_kib,
 )
-from vacancy.clients.publisher.host.numa import HostNumaCell, read_cells
+from vacancy.clients.publisher.host.numa import HostNumaCell, HostNumaCells, read_cells, without_pages
 from vacancy.clients.publisher.host.numa_inventory import (
+    CellInventory,
     NumaMode,
     cell_inventory,
+    memory_after_reserve,
     node_share_mib,
-    small_memory_mib,
 )
 from vacancy.clients.publisher.host.pci import PciDevice, device_inventory, read_devices
+from vacancy.clients.publisher.host.remarks import NOT_OFFERED, Remark, cpus_remark
 from vacancy.resources.classes.quantity import RATIO_MILLI_MAX
+from vacancy.resources.model.core_types import CORE_TYPE, CORE_TYPE_TRAITS, CoreType
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.events import ProviderReport
 
 # Ids have up to 200 characters; the ids of a node's providers start with the node's id.
 _ROOT: Final = re.compile(r"[A-Za-z0-9._:/@+=~-]{1,170}")
+_NO_CELL: Final = "no NUMA cell that is online lists them"
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,8 @@ class HostOptions:
     `dedicated_cpus` are used by one guest each and offered by the NUMA cells; `shared_cpus` (None: all others) are
     oversubscribed; CPUs in neither set stay with the host. They are Nova's cpu_dedicated_set and cpu_shared_set. With
     `numa` "whole" the NUMA cells offer all CPUs and memory. With "split" they offer the dedicated CPUs, the hugepages
-    and `numa_memory_mib` of other memory each, and the node offers the rest.
+    and `numa_memory_mib` of other memory each, and the node offers the rest. `reserved_hugepages` are not offered; a host
+    without NUMA cells counts as NUMA cell 0. `devices` are the rules for PCI devices.
     """
 
     root: str = field(default_factory=socket.gethostname)
@@ -68,6 +84,8 @@ class HostOptions:
     dedicated_cpus: frozenset[int] = frozenset()
     shared_cpus: frozenset[int] | None = None
     numa_memory_mib: int = 0
+    reserved_hugepages: tuple[HugepageReservation, ...] = ()
+    devices: DeviceRules = NO_RULES
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
     etc: Path = Path("/etc")
@@ -92,51 +110,105 @@ class HostOptions:
             raise UsageError(
                 f"CPU {both[0]} is both dedicated and shared", do="remove it from one of the two lists"
             )
+        if any(one.pages < 0 for one in self.reserved_hugepages):
+            raise UsageError("a number of reserved hugepages is negative", do="give 0 or more")
+        places = [one[:2] for one in self.reserved_hugepages]
+        if len(set(places)) < len(places):
+            raise UsageError(
+                "hugepages of one size and NUMA cell are reserved twice", do="add up the two numbers"
+            )
         if self.numa == "whole" and self.numa_memory_mib:
             raise UsageError("--numa whole offers all memory by NUMA cells already", do="omit --numa-memory")
 
     def shared(self, cpu: Cpu) -> frozenset[int]:
         """The CPUs that are oversubscribed."""
-        online = frozenset(cpu.online)
-        return online - self.dedicated_cpus if self.shared_cpus is None else online & self.shared_cpus
+        if self.shared_cpus is None:
+            return cpu.usable - self.dedicated_cpus
+        return self.shared_cpus.intersection(cpu.online)
+
+    def dedicated(self, cpu: Cpu) -> frozenset[int]:
+        """The CPUs for pinning."""
+        return self.dedicated_cpus.intersection(cpu.online)
+
+
+class HostInventory(NamedTuple):
+    """The providers of a full report of a host, parents before their children, and remarks on what they do not offer."""
+
+    providers: tuple[ProviderReport, ...]
+    remarks: tuple[Remark, ...]
+
+
+def check_options(options: HostOptions) -> None:
+    """Raise UsageError if the options name CPUs that this host does not have.
+
+    CPUs that exist and are offline are no error: they are offered when they are online. Neither are reserved hugepages that
+    do not exist, because they may be allocated later.
+    """
+    present = read_cpu(options.proc, options.sys, read_cgroup(options.sys)).present
+    for option, named in (
+        ("--dedicated-cpus", options.dedicated_cpus),
+        ("--shared-cpus", options.shared_cpus),
+    ):
+        missing = format_cpu_list((named or frozenset()).difference(present))
+        if missing and present:
+            raise UsageError(
+                f"this host has no CPU {missing}",
+                where=option,
+                do=f"name CPUs of {format_cpu_list(present)}",
+            )
 
 
 def collect(options: HostOptions) -> tuple[ProviderReport, ...]:
-    """The providers of a full report of this host: the node first, parents before their children.
+    """The providers of `inspect_host`."""
+    return inspect_host(options).providers
+
+
+def inspect_host(options: HostOptions) -> HostInventory:
+    """The full report of this host: the node first, parents before their children; and what is left out, and why.
 
     It needs no root permissions. What cannot be read is omitted; it raises nothing.
     """
-    cpu = read_cpu(options.proc, options.sys)
-    cells = read_cells(options.sys)
-    devices = read_devices(options.proc, options.sys)
-    numbers = {cell.number for cell in cells}
+    limits = read_cgroup(options.sys)
+    cpu = read_cpu(options.proc, options.sys, limits)
+    numa = read_cells(options.sys, limits)
+    devices, remarks = read_devices(options.proc, options.sys, options.devices)
+    numbers = {cell.number for cell in numa.cells}
     without_cell = [device for device in devices if device.numa_node not in numbers]
-    return (
-        _with_devices(_node(options, cpu, cells), without_cell),
-        *(
-            _with_devices(
-                _cell(options, cell, cpu, len(cells)),
-                [device for device in devices if device.numa_node == cell.number],
-            )
-            for cell in cells
+    providers = [_with_devices(_node(options, cpu, numa), without_cell)]
+    memory = memory_after_reserve(numa.cells, options.memory_reserved_mib)
+    more: list[Remark] = []
+    for cell in numa.cells:
+        of_cell, left_out = _cell(options, cell, cpu, memory[cell.number])
+        here = [device for device in devices if device.numa_node == cell.number]
+        providers += [_with_devices(of_cell[0], here), *of_cell[1:]]
+        more += left_out
+    return HostInventory(
+        tuple(providers),
+        (
+            *cpu.remarks,
+            *_cpu_remarks(options, cpu, numa),
+            *numa.remarks,
+            *more,
+            *_host_remarks(options, numa, limits),
+            *remarks,
         ),
     )
 
 
-def _node(options: HostOptions, cpu: Cpu, cells: tuple[HostNumaCell, ...]) -> ProviderReport:
+def _node(options: HostOptions, cpu: Cpu, numa: HostNumaCells) -> ProviderReport:
     inventories: Inventories = {}
-    pages = read_hugepages(options.sys / "kernel/mm/hugepages")
-    if not cells or options.numa == "split":
+    pages = _host_pages(options, numa)
+    if not numa.cells or options.numa == "split":
         offer(inventories, "VCPU", len(options.shared(cpu)), ratio_milli=options.vcpu_ratio_milli)
         memory_kib = read_memory_kib(options.proc / "meminfo")
         offer(
             inventories,
             "MEMORY_MB",
-            None if memory_kib is None else memory_kib // 1024,
+            None if memory_kib is None else (memory_kib - numa.excluded_kib) // 1024,
             # Memory allocated to hugepages is offered as hugepages; nothing else can use it.
             reserved=options.memory_reserved_mib
             + hugepages_mib(pages)
-            + node_share_mib(cells, options.numa_memory_mib),
+            + node_share_mib(numa.cells, options.numa_memory_mib),
             ratio_milli=options.memory_ratio_milli,
         )
     offer(
@@ -146,10 +218,11 @@ def _node(options: HostOptions, cpu: Cpu, cells: tuple[HostNumaCell, ...]) -> Pr
         reserved=options.disk_reserved_gib,
         ratio_milli=options.disk_ratio_milli,
     )
-    if not cells:
-        offer(inventories, "PCPU", len(options.dedicated_cpus.intersection(cpu.online)))
-        for size_kib, count in pages.items():
-            offer(inventories, hugepages_class(size_kib), count)
+    if not numa.cells:
+        offer(inventories, "PCPU", len(options.dedicated(cpu)))
+        for size_kib, count in offered_hugepages(pages, 0, options.reserved_hugepages).items():
+            total = pages[size_kib].total
+            offer(inventories, hugepages_class(size_kib), total, reserved=total - count)
     return ProviderReport(
         id=options.root,
         inventories=inventories,
@@ -158,23 +231,56 @@ def _node(options: HostOptions, cpu: Cpu, cells: tuple[HostNumaCell, ...]) -> Pr
     )
 
 
-def _cell(options: HostOptions, cell: HostNumaCell, cpu: Cpu, cells: int) -> ProviderReport:
-    whole = options.numa == "whole"
-    # The memory reserved for the host is taken from its NUMA cells in equal parts.
-    reserved_mib = -(-options.memory_reserved_mib // cells)
-    inventory = cell_inventory(
-        cell,
-        cpu,
-        dedicated=options.dedicated_cpus.intersection(cpu.online),
-        shared=options.shared(cpu) if whole else frozenset(),
+def _host_pages(options: HostOptions, numa: HostNumaCells) -> Hugepages:
+    return without_pages(read_hugepages(options.sys / "kernel/mm/hugepages"), numa.excluded_pages)
+
+
+def _cell(
+    options: HostOptions, cell: HostNumaCell, cpu: Cpu, memory_mib: int
+) -> tuple[list[ProviderReport], list[Remark]]:
+    """The provider of a NUMA cell, that of its efficiency cores if it has cores of both types, and remarks.
+
+    `memory_mib` is the memory of the cell without the part for the host.
+    """
+    is_whole = options.numa == "whole"
+    offered = partial(
+        cell_inventory,
+        cpu=cpu,
+        dedicated=options.dedicated(cpu),
+        shared=options.shared(cpu) if is_whole else frozenset(),
         ratio_milli=options.vcpu_ratio_milli,
-        memory_mib=small_memory_mib(cell) - reserved_mib if whole else options.numa_memory_mib,
     )
+    efficiency = tuple(n for n in cell.cpus if n in cpu.efficiency)
+    rest = tuple(n for n in cell.cpus if n not in cpu.efficiency)
+    has_both = bool(efficiency and rest)
+    main = offered(
+        cell._replace(cpus=rest) if has_both else cell,
+        memory_mib=memory_mib if is_whole else options.numa_memory_mib,
+        hugepages=offered_hugepages(cell.hugepages, cell.number, options.reserved_hugepages),
+    )
+    core_type: CoreType | None = None
+    if cpu.efficiency and cell.cpus:
+        core_type = "performance" if rest else "efficiency"
+    name = f"{options.root}:numa{cell.number}"
+    providers = [_cell_report(name, options.root, main, core_type, "HW_NUMA_ROOT")]
+    remarks = list(main.remarks)
+    if has_both:
+        second = offered(cell._replace(cpus=efficiency), memory_mib=0, hugepages={})
+        remarks += second.remarks
+        if second.inventory is not None:
+            providers.append(_cell_report(f"{name}:efficiency", name, second, "efficiency"))
+    return providers, remarks
+
+
+def _cell_report(
+    name: str, parent: str, offered: CellInventory, core_type: CoreType | None, *traits: str
+) -> ProviderReport:
     return ProviderReport(
-        id=_cell_id(options.root, cell.number),
-        parent=options.root,
-        inventories={} if inventory is None else {"NUMA_CELL": inventory},
-        traits=("HW_NUMA_ROOT",),
+        id=name,
+        parent=parent,
+        inventories={} if offered.inventory is None else {"NUMA_CELL": offered.inventory},
+        traits=traits if core_type is None else (*traits, CORE_TYPE_TRAITS[core_type]),
+        attributes={} if core_type is None else {CORE_TYPE: core_type},
     )
 
 
@@ -185,5 +291,55 @@ def _with_devices(provider: ProviderReport, devices: list[PciDevice]) -> Provide
     return provider.model_copy(update={"inventories": inventories})
 
 
-def _cell_id(root: str, number: int) -> str:
-    return f"{root}:numa{number}"
+def _cpu_remarks(options: HostOptions, cpu: Cpu, numa: HostNumaCells) -> list[Remark]:
+    """Remarks on CPUs that the cgroup forbids, and on CPUs and NUMA cells that do not match."""
+    online, offered = frozenset(cpu.online), options.shared(cpu) | options.dedicated(cpu)
+    forbidden = online - cpu.usable
+    remarks = cpus_remark(
+        forbidden - offered, NOT_OFFERED, "the cgroup of this container does not allow them"
+    )
+    remarks += cpus_remark(
+        forbidden & offered,
+        "offered, because an option names them",
+        "the cgroup of this container does not allow them",
+    )
+    in_cells = frozenset(number for cell in numa.cells for number in cell.cpus)
+    remarks += cpus_remark(
+        in_cells.difference(cpu.present),
+        NOT_OFFERED,
+        "NUMA cells list them, and they do not exist or are offline",
+    )
+    if not numa.cells:
+        return remarks
+    lost = offered - in_cells
+    at_node = options.shared(cpu) & lost if options.numa == "split" else frozenset[int]()
+    remarks += cpus_remark(at_node, "offered by the node as VCPU, by no NUMA cell", _NO_CELL)
+    return remarks + cpus_remark(lost - at_node, NOT_OFFERED, _NO_CELL)
+
+
+def _host_remarks(options: HostOptions, numa: HostNumaCells, limits: CgroupLimits) -> list[Remark]:
+    """Remarks on hugepages and on the memory of the host."""
+    places = {cell.number: (f"NUMA cell {cell.number}", cell.hugepages) for cell in numa.cells}
+    if not numa.cells:
+        places[0] = "host", _host_pages(options, numa)
+    remarks = [
+        remark
+        for number, (place, pages) in places.items()
+        for remark in hugepages_remarks(pages, number, place, options.reserved_hugepages)
+    ]
+    for one in options.reserved_hugepages:
+        pool = places.get(one.cell, ("", {}))[1].get(one.size_kib, HugepagePool(0))
+        if one.pages > pool.total:
+            reason = f"there are {pool.total} hugepages of {one.size_kib} KiB in that place"
+            remarks.append(Remark(f"--reserve-hugepages {one}", "reserved as far as they exist", reason))
+    memory_kib = read_memory_kib(options.proc / "meminfo")
+    if limits.memory_bytes is not None and memory_kib is not None and limits.memory_bytes < memory_kib * 1024:
+        remarks.append(
+            Remark(
+                "memory",
+                "offered as far as the host has it",
+                f"the cgroup of this container allows {limits.memory_bytes >> 20} MiB only; if guests run in this"
+                " container, reserve the rest: --memory-reserved",
+            )
+        )
+    return remarks

@@ -1,7 +1,8 @@
-"""PCI devices that can be passed through to an instance: GPUs, accelerators, network cards, NVMe disks.
+"""PCI devices that can be passed through to an instance: GPUs, accelerators, coprocessors, network cards, NVMe disks.
 
 They are all PCI_DEVICE, each identified by its address. Devices that the host itself uses are not offered: passing
-through the card of the node's own traffic, or the disk that it runs from, would break the node.
+through the card of the node's own traffic, or the disk that it runs from, would break the node. Neither is the display of
+its console.
 """
 
 from __future__ import annotations
@@ -14,15 +15,37 @@ from typing import Final, Literal, NamedTuple
 
 from pydantic import JsonValue
 
+from vacancy.clients.publisher.host.device_rules import NO_RULES, DeviceRule, DeviceRules
 from vacancy.clients.publisher.host.files import entries, link_name, read_int, read_text
+from vacancy.clients.publisher.host.remarks import NOT_OFFERED, Remark
 from vacancy.resources.classes.device_class import DEVICES_MAX
 
-Kind = Literal["display", "accelerator", "network", "nvme"]
+Kind = Literal["display", "accelerator", "coprocessor", "network", "nvme", "other"]
 
 _KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     # Prefixes of the class code, base class and subclass: PCI Code and ID Assignment Specification.
-    {"02": "network", "03": "display", "12": "accelerator", "0108": "nvme"}
+    {"02": "network", "03": "display", "0b": "coprocessor", "12": "accelerator", "0108": "nvme"}
 )
+_BRIDGE: Final = "06"
+_CONSOLES: Final = frozenset(
+    {
+        # Vendors and devices (None: all) of displays that show a console, and nothing else: of the management controllers
+        # of servers, and of virtual machines.
+        (0x1A03, None),  # ASPEED
+        (0x102B, None),  # Matrox
+        (0x19E5, 0x1711),  # Huawei Hi171x
+        (0x18CA, 0x0020),  # XGI Z7
+        (0x1002, 0x515E),  # ATI ES1000
+        (0x1234, 0x1111),  # QEMU
+        (0x1013, 0x00B8),  # Cirrus, of QEMU
+        (0x1B36, 0x0100),  # QXL
+        (0x1AF4, 0x1050),  # virtio
+        (0x15AD, 0x0405),  # VMware
+        (0x1414, 0x5353),  # Hyper-V
+    }
+)
+_SERVER_CHASSIS: Final = (17, 23, 25, 28, 29)
+"""Main server, rack mount, multi-system, blade, blade enclosure: System Management BIOS specification, 7.4.1."""
 _ADDRESS: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _NAMESPACE: Final = re.compile(r"(nvme[0-9]+)(?:c[0-9]+)?(n[0-9]+)")
 _DRIVER: Final = re.compile(r"[!-~][ -~]{0,63}")
@@ -35,8 +58,9 @@ class PciDevice(NamedTuple):
 
     `class_code`, `vendor` and `product` are the device's own; `driver` is the bound driver, if any. `numa_node` is None
     if it belongs to no NUMA cell. `parent` is the physical function of a virtual function (SR-IOV). `functions` is the
-    current number of virtual functions of a physical function, `functions_max` the possible number. `in_use`: the host
-    itself uses the device, as far as the kernel shows.
+    current number of virtual functions of a physical function, `functions_max` the possible number. `boot_vga`: the
+    firmware showed its messages there. `in_use` is how the host itself uses the device, as far as the kernel shows; None
+    if it does not.
     """
 
     address: str
@@ -49,7 +73,8 @@ class PciDevice(NamedTuple):
     parent: str | None
     functions: int
     functions_max: int
-    in_use: bool
+    boot_vga: bool
+    in_use: str | None
 
     def attributes(self) -> dict[str, JsonValue]:
         """The attributes for requests; PCI numbers are hexadecimal text, as in lspci."""
@@ -65,38 +90,118 @@ class PciDevice(NamedTuple):
         }
         return {name: value for name, value in found.items() if value is not None}
 
+    @property
+    def is_console(self) -> bool:
+        """Whether it is a display that shows a console, and nothing else."""
+        models = {(self.vendor, None), (self.vendor, self.product)}
+        return self.kind == "display" and not models.isdisjoint(_CONSOLES)
 
-def read_devices(proc: Path, sys: Path) -> tuple[PciDevice, ...]:
-    """The devices that can be offered now, sorted by address: assignable devices that the host does not use itself.
 
-    At most as many as an inventory may have.
+def read_devices(
+    proc: Path, sys: Path, rules: DeviceRules = NO_RULES
+) -> tuple[tuple[PciDevice, ...], list[Remark]]:
+    """The devices that can be offered now, sorted by address, and remarks on those that are left out.
+
+    These are assignable devices that the host does not use itself, as the rules allow; at most as many as an inventory
+    may have.
     """
     mounted = _mounted(proc)
     read = (_read_device(path, mounted) for path in entries(sys / "bus/pci/devices"))
     found = {device.address: device for device in read if device}
     # In SR-IOV a virtual function has no virtual functions of its own.
     virtual = {address for address, device in found.items() if device.parent}
-    parts: dict[str, list[PciDevice]] = {}
     for address, device in found.items():
         if device.parent in virtual:
             found[address] = device._replace(parent=None)
-        elif device.parent:
-            parts.setdefault(device.parent, []).append(device)
+    is_server = read_int(sys / "class/dmi/id/chassis_type") in _SERVER_CHASSIS
+    assignable = [device for device in found.values() if _is_assignable(device, rules)]
+    left_out = _left_out(assignable, rules, is_server)
     free = [
         # All functions of a card get the card's NUMA cell, because one provider must have all of them.
         device._replace(numa_node=found.get(device.parent or "", device).numa_node)
-        for device in found.values()
-        if not device.in_use and _can_be_offered(device, parts.get(device.address, []))
+        for device in assignable
+        if device.address not in left_out
     ]
-    return tuple(free[:DEVICES_MAX])
+    for device in free[DEVICES_MAX:]:
+        left_out[device.address] = f"an inventory has {DEVICES_MAX} devices at most"
+    return tuple(free[:DEVICES_MAX]), _remarks(found, left_out)
 
 
-def _can_be_offered(device: PciDevice, parts: list[PciDevice]) -> bool:
-    """Whether a physical function may be offered: its virtual functions go with it.
+def _is_assignable(device: PciDevice, rules: DeviceRules) -> bool:
+    """Whether it is of a kind that is offered, or a rule was written for it."""
+    return device.kind != "other" or _is_named(device, rules)
 
-    The host must use none of them, and all of them must be visible. A device that is not split has none.
+
+def _is_named(device: PciDevice, rules: DeviceRules) -> bool:
+    return any(rule.is_exact and _matches(device, rule) for rule in rules.allow)
+
+
+def _left_out(devices: Iterable[PciDevice], rules: DeviceRules, is_server: bool) -> dict[str, str]:
+    """The address of each device that is not offered -> the reason."""
+    left_out: dict[str, str] = {}
+    parts: dict[str, list[PciDevice]] = {}
+    for device in devices:
+        if device.parent:
+            parts.setdefault(device.parent, []).append(device)
+        if reason := _why_not(device, rules, is_server):
+            left_out[device.address] = reason
+    for device in devices:
+        reason = _why_not_whole(device, parts.get(device.address, []), rules)
+        if device.address not in left_out and reason:
+            left_out[device.address] = reason
+    return left_out
+
+
+def _why_not(device: PciDevice, rules: DeviceRules, is_server: bool) -> str | None:
+    """Why a device is not offered by itself; None if it is."""
+    if denied_by := _matching(device, rules.deny):
+        return f"the rule {denied_by!r} denies it"
+    if rules.allow and not _matching(device, rules.allow):
+        return "no rule allows it"
+    if not _is_named(device, rules):
+        if device.is_console:
+            return "it is the display of a console"
+        if device.boot_vga and is_server:
+            return "it is the display of this server's console (boot_vga)"
+    return device.in_use
+
+
+def _matches(device: PciDevice, rule: DeviceRule) -> bool:
+    addresses = (device.address,) if device.parent is None else (device.address, device.parent)
+    return rule.matches(addresses, device.vendor, device.product, device.class_code)
+
+
+def _matching(device: PciDevice, rules: Iterable[DeviceRule]) -> str | None:
+    return next((rule.text for rule in rules if _matches(device, rule)), None)
+
+
+def _why_not_whole(device: PciDevice, parts: list[PciDevice], rules: DeviceRules) -> str | None:
+    """Why a physical function may not be offered: its virtual functions go with it.
+
+    The host must use none of them, no rule may deny one, and all of them must be visible. A device that is not split has
+    none.
     """
-    return len(parts) >= device.functions and not any(part.in_use for part in parts)
+    if len(parts) < device.functions:
+        return f"{device.functions} virtual functions go with it, and only {len(parts)} are visible"
+    for part in parts:
+        if part.in_use or _matching(part, rules.deny):
+            return f"its virtual function {part.address} goes with it and is not offered"
+    return None
+
+
+def _remarks(found: Mapping[str, PciDevice], left_out: Mapping[str, str]) -> list[Remark]:
+    """One remark for each reason, with the devices that it applies to."""
+    by_reason: dict[str, list[str]] = {}
+    for address, reason in left_out.items():
+        device = found[address]
+        text = f"{address} ({device.kind} {device.vendor:04x}:{device.product:04x})"
+        by_reason.setdefault(reason, []).append(text)
+    return [
+        Remark(
+            ("PCI device " if len(devices) == 1 else "PCI devices ") + ", ".join(devices), NOT_OFFERED, reason
+        )
+        for reason, devices in by_reason.items()
+    ]
 
 
 def device_inventory(devices: Iterable[PciDevice]) -> dict[str, JsonValue]:
@@ -111,14 +216,13 @@ def _read_device(path: Path, mounted: frozenset[str]) -> PciDevice | None:
     if not (0 <= code <= 0xFFFFFF and 0 <= vendor <= 0xFFFF and 0 <= product <= 0xFFFF):
         return None
     digits = f"{code:06x}"
-    kind = _KINDS.get(digits[:2]) or _KINDS.get(digits[:4])
-    if kind is None:
+    if digits.startswith(_BRIDGE):
         return None
     node = read_int(path / "numa_node")
     driver, parent = link_name(path / "driver"), link_name(path / "physfn")
     return PciDevice(
         address=path.name,
-        kind=kind,
+        kind=_KINDS.get(digits[:2]) or _KINDS.get(digits[:4]) or "other",
         class_code=code,
         vendor=vendor,
         product=product,
@@ -127,7 +231,8 @@ def _read_device(path: Path, mounted: frozenset[str]) -> PciDevice | None:
         parent=parent if parent and parent != path.name and _ADDRESS.fullmatch(parent) else None,
         functions=_functions(path),
         functions_max=min(max(0, read_int(path / "sriov_totalvfs") or 0), _FUNCTIONS_MAX),
-        in_use=_carries_traffic(path) or _holds_data(path, mounted),
+        boot_vga=read_int(path / "boot_vga") == 1,
+        in_use=_use(path, mounted),
     )
 
 
@@ -135,6 +240,14 @@ def _functions(device: Path) -> int:
     """The number of virtual functions: the kernel's count or the number of its links, whichever is larger."""
     links = sum(re.fullmatch(r"virtfn[0-9]+", path.name) is not None for path in entries(device))
     return max(links, read_int(device / "sriov_numvfs") or 0)
+
+
+def _use(device: Path, mounted: frozenset[str]) -> str | None:
+    if _carries_traffic(device):
+        return "the host uses it: its link is up"
+    if _holds_data(device, mounted):
+        return "the host uses it: it is mounted, used for swap, or part of another disk"
+    return None
 
 
 def _carries_traffic(device: Path) -> bool:

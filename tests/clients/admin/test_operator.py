@@ -13,6 +13,7 @@ from vacancy.clients.admin import operator
 from vacancy.clients.admin.operator import CurrentSettings, SettingsChangedByOthers, set_operator_settings
 from vacancy.clients.admin.rules import RaiseOptions, activate_classes
 from vacancy.clients.inspection.lookup import NotFound, show_consumer, show_provider
+from vacancy.clients.runtime.folded_log import RecordRefused
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.resources.classes.quantity import Quantity
 from vacancy.resources.classes.registry import Registry
@@ -93,6 +94,39 @@ def test_overrides_add_up_until_they_are_cleared(site: FollowedLog) -> None:
     assert vcpu_capacity(site) == 9, "what operators say survives a report"
     change(site, operator.clear_override("VCPU"))
     assert vcpu_capacity(site) == 8
+
+
+def test_an_override_that_a_list_of_devices_does_not_honour_is_refused(site: FollowedLog) -> None:
+    """Of a list of devices nothing is reserved and nothing multiplied. The change is refused before anything is written."""
+    site.report("node-2", PGPU={"devices": {"81:00.0": {}, "82:00.0": {}}}, FPGA={"total": 4})
+    before = site.log.end()
+    with pytest.raises(UsageError, match="override of reserved has no effect on the inventory of PGPU"):
+        change(site, operator.override("PGPU", {"reserved": 1}), "node-2")
+    with pytest.raises(UsageError, match="override of allocation_ratio_milli has no effect"):
+        change(site, operator.override("PGPU", {"allocation_ratio_milli": 2000}), "node-2")
+    assert site.log.end() == before
+    change(site, operator.override("FPGA", {"reserved": 1}), "node-2")
+    assert capacity(site, "node-2", "FPGA") == 3, "of a number of devices some can be reserved"
+
+
+def test_an_override_that_lost_its_effect_is_shown_as_such_and_stops_no_other_change(
+    site: FollowedLog,
+) -> None:
+    site.report("node-2", PGPU={"total": 2})
+    change(site, operator.override("PGPU", {"reserved": 1}), "node-2")
+    assert capacity(site, "node-2", "PGPU") == 1
+    site.report("node-2", PGPU={"devices": {"81:00.0": {}, "82:00.0": {}}})
+    (node,) = show_provider(site.reader, "node-2").providers
+    assert node.facts is not None
+    assert node.facts["overrides_without_effect"] == {"PGPU": ["reserved"]}
+    assert capacity(site, "node-2", "PGPU") == 2
+    assert change(site, operator.disable(), "node-2").changed
+    assert change(site, operator.clear_override("PGPU"), "node-2").facts.overrides == {}
+
+
+def capacity(site: FollowedLog, provider: str, resource_class: str) -> int:
+    (node,) = show_provider(site.reader, provider).providers
+    return next(one.capacity for one in node.inventories if one.resource_class == resource_class)
 
 
 def vcpu_capacity(site: FollowedLog) -> int:
@@ -203,7 +237,7 @@ def test_a_plugin_counts_once_it_is_activated(tmp_path: Path) -> None:
         site.report("node-1", LICENCE={"total": 5})
         with pytest.raises(NotFound):
             show_provider(site.reader, "node-1")
-        with pytest.raises(UsageError, match="LICENCE is not allowed by the log's rules"):
+        with pytest.raises(RecordRefused, match="LICENCE is not allowed by the log's rules"):
             set_operator_settings(
                 site.log, site.reader, "n", operator.override("LICENCE", {"reserved": 1}), cell="auto"
             )

@@ -115,7 +115,8 @@ def test_classes_and_versions_are_raised_one_without_the_other(tmp_path: Path) -
 def test_a_store_that_does_not_follow_is_an_outcome_not_known(tmp_path: Path) -> None:
     with followed_log(tmp_path, follow=False, rules_version=1) as site:
         with pytest.raises(
-            OutcomeUnknown, match="has the rules of partition 0, but the store has not read that far"
+            OutcomeUnknown,
+            match="has the activation of rules in partition 0, but the store has not read that far",
         ):
             activate_rules(site.log, site.reader, 2, RaiseOptions(0.05))
         assert versions(site) == [1, 1]

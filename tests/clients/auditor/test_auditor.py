@@ -738,6 +738,7 @@ def test_the_auditor_shares_no_code_with_the_fold() -> None:
         "contextlib",
         "dataclasses",
         "functools",
+        "hashlib",
         "heapq",
         "json",
         "operator",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from tests.clients.auditor.test_auditor import DEADLINE, JSON, T0, Story, a_claim, provider
+from vacancy.clients.auditor.auditor import audit
 from vacancy.clients.auditor.deadlines import Deadline, Deadlines
 from vacancy.clients.auditor.ledger import CONTESTED_MS, Ledger
 from vacancy.clients.auditor.rules_in_force import BOUNDED as LIMITS
@@ -415,3 +417,31 @@ def test_proposals_are_few() -> None:
     story.say("rules.supported", {"proposal": "p7", "store": "s"})
     story.say("rules.activated", {"version": 3, "classes": ["C7"]})
     assert _rules(story) == (3, {"C7"})
+
+
+# -- no valid host ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_report_that_is_refused_does_not_excuse_a_no_valid_host(version: int) -> None:
+    """A root that two cells report may be left out by a query. A refused report does not make a root known."""
+    stories = [Story(partition, 2, version=version) for partition in range(2)]
+    classes = {f"CUSTOM_C{number}": {"total": 1} for number in range(LIMITS.provider_classes + 1)}
+    report = {"root": "n", "incarnation": f"{1:016x}", "sequence": 1}
+    stories[0].node()
+    stories[1].say("node.reported", {**report, "providers": [{"id": "n", "inventories": classes}]})
+    stories[0].no_valid_host("r", {"groups": [{"resources": {"VCPU": 1}}]})
+    found = audit({story.partition: story.records for story in stories}, [])
+    assert (found.wrong_rejections, found.unverifiable) == ((0, 1) if version == 2 else (1, 0))
+
+
+def test_rules_that_were_activated_count_for_a_no_valid_host() -> None:
+    story = Story(version=2)
+    story.node()
+    story.say("rules.activated", {"version": 3})
+    story.no_valid_host("r", {"groups": [{"resources": {"VCPU": 1}}]})
+    story.no_valid_host("s", {"groups": [{"resources": {"VCPU": 1}}]})
+    refused = json.loads(story.records[-1].value) | {"note": [0] * LIMITS.record_marks}
+    story.records[-1] = story.records[-1]._replace(value=json.dumps(refused).encode())
+    found = story.audit()
+    assert (found.no_valid_host, found.wrong_rejections) == (1, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.events_json import provider, reported
+from tests.support.events_json import event, provider, reported
 from vacancy.clients.inspection import lookup
 from vacancy.clients.inspection.contested import own_node_warning
 from vacancy.clients.inspection.status import status
@@ -22,7 +22,7 @@ from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.resources.state.rows import ContestedRow
 from vacancy.resources.state.tables import CONTESTED, NODES, key
-from vacancy.streams.log import AppendedAt
+from vacancy.streams.log import AppendedAt, open_log
 
 CELL = covering_cells(1)[0]
 NAME = key(CELL, "node-1")
@@ -109,6 +109,21 @@ def test_a_publisher_learns_that_another_one_uses_its_name(store: Store) -> None
     assert text.startswith("node node-1 is closed to new claims: events of incarnation 0000000000000001 come")
     assert text.endswith("stop the other publisher, or give one of the two another --root")
     write(store, OPEN)
+    assert own(store, 2) == ""
+
+
+def test_a_publisher_learns_why_its_report_is_refused(store: Store, tmp_path: Path) -> None:
+    """It is not another publisher that opened the incarnation before; nor is the heartbeat after the report the reason."""
+    bad = provider("node-1", VCPU={"total": 4, "reserved": 8})
+    beat = {"root": "node-1", "incarnation": f"{3:016x}", "sequence": 2}
+    with open_log(f"sqlite://{tmp_path}/log.db") as log:
+        log.append([NewRecord(CELL, reported("node-1", [bad], life=3))])
+        log.append([NewRecord(CELL, event("node.heartbeat.v1", beat))])
+        store.apply(0, log.read(0, 2, 10))
+    for offset in (2, 3):
+        told = own(store, 3, offset)
+        assert told is not None
+        assert "the events of this publisher of node node-1 are refused: provider node-1: VCPU" in told
     assert own(store, 2) == ""
 
 

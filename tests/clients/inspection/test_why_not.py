@@ -21,7 +21,7 @@ from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model import events
-from vacancy.resources.model.errors import ClaimLost, NoValidHost, UsageError
+from vacancy.resources.model.errors import ClaimLost, ConsumerExists, NoValidHost, UsageError
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
@@ -223,10 +223,10 @@ def test_a_request_that_is_invalid_costs_no_outcome_of_others(site: FollowedLog)
         assert [one.status for one in outcomes] == ["placed", "placed"]
 
 
-def test_a_consumer_that_holds_something_already_is_lost_and_told_since_when(site: FollowedLog) -> None:
+def test_a_consumer_that_holds_something_already_is_named_with_the_time_since_when(site: FollowedLog) -> None:
     site.report("n1", cell=CELLS[0])
     small = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
     with site.scheduler() as scheduler:
         scheduler.place(PlacementRequest(small, consumer="c1"))
-        with pytest.raises(ClaimLost, match=r"consumer exists, taken at \d:\d+, 20"):
+        with pytest.raises(ConsumerExists, match=r"consumer exists, taken at \d:\d+, 20"):
             scheduler.place(PlacementRequest(small, consumer="c1"))

@@ -100,6 +100,28 @@ def test_several_providers_may_serve_the_unnumbered_group_and_only_that() -> Non
     assert only(document='{"groups": [{"resources": {"VCPU": 1}}]}').same_provider
 
 
+def test_in_tree_without_resources_holds_for_the_other_groups() -> None:
+    """What is said of no resources is said of the tree that serves the others."""
+    apart = spec(groups=["n=DISK_GB:1", "m=VCPU:1;in_tree=other"], in_tree="dst")
+    assert [(one.name, one.in_tree) for one in apart.groups] == [("n", "dst"), ("m", "other")]
+    numa = spec(options={"numa": "cells=2,cpus=4,memory_mb=1024"}, in_tree="dst")
+    assert {one.in_tree for one in numa.groups} == {"dst"}
+    assert all(one.resources for one in numa.groups)
+    assert spec(query="resources1=VCPU:1&in_tree=dst").groups[0].in_tree == "dst"
+    first, second = spec(
+        groups=["n=DISK_GB:1"], required=["CUSTOM_A"], member_of=["rack"], in_tree="dst"
+    ).groups
+    assert (first.name, first.same_provider, first.required, first.member_of) == (
+        "",
+        True,
+        ("CUSTOM_A",),
+        (("rack",),),
+    )
+    assert (second.name, second.in_tree, second.required) == ("n", "dst", ())
+    both = spec(groups=["n=DISK_GB:1"], resources=["VCPU:1"], in_tree="dst").groups
+    assert [(one.name, one.in_tree) for one in both] == [("", "dst"), ("n", None)]
+
+
 def test_what_is_asked_of_the_whole_tree() -> None:
     by_options = spec(
         groups=["a=VCPU:1", "b=VCPU:1", "c=MEMORY_MB:1"],
@@ -168,6 +190,15 @@ DOCUMENT = json.dumps({"groups": [{"resources": {"VCPUS": 1}}]})
             {"query": "resources=VCPU:1&required=in:CUSTOM_A,CUSTOM_B&required=!CUSTOM_A,!CUSTOM_B"},
             "CUSTOM_A and",
         ),
+        (
+            {"groups": ["n=VCPU:1"], "required": ["!CUSTOM_A"]},
+            "CUSTOM_A is forbidden, but no resources are asked for",
+        ),
+        (
+            {"groups": ["n=VCPU:1"], "member_of": ["!rack"]},
+            "rack is forbidden, but no resources are asked for",
+        ),
+        ({"in_tree": "dst"}, "asks for at least one resource"),
         ({"query": "resources1=VCPU:1&required=CUSTOM_A"}, "several providers, but asks for nothing"),
         ({"query": "&".join(f"resources{n}=VCPU:1" for n in range(1000))}, "has 1,000 groups; ask for 64"),
         ({"document": json.dumps({"groups": [{"name": str(n)} for n in range(1000)]})}, "at most 64 items"),

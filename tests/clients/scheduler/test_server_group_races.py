@@ -153,7 +153,7 @@ def test_usage_is_reported_apart(site: FollowedLog) -> None:
     wait_for(site.reader, site.log.end())
 
     def told(**what: Any) -> dict[str, tuple[int, dict[str, int]]]:
-        return {one.name: (one.consumers, one.usages) for one in usage(site.reader, **what)}
+        return {one.name: (one.consumers, one.usages) for one in usage(site.reader, **what).usages}
 
     assert told() == {"": (3, {"VCPU": 6})}
     assert told(project="a") == {"": (2, {"VCPU": 3})}

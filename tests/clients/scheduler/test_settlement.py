@@ -128,6 +128,7 @@ class Silent:
     def __init__(self, log: Log) -> None:
         self._log = log
         self.partitions, self.clock = log.partitions, log.clock
+        self.read, self.end, self.name = log.read, log.end, log.name
         self.silent = True
 
     def send(self, entries: Sequence[NewRecord], timeout_s: float = 10.0) -> Receipt:

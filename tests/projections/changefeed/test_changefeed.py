@@ -295,7 +295,7 @@ def test_a_reader_without_a_view_reads_rows_and_digests(writer: Writer) -> None:
 # -- a store that is made anew, or is not there -------------------------------------------------------------
 
 
-def eventually(reader: StoreReader, holds: Any, seconds: float = 10) -> None:
+def eventually(reader: StoreReader, holds: Any, seconds: float = 60) -> None:
     """Catch up, as a scheduler does all the time, until it holds."""
     until = time.monotonic() + seconds
     while not holds():
@@ -461,7 +461,7 @@ def test_a_ring_that_is_silent_is_not_believed_for_long(
     overwrite(writer, 0, before.to_bytes(8, "little"))
     asked = time.monotonic()
     while not partition.follow():
-        assert time.monotonic() < asked + 10 * partition_reader.SILENT_S
+        assert time.monotonic() < asked + 60
 
 
 @pytest.mark.parametrize("follow", [True, False], ids=["follow", "catch up"])
@@ -473,7 +473,7 @@ def test_a_ring_that_tells_wrong_hides_nothing(
     for _ in range(5):
         writer.beat()
         overwrite(writer, 0, number.to_bytes(8, "little"))
-        until = time.monotonic() + 10 * partition_reader.SILENT_S
+        until = time.monotonic() + 60
         while partition.local.position < writer.store.position()[0]:
             news = partition.follow() if follow else partition.catch_up()
             assert news is not None

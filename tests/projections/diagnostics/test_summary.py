@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from tests.projections.query.test_engine import EVERYTHING, specs
-from tests.support.events_json import Tape, event, provider, reported
+from tests.support.events_json import Tape, claim, claims, event, provider, reported
 from tests.support.memory_fleets import Fleet, fleet_of, spec_of
 from tests.support.queries import constraints, explain, find
 from tests.support.random_fleets.fleets import RandomFleet, a_request
@@ -18,6 +19,7 @@ from tests.support.solver.brute_force import assignments
 from tests.support.strategies import logs
 from vacancy.projections.diagnostics.node_report import report_node
 from vacancy.projections.ranking.orders import Random
+from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.state.tables import key
 
@@ -186,3 +188,78 @@ def test_a_provider_without_the_class_says_only_that() -> None:
     ]
     unknown = report_node(view, constraints(view, spec_of({"DISK_GB": 2})), 0).groups[0].best.failures
     assert [(one.constraint, one.resource_class) for one in unknown] == [("DISK_GB: any", "DISK_GB")]
+
+
+# -- traits that several providers have together -------------------------------------------------------------------
+
+
+def spread(resources: dict[str, int], **more: Any) -> RequestSpec:
+    """A request whose classes different providers of a tree may serve."""
+    return spec_of({"resources": resources, "same_provider": False, **more})
+
+
+def failures_of(view: FleetView, spec: RequestSpec, root: str) -> list[tuple[str, str]]:
+    """(provider, constraint) of what is reported of a node; the same as among the nearest misses."""
+    (cell,) = {cell for cell, _ in map(view.name, view.row_of.values())}
+    tree = report_node(view, constraints(view, spec), view.row_of[key(cell, root)])
+    nearest = {one.root: one for one in explain(view, spec, nearest=100).nearest}
+    assert nearest[root] == tree
+    return [(provider, failure.constraint) for _, provider, failure in tree.misses]
+
+
+@pytest.mark.parametrize(
+    "asked", [{"required": ["HW_CPU_X86_AVX2"]}, {"any_traits": [["CUSTOM_Z", "HW_CPU_X86_AVX2"]]}]
+)
+def test_a_trait_that_the_node_has_is_no_reason(asked: dict[str, Any]) -> None:
+    tape = Tape()
+    cell = tape.cells[0]
+    tape.append(
+        cell, reported("host1", [provider("host1", None, ["HW_CPU_X86_AVX2"], VCPU=2, MEMORY_MB=4096)])
+    )
+    all_of_it = claim("c1", "vm-1", "host1", {"VCPU": 2, "MEMORY_MB": 4096}, tape.now_ms)
+    tape.append(cell, claims(all_of_it))
+    tape.append(cell, reported("host2", [provider("host2", VCPU=2, MEMORY_MB=1)]))
+    view = fleet_of(tape).view()
+    spec = spread({"VCPU": 1, "MEMORY_MB": 2}, **asked)
+    free = [("host1", "VCPU: free >= 1"), ("host1", "MEMORY_MB: free >= 2")]
+    assert failures_of(view, spec, "host1") == free
+    lacks = [constraint for _, constraint in failures_of(view, spec, "host2")]
+    trait = "required trait " + " or ".join(asked.get("required") or asked["any_traits"][0])
+    assert lacks == ["MEMORY_MB: free >= 2", "MEMORY_MB: max_unit >= 2", trait]
+    counts = {one.constraint: (one.alone, one.in_order) for one in explain(view, spec).constraints}
+    assert counts[trait] == (1, 0)
+
+
+def test_the_provider_that_has_a_trait_says_why_it_cannot_serve() -> None:
+    """The node has room without the trait; the pool that has it is full."""
+    tape = Tape()
+    cell = tape.cells[0]
+    tape.append(
+        cell,
+        reported(
+            "n1", [provider("n1", VCPU=8, DISK_GB=100), provider("n1-ssd", "n1", ["CUSTOM_SSD"], DISK_GB=5)]
+        ),
+    )
+    view = fleet_of(tape).view()
+    spec = spread({"VCPU": 1, "DISK_GB": 10}, required=["CUSTOM_SSD"])
+    assert failures_of(view, spec, "n1") == [
+        ("n1-ssd", "DISK_GB: free >= 10 (for required trait CUSTOM_SSD)"),
+        ("n1-ssd", "DISK_GB: max_unit >= 10 (for required trait CUSTOM_SSD)"),
+    ]
+    tape.append(
+        cell,
+        reported(
+            "n1", [provider("n1", VCPU=8, DISK_GB=100), provider("n1-ssd", "n1", ["CUSTOM_SSD"])], sequence=2
+        ),
+    )
+    view = fleet_of(tape).view()
+    assert failures_of(view, spec, "n1") == [("n1", "required trait CUSTOM_SSD")], "it has no disk"
+
+
+def test_a_node_that_has_the_trait_and_is_short_is_nearer_than_one_without() -> None:
+    tape = Tape()
+    for name, traits, vcpus in (("without", [], 4), ("with", ["CUSTOM_A"], 3)):
+        tape.append(tape.cells[0], reported(name, [provider(name, None, traits, VCPU=vcpus, MEMORY_MB=4)]))
+    view = fleet_of(tape).view()
+    told = explain(view, spread({"VCPU": 4, "MEMORY_MB": 5}, required=["CUSTOM_A"]))
+    assert [one.root for one in told.nearest] == ["with", "without"]

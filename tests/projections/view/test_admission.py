@@ -98,6 +98,34 @@ def test_the_rarest_names_are_left_out_and_asking_for_them_is_refused(kind: str)
         asked(view, **request_for(kind, nobody))
 
 
+@pytest.mark.parametrize("kind", ["class", "trait", "aggregate"])
+def test_rare_names_that_queries_ask_for_are_expanded_within_a_share_of_the_bound(kind: str) -> None:
+    view = fleet_view(1_000)
+    view.loaded()
+    view._memory_mb = 1
+    names = names_of(kind, 100)
+    for number in (3, 5):
+        say(view, kind, names, number)
+    before = view.memory.bytes
+    requests: dict[str, Any] = {
+        name: {"class": {"resources": {name: 1}}, "trait": {"required": (name,)}}.get(
+            kind, {"member_of": ((name,),)}
+        )
+        for name in names
+    }
+    for request in requests.values():
+        assert {one.root for one in asked(view, **request)} == {"n3", "n5"}
+        assert 0 < view.meter.expanded_bytes <= 2**20 // admission.EXPANDED_SHARE
+        assert view.memory.bytes == before + view.meter.expanded_bytes
+    say(view, kind, names[-1:], 7)  # what was expanded is no longer right
+    say(view, kind, (), 5)
+    assert {one.root for one in asked(view, **requests[names[-1]])} == {"n3", "n7"}
+    assert view.meter.expanded_bytes > 0
+    view._memory_mb = 0  # the columns need all the room
+    view.feed(PROVIDERS.name, [], [])
+    assert view.meter.expanded_bytes == 0
+
+
 def test_names_that_come_while_others_are_left_out_add_nothing() -> None:
     """The names that were left out are not kept either."""
     view = fleet_view(100)

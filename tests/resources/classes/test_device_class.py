@@ -253,7 +253,11 @@ DEVICE = {"devices": {"a": {"model": "A100"}}}
         ("PGPU", {"devices": {"a": {f"x{n}": 1 for n in range(65)}}}, "more than 64 attributes"),
         ("PGPU", {"devices": {"a": {"parent": "a"}}}, "parent of a is not the name of another"),
         ("PGPU", {"devices": {"a": {}, "b": {"parent": "a"}, "c": {"parent": "b"}}}, "has a parent itself"),
-        ("PGPU", {"devices": {f"d{n}": {} for n in range(4097)}}, "an inventory is"),
+        (
+            "PGPU",
+            {"devices": {f"d{n}": {} for n in range(4097)}},
+            "an inventory has 4,096 devices at most, and this one has 4,097",
+        ),
         ("PGPU", {"total": -1}, "total"),
         ("GPU_SHARE", {"total": 1000}, "an inventory is"),
         ("GPU_SHARE", DEVICE, "the total of a is not a number"),

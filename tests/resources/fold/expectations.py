@@ -7,8 +7,11 @@ expect verdict c1 gone                      expect request r1 placed
 expect verdict c1 grants n1 PORTS:[80]
 expect group web i1:n1,n1-gpu i2:n2;n3 (of i2 two copies)
 expect contested n1 dropped 2 reports 1 at @9   expect contested n1 over
+expect contested n1 until decided: TEXT     expect machine n1 A other B refused C,D waiting
 expect 2 dead letters                       expect time 90s
 expect proposals p1:3:1/2 (version 3, supported by 1 store, lacked by 2)
+expect quota p used INSTANCE:VCPU:4 shares VCPU:8#1   expect quota p gone   expect quota p user u used …
+expect ledger p VCPU limit 100 shares 0:60#2,1:40#1<30   (partition 1 is to lower its share to 30)
 expect answer s1 @3 lacks A,B               expect answer s1 @3 gone
 """
 
@@ -19,24 +22,30 @@ from collections.abc import Callable
 from typing import Any
 
 from vacancy.resources.classes.registry import Registry
-from vacancy.resources.state.rows import AllocationPart, ClassRow, ProviderRow
+from vacancy.resources.fold.quota_ledgers import quota_limit_id
+from vacancy.resources.model.events import QuotaScope
+from vacancy.resources.state.rows import UNTIL_DECIDED, AllocationPart, ClassRow, ProviderRow
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
     CONTESTED,
     DEAD_LETTERS,
     FACTS,
     GROUPS,
+    MACHINES,
     NODES,
     PARTITION,
     PARTITION_KEY,
     PROPOSAL_ANSWERS,
     PROPOSALS,
     PROVIDERS,
+    QUOTA_LIMITS,
+    QUOTAS,
     REQUESTS,
     VERDICTS,
     Table,
     answer_key,
     dead_letter_key,
+    quota_key,
 )
 
 Get = Callable[[Table[Any], bytes], Any]
@@ -61,7 +70,10 @@ class Expectations:
             "answer": self._answer,
             "group": self._group,
             "letter": self._letter,
+            "ledger": self._ledger,
+            "quota": self._quota,
             "contested": self._contested,
+            "machine": self._machine,
         }
         if words[1:3] == ["dead", "letters"]:
             same(self.get(PARTITION, PARTITION_KEY).dead_letters, int(words[0]))
@@ -126,8 +138,22 @@ class Expectations:
         if words[1] == "over":
             same(row.until_ms, 0)
             return
+        assert row is not None, "there was no conflict"
         assert row.until_ms > 0, "it is over"
+        if words[1:3] == ["until", "decided:"]:
+            same([row.until_ms, row.reason], [UNTIL_DECIDED, " ".join(words[3:])])
+            return
         same([row.dropped, row.dropped_reports, f"@{row.offset}"], [int(words[2]), int(words[4]), words[6]])
+
+    def _machine(self, words: list[str]) -> None:
+        row = self.get(MACHINES, self._key(words[0]))
+        if words[1] == "unknown":
+            same(row, None)
+            return
+        assert row is not None, "its machine is not known"
+        found = [row.machine or "none", *(["other", row.other] if row.other else [])]
+        found += ["refused", ",".join(row.refused)] if row.refused else []
+        same([*found, *(["waiting"] if row.waiting else [])], words[1:])
 
     def _consumer(self, words: list[str]) -> None:
         row = self.get(ALLOCATIONS, self._key(words[0]))
@@ -182,6 +208,35 @@ class Expectations:
             return
         same((row.store, row.host), (words[0], f"host-of-{words[0]}"))
         same(["lacks", ",".join(row.missing)] if row.missing else ["supports"], words[2:])
+
+    def _quota(self, words: list[str]) -> None:
+        user = words[2] if words[1] == "user" else None
+        row = self.get(QUOTAS, quota_key("" if words[0] == "default" else words[0], user))
+        rest = words[3:] if user is not None else words[1:]
+        if rest == ["gone"]:
+            same(row, None)
+            return
+        assert row is not None, "it has no row"
+        said = dict(zip(rest[::2], rest[1::2], strict=True))
+        found = {
+            "used": ",".join(f"{kind}:{unit}:{amount}" for kind, unit, amount in row.used) or "nothing",
+            "shares": ",".join(
+                f"{one.consumer_type + ':' if one.consumer_type else ''}{one.unit}:{one.amount}#{one.number}"
+                for one in row.shares
+            ),
+            "parent": row.parent or "none",
+            "children": str(row.children),
+        }
+        same({name: found[name] for name in said}, said)
+
+    def _ledger(self, words: list[str]) -> None:
+        scope = QuotaScope(project=words[0], unit=words[1])
+        row = self.get(QUOTA_LIMITS, quota_limit_id(scope).encode())
+        shares = ",".join(
+            f"{one.partition}:{one.amount}#{one.number}{f'<{one.recalled}' if one.recalled >= 0 else ''}"
+            for one in row.shares
+        )
+        same([str(row.limit), shares or "none"], [words[3], words[5]])
 
     def _letter(self, words: list[str]) -> None:
         """`letter 3 is @7`: the place in the ring, and the record that is kept there."""

@@ -22,10 +22,14 @@ from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
+from vacancy.resources.fold.quota_ledgers import quota_limit_id
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import Halt
+from vacancy.resources.model.events import QuotaScope
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.rows import VerdictRow
+from vacancy.resources.state.rule_set import PREVIEWS
 from vacancy.resources.state.tables import (
     DEAD_LETTERS,
     PARTITION,
@@ -164,6 +168,9 @@ class Scenario:
         self.classes = tuple(filter(None, options.get("classes", "PORTS").split(",")))
         self.plugins = options.get("plugins", "yes") == "yes"
         self.rules = int(options.get("rules", 1))
+        newest = RULES_VERSIONS.newest
+        if newest.preview and self.rules == newest.version - PREVIEWS:
+            self.rules = newest.version
 
     def _open(self) -> None:
         self.replicas = Replicas(self.directory, self.partition, self.partitions, self.plugins)
@@ -250,10 +257,13 @@ class Scenario:
         return {"root": root, "incarnation": f"{number:016x}", "sequence": sequence}
 
     def _node(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`node n1 machine=A VCPU=8`: with a machine it is an event of version 2. Incarnations are those of the machine."""
         data = self._said(words[0], options, opens=True)
         providers = [_provider(words), *(_provider(line.split()) for line in more)]
         if "confirms" in options:
             data["consumers"] = options["confirms"].split(",")
+        if "machine" in options:
+            return event("node.reported.v2", {**data, "providers": providers, "machine": options["machine"]})
         return event("node.reported.v1", {**data, "providers": providers})
 
     def _change(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
@@ -267,6 +277,21 @@ class Scenario:
 
     def _retire(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         return event("node.retired.v1", self._said(words[0], options))
+
+    def _retired(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`retired n1 life=2`: by an operator, who names the incarnation and no sequence."""
+        life = int(options.get("life", self.lives.get((self.cell, words[0]), [1])[0]))
+        return event("node.retired.v2", {"root": words[0], "incarnation": f"{life:016x}"})
+
+    def _adopt(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        return event("node.adopted.v1", {"root": words[0], "machine": words[1]})
+
+    def _rename(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`rename n1 n2 consumers=i1,i2`, and a line with the old and the new name of each other provider."""
+        names = {words[0]: words[1], **dict(line.split() for line in more)}
+        consumers = [name for name in options.get("consumers", "").split(",") if name]
+        data = {"root": words[0], "to": words[1], "providers": names, "consumers": consumers}
+        return event("node.renamed.v1", data)
 
     def _facts(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         overrides = dict(_inventory(line.split()[1]) for line in more if line.startswith("override"))
@@ -284,7 +309,15 @@ class Scenario:
         return event("claims.requested.v1", {"claims": [self._bid(line.split()) for line in more]})
 
     def _replace(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
-        return event("consumer.replaced.v1", self._bid(words))
+        """`replace c2 for i1 replaces=c1 n1 VCPU:4`: with `replaces` it is version 2, with `leaves=web` version 3."""
+        bid = self._bid(words)
+        form = 3 if "leaves" in bid else 2 if "replaces" in bid else 1
+        return event(f"consumer.replaced.v{form}", bid)
+
+    def _update(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`update i1 c1 project=p user=u type=T`."""
+        changed = {"consumer_type" if name == "type" else name: value for name, value in options.items()}
+        return event("consumer.updated.v1", {"consumer": words[0], "claim": words[1], **changed})
 
     def _bid(self, words: list[str]) -> dict[str, Any]:
         """`c1 for i1 n1 VCPU:4 + n2 VCPU:2 as a#1 deadline=60s hold=30s generation=1 if n1 trait X unless n1 …
@@ -298,6 +331,10 @@ class Scenario:
         for name, value in _options(words[3:]).items():
             if name == "generation":
                 bid["consumer_generation"] = int(value)
+            elif name == "leaves":
+                bid["leaves"] = [f"{self.cell}/{group}" for group in value.split(",")]
+            elif name in ("project", "user", "type", "replaces"):
+                bid["consumer_type" if name == "type" else name] = value
             else:
                 bid[{"deadline": "deadline_ms", "hold": "hold_until_ms"}[name]] = START_MS + _ms(value)
         rest = iter(["+", *(word for word in words[3:] if not re.match("[a-z]+=", word))])
@@ -373,6 +410,47 @@ class Scenario:
 
     def _withdraw(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         return event("rules.withdrawn.v1", {"proposal": words[0]})
+
+    def _quota_limit(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`quota_limit p VCPU 100 revision=1 by=operator`; `default` for the project '', `user=u`, `user=default`."""
+        scope = self._quota_scope(words, options)
+        options["cell"] = quota_limit_id(QuotaScope.model_validate(scope))
+        revision = int(options.get("revision", 1))
+        data = {**scope, "limit": int(words[2]), "revision": revision}
+        return event("quota.limit.set.v1", data, f"{options.get('by', 'operator')}-{revision}")
+
+    def _quota_plan(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`quota_plan p VCPU 100 number=1 partition=0`: the ledger gives a share, or recalls some of it."""
+        scope = self._quota_scope(words, options)
+        options["cell"] = quota_limit_id(QuotaScope.model_validate(scope))
+        return event("quota.share.planned.v1", self._quota_change(scope, words, options))
+
+    def _quota_settle(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        scope = self._quota_scope(words, options)
+        options["cell"] = quota_limit_id(QuotaScope.model_validate(scope))
+        return event("quota.share.settled.v1", self._quota_change(scope, words, options))
+
+    def _quota_share(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`quota_share p VCPU 100 number=1`: the partition takes or lowers its share."""
+        data = self._quota_change(self._quota_scope(words, options), words, options)
+        return event("quota.share.set.v1", {k: v for k, v in data.items() if k != "partition"})
+
+    def _quota_parent(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        parent = "" if words[1] == "none" else words[1]
+        data = {"project": words[0], "parent": parent, "revision": int(options.get("revision", 1))}
+        return event("quota.parent.set.v1", data)
+
+    def _quota_scope(self, words: list[str], options: dict[str, str]) -> dict[str, Any]:
+        scope = {"project": "" if words[0] == "default" else words[0], "unit": words[1]}
+        if "user" in options:
+            scope["user"] = "" if options["user"] == "default" else options["user"]
+        return {**scope, "consumer_type": options.get("type", "")}
+
+    def _quota_change(
+        self, scope: dict[str, Any], words: list[str], options: dict[str, str]
+    ) -> dict[str, Any]:
+        number, partition = int(options.get("number", 1)), int(options.get("partition", 0))
+        return {**scope, "partition": partition, "number": number, "amount": int(words[2])}
 
     def _again(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         return self.records[int(words[0][1:])].value

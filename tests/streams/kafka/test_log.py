@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 import uuid
 from typing import Any
@@ -15,7 +16,7 @@ from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.kafka.topic import _open_partitions, check_topic
-from vacancy.streams.log import create_log, open_log
+from vacancy.streams.log import RECORD_BYTES_MAX, create_log, open_log
 from vacancy.streams.log_url import parse_log_url
 
 pytestmark = pytest.mark.kafka
@@ -71,7 +72,7 @@ def test_every_problem_of_a_topic_is_listed(url: str, admin: Any) -> None:
         "retention.bytes is 1000",
         "replication is 1",
         "unclean.leader.election.enable is true",
-        "max.message.bytes is below",
+        "max.message.bytes is 1000, below",
         "partition 0 has 1 in-sync replicas, 2 are needed",
         "partition 1 has 1 in-sync replicas, 2 are needed",
     ]
@@ -116,20 +117,44 @@ def test_no_secret_reaches_a_log_line(url: str, openings: Any, caplog: pytest.Lo
     assert "hunter2" not in caplog.text
 
 
-def test_a_record_that_is_too_large_stops_the_whole_append(url: str, openings: Any) -> None:
+@pytest.mark.parametrize("key", ["a", "a" * 1_024], ids=["short key", "long key"])
+def test_the_largest_record_passes_and_a_larger_one_stops_the_whole_append(
+    key: str, url: str, openings: Any
+) -> None:
+    largest = random.Random(1).randbytes(RECORD_BYTES_MAX)
     with create_log(url, 1, openings(1)) as log:
-        with pytest.raises(LogError, match=r"too large for the log.*max\.message\.bytes") as raised:
-            log.append([NewRecord("a", b"small"), NewRecord("a", b"x" * 2_000_000)])
+        (landed,) = log.append([NewRecord(key, largest)])
+        assert landed.offset == 1
+        with pytest.raises(LogError, match=r"has 8388609 bytes.*a log takes 8388608 bytes") as raised:
+            log.append([NewRecord(key, b"small"), NewRecord(key, largest + b"x")])
         assert not isinstance(raised.value, LogUnavailable)
-        assert log.end() == {0: 1}
+        assert log.end() == {0: 2}
+        (read,) = log.read(0, 1, 10, timeout_s=30)
+        assert read.value == largest
+        log.append([NewRecord(key, largest), NewRecord(key, b"small"), NewRecord(key, largest)])
+        assert log.end() == {0: 5}
 
 
 def test_a_record_larger_than_the_topic_allows(url: str, openings: Any, admin: Any) -> None:
     make_topic(admin, url, max_message_bytes="10000")
     with open_log(url) as log:
-        with pytest.raises(LogError, match="too large for the log"):
+        with pytest.raises(
+            LogError, match=r"larger than the topic's max\.message\.bytes.*topics check"
+        ) as raised:
             log.append([NewRecord("a", b"x" * 50_000)])
+        assert not isinstance(raised.value, LogUnavailable)
         assert log.append([NewRecord("a", b"small")])[0].offset == 0
+    assert "max.message.bytes is 10000, below 8390656: the reports of large nodes do not fit" in check_topic(
+        url
+    )
+
+
+def test_a_record_larger_than_this_client_allows(url: str, openings: Any) -> None:
+    create_log(url, 1, openings(1)).close()
+    with open_log(url, **{"max.request.size": "10000"}) as log:
+        with pytest.raises(LogError, match=r"a record of 50000 bytes.*this client's max\.request\.size"):
+            log.append([NewRecord("a", b"small"), NewRecord("a", b"x" * 50_000)])
+        assert log.end() == {0: 1}
 
 
 def test_a_topic_of_another_program_has_no_identity(url: str, admin: Any, kafka: str) -> None:

@@ -1,0 +1,266 @@
+"""Quotas as the auditor keeps them: own books of what projects and users hold, of shares, and of the ledgers of limits.
+
+Written from docs/quotas.md. What a class counts is computed from the asks of a claim and from the names that it was granted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from vacancy.clients.auditor.classes.built_in import ClassAuditors
+from vacancy.clients.auditor.classes.class_auditor import Refused
+from vacancy.clients.auditor.consumers import Key
+
+NO_LIMIT: Final = -1
+QUOTAS_SINCE: Final = 4
+"""The first version of the rules with quotas, also as a preview."""
+
+NOT_JUDGED: Final = "how much some of its resources count against a quota is not judged"
+NOT_COUNTED: Final = "how many entries a row of quotas has is not counted"
+
+Slot = tuple[str, str | None, str, str]
+"""(project, user or None, consumer type or '', unit)."""
+
+
+class Share(NamedTuple):
+    """A share: the number of its last change, and its amount (-1: no limit)."""
+
+    number: int
+    amount: int
+
+
+class Amounts(NamedTuple):
+    """Unit -> amount, and the units of which the amount is not known."""
+
+    known: Counter[str]
+    unknown: frozenset[str]
+
+
+class Account(NamedTuple):
+    """For whom a consumer holds something."""
+
+    project: str
+    user: str
+    consumer_type: str
+
+
+@dataclass(slots=True)
+class LimitBook:
+    """The ledger of a limit. `shares`: partition -> its share; `recalled`: partition -> to which amount it is to lower it."""
+
+    limit: int
+    revision: int
+    shares: dict[int, Share] = field(default_factory=dict)
+    recalled: dict[int, int] = field(default_factory=dict)
+
+
+class AuditedQuotas:
+    """The quotas of one partition, and the ledgers of limits that are there."""
+
+    def __init__(self) -> None:
+        self.shares: dict[Slot, Share] = {}
+        self.limits: dict[Slot, LimitBook] = {}
+        self._parents: dict[str, tuple[int, str]] = {}
+        self._held: dict[Key, tuple[Account, Counter[str]]] = {}
+        self._used: dict[tuple[str, str | None], Counter[tuple[str, str]]] = {}
+
+    # -- what is held ---------------------------------------------------------------------------------------------
+
+    def enter(self, key: Key, claim: Mapping[str, Any], amounts: Amounts) -> None:
+        """A consumer holds what a claim was granted."""
+        self.leave(key)
+        account = _account(claim)
+        self._held[key] = account, amounts.known
+        self._add(account, amounts.known, 1)
+
+    def leave(self, key: Key) -> None:
+        """A consumer holds nothing any more."""
+        held = self._held.pop(key, None)
+        if held is not None:
+            self._add(*held, -1)
+
+    def _add(self, account: Account, amounts: Mapping[str, int], sign: int) -> None:
+        for user in (None, *((account.user,) if account.user != "-" else ())):
+            there = self._used.setdefault((account.project, user), Counter())
+            for unit, amount in amounts.items():
+                there[account.consumer_type, unit] += sign * amount
+
+    def used(self, slot: Slot) -> int:
+        """What is held here of a scope: by a project itself and by those below it."""
+        project, user, kind, unit = slot
+        projects = [project]
+        if user is None:
+            projects += [child for child, (_, parent) in self._parents.items() if parent == project]
+        return sum(
+            amount
+            for one in projects
+            for (type_, name), amount in self._used.get((one, user), Counter()).items()
+            if name == unit and kind in ("", type_)
+        )
+
+    # -- claims ---------------------------------------------------------------------------------------------------
+
+    def objections(self, key: Key, claim: Mapping[str, Any], amounts: Amounts) -> Iterator[str]:
+        """The limits that a claim would exceed here. What its consumer holds is given back first."""
+        account = _account(claim)
+        before = self._held.get(key)
+        self.leave(key)
+        slots = list(self._slots(account, amounts))
+        now = {slot: self.used(slot) for slot in slots}
+        if before is not None:
+            self._held[key] = before
+            self._add(*before, 1)
+        for slot in slots:
+            share = self._share(slot)
+            total = now[slot] + amounts.known[slot[3]]
+            if share != NO_LIMIT and total > share and total > self.used(slot):
+                yield f"{_text(slot)} would hold {total} here, and its share is {share}"
+
+    def _slots(self, account: Account, amounts: Amounts) -> Iterator[Slot]:
+        scopes: list[tuple[str, str | None]] = [(account.project, None)]
+        if parent := self._parents.get(account.project, (0, ""))[1]:
+            scopes.append((parent, None))
+        if account.user != "-":
+            scopes.append((account.project, account.user))
+        for project, user in scopes:
+            for unit in amounts.known:
+                yield project, user, "", unit
+                yield project, user, account.consumer_type, unit
+
+    def _share(self, slot: Slot) -> int:
+        project, user, kind, unit = slot
+        if (own := self.shares.get(slot)) is not None:
+            return own.amount
+        if user is None and any(parent == project for _, parent in self._parents.values()):
+            return NO_LIMIT
+        default = self.shares.get(("", None if user is None else "", kind, unit))
+        return NO_LIMIT if default is None or default.amount == NO_LIMIT else 0
+
+    # -- events ---------------------------------------------------------------------------------------------------
+
+    def set_share(self, data: Mapping[str, Any]) -> None:
+        """A partition takes a share, or lowers it as far as it is not in use."""
+        slot, number, amount = _slot(data), data["number"], data["amount"]
+        before = self.shares.get(slot)
+        if before is not None and number <= before.number:
+            return
+        if before is not None and 0 <= amount < before.amount:
+            amount = min(before.amount, max(amount, self.used(slot)))
+        self.shares[slot] = Share(number, amount)
+
+    def set_parent(self, data: Mapping[str, Any]) -> None:
+        """A project counts for another one. Raises `Refused`."""
+        project, parent = data["project"], data["parent"]
+        revision = self._parents.get(project, (0, ""))[0]
+        if data["revision"] <= revision:
+            return
+        has_children = any(above == project for _, above in self._parents.values())
+        if parent and (parent == project or has_children or self._parents.get(parent, (0, ""))[1]):
+            raise Refused
+        self._parents[project] = data["revision"], parent
+
+    def set_limit(self, cell: str, data: Mapping[str, Any]) -> None:
+        """An operator sets a limit. Raises `Refused` where the record's key is not its id; so do `plan` and `settle`."""
+        slot = _ledger_slot(cell, data)
+        book = self.limits.get(slot)
+        if data["revision"] == (0 if book is None else book.revision) + 1:
+            if book is None:
+                self.limits[slot] = LimitBook(data["limit"], data["revision"])
+            else:
+                book.limit, book.revision = data["limit"], data["revision"]
+
+    def plan(self, cell: str, data: Mapping[str, Any], partitions: int) -> None:
+        """A ledger gives a partition more, or recalls some of its share. Raises `Refused`."""
+        book = self.limits.get(_ledger_slot(cell, data))
+        partition, amount = data["partition"], data["amount"]
+        if book is None or partition >= partitions or not data["project"]:
+            raise Refused
+        share = book.shares.get(partition, Share(0, 0))
+        if data["number"] != share.number + 1 or partition in book.recalled:
+            raise Refused
+        if 0 <= amount < share.amount:
+            book.shares[partition] = Share(data["number"], share.amount)
+            book.recalled[partition] = amount
+            return
+        others = sum(max(0, one.amount) for at, one in book.shares.items() if at != partition)
+        if book.limit != NO_LIMIT and (amount == NO_LIMIT or others + amount > book.limit):
+            raise Refused
+        book.shares[partition] = Share(data["number"], amount)
+
+    def settle(self, cell: str, data: Mapping[str, Any]) -> None:
+        """A ledger books what came back. Raises `Refused`."""
+        book, partition = self.limits.get(_ledger_slot(cell, data)), data["partition"]
+        share = None if book is None else book.shares.get(partition)
+        if book is None or share is None or data["number"] != share.number or partition not in book.recalled:
+            raise Refused
+        if not book.recalled[partition] <= data["amount"] <= share.amount:
+            raise Refused
+        del book.recalled[partition]
+        book.shares[partition] = Share(data["number"], data["amount"])
+
+
+def share_errors(partitions: Mapping[int, AuditedQuotas]) -> Iterator[str]:
+    """The shares of partitions that are more than the ledger of their limit says, at the end of the log."""
+    books = {slot: book for quotas in partitions.values() for slot, book in quotas.limits.items()}
+    for partition, quotas in sorted(partitions.items()):
+        for slot, share in sorted(quotas.shares.items(), key=lambda one: str(one[0])):
+            if not slot[0]:
+                continue
+            book = books.get(slot)
+            given = None if book is None else book.shares.get(partition)
+            if given is None or (
+                given.amount != NO_LIMIT and (share.amount == NO_LIMIT or share.amount > given.amount)
+            ):
+                of_ledger = "has none" if given is None else f"says {given.amount}"
+                yield f"partition {partition} has a share of {share.amount} of {_text(slot)}, and its ledger {of_ledger}"
+
+
+def amounts_of(
+    claim: Mapping[str, Any],
+    grants: Iterable[Mapping[str, Any]],
+    classes: ClassAuditors,
+    stock_of: Callable[[str, str], Any],
+) -> Amounts:
+    """What a claim counts, from its asks and from what it was granted by name. `stock_of` is (provider, class) -> stock."""
+    known: Counter[str] = Counter()
+    unknown: set[str] = set()
+    named: dict[tuple[str, str], list[Any]] = {}
+    for one in grants:
+        named.setdefault((one["provider"], one["resource_class"]), []).append(one["grant"])
+    for allocation in claim["allocations"]:
+        provider = allocation["provider"]
+        for name, ask in allocation["resources"].items():
+            left = named.get((provider, name))
+            grant = left.pop(0) if left else None
+            counted = classes.of(name).counted(stock_of(provider, name), ask, grant)
+            if counted is None:
+                unknown.add(name)
+            for unit, amount in (counted or {}).items():
+                known[f"{name}.{unit}" if unit else name] += amount
+    return Amounts(+known, frozenset(unknown))
+
+
+def _account(claim: Mapping[str, Any]) -> Account:
+    return Account(claim.get("project", "-"), claim.get("user", "-"), claim.get("consumer_type", "INSTANCE"))
+
+
+def _slot(data: Mapping[str, Any]) -> Slot:
+    return data["project"], data.get("user"), data.get("consumer_type", ""), data["unit"]
+
+
+def _ledger_slot(cell: str, data: Mapping[str, Any]) -> Slot:
+    project, user, kind, unit = slot = _slot(data)
+    text = "\0".join((kind, unit, project, *(() if user is None else (user,))))
+    if cell != f"quota-{sha256(text.encode()).hexdigest()[:32]}":
+        raise Refused
+    return slot
+
+
+def _text(slot: Slot) -> str:
+    project, user, kind, unit = slot
+    text = f"{unit} of project {project}" + ("" if user is None else f" user {user}")
+    return f"{text} type {kind}" if kind else text

@@ -1,0 +1,318 @@
+"""Quotas in a partition: what each project and each user holds, and the share of a limit that it may hold here.
+
+What is held is always counted, for each project and for each user that is not '-', whether there is a limit or not. So a
+limit that is set later is right at once for what is held already, and no record ever has to count allocations. The row of
+a project counts the projects below it too; a project has at most one parent, and a parent has none.
+
+A limit over all partitions is divided into shares (`fold.quota_ledgers`). A claim is judged by the share of its own
+partition, after everything else: it is rejected with `over_quota` if it raises an amount above a share. A claim that lowers
+what is held, or leaves it as it is, passes also where more is held than the share.
+
+A project that has no share of its own, where the project '' has one (the default), has a share of 0: who meets that
+fetches some from the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from vacancy.resources.fold.judge import Acceptance, Rejection, Rows
+from vacancy.resources.model.errors import InvalidRecord
+from vacancy.resources.model.events import Claim, QuotaParentData, QuotaShareData
+from vacancy.resources.model.names import AMOUNT_MAX, unit_name
+from vacancy.resources.state.rows import UNLIMITED, AllocationPart, AllocationRow, QuotaRow, QuotaShare
+from vacancy.resources.state.tables import QUOTA_AMOUNTS, QUOTAS, quota_key
+from vacancy.resources.state.transaction import Transaction
+
+NOBODY = "-"
+"""The user of a consumer that names none. No user's row counts it."""
+
+_EMPTY = QuotaRow()
+
+Amounts = dict[str, int]
+"""Unit -> amount (`unit_name`)."""
+
+Delta = dict[tuple[str, str], int]
+"""(consumer type, unit) -> by how much the amount that is held changes."""
+
+
+class Counted(NamedTuple):
+    """What an event changes of the amounts that quotas count. `deltas` is by the key of the row; `special` are the amounts
+    of the allocation after it, if its grants alone do not say them. `had_special` is whether there are such before it."""
+
+    deltas: dict[bytes, Delta]
+    special: Amounts | None
+    had_special: bool = False
+
+
+def judge_quotas(
+    transaction: Transaction, claim: Claim, held: AllocationRow | None, accepted: Acceptance
+) -> Acceptance | Rejection:
+    """Judge a claim that fits by the quotas of its project and its user. `held` is what it replaces."""
+    amounts, special = _amounts_granted(transaction, accepted)
+    deltas: dict[bytes, Delta] = {}
+    before, had_special = Amounts(), False
+    _add(transaction, deltas, (claim.project, claim.user, claim.consumer_type), amounts, 1)
+    if held is not None:
+        before, had_special = _amounts_held(transaction, transaction.key(claim.consumer), held)
+        _add(transaction, deltas, (held.project, held.user, held.consumer_type), before, -1)
+    for key, delta in deltas.items():
+        refused = _refusal(transaction, key, delta)
+        if refused is not None:
+            return refused
+    return accepted._replace(counted=Counted(deltas, amounts if special else None, had_special))
+
+
+def count_accepted(transaction: Transaction, key: bytes, counted: Counted) -> None:
+    """Count an accepted claim of the consumer with this key of `ALLOCATIONS`."""
+    _apply(transaction, key, counted)
+
+
+def count_ended(transaction: Transaction, key: bytes, held: AllocationRow) -> None:
+    """Count an allocation that ends."""
+    amounts, special = _amounts_held(transaction, key, held)
+    deltas: dict[bytes, Delta] = {}
+    _add(transaction, deltas, (held.project, held.user, held.consumer_type), amounts, -1)
+    _apply(transaction, key, Counted(deltas, None, special))
+
+
+def change_account(
+    transaction: Transaction, key: bytes, held: AllocationRow, after: AllocationRow
+) -> Rejection | None:
+    """Count a consumer that keeps what it holds for another project, user or type, unless that is over a quota there."""
+    amounts, special = _amounts_held(transaction, key, held)
+    deltas: dict[bytes, Delta] = {}
+    _add(transaction, deltas, (held.project, held.user, held.consumer_type), amounts, -1)
+    _add(transaction, deltas, (after.project, after.user, after.consumer_type), amounts, 1)
+    for row_key, delta in deltas.items():
+        refused = _refusal(transaction, row_key, delta)
+        if refused is not None:
+            return refused
+    _apply(transaction, key, Counted(deltas, amounts if special else None, special))
+    return None
+
+
+# -- events -------------------------------------------------------------------------------------------------------
+
+
+def fold_share_set(transaction: Transaction, data: QuotaShareData) -> None:
+    """Set a share in this partition. A share is lowered as far as it is not in use. An older number changes nothing."""
+    key = quota_key(data.project, data.user)
+    row = transaction.get(QUOTAS, key) or _EMPTY
+    before = _share(row, data.consumer_type, data.unit)
+    if before is not None and data.number <= before.number:
+        return
+    amount = data.amount
+    if before is not None and UNLIMITED < amount < before.amount:
+        amount = min(before.amount, max(amount, _used(row, data.consumer_type, data.unit)))
+    kept = [one for one in row.shares if one is not before]
+    new = QuotaShare(data.consumer_type, data.unit, amount, data.number)
+    after = replace(row, shares=tuple(sorted((*kept, new))))
+    if before is None and _entries(after) > transaction.rules.limits.quota_entries:
+        raise InvalidRecord(
+            f"quotas of {_scope_text(key, '')} have {_entries(after):,} entries, and rules version"
+            f" {transaction.rules.version} allows {transaction.rules.limits.quota_entries:,}"
+        )
+    transaction.put(QUOTAS, key, after)
+
+
+def fold_parent_set(transaction: Transaction, data: QuotaParentData) -> None:
+    """Set the project above a project. What it holds counts for the new parent from now on, and no longer for the old."""
+    key = quota_key(data.project)
+    row = transaction.get(QUOTAS, key) or _EMPTY
+    if data.revision <= row.parent_revision:
+        if data.revision == row.parent_revision and data.parent != row.parent:
+            raise InvalidRecord(
+                f"the parent of project {data.project}: revision {data.revision} was set by someone else"
+            )
+        return
+    if data.parent:
+        _check_parent(transaction, data, row)
+    held = {(kind, unit): amount for kind, unit, amount in row.used}
+    if row.parent != data.parent:
+        for parent, sign in ((row.parent, -1), (data.parent, 1)):
+            if parent:
+                _move_child(transaction, quota_key(parent), held, sign)
+    transaction.put(QUOTAS, key, replace(row, parent=data.parent, parent_revision=data.revision))
+
+
+def _check_parent(transaction: Transaction, data: QuotaParentData, row: QuotaRow) -> None:
+    above = transaction.get(QUOTAS, quota_key(data.parent)) or _EMPTY
+    if data.parent == data.project or row.children or above.parent:
+        raise InvalidRecord(
+            f"project {data.parent} cannot be the parent of {data.project}: a parent has no parent itself"
+        )
+    delta = {(kind, unit): amount for kind, unit, amount in row.used}
+    full = None if row.parent == data.parent else _full(transaction, above, delta)
+    if full is not None:
+        raise InvalidRecord(f"project {data.parent} cannot count {data.project} too: {full.reason}")
+
+
+def _move_child(transaction: Transaction, key: bytes, held: Mapping[tuple[str, str], int], sign: int) -> None:
+    above = transaction.get(QUOTAS, key) or _EMPTY
+    delta = {slot: sign * amount for slot, amount in held.items()}
+    _put(transaction, key, replace(above, used=_with(above, delta), children=above.children + sign))
+
+
+# -- amounts ------------------------------------------------------------------------------------------------------
+
+
+def _amounts_granted(transaction: Transaction, accepted: Acceptance) -> tuple[Amounts, bool]:
+    """What an allocation counts, and whether its grants alone do not say that."""
+    amounts, special = _amounts(transaction, accepted.parts, accepted.rows)
+    return amounts, special and amounts != _amounts(transaction, accepted.parts, None)[0]
+
+
+def _amounts_held(transaction: Transaction, key: bytes, held: AllocationRow) -> tuple[Amounts, bool]:
+    """What an allocation counts: what it counted when it was granted, whatever the node has reported since. And whether
+    there is a row that says it."""
+    amounts, special = _amounts(transaction, held.parts, None)
+    row = transaction.get(QUOTA_AMOUNTS, key) if special else None
+    return (amounts, False) if row is None else (row, True)
+
+
+def _amounts(
+    transaction: Transaction, parts: Iterable[AllocationPart], rows: Rows | None
+) -> tuple[Amounts, bool]:
+    """The amounts of grants, and whether those of some depend on the record that gave them."""
+    amounts: Amounts = {}
+    special = False
+    for part in parts:
+        name, grant = part.resource_class, part.grant
+        if type(grant) is int:
+            amounts[name] = amounts.get(name, 0) + grant
+            continue
+        table = transaction.class_table(name)
+        special = special or table.resource_class.amounts_need_record
+        row = None if rows is None else rows.get((table, part.provider))
+        if row is None and rows is not None:
+            row = transaction.class_row(table, part.provider)
+        of_grant = table.resource_class.amounts_of(grant, None if row is None else row.record)
+        for unit, amount in of_grant.items():
+            slot = unit_name(name, unit)
+            amounts[slot] = amounts.get(slot, 0) + amount
+    return amounts, special
+
+
+def _add(
+    transaction: Transaction,
+    deltas: dict[bytes, Delta],
+    account: tuple[str, str, str],
+    amounts: Mapping[str, int],
+    sign: int,
+) -> None:
+    """Add the amounts of one consumer to what changes in the rows that count it. `account` is its project, user and type."""
+    project, user, consumer_type = account
+    own = quota_key(project)
+    keys = [own]
+    row = transaction.get(QUOTAS, own)
+    if row is not None and row.parent:
+        keys.append(quota_key(row.parent))
+    if user != NOBODY:
+        keys.append(quota_key(project, user))
+    for key in keys:
+        delta = deltas.setdefault(key, {})
+        for unit, amount in amounts.items():
+            slot = (consumer_type, unit)
+            delta[slot] = delta.get(slot, 0) + sign * amount
+
+
+# -- verdicts -----------------------------------------------------------------------------------------------------
+
+
+def _refusal(transaction: Transaction, key: bytes, delta: Delta) -> Rejection | None:
+    """Why these amounts may not be added to a row, or None."""
+    row = transaction.get(QUOTAS, key) or _EMPTY
+    full = _full(transaction, row, delta)
+    if full is not None:
+        return full._replace(group=_scope_text(key, ""))
+    defaults = None if row.children else transaction.get(QUOTAS, quota_key("", "" if b"\0" in key else None))
+    if not row.shares and defaults is None:
+        return None
+    totals = dict[tuple[str, str], int]()
+    for (kind, unit), amount in delta.items():
+        for slot in ((kind, unit), ("", unit)):
+            totals[slot] = totals.get(slot, 0) + amount
+    for (kind, unit), asked in sorted(totals.items()):
+        limit = _limit(row, defaults, kind, unit)
+        if asked > 0 and limit is not None:
+            used = _used(row, kind, unit)
+            if used + asked > limit:
+                text = _scope_text(key, kind)
+                return Rejection(
+                    "over_quota", "", unit, asked, limit - used, group=text, other=f"{used}/{limit}"
+                )
+    return None
+
+
+def _limit(row: QuotaRow, defaults: QuotaRow | None, kind: str, unit: str) -> int | None:
+    """How much may be held in this partition, or None if there is no limit."""
+    share = _share(row, kind, unit)
+    if share is None and defaults is not None:
+        default = _share(defaults, kind, unit)
+        return None if default is None or default.amount == UNLIMITED else 0
+    return None if share is None or share.amount == UNLIMITED else share.amount
+
+
+def _full(transaction: Transaction, row: QuotaRow, delta: Mapping[tuple[str, str], int]) -> Rejection | None:
+    """The rejection of what a row cannot count: too many entries, or an amount that is too large for a row."""
+    held = {(kind, unit): amount for kind, unit, amount in row.used}
+    for slot, amount in delta.items():
+        if held.get(slot, 0) + amount > AMOUNT_MAX:
+            return Rejection("quota_full", "", slot[1], amount, AMOUNT_MAX - held.get(slot, 0))
+    entries = len(row.shares) + len(held) + sum(slot not in held for slot in delta)
+    limit = transaction.rules.limits.quota_entries
+    if entries > limit and any(slot not in held for slot in delta):
+        return Rejection("quota_full", asked=entries, available=limit)
+    return None
+
+
+def _scope_text(key: bytes, consumer_type: str) -> str:
+    """A scope as rejections name it: `project p`, `project p user u`, `project p type MIGRATION`."""
+    project, separator, user = key.decode().partition("\0")
+    text = f"project {project}" + (f" user {user}" if separator else "")
+    return f"{text} type {consumer_type}" if consumer_type else text
+
+
+# -- rows ---------------------------------------------------------------------------------------------------------
+
+
+def _apply(transaction: Transaction, key: bytes, counted: Counted) -> None:
+    for row_key, delta in counted.deltas.items():
+        row = transaction.get(QUOTAS, row_key) or _EMPTY
+        used = _with(row, delta)
+        if used != row.used:
+            _put(transaction, row_key, replace(row, used=used))
+    if counted.special is not None:
+        transaction.put(QUOTA_AMOUNTS, key, counted.special)
+    elif counted.had_special:
+        transaction.delete(QUOTA_AMOUNTS, key)
+
+
+def _put(transaction: Transaction, key: bytes, row: QuotaRow) -> None:
+    if row == _EMPTY:
+        transaction.delete(QUOTAS, key)
+    else:
+        transaction.put(QUOTAS, key, row)
+
+
+def _with(row: QuotaRow, delta: Mapping[tuple[str, str], int]) -> tuple[tuple[str, str, int], ...]:
+    amounts = {(kind, unit): amount for kind, unit, amount in row.used}
+    for slot, amount in delta.items():
+        amounts[slot] = amounts.get(slot, 0) + amount
+    return tuple(sorted((kind, unit, amount) for (kind, unit), amount in amounts.items() if amount))
+
+
+def _share(row: QuotaRow, kind: str, unit: str) -> QuotaShare | None:
+    return next((one for one in row.shares if one.consumer_type == kind and one.unit == unit), None)
+
+
+def _used(row: QuotaRow, kind: str, unit: str) -> int:
+    return sum(amount for type_, name, amount in row.used if name == unit and kind in ("", type_))
+
+
+def _entries(row: QuotaRow) -> int:
+    return len(row.used) + len(row.shares)

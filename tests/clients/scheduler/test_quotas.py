@@ -1,0 +1,200 @@
+"""Limits over several partitions: divided, moved between them, never exceeded, and whole again after any kill."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.followed_log import FollowedLog, followed_log, wait_for
+from vacancy.clients.scheduler.placement import PlacementRequest
+from vacancy.clients.scheduler.quotas import Limit, Quotas
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
+from vacancy.resources.model.errors import OverQuota, UsageError
+from vacancy.resources.model.events import QuotaScope
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import NewRecord
+from vacancy.resources.state.tables import ALLOCATIONS, DEAD_LETTERS, QUOTA_LIMITS
+from vacancy.streams.log import AppendedAt, Log
+
+PARTITIONS = 4
+ROUNDS = int(os.environ.get("VACANCY_QUOTA_ROUNDS", "1"))
+VCPU = QuotaScope(project="p", unit="VCPU")
+PREVIEW = RULES_VERSIONS.newest.version
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[FollowedLog]:
+    """Four cells with a node of 100 VCPU each."""
+    with followed_log(tmp_path, partitions=PARTITIONS, rules_version=PREVIEW) as found:
+        for at, cell in enumerate(covering_cells(PARTITIONS)):
+            found.report(f"n{at}", cell=cell, VCPU={"total": 100})
+        yield found
+
+
+def request(
+    project: str = "p", amount: int = 1, user: str = "-", node: int | None = None
+) -> PlacementRequest:
+    tree = "" if node is None else f"&in_tree=n{node}"
+    return PlacementRequest(f"resources=VCPU:{amount}{tree}", project=project, user=user)
+
+
+def check_sums(site: FollowedLog) -> Limit:
+    """The limit of the project: what its ledger gives is at most the limit, and covers what partitions have."""
+    wait_for(site.reader, site.log.end())
+    found = Quotas(site.log, site.reader).limit(VCPU)
+    assert found is not None
+    (row,) = [row for _, _, row in site.reader.scan(QUOTA_LIMITS) if row.project == "p"]
+    given = {share.partition: share.amount for share in row.shares}
+    assert sum(given.values()) <= found.limit
+    assert all((one.share or 0) <= given.get(one.partition, 0) for one in found.shares)
+    return found
+
+
+def test_a_limit_is_divided_and_holds_in_all_cells_together(site: FollowedLog) -> None:
+    with site.scheduler() as scheduler:
+        for node in (0, 0, 1):
+            scheduler.place(request(amount=3, node=node))
+        wait_for(site.reader, site.log.end())
+        found = Quotas(site.log, site.reader).set_limit(VCPU, 12)
+        assert (found.limit, found.used) == (12, 9)
+        assert sorted((one.used, one.share) for one in found.shares) == [(0, 0), (0, 1), (3, 4), (6, 7)]
+        # All that is left goes to a cell of which the share is full: it is fetched from the others.
+        scheduler.place(request(amount=3, node=3))
+        assert check_sums(site).used == 12
+        with pytest.raises(OverQuota, match=r"project p, VCPU: used 12, asked 1, limit 12 ") as refused:
+            scheduler.place(request(node=2))
+        assert refused.value.exit_code == 8
+        scheduler.place(request(project="other", amount=20, node=2))
+
+
+def test_defaults_have_exceptions_and_follow_their_changes(site: FollowedLog) -> None:
+    quotas = Quotas(site.log, site.reader)
+    default = QuotaScope(project="", unit="VCPU")
+    quotas.set_limit(default, 2)
+    quotas.set_limit(QuotaScope(project="q", unit="VCPU"), -1)
+    with site.scheduler() as scheduler:
+        scheduler.place(request(node=0))
+        scheduler.place(request(node=1))
+        with pytest.raises(OverQuota, match="used 2, asked 1, limit 2 "):
+            scheduler.place(request(node=2))
+        scheduler.place(request(project="q", amount=50, node=2))
+        quotas.set_limit(default, 3)
+        scheduler.place(request(node=2))
+        found = check_sums(site)
+        assert (found.limit, found.by_default, found.used) == (3, True, 3)
+
+
+def test_users_and_parents_have_limits_of_their_own(site: FollowedLog) -> None:
+    quotas = Quotas(site.log, site.reader)
+    quotas.set_limit(QuotaScope(project="p", user="u", unit="VCPU"), 1)
+    quotas.set_parent("p", "domain")
+    quotas.set_parent("q", "domain")
+    quotas.set_limit(QuotaScope(project="domain", unit="VCPU"), 4)
+    with site.scheduler() as scheduler:
+        scheduler.place(request(user="u", node=0))
+        with pytest.raises(OverQuota, match="project p user u, VCPU: used 1, asked 1, limit 1 "):
+            scheduler.place(request(user="u", node=1))
+        scheduler.place(request(project="q", amount=3, node=1))
+        with pytest.raises(OverQuota, match="project domain, VCPU: used 4, asked 2, limit 4 "):
+            scheduler.place(request(amount=2, node=2))
+
+
+def test_rules_without_quotas_say_so(tmp_path: Path) -> None:
+    with followed_log(tmp_path) as old, pytest.raises(UsageError, match="--preview-rules"):
+        Quotas(old.log, old.reader)
+
+
+# -- races --------------------------------------------------------------------------------------------------------
+
+
+def race(site: FollowedLog, seed: int, limit: int, schedulers: int = 8) -> Limit:
+    """Schedulers take a limit until it is full, each with its own choice of cells; some give back on the way."""
+    Quotas(site.log, site.reader).set_limit(VCPU, limit)
+    failures: list[BaseException] = []
+
+    def run(number: int) -> None:
+        rng = random.Random(seed * 100 + number)
+        try:
+            with site.scheduler() as scheduler:
+                while True:
+                    placed = scheduler.place(
+                        request(amount=rng.randint(1, 2), node=rng.randrange(PARTITIONS)), timeout_s=60
+                    )
+                    if rng.random() < 0.2:
+                        scheduler.release([placed.consumer])
+        except OverQuota:
+            pass
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(schedulers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    found = check_sums(site)
+    assert found.used <= limit
+    return found
+
+
+def test_racing_schedulers_never_exceed_a_limit(site: FollowedLog) -> None:
+    """One round, or VACANCY_QUOTA_ROUNDS of them (`make explore`), each with another limit."""
+    for seed in range(1, ROUNDS + 1):
+        found = race(site, seed=seed, limit=10 + seed % 5)
+        assert found.used > 0
+        with site.scheduler() as scheduler:
+            held = {key.partition(b"\0")[2].decode() for _, key, _ in site.reader.scan(ALLOCATIONS)}
+            scheduler.release(held if ROUNDS > 1 else ())
+
+
+# -- kills --------------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class KilledLog:
+    """A log whose writer is killed at its n-th append: before the log has the records, or after."""
+
+    def __init__(self, log: Log, after: int, *, has_it: bool) -> None:
+        self._log, self._left, self._has_it = log, after, has_it
+
+    def append(self, entries: Sequence[NewRecord], timeout_s: float = 10.0) -> list[AppendedAt]:
+        self._left -= 1
+        if self._left < 0:
+            if self._has_it:
+                self._log.append(entries, timeout_s)
+            raise Killed
+        return self._log.append(entries, timeout_s)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+
+@pytest.mark.parametrize("has_it", [False, True])
+def test_a_kill_between_the_steps_of_a_transfer_loses_nothing(site: FollowedLog, has_it: bool) -> None:
+    with site.scheduler() as scheduler:
+        scheduler.place(request(amount=5, node=0))
+        wait_for(site.reader, site.log.end())
+        Quotas(site.log, site.reader).set_limit(VCPU, 9)
+        for at in range(8):
+            killed = KilledLog(site.log, at, has_it=has_it)
+            try:
+                Quotas(killed, site.reader).fetch(VCPU, 1 + at % 3, 4)  # type: ignore[arg-type]
+            except Killed:
+                check_sums(site)
+            assert Quotas(site.log, site.reader).fetch(VCPU, 1 + at % 3, 4)
+            found = check_sums(site)
+            assert sum(one.share or 0 for one in found.shares) == 9, "nothing is lost"
+            # and back, so that the next round has all steps before it
+            assert Quotas(site.log, site.reader).fetch(VCPU, 1 + (at + 1) % 3, 4)
+        wait_for(site.reader, site.log.end())
+    # What a repeated step makes of a ledger that went on is a dead letter at most, and none here.
+    assert [row.reason for _, _, row in site.reader.scan(DEAD_LETTERS)] == []

@@ -1,0 +1,92 @@
+"""How much memory a worker needs at most for the largest records, compared with one that folds small records.
+
+Both are real processes that follow a SQLite log; the peak is `VmHWM` of /proc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tests.live.site import WorkerCommand, until
+from tests.support.events_json import event, provider, reported
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log
+from vacancy.projections.store.rocksdb import WRITE_BUFFER_BYTES
+from vacancy.resources.model.limits import LIMITS_3
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import NewRecord
+from vacancy.streams.clock import wall_ms
+from vacancy.streams.sqlite.schema import add_entries
+from vacancy.streams.uptime import uptime_mark
+
+(CELL,) = covering_cells(1)
+SIZE = LIMITS_3.record_bytes
+MIB = 1024 * 1024
+
+
+def large(kind: int, number: int) -> bytes:
+    """A record of 8 MiB: text that is not JSON, a long value, as many small values as may be parsed, an unknown event."""
+    rng = random.Random(number)
+    if kind == 0:
+        return rng.randbytes(SIZE)
+    if kind == 1:
+        node = provider("n1") | {"attributes": {"text": "x" * (SIZE - 400)}}
+        return reported("n1", [node], sequence=number + 1)
+    if kind == 2:
+        values = ["y" * 28] * (LIMITS_3.record_marks - 2_000)
+        return event(
+            "requests.closed.v1", {"requests": [{"id": "r", "outcome": "lost", "in_flight": values}]}
+        )
+    return event(f"unknown.v{number}", {"text": "\u00e9" * (SIZE // 6 - 100)})
+
+
+def written(path: Path, entries: Iterable[NewRecord]) -> str:
+    """The URL of a log with these entries, also those that a log refuses now: earlier builds took them."""
+    new_log(f"sqlite://{path}", 1, installed_registry()).close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        for entry in entries:
+            add_entries(db, [entry], 1, wall_ms(), uptime_mark())
+    return f"sqlite://{path}"
+
+
+def peak_bytes(log: str, store: Path) -> int:
+    """The peak memory of a worker that has folded the log into a new store."""
+    worker = WorkerCommand(log, store)
+    del worker.command[-2:]  # a worker of a SQLite log serves no pages
+    worker.start()
+    try:
+        until(lambda: worker.said("caught up"), "it has not folded the log", 200.0)
+        status = Path(f"/proc/{worker.process.pid}/status").read_text()
+    finally:
+        ended = worker.end()
+    assert ended.code == 0, ended
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> int:
+    """The peak of a worker that folds 200 small records."""
+    home = tmp_path_factory.mktemp("small")
+    reports = [NewRecord(CELL, reported(f"n{n}", [provider(f"n{n}", VCPU=8)])) for n in range(200)]
+    return peak_bytes(written(home / "log.db", reports), home / "store")
+
+
+def test_the_largest_records_are_not_kept_in_memory(small: int, tmp_path: Path) -> None:
+    """A hundred records of 8 MiB each: the peak was 895 MB when a batch had 500 records of any size."""
+    records = (NewRecord(CELL, large(number % 4, number)) for number in range(100))
+    peak = peak_bytes(written(tmp_path / "log.db", records), tmp_path / "store")
+    assert peak - small < 64 * MIB + WRITE_BUFFER_BYTES, f"{peak // MIB} MiB instead of {small // MIB}"
+
+
+def test_long_keys_are_not_kept_in_memory(small: int, tmp_path: Path) -> None:
+    """Two hundred keys of 1 MB each: 200 MB more were kept when partitions of keys were remembered whatever their length."""
+    records = (NewRecord(f"{number}-" + "x" * 1_000_000, b"{}") for number in range(200))
+    peak = peak_bytes(written(tmp_path / "log.db", records), tmp_path / "store")
+    assert peak - small < 64 * MIB, f"{peak // MIB} MiB instead of {small // MIB}"
