@@ -18,7 +18,7 @@ from evaluation.journal import Journal, journal_of
 from tests.faults.site_on_disk import Site, catch_up_with
 from vacancy.clients.admin.operator import confirm
 from vacancy.clients.publisher.outbox import Outbox
-from vacancy.clients.publisher.publisher import Publisher, diff
+from vacancy.clients.publisher.publisher import Publisher, diff, new_incarnation
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.runtime.child_process import watch_parent
 from vacancy.clients.scheduler.client import Scheduler
@@ -219,7 +219,9 @@ def publish_forever(site: Site, name: str, roots: tuple[str, ...], seed: int, sa
         nodes = []
         for root in roots:
             outbox = outboxes.enter_context(Outbox(outbox_path(site, root)))
-            nodes.append(_Node(Publisher(log, root, site.cell(root), outbox), journal))
+            ids = _Incarnations()
+            publisher = Publisher(log, root, site.cell(root), outbox, new_id=ids)
+            nodes.append(_Node(publisher, ids, journal))
             nodes[-1].flush()
             nodes[-1].report(_tree(root, choose))
             nodes[-1].flush()
@@ -254,16 +256,32 @@ def _tree(root: str, choose: random.Random) -> Tree:
     return (ProviderReport(id=root, inventories=inventories, traits=traits), *gpus)
 
 
+class _Incarnations:
+    """Gives a publisher its incarnations. The next one is known before it is used."""
+
+    def __init__(self) -> None:
+        self.next = new_incarnation()
+
+    def __call__(self) -> str:
+        given, self.next = self.next, new_incarnation()
+        return given
+
+
 class _Node:
     """A node's publisher, which writes each event to the journal before and after it is stored in the outbox."""
 
-    def __init__(self, publisher: Publisher, journal: Journal) -> None:
+    def __init__(self, publisher: Publisher, incarnations: _Incarnations, journal: Journal) -> None:
         self.publisher = publisher
         self.tree: Tree = ()
+        self._incarnations = incarnations
+        self._incarnation = publisher.incarnation
+        self._retired = False
         self._journal = journal
         self._sequence = 0
 
     def report(self, tree: Tree) -> None:
+        if self._retired:  # a retired incarnation does not come back
+            self._incarnation, self._sequence, self._retired = self._incarnations.next, 0, False
         self._says("reported", tree, providers=tree)
         self.publisher.report(tree)
         self._stored()
@@ -284,6 +302,7 @@ class _Node:
         self._says("retired", ())
         self.publisher.retire()
         self._stored()
+        self._retired = True
 
     def flush(self) -> None:
         self.publisher.flush()
@@ -294,7 +313,7 @@ class _Node:
         self._journal.write(
             "says",
             self.publisher.root,
-            self.publisher.incarnation,
+            self._incarnation,
             self._sequence + 1,
             kind,
             [provider.model_dump(mode="json") for provider in providers],
@@ -304,4 +323,4 @@ class _Node:
 
     def _stored(self) -> None:
         self._sequence += 1
-        self._journal.write("stored", self.publisher.root, self.publisher.incarnation, self._sequence)
+        self._journal.write("stored", self.publisher.root, self._incarnation, self._sequence)
