@@ -111,19 +111,26 @@ def test_a_deadline_that_passes_while_the_worker_is_down(tmp_path: Path) -> None
 
 
 def test_after_a_claim_past_its_deadline_another_is_made(tmp_path: Path) -> None:
-    site = site_of(tmp_path, "node-1", "node-2")
-    with site.with_worker(), closing(sqlite3.connect(site.file, isolation_level=None)) as busy:
+    site = site_of(tmp_path, "node-1", "node-2", "node-3")
+    with (
+        site.with_worker(),
+        site.log() as log,
+        Scheduler(log, site.store, installed_registry(), seed=1, deadline_s=1.0, attempts=2) as scheduler,
+        closing(sqlite3.connect(site.file, isolation_level=None, check_same_thread=False)) as busy,
+    ):
+        before = scheduler.place(ONE)  # from now on it knows the log's clock
         busy.execute("BEGIN IMMEDIATE")  # another writer, who takes its time
-        with placing(site, 1, 0.5) as outcomes:
-            time.sleep(1.5)
-            busy.execute("ROLLBACK")
-            outcome = outcomes.get(timeout=30)
+        ends = threading.Timer(2.5, busy.execute, ("ROLLBACK",))
+        ends.start()
+        (outcome,) = scheduler.place_many([ONE], timeout_s=60.0)
+        ends.join()
         site.settle()
     assert (outcome.status, outcome.lost_claims) == ("placed", 1)
     assert [row.claim for _, row in site.allocations()[outcome.consumer]] == [outcome.claim]
-    assert len(site.allocations()) == 1
+    assert site.allocations().keys() == {before.consumer, outcome.consumer}
     report = site.check_whole()
-    assert (report.claims, report.late, report.accepted) == (2, 1, 1)
+    late = 1 + before.lost_claims
+    assert (report.claims, report.late, report.accepted) == (2 + late, late, 2)
 
 
 @pytest.mark.parametrize("waits", [True, False])

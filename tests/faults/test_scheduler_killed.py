@@ -19,7 +19,7 @@ from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.runtime.child_process import watch_parent
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
-from vacancy.resources.model.errors import ClaimLost
+from vacancy.resources.model.errors import ConsumerExists
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 CELL = "auto-0"
@@ -138,7 +138,7 @@ def test_a_second_claim_for_the_same_consumer_is_rejected(site: Site) -> None:
     die_after_claiming(site, "i-1")
     with site.with_worker(), site.log() as log, Scheduler(log, site.store, installed_registry()) as scheduler:
         site.settle()
-        with pytest.raises(ClaimLost, match="consumer exists"):
+        with pytest.raises(ConsumerExists, match="consumer exists"):
             scheduler.place(request("i-1", ONE))
     ((_, row),) = site.allocations()["i-1"]
     assert [part.grant for part in row.parts] == [3]
