@@ -358,7 +358,7 @@ class _NoValidHosts:
                     )
 
     def _find_asks(self, record: Record, event: ReadEvent) -> None:
-        if event.kind == "requests.received":
+        if event.kind in ("requests.received", "requests.received.v2"):
             for request in event.data["requests"]:
                 if request["id"] in self._closings:
                     self._specs.setdefault(request["id"], request["spec"])

@@ -163,13 +163,43 @@ class Spec(_Strict):
             _check(not any(on_one_node))
 
 
+class SpecV2(Spec):
+    alternatives: Annotated[list[Spec], Meta(max_length=8)] = []
+    prefer_same_subtree: Annotated[list[list[GroupName]], Meta(max_length=3)] = []
+
+    def __post_init__(self) -> None:
+        """Check that the alternatives are whole requests, and that preferences are about groups of one of them."""
+        super().__post_init__()
+        known = []
+        for one in (self, *self.alternatives):
+            known.append({group.name for group in one.groups if group.same_provider})
+            if one is not self:
+                _check(one.copies == 1 and not one.memberships)
+                allocations = sum(
+                    bool(group.resources) if group.same_provider else len(group.resources)
+                    for group in one.groups
+                )
+                _check(allocations * self.copies <= ALLOCATIONS_MAX)
+        for names in map(set, self.prefer_same_subtree):
+            _check(len(names) > 1 and any(names <= one for one in known))
+
+
 class ReceivedRequest(_Strict):
     id: Id
     spec: Spec
 
 
+class ReceivedRequestV2(_Strict):
+    id: Id
+    spec: SpecV2
+
+
 class RequestsReceived(_Strict):
     requests: Annotated[list[ReceivedRequest], Meta(min_length=1, max_length=64)]
+
+
+class RequestsReceivedV2(_Strict):
+    requests: Annotated[list[ReceivedRequestV2], Meta(min_length=1, max_length=64)]
 
 
 class ClosedRequest(_Strict):
@@ -485,6 +515,10 @@ class _RequestsReceivedEvent(_Envelope, tag=_PREFIX + "requests.received" + _VER
     data: RequestsReceived
 
 
+class _RequestsReceivedV2Event(_Envelope, tag=_PREFIX + "requests.received.v2"):
+    data: RequestsReceivedV2
+
+
 class _RequestsClosedEvent(_Envelope, tag=_PREFIX + "requests.closed" + _VERSION):
     data: RequestsClosed
 
@@ -551,6 +585,7 @@ _Event = (
     | _NodeRenamedEvent
     | _FactsSetEvent
     | _RequestsReceivedEvent
+    | _RequestsReceivedV2Event
     | _RequestsClosedEvent
     | _ClaimsRequestedEvent
     | _ConsumerReplacedEvent

@@ -105,7 +105,7 @@ class Ledger:
             "rules.withdrawn": lambda _, event: self.rules.withdraw(event.data["proposal"]),
             **self._node_handlers(),
             "facts.set": lambda cell, event: self._settings_set(cell, event.data),
-            "requests.received": lambda _, event: self._requests_received(event.data),
+            **dict.fromkeys(("requests.received", "requests.received.v2"), self._requests_received),
             "claims.requested": lambda cell, event: self._claims_requested(cell, event.data),
             "consumer.replaced": lambda cell, event: on_claim(cell, event.data, True),
             "consumer.replaced.v2": lambda cell, event: on_claim(cell, event.data, True),
@@ -236,9 +236,9 @@ class Ledger:
             self.partition, self.partitions = event.data["partition"], event.data["partitions"]
             self.rules.open(event.data.get("rules", {}))
 
-    def _requests_received(self, data: Mapping[str, Any]) -> None:
+    def _requests_received(self, _cell: str, event: ReadEvent) -> None:
         """Requests are not judged; they are kept because their ends cost units."""
-        names = [request["id"] for request in data["requests"]]
+        names = [request["id"] for request in event.data["requests"]]
         if any(home(name.encode(), self.partitions) != self.partition for name in names):
             raise Refused
         for name in names:

@@ -81,7 +81,13 @@ MACHINE_NAMES: Final = 8
 RENAMED: Final = 2_560
 """What one event may rename."""
 
-ONLY_IDENTIFIED: Final = {"node.reported.v2", "node.retired.v2", "node.adopted", "node.renamed"}
+ONLY_IDENTIFIED: Final = {
+    "node.reported.v2",
+    "node.retired.v2",
+    "node.adopted",
+    "node.renamed",
+    "requests.received.v2",
+}
 ONLY_BEFORE: Final = {"consumer.replaced"}
 ONLY_SINCE: Final = {"consumer.replaced.v2", "rules.proposed", "rules.supported", "rules.withdrawn"}
 

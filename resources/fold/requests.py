@@ -8,8 +8,16 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from vacancy.resources.model.errors import InvalidRecord
-from vacancy.resources.model.events import RequestsClosedData, RequestsReceivedData
+from vacancy.resources.model.events import (
+    ReceivedRequestV2,
+    RequestsClosedData,
+    RequestsReceived,
+    RequestsReceivedData,
+    RequestsReceivedDataV2,
+    RequestsReceivedV2,
+)
 from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.model.request import RequestSpec, RequestSpecV2
 from vacancy.resources.state.rows import RequestRow
 from vacancy.resources.state.tables import DEADLINES, REQUESTS, deadline_key
 from vacancy.resources.state.transaction import Transaction
@@ -19,7 +27,20 @@ REQUEST_KEPT_MS = 24 * 3600 * 1000
 """How long a request stays readable after it was received, in log time."""
 
 
-def fold_received(transaction: Transaction, data: RequestsReceivedData) -> None:
+def without_alternatives(event: RequestsReceived) -> RequestsReceivedV2:
+    """The newest form of requests that have neither alternatives nor preferences."""
+    requests = [
+        ReceivedRequestV2.model_construct(id=one.id, spec=_newest(one.spec)) for one in event.data.requests
+    ]
+    data = RequestsReceivedDataV2.model_construct(requests=tuple(requests))
+    return RequestsReceivedV2.model_construct(id=event.id, source=event.source, time=event.time, data=data)
+
+
+def _newest(spec: RequestSpec) -> RequestSpecV2:
+    return RequestSpecV2.model_construct(**{name: getattr(spec, name) for name in RequestSpec.model_fields})
+
+
+def fold_received(transaction: Transaction, data: RequestsReceivedData | RequestsReceivedDataV2) -> None:
     """Record requests."""
     for request in data.requests:
         key = _home(transaction, request.id)

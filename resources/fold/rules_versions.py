@@ -66,7 +66,13 @@ from vacancy.resources.fold.operator_settings import fold_operator_settings
 from vacancy.resources.fold.quota_ledgers import fold_limit_set, fold_share_planned, fold_share_settled
 from vacancy.resources.fold.quotas import fold_parent_set, fold_share_set
 from vacancy.resources.fold.renames import fold_renamed
-from vacancy.resources.fold.requests import REQUEST, expire_request, fold_closed, fold_received
+from vacancy.resources.fold.requests import (
+    REQUEST,
+    expire_request,
+    fold_closed,
+    fold_received,
+    without_alternatives,
+)
 from vacancy.resources.fold.withdrawals import WITHDRAWAL, continue_withdrawal
 from vacancy.resources.model import events
 from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
@@ -147,6 +153,7 @@ _UPCASTERS_4: Final[Mapping[type[Any], Upcaster]] = {
     events.NodeReported: Upcaster(events.NodeReportedV2, with_machine),
     events.NodeRetired: Upcaster(events.NodeRetiredV2, of_incarnation),
     events.ConsumerReplacedV2: Upcaster(events.ConsumerReplacedV3, without_leaving),
+    events.RequestsReceived: Upcaster(events.RequestsReceivedV2, without_alternatives),
 }
 _HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
     **{model: handler for model, handler in _HANDLERS_3.items() if model not in _UPCASTERS_4},
@@ -156,6 +163,7 @@ _HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
     events.NodeRetiredV2: lambda transaction, event: fold_retired_incarnation(transaction, event.data),
     events.NodeAdopted: lambda transaction, event: fold_adopted(transaction, event.data),
     events.NodeRenamed: lambda transaction, event: fold_renamed(transaction, event.data),
+    events.RequestsReceivedV2: lambda transaction, event: fold_received(transaction, event.data),
     events.ConsumerReplacedV3: lambda transaction, event: fold_replaced(transaction, event.data),
     events.ConsumerUpdated: lambda transaction, event: fold_updated(transaction, event.data),
     events.QuotaLimitSet: lambda transaction, event: fold_limit_set(transaction, event.id, event.data),

@@ -46,7 +46,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from vacancy.resources.model.events import AttributePredicate, Claim, Predicate
-from vacancy.resources.model.request import RequestGroup, RequestSpec
+from vacancy.resources.model.request import RequestGroup, RequestSpec, RequestSpecV2, changed_extras
 from vacancy.resources.model.server_group import ServerGroupMembership
 
 _HASH_BYTES: Final = 8
@@ -73,22 +73,26 @@ def has_fingerprint(claim: Claim, fingerprint: bytes) -> bool:
 
 def spec_json(data: bytes) -> dict[str, Any]:
     """A stored spec of either form as JSON. Fields at their defaults are left out."""
+    extras: dict[str, Any] = {}
     if data[:1] != b"{":
-        data = _spec_1(read_spec(data))
+        spec = read_spec(data)
+        data, extras = _spec_1(spec), changed_extras(spec)
     found: dict[str, Any] = json.loads(data)
-    return found
+    return {**found, **extras}
 
 
 def read_spec(data: bytes) -> RequestSpec:
     """A stored spec of either form. Raises pydantic's `ValidationError` where it is none."""
     if data[:1] == b"{":
         return RequestSpec.model_validate_json(data)
-    plain, groups, memberships = _decode(data)
+    plain, groups, memberships, *extras = _decode(data)
     fields = {
         **dict(zip(SPEC_2, plain, strict=True)),
         "groups": [dict(zip(GROUP_2, one, strict=True)) for one in groups],
         "memberships": [dict(zip(MEMBERSHIP_2, one, strict=True)) for one in memberships],
     }
+    if extras:
+        return RequestSpecV2.model_validate_json(json.dumps({**fields, **extras[0]}))
     return RequestSpec.model_validate_json(json.dumps(fields))
 
 
@@ -356,7 +360,8 @@ ATTRIBUTE_PREDICATE_2: Final = ("provider", "kind", "name", "operator", "value",
 MEMBERSHIP_2: Final = ("group", "policy", "hard", "max_per_node", "scope")
 DECISION_2: Final = ("as_of", "seed", "policy")
 SPEC_2: Final = ("group_policy", "copies", "copies_on", "root_required", "root_forbidden", "same_subtree")
-"""An array of these comes first, then the groups and the memberships."""
+"""An array of these comes first, then the groups and the memberships, then a map of the fields that only `RequestSpecV2` has
+and that are not at their defaults, if any: it has them as in JSON, without fields at their defaults."""
 
 GROUP_2: Final = (
     *(
@@ -414,6 +419,7 @@ def _spec_array_2(spec: RequestSpec) -> Any:
         _spec_fields(held),
         [_group_fields(vars(one)) for one in held["groups"]],
         memberships and [_membership_fields(vars(one)) for one in memberships],
+        *((extras,) if type(spec) is not RequestSpec and (extras := changed_extras(spec)) else ()),
     )
 
 

@@ -19,7 +19,14 @@ from pydantic_core import SchemaValidator, from_json
 from vacancy.resources.model.attributes import AttributeName, Attributes, AttributeValue, Operator
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.names import AMOUNT_MAX, Amount, Id, Symbol, TimeMs
-from vacancy.resources.model.request import ALLOCATIONS_MAX, Ask, RequestModel, RequestSpec, stop_early
+from vacancy.resources.model.request import (
+    ALLOCATIONS_MAX,
+    Ask,
+    RequestModel,
+    RequestSpec,
+    RequestSpecV2,
+    stop_early,
+)
 from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, GroupId, ServerGroupMembership
 
 BATCH_MAX = 64
@@ -295,6 +302,11 @@ class ReceivedRequest(RequestModel):
     spec: RequestSpec
 
 
+class ReceivedRequestV2(RequestModel):
+    id: Id
+    spec: RequestSpecV2
+
+
 class ClosedRequest(RequestModel):
     """How a request ended. For `no_valid_host`, `as_of` is the position that the scheduler had read, and `in_flight` are
     the ids of its own claims without a verdict at that position, so that the outcome can be checked later. If
@@ -314,6 +326,10 @@ class RequestsReceivedData(RequestModel):
     requests: Annotated[tuple[ReceivedRequest, ...], Field(min_length=1, max_length=BATCH_MAX)]
 
 
+class RequestsReceivedDataV2(RequestModel):
+    requests: Annotated[tuple[ReceivedRequestV2, ...], Field(min_length=1, max_length=BATCH_MAX)]
+
+
 class RequestsClosedData(RequestModel):
     requests: Annotated[tuple[ClosedRequest, ...], Field(min_length=1, max_length=BATCH_MAX)]
 
@@ -321,6 +337,13 @@ class RequestsClosedData(RequestModel):
 class RequestsReceived(Envelope):
     type: Literal["vacancy.requests.received.v1"] = "vacancy.requests.received.v1"
     data: RequestsReceivedData
+
+
+class RequestsReceivedV2(Envelope):
+    """As `RequestsReceived`. Requests may have alternatives and preferences."""
+
+    type: Literal["vacancy.requests.received.v2"] = "vacancy.requests.received.v2"
+    data: RequestsReceivedDataV2
 
 
 class RequestsClosed(Envelope):
@@ -593,6 +616,7 @@ Event = (
     | ConsumerReplacedV3
     | ConsumerUpdated
     | RequestsReceived
+    | RequestsReceivedV2
     | RequestsClosed
     | OperatorSettingsSet
     | Tick

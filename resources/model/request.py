@@ -7,6 +7,8 @@ meaning are those of OpenStack Placement's `GET /allocation_candidates`; docs/qu
 
 from __future__ import annotations
 
+from functools import cached_property
+from itertools import compress, product
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue, model_validator
@@ -25,6 +27,12 @@ ALLOCATIONS_MAX = 256
 
 WHERE_MAX = 4096
 """The limit of characters of an expression."""
+
+ALTERNATIVES_MAX = 8
+"""The limit of alternatives of a request."""
+
+PREFERENCES_MAX = 3
+"""The limit of preferred relations of a request: each of them doubles what is searched for."""
 
 Ask = int | dict[str, JsonValue]
 """What is asked of one class: an amount, or an object in the form of the class."""
@@ -158,6 +166,82 @@ class RequestSpec(RequestModel):
             raise ValueError(
                 f"its groups may take {self.allocations_max} allocations, and a claim has {ALLOCATIONS_MAX}"
             )
+
+
+class RequestSpecV2(RequestSpec):
+    """A request with alternatives and preferences. A claim names what was chosen of them, so the fold needs neither.
+
+    `alternatives`: what to ask for instead if nothing fits, in order of preference; the groups of the request itself come
+    first. Each is a whole request, and stands for the groups and their conditions; server groups and copies are those of the
+    request. `prefer_same_subtree`: as `same_subtree`, where it is possible; the first of them counts most. It also applies to
+    alternatives that have groups of these names.
+    """
+
+    alternatives: Annotated[tuple[RequestSpec, ...], Field(max_length=ALTERNATIVES_MAX)] = ()
+    prefer_same_subtree: Annotated[tuple[tuple[GroupName, ...], ...], Field(max_length=PREFERENCES_MAX)] = ()
+
+    @model_validator(mode="after")
+    def _alternatives_are_whole(self) -> RequestSpecV2:
+        for one in self.alternatives:
+            if one.memberships or one.copies > 1:
+                raise ValueError("an alternative has server groups or copies, which are those of the request")
+            if self.copies * one.allocations_max > ALLOCATIONS_MAX:
+                raise ValueError(
+                    f"an alternative may take {self.copies * one.allocations_max} allocations, and a claim has {ALLOCATIONS_MAX}"
+                )
+        if self.prefer_same_subtree:
+            known = [_names_of(one) for one in (self, *self.alternatives)]
+            for names in self.prefer_same_subtree:
+                if len(set(names)) < 2:
+                    raise ValueError("prefer_same_subtree names fewer than two groups")
+                if not any(one.issuperset(names) for one in known):
+                    raise ValueError(
+                        f"prefer_same_subtree names {', '.join(map(repr, names))}, which are not groups of one alternative"
+                        " that one provider serves each"
+                    )
+        return self
+
+    @cached_property
+    def choices(self) -> tuple[RequestSpec, ...]:
+        """The requests without alternatives and preferences that this one stands for, in order of preference: for each
+        alternative first with all its preferred relations, last without any."""
+        found: list[RequestSpec] = []
+        for one in (self, *self.alternatives):
+            fields = {name: getattr(one, name) for name in RequestSpec.model_fields}
+            fields |= {name: getattr(self, name) for name in ("memberships", "copies", "copies_on")}
+            names = _names_of(one)
+            preferred = [pair for pair in self.prefer_same_subtree if names.issuperset(pair)]
+            for kept in product((True, False), repeat=len(preferred)):
+                relations = tuple(compress(preferred, kept))
+                found.append(
+                    RequestSpec.model_construct(**{**fields, "same_subtree": (*one.same_subtree, *relations)})
+                )
+        return tuple(found)
+
+
+def _names_of(spec: RequestSpec) -> set[str]:
+    """The names of the groups that relations may name."""
+    return {group.name for group in spec.groups if group.same_provider}
+
+
+def choices_of(spec: RequestSpec) -> tuple[RequestSpec, ...]:
+    """What a request asks for, in order of preference: one request, unless it has alternatives or preferences."""
+    return spec.choices if isinstance(spec, RequestSpecV2) else (spec,)
+
+
+def oldest_form(spec: RequestSpec) -> RequestSpec:
+    """The request as `RequestSpec`, unless it uses a field that only `RequestSpecV2` has."""
+    if isinstance(spec, RequestSpecV2) and not changed_extras(spec):
+        return RequestSpec.model_construct(**{name: getattr(spec, name) for name in RequestSpec.model_fields})
+    return spec
+
+
+def changed_extras(spec: RequestSpec) -> dict[str, Any]:
+    """The fields that only `RequestSpecV2` has and that are not at their defaults, as JSON."""
+    if type(spec) is RequestSpec:
+        return {}
+    extras = spec.__class__.model_fields.keys() - RequestSpec.model_fields.keys()
+    return spec.model_dump(mode="json", include=set(extras), exclude_defaults=True)
 
 
 def spec_bytes(spec: RequestSpec) -> bytes:

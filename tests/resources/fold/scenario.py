@@ -381,9 +381,16 @@ class Scenario:
         return event("consumer.confirmed.v1", {"consumer": words[0], "claim": words[1]})
 
     def _request(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
-        name, _, amount = words[1].partition(":")
-        spec = {"groups": [{"resources": {name: int(amount)}}]}
-        return event("requests.received.v1", {"requests": [{"id": words[0], "spec": spec}]})
+        """`request r1 VCPU:4 or VCPU:2`: with alternatives it is version 2."""
+        asks = [one.partition(":") for one in words[1::2]]
+        specs: list[dict[str, Any]] = [
+            {"groups": [{"resources": {name: int(amount)}}]} for name, _, amount in asks
+        ]
+        spec, *others = specs
+        if others:
+            spec["alternatives"] = others
+        form = 2 if others else 1
+        return event(f"requests.received.v{form}", {"requests": [{"id": words[0], "spec": spec}]})
 
     def _close(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         one = {"id": words[0], "outcome": words[1], "claim": options.get("claim")}

@@ -22,7 +22,7 @@ from vacancy.resources.model.canonical_bytes import (
     spec_json,
 )
 from vacancy.resources.model.events import Allocation, AttributePredicate, Claim, Decision, Predicate
-from vacancy.resources.model.request import RequestGroup, RequestSpec
+from vacancy.resources.model.request import RequestGroup, RequestSpec, RequestSpecV2
 from vacancy.resources.model.server_group import ServerGroupMembership
 
 SOME = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
@@ -378,3 +378,23 @@ def test_the_type_of_a_value_is_a_part_of_it(form: CanonicalForm) -> None:
     alike: list[Any] = [0, False, None, "0", 0.0, [], {}]
     allocations = [[{"provider": "n1", "resources": {"A": {"a": value}}}] for value in alike]
     assert len({form.claim(claim_of(allocations=one)) for one in allocations}) == len(alike)
+
+
+def test_a_request_with_alternatives_has_bytes_that_read_back_and_one_without_has_the_bytes_of_the_older_form() -> (
+    None
+):
+    plain = {"groups": [{"name": "a", "resources": {"VCPU": 1}}, {"name": "b", "resources": {"VCPU": 2}}]}
+    assert FORM_2.spec(RequestSpecV2.model_validate_json(json.dumps(plain))) == FORM_2.spec(
+        RequestSpec.model_validate_json(json.dumps(plain))
+    )
+    rich = {
+        **plain,
+        "alternatives": [{"groups": [{"resources": {"PGPU": {"count": 2, "where": {"b": 1, "a": 2}}}}]}],
+        "prefer_same_subtree": [["a", "b"]],
+    }
+    spec = RequestSpecV2.model_validate_json(json.dumps(rich))
+    data = FORM_2.spec(spec)
+    assert read_spec(data) == spec
+    assert spec_json(data) == rich
+    swapped = json.loads(json.dumps(rich).replace('{"b": 1, "a": 2}', '{"a": 2, "b": 1}'))
+    assert FORM_2.spec(RequestSpecV2.model_validate_json(json.dumps(swapped))) == data
