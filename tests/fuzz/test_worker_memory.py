@@ -29,20 +29,21 @@ SIZE = LIMITS_3.record_bytes
 MIB = 1024 * 1024
 
 
-def large(kind: int, number: int) -> bytes:
-    """A record of 8 MiB: text that is not JSON, a long value, as many small values as may be parsed, an unknown event."""
-    rng = random.Random(number)
+def record(number: int, size: int = SIZE) -> bytes:
+    """A record of this size, by default 8 MiB: in turn text that is not JSON, a long value, as many small values as may be
+    parsed, an unknown event."""
+    kind = number % 4
     if kind == 0:
-        return rng.randbytes(SIZE)
+        return random.Random(number).randbytes(size)
     if kind == 1:
-        node = provider("n1") | {"attributes": {"text": "x" * (SIZE - 400)}}
+        node = provider("n1") | {"attributes": {"text": "x" * (size - 400)}}
         return reported("n1", [node], sequence=number + 1)
     if kind == 2:
-        values = ["y" * 28] * (LIMITS_3.record_marks - 2_000)
+        values = ["y" * 28] * (LIMITS_3.record_marks * size // SIZE - 2_000)
         return event(
             "requests.closed.v1", {"requests": [{"id": "r", "outcome": "lost", "in_flight": values}]}
         )
-    return event(f"unknown.v{number}", {"text": "\u00e9" * (SIZE // 6 - 100)})
+    return event(f"unknown.v{number}", {"text": "\u00e9" * (size // 6 - 100)})
 
 
 def written(path: Path, entries: Iterable[NewRecord]) -> str:
@@ -72,17 +73,20 @@ def peak_bytes(log: str, store: Path) -> int:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> int:
-    """The peak of a worker that folds 200 small records."""
+    """The peak of a worker that folds 200 reports and 4 records of 64 KiB, of the same kinds as the large ones: the
+    parsers of their events take memory, too."""
     home = tmp_path_factory.mktemp("small")
-    reports = [NewRecord(CELL, reported(f"n{n}", [provider(f"n{n}", VCPU=8)])) for n in range(200)]
-    return peak_bytes(written(home / "log.db", reports), home / "store")
+    values = [reported(f"n{n}", [provider(f"n{n}", VCPU=8)]) for n in range(200)]
+    values += [record(number, 64 * 1024) for number in range(4)]
+    return peak_bytes(written(home / "log.db", (NewRecord(CELL, value) for value in values)), home / "store")
 
 
 def test_the_largest_records_are_not_kept_in_memory(small: int, tmp_path: Path) -> None:
     """A hundred records of 8 MiB each: the peak was 895 MB when a batch had 500 records of any size."""
-    records = (NewRecord(CELL, large(number % 4, number)) for number in range(100))
+    records = (NewRecord(CELL, record(number)) for number in range(100))
     peak = peak_bytes(written(tmp_path / "log.db", records), tmp_path / "store")
-    assert peak - small < 64 * MIB + WRITE_BUFFER_BYTES, f"{peak // MIB} MiB instead of {small // MIB}"
+    # RocksDB flushes its write buffer after the record that filled it.
+    assert peak - small < 64 * MIB + WRITE_BUFFER_BYTES + SIZE, f"{peak // MIB} MiB instead of {small // MIB}"
 
 
 def test_long_keys_are_not_kept_in_memory(small: int, tmp_path: Path) -> None:
