@@ -11,7 +11,24 @@ if TYPE_CHECKING:
 
 
 def render_explanation(explanation: Explanation) -> None:
-    """Write how many nodes each constraint removes, and the nearest misses. Constraints that remove no node are omitted."""
+    """Write how many nodes each constraint removes, and the nearest misses. Constraints that remove no node are omitted. Each
+    alternative of the request has a section of its own."""
+    if not explanation.alternatives:
+        _render_one(explanation)
+        return
+    for number, one in enumerate((explanation, *explanation.alternatives)):
+        if number:
+            emit()
+        emit(f"{alternative_text(number)}:")
+        _render_one(one)
+
+
+def alternative_text(number: int) -> str:
+    """The name of the request's own groups (0) and of its alternatives (from 1), in the order of preference."""
+    return f"alternative {number}" if number else "first choice"
+
+
+def _render_one(explanation: Explanation) -> None:
     emit(
         f"{explanation.left} of {explanation.nodes} nodes remain; nodes removed by each constraint, alone and in order:"
     )

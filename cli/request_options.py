@@ -96,6 +96,25 @@ class RequestOptions:
             " Repeatable.",
         ),
     ] = None
+    prefer_same_subtree: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prefer-same-subtree",
+            metavar="GROUP,…",
+            help="As --same-subtree, where that is possible; elsewhere the groups may be apart. Repeatable, the first counts"
+            " most.",
+        ),
+    ] = None
+    or_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--or",
+            metavar="GROUP[&GROUP…]",
+            help="Ask for this if nothing fits what is asked for before: groups as in --group, in place of those of the same"
+            " names. '=CLASS:AMOUNT,…' replaces the amounts of --resources, 'NAME=' leaves a group out. Repeatable, in order"
+            " of preference.",
+        ),
+    ] = None
     numa: Annotated[
         str | None,
         typer.Option(
@@ -191,6 +210,8 @@ class RequestOptions:
             group_policy=self.group_policy,
             root_required=self.root_required or (),
             same_subtree=self.same_subtree or (),
+            prefer_same_subtree=self.prefer_same_subtree or (),
+            alternatives=self.or_ or (),
             options={} if self.numa is None else {"numa": self.numa},
             query=self.query,
             document=None if self.request is None else read_text(self.request),

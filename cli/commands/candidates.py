@@ -19,6 +19,7 @@ from vacancy.resources.model.errors import NoValidHost, SearchGivenUp
 if TYPE_CHECKING:
     from vacancy.clients.request_language.placement_syntax import ParsedRequest
     from vacancy.clients.scheduler.store_query import StoreQuery
+    from vacancy.projections.query.compiled_request import CompiledRequest
     from vacancy.projections.query.model import Candidate
 
 _LIMIT = 10
@@ -84,16 +85,22 @@ def candidates(
     if as_json:
         explanation = {} if why is None else {"explanation": why}
         answers = [{**one._asdict(), "mappings": one.mappings} for one in found]
+        if request.choices:
+            answers = [
+                {**answer, "alternative": request.alternative_of(one)}
+                for answer, one in zip(answers, found, strict=True)
+            ]
         for answer in answers:
             del answer["copies"]  # the names of the groups have them
             answer["borrowed"] = answer.pop("from_sharing")
+            del answer["choice"]
         answer_json = {"candidates": answers, "as_of": as_of, "as_of_ms": as_of_ms, "gave_up": gave_up}
         limits = {} if project is None else {"over_quota": full}
         emit_json({**answer_json, **explanation, **limits})
     elif why is not None:
         render_explanation(why)
     elif found:
-        _render(found)
+        _render(found, request)
         note(as_of_note)
     for text in () if as_json else full:
         note(text)
@@ -140,9 +147,11 @@ def _qualified(
         )
 
 
-def _render(found: Sequence[Candidate]) -> None:
+def _render(found: Sequence[Candidate], request: CompiledRequest) -> None:
+    """A table of candidates. Those of a request with alternatives have the number of theirs, 0 for the first choice."""
+    some = len(request.alternatives) > 1
     emit_table(
-        ("CELL", "NODE", "PROVIDER", "GROUP", "RESOURCES"),
+        ("CELL", "NODE", "PROVIDER", "GROUP", "RESOURCES", *(("ALTERNATIVE",) if some else ())),
         (
             (
                 c.cell,
@@ -150,6 +159,7 @@ def _render(found: Sequence[Candidate]) -> None:
                 a.provider,
                 a.group,
                 " ".join(f"{n}:{ask_text(v)}" for n, v in a.resources.items()),
+                *((request.alternative_of(c),) if some else ()),
             )
             for c in found
             for a in c.allocations

@@ -10,7 +10,7 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.context import OPTIONAL_LOG_S, CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table, note, position_text, time_text
-from vacancy.cli.render_explanation import number_text
+from vacancy.cli.render_explanation import alternative_text, number_text
 from vacancy.cli.request_options import QualitiesOnlyOption, RequestOptions, with_request_options
 from vacancy.resources.model.errors import LogError
 
@@ -75,7 +75,18 @@ _QUALITIES = "it has the qualities that are asked for", "it lacks qualities that
 def _render(answer: WhyNot, fits: str, lacks: str) -> None:
     state = f"{answer.node.state}, last heard {time_text(answer.node.heard_ms)}" if answer.node else "gone"
     emit(f"node {answer.root} in cell {answer.cell}: {state}")
-    emit(fits if answer.fits else lacks)
+    if not answer.alternatives:
+        emit(fits if answer.fits else lacks)
+        _render_groups(answer)
+        return
+    emit(fits if answer.fits_any else lacks)
+    for number, one in enumerate((answer, *answer.alternatives)):
+        emit()
+        emit(f"{alternative_text(number)}: {fits if one.fits else lacks}")
+        _render_groups(one)
+
+
+def _render_groups(answer: WhyNot) -> None:
     rows: list[tuple[object, ...]] = []
     for group in answer.groups:
         best = group.providers[0]

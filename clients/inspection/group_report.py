@@ -51,9 +51,9 @@ class ParsedMembership:
             changes["copies_on"] = self.copies_on
         if not changes:
             return spec
-        whole = {name: getattr(spec, name) for name in RequestSpec.model_fields} | changes
+        whole = {name: getattr(spec, name) for name in type(spec).model_fields} | changes
         try:
-            return RequestSpec.model_validate(whole)
+            return type(spec).model_validate(whole)
         except ValidationError as error:
             raise _usage_error(error, "the request") from None
 

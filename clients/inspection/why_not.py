@@ -5,7 +5,7 @@ and the event that took the last units.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from vacancy.clients.inspection.answers import NodeAnswer
 from vacancy.clients.inspection.contested import contested_node, contested_text, same_machine_text
@@ -58,7 +58,8 @@ class GroupLacks:
 @dataclass(frozen=True, slots=True)
 class WhyNot:
     """Why a node is not a candidate, or that it is one (`fits`). `whole` is what the tree fails as a whole. `node` is None
-    where the tables know only that the node is gone."""
+    where the tables know only that the node is gone. `alternatives` has the same of each alternative of the request; `fits` is
+    of the request itself there and here."""
 
     root: str
     cell: str
@@ -68,6 +69,12 @@ class WhyNot:
     groups: list[GroupLacks]
     whole: list[Lack]
     as_of: dict[int, int]
+    alternatives: list[WhyNot] = field(default_factory=list)
+
+    @property
+    def fits_any(self) -> bool:
+        """Whether the node is a candidate for the request or for one of its alternatives."""
+        return self.fits or any(one.fits for one in self.alternatives)
 
 
 def why_not(
@@ -97,9 +104,18 @@ def why_not(
         return WhyNot(node, home, partition, False, shown, [], [gone], reader.position)
     root = reader.view.row_of[key(home, row.root)]
     made = QualityConstraints if qualities_only else RequestConstraints
-    constraints = made(reader.view, compiled, heard_since_ms)
-    tree = report_node(reader.view, constraints, root)
     events = EventLookup(reader, log)
+    answers = []
+    for one in compiled.alternatives:
+        tree = report_node(reader.view, made(reader.view, one, heard_since_ms), root)
+        groups, whole = _lacks(reader, events, tree)
+        answers.append(WhyNot(tree.root, home, partition, tree.fits, shown, groups, whole, reader.position))
+    first, *others = answers
+    return replace(first, alternatives=others)
+
+
+def _lacks(reader: StoreReader, events: EventLookup, tree: TreeReport) -> tuple[list[GroupLacks], list[Lack]]:
+    """What the providers of a tree lack, by group, and what the tree fails as a whole."""
     groups = [
         GroupLacks(
             group.group,
@@ -112,8 +128,9 @@ def why_not(
         )
         for group in tree.groups
     ]
-    whole = [_lack(reader, events, tree, failure.provider or tree.root, failure) for failure in tree.whole]
-    return WhyNot(tree.root, home, partition, tree.fits, shown, groups, whole, reader.position)
+    return groups, [
+        _lack(reader, events, tree, failure.provider or tree.root, failure) for failure in tree.whole
+    ]
 
 
 def _home(reader: StoreReader, node: str, cell: str | None) -> tuple[str, ProviderRow | None]:

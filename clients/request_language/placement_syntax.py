@@ -21,11 +21,22 @@ from vacancy.clients.request_language.syntax_registry import option_groups, pars
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.names import ID_PATTERN, check_trait
-from vacancy.resources.model.request import GROUPS_MAX, Ask, RequestGroup, RequestSpec
+from vacancy.resources.model.request import (
+    GROUPS_MAX,
+    Ask,
+    RequestGroup,
+    RequestSpec,
+    RequestSpecV2,
+    choices_of,
+    oldest_form,
+)
 
 _PARTS: Final = ("resources", "required", "member_of", "in_tree", "where")
 _NUMBERED: Final = re.compile(rf"({'|'.join(_PARTS)})([A-Za-z0-9_-]{{0,64}})")
 _SEPARATED: Final = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^;])+""")
+_BETWEEN_GROUPS: Final = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|&&|[^&])+""")
+"""The groups of an alternative, which single `&` separate: `&&` belongs to an expression."""
+
 _GROUP_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ID: Final = re.compile(ID_PATTERN)
 _POLICIES: Final = ("none", "isolate")
@@ -37,8 +48,9 @@ class RequestText:
     """A request as text. Each field is an option of the command line; an option that was not given is empty.
 
     `resources` to `where` describe the unnamed group. Each item of `groups` describes another group (`parse_group`).
-    `options` maps an option of an ask syntax (`numa`) to its value, which adds groups. `root_required`, `same_subtree` and
-    `group_policy` apply to all groups. `query` or `document` (the JSON of a RequestSpec) replace all other fields. With
+    `options` maps an option of an ask syntax (`numa`) to its value, which adds groups. `root_required`, `same_subtree`,
+    `prefer_same_subtree` and `group_policy` apply to all groups. Each item of `alternatives` describes what to ask for instead
+    (`parse_alternative`), in order of preference. `query` or `document` (the JSON of a RequestSpec) replace all other fields. With
     `qualities_only` a request of options or a query may ask for no resources.
     """
 
@@ -50,6 +62,8 @@ class RequestText:
     groups: Sequence[str] = ()
     root_required: Sequence[str] = ()
     same_subtree: Sequence[str] = ()
+    prefer_same_subtree: Sequence[str] = ()
+    alternatives: Sequence[str] = ()
     group_policy: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     query: str | None = None
@@ -75,7 +89,13 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
         or wanted.groups
         or wanted.options
     )
-    wide = wanted.group_policy or wanted.root_required or wanted.same_subtree
+    wide = (
+        wanted.group_policy
+        or wanted.root_required
+        or wanted.same_subtree
+        or wanted.prefer_same_subtree
+        or wanted.alternatives
+    )
     sources = [
         name
         for name, given in (
@@ -111,9 +131,77 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
         [(text, "--root-required") for text in wanted.root_required],
         [(text, "--same-subtree") for text in wanted.same_subtree],
     )
+    spec = _spec(_tree_wide(groups), policy, "--group-policy", fields, qualities_only=wanted.qualities_only)
     return ParsedRequest(
-        _spec(_tree_wide(groups), policy, "--group-policy", fields, qualities_only=wanted.qualities_only)
+        _with_choices(
+            spec,
+            [
+                (_tree_wide(parse_alternative(text, groups, registry, "--or")), f"--or {text!r}")
+                for text in wanted.alternatives
+            ],
+            [(text, "--prefer-same-subtree") for text in wanted.prefer_same_subtree],
+        )
     )
+
+
+def parse_alternative(
+    text: str, groups: Sequence[RequestGroup], registry: Registry, option: str
+) -> list[RequestGroup]:
+    """The groups of an alternative: `groups`, with those of the text in place of those of the same names.
+
+    The text has groups in the form of `parse_group`, separated by `&`. The unnamed group is written without a name, as in
+    `=VCPU:8`. A name alone (`NAME=`) leaves that group out.
+    """
+    found = {group.name: group for group in groups}
+    do = "write NAME=CLASS:AMOUNT,…;required=TRAIT,…, and & between several groups; NAME= leaves a group out"
+    parts = [part.strip() for part in _BETWEEN_GROUPS.findall(text)]
+    if not parts or "&" in text.strip()[:1] + text.strip()[-1:]:
+        raise UsageError("an alternative has no group, or an empty one", where=f"{option} {text!r}", do=do)
+    for part in parts:
+        name, separator, rest = part.partition("=")
+        if separator and not rest.strip() and name.strip() in found:
+            del found[name.strip()]
+        else:
+            group = parse_group(part, registry, option=option)
+            found[group.name] = group
+    if not found:
+        raise UsageError("an alternative leaves all groups out", where=f"{option} {text!r}", do=do)
+    return list(found.values())
+
+
+def _with_choices(
+    spec: RequestSpec,
+    alternatives: Sequence[tuple[Sequence[RequestGroup], str]],
+    preferred: Sequence[tuple[str, str]],
+) -> RequestSpec:
+    """The request with alternatives, as (groups, option it comes from), and with preferred relations, as (text, option). What
+    the request says of all groups applies to alternatives too; `same_subtree` to those that have its groups."""
+    if not alternatives and not preferred:
+        return spec
+    others = []
+    for groups, where in alternatives:
+        names = {group.name for group in groups}
+        fields = {
+            "root_required": spec.root_required,
+            "root_forbidden": spec.root_forbidden,
+            "same_subtree": tuple(one for one in spec.same_subtree if names.issuperset(one)),
+        }
+        others.append(_spec(groups, spec.group_policy, where, fields))
+    near = [_subtree(text, where) for text, where in preferred]
+    fields = {name: getattr(spec, name) for name in RequestSpec.model_fields}
+    try:
+        return RequestSpecV2.model_validate(
+            {**fields, "alternatives": tuple(others), "prefer_same_subtree": tuple(near)}
+        )
+    except ValidationError as error:
+        raise _usage_error(error, "the request") from None
+
+
+def _subtree(text: str, where: str) -> tuple[str, ...]:
+    """The names of `GROUP,GROUP`."""
+    if not _SUBTREE.fullmatch(text):
+        raise UsageError(f"{text!r} names no groups", where=where, do="write GROUP,GROUP")
+    return tuple(dict.fromkeys(text.split(",")))
 
 
 def _tree_wide(groups: list[RequestGroup]) -> list[RequestGroup]:
@@ -154,15 +242,10 @@ def _wide(roots: Iterable[tuple[str, str]], subtrees: Iterable[tuple[str, str]])
     if both:
         what = f"{' and '.join(sorted(both))} of the root is both required and forbidden"
         raise UsageError(what, where="root_required", do="leave one out")
-    found: list[tuple[str, ...]] = []
-    for text, where in subtrees:
-        if not _SUBTREE.fullmatch(text):
-            raise UsageError(f"{text!r} names no groups", where=where, do="write GROUP,GROUP")
-        found.append(tuple(dict.fromkeys(text.split(","))))
     return {
         "root_required": tuple(dict.fromkeys(traits.get("required", ()))),
         "root_forbidden": tuple(dict.fromkeys(traits.get("forbidden", ()))),
-        "same_subtree": tuple(found),
+        "same_subtree": tuple(_subtree(text, where) for text, where in subtrees),
     }
 
 
@@ -182,17 +265,17 @@ def _add_option(groups: list[RequestGroup], option: str, text: str, policy: str 
     return policy or "isolate"
 
 
-def parse_group(text: str, registry: Registry) -> RequestGroup:
+def parse_group(text: str, registry: Registry, *, option: str = "--group") -> RequestGroup:
     """Parse one group: `NAME=VCPU:2,CUSTOM_X:1;required=HW_X,!CUSTOM_Y;member_of=in:a,b;in_tree=node-1;where=EXPRESSION`.
 
     NAME is the name of the group. The parts after the resources are optional; `required`, `member_of` and `where` may be
-    given more than once. An expression may contain a `;` in quotes.
+    given more than once. An expression may contain a `;` in quotes. In an alternative (`--or`) the name may be empty.
     """
     first, *rest = (part.strip() for part in _SEPARATED.findall(text))
     name, separator, resources = (part.strip() for part in first.partition("="))
-    where = f"--group {text!r}"
+    where = f"{option} {text!r}"
     do = "write NAME=CLASS:AMOUNT,…;required=TRAIT,…;member_of=AGGREGATE;in_tree=PROVIDER;where=EXPRESSION"
-    if not separator or not _GROUP_NAME.fullmatch(name):
+    if not separator or not (_GROUP_NAME.fullmatch(name) or (option != "--group" and not name)):
         raise UsageError("a group has no name, or an invalid one", where=where, do=do)
     parts = [("resources", resources, where)] if resources else []
     for part in filter(None, rest):
@@ -207,10 +290,13 @@ def parse_query(text: str, registry: Registry, *, qualities_only: bool = False) 
     """A query string of OpenStack Placement, with or without the part before the `?`.
 
     Its parameters are `resources`, `required`, `member_of`, `in_tree` and `where`, each with any suffix, and
-    `root_required`, `same_subtree`, `group_policy` and `limit`. Placement itself has no `where` (an expression).
+    `root_required`, `same_subtree`, `group_policy` and `limit`. Placement itself has no `where` (an expression), and neither
+    `or` (an alternative, see `parse_alternative`) nor `prefer_same_subtree`.
     """
     parts: dict[str, list[tuple[str, str, str]]] = {}
-    wide: dict[str, list[tuple[str, str]]] = {"root_required": [], "same_subtree": []}
+    wide: dict[str, list[tuple[str, str]]] = {
+        name: [] for name in ("root_required", "same_subtree", "prefer_same_subtree", "or")
+    }
     policy, limit = "none", None
     for name, value, where in _pairs(text):
         numbered = _NUMBERED.fullmatch(name)
@@ -233,15 +319,23 @@ def parse_query(text: str, registry: Registry, *, qualities_only: bool = False) 
     }:  # Placement refuses the others without resources
         groups = _tree_wide(groups)
     fields = _wide(wide["root_required"], wide["same_subtree"])
-    return ParsedRequest(_spec(groups, policy, "group_policy", fields, qualities_only=qualities_only), limit)
+    spec = _spec(groups, policy, "group_policy", fields, qualities_only=qualities_only)
+    others = [(parse_alternative(text, groups, registry, "or"), where) for text, where in wide["or"]]
+    return ParsedRequest(_with_choices(spec, others, wide["prefer_same_subtree"]), limit)
 
 
 def parse_document(text: str | bytes, registry: Registry) -> RequestSpec:
     """A RequestSpec as JSON: `{"groups": [{"resources": {"VCPU": 4}}]}`."""
     try:
-        spec = RequestSpec.model_validate_json(text)
+        spec = RequestSpecV2.model_validate_json(text)
     except ValidationError as error:
         raise _usage_error(error, "--request") from None
+    for one in choices_of(spec):
+        _check_document(one, registry)
+    return oldest_form(spec)
+
+
+def _check_document(spec: RequestSpec, registry: Registry) -> None:
     for group in spec.groups:
         where = f"--request, group {group.name!r}" if group.name else "--request"
         for name, ask in group.resources.items():
@@ -256,7 +350,6 @@ def parse_document(text: str | bytes, registry: Registry) -> RequestSpec:
             _trait(trait, where)
     for trait in (*spec.root_required, *spec.root_forbidden):
         _trait(trait, "--request")
-    return spec
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str, str]]:

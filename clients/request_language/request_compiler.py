@@ -11,7 +11,7 @@ from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.names import check_trait
-from vacancy.resources.model.request import RequestSpec, spec_bytes
+from vacancy.resources.model.request import RequestSpec, choices_of, oldest_form, spec_bytes
 
 _KEPT_MAX: Final = 1024
 
@@ -36,7 +36,7 @@ class RequestCompiler:
         key = spec_bytes(request)
         found = self._kept.get(key)
         if found is None:
-            found = _compiled(request, key, self._registry)
+            found = _compiled(oldest_form(request), key, self._registry)
             if len(self._kept) >= _KEPT_MAX:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = found
@@ -48,12 +48,14 @@ def compile_request(request: RequestSpec | CompiledRequest, registry: Registry) 
     """As `RequestCompiler.compile`, without a cache."""
     if isinstance(request, CompiledRequest):
         return request
-    return _compiled(request, spec_bytes(request), registry)
+    return _compiled(oldest_form(request), spec_bytes(request), registry)
 
 
 def _compiled(spec: RequestSpec, key: bytes, registry: Registry) -> CompiledRequest:
-    check_spec(spec, registry)
-    texts = {group.where: None for group in spec.groups if group.where}
+    choices = choices_of(spec)
+    for one in choices:
+        check_spec(one, registry)
+    texts = {group.where: None for one in choices for group in one.groups if group.where}
     return CompiledRequest(spec, {text: compile_condition(text, registry) for text in texts}, key)
 
 

@@ -70,6 +70,7 @@ class ClaimSettings(NamedTuple):
     order: Order
     deadline_ms: int
     attempts: int
+    record_requests: bool = True
 
 
 class ClaimMaker:
@@ -95,9 +96,10 @@ class ClaimMaker:
         consumer: str,
         request_id: str,
     ) -> ClaimWire:
-        """The claim on a candidate for a request."""
+        """The claim on a candidate for a request. Of alternatives, it has the spec of the one that the candidate is for."""
         now_ms = self._judged_at_ms(candidate.cell)
         self.as_of()
+        compiled = compiled.chosen(candidate)
         return ClaimWire(
             id=id_,
             consumer=consumer,

@@ -118,6 +118,7 @@ class Scheduler:
             order=self.query.order,
             deadline_ms=int(deadline_s * 1000),
             attempts=attempts,
+            record_requests=record_requests,
         )
         self._same_log = SameLogCheck(log, self.reader)
         self._writer = LogWriter(
@@ -318,9 +319,18 @@ class Scheduler:
             for request in requests:
                 placement = request if isinstance(request, PlacementRequest) else PlacementRequest(request)
                 check_placement(placement)
-                yield placement, self.compile(placement.spec)
+                asked = self.compile(placement.spec)
+                if asked.choices and self._settings.record_requests:
+                    self._check_choices()
+                yield placement, asked
 
         return pipeline.run(compiled())
+
+    def _check_choices(self) -> None:
+        from vacancy.clients.scheduler.needed_rules import check_rules_have
+        from vacancy.resources.model.events import RequestsReceivedV2
+
+        check_rules_have(self.reader, RequestsReceivedV2, "alternatives and preferences")
 
     def settle(
         self, claimed: Outcome | str, *, deadline_ms: int | None = None, timeout_s: float = 120.0

@@ -31,6 +31,7 @@ from vacancy.resources.model.event_encoding import (
     encode_claims,
     encode_closed,
     encode_received,
+    encode_received_v2,
 )
 from vacancy.resources.model.partitioner import covering_cells, partition_for, partitions_for
 from vacancy.resources.model.record import NewRecord
@@ -96,9 +97,10 @@ class LogWriter:
 
     # -- requests -----------------------------------------------------------------------------------------------
 
-    def received(self, given_id: str | None, spec: Raw) -> tuple[str, int]:
-        """Record a request; `spec` is JSON. Returns its id, made here where none is given, and its home partition."""
-        return self._requests.received(given_id, spec)
+    def received(self, given_id: str | None, spec: Raw, *, has_choices: bool = False) -> tuple[str, int]:
+        """Record a request; `spec` is JSON. Returns its id, made here where none is given, and its home partition.
+        `has_choices`: the spec is a `RequestSpecV2`."""
+        return self._requests.received(given_id, spec, has_choices=has_choices)
 
     def closed(self, home: int, request: ClosedRequestWire) -> None:
         """Record how a request ended. It is sent with a later claim, or within `BACKGROUND_WAIT_S` of `send_later`."""
@@ -262,7 +264,8 @@ class RequestRecords:
         self._cells = covering_cells(partitions)
         self._recording = recording
         self._gathering = Lock()
-        self._received: dict[int, list[ReceivedRequestWire]] = {}
+        self._received: dict[tuple[int, bool], list[ReceivedRequestWire]] = {}
+        """By home, and by whether they have choices: these are another event."""
         self._closed: dict[int, list[ClosedRequestWire]] = {}
         self._closed_since = 0.0
         self._new_ids = new_ids()
@@ -271,14 +274,14 @@ class RequestRecords:
     def __bool__(self) -> bool:
         return bool(self._received or self._closed)
 
-    def received(self, given_id: str | None, spec: Raw) -> tuple[str, int]:
+    def received(self, given_id: str | None, spec: Raw, *, has_choices: bool = False) -> tuple[str, int]:
         """A request came in; `spec` is JSON. Returns its id and its home. Requests that come in together without ids get
         ids of one home, so that one record has them all."""
         if not self._recording:
             return given_id or next(self._new_ids), 0
         with self._gathering:
             id_, home = (given_id, partition_for(given_id, len(self._cells))) if given_id else next(self._ids)
-            self._received.setdefault(home, []).append(ReceivedRequestWire(id_, spec))
+            self._received.setdefault((home, has_choices), []).append(ReceivedRequestWire(id_, spec))
         return id_, home
 
     def closed(self, home: int, request: ClosedRequestWire) -> None:
@@ -303,11 +306,10 @@ class RequestRecords:
                 if waited_s >= closed_wait_s or fullest >= events.BATCH_MAX:
                     closed, self._closed = self._closed, {}
         records = []
-        for home, requests in received.items():
+        for (home, has_choices), requests in received.items():
+            encode = encode_received_v2 if has_choices else encode_received
             for at in range(0, len(requests), events.BATCH_MAX):
-                value = encode_received(
-                    next(self._new_ids), self._source, requests[at : at + events.BATCH_MAX]
-                )
+                value = encode(next(self._new_ids), self._source, requests[at : at + events.BATCH_MAX])
                 records.append(NewRecord(self._cells[home], value))
         for home, outcomes in closed.items():
             for at in range(0, len(outcomes), events.BATCH_MAX):

@@ -14,7 +14,7 @@ from vacancy.projections.ranking.workload import TYPICAL_MAX, Workload, tally
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.canonical_bytes import read_spec
 from vacancy.resources.model.errors import UsageError
-from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
+from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec, RequestSpecV2
 from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, REQUESTS
 
@@ -95,7 +95,8 @@ def learn_typical(reader: StoreReader, device: str, limit: int = TYPICAL_MAX) ->
 def _request_of(reader: StoreReader, row: AllocationRow) -> RequestSpec | None:
     known = None if row.request is None else reader.get(REQUESTS, row.request.encode())
     if known is not None:
-        return read_spec(known.spec)
+        spec = read_spec(known.spec)
+        return spec.choices[spec.alternative_choices[0]] if isinstance(spec, RequestSpecV2) else spec
     groups: dict[tuple[str, str], dict[str, Ask]] = {}
     for part in row.parts:
         if reader.registry.table(part.resource_class).resource_class.is_amount(part.grant):

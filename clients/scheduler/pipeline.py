@@ -253,7 +253,7 @@ class Pipeline:
         time.sleep(pause_s)
 
     def _accept(self, request: PlacementRequest, compiled: CompiledRequest) -> PlacementJob:
-        id_, home = self._writer.received(request.id, compiled.wire)
+        id_, home = self._writer.received(request.id, compiled.wire, has_choices=bool(compiled.choices))
         return PlacementJob(
             request, compiled, id_, home, request.consumer or next(self._ids), started=time.monotonic()
         )
@@ -306,7 +306,13 @@ class Pipeline:
         are distinct places, drawn as separate queries would draw them."""
         alike: dict[str | bytes, list[PlacementJob]] = {}
         for job in jobs:
-            separate = job.avoid or job.compiled.has_affinity or not self._settings.order.uniform
+            # Of a choice that is preferred there may be room for several on one tree: each asks by itself.
+            separate = (
+                job.avoid
+                or job.compiled.has_affinity
+                or job.compiled.choices
+                or not self._settings.order.uniform
+            )
             alike.setdefault(job.id if separate else job.compiled.key, []).append(job)
         for group in alike.values():
             left = deque(group)
@@ -352,6 +358,7 @@ class Pipeline:
             job.gave_up, job.heard_since_ms = budget.gave_up, since_ms
         if among > 1 and len(found) > wanted:
             found = [found[at] for at in self._query.rng.permutation(len(found))]
+            found.sort(key=lambda one: one.choice)
         return found[:wanted]
 
     def _claim(self, job: PlacementJob, candidate: Candidate) -> ClaimInFlight:

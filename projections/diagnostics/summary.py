@@ -54,26 +54,30 @@ class RemovedCount(NamedTuple):
 class Explanation(NamedTuple):
     """How many of the `nodes` are `left`, and which constraints removed the others: `in_order` of all and `left` add up
     to `nodes`. `nearest` are the removed nodes that lack the fewest things, and of equal ones those that lack the
-    smallest share, the nearest first. A class counts as one thing, however many of its terms fail.
+    smallest share, the nearest first. A class counts as one thing, however many of its terms fail. `alternatives` has the same
+    of each alternative of the request.
     """
 
     nodes: int
     left: int
     constraints: tuple[RemovedCount, ...]
     nearest: tuple[TreeReport, ...]
+    alternatives: tuple[Explanation, ...] = ()
 
 
 def explain(
     view: FleetView, request: CompiledRequest, *, heard_since_ms: int | None = None, nearest: int = NEAREST
 ) -> Explanation:
-    """What each constraint of a request removes, as of where the view stands.
+    """What each constraint of a request removes, as of where the view stands. What is only preferred removes nothing.
 
     It costs more than a query that finds nothing: milliseconds for 100,000 nodes. Where many nodes fit several groups,
     it takes as long as finding all candidates.
     """
-    return _Explaining(view, request, RequestConstraints(view, request, heard_since_ms), heard_since_ms).run(
-        nearest
-    )
+    first, *others = [
+        _Explaining(view, one, RequestConstraints(view, one, heard_since_ms), heard_since_ms).run(nearest)
+        for one in request.alternatives
+    ]
+    return first._replace(alternatives=tuple(others))
 
 
 def explain_qualities(
@@ -81,9 +85,14 @@ def explain_qualities(
 ) -> tuple[list[int], Explanation]:
     """The roots (their rows, ascending) of the trees that have the qualities of a request, and what each of its constraints
     removes. What is free, and whether a node takes claims, does not count."""
-    explaining = _Explaining(view, request, QualityConstraints(view, request, heard_since_ms))
-    explanation = explaining.run(nearest)
-    return explaining.left, explanation
+    left: set[int] = set()
+    explanations = []
+    for one in request.alternatives:
+        explaining = _Explaining(view, one, QualityConstraints(view, one, heard_since_ms))
+        explanations.append(explaining.run(nearest))
+        left.update(explaining.left)
+    first, *others = explanations
+    return sorted(left), first._replace(alternatives=tuple(others))
 
 
 class _Left(NamedTuple):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from msgspec import Raw
 
+from vacancy.projections.query.model import Candidate
 from vacancy.projections.query.predicate_ast import Expression
 from vacancy.resources.model.errors import UsageError
-from vacancy.resources.model.request import RequestSpec, spec_bytes
+from vacancy.resources.model.request import RequestSpec, RequestSpecV2, spec_bytes
 
 Made = TypeVar("Made")
 
@@ -20,11 +22,12 @@ class CompiledRequest:
     `key` is the spec's JSON as bytes: requests that ask for the same have equal keys, so what was made of one is found
     for the other. `wire` is the same JSON as it goes into a record of the log. `expressions` has the compiled
     `where` of each group, by its text. `has_affinity`: whether it depends on other consumers, or asks for several
-    copies. Made by `vacancy.clients.request_language.request_compiler`, which also checks the request; here for
+    copies. `choices`: what it stands for if it has alternatives or preferences, in order of preference
+    (`RequestSpecV2.choices`); none for all other requests. Made by `vacancy.clients.request_language.request_compiler`, which also checks the request; here for
     requests without expressions.
     """
 
-    __slots__ = ("_copy", "_memo", "expressions", "has_affinity", "key", "spec", "wire")
+    __slots__ = ("_copy", "_memo", "choices", "expressions", "has_affinity", "key", "spec", "wire")
 
     def __init__(
         self, spec: RequestSpec, expressions: Mapping[str, Expression] | None = None, key: bytes | None = None
@@ -34,8 +37,28 @@ class CompiledRequest:
         self.wire = Raw(self.key)
         self.expressions: Mapping[str, Expression] = expressions or {}
         self.has_affinity = bool(spec.memberships) or spec.copies > 1
+        self.choices: Sequence[CompiledRequest] = ()
+        if isinstance(spec, RequestSpecV2):
+            self.choices = [CompiledRequest(one, self.expressions) for one in spec.choices]
         self._copy: CompiledRequest | None = None
         self._memo: dict[Hashable, Any] = {}
+
+    def chosen(self, candidate: Candidate) -> CompiledRequest:
+        """What a candidate is a place for: the request, or one of its choices."""
+        return self.choices[candidate.choice] if self.choices else self
+
+    @property
+    def alternatives(self) -> Sequence[CompiledRequest]:
+        """The request and its alternatives in order, without what is only preferred."""
+        if not self.choices or not isinstance(self.spec, RequestSpecV2):
+            return (self,)
+        return [self.choices[at] for at in self.spec.alternative_choices]
+
+    def alternative_of(self, candidate: Candidate) -> int:
+        """The number of the alternative that a candidate is a place for; 0: the request's own groups."""
+        if not self.choices or not isinstance(self.spec, RequestSpecV2):
+            return 0
+        return bisect_left(self.spec.alternative_choices, candidate.choice)
 
     @property
     def copy(self) -> CompiledRequest:

@@ -12,9 +12,10 @@ from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.context import QueryContext
 from vacancy.projections.query.model import Candidate
 from vacancy.projections.query.order import Order
-from vacancy.projections.query.search import search_one
+from vacancy.projections.query.search import is_served_by_one, search_one
 from vacancy.projections.view.columns import Bools
 from vacancy.projections.view.fleet import FleetView
+from vacancy.resources.state.tables import key
 
 
 def find(
@@ -34,7 +35,7 @@ def find(
 
     Where a request needs several providers, each tree comes once before any comes again, and not again at all with
     `one_a_tree`. `budget` bounds the search, and shows afterwards whether it was too little. A candidate for several
-    copies is a place for all of them. `avoid`: roots of trees in which nothing may be found. `heard_since_ms` leaves out
+    copies is a place for all of them. Of a request with alternatives, candidates of the first come first. `avoid`: roots of trees in which nothing may be found. `heard_since_ms` leaves out
     nodes without a report or heartbeat since then (log time). Raises `UsageError` where an expression was not compiled, and
     `NamesLeftOut` where the request asks for what the view left out.
     """
@@ -53,7 +54,46 @@ def find(
         heard_since_ms,
         one_a_tree,
     )
+    if request.choices:
+        return _search_choices(context)
     return search_with_affinity(context) if request.has_affinity else search_one(context)
+
+
+def _search_choices(context: QueryContext) -> list[Candidate]:
+    """Up to `limit` candidates, those of the first choice first. A tree, or of several copies a cell, is a candidate by the
+    first of its choices only. Each choice has an equal part of the budget that is left."""
+    choices, budget = context.request.choices, context.budget
+    found: list[Candidate] = []
+    by_cell = context.request.spec.copies > 1
+    for number, choice in enumerate(choices):
+        seen = {one.cell if by_cell else (one.cell, one.root) for one in found}
+        part = SearchBudget(max(1, budget.left // (len(choices) - number)), budget.tree_steps)
+        steps = part.left
+        here = context._replace(request=choice, limit=context.limit - len(found), budget=part)
+        if by_cell:
+            here = here._replace(limit=here.limit + len(seen))
+        elif found:
+            here = _outside(here, found)
+        more = search_with_affinity(here) if choice.has_affinity else search_one(here)
+        new = [one for one in more if (one.cell if by_cell else (one.cell, one.root)) not in seen]
+        found += [one._replace(choice=number) for one in new][: context.limit - len(found)]
+        budget.left -= steps - part.left
+        budget.gave_up += part.gave_up
+        if len(found) == context.limit:
+            break
+    return found
+
+
+def _outside(context: QueryContext, found: Collection[Candidate]) -> QueryContext:
+    """The context without the trees of these candidates. Sharing providers of such a tree may serve others."""
+    view = context.view
+    kept = np.ones(view.size, dtype=np.bool_)
+    kept[[view.row_of[key(one.cell, one.root)] for one in found]] = False
+    kept = kept[view.root[: view.size]]
+    roots = context.accepting_roots[: view.size] & kept
+    if is_served_by_one(view, context.request.spec):
+        return context._replace(accepting=context.accepting[: view.size] & kept, accepting_roots=roots)
+    return context._replace(accepting_roots=roots)
 
 
 def _without(view: FleetView, roots: Collection[str]) -> Bools:

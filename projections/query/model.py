@@ -19,7 +19,8 @@ class Candidate(NamedTuple):
     """A place for a request: a tree, and what each of its providers would give.
 
     `from_sharing` are the providers among them that belong to other trees: sharing providers. A candidate for several
-    copies has the allocations of all copies and the root of the first; `copies` has one candidate for each copy.
+    copies has the allocations of all copies and the root of the first; `copies` has one candidate for each copy. `choice` is
+    the number of the request's choice that it is a place for (`CompiledRequest.choices`).
     """
 
     cell: str
@@ -27,6 +28,7 @@ class Candidate(NamedTuple):
     allocations: tuple[ServedGroup, ...]
     from_sharing: tuple[str, ...] = ()
     copies: tuple[Candidate, ...] = ()
+    choice: int = 0
 
     @property
     def mappings(self) -> dict[str, tuple[str, ...]]:

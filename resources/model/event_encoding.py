@@ -117,6 +117,11 @@ def encode_received(id_: str, source: str, requests: Sequence[ReceivedRequestWir
     return _encode(_Event("vacancy.requests.received.v1", id_, source, _Requests(requests)))
 
 
+def encode_received_v2(id_: str, source: str, requests: Sequence[ReceivedRequestWire]) -> bytes:
+    """One record's value: `events.RequestsReceivedV2` with up to `events.BATCH_MAX` requests."""
+    return _encode(_Event("vacancy.requests.received.v2", id_, source, _Requests(requests)))
+
+
 def encode_closed(id_: str, source: str, requests: Sequence[ClosedRequestWire]) -> bytes:
     """One record's value: `events.RequestsClosed` with up to `events.BATCH_MAX` requests."""
     return _encode(_Event("vacancy.requests.closed.v1", id_, source, _Requests(requests)))

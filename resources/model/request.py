@@ -8,7 +8,7 @@ meaning are those of OpenStack Placement's `GET /allocation_candidates`; docs/qu
 from __future__ import annotations
 
 from functools import cached_property
-from itertools import compress, product
+from itertools import accumulate, compress, product
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue, model_validator
@@ -209,14 +209,23 @@ class RequestSpecV2(RequestSpec):
         for one in (self, *self.alternatives):
             fields = {name: getattr(one, name) for name in RequestSpec.model_fields}
             fields |= {name: getattr(self, name) for name in ("memberships", "copies", "copies_on")}
-            names = _names_of(one)
-            preferred = [pair for pair in self.prefer_same_subtree if names.issuperset(pair)]
+            preferred = self._preferred(one)
             for kept in product((True, False), repeat=len(preferred)):
                 relations = tuple(compress(preferred, kept))
                 found.append(
                     RequestSpec.model_construct(**{**fields, "same_subtree": (*one.same_subtree, *relations)})
                 )
         return tuple(found)
+
+    @property
+    def alternative_choices(self) -> tuple[int, ...]:
+        """For the request itself and each of its alternatives, its choice without any preferred relation."""
+        counts = [2 ** len(self._preferred(one)) for one in (self, *self.alternatives)]
+        return tuple(end - 1 for end in accumulate(counts))
+
+    def _preferred(self, one: RequestSpec) -> list[tuple[str, ...]]:
+        """The preferred relations that apply to an alternative."""
+        return [names for names in self.prefer_same_subtree if _names_of(one).issuperset(names)]
 
 
 def _names_of(spec: RequestSpec) -> set[str]:

@@ -13,12 +13,12 @@ from vacancy.projections.query import engine
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.model import Candidate
 from vacancy.projections.view.fleet import FleetView
-from vacancy.resources.model.request import RequestSpec
+from vacancy.resources.model.request import RequestSpec, choices_of
 
 
 def compiled(spec: RequestSpec) -> CompiledRequest:
     """A request as queries take it."""
-    texts = {group.where for group in spec.groups if group.where}
+    texts = {group.where for one in choices_of(spec) for group in one.groups if group.where}
     return CompiledRequest(spec, {text: compile_condition(text, REGISTRY) for text in texts})
 
 

@@ -10,7 +10,7 @@ import pytest
 from vacancy.clients.request_language.placement_syntax import RequestText, parse, parse_group, parse_query
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import UsageError
-from vacancy.resources.model.request import RequestGroup, RequestSpec
+from vacancy.resources.model.request import RequestGroup, RequestSpec, RequestSpecV2
 
 REGISTRY = Registry()
 
@@ -218,3 +218,68 @@ def test_what_is_invalid_is_named(wanted: dict[str, Any], told: str) -> None:
 
 def test_a_group_is_read_by_itself() -> None:
     assert parse_group("g=VCPU:1;", REGISTRY) == RequestGroup(name="g", resources={"VCPU": 1})
+
+
+def test_alternatives_replace_groups_by_name_in_options_and_in_a_query() -> None:
+    by_options = spec(
+        resources=["VCPU:4"],
+        groups=["gpu=PGPU:1[model=B300]", "nic=PCI_DEVICE:1"],
+        same_subtree=["gpu,nic"],
+        root_required=["CUSTOM_R"],
+        group_policy="isolate",
+        alternatives=[
+            "gpu=PGPU:2[model=H200]&=VCPU:8",
+            "gpu=&nic=PCI_DEVICE:2;where=attributes.a == 1 && true",
+        ],
+    )
+    assert isinstance(by_options, RequestSpecV2)
+    two, three = by_options.alternatives
+    assert {one.name: one.resources for one in two.groups} == {
+        "": {"VCPU": 8},
+        "gpu": {"PGPU": {"count": 2, "where": {"model": "H200"}}},
+        "nic": {"PCI_DEVICE": 1},
+    }
+    assert {one.name for one in three.groups} == {"", "nic"}
+    assert not two.groups[0].same_provider
+    assert [one.same_subtree for one in (two, three)] == [(("gpu", "nic"),), ()]
+    assert {one.root_required for one in (two, three)} == {("CUSTOM_R",)}
+    assert {one.group_policy for one in (two, three)} == {"isolate"}
+    by_query = spec(query="resources=VCPU:4&resourcesgpu=PGPU:1&or=gpu%3DPGPU:2%26%3DVCPU:8&or=gpu%3D")
+    assert isinstance(by_query, RequestSpecV2)
+    assert [{one.name: one.resources for one in other.groups} for other in by_query.alternatives] == [
+        {"": {"VCPU": 8}, "gpu": {"PGPU": 2}},
+        {"": {"VCPU": 4}},
+    ]
+
+
+def test_a_preferred_relation() -> None:
+    wanted = {"resources": ["VCPU:1"], "groups": ["a=VCPU:1", "b=VCPU:1"]}
+    found = spec(**wanted, prefer_same_subtree=["a,b"])
+    assert isinstance(found, RequestSpecV2)
+    assert found.prefer_same_subtree == (("a", "b"),)
+    assert type(spec(**wanted)) is RequestSpec
+    document = json.dumps({"groups": [{"name": n, "resources": {"VCPU": 1}} for n in "ab"]})
+    assert type(spec(document=document)) is RequestSpec
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"alternatives": ["&gpu=VCPU:1"]}, "no group, or an empty one"),
+        ({"alternatives": ["VCPU:1"]}, "no name, or an invalid one"),
+        ({"alternatives": ["="]}, "leaves all groups out"),
+        ({"alternatives": ["gpu=PGPUS:1"]}, r"unknown resource class 'PGPUS' \(--or 'gpu=PGPUS:1'\)"),
+        ({"prefer_same_subtree": ["a,b"]}, "prefer_same_subtree names 'a', 'b', which are not groups"),
+        ({"query": "resources=VCPU:1&or=%3D"}, "leaves all groups out"),
+        (
+            {
+                "document": '{"groups": [{"resources": {"VCPU": 1}}], "alternatives": [{"groups": [{"resources": {"X": 1}}]}]}'
+            },
+            "unknown resource class 'X'",
+        ),
+    ],
+)
+def test_invalid_alternatives_are_refused(wanted: dict[str, Any], told: str) -> None:
+    resources = {} if {"query", "document"} & wanted.keys() else {"resources": ["VCPU:1"]}
+    with pytest.raises(UsageError, match=told):
+        spec(**resources, **wanted)

@@ -21,7 +21,8 @@ from tests.support.memory_fleets import Fleet
 from tests.support.ports_class import REGISTRY
 from tests.support.queries import compiled, find
 from tests.support.random_fleets.fleets import RandomFleet, a_request, bid, take
-from tests.support.solver.brute_force import Assignment, Node, assignments
+from tests.support.solver.alternatives import choices
+from tests.support.solver.brute_force import Assignment, Node, ancestors, assignments
 from tests.support.solver.brute_force import Fleet as Known
 from vacancy.clients.scheduler.claims import predicates
 from vacancy.projections.query.budget import SearchBudget
@@ -30,7 +31,7 @@ from vacancy.projections.ranking.orders import SIMPLE_ORDERS
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.record import Record
-from vacancy.resources.model.request import RequestSpec
+from vacancy.resources.model.request import RequestSpec, RequestSpecV2
 from vacancy.resources.state.rows import AllocationPart, AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
 
@@ -152,6 +153,59 @@ def test_the_engine_finds_what_trying_everything_finds(seed: int) -> None:
         with under_way(view, known, request, first, parts):
             again = find(view, spec, limit=1, order=order, rng=draw)
             assert bool(again) == any(True for _ in assignments(known, request)), f"seed {seed}: {request}"
+
+
+def with_choices(rng: random.Random, known: Known, kinds: list[str]) -> dict[str, Any]:
+    """A random request with alternatives and preferred relations."""
+    request, *others = (a_request(rng, list(known), kinds) for _ in range(rng.choice((1, 2, 2, 3))))
+    whole = {**request, "alternatives": others}
+    served = [
+        [group["name"] for group in one["groups"] if group.get("same_provider", True)]
+        for one in (request, *others)
+    ]
+    pairs = [rng.sample(names, 2) for names in served if len(names) > 1]
+    if pairs:
+        whole["prefer_same_subtree"] = rng.sample(pairs, rng.randint(1, min(2, len(pairs))))
+    return whole
+
+
+@pytest.mark.parametrize("seed", range(FLEETS))
+def test_each_tree_is_a_candidate_by_its_first_choice_that_fits(seed: int) -> None:
+    rng = random.Random(10_000_000 + seed)
+    random_fleet = RandomFleet(rng)
+    fleet = Fleet(random_fleet.tape.records.values())
+    view, known = fleet.view(), random_fleet.known
+    random_fleet.learn(fleet.states[0])
+    for _ in range(REQUESTS):
+        request = with_choices(rng, known, random_fleet.kinds)
+        spec = RequestSpecV2.model_validate_json(json.dumps(request))
+        order = SIMPLE_ORDERS[rng.choice(sorted(SIMPLE_ORDERS))]
+        budget, draw = SearchBudget(), np.random.default_rng(seed)
+        found = find(view, spec, limit=EVERYTHING, order=order, rng=draw, budget=budget)
+        assert not budget.gave_up
+        assert [one.choice for one in found] == sorted(one.choice for one in found)
+        (best, *_) = [*find(view, spec, limit=1, order=order, rng=draw), None]
+        earlier: set[str] = set()
+        for number, choice in enumerate(choices(request)):
+            right: dict[Any, set[str]] = {}
+            own: dict[Any, set[str]] = {}
+            for root, way in assignments(known, choice):
+                right.setdefault(alike(choice, way), set()).add(root)
+                own[alike(choice, way)] = {ancestors(known, id_)[-1] for _, _, id_ in way}
+            if best is None or number < best.choice:
+                assert not right, f"seed {seed}: {request}"
+            here = [one for one in found if one.choice == number]
+            answers = [alike(choice, as_assignment(one, spec.choices[number])) for one in here]
+            assert len(set(answers)) == len(answers)
+            new = {way for way, roots in right.items() if roots - earlier}
+            # What only sharing providers serve is a candidate of one of the trees that may use them.
+            sure = {way for way in new if own[way] - earlier}
+            assert sure <= set(answers) <= new, f"seed {seed}, choice {number}: {request}"
+            earlier |= {one.root for one in here}
+            for one in here[:2]:
+                parts = granted(random_fleet, fleet, view, spec.choices[number], one)
+                assert parts is not None, f"seed {seed}: {request}: {one}"
+                checked(known, choice, parts)
 
 
 @pytest.mark.parametrize("asks", list(itertools.permutations(("01", "02", "03"))))
