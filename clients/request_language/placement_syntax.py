@@ -89,17 +89,11 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
         or wanted.groups
         or wanted.options
     )
-    wide = (
-        wanted.group_policy
-        or wanted.root_required
-        or wanted.same_subtree
-        or wanted.prefer_same_subtree
-        or wanted.alternatives
-    )
+    wide = wanted.group_policy or wanted.root_required or wanted.same_subtree or wanted.prefer_same_subtree
     sources = [
         name
         for name, given in (
-            ("options", has_resources or wide),
+            ("options", has_resources or wide or wanted.alternatives),
             ("--query", wanted.query is not None),
             ("--request", wanted.document is not None),
         )
@@ -132,16 +126,12 @@ def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
         [(text, "--same-subtree") for text in wanted.same_subtree],
     )
     spec = _spec(_tree_wide(groups), policy, "--group-policy", fields, qualities_only=wanted.qualities_only)
-    return ParsedRequest(
-        _with_choices(
-            spec,
-            [
-                (_tree_wide(parse_alternative(text, groups, registry, "--or")), f"--or {text!r}")
-                for text in wanted.alternatives
-            ],
-            [(text, "--prefer-same-subtree") for text in wanted.prefer_same_subtree],
-        )
-    )
+    others = [
+        (_tree_wide(parse_alternative(text, groups, registry, "--or")), f"--or {text!r}")
+        for text in wanted.alternatives
+    ]
+    near = [(text, "--prefer-same-subtree") for text in wanted.prefer_same_subtree]
+    return ParsedRequest(_with_choices(spec, others, near))
 
 
 def parse_alternative(
