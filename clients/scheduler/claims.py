@@ -99,7 +99,8 @@ class ClaimMaker:
         """The claim on a candidate for a request. Of alternatives, it has the spec of the one that the candidate is for."""
         now_ms = self._judged_at_ms(candidate.cell)
         self.as_of()
-        compiled = compiled.chosen(candidate)
+        if compiled.choices:
+            compiled = compiled.choices[candidate.choice]
         return ClaimWire(
             id=id_,
             consumer=consumer,

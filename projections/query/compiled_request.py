@@ -43,10 +43,6 @@ class CompiledRequest:
         self._copy: CompiledRequest | None = None
         self._memo: dict[Hashable, Any] = {}
 
-    def chosen(self, candidate: Candidate) -> CompiledRequest:
-        """What a candidate is a place for: the request, or one of its choices."""
-        return self.choices[candidate.choice] if self.choices else self
-
     @property
     def alternatives(self) -> Sequence[CompiledRequest]:
         """The request and its alternatives in order, without what is only preferred."""
