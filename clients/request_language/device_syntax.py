@@ -1,6 +1,6 @@
 """The ask syntax of devices: `PCI_DEVICE:2[vendor=10de,memory_mb>=40000,model=A100|H100]`.
 
-The conditions in brackets become the `where` of the ask.
+The conditions in brackets become the `where` of the ask, and `match:ATTRIBUTE` its `match`.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from vacancy.resources.model.request import Ask
 
 _CONDITION: Final = re.compile(r"""([^\s=!<>|"]+)\s*(==|!=|<=|>=|=|<|>)\s*(.+)""")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,16}")
-_DO: Final = (
-    'write CLASS:AMOUNT[attribute=value,attribute>=number,attribute=this|that]; "10" in quotes is text'
-)
+_MATCH: Final = "match:"
+_DO: Final = 'write CLASS:AMOUNT[attribute=value,attribute>=number,attribute=this|that,match:attribute]; "10" in quotes is text'
 
 
 class DeviceSyntax(AskSyntax):
     """Devices that are granted whole."""
 
     def with_attributes(self, name: str, amount: int, conditions: str) -> Ask:
-        return {"count": amount, "where": parse_conditions(conditions)}
+        match, where = parse_match(conditions)
+        return {"count": amount, "where": where, **match}
 
 
 class VgpuSyntax(AskSyntax):
     """Virtual GPUs: the attribute `type`, compared with one text, is the type of the instances."""
 
     def with_attributes(self, name: str, amount: int, conditions: str) -> Ask:
-        where = parse_conditions(conditions)
+        match, where = parse_match(conditions)
         kind = {"type": where.pop("type")} if isinstance(where.get("type"), str) else {}
-        return {"count": amount, **kind, "where": where}
+        return {"count": amount, **kind, "where": where, **match}
 
 
 class GpuShareSyntax(AskSyntax):
@@ -40,6 +40,17 @@ class GpuShareSyntax(AskSyntax):
 
     def with_attributes(self, name: str, amount: int, conditions: str) -> Ask:
         return {"share": amount, "where": parse_conditions(conditions)}
+
+
+def parse_match(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`match` and `where` of an ask: `match:nvlink` among the conditions says that all devices have the same value of that
+    attribute."""
+    parts = [part.strip() for part in text.split(",")]
+    match = [part.removeprefix(_MATCH).strip() for part in parts if part.startswith(_MATCH)]
+    if not all(match):
+        raise UsageError(f"{_MATCH!r} names no attribute", do=_DO)
+    others = ",".join(part for part in parts if not part.startswith(_MATCH))
+    return {"match": match} if match else {}, parse_conditions(others) if others or not match else {}
 
 
 def parse_conditions(text: str) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from vacancy.clients.request_language.cel_compiler import compile_condition
 from vacancy.clients.request_language.expression_predicates import most
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.resources.classes.registry import Registry
+from vacancy.resources.classes.registry import CLASSES_1, OWN_CLASSES, Registry
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.names import check_trait
@@ -56,7 +57,19 @@ def _compiled(spec: RequestSpec, key: bytes, registry: Registry) -> CompiledRequ
     for one in choices:
         check_spec(one, registry)
     texts = {group.where: None for one in choices for group in one.groups if group.where}
-    return CompiledRequest(spec, {text: compile_condition(text, registry) for text in texts}, key)
+    compiled = CompiledRequest(spec, {text: compile_condition(text, registry) for text in texts}, key)
+    compiled.needs = frozenset(need for one in choices for need in _needs(one, registry))
+    return compiled
+
+
+def _needs(spec: RequestSpec, registry: Registry) -> Iterator[tuple[str, str]]:
+    """What a request asks for that rules version 1 does not have: classes, and fields of asks."""
+    for group in spec.groups:
+        for name, ask in group.resources.items():
+            if name in OWN_CLASSES and name not in CLASSES_1:
+                yield name, ""
+            if type(ask) is dict:
+                yield from ((name, field) for field in registry.check(name).added_ask_fields & ask.keys())
 
 
 def check_spec(spec: RequestSpec, registry: Registry) -> None:

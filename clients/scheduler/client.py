@@ -320,17 +320,16 @@ class Scheduler:
                 placement = request if isinstance(request, PlacementRequest) else PlacementRequest(request)
                 check_placement(placement)
                 asked = self.compile(placement.spec)
-                if asked.choices and self._settings.record_requests:
-                    self._check_choices()
+                if asked.choices or asked.needs:
+                    self._check_rules(asked)
                 yield placement, asked
 
         return pipeline.run(compiled())
 
-    def _check_choices(self) -> None:
-        from vacancy.clients.scheduler.needed_rules import check_rules_have
-        from vacancy.resources.model.events import RequestsReceivedV2
+    def _check_rules(self, request: CompiledRequest) -> None:
+        from vacancy.clients.scheduler.needed_rules import check_request
 
-        check_rules_have(self.reader, RequestsReceivedV2, "alternatives and preferences")
+        check_request(self.reader, request, recorded=self._settings.record_requests)
 
     def settle(
         self, claimed: Outcome | str, *, deadline_ms: int | None = None, timeout_s: float = 120.0

@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.events import RequestsReceivedV2
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.state.rule_set import PREVIEWS
+from vacancy.resources.state.rule_set import PREVIEWS, RuleSet
 from vacancy.resources.state.tables import PARTITION, PARTITION_KEY
 
 
-def check_rules_have(reader: StoreReader, model: type, what: str) -> None:
-    """Raise `UsageError` unless the rules of all partitions allow the event `model`, which `what` needs."""
+def check_request(reader: StoreReader, request: CompiledRequest, *, recorded: bool) -> None:
+    """Raise `UsageError` unless the rules of all partitions have what a request uses. `recorded`: the request is written to the
+    log."""
+    if request.choices and recorded:
+        check_rules(
+            reader,
+            lambda rules: RequestsReceivedV2 in rules.event_models,
+            "alternatives and preferences need",
+        )
+    for name, field in sorted(request.needs):
+        if field:
+            has, what = (
+                (lambda rules, of=(name, field): of[1] in rules.ask_fields.get(of[0], ())),
+                (f"`{field}` in an ask for {name} needs"),
+            )
+        else:
+            has, what = (lambda rules, of=name: of in rules.classes), f"class {name} needs"
+        check_rules(reader, has, what)
+
+
+def check_rules(reader: StoreReader, has: Callable[[RuleSet], bool], what: str) -> None:
+    """Raise `UsageError` unless `has` holds for the rules of all partitions. `what` starts the sentence about the version."""
     for cell in covering_cells(reader.manifest.partitions):
         row = reader.get(PARTITION, PARTITION_KEY, cell=cell)
-        if row is None or model not in reader.versions.of(row.rules_version).event_models:
-            needed = next(rules for rules in reader.versions if model in rules.event_models)
+        if row is None or not has(reader.versions.of(row.rules_version)):
+            needed = next(rules for rules in reader.versions if has(rules))
             number = needed.version - PREVIEWS * needed.preview
             raise UsageError(
-                f"the log follows rules version {row.rules_version if row else 0}, and {what} need version {number}",
+                f"the log follows rules version {row.rules_version if row else 0}, and {what} version {number}",
                 where=f"store {reader.path}",
-                do="version 4 is a preview: only a log made by `vacancy topics create --preview-rules` follows it"
+                do=f"version {number} is a preview: only a log made by `vacancy topics create --preview-rules` follows it"
                 if needed.preview
                 else f"raise the rules with `vacancy rules activate {number}`",
             )

@@ -23,11 +23,12 @@ class CompiledRequest:
     for the other. `wire` is the same JSON as it goes into a record of the log. `expressions` has the compiled
     `where` of each group, by its text. `has_affinity`: whether it depends on other consumers, or asks for several
     copies. `choices`: what it stands for if it has alternatives or preferences, in order of preference
-    (`RequestSpecV2.choices`); none for all other requests. Made by `vacancy.clients.request_language.request_compiler`, which also checks the request; here for
+    (`RequestSpecV2.choices`); none for all other requests. `needs`: what it asks for that older rules do not have, as (class,
+    field of the ask; '' for the class itself). Made by `vacancy.clients.request_language.request_compiler`, which also checks the request; here for
     requests without expressions.
     """
 
-    __slots__ = ("_copy", "_memo", "choices", "expressions", "has_affinity", "key", "spec", "wire")
+    __slots__ = ("_copy", "_memo", "choices", "expressions", "has_affinity", "key", "needs", "spec", "wire")
 
     def __init__(
         self, spec: RequestSpec, expressions: Mapping[str, Expression] | None = None, key: bytes | None = None
@@ -37,6 +38,7 @@ class CompiledRequest:
         self.wire = Raw(self.key)
         self.expressions: Mapping[str, Expression] = expressions or {}
         self.has_affinity = bool(spec.memberships) or spec.copies > 1
+        self.needs: frozenset[tuple[str, str]] = frozenset()
         self.choices: Sequence[CompiledRequest] = ()
         if isinstance(spec, RequestSpecV2):
             self.choices = [CompiledRequest(one, self.expressions) for one in spec.choices]

@@ -16,7 +16,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -30,7 +30,7 @@ from vacancy.resources.classes.device_attribute_index import (
 )
 from vacancy.resources.classes.quantity import TOTAL_MAX, Quantity, QuantityRecord
 from vacancy.resources.classes.resource_class import Granted, ResourceClass, Shortfall, Term
-from vacancy.resources.model.comparison import Comparison, all_hold, comparisons, is_value
+from vacancy.resources.model.comparison import Comparison, Value, all_hold, comparisons, is_value
 from vacancy.resources.model.errors import InvalidRecord, UsageError
 from vacancy.resources.model.names import ID_PATTERN
 
@@ -41,10 +41,13 @@ if TYPE_CHECKING:
 DEVICES_MAX: Final = 4096
 ATTRIBUTES_MAX: Final = 64
 ATTRIBUTE_NAME_MAX: Final = 128
+MATCH_MAX: Final = 8
 ADDRESS: Final = "address"
 """The attribute that every device has: its name in the inventory."""
 
 PARENT: Final = "parent"
+
+T = TypeVar("T")
 
 _is_name = re.compile(ID_PATTERN).fullmatch
 _NOT_COUNTED: Final = QuantityRecord(0, 0, 1, 0, 1, 1000, 0, -1, -1)
@@ -62,13 +65,24 @@ class DeviceItem(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def satisfies(self, where: tuple[Comparison, ...]) -> bool:
         """Whether the device's attributes satisfy all comparisons."""
-        if not where:
-            return True
+        return not where or all_hold(where, self.values)
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """The attributes by name, as asks compare them."""
         values = {name: value for name, _, value in self.attributes}
         values[ADDRESS] = self.name
         if self.parent:
             values[PARENT] = self.parent
-        return all_hold(where, values)
+        return values
+
+    def domain(self, match: tuple[str, ...]) -> tuple[Attribute, ...] | None:
+        """What this device has in common with those that an ask with `match` may grant together; None: it is granted to none,
+        because it lacks an attribute."""
+        if not match:
+            return ()
+        values = self.values
+        return tuple(attribute(name, values[name]) for name in match) if values.keys() >= {*match} else None
 
 
 class DeviceUse(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -96,12 +110,14 @@ class DeviceRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class DeviceAsk(msgspec.Struct, frozen=True):
-    """A parsed ask: `count` devices (or instances of a `type`) with these attributes; of each device, `share`."""
+    """A parsed ask: `count` devices (or instances of a `type`) with these attributes; of each device, `share`. All devices
+    have the attributes in `match`, and of each of these the same value."""
 
     count: int
     where: tuple[Comparison, ...] = ()
     share: int = 0
     type: str = ""
+    match: tuple[str, ...] = ()
 
 
 class DeviceClass(ResourceClass[DeviceRecord]):
@@ -109,6 +125,7 @@ class DeviceClass(ResourceClass[DeviceRecord]):
 
     columns: ClassVar[tuple[str, ...]] = ("free", "capacity", *INDEX_COLUMNS)
     index_columns: ClassVar[tuple[str, ...]] = INDEX_COLUMNS
+    added_ask_fields: ClassVar[frozenset[str]] = frozenset({"match"})
     countable: ClassVar[bool] = True
     """Whether an inventory may be a number of devices."""
 
@@ -167,6 +184,11 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         kept = self._choose(replace(record, items=those), replace(wanted, count=count))
         if isinstance(kept, Shortfall):
             return kept
+        if wanted.match:
+            # The others must be of the domain of those that are kept.
+            first = next(item for item in those if item.name == kept[0].name)
+            same = tuple(Comparison(name, "==", value) for name, _, value in first.domain(wanted.match) or ())
+            wanted = replace(wanted, where=(*wanted.where, *same), match=())
         others = tuple(item for item in record.items if item.name not in held)
         after = replace(record, items=others, used=merged(record.used, kept))
         more = self._choose(after, replace(wanted, count=wanted.count - count))
@@ -271,10 +293,11 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         if record.is_counted:
             return len(record.used)
         try:
-            where = self._parse(ask).where
+            wanted = self._parse(ask)
         except UsageError:
             return 0
-        tests = sum(len(one.value) if isinstance(one.value, tuple) else 1 for one in where)
+        tests = sum(len(one.value) if isinstance(one.value, tuple) else 1 for one in wanted.where)
+        tests += len(wanted.match)
         return (self.items(record) + len(record.used)) * max(1, tests)
 
     def _claim_devices(
@@ -294,7 +317,7 @@ class DeviceClass(ResourceClass[DeviceRecord]):
     def _claim_amount(
         self, record: DeviceRecord, wanted: DeviceAsk, *, no_worse: bool
     ) -> Granted | Shortfall:
-        if wanted.where or wanted.type:
+        if wanted.where or wanted.type or wanted.match:
             return Shortfall("no_room", wanted.count, 0)
         free = record.counted.capacity - record.counted.used - record.held
         if wanted.count > free and not no_worse:
@@ -319,7 +342,7 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         except UsageError:
             return False
         held: int = sum(grants)
-        plain = not any(one.where or one.type for one in wanted)
+        plain = not any(one.where or one.type or one.match for one in wanted)
         return plain and sum(one.count for one in wanted) <= held
 
     def encode(self, record: DeviceRecord) -> bytes:
@@ -433,6 +456,32 @@ def whole_number(fields: dict[str, Any], field: str, default: int | None, *, do:
     if type(value) is not int or not 1 <= value <= TOTAL_MAX:
         raise UsageError(f"{field} is a whole number from 1 to {TOTAL_MAX}", do=do)
     return value
+
+
+def match_of(fields: dict[str, Any], *, do: str) -> tuple[str, ...]:
+    """Remove `match` from the fields of an ask. Raises `UsageError`."""
+    names = fields.pop("match", [])
+    if (
+        not isinstance(names, list)
+        or len(names) > MATCH_MAX
+        or not all(isinstance(name, str) and 0 < len(name) <= ATTRIBUTE_NAME_MAX for name in names)
+    ):
+        raise UsageError(f"match is a list of up to {MATCH_MAX} names of attributes", do=do)
+    return tuple(sorted(set(names)))
+
+
+def domains(items: Iterable[tuple[DeviceItem, T]], wanted: DeviceAsk) -> list[list[T]]:
+    """What an ask may grant together: lists of what comes with the devices that satisfy it, one for each set of values of the
+    attributes in `match`, in the order of these."""
+    found: dict[tuple[Attribute, ...], list[T]] = {}
+    for item, of_item in items:
+        if item.satisfies(wanted.where) and (domain := item.domain(wanted.match)) is not None:
+            found.setdefault(domain, []).append(of_item)
+    if not wanted.match:
+        return [found.get((), [])]
+    return [
+        found[one] for one in sorted(found, key=lambda one: [(kind, str(value)) for _, kind, value in one])
+    ]
 
 
 def where_of(fields: dict[str, Any], *, do: str) -> tuple[Comparison, ...]:

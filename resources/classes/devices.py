@@ -22,6 +22,8 @@ from vacancy.resources.classes.device_class import (
     DeviceItem,
     DeviceRecord,
     DeviceUse,
+    domains,
+    match_of,
     where_of,
     whole_number,
 )
@@ -55,14 +57,21 @@ class Devices(DeviceClass):
 
     def _choose(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
         names, taken = {item.name for item in record.items}, _Unavailable(record)
-        found = [item for item in taken.available() if item.satisfies(wanted.where)]
-        functions = [item for item in found if item.name not in taken.physical]
-        # Where the ask matches a physical function and its virtual functions, only the virtual ones count: there are
-        # at least as many of them.
-        split = {item.parent for item in functions}
-        whole = [item for item in found if item.name in taken.physical and item.name not in split]
-        if wanted.count > len(functions) + len(whole):
-            return Shortfall("no_room", wanted.count, len(functions) + len(whole))
+        best: tuple[int, list[DeviceItem], list[DeviceItem]] | None = None
+        most = 0
+        for found in domains(((item, item) for item in taken.available()), wanted):
+            functions = [item for item in found if item.name not in taken.physical]
+            # Where the ask matches a physical function and its virtual functions, only the virtual ones count: there
+            # are at least as many of them.
+            split = {item.parent for item in functions}
+            whole = [item for item in found if item.name in taken.physical and item.name not in split]
+            count = len(functions) + len(whole)
+            most = max(most, count)
+            # Of devices that match, those of which the fewest are left: so the most stay together.
+            if wanted.count <= count and (best is None or count < best[0]):
+                best = count, functions, whole
+        if best is None:
+            return Shortfall("no_room", wanted.count, most)
 
         def breaks(item: DeviceItem) -> tuple[bool, str, str]:
             """Sorts virtual functions of physical functions that are still whole last, one physical function after
@@ -70,6 +79,7 @@ class Devices(DeviceClass):
             is_first = item.parent in names and item.parent not in taken.broken
             return is_first, item.parent if is_first else "", item.name
 
+        _, functions, whole = best
         chosen = [*sorted(functions, key=breaks), *whole][: wanted.count]
         return tuple(
             DeviceUse(item.name, item.parent, 1) for item in sorted(chosen, key=lambda one: one.name)
@@ -106,7 +116,8 @@ class Devices(DeviceClass):
         return {"": sum(functions[name] or 1 for name in grant)}
 
     def _parse_object(self, fields: dict[str, Any]) -> DeviceAsk:
-        return DeviceAsk(whole_number(fields, "count", 1, do=_DO), where_of(fields, do=_DO))
+        count, match = whole_number(fields, "count", 1, do=_DO), match_of(fields, do=_DO)
+        return DeviceAsk(count, where_of(fields, do=_DO), match=match)
 
     def _parse_amount(self, amount: int) -> DeviceAsk:
         return DeviceAsk(amount)

@@ -18,6 +18,8 @@ from vacancy.resources.classes.device_class import (
     DeviceItem,
     DeviceRecord,
     DeviceUse,
+    domains,
+    match_of,
     where_of,
     whole_number,
 )
@@ -42,13 +44,27 @@ class GpuShare(DeviceClass):
         return DeviceItem(name, (), "", total)
 
     def _choose(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
-        found = [(left, item.name) for left, item in _left(record) if item.satisfies(wanted.where)]
-        fitting = sorted(one for one in found if one[0] >= wanted.share)
-        if len(fitting) < wanted.count:
+        of_devices = ((item, (left, item.name)) for left, item in _left(record))
+        best: list[tuple[int, str]] = []
+        most = largest = 0
+        for found in domains(of_devices, wanted):
+            fitting = sorted(one for one in found if one[0] >= wanted.share)
+            largest = max([largest, *(left for left, _ in found)])
+            most = max(most, len(fitting))
+            if len(fitting) >= wanted.count:
+                if wanted.count == 1:
+                    fitting = fitting[:1]
+                # Of one share that with the least left, of several those of which the fewest are left.
+                best = (
+                    min(fitting, best, key=lambda some: some if wanted.count == 1 else len(some))
+                    if best
+                    else fitting
+                )
+        if not best:
             if wanted.count == 1:
-                return Shortfall("no_room", wanted.share, max((left for left, _ in found), default=0))
-            return Shortfall("no_room", wanted.count, len(fitting))
-        chosen = fitting[:1] if wanted.count == 1 else _distinct(fitting, wanted)
+                return Shortfall("no_room", wanted.share, largest)
+            return Shortfall("no_room", wanted.count, most)
+        chosen = best if wanted.count == 1 else _distinct(best, wanted)
         return tuple(DeviceUse(name, "", wanted.share) for _, name in chosen)
 
     def _own_columns(self, record: DeviceRecord) -> tuple[int, ...]:
@@ -72,7 +88,8 @@ class GpuShare(DeviceClass):
 
     def _parse_object(self, fields: dict[str, Any]) -> DeviceAsk:
         share = whole_number(fields, "share", None, do=_DO)
-        return DeviceAsk(whole_number(fields, "count", 1, do=_DO), where_of(fields, do=_DO), share)
+        count, match = whole_number(fields, "count", 1, do=_DO), match_of(fields, do=_DO)
+        return DeviceAsk(count, where_of(fields, do=_DO), share, match=match)
 
     def _parse_amount(self, amount: int) -> DeviceAsk:
         return DeviceAsk(1, (), amount)

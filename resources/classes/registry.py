@@ -7,7 +7,7 @@ lacks a class that the rules allow stops with `Halt`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -51,6 +51,11 @@ OWN_CLASSES = ("NUMA_CELL", "GPU_SHARE")
 CLASSES_1 = frozenset((*STANDARD_CLASSES, *OWN_CLASSES))
 """The classes of rules version 1: the names of os-resource-classes 1.1, and our own. A class that comes later is added
 to the tuples above, and to the set of the version that brings it."""
+
+ASK_FIELDS_4: Mapping[str, frozenset[str]] = dict.fromkeys(
+    ("PCI_DEVICE", "SRIOV_NET_VF", "PGPU", "FPGA", "VGPU", "GPU_SHARE"), frozenset({"match"})
+)
+"""The fields of asks that rules version 4 allows and earlier ones do not (`ResourceClass.added_ask_fields`)."""
 
 _KINDS: dict[str, Callable[[str], ResourceClass[Any]]] = {
     **dict.fromkeys(("PCI_DEVICE", "SRIOV_NET_VF", "PGPU", "FPGA"), Devices),

@@ -91,6 +91,10 @@ class ResourceClass(ABC, Generic[R]):
     """What grants are counted in besides the unit of the column `capacity`, for example `memory_mb` of a class whose
     capacity is CPUs. See `amounts_of`."""
 
+    added_ask_fields: ClassVar[frozenset[str]] = frozenset()
+    """The fields of an ask that came after rules version 1. The rules of a log decide which of them it allows
+    (`RuleSet.ask_fields`)."""
+
     amounts_need_record: ClassVar[bool] = False
     """Whether `amounts_of` of a grant that is no plain amount depends on the record."""
 

@@ -20,6 +20,8 @@ from vacancy.resources.classes.device_class import (
     DeviceItem,
     DeviceRecord,
     DeviceUse,
+    domains,
+    match_of,
     where_of,
     whole_number,
 )
@@ -48,28 +50,22 @@ class Vgpu(DeviceClass):
         return DeviceItem(name, (), "", 1, tuple(sorted(types.items())))
 
     def _choose(self, record: DeviceRecord, wanted: DeviceAsk) -> tuple[DeviceUse, ...] | Shortfall:
-        by_kind: dict[str, list[tuple[bool, int, int, str]]] = {}
-        for item, is_idle, left in _free_gpus(record):
-            if left and item.satisfies(wanted.where):
-                largest = max(left.values())
-                for kind in (wanted.type,) if wanted.type else left:
-                    if kind in left:
-                        # How many fewer instances of this type an idle GPU runs than of another.
-                        less = largest - left[kind]
-                        by_kind.setdefault(kind, []).append((is_idle, less, left[kind], item.name))
+        gpus = ((item, (item, is_idle, left)) for item, is_idle, left in _free_gpus(record) if left)
         most = 0
-        plans: list[tuple[int, int, str, tuple[DeviceUse, ...]]] = []
-        for kind in sorted(by_kind):
-            found = sorted(by_kind[kind])
-            most = max(most, sum(left for _, _, left, _ in found))
-            plan = _filled(found, kind, wanted.count)
-            if sum(use.amount for use in plan) == wanted.count:
-                taken = {use.name for use in plan}
-                idle = sum(one[0] for one in found if one[-1] in taken)
-                fewer = sum(one[1] for one in found if one[-1] in taken)
-                plans.append((idle, fewer, kind, plan))
+        plans: list[tuple[int, int, str, int, tuple[DeviceUse, ...]]] = []
+        for number, some in enumerate(domains(gpus, wanted)):
+            by_kind = _by_kind(some, wanted.type)
+            for kind in sorted(by_kind):
+                found = sorted(by_kind[kind])
+                most = max(most, sum(left for _, _, left, _ in found))
+                plan = _filled(found, kind, wanted.count)
+                if sum(use.amount for use in plan) == wanted.count:
+                    taken = {use.name for use in plan}
+                    idle = sum(one[0] for one in found if one[-1] in taken)
+                    fewer = sum(one[1] for one in found if one[-1] in taken)
+                    plans.append((idle, fewer, kind, number, plan))
         # Of the types that fit: the one that leaves the most GPUs idle, then the one that uses its GPUs best.
-        return min(plans, key=lambda one: one[:3])[3] if plans else Shortfall("no_room", wanted.count, most)
+        return min(plans, key=lambda one: one[:4])[4] if plans else Shortfall("no_room", wanted.count, most)
 
     def items(self, record: DeviceRecord) -> int:
         return sum(1 + len(item.types) for item in record.items)
@@ -107,8 +103,8 @@ class Vgpu(DeviceClass):
         kind = fields.pop("type", "")
         if not isinstance(kind, str) or len(kind) > _NAME_MAX:
             raise UsageError("type is the name of a vGPU type", do=_DO)
-        count = whole_number(fields, "count", 1, do=_DO)
-        return DeviceAsk(count, where_of(fields, do=_DO), type=kind)
+        count, match = whole_number(fields, "count", 1, do=_DO), match_of(fields, do=_DO)
+        return DeviceAsk(count, where_of(fields, do=_DO), type=kind, match=match)
 
     def _parse_amount(self, amount: int) -> DeviceAsk:
         return DeviceAsk(amount)
@@ -130,6 +126,20 @@ def _free_gpus(record: DeviceRecord) -> Iterator[tuple[DeviceItem, bool, dict[st
         else:
             left = dict(item.types).get(use.kind, 0) - use.amount
             yield item, False, {use.kind: left} if left > 0 else {}
+
+
+def _by_kind(
+    gpus: Iterable[tuple[DeviceItem, bool, dict[str, int]]], wanted: str
+) -> dict[str, list[tuple[bool, int, int, str]]]:
+    """Type -> the GPUs that could run more instances of it: (idle, how many fewer instances of this type an idle GPU runs than
+    of another, how many more, name). Of all types, or of the one that is wanted."""
+    found: dict[str, list[tuple[bool, int, int, str]]] = {}
+    for item, is_idle, left in gpus:
+        largest = max(left.values())
+        for kind in (wanted,) if wanted else left:
+            if kind in left:
+                found.setdefault(kind, []).append((is_idle, largest - left[kind], left[kind], item.name))
+    return found
 
 
 def _filled(found: Iterable[tuple[bool, int, int, str]], kind: str, count: int) -> tuple[DeviceUse, ...]:

@@ -194,7 +194,8 @@ def _allocate(
         if closed is not None:
             return closed
     parts = []
-    for name, ask in allocation.resources.items():
+    for name, wanted in allocation.resources.items():
+        ask: Any = wanted
         try:
             table = transaction.class_table(name)
         except InvalidRecord:
@@ -204,6 +205,8 @@ def _allocate(
         if held is None:
             asked = ask if table.resource_class.is_amount(ask) else 1
             return Rejection("no_inventory", provider, name, asked)
+        if type(ask) is not int:
+            ask = transaction.rules.known_ask(table.resource_class, ask)
         if reads := table.resource_class.claim_reads(held.record, ask):
             transaction.read(reads)
         outcome = table.resource_class.claim(held.record, ask, no_worse=(provider, name) in no_worse)

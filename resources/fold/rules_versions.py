@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from vacancy.resources.classes.registry import CLASSES_1
+from vacancy.resources.classes.registry import ASK_FIELDS_4, CLASSES_1
 from vacancy.resources.fold.claims import (
     VERDICT,
     expire_hold,
@@ -220,6 +220,7 @@ _4: Final = RuleSet(
     expiries=_EXPIRIES_4,
     tables=_TABLES_4,
     classes=CLASSES_1,
+    ask_fields=ASK_FIELDS_4,
     canonical=FORM_2,
     limits=LIMITS_4,
     first_error_only=True,

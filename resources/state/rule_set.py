@@ -20,6 +20,7 @@ from vacancy.resources.model.limits import NO_LIMIT, Limits
 from vacancy.resources.state.tables import Table
 
 if TYPE_CHECKING:
+    from vacancy.resources.classes.resource_class import ResourceClass
     from vacancy.resources.state.transaction import Transaction
 
 Handler = Callable[["Transaction", Any], None]
@@ -45,7 +46,8 @@ class RuleSet:
     `handlers` maps the newest form of each event (its model) to the function that applies it. `upcasters` maps an older
     form to the next one. These are the only events that this version allows: any other is a dead letter. `expiries` maps
     each kind of deadline (`tables.deadline_key`) to the function that is called when log time has passed it. `tables` are
-    all tables of a partition except those of its classes. `classes` are the names of the standard classes. `limits`
+    all tables of a partition except those of its classes. `classes` are the names of the standard classes. `ask_fields` maps
+    a class to those of its `added_ask_fields` that this version allows. `limits`
     say what a record may cost. `first_error_only`: see `event_parser`. `keeps_grants`: see `fold.moves`. Raises
     `ValueError` if the upcasters of an event do not lead to a handler.
     """
@@ -60,6 +62,7 @@ class RuleSet:
         expiries: Mapping[bytes, ExpiryHandler],
         tables: Sequence[Table[Any]],
         classes: frozenset[str],
+        ask_fields: Mapping[str, frozenset[str]] | None = None,
         canonical: CanonicalForm,
         limits: Limits,
         first_error_only: bool = False,
@@ -72,6 +75,7 @@ class RuleSet:
         self.expiries = dict(expiries)
         self.tables = tuple(tables)
         self.classes = classes
+        self.ask_fields = dict(ask_fields or {})
         self.canonical = canonical
         self.limits = limits
         self.counts_quotas = limits.quota_entries != NO_LIMIT
@@ -103,6 +107,14 @@ class RuleSet:
     def preview(self) -> bool:
         """Whether the version may still change (docs/decisions/0028-preview-rules.md)."""
         return self.version > PREVIEWS
+
+    def known_ask(self, resource_class: ResourceClass[Any], ask: Any) -> Any:
+        """The ask, or None if it has a field that this version does not allow: no class grants None."""
+        added = resource_class.added_ask_fields
+        if type(ask) is not dict or added.isdisjoint(ask):
+            return ask
+        allowed = self.ask_fields.get(resource_class.name, frozenset())
+        return ask if (added & ask.keys()) <= allowed else None
 
     @property
     def event_types(self) -> frozenset[str]:
@@ -155,6 +167,11 @@ class RulesVersions:
         for before, after in pairwise(rule_sets):
             lost = {str(kind) for kind in before.expiries.keys() - after.expiries.keys()}
             lost |= (before.event_types - after.event_types) | (before.classes - after.classes)
+            lost |= {
+                name
+                for name, fields in before.ask_fields.items()
+                if fields - after.ask_fields.get(name, set())
+            }
             if lost or after.tables[: len(before.tables)] != before.tables:
                 raise ValueError(
                     f"rules version {after.version} lacks what version {before.version} has:"

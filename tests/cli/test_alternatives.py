@@ -25,6 +25,16 @@ NODES: dict[str, list[dict[str, Any]]] = {
     "small": [{"id": "small", "inventories": {"VCPU": {"total": 8}, **gpus("H200", 3)}}],
     "mixed": [{"id": "mixed", "inventories": nic("8086", "f001")}],
     "other": [{"id": "other", "inventories": nic("15b3", "f001")}],
+    "linked": [
+        {
+            "id": "linked",
+            "inventories": {
+                "PGPU": {
+                    "devices": {f"gpu{n}": {"model": "A100", "nvlink": f"domain-{n // 2}"} for n in range(4)}
+                }
+            },
+        }
+    ],
     "numa": [
         {"id": "numa"},
         *({"id": f"numa:{n}", "parent": "numa", "inventories": {"CUSTOM_CPU": {"total": 4}}} for n in (0, 1)),
@@ -112,6 +122,20 @@ def test_near_while_there_is_room_and_then_far(vacancy: Vacancy) -> None:
     assert "CUSTOM_CPU: free >= 2" in told.out
 
 
+def test_two_gpus_of_one_nvlink_domain(vacancy: Vacancy) -> None:
+    """dra-driver-nvidia-gpu#214."""
+    vacancy("place", "--resources", "PGPU:1[address=gpu0]", "--consumer", "busy")
+    pair = ("--resources", "PGPU:2[model=A100,match:nvlink]")
+    placed = vacancy.json("place", *pair, "--consumer", "pair")
+    assert [one["grant"] for one in placed["grants"]] == [["gpu2", "gpu3"]]
+    vacancy("place", "--resources", "PGPU:1[model=A100]", "--consumer", "last")
+    vacancy("release", "busy")
+    told = vacancy("why-not", "linked", *pair)
+    assert "PGPU" in told
+    assert "it is not a candidate" in told
+    vacancy("verify")
+
+
 def test_the_log_has_the_request_with_its_alternatives_and_the_claim_with_what_was_chosen(
     vacancy: Vacancy,
 ) -> None:
@@ -132,5 +156,7 @@ def test_a_log_of_the_released_rules_refuses_before_anything_is_sent(tmp_path: P
         told = vacancy.fails(2, "place", *GPU)
         assert "alternatives and preferences need version 4" in told
         assert "--preview-rules" in told
+        told = vacancy.fails(2, "place", "--resources", "PGPU:2[match:nvlink]")
+        assert "`match` in an ask for PGPU needs version 4" in told
         assert vacancy.json("status")["partitions"][0]["position"] == before
         assert vacancy.json("candidates", *GPU)["candidates"][0]["root"] == "large"

@@ -159,7 +159,19 @@ class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
         for one in grant:
             if not isinstance(where, dict) or not _satisfies(self.attributes_of(one, devices), where):
                 yield f"{self.name} {one} is not what was asked for"
+        match = fields.get("match", [])
+        if not isinstance(match, list) or any(
+            name not in self.attributes_of(one, devices) for one in grant for name in match
+        ):
+            yield f"{grant} lack what was asked for: {match}"
+        elif len({self._shared(one, devices, match) for one in grant}) > 1:
+            yield f"{grant} do not have the same {match}"
         yield from self.share_errors(devices, fields, grant, others)
+
+    def _shared(self, address: str, devices: Devices, match: Sequence[str]) -> Any:
+        """The values that all devices of a grant must have in common."""
+        attributes = self.attributes_of(address, devices)
+        return tuple((type(attributes[name]), attributes[name]) for name in match)
 
     def as_fields(self, ask: Any) -> Mapping[str, Any]:
         """An ask as an object: a number is how many devices are asked for."""

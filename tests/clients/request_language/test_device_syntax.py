@@ -66,8 +66,20 @@ def test_amounts_with_attributes(text: str, asks: dict[str, Any]) -> None:
         ("PGPU:1[hot<true]", "true and false have no order"),
         ("PGPU:1[model=A100],PGPU:1", "PGPU is given twice"),
         ("VGPU:1[type>3],", "a list has an empty item"),
+        ("PGPU:2[match:]", "'match:' names no attribute"),
+        ("PGPU:2[match:nvlink,]", "'' is not a comparison"),
     ],
 )
 def test_what_is_invalid(text: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         parse(RequestText(resources=[text]), REGISTRY)
+
+
+def test_attributes_that_all_devices_have_in_common() -> None:
+    resources = parse_group(
+        "g=PGPU:2[model=H100,match:nvlink,match: numa_node],VGPU:2[match:d]", REGISTRY
+    ).resources
+    assert resources == {
+        "PGPU": {"count": 2, "where": {"model": "H100"}, "match": ["nvlink", "numa_node"]},
+        "VGPU": {"count": 2, "where": {}, "match": ["d"]},
+    }

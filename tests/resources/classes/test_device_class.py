@@ -75,6 +75,8 @@ def asks(draw: st.DrawFn, name: str) -> Any:
         ask["type"] = draw(st.sampled_from(["q", "c", "z"]))
     if name == "PCI_DEVICE" and draw(st.booleans()):
         ask["where"]["dev_type"] = draw(st.sampled_from(["type-PF", "type-VF", "type-PCI"]))
+    if draw(st.integers(0, 2)) == 0:
+        ask["match"] = draw(st.lists(st.sampled_from(["model", "memory", "parent"]), max_size=2))
     return ask
 
 

@@ -39,7 +39,12 @@ def _types(rng: random.Random) -> dict[str, int]:
     return {kind: rng.randint(1, 3) for kind in rng.sample(KINDS, rng.randint(1, 2))}
 
 
-def device_ask(rng: random.Random) -> tuple[str, Any]:
+def matching_ask(rng: random.Random) -> tuple[str, Any]:
+    """A class and an ask, which may be for devices of equal attributes."""
+    return device_ask(rng, match=True)
+
+
+def device_ask(rng: random.Random, *, match: bool = False) -> tuple[str, Any]:
     """A class and an ask."""
     name = rng.choice(("PCI_DEVICE", "PCI_DEVICE", "GPU_SHARE", "VGPU"))
     if rng.random() < 0.3:
@@ -49,6 +54,11 @@ def device_ask(rng: random.Random) -> tuple[str, Any]:
         ask["share"] = rng.choice((2, 3, 5, 6))
     if name == "VGPU" and rng.random() < 0.6:
         ask["type"] = rng.choice(KINDS)
+    if match and rng.random() < 0.5:
+        ask |= {
+            "count": 2,
+            "match": rng.sample(("vendor", "model", "memory", "parent"), rng.choice((1, 1, 2))),
+        }
     return name, ask
 
 

@@ -9,11 +9,12 @@ from typing import Any
 from tests.support.allocation_model import rows_of
 from tests.support.events_json import START_MS, Tape, event, provider, reported
 from tests.support.memory_state import MemoryState
-from tests.support.random_fleets.devices import device_ask, devices
+from tests.support.random_fleets.devices import device_ask, devices, matching_ask
 from tests.support.random_fleets.numa import numa_ask, numa_cell
 from tests.support.solver.brute_force import Node, remaining_amount
 from tests.support.solver.classes import REMAINING, without
 from tests.support.solver.expressions import WHERE
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.state.tables import ALLOCATIONS, split_key
 
 SHARES = "MISC_SHARES_VIA_AGGREGATE"
@@ -32,7 +33,11 @@ KINDS = ("devices", "numa", "attributes")
 
 CLASSES = ("VCPU", "MEMORY_MB", "CUSTOM_GPU")
 
-ASKS: Mapping[str, Callable[[random.Random], tuple[str, Any]]] = {"devices": device_ask, "numa": numa_ask}
+ASKS: Mapping[str, Callable[[random.Random], tuple[str, Any]]] = {
+    "devices": device_ask,
+    "numa": numa_ask,
+    "matching": matching_ask,
+}
 """Kind -> a function that makes an ask for a class that is not counted."""
 
 
@@ -41,12 +46,15 @@ def some(rng: random.Random, names: tuple[str, ...], chance: float) -> list[str]
 
 
 class RandomFleet:
-    """A random fleet, as a log (`tape`) and in the form of the solver (`known`)."""
+    """A random fleet, as a log (`tape`) and in the form of the solver (`known`). `newest`: its log follows the newest rules, and
+    its requests may ask for what they have."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, *, newest: bool = False) -> None:
         self.rng = rng
-        self.tape = Tape()
+        self.tape = Tape(version=RULES_VERSIONS.newest.version) if newest else Tape()
         self.kinds = rng.sample(KINDS, min(len(KINDS), rng.choice((0, 1, 1, 2))))
+        if newest and "devices" in self.kinds:
+            self.kinds.append("matching")
         self.asked: dict[str, tuple[str, Any]] = {}
         """Consumer -> the class and the ask of its first claim."""
         self.inventories: dict[str, dict[str, Any]] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 Stock = Mapping[str, Any]
@@ -34,6 +34,17 @@ def has(attributes: Mapping[str, Any], ask: Any) -> bool:
     return True
 
 
+def agree(devices: Iterable[Mapping[str, Any]], ask: Any) -> bool:
+    """Whether devices have the same value of each attribute that an ask wants to match, and all of them have one."""
+    values = [
+        [(name, type(said.get(name)), said.get(name)) for name in ask.get("match", ())]
+        if isinstance(ask, dict)
+        else []
+        for said in devices
+    ]
+    return all(one == values[0] and all(value is not None for _, _, value in one) for one in values)
+
+
 def remaining_ports(stock: Stock, ask: Any) -> Iterator[Stock]:
     """The class of the tests: a number of ports, or named ports. Stock: {"free": ports}"""
     for some in itertools.combinations(
@@ -55,7 +66,8 @@ def remaining_devices(stock: Stock, ask: Any) -> Iterator[Stock]:
         if is_free and has({"address": address, "dev_type": kind, **said}, ask):
             free.append(address)
     for some in itertools.combinations(free, ask.get("count", 1) if isinstance(ask, dict) else ask):
-        if not any(devices[address].get("parent") in some for address in some):
+        told = [{"address": address, **devices[address]} for address in some]
+        if not any(devices[address].get("parent") in some for address in some) and agree(told, ask):
             yield {**stock, "held": held | {*some}}
 
 
@@ -65,6 +77,8 @@ def remaining_share(stock: Stock, ask: Any) -> Iterator[Stock]:
     free, share = stock["free"], wanted["share"]
     able = [name for name, said in stock["devices"].items() if free[name] >= share and has(said, wanted)]
     for some in itertools.combinations(able, wanted.get("count", 1)):
+        if not agree([stock["devices"][name] for name in some], wanted):
+            continue
         yield {**stock, "free": {**free, **{name: free[name] - share for name in some}}}
 
 
@@ -84,7 +98,8 @@ def remaining_vgpu(stock: Stock, ask: Any) -> Iterator[Stock]:
                 elif amount:
                     break
             else:
-                if sum(amounts) == count:
+                on = [said for said, amount in zip(devices.values(), amounts, strict=True) if amount]
+                if sum(amounts) == count and agree(on, wanted):
                     yield {**stock, "runs": runs}
 
 
