@@ -49,8 +49,8 @@ def parse_match(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     match = [part.removeprefix(_MATCH).strip() for part in parts if part.startswith(_MATCH)]
     if not all(match):
         raise UsageError(f"{_MATCH!r} names no attribute", do=_DO)
-    others = ",".join(part for part in parts if not part.startswith(_MATCH))
-    return {"match": match} if match else {}, parse_conditions(others) if others or not match else {}
+    others = [part for part in parts if not part.startswith(_MATCH)]
+    return {"match": match} if match else {}, parse_conditions(",".join(others)) if others else {}
 
 
 def parse_conditions(text: str) -> dict[str, Any]:
