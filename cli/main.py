@@ -60,7 +60,7 @@ app.command(name="publish", short_help="Publish this host's inventory to the log
 app.command(name="candidates", short_help="List nodes that can serve a request.")(candidates.candidates)
 app.command(name="why-not", short_help="Explain why a node cannot serve a request.")(why_not.why_not)
 app.command(name="place", short_help="Find a node for a request and claim it.")(place.place)
-app.command(name="settle", short_help="Get the outcome of a claim after a timeout.")(settle.settle)
+app.command(name="settle", short_help="Get a claim's outcome; resume moves.")(settle.settle)
 app.command(name="confirm", short_help="Make temporary allocations permanent.")(place.confirm)
 app.command(name="typical", short_help="Make the typical workload for --typical.")(typical.typical)
 app.command(name="release", short_help="Release all allocations of consumers.")(place.release)

@@ -23,6 +23,7 @@ from vacancy.streams.printable import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vacancy.clients.inspection.cell_moves import CellMove
     from vacancy.clients.replay_tool.replay import Progress
     from vacancy.projections.reader.store_reader import StoreReader
 
@@ -196,3 +197,11 @@ def progress_bar(task: str) -> Iterator[Progress | None]:
     with bar:
         number = bar.add_task(printable(task), total=None)
         yield lambda done, total: bar.update(number, completed=done, total=total)
+
+
+def open_move_text(move: CellMove) -> str:
+    """An open move between cells, what it waits for, and the command that goes on with it."""
+    return (
+        f"{move.consumer} is being moved from cell {move.source} to cell {move.destination} (move {move.id}): {move.reason};"
+        f" go on with `vacancy settle {move.consumer}`"
+    )

@@ -17,6 +17,7 @@ from vacancy.cli.output import (
     emit_json,
     emit_table,
     note,
+    open_move_text,
     time_text,
 )
 
@@ -162,10 +163,12 @@ def consumer(
     as_json: o.JsonOption = False,
 ) -> None:
     """Show what a consumer holds, and by which claim."""
+    from vacancy.clients.inspection.cell_moves import cell_moves
     from vacancy.clients.inspection.lookup import show_consumer
 
     with CommandContext(store=store, config=config).open_reader() as reader:
         found = show_consumer(reader, id_)
+        moves = cell_moves(reader, id_)
     if as_json:
         emit_json(found)
         return
@@ -175,6 +178,8 @@ def consumer(
         )
         emit(f"project {one.project}, user {one.user}, claim {one.claim} at {one.partition}:{one.offset}")
         _print_holdings(one.holdings)
+    for move in moves:
+        note(open_move_text(move))
 
 
 @app.command()

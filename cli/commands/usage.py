@@ -8,7 +8,7 @@ import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import as_of_text, emit_json, emit_table, note
+from vacancy.cli.output import as_of_text, emit_json, emit_table, note, open_move_text
 
 
 def usage(
@@ -60,6 +60,8 @@ def usage(
     )
     for held in found.in_two_cells:
         note(f"{held.consumer} holds something in cells {' and '.join(held.cells)}")
+    for move in found.open_moves:
+        note(open_move_text(move))
     note(as_of)
 
 

@@ -61,6 +61,8 @@ def verify(
         )
         for reason, count in audit.unverifiable_reasons.items():
             note(f"cannot be verified: {reason} ({count})")
+        for open_move in audit.open_moves:
+            note(open_move)
         for problem in audit.problems[:_PROBLEMS_SHOWN]:
             note(problem)
         if len(audit.problems) > _PROBLEMS_SHOWN:

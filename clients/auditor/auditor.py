@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from vacancy.clients.auditor.candidate_trees import CandidateTrees, is_counted, is_known
+from vacancy.clients.auditor.cell_moves import held_by, move_errors, open_moves
 from vacancy.clients.auditor.claim_rules import asks, enter, gives_back, grant_errors, objections
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import OPAQUE, ROOM, RULE, Objection
@@ -43,7 +44,8 @@ class AuditReport:
     with addresses, an expression in a `no_valid_host`, a request that is not in the log, a position beyond its end).
     `unverifiable_reasons`: reason -> how many are unverifiable for it; there may be several reasons for one.
     `wrong_rejections` counts claims and `no_valid_host`s. `misplaced` counts the ways in which accepted claims violate
-    their requests. `allocated`: class -> the share of the capacity that is in use at the end.
+    their requests. `allocated`: class -> the share of the capacity that is in use at the end. `open_moves`: the moves
+    between cells that have not ended at the end, and where their consumers hold something.
     """
 
     claims: int
@@ -61,6 +63,7 @@ class AuditReport:
     problems: list[str]
     unverifiable_reasons: dict[str, int]
     allocated: dict[str, float]
+    open_moves: list[str]
 
     @property
     def ok(self) -> bool:
@@ -87,20 +90,25 @@ def audit(
     }
     asked = _NoValidHosts(logs, classes)
     found = _Findings(verdicts)
-    quotas = {}
+    quotas, moves, consumers = {}, {}, {}
     for partition, records in logs.items():
         audited = _Partition(partition, found, classes)
         _audit_partition(partition, records, audited, asked)
+        moves[partition], consumers[partition] = audited.ledger.moves, audited.ledger.consumers
         if audited.ledger.has_quotas:
             quotas[partition] = audited.ledger.quotas
     for what in share_errors(quotas):
         found.report("quotas", what, "overcommitted")
+    claim_of = held_by(consumers)
+    for where, what in move_errors(moves, claim_of):
+        found.report(where, what)
     asked.conclude(found)
     found.conclude()
     counts = found.counts
     return AuditReport(
         claims=counts["accepted"] + counts["rejected"] + counts["late"],
         problems=found.problems,
+        open_moves=open_moves(moves, claim_of),
         unverifiable_reasons=dict(sorted(found.unverifiable.items())),
         allocated={
             name: found.used[name] / capacity for name, capacity in sorted(found.capacity.items()) if capacity

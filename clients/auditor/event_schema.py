@@ -437,6 +437,35 @@ class QuotaParent(_Strict):
     revision: Count
 
 
+# -- moves between cells ----------------------------------------------------------------------------------
+
+
+class CellMoveSource(_Strict):
+    cell: Id
+    claim: Id
+
+
+class CellMoveBegun(_Strict, kw_only=True):
+    move: Id
+    consumer: Id
+    source: CellMoveSource
+    destination: Id
+    deadline_ms: Amount
+    hold_until_ms: Amount
+    waits: bool = False
+
+
+class CellMoveWithdrawn(_Strict):
+    move: Id
+    consumer: Id
+    deadline_ms: Amount
+
+
+class CellMoveEnded(_Strict):
+    move: Id
+    outcome: Literal["finished", "undone", "released"]
+
+
 # -- envelopes --------------------------------------------------------------------------------------------
 
 _PREFIX, _VERSION = "vacancy.", ".v1"
@@ -563,8 +592,23 @@ class _QuotaParentSetEvent(_Envelope, tag=_PREFIX + "quota.parent.set" + _VERSIO
     data: QuotaParent
 
 
+class _CellMoveBegunEvent(_Envelope, tag=_PREFIX + "cell_move.begun" + _VERSION):
+    data: CellMoveBegun
+
+
+class _CellMoveWithdrawnEvent(_Envelope, tag=_PREFIX + "cell_move.withdrawn" + _VERSION):
+    data: CellMoveWithdrawn
+
+
+class _CellMoveEndedEvent(_Envelope, tag=_PREFIX + "cell_move.ended" + _VERSION):
+    data: CellMoveEnded
+
+
 _Event = (
-    _QuotaLimitSetEvent
+    _CellMoveBegunEvent
+    | _CellMoveWithdrawnEvent
+    | _CellMoveEndedEvent
+    | _QuotaLimitSetEvent
     | _QuotaSharePlannedEvent
     | _QuotaShareSetEvent
     | _QuotaShareSettledEvent

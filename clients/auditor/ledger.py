@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from vacancy.clients.auditor.cell_moves import CELL_MOVE_KEPT_MS, AuditedCellMoves
 from vacancy.clients.auditor.cell_names import CellNames, ProviderNames
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import ClassAuditor, Refused, Stock
@@ -32,7 +33,7 @@ TOMBSTONE_MS = 7 * 24 * 3_600_000
 REQUEST_MS = 24 * 3_600_000
 CONTESTED_MS = 15 * 60_000
 
-CONTESTED, HOLD, TOMBSTONE, REQUEST, VERDICT = b"C", b"H", b"N", b"R", b"V"
+CONTESTED, HOLD, CELL_MOVE, TOMBSTONE, REQUEST, VERDICT = b"C", b"H", b"M", b"N", b"R", b"V"
 """The kinds of deadlines. Of one time, they end in the order of these letters."""
 
 
@@ -82,6 +83,7 @@ class Ledger:
         self.settings: dict[Key, AuditedSettings] = {}
         self.consumers = Consumers()
         self.quotas = AuditedQuotas()
+        self.moves = AuditedCellMoves()
         self.judged: dict[Key, Judged] = {}
         self.cancelled: set[Key] = set()
         """All claims that were cancelled and did not come after that."""
@@ -111,16 +113,14 @@ class Ledger:
             "consumer.replaced.v2": lambda cell, event: on_claim(cell, event.data, True),
             "consumer.confirmed": lambda cell, event: self._confirmed(cell, event.data),
             "consumers.released": lambda cell, event: self._released(cell, event.data),
-            "quota.limit.set": lambda cell, event: self.quotas.set_limit(cell, event.data),
-            "quota.share.planned": lambda cell, event: self.quotas.plan(cell, event.data, self.partitions),
-            "quota.share.set": lambda _, event: self.quotas.set_share(event.data),
-            "quota.share.settled": lambda cell, event: self.quotas.settle(cell, event.data),
-            "quota.parent.set": lambda _, event: self.quotas.set_parent(event.data),
+            **self._move_handlers(),
+            **self._quota_handlers(),
         }
         self._endings: Mapping[bytes, Callable[[Deadline], int]] = {
             ANSWER: lambda _: 1,
             CONTESTED: self._end_conflict,
             HOLD: self._end_hold,
+            CELL_MOVE: self._end_move,
             PROPOSAL: self._end_proposal,
             TOMBSTONE: self._end_tombstone,
             REQUEST: self._end_request,
@@ -138,6 +138,24 @@ class Ledger:
             "node.retired.v2": lambda cell, event: self._node_retired(cell, event.data),
             "node.adopted": lambda cell, event: self._node_adopted(cell, event.data),
             "node.renamed": lambda cell, event: rename(self, cell, event.data),
+        }
+
+    def _move_handlers(self) -> Mapping[str, Callable[[str, ReadEvent], None]]:
+        return {
+            "cell_move.begun": lambda cell, event: self.moves.begin(
+                cell, event.data, f"{self.partition}:{self.offset}"
+            ),
+            "cell_move.withdrawn": lambda cell, event: self._move_withdrawn(cell, event.data),
+            "cell_move.ended": lambda cell, event: self._move_ended(cell, event.data),
+        }
+
+    def _quota_handlers(self) -> Mapping[str, Callable[[str, ReadEvent], None]]:
+        return {
+            "quota.limit.set": lambda cell, event: self.quotas.set_limit(cell, event.data),
+            "quota.share.planned": lambda cell, event: self.quotas.plan(cell, event.data, self.partitions),
+            "quota.share.set": lambda _, event: self.quotas.set_share(event.data),
+            "quota.share.settled": lambda cell, event: self.quotas.settle(cell, event.data),
+            "quota.parent.set": lambda _, event: self.quotas.set_parent(event.data),
         }
 
     def apply(self, record: Record) -> None:
@@ -259,6 +277,16 @@ class Ledger:
         given_back = 0
         for release in data["releases"]:
             given_back += self._release(cell, release, given_back)
+
+    def _move_withdrawn(self, cell: str, data: Mapping[str, Any]) -> None:
+        """The claim of a move is released or cancelled, unless it was confirmed."""
+        held = self.consumers.get((cell, data["consumer"]))
+        if held is None or held.claim != data["move"] or held.hold_until_ms is not None:
+            self._release(cell, {**data, "claim": data["move"]}, 0)
+
+    def _move_ended(self, cell: str, data: Mapping[str, Any]) -> None:
+        if self.moves.end(cell, data):
+            self.deadlines.set(self.now() + CELL_MOVE_KEPT_MS, CELL_MOVE, data["move"].encode())
 
     def _next(self, cell: str, data: Mapping[str, Any], *, opens: bool) -> LedgerNode | None:
         """The node after this event; None for an event that changes nothing."""
@@ -669,6 +697,9 @@ class Ledger:
     def _keep(self, cell: str, consumers: Iterable[str]) -> None:
         """Confirm the holds of these consumers: they no longer end."""
         for consumer in consumers:
+            held = self.consumers.get((cell, consumer))
+            if held is not None and held.hold_until_ms is not None:
+                self.moves.confirmed.add((cell, held.claim))
             self._clear_hold((cell, consumer))
         self.consumers.keep(cell, consumers)
 
@@ -715,6 +746,10 @@ class Ledger:
             return 1
         self._free(consumer)
         return 1 + held.weight
+
+    def _end_move(self, deadline: Deadline) -> int:
+        self.moves.known.pop(deadline.subject.decode(), None)
+        return 1
 
     def _end_verdict(self, deadline: Deadline) -> int:
         # A claim that comes after its cancellation has a deadline of its own.

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
+from vacancy.clients.inspection.cell_moves import CellMove, cell_moves
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.names import unit_name
@@ -34,10 +35,11 @@ class HeldInCells(NamedTuple):
 
 class UsageAnswer(NamedTuple):
     """The usage of all, or of each group, by name. `in_two_cells` are those of these consumers that hold something in more
-    than one cell, by name."""
+    than one cell, by name. `open_moves` are all moves between cells that have not ended."""
 
     usages: list[Usage]
     in_two_cells: list[HeldInCells]
+    open_moves: list[CellMove]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ def usage(
             HeldInCells(consumer.decode(), sorted(cell.decode() for cell in cells))
             for consumer, cells in sorted(several.items())
         ],
+        cell_moves(reader),
     )
 
 

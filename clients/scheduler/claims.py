@@ -80,7 +80,7 @@ class ClaimMaker:
         self, reader: StoreReader, clock: LogClock, *, deadline_ms: int, seed: int, policy: str
     ) -> None:
         self._reader, self._clock = reader, clock
-        self._deadline_ms = deadline_ms
+        self.deadline_ms = deadline_ms
         self._seed = seed
         self._policy = policy
         self._position: Mapping[int, int] | None = None
@@ -116,7 +116,7 @@ class ClaimMaker:
             ],
             predicates=predicates(compiled, candidate, self._reader.view),
             memberships=[membership_wire(one) for one in compiled.spec.memberships],
-            deadline_ms=now_ms + self._deadline_ms,
+            deadline_ms=now_ms + self.deadline_ms,
             hold_until_ms=None if request.hold_ms is None else now_ms + request.hold_ms,
             decided=self._decided,
         )

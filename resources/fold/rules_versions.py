@@ -11,6 +11,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from vacancy.resources.classes.registry import ASK_FIELDS_4, CLASSES_1
+from vacancy.resources.fold.cell_moves import (
+    CELL_MOVE,
+    expire_cell_move,
+    fold_begun,
+    fold_ended,
+    fold_withdrawn,
+)
 from vacancy.resources.fold.claims import (
     VERDICT,
     expire_hold,
@@ -87,6 +94,7 @@ from vacancy.resources.state.rule_set import (
 )
 from vacancy.resources.state.tables import (
     ALLOCATION_ASKS,
+    CELL_MOVES,
     NODE_TABLES_3,
     NODE_TABLES_4,
     PROPOSAL_ANSWERS,
@@ -171,12 +179,16 @@ _HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
     events.QuotaShareSet: lambda transaction, event: fold_share_set(transaction, event.data),
     events.QuotaShareSettled: lambda transaction, event: fold_share_settled(transaction, event.data),
     events.QuotaParentSet: lambda transaction, event: fold_parent_set(transaction, event.data),
+    events.CellMoveBegun: lambda transaction, event: fold_begun(transaction, event.data),
+    events.CellMoveWithdrawn: lambda transaction, event: fold_withdrawn(transaction, event.data),
+    events.CellMoveEnded: lambda transaction, event: fold_ended(transaction, event.data),
 }
 _EXPIRIES_4: Final[Mapping[bytes, ExpiryHandler]] = {
     **_EXPIRIES_3,
     TOMBSTONE: expire_identified_tombstone,
+    CELL_MOVE: expire_cell_move,
 }
-_TABLES_4: Final = (*_TABLES_3, *NODE_TABLES_4, *QUOTA_TABLES, ALLOCATION_ASKS)
+_TABLES_4: Final = (*_TABLES_3, *NODE_TABLES_4, *QUOTA_TABLES, ALLOCATION_ASKS, CELL_MOVES)
 
 _1: Final = RuleSet(
     1,

@@ -514,6 +514,67 @@ class ConsumersReleased(Envelope):
     data: ConsumersReleasedData
 
 
+# -- moves between cells ----------------------------------------------------------------------------------
+
+
+class CellMoveHalf(RequestModel):
+    """What a consumer holds in a cell by a claim."""
+
+    cell: Id
+    claim: Id
+
+
+class CellMoveBegunData(RequestModel):
+    """A consumer is to leave the cell of `source` for `destination`. The id of the move is also that of its claim in
+    `destination`. `deadline_ms` and `hold_until_ms` are those of this claim, in the log time of its partition. With `waits`,
+    a scheduler that resumes the move does not confirm it: an operator does, or the node that runs the consumer."""
+
+    move: Id
+    consumer: Id
+    source: CellMoveHalf
+    destination: Id
+    deadline_ms: TimeMs
+    hold_until_ms: TimeMs
+    waits: bool = False
+
+
+class CellMoveWithdrawnData(RequestModel):
+    """The claim of a move, in the cell that it is for. `deadline_ms` is that of the claim."""
+
+    move: Id
+    consumer: Id
+    deadline_ms: TimeMs
+
+
+class CellMoveEndedData(RequestModel):
+    """`finished`: the consumer holds what the move claimed, and no longer its source. `undone`: it is where it was. `released`:
+    it holds neither, because somebody released it while it was being moved."""
+
+    move: Id
+    outcome: Literal["finished", "undone", "released"]
+
+
+class CellMoveBegun(Envelope):
+    """The first step of a move between cells. Its key is the id of the move, as for `CellMoveEnded`."""
+
+    type: Literal["vacancy.cell_move.begun.v1"] = "vacancy.cell_move.begun.v1"
+    data: CellMoveBegunData
+
+
+class CellMoveWithdrawn(Envelope):
+    """The claim of a move is given up, unless it was confirmed: then this changes nothing. Its key is the cell of the claim."""
+
+    type: Literal["vacancy.cell_move.withdrawn.v1"] = "vacancy.cell_move.withdrawn.v1"
+    data: CellMoveWithdrawnData
+
+
+class CellMoveEnded(Envelope):
+    """The last step of a move between cells."""
+
+    type: Literal["vacancy.cell_move.ended.v1"] = "vacancy.cell_move.ended.v1"
+    data: CellMoveEndedData
+
+
 # -- quotas -----------------------------------------------------------------------------------------------
 
 UNIT_PATTERN = r"^[A-Z][A-Z0-9_]{0,254}(\.[a-z][a-z0-9_]{0,63})?$"
@@ -630,6 +691,9 @@ Event = (
     | QuotaShareSet
     | QuotaShareSettled
     | QuotaParentSet
+    | CellMoveBegun
+    | CellMoveWithdrawn
+    | CellMoveEnded
 )
 
 EVENT_MODELS: tuple[type[Envelope], ...] = get_args(Event)

@@ -327,6 +327,24 @@ class QuotaLimitRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     shares: tuple[LedgerShare, ...] = ()
 
 
+class CellMoveRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A move of a consumer between two cells, by its id (see `fold.cell_moves`). `outcome` is '' while it is open.
+
+    `claim` is what the consumer holds in the cell `source`. In the cell `destination` it is claimed with the id of the move;
+    `deadline_ms` and `hold_until_ms` are of that claim. `begun_ms` is log time of the move's own partition.
+    """
+
+    consumer: str
+    source: str
+    claim: str
+    destination: str
+    deadline_ms: int
+    hold_until_ms: int
+    begun_ms: int
+    waits: bool = False
+    outcome: str = ""
+
+
 class RequestRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A RequestSpec and its outcome ('' while it is open)."""
 

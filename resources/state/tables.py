@@ -14,6 +14,7 @@ import msgspec
 from vacancy.resources.classes.resource_class import ResourceClass
 from vacancy.resources.state.rows import (
     AllocationRow,
+    CellMoveRow,
     ClassRow,
     ContestedRow,
     DeadLetterRow,
@@ -135,6 +136,9 @@ QUOTA_LIMITS = Table("quota_limits", QuotaLimitRow)
 ALLOCATION_ASKS = Table("allocation_asks", tuple[bytes, ...])
 """For each part of an allocation, a hash of what was asked for; empty where an amount was granted (`fold.moves`). There is a
 row only if something was granted by name."""
+
+CELL_MOVES = Table("cell_moves", CellMoveRow)
+"""Not by cell: the key is the id of a move, in the partition of that id."""
 
 QUOTA_TABLES: tuple[Table[Any], ...] = (QUOTAS, QUOTA_AMOUNTS, QUOTA_LIMITS)
 

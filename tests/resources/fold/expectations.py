@@ -12,6 +12,7 @@ expect 2 dead letters                       expect time 90s
 expect proposals p1:3:1/2 (version 3, supported by 1 store, lacked by 2)
 expect quota p used INSTANCE:VCPU:4 shares VCPU:8#1   expect quota p gone   expect quota p user u used …
 expect ledger p VCPU limit 100 shares 0:60#2,1:40#1<30   (partition 1 is to lower its share to 30)
+expect move m1 i1 from a c1 to b open       expect move m1 gone
 expect answer s1 @3 lacks A,B               expect answer s1 @3 gone
 """
 
@@ -27,6 +28,7 @@ from vacancy.resources.model.events import QuotaScope
 from vacancy.resources.state.rows import UNTIL_DECIDED, AllocationPart, ClassRow, ProviderRow
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
+    CELL_MOVES,
     CONTESTED,
     DEAD_LETTERS,
     FACTS,
@@ -72,6 +74,7 @@ class Expectations:
             "letter": self._letter,
             "ledger": self._ledger,
             "quota": self._quota,
+            "move": self._cell_move,
             "contested": self._contested,
             "machine": self._machine,
         }
@@ -237,6 +240,15 @@ class Expectations:
             for one in row.shares
         )
         same([str(row.limit), shares or "none"], [words[3], words[5]])
+
+    def _cell_move(self, words: list[str]) -> None:
+        row = self.get(CELL_MOVES, words[0].encode())
+        if words[1] == "gone":
+            same(row, None)
+            return
+        assert row is not None, "there is no such move"
+        found = [row.consumer, "from", row.source, row.claim, "to", row.destination, row.outcome or "open"]
+        same(found, words[1:])
 
     def _letter(self, words: list[str]) -> None:
         """`letter 3 is @7`: the place in the ring, and the record that is kept there."""
