@@ -225,7 +225,9 @@ def _place(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
         with WorkerProcess(url, store) as worker:
             worker.wait_ready()
             options = RaceOptions(log=url, stores=[store], in_flight=arguments.in_flight, seed=1)
+            worker_before_s = _cpu_s(worker)
             found = race(options, deal([Arrival(spec)] * arguments.placements, SCHEDULERS))
+            worker_s = _cpu_s(worker) - worker_before_s
     claims = found.accepted + found.lost_claims
     return {
         "placements_per_s": round(found.accepted / found.seconds),
@@ -233,7 +235,18 @@ def _place(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
         "lost_claims": found.lost_claims,
         "lost_share": round(found.lost_claims / max(1, claims), 4),
         "accepted": found.accepted,
+        "cpu_us_per_placement": {
+            "worker": round(worker_s / found.accepted * 1e6, 1),
+            "schedulers": round(found.cpu_s / found.accepted * 1e6, 1),
+            "both": round((worker_s + found.cpu_s) / found.accepted * 1e6, 1),
+        },
     }
+
+
+def _cpu_s(worker: WorkerProcess) -> float:
+    """The processor time of the worker so far, in user and kernel mode, from Linux's /proc."""
+    fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _place_one(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:

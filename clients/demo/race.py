@@ -63,7 +63,8 @@ class RaceResult:
 
     `accepted` + `no_valid_host` + `lost` + `unknown` = `requests`; `lost_claims` are rejected claims; a request
     may have several and still be accepted. `claims_per_s` counts claims with a verdict over the
-    seconds from the common start to the last scheduler's end. `claim_ms`: from request to verdict, of requests
+    seconds from the common start to the last scheduler's end. `cpu_s` is the processor time of all schedulers in those
+    seconds. `claim_ms`: from request to verdict, of requests
     that claimed; `query_ms`: all queries of a request together.
     """
 
@@ -75,6 +76,7 @@ class RaceResult:
     lost_claims: int
     released: int
     seconds: float
+    cpu_s: float
     claims_per_s: float
     claim_ms: Percentiles
     query_ms: Percentiles
@@ -179,6 +181,7 @@ def _added_up(finished: Sequence[ParticipantResult]) -> RaceResult:
         lost_claims=total.lost_claims,
         released=total.released,
         seconds=round(seconds, 3),
+        cpu_s=round(sum(one.cpu_s for one in finished), 3),
         claims_per_s=round(decided / seconds, 1) if seconds else 0.0,
         claim_ms=percentiles([ms for one in finished for ms in one.claim_ms]),
         query_ms=percentiles([ms for one in finished for ms in one.query_ms]),

@@ -39,10 +39,12 @@ class ParticipantReady(NamedTuple):
 
 
 class ParticipantResult(NamedTuple):
-    """The scheduler's plan is done. Times are of each request, in ms (see `RaceResult`)."""
+    """The scheduler's plan is done. `cpu_s`: the processor time that it took. Times are of each request, in ms (see
+    `RaceResult`)."""
 
     lap: ParticipantProgress
     seconds: float
+    cpu_s: float
     claim_ms: list[float]
     query_ms: list[float]
 
@@ -105,7 +107,7 @@ class _Run:
 
     def run(self) -> ParticipantResult:
         """Run it."""
-        started = time.monotonic()
+        started, cpu_before = time.monotonic(), time.process_time()
         told_at = started
         running = self._running
         outcomes = self._scheduler.place_many(
@@ -117,7 +119,8 @@ class _Run:
                 told_at = now
                 self._parent.send(self._lap())
         self._release(at_least=1)
-        return ParticipantResult(self._lap(), time.monotonic() - started, self._claim_ms, self._query_ms)
+        seconds, cpu_s = time.monotonic() - started, time.process_time() - cpu_before
+        return ParticipantResult(self._lap(), seconds, cpu_s, self._claim_ms, self._query_ms)
 
     def _requests(self) -> Iterator[PlacementRequest]:
         """The plan's requests, for the scheduler to pull when it has room; releases happen on the way."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
-from secrets import token_hex
+from itertools import count
+from secrets import token_bytes
 from typing import Final, NamedTuple
 
 from msgspec import Raw
@@ -58,8 +60,11 @@ view, so the next query sees it; those of `LATE` and `record_full` have nothing 
 request avoids the node."""
 
 
-_ID_BYTES: Final = 16
+_SECRET_BYTES: Final = 12
+_SECRET_LENGTH: Final = 16
 _IDS_DRAWN: Final = 64
+_DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""In ASCII order, so that larger numbers are later keys."""
 
 
 class ClaimSettings(NamedTuple):
@@ -145,16 +150,25 @@ def rejected_root(view: FleetView, spec: RequestSpec, candidate: Candidate, verd
 
 
 def new_ids() -> Iterator[str]:
-    """Ids that are unique and that nobody can guess: 128 random bits each, of the operating system, in hexadecimal.
+    """Ids that are unique and that nobody can guess, of 21 letters and digits: 5 for the place of the id in the order of
+    making, then 16 that are made from 96 random bits of the operating system.
 
     Who knows the id of a claim can release, cancel or replace it. An id does not follow from the ids of the same scheduler
     that are in the log already, or else its next claims could be cancelled before they are made. Bits are drawn for many ids
-    at once, which takes less than 0.1 us an id.
+    at once, which takes less than 0.1 us an id. Those ids have the same beginning, because keys that come one after the other
+    and are neighbours cost RocksDB less than keys anywhere in a table.
     """
-    while True:
-        digits = token_hex(_ID_BYTES * _IDS_DRAWN)
-        for at in range(0, len(digits), 2 * _ID_BYTES):
-            yield digits[at : at + 2 * _ID_BYTES]
+    process = _text_of(2)[:2]
+    for number in count():
+        place = "".join(_DIGITS[number // 62**power % 62] for power in (2, 1, 0))
+        secrets = _text_of(_SECRET_BYTES * _IDS_DRAWN)
+        for at in range(0, len(secrets), _SECRET_LENGTH):
+            yield f"{process}{place}{secrets[at : at + _SECRET_LENGTH]}"
+
+
+def _text_of(size: int) -> str:
+    """Random bytes as letters and digits, six bits each but for a small difference: two letters are twice as frequent."""
+    return b64encode(token_bytes(size), altchars=b"Aa").decode()
 
 
 def rejection_text(verdict: VerdictRow, taken: LogEvent | None = None) -> str:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from itertools import takewhile
 from types import MappingProxyType
 from typing import Final
@@ -59,7 +59,7 @@ Compiled = tuple[PlacementRequest, CompiledRequest]
 """A request to be placed, and its spec compiled."""
 
 
-class JobState(Enum):
+class JobState(StrEnum):  # its hash is a string's: that of an Enum is computed in Python
     """Where a request is on its way."""
 
     QUERYING = "querying"

@@ -174,9 +174,10 @@ class ClassColumns:
 
     def add(self, row: int, by: Mapping[str, int], times: int) -> None:
         """Add `times` these amounts to the columns of one row. A row without the class stays as it is."""
-        if self.has(row):
+        if self._has[row] if self.sparse is None else self.sparse.place(row) >= 0:
+            arrays = self.arrays
             for name, amount in by.items():
-                self.arrays[name][row] += times * amount
+                arrays[name][row] += times * amount
 
     def clear(self, row: int) -> bool:
         """Remove one row: the provider has no inventory of this class. Returns whether it had."""

@@ -31,7 +31,7 @@ from vacancy.projections.view.group_members import GroupMembers
 from vacancy.projections.view.reservations import Reservation, Reservations
 from vacancy.projections.view.sparse_rows import Bools, Ints, SparseRows
 from vacancy.resources.classes.registry import Registry
-from vacancy.resources.classes.resource_class import Exactness, Granted
+from vacancy.resources.classes.resource_class import Exactness, Granted, ResourceClass
 from vacancy.resources.fold.provider_tree import path_to_root
 from vacancy.resources.state.rows import ClassRow, NodeRow, ProviderRow
 from vacancy.resources.state.tables import GROUPS, MACHINES, NODES, PROVIDERS, ClassTable, split_key
@@ -157,14 +157,16 @@ class FleetView:
 
     def reserve(self, row: int, name: str, ask: Any) -> Reservation:
         """Count `ask` as used until `unreserve`: a claim for it has no verdict yet."""
-        reserved = Reservation(self.keys[row], name, ask)
+        resource_class = self._resource_class(name)
+        exact = resource_class.exactness(ask) is Exactness.EXACT
+        reserved = Reservation(self.keys[row], name, ask, resource_class.column_deltas(ask), exact)
         self._reserve(row, reserved)
         return reserved
 
     def _reserve(self, row: int, reserved: Reservation) -> None:
         self.version += 1
         self.reservations.add(row, reserved)
-        self._count(row, reserved.name, reserved.ask, 1)
+        self._count(row, reserved, 1)
 
     def unreserve(self, reserved: Reservation) -> None:
         """Remove a reservation whose claim has a verdict: the store now contains what the claim uses."""
@@ -172,9 +174,8 @@ class FleetView:
         row = self.row_of.get(reserved.key)
         if row is None or not self.reservations.remove(row, reserved):
             return  # the provider was removed in the meantime, and may have been added again
-        resource_class = self._registry.table(reserved.name).resource_class
-        if resource_class.exactness(reserved.ask) is Exactness.EXACT:
-            self._count(row, reserved.name, reserved.ask, -1)
+        if reserved.exact:
+            self._count(row, reserved, -1)
         else:
             self._refresh(
                 row, reserved.name
@@ -188,24 +189,24 @@ class FleetView:
             ) is not None:  # else the provider was removed in the meantime
                 self._reserve(row, reserved)
 
-    def _count(self, row: int, name: str, ask: Any, times: int) -> None:
-        deltas = self._registry.table(name).resource_class.column_deltas(ask)
-        if deltas is None:
-            self._refresh(row, name)
-        elif (columns := self.classes.get(name)) is not None:
-            columns.add(row, deltas, times)
+    def _count(self, row: int, taken: Reservation, times: int) -> None:
+        if taken.deltas is None:
+            self._refresh(row, taken.name)
+        elif (columns := self.classes.get(taken.name)) is not None:
+            columns.add(row, taken.deltas, times)
+
+    def _resource_class(self, name: str) -> ResourceClass[Any]:
+        columns = self.classes.get(name)
+        return self._registry.table(name).resource_class if columns is None else columns.resource_class
 
     def _count_reservations(self, row: int, name: str) -> None:
         """Count the reservations of a row whose columns were just set from the store."""
-        deltas, here = (
-            self._registry.table(name).resource_class.column_deltas,
-            self.reservations.of(row, name),
-        )
-        if any(deltas(taken.ask) is None for taken in here):
+        here = self.reservations.of(row, name)
+        if any(taken.deltas is None for taken in here):
             self._refresh(row, name)
             return
         for taken in here:
-            self._count(row, name, taken.ask, 1)
+            self._count(row, taken, 1)
 
     def _refresh(self, row: int, name: str) -> None:
         record = self.record(row, name)

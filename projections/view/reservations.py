@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,11 +10,14 @@ import msgspec
 
 class Reservation(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What one claim without a verdict takes of one class from a provider (by its key). Compared by identity, so two equal
-    reservations count twice."""
+    reservations count twice. `deltas` is what the class says of the ask (`ResourceClass.column_deltas`), and `exact` whether
+    the columns decide the next claim for it (`Exactness.EXACT`)."""
 
     key: bytes
     name: str
     ask: Any
+    deltas: Mapping[str, int] | None
+    exact: bool
 
 
 class Reservations:
@@ -29,12 +32,14 @@ class Reservations:
 
     def remove(self, row: int, taken: Reservation) -> bool:
         """Remove a reservation. Returns False if it was removed earlier, together with its provider."""
-        here = self._taken.get(taken.name, {}).get(row, [])
-        if taken not in here:
+        of_class = self._taken.get(taken.name, {})
+        here = of_class.get(row)
+        if here is None or taken not in here:
             return False
-        here.remove(taken)
-        if not here:
-            del self._taken[taken.name][row]
+        if len(here) == 1:
+            del of_class[row]
+        else:
+            here.remove(taken)
         return True
 
     def drop(self, row: int) -> None:

@@ -23,7 +23,7 @@ from vacancy.resources.fold.withdrawals import settle_trees
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import Halt, InvalidRecord
 from vacancy.resources.model.names import ID_PATTERN
-from vacancy.resources.model.partitioner import CACHED_KEY_MAX, partition_for
+from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.rows import DeadLetterRow, PartitionRow
 from vacancy.resources.state.rule_set import RulesVersions
@@ -37,6 +37,10 @@ from vacancy.resources.state.tables import (
     split_deadline,
 )
 from vacancy.resources.state.transaction import Changes, State, Transaction
+
+KEY_BYTES_MAX = 256
+"""A longer key is not the name of a cell. What is found out of shorter ones is kept, and anybody who may write to the log
+chooses its keys."""
 
 _is_id = re.compile(ID_PATTERN.encode()).fullmatch
 
@@ -107,7 +111,7 @@ def _fold_first(record: Record, registry: Registry, versions: RulesVersions) -> 
 
 def _misplaced(key: bytes, here: int, partitions: int) -> str:
     """Why a record with this key is invalid in partition `here`, or an empty text."""
-    if len(key) > CACHED_KEY_MAX:
+    if len(key) > KEY_BYTES_MAX:
         return _not_a_cell(key)
     return _misplaced_cell(key, here, partitions)
 

@@ -28,28 +28,19 @@ def murmur2(data: bytes) -> int:
     whole = length & ~3
     for word in unpack(f"<{whole // 4}I", data[:whole]):
         k = word * _M & _MASK
-        h = (h * _M & _MASK) ^ ((k ^ (k >> 24)) * _M & _MASK)
+        h = (h * _M ^ (k ^ (k >> 24)) * _M) & _MASK
     if length > whole:
         h = (h ^ int.from_bytes(data[whole:], "little")) * _M & _MASK
     h = (h ^ (h >> 13)) * _M & _MASK
     return h ^ (h >> 15)
 
 
-CACHED_KEY_MAX = 256
-"""Longer keys are hashed each time. No id is that long, and anybody who may write to the log chooses its keys."""
-
-
-def partition_for(key: bytes | str, partitions: int) -> int:
-    """The partition of a record with this key in a log with this number of partitions."""
-    if len(key) > CACHED_KEY_MAX:
-        return _partition_for.__wrapped__(key, partitions)
-    return _partition_for(key, partitions)
-
-
 # Enough for cells and for open requests. The number of request ids has no limit, and each cached id takes about 250 bytes:
 # a worker that cached 65,536 ids grew by 15 MB in its first hour.
 @lru_cache(maxsize=4096)
-def _partition_for(key: bytes | str, partitions: int) -> int:
+def partition_for(key: bytes | str, partitions: int) -> int:
+    """The partition of a record with this key in a log with this number of partitions. The answer is kept: do not ask for keys
+    that are longer than ids (`names.ID_PATTERN`)."""
     data = key.encode() if isinstance(key, str) else key
     return (murmur2(data) & 0x7FFFFFFF) % partitions
 

@@ -72,7 +72,8 @@ class KafkaReader:
                 left_s = deadline - time.monotonic()
                 if left_s <= 0 and time.monotonic() - self._polled_at < _POLL_AGAIN_S:
                     return []
-                self._poll(min(max(left_s, 0.0), _POLL_SLICE_S))
+                # Who reads one record, as to see which log it is, does not want thousands to be decoded.
+                self._poll(min(max(left_s, 0.0), _POLL_SLICE_S), 1 if limit == 1 else _POLL_MAX_RECORDS)
                 if left_s <= 0 and not one.buffer and one.problem is None:
                     return []
 
@@ -108,9 +109,9 @@ class KafkaReader:
     def _assign(self) -> None:
         self._consumer.assign([one.topic for one in self._partitions if one.followed])
 
-    def _poll(self, timeout_s: float) -> None:
+    def _poll(self, timeout_s: float, records: int) -> None:
         try:
-            found = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=_POLL_MAX_RECORDS)
+            found = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=records)
         except OffsetOutOfRangeError as error:
             self._note_problem(error.args[0], error)
         except LogTruncationError as error:
