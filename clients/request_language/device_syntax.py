@@ -35,6 +35,20 @@ class VgpuSyntax(AskSyntax):
         return {"count": amount, **kind, "where": where, **match}
 
 
+class MigSyntax(AskSyntax):
+    """MIG instances: the attributes `profile` and `start`, compared with one value, are the profile and the first slot."""
+
+    def with_attributes(self, name: str, amount: int, conditions: str) -> Ask:
+        match, where = parse_match(conditions)
+        fields = {}
+        if isinstance(where.get("profile"), str):
+            fields["profile"] = where.pop("profile")
+        start = where.get("start")
+        if isinstance(start, dict) and len(start) == 1 and type(start.get("in", [""])[0]) is int:
+            fields["start"] = where.pop("start")["in"][0]
+        return {"count": amount, **fields, "where": where, **match}
+
+
 class GpuShareSyntax(AskSyntax):
     """Shares of one GPU."""
 

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from typing import Final
 
 from vacancy.clients.request_language.ask_syntax import AskSyntax
-from vacancy.clients.request_language.device_syntax import DeviceSyntax, GpuShareSyntax, VgpuSyntax
+from vacancy.clients.request_language.device_syntax import DeviceSyntax, GpuShareSyntax, MigSyntax, VgpuSyntax
 from vacancy.clients.request_language.numa_syntax import NumaSyntax
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import UsageError
@@ -26,6 +26,7 @@ _BUILT_IN: Final[Mapping[str, AskSyntax]] = {
     "FPGA": _DEVICES,
     "VGPU": VgpuSyntax(),
     "GPU_SHARE": GpuShareSyntax(),
+    "MIG": MigSyntax(),
     "NUMA_CELL": NumaSyntax(),
 }
 _OPTIONS: Final = {syntax.option: syntax for syntax in _BUILT_IN.values() if syntax.option is not None}

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from vacancy.resources.classes.devices import Devices
 from vacancy.resources.classes.gpu_share import GpuShare
+from vacancy.resources.classes.mig import Mig
 from vacancy.resources.classes.numa_cell import NumaCell
 from vacancy.resources.classes.quantity import Quantity
 from vacancy.resources.classes.resource_class import ResourceClass
@@ -45,12 +46,15 @@ STANDARD_CLASSES = (
     "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
 )
 
-OWN_CLASSES = ("NUMA_CELL", "GPU_SHARE")
+OWN_CLASSES = ("NUMA_CELL", "GPU_SHARE", "MIG")
 """Classes that come with the rules and have no standard name."""
 
-CLASSES_1 = frozenset((*STANDARD_CLASSES, *OWN_CLASSES))
+CLASSES_1 = frozenset((*STANDARD_CLASSES, "NUMA_CELL", "GPU_SHARE"))
 """The classes of rules version 1: the names of os-resource-classes 1.1, and our own. A class that comes later is added
 to the tuples above, and to the set of the version that brings it."""
+
+CLASSES_4 = CLASSES_1 | {"MIG"}
+"""The classes of rules version 4."""
 
 ASK_FIELDS_4: Mapping[str, frozenset[str]] = dict.fromkeys(
     ("PCI_DEVICE", "SRIOV_NET_VF", "PGPU", "FPGA", "VGPU", "GPU_SHARE"), frozenset({"match"})
@@ -62,6 +66,7 @@ _KINDS: dict[str, Callable[[str], ResourceClass[Any]]] = {
     "VGPU": Vgpu,
     "NUMA_CELL": NumaCell,
     "GPU_SHARE": GpuShare,
+    "MIG": Mig,
 }
 """The implementations of the classes that are not quantities."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from vacancy.resources.classes.registry import ASK_FIELDS_4, CLASSES_1
+from vacancy.resources.classes.registry import ASK_FIELDS_4, CLASSES_1, CLASSES_4
 from vacancy.resources.fold.cell_moves import (
     CELL_MOVE,
     expire_cell_move,
@@ -231,7 +231,7 @@ _4: Final = RuleSet(
     upcasters=_UPCASTERS_4,
     expiries=_EXPIRIES_4,
     tables=_TABLES_4,
-    classes=CLASSES_1,
+    classes=CLASSES_4,
     ask_fields=ASK_FIELDS_4,
     canonical=FORM_2,
     limits=LIMITS_4,

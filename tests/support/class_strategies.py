@@ -42,6 +42,29 @@ _PORTS_ASKED = st.lists(_PORTS, min_size=1, max_size=3, unique=True)
 _PINNED = st.fixed_dictionaries(
     {"pinned": st.integers(1, 2)}, optional={"threads": st.sampled_from(numa.POLICIES)}
 )
+_PROFILES = ("1g.6gb", "1g.6gb+me", "2g.12gb", "4g.24gb", "odd")
+_OWN_PROFILES = {"1g.6gb": {"size": 1, "starts": [0, 3]}, "odd": {"size": 2, "starts": [0, 1, 2]}}
+_MIG_ASKS = st.fixed_dictionaries(
+    {"profile": st.sampled_from(_PROFILES)},
+    optional={
+        "count": st.integers(1, 3),
+        "start": st.integers(0, 3),
+        "where": st.sampled_from([{}, {"model": "A"}]),
+        "match": st.just(["model"]),
+    },
+)
+
+
+@st.composite
+def _mig_inventories(draw: st.DrawFn) -> dict[str, Any]:
+    tables: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+        [{"table": "A30-24GB"}, {"profiles": _OWN_PROFILES}]
+    )
+    models: st.SearchStrategy[dict[str, Any]] = st.sampled_from([{}, {"model": "A"}, {"model": "B"}])
+    names = draw(st.lists(st.sampled_from(("g0", "g1", "g2")), unique=True))
+    return {"devices": {name: {**draw(tables), **draw(models)} for name in names}}
+
+
 _FUNCTIONS = {"pf": {}, "vf0": {"parent": "pf"}, "vf1": {"parent": "pf"}, "plain": {}}
 _WHOLE_FUNCTION = {"count": 1, "where": {"dev_type": "type-PF"}}
 
@@ -54,6 +77,7 @@ STRATEGIES: dict[str, tuple[Any, Any, Any]] = {
     ),
     "VGPU": (devices.inventories("VGPU"), devices.asks("VGPU"), QUANTITY_OVERRIDES),
     "GPU_SHARE": (devices.inventories("GPU_SHARE"), devices.asks("GPU_SHARE"), st.just({})),
+    "MIG": (_mig_inventories(), _MIG_ASKS, st.just({})),
     "NUMA_CELL": (numa.inventories(), numa.asks() | _PINNED, st.just({})),
     "PORTS": (
         st.fixed_dictionaries({"ports": st.lists(_PORTS, max_size=5)}),

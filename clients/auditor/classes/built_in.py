@@ -8,6 +8,7 @@ from typing import Any
 from vacancy.clients.auditor.classes.class_auditor import ClassAuditor
 from vacancy.clients.auditor.classes.devices import WholeDevicesAuditor
 from vacancy.clients.auditor.classes.gpu_share import GpuShareAuditor
+from vacancy.clients.auditor.classes.mig import MigAuditor
 from vacancy.clients.auditor.classes.numa import NumaCellAuditor
 from vacancy.clients.auditor.classes.quantity import QuantityAuditor
 from vacancy.clients.auditor.classes.unjudged import Unjudged
@@ -37,8 +38,9 @@ BUILT_IN: Mapping[str, Callable[[str], ClassAuditor[Any]]] = {
     "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC": QuantityAuditor,
     "GPU_SHARE": GpuShareAuditor,
     "NUMA_CELL": NumaCellAuditor,
+    "MIG": MigAuditor,
 }
-"""The classes that every log allows (rules, version 1). Names that start with `CUSTOM_` are quantities, too."""
+"""The classes that logs allow: all of them rules version 1, but for MIG (version 4). Names that start with `CUSTOM_` are quantities, too."""
 
 _CUSTOM = "CUSTOM_"
 

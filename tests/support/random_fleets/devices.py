@@ -30,6 +30,47 @@ def devices(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
     return told, known
 
 
+SMALL_TABLES: dict[str, dict[str, tuple[int, tuple[int, ...]]]] = {
+    "A30-24GB": {
+        "1g.6gb": (1, (0, 1, 2, 3)),
+        "1g.6gb+me": (1, (0, 1, 2, 3)),
+        "2g.12gb": (2, (0, 2)),
+        "2g.12gb+me": (2, (0, 2)),
+        "4g.24gb": (4, (0,)),
+    },
+    "": {"1g.6gb": (1, (0, 2, 3)), "2g.12gb": (2, (0, 1, 2, 3)), "3g": (3, (0, 2))},
+}
+"""Tables of placements: of a model, and one that a node reports itself, whose placements of one profile overlap."""
+
+
+def mig(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
+    """GPUs with MIG: an inventory for a report, and the same as stock for the solver."""
+    names = {f"m{n}": rng.choice(sorted(SMALL_TABLES)) for n in range(rng.randint(1, 2))}
+    said = {name: _attributes(rng) for name in names}
+    told = {}
+    for name, table in names.items():
+        profiles = {
+            profile: {"size": size, "starts": list(starts)}
+            for profile, (size, starts) in SMALL_TABLES[table].items()
+        }
+        told[name] = {**said[name], **({"table": table} if table else {"profiles": profiles})}
+    tables = {name: SMALL_TABLES[table] for name, table in names.items()}
+    return {"devices": told}, {"devices": said, "tables": tables, "held": frozenset()}
+
+
+def mig_ask(rng: random.Random) -> tuple[str, Any]:
+    """The class and an ask."""
+    profile = rng.choice(sorted({profile for table in SMALL_TABLES.values() for profile in table}))
+    ask: dict[str, Any] = {"profile": profile, "count": rng.choice((1, 1, 1, 2, 3))}
+    if rng.random() < 0.3:
+        ask["start"] = rng.choice((0, 1, 2, 3))
+    if rng.random() < 0.3:
+        ask["where"] = {"vendor": rng.choice(VENDORS)}
+    if rng.random() < 0.2:
+        ask["match"] = ["vendor"]
+    return "MIG", ask
+
+
 def _attributes(rng: random.Random) -> dict[str, Any]:
     said: dict[str, Any] = {"vendor": rng.choice(VENDORS), "memory": rng.choice((8, 16, 16, "16"))}
     return said | ({"model": rng.choice(MODELS)} if rng.random() < 0.8 else {})

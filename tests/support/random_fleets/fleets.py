@@ -9,7 +9,7 @@ from typing import Any
 from tests.support.allocation_model import rows_of
 from tests.support.events_json import START_MS, Tape, event, provider, reported
 from tests.support.memory_state import MemoryState
-from tests.support.random_fleets.devices import device_ask, devices, matching_ask
+from tests.support.random_fleets.devices import device_ask, devices, matching_ask, mig, mig_ask
 from tests.support.random_fleets.numa import numa_ask, numa_cell
 from tests.support.solver.brute_force import Node, remaining_amount
 from tests.support.solver.classes import REMAINING, without
@@ -37,6 +37,7 @@ ASKS: Mapping[str, Callable[[random.Random], tuple[str, Any]]] = {
     "devices": device_ask,
     "numa": numa_ask,
     "matching": matching_ask,
+    "mig": mig_ask,
 }
 """Kind -> a function that makes an ask for a class that is not counted."""
 
@@ -55,6 +56,8 @@ class RandomFleet:
         self.kinds = rng.sample(KINDS, min(len(KINDS), rng.choice((0, 1, 1, 2))))
         if newest and "devices" in self.kinds:
             self.kinds.append("matching")
+        if newest and rng.random() < 0.3:
+            self.kinds.append("mig")
         self.asked: dict[str, tuple[str, Any]] = {}
         """Consumer -> the class and the ask of its first claim."""
         self.inventories: dict[str, dict[str, Any]] = {}
@@ -102,6 +105,8 @@ class RandomFleet:
             reported_, known = devices(rng)
             told |= reported_
             stock |= known
+        if "mig" in self.kinds and rng.random() < 0.7:
+            told["MIG"], stock["MIG"] = mig(rng)
         if "numa" in self.kinds and rng.random() < 0.7:
             told["NUMA_CELL"], stock["NUMA_CELL"] = numa_cell(rng)
         self.inventories[id_] = told

@@ -103,6 +103,37 @@ def remaining_vgpu(stock: Stock, ask: Any) -> Iterator[Stock]:
                     yield {**stock, "runs": runs}
 
 
+def remaining_mig(stock: Stock, ask: Any) -> Iterator[Stock]:
+    """MIG instances. Stock: {"devices": name -> attributes, "tables": name -> profile -> (size, starts), "held": (name, profile,
+    start, size) of each instance}"""
+    if not isinstance(ask, dict):
+        return
+    profile, free = ask["profile"], []
+    for name, said in stock["devices"].items():
+        size, starts = stock["tables"][name].get(profile, (0, ()))
+        free += [
+            (name, profile, start, size)
+            for start in starts
+            if ask.get("start") in (None, start)
+            and has(said, ask)
+            and _apart([*stock["held"], (name, profile, start, size)])
+        ]
+    for some in itertools.combinations(free, ask.get("count", 1)):
+        on = [stock["devices"][name] for name in {name for name, *_ in some}]
+        if _apart([*stock["held"], *some]) and agree(on, ask):
+            yield {**stock, "held": stock["held"] | {*some}}
+
+
+def _apart(instances: Iterable[tuple[str, str, int, int]]) -> bool:
+    """Whether no two instances take the same slot of a GPU, or its media extensions."""
+    taken = [
+        (name, what)
+        for name, profile, start, size in instances
+        for what in (*range(start, start + size), *(["media"] if profile.endswith("+me") else []))
+    ]
+    return len({*taken}) == len(taken)
+
+
 def remaining_cell(stock: Stock, ask: Any) -> Iterator[Stock]:
     """A part of a NUMA cell.
 
@@ -148,6 +179,7 @@ REMAINING = {
     "PCI_DEVICE": remaining_devices,
     "GPU_SHARE": remaining_share,
     "VGPU": remaining_vgpu,
+    "MIG": remaining_mig,
     "NUMA_CELL": remaining_cell,
 }
 """Class -> a function that yields every possible remaining stock after an ask."""
@@ -162,6 +194,16 @@ def without(name: str, stock: Stock, grant: Any) -> Stock:
     if name == "GPU_SHARE":
         free = {device: left - grant.get(device, 0) for device, left in stock["free"].items()}
         return {**stock, "free": free}
+    if name == "MIG":
+        placed = {
+            (device, *kind.rpartition("@")[::2], size)
+            for device, of in grant.items()
+            for kind, size in of.items()
+        }
+        return {
+            **stock,
+            "held": stock["held"] | {(one, kind, int(at), size) for one, kind, at, size in placed},
+        }
     if name == "NUMA_CELL":
         page, cpus = grant.get("page_kib", stock["small_kib"]), {*grant.get("cpus", ())}
         isolated = [core for core in stock["cores"] if grant.get("threads") == "isolate" and cpus & {*core}]
