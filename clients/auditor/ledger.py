@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from vacancy.clients.auditor.cell_moves import CELL_MOVE_KEPT_MS, AuditedCellMoves
 from vacancy.clients.auditor.cell_names import CellNames, ProviderNames
-from vacancy.clients.auditor.classes.built_in import ClassAuditors
+from vacancy.clients.auditor.classes.built_in import CLASSES_SINCE_4, ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import ClassAuditor, Refused, Stock
 from vacancy.clients.auditor.consumers import Consumers, HeldByConsumer, Key
 from vacancy.clients.auditor.deadlines import Deadline, Deadlines
@@ -227,6 +227,8 @@ class Ledger:
 
     def knows(self, name: str) -> bool:
         """Whether the log's rules allow this class."""
+        if name in CLASSES_SINCE_4:
+            return self.rules.identified
         return self.classes.is_standard(name) or name in self.rules.now.classes
 
     def closed(self, key: Key) -> str:

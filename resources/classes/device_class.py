@@ -187,8 +187,7 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         if wanted.match:
             # The others must be of the domain of those that are kept.
             first = next(item for item in those if item.name == kept[0].name)
-            same = tuple(Comparison(name, "==", value) for name, _, value in first.domain(wanted.match) or ())
-            wanted = replace(wanted, where=(*wanted.where, *same), match=())
+            wanted = in_domain(wanted, first)
         others = tuple(item for item in record.items if item.name not in held)
         after = replace(record, items=others, used=merged(record.used, kept))
         more = self._choose(after, replace(wanted, count=wanted.count - count))
@@ -482,6 +481,12 @@ def domains(items: Iterable[tuple[DeviceItem, T]], wanted: DeviceAsk) -> list[li
     return [
         found[one] for one in sorted(found, key=lambda one: [(kind, str(value)) for _, kind, value in one])
     ]
+
+
+def in_domain(wanted: DeviceAsk, item: DeviceItem) -> DeviceAsk:
+    """The ask for devices that have what `item` has of the attributes in `match`."""
+    same = tuple(Comparison(name, "==", value) for name, _, value in item.domain(wanted.match) or ())
+    return replace(wanted, where=(*wanted.where, *same), match=())
 
 
 def where_of(fields: dict[str, Any], *, do: str) -> tuple[Comparison, ...]:

@@ -10,9 +10,11 @@ the end of the GPU, where no large one can start. GPUs with the fewest free plac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Final
+
+from msgspec.structs import replace
 
 from vacancy.resources.classes.device_attribute_index import Attribute, attribute
 from vacancy.resources.classes.device_class import (
@@ -22,12 +24,14 @@ from vacancy.resources.classes.device_class import (
     DeviceRecord,
     DeviceUse,
     domains,
+    in_domain,
     match_of,
+    merged,
     where_of,
     whole_number,
 )
 from vacancy.resources.classes.mig_tables import MEDIA, TABLES, Profile, placements
-from vacancy.resources.classes.resource_class import Shortfall
+from vacancy.resources.classes.resource_class import Granted, Shortfall
 from vacancy.resources.model.comparison import Comparison
 from vacancy.resources.model.errors import InvalidRecord, UsageError
 
@@ -41,7 +45,8 @@ _NAME_MAX: Final = 64
 _MEDIA_SLOT: Final = SLOTS_MAX
 """The media extensions count as one more slot, which only their profiles take."""
 
-_DO: Final = (
+_EXAMPLE: Final = '{"profile": "1g.5gb", "count": 1, "start": 4, "where": {"model": "A100"}}'
+_DO: Final = f"write {_EXAMPLE}; only profile is needed"
     'write {"profile": "1g.5gb", "count": 1, "start": 4, "where": {"model": "A100"}}; only profile is needed'
 )
 _INDEXED: Final = "profile\0"
@@ -102,16 +107,16 @@ class Mig(DeviceClass):
         gpus = ((item, (item.name, _Table.of(item.types), held.get(item.name, 0))) for item in record.items)
         most, best = 0, None
         for found in domains(gpus, wanted):
-            rooms = []
+            able = []
             for name, table, occupied in found:
                 free = table.free(occupied)
                 room = table.capacity(wanted.type, free)
                 if room:
-                    rooms.append((free.bit_count(), name, table, free, room))
-            total = sum(one[-1] for one in rooms)
+                    able.append((free.bit_count(), name, table, free, room))
+            total = sum(one[-1] for one in able)
             most = max(most, total)
             if total >= wanted.count and (best is None or total < best[0]):
-                best = total, rooms
+                best = total, able
         if best is None:
             return Shortfall("no_room", wanted.count, most)
         uses: list[DeviceUse] = []
@@ -119,6 +124,43 @@ class Mig(DeviceClass):
             chosen = table.placed(wanted.type, free, min(room, wanted.count - len(uses)))
             uses += [DeviceUse(name, kind, size) for kind, size in chosen]
         return tuple(sorted(uses, key=lambda one: (one.name, one.kind)))
+
+    def reclaim(
+        self, record: DeviceRecord, ask: Any, before: Sequence[Any], *, no_worse: bool = False
+    ) -> Granted | Shortfall:
+        """First the placements that were held, then others; an ask for another profile stays on its GPUs if it can."""
+        try:
+            wanted = self._parse(ask)
+        except UsageError:
+            return Shortfall("bad_ask", 0, 0)
+        kept = self._kept(record, wanted, [use for grant in before for use in self._uses_held(grant)])
+        if not kept:
+            return super().reclaim(record, ask, before, no_worse=no_worse)
+        after = replace(record, used=merged(record.used, kept))
+        more: tuple[DeviceUse, ...] | Shortfall = ()
+        if wanted.count > len(kept):
+            item = next(item for item in record.items if item.name == kept[0].name)
+            more = self._choose(after, in_domain(replace(wanted, count=wanted.count - len(kept)), item))
+        if isinstance(more, Shortfall):
+            return self.claim(record, ask, no_worse=no_worse)
+        uses = tuple(sorted((*kept, *more), key=lambda one: (one.name, one.kind)))
+        return Granted(replace(after, used=merged(after.used, more)), self._grant(uses))
+
+    def _kept(
+        self, record: DeviceRecord, wanted: DeviceAsk, held: Iterable[DeviceUse]
+    ) -> tuple[DeviceUse, ...]:
+        """Of placements that were held, those that the ask grants again."""
+        items = {item.name: item for item in record.items}
+        occupied = _occupied(record)
+        again = (
+            (items[use.name], use)
+            for use in held
+            if use.name in items
+            and wanted.type in (use.kind, use.kind.rpartition("@")[0])
+            and (use.kind, use.amount) in items[use.name].types
+            and not _bits(use.kind, use.amount) & occupied.get(use.name, 0)
+        )
+        return tuple(max(domains(again, wanted), key=len, default=[])[: wanted.count])
 
     def items(self, record: DeviceRecord) -> int:
         return sum(1 + len(item.types) for item in record.items)
@@ -163,7 +205,7 @@ class Mig(DeviceClass):
         return DeviceAsk(count, where_of(fields, do=_DO), type=kind, match=match)
 
     def _parse_amount(self, amount: int) -> DeviceAsk:
-        raise UsageError("an ask names a profile", do=_DO)
+        raise UsageError(f"{self.name}: an ask names a profile", do=f"write {self.name}:1[profile=1g.5gb], or {_EXAMPLE}")
 
     def _index_comparisons(self, wanted: DeviceAsk) -> tuple[Comparison, ...]:
         return (*super()._index_comparisons(wanted), Comparison(_INDEXED, "==", wanted.type))
@@ -240,14 +282,14 @@ class _Table:
         return count
 
     def placed(self, wanted: str, free: int, count: int) -> Iterator[Placement]:
-        """`count` placements that fit together: one after the other that which leaves the most free, of those that leave room
-        for the others."""
+        """`count` placements that fit together: each leaves the most placements free, of those that leave enough for
+        the others."""
         for left in range(count, 0, -1):
-            able = [
+            fitting = [
                 (-after.bit_count(), number, one, after)
                 for number, one in enumerate(self._of_kind[wanted])
                 if free >> one & 1
                 and self.capacity(wanted, after := free & ~self._overlapping[one]) >= left - 1
             ]
-            _, _, one, free = min(able)
+            _, _, one, free = min(fitting)
             yield self._placements[one]

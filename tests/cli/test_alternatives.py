@@ -35,6 +35,7 @@ NODES: dict[str, list[dict[str, Any]]] = {
             },
         }
     ],
+    "mig": [{"id": "mig", "inventories": {"MIG": {"devices": {"gpu0": {"table": "A100-40GB"}}}}}],
     "numa": [
         {"id": "numa"},
         *({"id": f"numa:{n}", "parent": "numa", "inventories": {"CUSTOM_CPU": {"total": 4}}} for n in (0, 1)),
@@ -136,6 +137,26 @@ def test_two_gpus_of_one_nvlink_domain(vacancy: Vacancy) -> None:
     vacancy("verify")
 
 
+def test_mixed_mig_profiles_on_one_card(vacancy: Vacancy) -> None:
+    """dra-driver-nvidia-gpu#361."""
+
+    def placed(ask: str, consumer: str) -> Any:
+        (grant,) = vacancy.json("place", "--resources", ask, "--consumer", consumer)["grants"]
+        return grant["grant"]
+
+    assert placed("MIG:1[profile=1g.5gb,start=5]", "mig-1") == {"gpu0": {"1g.5gb@5": 1}}
+    assert placed("MIG:1[profile=4g.20gb]", "mig-2") == {"gpu0": {"4g.20gb@0": 4}}
+    # Three slots are free, and no placement for two of them in a row.
+    told = vacancy("why-not", "mig", "--resources", "MIG:1[profile=2g.10gb]")
+    assert "it is not a candidate" in told
+    assert "no room, last taken by mig-2" in told
+    assert placed("MIG:1[profile=1g.10gb]", "mig-3") == {"gpu0": {"1g.10gb@6": 2}}
+    vacancy("release", "mig-1")
+    assert placed("MIG:1[profile=2g.10gb]", "mig-4") == {"gpu0": {"2g.10gb@4": 2}}
+    assert "MIG: an ask names a profile" in vacancy.fails(2, "candidates", "--resources", "MIG:1")
+    vacancy("verify")
+
+
 def test_the_log_has_the_request_with_its_alternatives_and_the_claim_with_what_was_chosen(
     vacancy: Vacancy,
 ) -> None:
@@ -158,5 +179,7 @@ def test_a_log_of_the_released_rules_refuses_before_anything_is_sent(tmp_path: P
         assert "--preview-rules" in told
         told = vacancy.fails(2, "place", "--resources", "PGPU:2[match:nvlink]")
         assert "`match` in an ask for PGPU needs version 4" in told
+        told = vacancy.fails(2, "place", "--resources", "MIG:1[profile=1g.5gb]")
+        assert "class MIG needs version 4" in told
         assert vacancy.json("status")["partitions"][0]["position"] == before
         assert vacancy.json("candidates", *GPU)["candidates"][0]["root"] == "large"

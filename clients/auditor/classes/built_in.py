@@ -40,7 +40,10 @@ BUILT_IN: Mapping[str, Callable[[str], ClassAuditor[Any]]] = {
     "NUMA_CELL": NumaCellAuditor,
     "MIG": MigAuditor,
 }
-"""The classes that logs allow: all of them rules version 1, but for MIG (version 4). Names that start with `CUSTOM_` are quantities, too."""
+"""The classes that logs allow, most of them from rules version 1 on. Names that start with `CUSTOM_` are quantities, too."""
+
+CLASSES_SINCE_4 = frozenset({"MIG"})
+"""Those of them that logs allow from rules version 4 on."""
 
 _CUSTOM = "CUSTOM_"
 

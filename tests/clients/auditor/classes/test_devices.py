@@ -17,6 +17,7 @@ from vacancy.clients.auditor import AuditReport, ClassAuditors, audit
 from vacancy.clients.auditor.classes.class_auditor import Refused
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import Record
@@ -37,12 +38,22 @@ NODE = {
     "VGPU": {"devices": {"g2": {"types": {"q": 2, "c": 1}}, "g3": {"types": {"q": 2}}}},
     "PGPU": {"total": 2},
 }
+NEWEST_NODE = {
+    "PGPU": {"devices": {"a0": {"d": 1}, "a1": {"d": 1}, "b0": {"d": True}, "c0": {}}},
+    "VGPU": {"devices": {"v0": {"types": {"q": 1}, "d": 1}, "v1": {"types": {"q": 1}, "d": 2}}},
+    "MIG": {
+        "devices": {"m0": {"table": "A100-40GB"}, "m1": {"profiles": {"h": {"size": 2, "starts": [0, 1]}}}}
+    },
+}
+"""What rules version 4 allows."""
 
 
-def told(*claims: tuple[str, JSON, JSON], releases: str = "") -> AuditReport:
+def told(
+    *claims: tuple[str, JSON, JSON], releases: str = "", node: JSON = NODE, version: int = 1
+) -> AuditReport:
     """An audit of a node with devices and these claims, all accepted: (consumer, asks, grants) each."""
-    story = Story()
-    story.node("n", {**provider("n"), "inventories": NODE})
+    story = Story(version=version)
+    story.node("n", {**provider("n"), "inventories": node})
     for number, (consumer, wanted, granted) in enumerate(claims):
         allocations = [{"provider": "n", "resources": wanted}]
         story.claim(f"c{number}", consumer=consumer, allocations=allocations)
@@ -118,6 +129,63 @@ def test_a_grant_that_may_not_be_is_found(wanted: JSON, granted: JSON, says: str
     assert report.overcommitted == 1
 
 
+def test_grants_that_match_and_mig_instances_that_may_be() -> None:
+    report = told(
+        ("i1", {"PGPU": {"count": 2, "match": ["d"]}}, {"PGPU": ["a0", "a1"]}),
+        ("i2", {"MIG": {"profile": "3g.20gb"}}, {"MIG": {"m0": {"3g.20gb@4": 4}}}),
+        ("i3", {"MIG": {"profile": "1g.5gb", "start": 3}}, {"MIG": {"m0": {"1g.5gb@3": 1}}}),
+        ("i4", {"MIG": {"profile": "1g.5gb", "count": 2}}, {"MIG": {"m0": {"1g.5gb@0": 1, "1g.5gb@2": 1}}}),
+        ("i5", {"MIG": {"profile": "h"}}, {"MIG": {"m1": {"h@1": 2}}}),
+        node=NEWEST_NODE,
+        version=RULES_VERSIONS.newest.version,
+    )
+    assert report.ok, report.problems
+
+
+def test_older_rules_have_no_mig() -> None:
+    node = {"MIG": NEWEST_NODE["MIG"]}
+    report = told(("i1", {"MIG": {"profile": "h"}}, {"MIG": {"m1": {"h@1": 2}}}), node=node)
+    assert len(report.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "granted", "says"),
+    [
+        ({"PGPU": {"count": 2, "match": ["d"]}}, {"PGPU": ["a0", "b0"]}, "do not have the same"),
+        ({"PGPU": {"count": 2, "match": ["d"]}}, {"PGPU": ["a0", "c0"]}, "lack what was asked for"),
+        (
+            {"VGPU": {"count": 2, "match": ["d"]}},
+            {"VGPU": {"v0": {"q": 1}, "v1": {"q": 1}}},
+            "do not have the same",
+        ),
+        ({"MIG": {"profile": "1g.5gb"}}, {"MIG": {"m0": {"1g.5gb@5": 1}}}, "gives a slot twice"),
+        ({"MIG": {"profile": "1g.5gb+me"}}, {"MIG": {"m0": {"1g.5gb+me@1": 1}}}, "gives a slot twice"),
+        ({"MIG": {"profile": "2g.10gb"}}, {"MIG": {"m0": {"2g.10gb@1": 2}}}, "no placement 2g.10gb@1"),
+        ({"MIG": {"profile": "2g.10gb"}}, {"MIG": {"m0": {"2g.10gb@2": 1}}}, "no placement 2g.10gb@2 of 1"),
+        ({"MIG": {"profile": "2g.10gb"}}, {"MIG": {"m0": {"1g.10gb@2": 2}}}, "not the profile"),
+        (
+            {"MIG": {"profile": "1g.5gb", "start": 1}},
+            {"MIG": {"m0": {"1g.5gb@2": 1}}},
+            "not the profile or the start",
+        ),
+        ({"MIG": {"profile": "1g.5gb", "count": 2}}, {"MIG": {"m0": {"1g.5gb@2": 1}}}, "not the number"),
+        ({"MIG": {"profile": "h", "where": {"a": 1}}}, {"MIG": {"m1": {"h@0": 2}}}, "not what was asked for"),
+    ],
+)
+def test_what_does_not_match_and_mig_instances_that_overlap_are_found(
+    wanted: JSON, granted: JSON, says: str
+) -> None:
+    report = told(
+        ("i1", {"MIG": {"profile": "3g.20gb"}}, {"MIG": {"m0": {"3g.20gb@4": 4}}}),
+        ("i2", {"MIG": {"profile": "1g.5gb+me"}}, {"MIG": {"m0": {"1g.5gb+me@0": 1}}}),
+        ("i3", wanted, granted),
+        node=NEWEST_NODE,
+        version=RULES_VERSIONS.newest.version,
+    )
+    assert len(report.problems) == 1
+    assert says in report.problems[0]
+
+
 NAMED: JSON = {"devices": {"a": {}, "b": {}}}
 
 
@@ -166,7 +234,7 @@ def test_a_move_keeps_as_many_as_were_held_by_count(
 
 @settings(max_examples=300, deadline=None)
 @given(
-    name=st.sampled_from(["PCI_DEVICE", "SRIOV_NET_VF", "PGPU", "FPGA", "VGPU", "GPU_SHARE"]),
+    name=st.sampled_from(["PCI_DEVICE", "SRIOV_NET_VF", "PGPU", "FPGA", "VGPU", "GPU_SHARE", "MIG"]),
     inventory=st.dictionaries(st.sampled_from(["devices", "total", "y"]), ANYTHING),
 )
 def test_the_auditor_refuses_the_inventories_that_the_rules_refuse(name: str, inventory: JSON) -> None:
