@@ -47,8 +47,6 @@ _MEDIA_SLOT: Final = SLOTS_MAX
 
 _EXAMPLE: Final = '{"profile": "1g.5gb", "count": 1, "start": 4, "where": {"model": "A100"}}'
 _DO: Final = f"write {_EXAMPLE}; only profile is needed"
-    'write {"profile": "1g.5gb", "count": 1, "start": 4, "where": {"model": "A100"}}; only profile is needed'
-)
 _INDEXED: Final = "profile\0"
 """The name of profiles and placements in the index. No attribute can have it."""
 
@@ -205,7 +203,9 @@ class Mig(DeviceClass):
         return DeviceAsk(count, where_of(fields, do=_DO), type=kind, match=match)
 
     def _parse_amount(self, amount: int) -> DeviceAsk:
-        raise UsageError(f"{self.name}: an ask names a profile", do=f"write {self.name}:1[profile=1g.5gb], or {_EXAMPLE}")
+        raise UsageError(
+            f"{self.name}: an ask names a profile", do=f"write {self.name}:1[profile=1g.5gb], or {_EXAMPLE}"
+        )
 
     def _index_comparisons(self, wanted: DeviceAsk) -> tuple[Comparison, ...]:
         return (*super()._index_comparisons(wanted), Comparison(_INDEXED, "==", wanted.type))
