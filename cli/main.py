@@ -17,6 +17,7 @@ from vacancy.cli.commands import (
     classes,
     dead_letters,
     demo,
+    move,
     place,
     provider,
     publish,
@@ -60,6 +61,10 @@ app.command(name="publish", short_help="Publish this host's inventory to the log
 app.command(name="candidates", short_help="List nodes that can serve a request.")(candidates.candidates)
 app.command(name="why-not", short_help="Explain why a node cannot serve a request.")(why_not.why_not)
 app.command(name="place", short_help="Find a node for a request and claim it.")(place.place)
+app.command(name="move", short_help="Move a consumer to another node.")(move.move)
+app.command(name="resize", short_help="Change how much a consumer holds.")(move.resize)
+app.command(name="evacuate", short_help="Move all consumers off a node.")(move.evacuate)
+app.command(name="update", short_help="Change a consumer's project, user or type.")(move.update)
 app.command(name="settle", short_help="Get a claim's outcome; resume moves.")(settle.settle)
 app.command(name="confirm", short_help="Make temporary allocations permanent.")(place.confirm)
 app.command(name="typical", short_help="Make the typical workload for --typical.")(typical.typical)

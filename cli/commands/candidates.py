@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from vacancy.cli.order_option import order_from_option
 from vacancy.cli.output import as_of_text, ask_text, emit_json, emit_table, note, position_text
 from vacancy.cli.render_explanation import render_explanation
 from vacancy.cli.request_options import QualitiesOnlyOption, RequestOptions, with_request_options
-from vacancy.resources.model.errors import NoValidHost, SearchGivenUp
+from vacancy.resources.model.errors import NoValidHost, SearchGivenUp, UsageError
 
 if TYPE_CHECKING:
     from vacancy.clients.request_language.placement_syntax import ParsedRequest
@@ -43,6 +43,24 @@ def candidates(
     consumer_type: Annotated[
         str, typer.Option("--consumer-type", metavar="TYPE", help="The type of the consumer, for its limits.")
     ] = "INSTANCE",
+    consumer: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="CONSUMER",
+            help="For a consumer that holds something: what it holds counts as free, and it stays in its server groups.",
+        ),
+    ] = None,
+    cell: Annotated[
+        str | None, typer.Option("--cell", metavar="NAME", help="Only candidates of this cell.")
+    ] = None,
+    prefer_cell: Annotated[
+        str | None, typer.Option("--prefer-cell", metavar="NAME", help="First candidates of this cell.")
+    ] = None,
+    not_node: Annotated[
+        list[str] | None,
+        typer.Option("--not-node", metavar="NODE", help="No candidate on this node. Repeatable."),
+    ] = None,
     order: o.OrderOption = None,
     weigh: o.WeighOption = None,
     typical: o.TypicalOption = None,
@@ -59,6 +77,9 @@ def candidates(
     group that one provider serves. Example: cores and memory of the node in the first group, a share of a GPU in a
     --group.
 
+    With --for, candidates of the consumer's own cell come first, and of these its own node. Each of them is judged by the
+    rules of the log: `vacancy move` or `vacancy place --replace` is accepted there.
+
     With --qualities-only it lists the nodes that have what the request asks for besides room, in the order of their names.
 
     Exits with 3 if there is not a candidate. The output then lists how many nodes each constraint removed, and the
@@ -68,6 +89,11 @@ def candidates(
     registry = context.registry()
     parsed = request_options.parse(registry, qualities_only=qualities_only)
     if qualities_only:
+        if consumer or cell or prefer_cell or not_node:
+            raise UsageError(
+                "--qualities-only compares all nodes",
+                do="leave out --for, --cell, --prefer-cell and --not-node",
+            )
         _qualified(context, parsed, limit, max_staleness, as_json=as_json)
         return
     from vacancy.projections.query.budget import gave_up_text
@@ -75,26 +101,31 @@ def candidates(
     with context.open_query(order=order_from_option(registry, order, typical, weigh), seed=seed) as query:
         request = query.compile(parsed.spec)
         found, as_of, as_of_ms, gave_up = query.candidates(
-            request, limit=limit or parsed.limit or _LIMIT, max_staleness_s=max_staleness
+            request,
+            limit=limit or parsed.limit or _LIMIT,
+            max_staleness_s=max_staleness,
+            consumer=consumer,
+            cell=cell,
+            prefer_cell=prefer_cell,
+            not_nodes=not_node or (),
         )
         as_of_note = as_of_text(query.reader)
         no_host = not found and not gave_up
-        why = query.explain(request, max_staleness_s=max_staleness, newest=False) if no_host else None
+        why = (
+            query.explain(request, max_staleness_s=max_staleness, newest=False, consumer=consumer)
+            if no_host
+            else None
+        )
         types = "" if found else query.type_errors(request)
         full = [] if project is None else _exceeded(query, parsed, project, user, consumer_type)
     if as_json:
         explanation = {} if why is None else {"explanation": why}
-        answers = [{**one._asdict(), "mappings": one.mappings} for one in found]
-        if request.choices:
-            answers = [
-                {**answer, "alternative": request.alternative_of(one)}
-                for answer, one in zip(answers, found, strict=True)
-            ]
-        for answer in answers:
-            del answer["copies"]  # the names of the groups have them
-            answer["borrowed"] = answer.pop("from_sharing")
-            del answer["choice"]
-        answer_json = {"candidates": answers, "as_of": as_of, "as_of_ms": as_of_ms, "gave_up": gave_up}
+        answer_json = {
+            "candidates": _answers(found, request),
+            "as_of": as_of,
+            "as_of_ms": as_of_ms,
+            "gave_up": gave_up,
+        }
         limits = {} if project is None else {"over_quota": full}
         emit_json({**answer_json, **explanation, **limits})
     elif why is not None:
@@ -110,11 +141,33 @@ def candidates(
     if gave_up:
         note(f"{gave_up_text(gave_up)}; there may be more candidates")
     if not found:
-        raise NoValidHost(
-            "no valid host: nothing that matches has room" + (f": {types}" if types else ""),
-            where=at,
-            do="request less, or release or add resources",
+        where_not = (f" in cell {cell}" if cell else "") + (
+            f" besides {', '.join(not_node)}" if not_node else ""
         )
+        raise _nothing(where_not + (f": {types}" if types else ""), at)
+
+
+def _nothing(which: str, at: str) -> NoValidHost:
+    return NoValidHost(
+        f"no valid host: nothing that matches has room{which}",
+        where=at,
+        do="request less, or release or add resources",
+    )
+
+
+def _answers(found: Sequence[Candidate], request: CompiledRequest) -> list[dict[str, Any]]:
+    """Candidates as JSON."""
+    answers = [{**one._asdict(), "mappings": one.mappings} for one in found]
+    if request.choices:
+        answers = [
+            {**answer, "alternative": request.alternative_of(one)}
+            for answer, one in zip(answers, found, strict=True)
+        ]
+    for answer in answers:
+        del answer["copies"]  # the names of the groups have them
+        answer["borrowed"] = answer.pop("from_sharing")
+        del answer["choice"]
+    return answers
 
 
 def _qualified(

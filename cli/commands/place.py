@@ -21,7 +21,7 @@ from vacancy.cli.output import (
 )
 from vacancy.cli.render_explanation import render_explanation
 from vacancy.cli.request_options import RequestOptions, with_request_options
-from vacancy.resources.model.errors import NoValidHost, VacancyError
+from vacancy.resources.model.errors import NoValidHost, UsageError, VacancyError
 from vacancy.resources.model.server_group import copy_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,21 @@ def place(
             help="Release the allocations after this time unless `vacancy confirm` or the node confirms them.",
         ),
     ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="If the consumer holds something, replace it: what is asked for again stays as it is, in its cell.",
+        ),
+    ] = False,
+    leave: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--leave",
+            metavar="CELL/NAME",
+            help="With --replace, leave this server group. It stays in all others. Repeatable.",
+        ),
+    ] = None,
     order: o.OrderOption = None,
     weigh: o.WeighOption = None,
     typical: o.TypicalOption = None,
@@ -89,14 +104,19 @@ def place(
 
     The options of the request are those of `vacancy candidates`. Exits with 3 if there is not a candidate; the output
     then lists how many nodes each constraint removed. Exits with 4 if every claim was lost to other schedulers, and
-    with 8 if a limit of the project or the user is reached, and with 6 if the outcome is not known yet; the message then gives the time at which it will be. Exits with 7 if the consumer
-    holds something already, in any cell.
+    with 8 if a limit of the project or the user is reached, and with 6 if the outcome is not known yet; the message then
+    gives the time at which it will be. Exits with 7 if the consumer holds something already, in any cell, unless --replace is
+    given.
     """
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
     registry = context.registry()
     parsed = request_options.parse(registry)
     from vacancy.clients.scheduler.placement import PlacementRequest
 
+    if replace and consumer is None:
+        raise UsageError("--replace needs a consumer", do="name it with --consumer")
+    if leave and not replace:
+        raise UsageError("--leave is for --replace", do="leave it out")
     wanted = PlacementRequest(
         parsed.spec,
         consumer=consumer,
@@ -112,10 +132,16 @@ def place(
         deadline_s=deadline,
         attempts=attempts,
     ) as scheduler:
-        if consumer is not None:
+        replaces = replace and consumer is not None and bool(scheduler.allocations(consumer))
+        if consumer is not None and not replaces:
             scheduler.check_new(consumer)
         try:
-            outcome = scheduler.place(wanted, timeout_s=timeout, max_staleness_s=max_staleness)
+            if replaces:
+                outcome = scheduler.replace(
+                    wanted, leaves=leave or (), timeout_s=timeout, max_staleness_s=max_staleness
+                )
+            else:
+                outcome = scheduler.place(wanted, timeout_s=timeout, max_staleness_s=max_staleness)
         except NoValidHost as error:
             if as_json:
                 emit_json({"status": "no_valid_host", "explanation": error.explanation})
@@ -125,15 +151,16 @@ def place(
     if as_json:
         emit_json(outcome)
         return
-    _render(outcome)
+    render_placed(outcome, "placed")
 
 
-def _render(outcome: Outcome) -> None:
-    copies = len({copy_of(one.group) for one in outcome.allocations})
+def render_placed(outcome: Outcome, done: str, *, both: bool = False) -> None:
+    """Where a consumer is now, and what it has from whom. `done` says what was done with it. `both`: it has two places."""
+    copies = 1 if both else len({copy_of(one.group) for one in outcome.allocations})
     placed = (
         f"{copies} copies of {outcome.consumer}" if copies > 1 else f"{outcome.consumer} on {outcome.root}"
     )
-    emit(f"placed {placed} in cell {outcome.cell} ({outcome.claim_ms:.1f} ms)")
+    emit(f"{done} {placed} in cell {outcome.cell} ({outcome.claim_ms:.1f} ms)")
     grants = {(g.provider, g.group, g.resource_class): g.grant for g in outcome.grants}
     emit_table(
         ("PROVIDER", "CLASS", "AMOUNT"),

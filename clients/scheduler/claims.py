@@ -100,8 +100,10 @@ class ClaimMaker:
         *,
         consumer: str,
         request_id: str,
+        checked: bool = True,
     ) -> ClaimWire:
-        """The claim on a candidate for a request. Of alternatives, it has the spec of the one that the candidate is for."""
+        """The claim on a candidate for a request. Of alternatives, it has the spec of the one that the candidate is for.
+        Unless `checked`, nothing must still be true of the providers: the consumer has it from them already."""
         now_ms = self._judged_at_ms(candidate.cell)
         self.as_of()
         if compiled.choices:
@@ -119,7 +121,7 @@ class ClaimMaker:
                 for served in candidate.allocations
                 if served.resources
             ],
-            predicates=predicates(compiled, candidate, self._reader.view),
+            predicates=predicates(compiled, candidate, self._reader.view) if checked else [],
             memberships=[membership_wire(one) for one in compiled.spec.memberships],
             deadline_ms=now_ms + self.deadline_ms,
             hold_until_ms=None if request.hold_ms is None else now_ms + request.hold_ms,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack
 
 from vacancy.clients.inspection.provenance import EventLookup
@@ -43,12 +43,14 @@ from vacancy.resources.model.errors import (
 from vacancy.resources.model.limits import NAMED_PART_WEIGHT
 from vacancy.resources.model.names import ID_PATTERN
 from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.model.request import Ask
 from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import DEAD_LETTERS
 from vacancy.streams.log import AppendedAt, Log
 
 if TYPE_CHECKING:
     from vacancy.clients.inspection.why_not import WhyNot
+    from vacancy.clients.scheduler.moves import Moved, Moves
     from vacancy.projections.diagnostics.summary import Explanation
     from vacancy.streams.settings import Settings
 
@@ -174,9 +176,22 @@ class Scheduler:
         limit: int = 10,
         order: Order | str | None = None,
         max_staleness_s: float | None = None,
+        consumer: str | None = None,
+        cell: str | None = None,
+        prefer_cell: str | None = None,
+        not_nodes: Collection[str] = (),
     ) -> Candidates:
         """See `StoreQuery.candidates`. What this scheduler's own claims in flight ask for counts as used."""
-        return self.query.candidates(request, limit=limit, order=order, max_staleness_s=max_staleness_s)
+        return self.query.candidates(
+            request,
+            limit=limit,
+            order=order,
+            max_staleness_s=max_staleness_s,
+            consumer=consumer,
+            cell=cell,
+            prefer_cell=prefer_cell,
+            not_nodes=not_nodes,
+        )
 
     def explain(
         self, request: AnyRequest, *, max_staleness_s: float | None = None, nearest: int | None = None
@@ -191,6 +206,132 @@ class Scheduler:
     def allocations(self, consumer: str) -> list[tuple[str, AllocationRow]]:
         """See `StoreQuery.allocations`."""
         return self.query.allocations(consumer)
+
+    # -- changing what is placed ----------------------------------------------------------------------------------
+
+    def move(
+        self,
+        consumer: str,
+        *,
+        to: str | None = None,
+        not_nodes: Collection[str] = (),
+        cell: str | None = None,
+        keep: bool = False,
+        timeout_s: float = 10.0,
+        max_staleness_s: float | None = None,
+    ) -> Outcome:
+        """Move a consumer to another node of its cell, with the same request: to the node `to`, to any but `not_nodes`, or,
+        without both, to any but those that it is on. It stays in its server groups. Waits for the verdict, and tries the next
+        place where another claim was first. Where it is as wanted already, nothing is sent.
+
+        With `keep` it holds both places afterwards, while a guest is copied. A move `to` one of the two nodes ends the other
+        place, and keeps what was granted on that node: to the new one to finish, to the old one to undo it. `cell` chooses one
+        of several cells in which it holds something.
+
+        Raises as `place` does (`NoValidHost`, `SearchGivenUp`, `ClaimLost`, `OutcomeUnknown`, `OverQuota`, `RecordRefused`,
+        `UsageError`), and `NothingHeld`. On a log with rules below version 4, `UsageError` where it would be granted other
+        devices for what it asks as before.
+        """
+        return self._moves(timeout_s).move(
+            consumer,
+            to=to,
+            not_nodes=not_nodes,
+            cell=cell,
+            keep=keep,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
+        )
+
+    def resize(
+        self,
+        consumer: str,
+        resources: Mapping[str, Ask | None] = MappingProxyType({}),
+        *,
+        groups: Mapping[str, Mapping[str, Ask | None]] = MappingProxyType({}),
+        elsewhere: bool = False,
+        cell: str | None = None,
+        timeout_s: float = 10.0,
+        max_staleness_s: float | None = None,
+    ) -> Outcome:
+        """Change what a consumer asks for: class -> the new ask, None for nothing any more. All other asks of its request stay,
+        and so do their grants. `groups` has the changes by request group, where several ask for one class. It stays on its
+        node, unless `elsewhere` allows others. Raises as `move`."""
+        return self._moves(timeout_s).resize(
+            consumer,
+            resources,
+            groups,
+            elsewhere=elsewhere,
+            cell=cell,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
+        )
+
+    def replace(
+        self,
+        placement: PlacementRequest,
+        *,
+        cell: str | None = None,
+        leaves: Collection[str] = (),
+        timeout_s: float = 10.0,
+        max_staleness_s: float | None = None,
+    ) -> Outcome:
+        """Give a consumer that holds something what another request asks for, in its cell, where it is if that is possible.
+        `leaves` are server groups (`CELL/NAME`) that it leaves; it stays in all others. Raises as `move`."""
+        check_placement(placement)
+        return self._moves(timeout_s).replace(
+            placement, cell=cell, leaves=leaves, timeout_s=timeout_s, max_staleness_s=max_staleness_s
+        )
+
+    def evacuate(
+        self,
+        node: str,
+        *,
+        cell: str | None = None,
+        dry_run: bool = False,
+        timeout_s: float = 10.0,
+        max_staleness_s: float | None = None,
+    ) -> Iterator[Moved]:
+        """Move every consumer off a node, one after the other, each to another node of the cell; what cannot be moved stays,
+        with its error. `timeout_s` is for each. With `dry_run`, only find the places. Raises `NotFound` for an unknown node,
+        `UsageError` for a part of a node."""
+        return self._moves(timeout_s).evacuate(
+            node, cell=cell, dry_run=dry_run, timeout_s=timeout_s, max_staleness_s=max_staleness_s
+        )
+
+    def update(
+        self,
+        consumer: str,
+        *,
+        project: str | None = None,
+        user: str | None = None,
+        consumer_type: str | None = None,
+        cell: str | None = None,
+        timeout_s: float = 10.0,
+        wait: bool = True,
+    ) -> list[str]:
+        """Change the project, the user or the type of a consumer; None: it stays. What it holds stays. Returns the cells where
+        it holds something; all are changed, or `cell` only. Raises `NothingHeld`, `OverQuota`, `RecordRefused`,
+        `OutcomeUnknown`, and `UsageError` on a log with rules below version 4."""
+        return self._moves(timeout_s).update(
+            consumer,
+            project=project,
+            user=user,
+            consumer_type=consumer_type,
+            cell=cell,
+            timeout_s=timeout_s,
+            wait=wait,
+        )
+
+    def _moves(self, timeout_s: float) -> Moves:
+        from vacancy.clients.scheduler.moves import Moves
+
+        return Moves(
+            self.log,
+            self.query,
+            self._settings,
+            bring_up=self._log_time.bring_up,
+            fetch_quota=lambda rejected: self.fetch_quota(rejected, timeout_s=timeout_s),
+        )
 
     # -- placing ------------------------------------------------------------------------------------------------
 
@@ -275,8 +416,9 @@ class Scheduler:
             raise ConsumerExists(
                 f"consumer {consumer} exists: it holds {parts}",
                 where=f"store {self.reader.path}",
-                do=f"give it back with `vacancy release {consumer}`, or place another consumer; `vacancy show consumer"
-                f" {consumer}` shows it",
+                do=f"change it with `vacancy move {consumer}`, `vacancy resize {consumer}` or `vacancy place --replace`, give it"
+                f" back with `vacancy release {consumer}`, or place another consumer; `vacancy show consumer {consumer}`"
+                " shows it",
             )
 
     def _rejection(self, outcome: Outcome) -> str:

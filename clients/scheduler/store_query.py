@@ -114,12 +114,32 @@ class StoreQuery:
         limit: int = 10,
         order: Order | str | None = None,
         max_staleness_s: float | None = None,
+        consumer: str | None = None,
+        cell: str | None = None,
+        prefer_cell: str | None = None,
+        not_nodes: Collection[str] = (),
     ) -> Candidates:
         """Up to `limit` places for a request, as of the newest commit. `max_staleness_s` leaves out nodes that have
-        not been heard from for so long, in log time (`Present`). Raises `UsageError` where the request is invalid."""
+        not been heard from for so long, in log time (`Present`), `not_nodes` these nodes. `cell`: only of this cell;
+        `prefer_cell`: first of that one. For a `consumer`, what it holds counts as free, and it stays in its server groups:
+        first come places in its own cell, of those first where it is. Raises `UsageError` where the request is invalid."""
         compiled = self.compile(request)
         self.reader.follow()
         budget = SearchBudget()
+        if consumer is not None or cell is not None or prefer_cell is not None or not_nodes:
+            from vacancy.clients.scheduler.consumer_candidates import SomeCandidates
+
+            some = SomeCandidates(
+                self,
+                compiled,
+                order=self.order if order is None else order_named(order),
+                heard_since_ms=self.present.heard_since_ms(max_staleness_s),
+                budget=budget,
+                consumer=consumer,
+                not_nodes=not_nodes,
+            )
+            listed = some.of(cell, prefer_cell, limit)
+            return Candidates(listed, self.reader.position, self.reader.newest_ms, budget.gave_up)
         found = self.search(
             compiled,
             limit=limit,
@@ -164,10 +184,11 @@ class StoreQuery:
         max_staleness_s: float | None = None,
         nearest: int | None = None,
         newest: bool = True,
+        consumer: str | None = None,
     ) -> Explanation:
         """How many nodes each constraint of a request removes, and the `nearest` misses (5 unless given): for requests
-        that found no valid host. As of the newest commit, or of the last answer where not `newest`. Raises `UsageError`
-        where the request is invalid."""
+        that found no valid host. As of the newest commit, or of the last answer where not `newest`. What `consumer`
+        holds counts as free. Raises `UsageError` where the request is invalid."""
         from vacancy.projections.diagnostics.summary import NEAREST, explain
 
         compiled = self.compile(request)
@@ -175,7 +196,13 @@ class StoreQuery:
             self.reader.follow()
         since_ms = self.present.heard_since_ms(max_staleness_s)
         shown = NEAREST if nearest is None else nearest
-        return explain(self.reader.view, compiled, heard_since_ms=since_ms, nearest=shown)
+        view = self.reader.view
+        if consumer is not None:
+            from vacancy.projections.view.consumer_view import ConsumerView
+
+            held = {cell: row.parts for cell, row in self.allocations(consumer)}
+            view = ConsumerView(view, consumer, held)
+        return explain(view, compiled, heard_since_ms=since_ms, nearest=shown)
 
     def why_not(
         self,

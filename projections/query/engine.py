@@ -30,13 +30,15 @@ def find(
     one_a_tree: bool = False,
     budget: SearchBudget | None = None,
     avoid: Collection[str] = (),
+    among: Bools | None = None,
 ) -> list[Candidate]:
     """Up to `limit` candidates, of one `cell` if one is named. At random means uniformly over all that match.
 
     Where a request needs several providers, each tree comes once before any comes again, and not again at all with
     `one_a_tree`. `budget` bounds the search, and shows afterwards whether it was too little. A candidate for several
     copies is a place for all of them. Of a request with alternatives, candidates of the first come first. `avoid`: roots of trees in which nothing may be found. `heard_since_ms` leaves out
-    nodes without a report or heartbeat since then (log time). Raises `UsageError` where an expression was not compiled, and
+    nodes without a report or heartbeat since then (log time). `among`: by row, whether its tree may be a candidate; sharing
+    providers of other trees still serve it. Raises `UsageError` where an expression was not compiled, and
     `NamesLeftOut` where the request asks for what the view left out.
     """
     accepting = _without(view, avoid) if avoid else view.open
@@ -55,11 +57,13 @@ def find(
         one_a_tree,
     )
     if request.choices:
-        return _search_choices(context)
+        return _search_choices(context, among)
+    if among is not None:
+        context = _within(context, among)
     return search_with_affinity(context) if request.has_affinity else search_one(context)
 
 
-def _search_choices(context: QueryContext) -> list[Candidate]:
+def _search_choices(context: QueryContext, among: Bools | None) -> list[Candidate]:
     """Up to `limit` candidates, those of the first choice first. A tree, or of several copies a cell, is a candidate by the
     first of its choices only. Each choice has an equal part of the budget that is left."""
     choices, budget = context.request.choices, context.budget
@@ -70,6 +74,8 @@ def _search_choices(context: QueryContext) -> list[Candidate]:
         part = SearchBudget(max(1, budget.left // (len(choices) - number)), budget.tree_steps)
         steps = part.left
         here = context._replace(request=choice, limit=context.limit - len(found), budget=part)
+        if among is not None:
+            here = _within(here, among)
         if by_cell:
             here = here._replace(limit=here.limit + len(seen))
         elif found:
@@ -85,11 +91,16 @@ def _search_choices(context: QueryContext) -> list[Candidate]:
 
 
 def _outside(context: QueryContext, found: Collection[Candidate]) -> QueryContext:
-    """The context without the trees of these candidates. Sharing providers of such a tree may serve others."""
+    """The context without the trees of these candidates."""
     view = context.view
     kept = np.ones(view.size, dtype=np.bool_)
     kept[[view.row_of[key(one.cell, one.root)] for one in found]] = False
-    kept = kept[view.root[: view.size]]
+    return _within(context, kept[view.root[: view.size]])
+
+
+def _within(context: QueryContext, kept: Bools) -> QueryContext:
+    """The context with only the trees whose rows are `kept`. Sharing providers of other trees may serve them."""
+    view = context.view
     roots = context.accepting_roots[: view.size] & kept
     if is_served_by_one(view, context.request.spec):
         return context._replace(accepting=context.accepting[: view.size] & kept, accepting_roots=roots)

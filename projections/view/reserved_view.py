@@ -23,16 +23,20 @@ class ReservedView(FleetView):
         self.classes = dict(base.classes)
         self.reservations = _AddedReservations(base.reservations)
         self.derived = base.derived.derive()
+        self._copied: dict[str, _CopiedColumns] = {}
         self._added: list[tuple[int, Reservation]] = []
+
+    def copy_columns(self, name: str, deltas: Iterable[str] | None = None) -> None:
+        """Copy the columns of a class that this view is about to change: those of `deltas`, or all."""
+        columns = self._copied.get(name)
+        if columns is None:
+            columns = self.classes[name] = self._copied[name] = _CopiedColumns(self.classes[name])
+        if columns.copy(columns.arrays if deltas is None else deltas, self.size):
+            self.derived.clear_requests()  # filters hold the arrays that they read
 
     def reserve(self, row: int, name: str, ask: Any) -> Reservation:
         """Count `ask` as used in this view only."""
-        columns = self.classes[name]
-        if not isinstance(columns, _CopiedColumns):
-            columns = self.classes[name] = _CopiedColumns(columns)
-        deltas = columns.resource_class.column_deltas(ask)
-        if columns.copy(columns.arrays if deltas is None else deltas, self.size):
-            self.derived.clear_requests()  # filters hold the arrays that they read
+        self.copy_columns(name, self.classes[name].resource_class.column_deltas(ask))
         reserved = super().reserve(row, name, ask)
         self._added.append((row, reserved))
         return reserved

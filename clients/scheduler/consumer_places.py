@@ -1,0 +1,383 @@
+"""Places for a consumer that holds something already. What it holds counts as free for it.
+
+A place is listed only if the fold accepts it: each candidate is judged by the fold's own code, on the rows of the store, and
+what that would write is thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from vacancy.clients.scheduler.claims import ClaimMaker, new_ids
+from vacancy.clients.scheduler.holdings import Asked, Holding, root_of
+from vacancy.clients.scheduler.placement import PlacementRequest
+from vacancy.clients.scheduler.store_query import StoreQuery
+from vacancy.projections.query.budget import SearchBudget
+from vacancy.projections.query.compiled_request import CompiledRequest
+from vacancy.projections.query.engine import find
+from vacancy.projections.query.filter import Filter
+from vacancy.projections.query.model import Candidate, ServedGroup
+from vacancy.projections.query.order import Order
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.projections.view.columns import Bools
+from vacancy.projections.view.consumer_view import ConsumerView
+from vacancy.projections.view.fleet import FleetView
+from vacancy.resources.fold.claims import fold_replaced
+from vacancy.resources.model import events
+from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.model.request import RequestGroup, RequestSpec
+from vacancy.resources.model.server_group import SHARES, copy_of, with_copy
+from vacancy.resources.state.rows import AllocationRow, VerdictRow
+from vacancy.resources.state.tables import ALLOCATIONS, PARTITION, PARTITION_KEY, VERDICTS, Table, key
+from vacancy.resources.state.transaction import Transaction
+
+QUOTA: Final = frozenset({"over_quota", "quota_full"})
+"""Rejections that do not depend on the place: a share of a limit may be in another partition."""
+
+_SEARCHED: Final = 64
+_SEARCHED_MAX: Final = 4096
+
+
+class Place(NamedTuple):
+    """A candidate that the fold accepts, the replacement that claims it, and what the consumer would hold after it. `stays`:
+    it holds all of it already, or it asks for something else of the same providers."""
+
+    candidate: Candidate
+    replacement: events.ReplacementV3
+    after: AllocationRow | None
+    stays: bool
+
+
+class Wish(NamedTuple):
+    """What is asked for a consumer. `asked` is what it had asked for, where that is known.
+
+    `to` is the only node that it may go to, `not_nodes` are those that it may not. With `keep` it also keeps what it holds.
+    `leaves` are server groups (ids) that it leaves. With `stay` no other providers are searched for than those that it has.
+    """
+
+    placement: PlacementRequest
+    compiled: CompiledRequest
+    asked: Asked | None = None
+    to: str | None = None
+    not_nodes: frozenset[str] = frozenset()
+    keep: bool = False
+    leaves: tuple[str, ...] = ()
+    stay: bool = False
+
+
+class ConsumerPlaces:
+    """Finds places for one consumer in the cell where it holds something, as of where the reader is."""
+
+    def __init__(self, query: StoreQuery, maker: ClaimMaker, held: Holding, wish: Wish) -> None:
+        self._query, self._reader, self._maker = query, query.reader, maker
+        self._held, self._wish = held, wish
+        freed = () if wish.keep else held.row.parts
+        self.view = ConsumerView(query.reader.view, held.consumer, {held.cell: freed})
+        if wish.not_nodes:
+            open_ = self.view.open[: self.view.size]
+            self.view.open = open_ & trees_of(self.view, held.cell, None, wish.not_nodes)
+        self._ids = new_ids()
+        self.rejected: VerdictRow | None = None
+        """The last rejection of a candidate."""
+
+        self.other_grants = ""
+        """A provider of which the rules of this log would give something else for an ask that stays the same; '' if there is
+        none."""
+
+    def places(
+        self, limit: int, order: Order, heard_since_ms: int | None, budget: SearchBudget
+    ) -> list[Place]:
+        """Up to `limit` places. First those where the consumer is."""
+        found: list[Place] = []
+        seen = set()
+        for place in self._all(limit, order, heard_since_ms, budget):
+            name = place.candidate.root, place.candidate.allocations
+            if repr(name) not in seen:
+                seen.add(repr(name))
+                found.append(place)
+            if len(found) == limit:
+                break
+        return found
+
+    def _all(
+        self, limit: int, order: Order, heard_since_ms: int | None, budget: SearchBudget
+    ) -> Iterator[Place]:
+        for candidate, unchanged in self._staying():
+            yield from self._accepted(candidate, stays=True, unchanged=unchanged)
+        if self._wish.stay:
+            return
+        among = None if self._wish.to is None else trees_of(self.view, self._held.cell, self._wish.to, ())
+        most, tried = max(_SEARCHED, 2 * limit), 0
+        while True:
+            found = find(
+                self.view,
+                self._wish.compiled,
+                limit=most,
+                order=order,
+                rng=self._query.rng,
+                cell=self._held.cell,
+                heard_since_ms=heard_since_ms,
+                budget=budget,
+                among=among,
+            )
+            for candidate in found if order.uniform else found[tried:]:
+                yield from self._accepted(candidate, stays=False)
+            tried, most = len(found), most * 4
+            if tried * 4 < most or most > _SEARCHED_MAX:
+                return
+
+    # -- where it is --------------------------------------------------------------------------------------------
+
+    def _staying(self) -> Iterator[tuple[Candidate, bool]]:
+        """The request served by the providers that the consumer has it from now, and whether it asks for the same as now."""
+        wish, asked = self._wish, self._wish.asked
+        if asked is None or wish.keep:
+            return
+        same = asked.known and _same_groups(wish.compiled.spec, asked.spec)
+        if asked.spec.copies > 1:
+            if self._may_stay(asked.served):
+                yield from self._copies_staying(asked, same=same)
+            return
+        for half in map(asked.half, asked.halves):
+            if not self._may_stay(half):
+                continue
+            if same:
+                yield self._candidate(half), True
+                continue
+            for choice, compiled in enumerate(wish.compiled.choices or (wish.compiled,)):
+                served = _served_from(compiled.spec, half) if compiled.spec.copies == 1 else None
+                if served is not None and self._has_qualities(compiled, served):
+                    yield self._candidate(served)._replace(choice=choice), False
+
+    def _copies_staying(self, asked: Asked, *, same: bool) -> Iterator[tuple[Candidate, bool]]:
+        """As `_staying`, of a consumer with several copies: each copy stays where it is."""
+        compiled = self._wish.compiled
+        if same:
+            yield self._candidate(asked.served), True
+            return
+        numbers = list(dict.fromkeys(copy_of(one.group) for one in asked.served))
+        if compiled.choices or compiled.spec.copies != len(numbers):
+            return
+        copies: list[Candidate] = []
+        renamed: list[ServedGroup] = []
+        for number in numbers:
+            served = _served_from(compiled.spec, asked.half(number))
+            if served is None or not self._has_qualities(compiled, served):
+                return
+            copies.append(self._candidate(served))
+            renamed += [
+                one._replace(group=with_copy(one.group, int(number)) if number else one.group)
+                for one in served
+            ]
+        yield self._candidate(tuple(renamed))._replace(root=copies[0].root, copies=tuple(copies)), False
+
+    def _may_stay(self, half: Iterable[ServedGroup]) -> bool:
+        to, every = self._wish.to, {root_of(self._reader, self._held.cell, one.provider) for one in half}
+        return every.isdisjoint(self._wish.not_nodes) and (to is None or self._roots(half) == {to})
+
+    def _roots(self, half: Iterable[ServedGroup]) -> set[str]:
+        """The nodes that a place is on. Sharing providers count where there is nothing else."""
+        cell = self._held.cell
+        own = {one.provider for one in half}
+        return {root_of(self._reader, cell, id_) for id_ in own if not _shares(self.view, cell, id_)} or {
+            root_of(self._reader, cell, id_) for id_ in own
+        }
+
+    def _candidate(self, served: tuple[ServedGroup, ...]) -> Candidate:
+        cell = self._held.cell
+        root = min(self._roots(served))
+        sharing = tuple(
+            dict.fromkeys(one.provider for one in served if root_of(self._reader, cell, one.provider) != root)
+        )
+        return Candidate(cell, root, served, sharing)
+
+    def _has_qualities(self, compiled: CompiledRequest, served: tuple[ServedGroup, ...]) -> bool:
+        """Whether providers have what a request asks for besides resources."""
+        spec, view, cell = compiled.spec, self.view, self._held.cell
+        rows: dict[str, list[int]] = {}
+        for one in served:
+            rows.setdefault(one.group, []).append(view.row_of[key(cell, one.provider)])
+        root = view.row_of[key(cell, min(self._roots(served)))]
+        at_root = view.traits.of(root)
+        if not (set(spec.root_required) <= set(at_root) and set(spec.root_forbidden).isdisjoint(at_root)):
+            return False
+        numbered = [rows[one.name][0] for one in spec.groups if one.same_provider]
+        if spec.group_policy == "isolate" and len(set(numbered)) < len(numbered):
+            return False
+        for names in spec.same_subtree:
+            there = {rows[name][0] for name in names}
+            if not any(all(top in view.path(row) for row in there) for top in there):
+                return False
+        return all(self._group_holds(compiled, group, rows[group.name], root) for group in spec.groups)
+
+    def _group_holds(
+        self, compiled: CompiledRequest, group: RequestGroup, rows: list[int], root: int
+    ) -> bool:
+        view = self.view
+        each: dict[str, Any] = {"resources": {}}
+        if not group.same_provider:
+            traits = {name for row in rows for name in view.traits.of(row)}
+            wanted = (*((name,) for name in group.required), *group.any_traits)
+            if any(traits.isdisjoint(names) for names in wanted):
+                return False
+            each |= {"required": (), "any_traits": (), "member_of": ()}
+            for row in rows:
+                for names in group.member_of:
+                    if set(names).isdisjoint((*view.aggregates.of(row), *view.aggregates.of(root))):
+                        return False
+        qualities = Filter(view, group.model_copy(update=each), compiled.expressions, cell=self._held.cell)
+        everything = np.ones(view.size, dtype=np.bool_)
+        return not qualities.impossible and len(
+            qualities.among(np.array(rows, dtype=np.int64), everything)
+        ) == len(rows)
+
+    # -- what the fold accepts ----------------------------------------------------------------------------------
+
+    def _accepted(self, candidate: Candidate, *, stays: bool, unchanged: bool = False) -> Iterator[Place]:
+        replacement = self.replacement(candidate, next(self._ids), unchanged=unchanged)
+        verdict, after = judged(self._reader, self._held, replacement, self._maker.deadline_ms)
+        if verdict is not None and not verdict.accepted:
+            self.rejected = verdict
+            if verdict.reason not in QUOTA:
+                return
+        elif after is not None and (other := self._changed_grant(replacement, after)):
+            self.other_grants = other
+            return
+        yield Place(candidate, replacement, after, stays)
+
+    def replacement(
+        self, candidate: Candidate, claim: str, *, unchanged: bool = False
+    ) -> events.ReplacementV3:
+        """The replacement that claims a candidate. `unchanged`: the consumer holds it already, so nothing of it is checked."""
+        wish, held = self._wish, self._held
+        wire = self._maker.make(
+            claim,
+            candidate,
+            wish.placement,
+            wish.compiled,
+            consumer=held.consumer,
+            request_id="-",
+            checked=not unchanged,
+        )
+        fields = json.loads(msgspec.json.encode(wire))
+        fields["request"] = wish.placement.id
+        fields |= {"replaces": held.row.claim, "consumer_generation": held.row.generation}
+        if held.row.hold_until_ms and wish.placement.hold_ms is None:
+            fields["hold_until_ms"] = held.row.hold_until_ms
+        if wish.keep and wish.asked is not None:
+            first = [one._asdict() for one in wish.asked.half(wish.asked.halves[0])]
+            second = [{**one, "group": with_copy(one.get("group", ""), 2)} for one in fields["allocations"]]
+            fields["allocations"] = [*first, *second]
+        if wish.leaves:
+            fields["leaves"] = wish.leaves
+        return events.ReplacementV3.model_validate_json(json.dumps(fields))
+
+    def _changed_grant(self, replacement: events.ReplacementV3, after: AllocationRow) -> str:
+        """A provider that would give something else by name for an ask that stays the same, or ''."""
+        asked = self._wish.asked
+        if asked is None or not asked.known:
+            return ""
+        before = {
+            (one.provider, one.group, name): ask
+            for one in asked.served
+            for name, ask in one.resources.items()
+        }
+        held = {(part.provider, part.group, part.resource_class): part.grant for part in self._held.row.parts}
+        parts = iter(after.parts)
+        for allocation in replacement.allocations:
+            for name, ask in allocation.resources.items():
+                part, slot = next(parts), (allocation.provider, allocation.group, name)
+                if before.get(slot) == ask and slot in held and held[slot] != part.grant:
+                    return allocation.provider
+        return ""
+
+
+def trees_of(view: FleetView, cell: str | None, to: str | None, not_nodes: Collection[str]) -> Bools:
+    """By row, whether its tree may be a place: that of `to`, or all but those of `not_nodes`, in a cell or in all."""
+    size = view.size
+    cells = list(view.cells) if cell is None else [cell.encode()]
+
+    def rows(name: str) -> Iterator[int]:
+        return (row for one in cells if (row := view.row_of.get(one + b"\0" + name.encode())) is not None)
+
+    kept: Bools = np.full(size, to is None, dtype=np.bool_)
+    for row in rows(to) if to is not None else ():
+        kept[row] = True
+    for name in not_nodes:
+        for row in rows(name):
+            kept[row] = False
+    found: Bools = kept[view.root[:size]]
+    return found
+
+
+class _Rows:
+    """The tables of a store as the state that the fold reads."""
+
+    def __init__(self, reader: StoreReader, cell: str) -> None:
+        self._reader, self._cell = reader, cell
+
+    def get(self, table: Table[Any], row_key: bytes) -> Any:
+        return self._reader.get(table, row_key, cell=self._cell)
+
+    def due(self, until_ms: int, most: int = 0) -> Iterable[bytes]:
+        return ()
+
+
+def judged(
+    reader: StoreReader, held: Holding, replacement: events.ReplacementV3, deadline_ms: int
+) -> tuple[VerdictRow | None, AllocationRow | None]:
+    """The verdict that the fold would give on a replacement now, and what the consumer would hold then. `deadline_ms` is how
+    long the replacement may wait."""
+    cell = held.cell
+    row = reader.get(PARTITION, PARTITION_KEY, cell=cell)
+    if row is None:
+        return None, None
+    offset = reader.position[partition_for(cell, reader.manifest.partitions)]
+    now_ms = replacement.deadline_ms - deadline_ms
+    transaction = Transaction(
+        _Rows(reader, cell), reader.registry, reader.versions, row, cell, offset, now_ms
+    )
+    fold_replaced(transaction, replacement)
+    return (
+        transaction.get(VERDICTS, transaction.key(replacement.id)),
+        transaction.get(ALLOCATIONS, transaction.key(held.consumer)),
+    )
+
+
+def _same_groups(wanted: RequestSpec, asked: RequestSpec) -> bool:
+    """Whether a request asks for the same as before: the same groups and relations; server groups do not count."""
+    alike = {"memberships": ()}
+    return wanted.model_copy(update=alike) == asked.model_copy(update=alike)
+
+
+def _served_from(spec: RequestSpec, half: Iterable[ServedGroup]) -> tuple[ServedGroup, ...] | None:
+    """The request served by the providers that serve its groups now, or None where a group would need another one."""
+    now: dict[str, list[ServedGroup]] = {}
+    for one in half:
+        now.setdefault(one.group, []).append(one)
+    found: list[ServedGroup] = []
+    for group in spec.groups:
+        there = now.get(group.name)
+        if not there:
+            return None
+        if group.same_provider:
+            if len({one.provider for one in there}) > 1:
+                return None
+            found.append(ServedGroup(there[0].provider, dict(group.resources), group.name))
+            continue
+        for name, ask in group.resources.items():
+            provider = next((one.provider for one in there if name in one.resources), None)
+            if provider is None:
+                return None
+            found.append(ServedGroup(provider, {name: ask}, group.name))
+    return tuple(found)
+
+
+def _shares(view: FleetView, cell: str, provider: str) -> bool:
+    row = view.row_of.get(key(cell, provider))
+    return row is not None and SHARES in view.traits.of(row)

@@ -1,0 +1,238 @@
+"""Moves, resizes, evacuations and updates of consumers, as their users see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.support.followed_log import FollowedLog, followed_log
+from vacancy.clients.scheduler.client import Scheduler
+from vacancy.clients.scheduler.placement import PlacementRequest
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
+from vacancy.resources.model import events
+from vacancy.resources.model.errors import NoValidHost, UsageError
+from vacancy.resources.model.request import RequestGroup, RequestSpec
+
+PREVIEW = RULES_VERSIONS.newest.version
+CORES: dict[str, Any] = {"cores": [[0], [1], [2], [3]]}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[FollowedLog]:
+    with followed_log(tmp_path, rules_version=PREVIEW) as site:
+        yield site
+
+
+def pinned(cpus: int, **resources: Any) -> RequestSpec:
+    """Pinned CPUs of one NUMA cell, and amounts of the node."""
+    cell = RequestGroup(name="numa0", resources={"NUMA_CELL": {"pinned": cpus}})
+    node = (RequestGroup(same_provider=False, resources=resources),) if resources else ()
+    return RequestSpec(groups=(*node, cell))
+
+
+def report(site: FollowedLog, root: str, cell: str = "c1", **inventories: Any) -> None:
+    """The first report of a node with one NUMA cell of 4 cores, 8 VCPU and 4,096 MiB."""
+    providers = (
+        events.ProviderReport(
+            id=root, inventories=inventories or {"VCPU": {"total": 8}, "MEMORY_MB": {"total": 4096}}
+        ),
+        events.ProviderReport(id=f"{root}:numa0", parent=root, inventories={"NUMA_CELL": CORES}),
+    )
+    data = events.NodeReportedData(root=root, incarnation=uuid4().hex[:16], sequence=1, providers=providers)
+    site.append(cell, events.NodeReported(id=uuid4().hex, source="/test", data=data))
+
+
+def disable(site: FollowedLog, node: str, cell: str = "c1") -> None:
+    data = events.OperatorSettingsData(
+        provider=node, revision=1, facts=events.OperatorSettings(status="draining")
+    )
+    site.append(cell, events.OperatorSettingsSet(id=uuid4().hex, source="/test", data=data))
+
+
+def holds(scheduler: Scheduler, consumer: str) -> dict[tuple[str, str], Any]:
+    """(provider, class) -> grant of what a consumer holds."""
+    ((_, row),) = scheduler.allocations(consumer)
+    return {(part.provider, part.resource_class): part.grant for part in row.parts}
+
+
+def release(scheduler: Scheduler, consumer: str) -> None:
+    """Release a consumer, and wait until the tables show it."""
+    scheduler.release([consumer])
+    while scheduler.allocations(consumer):
+        pass
+
+
+def cpus(scheduler: Scheduler, consumer: str) -> dict[str, list[int]]:
+    """NUMA cell -> the CPUs that are granted."""
+    return {
+        provider: grant["cpus"]
+        for (provider, name), grant in holds(scheduler, consumer).items()
+        if name == "NUMA_CELL"
+    }
+
+
+def test_a_resize_on_the_same_host_counts_what_is_held_as_free(site: FollowedLog) -> None:
+    site.report("host1", cell="c1", VCPU={"total": 2})
+    with site.scheduler() as scheduler:
+        scheduler.place(PlacementRequest("resources=VCPU:1", consumer="vm-1"))
+        done = scheduler.resize("vm-1", {"VCPU": 2})
+        assert (done.status, done.root) == ("placed", "host1")
+        assert holds(scheduler, "vm-1") == {("host1", "VCPU"): 2}
+        row = scheduler.reader.view.class_row(0, "VCPU")
+        assert row is not None
+        assert row.record.used == 2, "never 3"
+        with pytest.raises(NoValidHost, match="on host1"):
+            scheduler.resize("vm-1", {"VCPU": 3})
+        assert holds(scheduler, "vm-1") == {("host1", "VCPU"): 2}
+
+
+def test_a_resize_of_memory_keeps_the_pinned_cpus(site: FollowedLog) -> None:
+    report(site, "n")
+    with site.scheduler() as scheduler:
+        scheduler.place(PlacementRequest(pinned(2), consumer="a"))
+        scheduler.place(PlacementRequest(pinned(2, MEMORY_MB=1024), consumer="b"))
+        before = cpus(scheduler, "b")
+        release(scheduler, "a")
+        scheduler.resize("b", {"MEMORY_MB": 2048})
+        assert cpus(scheduler, "b") == before
+        assert holds(scheduler, "b")["n", "MEMORY_MB"] == 2048
+
+
+def test_a_migration_holds_both_places_and_ends_with_one(site: FollowedLog) -> None:
+    report(site, "src")
+    report(site, "dst")
+    with site.scheduler() as scheduler:
+        scheduler.place(PlacementRequest(pinned(2, VCPU=1), consumer="vm-1", project="p"))
+        source = holds(scheduler, "vm-1")
+        (src,) = {provider for provider, name in source if name == "VCPU"}
+        dst = {"src": "dst", "dst": "src"}[src]
+        other = scheduler.place(
+            PlacementRequest(
+                RequestSpec(
+                    groups=(RequestGroup(name="x", resources={"NUMA_CELL": {"pinned": 2}}, in_tree=dst),)
+                ),
+                consumer="other",
+            )
+        )
+        assert other.root == dst
+        assert scheduler.move("vm-1", keep=True).root == dst
+        both = holds(scheduler, "vm-1")
+        assert both.items() >= source.items()
+        assert both[f"{dst}:numa0", "NUMA_CELL"]["cpus"] == [2, 3]
+        with pytest.raises(UsageError, match=f"holds places on {src} and {dst} at once"):
+            scheduler.resize("vm-1", {"VCPU": 2})
+        release(scheduler, "other")
+        ended = scheduler.move("vm-1", to=dst)
+        assert (ended.root, ended.grants[0].grant["cpus"]) == (dst, [2, 3])
+        assert holds(scheduler, "vm-1") == {
+            slot: grant for slot, grant in both.items() if slot[0].startswith(dst)
+        }
+        ((_, row),) = scheduler.allocations("vm-1")
+        assert row.project == "p"
+        again = scheduler.move("vm-1", to=dst)
+        assert again.claim == ended.claim, "it is there already: nothing was sent"
+
+
+def test_a_migration_from_a_drained_node_is_undone(site: FollowedLog) -> None:
+    report(site, "src")
+    with site.scheduler() as scheduler:
+        scheduler.place(PlacementRequest(pinned(2, VCPU=1), consumer="vm-1"))
+        source = holds(scheduler, "vm-1")
+        disable(site, "src")
+        report(site, "dst")
+        scheduler.move("vm-1", to="dst", keep=True)
+        assert len(holds(scheduler, "vm-1")) == 4
+        assert scheduler.move("vm-1", to="src").root == "src"
+        assert holds(scheduler, "vm-1") == source
+
+
+def test_a_guest_shrinks_on_a_disabled_node_and_keeps_its_device(site: FollowedLog) -> None:
+    site.report("h", cell="c1", VCPU={"total": 4}, PCI_DEVICE={"devices": {"01:00.0": {}, "02:00.0": {}}})
+    with site.scheduler() as scheduler:
+        scheduler.place(PlacementRequest("resources=PCI_DEVICE:1", consumer="x"))
+        scheduler.place(PlacementRequest("resources=VCPU:4,PCI_DEVICE:1", consumer="y"))
+        before = holds(scheduler, "y")
+        release(scheduler, "x")
+        disable(site, "h")
+        scheduler.resize("y", {"VCPU": 2})
+        assert holds(scheduler, "y") == before | {("h", "VCPU"): 2}
+        with pytest.raises(NoValidHost, match="provider disabled"):
+            scheduler.resize("y", {"VCPU": 3})
+        scheduler.resize("y", {"VCPU": None})
+        assert holds(scheduler, "y") == {("h", "PCI_DEVICE"): before["h", "PCI_DEVICE"]}
+
+
+def test_a_change_of_the_project_keeps_the_device(site: FollowedLog) -> None:
+    site.report("h", cell="c1", PCI_DEVICE={"devices": {"01:00.0": {}, "02:00.0": {}}})
+    with site.scheduler() as scheduler:
+        request = "resources=PCI_DEVICE:1"
+        scheduler.place(PlacementRequest(request, consumer="x"))
+        scheduler.place(PlacementRequest(request, consumer="vm-1"))
+        before = holds(scheduler, "vm-1")
+        release(scheduler, "x")
+        assert scheduler.update("vm-1", project="p2", consumer_type="MIGRATION") == ["c1"]
+        ((_, row),) = scheduler.allocations("vm-1")
+        assert (row.project, row.user, row.consumer_type) == ("p2", "-", "MIGRATION")
+        assert holds(scheduler, "vm-1") == before
+        scheduler.replace(PlacementRequest(request, consumer="vm-1", project="p3"))
+        ((_, row),) = scheduler.allocations("vm-1")
+        assert (row.project, holds(scheduler, "vm-1")) == ("p3", before)
+
+
+def test_a_member_of_a_group_stays_in_it_unless_it_leaves(site: FollowedLog) -> None:
+    for node in ("n1", "n2", "n3"):
+        site.report(node, cell="c1", VCPU={"total": 8})
+    apart = {"group": "c1/web", "policy": "anti-affinity"}
+    spec = RequestSpec.model_validate({"groups": ({"resources": {"VCPU": 1}},), "memberships": (apart,)})
+    with site.scheduler() as scheduler:
+        nodes = {name: scheduler.place(PlacementRequest(spec, consumer=name)).root for name in ("w1", "w2")}
+        scheduler.resize("w2", {"VCPU": 2})
+        third = scheduler.place(PlacementRequest(spec, consumer="w3")).root
+        assert sorted((*nodes.values(), third)) == ["n1", "n2", "n3"]
+        with pytest.raises(NoValidHost):
+            scheduler.move("w2")
+        scheduler.replace(PlacementRequest("resources=VCPU:2", consumer="w2"), leaves=["c1/web"])
+        ((_, row),) = scheduler.allocations("w2")
+        assert row.groups == ()
+        assert scheduler.move("w2", to=third).root == third
+
+
+def test_a_node_is_evacuated(site: FollowedLog) -> None:
+    site.report("h1", cell="c1", VCPU={"total": 8})
+    with site.scheduler() as scheduler:
+        for number in range(3):
+            scheduler.place(PlacementRequest("resources=VCPU:2", consumer=f"vm-{number}"))
+        disable(site, "h1")
+        site.report("h2", cell="c1", VCPU={"total": 4})
+        site.report("far", cell="c2", VCPU={"total": 64})
+        planned = list(scheduler.evacuate("h1", dry_run=True))
+        assert [one.to for one in planned] == ["h2", "h2", ""]
+        assert isinstance(planned[2].error, NoValidHost)
+        assert next(iter(scheduler.evacuate("h1", dry_run=True))).to == "h2", "a plan reserves nothing"
+        done = list(scheduler.evacuate("h1"))
+        assert [(one.consumer, one.to) for one in done] == [("vm-0", "h2"), ("vm-1", "h2"), ("vm-2", "")]
+        assert holds(scheduler, "vm-1") == {("h2", "VCPU"): 2}
+        assert holds(scheduler, "vm-2") == {("h1", "VCPU"): 2}
+
+
+def test_rules_before_version_4_move_and_resize_what_they_can(tmp_path: Path) -> None:
+    with followed_log(tmp_path, rules_version=3) as site, site.scheduler() as scheduler:
+        report(site, "n")
+        scheduler.place(PlacementRequest(pinned(2), consumer="a"))
+        scheduler.place(PlacementRequest(pinned(2, MEMORY_MB=1024), consumer="b"))
+        scheduler.place(PlacementRequest("resources=VCPU:1", consumer="c"))
+        scheduler.resize("b", {"MEMORY_MB": 2048})
+        before = cpus(scheduler, "b")
+        release(scheduler, "a")
+        with pytest.raises(UsageError, match="rules version 4 keeps them"):
+            scheduler.resize("b", {"MEMORY_MB": 1024})
+        assert cpus(scheduler, "b") == before
+        with pytest.raises(UsageError, match="need version 4"):
+            scheduler.update("c", project="p")
+        report(site, "n2")
+        assert scheduler.move("c").root == "n2"
+        assert scheduler.move("b").root == "n2"
