@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeGuard, TypeVar, final
 
 from vacancy.resources.model.comparison import Relation
 from vacancy.resources.model.errors import InvalidRecord
@@ -176,6 +176,7 @@ class ResourceClass(ABC, Generic[R]):
 
     # -- amounts ----------------------------------------------------------------------------------------
 
+    @final
     def is_amount(self, value: Any) -> TypeGuard[int]:
         """Whether an ask or a grant is a plain amount: a number of units, not particular units."""
         return type(value) is int

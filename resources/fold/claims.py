@@ -206,11 +206,8 @@ def _write_verdict(
     fingerprint = transaction.rules.fingerprint(claim)
     deadline_ms = min(claim.deadline_ms, transaction.time_ms + DEADLINE_AHEAD_MS_MAX)
     if isinstance(outcome, Acceptance):
-        particular = tuple(
-            part
-            for part in outcome.parts
-            if not transaction.registry.table(part.resource_class).resource_class.is_amount(part.grant)
-        )
+        # As `ResourceClass.is_amount` says of all classes.
+        particular = tuple(part for part in outcome.parts if type(part.grant) is not int)
         row = VerdictRow(
             True, "", transaction.offset, deadline_ms, fingerprint, claim.consumer, grants=particular
         )

@@ -61,7 +61,8 @@ def fold(
     cell = record.key.decode("utf-8", "replace")
     transaction = Transaction(state, registry, versions, partition, cell, record.offset, time_ms)
     _expire(transaction)
-    _settle(transaction)
+    if transaction.changes:
+        _settle(transaction)
     expired = {table: dict(rows) for table, rows in transaction.changes.items()}
     try:
         rules = transaction.rules

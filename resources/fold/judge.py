@@ -189,7 +189,7 @@ def _allocate(
     row = transaction.provider(provider)
     if row is None:
         return Rejection("provider_unknown", provider)
-    if not all((provider, name) in no_worse for name in allocation.resources):
+    if not no_worse or not all((provider, name) in no_worse for name in allocation.resources):
         closed = closed_rejection(transaction, provider, row)
         if closed is not None:
             return closed
@@ -207,9 +207,10 @@ def _allocate(
             return Rejection("no_inventory", provider, name, asked)
         if type(ask) is not int:
             ask = transaction.rules.known_ask(table.resource_class, ask)
-        if reads := table.resource_class.claim_reads(held.record, ask):
-            transaction.read(reads)
-        outcome = table.resource_class.claim(held.record, ask, no_worse=(provider, name) in no_worse)
+        if table.counts_reads:
+            transaction.read(table.resource_class.claim_reads(held.record, ask))
+        kept = bool(no_worse) and (provider, name) in no_worse
+        outcome = table.resource_class.claim(held.record, ask, no_worse=kept)
         if isinstance(outcome, Shortfall):
             before = (
                 transaction.class_row(table, provider) or held

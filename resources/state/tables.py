@@ -81,6 +81,8 @@ class ClassTable(Table[ClassRow]):
         self.family = family
         self.prefix = prefix
         self.fed = True
+        self.counts_reads = type(resource_class).claim_reads is not ResourceClass.claim_reads
+        """Whether what a claim reads of a record has to be counted: it does not have a fixed size."""
         self._encode_record = resource_class.encode
         self._decode_record = resource_class.decode
 
