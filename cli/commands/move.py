@@ -10,6 +10,7 @@ import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.commands.place import render_placed
+from vacancy.cli.commands.settle import show_cell_move
 from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import order_from_option
 from vacancy.cli.output import NOT_WAITED, emit, emit_json, emit_table, failure_as_json, note, outcome_name
@@ -17,6 +18,7 @@ from vacancy.cli.render_explanation import render_explanation
 from vacancy.resources.model.errors import NoValidHost, UsageError
 
 if TYPE_CHECKING:
+    from vacancy.clients.scheduler.client import Scheduler
     from vacancy.clients.scheduler.moves import Moved
     from vacancy.clients.scheduler.placement import Outcome
     from vacancy.resources.classes.registry import Registry
@@ -45,6 +47,20 @@ def move(
             help="Hold both places. Another `vacancy move` with --to then ends the move, or undoes it.",
         ),
     ] = False,
+    to_cell: Annotated[
+        str | None,
+        typer.Option("--to-cell", metavar="NAME", help="Move it to this cell."),
+    ] = None,
+    hold: Annotated[
+        float | None,
+        typer.Option(
+            "--hold",
+            metavar="SECONDS",
+            min=0.001,
+            help="Between cells: hold both places, and undo the move after this time unless `vacancy confirm` or the node"
+            " confirms it. `vacancy settle` then finishes it.",
+        ),
+    ] = None,
     cell: CellOption = None,
     order: o.OrderOption = None,
     weigh: o.WeighOption = None,
@@ -66,6 +82,9 @@ def move(
     With --keep it holds both places while a guest is migrated. Then `vacancy move CONSUMER --to NEW` ends the move, and
     `vacancy move CONSUMER --to OLD` undoes it.
 
+    With --to-cell, or --to with a node of another cell, it is moved between cells: claimed there, confirmed, and released here.
+    `vacancy settle CONSUMER` goes on with such a move that was interrupted, or undoes it with --undo.
+
     Exit codes: 0 done; 3 there is not a candidate; 4 every claim was lost to other schedulers; 6 the outcome is not known
     yet; 8 over quota.
     """
@@ -75,6 +94,23 @@ def move(
         _why_not(as_json=as_json),
         context.open_scheduler(timeout, seed=seed, order=ranked) as scheduler,
     ):
+        if to_cell is not None or _is_elsewhere(scheduler, consumer, to, cell):
+            if keep:
+                raise UsageError("--keep is for moves within a cell", do="use --hold SECONDS")
+            between = scheduler.move_to_cell(
+                consumer,
+                cell=to_cell,
+                to=to,
+                not_nodes=not_node or (),
+                source=cell,
+                hold_s=600.0 if hold is None else hold,
+                waits=hold is not None,
+                timeout_s=timeout,
+            )
+            show_cell_move(between, as_json=as_json)
+            return
+        if hold is not None:
+            raise UsageError("--hold is for moves between cells", do="use --keep to hold both places")
         outcome = scheduler.move(
             consumer,
             to=to,
@@ -245,6 +281,17 @@ def update(
     emit(f"updated {consumer} in cell{'s' if len(cells) > 1 else ''} {' and '.join(cells)}")
     if no_wait:
         note(NOT_WAITED)
+
+
+def _is_elsewhere(scheduler: Scheduler, consumer: str, to: str | None, cell: str | None) -> bool:
+    """Whether the node `to` is in another cell than what the consumer holds."""
+    if to is None:
+        return False
+    from vacancy.clients.inspection.lookup import provider_cells
+
+    held = {at for at, _ in scheduler.allocations(consumer) if cell in (None, at)}
+    there = set(provider_cells(scheduler.reader, to))
+    return bool(held and there and held.isdisjoint(there))
 
 
 @contextmanager

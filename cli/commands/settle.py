@@ -130,17 +130,15 @@ def _resume_moves(
         moves = CellMoves(scheduler.log, scheduler.query, timeout_s=timeout)
         open_ = cell_moves(scheduler.reader, consumer)
         found = [moves.resume(one.id, undo=undo) for one in open_]
+    left = [one for one in found if one.status == "open"]
     if as_json:
         emit_json({"moves": found})
     else:
         for one in found:
-            if one.status == "open":
-                note(open_move_text(one))
-            else:
-                emit(_ended_text(one))
+            if one not in left[:1]:  # the error has the first
+                show_cell_move(one)
         if not found:
             emit("no move between cells is open")
-    left = [one for one in found if one.status == "open"]
     if left:
         raise OutcomeUnknown(
             f"{len(left)} moves between cells are open, the first: {left[0].reason}",
@@ -148,6 +146,16 @@ def _resume_moves(
             do=f"confirm it with `vacancy confirm {left[0].consumer}`, or undo it with `vacancy settle {left[0].consumer}"
             " --undo`",
         )
+
+
+def show_cell_move(move: CellMove, *, as_json: bool = False) -> None:
+    """Show a move between cells: how it ended, or what it waits for."""
+    if as_json:
+        emit_json(move)
+    elif move.status == "open":
+        note(open_move_text(move))
+    else:
+        emit(_ended_text(move))
 
 
 def _ended_text(move: CellMove) -> str:

@@ -82,14 +82,7 @@ class CellMoves:
         confirm` or the node's report, and is undone after `hold_ms` of log time otherwise. Another move of the consumer that
         is open is resumed first. Raises `NoValidHost`, `ClaimLost`, `UsageError`, and as `FoldedLog` does.
         """
-        for one in cell_moves(self._reader, consumer):
-            ended = self.resume(one.id)
-            if ended.status == "open":
-                raise UsageError(
-                    f"consumer {consumer} is being moved to cell {ended.destination} already: {ended.reason}",
-                    where=f"move {ended.id}",
-                    do=f"confirm it, or undo it with `vacancy settle {consumer} --undo`",
-                )
+        self.resume_open(consumer)
         source, held = self._source(consumer, source)
         compiled = self._query.compile(request)
         placement = PlacementRequest(
@@ -197,6 +190,17 @@ class CellMoves:
         folded.write([NewRecord(id_, events.encode(event))], subject, _LOOK)
         folded.write([NewRecord(candidate.cell, encode_claims(uuid4().hex, SOURCE, [claim]))], subject, _LOOK)
         return self.resume(id_)
+
+    def resume_open(self, consumer: str) -> None:
+        """Resume the moves of a consumer that are open. Raises `UsageError` where one stays open: it waits for somebody else."""
+        for one in cell_moves(self._reader, consumer):
+            ended = self.resume(one.id)
+            if ended.status == "open":
+                raise UsageError(
+                    f"consumer {consumer} is being moved to cell {ended.destination} already: {ended.reason}",
+                    where=f"move {ended.id}",
+                    do=f"confirm it, or undo it with `vacancy settle {consumer} --undo`",
+                )
 
     # -- resuming -------------------------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ from vacancy.resources.state.tables import DEAD_LETTERS
 from vacancy.streams.log import AppendedAt, Log
 
 if TYPE_CHECKING:
+    from vacancy.clients.inspection.cell_moves import CellMove
     from vacancy.clients.inspection.why_not import WhyNot
     from vacancy.clients.scheduler.moves import Moved, Moves
     from vacancy.projections.diagnostics.summary import Explanation
@@ -320,6 +321,44 @@ class Scheduler:
             cell=cell,
             timeout_s=timeout_s,
             wait=wait,
+        )
+
+    def move_to_cell(
+        self,
+        consumer: str,
+        *,
+        cell: str | None = None,
+        to: str | None = None,
+        not_nodes: Collection[str] = (),
+        source: str | None = None,
+        hold_s: float = 600.0,
+        waits: bool = False,
+        timeout_s: float = 30.0,
+    ) -> CellMove:
+        """Move a consumer to another cell, with the same request: to `cell`, or to any other; to the node `to`, if given, and to
+        none of `not_nodes`. `source` chooses one of several cells in which it holds something.
+
+        It is one operation that anybody can resume after a kill: see docs/moves-between-cells.md. With `waits` it returns as
+        soon as both places are held. The move goes on once the claim is confirmed, and is undone after `hold_s` seconds of log
+        time otherwise. Raises as `CellMoves.move` does, and `UsageError` where the log no longer has the consumer's request.
+        """
+        from vacancy.clients.scheduler.cell_moves import CellMoves
+        from vacancy.clients.scheduler.holdings import asked_of, holding_of
+
+        moves = CellMoves(self.log, self.query, deadline_ms=self._settings.deadline_ms, timeout_s=timeout_s)
+        moves.resume_open(consumer)
+        held = holding_of(self.reader, consumer, source)
+        spec = asked_of(self.reader, self.log, held).spec
+        groups = tuple(one.model_copy(update={"in_tree": None}) for one in spec.groups)
+        return moves.move(
+            consumer,
+            spec.model_copy(update={"groups": groups}),  # a tree is in one cell
+            source=held.cell,
+            cell=cell,
+            to=to,
+            not_nodes=not_nodes,
+            hold_ms=int(hold_s * 1000),
+            waits=waits,
         )
 
     def _moves(self, timeout_s: float) -> Moves:
