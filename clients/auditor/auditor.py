@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 from vacancy.clients.auditor.candidate_trees import CandidateTrees, is_counted, is_known
 from vacancy.clients.auditor.cell_moves import held_by, move_errors, open_moves
-from vacancy.clients.auditor.claim_rules import asks, enter, gives_back, grant_errors, objections
+from vacancy.clients.auditor.claim_rules import asks, enter, given_back, gives_back, grant_errors, objections
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import OPAQUE, ROOM, RULE, Objection
 from vacancy.clients.auditor.consumers import Key
 from vacancy.clients.auditor.event_schema import ReadEvent, mentions, read
 from vacancy.clients.auditor.ledger import Ledger
+from vacancy.clients.auditor.moves import with_groups
 from vacancy.clients.auditor.quotas import NOT_COUNTED, NOT_JUDGED, Amounts, amounts_of, share_errors
 from vacancy.clients.auditor.server_groups import admits
 from vacancy.clients.auditor.spec_conformance import misplacements
@@ -41,7 +42,8 @@ class AuditReport:
 
     `late` claims are after their deadline: they are rejected without a verdict. `unverifiable`: verdicts that may be
     deleted at this log time, and outcomes that the auditor cannot judge (a class without a class auditor, devices
-    with addresses, an expression in a `no_valid_host`, a request that is not in the log, a position beyond its end).
+    with addresses, what a changed ask by name keeps in a move, `record_full`, an expression in a `no_valid_host`, a
+    request that is not in the log, a position beyond its end).
     `unverifiable_reasons`: reason -> how many are unverifiable for it; there may be several reasons for one.
     `wrong_rejections` counts claims and `no_valid_host`s. `misplaced` counts the ways in which accepted claims violate
     their requests. `allocated`: class -> the share of the capacity that is in use at the end. `open_moves`: the moves
@@ -188,6 +190,8 @@ class _Partition:
         known = ledger.judged.get(key)
         if known is not None and not known.cancelled:
             return  # a duplicate, or another claim of the same id: the first verdict stands
+        if replaces and ledger.keeps_grants:
+            claim = with_groups(claim, ledger.consumers.get((cell, claim["consumer"])))
         first = key not in self._judged
         self._judged.add(key)
         if claim["deadline_ms"] < ledger.now():
@@ -195,7 +199,7 @@ class _Partition:
             return
         against = objections(ledger, cell, claim, replaces=replaces)
         if known is None and gives_back(ledger, cell, claim, replaces=replaces):
-            ledger.settle(cell, ledger.consumers[(cell, claim["consumer"])].parts)
+            ledger.settle(cell, given_back(ledger, cell, claim))
         if known is not None:
             against.append(Objection(RULE, "it was cancelled"))
         ledger.set_judged(key, claim["deadline_ms"])
@@ -462,7 +466,7 @@ def _events(logs: Records, words: Set[bytes]) -> Iterator[tuple[Record, ReadEven
 
 
 def _claims(event: ReadEvent) -> Iterable[Mapping[str, Any]]:
-    if event.kind in ("consumer.replaced", "consumer.replaced.v2"):
+    if event.kind in ("consumer.replaced", "consumer.replaced.v2", "consumer.replaced.v3"):
         return (event.data,)
     claims: Iterable[Mapping[str, Any]] = event.data["claims"] if event.kind == "claims.requested" else ()
     return claims

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
-from vacancy.clients.auditor.classes.class_auditor import RULE, ClassAuditor, Objection, Slot
+from vacancy.clients.auditor.classes.class_auditor import OPAQUE, RULE, ClassAuditor, Objection, Slot
 from vacancy.clients.auditor.consumers import HeldByConsumer
 from vacancy.clients.auditor.ledger import DEADLINE_AHEAD_MS_MAX, Ledger
+from vacancy.clients.auditor.moves import CHANGED_BY_NAME, GROUPS_OF_A_CLAIM, NO_MOVE, Move, asked, compare
 from vacancy.clients.auditor.server_groups import broken_groups, copies
 
 SlotKey = tuple[str, str]
@@ -26,13 +27,19 @@ def objections(ledger: Ledger, cell: str, claim: Mapping[str, Any], *, replaces:
         if not _holds(ledger, cell, predicate)
     )
     broken.extend(broken_groups(ledger, cell, claim))
+    if len(claim.get("memberships", ())) > GROUPS_OF_A_CLAIM:
+        broken.append("it is in too many groups")
+    move = _move(ledger, cell, claim, replaces=replaces)
     kept = _kept(ledger, cell, claim, replaces=replaces)
     found = [
         *(Objection(RULE, text) for text in broken),
-        *_provider_objections(ledger, cell, claim["allocations"], kept),
+        *_provider_objections(ledger, cell, claim, kept, move),
     ]
     for auditor, slot, asks_there in _slots(ledger, cell, claim, kept, replaces=replaces):
-        found.extend(auditor.objections(slot, asks_there))
+        if (slot.provider, auditor.name) in move.changed:
+            found.append(Objection(OPAQUE, CHANGED_BY_NAME))
+        else:
+            found.extend(auditor.objections(slot, asks_there))
     return found
 
 
@@ -56,13 +63,58 @@ def grant_errors(
     replaces: bool,
 ) -> Iterator[str]:
     """The errors in the grants of a claim (devices, CPUs), before the claim is entered."""
-    given: dict[SlotKey, list[Any]] = {}
-    for one in grants:
-        given.setdefault((one["provider"], one["resource_class"]), []).append(one["grant"])
+    given = _by_slot(grants)
+    move = _move(ledger, cell, claim, replaces=replaces)
+    for number, ask in reversed(list(enumerate(asked(claim)))):
+        if number in move.stays:
+            where = (ask.provider, ask.name)
+            at = sum((one.provider, one.name) == where for one in asked(claim)[:number])
+            there = given.get(where, [])
+            if at >= len(there) or there.pop(at) != move.stays[number]:
+                yield f"{ask.provider}: an ask for {ask.name} stays the same, and its grant does not"
+    held = ledger.consumers.get((cell, claim["consumer"]))
+    before = _by_slot(held.grants if held is not None else ())
     kept = _kept(ledger, cell, claim, replaces=replaces)
     for auditor, slot, asks_there in _slots(ledger, cell, claim, kept, replaces=replaces):
-        there = given.get((slot.provider, auditor.name), ())
+        key = (slot.provider, auditor.name)
+        if key in move.changed and _are_gone(auditor, slot, held, before[key]):
+            continue  # what the consumer keeps is no longer what anybody else could get
+        there = given.get(key, [])
         yield from (f"{slot.provider}: {text}" for text in auditor.grant_errors(slot, asks_there, there))
+
+
+def given_back(ledger: Ledger, cell: str, claim: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    """What a replacement gives back of what its consumer holds: all but the asks that stay the same."""
+    parts = list(ledger.consumers[(cell, claim["consumer"])].parts)
+    move = _move(ledger, cell, claim, replaces=True)
+    for number, part in enumerate(asks(ledger.classes, claim["allocations"])):
+        if number in move.stays:
+            parts.remove(part)
+    return parts
+
+
+def _move(ledger: Ledger, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> Move:
+    held = ledger.consumers.get((cell, claim["consumer"]))
+    return compare(claim, held) if replaces and held is not None and ledger.keeps_grants else NO_MOVE
+
+
+def _by_slot(grants: Iterable[Mapping[str, Any]]) -> dict[SlotKey, list[Any]]:
+    found: dict[SlotKey, list[Any]] = {}
+    for one in grants:
+        found.setdefault((one["provider"], one["resource_class"]), []).append(one["grant"])
+    return found
+
+
+def _are_gone(
+    auditor: ClassAuditor[Any], slot: Slot[Any], held: HeldByConsumer | None, grants: list[Any]
+) -> bool:
+    """Whether what a consumer holds by name could not be granted now."""
+    there = (
+        [one.ask for one in held.asked if (one.provider, one.name) == (slot.provider, auditor.name)]
+        if held
+        else []
+    )
+    return len(there) != len(grants) or any(auditor.grant_errors(slot, there, grants))
 
 
 def enter(
@@ -87,7 +139,14 @@ def enter(
     ledger.hold(
         key,
         HeldByConsumer(
-            claim["id"], generation, parts, claim.get("hold_until_ms"), memberships, there, tuple(grants)
+            claim["id"],
+            generation,
+            parts,
+            claim.get("hold_until_ms"),
+            memberships,
+            there,
+            tuple(grants),
+            asked(claim),
         ),
     )
 
@@ -114,19 +173,23 @@ def _slots(
     ledger: Ledger, cell: str, claim: Mapping[str, Any], kept: Collection[SlotKey], *, replaces: bool
 ) -> Iterator[tuple[ClassAuditor[Any], Slot[Any], list[Any]]]:
     """The asks of a claim by class and provider, of those that the provider has stock of."""
+    move = _move(ledger, cell, claim, replaces=replaces)
     found: dict[SlotKey, list[Any]] = {}
-    for allocation in claim["allocations"]:
-        for name, ask in allocation["resources"].items():
-            found.setdefault((allocation["provider"], name), []).append(ask)
+    stay: dict[SlotKey, list[Any]] = {}
+    for number, one in enumerate(asked(claim)):
+        if number in move.stays:
+            stay.setdefault((one.provider, one.name), []).append(move.stays[number])
+        else:
+            found.setdefault((one.provider, one.name), []).append(one.ask)
     held = ledger.consumers.get((cell, claim["consumer"])) if replaces else None
-    given_back = _amounts(held.parts if held is not None else ())
-    for (id_, name), asked in found.items():
+    given = _amounts(given_back(ledger, cell, claim) if held is not None else ())
+    for (id_, name), wanted in found.items():
         provider = ledger.providers.get((cell, id_))
         if provider is not None and name in provider.stock:
-            free = ledger.free((cell, id_), name) + given_back[(id_, name)]
-            others = _held_by_others(ledger, cell, claim, id_, name)
+            free = ledger.free((cell, id_), name) + given[(id_, name)]
+            others = _held_by_others(ledger, cell, claim, id_, name) + stay.get((id_, name), [])
             slot = Slot(id_, provider.stock[name], free, others, (id_, name) in kept)
-            yield ledger.auditor(name), slot, asked
+            yield ledger.auditor(name), slot, wanted
 
 
 def _kept(ledger: Ledger, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> frozenset[SlotKey]:
@@ -156,16 +219,18 @@ def _held_by_others(
 
 
 def _provider_objections(
-    ledger: Ledger, cell: str, allocations: Iterable[Mapping[str, Any]], kept: Collection[SlotKey]
+    ledger: Ledger, cell: str, claim: Mapping[str, Any], kept: Collection[SlotKey], move: Move
 ) -> Iterator[Objection]:
-    for allocation in allocations:
+    new = {(one.provider, one.name) for at, one in enumerate(asked(claim)) if at not in move.stays}
+    for allocation in claim["allocations"]:
         id_ = allocation["provider"]
         provider = ledger.providers.get((cell, id_))
         if provider is None:
             yield Objection(RULE, f"{id_} is unknown")
             continue
         closed = ledger.closed((cell, id_))
-        if closed and any((id_, name) not in kept for name in allocation["resources"]):
+        worse = {(id_, name) for name in allocation["resources"]} & new - move.changed
+        if closed and worse.difference(kept):
             yield Objection(RULE, f"{id_}: {closed}")
         for name in allocation["resources"]:
             if name not in provider.stock:

@@ -13,10 +13,19 @@ GRANTED_BY_NAME: Final = 64
 """What a part counts where parts are limited, if it was granted by name (devices, CPUs); any other counts 1."""
 
 
+class Asked(NamedTuple):
+    """One ask of a claim: of one class, at one provider, for one request group."""
+
+    provider: str
+    name: str
+    ask: Any
+    group: str
+
+
 class HeldByConsumer(NamedTuple):
     """What a consumer holds: (provider, class, amount) each. `hold_until_ms` is None once the allocation is confirmed.
     `memberships`: its server groups; `copies`: the providers of each of its copies; `grants`: what it was granted by
-    name, from the store's verdict."""
+    name, from the store's verdict; `asked`: the asks of its claim, in order."""
 
     claim: str
     generation: int
@@ -25,6 +34,7 @@ class HeldByConsumer(NamedTuple):
     memberships: tuple[Mapping[str, Any], ...] = ()
     copies: tuple[Collection[str], ...] = ()
     grants: tuple[Mapping[str, Any], ...] = ()
+    asked: tuple[Asked, ...] = ()
 
     @property
     def weight(self) -> int:

@@ -286,6 +286,18 @@ class Replacement(Claim, kw_only=True):
     replaces: Id
 
 
+class ReplacementV3(Replacement, kw_only=True):
+    leaves: Annotated[list[ServerGroupId], Meta(max_length=16)] = []
+
+
+class ConsumerUpdate(_Strict):
+    consumer: Id
+    claim: Id
+    project: Id | None = None
+    user: Id | None = None
+    consumer_type: ShortText | None = None
+
+
 class ClaimsRequested(_Strict):
     claims: Annotated[list[Claim], Meta(min_length=1, max_length=64)]
 
@@ -413,7 +425,7 @@ class QuotaScope(_Strict):
     project: QuotaName
     unit: Annotated[str, Meta(pattern=r"\A[A-Z][A-Z0-9_]{0,254}(\.[a-z][a-z0-9_]{0,63})?\Z")]
     user: QuotaName | None = None
-    consumer_type: ShortText = ""
+    consumer_type: Annotated[str, Meta(max_length=64, pattern=r"\A[^\x00]*\Z")] = ""
 
 
 class QuotaLimit(QuotaScope, kw_only=True):
@@ -564,6 +576,14 @@ class _ConsumerReplacedByIdEvent(_Envelope, tag=_PREFIX + "consumer.replaced.v2"
     data: Replacement
 
 
+class _ConsumerMovedEvent(_Envelope, tag=_PREFIX + "consumer.replaced.v3"):
+    data: ReplacementV3
+
+
+class _ConsumerUpdatedEvent(_Envelope, tag=_PREFIX + "consumer.updated" + _VERSION):
+    data: ConsumerUpdate
+
+
 class _ConsumerConfirmedEvent(_Envelope, tag=_PREFIX + "consumer.confirmed" + _VERSION):
     data: ConsumerConfirmed
 
@@ -634,6 +654,8 @@ _Event = (
     | _ClaimsRequestedEvent
     | _ConsumerReplacedEvent
     | _ConsumerReplacedByIdEvent
+    | _ConsumerMovedEvent
+    | _ConsumerUpdatedEvent
     | _ConsumerConfirmedEvent
     | _ConsumersReleasedEvent
 )

@@ -19,6 +19,7 @@ from vacancy.clients.auditor.consumers import Consumers, HeldByConsumer, Key
 from vacancy.clients.auditor.deadlines import Deadline, Deadlines
 from vacancy.clients.auditor.event_schema import ReadEvent, home
 from vacancy.clients.auditor.machines import Machines
+from vacancy.clients.auditor.moves import MOVES_SINCE
 from vacancy.clients.auditor.node_order import LedgerNode, is_conflict, next_of
 from vacancy.clients.auditor.operator_settings import NO_SETTINGS, AuditedSettings, read_settings
 from vacancy.clients.auditor.quotas import QUOTAS_SINCE, AuditedQuotas
@@ -109,10 +110,7 @@ class Ledger:
             "facts.set": lambda cell, event: self._settings_set(cell, event.data),
             **dict.fromkeys(("requests.received", "requests.received.v2"), self._requests_received),
             "claims.requested": lambda cell, event: self._claims_requested(cell, event.data),
-            "consumer.replaced": lambda cell, event: on_claim(cell, event.data, True),
-            "consumer.replaced.v2": lambda cell, event: on_claim(cell, event.data, True),
-            "consumer.confirmed": lambda cell, event: self._confirmed(cell, event.data),
-            "consumers.released": lambda cell, event: self._released(cell, event.data),
+            **self._consumer_handlers(),
             **self._move_handlers(),
             **self._quota_handlers(),
         }
@@ -138,6 +136,16 @@ class Ledger:
             "node.retired.v2": lambda cell, event: self._node_retired(cell, event.data),
             "node.adopted": lambda cell, event: self._node_adopted(cell, event.data),
             "node.renamed": lambda cell, event: rename(self, cell, event.data),
+        }
+
+    def _consumer_handlers(self) -> Mapping[str, Callable[[str, ReadEvent], None]]:
+        return {
+            "consumer.replaced": lambda cell, event: self._on_claim(cell, event.data, True),
+            "consumer.replaced.v2": lambda cell, event: self._on_claim(cell, event.data, True),
+            "consumer.replaced.v3": lambda cell, event: self._on_claim(cell, event.data, True),
+            "consumer.updated": lambda cell, event: self._updated(cell, event.data),
+            "consumer.confirmed": lambda cell, event: self._confirmed(cell, event.data),
+            "consumers.released": lambda cell, event: self._released(cell, event.data),
         }
 
     def _move_handlers(self) -> Mapping[str, Callable[[str, ReadEvent], None]]:
@@ -197,6 +205,11 @@ class Ledger:
     def has_quotas(self) -> bool:
         """Whether claims are judged by quotas."""
         return self.rules.now.version >= QUOTAS_SINCE
+
+    @property
+    def keeps_grants(self) -> bool:
+        """Whether a move keeps the grants of asks that stay the same, and server groups."""
+        return self.rules.now.version >= MOVES_SINCE
 
     def stock_of(self, cell: str, provider: str, name: str) -> Stock | None:
         """What a provider has of a class, or None."""
@@ -708,6 +721,15 @@ class Ledger:
     def _clear_hold(self, key: Key) -> None:
         if (held := self.consumers.get(key)) is not None and held.hold_until_ms is not None:
             self.deadlines.clear(held.hold_until_ms, HOLD, _subject(key))
+
+    def _updated(self, cell: str, data: Mapping[str, Any]) -> None:
+        """A consumer changes its project, its user or its type."""
+        consumer = (cell, data["consumer"])
+        held = self.consumers.get(consumer)
+        if held is None or held.claim != data["claim"]:
+            raise Refused
+        if self.quotas.update(consumer, data):
+            self.consumers[consumer] = held._replace(generation=held.generation + 1)
 
     def _free(self, consumer: Key) -> None:
         self._clear_hold(consumer)

@@ -102,6 +102,21 @@ class AuditedQuotas:
             if name == unit and kind in ("", type_)
         )
 
+    def update(self, key: Key, data: Mapping[str, Any]) -> bool:
+        """A consumer keeps what it holds for another account. Returns whether anything changed. Raises `Refused` where a
+        limit of the new account does not allow it."""
+        account, amounts = self._held[key]
+        changes = {name: data[name] for name in Account._fields if data.get(name) is not None}
+        after = account._replace(**changes)
+        if after == account:
+            return False
+        if any(self.objections(key, after._asdict(), Amounts(amounts, frozenset()))):
+            raise Refused
+        self.leave(key)
+        self._held[key] = after, amounts
+        self._add(after, amounts, 1)
+        return True
+
     # -- claims ---------------------------------------------------------------------------------------------------
 
     def objections(self, key: Key, claim: Mapping[str, Any], amounts: Amounts) -> Iterator[str]:

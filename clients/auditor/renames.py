@@ -95,6 +95,7 @@ def _renamed(held: HeldByConsumer, names: Mapping[str, str]) -> HeldByConsumer:
         parts=tuple((names.get(id_, id_), name, amount) for id_, name, amount in held.parts),
         copies=tuple([names.get(id_, id_) for id_ in copy] for copy in held.copies),
         grants=tuple({**one, "provider": names.get(one["provider"], one["provider"])} for one in held.grants),
+        asked=tuple(one._replace(provider=names.get(one.provider, one.provider)) for one in held.asked),
     )
 
 

@@ -87,6 +87,8 @@ ONLY_IDENTIFIED: Final = {
     "node.adopted",
     "node.renamed",
     "requests.received.v2",
+    "consumer.replaced.v3",
+    "consumer.updated",
 }
 ONLY_BEFORE: Final = {"consumer.replaced"}
 ONLY_SINCE: Final = {"consumer.replaced.v2", "rules.proposed", "rules.supported", "rules.withdrawn"}

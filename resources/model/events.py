@@ -579,6 +579,8 @@ class CellMoveEnded(Envelope):
 
 UNIT_PATTERN = r"^[A-Z][A-Z0-9_]{0,254}(\.[a-z][a-z0-9_]{0,63})?$"
 QuotaScopeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/@+=~-]{0,200}$")]
+LIMITED_TYPE_PATTERN = r"^[^\x00]{0,64}$"
+"""A consumer type that a limit names. NUL separates the parts of the limit's id."""
 QuotaAmount = Annotated[int, Field(ge=-1, le=AMOUNT_MAX)]
 """An amount, or -1: no limit."""
 
@@ -592,7 +594,7 @@ class QuotaScope(RequestModel):
 
     project: QuotaScopeName
     user: QuotaScopeName | None = None
-    consumer_type: Annotated[str, Field(max_length=CONSUMER_TYPE_MAX)] = ""
+    consumer_type: Annotated[str, Field(pattern=LIMITED_TYPE_PATTERN)] = ""
     unit: Annotated[str, Field(pattern=UNIT_PATTERN)]
 
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 
 from tests.fuzz.limit_scenes import SCENES, Scene
 from tests.fuzz.mutations import KEYS, STAMPS_MS, changed
+from tests.fuzz.preview_events import PreviewEvents
 from tests.fuzz.rules_events import RulesEvents
 from tests.recorded_logs.hardware import hardware
 from tests.support.events_json import START_MS, Tape, cells_of, event, opened
 from tests.support.random_events import RandomEvents
 from tests.support.random_server_groups import RandomServerGroupEvents
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import Record
 
@@ -26,6 +28,9 @@ TICK = event("tick.v1", {})
 
 BOUNDED = 3
 """The first version of the rules with limits."""
+
+PREVIEW = RULES_VERSIONS.newest.version
+"""The number of the preview rules, above all released ones."""
 
 LARGE = 20_000
 """Bytes from which on a record is seldom changed: that takes long."""
@@ -81,23 +86,26 @@ class FuzzTape(Tape):
 class FuzzedLog:
     """A log of `size` records from `seed`. In the cell `quiet` there are honest records only; `bad` are the others.
 
-    It starts with any version of the rules, and is raised midway. Records with limits go to partition 1, so that what they
+    It starts with any version of the rules, and is raised midway, or follows the preview rules from the first record. Records with limits go to partition 1, so that what they
     leave to later records does not keep anything of the quiet cell waiting.
     """
 
     seed: int
     size: int
+    preview: bool = False
     bad: set[tuple[int, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._rng = rng = random.Random(self.seed)
-        version = rng.choice((1, 2, BOUNDED, BOUNDED, BOUNDED))
+        version = PREVIEW if self.preview else rng.choice((1, 2, BOUNDED, BOUNDED, BOUNDED))
         later = version == BOUNDED and rng.random() < 0.3  # PORTS are proposed and activated midway
         self.tape = tape = FuzzTape(version, [("PORTS",), () if later else ("PORTS",)])
         self.world = RandomEvents(rng.choice, tape)
         self.quiet = tape.cells[-1]
         self._others = _other_honest(rng)
         self._rules = RulesEvents(rng)
+        cell = next(c for n in range(1000) if partition_for(c := f"preview-{n}", PARTITIONS) == 1)
+        self._previews = PreviewEvents(rng, tape, cell)
         self._scenes: list[tuple[str, Iterator[bytes]]] = []
         raised_at = rng.randrange(self.size) if version < BOUNDED and rng.random() < 0.8 else self.size
         self.world.settle()
@@ -110,6 +118,9 @@ class FuzzedLog:
                 self._write_other()
             if rng.random() < 0.3:
                 self._write_scene()
+            while self.preview and rng.random() < 0.6:
+                key, value = next(self._previews)
+                self._write(partition_for(key, PARTITIONS), key.encode(), value)
             while rng.random() < 0.5:
                 self._write_bad()
 

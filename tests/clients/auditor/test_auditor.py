@@ -44,7 +44,7 @@ class Story:
         offset = len(self.records)
         body = {
             "specversion": "1.0",
-            "type": f"vacancy.{kind if kind.endswith('.v2') else f'{kind}.v1'}",
+            "type": f"vacancy.{kind if kind.endswith(('.v2', '.v3')) else f'{kind}.v1'}",
             "id": id_ or f"e{offset}",
             "source": "test",
             "data": data,
