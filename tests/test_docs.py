@@ -72,7 +72,7 @@ def masked(page: str) -> list[str]:
     """The output in a page, without what differs from run to run and from host to host."""
     text = "\n".join(one.text for one in blocks(page) if one.kind == "console")
     text = re.sub(r"^vacancy: node-1: .*\n", "", text, flags=re.M)  # what this host does not offer
-    text = re.sub(r"\b[0-9a-f]{16,32}(-[0-9a-f]+)?\b", "ID", text)
+    text = re.sub(r"\b([0-9a-f]{16,32}(-[0-9a-f]+)?|[0-9A-Za-z]{21})\b", "ID", text)
     text = re.sub(r"gpu-1:[ab]\b", "gpu-1:?", text)  # one of two equal GPUs
     text = re.sub(r"\d[\d:.,TZ-]*", "N", text)
     return [" ".join(line.split()) for line in text.splitlines()]
