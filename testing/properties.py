@@ -8,7 +8,14 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from vacancy.resources.classes.resource_class import Exactness, Granted, ResourceClass, Shortfall, Term
+from vacancy.resources.classes.resource_class import (
+    EXCLUDED,
+    Exactness,
+    Granted,
+    ResourceClass,
+    Shortfall,
+    Term,
+)
 from vacancy.resources.model.errors import InvalidRecord, UsageError
 from vacancy.testing.subject import Draw, granted, through_json, unchanged
 
@@ -254,6 +261,34 @@ def overrides_can_be_cleared(draw: Draw) -> None:
         assert of.row(changed) == of.row(plain), "without_effect names a field that changes what is offered"
 
 
+def excluded_items_go_to_nobody(draw: Draw) -> None:
+    """An item that an operator excludes is in no new grant. What is held stays held, reports keep the exclusion, and without
+    it the record is as before."""
+    of, found = draw.of, draw.history(may_withdraw=False)
+    plain = of.override(found.record, {})
+    names = sorted(of.names(plain))
+    if not of.excludes_items or not names:
+        return
+    override = {EXCLUDED: dict.fromkeys(draw.value(st.sets(st.sampled_from(names), min_size=1)), "")}
+    changed = of.override(plain, override)
+    assert of.decode(of.encode(changed)) == changed
+    assert set(of.names(changed)) == set(names)
+    assert of.in_use(changed) == of.in_use(plain)
+    assert of.override(changed, {}) == plain
+    inventory = draw.inventory()
+    assert of.report(inventory, changed) == of.override(of.report(inventory, plain), override)
+    outcome = of.claim(changed, draw.ask())
+    if isinstance(outcome, Granted):
+        grant = through_json(outcome.grant)
+        assert of.withheld(changed, grant) == (), (
+            f"{grant} has what is excluded: {sorted(override[EXCLUDED])}"
+        )
+        assert of.release(outcome.record, grant) == changed
+    for held in found.held:
+        changed = of.release(changed, held.grant)
+    assert not of.in_use(changed)
+
+
 def refusals_say_why(draw: Draw) -> None:
     """A refusal has a word for programs, and whole numbers; `no_room` means that more was asked than there is."""
     of, found = draw.of, draw.history()
@@ -421,6 +456,7 @@ PROPERTIES: Final[Mapping[str, Property]] = {
         reclaim_keeps_what_was_held,
         reclaim_grants_what_claim_grants,
         overrides_can_be_cleared,
+        excluded_items_go_to_nobody,
         refusals_say_why,
         any_ask_is_judged,
         any_inventory_is_judged,

@@ -300,6 +300,63 @@ def override(
 
 
 @app.command()
+def device(
+    provider: ProviderArgument,
+    name: Annotated[str, typer.Argument(metavar="DEVICE")],
+    disable: Annotated[bool, typer.Option("--disable", help="Grant the device to nobody.")] = False,
+    enable: Annotated[bool, typer.Option("--enable", help="Offer the device again.")] = False,
+    reason: ReasonOption = "",
+    cell: CellOption = None,
+    timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Take one device of a node or provider out of service, or bring it back. Whoever holds it keeps it, and is named."""
+    if disable == enable or (enable and reason):
+        raise UsageError(
+            "a device is either disabled or enabled", do="give --disable and --reason, or --enable"
+        )
+    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    from vacancy.clients.admin.device_exclusion import set_device_excluded
+
+    with (
+        failure_as_json(as_json, provider=provider),
+        context.open_log(timeout) as opened,
+        context.open_reader() as reader,
+    ):
+        found = set_device_excluded(
+            opened,
+            reader,
+            provider,
+            name,
+            reason=reason if disable else None,
+            cell=cell,
+            timeout_s=timeout,
+            wait=not no_wait,
+        )
+    now = found.settings
+    if as_json:
+        answer = {
+            **now._asdict(),
+            "resource_class": found.resource_class,
+            "device": name,
+            "disabled": disable,
+        }
+        emit_json({**answer, "holders": found.holders, "outcome": outcome_name(now.applied)})
+        return
+    state = f"disabled{f' ({reason})' if reason else ''}" if disable else "enabled"
+    held = f", held by {' '.join(found.holders)}: move them or release them" if found.holders else ""
+    unchanged = "" if now.changed else " (unchanged)"
+    emit(f"{found.resource_class} {name} of {now.provider} in cell {now.cell} is {state}{unchanged}{held}")
+    if not now.applied:
+        note(NOT_WAITED)
+
+
+@app.command()
 def retire(
     provider: Annotated[str, typer.Argument(metavar="NODE")],
     force: Annotated[

@@ -22,7 +22,13 @@ from vacancy.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from vacancy.clients.inspection.answers import HoldingAnswer, NodeAnswer, ProviderAnswer, TreeAnswer
+    from vacancy.clients.inspection.answers import (
+        ExcludedAnswer,
+        HoldingAnswer,
+        NodeAnswer,
+        ProviderAnswer,
+        TreeAnswer,
+    )
 
 app = typer.Typer(
     help="Show one provider, consumer, request, claim or server group; or all nodes.", rich_markup_mode=None
@@ -82,7 +88,10 @@ def _print_tree(tree: TreeAnswer) -> None:
         ),
     )
     for one in tree.providers:
-        details = _details_of(one)
+        details = [
+            *_details_of(one),
+            *(excluded_text(out) for out in tree.excluded if out.provider == one.id),
+        ]
         if details:
             emit()
             emit(one.id)
@@ -129,13 +138,22 @@ def _details_of(one: ProviderAnswer) -> list[str]:
         reason = f" ({one.facts['reason']})" if one.facts["reason"] else ""
         lines.append(f"operator settings: {one.facts['status']}{reason}, revision {one.facts['revision']}")
         for name, values in one.facts["overrides"].items():
-            override = ", ".join(f"{field}={value}" for field, value in values.items())
+            shown = {field: value for field, value in values.items() if field != "excluded"}
+            if not shown:
+                continue
+            override = ", ".join(f"{field}={value}" for field, value in shown.items())
             idle = one.facts["overrides_without_effect"].get(name)
             unused = (
                 f" ({' and '.join(idle)}: no effect on the inventory that the node reports)" if idle else ""
             )
             lines.append(f"override of {name}: {override}{unused}")
     return lines
+
+
+def excluded_text(one: ExcludedAnswer) -> str:
+    reason = f" ({one.reason})" if one.reason else ""
+    held = f", held by {' '.join(one.holders)}" if one.holders else ""
+    return f"{one.resource_class} {one.name} is disabled{reason}{held}"
 
 
 def _print_holdings(holdings: Sequence[HoldingAnswer]) -> None:

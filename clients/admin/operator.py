@@ -17,6 +17,8 @@ from vacancy.clients.inspection.lookup import NotFound, find, provider_cell, pro
 from vacancy.clients.runtime.folded_log import FoldedLog, RecordRefused
 from vacancy.clients.scheduler.releases import WeighedRelease, release_records
 from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.classes.resource_class import EXCLUDED
+from vacancy.resources.fold.operator_settings import check_override
 from vacancy.resources.fold.record_limits import parts_weight
 from vacancy.resources.model import events
 from vacancy.resources.model.attributes import type_name
@@ -30,7 +32,8 @@ from vacancy.resources.model.names import check_trait
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.rows import OperatorSettingsRow, ProviderRow
-from vacancy.resources.state.tables import ALLOCATIONS, FACTS, PROVIDERS, key
+from vacancy.resources.state.rule_set import RuleSet
+from vacancy.resources.state.tables import ALLOCATIONS, FACTS, PARTITION, PARTITION_KEY, PROVIDERS, key
 from vacancy.streams.log import Log
 
 SOURCE = "/operator"
@@ -107,11 +110,34 @@ def override(resource_class: str, values: Mapping[str, Any]) -> Change:
 
 
 def clear_override(resource_class: str) -> Change:
-    """Remove the override, so that the inventory is as the node reports it."""
-    return lambda settings: _with(
-        settings,
-        overrides={name: kept for name, kept in settings.overrides.items() if name != resource_class},
-    )
+    """Remove the override, so that the inventory is as the node reports it. Devices that are excluded stay so."""
+
+    def change(settings: OperatorSettings) -> OperatorSettings:
+        before = settings.overrides.get(resource_class, {})
+        return _overridden(
+            settings, resource_class, {EXCLUDED: before[EXCLUDED]} if EXCLUDED in before else {}
+        )
+
+    return change
+
+
+def exclude(resource_class: str, name: str, reason: str | None) -> Change:
+    """Exclude a device of a class from all grants, for this reason; None: offer it again."""
+
+    def change(settings: OperatorSettings) -> OperatorSettings:
+        values: dict[str, Any] = dict(settings.overrides.get(resource_class, {}))
+        excluded = {**values.pop(EXCLUDED, {}), name: reason}
+        excluded = {one: why for one, why in excluded.items() if why is not None}
+        return _overridden(settings, resource_class, {**values, EXCLUDED: excluded} if excluded else values)
+
+    return change
+
+
+def _overridden(
+    settings: OperatorSettings, resource_class: str, values: Mapping[str, Any]
+) -> OperatorSettings:
+    others = {name: kept for name, kept in settings.overrides.items() if name != resource_class}
+    return _with(settings, overrides={**others, resource_class: values} if values else others)
 
 
 def attributes(*, add: Mapping[str, str | int | bool] | None = None, remove: Iterable[str] = ()) -> Change:
@@ -237,22 +263,33 @@ def _check_overrides(
     for name, values in after.overrides.items():
         resource_class = reader.registry.check(name)
         try:
-            resource_class.check_override(values)
+            check_override(_rules(reader, cell), resource_class, values)
         except InvalidRecord as error:
             raise UsageError(error.what, do="see which fields of this class operators can override") from None
         table = reader.registry.table(name)
         row = reader.get(table, table.prefix + key(cell, provider), cell=cell)
         if row is None or values == before.overrides.get(name):
             continue
-        fields = resource_class.without_effect(row.record, values)
+        old = before.overrides.get(name, {})
+        fields = [
+            field
+            for field in resource_class.without_effect(row.record, values)
+            if values[field] != old.get(field)
+        ]
         if fields:
             raise UsageError(
                 f"an override of {' and '.join(fields)} has no effect on the inventory of {name} "
                 f"that the node reports for {provider}",
                 where=f"cell {cell}",
-                do=f"look with `vacancy show provider {provider}`; where it is a list of devices, leave devices out of "
-                "the list on the node, for example with `vacancy publish --deny-device`",
+                do=f"look with `vacancy show provider {provider}`; where it is a list of devices, exclude single "
+                "ones with `vacancy provider device`, or leave them out of the list on the node, for example with "
+                "`vacancy publish --deny-device`",
             )
+
+
+def _rules(reader: StoreReader, cell: str) -> RuleSet:
+    row = reader.get(PARTITION, PARTITION_KEY, cell=cell)
+    return reader.versions.released if row is None else reader.versions.of(row.rules_version)
 
 
 def _check_types(

@@ -11,6 +11,7 @@ from vacancy.clients.auditor.classes.class_auditor import OPAQUE, RULE, ClassAud
 from vacancy.clients.auditor.consumers import HeldByConsumer
 from vacancy.clients.auditor.ledger import DEADLINE_AHEAD_MS_MAX, Ledger
 from vacancy.clients.auditor.moves import CHANGED_BY_NAME, GROUPS_OF_A_CLAIM, NO_MOVE, Move, asked, compare
+from vacancy.clients.auditor.operator_settings import NO_SETTINGS
 from vacancy.clients.auditor.server_groups import broken_groups, copies
 
 SlotKey = tuple[str, str]
@@ -188,8 +189,14 @@ def _slots(
         if provider is not None and name in provider.stock:
             free = ledger.free((cell, id_), name) + given[(id_, name)]
             others = _held_by_others(ledger, cell, claim, id_, name) + stay.get((id_, name), [])
-            slot = Slot(id_, provider.stock[name], free, others, (id_, name) in kept)
-            yield ledger.auditor(name), slot, wanted
+            auditor, stock = ledger.auditor(name), provider.stock[name]
+            excluded = ledger.settings.get((cell, id_), NO_SETTINGS).override(name).get("excluded", ())
+            if excluded:
+                # What a consumer holds already it may keep in a move.
+                own = ledger.consumers.granted.get((cell, id_, name), {}).get((cell, claim["consumer"]), ())
+                keeps = {item for grant in own if not isinstance(grant, int) for item in grant}
+                stock = auditor.offered(stock, frozenset(excluded) - (keeps if replaces else frozenset()))
+            yield auditor, Slot(id_, stock, free, others, (id_, name) in kept), wanted
 
 
 def _kept(ledger: Ledger, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> frozenset[SlotKey]:

@@ -472,7 +472,7 @@ class Ledger:
         old = self.settings.get(key, NO_SETTINGS)
         if data["revision"] != old.revision + 1:
             return
-        new = read_settings(data, self.knows, self.classes)
+        new = read_settings(data, self.knows, self.classes, excluding=self.rules.excluding)
         provider = self.providers.get(key)
         if provider is not None and self.rules.bounded:
             self.withdrawals.settle((cell, provider.root), key[1], self.rules.limits.withdrawn_at_once)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,19 +26,26 @@ class AuditedSettings(NamedTuple):
 
 
 _NONE: Mapping[str, Any] = {}
+_DEVICE = re.compile(r"[A-Za-z0-9._:/@+=~-]{1,200}")
 NO_SETTINGS = AuditedSettings()
 
 
 def read_settings(
-    data: Mapping[str, Any], knows: Callable[[str], bool], classes: ClassAuditors
+    data: Mapping[str, Any], knows: Callable[[str], bool], classes: ClassAuditors, *, excluding: bool
 ) -> AuditedSettings:
-    """The settings of a `facts.set` event. Raises `Refused` where they override an unknown class or are invalid."""
+    """The settings of a `facts.set` event; `excluding`: they may exclude devices. Raises `Refused` where they override an
+    unknown class or are invalid."""
     facts = data["facts"]
     overrides = {}
     for name, override in facts.get("overrides", {}).items():
         if not knows(name):
             raise Refused
-        classes.of(name).check_override(override)
+        auditor = classes.of(name)
+        if excluding and auditor.names_items and "excluded" in override:
+            _check_excluded(override["excluded"])
+            auditor.check_override({field: value for field, value in override.items() if field != "excluded"})
+        else:
+            auditor.check_override(override)
         overrides[name] = {field: value for field, value in override.items() if value is not None}
     return AuditedSettings(
         data["revision"],
@@ -47,3 +55,12 @@ def read_settings(
         overrides,
         facts.get("attributes", {}),
     )
+
+
+def _check_excluded(names: Any) -> None:
+    """Raise `Refused` unless these are names of devices, each with a reason."""
+    if not isinstance(names, dict) or len(names) > 4096:
+        raise Refused
+    for name, reason in names.items():
+        if not _DEVICE.fullmatch(name) or not isinstance(reason, str) or len(reason) > 1000:
+            raise Refused

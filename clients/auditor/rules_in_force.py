@@ -73,6 +73,7 @@ PREVIEWS: Final = 1_000_000
 """Versions with larger numbers are previews. Only the first record of a log names one."""
 
 IDENTIFIED_SINCE: Final = 4
+EXCLUDING_SINCE: Final = 4
 """The first version whose reports name machines, and whose retirements are of an incarnation."""
 
 MACHINE_NAMES: Final = 8
@@ -143,6 +144,11 @@ class RulesInForce:
     def identified(self) -> bool:
         """Whether reports name machines."""
         return self.now.version >= IDENTIFIED_SINCE
+
+    @property
+    def excluding(self) -> bool:
+        """Whether operators may exclude single devices."""
+        return self.now.version >= EXCLUDING_SINCE
 
     @property
     def limits(self) -> AuditedLimits:

@@ -98,6 +98,18 @@ class NodeAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class ExcludedAnswer:
+    """A device that an operator excluded: the settings of `provider` name it. `holders` are the consumers that still hold it,
+    or a function of it."""
+
+    provider: str
+    resource_class: str
+    name: str
+    reason: str
+    holders: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class TreeAnswer:
     """A provider, its descendants (a parent before its children), its node, and the consumers that hold any of them."""
 
@@ -108,6 +120,7 @@ class TreeAnswer:
     node: NodeAnswer | None
     providers: list[ProviderAnswer]
     holdings: list[HoldingAnswer]
+    excluded: list[ExcludedAnswer]
     as_of: dict[int, int]
 
 

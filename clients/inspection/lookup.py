@@ -6,7 +6,7 @@ Nothing here writes. Each function calls the reader's `catch_up` first, and its 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from vacancy.clients.inspection.answers import (
     ConsumerAnswer,
     ContestedAnswer,
+    ExcludedAnswer,
     HoldingAnswer,
     InventoryAnswer,
     NodeAnswer,
@@ -25,6 +26,7 @@ from vacancy.clients.inspection.answers import (
 )
 from vacancy.clients.inspection.contested import contested_node, same_machine_text
 from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.classes.resource_class import EXCLUDED
 from vacancy.resources.fold.provider_tree import path_to_root
 from vacancy.resources.model.canonical_bytes import spec_json
 from vacancy.resources.model.errors import UsageError, VacancyError
@@ -132,6 +134,7 @@ def show_provider(reader: StoreReader, provider: str, *, cell: str | None = None
     below.sort(key=lambda item: paths[item[0]][::-1])
     ids = frozenset(id_ for id_, _ in below)
     node = reader.get(NODES, key(cell, row.root))
+    holdings = [part for part in _holdings_in(reader, cell) if part.provider in ids]
     return TreeAnswer(
         id=provider,
         cell=cell,
@@ -139,7 +142,8 @@ def show_provider(reader: StoreReader, provider: str, *, cell: str | None = None
         root=row.root,
         node=None if node is None else _node(reader, cell, row.root, node),
         providers=[_provider(reader, cell, id_, one) for id_, one in below],
-        holdings=[part for part in _holdings_in(reader, cell) if part.provider in ids],
+        holdings=holdings,
+        excluded=[one for id_, _ in below for one in _excluded(reader, cell, id_, holdings)],
         as_of=reader.position,
     )
 
@@ -227,6 +231,24 @@ def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> Pro
         if settings is None
         else {**settings_shown(settings), "overrides_without_effect": without_effect},
     )
+
+
+def _excluded(
+    reader: StoreReader, cell: str, id_: str, holdings: Sequence[HoldingAnswer]
+) -> Iterator[ExcludedAnswer]:
+    settings = reader.get(FACTS, key(cell, id_))
+    overrides = {} if settings is None else settings.overrides
+    for class_name, override in overrides.items():
+        table = reader.registry.table(class_name)
+        resource_class = table.resource_class
+        row = reader.get(table, table.prefix + key(cell, id_), cell=cell)
+        if row is None or not resource_class.excludes_items:
+            continue
+        there = [one for one in holdings if (one.provider, one.resource_class) == (id_, class_name)]
+        for name, reason in override.get(EXCLUDED, {}).items():
+            alone = resource_class.override(row.record, {EXCLUDED: {name: reason}})
+            held = [one.consumer for one in there if resource_class.withheld(alone, one.grant)]
+            yield ExcludedAnswer(id_, class_name, name, reason, sorted(set(held)))
 
 
 def _inventory(reader: StoreReader, name: str, row: ClassRow) -> InventoryAnswer:

@@ -29,7 +29,7 @@ from vacancy.resources.classes.device_attribute_index import (
     index_terms,
 )
 from vacancy.resources.classes.quantity import TOTAL_MAX, Quantity, QuantityRecord
-from vacancy.resources.classes.resource_class import Granted, ResourceClass, Shortfall, Term
+from vacancy.resources.classes.resource_class import EXCLUDED, Granted, ResourceClass, Shortfall, Term
 from vacancy.resources.model.comparison import Comparison, Value, all_hold, comparisons, is_value
 from vacancy.resources.model.errors import InvalidRecord, UsageError
 from vacancy.resources.model.names import ID_PATTERN
@@ -96,12 +96,25 @@ class DeviceUse(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class DeviceRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A provider's devices and what is held of them, both sorted by name; or, if `is_counted`, the number of devices.
-    `counted.used` is the number that was granted as an amount."""
+    `counted.used` is the number that was granted as an amount.
+
+    `excluded` are the names that an operator excluded, and `withheld` the reported devices that nobody gets because of it.
+    They are not among `items`, so for claims and queries they are not there. A record without exclusions is encoded
+    without the two fields: its bytes are those of rules version 1."""
 
     counted: QuantityRecord
     items: tuple[DeviceItem, ...]
     used: tuple[DeviceUse, ...]
     is_counted: bool
+    excluded: tuple[str, ...] = ()
+    withheld: tuple[DeviceItem, ...] = ()
+
+    @property
+    def reported(self) -> tuple[DeviceItem, ...]:
+        """All reported devices, whether they are offered or not."""
+        if not self.withheld:
+            return self.items
+        return tuple(sorted((*self.items, *self.withheld), key=lambda item: item.name))
 
     @property
     def held(self) -> int:
@@ -126,6 +139,7 @@ class DeviceClass(ResourceClass[DeviceRecord]):
     columns: ClassVar[tuple[str, ...]] = ("free", "capacity", *INDEX_COLUMNS)
     index_columns: ClassVar[tuple[str, ...]] = INDEX_COLUMNS
     added_ask_fields: ClassVar[frozenset[str]] = frozenset({"match"})
+    excludes_items: ClassVar[bool] = True
     countable: ClassVar[bool] = True
     """Whether an inventory may be a number of devices."""
 
@@ -215,7 +229,8 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         counted = None if old is None else old.counted
         used = () if old is None else old.used
         if self.countable and "devices" not in inventory:
-            return DeviceRecord(self._quantity.report(inventory, counted), (), used, True)
+            excluded = () if old is None else old.excluded
+            return DeviceRecord(self._quantity.report(inventory, counted), (), used, True, excluded)
         devices = inventory.get("devices")
         if set(inventory) != {"devices"} or not isinstance(devices, Mapping):
             raise InvalidRecord(f"{self.name}: an inventory is {{'devices': {{name: attributes}}}}")
@@ -224,7 +239,8 @@ class DeviceClass(ResourceClass[DeviceRecord]):
                 f"{self.name}: an inventory has {DEVICES_MAX:,} devices at most, and this one has {len(devices):,}"
             )
         items = tuple(self._parse_item(name, devices[name]) for name in sorted(devices))
-        return DeviceRecord(self._uncounted(counted), self._check(items), used, False)
+        record = DeviceRecord(self._uncounted(counted), self._check(items), used, False)
+        return record if old is None or not old.excluded else _excluding(record, old.excluded)
 
     def check_override(self, override: Mapping[str, Any]) -> None:
         if self.countable:
@@ -233,16 +249,32 @@ class DeviceClass(ResourceClass[DeviceRecord]):
             super().check_override(override)
 
     def without_effect(self, record: DeviceRecord, override: Mapping[str, Any]) -> tuple[str, ...]:
-        """A list of devices has no amount that an operator could reserve of it or multiply."""
-        return () if record.is_counted else tuple(sorted(override))
+        """A list of devices has no amount that an operator could reserve of it or multiply. A number of devices has no names
+        that an operator could exclude."""
+        if record.is_counted:
+            return tuple(name for name in override if name == EXCLUDED)
+        return tuple(sorted(name for name in override if name != EXCLUDED))
 
     def override(self, record: DeviceRecord, override: Mapping[str, Any]) -> DeviceRecord:
+        excluded = tuple(sorted(override.get(EXCLUDED, ())))
+        if excluded != record.excluded:
+            record = _excluding(record, excluded)
         if not self.countable:
             return record
+        override = {name: value for name, value in override.items() if name != EXCLUDED}
         return replace(record, counted=self._quantity.override(record.counted, override))
 
+    def withheld(self, record: DeviceRecord, grant: Any) -> tuple[str, ...]:
+        if self.is_amount(grant):
+            return ()
+        out = {*record.excluded, *(item.name for item in record.withheld)}
+        return tuple(sorted({use.name for use in self._uses_held(grant)} & out))
+
+    def names(self, record: DeviceRecord) -> frozenset[str]:
+        return frozenset(item.name for item in record.reported)
+
     def withdraw(self, record: DeviceRecord) -> DeviceRecord:
-        return replace(record, counted=self._uncounted(record.counted), items=())
+        return replace(record, counted=self._uncounted(record.counted), items=(), withheld=())
 
     def in_use(self, record: DeviceRecord) -> bool:
         return bool(record.used) or record.counted.used > 0
@@ -285,7 +317,7 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         return all(amount >= 0 for amount in left.values())
 
     def items(self, record: DeviceRecord) -> int:
-        return len(record.items)
+        return len(record.items) + len(record.withheld)
 
     def claim_reads(self, record: DeviceRecord, ask: Any) -> int:
         """The devices and what is held of them, each once for each comparison and each choice of the ask."""
@@ -345,7 +377,8 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         return plain and sum(one.count for one in wanted) <= held
 
     def encode(self, record: DeviceRecord) -> bytes:
-        return self._head.pack(*self.row(record)) + msgspec.msgpack.encode(record)
+        value = record if record.excluded else (record.counted, record.items, record.used, record.is_counted)
+        return self._head.pack(*self.row(record)) + msgspec.msgpack.encode(value)
 
     def decode(self, data: bytes) -> DeviceRecord:
         return self._decoder.decode(data[self._head.size :])
@@ -428,6 +461,20 @@ class DeviceClass(ResourceClass[DeviceRecord]):
             raise UsageError(f"{self.name}: {error}", do="write a smaller object") from None
         except UsageError as error:
             raise UsageError(f"{self.name}: {error.what}", where=error.where, do=error.do) from None
+
+
+def _excluding(record: DeviceRecord, excluded: tuple[str, ...]) -> DeviceRecord:
+    """The record with exactly these names excluded. With a physical function its virtual functions are withheld, and with a
+    virtual function its physical function: whoever had that would have this."""
+    reported, names = record.reported, frozenset(excluded)
+    whole = {item.parent for item in reported if item.parent and item.name in names}
+    out = {item.name for item in reported if item.name in names or item.parent in names or item.name in whole}
+    return replace(
+        record,
+        items=tuple(item for item in reported if item.name not in out),
+        excluded=excluded,
+        withheld=tuple(item for item in reported if item.name in out),
+    )
 
 
 @lru_cache(maxsize=1024)

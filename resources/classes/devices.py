@@ -112,7 +112,7 @@ class Devices(DeviceClass):
         """A physical function counts as its virtual functions, which nobody else can have: so does `capacity`."""
         if record is None or self.is_amount(grant):
             return super().amounts_of(grant)
-        functions = Counter(item.parent for item in record.items if item.parent)
+        functions = Counter(item.parent for item in record.reported if item.parent)
         return {"": sum(functions[name] or 1 for name in grant)}
 
     def _parse_object(self, fields: dict[str, Any]) -> DeviceAsk:

@@ -15,7 +15,7 @@ of any class. docs/adding-a-resource-class.md explains each method. `vacancy.tes
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeGuard, TypeVar, final
 
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 Operator = Literal[Relation, "divides", "all_bits", "any_bits"]
+
+
+EXCLUDED = "excluded"
+"""The field of an operator's override that excludes named items of an inventory: name -> reason. See
+`ResourceClass.excludes_items`."""
 
 
 class Term(NamedTuple):
@@ -95,6 +100,10 @@ class ResourceClass(ABC, Generic[R]):
     """The fields of an ask that came after rules version 1. The rules of a log decide which of them it allows
     (`RuleSet.ask_fields`)."""
 
+    excludes_items: ClassVar[bool] = False
+    """Whether the class has named items of which an operator may exclude some: `override` then honours `EXCLUDED`, and nobody
+    gets these items. The rules check the field; `check_override` is not given it."""
+
     amounts_need_record: ClassVar[bool] = False
     """Whether `amounts_of` of a grant that is no plain amount depends on the record."""
 
@@ -117,6 +126,14 @@ class ResourceClass(ABC, Generic[R]):
     def override(self, record: R, override: Mapping[str, Any]) -> R:
         """The record under an operator's override (already checked; an empty one clears what was overridden)."""
         return record
+
+    def withheld(self, record: R, grant: Any) -> tuple[str, ...]:
+        """What a grant has of the items that nobody gets because an operator excluded them."""
+        return ()
+
+    def names(self, record: R) -> Collection[str]:
+        """The names of the reported items, excluded or not; none where the record is an amount."""
+        return ()
 
     @abstractmethod
     def withdraw(self, record: R) -> R:

@@ -68,7 +68,7 @@ class Vgpu(DeviceClass):
         return min(plans, key=lambda one: one[:4])[4] if plans else Shortfall("no_room", wanted.count, most)
 
     def items(self, record: DeviceRecord) -> int:
-        return sum(1 + len(item.types) for item in record.items)
+        return sum(1 + len(item.types) for item in record.reported)
 
     def _own_columns(self, record: DeviceRecord) -> tuple[int, ...]:
         of: dict[str, int] = {}

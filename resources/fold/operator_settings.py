@@ -6,15 +6,28 @@ the provider is removed.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
 from msgspec.structs import replace
 
+from vacancy.resources.classes.resource_class import EXCLUDED, ResourceClass
+from vacancy.resources.fold.record_limits import check_items
 from vacancy.resources.fold.withdrawals import apply_operator_settings, settle_provider
 from vacancy.resources.model.attributes import pairs, same_types
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import OperatorSettingsData
+from vacancy.resources.model.names import ID_PATTERN
 from vacancy.resources.state.rows import ClassRow, OperatorSettingsRow
+from vacancy.resources.state.rule_set import RuleSet
 from vacancy.resources.state.tables import FACTS, PROVIDERS
 from vacancy.resources.state.transaction import Transaction
+
+REASON_MAX: Final = 1_000
+"""The length of the reason for which one item is excluded."""
+
+is_id = re.compile(ID_PATTERN).fullmatch
 
 REVISIONS_KEPT = 8
 """How many revisions keep their event ids, to distinguish a repeated event from a conflicting one."""
@@ -55,6 +68,22 @@ def fold_operator_settings(transaction: Transaction, event_id: str, data: Operat
             transaction.put(PROVIDERS, key, replace(applied, changed=transaction.offset))
 
 
+def check_override(rules: RuleSet, resource_class: ResourceClass[Any], override: Mapping[str, Any]) -> None:
+    """Raise `InvalidRecord` where the rules or the class do not allow an operator's override."""
+    if rules.excludes_items and resource_class.excludes_items and EXCLUDED in override:
+        names = override[EXCLUDED]
+        if not isinstance(names, dict) or not all(
+            is_id(name) and isinstance(reason, str) and len(reason) <= REASON_MAX
+            for name, reason in names.items()
+        ):
+            raise InvalidRecord(
+                f"{resource_class.name}: {EXCLUDED} is {{name: reason}}, and a reason has {REASON_MAX} characters at most"
+            )
+        check_items(rules, len(names), resource_class.name)
+        override = {name: value for name, value in override.items() if name != EXCLUDED}
+    resource_class.check_override(override)
+
+
 def _override(
     transaction: Transaction, provider: str, old: OperatorSettingsRow | None, new: OperatorSettingsRow
 ) -> None:
@@ -63,7 +92,7 @@ def _override(
         table = transaction.class_table(name)
         row = transaction.class_row(table, provider)
         override = new.overrides.get(name, {})
-        table.resource_class.check_override(override)
+        check_override(transaction.rules, table.resource_class, override)
         if row is None:
             continue
         record = table.resource_class.override(row.record, override)

@@ -237,6 +237,7 @@ _4: Final = RuleSet(
     limits=LIMITS_4,
     first_error_only=True,
     keeps_grants=True,
+    excludes_items=True,
 )
 
 RULES_VERSIONS: Final = RulesVersions((_1, _2, _3, _4))

@@ -67,6 +67,7 @@ class RuleSet:
         limits: Limits,
         first_error_only: bool = False,
         keeps_grants: bool = False,
+        excludes_items: bool = False,
     ) -> None:
         self.version = version
         self.summary = summary
@@ -83,6 +84,9 @@ class RuleSet:
 
         self.keeps_grants = keeps_grants
         """Whether a consumer keeps the grants of asks that a move or a resize does not change (`fold.moves`)."""
+
+        self.excludes_items = excludes_items
+        """Whether operators may exclude named items of an inventory, such as one device (`fold.operator_settings`)."""
 
         self.fingerprint = canonical.fingerprint
         """The fingerprint of a claim's content, in the form that this version writes."""

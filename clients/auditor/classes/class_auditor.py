@@ -9,7 +9,7 @@ class that it judges, so that an error in one is not an error in both.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 ROOM, RULE, OPAQUE = "room", "rule", "opaque"
@@ -68,6 +68,9 @@ class ClassAuditor(ABC, Generic[S]):
     is_judged: ClassVar[bool] = True
     """False where nothing is known about the class: every outcome then counts as one that cannot be verified."""
 
+    names_items: ClassVar[bool] = False
+    """Whether an inventory has named items of which an operator may exclude some."""
+
     always_counted: ClassVar[bool] = False
     """Whether `capacity` is a number for every inventory of the class."""
 
@@ -89,6 +92,10 @@ class ClassAuditor(ABC, Generic[S]):
     def capacity(self, stock: S, override: Mapping[str, Any]) -> int | None:
         """How much may be in use, under the operator's override; None where amounts do not decide what fits."""
         return None
+
+    def offered(self, stock: S, excluded: Collection[str]) -> S:
+        """What of the stock may be granted when these items are excluded."""
+        return stock
 
     # -- asks ---------------------------------------------------------------------------------------------
 

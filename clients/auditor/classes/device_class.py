@@ -13,9 +13,9 @@ import json
 import operator
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, ClassVar, Final, NamedTuple, cast
 
 from vacancy.clients.auditor.classes.class_auditor import (
     OPAQUE,
@@ -62,6 +62,8 @@ class NamedDevices(NamedTuple):
 class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
     """A class of devices: by address, or by number."""
 
+    names_items: ClassVar[bool] = True
+
     ask_fields: frozenset[str] = frozenset({"count", "where"})
     """The fields of an ask that may be no more than a number."""
 
@@ -101,6 +103,21 @@ class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
 
     def capacity(self, stock: CountedStock | NamedDevices, override: Mapping[str, Any]) -> int | None:
         return self._quantity.capacity(stock, override) if isinstance(stock, CountedStock) else None
+
+    def offered(
+        self, stock: CountedStock | NamedDevices, excluded: Collection[str]
+    ) -> CountedStock | NamedDevices:
+        """An excluded physical function takes its virtual functions with it, and a virtual function its physical function."""
+        if isinstance(stock, CountedStock):
+            return stock
+        devices = as_devices(stock.devices)
+        parents = {devices[name].get("parent") for name in excluded if name in devices}
+        left = {
+            name: device
+            for name, device in devices.items()
+            if name not in excluded and device.get("parent") not in excluded and name not in parents
+        }
+        return stock._replace(devices=json.dumps(left, sort_keys=True))
 
     # -- asks ---------------------------------------------------------------------------------------------
 
