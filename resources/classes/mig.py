@@ -161,7 +161,7 @@ class Mig(DeviceClass):
         return tuple(max(domains(again, wanted), key=len, default=[])[: wanted.count])
 
     def items(self, record: DeviceRecord) -> int:
-        return sum(1 + len(item.types) for item in record.items)
+        return sum(1 + len(item.types) for item in record.reported)
 
     def _own_columns(self, record: DeviceRecord) -> tuple[int, ...]:
         held = _occupied(record)
