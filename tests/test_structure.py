@@ -235,7 +235,7 @@ CONTRACT = ("resource_class", "registry")
 KNOW_CLASSES = ("resources/classes", "clients/publisher/host", "clients/request_language/numa_syntax.py")
 """The rules of the classes; what reports a host's inventories; the syntax of one class."""
 
-CLASS_NAMES = ("PCI_DEVICE", "SRIOV_NET_VF", "PGPU", "FPGA", "VGPU", "GPU_SHARE", "NUMA_CELL")
+CLASS_NAMES = ("PCI_DEVICE", "SRIOV_NET_VF", "PGPU", "FPGA", "VGPU", "GPU_SHARE", "NUMA_CELL", "PORT")
 
 
 @pytest.mark.parametrize("top", ["resources", "projections", "streams", "clients", "cli", "testing"])

@@ -10,6 +10,7 @@ from typing import Final
 from vacancy.clients.request_language.ask_syntax import AskSyntax
 from vacancy.clients.request_language.device_syntax import DeviceSyntax, GpuShareSyntax, MigSyntax, VgpuSyntax
 from vacancy.clients.request_language.numa_syntax import NumaSyntax
+from vacancy.clients.request_language.port_syntax import PortSyntax
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import Ask, RequestGroup
@@ -28,6 +29,7 @@ _BUILT_IN: Final[Mapping[str, AskSyntax]] = {
     "GPU_SHARE": GpuShareSyntax(),
     "MIG": MigSyntax(),
     "NUMA_CELL": NumaSyntax(),
+    "PORT": PortSyntax(),
 }
 _OPTIONS: Final = {syntax.option: syntax for syntax in _BUILT_IN.values() if syntax.option is not None}
 

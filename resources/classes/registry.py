@@ -15,6 +15,7 @@ from vacancy.resources.classes.devices import Devices
 from vacancy.resources.classes.gpu_share import GpuShare
 from vacancy.resources.classes.mig import Mig
 from vacancy.resources.classes.numa_cell import NumaCell
+from vacancy.resources.classes.port import Port
 from vacancy.resources.classes.quantity import Quantity
 from vacancy.resources.classes.resource_class import ResourceClass
 from vacancy.resources.classes.vgpu import Vgpu
@@ -46,14 +47,14 @@ STANDARD_CLASSES = (
     "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
 )
 
-OWN_CLASSES = ("NUMA_CELL", "GPU_SHARE", "MIG")
+OWN_CLASSES = ("NUMA_CELL", "GPU_SHARE", "MIG", "PORT")
 """Classes that come with the rules and have no standard name."""
 
 CLASSES_1 = frozenset((*STANDARD_CLASSES, "NUMA_CELL", "GPU_SHARE"))
 """The classes of rules version 1: the names of os-resource-classes 1.1, and our own. A class that comes later is added
 to the tuples above, and to the set of the version that brings it."""
 
-CLASSES_4 = CLASSES_1 | {"MIG"}
+CLASSES_4 = CLASSES_1 | {"MIG", "PORT"}
 """The classes of rules version 4."""
 
 ASK_FIELDS_4: Mapping[str, frozenset[str]] = dict.fromkeys(
@@ -67,6 +68,7 @@ _KINDS: dict[str, Callable[[str], ResourceClass[Any]]] = {
     "NUMA_CELL": NumaCell,
     "GPU_SHARE": GpuShare,
     "MIG": Mig,
+    "PORT": Port,
 }
 """The implementations of the classes that are not quantities."""
 

@@ -66,6 +66,12 @@ def _mig_inventories(draw: st.DrawFn) -> dict[str, Any]:
 
 
 _FUNCTIONS = {"pf": {}, "vf0": {"parent": "pf"}, "vf1": {"parent": "pf"}, "plain": {}}
+_PORT_RANGES = st.lists(
+    st.tuples(st.integers(1, 12), st.integers(0, 3)).map(lambda one: [one[0], sum(one)]),
+    min_size=1,
+    max_size=4,
+)
+_PROTOCOL = st.sampled_from(("tcp", "udp"))
 _WHOLE_FUNCTION = {"count": 1, "where": {"dev_type": "type-PF"}}
 
 STRATEGIES: dict[str, tuple[Any, Any, Any]] = {
@@ -79,6 +85,15 @@ STRATEGIES: dict[str, tuple[Any, Any, Any]] = {
     "GPU_SHARE": (devices.inventories("GPU_SHARE"), devices.asks("GPU_SHARE"), st.just({})),
     "MIG": (_mig_inventories(), _MIG_ASKS, st.just({})),
     "NUMA_CELL": (numa.inventories(), numa.asks() | _PINNED, st.just({})),
+    "PORT": (
+        st.dictionaries(_PROTOCOL, _PORT_RANGES | st.just([]), min_size=1)
+        | st.just({"tcp": [[port, port] for port in range(65_535, 65_408, -2)]}),
+        st.integers(1, 4)
+        | st.fixed_dictionaries(
+            {"count": st.integers(1, 4)}, optional={"ports": _PORT_RANGES, "protocol": _PROTOCOL}
+        ),
+        st.just({}),
+    ),
     "PORTS": (
         st.fixed_dictionaries({"ports": st.lists(_PORTS, max_size=5)}),
         st.integers(1, 3) | st.fixed_dictionaries({"ports": _PORTS_ASKED}),

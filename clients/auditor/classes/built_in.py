@@ -10,6 +10,7 @@ from vacancy.clients.auditor.classes.devices import WholeDevicesAuditor
 from vacancy.clients.auditor.classes.gpu_share import GpuShareAuditor
 from vacancy.clients.auditor.classes.mig import MigAuditor
 from vacancy.clients.auditor.classes.numa import NumaCellAuditor
+from vacancy.clients.auditor.classes.port import PortAuditor
 from vacancy.clients.auditor.classes.quantity import QuantityAuditor
 from vacancy.clients.auditor.classes.unjudged import Unjudged
 from vacancy.clients.auditor.classes.vgpu import VgpuAuditor
@@ -38,11 +39,12 @@ BUILT_IN: Mapping[str, Callable[[str], ClassAuditor[Any]]] = {
     "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC": QuantityAuditor,
     "GPU_SHARE": GpuShareAuditor,
     "NUMA_CELL": NumaCellAuditor,
+    "PORT": PortAuditor,
     "MIG": MigAuditor,
 }
 """The classes that logs allow, most of them from rules version 1 on. Names that start with `CUSTOM_` are quantities, too."""
 
-CLASSES_SINCE_4 = frozenset({"MIG"})
+CLASSES_SINCE_4 = frozenset({"MIG", "PORT"})
 """Those of them that logs allow from rules version 4 on."""
 
 _CUSTOM = "CUSTOM_"

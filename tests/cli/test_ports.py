@@ -1,0 +1,48 @@
+"""Ports of hosts, as who places instances sees them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.command import Vacancy
+
+
+def node_with_ports(home: Path, root: str) -> str:
+    inventories = {"VCPU": {"total": 8}, "PORT": {"tcp": [[3002, 3002], [20_000, 32_000]], "udp": [[53, 53]]}}
+    (home / f"{root}.json").write_text(json.dumps({"providers": [{"id": root, "inventories": inventories}]}))
+    return f"{root}.json"
+
+
+def test_a_static_port_is_on_each_node_once_and_dynamic_ones_come_from_a_range(tmp_path: Path) -> None:
+    with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
+        vacancy("topics", "create", "--partitions", 1, "--preview-rules")
+        for root in ("n1", "n2"):
+            vacancy("publish", "--once", "--no-wait", "--file", node_with_ports(tmp_path, root))
+        vacancy("replay")
+        with vacancy.serving("worker", until="caught up"):
+            static = ("place", "--resources", "VCPU:1,PORT:1[3002]")
+            placed = [vacancy(*static, "--consumer", f"web-{number}") for number in (1, 2)]
+            assert all('{"ports":[3002],"protocol":"tcp"}' in one for one in placed)
+            assert sorted(root for root in ("n1", "n2") for one in placed if f" on {root} " in one) == [
+                "n1",
+                "n2",
+            ]
+            assert "no valid host" in vacancy.fails(3, *static, "--consumer", "web-3")
+            told = vacancy("place", "--resources", "PORT:2[20000-32000]", "--consumer", "api")
+            assert '{"ports":[20000,20001],"protocol":"tcp"}' in told
+            told = vacancy("place", "--resources", "PORT:1[udp]", "--consumer", "dns")
+            assert '{"ports":[53],"protocol":"udp"}' in told
+            assert "neither a port" in vacancy.fails(2, "place", "--resources", "PORT:1[http]")
+            assert "is not an ask" in vacancy.fails(2, "place", "--resources", "PORT:1[70000]")
+        audited = vacancy.json("verify")["audit"]
+        assert audited["problems"] == []
+
+
+def test_older_rules_do_not_know_the_class(tmp_path: Path) -> None:
+    with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
+        vacancy("topics", "create", "--partitions", 1)
+        vacancy("publish", "--once", "--no-wait", "--file", node_with_ports(tmp_path, "n1"))
+        vacancy("replay")
+        assert "class PORT needs" in vacancy.fails(2, "place", "--resources", "PORT:1")
+        assert vacancy.json("verify")["audit"]["problems"] == []
