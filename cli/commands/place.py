@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,7 +26,8 @@ from vacancy.resources.model.server_group import copy_of
 
 if TYPE_CHECKING:
     from vacancy.clients.admin.operator import Held
-    from vacancy.clients.scheduler.placement import Outcome
+    from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
+    from vacancy.resources.classes.registry import Registry
 
 ConsumersArgument = Annotated[list[str], typer.Argument(metavar="CONSUMER…")]
 
@@ -74,6 +75,16 @@ def place(
             help="With --replace, leave this server group. It stays in all others. Repeatable.",
         ),
     ] = None,
+    gang: Annotated[
+        str | None,
+        typer.Option(
+            "--gang",
+            metavar="FILE",
+            help="Place several requests together in one cell, all or none: a JSON array of members, each with `query` (a"
+            " Placement query string) or `request` (a RequestSpec), and optionally `consumer`, `project`, `user`,"
+            " `consumer_type`; - reads standard input. In place of the options of the request. Needs rules version 4.",
+        ),
+    ] = None,
     order: o.OrderOption = None,
     weigh: o.WeighOption = None,
     typical: o.TypicalOption = None,
@@ -102,7 +113,7 @@ def place(
 ) -> None:
     """Find a node for a request and claim its resources.
 
-    The options of the request are those of `vacancy candidates`. Exits with 3 if there is not a candidate; the output
+    The options of the request are those of `vacancy candidates`; --gang places several requests at once. Exits with 3 if there is not a candidate; the output
     then lists how many nodes each constraint removed. Exits with 4 if every claim was lost to other schedulers, and
     with 8 if a limit of the project or the user is reached, and with 6 if the outcome is not known yet; the message then
     gives the time at which it will be. Exits with 7 if the consumer holds something already, in any cell, unless --replace is
@@ -110,21 +121,17 @@ def place(
     """
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
     registry = context.registry()
-    parsed = request_options.parse(registry)
-    from vacancy.clients.scheduler.placement import PlacementRequest
-
-    if replace and consumer is None:
-        raise UsageError("--replace needs a consumer", do="name it with --consumer")
+    if replace and (consumer is None or gang is not None):
+        raise UsageError("--replace needs a consumer", do="name it with --consumer, without --gang")
     if leave and not replace:
         raise UsageError("--leave is for --replace", do="leave it out")
-    wanted = PlacementRequest(
-        parsed.spec,
-        consumer=consumer,
-        project=project,
-        user=user,
-        consumer_type=consumer_type,
-        hold_ms=None if hold is None else int(hold * 1000),
-    )
+    common = {
+        "project": project,
+        "user": user,
+        "consumer_type": consumer_type,
+        "hold_ms": None if hold is None else int(hold * 1000),
+    }
+    wanted = _wanted(request_options, registry, gang, consumer, common)
     with context.open_scheduler(
         timeout,
         seed=seed,
@@ -133,25 +140,54 @@ def place(
         attempts=attempts,
     ) as scheduler:
         replaces = replace and consumer is not None and bool(scheduler.allocations(consumer))
-        if consumer is not None and not replaces:
-            scheduler.check_new(consumer)
+        for name in (one.consumer for one in wanted):
+            if name is not None and not replaces:
+                scheduler.check_new(name)
         try:
-            if replaces:
-                outcome = scheduler.replace(
-                    wanted, leaves=leave or (), timeout_s=timeout, max_staleness_s=max_staleness
-                )
+            if gang is not None:
+                outcomes = scheduler.place_gang(wanted, timeout_s=timeout, max_staleness_s=max_staleness)
+            elif replaces:
+                outcomes = [
+                    scheduler.replace(
+                        wanted[0], leaves=leave or (), timeout_s=timeout, max_staleness_s=max_staleness
+                    )
+                ]
             else:
-                outcome = scheduler.place(wanted, timeout_s=timeout, max_staleness_s=max_staleness)
+                outcomes = [scheduler.place(wanted[0], timeout_s=timeout, max_staleness_s=max_staleness)]
         except NoValidHost as error:
             if as_json:
                 emit_json({"status": "no_valid_host", "explanation": error.explanation})
-            else:
+            elif error.explanation is not None:
                 render_explanation(error.explanation)
             raise
     if as_json:
-        emit_json(outcome)
+        emit_json(outcomes[0] if gang is None else {"status": "placed", "gang": outcomes})
         return
-    render_placed(outcome, "placed")
+    for outcome in outcomes:
+        render_placed(outcome, "placed")
+
+
+def _wanted(
+    options: RequestOptions,
+    registry: Registry,
+    gang: str | None,
+    consumer: str | None,
+    common: dict[str, Any],
+) -> list[PlacementRequest]:
+    """What is to be placed: the request of the options, or the members of a gang. Raises `UsageError`."""
+    if gang is None:
+        spec = options.parse(registry).spec
+        from vacancy.clients.scheduler.placement import PlacementRequest
+
+        return [PlacementRequest(spec, consumer=consumer, **common)]
+    if consumer is not None or options != RequestOptions():
+        raise UsageError(
+            "--gang stands in place of the options of the request and of --consumer",
+            do="write the requests and the consumers of all members into its file",
+        )
+    from vacancy.cli.gang_file import read_gang
+
+    return read_gang(gang, registry, **common)
 
 
 def render_placed(outcome: Outcome, done: str, *, both: bool = False) -> None:

@@ -10,7 +10,7 @@ Where the auditor disagrees with a verdict of the store, the ledger follows the 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -165,6 +165,11 @@ class _Findings:
                 return verdicts.pop(at)
         return None
 
+    def peek(self, partition: int, claim: Key, offset: int) -> Mapping[str, Any] | None:
+        """The verdict on the claim of that record, if there is one."""
+        verdicts = self.verdicts.get((partition, claim), ())
+        return next((one for one in verdicts if one["offset"] == offset), None)
+
     def conclude(self) -> None:
         """Report the remaining verdicts: there is no claim for them."""
         for verdicts in self.verdicts.values():
@@ -182,7 +187,7 @@ class _Partition:
         self._found = found
         self._judged: set[Key] = set()
         self._without: list[tuple[int, str, str]] = []
-        self.ledger = Ledger(self._judge, classes)
+        self.ledger = Ledger(self._judge, classes, self._judge_gang)
         self.trees = CandidateTrees(self.ledger)
 
     def _judge(self, cell: str, claim: Mapping[str, Any], replaces: bool) -> None:
@@ -223,6 +228,77 @@ class _Partition:
                 self._found.report(
                     where, f"claim {key[1]} in {cell} violates its request: {what}", "misplaced"
                 )
+
+    def _judge_gang(self, cell: str, claims: Sequence[Mapping[str, Any]]) -> None:
+        """Judge claims that are accepted together or not at all. A gang that was accepted is judged claim by claim."""
+        ledger, keys = self.ledger, [(cell, claim["id"]) for claim in claims]
+        known = [ledger.judged.get(key) for key in keys]
+        if any(one is not None and not one.cancelled for one in known):
+            return  # a duplicate, or a dead letter
+        if claims[0]["deadline_ms"] < ledger.now():
+            for claim in claims:
+                self._judge(cell, claim, False)
+            return
+        verdicts = [self._found.peek(self._partition, key, ledger.offset) for key in keys]
+        fates = {None if one is None else bool(one["accepted"]) for one in verdicts}
+        if len(fates) > 1:
+            where = f"{self._partition}:{ledger.offset}"
+            self._found.report(
+                where, f"only a part of the gang of claim {keys[0][1]} was accepted", "overcommitted"
+            )
+        if fates != {False}:
+            for claim in claims:
+                self._judge(cell, claim, False)
+            return
+        self._judge_rejected_gang(cell, claims, verdicts)
+
+    def _judge_rejected_gang(
+        self, cell: str, claims: Sequence[Mapping[str, Any]], verdicts: Sequence[Mapping[str, Any] | None]
+    ) -> None:
+        """Judge a gang that the store rejected: one of its claims must have an objection, after those before it. What these
+        are granted by name is not known, so an ask for units with names may leave the gang unjudged."""
+        ledger, found = self.ledger, self._found
+        where = f"{self._partition}:{ledger.offset}"
+        reasons = [(one or {}).get("reason") for one in verdicts]
+        failed = [at for at, reason in enumerate(reasons) if reason != "gang_rejected"]
+        if len(failed) != 1:
+            text = f"{len(failed)} claims of the gang of claim {claims[0]['id']} were rejected for reasons of their own"
+            found.report(where, text)
+        entered: list[Key] = []
+        for at, claim in enumerate(claims):
+            key, consumer = (cell, claim["id"]), (cell, claim["consumer"])
+            against = objections(ledger, cell, claim, replaces=False)
+            if key in ledger.judged:
+                against.append(Objection(RULE, "it was cancelled"))
+            counted = None
+            if ledger.has_quotas:
+                counted = amounts_of(claim, (), ledger.classes, partial(ledger.stock_of, cell))
+                against += self._quota_objections(consumer, claim, counted, verdicts[at])
+            if at in failed or any(one.kind != OPAQUE for one in against):
+                break
+            if counted is not None:
+                ledger.quotas.enter(consumer, claim, counted)
+            enter(ledger, cell, claim, replaces=False)
+            entered.append(consumer)
+        for consumer in reversed(entered):
+            ledger.undo(consumer)
+        named = any(
+            not isinstance(ask, int)
+            for one in claims
+            for part in one["allocations"]
+            for ask in part["resources"].values()
+        )
+        if not against and named and entered:
+            against = [Objection(OPAQUE, _GANG_OF_NAMED)]
+        for number, claim in enumerate(claims):
+            key = (cell, claim["id"])
+            self._judged.add(key)
+            ledger.set_judged(key, claim["deadline_ms"])
+            found.take(self._partition, key, ledger.offset)
+            if number == at:
+                self._compare(key, against, verdicts[number])
+            else:
+                found.counts["rejected"] += 1
 
     def _quota_objections(
         self, key: Key, claim: Mapping[str, Any], counted: Amounts, verdict: Mapping[str, Any] | None
@@ -284,6 +360,7 @@ class _Partition:
                     found.capacity[name] += capacity
 
 
+_GANG_OF_NAMED = "what members of a rejected gang would have been granted by name is not known"
 _RECORD_FULL = "how much judging the claims of one record reads is not counted"
 _EXPIRED = "a verdict may be deleted after the deadline of its claim"
 _LEFT_OUT = "a node that two cells reported, or a machine of two names, may have been left out"
@@ -291,6 +368,7 @@ _SILENT = "nodes that were silent for long were left out"
 """The ledger does not know when a node last sent an event."""
 
 
+_CLAIMS = {"claims.requested", "gang.requested"}
 _CLOSING_TYPES = {
     b"vacancy.node.reported.v1",
     b"vacancy.node.reported.v2",
@@ -468,5 +546,5 @@ def _events(logs: Records, words: Set[bytes]) -> Iterator[tuple[Record, ReadEven
 def _claims(event: ReadEvent) -> Iterable[Mapping[str, Any]]:
     if event.kind in ("consumer.replaced", "consumer.replaced.v2", "consumer.replaced.v3"):
         return (event.data,)
-    claims: Iterable[Mapping[str, Any]] = event.data["claims"] if event.kind == "claims.requested" else ()
+    claims: Iterable[Mapping[str, Any]] = event.data["claims"] if event.kind in _CLAIMS else ()
     return claims

@@ -302,6 +302,16 @@ class ClaimsRequested(_Strict):
     claims: Annotated[list[Claim], Meta(min_length=1, max_length=64)]
 
 
+class GangRequested(_Strict):
+    claims: Annotated[list[Claim], Meta(min_length=2, max_length=64)]
+
+    def __post_init__(self) -> None:
+        """Check that the claims are of different consumers, and have one deadline."""
+        _check(len({claim.id for claim in self.claims}) == len(self.claims))
+        _check(len({claim.consumer for claim in self.claims}) == len(self.claims))
+        _check(len({claim.deadline_ms for claim in self.claims}) == 1)
+
+
 class ConsumerConfirmed(_Strict):
     consumer: Id
     claim: Id
@@ -568,6 +578,10 @@ class _ClaimsRequestedEvent(_Envelope, tag=_PREFIX + "claims.requested" + _VERSI
     data: ClaimsRequested
 
 
+class _GangRequestedEvent(_Envelope, tag=_PREFIX + "gang.requested" + _VERSION):
+    data: GangRequested
+
+
 class _ConsumerReplacedEvent(_Envelope, tag=_PREFIX + "consumer.replaced" + _VERSION):
     data: Claim
 
@@ -652,6 +666,7 @@ _Event = (
     | _RequestsReceivedV2Event
     | _RequestsClosedEvent
     | _ClaimsRequestedEvent
+    | _GangRequestedEvent
     | _ConsumerReplacedEvent
     | _ConsumerReplacedByIdEvent
     | _ConsumerMovedEvent

@@ -63,11 +63,15 @@ class Judged(NamedTuple):
 class Ledger:
     """One partition as of the records applied so far.
 
-    `on_claim(cell, claim, replaces)` is called for each claim in the log, in order.
+    `on_claim(cell, claim, replaces)` is called for each claim in the log, in order, and `on_gang(cell, claims)` for claims
+    that are accepted together or not at all.
     """
 
     def __init__(
-        self, on_claim: Callable[[str, Mapping[str, Any], bool], None], classes: ClassAuditors | None = None
+        self,
+        on_claim: Callable[[str, Mapping[str, Any], bool], None],
+        classes: ClassAuditors | None = None,
+        on_gang: Callable[[str, Sequence[Mapping[str, Any]]], None] = lambda *_: None,
     ) -> None:
         self._on_claim = on_claim
         self.classes = classes or ClassAuditors()
@@ -110,6 +114,7 @@ class Ledger:
             "facts.set": lambda cell, event: self._settings_set(cell, event.data),
             **dict.fromkeys(("requests.received", "requests.received.v2"), self._requests_received),
             "claims.requested": lambda cell, event: self._claims_requested(cell, event.data),
+            "gang.requested": lambda cell, event: on_gang(cell, event.data["claims"]),
             **self._consumer_handlers(),
             **self._move_handlers(),
             **self._quota_handlers(),
@@ -738,6 +743,10 @@ class Ledger:
         self.settle(consumer[0], parts)
         self.take(consumer[0], parts, -1)
         self.sweep(consumer[0], parts)
+
+    def undo(self, consumer: Key) -> None:
+        """Undo a claim that was entered at this record."""
+        self._free(consumer)
 
     def _release(self, cell: str, release: Mapping[str, Any], given_back: int) -> int:
         """Apply one release, of a record that gave back `given_back` parts before. Returns how many this one gives back."""

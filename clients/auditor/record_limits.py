@@ -52,6 +52,7 @@ def _settings(data: Data, limits: AuditedLimits) -> bool:
 
 _CHECKS: Final[Mapping[str, Callable[[Data, AuditedLimits], bool]]] = {
     "claims.requested": _claims,
+    "gang.requested": _claims,
     "consumer.replaced.v2": _claims,
     "node.reported": _node,
     "node.reported.v2": _node,

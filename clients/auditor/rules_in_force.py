@@ -90,6 +90,7 @@ ONLY_IDENTIFIED: Final = {
     "requests.received.v2",
     "consumer.replaced.v3",
     "consumer.updated",
+    "gang.requested",
 }
 ONLY_BEFORE: Final = {"consumer.replaced"}
 ONLY_SINCE: Final = {"consumer.replaced.v2", "rules.proposed", "rules.supported", "rules.withdrawn"}

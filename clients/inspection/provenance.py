@@ -115,7 +115,7 @@ def place_text(event: LogEvent) -> str:
 
 
 def _claims(event: events.Event) -> Iterator[events.Claim]:
-    if isinstance(event, events.ClaimsRequested):
+    if isinstance(event, events.ClaimsRequested | events.GangRequested):
         yield from reversed(event.data.claims)
     elif isinstance(event, events.ConsumerReplaced | events.ConsumerReplacedV2):
         yield event.data

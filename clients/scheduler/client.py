@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack
@@ -420,8 +420,9 @@ class Scheduler:
                 at = AppendedAt(partition, row.offset, row.timestamp_ms)
                 raise RecordRefused(f"claim {outcome.claim} of {outcome.consumer}", row.reason, at)
 
-    def fetch_quota(self, rejected: Rejected, *, timeout_s: float = 10.0) -> bool:
+    def fetch_quota(self, rejected: Rejected, *, timeout_s: float = 10.0, in_gang: bool = False) -> bool:
         """Fetch the share of a limit that a claim lacked in its partition, from partitions that do not use theirs.
+        `in_gang`: what its verdict says is used may be of claims before it that were rejected with it.
 
         Returns False for another rejection. Raises `OverQuota` where the whole limit is in use.
         """
@@ -432,14 +433,17 @@ class Scheduler:
 
         scope, quotas = scope_of(verdict), Quotas(self.log, self.reader, timeout_s=timeout_s)
         partition = partition_for(cell, self.reader.manifest.partitions)
-        if quotas.fetch(scope, partition, verdict.asked):
+        used, _, limit = verdict.other.partition("/")
+        asked = verdict.asked
+        if in_gang and (known := quotas.limit(scope)) is not None:
+            asked += int(used) - sum(one.used for one in known.shares if one.partition == partition)
+        if quotas.fetch(scope, partition, asked):
             return True
         found = quotas.limit(scope)
-        used, _, limit = verdict.other.partition("/")
         if found is not None:
             used, limit = str(found.used), str(found.limit)
         raise OverQuota(
-            f"over quota: {verdict.group}, {verdict.resource_class}: used {used}, asked {verdict.asked}, limit {limit}",
+            f"over quota: {verdict.group}, {verdict.resource_class}: used {used}, asked {asked}, limit {limit}",
             where=f"store {self.reader.path}",
             do="release something, or raise the limit with `vacancy quota set`",
         )
@@ -506,6 +510,35 @@ class Scheduler:
                 yield placement, asked
 
         return pipeline.run(compiled())
+
+    def place_gang(
+        self,
+        requests: Sequence[PlacementRequest | AnyRequest],
+        *,
+        timeout_s: float = 10.0,
+        max_staleness_s: float | None = None,
+    ) -> list[Outcome]:
+        """Place 2 to 64 requests, like or unlike, together in one cell: all of them, or none. Where the gang was rejected, try
+        other places. Each is a consumer of its own. The search finds places for all if there are any, in any order of
+        asking, as far as `projections.query.gang` searches; else it raises `SearchGivenUp`.
+
+        Returns the outcomes in the order of the requests; all are `placed`. Needs rules version 4. Raises as `place`; where
+        it raises anything but `OutcomeUnknown`, nothing is held.
+        """
+        from vacancy.clients.scheduler.gangs import GangPlacement
+
+        placements = [one if isinstance(one, PlacementRequest) else PlacementRequest(one) for one in requests]
+        for one in placements:
+            check_placement(one)
+        gang = GangPlacement(
+            self._writer,
+            self.query,
+            self._settings,
+            self._log_time,
+            fetch_quota=lambda rejected: self.fetch_quota(rejected, timeout_s=timeout_s, in_gang=True),
+            check_new=self.check_new,
+        )
+        return gang.place(placements, timeout_s, max_staleness_s)
 
     def _check_rules(self, request: CompiledRequest) -> None:
         from vacancy.clients.scheduler.needed_rules import check_request

@@ -30,6 +30,7 @@ from vacancy.resources.model.event_encoding import (
     ReceivedRequestWire,
     encode_claims,
     encode_closed,
+    encode_gang,
     encode_received,
     encode_received_v2,
 )
@@ -118,9 +119,14 @@ class LogWriter:
         return not all(receipt.done for _, receipt in list(self._receipts))
 
     def send(
-        self, claims: Mapping[str, Sequence[ClaimWire]] = NO_CLAIMS, timeout_s: float = SEND_S
+        self,
+        claims: Mapping[str, Sequence[ClaimWire]] = NO_CLAIMS,
+        timeout_s: float = SEND_S,
+        *,
+        gangs: Mapping[str, Sequence[ClaimWire]] = NO_CLAIMS,
     ) -> LogUnavailable | None:
-        """Send claims (by cell), the requests received since, and the outcomes that have waited long enough.
+        """Send claims (by cell), the requests received since, and the outcomes that have waited long enough. `gangs` are
+        claims (by cell) that are accepted together or not at all.
 
         Returns the error where the log does not answer within `timeout_s`: then none of these claims is ever in the log.
         Raises `LogError` where the log refuses a record, `StoreMismatch` where it is not the store's.
@@ -131,10 +137,14 @@ class LogWriter:
             except LogUnavailable as error:
                 return error
         self._check_receipts()
-        return self._send(claims, timeout_s, CLOSED_WAIT_S)
+        return self._send(claims, timeout_s, CLOSED_WAIT_S, gangs)
 
     def _send(
-        self, claims: Mapping[str, Sequence[ClaimWire]], timeout_s: float, closed_wait_s: float
+        self,
+        claims: Mapping[str, Sequence[ClaimWire]],
+        timeout_s: float,
+        closed_wait_s: float,
+        gangs: Mapping[str, Sequence[ClaimWire]] = NO_CLAIMS,
     ) -> LogUnavailable | None:
         if not self._may_send:
             return None
@@ -143,6 +153,8 @@ class LogWriter:
         try:
             requests = self._requests.take(closed_wait_s)
             records = [*self._kept, *requests, *self._claim_records(claims)]
+            for cell, gang in gangs.items():
+                records.append(NewRecord(cell, encode_gang(next(self._ids), self._source, gang)))
             if not records:
                 return None
             try:

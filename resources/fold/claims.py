@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from vacancy.resources.fold.judge import DEADLINE_AHEAD_MS_MAX, Acceptance, Rejection, Rows, give_back, judge
@@ -18,6 +20,7 @@ from vacancy.resources.model.events import (
     ClaimsRequestedData,
     ConsumerRef,
     ConsumersReleasedData,
+    GangRequestedData,
     Release,
     Replacement,
 )
@@ -36,6 +39,7 @@ from vacancy.resources.state.transaction import RecordFull, Transaction
 
 VERDICT = b"V"
 CANCELLED = "cancelled"
+GANG_REJECTED = "gang_rejected"
 
 
 def fold_claims(transaction: Transaction, data: ClaimsRequestedData) -> None:
@@ -43,6 +47,58 @@ def fold_claims(transaction: Transaction, data: ClaimsRequestedData) -> None:
     check_claims(transaction.rules, data.claims)
     for claim in data.claims:
         fold_claim(transaction, claim)
+
+
+def fold_gang(transaction: Transaction, data: GangRequestedData) -> None:
+    """Judge the claims of a gang, in order, each after what those before it take. All are accepted, or none is.
+
+    Where one is rejected, its verdict has the reason, and the others are rejected because of it (`gang_rejected`). A gang
+    that comes after its deadline is dropped without verdicts, and a repeated one changes nothing. Raises `InvalidRecord`
+    where a claim of it was made before in other company or with other content.
+    """
+    check_claims(transaction.rules, data.claims)
+    keys = [transaction.key(claim.id) for claim in data.claims]
+    known = [transaction.get(VERDICTS, key) for key in keys]
+    made = [row is not None and row.offset >= 0 for row in known]
+    if any(made):
+        _check_repeated(data.claims, known)
+        return
+    if data.claims[0].deadline_ms < transaction.time_ms:
+        return
+    before = transaction.savepoint()
+    failed: tuple[Claim, Rejection] | None = None
+    for claim, key, row in zip(data.claims, keys, known, strict=True):
+        outcome = (
+            _judge(transaction, claim, replaces=False)
+            if row is None
+            else Rejection(CANCELLED, taken=row.taken)
+        )
+        if isinstance(outcome, Rejection):
+            failed = claim, outcome
+            break
+        _write_verdict(transaction, claim, key, outcome)
+        _write_allocation(transaction, claim, outcome)
+    if failed is None:
+        return
+    transaction.roll_back(before)
+    of, why = failed
+    for claim, key in zip(data.claims, keys, strict=True):
+        rejection = why if claim is of else Rejection(GANG_REJECTED, other=of.consumer)
+        _write_verdict(transaction, claim, key, rejection)
+
+
+def _check_repeated(claims: Sequence[Claim], known: Sequence[VerdictRow | None]) -> None:
+    """Raise `InvalidRecord` unless all claims of a gang were judged at one record, with the same content."""
+    for claim, row in zip(claims, known, strict=True):
+        if row is None or row.offset < 0:
+            raise InvalidRecord(f"claim {claim.id} is new, and others of its gang were made before")
+        if not has_fingerprint(claim, row.fingerprint):
+            raise InvalidRecord(
+                f"claim {claim.id} was made before with other content, at offset {row.offset}"
+            )
+    offsets = {row.offset for row in known if row is not None}
+    if len(offsets) > 1:
+        raise InvalidRecord(f"the claims of the gang were made before, at offsets {sorted(offsets)}")
 
 
 def fold_replaced(transaction: Transaction, claim: Claim) -> None:

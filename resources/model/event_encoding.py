@@ -112,6 +112,11 @@ def encode_claims(id_: str, source: str, claims: Sequence[ClaimWire]) -> bytes:
     return _encode(_Event("vacancy.claims.requested.v1", id_, source, _Claims(claims)))
 
 
+def encode_gang(id_: str, source: str, claims: Sequence[ClaimWire]) -> bytes:
+    """One record's value: `events.GangRequested` with 2 to `events.BATCH_MAX` claims."""
+    return _encode(_Event("vacancy.gang.requested.v1", id_, source, _Claims(claims)))
+
+
 def encode_received(id_: str, source: str, requests: Sequence[ReceivedRequestWire]) -> bytes:
     """One record's value: `events.RequestsReceived` with up to `events.BATCH_MAX` requests."""
     return _encode(_Event("vacancy.requests.received.v1", id_, source, _Requests(requests)))

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, Union, get_args
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 from pydantic_core import SchemaValidator, from_json
 
 from vacancy.resources.model.attributes import AttributeName, Attributes, AttributeValue, Operator
@@ -443,6 +443,25 @@ class ClaimsRequestedData(RequestModel):
     claims: Annotated[tuple[Claim, ...], Field(min_length=1, max_length=BATCH_MAX)]
 
 
+class GangRequestedData(RequestModel):
+    """Claims of different consumers, all with one deadline."""
+
+    claims: Annotated[tuple[Claim, ...], Field(min_length=2, max_length=BATCH_MAX)]
+
+    @model_validator(mode="after")
+    def _are_one_gang(self) -> GangRequestedData:
+        for what, names in (
+            ("claim", [claim.id for claim in self.claims]),
+            ("consumer", [claim.consumer for claim in self.claims]),
+        ):
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{what} {twice} is in the gang twice")
+        if len({claim.deadline_ms for claim in self.claims}) > 1:
+            raise ValueError("the claims of a gang have one deadline")
+        return self
+
+
 class ConsumerRef(RequestModel):
     """A consumer and the claim of its allocation."""
 
@@ -473,6 +492,13 @@ class ClaimsRequested(Envelope):
 
     type: Literal["vacancy.claims.requested.v1"] = "vacancy.claims.requested.v1"
     data: ClaimsRequestedData
+
+
+class GangRequested(Envelope):
+    """Up to 64 claims of different consumers that are accepted together or not at all."""
+
+    type: Literal["vacancy.gang.requested.v1"] = "vacancy.gang.requested.v1"
+    data: GangRequestedData
 
 
 class ConsumerReplaced(Envelope):
@@ -672,6 +698,7 @@ Event = (
     | NodeAdopted
     | NodeRenamed
     | ClaimsRequested
+    | GangRequested
     | ConsumersReleased
     | ConsumerConfirmed
     | ConsumerReplaced

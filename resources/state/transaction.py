@@ -6,7 +6,7 @@ No row is changed in place. If the record is invalid, its changes are dropped an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.limits import NO_LIMIT
@@ -55,6 +55,13 @@ class PendingWithdrawal:
         self.classes: dict[str, tuple[int, tuple[str, ...]]] = (
             {} if row is None else {id_: (offset, names) for id_, offset, names in row.classes}
         )
+
+
+class Savepoint(NamedTuple):
+    """What `Transaction.roll_back` restores: the changes, and what they moved within the record."""
+
+    changes: Changes
+    dead: int
 
 
 class TreeWork:
@@ -160,6 +167,20 @@ class Transaction:
     def delete(self, table: Table[Any], key: bytes) -> None:
         """Delete a row, if there is one."""
         self.changes.setdefault(table, {})[key] = None
+
+    # -- several claims, all or none ----------------------------------------------------------------------------
+
+    def savepoint(self) -> Savepoint:
+        """The changes of this record so far. Claims may be judged and written after that; what they read stays counted."""
+        return Savepoint({table: dict(rows) for table, rows in self.changes.items()}, len(self.dead))
+
+    def roll_back(self, to: Savepoint) -> None:
+        """Undo all changes of claims since `to`, and forget what was computed from them. Claims change no tree."""
+        self.changes.clear()
+        self.changes.update(to.changes)
+        del self.dead[to.dead :]
+        self.groups.clear()
+        self._generations.clear()
 
     # -- look-ups of several rules ---------------------------------------------------------------------------
 

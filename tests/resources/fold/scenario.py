@@ -225,7 +225,7 @@ class Scenario:
         else:
             for said, judged in zip(told, outcomes, strict=True):
                 if judged:
-                    self._check_verdict(said.split()[0 if verb == "claims" else 1], judged)
+                    self._check_verdict(said.split()[0 if verb in ("claims", "gang") else 1], judged)
 
     def _dead_letters(self) -> int:
         row = self.replicas.get(PARTITION, PARTITION_KEY)
@@ -307,6 +307,10 @@ class Scenario:
 
     def _claims(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         return event("claims.requested.v1", {"claims": [self._bid(line.split()) for line in more]})
+
+    def _gang(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """As `claims`, of which all are accepted or none."""
+        return event("gang.requested.v1", {"claims": [self._bid(line.split()) for line in more]})
 
     def _replace(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         """`replace c2 for i1 replaces=c1 n1 VCPU:4`: with `replaces` it is version 2, with `leaves=web` version 3."""

@@ -26,6 +26,7 @@ from vacancy.resources.model.event_encoding import (
     ReceivedRequestWire,
     encode_claims,
     encode_closed,
+    encode_gang,
     encode_position,
     encode_received,
     membership_wire,
@@ -150,6 +151,14 @@ def test_claims_are_read_as_they_were_written(written: list[events.Claim]) -> No
     read = events.parse(encode_claims("e", "/s", [wire_of(one) for one in written]))
     data = events.ClaimsRequestedData(claims=tuple(written))
     same(read, events.ClaimsRequested(id="e", source="/s", data=data))
+
+
+@given(st.lists(claims, min_size=2, max_size=3, unique_by=(lambda one: one.id, lambda one: one.consumer)))
+def test_gangs_are_read_as_they_were_written(written: list[events.Claim]) -> None:
+    written = [one.model_copy(update={"deadline_ms": written[0].deadline_ms}) for one in written]
+    read = events.parse(encode_gang("e", "/s", [wire_of(one) for one in written]))
+    data = events.GangRequestedData(claims=tuple(written))
+    same(read, events.GangRequested(id="e", source="/s", data=data))
 
 
 @given(st.lists(st.tuples(ids, specs), min_size=1, max_size=3))
