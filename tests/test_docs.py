@@ -85,7 +85,7 @@ def test_the_quickstart_prints_what_it_shows(session: tuple[DocSession, str]) ->
     )
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/devices.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/devices.md", "docs/running-a-fleet.md"])
 def test_the_session_of_a_page_prints_what_it_shows(name: str, tmp_path: Path) -> None:
     running = DocSession(tmp_path)
     try:
@@ -99,7 +99,13 @@ def test_the_session_of_a_page_prints_what_it_shows(name: str, tmp_path: Path) -
 
 def test_every_session_is_run_by_a_test() -> None:
     with_session = {name for name, page in PAGES.items() for one in blocks(page) if one.kind == "console"}
-    assert with_session == {"README.md", "docs/quickstart.md", "docs/devices.md", "docs/operating.md"}
+    assert with_session == {
+        "README.md",
+        "docs/quickstart.md",
+        "docs/devices.md",
+        "docs/operating.md",
+        "docs/running-a-fleet.md",
+    }
 
 
 def test_the_readme_is_short() -> None:

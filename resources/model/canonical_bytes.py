@@ -390,18 +390,19 @@ _membership_fields, _spec_fields, _group_fields = (
 def _claim_2(claim: Claim) -> bytes:
     held = vars(claim)
     spec, predicates, memberships = held["spec"], held["predicates"], held["memberships"]
-    return _packed(
-        (
-            _claim_fields(held),
-            None if spec is None else _spec_array_2(spec),
-            [_allocation_fields(vars(one)) for one in held["allocations"]],
-            predicates and [_predicate_array_2(one) for one in predicates],
-            memberships and [_membership_fields(vars(one)) for one in memberships],
-            _decision_fields(vars(held["decided"])),
-            *((held["replaces"],) if "replaces" in held else ()),
-            *((held["leaves"],) if held.get("leaves") else ()),
-        )
+    array: tuple[Any, ...] = (
+        _claim_fields(held),
+        None if spec is None else _spec_array_2(spec),
+        [_allocation_fields(vars(one)) for one in held["allocations"]],
+        predicates and [_predicate_array_2(one) for one in predicates],
+        memberships and [_membership_fields(vars(one)) for one in memberships],
+        _decision_fields(vars(held["decided"])),
     )
+    if "replaces" in held:
+        array = (*array, held["replaces"])
+    if held.get("leaves"):
+        array = (*array, held["leaves"])
+    return _packed(array)
 
 
 def _predicate_array_2(one: Predicate | AttributePredicate) -> Any:
@@ -415,12 +416,15 @@ def _spec_2(spec: RequestSpec) -> bytes:
 def _spec_array_2(spec: RequestSpec) -> Any:
     held = vars(spec)
     memberships = held["memberships"]
-    return (
+    array = (
         _spec_fields(held),
         [_group_fields(vars(one)) for one in held["groups"]],
         memberships and [_membership_fields(vars(one)) for one in memberships],
-        *((extras,) if type(spec) is not RequestSpec and (extras := changed_extras(spec)) else ()),
     )
+    if type(spec) is RequestSpec:
+        return array
+    extras = changed_extras(spec)
+    return (*array, extras) if extras else array
 
 
 FORM_1: Final = CanonicalForm(1, _claim_1, _spec_1, b"")

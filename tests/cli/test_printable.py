@@ -46,6 +46,7 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "place": (*SMALL, "--consumer", "c-2"),
     "provider adopt": ("node-1", "--timeout", 1),
     "provider aggregate": ("node-1", "--add", "rack"),
+    "provider device": ("node-1", "81:00.0", "--disable", "--reason", BAD, "--timeout", 1),
     "provider disable": ("node-1", "--reason", BAD),
     "provider drain": ("node-1", "--reason", BAD),
     "provider enable": ("node-1",),
