@@ -745,10 +745,11 @@ def _validator_of(models: tuple[type[Envelope], ...], first_error_only: bool) ->
     validate_objects = SchemaValidator(_of_objects(schema), _use_prebuilt=False).validate_python
 
     def validate(value: bytes) -> Any:
-        # JSON has at most one opening bracket for every two bytes.
+        # JSON has at most one opening bracket for every two bytes. To delete them is the fastest way to count them.
+        size = len(value)
         if (
-            len(value) > 2 * BRACKETS_IN_ONE_PASS
-            and value.count(b"{") + value.count(b"[") > BRACKETS_IN_ONE_PASS
+            size > 2 * BRACKETS_IN_ONE_PASS
+            and size - len(value.translate(None, b"{[")) > BRACKETS_IN_ONE_PASS
         ):
             return validate_objects(from_json(value))
         return validate_json(value)
