@@ -315,7 +315,7 @@ def device(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Take one device of a node or provider out of service, or bring it back. Whoever holds it keeps it, and is named."""
+    """Take one device of a node or provider out of service, or bring it back. A consumer that holds it keeps it, and is named."""
     if disable == enable or (enable and reason):
         raise UsageError(
             "a device is either disabled or enabled", do="give --disable and --reason, or --enable"

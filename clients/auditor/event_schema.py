@@ -626,15 +626,15 @@ class _QuotaParentSetEvent(_Envelope, tag=_PREFIX + "quota.parent.set" + _VERSIO
     data: QuotaParent
 
 
-class _CellMoveBegunEvent(_Envelope, tag=_PREFIX + "cell_move.begun" + _VERSION):
+class _CellMoveBegunEvent(_Envelope, tag=_PREFIX + "cell.move.begun" + _VERSION):
     data: CellMoveBegun
 
 
-class _CellMoveWithdrawnEvent(_Envelope, tag=_PREFIX + "cell_move.withdrawn" + _VERSION):
+class _CellMoveWithdrawnEvent(_Envelope, tag=_PREFIX + "cell.move.withdrawn" + _VERSION):
     data: CellMoveWithdrawn
 
 
-class _CellMoveEndedEvent(_Envelope, tag=_PREFIX + "cell_move.ended" + _VERSION):
+class _CellMoveEndedEvent(_Envelope, tag=_PREFIX + "cell.move.ended" + _VERSION):
     data: CellMoveEnded
 
 

@@ -155,11 +155,11 @@ class Ledger:
 
     def _move_handlers(self) -> Mapping[str, Callable[[str, ReadEvent], None]]:
         return {
-            "cell_move.begun": lambda cell, event: self.moves.begin(
+            "cell.move.begun": lambda cell, event: self.moves.begin(
                 cell, event.data, f"{self.partition}:{self.offset}"
             ),
-            "cell_move.withdrawn": lambda cell, event: self._move_withdrawn(cell, event.data),
-            "cell_move.ended": lambda cell, event: self._move_ended(cell, event.data),
+            "cell.move.withdrawn": lambda cell, event: self._move_withdrawn(cell, event.data),
+            "cell.move.ended": lambda cell, event: self._move_ended(cell, event.data),
         }
 
     def _quota_handlers(self) -> Mapping[str, Callable[[str, ReadEvent], None]]:

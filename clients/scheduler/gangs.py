@@ -157,7 +157,8 @@ class GangPlacement:
                 raise self._none_found(members, found, reason)
             left_s = max(0.0, started + timeout_s - time.monotonic())
             sent = self._claims(members, found.places)
-            unavailable = self._writer.send(gangs={sent.cell: sent.claims}, timeout_s=left_s)
+            claims = [sent.claims[number] for number in found.turns]
+            unavailable = self._writer.send(gangs={sent.cell: claims}, timeout_s=left_s)
             if unavailable is not None:
                 self._close(members, "failed", reason=f"no claim was sent: {unavailable}")
                 raise ClaimLost(f"no claim was sent: {unavailable}", where=self._where, do="try again")

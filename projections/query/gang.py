@@ -40,10 +40,13 @@ class GangMember(NamedTuple):
 
 
 class FoundGang(NamedTuple):
-    """Places for the members of a gang, in their order: none if there are none. `gave_up`: cells in which not everything
-    was tried. `placeless`: the number of a member that has no place in any cell even by itself, or None."""
+    """Places for the members of a gang, in their order: none if there are none. `turns`: the numbers of the members in the
+    order in which they were placed. Their claims have to be judged in this order, because what is granted by name to one
+    member decides what is left for the next. `gave_up`: cells in which not everything was tried. `placeless`: the number of a
+    member that has no place in any cell even by itself, or None."""
 
     places: tuple[Candidate, ...] = ()
+    turns: tuple[int, ...] = ()
     gave_up: int = 0
     placeless: int | None = None
 
@@ -62,9 +65,10 @@ def find_gang(
     cells = list(view.cells)
     for number in rng.permutation(len(cells)).tolist():
         search = _CellSearch(view, cells[number].decode(), members, order, rng, heard_since_ms)
-        places = search.run()
-        if places:
-            return FoundGang(places)
+        placed = search.run()
+        if placed:
+            places = tuple(place for _, place in sorted(placed, key=lambda one: one[0]))
+            return FoundGang(places, tuple(member for member, _ in placed))
         gave_up += search.incomplete
         alone = [known or has for known, has in zip(alone, search.alone, strict=True)]
     placeless = next((number for number, has in enumerate(alone) if not has), None)
@@ -94,8 +98,8 @@ class _CellSearch:
         self.alone: list[bool] = []
         """By member, whether it has a place in the cell by itself, or whether that is not known."""
 
-    def run(self) -> tuple[Candidate, ...]:
-        """Places for all members in their order, or none."""
+    def run(self) -> tuple[tuple[int, Candidate], ...]:
+        """Places for all members, with their numbers, in the order in which they were placed; or none."""
         firsts = []
         for number in range(len(self._members)):
             self.incomplete = False
@@ -109,7 +113,7 @@ class _CellSearch:
         turns = sorted(range(len(few)), key=lambda number: (few[number], self._members[number].request.key))
         try:
             if self._place(turns):
-                return tuple(place for _, place in sorted(self._placed, key=lambda one: one[0]))
+                return tuple(self._placed)
         finally:
             while self._placed:
                 self._give_back()

@@ -465,7 +465,7 @@ class DeviceClass(ResourceClass[DeviceRecord]):
 
 def _excluding(record: DeviceRecord, excluded: tuple[str, ...]) -> DeviceRecord:
     """The record with exactly these names excluded. With a physical function its virtual functions are withheld, and with a
-    virtual function its physical function: whoever had that would have this."""
+    virtual function its physical function: a consumer that had that would have this."""
     reported, names = record.reported, frozenset(excluded)
     whole = {item.parent for item in reported if item.parent and item.name in names}
     out = {item.name for item in reported if item.name in names or item.parent in names or item.name in whole}

@@ -583,21 +583,21 @@ class CellMoveEndedData(RequestModel):
 class CellMoveBegun(Envelope):
     """The first step of a move between cells. Its key is the id of the move, as for `CellMoveEnded`."""
 
-    type: Literal["vacancy.cell_move.begun.v1"] = "vacancy.cell_move.begun.v1"
+    type: Literal["vacancy.cell.move.begun.v1"] = "vacancy.cell.move.begun.v1"
     data: CellMoveBegunData
 
 
 class CellMoveWithdrawn(Envelope):
     """The claim of a move is given up, unless it was confirmed: then this changes nothing. Its key is the cell of the claim."""
 
-    type: Literal["vacancy.cell_move.withdrawn.v1"] = "vacancy.cell_move.withdrawn.v1"
+    type: Literal["vacancy.cell.move.withdrawn.v1"] = "vacancy.cell.move.withdrawn.v1"
     data: CellMoveWithdrawnData
 
 
 class CellMoveEnded(Envelope):
     """The last step of a move between cells."""
 
-    type: Literal["vacancy.cell_move.ended.v1"] = "vacancy.cell_move.ended.v1"
+    type: Literal["vacancy.cell.move.ended.v1"] = "vacancy.cell.move.ended.v1"
     data: CellMoveEndedData
 
 

@@ -124,7 +124,7 @@ def test_gangs_are_placed_where_trying_everything_places_them(seed: int) -> None
         len(random_fleet.tape.records[0]),
         START_MS,
         random_fleet.cell.encode(),
-        event("gang.requested.v1", {"claims": claims}),
+        event("gang.requested.v1", {"claims": [claims[number] for number in found.turns]}),
     )
     verdicts = fold(fleet.states[0], record, REGISTRY)[VERDICTS]
     for claim in claims:

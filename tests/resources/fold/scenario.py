@@ -473,18 +473,18 @@ class Scenario:
             "source": {"cell": words[2], "claim": words[3]},
         }
         data |= {"destination": words[4], "deadline_ms": until_ms, "hold_until_ms": until_ms}
-        return event("cell_move.begun.v1", data)
+        return event("cell.move.begun.v1", data)
 
     def _give_up(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         """`give_up m1 i1 until=60s`: withdraws the claim of the move in this cell."""
         data = {"move": words[0], "consumer": words[1]}
         deadline_ms = START_MS + _ms(options.get("until", "60s"))
-        return event("cell_move.withdrawn.v1", {**data, "deadline_ms": deadline_ms})
+        return event("cell.move.withdrawn.v1", {**data, "deadline_ms": deadline_ms})
 
     def _end(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         """`end m1 finished`."""
         options.setdefault("cell", words[0])
-        return event("cell_move.ended.v1", {"move": words[0], "outcome": words[1]})
+        return event("cell.move.ended.v1", {"move": words[0], "outcome": words[1]})
 
     def _again(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         return self.records[int(words[0][1:])].value
