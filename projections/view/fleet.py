@@ -36,6 +36,7 @@ from vacancy.resources.fold.provider_tree import path_to_root
 from vacancy.resources.state.rows import ClassRow, NodeRow, ProviderRow
 from vacancy.resources.state.tables import GROUPS, MACHINES, NODES, PROVIDERS, ClassTable, split_key
 
+_EXACT = Exactness.EXACT
 _FIRST_SIZE = 16
 _WASTE_MIN = 4096
 _WASTE_SHARE = 4
@@ -158,7 +159,7 @@ class FleetView:
     def reserve(self, row: int, name: str, ask: Any) -> Reservation:
         """Count `ask` as used until `unreserve`: a claim for it has no verdict yet."""
         resource_class = self._resource_class(name)
-        exact = resource_class.exactness(ask) is Exactness.EXACT
+        exact = resource_class.exactness(ask) is _EXACT
         reserved = Reservation(self.keys[row], name, ask, resource_class.column_deltas(ask), exact)
         self._reserve(row, reserved)
         return reserved
