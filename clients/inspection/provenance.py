@@ -5,7 +5,6 @@ Without a log the tables still have the consumer, for as long as it holds what i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vacancy.projections.reader.store_reader import StoreReader
@@ -90,7 +89,7 @@ class EventLookup:
 
     def _claimant(self, cell: str, event: events.Event, provider: str, resource_class: str) -> str | None:
         """The consumer of the last claim in the record that asked for the class and is not known to be rejected."""
-        for claim in _claims(event):
+        for claim in reversed(events.claims_of(event)):
             verdict = self._reader.get(VERDICTS, key(cell, claim.id))
             asked = any(a.provider == provider and resource_class in a.resources for a in claim.allocations)
             if asked and (verdict is None or verdict.accepted):
@@ -112,13 +111,6 @@ def place_text(event: LogEvent) -> str:
     if event.time_ms is None:
         return place
     return f"{place}, {utc_text(event.time_ms)}"
-
-
-def _claims(event: events.Event) -> Iterator[events.Claim]:
-    if isinstance(event, events.ClaimsRequested | events.GangRequested):
-        yield from reversed(event.data.claims)
-    elif isinstance(event, events.ConsumerReplaced | events.ConsumerReplacedV2):
-        yield event.data
 
 
 def _is_its_log(reader: StoreReader, log: Log) -> bool:

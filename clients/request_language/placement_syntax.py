@@ -29,6 +29,7 @@ from vacancy.resources.model.request import (
     RequestSpecV2,
     choices_of,
     oldest_form,
+    plain_fields,
 )
 
 _PARTS: Final = ("resources", "required", "member_of", "in_tree", "where")
@@ -178,10 +179,9 @@ def _with_choices(
         }
         others.append(_spec(groups, spec.group_policy, where, fields))
     near = [_subtree(text, where) for text, where in preferred]
-    fields = {name: getattr(spec, name) for name in RequestSpec.model_fields}
     try:
         return RequestSpecV2.model_validate(
-            {**fields, "alternatives": tuple(others), "prefer_same_subtree": tuple(near)}
+            {**plain_fields(spec), "alternatives": tuple(others), "prefer_same_subtree": tuple(near)}
         )
     except ValidationError as error:
         raise _usage_error(error, "the request") from None

@@ -91,6 +91,12 @@ class ClaimMaker:
         self._position: Mapping[int, int] | None = None
         self._decided = DecisionWire(Raw(b"{}"), seed, policy)
 
+    @classmethod
+    def of(cls, reader: StoreReader, clock: LogClock, settings: ClaimSettings) -> ClaimMaker:
+        """The maker of a scheduler with these settings."""
+        policy = settings.order.name
+        return cls(reader, clock, deadline_ms=settings.deadline_ms, seed=settings.seed, policy=policy)
+
     def make(
         self,
         id_: str,

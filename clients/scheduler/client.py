@@ -19,7 +19,7 @@ from vacancy.clients.scheduler.claims import LATE, ClaimSettings, rejection_text
 from vacancy.clients.scheduler.log_time import LogTime
 from vacancy.clients.scheduler.log_writer import LIMITS, LogWriter
 from vacancy.clients.scheduler.pipeline import Pipeline, PollPacing
-from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected
+from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, settle_first
 from vacancy.clients.scheduler.releases import WeighedRelease, release_records
 from vacancy.clients.scheduler.settlement import OpenClaim, Settlement, latest_deadline_ms, settle
 from vacancy.clients.scheduler.store_query import AnyRequest, Candidates, StoreQuery
@@ -343,16 +343,15 @@ class Scheduler:
         time otherwise. Raises as `CellMoves.move` does, and `UsageError` where the log no longer has the consumer's request.
         """
         from vacancy.clients.scheduler.cell_moves import CellMoves
-        from vacancy.clients.scheduler.holdings import asked_of, holding_of
+        from vacancy.clients.scheduler.holdings import asked_of, holding_of, without_trees
 
         moves = CellMoves(self.log, self.query, deadline_ms=self._settings.deadline_ms, timeout_s=timeout_s)
         moves.resume_open(consumer)
         held = holding_of(self.reader, consumer, source)
         spec = asked_of(self.reader, self.log, held).spec
-        groups = tuple(one.model_copy(update={"in_tree": None}) for one in spec.groups)
         return moves.move(
             consumer,
-            spec.model_copy(update={"groups": groups}),  # a tree is in one cell
+            without_trees(spec),  # a tree is in one cell
             source=held.cell,
             cell=cell,
             to=to,
@@ -674,7 +673,6 @@ def _error(outcome: Outcome, store: Path, explain: Callable[[], Explanation], re
     return OutcomeUnknown(
         f"no verdict on claim {outcome.claim} yet: {outcome.reason}",
         where=where,
-        do=f"it is decided once log time of cell {outcome.cell} has passed {outcome.deadline_ms} ms; wait for that with"
-        f" `vacancy settle {outcome.consumer} --claim {outcome.claim} --cell {outcome.cell} --deadline-ms"
-        f" {outcome.deadline_ms}`, and do not place it again before",
+        do=f"{settle_first(outcome.cell, outcome.consumer, outcome.claim, outcome.deadline_ms)}, and do not place it again"
+        " before",
     )

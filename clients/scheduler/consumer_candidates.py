@@ -7,8 +7,13 @@ from typing import Final
 
 from vacancy.clients.scheduler.claims import ClaimMaker
 from vacancy.clients.scheduler.consumer_places import ConsumerPlaces, Wish, trees_of
-from vacancy.clients.scheduler.holdings import Holding, held_by_row, memberships_held, with_memberships
-from vacancy.clients.scheduler.placement import PlacementRequest
+from vacancy.clients.scheduler.holdings import (
+    Holding,
+    account_of,
+    held_by_row,
+    memberships_held,
+    with_memberships,
+)
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.query.compiled_request import CompiledRequest
@@ -58,10 +63,10 @@ class SomeCandidates:
         held = self._held.get(cell)
         if held is None:
             return self._find(cell, (), limit)
-        query, row = self._query, held.row
+        query = self._query
         spec = with_memberships(self._request.spec, memberships_held(query.reader, held))
-        placement = PlacementRequest("", held.consumer, None, row.project, row.user, row.consumer_type)
-        wish = Wish(placement, query.compile(spec), held_by_row(row, spec), not_nodes=self._not_nodes)
+        asked = held_by_row(held.row, spec)
+        wish = Wish(account_of(held), query.compile(spec), asked, not_nodes=self._not_nodes)
         maker = ClaimMaker(
             query.reader, LogClock(""), deadline_ms=_DEADLINE_MS, seed=0, policy=self._order.name
         )

@@ -25,7 +25,7 @@ from vacancy.clients.scheduler.log_time import LogTime
 from vacancy.clients.scheduler.log_writer import LogWriter
 from vacancy.clients.scheduler.needed_rules import check_request, check_rules
 from vacancy.clients.scheduler.pipeline import REASON_MAX, PollPacing
-from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected
+from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, settle_first
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.gang import PLACES_MAX, TRIALS_MAX, FoundGang, GangMember, find_gang
@@ -40,7 +40,7 @@ from vacancy.resources.model.errors import (
 )
 from vacancy.resources.model.event_encoding import ClaimWire, ClosedRequestWire
 from vacancy.resources.model.events import BATCH_MAX, GangRequested
-from vacancy.resources.state.rows import AllocationRow, VerdictRow
+from vacancy.resources.state.rows import AllocationRow, VerdictRow, granted_by_name
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
 
 
@@ -83,13 +83,7 @@ class GangPlacement:
         self._fetch_quota, self._check_new = fetch_quota, check_new
         self._ids = new_ids()
         self._pacing = PollPacing()
-        self._maker = ClaimMaker(
-            query.reader,
-            log_time.clock,
-            deadline_ms=settings.deadline_ms,
-            seed=settings.seed,
-            policy=settings.order.name,
-        )
+        self._maker = ClaimMaker.of(query.reader, log_time.clock, settings)
 
     def place(
         self, requests: Sequence[PlacementRequest], timeout_s: float, max_staleness_s: float | None
@@ -221,7 +215,6 @@ class GangPlacement:
         accepted = [row for row in held if row is not None]
         if len(accepted) < len(wanted):
             return []
-        registry = self._reader.registry
         return [
             VerdictRow(
                 True,
@@ -229,11 +222,7 @@ class GangPlacement:
                 row.offset,
                 sent.claims[0].deadline_ms,
                 b"",
-                grants=tuple(
-                    part
-                    for part in row.parts
-                    if not registry.table(part.resource_class).resource_class.is_amount(part.grant)
-                ),
+                grants=granted_by_name(row.parts),
             )
             for row in accepted
         ]
@@ -306,9 +295,7 @@ class GangPlacement:
         return OutcomeUnknown(
             f"no verdict on the gang of {', '.join(one.consumer for one in members)} yet; all of them are placed, or none",
             where=self._where,
-            do=f"it is decided once log time of cell {sent.cell} has passed {claim.deadline_ms} ms; wait for that with"
-            f" `vacancy settle {claim.consumer} --claim {claim.id} --cell {sent.cell} --deadline-ms {claim.deadline_ms}`,"
-            " and do not place them again before",
+            do=f"{settle_first(sent.cell, claim.consumer, claim.id, claim.deadline_ms)}, and do not place them again before",
         )
 
     def _outcomes(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
+from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.projections.query.model import ServedGroup
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import InvalidRecord, LogError, UsageError, VacancyError
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.request import RequestSpec
+from vacancy.resources.model.request import Ask, RequestSpec
 from vacancy.resources.model.server_group import ServerGroupMembership, copy_of, group_name
 from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, GROUPS, PROVIDERS, key
@@ -85,29 +88,40 @@ def asked_of(reader: StoreReader, log: Log, held: Holding) -> Asked:
             where=f"cell {held.cell}, offset {held.row.offset}",
             do="give the whole request: `vacancy place --replace`",
         )
-    served: list[ServedGroup] = []
     parts = iter(held.row.parts)  # they are in the order of the asks; a provider may have been renamed since
-    for allocation in claim.allocations:
-        for name, ask in allocation.resources.items():
-            provider = next(parts).provider
-            last = served[-1] if served else None
-            if last is not None and (last.provider, last.group) == (provider, allocation.group):
-                served[-1] = last._replace(resources={**last.resources, name: ask})
-            else:
-                served.append(ServedGroup(provider, {name: ask}, allocation.group))
-    return Asked(claim.spec or _made_up(served), tuple(served))
+    served = _served(
+        (next(parts).provider, allocation.group, name, ask)
+        for allocation in claim.allocations
+        for name, ask in allocation.resources.items()
+    )
+    return Asked(claim.spec or _made_up(served), served)
 
 
 def held_by_row(row: AllocationRow, spec: RequestSpec) -> Asked:
     """Where a consumer has from what it holds, for a request that it may not have asked for."""
-    served: list[ServedGroup] = []
-    for part in row.parts:
-        last = served[-1] if served else None
-        if last is not None and (last.provider, last.group) == (part.provider, part.group):
-            served[-1] = last._replace(resources={**last.resources, part.resource_class: 1})
-        else:
-            served.append(ServedGroup(part.provider, {part.resource_class: 1}, part.group))
-    return Asked(spec, tuple(served), known=False)
+    served = _served((part.provider, part.group, part.resource_class, 1) for part in row.parts)
+    return Asked(spec, served, known=False)
+
+
+def _served(asks: Iterable[tuple[str, str, str, Ask]]) -> tuple[ServedGroup, ...]:
+    """Asks as (provider, group, class, ask), with those that follow each other of one provider and group together."""
+    return tuple(
+        ServedGroup(provider, {name: ask for *_, name, ask in some}, group)
+        for (provider, group), some in groupby(asks, key=itemgetter(0, 1))
+    )
+
+
+def account_of(held: Holding, request: str | None = None) -> PlacementRequest:
+    """The consumer as it is: only what it holds changes."""
+    row = held.row
+    return PlacementRequest("", held.consumer, request, row.project, row.user, row.consumer_type)
+
+
+def without_trees(spec: RequestSpec) -> RequestSpec:
+    """The request, not tied to the trees where it was placed."""
+    return spec.model_copy(
+        update={"groups": tuple(one.model_copy(update={"in_tree": None}) for one in spec.groups)}
+    )
 
 
 def _claim(reader: StoreReader, log: Log, held: Holding) -> events.Claim | None:
@@ -117,18 +131,10 @@ def _claim(reader: StoreReader, log: Log, held: Holding) -> events.Claim | None:
         event = events.parse(record.value)
     except (LogError, InvalidRecord, ValueError):
         return None
-    return next((one for one in _claims(event) if one.id == held.row.claim), None)
+    return next((one for one in events.claims_of(event) if one.id == held.row.claim), None)
 
 
-def _claims(event: events.Event) -> Iterator[events.Claim]:
-    data = event.data
-    if isinstance(data, events.Claim):
-        yield data
-    else:
-        yield from getattr(data, "claims", ())
-
-
-def _made_up(served: list[ServedGroup]) -> RequestSpec:
+def _made_up(served: Iterable[ServedGroup]) -> RequestSpec:
     """The request that a claim without one stands for: one group for each name, by what it is served from."""
     groups: dict[str, list[ServedGroup]] = {}
     for one in served:

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from operator import le
 from threading import Event, Lock, Thread
 from types import MappingProxyType
 from typing import Final, Literal, TypeVar
@@ -21,6 +22,7 @@ from msgspec import Raw
 from vacancy.clients.runtime.folded_log import SameLogCheck
 from vacancy.clients.scheduler.claims import new_ids
 from vacancy.clients.scheduler.placement import Status
+from vacancy.resources.fold.record_limits import claim_weights
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import LogUnavailable, VacancyError
@@ -247,24 +249,10 @@ def batches(
 
 def claim_batches(claims: Sequence[ClaimWire]) -> Iterable[Sequence[ClaimWire]]:
     """The claims of one cell as records: the fold refuses a whole record whose claims together are over a limit."""
-    if 0 < len(claims) <= events.BATCH_MAX and _are_within_limits(claims):
+    limits = LIMITS.predicates, LIMITS.memberships, LIMITS.asks
+    if 0 < len(claims) <= events.BATCH_MAX and all(map(le, claim_weights(claims), limits)):
         return (claims,)  # as nearly always
-    return batches(claims, _weigh_claim, (LIMITS.predicates, LIMITS.memberships, LIMITS.asks))
-
-
-def _are_within_limits(claims: Iterable[ClaimWire]) -> bool:
-    predicates = memberships = asks = 0
-    for claim in claims:
-        predicates += len(claim.predicates)
-        memberships += len(claim.memberships)
-        for allocation in claim.allocations:
-            asks += len(allocation.resources)
-    return predicates <= LIMITS.predicates and memberships <= LIMITS.memberships and asks <= LIMITS.asks
-
-
-def _weigh_claim(claim: ClaimWire) -> tuple[int, int, int]:
-    asks = sum(len(allocation.resources) for allocation in claim.allocations)
-    return len(claim.predicates), len(claim.memberships), asks
+    return batches(claims, lambda claim: claim_weights((claim,)), limits)
 
 
 def _is_confirmed(receipt: Receipt, timeout_s: float) -> bool:

@@ -24,15 +24,17 @@ from vacancy.clients.scheduler.holdings import (
     Asked,
     Holding,
     NothingHeld,
+    account_of,
     asked_of,
     held_by_row,
     holding_of,
     memberships_held,
     root_of,
     with_memberships,
+    without_trees,
 )
 from vacancy.clients.scheduler.needed_rules import check_request, check_rules
-from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected
+from vacancy.clients.scheduler.placement import Outcome, PlacementRequest, Rejected, settle_first
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.diagnostics.summary import explain
 from vacancy.projections.query.budget import SearchBudget, gave_up_text
@@ -50,10 +52,9 @@ from vacancy.resources.model.errors import (
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import Ask, RequestSpec
 from vacancy.resources.model.server_group import group_name
-from vacancy.resources.state.rows import VerdictRow
+from vacancy.resources.state.rows import VerdictRow, granted_by_name
 from vacancy.resources.state.tables import ALLOCATIONS, PARTITION, PARTITION_KEY, VERDICTS, key
 from vacancy.streams.log import Log
-from vacancy.streams.log_clock import LogClock
 
 Changes = Mapping[str, Ask | None]
 """Class -> what is asked for of it now; None: nothing any more."""
@@ -84,7 +85,7 @@ class Moves:
         self._log, self._query, self._reader = log, query, query.reader
         self._settings = settings
         self._bring_up, self._fetch_quota = bring_up, fetch_quota
-        self._maker = claim_maker(query, settings, log.clock)
+        self._maker = ClaimMaker.of(query.reader, log.clock, settings)
 
     # -- what can be asked --------------------------------------------------------------------------------------
 
@@ -122,7 +123,7 @@ class Moves:
         spec = self._in_its_groups(held, resized(asked.spec, resources, groups))
         one_node = asked.spec.copies == 1 and not elsewhere
         wish = Wish(
-            _account_of(held, None),
+            account_of(held),
             self._query.compile(spec),
             asked,
             to=node_of(self._reader, held, asked.served) if one_node else None,
@@ -234,12 +235,11 @@ class Moves:
         compiled = self._query.compile(self._in_its_groups(held, asked.spec))
         if to is not None:
             self._check_node(held, to)
-        return Wish(_account_of(held, held.row.request), compiled, asked, to, not_nodes, keep)
+        return Wish(account_of(held, held.row.request), compiled, asked, to, not_nodes, keep)
 
     def _in_its_groups(self, held: Holding, spec: RequestSpec) -> RequestSpec:
         """The request in the server groups that the consumer is in now, and not tied to the tree where it was placed."""
-        groups = tuple(one.model_copy(update={"in_tree": None}) for one in spec.groups)
-        free = spec.model_copy(update={"groups": groups, "memberships": ()})
+        free = without_trees(spec).model_copy(update={"memberships": ()})
         return with_memberships(free, memberships_held(self._reader, held))
 
     def _check_one_place(self, held: Holding, asked: Asked) -> None:
@@ -340,9 +340,7 @@ class Moves:
             raise OutcomeUnknown(
                 error.what,
                 where=error.where,
-                do=f"it is decided once log time of cell {held.cell} has passed {claim.deadline_ms} ms; wait for that with"
-                f" `vacancy settle {held.consumer} --claim {claim.id} --cell {held.cell} --deadline-ms {claim.deadline_ms}`,"
-                " and do not move it again before",
+                do=f"{settle_first(held.cell, held.consumer, claim.id, claim.deadline_ms)}, and do not move it again before",
             ) from error
         verdict = self._reader.get(VERDICTS, key(held.cell, claim.id))
         if verdict is not None:
@@ -367,13 +365,8 @@ class Moves:
     def _outcome(
         self, held: Holding, wish: Wish, place: Place, claim: str, started: float, lost: int
     ) -> Outcome:
-        registry = self._reader.registry
         row = self._reader.get(ALLOCATIONS, key(held.cell, held.consumer))
-        grants = tuple(
-            part
-            for part in (row.parts if row is not None and row.claim == claim else ())
-            if not registry.table(part.resource_class).resource_class.is_amount(part.grant)
-        )
+        grants = granted_by_name(row.parts if row is not None and row.claim == claim else ())
         return Outcome(
             status="placed",
             request=wish.placement.id or "",
@@ -440,13 +433,6 @@ class Moves:
             raise
 
 
-def claim_maker(query: StoreQuery, settings: ClaimSettings, clock: LogClock) -> ClaimMaker:
-    """The maker of claims of a scheduler."""
-    return ClaimMaker(
-        query.reader, clock, deadline_ms=settings.deadline_ms, seed=settings.seed, policy=settings.order.name
-    )
-
-
 def node_of(reader: Any, held: Holding, served: Collection[ServedGroup]) -> str:
     """The node that serves a place: the root that most of its groups are on."""
     roots = [root_of(reader, held.cell, one.provider) for one in served]
@@ -492,12 +478,6 @@ def _usage_error(error: ValidationError) -> UsageError:
     return UsageError(
         f"{first['msg']}", where=".".join(str(part) for part in first["loc"]), do="correct the request"
     )
-
-
-def _account_of(held: Holding, request: str | None) -> PlacementRequest:
-    """The consumer as it is: only what it holds changes."""
-    row = held.row
-    return PlacementRequest("", held.consumer, request, row.project, row.user, row.consumer_type)
 
 
 def _is_as_before(held: Holding, place: Place) -> bool:

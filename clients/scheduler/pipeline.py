@@ -38,7 +38,7 @@ from vacancy.projections.view.reservations import Reservation
 from vacancy.resources.model.errors import LogUnavailable, UsageError
 from vacancy.resources.model.event_encoding import ClaimWire, ClosedRequestWire
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.state.rows import AllocationPart, VerdictRow
+from vacancy.resources.state.rows import AllocationPart, VerdictRow, granted_by_name
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
 from vacancy.streams.log_clock import duration_text
 
@@ -193,13 +193,7 @@ class Pipeline:
         self._verdicts: list[tuple[ClaimInFlight, VerdictRow]] = []
         self._outcomes: list[Outcome] = []
         self._ids = new_ids()
-        self._maker = ClaimMaker(
-            query.reader,
-            log_time.clock,
-            deadline_ms=settings.deadline_ms,
-            seed=settings.seed,
-            policy=settings.order.name,
-        )
+        self._maker = ClaimMaker.of(query.reader, log_time.clock, settings)
 
     def run(self, requests: Iterable[Compiled]) -> Generator[Outcome, None, None]:
         """The outcomes of all requests, as they come. A `UsageError` of the source is raised at the end."""
@@ -490,13 +484,7 @@ class Pipeline:
         if verdict is not None:
             self._decided(ended, verdict)
         elif held is not None and held.claim == ended.claim.id:
-            registry = self._reader.registry
-            grants = tuple(
-                part
-                for part in held.parts
-                if not registry.table(part.resource_class).resource_class.is_amount(part.grant)
-            )
-            self._close(ended.job, "placed", ended, grants=grants)
+            self._close(ended.job, "placed", ended, grants=granted_by_name(held.parts))
         elif past:
             rejected = VerdictRow(False, "deadline_passed", -1, ended.claim.deadline_ms, b"")
             self._decided(ended, rejected)

@@ -31,6 +31,14 @@ class PlacementRequest:
     hold_ms: int | None = None
 
 
+def settle_first(cell: str, consumer: str, claim: str, deadline_ms: int) -> str:
+    """What to do about a claim whose outcome is not known, before anything else is asked for its consumer."""
+    return (
+        f"it is decided once log time of cell {cell} has passed {deadline_ms} ms; wait for that with `vacancy settle"
+        f" {consumer} --claim {claim} --cell {cell} --deadline-ms {deadline_ms}`"
+    )
+
+
 class Rejected(NamedTuple):
     """A rejection: the verdict, and the cell that it is of."""
 

@@ -26,7 +26,7 @@ from vacancy.resources.model.events import (
 )
 from vacancy.resources.model.names import AMOUNT_MAX
 from vacancy.resources.model.server_group import group_name
-from vacancy.resources.state.rows import AllocationRow, VerdictRow
+from vacancy.resources.state.rows import AllocationRow, VerdictRow, granted_by_name
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
     DEADLINES,
@@ -262,8 +262,7 @@ def _write_verdict(
     fingerprint = transaction.rules.fingerprint(claim)
     deadline_ms = min(claim.deadline_ms, transaction.time_ms + DEADLINE_AHEAD_MS_MAX)
     if isinstance(outcome, Acceptance):
-        # As `ResourceClass.is_amount` says of all classes.
-        particular = tuple(part for part in outcome.parts if type(part.grant) is not int)
+        particular = granted_by_name(outcome.parts)
         row = VerdictRow(
             True, "", transaction.offset, deadline_ms, fingerprint, claim.consumer, grants=particular
         )

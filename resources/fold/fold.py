@@ -63,7 +63,7 @@ def fold(
     _expire(transaction)
     if transaction.changes:
         _settle(transaction)
-    expired = {table: dict(rows) for table, rows in transaction.changes.items()}
+    expired = transaction.savepoint()
     try:
         rules = transaction.rules
         problem = _misplaced(record.key, record.partition, partition.partitions)
@@ -74,7 +74,7 @@ def fold(
         rules.actions[type(event)](transaction, event)
         _settle(transaction)
     except InvalidRecord as error:
-        transaction.changes = expired
+        transaction.roll_back(expired)
         transaction.dead = [error.what]
     for reason in transaction.dead:
         _bury(transaction, record, reason)

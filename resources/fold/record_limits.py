@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vacancy.resources.model.errors import InvalidRecord
+from vacancy.resources.model.event_encoding import ClaimWire
 from vacancy.resources.model.events import Claim
 from vacancy.resources.model.limits import NAMED_PART_WEIGHT
-from vacancy.resources.state.rows import AllocationRow
+from vacancy.resources.state.rows import AllocationRow, granted_by_name
 from vacancy.resources.state.rule_set import RuleSet
 
 MARKS = (b",", b":", b"[", b"{")
@@ -26,14 +27,20 @@ def check_bytes(rules: RuleSet, value: bytes) -> None:
         check_limit(rules, _RECORD, marks, "marks (, : [ {)", limits.record_marks, _A_RECORD)
 
 
-def check_claims(rules: RuleSet, claims: Iterable[Claim]) -> None:
-    """Check the number of predicates, memberships and asks of a record. Raises `InvalidRecord`."""
+def claim_weights(claims: Iterable[Claim | ClaimWire]) -> tuple[int, int, int]:
+    """The numbers of predicates, memberships and asks of claims together."""
     predicates = memberships = asks = 0
     for claim in claims:
         predicates += len(claim.predicates)
         memberships += len(claim.memberships)
         for allocation in claim.allocations:
             asks += len(allocation.resources)
+    return predicates, memberships, asks
+
+
+def check_claims(rules: RuleSet, claims: Iterable[Claim]) -> None:
+    """Check the number of predicates, memberships and asks of a record. Raises `InvalidRecord`."""
+    predicates, memberships, asks = claim_weights(claims)
     limits = rules.limits
     check_limit(rules, _RECORD, predicates, "predicates", limits.predicates, _A_RECORD)
     check_limit(rules, _RECORD, memberships, "memberships in server groups", limits.memberships, _A_RECORD)
@@ -66,8 +73,4 @@ def check_items(rules: RuleSet, items: int, resource_class: str) -> None:
 def parts_weight(held: AllocationRow) -> int:
     """The parts of an allocation, as `Limits.released_parts` and `Limits.expiries` count them: a part that was granted by
     name (devices, CPUs) counts as `NAMED_PART_WEIGHT` parts."""
-    weight = len(held.parts)
-    for part in held.parts:
-        if type(part.grant) is not int:
-            weight += NAMED_PART_WEIGHT - 1
-    return weight
+    return len(held.parts) + len(granted_by_name(held.parts)) * (NAMED_PART_WEIGHT - 1)

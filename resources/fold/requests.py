@@ -17,7 +17,7 @@ from vacancy.resources.model.events import (
     RequestsReceivedV2,
 )
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.request import RequestSpec, RequestSpecV2
+from vacancy.resources.model.request import RequestSpec, RequestSpecV2, plain_fields
 from vacancy.resources.state.rows import RequestRow
 from vacancy.resources.state.tables import DEADLINES, REQUESTS, deadline_key
 from vacancy.resources.state.transaction import Transaction
@@ -37,7 +37,7 @@ def without_alternatives(event: RequestsReceived) -> RequestsReceivedV2:
 
 
 def _newest(spec: RequestSpec) -> RequestSpecV2:
-    return RequestSpecV2.model_construct(**{name: getattr(spec, name) for name in RequestSpec.model_fields})
+    return RequestSpecV2.model_construct(**plain_fields(spec))
 
 
 def fold_received(transaction: Transaction, data: RequestsReceivedData | RequestsReceivedDataV2) -> None:

@@ -819,6 +819,15 @@ def _input_at(value: Any, path: Iterable[str | int]) -> Any:
     return value
 
 
+def claims_of(event: Event) -> tuple[Claim, ...]:
+    """The claims that an event has, in their order: those of a record of claims or of a gang, or a replacement."""
+    if isinstance(event.data, Claim):
+        return (event.data,)
+    if isinstance(event, ClaimsRequested | GangRequested):
+        return event.data.claims
+    return ()
+
+
 def encode(event: Event) -> bytes:
     """Encode the value of a record. Fields at their defaults are left out, except those that a CloudEvent needs."""
     body = event.model_dump(mode="json", exclude_defaults=True)

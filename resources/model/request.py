@@ -207,7 +207,7 @@ class RequestSpecV2(RequestSpec):
         alternative first with all its preferred relations, last without any."""
         found: list[RequestSpec] = []
         for one in (self, *self.alternatives):
-            fields = {name: getattr(one, name) for name in RequestSpec.model_fields}
+            fields = plain_fields(one)
             fields |= {name: getattr(self, name) for name in ("memberships", "copies", "copies_on")}
             preferred = self._preferred(one)
             for kept in product((True, False), repeat=len(preferred)):
@@ -228,6 +228,11 @@ class RequestSpecV2(RequestSpec):
         return [names for names in self.prefer_same_subtree if _names_of(one).issuperset(names)]
 
 
+def plain_fields(spec: RequestSpec) -> dict[str, Any]:
+    """The fields that every form of a request has."""
+    return {name: getattr(spec, name) for name in RequestSpec.model_fields}
+
+
 def _names_of(spec: RequestSpec) -> set[str]:
     """The names of the groups that relations may name."""
     return {group.name for group in spec.groups if group.same_provider}
@@ -241,7 +246,7 @@ def choices_of(spec: RequestSpec) -> tuple[RequestSpec, ...]:
 def oldest_form(spec: RequestSpec) -> RequestSpec:
     """The request as `RequestSpec`, unless it uses a field that only `RequestSpecV2` has."""
     if isinstance(spec, RequestSpecV2) and not changed_extras(spec):
-        return RequestSpec.model_construct(**{name: getattr(spec, name) for name in RequestSpec.model_fields})
+        return RequestSpec.model_construct(**plain_fields(spec))
     return spec
 
 

@@ -7,6 +7,7 @@ repeatedly. Tuples without a meaningful order are sorted, so that equal states h
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -212,6 +213,12 @@ class AllocationPart(NamedTuple):
     resource_class: str
     group: str
     grant: Any
+
+
+def granted_by_name(parts: Iterable[AllocationPart]) -> tuple[AllocationPart, ...]:
+    """The parts that are particular units, such as devices. Of all classes a plain amount is an int
+    (`ResourceClass.is_amount`)."""
+    return tuple(part for part in parts if type(part.grant) is not int)
 
 
 class ServerGroupMember(NamedTuple):

@@ -168,14 +168,15 @@ class Transaction:
         """Delete a row, if there is one."""
         self.changes.setdefault(table, {})[key] = None
 
-    # -- several claims, all or none ----------------------------------------------------------------------------
+    # -- a record or several claims, all or nothing ----------------------------------------------------------------------------
 
     def savepoint(self) -> Savepoint:
-        """The changes of this record so far. Claims may be judged and written after that; what they read stays counted."""
+        """The changes of this record so far. What claims read after that stays counted."""
         return Savepoint({table: dict(rows) for table, rows in self.changes.items()}, len(self.dead))
 
     def roll_back(self, to: Savepoint) -> None:
-        """Undo all changes of claims since `to`, and forget what was computed from them. Claims change no tree."""
+        """Undo all changes since `to`, and forget what was computed from them, but for what is noted of trees: claims change
+        none, and of an invalid record it is not written."""
         self.changes.clear()
         self.changes.update(to.changes)
         del self.dead[to.dead :]
