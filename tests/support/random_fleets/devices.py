@@ -38,9 +38,17 @@ SMALL_TABLES: dict[str, dict[str, tuple[int, tuple[int, ...]]]] = {
         "2g.12gb+me": (2, (0, 2)),
         "4g.24gb": (4, (0,)),
     },
+    "A100-40GB": {
+        **dict.fromkeys(("1g.5gb", "1g.5gb+me"), (1, (0, 1, 2, 3, 4, 5, 6))),
+        "1g.10gb": (2, (0, 2, 4, 6)),
+        "2g.10gb": (2, (0, 2, 4)),
+        "3g.20gb": (4, (0, 4)),
+        "4g.20gb": (4, (0,)),
+        "7g.40gb": (8, (0,)),
+    },
     "": {"1g.6gb": (1, (0, 2, 3)), "2g.12gb": (2, (0, 1, 2, 3)), "3g": (3, (0, 2))},
 }
-"""Tables of placements: of a model, and one that a node reports itself, whose placements of one profile overlap."""
+"""Tables of placements: of two models, and one that a node reports itself, whose placements of one profile overlap."""
 
 
 def mig(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:

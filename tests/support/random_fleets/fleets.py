@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tests.support.allocation_model import rows_of
@@ -11,6 +11,7 @@ from tests.support.events_json import START_MS, Tape, event, provider, reported
 from tests.support.memory_state import MemoryState
 from tests.support.random_fleets.devices import device_ask, devices, matching_ask, mig, mig_ask
 from tests.support.random_fleets.numa import numa_ask, numa_cell
+from tests.support.random_fleets.ports import port_ask, port_inventory
 from tests.support.solver.brute_force import Node, remaining_amount
 from tests.support.solver.classes import REMAINING, without
 from tests.support.solver.expressions import WHERE
@@ -38,6 +39,7 @@ ASKS: Mapping[str, Callable[[random.Random], tuple[str, Any]]] = {
     "numa": numa_ask,
     "matching": matching_ask,
     "mig": mig_ask,
+    "ports": port_ask,
 }
 """Kind -> a function that makes an ask for a class that is not counted."""
 
@@ -58,6 +60,8 @@ class RandomFleet:
             self.kinds.append("matching")
         if newest and rng.random() < 0.3:
             self.kinds.append("mig")
+        if newest and rng.random() < 0.3:
+            self.kinds.append("ports")
         self.asked: dict[str, tuple[str, Any]] = {}
         """Consumer -> the class and the ask of its first claim."""
         self.inventories: dict[str, dict[str, Any]] = {}
@@ -69,6 +73,8 @@ class RandomFleet:
         for number in range(rng.choice((0, 0, 1, 2))):
             self._sharing_provider(f"pool{number}")
         self._fill()
+        self.excluded = dict(self._exclude()) if newest else {}
+        """(provider, class) -> the devices that an operator excludes after the first claims."""
 
     def _tree(self, root: str, children: int) -> None:
         ids = [root]
@@ -107,6 +113,8 @@ class RandomFleet:
             stock |= known
         if "mig" in self.kinds and rng.random() < 0.7:
             told["MIG"], stock["MIG"] = mig(rng)
+        if "ports" in self.kinds and rng.random() < 0.7:
+            told["PORT"], stock["PORT"] = port_inventory(rng)
         if "numa" in self.kinds and rng.random() < 0.7:
             told["NUMA_CELL"], stock["NUMA_CELL"] = numa_cell(rng)
         self.inventories[id_] = told
@@ -137,12 +145,7 @@ class RandomFleet:
             parts.append({**part, "attributes": node.attributes})
         self.tape.append(self.cell, reported(root, parts))
         for id_ in ids:
-            node = self.known[id_]
-            status = "enabled" if node.enabled else "disabled"
-            facts = {"aggregates": sorted(node.aggregates), "status": status}
-            self.tape.append(
-                self.cell, event("facts.set.v1", {"provider": id_, "revision": 1, "facts": facts})
-            )
+            self._set(id_, self.known[id_])
 
     def _fill(self) -> None:
         """Append claims of some consumers."""
@@ -157,8 +160,32 @@ class RandomFleet:
                 parts = [{"provider": id_, "resources": {name: ask}}]
                 self.tape.append(self.cell, bid(f"old{number}", f"held{number}", parts))
 
+    def _exclude(self) -> Iterator[tuple[tuple[str, str], frozenset[str]]]:
+        """Exclude some devices."""
+        for id_, node in self.known.items():
+            named = {name: sorted(of["devices"]) for name, of in node.stock.items() if "devices" in of}
+            out = {
+                name: frozenset(self.rng.sample(some, 1))
+                for name, some in named.items()
+                if self.rng.random() < 0.15
+            }
+            if out:
+                overrides = {
+                    name: {"excluded": dict.fromkeys(sorted(some), "ECC errors")}
+                    for name, some in out.items()
+                }
+                self._set(id_, node, revision=2, overrides=overrides)
+            yield from (((id_, name), some) for name, some in out.items())
+
+    def _set(self, id_: str, node: Node, *, revision: int = 1, **more: Any) -> None:
+        """Append the operator settings of a provider."""
+        status = "enabled" if node.enabled else "disabled"
+        facts = {"aggregates": sorted(node.aggregates), "status": status, **more}
+        data = {"provider": id_, "revision": revision, "facts": facts}
+        self.tape.append(self.cell, event("facts.set.v1", data))
+
     def learn(self, state: MemoryState) -> None:
-        """Subtract the fold's grants from the stock, and check that each grant was possible."""
+        """Subtract the fold's grants from the stock, and check that each grant was possible. Then what is excluded."""
         for at, row in sorted(rows_of(state, ALLOCATIONS).items()):
             ask = self.asked[split_key(at)[1]][1]
             for part in row.parts:
@@ -166,6 +193,8 @@ class RandomFleet:
                 stock[part.resource_class] = take(
                     stock[part.resource_class], part.resource_class, ask, part.grant
                 )
+        for (id_, name), out in self.excluded.items():
+            self.known[id_].stock[name] = {**self.known[id_].stock[name], "out": out}
 
 
 def take(stock: Any, name: str, ask: Any, grant: Any) -> Any:

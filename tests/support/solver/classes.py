@@ -1,7 +1,7 @@
 """Resource classes that are not counted, for the solver in `brute_force`: every possible remaining stock after an ask.
 
 Written from docs/devices.md and docs/numa.md; no code is shared with the classes themselves. The stock of a class is a
-dict that is never changed in place.
+dict that is never changed in place. `out`, where there is one, are the devices that an operator excluded.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def remaining_devices(stock: Stock, ask: Any) -> Iterator[Stock]:
     for address, said in sorted(devices.items()):
         kind = "type-VF" if "parent" in said else "type-PF" if address in parents else "type-PCI"
         below = {other for other, one in devices.items() if one.get("parent") == address}
-        is_free = not held & {address, said.get("parent"), *below}
+        family = {address, said.get("parent"), *below}
+        is_free = not (held | stock.get("out", frozenset())) & family
         if is_free and has({"address": address, "dev_type": kind, **said}, ask):
             free.append(address)
     for some in itertools.combinations(free, ask.get("count", 1) if isinstance(ask, dict) else ask):
@@ -75,7 +76,12 @@ def remaining_share(stock: Stock, ask: Any) -> Iterator[Stock]:
     """Shares of one device each. Stock: {"devices": name -> attributes, "free": name -> amount}"""
     wanted = ask if isinstance(ask, dict) else {"share": ask}
     free, share = stock["free"], wanted["share"]
-    able = [name for name, said in stock["devices"].items() if free[name] >= share and has(said, wanted)]
+    out = stock.get("out", ())
+    able = [
+        name
+        for name, said in stock["devices"].items()
+        if free[name] >= share and name not in out and has(said, wanted)
+    ]
     for some in itertools.combinations(able, wanted.get("count", 1)):
         if not agree([stock["devices"][name] for name in some], wanted):
             continue
@@ -92,7 +98,8 @@ def remaining_vgpu(stock: Stock, ask: Any) -> Iterator[Stock]:
             runs = dict(stock["runs"])
             for name, amount in zip(devices, amounts, strict=True):
                 running, before = runs.get(name, (kind, 0))
-                most = devices[name]["types"].get(kind, 0) if running == kind else 0
+                is_out = running != kind or name in stock.get("out", ())
+                most = 0 if is_out else devices[name]["types"].get(kind, 0)
                 if amount and before + amount <= most and has(devices[name], wanted):
                     runs[name] = (kind, before + amount)
                 elif amount:
@@ -115,6 +122,7 @@ def remaining_mig(stock: Stock, ask: Any) -> Iterator[Stock]:
             (name, profile, start, size)
             for start in starts
             if ask.get("start") in (None, start)
+            and name not in stock.get("out", ())
             and has(said, ask)
             and _apart([*stock["held"], (name, profile, start, size)])
         ]
@@ -132,6 +140,19 @@ def _apart(instances: Iterable[tuple[str, str, int, int]]) -> bool:
         for what in (*range(start, start + size), *(["media"] if profile.endswith("+me") else []))
     ]
     return len({*taken}) == len(taken)
+
+
+def remaining_port(stock: Stock, ask: Any) -> Iterator[Stock]:
+    """Ports of one protocol. Stock: {"free": (protocol, port) of each}"""
+    wanted = ask if isinstance(ask, dict) else {"count": ask}
+    protocol, ranges = wanted.get("protocol", "tcp"), wanted.get("ports", [[1, 65535]])
+    able = [
+        (spoken, port)
+        for spoken, port in sorted(stock["free"])
+        if spoken == protocol and any(first <= port <= last for first, last in ranges)
+    ]
+    for some in itertools.combinations(able, wanted.get("count", 1)):
+        yield {"free": stock["free"] - {*some}}
 
 
 def remaining_cell(stock: Stock, ask: Any) -> Iterator[Stock]:
@@ -180,6 +201,7 @@ REMAINING = {
     "GPU_SHARE": remaining_share,
     "VGPU": remaining_vgpu,
     "MIG": remaining_mig,
+    "PORT": remaining_port,
     "NUMA_CELL": remaining_cell,
 }
 """Class -> a function that yields every possible remaining stock after an ask."""
@@ -189,6 +211,8 @@ def without(name: str, stock: Stock, grant: Any) -> Stock:
     """The remaining stock after the fold granted `grant`."""
     if name == "PORTS":
         return {"free": stock["free"] - {*grant}}
+    if name == "PORT":
+        return {"free": stock["free"] - {(grant["protocol"], port) for port in grant["ports"]}}
     if name == "PCI_DEVICE":
         return {**stock, "held": stock["held"] | {*grant}}
     if name == "GPU_SHARE":
