@@ -368,7 +368,7 @@ _SILENT = "nodes that were silent for long were left out"
 """The ledger does not know when a node last sent an event."""
 
 
-_CLAIMS = {"claims.requested", "gang.requested"}
+_CLAIMS = {"claims.requested", "claims.requested.v2", "gang.requested"}
 _CLOSING_TYPES = {
     b"vacancy.node.reported.v1",
     b"vacancy.node.reported.v2",

@@ -235,7 +235,7 @@ def _provider_objections(
         if provider is None:
             yield Objection(RULE, f"{id_} is unknown")
             continue
-        closed = ledger.closed((cell, id_))
+        closed = ledger.closed((cell, id_)) or ledger.repels((cell, id_), claim)
         worse = {(id_, name) for name in allocation["resources"]} & new - move.changed
         if closed and worse.difference(kept):
             yield Objection(RULE, f"{id_}: {closed}")

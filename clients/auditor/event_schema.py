@@ -163,9 +163,22 @@ class Spec(_Strict):
             _check(not any(on_one_node))
 
 
+TaintKey = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._/-]{0,127}\Z")]
+TaintValue = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:/@+-]{0,128}\Z")]
+
+
+class Toleration(_Strict):
+    key: TaintKey
+    value: TaintValue | None = None
+
+
+Tolerations = Annotated[list[Toleration], Meta(max_length=32)]
+
+
 class SpecV2(Spec):
     alternatives: Annotated[list[Spec], Meta(max_length=8)] = []
     prefer_same_subtree: Annotated[list[list[GroupName]], Meta(max_length=3)] = []
+    tolerations: Tolerations = []
 
     def __post_init__(self) -> None:
         """Check that the alternatives are whole requests, and that preferences are about groups of one of them."""
@@ -282,11 +295,16 @@ class Claim(_Strict):
     decided: Decided = field(default_factory=Decided)
 
 
+class ClaimV2(Claim, kw_only=True):
+    tolerations: Tolerations = []
+
+
 class Replacement(Claim, kw_only=True):
     replaces: Id
 
 
-class ReplacementV3(Replacement, kw_only=True):
+class ReplacementV3(ClaimV2, kw_only=True):
+    replaces: Id
     leaves: Annotated[list[ServerGroupId], Meta(max_length=16)] = []
 
 
@@ -302,8 +320,12 @@ class ClaimsRequested(_Strict):
     claims: Annotated[list[Claim], Meta(min_length=1, max_length=64)]
 
 
+class ClaimsRequestedV2(_Strict):
+    claims: Annotated[list[ClaimV2], Meta(min_length=1, max_length=64)]
+
+
 class GangRequested(_Strict):
-    claims: Annotated[list[Claim], Meta(min_length=2, max_length=64)]
+    claims: Annotated[list[ClaimV2], Meta(min_length=2, max_length=64)]
 
     def __post_init__(self) -> None:
         """Check that the claims are of different consumers, and have one deadline."""
@@ -389,10 +411,30 @@ class Settings(_Strict):
     attributes: Attributes = {}
 
 
+class Taint(_Strict):
+    key: TaintKey
+    value: TaintValue = ""
+    effect: Literal["no_schedule", "prefer_no_schedule"] = "no_schedule"
+
+
+class SettingsV2(Settings):
+    taints: list[Taint] = []
+
+    def __post_init__(self) -> None:
+        """Check that there is one taint of a key."""
+        _check(len({one.key for one in self.taints}) == len(self.taints))
+
+
 class FactsSet(_Strict):
     provider: Id
     revision: Count
     facts: Settings
+
+
+class FactsSetV2(_Strict):
+    provider: Id
+    revision: Count
+    facts: SettingsV2
 
 
 # -- the log ----------------------------------------------------------------------------------------------
@@ -562,6 +604,10 @@ class _FactsSetEvent(_Envelope, tag=_PREFIX + "facts.set" + _VERSION):
     data: FactsSet
 
 
+class _FactsSetV2Event(_Envelope, tag=_PREFIX + "facts.set.v2"):
+    data: FactsSetV2
+
+
 class _RequestsReceivedEvent(_Envelope, tag=_PREFIX + "requests.received" + _VERSION):
     data: RequestsReceived
 
@@ -576,6 +622,10 @@ class _RequestsClosedEvent(_Envelope, tag=_PREFIX + "requests.closed" + _VERSION
 
 class _ClaimsRequestedEvent(_Envelope, tag=_PREFIX + "claims.requested" + _VERSION):
     data: ClaimsRequested
+
+
+class _ClaimsRequestedV2Event(_Envelope, tag=_PREFIX + "claims.requested.v2"):
+    data: ClaimsRequestedV2
 
 
 class _GangRequestedEvent(_Envelope, tag=_PREFIX + "gang.requested" + _VERSION):
@@ -662,10 +712,12 @@ _Event = (
     | _NodeAdoptedEvent
     | _NodeRenamedEvent
     | _FactsSetEvent
+    | _FactsSetV2Event
     | _RequestsReceivedEvent
     | _RequestsReceivedV2Event
     | _RequestsClosedEvent
     | _ClaimsRequestedEvent
+    | _ClaimsRequestedV2Event
     | _GangRequestedEvent
     | _ConsumerReplacedEvent
     | _ConsumerReplacedByIdEvent

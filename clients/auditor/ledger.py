@@ -112,8 +112,10 @@ class Ledger:
             "rules.withdrawn": lambda _, event: self.rules.withdraw(event.data["proposal"]),
             **self._node_handlers(),
             "facts.set": lambda cell, event: self._settings_set(cell, event.data),
+            "facts.set.v2": lambda cell, event: self._settings_set(cell, event.data),
             **dict.fromkeys(("requests.received", "requests.received.v2"), self._requests_received),
             "claims.requested": lambda cell, event: self._claims_requested(cell, event.data),
+            "claims.requested.v2": lambda cell, event: self._claims_requested(cell, event.data),
             "gang.requested": lambda cell, event: on_gang(cell, event.data["claims"]),
             **self._consumer_handlers(),
             **self._move_handlers(),
@@ -266,6 +268,15 @@ class Ledger:
             return "part of its node is still to be withdrawn"
         enabled = self.settings.get(key, NO_SETTINGS).enabled and self.settings.get(root, NO_SETTINGS).enabled
         return "" if enabled else "it is not enabled"
+
+    def repels(self, key: Key, claim: Mapping[str, Any]) -> str:
+        """Why the taints of a provider and of its root repel a claim, or ''."""
+        tolerated = {(one["key"], one.get("value")) for one in claim.get("tolerations", ())}
+        for tainted in (key, (key[0], self.providers[key].root)):
+            for name, (value, hard) in self.settings.get(tainted, NO_SETTINGS).taints.items():
+                if hard and not tolerated & {(name, None), (name, value)}:
+                    return f"the claim does not tolerate its taint {name}={value}"
+        return ""
 
     # -- events -------------------------------------------------------------------------------------------
 
@@ -636,7 +647,8 @@ class Ledger:
             frozenset(provider.stock),
         )
         attributes = _typed(provider.attributes), _typed(settings.attributes)
-        return reported, members, attributes, settings.traits, settings.enabled, settings.aggregates
+        of_operator = settings.traits, settings.enabled, settings.aggregates, settings.taints
+        return reported, members, attributes, of_operator
 
     def _stamp(self, key: Key) -> object:
         """What decides a provider's generation: everything but its use."""
@@ -648,7 +660,7 @@ class Ledger:
         attributes = _typed(provider.attributes), _typed(settings.attributes)
         overrides = {name: settings.override(name) for name in provider.stock}
         members = frozenset(self.members.get(key, ()))
-        of_operator = settings.enabled, settings.aggregates, settings.traits, overrides
+        of_operator = settings.enabled, settings.aggregates, settings.traits, overrides, settings.taints
         return reported, of_operator, members, attributes
 
     def _restock(self, key: Key, listed: dict[str, Stock]) -> None:

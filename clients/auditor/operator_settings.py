@@ -11,7 +11,8 @@ from vacancy.clients.auditor.classes.class_auditor import Refused
 
 
 class AuditedSettings(NamedTuple):
-    """Settings of one provider. `overrides`: class -> the fields of its inventory that are overridden."""
+    """Settings of one provider. `overrides`: class -> the fields of its inventory that are overridden. `taints`: key ->
+    (value, whether it repels)."""
 
     revision: int = 0
     enabled: bool = True
@@ -19,6 +20,7 @@ class AuditedSettings(NamedTuple):
     traits: frozenset[str] = frozenset()
     overrides: Mapping[str, Mapping[str, Any]] = {}
     attributes: Mapping[str, Any] = {}
+    taints: Mapping[str, tuple[str, bool]] = {}
 
     def override(self, name: str) -> Mapping[str, Any]:
         """What is overridden of a class."""
@@ -33,7 +35,7 @@ NO_SETTINGS = AuditedSettings()
 def read_settings(
     data: Mapping[str, Any], knows: Callable[[str], bool], classes: ClassAuditors, *, excluding: bool
 ) -> AuditedSettings:
-    """The settings of a `facts.set` event; `excluding`: they may exclude devices. Raises `Refused` where they override an
+    """The settings of a `facts.set` event, of either form; `excluding`: they may exclude devices. Raises `Refused` where they override an
     unknown class or are invalid."""
     facts = data["facts"]
     overrides = {}
@@ -54,6 +56,10 @@ def read_settings(
         frozenset(facts.get("traits", ())),
         overrides,
         facts.get("attributes", {}),
+        {
+            taint["key"]: (taint.get("value", ""), taint.get("effect", "no_schedule") == "no_schedule")
+            for taint in facts.get("taints", ())
+        },
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from vacancy.clients.auditor.event_schema import ReadEvent
-from vacancy.clients.auditor.rules_in_force import AuditedLimits
+from vacancy.clients.auditor.rules_in_force import PROVIDER_TAINTS, AuditedLimits
 
 Data = Mapping[str, Any]
 
@@ -47,15 +47,18 @@ def _settings(data: Data, limits: AuditedLimits) -> bool:
         and len(facts.get("attributes", ())) <= limits.provider_attributes
         and len(facts.get("traits", ())) <= limits.provider_traits
         and len(facts.get("aggregates", ())) <= limits.provider_aggregates
+        and len(facts.get("taints", ())) <= PROVIDER_TAINTS
     )
 
 
 _CHECKS: Final[Mapping[str, Callable[[Data, AuditedLimits], bool]]] = {
     "claims.requested": _claims,
+    "claims.requested.v2": _claims,
     "gang.requested": _claims,
     "consumer.replaced.v2": _claims,
     "node.reported": _node,
     "node.reported.v2": _node,
     "node.changed": _node,
     "facts.set": _settings,
+    "facts.set.v2": _settings,
 }

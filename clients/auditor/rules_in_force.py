@@ -79,6 +79,9 @@ EXCLUDING_SINCE: Final = 4
 MACHINE_NAMES: Final = 8
 """Nodes of a cell that one machine may report as."""
 
+PROVIDER_TAINTS: Final = 16
+"""Taints of one provider."""
+
 RENAMED: Final = 2_560
 """What one event may rename."""
 
@@ -87,7 +90,9 @@ ONLY_IDENTIFIED: Final = {
     "node.retired.v2",
     "node.adopted",
     "node.renamed",
+    "facts.set.v2",
     "requests.received.v2",
+    "claims.requested.v2",
     "consumer.replaced.v3",
     "consumer.updated",
     "gang.requested",

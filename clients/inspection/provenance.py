@@ -57,7 +57,10 @@ class EventLookup:
         if read is None:
             return None
         time_ms, event = read
-        if not isinstance(event, events.OperatorSettingsSet) or event.data.provider != provider:
+        if (
+            not isinstance(event, events.OperatorSettingsSet | events.OperatorSettingsSetV2)
+            or event.data.provider != provider
+        ):
             return None
         return LogEvent(partition, offset, time_ms, event.type, None, event.source)
 

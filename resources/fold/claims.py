@@ -18,6 +18,7 @@ from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import (
     Claim,
     ClaimsRequestedData,
+    ClaimsRequestedDataV2,
     ConsumerRef,
     ConsumersReleasedData,
     GangRequestedData,
@@ -42,7 +43,7 @@ CANCELLED = "cancelled"
 GANG_REJECTED = "gang_rejected"
 
 
-def fold_claims(transaction: Transaction, data: ClaimsRequestedData) -> None:
+def fold_claims(transaction: Transaction, data: ClaimsRequestedData | ClaimsRequestedDataV2) -> None:
     """Judge each claim of the record, in order and independently."""
     check_claims(transaction.rules, data.claims)
     for claim in data.claims:

@@ -15,13 +15,17 @@ from vacancy.resources.fold.provider_tree import path_to_root
 from vacancy.resources.fold.withdrawals import is_withdrawing, settle_class
 from vacancy.resources.model.attributes import holds
 from vacancy.resources.model.errors import InvalidRecord
-from vacancy.resources.model.events import Allocation, AnyPredicate, AttributePredicate, Claim
+from vacancy.resources.model.events import Allocation, AnyPredicate, AttributePredicate, Claim, ClaimV2
+from vacancy.resources.model.taints import first_repelling, tolerated_of
 from vacancy.resources.state.rows import AllocationPart, AllocationRow, ClassRow, ProviderRow, why_closed
 from vacancy.resources.state.tables import NODES, ClassTable
 from vacancy.resources.state.transaction import Transaction
 
 DEADLINE_AHEAD_MS_MAX = 10 * 60 * 1000
 """The longest time from log time to the deadline of a claim."""
+
+TAINTED = "taint_not_tolerated"
+"""The reason of a rejection for a taint, which the rejection names as `other`."""
 
 Slot = tuple[str, str]
 """A provider and a class."""
@@ -69,7 +73,7 @@ def judge(transaction: Transaction, claim: Claim, held: AllocationRow | None) ->
         no_worse = no_more_than_held(transaction, claim.allocations, grants_by_slot(held.parts))
     parts: list[AllocationPart] = []
     for allocation in claim.allocations:
-        outcome = _allocate(transaction, allocation, no_worse, rows)
+        outcome = _allocate(transaction, claim, allocation, no_worse, rows)
         if isinstance(outcome, Rejection):
             return outcome
         parts.extend(outcome)
@@ -183,14 +187,14 @@ def no_more_than_held(
 
 
 def _allocate(
-    transaction: Transaction, allocation: Allocation, no_worse: frozenset[Slot], rows: Rows
+    transaction: Transaction, claim: Claim, allocation: Allocation, no_worse: frozenset[Slot], rows: Rows
 ) -> list[AllocationPart] | Rejection:
     provider = allocation.provider
     row = transaction.provider(provider)
     if row is None:
         return Rejection("provider_unknown", provider)
     if not no_worse or not all((provider, name) in no_worse for name in allocation.resources):
-        closed = closed_rejection(transaction, provider, row)
+        closed = closed_rejection(transaction, claim, provider, row)
         if closed is not None:
             return closed
     parts = []
@@ -221,13 +225,29 @@ def _allocate(
     return parts
 
 
-def closed_rejection(transaction: Transaction, provider: str, row: ProviderRow) -> Rejection | None:
-    """The rejection of all new claims on a closed provider, or None if the provider is open."""
+def closed_rejection(
+    transaction: Transaction, claim: Claim, provider: str, row: ProviderRow
+) -> Rejection | None:
+    """The rejection of a new claim on a provider that is closed or repels it, or None if the provider takes it."""
     root = row if row.root == provider else transaction.provider(row.root)
     closed = why_closed(transaction.get(NODES, transaction.key(row.root)), row, root)
     if closed is None:
+        if row.taints or (root is not None and root.taints):
+            return _repelled(claim, provider, (row,) if root is row else (row, root))
         return None
     if closed.reason == "incomplete":
         return Rejection("node_incomplete", provider)
     reason = "provider_disabled" if closed.reason == "disabled" else "provider_retired"
     return Rejection(reason, provider, taken=closed.by.changed)
+
+
+def _repelled(claim: Claim, provider: str, rows: Iterable[ProviderRow | None]) -> Rejection | None:
+    """The rejection of a claim that does not tolerate the taints of these rows: the provider, and the root of its tree. What
+    it costs is bounded by the asks of a record, the taints of a provider and the tolerations of a claim."""
+    tolerated = tolerated_of(claim.tolerations) if isinstance(claim, ClaimV2) else ()
+    for row in rows:
+        if row is not None and row.taints:
+            taint = first_repelling(row.taints, tolerated)
+            if taint is not None:
+                return Rejection(TAINTED, provider, taken=row.changed, other=taint.text)
+    return None

@@ -73,7 +73,7 @@ def judge_move(transaction: Transaction, claim: Claim, held: AllocationRow) -> A
         return wrong
     asks = list(_asks(claim))
     kept = _unchanged(transaction, claim.consumer, asks, held)
-    move = _Move(transaction, held, kept.values())
+    move = _Move(transaction, claim, held, kept.values())
     move.compare([one for at, one in enumerate(asks) if at not in kept])
     parts: list[AllocationPart] = []
     for at, one in enumerate(asks):
@@ -90,8 +90,10 @@ def judge_move(transaction: Transaction, claim: Claim, held: AllocationRow) -> A
 class _Move:
     """The changed asks of a claim: `rows` are the class rows after those that were granted."""
 
-    def __init__(self, transaction: Transaction, held: AllocationRow, kept: Iterable[int]) -> None:
-        self._transaction = transaction
+    def __init__(
+        self, transaction: Transaction, claim: Claim, held: AllocationRow, kept: Iterable[int]
+    ) -> None:
+        self._transaction, self._claim = transaction, claim
         stays = frozenset(kept)
         given_back = [part for at, part in enumerate(held.parts) if at not in stays]
         self.rows: Rows = {}
@@ -119,7 +121,7 @@ class _Move:
             return Rejection("provider_unknown", provider)
         before = self._before.get(slot)
         no_worse = slot in self._no_worse
-        closed = None if no_worse else closed_rejection(transaction, provider, row)
+        closed = None if no_worse else closed_rejection(transaction, self._claim, provider, row)
         if closed is not None:
             if before is None:
                 return closed

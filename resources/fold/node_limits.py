@@ -23,6 +23,7 @@ from vacancy.resources.model.events import (
     NodeData,
     NodeReportedData,
     OperatorSettingsData,
+    OperatorSettingsV2,
     ProviderReport,
 )
 from vacancy.resources.state.tables import NODE_WATCHES, NODES
@@ -65,6 +66,7 @@ def fold_bounded_settings(transaction: Transaction, event_id: str, data: Operato
         (len(facts.attributes), "attributes", limits.provider_attributes),
         (len(facts.traits), "traits", limits.provider_traits),
         (len(facts.aggregates), "aggregates", limits.provider_aggregates),
+        (len(facts.taints) if isinstance(facts, OperatorSettingsV2) else 0, "taints", limits.provider_taints),
     ):
         check_limit(transaction.rules, what, count, name, limit)
     fold_operator_settings(transaction, event_id, data)

@@ -218,6 +218,7 @@ def _put_provider(
         members,
         pairs(report.attributes) if report.attributes else (),
         old.operator_attributes,
+        old.taints,
     )
     if new.reported_attributes and not opens:
         _check_types(report.id, old.reported_attributes, report.attributes)

@@ -1,4 +1,4 @@
-"""Operator settings: disabled or draining, aggregates, extra traits, overrides.
+"""Operator settings: disabled or draining, aggregates, extra traits, overrides, taints.
 
 They are separate from reports: a report does not change them. They may be set before the provider exists, and stay after
 the provider is removed.
@@ -17,8 +17,16 @@ from vacancy.resources.fold.record_limits import check_items
 from vacancy.resources.fold.withdrawals import apply_operator_settings, settle_provider
 from vacancy.resources.model.attributes import pairs, same_types
 from vacancy.resources.model.errors import InvalidRecord
-from vacancy.resources.model.events import OperatorSettingsData
+from vacancy.resources.model.events import (
+    OperatorSettings,
+    OperatorSettingsData,
+    OperatorSettingsDataV2,
+    OperatorSettingsSet,
+    OperatorSettingsSetV2,
+    OperatorSettingsV2,
+)
 from vacancy.resources.model.names import ID_PATTERN
+from vacancy.resources.model.taints import RowTaint
 from vacancy.resources.state.rows import ClassRow, OperatorSettingsRow
 from vacancy.resources.state.rule_set import RuleSet
 from vacancy.resources.state.tables import FACTS, PROVIDERS
@@ -57,6 +65,7 @@ def fold_operator_settings(transaction: Transaction, event_id: str, data: Operat
         tuple(sorted(set(facts.traits))),
         dict(facts.overrides),
         pairs(facts.attributes),
+        _taints(facts),
     )
     settle_provider(transaction, data.provider)
     _override(transaction, data.provider, old, new)
@@ -66,6 +75,26 @@ def fold_operator_settings(transaction: Transaction, event_id: str, data: Operat
         applied = apply_operator_settings(row, new)
         if applied != row or not same_types(applied.operator_attributes, row.operator_attributes):
             transaction.put(PROVIDERS, key, replace(applied, changed=transaction.offset))
+
+
+def _taints(facts: OperatorSettings) -> tuple[RowTaint, ...]:
+    if not isinstance(facts, OperatorSettingsV2):
+        return ()
+    return tuple(sorted(RowTaint(one.key, one.value, one.effect) for one in facts.taints))
+
+
+def without_taints(event: OperatorSettingsSet) -> OperatorSettingsSetV2:
+    """The newest form of settings that have no taints."""
+    data = event.data
+    facts = OperatorSettingsV2.model_construct(
+        **{name: getattr(data.facts, name) for name in OperatorSettings.model_fields}
+    )
+    newest = OperatorSettingsDataV2.model_construct(
+        provider=data.provider, revision=data.revision, facts=facts
+    )
+    return OperatorSettingsSetV2.model_construct(
+        id=event.id, source=event.source, time=event.time, data=newest
+    )
 
 
 def check_override(rules: RuleSet, resource_class: ResourceClass[Any], override: Mapping[str, Any]) -> None:

@@ -70,7 +70,7 @@ from vacancy.resources.fold.nodes import (
     fold_reported,
     fold_retired,
 )
-from vacancy.resources.fold.operator_settings import fold_operator_settings
+from vacancy.resources.fold.operator_settings import fold_operator_settings, without_taints
 from vacancy.resources.fold.quota_ledgers import fold_limit_set, fold_share_planned, fold_share_settled
 from vacancy.resources.fold.quotas import fold_parent_set, fold_share_set
 from vacancy.resources.fold.renames import fold_renamed
@@ -162,6 +162,7 @@ _UPCASTERS_4: Final[Mapping[type[Any], Upcaster]] = {
     events.NodeReported: Upcaster(events.NodeReportedV2, with_machine),
     events.NodeRetired: Upcaster(events.NodeRetiredV2, of_incarnation),
     events.ConsumerReplacedV2: Upcaster(events.ConsumerReplacedV3, without_leaving),
+    events.OperatorSettingsSet: Upcaster(events.OperatorSettingsSetV2, without_taints),
     events.RequestsReceived: Upcaster(events.RequestsReceivedV2, without_alternatives),
 }
 _HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
@@ -173,6 +174,10 @@ _HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
     events.NodeAdopted: lambda transaction, event: fold_adopted(transaction, event.data),
     events.NodeRenamed: lambda transaction, event: fold_renamed(transaction, event.data),
     events.RequestsReceivedV2: lambda transaction, event: fold_received(transaction, event.data),
+    events.OperatorSettingsSetV2: lambda transaction, event: fold_bounded_settings(
+        transaction, event.id, event.data
+    ),
+    events.ClaimsRequestedV2: lambda transaction, event: fold_claims(transaction, event.data),
     events.GangRequested: lambda transaction, event: fold_gang(transaction, event.data),
     events.ConsumerReplacedV3: lambda transaction, event: fold_replaced(transaction, event.data),
     events.ConsumerUpdated: lambda transaction, event: fold_updated(transaction, event.data),

@@ -129,13 +129,16 @@ def settle_leaving(transaction: Transaction, root: str) -> None:
 def apply_operator_settings(row: ProviderRow, facts: OperatorSettingsRow | None) -> ProviderRow:
     """The provider with its operator settings applied."""
     if facts is None:
-        return replace(row, operator_traits=(), aggregates=(), disabled=False, operator_attributes=())
+        return replace(
+            row, operator_traits=(), aggregates=(), disabled=False, operator_attributes=(), taints=()
+        )
     return replace(
         row,
         operator_traits=facts.traits,
         aggregates=facts.aggregates,
         disabled=facts.status != "enabled",
         operator_attributes=facts.attributes,
+        taints=facts.taints,
     )
 
 

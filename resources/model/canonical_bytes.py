@@ -179,7 +179,7 @@ def _claim_1(claim: Claim) -> bytes:
         f',"memberships":[{",".join(map(_membership_1, memberships)) if memberships else ""}]'
         f',"deadline_ms":{deadline_ms},"hold_until_ms":{"null" if hold_until_ms is None else hold_until_ms}'
         f',"decided":{{"as_of":{_asks_1(as_of)},"seed":{seed},"policy":{_quote(policy)}}}'
-        f"{_replaces_1(held)}}}"
+        f"{_replaces_1(held)}{_added_1(held)}}}"
     ).encode()
 
 
@@ -190,6 +190,12 @@ def _replaces_1(held: Mapping[str, Any]) -> str:
         return ""
     leaves = held.get("leaves", ())
     return f',"replaces":"{held["replaces"]}"' + (f',"leaves":{_names_1(leaves)}' if leaves else "")
+
+
+def _added_1(held: Mapping[str, Any]) -> str:
+    """The end of a `ClaimV2` whose fields are not at their defaults. Only rules version 4 has it: as `_replaces_1`."""
+    added = _added_2(held)
+    return f',"added":{_object_1(added)}' if added else ""
 
 
 def _predicate_1(one: Predicate | AttributePredicate) -> str:
@@ -352,7 +358,8 @@ CLAIM_2: Final = (
     *("deadline_ms", "hold_until_ms"),
 )
 """An array of these comes first; then the spec or nil, the allocations, predicates and memberships, the decision, and of
-a `Replacement` the id of the claim that it replaces, then the server groups that it leaves, if any."""
+a `Replacement` the id of the claim that it replaces, then the server groups that it leaves, if any. Last comes a map of the
+fields that only `ClaimV2` has and that are not at their defaults, if any: its tolerations as [key, value]."""
 
 ALLOCATION_2: Final = ("provider", "resources", "group")
 PREDICATE_2: Final = ("provider", "kind", "value", "negate")
@@ -402,7 +409,15 @@ def _claim_2(claim: Claim) -> bytes:
         array = (*array, held["replaces"])
     if held.get("leaves"):
         array = (*array, held["leaves"])
+    if added := _added_2(held):
+        array = (*array, added)
     return _packed(array)
+
+
+def _added_2(held: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that only a `ClaimV2` has and that are not at their defaults."""
+    tolerations = held.get("tolerations")
+    return {"tolerations": [(one.key, one.value) for one in tolerations]} if tolerations else {}
 
 
 def _predicate_array_2(one: Predicate | AttributePredicate) -> Any:

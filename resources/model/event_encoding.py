@@ -52,6 +52,11 @@ class MembershipWire(msgspec.Struct, frozen=True, omit_defaults=True):
     scope: str | None = None
 
 
+class TolerationWire(msgspec.Struct, frozen=True, omit_defaults=True):
+    key: str
+    value: str | None = None
+
+
 class DecisionWire(msgspec.Struct, frozen=True, omit_defaults=True):
     as_of: Raw
     seed: int = 0
@@ -73,6 +78,8 @@ class ClaimWire(msgspec.Struct, frozen=True, omit_defaults=True):
     memberships: Sequence[MembershipWire] = ()
     hold_until_ms: int | None = None
     decided: DecisionWire | None = None
+    tolerations: Sequence[TolerationWire] = ()
+    """Of `ClaimV2`."""
 
 
 class ReceivedRequestWire(msgspec.Struct, frozen=True):
@@ -108,8 +115,11 @@ class _Event(msgspec.Struct, frozen=True):
 
 
 def encode_claims(id_: str, source: str, claims: Sequence[ClaimWire]) -> bytes:
-    """One record's value: `events.ClaimsRequested` with up to `events.BATCH_MAX` claims."""
-    return _encode(_Event("vacancy.claims.requested.v1", id_, source, _Claims(claims)))
+    """One record's value: `events.ClaimsRequested` with up to `events.BATCH_MAX` claims, or `events.ClaimsRequestedV2` where
+    one of them has a field that only that form has."""
+    newest = any(claim.tolerations for claim in claims)
+    type_ = "vacancy.claims.requested.v2" if newest else "vacancy.claims.requested.v1"
+    return _encode(_Event(type_, id_, source, _Claims(claims)))
 
 
 def encode_gang(id_: str, source: str, claims: Sequence[ClaimWire]) -> bytes:

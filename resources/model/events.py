@@ -28,6 +28,7 @@ from vacancy.resources.model.request import (
     stop_early,
 )
 from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, GroupId, ServerGroupMembership
+from vacancy.resources.model.taints import TOLERATIONS_MAX, Taint, Toleration
 
 BATCH_MAX = 64
 """The limit of claims, releases or requests in one record."""
@@ -289,9 +290,32 @@ class OperatorSettingsData(RequestModel):
     facts: OperatorSettings
 
 
+class OperatorSettingsV2(OperatorSettings):
+    """Operator settings with taints, at most one of each key. The taints of a root apply to its tree."""
+
+    taints: tuple[Taint, ...] = ()
+
+    @model_validator(mode="after")
+    def _keys_are_distinct(self) -> OperatorSettingsV2:
+        if len({one.key for one in self.taints}) < len(self.taints):
+            raise ValueError("two taints have the same key")
+        return self
+
+
+class OperatorSettingsDataV2(OperatorSettingsData):
+    facts: OperatorSettingsV2
+
+
 class OperatorSettingsSet(Envelope):
     type: Literal["vacancy.facts.set.v1"] = "vacancy.facts.set.v1"
     data: OperatorSettingsData
+
+
+class OperatorSettingsSetV2(Envelope):
+    """As `OperatorSettingsSet`, with taints. The form before sets none, so it removes those that there are."""
+
+    type: Literal["vacancy.facts.set.v2"] = "vacancy.facts.set.v2"
+    data: OperatorSettingsDataV2
 
 
 # -- requests ---------------------------------------------------------------------------------------------
@@ -426,13 +450,19 @@ class Claim(RequestModel):
     decided: Decision = Decision()
 
 
+class ClaimV2(Claim):
+    """`tolerations`: the taints of providers that do not repel it. Its request has the same ones, if it has any."""
+
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=TOLERATIONS_MAX)] = ()
+
+
 class Replacement(Claim):
     """A claim for a consumer that holds something. `replaces` is the id of the claim of the allocation that it replaces."""
 
     replaces: Id
 
 
-class ReplacementV3(Replacement):
+class ReplacementV3(Replacement, ClaimV2):
     """`leaves` are the server groups that the consumer leaves. It stays in all others that it is in, and joins those in
     `memberships`."""
 
@@ -443,10 +473,14 @@ class ClaimsRequestedData(RequestModel):
     claims: Annotated[tuple[Claim, ...], Field(min_length=1, max_length=BATCH_MAX)]
 
 
+class ClaimsRequestedDataV2(RequestModel):
+    claims: Annotated[tuple[ClaimV2, ...], Field(min_length=1, max_length=BATCH_MAX)]
+
+
 class GangRequestedData(RequestModel):
     """Claims of different consumers, all with one deadline."""
 
-    claims: Annotated[tuple[Claim, ...], Field(min_length=2, max_length=BATCH_MAX)]
+    claims: Annotated[tuple[ClaimV2, ...], Field(min_length=2, max_length=BATCH_MAX)]
 
     @model_validator(mode="after")
     def _are_one_gang(self) -> GangRequestedData:
@@ -492,6 +526,13 @@ class ClaimsRequested(Envelope):
 
     type: Literal["vacancy.claims.requested.v1"] = "vacancy.claims.requested.v1"
     data: ClaimsRequestedData
+
+
+class ClaimsRequestedV2(Envelope):
+    """As `ClaimsRequested`. Claims may tolerate taints."""
+
+    type: Literal["vacancy.claims.requested.v2"] = "vacancy.claims.requested.v2"
+    data: ClaimsRequestedDataV2
 
 
 class GangRequested(Envelope):
@@ -698,6 +739,7 @@ Event = (
     | NodeAdopted
     | NodeRenamed
     | ClaimsRequested
+    | ClaimsRequestedV2
     | GangRequested
     | ConsumersReleased
     | ConsumerConfirmed
@@ -709,6 +751,7 @@ Event = (
     | RequestsReceivedV2
     | RequestsClosed
     | OperatorSettingsSet
+    | OperatorSettingsSetV2
     | Tick
     | LogOpened
     | RulesActivated
@@ -823,7 +866,7 @@ def claims_of(event: Event) -> tuple[Claim, ...]:
     """The claims that an event has, in their order: those of a record of claims or of a gang, or a replacement."""
     if isinstance(event.data, Claim):
         return (event.data,)
-    if isinstance(event, ClaimsRequested | GangRequested):
+    if isinstance(event, ClaimsRequested | ClaimsRequestedV2 | GangRequested):
         return event.data.claims
     return ()
 

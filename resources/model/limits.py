@@ -68,6 +68,9 @@ class Limits:
     provider_aggregates: int = NO_LIMIT
     """Aggregates of one provider."""
 
+    provider_taints: int = NO_LIMIT
+    """Taints of one provider."""
+
     inventory_items: int = NO_LIMIT
     """Items of one inventory, as its class counts them (`ResourceClass.items`): devices, GPUs and the types that they can
     run, cores of a NUMA cell (at least one for two CPUs). Giving back one of them goes through all."""
@@ -139,4 +142,4 @@ LIMITS_3: Final = Limits(
     proposal_classes=64,
     proposal_answers=1_024,
 )
-LIMITS_4: Final = replace(LIMITS_3, machine_names=8, renamed=2_560, quota_entries=512)
+LIMITS_4: Final = replace(LIMITS_3, machine_names=8, renamed=2_560, quota_entries=512, provider_taints=16)

@@ -20,6 +20,7 @@ from vacancy.resources.model.server_group import (
     ServerGroupMembership,
     contradiction,
 )
+from vacancy.resources.model.taints import TOLERATIONS_MAX, Toleration
 
 GROUPS_MAX = 64
 ALLOCATIONS_MAX = 256
@@ -169,16 +170,19 @@ class RequestSpec(RequestModel):
 
 
 class RequestSpecV2(RequestSpec):
-    """A request with alternatives and preferences. A claim names what was chosen of them, so the fold needs neither.
+    """A request with alternatives, preferences and tolerations. A claim names what was chosen of the alternatives and
+    preferences, so the fold needs neither.
 
     `alternatives`: what to ask for instead if nothing fits, in order of preference; the groups of the request itself come
     first. Each is a whole request, and stands for the groups and their conditions; server groups and copies are those of the
     request. `prefer_same_subtree`: as `same_subtree`, where it is possible; the first of them counts most. It also applies to
-    alternatives that have groups of these names.
+    alternatives that have groups of these names. `tolerations`: the taints of providers that do not repel it, whichever
+    alternative is chosen.
     """
 
     alternatives: Annotated[tuple[RequestSpec, ...], Field(max_length=ALTERNATIVES_MAX)] = ()
     prefer_same_subtree: Annotated[tuple[tuple[GroupName, ...], ...], Field(max_length=PREFERENCES_MAX)] = ()
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=TOLERATIONS_MAX)] = ()
 
     @model_validator(mode="after")
     def _alternatives_are_whole(self) -> RequestSpecV2:
@@ -256,6 +260,11 @@ def changed_extras(spec: RequestSpec) -> dict[str, Any]:
         return {}
     extras = spec.__class__.model_fields.keys() - RequestSpec.model_fields.keys()
     return spec.model_dump(mode="json", include=set(extras), exclude_defaults=True)
+
+
+def tolerations_of(spec: RequestSpec) -> tuple[Toleration, ...]:
+    """The taints that a request tolerates."""
+    return spec.tolerations if isinstance(spec, RequestSpecV2) else ()
 
 
 def spec_bytes(spec: RequestSpec) -> bytes:

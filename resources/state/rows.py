@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from vacancy.resources.model.attributes import Pairs
+from vacancy.resources.model.taints import RowTaint
 
 
 class PartitionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -143,6 +144,8 @@ class ProviderRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     members: tuple[str, ...] = ()
     reported_attributes: Pairs = ()
     operator_attributes: Pairs = ()
+    taints: tuple[RowTaint, ...] = ()
+    """Of rules version 4: the last field, which is left out where it is empty (`tables.GrownTable`)."""
 
     @property
     def open(self) -> bool:
@@ -193,6 +196,8 @@ class OperatorSettingsRow(msgspec.Struct, frozen=True, array_like=True, gc=False
     traits: tuple[str, ...]
     overrides: dict[str, dict[str, Any]]
     attributes: Pairs = ()
+    taints: tuple[RowTaint, ...] = ()
+    """Of rules version 4: the last field, which is left out where it is empty (`tables.GrownTable`)."""
 
 
 class ClassRow(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -70,6 +70,23 @@ class Table(Generic[Row]):
         return self._decoder.decode(data)
 
 
+class GrownTable(Table[Row]):
+    """A table whose rows got a last field in a later version of the rules: an array of up to 15 fields. Where this field is
+    empty, it is left out, so that rows of earlier versions have the same bytes as before."""
+
+    _EMPTY = b"\x90"
+
+    def encode(self, row: Row) -> bytes:
+        data = _encode(row)
+        return (
+            bytes((data[0] - 1,)) + data[1:-1] if data.endswith(self._EMPTY) and self._is_empty(row) else data
+        )
+
+    @staticmethod
+    def _is_empty(row: Any) -> bool:
+        return not getattr(row, row.__struct_fields__[-1])
+
+
 class ClassTable(Table[ClassRow]):
     """The table of one resource class. A row's encoding is a head of `HEAD_BYTES`, then the class's record."""
 
@@ -106,8 +123,8 @@ class _Marks(Table[bytes]):
 
 PARTITION = Table("partition", PartitionRow)
 NODES = Table("nodes", NodeRow, fed=True)
-PROVIDERS = Table("providers", ProviderRow, fed=True)
-FACTS = Table("facts", OperatorSettingsRow)
+PROVIDERS = GrownTable("providers", ProviderRow, fed=True)
+FACTS = GrownTable("facts", OperatorSettingsRow)
 ALLOCATIONS = Table("allocations", AllocationRow)
 GROUPS = Table("groups", ServerGroupRow, fed=True)
 VERDICTS = Table("verdicts", VerdictRow, fed=True)

@@ -120,6 +120,9 @@ class Expectations:
                 same("reported" if row.reported else "unreported", name)
             elif name in ("changed", "root", "parent"):
                 same(str(getattr(row, name)), next(rest).lstrip("@"))
+            elif name == "taints":
+                told = [("" if taint.repels else "~") + taint.text for taint in row.taints]
+                same(",".join(told) or "none", next(rest))
             elif name == "attributes":
                 told = [f"{key}:{json.dumps(value)}" for key, value in sorted(row.attributes.items())]
                 same(",".join(told) or "none", next(rest))

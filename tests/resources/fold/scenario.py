@@ -299,23 +299,30 @@ class Scenario:
         facts["attributes"] = _attributes(options.get("attributes", ""))
         for name in ("aggregates", "traits"):
             facts[name] = [one for one in options.get(name, "").split(",") if one]
+        form = 1
+        if "taints" in options:
+            facts["taints"], form = [_taint(one) for one in options["taints"].split(",") if one], 2
         data = {"provider": words[0], "revision": int(options["revision"]), "facts": facts}
-        return event("facts.set.v1", data, f"{options.get('by', 'operator')}-{options['revision']}")
+        return event(f"facts.set.v{form}", data, f"{options.get('by', 'operator')}-{options['revision']}")
 
     def _claim(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
-        return event("claims.requested.v1", {"claims": [self._bid(words)]})
+        return self._claims([], options, [" ".join(words)])
 
     def _claims(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
-        return event("claims.requested.v1", {"claims": [self._bid(line.split()) for line in more]})
+        """Where one of them tolerates a taint, it is version 2."""
+        bids = [self._bid(line.split()) for line in more]
+        form = 2 if any("tolerations" in bid for bid in bids) else 1
+        return event(f"claims.requested.v{form}", {"claims": bids})
 
     def _gang(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         """As `claims`, of which all are accepted or none."""
         return event("gang.requested.v1", {"claims": [self._bid(line.split()) for line in more]})
 
     def _replace(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
-        """`replace c2 for i1 replaces=c1 n1 VCPU:4`: with `replaces` it is version 2, with `leaves=web` version 3."""
+        """`replace c2 for i1 replaces=c1 n1 VCPU:4`: with `replaces` it is version 2, with `leaves=web` or `tolerates=…`
+        version 3."""
         bid = self._bid(words)
-        form = 3 if "leaves" in bid else 2 if "replaces" in bid else 1
+        form = 3 if bid.keys() & {"leaves", "tolerations"} else 2 if "replaces" in bid else 1
         return event(f"consumer.replaced.v{form}", bid)
 
     def _update(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
@@ -324,7 +331,8 @@ class Scenario:
         return event("consumer.updated.v1", {"consumer": words[0], "claim": words[1], **changed})
 
     def _bid(self, words: list[str]) -> dict[str, Any]:
-        """`c1 for i1 n1 VCPU:4 + n2 VCPU:2 as a#1 deadline=60s hold=30s generation=1 if n1 trait X unless n1 …
+        """`c1 for i1 n1 VCPU:4 + n2 VCPU:2 as a#1 deadline=60s hold=30s generation=1 tolerates=dedicated:gpu,spot
+        if n1 trait X unless n1 …
         near GROUP apart GROUP:2:rack- softly-near …`; a group without a cell is of the cell whose records come."""
         if words[1] != "for":
             raise Broken("a claim reads: claim ID for CONSUMER PROVIDER CLASS:AMOUNT …")
@@ -337,6 +345,8 @@ class Scenario:
                 bid["consumer_generation"] = int(value)
             elif name == "leaves":
                 bid["leaves"] = [f"{self.cell}/{group}" for group in value.split(",")]
+            elif name == "tolerates":
+                bid["tolerations"] = [_toleration(one) for one in value.split(",") if one]
             elif name in ("project", "user", "type", "replaces"):
                 bid["consumer_type" if name == "type" else name] = value
             else:
@@ -542,6 +552,18 @@ def _value(told: str) -> Any:
         return json.loads(told)
     except ValueError:
         return told
+
+
+def _taint(told: str) -> dict[str, Any]:
+    """`dedicated:gpu`, `spot`; `~spot` only orders candidates."""
+    key, _, value = told.removeprefix("~").partition(":")
+    return {"key": key, "value": value, **({"effect": "prefer_no_schedule"} if told[0] == "~" else {})}
+
+
+def _toleration(told: str) -> dict[str, Any]:
+    """`dedicated:gpu`; `spot`, with any value."""
+    key, named, value = told.partition(":")
+    return {"key": key, **({"value": value} if named else {})}
 
 
 def _compared(told: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from vacancy.resources.model.event_encoding import (
     DecisionWire,
     PredicateWire,
     ReceivedRequestWire,
+    TolerationWire,
     encode_claims,
     encode_closed,
     encode_gang,
@@ -35,6 +36,7 @@ from vacancy.resources.model.names import AMOUNT_MAX
 from vacancy.resources.model.record import Record
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.resources.model.server_group import ServerGroupMembership
+from vacancy.resources.model.taints import Toleration
 from vacancy.resources.state.tables import DEAD_LETTERS
 
 ids = st.text("abcXYZ019._:/@+=~-", min_size=1, max_size=12)
@@ -79,23 +81,25 @@ memberships = st.builds(
     max_per_node=st.integers(1, 9),
     scope=st.none() | ids,
 )
-claims = st.builds(
-    events.Claim,
-    id=ids,
-    consumer=ids,
-    consumer_generation=st.none() | amounts,
-    consumer_type=st.sampled_from(["INSTANCE", "VOLUME"]),
-    project=ids | st.just("-"),
-    user=ids | st.just("-"),
-    request=st.none() | ids,
-    spec=st.none() | specs,
-    allocations=st.lists(allocations, min_size=1, max_size=3).map(tuple),
-    predicates=st.lists(named | generations | attributes, max_size=3).map(tuple),
-    memberships=st.lists(memberships, max_size=2).map(tuple),
-    deadline_ms=amounts,
-    hold_until_ms=st.none() | amounts,
-    decided=st.builds(events.Decision, as_of=positions, seed=st.integers(0, 99), policy=texts),
-)
+_CLAIM: dict[str, Any] = {
+    "id": ids,
+    "consumer": ids,
+    "consumer_generation": st.none() | amounts,
+    "consumer_type": st.sampled_from(["INSTANCE", "VOLUME"]),
+    "project": ids | st.just("-"),
+    "user": ids | st.just("-"),
+    "request": st.none() | ids,
+    "spec": st.none() | specs,
+    "allocations": st.lists(allocations, min_size=1, max_size=3).map(tuple),
+    "predicates": st.lists(named | generations | attributes, max_size=3).map(tuple),
+    "memberships": st.lists(memberships, max_size=2).map(tuple),
+    "deadline_ms": amounts,
+    "hold_until_ms": st.none() | amounts,
+    "decided": st.builds(events.Decision, as_of=positions, seed=st.integers(0, 99), policy=texts),
+}
+tolerations = st.builds(Toleration, key=st.sampled_from(["a", "b/c"]), value=st.sampled_from([None, "", "v"]))
+claims = st.builds(events.Claim, **_CLAIM)
+newest_claims = st.builds(events.ClaimV2, **_CLAIM, tolerations=st.lists(tolerations, max_size=3).map(tuple))
 outcomes = st.builds(
     events.ClosedRequest,
     id=ids,
@@ -119,7 +123,7 @@ def spec_of(spec: RequestSpec) -> Raw:
 
 def wire_of(claim: events.Claim) -> ClaimWire:
     """A claim, as a scheduler encodes it."""
-    own = {name: getattr(claim, name) for name in events.Claim.model_fields if name not in _PARTS}
+    own = {name: getattr(claim, name) for name in type(claim).model_fields if name not in _PARTS}
     decided = DecisionWire(position_of(claim.decided.as_of), claim.decided.seed, claim.decided.policy)
     return ClaimWire(
         **own,
@@ -128,10 +132,11 @@ def wire_of(claim: events.Claim) -> ClaimWire:
         predicates=[predicate_wire(one) for one in claim.predicates],
         memberships=[membership_wire(one) for one in claim.memberships],
         decided=decided,
+        tolerations=tuple(TolerationWire(one.key, one.value) for one in getattr(claim, "tolerations", ())),
     )
 
 
-_PARTS = {"spec", "allocations", "predicates", "memberships", "decided"}
+_PARTS = {"spec", "allocations", "predicates", "memberships", "decided", "tolerations"}
 
 
 def predicate_wire(one: events.Predicate | events.AttributePredicate) -> AnyPredicateWire:
@@ -153,8 +158,22 @@ def test_claims_are_read_as_they_were_written(written: list[events.Claim]) -> No
     same(read, events.ClaimsRequested(id="e", source="/s", data=data))
 
 
-@given(st.lists(claims, min_size=2, max_size=3, unique_by=(lambda one: one.id, lambda one: one.consumer)))
-def test_gangs_are_read_as_they_were_written(written: list[events.Claim]) -> None:
+@given(st.lists(newest_claims, min_size=1, max_size=3))
+def test_claims_that_tolerate_taints_are_read_as_they_were_written(written: list[events.ClaimV2]) -> None:
+    value = encode_claims("e", "/s", [wire_of(one) for one in written])
+    if not any(one.tolerations for one in written):
+        plain = tuple(events.Claim(**{k: v for k, v in one if k != "tolerations"}) for one in written)
+        older = events.ClaimsRequestedData(claims=plain)
+        same(events.parse(value), events.ClaimsRequested(id="e", source="/s", data=older))
+        return
+    data = events.ClaimsRequestedDataV2(claims=tuple(written))
+    same(events.parse(value), events.ClaimsRequestedV2(id="e", source="/s", data=data))
+
+
+@given(
+    st.lists(newest_claims, min_size=2, max_size=3, unique_by=(lambda one: one.id, lambda one: one.consumer))
+)
+def test_gangs_are_read_as_they_were_written(written: list[events.ClaimV2]) -> None:
     written = [one.model_copy(update={"deadline_ms": written[0].deadline_ms}) for one in written]
     read = events.parse(encode_gang("e", "/s", [wire_of(one) for one in written]))
     data = events.GangRequestedData(claims=tuple(written))
