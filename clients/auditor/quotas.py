@@ -158,14 +158,11 @@ class AuditedQuotas:
     # -- events ---------------------------------------------------------------------------------------------------
 
     def set_share(self, data: Mapping[str, Any]) -> None:
-        """A partition takes a share, or lowers it as far as it is not in use."""
-        slot, number, amount = _slot(data), data["number"], data["amount"]
+        """A partition takes a share, which may be less than what is held."""
+        slot, number = _slot(data), data["number"]
         before = self.shares.get(slot)
-        if before is not None and number <= before.number:
-            return
-        if before is not None and 0 <= amount < before.amount:
-            amount = min(before.amount, max(amount, self.used(slot)))
-        self.shares[slot] = Share(number, amount)
+        if before is None or number > before.number:
+            self.shares[slot] = Share(number, data["amount"])
 
     def set_parent(self, data: Mapping[str, Any]) -> None:
         """A project counts for another one. Raises `Refused`."""

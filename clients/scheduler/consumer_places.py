@@ -107,7 +107,7 @@ class ConsumerPlaces:
     def _all(
         self, limit: int, order: Order, heard_since_ms: int | None, budget: SearchBudget
     ) -> Iterator[Place]:
-        for candidate, unchanged in self._staying():
+        for candidate, unchanged in self._staying(order, budget):
             yield from self._accepted(candidate, stays=True, unchanged=unchanged)
         if self._wish.stay:
             return
@@ -133,8 +133,9 @@ class ConsumerPlaces:
 
     # -- where it is --------------------------------------------------------------------------------------------
 
-    def _staying(self) -> Iterator[tuple[Candidate, bool]]:
-        """The request served by the providers that the consumer has it from now, and whether it asks for the same as now."""
+    def _staying(self, order: Order, budget: SearchBudget) -> Iterator[tuple[Candidate, bool]]:
+        """The request served by the providers that the consumer has it from now, and whether it asks for the same as now. What
+        it did not ask for before comes from the same tree."""
         wish, asked = self._wish, self._wish.asked
         if asked is None or wish.keep:
             return
@@ -150,9 +151,47 @@ class ConsumerPlaces:
                 yield self._candidate(half), True
                 continue
             for choice, compiled in enumerate(wish.compiled.choices or (wish.compiled,)):
-                served = _served_from(compiled.spec, half) if compiled.spec.copies == 1 else None
-                if served is not None and self._has_qualities(compiled, served):
-                    yield self._candidate(served)._replace(choice=choice), False
+                if compiled.spec.copies == 1:
+                    for served in self._served_here(compiled, half, order, budget):
+                        yield self._candidate(served)._replace(choice=choice), False
+
+    def _served_here(
+        self, compiled: CompiledRequest, half: tuple[ServedGroup, ...], order: Order, budget: SearchBudget
+    ) -> Iterator[tuple[ServedGroup, ...]]:
+        """The request served in the tree where it is. First each group stays where it is; then only what is asked for as before
+        stays, and the rest may come from other providers of the tree."""
+        asked = self._wish.asked
+        same = asked.spec.groups if asked is not None and asked.known else None
+        splits = [split_groups(compiled.spec, half)]
+        if same is not None and (split := split_groups(compiled.spec, half, same)) != splits[0]:
+            splits.append(split)
+        for split in splits:
+            if not split.stay:
+                continue
+            more = (
+                self._in_tree(split.others, min(self._roots(half)), order, budget) if split.others else [()]
+            )
+            for one in more:
+                served = (*split.stay, *one)
+                if self._has_qualities(compiled, served):
+                    yield served
+
+    def _in_tree(
+        self, groups: tuple[RequestGroup, ...], root: str, order: Order, budget: SearchBudget
+    ) -> list[tuple[ServedGroup, ...]]:
+        """Ways to serve some groups in the tree of one root."""
+        view, cell = self.view, self._held.cell
+        found = find(
+            view,
+            self._query.compile(RequestSpec(groups=groups)),
+            limit=_SEARCHED,
+            order=order,
+            rng=self._query.rng,
+            cell=cell,
+            budget=budget,
+            among=trees_of(view, cell, root, ()),
+        )
+        return [one.allocations for one in found]
 
     def _copies_staying(self, asked: Asked, *, same: bool) -> Iterator[tuple[Candidate, bool]]:
         """As `_staying`, of a consumer with several copies: each copy stays where it is."""
@@ -166,8 +205,9 @@ class ConsumerPlaces:
         copies: list[Candidate] = []
         renamed: list[ServedGroup] = []
         for number in numbers:
-            served = _served_from(compiled.spec, asked.half(number))
-            if served is None or not self._has_qualities(compiled, served):
+            split = split_groups(compiled.spec, asked.half(number))
+            served = split.stay
+            if split.others or not self._has_qualities(compiled, served):
                 return
             copies.append(self._candidate(served))
             renamed += [
@@ -245,6 +285,7 @@ class ConsumerPlaces:
             self.rejected = verdict
             if verdict.reason not in QUOTA:
                 return
+            after = None  # what it would hold is not known before the share of the limit is
         elif after is not None and (other := self._changed_grant(replacement, after)):
             self.other_grants = other
             return
@@ -355,27 +396,48 @@ def _same_groups(wanted: RequestSpec, asked: RequestSpec) -> bool:
     return wanted.model_copy(update=alike) == asked.model_copy(update=alike)
 
 
-def _served_from(spec: RequestSpec, half: Iterable[ServedGroup]) -> tuple[ServedGroup, ...] | None:
-    """The request served by the providers that serve its groups now, or None where a group would need another one."""
+class SplitGroups(NamedTuple):
+    """The groups of a request: those that `stay` with the providers that serve them now, and the `others`."""
+
+    stay: tuple[ServedGroup, ...]
+    others: tuple[RequestGroup, ...]
+
+
+def split_groups(
+    spec: RequestSpec, half: Iterable[ServedGroup], before: Iterable[RequestGroup] | None = None
+) -> SplitGroups:
+    """Which groups of a request the providers that serve them now can serve: those that they serve already. With `before` (the
+    groups of the request until now) only what is asked for as before stays.
+
+    Of a group that several providers serve, each class stays or not by itself. What does not stay has no collective traits
+    and aggregates in `others`: whoever combines both checks them on all providers of the group.
+    """
     now: dict[str, list[ServedGroup]] = {}
     for one in half:
         now.setdefault(one.group, []).append(one)
-    found: list[ServedGroup] = []
+    asked = None if before is None else {one.name: one for one in before}
+    stay: list[ServedGroup] = []
+    others: list[RequestGroup] = []
     for group in spec.groups:
-        there = now.get(group.name)
-        if not there:
-            return None
+        there = now.get(group.name, [])
+        old = group if asked is None else asked.get(group.name, RequestGroup())
         if group.same_provider:
-            if len({one.provider for one in there}) > 1:
-                return None
-            found.append(ServedGroup(there[0].provider, dict(group.resources), group.name))
+            if len({one.provider for one in there}) == 1 and old == group:
+                stay.append(ServedGroup(there[0].provider, dict(group.resources), group.name))
+            else:
+                others.append(group)
             continue
+        more = {}
         for name, ask in group.resources.items():
             provider = next((one.provider for one in there if name in one.resources), None)
-            if provider is None:
-                return None
-            found.append(ServedGroup(provider, {name: ask}, group.name))
-    return tuple(found)
+            if provider is None or old.resources.get(name) != ask:
+                more[name] = ask
+            else:
+                stay.append(ServedGroup(provider, {name: ask}, group.name))
+        if more:
+            alone = {"resources": more, "required": (), "any_traits": (), "member_of": ()}
+            others.append(group.model_copy(update=alone))
+    return SplitGroups(tuple(stay), tuple(others))
 
 
 def _shares(view: FleetView, cell: str, provider: str) -> bool:

@@ -127,7 +127,7 @@ class Moves:
             self._query.compile(spec),
             asked,
             to=node_of(self._reader, held, asked.served) if one_node else None,
-            stay=not elsewhere and not one_node,
+            stay=not elsewhere,
         )
         return self._replace(held, wish, timeout_s, max_staleness_s)
 
@@ -260,7 +260,7 @@ class Moves:
         raise UsageError(
             f"{node!r} is not a node of cell {held.cell}, where {held.consumer} is",
             where=f"store {self._reader.path}",
-            do=f"see `vacancy show nodes`; to another cell: place it there, and release it here with --cell {held.cell}",
+            do="see `vacancy show nodes`; a node of another cell is named with its cell: --to-cell",
         )
 
     def _replace(self, held: Holding, wish: Wish, timeout_s: float, max_staleness_s: float | None) -> Outcome:

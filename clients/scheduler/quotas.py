@@ -298,15 +298,16 @@ class Quotas(QuotaView):
             return True
         had = {one.partition: one.amount for one in row.shares}
         wanted = used + needed - max(0, had.get(partition, 0))
-        free = row.limit - sum(max(0, amount) for amount in had.values())
+        # A share may be less than what is held: that is taken, too.
+        taken = [max(0, had.get(p, 0), one.used if p != partition else 0) for p, one in enumerate(shares)]
+        free = row.limit - sum(taken)
         if free >= wanted:
-            given = max(0, wanted) + max(0, free - wanted) // len(shares)
-            self._change(scope, {partition: max(0, had.get(partition, 0)) + given})
+            self._change(scope, {partition: used + needed + (free - wanted) // len(shares)})
             return True
         spare = {p: had[p] - shares[p].used for p in had if p != partition and had[p] > shares[p].used}
         if free + sum(spare.values()) < wanted:
             return False
-        self._change(scope, _recalls(had, spare, wanted - max(0, free)))
+        self._change(scope, _recalls(had, spare, wanted - free))
         return None  # what came back is in the ledger: the next round gives it to the partition
 
     def _set_default(self, scope: QuotaScope) -> None:
@@ -353,18 +354,25 @@ class Quotas(QuotaView):
         self._write(entries, scope)
 
     def _settle(self, scope: QuotaScope, partitions: Iterable[int]) -> None:
-        """The last step after a recall. What a partition has left does not change before the recall is settled."""
+        """The last step after a recall: what a partition neither has nor holds came back. What it holds above its share does not
+        grow, so this is right whenever the ledger books it."""
         entries = []
         for partition in partitions:
-            there = _share_of(self._row(scope, partition), scope)
+            row = self._row(scope, partition)
+            there = _share_of(row, scope)
             if there is None:
                 continue
+            amount = max(there.amount, min(_used(row, scope), self._ledger_amount(scope, partition)))
             data = events.QuotaPlanData(
-                **scope.model_dump(), partition=partition, number=there.number, amount=there.amount
+                **scope.model_dump(), partition=partition, number=there.number, amount=amount
             )
             event = events.QuotaShareSettled(id=_id(), source=_SOURCE, data=data)
             entries.append(self._ledger_record(scope, event))
         self._write(entries, scope)
+
+    def _ledger_amount(self, scope: QuotaScope, partition: int) -> int:
+        row = self._ledger(scope)
+        return next((one.amount for one in row.shares if one.partition == partition), 0) if row else 0
 
     def _write(self, entries: list[NewRecord], scope: QuotaScope) -> None:
         if entries:
@@ -400,14 +408,13 @@ def _planned(share: LedgerShare) -> int:
 
 def _divided(limit: int, used: list[int]) -> list[int]:
     """A limit over partitions that use so much: each gets what it uses and an equal part of the rest, the first ones one
-    more. Where the limit is less than what is used, the first ones get what they use."""
-    left = max(0, limit)
-    shares = []
-    for amount in used:
-        shares.append(min(amount, left))
-        left -= shares[-1]
+    more. Where the limit is less than what is used, nobody gets anything: what one partition releases must not be taken there
+    while all together hold too much."""
+    left = max(0, limit) - sum(used)
+    if left < 0:
+        return [0] * len(used)
     each, more = divmod(left, len(used))
-    return [share + each + (at < more) for at, share in enumerate(shares)]
+    return [amount + each + (at < more) for at, amount in enumerate(used)]
 
 
 def _recalls(had: Mapping[int, int], spare: Mapping[int, int], wanted: int) -> dict[int, int]:

@@ -3,11 +3,11 @@
 A share of a partition changes in numbered steps, and every step can come again without effect:
 
 * more: the ledger gives it (`quota.share.planned`), then the partition takes it (`quota.share.set`);
-* less: the ledger recalls it (`quota.share.planned`), the partition lowers its share as far as it is not in use
-  (`quota.share.set`), and the ledger books what came back (`quota.share.settled`).
+* less: the ledger recalls it (`quota.share.planned`), the partition lowers its share (`quota.share.set`), and the ledger
+  books what came back (`quota.share.settled`): what the partition does not hold.
 
-So what a partition has is never more than its ledger says, and the sum of the ledger never grows above the limit. Where
-the limit is lowered below the sum, nothing is given until enough was recalled. Who finds a step that is not done, does it:
+So what a partition has or holds is never more than its ledger says, and the sum of the ledger never grows above the limit.
+Where the limit is lowered below the sum, nothing is given until enough was recalled. Who finds a step that is not done, does it:
 the number and the amount are in the ledger.
 """
 

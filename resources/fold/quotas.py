@@ -99,17 +99,15 @@ def change_account(
 
 
 def fold_share_set(transaction: Transaction, data: QuotaShareData) -> None:
-    """Set a share in this partition. A share is lowered as far as it is not in use. An older number changes nothing."""
+    """Set a share in this partition. It may be less than what is held: then nothing more is granted until enough was released.
+    An older number changes nothing."""
     key = quota_key(data.project, data.user)
     row = transaction.get(QUOTAS, key) or _EMPTY
     before = _share(row, data.consumer_type, data.unit)
     if before is not None and data.number <= before.number:
         return
-    amount = data.amount
-    if before is not None and UNLIMITED < amount < before.amount:
-        amount = min(before.amount, max(amount, _used(row, data.consumer_type, data.unit)))
     kept = [one for one in row.shares if one is not before]
-    new = QuotaShare(data.consumer_type, data.unit, amount, data.number)
+    new = QuotaShare(data.consumer_type, data.unit, data.amount, data.number)
     after = replace(row, shares=tuple(sorted((*kept, new))))
     if before is None and _entries(after) > transaction.rules.limits.quota_entries:
         raise InvalidRecord(

@@ -709,7 +709,7 @@ class QuotaSharePlanned(Envelope):
 
 
 class QuotaShareSet(Envelope):
-    """The second step, in the partition itself: it takes the share, or lowers its own as far as it is not in use."""
+    """The second step, in the partition itself: it takes the share, which may be less than what it holds."""
 
     type: Literal["vacancy.quota.share.set.v1"] = "vacancy.quota.share.set.v1"
     data: QuotaShareData

@@ -12,9 +12,11 @@ import pytest
 from tests.support.followed_log import FollowedLog, followed_log
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
+from vacancy.clients.scheduler.quotas import Quotas
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
-from vacancy.resources.model.errors import NoValidHost, UsageError
+from vacancy.resources.model.errors import NoValidHost, OverQuota, UsageError
+from vacancy.resources.model.events import QuotaScope
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 PREVIEW = RULES_VERSIONS.newest.version
@@ -100,6 +102,113 @@ def test_a_resize_of_memory_keeps_the_pinned_cpus(site: FollowedLog) -> None:
         scheduler.resize("b", {"MEMORY_MB": 2048})
         assert cpus(scheduler, "b") == before
         assert holds(scheduler, "b")["n", "MEMORY_MB"] == 2048
+        scheduler.place(PlacementRequest(pinned(2), consumer="c"))
+        assert (before, cpus(scheduler, "c")) == ({"n:numa0": [2, 3]}, {"n:numa0": [0, 1]})
+
+
+def two_numa_cells(root: str) -> tuple[events.ProviderReport, ...]:
+    """A node with two NUMA cells of two cores each, and four ports of a network card at each of them."""
+    return (
+        events.ProviderReport(
+            id=root,
+            inventories={"VCPU": {"total": 8}, "MEMORY_MB": {"total": 4096}},
+            traits=("HW_CPU_X86_AVX2",),
+        ),
+        *(
+            events.ProviderReport(
+                id=f"{root}:{number}",
+                parent=root,
+                inventories={
+                    "NUMA_CELL": {"cores": [[2 * number], [2 * number + 1]]},
+                    "CUSTOM_NIC": {"total": 4},
+                },
+            )
+            for number in range(2)
+        ),
+    )
+
+
+def on_second_numa_cell(site: FollowedLog, scheduler: Scheduler) -> dict[tuple[str, str], Any]:
+    """`vm-1` holds the CPUs of one NUMA cell of node `n`; those of the other cell, and a second node, are free."""
+    for root in ("n", "m"):
+        data = events.NodeReportedData(
+            root=root, incarnation=uuid4().hex[:16], sequence=1, providers=two_numa_cells(root)
+        )
+        site.append("c1", events.NodeReported(id=uuid4().hex, source="/test", data=data))
+        if root == "n":
+            scheduler.place(PlacementRequest(pinned(2), consumer="other"))
+            scheduler.place(PlacementRequest(pinned(2, VCPU=1), consumer="vm-1"))
+    release(scheduler, "other")
+    return holds(scheduler, "vm-1")
+
+
+def test_a_resize_that_adds_a_class_changes_nothing_else(site: FollowedLog) -> None:
+    """The guest runs on its CPUs: memory that it did not ask for before does not send it to another NUMA cell."""
+    with site.scheduler() as scheduler:
+        before = on_second_numa_cell(site, scheduler)
+        for amount in range(1, 5):
+            scheduler.resize("vm-1", {"MEMORY_MB": amount})
+            assert holds(scheduler, "vm-1") == before | {("n", "MEMORY_MB"): amount}
+            scheduler.resize("vm-1", {"MEMORY_MB": None})
+            assert holds(scheduler, "vm-1") == before
+
+
+def test_an_interface_is_added_where_the_consumer_is(site: FollowedLog) -> None:
+    """As Nova attaches an interface with bandwidth: the request has one group more, and all others stay."""
+    nic = RequestGroup(name="nic", resources={"CUSTOM_NIC": 1})
+    spec = pinned(2, VCPU=1)
+    more = spec.model_copy(update={"groups": (*spec.groups, nic)})
+    near = more.model_copy(update={"same_subtree": (("numa0", "nic"),)})
+    with site.scheduler() as scheduler:
+        before = on_second_numa_cell(site, scheduler)
+        (cell,) = {provider for provider, name in before if name == "NUMA_CELL"}
+        for _ in range(4):
+            scheduler.replace(PlacementRequest(near, consumer="vm-1"))
+            assert holds(scheduler, "vm-1") == before | {(cell, "CUSTOM_NIC"): 1}
+            scheduler.replace(PlacementRequest(spec, consumer="vm-1"))
+            assert holds(scheduler, "vm-1") == before
+        missing = nic.model_copy(update={"required": ("HW_CPU_X86_AVX2",)})
+        elsewhere = spec.model_copy(update={"groups": (*spec.groups, missing)})
+        with pytest.raises(NoValidHost):
+            scheduler.replace(PlacementRequest(elsewhere, consumer="vm-1"))
+
+
+def test_a_group_that_grows_beyond_its_provider_moves_by_itself(site: FollowedLog) -> None:
+    """One of two groups needs another NUMA cell; what the other one asks for as before stays."""
+    cells = tuple(
+        RequestGroup(name=name, resources={"NUMA_CELL": {"pinned": 1}, "CUSTOM_NIC": 1})
+        for name in ("a", "b")
+    )
+    with site.scheduler() as scheduler:
+        data = events.NodeReportedData(
+            root="n", incarnation=uuid4().hex[:16], sequence=1, providers=two_numa_cells("n")
+        )
+        site.append("c1", events.NodeReported(id=uuid4().hex, source="/test", data=data))
+        scheduler.place(PlacementRequest("resources=CUSTOM_NIC:4&in_tree=n:0", consumer="full"))
+        scheduler.place(PlacementRequest(RequestSpec(groups=cells), consumer="vm-1"))
+        release(scheduler, "full")
+        before = holds(scheduler, "vm-1")
+        (there,) = {provider for provider, _ in before}
+        scheduler.resize("vm-1", groups={"a": {"NUMA_CELL": {"pinned": 2}}})
+        ((_, row),) = scheduler.allocations("vm-1")
+        where = {part.group: part.provider for part in row.parts}
+        assert where == {"a": {"n:0": "n:1", "n:1": "n:0"}[there], "b": there}
+        with pytest.raises(NoValidHost):
+            scheduler.resize("vm-1", groups={"a": {"NUMA_CELL": {"pinned": 3}}})
+
+
+def test_a_resize_over_quota_is_refused(site: FollowedLog) -> None:
+    site.report("h", cell="c1", VCPU={"total": 8})
+    with site.scheduler() as scheduler:
+        scheduler.place(PlacementRequest("resources=VCPU:2", consumer="vm-1", project="p"))
+        Quotas(site.log, site.reader).set_limit(QuotaScope(project="p", unit="VCPU"), 3)
+        scheduler.resize("vm-1", {"VCPU": 3})
+        assert holds(scheduler, "vm-1") == {("h", "VCPU"): 3}
+        with pytest.raises(OverQuota, match="used 3, asked 1, limit 3"):
+            scheduler.resize("vm-1", {"VCPU": 4})
+        with pytest.raises(OverQuota, match="used 3, asked 1, limit 3"):
+            scheduler.replace(PlacementRequest("resources=VCPU:4", consumer="vm-1", project="p"))
+        assert holds(scheduler, "vm-1") == {("h", "VCPU"): 3}
 
 
 def test_a_migration_holds_both_places_and_ends_with_one(site: FollowedLog) -> None:

@@ -104,6 +104,50 @@ def test_users_and_parents_have_limits_of_their_own(site: FollowedLog) -> None:
             scheduler.place(request(amount=2, node=2))
 
 
+def test_nothing_is_granted_until_less_than_a_lowered_limit_is_held(site: FollowedLog) -> None:
+    """Kueue refuses to admit in a queue whose quota was lowered below its usage until enough has ended (kueue#314)."""
+    quotas = Quotas(site.log, site.reader)
+    with site.scheduler() as scheduler:
+        held = [
+            scheduler.place(request(amount=amount, node=node)).consumer
+            for node, amount in ((0, 3), (1, 1), (1, 2))
+        ]
+        wait_for(site.reader, site.log.end())
+        quotas.set_limit(VCPU, 8)
+        quotas.set_limit(VCPU, 4)
+        for used, left in ((6, held[:1]), (3, ())):
+            if used > 4:
+                for node in range(PARTITIONS):
+                    with pytest.raises(OverQuota, match=f"used {used}, asked 1, limit 4 "):
+                        scheduler.place(request(node=node))
+            scheduler.release(left)
+            wait_for(site.reader, site.log.end())
+        scheduler.place(request(node=0))
+        for node in range(PARTITIONS):
+            with pytest.raises(OverQuota, match="used 4, asked 1, limit 4 "):
+                scheduler.place(request(node=node))
+        scheduler.release(held[1:2])
+        wait_for(site.reader, site.log.end())
+        scheduler.place(request(node=3))
+        assert check_sums(site).used == 4
+
+
+def test_a_limit_below_what_is_held_is_kept_wherever_consumers_leave(site: FollowedLog) -> None:
+    with site.scheduler() as scheduler:
+        held = [scheduler.place(request(amount=2, node=node)).consumer for node in (0, 1)]
+        wait_for(site.reader, site.log.end())
+        Quotas(site.log, site.reader).set_limit(VCPU, 3)
+        scheduler.resize(held[0], {"VCPU": 1})
+        for node in range(PARTITIONS):
+            with pytest.raises(OverQuota, match="used 3, asked 1, limit 3 "):
+                scheduler.place(request(node=node))
+        scheduler.release(held[1:])
+        wait_for(site.reader, site.log.end())
+        scheduler.place(request(amount=2, node=2))
+        with pytest.raises(OverQuota, match="used 3, asked 1, limit 3 "):
+            scheduler.place(request(node=0))
+
+
 def test_rules_without_quotas_say_so(tmp_path: Path) -> None:
     with followed_log(tmp_path) as old, pytest.raises(UsageError, match="--preview-rules"):
         Quotas(old.log, old.reader)
