@@ -410,7 +410,7 @@ def split_groups(
     groups of the request until now) only what is asked for as before stays.
 
     Of a group that several providers serve, each class stays or not by itself. What does not stay has no collective traits
-    and aggregates in `others`: whoever combines both checks them on all providers of the group.
+    and aggregates in `others`: the caller checks them on all providers of the group.
     """
     now: dict[str, list[ServedGroup]] = {}
     for one in half:
