@@ -28,6 +28,7 @@ from vacancy.resources.model.errors import (
     VacancyError,
 )
 from vacancy.resources.model.events import OperatorSettings
+from vacancy.resources.model.limits import LIMITS_4
 from vacancy.resources.model.names import check_trait
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.record import NewRecord
@@ -369,7 +370,9 @@ def release(
         for at, row in find(reader, ALLOCATIONS, consumer):
             if cell in (None, at) and claim in (None, row.claim):
                 one = events.Release(consumer=consumer, claim=row.claim)
-                by_cell.setdefault(at, []).append(WeighedRelease(one, parts_weight(row)))
+                by_cell.setdefault(at, []).append(
+                    WeighedRelease(one, parts_weight(row, LIMITS_4.group_weight))
+                )
                 held.append(Held(at, row.claim))
     entries = release_records(by_cell, SOURCE)
     if not entries:

@@ -36,10 +36,9 @@ class HeldByConsumer(NamedTuple):
     grants: tuple[Mapping[str, Any], ...] = ()
     asked: tuple[Asked, ...] = ()
 
-    @property
-    def weight(self) -> int:
-        """Its parts, as the limits of a record count them."""
-        return len(self.parts) + (GRANTED_BY_NAME - 1) * len(self.grants)
+    def weight(self, of_group: int) -> int:
+        """Its parts, as the limits of a record count them. A server group of the consumer counts as `of_group`."""
+        return len(self.parts) + (GRANTED_BY_NAME - 1) * len(self.grants) + of_group * len(self.memberships)
 
 
 class Consumers(dict[Key, HeldByConsumer]):

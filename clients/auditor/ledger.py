@@ -766,11 +766,12 @@ class Ledger:
         held = self.consumers.get(consumer)
         deadline_ms = release.get("deadline_ms")
         if held is not None and held.claim == release["claim"]:
-            if given_back and given_back + held.weight > self.rules.limits.released_parts:
+            weight = held.weight(self.rules.limits.group_weight)
+            if given_back and given_back + weight > self.rules.limits.released_parts:
                 return 0
             self._free(consumer)
             self.released += 1
-            return held.weight
+            return weight
         if deadline_ms is not None and deadline_ms >= self.now() and claim not in self.judged:
             self.set_judged(claim, deadline_ms, cancelled=True)
         return 0
@@ -790,7 +791,7 @@ class Ledger:
         if held is None or held.hold_until_ms != deadline.at_ms:
             return 1
         self._free(consumer)
-        return 1 + held.weight
+        return 1 + held.weight(self.rules.limits.group_weight)
 
     def _end_move(self, deadline: Deadline) -> int:
         self.moves.known.pop(deadline.subject.decode(), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from vacancy.clients.auditor.classes.class_auditor import Refused
@@ -22,6 +22,7 @@ class AuditedLimits:
     asks: int = NO_LIMIT
     group_providers: int = NO_LIMIT
     released_parts: int = NO_LIMIT
+    group_weight: int = 0
     expiries: int = NO_LIMIT
     inventory_items: int = NO_LIMIT
     consumers_confirmed: int = NO_LIMIT
@@ -65,6 +66,8 @@ BOUNDED: Final = AuditedLimits(
     proposal_classes=64,
     proposal_answers=1_024,
 )
+
+IDENTIFIED: Final = replace(BOUNDED, group_weight=16)
 
 BOUNDED_SINCE: Final = 3
 """The first version with limits, with steps of activation, and with contested nodes."""
@@ -159,6 +162,8 @@ class RulesInForce:
     @property
     def limits(self) -> AuditedLimits:
         """What a record may cost."""
+        if self.identified:
+            return IDENTIFIED
         return BOUNDED if self.bounded else UNLIMITED
 
     def allows(self, kind: str) -> bool:

@@ -40,7 +40,7 @@ from vacancy.resources.model.errors import (
     UsageError,
     VacancyError,
 )
-from vacancy.resources.model.limits import NAMED_PART_WEIGHT
+from vacancy.resources.model.limits import LIMITS_4, NAMED_PART_WEIGHT
 from vacancy.resources.model.names import ID_PATTERN
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.request import Ask
@@ -586,7 +586,9 @@ class Scheduler:
                 continue
             for cell, row in self.allocations(consumer):
                 release = events.Release(consumer=consumer, claim=row.claim)
-                by_cell.setdefault(cell, []).append(WeighedRelease(release, parts_weight(row)))
+                by_cell.setdefault(cell, []).append(
+                    WeighedRelease(release, parts_weight(row, LIMITS_4.group_weight))
+                )
         entries = release_records(by_cell, self._settings.source)
         if entries:
             self._same_log.check(timeout_s)
@@ -628,7 +630,7 @@ def _outcome_weight(outcome: Outcome) -> int:
     if not parts:
         return LIMITS.released_parts
     named = len(outcome.grants) if outcome.status == "placed" else parts
-    return parts + (NAMED_PART_WEIGHT - 1) * named
+    return parts + (NAMED_PART_WEIGHT - 1) * named + LIMITS_4.group_weight * outcome.groups
 
 
 def check_placement(request: PlacementRequest) -> None:

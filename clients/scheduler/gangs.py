@@ -317,6 +317,7 @@ class GangPlacement:
                 claim=claim.id,
                 allocations=place.allocations,
                 grants=verdict.grants,
+                groups=len(claim.memberships),
                 as_of=self._reader.position,
                 deadline_ms=claim.deadline_ms,
                 lost_claims=lost,

@@ -51,7 +51,7 @@ from vacancy.resources.model.errors import (
 )
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import Ask, RequestSpec
-from vacancy.resources.model.server_group import group_name
+from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, group_name
 from vacancy.resources.state.rows import VerdictRow, granted_by_name
 from vacancy.resources.state.tables import ALLOCATIONS, PARTITION, PARTITION_KEY, VERDICTS, key
 from vacancy.streams.log import Log
@@ -366,7 +366,8 @@ class Moves:
         self, held: Holding, wish: Wish, place: Place, claim: str, started: float, lost: int
     ) -> Outcome:
         row = self._reader.get(ALLOCATIONS, key(held.cell, held.consumer))
-        grants = granted_by_name(row.parts if row is not None and row.claim == claim else ())
+        known = row is not None and row.claim == claim
+        grants = granted_by_name(row.parts if row is not None and known else ())
         return Outcome(
             status="placed",
             request=wish.placement.id or "",
@@ -379,6 +380,7 @@ class Moves:
                 for one in place.replacement.allocations
             ),
             grants=grants,
+            groups=len(row.groups) if row is not None and known else MEMBERSHIPS_MAX,
             as_of=self._reader.position,
             deadline_ms=place.replacement.deadline_ms,
             lost_claims=lost,

@@ -531,6 +531,7 @@ class Pipeline:
                 claim=ended.claim.id if ended else "",
                 allocations=ended.candidate.allocations if ended else (),
                 grants=grants,
+                groups=len(ended.claim.memberships) if ended else 0,
                 as_of=self._reader.position,
                 reason=reason,
                 deadline_ms=ended.claim.deadline_ms if ended else 0,

@@ -51,7 +51,7 @@ class Outcome:
     """How a request ended.
 
     `placed`: the consumer has `allocations` on the tree of `root` in `cell`, by `claim`; `grants` are those that the fold
-    chose (devices, CPU ids). `no_valid_host`: nothing that matches had room at `as_of` (partition -> next offset). `lost`:
+    chose (devices, CPU ids), and `groups` is in how many server groups the consumer is. `no_valid_host`: nothing that matches had room at `as_of` (partition -> next offset). `lost`:
     every claim was rejected; `reason` is that of the last, and `rejected` its verdict. `gave_up`: no place was found, but
     not all trees were searched to the end. `unknown`: no verdict came in time; the claim is decided once the cell's log
     time has passed `deadline_ms`, and not before. Times are in milliseconds; `lost_claims` counts rejected claims,
@@ -66,6 +66,7 @@ class Outcome:
     claim: str = ""
     allocations: tuple[ServedGroup, ...] = ()
     grants: tuple[AllocationPart, ...] = ()
+    groups: int = 0
     as_of: Mapping[int, int] = field(default_factory=dict)
     reason: str = ""
     deadline_ms: int = 0

@@ -157,6 +157,11 @@ class ResourceClass(ABC, Generic[R]):
         rules of a log limit them for each record of the log (`Limits.claim_reads`)."""
         return 0
 
+    def reclaim_reads(self, record: R, ask: Any, before: Sequence[Any]) -> int:
+        """As `claim_reads`, for `reclaim`. By default three times what `claim` looks at: what was held, the rest, and as
+        `claim` does."""
+        return 3 * self.claim_reads(record, ask)
+
     @abstractmethod
     def release(self, record: R, grant: Any) -> R:
         """Release a grant of `claim`. The grant was encoded to JSON and decoded again."""

@@ -122,7 +122,7 @@ def fold_releases(transaction: Transaction, data: ConsumersReleasedData) -> None
     for release in data.releases:
         held = transaction.get(ALLOCATIONS, transaction.key(release.consumer))
         if held is not None and held.claim == release.claim:
-            weight = parts_weight(held)
+            weight = parts_weight(held, limits.group_weight)
             if parts and parts + weight > limits.released_parts:
                 transaction.dead.append(
                     f"releasing {release.consumer} would make the record give back {parts + weight:,} parts of"
@@ -234,7 +234,7 @@ def expire_hold(transaction: Transaction, at_ms: int, key: bytes) -> None:
     held = transaction.get(ALLOCATIONS, key)
     if held is None or held.hold_until_ms != at_ms:
         return
-    transaction.ended += parts_weight(held)
+    transaction.ended += parts_weight(held, transaction.rules.limits.group_weight)
     rows: Rows = {}
     cell, consumer = split_key(key)
     there = transaction.in_cell(cell)

@@ -43,8 +43,6 @@ from vacancy.resources.state.tables import ALLOCATION_ASKS, ALLOCATIONS, GROUPS
 from vacancy.resources.state.transaction import Transaction
 
 _HASH_BYTES: Final = 8
-_RECLAIM_READS: Final = 3
-"""`reclaim` may look at a record three times: at what was held, at the rest, and as `claim` does."""
 
 
 def without_leaving(event: ConsumerReplacedV2) -> ConsumerReplacedV3:
@@ -136,11 +134,11 @@ class _Move:
             return Rejection(
                 "no_inventory", provider, name, one.ask if resource_class.is_amount(one.ask) else 1
             )
-        if reads := resource_class.claim_reads(found.record, one.ask):
-            transaction.read(reads if before is None else _RECLAIM_READS * reads)
         if before is None:
+            transaction.read(resource_class.claim_reads(found.record, one.ask))
             outcome = resource_class.claim(found.record, one.ask)
         else:
+            transaction.read(resource_class.reclaim_reads(found.record, one.ask, before))
             outcome = resource_class.reclaim(found.record, one.ask, before, no_worse=no_worse)
         if isinstance(outcome, Shortfall):
             if closed is not None:

@@ -14,6 +14,7 @@ fetches some from the ledger.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -298,10 +299,14 @@ def _put(transaction: Transaction, key: bytes, row: QuotaRow) -> None:
 
 
 def _with(row: QuotaRow, delta: Mapping[tuple[str, str], int]) -> tuple[tuple[str, str, int], ...]:
-    amounts = {(kind, unit): amount for kind, unit, amount in row.used}
+    """What is held after `delta`. A row has many entries, and a consumer changes few of them."""
+    used = list(row.used)
     for slot, amount in delta.items():
-        amounts[slot] = amounts.get(slot, 0) + amount
-    return tuple(sorted((kind, unit, amount) for (kind, unit), amount in amounts.items() if amount))
+        at = bisect_left(used, (*slot, -AMOUNT_MAX))
+        known = at < len(used) and used[at][:2] == slot
+        after = amount + (used[at][2] if known else 0)
+        used[at : at + known] = [(*slot, after)] if after else []
+    return tuple(used)
 
 
 def _share(row: QuotaRow, kind: str, unit: str) -> QuotaShare | None:

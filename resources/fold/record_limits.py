@@ -70,7 +70,9 @@ def check_items(rules: RuleSet, items: int, resource_class: str) -> None:
         raise over_limit(rules, f"{resource_class}: the inventory has", items, "items", limit)
 
 
-def parts_weight(held: AllocationRow) -> int:
+def parts_weight(held: AllocationRow, group_weight: int) -> int:
     """The parts of an allocation, as `Limits.released_parts` and `Limits.expiries` count them: a part that was granted by
-    name (devices, CPUs) counts as `NAMED_PART_WEIGHT` parts."""
-    return len(held.parts) + len(granted_by_name(held.parts)) * (NAMED_PART_WEIGHT - 1)
+    name (devices, CPUs) counts as `NAMED_PART_WEIGHT` parts, and a server group of its consumer as `group_weight`
+    (`Limits.group_weight`)."""
+    named = len(granted_by_name(held.parts)) * (NAMED_PART_WEIGHT - 1)
+    return len(held.parts) + named + len(held.groups) * group_weight

@@ -117,7 +117,7 @@ def _check_limit(
 ) -> None:
     moved = sum(1 + len(row.classes) for id_ in members if (row := transaction.provider(id_)) is not None)
     for allocation in held.values():
-        named = (parts_weight(allocation) - len(allocation.parts)) // (NAMED_PART_WEIGHT - 1)
+        named = (parts_weight(allocation, 0) - len(allocation.parts)) // (NAMED_PART_WEIGHT - 1)
         moved += len(allocation.parts) + (_NAMED_WEIGHT - 1) * named
         for name in allocation.groups:
             group = transaction.get(GROUPS, transaction.key(name))

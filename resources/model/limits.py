@@ -49,6 +49,10 @@ class Limits:
     name counts as `NAMED_PART_WEIGHT`. A release that would exceed it is a dead letter, unless it is the first of the
     record that gives something back."""
 
+    group_weight: int = 0
+    """How many parts each server group of a consumer counts as where its allocation ends, in `released_parts` and `expiries`:
+    all members of the group are written again."""
+
     expiries: int = NO_LIMIT
     """Units of deadlines that end at one record; the others end at the next records. A deadline is one unit, and a hold
     one more for each part of its allocation (`NAMED_PART_WEIGHT` for one that was granted by name)."""
@@ -142,4 +146,6 @@ LIMITS_3: Final = Limits(
     proposal_classes=64,
     proposal_answers=1_024,
 )
-LIMITS_4: Final = replace(LIMITS_3, machine_names=8, renamed=2_560, quota_entries=512, provider_taints=16)
+LIMITS_4: Final = replace(
+    LIMITS_3, group_weight=16, machine_names=8, renamed=2_560, quota_entries=512, provider_taints=16
+)
