@@ -48,11 +48,14 @@ REASON_MAX: Final = 1024
 _GATHER_S: Final = 0.01
 """How long a job waits for others to share a record with, while claims are in flight."""
 
+_GATHER_EACH_S: Final = 0.0004
+"""The same for each claim of a full batch, if that is longer: who has many claims in flight waits longer for verdicts."""
+
 _OVERDUE_S: Final = 1.0
 """A claim is overdue after this time at the earliest, whatever the timeout: the feed brings a verdict sooner."""
 
-_TOGETHER: Final = 32
-"""Claims that go to one cell together: enough to share a record, few enough to spread evenly."""
+_TOGETHER: Final = 64
+"""Claims that go to one cell together: as many as share a record (`events.BATCH_MAX`)."""
 
 
 Compiled = tuple[PlacementRequest, CompiledRequest]
@@ -138,7 +141,7 @@ class PollPacing:
 
     While one claim or a few are in flight, the sleep ends shortly before a verdict can be there; from then on it is a
     16th of the time that the claim has waited. So a verdict is seen within 6 % of the time that it took. Of many claims
-    some verdict comes all the time, and looking often would cost CPU for each: the sleep is half of the idle time.
+    some verdict comes all the time, and looking often would cost CPU for each: the sleep is at least half of the idle time.
     """
 
     FEW: Final = 4
@@ -158,9 +161,9 @@ class PollPacing:
         fine = min(max(waited_s / 16, self._LEAST_S), self._MOST_S)
         return max(fine, min(0.8 * self._soonest_s - waited_s, self._MOST_S))
 
-    def pause_of_many_s(self, idle_s: float) -> float:
-        """For many claims, after this time without any progress."""
-        return min(max(idle_s / 2, self._LEAST_OF_MANY_S), self._MOST_S)
+    def pause_of_many_s(self, waited_s: float, idle_s: float) -> float:
+        """For many claims, when the oldest has waited for this time, after this time without any progress."""
+        return min(max(idle_s / 2, waited_s / 16, self._LEAST_OF_MANY_S), self._MOST_S)
 
 
 class Pipeline:
@@ -185,6 +188,7 @@ class Pipeline:
         self._pacing = pacing
         self._in_flight_max = in_flight
         self._batch = max(1, min(in_flight // 2, _TOGETHER))
+        self._gather_s = max(_GATHER_S, self._batch * _GATHER_EACH_S)
         self._queried_at = 0.0
         self._timeout_s = timeout_s
         self._max_staleness_s = max_staleness_s
@@ -239,11 +243,12 @@ class Pipeline:
 
     def _sleep(self, progress_at: float) -> None:
         now = time.monotonic()
+        oldest = next(iter(self._in_flight.values()), None)
+        waited_s = now - (oldest.sent_at if oldest else progress_at)
         if len(self._in_flight) < PollPacing.FEW:
-            oldest = next(iter(self._in_flight.values()), None)
-            pause_s = self._pacing.pause_s(now - (oldest.sent_at if oldest else progress_at))
+            pause_s = self._pacing.pause_s(waited_s)
         else:
-            pause_s = self._pacing.pause_of_many_s(now - progress_at)
+            pause_s = self._pacing.pause_of_many_s(waited_s, now - progress_at)
         time.sleep(pause_s)
 
     def _accept(self, request: PlacementRequest, compiled: CompiledRequest) -> PlacementJob:
@@ -280,7 +285,7 @@ class Pipeline:
         if not self._waiting:
             return []
         now = time.monotonic()
-        if self._in_flight and len(self._waiting) < self._batch and now - self._queried_at < _GATHER_S:
+        if self._in_flight and len(self._waiting) < self._batch and now - self._queried_at < self._gather_s:
             return []
         self._queried_at = now
         self._log_time.bring_up(self._left_s() / 2)  # the other half is for what is sent then

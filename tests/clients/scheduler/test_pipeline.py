@@ -231,4 +231,11 @@ def test_a_verdict_is_looked_for_often_once_it_can_be_there() -> None:
         looks, now = looks + 1, now + pause
     assert looks < 10, "the CPU of many looks is wasted while no verdict can be there"
     assert now - 0.010 < 0.001
-    assert pacing.pause_s(60.0) == pacing.pause_of_many_s(60.0) == 0.005
+    assert pacing.pause_s(60.0) == pacing.pause_of_many_s(60.0, 0.0) == 0.005
+
+
+def test_of_many_claims_verdicts_are_looked_for_as_often_as_they_take() -> None:
+    pacing = pipeline.PollPacing()
+    assert pacing.pause_of_many_s(0.0, 0.0) == 0.0005
+    assert pacing.pause_of_many_s(0.048, 0.0) == 0.003
+    assert pacing.pause_of_many_s(0.001, 0.008) == 0.004
