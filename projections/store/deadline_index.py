@@ -7,7 +7,7 @@ when the next deadline it knows has come. Where many deadlines are due, the rule
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from heapq import heappop, heappush
 
 from rocksdict import Rdict
@@ -57,13 +57,16 @@ class DeadlineIndex:
             self._set_next(end)
         return list(self._returned)
 
-    def stage(self, key: bytes, there: bool) -> None:
-        """A deadline was set, or taken away."""
-        self._staged[key] = there
-        if there:
-            self._floor = min(self._floor, key)  # what is due may be put back, to continue at the next record
-            heappush(self._heap, key)
-            self._next = min(self._next, _time(key))
+    def stage(self, rows: Mapping[bytes, bytes | None]) -> None:
+        """Deadlines were set or, where there is None, taken away."""
+        for key, row in rows.items():
+            self._staged[key] = there = row is not None
+            if there:
+                heappush(self._heap, key)
+                if key < self._floor:  # what is due may be put back, to continue at the next record
+                    self._floor = key
+        if self._heap:
+            self._next = min(self._next, _time(self._heap[0]))
 
     def commit(self) -> None:
         """What was staged is in the table now."""

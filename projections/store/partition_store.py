@@ -237,8 +237,8 @@ class PartitionStore:
         for table, changed in changes.items():
             self._staged[table].update(changed)
             self._rows[table].update(changed)
-        for key, row in changes.get(DEADLINES, {}).items():
-            self._deadlines.stage(key, row is not None)
+        if (deadlines := changes.get(DEADLINES)) is not None:
+            self._deadlines.stage(deadlines)
 
     def staged(self, table: Table[Row]) -> dict[bytes, Row | None]:
         """The rows of a table that the next commit writes; None: it deletes the row."""

@@ -66,6 +66,7 @@ def open_primary(
     options.set_db_write_buffer_size(WRITE_BUFFER_BYTES)
     options.set_max_total_wal_size(WRITE_BUFFER_BYTES)
     options.set_max_background_jobs(2)
+    options.set_allow_concurrent_memtable_write(False)  # there is one writer
     with translated(path):
         path.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
         return Rdict(str(path), options=options, column_families=_per_family(families, cache_bytes, queues))

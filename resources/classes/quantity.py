@@ -68,7 +68,8 @@ class QuantityRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The amount that can be allocated, free or in use."""
         reserved = self.reserved if self.reserved_override < 0 else self.reserved_override
         ratio = self.ratio_milli if self.ratio_milli_override < 0 else self.ratio_milli_override
-        return max(0, self.total - reserved) * ratio // 1000
+        offered = self.total - reserved
+        return offered * ratio // 1000 if offered > 0 else 0
 
 
 def _override(name: str, override: Mapping[str, Any]) -> QuantityOverride:

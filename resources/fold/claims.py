@@ -69,8 +69,9 @@ def fold_gang(transaction: Transaction, data: GangRequestedData) -> None:
     before = transaction.savepoint()
     failed: tuple[Claim, Rejection] | None = None
     for claim, key, row in zip(data.claims, keys, known, strict=True):
+        held = transaction.get(ALLOCATIONS, transaction.key(claim.consumer))
         outcome = (
-            _judge(transaction, claim, replaces=False)
+            _judge(transaction, claim, held, replaces=False)
             if row is None
             else Rejection(CANCELLED, taken=row.taken)
         )
@@ -78,7 +79,7 @@ def fold_gang(transaction: Transaction, data: GangRequestedData) -> None:
             failed = claim, outcome
             break
         _write_verdict(transaction, claim, key, outcome)
-        _write_allocation(transaction, claim, outcome)
+        _write_allocation(transaction, claim, outcome, held)
     if failed is None:
         return
     transaction.roll_back(before)
@@ -153,20 +154,22 @@ def fold_claim(transaction: Transaction, claim: Claim, *, replaces: bool = False
     standing: Claim | Rejection = claim
     if replaces and transaction.rules.keeps_grants:
         standing = stays_in_groups(transaction, claim)
+    held = transaction.get(ALLOCATIONS, transaction.key(claim.consumer))
     outcome: Acceptance | Rejection
     if known is not None:
         outcome = Rejection(CANCELLED, taken=known.taken)
     elif isinstance(standing, Rejection):
         outcome = standing
     else:
-        outcome = _judge(transaction, standing, replaces=replaces)
+        outcome = _judge(transaction, standing, held, replaces=replaces)
     _write_verdict(transaction, claim, key, outcome)
     if isinstance(outcome, Acceptance) and not isinstance(standing, Rejection):
-        _write_allocation(transaction, standing, outcome)
+        _write_allocation(transaction, standing, outcome, held)
 
 
-def _judge(transaction: Transaction, claim: Claim, *, replaces: bool) -> Acceptance | Rejection:
-    held = transaction.get(ALLOCATIONS, transaction.key(claim.consumer))
+def _judge(
+    transaction: Transaction, claim: Claim, held: AllocationRow | None, *, replaces: bool
+) -> Acceptance | Rejection:
     if replaces:
         if held is None:
             return Rejection("consumer_unknown")
@@ -281,12 +284,14 @@ def _bounded(amount: int) -> int:
     return max(-AMOUNT_MAX, min(amount, AMOUNT_MAX))
 
 
-def _write_allocation(transaction: Transaction, claim: Claim, accepted: Acceptance) -> None:
+def _write_allocation(
+    transaction: Transaction, claim: Claim, accepted: Acceptance, before: AllocationRow | None
+) -> None:
+    """Write what the claim got, in place of what its consumer had before."""
     _write_rows(transaction, accepted.rows)
     key = transaction.key(claim.consumer)
     if accepted.counted is not None:
         count_accepted(transaction, key, accepted.counted)
-    before = transaction.get(ALLOCATIONS, key)
     if transaction.rules.keeps_grants:
         keep_asks(transaction, claim, accepted.parts, had=before is not None)
     if before is not None and before.hold_until_ms:

@@ -41,9 +41,10 @@ def _newest(spec: RequestSpec) -> RequestSpecV2:
 
 
 def fold_received(transaction: Transaction, data: RequestsReceivedData | RequestsReceivedDataV2) -> None:
-    """Record requests."""
+    """Record requests. Raises `InvalidRecord` if one belongs to another partition."""
     for request in data.requests:
-        key = _home(transaction, request.id)
+        _check_home(transaction, request.id)
+        key = request.id.encode()
         if transaction.get(REQUESTS, key) is None:
             transaction.put(
                 REQUESTS, key, RequestRow(transaction.rules.spec_bytes(request.spec), transaction.time_ms)
@@ -52,11 +53,15 @@ def fold_received(transaction: Transaction, data: RequestsReceivedData | Request
 
 
 def fold_closed(transaction: Transaction, data: RequestsClosedData) -> None:
-    """Record the outcomes of requests. Only the first outcome of a request counts."""
+    """Record the outcomes of requests. Only the first outcome of a request counts. Raises `InvalidRecord` if one belongs to
+    another partition."""
     for request in data.requests:
-        key = _home(transaction, request.id)
+        key = request.id.encode()
         row = transaction.get(REQUESTS, key)
-        if row is None or row.outcome:
+        if row is None:  # the requests that are here were checked when they were received
+            _check_home(transaction, request.id)
+            continue
+        if row.outcome:
             continue
         closed = replace(
             row,
@@ -75,12 +80,10 @@ def expire_request(transaction: Transaction, _at_ms: int, key: bytes) -> None:
     transaction.delete(REQUESTS, key)
 
 
-def _home(transaction: Transaction, request: str) -> bytes:
-    """The key of a request. It has no cell, because the id determines the partition. Raises `InvalidRecord` if the id belongs
-    to another partition."""
+def _check_home(transaction: Transaction, request: str) -> None:
+    """The id of a request determines its partition: so its key has no cell. Raises `InvalidRecord` if it is another one."""
     home = partition_for(request, transaction.partition.partitions)
     if home != transaction.partition.partition:
         raise InvalidRecord(
             f"request {request} belongs to partition {home}, not to {transaction.partition.partition}"
         )
-    return request.encode()

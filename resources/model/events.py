@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
-from pydantic_core import SchemaValidator, from_json
+from pydantic_core import CoreConfig, SchemaValidator, from_json
 
 from vacancy.resources.model.attributes import AttributeName, Attributes, AttributeValue, Operator
 from vacancy.resources.model.errors import InvalidRecord
@@ -784,7 +784,9 @@ def _validator_of(models: tuple[type[Envelope], ...], first_error_only: bool) ->
     if not first_error_only:
         return adapter.validate_json
     schema = stop_early(adapter.core_schema, limited=True)
-    validate_json = SchemaValidator(schema, _use_prebuilt=False).validate_json
+    # Nearly all texts are new ids: to remember those would cost more than it saves.
+    keys_only = CoreConfig(cache_strings="keys")
+    validate_json = SchemaValidator(schema, keys_only, _use_prebuilt=False).validate_json
     validate_objects = SchemaValidator(_of_objects(schema), _use_prebuilt=False).validate_python
 
     def validate(value: bytes) -> Any:
