@@ -41,10 +41,11 @@ Delta = dict[tuple[str, str], int]
 
 
 class Counted(NamedTuple):
-    """What an event changes of the amounts that quotas count. `deltas` is by the key of the row; `special` are the amounts
-    of the allocation after it, if its grants alone do not say them. `had_special` is whether there are such before it."""
+    """What an event changes of what quotas count. `rows` are the rows that count it, by their keys, as they are after it.
+    `special` are the amounts of the allocation after it, if its grants alone do not say them. `had_special` is whether there
+    are such before it."""
 
-    deltas: dict[bytes, Delta]
+    rows: dict[bytes, QuotaRow]
     special: Amounts | None
     had_special: bool = False
 
@@ -60,11 +61,10 @@ def judge_quotas(
     if held is not None:
         before, had_special = _amounts_held(transaction, transaction.key(claim.consumer), held)
         _add(transaction, deltas, (held.project, held.user, held.consumer_type), before, -1)
-    for key, delta in deltas.items():
-        refused = _refusal(transaction, key, delta)
-        if refused is not None:
-            return refused
-    return accepted._replace(counted=Counted(deltas, amounts if special else None, had_special))
+    rows = _judged(transaction, deltas)
+    if isinstance(rows, Rejection):
+        return rows
+    return accepted._replace(counted=Counted(rows, amounts if special else None, had_special))
 
 
 def count_accepted(transaction: Transaction, key: bytes, counted: Counted) -> None:
@@ -77,7 +77,10 @@ def count_ended(transaction: Transaction, key: bytes, held: AllocationRow) -> No
     amounts, special = _amounts_held(transaction, key, held)
     deltas: dict[bytes, Delta] = {}
     _add(transaction, deltas, (held.project, held.user, held.consumer_type), amounts, -1)
-    _apply(transaction, key, Counted(deltas, None, special))
+    rows = {
+        row_key: _with(transaction.get(QUOTAS, row_key) or _EMPTY, delta) for row_key, delta in deltas.items()
+    }
+    _apply(transaction, key, Counted(rows, None, special))
 
 
 def change_account(
@@ -88,11 +91,10 @@ def change_account(
     deltas: dict[bytes, Delta] = {}
     _add(transaction, deltas, (held.project, held.user, held.consumer_type), amounts, -1)
     _add(transaction, deltas, (after.project, after.user, after.consumer_type), amounts, 1)
-    for row_key, delta in deltas.items():
-        refused = _refusal(transaction, row_key, delta)
-        if refused is not None:
-            return refused
-    _apply(transaction, key, Counted(deltas, amounts if special else None, special))
+    rows = _judged(transaction, deltas)
+    if isinstance(rows, Rejection):
+        return rows
+    _apply(transaction, key, Counted(rows, amounts if special else None, special))
     return None
 
 
@@ -145,7 +147,7 @@ def _check_parent(transaction: Transaction, data: QuotaParentData, row: QuotaRow
             f"project {data.parent} cannot be the parent of {data.project}: a parent has no parent itself"
         )
     delta = {(kind, unit): amount for kind, unit, amount in row.used}
-    full = None if row.parent == data.parent else _full(transaction, above, delta)
+    full = None if row.parent == data.parent else _full(transaction, above, _with(above, delta), delta)
     if full is not None:
         raise InvalidRecord(f"project {data.parent} cannot count {data.project} too: {full.reason}")
 
@@ -153,7 +155,7 @@ def _check_parent(transaction: Transaction, data: QuotaParentData, row: QuotaRow
 def _move_child(transaction: Transaction, key: bytes, held: Mapping[tuple[str, str], int], sign: int) -> None:
     above = transaction.get(QUOTAS, key) or _EMPTY
     delta = {slot: sign * amount for slot, amount in held.items()}
-    _put(transaction, key, replace(above, used=_with(above, delta), children=above.children + sign))
+    _put(transaction, key, replace(_with(above, delta), children=above.children + sign))
 
 
 # -- amounts ------------------------------------------------------------------------------------------------------
@@ -222,12 +224,26 @@ def _add(
 # -- verdicts -----------------------------------------------------------------------------------------------------
 
 
-def _refusal(transaction: Transaction, key: bytes, delta: Delta) -> Rejection | None:
-    """Why these amounts may not be added to a row, or None."""
-    row = transaction.get(QUOTAS, key) or _EMPTY
-    full = _full(transaction, row, delta)
-    if full is not None:
-        return full._replace(group=_scope_text(key, ""))
+def _judged(transaction: Transaction, deltas: Mapping[bytes, Delta]) -> dict[bytes, QuotaRow] | Rejection:
+    """The rows after these amounts were added, or why they may not be added."""
+    rows = {}
+    for key, delta in deltas.items():
+        row = transaction.get(QUOTAS, key) or _EMPTY
+        after = _with(row, delta)
+        if after.used == row.used:
+            continue
+        rows[key] = after
+        refused = _full(transaction, row, after, delta)
+        if refused is not None:
+            return refused._replace(group=_scope_text(key, ""))
+        refused = _over_quota(transaction, key, row, delta)
+        if refused is not None:
+            return refused
+    return rows
+
+
+def _over_quota(transaction: Transaction, key: bytes, row: QuotaRow, delta: Delta) -> Rejection | None:
+    """The rejection of amounts that raise what is held above a share, or None."""
     defaults = None if row.children else transaction.get(QUOTAS, quota_key("", "" if b"\0" in key else None))
     if not row.shares and defaults is None:
         return None
@@ -256,17 +272,20 @@ def _limit(row: QuotaRow, defaults: QuotaRow | None, kind: str, unit: str) -> in
     return None if share is None or share.amount == UNLIMITED else share.amount
 
 
-def _full(transaction: Transaction, row: QuotaRow, delta: Mapping[tuple[str, str], int]) -> Rejection | None:
-    """The rejection of what a row cannot count: too many entries, or an amount that is too large for a row."""
-    held = {(kind, unit): amount for kind, unit, amount in row.used}
+def _full(transaction: Transaction, row: QuotaRow, after: QuotaRow, delta: Delta) -> Rejection | None:
+    """The rejection of what a row cannot count: an amount that is too large for a row, or too many entries."""
     for slot, amount in delta.items():
-        if held.get(slot, 0) + amount > AMOUNT_MAX:
-            return Rejection("quota_full", "", slot[1], amount, AMOUNT_MAX - held.get(slot, 0))
-    entries = len(row.shares) + len(held) + sum(slot not in held for slot in delta)
+        if amount > 0 and (held := _held(row, slot)) + amount > AMOUNT_MAX:
+            return Rejection("quota_full", "", slot[1], amount, AMOUNT_MAX - held)
     limit = transaction.rules.limits.quota_entries
-    if entries > limit and any(slot not in held for slot in delta):
-        return Rejection("quota_full", asked=entries, available=limit)
+    if len(after.used) > len(row.used) and _entries(after) > limit:
+        return Rejection("quota_full", asked=_entries(after), available=limit)
     return None
+
+
+def _held(row: QuotaRow, slot: tuple[str, str]) -> int:
+    at = bisect_left(row.used, (*slot, -AMOUNT_MAX))
+    return row.used[at][2] if at < len(row.used) and row.used[at][:2] == slot else 0
 
 
 def _scope_text(key: bytes, consumer_type: str) -> str:
@@ -280,11 +299,8 @@ def _scope_text(key: bytes, consumer_type: str) -> str:
 
 
 def _apply(transaction: Transaction, key: bytes, counted: Counted) -> None:
-    for row_key, delta in counted.deltas.items():
-        row = transaction.get(QUOTAS, row_key) or _EMPTY
-        used = _with(row, delta)
-        if used != row.used:
-            _put(transaction, row_key, replace(row, used=used))
+    for row_key, row in counted.rows.items():
+        _put(transaction, row_key, row)
     if counted.special is not None:
         transaction.put(QUOTA_AMOUNTS, key, counted.special)
     elif counted.had_special:
@@ -298,15 +314,15 @@ def _put(transaction: Transaction, key: bytes, row: QuotaRow) -> None:
         transaction.put(QUOTAS, key, row)
 
 
-def _with(row: QuotaRow, delta: Mapping[tuple[str, str], int]) -> tuple[tuple[str, str, int], ...]:
-    """What is held after `delta`. A row has many entries, and a consumer changes few of them."""
+def _with(row: QuotaRow, delta: Delta) -> QuotaRow:
+    """The row with these amounts added. A row has many entries, and a consumer changes few of them."""
     used = list(row.used)
     for slot, amount in delta.items():
         at = bisect_left(used, (*slot, -AMOUNT_MAX))
         known = at < len(used) and used[at][:2] == slot
         after = amount + (used[at][2] if known else 0)
         used[at : at + known] = [(*slot, after)] if after else []
-    return tuple(used)
+    return replace(row, used=tuple(used))
 
 
 def _share(row: QuotaRow, kind: str, unit: str) -> QuotaShare | None:
