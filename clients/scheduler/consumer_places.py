@@ -39,6 +39,9 @@ from vacancy.resources.state.transaction import Transaction
 QUOTA: Final = frozenset({"over_quota", "quota_full"})
 """Rejections that do not depend on the place: a share of a limit may be in another partition."""
 
+_Mark = tuple[int, tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...]]
+"""See `ConsumerPlaces._mark`."""
+
 _SEARCHED: Final = 64
 _SEARCHED_MAX: Final = 4096
 
@@ -96,13 +99,35 @@ class ConsumerPlaces:
         found: list[Place] = []
         seen = set()
         for place in self._all(limit, order, heard_since_ms, budget):
-            name = place.candidate.root, place.candidate.allocations
-            if repr(name) not in seen:
-                seen.add(repr(name))
+            mark = self._mark(place.candidate)
+            if mark not in seen:
+                seen.add(mark)
                 found.append(place)
             if len(found) == limit:
                 break
         return found
+
+    def _mark(self, candidate: Candidate) -> _Mark:
+        """What distinguishes one place from others: who gives what. It does not matter which of equal groups is served by whom,
+        or which tree may use the sharing providers that serve everything."""
+        compiled = self._wish.compiled
+        spec = (compiled.choices or (compiled,))[candidate.choice].spec
+        kinds = {
+            group.name: f"{group.model_copy(update={'name': ''})!r} {[group.name in some for some in spec.same_subtree]}"
+            for group in spec.groups
+        }
+        served: dict[str, list[tuple[str, str, str]]] = {}
+        for one in candidate.allocations:
+            served.setdefault(one.group, []).extend(
+                (one.provider, name, repr(ask)) for name, ask in one.resources.items()
+            )
+        return candidate.choice, tuple(
+            sorted(
+                (kinds[group.partition("#")[0]], copy_of(group), tuple(sorted(some)))
+                for group, some in served.items()
+                if some
+            )
+        )
 
     def _all(
         self, limit: int, order: Order, heard_since_ms: int | None, budget: SearchBudget
@@ -183,7 +208,7 @@ class ConsumerPlaces:
         view, cell = self.view, self._held.cell
         found = find(
             view,
-            self._query.compile(RequestSpec(groups=groups)),
+            self._query.compile(RequestSpec.model_construct(groups=groups)),  # they may ask for no resources
             limit=_SEARCHED,
             order=order,
             rng=self._query.rng,

@@ -345,3 +345,24 @@ def test_rules_before_version_4_move_and_resize_what_they_can(tmp_path: Path) ->
         report(site, "n2")
         assert scheduler.move("c").root == "n2"
         assert scheduler.move("b").root == "n2"
+
+
+def test_a_place_where_the_consumer_is_is_listed_once(site: FollowedLog) -> None:
+    report(site, "n1")
+    report(site, "n2")
+    together = RequestGroup(same_provider=False, resources={"VCPU": 1, "MEMORY_MB": 1})
+    with site.scheduler() as scheduler:
+        spec = RequestSpec(groups=(together,))
+        there = scheduler.place(PlacementRequest(spec, consumer="c")).root
+        found = scheduler.candidates(spec, consumer="c").candidates
+        assert [one.root for one in found] == [there, *({"n1", "n2"} - {there})]
+
+
+def test_a_request_with_a_group_that_asks_for_no_resources_is_resized(site: FollowedLog) -> None:
+    report(site, "n")
+    marked = RequestGroup(name="other", forbidden=("CUSTOM_BAD",))
+    with site.scheduler() as scheduler:
+        spec = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}), marked))
+        scheduler.place(PlacementRequest(spec, consumer="c"))
+        assert scheduler.resize("c", {"VCPU": 2}).root == "n"
+        assert holds(scheduler, "c") == {("n", "VCPU"): 2}

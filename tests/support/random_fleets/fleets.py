@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.support.allocation_model import rows_of
@@ -66,15 +67,18 @@ class RandomFleet:
         """Consumer -> the class and the ask of its first claim."""
         self.inventories: dict[str, dict[str, Any]] = {}
         """Provider -> the reported inventories of classes that are not counted."""
+        self.excluded: dict[tuple[str, str], list[str]] = {}
+        """(provider, class) -> the devices that an operator excluded."""
         self.cell = self.tape.cells[0]
         self.known: dict[str, Node] = {}
+        self.revisions = Counter[str]()
         for number in range(rng.randint(1, 3)):
             self._tree(f"n{number}", rng.randint(0, 4))
         for number in range(rng.choice((0, 0, 1, 2))):
             self._sharing_provider(f"pool{number}")
         self._fill()
-        self.excluded = dict(self._exclude()) if newest else {}
-        """(provider, class) -> the devices that an operator excludes after the first claims."""
+        if newest:
+            self.exclude()
 
     def _tree(self, root: str, children: int) -> None:
         ids = [root]
@@ -145,7 +149,7 @@ class RandomFleet:
             parts.append({**part, "attributes": node.attributes})
         self.tape.append(self.cell, reported(root, parts))
         for id_ in ids:
-            self._set(id_, self.known[id_])
+            self.set(id_)
 
     def _fill(self) -> None:
         """Append claims of some consumers."""
@@ -160,41 +164,46 @@ class RandomFleet:
                 parts = [{"provider": id_, "resources": {name: ask}}]
                 self.tape.append(self.cell, bid(f"old{number}", f"held{number}", parts))
 
-    def _exclude(self) -> Iterator[tuple[tuple[str, str], frozenset[str]]]:
-        """Exclude some devices."""
+    def exclude(self) -> None:
+        """Append the settings of an operator who excludes some devices."""
         for id_, node in self.known.items():
             named = {name: sorted(of["devices"]) for name, of in node.stock.items() if "devices" in of}
-            out = {
-                name: frozenset(self.rng.sample(some, 1))
-                for name, some in named.items()
-                if self.rng.random() < 0.15
-            }
-            if out:
-                overrides = {
-                    name: {"excluded": dict.fromkeys(sorted(some), "ECC errors")}
-                    for name, some in out.items()
-                }
-                self._set(id_, node, revision=2, overrides=overrides)
-            yield from (((id_, name), some) for name, some in out.items())
+            some_ = [name for name in named if self.rng.random() < 0.15]
+            for name in some_:
+                self.excluded[id_, name] = self.rng.sample(named[name], 1)
+            if some_:
+                self.set(id_)
 
-    def _set(self, id_: str, node: Node, *, revision: int = 1, **more: Any) -> None:
+    def set(self, id_: str) -> None:
         """Append the operator settings of a provider."""
+        node = self.known[id_]
         status = "enabled" if node.enabled else "disabled"
-        facts = {"aggregates": sorted(node.aggregates), "status": status, **more}
-        data = {"provider": id_, "revision": revision, "facts": facts}
+        facts: dict[str, Any] = {"aggregates": sorted(node.aggregates), "status": status}
+        overrides = {
+            name: {"excluded": dict.fromkeys(out, "ECC errors")}
+            for (provider_id, name), out in self.excluded.items()
+            if provider_id == id_
+        }
+        if overrides:
+            facts["overrides"] = overrides
+        self.revisions[id_] += 1
+        data = {"provider": id_, "revision": self.revisions[id_], "facts": facts}
         self.tape.append(self.cell, event("facts.set.v1", data))
 
-    def learn(self, state: MemoryState) -> None:
+    def learn(self, state: MemoryState, *, without_consumer: str = "") -> None:
         """Subtract the fold's grants from the stock, and check that each grant was possible. Then what is excluded."""
         for at, row in sorted(rows_of(state, ALLOCATIONS).items()):
-            ask = self.asked[split_key(at)[1]][1]
+            consumer = split_key(at)[1]
+            if consumer == without_consumer:
+                continue
+            ask = self.asked[consumer][1]
             for part in row.parts:
                 stock = self.known[part.provider].stock
                 stock[part.resource_class] = take(
                     stock[part.resource_class], part.resource_class, ask, part.grant
                 )
         for (id_, name), out in self.excluded.items():
-            self.known[id_].stock[name] = {**self.known[id_].stock[name], "out": out}
+            self.known[id_].stock[name] = {**self.known[id_].stock[name], "out": frozenset(out)}
 
 
 def take(stock: Any, name: str, ask: Any, grant: Any) -> Any:

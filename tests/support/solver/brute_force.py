@@ -12,7 +12,7 @@ assignment in `_agrees`. Server groups and copies are in `solver/relations.py`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,23 +63,32 @@ def reach(fleet: Fleet, root: str) -> list[str]:
     ]
 
 
-def assignments(fleet: Fleet, request: Request) -> Iterator[tuple[str, Assignment]]:
-    """Yield (root, assignment) for all assignments that serve a request."""
+def assignments(
+    fleet: Fleet, request: Request, fits: Callable[[Fleet, Request, Assignment], bool] | None = None
+) -> Iterator[tuple[str, Assignment]]:
+    """Yield (root, assignment) for all assignments that serve a request. `fits` tells whether the providers have enough."""
     groups = request["groups"]
+    fits = fits or _fits
     for root in (id_ for id_, node in fleet.items() if node.parent is None and node.enabled):
         has = fleet[root].traits
         if not (
             has >= {*request.get("root_required", ())} and not has & {*request.get("root_forbidden", ())}
         ):
             continue
-        options = [list(_servers(fleet, root, number, group)) for number, group in enumerate(groups)]
+        options = [list(_servers(fleet, root, number, group, fits)) for number, group in enumerate(groups)]
         for parts in itertools.product(*options):
             assignment = tuple(itertools.chain(*parts))
-            if _agrees(fleet, request, assignment) and _fits(fleet, request, assignment):
+            if _agrees(fleet, request, assignment) and fits(fleet, request, assignment):
                 yield root, assignment
 
 
-def _servers(fleet: Fleet, root: str, number: int, group: Request) -> Iterator[Assignment]:
+def _servers(
+    fleet: Fleet,
+    root: str,
+    number: int,
+    group: Request,
+    fits: Callable[[Fleet, Request, Assignment], bool],
+) -> Iterator[Assignment]:
     """All assignments of one group, without regard to the others."""
     able = [id_ for id_ in reach(fleet, root) if _suits(fleet, root, id_, group)]
     classes = list(group.get("resources", {}))
@@ -92,7 +101,7 @@ def _servers(fleet: Fleet, root: str, number: int, group: Request) -> Iterator[A
         wanted = [[name] for name in group.get("required", ())] + list(group.get("any_traits", ()))
         if all(traits & {*some} for some in wanted):
             assignment = tuple((number, name, id_) for name, id_ in zip(classes or [""], chosen, strict=True))
-            if _fits(fleet, {"groups": [{}] * number + [group]}, assignment):
+            if fits(fleet, {"groups": [{}] * number + [group]}, assignment):
                 yield assignment
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -243,3 +244,22 @@ def without(name: str, stock: Stock, grant: Any) -> Stock:
         ((kind, amount),) = of.items()
         runs[device] = (kind, runs.get(device, (kind, 0))[1] + amount)
     return {**stock, "runs": runs}
+
+
+def units(name: str, stock: Stock) -> Counter[Any]:
+    """What is taken of a stock, but for a constant: after a grant there are more of these units, those of the grant."""
+    found = Counter[Any]()
+    if name in ("PORTS", "PORT"):
+        found.subtract(stock["free"])
+    elif name in ("PCI_DEVICE", "MIG"):
+        found.update(stock["held"])
+    elif name == "GPU_SHARE":
+        found.subtract(stock["free"])
+    elif name == "VGPU":
+        found.update({(device, kind): count for device, (kind, count) in stock["runs"].items()})
+    elif name == "NUMA_CELL":
+        found.subtract(stock["free"])
+        found.subtract({"shared": stock["shared"], **stock["mb"]})
+    else:
+        found["free"] -= stock["free"]
+    return found
