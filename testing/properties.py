@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ from vacancy.resources.classes.resource_class import (
     Term,
 )
 from vacancy.resources.model.errors import InvalidRecord, UsageError
-from vacancy.testing.subject import Draw, granted, through_json, unchanged
+from vacancy.testing.subject import Draw, Held, granted, through_json, unchanged
 
 Property = Callable[[Draw], None]
 
@@ -257,8 +257,12 @@ def overrides_can_be_cleared(draw: Draw) -> None:
     inventory = draw.inventory()
     assert of.report(inventory, changed) == of.override(of.report(inventory, plain), first)
     assert of.report(found.inventory, of.withdraw(changed)) == changed
-    if set(of.without_effect(plain, first)) == set(first):
-        assert of.row(changed) == of.row(plain), "without_effect names a field that changes what is offered"
+    idle = of.without_effect(plain, first)
+    assert set(idle) <= set(first)
+    effective = {name: value for name, value in first.items() if name not in idle}
+    assert of.row(of.override(plain, effective)) == of.row(changed), (
+        "without_effect names a field that changes what is offered"
+    )
 
 
 def excluded_items_go_to_nobody(draw: Draw) -> None:
@@ -271,22 +275,81 @@ def excluded_items_go_to_nobody(draw: Draw) -> None:
         return
     override = {EXCLUDED: dict.fromkeys(draw.value(st.sets(st.sampled_from(names), min_size=1)), "")}
     changed = of.override(plain, override)
-    assert of.decode(of.encode(changed)) == changed
-    assert set(of.names(changed)) == set(names)
-    assert of.in_use(changed) == of.in_use(plain)
+    assert set(of.excluded(changed)) == set(override[EXCLUDED])
     assert of.override(changed, {}) == plain
     inventory = draw.inventory()
     assert of.report(inventory, changed) == of.override(of.report(inventory, plain), override)
-    outcome = of.claim(changed, draw.ask())
+    _goes_to_nobody(draw, found.held, plain, changed)
+
+
+def unhealthy_items_go_to_nobody(draw: Draw) -> None:
+    """An item that a node calls unhealthy is in no new grant. What is held stays held, an operator's exclusion and override
+    change nothing of it, and the next report decides again."""
+    of, found = draw.of, draw.history(may_withdraw=False)
+    plain, names = found.record, sorted(of.names(found.record))
+    if not of.excludes_items or not names:
+        return
+    unhealthy = dict.fromkeys(draw.value(st.sets(st.sampled_from(names), min_size=1)), "broken")
+    changed = of.set_unhealthy(plain, unhealthy)
+    assert dict(of.unhealthy(changed)) == unhealthy
+    assert of.set_unhealthy(changed, {}) == plain
+    assert of.report(found.inventory, changed) == plain, "a report without unhealthy items keeps some"
+    override = {**found.override, EXCLUDED: dict.fromkeys(draw.value(st.sets(st.sampled_from(names))), "")}
+    both = of.override(changed, override)
+    assert both == of.set_unhealthy(of.override(plain, override), unhealthy)
+    assert of.override(both, found.override) == changed
+    _goes_to_nobody(draw, found.held, plain, changed)
+    for wrong in ({"no such item": ""}, {names[0]: 1}, [names[0]], None):
+        try:
+            of.set_unhealthy(plain, wrong)
+        except InvalidRecord:
+            continue
+        raise AssertionError(f"{wrong} is no item of this record with a reason")
+
+
+def _goes_to_nobody(draw: Draw, held: Sequence[Held], plain: Any, changed: Any) -> None:
+    """The items that the record `changed` withholds and `plain` offers are in no new grant; all else is as it was."""
+    of = draw.of
+    assert of.decode(of.encode(changed)) == changed
+    assert of.may_withhold(of.encode(changed))
+    assert set(of.names(changed)) == set(of.names(plain))
+    assert of.in_use(changed) == of.in_use(plain)
+    ask = draw.ask()
+    before, outcome = of.claim(plain, ask), of.claim(changed, ask)
     if isinstance(outcome, Granted):
         grant = through_json(outcome.grant)
-        assert of.withheld(changed, grant) == (), (
-            f"{grant} has what is excluded: {sorted(override[EXCLUDED])}"
-        )
+        assert of.withheld(changed, grant) == (), f"{grant} has what is withheld"
         assert of.release(outcome.record, grant) == changed
-    for held in found.held:
-        changed = of.release(changed, held.grant)
+    elif isinstance(before, Granted):
+        grant = through_json(before.grant)
+        assert of.withheld(changed, grant), (
+            f"{grant} has nothing that is withheld, and it is refused: {outcome}"
+        )
+    for one in held:
+        changed = of.release(changed, one.grant)
     assert not of.in_use(changed)
+
+
+def parts_are_no_more(draw: Draw) -> None:
+    """`grants_no_more` holds of the same grants and of fewer, and not of these with those of another consumer."""
+    of, held = draw.of, [one.grant for one in draw.history(may_withdraw=False).held]
+    count = draw.value(st.integers(0, len(held)))
+    before, others = held[:count], held[count:]
+    assert of.grants_no_more(before, before)
+    assert of.grants_no_more(before, before[: draw.value(st.integers(0, count))])
+    for other in others:
+        assert not of.grants_no_more(before, [*before, other]) or of.amount_of(other) == 0
+
+
+def added_fields_are_optional(draw: Draw) -> None:
+    """An ask without the fields that came later is valid, too: earlier rules allow only such asks."""
+    of, ask = draw.of, draw.ask()
+    if isinstance(ask, dict):
+        plain = {name: value for name, value in ask.items() if name not in of.added_ask_fields}
+        try:
+            of.check_ask(plain)
+        except UsageError as error:
+            raise AssertionError(f"{ask} is valid, and {plain} is not: {error}") from None
 
 
 def refusals_say_why(draw: Draw) -> None:
@@ -457,6 +520,9 @@ PROPERTIES: Final[Mapping[str, Property]] = {
         reclaim_grants_what_claim_grants,
         overrides_can_be_cleared,
         excluded_items_go_to_nobody,
+        unhealthy_items_go_to_nobody,
+        parts_are_no_more,
+        added_fields_are_optional,
         refusals_say_why,
         any_ask_is_judged,
         any_inventory_is_judged,

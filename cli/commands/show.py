@@ -151,9 +151,11 @@ def _details_of(one: ProviderAnswer) -> list[str]:
 
 
 def excluded_text(one: ExcludedAnswer) -> str:
+    """A line about a device that nobody gets."""
+    state = "disabled" if one.by == "operator" else "unhealthy, as its host says"
     reason = f" ({one.reason})" if one.reason else ""
     held = f", held by {' '.join(one.holders)}" if one.holders else ""
-    return f"{one.resource_class} {one.name} is disabled{reason}{held}"
+    return f"{one.resource_class} {one.name} is {state}{reason}{held}"
 
 
 def _print_holdings(holdings: Sequence[HoldingAnswer]) -> None:

@@ -11,7 +11,12 @@ from vacancy.resources.model.errors import LogError
 from vacancy.streams.log_clock import NOTICE_MS, duration_text
 
 if TYPE_CHECKING:
-    from vacancy.clients.inspection.answers import ColumnsStatus, ContestedAnswer, PartitionStatus
+    from vacancy.clients.inspection.answers import (
+        ColumnsStatus,
+        ContestedAnswer,
+        ExcludedAnswer,
+        PartitionStatus,
+    )
 
 _CONTESTED_SHOWN = 20
 _COLUMNS = (
@@ -85,9 +90,21 @@ def status(
             " `vacancy provider adopt`, or retire one of them"
         )
     _print_contested(found.contested)
+    _print_excluded(found.excluded)
     for name, types in found.attribute_clashes.items():
         types_text = ", ".join(f"{kind} on {one.providers} ({one.example})" for kind, one in types.items())
         emit(f"attribute {name} has several types, and no comparison matches all of them: {types_text}")
+
+
+def _print_excluded(devices: list[ExcludedAnswer]) -> None:
+    """The devices that nobody gets; those that somebody holds first."""
+    from vacancy.cli.commands.show import excluded_text
+
+    ordered = sorted(devices, key=lambda one: not one.holders)
+    for one in ordered[:_CONTESTED_SHOWN]:
+        emit(f"{one.provider} in cell {one.cell}: {excluded_text(one)}")
+    if len(ordered) > _CONTESTED_SHOWN:
+        emit(f"and {len(ordered) - _CONTESTED_SHOWN:,} more devices are not granted; see all with --json")
 
 
 def _print_clocks(partitions: list[PartitionStatus]) -> None:

@@ -190,7 +190,10 @@ def _slots(
             free = ledger.free((cell, id_), name) + given[(id_, name)]
             others = _held_by_others(ledger, cell, claim, id_, name) + stay.get((id_, name), [])
             auditor, stock = ledger.auditor(name), provider.stock[name]
-            excluded = ledger.settings.get((cell, id_), NO_SETTINGS).override(name).get("excluded", ())
+            excluded = {
+                *ledger.settings.get((cell, id_), NO_SETTINGS).override(name).get("excluded", ()),
+                *auditor.unhealthy(stock),
+            }
             if excluded:
                 # What a consumer holds already it may keep in a move.
                 own = ledger.consumers.granted.get((cell, id_, name), {}).get((cell, claim["consumer"]), ())

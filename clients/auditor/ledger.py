@@ -519,10 +519,21 @@ class Ledger:
                 raise Refused
             stocks[id_] = {}
             for name, inventory in inventories.items():
-                stocks[id_][name] = self.auditor(name).read_inventory(inventory)
-                if self.auditor(name).items(inventory) > self.rules.limits.inventory_items:
-                    raise Refused
+                stocks[id_][name] = self._stock(self.auditor(name), inventory)
         return stocks
+
+    def _stock(self, auditor: ClassAuditor[Any], inventory: Mapping[str, Any]) -> Stock:
+        unhealthy = None
+        if self.rules.excluding and auditor.names_items and "unhealthy" in inventory:
+            items = dict(inventory)
+            unhealthy = items.pop("unhealthy")
+            inventory = items
+            if unhealthy is None:
+                raise Refused
+        stock: Stock = auditor.read_inventory(inventory)
+        if auditor.items(inventory) > self.rules.limits.inventory_items:
+            raise Refused
+        return stock if unhealthy is None else auditor.with_unhealthy(stock, unhealthy)
 
     def _check_attribute_types(self, cell: str, reports: Mapping[str, Any]) -> None:
         for id_, report in reports.items():

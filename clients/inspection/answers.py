@@ -99,14 +99,16 @@ class NodeAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ExcludedAnswer:
-    """A device that an operator excluded: the settings of `provider` name it. `holders` are the consumers that still hold it,
-    or a function of it."""
+    """A device that nobody gets: an operator excluded it (the settings of `provider` name it), or the host says that it is
+    unhealthy (its report names it). `holders` are the consumers that still hold it, or a function of it."""
 
     provider: str
     resource_class: str
     name: str
     reason: str
     holders: list[str]
+    by: Literal["operator", "host"] = "operator"
+    cell: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,7 @@ class ColumnsStatus:
 class StatusAnswer:
     """The state of a store. `clashes`: roots that are live in two cells, with the cells. `attribute_clashes`: attributes
     that have different types on different providers, with the types. `contested`: nodes that events of two writers reach or
-    reached, those that are closed for it first."""
+    reached, those that are closed for it first. `excluded`: the devices that nobody gets."""
 
     store: str
     log: str
@@ -253,3 +255,4 @@ class StatusAnswer:
     columns: ColumnsStatus
     contested: list[ContestedAnswer] = field(default_factory=list)
     machine_clashes: dict[str, list[str]] = field(default_factory=dict)
+    excluded: list[ExcludedAnswer] = field(default_factory=list)

@@ -6,7 +6,7 @@ Nothing here writes. Each function calls the reader's `catch_up` first, and its 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -143,7 +143,7 @@ def show_provider(reader: StoreReader, provider: str, *, cell: str | None = None
         node=None if node is None else _node(reader, cell, row.root, node),
         providers=[_provider(reader, cell, id_, one) for id_, one in below],
         holdings=holdings,
-        excluded=[one for id_, _ in below for one in _excluded(reader, cell, id_, holdings)],
+        excluded=[one for id_, row in below for one in _excluded(reader, cell, id_, row, holdings)],
         as_of=reader.position,
     )
 
@@ -233,22 +233,66 @@ def _provider(reader: StoreReader, cell: str, id_: str, row: ProviderRow) -> Pro
     )
 
 
+def excluded_devices(reader: StoreReader) -> list[ExcludedAnswer]:
+    """The devices of all nodes that nobody gets, by cell and provider. Rows without such devices are not decoded."""
+    places: dict[tuple[str, str], None] = {}
+    for class_name in reader.registry.names:
+        table = reader.registry.table(class_name)
+        may_withhold = table.resource_class.may_withhold
+        if not table.resource_class.excludes_items:
+            continue
+        for partition in reader.position:
+            for name, data in reader.raw(partition, table.family):
+                if name.startswith(table.prefix) and may_withhold(data[table.HEAD_BYTES :]):
+                    places[split_key(name[len(table.prefix) :])] = None
+    found: list[ExcludedAnswer] = []
+    holdings: dict[str, list[HoldingAnswer]] = {}
+    for cell, id_ in sorted(places):
+        row = reader.get(PROVIDERS, key(cell, id_))
+        if row is not None:
+            if cell not in holdings:
+                holdings[cell] = list(_holdings_in(reader, cell))
+            found += _excluded(reader, cell, id_, row, holdings[cell])
+    return found
+
+
+def excluded_text(one: ExcludedAnswer) -> str:
+    """Why nobody gets a device, for people."""
+    said = "excluded by the operator" if one.by == "operator" else "unhealthy, as its host says"
+    return f"device {one.name} is {said}{f': {one.reason}' if one.reason else ''}"
+
+
+def excluded_at(reader: StoreReader, cell: str, provider: str) -> list[ExcludedAnswer]:
+    """The devices of a provider that nobody gets, without their holders."""
+    row = reader.get(PROVIDERS, key(cell, provider))
+    return [] if row is None else list(_excluded(reader, cell, provider, row, ()))
+
+
 def _excluded(
-    reader: StoreReader, cell: str, id_: str, holdings: Sequence[HoldingAnswer]
+    reader: StoreReader, cell: str, id_: str, provider: ProviderRow, holdings: Sequence[HoldingAnswer]
 ) -> Iterator[ExcludedAnswer]:
     settings = reader.get(FACTS, key(cell, id_))
     overrides = {} if settings is None else settings.overrides
-    for class_name, override in overrides.items():
+    for class_name in sorted({*provider.classes, *overrides}):
         table = reader.registry.table(class_name)
-        resource_class = table.resource_class
-        row = reader.get(table, table.prefix + key(cell, id_), cell=cell)
-        if row is None or not resource_class.excludes_items:
+        of = table.resource_class
+        row = reader.get(table, table.prefix + key(cell, id_), cell=cell) if of.excludes_items else None
+        if row is None:
             continue
         there = [one for one in holdings if (one.provider, one.resource_class) == (id_, class_name)]
-        for name, reason in override.get(EXCLUDED, {}).items():
-            alone = resource_class.override(row.record, {EXCLUDED: {name: reason}})
-            held = [one.consumer for one in there if resource_class.withheld(alone, one.grant)]
-            yield ExcludedAnswer(id_, class_name, name, reason, sorted(set(held)))
+        said: Mapping[str, str] = overrides.get(class_name, {}).get(EXCLUDED, {})
+        plain = of.override(row.record, {})
+        out = [(name, reason, "operator") for name, reason in sorted(said.items())]
+        out += [(name, reason, "host") for name, reason in sorted(of.unhealthy(row.record).items())]
+        for name, reason, by in out:
+            if by == "operator":
+                alone = of.override(of.set_unhealthy(plain, {}), {EXCLUDED: {name: reason}})
+            else:
+                alone = of.set_unhealthy(plain, {name: reason})
+            held = sorted({one.consumer for one in there if of.withheld(alone, one.grant)})
+            yield ExcludedAnswer(
+                id_, class_name, name, reason, held, "operator" if by == "operator" else "host", cell
+            )
 
 
 def _inventory(reader: StoreReader, name: str, row: ClassRow) -> InventoryAnswer:

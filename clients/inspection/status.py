@@ -14,7 +14,7 @@ from vacancy.clients.inspection.answers import (
     StatusAnswer,
 )
 from vacancy.clients.inspection.contested import contested_nodes, machine_clashes
-from vacancy.clients.inspection.lookup import nodes
+from vacancy.clients.inspection.lookup import excluded_devices, nodes
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
@@ -87,6 +87,7 @@ def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status
         ColumnsStatus(memory.bytes, memory.bytes_max, memory.left_out, list(memory.examples)),
         contested,
         machine_clashes(reader),
+        excluded_devices(reader),
     )
 
 

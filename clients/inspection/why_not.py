@@ -9,7 +9,15 @@ from dataclasses import dataclass, field, replace
 
 from vacancy.clients.inspection.answers import NodeAnswer
 from vacancy.clients.inspection.contested import contested_node, contested_text, same_machine_text
-from vacancy.clients.inspection.lookup import NotFound, find, node_of, provider_cell, provider_cells
+from vacancy.clients.inspection.lookup import (
+    NotFound,
+    excluded_at,
+    excluded_text,
+    find,
+    node_of,
+    provider_cell,
+    provider_cells,
+)
 from vacancy.clients.inspection.provenance import EventLookup, LogEvent
 from vacancy.clients.request_language.request_compiler import compile_request
 from vacancy.projections.diagnostics.constraints import RequestConstraints
@@ -22,6 +30,9 @@ from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.state.rows import NodeRow, ProviderRow, why_closed
 from vacancy.resources.state.tables import FACTS, NODES, PROVIDERS, key
 from vacancy.streams.log import Log
+
+_WITHHELD_SHOWN = 4
+"""How many devices are named of which each would help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +171,9 @@ def _lack(
     if failure.kind == "open":
         why, event = _closed(reader, events, tree.cell, provider)
     else:
-        why = failure.reason.replace("_", " ")
+        why = ", ".join(
+            filter(None, (failure.reason.replace("_", " "), _withheld(reader, tree.cell, provider, failure)))
+        )
         event = (
             events.taking(tree.cell, failure.taken, provider, failure.resource_class)
             if failure.taken >= 0
@@ -176,6 +189,20 @@ def _lack(
         event,
         provider,
     )
+
+
+def _withheld(reader: StoreReader, cell: str, provider: str, failure: FailedConstraint) -> str:
+    """Why nobody gets the devices with which more would fit, for people."""
+    if not failure.withheld:
+        return ""
+    found = [
+        one
+        for one in excluded_at(reader, cell, provider)
+        if one.resource_class == failure.resource_class and one.name in failure.withheld
+    ]
+    texts = [excluded_text(one) for one in found[:_WITHHELD_SHOWN]]
+    more = len(found) - len(texts)
+    return ", ".join([*texts, *([f"and {more} more devices"] if more else [])])
 
 
 def _closed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +18,13 @@ from vacancy.projections.query.filter import ComparesColumn, Condition, IndexedA
 from vacancy.projections.view.columns import is_exact
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import sharing_providers
-from vacancy.resources.classes.resource_class import Shortfall
+from vacancy.resources.classes.resource_class import EXCLUDED, Shortfall
 from vacancy.resources.model.request import RequestGroup
 
 NO_INVENTORY = "no_inventory"
+
+_WITHHELD_TRIED = 32
+"""How many excluded items are tried one by one."""
 
 
 class FailedConstraint(NamedTuple):
@@ -30,7 +33,8 @@ class FailedConstraint(NamedTuple):
     `kind` is that of the condition, `exact` where a class refuses what its columns let through, or `together`. `asked`
     and `available` are None where the constraint has no numbers. `reason` is the class's word for its refusal. `taken`
     is the offset of the event that last took units of what is short; -1 if none did, or if claims do not consume it.
-    `provider` is the provider that fails a constraint of the whole tree, where it is not the root.
+    `provider` is the provider that fails a constraint of the whole tree, where it is not the root. `withheld` are items that
+    would help and that nobody gets, because they are excluded or unhealthy.
     """
 
     kind: str
@@ -41,6 +45,7 @@ class FailedConstraint(NamedTuple):
     reason: str = ""
     taken: int = -1
     provider: str = ""
+    withheld: tuple[str, ...] = ()
 
 
 class NodeReport(NamedTuple):
@@ -161,7 +166,7 @@ def _rate(view: FleetView, part: GroupConstraints, row: int, shared: bool) -> _R
     refused = _refused(view, row, part.group, failing)
     for name, shortfall in refused.items():
         missing[name] = share_missing(shortfall)
-    failures = (*_failures(view, row, failing), *_refusals(view, row, part.group, refused))
+    failures = (*_failures(view, row, part.group, failing), *_refusals(view, row, part.group, refused))
     absent = sum(failure.reason == NO_INVENTORY for failure in failures)
     return _Rated(len(missing), absent, sum(missing.values()), row, failures)
 
@@ -173,7 +178,9 @@ def share_missing(shortfall: Shortfall) -> float:
     return (shortfall.asked - shortfall.available) / shortfall.asked
 
 
-def _failures(view: FleetView, row: int, failing: list[Condition]) -> list[FailedConstraint]:
+def _failures(
+    view: FleetView, row: int, group: RequestGroup, failing: list[Condition]
+) -> list[FailedConstraint]:
     """The failures of conditions. For a class that the provider does not have, there is only that failure."""
     found: dict[str, FailedConstraint] = {}
     for one in failing:
@@ -184,7 +191,10 @@ def _failures(view: FleetView, row: int, failing: list[Condition]) -> list[Faile
             found.setdefault(absent.constraint, absent)
             continue
         taken = held.taken if held is not None and _is_consumable(view, one) else -1
-        found[one.text] = FailedConstraint(one.kind, one.text, name, one.asked, one.value(row), taken=taken)
+        withheld = _withheld(view, row, name, group) if _is_consumable(view, one) else ()
+        found[one.text] = FailedConstraint(
+            one.kind, one.text, name, one.asked, one.value(row), taken=taken, withheld=withheld
+        )
     return list(found.values())
 
 
@@ -219,7 +229,37 @@ def _refusals(
             shortfall.available,
             shortfall.reason,
             -1 if held is None else held.taken,
+            withheld=_withheld(view, row, name, group),
         )
+
+
+def _withheld(view: FleetView, row: int, name: str, group: RequestGroup) -> tuple[str, ...]:
+    """The excluded and unhealthy items of a record with each of which more of the ask would fit; all of them, where only
+    several together would serve it."""
+    of, ask = view.classes[name].resource_class, group.resources[name]
+    record = view.record(row, name) if of.excludes_items else None
+    excluded = () if record is None else of.excluded(record)
+    unhealthy = {} if record is None else of.unhealthy(record)
+    names = sorted({*excluded, *unhealthy} & {*of.names(record)}) if excluded or unhealthy else []
+    if not names:
+        return ()
+
+    def available(offered: Collection[str]) -> int | None:
+        """How much of the ask fits if these are offered, too; None: all of it."""
+        whole = of.override(record, {EXCLUDED: dict.fromkeys(set(excluded).difference(offered), "")})
+        whole = of.set_unhealthy(whole, {one: why for one, why in unhealthy.items() if one not in offered})
+        outcome = of.claim(whole, ask)
+        return outcome.available if isinstance(outcome, Shortfall) else None
+
+    now, best = available(()), available(names)
+    if best is not None and (now is None or best <= now):
+        return ()
+    helping = [
+        one
+        for one in names[:_WITHHELD_TRIED]
+        if (more := available((one,))) is None or (now is not None and more > now)
+    ]
+    return tuple(helping or names)
 
 
 def inexact_classes(view: FleetView, group: RequestGroup) -> list[str]:

@@ -14,7 +14,7 @@ import re
 import struct
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
@@ -29,7 +29,14 @@ from vacancy.resources.classes.device_attribute_index import (
     index_terms,
 )
 from vacancy.resources.classes.quantity import TOTAL_MAX, Quantity, QuantityRecord
-from vacancy.resources.classes.resource_class import EXCLUDED, Granted, ResourceClass, Shortfall, Term
+from vacancy.resources.classes.resource_class import (
+    EXCLUDED,
+    UNHEALTHY,
+    Granted,
+    ResourceClass,
+    Shortfall,
+    Term,
+)
 from vacancy.resources.model.comparison import Comparison, Value, all_hold, comparisons, is_value
 from vacancy.resources.model.errors import InvalidRecord, UsageError
 from vacancy.resources.model.names import ID_PATTERN
@@ -42,6 +49,9 @@ DEVICES_MAX: Final = 4096
 ATTRIBUTES_MAX: Final = 64
 ATTRIBUTE_NAME_MAX: Final = 128
 MATCH_MAX: Final = 8
+REASON_MAX: Final = 1_000
+"""The length of the reason for which a device is unhealthy."""
+
 ADDRESS: Final = "address"
 """The attribute that every device has: its name in the inventory."""
 
@@ -50,6 +60,9 @@ PARENT: Final = "parent"
 T = TypeVar("T")
 
 _is_name = re.compile(ID_PATTERN).fullmatch
+_ARRAY_OF_FOUR: Final = 0x94
+"""The first byte of an encoded record without excluded and unhealthy devices: MessagePack's array of 4 elements."""
+
 _NOT_COUNTED: Final = QuantityRecord(0, 0, 1, 0, 1, 1000, 0, -1, -1)
 
 
@@ -98,9 +111,10 @@ class DeviceRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A provider's devices and what is held of them, both sorted by name; or, if `is_counted`, the number of devices.
     `counted.used` is the number that was granted as an amount.
 
-    `excluded` are the names that an operator excluded, and `withheld` the reported devices that nobody gets because of it.
-    They are not among `items`, so for claims and queries they are not there. A record without exclusions is encoded
-    without the two fields: its bytes are those of rules version 1."""
+    `excluded` are the names that an operator excluded, `unhealthy` the names and reasons of devices that the node says do not
+    work, and `withheld` the reported devices that nobody gets because of it. They are not among `items`, so for claims and
+    queries they are not there. A record without such devices is encoded without the three fields: its bytes are those of
+    rules version 1."""
 
     counted: QuantityRecord
     items: tuple[DeviceItem, ...]
@@ -108,6 +122,7 @@ class DeviceRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     is_counted: bool
     excluded: tuple[str, ...] = ()
     withheld: tuple[DeviceItem, ...] = ()
+    unhealthy: tuple[tuple[str, str], ...] = ()
 
     @property
     def reported(self) -> tuple[DeviceItem, ...]:
@@ -240,7 +255,7 @@ class DeviceClass(ResourceClass[DeviceRecord]):
             )
         items = tuple(self._parse_item(name, devices[name]) for name in sorted(devices))
         record = DeviceRecord(self._uncounted(counted), self._check(items), used, False)
-        return record if old is None or not old.excluded else _excluding(record, old.excluded)
+        return record if old is None or not old.excluded else _withholding(record, old.excluded, ())
 
     def check_override(self, override: Mapping[str, Any]) -> None:
         if self.countable:
@@ -258,23 +273,46 @@ class DeviceClass(ResourceClass[DeviceRecord]):
     def override(self, record: DeviceRecord, override: Mapping[str, Any]) -> DeviceRecord:
         excluded = tuple(sorted(override.get(EXCLUDED, ())))
         if excluded != record.excluded:
-            record = _excluding(record, excluded)
+            record = _withholding(record, excluded, record.unhealthy)
         if not self.countable:
             return record
         override = {name: value for name, value in override.items() if name != EXCLUDED}
         return replace(record, counted=self._quantity.override(record.counted, override))
 
+    def set_unhealthy(self, record: DeviceRecord, unhealthy: Any) -> DeviceRecord:
+        names = self.names(record)
+        if not isinstance(unhealthy, Mapping) or not all(
+            name in names and isinstance(reason, str) and len(reason) <= REASON_MAX
+            for name, reason in unhealthy.items()
+        ):
+            raise InvalidRecord(
+                f"{self.name}: {UNHEALTHY} is {{device: reason}}, of devices in the same inventory, and a reason has"
+                f" {REASON_MAX} characters at most"
+            )
+        said = tuple(sorted(unhealthy.items()))
+        return record if said == record.unhealthy else _withholding(record, record.excluded, said)
+
+    def unhealthy(self, record: DeviceRecord) -> Mapping[str, str]:
+        return dict(record.unhealthy)
+
+    def excluded(self, record: DeviceRecord) -> Collection[str]:
+        return record.excluded
+
+    def may_withhold(self, encoded: bytes) -> bool:
+        return encoded[self._head.size] != _ARRAY_OF_FOUR
+
     def withheld(self, record: DeviceRecord, grant: Any) -> tuple[str, ...]:
         if self.is_amount(grant):
             return ()
-        out = {*record.excluded, *(item.name for item in record.withheld)}
+        out = {*record.excluded, *(name for name, _ in record.unhealthy)}
+        out |= {item.name for item in record.withheld}
         return tuple(sorted({use.name for use in self._uses_held(grant)} & out))
 
     def names(self, record: DeviceRecord) -> frozenset[str]:
         return frozenset(item.name for item in record.reported)
 
     def withdraw(self, record: DeviceRecord) -> DeviceRecord:
-        return replace(record, counted=self._uncounted(record.counted), items=(), withheld=())
+        return replace(record, counted=self._uncounted(record.counted), items=(), withheld=(), unhealthy=())
 
     def in_use(self, record: DeviceRecord) -> bool:
         return bool(record.used) or record.counted.used > 0
@@ -377,7 +415,8 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         return plain and sum(one.count for one in wanted) <= held
 
     def encode(self, record: DeviceRecord) -> bytes:
-        value = record if record.excluded else (record.counted, record.items, record.used, record.is_counted)
+        is_plain = not record.excluded and not record.unhealthy
+        value = (record.counted, record.items, record.used, record.is_counted) if is_plain else record
         return self._head.pack(*self.row(record)) + msgspec.msgpack.encode(value)
 
     def decode(self, data: bytes) -> DeviceRecord:
@@ -463,10 +502,12 @@ class DeviceClass(ResourceClass[DeviceRecord]):
             raise UsageError(f"{self.name}: {error.what}", where=error.where, do=error.do) from None
 
 
-def _excluding(record: DeviceRecord, excluded: tuple[str, ...]) -> DeviceRecord:
-    """The record with exactly these names excluded. With a physical function its virtual functions are withheld, and with a
-    virtual function its physical function: a consumer that had that would have this."""
-    reported, names = record.reported, frozenset(excluded)
+def _withholding(
+    record: DeviceRecord, excluded: tuple[str, ...], unhealthy: tuple[tuple[str, str], ...]
+) -> DeviceRecord:
+    """The record with exactly these names excluded and unhealthy. With a physical function its virtual functions are withheld,
+    and with a virtual function its physical function: a consumer that had that would have this."""
+    reported, names = record.reported, frozenset((*excluded, *(name for name, _ in unhealthy)))
     whole = {item.parent for item in reported if item.parent and item.name in names}
     out = {item.name for item in reported if item.name in names or item.parent in names or item.name in whole}
     return replace(
@@ -474,6 +515,7 @@ def _excluding(record: DeviceRecord, excluded: tuple[str, ...]) -> DeviceRecord:
         items=tuple(item for item in reported if item.name not in out),
         excluded=excluded,
         withheld=tuple(item for item in reported if item.name in out),
+        unhealthy=unhealthy,
     )
 
 

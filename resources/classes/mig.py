@@ -30,7 +30,14 @@ from vacancy.resources.classes.device_class import (
     where_of,
     whole_number,
 )
-from vacancy.resources.classes.mig_tables import MEDIA, TABLES, Profile, placements
+from vacancy.resources.classes.mig_tables import (
+    ALL_MEDIA,
+    MEDIA,
+    TABLES,
+    WITHOUT_MEDIA,
+    Profile,
+    placements,
+)
 from vacancy.resources.classes.resource_class import Granted, Shortfall
 from vacancy.resources.model.comparison import Comparison
 from vacancy.resources.model.errors import InvalidRecord, UsageError
@@ -38,12 +45,17 @@ from vacancy.resources.model.errors import InvalidRecord, UsageError
 SLOTS_MAX: Final = 16
 """Slots of one GPU."""
 
+_ALL_SLOTS: Final = (1 << SLOTS_MAX) - 1
+
 PLACEMENTS_MAX: Final = 64
 """Placements of one GPU, of all profiles together."""
 
 _NAME_MAX: Final = 64
 _MEDIA_SLOT: Final = SLOTS_MAX
 """The media extensions count as one more slot, which only their profiles take."""
+
+_ENGINES: Final = _MEDIA_SLOT + 1
+"""The first of as many media engines as there are slots. An instance takes those of its slots, all, or none."""
 
 _EXAMPLE: Final = '{"profile": "1g.5gb", "count": 1, "start": 4, "where": {"model": "A100"}}'
 _DO: Final = f"write {_EXAMPLE}; only profile is needed"
@@ -214,7 +226,9 @@ class Mig(DeviceClass):
 def _bits(kind: str, size: int) -> int:
     """The slots that a placement takes, as bits."""
     profile, _, start = kind.rpartition("@")
-    return ((1 << size) - 1) << int(start) | (profile.endswith(MEDIA) << _MEDIA_SLOT)
+    slots = ((1 << size) - 1) << int(start)
+    engines = 0 if profile.endswith(WITHOUT_MEDIA) else _ALL_SLOTS if ALL_MEDIA in profile else slots
+    return slots | (MEDIA in profile) << _MEDIA_SLOT | engines << _ENGINES
 
 
 def _occupied(record: DeviceRecord) -> dict[str, int]:
@@ -233,7 +247,7 @@ class _Table:
         bits = [_bits(*one) for one in types]
         self._covering = [
             sum(1 << number for number, one in enumerate(bits) if one >> slot & 1)
-            for slot in range(_MEDIA_SLOT + 1)
+            for slot in range(_ENGINES + SLOTS_MAX)
         ]
         """Slot -> the placements that take it."""
         self._overlapping = [self._of_slots(one) for one in bits]
@@ -242,7 +256,7 @@ class _Table:
         self.slots = 0
         """All slots that some placement takes, as bits."""
         for one in bits:
-            self.slots |= one & ~(1 << _MEDIA_SLOT)
+            self.slots |= one & _ALL_SLOTS
         self._of_kind: dict[str, list[int]] = {}
         by_start = sorted(range(len(types)), key=lambda number: bits[number] & -bits[number])
         for number in by_start:

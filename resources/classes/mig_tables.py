@@ -1,8 +1,13 @@
 """Where GPUs place their MIG instances: the tables of NVIDIA's models.
 
 A GPU that is split by MIG has slots of memory, 4 or 8. An instance of a profile takes `size` slots in a row, from one of the
-profile's `starts`. Instances may have any profiles as long as no slot is taken twice. Source: NVIDIA Multi-Instance GPU
-User Guide, "Supported Profiles", and `nvidia-smi mig -lgipp`, which prints the placements of a GPU.
+profile's `starts`. Instances may have any profiles as long as no slot is taken twice.
+
+Sources: NVIDIA Multi-Instance GPU User Guide (docs.nvidia.com/datacenter/tesla/mig-user-guide), "Supported MIG Profiles",
+which has the names and how many instances of each profile there are, and the placements that `nvidia-smi mig -lgipp` prints
+("Getting Started with MIG"): {0,1,2,3,4,5,6}:1 for 1g and 1g+me, {0,2,4,6}:2 for the wide 1g, {0,2,4}:2, {0,4}:4, {0}:4 and
+{0}:8 on GPUs with 7 slices; {0,1,2,3}:1, {0,2}:2 and {0}:4 on an A30. GB200 and the GH200 with 144 GB have the names that
+NVIDIA's GPU Operator configures (its `mig-parted` configuration).
 
 A table is a rule of the log: it never changes. A GPU with another one reports its profiles itself.
 """
@@ -13,7 +18,13 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 MEDIA: Final = "+me"
-"""The end of the names of profiles with the media extensions, of which a GPU has one set."""
+"""In the names of profiles with the media extensions, of which a GPU has one set."""
+
+ALL_MEDIA: Final = "+me.all"
+"""In the names of profiles with all media engines. Beside them only profiles without media engines run (`WITHOUT_MEDIA`)."""
+
+WITHOUT_MEDIA: Final = "-me"
+"""The end of the names of profiles without media engines, on GPUs that have profiles with all of them."""
 
 
 class Profile(NamedTuple):
@@ -51,6 +62,9 @@ TABLES: Final[Mapping[str, Mapping[str, Profile]]] = {
     "H100-94GB": _of_eight("12", "24", "24", "47", "47", "94"),
     "H100-96GB": _of_eight("12", "24", "24", "48", "48", "96"),
     "H200-141GB": _of_eight("18", "35", "35", "71", "71", "141"),
+    "GH200-144GB": _of_eight("18", "36", "36", "72", "72", "144"),
+    "B200-180GB": _of_eight("23", "45", "45", "90", "90", "180"),
+    "GB200-186GB": _of_eight("23", "47", "47", "93", "93", "186"),
 }
 """Model -> profile -> its placements."""
 

@@ -35,6 +35,9 @@ EXCLUDED = "excluded"
 """The field of an operator's override that excludes named items of an inventory: name -> reason. See
 `ResourceClass.excludes_items`."""
 
+UNHEALTHY = "unhealthy"
+"""The field of a reported inventory that names its items that do not work: name -> reason. See `ResourceClass.excludes_items`."""
+
 
 class Term(NamedTuple):
     """One comparison of a column with a number. `divides`: the column divides `value` without remainder.
@@ -101,8 +104,9 @@ class ResourceClass(ABC, Generic[R]):
     (`RuleSet.ask_fields`)."""
 
     excludes_items: ClassVar[bool] = False
-    """Whether the class has named items of which an operator may exclude some: `override` then honours `EXCLUDED`, and nobody
-    gets these items. The rules check the field; `check_override` is not given it."""
+    """Whether the class has named items of which an operator may exclude some, and a node may say that some do not work:
+    `override` then honours `EXCLUDED`, `set_unhealthy` sets what a node says, and nobody gets these items. The rules check
+    `EXCLUDED`; `check_override` is not given it. `report` is not given `UNHEALTHY`."""
 
     amounts_need_record: ClassVar[bool] = False
     """Whether `amounts_of` of a grant that is no plain amount depends on the record."""
@@ -127,8 +131,24 @@ class ResourceClass(ABC, Generic[R]):
         """The record under an operator's override (already checked; an empty one clears what was overridden)."""
         return record
 
+    def set_unhealthy(self, record: R, unhealthy: Any) -> R:
+        """A record that `report` returned, with these items unhealthy (item -> reason, any JSON). Raises `InvalidRecord`."""
+        raise InvalidRecord(f"{self.name} has no items that could be unhealthy")
+
+    def unhealthy(self, record: R) -> Mapping[str, str]:
+        """The items that the node says do not work, with its reasons."""
+        return {}
+
+    def excluded(self, record: R) -> Collection[str]:
+        """The items that an operator excludes."""
+        return ()
+
+    def may_withhold(self, encoded: bytes) -> bool:
+        """Whether an encoded record may have excluded or unhealthy items. False is sure, and tells it without decoding."""
+        return self.excludes_items
+
     def withheld(self, record: R, grant: Any) -> tuple[str, ...]:
-        """What a grant has of the items that nobody gets because an operator excluded them."""
+        """What a grant has of the items that nobody gets because they are excluded or unhealthy."""
         return ()
 
     def names(self, record: R) -> Collection[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace as _replace
 
+from vacancy.resources.classes.resource_class import UNHEALTHY, ResourceClass
 from vacancy.resources.fold.provider_tree import check_tree
 from vacancy.resources.fold.record_limits import check_items, check_limit
 from vacancy.resources.fold.withdrawals import (
@@ -248,7 +249,7 @@ def _put_inventories(
         row = transaction.class_row(table, report.id)
         try:
             if row is None:
-                record = table.resource_class.report(inventory, None)
+                record = _reported(transaction, table.resource_class, inventory, None)
                 check_items(transaction.rules, table.resource_class.items(record), name)
                 if overrides is None:
                     facts = transaction.get(FACTS, transaction.key(report.id))
@@ -257,7 +258,7 @@ def _put_inventories(
                     record = table.resource_class.override(record, overrides[name])
                 transaction.put_class_row(table, report.id, ClassRow(record, -1, transaction.offset))
             else:
-                record = table.resource_class.report(inventory, row.record)
+                record = _reported(transaction, table.resource_class, inventory, row.record)
                 check_items(transaction.rules, table.resource_class.items(record), name)
                 if record != row.record or not row.reported:
                     transaction.put_class_row(
@@ -270,6 +271,20 @@ def _put_inventories(
     dropped = [name for name in old.classes if name not in report.inventories]
     kept = withdraw_classes(transaction, root, report.id, dropped)
     return tuple(sorted((*report.inventories, *kept)))
+
+
+def _reported(
+    transaction: Transaction, resource_class: ResourceClass[Any], inventory: Mapping[str, Any], old: Any
+) -> Any:
+    """The record after a report. Rules that exclude items know the unhealthy ones that a node names, too."""
+    if (
+        UNHEALTHY not in inventory
+        or not transaction.rules.excludes_items
+        or not resource_class.excludes_items
+    ):
+        return resource_class.report(inventory, old)
+    items = {name: value for name, value in inventory.items() if name != UNHEALTHY}
+    return resource_class.set_unhealthy(resource_class.report(items, old), inventory[UNHEALTHY])
 
 
 def _confirm(transaction: Transaction, consumers: Sequence[str]) -> None:

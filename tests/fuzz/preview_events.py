@@ -59,6 +59,8 @@ class PreviewEvents(Iterator[tuple[str, bytes]]):
         inventories: dict[str, Any] = {"VCPU": {"total": rng.choice((4, 8, 8))}}
         if devices:
             inventories["PCI_DEVICE"] = {"devices": devices}
+            if rng.random() < 0.4:  # now and then of a device that is not reported
+                inventories["PCI_DEVICE"]["unhealthy"] = {rng.choice(DEVICES): "broken"}
         data = {**self._said(root), "providers": [{"id": root, "inventories": inventories}]}
         machine = rng.choice((None, f"m-{root}", f"m-{root}", f"m-{root}", "m-n0"))
         return "node.reported.v2", {**data, "machine": machine} if machine else data
@@ -85,7 +87,9 @@ class PreviewEvents(Iterator[tuple[str, bytes]]):
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
         self._numbers["facts"] = self._numbers.get("facts", 0) + 1
-        facts = {"status": self._rng.choice(("enabled", "enabled", "disabled"))}
+        facts: dict[str, Any] = {"status": self._rng.choice(("enabled", "enabled", "disabled"))}
+        if self._rng.random() < 0.5:
+            facts["overrides"] = {"PCI_DEVICE": {"excluded": {self._rng.choice(DEVICES): "bad"}}}
         return "facts.set.v1", {"provider": "n0", "revision": self._numbers["facts"], "facts": facts}
 
     # -- consumers --------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from vacancy.resources.classes.devices import Devices
 from vacancy.resources.classes.gpu_share import GpuShare
 from vacancy.resources.classes.numa_cell import NumaCell
 from vacancy.resources.classes.quantity import Quantity
-from vacancy.resources.classes.resource_class import Exactness, Granted, ResourceClass, Shortfall
+from vacancy.resources.classes.resource_class import EXCLUDED, Exactness, Granted, ResourceClass, Shortfall
 from vacancy.testing import check
 
 SETTINGS: Final = settings(
@@ -57,6 +57,13 @@ def _claim_within(refuse: Callable[[Shortfall], Shortfall]) -> Callable[..., Gra
         return refuse(outcome) if isinstance(outcome, Shortfall) else outcome
 
     return claim
+
+
+def _report_and_keep_health(self: Any, inventory: Any, old: Any) -> Any:
+    record = DeviceClass.report(self, inventory, old)
+    names = self.names(record)
+    kept = {} if old is None else {name: why for name, why in old.unhealthy if name in names}
+    return self.set_unhealthy(record, kept)
 
 
 def _swapped(self: Any, encoded: Any) -> Any:
@@ -142,6 +149,47 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "override",
         lambda self, record, override: Quantity.override(self, record, override) if override else record,
         "overrides_can_be_cleared",
+    ),
+    "an override that holds is called idle": Mutant(
+        "VCPU", "without_effect", lambda self, record, override: tuple(override), "overrides_can_be_cleared"
+    ),
+    "an excluded device is granted": Mutant(
+        "PCI_DEVICE",
+        "override",
+        lambda self, record, override: replace(
+            DeviceClass.override(self, record, {}), excluded=tuple(sorted(override.get(EXCLUDED, ())))
+        ),
+        "excluded_items_go_to_nobody",
+    ),
+    "an unhealthy card is granted": Mutant(
+        "MIG",
+        "set_unhealthy",
+        lambda self, record, unhealthy: replace(record, unhealthy=tuple(sorted(unhealthy.items()))),
+        "unhealthy_items_go_to_nobody",
+    ),
+    "a report keeps what was unhealthy": Mutant(
+        "VGPU",
+        "report",
+        lambda self, inventory, old: _report_and_keep_health(self, inventory, old),
+        "unhealthy_items_go_to_nobody",
+    ),
+    "every device is called withheld": Mutant(
+        "PCI_DEVICE",
+        "withheld",
+        lambda self, record, grant: tuple(grant) if isinstance(grant, list) else (),
+        "excluded_items_go_to_nobody",
+    ),
+    "no row is known to withhold something": Mutant(
+        "GPU_SHARE", "may_withhold", lambda self, encoded: False, "unhealthy_items_go_to_nobody"
+    ),
+    "any grant is part of what was held": Mutant(
+        "PCI_DEVICE", "grants_no_more", lambda self, before, after: True, "parts_are_no_more"
+    ),
+    "no grant is part of what was held": Mutant(
+        "NUMA_CELL", "grants_no_more", lambda self, before, after: False, "reclaim_keeps_what_was_held"
+    ),
+    "a field that is needed is called a later one": Mutant(
+        "MIG", "added_ask_fields", frozenset({"profile"}), "added_fields_are_optional"
     ),
     "the query ignores step_size": Mutant(
         "VCPU", "query", lambda self, ask: Quantity.query(self, ask)[:3], "exact_terms_decide"

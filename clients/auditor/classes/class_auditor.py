@@ -93,6 +93,14 @@ class ClassAuditor(ABC, Generic[S]):
         """How much may be in use, under the operator's override; None where amounts do not decide what fits."""
         return None
 
+    def with_unhealthy(self, stock: S, unhealthy: Any) -> S:
+        """The stock of an inventory that names items that do not work: item -> reason. Raises `Refused` where it may not."""
+        raise Refused
+
+    def unhealthy(self, stock: S) -> Collection[str]:
+        """The items of a stock that do not work."""
+        return ()
+
     def offered(self, stock: S, excluded: Collection[str]) -> S:
         """What of the stock may be granted when these items are excluded."""
         return stock

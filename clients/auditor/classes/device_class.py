@@ -50,10 +50,12 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
 
 
 class NamedDevices(NamedTuple):
-    """Devices with addresses, as canonical JSON (`as_devices` reads it)."""
+    """Devices with addresses, as canonical JSON (`as_devices` reads it). `unhealthy` are (address, reason) of those that do
+    not work."""
 
     devices: str
     listed: bool = True
+    unhealthy: tuple[tuple[str, str], ...] = ()
 
     def withdrawn(self) -> NamedDevices:
         return NamedDevices("{}", listed=False)
@@ -103,6 +105,22 @@ class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
 
     def capacity(self, stock: CountedStock | NamedDevices, override: Mapping[str, Any]) -> int | None:
         return self._quantity.capacity(stock, override) if isinstance(stock, CountedStock) else None
+
+    def with_unhealthy(
+        self, stock: CountedStock | NamedDevices, unhealthy: Any
+    ) -> CountedStock | NamedDevices:
+        devices: Collection[str] = as_devices(stock.devices) if isinstance(stock, NamedDevices) else ()
+        if not isinstance(unhealthy, dict):
+            raise Refused
+        for address, reason in unhealthy.items():
+            if address not in devices or not isinstance(reason, str) or len(reason) > 1000:
+                raise Refused
+        if isinstance(stock, NamedDevices):
+            return stock._replace(unhealthy=tuple(sorted(unhealthy.items())))
+        return stock
+
+    def unhealthy(self, stock: CountedStock | NamedDevices) -> Collection[str]:
+        return [address for address, _ in stock.unhealthy] if isinstance(stock, NamedDevices) else ()
 
     def offered(
         self, stock: CountedStock | NamedDevices, excluded: Collection[str]

@@ -28,6 +28,9 @@ _NAMES: Final[Mapping[str, str]] = {
     "H100-94GB": "1g.12gb 1g.12gb+me 1g.24gb 2g.24gb 3g.47gb 4g.47gb 7g.94gb",
     "H100-96GB": "1g.12gb 1g.12gb+me 1g.24gb 2g.24gb 3g.48gb 4g.48gb 7g.96gb",
     "H200-141GB": "1g.18gb 1g.18gb+me 1g.35gb 2g.35gb 3g.71gb 4g.71gb 7g.141gb",
+    "GH200-144GB": "1g.18gb 1g.18gb+me 1g.36gb 2g.36gb 3g.72gb 4g.72gb 7g.144gb",
+    "B200-180GB": "1g.23gb 1g.23gb+me 1g.45gb 2g.45gb 3g.90gb 4g.90gb 7g.180gb",
+    "GB200-186GB": "1g.23gb 1g.23gb+me 1g.47gb 2g.47gb 3g.93gb 4g.93gb 7g.186gb",
 }
 """Model -> its profiles, in the order of `_EIGHT` or, for 4 slots, of `_FOUR`."""
 
@@ -122,5 +125,8 @@ def _slots(placements: Mapping[str, int]) -> Iterator[Any]:
     for kind, size in placements.items():
         profile, _, start = kind.rpartition("@")
         yield from range(int(start), int(start) + size)
-        if profile.endswith("+me"):
+        if "+me" in profile:
             yield "media"
+        if not profile.endswith("-me"):
+            engines = range(_SLOTS) if "+me.all" in profile else range(int(start), int(start) + size)
+            yield from (("engine", number) for number in engines)

@@ -37,7 +37,19 @@ A30 = """
 2g.12gb+me {0,2}:2
 4g.24gb {0}:4
 """
-PRINTED = {"A100-40GB": A100, "H200-141GB": H200, "A30-24GB": A30}
+H100 = (
+    A100.replace("20gb", "40gb").replace("10gb", "20gb").replace("5gb", "10gb").replace("7g.40gb", "7g.80gb")
+)
+B200 = """
+1g.23gb {0,1,2,3,4,5,6}:1
+1g.23gb+me {0,1,2,3,4,5,6}:1
+1g.45gb {0,2,4,6}:2
+2g.45gb {0,2,4}:2
+3g.90gb {0,4}:4
+4g.90gb {0}:4
+7g.180gb {0}:8
+"""
+PRINTED = {"A100-40GB": A100, "H100-80GB": H100, "H200-141GB": H200, "B200-180GB": B200, "A30-24GB": A30}
 """As `nvidia-smi mig -lgipp` prints them."""
 
 Instance = tuple[str, int, int]
@@ -131,6 +143,22 @@ def test_one_instance_with_media_extensions_a_card() -> None:
     record, _ = taken(gpus(), {"profile": "1g.5gb+me"})
     assert isinstance(MIG.claim(record, {"profile": "1g.5gb+me"}), Shortfall)
     taken(record, {"profile": "1g.5gb", "count": 6})
+
+
+def test_an_instance_with_all_media_engines_leaves_none_to_others() -> None:
+    """The profiles of an RTX PRO 6000: with and without media engines, with graphics, and with all engines."""
+    quarters = {"size": 1, "starts": [0, 1, 2, 3]}
+    names = ("1g.24gb", "1g.24gb+gfx", "1g.24gb+me", "1g.24gb+me.all", "1g.24gb-me")
+    record = MIG.report({"devices": {"g0": {"profiles": dict.fromkeys(names, quarters)}}}, None)
+    after, _ = taken(record, {"profile": "1g.24gb+me.all"})
+    assert {name for name in names if isinstance(MIG.claim(after, {"profile": name}), Granted)} == {
+        "1g.24gb-me"
+    }
+    taken(after, {"profile": "1g.24gb-me", "count": 3})
+    after, _ = taken(record, {"profile": "1g.24gb-me"}, {"profile": "1g.24gb+me"}, {"profile": "1g.24gb+gfx"})
+    assert isinstance(MIG.claim(after, {"profile": "1g.24gb+me.all"}), Shortfall)
+    assert isinstance(MIG.claim(after, {"profile": "1g.24gb+me"}), Shortfall)
+    taken(after, {"profile": "1g.24gb"})
 
 
 def test_several_instances_fill_the_fullest_card_first_and_may_match() -> None:

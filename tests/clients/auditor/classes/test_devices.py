@@ -186,6 +186,29 @@ def test_what_does_not_match_and_mig_instances_that_overlap_are_found(
     assert says in report.problems[0]
 
 
+def test_unhealthy_devices_are_granted_to_nobody() -> None:
+    functions = {"5:0": {}, "5:1": {"parent": "5:0"}, "6:0": {}}
+    node = {PCI: {"devices": functions, "unhealthy": {"5:1": "link lost"}}}
+    version = RULES_VERSIONS.newest.version
+    assert told(("i1", {PCI: 1}, {PCI: ["6:0"]}), node=node, version=version).ok
+    for granted in ("5:1", "5:0"):
+        report = told(("i1", {PCI: {}}, {PCI: [granted]}), node=node, version=version)
+        assert len(report.problems) == 1
+        assert f"{granted} is not reported" in report.problems[0]
+
+
+@pytest.mark.parametrize("unhealthy", [{"7:0": "?"}, {"5:0": 1}, {"5:0": "x" * 1001}, ["5:0"], None])
+def test_reports_with_invalid_health_are_refused(unhealthy: Any) -> None:
+    node = {PCI: {"devices": {"5:0": {}}, "unhealthy": unhealthy}}
+    report = told(("i1", {PCI: 1}, {PCI: ["5:0"]}), node=node, version=RULES_VERSIONS.newest.version)
+    assert len(report.problems) == 1, "the report is a dead letter, so there is no device to grant"
+
+
+def test_older_rules_have_no_health() -> None:
+    node = {PCI: {"devices": {"5:0": {}}, "unhealthy": {}}}
+    assert len(told(("i1", {PCI: 1}, {PCI: ["5:0"]}), node=node).problems) == 1
+
+
 NAMED: JSON = {"devices": {"a": {}, "b": {}}}
 
 
