@@ -183,7 +183,7 @@ class Story:
         return event("tick.v1", {})
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_the_auditor_and_the_fold_agree(data: st.DataObject) -> None:
     story = Story(lambda options: data.draw(st.sampled_from(options)))
@@ -191,7 +191,7 @@ def test_the_auditor_and_the_fold_agree(data: st.DataObject) -> None:
         story.step()
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ABC"), st.sampled_from("rrhcw"), st.integers(0, 2)), max_size=30))
 def test_publishers_of_one_name_never_take_turns(steps: list[tuple[str, str, int]]) -> None:
     """A reports 64 first. B reports 8, and C nothing of its machine. They start again, send late and send twice."""

@@ -205,7 +205,7 @@ def test_reports_with_invalid_health_are_refused(unhealthy: Any) -> None:
 
 
 def test_older_rules_have_no_health() -> None:
-    node = {PCI: {"devices": {"5:0": {}}, "unhealthy": {}}}
+    node: JSON = {PCI: {"devices": {"5:0": {}}, "unhealthy": {}}}
     assert len(told(("i1", {PCI: 1}, {PCI: ["5:0"]}), node=node).problems) == 1
 
 
