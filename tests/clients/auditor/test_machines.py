@@ -229,3 +229,59 @@ def test_publishers_of_one_name_never_take_turns(steps: list[tuple[str, str, int
         node = both.state.get(NODES, key(CELL, "n1"))
         assert node is not None
         assert not (others and node.complete), "a decision is pending"
+
+
+@settings(max_examples=80)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("ABC"), st.sampled_from(("report", "change", "heartbeat", "restart", "adopt"))
+        ),
+        max_size=30,
+    )
+)
+def test_a_node_changes_its_machine_only_by_a_decision(steps: list[tuple[str, str]]) -> None:
+    """Three machines report one name, and an operator decides for one or another. What is offered is what the machine of the
+    last decision said last, or what was offered before it; what is held stays."""
+    both = Both()
+    totals, lives, sequences = {"A": 10, "B": 20, "C": 30}, {"A": 1, "B": 2, "C": 3}, dict.fromkeys("ABC", 0)
+    count, decided, before = 0, "A", ""
+
+    def say(who: str, deed: str) -> None:
+        if deed == "restart":
+            lives[who] += 3
+            sequences[who] = 0
+        sequences[who] += 1
+        node = {"root": "n1", "incarnation": f"{lives[who]:016x}", "sequence": sequences[who]}
+        parts = [provider("n1", VCPU=totals[who] + count)]
+        if deed == "heartbeat":
+            both.append(event("node.heartbeat.v1", node))
+        elif deed == "change":
+            both.append(event("node.changed.v1", {**node, "providers": parts}))
+        else:
+            both.append(event("node.reported.v2", {**node, "providers": parts, "machine": who}))
+
+    def machine_offered() -> str:
+        return "ABC"[both.total("n1") // 10 - 1]
+
+    say("A", "report")
+    both.append(claims(claim("c1", "i1", "n1", {"VCPU": 4}, both.now_ms + 60_000)))
+    for who, deed in steps:
+        count = (count + 1) % 5
+        if deed == "adopt":
+            both.append(event("node.adopted.v1", {"root": "n1", "machine": who}))
+            if who != decided:
+                before, decided = machine_offered(), who
+        else:
+            say(who, deed)
+        both.check()
+        assert machine_offered() in (decided, before)
+        if machine_offered() == decided:
+            before = ""  # from now on only another decision changes it
+        row = both.state.get(ALLOCATIONS, key(CELL, "i1"))
+        assert row is not None
+        assert [(part.provider, part.grant) for part in row.parts] == [("n1", 4)]
+    node = both.state.get(NODES, key(CELL, "n1"))
+    assert node is not None
+    if machine_offered() != decided:
+        assert not node.complete, "the machine of the decision has not reported yet"
