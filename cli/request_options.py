@@ -159,6 +159,24 @@ class RequestOptions:
             help="Prefer nodes that satisfy --group-anti-affinity, but do not require them. Repeatable.",
         ),
     ] = None
+    group_spread: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group-spread",
+            metavar="CELL/NAME:MAX_SKEW:KIND",
+            help="Spread the members of this server group over the aggregates of a kind, for example over zone-... with"
+            " CELL/NAME:1:zone-. None of them gets more than MAX_SKEW (default: 1) members above the one that has the fewest."
+            " Repeatable.",
+        ),
+    ] = None
+    soft_group_spread: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--soft-group-spread",
+            metavar="CELL/NAME:MAX_SKEW:KIND",
+            help="Prefer nodes that satisfy --group-spread, but do not require them. Repeatable.",
+        ),
+    ] = None
     copies: Annotated[
         int | None,
         typer.Option(
@@ -223,6 +241,8 @@ class RequestOptions:
             self.group_anti_affinity or (),
             self.soft_group_affinity or (),
             self.soft_group_anti_affinity or (),
+            self.group_spread or (),
+            self.soft_group_spread or (),
             self.copies,
             self.copies_on,
         )

@@ -279,12 +279,16 @@ def group(
         emit_json(found)
         return
     most = f", at most {found.max_per_node} together" if found.policy == "anti-affinity" else ""
+    if found.max_skew is not None:
+        most = f", max skew {found.max_skew}"
     where = f" by aggregates {found.scope}…" if found.scope else " by nodes"
     emit(f"group {found.id}: {found.policy}, {'hard' if found.hard else 'soft'}{most},{where}")
     emit_table(
         ("CONSUMER", "NODES", "CLAIMED AT"),
         ((m.consumer, " ".join(",".join(some) for some in m.roots), m.offset) for m in found.members),
     )
+    if found.domains is not None:
+        emit_table(("DOMAIN", "MEMBERS"), found.domains.items())
     note(as_of)
 
 

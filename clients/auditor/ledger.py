@@ -96,6 +96,8 @@ class Ledger:
         self.contested_until: dict[Key, int] = {}
         self.machines = Machines()
         self.names = CellNames()
+        self._heard_since_4: set[Key] = set()
+        """Nodes of which something was written since version 4 of the rules. Only they count for the domains of a cell."""
         self.withdrawals = Withdrawals(self.deadlines, lambda cell, id_: self._written.add((cell, id_)))
         self._written: set[Key] = set()
         """Providers whose names are to be counted."""
@@ -185,8 +187,13 @@ class Ledger:
     def _apply(self, record: Record) -> None:
         event = taken(record, self.rules, self.partitions)
         if event is not None and event.kind in self._handlers:
+            cell = record.key.decode()
+            node = (cell, event.data.get("root", ""))
+            before = self.nodes.get(node)
             with suppress(Refused):
-                self._handlers[event.kind](record.key.decode(), event)
+                self._handlers[event.kind](cell, event)
+            if self.rules.identified and self.nodes.get(node) is not before:
+                self._heard_since_4.add(node)
 
     def _conclude(self) -> None:
         """End the deadlines of a record, or its event."""
@@ -194,6 +201,8 @@ class Ledger:
         if self.rules.bounded:
             for key in self._written:
                 self._count_names(key)
+        if self.rules.identified:
+            self._heard_since_4.update(self._written & self.nodes.keys())
         self._written.clear()
 
     def _end_overdue(self) -> None:
@@ -277,6 +286,16 @@ class Ledger:
                 if hard and not tolerated & {(name, None), (name, value)}:
                     return f"the claim does not tolerate its taint {name}={value}"
         return ""
+
+    def spread_domains(self, cell: str, kind: str) -> set[str]:
+        """The aggregates of a kind in which a node of the cell takes new claims."""
+        return {
+            name
+            for key in self._heard_since_4
+            if key[0] == cell and key in self.providers and self.providers[key].root == key[1]
+            for name in self.settings.get(key, NO_SETTINGS).aggregates
+            if name.startswith(kind) and not self.closed(key)
+        }
 
     # -- events -------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The auditor's own judgement of server groups: does a claim violate affinity or anti-affinity?
+"""The auditor's own judgement of server groups: does a claim violate affinity, anti-affinity or spread?
 
 It follows the documented rules (docs/relations.md), member by member, over the auditor's ledger.
 """
@@ -48,10 +48,11 @@ def broken_groups(ledger: Ledger, cell: str, claim: Mapping[str, Any]) -> Iterat
 
 def rule(membership: Membership) -> tuple[str, bool, int, str | None]:
     """What must be equal for all members of a group."""
+    most = "max_skew" if membership["policy"] == "spread" else "max_per_node"
     return (
         membership["policy"],
         membership.get("hard", True),
-        membership.get("max_per_node", 1),
+        membership.get(most) or 1,
         membership.get("scope"),
     )
 
@@ -93,6 +94,11 @@ def admits(
         ]
         there = [domains(ledger, cell, copy, scope) for copy in (*held, *joining)]
         here = domains(ledger, cell, (root,), scope)
+        if policy == "spread":
+            counts, own = _counted(there), _counted([here])
+            if hard and any(_uneven(ledger, cell, scope or "", most, counts, own, own)):
+                return False
+            continue
         if hard and policy == "affinity" and there and not any(here & some for some in there):
             return False
         if hard and policy != "affinity" and any(sum(d in some for some in there) >= most for d in here):
@@ -123,10 +129,42 @@ def _broken(
     if policy == "affinity":
         yield from _affinity(ledger, cell, group, scope, mine, there, left)
         return
-    counts, own, before = (Counter(d for some in them for d in some) for them in (there, here, left))
+    counts, own, before = _counted(there), _counted(here), _counted(left)
+    if policy == "spread":
+        more = own - before
+        yield from (
+            f"group {group}: {text}"
+            for text in _uneven(ledger, cell, scope or "", most, counts, own, more)
+        )
+        return
     for domain in sorted(own):
         if own[domain] > before[domain] and counts[domain] + own[domain] > most:
             yield f"{counts[domain]} of group {group} are on {domain}, {own[domain]} more asked, {most} allowed"
+
+
+def _counted(copies: Iterable[Iterable[str]]) -> Counter[str]:
+    """How many of these copies are in each domain."""
+    return Counter(domain for some in copies for domain in some)
+
+
+def _uneven(
+    ledger: Ledger,
+    cell: str,
+    kind: str,
+    max_skew: int,
+    counts: Counter[str],
+    own: Counter[str],
+    more: Iterable[str],
+) -> Iterator[str]:
+    """Those of the domains `more` that would have too many members of a group, if to `counts` come those of `own`."""
+    eligible = ledger.spread_domains(cell, kind)
+    fewest = min((counts[domain] + own[domain] for domain in eligible), default=0)
+    for domain in sorted(more):
+        there = counts[domain] + own[domain]
+        if domain.startswith("node "):
+            yield f"{domain} is in no domain {kind}..."
+        elif there - fewest > max_skew:
+            yield f"{domain} would have {there} members, {fewest} are the fewest of a domain, and the skew is {max_skew}"
 
 
 def _affinity(

@@ -12,9 +12,25 @@ from pydantic import ValidationError
 from vacancy.clients.inspection.lookup import NotFound
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import UsageError
-from vacancy.resources.model.request import RequestSpec
-from vacancy.resources.model.server_group import GROUP_PATTERN, ServerGroupMembership, group_cell, group_name
-from vacancy.resources.state.tables import GROUPS, PROVIDERS, key
+from vacancy.resources.model.request import RequestSpec, RequestSpecV2
+from vacancy.resources.model.server_group import (
+    GROUP_PATTERN,
+    SPREAD,
+    ServerGroupMembership,
+    ServerGroupMembershipV2,
+    group_cell,
+    group_name,
+    spread_membership,
+)
+from vacancy.resources.state.tables import (
+    CELL_COUNTS,
+    DOMAIN_SLOTS,
+    GROUPS,
+    PROVIDERS,
+    domain_count_name,
+    domain_slot_name,
+    key,
+)
 
 _is_group = re.compile(GROUP_PATTERN).fullmatch
 
@@ -27,6 +43,8 @@ class ParsedMembership:
     anti_affinity: Iterable[str] = ()
     soft_affinity: Iterable[str] = ()
     soft_anti_affinity: Iterable[str] = ()
+    spread: Iterable[str] = ()
+    soft_spread: Iterable[str] = ()
     copies: int | None = None
     copies_on: str | None = None
 
@@ -43,6 +61,8 @@ class ParsedMembership:
                 read_membership(text, "anti-affinity", "--soft-group-anti-affinity", hard=False)
                 for text in self.soft_anti_affinity
             ),
+            *(read_spread(text, "--group-spread") for text in self.spread),
+            *(read_spread(text, "--soft-group-spread", hard=False) for text in self.soft_spread),
         )
         changes: dict[str, Any] = {"memberships": (*spec.memberships, *given)} if given else {}
         if self.copies is not None:
@@ -52,31 +72,51 @@ class ParsedMembership:
         if not changes:
             return spec
         whole = {name: getattr(spec, name) for name in type(spec).model_fields} | changes
+        form = type(spec) if spread_membership(given) is None else RequestSpecV2
         try:
-            return type(spec).model_validate(whole)
+            return form.model_validate(whole)
         except ValidationError as error:
             raise _usage_error(error, "the request") from None
 
 
 def read_membership(text: str, policy: str, where: str, *, hard: bool = True) -> ServerGroupMembership:
     """`CELL/NAME`, `CELL/NAME:MAX` or `CELL/NAME:MAX:SCOPE`; MAX may be left empty. Raises `UsageError`."""
+    do = "write CELL/NAME, CELL/NAME:MAX or CELL/NAME:MAX:SCOPE, for example auto-5/web:1:rack-"
+    group, most, scope = _parts(text, where, do)
+    fields: dict[str, Any] = {"group": group, "policy": policy, "hard": hard, "scope": scope or None}
+    if most is not None:
+        fields["max_per_node"] = most
+    try:
+        return ServerGroupMembership.model_validate(fields)
+    except ValidationError as error:
+        raise _usage_error(error, f"{where} {text!r}") from None
+
+
+def read_spread(text: str, where: str, *, hard: bool = True) -> ServerGroupMembershipV2:
+    """`CELL/NAME:MAX_SKEW:KIND`; MAX_SKEW may be left empty. Raises `UsageError`."""
+    do = "write CELL/NAME:MAX_SKEW:KIND, for example auto-5/web:1:zone- for the aggregates zone-..."
+    group, most, kind = _parts(text, where, do)
+    fields = {"group": group, "policy": SPREAD, "hard": hard, "scope": kind or None, "max_skew": most}
+    if most is None:
+        fields["max_skew"] = 1
+    try:
+        return ServerGroupMembershipV2.model_validate(fields)
+    except ValidationError as error:
+        raise _usage_error(error, f"{where} {text!r}") from None
+
+
+def _parts(text: str, where: str, do: str) -> tuple[str, int | None, str]:
+    """The group, the number and the scope of `CELL/NAME:MAX:SCOPE`."""
     # The name of a cell may contain a colon, the name of a group may not.
     at = text.rpartition("/")[0]
     name, _, rest = text[len(at) :].partition(":")
     most, _, scope = rest.partition(":")
     group = at + name
-    do = "write CELL/NAME, CELL/NAME:MAX or CELL/NAME:MAX:SCOPE, for example auto-5/web:1:rack-"
     if not _is_group(group):
         raise UsageError(f"{group!r} is not a server group", where=f"{where} {text!r}", do=do)
     if most and not (most.isascii() and most.isdecimal() and len(most) < 10):
         raise UsageError(f"{most!r} is not a number of members", where=f"{where} {text!r}", do=do)
-    fields: dict[str, Any] = {"group": group, "policy": policy, "hard": hard, "scope": scope or None}
-    if most:
-        fields["max_per_node"] = int(most)
-    try:
-        return ServerGroupMembership.model_validate(fields)
-    except ValidationError as error:
-        raise _usage_error(error, f"{where} {text!r}") from None
+    return group, int(most) if most else None, scope
 
 
 def _usage_error(error: ValidationError, where: str) -> UsageError:
@@ -100,16 +140,22 @@ class GroupMemberReport:
 
 @dataclass(frozen=True, slots=True)
 class ServerGroupReport:
-    """A server group and its members, the newest last. `nodes`: root -> the number of copies on it."""
+    """A server group and its members, the newest last. `nodes`: root -> the number of copies on it.
+
+    A group that is spread has a `max_skew` instead of `max_per_node`, and `domains`: name -> the number of copies in it, also
+    of domains without any in which nodes take new claims.
+    """
 
     id: str
     cell: str
     policy: str
     hard: bool
-    max_per_node: int
+    max_per_node: int | None
     scope: str | None
     members: list[GroupMemberReport]
     nodes: dict[str, int] = field(default_factory=dict)
+    max_skew: int | None = None
+    domains: dict[str, int] | None = None
     as_of: dict[int, int] = field(default_factory=dict)
 
 
@@ -134,17 +180,36 @@ def show_group(reader: StoreReader, group: str) -> ServerGroupReport:
         for one in roots:
             for root in one:
                 nodes[root] = nodes.get(root, 0) + 1
+    spread = row.policy == SPREAD
     return ServerGroupReport(
         group,
         cell,
         row.policy,
         row.hard,
-        row.max_per_node,
+        None if spread else row.max_per_node,
         row.scope,
         members,
         dict(sorted(nodes.items())),
+        row.max_per_node if spread else None,
+        _domains(reader, cell, row.scope or "", members) if spread else None,
         reader.position,
     )
+
+
+def _domains(
+    reader: StoreReader, cell: str, kind: str, members: Iterable[GroupMemberReport]
+) -> dict[str, int]:
+    """The number of copies in each domain of a kind."""
+    count = reader.get(CELL_COUNTS, key(cell, domain_count_name(kind))) or 0
+    slots = [reader.get(DOMAIN_SLOTS, key(cell, domain_slot_name(kind, slot))) for slot in range(count)]
+    found = {name: 0 for name in slots if name is not None}
+    for copy in (copy for member in members for copy in member.roots):
+        rows = [reader.get(PROVIDERS, key(cell, root)) for root in copy]
+        there = {name for row in rows if row is not None for name in row.aggregates}
+        for name in there:
+            if name.startswith(kind):
+                found[name] = found.get(name, 0) + 1
+    return dict(sorted(found.items()))
 
 
 def _root(reader: StoreReader, cell: str, provider: str) -> str:

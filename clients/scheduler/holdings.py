@@ -14,7 +14,13 @@ from vacancy.resources.model import events
 from vacancy.resources.model.errors import InvalidRecord, LogError, UsageError, VacancyError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.request import Ask, RequestSpec
-from vacancy.resources.model.server_group import ServerGroupMembership, copy_of, group_name
+from vacancy.resources.model.server_group import (
+    AffinityRule,
+    ServerGroupMembership,
+    copy_of,
+    group_name,
+    membership_of,
+)
 from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, GROUPS, PROVIDERS, key
 from vacancy.streams.log import Log
@@ -159,17 +165,8 @@ def memberships_held(reader: StoreReader, held: Holding) -> list[ServerGroupMemb
     for name in held.row.groups:
         row = reader.get(GROUPS, key(held.cell, name))
         if row is not None:
-            found.append(
-                ServerGroupMembership.model_validate(
-                    {
-                        "group": f"{held.cell}/{name}",
-                        "policy": row.policy,
-                        "hard": row.hard,
-                        "max_per_node": row.max_per_node,
-                        "scope": row.scope,
-                    }
-                )
-            )
+            rule = AffinityRule(row.policy, row.hard, row.max_per_node, row.scope)
+            found.append(membership_of(f"{held.cell}/{name}", rule))
     return found
 
 

@@ -126,6 +126,13 @@ class FleetView:
         """The rows of the live roots that are one machine, by the machine. Such a root is no candidate."""
         return {machine.decode(): rows for machine, rows in self._same_machine.clashes.items()}
 
+    def open_roots(self) -> Bools:
+        """By row, whether it is the root of a node that takes new claims, also where no query may choose it because it is in
+        `clashes`."""
+        size = self.size
+        found: Bools = self._offered[:size] & self._node_open[:size] & (self.root[:size] == np.arange(size))
+        return found
+
     def tree(self, row: int) -> list[int]:
         """The rows of a root's tree."""
         return self.members.get(row) or [row]

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.cell_names import count_names
+from vacancy.resources.fold.domains import count_domains
 from vacancy.resources.fold.log_rules import check_rules
 from vacancy.resources.fold.log_time import advance
 from vacancy.resources.fold.record_limits import check_bytes
@@ -144,9 +145,10 @@ def _expire(transaction: Transaction) -> None:
 
 
 def _settle(transaction: Transaction) -> None:
-    """Write what the rules noted of trees and of names."""
+    """Write what the rules noted of trees, of names and of domains."""
     settle_trees(transaction)
     count_names(transaction)
+    count_domains(transaction)
 
 
 def _bury(transaction: Transaction, record: Record, reason: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -37,7 +37,7 @@ from vacancy.resources.model.events import (
     ConsumerUpdate,
     ReplacementV3,
 )
-from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, Policy, ServerGroupMembership, group_name
+from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, AffinityRule, group_name, membership_of
 from vacancy.resources.state.rows import AllocationPart, AllocationRow, ClassRow
 from vacancy.resources.state.tables import ALLOCATION_ASKS, ALLOCATIONS, GROUPS
 from vacancy.resources.state.transaction import Transaction
@@ -230,15 +230,8 @@ def stays_in_groups(transaction: Transaction, claim: Claim) -> Claim | Rejection
     for name in held.groups:
         group, row = f"{transaction.cell}/{name}", transaction.get(GROUPS, transaction.key(name))
         if name not in named and group not in left and row is not None:
-            stays.append(
-                ServerGroupMembership.model_construct(
-                    group=group,
-                    policy=cast(Policy, row.policy),
-                    hard=row.hard,
-                    max_per_node=row.max_per_node,
-                    scope=row.scope,
-                )
-            )
+            rule = AffinityRule(row.policy, row.hard, row.max_per_node, row.scope)
+            stays.append(membership_of(group, rule))
     memberships = (*claim.memberships, *stays)
     if len(memberships) > MEMBERSHIPS_MAX:
         return Rejection("too_many_groups", asked=len(memberships), available=MEMBERSHIPS_MAX)

@@ -96,6 +96,7 @@ from vacancy.resources.state.rule_set import (
 from vacancy.resources.state.tables import (
     ALLOCATION_ASKS,
     CELL_MOVES,
+    DOMAIN_TABLES,
     NODE_TABLES_3,
     NODE_TABLES_4,
     PROPOSAL_ANSWERS,
@@ -195,7 +196,7 @@ _EXPIRIES_4: Final[Mapping[bytes, ExpiryHandler]] = {
     TOMBSTONE: expire_identified_tombstone,
     CELL_MOVE: expire_cell_move,
 }
-_TABLES_4: Final = (*_TABLES_3, *NODE_TABLES_4, *QUOTA_TABLES, ALLOCATION_ASKS, CELL_MOVES)
+_TABLES_4: Final = (*_TABLES_3, *NODE_TABLES_4, *QUOTA_TABLES, ALLOCATION_ASKS, CELL_MOVES, *DOMAIN_TABLES)
 
 _1: Final = RuleSet(
     1,
@@ -245,6 +246,7 @@ _4: Final = RuleSet(
     first_error_only=True,
     keeps_grants=True,
     excludes_items=True,
+    counts_domains=True,
 )
 
 RULES_VERSIONS: Final = RulesVersions((_1, _2, _3, _4))

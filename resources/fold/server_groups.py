@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from vacancy.resources.fold.domains import domains_of
 from vacancy.resources.fold.judge import Rejection
 from vacancy.resources.model.events import Allocation, Claim
 from vacancy.resources.model.server_group import (
@@ -119,6 +120,10 @@ def _check(
     if not wanted.hard:
         return None
     judged = _Judged(transaction, consumer, wanted, places, before, others)
+    if wanted.rule.spreads:
+        domains = domains_of(transaction, wanted.scope or "")
+        transaction.read(len(domains))
+        return judged.spread(domains)
     return judged.affinity() if wanted.policy == "affinity" else judged.anti_affinity()
 
 
@@ -264,6 +269,25 @@ class _Judged:
                     by, offset = (self._consumer, -1) if other is None else (other.consumer, other.offset)
                     broken = self._broken("anti_affinity_broken", root, by, offset)
                     return broken._replace(asked=own[domain], available=max(0, most - there))
+        return None
+
+    def spread(self, domains: Iterable[str]) -> Rejection | None:
+        """No domain that the claim gives more members than it had before may then have more than `max_skew` members above the
+        one of `domains` that has the fewest. A node without a domain gets no member."""
+        own = Counter(domain for place in self._places for domain in self._domains.of(place))
+        scope, most = self._wanted.scope or "", self._wanted.rule.max_per_node
+        after = [(self._counts[scope, name] + own[scope, name], name) for name in domains]
+        fewest, emptiest = min(after, default=(0, ""))
+        for root in self._roots():
+            for domain in sorted(self._domains.of_root(root)):
+                there = self._counts[domain]
+                if own[domain] <= self._before[domain]:
+                    continue
+                if not domain[0]:
+                    return Rejection("no_spread_domain", root, group=self._wanted.group, other=scope)
+                if there + own[domain] - fewest > most:
+                    broken = self._broken("spread_broken", root, emptiest, -1)
+                    return broken._replace(asked=own[domain], available=max(0, fewest + most - there))
         return None
 
     def _broken(self, reason: str, root: str, by: str, offset: int) -> Rejection:

@@ -36,7 +36,7 @@ wrote (`has_fingerprint`). A spec of form 1 starts with `{` (0x7b), which starts
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from json.encoder import encode_basestring as _quote
 from math import isfinite
@@ -47,7 +47,7 @@ import msgspec
 
 from vacancy.resources.model.events import AttributePredicate, Claim, Predicate
 from vacancy.resources.model.request import RequestGroup, RequestSpec, RequestSpecV2, changed_extras
-from vacancy.resources.model.server_group import ServerGroupMembership
+from vacancy.resources.model.server_group import ServerGroupMembership, ServerGroupMembershipV2
 
 _HASH_BYTES: Final = 8
 
@@ -89,11 +89,16 @@ def read_spec(data: bytes) -> RequestSpec:
     fields = {
         **dict(zip(SPEC_2, plain, strict=True)),
         "groups": [dict(zip(GROUP_2, one, strict=True)) for one in groups],
-        "memberships": [dict(zip(MEMBERSHIP_2, one, strict=True)) for one in memberships],
+        "memberships": [_membership_of_2(one) for one in memberships],
     }
-    if extras:
-        return RequestSpecV2.model_validate_json(json.dumps({**fields, **extras[0]}))
+    if extras or any("max_skew" in one for one in fields["memberships"]):
+        return RequestSpecV2.model_validate_json(json.dumps({**fields, **(extras[0] if extras else {})}))
     return RequestSpec.model_validate_json(json.dumps(fields))
+
+
+def _membership_of_2(fields: Sequence[Any]) -> dict[str, Any]:
+    names = MEMBERSHIP_2 if len(fields) == len(MEMBERSHIP_2) else (*MEMBERSHIP_2, "max_skew")
+    return dict(zip(names, fields, strict=True))
 
 
 # -- form 1 ---------------------------------------------------------------------------------------------------
@@ -210,8 +215,14 @@ def _predicate_1(one: Predicate | AttributePredicate) -> str:
 def _membership_1(one: ServerGroupMembership) -> str:
     return (
         f'{{"group":"{one.group}","policy":"{one.policy}","hard":{_any_1(one.hard)}'
-        f',"max_per_node":{one.max_per_node},"scope":{_optional_1(one.scope)}}}'
+        f',"max_per_node":{one.max_per_node},"scope":{_optional_1(one.scope)}{_spread_1(one)}}}'
     )
+
+
+def _spread_1(one: ServerGroupMembership) -> str:
+    """The end of a membership with the policy `spread`. Only rules version 4 has it: as `_replaces_1`."""
+    rule = one.rule
+    return f',"max_skew":{rule.max_per_node}' if rule.spreads else ""
 
 
 def _whole_spec_1(spec: RequestSpec) -> str:
@@ -311,7 +322,10 @@ def _changed_1(held: Mapping[str, Any], fields: tuple[tuple[str, Any], ...]) -> 
     return ",".join([f'"{name}":{_any_1(held[name])}' for name, default in fields if held[name] != default])
 
 
-_WRITERS_1[ServerGroupMembership] = lambda one: f"{{{_changed_1(vars(one), _MEMBERSHIP_1)}}}"
+_WRITERS_1[ServerGroupMembership] = lambda one: (
+    f"{{{_changed_1(vars(one), _MEMBERSHIP_1)}{_spread_1(one)}}}"
+)
+_WRITERS_1[ServerGroupMembershipV2] = _WRITERS_1[ServerGroupMembership]
 
 
 # -- form 2 ---------------------------------------------------------------------------------------------------
@@ -365,6 +379,8 @@ ALLOCATION_2: Final = ("provider", "resources", "group")
 PREDICATE_2: Final = ("provider", "kind", "value", "negate")
 ATTRIBUTE_PREDICATE_2: Final = ("provider", "kind", "name", "operator", "value", "version")
 MEMBERSHIP_2: Final = ("group", "policy", "hard", "max_per_node", "scope")
+"""With the policy `spread` its `max_skew` follows."""
+
 DECISION_2: Final = ("as_of", "seed", "policy")
 SPEC_2: Final = ("group_policy", "copies", "copies_on", "root_required", "root_forbidden", "same_subtree")
 """An array of these comes first, then the groups and the memberships, then a map of the fields that only `RequestSpecV2` has
@@ -402,7 +418,7 @@ def _claim_2(claim: Claim) -> bytes:
         None if spec is None else _spec_array_2(spec),
         [_allocation_fields(vars(one)) for one in held["allocations"]],
         predicates and [_predicate_array_2(one) for one in predicates],
-        memberships and [_membership_fields(vars(one)) for one in memberships],
+        memberships and [_membership_array_2(one) for one in memberships],
         _decision_fields(vars(held["decided"])),
     )
     if "replaces" in held:
@@ -424,6 +440,11 @@ def _predicate_array_2(one: Predicate | AttributePredicate) -> Any:
     return (_attribute_fields if isinstance(one, AttributePredicate) else _predicate_fields)(vars(one))
 
 
+def _membership_array_2(one: ServerGroupMembership) -> Any:
+    rule, fields = one.rule, _membership_fields(vars(one))
+    return (*fields, rule.max_per_node) if rule.spreads else fields
+
+
 def _spec_2(spec: RequestSpec) -> bytes:
     return _packed(_spec_array_2(spec))
 
@@ -434,9 +455,9 @@ def _spec_array_2(spec: RequestSpec) -> Any:
     array = (
         _spec_fields(held),
         [_group_fields(vars(one)) for one in held["groups"]],
-        memberships and [_membership_fields(vars(one)) for one in memberships],
+        memberships and [_membership_array_2(one) for one in memberships],
     )
-    if type(spec) is RequestSpec:
+    if not isinstance(spec, RequestSpecV2):
         return array
     extras = changed_extras(spec)
     return (*array, extras) if extras else array

@@ -50,6 +50,8 @@ class MembershipWire(msgspec.Struct, frozen=True, omit_defaults=True):
     hard: bool = True
     max_per_node: int = 1
     scope: str | None = None
+    max_skew: int | None = None
+    """Of `ServerGroupMembershipV2`."""
 
 
 class TolerationWire(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -149,4 +151,6 @@ def encode_position(position: Mapping[int, int]) -> Raw:
 
 def membership_wire(one: ServerGroupMembership) -> MembershipWire:
     """A membership as a claim carries it."""
-    return MembershipWire(one.group, one.policy, one.hard, one.max_per_node, one.scope)
+    wire = MembershipWire(one.group, one.policy, one.hard, one.max_per_node, one.scope)
+    rule = one.rule
+    return msgspec.structs.replace(wire, max_skew=rule.max_per_node) if rule.spreads else wire

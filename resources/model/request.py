@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from functools import cached_property
 from itertools import accumulate, compress, product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue, SerializeAsAny, model_validator
 
 from vacancy.resources.model.names import Id, Symbol
 from vacancy.resources.model.server_group import (
     COPIES_MAX,
     MEMBERSHIPS_MAX,
     ServerGroupMembership,
+    ServerGroupMembershipV2,
     contradiction,
+    spread_membership,
 )
 from vacancy.resources.model.taints import TOLERATIONS_MAX, Toleration
 
@@ -107,12 +109,16 @@ class RequestSpec(RequestModel):
 
     groups: Annotated[tuple[RequestGroup, ...], Field(min_length=1, max_length=GROUPS_MAX)]
     group_policy: Literal["none", "isolate"] = "none"
-    memberships: Annotated[tuple[ServerGroupMembership, ...], Field(max_length=MEMBERSHIPS_MAX)] = ()
+    memberships: Annotated[
+        tuple[SerializeAsAny[ServerGroupMembership], ...], Field(max_length=MEMBERSHIPS_MAX)
+    ] = ()
     copies: Annotated[int, Field(ge=1, le=COPIES_MAX)] = 1
     copies_on: Literal["any", "distinct"] = "any"
     root_required: tuple[Symbol, ...] = ()
     root_forbidden: tuple[Symbol, ...] = ()
     same_subtree: Annotated[tuple[tuple[GroupName, ...], ...], Field(max_length=GROUPS_MAX)] = ()
+
+    _may_spread: ClassVar[bool] = False
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> RequestSpec:
@@ -143,6 +149,8 @@ class RequestSpec(RequestModel):
         wrong = contradiction(self.memberships, self.copies, self.copies_on)
         if wrong:
             raise ValueError(wrong)
+        if not self._may_spread and (one := spread_membership(self.memberships)) is not None:
+            raise ValueError(f"group {one.group} has the policy spread: use RequestSpecV2")
         if self.allocations_max > ALLOCATIONS_MAX:
             raise ValueError(
                 f"{self.copies} copies of its groups are {self.allocations_max} allocations, and a claim has {ALLOCATIONS_MAX}"
@@ -169,6 +177,16 @@ class RequestSpec(RequestModel):
             )
 
 
+class ChosenSpec(RequestSpec):
+    """What was chosen of a `RequestSpecV2`, as a claim has it: without alternatives and preferences."""
+
+    memberships: Annotated[
+        tuple[SerializeAsAny[ServerGroupMembershipV2], ...], Field(max_length=MEMBERSHIPS_MAX)
+    ] = ()
+
+    _may_spread: ClassVar[bool] = True
+
+
 class RequestSpecV2(RequestSpec):
     """A request with alternatives, preferences and tolerations. A claim names what was chosen of the alternatives and
     preferences, so the fold needs neither.
@@ -180,9 +198,14 @@ class RequestSpecV2(RequestSpec):
     alternative is chosen.
     """
 
+    memberships: Annotated[
+        tuple[SerializeAsAny[ServerGroupMembershipV2], ...], Field(max_length=MEMBERSHIPS_MAX)
+    ] = ()
     alternatives: Annotated[tuple[RequestSpec, ...], Field(max_length=ALTERNATIVES_MAX)] = ()
     prefer_same_subtree: Annotated[tuple[tuple[GroupName, ...], ...], Field(max_length=PREFERENCES_MAX)] = ()
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=TOLERATIONS_MAX)] = ()
+
+    _may_spread: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _alternatives_are_whole(self) -> RequestSpecV2:
@@ -248,15 +271,19 @@ def choices_of(spec: RequestSpec) -> tuple[RequestSpec, ...]:
 
 
 def oldest_form(spec: RequestSpec) -> RequestSpec:
-    """The request as `RequestSpec`, unless it uses a field that only `RequestSpecV2` has."""
-    if isinstance(spec, RequestSpecV2) and not changed_extras(spec):
+    """The request as `RequestSpec`, unless it uses a field or a policy that only `RequestSpecV2` has."""
+    if (
+        isinstance(spec, RequestSpecV2)
+        and not changed_extras(spec)
+        and spread_membership(spec.memberships) is None
+    ):
         return RequestSpec.model_construct(**plain_fields(spec))
     return spec
 
 
 def changed_extras(spec: RequestSpec) -> dict[str, Any]:
     """The fields that only `RequestSpecV2` has and that are not at their defaults, as JSON."""
-    if type(spec) is RequestSpec:
+    if not isinstance(spec, RequestSpecV2):
         return {}
     extras = spec.__class__.model_fields.keys() - RequestSpec.model_fields.keys()
     return spec.model_dump(mode="json", include=set(extras), exclude_defaults=True)

@@ -6,8 +6,9 @@ order. A request for several copies is one consumer, and each copy counts as one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -29,17 +30,28 @@ COPY_MARK = "#"
 SHARES = "MISC_SHARES_VIA_AGGREGATE"
 """The trait of sharing providers. They do not count as a place of their consumers."""
 
+SPREAD: Final = "spread"
+"""The policy of groups whose members are spread evenly over domains."""
+
 GroupId = Annotated[str, StringConstraints(pattern=GROUP_PATTERN)]
 Policy = Literal["affinity", "anti-affinity"]
 
+_kind = re.compile(r"[A-Za-z0-9]*[._:/@+=~-]").match
+
 
 class AffinityRule(NamedTuple):
-    """The rule of a group. The first member sets it. It stays the same as long as the group has members."""
+    """The rule of a group. The first member sets it. It stays the same as long as the group has members. With the policy
+    `spread`, `max_per_node` is the rule's `max_skew`."""
 
     policy: str
     hard: bool
     max_per_node: int
     scope: str | None
+
+    @property
+    def spreads(self) -> bool:
+        """Whether the rule is about the differences between domains."""
+        return self.policy == SPREAD
 
 
 class ServerGroupMembership(BaseModel):
@@ -69,6 +81,67 @@ class ServerGroupMembership(BaseModel):
     def rule(self) -> AffinityRule:
         """The part that must be equal for all members of the group."""
         return AffinityRule(self.policy, self.hard, self.max_per_node, self.scope)
+
+
+class ServerGroupMembershipV2(ServerGroupMembership):
+    """As `ServerGroupMembership`, with one policy more (rules version 4).
+
+    `spread`: the members are spread over the *domains* of a cell, which are its aggregates of the kind `scope`, such as
+    `zone-`. A new member is allowed in a domain if that has, with it, at most `max_skew` (by default 1) members more than
+    the domain with the fewest. The rule is `DoNotSchedule` of Kubernetes' `topologySpreadConstraints`; docs/relations.md
+    says which domains count.
+    """
+
+    policy: Literal["affinity", "anti-affinity", "spread"]  # type: ignore[assignment]
+    max_skew: Annotated[int, Field(ge=1, le=MEMBERS_MAX)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_older(cls, value: Any) -> Any:
+        return dict(value) if type(value) is ServerGroupMembership else value
+
+    @model_validator(mode="after")
+    def _is_spread(self) -> ServerGroupMembershipV2:
+        if self.policy != SPREAD:
+            if self.max_skew is not None:
+                raise ValueError("max_skew is for spread")
+            return self
+        if self.max_per_node != 1:
+            raise ValueError("max_per_node is for anti-affinity; spread has max_skew")
+        if self.scope is None or kind_of(self.scope) != self.scope:
+            raise ValueError(
+                "spread has a kind of aggregates as its scope, such as zone-: their names up to and with the first character"
+                " that is no letter and no digit"
+            )
+        return self
+
+    @property
+    def rule(self) -> AffinityRule:
+        """See `ServerGroupMembership`."""
+        most = (self.max_skew or 1) if self.policy == SPREAD else self.max_per_node
+        return AffinityRule(self.policy, self.hard, most, self.scope)
+
+
+def membership_of(group: str, rule: AffinityRule) -> ServerGroupMembership:
+    """The membership in a group with this rule."""
+    fields: dict[str, Any] = {"group": group, **rule._asdict()}
+    if rule.spreads:
+        fields |= {"max_per_node": 1, "max_skew": rule.max_per_node}
+        return ServerGroupMembershipV2.model_construct(**fields)
+    return ServerGroupMembership.model_construct(**fields)
+
+
+def spread_membership(memberships: Sequence[ServerGroupMembership]) -> ServerGroupMembershipV2 | None:
+    """The first membership with the policy `spread`, or None. Only rules from version 4 on have it."""
+    return next(
+        (one for one in memberships if isinstance(one, ServerGroupMembershipV2) and one.rule.spreads), None
+    )
+
+
+def kind_of(aggregate: str) -> str:
+    """The kind of an aggregate: `zone-` of `zone-a`, '' of a name of letters and digits only."""
+    found = _kind(aggregate)
+    return "" if found is None else found[0]
 
 
 def group_cell(group: str) -> str:

@@ -236,13 +236,29 @@ class ServerGroupMember(NamedTuple):
 
 
 class ServerGroupRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A server group: its rule (see `ServerGroupMembership`) and its members, the newest last."""
+    """A server group: its rule (see `AffinityRule`) and its members, the newest last."""
 
     policy: str
     hard: bool
     max_per_node: int
     scope: str | None
     members: tuple[ServerGroupMember, ...]
+
+
+class DomainRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A domain of a cell (rules version 4): an aggregate in which `nodes` nodes take new claims, at least one. `slot` is its
+    place in the list of the domains of its kind."""
+
+    nodes: int
+    slot: int
+
+
+class DomainNodeRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a node was counted for (rules version 4), by its root: whether the node was open, and the domains in which it
+    takes new claims."""
+
+    open: bool
+    domains: tuple[str, ...]
 
 
 class AllocationRow(msgspec.Struct, frozen=True, array_like=True, gc=False):

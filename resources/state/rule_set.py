@@ -68,6 +68,7 @@ class RuleSet:
         first_error_only: bool = False,
         keeps_grants: bool = False,
         excludes_items: bool = False,
+        counts_domains: bool = False,
     ) -> None:
         self.version = version
         self.summary = summary
@@ -87,6 +88,9 @@ class RuleSet:
 
         self.excludes_items = excludes_items
         """Whether operators may exclude named items of an inventory, such as one device (`fold.operator_settings`)."""
+
+        self.counts_domains = counts_domains
+        """Whether the domains over which server groups are spread are counted (`fold.domains`)."""
 
         self.fingerprint = canonical.fingerprint
         """The fingerprint of a claim's content, in the form that this version writes."""

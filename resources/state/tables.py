@@ -18,6 +18,8 @@ from vacancy.resources.state.rows import (
     ClassRow,
     ContestedRow,
     DeadLetterRow,
+    DomainNodeRow,
+    DomainRow,
     MachineNodesRow,
     MachineRow,
     NodeRow,
@@ -135,7 +137,7 @@ CONTESTED = Table("contested", ContestedRow)
 NODE_WATCHES = Table("node_watches", NodeWatchRow)
 WITHDRAWALS = Table("withdrawals", WithdrawalRow)
 CELL_COUNTS = Table("cell_counts", int)
-"""Numbers of a cell: `CELL 00 KIND NAME`. `fold.cell_names` and `fold.withdrawals` write them."""
+"""Numbers of a cell: `CELL 00 KIND NAME`. `fold.cell_names`, `fold.withdrawals` and `fold.domains` write them."""
 MACHINES = Table("machines", MachineRow, fed=True)
 MACHINE_NODES = Table("machine_nodes", MachineNodesRow)
 PROPOSALS = Table("rules_proposals", ProposalsRow)
@@ -158,6 +160,16 @@ row only if something was granted by name."""
 
 CELL_MOVES = Table("cell_moves", CellMoveRow)
 """Not by cell: the key is the id of a move, in the partition of that id."""
+
+DOMAINS = Table("domains", DomainRow)
+"""The aggregates of a cell in which nodes take new claims (`fold.domains`)."""
+
+DOMAIN_SLOTS = Table("domain_slots", str)
+"""The lists of these aggregates by kind: `CELL 00 KIND NUMBER` is the name of one. `CELL_COUNTS` has their lengths."""
+
+DOMAIN_NODES = Table("domain_nodes", DomainNodeRow)
+
+DOMAIN_TABLES: tuple[Table[Any], ...] = (DOMAINS, DOMAIN_SLOTS, DOMAIN_NODES)
 
 QUOTA_TABLES: tuple[Table[Any], ...] = (QUOTAS, QUOTA_AMOUNTS, QUOTA_LIMITS)
 
@@ -208,6 +220,16 @@ def split_deadline(data: bytes) -> tuple[int, bytes, bytes]:
 def quota_key(project: str, user: str | None = None) -> bytes:
     """The key of a project's row, or of a user's in a project. The project '' is that of the defaults."""
     return (project if user is None else f"{project}\0{user}").encode()
+
+
+def domain_count_name(kind: str) -> str:
+    """The name in `CELL_COUNTS` of the number of domains of a kind."""
+    return f"domains {kind}"
+
+
+def domain_slot_name(kind: str, slot: int) -> str:
+    """The name in `DOMAIN_SLOTS` of a place in the list of the domains of a kind."""
+    return f"{kind} {slot}"
 
 
 def answer_key(proposal: int, store: str) -> bytes:

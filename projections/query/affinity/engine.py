@@ -36,9 +36,12 @@ def hard_groups(view: FleetView, spec: RequestSpec) -> Iterator[tuple[str, Bools
         number = view.cells.get(group_cell(one.group).encode(), -1)
         here: Bools = view.cell[: view.size] == number
         where = "" if one.scope is None else f", by aggregates {one.scope}..."
+        if one.rule.spreads:
+            where += f", max skew {one.rule.max_per_node}"
         yield f"cell of group {one.group}", here
         if one.hard:
-            yield f"{one.policy} to group {one.group}{where}", occupancy_of(view, one).allowed() & here
+            to = "of" if one.rule.spreads else "to"
+            yield f"{one.policy} {to} group {one.group}{where}", occupancy_of(view, one).allowed() & here
 
 
 def memberships_of(

@@ -84,14 +84,17 @@ class _GangSearch:
 
     def place(self, placed: PlacedCopies, options: Sequence[Candidate]) -> PlacedCopies | None:
         """Places for all copies that are left, among these options."""
-        if len(placed.copies) == self._spec.copies:
-            return placed
+        later = self._spec.copies - len(placed.copies) - 1
+        if later < 0:
+            occupancy = self._occupancy
+            at = (occupancy.roots(rows_of(self._view, copy)) for copy in placed.copies)
+            return placed if occupancy.keeps(at) else None
         able: list[tuple[Candidate, PlacedCopies]] = []
         for option in options:
             if self.trials <= 0:
                 return None
             self.trials -= 1
-            if self._occupancy.accept(rows_of(self._view, option)):
+            if self._occupancy.accept(rows_of(self._view, option), later):
                 more = self._with(placed, option)
                 if more is not None:
                     able.append((option, more))

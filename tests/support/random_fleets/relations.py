@@ -20,6 +20,8 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "row": {"policy": "affinity", "scope": "row-"},
     "racks": {"policy": "anti-affinity", "scope": "rack-"},
     "rows": {"policy": "anti-affinity", "scope": "row-", "max_per_node": 2},
+    "even": {"policy": "spread", "scope": "rack-"},
+    "rows-evenly": {"policy": "spread", "scope": "row-", "max_skew": 2},
     "softly-near": {"policy": "affinity", "scope": "rack-", "hard": False},
     "softly-apart": {"policy": "anti-affinity", "hard": False},
 }

@@ -6,6 +6,7 @@ It tries every combination of assignments. Only hard rules exclude combinations.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -49,11 +50,25 @@ def domains(fleet: Fleet, rule: Mapping[str, Any], roots: set[str]) -> set[str]:
     return found
 
 
+def eligible(fleet: Fleet, kind: str) -> set[str]:
+    """The aggregates of a kind in which a node takes new claims."""
+    roots = [one for one in fleet.values() if one.parent is None and one.enabled]
+    return {name for one in roots for name in one.aggregates if name.startswith(kind)}
+
+
 def keeps(fleet: Fleet, rule: Mapping[str, Any], there: Sequence[set[str]], mine: Sequence[set[str]]) -> bool:
     """Whether copies on these nodes may join a group with these members."""
     if not rule.get("hard", True):
         return True
     others, own = ([domains(fleet, rule, roots) for roots in them] for them in (there, mine))
+    if rule["policy"] == "spread":
+        counts = Counter(domain for one in (*others, *own) for domain in one)
+        fewest = min((counts[domain] for domain in eligible(fleet, rule["scope"])), default=0)
+        touched = set[str]().union(*own)
+        return all(
+            not domain.startswith("node ") and counts[domain] - fewest <= rule.get("max_skew", 1)
+            for domain in touched
+        )
     if rule["policy"] == "affinity":
         each = [domains(fleet, rule, {root}) for roots in mine for root in roots]
         if others:
@@ -66,6 +81,8 @@ def keeps(fleet: Fleet, rule: Mapping[str, Any], there: Sequence[set[str]], mine
 def misses(fleet: Fleet, rule: Mapping[str, Any], there: Sequence[set[str]], mine: set[str]) -> int:
     """The number of violations of a soft rule by one copy on these nodes."""
     others, own = [domains(fleet, rule, roots) for roots in there], domains(fleet, rule, mine)
+    if rule["policy"] == "spread":
+        raise ValueError("how much a soft spread is missed by depends on all nodes")
     if rule["policy"] == "affinity":
         return int(bool(others) and not own & set().union(*others))
     most = rule.get("max_per_node", 1)
