@@ -116,7 +116,25 @@ class Membership(_Strict):
         _check(self.policy != "affinity" or self.max_per_node == 1)
 
 
+class MembershipV2(_Strict):
+    group: ServerGroupId
+    policy: Literal["affinity", "anti-affinity", "spread"]
+    hard: bool = True
+    max_per_node: Annotated[int, Meta(ge=1, le=1024)] = 1
+    scope: Id | None = None
+    max_skew: Annotated[int, Meta(ge=1, le=1024)] | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.policy == "anti-affinity" or self.max_per_node == 1)
+        if self.policy == "spread":
+            kind = self.scope or "none"
+            _check(not kind[-1].isalnum() and (kind[:-1].isalnum() or kind[:-1] == ""))
+        else:
+            _check(self.max_skew is None)
+
+
 Memberships = Annotated[list[Membership], Meta(max_length=16)]
+MembershipsV2 = Annotated[list[MembershipV2], Meta(max_length=16)]
 
 
 class RequestGroup(_Strict):
@@ -175,7 +193,12 @@ class Toleration(_Strict):
 Tolerations = Annotated[list[Toleration], Meta(max_length=32)]
 
 
+class ChosenSpec(Spec):
+    memberships: MembershipsV2 = []  # type: ignore[assignment]
+
+
 class SpecV2(Spec):
+    memberships: MembershipsV2 = []  # type: ignore[assignment]
     alternatives: Annotated[list[Spec], Meta(max_length=8)] = []
     prefer_same_subtree: Annotated[list[list[GroupName]], Meta(max_length=3)] = []
     tolerations: Tolerations = []
@@ -296,6 +319,8 @@ class Claim(_Strict):
 
 
 class ClaimV2(Claim, kw_only=True):
+    spec: ChosenSpec | None = None
+    memberships: MembershipsV2 = []  # type: ignore[assignment]
     tolerations: Tolerations = []
 
 

@@ -99,8 +99,7 @@ class Ledger:
         self._heard_since_4: set[Key] = set()
         """Nodes of which something was written since version 4 of the rules. Only they count for the domains of a cell."""
         self.withdrawals = Withdrawals(self.deadlines, lambda cell, id_: self._written.add((cell, id_)))
-        self._written: set[Key] = set()
-        """Providers whose names are to be counted."""
+        self._written: set[Key] = set()  # providers whose names are to be counted
         self.released = 0
         self.changes: list[Key] = []
         """Trees (cell, root) in the order of their changes."""

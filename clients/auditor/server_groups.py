@@ -133,8 +133,7 @@ def _broken(
     if policy == "spread":
         more = own - before
         yield from (
-            f"group {group}: {text}"
-            for text in _uneven(ledger, cell, scope or "", most, counts, own, more)
+            f"group {group}: {text}" for text in _uneven(ledger, cell, scope or "", most, counts, own, more)
         )
         return
     for domain in sorted(own):

@@ -54,7 +54,9 @@ FINAL = frozenset(
 LATE = frozenset({"deadline_passed", "deadline_too_far"})
 """Rejections because of the claim's deadline. Nobody else took anything: log time was another than the scheduler expected."""
 
-RETRY_SAME_NODE = frozenset({"no_room", "affinity_broken", "anti_affinity_broken", "spread_broken", "record_full"}) | LATE
+RETRY_SAME_NODE = (
+    frozenset({"no_room", "affinity_broken", "anti_affinity_broken", "spread_broken", "record_full"}) | LATE
+)
 """Rejections after which the node stays a candidate. The commit that rejected the claim has also brought the cause into the
 view, so the next query sees it; those of `LATE` and `record_full` have nothing to do with the node. After other rejections the
 request avoids the node."""

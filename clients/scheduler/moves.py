@@ -51,7 +51,7 @@ from vacancy.resources.model.errors import (
 )
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import Ask, RequestSpec
-from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, group_name
+from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, group_name, spread_membership
 from vacancy.resources.state.rows import VerdictRow, granted_by_name
 from vacancy.resources.state.tables import ALLOCATIONS, PARTITION, PARTITION_KEY, VERDICTS, key
 from vacancy.streams.log import Log
@@ -355,7 +355,8 @@ class Moves:
         id_, source = uuid4().hex, self._settings.source
         row = self._reader.get(PARTITION, PARTITION_KEY, cell=cell)
         rules = self._reader.versions.of(row.rules_version) if row else None
-        if claim.leaves and rules is not None and events.ConsumerReplacedV3 in rules.event_models:
+        newest = claim.leaves or spread_membership(claim.memberships) is not None
+        if newest and rules is not None and events.ConsumerReplacedV3 in rules.event_models:
             return events.ConsumerReplacedV3(id=id_, source=source, data=claim)
         fields = {name: getattr(claim, name) for name in events.Replacement.model_fields}
         return events.ConsumerReplacedV2(

@@ -20,7 +20,7 @@ def check_request(reader: StoreReader, request: CompiledRequest, *, recorded: bo
         check_rules(
             reader,
             lambda rules: RequestsReceivedV2 in rules.event_models,
-            "alternatives and preferences need",
+            "alternatives, preferences, tolerations and spread server groups need",
         )
     for name, field in sorted(request.needs):
         if field:

@@ -56,7 +56,10 @@ def domains_of(transaction: Transaction, kind: str) -> tuple[str, ...]:
     if found is None:
         count = transaction.get(CELL_COUNTS, transaction.key(domain_count_name(kind))) or 0
         transaction.read(count)
-        slots = (transaction.get(DOMAIN_SLOTS, transaction.key(domain_slot_name(kind, slot))) for slot in range(count))
+        slots = (
+            transaction.get(DOMAIN_SLOTS, transaction.key(domain_slot_name(kind, slot)))
+            for slot in range(count)
+        )
         found = transaction.groups[kind] = tuple(name for name in slots if name is not None)
     return found
 

@@ -322,9 +322,7 @@ def _changed_1(held: Mapping[str, Any], fields: tuple[tuple[str, Any], ...]) -> 
     return ",".join([f'"{name}":{_any_1(held[name])}' for name, default in fields if held[name] != default])
 
 
-_WRITERS_1[ServerGroupMembership] = lambda one: (
-    f"{{{_changed_1(vars(one), _MEMBERSHIP_1)}{_spread_1(one)}}}"
-)
+_WRITERS_1[ServerGroupMembership] = lambda one: f"{{{_changed_1(vars(one), _MEMBERSHIP_1)}{_spread_1(one)}}}"
 _WRITERS_1[ServerGroupMembershipV2] = _WRITERS_1[ServerGroupMembership]
 
 

@@ -13,7 +13,16 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, Union, get_args
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import CoreConfig, SchemaValidator, from_json
 
 from vacancy.resources.model.attributes import AttributeName, Attributes, AttributeValue, Operator
@@ -22,12 +31,18 @@ from vacancy.resources.model.names import AMOUNT_MAX, Amount, Id, Symbol, TimeMs
 from vacancy.resources.model.request import (
     ALLOCATIONS_MAX,
     Ask,
+    ChosenSpec,
     RequestModel,
     RequestSpec,
     RequestSpecV2,
     stop_early,
 )
-from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, GroupId, ServerGroupMembership
+from vacancy.resources.model.server_group import (
+    MEMBERSHIPS_MAX,
+    GroupId,
+    ServerGroupMembership,
+    ServerGroupMembershipV2,
+)
 from vacancy.resources.model.taints import TOLERATIONS_MAX, Taint, Toleration
 
 BATCH_MAX = 64
@@ -444,15 +459,22 @@ class Claim(RequestModel):
     spec: RequestSpec | None = None
     allocations: Annotated[tuple[Allocation, ...], Field(min_length=1, max_length=ALLOCATIONS_MAX)]
     predicates: Annotated[tuple[AnyPredicate, ...], Field(max_length=PREDICATES_MAX)] = ()
-    memberships: Annotated[tuple[ServerGroupMembership, ...], Field(max_length=MEMBERSHIPS_MAX)] = ()
+    memberships: Annotated[
+        tuple[SerializeAsAny[ServerGroupMembership], ...], Field(max_length=MEMBERSHIPS_MAX)
+    ] = ()
     deadline_ms: TimeMs
     hold_until_ms: TimeMs | None = None
     decided: Decision = Decision()
 
 
 class ClaimV2(Claim):
-    """`tolerations`: the taints of providers that do not repel it. Its request has the same ones, if it has any."""
+    """`tolerations`: the taints of providers that do not repel it. Its request has the same ones, if it has any. Its server
+    groups may be spread."""
 
+    spec: ChosenSpec | None = None
+    memberships: Annotated[
+        tuple[SerializeAsAny[ServerGroupMembershipV2], ...], Field(max_length=MEMBERSHIPS_MAX)
+    ] = ()
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=TOLERATIONS_MAX)] = ()
 
 
@@ -466,6 +488,10 @@ class ReplacementV3(Replacement, ClaimV2):
     """`leaves` are the server groups that the consumer leaves. It stays in all others that it is in, and joins those in
     `memberships`."""
 
+    spec: ChosenSpec | None = None
+    memberships: Annotated[
+        tuple[SerializeAsAny[ServerGroupMembershipV2], ...], Field(max_length=MEMBERSHIPS_MAX)
+    ] = ()
     leaves: Annotated[tuple[GroupId, ...], Field(max_length=MEMBERSHIPS_MAX)] = ()
 
 
@@ -529,7 +555,7 @@ class ClaimsRequested(Envelope):
 
 
 class ClaimsRequestedV2(Envelope):
-    """As `ClaimsRequested`. Claims may tolerate taints."""
+    """As `ClaimsRequested`. Claims may tolerate taints, and their server groups may be spread."""
 
     type: Literal["vacancy.claims.requested.v2"] = "vacancy.claims.requested.v2"
     data: ClaimsRequestedDataV2

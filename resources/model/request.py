@@ -11,7 +11,15 @@ from functools import cached_property
 from itertools import accumulate, compress, product
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue, SerializeAsAny, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    JsonValue,
+    SerializeAsAny,
+    model_validator,
+)
 
 from vacancy.resources.model.names import Id, Symbol
 from vacancy.resources.model.server_group import (

@@ -33,7 +33,15 @@ class PreviewEvents(Iterator[tuple[str, bytes]]):
             *(self._update,) * 3,
             *(self._limit, self._plan, self._settle, self._parent),
             *(self._share,) * 2,
-            *(self._retire, self._adopt, self._rename, self._facts, self._release, self._release),
+            *(
+                self._retire,
+                self._adopt,
+                self._rename,
+                self._facts,
+                self._facts,
+                self._release,
+                self._release,
+            ),
         )
 
     def __next__(self) -> tuple[str, bytes]:
@@ -86,11 +94,15 @@ class PreviewEvents(Iterator[tuple[str, bytes]]):
         return "node.renamed.v1", {"root": old, "to": new, "providers": {old: new}, "consumers": consumers}
 
     def _facts(self) -> tuple[str, dict[str, Any]]:
-        self._numbers["facts"] = self._numbers.get("facts", 0) + 1
-        facts: dict[str, Any] = {"status": self._rng.choice(("enabled", "enabled", "disabled"))}
-        if self._rng.random() < 0.5:
+        root = self._rng.choice(("n0", "n1"))
+        revision = self._numbers[root] = self._numbers.get(root, 0) + 1
+        facts: dict[str, Any] = {
+            "status": self._rng.choice(("enabled", "enabled", "disabled")),
+            "aggregates": self._rng.sample(("zone-a", "zone-b", "rack-1"), self._rng.choice((0, 1, 1, 2))),
+        }
+        if root == "n0" and self._rng.random() < 0.5:
             facts["overrides"] = {"PCI_DEVICE": {"excluded": {self._rng.choice(DEVICES): "bad"}}}
-        return "facts.set.v1", {"provider": "n0", "revision": self._numbers["facts"], "facts": facts}
+        return "facts.set.v1", {"provider": root, "revision": revision, "facts": facts}
 
     # -- consumers --------------------------------------------------------------------------------------------
 
@@ -105,18 +117,19 @@ class PreviewEvents(Iterator[tuple[str, bytes]]):
             allocations.append(
                 {"provider": rng.choice(("n0", "n1")), "resources": resources, "group": str(group)}
             )
-        joins: dict[str, Any] = {
-            "group": f"{self._cell}/{rng.choice('ab')}",
-            "policy": "anti-affinity",
-            "max_per_node": 2,
-        }
+        rule, name = rng.choice(
+            (
+                ({"policy": "anti-affinity", "max_per_node": 2}, rng.choice("ab")),
+                ({"policy": "spread", "scope": "zone-", "max_skew": 1}, "even"),
+            )
+        )
         return {
             "id": f"{self._cell}-c{self._count}",
             "consumer": consumer,
             "project": rng.choice(PROJECTS),
             "user": rng.choice(("-", "u")),
             "allocations": allocations,
-            "memberships": [joins] if rng.random() < 0.3 else [],
+            "memberships": [{"group": f"{self._cell}/{name}", **rule}] if rng.random() < 0.5 else [],
             "deadline_ms": self._tape.now_ms + 300_000,
         }
 
@@ -124,7 +137,8 @@ class PreviewEvents(Iterator[tuple[str, bytes]]):
         bid = self._bid(f"i{self._rng.randrange(6)}")
         self._claims.append(bid)
         self._generations.setdefault(bid["consumer"], 1)
-        return "claims.requested.v1", {"claims": [bid]}
+        spread = any("max_skew" in one for one in bid["memberships"])
+        return f"claims.requested.v{2 if spread else 1}", {"claims": [bid]}
 
     def _move(self) -> tuple[str, dict[str, Any]]:
         if not self._claims:

@@ -41,7 +41,12 @@ class GroupOccupancy:
     """Where the members of a group are, claims in flight among them, and the copies that were added."""
 
     def __init__(
-        self, view: FleetView, rule: AffinityRule, places: Iterable[Sequence[bytes]] = (), *, cell: bytes = b""
+        self,
+        view: FleetView,
+        rule: AffinityRule,
+        places: Iterable[Sequence[bytes]] = (),
+        *,
+        cell: bytes = b"",
     ) -> None:
         self._view = view
         self.rule = rule

@@ -49,7 +49,7 @@ _SHORT = {
     "ratio": "allocation_ratio_milli",
 }
 
-_POLICIES = {"near": "affinity", "apart": "anti-affinity"}
+_POLICIES = {"near": "affinity", "apart": "anti-affinity", "even": "spread"}
 
 
 class Broken(AssertionError):
@@ -309,9 +309,9 @@ class Scenario:
         return self._claims([], options, [" ".join(words)])
 
     def _claims(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
-        """Where one of them tolerates a taint, it is version 2."""
+        """Where one of them tolerates a taint or is in a group that is spread, it is version 2."""
         bids = [self._bid(line.split()) for line in more]
-        form = 2 if any("tolerations" in bid for bid in bids) else 1
+        form = 2 if any(map(_is_newest, bids)) else 1
         return event(f"claims.requested.v{form}", {"claims": bids})
 
     def _gang(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
@@ -319,10 +319,10 @@ class Scenario:
         return event("gang.requested.v1", {"claims": [self._bid(line.split()) for line in more]})
 
     def _replace(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
-        """`replace c2 for i1 replaces=c1 n1 VCPU:4`: with `replaces` it is version 2, with `leaves=web` or `tolerates=…`
-        version 3."""
+        """`replace c2 for i1 replaces=c1 n1 VCPU:4`: with `replaces` it is version 2, with `leaves=web`, `tolerates=…` or
+        `even …` version 3."""
         bid = self._bid(words)
-        form = 3 if bid.keys() & {"leaves", "tolerations"} else 2 if "replaces" in bid else 1
+        form = 3 if "leaves" in bid or _is_newest(bid) else 2 if "replaces" in bid else 1
         return event(f"consumer.replaced.v{form}", bid)
 
     def _update(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
@@ -333,7 +333,7 @@ class Scenario:
     def _bid(self, words: list[str]) -> dict[str, Any]:
         """`c1 for i1 n1 VCPU:4 + n2 VCPU:2 as a#1 deadline=60s hold=30s generation=1 tolerates=dedicated:gpu,spot
         if n1 trait X unless n1 …
-        near GROUP apart GROUP:2:rack- softly-near …`; a group without a cell is of the cell whose records come."""
+        near GROUP apart GROUP:2:rack- even GROUP:1:zone- softly-near …`; a group without a cell is of the cell whose records come."""
         if words[1] != "for":
             raise Broken("a claim reads: claim ID for CONSUMER PROVIDER CLASS:AMOUNT …")
         bid: dict[str, Any] = {"id": words[0], "consumer": words[2], "deadline_ms": self.now_ms + 60_000}
@@ -378,11 +378,12 @@ class Scenario:
     def _membership(self, word: str, said: str) -> dict[str, Any]:
         """`apart web:2:rack-`."""
         name, most, scope = [*said.split(":"), "", ""][:3]
+        policy = _POLICIES[word.removeprefix("softly-")]
         return {
             "group": name if "/" in name else f"{self.cell}/{name}",
-            "policy": _POLICIES[word.removeprefix("softly-")],
+            "policy": policy,
             "hard": not word.startswith("softly-"),
-            "max_per_node": int(most or 1),
+            "max_skew" if policy == "spread" else "max_per_node": int(most or 1),
             "scope": scope or None,
         }
 
@@ -552,6 +553,11 @@ def _value(told: str) -> Any:
         return json.loads(told)
     except ValueError:
         return told
+
+
+def _is_newest(bid: dict[str, Any]) -> bool:
+    """Whether a claim has what only its newest form has."""
+    return "tolerations" in bid or any("max_skew" in one for one in bid.get("memberships", ()))
 
 
 def _taint(told: str) -> dict[str, Any]:

@@ -51,11 +51,11 @@ def some(rng: random.Random, names: tuple[str, ...], chance: float) -> list[str]
 
 class RandomFleet:
     """A random fleet, as a log (`tape`) and in the form of the solver (`known`). `newest`: its log follows the newest rules, and
-    its requests may ask for what they have."""
+    its requests may ask for what they have. `tape`: the log, if it is another one."""
 
-    def __init__(self, rng: random.Random, *, newest: bool = False) -> None:
+    def __init__(self, rng: random.Random, *, newest: bool = False, tape: Tape | None = None) -> None:
         self.rng = rng
-        self.tape = Tape(version=RULES_VERSIONS.newest.version) if newest else Tape()
+        self.tape = tape or (Tape(version=RULES_VERSIONS.newest.version) if newest else Tape())
         self.kinds = rng.sample(KINDS, min(len(KINDS), rng.choice((0, 1, 1, 2))))
         if newest and "devices" in self.kinds:
             self.kinds.append("matching")
@@ -222,7 +222,8 @@ def an_ask(rng: random.Random, kinds: list[str]) -> tuple[str, Any]:
 
 def bid(id_: str, consumer: str, allocations: list[Any], **more: Any) -> bytes:
     one = {"id": id_, "consumer": consumer, "allocations": allocations, "deadline_ms": START_MS + 60_000}
-    return event("claims.requested.v1", {"claims": [{**one, **more}]})
+    spread = any(membership["policy"] == "spread" for membership in more.get("memberships", ()))
+    return event(f"claims.requested.v{2 if spread else 1}", {"claims": [{**one, **more}]})
 
 
 def a_request(rng: random.Random, ids: list[str], kinds: list[str]) -> dict[str, Any]:

@@ -7,10 +7,11 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tests.support.events_json import event
+from tests.support.events_json import Tape, event
 from tests.support.random_fleets.fleets import RandomFleet, a_request, bid
 from tests.support.solver.brute_force import Fleet, ancestors, fits_all
 from tests.support.solver.relations import Members, keeps, roots_of
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 
 RULES: Mapping[str, Mapping[str, Any]] = {
     "near": {"policy": "affinity"},
@@ -71,7 +72,7 @@ def membership(cell: str, name: str) -> dict[str, Any]:
 
 def fleet_in_racks(rng: random.Random) -> RandomFleet:
     """A random fleet in racks and rows; a node may be in two of them or in none."""
-    random_fleet = RandomFleet(rng)
+    random_fleet = RandomFleet(rng, tape=Tape(version=RULES_VERSIONS.newest.version))
     for node in (id_ for id_, one in random_fleet.known.items() if one.parent is None):
         racks = rng.sample(("rack-1", "rack-2"), rng.choice((0, 1, 1, 1, 2)))
         rows = rng.sample(("row-1", "row-2"), rng.choice((0, 1, 1, 2)))

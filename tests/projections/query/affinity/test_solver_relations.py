@@ -30,7 +30,7 @@ from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.record import Record
-from vacancy.resources.model.request import RequestSpec
+from vacancy.resources.model.request import RequestSpecV2, oldest_form
 from vacancy.resources.state.rows import VerdictRow
 from vacancy.resources.state.tables import DEAD_LETTERS, VERDICTS, key
 
@@ -80,7 +80,7 @@ def test_copies_are_placed_where_trying_everything_places_them(seed: int) -> Non
         request = related(rng, random_fleet)
         options = {alike(request, way): way for _, way in assignments(known, request)}
         request = with_copies(rng, request, len(options))
-        spec = RequestSpec.model_validate_json(json.dumps(request))
+        spec = oldest_form(RequestSpecV2.model_validate_json(json.dumps(request)))
         order = SIMPLE_ORDERS[rng.choice(sorted(SIMPLE_ORDERS))]
         budget, draw = SearchBudget(), np.random.default_rng(seed)
         found = find(view, spec, limit=EVERYTHING, order=order, rng=draw, budget=budget)
