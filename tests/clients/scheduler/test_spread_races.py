@@ -24,7 +24,7 @@ from vacancy.resources.model.errors import NoValidHost, UsageError
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec, RequestSpecV2
-from vacancy.resources.model.server_group import ServerGroupMembership, ServerGroupMembershipV2
+from vacancy.resources.model.server_group import ServerGroupMembershipV2
 
 PARTITIONS = 2
 NODES = [f"node-{n}" for n in range(12)]
@@ -40,7 +40,7 @@ def even(name: str = "web", **more: Any) -> ServerGroupMembershipV2:
     return ServerGroupMembershipV2(group=f"{CELL}/{name}", policy="spread", scope="zone-", **more)
 
 
-def spec(*memberships: ServerGroupMembership, vcpus: int = 1, **more: Any) -> RequestSpecV2:
+def spec(*memberships: ServerGroupMembershipV2, vcpus: int = 1, **more: Any) -> RequestSpecV2:
     return RequestSpecV2(groups=(RequestGroup(resources={"VCPU": vcpus}),), memberships=memberships, **more)
 
 
