@@ -28,6 +28,8 @@ from vacancy.projections.view.columns import Bools
 from vacancy.projections.view.consumer_view import ConsumerView
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.fold.claims import fold_replaced
+from vacancy.resources.fold.judge import Rejection
+from vacancy.resources.fold.moves import judge_update
 from vacancy.resources.model import events
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.request import RequestGroup, RequestSpec
@@ -291,9 +293,15 @@ class ConsumerPlaces:
             if any(traits.isdisjoint(names) for names in wanted):
                 return False
             each |= {"required": (), "any_traits": (), "member_of": ()}
+            at_root = view.aggregates.of(root)
+            if not set(group.not_member_of).isdisjoint(at_root):
+                return False
             for row in rows:
+                own = (
+                    at_root if view.root[row] == root else ()
+                )  # a sharing provider does not get those of the tree
                 for names in group.member_of:
-                    if set(names).isdisjoint((*view.aggregates.of(row), *view.aggregates.of(root))):
+                    if set(names).isdisjoint((*view.aggregates.of(row), *own)):
                         return False
         qualities = Filter(view, group.model_copy(update=each), compiled.expressions, cell=self._held.cell)
         everything = np.ones(view.size, dtype=np.bool_)
@@ -399,20 +407,30 @@ def judged(
 ) -> tuple[VerdictRow | None, AllocationRow | None]:
     """The verdict that the fold would give on a replacement now, and what the consumer would hold then. `deadline_ms` is how
     long the replacement may wait."""
-    cell = held.cell
-    row = reader.get(PARTITION, PARTITION_KEY, cell=cell)
-    if row is None:
+    transaction = _transaction(reader, held.cell, replacement.deadline_ms - deadline_ms)
+    if transaction is None:
         return None, None
-    offset = reader.position[partition_for(cell, reader.manifest.partitions)]
-    now_ms = replacement.deadline_ms - deadline_ms
-    transaction = Transaction(
-        _Rows(reader, cell), reader.registry, reader.versions, row, cell, offset, now_ms
-    )
     fold_replaced(transaction, replacement)
     return (
         transaction.get(VERDICTS, transaction.key(replacement.id)),
         transaction.get(ALLOCATIONS, transaction.key(held.consumer)),
     )
+
+
+def judged_update(reader: StoreReader, cell: str, data: events.ConsumerUpdate) -> Rejection | None:
+    """Why a quota would not allow the change of a consumer's project, user or type now, or None. Raises `InvalidRecord` where
+    it holds nothing by that claim."""
+    transaction = _transaction(reader, cell, reader.newest_ms)
+    return None if transaction is None else judge_update(transaction, data)
+
+
+def _transaction(reader: StoreReader, cell: str, now_ms: int) -> Transaction | None:
+    """A record of a cell that comes now, or None where its partition is not known."""
+    row = reader.get(PARTITION, PARTITION_KEY, cell=cell)
+    if row is None:
+        return None
+    offset = reader.position[partition_for(cell, reader.manifest.partitions)]
+    return Transaction(_Rows(reader, cell), reader.registry, reader.versions, row, cell, offset, now_ms)
 
 
 def _same_groups(wanted: RequestSpec, asked: RequestSpec) -> bool:

@@ -19,7 +19,7 @@ from vacancy.clients.inspection.lookup import find as find_rows
 from vacancy.clients.inspection.lookup import provider_cell, show_provider
 from vacancy.clients.runtime.folded_log import FoldedLog, RecordRefused
 from vacancy.clients.scheduler.claims import FINAL, LATE, ClaimMaker, ClaimSettings, rejection_text
-from vacancy.clients.scheduler.consumer_places import ConsumerPlaces, Place, Wish
+from vacancy.clients.scheduler.consumer_places import ConsumerPlaces, Place, Wish, judged_update
 from vacancy.clients.scheduler.holdings import (
     Asked,
     Holding,
@@ -42,6 +42,7 @@ from vacancy.projections.query.model import ServedGroup
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import (
     ClaimLost,
+    InvalidRecord,
     NoValidHost,
     OutcomeUnknown,
     OverQuota,
@@ -424,16 +425,34 @@ class Moves:
         except ValidationError as error:
             raise _usage_error(error) from None
         event = events.ConsumerUpdated(id=uuid4().hex, source=self._settings.source, data=data)
-        try:
-            folded.write([NewRecord(held.cell, events.encode(event))], subject, look)
-        except RecordRefused as error:
-            if "over_quota" in error.reason or "quota_full" in error.reason:
+        for attempt in count(1):
+            self._fetch_for(held, data)
+            try:
+                folded.write([NewRecord(held.cell, events.encode(event))], subject, look)
+            except RecordRefused as error:
+                if "over_quota" not in error.reason and "quota_full" not in error.reason:
+                    raise
+                if attempt < self._settings.attempts and "over_quota" in error.reason:
+                    continue  # another one took it meanwhile
                 raise OverQuota(
                     error.reason,
                     where=f"partition {error.at.partition}, offset {error.at.offset}",
                     do="release something, or raise the limit with `vacancy quota set`",
                 ) from error
-            raise
+            return
+
+    def _fetch_for(self, held: Holding, data: events.ConsumerUpdate) -> None:
+        """Fetch the shares of limits that a change needs in its partition. Raises `OverQuota` where a limit is in use."""
+        for _ in range(self._settings.attempts):
+            self._reader.catch_up()
+            try:
+                refused = judged_update(self._reader, held.cell, data)
+            except InvalidRecord:
+                return  # it is released, or was replaced: the fold refuses the change
+            if refused is None or refused.reason != "over_quota":
+                return
+            verdict = VerdictRow(False, refused.reason, -1, 0, b"", held.consumer, "", *refused[2:])
+            self._fetch_quota(Rejected(held.cell, verdict))
 
 
 def node_of(reader: Any, held: Holding, served: Collection[ServedGroup]) -> str:

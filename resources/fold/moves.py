@@ -241,6 +241,17 @@ def stays_in_groups(transaction: Transaction, claim: Claim) -> Claim | Rejection
 def fold_updated(transaction: Transaction, data: ConsumerUpdate) -> None:
     """Change the project, the user or the type of a consumer. Raises `InvalidRecord` if it holds nothing by that claim, or if
     a quota does not allow it."""
+    refused = judge_update(transaction, data)
+    if refused is not None:
+        raise InvalidRecord(
+            f"consumer {data.consumer} was not updated: {refused.reason}, {refused.resource_class}: asked {refused.asked},"
+            f" available {refused.available}, {refused.group}"
+        )
+
+
+def judge_update(transaction: Transaction, data: ConsumerUpdate) -> Rejection | None:
+    """Make the change of `fold_updated`, or return why a quota does not allow it. Raises `InvalidRecord` if the consumer holds
+    nothing by that claim."""
     key = transaction.key(data.consumer)
     held = transaction.get(ALLOCATIONS, key)
     if held is None or held.claim != data.claim:
@@ -254,11 +265,8 @@ def fold_updated(transaction: Transaction, data: ConsumerUpdate) -> None:
         consumer_type=held.consumer_type if data.consumer_type is None else data.consumer_type,
     )
     if after == held:
-        return
+        return None
     refused = change_account(transaction, key, held, after)
-    if refused is not None:
-        raise InvalidRecord(
-            f"consumer {data.consumer} was not updated: {refused.reason}, {refused.resource_class}: asked {refused.asked},"
-            f" available {refused.available}, {refused.group}"
-        )
-    transaction.put(ALLOCATIONS, key, replace(after, generation=held.generation + 1))
+    if refused is None:
+        transaction.put(ALLOCATIONS, key, replace(after, generation=held.generation + 1))
+    return refused

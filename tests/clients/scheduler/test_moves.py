@@ -366,3 +366,26 @@ def test_a_request_with_a_group_that_asks_for_no_resources_is_resized(site: Foll
         scheduler.place(PlacementRequest(spec, consumer="c"))
         assert scheduler.resize("c", {"VCPU": 2}).root == "n"
         assert holds(scheduler, "c") == {("n", "VCPU"): 2}
+
+
+def test_a_sharing_provider_does_not_get_the_aggregates_of_the_tree(site: FollowedLog) -> None:
+    site.report("n", cell="c1", VCPU={"total": 4})
+    shares = events.ProviderReport(
+        id="pool", inventories={"DISK_GB": {"total": 9}}, traits=("MISC_SHARES_VIA_AGGREGATE",)
+    )
+    data = events.NodeReportedData(root="pool", incarnation="1" * 16, sequence=1, providers=(shares,))
+    site.append("c1", events.NodeReported(id="e", source="/test", data=data))
+    for provider, aggregates in (("n", ("fast", "pools")), ("pool", ("pools",))):
+        facts = events.OperatorSettings(aggregates=aggregates)
+        settings = events.OperatorSettingsData(provider=provider, revision=1, facts=facts)
+        site.append("c1", events.OperatorSettingsSet(id=f"e-{provider}", source="/test", data=settings))
+    for of, found in (("pools", True), ("fast", False)):
+        group = RequestGroup(same_provider=False, resources={"VCPU": 1}, member_of=((of,),))
+        with site.scheduler() as scheduler:
+            scheduler.place(PlacementRequest(RequestSpec(groups=(group,)), consumer=of))
+            if found:
+                scheduler.resize(of, {"DISK_GB": 1})
+                assert holds(scheduler, of) == {("n", "VCPU"): 1, ("pool", "DISK_GB"): 1}
+                continue
+            with pytest.raises(NoValidHost):
+                scheduler.resize(of, {"DISK_GB": 1})

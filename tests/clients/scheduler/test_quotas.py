@@ -148,6 +148,20 @@ def test_a_limit_below_what_is_held_is_kept_wherever_consumers_leave(site: Follo
             scheduler.place(request(node=0))
 
 
+def test_a_change_of_the_project_fetches_the_share_that_it_needs(site: FollowedLog) -> None:
+    Quotas(site.log, site.reader).set_limit(VCPU, 4)
+    with site.scheduler() as scheduler:
+        placed = scheduler.place(request("other", amount=4, node=2))
+        scheduler.update(placed.consumer, project="p")
+        assert check_sums(site).used == 4
+        more = scheduler.place(request("other", node=1))
+        with pytest.raises(OverQuota, match="project p, VCPU: used 4, asked 1, limit 4"):
+            scheduler.update(more.consumer, project="p")
+        ((_, row),) = scheduler.allocations(more.consumer)
+        assert row.project == "other"
+        assert not [row for _, _, row in site.reader.scan(DEAD_LETTERS)], "nothing was written in vain"
+
+
 def test_rules_without_quotas_say_so(tmp_path: Path) -> None:
     with followed_log(tmp_path) as old, pytest.raises(UsageError, match="--preview-rules"):
         Quotas(old.log, old.reader)
