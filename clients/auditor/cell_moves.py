@@ -43,8 +43,8 @@ class AuditedCellMoves:
         move = data["move"]
         if cell != move or data["source"]["cell"] == data["destination"]:
             raise Refused
-        self.all.setdefault(move, AuditedMove(where, data))
-        self.known.setdefault(move, self.all[move])
+        if move not in self.known:
+            self.known[move] = self.all[move] = AuditedMove(where, data)
 
     def end(self, cell: str, data: Mapping[str, Any]) -> bool:
         """A move ends. Returns whether it was open until now. Raises `Refused`."""

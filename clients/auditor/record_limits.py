@@ -56,6 +56,7 @@ _CHECKS: Final[Mapping[str, Callable[[Data, AuditedLimits], bool]]] = {
     "claims.requested.v2": _claims,
     "gang.requested": _claims,
     "consumer.replaced.v2": _claims,
+    "consumer.replaced.v3": _claims,
     "node.reported": _node,
     "node.reported.v2": _node,
     "node.changed": _node,

@@ -326,11 +326,15 @@ def _with(row: QuotaRow, delta: Delta) -> QuotaRow:
 
 
 def _share(row: QuotaRow, kind: str, unit: str) -> QuotaShare | None:
-    return next((one for one in row.shares if one.consumer_type == kind and one.unit == unit), None)
+    at = bisect_left(row.shares, (kind, unit))
+    found = row.shares[at] if at < len(row.shares) else None
+    return found if found is not None and (found.consumer_type, found.unit) == (kind, unit) else None
 
 
 def _used(row: QuotaRow, kind: str, unit: str) -> int:
-    return sum(amount for type_, name, amount in row.used if name == unit and kind in ("", type_))
+    if kind:
+        return _held(row, (kind, unit))
+    return sum(amount for _, name, amount in row.used if name == unit)
 
 
 def _entries(row: QuotaRow) -> int:

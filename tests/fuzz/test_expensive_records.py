@@ -35,8 +35,12 @@ FIRST_FOUND = [
     Recipe("withdrawn_parts", {"rounds": 3, "parts": 4_000, "releases": 16}),
     Recipe("server_group", {"members": 16, "parts": 255, "claims_": 16}),
     Recipe("ending_at_once", {"holds": 32_000, "verdicts": 0}),
+    Recipe("fragmented_ports", {"providers": 16, "fragments": 8192, "protocols": 1}),
+    Recipe("given_back_ports", {"parts": 256, "count": 10, "consumers": 1, "kind": 2}),
+    Recipe("moved_members", {"members": 1000, "groups": 8, "parts": 1, "kind": 2}),
 ]
-"""Records that cost more under rules versions 1 and 2: up to 100 s. What is refused now would never be searched for."""
+"""Records that cost more under rules versions 1 and 2, up to 100 s, or in the preview, up to three times the budget. What is
+refused now would never be searched for."""
 
 
 @pytest.mark.parametrize("recipe", FIRST_FOUND, ids=lambda recipe: recipe.kind)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -124,7 +125,9 @@ def check_all_agree(fuzzed: FuzzedLog, path: Path) -> None:
     assert found.different == []
     # These schedulers close requests as they like, and these operators set shares that no ledger gave.
     problems = [what for what in found.audit.problems if "no valid host" not in what]
-    assert [what for what in problems if not what.startswith("quotas partition")] == []
+    # Nor do the moves between cells add up that they end as they like.
+    lies = re.compile(r"quotas partition|\d+:\d+ move m-")
+    assert [what for what in problems if not lies.match(what)] == []
     assert live == [Folded(records).digest() for records in fuzzed.records.values()]
 
 

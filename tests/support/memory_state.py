@@ -40,6 +40,10 @@ class MemoryState:
         if DEADLINES in changes:
             self._deadlines = sorted(self._rows[DEADLINES])
 
+    def rows(self, table: Table[Row]) -> Iterator[tuple[bytes, Row]]:
+        """The rows of a table."""
+        return iter(list(self._rows[table].items()))
+
     def items(self) -> Iterator[tuple[str, bytes, bytes]]:
         """(family, key, encoded row) of all rows, sorted: equal states give equal items."""
         found = (
