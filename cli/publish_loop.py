@@ -34,6 +34,7 @@ from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import LogError, StoreError, UsageError, VacancyError
 from vacancy.resources.model.events import NodeReportedV2, ProviderReport
 from vacancy.resources.model.partitioner import partition_for
+from vacancy.resources.state.rule_set import RuleSet
 from vacancy.resources.state.tables import NODES, key
 from vacancy.streams.log import AppendedAt, Log
 from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop
@@ -49,11 +50,12 @@ CollectProviders = Callable[[], Providers]
 
 class NodeSource(NamedTuple):
     """Where a node's inventory comes from: its id, and the function that collects it with the collector's remarks. `is_host`
-    is whether the node is this host, and not one that a file describes."""
+    is whether the node is this host, and not one that a file describes. `offers_mig`: GPUs in MIG mode as class MIG."""
 
     node: str
     inspect: Callable[[], HostInventory]
     is_host: bool = True
+    offers_mig: bool = False
 
     def collector(self, say: Callable[[str], None]) -> CollectProviders:
         """A function that collects the providers, and says each remark when it is new."""
@@ -67,6 +69,7 @@ class NodeSource(NamedTuple):
         return collect
 
 
+MIG = "MIG"
 _CPU_LIST = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*")
 
 _adapter = TypeAdapter(tuple[ProviderReport, ...])
@@ -102,7 +105,7 @@ def node_from_host(root: str | None, settings: Settings, **options: Any) -> Node
     }
     given = HostOptions(**options) if root is None else HostOptions(root=root, **options)
     check_options(given)
-    return NodeSource(given.root, lambda: inspect_host(given))
+    return NodeSource(given.root, lambda: inspect_host(given), offers_mig=given.mig)
 
 
 def cpu_list(text: str | None, where: str) -> frozenset[int] | None:
@@ -158,16 +161,24 @@ def make_publisher(
 ) -> Publisher:
     """The node's publisher, in the cell that `node_cell` gives it. `machine` is the value of `--machine`."""
     cell = node_cell(source.node, context.settings.cell, outbox, log)
-    name = _machine_name(log, machine, source)
-    return Publisher(log, source.node, cell, outbox, move_cell=move_cell, machine=name)
+    rules = _rules(log)
+    name = _machine_name(rules, log, machine, source)
+    if source.offers_mig and (rules is None or MIG not in rules.classes):
+        raise UsageError(
+            "the rules of this log do not have the class MIG: it needs version 4",
+            where=f"--mig, log {log.name}",
+            do="omit --mig; a log made by `vacancy topics create --preview-rules` has it",
+        )
+    health = rules is not None and rules.excludes_items
+    return Publisher(log, source.node, cell, outbox, move_cell=move_cell, machine=name, health=health)
 
 
-def _machine_name(log: Log, chosen: str, source: NodeSource) -> str | None:
+def _machine_name(rules: RuleSet | None, log: Log, chosen: str, source: NodeSource) -> str | None:
     """The machine that reports name: `chosen`, or for `auto` this host's, unless a file describes the node. None for `none`,
     and where the log's rules do not have it. Raises `UsageError` for a name that the log's rules do not have."""
     if chosen == "none" or (chosen == "auto" and not source.is_host):
         return None
-    if not _has_machines(log):
+    if rules is None or NodeReportedV2 not in rules.handlers:
         if chosen == "auto":
             return None
         raise UsageError(
@@ -178,15 +189,14 @@ def _machine_name(log: Log, chosen: str, source: NodeSource) -> str | None:
     return machine_identity() if chosen == "auto" else chosen
 
 
-def _has_machines(log: Log) -> bool:
-    """Whether the log was made with rules that have machines. A publisher may have no permission to read the log; then the
-    answer is no."""
+def _rules(log: Log) -> RuleSet | None:
+    """The rules that the log was made with. A publisher may have no permission to read the log; then they are not known."""
     try:
         records = log.read(0, 0, 1, timeout_s=5.0)
         rules = json.loads(records[0].value)["data"]["rules"]["version"] if records else 0
     except (LogError, ValueError, LookupError, TypeError):
-        return False
-    return rules in RULES_VERSIONS and NodeReportedV2 in RULES_VERSIONS.of(rules).handlers
+        return None
+    return RULES_VERSIONS.of(rules) if rules in RULES_VERSIONS else None
 
 
 def serve(log_url: str, open_log: OpenLog, service: Callable[[Log], PublishService]) -> None:

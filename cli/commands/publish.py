@@ -169,6 +169,22 @@ def publish(
             help="Do not offer PCI devices that match this rule. Repeatable. [env: VACANCY_DENY_DEVICES]",
         ),
     ] = None,
+    device_health: Annotated[
+        Path | None,
+        typer.Option(
+            "--device-health",
+            metavar="FILE",
+            help="Devices that do not work, as a monitor of yours writes them to this JSON file: address -> reason. Nobody gets"
+            " them. The file is read again at every interval.",
+        ),
+    ] = None,
+    mig: Annotated[
+        bool,
+        typer.Option(
+            "--mig",
+            help="Offer GPUs in MIG mode as class MIG, with the placements that nvidia-smi prints (rules version 4).",
+        ),
+    ] = False,
     machine: Annotated[
         str,
         typer.Option(
@@ -235,6 +251,8 @@ def publish(
         shared_cpus=publish_loop.cpu_list(shared_cpus, "--shared-cpus"),
         numa_memory_mib=numa_memory,
         disk=disk,
+        device_health=device_health,
+        mig=mig,
     )
     if dry_run:
         _dry_run(source, retire=retire, as_json=as_json)

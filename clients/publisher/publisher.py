@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from pydantic import ValidationError
 
+from vacancy.clients.publisher.device_health import without_unhealthy
 from vacancy.clients.publisher.outbox import Outbox, OutboxFull, OutboxKind, Outgoing, default_outbox
 from vacancy.resources.fold.provider_tree import check_tree
 from vacancy.resources.model.errors import InvalidRecord, LogUnavailable, UsageError
@@ -90,7 +91,7 @@ class Publisher:
     With `move_cell`, a node that the outbox knows in another cell is first retired there. Without it, CellChanged is
     raised. Raises UsageError if the outbox belongs to another node. `clock` gives milliseconds since 1970 for the times
     that people read, `new_id` the incarnation. `machine` is the identity of the machine, for full reports; a log follows it
-    from rules version 4 on. `close` closes the log and the outbox only if `from_settings` opened them.
+    from rules version 4 on. `health`: whether the log's rules know unhealthy devices; if not, reports leave them out. `close` closes the log and the outbox only if `from_settings` opened them.
     """
 
     def __init__(
@@ -102,10 +103,12 @@ class Publisher:
         *,
         move_cell: bool = False,
         machine: str | None = None,
+        health: bool = True,
         clock: Callable[[], int] = wall_ms,
         new_id: Callable[[], str] = new_incarnation,
     ) -> None:
         self.root, self.cell, self.outbox, self.machine = root, cell, outbox, machine
+        self._knows_health = health
         self.incarnation = new_id()
         self._log, self._clock, self._new_id = log, clock, new_id
         self._sequence = 0
@@ -165,7 +168,8 @@ class Publisher:
             raise UsageError(
                 error.what, do="report the root first and each parent before its children"
             ) from None
-        data = {"providers": tuple(providers), "consumers": None if consumers is None else tuple(consumers)}
+        told = self._known(providers)
+        data = {"providers": told, "consumers": None if consumers is None else tuple(consumers)}
         with self._recording:
             if self._retired:  # an incarnation that was retired does not come back
                 self._continue(self._new_id(), 0)
@@ -187,7 +191,9 @@ class Publisher:
         with self._recording:
             self._check_reported()
             self._record(
-                OutboxKind.CHANGED, self.cell, {"providers": tuple(providers), "removed": tuple(removed)}
+                OutboxKind.CHANGED,
+                self.cell,
+                {"providers": self._known(providers), "removed": tuple(removed)},
             )
 
     def heartbeat(self) -> bool:
@@ -254,6 +260,10 @@ class Publisher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _known(self, providers: Iterable[ProviderReport]) -> Providers:
+        """The providers as the log's rules can have them."""
+        return tuple(providers) if self._knows_health else without_unhealthy(providers)
 
     def _check_reported(self) -> None:
         if not self._reported:

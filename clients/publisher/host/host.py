@@ -1,7 +1,7 @@
 """The provider tree of this node.
 
-    NODE                            VCPU, MEMORY_MB, DISK_GB; PCI_DEVICE without a NUMA cell; traits of its CPUs
-    |- NODE:numa0                   NUMA_CELL; PCI_DEVICE of this NUMA cell
+    NODE                            VCPU, MEMORY_MB, DISK_GB; PCI_DEVICE and MIG without a NUMA cell; traits of its CPUs
+    |- NODE:numa0                   NUMA_CELL; PCI_DEVICE and MIG of this NUMA cell
     |  `- NODE:numa0:efficiency     NUMA_CELL with the efficiency cores, where a NUMA cell has performance cores too
     `- NODE:numa1                   ...
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Final, NamedTuple
 from vacancy.clients.publisher.host.attributes import read_attributes
 from vacancy.clients.publisher.host.cgroup import CgroupLimits, read_cgroup
 from vacancy.clients.publisher.host.cpu import Cpu, read_cpu
+from vacancy.clients.publisher.host.device_health import DeviceHealth, read_health, with_unhealthy
 from vacancy.clients.publisher.host.device_rules import NO_RULES, DeviceRules
 from vacancy.clients.publisher.host.disk import read_disk_gib
 from vacancy.clients.publisher.host.files import format_cpu_list
@@ -37,6 +39,7 @@ from vacancy.clients.publisher.host.memory import (
     read_hugepages,
     read_memory_kib,
 )
+from vacancy.clients.publisher.host.mig import MigGpu, MigGpus, mig_inventory, read_mig
 from vacancy.clients.publisher.host.numa import HostNumaCell, HostNumaCells, read_cells, without_pages
 from vacancy.clients.publisher.host.numa_inventory import (
     CellInventory,
@@ -70,7 +73,8 @@ class HostOptions:
     oversubscribed; CPUs in neither set stay with the host. They are Nova's cpu_dedicated_set and cpu_shared_set. With
     `numa` "whole" the NUMA cells offer all CPUs and memory. With "split" they offer the dedicated CPUs, the hugepages
     and `numa_memory_mib` of other memory each, and the node offers the rest. `reserved_hugepages` are not offered; a host
-    without NUMA cells counts as NUMA cell 0. `devices` are the rules for PCI devices.
+    without NUMA cells counts as NUMA cell 0. `devices` are the rules for PCI devices, `device_health` is the file of a monitor
+    that says which of them do not work, and with `mig` the GPUs in MIG mode are offered as class MIG.
     """
 
     root: str = field(default_factory=socket.gethostname)
@@ -86,6 +90,8 @@ class HostOptions:
     numa_memory_mib: int = 0
     reserved_hugepages: tuple[HugepageReservation, ...] = ()
     devices: DeviceRules = NO_RULES
+    device_health: Path | None = None
+    mig: bool = False
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
     etc: Path = Path("/etc")
@@ -166,21 +172,22 @@ def collect(options: HostOptions) -> tuple[ProviderReport, ...]:
 def inspect_host(options: HostOptions) -> HostInventory:
     """The full report of this host: the node first, parents before their children; and what is left out, and why.
 
-    It needs no root permissions. What cannot be read is omitted; it raises nothing.
+    It needs no root permissions. What cannot be read is omitted. Raises `VacancyError` only where options name what cannot be
+    read: `read_health`, `read_mig`.
     """
     limits = read_cgroup(options.sys)
     cpu = read_cpu(options.proc, options.sys, limits)
     numa = read_cells(options.sys, limits)
-    devices, remarks = read_devices(options.proc, options.sys, options.devices)
+    offered = _devices(options)
     numbers = {cell.number for cell in numa.cells}
-    without_cell = [device for device in devices if device.numa_node not in numbers]
-    providers = [_with_devices(_node(options, cpu, numa), without_cell)]
+    without_cell = [device for device in offered.devices if device.numa_node not in numbers]
+    providers = [_with_devices(_node(options, cpu, numa), without_cell, offered)]
     memory = memory_after_reserve(numa.cells, options.memory_reserved_mib)
     more: list[Remark] = []
     for cell in numa.cells:
         of_cell, left_out = _cell(options, cell, cpu, memory[cell.number])
-        here = [device for device in devices if device.numa_node == cell.number]
-        providers += [_with_devices(of_cell[0], here), *of_cell[1:]]
+        here = [device for device in offered.devices if device.numa_node == cell.number]
+        providers += [_with_devices(of_cell[0], here, offered), *of_cell[1:]]
         more += left_out
     return HostInventory(
         tuple(providers),
@@ -190,9 +197,25 @@ def inspect_host(options: HostOptions) -> HostInventory:
             *numa.remarks,
             *more,
             *_host_remarks(options, numa, limits),
-            *remarks,
+            *offered.remarks,
         ),
     )
+
+
+class _OfferedDevices(NamedTuple):
+    """The PCI devices of a host that it may offer, which of them do not work, which are GPUs in MIG mode, and remarks."""
+
+    devices: tuple[PciDevice, ...]
+    health: DeviceHealth
+    mig: Mapping[str, MigGpu]
+    remarks: tuple[Remark, ...]
+
+
+def _devices(options: HostOptions) -> _OfferedDevices:
+    devices, remarks = read_devices(options.proc, options.sys, options.devices)
+    health = read_health(options.sys, devices, options.device_health)
+    mig = read_mig(devices, options.programs) if options.mig else MigGpus({}, ())
+    return _OfferedDevices(devices, health, mig.gpus, (*remarks, *health.remarks, *mig.remarks))
 
 
 def _node(options: HostOptions, cpu: Cpu, numa: HostNumaCells) -> ProviderReport:
@@ -284,10 +307,26 @@ def _cell_report(
     )
 
 
-def _with_devices(provider: ProviderReport, devices: list[PciDevice]) -> ProviderReport:
+def _with_devices(
+    provider: ProviderReport, devices: list[PciDevice], offered: _OfferedDevices
+) -> ProviderReport:
+    """The provider with these devices: GPUs in MIG mode as MIG, and neither they nor their functions as PCI devices."""
     if not devices:
         return provider
-    inventories = {**provider.inventories, "PCI_DEVICE": device_inventory(devices)}
+    inventories = dict(provider.inventories)
+    whole = [one for one in devices if offered.mig.keys().isdisjoint((one.address, one.parent))]
+    unhealthy = offered.health.unhealthy
+    if whole:
+        inventories["PCI_DEVICE"] = with_unhealthy(
+            device_inventory(whole),
+            {one.address: unhealthy[one.address] for one in whole if one.address in unhealthy},
+        )
+    if mig := mig_inventory(offered.mig, devices):
+        bad = {gpu.uuid: unhealthy[at] for at, gpu in offered.mig.items() if at in unhealthy}
+        devices_of = mig["devices"]
+        inventories["MIG"] = with_unhealthy(
+            mig, {uuid: reason for uuid, reason in bad.items() if uuid in devices_of}
+        )
     return provider.model_copy(update={"inventories": inventories})
 
 

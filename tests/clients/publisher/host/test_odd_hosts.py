@@ -637,6 +637,171 @@ numa1 cores=2-3 kept=2
 """,
         {"dedicated_cpus": cpus(3), "shared_cpus": cpus(0, 1)},
     ),
+    "eight threads a core, two cores in one NUMA cell": OddHost(
+        """
+file proc/sys/kernel/arch ppc64le
+online 0-15
+memory 8192
+core 0-7
+core 8-15
+cell 0 cpus=0-15 memory=8192
+""",
+        """
+n VCPU=8 MEMORY_MB=8192-512 HW_CPU_HYPERTHREADING
+numa0 cores=0-7
+""",
+        {"dedicated_cpus": cpus(*range(8))},
+        traits="HW_CPU_HYPER",
+    ),
+    "four threads a core, of which the host keeps some": OddHost(
+        """
+online 0-7
+memory 4096
+core 0,2,4,6
+core 1,3,5,7
+cell 0 cpus=0-7 memory=4096
+""",
+        """
+n VCPU=2 MEMORY_MB=4096-512
+numa0 cores=0,2,4,6|1,3,5,7 kept=1,6-7
+""",
+        {"dedicated_cpus": cpus(2, 3, 4, 5, 0), "shared_cpus": cpus(6, 7)},
+    ),
+    "more CPUs than one byte of APIC ids can number": OddHost(
+        """
+online 0-383
+memory 16384
+core 0,192
+core 191,383
+cell 0 cpus=0-95,192-287 memory=8192
+cell 1 cpus=96-191,288-383 memory=8192
+""",
+        """
+n VCPU=380 MEMORY_MB=16384-512
+numa0 cores=0,192
+numa1 cores=191,383
+""",
+        {"dedicated_cpus": cpus(0, 191, 192, 383)},
+    ),
+    "an offline CPU in the middle, whose sibling goes on": OddHost(
+        """
+online 0-2,4-7
+present 0-7
+memory 4096
+core 0,4
+core 1,5
+core 2,6
+core 7
+cell 0 cpus=0-2,4-7 memory=4096
+""",
+        """
+n VCPU=4 MEMORY_MB=4096-512
+numa0 cores=0,4|1,5|7 kept=0-1
+! CPU 3: not offered: they are offline
+""",
+        {"dedicated_cpus": cpus(3, 4, 5, 7)},
+    ),
+    "cores of three types in one NUMA cell": OddHost(
+        """
+file proc/sys/kernel/arch aarch64
+online 0-7
+memory 8192
+core 0
+core 1
+core 2
+core 3
+core 4
+core 5
+core 6
+core 7
+cell 0 cpus=0-7 memory=8192
+file sys/devices/system/cpu/cpu0/cpu_capacity 325
+file sys/devices/system/cpu/cpu1/cpu_capacity 325
+file sys/devices/system/cpu/cpu2/cpu_capacity 325
+file sys/devices/system/cpu/cpu3/cpu_capacity 325
+file sys/devices/system/cpu/cpu4/cpu_capacity 828
+file sys/devices/system/cpu/cpu5/cpu_capacity 828
+file sys/devices/system/cpu/cpu6/cpu_capacity 828
+file sys/devices/system/cpu/cpu7/cpu_capacity 1024
+""",
+        """
+n VCPU=4 MEMORY_MB=8192-512
+numa0 cores=6|7 CUSTOM_CORES_PERFORMANCE core_type:performance
+numa0:efficiency cores=0|1 CUSTOM_CORES_EFFICIENCY core_type:efficiency
+""",
+        {"dedicated_cpus": cpus(0, 1, 6, 7)},
+        traits="CUSTOM",
+    ),
+    "hugepages of a NUMA cell without CPUs": OddHost(
+        """
+online 0-1
+memory 16384
+core 0-1
+normal 0-1
+pages 1048576:6:6
+cell 0 cpus=0-1 memory=8192 pages=1048576:2:2
+cell 1 memory=8192 pages=1048576:4:4
+""",
+        """
+n VCPU=2 MEMORY_MB=16384-6656
+numa0 pages=1048576:2
+numa1 pages=1048576:3
+! NUMA cell 1, hugepages of 1048576 KiB: 3 of 4 offered: 1 are reserved for the host
+""",
+        {"reserved_hugepages": (HugepageReservation(1, 1048576, 1),)},
+    ),
+    "several L3 caches, and one NUMA cell for each": OddHost(
+        """
+online 0-7
+memory 16384
+core 0,4
+core 1,5
+core 2,6
+core 3,7
+cell 0 cpus=0,4 memory=4096
+cell 1 cpus=1,5 memory=4096
+cell 2 cpus=2,6 memory=4096
+cell 3 cpus=3,7 memory=4096
+file sys/devices/system/cpu/cpu0/cache/index3/shared_cpu_list 0,4
+""",
+        """
+n
+numa0 cores=0,4 memory=3968
+numa1 shared=1,5 memory=3968
+numa2 shared=2,6 memory=3968
+numa3 cores=3,7 memory=3968
+""",
+        {"dedicated_cpus": cpus(0, 3, 4, 7), "numa": "whole"},
+    ),
+    "virtual functions, some with a guest's driver, of a card whose link is up": OddHost(
+        """
+online 0-1
+memory 4096
+cell 0 cpus=0-1 memory=4096
+pci 3b:00.0 020000 15b3:101d numa=0 up functions=3
+pci 3b:00.1 020000 15b3:101e numa=0 physfn=3b:00.0
+pci 3b:00.2 020000 15b3:101e numa=0 physfn=3b:00.0
+pci 3b:00.3 020000 15b3:101e numa=0 physfn=3b:00.0 up
+file sys/bus/pci/devices/0000:3b:00.1/driver ->../vfio-pci
+""",
+        """
+n VCPU=2 MEMORY_MB=4096-512
+numa0 pci=3b:00.1(network),3b:00.2(network)
+! PCI devices 0000:3b:00.0 (network 15b3:101d), 0000:3b:00.3 (network 15b3:101e): not offered: the host uses it: its link is up
+""",
+    ),
+    "virtual functions of which sysfs lists one of two": OddHost(
+        """
+online 0-1
+memory 4096
+pci 3b:00.0 020000 15b3:101d functions=2
+pci 3b:00.1 020000 15b3:101e physfn=3b:00.0
+""",
+        """
+n VCPU=2 MEMORY_MB=4096-512 pci=3b:00.1(network)
+! PCI device 0000:3b:00.0 (network 15b3:101d): not offered: 2 virtual functions go with it, and only 1 are visible
+""",
+    ),
     "siblings that contradict each other, and a CPU without a core": OddHost(
         """
 online 0-3
