@@ -259,7 +259,6 @@ def publish(
         return
     node, collect = source.node, source.collector(note)
     context.ensure_log()
-    outbox_file = _outbox_file(context, outbox, node)
     intervals = publish_loop.Intervals(interval, heartbeat, full_every, timeout)
 
     def publisher_to(opened: Log) -> Publisher:
@@ -270,7 +269,7 @@ def publish(
         note(f"publishing {node} in cell {publisher.cell}, outbox {outbox_file}; stop with Ctrl-C")
         return publish_loop.make_service(context, opened, publisher, collect, intervals)
 
-    with Outbox(outbox_file) as queue:
+    with Outbox(outbox_file := _outbox_file(context, outbox, node)) as queue:
         if not once and not retire:
             publish_loop.serve(context.settings.log, context.open_log, service)
             return

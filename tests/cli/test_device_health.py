@@ -102,3 +102,25 @@ def test_an_unhealthy_device_that_is_not_reported_is_refused(site: Vacancy, tmp_
     report(tmp_path, {"83:00.0": "?"})
     told = site.fails(1, "publish", "--once", "--file", "n1.json")
     assert "unhealthy is {device: reason}, of devices in the same inventory" in told
+
+
+def test_earlier_rules_get_a_report_without_the_unhealthy_device(tmp_path: Path) -> None:
+    report(tmp_path, {"81:00.0": "it does not answer"})
+    with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
+        vacancy("topics", "create", "--partitions", 1)
+        vacancy("publish", "--once", "--no-wait", "--file", "n1.json")
+        assert "nvidia-smi is not on the search path" in vacancy.fails(2, "publish", "--once", "--mig")
+        assert "the health of devices cannot be read" in vacancy.fails(
+            2, "publish", "--once", "--device-health", "none.json"
+        )
+        program = tmp_path / "nvidia-smi"
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        vacancy.environment["PATH"] = f"{tmp_path}:{vacancy.environment['PATH']}"
+        told = vacancy.run("publish", "--once", "--mig")
+        assert told.code == 2
+        assert "the rules of this log do not have the class MIG: it needs version 4" in told.err
+        vacancy("replay")
+        (provider,) = vacancy.json("show", "provider", "n1")["providers"]
+        (gpus,) = [one for one in provider["inventories"] if one["resource_class"] == "PGPU"]
+        assert [item[0] for item in gpus["record"]["items"]] == ["82:00.0"]

@@ -42,7 +42,7 @@ class DeviceHealth(NamedTuple):
 def read_health(sys: Path, devices: Iterable[PciDevice], file: Path | None = None) -> DeviceHealth:
     """The health of these devices. `file` is the monitor's: address -> reason, as JSON. Raises `UsageError` if it cannot be
     read: without it a broken device could be offered."""
-    said = {} if file is None else _read_file(file)
+    said = {} if file is None else read_monitor(file)
     unhealthy: dict[str, str] = {}
     remarks: list[Remark] = []
     for device in devices:
@@ -96,7 +96,8 @@ def _fatal_errors(path: Path) -> int:
     return 0
 
 
-def _read_file(file: Path) -> dict[str, str]:
+def read_monitor(file: Path) -> dict[str, str]:
+    """The unhealthy devices that a monitor names: address -> reason. Raises `UsageError` if the file cannot be read."""
     try:
         found = json.loads(file.read_text())
     except (OSError, ValueError) as error:

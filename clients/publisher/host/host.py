@@ -23,7 +23,12 @@ from typing import Final, NamedTuple
 from vacancy.clients.publisher.host.attributes import read_attributes
 from vacancy.clients.publisher.host.cgroup import CgroupLimits, read_cgroup
 from vacancy.clients.publisher.host.cpu import Cpu, read_cpu
-from vacancy.clients.publisher.host.device_health import DeviceHealth, read_health, with_unhealthy
+from vacancy.clients.publisher.host.device_health import (
+    DeviceHealth,
+    read_health,
+    read_monitor,
+    with_unhealthy,
+)
 from vacancy.clients.publisher.host.device_rules import NO_RULES, DeviceRules
 from vacancy.clients.publisher.host.disk import read_disk_gib
 from vacancy.clients.publisher.host.files import format_cpu_list
@@ -39,7 +44,7 @@ from vacancy.clients.publisher.host.memory import (
     read_hugepages,
     read_memory_kib,
 )
-from vacancy.clients.publisher.host.mig import MigGpu, MigGpus, mig_inventory, read_mig
+from vacancy.clients.publisher.host.mig import MigGpu, MigGpus, find_program, mig_inventory, read_mig
 from vacancy.clients.publisher.host.numa import HostNumaCell, HostNumaCells, read_cells, without_pages
 from vacancy.clients.publisher.host.numa_inventory import (
     CellInventory,
@@ -145,7 +150,7 @@ class HostInventory(NamedTuple):
 
 
 def check_options(options: HostOptions) -> None:
-    """Raise UsageError if the options name CPUs that this host does not have.
+    """Raise UsageError if the options name CPUs that this host does not have, or what is needed for devices is missing.
 
     CPUs that exist and are offline are no error: they are offered when they are online. Neither are reserved hugepages that
     do not exist, because they may be allocated later.
@@ -162,6 +167,10 @@ def check_options(options: HostOptions) -> None:
                 where=option,
                 do=f"name CPUs of {format_cpu_list(present)}",
             )
+    if options.device_health is not None:
+        read_monitor(options.device_health)
+    if options.mig:
+        find_program(options.programs)
 
 
 def collect(options: HostOptions) -> tuple[ProviderReport, ...]:

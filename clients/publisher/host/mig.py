@@ -51,8 +51,11 @@ class MigGpu(NamedTuple):
         if known:
             placements = {"table": next((one for one in known if one.split("-")[0] in words), known[0])}
         attributes = pci.attributes()
-        about = {name: attributes[name] for name in ("vendor", "product", "numa_node") if name in attributes}
-        return {**placements, "model": self.model, "pci_address": self.address, **about}
+        found = {**placements, "model": self.model, "pci_address": self.address}
+        for name in ("vendor", "product", "numa_node"):
+            if name in attributes:
+                found[name] = attributes[name]
+        return found
 
 
 class MigGpus(NamedTuple):
@@ -68,13 +71,7 @@ def read_mig(devices: Iterable[PciDevice], programs: str | None = None) -> MigGp
     Raises `UsageError` if there is no `nvidia-smi`, and `VacancyError` if it fails: a GPU whose mode is not known must not be
     offered as a whole.
     """
-    program = shutil.which(PROGRAM, path=programs)
-    if program is None:
-        raise UsageError(
-            f"{PROGRAM} is not on the search path",
-            where="--mig",
-            do="install it with NVIDIA's driver, or omit --mig",
-        )
+    program = find_program(programs)
     offered = {device.address for device in devices}
     in_mode = [one for one in _gpus(_run(program, _QUERY, "--format=csv,noheader")) if one[2] in offered]
     if not in_mode:
@@ -94,6 +91,18 @@ def read_mig(devices: Iterable[PciDevice], programs: str | None = None) -> MigGp
             remarks.append(Remark(f"PCI device {address}", NOT_OFFERED, reason))
             found[address] = MigGpu(uuid, address, model, {})
     return MigGpus(found, tuple(remarks))
+
+
+def find_program(programs: str | None = None) -> str:
+    """The path of `nvidia-smi`. Raises `UsageError` if there is none."""
+    program = shutil.which(PROGRAM, path=programs)
+    if program is None:
+        raise UsageError(
+            f"{PROGRAM} is not on the search path",
+            where="--mig",
+            do="install it with NVIDIA's driver, or omit --mig",
+        )
+    return program
 
 
 def mig_inventory(
