@@ -31,7 +31,7 @@ from vacancy.projections.view.columns import Floats, Ints
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.reserved_view import ReservedView
 from vacancy.resources.model.errors import UsageError
-from vacancy.resources.model.request import RequestSpec
+from vacancy.resources.model.request import RequestSpec, RequestSpecV2, oldest_form
 
 MEMOS = ("derived", "_tables", "_decoded")
 """What is kept to save time only: see `view/cache.py`. Texts and rows that were decoded are of that kind, too."""
@@ -110,7 +110,7 @@ def test_a_view_is_the_same_after_any_query(seed: int) -> None:
     for _ in range(6):
         request = related(rng, random_fleet)
         copies = rng.choice((1, 1, 2, 3, 5))
-        spec = RequestSpec.model_validate_json(json.dumps({**request, "copies": copies}))
+        spec = oldest_form(RequestSpecV2.model_validate_json(json.dumps({**request, "copies": copies})))
         query = some_query(rng, view, spec, random_fleet.cell)
         before = picture(view)
         try:

@@ -33,7 +33,7 @@ from vacancy.projections.view.attribute_columns import AttributeColumns
 from vacancy.projections.view.columns import BitColumns, Meter
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sparse_rows import SparseRows
-from vacancy.resources.model.request import RequestGroup, RequestSpec
+from vacancy.resources.model.request import RequestGroup, RequestSpec, RequestSpecV2, oldest_form
 from vacancy.resources.state.rows import ClassRow, NodeRow, ProviderRow
 from vacancy.resources.state.tables import NODES, PROVIDERS, ClassTable
 
@@ -244,7 +244,7 @@ def test_both_forms_of_columns_give_the_same_candidates_in_the_same_order(
         fleet = Fleet(random_fleet.tape.records.values())
         random_fleet.learn(fleet.states[0])
         asked = [a_request(rng, list(random_fleet.known), random_fleet.kinds) for _ in range(4)]
-    specs = [RequestSpec.model_validate_json(json.dumps(one)) for one in asked]
+    specs = [oldest_form(RequestSpecV2.model_validate_json(json.dumps(one))) for one in asked]
     found = []
     for dense, sparse in ((2**40, 2**40), (0, 0), (3, 3)):
         monkeypatch.setattr(sparse_rows, "DENSE_SHARE", dense)
