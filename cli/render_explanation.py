@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from vacancy.cli.output import emit, emit_table, time_text
 
 if TYPE_CHECKING:
     from vacancy.projections.diagnostics.summary import Explanation
+
+_WITHHELD_SHOWN: Final = 4
 
 
 def render_explanation(explanation: Explanation) -> None:
@@ -54,7 +57,7 @@ def _render_one(explanation: Explanation) -> None:
                 failure.constraint,
                 number_text(failure.kind, failure.asked),
                 number_text(failure.kind, failure.available),
-                failure.reason.replace("_", " "),
+                ", ".join(filter(None, (failure.reason.replace("_", " "), withheld_text(failure.withheld)))),
             )
             for tree in explanation.nearest
             for group, provider, failure in tree.misses
@@ -65,3 +68,12 @@ def _render_one(explanation: Explanation) -> None:
 def number_text(kind: str, number: int | None) -> object:
     """A requested or available number as text; the number of a "heard" constraint is a time."""
     return time_text(number or 0) if kind == "heard" else number
+
+
+def withheld_text(devices: Sequence[str]) -> str:
+    """That devices would help and are granted to nobody; empty if there are none."""
+    if not devices:
+        return ""
+    named = ", ".join(devices[:_WITHHELD_SHOWN])
+    more = f" and {len(devices) - _WITHHELD_SHOWN} more" if len(devices) > _WITHHELD_SHOWN else ""
+    return f"out of service: {named}{more}"

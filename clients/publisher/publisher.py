@@ -168,8 +168,8 @@ class Publisher:
             raise UsageError(
                 error.what, do="report the root first and each parent before its children"
             ) from None
-        told = self._known(providers)
-        data = {"providers": told, "consumers": None if consumers is None else tuple(consumers)}
+        known = self._known(providers)
+        data = {"providers": known, "consumers": None if consumers is None else tuple(consumers)}
         with self._recording:
             if self._retired:  # an incarnation that was retired does not come back
                 self._continue(self._new_id(), 0)

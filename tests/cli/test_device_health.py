@@ -41,7 +41,9 @@ def test_an_unhealthy_device_is_granted_to_nobody_until_it_is_healthy(site: Vaca
     assert told in site("show", "provider", "n1")
     assert f"n1 in cell {site.json('show', 'provider', 'n1')['cell']}: {told}" in site("status")
     site("release", "c1")
-    assert site.run_shared("place", "--resources", "PGPU:1[vendor=10de]", "--consumer", "c2").code == 3
+    placed = site.run_shared("place", "--resources", "PGPU:1[vendor=10de]", "--consumer", "c2")
+    assert placed.code == 3
+    assert "out of service: 81:00.0" in placed.out
     why = site.run_shared("why-not", "n1", "--resources", "PGPU:1[vendor=10de]").out
     assert "device 81:00.0 is unhealthy, as its host says: it does not answer" in why
     (out,) = site.json("status")["excluded"]
