@@ -697,6 +697,10 @@ class _QuotaShareSettledEvent(_Envelope, tag=_PREFIX + "quota.share.settled" + _
     data: QuotaPlan
 
 
+class _QuotaParentPlannedEvent(_Envelope, tag=_PREFIX + "quota.parent.planned" + _VERSION):
+    data: QuotaParent
+
+
 class _QuotaParentSetEvent(_Envelope, tag=_PREFIX + "quota.parent.set" + _VERSION):
     data: QuotaParent
 
@@ -721,6 +725,7 @@ _Event = (
     | _QuotaSharePlannedEvent
     | _QuotaShareSetEvent
     | _QuotaShareSettledEvent
+    | _QuotaParentPlannedEvent
     | _QuotaParentSetEvent
     | _LogOpenedEvent
     | _RulesActivatedEvent

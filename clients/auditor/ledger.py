@@ -171,6 +171,7 @@ class Ledger:
             "quota.share.planned": lambda cell, event: self.quotas.plan(cell, event.data, self.partitions),
             "quota.share.set": lambda _, event: self.quotas.set_share(event.data),
             "quota.share.settled": lambda cell, event: self.quotas.settle(cell, event.data),
+            "quota.parent.planned": lambda cell, event: self.quotas.plan_parent(cell, event.data),
             "quota.parent.set": lambda _, event: self.quotas.set_parent(event.data),
         }
 

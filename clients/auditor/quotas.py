@@ -19,6 +19,9 @@ NO_LIMIT: Final = -1
 QUOTAS_SINCE: Final = 4
 """The first version of the rules with quotas, also as a preview."""
 
+PARENTS: Final = "quota-parents"
+"""The key of the events that decide on parents."""
+
 NOT_JUDGED: Final = "how much some of its resources count against a quota is not judged"
 NOT_COUNTED: Final = "how many entries a row of quotas has is not counted"
 
@@ -31,6 +34,10 @@ class Share(NamedTuple):
 
     number: int
     amount: int
+
+
+WITHOUT: Final = Share(0, NO_LIMIT)
+"""What a partition has before it was ever given a share."""
 
 
 class Amounts(NamedTuple):
@@ -57,6 +64,13 @@ class LimitBook:
     shares: dict[int, Share] = field(default_factory=dict)
     recalled: dict[int, int] = field(default_factory=dict)
 
+    def has_room(self, partition: int, amount: int, partitions: int) -> bool:
+        """Whether the share of a partition may be raised to this amount."""
+        if self.limit == NO_LIMIT:
+            return True
+        others = [self.shares.get(at, WITHOUT).amount for at in range(partitions) if at != partition]
+        return NO_LIMIT not in (amount, *others) and sum(others) + amount <= self.limit
+
 
 class AuditedQuotas:
     """The quotas of one partition, and the ledgers of limits that are there."""
@@ -65,6 +79,9 @@ class AuditedQuotas:
         self.shares: dict[Slot, Share] = {}
         self.limits: dict[Slot, LimitBook] = {}
         self._parents: dict[str, tuple[int, str]] = {}
+        """Project -> (revision, its parent), as this partition counts."""
+        self._planned: dict[str, list[str]] = {}
+        """Project -> its parents, one a revision, in the partition that decides on them."""
         self._held: dict[Key, tuple[Account, Counter[str]]] = {}
         self._used: dict[tuple[str, str | None], Counter[tuple[str, str]]] = {}
 
@@ -93,7 +110,7 @@ class AuditedQuotas:
         """What is held here of a scope: by a project itself and by those below it."""
         project, user, kind, unit = slot
         projects = [project]
-        if user is None:
+        if user is None and project:
             projects += [child for child, (_, parent) in self._parents.items() if parent == project]
         return sum(
             amount
@@ -165,15 +182,36 @@ class AuditedQuotas:
             self.shares[slot] = Share(number, data["amount"])
 
     def set_parent(self, data: Mapping[str, Any]) -> None:
-        """A project counts for another one. Raises `Refused`."""
+        """This partition counts a project for another one. Raises `Refused`."""
         project, parent = data["project"], data["parent"]
-        revision = self._parents.get(project, (0, ""))[0]
-        if data["revision"] <= revision:
+        if data["revision"] <= self._parents.get(project, (0, ""))[0]:
             return
-        has_children = any(above == project for _, above in self._parents.values())
-        if parent and (parent == project or has_children or self._parents.get(parent, (0, ""))[1]):
+        if parent == project:
             raise Refused
         self._parents[project] = data["revision"], parent
+
+    def plan_parent(self, cell: str, data: Mapping[str, Any]) -> None:
+        """An operator decides for whom a project counts. Raises `Refused`."""
+        project, parent = data["project"], data["parent"]
+        revisions = self._planned.get(project, [])
+        if cell != PARENTS or data["revision"] != len(revisions) + 1:
+            raise Refused
+        above = {child: each[-1] for child, each in self._planned.items()}
+        if parent and (parent == project or project in above.values() or above.get(parent)):
+            raise Refused
+        self._planned[project] = [*revisions, parent]
+
+    def parent_errors(self, books: Iterable[AuditedQuotas]) -> Iterator[str]:
+        """The parents that this partition counts for and that none of these books decided."""
+        planned = {
+            (project, at): one
+            for book in books
+            for project, each in book._planned.items()
+            for at, one in enumerate(each, start=1)
+        }
+        for project, (revision, parent) in sorted(self._parents.items()):
+            if planned.get((project, revision)) != parent:
+                yield f"counts project {project} for {parent or 'no parent'} by revision {revision}, and nobody decided that"
 
     def set_limit(self, cell: str, data: Mapping[str, Any]) -> None:
         """An operator sets a limit. Raises `Refused` where the record's key is not its id; so do `plan` and `settle`."""
@@ -191,15 +229,16 @@ class AuditedQuotas:
         partition, amount = data["partition"], data["amount"]
         if book is None or partition >= partitions or not data["project"]:
             raise Refused
-        share = book.shares.get(partition, Share(0, 0))
+        share = book.shares.get(partition, WITHOUT)
         if data["number"] != share.number + 1 or partition in book.recalled:
             raise Refused
-        if 0 <= amount < share.amount:
+        if _is_less(amount, share.amount):
+            if share.amount == NO_LIMIT and amount:
+                raise Refused
             book.shares[partition] = Share(data["number"], share.amount)
             book.recalled[partition] = amount
             return
-        others = sum(max(0, one.amount) for at, one in book.shares.items() if at != partition)
-        if book.limit != NO_LIMIT and (amount == NO_LIMIT or others + amount > book.limit):
+        if not book.has_room(partition, amount, partitions):
             raise Refused
         book.shares[partition] = Share(data["number"], amount)
 
@@ -209,24 +248,25 @@ class AuditedQuotas:
         share = None if book is None else book.shares.get(partition)
         if book is None or share is None or data["number"] != share.number or partition not in book.recalled:
             raise Refused
-        if not book.recalled[partition] <= data["amount"] <= share.amount:
+        if data["amount"] < book.recalled[partition] or _is_less(share.amount, data["amount"]):
             raise Refused
         del book.recalled[partition]
         book.shares[partition] = Share(data["number"], data["amount"])
 
 
 def share_errors(partitions: Mapping[int, AuditedQuotas]) -> Iterator[str]:
-    """The shares of partitions that are more than the ledger of their limit says, at the end of the log."""
+    """The shares of partitions that are more than the ledger of their limit says, at the end of the log, and the parents
+    of projects that no ledger decided."""
     books = {slot: book for quotas in partitions.values() for slot, book in quotas.limits.items()}
     for partition, quotas in sorted(partitions.items()):
+        for what in quotas.parent_errors(partitions.values()):
+            yield f"partition {partition} {what}"
         for slot, share in sorted(quotas.shares.items(), key=lambda one: str(one[0])):
             if not slot[0]:
                 continue
             book = books.get(slot)
             given = None if book is None else book.shares.get(partition)
-            if given is None or (
-                given.amount != NO_LIMIT and (share.amount == NO_LIMIT or share.amount > given.amount)
-            ):
+            if given is None or _is_less(given.amount, share.amount):
                 of_ledger = "has none" if given is None else f"says {given.amount}"
                 yield f"partition {partition} has a share of {share.amount} of {_text(slot)}, and its ledger {of_ledger}"
 
@@ -262,6 +302,10 @@ def _account(claim: Mapping[str, Any]) -> Account:
 
 def _slot(data: Mapping[str, Any]) -> Slot:
     return data["project"], data.get("user"), data.get("consumer_type", ""), data["unit"]
+
+
+def _is_less(amount: int, other: int) -> bool:
+    return amount != NO_LIMIT and (other == NO_LIMIT or amount < other)
 
 
 def _ledger_slot(cell: str, data: Mapping[str, Any]) -> Slot:

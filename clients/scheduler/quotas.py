@@ -8,14 +8,14 @@ steps leaves nothing that the next operation on the same limit does not put righ
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 from uuid import uuid4
 
 from vacancy.clients.runtime.folded_log import FoldedLog, RecordRefused
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.resources.fold.quota_ledgers import quota_limit_id
-from vacancy.resources.fold.quotas import NOBODY
+from vacancy.resources.fold.quota_ledgers import PARENTS_ID, quota_limit_id
+from vacancy.resources.fold.quotas import NOBODY, is_less
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import OutcomeUnknown, UsageError
 from vacancy.resources.model.events import QuotaScope
@@ -25,11 +25,19 @@ from vacancy.resources.state.rows import (
     UNLIMITED,
     LedgerShare,
     QuotaLimitRow,
+    QuotaParentRow,
     QuotaRow,
     QuotaShare,
     VerdictRow,
 )
-from vacancy.resources.state.tables import PARTITION, PARTITION_KEY, QUOTA_LIMITS, QUOTAS, quota_key
+from vacancy.resources.state.tables import (
+    PARTITION,
+    PARTITION_KEY,
+    QUOTA_LIMITS,
+    QUOTA_PARENTS,
+    QUOTAS,
+    quota_key,
+)
 from vacancy.streams.log import Log
 
 _SOURCE: Final = "/quota"
@@ -111,14 +119,9 @@ class QuotaView:
         self, project: str, user: str, consumer_type: str, amounts: Mapping[str, int]
     ) -> list[Limit]:
         """The limits that a consumer with these amounts (unit -> amount) would exceed in all partitions together."""
-        self._reader.catch_up()
-        parents = {self._reader.get(QUOTAS, quota_key(project), cell=cell) or _EMPTY for cell in self._cells}
+        parent = self.parent(project).parent
         found = []
-        for name, whose in (
-            (project, None),
-            (project, user),
-            *((row.parent, None) for row in parents if row.parent),
-        ):
+        for name, whose in ((project, None), (project, user), *(((parent, None),) if parent else ())):
             for kind in ("", consumer_type):
                 for unit, amount in amounts.items():
                     scope = QuotaScope(project=name, user=whose, consumer_type=kind, unit=unit)
@@ -158,9 +161,17 @@ class QuotaView:
         key = quota_key(scope.project, scope.user)
         return self._reader.get(QUOTAS, key, cell=self._cells[partition]) or _EMPTY
 
+    def parent(self, project: str) -> QuotaParentRow:
+        """The parent of a project, as the ledger of parents has it."""
+        self._reader.catch_up()
+        return self._parent_row(project)
+
+    def _parent_row(self, project: str) -> QuotaParentRow:
+        return self._reader.get(QUOTA_PARENTS, project.encode(), cell=PARENTS_ID) or QuotaParentRow()
+
     def _default_of(self, scope: QuotaScope) -> QuotaLimitRow | None:
         """The default that holds for a scope, if there is one that limits it. A project with children has none."""
-        if scope.user is None and any(self._row(scope, p).children for p in range(len(self._cells))):
+        if scope.user is None and self._parent_row(scope.project).children:
             return None
         user = None if scope.user is None else ""
         found = self._ledger(scope.model_copy(update={"project": "", "user": user}))
@@ -208,16 +219,40 @@ class Quotas(QuotaView):
         return found
 
     def set_parent(self, project: str, parent: str) -> None:
-        """Let a project count for another one, '' for none. Raises `RecordRefused` where the rules refuse it."""
+        """Let a project count for another one, '' for none, and divide the limits of the new parent anew.
+
+        Raises `RecordRefused` where the rules refuse it, or where another operator set the parent at the same moment: one
+        ledger decides, and its text says which parent was set. The partitions follow it; what a killed process left to do
+        is done first (`finish_parents`).
+        """
+        row = self.parent(project)
+        if row.parent != parent:
+            data = events.QuotaParentData(project=project, parent=parent, revision=row.revision + 1)
+            event = events.QuotaParentPlanned(id=_id(), source=_SOURCE, data=data)
+            what = f"the parent of project {project}"
+            self._folded().write([NewRecord(PARENTS_ID, events.encode(event))], what, _LOOK)
+        self.finish_parents()
+        for one in self.limits(parent) if parent else ():
+            if one.user is None and one.by_default:
+                self.set_limit(one.scope, UNLIMITED, by_default=True)
+            elif one.user is None:
+                self._until_done(one.scope, self._divide)
+
+    def finish_parents(self) -> None:
+        """Let all partitions count projects for the parents that the ledger of parents says."""
         self._reader.catch_up()
-        rows = [self._reader.get(QUOTAS, quota_key(project), cell=cell) or _EMPTY for cell in self._cells]
-        if all(row.parent == parent for row in rows):
-            return
-        revision = 1 + max(row.parent_revision for row in rows)
-        data = events.QuotaParentData(project=project, parent=parent, revision=revision)
-        event = events.QuotaParentSet(id=_id(), source=_SOURCE, data=data)
-        entries = [NewRecord(cell, events.encode(event)) for cell in self._cells]
-        self._folded().write(entries, f"the parent of project {project}", _LOOK)
+        entries = []
+        for _, key, row in self._reader.scan(QUOTA_PARENTS):
+            if not row.revision:
+                continue  # it is only a parent
+            data = events.QuotaParentData(project=key.decode(), parent=row.parent, revision=row.revision)
+            for cell in self._cells:
+                there = self._reader.get(QUOTAS, key, cell=cell) or _EMPTY
+                if there.parent_revision < row.revision:
+                    event = events.QuotaParentSet(id=_id(), source=_SOURCE, data=data)
+                    entries.append(NewRecord(cell, events.encode(event)))
+        if entries:
+            self._folded().write(entries, "the parents of projects", _LOOK)
 
     def fetch(self, scope: QuotaScope, partition: int, needed: int) -> bool:
         """Raise the share of a partition so that `needed` more can be held there, from what the ledger has left and from what
@@ -259,28 +294,27 @@ class Quotas(QuotaView):
                 )
 
     def _divide(self, scope: QuotaScope) -> bool | None:
-        """Give each partition what it uses and an equal part of the rest."""
+        """Give each partition what it uses and an equal part of the rest. What has no limit is recalled first."""
         row = self._ledger(scope)
         if row is None:
             return None
-        used = [one.used for one in self._shares(scope)]
-        wanted = dict(enumerate(_divided(row.limit, used)))
-        had = {share.partition: share.amount for share in row.shares}
-        if row.limit != UNLIMITED:
-            less = {p: amount for p, amount in wanted.items() if had.get(p, 0) > amount}
+        had = self._given(row)
+        if row.limit == UNLIMITED:
+            known = {share.partition for share in row.shares}
+            self._change(scope, {p: UNLIMITED for p, amount in had.items() if amount >= 0 or p not in known})
+            return True
+        shares = list(self._shares(scope))
+        if less := self._excess(row, shares):
             self._change(scope, less)
-            row = self._ledger(scope) or row
-            had = {share.partition: share.amount for share in row.shares}
-        left = row.limit - sum(max(0, amount) for amount in had.values())
+            return None  # what came back is in the ledger: the next round gives it
+        wanted = _divided(row.limit, [one.used for one in shares])
+        left = row.limit - sum(had.values())
         more: dict[int, int] = {}
-        for partition, amount in wanted.items():
-            before = had.get(partition)
-            if row.limit == UNLIMITED:
-                more[partition] = UNLIMITED
-            elif before is None or max(0, before) < amount:
-                given = min(amount - max(0, before or 0), max(0, left))
+        for partition, amount in had.items():
+            given = min(wanted[partition] - amount, left)
+            if given > 0:
                 left -= given
-                more[partition] = max(0, before or 0) + given
+                more[partition] = amount + given
         self._change(scope, more)
         return True
 
@@ -296,19 +330,43 @@ class Quotas(QuotaView):
         used, share = shares[partition].used, shares[partition].share
         if share == UNLIMITED or (share is not None and used + needed <= share):
             return True
-        had = {one.partition: one.amount for one in row.shares}
-        wanted = used + needed - max(0, had.get(partition, 0))
-        # A share may be less than what is held: that is taken, too.
-        taken = [max(0, had.get(p, 0), one.used if p != partition else 0) for p, one in enumerate(shares)]
-        free = row.limit - sum(taken)
+        had = self._given(row)
+        if row.limit == UNLIMITED or UNLIMITED in had.values():
+            self._divide(scope)
+            return None
+        # A share may be less than what is held, and after a project came under another one, the ledger's may be, too.
+        has = max(had[partition], used)
+        free = row.limit - sum(max(amount, shares[p].used) for p, amount in had.items())
+        if free < 0 and (less := self._excess(row, shares)):
+            self._change(scope, less)
+            return None
+        spare = {p: amount - shares[p].used for p, amount in had.items() if amount > shares[p].used}
+        wanted = used + needed - has
         if free >= wanted:
-            self._change(scope, {partition: used + needed + (free - wanted) // len(shares)})
+            self._change(scope, {partition: has + max(0, wanted) + max(0, free - wanted) // len(shares)})
             return True
-        spare = {p: had[p] - shares[p].used for p in had if p != partition and had[p] > shares[p].used}
+        spare.pop(partition, None)
         if free + sum(spare.values()) < wanted:
             return False
         self._change(scope, _recalls(had, spare, wanted - free))
         return None  # what came back is in the ledger: the next round gives it to the partition
+
+    def _given(self, row: QuotaLimitRow) -> dict[int, int]:
+        """Partition -> its share, as the ledger has it. Without one, it has no limit."""
+        had = dict.fromkeys(range(len(self._cells)), UNLIMITED)
+        return had | {share.partition: share.amount for share in row.shares}
+
+    def _excess(self, row: QuotaLimitRow, shares: Sequence[PartitionShare]) -> dict[int, int]:
+        """The shares to recall, and to which amounts: those that are more than their part, and those without a limit."""
+        wanted = _divided(row.limit, [one.used for one in shares])
+        less = {}
+        for p, amount in self._given(row).items():
+            there = UNLIMITED if (share := shares[p].share) is None else share
+            if amount == UNLIMITED:
+                less[p] = 0
+            elif amount > wanted[p] and (amount > shares[p].used or is_less(wanted[p], there)):
+                less[p] = wanted[p]
+        return less
 
     def _set_default(self, scope: QuotaScope) -> None:
         row = self._ledger(scope)
@@ -321,7 +379,8 @@ class Quotas(QuotaView):
                 scope.unit,
                 scope.user is None,
             )
-            if one.project and one.by_default and same and one.limit != row.limit:
+            above = one.user is None and self._parent_row(one.project).children > 0
+            if one.project and one.by_default and same and not above and one.limit != row.limit:
                 self.set_limit(one.scope, row.limit, by_default=True)
 
     def _change(self, scope: QuotaScope, amounts: Mapping[int, int]) -> None:
@@ -362,7 +421,8 @@ class Quotas(QuotaView):
             there = _share_of(row, scope)
             if there is None:
                 continue
-            amount = max(there.amount, min(_used(row, scope), self._ledger_amount(scope, partition)))
+            used, given = _used(row, scope), self._ledger_amount(scope, partition)
+            amount = max(there.amount, given if is_less(given, used) else used)
             data = events.QuotaPlanData(
                 **scope.model_dump(), partition=partition, number=there.number, amount=amount
             )
@@ -372,7 +432,7 @@ class Quotas(QuotaView):
 
     def _ledger_amount(self, scope: QuotaScope, partition: int) -> int:
         row = self._ledger(scope)
-        return next((one.amount for one in row.shares if one.partition == partition), 0) if row else 0
+        return UNLIMITED if row is None else self._given(row)[partition]
 
     def _write(self, entries: list[NewRecord], scope: QuotaScope) -> None:
         if entries:

@@ -9,6 +9,12 @@ A share of a partition changes in numbered steps, and every step can come again 
 So what a partition has or holds is never more than its ledger says, and the sum of the ledger never grows above the limit.
 Where the limit is lowered below the sum, nothing is given until enough was recalled. Who finds a step that is not done, does it:
 the number and the amount are in the ledger.
+
+At first a partition has no limit. Such a share is more than any amount: it is recalled to 0, so that the ledger
+books what is held there, and while there is one, no other share of the limit is raised.
+
+The projects above projects have one ledger together, in the partition of `PARENTS_ID`. It decides which parent a project
+has (`quota.parent.planned`); then each partition counts the project for it (`quota.parent.set`).
 """
 
 from __future__ import annotations
@@ -18,11 +24,15 @@ from hashlib import sha256
 from msgspec.structs import replace
 
 from vacancy.resources.fold.operator_settings import REVISIONS_KEPT
+from vacancy.resources.fold.quotas import is_less
 from vacancy.resources.model.errors import InvalidRecord
-from vacancy.resources.model.events import QuotaLimitData, QuotaPlanData, QuotaScope
-from vacancy.resources.state.rows import UNLIMITED, LedgerShare, QuotaLimitRow
-from vacancy.resources.state.tables import QUOTA_LIMITS, quota_key
+from vacancy.resources.model.events import QuotaLimitData, QuotaParentData, QuotaPlanData, QuotaScope
+from vacancy.resources.state.rows import UNLIMITED, LedgerShare, QuotaLimitRow, QuotaParentRow
+from vacancy.resources.state.tables import QUOTA_LIMITS, QUOTA_PARENTS, quota_key
 from vacancy.resources.state.transaction import Transaction
+
+PARENTS_ID = "quota-parents"
+"""The key of the events that decide which projects are above others."""
 
 
 def quota_limit_id(scope: QuotaScope) -> str:
@@ -36,14 +46,8 @@ def fold_limit_set(transaction: Transaction, event_id: str, data: QuotaLimitData
     key = _key(transaction, data)
     old = transaction.get(QUOTA_LIMITS, key)
     revision, known = (0, ()) if old is None else (old.revision, old.events)
-    if data.revision <= revision:
-        if revision - data.revision < len(known) and known[revision - data.revision] != event_id:
-            raise InvalidRecord(
-                f"the limit {_text(data)}: revision {data.revision} was set by someone else; {revision} is the last"
-            )
+    if not _follows(f"the limit {_text(data)}", data.revision, event_id, revision, known):
         return
-    if data.revision != revision + 1:
-        raise InvalidRecord(f"the limit {_text(data)}: revision {data.revision} does not follow {revision}")
     row = QuotaLimitRow(
         data.project,
         data.user,
@@ -58,6 +62,54 @@ def fold_limit_set(transaction: Transaction, event_id: str, data: QuotaLimitData
     transaction.put(QUOTA_LIMITS, key, row)
 
 
+def fold_parent_planned(transaction: Transaction, event_id: str, data: QuotaParentData) -> None:
+    """Decide which project is above a project, '' for none. A parent has no parent itself, so there are no cycles."""
+    if transaction.cell != PARENTS_ID:
+        raise InvalidRecord(f"the record's key {transaction.cell} is not that of the parents, {PARENTS_ID}")
+    row = _parents(transaction, data.project)
+    whose = f"the parent of project {data.project}"
+    if not _follows(
+        whose, data.revision, event_id, row.revision, row.events, f", {row.parent or 'no parent'}"
+    ):
+        return
+    if data.parent and (
+        data.parent == data.project or row.children or _parents(transaction, data.parent).parent
+    ):
+        raise InvalidRecord(
+            f"project {data.parent} cannot be the parent of {data.project}: a parent has no parent itself"
+        )
+    events = (event_id, *row.events)[:REVISIONS_KEPT]
+    after = replace(row, parent=data.parent, revision=data.revision, events=events)
+    transaction.put(QUOTA_PARENTS, data.project.encode(), after)
+    for parent, change in ((row.parent, -1), (data.parent, 1)):
+        if parent:
+            above = _parents(transaction, parent)
+            transaction.put(QUOTA_PARENTS, parent.encode(), replace(above, children=above.children + change))
+
+
+def _parents(transaction: Transaction, project: str) -> QuotaParentRow:
+    return transaction.get(QUOTA_PARENTS, project.encode()) or QuotaParentRow()
+
+
+def _follows(
+    what: str, revision: int, event_id: str, last: int, events: tuple[str, ...], last_text: str = ""
+) -> bool:
+    """Whether a revision is the next one: False for the same event again. Raises `InvalidRecord`."""
+    if revision <= last:
+        if last - revision < len(events) and events[last - revision] != event_id:
+            raise InvalidRecord(
+                f"{what}: revision {revision} was set by someone else; {last} is the last{last_text}"
+            )
+        return False
+    if revision != last + 1:
+        raise InvalidRecord(f"{what}: revision {revision} does not follow {last}")
+    return True
+
+
+def _planned(share: LedgerShare) -> int:
+    return share.amount if share.recalled < 0 else share.recalled
+
+
 def fold_share_planned(transaction: Transaction, data: QuotaPlanData) -> None:
     """Give a partition more of a limit, or recall some of its share."""
     key, row = _ledger(transaction, data)
@@ -65,16 +117,20 @@ def fold_share_planned(transaction: Transaction, data: QuotaPlanData) -> None:
         raise InvalidRecord(f"partition {data.partition} has no share of the limit {_text(data)}")
     share = _share(row, data.partition)
     if data.number <= share.number:
-        if data.number == share.number and data.amount in (share.amount, share.recalled):
+        if data.number == share.number and data.amount == _planned(share):
             return
         raise InvalidRecord(f"{_share_text(data)} was changed before, by change {share.number}")
     if data.number != share.number + 1 or share.recalled >= 0:
         why = "is not settled" if share.recalled >= 0 else "is the last"
         raise InvalidRecord(f"{_share_text(data)} cannot follow: change {share.number} {why}")
-    if UNLIMITED < data.amount < share.amount:
+    if is_less(data.amount, share.amount):
+        if share.amount == UNLIMITED and data.amount:
+            raise InvalidRecord(
+                f"{_share_text(data)} is {data.amount}: a share without a limit is recalled to 0"
+            )
         changed = LedgerShare(data.partition, data.number, share.amount, data.amount)
     else:
-        _check_sum(row, data)
+        _check_sum(row, data, transaction.partition.partitions)
         changed = LedgerShare(data.partition, data.number, data.amount)
     _put_share(transaction, key, row, changed)
 
@@ -87,19 +143,25 @@ def fold_share_settled(transaction: Transaction, data: QuotaPlanData) -> None:
         return
     if data.number < share.number:
         return
-    if data.number != share.number or not 0 <= share.recalled <= data.amount <= share.amount:
+    back = share.recalled >= 0 and data.amount >= share.recalled and not is_less(share.amount, data.amount)
+    if data.number != share.number or not back:
         raise InvalidRecord(f"{_share_text(data)} settles nothing that was recalled")
     _put_share(transaction, key, row, LedgerShare(data.partition, data.number, data.amount))
 
 
-def _check_sum(row: QuotaLimitRow, data: QuotaPlanData) -> None:
+def _check_sum(row: QuotaLimitRow, data: QuotaPlanData, partitions: int) -> None:
     """Raise `InvalidRecord` where the shares would exceed the limit. A share without a limit needs a limit that is none."""
     if row.limit == UNLIMITED:
         return
-    others = sum(max(0, one.amount) for one in row.shares if one.partition != data.partition)
-    if data.amount == UNLIMITED or others + data.amount > row.limit:
+    others = [one.amount for one in row.shares if one.partition != data.partition]
+    without = partitions - 1 - len(others) + others.count(UNLIMITED)
+    if without:
         raise InvalidRecord(
-            f"{_share_text(data)} is {data.amount}, others have {others}, and the limit is {row.limit}"
+            f"{_share_text(data)} cannot be given: {without} other partitions have no limit yet"
+        )
+    if data.amount == UNLIMITED or sum(others) + data.amount > row.limit:
+        raise InvalidRecord(
+            f"{_share_text(data)} is {data.amount}, others have {sum(others)}, and the limit is {row.limit}"
         )
 
 
@@ -121,7 +183,9 @@ def _key(transaction: Transaction, data: QuotaScope) -> bytes:
 
 
 def _share(row: QuotaLimitRow, partition: int) -> LedgerShare:
-    return next((one for one in row.shares if one.partition == partition), LedgerShare(partition, 0, 0))
+    return next(
+        (one for one in row.shares if one.partition == partition), LedgerShare(partition, 0, UNLIMITED)
+    )
 
 
 def _put_share(transaction: Transaction, key: bytes, row: QuotaLimitRow, share: LedgerShare) -> None:

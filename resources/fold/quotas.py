@@ -40,6 +40,17 @@ Delta = dict[tuple[str, str], int]
 """(consumer type, unit) -> by how much the amount that is held changes."""
 
 
+Entries = tuple[tuple[str, str, int], ...]
+"""(consumer type, unit, amount), sorted, without amounts of 0."""
+
+
+class Changed(NamedTuple):
+    """By how much an event changes what a row counts; `below` is the part of it that projects below this one hold."""
+
+    total: Delta
+    below: Delta
+
+
 class Counted(NamedTuple):
     """What an event changes of what quotas count. `rows` are the rows that count it, by their keys, as they are after it.
     `special` are the amounts of the allocation after it, if its grants alone do not say them. `had_special` is whether there
@@ -55,7 +66,7 @@ def judge_quotas(
 ) -> Acceptance | Rejection:
     """Judge a claim that fits by the quotas of its project and its user. `held` is what it replaces."""
     amounts, special = _amounts_granted(transaction, accepted)
-    deltas: dict[bytes, Delta] = {}
+    deltas: dict[bytes, Changed] = {}
     before, had_special = Amounts(), False
     _add(transaction, deltas, (claim.project, claim.user, claim.consumer_type), amounts, 1)
     if held is not None:
@@ -75,10 +86,11 @@ def count_accepted(transaction: Transaction, key: bytes, counted: Counted) -> No
 def count_ended(transaction: Transaction, key: bytes, held: AllocationRow) -> None:
     """Count an allocation that ends."""
     amounts, special = _amounts_held(transaction, key, held)
-    deltas: dict[bytes, Delta] = {}
+    deltas: dict[bytes, Changed] = {}
     _add(transaction, deltas, (held.project, held.user, held.consumer_type), amounts, -1)
     rows = {
-        row_key: _with(transaction.get(QUOTAS, row_key) or _EMPTY, delta) for row_key, delta in deltas.items()
+        row_key: _with(transaction.get(QUOTAS, row_key) or _EMPTY, changed)
+        for row_key, changed in deltas.items()
     }
     _apply(transaction, key, Counted(rows, None, special))
 
@@ -88,7 +100,7 @@ def change_account(
 ) -> Rejection | None:
     """Count a consumer that keeps what it holds for another project, user or type, unless that is over a quota there."""
     amounts, special = _amounts_held(transaction, key, held)
-    deltas: dict[bytes, Delta] = {}
+    deltas: dict[bytes, Changed] = {}
     _add(transaction, deltas, (held.project, held.user, held.consumer_type), amounts, -1)
     _add(transaction, deltas, (after.project, after.user, after.consumer_type), amounts, 1)
     rows = _judged(transaction, deltas)
@@ -121,7 +133,9 @@ def fold_share_set(transaction: Transaction, data: QuotaShareData) -> None:
 
 
 def fold_parent_set(transaction: Transaction, data: QuotaParentData) -> None:
-    """Set the project above a project. What it holds counts for the new parent from now on, and no longer for the old."""
+    """Set the project above a project, as the ledger of parents has it. What it holds counts for the new parent from now on,
+    and no longer for the old. What projects below it hold does not: while the partitions follow the ledger, a project may
+    have both, and all sums are right at each step."""
     key = quota_key(data.project)
     row = transaction.get(QUOTAS, key) or _EMPTY
     if data.revision <= row.parent_revision:
@@ -130,32 +144,36 @@ def fold_parent_set(transaction: Transaction, data: QuotaParentData) -> None:
                 f"the parent of project {data.project}: revision {data.revision} was set by someone else"
             )
         return
-    if data.parent:
-        _check_parent(transaction, data, row)
-    held = {(kind, unit): amount for kind, unit, amount in row.used}
+    own = {(kind, unit): amount for kind, unit, amount in row.used}
+    for kind, unit, amount in row.below:
+        own[kind, unit] -= amount
     if row.parent != data.parent:
+        _check_parent(transaction, data, own)
         for parent, sign in ((row.parent, -1), (data.parent, 1)):
             if parent:
-                _move_child(transaction, quota_key(parent), held, sign)
+                _move_child(transaction, quota_key(parent), own, sign)
     transaction.put(QUOTAS, key, replace(row, parent=data.parent, parent_revision=data.revision))
 
 
-def _check_parent(transaction: Transaction, data: QuotaParentData, row: QuotaRow) -> None:
+def _check_parent(transaction: Transaction, data: QuotaParentData, own: Delta) -> None:
+    if data.parent == data.project:
+        raise InvalidRecord(f"project {data.project} cannot be its own parent")
     above = transaction.get(QUOTAS, quota_key(data.parent)) or _EMPTY
-    if data.parent == data.project or row.children or above.parent:
-        raise InvalidRecord(
-            f"project {data.parent} cannot be the parent of {data.project}: a parent has no parent itself"
-        )
-    delta = {(kind, unit): amount for kind, unit, amount in row.used}
-    full = None if row.parent == data.parent else _full(transaction, above, _with(above, delta), delta)
+    full = _full(transaction, above, _with(above, Changed(own, {})), own) if data.parent else None
     if full is not None:
         raise InvalidRecord(f"project {data.parent} cannot count {data.project} too: {full.reason}")
 
 
-def _move_child(transaction: Transaction, key: bytes, held: Mapping[tuple[str, str], int], sign: int) -> None:
+def _move_child(transaction: Transaction, key: bytes, own: Delta, sign: int) -> None:
     above = transaction.get(QUOTAS, key) or _EMPTY
-    delta = {slot: sign * amount for slot, amount in held.items()}
-    _put(transaction, key, replace(_with(above, delta), children=above.children + sign))
+    delta = {slot: sign * amount for slot, amount in own.items()}
+    after = _with(above, Changed(delta, delta))
+    _put(transaction, key, replace(after, children=above.children + sign))
+
+
+def is_less(amount: int, other: int) -> bool:
+    """Whether an amount of a share or a limit is less than another one. No limit is more than any amount."""
+    return amount != UNLIMITED and (other == UNLIMITED or amount < other)
 
 
 # -- amounts ------------------------------------------------------------------------------------------------------
@@ -200,7 +218,7 @@ def _amounts(
 
 def _add(
     transaction: Transaction,
-    deltas: dict[bytes, Delta],
+    deltas: dict[bytes, Changed],
     account: tuple[str, str, str],
     amounts: Mapping[str, int],
     sign: int,
@@ -208,14 +226,13 @@ def _add(
     """Add the amounts of one consumer to what changes in the rows that count it. `account` is its project, user and type."""
     project, user, consumer_type = account
     own = quota_key(project)
-    keys = [own]
+    changed: list[Delta] = [deltas.setdefault(own, Changed({}, {})).total]
     row = transaction.get(QUOTAS, own)
     if row is not None and row.parent:
-        keys.append(quota_key(row.parent))
+        changed += deltas.setdefault(quota_key(row.parent), Changed({}, {}))
     if user != NOBODY:
-        keys.append(quota_key(project, user))
-    for key in keys:
-        delta = deltas.setdefault(key, {})
+        changed.append(deltas.setdefault(quota_key(project, user), Changed({}, {})).total)
+    for delta in changed:
         for unit, amount in amounts.items():
             slot = (consumer_type, unit)
             delta[slot] = delta.get(slot, 0) + sign * amount
@@ -224,13 +241,13 @@ def _add(
 # -- verdicts -----------------------------------------------------------------------------------------------------
 
 
-def _judged(transaction: Transaction, deltas: Mapping[bytes, Delta]) -> dict[bytes, QuotaRow] | Rejection:
+def _judged(transaction: Transaction, deltas: Mapping[bytes, Changed]) -> dict[bytes, QuotaRow] | Rejection:
     """The rows after these amounts were added, or why they may not be added."""
     rows = {}
-    for key, delta in deltas.items():
-        row = transaction.get(QUOTAS, key) or _EMPTY
-        after = _with(row, delta)
-        if after.used == row.used:
+    for key, changed in deltas.items():
+        row, delta = transaction.get(QUOTAS, key) or _EMPTY, changed.total
+        after = _with(row, changed)
+        if after == row:
             continue
         rows[key] = after
         refused = _full(transaction, row, after, delta)
@@ -314,15 +331,22 @@ def _put(transaction: Transaction, key: bytes, row: QuotaRow) -> None:
         transaction.put(QUOTAS, key, row)
 
 
-def _with(row: QuotaRow, delta: Delta) -> QuotaRow:
-    """The row with these amounts added. A row has many entries, and a consumer changes few of them."""
-    used = list(row.used)
+def _with(row: QuotaRow, changed: Changed) -> QuotaRow:
+    """The row with these amounts added."""
+    if not changed.below:
+        return replace(row, used=_added(row.used, changed.total))
+    return replace(row, used=_added(row.used, changed.total), below=_added(row.below, changed.below))
+
+
+def _added(entries: Entries, delta: Delta) -> Entries:
+    """The entries with these amounts added. A row has many entries, and a consumer changes few of them."""
+    found = list(entries)
     for slot, amount in delta.items():
-        at = bisect_left(used, (*slot, -AMOUNT_MAX))
-        known = at < len(used) and used[at][:2] == slot
-        after = amount + (used[at][2] if known else 0)
-        used[at : at + known] = [(*slot, after)] if after else []
-    return replace(row, used=tuple(used))
+        at = bisect_left(found, (*slot, -AMOUNT_MAX))
+        known = at < len(found) and found[at][:2] == slot
+        after = amount + (found[at][2] if known else 0)
+        found[at : at + known] = [(*slot, after)] if after else []
+    return tuple(found)
 
 
 def _share(row: QuotaRow, kind: str, unit: str) -> QuotaShare | None:

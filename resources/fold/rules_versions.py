@@ -71,7 +71,12 @@ from vacancy.resources.fold.nodes import (
     fold_retired,
 )
 from vacancy.resources.fold.operator_settings import fold_operator_settings, without_taints
-from vacancy.resources.fold.quota_ledgers import fold_limit_set, fold_share_planned, fold_share_settled
+from vacancy.resources.fold.quota_ledgers import (
+    fold_limit_set,
+    fold_parent_planned,
+    fold_share_planned,
+    fold_share_settled,
+)
 from vacancy.resources.fold.quotas import fold_parent_set, fold_share_set
 from vacancy.resources.fold.renames import fold_renamed
 from vacancy.resources.fold.requests import (
@@ -186,6 +191,9 @@ _HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
     events.QuotaSharePlanned: lambda transaction, event: fold_share_planned(transaction, event.data),
     events.QuotaShareSet: lambda transaction, event: fold_share_set(transaction, event.data),
     events.QuotaShareSettled: lambda transaction, event: fold_share_settled(transaction, event.data),
+    events.QuotaParentPlanned: lambda transaction, event: fold_parent_planned(
+        transaction, event.id, event.data
+    ),
     events.QuotaParentSet: lambda transaction, event: fold_parent_set(transaction, event.data),
     events.CellMoveBegun: lambda transaction, event: fold_begun(transaction, event.data),
     events.CellMoveWithdrawn: lambda transaction, event: fold_withdrawn(transaction, event.data),

@@ -748,8 +748,15 @@ class QuotaShareSettled(Envelope):
     data: QuotaPlanData
 
 
+class QuotaParentPlanned(Envelope):
+    """An operator sets the parent of a project. Its key is `quota-parents`: one ledger decides on all parents."""
+
+    type: Literal["vacancy.quota.parent.planned.v1"] = "vacancy.quota.parent.planned.v1"
+    data: QuotaParentData
+
+
 class QuotaParentSet(Envelope):
-    """A project counts for its parent too. Every partition gets this event, with one of its cells as key."""
+    """The second step: a project counts for its parent too. Every partition gets this event, with one of its cells as key."""
 
     type: Literal["vacancy.quota.parent.set.v1"] = "vacancy.quota.parent.set.v1"
     data: QuotaParentData
@@ -788,6 +795,7 @@ Event = (
     | QuotaSharePlanned
     | QuotaShareSet
     | QuotaShareSettled
+    | QuotaParentPlanned
     | QuotaParentSet
     | CellMoveBegun
     | CellMoveWithdrawn

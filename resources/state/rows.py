@@ -319,7 +319,8 @@ class QuotaShare(NamedTuple):
 class QuotaRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the consumers of a project hold in this partition, or those of a user in a project, and what they may hold.
 
-    `used` is (consumer type, unit, amount), sorted; of a project with `children`, theirs too. `parent` is the project above.
+    `used` is (consumer type, unit, amount), sorted; of a project with `children`, theirs too, and `below` is theirs alone.
+    `parent` is the project above.
     The row of the project '' has the limits of projects that have none of their own (see `fold.quotas`).
     """
 
@@ -328,11 +329,12 @@ class QuotaRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     parent: str = ""
     parent_revision: int = 0
     children: int = 0
+    below: tuple[tuple[str, str, int], ...] = ()
 
 
 class LedgerShare(NamedTuple):
     """A partition's share of a limit, as its ledger has it: never less than what the partition has. `recalled` is the
-    amount to which the partition is to lower it, or -1 if nothing is recalled."""
+    amount to which the partition is to lower it, or -1 if nothing is recalled. Without an entry, a partition has no limit."""
 
     partition: int
     number: int
@@ -353,6 +355,16 @@ class QuotaLimitRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     events: tuple[str, ...]
     by_default: bool = False
     shares: tuple[LedgerShare, ...] = ()
+
+
+class QuotaParentRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The project above a project ('': none), as the ledger of parents has it, and how many projects are below it. `events`
+    are the ids of the events that set the last revisions, newest first."""
+
+    parent: str = ""
+    revision: int = 0
+    events: tuple[str, ...] = ()
+    children: int = 0
 
 
 class CellMoveRow(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -30,6 +30,7 @@ from vacancy.resources.state.rows import (
     ProposalsRow,
     ProviderRow,
     QuotaLimitRow,
+    QuotaParentRow,
     QuotaRow,
     RequestRow,
     ServerGroupRow,
@@ -154,6 +155,9 @@ QUOTA_AMOUNTS = Table("quota_amounts", dict[str, int])
 QUOTA_LIMITS = Table("quota_limits", QuotaLimitRow)
 """The ledgers of limits, in the partitions of their ids (`quota_limit_id`)."""
 
+QUOTA_PARENTS = Table("quota_parents", QuotaParentRow)
+"""The projects above projects, by project: one ledger of all of them (`quota_ledgers.PARENTS_ID`)."""
+
 ALLOCATION_ASKS = Table("allocation_asks", tuple[bytes, ...])
 """For each part of an allocation, a hash of what was asked for; empty where an amount was granted (`fold.moves`). There is a
 row only if something was granted by name."""
@@ -171,7 +175,7 @@ DOMAIN_NODES = Table("domain_nodes", DomainNodeRow)
 
 DOMAIN_TABLES: tuple[Table[Any], ...] = (DOMAINS, DOMAIN_SLOTS, DOMAIN_NODES)
 
-QUOTA_TABLES: tuple[Table[Any], ...] = (QUOTAS, QUOTA_AMOUNTS, QUOTA_LIMITS)
+QUOTA_TABLES: tuple[Table[Any], ...] = (QUOTAS, QUOTA_AMOUNTS, QUOTA_LIMITS, QUOTA_PARENTS)
 
 TABLES_1: tuple[Table[Any], ...] = (
     PARTITION,

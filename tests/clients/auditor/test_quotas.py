@@ -24,19 +24,32 @@ def story() -> Story:
     return story
 
 
-def ledger(story: Story, kind: str, data: JSON) -> None:
-    """An event whose key is the id of the limit."""
+def ledger(story: Story, kind: str, data: JSON, key: str = "") -> None:
+    """An event whose key is the id of the limit, or another one."""
     story.say(kind, data)
     last = story.records.pop()
-    key = b"quota-" + sha256(b"\0VCPU\0p").hexdigest()[:32].encode()
-    story.records.append(Record(last.partition, last.offset, last.timestamp_ms, key, last.value))
+    key = key or "quota-" + sha256(b"\0VCPU\0p").hexdigest()[:32]
+    story.records.append(Record(last.partition, last.offset, last.timestamp_ms, key.encode(), last.value))
 
 
-def share(story: Story, amount: int, number: int = 1, *, planned: bool = True) -> None:
-    change = {**P, "number": number, "amount": amount}
+def share(story: Story, amount: int, used: int = 4, *, planned: bool = True) -> None:
+    """All steps of a first share: no limit is recalled to what is in use, and then raised."""
+    steps = (
+        [(1, 0, "planned"), (1, used, "settled"), (2, amount, "planned")] if planned else [(2, amount, "")]
+    )
+    for number, changed, step in steps:
+        change = {**P, "number": number, "amount": changed}
+        if step:
+            ledger(story, f"quota.share.{step}", {**change, "partition": 0})
+        if step != "settled":
+            story.say("quota.share.set", change)
+
+
+def parent(story: Story, project: str, above: str, revision: int = 1, *, planned: bool = True) -> None:
+    data = {"project": project, "parent": above, "revision": revision}
     if planned:
-        ledger(story, "quota.share.planned", {**change, "partition": 0})
-    story.say("quota.share.set", change)
+        ledger(story, "quota.parent.planned", data, "quota-parents")
+    story.say("quota.parent.set", data)
 
 
 def claim(story: Story, id_: str, amount: int, accepted: bool, **more: Any) -> None:
@@ -64,7 +77,7 @@ def test_wrong_verdicts_are_found(story: Story, amount: int, accepted: bool) -> 
 
 
 def test_a_project_counts_for_its_parent(story: Story) -> None:
-    story.say("quota.parent.set", {"project": "q", "parent": "p", "revision": 1})
+    parent(story, "q", "p")
     story.claim("a", 4, True, project="q")
     share(story, 6)
     story.claim("b", 3, True, project="q")
@@ -80,12 +93,40 @@ def test_a_share_that_no_ledger_gave_is_found(story: Story, amount: int) -> None
 
 
 def test_more_than_the_ledger_says_is_found(story: Story) -> None:
-    share(story, 6)
     claim(story, "a", 4, True)
-    ledger(story, "quota.share.planned", {**P, "number": 2, "amount": 1, "partition": 0})
-    ledger(story, "quota.share.settled", {**P, "number": 2, "amount": 3, "partition": 0})
+    share(story, 6)
+    ledger(story, "quota.share.planned", {**P, "number": 3, "amount": 1, "partition": 0})
+    ledger(story, "quota.share.settled", {**P, "number": 3, "amount": 3, "partition": 0})
     (problem,) = story.audit().problems
     assert "partition 0 has a share of 6 of VCPU of project p, and its ledger says 3" in problem
+
+
+def test_a_parent_that_no_ledger_decided_is_found(story: Story) -> None:
+    parent(story, "q", "p", planned=False)
+    (problem,) = story.audit().problems
+    assert "partition 0 counts project q for p by revision 1, and nobody decided that" in problem
+
+
+def test_cycles_of_parents_are_not_decided(story: Story) -> None:
+    parent(story, "q", "p")
+    for project, above in (("p", "q"), ("p", "top"), ("r", "q"), ("s", "s")):
+        ledger(
+            story,
+            "quota.parent.planned",
+            {"project": project, "parent": above, "revision": 1},
+            "quota-parents",
+        )
+    parent(story, "p", "q", planned=False)
+    (problem,) = story.audit().problems
+    assert "counts project p for q by revision 1, and nobody decided that" in problem
+
+
+def test_what_has_no_limit_is_recalled_before_shares_are_given(story: Story) -> None:
+    claim(story, "a", 9, True)
+    ledger(story, "quota.share.planned", {**P, "number": 1, "amount": 6, "partition": 0})
+    story.say("quota.share.set", {**P, "number": 1, "amount": 6})
+    (problem,) = story.audit().problems
+    assert "partition 0 has a share of 6 of VCPU of project p, and its ledger has none" in problem
 
 
 def test_rules_without_quotas_judge_none() -> None:

@@ -230,6 +230,7 @@ class Expectations:
                 f"{one.consumer_type + ':' if one.consumer_type else ''}{one.unit}:{one.amount}#{one.number}"
                 for one in row.shares
             ),
+            "below": ",".join(f"{kind}:{unit}:{amount}" for kind, unit, amount in row.below) or "nothing",
             "parent": row.parent or "none",
             "children": str(row.children),
         }

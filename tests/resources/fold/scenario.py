@@ -22,7 +22,7 @@ from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
-from vacancy.resources.fold.quota_ledgers import quota_limit_id
+from vacancy.resources.fold.quota_ledgers import PARENTS_ID, quota_limit_id
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.events import QuotaScope
@@ -457,10 +457,20 @@ class Scenario:
         data = self._quota_change(self._quota_scope(words, options), words, options)
         return event("quota.share.set.v1", {k: v for k, v in data.items() if k != "partition"})
 
+    def _quota_plan_parent(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        """`quota_plan_parent p domain revision=1 by=operator`: decides on the parent, `none` for none."""
+        options.setdefault("cell", PARENTS_ID)
+        data = self._parent_of(words, options)
+        return event(
+            "quota.parent.planned.v1", data, f"{options.get('by', 'operator')}-{words[0]}-{data['revision']}"
+        )
+
     def _quota_parent(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
+        return event("quota.parent.set.v1", self._parent_of(words, options))
+
+    def _parent_of(self, words: list[str], options: dict[str, str]) -> dict[str, Any]:
         parent = "" if words[1] == "none" else words[1]
-        data = {"project": words[0], "parent": parent, "revision": int(options.get("revision", 1))}
-        return event("quota.parent.set.v1", data)
+        return {"project": words[0], "parent": parent, "revision": int(options.get("revision", 1))}
 
     def _quota_scope(self, words: list[str], options: dict[str, str]) -> dict[str, Any]:
         scope = {"project": "" if words[0] == "default" else words[0], "unit": words[1]}
