@@ -219,7 +219,7 @@ class Quotas(QuotaView):
         return found
 
     def set_parent(self, project: str, parent: str) -> None:
-        """Let a project count for another one, '' for none, and divide the limits of the new parent anew.
+        """Let a project count for another one, '' for none, and divide the limits of the new parent again.
 
         Raises `RecordRefused` where the rules refuse it, or where another operator set the parent at the same moment: one
         ledger decides, and its text says which parent was set. The partitions follow it; what a killed process left to do
