@@ -15,6 +15,7 @@ from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
 from tests.support.random_events import Pick
 from vacancy.resources.fold.fold import fold
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.tables import ALLOCATIONS, GROUPS, VERDICTS, split_key
 from vacancy.resources.state.transaction import Changes
@@ -32,11 +33,22 @@ RULES: Mapping[str, dict[str, Any]] = {
 }
 
 
-class RandomServerGroupEvents:
-    """Random events in one cell of four nodes. With `upheaval`, nodes change racks and providers change nodes."""
+SPREADS: Mapping[str, dict[str, Any]] = {
+    "even": {"policy": "spread", "scope": "rack-"},
+    "loosely": {"policy": "spread", "scope": "rack-", "max_skew": 2},
+}
+"""Rules that only the newest rules of a log have."""
 
-    def __init__(self, pick: Pick, *, upheaval: bool) -> None:
-        self.pick, self.tape = pick, Tape()
+
+class RandomServerGroupEvents:
+    """Random events in one cell of four nodes. With `upheaval`, nodes change racks or are disabled, and providers change
+    nodes. With `newest`, the log follows the newest rules, and most groups are spread."""
+
+    def __init__(self, pick: Pick, *, upheaval: bool, newest: bool = False) -> None:
+        self.pick, self.newest = pick, newest
+        self.tape = Tape(version=RULES_VERSIONS.newest.version) if newest else Tape()
+        self.rules = {**RULES, **SPREADS} if newest else RULES
+        self.names = (*RULES, *(name for name in SPREADS for _ in RULES)) if newest else tuple(RULES)
         self.sequence = Counter[str]()
         self.revisions = Counter[str]()
         self.issued: list[dict[str, Any]] = []
@@ -52,6 +64,8 @@ class RandomServerGroupEvents:
             self.tick,
         ]
         self.deeds = (*deeds, *((self.change_rack, self.change_home) if upheaval else ()))
+        if upheaval and newest:
+            self.deeds = (*self.deeds, self.disable, self.change_rack)
 
     def say(self, value: bytes | None) -> None:
         if value is not None:
@@ -68,9 +82,9 @@ class RandomServerGroupEvents:
         parts = [provider(part, node, VCPU=8) for part, home in self.homes.items() if home == node]
         return reported(node, [provider(node, VCPU=8), *parts], sequence=self.sequence[node])
 
-    def rack(self, node: str, *racks: str) -> bytes:
+    def rack(self, node: str, *racks: str, status: str = "enabled") -> bytes:
         self.revisions[node] += 1
-        facts = {"aggregates": [*racks, "other"]}
+        facts = {"aggregates": [*racks, "other"], "status": status}
         return event(
             "facts.set.v1",
             {"provider": node, "revision": self.revisions[node], "facts": facts},
@@ -79,6 +93,9 @@ class RandomServerGroupEvents:
 
     def change_rack(self) -> bytes:
         return self.rack(self.pick(NODES), *self.pick(((), RACKS[:1], RACKS[1:], RACKS)))
+
+    def disable(self) -> bytes:
+        return self.rack(self.pick(NODES), *self.pick((RACKS[:1], RACKS[1:])), status="disabled")
 
     def change_home(self) -> bytes | None:
         """A provider is removed from its node and then reported by another one."""
@@ -100,13 +117,13 @@ class RandomServerGroupEvents:
             for copy in range(copies)
             for part in range(self.pick((1, 1, 2)))
         ]
-        names = {self.pick(tuple(RULES)) for _ in range(self.pick((0, 1, 1, 2)))}
-        memberships = [{"group": f"{CELL}/{name}", **RULES[name]} for name in sorted(names)]
+        names = {self.pick(self.names) for _ in range(self.pick((0, 1, 1, 2)))}
+        memberships = [{"group": f"{CELL}/{name}", **self.rules[name]} for name in sorted(names)]
         oddly = self.pick((False, False, False, False, True))
         if memberships and oddly:
             odd: tuple[dict[str, Any], ...] = (
                 {"group": "elsewhere/near", "policy": "affinity"},
-                *({"group": f"{CELL}/mixed", **rule} for rule in RULES.values()),
+                *({"group": f"{CELL}/mixed", **rule} for rule in self.rules.values()),
                 memberships[-1],
             )
             memberships[0] = self.pick(odd)
@@ -126,17 +143,19 @@ class RandomServerGroupEvents:
         return self.issued[-1]
 
     def claim(self) -> bytes:
-        return claims(
-            *(self.bid(self.pick((f"i{len(self.issued)}", "i0", "i1"))) for _ in range(self.pick((1, 2))))
-        )
+        bids = [self.bid(self.pick((f"i{len(self.issued)}", "i0", "i1"))) for _ in range(self.pick((1, 2)))]
+        return event("claims.requested.v2", {"claims": bids}) if self.newest else claims(*bids)
 
     def replace(self) -> bytes | None:
         if not self.issued:
             return None
-        return event(
-            "consumer.replaced.v1",
-            self.bid(self.pick(self.issued)["consumer"], consumer_generation=self.pick((1, 2))),
-        )
+        before = self.pick(self.issued)
+        bid = self.bid(before["consumer"], consumer_generation=self.pick((1, 2)))
+        if not self.newest:
+            return event("consumer.replaced.v1", bid)
+        named = {one["group"] for one in bid["memberships"]}
+        leaves = sorted({f"{CELL}/{name}" for name in (*self.rules, "mixed")} - named)
+        return event("consumer.replaced.v3", {**bid, "replaces": before["id"], "leaves": leaves})
 
     def release(self) -> bytes | None:
         if not self.issued:

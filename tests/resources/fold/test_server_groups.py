@@ -30,11 +30,11 @@ SEEN: Counter[str] = Counter()
 
 
 @st.composite
-def worlds(draw: st.DrawFn, *, upheaval: bool) -> RandomServerGroupEvents:
+def worlds(draw: st.DrawFn, *, upheaval: bool, newest: bool = False) -> RandomServerGroupEvents:
     def pick(options: Sequence[T]) -> T:
         return options[draw(st.integers(0, len(options) - 1))]
 
-    world = RandomServerGroupEvents(pick, upheaval=upheaval)
+    world = RandomServerGroupEvents(pick, upheaval=upheaval, newest=newest)
     for _ in range(draw(st.integers(5, 35))):
         world.step()
     return world
@@ -67,6 +67,19 @@ def test_the_auditor_agrees_where_racks_change_and_parts_change_nodes(world: Ran
     assert report.unverifiable == 0
 
 
+@MANY
+@given(worlds(upheaval=True, newest=True))
+def test_the_auditor_agrees_where_groups_are_spread_and_nodes_close(world: RandomServerGroupEvents) -> None:
+    model = Model()
+    for record in world.tape.records[0]:
+        model.fold(record)
+        assert model.table() == model.members()
+    SEEN.update(model.kinds)
+    report = audit({0: world.tape.records[0]}, model.verdicts)
+    assert report.problems == []
+    assert report.unverifiable == 0
+
+
 @settings(max_examples=30, deadline=None)
 @given(worlds(upheaval=True))
 def test_live_is_replayed(world: RandomServerGroupEvents) -> None:
@@ -85,6 +98,8 @@ def test_enough_happened_to_tell() -> None:
         "accepted",
         "affinity_broken",
         "anti_affinity_broken",
+        "spread_broken",
+        "no_spread_domain",
         "group_policy_differs",
         "group_in_other_cell",
     )
