@@ -28,9 +28,7 @@ from vacancy.resources.state.transaction import Transaction
 
 
 def count_domains(transaction: Transaction) -> None:
-    """Count the nodes that this record has changed so far."""
-    if not transaction.rules.counts_domains:
-        return
+    """Count the nodes that this record has changed so far. Only rules that count domains (`RuleSet.counts_domains`) call it."""
     nodes, providers = transaction.changes.get(NODES), transaction.changes.get(PROVIDERS)
     keys = dict.fromkeys(nodes or ())
     keys.update((key, None) for key, row in (providers or {}).items() if row is None or row.parent is None)

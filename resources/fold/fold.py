@@ -148,7 +148,8 @@ def _settle(transaction: Transaction) -> None:
     """Write what the rules noted of trees, of names and of domains."""
     settle_trees(transaction)
     count_names(transaction)
-    count_domains(transaction)
+    if transaction.rules.counts_domains:
+        count_domains(transaction)
 
 
 def _bury(transaction: Transaction, record: Record, reason: str) -> None:
