@@ -137,6 +137,15 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     _write("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
+def taints_text(taints: Iterable[Mapping[str, str]]) -> str:
+    """Taints as they are given to `vacancy provider taint`."""
+    return ", ".join(
+        f"{one['key']}{'=' if one['value'] else ''}{one['value']}"
+        + (" (prefers others)" if one["effect"] == "prefer_no_schedule" else "")
+        for one in taints
+    )
+
+
 def attributes_text(attributes: Mapping[str, str | int | bool]) -> str:
     """Attributes in the syntax of expressions: `name=value`, text in quotes."""
     return " ".join(

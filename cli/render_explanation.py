@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from vacancy.cli.output import emit, emit_table, time_text
 
 if TYPE_CHECKING:
+    from vacancy.projections.diagnostics.node_report import FailedConstraint
     from vacancy.projections.diagnostics.summary import Explanation
 
 _WITHHELD_SHOWN: Final = 4
@@ -57,12 +58,18 @@ def _render_one(explanation: Explanation) -> None:
                 failure.constraint,
                 number_text(failure.kind, failure.asked),
                 number_text(failure.kind, failure.available),
-                ", ".join(filter(None, (failure.reason.replace("_", " "), withheld_text(failure.withheld)))),
+                ", ".join(filter(None, (_why(failure), withheld_text(failure.withheld)))),
             )
             for tree in explanation.nearest
             for group, provider, failure in tree.misses
         ),
     )
+
+
+def _why(failure: FailedConstraint) -> str:
+    if failure.kind == "taint":
+        return failure.constraint.replace("tolerates taint ", "add --tolerate ")
+    return failure.reason.replace("_", " ")
 
 
 def number_text(kind: str, number: int | None) -> object:

@@ -115,6 +115,15 @@ class RequestOptions:
             " of preference.",
         ),
     ] = None
+    tolerate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tolerate",
+            metavar="KEY[=VALUE]",
+            help="Allow providers with this taint (`vacancy provider taint`); without =VALUE, with any value of the key."
+            " Repeatable.",
+        ),
+    ] = None
     numa: Annotated[
         str | None,
         typer.Option(
@@ -230,6 +239,7 @@ class RequestOptions:
             same_subtree=self.same_subtree or (),
             prefer_same_subtree=self.prefer_same_subtree or (),
             alternatives=self.or_ or (),
+            tolerate=self.tolerate or (),
             options={} if self.numa is None else {"numa": self.numa},
             query=self.query,
             document=None if self.request is None else read_text(self.request),

@@ -21,6 +21,7 @@ from vacancy.cli.output import (
     failure_as_json,
     note,
     outcome_name,
+    taints_text,
 )
 from vacancy.resources.model.errors import UsageError
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from vacancy.clients.admin.operator import Change
 
 app = typer.Typer(
-    help="Set a provider's status, aggregates, traits, attributes and overrides.",
+    help="Set a provider's status, aggregates, traits, attributes, taints and overrides.",
     rich_markup_mode=None,
 )
 
@@ -108,6 +109,8 @@ def _apply(provider: str, change: Change, where: _Where, as_json: bool) -> None:
         parts.append(f"traits {' '.join(settings.traits)}")
     if settings.attributes:
         parts.append(f"attributes {attributes_text(settings.attributes)}")
+    if settings.taints:
+        parts.append(f"taints {taints_text([one.model_dump() for one in settings.taints])}")
     for name, values in settings.overrides.items():
         parts.append(f"{name} with {' '.join(f'{field}={value}' for field, value in values.items())}")
     unchanged = "" if now.changed else " (unchanged)"
@@ -260,6 +263,45 @@ def _attribute(text: str) -> tuple[str, str | int | bool]:
 def _check_named(*lists: list[str] | None) -> None:
     if not any(lists):
         raise UsageError("no change is given", do="give --add, --remove or --replace-with")
+
+
+@app.command()
+def taint(
+    provider: ProviderArgument,
+    taints: Annotated[list[str], typer.Argument(metavar="KEY[=VALUE]…")],
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove these taints; without =VALUE, whatever the value is.")
+    ] = False,
+    prefer: Annotated[
+        bool,
+        typer.Option(
+            "--prefer", help="Only prefer other providers: requests that do not tolerate it come here last."
+        ),
+    ] = False,
+    cell: CellOption = None,
+    timeout: o.TimeoutOption = 10.0,
+    no_wait: o.NoWaitOption = False,
+    log: o.LogOption = None,
+    store: o.StoreOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Repel new claims from a provider, for a node from its whole tree, unless they tolerate the taint (`--tolerate`).
+
+    What is held stays. A taint replaces one of the same key. It needs rules version 4.
+    """
+    if remove and prefer:
+        raise UsageError("taints are either set or removed", do="leave --prefer or --remove out")
+    from vacancy.clients.admin import operator
+    from vacancy.clients.request_language.toleration_syntax import parse_taint
+
+    named = [
+        parse_taint(text, "KEY[=VALUE]", effect="prefer_no_schedule" if prefer else "no_schedule")
+        for text in taints
+    ]
+    change = operator.taints(remove=named) if remove else operator.taints(add=named)
+    _apply(provider, change, _Where(cell, timeout, no_wait, log, store, config, kafka), as_json)
 
 
 @app.command()

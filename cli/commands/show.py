@@ -18,6 +18,7 @@ from vacancy.cli.output import (
     emit_table,
     note,
     open_move_text,
+    taints_text,
     time_text,
 )
 
@@ -137,6 +138,8 @@ def _details_of(one: ProviderAnswer) -> list[str]:
     if one.facts is not None:
         reason = f" ({one.facts['reason']})" if one.facts["reason"] else ""
         lines.append(f"operator settings: {one.facts['status']}{reason}, revision {one.facts['revision']}")
+        if one.facts["taints"]:
+            lines.append(f"taints: {taints_text(one.facts['taints'])}")
         for name, values in one.facts["overrides"].items():
             shown = {field: value for field, value in values.items() if field != "excluded"}
             if not shown:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
 
 _CONTESTED_SHOWN = 20
+_TAINTS_SHOWN = 20
 _COLUMNS = (
     *("PARTITION", "POSITION", "LOG END", "LAG", "LOG TIME", "NODES", "PROVIDERS", "ALLOCATIONS", "VERDICTS"),
     *("OPEN REQUESTS", "DEAD LETTERS"),
@@ -78,6 +79,10 @@ def status(
     _print_clocks(found.partitions)
     if found.node_states:
         emit("nodes: " + ", ".join(f"{count} {state}" for state, count in found.node_states.items()))
+    if found.taints:
+        shown = [f"{text} on {count}" for text, count in list(found.taints.items())[:_TAINTS_SHOWN]]
+        more = len(found.taints) - len(shown)
+        emit("taints (providers): " + ", ".join(shown) + (f", and {more:,} more" if more else ""))
     _print_memory(found.columns)
     for root, cells in found.clashes.items():
         emit(

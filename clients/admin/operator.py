@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from vacancy.clients.inspection.lookup import NotFound, find, provider_cell, provider_cells
 from vacancy.clients.runtime.folded_log import FoldedLog, RecordRefused
+from vacancy.clients.scheduler.needed_rules import check_rules
 from vacancy.clients.scheduler.releases import WeighedRelease, release_records
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.resource_class import EXCLUDED
@@ -27,11 +28,12 @@ from vacancy.resources.model.errors import (
     UsageError,
     VacancyError,
 )
-from vacancy.resources.model.events import OperatorSettings
+from vacancy.resources.model.events import OperatorSettings, OperatorSettingsV2
 from vacancy.resources.model.limits import LIMITS_4
 from vacancy.resources.model.names import check_trait
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.record import NewRecord
+from vacancy.resources.model.taints import Taint
 from vacancy.resources.state.rows import OperatorSettingsRow, ProviderRow
 from vacancy.resources.state.rule_set import RuleSet
 from vacancy.resources.state.tables import ALLOCATIONS, FACTS, PARTITION, PARTITION_KEY, PROVIDERS, key
@@ -39,7 +41,7 @@ from vacancy.streams.log import Log
 
 SOURCE = "/operator"
 
-Change = Callable[[OperatorSettings], OperatorSettings]
+Change = Callable[[OperatorSettingsV2], OperatorSettingsV2]
 """Makes the new settings of a provider from the current ones."""
 
 
@@ -54,7 +56,7 @@ class CurrentSettings(NamedTuple):
     provider: str
     cell: str
     revision: int
-    facts: OperatorSettings
+    facts: OperatorSettingsV2
     changed: bool
     applied: bool = True
 
@@ -91,7 +93,7 @@ def traits(
     """Add traits to those that the node reports, or remove added ones; `replace` sets all of them."""
     add, remove, all_ = tuple(add), tuple(remove), None if replace is None else tuple(replace)
 
-    def change(settings: OperatorSettings) -> OperatorSettings:
+    def change(settings: OperatorSettingsV2) -> OperatorSettingsV2:
         for trait in (*add, *(all_ or ())):
             check_trait(trait)
         return _with(settings, traits=_changed(settings.traits, add, remove, all_))
@@ -103,7 +105,7 @@ def override(resource_class: str, values: Mapping[str, Any]) -> Change:
     """Override parts of an inventory, whatever the node reports: for quantities `reserved` and
     `allocation_ratio_milli`. Other fields keep their overrides. A list of devices has neither."""
 
-    def change(settings: OperatorSettings) -> OperatorSettings:
+    def change(settings: OperatorSettingsV2) -> OperatorSettingsV2:
         kept = {**settings.overrides.get(resource_class, {}), **values}
         return _with(settings, overrides={**settings.overrides, resource_class: kept})
 
@@ -113,7 +115,7 @@ def override(resource_class: str, values: Mapping[str, Any]) -> Change:
 def clear_override(resource_class: str) -> Change:
     """Remove the override, so that the inventory is as the node reports it. Devices that are excluded stay so."""
 
-    def change(settings: OperatorSettings) -> OperatorSettings:
+    def change(settings: OperatorSettingsV2) -> OperatorSettingsV2:
         before = settings.overrides.get(resource_class, {})
         return _overridden(
             settings, resource_class, {EXCLUDED: before[EXCLUDED]} if EXCLUDED in before else {}
@@ -125,7 +127,7 @@ def clear_override(resource_class: str) -> Change:
 def exclude(resource_class: str, name: str, reason: str | None) -> Change:
     """Exclude a device of a class from all grants, for this reason; None: offer it again."""
 
-    def change(settings: OperatorSettings) -> OperatorSettings:
+    def change(settings: OperatorSettingsV2) -> OperatorSettingsV2:
         values: dict[str, Any] = dict(settings.overrides.get(resource_class, {}))
         excluded = {**values.pop(EXCLUDED, {}), name: reason}
         excluded = {one: why for one, why in excluded.items() if why is not None}
@@ -135,8 +137,8 @@ def exclude(resource_class: str, name: str, reason: str | None) -> Change:
 
 
 def _overridden(
-    settings: OperatorSettings, resource_class: str, values: Mapping[str, Any]
-) -> OperatorSettings:
+    settings: OperatorSettingsV2, resource_class: str, values: Mapping[str, Any]
+) -> OperatorSettingsV2:
     others = {name: kept for name, kept in settings.overrides.items() if name != resource_class}
     return _with(settings, overrides={**others, resource_class: values} if values else others)
 
@@ -150,6 +152,17 @@ def attributes(*, add: Mapping[str, str | int | bool] | None = None, remove: Ite
     )
 
 
+def taints(*, add: Iterable[Taint] = (), remove: Iterable[Taint] = ()) -> Change:
+    """Set taints, in place of those of the same keys, or remove taints; one without a value whatever its value is."""
+    more, less = {one.key: one for one in add}, {one.key: one.value for one in remove}
+
+    def change(settings: OperatorSettingsV2) -> OperatorSettingsV2:
+        left = {one.key: one for one in settings.taints if less.get(one.key) not in ("", one.value)}
+        return _with(settings, taints=tuple(sorted({**left, **more}.values(), key=lambda one: one.key)))
+
+    return change
+
+
 def _changed(
     names: Iterable[str], add: Iterable[str], remove: Iterable[str], replace: Iterable[str] | None
 ) -> tuple[str, ...]:
@@ -157,9 +170,9 @@ def _changed(
     return tuple(sorted((start | set(add)) - set(remove)))
 
 
-def _with(settings: OperatorSettings, **update: Any) -> OperatorSettings:
+def _with(settings: OperatorSettingsV2, **update: Any) -> OperatorSettingsV2:
     try:
-        return OperatorSettings.model_validate({**settings.model_dump(), **update})
+        return OperatorSettingsV2.model_validate({**settings.model_dump(), **update})
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         path = ".".join(str(part) for part in first["loc"])
@@ -196,11 +209,7 @@ def set_operator_settings(
     _check_overrides(reader, cell, provider, before, after)
     _check_types(provider, before, after, reader.get(PROVIDERS, key(cell, provider)))
     revision += 1
-    try:
-        data = events.OperatorSettingsData(provider=provider, revision=revision, facts=after)
-    except ValidationError:
-        raise UsageError(f"{provider!r} is not a valid name of a provider", do="check the name") from None
-    event = events.OperatorSettingsSet(id=uuid4().hex, source=SOURCE, data=data)
+    event = _event(reader, provider, revision, after)
     subject = f"revision {revision} of the operator settings of {provider}"
     look = f"`vacancy show provider {provider}`"
     refused: RecordRefused | None = None
@@ -220,6 +229,24 @@ def set_operator_settings(
         where=f"revision {now.revision if now else 0}",
         do=f"look with {look}, and try again",
     )
+
+
+def _event(
+    reader: StoreReader, provider: str, revision: int, facts: OperatorSettingsV2
+) -> events.OperatorSettingsSet | events.OperatorSettingsSetV2:
+    """The event in the oldest form that says all of it. Raises `UsageError` where the log's rules have no taints."""
+    try:
+        data = events.OperatorSettingsDataV2(provider=provider, revision=revision, facts=facts)
+    except ValidationError:
+        raise UsageError(f"{provider!r} is not a valid name of a provider", do="check the name") from None
+    if facts.taints:
+        check_rules(reader, lambda rules: events.OperatorSettingsSetV2 in rules.event_models, "taints need")
+        return events.OperatorSettingsSetV2(id=uuid4().hex, source=SOURCE, data=data)
+    plain = OperatorSettings.model_construct(
+        **{name: getattr(facts, name) for name in OperatorSettings.model_fields}
+    )
+    older = events.OperatorSettingsData.model_construct(provider=provider, revision=revision, facts=plain)
+    return events.OperatorSettingsSet(id=uuid4().hex, source=SOURCE, data=older)
 
 
 def _cell_of(reader: StoreReader, provider: str, cell: str | None) -> str:
@@ -242,10 +269,10 @@ def _cell_of(reader: StoreReader, provider: str, cell: str | None) -> str:
     return cell
 
 
-def _settings_of(row: OperatorSettingsRow | None) -> OperatorSettings:
+def _settings_of(row: OperatorSettingsRow | None) -> OperatorSettingsV2:
     if row is None:
-        return OperatorSettings()
-    return OperatorSettings.model_validate(
+        return OperatorSettingsV2()
+    return OperatorSettingsV2.model_validate(
         {
             "status": row.status,
             "reason": row.reason,
@@ -253,12 +280,13 @@ def _settings_of(row: OperatorSettingsRow | None) -> OperatorSettings:
             "traits": row.traits,
             "overrides": row.overrides,
             "attributes": dict(row.attributes),
+            "taints": tuple(one._asdict() for one in row.taints),
         }
     )
 
 
 def _check_overrides(
-    reader: StoreReader, cell: str, provider: str, before: OperatorSettings, after: OperatorSettings
+    reader: StoreReader, cell: str, provider: str, before: OperatorSettingsV2, after: OperatorSettingsV2
 ) -> None:
     """Overrides that this change makes are valid, and have an effect on what the node reports now."""
     for name, values in after.overrides.items():
@@ -294,7 +322,7 @@ def _rules(reader: StoreReader, cell: str) -> RuleSet:
 
 
 def _check_types(
-    provider: str, before: OperatorSettings, after: OperatorSettings, row: ProviderRow | None
+    provider: str, before: OperatorSettingsV2, after: OperatorSettingsV2, row: ProviderRow | None
 ) -> None:
     """An attribute keeps its type: with another type, comparisons would no longer match, without an error."""
     known = {**dict(row.reported_attributes if row else ()), **before.attributes}

@@ -244,7 +244,8 @@ class ColumnsStatus:
 class StatusAnswer:
     """The state of a store. `clashes`: roots that are live in two cells, with the cells. `attribute_clashes`: attributes
     that have different types on different providers, with the types. `contested`: nodes that events of two writers reach or
-    reached, those that are closed for it first. `excluded`: the devices that nobody gets."""
+    reached, those that are closed for it first. `excluded`: the devices that nobody gets. `taints`: how many
+    providers have each taint, those of the most first."""
 
     store: str
     log: str
@@ -256,3 +257,4 @@ class StatusAnswer:
     contested: list[ContestedAnswer] = field(default_factory=list)
     machine_clashes: dict[str, list[str]] = field(default_factory=dict)
     excluded: list[ExcludedAnswer] = field(default_factory=list)
+    taints: dict[str, int] = field(default_factory=dict)

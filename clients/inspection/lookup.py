@@ -318,6 +318,7 @@ def settings_shown(row: OperatorSettingsRow) -> dict[str, Any]:
         "traits": list(row.traits),
         "overrides": dict(row.overrides),
         "attributes": dict(row.attributes),
+        "taints": [one._asdict() for one in row.taints],
     }
 
 

@@ -88,6 +88,7 @@ def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status
         contested,
         machine_clashes(reader),
         excluded_devices(reader),
+        {taint.text: count for taint, count in reader.view.taints.counted()},
     )
 
 

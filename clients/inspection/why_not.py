@@ -24,6 +24,7 @@ from vacancy.projections.diagnostics.constraints import RequestConstraints
 from vacancy.projections.diagnostics.node_report import FailedConstraint, TreeReport, report_node
 from vacancy.projections.diagnostics.qualities import QualityConstraints
 from vacancy.projections.query.compiled_request import CompiledRequest
+from vacancy.projections.query.filter import TAINT, taint_text
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.request import RequestSpec
@@ -170,6 +171,8 @@ def _lack(
 ) -> Lack:
     if failure.kind == "open":
         why, event = _closed(reader, events, tree.cell, provider)
+    elif failure.kind == TAINT:
+        why, event = _repelled(reader, events, tree.cell, provider, failure.constraint)
     else:
         why = ", ".join(
             filter(None, (failure.reason.replace("_", " "), _withheld(reader, tree.cell, provider, failure)))
@@ -230,6 +233,20 @@ def _closed(
     if contested is not None and contested.closed:
         return f"node {row.root} is closed: {contested_text(contested)}", None
     return _TEXTS[closed.reason], None
+
+
+def _repelled(
+    reader: StoreReader, events: EventLookup, cell: str, provider: str, constraint: str
+) -> tuple[str, LogEvent | None]:
+    """Which taint repels a request, for people, and the event of the operator who set it."""
+    row = reader.get(PROVIDERS, key(cell, provider))
+    root = None if row is None else reader.get(PROVIDERS, key(cell, row.root))
+    for one, id_ in ((row, provider), (root, "" if row is None else row.root)):
+        for taint in () if one is None else one.taints:
+            if one is not None and taint_text(taint) == constraint:
+                text = f"repelled by taint {taint.text} of {id_}; add --tolerate {taint.text}"
+                return text, events.settings(cell, one.changed, id_)
+    return f"`vacancy show provider {provider}` lists its taints", None
 
 
 _TEXTS: Mapping[str, str] = {

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from vacancy.clients.request_language.ask_syntax import split_resources
 from vacancy.clients.request_language.cel_compiler import compile_condition
 from vacancy.clients.request_language.syntax_registry import option_groups, parse_ask
+from vacancy.clients.request_language.toleration_syntax import parse_toleration, tolerating
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.names import ID_PATTERN, check_trait
@@ -51,7 +52,8 @@ class RequestText:
     `resources` to `where` describe the unnamed group. Each item of `groups` describes another group (`parse_group`).
     `options` maps an option of an ask syntax (`numa`) to its value, which adds groups. `root_required`, `same_subtree`,
     `prefer_same_subtree` and `group_policy` apply to all groups. Each item of `alternatives` describes what to ask for instead
-    (`parse_alternative`), in order of preference. `query` or `document` (the JSON of a RequestSpec) replace all other fields. With
+    (`parse_alternative`), in order of preference. `tolerate` names taints that the request tolerates (`parse_toleration`), also
+    if it is given otherwise. `query` or `document` (the JSON of a RequestSpec) replace all others. With
     `qualities_only` a request of options or a query may ask for no resources.
     """
 
@@ -65,6 +67,7 @@ class RequestText:
     same_subtree: Sequence[str] = ()
     prefer_same_subtree: Sequence[str] = ()
     alternatives: Sequence[str] = ()
+    tolerate: Sequence[str] = ()
     group_policy: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     query: str | None = None
@@ -81,6 +84,12 @@ class ParsedRequest(NamedTuple):
 
 def parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
     """Parse a request. Raises `UsageError`, which names the invalid part and what to write instead."""
+    parsed = _parse(wanted, registry)
+    more = [parse_toleration(text, "--tolerate") for text in wanted.tolerate]
+    return parsed._replace(spec=tolerating(parsed.spec, more, "--tolerate"))
+
+
+def _parse(wanted: RequestText, registry: Registry) -> ParsedRequest:
     has_resources = (
         wanted.resources
         or wanted.required
@@ -280,12 +289,13 @@ def parse_query(text: str, registry: Registry, *, qualities_only: bool = False) 
     """A query string of OpenStack Placement, with or without the part before the `?`.
 
     Its parameters are `resources`, `required`, `member_of`, `in_tree` and `where`, each with any suffix, and
-    `root_required`, `same_subtree`, `group_policy` and `limit`. Placement itself has no `where` (an expression), and neither
-    `or` (an alternative, see `parse_alternative`) nor `prefer_same_subtree`.
+    `root_required`, `same_subtree`, `group_policy` and `limit`. Placement itself has no `where` (an expression), no `tolerate`
+    (a toleration, see `parse_toleration`), and neither `or` (an alternative, see `parse_alternative`) nor
+    `prefer_same_subtree`.
     """
     parts: dict[str, list[tuple[str, str, str]]] = {}
     wide: dict[str, list[tuple[str, str]]] = {
-        name: [] for name in ("root_required", "same_subtree", "prefer_same_subtree", "or")
+        name: [] for name in ("root_required", "same_subtree", "prefer_same_subtree", "or", "tolerate")
     }
     policy, limit = "none", None
     for name, value, where in _pairs(text):
@@ -311,7 +321,9 @@ def parse_query(text: str, registry: Registry, *, qualities_only: bool = False) 
     fields = _wide(wide["root_required"], wide["same_subtree"])
     spec = _spec(groups, policy, "group_policy", fields, qualities_only=qualities_only)
     others = [(parse_alternative(text, groups, registry, "or"), where) for text, where in wide["or"]]
-    return ParsedRequest(_with_choices(spec, others, wide["prefer_same_subtree"]), limit)
+    chosen = _with_choices(spec, others, wide["prefer_same_subtree"])
+    more = [parse_toleration(text, where) for text, where in wide["tolerate"]]
+    return ParsedRequest(tolerating(chosen, more, "--query"), limit)
 
 
 def parse_document(text: str | bytes, registry: Registry) -> RequestSpec:

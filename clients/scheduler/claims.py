@@ -26,11 +26,12 @@ from vacancy.resources.model.event_encoding import (
     ClaimWire,
     DecisionWire,
     PredicateWire,
+    TolerationWire,
     encode_position,
     membership_wire,
 )
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.request import RequestGroup, RequestSpec
+from vacancy.resources.model.request import RequestGroup, RequestSpec, tolerations_of
 from vacancy.resources.state.rows import VerdictRow
 from vacancy.resources.state.tables import key
 from vacancy.streams.log_clock import LogClock
@@ -114,6 +115,7 @@ class ClaimMaker:
         Unless `checked`, nothing must still be true of the providers: the consumer has it from them already."""
         now_ms = self._judged_at_ms(candidate.cell)
         self.as_of()
+        tolerations = tolerations_of(compiled.spec)
         if compiled.choices:
             compiled = compiled.choices[candidate.choice]
         return ClaimWire(
@@ -134,6 +136,9 @@ class ClaimMaker:
             deadline_ms=now_ms + self.deadline_ms,
             hold_until_ms=None if request.hold_ms is None else now_ms + request.hold_ms,
             decided=self._decided,
+            tolerations=tuple(TolerationWire(one.key, one.value) for one in tolerations)
+            if tolerations
+            else (),
         )
 
     def _judged_at_ms(self, cell: str) -> int:

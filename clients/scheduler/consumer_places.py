@@ -32,7 +32,7 @@ from vacancy.resources.fold.judge import Rejection
 from vacancy.resources.fold.moves import judge_update
 from vacancy.resources.model import events
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.request import RequestGroup, RequestSpec
+from vacancy.resources.model.request import RequestGroup, RequestSpec, RequestSpecV2, oldest_form
 from vacancy.resources.model.server_group import SHARES, copy_of, with_copy
 from vacancy.resources.state.rows import AllocationRow, VerdictRow
 from vacancy.resources.state.tables import ALLOCATIONS, PARTITION, PARTITION_KEY, VERDICTS, Table, key
@@ -227,6 +227,8 @@ class ConsumerPlaces:
             yield self._candidate(asked.served), True
             return
         numbers = list(dict.fromkeys(copy_of(one.group) for one in asked.served))
+        if len(compiled.choices) == 1:
+            (compiled,) = compiled.choices
         if compiled.choices or compiled.spec.copies != len(numbers):
             return
         copies: list[Candidate] = []
@@ -434,9 +436,16 @@ def _transaction(reader: StoreReader, cell: str, now_ms: int) -> Transaction | N
 
 
 def _same_groups(wanted: RequestSpec, asked: RequestSpec) -> bool:
-    """Whether a request asks for the same as before: the same groups and relations; server groups do not count."""
-    alike = {"memberships": ()}
-    return wanted.model_copy(update=alike) == asked.model_copy(update=alike)
+    """Whether a request asks for the same as before: the same groups and relations; server groups and tolerations do not
+    count."""
+    return _bare(wanted) == _bare(asked)
+
+
+def _bare(spec: RequestSpec) -> RequestSpec:
+    left_out: dict[str, Any] = {"memberships": ()}
+    if isinstance(spec, RequestSpecV2):
+        left_out["tolerations"] = ()
+    return oldest_form(spec.model_copy(update=left_out))
 
 
 class SplitGroups(NamedTuple):

@@ -7,6 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
 
+from vacancy.clients.request_language.toleration_syntax import tolerating
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.projections.query.model import ServedGroup
 from vacancy.projections.reader.store_reader import StoreReader
@@ -100,7 +101,9 @@ def asked_of(reader: StoreReader, log: Log, held: Holding) -> Asked:
         for allocation in claim.allocations
         for name, ask in allocation.resources.items()
     )
-    return Asked(claim.spec or _made_up(served), served)
+    spec = claim.spec or _made_up(served)
+    tolerations = claim.tolerations if isinstance(claim, events.ClaimV2) else ()
+    return Asked(tolerating(spec, tolerations, f"claim {claim.id}"), served)
 
 
 def held_by_row(row: AllocationRow, spec: RequestSpec) -> Asked:

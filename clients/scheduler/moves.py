@@ -356,7 +356,7 @@ class Moves:
         id_, source = uuid4().hex, self._settings.source
         row = self._reader.get(PARTITION, PARTITION_KEY, cell=cell)
         rules = self._reader.versions.of(row.rules_version) if row else None
-        newest = claim.leaves or spread_membership(claim.memberships) is not None
+        newest = claim.leaves or claim.tolerations or spread_membership(claim.memberships) is not None
         if newest and rules is not None and events.ConsumerReplacedV3 in rules.event_models:
             return events.ConsumerReplacedV3(id=id_, source=source, data=claim)
         fields = {name: getattr(claim, name) for name in events.Replacement.model_fields}

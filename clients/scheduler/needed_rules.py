@@ -7,7 +7,7 @@ from collections.abc import Callable
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import UsageError
-from vacancy.resources.model.events import RequestsReceivedV2
+from vacancy.resources.model.events import ClaimsRequestedV2, RequestsReceivedV2
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.state.rule_set import PREVIEWS, RuleSet
 from vacancy.resources.state.tables import PARTITION, PARTITION_KEY
@@ -16,6 +16,8 @@ from vacancy.resources.state.tables import PARTITION, PARTITION_KEY
 def check_request(reader: StoreReader, request: CompiledRequest, *, recorded: bool) -> None:
     """Raise `UsageError` unless the rules of all partitions have what a request uses. `recorded`: the request is written to the
     log."""
+    if request.tolerated:
+        check_rules(reader, lambda rules: ClaimsRequestedV2 in rules.event_models, "tolerations need")
     if request.choices and recorded:
         check_rules(
             reader,

@@ -309,7 +309,7 @@ class Pipeline:
             separate = (
                 job.avoid
                 or job.compiled.has_affinity
-                or job.compiled.choices
+                or len(job.compiled.choices) > 1
                 or not self._settings.order.uniform
             )
             alike.setdefault(job.id if separate else job.compiled.key, []).append(job)

@@ -14,6 +14,7 @@ from vacancy.projections.query.affinity.engine import hard_groups
 from vacancy.projections.query.budget import QUERY_STEPS_MAX, SearchBudget
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.context import QueryContext
+from vacancy.projections.query.engine import tolerated
 from vacancy.projections.query.filter import (
     Condition,
     HasAnyOf,
@@ -23,6 +24,7 @@ from vacancy.projections.query.filter import (
     Rows,
     TakesClaims,
     any_text,
+    taint_conditions,
 )
 from vacancy.projections.query.plan import PieceKind, QueryPlan, plan_of
 from vacancy.projections.query.tree_search import TreeSearch
@@ -150,6 +152,7 @@ class RequestConstraints:
         budget = SearchBudget(QUERY_STEPS_MAX + _STEPS_A_TREE * len(roots))
         view = self._view
         rng = np.random.default_rng(0)
+        accepting = tolerated(view, self._request, view.open)
         context = QueryContext(
             view,
             self._request,
@@ -157,14 +160,15 @@ class RequestConstraints:
             RANDOM,
             rng,
             budget,
-            accepting=view.open,
-            accepting_roots=view.open,
+            accepting=accepting,
+            accepting_roots=accepting,
         )
         return TreeSearch(context, self._plan).able(np.asarray(roots, dtype=np.int64))
 
     def _part(self, kind: PieceKind, names: str) -> GroupConstraints:
         group = self._spec.groups[kind.group]
-        found = [TakesClaims(self._view), *kind.filter.conditions]
+        taints = taint_conditions(self._view, self._request.tolerated)
+        found = [TakesClaims(self._view), *taints, *kind.filter.conditions]
         if not group.same_provider:
             for some in group.member_of:
                 bits = self._view.aggregates.known(some)
@@ -180,7 +184,9 @@ class RequestConstraints:
         for text, roots in hard_groups(view, spec):
             yield AffinityConstraint(text, roots)
         if sharing_providers(view).rows:
-            yield TakesClaims(view)  # sharing providers may serve all of it; else the groups test it
+            # Sharing providers may serve all of it; else the groups test it.
+            yield TakesClaims(view)
+            yield from taint_conditions(view, self._request.tolerated)
         for name in spec.root_required:
             bits = view.traits.known((name,))
             text = any_text("root_trait", (name,))

@@ -6,6 +6,7 @@ whether a full or disabled node suits a changed request.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from vacancy.projections.diagnostics.constraints import (
     CollectiveConstraint,
@@ -14,12 +15,15 @@ from vacancy.projections.diagnostics.constraints import (
     offers_classes,
 )
 from vacancy.projections.query.compiled_request import CompiledRequest
-from vacancy.projections.query.filter import Condition, Rows, any_text
+from vacancy.projections.query.filter import TAINT, Condition, Rows, any_text
 from vacancy.projections.query.left_out import check_names
 from vacancy.projections.query.plan import PieceKind
 from vacancy.projections.view.columns import Bools
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.model.request import RequestGroup
+
+_NO_QUALITIES: Final = frozenset({"group", "open", TAINT})
+"""Kinds of conditions on other consumers, and on who may claim."""
 
 
 class OffersClass(Condition):
@@ -85,9 +89,9 @@ class QualityConstraints(RequestConstraints):
         )
         part = self._part(kind, group.name)
         offers = (OffersClass(self._view, name) for name in names)
-        # The first condition is whether the provider takes claims.
-        return part._replace(conditions=(*offers, *part.conditions[1:]))
+        qualities = (one for one in part.conditions if one.kind not in _NO_QUALITIES)
+        return part._replace(conditions=(*offers, *qualities))
 
     def _root_traits(self) -> Iterator[Condition]:
-        """The conditions on the root, without those on other consumers and on whether it takes claims."""
-        yield from (one for one in self._root_conditions() if one.kind not in ("group", "open"))
+        """The conditions on the root that are qualities."""
+        yield from (one for one in self._root_conditions() if one.kind not in _NO_QUALITIES)

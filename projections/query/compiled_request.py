@@ -12,6 +12,7 @@ from vacancy.projections.query.model import Candidate
 from vacancy.projections.query.predicate_ast import Expression
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import RequestSpec, RequestSpecV2, spec_bytes
+from vacancy.resources.model.taints import tolerated_of
 
 Made = TypeVar("Made")
 
@@ -24,14 +25,21 @@ class CompiledRequest:
     `where` of each group, by its text. `has_affinity`: whether it depends on other consumers, or asks for several
     copies. `choices`: what it stands for if it has alternatives or preferences, in order of preference
     (`RequestSpecV2.choices`); none for all other requests. `needs`: what it asks for that older rules do not have, as (class,
-    field of the ask; '' for the class itself). Made by `vacancy.clients.request_language.request_compiler`, which also checks the request; here for
+    field of the ask; '' for the class itself). `tolerated`: the taints that it tolerates, also of each of its choices. Made by `vacancy.clients.request_language.request_compiler`, which also checks the request; here for
     requests without expressions.
     """
 
-    __slots__ = ("_copy", "_memo", "choices", "expressions", "has_affinity", "key", "needs", "spec", "wire")
+    __slots__ = (
+        *("_copy", "_memo", "choices", "expressions", "has_affinity", "key", "needs", "spec", "tolerated"),
+        "wire",
+    )
 
     def __init__(
-        self, spec: RequestSpec, expressions: Mapping[str, Expression] | None = None, key: bytes | None = None
+        self,
+        spec: RequestSpec,
+        expressions: Mapping[str, Expression] | None = None,
+        key: bytes | None = None,
+        tolerated: frozenset[tuple[str, str | None]] = frozenset(),
     ) -> None:
         self.spec = spec
         self.key = spec_bytes(spec) if key is None else key
@@ -40,8 +48,12 @@ class CompiledRequest:
         self.has_affinity = bool(spec.memberships) or spec.copies > 1
         self.needs: frozenset[tuple[str, str]] = frozenset()
         self.choices: Sequence[CompiledRequest] = ()
+        self.tolerated = tolerated
         if isinstance(spec, RequestSpecV2):
-            self.choices = [CompiledRequest(one, self.expressions) for one in spec.choices]
+            self.tolerated = tolerated_of(spec.tolerations)
+            self.choices = [
+                CompiledRequest(one, self.expressions, tolerated=self.tolerated) for one in spec.choices
+            ]
         self._copy: CompiledRequest | None = None
         self._memo: dict[Hashable, Any] = {}
 
@@ -65,7 +77,7 @@ class CompiledRequest:
             return self
         if self._copy is None:
             spec = self.spec.model_copy(update={"memberships": (), "copies": 1})
-            self._copy = CompiledRequest(spec, self.expressions)
+            self._copy = CompiledRequest(spec, self.expressions, tolerated=self.tolerated)
         return self._copy
 
     def remember(self, key: Hashable, make: Callable[[], Made]) -> Made:

@@ -38,10 +38,13 @@ def find(
     `one_a_tree`. `budget` bounds the search, and shows afterwards whether it was too little. A candidate for several
     copies is a place for all of them. Of a request with alternatives, candidates of the first come first. `avoid`: roots of trees in which nothing may be found. `heard_since_ms` leaves out
     nodes without a report or heartbeat since then (log time). `among`: by row, whether its tree may be a candidate; sharing
-    providers of other trees still serve it. Raises `UsageError` where an expression was not compiled, and
+    providers of other trees still serve it. Taints that the request does not tolerate repel it; those that only order
+    candidates put them last. Raises `UsageError` where an expression was not compiled, and
     `NamesLeftOut` where the request asks for what the view left out.
     """
     accepting = _without(view, avoid) if avoid else view.open
+    if view.taints.of_row:
+        accepting = tolerated(view, request, accepting)
     context = QueryContext(
         view,
         request,
@@ -56,11 +59,59 @@ def find(
         heard_since_ms,
         one_a_tree,
     )
+    if view.taints.of_row and (spared := tolerated(view, request, accepting, soft=True)) is not accepting:
+        return _search_preferred(context, spared, among)
+    return _search(context, among)
+
+
+def _search(context: QueryContext, among: Bools | None) -> list[Candidate]:
+    request = context.request
     if request.choices:
         return _search_choices(context, among)
     if among is not None:
         context = _within(context, among)
     return search_with_affinity(context) if request.has_affinity else search_one(context)
+
+
+def tolerated(view: FleetView, request: CompiledRequest, accepting: Bools, *, soft: bool = False) -> Bools:
+    """By row, whether it is `accepting` and no taint repels the request there; `accepting` itself where no taint repels it
+    anywhere. `soft`: taints that only order candidates count, and no others."""
+    kept = view.taints.kept(request.tolerated, view.root[: view.size], view.layout, soft=soft)
+    return accepting if kept is None else accepting[: view.size] & kept
+
+
+def _search_preferred(context: QueryContext, spared: Bools, among: Bools | None) -> list[Candidate]:
+    """Up to `limit` candidates, those first that use only `spared` rows: without taints that order candidates. Each search has
+    half of the budget that is left."""
+    budget, limit = context.budget, context.limit
+    by_cell = context.request.spec.copies > 1
+    found: list[Candidate] = []
+    for number, accepting in enumerate((spared, context.accepting)):
+        part = SearchBudget(max(1, budget.left // (2 - number)), budget.tree_steps)
+        steps = part.left
+        here = context._replace(
+            accepting=accepting,
+            accepting_roots=accepting,
+            limit=limit + len(found),
+            budget=part,
+        )
+        seen = {_place(one, context.one_a_tree, by_cell) for one in found}
+        more = _search(here, among)
+        found += [one for one in more if _place(one, context.one_a_tree, by_cell) not in seen][
+            : limit - len(found)
+        ]
+        budget.left -= steps - part.left
+        budget.gave_up += part.gave_up
+        if len(found) == limit:
+            break
+    return found
+
+
+def _place(candidate: Candidate, one_a_tree: bool, by_cell: bool) -> str:
+    """What two candidates must not have in common."""
+    if by_cell:
+        return candidate.cell
+    return repr((candidate.cell, candidate.root, None if one_a_tree else candidate.allocations))
 
 
 def _search_choices(context: QueryContext, among: Bools | None) -> list[Candidate]:

@@ -23,6 +23,10 @@ from vacancy.projections.view.sparse_rows import BitColumn, IntColumn, SparseBit
 from vacancy.resources.classes.resource_class import Term
 from vacancy.resources.model.comparison import compare
 from vacancy.resources.model.request import RequestGroup
+from vacancy.resources.model.taints import RowTaint, Tolerated, is_tolerated
+
+TAINT = "taint"
+"""The kind of conditions on taints."""
 
 Rows = Ints | slice
 """Row numbers, or a range of them: a range gives whole columns without copying them."""
@@ -34,6 +38,9 @@ only among the few that all others leave."""
 
 SPARSE = 8
 """Below one row in this number, gathering the few is cheaper than comparing whole columns."""
+
+_TAINTS_NAMED = 8
+"""Taints that have a condition of their own in explanations."""
 
 _SAMPLE = 256
 """Rows that are looked at to learn which of several terms leaves the fewest."""
@@ -94,6 +101,24 @@ class TakesClaims(Condition):
 
     def holds(self, rows: Rows) -> Bools:
         return self._view.open[rows]
+
+
+class ToleratesTaint(Condition):
+    """No taint repels the request there, of those that `text` names. `kept` has it by row."""
+
+    __slots__ = ("_kept", "_text")
+    kind = TAINT
+
+    def __init__(self, text: str, kept: Bools) -> None:
+        self._text = text
+        self._kept = kept
+
+    @property
+    def text(self) -> str:
+        return self._text
+
+    def holds(self, rows: Rows) -> Bools:
+        return self._kept[rows]
 
 
 class InCell(Condition):
@@ -370,6 +395,28 @@ def term_holds(values: Any, term: Term) -> Any:
     if operator == "all_bits":
         return (values & number) == number
     return compare(values, operator, number)
+
+
+def taint_text(taint: RowTaint) -> str:
+    """The text of the condition that a request tolerates a taint."""
+    return f"tolerates taint {taint.text}"
+
+
+def taint_conditions(view: FleetView, tolerated: Tolerated) -> list[Condition]:
+    """The conditions that taints make, for explanations: one for each taint that the request does not tolerate. Where these are
+    many, the rarest have one condition together."""
+    if not view.taints.of_row:
+        return []
+    roots = view.root[: view.size]
+    repelling = [one for one, _ in view.taints.counted() if one.repels and not is_tolerated(one, tolerated)]
+    found: list[Condition] = [
+        ToleratesTaint(taint_text(one), ~view.taints.having((one,), roots))
+        for one in repelling[:_TAINTS_NAMED]
+    ]
+    if others := frozenset(repelling[_TAINTS_NAMED:]):
+        text = f"tolerates {len(others)} other taints"
+        found.append(ToleratesTaint(text, ~view.taints.having(others, roots)))
+    return found
 
 
 def filter_of(

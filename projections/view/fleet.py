@@ -30,6 +30,7 @@ from vacancy.projections.view.duplicate_roots import DuplicateRoots
 from vacancy.projections.view.group_members import GroupMembers
 from vacancy.projections.view.reservations import Reservation, Reservations
 from vacancy.projections.view.sparse_rows import Bools, Ints, SparseRows
+from vacancy.projections.view.taint_rows import TaintRows
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import Exactness, Granted, ResourceClass
 from vacancy.resources.fold.provider_tree import path_to_root
@@ -52,7 +53,7 @@ class FleetView:
     `root` and `parent` hold row numbers. A root is its own root and parent. The root is also the parent of a provider
     that is no longer reported. `open` is whether a provider accepts new claims. `heard_ms` (of roots) is the log time of
     the node's last event. `cell` is the number that `cells` maps the cell to. `classes` has the columns of each
-    resource class. Traits and aggregates are bool columns, attributes are typed columns. `members` maps a root's row to the
+    resource class. `taints` are the taints of the few rows that have any. Traits and aggregates are bool columns, attributes are typed columns. `members` maps a root's row to the
     rows of its tree if the tree has more than one provider.
 
     Columns use about `memory_mb` at most (`admission`; None: in proportion to the fleet). `memory` is what they use.
@@ -106,6 +107,7 @@ class FleetView:
         """Root -> the machine that it is, where a report named it."""
         self._same_machine = DuplicateRoots()
         self.groups = GroupMembers()
+        self.taints = TaintRows()
         self._free_rows: list[int] = []
         self.reservations = Reservations()
         self.derived = ViewCache()
@@ -238,6 +240,8 @@ class FleetView:
         for row, key, provider in zip(rows, keys, providers, strict=True):
             if provider.parent is not None or len(provider.members) > 1:
                 self._place(row, key, provider)
+            if provider.taints:
+                self.taints.set(row, provider.taints)
             by_traits[trait_names(provider)].append(row)
             by_aggregates[provider.aggregates].append(row)
         self.traits.set_new(by_traits, len(self.root))
@@ -320,6 +324,7 @@ class FleetView:
             self.layout += 1
         if self.attributes.set(row, attributes_of(provider), len(self.root)):
             self.derived.clear()
+        self.taints.set(row, provider.taints)
         self.open[row] = False
         self._reopen(int(self.root[row]))
 
@@ -576,6 +581,7 @@ class FleetView:
         self._offered[row] = self._node_open[row] = self.open[row] = False
         self._find_clash(key, row, False)
         self.heard_ms[row] = 0
+        self.taints.set(row, ())
         traits_changed = self.traits.set(row, (), len(self.root))
         if self.aggregates.set(row, (), len(self.root)) or traits_changed:
             self.derived.clear()

@@ -7,9 +7,10 @@ meaning are those of OpenStack Placement's `GET /allocation_candidates`; docs/qu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import accumulate, compress, product
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -251,6 +252,12 @@ class RequestSpecV2(RequestSpec):
                     RequestSpec.model_construct(**{**fields, "same_subtree": (*one.same_subtree, *relations)})
                 )
         return tuple(found)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As for any model; the copy has choices of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        vars(copied).pop("choices", None)
+        return copied
 
     @property
     def alternative_choices(self) -> tuple[int, ...]:

@@ -54,6 +54,7 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "provider rename": ("node-1", "node-9", "--timeout", 1),
     "provider retire": ("node-1", "--timeout", 1),
     "provider set": ("node-1", "--attribute", f"other={BAD}"),
+    "provider taint": ("node-1", "dedicated=gpu", "--timeout", 1),
     "provider trait": ("node-1", "--add", "CUSTOM_OTHER"),
     "publish": ("--once", "--file", "node-1.json"),
     "quota list": (),
