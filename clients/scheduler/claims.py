@@ -19,6 +19,7 @@ from vacancy.projections.query.order import Order
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import SHARES
+from vacancy.resources.fold.judge import TAINTED
 from vacancy.resources.fold.log_time import LEAP_MS_MAX
 from vacancy.resources.model.event_encoding import (
     AllocationWire,
@@ -115,7 +116,7 @@ class ClaimMaker:
         Unless `checked`, nothing must still be true of the providers: the consumer has it from them already."""
         now_ms = self._judged_at_ms(candidate.cell)
         self.as_of()
-        tolerations = tolerations_of(compiled.spec)
+        tolerations = tolerations_of(compiled.spec) if compiled.tolerated else ()
         if compiled.choices:
             compiled = compiled.choices[candidate.choice]
         return ClaimWire(
@@ -136,9 +137,7 @@ class ClaimMaker:
             deadline_ms=now_ms + self.deadline_ms,
             hold_until_ms=None if request.hold_ms is None else now_ms + request.hold_ms,
             decided=self._decided,
-            tolerations=tuple(TolerationWire(one.key, one.value) for one in tolerations)
-            if tolerations
-            else (),
+            tolerations=tuple(TolerationWire(one.key, one.value) for one in tolerations),
         )
 
     def _judged_at_ms(self, cell: str) -> int:
@@ -194,6 +193,8 @@ def rejection_text(verdict: VerdictRow, taken: LogEvent | None = None) -> str:
             f"over quota: {verdict.group}, {verdict.resource_class}: used {used}, asked {verdict.asked}, limit {limit} in this"
             " partition"
         )
+    if verdict.reason == TAINTED:
+        return f"repelled by taint {verdict.other} on {verdict.provider}, which the request does not tolerate"
     parts = [verdict.reason.replace("_", " ")]
     if verdict.provider:
         parts.append(f"on {verdict.provider}")

@@ -74,20 +74,16 @@ class Table(Generic[Row]):
 
 
 class GrownTable(Table[Row]):
-    """A table whose rows got a last field in a later version of the rules: an array of up to 15 fields. Where this field is
-    empty, it is left out, so that rows of earlier versions have the same bytes as before."""
+    """A table whose rows, arrays of up to 15 fields, got the last field in a later version of the rules. Where it is empty, it
+    is left out, so that rows of earlier versions have the same bytes as before."""
 
-    _EMPTY = b"\x90"
+    def __init__(self, name: str, row_type: type[Row], *, last: str, fed: bool = False) -> None:
+        super().__init__(name, row_type, fed=fed)
+        self._last = last
 
     def encode(self, row: Row) -> bytes:
         data = _encode(row)
-        return (
-            bytes((data[0] - 1,)) + data[1:-1] if data.endswith(self._EMPTY) and self._is_empty(row) else data
-        )
-
-    @staticmethod
-    def _is_empty(row: Any) -> bool:
-        return not getattr(row, row.__struct_fields__[-1])
+        return data if getattr(row, self._last) else bytes((data[0] - 1,)) + data[1:-1]
 
 
 class ClassTable(Table[ClassRow]):
@@ -126,8 +122,8 @@ class _Marks(Table[bytes]):
 
 PARTITION = Table("partition", PartitionRow)
 NODES = Table("nodes", NodeRow, fed=True)
-PROVIDERS = GrownTable("providers", ProviderRow, fed=True)
-FACTS = GrownTable("facts", OperatorSettingsRow)
+PROVIDERS = GrownTable("providers", ProviderRow, last="taints", fed=True)
+FACTS = GrownTable("facts", OperatorSettingsRow, last="taints")
 ALLOCATIONS = Table("allocations", AllocationRow)
 GROUPS = Table("groups", ServerGroupRow, fed=True)
 VERDICTS = Table("verdicts", VerdictRow, fed=True)

@@ -8,7 +8,7 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.support.events_json import START_MS, Tape, provider, reported
 from tests.support.memory_fleets import Fleet
 from tests.support.ports_class import REGISTRY
 from tests.support.queries import compiled, find
-from tests.support.random_fleets.fleets import RandomFleet, a_request, bid, take
+from tests.support.random_fleets.fleets import RandomFleet, a_request, bid, take, tolerations
 from tests.support.solver.alternatives import choices
 from tests.support.solver.brute_force import Assignment, Node, ancestors, assignments
 from tests.support.solver.brute_force import Fleet as Known
@@ -31,7 +31,7 @@ from vacancy.projections.ranking.orders import SIMPLE_ORDERS
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.record import Record
-from vacancy.resources.model.request import RequestSpec, RequestSpecV2
+from vacancy.resources.model.request import RequestSpec, RequestSpecV2, oldest_form
 from vacancy.resources.state.rows import AllocationPart, AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
 
@@ -66,12 +66,18 @@ def alike(request: Mapping[str, Any], way: Assignment) -> Any:
 
 
 def granted(
-    random_fleet: RandomFleet, fleet: Fleet, view: FleetView, spec: RequestSpec, candidate: Candidate
+    random_fleet: RandomFleet,
+    fleet: Fleet,
+    view: FleetView,
+    spec: RequestSpec,
+    candidate: Candidate,
+    tolerated: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[AllocationPart, ...] | None:
     """What the fold grants to a claim of this candidate where the log ends, or None where it rejects it."""
     (state,) = fleet.states
     allocations = [served._asdict() for served in candidate.allocations if served.resources]
-    value = bid("c", "new", allocations, predicates=to_builtins(predicates(compiled(spec), candidate, view)))
+    checks = to_builtins(predicates(compiled(spec), candidate, view))
+    value = bid("c", "new", allocations, predicates=checks, tolerations=tolerated)
     at = len(random_fleet.tape.records[0])
     changes = fold(state, Record(0, at, START_MS, random_fleet.cell.encode(), value), REGISTRY)
     if not changes[VERDICTS][key(random_fleet.cell, "c")].accepted:
@@ -128,7 +134,9 @@ def test_the_engine_finds_what_trying_everything_finds(seed: int) -> None:
     random_fleet.learn(fleet.states[0])
     for _ in range(REQUESTS):
         request = a_request(rng, list(known), random_fleet.kinds)
-        spec = RequestSpec.model_validate_json(json.dumps(request))
+        if random_fleet.tainted:
+            request["tolerations"] = tolerations(rng)
+        spec = oldest_form(RequestSpecV2.model_validate_json(json.dumps(request)))
         order = SIMPLE_ORDERS[rng.choice(sorted(SIMPLE_ORDERS))]
         budget, draw = SearchBudget(), np.random.default_rng(seed)
         solved = list(assignments(known, request))
@@ -144,11 +152,11 @@ def test_the_engine_finds_what_trying_everything_finds(seed: int) -> None:
         if not found:
             continue
         for one in found[:8]:
-            parts = granted(random_fleet, fleet, view, spec, one)
+            parts = granted(random_fleet, fleet, view, spec, one, request.get("tolerations", ()))
             assert parts is not None, f"seed {seed}: {request}: {one}"
             checked(known, request, parts)
         (first,) = find(view, spec, limit=1, order=order, rng=draw)
-        parts = granted(random_fleet, fleet, view, spec, first)
+        parts = granted(random_fleet, fleet, view, spec, first, request.get("tolerations", ()))
         assert parts is not None
         with under_way(view, known, request, first, parts):
             again = find(view, spec, limit=1, order=order, rng=draw)
@@ -158,7 +166,7 @@ def test_the_engine_finds_what_trying_everything_finds(seed: int) -> None:
 def with_choices(rng: random.Random, known: Known, kinds: list[str]) -> dict[str, Any]:
     """A random request with alternatives and preferred relations."""
     request, *others = (a_request(rng, list(known), kinds) for _ in range(rng.choice((1, 2, 2, 3))))
-    whole = {**request, "alternatives": others}
+    whole = {**request, "alternatives": others, "tolerations": tolerations(rng)}
     served = [
         [group["name"] for group in one["groups"] if group.get("same_provider", True)]
         for one in (request, *others)
@@ -203,7 +211,7 @@ def test_each_tree_is_a_candidate_by_its_first_choice_that_fits(seed: int) -> No
             assert sure <= set(answers) <= new, f"seed {seed}, choice {number}: {request}"
             earlier |= {one.root for one in here}
             for one in here[:2]:
-                parts = granted(random_fleet, fleet, view, spec.choices[number], one)
+                parts = granted(random_fleet, fleet, view, spec.choices[number], one, request["tolerations"])
                 assert parts is not None, f"seed {seed}: {request}: {one}"
                 checked(known, choice, parts)
 

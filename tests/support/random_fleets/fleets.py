@@ -22,6 +22,7 @@ from vacancy.resources.state.tables import ALLOCATIONS, split_key
 SHARES = "MISC_SHARES_VIA_AGGREGATE"
 TRAITS = ("CUSTOM_A", "CUSTOM_B", "CUSTOM_C")
 AGGREGATES = ("x", "y")
+TAINTS = ("dedicated", "old")
 ATTRIBUTES: Mapping[str, tuple[Any, ...]] = {
     "model": ("a", "b", "c", 1),
     "rank": (0, 1, 2, 3, "many", True),
@@ -63,6 +64,7 @@ class RandomFleet:
             self.kinds.append("mig")
         if newest and rng.random() < 0.3:
             self.kinds.append("ports")
+        self.tainted = newest and rng.random() < 0.4
         self.asked: dict[str, tuple[str, Any]] = {}
         """Consumer -> the class and the ask of its first claim."""
         self.inventories: dict[str, dict[str, Any]] = {}
@@ -128,6 +130,10 @@ class RandomFleet:
             said = {name: rng.choice(values) for name, values in ATTRIBUTES.items() if rng.random() < 0.75}
         node = Node(parent, traits, {*some(rng, AGGREGATES, 0.3)}, stock, rng.random() > 0.06)
         node.attributes = said
+        if self.tainted and rng.random() < 0.3:
+            node.taints = {
+                key: rng.choice(("", "x", "y")) for key in rng.sample(TAINTS, rng.choice((1, 1, 2)))
+            }
         return node
 
     def _report(self, root: str, ids: list[str]) -> None:
@@ -188,7 +194,9 @@ class RandomFleet:
             facts["overrides"] = overrides
         self.revisions[id_] += 1
         data = {"provider": id_, "revision": self.revisions[id_], "facts": facts}
-        self.tape.append(self.cell, event("facts.set.v1", data))
+        if node.taints:
+            facts["taints"] = [{"key": key, "value": value} for key, value in node.taints.items()]
+        self.tape.append(self.cell, event(f"facts.set.v{2 if node.taints else 1}", data))
 
     def learn(self, state: MemoryState, *, without_consumer: str = "") -> None:
         """Subtract the fold's grants from the stock, and check that each grant was possible. Then what is excluded."""
@@ -222,8 +230,11 @@ def an_ask(rng: random.Random, kinds: list[str]) -> tuple[str, Any]:
 
 def bid(id_: str, consumer: str, allocations: list[Any], **more: Any) -> bytes:
     one = {"id": id_, "consumer": consumer, "allocations": allocations, "deadline_ms": START_MS + 60_000}
-    spread = any(membership["policy"] == "spread" for membership in more.get("memberships", ()))
-    return event(f"claims.requested.v{2 if spread else 1}", {"claims": [{**one, **more}]})
+    newest = more.get("tolerations") or any(
+        membership["policy"] == "spread" for membership in more.get("memberships", ())
+    )
+    whole = {name: value for name, value in {**one, **more}.items() if name != "tolerations" or value}
+    return event(f"claims.requested.v{2 if newest else 1}", {"claims": [whole]})
 
 
 def a_request(rng: random.Random, ids: list[str], kinds: list[str]) -> dict[str, Any]:
@@ -237,6 +248,14 @@ def a_request(rng: random.Random, ids: list[str], kinds: list[str]) -> dict[str,
     if len(names) > 1 and rng.random() < 0.5:
         request["same_subtree"] = [rng.sample(names, rng.randint(1, len(names)))]
     return request
+
+
+def tolerations(rng: random.Random) -> list[dict[str, Any]]:
+    """What a random request tolerates."""
+    keys = rng.choices(TAINTS, k=rng.choice((0, 1, 1, 2, 3)))
+    return [
+        {"key": key, **({"value": rng.choice(("", "x", "y"))} if rng.random() < 0.5 else {})} for key in keys
+    ]
 
 
 def a_group(rng: random.Random, number: int, ids: list[str], kinds: list[str]) -> dict[str, Any]:

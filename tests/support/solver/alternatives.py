@@ -13,7 +13,8 @@ def choices(request: Request) -> Iterator[dict[str, Any]]:
     plain = {
         name: value for name, value in request.items() if name not in ("alternatives", "prefer_same_subtree")
     }
-    for shape in (plain, *request.get("alternatives", ())):
+    tolerated = {"tolerations": request.get("tolerations", ())}
+    for shape in (plain, *({**one, **tolerated} for one in request.get("alternatives", ()))):
         yield from _nearest_first(shape, list(request.get("prefer_same_subtree", ())))
 
 

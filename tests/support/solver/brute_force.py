@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.support.solver.classes import REMAINING, Stock
@@ -26,7 +26,7 @@ Assignment = tuple[tuple[int, str, str], ...]
 
 @dataclass
 class Node:
-    """One provider. `stock`: class -> its stock (for counted classes: free, min, max, step)."""
+    """One provider. `stock`: class -> its stock (for counted classes: free, min, max, step). `taints`: key -> value."""
 
     parent: str | None = None
     traits: set[str] = field(default_factory=set)
@@ -34,6 +34,7 @@ class Node:
     stock: dict[str, Any] = field(default_factory=dict)
     enabled: bool = True
     attributes: dict[str, Any] = field(default_factory=dict)
+    taints: dict[str, str] = field(default_factory=dict)
 
 
 Fleet = Mapping[str, Node]
@@ -69,6 +70,7 @@ def assignments(
     """Yield (root, assignment) for all assignments that serve a request. `fits` tells whether the providers have enough."""
     groups = request["groups"]
     fits = fits or _fits
+    fleet = {id_: _for_request(node, request) for id_, node in fleet.items()}
     for root in (id_ for id_, node in fleet.items() if node.parent is None and node.enabled):
         has = fleet[root].traits
         if not (
@@ -80,6 +82,13 @@ def assignments(
             assignment = tuple(itertools.chain(*parts))
             if _agrees(fleet, request, assignment) and fits(fleet, request, assignment):
                 yield root, assignment
+
+
+def _for_request(node: Node, request: Request) -> Node:
+    """The provider; disabled if it has a taint that the request does not tolerate."""
+    said = [(one["key"], one.get("value")) for one in request.get("tolerations", ())]
+    tolerated = all((key, value) in said or (key, None) in said for key, value in node.taints.items())
+    return node if tolerated else replace(node, enabled=False)
 
 
 def _servers(
