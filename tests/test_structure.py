@@ -61,7 +61,7 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("projections.changefeed",),
         *("resources.model", "resources.classes", "resources.state", "resources.fold"),
     },
-    "projections.view": {"resources.classes", "resources.state", "resources.fold"},
+    "projections.view": {"resources.model", "resources.classes", "resources.state", "resources.fold"},
     "projections.reader": {
         *("projections.changefeed", "projections.store", "projections.view"),
         *("resources.model", "resources.classes", "resources.state", "resources.fold"),

@@ -79,10 +79,7 @@ def status(
     _print_clocks(found.partitions)
     if found.node_states:
         emit("nodes: " + ", ".join(f"{count} {state}" for state, count in found.node_states.items()))
-    if found.taints:
-        shown = [f"{text} on {count}" for text, count in list(found.taints.items())[:_TAINTS_SHOWN]]
-        more = len(found.taints) - len(shown)
-        emit("taints (providers): " + ", ".join(shown) + (f", and {more:,} more" if more else ""))
+    _print_taints(found.taints)
     _print_memory(found.columns)
     for root, cells in found.clashes.items():
         emit(
@@ -120,6 +117,14 @@ def _print_clocks(partitions: list[PartitionStatus]) -> None:
                 f"log time of partition {one.partition} is {duration_text(int(one.ahead_s * 1000))} ahead of this host's"
                 " clock: check the clocks of the brokers and of this host; until log time is reached, no deadline passes"
             )
+
+
+def _print_taints(taints: dict[str, int]) -> None:
+    """How many providers have which taint."""
+    if taints:
+        shown = [f"{text} on {count}" for text, count in list(taints.items())[:_TAINTS_SHOWN]]
+        more = len(taints) - len(shown)
+        emit("taints (providers): " + ", ".join(shown) + (f", and {more:,} more" if more else ""))
 
 
 def _print_memory(memory: ColumnsStatus) -> None:

@@ -54,7 +54,7 @@ def test_revisions_follow_one_another(site: FollowedLog) -> None:
     node = show_provider(site.reader, "node-1").node
     assert node is not None
     assert node.state == "draining"
-    assert change(site, operator.enable()).facts == events.OperatorSettings()
+    assert change(site, operator.enable()).facts == events.OperatorSettingsV2()
 
 
 def test_what_is_so_already_is_not_said_again(site: FollowedLog) -> None:

@@ -33,8 +33,9 @@ from vacancy.projections.view.reserved_view import ReservedView
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import RequestSpec, RequestSpecV2, oldest_form
 
-MEMOS = ("derived", "_tables", "_decoded")
-"""What is kept to save time only: see `view/cache.py`. Texts and rows that were decoded are of that kind, too."""
+MEMOS = ("derived", "_tables", "_decoded", "_answers")
+"""What is kept to save time only: see `view/cache.py`. Texts and rows that were decoded are of that kind, too, and which rows
+repel a request."""
 
 GPU = "CUSTOM_GPU"
 
