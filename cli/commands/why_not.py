@@ -106,7 +106,7 @@ def _render_groups(answer: WhyNot) -> None:
 def _lack_cells(lack: Lack) -> tuple[object, ...]:
     from vacancy.clients.inspection.provenance import place_text, taking_text
 
-    if lack.kind == "open":
+    if lack.kind in ("open", "taint"):
         who = f" ({lack.event.source} at {place_text(lack.event)})" if lack.event else ""
         why = lack.why + who
     else:

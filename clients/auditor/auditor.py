@@ -454,7 +454,8 @@ class _NoValidHosts:
                     self._specs.setdefault(request["id"], request["spec"])
         for claim in _claims(event):
             if claim.get("spec") is not None and claim.get("request") in self._closings:
-                self._specs.setdefault(claim["request"], claim["spec"])
+                spec = {**claim["spec"], "tolerations": claim.get("tolerations", ())}
+                self._specs.setdefault(claim["request"], spec)
             if claim["id"] in self._claims:
                 cell = record.key.decode(errors="replace")
                 asked = _Asked(

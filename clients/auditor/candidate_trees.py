@@ -81,7 +81,7 @@ class CandidateTrees:
 
     def _serves(self, tree: Key, spec: Mapping[str, Any], in_flight: InFlight) -> bool:
         ledger, cell = self._ledger, tree[0]
-        if tree not in ledger.providers or ledger.closed(tree):
+        if tree not in ledger.providers or ledger.closed(tree) or ledger.repels(tree, spec):
             return False
         traits = ledger.traits(tree)
         if not traits.issuperset(spec.get("root_required", ())):
@@ -98,7 +98,11 @@ class CandidateTrees:
         for group in groups:
             if group.get("in_tree") is not None and group["in_tree"] not in members:
                 return False
-            fits = [m for m in members if self._fits((cell, m), group, in_flight)]
+            fits = [
+                m
+                for m in members
+                if self._fits((cell, m), group, in_flight) and not ledger.repels((cell, m), spec)
+            ]
             if not fits:
                 return False
             choices.append((group, fits))

@@ -278,13 +278,13 @@ class Ledger:
         enabled = self.settings.get(key, NO_SETTINGS).enabled and self.settings.get(root, NO_SETTINGS).enabled
         return "" if enabled else "it is not enabled"
 
-    def repels(self, key: Key, claim: Mapping[str, Any]) -> str:
-        """Why the taints of a provider and of its root repel a claim, or ''."""
-        tolerated = {(one["key"], one.get("value")) for one in claim.get("tolerations", ())}
+    def repels(self, key: Key, asking: Mapping[str, Any]) -> str:
+        """Why the taints of a provider and of its root repel a claim or a request, or ''."""
+        tolerated = {(one["key"], one.get("value")) for one in asking.get("tolerations", ())}
         for tainted in (key, (key[0], self.providers[key].root)):
             for name, (value, hard) in self.settings.get(tainted, NO_SETTINGS).taints.items():
                 if hard and not tolerated & {(name, None), (name, value)}:
-                    return f"the claim does not tolerate its taint {name}={value}"
+                    return f"nothing tolerates its taint {name}={value}"
         return ""
 
     def spread_domains(self, cell: str, kind: str) -> set[str]:

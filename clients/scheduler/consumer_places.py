@@ -32,7 +32,13 @@ from vacancy.resources.fold.judge import Rejection
 from vacancy.resources.fold.moves import judge_update
 from vacancy.resources.model import events
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.request import RequestGroup, RequestSpec, RequestSpecV2, oldest_form
+from vacancy.resources.model.request import (
+    RequestGroup,
+    RequestSpec,
+    RequestSpecV2,
+    changed_extras,
+    plain_fields,
+)
 from vacancy.resources.model.server_group import SHARES, copy_of, with_copy
 from vacancy.resources.state.rows import AllocationRow, VerdictRow
 from vacancy.resources.state.tables import ALLOCATIONS, PARTITION, PARTITION_KEY, VERDICTS, Table, key
@@ -445,7 +451,8 @@ def _bare(spec: RequestSpec) -> RequestSpec:
     left_out: dict[str, Any] = {"memberships": ()}
     if isinstance(spec, RequestSpecV2):
         left_out["tolerations"] = ()
-    return oldest_form(spec.model_copy(update=left_out))
+    bare = spec.model_copy(update=left_out)
+    return bare if changed_extras(bare) else RequestSpec.model_construct(**plain_fields(bare))
 
 
 class SplitGroups(NamedTuple):
