@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from pydantic import JsonValue
@@ -39,10 +40,16 @@ class DeviceHealth(NamedTuple):
     remarks: tuple[Remark, ...]
 
 
-def read_health(sys: Path, devices: Iterable[PciDevice], file: Path | None = None) -> DeviceHealth:
-    """The health of these devices. `file` is the monitor's: address -> reason, as JSON. Raises `UsageError` if it cannot be
-    read: without it a broken device could be offered."""
-    said = {} if file is None else read_monitor(file)
+def read_health(
+    sys: Path,
+    devices: Iterable[PciDevice],
+    file: Path | None = None,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> DeviceHealth:
+    """The health of these devices. `file` is the monitor's: device -> reason, as JSON; `names` are other names of devices than
+    their addresses. Raises `UsageError` if it cannot be read: without it a broken device could be offered."""
+    monitor = {} if file is None else read_monitor(file)
+    said = {names.get(name, name): reason for name, reason in monitor.items()}
     unhealthy: dict[str, str] = {}
     remarks: list[Remark] = []
     for device in devices:

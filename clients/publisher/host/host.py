@@ -222,8 +222,9 @@ class _OfferedDevices(NamedTuple):
 
 def _devices(options: HostOptions) -> _OfferedDevices:
     devices, remarks = read_devices(options.proc, options.sys, options.devices)
-    health = read_health(options.sys, devices, options.device_health)
     mig = read_mig(devices, options.programs) if options.mig else MigGpus({}, ())
+    uuids = {gpu.uuid: address for address, gpu in mig.gpus.items()}
+    health = read_health(options.sys, devices, options.device_health, uuids)
     return _OfferedDevices(devices, health, mig.gpus, (*remarks, *health.remarks, *mig.remarks))
 
 

@@ -140,9 +140,10 @@ def test_a_gpu_without_placements_is_not_offered_at_all(tmp_path: Path) -> None:
     assert remark in [str(one) for one in inspect_host(options).remarks]
 
 
-def test_the_health_of_a_gpu_is_that_of_its_parts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["3b:00.0", "GPU-c8ebb0f5"])
+def test_the_health_of_a_gpu_is_that_of_its_parts(tmp_path: Path, name: str) -> None:
     file = tmp_path / "health.json"
-    file.write_text('{"3b:00.0": "Xid 79"}')
+    file.write_text(f'{{"{name}": "Xid 79"}}')
     options = replace(host(tmp_path / "host"), device_health=file)
     (cell,) = [one for one in inspect_host(options).providers if one.id == "n:numa0"]
     assert cell.inventories["MIG"]["unhealthy"] == {"GPU-c8ebb0f5": "Xid 79"}
