@@ -64,6 +64,7 @@ SECTIONS = (
             "resources.model.request:RequestSpec",
             "resources.model.request:RequestGroup",
             "resources.model.server_group:ServerGroupMembership",
+            "resources.model.server_group:ServerGroupMembershipV2",
             "clients.request_language.placement_syntax:parse_query",
             "clients.request_language.numa_syntax:numa_request",
         ),

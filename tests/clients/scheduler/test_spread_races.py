@@ -193,3 +193,21 @@ def test_older_rules_do_not_have_it(tmp_path: Path) -> None:
         ):
             scheduler.place(spec(even()))
         assert site.log.end() == site.reader.position
+
+
+@pytest.mark.timeout(60)
+def test_gangs_and_alternatives_keep_the_spread(site: FollowedLog) -> None:
+    with site.scheduler() as scheduler:
+        gang = scheduler.place_gang(
+            [PlacementRequest(spec(even(), vcpus=size), consumer=f"m{size}") for size in (9, 1, 2, 3)]
+        )
+        assert sorted(Counter(one.root for one in gang).values()) == [1, 1, 2]
+        several = RequestSpecV2(
+            groups=(RequestGroup(resources={"VCPU": 99}),),
+            alternatives=(RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),)),),
+            memberships=(even(),),
+        )
+        for _ in range(2):
+            assert scheduler.place(several).root in ("a", "b", "c")
+    wait_for(site.reader, site.log.end())
+    assert show_group(site.reader, f"{CELL}/web").domains == dict.fromkeys(ZONES, 2)
