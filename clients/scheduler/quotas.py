@@ -232,11 +232,13 @@ class Quotas(QuotaView):
             what = f"the parent of project {project}"
             self._folded().write([NewRecord(PARENTS_ID, events.encode(event))], what, _LOOK)
         self.finish_parents()
-        for one in self.limits(parent) if parent else ():
-            if one.user is None and one.by_default:
-                self.set_limit(one.scope, UNLIMITED, by_default=True)
-            elif one.user is None:
-                self._until_done(one.scope, self._divide)
+        for name in dict.fromkeys((row.parent, parent)):
+            for one in self.limits(name) if name else ():
+                if one.user is None and one.by_default:
+                    default = self._default_of(one.scope)  # none while it has children
+                    self.set_limit(one.scope, default.limit if default else UNLIMITED, by_default=True)
+                elif one.user is None and name == parent:
+                    self._until_done(one.scope, self._divide)
 
     def finish_parents(self) -> None:
         """Let all partitions count projects for the parents that the ledger of parents says."""

@@ -89,6 +89,32 @@ def test_defaults_have_exceptions_and_follow_their_changes(site: FollowedLog) ->
         assert (found.limit, found.by_default, found.used) == (3, True, 3)
 
 
+def test_a_default_does_not_hold_for_a_project_while_it_has_children(site: FollowedLog) -> None:
+    quotas = Quotas(site.log, site.reader)
+    quotas.set_limit(QuotaScope(project="", unit="VCPU"), 1)
+    with site.scheduler() as scheduler:
+        scheduler.place(request(node=0))
+        quotas.set_parent("q", "p")
+        quotas.set_limit(QuotaScope(project="", unit="VCPU"), 2)
+        scheduler.place(request(amount=3, node=1))
+        assert not quotas.exceeded("p", "-", "INSTANCE", {"VCPU": 9})
+        quotas.set_parent("q", "")
+        with pytest.raises(OverQuota, match="used 4, asked 1, limit 2"):
+            scheduler.place(request(node=2))
+
+
+def test_a_limit_after_none_is_in_force_in_each_partition(site: FollowedLog) -> None:
+    quotas = Quotas(site.log, site.reader)
+    quotas.set_limit(VCPU, -1)
+    with site.scheduler() as scheduler:
+        scheduler.place(request(amount=4, node=1))
+        quotas.set_limit(VCPU, 2)
+        assert [one.share for one in check_sums(site).shares] == [0, 0, 0, 0]
+        for node in range(PARTITIONS):
+            with pytest.raises(OverQuota, match="used 4, asked 1, limit 2"):
+                scheduler.place(request(node=node))
+
+
 def test_users_and_parents_have_limits_of_their_own(site: FollowedLog) -> None:
     quotas = Quotas(site.log, site.reader)
     quotas.set_limit(QuotaScope(project="p", user="u", unit="VCPU"), 1)
