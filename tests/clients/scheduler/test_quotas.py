@@ -115,6 +115,18 @@ def test_a_limit_after_none_is_in_force_in_each_partition(site: FollowedLog) -> 
                 scheduler.place(request(node=node))
 
 
+def test_what_a_new_child_holds_is_used_of_the_limit_in_all_partitions(site: FollowedLog) -> None:
+    quotas = Quotas(site.log, site.reader)
+    quotas.set_limit(VCPU, 4)
+    with site.scheduler() as scheduler:
+        scheduler.place(request("child", amount=4, node=0))
+        quotas.set_parent("child", "p")
+        assert check_sums(site).used == 4
+        for node in range(PARTITIONS):
+            with pytest.raises(OverQuota, match="used 4, asked 1, limit 4"):
+                scheduler.place(request(node=node))
+
+
 def test_users_and_parents_have_limits_of_their_own(site: FollowedLog) -> None:
     quotas = Quotas(site.log, site.reader)
     quotas.set_limit(QuotaScope(project="p", user="u", unit="VCPU"), 1)
