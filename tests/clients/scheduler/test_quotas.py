@@ -108,8 +108,7 @@ def test_a_limit_after_none_is_in_force_in_each_partition(site: FollowedLog) -> 
     quotas.set_limit(VCPU, -1)
     with site.scheduler() as scheduler:
         scheduler.place(request(amount=4, node=1))
-        quotas.set_limit(VCPU, 2)
-        assert [one.share for one in check_sums(site).shares] == [0, 0, 0, 0]
+        assert [one.share for one in quotas.set_limit(VCPU, 2).shares] == [0, 0, 0, 0]
         for node in range(PARTITIONS):
             with pytest.raises(OverQuota, match="used 4, asked 1, limit 2"):
                 scheduler.place(request(node=node))
