@@ -9,6 +9,7 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.events import ClaimsRequestedV2, RequestsReceivedV2
 from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.server_group import spread_membership
 from vacancy.resources.state.rule_set import PREVIEWS, RuleSet
 from vacancy.resources.state.tables import PARTITION, PARTITION_KEY
 
@@ -18,11 +19,15 @@ def check_request(reader: StoreReader, request: CompiledRequest, *, recorded: bo
     log."""
     if request.tolerated:
         check_rules(reader, lambda rules: ClaimsRequestedV2 in rules.event_models, "tolerations need")
+    if spread_membership(request.spec.memberships) is not None:
+        check_rules(
+            reader, lambda rules: ClaimsRequestedV2 in rules.event_models, "spread server groups need"
+        )
     if request.choices and recorded:
         check_rules(
             reader,
             lambda rules: RequestsReceivedV2 in rules.event_models,
-            "alternatives, preferences, tolerations and spread server groups need",
+            "alternatives and preferences need",
         )
     for name, field in sorted(request.needs):
         if field:

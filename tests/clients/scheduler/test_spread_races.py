@@ -184,11 +184,12 @@ def test_a_request_of_the_older_form_cannot_name_one() -> None:
 
 
 @pytest.mark.timeout(60)
-def test_older_rules_do_not_have_it(tmp_path: Path) -> None:
-    with followed_log(tmp_path) as site:
+@pytest.mark.parametrize("recorded", [True, False])
+def test_older_rules_do_not_have_it(tmp_path: Path, recorded: bool) -> None:
+    with followed_log(tmp_path, rules_version=3) as site:
         site.report("a", cell=CELL)
         with (
-            site.scheduler() as scheduler,
+            Scheduler(site.log, site.store, site.registry, seed=1, record_requests=recorded) as scheduler,
             pytest.raises(UsageError, match="spread server groups need version 4"),
         ):
             scheduler.place(spec(even()))
