@@ -32,7 +32,7 @@ explore: $(VENV)/.dev
 	VACANCY_FLEETS=2000 $(BIN)/pytest -q -s tests/projections/query/test_solver.py tests/projections/query/test_gang.py tests/projections/query/affinity/test_solver_relations.py tests/clients/scheduler/test_solver_moves.py tests/clients/scheduler/test_solver_quotas.py
 	VACANCY_FUZZ_NOISE=1.25 VACANCY_FUZZ_RECORDS=2000000 $(BIN)/pytest -q tests/fuzz/test_log_fuzzer.py
 	VACANCY_FUZZ_NOISE=1.25 VACANCY_FUZZ_STEPS=2000 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_expensive_records.py
-	VACANCY_QUOTA_ROUNDS=100 $(BIN)/pytest -q --timeout 0 tests/clients/scheduler/test_quotas.py
+	VACANCY_QUOTA_ROUNDS=100 $(BIN)/pytest -q --timeout 0 tests/clients/scheduler/test_quotas.py tests/clients/scheduler/test_quotas_killed.py
 	VACANCY_CELL_MOVE_ROUNDS=100 $(BIN)/pytest -q --timeout 0 tests/clients/scheduler/test_cell_moves_killed.py
 	VACANCY_FUZZ_ROUNDS=200 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_lost_commits.py
 	VACANCY_FUZZ_DAMAGES=120 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_damage_at_rest.py tests/fuzz/test_damage_in_use.py tests/fuzz/test_damage_of_kafka.py

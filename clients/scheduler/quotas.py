@@ -313,9 +313,10 @@ class Quotas(QuotaView):
         left = row.limit - sum(had.values())
         more: dict[int, int] = {}
         for partition, amount in had.items():
-            given = min(wanted[partition] - amount, left)
-            if given > 0:
-                left -= given
+            given = max(0, min(wanted[partition] - amount, left))
+            left -= given
+            there = shares[partition].share  # less than the ledger has where a recall met what is in use
+            if given or (there is not None and is_less(there, min(amount, wanted[partition]))):
                 more[partition] = amount + given
         self._change(scope, more)
         return True

@@ -6,19 +6,22 @@ import os
 import random
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.support.followed_log import FollowedLog, followed_log, wait_for
+from vacancy.clients.runtime.folded_log import RecordRefused
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.quotas import Limit, Quotas
+from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import OverQuota, UsageError
 from vacancy.resources.model.events import QuotaScope
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
-from vacancy.resources.state.tables import ALLOCATIONS, DEAD_LETTERS, QUOTA_LIMITS
+from vacancy.resources.state.tables import ALLOCATIONS, DEAD_LETTERS, QUOTA_LIMITS, QUOTAS, quota_key
 from vacancy.streams.log import AppendedAt, Log
 
 PARTITIONS = 4
@@ -197,6 +200,139 @@ def test_a_change_of_the_project_fetches_the_share_that_it_needs(site: FollowedL
         ((_, row),) = scheduler.allocations(more.consumer)
         assert row.project == "other"
         assert not [row for _, _, row in site.reader.scan(DEAD_LETTERS)], "nothing was written in vain"
+
+
+def test_a_limit_that_was_unlimited_is_lowered_to_what_all_cells_hold(site: FollowedLog) -> None:
+    quotas = Quotas(site.log, site.reader)
+    assert quotas.set_limit(VCPU, -1).limit == -1
+    with site.scheduler() as scheduler:
+        for node, amount in ((0, 5), (1, 3)):
+            scheduler.place(request(amount=amount, node=node))
+        wait_for(site.reader, site.log.end())
+        found = quotas.set_limit(VCPU, 10)
+        assert sum(one.share or 0 for one in found.shares) == 10
+        scheduler.place(request(amount=2, node=3))
+        for node in range(PARTITIONS):
+            with pytest.raises(OverQuota, match="used 10, asked 1, limit 10 "):
+                scheduler.place(request(node=node))
+        assert check_sums(site).used == 10
+        quotas.set_limit(VCPU, -1)
+        scheduler.place(request(amount=50, node=2))
+
+
+@pytest.mark.parametrize(("first", "second"), [(-1, 6), (6, -1)])
+def test_a_change_to_or_from_unlimited_that_was_killed_is_finished_by_a_claim(
+    site: FollowedLog, first: int, second: int
+) -> None:
+    quotas = Quotas(site.log, site.reader)
+    quotas.set_limit(VCPU, first)
+    killed = KilledLog(site.log, 1, has_it=False)  # the limit is in the log, no share is
+    with pytest.raises(Killed):
+        Quotas(killed, site.reader).set_limit(VCPU, second)  # type: ignore[arg-type]
+    with site.scheduler() as scheduler:
+        for node in range(2):
+            scheduler.place(request(amount=3, node=node))
+        if second < 0:
+            scheduler.place(request(amount=20, node=2))
+        else:
+            quotas.set_limit(VCPU, second)
+            with pytest.raises(OverQuota, match="used 6, asked 1, limit 6 "):
+                scheduler.place(request(node=3))
+            check_sums(site)
+
+
+# -- parents ------------------------------------------------------------------------------------------------------
+
+
+def parents(site: FollowedLog, project: str) -> set[str]:
+    """The parent of a project in each partition."""
+    wait_for(site.reader, site.log.end())
+    cells = covering_cells(PARTITIONS)
+    rows = [site.reader.get(QUOTAS, quota_key(project), cell=cell) for cell in cells]
+    return {"" if row is None else row.parent for row in rows}
+
+
+def test_of_two_operators_who_set_a_parent_one_wins_everywhere(site: FollowedLog) -> None:
+    failures: dict[str, str] = {}
+    start = threading.Barrier(4)
+
+    def run(parent: str) -> None:
+        with StoreReader(site.store, site.registry) as reader:
+            quotas = Quotas(site.log, reader)
+            start.wait()
+            try:
+                quotas.set_parent("p", parent)
+            except RecordRefused as error:
+                failures[parent] = str(error)
+
+    names = {f"domain{n}" for n in range(4)}
+    threads = [threading.Thread(target=run, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    Quotas(site.log, site.reader).finish_parents()
+    (winner,) = parents(site, "p")
+    assert winner in names - failures.keys()
+    for said in failures.values():
+        assert "was set by someone else" in said
+        assert "is the last, domain" in said
+
+
+def test_a_cycle_of_parents_is_refused_and_a_killed_change_is_finished(site: FollowedLog) -> None:
+    quotas = Quotas(site.log, site.reader)
+    quotas.set_parent("p", "q")
+    with pytest.raises(RecordRefused, match="a parent has no parent itself"):
+        quotas.set_parent("q", "p")
+    for appends in (1, 2):  # the parent is decided, and no partition counts, or all do
+        killed = KilledLog(site.log, appends, has_it=False)
+        with suppress(Killed):
+            Quotas(killed, site.reader).set_parent("p", f"domain{appends}")  # type: ignore[arg-type]
+        Quotas(site.log, site.reader).set_parent("other", f"domain{appends}")
+        assert parents(site, "p") == {f"domain{appends}"}
+
+
+def test_what_is_held_below_a_parent_counts_after_each_change(site: FollowedLog) -> None:
+    """Siblings may use what others do not: their own limits together may be more than that of the parent."""
+    quotas = Quotas(site.log, site.reader)
+    quotas.set_limit(QuotaScope(project="domain", unit="VCPU"), 10)
+    for project in ("p", "q"):
+        quotas.set_limit(QuotaScope(project=project, unit="VCPU"), 8)
+    with site.scheduler() as scheduler:
+        scheduler.place(request(amount=7, node=0))
+        wait_for(site.reader, site.log.end())
+        quotas.set_parent("p", "domain")
+        quotas.set_parent("q", "domain")
+        # 7 of the 10 are in one cell, which had a share of 3: the rest is 3, in whatever cell it is asked for.
+        with pytest.raises(OverQuota, match="project domain, VCPU: used 7, asked 4, limit 10 "):
+            scheduler.place(request(project="q", amount=4, node=1))
+        scheduler.place(request(project="q", amount=3, node=1))
+        for node in range(PARTITIONS):
+            with pytest.raises(OverQuota, match="project domain, VCPU: used 10, asked 1, limit 10 "):
+                scheduler.place(request(project="q", node=node))
+        wait_for(site.reader, site.log.end())
+        quotas.set_parent("p", "")
+        scheduler.place(request(project="q", amount=5, node=2))
+        with pytest.raises(OverQuota, match="project q, VCPU: used 8, asked 1, limit 8 "):
+            scheduler.place(request(project="q", node=3))
+        wait_for(site.reader, site.log.end())
+        domain = quotas.limit(QuotaScope(project="domain", unit="VCPU"))
+        assert domain is not None
+        assert domain.used == 8
+
+
+def test_a_project_that_becomes_a_parent_leaves_the_default(site: FollowedLog) -> None:
+    quotas = Quotas(site.log, site.reader)
+    quotas.set_limit(QuotaScope(project="", unit="VCPU"), 2)
+    with site.scheduler() as scheduler:
+        scheduler.place(request(project="domain", node=0))
+        wait_for(site.reader, site.log.end())
+        quotas.set_parent("p", "domain")
+        scheduler.place(request(project="domain", amount=5, node=1))
+        quotas.set_limit(QuotaScope(project="", unit="VCPU"), 3)
+        scheduler.place(request(project="domain", amount=5, node=2))
+        with pytest.raises(OverQuota, match="project p, VCPU: used 0, asked 4, limit 3 "):
+            scheduler.place(request(amount=4, node=1))
 
 
 def test_rules_without_quotas_say_so(tmp_path: Path) -> None:
