@@ -34,7 +34,7 @@ class RandomAccounts(RandomMoves):
         self.revision = 0
 
     def step(self) -> None:
-        """Also a change of a parent, now and then."""
+        """Also a change of a parent, sometimes."""
         if self.pick((False, False, False, True)):
             self.set_parent()
         else:
