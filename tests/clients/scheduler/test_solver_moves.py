@@ -20,7 +20,7 @@ from tests.support.events_json import START_MS, event
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
 from tests.support.random_fleets.fleets import ASKS, RandomFleet, a_request, an_ask, bid, take
-from tests.support.solver.brute_force import Assignment, Request, ancestors
+from tests.support.solver.brute_force import Assignment, Request, ancestors, assignments
 from tests.support.solver.brute_force import Fleet as Known
 from tests.support.solver.classes import units
 from tests.support.solver.moves import Held, is_enabled, moves, no_more, taken
@@ -29,6 +29,7 @@ from tests.support.temporary_stores import opened_store
 from vacancy.clients.scheduler.claims import ClaimMaker
 from vacancy.clients.scheduler.consumer_places import ConsumerPlaces, Place, Wish
 from vacancy.clients.scheduler.holdings import Holding, account_of, asked_of
+from vacancy.clients.scheduler.moves import node_of
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
@@ -82,11 +83,11 @@ class Site:
         return changes[VERDICTS][key(cell, claim)], changes[ALLOCATIONS].get(key(cell, MOVER))
 
     @property
-    def row(self) -> AllocationRow:
+    def holding(self) -> Holding:
         """What the mover holds."""
         row = self.state.get(ALLOCATIONS, key(self.random_fleet.cell, MOVER))
         assert row is not None
-        return row
+        return Holding(MOVER, self.random_fleet.cell, row)
 
 
 @contextmanager
@@ -209,14 +210,20 @@ def check_grants(known: Known, held: Sequence[Held], asked: Sequence[Held]) -> N
             assert units(name, end) - units(name, start) <= units(name, mine) - units(name, start)
 
 
-def check_place(site: Site, place: Place, held: Sequence[Held], told: str) -> None:
-    """The fold accepts what a place claims, as the place says."""
+def check_accepted(site: Site, place: Place, told: str) -> AllocationRow:
+    """The fold accepts what a place claims, and grants what the place says."""
     replacement = events.ConsumerReplacedV3(id="e", source="/tests", data=place.replacement)
     verdict, row = site.judged(events.encode(replacement), place.replacement.id)
     assert verdict.accepted, f"{told}: {place}: {verdict}"
     assert row is not None
     assert place.after is not None
     assert row.parts == place.after.parts
+    return row
+
+
+def check_place(site: Site, place: Place, held: Sequence[Held], told: str) -> None:
+    """The fold accepts what a place claims, and grants what the solver says can be granted."""
+    row = check_accepted(site, place, told)
     asks = [(name, ask) for one in place.replacement.allocations for name, ask in one.resources.items()]
     asked = [
         Held(part.provider, name, part.group, ask, part.grant)
@@ -241,6 +248,7 @@ def test_a_consumer_finds_the_places_that_trying_everything_finds(seed: int) -> 
             not_nodes = [id_ for id_ in roots if rng.random() < 0.3] if rng.random() < 0.4 else []
             told = f"seed {seed}: {request}, not on {not_nodes}"
             check(site, rng, request, held, not_nodes, told, same=request == first)
+        check_second_place(site, first, held, f"seed {seed}: {first}")
 
 
 def check(
@@ -280,22 +288,46 @@ def check(
         check_place(site, place, held, told)
 
 
+def check_second_place(site: Site, request: Mapping[str, Any], held: Sequence[Held], told: str) -> None:
+    """A place that the consumer holds beside the one that it has, as while it migrates: nothing that it holds is free."""
+    spec = spec_of(request)
+    asked = asked_of(site.query.reader, TapeLog(site.random_fleet.tape.records), site.holding)
+    home = node_of(site.query.reader, site.holding, asked.served)
+    full = dict(copy.deepcopy(site.known))
+    for one in held:
+        stock = full[one.provider].stock
+        stock[one.resource_class] = taken(one.resource_class, stock[one.resource_class], one.grant)
+    for id_ in full:
+        full[id_].enabled &= ancestors(full, id_)[-1] != home
+    right = {mark_of(request, way) for _, way in assignments(full, request)}
+    found = places(site, spec, [home], EVERYTHING, keep=True)
+    answers = [mark_of(request, as_assignment(one.candidate, spec)) for one in found]
+    assert {*answers} == right, f"{told}, beside {home}"
+    SEEN["second place" if found else "no second place"] += 1
+    for place in found[:4]:
+        row = check_accepted(site, place, told)
+        before = {(one.provider, one.resource_class, one.group): one.grant for one in held}
+        after = {(part.provider, part.resource_class, part.group): part.grant for part in row.parts}
+        assert {**after, **before} == after, f"{told}: {place}"
+
+
 def mark_of(request: Mapping[str, Any], way: Assignment) -> Any:
     """A way without the groups that ask for no resources: nothing of them is held."""
     return alike(request, tuple(one for one in way if one[1]))
 
 
-def places(site: Site, spec: RequestSpec, not_nodes: Sequence[str], limit: int) -> list[Place]:
+def places(
+    site: Site, spec: RequestSpec, not_nodes: Sequence[str], limit: int, *, keep: bool = False
+) -> list[Place]:
     """The first places, as a move or a resize finds them."""
-    query, order = site.query, SIMPLE_ORDERS["random"]
+    query, order, holding = site.query, SIMPLE_ORDERS["random"], site.holding
     query.reader.catch_up()
-    holding = Holding(MOVER, site.random_fleet.cell, site.row)
     asked = asked_of(query.reader, TapeLog(site.random_fleet.tape.records), holding)
-    wish = Wish(account_of(holding), query.compile(spec), asked, not_nodes=frozenset(not_nodes))
+    wish = Wish(account_of(holding), query.compile(spec), asked, not_nodes=frozenset(not_nodes), keep=keep)
     maker = ClaimMaker(query.reader, LogClock(""), deadline_ms=60_000, seed=0, policy=order.name)
     return ConsumerPlaces(query, maker, holding, wish).places(limit, order, None, SearchBudget())
 
 
 def test_all_kinds_of_moves_were_tried() -> None:
     sys.stdout.write(f"{', '.join(f'{what}: {count:,}' for what, count in sorted(SEEN.items()))}\n")
-    assert all(SEEN[what] for what in ("found", "nowhere", "stays", "goes"))
+    assert all(SEEN[what] for what in ("found", "nowhere", "stays", "goes", "second place"))
