@@ -127,6 +127,8 @@ def judge_state(
         "overcommitted": audited.overcommitted,
         "wrong_rejections": audited.wrong_rejections,
         "missing_verdicts": audited.missing_verdicts,
+        "not_judged": audited.unverifiable,
+        "not_judged_for": audited.unverifiable_reasons,
         "problems": audited.problems[:10],
         "double_claims": len(twice),
         "lost_events": len(lost),

@@ -114,13 +114,19 @@ def _arrivals(options: TraceOptions, trees: Sequence[Tree], pods: Sequence[Pod])
 
 
 def as_json(result: TrialResult) -> dict[str, Any]:
-    """The keys of `vacancy demo --json`, plus two.
+    """The keys of `vacancy demo --json`, plus three.
 
     `misplaced`: allocations that do not match their request (another GPU model, a share split over GPUs). `allocated`:
-    the share of each class that is allocated at the end.
+    the share of each class that is allocated at the end. `not_judged`: outcomes that the auditor cannot judge.
     """
     allocated = {name: round(share, 4) for name, share in result.audit.allocated.items()}
-    return {**result.as_json(), "misplaced": result.audit.misplaced, "allocated": allocated}
+    audit = result.audit
+    return {
+        **result.as_json(),
+        "misplaced": audit.misplaced,
+        "not_judged": audit.unverifiable,
+        "allocated": allocated,
+    }
 
 
 # -- the command ------------------------------------------------------------------------------------------------

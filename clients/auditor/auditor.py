@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from vacancy.clients.auditor import not_judged
 from vacancy.clients.auditor.candidate_trees import CandidateTrees, is_counted, is_known
 from vacancy.clients.auditor.cell_moves import held_by, move_errors, open_moves
+from vacancy.clients.auditor.claim_reads import CLAIM_READS, most_reads
 from vacancy.clients.auditor.claim_rules import asks, enter, given_back, gives_back, grant_errors, objections
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import OPAQUE, ROOM, RULE, Objection
@@ -24,7 +26,7 @@ from vacancy.clients.auditor.consumers import Key
 from vacancy.clients.auditor.event_schema import ReadEvent, mentions, read
 from vacancy.clients.auditor.ledger import Ledger
 from vacancy.clients.auditor.moves import with_groups
-from vacancy.clients.auditor.quotas import NOT_COUNTED, NOT_JUDGED, Amounts, amounts_of, share_errors
+from vacancy.clients.auditor.quotas import Amounts, amounts_of, share_errors
 from vacancy.clients.auditor.server_groups import admits
 from vacancy.clients.auditor.spec_conformance import misplacements
 from vacancy.clients.auditor.taken_events import TakenEvents
@@ -42,7 +44,7 @@ class AuditReport:
 
     `late` claims are after their deadline: they are rejected without a verdict. `unverifiable`: verdicts that may be
     deleted at this log time, and outcomes that the auditor cannot judge (a class without a class auditor, devices
-    with addresses, what a changed ask by name keeps in a move, `record_full`, an expression in a `no_valid_host`, a
+    with addresses, what a changed ask by name keeps in a move, an expression in a `no_valid_host`, a
     request that is not in the log, a position beyond its end).
     `unverifiable_reasons`: reason -> how many are unverifiable for it; there may be several reasons for one.
     `wrong_rejections` counts claims and `no_valid_host`s. `misplaced` counts the ways in which accepted claims violate
@@ -187,6 +189,8 @@ class _Partition:
         self._found = found
         self._judged: set[Key] = set()
         self._without: list[tuple[int, str, str]] = []
+        self._reads: tuple[int, int | None] = (-1, 0)
+        """An offset, and how much judging the claims of this record can have read so far; None: it is not known."""
         self.ledger = Ledger(self._judge, classes, self._judge_gang)
         self.trees = CandidateTrees(self.ledger)
 
@@ -202,6 +206,7 @@ class _Partition:
         if claim["deadline_ms"] < ledger.now():
             self._found.counts["late"] += first
             return
+        self._count_reads(most_reads(ledger, cell, claim, replaces=replaces))
         against = objections(ledger, cell, claim, replaces=replaces)
         if known is None and gives_back(ledger, cell, claim, replaces=replaces):
             ledger.settle(cell, given_back(ledger, cell, claim))
@@ -267,6 +272,8 @@ class _Partition:
         entered: list[Key] = []
         for at, claim in enumerate(claims):
             key, consumer = (cell, claim["id"]), (cell, claim["consumer"])
+            # What the members before were granted by name, and may have been read, is not known.
+            self._count_reads(None if entered else most_reads(ledger, cell, claim, replaces=False))
             against = objections(ledger, cell, claim, replaces=False)
             if key in ledger.judged:
                 against.append(Objection(RULE, "it was cancelled"))
@@ -289,7 +296,7 @@ class _Partition:
             for ask in part["resources"].values()
         )
         if not against and named and entered:
-            against = [Objection(OPAQUE, _GANG_OF_NAMED)]
+            against = [Objection(OPAQUE, not_judged.GANG_OF_NAMED)]
         for number, claim in enumerate(claims):
             key = (cell, claim["id"])
             self._judged.add(key)
@@ -308,9 +315,9 @@ class _Partition:
             yield Objection(RULE, text)
         reason = (verdict or {}).get("reason")
         if reason == "over_quota" and counted.unknown:
-            yield Objection(OPAQUE, NOT_JUDGED)
+            yield Objection(OPAQUE, not_judged.QUOTA_UNITS)
         if reason == "quota_full":
-            yield Objection(OPAQUE, NOT_COUNTED)
+            yield Objection(OPAQUE, not_judged.QUOTA_ENTRIES)
 
     def _compare(self, key: Key, against: list[Objection], verdict: Mapping[str, Any] | None) -> bool:
         """Compare the auditor's verdict with the store's. Returns whether the claim is to be entered."""
@@ -324,10 +331,11 @@ class _Partition:
             self._found.report(
                 where, f"{what} was accepted, but {why}", "overcommitted" if ROOM in kinds else ""
             )
+        elif accepted and self._is_full(verdict):
+            if self._reads[1] is None:
+                self._found.leave_out([not_judged.READS])
         elif accepted and not verdict["accepted"] and OPAQUE in kinds:
             self._found.leave_out({one.text for one in against if one.kind == OPAQUE})
-        elif accepted and not verdict["accepted"] and self._may_be_full(verdict):
-            self._found.leave_out([_RECORD_FULL])
         elif accepted and not verdict["accepted"]:
             self._found.report(
                 where, f"{what} was rejected ({verdict.get('reason')}), but it fits", "wrong_rejections"
@@ -337,16 +345,29 @@ class _Partition:
         self._found.counts["accepted" if accepted else "rejected"] += 1
         return accepted
 
-    def _may_be_full(self, verdict: Mapping[str, Any]) -> bool:
-        """Whether the store rejected a claim because its record reads too much: the auditor does not count that."""
-        return self.ledger.rules.bounded and verdict.get("reason") == "record_full"
+    def _count_reads(self, reads: int | None) -> None:
+        """Add what judging a claim of this record can read."""
+        offset, before = self._reads
+        if offset != self.ledger.offset:
+            before = 0
+        both = None if before is None or reads is None else before + reads
+        self._reads = (self.ledger.offset, both)
+
+    def _is_full(self, verdict: Mapping[str, Any]) -> bool:
+        """Whether the store rejected a claim because its record reads too much, and it may read that much."""
+        reads = self._reads[1]
+        return (
+            self.ledger.rules.bounded
+            and verdict.get("reason") == "record_full"
+            and (reads is None or reads > CLAIM_READS)
+        )
 
     def conclude(self) -> None:
         """Add the findings at the end of the partition."""
         ledger, found = self.ledger, self._found
         for until, where, what in self._without:
             if until < ledger.now():
-                found.leave_out([_EXPIRED])
+                found.leave_out([not_judged.EXPIRED])
             else:
                 found.report(where, f"{what} has no verdict", "missing_verdicts")
         for key in ledger.cancelled:
@@ -358,14 +379,6 @@ class _Partition:
                 if capacity is not None:
                     found.used[name] += provider.used.get(name, 0)
                     found.capacity[name] += capacity
-
-
-_GANG_OF_NAMED = "what members of a rejected gang would have been granted by name is not known"
-_RECORD_FULL = "how much judging the claims of one record reads is not counted"
-_EXPIRED = "a verdict may be deleted after the deadline of its claim"
-_LEFT_OUT = "a node that two cells reported, or a machine of two names, may have been left out"
-_SILENT = "nodes that were silent for long were left out"
-"""The ledger does not know when a node last sent an event."""
 
 
 _CLAIMS = {"claims.requested", "claims.requested.v2", "gang.requested"}
@@ -418,7 +431,7 @@ class _NoValidHosts:
         for closing in self._closings.values():
             self._claims.update((claim, {}) for claim in closing.in_flight)
             closing.unknown.update(
-                f"partition {partition} ends before {offset}"
+                not_judged.LOG_ENDS.format(partition=partition, offset=offset)
                 for partition, offset in closing.as_of.items()
                 if offset and partition not in logs
             )
@@ -444,7 +457,7 @@ class _NoValidHosts:
                         {int(partition): offset for partition, offset in request.get("as_of", {}).items()},
                         tuple(request.get("in_flight", ())),
                         set(),
-                        {_SILENT} if "heard_since_ms" in request else set(),
+                        {not_judged.SILENT} if "heard_since_ms" in request else set(),
                     )
 
     def _find_asks(self, record: Record, event: ReadEvent) -> None:
@@ -473,16 +486,16 @@ class _NoValidHosts:
     def answer(self, closing: _Closing, partition: int, audited: _Partition) -> None:
         """Add the trees of `partition` that could serve the request, as of the records applied so far."""
         spec = self._specs.get(closing.request)
-        if _SILENT in closing.unknown:
+        if not_judged.SILENT in closing.unknown:
             return
         if spec is None:
-            closing.unknown.add("its spec is not in the log")
+            closing.unknown.add(not_judged.NO_SPEC)
         elif not is_counted(audited.ledger, spec):
-            closing.unknown.add("amounts do not decide what it asks for")
+            closing.unknown.add(not_judged.NOT_COUNTED)
         elif not is_known(spec):
-            closing.unknown.add("several copies, several providers together, or one subtree are not judged")
+            closing.unknown.add(not_judged.SHAPE)
         elif any(group.get("where") for group in spec["groups"]):
-            closing.unknown.add("it asks with an expression")
+            closing.unknown.add(not_judged.EXPRESSION)
         else:
             taken = Counter[tuple[str, str, str]]()
             in_flight = []
@@ -514,7 +527,7 @@ class _NoValidHosts:
                     "wrong_rejections",
                 )
             elif closing.unknown or closing.serving:
-                found.leave_out(closing.unknown or [_LEFT_OUT])
+                found.leave_out(closing.unknown or [not_judged.LEFT_OUT])
 
 
 def _audit_partition(
@@ -529,7 +542,9 @@ def _audit_partition(
         end = record.offset + 1
     for closing in due:
         if closing.as_of[partition] > end:
-            closing.unknown.add(f"partition {partition} ends before {closing.as_of[partition]}")
+            closing.unknown.add(
+                not_judged.LOG_ENDS.format(partition=partition, offset=closing.as_of[partition])
+            )
         else:
             asked.answer(closing, partition, audited)
     audited.conclude()

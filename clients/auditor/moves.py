@@ -15,8 +15,6 @@ MOVES_SINCE: Final = 4
 
 GROUPS_OF_A_CLAIM: Final = 16
 
-CHANGED_BY_NAME: Final = "what a changed ask by name keeps of its grant is not judged"
-
 SlotKey = tuple[str, str]
 """(provider, class)."""
 

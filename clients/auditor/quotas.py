@@ -22,8 +22,6 @@ QUOTAS_SINCE: Final = 4
 PARENTS: Final = "quota-parents"
 """The key of the events that decide on parents."""
 
-NOT_JUDGED: Final = "how much some of its resources count against a quota is not judged"
-NOT_COUNTED: Final = "how many entries a row of quotas has is not counted"
 
 Slot = tuple[str, str | None, str, str]
 """(project, user or None, consumer type or '', unit)."""

@@ -26,6 +26,7 @@ def test_whichever_process_is_killed_nothing_is_lost(mortal_kafka: KafkaCluster,
         found = soak.Soak(site, log, mortal_kafka, arguments).run()
     assert found["ok"], found
     assert found["kills"].keys() == {"worker one", "scheduler one", "publisher", "broker"}
+    assert (found["not_judged"], found["not_judged_for"]) == (0, {})
     assert found["records"] > 20_000
     assert found["accepted"] > 100
     assert found["memory"]["worker two"]["first_third_mb"] > 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `evaluation` is not instal
 
 from evaluation.__main__ import main
 from evaluation.trace import TraceOptions, as_json, run_trace
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log, new_preview_log
 from vacancy.clients.scheduler.order_names import order_named
 from vacancy.resources.model.errors import UsageError
+from vacancy.streams.log import Log
 
 POD_COLUMNS = (
     "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,"
@@ -48,6 +51,18 @@ def test_without_fill_each_pod_arrives_once_and_none_is_released(nodes: Path, po
     # The pods request 32 GPUs; the fleet has eight.
     assert result.race.no_valid_host > 0
     assert as_json(result)["allocated"]["CUSTOM_GPU_MILLI"] > 0.8
+
+
+@pytest.mark.parametrize("make_log", [new_log, new_preview_log])
+def test_every_outcome_of_the_trace_is_judged(
+    make_log: Callable[..., Log], nodes: Path, pods: Path, tmp_path: Path
+) -> None:
+    url = f"sqlite://{tmp_path}/log.db"
+    make_log(url, 2, installed_registry(), replication=None).close()
+    result = run_trace(TraceOptions(nodes, pods, fill=0.5, schedulers=2, log=url))
+    assert min(result.race.accepted, result.race.no_valid_host, result.race.released) > 0
+    assert (result.audit.problems, result.audit.unverifiable_reasons) == ([], {})
+    assert as_json(result)["not_judged"] == 0
 
 
 def test_a_fill_releases_the_oldest(nodes: Path, pods: Path) -> None:

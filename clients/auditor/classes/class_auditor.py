@@ -127,6 +127,11 @@ class ClassAuditor(ABC, Generic[S]):
 
     # -- claims -------------------------------------------------------------------------------------------
 
+    def most_reads(self, stock: S, held: Sequence[Any], ask: Any) -> int | None:
+        """How many items of a provider judging an ask can look at, as the limits of a record count them. `held` are all
+        grants by name there. None where that is not known; then a rejection for it (`record_full`) is not judged."""
+        return None
+
     @abstractmethod
     def objections(self, slot: Slot[S], asks: Sequence[Any]) -> Iterable[Objection]:
         """The reasons against a claim's asks for this class at one provider, in the order of its allocations."""

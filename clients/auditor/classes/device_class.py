@@ -31,6 +31,7 @@ from vacancy.clients.auditor.classes.quantity import (
     amount_objections,
 )
 from vacancy.clients.auditor.event_schema import INTEGER_MAX
+from vacancy.clients.auditor.not_judged import CHOICE
 
 DEVICES_MAX: Final = 4096
 
@@ -160,11 +161,30 @@ class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
 
     # -- claims -------------------------------------------------------------------------------------------
 
+    def most_reads(self, stock: CountedStock | NamedDevices, held: Sequence[Any], ask: Any) -> int:
+        """The devices and what is held of them, once for each comparison."""
+        pieces = sum(
+            len(grant) + sum(len(of) for of in grant.values() if isinstance(of, dict))
+            if isinstance(grant, dict)
+            else len(grant)
+            for grant in held
+            if isinstance(grant, dict | list)
+        )
+        if isinstance(stock, CountedStock):
+            return pieces
+        fields = ask if isinstance(ask, dict) else {}
+        where, match = fields.get("where", {}), fields.get("match", [])
+        tests = len(match) if isinstance(match, list) else 0
+        for condition in where.values() if isinstance(where, dict) else ():
+            for wanted in condition.values() if isinstance(condition, dict) else (condition,):
+                tests += len(wanted) if isinstance(wanted, list) else 1
+        return (self.items({"devices": as_devices(stock.devices)}) + pieces) * max(1, tests)
+
     def objections(self, slot: Slot[CountedStock | NamedDevices], asks: Sequence[Any]) -> Iterable[Objection]:
         if isinstance(slot.stock, CountedStock):
             yield from amount_objections(self, cast(Slot[CountedStock], slot), asks)
         else:
-            yield Objection(OPAQUE, f"which {self.name} is free is the store's choice")
+            yield Objection(OPAQUE, CHOICE.format(name=self.name))
 
     def grant_errors(
         self, slot: Slot[CountedStock | NamedDevices], asks: Sequence[Any], grants: Sequence[Any]

@@ -23,6 +23,7 @@ from vacancy.clients.auditor.classes.class_auditor import (
     Slot,
 )
 from vacancy.clients.auditor.classes.quantity import RATIO_MILLI_MAX
+from vacancy.clients.auditor.not_judged import SEVERAL_ASKS
 
 _CPUS_MAX, _CPU_MAX = 4_096, 65_535
 _MEMORY_MB_MAX, _PAGES_MAX, _PAGE_KIB_MAX = 2**43 - 1, 2**27, 2**26
@@ -73,6 +74,10 @@ class NumaCellAuditor(ClassAuditor[NumaStock]):
         cpus, memory_mb = ask.get("pinned", 0) + ask.get("shared", 0), ask.get("memory_mb", 0)
         return {"": cpus, "memory_mb": memory_mb}
 
+    def most_reads(self, stock: NumaStock, held: Sequence[Any], ask: Any) -> int:
+        """The CPUs of the cell, and those that are held."""
+        return sum(map(len, _cell(stock.cell)["cores"])) + sum(len(grant.get("cpus", ())) for grant in held)
+
     def objections(self, slot: Slot[NumaStock], asks: Sequence[Any]) -> Iterable[Objection]:
         """Each ask is judged as if it were the only one. Of several, it depends on which CPUs the first gets."""
         for ask in asks:
@@ -81,7 +86,9 @@ class NumaCellAuditor(ClassAuditor[NumaStock]):
             elif why := lacking(slot.stock, slot.held, ask):
                 yield Objection(ROOM, f"{slot.provider}: {why}")
         if len(asks) > 1:
-            yield Objection(OPAQUE, f"{len(asks)} asks to {self.name} of {slot.provider}")
+            yield Objection(
+                OPAQUE, SEVERAL_ASKS.format(count=len(asks), name=self.name, provider=slot.provider)
+            )
 
     def grant_errors(
         self, slot: Slot[NumaStock], asks: Sequence[Any], grants: Sequence[Any]

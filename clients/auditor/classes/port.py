@@ -1,19 +1,21 @@
 """Ports of a host: each may be held once for each protocol.
 
-The store chooses which of several free ports it grants, and its verdict names them. The auditor checks that each was
-offered, asked for and free. It cannot judge a rejection.
+The verdict of the store names the ports that it grants. The auditor checks that each was offered, asked for and free. It
+judges a rejection by the rule that the lowest free ports are granted, one ask after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from vacancy.clients.auditor.classes.class_auditor import OPAQUE, ClassAuditor, Objection, Refused, Slot
+from vacancy.clients.auditor.classes.class_auditor import ROOM, RULE, ClassAuditor, Objection, Refused, Slot
 
 Ranges = tuple[tuple[int, int], ...]
 
 RANGES_MAX: Final = 64
+COUNT_MAX: Final = 256
 PORTS: Final = range(1, 65_536)
 
 
@@ -50,8 +52,30 @@ class PortAuditor(ClassAuditor[PortStock]):
     def counted(self, stock: PortStock | None, ask: Any, grant: Any | None) -> Mapping[str, int] | None:
         return {"": self.amount(ask)}
 
+    def most_reads(self, stock: PortStock, held: Sequence[Any], ask: Any) -> int:
+        return self.amount(ask)
+
     def objections(self, slot: Slot[PortStock], asks: Sequence[Any]) -> Iterable[Objection]:
-        yield Objection(OPAQUE, f"which {self.name} is free is the store's choice")
+        held = {(grant["protocol"], port) for grant in slot.held for port in grant["ports"]}
+        for ask in asks:
+            if not _is_ask(ask):
+                yield Objection(RULE, f"{ask!r} is not an ask of {self.name}")
+                return
+            fields = ask if isinstance(ask, dict) else {"count": ask}
+            protocol, count = fields.get("protocol", "tcp"), fields.get("count", 1)
+            offered = slot.stock.tcp if protocol == "tcp" else slot.stock.udp
+            wanted = fields.get("ports", [(PORTS[0], PORTS[-1])])
+            free = (
+                port
+                for first, last in offered
+                for port in range(first, last + 1)
+                if (protocol, port) not in held and _among(port, wanted)
+            )
+            found = list(islice(free, count))
+            if len(found) < count:
+                yield Objection(ROOM, f"{slot.provider}: {len(found)} such ports are free, {count} asked")
+                return
+            held.update((protocol, port) for port in found)
 
     def grant_errors(
         self, slot: Slot[PortStock], asks: Sequence[Any], grants: Sequence[Any]
@@ -73,6 +97,20 @@ class PortAuditor(ClassAuditor[PortStock]):
                 if (protocol, port) in held:
                     yield f"{protocol} port {port} is held already"
                 held.add((protocol, port))
+
+
+def _is_ask(ask: Any) -> bool:
+    fields = {"count": ask} if type(ask) is int else ask
+    if not isinstance(fields, dict) or not fields or not fields.keys() <= {"count", "ports", "protocol"}:
+        return False
+    count, ports = fields.get("count", 1), fields.get("ports", [[1, 1]])
+    if type(count) is not int or not 1 <= count <= COUNT_MAX or ports == []:
+        return False
+    try:
+        _merged(ports)
+    except Refused:
+        return False
+    return fields.get("protocol", "tcp") in ("tcp", "udp")
 
 
 def _among(port: int, ranges: Iterable[Sequence[int]]) -> bool:

@@ -79,6 +79,9 @@ class QuantityAuditor(ClassAuditor[CountedStock]):
     def fits_units(self, stock: CountedStock, amount: int) -> bool:
         return stock.min_unit <= amount <= stock.max_unit and not amount % stock.step_size
 
+    def most_reads(self, stock: CountedStock, held: Sequence[Any], ask: Any) -> int:
+        return 0
+
     def objections(self, slot: Slot[CountedStock], asks: Sequence[Any]) -> Iterable[Objection]:
         return amount_objections(self, slot, asks)
 

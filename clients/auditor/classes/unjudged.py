@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from vacancy.clients.auditor.classes.class_auditor import OPAQUE, ClassAuditor, Objection, Slot
 from vacancy.clients.auditor.classes.quantity import check_quantity_override
+from vacancy.clients.auditor.not_judged import NO_CLASS_AUDITOR
 
 
 class UnjudgedStock(NamedTuple):
@@ -33,4 +34,4 @@ class Unjudged(ClassAuditor[UnjudgedStock]):
         check_quantity_override(override)
 
     def objections(self, slot: Slot[UnjudgedStock], asks: Sequence[Any]) -> Iterable[Objection]:
-        yield Objection(OPAQUE, f"{self.name} has no class auditor")
+        yield Objection(OPAQUE, NO_CLASS_AUDITOR.format(name=self.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from vacancy.clients.auditor.classes.class_auditor import Refused, Slot
 from vacancy.clients.auditor.classes.port import PortAuditor
 from vacancy.resources.classes.port import Port
+from vacancy.resources.classes.resource_class import Granted
 from vacancy.resources.model.errors import InvalidRecord
 
 PORT = PortAuditor("PORT")
@@ -73,3 +75,51 @@ def test_both_refuse_the_same_inventories(inventory: dict[str, Any]) -> None:
 def test_both_count_the_same_ranges() -> None:
     inventory = {"tcp": [[5, 9], [1, 4], [3, 6], [20, 30]], "udp": []}
     assert PORT.items(inventory) == Port("PORT").items(Port("PORT").report(inventory, None)) == 2
+
+
+ASKS: tuple[Any, ...] = (
+    *(
+        1,
+        3,
+        0,
+        257,
+        True,
+        "1",
+        {},
+        {"count": 2},
+        {"count": 1, "where": {}},
+        {"ports": []},
+        {"ports": [[6, 8]]},
+    ),
+    *({"ports": [[6, 6], [9, 12]], "count": 3}, {"protocol": "udp"}, {"protocol": "udp", "count": 2}),
+    *({"protocol": "icmp"}, {"ports": [[8, 6]]}, {"count": 4, "ports": [[1, 65535]]}),
+)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_both_reject_the_same_asks(seed: int) -> None:
+    rng = random.Random(seed)
+    inventory = {
+        "tcp": [[5, 5 + rng.randrange(4)], [10, 10 + rng.randrange(3)]],
+        "udp": [[7, 7 + rng.randrange(2)]],
+    }
+    port, held = Port("PORT"), list[Any]()
+    record = port.report(inventory, None)
+    for ask in rng.choices(ASKS, k=12):
+        if rng.random() < 0.3 and held:
+            record = port.release(record, held.pop(rng.randrange(len(held))))
+        asks = [ask, *rng.choices(ASKS, k=rng.choice((0, 0, 1)))]
+        slot = Slot("n", PORT.read_inventory(inventory), 0, held, kept=False)
+        objections, after, grants = list(PORT.objections(slot, asks)), record, list[Any]()
+        for one in asks:
+            outcome = port.claim(after, one)
+            if not isinstance(outcome, Granted):
+                break
+            after = outcome.record
+            grants.append(outcome.grant)
+        accepted = len(grants) == len(asks)
+        assert (not objections) is accepted, (asks, objections, held)
+        if accepted:
+            assert not list(PORT.grant_errors(slot, asks, grants))
+            record = after
+            held += grants
