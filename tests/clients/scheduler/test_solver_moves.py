@@ -129,7 +129,7 @@ def placed(site: Site, rng: random.Random) -> tuple[dict[str, Any], list[Held]] 
 
 
 def meanwhile(site: Site, rng: random.Random, held: Sequence[Held]) -> None:
-    """Others release what they hold or claim more, and operators close providers and exclude devices."""
+    """Others release what they hold or claim more, and operators close or taint providers and exclude devices."""
     fleet = site.random_fleet
     for consumer in sorted(fleet.asked):
         if rng.random() < 0.4:
@@ -138,7 +138,10 @@ def meanwhile(site: Site, rng: random.Random, held: Sequence[Held]) -> None:
     there = sorted({id_ for one in held for id_ in (one.provider, ancestors(site.known, one.provider)[-1])})
     for id_ in there:
         if rng.random() < 0.25:
-            site.known[id_].enabled = False
+            if rng.random() < 0.3:
+                site.known[id_].taints = {"dedicated": "x"}
+            else:
+                site.known[id_].enabled = False
             fleet.set(id_)
     if rng.random() < 0.5:
         fleet.exclude()

@@ -48,7 +48,7 @@ def moves(
     allowed: dict[str, Node] = {}
     for id_, node in fleet.items():
         here = {id_, ancestors(fleet, id_)[-1]}
-        allowed[id_] = replace(node, enabled=not here & {*not_nodes})
+        allowed[id_] = replace(node, enabled=not here & {*not_nodes}, taints={})
 
     def fits(_: Fleet, asked: Request, way: Assignment) -> bool:
         return may_hold(fleet, asked, way, held)
@@ -60,7 +60,9 @@ def moves(
 
 
 def is_enabled(fleet: Fleet, id_: str) -> bool:
-    return fleet[id_].enabled and fleet[ancestors(fleet, id_)[-1]].enabled
+    """Whether a provider takes new claims that tolerate no taint."""
+    here = (fleet[id_], fleet[ancestors(fleet, id_)[-1]])
+    return all(node.enabled and not node.taints for node in here)
 
 
 def may_hold(
