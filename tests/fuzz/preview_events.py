@@ -55,6 +55,8 @@ class PreviewEvents(Iterator[tuple[str, bytes]]):
         kind, data = self._rng.choice(self._deeds)()
         self._count += 1
         key = data["move"] if kind.startswith(("cell.move.begun", "cell.move.ended")) else self._cell
+        if kind == "quota.parent.planned.v1" and self._rng.random() < 0.8:
+            key = "quota-parents"
         if kind.startswith(("quota.limit", "quota.share.p", "quota.share.settled")):
             key = _limit_id(data)
         return key, event(kind, data, f"{self._cell}-{self._count}")
@@ -370,7 +372,7 @@ class PreviewEvents(Iterator[tuple[str, bytes]]):
             "parent": parent,
             "revision": self._numbers["parent"],
         }
-        return "quota.parent.set.v1", data
+        return f"quota.parent.{self._rng.choice(('set', 'planned'))}.v1", data
 
 
 def _claims(bid: dict[str, Any]) -> tuple[str, dict[str, Any]]:
