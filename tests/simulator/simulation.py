@@ -29,6 +29,7 @@ from tests.support.events_json import LOG, Tape, claim, claims, event, released
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
 from tests.support.queries import find
+from tests.support.quota_counts import counted, recounted
 from tests.support.random_events import TRAITS, RandomEvents
 from vacancy.projections.query.affinity.engine import memberships_of
 from vacancy.projections.query.model import Candidate
@@ -39,7 +40,7 @@ from vacancy.projections.store.store import Store
 from vacancy.projections.view.group_members import ReservedMembership
 from vacancy.projections.view.reservations import Reservation
 from vacancy.resources.fold.fold import fold
-from vacancy.resources.fold.rules_versions import RULES_VERSION
+from vacancy.resources.fold.rules_versions import RULES_VERSION, RULES_VERSIONS
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import Record
 from vacancy.resources.model.request import RequestGroup, RequestSpec
@@ -53,6 +54,7 @@ from vacancy.resources.state.tables import (
     PARTITION,
     PARTITION_KEY,
     PROVIDERS,
+    QUOTAS,
     VERDICTS,
     key,
 )
@@ -60,6 +62,8 @@ from vacancy.resources.state.transaction import Changes
 
 PARTITIONS = 2
 SCHEDULERS = 3
+PROJECTS = ("p", "q")
+PREVIEW = RULES_VERSIONS.newest.version
 ORDERS = tuple(SIMPLE_ORDERS.values())
 
 
@@ -87,12 +91,13 @@ class Scheduler:
 
 
 class Simulation:
-    """One run. `directory` is for the worker's store."""
+    """One run. `directory` is for the worker's store. Released rules of a version by the seed, or those of `version`."""
 
-    def __init__(self, seed: int, directory: Path) -> None:
+    def __init__(self, seed: int, directory: Path, version: int | None = None) -> None:
         self.seed, self.directory = seed, directory
         self.rng = random.Random(seed)
-        self.version = 1 + seed % RULES_VERSION
+        self.version = version or 1 + seed % RULES_VERSION
+        self.preview = self.version == PREVIEW
         self.tape = Tape(PARTITIONS, version=self.version)
         self.world = RandomEvents(self.rng.choice, self.tape)
         w = self.world
@@ -135,6 +140,7 @@ class Simulation:
             *(self.fold,) * 6,
             *(self.send_again,) * 2,
             *(self.crash, self.restart_scheduler),
+            *((self.share, self.share, self.parent, self.update, self.update) if self.preview else ()),
         )
         for _ in range(steps):
             deed = self.rng.choice(deeds)
@@ -156,6 +162,20 @@ class Simulation:
         value = self.rng.choice(self.world.deeds)(cell)
         if value is not None:
             self.tape.append(cell, value)
+
+    def share(self) -> None:
+        """An operator changes what a project may hold in a partition."""
+        cell, number = self.rng.choice(self.tape.cells), next(self.numbers) + 1
+        amount = self.rng.choice((-1, 0, 4, 8))
+        data = {"project": self.rng.choice(PROJECTS), "unit": "VCPU", "number": number, "amount": amount}
+        self.tape.append(cell, event("quota.share.set.v1", data))
+
+    def parent(self) -> None:
+        """An operator sets the parent of a project in a partition."""
+        cell, revision = self.rng.choice(self.tape.cells), next(self.numbers) + 1
+        project, parent = self.rng.choice((("p", "q"), ("q", "p"), ("p", ""), ("q", "top"), ("q", "")))
+        data = {"project": project, "parent": parent, "revision": revision}
+        self.tape.append(cell, event("quota.parent.set.v1", data))
 
     # -- schedulers -----------------------------------------------------------------------------------------
 
@@ -180,7 +200,13 @@ class Simulation:
         if later is not None:
             later.append(them)
             return
-        self.tape.append(them[0].cell, claims(*(one.claim for one in them)))
+        together = self.preview and len(them) > 1 and len({one.claim["consumer"] for one in them}) > 1
+        if together and len({one.claim["deadline_ms"] for one in them}) == 1:
+            self.done["gang"] += 1
+            asked = event("gang.requested.v1", {"claims": [one.claim for one in them]})
+        else:
+            asked = claims(*(one.claim for one in them))
+        self.tape.append(them[0].cell, asked)
         for one in them:
             one.logged = True
 
@@ -222,11 +248,13 @@ class Simulation:
             f"i{number}" if self.rng.random() < 0.9 else f"i{self.rng.randrange(number + 1)}",
             "",
             {},
-            self.tape.now_ms + self.rng.choice((5_000, 30_000, 500_000)),
+            self.tape.now_ms + (30_000 if self.preview else self.rng.choice((5_000, 30_000, 500_000))),
             allocations=allocations,
             hold_until_ms=hold,
             memberships=[one.model_dump() for one in wanted.memberships],
         )
+        if self.preview:
+            made |= {"project": self.rng.choice(PROJECTS), "user": self.rng.choice(("-", "u"))}
         sent = Sent(candidate.cell, made, taken)
         sent.joined = memberships_of(view, wanted, made["consumer"], candidate)
         view.groups.reserve(sent.joined)
@@ -276,6 +304,15 @@ class Simulation:
         else:
             deadline = sent.claim["deadline_ms"] if deed == "cancel" else None
             self.tape.append(sent.cell, released(consumer, id_, deadline))
+
+    def update(self) -> None:
+        """A scheduler changes the project or the type of what it holds."""
+        scheduler = self.rng.choice(self.schedulers)
+        if scheduler.holds:
+            sent = scheduler.holds[self.rng.choice(list(scheduler.holds))]
+            data = {"consumer": sent.claim["consumer"], "claim": sent.claim["id"]}
+            change = self.rng.choice(({"project": "p"}, {"project": "q"}, {"consumer_type": "MIGRATION"}))
+            self.tape.append(sent.cell, event("consumer.updated.v1", {**data, **change}))
 
     def send_again(self) -> None:
         """A producer sends delayed claims, or sends a record again."""
@@ -342,10 +379,15 @@ class Audit:
             changes = fold(self.state, record, REGISTRY)
             if record.offset:
                 self._note(record, changes)
+                self.problems += [
+                    f"offset {record.offset}: {told}" for told in over_shares(self.state, changes)
+                ]
             self.state.commit(changes)
             if used_by_rows(self.state, REGISTRY) != used_by_allocations(self.state):
                 self.problems.append(f"offset {record.offset}: rows and allocations differ")
             self.problems += [f"offset {record.offset}: {told}" for told in broken_rules(self.state)]
+            if counted(self.state) != recounted(self.state, REGISTRY) and record_rules(self.state) == PREVIEW:
+                self.problems.append(f"offset {record.offset}: quotas count something else than is held")
 
     def _note(self, record: Record, changes: Changes) -> None:
         time_ms, cell = changes[PARTITION][PARTITION_KEY].time_ms, record.key.decode()
@@ -404,6 +446,37 @@ def broken_rules(state: MemoryState) -> list[str]:
         for name in row.groups
     }
     return wrong if members == held_in else [*wrong, "groups and allocations differ"]
+
+
+def record_rules(state: MemoryState) -> int:
+    """The version of the rules that hold."""
+    row = state.get(PARTITION, PARTITION_KEY)
+    return 0 if row is None else row.rules_version
+
+
+def over_shares(state: MemoryState, changes: Changes) -> list[str]:
+    """Rows of quotas that hold more than a share after a record than before it. A change of a parent may do that."""
+    wrong = []
+    for at, after in changes.get(QUOTAS, {}).items():
+        before = state.get(QUOTAS, at)
+        if (
+            after is None
+            or before is None
+            or (before.shares, before.children) != (after.shares, after.children)
+        ):
+            continue
+        for share in after.shares:
+            held = [
+                sum(
+                    n
+                    for kind, unit, n in row.used
+                    if unit == share.unit and share.consumer_type in ("", kind)
+                )
+                for row in (before, after)
+            ]
+            if share.amount >= 0 and held[1] > max(share.amount, held[0]):
+                wrong.append(f"{at!r} holds {held[1]}, and its share is {share.amount}")
+    return wrong
 
 
 def verify(simulation: Simulation) -> Counter[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.projections.view.test_fleet import told
-from tests.simulator.simulation import Simulation, verify
+from tests.simulator.simulation import PREVIEW, Simulation, verify
 from tests.support.ports_class import REGISTRY
 from tests.support.temporary_stores import FAST
 from vacancy.projections.reader.store_reader import StoreReader
@@ -34,9 +34,19 @@ SEEN: Counter[str] = Counter()
 
 @pytest.mark.parametrize("seed", seeds())
 def test_nothing_is_lost_overcommitted_or_decided_twice(seed: int) -> None:
+    simulate(seed, None)
+
+
+@pytest.mark.parametrize("seed", seeds()[:3])
+def test_the_preview_rules_keep_what_the_released_ones_do_and_quotas(seed: int) -> None:
+    """Also operators who change shares and parents, gangs, and consumers that go to another project."""
+    simulate(seed, PREVIEW)
+
+
+def simulate(seed: int, version: int | None) -> None:
     print(f"VACANCY_SEED={seed}")  # noqa: T201 - pytest shows it with a failure
     with tempfile.TemporaryDirectory(prefix="vacancy-simulation-", dir=FAST) as directory:
-        simulation = Simulation(seed, Path(directory))
+        simulation = Simulation(seed, Path(directory), version)
         try:
             simulation.run(STEPS)
             SEEN.update(verify(simulation))
@@ -74,6 +84,9 @@ def test_the_runs_covered_every_kind_of_event() -> None:
         "restart_scheduler",
         "affinity_broken",
         "anti_affinity_broken",
+        "over_quota",
+        "gang",
+        "update",
     )
     missing = [kind for kind in kinds if not SEEN[kind]]
     assert not missing, "the simulation no longer covers these"

@@ -5,8 +5,10 @@ It prints their exit codes as a JSON list.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import random
 import signal
 import sys
@@ -15,6 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vacancy import projections
+from vacancy.clients import request_language
+from vacancy.clients import scheduler as scheduler_package
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
@@ -84,7 +89,15 @@ def run(url: str, store: Path, seed: int, project: str) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
+def load() -> None:
+    """Import what a scheduler imports when it needs it, once for all forks."""
+    for package in (request_language, scheduler_package, projections):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+
+
 if __name__ == "__main__":
+    load()
     for line in sys.stdin:
         seed_, project_ = line.split()
         sys.stdout.write(json.dumps(run(sys.argv[1], Path(sys.argv[2]), int(seed_), project_)) + "\n")

@@ -10,17 +10,12 @@ from typing import TypeVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.allocation_model import rows_of
 from tests.support.events_json import event
-from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
-from tests.support.random_events import Pick
-from tests.support.random_moves import CELL, CONSUMERS, RandomMoves
-from vacancy.resources.state.rows import AllocationRow
-from vacancy.resources.state.tables import ALLOCATIONS, QUOTAS
+from tests.support.quota_counts import counted, recounted
+from tests.support.random_moves import RandomMoves
 
 T = TypeVar("T")
-Rows = dict[bytes, Counter[tuple[str, str]]]
 SEEN: Counter[str] = Counter()
 PROJECTS = ("p", "q", "-")
 
@@ -28,10 +23,7 @@ PROJECTS = ("p", "q", "-")
 class RandomAccounts(RandomMoves):
     """Random moves of consumers whose projects, users and types change, and projects that come under others."""
 
-    def __init__(self, pick: Pick) -> None:
-        super().__init__(pick)
-        self.parents: dict[str, str] = {}
-        self.revision = 0
+    revision = 0
 
     def step(self) -> None:
         """Also a change of a parent, sometimes."""
@@ -61,41 +53,6 @@ class RandomAccounts(RandomMoves):
         parent = self.pick([one for one in ("", "domain", "top", "p", "q") if one != project])
         data = {"project": project, "parent": parent, "revision": self.revision}
         self.say(event("quota.parent.set.v1", data), None, "parent")
-        self.parents[project] = parent
-
-
-def counted(state: MemoryState) -> Rows:
-    """What the rows say, by their keys."""
-    found: Rows = {}
-    for key, row in rows_of(state, QUOTAS).items():
-        amounts = Counter({(kind, unit): amount for kind, unit, amount in row.used})
-        assert 0 not in amounts.values()
-        if amounts:
-            found[key] = amounts
-    return found
-
-
-def recounted(state: MemoryState, parents: dict[str, str]) -> Rows:
-    """What consumers hold, added up."""
-    found: Rows = {}
-    for consumer in CONSUMERS:
-        row: AllocationRow | None = state.get(ALLOCATIONS, f"{CELL}\0{consumer}".encode())
-        if row is None:
-            continue
-        keys = [row.project]
-        keys += [parents[row.project]] if parents.get(row.project) else []
-        keys += [f"{row.project}\0{row.user}"] if row.user != "-" else []
-        for part in row.parts:
-            of_class = REGISTRY.table(part.resource_class).resource_class
-            amounts = {"": part.grant} if type(part.grant) is int else of_class.amounts_of(part.grant, None)
-            for key in keys:
-                for unit, amount in amounts.items():
-                    slot = (
-                        row.consumer_type,
-                        f"{part.resource_class}.{unit}" if unit else part.resource_class,
-                    )
-                    found.setdefault(key.encode(), Counter())[slot] += amount
-    return {key: +amounts for key, amounts in found.items() if +amounts}
 
 
 @st.composite
@@ -106,7 +63,7 @@ def accounts(draw: st.DrawFn) -> RandomAccounts:
     world = RandomAccounts(pick)
     for _ in range(draw(st.integers(5, 30))):
         world.step()
-        if counted(world.state) != recounted(world.state, world.parents):
+        if counted(world.state) != recounted(world.state, REGISTRY):
             world.problems.append(f"{counted(world.state)} is counted")
     return world
 

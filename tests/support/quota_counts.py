@@ -1,0 +1,40 @@
+"""What the rows of quotas count, and the same computed from the allocations."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tests.support.allocation_model import rows_of
+from tests.support.memory_state import MemoryState
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.state.tables import ALLOCATIONS, QUOTAS
+
+Counts = dict[bytes, Counter[tuple[str, str]]]
+"""The key of a row -> (consumer type, unit) -> amount."""
+
+
+def counted(state: MemoryState) -> Counts:
+    """What the rows say."""
+    return {
+        key: Counter({(kind, unit): amount for kind, unit, amount in row.used})
+        for key, row in rows_of(state, QUOTAS).items()
+        if row.used
+    }
+
+
+def recounted(state: MemoryState, registry: Registry) -> Counts:
+    """What consumers hold, added up for their projects, their users and the projects above."""
+    found: Counts = {}
+    parents = {key.decode(): row.parent for key, row in rows_of(state, QUOTAS).items()}
+    for row in rows_of(state, ALLOCATIONS).values():
+        keys = [row.project]
+        keys += [parents[row.project]] if parents.get(row.project) else []
+        keys += [f"{row.project}\0{row.user}"] if row.user != "-" else []
+        for part in row.parts:
+            of_class = registry.table(part.resource_class).resource_class
+            amounts = {"": part.grant} if type(part.grant) is int else of_class.amounts_of(part.grant, None)
+            for unit, amount in amounts.items():
+                name = f"{part.resource_class}.{unit}" if unit else part.resource_class
+                for key in keys:
+                    found.setdefault(key.encode(), Counter())[row.consumer_type, name] += amount
+    return {key: +amounts for key, amounts in found.items() if +amounts}
