@@ -44,8 +44,8 @@ def _render_one(explanation: Explanation) -> None:
             if one.alone or one.in_order
         ),
     )
-    if not explanation.nearest:
-        return
+    if not any(True for tree in explanation.nearest for _ in tree.misses):
+        return  # each node by itself serves the request, but not together
     emit()
     emit("nearest misses:")
     emit_table(

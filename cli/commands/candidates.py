@@ -96,6 +96,7 @@ def candidates(
             )
         _qualified(context, parsed, limit, max_staleness, as_json=as_json)
         return
+    from vacancy.clients.inspection.lookup import provider_cells
     from vacancy.projections.query.budget import gave_up_text
 
     with context.open_query(order=order_from_option(registry, order, typical, weigh), seed=seed) as query:
@@ -110,9 +111,23 @@ def candidates(
             not_nodes=not_node or (),
         )
         as_of_note = as_of_text(query.reader)
+        view, unknown = query.reader.view, []
+        unknown += [
+            f"there is no cell {one}" for one in (cell, prefer_cell) if one and one.encode() not in view.cells
+        ]
+        unknown += [
+            f"there is no node {one}" for one in not_node or () if not provider_cells(query.reader, one)
+        ]
         no_host = not found and not gave_up
         why = (
-            query.explain(request, max_staleness_s=max_staleness, newest=False, consumer=consumer)
+            query.explain(
+                request,
+                max_staleness_s=max_staleness,
+                newest=False,
+                consumer=consumer,
+                cell=cell,
+                not_nodes=not_node or (),
+            )
             if no_host
             else None
         )
@@ -133,7 +148,7 @@ def candidates(
     elif found:
         _render(found, request)
         note(as_of_note)
-    for text in () if as_json else full:
+    for text in () if as_json else (*unknown, *full):
         note(text)
     at = f"store {context.store} at {position_text(as_of)}"
     if gave_up and not found:

@@ -91,8 +91,8 @@ def move(
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
     ranked = order_from_option(context.registry(), order, typical, weigh)
     with (
-        _why_not(as_json=as_json),
         context.open_scheduler(timeout, seed=seed, order=ranked) as scheduler,
+        _why_not(as_json=as_json),
     ):
         if to_cell is not None or _is_elsewhere(scheduler, consumer, to, cell):
             if keep:
@@ -111,6 +111,7 @@ def move(
             return
         if hold is not None:
             raise UsageError("--hold is for moves between cells", do="use --keep to hold both places")
+        before = {row.claim for _, row in scheduler.allocations(consumer)}
         outcome = scheduler.move(
             consumer,
             to=to,
@@ -120,6 +121,8 @@ def move(
             timeout_s=timeout,
             max_staleness_s=max_staleness,
         )
+    if outcome.claim in before and not as_json:
+        note(f"nothing was changed: {consumer} is on {outcome.root} already")
     _show(outcome, "added a place for" if keep else "moved", as_json=as_json, both=keep)
 
 
@@ -171,8 +174,8 @@ def resize(
     changed, groups = _changes(registry, resources or [], group or [], remove or [])
     ranked = order_from_option(registry, order, None, None)
     with (
-        _why_not(as_json=as_json),
         context.open_scheduler(timeout, seed=seed, order=ranked) as scheduler,
+        _why_not(as_json=as_json),
     ):
         outcome = scheduler.resize(
             consumer,
@@ -296,7 +299,8 @@ def _is_elsewhere(scheduler: Scheduler, consumer: str, to: str | None, cell: str
 
 @contextmanager
 def _why_not(*, as_json: bool) -> Iterator[None]:
-    """Show why there is no place, if that is so. The error is raised as it is."""
+    """Show why there is no place, if that is so. The error is raised as it is. Its explanation is made from the tables, so the
+    scheduler must be open."""
     try:
         yield
     except NoValidHost as error:

@@ -193,8 +193,11 @@ def _wanted(
 def render_placed(outcome: Outcome, done: str, *, both: bool = False) -> None:
     """Where a consumer is now, and what it has from whom. `done` says what was done with it. `both`: it has two places."""
     copies = 1 if both else len({copy_of(one.group) for one in outcome.allocations})
+    preposition = "to" if done == "moved" else "on"
     placed = (
-        f"{copies} copies of {outcome.consumer}" if copies > 1 else f"{outcome.consumer} on {outcome.root}"
+        f"{copies} copies of {outcome.consumer}"
+        if copies > 1
+        else f"{outcome.consumer} {preposition} {outcome.root}"
     )
     emit(f"{done} {placed} in cell {outcome.cell} ({outcome.claim_ms:.1f} ms)")
     grants = {(g.provider, g.group, g.resource_class): g.grant for g in outcome.grants}

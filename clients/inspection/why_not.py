@@ -4,11 +4,12 @@ and the event that took the last units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from vacancy.clients.inspection.answers import NodeAnswer
 from vacancy.clients.inspection.contested import contested_node, contested_text, same_machine_text
+from vacancy.clients.inspection.lack_texts import EmptyProviders, members_text
 from vacancy.clients.inspection.lookup import (
     NotFound,
     excluded_at,
@@ -120,29 +121,65 @@ def why_not(
     answers = []
     for one in compiled.alternatives:
         tree = report_node(reader.view, made(reader.view, one, heard_since_ms), root)
-        groups, whole = _lacks(reader, events, tree)
+        groups, whole = _lacks(reader, events, tree, one.spec)
         answers.append(WhyNot(tree.root, home, partition, tree.fits, shown, groups, whole, reader.position))
     first, *others = answers
     return replace(first, alternatives=others)
 
 
-def _lacks(reader: StoreReader, events: EventLookup, tree: TreeReport) -> tuple[list[GroupLacks], list[Lack]]:
+def _lacks(
+    reader: StoreReader, events: EventLookup, tree: TreeReport, spec: RequestSpec
+) -> tuple[list[GroupLacks], list[Lack]]:
     """What the providers of a tree lack, by group, and what the tree fails as a whole."""
+    empty = EmptyProviders(reader, tree.cell)
+    asks = {group.name: group.resources for group in spec.groups}
+
+    def lacks(names: str, provider: str, failures: Iterable[FailedConstraint]) -> list[Lack]:
+        asked = asks.get(names.split(", ")[0], {})  # groups that ask for the same have one report
+        return [
+            _would_not_fit(failure, provider)
+            if failure.taken >= 0
+            and not failure.withheld
+            and failure.resource_class in asked
+            and not empty.would_fit(provider, failure.resource_class, asked[failure.resource_class])
+            else _lack(reader, events, tree, provider, failure)
+            for failure in failures
+        ]
+
     groups = [
         GroupLacks(
             group.group,
             [
-                ProviderLacks(
-                    one.provider, [_lack(reader, events, tree, one.provider, f) for f in one.failures]
-                )
+                ProviderLacks(one.provider, lacks(group.group, one.provider, one.failures))
                 for one in group.providers
             ],
         )
         for group in tree.groups
     ]
-    return groups, [
-        _lack(reader, events, tree, failure.provider or tree.root, failure) for failure in tree.whole
-    ]
+    whole = [_lack(reader, events, tree, failure.provider or tree.root, failure) for failure in tree.whole]
+    for one in spec.memberships:
+        text = members_text(reader, one, tree.cell, tree.root)
+        whole = [
+            replace(lack, why=text)
+            if lack.constraint.startswith(f"{one.policy} to group {one.group}")
+            else lack
+            for lack in whole
+        ]
+    return groups, whole
+
+
+def _would_not_fit(failure: FailedConstraint, provider: str) -> Lack:
+    """A lack that no release changes: who took something last is not the reason."""
+    return Lack(
+        failure.kind,
+        failure.constraint,
+        failure.resource_class,
+        failure.asked,
+        failure.available,
+        "would not fit if nothing were held",
+        None,
+        provider,
+    )
 
 
 def _home(reader: StoreReader, node: str, cell: str | None) -> tuple[str, ProviderRow | None]:

@@ -504,7 +504,7 @@ class Scheduler:
                 placement = request if isinstance(request, PlacementRequest) else PlacementRequest(request)
                 check_placement(placement)
                 asked = self.compile(placement.spec)
-                if asked.choices or asked.needs:
+                if asked.choices or asked.needs or asked.spec.memberships:
                     self._check_rules(asked)
                 yield placement, asked
 

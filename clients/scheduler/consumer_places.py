@@ -89,9 +89,9 @@ class ConsumerPlaces:
         self._held, self._wish = held, wish
         freed = () if wish.keep else held.row.parts
         self.view = ConsumerView(query.reader.view, held.consumer, {held.cell: freed})
-        if wish.not_nodes:
-            open_ = self.view.open[: self.view.size]
-            self.view.open = open_ & trees_of(self.view, held.cell, None, wish.not_nodes)
+        self.trees = trees_of(self.view, held.cell, wish.to, wish.not_nodes)
+        """By row, whether its tree may be a place."""
+
         self._ids = new_ids()
         self.rejected: VerdictRow | None = None
         """The last rejection of a candidate."""
@@ -144,7 +144,6 @@ class ConsumerPlaces:
             yield from self._accepted(candidate, stays=True, unchanged=unchanged)
         if self._wish.stay:
             return
-        among = None if self._wish.to is None else trees_of(self.view, self._held.cell, self._wish.to, ())
         most, tried = max(_SEARCHED, 2 * limit), 0
         while True:
             found = find(
@@ -156,7 +155,7 @@ class ConsumerPlaces:
                 cell=self._held.cell,
                 heard_since_ms=heard_since_ms,
                 budget=budget,
-                among=among,
+                among=self.trees,
             )
             for candidate in found if order.uniform else found[tried:]:
                 yield from self._accepted(candidate, stays=False)
@@ -380,7 +379,7 @@ class ConsumerPlaces:
 
 
 def trees_of(view: FleetView, cell: str | None, to: str | None, not_nodes: Collection[str]) -> Bools:
-    """By row, whether its tree may be a place: that of `to`, or all but those of `not_nodes`, in a cell or in all."""
+    """By row, whether its tree may be a place: that of `to`, or all but those of `not_nodes`, in one `cell` or in all."""
     size = view.size
     cells = list(view.cells) if cell is None else [cell.encode()]
 
@@ -394,7 +393,7 @@ def trees_of(view: FleetView, cell: str | None, to: str | None, not_nodes: Colle
         for row in rows(name):
             kept[row] = False
     found: Bools = kept[view.root[:size]]
-    return found
+    return found if cell is None else found & (view.cell[:size] == view.cells.get(cell.encode(), -1))
 
 
 class _Rows:

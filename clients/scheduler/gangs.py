@@ -124,7 +124,7 @@ class GangPlacement:
             "placing several consumers together needs",
         )
         for one in compiled:
-            if one.choices or one.needs:
+            if one.choices or one.needs or one.spec.memberships:
                 check_request(self._reader, one, recorded=self._settings.record_requests)
         return compiled
 

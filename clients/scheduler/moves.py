@@ -103,6 +103,8 @@ class Moves:
     ) -> Outcome:
         """See `Scheduler.move`."""
         held = self._held(consumer, cell, timeout_s)
+        for node in not_nodes:
+            self._check_node(held, node)
         wish = self._to_move(held, to, frozenset(not_nodes), keep=keep)
         return self._replace(held, wish, timeout_s, max_staleness_s)
 
@@ -327,7 +329,7 @@ class Moves:
             f"no valid host for {held.consumer}: nothing that matches has room{which}{refused}",
             where=where,
             do="release or add resources, or allow other nodes",
-            explain=lambda: explain(places.view, wish.compiled, heard_since_ms=since_ms),
+            explain=lambda: explain(places.view, wish.compiled, heard_since_ms=since_ms, among=places.trees),
         )
 
     def _claim(self, folded: FoldedLog, held: Holding, place: Place) -> VerdictRow | None:

@@ -185,10 +185,13 @@ class StoreQuery:
         nearest: int | None = None,
         newest: bool = True,
         consumer: str | None = None,
+        cell: str | None = None,
+        not_nodes: Collection[str] = (),
     ) -> Explanation:
         """How many nodes each constraint of a request removes, and the `nearest` misses (5 unless given): for requests
         that found no valid host. As of the newest commit, or of the last answer where not `newest`. What `consumer`
-        holds counts as free. Raises `UsageError` where the request is invalid."""
+        holds counts as free. Nodes of other cells than `cell`, and `not_nodes`, do not count. Raises `UsageError` where the
+        request is invalid."""
         from vacancy.projections.diagnostics.summary import NEAREST, explain
 
         compiled = self.compile(request)
@@ -202,7 +205,12 @@ class StoreQuery:
 
             held = {cell: row.parts for cell, row in self.allocations(consumer)}
             view = ConsumerView(view, consumer, held)
-        return explain(view, compiled, heard_since_ms=since_ms, nearest=shown)
+        among = None
+        if cell is not None or not_nodes:
+            from vacancy.clients.scheduler.consumer_places import trees_of
+
+            among = trees_of(view, cell, None, not_nodes)
+        return explain(view, compiled, heard_since_ms=since_ms, nearest=shown, among=among)
 
     def why_not(
         self,

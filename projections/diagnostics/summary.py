@@ -66,15 +66,23 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    view: FleetView, request: CompiledRequest, *, heard_since_ms: int | None = None, nearest: int = NEAREST
+    view: FleetView,
+    request: CompiledRequest,
+    *,
+    heard_since_ms: int | None = None,
+    nearest: int = NEAREST,
+    among: Bools | None = None,
 ) -> Explanation:
-    """What each constraint of a request removes, as of where the view stands. What is only preferred removes nothing.
+    """What each constraint of a request removes, as of where the view stands. What is only preferred removes nothing. `among`:
+    by row, whether its tree may be a candidate; the others do not count (None: all count).
 
     It costs more than a query that finds nothing: milliseconds for 100,000 nodes. Where many nodes fit several groups,
     it takes as long as finding all candidates.
     """
     first, *others = [
-        _Explaining(view, one, RequestConstraints(view, one, heard_since_ms), heard_since_ms).run(nearest)
+        _Explaining(view, one, RequestConstraints(view, one, heard_since_ms), heard_since_ms, among).run(
+            nearest
+        )
         for one in request.alternatives
     ]
     return first._replace(alternatives=tuple(others))
@@ -111,6 +119,7 @@ class _Explaining:
         request: CompiledRequest,
         asked: RequestConstraints,
         heard_since_ms: int | None = None,
+        among: Bools | None = None,
     ) -> None:
         self._view = view
         self._request = request
@@ -121,6 +130,9 @@ class _Explaining:
         rows = np.fromiter(view.row_of.values(), dtype=np.int64, count=len(view.row_of))
         self._is_root = np.zeros(view.size, dtype=np.bool_)
         self._is_root[rows[self._root[rows] == rows]] = True
+        if among is not None:
+            self._is_root &= among
+        self._among = among
         self._alive = self._is_root.copy()
         self._misses = np.zeros(view.size)
         self._constraints: list[RemovedCount] = []
@@ -168,7 +180,15 @@ class _Explaining:
     def _has_room_for_all(self) -> bool:
         rng = np.random.default_rng(0)
         return bool(
-            find(self._view, self._request, limit=1, order=RANDOM, rng=rng, heard_since_ms=self._since_ms)
+            find(
+                self._view,
+                self._request,
+                limit=1,
+                order=RANDOM,
+                rng=rng,
+                heard_since_ms=self._since_ms,
+                among=self._among,
+            )
         )
 
     def _part(self, part: GroupConstraints) -> _Left:

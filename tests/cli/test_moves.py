@@ -113,7 +113,7 @@ def test_candidates_leave_out_nodes_and_prefer_cells(vacancy: Vacancy) -> None:
 def test_a_move_waits_for_its_verdict_and_ends_where_it_was_sent(vacancy: Vacancy) -> None:
     place(vacancy, "vm-1", "h1", "VCPU:2,PCI_DEVICE:1", "--project", "p")
     source = held(vacancy, "vm-1")
-    assert "moved vm-1 on h3 in cell c1" in vacancy("move", "vm-1", "--to", "h3")
+    assert "moved vm-1 to h3 in cell c1" in vacancy("move", "vm-1", "--to", "h3")
     assert vacancy.json("move", "vm-1", "--not-node", "h3", "--not-node", "h2")["root"] == "h1"
     assert held(vacancy, "vm-1") == source
     assert vacancy.json("move", "vm-1", "--to", "h2", "--keep")["root"] == "h2"
@@ -129,6 +129,48 @@ def test_a_move_waits_for_its_verdict_and_ends_where_it_was_sent(vacancy: Vacanc
     assert "no valid host for vm-1" in vacancy.fails(3, "move", "vm-1", "--to", "h2", "--json")
     assert vacancy("move", "vm-1", "--to", "far") == "moved vm-1 from cell c1 to cell c2\n"
     assert "holds nothing" in vacancy.fails(1, "move", "nobody")
+
+
+def test_why_there_is_no_place_is_said_of_the_nodes_in_question(vacancy: Vacancy) -> None:
+    """A full node is short of VCPU and offers it. Other nodes do not count: neither where the consumer may not go, nor
+    those of other cells."""
+    place(vacancy, "vm-1", "h1", "VCPU:2")
+    place(vacancy, "big", "h2", "VCPU:4")
+    place(vacancy, "large", "h3", "VCPU:4")
+    told = vacancy.run_shared("move", "vm-1", "--to", "h2")
+    assert told.code == 3
+    assert told.out.splitlines() == [
+        "0 of 1 nodes remain; nodes removed by each constraint, alone and in order:",
+        "GROUP  CONSTRAINT       ALONE  IN ORDER",
+        "       VCPU: free >= 2      1         1",
+        "",
+        "nearest misses:",
+        "NODE  GROUP  PROVIDER  CONSTRAINT       ASKED  AVAILABLE  WHY",
+        "h2           h2        VCPU: free >= 2      2          0",
+    ]
+    told = vacancy.run_shared("move", "vm-1")
+    assert "0 of 2 nodes remain" in told.out
+    assert "takes new claims" not in told.out, "the node where it is was left out, and takes claims"
+    told = vacancy.run_shared("resize", "vm-1", "--resources", "VCPU:3")
+    assert (told.code, "0 of 1 nodes remain" in told.out) == (3, True)
+    told = vacancy.run_shared("candidates", "--resources", "VCPU:9", "--cell", "c2", "--not-node", "h1")
+    assert "0 of 1 nodes remain" in told.out
+
+
+def test_a_name_that_does_not_exist_is_named(vacancy: Vacancy) -> None:
+    place(vacancy, "vm-1", "h1", "VCPU:2")
+    before = held(vacancy, "vm-1")
+    assert "'h11' is not a node of cell c1" in vacancy.fails(2, "move", "vm-1", "--not-node", "h11")
+    assert "'h11' is not a node of cell c1" in vacancy.fails(2, "move", "vm-1", "--to", "h11")
+    assert held(vacancy, "vm-1") == before
+    told = vacancy.run_shared("candidates", "--resources", "VCPU:1", "--not-node", "h11", "--cell", "c3")
+    assert (told.code, "there is no cell c3" in told.err, "there is no node h11" in told.err) == (
+        3,
+        True,
+        True,
+    )
+    told = vacancy.run_shared("move", "vm-1", "--to", "h1")
+    assert "nothing was changed: vm-1 is on h1 already" in told.err
 
 
 def test_a_node_is_evacuated(vacancy: Vacancy) -> None:

@@ -39,6 +39,32 @@ def test_a_static_port_is_on_each_node_once_and_dynamic_ones_come_from_a_range(t
         assert audited["problems"] == []
 
 
+def test_ports_of_one_request_never_collide(tmp_path: Path) -> None:
+    """nomad#9506: of one consumer, a port from a range must not be the port that another of its asks names."""
+    with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
+        vacancy("topics", "create", "--partitions", 1, "--preview-rules")
+        inventories = {"PORT": {"tcp": [[20_000, 20_001]]}}
+        (tmp_path / "n1.json").write_text(json.dumps([{"id": "n1", "inventories": inventories}]))
+        vacancy("publish", "--once", "--no-wait", "--file", "n1.json")
+        vacancy("replay")
+        with vacancy.serving("worker", until="caught up"):
+            named, any_ = "a=PORT:1[20000]", "b=PORT:1[20000-20001]"
+            for groups in (
+                (named, any_),
+                (any_, named.replace("a=", "c=")),
+                (any_, any_.replace("b=", "c=")),
+            ):
+                words = [word for group in groups for word in ("--group", group)]
+                placed = vacancy.json("place", *words, "--consumer", "both")
+                assert sorted(one["grant"]["ports"][0] for one in placed["grants"]) == [20_000, 20_001]
+                vacancy("release", "both")
+            vacancy("place", "--resources", "PORT:1[20000]", "--consumer", "web")
+            told = vacancy("why-not", "n1", "--resources", "PORT:1[20000]")
+            assert "last taken by web" in told
+            told = vacancy("why-not", "n1", "--resources", "PORT:1[9999]")
+            assert ("would not fit if nothing were held" in told, "web" in told) == (True, False)
+
+
 def test_older_rules_do_not_know_the_class(tmp_path: Path) -> None:
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
         vacancy("topics", "create", "--partitions", 1)

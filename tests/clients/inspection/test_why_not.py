@@ -49,6 +49,7 @@ def test_the_consumer_that_took_the_last_is_found_after_it_is_gone(site: Followe
     """It is found in the log, and while it holds something in the tables too."""
     site.report("n1", cell=CELLS[0])
     with site.scheduler() as scheduler:
+        scheduler.place(PlacementRequest("resources=VCPU:1", consumer="c0"))
         first = scheduler.place(PlacementRequest(SPEC, consumer="c1"))
         offset = lacks_of(site, "n1")[0].event
         assert offset is not None
@@ -60,7 +61,7 @@ def test_the_consumer_that_took_the_last_is_found_after_it_is_gone(site: Followe
         scheduler.release([first])
         wait_for(site.reader, site.log.end())
         assert why_not(site.reader, SPEC, "n1").fits
-        spec = RequestSpec(groups=(RequestGroup(resources={"VCPU": 9}),))
+        spec = RequestSpec(groups=(RequestGroup(resources={"VCPU": 8}),))
         again = lacks_of(site, "n1", spec)[0].event
         assert again is not None
         assert (again.offset, again.consumer) == (taken, "c1")
@@ -88,6 +89,69 @@ def test_what_is_too_small_was_taken_by_nobody(site: FollowedLog) -> None:
         ("VCPU: free >= 9", None),
         ("VCPU: max_unit >= 9", None),
     ]
+
+
+UNHELD: dict[str, Any] = {
+    "VCPU": {"total": 8},
+    "PGPU": {"devices": {"a": {"model": "A100"}, "b": {"model": "A100"}}},
+    "NUMA_CELL": {"cores": [[0], [1], [2], [3]], "memory_mb": 4096, "hugepages": {"1048576": 2}},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "small", "large"),
+    [
+        ("VCPU", 7, 9),
+        ("PGPU", 1, {"count": 1, "where": {"model": "H200"}}),
+        ("PGPU", 2, {"count": 3}),
+        ("NUMA_CELL", {"pinned": 4}, {"pinned": 6}),
+        ("NUMA_CELL", {"pinned": 3}, {"pinned": 2, "threads": "require"}),
+        ("NUMA_CELL", {"pinned": 1}, {"pinned": 1, "memory_mb": 3072, "page_kib": 1_048_576}),
+        ("NUMA_CELL", {"pinned": 1}, {"pinned": 1, "memory_mb": 512, "page_kib": 2048}),
+    ],
+)
+def test_what_no_release_would_help_names_no_consumer(
+    site: FollowedLog, name: str, small: Any, large: Any
+) -> None:
+    """A node without such a GPU is not short of it because of who took another one last (nomad-device-nvidia#60)."""
+    site.report("n1", cell=CELLS[0], **UNHELD)
+    with site.scheduler() as scheduler:
+        held = RequestSpec(groups=(RequestGroup(resources={name: small}),))
+        scheduler.place(PlacementRequest(held, consumer="c1"))
+    wait_for(site.reader, site.log.end())
+    lacks = lacks_of(site, "n1", RequestSpec(groups=(RequestGroup(resources={name: large}),)))
+    assert [(one.resource_class, one.event) for one in lacks] == [(name, None)] * len(lacks)
+    assert "would not fit if nothing were held" in {one.why for one in lacks}
+    again = lacks_of(site, "n1", RequestSpec(groups=(RequestGroup(resources={name: UNHELD_ALL[name]}),)))
+    assert [one.event.consumer for one in again if one.event is not None] == ["c1"]
+
+
+UNHELD_ALL: dict[str, Any] = {"VCPU": 8, "PGPU": 2, "NUMA_CELL": {"pinned": 4}}
+
+
+def test_the_members_of_a_server_group_are_named(site: FollowedLog) -> None:
+    """kubernetes#100400: which consumer is in the way."""
+    for node in ("n1", "n2"):
+        site.report(node, cell="c1", VCPU={"total": 8})
+
+    def asked(policy: str, tree: str | None = None) -> RequestSpec:
+        rule = {"group": f"c1/{policy}", "policy": policy}
+        group = {"resources": {"VCPU": 1}, "in_tree": tree}
+        return RequestSpec.model_validate({"groups": (group,), "memberships": (rule,)})
+
+    with site.scheduler() as scheduler:
+        for policy in ("affinity", "anti-affinity"):
+            scheduler.place(PlacementRequest(asked(policy, "n1"), consumer=policy))
+        wait_for(site.reader, site.log.end())
+        (apart,) = lacks_of(site, "n1", asked("anti-affinity"))
+        assert (apart.kind, apart.why) == ("group", "its members here: anti-affinity")
+        (near,) = lacks_of(site, "n2", asked("affinity"))
+        assert (near.kind, near.why) == ("group", "its members are on n1")
+        other = asked("affinity").memberships[0].model_copy(update={"group": "c1/anti-affinity"})
+        with pytest.raises(
+            UsageError, match="has another rule: hard anti-affinity, at most 1 together, not hard affinity"
+        ):
+            scheduler.place(asked("affinity").model_copy(update={"memberships": (other,)}))
 
 
 def test_the_last_taker_is_named_whatever_the_column_is_called(site: FollowedLog) -> None:
