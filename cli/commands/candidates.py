@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -96,7 +96,6 @@ def candidates(
             )
         _qualified(context, parsed, limit, max_staleness, as_json=as_json)
         return
-    from vacancy.clients.inspection.lookup import provider_cells
     from vacancy.projections.query.budget import gave_up_text
 
     with context.open_query(order=order_from_option(registry, order, typical, weigh), seed=seed) as query:
@@ -111,16 +110,10 @@ def candidates(
             not_nodes=not_node or (),
         )
         as_of_note = as_of_text(query.reader)
-        view, unknown = query.reader.view, []
-        unknown += [
-            f"there is no cell {one}" for one in (cell, prefer_cell) if one and one.encode() not in view.cells
-        ]
-        unknown += [
-            f"there is no node {one}" for one in not_node or () if not provider_cells(query.reader, one)
-        ]
-        no_host = not found and not gave_up
-        why = (
-            query.explain(
+        unknown = _unknown(query, (cell, prefer_cell), not_node or ())
+        why = None
+        if not found and not gave_up:
+            why = query.explain(
                 request,
                 max_staleness_s=max_staleness,
                 newest=False,
@@ -128,21 +121,14 @@ def candidates(
                 cell=cell,
                 not_nodes=not_node or (),
             )
-            if no_host
-            else None
-        )
         types = "" if found else query.type_errors(request)
         full = [] if project is None else _exceeded(query, parsed, project, user, consumer_type)
     if as_json:
         explanation = {} if why is None else {"explanation": why}
-        answer_json = {
-            "candidates": _answers(found, request),
-            "as_of": as_of,
-            "as_of_ms": as_of_ms,
-            "gave_up": gave_up,
-        }
+        answer = {"candidates": _answers(found, request), "as_of": as_of, "as_of_ms": as_of_ms}
+        answer |= {"gave_up": gave_up, **explanation}
         limits = {} if project is None else {"over_quota": full}
-        emit_json({**answer_json, **explanation, **limits})
+        emit_json({**answer, **limits})
     elif why is not None:
         render_explanation(why)
     elif found:
@@ -156,15 +142,24 @@ def candidates(
     if gave_up:
         note(f"{gave_up_text(gave_up)}; there may be more candidates")
     if not found:
-        where_not = (f" in cell {cell}" if cell else "") + (
-            f" besides {', '.join(not_node)}" if not_node else ""
-        )
-        raise _nothing(where_not + (f": {types}" if types else ""), at)
+        raise _nothing(cell, not_node or (), types, at)
 
 
-def _nothing(which: str, at: str) -> NoValidHost:
+def _unknown(query: StoreQuery, cells: Iterable[str | None], nodes: Iterable[str]) -> list[str]:
+    """Names of options that the store does not know, for people: they change nothing, and may be misspelled."""
+    from vacancy.clients.inspection.lookup import provider_cells
+
+    reader = query.reader
+    return [
+        *(f"there is no cell {one}" for one in cells if one and one.encode() not in reader.view.cells),
+        *(f"there is no node {one}" for one in nodes if not provider_cells(reader, one)),
+    ]
+
+
+def _nothing(cell: str | None, not_nodes: Sequence[str], types: str, at: str) -> NoValidHost:
+    which = (f" in cell {cell}" if cell else "") + (f" besides {', '.join(not_nodes)}" if not_nodes else "")
     return NoValidHost(
-        f"no valid host: nothing that matches has room{which}",
+        f"no valid host: nothing that matches has room{which}{f': {types}' if types else ''}",
         where=at,
         do="request less, or release or add resources",
     )
