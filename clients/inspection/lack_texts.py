@@ -1,5 +1,5 @@
-"""What explanations say of a lack besides its numbers: whether releases would help, and which members of a server group are
-in the way.
+"""What explanations say of a lack besides its numbers: whether releases would help, and which members of a server group
+keep a node from serving one more.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def test_the_project_the_user_and_the_type_change(vacancy: Vacancy) -> None:
     assert "holds nothing" in vacancy.fails(1, "update", "nobody", "--project", "p")
     vacancy("quota", "set", "full", "PCI_DEVICE:0")
     text = vacancy.fails(8, "update", "vm-1", "--project", "full")
-    assert "over_quota" in text
+    assert "over quota: project full, PCI_DEVICE: used 0, asked 1, limit 0" in text
     assert vacancy.json("show", "consumer", "vm-1")[0]["project"] == "p2"
 
 

@@ -130,7 +130,7 @@ UNHELD_ALL: dict[str, Any] = {"VCPU": 8, "PGPU": 2, "NUMA_CELL": {"pinned": 4}}
 
 
 def test_the_members_of_a_server_group_are_named(site: FollowedLog) -> None:
-    """kubernetes#100400: which consumer is in the way."""
+    """kubernetes#100400: which consumer it is."""
     for node in ("n1", "n2"):
         site.report(node, cell="c1", VCPU={"total": 8})
 
