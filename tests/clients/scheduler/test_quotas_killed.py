@@ -99,6 +99,7 @@ def racing(url: str, directory: Path) -> Iterator[Race]:
         )
         try:
             with StoreReader(store_path, registry) as reader:
+                wait_for(reader, log.end())
                 yield Race(log, reader, forks)
         finally:
             forks.communicate()
