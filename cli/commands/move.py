@@ -227,7 +227,7 @@ def evacuate(
     elif moved:
         emit_table(
             ("CONSUMER", "CELL", "TO", "WHY NOT"),
-            ((one.consumer, one.cell, one.to, one.error.what if one.error else "") for one in moved),
+            ((one.consumer, one.cell, one.to, _reason(one)) for one in moved),
         )
     else:
         emit(f"nothing is held on {node}")
@@ -353,5 +353,16 @@ def _moved_json(one: Moved) -> dict[str, object]:
         "consumer": one.consumer,
         "cell": one.cell,
         "to": one.to or None,
-        "reason": one.error.what if one.error else None,
+        "reason": _reason(one) or None,
     }
+
+
+def _reason(one: Moved) -> str:
+    """Why a consumer stays: the error, and how many nodes each constraint removes."""
+    if one.error is None:
+        return ""
+    explanation = one.error.explanation if isinstance(one.error, NoValidHost) else None
+    if explanation is None:
+        return one.error.what
+    removed = [f"{each.constraint} ({each.in_order})" for each in explanation.constraints if each.in_order]
+    return f"{one.error.what}; nodes removed: {', '.join(removed)}" if removed else one.error.what

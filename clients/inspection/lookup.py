@@ -6,7 +6,7 @@ Nothing here writes. Each function calls the reader's `catch_up` first, and its 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -68,6 +68,18 @@ class NotFound(VacancyError):
 def provider_cells(reader: StoreReader, provider: str) -> list[str]:
     """The cells that have a provider of that id: one, unless it moved or two nodes report the same id."""
     return [cell for cell in _cells(reader) if reader.get(PROVIDERS, key(cell, provider)) is not None]
+
+
+def check_nodes(reader: StoreReader, names: Iterable[str]) -> None:
+    """Raise `UsageError` for a name that is not a node of any cell. Without this a misspelt name would leave out no node."""
+    for name in names:
+        roots = [row.root for _, row in find(reader, PROVIDERS, name)]
+        if name not in roots:
+            raise UsageError(
+                f"{name} is a part of node {roots[0]}" if roots else f"{name!r} is not a node",
+                where=_where(reader),
+                do=f"name {roots[0]}" if roots else "see `vacancy show nodes`",
+            )
 
 
 def provider_cell(reader: StoreReader, provider: str) -> str:

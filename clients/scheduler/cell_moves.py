@@ -13,6 +13,7 @@ from typing import Final, Literal
 from uuid import uuid4
 
 from vacancy.clients.inspection.cell_moves import CellMove, cell_moves, described
+from vacancy.clients.inspection.lookup import check_nodes
 from vacancy.clients.runtime.folded_log import FoldedLog, RecordRefused
 from vacancy.clients.scheduler.claims import ClaimMaker, new_ids, rejection_text
 from vacancy.clients.scheduler.needed_rules import check_rules
@@ -82,6 +83,7 @@ class CellMoves:
         confirm` or the node's report, and is undone after `hold_ms` of log time otherwise. Another move of the consumer that
         is open is resumed first. Raises `NoValidHost`, `ClaimLost`, `UsageError`, and as `FoldedLog` does.
         """
+        check_nodes(self._reader, not_nodes)
         self.resume_open(consumer)
         source, held = self._source(consumer, source)
         compiled = self._query.compile(request)

@@ -42,7 +42,7 @@ from vacancy.resources.model.request import (
 from vacancy.resources.model.server_group import SHARES, copy_of, with_copy
 from vacancy.resources.state.rows import AllocationRow, VerdictRow
 from vacancy.resources.state.tables import ALLOCATIONS, PARTITION, PARTITION_KEY, VERDICTS, Table, key
-from vacancy.resources.state.transaction import Transaction
+from vacancy.resources.state.transaction import Changes, Transaction
 
 QUOTA: Final = frozenset({"over_quota", "quota_full"})
 """Rejections that do not depend on the place: a share of a limit may be in another partition."""
@@ -52,16 +52,19 @@ _Mark = tuple[int, tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...]
 
 _SEARCHED: Final = 64
 _SEARCHED_MAX: Final = 4096
+_NO_ROWS: Final[dict[bytes, Any]] = {}
 
 
 class Place(NamedTuple):
     """A candidate that the fold accepts, the replacement that claims it, and what the consumer would hold after it. `stays`:
-    it holds all of it already, or it asks for something else of the same providers."""
+    it holds all of it already, or it asks for something else of the same providers. `changes` are the rows that the fold would
+    write."""
 
     candidate: Candidate
     replacement: events.ReplacementV3
     after: AllocationRow | None
     stays: bool
+    changes: Changes
 
 
 class Wish(NamedTuple):
@@ -82,11 +85,14 @@ class Wish(NamedTuple):
 
 
 class ConsumerPlaces:
-    """Finds places for one consumer in the cell where it holds something, as of where the reader is."""
+    """Finds places for one consumer in the cell where it holds something, as of where the reader is. `planned` are rows that
+    others would change first; what they reserve is in the reader's view."""
 
-    def __init__(self, query: StoreQuery, maker: ClaimMaker, held: Holding, wish: Wish) -> None:
+    def __init__(
+        self, query: StoreQuery, maker: ClaimMaker, held: Holding, wish: Wish, planned: Changes | None = None
+    ) -> None:
         self._query, self._reader, self._maker = query, query.reader, maker
-        self._held, self._wish = held, wish
+        self._held, self._wish, self._planned = held, wish, planned or {}
         freed = () if wish.keep else held.row.parts
         self.view = ConsumerView(query.reader.view, held.consumer, {held.cell: freed})
         self.trees = trees_of(self.view, held.cell, wish.to, wish.not_nodes)
@@ -320,7 +326,8 @@ class ConsumerPlaces:
 
     def _accepted(self, candidate: Candidate, *, stays: bool, unchanged: bool = False) -> Iterator[Place]:
         replacement = self.replacement(candidate, next(self._ids), unchanged=unchanged)
-        verdict, after = judged(self._reader, self._held, replacement, self._maker.deadline_ms)
+        deadline_ms = self._maker.deadline_ms
+        verdict, after, changes = judged(self._reader, self._held, replacement, deadline_ms, self._planned)
         if verdict is not None and not verdict.accepted:
             self.rejected = verdict
             if verdict.reason not in QUOTA:
@@ -329,7 +336,7 @@ class ConsumerPlaces:
         elif after is not None and (other := self._changed_grant(replacement, after)):
             self.other_grants = other
             return
-        yield Place(candidate, replacement, after, stays)
+        yield Place(candidate, replacement, after, stays, changes)
 
     def replacement(
         self, candidate: Candidate, claim: str, *, unchanged: bool = False
@@ -397,30 +404,41 @@ def trees_of(view: FleetView, cell: str | None, to: str | None, not_nodes: Colle
 
 
 class _Rows:
-    """The tables of a store as the state that the fold reads."""
+    """The tables of a store, with the rows that are planned, as the state that the fold reads."""
 
-    def __init__(self, reader: StoreReader, cell: str) -> None:
-        self._reader, self._cell = reader, cell
+    def __init__(self, reader: StoreReader, cell: str, planned: Changes) -> None:
+        self._reader, self._cell, self._planned = reader, cell, planned
 
     def get(self, table: Table[Any], row_key: bytes) -> Any:
+        if row_key in (rows := self._planned.get(table, _NO_ROWS)):
+            return rows[row_key]
         return self._reader.get(table, row_key, cell=self._cell)
 
     def due(self, until_ms: int, most: int = 0) -> Iterable[bytes]:
         return ()
 
 
+class _Judged(NamedTuple):
+    """The verdict on a replacement, what the consumer would hold then, and all rows that the fold would write."""
+
+    verdict: VerdictRow | None
+    after: AllocationRow | None
+    changes: Changes
+
+
 def judged(
-    reader: StoreReader, held: Holding, replacement: events.ReplacementV3, deadline_ms: int
-) -> tuple[VerdictRow | None, AllocationRow | None]:
-    """The verdict that the fold would give on a replacement now, and what the consumer would hold then. `deadline_ms` is how
-    long the replacement may wait."""
-    transaction = _transaction(reader, held.cell, replacement.deadline_ms - deadline_ms)
+    reader: StoreReader, held: Holding, replacement: events.ReplacementV3, deadline_ms: int, planned: Changes
+) -> _Judged:
+    """What the fold would make of a replacement now, after the `planned` rows. `deadline_ms` is how long the replacement may
+    wait."""
+    transaction = _transaction(reader, held.cell, replacement.deadline_ms - deadline_ms, planned)
     if transaction is None:
-        return None, None
+        return _Judged(None, None, {})
     fold_replaced(transaction, replacement)
-    return (
+    return _Judged(
         transaction.get(VERDICTS, transaction.key(replacement.id)),
         transaction.get(ALLOCATIONS, transaction.key(held.consumer)),
+        transaction.changes,
     )
 
 
@@ -431,13 +449,16 @@ def judged_update(reader: StoreReader, cell: str, data: events.ConsumerUpdate) -
     return None if transaction is None else judge_update(transaction, data)
 
 
-def _transaction(reader: StoreReader, cell: str, now_ms: int) -> Transaction | None:
-    """A record of a cell that comes now, or None where its partition is not known."""
+def _transaction(
+    reader: StoreReader, cell: str, now_ms: int, planned: Changes | None = None
+) -> Transaction | None:
+    """A record of a cell that comes now, after the `planned` rows, or None where its partition is not known."""
     row = reader.get(PARTITION, PARTITION_KEY, cell=cell)
     if row is None:
         return None
     offset = reader.position[partition_for(cell, reader.manifest.partitions)]
-    return Transaction(_Rows(reader, cell), reader.registry, reader.versions, row, cell, offset, now_ms)
+    rows = _Rows(reader, cell, planned or {})
+    return Transaction(rows, reader.registry, reader.versions, row, cell, offset, now_ms)
 
 
 def _same_groups(wanted: RequestSpec, asked: RequestSpec) -> bool:

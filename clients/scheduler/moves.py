@@ -15,8 +15,8 @@ from uuid import uuid4
 from msgspec.structs import replace
 from pydantic import ValidationError
 
+from vacancy.clients.inspection.lookup import check_nodes, provider_cell, show_provider
 from vacancy.clients.inspection.lookup import find as find_rows
-from vacancy.clients.inspection.lookup import provider_cell, show_provider
 from vacancy.clients.runtime.folded_log import FoldedLog, RecordRefused
 from vacancy.clients.scheduler.claims import FINAL, LATE, ClaimMaker, ClaimSettings, rejection_text
 from vacancy.clients.scheduler.consumer_places import ConsumerPlaces, Place, Wish, judged_update
@@ -39,6 +39,8 @@ from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.diagnostics.summary import explain
 from vacancy.projections.query.budget import SearchBudget, gave_up_text
 from vacancy.projections.query.model import ServedGroup
+from vacancy.projections.view.fleet import FleetView
+from vacancy.projections.view.reservations import Reservation
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import (
     ClaimLost,
@@ -55,6 +57,7 @@ from vacancy.resources.model.request import Ask, RequestSpec
 from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, group_name, spread_membership
 from vacancy.resources.state.rows import VerdictRow, granted_by_name
 from vacancy.resources.state.tables import ALLOCATIONS, PARTITION, PARTITION_KEY, VERDICTS, key
+from vacancy.resources.state.transaction import Changes as RowChanges
 from vacancy.streams.log import Log
 
 Changes = Mapping[str, Ask | None]
@@ -174,14 +177,12 @@ class Moves:
                 f"{node} is a part of node {tree.root}", where=f"cell {cell}", do=f"evacuate {tree.root}"
             )
         consumers = sorted({one.consumer for one in tree.holdings})
-        reserved: list[Any] = []
+        plan = _Plan() if dry_run else None
         try:
             for consumer in consumers:
-                yield self._moved_off(
-                    consumer, cell, node, reserved if dry_run else None, timeout_s, max_staleness_s
-                )
+                yield self._moved_off(consumer, cell, node, plan, timeout_s, max_staleness_s)
         finally:
-            for one in reserved:
+            for one in plan.reserved if plan is not None else ():
                 self._reader.view.unreserve(one)
 
     def update(
@@ -223,6 +224,9 @@ class Moves:
     def _to_move(self, held: Holding, to: str | None, not_nodes: frozenset[str], *, keep: bool) -> Wish:
         """The wish for the same request on another node, or on `to`, or on none of `not_nodes`."""
         asked = asked_of(self._reader, self._log, held)
+        check_nodes(self._reader, not_nodes)
+        if to in not_nodes:
+            raise UsageError(f"{to} is the node to move to, and is left out", do="name it once")
         if to is None and not not_nodes:
             not_nodes = frozenset(root_of(self._reader, held.cell, part.provider) for part in held.row.parts)
         if keep:
@@ -295,9 +299,11 @@ class Moves:
             do="check the clocks of this host and of the log, then try again" if late else "try again",
         )
 
-    def _place(self, held: Holding, wish: Wish, max_staleness_s: float | None) -> Place:
+    def _place(
+        self, held: Holding, wish: Wish, max_staleness_s: float | None, planned: RowChanges | None = None
+    ) -> Place:
         """The best place. Raises `NoValidHost` and others where there is none."""
-        places, budget = ConsumerPlaces(self._query, self._maker, held, wish), SearchBudget()
+        places, budget = ConsumerPlaces(self._query, self._maker, held, wish, planned), SearchBudget()
         since_ms = self._query.present.heard_since_ms(max_staleness_s)
         found = places.places(1, self._settings.order, since_ms, budget)
         if found:
@@ -396,26 +402,24 @@ class Moves:
         consumer: str,
         cell: str,
         node: str,
-        reserved: list[Any] | None,
+        plan: _Plan | None,
         timeout_s: float,
         max_staleness_s: float | None,
     ) -> Moved:
-        """Move one consumer off a node; with `reserved` only look for a place, and reserve it there."""
+        """Move one consumer off a node; with a plan only look for a place, and add it to the plan."""
         try:
             held = self._held(consumer, cell, timeout_s)
             wish = self._to_move(held, None, frozenset((node,)), keep=False)
-            if reserved is None:
+            if plan is None:
                 return Moved(consumer, cell, self._replace(held, wish, timeout_s, max_staleness_s).root)
-            place = self._place(held, wish, max_staleness_s)
-            view = self._reader.view
-            if not place.stays:
-                for served in place.candidate.allocations:
-                    row = view.row_of[key(cell, served.provider)]
-                    reserved += [view.reserve(row, name, ask) for name, ask in served.resources.items()]
+            place = self._place(held, wish, max_staleness_s, plan.rows)
+            plan.add(self._reader.view, cell, place)
             return Moved(consumer, cell, place.candidate.root)
         except NothingHeld:
             return Moved(consumer, cell, "", None)  # it was released meanwhile
         except VacancyError as error:
+            if isinstance(error, NoValidHost):
+                _ = error.explanation  # as long as the tables are those of the search
             return Moved(consumer, cell, "", error)
 
     def _update(self, folded: FoldedLog, held: Holding, changes: Mapping[str, str | None]) -> None:
@@ -455,6 +459,25 @@ class Moves:
                 return
             verdict = VerdictRow(False, refused.reason, -1, 0, b"", held.consumer, "", *refused[2:])
             self._fetch_quota(Rejected(held.cell, verdict))
+
+
+class _Plan:
+    """The places of an evacuation that is only planned: the rows that the fold would write, and what is reserved for them in the
+    view."""
+
+    def __init__(self) -> None:
+        self.rows: RowChanges = {}
+        self.reserved: list[Reservation] = []
+
+    def add(self, view: FleetView, cell: str, place: Place) -> None:
+        """The next consumer is placed after this one."""
+        for table, rows in place.changes.items():
+            self.rows.setdefault(table, {}).update(rows)
+        if place.stays:
+            return
+        for served in place.candidate.allocations:
+            row = view.row_of[key(cell, served.provider)]
+            self.reserved += [view.reserve(row, name, ask) for name, ask in served.resources.items()]
 
 
 def node_of(reader: Any, held: Holding, served: Collection[ServedGroup]) -> str:

@@ -114,6 +114,8 @@ def test_a_move_waits_for_its_verdict_and_ends_where_it_was_sent(vacancy: Vacanc
     place(vacancy, "vm-1", "h1", "VCPU:2,PCI_DEVICE:1", "--project", "p")
     source = held(vacancy, "vm-1")
     assert "moved vm-1 to h3 in cell c1" in vacancy("move", "vm-1", "--to", "h3")
+    assert "'h33' is not a node" in vacancy.fails(2, "move", "vm-1", "--not-node", "h33")
+    assert "h1 is the node to move to" in vacancy.fails(2, "move", "vm-1", "--to", "h1", "--not-node", "h1")
     assert vacancy.json("move", "vm-1", "--not-node", "h3", "--not-node", "h2")["root"] == "h1"
     assert held(vacancy, "vm-1") == source
     assert vacancy.json("move", "vm-1", "--to", "h2", "--keep")["root"] == "h2"

@@ -98,6 +98,7 @@ def running(url: str, directory: Path) -> Iterator[Site]:
         thread.start()
         try:
             with Scheduler(log, directory / "store", registry, seed=1) as scheduler:
+                wait_for(scheduler.reader, log.end())
                 yield Site(url, directory / "store", log, scheduler.reader, scheduler)
         finally:
             worker.stop()
