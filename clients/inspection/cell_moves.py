@@ -84,4 +84,6 @@ def _waits_for(reader: StoreReader, id_: str, row: CellMoveRow) -> str:
         if there.hold_until_ms:
             return f"the claim in {row.destination} is not confirmed"
         return f"what it held in {row.source} is not released"
+    if there is not None:
+        return f"what it holds in {row.destination} was resized or placed again meanwhile"
     return f"it has no claim in {row.destination}"

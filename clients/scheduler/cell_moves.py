@@ -16,6 +16,7 @@ from vacancy.clients.inspection.cell_moves import CellMove, cell_moves, describe
 from vacancy.clients.inspection.lookup import check_nodes
 from vacancy.clients.runtime.folded_log import FoldedLog, RecordRefused
 from vacancy.clients.scheduler.claims import ClaimMaker, new_ids, rejection_text
+from vacancy.clients.scheduler.holdings import Holding, holding_of
 from vacancy.clients.scheduler.needed_rules import check_rules
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.settlement import OpenClaim, settle
@@ -85,7 +86,7 @@ class CellMoves:
         """
         check_nodes(self._reader, not_nodes)
         self.resume_open(consumer)
-        source, held = self._source(consumer, source)
+        _, source, held = self._source(consumer, source)
         compiled = self._query.compile(request)
         placement = PlacementRequest(
             compiled,
@@ -118,27 +119,18 @@ class CellMoves:
             explain=lambda: self._query.explain(compiled, newest=False),
         )
 
-    def _source(self, consumer: str, cell: str | None) -> tuple[str, AllocationRow]:
-        held = [(at, row) for at, row in self._query.allocations(consumer) if cell in (None, at)]
-        if len(held) != 1:
-            cells = " and ".join(at for at, _ in held)
+    def _source(self, consumer: str, cell: str | None) -> Holding:
+        """What the consumer holds in the cell that it leaves. Raises as `holding_of` does, and `UsageError` for a member of server
+        groups."""
+        held = holding_of(self._reader, consumer, cell)
+        if held.row.groups:
             raise UsageError(
-                f"consumer {consumer} holds something in cells {cells}"
-                if held
-                else f"consumer {consumer} holds nothing",
-                where=f"store {self._reader.path}",
-                do="name the cell that it leaves"
-                if held
-                else f"place it with `vacancy place --consumer {consumer}`",
-            )
-        at, row = held[0]
-        if row.groups:
-            raise UsageError(
-                f"consumer {consumer} is in server groups of cell {at}: {', '.join(row.groups)}; a server group is in one cell",
-                where=f"cell {at}",
+                f"consumer {consumer} is in server groups of cell {held.cell}: {', '.join(held.row.groups)};"
+                " a server group is in one cell",
+                where=f"cell {held.cell}",
                 do="move it within the cell, or place it again in the other cell without the groups",
             )
-        return at, row
+        return held
 
     def _candidate(
         self, placement: PlacementRequest, source: str, cell: str | None, to: str | None, avoid: set[str]
@@ -201,7 +193,8 @@ class CellMoves:
                 raise UsageError(
                     f"consumer {consumer} is being moved to cell {ended.destination} already: {ended.reason}",
                     where=f"move {ended.id}",
-                    do=f"confirm it, or undo it with `vacancy settle {consumer} --undo`",
+                    do=f"confirm it, undo it with `vacancy settle {consumer} --undo`, or release one half with"
+                    f" `vacancy release {consumer} --cell NAME`",
                 )
 
     # -- resuming -------------------------------------------------------------------------------------------------

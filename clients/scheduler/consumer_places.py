@@ -7,7 +7,7 @@ what that would write is thrown away.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -39,7 +39,7 @@ from vacancy.resources.model.request import (
     changed_extras,
     plain_fields,
 )
-from vacancy.resources.model.server_group import SHARES, copy_of, with_copy
+from vacancy.resources.model.server_group import COPY_MARK, SHARES, copy_of, with_copy
 from vacancy.resources.state.rows import AllocationRow, VerdictRow
 from vacancy.resources.state.tables import ALLOCATIONS, PARTITION, PARTITION_KEY, VERDICTS, Table, key
 from vacancy.resources.state.transaction import Changes, Transaction
@@ -150,6 +150,8 @@ class ConsumerPlaces:
             yield from self._accepted(candidate, stays=True, unchanged=unchanged)
         if self._wish.stay:
             return
+        for candidate in self._some_copies_staying(order, heard_since_ms, budget):
+            yield from self._accepted(candidate, stays=False)
         most, tried = max(_SEARCHED, 2 * limit), 0
         while True:
             found = find(
@@ -255,6 +257,40 @@ class ConsumerPlaces:
                 for one in served
             ]
         yield self._candidate(tuple(renamed))._replace(root=copies[0].root, copies=tuple(copies)), False
+
+    def _some_copies_staying(
+        self, order: Order, heard_since_ms: int | None, budget: SearchBudget
+    ) -> Iterator[Candidate]:
+        """Of several copies, those that may stay where they are stay, and the others have other places."""
+        asked, compiled, cell = self._wish.asked, self._wish.compiled, self._held.cell
+        if asked is None or not asked.known or compiled.choices or compiled.spec != asked.spec:
+            return
+        halves = {
+            number: asked.half(number) for number in dict.fromkeys(copy_of(one.group) for one in asked.served)
+        }
+        leaving = [number for number, half in halves.items() if not self._may_stay(half)]
+        if not 0 < len(leaving) < len(halves):
+            return
+        freed = [part for part in self._held.row.parts if copy_of(part.group) in leaving]
+        view = ConsumerView(self._query.reader.view, self._held.consumer, {cell: freed})
+        left_out = set(self._wish.not_nodes)
+        if compiled.spec.copies_on == "distinct":
+            left_out.update(*(self._roots(half) for number, half in halves.items() if number not in leaving))
+        view.open = view.open[: view.size] & trees_of(view, cell, None, left_out)
+        spec = compiled.spec.model_copy(update={"copies": len(leaving)})
+        for one in find(
+            view,
+            self._query.compile(spec),
+            limit=_SEARCHED,
+            order=order,
+            rng=self._query.rng,
+            cell=cell,
+            heard_since_ms=heard_since_ms,
+            budget=budget,
+        ):
+            new = dict(zip(leaving, one.copies or (one,), strict=True))
+            copies = {number: new.get(number) or self._candidate(half) for number, half in halves.items()}
+            yield _together(copies)
 
     def _may_stay(self, half: Iterable[ServedGroup]) -> bool:
         to, every = self._wish.to, {root_of(self._reader, self._held.cell, one.provider) for one in half}
@@ -383,6 +419,18 @@ class ConsumerPlaces:
                 if before.get(slot) == ask and slot in held and held[slot] != part.grant:
                     return allocation.provider
         return ""
+
+
+def _together(copies: Mapping[str, Candidate]) -> Candidate:
+    """One candidate of several copies, by their numbers."""
+    first, *_ = copies.values()
+    served = tuple(
+        one._replace(group=with_copy(one.group.partition(COPY_MARK)[0], int(number)))
+        for number, copy in copies.items()
+        for one in copy.allocations
+    )
+    sharing = tuple(dict.fromkeys(id_ for copy in copies.values() for id_ in copy.from_sharing))
+    return Candidate(first.cell, first.root, served, sharing, tuple(copies.values()))
 
 
 def trees_of(view: FleetView, cell: str | None, to: str | None, not_nodes: Collection[str]) -> Bools:

@@ -7,7 +7,7 @@ nodes, it can hold both (`move` with `keep`); a move to one of them then ends th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -411,16 +411,24 @@ class Moves:
             held = self._held(consumer, cell, timeout_s)
             wish = self._to_move(held, None, frozenset((node,)), keep=False)
             if plan is None:
-                return Moved(consumer, cell, self._replace(held, wish, timeout_s, max_staleness_s).root)
+                outcome = self._replace(held, wish, timeout_s, max_staleness_s)
+                return Moved(consumer, cell, self._new_node(held, outcome.allocations, outcome.root))
             place = self._place(held, wish, max_staleness_s, plan.rows)
-            plan.add(self._reader.view, cell, place)
-            return Moved(consumer, cell, place.candidate.root)
+            plan.add(self._reader.view, held, place)
+            found = place.candidate
+            return Moved(consumer, cell, self._new_node(held, found.allocations, found.root))
         except NothingHeld:
             return Moved(consumer, cell, "", None)  # it was released meanwhile
         except VacancyError as error:
             if isinstance(error, NoValidHost):
                 _ = error.explanation  # as long as the tables are those of the search
             return Moved(consumer, cell, "", error)
+
+    def _new_node(self, held: Holding, served: Iterable[ServedGroup], root: str) -> str:
+        """The first node that the consumer was not on before, or else the `root`."""
+        before = {root_of(self._reader, held.cell, part.provider) for part in held.row.parts}
+        roots = (root_of(self._reader, held.cell, one.provider) for one in served)
+        return next((one for one in roots if one not in before), root)
 
     def _update(self, folded: FoldedLog, held: Holding, changes: Mapping[str, str | None]) -> None:
         subject, look = f"the change of {held.consumer}", f"`vacancy show consumer {held.consumer}`"
@@ -469,15 +477,20 @@ class _Plan:
         self.rows: RowChanges = {}
         self.reserved: list[Reservation] = []
 
-    def add(self, view: FleetView, cell: str, place: Place) -> None:
+    def add(self, view: FleetView, held: Holding, place: Place) -> None:
         """The next consumer is placed after this one."""
         for table, rows in place.changes.items():
             self.rows.setdefault(table, {}).update(rows)
         if place.stays:
             return
+        has = {(part.provider, part.group, part.resource_class) for part in held.row.parts}
         for served in place.candidate.allocations:
-            row = view.row_of[key(cell, served.provider)]
-            self.reserved += [view.reserve(row, name, ask) for name, ask in served.resources.items()]
+            row = view.row_of[key(held.cell, served.provider)]
+            self.reserved += [
+                view.reserve(row, name, ask)
+                for name, ask in served.resources.items()
+                if (served.provider, served.group, name) not in has
+            ]
 
 
 def node_of(reader: Any, held: Holding, served: Collection[ServedGroup]) -> str:

@@ -14,11 +14,16 @@ from vacancy.clients.inspection.cell_moves import cell_moves
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.cell_moves import CellMoves
 from vacancy.clients.scheduler.store_query import StoreQuery
+from vacancy.resources.model.errors import LogUnavailable, OutcomeUnknown
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.log import AppendedAt, Log, open_log
 
 MOMENTS = ("before", "sent", "appended")
 """The process ends before the record is sent, or when it was sent and not confirmed, or when the log has confirmed it."""
+
+
+GAVE_UP = 75
+"""The exit code where the log or its worker did not answer in time. What was begun is resumed by others then, as after a kill."""
 
 
 class EndingLog:
@@ -57,4 +62,7 @@ def main(url: str, store: str, action: str, consumer: str, record: int, moment: 
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]), sys.argv[6])
+    try:
+        main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]), sys.argv[6])
+    except (LogUnavailable, OutcomeUnknown):
+        sys.exit(GAVE_UP)

@@ -11,6 +11,7 @@ from tests.support.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.admin import operator
 from vacancy.clients.inspection.cell_moves import cell_moves
 from vacancy.clients.scheduler.cell_moves import CellMoves
+from vacancy.clients.scheduler.holdings import NothingHeld
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
@@ -82,6 +83,19 @@ def test_while_it_waits_both_halves_are_held_and_it_is_listed(site: FollowedLog,
     assert held(site) == ["dst"]
 
 
+def test_a_half_that_is_resized_meanwhile_is_named(site: FollowedLog, moves: CellMoves) -> None:
+    begun = moves.move("vm-1", VCPU_4, cell=B, waits=True)
+    with site.scheduler() as scheduler:
+        scheduler.resize("vm-1", {"VCPU": 3}, cell=B)
+    (still,) = cell_moves(site.reader)
+    assert still.reason == f"what it holds in {B} was resized or placed again meanwhile"
+    with pytest.raises(UsageError, match="release one half with `vacancy release vm-1 --cell NAME`"):
+        moves.move("vm-1", VCPU_4, cell=B)
+    operator.release(site.log, site.reader, ["vm-1"], cell=B)
+    assert moves.resume(begun.id).status == "undone"
+    assert held(site) == ["src"]
+
+
 def test_a_move_that_waits_can_be_undone(site: FollowedLog, moves: CellMoves) -> None:
     begun = moves.move("vm-1", VCPU_4, cell=B, waits=True)
     assert moves.resume(begun.id, undo=True).status == "undone"
@@ -146,7 +160,7 @@ def test_a_claim_that_others_win_is_undone(
 
 
 def test_what_cannot_be_moved_says_why(site: FollowedLog, moves: CellMoves, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="consumer vm-9 holds nothing"):
+    with pytest.raises(NothingHeld, match="consumer 'vm-9' holds nothing"):
         moves.move("vm-9", VCPU_4)
     with site.scheduler() as scheduler:
         spec = RequestSpec(

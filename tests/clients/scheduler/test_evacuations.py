@@ -79,7 +79,7 @@ def test_members_that_belong_together_are_moved_together_or_stay(site: FollowedL
         for one in moved:
             assert isinstance(one.error, NoValidHost)
             removed = [each.constraint for each in one.error.explanation.constraints if each.in_order]
-            assert removed == ["affinity to group c1/web", "takes new claims"]
+            assert removed == ["affinity to group c1/web"]
 
 
 def test_a_quota_that_is_used_up_does_not_keep_a_consumer_from_moving(site: FollowedLog) -> None:
@@ -92,3 +92,21 @@ def test_a_quota_that_is_used_up_does_not_keep_a_consumer_from_moving(site: Foll
         disable(site, "h1")
         plan, done = planned_and_done(scheduler, "h1")
         assert plan == done == ["h2", "h2"]
+
+
+def test_copies_on_other_nodes_stay_where_they_are(site: FollowedLog) -> None:
+    nodes = [f"h{number}" for number in range(6)]
+    for node in nodes:
+        site.report(node, cell="c1", VCPU={"total": 8}, PCI_DEVICE={"devices": {"1": {}, "2": {}}})
+    copies = RequestSpec.model_validate(
+        {"groups": ({"resources": {"VCPU": 2, "PCI_DEVICE": 1}},), "copies": 3, "copies_on": "distinct"}
+    )
+    with site.scheduler() as scheduler:
+        placed = scheduler.place(PlacementRequest(copies, consumer="a"))
+        before = {part.group: part.provider for part in placed.allocations}
+        for left in before.values():
+            where = {part.group: part.provider for part in scheduler.move("a", not_nodes=[left]).allocations}
+            moved = [group for group, node in where.items() if before[group] != node]
+            assert [before[group] for group in moved] == [left]
+            assert len(set(where.values())) == 3
+            before = where
