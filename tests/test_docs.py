@@ -23,7 +23,8 @@ from tests.support.doc_runner import DocSession
 from vacancy.cli.main import app
 from vacancy.clients.request_language.placement_syntax import RequestText, parse, parse_document
 from vacancy.resources.classes import registry
-from vacancy.resources.fold import judge, requests
+from vacancy.resources.fold import requests
+from vacancy.resources.fold.claims import judge
 from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model import errors, events, request
 from vacancy.resources.state import tables
@@ -356,7 +357,7 @@ def _models(kind: Any) -> Iterator[type[BaseModel]]:
 
 
 def test_every_reason_of_a_rejection_is_named() -> None:
-    source = (ROOT / "resources/fold/judge.py").read_text() + (
+    source = (ROOT / "resources/fold/claims/judge.py").read_text() + (
         ROOT / "resources/classes/quantity.py"
     ).read_text()
     reasons = set(re.findall(r'(?:Rejection|Shortfall)\(\s*"(\w+)"', source))

@@ -19,7 +19,7 @@ from vacancy.resources.model.errors import NoValidHost, UsageError
 
 if TYPE_CHECKING:
     from vacancy.clients.scheduler.client import Scheduler
-    from vacancy.clients.scheduler.moves import Moved
+    from vacancy.clients.scheduler.moves.moves import Moved
     from vacancy.clients.scheduler.placement import Outcome
     from vacancy.resources.classes.registry import Registry
     from vacancy.resources.model.request import Ask

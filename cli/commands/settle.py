@@ -124,7 +124,7 @@ def _resume_moves(
     context: CommandContext, consumer: str | None, undo: bool, timeout: float, as_json: bool
 ) -> None:
     from vacancy.clients.inspection.cell_moves import cell_moves
-    from vacancy.clients.scheduler.cell_moves import CellMoves
+    from vacancy.clients.scheduler.moves.cell_moves import CellMoves
 
     with context.open_scheduler(timeout) as scheduler:
         moves = CellMoves(scheduler.log, scheduler.query, timeout_s=timeout)

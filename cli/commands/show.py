@@ -115,7 +115,7 @@ def _print_contested(node: NodeAnswer) -> None:
 
 
 def _depth(tree: TreeAnswer, one: ProviderAnswer) -> int:
-    from vacancy.resources.fold.provider_tree import path_to_root
+    from vacancy.resources.fold.nodes.provider_tree import path_to_root
 
     parents = {other.id: other.parent for other in tree.providers}
     return sum(id_ in parents for id_ in path_to_root(one.id, parents.get)) - 1

@@ -16,19 +16,26 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from vacancy.clients.auditor import not_judged
-from vacancy.clients.auditor.candidate_trees import CandidateTrees, is_counted, is_known
-from vacancy.clients.auditor.cell_moves import held_by, move_errors, open_moves
 from vacancy.clients.auditor.claim_reads import CLAIM_READS, most_reads
-from vacancy.clients.auditor.claim_rules import asks, enter, given_back, gives_back, grant_errors, objections
+from vacancy.clients.auditor.claims.candidate_trees import CandidateTrees, is_counted, is_known
+from vacancy.clients.auditor.claims.cell_moves import held_by, move_errors, open_moves
+from vacancy.clients.auditor.claims.claim_rules import (
+    asks,
+    enter,
+    given_back,
+    gives_back,
+    grant_errors,
+    objections,
+)
+from vacancy.clients.auditor.claims.consumers import Key
+from vacancy.clients.auditor.claims.moves import with_groups
+from vacancy.clients.auditor.claims.quotas import Amounts, amounts_of, share_errors
+from vacancy.clients.auditor.claims.server_groups import admits
+from vacancy.clients.auditor.claims.spec_conformance import misplacements
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import OPAQUE, ROOM, RULE, Objection
-from vacancy.clients.auditor.consumers import Key
 from vacancy.clients.auditor.event_schema import ReadEvent, mentions, read
 from vacancy.clients.auditor.ledger import Ledger
-from vacancy.clients.auditor.moves import with_groups
-from vacancy.clients.auditor.quotas import Amounts, amounts_of, share_errors
-from vacancy.clients.auditor.server_groups import admits
-from vacancy.clients.auditor.spec_conformance import misplacements
 from vacancy.clients.auditor.taken_events import TakenEvents
 from vacancy.resources.model.record import Record
 

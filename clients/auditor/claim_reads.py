@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from vacancy.clients.auditor.claims.server_groups import members
 from vacancy.clients.auditor.ledger import Ledger
-from vacancy.clients.auditor.server_groups import members
 
 CLAIM_READS: Final = 8_192
 """The limit for all claims of a record."""

@@ -11,22 +11,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from vacancy.clients.auditor.cell_moves import CELL_MOVE_KEPT_MS, AuditedCellMoves
-from vacancy.clients.auditor.cell_names import CellNames, ProviderNames
+from vacancy.clients.auditor.claims.cell_moves import CELL_MOVE_KEPT_MS, AuditedCellMoves
+from vacancy.clients.auditor.claims.consumers import Consumers, HeldByConsumer, Key
+from vacancy.clients.auditor.claims.moves import MOVES_SINCE
+from vacancy.clients.auditor.claims.quotas import QUOTAS_SINCE, AuditedQuotas
 from vacancy.clients.auditor.classes.built_in import CLASSES_SINCE_4, ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import ClassAuditor, Refused, Stock
-from vacancy.clients.auditor.consumers import Consumers, HeldByConsumer, Key
 from vacancy.clients.auditor.deadlines import Deadline, Deadlines
 from vacancy.clients.auditor.event_schema import ReadEvent, home
-from vacancy.clients.auditor.machines import Machines
-from vacancy.clients.auditor.moves import MOVES_SINCE
-from vacancy.clients.auditor.node_order import LedgerNode, is_conflict, next_of
-from vacancy.clients.auditor.operator_settings import NO_SETTINGS, AuditedSettings, read_settings
-from vacancy.clients.auditor.quotas import QUOTAS_SINCE, AuditedQuotas
-from vacancy.clients.auditor.renames import rename
+from vacancy.clients.auditor.nodes.cell_names import CellNames, ProviderNames
+from vacancy.clients.auditor.nodes.machines import Machines
+from vacancy.clients.auditor.nodes.node_order import LedgerNode, is_conflict, next_of
+from vacancy.clients.auditor.nodes.operator_settings import NO_SETTINGS, AuditedSettings, read_settings
+from vacancy.clients.auditor.nodes.renames import rename
+from vacancy.clients.auditor.nodes.withdrawals import WITHDRAWAL, Withdrawals, Withdrawn
 from vacancy.clients.auditor.rules_in_force import ANSWER, MACHINE_NAMES, PROPOSAL, RulesInForce
 from vacancy.clients.auditor.taken_events import log_time, taken
-from vacancy.clients.auditor.withdrawals import WITHDRAWAL, Withdrawals, Withdrawn
 from vacancy.resources.model.record import Record
 
 DEADLINE_AHEAD_MS_MAX = 600_000

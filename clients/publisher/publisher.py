@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from vacancy.clients.publisher.device_health import without_unhealthy
 from vacancy.clients.publisher.outbox import Outbox, OutboxFull, OutboxKind, Outgoing, default_outbox
-from vacancy.resources.fold.provider_tree import check_tree
+from vacancy.resources.fold.nodes.provider_tree import check_tree
 from vacancy.resources.model.errors import InvalidRecord, LogUnavailable, UsageError
 from vacancy.resources.model.events import (
     NodeChanged,

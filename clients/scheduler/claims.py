@@ -19,7 +19,7 @@ from vacancy.projections.query.order import Order
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.sharing import SHARES
-from vacancy.resources.fold.judge import TAINTED
+from vacancy.resources.fold.claims.judge import TAINTED
 from vacancy.resources.fold.log_time import LEAP_MS_MAX
 from vacancy.resources.model.event_encoding import (
     AllocationWire,

@@ -51,7 +51,7 @@ from vacancy.streams.log import AppendedAt, Log
 if TYPE_CHECKING:
     from vacancy.clients.inspection.cell_moves import CellMove
     from vacancy.clients.inspection.why_not import WhyNot
-    from vacancy.clients.scheduler.moves import Moved, Moves
+    from vacancy.clients.scheduler.moves.moves import Moved, Moves
     from vacancy.projections.diagnostics.summary import Explanation
     from vacancy.streams.settings import Settings
 
@@ -342,8 +342,8 @@ class Scheduler:
         soon as both places are held. The move goes on once the claim is confirmed, and is undone after `hold_s` seconds of log
         time otherwise. Raises as `CellMoves.move` does, and `UsageError` where the log no longer has the consumer's request.
         """
-        from vacancy.clients.scheduler.cell_moves import CellMoves
-        from vacancy.clients.scheduler.holdings import asked_of, holding_of, without_trees
+        from vacancy.clients.scheduler.moves.cell_moves import CellMoves
+        from vacancy.clients.scheduler.moves.holdings import asked_of, holding_of, without_trees
 
         moves = CellMoves(self.log, self.query, deadline_ms=self._settings.deadline_ms, timeout_s=timeout_s)
         moves.resume_open(consumer)
@@ -361,7 +361,7 @@ class Scheduler:
         )
 
     def _moves(self, timeout_s: float) -> Moves:
-        from vacancy.clients.scheduler.moves import Moves
+        from vacancy.clients.scheduler.moves.moves import Moves
 
         return Moves(
             self.log,

@@ -30,7 +30,7 @@ from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.query.compiled_request import CompiledRequest
 from vacancy.projections.query.gang import PLACES_MAX, TRIALS_MAX, FoundGang, GangMember, find_gang
 from vacancy.projections.query.model import Candidate
-from vacancy.resources.fold.claims import GANG_REJECTED
+from vacancy.resources.fold.claims.claims import GANG_REJECTED
 from vacancy.resources.model.errors import (
     ClaimLost,
     NoValidHost,

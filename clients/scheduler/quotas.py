@@ -1,6 +1,6 @@
 """Limits of projects and users: set them, read them, and move shares of them between partitions.
 
-A limit over all partitions is divided by the ledger of `fold.quota_ledgers`. Every step here can be repeated, and each
+A limit over all partitions is divided by the ledger of `fold.claims.claims.quota_ledgers`. Every step here can be repeated, and each
 operation first finishes the steps that somebody else did not (`Quotas.finish`). So a process that is killed between two
 steps leaves nothing that the next operation on the same limit does not put right.
 """
@@ -14,8 +14,8 @@ from uuid import uuid4
 
 from vacancy.clients.runtime.folded_log import FoldedLog, RecordRefused
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.resources.fold.quota_ledgers import PARENTS_ID, quota_limit_id
-from vacancy.resources.fold.quotas import NOBODY, is_less
+from vacancy.resources.fold.claims.quota_ledgers import PARENTS_ID, quota_limit_id
+from vacancy.resources.fold.claims.quotas import NOBODY, is_less
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import OutcomeUnknown, UsageError
 from vacancy.resources.model.events import QuotaScope

@@ -127,7 +127,7 @@ class StoreQuery:
         self.reader.follow()
         budget = SearchBudget()
         if consumer is not None or cell is not None or prefer_cell is not None or not_nodes:
-            from vacancy.clients.scheduler.consumer_candidates import SomeCandidates
+            from vacancy.clients.scheduler.moves.consumer_candidates import SomeCandidates
 
             some = SomeCandidates(
                 self,
@@ -207,7 +207,7 @@ class StoreQuery:
             view = ConsumerView(view, consumer, held)
         among = None
         if cell is not None or not_nodes:
-            from vacancy.clients.scheduler.consumer_places import trees_of
+            from vacancy.clients.scheduler.moves.consumer_places import trees_of
 
             among = trees_of(view, cell, None, not_nodes)
         return explain(view, compiled, heard_since_ms=since_ms, nearest=shown, among=among)

@@ -33,7 +33,7 @@ from vacancy.projections.view.sparse_rows import Bools, Ints, SparseRows
 from vacancy.projections.view.taint_rows import TaintRows
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import Exactness, Granted, ResourceClass
-from vacancy.resources.fold.provider_tree import path_to_root
+from vacancy.resources.fold.nodes.provider_tree import path_to_root
 from vacancy.resources.state.rows import ClassRow, NodeRow, ProviderRow
 from vacancy.resources.state.tables import GROUPS, MACHINES, NODES, PROVIDERS, ClassTable, split_key
 

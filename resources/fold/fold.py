@@ -14,13 +14,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from vacancy.resources.classes.registry import Registry
-from vacancy.resources.fold.cell_names import count_names
-from vacancy.resources.fold.domains import count_domains
 from vacancy.resources.fold.log_rules import check_rules
 from vacancy.resources.fold.log_time import advance
+from vacancy.resources.fold.nodes.cell_names import count_names
+from vacancy.resources.fold.nodes.domains import count_domains
+from vacancy.resources.fold.nodes.withdrawals import settle_trees
 from vacancy.resources.fold.record_limits import check_bytes
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
-from vacancy.resources.fold.withdrawals import settle_trees
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import Halt, InvalidRecord
 from vacancy.resources.model.names import ID_PATTERN

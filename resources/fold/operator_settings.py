@@ -13,8 +13,8 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from vacancy.resources.classes.resource_class import EXCLUDED, ResourceClass
+from vacancy.resources.fold.nodes.withdrawals import apply_operator_settings, settle_provider
 from vacancy.resources.fold.record_limits import check_items
-from vacancy.resources.fold.withdrawals import apply_operator_settings, settle_provider
 from vacancy.resources.model.attributes import pairs, same_types
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import (

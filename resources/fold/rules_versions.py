@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from vacancy.resources.classes.registry import ASK_FIELDS_4, CLASSES_1, CLASSES_4
-from vacancy.resources.fold.cell_moves import (
+from vacancy.resources.fold.claims.cell_moves import (
     CELL_MOVE,
     expire_cell_move,
     fold_begun,
     fold_ended,
     fold_withdrawn,
 )
-from vacancy.resources.fold.claims import (
+from vacancy.resources.fold.claims.claims import (
     VERDICT,
     expire_hold,
     expire_verdict,
@@ -29,6 +29,14 @@ from vacancy.resources.fold.claims import (
     fold_replaced,
     refuse_replaced,
 )
+from vacancy.resources.fold.claims.moves import fold_updated, without_leaving
+from vacancy.resources.fold.claims.quota_ledgers import (
+    fold_limit_set,
+    fold_parent_planned,
+    fold_share_planned,
+    fold_share_settled,
+)
+from vacancy.resources.fold.claims.quotas import fold_parent_set, fold_share_set
 from vacancy.resources.fold.log_rules import (
     ANSWER,
     PROPOSAL,
@@ -41,7 +49,7 @@ from vacancy.resources.fold.log_rules import (
     fold_rules_supported,
     fold_rules_withdrawn,
 )
-from vacancy.resources.fold.machines import (
+from vacancy.resources.fold.nodes.machines import (
     expire_identified_tombstone,
     fold_adopted,
     fold_identified_change,
@@ -51,8 +59,7 @@ from vacancy.resources.fold.machines import (
     of_incarnation,
     with_machine,
 )
-from vacancy.resources.fold.moves import fold_updated, without_leaving
-from vacancy.resources.fold.node_limits import (
+from vacancy.resources.fold.nodes.node_limits import (
     expire_watched_tombstone,
     fold_bounded_change,
     fold_bounded_report,
@@ -60,8 +67,8 @@ from vacancy.resources.fold.node_limits import (
     fold_watched_heartbeat,
     fold_watched_retirement,
 )
-from vacancy.resources.fold.node_watch import CONTEST, expire_contest
-from vacancy.resources.fold.nodes import (
+from vacancy.resources.fold.nodes.node_watch import CONTEST, expire_contest
+from vacancy.resources.fold.nodes.nodes import (
     HOLD,
     TOMBSTONE,
     expire_tombstone,
@@ -70,15 +77,9 @@ from vacancy.resources.fold.nodes import (
     fold_reported,
     fold_retired,
 )
+from vacancy.resources.fold.nodes.renames import fold_renamed
+from vacancy.resources.fold.nodes.withdrawals import WITHDRAWAL, continue_withdrawal
 from vacancy.resources.fold.operator_settings import fold_operator_settings, without_taints
-from vacancy.resources.fold.quota_ledgers import (
-    fold_limit_set,
-    fold_parent_planned,
-    fold_share_planned,
-    fold_share_settled,
-)
-from vacancy.resources.fold.quotas import fold_parent_set, fold_share_set
-from vacancy.resources.fold.renames import fold_renamed
 from vacancy.resources.fold.requests import (
     REQUEST,
     expire_request,
@@ -86,7 +87,6 @@ from vacancy.resources.fold.requests import (
     fold_received,
     without_alternatives,
 )
-from vacancy.resources.fold.withdrawals import WITHDRAWAL, continue_withdrawal
 from vacancy.resources.model import events
 from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
 from vacancy.resources.model.limits import LIMITS_1, LIMITS_3, LIMITS_4

@@ -123,7 +123,7 @@ class ConsumerExists(VacancyError):
 
 
 class OverQuota(VacancyError):
-    """A claim would exceed a limit of its project or its user (`fold.quotas`). The text says used, asked and limit."""
+    """A claim would exceed a limit of its project or its user (`fold.claims.quotas`). The text says used, asked and limit."""
 
     exit_code = 8
 

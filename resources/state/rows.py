@@ -321,7 +321,7 @@ class QuotaRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `used` is (consumer type, unit, amount), sorted; of a project with `children`, theirs too, and `below` is theirs alone.
     `parent` is the project above.
-    The row of the project '' has the limits of projects that have none of their own (see `fold.quotas`).
+    The row of the project '' has the limits of projects that have none of their own (see `fold.claims.quotas`).
     """
 
     used: tuple[tuple[str, str, int], ...] = ()
@@ -368,7 +368,7 @@ class QuotaParentRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class CellMoveRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A move of a consumer between two cells, by its id (see `fold.cell_moves`). `outcome` is '' while it is open.
+    """A move of a consumer between two cells, by its id (see `fold.claims.claims.cell_moves`). `outcome` is '' while it is open.
 
     `claim` is what the consumer holds in the cell `source`. In the cell `destination` it is claimed with the id of the move;
     `deadline_ms` and `hold_until_ms` are of that claim. `begun_ms` is log time of the move's own partition.

@@ -48,7 +48,7 @@ class RuleSet:
     each kind of deadline (`tables.deadline_key`) to the function that is called when log time has passed it. `tables` are
     all tables of a partition except those of its classes. `classes` are the names of the standard classes. `ask_fields` maps
     a class to those of its `added_ask_fields` that this version allows. `limits`
-    say what a record may cost. `first_error_only`: see `event_parser`. `keeps_grants`: see `fold.moves`. Raises
+    say what a record may cost. `first_error_only`: see `event_parser`. `keeps_grants`: see `fold.claims.moves`. Raises
     `ValueError` if the upcasters of an event do not lead to a handler.
     """
 
@@ -81,16 +81,16 @@ class RuleSet:
         self.canonical = canonical
         self.limits = limits
         self.counts_quotas = limits.quota_entries != NO_LIMIT
-        """Whether amounts are counted for quotas (`fold.quotas`)."""
+        """Whether amounts are counted for quotas (`fold.claims.quotas`)."""
 
         self.keeps_grants = keeps_grants
-        """Whether a consumer keeps the grants of asks that a move or a resize does not change (`fold.moves`)."""
+        """Whether a consumer keeps the grants of asks that a move or a resize does not change (`fold.claims.moves`)."""
 
         self.excludes_items = excludes_items
         """Whether operators may exclude named items of an inventory, such as one device (`fold.operator_settings`)."""
 
         self.counts_domains = counts_domains
-        """Whether the domains over which server groups are spread are counted (`fold.domains`)."""
+        """Whether the domains over which server groups are spread are counted (`fold.nodes.nodes.domains`)."""
 
         self.fingerprint = canonical.fingerprint
         """The fingerprint of a claim's content, in the form that this version writes."""

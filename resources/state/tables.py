@@ -134,7 +134,7 @@ CONTESTED = Table("contested", ContestedRow)
 NODE_WATCHES = Table("node_watches", NodeWatchRow)
 WITHDRAWALS = Table("withdrawals", WithdrawalRow)
 CELL_COUNTS = Table("cell_counts", int)
-"""Numbers of a cell: `CELL 00 KIND NAME`. `fold.cell_names`, `fold.withdrawals` and `fold.domains` write them."""
+"""Numbers of a cell: `CELL 00 KIND NAME`. `fold.nodes.nodes.cell_names`, `fold.nodes.nodes.withdrawals` and `fold.nodes.nodes.domains` write them."""
 MACHINES = Table("machines", MachineRow, fed=True)
 MACHINE_NODES = Table("machine_nodes", MachineNodesRow)
 PROPOSALS = Table("rules_proposals", ProposalsRow)
@@ -155,14 +155,14 @@ QUOTA_PARENTS = Table("quota_parents", QuotaParentRow)
 """The projects above projects, by project: one ledger of all of them (`quota_ledgers.PARENTS_ID`)."""
 
 ALLOCATION_ASKS = Table("allocation_asks", tuple[bytes, ...])
-"""For each part of an allocation, a hash of what was asked for; empty where an amount was granted (`fold.moves`). There is a
+"""For each part of an allocation, a hash of what was asked for; empty where an amount was granted (`fold.claims.moves`). There is a
 row only if something was granted by name."""
 
 CELL_MOVES = Table("cell_moves", CellMoveRow)
 """Not by cell: the key is the id of a move, in the partition of that id."""
 
 DOMAINS = Table("domains", DomainRow)
-"""The aggregates of a cell in which nodes take new claims (`fold.domains`)."""
+"""The aggregates of a cell in which nodes take new claims (`fold.nodes.nodes.domains`)."""
 
 DOMAIN_SLOTS = Table("domain_slots", str)
 """The lists of these aggregates by kind: `CELL 00 KIND NUMBER` is the name of one. `CELL_COUNTS` has their lengths."""

@@ -14,7 +14,7 @@ import pytest
 
 from vacancy.clients import auditor as audit_module
 from vacancy.clients.auditor import AuditReport, audit
-from vacancy.clients.auditor.candidate_trees import CandidateTrees
+from vacancy.clients.auditor.claims.candidate_trees import CandidateTrees
 from vacancy.clients.auditor.classes.built_in import BUILT_IN
 from vacancy.clients.auditor.event_schema import home
 from vacancy.clients.auditor.ledger import Ledger

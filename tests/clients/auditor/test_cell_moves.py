@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from vacancy.clients.auditor.cell_moves import AuditedCellMoves, move_errors, open_moves
+from vacancy.clients.auditor.claims.cell_moves import AuditedCellMoves, move_errors, open_moves
 from vacancy.clients.auditor.classes.class_auditor import Refused
 
 BEGUN = {

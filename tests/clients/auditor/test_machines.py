@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.events_json import START_MS, claim, claims, event, opened, provider, released, reported
 from tests.support.memory_state import MemoryState
-from vacancy.clients.auditor.claim_rules import enter, objections
+from vacancy.clients.auditor.claims.claim_rules import enter, objections
 from vacancy.clients.auditor.ledger import Ledger
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold

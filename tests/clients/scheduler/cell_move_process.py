@@ -12,7 +12,7 @@ from typing import Any
 
 from vacancy.clients.inspection.cell_moves import cell_moves
 from vacancy.clients.runtime.bootstrap import installed_registry
-from vacancy.clients.scheduler.cell_moves import CellMoves
+from vacancy.clients.scheduler.moves.cell_moves import CellMoves
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.resources.model.errors import LogUnavailable, OutcomeUnknown
 from vacancy.resources.model.record import NewRecord

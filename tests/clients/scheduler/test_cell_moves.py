@@ -10,8 +10,8 @@ import pytest
 from tests.support.followed_log import FollowedLog, followed_log, wait_for
 from vacancy.clients.admin import operator
 from vacancy.clients.inspection.cell_moves import cell_moves
-from vacancy.clients.scheduler.cell_moves import CellMoves
-from vacancy.clients.scheduler.holdings import NothingHeld
+from vacancy.clients.scheduler.moves.cell_moves import CellMoves
+from vacancy.clients.scheduler.moves.holdings import NothingHeld
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS

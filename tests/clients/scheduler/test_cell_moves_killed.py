@@ -22,8 +22,8 @@ from tests.support.followed_log import wait_for
 from vacancy.clients.inspection.cell_moves import CellMove, cell_moves
 from vacancy.clients.replay_tool.verify import verify
 from vacancy.clients.runtime.bootstrap import open_store, opening_records, tick_entry
-from vacancy.clients.scheduler.cell_moves import CellMoves
 from vacancy.clients.scheduler.client import Scheduler
+from vacancy.clients.scheduler.moves.cell_moves import CellMoves
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.reader.store_reader import StoreReader

@@ -27,9 +27,9 @@ from tests.support.solver.moves import Held, is_enabled, moves, no_more, taken
 from tests.support.tape_log import TapeLog
 from tests.support.temporary_stores import opened_store
 from vacancy.clients.scheduler.claims import ClaimMaker
-from vacancy.clients.scheduler.consumer_places import ConsumerPlaces, Place, Wish
-from vacancy.clients.scheduler.holdings import Holding, account_of, asked_of
-from vacancy.clients.scheduler.moves import node_of
+from vacancy.clients.scheduler.moves.consumer_places import ConsumerPlaces, Place, Wish
+from vacancy.clients.scheduler.moves.holdings import Holding, account_of, asked_of
+from vacancy.clients.scheduler.moves.moves import node_of
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.query.budget import SearchBudget
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS

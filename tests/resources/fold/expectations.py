@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vacancy.resources.classes.registry import Registry
-from vacancy.resources.fold.quota_ledgers import quota_limit_id
+from vacancy.resources.fold.claims.quota_ledgers import quota_limit_id
 from vacancy.resources.model.events import QuotaScope
 from vacancy.resources.state.rows import UNTIL_DECIDED, AllocationPart, ClassRow, ProviderRow
 from vacancy.resources.state.tables import (

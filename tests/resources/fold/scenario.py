@@ -21,8 +21,8 @@ from tests.support.ports_class import Ports
 from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.claims.quota_ledgers import PARENTS_ID, quota_limit_id
 from vacancy.resources.fold.fold import fold
-from vacancy.resources.fold.quota_ledgers import PARENTS_ID, quota_limit_id
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.events import QuotaScope

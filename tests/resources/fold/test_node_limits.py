@@ -9,8 +9,8 @@ from tests.support.events_json import START_MS, claim, claims, event, opened, pr
 from tests.support.memory_state import MemoryState
 from tests.support.random_trees import CELL, RandomTrees
 from vacancy.resources.classes.registry import Registry
-from vacancy.resources.fold.cell_names import names_of
 from vacancy.resources.fold.fold import fold
+from vacancy.resources.fold.nodes.cell_names import names_of
 from vacancy.resources.model.limits import LIMITS_3
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.tables import (

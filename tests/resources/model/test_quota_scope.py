@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from vacancy.resources.fold.quota_ledgers import quota_limit_id
+from vacancy.resources.fold.claims.quota_ledgers import quota_limit_id
 from vacancy.resources.model.events import QuotaScope
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from vacancy.resources.fold.domains import domains_of
-from vacancy.resources.fold.judge import Rejection
+from vacancy.resources.fold.claims.judge import Rejection
+from vacancy.resources.fold.nodes.domains import domains_of
 from vacancy.resources.model.events import Allocation, Claim
 from vacancy.resources.model.server_group import (
     MEMBERS_MAX,

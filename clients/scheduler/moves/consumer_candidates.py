@@ -6,8 +6,8 @@ from collections.abc import Collection
 from typing import Final
 
 from vacancy.clients.scheduler.claims import ClaimMaker
-from vacancy.clients.scheduler.consumer_places import ConsumerPlaces, Wish, trees_of
-from vacancy.clients.scheduler.holdings import (
+from vacancy.clients.scheduler.moves.consumer_places import ConsumerPlaces, Wish, trees_of
+from vacancy.clients.scheduler.moves.holdings import (
     Holding,
     account_of,
     held_by_row,

@@ -6,13 +6,20 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from vacancy.resources.fold.judge import DEADLINE_AHEAD_MS_MAX, Acceptance, Rejection, Rows, give_back, judge
-from vacancy.resources.fold.moves import forget_asks, judge_move, keep_asks, stays_in_groups
-from vacancy.resources.fold.nodes import HOLD
-from vacancy.resources.fold.quotas import count_accepted, count_ended, judge_quotas
+from vacancy.resources.fold.claims.judge import (
+    DEADLINE_AHEAD_MS_MAX,
+    Acceptance,
+    Rejection,
+    Rows,
+    give_back,
+    judge,
+)
+from vacancy.resources.fold.claims.moves import forget_asks, judge_move, keep_asks, stays_in_groups
+from vacancy.resources.fold.claims.quotas import count_accepted, count_ended, judge_quotas
+from vacancy.resources.fold.claims.server_groups import add_member, check_memberships, remove_member
+from vacancy.resources.fold.nodes.nodes import HOLD
+from vacancy.resources.fold.nodes.withdrawals import leave_tree
 from vacancy.resources.fold.record_limits import check_claims, parts_weight
-from vacancy.resources.fold.server_groups import add_member, check_memberships, remove_member
-from vacancy.resources.fold.withdrawals import leave_tree
 from vacancy.resources.model.canonical_bytes import has_fingerprint
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import (

@@ -1,6 +1,6 @@
 """Moves a consumer from one cell to another, step by step, and resumes moves that somebody else left open.
 
-What comes next is read from the tables of the two cells (`fold.cell_moves`), so it does not matter who did the last step, or
+What comes next is read from the tables of the two cells (`fold.claims.claims.cell_moves`), so it does not matter who did the last step, or
 whether he was killed after it. Two that resume one move do the same steps, and each has an effect once.
 """
 
@@ -16,7 +16,7 @@ from vacancy.clients.inspection.cell_moves import CellMove, cell_moves, describe
 from vacancy.clients.inspection.lookup import check_nodes
 from vacancy.clients.runtime.folded_log import FoldedLog, RecordRefused
 from vacancy.clients.scheduler.claims import ClaimMaker, new_ids, rejection_text
-from vacancy.clients.scheduler.holdings import Holding, holding_of
+from vacancy.clients.scheduler.moves.holdings import Holding, holding_of
 from vacancy.clients.scheduler.needed_rules import check_rules
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.settlement import OpenClaim, settle

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from vacancy.resources.fold.cell_names import put_count
-from vacancy.resources.fold.node_watch import close_node
+from vacancy.resources.fold.nodes.cell_names import put_count
+from vacancy.resources.fold.nodes.node_watch import close_node
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.limits import NO_LIMIT
 from vacancy.resources.state.rows import ClassRow, OperatorSettingsRow, ProviderRow, WithdrawalRow

@@ -6,18 +6,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from vacancy.resources.fold.cell_names import count_names
-from vacancy.resources.fold.node_watch import forget_node, is_conflict, note_conflict, watch_event
-from vacancy.resources.fold.nodes import (
+from vacancy.resources.fold.nodes.cell_names import count_names
+from vacancy.resources.fold.nodes.node_watch import forget_node, is_conflict, note_conflict, watch_event
+from vacancy.resources.fold.nodes.nodes import (
     expire_tombstone,
     fold_changed,
     fold_heartbeat,
     fold_reported,
     fold_retired,
 )
+from vacancy.resources.fold.nodes.withdrawals import settle_trees
 from vacancy.resources.fold.operator_settings import fold_operator_settings
 from vacancy.resources.fold.record_limits import check_limit
-from vacancy.resources.fold.withdrawals import settle_trees
 from vacancy.resources.model.events import (
     NodeChangedData,
     NodeData,

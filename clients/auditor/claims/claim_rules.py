@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from vacancy.clients.auditor.claims.consumers import HeldByConsumer
+from vacancy.clients.auditor.claims.moves import GROUPS_OF_A_CLAIM, NO_MOVE, Move, asked, compare
+from vacancy.clients.auditor.claims.server_groups import broken_groups, copies
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import OPAQUE, RULE, ClassAuditor, Objection, Slot
-from vacancy.clients.auditor.consumers import HeldByConsumer
 from vacancy.clients.auditor.ledger import DEADLINE_AHEAD_MS_MAX, Ledger
-from vacancy.clients.auditor.moves import GROUPS_OF_A_CLAIM, NO_MOVE, Move, asked, compare
+from vacancy.clients.auditor.nodes.operator_settings import NO_SETTINGS
 from vacancy.clients.auditor.not_judged import CHANGED_BY_NAME
-from vacancy.clients.auditor.operator_settings import NO_SETTINGS
-from vacancy.clients.auditor.server_groups import broken_groups, copies
 
 SlotKey = tuple[str, str]
 """(provider, class)."""

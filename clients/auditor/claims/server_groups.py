@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from vacancy.clients.auditor.consumers import HeldByConsumer
+from vacancy.clients.auditor.claims.consumers import HeldByConsumer
 from vacancy.clients.auditor.ledger import Ledger
-from vacancy.clients.auditor.operator_settings import NO_SETTINGS
+from vacancy.clients.auditor.nodes.operator_settings import NO_SETTINGS
 
 GROUP_MEMBERS_MAX = 1024
 

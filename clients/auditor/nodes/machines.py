@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from vacancy.clients.auditor.consumers import Key
+from vacancy.clients.auditor.claims.consumers import Key
 
 KEPT: Final = 8
 """Refused machines of a node, and incarnations whose reports were dropped."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from vacancy.clients.auditor.claims.consumers import Key
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import Refused
-from vacancy.clients.auditor.consumers import Key
 
 NO_LIMIT: Final = -1
 QUOTAS_SINCE: Final = 4

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
+from vacancy.clients.auditor.claims.consumers import Key
 from vacancy.clients.auditor.classes.class_auditor import Refused
-from vacancy.clients.auditor.consumers import Key
 from vacancy.clients.auditor.deadlines import Deadlines
 
 WITHDRAWAL: Final = b"W"

@@ -14,9 +14,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from vacancy.clients.auditor.consumers import Key
+from vacancy.clients.auditor.claims.consumers import Key
 from vacancy.clients.auditor.ledger import Ledger
-from vacancy.clients.auditor.operator_settings import NO_SETTINGS
+from vacancy.clients.auditor.nodes.operator_settings import NO_SETTINGS
 
 InFlight = Mapping[tuple[str, str, str], int]
 """What claims in flight would take: (cell, provider, class) -> amount."""

@@ -14,14 +14,14 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from vacancy.resources.fold.node_limits import (
+from vacancy.resources.fold.nodes.node_limits import (
     expire_watched_tombstone,
     fold_bounded_change,
     fold_bounded_report,
     fold_watched_heartbeat,
     fold_watched_retirement,
 )
-from vacancy.resources.fold.node_watch import close_until_decided, count_dropped, open_decided
+from vacancy.resources.fold.nodes.node_watch import close_until_decided, count_dropped, open_decided
 from vacancy.resources.fold.record_limits import check_limit
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import (

@@ -23,8 +23,8 @@ from hashlib import sha256
 
 from msgspec.structs import replace
 
+from vacancy.resources.fold.claims.quotas import is_less
 from vacancy.resources.fold.operator_settings import REVISIONS_KEPT
-from vacancy.resources.fold.quotas import is_less
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import QuotaLimitData, QuotaParentData, QuotaPlanData, QuotaScope
 from vacancy.resources.state.rows import UNLIMITED, LedgerShare, QuotaLimitRow, QuotaParentRow

@@ -11,7 +11,7 @@ A node that was there before its log had these rules is counted with its next ev
 
 from __future__ import annotations
 
-from vacancy.resources.fold.cell_names import put_count
+from vacancy.resources.fold.nodes.cell_names import put_count
 from vacancy.resources.model.server_group import kind_of
 from vacancy.resources.state.rows import DomainNodeRow, DomainRow, NodeRow, ProviderRow, why_closed
 from vacancy.resources.state.tables import (

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from vacancy.clients.auditor.claims.consumers import HeldByConsumer, Key
 from vacancy.clients.auditor.classes.class_auditor import Refused
-from vacancy.clients.auditor.consumers import HeldByConsumer, Key
-from vacancy.clients.auditor.node_order import LedgerNode
+from vacancy.clients.auditor.nodes.node_order import LedgerNode
 from vacancy.clients.auditor.rules_in_force import RENAMED
 
 NAMED_WEIGHT = 16

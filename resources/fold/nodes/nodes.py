@@ -13,9 +13,8 @@ from typing import Any
 from msgspec.structs import replace as _replace
 
 from vacancy.resources.classes.resource_class import UNHEALTHY, ResourceClass
-from vacancy.resources.fold.provider_tree import check_tree
-from vacancy.resources.fold.record_limits import check_items, check_limit
-from vacancy.resources.fold.withdrawals import (
+from vacancy.resources.fold.nodes.provider_tree import check_tree
+from vacancy.resources.fold.nodes.withdrawals import (
     apply_operator_settings,
     check_withdrawn,
     keep_members,
@@ -25,6 +24,7 @@ from vacancy.resources.fold.withdrawals import (
     withdraw,
     withdraw_classes,
 )
+from vacancy.resources.fold.record_limits import check_items, check_limit
 from vacancy.resources.model.attributes import Pairs, pairs, same_types, type_name
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import NodeChangedData, NodeData, NodeReportedData, ProviderReport

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from vacancy.clients.auditor.claims.consumers import Key
 from vacancy.clients.auditor.classes.class_auditor import Refused
-from vacancy.clients.auditor.consumers import Key
 from vacancy.clients.auditor.rules_in_force import AuditedLimits
 
 

@@ -20,7 +20,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from vacancy.resources.fold.claims import fold_release
+from vacancy.resources.fold.claims.claims import fold_release
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import (
     CellMoveBegunData,

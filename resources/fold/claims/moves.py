@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import replace
 
 from vacancy.resources.classes.resource_class import Shortfall
-from vacancy.resources.fold.judge import (
+from vacancy.resources.fold.claims.judge import (
     Acceptance,
     Rejection,
     Rows,
@@ -26,7 +26,7 @@ from vacancy.resources.fold.judge import (
     grants_by_slot,
     no_more_than_held,
 )
-from vacancy.resources.fold.quotas import change_account
+from vacancy.resources.fold.claims.quotas import change_account
 from vacancy.resources.model.canonical_bytes import ask_bytes
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from vacancy.clients.auditor.consumers import Asked, HeldByConsumer
+from vacancy.clients.auditor.claims.consumers import Asked, HeldByConsumer
 
 MOVES_SINCE: Final = 4
 """The first version of the rules that keep grants, also as a preview."""

@@ -11,13 +11,13 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from vacancy.resources.fold.cell_names import count_names
-from vacancy.resources.fold.judge import Rows, give_back
-from vacancy.resources.fold.machines import machine_of, name_machine
-from vacancy.resources.fold.node_watch import mark_incomplete
-from vacancy.resources.fold.nodes import TOMBSTONE, TOMBSTONE_MS
+from vacancy.resources.fold.claims.judge import Rows, give_back
+from vacancy.resources.fold.nodes.cell_names import count_names
+from vacancy.resources.fold.nodes.machines import machine_of, name_machine
+from vacancy.resources.fold.nodes.node_watch import mark_incomplete
+from vacancy.resources.fold.nodes.nodes import TOMBSTONE, TOMBSTONE_MS
+from vacancy.resources.fold.nodes.withdrawals import apply_operator_settings, check_withdrawn, settle_trees
 from vacancy.resources.fold.record_limits import check_limit, parts_weight
-from vacancy.resources.fold.withdrawals import apply_operator_settings, check_withdrawn, settle_trees
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import RenameData
 from vacancy.resources.model.limits import NAMED_PART_WEIGHT

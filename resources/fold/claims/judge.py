@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from vacancy.resources.classes.resource_class import Shortfall
-from vacancy.resources.fold.provider_tree import path_to_root
-from vacancy.resources.fold.withdrawals import is_withdrawing, settle_class
+from vacancy.resources.fold.nodes.provider_tree import path_to_root
+from vacancy.resources.fold.nodes.withdrawals import is_withdrawing, settle_class
 from vacancy.resources.model.attributes import holds
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import Allocation, AnyPredicate, AttributePredicate, Claim, ClaimV2
@@ -50,7 +50,7 @@ class Rejection(NamedTuple):
 
 class Acceptance(NamedTuple):
     """The result of a claim that fits: the parts of its allocation, the class rows after it, and what it changes of the
-    amounts that quotas count (`fold.quotas.Counted`; None if nothing is counted)."""
+    amounts that quotas count (`fold.claims.quotas.Counted`; None if nothing is counted)."""
 
     parts: tuple[AllocationPart, ...]
     rows: Rows

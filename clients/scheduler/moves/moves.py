@@ -19,8 +19,8 @@ from vacancy.clients.inspection.lookup import check_nodes, provider_cell, show_p
 from vacancy.clients.inspection.lookup import find as find_rows
 from vacancy.clients.runtime.folded_log import FoldedLog, RecordRefused
 from vacancy.clients.scheduler.claims import FINAL, LATE, ClaimMaker, ClaimSettings, rejection_text
-from vacancy.clients.scheduler.consumer_places import ConsumerPlaces, Place, Wish, judged_update
-from vacancy.clients.scheduler.holdings import (
+from vacancy.clients.scheduler.moves.consumer_places import ConsumerPlaces, Place, Wish, judged_update
+from vacancy.clients.scheduler.moves.holdings import (
     Asked,
     Holding,
     NothingHeld,

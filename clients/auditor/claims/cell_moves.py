@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from vacancy.clients.auditor.claims.consumers import Consumers, Key
 from vacancy.clients.auditor.classes.class_auditor import Refused
-from vacancy.clients.auditor.consumers import Consumers, Key
 
 CELL_MOVE_KEPT_MS: Final = 24 * 3_600_000
 """How long a move is kept after it ended."""

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from vacancy.clients.scheduler.claims import ClaimMaker, new_ids
-from vacancy.clients.scheduler.holdings import Asked, Holding, root_of
+from vacancy.clients.scheduler.moves.holdings import Asked, Holding, root_of
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.query.budget import SearchBudget
@@ -27,9 +27,9 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.view.columns import Bools
 from vacancy.projections.view.consumer_view import ConsumerView
 from vacancy.projections.view.fleet import FleetView
-from vacancy.resources.fold.claims import fold_replaced
-from vacancy.resources.fold.judge import Rejection
-from vacancy.resources.fold.moves import judge_update
+from vacancy.resources.fold.claims.claims import fold_replaced
+from vacancy.resources.fold.claims.judge import Rejection
+from vacancy.resources.fold.claims.moves import judge_update
 from vacancy.resources.model import events
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.request import (

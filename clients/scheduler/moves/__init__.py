@@ -1,0 +1,1 @@
+"""Moves of consumers, within a cell and between cells."""

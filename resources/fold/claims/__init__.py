@@ -1,0 +1,1 @@
+"""What claims and moves do: verdicts, allocations, server groups, quotas."""

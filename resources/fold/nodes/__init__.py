@@ -1,0 +1,1 @@
+"""What the events of nodes do: reports, changes, machines, withdrawals."""
