@@ -1,6 +1,6 @@
 """Limits of projects and users: set them, read them, and move shares of them between partitions.
 
-A limit over all partitions is divided by the ledger of `fold.claims.claims.quota_ledgers`. Every step here can be repeated, and each
+A limit over all partitions is divided by the ledger of `fold.claims.quota_ledgers`. Every step here can be repeated, and each
 operation first finishes the steps that somebody else did not (`Quotas.finish`). So a process that is killed between two
 steps leaves nothing that the next operation on the same limit does not put right.
 """

@@ -368,7 +368,7 @@ class QuotaParentRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class CellMoveRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A move of a consumer between two cells, by its id (see `fold.claims.claims.cell_moves`). `outcome` is '' while it is open.
+    """A move of a consumer between two cells, by its id (see `fold.claims.cell_moves`). `outcome` is '' while it is open.
 
     `claim` is what the consumer holds in the cell `source`. In the cell `destination` it is claimed with the id of the move;
     `deadline_ms` and `hold_until_ms` are of that claim. `begun_ms` is log time of the move's own partition.

@@ -90,7 +90,7 @@ class RuleSet:
         """Whether operators may exclude named items of an inventory, such as one device (`fold.operator_settings`)."""
 
         self.counts_domains = counts_domains
-        """Whether the domains over which server groups are spread are counted (`fold.nodes.nodes.domains`)."""
+        """Whether the domains over which server groups are spread are counted (`fold.nodes.domains`)."""
 
         self.fingerprint = canonical.fingerprint
         """The fingerprint of a claim's content, in the form that this version writes."""

@@ -134,7 +134,7 @@ CONTESTED = Table("contested", ContestedRow)
 NODE_WATCHES = Table("node_watches", NodeWatchRow)
 WITHDRAWALS = Table("withdrawals", WithdrawalRow)
 CELL_COUNTS = Table("cell_counts", int)
-"""Numbers of a cell: `CELL 00 KIND NAME`. `fold.nodes.nodes.cell_names`, `fold.nodes.nodes.withdrawals` and `fold.nodes.nodes.domains` write them."""
+"""Numbers of a cell: `CELL 00 KIND NAME`. `fold.nodes.cell_names`, `fold.nodes.withdrawals` and `fold.nodes.domains` write them."""
 MACHINES = Table("machines", MachineRow, fed=True)
 MACHINE_NODES = Table("machine_nodes", MachineNodesRow)
 PROPOSALS = Table("rules_proposals", ProposalsRow)
@@ -162,7 +162,7 @@ CELL_MOVES = Table("cell_moves", CellMoveRow)
 """Not by cell: the key is the id of a move, in the partition of that id."""
 
 DOMAINS = Table("domains", DomainRow)
-"""The aggregates of a cell in which nodes take new claims (`fold.nodes.nodes.domains`)."""
+"""The aggregates of a cell in which nodes take new claims (`fold.nodes.domains`)."""
 
 DOMAIN_SLOTS = Table("domain_slots", str)
 """The lists of these aggregates by kind: `CELL 00 KIND NUMBER` is the name of one. `CELL_COUNTS` has their lengths."""

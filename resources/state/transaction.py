@@ -65,12 +65,12 @@ class Savepoint(NamedTuple):
 
 
 class TreeWork:
-    """What the rules note of trees while a record is folded, and write at its end (`fold.nodes.nodes.withdrawals.settle_trees`).
+    """What the rules note of trees while a record is folded, and write at its end (`fold.nodes.withdrawals.settle_trees`).
 
     `leaving` are providers that leave a tree, by (cell, root): provider -> the offset of the event that made it leave.
     `pending` are withdrawals that were read or changed, by (cell, root). `withdrawn` counts the inventories and providers
     that were withdrawn, `unreported` the withdrawn members of a tree that stay because they are in use. `counted` are
-    the provider rows whose names `fold.nodes.nodes.cell_names` has counted.
+    the provider rows whose names `fold.nodes.cell_names` has counted.
     """
 
     __slots__ = ("counted", "leaving", "pending", "unreported", "withdrawn")

@@ -1,6 +1,6 @@
 """Moves a consumer from one cell to another, step by step, and resumes moves that somebody else left open.
 
-What comes next is read from the tables of the two cells (`fold.claims.claims.cell_moves`), so it does not matter who did the last step, or
+What comes next is read from the tables of the two cells (`fold.claims.cell_moves`), so it does not matter who did the last step, or
 whether he was killed after it. Two that resume one move do the same steps, and each has an effect once.
 """
 
@@ -269,6 +269,9 @@ class CellMoves:
             return self._withdraw(folded, move, row, subject)
         if here is not None and there is not None:
             return f"it was resized or placed again meanwhile: release one half with `vacancy release {row.consumer} --cell NAME`"
+        if there is not None and there.hold_until_ms:
+            # It was resized while it was a hold, and the source was released by hand: it may still end.
+            return f"the claim in {row.destination} is not confirmed"
         outcome: Literal["finished", "undone", "released"] = (
             "finished" if there is not None else "undone" if here is not None else "released"
         )

@@ -183,7 +183,7 @@ class GroupOccupancy:
 
 class _SpreadDomains:
     """The domains of one kind in a cell, and how many members they have. `eligible` are those in which at least one node takes
-    new claims: among them is the one with the fewest members, as for the fold (`resources.fold.nodes.nodes.domains`)."""
+    new claims: among them is the one with the fewest members, as for the fold (`resources.fold.nodes.domains`)."""
 
     def __init__(self, view: FleetView, cell: bytes, kind: str) -> None:
         cache: dict[tuple[bytes, str], _NodesByDomain] = view.derived.of_all(_NodesByDomain, dict)

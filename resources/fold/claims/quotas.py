@@ -4,7 +4,7 @@ What is held is always counted, for each project and for each user that is not '
 limit that is set later is right at once for what is held already, and no record ever has to count allocations. The row of
 a project counts the projects below it too; a project has at most one parent, and a parent has none.
 
-A limit over all partitions is divided into shares (`fold.claims.claims.quota_ledgers`). A claim is judged by the share of its own
+A limit over all partitions is divided into shares (`fold.claims.quota_ledgers`). A claim is judged by the share of its own
 partition, after everything else: it is rejected with `over_quota` if it raises an amount above a share. A claim that lowers
 what is held, or leaves it as it is, passes also where more is held than the share.
 

@@ -96,6 +96,21 @@ def test_a_half_that_is_resized_meanwhile_is_named(site: FollowedLog, moves: Cel
     assert held(site) == ["src"]
 
 
+def test_a_resized_half_that_is_not_confirmed_finishes_nothing(site: FollowedLog, moves: CellMoves) -> None:
+    begun = moves.move("vm-1", VCPU_4, cell=B, waits=True)
+    with site.scheduler() as scheduler:
+        scheduler.resize("vm-1", {"VCPU": 3}, cell=B)
+    operator.release(site.log, site.reader, ["vm-1"], cell=A)
+    row = site.reader.get(ALLOCATIONS, key(B, "vm-1"))
+    assert row is not None
+    assert row.hold_until_ms, "a resize keeps the end of a hold"
+    still = moves.resume(begun.id)
+    assert (still.status, still.reason) == ("open", f"the claim in {B} is not confirmed")
+    operator.confirm(site.log, site.reader, "vm-1")
+    assert moves.resume(begun.id).status == "finished"
+    assert held(site) == ["dst"]
+
+
 def test_a_move_that_waits_can_be_undone(site: FollowedLog, moves: CellMoves) -> None:
     begun = moves.move("vm-1", VCPU_4, cell=B, waits=True)
     assert moves.resume(begun.id, undo=True).status == "undone"
