@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from vacancy.clients.auditor import not_judged
 from vacancy.clients.auditor.claim_reads import CLAIM_READS, most_reads
 from vacancy.clients.auditor.claims.candidate_trees import CandidateTrees, is_counted, is_known
 from vacancy.clients.auditor.claims.cell_moves import held_by, move_errors, open_moves
@@ -36,6 +35,20 @@ from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import OPAQUE, ROOM, RULE, Objection
 from vacancy.clients.auditor.event_schema import ReadEvent, mentions, read
 from vacancy.clients.auditor.ledger import Ledger
+from vacancy.clients.auditor.not_judged import (
+    EXPIRED,
+    EXPRESSION,
+    GANG_OF_NAMED,
+    LEFT_OUT,
+    LOG_ENDS,
+    NO_SPEC,
+    NOT_COUNTED,
+    QUOTA_ENTRIES,
+    QUOTA_UNITS,
+    READS,
+    SHAPE,
+    SILENT,
+)
 from vacancy.clients.auditor.taken_events import TakenEvents
 from vacancy.resources.model.record import Record
 
@@ -303,7 +316,7 @@ class _Partition:
             for ask in part["resources"].values()
         )
         if not against and named and entered:
-            against = [Objection(OPAQUE, not_judged.GANG_OF_NAMED)]
+            against = [Objection(OPAQUE, GANG_OF_NAMED)]
         for number, claim in enumerate(claims):
             key = (cell, claim["id"])
             self._judged.add(key)
@@ -322,9 +335,9 @@ class _Partition:
             yield Objection(RULE, text)
         reason = (verdict or {}).get("reason")
         if reason == "over_quota" and counted.unknown:
-            yield Objection(OPAQUE, not_judged.QUOTA_UNITS)
+            yield Objection(OPAQUE, QUOTA_UNITS)
         if reason == "quota_full":
-            yield Objection(OPAQUE, not_judged.QUOTA_ENTRIES)
+            yield Objection(OPAQUE, QUOTA_ENTRIES)
 
     def _compare(self, key: Key, against: list[Objection], verdict: Mapping[str, Any] | None) -> bool:
         """Compare the auditor's verdict with the store's. Returns whether the claim is to be entered."""
@@ -340,7 +353,7 @@ class _Partition:
             )
         elif accepted and self._is_full(verdict):
             if self._reads[1] is None:
-                self._found.leave_out([not_judged.READS])
+                self._found.leave_out([READS])
         elif accepted and not verdict["accepted"] and OPAQUE in kinds:
             self._found.leave_out({one.text for one in against if one.kind == OPAQUE})
         elif accepted and not verdict["accepted"]:
@@ -374,7 +387,7 @@ class _Partition:
         ledger, found = self.ledger, self._found
         for until, where, what in self._without:
             if until < ledger.now():
-                found.leave_out([not_judged.EXPIRED])
+                found.leave_out([EXPIRED])
             else:
                 found.report(where, f"{what} has no verdict", "missing_verdicts")
         for key in ledger.cancelled:
@@ -438,7 +451,7 @@ class _NoValidHosts:
         for closing in self._closings.values():
             self._claims.update((claim, {}) for claim in closing.in_flight)
             closing.unknown.update(
-                not_judged.LOG_ENDS.format(partition=partition, offset=offset)
+                LOG_ENDS.format(partition=partition, offset=offset)
                 for partition, offset in closing.as_of.items()
                 if offset and partition not in logs
             )
@@ -464,7 +477,7 @@ class _NoValidHosts:
                         {int(partition): offset for partition, offset in request.get("as_of", {}).items()},
                         tuple(request.get("in_flight", ())),
                         set(),
-                        {not_judged.SILENT} if "heard_since_ms" in request else set(),
+                        {SILENT} if "heard_since_ms" in request else set(),
                     )
 
     def _find_asks(self, record: Record, event: ReadEvent) -> None:
@@ -493,16 +506,16 @@ class _NoValidHosts:
     def answer(self, closing: _Closing, partition: int, audited: _Partition) -> None:
         """Add the trees of `partition` that could serve the request, as of the records applied so far."""
         spec = self._specs.get(closing.request)
-        if not_judged.SILENT in closing.unknown:
+        if SILENT in closing.unknown:
             return
         if spec is None:
-            closing.unknown.add(not_judged.NO_SPEC)
+            closing.unknown.add(NO_SPEC)
         elif not is_counted(audited.ledger, spec):
-            closing.unknown.add(not_judged.NOT_COUNTED)
+            closing.unknown.add(NOT_COUNTED)
         elif not is_known(spec):
-            closing.unknown.add(not_judged.SHAPE)
+            closing.unknown.add(SHAPE)
         elif any(group.get("where") for group in spec["groups"]):
-            closing.unknown.add(not_judged.EXPRESSION)
+            closing.unknown.add(EXPRESSION)
         else:
             taken = Counter[tuple[str, str, str]]()
             in_flight = []
@@ -534,7 +547,7 @@ class _NoValidHosts:
                     "wrong_rejections",
                 )
             elif closing.unknown or closing.serving:
-                found.leave_out(closing.unknown or [not_judged.LEFT_OUT])
+                found.leave_out(closing.unknown or [LEFT_OUT])
 
 
 def _audit_partition(
@@ -549,9 +562,7 @@ def _audit_partition(
         end = record.offset + 1
     for closing in due:
         if closing.as_of[partition] > end:
-            closing.unknown.add(
-                not_judged.LOG_ENDS.format(partition=partition, offset=closing.as_of[partition])
-            )
+            closing.unknown.add(LOG_ENDS.format(partition=partition, offset=closing.as_of[partition]))
         else:
             asked.answer(closing, partition, audited)
     audited.conclude()

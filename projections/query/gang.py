@@ -8,7 +8,8 @@ few. Where the limits of the search are not reached, it finds places for all if 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import permutations
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from vacancy.projections.query.order import Order
 from vacancy.projections.view.fleet import FleetView
 from vacancy.projections.view.group_members import ReservedMembership
 from vacancy.projections.view.reserved_view import ReservedView
+from vacancy.resources.classes.resource_class import Exactness
 from vacancy.resources.state.tables import key
 
 PLACES_MAX: Final = 256
@@ -29,6 +31,9 @@ PLACES_MAX: Final = 256
 
 TRIALS_MAX: Final = 1_000
 """Places tried for one more member, in one cell."""
+
+ORDERS_MAX: Final = 24
+"""Orders of turns that are tried, in one cell."""
 
 
 class GangMember(NamedTuple):
@@ -112,12 +117,34 @@ class _CellSearch:
         few = [len(first) for first in firsts]
         turns = sorted(range(len(few)), key=lambda number: (few[number], self._members[number].request.key))
         try:
-            if self._place(turns):
-                return tuple(self._placed)
+            for number, order in enumerate(self._orders(turns)):
+                if number == ORDERS_MAX:
+                    self.incomplete = True
+                    break
+                if self._place(order):
+                    return tuple(self._placed)
         finally:
             while self._placed:
                 self._give_back()
         return ()
+
+    def _orders(self, turns: Sequence[int]) -> Iterator[list[int]]:
+        """The orders of turns to try. A grant by name, such as a device, may be what another member asks for by its name: so the
+        members that get such grants have their turns in any order."""
+        named = [number for number in turns if self._gets_named(self._members[number].request)]
+        for some in permutations(named):
+            left = iter(some)
+            yield [next(left) if number in some else number for number in turns]
+
+    def _gets_named(self, request: CompiledRequest) -> bool:
+        """Whether some grant of a request is not an amount."""
+        return any(
+            (columns := self._base.classes.get(name)) is not None
+            and columns.resource_class.exactness(ask) is not Exactness.EXACT
+            for one in request.choices or (request,)
+            for group in one.spec.groups
+            for name, ask in group.resources.items()
+        )
 
     def _place(self, turns: Sequence[int]) -> bool:
         """Place the members whose turns are left. Where that is not possible, nothing of them is placed."""

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `evaluation` is not instal
 
 from evaluation.__main__ import main
 from evaluation.trace import TraceOptions, as_json, run_trace
+from vacancy.clients.demo.race_trial import TrialResult
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log, new_preview_log
 from vacancy.clients.scheduler.order_names import order_named
 from vacancy.resources.model.errors import UsageError
@@ -57,12 +59,16 @@ def test_without_fill_each_pod_arrives_once_and_none_is_released(nodes: Path, po
 def test_every_outcome_of_the_trace_is_judged(
     make_log: Callable[..., Log], nodes: Path, pods: Path, tmp_path: Path
 ) -> None:
-    url = f"sqlite://{tmp_path}/log.db"
-    make_log(url, 2, installed_registry(), replication=None).close()
-    result = run_trace(TraceOptions(nodes, pods, fill=0.5, schedulers=2, log=url))
-    assert min(result.race.accepted, result.race.no_valid_host, result.race.released) > 0
-    assert (result.audit.problems, result.audit.unverifiable_reasons) == ([], {})
-    assert as_json(result)["not_judged"] == 0
+    def traced(name: str, **options: Any) -> TrialResult:
+        url = f"sqlite://{tmp_path}/{name}.db"
+        make_log(url, 2, installed_registry(), replication=None).close()
+        return run_trace(TraceOptions(nodes, pods, schedulers=2, log=url, **options))
+
+    filled, full = traced("filled", fill=0.5), traced("full")
+    assert min(filled.race.accepted, filled.race.released, full.race.no_valid_host) > 0
+    for result in (filled, full):
+        assert (result.audit.problems, result.audit.unverifiable_reasons) == ([], {})
+        assert as_json(result)["not_judged"] == 0
 
 
 def test_a_fill_releases_the_oldest(nodes: Path, pods: Path) -> None:

@@ -163,6 +163,7 @@ class ConsumerPlaces:
                 cell=self._held.cell,
                 heard_since_ms=heard_since_ms,
                 budget=budget,
+                avoid=self._wish.not_nodes,
                 among=self.trees,
             )
             for candidate in found if order.uniform else found[tried:]:

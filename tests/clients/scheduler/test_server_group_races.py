@@ -20,7 +20,7 @@ from vacancy.clients.inspection.usage import usage
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.resources.model.errors import ClaimLost, NoValidHost, UsageError
+from vacancy.resources.model.errors import NoValidHost, UsageError
 from vacancy.resources.model.events import ProviderReport
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.request import RequestGroup, RequestSpec
@@ -106,7 +106,7 @@ def test_what_is_placed_beside_others_is_shown(site: FollowedLog) -> None:
         assert len({one.root for one in web}) == 3
         with pytest.raises(NoValidHost):
             scheduler.place(spec(apart("web")))
-        with pytest.raises(ClaimLost, match=f"group policy differs, group {CELL}/web, because of "):
+        with pytest.raises(UsageError, match=f"server group {CELL}/web has another rule"):
             scheduler.place(spec(near("web")))
         shown = show_group(site.reader, f"{CELL}/web")
         assert [member.consumer for member in shown.members] == [one.consumer for one in web]
