@@ -740,6 +740,7 @@ def test_the_auditor_shares_no_code_with_the_fold() -> None:
         "functools",
         "hashlib",
         "heapq",
+        "itertools",
         "json",
         "operator",
         "re",
