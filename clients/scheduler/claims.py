@@ -116,7 +116,11 @@ class ClaimMaker:
         Unless `checked`, nothing must still be true of the providers: the consumer has it from them already."""
         now_ms = self._judged_at_ms(candidate.cell)
         self.as_of()
-        tolerations = tolerations_of(compiled.spec) if compiled.tolerated else ()
+        tolerations = (
+            tuple(TolerationWire(one.key, one.value) for one in tolerations_of(compiled.spec))
+            if compiled.tolerated
+            else ()
+        )
         if compiled.choices:
             compiled = compiled.choices[candidate.choice]
         return ClaimWire(
@@ -137,7 +141,7 @@ class ClaimMaker:
             deadline_ms=now_ms + self.deadline_ms,
             hold_until_ms=None if request.hold_ms is None else now_ms + request.hold_ms,
             decided=self._decided,
-            tolerations=tuple(TolerationWire(one.key, one.value) for one in tolerations),
+            tolerations=tolerations,
         )
 
     def _judged_at_ms(self, cell: str) -> int:
