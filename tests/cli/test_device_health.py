@@ -37,9 +37,9 @@ def test_an_unhealthy_device_is_granted_to_nobody_until_it_is_healthy(site: Vaca
     site("place", "--resources", "PGPU:1[vendor=10de]", "--consumer", "c1")
     report(tmp_path, {"81:00.0": "it does not answer"})
     site("publish", "--once", "--file", "n1.json")
-    told = "PGPU 81:00.0 is unhealthy, as its host says (it does not answer), held by c1"
-    assert told in site("show", "provider", "n1")
-    assert f"n1 in cell {site.json('show', 'provider', 'n1')['cell']}: {told}" in site("status")
+    shown = "PGPU 81:00.0 is unhealthy, as its host says (it does not answer), held by c1"
+    assert shown in site("show", "provider", "n1")
+    assert f"n1 in cell {site.json('show', 'provider', 'n1')['cell']}: {shown}" in site("status")
     site("release", "c1")
     placed = site.run_shared("place", "--resources", "PGPU:1[vendor=10de]", "--consumer", "c2")
     assert placed.code == 3
@@ -102,8 +102,8 @@ def test_a_function_of_an_unhealthy_card_is_granted_to_nobody(site: Vacancy, tmp
 
 def test_an_unhealthy_device_that_is_not_reported_is_refused(site: Vacancy, tmp_path: Path) -> None:
     report(tmp_path, {"83:00.0": "?"})
-    told = site.fails(1, "publish", "--once", "--file", "n1.json")
-    assert "unhealthy is {device: reason}, of devices in the same inventory" in told
+    shown = site.fails(1, "publish", "--once", "--file", "n1.json")
+    assert "unhealthy is {device: reason}, of devices in the same inventory" in shown
 
 
 def test_earlier_rules_get_a_report_without_the_unhealthy_device(tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ def test_earlier_rules_get_a_report_without_the_unhealthy_device(tmp_path: Path)
         program.write_text("#!/bin/sh\n")
         program.chmod(0o755)
         vacancy.environment["PATH"] = f"{tmp_path}:{vacancy.environment['PATH']}"
-        told = vacancy.run("publish", "--once", "--mig")
-        assert told.code == 2
-        assert "the rules of this log do not have the class MIG: it needs version 4" in told.err
+        shown = vacancy.run("publish", "--once", "--mig")
+        assert shown.code == 2
+        assert "the rules of this log do not have the class MIG: it needs version 4" in shown.err
         vacancy("replay")
         (provider,) = vacancy.json("show", "provider", "n1")["providers"]
         (gpus,) = [one for one in provider["inventories"] if one["resource_class"] == "PGPU"]

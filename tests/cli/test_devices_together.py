@@ -87,8 +87,8 @@ def test_a_match_in_a_move_stays_in_its_domain(vacancy: Vacancy) -> None:
     vacancy("release", "busy-0")
     vacancy("resize", "grows", "--resources", "VCPU:1,PGPU:3[match:model]")
     assert held(vacancy, "grows", "PGPU") == [["gpu0", "gpu2", "gpu3"]]
-    told = vacancy.run_shared("resize", "grows", "--resources", "VCPU:1,PGPU:3[match:nvlink]")
-    assert told.code != 0
+    answer = vacancy.run_shared("resize", "grows", "--resources", "VCPU:1,PGPU:3[match:nvlink]")
+    assert answer.code != 0
     assert held(vacancy, "grows", "PGPU") == [["gpu0", "gpu2", "gpu3"]]
 
 
@@ -102,9 +102,9 @@ def test_a_card_in_parts_beside_a_whole_card_of_the_same_model(vacancy: Vacancy)
     vacancy("release", "m2")
     vacancy("place", "--resources", "MIG:1[profile=3g.20gb]", "--consumer", "m4")
     assert vacancy.run_shared("place", *asked, "--consumer", "m3").code == 3
-    told = vacancy("why-not", "both", *asked)
-    assert "it is not a candidate" in told
-    assert "last taken by m1" in told
+    answer = vacancy("why-not", "both", *asked)
+    assert "it is not a candidate" in answer
+    assert "last taken by m1" in answer
 
 
 def test_members_of_a_gang_get_different_ports_or_none(vacancy: Vacancy, tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ def test_members_of_a_gang_get_different_ports_or_none(vacancy: Vacancy, tmp_pat
         return str(file)
 
     port = {"ports": [[80, 80]]}
-    told = vacancy.run_shared("place", "--gang", gang(port, port, port))
-    assert told.code == 3
+    answer = vacancy.run_shared("place", "--gang", gang(port, port, port))
+    assert answer.code == 3
     vacancy("place", "--gang", gang(port, {"ports": [[8000, 8001]], "count": 2}))
     assert held(vacancy, "w1", "PORT") == [{"ports": [8000, 8001], "protocol": "tcp"}]
     vacancy("release", "w0")
@@ -139,8 +139,8 @@ def test_a_device_out_of_service_stays_with_who_is_resized_and_goes_in_a_move(va
     assert held(vacancy, "s", "SRIOV_NET_VF") == [["a"]]
     vacancy("resize", "s", "--resources", "VCPU:2,SRIOV_NET_VF:1[address!=a]")
     assert held(vacancy, "s", "SRIOV_NET_VF") == [["b"]]
-    told = vacancy("why-not", "bad", "--resources", "SRIOV_NET_VF:1")
-    assert "device a is excluded by the operator: link flaps" in told
+    answer = vacancy("why-not", "bad", "--resources", "SRIOV_NET_VF:1")
+    assert "device a is excluded by the operator: link flaps" in answer
 
 
 def test_the_audit_finds_nothing(vacancy: Vacancy) -> None:

@@ -37,9 +37,9 @@ def test_members_are_spread_over_zones(vacancy: Vacancy) -> None:
     for number in (number for number, root in enumerate(roots) if root == "c1"):
         vacancy("release", f"web-{number}")
     assert {one["root"] for one in vacancy.json("candidates", *EVEN)["candidates"]} == {"c1"}
-    told = vacancy("why-not", "a1", *EVEN)
-    assert "spread of group auto-0/web, by aggregates zone-..., max skew 1" in told
-    assert "it is not a candidate" in told
+    answer = vacancy("why-not", "a1", *EVEN)
+    assert "spread of group auto-0/web, by aggregates zone-..., max skew 1" in answer
+    assert "it is not a candidate" in answer
     assert "it is not a candidate" in vacancy("why-not", "x1", *EVEN)
     assert [vacancy.json("place", *EVEN)["root"] for _ in range(2)] == ["c1", "c1"]
     assert vacancy.json("verify")["audit"]["problems"] == []
@@ -58,13 +58,13 @@ def test_a_zone_without_room_holds_the_others_up_until_it_is_closed(vacancy: Vac
 
 
 def test_what_cannot_be_meant_is_refused(vacancy: Vacancy) -> None:
-    told = vacancy.fails(2, "place", "--resources", "VCPU:1", "--group-spread", "auto-0/web:1:zone")
-    assert "spread has a kind of aggregates as its scope, such as zone-" in told
+    answer = vacancy.fails(2, "place", "--resources", "VCPU:1", "--group-spread", "auto-0/web:1:zone")
+    assert "spread has a kind of aggregates as its scope, such as zone-" in answer
     assert "is not a server group" in vacancy.fails(
         2, "place", "--resources", "VCPU:1", "--group-spread", "web"
     )
-    told = vacancy.fails(2, "place", "--resources", "VCPU:1", "--group-spread", "auto-0/web:0:zone-")
-    assert "max_skew" in told
+    answer = vacancy.fails(2, "place", "--resources", "VCPU:1", "--group-spread", "auto-0/web:0:zone-")
+    assert "max_skew" in answer
 
 
 def test_older_rules_do_not_have_it(tmp_path: Path) -> None:
@@ -72,5 +72,5 @@ def test_older_rules_do_not_have_it(tmp_path: Path) -> None:
         vacancy("topics", "create", "--partitions", 1)
         vacancy("publish", "--once", "--no-wait", "--file", node_file(tmp_path, "a1"))
         vacancy("replay")
-        told = vacancy.fails(2, "place", *EVEN)
-        assert "spread server groups need version 4" in told
+        answer = vacancy.fails(2, "place", *EVEN)
+        assert "spread server groups need version 4" in answer

@@ -37,14 +37,14 @@ def vacancy(tmp_path: Path) -> Iterator[Vacancy]:
 
 def nodes(vacancy: Vacancy, *request: object) -> list[str]:
     """The nodes of the candidates of a request."""
-    told = vacancy.run_shared("candidates", *request, "--json").out
-    return sorted(one["root"] for one in json.loads(told)["candidates"])
+    answer = vacancy.run_shared("candidates", *request, "--json").out
+    return sorted(one["root"] for one in json.loads(answer)["candidates"])
 
 
 def test_plain_requests_stay_away_from_a_dedicated_node(vacancy: Vacancy) -> None:
     assert nodes(vacancy, *CPU) == ["gpu-1", "plain"]
-    told = vacancy("provider", "taint", "gpu-1", "dedicated=gpu")
-    assert "revision 1: enabled, taints dedicated=gpu" in told
+    answer = vacancy("provider", "taint", "gpu-1", "dedicated=gpu")
+    assert "revision 1: enabled, taints dedicated=gpu" in answer
     assert nodes(vacancy, *CPU) == ["plain"]
     assert nodes(vacancy, *CPU, "--tolerate", "dedicated=gpu") == ["gpu-1", "plain"]
     assert nodes(vacancy, *CPU, "--tolerate", "dedicated") == ["gpu-1", "plain"]
@@ -64,17 +64,17 @@ def test_plain_requests_stay_away_from_a_dedicated_node(vacancy: Vacancy) -> Non
 
 def test_the_taint_is_named_where_it_repels(vacancy: Vacancy) -> None:
     vacancy("provider", "taint", "gpu-1", "dedicated=gpu", "burn-in")
-    told = vacancy("why-not", "gpu-1", *CPU)
-    assert "repelled by taint dedicated=gpu of gpu-1; add --tolerate dedicated=gpu" in told
-    assert "repelled by taint burn-in of gpu-1; add --tolerate burn-in" in told
-    told = vacancy("why-not", "gpu-1", "--resources", "CUSTOM_GPU:1", "--tolerate", "burn-in")
-    assert "add --tolerate dedicated=gpu" in told
-    assert "add --tolerate burn-in" not in told
-    told = vacancy("why-not", "gpu-1", *CPU, "--tolerate", "burn-in", "--tolerate", "dedicated")
-    assert "it is a candidate" in told
-    told = vacancy.run_shared("place", "--resources", "CUSTOM_GPU:1").out
-    assert "tolerates taint dedicated=gpu" in told
-    assert "add --tolerate dedicated=gpu" in told
+    answer = vacancy("why-not", "gpu-1", *CPU)
+    assert "repelled by taint dedicated=gpu of gpu-1; add --tolerate dedicated=gpu" in answer
+    assert "repelled by taint burn-in of gpu-1; add --tolerate burn-in" in answer
+    answer = vacancy("why-not", "gpu-1", "--resources", "CUSTOM_GPU:1", "--tolerate", "burn-in")
+    assert "add --tolerate dedicated=gpu" in answer
+    assert "add --tolerate burn-in" not in answer
+    answer = vacancy("why-not", "gpu-1", *CPU, "--tolerate", "burn-in", "--tolerate", "dedicated")
+    assert "it is a candidate" in answer
+    answer = vacancy.run_shared("place", "--resources", "CUSTOM_GPU:1").out
+    assert "tolerates taint dedicated=gpu" in answer
+    assert "add --tolerate dedicated=gpu" in answer
     # Qualities of a node are not about who may use it.
     assert "it has the qualities" in vacancy("why-not", "gpu-1", *CPU, "--qualities-only")
 
@@ -149,8 +149,8 @@ def test_what_is_wrong_is_said(vacancy: Vacancy) -> None:
     )
     many = [word for number in range(33) for word in ("--tolerate", f"t{number}")]
     assert "33 tolerations" in vacancy.fails(2, "candidates", *CPU, *many)
-    told = vacancy.fails(1, "provider", "taint", "gpu-1", *(f"t{number}" for number in range(17)))
-    assert "17 taints" in told
+    answer = vacancy.fails(1, "provider", "taint", "gpu-1", *(f"t{number}" for number in range(17)))
+    assert "17 taints" in answer
 
 
 def test_older_rules_know_no_taints(tmp_path: Path) -> None:

@@ -22,18 +22,20 @@ CPU = {"groups": [{"resources": {"VCPU": 1}}]}
 
 
 def spec(*tolerated: str, **fields: Any) -> RequestSpec:
-    told = [dict(zip(("key", "value"), one.split("="), strict=False)) for one in tolerated]
-    return oldest_form(RequestSpecV2.model_validate_json(json.dumps({**CPU, **fields, "tolerations": told})))
+    named = [dict(zip(("key", "value"), one.split("="), strict=False)) for one in tolerated]
+    return oldest_form(
+        RequestSpecV2.model_validate_json(json.dumps({**CPU, **fields, "tolerations": named}))
+    )
 
 
 def taints(provider_: str, *said: str) -> bytes:
     """`dedicated=db`, or `~old` for one that only orders candidates."""
-    told = []
+    named = []
     for one in said:
         name, _, value = one.removeprefix("~").partition("=")
         soft = {"effect": "prefer_no_schedule"} if one[0] == "~" else {}
-        told.append({"key": name, "value": value, **soft})
-    return event("facts.set.v2", {"provider": provider_, "revision": 1, "facts": {"taints": told}})
+        named.append({"key": name, "value": value, **soft})
+    return event("facts.set.v2", {"provider": provider_, "revision": 1, "facts": {"taints": named}})
 
 
 def fleet(*records: bytes) -> Fleet:
@@ -95,8 +97,8 @@ def test_a_sharing_provider_may_be_tainted_itself() -> None:
         event("facts.set.v1", {"provider": "n", "revision": 1, "facts": shares}),
     ]
     wanted = {"groups": [{"same_provider": False, "resources": {"VCPU": 1, "DISK_GB": 1}}]}
-    told = [{"key": "archive"}]
-    for facts, found in ((shares, ["n"]), ({**shares, "taints": told}, [])):
+    tainted = [{"key": "archive"}]
+    for facts, found in ((shares, ["n"]), ({**shares, "taints": tainted}, [])):
         settings = event("facts.set.v2", {"provider": "pool", "revision": 1, "facts": facts})
         view = fleet(*records, settings).view()
         assert roots(view, spec(**wanted)) == found
@@ -140,9 +142,9 @@ def test_a_view_follows_taints() -> None:
 def test_many_taints_are_explained_in_few_lines() -> None:
     records = [taints(f"n{number}", f"owner=team-{number}") for number in range(12)]
     view = fleet(*nodes(12), *records).view()
-    told = explain(view, spec())
-    assert told.left == 0
-    texts = [one.constraint for one in told.constraints if one.kind == "taint"]
+    answer = explain(view, spec())
+    assert answer.left == 0
+    texts = [one.constraint for one in answer.constraints if one.kind == "taint"]
     assert len(texts) == 9
     assert texts[-1] == "tolerates 4 other taints"
     assert len([one for part in constraints(view, spec("owner")).parts for one in part.conditions]) == 5
