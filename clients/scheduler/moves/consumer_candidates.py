@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Final
 
 from vacancy.clients.scheduler.claims import ClaimMaker
-from vacancy.clients.scheduler.moves.consumer_places import ConsumerPlaces, Wish, trees_of
+from vacancy.clients.scheduler.moves.consumer_places import ConsumerPlaces, Wish
 from vacancy.clients.scheduler.moves.holdings import (
     Holding,
     account_of,
@@ -79,10 +79,9 @@ class SomeCandidates:
     def _find(self, cell: str | None, not_cells: Collection[str], limit: int) -> list[Candidate]:
         view = ReservedView(self._query.reader.view)
         size = view.size
-        view.open = view.open[:size] & trees_of(view, None, None, self._not_nodes)
         for name in not_cells:
             if (number := view.cells.get(name.encode())) is not None:
-                view.open &= view.cell[:size] != number
+                view.open = view.open[:size] & (view.cell[:size] != number)
         return find(
             view,
             self._request,
@@ -92,4 +91,5 @@ class SomeCandidates:
             cell=cell,
             heard_since_ms=self._since_ms,
             budget=self._budget,
+            avoid=self._not_nodes,
         )

@@ -277,7 +277,6 @@ class ConsumerPlaces:
         left_out = set(self._wish.not_nodes)
         if compiled.spec.copies_on == "distinct":
             left_out.update(*(self._roots(half) for number, half in halves.items() if number not in leaving))
-        view.open = view.open[: view.size] & trees_of(view, cell, None, left_out)
         spec = compiled.spec.model_copy(update={"copies": len(leaving)})
         for one in find(
             view,
@@ -288,6 +287,7 @@ class ConsumerPlaces:
             cell=cell,
             heard_since_ms=heard_since_ms,
             budget=budget,
+            avoid=left_out,
         ):
             new = dict(zip(leaving, one.copies or (one,), strict=True))
             copies = {number: new.get(number) or self._candidate(half) for number, half in halves.items()}

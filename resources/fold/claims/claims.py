@@ -158,10 +158,10 @@ def fold_claim(transaction: Transaction, claim: Claim, *, replaces: bool = False
         return
     if claim.deadline_ms < transaction.time_ms:
         return
+    held = transaction.get(ALLOCATIONS, transaction.key(claim.consumer))
     standing: Claim | Rejection = claim
     if replaces and transaction.rules.keeps_grants:
-        standing = stays_in_groups(transaction, claim)
-    held = transaction.get(ALLOCATIONS, transaction.key(claim.consumer))
+        standing = stays_in_groups(transaction, claim, held)
     outcome: Acceptance | Rejection
     if known is not None:
         outcome = Rejection(CANCELLED, taken=known.taken)
@@ -203,16 +203,7 @@ def fold_release(transaction: Transaction, release: Release) -> None:
     key = transaction.key(release.consumer)
     held = transaction.get(ALLOCATIONS, key)
     if held is not None and held.claim == release.claim:
-        rows: Rows = {}
-        give_back(transaction, held.parts, rows)
-        _write_rows(transaction, rows)
-        transaction.delete(ALLOCATIONS, key)
-        if transaction.rules.counts_quotas:
-            count_ended(transaction, key, held)
-        if transaction.rules.keeps_grants:
-            forget_asks(transaction, key, held)
-        if held.groups:
-            remove_member(transaction, release.consumer, held.groups)
+        _end_allocation(transaction, release.consumer, held)
         if held.hold_until_ms:
             transaction.delete(DEADLINES, deadline_key(held.hold_until_ms, HOLD, key))
         return
@@ -245,18 +236,23 @@ def expire_hold(transaction: Transaction, at_ms: int, key: bytes) -> None:
     if held is None or held.hold_until_ms != at_ms:
         return
     transaction.ended += parts_weight(held, transaction.rules.limits.group_weight)
-    rows: Rows = {}
     cell, consumer = split_key(key)
-    there = transaction.in_cell(cell)
-    give_back(there, held.parts, rows)
-    _write_rows(there, rows)
+    _end_allocation(transaction.in_cell(cell), consumer, held)
+
+
+def _end_allocation(transaction: Transaction, consumer: str, held: AllocationRow) -> None:
+    """Give back what a consumer of the transaction's cell holds, and delete all rows that are about it but its deadline."""
+    key = transaction.key(consumer)
+    rows: Rows = {}
+    give_back(transaction, held.parts, rows)
+    _write_rows(transaction, rows)
     transaction.delete(ALLOCATIONS, key)
     if transaction.rules.counts_quotas:
-        count_ended(there, key, held)
+        count_ended(transaction, key, held)
     if transaction.rules.keeps_grants:
-        forget_asks(there, key, held)
+        forget_asks(transaction, key, held)
     if held.groups:
-        remove_member(there, consumer, held.groups)
+        remove_member(transaction, consumer, held.groups)
 
 
 def expire_verdict(transaction: Transaction, at_ms: int, key: bytes) -> None:

@@ -219,9 +219,8 @@ def forget_asks(transaction: Transaction, key: bytes, held: AllocationRow) -> No
         transaction.delete(ALLOCATION_ASKS, key)
 
 
-def stays_in_groups(transaction: Transaction, claim: Claim) -> Claim | Rejection:
-    """The claim with the memberships that its consumer has and does not leave."""
-    held = transaction.get(ALLOCATIONS, transaction.key(claim.consumer))
+def stays_in_groups(transaction: Transaction, claim: Claim, held: AllocationRow | None) -> Claim | Rejection:
+    """The claim with the memberships that its consumer has and does not leave. `held` is what it has."""
     if held is None or not held.groups or not isinstance(claim, ReplacementV3):
         return claim
     named = {group_name(one.group) for one in claim.memberships}
