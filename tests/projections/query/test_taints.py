@@ -23,9 +23,7 @@ CPU = {"groups": [{"resources": {"VCPU": 1}}]}
 
 def spec(*tolerated: str, **fields: Any) -> RequestSpec:
     named = [dict(zip(("key", "value"), one.split("="), strict=False)) for one in tolerated]
-    return oldest_form(
-        RequestSpecV2.model_validate_json(json.dumps({**CPU, **fields, "tolerations": named}))
-    )
+    return oldest_form(RequestSpecV2.model_validate_json(json.dumps({**CPU, **fields, "tolerations": named})))
 
 
 def taints(provider_: str, *said: str) -> bytes:

@@ -179,8 +179,8 @@ def test_many_domains_are_counted_and_a_record_does_not_read_more_than_it_may() 
     for one in tape.records[0][:-1]:
         state.commit(fold(state, one, REGISTRY))
     changes = fold(state, record, REGISTRY)
-    answer = [row.reason for row in changes[VERDICTS].values()]
+    reasons = [row.reason for row in changes[VERDICTS].values()]
     limit = RULES_VERSIONS.newest.limits.claim_reads
-    accepted = answer.count("")
+    accepted = reasons.count("")
     assert limit // zones - 3 <= accepted < limit // zones
-    assert answer == [""] * accepted + ["record_full"] * (64 - accepted)
+    assert reasons == [""] * accepted + ["record_full"] * (64 - accepted)
