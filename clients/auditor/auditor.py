@@ -28,7 +28,7 @@ from vacancy.clients.auditor.claims.claim_rules import (
 )
 from vacancy.clients.auditor.claims.consumers import Key
 from vacancy.clients.auditor.claims.moves import with_groups
-from vacancy.clients.auditor.claims.quotas import Amounts, amounts_of, share_errors
+from vacancy.clients.auditor.claims.quotas import Amounts, amounts_held, amounts_of, share_errors
 from vacancy.clients.auditor.claims.server_groups import admits
 from vacancy.clients.auditor.claims.spec_conformance import misplacements
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
@@ -247,6 +247,8 @@ class _Partition:
         if self._compare(key, against, verdict):
             if counted is not None:
                 ledger.quotas.enter((cell, claim["consumer"]), claim, counted)
+            else:
+                ledger.quotas.wait((cell, claim["consumer"]), claim)
             enter(ledger, cell, claim, grants, replaces=replaces)
             for what in misplacements(ledger, cell, claim):
                 where = f"{self._partition}:{ledger.offset}"
@@ -331,10 +333,13 @@ class _Partition:
         self, key: Key, claim: Mapping[str, Any], counted: Amounts, verdict: Mapping[str, Any] | None
     ) -> Iterator[Objection]:
         """The limits that a claim would exceed. A rejection that nobody can check is opaque."""
-        for text in self.ledger.quotas.objections(key, claim, counted):
+        ledger, waiting = self.ledger, None
+        if ledger.quotas.waits(key):
+            waiting = amounts_held(ledger.consumers[key], ledger.classes, partial(ledger.stock_of, key[0]))
+        for text in ledger.quotas.objections(key, claim, counted, waiting):
             yield Objection(RULE, text)
         reason = (verdict or {}).get("reason")
-        if reason == "over_quota" and counted.unknown:
+        if reason == "over_quota" and (counted.unknown or (waiting and waiting.unknown)):
             yield Objection(OPAQUE, QUOTA_UNITS)
         if reason == "quota_full":
             yield Objection(OPAQUE, QUOTA_ENTRIES)

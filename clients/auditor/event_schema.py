@@ -415,6 +415,10 @@ class Adoption(_Strict):
     cell: Id | None = None
 
 
+class NodeCounted(_Strict):
+    root: Id
+
+
 class Renaming(_Strict):
     root: Id
     to: Id
@@ -526,6 +530,10 @@ class QuotaParent(_Strict):
     revision: Count
 
 
+class QuotaCounted(_Strict):
+    consumers: Annotated[list[Id], Meta(min_length=1, max_length=64)]
+
+
 # -- moves between cells ----------------------------------------------------------------------------------
 
 
@@ -625,6 +633,10 @@ class _NodeRenamedEvent(_Envelope, tag=_PREFIX + "node.renamed" + _VERSION):
     data: Renaming
 
 
+class _NodeCountedEvent(_Envelope, tag=_PREFIX + "node.counted" + _VERSION):
+    data: NodeCounted
+
+
 class _FactsSetEvent(_Envelope, tag=_PREFIX + "facts.set" + _VERSION):
     data: FactsSet
 
@@ -705,6 +717,10 @@ class _QuotaParentSetEvent(_Envelope, tag=_PREFIX + "quota.parent.set" + _VERSIO
     data: QuotaParent
 
 
+class _QuotaCountedEvent(_Envelope, tag=_PREFIX + "quota.counted" + _VERSION):
+    data: QuotaCounted
+
+
 class _CellMoveBegunEvent(_Envelope, tag=_PREFIX + "cell.move.begun" + _VERSION):
     data: CellMoveBegun
 
@@ -727,6 +743,7 @@ _Event = (
     | _QuotaShareSettledEvent
     | _QuotaParentPlannedEvent
     | _QuotaParentSetEvent
+    | _QuotaCountedEvent
     | _LogOpenedEvent
     | _RulesActivatedEvent
     | _RulesProposedEvent
@@ -741,6 +758,7 @@ _Event = (
     | _NodeRetiredV2Event
     | _NodeAdoptedEvent
     | _NodeRenamedEvent
+    | _NodeCountedEvent
     | _FactsSetEvent
     | _FactsSetV2Event
     | _RequestsReceivedEvent

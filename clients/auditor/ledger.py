@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from vacancy.clients.auditor.claims.cell_moves import CELL_MOVE_KEPT_MS, AuditedCellMoves
 from vacancy.clients.auditor.claims.consumers import Consumers, HeldByConsumer, Key
 from vacancy.clients.auditor.claims.moves import MOVES_SINCE
-from vacancy.clients.auditor.claims.quotas import QUOTAS_SINCE, AuditedQuotas
+from vacancy.clients.auditor.claims.quotas import QUOTAS_SINCE, AuditedQuotas, amounts_held
 from vacancy.clients.auditor.classes.built_in import CLASSES_SINCE_4, ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import ClassAuditor, Refused, Stock
 from vacancy.clients.auditor.deadlines import Deadline, Deadlines
@@ -144,6 +145,7 @@ class Ledger:
             "node.retired.v2": lambda cell, event: self._node_retired(cell, event.data),
             "node.adopted": lambda cell, event: self._node_adopted(cell, event.data),
             "node.renamed": lambda cell, event: rename(self, cell, event.data),
+            "node.counted": lambda cell, event: self._node_counted(cell, event.data),
         }
 
     def _consumer_handlers(self) -> Mapping[str, Callable[[str, ReadEvent], None]]:
@@ -173,6 +175,7 @@ class Ledger:
             "quota.share.settled": lambda cell, event: self.quotas.settle(cell, event.data),
             "quota.parent.planned": lambda cell, event: self.quotas.plan_parent(cell, event.data),
             "quota.parent.set": lambda _, event: self.quotas.set_parent(event.data),
+            "quota.counted": lambda cell, event: self._count_held(cell, event.data["consumers"]),
         }
 
     def apply(self, record: Record) -> None:
@@ -769,6 +772,11 @@ class Ledger:
         if (held := self.consumers.get(key)) is not None and held.hold_until_ms is not None:
             self.deadlines.clear(held.hold_until_ms, HOLD, _subject(key))
 
+    def _node_counted(self, cell: str, data: Mapping[str, Any]) -> None:
+        """The domains of a node count, although nothing was written of it since there are rules for that."""
+        if (key := (cell, data["root"])) in self.nodes:
+            self._heard_since_4.add(key)
+
     def _updated(self, cell: str, data: Mapping[str, Any]) -> None:
         """A consumer changes its project, its user or its type."""
         consumer = (cell, data["consumer"])
@@ -777,6 +785,18 @@ class Ledger:
             raise Refused
         if self.quotas.update(consumer, data):
             self.consumers[consumer] = held._replace(generation=held.generation + 1)
+
+    def _count_held(self, cell: str, consumers: Iterable[str]) -> None:
+        """Count what consumers hold since rules without quotas, as far as one record may."""
+        parts = 0
+        for consumer in consumers:
+            key = (cell, consumer)
+            if self.quotas.waits(key):
+                held = self.consumers[key]
+                weight = held.weight(0)
+                if not parts or parts + weight <= self.rules.limits.counted_parts:
+                    parts += weight
+                    self.quotas.count(key, amounts_held(held, self.classes, partial(self.stock_of, cell)))
 
     def _free(self, consumer: Key) -> None:
         self._clear_hold(consumer)

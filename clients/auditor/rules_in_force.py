@@ -22,6 +22,7 @@ class AuditedLimits:
     asks: int = NO_LIMIT
     group_providers: int = NO_LIMIT
     released_parts: int = NO_LIMIT
+    counted_parts: int = NO_LIMIT
     group_weight: int = 0
     expiries: int = NO_LIMIT
     inventory_items: int = NO_LIMIT
@@ -67,7 +68,7 @@ BOUNDED: Final = AuditedLimits(
     proposal_answers=1_024,
 )
 
-IDENTIFIED: Final = replace(BOUNDED, group_weight=16)
+IDENTIFIED: Final = replace(BOUNDED, group_weight=16, counted_parts=2_048)
 
 BOUNDED_SINCE: Final = 3
 """The first version with limits, with steps of activation, and with contested nodes."""
@@ -99,6 +100,17 @@ ONLY_IDENTIFIED: Final = {
     "consumer.replaced.v3",
     "consumer.updated",
     "gang.requested",
+    "node.counted",
+    "quota.limit.set",
+    "quota.share.planned",
+    "quota.share.set",
+    "quota.share.settled",
+    "quota.parent.planned",
+    "quota.parent.set",
+    "quota.counted",
+    "cell.move.begun",
+    "cell.move.withdrawn",
+    "cell.move.ended",
 }
 ONLY_BEFORE: Final = {"consumer.replaced"}
 ONLY_SINCE: Final = {"consumer.replaced.v2", "rules.proposed", "rules.supported", "rules.withdrawn"}

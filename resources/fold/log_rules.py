@@ -239,7 +239,14 @@ def _raises(here: PartitionRow, rules: Rules | Proposal) -> bool:
 
 
 def _set_rules(transaction: Transaction, version: int, classes: tuple[str, ...]) -> None:
-    transaction.partition = replace(transaction.partition, rules_version=version, classes=classes)
+    here = transaction.partition
+    begins = transaction.versions.of(version).counts_quotas and not transaction.rules.counts_quotas
+    transaction.partition = replace(
+        here,
+        rules_version=version,
+        classes=classes,
+        quotas_from=transaction.offset if begins else here.quotas_from,
+    )
 
 
 def _proposals(transaction: Transaction) -> tuple[Proposal, ...]:

@@ -36,7 +36,7 @@ from vacancy.resources.fold.claims.quota_ledgers import (
     fold_share_planned,
     fold_share_settled,
 )
-from vacancy.resources.fold.claims.quotas import fold_parent_set, fold_share_set
+from vacancy.resources.fold.claims.quotas import fold_counted, fold_parent_set, fold_share_set
 from vacancy.resources.fold.log_rules import (
     ANSWER,
     PROPOSAL,
@@ -49,6 +49,7 @@ from vacancy.resources.fold.log_rules import (
     fold_rules_supported,
     fold_rules_withdrawn,
 )
+from vacancy.resources.fold.nodes.domains import fold_node_counted
 from vacancy.resources.fold.nodes.machines import (
     expire_identified_tombstone,
     fold_adopted,
@@ -179,6 +180,7 @@ _HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
     events.NodeRetiredV2: lambda transaction, event: fold_retired_incarnation(transaction, event.data),
     events.NodeAdopted: lambda transaction, event: fold_adopted(transaction, event.data),
     events.NodeRenamed: lambda transaction, event: fold_renamed(transaction, event.data),
+    events.NodeCounted: lambda transaction, event: fold_node_counted(transaction, event.data),
     events.RequestsReceivedV2: lambda transaction, event: fold_received(transaction, event.data),
     events.OperatorSettingsSetV2: lambda transaction, event: fold_bounded_settings(
         transaction, event.id, event.data
@@ -195,6 +197,7 @@ _HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
         transaction, event.id, event.data
     ),
     events.QuotaParentSet: lambda transaction, event: fold_parent_set(transaction, event.data),
+    events.QuotaCounted: lambda transaction, event: fold_counted(transaction, event.data),
     events.CellMoveBegun: lambda transaction, event: fold_begun(transaction, event.data),
     events.CellMoveWithdrawn: lambda transaction, event: fold_withdrawn(transaction, event.data),
     events.CellMoveEnded: lambda transaction, event: fold_ended(transaction, event.data),

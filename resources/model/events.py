@@ -230,6 +230,10 @@ class RenameData(RequestModel):
     consumers: Annotated[tuple[Id, ...], Field(max_length=RENAMED_CONSUMERS_MAX)] = ()
 
 
+class NodeCountedData(RequestModel):
+    root: Id
+
+
 class NodeReported(Envelope):
     type: Literal["vacancy.node.reported.v1"] = "vacancy.node.reported.v1"
     data: NodeReportedData
@@ -276,6 +280,13 @@ class NodeRenamed(Envelope):
 
     type: Literal["vacancy.node.renamed.v1"] = "vacancy.node.renamed.v1"
     data: RenameData
+
+
+class NodeCounted(Envelope):
+    """The domains of a node are counted, if nothing was written of the node since its log has rules that count them."""
+
+    type: Literal["vacancy.node.counted.v1"] = "vacancy.node.counted.v1"
+    data: NodeCountedData
 
 
 # -- operators --------------------------------------------------------------------------------------------
@@ -762,6 +773,19 @@ class QuotaParentSet(Envelope):
     data: QuotaParentData
 
 
+class QuotaCountedData(RequestModel):
+    """Consumers of a cell whose allocations are to be counted."""
+
+    consumers: Annotated[tuple[Id, ...], Field(min_length=1, max_length=BATCH_MAX)]
+
+
+class QuotaCounted(Envelope):
+    """What these consumers hold is counted, as far as it was granted under rules without quotas and was not counted yet."""
+
+    type: Literal["vacancy.quota.counted.v1"] = "vacancy.quota.counted.v1"
+    data: QuotaCountedData
+
+
 Event = (
     NodeReported
     | NodeHeartbeat
@@ -771,6 +795,7 @@ Event = (
     | NodeRetiredV2
     | NodeAdopted
     | NodeRenamed
+    | NodeCounted
     | ClaimsRequested
     | ClaimsRequestedV2
     | GangRequested
@@ -797,6 +822,7 @@ Event = (
     | QuotaShareSettled
     | QuotaParentPlanned
     | QuotaParentSet
+    | QuotaCounted
     | CellMoveBegun
     | CellMoveWithdrawn
     | CellMoveEnded

@@ -119,6 +119,10 @@ class Limits:
     """Entries of one row of quotas: (consumer type, unit) of what is held and of what is limited. Without this limit,
     nothing is counted for quotas."""
 
+    counted_parts: int = NO_LIMIT
+    """Parts of allocations that one event counts, which were granted under rules without quotas. A part that was granted by name
+    counts as `NAMED_PART_WEIGHT`. The first allocation of an event is always counted."""
+
 
 LIMITS_1: Final = Limits()
 LIMITS_3: Final = Limits(
@@ -147,5 +151,11 @@ LIMITS_3: Final = Limits(
     proposal_answers=1_024,
 )
 LIMITS_4: Final = replace(
-    LIMITS_3, group_weight=16, machine_names=8, renamed=2_560, quota_entries=512, provider_taints=16
+    LIMITS_3,
+    group_weight=16,
+    machine_names=8,
+    renamed=2_560,
+    quota_entries=512,
+    counted_parts=2_048,
+    provider_taints=16,
 )

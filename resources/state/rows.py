@@ -17,7 +17,11 @@ from vacancy.resources.model.taints import RowTaint
 
 
 class PartitionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The partition itself: its log, its rules in force, its log time (`time_ms`)."""
+    """The partition itself: its log, its rules in force, its log time (`time_ms`).
+
+    `quotas_from` is the offset of the record that raised its rules to some that count for quotas: what was granted before is
+    counted only where `vacancy.quota.counted.v1` did it. It is 0 where the log began with such rules, or has none.
+    """
 
     log: str
     partition: int
@@ -26,6 +30,7 @@ class PartitionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     classes: tuple[str, ...]
     time_ms: int
     dead_letters: int = 0
+    quotas_from: int = 0
 
 
 class NodeRow(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -120,7 +120,7 @@ class _Marks(Table[bytes]):
         return data
 
 
-PARTITION = Table("partition", PartitionRow)
+PARTITION = GrownTable("partition", PartitionRow, last="quotas_from")
 NODES = Table("nodes", NodeRow, fed=True)
 PROVIDERS = GrownTable("providers", ProviderRow, last="taints", fed=True)
 FACTS = GrownTable("facts", OperatorSettingsRow, last="taints")
@@ -146,7 +146,8 @@ QUOTAS = Table("quotas", QuotaRow)
 """Not by cell: the key is that of a scope (`quota_key`)."""
 
 QUOTA_AMOUNTS = Table("quota_amounts", dict[str, int])
-"""What an allocation counts, by unit, where its grants do not say it (`ResourceClass.amounts_need_record`)."""
+"""What an allocation counts, by unit, where its grants do not say it (`ResourceClass.amounts_need_record`), and of each that
+was counted later than it was granted (`fold.claims.quotas`)."""
 
 QUOTA_LIMITS = Table("quota_limits", QuotaLimitRow)
 """The ledgers of limits, in the partitions of their ids (`quota_limit_id`)."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, Literal
 
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.events import Envelope
 from vacancy.resources.model.request import RequestModel
-from vacancy.resources.state.rule_set import Handler, RuleSet, RulesVersions, Upcaster
+from vacancy.resources.state.rule_set import PREVIEWS, Handler, RuleSet, RulesVersions, Upcaster
 from vacancy.resources.state.tables import Table
 from vacancy.resources.state.transaction import Transaction
 
@@ -85,3 +86,14 @@ LATER_BUILD = RulesVersions(
     )
 )
 """What a later build would support."""
+
+
+def _as_release(of: RuleSet) -> RuleSet:
+    """A preview under the number that it gets as a release."""
+    found = copy(of)
+    found.version -= PREVIEWS * of.preview
+    return found
+
+
+RELEASED_BUILD = RulesVersions([_as_release(one) for one in RULES_VERSIONS])
+"""This build, once its newest rules are released."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
-from vacancy.clients.auditor.claims.consumers import Key
+from vacancy.clients.auditor.claims.consumers import HeldByConsumer, Key
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
 from vacancy.clients.auditor.classes.class_auditor import Refused
 
@@ -81,6 +81,8 @@ class AuditedQuotas:
         self._planned: dict[str, list[str]] = {}
         """Project -> its parents, one a revision, in the partition that decides on them."""
         self._held: dict[Key, tuple[Account, Counter[str]]] = {}
+        self._waiting: dict[Key, Account] = {}
+        """Consumers that hold what they got under rules without quotas, and that nobody has counted yet."""
         self._used: dict[tuple[str, str | None], Counter[tuple[str, str]]] = {}
 
     # -- what is held ---------------------------------------------------------------------------------------------
@@ -92,8 +94,23 @@ class AuditedQuotas:
         self._held[key] = account, amounts.known
         self._add(account, amounts.known, 1)
 
+    def wait(self, key: Key, claim: Mapping[str, Any]) -> None:
+        """A consumer holds what a claim was granted under rules without quotas."""
+        self._waiting[key] = _account(claim)
+
+    def waits(self, key: Key) -> bool:
+        """Whether what a consumer holds is not counted yet."""
+        return key in self._waiting
+
+    def count(self, key: Key, amounts: Amounts) -> None:
+        """What a consumer holds is counted from now on, whatever the limits."""
+        account = self._waiting.pop(key)
+        self._held[key] = account, amounts.known
+        self._add(account, amounts.known, 1)
+
     def leave(self, key: Key) -> None:
         """A consumer holds nothing any more."""
+        self._waiting.pop(key, None)
         held = self._held.pop(key, None)
         if held is not None:
             self._add(*held, -1)
@@ -120,12 +137,16 @@ class AuditedQuotas:
     def update(self, key: Key, data: Mapping[str, Any]) -> bool:
         """A consumer keeps what it holds for another account. Returns whether anything changed. Raises `Refused` where a
         limit of the new account does not allow it."""
-        account, amounts = self._held[key]
+        waiting = self._waiting.get(key)
+        account, amounts = self._held[key] if waiting is None else (waiting, Counter[str]())
         changes = {name: data[name] for name in Account._fields if data.get(name) is not None}
         after = account._replace(**changes)
         if after == account:
             return False
-        if any(self.objections(key, after._asdict(), Amounts(amounts, frozenset()))):
+        if waiting is not None:
+            self._waiting[key] = after
+            return True
+        if self.objections(key, after._asdict(), Amounts(amounts, frozenset())):
             raise Refused
         self.leave(key)
         self._held[key] = after, amounts
@@ -134,21 +155,28 @@ class AuditedQuotas:
 
     # -- claims ---------------------------------------------------------------------------------------------------
 
-    def objections(self, key: Key, claim: Mapping[str, Any], amounts: Amounts) -> Iterator[str]:
-        """The limits that a claim would exceed here. What its consumer holds is given back first."""
-        account = _account(claim)
-        before = self._held.get(key)
-        self.leave(key)
-        slots = list(self._slots(account, amounts))
-        now = {slot: self.used(slot) for slot in slots}
-        if before is not None:
-            self._held[key] = before
-            self._add(*before, 1)
+    def objections(
+        self, key: Key, claim: Mapping[str, Any], amounts: Amounts, waiting: Amounts | None = None
+    ) -> list[str]:
+        """The limits that a claim would exceed here. What its consumer holds is given back first. `waiting` are the amounts of
+        that, if it is not counted yet: to hold no more than that is no excess."""
+        slots = list(self._slots(_account(claim), amounts))
+        had = self._held.get(key)
+        if had is None and waiting is not None:
+            had = self._waiting[key], waiting.known
+            self._add(*had, 1)
+        before = {slot: self.used(slot) for slot in slots}
+        if had is not None:
+            self._add(*had, -1)
+        found = []
         for slot in slots:
             share = self._share(slot)
-            total = now[slot] + amounts.known[slot[3]]
-            if share != NO_LIMIT and total > share and total > self.used(slot):
-                yield f"{_text(slot)} would hold {total} here, and its share is {share}"
+            total = self.used(slot) + amounts.known[slot[3]]
+            if share != NO_LIMIT and total > share and total > before[slot]:
+                found.append(f"{_text(slot)} would hold {total} here, and its share is {share}")
+        if key in self._held and had is not None:
+            self._add(*had, 1)
+        return found
 
     def _slots(self, account: Account, amounts: Amounts) -> Iterator[Slot]:
         scopes: list[tuple[str, str | None]] = [(account.project, None)]
@@ -292,6 +320,14 @@ def amounts_of(
             for unit, amount in (counted or {}).items():
                 known[f"{name}.{unit}" if unit else name] += amount
     return Amounts(+known, frozenset(unknown))
+
+
+def amounts_held(
+    held: HeldByConsumer, classes: ClassAuditors, stock_of: Callable[[str, str], Any]
+) -> Amounts:
+    """What a consumer counts by what its providers have now."""
+    allocations = [{"provider": one.provider, "resources": {one.name: one.ask}} for one in held.asked]
+    return amounts_of({"allocations": allocations}, held.grants, classes, stock_of)
 
 
 def _account(claim: Mapping[str, Any]) -> Account:

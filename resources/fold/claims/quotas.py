@@ -4,6 +4,10 @@ What is held is always counted, for each project and for each user that is not '
 limit that is set later is right at once for what is held already, and no record ever has to count allocations. The row of
 a project counts the projects below it too; a project has at most one parent, and a parent has none.
 
+A log that was raised from rules without quotas has allocations that were not counted: those before
+`PartitionRow.quotas_from`. What is not counted is not subtracted where it ends. `fold_counted` counts it later: then the row
+in `QUOTA_AMOUNTS` says how much, and marks it as counted.
+
 A limit over all partitions is divided into shares (`fold.claims.quota_ledgers`). A claim is judged by the share of its own
 partition, after everything else: it is rejected with `over_quota` if it raises an amount above a share. A claim that lowers
 what is held, or leaves it as it is, passes also where more is held than the share.
@@ -21,11 +25,18 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from vacancy.resources.fold.claims.judge import Acceptance, Rejection, Rows
+from vacancy.resources.fold.record_limits import parts_weight
 from vacancy.resources.model.errors import InvalidRecord
-from vacancy.resources.model.events import Claim, QuotaParentData, QuotaShareData
+from vacancy.resources.model.events import Claim, QuotaCountedData, QuotaParentData, QuotaShareData
 from vacancy.resources.model.names import AMOUNT_MAX, unit_name
-from vacancy.resources.state.rows import UNLIMITED, AllocationPart, AllocationRow, QuotaRow, QuotaShare
-from vacancy.resources.state.tables import QUOTA_AMOUNTS, QUOTAS, quota_key
+from vacancy.resources.state.rows import (
+    UNLIMITED,
+    AllocationPart,
+    AllocationRow,
+    QuotaRow,
+    QuotaShare,
+)
+from vacancy.resources.state.tables import ALLOCATIONS, QUOTA_AMOUNTS, QUOTAS, quota_key
 from vacancy.resources.state.transaction import Transaction
 
 NOBODY = "-"
@@ -67,12 +78,18 @@ def judge_quotas(
     """Judge a claim that fits by the quotas of its project and its user. `held` is what it replaces."""
     amounts, special = _amounts_granted(transaction, accepted)
     deltas: dict[bytes, Changed] = {}
-    before, had_special = Amounts(), False
+    uncounted: dict[bytes, Changed] = {}
+    had_special = False
     _add(transaction, deltas, (claim.project, claim.user, claim.consumer_type), amounts, 1)
     if held is not None:
-        before, had_special = _amounts_held(transaction, transaction.key(claim.consumer), held)
-        _add(transaction, deltas, (held.project, held.user, held.consumer_type), before, -1)
-    rows = _judged(transaction, deltas)
+        account = (held.project, held.user, held.consumer_type)
+        before = _amounts_held(transaction, transaction.key(claim.consumer), held)
+        if before is None:
+            _add(transaction, uncounted, account, _amounts(transaction, held.parts, {})[0], 1)
+        else:
+            had_special = before[1]
+            _add(transaction, deltas, account, before[0], -1)
+    rows = _judged(transaction, deltas, uncounted)
     if isinstance(rows, Rejection):
         return rows
     return accepted._replace(counted=Counted(rows, amounts if special else None, had_special))
@@ -85,7 +102,10 @@ def count_accepted(transaction: Transaction, key: bytes, counted: Counted) -> No
 
 def count_ended(transaction: Transaction, key: bytes, held: AllocationRow) -> None:
     """Count an allocation that ends."""
-    amounts, special = _amounts_held(transaction, key, held)
+    counted = _amounts_held(transaction, key, held)
+    if counted is None:
+        return
+    amounts, special = counted
     deltas: dict[bytes, Changed] = {}
     _add(transaction, deltas, (held.project, held.user, held.consumer_type), amounts, -1)
     rows = {
@@ -99,7 +119,10 @@ def change_account(
     transaction: Transaction, key: bytes, held: AllocationRow, after: AllocationRow
 ) -> Rejection | None:
     """Count a consumer that keeps what it holds for another project, user or type, unless that is over a quota there."""
-    amounts, special = _amounts_held(transaction, key, held)
+    counted = _amounts_held(transaction, key, held)
+    if counted is None:
+        return None
+    amounts, special = counted
     deltas: dict[bytes, Changed] = {}
     _add(transaction, deltas, (held.project, held.user, held.consumer_type), amounts, -1)
     _add(transaction, deltas, (after.project, after.user, after.consumer_type), amounts, 1)
@@ -111,6 +134,44 @@ def change_account(
 
 
 # -- events -------------------------------------------------------------------------------------------------------
+
+
+def fold_counted(transaction: Transaction, data: QuotaCountedData) -> None:
+    """Count what these consumers hold, as far as it was not counted yet, whatever the limits. A consumer that holds nothing, or
+    is counted, changes nothing, so the event can be repeated.
+
+    What is not counted is a dead letter: where a row has no room (`quota_full`), and more parts of allocations than one record
+    may count (`Limits.counted_parts`).
+    """
+    limits = transaction.rules.limits
+    parts = 0
+    for consumer in data.consumers:
+        key = transaction.key(consumer)
+        held = transaction.get(ALLOCATIONS, key)
+        if held is None or held.offset >= transaction.partition.quotas_from:
+            continue
+        if transaction.get(QUOTA_AMOUNTS, key) is not None:
+            continue
+        weight = parts_weight(held, 0)
+        if parts and parts + weight > limits.counted_parts:
+            transaction.dead.append(
+                f"counting {consumer} would make the record count {parts + weight:,} parts of allocations, and rules"
+                f" version {transaction.rules.version} allows {limits.counted_parts:,} a record: count it with another"
+                " record"
+            )
+            continue
+        parts += weight
+        amounts = _amounts(transaction, held.parts, {})[0]
+        deltas: dict[bytes, Changed] = {}
+        _add(transaction, deltas, (held.project, held.user, held.consumer_type), amounts, 1)
+        rows = _judged(transaction, deltas, limited=False)
+        if isinstance(rows, Rejection):
+            transaction.dead.append(
+                f"consumer {consumer} is not counted: {rows.reason}, {rows.group}: {rows.asked:,} asked,"
+                f" {rows.available:,} available"
+            )
+            continue
+        _apply(transaction, key, Counted(rows, amounts))
 
 
 def fold_share_set(transaction: Transaction, data: QuotaShareData) -> None:
@@ -185,9 +246,12 @@ def _amounts_granted(transaction: Transaction, accepted: Acceptance) -> tuple[Am
     return amounts, special and amounts != _amounts(transaction, accepted.parts, None)[0]
 
 
-def _amounts_held(transaction: Transaction, key: bytes, held: AllocationRow) -> tuple[Amounts, bool]:
+def _amounts_held(transaction: Transaction, key: bytes, held: AllocationRow) -> tuple[Amounts, bool] | None:
     """What an allocation counts: what it counted when it was granted, whatever the node has reported since. And whether
-    there is a row that says it."""
+    there is a row that says it. None if it is not counted."""
+    if held.offset < transaction.partition.quotas_from:
+        later = transaction.get(QUOTA_AMOUNTS, key)
+        return None if later is None else (later, True)
     amounts, special = _amounts(transaction, held.parts, None)
     row = transaction.get(QUOTA_AMOUNTS, key) if special else None
     return (amounts, False) if row is None else (row, True)
@@ -241,8 +305,15 @@ def _add(
 # -- verdicts -----------------------------------------------------------------------------------------------------
 
 
-def _judged(transaction: Transaction, deltas: Mapping[bytes, Changed]) -> dict[bytes, QuotaRow] | Rejection:
-    """The rows after these amounts were added, or why they may not be added."""
+def _judged(
+    transaction: Transaction,
+    deltas: Mapping[bytes, Changed],
+    uncounted: Mapping[bytes, Changed] | None = None,
+    *,
+    limited: bool = True,
+) -> dict[bytes, QuotaRow] | Rejection:
+    """The rows after these amounts were added, or why they may not be added. `uncounted` is what ends at the same time, and
+    no row has counted: a claim for no more than that is not over a quota. Without `limited`, no share counts."""
     rows = {}
     for key, changed in deltas.items():
         row, delta = transaction.get(QUOTAS, key) or _EMPTY, changed.total
@@ -253,24 +324,25 @@ def _judged(transaction: Transaction, deltas: Mapping[bytes, Changed]) -> dict[b
         refused = _full(transaction, row, after, delta)
         if refused is not None:
             return refused._replace(group=_scope_text(key, ""))
-        refused = _over_quota(transaction, key, row, delta)
+        if limited:
+            ends = uncounted[key].total if uncounted and key in uncounted else {}
+            refused = _over_quota(transaction, key, row, delta, ends)
         if refused is not None:
             return refused
     return rows
 
 
-def _over_quota(transaction: Transaction, key: bytes, row: QuotaRow, delta: Delta) -> Rejection | None:
-    """The rejection of amounts that raise what is held above a share, or None."""
+def _over_quota(
+    transaction: Transaction, key: bytes, row: QuotaRow, delta: Delta, uncounted: Delta
+) -> Rejection | None:
+    """The rejection of amounts that raise what is held above a share, or None. `uncounted` ends at the same time."""
     defaults = None if row.children else transaction.get(QUOTAS, quota_key("", "" if b"\0" in key else None))
     if not row.shares and defaults is None:
         return None
-    totals = dict[tuple[str, str], int]()
-    for (kind, unit), amount in delta.items():
-        for slot in ((kind, unit), ("", unit)):
-            totals[slot] = totals.get(slot, 0) + amount
-    for (kind, unit), asked in sorted(totals.items()):
+    ends = _totals(uncounted) if uncounted else {}
+    for (kind, unit), asked in sorted(_totals(delta).items()):
         limit = _limit(row, defaults, kind, unit)
-        if asked > 0 and limit is not None:
+        if asked > ends.get((kind, unit), 0) and limit is not None:
             used = _used(row, kind, unit)
             if used + asked > limit:
                 text = _scope_text(key, kind)
@@ -278,6 +350,15 @@ def _over_quota(transaction: Transaction, key: bytes, row: QuotaRow, delta: Delt
                     "over_quota", "", unit, asked, limit - used, group=text, other=f"{used}/{limit}"
                 )
     return None
+
+
+def _totals(delta: Delta) -> Delta:
+    """The amounts of each consumer type, and of all types together."""
+    totals: Delta = {}
+    for (kind, unit), amount in delta.items():
+        for slot in ((kind, unit), ("", unit)):
+            totals[slot] = totals.get(slot, 0) + amount
+    return totals
 
 
 def _limit(row: QuotaRow, defaults: QuotaRow | None, kind: str, unit: str) -> int | None:

@@ -6,12 +6,13 @@ of its nodes opens, and removed when the last one closes or leaves the aggregate
 
 The domains of a kind are a list in `DOMAIN_SLOTS`. A domain knows its place in the list, and the last one takes the place of
 one that is removed, so a node costs the same however many domains there are. `DOMAIN_NODES` has what a node was counted for.
-A node that was there before its log had these rules is counted with its next event.
+A node that was there before its log had these rules is counted with its next event, or with `vacancy.node.counted.v1`.
 """
 
 from __future__ import annotations
 
 from vacancy.resources.fold.nodes.cell_names import put_count
+from vacancy.resources.model.events import NodeCountedData
 from vacancy.resources.model.server_group import kind_of
 from vacancy.resources.state.rows import DomainNodeRow, DomainRow, NodeRow, ProviderRow, why_closed
 from vacancy.resources.state.tables import (
@@ -33,18 +34,28 @@ def count_domains(transaction: Transaction) -> None:
     keys = dict.fromkeys(nodes or ())
     keys.update((key, None) for key, row in (providers or {}).items() if row is None or row.parent is None)
     for key in keys:
-        before, node = transaction.get(DOMAIN_NODES, key), transaction.get(NODES, key)
-        if node is None:
-            if before is not None:
-                transaction.delete(DOMAIN_NODES, key)
-                _count(transaction, key, before.domains, ())
-            continue
-        if before is not None and before.open == node.open and key not in (providers or ()):
-            continue
-        now = DomainNodeRow(node.open, _domains_of_node(key, node, transaction.get(PROVIDERS, key)))
-        if now != before:
-            transaction.put(DOMAIN_NODES, key, now)
-            _count(transaction, key, before.domains if before is not None else (), now.domains)
+        _count_node(transaction, key, changed=key in (providers or ()))
+
+
+def fold_node_counted(transaction: Transaction, data: NodeCountedData) -> None:
+    """Count a node that nothing was written of since its log has these rules. Any other node stays as it is."""
+    _count_node(transaction, transaction.key(data.root), changed=False)
+
+
+def _count_node(transaction: Transaction, key: bytes, *, changed: bool) -> None:
+    """Count a node as it is now, unless its root provider was not `changed` and it is as open as it was."""
+    before, node = transaction.get(DOMAIN_NODES, key), transaction.get(NODES, key)
+    if node is None:
+        if before is not None:
+            transaction.delete(DOMAIN_NODES, key)
+            _count(transaction, key, before.domains, ())
+        return
+    if before is not None and before.open == node.open and not changed:
+        return
+    now = DomainNodeRow(node.open, _domains_of_node(key, node, transaction.get(PROVIDERS, key)))
+    if now != before:
+        transaction.put(DOMAIN_NODES, key, now)
+        _count(transaction, key, before.domains if before is not None else (), now.domains)
 
 
 def domains_of(transaction: Transaction, kind: str) -> tuple[str, ...]:
