@@ -167,7 +167,7 @@ def make_publisher(
         raise UsageError(
             "the rules of this log do not have the class MIG: it needs version 4",
             where=f"--mig, log {log.name}",
-            do="omit --mig; a log made by `vacancy topics create --preview-rules` has it",
+            do="omit --mig, or raise the rules with `vacancy rules activate 4`",
         )
     health = rules is not None and rules.excludes_items
     return Publisher(log, source.node, cell, outbox, move_cell=move_cell, machine=name, health=health)
@@ -184,7 +184,7 @@ def _machine_name(rules: RuleSet | None, log: Log, chosen: str, source: NodeSour
         raise UsageError(
             "the rules of this log do not have machines: they need version 4",
             where=f"--machine, log {log.name}",
-            do="omit --machine; a log made by `vacancy topics create --preview-rules` has them",
+            do="omit --machine, or raise the rules with `vacancy rules activate 4`",
         )
     return machine_identity() if chosen == "auto" else chosen
 

@@ -75,7 +75,7 @@ def set_(
     from vacancy.clients.scheduler.quotas import Quotas
 
     whose = "" if default_users else user
-    wanted = [(_scope(project, whose, consumer_type, unit), amount) for unit, amount in limits.items()]
+    wanted = [(checked_scope(project, whose, consumer_type, unit), amount) for unit, amount in limits.items()]
     with (
         failure_as_json(as_json, project=project),
         context.open_log(timeout) as opened,
@@ -177,7 +177,8 @@ def _limits(context: CommandContext, project: str | None) -> tuple[list[Limit], 
         return found, as_of_text(reader)
 
 
-def _scope(project: str, user: str | None, consumer_type: str, unit: str) -> QuotaScope:
+def checked_scope(project: str, user: str | None, consumer_type: str, unit: str) -> QuotaScope:
+    """The scope of a limit. Raises `UsageError` for an invalid name."""
     from pydantic import ValidationError
 
     from vacancy.resources.model.events import QuotaScope

@@ -30,14 +30,6 @@ def create(
             help="Replicas of each partition on Kafka (default: 3, or the number of brokers if less).",
         ),
     ] = None,
-    preview_rules: Annotated[
-        bool,
-        typer.Option(
-            "--preview-rules",
-            help="Follow the next version of the rules, which is not released yet. For trials only: later builds may"
-            " read the log differently.",
-        ),
-    ] = False,
     log: o.LogOption = None,
     config: o.ConfigOption = None,
     kafka: o.KafkaOption = None,
@@ -45,10 +37,9 @@ def create(
 ) -> None:
     """Create a log: a Kafka topic or an SQLite file. It allows the resource classes of the plugins installed here."""
     context = CommandContext(log=log, config=config, kafka=kafka)
-    from vacancy.clients.runtime.bootstrap import new_log, new_preview_log
+    from vacancy.clients.runtime.bootstrap import new_log
 
-    make_log = new_preview_log if preview_rules else new_log
-    with make_log(
+    with new_log(
         context.settings.log,
         partitions,
         context.registry(),

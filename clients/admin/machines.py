@@ -174,7 +174,7 @@ def _check_rules(reader: StoreReader, cell: str, command: str) -> None:
         raise UsageError(
             f"cell {cell} follows rules version {version}, and `{command}` needs version 4",
             where=f"store {reader.path}",
-            do="version 4 is a preview: only a log made by `vacancy topics create --preview-rules` follows it",
+            do="raise the rules with `vacancy rules activate 4`",
         )
 
 

@@ -318,7 +318,7 @@ def _check_overrides(
 
 def _rules(reader: StoreReader, cell: str) -> RuleSet:
     row = reader.get(PARTITION, PARTITION_KEY, cell=cell)
-    return reader.versions.released if row is None else reader.versions.of(row.rules_version)
+    return reader.versions.newest if row is None else reader.versions.of(row.rules_version)
 
 
 def _check_types(

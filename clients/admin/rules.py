@@ -154,7 +154,7 @@ def show_rules(reader: StoreReader) -> RulesAnswer:
     """The rules in force and the open proposals, as of the store's position."""
     rows = _rows(reader)
     return RulesAnswer(
-        tuple(SupportedVersion(one.version, one.summary) for one in reader.versions if not one.preview),
+        tuple(SupportedVersion(one.version, one.summary) for one in reader.versions),
         tuple(
             RulesInForce(p, reader.position.get(p, 0), row.rules_version, row.classes)
             for p, row in sorted(rows.items())
@@ -194,9 +194,9 @@ def activate_rules(
     Raises `UsageError` for a version that this build does not support, or that is lower than one in force, `LogError`,
     and `OutcomeUnknown` where the store did not read the events in time. See `Raised.check` for the rest.
     """
-    if version not in reader.versions or reader.versions.of(version).preview:
+    if version not in reader.versions:
         raise UsageError(
-            f"this build supports rules versions 1 to {reader.versions.released.version}, not {version}",
+            f"this build supports rules versions 1 to {reader.versions.newest.version}, not {version}",
             do="upgrade vacancy on every host that follows the log, then try again",
         )
     reader.catch_up()

@@ -73,12 +73,14 @@ IDENTIFIED: Final = replace(BOUNDED, group_weight=16, counted_parts=2_048)
 BOUNDED_SINCE: Final = 3
 """The first version with limits, with steps of activation, and with contested nodes."""
 
-PREVIEWS: Final = 1_000_000
-"""Versions with larger numbers are previews. Only the first record of a log names one."""
+RELEASED_MAX: Final = 1_000_000
+"""No log is raised to a version with a larger number."""
 
 IDENTIFIED_SINCE: Final = 4
-EXCLUDING_SINCE: Final = 4
 """The first version whose reports name machines, and whose retirements are of an incarnation."""
+
+EXCLUDING_SINCE: Final = 4
+"""The first version in which operators exclude single devices."""
 
 MACHINE_NAMES: Final = 8
 """Nodes of a cell that one machine may report as."""
@@ -189,10 +191,10 @@ class RulesInForce:
         self.now = _read(data)
 
     def propose(self, id_: str, data: Mapping[str, Any], *, offset: int, time_ms: int) -> None:
-        """Open a proposal. Raises `Refused` where it lowers the rules, names a preview, is too large or one too many,
+        """Open a proposal. Raises `Refused` where it lowers the rules, names one that was never released, is too large or one too many,
         or where its id has another proposal."""
         rules = _read(data)
-        if rules.version > max(PREVIEWS, self.now.version):
+        if rules.version > max(RELEASED_MAX, self.now.version):
             raise Refused
         if not rules.raises(self.now) or len(rules.classes) > self.limits.proposal_classes:
             raise Refused

@@ -13,7 +13,7 @@ from uuid import uuid4
 from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import ResourceClass
-from vacancy.resources.fold.rules_versions import RULES_VERSION, RULES_VERSIONS
+from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.partitioner import covering_cells
@@ -74,28 +74,8 @@ def _plugins(group: str, kind: type[Any]) -> list[Any]:
 def new_log(
     url: str, partitions: int, registry: Registry, *, replication: int | None = None, **client_settings: str
 ) -> Log:
-    """Create a log with the newest released rules of this build. They allow the plugins' classes installed here."""
-    return _new_log(url, partitions, registry, RULES_VERSION, replication, client_settings)
-
-
-def new_preview_log(
-    url: str, partitions: int, registry: Registry, *, replication: int | None = None, **client_settings: str
-) -> Log:
-    """Create a log with the newest rules of this build, which may be a preview: a log for trials, because later builds may
-    fold it differently."""
-    version = RULES_VERSIONS.newest.version
-    return _new_log(url, partitions, registry, version, replication, client_settings)
-
-
-def _new_log(
-    url: str,
-    partitions: int,
-    registry: Registry,
-    version: int,
-    replication: int | None,
-    client_settings: Mapping[str, str],
-) -> Log:
-    rules = events.Rules(version=version, classes=registry.plugins)
+    """Create a log with the newest rules of this build. They allow the plugins' classes installed here."""
+    rules = events.Rules(version=RULES_VERSION, classes=registry.plugins)
     return create_log(
         url, partitions, opening_records(partitions, rules), replication=replication, **client_settings
     )

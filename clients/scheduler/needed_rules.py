@@ -16,7 +16,7 @@ from vacancy.resources.model.server_group import (
     group_name,
     spread_membership,
 )
-from vacancy.resources.state.rule_set import PREVIEWS, RuleSet
+from vacancy.resources.state.rule_set import RuleSet
 from vacancy.resources.state.tables import GROUPS, PARTITION, PARTITION_KEY, key
 
 
@@ -75,12 +75,9 @@ def check_rules(reader: StoreReader, has: Callable[[RuleSet], bool], what: str) 
     for cell in covering_cells(reader.manifest.partitions):
         row = reader.get(PARTITION, PARTITION_KEY, cell=cell)
         if row is None or not has(reader.versions.of(row.rules_version)):
-            needed = next(rules for rules in reader.versions if has(rules))
-            number = needed.version - PREVIEWS * needed.preview
+            needed = next(rules.version for rules in reader.versions if has(rules))
             raise UsageError(
-                f"the log follows rules version {row.rules_version if row else 0}, and {what} version {number}",
+                f"the log follows rules version {row.rules_version if row else 0}, and {what} version {needed}",
                 where=f"store {reader.path}",
-                do=f"version {number} is a preview: only a log made by `vacancy topics create --preview-rules` follows it"
-                if needed.preview
-                else f"raise the rules with `vacancy rules activate {number}`",
+                do=f"raise the rules with `vacancy rules activate {needed}`",
             )

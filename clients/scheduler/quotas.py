@@ -190,7 +190,7 @@ class Quotas(QuotaView):
         if not self.has_quotas():
             raise UsageError(
                 "the rules of the log have no quotas",
-                do="create a log with `vacancy topics create --preview-rules`",
+                do="raise them with `vacancy rules activate 4`",
             )
 
     # -- changes --------------------------------------------------------------------------------------------------

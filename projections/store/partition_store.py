@@ -92,7 +92,7 @@ def supported_rules(version: int, versions: RulesVersions, path: Path) -> RuleSe
     """The version of the rules that a store's tables follow. Raises `StoreMismatch` where this build lacks it."""
     if version not in versions:
         raise StoreMismatch(
-            f"the store's tables follow rules version {version}, this build supports up to {versions.released.version}",
+            f"the store's tables follow rules version {version}, this build supports up to {versions.newest.version}",
             where=str(path),
             do="upgrade vacancy on this host, or use another --store",
         )

@@ -88,7 +88,7 @@ def _fold_first(record: Record, registry: Registry, versions: RulesVersions) -> 
     where = f"partition {record.partition}, offset {record.offset}"
     event: Any = None
     try:
-        event = versions.released.parse(record.value)
+        event = versions.newest.parse(record.value)
         problem = f"it is a {event.type}"
     except InvalidRecord as error:
         problem = error.what

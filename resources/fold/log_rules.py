@@ -25,7 +25,7 @@ from vacancy.resources.model.events import (
 )
 from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.resources.state.rows import PartitionRow, Proposal, ProposalAnswerRow, ProposalsRow
-from vacancy.resources.state.rule_set import PREVIEWS, RulesVersions
+from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import (
     DEADLINES,
     PARTITION,
@@ -42,17 +42,17 @@ ANSWER: Final = b"A"
 PROPOSAL_KEPT_MS: Final = 24 * 3600 * 1000
 """How long a proposal stays open, in log time. Its answers stay readable as long."""
 
+RELEASED_MAX: Final = 1_000_000
+"""Rules that are not released may have a number above this, in a build for trials. No log is raised to such a number."""
+
 _NONE: Final = ProposalsRow()
 
 
-def check_rules(
-    rules: Rules, versions: RulesVersions, registry: Registry, where: str, *, opens: bool = True
-) -> None:
-    """Raise `Halt` if this build does not support the version, or lacks the class of a plugin. Only a log that `opens` may
-    follow a preview."""
-    if rules.version not in versions or (rules.version > PREVIEWS and not opens):
+def check_rules(rules: Rules, versions: RulesVersions, registry: Registry, where: str) -> None:
+    """Raise `Halt` if this build does not support the version, or lacks the class of a plugin."""
+    if rules.version not in versions:
         raise Halt(
-            f"the log's rules are version {rules.version}, this build supports up to {versions.released.version}",
+            f"the log's rules are version {rules.version}, this build supports up to {versions.newest.version}",
             where=where,
             do="upgrade vacancy on this host, then start again",
         )
@@ -74,7 +74,7 @@ def fold_log_opened(transaction: Transaction, data: LogOpenedData) -> None:
 
 def fold_rules_activated(transaction: Transaction, rules: Rules) -> None:
     """Rules versions 1 and 2: set the rules of the partition. They apply from the next record on."""
-    check_rules(rules, transaction.versions, transaction.registry, _where(transaction), opens=False)
+    check_rules(rules, transaction.versions, transaction.registry, _where(transaction))
     if not _raises(transaction.partition, rules):
         raise InvalidRecord(_NEVER_LOWERED)
     _set_rules(transaction, rules.version, _classes(rules))
@@ -92,7 +92,7 @@ def fold_rules_proposed(transaction: Transaction, event: RulesProposed) -> None:
     here, classes = transaction.partition, _classes(event.data)
     if not _raises(here, rules):
         raise InvalidRecord(_NEVER_LOWERED)
-    if rules.version > max(PREVIEWS, here.rules_version):
+    if rules.version > max(RELEASED_MAX, here.rules_version):
         raise InvalidRecord(
             f"rules version {rules.version} is a preview: only a new log follows it, from its first record"
         )

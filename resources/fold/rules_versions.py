@@ -92,7 +92,6 @@ from vacancy.resources.model import events
 from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
 from vacancy.resources.model.limits import LIMITS_1, LIMITS_3, LIMITS_4
 from vacancy.resources.state.rule_set import (
-    PREVIEWS,
     ExpiryHandler,
     Handler,
     RuleSet,
@@ -244,7 +243,7 @@ _3: Final = RuleSet(
 )
 
 _4: Final = RuleSet(
-    PREVIEWS + 4,
+    4,
     "moves, quotas, devices and nodes as operators of fleets need them",
     handlers=_HANDLERS_4,
     upcasters=_UPCASTERS_4,
@@ -261,5 +260,5 @@ _4: Final = RuleSet(
 )
 
 RULES_VERSIONS: Final = RulesVersions((_1, _2, _3, _4))
-RULES_VERSION: Final = RULES_VERSIONS.released.version
-"""The newest released rules that this build supports; a new log starts with them."""
+RULES_VERSION: Final = RULES_VERSIONS.newest.version
+"""The newest rules that this build supports; a new log starts with them."""

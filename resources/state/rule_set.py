@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 Handler = Callable[["Transaction", Any], None]
 """Applies an event to the state, or raises `InvalidRecord`."""
 
-PREVIEWS = 1_000_000
-"""The number of a preview is its number as a release plus this, so that no build takes one for the other."""
-
 ExpiryHandler = Callable[["Transaction", int, bytes], None]
 """Ends something whose deadline has passed: the deadline in ms of log time, and the key of what ends."""
 
@@ -111,11 +108,6 @@ class RuleSet:
         most processes need that of one version, and each takes megabytes."""
         return event_parser(self.event_models, first_error_only=self._first_error_only)
 
-    @property
-    def preview(self) -> bool:
-        """Whether the version may still change (docs/decisions/0028-preview-rules.md)."""
-        return self.version > PREVIEWS
-
     def known_ask(self, resource_class: ResourceClass[Any], ask: Any) -> Any:
         """The ask, or None if it has a field that this version does not allow: no class grants None."""
         added = resource_class.added_ask_fields
@@ -160,18 +152,15 @@ class RuleSet:
 class RulesVersions:
     """The versions of the rules that a build supports, 1 to `newest`. Immutable.
 
-    `released` is the newest that is not a preview; only the last one may be a preview. A version may only add to the version
-    before, because logs and stores may contain everything that it had. Raises `ValueError` unless the numbers are 1, 2, 3
-    and so on, and each version has all events, classes and kinds of deadlines of the version before, and its tables at the
-    beginning.
+    A version may only add to the version before, because logs and stores may contain everything that it had. Raises
+    `ValueError` unless the numbers are 1, 2, 3 and so on, and each version has all events, classes and kinds of deadlines of
+    the version before, and its tables at the beginning.
     """
 
     def __init__(self, rule_sets: Sequence[RuleSet]) -> None:
-        numbers = [one.version - PREVIEWS * one.preview for one in rule_sets]
+        numbers = [one.version for one in rule_sets]
         if not numbers or numbers != list(range(1, len(numbers) + 1)):
             raise ValueError(f"rules versions are not 1, 2, 3 and so on: {numbers}")
-        if any(one.preview for one in rule_sets[:-1]):
-            raise ValueError("a rules version before the newest is a preview")
         for before, after in pairwise(rule_sets):
             lost = {str(kind) for kind in before.expiries.keys() - after.expiries.keys()}
             lost |= (before.event_types - after.event_types) | (before.classes - after.classes)
@@ -187,7 +176,6 @@ class RulesVersions:
                 )
         self._by_number = {one.version: one for one in rule_sets}
         self.newest = rule_sets[-1]
-        self.released = next((one for one in reversed(rule_sets) if not one.preview), self.newest)
 
     def __iter__(self) -> Iterator[RuleSet]:
         return iter(self._by_number.values())
@@ -200,7 +188,7 @@ class RulesVersions:
         found = self._by_number.get(version)
         if found is None:
             raise Halt(
-                f"the log's rules are version {version}, this build supports up to {self.released.version}",
+                f"the log's rules are version {version}, this build supports up to {self.newest.version}",
                 do="upgrade vacancy on this host, then start again",
             )
         return found

@@ -14,6 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from vacancy.clients.runtime.bootstrap import opening_records
+from vacancy.resources.model.events import Rules
+from vacancy.streams.log import create_log
+
 EXECUTABLE = Path(sys.executable).with_name("vacancy")
 STARTED_S = 20.0
 
@@ -171,6 +175,11 @@ class Vacancy:
         """Start a worker and wait until it has caught up."""
         with self.serving("worker", until="caught up") as said:
             yield said
+
+
+def log_of_version(version: int, url: str, partitions: int = 1) -> None:
+    """Create a log that starts with this version of the rules, as an older build does."""
+    create_log(url, partitions, opening_records(partitions, Rules(version=version))).close()
 
 
 def node_file(home: Path, root: str, vcpus: int = 8, gpus: int = 0) -> Path:

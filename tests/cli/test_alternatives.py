@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import Vacancy
+from tests.cli.command import Vacancy, log_of_version
+from vacancy.resources.fold.rules_versions import RULES_VERSION
 
 
 def gpus(model: str, count: int) -> dict[str, Any]:
@@ -53,11 +54,11 @@ NEAR = (
 )
 
 
-def started(home: Path, *options: str) -> Vacancy:
+def started(home: Path, version: int = RULES_VERSION) -> Vacancy:
     for name, providers in NODES.items():
         (home / f"{name}.json").write_text(json.dumps(providers))
     vacancy = Vacancy(home, log=f"sqlite://{home}/log.db", store=str(home / "store"))
-    vacancy("topics", "create", "--partitions", 1, *options)
+    log_of_version(version, f"sqlite://{home}/log.db")
     for name in NODES:
         vacancy("publish", "--once", "--no-wait", "--file", home / f"{name}.json")
     return vacancy
@@ -66,7 +67,7 @@ def started(home: Path, *options: str) -> Vacancy:
 @pytest.fixture(scope="module")
 def vacancy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vacancy]:
     with (
-        started(tmp_path_factory.mktemp("alternatives"), "--preview-rules") as vacancy,
+        started(tmp_path_factory.mktemp("alternatives")) as vacancy,
         vacancy.worker(),
     ):
         yield vacancy
@@ -171,12 +172,12 @@ def test_the_log_has_the_request_with_its_alternatives_and_the_claim_with_what_w
     vacancy("verify")
 
 
-def test_a_log_of_the_released_rules_refuses_before_anything_is_sent(tmp_path: Path) -> None:
-    with started(tmp_path) as vacancy, vacancy.worker():
+def test_a_log_of_earlier_rules_refuses_before_anything_is_sent(tmp_path: Path) -> None:
+    with started(tmp_path, 3) as vacancy, vacancy.worker():
         before = vacancy.json("status")["partitions"][0]["position"]
         told = vacancy.fails(2, "place", *GPU)
         assert "alternatives and preferences need version 4" in told
-        assert "--preview-rules" in told
+        assert "`vacancy rules activate 4`" in told
         told = vacancy.fails(2, "place", "--resources", "PGPU:2[match:nvlink]")
         assert "`match` in an ask for PGPU needs version 4" in told
         told = vacancy.fails(2, "place", "--resources", "MIG:1[profile=1g.5gb]")

@@ -9,7 +9,7 @@ from tests.cli.command import Vacancy, node_file
 
 def test_a_consumer_moves_to_another_cell(tmp_path: Path) -> None:
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 3, "--preview-rules")
+        vacancy("topics", "create", "--partitions", 3)
         for node, cell in (("src", "c1"), ("dst", "c2")):
             node_file(tmp_path, node)
             vacancy("publish", "--once", "--no-wait", "--file", f"{node}.json", "--cell", cell)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import Vacancy
+from tests.cli.command import Vacancy, log_of_version
 
 GPUS: dict[str, Any] = {"81:00.0": {"vendor": "10de"}, "82:00.0": {"vendor": "1002"}}
 
@@ -26,7 +26,7 @@ def report(home: Path, unhealthy: dict[str, str] | None = None, devices: dict[st
 def site(tmp_path: Path) -> Iterator[Vacancy]:
     report(tmp_path)
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 2, "--preview-rules")
+        vacancy("topics", "create", "--partitions", 2)
         vacancy("publish", "--once", "--no-wait", "--file", "n1.json")
         vacancy("replay")
         with vacancy.serving("worker", until="caught up"):
@@ -109,7 +109,7 @@ def test_an_unhealthy_device_that_is_not_reported_is_refused(site: Vacancy, tmp_
 def test_earlier_rules_get_a_report_without_the_unhealthy_device(tmp_path: Path) -> None:
     report(tmp_path, {"81:00.0": "it does not answer"})
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 1)
+        log_of_version(3, f"sqlite://{tmp_path}/log.db")
         vacancy("publish", "--once", "--no-wait", "--file", "n1.json")
         assert "nvidia-smi is not on the search path" in vacancy.fails(2, "publish", "--once", "--mig")
         assert "the health of devices cannot be read" in vacancy.fails(

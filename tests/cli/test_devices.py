@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.cli.command import Vacancy
+from tests.cli.command import Vacancy, log_of_version
 
 GPUS = {"81:00.0": {"vendor": "10de"}, "82:00.0": {"vendor": "10de"}}
 
@@ -18,7 +18,7 @@ def report_gpus(home: Path) -> None:
 def test_a_bad_gpu_is_granted_to_nobody_until_it_is_back(tmp_path: Path) -> None:
     report_gpus(tmp_path)
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 2, "--preview-rules")
+        vacancy("topics", "create", "--partitions", 2)
         vacancy("publish", "--once", "--no-wait", "--file", "n1.json")
         vacancy("replay")
         with vacancy.serving("worker", until="caught up"):
@@ -59,7 +59,7 @@ def test_what_is_a_part_of_a_bad_device_is_granted_to_nobody(tmp_path: Path) -> 
     }
     (tmp_path / "n1.json").write_text(json.dumps([{"id": "n1", "inventories": inventories}]))
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 1, "--preview-rules")
+        vacancy("topics", "create", "--partitions", 1)
         vacancy("publish", "--once", "--no-wait", "--file", "n1.json")
         vacancy("replay")
         with vacancy.serving("worker", until="caught up"):
@@ -88,7 +88,7 @@ def test_what_is_a_part_of_a_bad_device_is_granted_to_nobody(tmp_path: Path) -> 
 def test_devices_that_vanish_and_come_back_are_not_granted_twice(tmp_path: Path) -> None:
     """nomad#9473: a report before the driver of the devices was ready lists none of them."""
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 1, "--preview-rules")
+        vacancy("topics", "create", "--partitions", 1)
         report_gpus(tmp_path)
         publish = ("publish", "--once", "--file", "n1.json")
         vacancy(*publish, "--no-wait")
@@ -117,7 +117,7 @@ def test_devices_that_vanish_and_come_back_are_not_granted_twice(tmp_path: Path)
 def test_devices_are_excluded_only_under_rules_that_know_it(tmp_path: Path) -> None:
     report_gpus(tmp_path)
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 1)
+        log_of_version(3, f"sqlite://{tmp_path}/log.db")
         vacancy("publish", "--once", "--no-wait", "--file", "n1.json")
         vacancy("replay")
         told = vacancy.fails(2, "provider", "device", "n1", "81:00.0", "--disable")

@@ -41,7 +41,7 @@ NODES: dict[str, list[dict[str, Any]]] = {
 def vacancy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vacancy]:
     home = tmp_path_factory.mktemp("devices")
     with Vacancy(home, log=f"sqlite://{home}/log.db", store=str(home / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 1, "--preview-rules")
+        vacancy("topics", "create", "--partitions", 1)
         for name, providers in NODES.items():
             (home / f"{name}.json").write_text(json.dumps(providers))
             vacancy("publish", "--once", "--no-wait", "--file", f"{name}.json", "--cell", "c")

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import Vacancy
+from tests.cli.command import Vacancy, log_of_version
 
 
 @pytest.fixture
 def vacancy(tmp_path: Path) -> Iterator[Vacancy]:
     """Two nodes, of 53 and of 31 CPUs."""
     made = Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store"))
-    made("topics", "create", "--partitions", 1, "--preview-rules")
+    made("topics", "create", "--partitions", 1)
     for name, vcpus in (("large", 53), ("small", 31)):
         file = tmp_path / f"{name}.json"
         file.write_text(json.dumps([{"id": name, "inventories": {"VCPU": {"total": vcpus}}}]))
@@ -90,8 +90,8 @@ def test_a_gang_that_is_wrong_is_refused_before_anything_is_sent(vacancy: Vacanc
 
 def test_rules_that_know_no_gangs_say_so(tmp_path: Path) -> None:
     made = Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store"))
-    made("topics", "create", "--partitions", 1)
+    log_of_version(3, f"sqlite://{tmp_path}/log.db")
     with made, made.worker():
         told = made.fails(2, "place", *gang(made, cpus("a", 1), cpus("b", 1)))
         assert "placing several consumers together needs version 4" in told
-        assert "--preview-rules" in told
+        assert "`vacancy rules activate 4`" in told

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cli.command import Vacancy, node_file
-from vacancy.resources.model.partitioner import cell_for, covering_cells
+from tests.cli.command import Vacancy, log_of_version, node_file
+from vacancy.resources.model.partitioner import cell_for
 
 PARTITIONS = 4
 NODE = "node-1"
@@ -35,7 +35,7 @@ def free(vacancy: Vacancy) -> int:
 def test_two_machines_of_one_name_never_take_turns(tmp_path: Path) -> None:
     first, second = hosts(tmp_path)
     with first as a, second as b:
-        a("topics", "create", "--partitions", PARTITIONS, "--preview-rules")
+        a("topics", "create", "--partitions", PARTITIONS)
         large = ("publish", "--once", "--file", file_of(tmp_path / "a", 64), "--machine", "A")
         small = ("publish", "--once", "--file", file_of(tmp_path / "b", 8), "--machine", "B")
         with a.worker():
@@ -66,7 +66,7 @@ def test_two_machines_of_one_name_never_take_turns(tmp_path: Path) -> None:
 def test_a_late_retirement_is_of_the_publisher_that_wrote_it(tmp_path: Path) -> None:
     first, second = hosts(tmp_path)
     with first as a, second as b:
-        a("topics", "create", "--partitions", PARTITIONS, "--preview-rules")
+        a("topics", "create", "--partitions", PARTITIONS)
         with a.worker():
             a("publish", "--once", "--file", file_of(tmp_path / "a", 8))
             b("publish", "--once", "--file", file_of(tmp_path / "b", 8))
@@ -85,7 +85,7 @@ def test_a_machine_of_two_names_in_two_cells_is_offered_under_neither(tmp_path: 
     )
     first, second = hosts(tmp_path)
     with first as a, second as b:
-        a("topics", "create", "--partitions", PARTITIONS, "--preview-rules")
+        a("topics", "create", "--partitions", PARTITIONS)
         with a.worker():
             a("publish", "--once", "--file", file_of(tmp_path / "a", 8), "--machine", "M")
             a("place", "--resources", "VCPU:4", "--consumer", "vm-1")
@@ -116,7 +116,7 @@ def test_an_adoption_reaches_the_other_cells(tmp_path: Path) -> None:
     )
     first, second = hosts(tmp_path)
     with first as a, second as b:
-        a("topics", "create", "--partitions", PARTITIONS, "--preview-rules")
+        a("topics", "create", "--partitions", PARTITIONS)
         with a.worker():
             a("publish", "--once", "--file", file_of(tmp_path / "a", 8), "--machine", "M")
             b("publish", "--once", "--file", file_of(tmp_path / "b", 8, other), "--machine", "M")
@@ -129,9 +129,9 @@ def test_an_adoption_reaches_the_other_cells(tmp_path: Path) -> None:
             assert other in a("place", "--resources", "VCPU:1")
 
 
-def test_logs_of_released_rules_have_no_machines(tmp_path: Path) -> None:
+def test_logs_of_earlier_rules_have_no_machines(tmp_path: Path) -> None:
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=f"{tmp_path}/store") as vacancy:
-        vacancy("topics", "create", "--partitions", len(covering_cells(1)))
+        log_of_version(3, f"sqlite://{tmp_path}/log.db")
         publish = ("publish", "--once", "--file", file_of(tmp_path, 8))
         told = vacancy.run(*publish, "--machine", "A")
         assert told.code == 2

@@ -14,10 +14,10 @@ from tests.cli.command import Vacancy
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vacancy]:
-    """A log with the preview of the newest rules, three nodes in cell c1 and one in c2, and a worker."""
+    """A log with three nodes in cell c1 and one in c2, and a worker."""
     home = tmp_path_factory.mktemp("moves")
     with Vacancy(home, log=f"sqlite://{home}/log.db", store=str(home / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 2, "--preview-rules")
+        vacancy("topics", "create", "--partitions", 2)
         with vacancy.worker():
             for root, cell, cpus in (("h1", "c1", 2), ("h2", "c1", 4), ("h3", "c1", 4), ("far", "c2", 4)):
                 file = home / f"{root}.json"

@@ -15,6 +15,7 @@ from tests.cli.command import Vacancy, node_file
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
+from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.streams.log import open_log
 
 SMALL = ("--resources", "VCPU:1")
@@ -123,7 +124,7 @@ def test_nothing_is_written_to_a_log_that_was_made_again(tmp_path: Path) -> None
             ("settle", "vm-3", "--timeout", 0.5),
             ("provider", "disable", "node-1"),
             ("provider", "retire", "node-1"),
-            ("rules", "activate", 3),
+            ("rules", "activate", RULES_VERSION),
             ("rules", "withdraw"),
             ("classes", "activate"),
         ):

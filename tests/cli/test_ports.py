@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.cli.command import Vacancy
+from tests.cli.command import Vacancy, log_of_version
 
 
 def node_with_ports(home: Path, root: str) -> str:
@@ -16,7 +16,7 @@ def node_with_ports(home: Path, root: str) -> str:
 
 def test_a_static_port_is_on_each_node_once_and_dynamic_ones_come_from_a_range(tmp_path: Path) -> None:
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 1, "--preview-rules")
+        vacancy("topics", "create", "--partitions", 1)
         for root in ("n1", "n2"):
             vacancy("publish", "--once", "--no-wait", "--file", node_with_ports(tmp_path, root))
         vacancy("replay")
@@ -42,7 +42,7 @@ def test_a_static_port_is_on_each_node_once_and_dynamic_ones_come_from_a_range(t
 def test_ports_of_one_request_never_collide(tmp_path: Path) -> None:
     """nomad#9506: of one consumer, a port from a range must not be the port that another of its asks names."""
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 1, "--preview-rules")
+        vacancy("topics", "create", "--partitions", 1)
         inventories = {"PORT": {"tcp": [[20_000, 20_001]]}}
         (tmp_path / "n1.json").write_text(json.dumps([{"id": "n1", "inventories": inventories}]))
         vacancy("publish", "--once", "--no-wait", "--file", "n1.json")
@@ -67,7 +67,7 @@ def test_ports_of_one_request_never_collide(tmp_path: Path) -> None:
 
 def test_older_rules_do_not_know_the_class(tmp_path: Path) -> None:
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 1)
+        log_of_version(3, f"sqlite://{tmp_path}/log.db")
         vacancy("publish", "--once", "--no-wait", "--file", node_with_ports(tmp_path, "n1"))
         vacancy("replay")
         assert "class PORT needs" in vacancy.fails(2, "place", "--resources", "PORT:1")

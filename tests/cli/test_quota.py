@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cli.command import Vacancy, node_file
+from tests.cli.command import Vacancy, log_of_version, node_file
 
 
 def test_limits_are_set_shown_and_kept(tmp_path: Path) -> None:
     node_file(tmp_path, "node-1")
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 2, "--preview-rules")
+        vacancy("topics", "create", "--partitions", 2)
         vacancy("publish", "--once", "--no-wait", "--file", "node-1.json")
         vacancy("replay")
         with vacancy.serving("worker", until="caught up"):
@@ -42,15 +42,17 @@ def test_limits_are_set_shown_and_kept(tmp_path: Path) -> None:
             assert found["candidates"]
             found = vacancy.json("candidates", "--resources", "VCPU:1", "--project", "new")
             assert found["over_quota"] == []
+            refused = vacancy.fails(2, "candidates", "--resources", "VCPU:1", "--project", "p q")
+            assert "'p q' is invalid" in refused
         audited = vacancy.json("verify")["audit"]
         assert (audited["problems"], audited["unverifiable_reasons"], audited["rejected"]) == ([], {}, 4)
 
 
 def test_limits_that_are_invalid(tmp_path: Path) -> None:
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 1)
+        log_of_version(3, f"sqlite://{tmp_path}/log.db")
         vacancy("replay")
-        assert "--preview-rules" in vacancy.fails(2, "quota", "set", "p", "VCPU:1")
+        assert "`vacancy rules activate 4`" in vacancy.fails(2, "quota", "set", "p", "VCPU:1")
         assert "no project is given" in vacancy.fails(2, "quota", "set")
         assert "no limit is given" in vacancy.fails(2, "quota", "set", "p")
         assert "'VCPU:-1' is not a limit" in vacancy.fails(2, "quota", "set", "p", "VCPU:-1")

@@ -111,19 +111,9 @@ def test_a_partition_that_a_wrong_activation_stopped_is_repaired_as_the_page_say
         assert vacancy.json("dead-letters") == {"dead_letters": []}
 
 
-def test_only_a_new_log_follows_a_preview(tmp_path: Path) -> None:
-    newest = RULES_VERSIONS.newest
-    assert newest.preview
-    for name, preview, version in (
-        ("trial", ["--preview-rules"], newest.version),
-        ("kept", [], RULES_VERSION),
-    ):
-        with Vacancy(
-            tmp_path, log=f"sqlite://{tmp_path}/{name}.db", store=str(tmp_path / f"{name}-store")
-        ) as vacancy:
-            vacancy("topics", "create", "--partitions", 1, *preview)
-            vacancy("replay")
-            (found,) = vacancy.json("rules", "show")["partitions"]
-            assert found["version"] == version
-            refused = vacancy.fails(2, "rules", "activate", newest.version)
-            assert f"supports rules versions 1 to {RULES_VERSION}" in refused
+def test_a_new_log_follows_the_newest_rules(tmp_path: Path) -> None:
+    with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
+        vacancy("topics", "create", "--partitions", 1)
+        vacancy("replay")
+        (found,) = vacancy.json("rules", "show")["partitions"]
+        assert found["version"] == RULES_VERSION == RULES_VERSIONS.newest.version

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Vacancy, node_file
+from tests.cli.command import Vacancy, log_of_version, node_file
 
 EVEN = ("--resources", "VCPU:1", "--group-spread", "auto-0/web:1:zone-")
 
@@ -18,7 +18,7 @@ def vacancy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vacancy]:
     """Zones a, b and c of one node each, and a node in no zone."""
     tmp_path = tmp_path_factory.mktemp("spread")
     made = Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store"))
-    made("topics", "create", "--partitions", 1, "--preview-rules")
+    made("topics", "create", "--partitions", 1)
     for root in ("a1", "b1", "c1", "x1"):
         made("publish", "--once", "--no-wait", "--file", node_file(tmp_path, root))
     with made, made.worker():
@@ -69,7 +69,7 @@ def test_what_cannot_be_meant_is_refused(vacancy: Vacancy) -> None:
 
 def test_older_rules_do_not_have_it(tmp_path: Path) -> None:
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 1)
+        log_of_version(3, f"sqlite://{tmp_path}/log.db")
         vacancy("publish", "--once", "--no-wait", "--file", node_file(tmp_path, "a1"))
         vacancy("replay")
         answer = vacancy.fails(2, "place", *EVEN)

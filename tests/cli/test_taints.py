@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Vacancy
+from tests.cli.command import Vacancy, log_of_version
 
 CPU = ("--resources", "VCPU:1")
 
@@ -28,7 +28,7 @@ def report(home: Path, name: str, **classes: int) -> Path:
 def vacancy(tmp_path: Path) -> Iterator[Vacancy]:
     """A node with GPUs and a plain one, in one cell."""
     made = Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store"))
-    made("topics", "create", "--partitions", 1, "--preview-rules")
+    made("topics", "create", "--partitions", 1)
     made("publish", "--once", "--no-wait", "--file", report(tmp_path, "gpu-1", CUSTOM_GPU=4))
     made("publish", "--once", "--no-wait", "--file", report(tmp_path, "plain"))
     with made, made.worker():
@@ -155,7 +155,7 @@ def test_what_is_wrong_is_said(vacancy: Vacancy) -> None:
 
 def test_older_rules_know_no_taints(tmp_path: Path) -> None:
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 1)
+        log_of_version(3, f"sqlite://{tmp_path}/log.db")
         vacancy("publish", "--once", "--no-wait", "--file", report(tmp_path, "n1"))
         vacancy("replay")
         assert "tolerations need version 4" in vacancy.fails(2, "place", *CPU, "--tolerate", "a")

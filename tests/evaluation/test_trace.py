@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `evaluation` is not instal
 from evaluation.__main__ import main
 from evaluation.trace import TraceOptions, as_json, run_trace
 from vacancy.clients.demo.race_trial import TrialResult
-from vacancy.clients.runtime.bootstrap import installed_registry, new_log, new_preview_log
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.scheduler.order_names import order_named
 from vacancy.resources.model.errors import UsageError
-from vacancy.streams.log import Log
 
 POD_COLUMNS = (
     "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,"
@@ -55,13 +53,10 @@ def test_without_fill_each_pod_arrives_once_and_none_is_released(nodes: Path, po
     assert as_json(result)["allocated"]["CUSTOM_GPU_MILLI"] > 0.8
 
 
-@pytest.mark.parametrize("make_log", [new_log, new_preview_log])
-def test_every_outcome_of_the_trace_is_judged(
-    make_log: Callable[..., Log], nodes: Path, pods: Path, tmp_path: Path
-) -> None:
+def test_every_outcome_of_the_trace_is_judged(nodes: Path, pods: Path, tmp_path: Path) -> None:
     def traced(name: str, **options: Any) -> TrialResult:
         url = f"sqlite://{tmp_path}/{name}.db"
-        make_log(url, 2, installed_registry(), replication=None).close()
+        new_log(url, 2, installed_registry(), replication=None).close()
         return run_trace(TraceOptions(nodes, pods, schedulers=2, log=url, **options))
 
     filled, full = traced("filled", fill=0.5), traced("full")

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from tests.fuzz.expensive_case import CELL, DEADLINE_MS, HOLD_MS, Case
-from tests.fuzz.expensive_previews import PREVIEW_KINDS
+from tests.fuzz.expensive_version_4 import KINDS_4
 from tests.support.events_json import START_MS, claim, claims, event, opened, provider, reported
 from tests.support.machine_speed import slowness
 from tests.support.memory_state import MemoryState
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
-from vacancy.resources.fold.rules_versions import RULES_VERSION, RULES_VERSIONS
+from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model.limits import LIMITS_3
 from vacancy.resources.model.record import Record
 
@@ -330,7 +330,7 @@ KINDS: Final[Mapping[str, tuple[Callable[..., Case], Mapping[str, int]]]] = {
     "missing_fields": (missing_fields, {"kind": 3, "brackets": 250_000, "depth": 100}),
     "received": (received, {"requests": 64, "groups": 64, "names": 1000}),
     "closed": (closed, {"requests": 64, "names": 20_000}),
-    **PREVIEW_KINDS,
+    **KINDS_4,
 }
 """By kind, the function that makes it, and how large each of its numbers may be. None is less than 0 or, where it counts
 what there must be, 1."""
@@ -385,8 +385,7 @@ def cost(recipe: Recipe, *, times: int = 3, memory: bool = False) -> Cost:
     that is not slowed down (`slowness`)."""
     case = made(recipe)
     state, registry = MemoryState(), Registry()
-    version = RULES_VERSIONS.newest.version if recipe.kind in PREVIEW_KINDS else RULES_VERSION
-    for offset, one in enumerate([opened(classes=(), version=version), *case.before]):
+    for offset, one in enumerate([opened(classes=(), version=RULES_VERSION), *case.before]):
         state.commit(fold(state, Record(0, offset, START_MS, CELL.encode(), one), registry))
     record = Record(0, 1 + len(case.before), START_MS + case.later_ms, CELL.encode(), case.value)
     spent = min(fold_s(state, record, registry) / slowness() for _ in range(times))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from tests.fuzz.limit_scenes import SCENES, Scene
 from tests.fuzz.mutations import KEYS, STAMPS_MS, changed
-from tests.fuzz.preview_events import PreviewEvents
 from tests.fuzz.rules_events import RulesEvents
+from tests.fuzz.version_4_events import Version4Events
 from tests.recorded_logs.hardware import hardware
 from tests.support.events_json import START_MS, Tape, cells_of, event, opened
 from tests.support.random_events import RandomEvents
@@ -29,8 +29,7 @@ TICK = event("tick.v1", {})
 BOUNDED = 3
 """The first version of the rules with limits."""
 
-PREVIEW = RULES_VERSIONS.newest.version
-"""The number of the preview rules, above all released ones."""
+NEWEST = RULES_VERSIONS.newest.version
 
 LARGE = 20_000
 """Bytes from which on a record is seldom changed: that takes long."""
@@ -86,26 +85,27 @@ class FuzzTape(Tape):
 class FuzzedLog:
     """A log of `size` records from `seed`. In the cell `quiet` there are honest records only; `bad` are the others.
 
-    It starts with any version of the rules, and is raised midway, or follows the preview rules from the first record. Records with limits go to partition 1, so that what they
-    leave to later records does not keep anything of the quiet cell waiting.
+    It starts with version 1, 2 or 3 of the rules, and is raised midway, or it follows the `newest` from the first record.
+    Records with limits go to partition 1, so that what they leave to later records does not keep anything of the quiet cell
+    waiting.
     """
 
     seed: int
     size: int
-    preview: bool = False
+    newest: bool = False
     bad: set[tuple[int, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._rng = rng = random.Random(self.seed)
-        version = PREVIEW if self.preview else rng.choice((1, 2, BOUNDED, BOUNDED, BOUNDED))
+        version = NEWEST if self.newest else rng.choice((1, 2, BOUNDED, BOUNDED, BOUNDED))
         later = version == BOUNDED and rng.random() < 0.3  # PORTS are proposed and activated midway
         self.tape = tape = FuzzTape(version, [("PORTS",), () if later else ("PORTS",)])
         self.world = RandomEvents(rng.choice, tape)
         self.quiet = tape.cells[-1]
         self._others = _other_honest(rng)
         self._rules = RulesEvents(rng)
-        cell = next(c for n in range(1000) if partition_for(c := f"preview-{n}", PARTITIONS) == 1)
-        self._previews = PreviewEvents(rng, tape, cell)
+        cell = next(c for n in range(1000) if partition_for(c := f"newest-{n}", PARTITIONS) == 1)
+        self._newest = Version4Events(rng, tape, cell)
         self._scenes: list[tuple[str, Iterator[bytes]]] = []
         raised_at = rng.randrange(self.size) if version < BOUNDED and rng.random() < 0.8 else self.size
         self.world.settle()
@@ -118,8 +118,8 @@ class FuzzedLog:
                 self._write_other()
             if rng.random() < 0.3:
                 self._write_scene()
-            while self.preview and rng.random() < 0.6:
-                key, value = next(self._previews)
+            while self.newest and rng.random() < 0.6:
+                key, value = next(self._newest)
                 self._write(partition_for(key, PARTITIONS), key.encode(), value)
             while rng.random() < 0.5:
                 self._write_bad()

@@ -39,7 +39,7 @@ FIRST_FOUND = [
     Recipe("given_back_ports", {"parts": 256, "count": 10, "consumers": 1, "kind": 2}),
     Recipe("moved_members", {"members": 1000, "groups": 8, "parts": 1, "kind": 2}),
 ]
-"""Records that cost more under rules versions 1 and 2, up to 100 s, or in the preview, up to three times the budget. What is
+"""Records that cost more under rules versions 1 and 2, up to 100 s, or in a draft of version 4, up to three times the budget. What is
 refused now would never be searched for."""
 
 

@@ -100,9 +100,9 @@ def test_no_record_stops_or_deceives_the_fold(seed: int, scratch: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS[: max(1, len(SEEDS) // 10)])
-def test_no_record_stops_or_deceives_the_preview_rules(seed: int, scratch: Path) -> None:
+def test_no_record_stops_or_deceives_the_newest_rules(seed: int, scratch: Path) -> None:
     try:
-        fuzzed = FuzzedLog(seed, SIZE, preview=True)
+        fuzzed = FuzzedLog(seed, SIZE, newest=True)
         check_all_agree(fuzzed, scratch / "store")
         for partition, records in fuzzed.records.items():
             check_good_among_bad(fuzzed, partition, records)
@@ -139,7 +139,7 @@ def check_good_among_bad(fuzzed: FuzzedLog, partition: int, records: Sequence[Re
     whole = {at for at, why in folded.letters.items() if not any(_of_a_part(one) for one in why)}
     spared = Folded([r._replace(key=ticks, value=TICK) if r.offset in whole else r for r in records])
     assert folded.rows() == spared.rows()
-    if folded.behind or fuzzed.preview:
+    if folded.behind or fuzzed.newest:
         return  # the quiet cell waits for the others, too, and quotas count the projects of all cells
     assert folded.rows(fuzzed.quiet) == Folded(fuzzed.without_bad()[partition]).rows(fuzzed.quiet)
 

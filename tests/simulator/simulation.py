@@ -63,7 +63,7 @@ from vacancy.resources.state.transaction import Changes
 PARTITIONS = 2
 SCHEDULERS = 3
 PROJECTS = ("p", "q")
-PREVIEW = RULES_VERSIONS.newest.version
+NEWEST = RULES_VERSIONS.newest.version
 ORDERS = tuple(SIMPLE_ORDERS.values())
 
 
@@ -97,7 +97,7 @@ class Simulation:
         self.seed, self.directory = seed, directory
         self.rng = random.Random(seed)
         self.version = version or 1 + seed % RULES_VERSION
-        self.preview = self.version == PREVIEW
+        self.newest = self.version == NEWEST
         self.tape = Tape(PARTITIONS, version=self.version)
         self.world = RandomEvents(self.rng.choice, self.tape)
         w = self.world
@@ -140,7 +140,7 @@ class Simulation:
             *(self.fold,) * 6,
             *(self.send_again,) * 2,
             *(self.crash, self.restart_scheduler),
-            *((self.share, self.share, self.parent, self.update, self.update) if self.preview else ()),
+            *((self.share, self.share, self.parent, self.update, self.update) if self.newest else ()),
         )
         for _ in range(steps):
             deed = self.rng.choice(deeds)
@@ -200,7 +200,7 @@ class Simulation:
         if later is not None:
             later.append(them)
             return
-        together = self.preview and len(them) > 1 and len({one.claim["consumer"] for one in them}) > 1
+        together = self.newest and len(them) > 1 and len({one.claim["consumer"] for one in them}) > 1
         if together and len({one.claim["deadline_ms"] for one in them}) == 1:
             self.done["gang"] += 1
             asked = event("gang.requested.v1", {"claims": [one.claim for one in them]})
@@ -248,12 +248,12 @@ class Simulation:
             f"i{number}" if self.rng.random() < 0.9 else f"i{self.rng.randrange(number + 1)}",
             "",
             {},
-            self.tape.now_ms + (30_000 if self.preview else self.rng.choice((5_000, 30_000, 500_000))),
+            self.tape.now_ms + (30_000 if self.newest else self.rng.choice((5_000, 30_000, 500_000))),
             allocations=allocations,
             hold_until_ms=hold,
             memberships=[one.model_dump() for one in wanted.memberships],
         )
-        if self.preview:
+        if self.newest:
             made |= {"project": self.rng.choice(PROJECTS), "user": self.rng.choice(("-", "u"))}
         sent = Sent(candidate.cell, made, taken)
         sent.joined = memberships_of(view, wanted, made["consumer"], candidate)
@@ -386,7 +386,7 @@ class Audit:
             if used_by_rows(self.state, REGISTRY) != used_by_allocations(self.state):
                 self.problems.append(f"offset {record.offset}: rows and allocations differ")
             self.problems += [f"offset {record.offset}: {told}" for told in broken_rules(self.state)]
-            if counted(self.state) != recounted(self.state, REGISTRY) and record_rules(self.state) == PREVIEW:
+            if counted(self.state) != recounted(self.state, REGISTRY) and record_rules(self.state) == NEWEST:
                 self.problems.append(f"offset {record.offset}: quotas count something else than is held")
 
     def _note(self, record: Record, changes: Changes) -> None:

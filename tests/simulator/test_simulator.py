@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.projections.view.test_fleet import told
-from tests.simulator.simulation import PREVIEW, Simulation, verify
+from tests.simulator.simulation import NEWEST, Simulation, verify
 from tests.support.ports_class import REGISTRY
 from tests.support.temporary_stores import FAST
 from vacancy.projections.reader.store_reader import StoreReader
@@ -38,9 +38,9 @@ def test_nothing_is_lost_overcommitted_or_decided_twice(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", seeds()[:3])
-def test_the_preview_rules_keep_what_the_released_ones_do_and_quotas(seed: int) -> None:
+def test_the_newest_rules_keep_what_the_earlier_ones_do_and_quotas(seed: int) -> None:
     """Also operators who change shares and parents, gangs, and consumers that go to another project."""
-    simulate(seed, PREVIEW)
+    simulate(seed, NEWEST)
 
 
 def simulate(seed: int, version: int | None) -> None:

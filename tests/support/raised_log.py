@@ -9,7 +9,6 @@ from typing import Any
 from tests.support.events_json import Tape, claim, claims, event, opened, provider, reported, rules_in_steps
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
-from tests.support.rules_versions import RELEASED_BUILD
 from vacancy.clients.auditor.auditor import AuditReport, audit
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.state.rows import AllocationRow, PartitionRow, VerdictRow
@@ -38,7 +37,7 @@ class RaisedLog:
     def _fold(self) -> None:
         position = getattr(self, "position", 0)
         for record in self.tape.records[0][position:]:
-            self.state.commit(fold(self.state, record, REGISTRY, RELEASED_BUILD))
+            self.state.commit(fold(self.state, record, REGISTRY))
         self.position = len(self.tape.records[0])
 
     def say(self, kind: str, data: Mapping[str, Any]) -> None:

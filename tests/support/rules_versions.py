@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from typing import Any, Literal
 
-from vacancy.resources.fold.rules_versions import RULES_VERSIONS
+from vacancy.resources.fold.rules_versions import RULES_VERSION, RULES_VERSIONS
 from vacancy.resources.model.events import Envelope
 from vacancy.resources.model.request import RequestModel
-from vacancy.resources.state.rule_set import PREVIEWS, Handler, RuleSet, RulesVersions, Upcaster
+from vacancy.resources.state.rule_set import Handler, RuleSet, RulesVersions, Upcaster
 from vacancy.resources.state.tables import Table
 from vacancy.resources.state.transaction import Transaction
 
@@ -58,42 +57,35 @@ def rule_set(
 ) -> RuleSet:
     """The rules of this build of that version, or the newest of them under another number, with these differences. A
     handler that is None is left out."""
-    base = RULES_VERSIONS.of(min(version, RULES_VERSIONS.released.version))
+    base = RULES_VERSIONS.of(min(version, RULES_VERSION))
     found = {**base.handlers, **(handlers or {})}
     return RuleSet(
         version,
         "of tests",
         handlers={model: handler for model, handler in found.items() if handler is not None},
-        upcasters=upcasters,
+        upcasters=base.upcasters if upcasters is None else upcasters,
         expiries=base.expiries,
         tables=base.tables if tables is None else tables,
         classes=base.classes if classes is None else classes,
+        ask_fields=base.ask_fields,
         canonical=base.canonical,
         limits=base.limits,
+        first_error_only=version >= 3,
+        keeps_grants=base.keeps_grants,
+        excludes_items=base.excludes_items,
+        counts_domains=base.counts_domains,
     )
 
 
-_RELEASED = tuple(one for one in RULES_VERSIONS if not one.preview)
-LATER_VERSION = len(_RELEASED) + 1
+LATER_VERSION = RULES_VERSION + 1
 LATER_BUILD = RulesVersions(
     (
-        *_RELEASED,
+        *RULES_VERSIONS,
         rule_set(
             LATER_VERSION,
             handlers={NoteTaken: _fold_note},
-            tables=(*_RELEASED[-1].tables, NOTES, NOTE_COUNTS),
+            tables=(*RULES_VERSIONS.newest.tables, NOTES, NOTE_COUNTS),
         ),
     )
 )
 """What a later build would support."""
-
-
-def _as_release(of: RuleSet) -> RuleSet:
-    """A preview under the number that it gets as a release."""
-    found = copy(of)
-    found.version -= PREVIEWS * of.preview
-    return found
-
-
-RELEASED_BUILD = RulesVersions([_as_release(one) for one in RULES_VERSIONS])
-"""This build, once its newest rules are released."""

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from vacancy.clients.auditor.claims.consumers import Asked, HeldByConsumer
 
 MOVES_SINCE: Final = 4
-"""The first version of the rules that keep grants, also as a preview."""
+"""The first version of the rules that keep grants."""
 
 GROUPS_OF_A_CLAIM: Final = 16
 

@@ -17,7 +17,7 @@ from vacancy.clients.auditor.classes.class_auditor import Refused
 
 NO_LIMIT: Final = -1
 QUOTAS_SINCE: Final = 4
-"""The first version of the rules with quotas, also as a preview."""
+"""The first version of the rules with quotas."""
 
 PARENTS: Final = "quota-parents"
 """The key of the events that decide on parents."""

@@ -314,7 +314,7 @@ class Moves:
                 f"{places.other_grants} would give {held.consumer} other devices or CPUs for what it asks as before, by the"
                 " rules of this log; rules version 4 keeps them",
                 where=where,
-                do="version 4 is a preview: only a log made by `vacancy topics create --preview-rules` follows it",
+                do="raise the rules with `vacancy rules activate 4`",
             )
         last = places.rejected
         if last is not None and last.reason in FINAL:

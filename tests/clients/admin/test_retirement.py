@@ -12,7 +12,7 @@ from tests.support.followed_log import FollowedLog, followed_log
 from vacancy.clients.admin.retirement import StillHeld, held_text, retire
 from vacancy.clients.inspection.lookup import NotFound, show_consumer, show_provider
 from vacancy.clients.scheduler.placement import PlacementRequest
-from vacancy.resources.fold.rules_versions import RULES_VERSION, RULES_VERSIONS
+from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import UsageError, VacancyError
 from vacancy.resources.model.record import NewRecord
@@ -21,7 +21,7 @@ from vacancy.streams.log import Receipt
 CELL = "c1"
 
 
-@pytest.fixture(params=sorted({RULES_VERSION, RULES_VERSIONS.newest.version}))
+@pytest.fixture(params=[3, RULES_VERSION])
 def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[FollowedLog]:
     with followed_log(tmp_path, rules_version=request.param) as site:
         site.report("node-1", cell=CELL, gpus=1)

@@ -63,9 +63,7 @@ def test_a_new_log_follows_the_newest_rules(tmp_path: Path) -> None:
             RulesInForce(0, 1, RULES_VERSION, ()),
             RulesInForce(1, 1, RULES_VERSION, ()),
         )
-        assert [one.version for one in found.supported] == [
-            one.version for one in RULES_VERSIONS if not one.preview
-        ]
+        assert [one.version for one in found.supported] == [one.version for one in RULES_VERSIONS]
         assert found.unread == ()
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.expensive_case import CELL, Case
-from tests.fuzz.expensive_previews import given_back_ports, moved_members, moved_parts
 from tests.fuzz.expensive_records import ancestors, granted_by_name, many_groups
+from tests.fuzz.expensive_version_4 import given_back_ports, moved_members, moved_parts
 from tests.support.events_json import START_MS, opened
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from vacancy.clients.demo.demo import DemoOptions, run_demo
 from vacancy.clients.demo.race_trial import STAGES, Step
-from vacancy.clients.runtime.bootstrap import installed_registry, new_log, new_preview_log
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.state.tables import DEAD_LETTERS, FACTS
-from vacancy.streams.log import Log
 
 KEYS = [
     *("log", "nodes", "providers", "requests", "accepted", "lost_claims", "no_valid_host", "released"),
@@ -43,10 +41,9 @@ def test_a_small_demo_hands_out_nothing_twice_and_rebuilds_the_same(tmp_path: Pa
         assert list(reader.scan(DEAD_LETTERS)) == []
 
 
-@pytest.mark.parametrize("make_log", [new_log, new_preview_log])
-def test_every_outcome_of_a_demo_is_judged(make_log: Callable[..., Log], tmp_path: Path) -> None:
+def test_every_outcome_of_a_demo_is_judged(tmp_path: Path) -> None:
     url = f"sqlite://{tmp_path}/log.db"
-    make_log(url, 4, installed_registry(), replication=None).close()
+    new_log(url, 4, installed_registry(), replication=None).close()
     result = run_demo(DemoOptions(nodes=12, schedulers=2, seed=3, log=url, directory=tmp_path / "stores"))
     assert min(result.race.accepted, result.race.no_valid_host, result.race.released) > 0
     assert (result.audit.problems, result.audit.unverifiable_reasons) == ([], {})

@@ -14,14 +14,12 @@ from vacancy.clients.scheduler.moves.cell_moves import CellMoves
 from vacancy.clients.scheduler.moves.holdings import NothingHeld
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.store_query import StoreQuery
-from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import ClaimLost, NoValidHost, UsageError
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.resources.model.server_group import ServerGroupMembership
 from vacancy.resources.state.tables import ALLOCATIONS, key
 
-PREVIEW = RULES_VERSIONS.newest.version
 A, B, C = covering_cells(3)
 VCPU_4 = "resources=VCPU:4"
 
@@ -29,7 +27,7 @@ VCPU_4 = "resources=VCPU:4"
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[FollowedLog]:
     """Three cells with a node each: `src`, `dst`, and `small` with room for 2. vm-1 holds 4 VCPU of `src`."""
-    with followed_log(tmp_path, partitions=3, rules_version=PREVIEW) as found:
+    with followed_log(tmp_path, partitions=3) as found:
         found.report("src", cell=A)
         found.report("dst", cell=B)
         found.report("small", cell=C, VCPU={"total": 2})

@@ -14,13 +14,11 @@ from vacancy.clients.replay_tool.verify import verify
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.quotas import Quotas
-from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import ClaimLost, ConsumerExists, NoValidHost, OverQuota
 from vacancy.resources.model.events import QuotaScope
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.state.tables import ALLOCATIONS, DEAD_LETTERS, split_key
 
-PREVIEW = RULES_VERSIONS.newest.version
 RACERS = 4
 GANGS = 6
 """Gangs that each scheduler asks for."""
@@ -28,7 +26,7 @@ GANGS = 6
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[FollowedLog]:
-    with followed_log(tmp_path, partitions=2, rules_version=PREVIEW) as found:
+    with followed_log(tmp_path, partitions=2) as found:
         yield found
 
 

@@ -13,19 +13,17 @@ from tests.support.followed_log import FollowedLog, followed_log
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.quotas import Quotas
-from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import NoValidHost, OverQuota, UsageError
 from vacancy.resources.model.events import QuotaScope
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 
-PREVIEW = RULES_VERSIONS.newest.version
 CORES: dict[str, Any] = {"cores": [[0], [1], [2], [3]]}
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[FollowedLog]:
-    with followed_log(tmp_path, rules_version=PREVIEW) as site:
+    with followed_log(tmp_path) as site:
         yield site
 
 

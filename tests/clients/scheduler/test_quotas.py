@@ -16,7 +16,6 @@ from vacancy.clients.runtime.folded_log import RecordRefused
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.quotas import Limit, Quotas
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import OverQuota, UsageError
 from vacancy.resources.model.events import QuotaScope
 from vacancy.resources.model.partitioner import covering_cells
@@ -27,13 +26,12 @@ from vacancy.streams.log import AppendedAt, Log
 PARTITIONS = 4
 ROUNDS = int(os.environ.get("VACANCY_QUOTA_ROUNDS", "1"))
 VCPU = QuotaScope(project="p", unit="VCPU")
-PREVIEW = RULES_VERSIONS.newest.version
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[FollowedLog]:
     """Four cells with a node of 100 VCPU each."""
-    with followed_log(tmp_path, partitions=PARTITIONS, rules_version=PREVIEW) as found:
+    with followed_log(tmp_path, partitions=PARTITIONS) as found:
         for at, cell in enumerate(covering_cells(PARTITIONS)):
             found.report(f"n{at}", cell=cell, VCPU={"total": 100})
         yield found
@@ -336,7 +334,7 @@ def test_a_project_that_becomes_a_parent_leaves_the_default(site: FollowedLog) -
 
 
 def test_rules_without_quotas_say_so(tmp_path: Path) -> None:
-    with followed_log(tmp_path) as old, pytest.raises(UsageError, match="--preview-rules"):
+    with followed_log(tmp_path, rules_version=3) as old, pytest.raises(UsageError, match="rules activate 4"):
         Quotas(old.log, old.reader)
 
 

@@ -14,7 +14,7 @@ from vacancy.clients.demo.race_plan import Arrival, deal
 from vacancy.clients.demo.race_trial import Trial, TrialOptions, run_trial
 from vacancy.clients.demo.synthetic_fleet import node_reports
 from vacancy.clients.inspection.group_report import show_group
-from vacancy.clients.runtime.bootstrap import installed_registry, new_preview_log
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.projections.reader.store_reader import StoreReader
@@ -58,7 +58,7 @@ def test_racing_schedulers_do_not_break_the_spread(tmp_path: Path) -> None:
     the auditor would see any claim after which a zone has two members more than another."""
     requests = [*[spec(even()) for _ in range(24)], *[spec(even("pairs"), copies=2) for _ in range(6)]]
     url = f"sqlite://{tmp_path}/log.db"
-    new_preview_log(url, PARTITIONS, installed_registry()).close()
+    new_log(url, PARTITIONS, installed_registry()).close()
 
     def report(trial: Trial) -> None:
         providers = [(events.ProviderReport(id=node, inventories={"VCPU": {"total": 8}}),) for node in NODES]

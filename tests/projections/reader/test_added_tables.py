@@ -163,7 +163,7 @@ def test_a_build_that_does_not_support_the_version_refuses_the_store(tmp_path: P
 
 
 def test_a_build_refuses_a_store_of_a_later_version_that_brought_no_table(tmp_path: Path) -> None:
-    later = RulesVersions([*(one for one in RULES_VERSIONS if not one.preview), rule_set(LATER_VERSION)])
+    later = RulesVersions([*RULES_VERSIONS, rule_set(LATER_VERSION)])
     with Store(tmp_path, log=LOG, partitions=1, registry=REGISTRY, versions=later) as store:
         store.apply(0, list(itertools.islice(noted_log(), ACTIVATED_AT + 1)))
     with Store(tmp_path, log=LOG, partitions=1, registry=REGISTRY) as store:  # noqa: SIM117 - one step each

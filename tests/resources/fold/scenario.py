@@ -23,13 +23,11 @@ from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.claims.quota_ledgers import PARENTS_ID, quota_limit_id
 from vacancy.resources.fold.fold import fold
-from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.events import QuotaScope
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.rows import VerdictRow
-from vacancy.resources.state.rule_set import PREVIEWS
 from vacancy.resources.state.tables import (
     DEAD_LETTERS,
     PARTITION,
@@ -168,9 +166,6 @@ class Scenario:
         self.classes = tuple(filter(None, options.get("classes", "PORTS").split(",")))
         self.plugins = options.get("plugins", "yes") == "yes"
         self.rules = int(options.get("rules", 1))
-        newest = RULES_VERSIONS.newest
-        if newest.preview and self.rules == newest.version - PREVIEWS:
-            self.rules = newest.version
 
     def _open(self) -> None:
         self.replicas = Replicas(self.directory, self.partition, self.partitions, self.plugins)

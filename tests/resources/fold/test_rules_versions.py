@@ -32,7 +32,7 @@ from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
 from vacancy.resources.model.errors import Halt
 from vacancy.resources.model.record import Record
 from vacancy.resources.model.request import RequestModel, RequestSpec
-from vacancy.resources.state.rule_set import PREVIEWS, RulesVersions, Upcaster
+from vacancy.resources.state.rule_set import RulesVersions, Upcaster
 from vacancy.resources.state.tables import (
     DEAD_LETTERS,
     PARTITION,
@@ -234,11 +234,6 @@ def two_ways() -> RulesVersions:
         (lambda: RulesVersions((rule_set(2),)), "not 1, 2, 3"),
         (lambda: RulesVersions((rule_set(1), rule_set(3))), "not 1, 2, 3"),
         (lambda: RulesVersions((rule_set(1), rule_set(1))), "not 1, 2, 3"),
-        (lambda: RulesVersions((rule_set(1), rule_set(PREVIEWS + 3))), "not 1, 2, 3"),
-        (
-            lambda: RulesVersions((rule_set(1), rule_set(PREVIEWS + 2), rule_set(3))),
-            "version before the newest is a preview",
-        ),
         (lost_event, "version 2 lacks what version 1 has: vacancy.node.retired.v1"),
         (lost_table, "version 2 lacks what version 1 has: its tables"),
         (lost_class, "version 2 lacks what version 1 has: FPGA"),
@@ -253,12 +248,10 @@ def test_a_list_that_does_not_hold_together_is_refused(made: Callable[[], object
 
 
 def test_the_versions_of_this_build_are_listed() -> None:
-    released = [one for one in RULES_VERSIONS if not one.preview]
-    assert [one.version for one in released] == list(range(1, RULES_VERSION + 1))
-    assert [one.version for one in RULES_VERSIONS][RULES_VERSION:] in ([], [PREVIEWS + RULES_VERSION + 1])
+    assert [one.version for one in RULES_VERSIONS] == [1, 2, 3, 4]
     assert all(one.summary for one in RULES_VERSIONS)
-    assert [one.canonical for one in released] == [FORM_1, FORM_2, FORM_2]
-    assert [len(one.event_types) for one in released] == [14, 14, 18]
+    assert [one.canonical for one in RULES_VERSIONS] == [FORM_1, FORM_2, FORM_2, FORM_2]
+    assert [len(one.event_types) for one in RULES_VERSIONS] == [14, 14, 18, 37]
 
 
 # -- version 2 ------------------------------------------------------------------------------------------------

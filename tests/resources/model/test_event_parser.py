@@ -13,7 +13,7 @@ from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import InvalidRecord
 
-parse = RULES_VERSIONS.released.parse
+parse = RULES_VERSIONS.newest.parse
 
 
 def read(value: bytes, brackets: int, monkeypatch: pytest.MonkeyPatch) -> Any:

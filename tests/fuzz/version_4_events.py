@@ -1,4 +1,4 @@
-"""Events of the preview rules: machines, moves that keep grants, gangs, MIG, ports, taints, devices that are excluded, moves
+"""Events of rules version 4: machines, moves that keep grants, gangs, MIG, ports, taints, devices that are excluded, moves
 between cells, changed accounts, and quotas. Some of them lie."""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OUTCOMES = ("finished", "undone", "released")
 TAINTS = ("maintenance", "gpu")
 
 
-class PreviewEvents(Iterator[tuple[str, bytes]]):
+class Version4Events(Iterator[tuple[str, bytes]]):
     """(key, value) of records of a cell of partition 1 and of its quotas' ledgers, without end. Most of them are taken."""
 
     def __init__(self, rng: random.Random, tape: Tape, cell: str) -> None:

@@ -1,4 +1,4 @@
-"""Kinds of records of the preview rules that may cost the fold more than they should (`expensive_records`)."""
+"""Kinds of records of rules version 4 that may cost the fold more than they should (`expensive_records`)."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def alternatives(requests: int, count: int, names: int) -> Case:
     return Case([], event("requests.received.v2", {"requests": them}))
 
 
-PREVIEW_KINDS: Final[Mapping[str, tuple[Callable[..., Case], Mapping[str, int]]]] = {
+KINDS_4: Final[Mapping[str, tuple[Callable[..., Case], Mapping[str, int]]]] = {
     "mig_instances": (
         mig_instances,
         {"gpus": 512, "profiles": 64, "starts": 16, "size": 16, "asks": 2048, "count": 256},
