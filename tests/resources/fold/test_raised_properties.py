@@ -15,7 +15,6 @@ from tests.support.events_json import LOG, provider
 from tests.support.ports_class import REGISTRY
 from tests.support.quota_counts import counted, recounted
 from tests.support.raised_log import CELL, RaisedLog
-from tests.support.rules_versions import RELEASED_BUILD
 from vacancy.projections.store.digest import as_scan, partition_digest
 from vacancy.projections.store.store import Store
 from vacancy.resources.state.rows import AllocationRow
@@ -211,7 +210,7 @@ def test_a_log_that_is_raised_midway_is_judged_and_counted_right(seed: int, tmp_
     assert old_ones(log) == []
     assert counted(log.state) == recounted(log.state, REGISTRY)
     assert [one for one in log.audit().problems if not one.startswith("quotas partition")] == []
-    with Store(tmp_path, log=LOG, partitions=1, registry=REGISTRY, versions=RELEASED_BUILD) as store:
+    with Store(tmp_path, log=LOG, partitions=1, registry=REGISTRY) as store:
         store.apply(0, log.tape.records[0])
         stored = partition_digest(store.partition(0).scan, REGISTRY)
     assert stored == partition_digest(as_scan(log.state.items), REGISTRY)
