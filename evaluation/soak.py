@@ -28,9 +28,10 @@ from uuid import uuid4
 
 import psutil
 
+from evaluation.soak_changes import set_limit
 from evaluation.soak_processes import PARTITIONS, SoakSite, publish, schedule
 from evaluation.soak_report import Sample, by_tenths, judge_memory, judge_state
-from vacancy.clients.runtime.bootstrap import installed_registry, new_log
+from vacancy.clients.runtime.bootstrap import installed_registry, new_preview_log
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.projections.reader.store_reader import StoreReader
@@ -87,13 +88,16 @@ def run(arguments: argparse.Namespace) -> int:
         if servers is None:
             broker = stack.enter_context(_own_broker(home / "kafka"))
             servers = f"kafka://{broker.servers}/own"
-        log = stack.enter_context(
-            new_log(f"{servers}-soak-{uuid4().hex[:6]}", PARTITIONS, installed_registry(), replication=1)
-        )
+        log = stack.enter_context(made_log(f"{servers}-soak-{uuid4().hex[:6]}"))
         site = SoakSite(log.url, home, arguments.rate, int(time.time() * 1000))
         found = Soak(site, log, broker, arguments).run()
     print(json.dumps(found))
     return 0 if found["ok"] else EXIT_DIFFERENCE
+
+
+def made_log(url: str) -> Log:
+    """Create the log of a soak test. Its rules have moves, quotas, taints and gangs."""
+    return new_preview_log(url, PARTITIONS, installed_registry(), replication=1)
 
 
 class Broker(Protocol):
@@ -149,6 +153,8 @@ class Soak:
                 stack.callback(part.kill)
                 if isinstance(part, Worker):
                     part.wait_ready()  # before that there is no store to read
+                if part is self._workers[-1]:
+                    set_limit(self._log, self._stores[-1])
             self._started = time.monotonic()
             self._kill_and_watch(seconds)
             took = time.monotonic() - self._started

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.journal import Journal, journal_of
+from evaluation.soak_changes import REFUSED, UNKNOWN, Changes
 from evaluation.statistics import report
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.client import Scheduler
-from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
+from vacancy.clients.scheduler.placement import Outcome
 from vacancy.resources.model.errors import LogUnavailable
 from vacancy.resources.model.events import ProviderReport
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.record import NewRecord
-from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
 from vacancy.streams.log import Log, Receipt, open_log
 
 PARTITIONS = 2
@@ -41,6 +41,9 @@ DEADLINE_S = 20.0
 TIMEOUT_S = 8.0
 _ROUND_S = 0.1
 _PLACED_AT_ONCE = 3
+_CHANGED_SHARE, _GANG_SHARE, _TAINT_SHARE = 0.4, 0.1, 0.05
+"""In how many rounds of a scheduler a consumer is changed, a gang is placed, a taint is set or removed."""
+
 _LIFE = b"00000000000000aa"
 """The incarnation in `evaluation.statistics.report`; the publisher replaces it by the number of its life."""
 
@@ -169,12 +172,14 @@ class _Feed:
 
 
 def schedule(stop_pipe: Connection, site: SoakSite, name: str, store: Path, seed: int) -> None:
-    """Place and release. Claims that an earlier life left open are settled first."""
+    """Place, change and release. Claims that an earlier life left open are settled first."""
     with (
         opened(site.log) as log,
         Scheduler(log, store, installed_registry(), name=name, seed=seed, deadline_s=DEADLINE_S) as scheduler,
     ):
-        one = _Scheduling(scheduler, name, Journal(site.journal(name)), random.Random(seed))
+        choose = random.Random(seed)
+        changes = Changes(scheduler, choose, root, TIMEOUT_S)
+        one = _Scheduling(scheduler, changes, name, Journal(site.journal(name)), choose)
         one.recover(journal_of(site.journal(name)))
         while not stop_pipe.poll():
             started = time.monotonic()
@@ -184,14 +189,18 @@ def schedule(stop_pipe: Connection, site: SoakSite, name: str, store: Path, seed
 
 
 class _Scheduling:
-    """The state of a scheduler: consumers that it holds, claims of unknown outcome, consumers to place again."""
+    """The state of a scheduler: consumers that it holds, claims and changes of unknown outcome, consumers to place again."""
 
-    def __init__(self, scheduler: Scheduler, name: str, journal: Journal, choose: random.Random) -> None:
-        self._scheduler, self._name, self._journal, self._choose = scheduler, name, journal, choose
+    def __init__(
+        self, scheduler: Scheduler, changes: Changes, name: str, journal: Journal, choose: random.Random
+    ) -> None:
+        self._scheduler, self._changes = scheduler, changes
+        self._name, self._journal, self._choose = name, journal, choose
         self._next = 0
         self._held: list[Outcome] = []
         self._again: list[str] = []
         self._open: dict[str, tuple[Outcome | str, int]] = {}
+        self._changing: dict[str, int] = {}
 
     def recover(self, lines: Iterable[list[Any]]) -> None:
         """Restore the state from the journal."""
@@ -199,35 +208,42 @@ class _Scheduling:
         for what, consumer, *words in lines:
             known[consumer] = [what, *words]
         self._next = 1 + max((int(consumer.rpartition("-")[2]) for consumer in known), default=-1)
-        deadline_ms = int((time.time() + DEADLINE_S) * 1000)
         for consumer, (what, *words) in known.items():
             if what in ("placed", "releasing"):
                 claim, cell, until = words
                 self._held.append(Outcome("placed", "", consumer, cell=cell, claim=claim, deadline_ms=until))
             elif what == "asked":
-                self._open[consumer] = (consumer, deadline_ms)
+                self._open[consumer] = (consumer, _latest_deadline_ms())
+            elif what == "changing":
+                self._changing[consumer] = _latest_deadline_ms()
 
     def round(self) -> None:
-        """Settle open claims, place some consumers, release some."""
+        """Settle open claims, place some consumers, change one, release some."""
         self.settle()
         wanted = [self._again.pop() for _ in range(min(_PLACED_AT_ONCE, len(self._again)))]
-        wanted += [f"{self._name}-{self._next + n}" for n in range(_PLACED_AT_ONCE - len(wanted))]
-        self._next += sum(1 for one in wanted if int(one.rpartition("-")[2]) >= self._next)
-        for consumer in wanted:
-            self._journal.write("asked", consumer)
-        requests = [PlacementRequest(self._spec(), consumer=consumer) for consumer in wanted]
-        for outcome in self._scheduler.place_many(requests, in_flight=8, timeout_s=TIMEOUT_S):
-            self._record(outcome)
+        wanted += self._new(_PLACED_AT_ONCE - len(wanted))
+        self._place(wanted)
+        if self._choose.random() < _GANG_SHARE:
+            self._place_gang(self._new(2))
+        if self._held and self._choose.random() < _CHANGED_SHARE:
+            self._change(self._held.pop(self._choose.randrange(len(self._held))))
+        if self._choose.random() < _TAINT_SHARE:
+            self._changes.taint_one(NODES)
         if len(self._held) > HELD_MAX:
             self._choose.shuffle(self._held)
             self._release([self._held.pop() for _ in range(8)])
 
-    def _spec(self) -> RequestSpec:
-        amounts: dict[str, Ask] = {
-            "VCPU": self._choose.randint(1, 6),
-            "MEMORY_MB": 256 * self._choose.randint(1, 4),
-        }
-        return RequestSpec(groups=(RequestGroup(resources=amounts),))
+    def _new(self, count: int) -> list[str]:
+        """Names of new consumers."""
+        self._next += count
+        return [f"{self._name}-{number}" for number in range(self._next - count, self._next)]
+
+    def _place(self, wanted: list[str]) -> None:
+        for consumer in wanted:
+            self._journal.write("asked", consumer)
+        requests = [self._changes.request(consumer) for consumer in wanted]
+        for outcome in self._scheduler.place_many(requests, in_flight=8, timeout_s=TIMEOUT_S):
+            self._record(outcome)
 
     def _record(self, outcome: Outcome) -> None:
         if outcome.status == "placed":
@@ -236,13 +252,39 @@ class _Scheduling:
             self._open[outcome.consumer] = (outcome, outcome.deadline_ms)
         else:
             self._journal.write(outcome.status, outcome.consumer)
+            self._changes.fetch_quota(outcome)
+
+    def _place_gang(self, wanted: list[str]) -> None:
+        """Place two consumers together, or none of them."""
+        for consumer in wanted:
+            self._journal.write("asked", consumer)
+        requests = [self._changes.request(consumer, most_vcpu=2) for consumer in wanted]
+        try:
+            outcomes = self._scheduler.place_gang(requests, timeout_s=TIMEOUT_S)
+        except REFUSED:
+            for consumer in wanted:
+                self._journal.write("lost", consumer)
+        except UNKNOWN:
+            for consumer in wanted:
+                self._open[consumer] = (consumer, _latest_deadline_ms())
+        else:
+            for outcome in outcomes:
+                self._placed(outcome)
+
+    def _change(self, held: Outcome) -> None:
+        self._journal.write("changing", held.consumer)
+        changed = self._changes.change(held)
+        if changed is None:
+            self._changing[held.consumer] = _latest_deadline_ms()
+        else:
+            self._placed(changed)
 
     def _placed(self, outcome: Outcome) -> None:
         self._journal.write("placed", outcome.consumer, outcome.claim, outcome.cell, outcome.deadline_ms)
         self._held.append(outcome)
 
     def settle(self, timeout_s: float = 0.0) -> None:
-        """Get the outcomes of open claims. Consumers of void claims are placed again under the same name."""
+        """Get the outcomes of open claims and changes. Consumers of void claims are placed again under the same name."""
         for consumer, (claimed, deadline_ms) in list(self._open.items()):
             found = self._scheduler.settle(claimed, deadline_ms=deadline_ms, timeout_s=timeout_s or 0.02)
             if found.status == "placed":
@@ -261,6 +303,10 @@ class _Scheduling:
                 self._again.append(consumer)
             if found.status != "unknown":
                 del self._open[consumer]
+        for consumer, deadline_ms in list(self._changing.items()):
+            if self._changes.has_passed(deadline_ms) and (now := self._changes.settled(consumer)) is not None:
+                del self._changing[consumer]
+                self._placed(now)
 
     def _release(self, outcomes: list[Outcome]) -> None:
         for one in outcomes:
@@ -274,5 +320,14 @@ class _Scheduling:
             self._journal.write("released", one.consumer)
 
     def finish(self) -> None:
-        """Settle all open claims."""
+        """Settle all open claims and changes. A change that cannot be settled stays in the journal."""
+        give_up_at = time.monotonic() + 2 * DEADLINE_S
         self.settle(2 * DEADLINE_S)
+        while self._changing and time.monotonic() < give_up_at:
+            time.sleep(_ROUND_S)
+            self.settle()
+
+
+def _latest_deadline_ms() -> int:
+    """The latest deadline of a claim that was sent until now."""
+    return int((time.time() + DEADLINE_S) * 1000)

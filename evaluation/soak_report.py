@@ -18,6 +18,7 @@ from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.replay_tool.replay import replay
 from vacancy.clients.replay_tool.verify import LogRecords, rebuild
 from vacancy.clients.runtime.bootstrap import installed_registry
+from vacancy.clients.scheduler.moves.cell_moves import SOURCE as CELL_MOVE
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.state.tables import ALLOCATIONS, split_key
 from vacancy.streams.log import Log
@@ -95,6 +96,9 @@ def by_tenths(samples: Sequence[Sample], seconds: float) -> dict[str, list[float
     return found
 
 
+_REPORTS = ("vacancy.node.reported.v1", "vacancy.node.reported.v2")
+_CLAIMS = ("vacancy.claims.requested.v1", "vacancy.claims.requested.v2", "vacancy.gang.requested.v1")
+
 # -- state ----------------------------------------------------------------------------------------------------
 
 
@@ -116,6 +120,7 @@ def judge_state(
     twice = [consumer for consumer, claims in content.consumers.items() if len(claims & accepted) > 1]
     lost = _lost_reports(site, content.reports) + _lost_placements(site, stores[0], schedulers, accepted)
     lost += [f"{root}: its outbox is not empty" for root in KEPT_NODES if _has_pending(site, root)]
+    lost += [f"a move between cells is open: {one}" for one in audited.open_moves]
     return {
         "records": sum(live[0].position.values()),
         "records_twice": content.twice,
@@ -129,6 +134,7 @@ def judge_state(
         "missing_verdicts": audited.missing_verdicts,
         "not_judged": audited.unverifiable,
         "not_judged_for": audited.unverifiable_reasons,
+        "events": content.events,
         "problems": audited.problems[:10],
         "double_claims": len(twice),
         "lost_events": len(lost),
@@ -140,29 +146,33 @@ def judge_state(
 
 
 class _LogContent(NamedTuple):
-    """The content of the log: the report numbers of each life of the publisher, and the claims of each consumer."""
+    """The content of the log: the report numbers of each life of the publisher, the claims of each consumer, and how many
+    records there are of each event."""
 
     reports: dict[str, set[int]]
     twice: int
     consumers: dict[str, set[str]]
+    events: dict[str, int]
 
 
 def _read_log(log: Log, position: dict[int, int]) -> _LogContent:
     reports: dict[str, set[int]] = defaultdict(set)
     consumers: dict[str, set[str]] = defaultdict(set)
+    kinds = Counter[str]()
     twice = 0
     for partition, end in position.items():
         for record in LogRecords(log, partition, end):
             event = msgspec.json.decode(record.value)
             kind, data = event["type"], event["data"]
-            if kind == "vacancy.node.reported.v1" and (node := root_number(data["root"])) is not None:
+            kinds[kind] += 1
+            if kind in _REPORTS and (node := root_number(data["root"])) is not None:
                 own, number = reports[data["incarnation"]], (data["sequence"] - 1) * NODES + node
                 twice += number in own
                 own.add(number)
-            elif kind == "vacancy.claims.requested.v1":
+            elif kind in _CLAIMS and event["source"] != CELL_MOVE:
                 for claim in data["claims"]:
                     consumers[claim["consumer"]].add(claim["id"])
-    return _LogContent(reports, twice, consumers)
+    return _LogContent(reports, twice, consumers, dict(sorted(kinds.items())))
 
 
 def _lost_reports(site: SoakSite, reports: dict[str, set[int]]) -> list[str]:
@@ -187,6 +197,8 @@ def _lost_placements(site: SoakSite, store: Path, schedulers: Sequence[str], acc
                 lost.append(f"{consumer}: was placed by {words[0]} but does not hold the allocation")
             if what in ("placed", "releasing") and words[0] not in accepted:
                 lost.append(f"{consumer}: claim {words[0]} was reported as accepted but is not")
+            if what == "changing":
+                lost.append(f"{consumer}: what it holds after a change was not settled")
             if what in ("void", "lost", "no_valid_host") and consumer in held:
                 lost.append(f"{consumer}: was reported as not placed but has an allocation")
     return lost

@@ -32,6 +32,16 @@ CellOption = Annotated[
     ),
 ]
 
+TolerateOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tolerate",
+        metavar="KEY[=VALUE]",
+        help="Also allow providers with this taint, now and in later moves. What the request tolerated already, it tolerates"
+        " anyway. Repeatable.",
+    ),
+]
+
 
 def move(
     consumer: ConsumerArgument,
@@ -61,6 +71,7 @@ def move(
             " confirms it. `vacancy settle` then finishes it.",
         ),
     ] = None,
+    tolerate: TolerateOption = None,
     cell: CellOption = None,
     order: o.OrderOption = None,
     weigh: o.WeighOption = None,
@@ -103,6 +114,7 @@ def move(
                 to=to,
                 not_nodes=not_node or (),
                 source=cell,
+                tolerate=tolerate or (),
                 hold_s=600.0 if hold is None else hold,
                 waits=hold is not None,
                 timeout_s=timeout,
@@ -118,6 +130,7 @@ def move(
             not_nodes=not_node or (),
             cell=cell,
             keep=keep,
+            tolerate=tolerate or (),
             timeout_s=timeout,
             max_staleness_s=max_staleness,
         )
@@ -151,6 +164,7 @@ def resize(
     elsewhere: Annotated[
         bool, typer.Option("--elsewhere", help="Allow another node if there is no room on its own.")
     ] = False,
+    tolerate: TolerateOption = None,
     cell: CellOption = None,
     order: o.OrderOption = None,
     max_staleness: o.MaxStalenessOption = None,
@@ -183,6 +197,7 @@ def resize(
             groups=groups,
             elsewhere=elsewhere,
             cell=cell,
+            tolerate=tolerate or (),
             timeout_s=timeout,
             max_staleness_s=max_staleness,
         )
@@ -194,6 +209,7 @@ def evacuate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show where each consumer would go.")
     ] = False,
+    tolerate: TolerateOption = None,
     cell: o.CellOption = None,
     order: o.OrderOption = None,
     weigh: o.WeighOption = None,
@@ -219,7 +235,12 @@ def evacuate(
     with context.open_scheduler(timeout, seed=seed, order=ranked) as scheduler:
         moved = list(
             scheduler.evacuate(
-                node, cell=cell, dry_run=dry_run, timeout_s=timeout, max_staleness_s=max_staleness
+                node,
+                cell=cell,
+                dry_run=dry_run,
+                tolerate=tolerate or (),
+                timeout_s=timeout,
+                max_staleness_s=max_staleness,
             )
         )
     if as_json:

@@ -218,6 +218,7 @@ class Scheduler:
         not_nodes: Collection[str] = (),
         cell: str | None = None,
         keep: bool = False,
+        tolerate: Collection[str] = (),
         timeout_s: float = 10.0,
         max_staleness_s: float | None = None,
     ) -> Outcome:
@@ -229,6 +230,9 @@ class Scheduler:
         place, and keeps what was granted on that node: to the new one to finish, to the old one to undo it. `cell` chooses one
         of several cells in which it holds something.
 
+        The tolerations of its request go with it. `tolerate` names more taints (`KEY` or `KEY=VALUE`) that it tolerates, and
+        goes on to tolerate in later moves.
+
         Raises as `place` does (`NoValidHost`, `SearchGivenUp`, `ClaimLost`, `OutcomeUnknown`, `OverQuota`, `RecordRefused`,
         `UsageError`), and `NothingHeld`. On a log with rules below version 4, `UsageError` where it would be granted other
         devices for what it asks as before.
@@ -239,6 +243,7 @@ class Scheduler:
             not_nodes=not_nodes,
             cell=cell,
             keep=keep,
+            tolerate=tolerate,
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,
         )
@@ -251,18 +256,20 @@ class Scheduler:
         groups: Mapping[str, Mapping[str, Ask | None]] = MappingProxyType({}),
         elsewhere: bool = False,
         cell: str | None = None,
+        tolerate: Collection[str] = (),
         timeout_s: float = 10.0,
         max_staleness_s: float | None = None,
     ) -> Outcome:
         """Change what a consumer asks for: class -> the new ask, None for nothing any more. All other asks of its request stay,
         and so do their grants. `groups` has the changes by request group, where several ask for one class. It stays on its
-        node, unless `elsewhere` allows others. Raises as `move`."""
+        node, unless `elsewhere` allows others. `tolerate` as for `move`. Raises as `move`."""
         return self._moves(timeout_s).resize(
             consumer,
             resources,
             groups,
             elsewhere=elsewhere,
             cell=cell,
+            tolerate=tolerate,
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,
         )
@@ -289,14 +296,20 @@ class Scheduler:
         *,
         cell: str | None = None,
         dry_run: bool = False,
+        tolerate: Collection[str] = (),
         timeout_s: float = 10.0,
         max_staleness_s: float | None = None,
     ) -> Iterator[Moved]:
         """Move every consumer off a node, one after the other, each to another node of the cell; what cannot be moved stays,
-        with its error. `timeout_s` is for each. With `dry_run`, only find the places. Raises `NotFound` for an unknown node,
-        `UsageError` for a part of a node."""
+        with its error. `timeout_s` is for each. With `dry_run`, only find the places. `tolerate` as for `move`. Raises `NotFound` for
+        an unknown node, `UsageError` for a part of a node."""
         return self._moves(timeout_s).evacuate(
-            node, cell=cell, dry_run=dry_run, timeout_s=timeout_s, max_staleness_s=max_staleness_s
+            node,
+            cell=cell,
+            dry_run=dry_run,
+            tolerate=tolerate,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
         )
 
     def update(
@@ -331,24 +344,30 @@ class Scheduler:
         to: str | None = None,
         not_nodes: Collection[str] = (),
         source: str | None = None,
+        tolerate: Collection[str] = (),
         hold_s: float = 600.0,
         waits: bool = False,
         timeout_s: float = 30.0,
     ) -> CellMove:
         """Move a consumer to another cell, with the same request: to `cell`, or to any other; to the node `to`, if given, and to
-        none of `not_nodes`. `source` chooses one of several cells in which it holds something.
+        none of `not_nodes`. `source` chooses one of several cells in which it holds something. `tolerate` as for `move`.
 
         It is one operation that anybody can resume after a kill: see docs/moves-between-cells.md. With `waits` it returns as
         soon as both places are held. The move goes on once the claim is confirmed, and is undone after `hold_s` seconds of log
         time otherwise. Raises as `CellMoves.move` does, and `UsageError` where the log no longer has the consumer's request.
         """
         from vacancy.clients.scheduler.moves.cell_moves import CellMoves
-        from vacancy.clients.scheduler.moves.holdings import asked_of, holding_of, without_trees
+        from vacancy.clients.scheduler.moves.holdings import (
+            also_tolerating,
+            asked_of,
+            holding_of,
+            without_trees,
+        )
 
         moves = CellMoves(self.log, self.query, deadline_ms=self._settings.deadline_ms, timeout_s=timeout_s)
         moves.resume_open(consumer)
         held = holding_of(self.reader, consumer, source)
-        spec = asked_of(self.reader, self.log, held).spec
+        spec = also_tolerating(asked_of(self.reader, self.log, held).spec, tolerate)
         return moves.move(
             consumer,
             without_trees(spec),  # a tree is in one cell

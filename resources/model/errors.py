@@ -27,6 +27,16 @@ class VacancyError(Exception):
         action = f"; {do}" if do else ""
         super().__init__(f"{what}{place}{action}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the text and the fields: the parameters of `__init__` may be others in a class below this one."""
+        return _unpickled, (type(self), self.args, vars(self))
+
+
+def _unpickled(kind: type[VacancyError], args: tuple[Any, ...], fields: dict[str, Any]) -> VacancyError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(fields)
+    return error
+
 
 class UsageError(VacancyError):
     """The input is invalid: a bad query, an unknown trait, a wrong URL."""
@@ -93,7 +103,7 @@ class NoValidHost(VacancyError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without `explain`: another process cannot call it."""
-        return type(self), self.args, {n: v for n, v in vars(self).items() if n != "_explain"}
+        return _unpickled, (type(self), self.args, {**vars(self), "_explain": None})
 
 
 class SearchGivenUp(VacancyError):

@@ -125,7 +125,14 @@ def test_what_is_held_stays_and_moves_keep_their_tolerations(vacancy: Vacancy) -
     vacancy("provider", "disable", "plain")
     vacancy("move", "train", "--not-node", "gpu-1")
     assert vacancy.json("show", "consumer", "train")[0]["holdings"][0]["provider"] == "gpu-2"
-    assert vacancy.run_shared("move", "old-vm", "--not-node", "gpu-1").code == 3
+    refused = vacancy.run_shared("move", "old-vm", "--not-node", "gpu-1")
+    assert refused.code == 3
+    assert "add --tolerate dedicated=gpu" in refused.out
+    # An operator may allow it, from then on.
+    assert "to gpu-2" in vacancy("move", "old-vm", "--not-node", "gpu-1", "--tolerate", "dedicated=gpu")
+    vacancy("resize", "old-vm", "--resources", "VCPU:2")
+    planned = vacancy.json("evacuate", "gpu-1", "--dry-run", "--tolerate", "dedicated")
+    assert [one["to"] for one in planned["consumers"]] == ["gpu-2"]
     assert vacancy.json("verify")["audit"]["problems"] == []
 
 

@@ -6,14 +6,25 @@ import argparse
 import random
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from evaluation import soak
 from evaluation.soak_processes import SoakSite
 from evaluation.soak_report import Sample, judge_memory
-from tests.live.site import new_topic
 from tests.support.kafka_server import KafkaCluster
+
+CHANGES = {
+    "vacancy.cell.move.ended.v1",
+    "vacancy.claims.requested.v2",
+    "vacancy.consumer.replaced.v2",
+    "vacancy.consumer.updated.v1",
+    "vacancy.facts.set.v2",
+    "vacancy.gang.requested.v1",
+    "vacancy.quota.share.set.v1",
+}
+"""Events besides those of placements and releases."""
 
 
 @pytest.mark.kafka
@@ -21,12 +32,13 @@ def test_whichever_process_is_killed_nothing_is_lost(mortal_kafka: KafkaCluster,
     parser = argparse.ArgumentParser()
     soak.add_arguments(parser)
     arguments = parser.parse_args(["--minutes", "1.5", "--every", "10", "--rate", "400"])
-    with new_topic(mortal_kafka.servers) as log:
+    with soak.made_log(f"kafka://{mortal_kafka.servers}/soak-{uuid4().hex[:12]}") as log:
         site = SoakSite(log.url, tmp_path, arguments.rate, int(time.time() * 1000))
         found = soak.Soak(site, log, mortal_kafka, arguments).run()
     assert found["ok"], found
     assert found["kills"].keys() == {"worker one", "scheduler one", "publisher", "broker"}
     assert (found["not_judged"], found["not_judged_for"]) == (0, {})
+    assert found["events"].keys() >= CHANGES
     assert found["records"] > 20_000
     assert found["accepted"] > 100
     assert found["memory"]["worker two"]["first_third_mb"] > 10

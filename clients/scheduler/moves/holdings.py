@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
 
-from vacancy.clients.request_language.toleration_syntax import tolerating
+from vacancy.clients.request_language.toleration_syntax import parse_toleration, tolerating
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.projections.query.model import ServedGroup
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model import events
-from vacancy.resources.model.errors import InvalidRecord, LogError, UsageError, VacancyError
+from vacancy.resources.model.errors import InvalidRecord, LogError, LogUnavailable, UsageError, VacancyError
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.request import Ask, RequestSpec
 from vacancy.resources.model.server_group import (
@@ -87,7 +87,8 @@ def holding_of(reader: StoreReader, consumer: str, cell: str | None = None) -> H
 
 
 def asked_of(reader: StoreReader, log: Log, held: Holding) -> Asked:
-    """What a consumer had asked for. Raises `UsageError` where the log does not have its claim any more."""
+    """What a consumer had asked for. Raises `UsageError` where the log does not have its claim any more, `LogUnavailable` where
+    it does not answer."""
     claim = _claim(reader, log, held)
     if claim is None:
         raise UsageError(
@@ -133,13 +134,28 @@ def without_trees(spec: RequestSpec) -> RequestSpec:
     )
 
 
+def also_tolerating(spec: RequestSpec, tolerate: Collection[str]) -> RequestSpec:
+    """The request, which also tolerates the taints named in `tolerate` (`parse_toleration`). Raises `UsageError`."""
+    return tolerating(spec, [parse_toleration(text, "--tolerate") for text in tolerate], "--tolerate")
+
+
 def _claim(reader: StoreReader, log: Log, held: Holding) -> events.Claim | None:
+    """The claim by which a consumer holds what it holds; None where the log does not have it any more. Raises `LogUnavailable`
+    where the log does not answer."""
     partition = partition_for(held.cell, reader.manifest.partitions)
     try:
-        (record,) = log.read(partition, held.row.offset, 1, timeout_s=_READ_S)
-        event = events.parse(record.value)
-    except (LogError, InvalidRecord, ValueError):
+        records = log.read(partition, held.row.offset, 1, timeout_s=_READ_S)
+        event = events.parse(records[0].value) if records else None
+    except LogUnavailable:
+        raise
+    except (LogError, InvalidRecord):
         return None
+    if event is None:
+        raise LogUnavailable(
+            f"the log did not answer within {_READ_S:g} s, and it has what {held.consumer} asked for",
+            where=f"{log.name}, partition {partition}, offset {held.row.offset}",
+            do="try again",
+        )
     return next((one for one in events.claims_of(event) if one.id == held.row.claim), None)
 
 

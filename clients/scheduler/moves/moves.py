@@ -25,6 +25,7 @@ from vacancy.clients.scheduler.moves.holdings import (
     Holding,
     NothingHeld,
     account_of,
+    also_tolerating,
     asked_of,
     held_by_row,
     holding_of,
@@ -101,6 +102,7 @@ class Moves:
         not_nodes: Collection[str] = (),
         cell: str | None = None,
         keep: bool = False,
+        tolerate: Collection[str] = (),
         timeout_s: float,
         max_staleness_s: float | None = None,
     ) -> Outcome:
@@ -108,7 +110,7 @@ class Moves:
         held = self._held(consumer, cell, timeout_s)
         for node in not_nodes:
             self._check_node(held, node)
-        wish = self._to_move(held, to, frozenset(not_nodes), keep=keep)
+        wish = self._to_move(held, to, frozenset(not_nodes), keep=keep, tolerate=tolerate)
         return self._replace(held, wish, timeout_s, max_staleness_s)
 
     def resize(
@@ -119,6 +121,7 @@ class Moves:
         *,
         elsewhere: bool = False,
         cell: str | None = None,
+        tolerate: Collection[str] = (),
         timeout_s: float,
         max_staleness_s: float | None = None,
     ) -> Outcome:
@@ -126,7 +129,8 @@ class Moves:
         held = self._held(consumer, cell, timeout_s)
         asked = asked_of(self._reader, self._log, held)
         self._check_one_place(held, asked)
-        spec = self._in_its_groups(held, resized(asked.spec, resources, groups))
+        spec = also_tolerating(resized(asked.spec, resources, groups), tolerate)
+        spec = self._in_its_groups(held, spec)
         one_node = asked.spec.copies == 1 and not elsewhere
         wish = Wish(
             account_of(held),
@@ -165,6 +169,7 @@ class Moves:
         *,
         cell: str | None = None,
         dry_run: bool = False,
+        tolerate: Collection[str] = (),
         timeout_s: float,
         max_staleness_s: float | None = None,
     ) -> Iterator[Moved]:
@@ -180,7 +185,7 @@ class Moves:
         plan = _Plan() if dry_run else None
         try:
             for consumer in consumers:
-                yield self._moved_off(consumer, cell, node, plan, timeout_s, max_staleness_s)
+                yield self._moved_off(consumer, cell, node, plan, tolerate, timeout_s, max_staleness_s)
         finally:
             for one in plan.reserved if plan is not None else ():
                 self._reader.view.unreserve(one)
@@ -221,7 +226,15 @@ class Moves:
         self._reader.catch_up()
         return holding_of(self._reader, consumer, cell)
 
-    def _to_move(self, held: Holding, to: str | None, not_nodes: frozenset[str], *, keep: bool) -> Wish:
+    def _to_move(
+        self,
+        held: Holding,
+        to: str | None,
+        not_nodes: frozenset[str],
+        *,
+        keep: bool,
+        tolerate: Collection[str],
+    ) -> Wish:
         """The wish for the same request on another node, or on `to`, or on none of `not_nodes`."""
         asked = asked_of(self._reader, self._log, held)
         check_nodes(self._reader, not_nodes)
@@ -239,7 +252,8 @@ class Moves:
             not_nodes |= {node_of(self._reader, held, asked.served)}
             if to in not_nodes:
                 raise UsageError(f"{held.consumer} is on {to} already", do="give another node")
-        compiled = self._query.compile(self._in_its_groups(held, asked.spec))
+        spec = self._in_its_groups(held, also_tolerating(asked.spec, tolerate))
+        compiled = self._query.compile(spec)
         if to is not None:
             self._check_node(held, to)
         return Wish(account_of(held, held.row.request), compiled, asked, to, not_nodes, keep)
@@ -403,13 +417,14 @@ class Moves:
         cell: str,
         node: str,
         plan: _Plan | None,
+        tolerate: Collection[str],
         timeout_s: float,
         max_staleness_s: float | None,
     ) -> Moved:
         """Move one consumer off a node; with a plan only look for a place, and add it to the plan."""
         try:
             held = self._held(consumer, cell, timeout_s)
-            wish = self._to_move(held, None, frozenset((node,)), keep=False)
+            wish = self._to_move(held, None, frozenset((node,)), keep=False, tolerate=tolerate)
             if plan is None:
                 outcome = self._replace(held, wish, timeout_s, max_staleness_s)
                 return Moved(consumer, cell, self._new_node(held, outcome.allocations, outcome.root))

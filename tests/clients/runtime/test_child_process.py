@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from vacancy.clients.runtime.child_process import ChildProcess, wait_for_any
-from vacancy.resources.model.errors import StoreInUse, VacancyError
+from vacancy.clients.runtime.folded_log import RecordRefused
+from vacancy.resources.model.errors import NoValidHost, SearchGivenUp, StoreInUse, VacancyError
+from vacancy.streams.log import AppendedAt
 
 
 def echo(parent: Connection, first: str) -> None:
@@ -54,6 +57,23 @@ def test_it_receives_and_sends() -> None:
         assert not child.poll(0)
     assert multiprocessing.active_children() == []
     assert child.exit_code == 128 + signal.SIGTERM
+
+
+ERRORS = (
+    StoreInUse("another process writes this store", where="p00001", do="stop that worker first"),
+    SearchGivenUp("the budget was spent", "c1"),
+    RecordRefused("the release of vm-1", "unknown_claim", AppendedAt(1, 7, 0)),
+    NoValidHost("no valid host", where="c1", explain=lambda: "not in another process"),
+)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_every_error_can_be_sent(error: VacancyError) -> None:
+    """An error whose parameters are not those of its base was a TypeError where it was received."""
+    received = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert (type(received), str(received)) == (type(error), str(error))
+    known = {name: value for name, value in vars(error).items() if not callable(value)}
+    assert known.items() <= vars(received).items()
 
 
 def test_its_error_keeps_its_type_and_text() -> None:

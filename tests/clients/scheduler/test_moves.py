@@ -14,8 +14,9 @@ from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.clients.scheduler.quotas import Quotas
 from vacancy.resources.model import events
-from vacancy.resources.model.errors import NoValidHost, OverQuota, UsageError
+from vacancy.resources.model.errors import LogUnavailable, NoValidHost, OverQuota, UsageError
 from vacancy.resources.model.events import QuotaScope
+from vacancy.resources.model.record import Record
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 
 CORES: dict[str, Any] = {"cores": [[0], [1], [2], [3]]}
@@ -387,3 +388,28 @@ def test_a_sharing_provider_does_not_get_the_aggregates_of_the_tree(site: Follow
                 continue
             with pytest.raises(NoValidHost):
                 scheduler.resize(of, {"DISK_GB": 1})
+
+
+def test_a_log_that_does_not_answer_has_not_lost_the_request(
+    site: FollowedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A soak found it: after the broker was killed, a move said that the log no longer had the claim."""
+    report(site, "n1")
+    report(site, "n2")
+    with site.scheduler() as scheduler:
+        scheduler.place(PlacementRequest("resources=VCPU:1", consumer="vm"))
+        before = holds(scheduler, "vm")
+
+        def unavailable(*_: Any, **__: Any) -> list[Record]:
+            raise LogUnavailable("no broker answers")
+
+        def silent(*_: Any, **__: Any) -> list[Record]:
+            return []
+
+        for read, text in ((unavailable, "no broker answers"), (silent, "did not answer within 5 s")):
+            with monkeypatch.context() as broken:
+                broken.setattr(site.log, "read", read)
+                with pytest.raises(LogUnavailable, match=text):
+                    scheduler.move("vm")
+        assert holds(scheduler, "vm") == before
+        assert scheduler.move("vm").status == "placed"

@@ -12,7 +12,7 @@ from tests.support.followed_log import FollowedLog, followed_log
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model import events
-from vacancy.resources.model.errors import ClaimLost
+from vacancy.resources.model.errors import ClaimLost, NoValidHost, UsageError
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.taints import Taint
 from vacancy.streams.log import Receipt
@@ -119,3 +119,45 @@ def test_an_evacuation_and_a_move_to_another_cell_carry_tolerations(site: Follow
         site.append("c2", tainting("n4", Taint(key="dedicated", value="db")))
         (gone,) = scheduler.evacuate("n3")
         assert gone.to == "n4"
+
+
+def test_an_operator_moves_a_consumer_to_a_node_whose_taint_it_does_not_tolerate_yet(
+    site: FollowedLog,
+) -> None:
+    """What is tolerated in addition goes with the consumer from then on, as what its request tolerated does."""
+    for node, cell in (("n1", CELL), ("n2", CELL), ("n3", "c2")):
+        site.report(node, cell=cell)
+    site.append(CELL, tainting("n2", Taint(key="dedicated", value="db")))
+    site.append("c2", tainting("n3", Taint(key="maintenance")))
+    with site.scheduler() as scheduler:
+        scheduler.place(PlacementRequest("resources=VCPU:1&in_tree=n1&tolerate=spare", consumer="vm"))
+        for wrong in ((), ("dedicated=web",), ("dedicated=",)):
+            with pytest.raises(NoValidHost):
+                scheduler.move("vm", tolerate=wrong)
+        with pytest.raises(UsageError, match="'=db' is no taint"):
+            scheduler.move("vm", tolerate=["=db"])
+        assert scheduler.move("vm", tolerate=["dedicated=db"]).root == "n2"
+        site.append(CELL, tainting("n1", Taint(key="spare", value="1"), revision=1))
+        assert scheduler.move("vm").root == "n1", "what its request tolerated, it tolerates"
+        assert scheduler.move("vm").root == "n2", "it goes on to tolerate what a move named"
+        site.append(CELL, tainting("n1", Taint(key="rack", value="7"), revision=2))
+        (stays,) = scheduler.evacuate("n2", dry_run=True)
+        assert stays.to == ""
+        (leaves,) = scheduler.evacuate("n2", tolerate=["rack"])
+        assert leaves.to == "n1"
+        with pytest.raises(NoValidHost):
+            scheduler.move_to_cell("vm", cell="c2")
+        assert scheduler.move_to_cell("vm", cell="c2", tolerate=["maintenance"]).status == "finished"
+
+
+def test_a_resize_elsewhere_and_more_on_a_tainted_node_tolerate_what_is_named(site: FollowedLog) -> None:
+    for node in ("n1", "n2"):
+        site.report(node, cell=CELL)
+    with site.scheduler() as scheduler:
+        scheduler.place(PlacementRequest("resources=VCPU:2&in_tree=n1", consumer="vm"))
+        site.append(CELL, tainting("n1", Taint(key="dedicated")))
+        with pytest.raises(NoValidHost):
+            scheduler.resize("vm", {"VCPU": 3})
+        assert scheduler.resize("vm", {"VCPU": 1}).root == "n1", "less is no worse"
+        assert scheduler.resize("vm", {"VCPU": 3}, tolerate=["dedicated"]).root == "n1"
+        assert scheduler.resize("vm", {"VCPU": 4}).root == "n1"
