@@ -227,13 +227,14 @@ class _Partition:
             self._found.counts["late"] += first
             return
         self._count_reads(most_reads(ledger, cell, claim, replaces=replaces))
-        against = objections(ledger, cell, claim, replaces=replaces)
+        verdict = self._found.take(self._partition, key, ledger.offset)
+        rejected = verdict is not None and not verdict["accepted"]
+        against = objections(ledger, cell, claim, replaces=replaces, rejected=rejected)
         if known is None and gives_back(ledger, cell, claim, replaces=replaces):
             ledger.settle(cell, given_back(ledger, cell, claim))
         if known is not None:
             against.append(Objection(RULE, "it was cancelled"))
         ledger.set_judged(key, claim["deadline_ms"])
-        verdict = self._found.take(self._partition, key, ledger.offset)
         grants = (verdict or {}).get("grants", ())
         if verdict is not None and verdict["accepted"]:
             against += [
@@ -296,7 +297,7 @@ class _Partition:
             key, consumer = (cell, claim["id"]), (cell, claim["consumer"])
             # What the members before were granted by name, and may have been read, is not known.
             self._count_reads(None if entered else most_reads(ledger, cell, claim, replaces=False))
-            against = objections(ledger, cell, claim, replaces=False)
+            against = objections(ledger, cell, claim, replaces=False, rejected=at in failed)
             if key in ledger.judged:
                 against.append(Objection(RULE, "it was cancelled"))
             counted = None
@@ -317,7 +318,7 @@ class _Partition:
             for part in one["allocations"]
             for ask in part["resources"].values()
         )
-        if not against and named and entered:
+        if all(one.kind == OPAQUE for one in against) and named and entered:
             against = [Objection(OPAQUE, GANG_OF_NAMED)]
         for number, claim in enumerate(claims):
             key = (cell, claim["id"])

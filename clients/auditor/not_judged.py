@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Final
 
 NO_CLASS_AUDITOR: Final = "{name} has no class auditor"
-CHOICE: Final = "which {name} is free is the store's choice"
+NOT_ALL_KNOWN: Final = "not all {name} that are held of {provider} are known by name and reported"
 SEVERAL_ASKS: Final = "{count} asks to {name} of {provider}"
-CHANGED_BY_NAME: Final = "what a changed ask by name keeps of its grant is not judged"
+CHANGED_BY_NAME: Final = (
+    "what changed asks by name keep of a closed provider, or several of one provider, is not judged"
+)
 GANG_OF_NAMED: Final = "what members of a rejected gang would have been granted by name is not known"
 READS: Final = (
     "how much judging the claims of one record reads is not known for some of their classes or groups"
@@ -29,7 +31,7 @@ LOG_ENDS: Final = "partition {partition} ends before {offset}"
 REASONS: Final = (
     *(
         NO_CLASS_AUDITOR,
-        CHOICE,
+        NOT_ALL_KNOWN,
         SEVERAL_ASKS,
         CHANGED_BY_NAME,
         GANG_OF_NAMED,

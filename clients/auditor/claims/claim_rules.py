@@ -19,8 +19,11 @@ SlotKey = tuple[str, str]
 """(provider, class)."""
 
 
-def objections(ledger: Ledger, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> list[Objection]:
-    """All objections to a claim that is not late and was not judged before. Without any, it is to be accepted."""
+def objections(
+    ledger: Ledger, cell: str, claim: Mapping[str, Any], *, replaces: bool, rejected: bool
+) -> list[Objection]:
+    """All objections to a claim that is not late and was not judged before. Without any, it is to be accepted. `rejected`: the
+    store has rejected it; otherwise `grant_errors` judges what it was granted by name."""
     held = ledger.consumers.get((cell, claim["consumer"]))
     broken = [*_terms(ledger, claim), *_consumer(claim, held, replaces=replaces)]
     broken.extend(
@@ -37,11 +40,16 @@ def objections(ledger: Ledger, cell: str, claim: Mapping[str, Any], *, replaces:
         *(Objection(RULE, text) for text in broken),
         *_provider_objections(ledger, cell, claim, kept, move),
     ]
-    for auditor, slot, asks_there in _slots(ledger, cell, claim, kept, replaces=replaces):
-        if (slot.provider, auditor.name) in move.changed:
-            found.append(Objection(OPAQUE, CHANGED_BY_NAME))
-        else:
+    for auditor, slot, asks_there in _slots(ledger, cell, claim, kept, replaces=replaces, strict=rejected):
+        if not rejected:
             found.extend(auditor.objections(slot, asks_there))
+            continue
+        found.extend(auditor.refusals(slot, asks_there))
+        if not ledger.keeps_grants and any(_has(ask, auditor.added_ask_fields) for ask in asks_there):
+            found.append(Objection(RULE, f"the rules do not have what it asks for of {auditor.name}"))
+        is_open = not _closed(ledger, cell, claim, slot.provider)
+        if (slot.provider, auditor.name) in move.changed and not (is_open and len(asks_there) == 1):
+            found.append(Objection(OPAQUE, CHANGED_BY_NAME))
     return found
 
 
@@ -172,9 +180,16 @@ def _amounts(parts: Iterable[tuple[str, str, int]]) -> Counter[SlotKey]:
 
 
 def _slots(
-    ledger: Ledger, cell: str, claim: Mapping[str, Any], kept: Collection[SlotKey], *, replaces: bool
+    ledger: Ledger,
+    cell: str,
+    claim: Mapping[str, Any],
+    kept: Collection[SlotKey],
+    *,
+    replaces: bool,
+    strict: bool = False,
 ) -> Iterator[tuple[ClassAuditor[Any], Slot[Any], list[Any]]]:
-    """The asks of a claim by class and provider, of those that the provider has stock of."""
+    """The asks of a claim by class and provider, of those that the provider has stock of. `strict`: without what its consumer
+    holds of excluded items, which no other ask gets."""
     move = _move(ledger, cell, claim, replaces=replaces)
     found: dict[SlotKey, list[Any]] = {}
     stay: dict[SlotKey, list[Any]] = {}
@@ -191,6 +206,7 @@ def _slots(
             free = ledger.free((cell, id_), name) + given[(id_, name)]
             others = _held_by_others(ledger, cell, claim, id_, name) + stay.get((id_, name), [])
             auditor, stock = ledger.auditor(name), provider.stock[name]
+            unsure = auditor.is_unsure(stock, _held(ledger, cell, id_, name), provider.used.get(name, 0))
             excluded = {
                 *ledger.settings.get((cell, id_), NO_SETTINGS).override(name).get("excluded", ()),
                 *auditor.unhealthy(stock),
@@ -199,8 +215,10 @@ def _slots(
                 # What a consumer holds already it may keep in a move.
                 own = ledger.consumers.granted.get((cell, id_, name), {}).get((cell, claim["consumer"]), ())
                 keeps = {item for grant in own if not isinstance(grant, int) for item in grant}
-                stock = auditor.offered(stock, frozenset(excluded) - (keeps if replaces else frozenset()))
-            yield auditor, Slot(id_, stock, free, others, (id_, name) in kept), wanted
+                stock = auditor.offered(
+                    stock, frozenset(excluded) - (keeps if replaces and not strict else frozenset())
+                )
+            yield auditor, Slot(id_, stock, free, others, (id_, name) in kept, unsure), wanted
 
 
 def _kept(ledger: Ledger, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> frozenset[SlotKey]:
@@ -221,6 +239,12 @@ def _kept(ledger: Ledger, cell: str, claim: Mapping[str, Any], *, replaces: bool
     return frozenset(slot for slot in new if slot in old and new[slot] <= old[slot] and slot not in by_name)
 
 
+def _held(ledger: Ledger, cell: str, provider: str, name: str) -> list[Any]:
+    """All grants by name there."""
+    by = ledger.consumers.granted.get((cell, provider, name), {})
+    return [grant for some in by.values() for grant in some]
+
+
 def _held_by_others(
     ledger: Ledger, cell: str, claim: Mapping[str, Any], provider: str, name: str
 ) -> list[Any]:
@@ -239,13 +263,22 @@ def _provider_objections(
         if provider is None:
             yield Objection(RULE, f"{id_} is unknown")
             continue
-        closed = ledger.closed((cell, id_)) or ledger.repels((cell, id_), claim)
+        closed = _closed(ledger, cell, claim, id_)
         worse = {(id_, name) for name in allocation["resources"]} & new - move.changed
         if closed and worse.difference(kept):
             yield Objection(RULE, f"{id_}: {closed}")
         for name in allocation["resources"]:
             if name not in provider.stock:
                 yield Objection(RULE, f"{id_} has no {name}")
+
+
+def _has(ask: Any, fields: Collection[str]) -> bool:
+    return isinstance(ask, dict) and not ask.keys().isdisjoint(fields)
+
+
+def _closed(ledger: Ledger, cell: str, claim: Mapping[str, Any], provider: str) -> str:
+    """Why a provider takes no new claims like this one, '' if it does."""
+    return ledger.closed((cell, provider)) or ledger.repels((cell, provider), claim)
 
 
 def _terms(ledger: Ledger, claim: Mapping[str, Any]) -> Iterable[str]:

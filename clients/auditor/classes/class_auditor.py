@@ -49,7 +49,8 @@ class Slot(NamedTuple, Generic[S]):
 
     `free`: the amount that is left, including what the claim's consumer gives back (0 where the class does not count
     amounts). `held`: the grants that other consumers hold. `kept`: the claim replaces an allocation and asks for no
-    more than its consumer held by amount, so it may stay even over capacity.
+    more than its consumer held by amount, so it may stay even over capacity. `unsure`: not all that is held there has a name
+    that the provider reports, so what is free of it is not known (`ClassAuditor.is_unsure`).
     """
 
     provider: str
@@ -57,6 +58,7 @@ class Slot(NamedTuple, Generic[S]):
     free: int
     held: Sequence[Any]
     kept: bool
+    unsure: bool = False
 
 
 class ClassAuditor(ABC, Generic[S]):
@@ -70,6 +72,9 @@ class ClassAuditor(ABC, Generic[S]):
 
     names_items: ClassVar[bool] = False
     """Whether an inventory has named items of which an operator may exclude some."""
+
+    added_ask_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields of asks that only rules of version 4 and later allow."""
 
     always_counted: ClassVar[bool] = False
     """Whether `capacity` is a number for every inventory of the class."""
@@ -135,6 +140,15 @@ class ClassAuditor(ABC, Generic[S]):
     @abstractmethod
     def objections(self, slot: Slot[S], asks: Sequence[Any]) -> Iterable[Objection]:
         """The reasons against a claim's asks for this class at one provider, in the order of its allocations."""
+
+    def refusals(self, slot: Slot[S], asks: Sequence[Any]) -> Iterable[Objection]:
+        """The same for a claim that the store rejected, where nothing says what it would have been granted by name. By default
+        the objections."""
+        return self.objections(slot, asks)
+
+    def is_unsure(self, stock: S, held: Sequence[Any], used: int) -> bool:
+        """Whether the grants by name in `held` do not say all that is held of a stock; `used` is the booked amount."""
+        return False
 
     def grant_errors(self, slot: Slot[S], asks: Sequence[Any], grants: Sequence[Any]) -> Iterable[str]:
         """The errors in the grants that the store's verdict gives for these asks, in the same order."""

@@ -1,8 +1,9 @@
 """What classes of devices share: a node reports each device under its address, with attributes.
 
 The store chooses which of several free devices it grants, and its verdict names them. The auditor takes the grants
-from there and checks each: is the device reported, has it the attributes that were asked for, and was it free. It
-cannot judge a rejection.
+from there and checks each: is the device reported, has it the attributes that were asked for, and was it free. A
+rejection is right if an ask is for more than it could get alone. Of several asks for one provider it depends on the
+choice whether the second fits, so only asks for the same devices are judged together.
 
 A class other than `GPU_SHARE` may also be reported by number, without addresses. Then its amounts decide.
 """
@@ -10,28 +11,35 @@ A class other than `GPU_SHARE` may also be reported by number, without addresses
 from __future__ import annotations
 
 import json
-import operator
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Final, NamedTuple, cast
 
 from vacancy.clients.auditor.classes.class_auditor import (
     OPAQUE,
+    ROOM,
+    RULE,
     ClassAuditor,
     Objection,
     Refused,
     Slot,
 )
+from vacancy.clients.auditor.classes.device_asks import (
+    domains,
+    is_amount,
+    is_attribute,
+    is_match,
+    is_where,
+    satisfies,
+)
 from vacancy.clients.auditor.classes.quantity import (
-    TOTAL_MAX,
     CountedStock,
     QuantityAuditor,
     amount_objections,
 )
-from vacancy.clients.auditor.event_schema import INTEGER_MAX
-from vacancy.clients.auditor.not_judged import CHOICE
+from vacancy.clients.auditor.not_judged import NOT_ALL_KNOWN, SEVERAL_ASKS
 
 DEVICES_MAX: Final = 4096
 
@@ -39,15 +47,6 @@ Devices = Mapping[str, Mapping[str, Any]]
 """Address -> what is reported of the device."""
 
 _ADDRESS = re.compile(r"[A-Za-z0-9._:/@+=~-]{1,200}")
-_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "in": operator.eq,
-}
 
 
 class NamedDevices(NamedTuple):
@@ -69,6 +68,17 @@ class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
 
     ask_fields: frozenset[str] = frozenset({"count", "where"})
     """The fields of an ask that may be no more than a number."""
+
+    asked_fields: ClassVar[frozenset[str]] = frozenset({"count", "where", "match"})
+    """All fields of an ask."""
+
+    added_ask_fields: ClassVar[frozenset[str]] = frozenset({"match"})
+
+    own_fields: ClassVar[frozenset[str]] = frozenset()
+    """The fields of a reported device that are no attributes."""
+
+    adds_up: ClassVar[bool] = False
+    """Whether several asks for the same devices fit exactly if one ask for all of them does."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -144,7 +154,12 @@ class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
         if not isinstance(ask, dict):
             return super().count_of(ask)
         count = ask.get("count", 1)
-        is_plain = ask.keys() <= self.ask_fields and ask.get("where", {}) == {} and ask.get("type", "") == ""
+        is_plain = (
+            ask.keys() <= {*self.ask_fields, "match"}
+            and ask.get("where", {}) == {}
+            and ask.get("type", "") == ""
+            and ask.get("match", []) == []
+        )
         return count if is_plain and is_amount(count) else None
 
     def amount(self, ask: Any) -> int:
@@ -181,10 +196,67 @@ class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
         return (self.items({"devices": as_devices(stock.devices)}) + pieces) * max(1, tests)
 
     def objections(self, slot: Slot[CountedStock | NamedDevices], asks: Sequence[Any]) -> Iterable[Objection]:
+        """Of devices with addresses, `grant_errors` judges what was granted, and `refusals` what was not."""
         if isinstance(slot.stock, CountedStock):
             yield from amount_objections(self, cast(Slot[CountedStock], slot), asks)
+
+    def refusals(self, slot: Slot[CountedStock | NamedDevices], asks: Sequence[Any]) -> Iterable[Objection]:
+        if isinstance(slot.stock, CountedStock):
+            yield from self.objections(slot, asks)
+            return
+        for ask in asks:
+            if not self.is_ask(ask):
+                yield Objection(RULE, f"{ask!r} is not an ask of {self.name}")
+                return
+        if slot.kept:
+            return  # it may stay as an amount
+        if slot.unsure:
+            yield Objection(OPAQUE, NOT_ALL_KNOWN.format(name=self.name, provider=slot.provider))
+        devices = as_devices(slot.stock.devices)
+        fields = [self.as_fields(ask) for ask in asks]
+        for one in fields:
+            yield from self._short(slot, devices, one)
+        if len(fields) < 2:
+            return
+        first = {**fields[0], "count": sum(one.get("count", 1) for one in fields)}
+        are_same = all({**one, "count": 0} == {**first, "count": 0} for one in fields)
+        if self.adds_up and are_same and not first.get("match"):
+            yield from self._short(slot, devices, first)
         else:
-            yield Objection(OPAQUE, CHOICE.format(name=self.name))
+            text = SEVERAL_ASKS.format(count=len(asks), name=self.name, provider=slot.provider)
+            yield Objection(OPAQUE, text)
+
+    def _short(
+        self, slot: Slot[CountedStock | NamedDevices], devices: Devices, fields: Mapping[str, Any]
+    ) -> Iterable[Objection]:
+        attributes = {name: self.attributes_of(name, devices) for name in devices}
+        found = (self.most(devices, some, fields, slot.held) for some in domains(attributes, fields))
+        most, count = max(found, default=0), fields.get("count", 1)
+        if count > most:
+            yield Objection(ROOM, f"{slot.provider}: {most} such {self.name} are free, {count} asked")
+
+    def is_ask(self, ask: Any) -> bool:
+        """Whether an ask is valid."""
+        if type(ask) is int:
+            return ask >= 1
+        return (
+            isinstance(ask, dict)
+            and ask.keys() <= self.asked_fields
+            and is_amount(ask.get("count", 1))
+            and is_where(ask.get("where", {}))
+            and is_match(ask.get("match", []))
+            and self.has_own_fields(ask)
+        )
+
+    def has_own_fields(self, ask: Mapping[str, Any]) -> bool:
+        """Whether the fields of an ask that only this class has are valid."""
+        return True
+
+    @abstractmethod
+    def most(
+        self, devices: Devices, some: Sequence[str], fields: Mapping[str, Any], held: Sequence[Any]
+    ) -> int:
+        """How many devices, or instances, an ask could get of `some` of the devices next to what is `held`."""
 
     def grant_errors(
         self, slot: Slot[CountedStock | NamedDevices], asks: Sequence[Any], grants: Sequence[Any]
@@ -212,7 +284,7 @@ class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
         fields = self.as_fields(ask)
         where = fields.get("where", {})
         for one in grant:
-            if not isinstance(where, dict) or not _satisfies(self.attributes_of(one, devices), where):
+            if not isinstance(where, dict) or not satisfies(self.attributes_of(one, devices), where):
                 yield f"{self.name} {one} is not what was asked for"
         match = fields.get("match", [])
         if not isinstance(match, list) or any(
@@ -234,7 +306,8 @@ class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
 
     def attributes_of(self, address: str, devices: Devices) -> Mapping[str, Any]:
         """What a request can choose a device by."""
-        return {**devices[address], "address": address}
+        device = devices[address]
+        return {**{name: device[name] for name in device.keys() - self.own_fields}, "address": address}
 
     def size(self, grant: Any) -> int:
         """How many devices, or instances, a grant is of."""
@@ -254,30 +327,7 @@ def as_devices(text: str) -> Devices:
     return devices
 
 
-def is_amount(value: Any) -> bool:
-    """Whether a value may be the capacity of a device, or a number of devices."""
-    return type(value) is int and 1 <= value <= TOTAL_MAX
-
-
 def _are_attributes(device: Mapping[str, Any]) -> bool:
     return len(device) <= 64 and all(
-        0 < len(name) <= 128 and name != "address" and _is_value(value) for name, value in device.items()
+        0 < len(name) <= 128 and name != "address" and is_attribute(value) for name, value in device.items()
     )
-
-
-def _is_value(value: Any) -> bool:
-    if type(value) is str:
-        return len(value) <= 1024
-    return type(value) is bool or (type(value) is int and -INTEGER_MAX <= value <= INTEGER_MAX)
-
-
-def _satisfies(attributes: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    for name, condition in where.items():
-        for comparison, wanted in (condition if isinstance(condition, dict) else {"==": condition}).items():
-            if comparison not in _COMPARE:
-                return False
-            choices = wanted if isinstance(wanted, list) else [wanted]
-            compare, value = _COMPARE[comparison], attributes.get(name)
-            if not any(type(value) is type(choice) and compare(value, choice) for choice in choices):
-                return False
-    return True

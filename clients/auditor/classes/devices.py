@@ -20,6 +20,8 @@ class WholeDevicesAuditor(DeviceClassAuditor):
     """A grant is a list of addresses. A device with functions is free only while all of these are, and they only
     while it is."""
 
+    adds_up = True
+
     def takes_own_fields(self, address: str, device: dict[str, Any]) -> bool:
         parent = device.pop("parent", "")
         return isinstance(parent, str) and parent != address and len(parent) <= 200
@@ -31,6 +33,8 @@ class WholeDevicesAuditor(DeviceClassAuditor):
 
     def attributes_of(self, address: str, devices: Devices) -> Mapping[str, Any]:
         attributes = super().attributes_of(address, devices)
+        if not attributes.get("parent"):
+            attributes = {name: value for name, value in attributes.items() if name != "parent"}
         if "dev_type" in attributes:
             return attributes
         has_parts = any(device.get("parent") == address for device in devices.values())
@@ -46,6 +50,29 @@ class WholeDevicesAuditor(DeviceClassAuditor):
         if grant is not None:
             return {"": sum(functions[one] or 1 for one in grant)}
         return None if functions else super().counted(stock, ask, grant)
+
+    def is_unsure(self, stock: CountedStock | NamedDevices, held: Sequence[Any], used: int) -> bool:
+        """Where devices were granted by number, or a held function that is not reported now may be one of a device."""
+        if isinstance(stock, CountedStock):
+            return False
+        names = [name for grant in held for name in grant]
+        return used > len(names) or not as_devices(stock.devices).keys() >= set(names)
+
+    def most(
+        self, devices: Devices, some: Sequence[str], fields: Mapping[str, Any], held: Sequence[Any]
+    ) -> int:
+        """Of a device with functions either it counts or those of its functions that are free, whichever are more."""
+        taken = {address for grant in held for address in grant}
+        split = {devices[one].get("parent") for one in taken if one in devices} - {"", None}
+        parents = {device.get("parent") for device in devices.values()} - {"", None}
+        free = {
+            one
+            for one in some
+            if one not in taken and one not in split and devices[one].get("parent", "") not in taken
+        }
+        functions = free - parents
+        whole = (free & parents) - {devices[one].get("parent") for one in functions}
+        return len(functions) + len(whole)
 
     def share_errors(
         self, devices: Devices, fields: Mapping[str, Any], grant: Any, others: Sequence[Any]

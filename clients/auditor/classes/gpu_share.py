@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vacancy.clients.auditor.classes.class_auditor import ClassAuditor, Refused
-from vacancy.clients.auditor.classes.device_class import DeviceClassAuditor, Devices, NamedDevices, is_amount
+from vacancy.clients.auditor.classes.device_asks import is_amount
+from vacancy.clients.auditor.classes.device_class import DeviceClassAuditor, Devices, NamedDevices
 from vacancy.clients.auditor.classes.quantity import CountedStock
 
 
 class GpuShareAuditor(DeviceClassAuditor):
     """A grant maps addresses to the share of each."""
+
+    asked_fields = frozenset({"share", "count", "where", "match"})
+    own_fields = frozenset({"total"})
 
     def counted(
         self, stock: CountedStock | NamedDevices | None, ask: Any, grant: Any | None
@@ -36,6 +41,18 @@ class GpuShareAuditor(DeviceClassAuditor):
 
     def size(self, grant: Any) -> int:
         return sum(grant.values())
+
+    def has_own_fields(self, ask: Mapping[str, Any]) -> bool:
+        return is_amount(ask.get("share"))
+
+    def most(
+        self, devices: Devices, some: Sequence[str], fields: Mapping[str, Any], held: Sequence[Any]
+    ) -> int:
+        """The devices of which such a share is left."""
+        used = Counter[str]()
+        for grant in held:
+            used.update(grant)
+        return sum(devices[one]["total"] - used[one] >= fields["share"] for one in some)
 
     def share_errors(
         self, devices: Devices, fields: Mapping[str, Any], grant: Any, others: Sequence[Any]

@@ -39,6 +39,9 @@ class MigAuditor(DeviceClassAuditor):
     """A grant maps addresses to placements (`PROFILE@START`) and their sizes."""
 
     ask_fields = frozenset({"count", "where", "profile", "start", "match"})
+    asked_fields = ask_fields
+    added_ask_fields = frozenset()
+    own_fields = frozenset({"table", "profiles"})
 
     def read_inventory(self, inventory: Mapping[str, Any]) -> CountedStock | NamedDevices:
         if "devices" not in inventory:
@@ -75,6 +78,34 @@ class MigAuditor(DeviceClassAuditor):
     def size(self, grant: Any) -> int:
         return sum(len(of) for of in grant.values())
 
+    def is_ask(self, ask: Any) -> bool:
+        return isinstance(ask, dict) and super().is_ask(ask)
+
+    def has_own_fields(self, ask: Mapping[str, Any]) -> bool:
+        profile, start = ask.get("profile"), ask.get("start")
+        return (
+            isinstance(profile, str)
+            and 0 < len(profile) <= 64
+            and "@" not in profile
+            and (start is None or (type(start) is int and 0 <= start < _SLOTS))
+        )
+
+    def most(
+        self, devices: Devices, some: Sequence[str], fields: Mapping[str, Any], held: Sequence[Any]
+    ) -> int:
+        """The most placements of the profile that fit together on each GPU, tried one by one."""
+        total = 0
+        for address in some:
+            taken = {slot for grant in held for slot in _slots(grant.get(address, {}))}
+            found = [
+                set(_slots({kind: size}))
+                for kind, size in _placements(devices[address]).items()
+                if kind.rpartition("@")[0] == fields["profile"]
+                and fields.get("start") in (None, int(kind.rpartition("@")[2]))
+            ]
+            total += _most_together([slots for slots in found if slots.isdisjoint(taken)])
+        return total
+
     def share_errors(
         self, devices: Devices, fields: Mapping[str, Any], grant: Any, others: Sequence[Any]
     ) -> Iterable[str]:
@@ -91,6 +122,17 @@ class MigAuditor(DeviceClassAuditor):
             taken = [slot for one in (*others, grant) for slot in _slots(one.get(address, {}))]
             if len(set(taken)) != len(taken):
                 yield f"{address} gives a slot twice: {grant}"
+
+
+def _most_together(sets: Sequence[set[Any]]) -> int:
+    """How many of these sets of slots are pairwise disjoint at most."""
+    if not sets:
+        return 0
+    first, *others = sets
+    with_first = 1 + _most_together([one for one in others if one.isdisjoint(first)])
+    # Without the first, one that overlaps it takes its place: else it could have been added.
+    overlapping = [one for one in others if not one.isdisjoint(first)]
+    return max(with_first, _most_together(others)) if overlapping else with_first
 
 
 def _is_profile(name: str, profile: Any) -> bool:

@@ -47,7 +47,7 @@ class Both:
         verdict = self.state.get(VERDICTS, key(cell, asked["id"]))
         if verdict is None or verdict.offset != self.offset:
             return
-        against = objections(self.ledger, cell, asked, replaces=replaces)
+        against = objections(self.ledger, cell, asked, replaces=replaces, rejected=not verdict.accepted)
         assert verdict.accepted == (not against), (verdict, against)
         self.ledger.set_judged((cell, asked["id"]), asked["deadline_ms"])
         if verdict.accepted:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from tests.clients.auditor.test_auditor import JSON, Story, a_claim, provider
+from vacancy.clients.auditor import AuditReport
+from vacancy.clients.auditor.not_judged import CHANGED_BY_NAME
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 
 PCI = "PCI_DEVICE"
@@ -65,15 +67,28 @@ def test_what_is_new_is_wrong_on_a_closed_provider(story: Story) -> None:
     assert "was accepted, but n: " in problem
 
 
-def test_a_changed_ask_by_name_that_was_rejected_is_not_judged(story: Story) -> None:
-    offset = story.say("consumer.replaced.v3", move({PCI: {"count": 2}}))
+def rejected(story: Story, resources: JSON) -> AuditReport:
+    """The audit of a rejected move of `a`, which holds 5:0."""
+    offset = story.say("consumer.replaced.v3", move(resources))
     verdict = {"claim": "b", "cell": story.cell, "partition": 0, "offset": offset, "accepted": False}
     story.verdicts.append(verdict)
-    report = story.audit()
+    return story.audit()
+
+
+@pytest.mark.parametrize(("count", "is_right"), [(2, False), (3, True)])
+def test_a_changed_ask_by_name_that_was_rejected_is_judged(story: Story, count: int, is_right: bool) -> None:
+    """What its consumer gives back counts as free."""
+    report = rejected(story, {PCI: {"count": count}})
+    assert report.unverifiable == 0
+    assert (report.problems == []) == is_right
+    assert is_right or "but it fits" in report.problems[0]
+
+
+def test_what_a_changed_ask_keeps_of_a_closed_provider_is_not_judged(story: Story) -> None:
+    story.facts("n", 1, status="disabled")
+    report = rejected(story, {PCI: {"count": 1, "where": {"address": "5:0"}}})
     assert (report.problems, report.unverifiable) == ([], 1)
-    assert list(report.unverifiable_reasons) == [
-        "what a changed ask by name keeps of its grant is not judged"
-    ]
+    assert list(report.unverifiable_reasons) == [CHANGED_BY_NAME]
 
 
 @pytest.mark.parametrize("leaves", [True, False])
