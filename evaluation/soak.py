@@ -31,7 +31,7 @@ import psutil
 from evaluation.soak_changes import set_limit
 from evaluation.soak_processes import PARTITIONS, SoakSite, publish, schedule
 from evaluation.soak_report import Sample, by_tenths, judge_memory, judge_state
-from vacancy.clients.runtime.bootstrap import installed_registry, new_preview_log
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.projections.reader.store_reader import StoreReader
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def made_log(url: str) -> Log:
     """Create the log of a soak test. Its rules have moves, quotas, taints and gangs."""
-    return new_preview_log(url, PARTITIONS, installed_registry(), replication=1)
+    return new_log(url, PARTITIONS, installed_registry(), replication=1)
 
 
 class Broker(Protocol):

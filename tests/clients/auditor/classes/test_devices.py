@@ -288,7 +288,7 @@ REPORTED = {
 
 
 @pytest.mark.parametrize("version", [1, RULES_VERSIONS.newest.version])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data(), name=st.sampled_from([*PLAIN]))
 def test_the_auditor_agrees_with_the_fold_on_whatever_happens(
     version: int, data: st.DataObject, name: str
