@@ -13,6 +13,7 @@ from vacancy.cli.output import as_of_text, emit, emit_json, emit_table, failure_
 from vacancy.resources.model.errors import UsageError
 
 if TYPE_CHECKING:
+    from vacancy.clients.inspection.uncounted import Uncounted
     from vacancy.clients.scheduler.quotas import Limit
     from vacancy.resources.classes.registry import Registry
     from vacancy.resources.model.events import QuotaScope
@@ -102,7 +103,7 @@ def show(
     as_json: o.JsonOption = False,
 ) -> None:
     """Show the limits of a project and of its users, with the share and the usage of each partition."""
-    found, as_of = _limits(CommandContext(store=store, config=config), project)
+    found, left, as_of = _limits(CommandContext(store=store, config=config), project)
     if not found:
         from vacancy.clients.inspection.lookup import NotFound
 
@@ -110,7 +111,7 @@ def show(
             f"project {project!r} has no limit of its own", do="see `vacancy quota list` for the defaults"
         )
     if as_json:
-        emit_json({"limits": [one._asdict() for one in found]})
+        emit_json({"limits": [one._asdict() for one in found], "uncounted": left.allocations})
         return
     emit_table(
         ("SCOPE", "UNIT", "PARTITION", "USED", "SHARE"),
@@ -120,7 +121,7 @@ def show(
             for share in one.shares
         ),
     )
-    note(as_of)
+    _note(left, as_of)
 
 
 @app.command("list")
@@ -130,12 +131,12 @@ def list_(
     as_json: o.JsonOption = False,
 ) -> None:
     """List all limits, with what is used of them."""
-    found, as_of = _limits(CommandContext(store=store, config=config), None)
+    found, left, as_of = _limits(CommandContext(store=store, config=config), None)
     if as_json:
-        emit_json({"limits": [one._asdict() for one in found]})
+        emit_json({"limits": [one._asdict() for one in found], "uncounted": left.allocations})
         return
     emit_limits(found)
-    note(as_of)
+    _note(left, as_of)
 
 
 def emit_limits(limits: Iterable[Limit]) -> None:
@@ -168,13 +169,20 @@ def amount_text(amount: int | None) -> str:
     return "-" if amount is None else _UNLIMITED if amount < 0 else str(amount)
 
 
-def _limits(context: CommandContext, project: str | None) -> tuple[list[Limit], str]:
+def _note(left: Uncounted, as_of: str) -> None:
+    if left.text:
+        note(left.text)
+    note(as_of)
+
+
+def _limits(context: CommandContext, project: str | None) -> tuple[list[Limit], Uncounted, str]:
+    from vacancy.clients.inspection.uncounted import uncounted
     from vacancy.clients.scheduler.quotas import QuotaView
 
     with context.open_reader(with_view=False) as reader:
         view = QuotaView(reader)
         found = view.limits(project) if view.has_quotas() else []
-        return found, as_of_text(reader)
+        return found, uncounted(reader, project), as_of_text(reader)
 
 
 def checked_scope(project: str, user: str | None, consumer_type: str, unit: str) -> QuotaScope:

@@ -71,7 +71,8 @@ def activate(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Raise every partition of the log to a version of the rules, and wait until this host's store follows it.
+    """Raise every partition of the log to a version of the rules, and wait until this host's store follows it. Then count for
+    quotas what was held before, if the version has quotas; after an interruption the same command continues.
 
     The version is proposed in the log. The worker of each store answers whether its build supports it. It is activated
     if at least one store does and none lacks it. A log of version 1 or 2 is raised in one step, without answers: upgrade
@@ -92,13 +93,15 @@ def activate(
     ):
         found = activate_rules(opened, reader, version, options)
     if as_json:
-        emit_json({"version": version, **outcome_fields(found)})
+        emit_json({"version": version, **outcome_fields(found), "counted": found.counted._asdict()})
     elif found.outcome == "activated":
         emit_proposals(found.proposals)
         emit(f"partitions {', '.join(map(str, found.raised))} follow rules version {version} now")
         emit_one_step(found)
+        emit_counted(found)
     elif found.outcome == "unchanged":
         emit(f"every partition follows rules version {version} already")
+        emit_counted(found)
     else:
         emit_proposals(found.proposals)
         emit_unanswered(found)
@@ -174,6 +177,15 @@ def emit_unanswered(found: Raised) -> None:
         emit(
             f"store {store} has not answered; " + ("a worker of it runs" if runs else "no worker of it runs")
         )
+
+
+def emit_counted(found: Raised) -> None:
+    """Write what was counted that was there before the rules."""
+    counted = found.counted
+    if counted.allocations:
+        emit(f"counted {counted.allocations:,} allocations for quotas that were granted before")
+    if counted.nodes:
+        emit(f"counted {counted.nodes:,} silent nodes for the spread of server groups")
 
 
 def emit_one_step(found: Raised) -> None:

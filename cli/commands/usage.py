@@ -70,19 +70,22 @@ def _against_quota(
 ) -> None:
     """Show the limits of these consumers, with what is used of each in all cells."""
     from vacancy.cli.commands.quota import emit_limits
+    from vacancy.clients.inspection.uncounted import uncounted
     from vacancy.clients.scheduler.quotas import QuotaView
 
     with context.open_reader(with_view=False) as reader:
         view = QuotaView(reader)
         limits = view.limits(project) if view.has_quotas() else []
-        as_of = as_of_text(reader)
+        left, as_of = uncounted(reader, project), as_of_text(reader)
     found = [
         one
         for one in limits
         if user in (None, one.user) and consumer_type in (None, one.consumer_type) and one.limit >= 0
     ]
     if as_json:
-        emit_json({"limits": [one._asdict() for one in found]})
+        emit_json({"limits": [one._asdict() for one in found], "uncounted": left.allocations})
         return
     emit_limits(found)
+    if left.text:
+        note(left.text)
     note(as_of)

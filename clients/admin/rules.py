@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from uuid import uuid4
 
+from vacancy.clients.admin.counting import Counted, count_earlier
 from vacancy.clients.runtime.folded_log import FoldedLog, RecordRefused
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model import events
@@ -122,9 +123,17 @@ class Raised:
     proposals: tuple[OpenProposal, ...] = ()
     one_step: tuple[int, ...] = ()
     unanswered: dict[str, bool] = field(default_factory=dict)
+    counted: Counted = field(default_factory=Counted)
+    """What the rules count from now on, and what was there before: see `clients.admin.counting`."""
 
     def check(self) -> None:
-        """Raise `VacancyError` if a store lacks something, `OutcomeUnknown` if an answer is missing."""
+        """Raise `VacancyError` if a store lacks something or if the rules refused to count something, `OutcomeUnknown` if an
+        answer is missing."""
+        if self.counted.left:
+            raise VacancyError(
+                f"{self.counted.left:,} allocations are not counted for quotas: {self.counted.reason}",
+                do="remove shares of units that the project no longer needs, then run this command again",
+            )
         if self.outcome == "lacking":
             lacking = sorted({one.host or one.store for _, one in self.answers() if one.missing})
             raise VacancyError(
@@ -189,7 +198,8 @@ def open_proposals(reader: StoreReader) -> tuple[OpenProposal, ...]:
 def activate_rules(
     log: Log, reader: StoreReader, version: int, options: RaiseOptions | None = None
 ) -> Raised:
-    """Raise every partition to this version.
+    """Raise every partition to this version. Then count what was there before and these rules count (`Raised.counted`), also
+    if all partitions follow the version already.
 
     Raises `UsageError` for a version that this build does not support, or that is lower than one in force, `LogError`,
     and `OutcomeUnknown` where the store did not read the events in time. See `Raised.check` for the rest.
@@ -211,7 +221,12 @@ def activate_rules(
     def wanted(row: PartitionRow) -> events.Rules:
         return events.Rules(version=version, classes=row.classes)
 
-    return _Raise(log, reader, options or RaiseOptions()).run(wanted)
+    options = options or RaiseOptions()
+    raised = _Raise(log, reader, options).run(wanted)
+    if raised.outcome in ("activated", "unchanged"):
+        again = f"`vacancy rules activate {version}`"
+        raised.counted = count_earlier(log, reader, again=again, timeout_s=options.timeout_s)
+    return raised
 
 
 def activate_classes(log: Log, reader: StoreReader, options: RaiseOptions | None = None) -> Raised:
