@@ -181,11 +181,13 @@ def emit_unanswered(found: Raised) -> None:
 
 def emit_counted(found: Raised) -> None:
     """Write what was counted that was there before the rules."""
-    counted = found.counted
-    if counted.allocations:
-        emit(f"counted {counted.allocations:,} allocations for quotas that were granted before")
-    if counted.nodes:
-        emit(f"counted {counted.nodes:,} silent nodes for the spread of server groups")
+    allocations, nodes = found.counted.allocations, found.counted.nodes
+    if allocations:
+        emit(
+            f"counted for quotas what was granted before: {allocations:,} allocation{'s' * (allocations > 1)}"
+        )
+    if nodes:
+        emit(f"counted for the spread of server groups: {nodes:,} silent node{'s' * (nodes > 1)}")
 
 
 def emit_one_step(found: Raised) -> None:

@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from socket import gethostname
 
-from tests.cli.command import Vacancy
-from tests.support.events_json import event, provider, reported
+from tests.cli.command import Vacancy, node_file
+from tests.support.events_json import event, provider, reported, rules_in_steps
 from vacancy.clients.runtime.bootstrap import opening_records
 from vacancy.resources.fold.rules_versions import RULES_VERSION, RULES_VERSIONS
 from vacancy.resources.model import events
@@ -49,6 +49,7 @@ def test_the_rules_of_a_log_are_shown_and_raised(tmp_path: Path) -> None:
                 "one_step": [],
                 "proposals": [],
                 "unanswered": [],
+                "counted": {"allocations": 0, "nodes": 0, "left": 0, "reason": ""},
             }
             assert "already" in vacancy("rules", "activate", 2)
             assert "never lowered to 1" in vacancy.fails(2, "rules", "activate", 1)
@@ -117,3 +118,43 @@ def test_a_new_log_follows_the_newest_rules(tmp_path: Path) -> None:
         vacancy("replay")
         (found,) = vacancy.json("rules", "show")["partitions"]
         assert found["version"] == RULES_VERSION == RULES_VERSIONS.newest.version
+
+
+def test_what_was_held_before_an_activation_is_counted_for_quotas(tmp_path: Path) -> None:
+    url = f"sqlite://{tmp_path}/log.db"
+    create_log(url, 1, opening_records(1, events.Rules(version=3))).close()
+    (cell,) = covering_cells(1)
+    node_file(tmp_path, "node-1")
+    with Vacancy(tmp_path, log=url, store=str(tmp_path / "store")) as vacancy:
+        vacancy("publish", "--once", "--no-wait", "--file", "node-1.json")
+        vacancy("replay")
+        with vacancy.worker():
+            for name in ("c1", "c2"):
+                vacancy("place", "--resources", "VCPU:1", "--project", "p", "--consumer", name)
+            with open_log(url) as log:  # an activation that was stopped before it counted
+                for value in rules_in_steps(4):
+                    log.append([NewRecord(cell, value)])
+            while vacancy.json("quota", "list")["uncounted"] != 2:
+                assert "follow" not in vacancy("dead-letters")
+            assert "used 0" in vacancy("quota", "set", "p", "VCPU:3")
+            for words in (
+                ("quota", "list"),
+                ("quota", "show", "p"),
+                ("usage", "--project", "p", "--against-quota"),
+            ):
+                told = vacancy.run(*words)
+                assert "2 allocations are not counted yet, from before the log had quotas" in told.err
+                assert vacancy.json(*words)["uncounted"] == 2
+            told = vacancy("rules", "activate", 4)
+            assert "counted for quotas what was granted before: 2 allocations" in told
+            assert vacancy.json("rules", "activate", 4)["counted"] == {
+                "allocations": 0,
+                "nodes": 0,
+                "left": 0,
+                "reason": "",
+            }
+            assert "not counted" not in vacancy.run("quota", "list").err
+            assert vacancy.json("quota", "list")["limits"][0]["used"] == 2
+            told = vacancy.fails(8, "place", "--resources", "VCPU:2", "--project", "p")
+            assert "over quota: project p, VCPU: used 2, asked 2, limit 3 " in told
+        assert vacancy.json("verify")["audit"]["problems"] == []
