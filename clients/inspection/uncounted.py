@@ -65,7 +65,7 @@ class UncountedNode(NamedTuple):
 
 def uncounted_allocations(reader: StoreReader) -> Iterator[UncountedAllocation]:
     """The allocations that were granted before their partition counted, and are not counted yet. It reads all allocations of
-    the partitions that were raised, about 0.3 s for 100,000, and nothing of other partitions."""
+    the partitions that were raised, and nothing of other partitions."""
     for row in _partitions(reader):
         if not row.quotas_from:
             continue

@@ -142,8 +142,8 @@ def test_what_was_held_before_an_activation_is_counted_for_quotas(tmp_path: Path
                 ("quota", "show", "p"),
                 ("usage", "--project", "p", "--against-quota"),
             ):
-                told = vacancy.run(*words)
-                assert "2 allocations are not counted yet, from before the log had quotas" in told.err
+                shown = vacancy.run(*words)
+                assert "2 allocations are not counted yet, from before the log had quotas" in shown.err
                 assert vacancy.json(*words)["uncounted"] == 2
             told = vacancy("rules", "activate", 4)
             assert "counted for quotas what was granted before: 2 allocations" in told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ AGAIN = "`vacancy rules activate 4`"
 def site(tmp_path: Path) -> Iterator[FollowedLog]:
     """A log of version 3 with a node in each cell. In the first, 150 consumers hold devices or VCPU, in the second 10 do."""
     with followed_log(tmp_path, rules_version=3) as site:
-        devices = {"devices": {f"d{n:03}": {} for n in range(40)}}
+        devices: dict[str, Any] = {"devices": {f"d{n:03}": {} for n in range(40)}}
         for number, cell in enumerate(CELLS):
             site.report(f"n{number}", cell=cell, VCPU={"total": 200}, PCI_DEVICE=devices)
             facts = events.OperatorSettings(aggregates=(f"zone-{number}",))
@@ -44,7 +45,7 @@ def site(tmp_path: Path) -> Iterator[FollowedLog]:
 
 
 def hold(site: FollowedLog, cell: int, count: int) -> None:
-    """So many consumers of project p get 1 VCPU each; the first 40 of them a device, too."""
+    """`count` consumers of projects p and q get 1 VCPU each; the first 40 of them a device, too."""
     deadline_ms = site.reader.log_time_ms(cell) + 60_000
     made = [
         events.Claim(
