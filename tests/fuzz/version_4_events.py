@@ -22,6 +22,7 @@ DEVICES = ("5:0", "6:0", "7:0")
 GPUS = ("A30-24GB", "A100-40GB", "H200-141GB")
 PROFILES = ("1g.6gb", "1g.5gb", "2g.10gb", "3g.20gb", "1g.18gb", "7g.40gb", "1g.5gb+me", "p0", "p1")
 OUTCOMES = ("finished", "undone", "released")
+TYPES = ("INSTANCE", "INSTANCE", "MIGRATION", "")
 TAINTS = ("maintenance", "gpu")
 
 
@@ -199,6 +200,7 @@ class Version4Events(Iterator[tuple[str, bytes]]):
             "consumer": consumer,
             "project": rng.choice(PROJECTS),
             "user": rng.choice(("-", "u")),
+            "consumer_type": rng.choice(TYPES),
             "allocations": allocations,
             "memberships": [{"group": f"{self._cell}/{name}", **rule}] if rng.random() < 0.4 else [],
             "deadline_ms": self._tape.now_ms + 300_000,
@@ -259,7 +261,11 @@ class Version4Events(Iterator[tuple[str, bytes]]):
         if not held:
             return self._claim()
         consumer, row = self._rng.choice(held)
-        changes = {"project": self._rng.choice(PROJECTS), "user": self._rng.choice((None, "u", "-"))}
+        changes = {
+            "project": self._rng.choice(PROJECTS),
+            "user": self._rng.choice((None, "u", "-")),
+            "consumer_type": self._rng.choice((None, *TYPES)),
+        }
         return "consumer.updated.v1", {"consumer": consumer, "claim": row.claim, **changes}
 
     def _release(self) -> tuple[str, dict[str, Any]]:
@@ -328,9 +334,11 @@ class Version4Events(Iterator[tuple[str, bytes]]):
 
     def _scope(self) -> dict[str, Any]:
         rng = self._rng
-        found: dict[str, Any] = {"project": rng.choice(PROJECTS), "unit": rng.choice(UNITS)}
+        found: dict[str, Any] = {"project": rng.choice((*PROJECTS, *PROJECTS, "")), "unit": rng.choice(UNITS)}
         for number in range(100):  # until its ledger is in this partition
-            found["consumer_type"] = "" if number == 0 else rng.choice(("", "INSTANCE", f"T{number}"))
+            found["consumer_type"] = "" if number == 0 else rng.choice((*TYPES, f"T{number}"))
+            if number and rng.random() < 0.3:
+                found["user"] = rng.choice(("u", ""))
             if partition_for(_limit_id(found), len(self._tape.records)) == 1:
                 break
         return found
@@ -382,5 +390,6 @@ def _claims(bid: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _limit_id(scope: dict[str, Any]) -> str:
-    text = f"{scope.get('consumer_type', '')}\0{scope['unit']}\0{scope['project']}"
+    user = f"\0{scope['user']}" if "user" in scope else ""
+    text = f"{scope.get('consumer_type', '')}\0{scope['unit']}\0{scope['project']}{user}"
     return f"quota-{sha256(text.encode()).hexdigest()[:32]}"

@@ -356,7 +356,7 @@ def _totals(delta: Delta) -> Delta:
     """The amounts of each consumer type, and of all types together."""
     totals: Delta = {}
     for (kind, unit), amount in delta.items():
-        for slot in ((kind, unit), ("", unit)):
+        for slot in {(kind, unit), ("", unit)}:  # one where the type is empty
             totals[slot] = totals.get(slot, 0) + amount
     return totals
 
