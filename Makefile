@@ -30,7 +30,7 @@ soak: $(VENV)/.dev
 explore: $(VENV)/.dev
 	for round in $$(seq 5); do VACANCY_EXAMPLES=new $(BIN)/pytest -q $$(grep -l hypothesis -r tests --include='test_*.py') || exit 1; done
 	VACANCY_FLEETS=2000 $(BIN)/pytest -q -s tests/projections/query/test_solver.py tests/projections/query/test_gang.py tests/projections/query/affinity/test_solver_relations.py tests/clients/scheduler/test_solver_moves.py tests/clients/scheduler/test_solver_quotas.py
-	VACANCY_FUZZ_NOISE=1.25 VACANCY_FUZZ_RECORDS=2000000 $(BIN)/pytest -q tests/fuzz/test_log_fuzzer.py
+	VACANCY_FUZZ_NOISE=1.25 VACANCY_FUZZ_FIRST=$$(date +%s) VACANCY_FUZZ_RECORDS=2000000 $(BIN)/pytest -q tests/fuzz/test_log_fuzzer.py
 	VACANCY_FUZZ_NOISE=1.25 VACANCY_FUZZ_STEPS=2000 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_expensive_records.py
 	VACANCY_QUOTA_ROUNDS=100 $(BIN)/pytest -q --timeout 0 tests/clients/scheduler/test_quotas.py tests/clients/scheduler/test_quotas_killed.py
 	VACANCY_CELL_MOVE_ROUNDS=100 $(BIN)/pytest -q --timeout 0 tests/clients/scheduler/test_cell_moves_killed.py

@@ -1,6 +1,7 @@
 """Fuzzed logs: no record stops a partition, and what one worker folds every other way of folding finds too.
 
-`VACANCY_FUZZ_RECORDS` is how many records are tried in all (`make explore`); `VACANCY_SEED` repeats one log.
+`VACANCY_FUZZ_RECORDS` is how many records are tried in all, in logs of the seeds from `VACANCY_FUZZ_FIRST` on (`make explore`);
+`VACANCY_SEED` repeats one log.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ from vacancy.streams.embedded_worker import EmbeddedWorker
 
 RECORDS = int(os.environ.get("VACANCY_FUZZ_RECORDS", "40000"))
 SIZE = 2000
-FIRST = int(os.environ.get("VACANCY_SEED", "1"))
-SEEDS = [FIRST] if "VACANCY_SEED" in os.environ else range(1, 1 + RECORDS // SIZE)
+FIRST = int(os.environ.get("VACANCY_SEED", os.environ.get("VACANCY_FUZZ_FIRST", "1")))
+SEEDS = [FIRST] if "VACANCY_SEED" in os.environ else range(FIRST, FIRST + RECORDS // SIZE)
 
 
 class Folded:

@@ -1,5 +1,6 @@
 """A move between cells is killed at each of its records, and resumed by others that are killed too: it ends finished or undone,
-never both, never neither. `VACANCY_CELL_MOVE_ROUNDS` is the number of seeded rounds for each log."""
+never both, never neither. Each round ends with an audit. `VACANCY_CELL_MOVE_ROUNDS` is the number of seeded rounds for each log,
+`VACANCY_SEED` the first seed."""
 
 from __future__ import annotations
 
@@ -40,6 +41,7 @@ PARTITIONS = 3
 RECORDS = 5
 """Records of a move: begun, claim, confirmation, release, ended."""
 ROUNDS = int(os.environ.get("VACANCY_CELL_MOVE_ROUNDS", "0"))
+FIRST = int(os.environ.get("VACANCY_SEED", "0"))
 SCRIPT = Path(__file__).parent / "cell_move_process.py"
 A, B, _ = covering_cells(PARTITIONS)
 
@@ -103,9 +105,6 @@ def running(url: str, directory: Path) -> Iterator[Site]:
         finally:
             worker.stop()
             thread.join()
-        report = verify(log, directory / "store", registry)
-        assert report.ok, report.audit.problems
-        assert report.audit.open_moves == []
 
 
 @pytest.fixture
@@ -163,11 +162,18 @@ def play(site: Site, seed: int, record: int, moment: str) -> str:
         for one in cell_moves(query.reader, consumer):
             moves.resume(one.id, undo=random_.random() < 0.3)
     ended = check(site, consumer, placed.claim)
-    return "not begun" if ended is None else ended.status
+    report = verify(site.log, site.store, site.reader.registry)
+    assert report.ok, f"round {seed}: {report.different} {report.audit.problems}"
+    assert report.audit.open_moves == []
+    how = "not begun" if ended is None else ended.status
+    sys.stdout.write(
+        f"round {seed}, record {record} {moment}: {how}, audited {sum(report.position.values())} records\n"
+    )
+    return how
 
 
-def play_all(site: Site, points: list[tuple[int, str]]) -> set[str]:
-    found = {play(site, seed, *point) for seed, point in enumerate(points)}
+def play_all(site: Site, points: dict[int, tuple[int, str]]) -> set[str]:
+    found = {play(site, seed, *point) for seed, point in points.items()}
     for cell, root in ((A, "src"), (B, "dst")):  # what is in use is what consumers hold
         row = site.reader.get(site.reader.registry.table("VCPU"), key(cell, root))
         held = [
@@ -178,12 +184,12 @@ def play_all(site: Site, points: list[tuple[int, str]]) -> set[str]:
     return found
 
 
-def points(most: int) -> list[tuple[int, str]]:
-    """Where the first process is killed: each moment of each record, in another order each time for many rounds."""
+def points(most: int) -> dict[int, tuple[int, str]]:
+    """Seed -> where the first process is killed: one after the other each moment of each record."""
     every = [(record, moment) for record in range(RECORDS) for moment in MOMENTS]
     if ROUNDS:
-        return [every[at % len(every)] for at in range(ROUNDS)]
-    return every[:: len(every) // most]
+        return {seed: every[seed % len(every)] for seed in range(FIRST, FIRST + ROUNDS)}
+    return dict(enumerate(every[:: len(every) // most]))
 
 
 def test_a_killed_move_ends_with_one_half_on_sqlite(on_sqlite: Site) -> None:

@@ -1,5 +1,7 @@
 """Eight scheduler processes race for a limit over four cells, and some are killed while they move shares: the limit is never
-exceeded, and nothing of it is lost. `VACANCY_QUOTA_ROUNDS` is the number of seeded rounds for each log (`make explore`)."""
+exceeded, and nothing of it is lost. Each round ends with an audit, so that a run that is interrupted has audited all rounds
+that it printed. `VACANCY_QUOTA_ROUNDS` is the number of seeded rounds for each log (`make explore`), `VACANCY_SEED` the first
+seed."""
 
 from __future__ import annotations
 
@@ -35,6 +37,7 @@ from vacancy.streams.log import Log, create_log
 
 PARTITIONS = 4
 ROUNDS = int(os.environ.get("VACANCY_QUOTA_ROUNDS", "2"))
+FIRST = int(os.environ.get("VACANCY_SEED", "1"))
 SCRIPT = Path(__file__).parent / "quota_process.py"
 
 
@@ -43,6 +46,7 @@ class Race:
     """A node in each cell, a worker, and a process that forks schedulers."""
 
     log: Log
+    store: Path
     reader: StoreReader
     forks: subprocess.Popen[str]
 
@@ -70,6 +74,9 @@ class Race:
         settled = quotas.set_limit(scope, limit)  # what the killed ones left to do is done
         assert settled.used == held
         assert sum(one.share or 0 for one in settled.shares) == limit, f"round {seed}: a share is lost"
+        report = verify(self.log, self.store, self.reader.registry)
+        assert report.ok, f"round {seed}: {report.different} {report.audit.problems}"
+        sys.stdout.write(f"round {seed}: audited {sum(report.position.values())} records\n")
         return codes
 
 
@@ -100,18 +107,16 @@ def racing(url: str, directory: Path) -> Iterator[Race]:
         try:
             with StoreReader(store_path, registry) as reader:
                 wait_for(reader, log.end())
-                yield Race(log, reader, forks)
+                yield Race(log, store_path, reader, forks)
         finally:
             forks.communicate()
             worker.stop()
             thread.join()
-        report = verify(log, store_path, registry)
-        assert report.ok, report.audit.problems
 
 
 def play(race: Race) -> None:
     seen: Counter[int] = Counter()
-    for seed in range(1, ROUNDS + 1):
+    for seed in range(FIRST, FIRST + ROUNDS):
         seen.update(race.round(seed))
     assert seen[-signal.SIGKILL], "no scheduler was killed"
     assert seen[0], "all schedulers were killed"
