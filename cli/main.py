@@ -135,5 +135,7 @@ def main() -> int:
         if format_message is None or not isinstance(code, int):
             raise
         command = getattr(getattr(error, "ctx", None), "command_path", "vacancy")
-        note(f"{' '.join(format_message().split()).rstrip('.')}; see `{command} --help`")
+        option = getattr(error, "option_name", "--")
+        do = "" if option.startswith("--") else "write names that start with - last, after --, or "
+        note(f"{' '.join(format_message().split()).rstrip('.')}; {do}see `{command} --help`")
         return code

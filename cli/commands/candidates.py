@@ -234,7 +234,7 @@ def _exceeded(
     query: StoreQuery, parsed: ParsedRequest, project: str, user: str, consumer_type: str
 ) -> list[str]:
     """The limits that a claim for the request would exceed, as far as its asks are amounts."""
-    from vacancy.cli.commands.quota import checked_scope, scope_text
+    from vacancy.cli.commands.quota import check_names, scope_text
     from vacancy.clients.scheduler.quotas import QuotaView
 
     view = QuotaView(query.reader)
@@ -245,7 +245,7 @@ def _exceeded(
         for name, ask in group.resources.items():
             if isinstance(ask, int):
                 amounts[name] += ask * parsed.spec.copies
-    checked_scope(project, user, consumer_type, "VCPU")  # any unit: the names are what may be invalid
+    check_names(project, user, consumer_type)
     return [
         f"over quota: {scope_text(one)}, {one.unit}: used {one.used}, asked {amounts[one.unit]}, limit {one.limit}"
         for one in view.exceeded(project, user, consumer_type, amounts)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from vacancy.clients.inspection.uncounted import Uncounted
     from vacancy.clients.scheduler.quotas import Limit
     from vacancy.resources.classes.registry import Registry
-    from vacancy.resources.model.events import QuotaScope
 
 app = typer.Typer(
     help="Set and show limits of what projects and users hold.",
@@ -68,15 +67,22 @@ def set_(
     2 the limits are invalid, or the log's rules have no quotas; 6 the store did not read the events in time.
     """
     context = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    if default and default_users:
+        raise UsageError("--default and --default-users are two defaults", do="set one after the other")
     project, limits = _parse(words or [], context.registry(), default=default or default_users)
     if not project and (user is not None or parent is not None):
         raise UsageError("a default has neither a user nor a parent", do="name a project")
+    check_names(project or None, user, consumer_type)
     if not limits and parent is None:
         raise UsageError("no limit is given", do="write VCPU:100, or give --parent")
     from vacancy.clients.scheduler.quotas import Quotas
+    from vacancy.resources.model.events import QuotaScope
 
     whose = "" if default_users else user
-    wanted = [(checked_scope(project, whose, consumer_type, unit), amount) for unit, amount in limits.items()]
+    wanted = [
+        (QuotaScope(project=project, user=whose, consumer_type=consumer_type, unit=unit), amount)
+        for unit, amount in limits.items()
+    ]
     with (
         failure_as_json(as_json, project=project),
         context.open_log(timeout) as opened,
@@ -103,6 +109,7 @@ def show(
     as_json: o.JsonOption = False,
 ) -> None:
     """Show the limits of a project and of its users, with the share and the usage of each partition."""
+    check_names(project, None, None)
     found, left, as_of = _limits(CommandContext(store=store, config=config), project)
     if not found:
         from vacancy.clients.inspection.lookup import NotFound
@@ -185,35 +192,62 @@ def _limits(context: CommandContext, project: str | None) -> tuple[list[Limit], 
         return found, uncounted(reader, project), as_of_text(reader)
 
 
-def checked_scope(project: str, user: str | None, consumer_type: str, unit: str) -> QuotaScope:
-    """The scope of a limit. Raises `UsageError` for an invalid name."""
-    from pydantic import ValidationError
+def check_names(project: str | None, user: str | None, consumer_type: str | None) -> None:
+    """Raise `UsageError` where no consumer can have one of these; None is not looked at."""
+    from vacancy.resources.model.names import check_consumer_type, check_id
 
-    from vacancy.resources.model.events import QuotaScope
-
-    try:
-        return QuotaScope(project=project, user=user, consumer_type=consumer_type, unit=unit)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise UsageError(
-            f"{first['input']!r} is invalid: {first['msg']}", where=str(first["loc"][0]), do="check the name"
-        ) from None
+    for what, name in (("project", project), ("user", user)):
+        if name is not None:
+            check_id(what, name)
+    if consumer_type is not None:
+        check_consumer_type(consumer_type)
 
 
 def _parse(words: list[str], registry: Registry, *, default: bool) -> tuple[str, dict[str, int]]:
     """The project ('' for a default), and unit -> amount."""
-    if not default and not words:
+    from vacancy.resources.model.names import check_id
+
+    project, rest = ("", words) if default else (words[0] if words else "", words[1:])
+    if not default and (not words or _is_limit(project, registry)):
         raise UsageError("no project is given", do="write `vacancy quota set PROJECT VCPU:100`, or --default")
-    project, rest = ("", words) if default else (words[0], words[1:])
+    if not default:
+        check_id("project", project)
     limits: dict[str, int] = {}
     for word in (one for text in rest for one in text.split(",")):
-        unit, _, amount = word.partition(":")
-        name, _, more = unit.partition(".")
-        resource_class = registry.check(name)
-        if more and more not in resource_class.more_units:
-            known = ", ".join(resource_class.more_units) or "no other"
-            raise UsageError(f"{name} has no unit {more!r}", do=f"its units besides {name}: {known}")
-        if amount != _UNLIMITED and not amount.isdecimal():
-            raise UsageError(f"{word!r} is not a limit", do=f"write {unit}:100 or {unit}:{_UNLIMITED}")
-        limits[unit] = -1 if amount == _UNLIMITED else int(amount)
+        unit, amount = _limit(word, registry, "; a default names no project" if default else "")
+        if unit in limits:
+            raise UsageError(f"the limit of {unit} is given twice", do="give each unit once")
+        limits[unit] = amount
     return project, limits
+
+
+def _limit(word: str, registry: Registry, hint: str = "") -> tuple[str, int]:
+    """Unit and amount of `UNIT:AMOUNT`. Raises `UsageError`."""
+    from vacancy.resources.model.names import AMOUNT_MAX
+
+    unit, colon, amount = word.partition(":")
+    if not colon:
+        raise UsageError(f"{word!r} is not a limit", do=f"write VCPU:100{hint}")
+    name, dot, more = unit.partition(".")
+    resource_class = registry.check(name)
+    if dot and more not in resource_class.more_units:
+        known = ", ".join(resource_class.more_units) or "no other"
+        raise UsageError(f"{name} has no unit {more!r}", do=f"its units besides {name}: {known}")
+    if amount == _UNLIMITED:
+        return unit, -1
+    digits = amount.isascii() and amount.isdecimal() and len(amount) <= len(str(AMOUNT_MAX))
+    if not digits or int(amount) > AMOUNT_MAX:
+        raise UsageError(
+            f"{word[:80]!r} is not a limit",
+            do=f"write {unit}:100, at most {unit}:{AMOUNT_MAX}, or {unit}:{_UNLIMITED}",
+        )
+    return unit, int(amount)
+
+
+def _is_limit(word: str, registry: Registry) -> bool:
+    """Whether a word in the place of a project is a limit: the project was forgotten."""
+    try:
+        _limit(word, registry)
+    except UsageError:
+        return False
+    return True

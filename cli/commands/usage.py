@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.commands.quota import check_names, emit_limits
 from vacancy.cli.context import CommandContext
 from vacancy.cli.output import as_of_text, emit_json, emit_table, note, open_move_text
 
@@ -39,6 +40,7 @@ def usage(
     as_json: o.JsonOption = False,
 ) -> None:
     """Show how much of each class consumers hold: all of them, or those of a project, a user or a type."""
+    check_names(project, user, consumer_type)
     if against_quota:
         _against_quota(CommandContext(store=store, config=config), project, user, consumer_type, as_json)
         return
@@ -69,13 +71,14 @@ def _against_quota(
     context: CommandContext, project: str | None, user: str | None, consumer_type: str | None, as_json: bool
 ) -> None:
     """Show the limits of these consumers, with what is used of each in all cells."""
-    from vacancy.cli.commands.quota import emit_limits
     from vacancy.clients.inspection.uncounted import uncounted
     from vacancy.clients.scheduler.quotas import QuotaView
 
     with context.open_reader(with_view=False) as reader:
         view = QuotaView(reader)
-        limits = view.limits(project) if view.has_quotas() else []
+        limits = []
+        if view.has_quotas():
+            limits = view.limits() if project is None else view.in_force(project, user, consumer_type)
         left, as_of = uncounted(reader, project), as_of_text(reader)
     found = [
         one

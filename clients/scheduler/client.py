@@ -6,7 +6,6 @@ It reads the store of its own host and writes to the log. It is for one thread.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -41,7 +40,7 @@ from vacancy.resources.model.errors import (
     VacancyError,
 )
 from vacancy.resources.model.limits import LIMITS_4, NAMED_PART_WEIGHT
-from vacancy.resources.model.names import ID_PATTERN
+from vacancy.resources.model.names import CONSUMER_TYPE_MAX, check_consumer_type, check_id, is_id
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.request import Ask
 from vacancy.resources.state.rows import AllocationRow
@@ -63,8 +62,6 @@ _SHARES_FETCHED: Final = 32
 
 _COLLECT_FROM_ROWS: Final = 1000
 """Providers in the view from which it pays to collect garbage before the collector is spared."""
-
-_is_id = re.compile(ID_PATTERN).fullmatch
 
 
 class SchedulerOptions(TypedDict, total=False):
@@ -660,16 +657,10 @@ def check_placement(request: PlacementRequest) -> None:
         ("project", request.project),
         ("user", request.user),
     ):
-        if name is not None and not _is_id(name):
-            raise UsageError(
-                f"{name!r} is not a valid {what} id",
-                do="use letters, digits and ._:/@+=~-, 200 of them at most",
-            )
-    if len(request.consumer_type) > events.CONSUMER_TYPE_MAX:
-        raise UsageError(
-            f"the consumer type {request.consumer_type[:80]!r} is too long",
-            do=f"use {events.CONSUMER_TYPE_MAX} characters at most",
-        )
+        if name is not None and not is_id(name):
+            check_id(what, name)
+    if len(request.consumer_type) > CONSUMER_TYPE_MAX:
+        check_consumer_type(request.consumer_type)
     if request.hold_ms is not None and not 1 <= request.hold_ms <= HOLD_MS_MAX:
         raise UsageError(f"a hold of {request.hold_ms} ms is invalid", do=f"give 1 to {HOLD_MS_MAX} ms")
 

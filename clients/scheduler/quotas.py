@@ -19,6 +19,7 @@ from vacancy.resources.fold.claims.quotas import NOBODY, is_less
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import OutcomeUnknown, UsageError
 from vacancy.resources.model.events import QuotaScope
+from vacancy.resources.model.names import AMOUNT_MAX, check_consumer_type, check_id
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.rows import (
@@ -88,6 +89,10 @@ def scope_of(verdict: VerdictRow) -> QuotaScope:
     )
 
 
+def _order(limit: Limit) -> tuple[str, str, str, str]:
+    return (limit.project, limit.user or "", limit.unit, limit.consumer_type)
+
+
 class QuotaView:
     """The limits of a log, as the store on this host shows them."""
 
@@ -108,7 +113,26 @@ class QuotaView:
         self._reader.catch_up()
         rows = (row for _, _, row in self._reader.scan(QUOTA_LIMITS))
         found = [self._limit(row) for row in rows if project in (None, row.project)]
-        return sorted(found, key=lambda one: (one.project, one.user or "", one.unit, one.consumer_type))
+        return sorted(found, key=_order)
+
+    def in_force(
+        self, project: str, user: str | None = None, consumer_type: str | None = None
+    ) -> list[Limit]:
+        """The limits that hold for a project, its users and its types, as `limits` does, and the defaults that hold for it and
+        for `user`, also where nothing was granted by them yet. `user` and `consumer_type`: only those for it."""
+        found = {one.scope: one for one in self.limits(project)}
+        for default in self.limits(""):
+            scope = default.scope.model_copy(update={"project": project, "user": user})
+            if (default.user is None) == (user is None) and user != NOBODY and scope not in found:
+                row = self._default_of(scope)
+                if row is not None:
+                    found[scope] = self._limit(row, scope)._replace(by_default=True)
+        wanted = (
+            one
+            for one in found.values()
+            if user in (None, one.user) and consumer_type in (None, one.consumer_type)
+        )
+        return sorted(wanted, key=_order)
 
     def limit(self, scope: QuotaScope) -> Limit | None:
         """The limit of a scope, or None."""
@@ -118,7 +142,13 @@ class QuotaView:
     def exceeded(
         self, project: str, user: str, consumer_type: str, amounts: Mapping[str, int]
     ) -> list[Limit]:
-        """The limits that a consumer with these amounts (unit -> amount) would exceed in all partitions together."""
+        """The limits that a consumer with these amounts (unit -> amount) would exceed in all partitions together.
+
+        Raises `UsageError` where no consumer has such a project, user or type.
+        """
+        check_id("project", project)
+        check_id("user", user)
+        check_consumer_type(consumer_type)
         parent = self.parent(project).parent
         found = []
         for name, whose in ((project, None), (project, user), *(((parent, None),) if parent else ())):
@@ -199,8 +229,10 @@ class Quotas(QuotaView):
         """Set a limit over all partitions (-1: none) and divide it. Returns what is in force then.
 
         The project '' sets the default, and then the limits of all projects that follow it. Raises `RecordRefused` where
-        another operator set it at the same time, `OutcomeUnknown` and `LogError` as `FoldedLog` does.
+        another operator set it at the same time, `UsageError` where no consumer is in such a scope or the limit is no amount,
+        `OutcomeUnknown` and `LogError` as `FoldedLog` does.
         """
+        _check_scope(scope, limit)
         row = self._ledger(scope)
         if row is None or (row.limit, row.by_default) != (limit, by_default):
             revision = 1 if row is None else row.revision + 1
@@ -223,8 +255,10 @@ class Quotas(QuotaView):
 
         Raises `RecordRefused` where the rules refuse it, or where another operator set the parent at the same moment: one
         ledger decides, and its text says which parent was set. The partitions follow it; what a killed process left to do
-        is done first (`finish_parents`).
+        is done first (`finish_parents`). Raises `UsageError` where a name is not an id.
         """
+        for name in (project, *((parent,) if parent else ())):
+            check_id("project", name)
         row = self.parent(project)
         if row.parent != parent:
             data = events.QuotaParentData(project=project, parent=parent, revision=row.revision + 1)
@@ -450,6 +484,23 @@ class Quotas(QuotaView):
         return NewRecord(quota_limit_id(scope), events.encode(event))
 
 
+def _check_scope(scope: QuotaScope, limit: int) -> None:
+    """Raise `UsageError` for a limit that would never hold for anybody, or that is no amount."""
+    if scope.project:
+        check_id("project", scope.project)
+    if scope.project and scope.user is not None:
+        check_id("user", scope.user)
+    if scope.user == NOBODY or (scope.user and not scope.project):
+        raise UsageError(
+            f"user {scope.user} has no limit: it is the user of consumers that name none"
+            if scope.user == NOBODY
+            else f"user {scope.user} has no limit without a project",
+            do="name a user in a project",
+        )
+    if not UNLIMITED <= limit <= AMOUNT_MAX:
+        raise UsageError(f"{limit} is not a limit", do=f"use 0 to {AMOUNT_MAX}, or {UNLIMITED} for none")
+
+
 def _scope(row: QuotaLimitRow) -> QuotaScope:
     return QuotaScope(project=row.project, user=row.user, consumer_type=row.consumer_type, unit=row.unit)
 
@@ -460,9 +511,7 @@ def _share_of(row: QuotaRow, scope: QuotaScope) -> QuotaShare | None:
 
 
 def _used(row: QuotaRow, scope: QuotaScope) -> int:
-    kinds = ("", scope.consumer_type)
-    of_all = not scope.consumer_type
-    return sum(a for kind, unit, a in row.used if unit == scope.unit and (of_all or kind in kinds))
+    return sum(a for kind, unit, a in row.used if unit == scope.unit and scope.consumer_type in ("", kind))
 
 
 def _planned(share: LedgerShare) -> int:

@@ -27,7 +27,7 @@ from pydantic_core import CoreConfig, SchemaValidator, from_json
 
 from vacancy.resources.model.attributes import AttributeName, Attributes, AttributeValue, Operator
 from vacancy.resources.model.errors import InvalidRecord
-from vacancy.resources.model.names import AMOUNT_MAX, Amount, Id, Symbol, TimeMs
+from vacancy.resources.model.names import AMOUNT_MAX, CONSUMER_TYPE_MAX, Amount, Id, Symbol, TimeMs
 from vacancy.resources.model.request import (
     ALLOCATIONS_MAX,
     Ask,
@@ -50,7 +50,6 @@ BATCH_MAX = 64
 
 PROVIDERS_MAX = 4096
 PREDICATES_MAX = 1024
-CONSUMER_TYPE_MAX = 64
 MISSING_MAX = 16
 RENAMED_CONSUMERS_MAX = 1024
 SEQUENCE_MAX = 2**53 - 1

@@ -8,6 +8,7 @@ the same state.
 from __future__ import annotations
 
 import difflib
+import re
 from functools import cache
 from typing import Annotated
 
@@ -17,6 +18,9 @@ from vacancy.resources.model.errors import UsageError
 
 AMOUNT_MAX = 2**53 - 1
 """The largest amount of anything: the largest integer that every JSON reader keeps exact."""
+
+CONSUMER_TYPE_MAX = 64
+"""Characters of the type of a consumer."""
 
 ID_PATTERN = r"^[A-Za-z0-9._:/@+=~-]{1,200}$"
 SYMBOL_PATTERN = r"^[A-Z][A-Z0-9_]{0,254}$"
@@ -33,10 +37,29 @@ TimeMs = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
 
 CUSTOM_PREFIX = "CUSTOM_"
 
+is_id = re.compile(ID_PATTERN).fullmatch
+"""Whether a text can be an id: a match or None."""
+
 
 def unit_name(resource_class: str, unit: str) -> str:
     """How usage and quotas name a unit of a class: `VCPU` for the unit '' of its capacity, `NUMA_CELL.memory_mb` for another."""
     return f"{resource_class}.{unit}" if unit else resource_class
+
+
+def check_id(what: str, name: str) -> None:
+    """Raise `UsageError` unless `name` can be the id of a `what`: a project, a user, a consumer."""
+    if not is_id(name):
+        raise UsageError(
+            f"{name!r} is not a valid {what} id", do="use letters, digits and ._:/@+=~-, 200 of them at most"
+        )
+
+
+def check_consumer_type(name: str) -> None:
+    """Raise `UsageError` unless `name` can be the type of a consumer."""
+    if len(name) > CONSUMER_TYPE_MAX:
+        raise UsageError(
+            f"the consumer type {name[:80]!r} is too long", do=f"use {CONSUMER_TYPE_MAX} characters at most"
+        )
 
 
 @cache

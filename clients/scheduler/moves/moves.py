@@ -53,6 +53,7 @@ from vacancy.resources.model.errors import (
     UsageError,
     VacancyError,
 )
+from vacancy.resources.model.names import check_consumer_type, check_id
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import Ask, RequestSpec
 from vacancy.resources.model.server_group import MEMBERSHIPS_MAX, group_name, spread_membership
@@ -202,6 +203,10 @@ class Moves:
         wait: bool = True,
     ) -> list[str]:
         """See `Scheduler.update`."""
+        for what, name in (("project", project), ("user", user)):
+            if name is not None:
+                check_id(what, name)
+        check_consumer_type(consumer_type or "")
         folded = FoldedLog(self._log, self._reader, timeout_s=timeout_s, wait=wait)
         found = [
             Holding(consumer, at, row)
