@@ -43,7 +43,7 @@ def test_limits_are_set_shown_and_kept(tmp_path: Path) -> None:
             found = vacancy.json("candidates", "--resources", "VCPU:1", "--project", "new")
             assert found["over_quota"] == []
             refused = vacancy.fails(2, "candidates", "--resources", "VCPU:1", "--project", "p q")
-            assert "'p q' is invalid" in refused
+            assert "'p q' is not a valid project id" in refused
         audited = vacancy.json("verify")["audit"]
         assert (audited["problems"], audited["unverifiable_reasons"], audited["rejected"]) == ([], {}, 4)
 
