@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vacancy.clients.scheduler.store_query import StoreQuery
     from vacancy.projections.query.order import Order
     from vacancy.projections.reader.store_reader import StoreReader
+    from vacancy.projections.snapshots.storage import SnapshotStorage
     from vacancy.resources.classes.registry import Registry
     from vacancy.streams.log import Log
     from vacancy.streams.settings import Settings
@@ -35,6 +36,7 @@ class CommandContext:
         log: str | None = None,
         store: Path | None = None,
         cell: str | None = None,
+        snapshots: str | None = None,
         config: Path | None = None,
         kafka: Iterable[str] | None = None,
         web_host: str | None = None,
@@ -49,6 +51,7 @@ class CommandContext:
             log=log,
             store=store,
             cell=cell,
+            snapshots=snapshots,
             config=config,
             kafka=kafka or (),
             web_host=web_host,
@@ -110,6 +113,12 @@ class CommandContext:
 
         options |= {"name": "cli", "spare_collector": False}
         return Scheduler.from_settings(self.settings, timeout_s=max(timeout_s, _OPEN_MIN_S), **options)
+
+    def open_snapshots(self) -> SnapshotStorage:
+        """The place where snapshots are kept. Raises `UsageError` where its URL is invalid."""
+        from vacancy.projections.snapshots.storage import SnapshotStorage
+
+        return SnapshotStorage(self.settings.snapshots)
 
     def open_reader(self, *, with_view: bool = True) -> StoreReader:
         """Open the store for reading. Raises `StoreError` if there is none."""

@@ -28,6 +28,14 @@ StoreOption = Annotated[
         help="Directory of this host's tables. [env: VACANCY_STORE]",
     ),
 ]
+SnapshotsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--snapshots",
+        metavar="URL",
+        help="Where snapshots are kept: a directory, or a URL such as s3://bucket/path. [env: VACANCY_SNAPSHOTS]",
+    ),
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(

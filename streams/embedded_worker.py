@@ -19,7 +19,7 @@ from vacancy.resources.model.record import NewRecord, Record
 from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.streams.clock import Clock, wall_ms
 from vacancy.streams.log import Log
-from vacancy.streams.projection_protocol import Projection
+from vacancy.streams.projection_protocol import Projection, nothing_between_commits
 from vacancy.streams.rules_answers import RulesAnswers
 from vacancy.streams.ticks import Ticker
 
@@ -56,8 +56,8 @@ class EmbeddedWorker:
     `partitions`: those to follow (default: all). `batch_max`: maximum records per `Projection.apply`. `poll_s`: pause
     between polls after a busy round; it grows to 20 ms while nothing arrives. `tick_entry` makes the tick of a
     partition; without it the worker sends no ticks. `answer_entry` makes the answer to proposed rules; without it the
-    worker answers none. `clock` returns wall time in ms, `rng` spreads the ticks of several workers. The worker closes
-    neither the log nor the projection.
+    worker answers none. `between_commits` is called before each round of batches, so it must be cheap. `clock` returns
+    wall time in ms, `rng` spreads the ticks of several workers. The worker closes neither the log nor the projection.
     """
 
     def __init__(
@@ -70,11 +70,13 @@ class EmbeddedWorker:
         poll_s: float = 0.001,
         tick_entry: Callable[[int], NewRecord] | None = None,
         answer_entry: Callable[[int, RulesAnswer], NewRecord] | None = None,
+        between_commits: Callable[[], None] = nothing_between_commits,
         clock: Clock = wall_ms,
         rng: random.Random | None = None,
     ) -> None:
         self._log, self._projection = log, projection
         self._batch_max, self._poll_s = batch_max, poll_s
+        self._between_commits = between_commits
         self._clock, self._rng = clock, rng or random.Random()
         self._ticker = Ticker(
             log,
@@ -121,6 +123,7 @@ class EmbeddedWorker:
 
     def step(self) -> int:
         """Apply at most one batch of each partition. Returns the number of records applied."""
+        self._between_commits()
         applied = 0
         for one in self._followed.values():
             if one.partition in self.errors:

@@ -73,12 +73,18 @@ class SharedProjection(Projection, Protocol):
         """Release all partitions."""
 
 
+def nothing_between_commits() -> None:
+    """What a worker does between two commits for tables that need nothing."""
+
+
 class WorkerParts(NamedTuple):
-    """The tables of a worker, and the functions that make the tick of a partition and its answer to proposed rules."""
+    """The tables of a worker, the functions that make the tick of a partition and its answer to proposed rules, and what
+    the worker calls about every 0.1 s, between two commits."""
 
     projection: SharedProjection
     tick_entry: Callable[[int], NewRecord]
     answer_entry: Callable[[int, RulesAnswer], NewRecord]
+    between_commits: Callable[[], None] = nothing_between_commits
 
 
 MakeParts = Callable[["Log", Path], WorkerParts]

@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     """The settings of every command. Use `load_settings` to create them.
 
     `log`: the log's URL. `store`: the directory of the tables. `cell`: the cell of this node, `auto`, or None if not
-    given. `kafka`: client settings under their own names. `web_host`, `web_port`: address of a worker's HTTP pages
+    given. `snapshots`: the directory or URL of snapshots. `kafka`: client settings under their own names. `web_host`, `web_port`: address of a worker's HTTP pages
     (port 0: a free one; "off": none; None: 6066, or a free one if that is in use). `view_memory_mb`: about how much memory
     the columns of one reader may use, in MiB (None: 256 MiB and 4 KiB for each provider). `allow_devices`,
     `deny_devices`, `reserve_hugepages`: what a publisher offers of its host (docs/devices.md, docs/numa.md). `parts`: the
@@ -124,6 +124,7 @@ class Settings(BaseSettings):
     log: str = Field(default_factory=lambda: f"sqlite://{state_directory()}/log.db")
     store: Path = Field(default_factory=lambda: state_directory() / "store")
     cell: str | None = None
+    snapshots: str = Field(default_factory=lambda: str(state_directory() / "snapshots"))
     kafka: dict[str, str] = Field(default_factory=dict)
     web_host: str = "127.0.0.1"
     web_port: Annotated[int, Field(ge=0, le=65_535)] | Literal["off"] | None = None
@@ -143,6 +144,11 @@ class Settings(BaseSettings):
     def _expanded(cls, store: Path) -> Path:
         return store.expanduser().absolute()
 
+    @field_validator("snapshots")
+    @classmethod
+    def _url_or_directory(cls, snapshots: str) -> str:
+        return snapshots if "://" in snapshots else str(Path(snapshots).expanduser().absolute())
+
     @property
     def web(self) -> WebAddress:
         """`web_host` and `web_port` together."""
@@ -158,6 +164,7 @@ def load_settings(
     log: str | None = None,
     store: Path | str | None = None,
     cell: str | None = None,
+    snapshots: str | None = None,
     kafka: Iterable[str] = (),
     web_host: str | None = None,
     web_port: int | str | None = None,
@@ -172,6 +179,7 @@ def load_settings(
     exists). Raises UsageError for a file that cannot be read, an unknown setting or an invalid value.
     """
     flags: dict[str, Any] = {"log": log, "store": store, "cell": cell, "kafka": kafka_pairs(kafka) or None}
+    flags |= {"snapshots": snapshots}
     flags |= {"web_host": web_host, "web_port": web_port}
     flags |= {"allow_devices": allow_devices, "deny_devices": deny_devices}
     flags |= {"reserve_hugepages": reserve_hugepages}

@@ -61,6 +61,9 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("projections.changefeed",),
         *("resources.model", "resources.classes", "resources.state", "resources.fold"),
     },
+    "projections.snapshots": {
+        *("projections.store", "resources.model", "resources.classes", "resources.state", "resources.fold"),
+    },
     "projections.view": {"resources.model", "resources.classes", "resources.state", "resources.fold"},
     "projections.reader": {
         *("projections.changefeed", "projections.store", "projections.view"),
@@ -84,12 +87,17 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("resources.model", "resources.classes"),
     },
     "clients.runtime": {
-        *("clients.auditor", "projections.reader", "projections.store", "streams", "streams.faust"),
+        *("clients.auditor", "projections.reader", "projections.snapshots", "projections.store"),
+        *("streams", "streams.faust"),
         *("resources.model", "resources.classes", "resources.state", "resources.fold"),
     },
     "clients.replay_tool": {
         *("clients.auditor", "clients.runtime", "projections.reader", "projections.store", "streams"),
         *("resources.model", "resources.classes", "resources.state", "resources.fold"),
+    },
+    "clients.snapshots": {
+        *("clients.replay_tool", "clients.runtime", "projections.snapshots", "projections.store", "streams"),
+        *("resources.classes", "resources.model", "resources.fold"),
     },
     "clients.inspection": {
         *("clients.request_language", "clients.scheduler", "streams"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from pathlib import Path
 
 from vacancy.projections.store.manifest import FILE
+from vacancy.projections.store.rocksdb import is_locked
 from vacancy.resources.model.errors import StoreError, StoreInUse
 
 
@@ -30,7 +30,10 @@ def set_aside(store: Path) -> Path | None:
             "the directory is not empty, and no store", where=str(store), do="name the store's own directory"
         )
     for path in partitions:
-        _check_free(path)
+        if is_locked(path):
+            raise StoreInUse(
+                "another process writes this store", where=str(path), do="stop that worker first"
+            )
     aside = store.with_name(f"{store.name}.old-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
     number = 1
     while aside.exists():
@@ -49,18 +52,3 @@ def set_aside(store: Path) -> Path | None:
 
 def _is_partition(name: str) -> bool:
     return name.startswith("p") and name[1:].isdecimal()
-
-
-def _check_free(partition: Path) -> None:
-    """Raise `StoreInUse` while a process holds RocksDB's lock."""
-    try:
-        lock = (partition / "LOCK").open("r+b")
-    except OSError:
-        return  # never opened, or broken
-    with lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StoreInUse(
-                "another process writes this store", where=str(partition), do="stop that worker first"
-            ) from None

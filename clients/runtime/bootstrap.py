@@ -161,12 +161,15 @@ def worker_parts(log: Log, path: Path) -> WorkerParts:
 
 
 def live_parts(store: Store) -> WorkerParts:
-    """The parts of a worker on an open store: it logs contested nodes, appends ticks, and answers proposed rules."""
+    """The parts of a worker on an open store: it logs contested nodes, appends ticks, answers proposed rules, and makes
+    the checkpoints that snapshots need."""
     from vacancy.clients.runtime.contested_log import ContestedLog  # here, because only workers log
+    from vacancy.projections.snapshots.checkpoints import CheckpointServer
 
     store.on_contested = ContestedLog()
     return WorkerParts(
         store,
         lambda partition: tick_entry(partition, store.partitions),
         lambda partition, answer: answer_entry(partition, store.partitions, store.id, answer),
+        CheckpointServer(store).answer,
     )

@@ -126,7 +126,13 @@ def _run_embedded(
     ):
         parts = live_parts(tables)
         target = log.end()
-        worker = EmbeddedWorker(log, tables, tick_entry=parts.tick_entry, answer_entry=parts.answer_entry)
+        worker = EmbeddedWorker(
+            log,
+            tables,
+            tick_entry=parts.tick_entry,
+            answer_entry=parts.answer_entry,
+            between_commits=parts.between_commits,
+        )
         restore_collector = spare_collector()
         watcher = on_stop(stop_signal, worker.stop)
         try:

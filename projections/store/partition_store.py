@@ -37,6 +37,7 @@ from vacancy.projections.store.metadata import (
     new_epoch,
 )
 from vacancy.projections.store.rocksdb import (
+    checkpoint,
     create_family,
     existing_families,
     flush,
@@ -334,6 +335,11 @@ class PartitionStore:
         if db is not None:
             with translated(self.path):
                 yield from scan(db)
+
+    def checkpoint(self, into: Path) -> None:
+        """Make a copy of the directory as of the last commit (see `rocksdb.checkpoint`). Raises `StoreError`."""
+        with translated(self.path):
+            checkpoint(self._db, into)
 
     def close(self) -> None:
         """Flush, so that the next to open it need not replay the write-ahead log, and release the lock."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -122,8 +123,29 @@ def flush(db: Rdict, scratch: Path) -> None:
     belong together. A checkpoint of a database with `atomic_flush` flushes them all in one step.
     """
     shutil.rmtree(scratch, ignore_errors=True)
-    Checkpoint(db).create_checkpoint(str(scratch))
+    checkpoint(db, scratch)
     shutil.rmtree(scratch)
+
+
+def checkpoint(db: Rdict, into: Path) -> None:
+    """Make a copy of the database as of now: `into`, an absolute path on the same disk where nothing is. Its tables are hard
+    links, so it costs one flush. RocksDB renames it to this name when it is whole."""
+    Checkpoint(db).create_checkpoint(str(into))
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process has this directory open for writing. The process that has it open must not ask: closing the
+    file of the lock would release it."""
+    try:
+        file = (path / "LOCK").open("r+b")
+    except OSError:
+        return False  # never opened, or broken
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def scan(db: Rdict, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:

@@ -80,6 +80,11 @@ class Store:
         """Open a partition, if it is not, and return its position. Raises as `partition` does."""
         return self.partition(partition).local.position
 
+    @property
+    def opened(self) -> tuple[int, ...]:
+        """The partitions that are open here."""
+        return tuple(self._open)
+
     def release(self, partition: int) -> None:
         """Close a partition, for another worker to open."""
         found = self._open.pop(partition, None)

@@ -84,6 +84,7 @@ class WorkerApp(faust.App):
             overdue=parts.projection.overdue,
         )
         self._answers = RulesAnswers(log, parts.projection.unanswered, parts.answer_entry)
+        self._between_commits = parts.between_commits
         self._target: dict[int, int] = {}
         self.ready = False
         self.failure: VacancyError | None = None
@@ -298,13 +299,15 @@ class WorkerApp(faust.App):
 
     @Service.task
     async def _watch(self) -> None:
-        """Send ticks and answers, measure rates, read the ends of the log, and check that it is still the same log."""
+        """Send ticks and answers, do what is due between commits, measure rates, read the ends of the log, and check that it
+        is still the same log."""
         sampled = read = identified = 0.0
         while not self.should_stop:
             await self.sleep(_WATCH_S)
             now = time.monotonic()
             await self._tick()
             await self._answer()
+            self._between_commits()
             if now - sampled >= _SAMPLE_S:
                 sampled = now
                 self.ownership.sample_rate()
