@@ -73,6 +73,7 @@ def masked(page: str) -> list[str]:
     """The output in a page, without what differs from run to run and from host to host."""
     text = "\n".join(one.text for one in blocks(page) if one.kind == "console")
     text = re.sub(r"^vacancy: node-1: .*\n", "", text, flags=re.M)  # what this host does not offer
+    text = re.sub(r"\b\d{8}T\d{9}Z-[0-9a-f]{8}\b", "ID", text)
     text = re.sub(r"\b([0-9a-f]{16,32}(-[0-9a-f]+)?|[0-9A-Za-z]{21})\b", "ID", text)
     text = re.sub(r"gpu-1:[ab]\b", "gpu-1:?", text)  # one of two equal GPUs
     text = re.sub(r"\d[\d:.,TZ-]*", "N", text)
@@ -86,7 +87,9 @@ def test_the_quickstart_prints_what_it_shows(session: tuple[DocSession, str]) ->
     )
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/devices.md", "docs/running-a-fleet.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/devices.md", "docs/running-a-fleet.md", "docs/snapshots.md"]
+)
 def test_the_session_of_a_page_prints_what_it_shows(name: str, tmp_path: Path) -> None:
     running = DocSession(tmp_path)
     try:
@@ -106,6 +109,7 @@ def test_every_session_is_run_by_a_test() -> None:
         "docs/devices.md",
         "docs/operating.md",
         "docs/running-a-fleet.md",
+        "docs/snapshots.md",
     }
 
 

@@ -79,12 +79,11 @@ def list_(
         )
         return
     emit_table(
-        ("SNAPSHOT", "MADE", "HOST", "LOG", "RULES", "SIZE", "POSITION"),
+        ("SNAPSHOT", "MADE", "LOG", "RULES", "SIZE", "POSITION"),
         (
             (
                 one.id,
                 time_text(one.made_ms),
-                one.host,
                 one.log,
                 max(part.rules_version for part in one.partitions),
                 _size_text(one.stored_size),

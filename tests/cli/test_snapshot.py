@@ -1,0 +1,72 @@
+"""The commands of snapshots: beside a worker, on an empty host, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Vacancy, node_file
+
+
+@pytest.fixture
+def vacancy(tmp_path: Path) -> Iterator[Vacancy]:
+    with Vacancy(tmp_path) as started:
+        started("topics", "create", "--partitions", 2)
+        yield started
+
+
+def test_a_host_starts_with_a_snapshot_and_the_tail(vacancy: Vacancy, tmp_path: Path) -> None:
+    with vacancy.worker():
+        vacancy("publish", "--once", "--file", node_file(tmp_path, "node-1"))
+        made = vacancy.json("snapshot", "create")
+        assert vacancy.json("snapshot", "list") == {"snapshots": [made], "damaged": []}
+        assert vacancy.json("snapshot", "verify")["snapshots"] == [
+            {"id": made["id"], "ok": True, "error": None}
+        ]
+        vacancy("publish", "--once", "--file", node_file(tmp_path, "node-2"))
+    restored = vacancy.json("snapshot", "restore", "--store", "second")
+    assert (restored["id"], restored["digest"]) == (made["id"], made["digest"])
+    assert vacancy.json("digest", "--store", "second")["digest"] == made["digest"]
+    assert vacancy.json("replay", "--into", "second") == vacancy.json("digest")
+    assert "there is a store already" in vacancy.fails(1, "snapshot", "restore")
+    assert "the old store" in vacancy.run_shared("snapshot", "restore", made["id"], "--replace").err
+    assert vacancy.json("digest")["digest"] == made["digest"]
+
+
+def test_what_is_damaged_is_named(vacancy: Vacancy, tmp_path: Path) -> None:
+    vacancy("replay")
+    name = vacancy.json("snapshot", "create")["id"]
+    kept = tmp_path / "state/vacancy/snapshots" / name
+    (kept / "p00001" / "CURRENT.gz").unlink()
+    ended = vacancy.run_shared("snapshot", "verify")
+    assert ended.code == 5
+    assert f"a file of the snapshot is missing ({kept}/p00001/CURRENT.gz)" in ended.err
+    assert "missing" in vacancy.fails(1, "snapshot", "restore", "--store", "second")
+    assert not (tmp_path / "second").exists()
+    (kept / "manifest.json").write_text("{}")
+    assert [one["id"] for one in vacancy.json("snapshot", "list")["damaged"]] == [name]
+    assert vacancy.json("snapshot", "prune", name, "--dry-run") == {"removed": [name], "dry_run": True}
+    assert vacancy.json("snapshot", "prune", name) == {"removed": [name], "dry_run": False}
+    assert vacancy.json("snapshot", "list") == {"snapshots": [], "damaged": []}
+    assert not kept.exists()
+
+
+def test_old_ones_are_removed(vacancy: Vacancy) -> None:
+    vacancy("replay")
+    names = [vacancy.json("snapshot", "create")["id"] for _ in range(3)]
+    assert vacancy.json("snapshot", "prune", "--keep", 2)["removed"] == names[:1]
+    assert vacancy.json("snapshot", "prune", "--max-age", "1d")["removed"] == []
+
+
+def test_wrong_use_is_one_line(vacancy: Vacancy) -> None:
+    assert "there is no store" in vacancy.fails(1, "snapshot", "create")
+    assert "there is no snapshot of log" in vacancy.fails(1, "snapshot", "restore")
+    assert "is not the id of a snapshot" in vacancy.fails(1, "snapshot", "verify", "yesterday")
+    assert "is not the id of a snapshot" in vacancy.fails(1, "snapshot", "prune", "../store")
+    assert "it is not clear what to remove" in vacancy.fails(2, "snapshot", "prune")
+    assert "'tomorrow' is not a time" in vacancy.fails(2, "snapshot", "prune", "--max-age", "tomorrow")
+    assert "is not installed" in vacancy.fails(2, "snapshot", "list", "--snapshots", "s3://bucket/here")
+    assert json.loads(vacancy.run_shared("snapshot", "list", "--json").out)["snapshots"] == []
