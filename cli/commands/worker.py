@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vacancy.cli import options as o
+from vacancy.cli.commands.snapshot import seconds
 from vacancy.cli.context import CommandContext
 from vacancy.cli.output import note, position_text
+from vacancy.resources.model.errors import UsageError
 
 if TYPE_CHECKING:
     from vacancy.clients.runtime.worker_process import RunningWorker
+    from vacancy.clients.snapshots.schedule import SnapshotPlan
+    from vacancy.streams.log import Log
 
 
 def worker(
@@ -37,6 +42,33 @@ def worker(
             show_default="6066, or a free port if that is in use",
         ),
     ] = None,
+    from_snapshot: Annotated[
+        str | None,
+        typer.Option(
+            "--from-snapshot",
+            metavar="URL",
+            help="If there is no store, start it with the newest snapshot of this log at URL.",
+        ),
+    ] = None,
+    snapshot_every: Annotated[
+        str | None,
+        typer.Option(
+            "--snapshot-every", metavar="TIME", help="Make a snapshot this often, for example 30m or 1h."
+        ),
+    ] = None,
+    snapshots: o.SnapshotsOption = None,
+    snapshot_keep: Annotated[
+        int,
+        typer.Option(
+            "--snapshot-keep", min=1, metavar="N", help="Keep the N snapshots with the most records."
+        ),
+    ] = 24,
+    snapshot_max_age: Annotated[
+        str | None,
+        typer.Option(
+            "--snapshot-max-age", metavar="TIME", help="Remove older snapshots, for example after 7d."
+        ),
+    ] = None,
 ) -> None:
     """Fold the log into this host's store continuously, until SIGTERM or Ctrl-C.
 
@@ -46,8 +78,15 @@ def worker(
     with `vacancy topics create`.
     """
     context = CommandContext(
-        log=log, store=store, config=config, kafka=kafka, web_host=web_host, web_port=web_port
+        log=log,
+        store=store,
+        snapshots=snapshots,
+        config=config,
+        kafka=kafka,
+        web_host=web_host,
+        web_port=web_port,
     )
+    plan = _plan(context, snapshot_every, snapshot_keep, snapshot_max_age)
     context.ensure_log()
     from vacancy.clients.runtime.worker_process import run_worker
     from vacancy.streams.file_modes import too_open
@@ -69,6 +108,44 @@ def worker(
         note(warning)
     note(f"folding {context.settings.log} into {context.store}; stop with Ctrl-C")
     settings = context.settings
-    run_worker(
-        settings.log, context.store, client_settings=settings.kafka, on_ready=report_ready, web=settings.web
-    )
+    with _schedule(plan):
+        run_worker(
+            settings.log,
+            context.store,
+            client_settings=settings.kafka,
+            on_ready=report_ready,
+            web=settings.web,
+            before_opening=lambda opened: _start(context, opened, from_snapshot),
+        )
+
+
+def _start(context: CommandContext, log: Log, from_snapshot: str | None) -> None:
+    """Make the store of a snapshot, if that is wanted."""
+    if from_snapshot is None:
+        return
+    from vacancy.clients.snapshots.restore import start_from_snapshot
+    from vacancy.projections.snapshots.storage import SnapshotStorage
+
+    start_from_snapshot(log, SnapshotStorage(from_snapshot), context.store, context.registry(), note)
+
+
+def _plan(context: CommandContext, every: str | None, keep: int, max_age: str | None) -> SnapshotPlan | None:
+    """The plan of snapshots; None if none are wanted. Raises `UsageError`."""
+    if every is None:
+        if max_age is not None:
+            raise UsageError("--snapshot-max-age needs --snapshot-every", do="give both")
+        return None
+    from vacancy.clients.snapshots.schedule import SnapshotPlan
+
+    context.open_snapshots()  # raises now what would fail each time
+    age_ms = None if max_age is None else int(1000 * seconds(max_age, "--snapshot-max-age"))
+    every_s = seconds(every, "--snapshot-every")
+    return SnapshotPlan(context.store, context.settings.snapshots, every_s, keep, age_ms)
+
+
+def _schedule(plan: SnapshotPlan | None) -> AbstractContextManager[object]:
+    if plan is None:
+        return nullcontext()
+    from vacancy.clients.snapshots.schedule import SnapshotSchedule
+
+    return SnapshotSchedule(plan)

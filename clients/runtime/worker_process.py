@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,11 +21,16 @@ from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop
 
 if TYPE_CHECKING:
     from vacancy.streams.embedded_worker import EmbeddedWorker
+    from vacancy.streams.log import Log
     from vacancy.streams.settings import WebAddress
 
 NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _PAUSE_S = 0.005
+
+
+def _nothing_before_opening(log: Log) -> None:
+    del log
 
 
 class RunningWorker(Protocol):
@@ -47,13 +53,15 @@ def run_worker(
     on_ready: Callable[[RunningWorker], None] | None = None,
     stop: StopSignal | None = None,
     web: WebAddress | None = None,
+    before_opening: Callable[[Log], None] = _nothing_before_opening,
 ) -> None:
     """Fold the log into the store until it is stopped: by SIGTERM or SIGINT (where this is the main thread), or by
     anything put into `stop`.
 
     `on_ready` is called once all that was in the log at the start is folded; partitions that failed before that
     are in the worker's `errors`. `web` is where to serve the worker's state, which only that of a Kafka log does.
-    A Kafka that does not answer is waited for. Raises what else opening raises, and at the end the first partition's
+    `before_opening` is called with the open log before the store is opened, and may make the store. A Kafka that does not
+    answer is waited for. Raises what else opening raises, and at the end the first partition's
     error.
     """
     # Imported here, because a process that only starts workers does not need ctypes.
@@ -62,7 +70,7 @@ def run_worker(
     stop_signal: StopSignal = SimpleQueue() if stop is None else stop
     with forward_signals(stop_signal), returning_memory():
         if parse_log_url(log_url).scheme == "kafka":
-            _run_faust(log_url, store, client_settings, on_ready, stop_signal, web)
+            _run_faust(log_url, store, client_settings, on_ready, stop_signal, web, before_opening)
         elif web is not None and web.port not in (None, "off"):
             raise UsageError(
                 "The worker of this log serves no pages",
@@ -70,7 +78,7 @@ def run_worker(
                 do="see `vacancy status`, or use Kafka",
             )
         else:
-            _run_embedded(log_url, store, client_settings, on_ready, stop_signal)
+            _run_embedded(log_url, store, client_settings, on_ready, stop_signal, before_opening)
 
 
 def _run_faust(
@@ -80,6 +88,7 @@ def _run_faust(
     on_ready: Callable[[RunningWorker], None] | None,
     stop_signal: StopSignal,
     web: WebAddress | None,
+    before_opening: Callable[[Log], None],
 ) -> None:
     from vacancy.clients.runtime.bootstrap import worker_parts
     from vacancy.streams.faust.app import WorkerApp, make_app
@@ -101,6 +110,7 @@ def _run_faust(
         ) is not None:
             with log:
                 try:
+                    before_opening(log)
                     run_app(make_app(log, worker_parts(log, store), client_settings, web), stop_signal, ready)
                 except LogUnavailable as error:  # they went away before it had joined
                     waiter.note(error)
@@ -114,16 +124,17 @@ def _run_embedded(
     client_settings: Mapping[str, str],
     on_ready: Callable[[RunningWorker], None] | None,
     stop_signal: StopSignal,
+    before_opening: Callable[[Log], None],
 ) -> None:
     # Imported here, because a process that only starts workers does not need RocksDB.
     from vacancy.clients.runtime.bootstrap import installed_registry, live_parts, open_store
     from vacancy.streams.embedded_worker import EmbeddedWorker
     from vacancy.streams.log import open_log
 
-    with (
-        open_log(log_url, **client_settings) as log,
-        open_store(store, log, installed_registry()) as tables,
-    ):
+    with ExitStack() as stack:
+        log = stack.enter_context(open_log(log_url, **client_settings))
+        before_opening(log)
+        tables = stack.enter_context(open_store(store, log, installed_registry()))
         parts = live_parts(tables)
         target = log.end()
         worker = EmbeddedWorker(

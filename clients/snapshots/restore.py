@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -60,16 +60,50 @@ def restore_snapshot(
         else:
             manifest = storage.manifest(name)
             check_log(storage, manifest, identity)
-        scratch = store.with_name(f"{store.name}.restoring")
-        with translated(scratch):
-            if scratch.exists():
-                shutil.rmtree(scratch)
-        restore_files(storage, manifest, scratch, registry)
-        open_store(scratch, log, registry).close()
-        aside = set_aside(store)
-        with translated(store):
-            scratch.rename(store)
+        aside = _restore(log, storage, store, registry, manifest)
     return Restored(manifest, aside, tuple(passed_over))
+
+
+def start_from_snapshot(
+    log: Log, storage: SnapshotStorage, store: Path, registry: Registry, report: Callable[[str], None]
+) -> None:
+    """Make the newest snapshot of this log the store at `store`, if there is none. `report` receives what was done, and why
+    snapshots were passed over. Without a snapshot that this build supports nothing is done: the store is folded from the
+    log. Raises as `restore_snapshot` does for a damaged one."""
+    identity = log.identity()
+    with _alone(store):
+        if _is_there(store):
+            return
+        passed_over: list[VacancyError] = []
+        try:
+            manifest = newest(storage, identity, registry, passed_over)
+        except NoSnapshot:
+            manifest = None
+        for error in passed_over:
+            report(f"passed over: {error}")
+        if manifest is None:
+            report(
+                f"no snapshot of log {identity.log} in {storage.url} can be used: the log is folded from its start"
+            )
+            return
+        _restore(log, storage, store, registry, manifest)
+        report(f"the store starts with snapshot {manifest.id} of {storage.url}")
+
+
+def _restore(
+    log: Log, storage: SnapshotStorage, store: Path, registry: Registry, manifest: SnapshotManifest
+) -> Path | None:
+    """Restore beside the store, check, and rename. Returns where the store that was there is now."""
+    scratch = store.with_name(f"{store.name}.restoring")
+    with translated(scratch):
+        if scratch.exists():
+            shutil.rmtree(scratch)
+    restore_files(storage, manifest, scratch, registry)
+    open_store(scratch, log, registry).close()
+    aside = set_aside(store)
+    with translated(store):
+        scratch.rename(store)
+    return aside
 
 
 def verify_snapshot(storage: SnapshotStorage, name: str, registry: Registry) -> SnapshotManifest:
@@ -118,12 +152,15 @@ def check_log(storage: SnapshotStorage, manifest: SnapshotManifest, identity: Lo
 
 def check_empty(store: Path) -> None:
     """Check that nothing is at `store`, or an empty directory. Raises `StoreError`."""
-    with translated(store):
-        there = store.exists() and any(store.iterdir())
-    if there:
+    if _is_there(store):
         raise StoreError(
             "there is a store already", where=str(store), do="give --replace to rename it, or another --store"
         )
+
+
+def _is_there(store: Path) -> bool:
+    with translated(store):
+        return store.exists() and any(store.iterdir())
 
 
 @contextmanager

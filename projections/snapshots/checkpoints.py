@@ -122,21 +122,22 @@ class CheckpointRequest:
         if self._lock is not None:
             self._lock.close()
 
-    def take(self, registry: Registry, timeout_s: float) -> dict[int, Path]:
-        """Wait for the checkpoints: partition -> its directory, which the caller may change. Raises `StoreError` where one
+    def take(self, registry: Registry, timeout_s: float, *, only_ask: bool = False) -> dict[int, Path]:
+        """Wait for the checkpoints: partition -> its directory, which the caller may change. With `only_ask` partitions that
+        no process has open are left to the worker that is about to open them. Raises `StoreError` where a checkpoint
         cannot be made, or was not made in time."""
         made = {p: partition_path(self._request, p) for p in range(self._manifest.partitions)}
         give_up_s = time.monotonic() + timeout_s
         while missing := [p for p, into in made.items() if not into.exists()]:
             for partition in missing:
                 self._raise_failure(partition, made[partition])
-                if not is_locked(partition_path(self._store, partition)):
+                if not only_ask and not is_locked(partition_path(self._store, partition)):
                     self._make(partition, made[partition], registry)
             if time.monotonic() > give_up_s:
-                raise StoreInUse(
-                    f"the worker that has partition {missing[0]} open made no checkpoint of it within {timeout_s:g} s",
+                raise StoreError(
+                    f"no worker made a checkpoint of partition {missing[0]} within {timeout_s:g} s",
                     where=str(self._store),
-                    do="see whether it is an earlier build or hangs; restart it, and try again",
+                    do="see whether the worker is an earlier build or hangs; restart it, and try again",
                 )
             time.sleep(_WAIT_S)
         return made

@@ -22,10 +22,15 @@ _NOT_OPENED = ("LOCK", "LOG", "OPTIONS-")
 
 
 def create_snapshot(
-    store: Path, storage: SnapshotStorage, registry: Registry, *, timeout_s: float = 60.0
+    store: Path,
+    storage: SnapshotStorage,
+    registry: Registry,
+    *,
+    timeout_s: float = 60.0,
+    only_ask: bool = False,
 ) -> SnapshotManifest:
     """Make a snapshot of the store as of its last commits. Workers go on meanwhile; each is asked for checkpoints of its
-    partitions, and has `timeout_s` for that. Each partition has a position of its own.
+    partitions, and has `timeout_s` for that. Each partition has a position of its own. With `only_ask` no partition is opened here.
 
     What an earlier call for this store left unfinished is removed. Raises `StoreError`.
     """
@@ -33,7 +38,7 @@ def create_snapshot(
     if named is None:
         raise StoreError("there is no store", where=str(store), do="name the worker's --store")
     with CheckpointRequest(store, named) as request:
-        checkpoints = request.take(registry, timeout_s)
+        checkpoints = request.take(registry, timeout_s, only_ask=only_ask)
         mark = named.store[:8]
         for left in storage.unfinished():
             if left.endswith(f"-{mark}"):

@@ -50,6 +50,8 @@ class SnapshotStorage:
 
     def __init__(self, url: str) -> None:
         """Raises `UsageError` for a URL that fsspec does not know, or whose package is not installed."""
+        if "://" not in url:
+            url = str(Path(url).expanduser().absolute())
         self.url = re.sub(r"//[^/@]*@", "//", url).partition("?")[0]  # without a password
         try:
             self._files, root = fsspec.core.url_to_fs(url)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,62 @@ def test_wrong_use_is_one_line(vacancy: Vacancy) -> None:
     assert "'tomorrow' is not a time" in vacancy.fails(2, "snapshot", "prune", "--max-age", "tomorrow")
     assert "is not installed" in vacancy.fails(2, "snapshot", "list", "--snapshots", "s3://bucket/here")
     assert json.loads(vacancy.run_shared("snapshot", "list", "--json").out)["snapshots"] == []
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + 120
+    while not done():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.1)
+
+
+def test_a_worker_makes_them_and_another_host_starts_with_the_newest(
+    vacancy: Vacancy, tmp_path: Path
+) -> None:
+    def ids() -> list[str]:
+        return [one["id"] for one in vacancy.json("snapshot", "list", "--snapshots", "kept")["snapshots"]]
+
+    vacancy("publish", "--once", "--file", node_file(tmp_path, "node-1"))
+    words = ("worker", "--snapshots", "kept", "--snapshot-every", "1s", "--snapshot-keep", 2)
+    with vacancy.serving(*words, until="caught up"):
+        wait_until(lambda: len(ids()) == 2)
+        first = ids()[0]
+        wait_until(lambda: first not in ids())
+        assert len(ids()) <= 3, "the newest is there before the oldest is removed"
+        vacancy("publish", "--once", "--file", node_file(tmp_path, "node-2"))
+    whole = vacancy.json("digest")
+    newest = ids()[-1]
+    another = ("worker", "--store", "second", "--from-snapshot", "kept")
+    for lines in (1, 0):
+        with vacancy.serving(*another, until="caught up") as said:
+            starts = [line for line in said if f"the store starts with snapshot {newest}" in line]
+        assert len(starts) == lines, "once there is a store, it is used"
+        assert vacancy.json("digest", "--store", "second") == whole
+
+
+def test_a_worker_without_a_usable_snapshot_folds_the_log(vacancy: Vacancy, tmp_path: Path) -> None:
+    vacancy("publish", "--once", "--file", node_file(tmp_path, "node-1"))
+    whole = vacancy.json("replay")
+    with vacancy.serving("worker", "--store", "second", "--from-snapshot", "kept", until="caught up") as said:
+        pass
+    assert any("can be used: the log is folded from its start" in line for line in said)
+    assert vacancy.json("digest", "--store", "second") == whole
+
+
+def test_a_worker_refuses_a_damaged_snapshot(vacancy: Vacancy, tmp_path: Path) -> None:
+    vacancy("replay")
+    name = vacancy.json("snapshot", "create", "--snapshots", "kept")["id"]
+    file = tmp_path / "kept" / name / "p00000" / "CURRENT.gz"
+    file.write_bytes(b"")
+    ended = vacancy.run_shared("worker", "--store", "second", "--from-snapshot", "kept")
+    assert ended.code == 1
+    said = ended.err
+    assert f"a file of the snapshot is damaged ({tmp_path}/kept/{name}/p00000/CURRENT.gz)" in said
+    assert not (tmp_path / "second").exists()
+
+
+def test_options_of_the_worker_that_are_wrong_end_it_at_once(vacancy: Vacancy) -> None:
+    assert "'often' is not a time" in vacancy.fails(2, "worker", "--snapshot-every", "often")
+    assert "needs --snapshot-every" in vacancy.fails(2, "worker", "--snapshot-max-age", "7d")
+    every = ("worker", "--snapshot-every", "1h")
+    assert "is not installed" in vacancy.fails(2, *every, "--snapshots", "s3://bucket/here")

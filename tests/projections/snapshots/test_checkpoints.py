@@ -102,8 +102,16 @@ def test_a_worker_that_does_not_answer_is_named(site: SnapshotSite) -> None:
         CheckpointRequest(site.store, manifest_of(site.store)) as request,
     ):
         assert holder.receive(30) == "open"
-        with pytest.raises(StoreInUse, match="the worker that has partition 0 open made no checkpoint"):
+        with pytest.raises(StoreError, match="no worker made a checkpoint of partition 0"):
             request.take(REGISTRY, 0.5)
+
+
+def test_a_partition_is_left_to_the_worker_that_is_about_to_open_it(site: SnapshotSite) -> None:
+    with CheckpointRequest(site.store, manifest_of(site.store)) as request:
+        with pytest.raises(StoreError, match="no worker made a checkpoint of partition 0"):
+            request.take(REGISTRY, 0.2, only_ask=True)
+        with serving(site.store, 0, 1):
+            assert positions(request.take(REGISTRY, 30, only_ask=True)) == site.log.end()
 
 
 def test_what_a_killed_process_left_is_removed_by_the_worker(site: SnapshotSite) -> None:
