@@ -41,7 +41,7 @@ def check_supported(
         if one.rules_version not in versions:
             raise StoreMismatch(
                 f"partition {one.partition} of the snapshot follows rules version {one.rules_version}, this build"
-                f" supports up to {versions.released.version}",
+                f" supports up to {versions.newest.version}",
                 where=where,
                 do="upgrade vacancy on this host",
             )
