@@ -19,7 +19,7 @@ from vacancy.resources.model.record import NewRecord, Record
 from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.streams.clock import Clock, wall_ms
 from vacancy.streams.log import Log
-from vacancy.streams.projection_protocol import Projection, nothing_between_commits
+from vacancy.streams.projection_protocol import Projection
 from vacancy.streams.rules_answers import RulesAnswers
 from vacancy.streams.ticks import Ticker
 
@@ -70,7 +70,7 @@ class EmbeddedWorker:
         poll_s: float = 0.001,
         tick_entry: Callable[[int], NewRecord] | None = None,
         answer_entry: Callable[[int, RulesAnswer], NewRecord] | None = None,
-        between_commits: Callable[[], None] = nothing_between_commits,
+        between_commits: Callable[[], None] | None = None,
         clock: Clock = wall_ms,
         rng: random.Random | None = None,
     ) -> None:
@@ -123,7 +123,8 @@ class EmbeddedWorker:
 
     def step(self) -> int:
         """Apply at most one batch of each partition. Returns the number of records applied."""
-        self._between_commits()
+        if self._between_commits is not None:
+            self._between_commits()
         applied = 0
         for one in self._followed.values():
             if one.partition in self.errors:

@@ -73,10 +73,6 @@ class SharedProjection(Projection, Protocol):
         """Release all partitions."""
 
 
-def nothing_between_commits() -> None:
-    """What a worker does between two commits for tables that need nothing."""
-
-
 class WorkerParts(NamedTuple):
     """The tables of a worker, the functions that make the tick of a partition and its answer to proposed rules, and what
     the worker calls about every 0.1 s, between two commits."""
@@ -84,7 +80,7 @@ class WorkerParts(NamedTuple):
     projection: SharedProjection
     tick_entry: Callable[[int], NewRecord]
     answer_entry: Callable[[int, RulesAnswer], NewRecord]
-    between_commits: Callable[[], None] = nothing_between_commits
+    between_commits: Callable[[], None] | None = None
 
 
 MakeParts = Callable[["Log", Path], WorkerParts]

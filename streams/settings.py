@@ -124,7 +124,6 @@ class Settings(BaseSettings):
     log: str = Field(default_factory=lambda: f"sqlite://{state_directory()}/log.db")
     store: Path = Field(default_factory=lambda: state_directory() / "store")
     cell: str | None = None
-    snapshots: str = Field(default_factory=lambda: str(state_directory() / "snapshots"))
     kafka: dict[str, str] = Field(default_factory=dict)
     web_host: str = "127.0.0.1"
     web_port: Annotated[int, Field(ge=0, le=65_535)] | Literal["off"] | None = None
@@ -132,6 +131,7 @@ class Settings(BaseSettings):
     allow_devices: tuple[str, ...] = ()
     deny_devices: tuple[str, ...] = ()
     reserve_hugepages: tuple[str, ...] = ()
+    snapshots: str = Field(default_factory=lambda: str(state_directory() / "snapshots"))
     parts: str = "vacancy.clients.runtime.bootstrap:worker_parts"
 
     @field_validator("log")

@@ -307,7 +307,8 @@ class WorkerApp(faust.App):
             now = time.monotonic()
             await self._tick()
             await self._answer()
-            self._between_commits()
+            if self._between_commits is not None:
+                self._between_commits()
             if now - sampled >= _SAMPLE_S:
                 sampled = now
                 self.ownership.sample_rate()
