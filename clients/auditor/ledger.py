@@ -758,13 +758,15 @@ class Ledger:
         self.consumers.enter(key, held)
         if held.hold_until_ms is not None:
             self.deadlines.set(held.hold_until_ms, HOLD, _subject(key))
+        else:
+            self.moves.settled.add(key)
 
     def _keep(self, cell: str, consumers: Iterable[str]) -> None:
         """Confirm the holds of these consumers: they no longer end."""
         for consumer in consumers:
             held = self.consumers.get((cell, consumer))
             if held is not None and held.hold_until_ms is not None:
-                self.moves.confirmed.add((cell, held.claim))
+                self.moves.settled.add((cell, consumer))
             self._clear_hold((cell, consumer))
         self.consumers.keep(cell, consumers)
 

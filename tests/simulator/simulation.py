@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.simulator.cell_moves import DEADLINE_MS, HOLD_MS, CellMoves, begun
 from tests.support.allocation_model import (
     AllocationModel,
     class_rows,
@@ -31,6 +33,7 @@ from tests.support.ports_class import REGISTRY
 from tests.support.queries import find
 from tests.support.quota_counts import counted, recounted
 from tests.support.random_events import TRAITS, RandomEvents
+from vacancy.clients.auditor import audit
 from vacancy.projections.query.affinity.engine import memberships_of
 from vacancy.projections.query.model import Candidate
 from vacancy.projections.ranking.orders import SIMPLE_ORDERS
@@ -48,6 +51,7 @@ from vacancy.resources.model.server_group import Policy, ServerGroupMembership
 from vacancy.resources.state.rows import VerdictRow
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
+    CELL_MOVES,
     DEAD_LETTERS,
     GROUPS,
     NODES,
@@ -64,6 +68,9 @@ PARTITIONS = 2
 SCHEDULERS = 3
 PROJECTS = ("p", "q")
 NEWEST = RULES_VERSIONS.newest.version
+LIES = re.compile(r"quotas partition|no valid host")
+"""What these operators and schedulers say as they like: shares that no ledger gave, and how their requests ended."""
+
 ORDERS = tuple(SIMPLE_ORDERS.values())
 
 
@@ -119,6 +126,7 @@ class Simulation:
             for n in range(SCHEDULERS)
         ]
         self.numbers = iter(range(10**9))
+        self.cell_moves = CellMoves(self.tape, self.rng, self.fold_all)
         self.sent: dict[str, Sent] = {}
         self.delayed: list[list[Sent]] = []
         self.done: Counter[str] = Counter()
@@ -141,14 +149,16 @@ class Simulation:
             *(self.send_again,) * 2,
             *(self.crash, self.restart_scheduler),
             *((self.share, self.share, self.parent, self.update, self.update) if self.newest else ()),
+            *((self.move_to_cell, self.move_to_cell, self.go_on, self.go_on) if self.newest else ()),
         )
         for _ in range(steps):
             deed = self.rng.choice(deeds)
             deed()
             self.done[deed.__name__] += 1
             self.tape.now_ms += self.rng.choice((0, 0, 0, 200, 1000, 5000))
-        for partition, records in self.tape.records.items():
-            self.store.apply(partition, records)
+        if self.newest:
+            self.cell_moves.end(self.schedulers[0].reader)
+        self.fold_all()
 
     def close(self) -> None:
         for scheduler in self.schedulers:
@@ -297,7 +307,7 @@ class Simulation:
             other = {**sent.claim, "id": f"m{next(self.numbers)}", "consumer_generation": 1}
             other["deadline_ms"] = self.tape.now_ms + 30_000
             self.sent[other["id"]] = Sent(sent.cell, other, [], logged=True)
-            if self.version < RULES_VERSION:
+            if self.version < 3:
                 self.tape.append(sent.cell, event("consumer.replaced.v1", other))
             else:
                 self.tape.append(sent.cell, event("consumer.replaced.v2", {**other, "replaces": id_}))
@@ -313,6 +323,43 @@ class Simulation:
             data = {"consumer": sent.claim["consumer"], "claim": sent.claim["id"]}
             change = self.rng.choice(({"project": "p"}, {"project": "q"}, {"consumer_type": "MIGRATION"}))
             self.tape.append(sent.cell, event("consumer.updated.v1", {**data, **change}))
+
+    def move_to_cell(self) -> None:
+        """A scheduler begins to move what it holds to another cell. It may be killed before its claim is in the log."""
+        scheduler = self.rng.choice(self.schedulers)
+        able = [one for one in scheduler.holds.values() if not one.claim["memberships"]]
+        if not able:
+            return
+        source = self.rng.choice(able)
+        cell = self.rng.choice([one for one in self.tape.cells if one != source.cell])
+        groups = [
+            RequestGroup(name=str(number), resources=one["resources"])
+            for number, one in enumerate(source.claim["allocations"])
+        ]
+        wanted = RequestSpec(groups=tuple(groups))
+        view, order = scheduler.reader.view, self.rng.choice(ORDERS)
+        found = find(view, wanted, limit=1, order=order, rng=scheduler.rng, cell=cell)
+        if not found:
+            return
+        move = f"v{next(self.numbers)}"
+        made = {
+            **source.claim,
+            "id": move,
+            "deadline_ms": self.tape.now_ms + DEADLINE_MS,
+            "hold_until_ms": self.tape.now_ms + HOLD_MS,
+            "allocations": [
+                {"provider": one.provider, "resources": dict(one.resources), "group": one.group}
+                for one in found[0].allocations
+            ],
+        }
+        self.tape.append(move, begun(move, (source.cell, source.claim["id"]), made, cell))
+        if self.rng.random() < 0.8:
+            self.sent[move] = scheduler.under_way[move] = Sent(cell, made, [])
+            self.send([self.sent[move]], self.delayed if self.rng.random() < 0.25 else None)
+
+    def go_on(self) -> None:
+        """A scheduler does the next step of a move between cells that is open."""
+        self.done["step"] += self.cell_moves.go_on(self.rng.choice(self.schedulers).reader)
 
     def send_again(self) -> None:
         """A producer sends delayed claims, or sends a record again."""
@@ -340,6 +387,11 @@ class Simulation:
         self.store.apply(
             partition, self.tape.records[partition][first : position + self.rng.choice((1, 3, 10, 40))]
         )
+
+    def fold_all(self) -> None:
+        """The worker commits all that there is."""
+        for partition, records in self.tape.records.items():
+            self.store.apply(partition, records)
 
     def crash(self) -> None:
         """The worker is killed; another one continues with its files as they are, unflushed."""
@@ -372,6 +424,7 @@ class Audit:
 
     def __init__(self, records: list[Record]) -> None:
         self.state, self.ledger = MemoryState(), AllocationModel()
+        self.exported: list[dict[str, Any]] = []
         self.verdicts: dict[str, list[VerdictRow]] = {}
         self.late: set[str] = set()
         self.problems: list[str] = []
@@ -394,9 +447,11 @@ class Audit:
         said = json.loads(record.value)["data"]
         for key_, row in changes.get(VERDICTS, {}).items():
             if row is not None and row.offset == record.offset:
-                self.verdicts.setdefault(key_.decode().split("\0")[1], []).append(row)
+                of_cell, id_ = key_.decode().split("\0")
+                self.verdicts.setdefault(id_, []).append(row)
+                self.exported.append(_exported(record, of_cell, id_, row))
         for one in said.get("claims", [said]):
-            if isinstance(one, dict) and "deadline_ms" in one and one["deadline_ms"] < time_ms:
+            if isinstance(one, dict) and {"id", "deadline_ms"} <= one.keys() and one["deadline_ms"] < time_ms:
                 self.late.add(one["id"])
 
         def accepted(cell: str, claim_: str) -> bool:
@@ -421,6 +476,13 @@ class Audit:
     @property
     def digest(self) -> str:
         return partition_digest(as_scan(self.state.items), REGISTRY)
+
+
+def _exported(record: Record, cell: str, id_: str, row: VerdictRow) -> dict[str, Any]:
+    """A verdict as `audit` reads it."""
+    place = {"claim": id_, "cell": cell, "partition": record.partition, "offset": record.offset}
+    grants = [part._asdict() for part in row.grants]
+    return {**place, "accepted": row.accepted, "reason": row.reason, "grants": grants}
 
 
 def broken_rules(state: MemoryState) -> list[str]:
@@ -483,14 +545,18 @@ def verify(simulation: Simulation) -> Counter[str]:
     """Check what must hold after a run. Returns counts of what happened, to check that enough happened."""
     seen: Counter[str] = Counter(simulation.done)
     audits = {p: Audit(records) for p, records in simulation.tape.records.items()}
-    for partition, audit in audits.items():
-        assert audit.problems == []
+    for partition, one in audits.items():
+        assert one.problems == []
         live = partition_digest(simulation.store.partition(partition).scan, REGISTRY)
-        assert live == audit.digest, f"partition {partition}: live and replayed differ"
-        consumers = Counter(key_ for key_ in rows_of(audit.state, ALLOCATIONS))
+        assert live == one.digest, f"partition {partition}: live and replayed differ"
+        consumers = Counter(key_ for key_ in rows_of(one.state, ALLOCATIONS))
         assert all(count == 1 for count in consumers.values())
-    verdicts = {id_: rows for audit in audits.values() for id_, rows in audit.verdicts.items()}
-    late = {id_ for audit in audits.values() for id_ in audit.late}
+        seen.update(row.outcome for row in rows_of(one.state, CELL_MOVES).values())
+    audited = audit(simulation.tape.records, [verdict for one in audits.values() for verdict in one.exported])
+    assert [problem for problem in audited.problems if not LIES.search(problem)] == []
+    assert audited.open_moves == []
+    verdicts = {id_: rows for one in audits.values() for id_, rows in one.verdicts.items()}
+    late = {id_ for one in audits.values() for id_ in one.late}
     for id_, sent in simulation.sent.items():
         rows = verdicts.get(id_, [])
         none_due = not sent.logged or id_ in late

@@ -39,7 +39,7 @@ def test_nothing_is_lost_overcommitted_or_decided_twice(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", seeds()[:3])
 def test_the_newest_rules_keep_what_the_earlier_ones_do_and_quotas(seed: int) -> None:
-    """Also operators who change shares and parents, gangs, and consumers that go to another project."""
+    """Also operators who change shares and parents, gangs, consumers that go to another project or to another cell."""
     simulate(seed, NEWEST)
 
 
@@ -87,6 +87,9 @@ def test_the_runs_covered_every_kind_of_event() -> None:
         "over_quota",
         "gang",
         "update",
+        "move_to_cell",
+        "finished",
+        "undone",
     )
     missing = [kind for kind in kinds if not SEEN[kind]]
     assert not missing, "the simulation no longer covers these"

@@ -64,6 +64,10 @@ class AllocationModel:
                 held = self.holdings.get((cell, one["consumer"]))
                 if held is not None and held.claim == one["claim"]:
                     del self.holdings[cell, one["consumer"]]
+        elif kind == "vacancy.cell.move.withdrawn.v1":
+            held = self.holdings.get((cell, data["consumer"]))
+            if held is not None and held.claim == data["move"] and held.until_ms is not None:
+                del self.holdings[cell, data["consumer"]]
         elif kind == "vacancy.consumer.confirmed.v1":
             self._keep(cell, data["consumer"], data["claim"])
         return problems

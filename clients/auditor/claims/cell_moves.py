@@ -30,13 +30,13 @@ class AuditedMove(NamedTuple):
 
 @dataclass(slots=True)
 class AuditedCellMoves:
-    """The moves whose ids are of one partition, and the holds that were confirmed there."""
+    """The moves whose ids are of one partition, and the consumers that held something there that was not only a hold."""
 
     known: dict[str, AuditedMove] = field(default_factory=dict)
     """The moves that a store has now: one is forgotten a day after it ended."""
     all: dict[str, AuditedMove] = field(default_factory=dict)
-    confirmed: set[tuple[str, str]] = field(default_factory=set)
-    """(cell, claim) of the holds that were confirmed."""
+    settled: set[Key] = field(default_factory=set)
+    """(cell, consumer) of what was held without a hold, or with one that was confirmed."""
 
     def begin(self, cell: str, data: Mapping[str, Any], where: str) -> None:
         """A move is begun. Raises `Refused`."""
@@ -68,7 +68,7 @@ def held_by(partitions: Mapping[int, Consumers]) -> HeldBy:
 
 def move_errors(partitions: Mapping[int, AuditedCellMoves], claim_of: HeldBy) -> Iterator[tuple[str, str]]:
     """(place in the log, error) of each move that ended and does not add up."""
-    confirmed = set().union(*(moves.confirmed for moves in partitions.values()))
+    settled = set().union(*(moves.settled for moves in partitions.values()))
     for id_, move in _all(partitions):
         begun, what = move.begun, _text(id_, move)
         here = claim_of(begun["source"]["cell"], begun["consumer"]) == begun["source"]["claim"]
@@ -77,8 +77,9 @@ def move_errors(partitions: Mapping[int, AuditedCellMoves], claim_of: HeldBy) ->
             yield move.where, f"{what} is {move.outcome}, but both halves are held"
         elif move.outcome == "finished" and here:
             yield move.where, f"{what} is finished, but its source is held"
-        elif move.outcome == "finished" and (begun["destination"], id_) not in confirmed:
-            yield move.where, f"{what} is finished, but its claim was not confirmed"
+        elif move.outcome == "finished" and (begun["destination"], begun["consumer"]) not in settled:
+            # Its own claim, the one of a resize meanwhile, or that of another move to the same cell.
+            yield move.where, f"{what} is finished, but nothing that the consumer held there was confirmed"
         elif move.outcome == "undone" and there:
             yield move.where, f"{what} is undone, but its claim is held"
         elif move.outcome == "released" and (here or there):

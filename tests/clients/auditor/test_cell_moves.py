@@ -27,7 +27,12 @@ MOVE = "move m1 of vm-1 from cell a to cell b"
         ("finished", True, {}, ""),
         ("finished", True, {"a": "c1", "b": "m1"}, "is finished, but both halves are held"),
         ("finished", True, {"a": "c1"}, "is finished, but its source is held"),
-        ("finished", False, {"b": "m1"}, "is finished, but its claim was not confirmed"),
+        (
+            "finished",
+            False,
+            {"b": "m1"},
+            "is finished, but nothing that the consumer held there was confirmed",
+        ),
         ("undone", False, {"a": "c1"}, ""),
         ("undone", True, {"a": "c1"}, ""),
         ("undone", True, {"b": "m1"}, "is undone, but its claim is held"),
@@ -44,7 +49,7 @@ def test_what_has_ended_adds_up(outcome: str, confirmed: bool, held: dict[str, s
         assert of_move.end("m1", {"move": "m1", "outcome": outcome})
         assert not of_move.end("m1", {"move": "m1", "outcome": "other"})
     if confirmed:
-        of_cell.confirmed.add(("b", "m1"))
+        of_cell.settled.add(("b", "vm-1"))
     books = {0: of_cell, 2: of_move}
 
     def claim_of(cell: str, consumer: str) -> str | None:
