@@ -1,4 +1,4 @@
-"""Moves between cells in the simulated cloud: schedulers begin them, and whoever meets an open one does its next step.
+"""Moves between cells in the simulated cloud: schedulers begin them, and any scheduler does the next step of an open one.
 
 The steps are those of docs/moves-between-cells.md. Each may be repeated, left out, or done by another scheduler, as after a
 kill. What a step is decided on is the state up to the end of the log, as `vacancy settle` reads it.
