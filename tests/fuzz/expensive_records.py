@@ -20,7 +20,6 @@ from tests.support.machine_speed import slowness
 from tests.support.memory_state import MemoryState
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
-from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model.limits import LIMITS_3
 from vacancy.resources.model.record import Record
 
@@ -385,7 +384,7 @@ def cost(recipe: Recipe, *, times: int = 3, memory: bool = False) -> Cost:
     that is not slowed down (`slowness`)."""
     case = made(recipe)
     state, registry = MemoryState(), Registry()
-    for offset, one in enumerate([opened(classes=(), version=RULES_VERSION), *case.before]):
+    for offset, one in enumerate([opened(classes=(), version=case.version), *case.before]):
         state.commit(fold(state, Record(0, offset, START_MS, CELL.encode(), one), registry))
     record = Record(0, 1 + len(case.before), START_MS + case.later_ms, CELL.encode(), case.value)
     spent = min(fold_s(state, record, registry) / slowness() for _ in range(times))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tests.fuzz.expensive_case import CELL, DEADLINE_MS, HOLD_MS, Case
-from tests.support.events_json import claim, claims, event, provider, reported
+from tests.support.events_json import claim, claims, event, provider, reported, rules_in_steps
 
 Json = dict[str, Any]
 
@@ -192,6 +192,32 @@ def ended_quotas(holds: int, units: int, shares: int) -> Case:
     return Case(setup, event("tick.v1", {}), 3_000_000)
 
 
+def counted(consumers: int, asks: int, shares: int, users: int, user_shares: int, named: int) -> Case:
+    """Consumers that got something before the rules were raised are counted, in rows of quotas with many entries."""
+    inventories: Json = {f"CUSTOM_{n}": {"total": 10**6} for n in range(min(64, asks))}
+    if named:
+        inventories["PCI_DEVICE"] = {"devices": {f"d{n}": {"a": n % 3} for n in range(512)}}
+    setup = [reported("p0", [{**provider("p0"), "inventories": inventories}])]
+    for number in range(consumers):
+        wanted = [{f"CUSTOM_{n % 64}": 1} for n in range(asks)]
+        wanted += [{"PCI_DEVICE": {"count": 1}}] * named
+        bid = _bid(number, []) | {"project": "q", "user": f"u{number % users}", "consumer_type": "T0"}
+        bid["allocations"] = [
+            {"provider": "p0", "resources": one, "group": str(n)} for n, one in enumerate(wanted[:256])
+        ]
+        setup.append(claims(bid))
+    setup += rules_in_steps(4)
+    scopes: list[tuple[int, Json]] = [(shares, {"project": "domain"}), (shares, {"project": "q"})]
+    scopes += [(user_shares, {"project": "q", "user": f"u{n}"}) for n in range(users)]
+    for count, scope in scopes:
+        for number in range(count):
+            said = {**scope, "consumer_type": f"S{number // 64}", "unit": f"CUSTOM_{number % 64}"}
+            setup.append(event("quota.share.set.v1", {**said, "number": 1, "amount": 10**6}))
+    setup.append(event("quota.parent.set.v1", {"project": "q", "parent": "domain", "revision": 1}))
+    named_consumers = [f"i{n}" for n in range(consumers)]
+    return Case(setup, event("quota.counted.v1", {"consumers": named_consumers}), version=3)
+
+
 def parent_set(entries: int, other: int) -> Case:
     """A project with many entries gets a parent with many entries."""
     setup = []
@@ -286,6 +312,10 @@ KINDS_4: Final[Mapping[str, tuple[Callable[..., Case], Mapping[str, int]]]] = {
     "moved_parts": (moved_parts, {"parts": 256, "kind": 2, "items": 256, "changed": 256}),
     "quotas": (quotas, {"shares": 512, "units": 64, "parents": 1, "asks": 32, "users": 64}),
     "ended_quotas": (ended_quotas, {"holds": 1024, "units": 64, "shares": 512}),
+    "counted": (
+        counted,
+        {"consumers": 64, "asks": 256, "shares": 500, "users": 64, "user_shares": 500, "named": 8},
+    ),
     "parent_set": (parent_set, {"entries": 512, "other": 512}),
     "ended_move": (ended_move, {"parts": 256, "kind": 2, "groups": 16}),
     "renamed": (renamed, {"parts": 1000, "classes": 4, "consumers": 1024, "per": 4}),

@@ -12,7 +12,7 @@ from tests.fuzz.mutations import KEYS, STAMPS_MS, changed
 from tests.fuzz.rules_events import RulesEvents
 from tests.fuzz.version_4_events import Version4Events
 from tests.recorded_logs.hardware import hardware
-from tests.support.events_json import START_MS, Tape, cells_of, event, opened
+from tests.support.events_json import START_MS, Tape, cells_of, event, opened, rules_in_steps
 from tests.support.random_events import RandomEvents
 from tests.support.random_server_groups import RandomServerGroupEvents
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
@@ -60,11 +60,12 @@ class FuzzTape(Tape):
         self.order.append(record)
         return record
 
-    def raise_rules(self, partition: int) -> None:
-        """Activate the first rules with limits, in one step."""
-        activated = event("rules.activated.v1", {"version": BOUNDED, "classes": ["PORTS"]})
-        self.append(self.cells[partition], activated)
-        self.versions[partition] = BOUNDED
+    def raise_rules(self, partition: int, version: int) -> None:
+        """Activate these rules, as the rules in force require."""
+        steps = rules_in_steps(version, ["PORTS"])
+        for value in steps if self.versions[partition] >= BOUNDED else steps[-1:]:
+            self.append(self.cells[partition], value)
+        self.versions[partition] = version
 
     def _current(self, partition: int, value: bytes) -> bytes:
         """The event in the form that the rules in force have: a replacement names the claim that it replaces."""
@@ -93,32 +94,36 @@ class FuzzedLog:
     seed: int
     size: int
     newest: bool = False
+    raised: bool = False
     bad: set[tuple[int, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._rng = rng = random.Random(self.seed)
         version = NEWEST if self.newest else rng.choice((1, 2, BOUNDED, BOUNDED, BOUNDED))
-        later = version == BOUNDED and rng.random() < 0.3  # PORTS are proposed and activated midway
+        later = not self.raised and version == BOUNDED and rng.random() < 0.3  # PORTS come midway
         self.tape = tape = FuzzTape(version, [("PORTS",), () if later else ("PORTS",)])
         self.world = RandomEvents(rng.choice, tape)
         self.quiet = tape.cells[-1]
         self._others = _other_honest(rng)
         self._rules = RulesEvents(rng)
         cell = next(c for n in range(1000) if partition_for(c := f"newest-{n}", PARTITIONS) == 1)
-        self._newest = Version4Events(rng, tape, cell)
+        self._newest = Version4Events(rng, tape, cell, raised=self.raised)
         self._scenes: list[tuple[str, Iterator[bytes]]] = []
         raised_at = rng.randrange(self.size) if version < BOUNDED and rng.random() < 0.8 else self.size
+        to = BOUNDED
+        if self.raised:
+            raised_at, to = rng.randrange(self.size // 4, self.size // 2), NEWEST
         self.world.settle()
         while len(tape.order) < self.size:
             self.world.step()
-            if tape.versions[0] < BOUNDED and len(tape.order) > raised_at:
+            if tape.versions[0] < to and len(tape.order) > raised_at:
                 for partition in range(PARTITIONS):
-                    tape.raise_rules(partition)
+                    tape.raise_rules(partition, to)
             if rng.random() < 0.3:
                 self._write_other()
             if rng.random() < 0.3:
                 self._write_scene()
-            while self.newest and rng.random() < 0.6:
+            while tape.versions[1] == NEWEST and rng.random() < 0.6:
                 key, value = next(self._newest)
                 self._write(partition_for(key, PARTITIONS), key.encode(), value)
             while rng.random() < 0.5:
@@ -143,7 +148,7 @@ class FuzzedLog:
     def _write_scene(self) -> None:
         """The next record of a scene at a limit, or of the activation of rules."""
         rng, tape = self._rng, self.tape
-        if tape.versions[1] >= BOUNDED and rng.random() < 0.2:
+        if tape.versions[1] >= (NEWEST if self.raised else BOUNDED) and rng.random() < 0.2:
             self._write(1, tape.cells[1].encode(), next(self._rules))
             return
         if len(self._scenes) < 2 and rng.random() < 0.05:

@@ -14,7 +14,7 @@ from tests.support.ports_class import REGISTRY
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import AllocationRow
-from vacancy.resources.state.tables import ALLOCATIONS, FACTS, split_key
+from vacancy.resources.state.tables import ALLOCATIONS, FACTS, NODES, split_key
 
 UNITS = ("VCPU", "PCI_DEVICE", "MIG", "PORT")
 PROJECTS = ("p", "q", "domain")
@@ -29,7 +29,8 @@ TAINTS = ("maintenance", "gpu")
 class Version4Events(Iterator[tuple[str, bytes]]):
     """(key, value) of records of a cell of partition 1 and of its quotas' ledgers, without end. Most of them are taken."""
 
-    def __init__(self, rng: random.Random, tape: Tape, cell: str) -> None:
+    def __init__(self, rng: random.Random, tape: Tape, cell: str, *, raised: bool = False) -> None:
+        """`raised`: the log was raised to these rules, so that there is something to count."""
         self._rng, self._tape, self._cell = rng, tape, cell
         self._state, self._folded = MemoryState(), 0
         self._lives = {"n0": 1, "n1": 1}
@@ -50,6 +51,7 @@ class Version4Events(Iterator[tuple[str, bytes]]):
             *(self._gang,) * 3,
             *(self._request, self._begin, self._begin),
             *(self._claim_of_move, self._confirm, self._withdraw, self._end, self._leave) * 2,
+            *((self._count_held, self._count_held, self._count_node) if raised else ()),
         )
 
     def __next__(self) -> tuple[str, bytes]:
@@ -60,6 +62,8 @@ class Version4Events(Iterator[tuple[str, bytes]]):
             key = "quota-parents"
         if kind.startswith(("quota.limit", "quota.share.p", "quota.share.settled")):
             key = _limit_id(data)
+        if kind.endswith("counted.v1"):
+            key = data.pop("cell")
         return key, event(kind, data, f"{self._cell}-{self._count}")
 
     # -- what the fold made of it ------------------------------------------------------------------------------
@@ -275,6 +279,21 @@ class Version4Events(Iterator[tuple[str, bytes]]):
         some = self._rng.sample(held, min(len(held), self._rng.choice((1, 1, 4))))
         releases = [{"consumer": consumer, "claim": row.claim} for consumer, row in some]
         return "consumers.released.v1", {"releases": releases}
+
+    # -- what was there before the rules ----------------------------------------------------------------------
+
+    def _count_held(self) -> tuple[str, dict[str, Any]]:
+        """Some consumers of any cell are counted; many of them are already."""
+        keys = [split_key(key) for key, _ in self._now().rows(ALLOCATIONS)] or [(self._cell, "nobody")]
+        cell = self._rng.choice(keys)[0]
+        there = [consumer for at, consumer in keys if at == cell]
+        return "quota.counted.v1", {"cell": cell, "consumers": self._rng.sample(there, min(len(there), 3))}
+
+    def _count_node(self) -> tuple[str, dict[str, Any]]:
+        """A node of any cell is counted."""
+        keys = [split_key(key) for key, _ in self._now().rows(NODES)] or [(self._cell, "nobody")]
+        cell, root = self._rng.choice(keys)
+        return "node.counted.v1", {"cell": cell, "root": root}
 
     # -- moves between cells ----------------------------------------------------------------------------------
 
