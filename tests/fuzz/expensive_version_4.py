@@ -199,7 +199,7 @@ def counted(consumers: int, asks: int, shares: int, users: int, user_shares: int
         inventories["PCI_DEVICE"] = {"devices": {f"d{n}": {"a": n % 3} for n in range(512)}}
     setup = [reported("p0", [{**provider("p0"), "inventories": inventories}])]
     for number in range(consumers):
-        wanted = [{f"CUSTOM_{n % 64}": 1} for n in range(asks)]
+        wanted: list[Json] = [{f"CUSTOM_{n % 64}": 1} for n in range(asks)]
         wanted += [{"PCI_DEVICE": {"count": 1}}] * named
         bid = _bid(number, []) | {"project": "q", "user": f"u{number % users}", "consumer_type": "T0"}
         bid["allocations"] = [
