@@ -20,8 +20,9 @@ from vacancy.resources.state.tables import ALLOCATIONS, PARTITION, split_key
 from vacancy.streams.log import Log
 
 _SOURCE: Final = "/operator"
-_AT_ONCE: Final = 100
-"""Records that are written before the store is awaited."""
+_AT_ONCE: Final = 15
+"""Records that are written before the store is awaited: it keeps 1,000 dead letters of a partition, and each of these records may
+make 64."""
 
 
 class Counted(NamedTuple):
@@ -37,7 +38,7 @@ def count_earlier(log: Log, reader: StoreReader, *, again: str, timeout_s: float
     """Count the allocations and the nodes that are not counted yet, as this store has them, and wait until it has read the
     events. `again` is the command that continues.
 
-    `timeout_s` is for each 100 records. Raises `OutcomeUnknown` and `LogError` as `FoldedLog` does.
+    `timeout_s` is for each 15 records. Raises `OutcomeUnknown` and `LogError` as `FoldedLog` does.
     """
     reader.catch_up()
     allocations = list(_by_record(reader))

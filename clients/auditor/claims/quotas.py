@@ -19,6 +19,9 @@ NO_LIMIT: Final = -1
 QUOTAS_SINCE: Final = 4
 """The first version of the rules with quotas."""
 
+ENTRIES: Final = 512
+"""Amounts that are held and shares that a project or a user may have in a partition."""
+
 PARENTS: Final = "quota-parents"
 """The key of the events that decide on parents."""
 
@@ -103,10 +106,27 @@ class AuditedQuotas:
         return key in self._waiting
 
     def count(self, key: Key, amounts: Amounts) -> None:
-        """What a consumer holds is counted from now on, whatever the limits."""
-        account = self._waiting.pop(key)
-        self._held[key] = account, amounts.known
+        """What a consumer holds is counted from now on, whatever the limits, unless there is no room in a row."""
+        account = self._waiting[key]
+        scopes = self._scopes(account)
+        before = {scope: self._entries(scope) for scope in scopes}
         self._add(account, amounts.known, 1)
+        for scope in scopes:
+            shares = sum(slot[:2] == scope for slot in self.shares)
+            after = self._entries(scope)
+            if after > before[scope] and after + shares > ENTRIES:
+                self._add(account, amounts.known, -1)
+                return
+        del self._waiting[key]
+        self._held[key] = account, amounts.known
+
+    def _entries(self, scope: tuple[str, str | None]) -> int:
+        """How many amounts of consumer types and units are counted for a project, with those below it, or for a user."""
+        project, user = scope
+        total = Counter[tuple[str, str]]()
+        for one in self._counted_for(project) if user is None else (project,):
+            total.update(self._used.get((one, user), Counter()))
+        return sum(1 for amount in total.values() if amount)
 
     def leave(self, key: Key) -> None:
         """A consumer holds nothing any more."""
@@ -124,15 +144,17 @@ class AuditedQuotas:
     def used(self, slot: Slot) -> int:
         """What is held here of a scope: by a project itself and by those below it."""
         project, user, kind, unit = slot
-        projects = [project]
-        if user is None and project:
-            projects += [child for child, (_, parent) in self._parents.items() if parent == project]
         return sum(
             amount
-            for one in projects
+            for one in (self._counted_for(project) if user is None else (project,))
             for (type_, name), amount in self._used.get((one, user), Counter()).items()
             if name == unit and kind in ("", type_)
         )
+
+    def _counted_for(self, project: str) -> list[str]:
+        """A project, and those below it."""
+        children = (child for child, (_, parent) in self._parents.items() if parent == project)
+        return [project, *(children if project else ())]
 
     def update(self, key: Key, data: Mapping[str, Any]) -> bool:
         """A consumer keeps what it holds for another account. Returns whether anything changed. Raises `Refused` where a
@@ -179,15 +201,19 @@ class AuditedQuotas:
         return found
 
     def _slots(self, account: Account, amounts: Amounts) -> Iterator[Slot]:
+        for project, user in self._scopes(account):
+            for unit in amounts.known:
+                yield project, user, "", unit
+                yield project, user, account.consumer_type, unit
+
+    def _scopes(self, account: Account) -> list[tuple[str, str | None]]:
+        """The projects and the user that an account counts for."""
         scopes: list[tuple[str, str | None]] = [(account.project, None)]
         if parent := self._parents.get(account.project, (0, ""))[1]:
             scopes.append((parent, None))
         if account.user != "-":
             scopes.append((account.project, account.user))
-        for project, user in scopes:
-            for unit in amounts.known:
-                yield project, user, "", unit
-                yield project, user, account.consumer_type, unit
+        return scopes
 
     def _share(self, slot: Slot) -> int:
         project, user, kind, unit = slot

@@ -237,6 +237,23 @@ def test_too_many_entries_keep_a_consumer_uncounted(log: RaisedLog) -> None:
     assert vcpus(log) == 0
 
 
+def test_who_stays_uncounted_counts_for_no_limit() -> None:
+    log = RaisedLog()
+    log.report()
+    log.claim("b", 3, project="p", consumer_type="MIGRATION")
+    log.raise_rules()
+    limit(log, 5)
+    assert log.claim("c", 1, project="p").accepted
+    for number in range(LIMITS_4.quota_entries - 2):
+        share = {"project": "p", "unit": f"CUSTOM_C{number}", "number": 1, "amount": 1}
+        log.say("quota.share.set.v1", share)
+    log.count("b")
+    assert len(log.letters()) == 1
+    assert log.claim("d", 2, project="p").accepted
+    assert log.claim("e", 3, project="p").reason == "over_quota"
+    assert [one for one in log.audit().problems if not one.startswith("quotas partition")] == []
+
+
 def test_a_record_counts_a_bounded_number_of_parts() -> None:
     log = RaisedLog()
     log.report(PCI_DEVICE={"devices": {f"d{n:03}": {} for n in range(64)}})
