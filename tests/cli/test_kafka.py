@@ -98,6 +98,32 @@ def test_rules_are_raised_with_the_answers_of_all_workers(kafka: str, tmp_path: 
         one.close()
 
 
+def test_two_workers_of_a_store_make_a_snapshot_and_another_host_starts_with_it(
+    kafka: str, tmp_path: Path
+) -> None:
+    url = f"kafka://{kafka}/snapshots-{uuid.uuid4().hex[:8]}"
+    kept = str(tmp_path / "kept")
+    homes = tmp_path / "a", tmp_path / "b"
+    for home in homes:
+        home.mkdir()
+    a, b = (
+        Vacancy(home, log=url, store=str(home / "store"), web_port="off", snapshots=kept) for home in homes
+    )
+    with a, b:
+        a("topics", "create", "--partitions", 3, "--replication", 1)
+        with a.worker(), a.worker():
+            a("publish", "--once", "--file", node_file(homes[0], "node-1"))
+            made = a.json("snapshot", "create")
+            assert sum(one["position"] for one in made["partitions"]) >= 4
+            a("publish", "--once", "--file", node_file(homes[0], "node-2"))
+        whole = a.json("replay")
+        with b.serving("worker", "--from-snapshot", kept, until="caught up") as said:
+            assert any(f"the store starts with snapshot {made['id']}" in line for line in said)
+        assert b.json("replay") == whole
+        assert manifest_of(homes[0]) != manifest_of(homes[1]) != made["store"]
+        assert a.json("snapshot", "verify")["snapshots"][0]["ok"]
+
+
 def manifest_of(home: Path) -> str:
     """The id of the store of a host."""
     found: str = json.loads((home / "store/store.json").read_text())["store"]
