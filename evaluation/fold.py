@@ -64,13 +64,13 @@ def measure(directory: Path, providers: int, records: int, runs: int) -> list[fl
     )
     with Store(directory / "store", log="evaluation", partitions=1, registry=Registry()) as store:
         store.apply(0, [Record(0, 0, 1, CELL, events.encode(opened))])
-        stream = _reports(providers)
+        stream = reports(providers)
         _fold(store, stream, providers)
         spare_collector()
         return [records / _fold(store, stream, records) for _ in range(runs)]
 
 
-def _reports(providers: int) -> Iterator[Record]:
+def reports(providers: int) -> Iterator[Record]:
     """An endless stream of reports, each of which changes the totals of its node."""
     offset = 1
     sequence = 0
