@@ -43,7 +43,17 @@ def read(record: Record) -> ReadEvent | None:
     except (ValueError, TypeError, RecursionError):
         return None
     kind = body["type"].removeprefix(_PREFIX).removesuffix(_VERSION)
-    return ReadEvent(kind, body["id"], body.get("data", {}))
+    data = body.get("data", {})
+    if "specs" in data:
+        _unshare(data)
+    return ReadEvent(kind, body["id"], data)
+
+
+def _unshare(data: dict[str, Any]) -> None:
+    """Give each claim or request of a record its own spec."""
+    for one in (*data.get("claims", ()), *data.get("requests", ())):
+        if one.get("spec_at") is not None:
+            one["spec"] = data["specs"][one["spec_at"]]
 
 
 def mentions(record: Record, words: Set[bytes]) -> bool:
@@ -225,9 +235,12 @@ class ReceivedRequest(_Strict):
     spec: Spec
 
 
+Place = Annotated[int, Meta(ge=0, lt=64)]
+
+
 class ReceivedRequestV2(_Strict):
     id: Id
-    spec: SpecV2
+    spec_at: Place
 
 
 class RequestsReceived(_Strict):
@@ -235,7 +248,12 @@ class RequestsReceived(_Strict):
 
 
 class RequestsReceivedV2(_Strict):
+    specs: Annotated[list[SpecV2], Meta(min_length=1, max_length=64)]
     requests: Annotated[list[ReceivedRequestV2], Meta(min_length=1, max_length=64)]
+
+    def __post_init__(self) -> None:
+        """Check that each request has a spec."""
+        _check(all(one.spec_at < len(self.specs) for one in self.requests))
 
 
 class ClosedRequest(_Strict):
@@ -345,8 +363,18 @@ class ClaimsRequested(_Strict):
     claims: Annotated[list[Claim], Meta(min_length=1, max_length=64)]
 
 
+class ListedClaim(ClaimV2, kw_only=True):
+    spec_at: Place | None = None
+
+
 class ClaimsRequestedV2(_Strict):
-    claims: Annotated[list[ClaimV2], Meta(min_length=1, max_length=64)]
+    claims: Annotated[list[ListedClaim], Meta(min_length=1, max_length=64)]
+    specs: Annotated[list[ChosenSpec], Meta(max_length=64)] = []
+    decided: Decided = field(default_factory=Decided)
+
+    def __post_init__(self) -> None:
+        """Check that each place is one of a spec."""
+        _check(all(one.spec_at is None or one.spec_at < len(self.specs) for one in self.claims))
 
 
 class GangRequested(_Strict):

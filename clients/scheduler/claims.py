@@ -136,8 +136,8 @@ class ClaimMaker:
                 for served in candidate.allocations
                 if served.resources
             ],
-            predicates=predicates(compiled, candidate, self._reader.view) if checked else [],
-            memberships=[membership_wire(one) for one in compiled.spec.memberships],
+            predicates=predicates(compiled, candidate, self._reader.view) if checked else (),
+            memberships=tuple(map(membership_wire, compiled.spec.memberships)),
             deadline_ms=now_ms + self.deadline_ms,
             hold_until_ms=None if request.hold_ms is None else now_ms + request.hold_ms,
             decided=self._decided,

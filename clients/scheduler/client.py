@@ -122,7 +122,11 @@ class Scheduler:
         )
         self._same_log = SameLogCheck(log, self.reader)
         self._writer = LogWriter(
-            log, self._settings.source, record_requests=record_requests, same_log=self._same_log
+            log,
+            self._settings.source,
+            record_requests=record_requests,
+            same_log=self._same_log,
+            takes=self.reader.takes,
         )
         self._log_time = LogTime(log, self.reader, self._same_log)
         self._pacing = PollPacing()

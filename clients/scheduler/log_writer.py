@@ -34,7 +34,6 @@ from vacancy.resources.model.event_encoding import (
     encode_closed,
     encode_gang,
     encode_received,
-    encode_received_v2,
 )
 from vacancy.resources.model.partitioner import covering_cells, partition_for, partitions_for
 from vacancy.resources.model.record import NewRecord
@@ -75,20 +74,37 @@ CLOSED_AS: Final[Mapping[Status, ClosedAs]] = {
 logger = logging.getLogger(__name__)
 
 
+Takes = Callable[[int, type[events.Envelope]], bool]
+"""Whether the rules of a partition allow an event, as far as is known."""
+
+
+def takes_none(_partition: int, _event: type[events.Envelope]) -> bool:
+    """Only events that all rules allow."""
+    return False
+
+
 class LogWriter:
     """Writes to `log` for one scheduler. Requests and their outcomes are written if `record_requests` is set.
 
-    The scheduler's thread calls it. Outcomes that no claim takes along are sent by a background thread, which ends when
+    `takes` says which events the rules of a partition allow: claims and requests that have much in common are written in the
+    form that has it once, where the partition takes it. The scheduler's thread calls it. Outcomes that no claim takes along are sent by a background thread, which ends when
     nothing is left to send. Nothing is sent before `same_log` has succeeded.
     """
 
     def __init__(
-        self, log: Log, source: str, *, record_requests: bool, same_log: SameLogCheck | None = None
+        self,
+        log: Log,
+        source: str,
+        *,
+        record_requests: bool,
+        same_log: SameLogCheck | None = None,
+        takes: Takes = takes_none,
     ) -> None:
         self._log = log
         self._same_log = same_log
         self._source = source
-        self._requests = RequestRecords(source, log.partitions, record_requests)
+        self._takes = takes
+        self._requests = RequestRecords(source, log.partitions, record_requests, takes)
         self._ids = new_ids()
         self._sending = Lock()
         self._receipts: deque[tuple[float, Receipt]] = deque()
@@ -174,8 +190,10 @@ class LogWriter:
 
     def _claim_records(self, claims: Mapping[str, Sequence[ClaimWire]]) -> Iterator[NewRecord]:
         for cell, ready in claims.items():
+            newest = self._takes(partition_for(cell, self._log.partitions), events.ClaimsRequestedV2)
             for batch in claim_batches(ready):
-                yield NewRecord(cell, encode_claims(next(self._ids), self._source, batch))
+                value = encode_claims(next(self._ids), self._source, batch, newest=newest)
+                yield NewRecord(cell, value)
 
     def _check_receipts(self) -> None:
         while self._receipts and self._receipts[0][1].done:
@@ -271,13 +289,14 @@ class RequestRecords:
     partition.
     """
 
-    def __init__(self, source: str, partitions: int, recording: bool) -> None:
+    def __init__(self, source: str, partitions: int, recording: bool, takes: Takes = takes_none) -> None:
         self._source = source
+        self._takes = takes
         self._cells = covering_cells(partitions)
         self._recording = recording
         self._gathering = Lock()
         self._received: dict[tuple[int, bool], list[ReceivedRequestWire]] = {}
-        """By home, and by whether they have choices: these are another event."""
+        """By home, and by whether they have choices: these need the newest event."""
         self._closed: dict[int, list[ClosedRequestWire]] = {}
         self._closed_since = 0.0
         self._new_ids = new_ids()
@@ -319,9 +338,10 @@ class RequestRecords:
                     closed, self._closed = self._closed, {}
         records = []
         for (home, has_choices), requests in received.items():
-            encode = encode_received_v2 if has_choices else encode_received
+            newest = has_choices or self._takes(home, events.RequestsReceivedV2)
             for at in range(0, len(requests), events.BATCH_MAX):
-                value = encode(next(self._new_ids), self._source, requests[at : at + events.BATCH_MAX])
+                batch = requests[at : at + events.BATCH_MAX]
+                value = encode_received(next(self._new_ids), self._source, batch, newest=newest)
                 records.append(NewRecord(self._cells[home], value))
         for home, outcomes in closed.items():
             for at in range(0, len(outcomes), events.BATCH_MAX):

@@ -21,6 +21,7 @@ from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import StoreError, StoreMismatch
+from vacancy.resources.model.events import Envelope
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rule_set import RulesVersions
 from vacancy.resources.state.tables import (
@@ -111,6 +112,11 @@ class StoreReader:
     def log_time_ms(self, partition: int) -> int:
         """A partition's log time as of the last `catch_up`, 0 before its first record."""
         return self._times.get(partition, 0)
+
+    def takes(self, partition: int, event: type[Envelope]) -> bool:
+        """Whether the rules of a partition allow an event, as of the last `catch_up`."""
+        reader = self._partitions.get(partition)
+        return reader is not None and event in self.versions.of(reader.local.rules_version).actions
 
     @property
     def newest_ms(self) -> int:

@@ -5,19 +5,17 @@ A request is in the partition to which its id hashes, so every reader can find i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import (
-    ReceivedRequestV2,
     RequestsClosedData,
-    RequestsReceived,
     RequestsReceivedData,
     RequestsReceivedDataV2,
-    RequestsReceivedV2,
 )
-from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.request import RequestSpec, RequestSpecV2, plain_fields
+from vacancy.resources.model.partitioner import partitions_for
 from vacancy.resources.state.rows import RequestRow
 from vacancy.resources.state.tables import DEADLINES, REQUESTS, deadline_key
 from vacancy.resources.state.transaction import Transaction
@@ -27,29 +25,26 @@ REQUEST_KEPT_MS = 24 * 3600 * 1000
 """How long a request stays readable after it was received, in log time."""
 
 
-def without_alternatives(event: RequestsReceived) -> RequestsReceivedV2:
-    """The newest form of requests that have neither alternatives nor preferences."""
-    requests = [
-        ReceivedRequestV2.model_construct(id=one.id, spec=_newest(one.spec)) for one in event.data.requests
-    ]
-    data = RequestsReceivedDataV2.model_construct(requests=tuple(requests))
-    return RequestsReceivedV2.model_construct(id=event.id, source=event.source, time=event.time, data=data)
-
-
-def _newest(spec: RequestSpec) -> RequestSpecV2:
-    return RequestSpecV2.model_construct(**plain_fields(spec))
-
-
-def fold_received(transaction: Transaction, data: RequestsReceivedData | RequestsReceivedDataV2) -> None:
+def fold_received(transaction: Transaction, data: RequestsReceivedData) -> None:
     """Record requests. Raises `InvalidRecord` if one belongs to another partition."""
+    _check_homes(transaction, [one.id for one in data.requests])
     for request in data.requests:
-        _check_home(transaction, request.id)
-        key = request.id.encode()
-        if transaction.get(REQUESTS, key) is None:
-            transaction.put(
-                REQUESTS, key, RequestRow(transaction.rules.spec_bytes(request.spec), transaction.time_ms)
-            )
-            transaction.put(DEADLINES, deadline_key(transaction.time_ms + REQUEST_KEPT_MS, REQUEST, key), b"")
+        _receive(transaction, request.id, transaction.rules.spec_bytes(request.spec))
+
+
+def fold_received_alike(transaction: Transaction, data: RequestsReceivedDataV2) -> None:
+    """As `fold_received`, of requests that share specs."""
+    _check_homes(transaction, [one.id for one in data.requests])
+    specs = [transaction.rules.spec_bytes(one) for one in data.specs]
+    for request in data.requests:
+        _receive(transaction, request.id, specs[request.spec_at])
+
+
+def _receive(transaction: Transaction, request: str, spec: bytes) -> None:
+    key = request.encode()
+    if transaction.get(REQUESTS, key) is None:
+        transaction.put(REQUESTS, key, RequestRow(spec, transaction.time_ms))
+        transaction.put(DEADLINES, deadline_key(transaction.time_ms + REQUEST_KEPT_MS, REQUEST, key), b"")
 
 
 def fold_closed(transaction: Transaction, data: RequestsClosedData) -> None:
@@ -59,7 +54,7 @@ def fold_closed(transaction: Transaction, data: RequestsClosedData) -> None:
         key = request.id.encode()
         row = transaction.get(REQUESTS, key)
         if row is None:  # the requests that are here were checked when they were received
-            _check_home(transaction, request.id)
+            _check_homes(transaction, [request.id])
             continue
         if row.outcome:
             continue
@@ -80,10 +75,9 @@ def expire_request(transaction: Transaction, _at_ms: int, key: bytes) -> None:
     transaction.delete(REQUESTS, key)
 
 
-def _check_home(transaction: Transaction, request: str) -> None:
-    """The id of a request determines its partition: so its key has no cell. Raises `InvalidRecord` if it is another one."""
-    home = partition_for(request, transaction.partition.partitions)
-    if home != transaction.partition.partition:
-        raise InvalidRecord(
-            f"request {request} belongs to partition {home}, not to {transaction.partition.partition}"
-        )
+def _check_homes(transaction: Transaction, requests: Sequence[str]) -> None:
+    """The id of a request determines its partition: so its key has no cell. Raises `InvalidRecord` if one is of another."""
+    here = transaction.partition
+    for request, home in zip(requests, partitions_for(requests, here.partitions), strict=True):
+        if home != here.partition:
+            raise InvalidRecord(f"request {request} belongs to partition {home}, not to {here.partition}")

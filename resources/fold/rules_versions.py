@@ -86,7 +86,7 @@ from vacancy.resources.fold.requests import (
     expire_request,
     fold_closed,
     fold_received,
-    without_alternatives,
+    fold_received_alike,
 )
 from vacancy.resources.model import events
 from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
@@ -169,7 +169,6 @@ _UPCASTERS_4: Final[Mapping[type[Any], Upcaster]] = {
     events.NodeRetired: Upcaster(events.NodeRetiredV2, of_incarnation),
     events.ConsumerReplacedV2: Upcaster(events.ConsumerReplacedV3, without_leaving),
     events.OperatorSettingsSet: Upcaster(events.OperatorSettingsSetV2, without_taints),
-    events.RequestsReceived: Upcaster(events.RequestsReceivedV2, without_alternatives),
 }
 _HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
     **{model: handler for model, handler in _HANDLERS_3.items() if model not in _UPCASTERS_4},
@@ -180,7 +179,7 @@ _HANDLERS_4: Final[Mapping[type[Any], Handler]] = {
     events.NodeAdopted: lambda transaction, event: fold_adopted(transaction, event.data),
     events.NodeRenamed: lambda transaction, event: fold_renamed(transaction, event.data),
     events.NodeCounted: lambda transaction, event: fold_node_counted(transaction, event.data),
-    events.RequestsReceivedV2: lambda transaction, event: fold_received(transaction, event.data),
+    events.RequestsReceivedV2: lambda transaction, event: fold_received_alike(transaction, event.data),
     events.OperatorSettingsSetV2: lambda transaction, event: fold_bounded_settings(
         transaction, event.id, event.data
     ),

@@ -16,6 +16,7 @@ from msgspec import Raw
 from vacancy.resources.model.server_group import ServerGroupMembership
 
 _encode = msgspec.json.Encoder().encode
+_changed = msgspec.structs.replace
 
 
 class AllocationWire(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,11 +83,18 @@ class ClaimWire(msgspec.Struct, frozen=True, omit_defaults=True):
     decided: DecisionWire | None = None
     tolerations: Sequence[TolerationWire] = ()
     """Of `ClaimV2`."""
+    spec_at: int | None = None
+    """Of `ListedClaim`."""
 
 
 class ReceivedRequestWire(msgspec.Struct, frozen=True):
     id: str
     spec: Raw
+
+
+class _RequestWireV2(msgspec.Struct, frozen=True):
+    id: str
+    spec_at: int
 
 
 class ClosedRequestWire(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -104,29 +112,66 @@ class _Claims(msgspec.Struct, frozen=True):
     claims: Sequence[ClaimWire]
 
 
+class _ClaimsV2(msgspec.Struct, frozen=True, omit_defaults=True):
+    claims: Sequence[ClaimWire]
+    specs: Sequence[Raw] = ()
+    decided: DecisionWire | None = None
+
+
 class _Requests(msgspec.Struct, frozen=True):
     requests: Sequence[ReceivedRequestWire] | Sequence[ClosedRequestWire]
+
+
+class _RequestsV2(msgspec.Struct, frozen=True):
+    specs: Sequence[Raw]
+    requests: Sequence[_RequestWireV2]
 
 
 class _Event(msgspec.Struct, frozen=True):
     type: str
     id: str
     source: str
-    data: _Claims | _Requests
+    data: _Claims | _ClaimsV2 | _Requests | _RequestsV2
     specversion: str = "1.0"
 
 
-def encode_claims(id_: str, source: str, claims: Sequence[ClaimWire]) -> bytes:
+class _Specs:
+    """The specs of a record, each of them once."""
+
+    def __init__(self) -> None:
+        self.raw: list[Raw] = []
+        self._places: dict[bytes, int] = {}
+
+    def place(self, spec: Raw) -> int:
+        """The place of a spec, which is added if it is not there."""
+        place = self._places.setdefault(bytes(spec), len(self.raw))
+        if place == len(self.raw):
+            self.raw.append(spec)
+        return place
+
+
+def encode_claims(id_: str, source: str, claims: Sequence[ClaimWire], *, newest: bool = False) -> bytes:
     """One record's value: `events.ClaimsRequested` with up to `events.BATCH_MAX` claims, or `events.ClaimsRequestedV2` where
-    one of them has a field that only that form has."""
-    type_ = "vacancy.claims.requested.v1"
-    for claim in claims:  # a loop: a generator would take five times as long
-        if claim.tolerations or (
-            claim.memberships and any(one.max_skew is not None for one in claim.memberships)
-        ):
-            type_ = "vacancy.claims.requested.v2"
-            break
-    return _encode(_Event(type_, id_, source, _Claims(claims)))
+    the log allows it (`newest`), or where one of them has a field that only that form has."""
+    if not newest:
+        for claim in claims:  # a loop: a generator would take five times as long
+            if claim.tolerations or (
+                claim.memberships and any(one.max_skew is not None for one in claim.memberships)
+            ):
+                break
+        else:
+            return _encode(_Event("vacancy.claims.requested.v1", id_, source, _Claims(claims)))
+    specs, decided = _Specs(), claims[0].decided
+    listed = [
+        _changed(
+            one,
+            spec=None,
+            spec_at=None if one.spec is None else specs.place(one.spec),
+            decided=None if one.decided is decided else one.decided,
+        )
+        for one in claims
+    ]
+    return _encode(_Event("vacancy.claims.requested.v2", id_, source, _ClaimsV2(listed, specs.raw, decided)))
 
 
 def encode_gang(id_: str, source: str, claims: Sequence[ClaimWire]) -> bytes:
@@ -134,14 +179,16 @@ def encode_gang(id_: str, source: str, claims: Sequence[ClaimWire]) -> bytes:
     return _encode(_Event("vacancy.gang.requested.v1", id_, source, _Claims(claims)))
 
 
-def encode_received(id_: str, source: str, requests: Sequence[ReceivedRequestWire]) -> bytes:
-    """One record's value: `events.RequestsReceived` with up to `events.BATCH_MAX` requests."""
-    return _encode(_Event("vacancy.requests.received.v1", id_, source, _Requests(requests)))
-
-
-def encode_received_v2(id_: str, source: str, requests: Sequence[ReceivedRequestWire]) -> bytes:
-    """One record's value: `events.RequestsReceivedV2` with up to `events.BATCH_MAX` requests."""
-    return _encode(_Event("vacancy.requests.received.v2", id_, source, _Requests(requests)))
+def encode_received(
+    id_: str, source: str, requests: Sequence[ReceivedRequestWire], *, newest: bool = False
+) -> bytes:
+    """One record's value: `events.RequestsReceived` with up to `events.BATCH_MAX` requests, or `events.RequestsReceivedV2`
+    (`newest`)."""
+    if not newest:
+        return _encode(_Event("vacancy.requests.received.v1", id_, source, _Requests(requests)))
+    specs = _Specs()
+    placed = [_RequestWireV2(one.id, specs.place(one.spec)) for one in requests]
+    return _encode(_Event("vacancy.requests.received.v2", id_, source, _RequestsV2(specs.raw, placed)))
 
 
 def encode_closed(id_: str, source: str, requests: Sequence[ClosedRequestWire]) -> bytes:
@@ -158,4 +205,4 @@ def membership_wire(one: ServerGroupMembership) -> MembershipWire:
     """A membership as a claim carries it."""
     wire = MembershipWire(one.group, one.policy, one.hard, one.max_per_node, one.scope)
     rule = one.rule
-    return msgspec.structs.replace(wire, max_skew=rule.max_per_node) if rule.spreads else wire
+    return _changed(wire, max_skew=rule.max_per_node) if rule.spreads else wire

@@ -346,14 +346,27 @@ class OperatorSettingsSetV2(Envelope):
 # -- requests ---------------------------------------------------------------------------------------------
 
 
+SpecPlace = Annotated[int, Field(ge=0, lt=BATCH_MAX)]
+"""The place of a spec among the specs of its record, from 0."""
+
+
+def _check_places(places: Iterable[int | None], specs: int) -> None:
+    """Raise `ValueError` for a place at which a record has no spec."""
+    for place in places:
+        if place is not None and place >= specs:
+            raise ValueError(f"spec_at is {place}, and the record has {specs} specs")
+
+
 class ReceivedRequest(RequestModel):
     id: Id
     spec: RequestSpec
 
 
 class ReceivedRequestV2(RequestModel):
+    """`spec_at`: the place of its spec in `specs` of the record, from 0."""
+
     id: Id
-    spec: RequestSpecV2
+    spec_at: SpecPlace
 
 
 class ClosedRequest(RequestModel):
@@ -376,7 +389,15 @@ class RequestsReceivedData(RequestModel):
 
 
 class RequestsReceivedDataV2(RequestModel):
+    """Requests that ask for the same share one of `specs`."""
+
+    specs: Annotated[tuple[RequestSpecV2, ...], Field(min_length=1, max_length=BATCH_MAX)]
     requests: Annotated[tuple[ReceivedRequestV2, ...], Field(min_length=1, max_length=BATCH_MAX)]
+
+    @model_validator(mode="after")
+    def _specs_are_there(self) -> RequestsReceivedDataV2:
+        _check_places((one.spec_at for one in self.requests), len(self.specs))
+        return self
 
 
 class RequestsClosedData(RequestModel):
@@ -389,7 +410,7 @@ class RequestsReceived(Envelope):
 
 
 class RequestsReceivedV2(Envelope):
-    """As `RequestsReceived`. Requests may have alternatives and preferences."""
+    """As `RequestsReceived`. Requests may have alternatives, preferences and tolerations."""
 
     type: Literal["vacancy.requests.received.v2"] = "vacancy.requests.received.v2"
     data: RequestsReceivedDataV2
@@ -451,6 +472,9 @@ class Decision(RequestModel):
     policy: Annotated[str, Field(max_length=64)] = ""
 
 
+_NO_DECISION = Decision()
+
+
 class Claim(RequestModel):
     """A scheduler's request for an allocation. `deadline_ms` and `hold_until_ms` are log time.
 
@@ -474,7 +498,7 @@ class Claim(RequestModel):
     ] = ()
     deadline_ms: TimeMs
     hold_until_ms: TimeMs | None = None
-    decided: Decision = Decision()
+    decided: Decision = _NO_DECISION
 
 
 class ClaimV2(Claim):
@@ -509,8 +533,35 @@ class ClaimsRequestedData(RequestModel):
     claims: Annotated[tuple[Claim, ...], Field(min_length=1, max_length=BATCH_MAX)]
 
 
+class ListedClaim(ClaimV2):
+    """A claim in a record of claims. `spec_at`: the place of its spec in `specs` of the record, from 0, unless it has a spec of
+    its own."""
+
+    spec_at: SpecPlace | None = None
+
+
 class ClaimsRequestedDataV2(RequestModel):
-    claims: Annotated[tuple[ClaimV2, ...], Field(min_length=1, max_length=BATCH_MAX)]
+    """Claims for the same share one of `specs`. `decided` is the basis of those that have none of their own."""
+
+    claims: Annotated[tuple[ListedClaim, ...], Field(min_length=1, max_length=BATCH_MAX)]
+    specs: Annotated[tuple[ChosenSpec, ...], Field(max_length=BATCH_MAX)] = ()
+    decided: Decision = _NO_DECISION
+
+    @model_validator(mode="after")
+    def _specs_are_there(self) -> ClaimsRequestedDataV2:
+        _check_places((one.spec_at for one in self.claims), len(self.specs))
+        return self
+
+    def whole(self) -> tuple[ListedClaim, ...]:
+        """The claims with what they share: each has its spec and the basis of its decision."""
+        shared = [
+            {"spec": one.spec if one.spec_at is None else self.specs[one.spec_at], "spec_at": None}
+            for one in self.claims
+        ]
+        return tuple(
+            one.model_copy(update=own if one.decided != _NO_DECISION else {**own, "decided": self.decided})
+            for one, own in zip(self.claims, shared, strict=True)
+        )
 
 
 class GangRequestedData(RequestModel):
@@ -565,7 +616,8 @@ class ClaimsRequested(Envelope):
 
 
 class ClaimsRequestedV2(Envelope):
-    """As `ClaimsRequested`. Claims may tolerate taints, and their server groups may be spread."""
+    """As `ClaimsRequested`. Claims may tolerate taints, their server groups may be spread, and what they have in common is in
+    the record once."""
 
     type: Literal["vacancy.claims.requested.v2"] = "vacancy.claims.requested.v2"
     data: ClaimsRequestedDataV2
@@ -927,7 +979,9 @@ def claims_of(event: Event) -> tuple[Claim, ...]:
     """The claims that an event has, in their order: those of a record of claims or of a gang, or a replacement."""
     if isinstance(event.data, Claim):
         return (event.data,)
-    if isinstance(event, ClaimsRequested | ClaimsRequestedV2 | GangRequested):
+    if isinstance(event, ClaimsRequestedV2):
+        return event.data.whole()
+    if isinstance(event, ClaimsRequested | GangRequested):
         return event.data.claims
     return ()
 

@@ -291,8 +291,8 @@ def alternatives(requests: int, count: int, names: int) -> Case:
     """Requests with many alternatives."""
     group = {"resources": {"VCPU": 1}, "required": [f"CUSTOM_{n}" for n in range(names)]}
     spec = {"groups": [group], "alternatives": [{"groups": [group]} for _ in range(count)]}
-    them = [{"id": f"r{n}", "spec": spec} for n in range(requests)]
-    return Case([], event("requests.received.v2", {"requests": them}))
+    them = [{"id": f"r{n}", "spec_at": n} for n in range(requests)]
+    return Case([], event("requests.received.v2", {"specs": [spec] * requests, "requests": them}))
 
 
 KINDS_4: Final[Mapping[str, tuple[Callable[..., Case], Mapping[str, int]]]] = {

@@ -238,7 +238,8 @@ class Version4Events(Iterator[tuple[str, bytes]]):
         rng = self._rng
         specs = [{"groups": [{"name": "a", "resources": {"VCPU": n + 1}}]} for n in range(rng.randint(1, 4))]
         spec = specs[0] | {"alternatives": specs[1:]} | self._tolerations()
-        return "requests.received.v2", {"requests": [{"id": self._id_here("r"), "spec": spec}]}
+        requests = [{"id": self._id_here("r"), "spec_at": rng.choice((0, 0, 0, 1))} for _ in range(2)]
+        return "requests.received.v2", {"specs": [spec, *specs[1:]], "requests": requests}
 
     def _move(self) -> tuple[str, dict[str, Any]]:
         rng, held = self._rng, self._held()
@@ -403,8 +404,11 @@ class Version4Events(Iterator[tuple[str, bytes]]):
 
 
 def _claims(bid: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A record of one claim, of the form that it needs."""
+    """A record of one claim, of the form that it needs. Some of the newest form refer to a spec that is not there."""
     newer = "tolerations" in bid or any("max_skew" in one for one in bid["memberships"])
+    if newer and bid["deadline_ms"] % 2:
+        specs = [{"groups": [{"resources": {"VCPU": 1}}]}] * (bid["deadline_ms"] % 3)
+        return "claims.requested.v2", {"claims": [{**bid, "spec_at": 0}], "specs": specs}
     return f"claims.requested.v{2 if newer else 1}", {"claims": [bid]}
 
 

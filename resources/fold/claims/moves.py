@@ -8,7 +8,7 @@ What a consumer holds already is allowed on a closed provider too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -200,17 +200,20 @@ def _ask_hash(ask: Any) -> bytes:
     return blake2b(ask_bytes(ask), digest_size=_HASH_BYTES).digest()
 
 
-def keep_asks(transaction: Transaction, claim: Claim, parts: Iterable[AllocationPart], *, had: bool) -> None:
+def keep_asks(transaction: Transaction, claim: Claim, parts: Sequence[AllocationPart], *, had: bool) -> None:
     """Write what an accepted claim asked for, where it was granted by name. `had`: the consumer may have a row already."""
+    for part in parts:  # a loop: most claims are granted amounts only
+        if type(part.grant) is not int:
+            break
+    else:
+        if had:
+            transaction.delete(ALLOCATION_ASKS, transaction.key(claim.consumer))
+        return
     hashes = tuple(
         b"" if type(part.grant) is int else _ask_hash(one.ask)
         for one, part in zip(_asks(claim), parts, strict=True)
     )
-    key = transaction.key(claim.consumer)
-    if any(hashes):
-        transaction.put(ALLOCATION_ASKS, key, hashes)
-    elif had:
-        transaction.delete(ALLOCATION_ASKS, key)
+    transaction.put(ALLOCATION_ASKS, transaction.key(claim.consumer), hashes)
 
 
 def forget_asks(transaction: Transaction, key: bytes, held: AllocationRow) -> None:

@@ -43,6 +43,8 @@ NOBODY = "-"
 """The user of a consumer that names none. No user's row counts it."""
 
 _EMPTY = QuotaRow()
+_PROJECT_DEFAULTS, _USER_DEFAULTS = quota_key(""), quota_key("", "")
+"""The keys of the limits of projects, and of users, that have none of their own."""
 
 Amounts = dict[str, int]
 """Unit -> amount (`unit_name`)."""
@@ -77,6 +79,11 @@ def judge_quotas(
 ) -> Acceptance | Rejection:
     """Judge a claim that fits by the quotas of its project and its user. `held` is what it replaces."""
     amounts, special = _amounts_granted(transaction, accepted)
+    if held is None:
+        raised = _raised_without_limits(transaction, claim, amounts)
+        if raised is not None:
+            counted = Counted(raised, amounts if special else None)
+            return Acceptance(accepted.parts, accepted.rows, counted)
     deltas: dict[bytes, Changed] = {}
     uncounted: dict[bytes, Changed] = {}
     had_special = False
@@ -329,6 +336,30 @@ def _judged(
             refused = _over_quota(transaction, key, row, delta, ends)
         if refused is not None:
             return refused
+    return rows
+
+
+def _raised_without_limits(
+    transaction: Transaction, claim: Claim, amounts: Amounts
+) -> dict[bytes, QuotaRow] | None:
+    """The rows after a new consumer was added, where nothing limits any of them; else None. It is what `_judged` returns, for
+    the claims that are nearly all of them."""
+    keys = [(quota_key(claim.project), _PROJECT_DEFAULTS)]
+    if claim.user != NOBODY:
+        keys.append((quota_key(claim.project, claim.user), _USER_DEFAULTS))
+    rows = {}
+    for key, defaults in keys:
+        row = transaction.get(QUOTAS, key) or _EMPTY
+        if row.shares or row.parent or row.children or transaction.get(QUOTAS, defaults) is not None:
+            return None
+        used = list(row.used)
+        for unit, amount in amounts.items():
+            slot = (claim.consumer_type, unit)
+            at = bisect_left(used, (*slot, -AMOUNT_MAX))
+            if at == len(used) or used[at][:2] != slot or used[at][2] > AMOUNT_MAX - amount or not amount:
+                return None
+            used[at] = (*slot, used[at][2] + amount)
+        rows[key] = QuotaRow(tuple(used), (), "", row.parent_revision)
     return rows
 
 

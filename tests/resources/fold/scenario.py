@@ -399,8 +399,10 @@ class Scenario:
         spec, *others = specs
         if others:
             spec["alternatives"] = others
-        form = 2 if others else 1
-        return event(f"requests.received.v{form}", {"requests": [{"id": words[0], "spec": spec}]})
+            return event(
+                "requests.received.v2", {"specs": [spec], "requests": [{"id": words[0], "spec_at": 0}]}
+            )
+        return event("requests.received.v1", {"requests": [{"id": words[0], "spec": spec}]})
 
     def _close(self, words: list[str], options: dict[str, str], more: list[str]) -> bytes:
         one = {"id": words[0], "outcome": words[1], "claim": options.get("claim")}

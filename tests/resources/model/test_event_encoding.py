@@ -34,7 +34,7 @@ from vacancy.resources.model.event_encoding import (
 )
 from vacancy.resources.model.names import AMOUNT_MAX
 from vacancy.resources.model.record import Record
-from vacancy.resources.model.request import ChosenSpec, RequestGroup, RequestSpec
+from vacancy.resources.model.request import ChosenSpec, RequestGroup, RequestSpec, RequestSpecV2
 from vacancy.resources.model.server_group import ServerGroupMembership
 from vacancy.resources.model.taints import Toleration
 from vacancy.resources.state.tables import DEAD_LETTERS
@@ -160,14 +160,27 @@ def test_claims_are_read_as_they_were_written(written: list[events.Claim]) -> No
 
 
 @given(st.lists(newest_claims, min_size=1, max_size=3))
-def test_claims_that_tolerate_taints_are_read_as_they_were_written(written: list[events.ClaimV2]) -> None:
+def test_the_newest_form_of_claims_is_used_where_it_is_needed(written: list[events.ClaimV2]) -> None:
     value = encode_claims("e", "/s", [wire_of(one) for one in written])
-    if not any(one.tolerations for one in written):
-        assert isinstance(events.parse(value), events.ClaimsRequested), "the form before is enough"
-        assert b"tolerations" not in value
-        return
-    data = events.ClaimsRequestedDataV2(claims=tuple(written))
-    same(events.parse(value), events.ClaimsRequestedV2(id="e", source="/s", data=data))
+    needed = any(one.tolerations for one in written)
+    assert isinstance(events.parse(value), events.ClaimsRequestedV2 if needed else events.ClaimsRequested)
+
+
+@given(st.lists(newest_claims, min_size=1, max_size=4), st.integers(0, 3))
+def test_what_claims_have_in_common_is_in_their_record_once(
+    written: list[events.ClaimV2], alike: int
+) -> None:
+    decided = [events.Decision(seed=1 if at < alike else 2 + at) for at, _ in enumerate(written)]
+    written = [
+        one.model_copy(update={"decided": basis} | ({"spec": written[0].spec} if at < alike else {}))
+        for at, (one, basis) in enumerate(zip(written, decided, strict=True))
+    ]
+    read = events.parse(encode_claims("e", "/s", [wire_of(one) for one in written], newest=True))
+    assert isinstance(read, events.ClaimsRequestedV2)
+    for one, claim in zip(events.claims_of(read), written, strict=True):
+        assert one.model_dump() == claim.model_dump() | {"spec_at": None}
+    distinct = {bytes(spec_of(one.spec)) for one in written if one.spec is not None}
+    assert len(read.data.specs) == len(distinct)
 
 
 @given(
@@ -186,6 +199,16 @@ def test_requests_are_read_as_they_were_written(written: list[tuple[str, Request
     requests = tuple(events.ReceivedRequest(id=id_, spec=spec) for id_, spec in written)
     data = events.RequestsReceivedData(requests=requests)
     same(events.parse(value), events.RequestsReceived(id="e", source="/s", data=data))
+
+
+@given(st.lists(st.tuples(ids, specs), min_size=1, max_size=4))
+def test_requests_for_the_same_share_a_spec(written: list[tuple[str, RequestSpec]]) -> None:
+    wires = [ReceivedRequestWire(id_, spec_of(spec)) for id_, spec in written]
+    read = events.parse(encode_received("e", "/s", wires, newest=True))
+    assert isinstance(read, events.RequestsReceivedV2)
+    found = [(one.id, read.data.specs[one.spec_at]) for one in read.data.requests]
+    assert found == [(id_, RequestSpecV2(**dict(spec))) for id_, spec in written]
+    assert len(read.data.specs) == len({bytes(spec_of(spec)) for _, spec in written})
 
 
 @given(st.lists(outcomes, min_size=1, max_size=3))
