@@ -77,7 +77,7 @@ def test_the_loser_places_on_another_node(site: FollowedLog, monkeypatch: pytest
         assert len(sent) == 1 + placed.lost_claims
 
 
-def test_plain_claims_have_the_same_form_as_before(
+def test_only_claims_that_tolerate_something_say_so(
     site: FollowedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.report("n1", cell=CELL)
@@ -93,7 +93,7 @@ def test_plain_claims_have_the_same_form_as_before(
 
         monkeypatch.setattr(site.log, "send", noted)
         scheduler.place(PlacementRequest("resources=VCPU:1", consumer="plain"))
-        assert [value for value in sent if b"claims.requested.v1" in value] == sent
+        assert len(sent) == 1
         assert b"tolerations" not in sent[0]
         sent.clear()
         placed = scheduler.place(PlacementRequest("resources=VCPU:8&tolerate=dedicated", consumer="db"))
