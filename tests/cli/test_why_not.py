@@ -73,7 +73,7 @@ def test_why_not_names_the_shortage_and_the_last_consumer(vacancy: Vacancy) -> N
     (held,) = vacancy.json("show", "consumer", "train-1")
     event = lack["event"]
     assert (event["consumer"], event["partition"], event["offset"]) == ("train-1", 0, held["offset"])
-    assert event["type"] == "vacancy.claims.requested.v1"
+    assert event["type"] == "vacancy.claims.requested.v2"
     assert abs(event["time_ms"] / 1000 - time.time()) < 600
     said = vacancy("why-not", "node-1", "--resources", "VCPU:4")
     assert f"VCPU: free >= 4      4          3  last taken by train-1 at 0:{held['offset']}, 20" in said

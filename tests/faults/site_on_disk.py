@@ -155,7 +155,7 @@ def claims_in(records: Mapping[int, Sequence[Record]]) -> Iterator[tuple[Record,
     for some in records.values():
         for record in some:
             event = json.loads(record.value)
-            if event["type"] == "vacancy.claims.requested.v1":
+            if event["type"].startswith("vacancy.claims.requested."):
                 for claim in event["data"]["claims"]:
                     yield record, claim
 

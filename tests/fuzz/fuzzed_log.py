@@ -72,7 +72,7 @@ class FuzzTape(Tape):
         if b"claims.requested" not in value and b"consumer.replaced" not in value:
             return value
         body = json.loads(value)
-        if body["type"] == "vacancy.claims.requested.v1":
+        if body["type"].startswith("vacancy.claims.requested."):
             self._claims.update((claim["consumer"], claim["id"]) for claim in body["data"]["claims"])
         elif self.versions[partition] >= BOUNDED:
             data = body["data"]

@@ -54,7 +54,7 @@ class AllocationModel:
         event, cell = json.loads(record.value), record.key.decode()
         kind, data = event["type"], event["data"]
         problems: list[str] = []
-        asks = ("vacancy.claims.requested.v1", "vacancy.gang.requested.v1")
+        asks = ("vacancy.claims.requested.v1", "vacancy.claims.requested.v2", "vacancy.gang.requested.v1")
         if kind in asks or kind.startswith("vacancy.consumer.replaced."):
             for claim in data.get("claims", [data]):
                 if accepted(cell, claim["id"]):

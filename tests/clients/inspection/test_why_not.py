@@ -54,7 +54,7 @@ def test_the_consumer_that_took_the_last_is_found_after_it_is_gone(site: Followe
         offset = lacks_of(site, "n1")[0].event
         assert offset is not None
         taken = offset.offset
-        assert (offset.consumer, offset.type) == ("c1", "vacancy.claims.requested.v1")
+        assert (offset.consumer, offset.type) == ("c1", "vacancy.claims.requested.v2")
         told = why_not(site.reader, SPEC, "n1").groups[0].providers[0].lacks[0].event
         assert told is not None
         assert (told.offset, told.time_ms, told.consumer) == (taken, None, "c1")

@@ -184,7 +184,7 @@ def test_claims_of_one_moment_share_a_record_and_all_cells_get_their_part(tmp_pa
             for partition in range(4)
             for record in scheduler.log.read(partition, 0, 10_000)
         ]
-        claims = [len(r["data"]["claims"]) for r in records if r["type"] == "vacancy.claims.requested.v1"]
+        claims = [len(r["data"]["claims"]) for r in records if r["type"] == "vacancy.claims.requested.v2"]
         assert sum(claims) == 3200
         assert sum(claims) / len(claims) > 8, "claims of one moment are in records of their own"
 

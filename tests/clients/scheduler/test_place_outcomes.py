@@ -39,7 +39,7 @@ def test_a_claim_whose_record_is_refused_is_an_error_with_the_reason(
         def send_broken(entries: list[NewRecord], timeout_s: float = 10.0) -> Receipt:
             return send(
                 [
-                    NewRecord(key, value.replace(b"claims.requested.v1", b"claims.wished.v1"))
+                    NewRecord(key, value.replace(b"claims.requested.v2", b"claims.wished.v2"))
                     for key, value in entries
                 ]
             )
