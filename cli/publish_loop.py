@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import read_text
+from vacancy.cli.output import note
 from vacancy.clients.publisher.host import (
     HostInventory,
     HostOptions,
@@ -27,15 +28,15 @@ from vacancy.clients.publisher.host.files import parse_cpu_list
 from vacancy.clients.publisher.host.memory import parse_reservation
 from vacancy.clients.publisher.host.numa_inventory import NumaMode
 from vacancy.clients.publisher.host.remarks import RemarkPrinter
+from vacancy.clients.publisher.known_rules import KnownRules
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Providers, Publisher, node_cell
 from vacancy.clients.publisher.service import PublishService
-from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import LogError, StoreError, UsageError, VacancyError
 from vacancy.resources.model.events import NodeReportedV2, ProviderReport
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rule_set import RuleSet
-from vacancy.resources.state.tables import NODES, key
+from vacancy.resources.state.tables import NODES, PARTITION, PARTITION_KEY, key
 from vacancy.streams.log import AppendedAt, Log
 from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop
 from vacancy.streams.wait_for_log import LogWaiter, OpenLog
@@ -159,44 +160,58 @@ def node_from_file(file: str, root: str | None) -> NodeSource:
 def make_publisher(
     context: CommandContext, log: Log, source: NodeSource, outbox: Outbox, machine: str, *, move_cell: bool
 ) -> Publisher:
-    """The node's publisher, in the cell that `node_cell` gives it. `machine` is the value of `--machine`."""
+    """The node's publisher, in the cell that `node_cell` gives it. `machine` is the value of `--machine`. Raises `UsageError`
+    for what is asked for and the log's rules do not have."""
     cell = node_cell(source.node, context.settings.cell, outbox, log)
-    rules = _rules(log)
-    name = _machine_name(rules, log, machine, source)
-    if source.offers_mig and (rules is None or MIG not in rules.classes):
-        raise UsageError(
-            "the rules of this log do not have the class MIG: it needs version 4",
-            where=f"--mig, log {log.name}",
-            do="omit --mig, or raise the rules with `vacancy rules activate 4`",
+    rules = _known_rules(context, log, cell)
+    now = rules.look()
+    if machine not in ("auto", "none"):
+        _check_rules(
+            now, log, NodeReportedV2 in now.event_models if now else False, "machines need", "--machine"
         )
-    health = rules is not None and rules.excludes_items
-    return Publisher(log, source.node, cell, outbox, move_cell=move_cell, machine=name, health=health)
-
-
-def _machine_name(rules: RuleSet | None, log: Log, chosen: str, source: NodeSource) -> str | None:
-    """The machine that reports name: `chosen`, or for `auto` this host's, unless a file describes the node. None for `none`,
-    and where the log's rules do not have it. Raises `UsageError` for a name that the log's rules do not have."""
-    if chosen == "none" or (chosen == "auto" and not source.is_host):
-        return None
-    if rules is None or NodeReportedV2 not in rules.handlers:
-        if chosen == "auto":
-            return None
-        raise UsageError(
-            "the rules of this log do not have machines: they need version 4",
-            where=f"--machine, log {log.name}",
-            do="omit --machine, or raise the rules with `vacancy rules activate 4`",
+    if source.offers_mig:
+        _check_rules(now, log, MIG in now.classes if now else False, "the class MIG needs", "--mig")
+    name = _machine_name(machine, source)
+    if now is None and name is not None:
+        note(
+            "the rules of this log are not known here: reports name no machine and leave out unhealthy devices"
         )
-    return machine_identity() if chosen == "auto" else chosen
+    return Publisher(log, source.node, cell, outbox, move_cell=move_cell, machine=name, rules=rules.look)
 
 
-def _rules(log: Log) -> RuleSet | None:
-    """The rules that the log was made with. A publisher may have no permission to read the log; then they are not known."""
-    try:
-        records = log.read(0, 0, 1, timeout_s=5.0)
-        rules = json.loads(records[0].value)["data"]["rules"]["version"] if records else 0
-    except (LogError, ValueError, LookupError, TypeError):
-        return None
-    return RULES_VERSIONS.of(rules) if rules in RULES_VERSIONS else None
+def _machine_name(chosen: str, source: NodeSource) -> str | None:
+    """The machine that reports name: `chosen`, or for `auto` this host's, unless a file describes the node. None for `none`."""
+    if chosen == "auto":
+        return machine_identity() if source.is_host else None
+    return None if chosen == "none" else chosen
+
+
+def _check_rules(rules: RuleSet | None, log: Log, has: bool, what: str, option: str) -> None:
+    where = f"{option}, log {log.name}"
+    if rules is None:
+        raise UsageError(
+            f"{what} rules version 4, and the rules of this log are not known here",
+            where=where,
+            do=f"omit {option}, or allow this user to read the log (docs/trust.md)",
+        )
+    if not has:
+        raise UsageError(
+            f"{what} rules version 4, and this log follows version {rules.version}, as far as this host knows",
+            where=where,
+            do=f"omit {option}, or raise the rules with `vacancy rules activate 4`",
+        )
+
+
+def _known_rules(context: CommandContext, log: Log, cell: str) -> KnownRules:
+    """The rules of the cell's partition: from the store on this host, or from the log."""
+    partition = partition_for(cell, log.partitions)
+
+    def from_tables() -> int | None:
+        with store_of_log(context, log, {partition}) as reader:
+            row = None if reader is None else reader.get(PARTITION, PARTITION_KEY, cell=cell)
+            return None if row is None else row.rules_version
+
+    return KnownRules(log, partition, from_tables)
 
 
 def serve(log_url: str, open_log: OpenLog, service: Callable[[Log], PublishService]) -> None:

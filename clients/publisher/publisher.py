@@ -32,12 +32,13 @@ from vacancy.resources.model.events import (
     ProviderReport,
     encode,
 )
-from vacancy.resources.model.partitioner import cell_for
+from vacancy.resources.model.partitioner import cell_for, partition_for
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.clock import utc_text, wall_ms
 from vacancy.streams.log import AppendedAt, Log
 
 if TYPE_CHECKING:
+    from vacancy.resources.state.rule_set import RuleSet
     from vacancy.streams.settings import Settings
 
 Providers = tuple[ProviderReport, ...]
@@ -90,8 +91,10 @@ class Publisher:
 
     With `move_cell`, a node that the outbox knows in another cell is first retired there. Without it, CellChanged is
     raised. Raises UsageError if the outbox belongs to another node. `clock` gives milliseconds since 1970 for the times
-    that people read, `new_id` the incarnation. `machine` is the identity of the machine, for full reports; a log follows it
-    from rules version 4 on. `health`: whether the log's rules know unhealthy devices; if not, reports leave them out. `close` closes the log and the outbox only if `from_settings` opened them.
+    that people read, `new_id` the incarnation. `machine` is the identity of the machine, for full reports. `rules` returns the
+    rules that the cell's partition follows, or None if they are not known; it is called before each full report. What these
+    rules do not have (the machine, unhealthy devices) is left out of reports. Without it, the newest rules are assumed.
+    `close` closes the log and the outbox only if `from_settings` opened them.
     """
 
     def __init__(
@@ -103,12 +106,13 @@ class Publisher:
         *,
         move_cell: bool = False,
         machine: str | None = None,
-        health: bool = True,
+        rules: Callable[[], RuleSet | None] | None = None,
         clock: Callable[[], int] = wall_ms,
         new_id: Callable[[], str] = new_incarnation,
     ) -> None:
         self.root, self.cell, self.outbox, self.machine = root, cell, outbox, machine
-        self._knows_health = health
+        self._rules = rules
+        self._names_machine = self._knows_health = rules is None
         self.incarnation = new_id()
         self._log, self._clock, self._new_id = log, clock, new_id
         self._sequence = 0
@@ -138,10 +142,11 @@ class Publisher:
         """The publisher of the node `root` to the log in `settings`: those in force (`load_settings`) where None are
         given. `close` closes log and outbox.
 
-        Its cell is `node_cell`. `outbox` is the file of its outbox (default: `default_outbox`). `timeout_s` is how
+        Its cell is `node_cell`. It learns the log's rules from the log (`KnownRules`). `outbox` is the file of its outbox (default: `default_outbox`). `timeout_s` is how
         long to wait for the log, if that is less than in the settings. Raises `UsageError`, `LogError`,
         `LogUnavailable`, `OutboxError`.
         """
+        from vacancy.clients.publisher.known_rules import KnownRules
         from vacancy.streams.log import open_log
         from vacancy.streams.settings import load_settings
 
@@ -150,7 +155,8 @@ class Publisher:
             log = opened.enter_context(open_log(used.log, timeout_s, **used.kafka))
             queue = opened.enter_context(Outbox(outbox or default_outbox(used.log, root)))
             cell = node_cell(root, used.cell, queue, log)
-            made = cls(log, root, cell, queue, move_cell=move_cell, machine=machine)
+            rules = KnownRules(log, partition_for(cell, log.partitions)).look
+            made = cls(log, root, cell, queue, move_cell=move_cell, machine=machine, rules=rules)
             made._owned = opened.pop_all()
         return made
 
@@ -168,6 +174,7 @@ class Publisher:
             raise UsageError(
                 error.what, do="report the root first and each parent before its children"
             ) from None
+        self._look_at_rules()
         known = self._known(providers)
         data = {"providers": known, "consumers": None if consumers is None else tuple(consumers)}
         with self._recording:
@@ -265,6 +272,12 @@ class Publisher:
         """The providers as the log's rules can have them."""
         return tuple(providers) if self._knows_health else without_unhealthy(providers)
 
+    def _look_at_rules(self) -> None:
+        if self._rules is not None:
+            rules = self._rules()
+            self._names_machine = rules is not None and NodeReportedV2 in rules.event_models
+            self._knows_health = rules is not None and rules.excludes_items
+
     def _check_reported(self) -> None:
         if not self._reported:
             raise UsageError("the node has not reported yet", where=self.root, do="give a full report first")
@@ -276,6 +289,7 @@ class Publisher:
             self._continue(*known)
         elif not self._reported:
             # Only a full report opens an incarnation. This one reports an empty node.
+            self._look_at_rules()
             self._record(OutboxKind.FULL, cell, {"providers": (ProviderReport(id=self.root),)})
         self._record(OutboxKind.RETIRED, cell, {})
         self._reported, self._retired = False, True
@@ -291,7 +305,7 @@ class Publisher:
         sequence = self._sequence + 1
         node = {"root": self.root, "incarnation": self.incarnation, "sequence": sequence}
         model: type[NodeReported | NodeReportedV2 | NodeChanged | NodeHeartbeat | NodeRetired] = _EVENTS[kind]
-        if kind is OutboxKind.FULL and self.machine is not None:
+        if kind is OutboxKind.FULL and self.machine is not None and self._names_machine:
             model, node = NodeReportedV2, {**node, "machine": self.machine}
         try:
             event = model.model_validate(

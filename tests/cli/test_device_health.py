@@ -121,7 +121,7 @@ def test_earlier_rules_get_a_report_without_the_unhealthy_device(tmp_path: Path)
         vacancy.environment["PATH"] = f"{tmp_path}:{vacancy.environment['PATH']}"
         shown = vacancy.run("publish", "--once", "--mig")
         assert shown.code == 2
-        assert "the rules of this log do not have the class MIG: it needs version 4" in shown.err
+        assert "the class MIG needs rules version 4, and this log follows version 3" in shown.err
         vacancy("replay")
         (provider,) = vacancy.json("show", "provider", "n1")["providers"]
         (gpus,) = [one for one in provider["inventories"] if one["resource_class"] == "PGPU"]

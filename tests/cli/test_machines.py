@@ -129,15 +129,20 @@ def test_an_adoption_reaches_the_other_cells(tmp_path: Path) -> None:
             assert other in a("place", "--resources", "VCPU:1")
 
 
-def test_logs_of_earlier_rules_have_no_machines(tmp_path: Path) -> None:
+def test_logs_of_earlier_rules_have_no_machines_until_they_are_raised(tmp_path: Path) -> None:
+    """The log is raised, and the same command names the machine, also where no store is near."""
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=f"{tmp_path}/store") as vacancy:
         log_of_version(3, f"sqlite://{tmp_path}/log.db")
         publish = ("publish", "--once", "--file", file_of(tmp_path, 8))
         told = vacancy.run(*publish, "--machine", "A")
         assert told.code == 2
-        assert "the rules of this log do not have machines" in told.err
+        assert "machines need rules version 4, and this log follows version 3" in told.err
         with vacancy.worker():
             vacancy(*publish)
             told = vacancy.run("provider", "adopt", NODE, "--machine", "A")
             assert told.code == 2
             assert "needs version 4" in told.err
+            vacancy("rules", "activate", 4)
+            vacancy(*publish, "--machine", "A")
+            vacancy(*publish, "--machine", "A", "--no-wait", "--store", tmp_path / "none")
+            assert "A" in vacancy("show", "provider", NODE)

@@ -143,7 +143,7 @@ def every_event() -> Recording:
     partitions = len(SCENARIOS) + 1 + 3 * len(SEEDS)
     records: dict[int, list[Record]] = {}
     for partition, path in enumerate(SCENARIOS):
-        chapter = _Chapter(path, partition, partitions)
+        chapter = Chapter(path, partition, partitions)
         chapter.play()
         records[partition] = list(chapter.records.values())
     gaps = _Gaps(len(SCENARIOS), partitions)
@@ -161,14 +161,17 @@ def every_event() -> Recording:
     return recorded(NAME, named, (Ports.name,))
 
 
-def _name_in(partition: int, partitions: int, prefix: str) -> str:
+def name_in(partition: int, partitions: int, prefix: str) -> str:
     """The first of `prefix-0`, `prefix-1`, … whose home is that partition."""
     names = (f"{prefix}-{number}" for number in range(1_000_000))
     return next(name for name in names if partition_for(name, partitions) == partition)
 
 
-class _Chapter(Scenario):
+class Chapter(Scenario):
     """A scenario whose records are written down in a partition of a larger log. Nothing is checked."""
+
+    opens_with = 1
+    """The version of the rules."""
 
     def __init__(self, path: Path, partition: int, partitions: int) -> None:
         super().__init__(path, Path())
@@ -184,9 +187,9 @@ class _Chapter(Scenario):
         if verb == "log":
             self._settings(rest)
         elif verb == "cell":
-            self.cell = _name_in(self.partition, self.partitions, rest)
+            self.cell = name_in(self.partition, self.partitions, rest)
             if not self.records:
-                self._fold({}, opened(self.partition, self.partitions, self.classes))
+                self._fold({}, opened(self.partition, self.partitions, self.classes, self.opens_with))
         elif verb != "expect":
             super()._statement(lines)
 
@@ -197,7 +200,7 @@ class _Chapter(Scenario):
 
     def _open(self) -> None:
         self.cell = covering_cells(self.partitions)[self.partition]
-        self._fold({}, opened(self.partition, self.partitions, self.classes))
+        self._fold({}, opened(self.partition, self.partitions, self.classes, self.opens_with))
 
     def _judged(
         self, verb: str, options: dict[str, str], value: bytes, told: list[str], outcomes: list[str]
@@ -215,7 +218,7 @@ def _world(seed: int, homes: tuple[int, int], partitions: int) -> dict[int, list
     """A seeded world over two partitions, the first with two cells."""
     tape = Tape(partitions)
     cells = covering_cells(partitions)
-    tape.cells = (cells[homes[0]], cells[homes[1]], _name_in(homes[0], partitions, "b"))
+    tape.cells = (cells[homes[0]], cells[homes[1]], name_in(homes[0], partitions, "b"))
     world = RandomEvents(random.Random(f"{NAME} {seed}").choice, tape, wild=True)
     world.settle()
     for _ in range(STEPS):
@@ -274,7 +277,7 @@ class _Gaps:
 
     def _requests_refused(self) -> Iterator[bytes]:
         """Invalid requests."""
-        here = _name_in(self.partition, self.partitions, "refused")
+        here = name_in(self.partition, self.partitions, "refused")
         one = {"resources": {"VCPU": 1}}
         near, apart = {"group": "c/g", "policy": "affinity"}, {"group": "d/g", "policy": "anti-affinity"}
         spread = {"name": "s", "same_provider": False}
@@ -295,14 +298,14 @@ class _Gaps:
         )
         for spec in specs:
             yield event("requests.received.v1", {"requests": [{"id": here, "spec": spec}]})
-        elsewhere = _name_in(self.partition - 1, self.partitions, "elsewhere")
+        elsewhere = name_in(self.partition - 1, self.partitions, "elsewhere")
         yield event("requests.received.v1", {"requests": [{"id": elsewhere, "spec": {"groups": [one]}}]})
         yield event("requests.closed.v1", {"requests": [{"id": elsewhere, "outcome": "failed"}]})
 
     def _requests(self) -> None:
         outcomes = ("placed", "no_valid_host", "failed", "unknown", "")
         for number, outcome in enumerate(outcomes):
-            id_ = _name_in(self.partition, self.partitions, f"q{number}")
+            id_ = name_in(self.partition, self.partitions, f"q{number}")
             spec = {"groups": [{"resources": {"VCPU": 1}, "required": ["CUSTOM_X"]}], "copies": 2}
             self.say(event("requests.received.v1", {"requests": [{"id": id_, "spec": spec}]}))
             closed: dict[str, Any] = {

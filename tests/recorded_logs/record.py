@@ -1,7 +1,7 @@
-"""`python -m tests.recorded_logs.record NAME [FILE]`: make a log, and write it and its digests beside this file.
+"""`python -m tests.recorded_logs.record NAME [FILE] [--again]`: make a log, and write it and its digests beside this file.
 
-The logs that are there were recorded with rules version 1 and stay as they are: they prove that later code gives
-the digests of that time. This is for new ones, in files of other names, once there are new rules.
+The logs that are there stay as they are: they prove that later code gives the digests of that time. This is for new ones, in
+files of other names, once there are new rules. `--again` replaces a log: only for rules that no release has yet.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from uuid import uuid4
 from tests.recorded_logs.activation import activated_midway
 from tests.recorded_logs.bounded_rules import bounded_rules
 from tests.recorded_logs.every_event import every_event, kinds_of
+from tests.recorded_logs.fleet_rules import fleet_rules, raised_to_fleet_rules
 from tests.recorded_logs.folding import fold_in_memory
 from tests.recorded_logs.race_fleet import RaceFleet, race_fleet
 from tests.recorded_logs.recording import (
@@ -105,18 +106,32 @@ def record_version_3(directory: Path) -> Recording:
     return bounded_rules()
 
 
+def record_version_4(directory: Path) -> Recording:
+    """See `fleet_rules`."""
+    del directory  # it needs no files
+    return fleet_rules()
+
+
+def record_raised_to_4(directory: Path) -> Recording:
+    """See `raised_to_fleet_rules`."""
+    del directory  # it needs no files
+    return raised_to_fleet_rules()
+
+
 RECORDERS: dict[str, Callable[[Path], Recording]] = {
     "demo": record_demo,
     "race": record_race,
     "every_event": record_every_event,
     "activation": record_activation,
     "version_3": record_version_3,
+    "version_4": record_version_4,
+    "raised_to_4": record_raised_to_4,
 }
 
 
-def record(name: str, file: str) -> None:
+def record(name: str, file: str, *, again: bool = False) -> None:
     """Make the log, fold it, and write both down. The store must give the digest that memory gives."""
-    if path_of(file).exists():
+    if path_of(file).exists() and not again:
         raise FileExistsError(f"{path_of(file)} was recorded before, and stays as it is: give another FILE")
     with tempfile.TemporaryDirectory(prefix="vacancy-record-") as directory:
         recording = RECORDERS[name](Path(directory) / "trial")._replace(name=file)
@@ -126,11 +141,13 @@ def record(name: str, file: str) -> None:
             found = replay(log, Path(directory) / "store", recording.registry)
     if found != folded.digest:
         raise ValueError(f"the store gives {found}, memory {folded.digest}")
-    letters = {} if name == "version_3" else kinds_of(folded.dead_letters)  # the kinds are those of version 1
+    kinds = name not in ("version_3", "version_4", "raised_to_4")  # the kinds are those of version 1
+    letters = kinds_of(folded.dead_letters) if kinds else {}
     write_digest(file, found, folded.verdicts, letters)
     sys.stdout.write(f"{file}: {len(recording.records)} records, {size} bytes, digest {found.whole}\n")
     sys.stdout.write(f"  {dict(folded.events)}\n  {dict(folded.reasons)}\n")
 
 
 if __name__ == "__main__":
-    record(sys.argv[1], sys.argv[-1])
+    words = [word for word in sys.argv[1:] if word != "--again"]
+    record(words[0], words[-1], again="--again" in sys.argv)

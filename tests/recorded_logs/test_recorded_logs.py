@@ -1,5 +1,5 @@
 """Logs that were recorded still give the digests of that time, however they are folded: three of rules version 1, one
-that activates version 2 midway, and one that reaches the limits of version 3.
+that activates version 2 midway, one that reaches the limits of version 3, one of version 4, and one that is raised to it.
 
 `record.py` tells how they were made. One is that of `vacancy demo`, one a race for a full fleet of all kinds of
 hardware, one has every event, every rejection and every kind of dead letter.
@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import chain
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from tests.recorded_logs.activation import AGAIN
 from tests.recorded_logs.every_event import KINDS
@@ -39,7 +41,7 @@ from vacancy.resources.model.canonical_bytes import read_spec
 from vacancy.resources.state.tables import REQUESTS
 from vacancy.streams.embedded_worker import EmbeddedWorker
 
-NAMES = ("demo", "race", "every_event", "activation", "version_3")
+NAMES = ("demo", "race", "every_event", "activation", "version_3", "version_4", "raised_to_4")
 BYTES_MAX = 2_000_000
 
 REASONS = {
@@ -130,6 +132,48 @@ def test_every_type_of_event_was_folded() -> None:
 def test_every_type_of_event_of_version_3_was_folded() -> None:
     types = RULES_VERSIONS.of(3).event_types - RULES_VERSIONS.of(1).event_types
     assert types <= folded("version_3").events.keys()
+
+
+def test_every_type_of_event_of_each_version_was_folded() -> None:
+    found = {type_ for name in NAMES for type_ in folded(name).events}
+    assert {type_ for rules in RULES_VERSIONS for type_ in rules.event_types} <= found
+
+
+def test_every_field_of_version_4_was_folded() -> None:
+    """Of each event and of all that is in it. What has a name of its own in inventories and asks comes after them."""
+    models = {model.model_fields["type"].default: model for model in RULES_VERSIONS.of(4).event_models}
+    found: set[tuple[str, str]] = set()
+    text = b""
+    for name in ("version_4", "raised_to_4"):
+        refused = {(one.partition, one.offset) for one in folded(name).dead_letters}
+        for record in read_recording(name).records:
+            if (record.partition, record.offset) not in refused:
+                model = models[json.loads(record.value)["type"]]
+                found.update(set_fields(model.model_validate_json(record.value)))
+                text += record.value
+    assert {one for model in models.values() for one in all_fields(model)} - found == set()
+    for word in ("excluded", "unhealthy", "MIG", "profiles", "PORT", "tcp", "udp", "ports", "match", "start"):
+        assert f'"{word}"'.encode() in text
+
+
+def all_fields(model: Any) -> Iterator[tuple[str, str]]:
+    """(model, field) of all fields of a model, and of the models in them."""
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        for name, field in model.model_fields.items():
+            yield model.__name__, name
+            yield from all_fields(field.annotation)
+    for inner in get_args(model):
+        yield from all_fields(inner)
+
+
+def set_fields(value: Any) -> Iterator[tuple[str, str]]:
+    """(model, field) of the fields that are given in an event."""
+    if isinstance(value, BaseModel):
+        for name in value.model_fields_set:
+            yield type(value).__name__, name
+            yield from set_fields(getattr(value, name))
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else ():
+        yield from set_fields(one)
 
 
 def test_every_reason_for_a_rejection_was_given() -> None:

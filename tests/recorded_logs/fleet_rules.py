@@ -1,0 +1,157 @@
+"""Logs of rules version 4: one that starts with it, and one that is raised to it from version 3 midway.
+
+In the first, each scenario of version 4 has a partition of its own, and partition 1 has the events of `Version4Events`. It is
+the partition of the ledger of parents, so that all quotas can be counted there. In the second, partition 0 is a random world,
+and partition 1 has `Version4Events` from its first record: before the rules are raised they are dead letters. Nothing is left
+to chance: the same build makes the same logs.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from typing import Final
+
+from tests.fuzz.version_4_events import Version4Events
+from tests.recorded_logs.every_event import SCENARIOS, Chapter, name_in
+from tests.recorded_logs.recording import Recording, recorded
+from tests.support.events_json import LOG, Tape, event, opened, rules_in_steps
+from tests.support.memory_state import MemoryState
+from tests.support.ports_class import REGISTRY, Ports
+from tests.support.random_events import RandomEvents
+from vacancy.resources.fold.claims.quota_ledgers import PARENTS_ID, quota_limit_id
+from vacancy.resources.fold.fold import fold
+from vacancy.resources.model.events import QuotaScope
+from vacancy.resources.model.partitioner import covering_cells, partition_for
+from vacancy.resources.model.record import Record
+from vacancy.resources.state.tables import ALLOCATIONS, NODES, split_key
+
+NAME: Final = "version_4"
+RAISED: Final = "raised_to_4"
+LOG_UUIDS: Final = {NAME: "4d5b0c8e1f6a4b279c3e7a90d2f418b6", RAISED: "4e92a7c35d1b48f0a6f0c4b7e8d95321"}
+EVENTS: Final = 1_500
+STEPS_MS: Final = (10, 10, 10, 2_000, 20_000)
+TICK_MS: Final = 200_000
+FLEET_SCENARIOS: Final = [path for path in SCENARIOS if "rules=4" in path.read_text()]
+
+
+class _Chapter(Chapter):
+    opens_with = 4
+
+
+def fleet_rules() -> Recording:
+    """Make the log that starts with version 4."""
+    least = len(FLEET_SCENARIOS) + 2
+    partitions = next(n for n in count(least) if partition_for(PARENTS_ID, n) == 1)
+    tape = _tape(partitions, 4)
+    records = tape.records
+    for partition, path in zip((0, *range(2, partitions)), FLEET_SCENARIOS, strict=False):
+        chapter = _Chapter(path, partition, partitions)
+        chapter.play()
+        records[partition] = list(chapter.records.values())
+    for key, value in _ledgers(partitions):
+        _append(tape, key, value)
+    _play(tape, Version4Events(random.Random(NAME), tape, name_in(1, partitions, "fleet")), EVENTS)
+    return _recording(NAME, records)
+
+
+def raised_to_fleet_rules() -> Recording:
+    """Make the log that is raised midway."""
+    tape = _tape(2, 3)
+    cells = covering_cells(2)
+    tape.cells = (cells[0], cells[0], name_in(0, 2, "b"))
+    world = RandomEvents(random.Random(f"{RAISED} world").choice, tape)
+    world.settle()
+    events = Version4Events(random.Random(RAISED), tape, name_in(1, 2, "fleet"))
+    for raised in (False, True):
+        for _ in range(EVENTS // 5):
+            world.step()
+        _play(tape, events, EVENTS // 2)
+        for partition in (0, 1) if not raised else ():
+            for value in rules_in_steps(4, [Ports.name]):
+                _append(tape, cells[partition], value)
+            for cell, value in _counted(tape.records[partition]):
+                _append(tape, cell, value)
+    return _recording(RAISED, tape.records)
+
+
+def _tape(partitions: int, version: int) -> Tape:
+    """A log whose partitions allow the class of tests."""
+    tape = Tape(partitions, version=version)
+    for partition, records in tape.records.items():
+        value = opened(partition, partitions, (Ports.name,), version)
+        records[0] = records[0]._replace(value=value)
+    return tape
+
+
+def _play(tape: Tape, events: Iterator[tuple[str, bytes]], number: int) -> None:
+    """Append that many records to partition 1. What belongs to another partition is a dead letter there."""
+    for step in range(number):
+        key, value = next(events)
+        there = tape.records[1]
+        there.append(Record(1, len(there), tape.now_ms, key.encode(), value))
+        tape.now_ms += STEPS_MS[step % len(STEPS_MS)]
+
+
+def _append(tape: Tape, cell: str, value: bytes) -> None:
+    tape.append(cell, value)
+    tape.now_ms += 10
+
+
+def _ledgers(partitions: int) -> Iterator[tuple[str, bytes]]:
+    """(key, value) of the records that limit a project below another one, and recall a share, all in partition 1."""
+    cell = name_in(1, partitions, "fleet")
+    scopes = ({"project": "site", "user": "u", "consumer_type": f"T{n}", "unit": "VCPU"} for n in count())
+    scope, ledger = next(
+        (one, id_)
+        for one in scopes
+        if partition_for(id_ := quota_limit_id(QuotaScope(**one)), partitions) == 1
+    )
+    limit = {**scope, "limit": 10, "revision": 1, "by_default": False}
+    yield ledger, event("quota.limit.set.v1", limit, "limit-1")
+    for partition in range(partitions):  # no share without a limit is left
+        change = {**scope, "number": 1, "amount": 0, "partition": partition}
+        yield ledger, event("quota.share.planned.v1", change)
+        yield ledger, event("quota.share.settled.v1", change)
+    for number, amount in ((1, 0), (2, 6), (3, 2)):
+        change = {**scope, "number": number, "amount": amount}
+        if number > 1:
+            yield ledger, event("quota.share.planned.v1", {**change, "partition": 1})
+        yield cell, event("quota.share.set.v1", change)
+    yield ledger, event("quota.share.settled.v1", {**change, "partition": 1})
+    parent = {"project": "team", "parent": "site", "revision": 1}
+    yield PARENTS_ID, event("quota.parent.planned.v1", parent, "parent-1")
+    yield cell, event("quota.parent.set.v1", parent)
+
+
+def _counted(records: Sequence[Record]) -> Iterator[tuple[str, bytes]]:
+    """(cell, value) of the records that count for quotas and domains what there was before."""
+    state = MemoryState()
+    for record in records:
+        state.commit(fold(state, record, REGISTRY))
+    found: dict[str, list[str]] = {}
+    for key, _ in state.rows(ALLOCATIONS):
+        cell, consumer = split_key(key)
+        found.setdefault(cell, []).append(consumer)
+    for cell, consumers in found.items():
+        yield cell, event("quota.counted.v1", {"consumers": consumers[:32]})
+    for key, _ in state.rows(NODES):
+        cell, root = split_key(key)
+        yield cell, event("node.counted.v1", {"root": root})
+
+
+def _recording(name: str, records: Mapping[int, Sequence[Record]]) -> Recording:
+    """The recording, with some time at the end of each partition."""
+    made: dict[int, list[Record]] = {}
+    partitions = len(records)
+    for partition, those in records.items():
+        named = [
+            one._replace(value=one.value.replace(LOG.encode(), LOG_UUIDS[name].encode())) for one in those
+        ]
+        key, last = covering_cells(partitions)[partition].encode(), named[-1]
+        for number in (1, 2):
+            at_ms = last.timestamp_ms + number * TICK_MS
+            named.append(Record(partition, len(named), at_ms, key, event("tick.v1", {})))
+        made[partition] = named
+    return recorded(name, made, (Ports.name,))
