@@ -16,7 +16,7 @@ from typing import Final
 from tests.fuzz.version_4_events import Version4Events
 from tests.recorded_logs.every_event import SCENARIOS, Chapter, name_in
 from tests.recorded_logs.recording import Recording, recorded
-from tests.support.events_json import LOG, Tape, event, opened, rules_in_steps
+from tests.support.events_json import LOG, START_MS, Tape, event, opened, rules_in_steps
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY, Ports
 from tests.support.random_events import RandomEvents
@@ -50,7 +50,7 @@ def fleet_rules() -> Recording:
         chapter = _Chapter(path, partition, partitions)
         chapter.play()
         records[partition] = list(chapter.records.values())
-    for key, value in _ledgers(partitions):
+    for key, value in (*_ledgers(partitions), *_whole_forms(partitions)):
         _append(tape, key, value)
     _play(tape, Version4Events(random.Random(NAME), tape, name_in(1, partitions, "fleet")), EVENTS)
     return _recording(NAME, records)
@@ -123,6 +123,57 @@ def _ledgers(partitions: int) -> Iterator[tuple[str, bytes]]:
     parent = {"project": "team", "parent": "site", "revision": 1}
     yield PARENTS_ID, event("quota.parent.planned.v1", parent, "parent-1")
     yield cell, event("quota.parent.set.v1", parent)
+
+
+def _whole_forms(partitions: int) -> Iterator[tuple[str, bytes]]:
+    """(key, value) of records that have each field of their form, whatever it says."""
+    cell = name_in(1, partitions, "fleet")
+    node = {"root": "whole", "incarnation": f"{1:016x}", "sequence": 1, "consumers": [], "machine": "m-whole"}
+    inventories = {"VCPU": {"total": 64}, "PCI_DEVICE": {"devices": {"5:0": {}, "6:0": {}}}}
+    yield (
+        cell,
+        event("node.reported.v2", {**node, "providers": [{"id": "whole", "inventories": inventories}]}),
+    )
+    facts = {"reason": "dedicated", "traits": ["CUSTOM_A"], "attributes": {"a": 1}, "aggregates": ["zone-a"]}
+    facts |= {"status": "enabled", "overrides": {"PCI_DEVICE": {"excluded": {"6:0": "broken"}}}}
+    taints = [{"key": "a", "value": "b", "effect": "no_schedule"}]
+    settings = {"provider": "whole", "revision": 1, "facts": {**facts, "taints": taints}}
+    yield cell, event("facts.set.v2", settings)
+    yield cell, event("node.adopted.v1", {"root": "whole", "machine": "m-whole", "cell": cell})
+    group = {"name": "a", "resources": {"VCPU": 1, "PCI_DEVICE": {"count": 1, "match": "numa_node"}}}
+    spread = {"group": f"{cell}/whole", "policy": "spread", "scope": "zone-", "max_skew": 1, "hard": True}
+    chosen = {
+        "groups": [group, {"name": "b", "resources": {"VCPU": 1}}],
+        "group_policy": "none",
+        "copies": 2,
+        "copies_on": "any",
+        "root_required": ["CUSTOM_A"],
+        "root_forbidden": ["CUSTOM_B"],
+        "same_subtree": [["a", "b"]],
+    }
+    tolerated = {"tolerations": [{"key": "a", "value": "b"}]}
+    choices = {"alternatives": [{"groups": [group]}], "prefer_same_subtree": [["a", "b"]]}
+    request = name_in(1, partitions, "whole")
+    spec = {**chosen, **choices, **tolerated, "memberships": [spread]}
+    yield cell, event("requests.received.v2", {"requests": [{"id": request, "spec": spec}]})
+    bid = {
+        "consumer_type": "INSTANCE",
+        "project": "p",
+        "user": "u",
+        "request": request,
+        "spec": {**chosen, "memberships": [spread]},
+        "allocations": [{"provider": "whole", "resources": {"VCPU": 1}, "group": "a#1"}],
+        "predicates": [{"provider": "whole", "kind": "trait", "value": "CUSTOM_A", "negate": False}],
+        "memberships": [spread],
+        "deadline_ms": START_MS + 200_000,
+        "hold_until_ms": START_MS + 250_000,
+        "decided": {"as_of": {"1": 1}, "seed": 1, "policy": "spread"},
+        **tolerated,
+    }
+    first = {**bid, "id": "whole-1", "consumer": "whole", "consumer_generation": None}
+    yield cell, event("claims.requested.v2", {"claims": [first]})
+    second = {**bid, "id": "whole-2", "consumer": "whole", "consumer_generation": 1, "leaves": [f"{cell}/a"]}
+    yield cell, event("consumer.replaced.v3", {**second, "replaces": "whole-1"})
 
 
 def _counted(records: Sequence[Record]) -> Iterator[tuple[str, bytes]]:
