@@ -81,7 +81,10 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
     "streams.kafka": {"resources.model", "streams"},
     "streams.sqlite": {"resources.model", "streams"},
     "clients.auditor": {"resources.model"},
-    "clients.publisher": {"resources.model", "resources.classes", "resources.fold", "resources.state", "streams"},
+    "clients.publisher": {
+        *("resources.model", "resources.classes", "resources.fold", "resources.state"),
+        *("streams",),
+    },
     "clients.request_language": {
         *("projections.query", "projections.ranking", "projections.view"),
         *("resources.model", "resources.classes"),

@@ -49,7 +49,7 @@ def known(log: Log) -> int:
 
 
 def test_a_log_that_was_raised_is_known_by_its_last_records(url: str) -> None:
-    """The first look finds version 3. Whoever looks again after the activation finds version 4, also without the first one."""
+    """The first look finds version 3. A look after the activation finds version 4, also without the first one."""
     with made(url, 3, reported("n", [provider("n", VCPU=1)])) as log:
         running = KnownRules(log, 0)
         for _ in range(2):
