@@ -13,6 +13,7 @@ import random
 import re
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from tests.support.allocation_model import (
     used_by_allocations,
     used_by_rows,
 )
-from tests.support.events_json import LOG, Tape, claim, claims, event, released
+from tests.support.events_json import LOG, Tape, claim, claims, event, released, rules_in_steps
 from tests.support.memory_state import MemoryState
 from tests.support.ports_class import REGISTRY
 from tests.support.queries import find
@@ -58,6 +59,7 @@ from vacancy.resources.state.tables import (
     PARTITION,
     PARTITION_KEY,
     PROVIDERS,
+    QUOTA_AMOUNTS,
     QUOTAS,
     VERDICTS,
     key,
@@ -98,10 +100,13 @@ class Scheduler:
 
 
 class Simulation:
-    """One run. `directory` is for the worker's store. Released rules of a version by the seed, or those of `version`."""
+    """One run. `directory` is for the worker's store. Released rules of a version by the seed, or those of `version`. `raised`:
+    midway they are raised to the newest ones."""
 
-    def __init__(self, seed: int, directory: Path, version: int | None = None) -> None:
-        self.seed, self.directory = seed, directory
+    def __init__(
+        self, seed: int, directory: Path, version: int | None = None, *, raised: bool = False
+    ) -> None:
+        self.seed, self.directory, self.raised = seed, directory, raised
         self.rng = random.Random(seed)
         self.version = version or 1 + seed % RULES_VERSION
         self.newest = self.version == NEWEST
@@ -140,7 +145,22 @@ class Simulation:
 
     def run(self, steps: int) -> None:
         self.world.settle()
-        deeds = (
+        deeds = self.deeds()
+        for number in range(steps):
+            if self.raised and number == steps // 2:
+                self.raise_rules()
+                deeds = (*self.deeds(), self.count_held, self.count_held)
+            deed = self.rng.choice(deeds)
+            deed()
+            self.done[deed.__name__] += 1
+            self.tape.now_ms += self.rng.choice((0, 0, 0, 200, 1000, 5000))
+        if self.newest:
+            self.cell_moves.end(self.schedulers[0].reader)
+        self.fold_all()
+
+    def deeds(self) -> tuple[Callable[[], None], ...]:
+        """What may happen under the rules in force."""
+        return (
             *(self.others,) * 4,
             *(self.place,) * 8,
             *(self.look,) * 6,
@@ -151,14 +171,6 @@ class Simulation:
             *((self.share, self.share, self.parent, self.update, self.update) if self.newest else ()),
             *((self.move_to_cell, self.move_to_cell, self.go_on, self.go_on) if self.newest else ()),
         )
-        for _ in range(steps):
-            deed = self.rng.choice(deeds)
-            deed()
-            self.done[deed.__name__] += 1
-            self.tape.now_ms += self.rng.choice((0, 0, 0, 200, 1000, 5000))
-        if self.newest:
-            self.cell_moves.end(self.schedulers[0].reader)
-        self.fold_all()
 
     def close(self) -> None:
         for scheduler in self.schedulers:
@@ -172,6 +184,22 @@ class Simulation:
         value = self.rng.choice(self.world.deeds)(cell)
         if value is not None:
             self.tape.append(cell, value)
+
+    def raise_rules(self) -> None:
+        """An operator raises the rules in all partitions."""
+        steps = rules_in_steps(NEWEST, ["PORTS"])
+        for cell in self.tape.cells[:PARTITIONS]:
+            for value in steps if self.version >= 3 else steps[-1:]:
+                self.tape.append(cell, value)
+        self.version, self.newest = NEWEST, True
+
+    def count_held(self) -> None:
+        """The command of that operator counts what some consumers hold since before."""
+        cell = self.rng.choice(self.tape.cells)
+        there = [one.claim["consumer"] for one in self.sent.values() if one.cell == cell]
+        if there:
+            some = self.rng.sample(there, min(len(there), 3))
+            self.tape.append(cell, event("quota.counted.v1", {"consumers": some}))
 
     def share(self) -> None:
         """An operator changes what a project may hold in a partition."""
@@ -470,7 +498,7 @@ class Audit:
         sound = DEAD_LETTERS not in changes or "claims" in said
         told = record if sound else record._replace(value=event("tick.v1", {}))
         self.problems += self.ledger.note(told, time_ms, accepted, capacity)
-        if said.get("consumers") and key(cell, said["root"]) in changes.get(NODES, {}):
+        if "root" in said and said.get("consumers") and key(cell, said["root"]) in changes.get(NODES, {}):
             self.ledger.confirmed(cell, said["consumers"])
 
     @property
@@ -517,8 +545,11 @@ def record_rules(state: MemoryState) -> int:
 
 
 def over_shares(state: MemoryState, changes: Changes) -> list[str]:
-    """Rows of quotas that hold more than a share after a record than before it. A change of a parent may do that."""
-    wrong = []
+    """Rows of quotas that hold more than a share after a record than before it. A change of a parent may do that, and what was
+    not counted before."""
+    wrong: list[str] = []
+    if counts_earlier(state, changes):
+        return wrong
     for at, after in changes.get(QUOTAS, {}).items():
         before = state.get(QUOTAS, at)
         if (
@@ -541,6 +572,14 @@ def over_shares(state: MemoryState, changes: Changes) -> list[str]:
     return wrong
 
 
+def counts_earlier(state: MemoryState, changes: Changes) -> bool:
+    """Whether a record counts or replaces what was held before the rules were raised."""
+    partition = state.get(PARTITION, PARTITION_KEY)
+    before = [state.get(ALLOCATIONS, at) for at in changes.get(ALLOCATIONS, {})]
+    since = 0 if partition is None else partition.quotas_from
+    return any(row.offset < since for row in before if row is not None) or QUOTA_AMOUNTS in changes
+
+
 def verify(simulation: Simulation) -> Counter[str]:
     """Check what must hold after a run. Returns counts of what happened, to check that enough happened."""
     seen: Counter[str] = Counter(simulation.done)
@@ -552,6 +591,8 @@ def verify(simulation: Simulation) -> Counter[str]:
         consumers = Counter(key_ for key_ in rows_of(one.state, ALLOCATIONS))
         assert all(count == 1 for count in consumers.values())
         seen.update(row.outcome for row in rows_of(one.state, CELL_MOVES).values())
+        seen["counted later"] += len(rows_of(one.state, QUOTA_AMOUNTS))
+        assert not simulation.raised or record_rules(one.state) == NEWEST
     audited = audit(simulation.tape.records, [verdict for one in audits.values() for verdict in one.exported])
     assert [problem for problem in audited.problems if not LIES.search(problem)] == []
     assert audited.open_moves == []

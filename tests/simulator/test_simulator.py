@@ -43,10 +43,16 @@ def test_the_newest_rules_keep_what_the_earlier_ones_do_and_quotas(seed: int) ->
     simulate(seed, NEWEST)
 
 
-def simulate(seed: int, version: int | None) -> None:
+@pytest.mark.parametrize("seed", seeds()[:3])
+def test_rules_that_are_raised_midway_lose_nothing_either(seed: int) -> None:
+    """From versions 1 to 3; what was held before is counted by and by."""
+    simulate(seed, 1 + seed % 3, raised=True)
+
+
+def simulate(seed: int, version: int | None, *, raised: bool = False) -> None:
     print(f"VACANCY_SEED={seed}")  # noqa: T201 - pytest shows it with a failure
     with tempfile.TemporaryDirectory(prefix="vacancy-simulation-", dir=FAST) as directory:
-        simulation = Simulation(seed, Path(directory), version)
+        simulation = Simulation(seed, Path(directory), version, raised=raised)
         try:
             simulation.run(STEPS)
             SEEN.update(verify(simulation))
@@ -90,6 +96,7 @@ def test_the_runs_covered_every_kind_of_event() -> None:
         "move_to_cell",
         "finished",
         "undone",
+        "counted later",
     )
     missing = [kind for kind in kinds if not SEEN[kind]]
     assert not missing, "the simulation no longer covers these"
