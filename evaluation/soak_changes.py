@@ -7,12 +7,18 @@ consumer holds.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from vacancy.clients.admin.operator import SettingsChangedByOthers, set_operator_settings, taints
+from vacancy.clients.admin.operator import (
+    Change,
+    SettingsChangedByOthers,
+    exclude,
+    set_operator_settings,
+    taints,
+)
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.moves.cell_moves import CellMoves
@@ -40,7 +46,18 @@ LIMIT: Final = 60
 TAINT: Final = "soak"
 KINDS: Final = ("move", "move", "resize", "resize", "update", "cell", "keep")
 
-_LIMITED_SHARE, _TOLERATING_SHARE = 0.2, 0.1
+GPUS: Final[dict[str, dict[str, str]]] = {
+    f"8{number}:00.0": {"model": "AB"[number % 2]} for number in range(4)
+}
+"""The devices of the nodes that have some."""
+
+_GPU_ASKS: Final[tuple[Ask, ...]] = (
+    1,
+    {"count": 1, "where": {"model": "B"}},
+    {"count": 2, "match": ["model"]},
+    {"count": 3},
+)
+_LIMITED_SHARE, _TOLERATING_SHARE, _GPU_SHARE = 0.2, 0.1, 0.1
 
 REFUSED: Final = (NoValidHost, ClaimLost, OverQuota, SearchGivenUp)
 """Then nothing was changed."""
@@ -62,21 +79,30 @@ def set_limit(log: Log, store: Path) -> None:
 
 
 class Changes:
-    """Changes of one scheduler, of `nodes` and of the consumers that it is given. `choose` decides what is done."""
+    """Changes of one scheduler: of `nodes`, of those with GPUs, and of the consumers that it is given. `choose` decides what is
+    done."""
 
     def __init__(
-        self, scheduler: Scheduler, choose: random.Random, nodes: Callable[[int], str], timeout_s: float
+        self,
+        scheduler: Scheduler,
+        choose: random.Random,
+        nodes: Sequence[str],
+        with_gpus: Sequence[str],
+        timeout_s: float,
     ) -> None:
-        self._scheduler, self._choose, self._node, self._timeout_s = scheduler, choose, nodes, timeout_s
+        self._scheduler, self._choose, self._timeout_s = scheduler, choose, timeout_s
+        self._nodes, self._with_gpus = nodes, with_gpus
 
     # -- what is asked for --------------------------------------------------------------------------------------
 
     def request(self, consumer: str, most_vcpu: int = 6) -> PlacementRequest:
-        """A request of some VCPU and memory. Some are of the limited project, and some tolerate the taint."""
+        """A request of some VCPU, and of memory or a GPU. Some are of the limited project, and some tolerate the taint."""
         amounts: dict[str, Ask] = {
             "VCPU": self._choose.randint(1, most_vcpu),
             "MEMORY_MB": 256 * self._choose.randint(1, 4),
         }
+        if self._choose.random() < _GPU_SHARE:
+            amounts = {"VCPU": 1, "PGPU": self._choose.choice(_GPU_ASKS)}
         spec = RequestSpec(groups=(RequestGroup(resources=amounts),))
         if self._choose.random() < _TOLERATING_SHARE:
             spec = RequestSpecV2(groups=spec.groups, tolerations=(Toleration(key=TAINT),))
@@ -91,11 +117,19 @@ class Changes:
 
     # -- what operators do --------------------------------------------------------------------------------------
 
-    def taint_one(self, nodes: int) -> None:
+    def taint_one(self) -> None:
         """Set the taint on one of the nodes, or remove it."""
         taint = Taint(key=TAINT, value=str(self._choose.randint(0, 1)))
         change = taints(add=[taint]) if self._choose.random() < 0.5 else taints(remove=[Taint(key=TAINT)])
-        node = self._node(self._choose.randrange(nodes))
+        self._set(self._choose.choice(self._nodes), change)
+
+    def exclude_one(self) -> None:
+        """Take one of the GPUs out of service, or put it back."""
+        reason = "ECC errors" if self._choose.random() < 0.5 else None
+        change = exclude("PGPU", self._choose.choice(sorted(GPUS)), reason)
+        self._set(self._choose.choice(self._with_gpus), change)
+
+    def _set(self, node: str, change: Change) -> None:
         with once_more_later():
             set_operator_settings(
                 self._scheduler.log, self._scheduler.reader, node, change, timeout_s=self._timeout_s

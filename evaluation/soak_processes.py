@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.journal import Journal, journal_of
-from evaluation.soak_changes import REFUSED, UNKNOWN, Changes
+from evaluation.soak_changes import GPUS, REFUSED, UNKNOWN, Changes
 from evaluation.statistics import report
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Publisher
@@ -112,7 +112,8 @@ def publish(stop_pipe: Connection, site: SoakSite, life: int) -> None:
 
 
 def _publish_one(publisher: Publisher, number: int, nodes: int) -> None:
-    tree = (ProviderReport(id=publisher.root, inventories={"VCPU": {"total": 8 + number % 5}}),)
+    inventories: dict[str, Any] = {"VCPU": {"total": 8 + number % 5}, "PGPU": {"devices": GPUS}}
+    tree = (ProviderReport(id=publisher.root, inventories=inventories),)
     if number < 2 * nodes or number % 40 < nodes:
         publisher.report(tree)
     elif number % 3:
@@ -178,7 +179,8 @@ def schedule(stop_pipe: Connection, site: SoakSite, name: str, store: Path, seed
         Scheduler(log, store, installed_registry(), name=name, seed=seed, deadline_s=DEADLINE_S) as scheduler,
     ):
         choose = random.Random(seed)
-        changes = Changes(scheduler, choose, root, TIMEOUT_S)
+        nodes = [root(number) for number in range(NODES)]
+        changes = Changes(scheduler, choose, nodes, KEPT_NODES, TIMEOUT_S)
         one = _Scheduling(scheduler, changes, name, Journal(site.journal(name)), choose)
         one.recover(journal_of(site.journal(name)))
         while not stop_pipe.poll():
@@ -228,7 +230,8 @@ class _Scheduling:
         if self._held and self._choose.random() < _CHANGED_SHARE:
             self._change(self._held.pop(self._choose.randrange(len(self._held))))
         if self._choose.random() < _TAINT_SHARE:
-            self._changes.taint_one(NODES)
+            self._changes.taint_one()
+            self._changes.exclude_one()
         if len(self._held) > HELD_MAX:
             self._choose.shuffle(self._held)
             self._release([self._held.pop() for _ in range(8)])

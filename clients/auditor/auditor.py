@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from vacancy.clients.auditor.claim_reads import CLAIM_READS, most_reads
-from vacancy.clients.auditor.claims.candidate_trees import CandidateTrees, is_counted, is_known
+from vacancy.clients.auditor.claims.candidate_trees import CandidateTrees, is_known, without_auditor
 from vacancy.clients.auditor.claims.cell_moves import held_by, move_errors, open_moves
 from vacancy.clients.auditor.claims.claim_rules import (
     asks,
@@ -41,8 +41,8 @@ from vacancy.clients.auditor.not_judged import (
     GANG_OF_NAMED,
     LEFT_OUT,
     LOG_ENDS,
+    NO_CLASS_AUDITOR,
     NO_SPEC,
-    NOT_COUNTED,
     QUOTA_ENTRIES,
     QUOTA_UNITS,
     READS,
@@ -516,8 +516,8 @@ class _NoValidHosts:
             return
         if spec is None:
             closing.unknown.add(NO_SPEC)
-        elif not is_counted(audited.ledger, spec):
-            closing.unknown.add(NOT_COUNTED)
+        elif unknown := without_auditor(audited.ledger, spec):
+            closing.unknown.update(NO_CLASS_AUDITOR.format(name=name) for name in unknown)
         elif not is_known(spec):
             closing.unknown.add(SHAPE)
         elif any(group.get("where") for group in spec["groups"]):

@@ -23,7 +23,6 @@ EXPIRED: Final = "a verdict may be deleted after the deadline of its claim"
 LEFT_OUT: Final = "a node that two cells reported, or a machine of two names, may have been left out"
 SILENT: Final = "nodes that were silent for long were left out"
 NO_SPEC: Final = "its spec is not in the log"
-NOT_COUNTED: Final = "amounts do not decide what it asks for"
 SHAPE: Final = "several copies, several providers together, or one subtree are not judged"
 EXPRESSION: Final = "it asks with an expression"
 LOG_ENDS: Final = "partition {partition} ends before {offset}"
@@ -39,5 +38,5 @@ REASONS: Final = (
         QUOTA_UNITS,
         QUOTA_ENTRIES,
     ),
-    *(EXPIRED, LEFT_OUT, SILENT, NO_SPEC, NOT_COUNTED, SHAPE, EXPRESSION, LOG_ENDS),
+    *(EXPIRED, LEFT_OUT, SILENT, NO_SPEC, SHAPE, EXPRESSION, LOG_ENDS),
 )

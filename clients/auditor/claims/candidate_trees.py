@@ -4,16 +4,18 @@ Each group is tried on each provider of a tree. The result of a request is remem
 since are tried again; claims in flight can only reduce it.
 
 The check never reports too much: it ignores sharing providers, and it ignores that several providers may serve one
-group, so it does not object to the refusal of a request that only they could serve. It does not judge groups in one
-subtree, several copies, and asks that are more than an amount.
+group, so it does not object to the refusal of a request that only they could serve. Of a class that is granted by name
+(devices, CPUs, ports) it lets a provider serve one group, and none while a claim in flight asks for it there. It does not
+judge groups in one subtree and several copies.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from vacancy.clients.auditor.claims.claim_rules import refusals
 from vacancy.clients.auditor.claims.consumers import Key
 from vacancy.clients.auditor.ledger import Ledger
 from vacancy.clients.auditor.nodes.operator_settings import NO_SETTINGS
@@ -29,24 +31,10 @@ def is_known(spec: Mapping[str, Any]) -> bool:
     return not spec.get("same_subtree") and spec.get("copies", 1) == 1
 
 
-def is_counted(ledger: Ledger, spec: Mapping[str, Any]) -> bool:
-    """Whether amounts decide every ask of a request, on every provider of the partition."""
-    return all(
-        ledger.auditor(name).count_of(ask) is not None and _is_counted_everywhere(ledger, name)
-        for group in spec["groups"]
-        for name, ask in group.get("resources", {}).items()
-    )
-
-
-def _is_counted_everywhere(ledger: Ledger, name: str) -> bool:
-    auditor = ledger.auditor(name)
-    return auditor.always_counted or (
-        auditor.is_judged
-        and all(
-            name not in provider.stock or ledger.capacity(key, name) is not None
-            for key, provider in ledger.providers.items()
-        )
-    )
+def without_auditor(ledger: Ledger, spec: Mapping[str, Any]) -> list[str]:
+    """The classes of a request of which nothing is known."""
+    names = {name for group in spec["groups"] for name in group.get("resources", {})}
+    return sorted(name for name in names if not ledger.auditor(name).is_judged)
 
 
 class CandidateTrees:
@@ -91,8 +79,10 @@ class CandidateTrees:
         groups: Sequence[Group] = spec["groups"]
         most = self._most_free(tree)
         for group in groups:
-            if any(amount > most.get(name, 0) for name, amount in self._amounts(group)):
-                return False
+            for name, ask in group.get("resources", {}).items():
+                auditor = ledger.auditor(name)
+                if auditor.always_counted and auditor.amount(ask) > most.get(name, 0):
+                    return False
         members = sorted(ledger.members[tree])
         choices = []
         for group in groups:
@@ -113,11 +103,17 @@ class CandidateTrees:
             return False
 
         def free(member: str, name: str) -> int:
+            if self._ledger.capacity((cell, member), name) is None:
+                return 1  # one group
             return self._ledger.free((cell, member), name) - in_flight.get((cell, member, name), 0)
 
-        return _assign(
-            [(group, fits, self._amounts(group)) for group, fits in choices], free, isolate=isolate
-        )
+        def amounts(group: Group, member: str) -> Amounts:
+            return [
+                (name, 1 if self._is_named((cell, member), name, ask) else ledger.auditor(name).amount(ask))
+                for name, ask in group.get("resources", {}).items()
+            ]
+
+        return _assign(choices, amounts, free, isolate=isolate)
 
     def _most_free(self, tree: Key) -> Mapping[str, int]:
         """Of each class, the most that one provider of the tree has free."""
@@ -130,18 +126,23 @@ class CandidateTrees:
             self._most[tree] = most
         return most
 
-    def _amounts(self, group: Group) -> list[tuple[str, int]]:
-        """(class, amount) of each ask of a group."""
-        return [
-            (name, self._ledger.auditor(name).amount(ask)) for name, ask in group.get("resources", {}).items()
-        ]
+    def _is_named(self, key: Key, name: str, ask: Any) -> bool:
+        """Whether a provider grants an ask by name."""
+        return self._ledger.auditor(name).count_of(ask) is None or self._ledger.capacity(key, name) is None
 
     def _fits(self, key: Key, group: Group, in_flight: InFlight) -> bool:
         """Whether one provider could serve one group, if it served no other."""
         ledger = self._ledger
         stock = ledger.providers[key].stock
-        for name, amount in self._amounts(group):
-            if name not in stock or amount < 1 or not ledger.auditor(name).fits_units(stock[name], amount):
+        for name, ask in group.get("resources", {}).items():
+            if name not in stock:
+                return False
+            if self._is_named(key, name, ask):
+                if (*key, name) in in_flight or any(refusals(ledger, key, name, ask)):
+                    return False
+                continue
+            amount = ledger.auditor(name).amount(ask)
+            if amount < 1 or not ledger.auditor(name).fits_units(stock[name], amount):
                 return False
             if amount > ledger.free(key, name) - in_flight.get((*key, name), 0):
                 return False
@@ -162,37 +163,48 @@ def _without_name(group: Group) -> str:
     return json.dumps({key: value for key, value in group.items() if key != "name"}, sort_keys=True)
 
 
-Choice = tuple[Group, Sequence[str], Sequence[tuple[str, int]]]
-"""A group, the providers that fit it, and the amounts that it asks for."""
+Choice = tuple[Group, Sequence[str]]
+"""A group, and the providers that fit it."""
+
+Amounts = Sequence[tuple[str, int]]
+"""(class, amount) of each ask of a group, at one provider."""
 
 
-def _assign(choices: Sequence[Choice], free: Callable[[str, str], int], *, isolate: bool) -> bool:
+def _assign(
+    choices: Sequence[Choice],
+    amounts_at: Callable[[Group, str], Amounts],
+    free: Callable[[str, str], int],
+    *,
+    isolate: bool,
+) -> bool:
     """Whether all groups fit at once. Of equal groups, a later one takes no earlier provider: that is the same."""
-    groups = [_without_name(group) for group, _, _ in choices]
+    groups = [_without_name(group) for group, _ in choices]
     assigned: list[str] = []
 
     def used(member: str, name: str) -> int:
         return sum(
             amount
-            for other, (_, _, amounts) in zip(assigned, choices, strict=False)
+            for other, (group, _) in zip(assigned, choices, strict=False)
             if other == member
-            for asked, amount in amounts
+            for asked, amount in amounts_at(group, member)
             if asked == name
         )
 
-    def fits(amounts: Iterable[tuple[str, int]], member: str) -> bool:
+    def fits(group: Group, member: str) -> bool:
         if isolate and member in assigned:
             return False
-        return all(amount <= free(member, name) - used(member, name) for name, amount in amounts)
+        return all(
+            amount <= free(member, name) - used(member, name) for name, amount in amounts_at(group, member)
+        )
 
     def search() -> bool:
         at = len(assigned)
         if at == len(choices):
             return True
-        _, members, amounts = choices[at]
+        group, members = choices[at]
         first = assigned[-1] if at and groups[at] == groups[at - 1] else ""
         for member in members:
-            if member >= first and fits(amounts, member):
+            if member >= first and fits(group, member):
                 assigned.append(member)
                 if search():
                     return True

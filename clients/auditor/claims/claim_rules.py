@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from vacancy.clients.auditor.claims.consumers import HeldByConsumer
+from vacancy.clients.auditor.claims.consumers import HeldByConsumer, Key
 from vacancy.clients.auditor.claims.moves import GROUPS_OF_A_CLAIM, NO_MOVE, Move, asked, compare
 from vacancy.clients.auditor.claims.server_groups import broken_groups, copies
 from vacancy.clients.auditor.classes.built_in import ClassAuditors
@@ -51,6 +51,26 @@ def objections(
         if (slot.provider, auditor.name) in move.changed and not (is_open and len(asks_there) == 1):
             found.append(Objection(OPAQUE, CHANGED_BY_NAME))
     return found
+
+
+def refusals(ledger: Ledger, key: Key, name: str, ask: Any) -> Iterator[Objection]:
+    """The reasons why a provider that has stock of a class does not grant a new ask by name."""
+    auditor, stock = ledger.auditor(name), ledger.providers[key].stock[name]
+    held = _held(ledger, *key, name)
+    unsure = auditor.is_unsure(stock, held, ledger.providers[key].used.get(name, 0))
+    if excluded := _excluded(ledger, key, name):
+        stock = auditor.offered(stock, excluded)
+    slot = Slot(key[1], stock, ledger.free(key, name), held, False, unsure)
+    yield from auditor.refusals(slot, [ask])
+    if not ledger.keeps_grants and _has(ask, auditor.added_ask_fields):
+        yield Objection(RULE, f"the rules do not have what it asks for of {name}")
+
+
+def _excluded(ledger: Ledger, key: Key, name: str) -> frozenset[str]:
+    """The items of a provider's stock that nobody gets: those that an operator excluded, and those that do not work."""
+    by_operator = ledger.settings.get(key, NO_SETTINGS).override(name).get("excluded", ())
+    stock = ledger.providers[key].stock[name]
+    return frozenset((*by_operator, *ledger.auditor(name).unhealthy(stock)))
 
 
 def gives_back(ledger: Ledger, cell: str, claim: Mapping[str, Any], *, replaces: bool) -> bool:
@@ -207,11 +227,7 @@ def _slots(
             others = _held_by_others(ledger, cell, claim, id_, name) + stay.get((id_, name), [])
             auditor, stock = ledger.auditor(name), provider.stock[name]
             unsure = auditor.is_unsure(stock, _held(ledger, cell, id_, name), provider.used.get(name, 0))
-            excluded = {
-                *ledger.settings.get((cell, id_), NO_SETTINGS).override(name).get("excluded", ()),
-                *auditor.unhealthy(stock),
-            }
-            if excluded:
+            if excluded := _excluded(ledger, (cell, id_), name):
                 # What a consumer holds already it may keep in a move.
                 own = ledger.consumers.granted.get((cell, id_, name), {}).get((cell, claim["consumer"]), ())
                 keeps = {item for grant in own if not isinstance(grant, int) for item in grant}

@@ -18,6 +18,7 @@ from vacancy.clients.auditor.claims.candidate_trees import CandidateTrees
 from vacancy.clients.auditor.classes.built_in import BUILT_IN
 from vacancy.clients.auditor.event_schema import home
 from vacancy.clients.auditor.ledger import Ledger
+from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.partitioner import covering_cells, partition_for
 from vacancy.resources.model.record import Record
 
@@ -534,11 +535,76 @@ def test_what_is_in_flight_is_taken_away_until_it_is_decided(story: Story) -> No
 def test_a_no_valid_host_that_cannot_be_checked(story: Story) -> None:
     story.no_valid_host("unheard-of", None)
     story.no_valid_host("beyond", a_spec(50), as_of=99)
-    story.no_valid_host("not-counted", {"groups": [{"resources": {"VCPU": {"cores": 1}}}]})
     story.no_valid_host("silent-left-out", a_spec(1), heard_since_ms=1)
     report = story.audit()
     assert report.ok
-    assert (report.no_valid_host, report.unverifiable) == (4, 4)
+    assert (report.no_valid_host, report.unverifiable) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("resources", "could"),
+    [
+        ({"VCPU": {"cores": 1}}, False),
+        ({"PGPU": 1}, True),
+        ({"PGPU": 2}, False),
+        ({"PGPU": {"where": {"model": "B"}}}, True),
+        ({"PGPU": {"where": {"model": "A"}}}, False),
+        ({"PGPU": {"where": {"model": {"no": 1}}}}, False),
+        ({"VCPU": 11, "PGPU": 1}, False),
+        ({"NUMA_CELL": {"pinned": 2}}, True),
+        ({"NUMA_CELL": {"pinned": 3}}, False),
+        ({"PORT": {"ports": [[80, 80]]}}, True),
+        ({"PORT": {"ports": [[81, 81]]}}, False),
+    ],
+)
+def test_a_no_valid_host_for_what_is_granted_by_name(resources: JSON, could: bool) -> None:
+    """Of three GPUs one is held, and one is out of service."""
+    story = Story(version=RULES_VERSIONS.newest.version)
+    inventories = {
+        "VCPU": {"total": 10},
+        "PGPU": {
+            "devices": {"1:0": {"model": "A"}, "2:0": {"model": "B"}, "3:0": {"model": "A"}},
+            "unhealthy": {"3:0": "link lost"},
+        },
+        "NUMA_CELL": {"cores": [[0], [1]]},
+        "PORT": {"tcp": [[80, 80]]},
+    }
+    story.node("n", {"id": "n", "inventories": inventories})
+    story.claim("a", allocations=[{"provider": "n", "resources": {"PGPU": 1}}])
+    story.verdicts[-1]["grants"] = [
+        {"provider": "n", "resource_class": "PGPU", "group": "", "grant": ["1:0"]}
+    ]
+    story.no_valid_host("r", {"groups": [{"resources": resources}]})
+    report = story.audit()
+    assert (report.wrong_rejections, report.unverifiable) == (int(could), 0), report
+
+
+def test_groups_for_one_class_by_name_need_providers_of_their_own() -> None:
+    """Whether two fit on one provider depends on which devices the first gets, so nothing is said of it."""
+    story = Story()
+    story.node("n", {"id": "n", "inventories": {"PGPU": {"devices": {"1:0": {}, "2:0": {}}}}})
+    two = {"groups": [{"name": str(number), "resources": {"PGPU": 1}} for number in range(2)]}
+    story.no_valid_host("r", two)
+    assert story.audit().wrong_rejections == 0
+    part = {"id": "n:1", "parent": "n", "inventories": {"PGPU": {"devices": {"3:0": {}}}}}
+    story.node(
+        "m",
+        {"id": "m", "inventories": {"PGPU": {"devices": {"1:0": {}}}}},
+        {**part, "id": "m:1", "parent": "m"},
+    )
+    story.no_valid_host("s", two)
+    assert story.audit().wrong_rejections == 1
+
+
+def test_a_claim_in_flight_may_take_any_of_the_devices() -> None:
+    story = Story()
+    story.node("n", {"id": "n", "inventories": {"PGPU": {"devices": {"1:0": {}, "2:0": {}}}}})
+    story.no_valid_host("r", {"groups": [{"resources": {"PGPU": 1}}]}, as_of=2, in_flight=("a",))
+    story.claim("a", allocations=[{"provider": "n", "resources": {"PGPU": 1}}], accepted=False)
+    story.no_valid_host("s", {"groups": [{"resources": {"PGPU": 1}}]}, as_of=2)
+    report = story.audit()
+    assert [problem for problem in report.problems if "request r" in problem] == []
+    assert [problem for problem in report.problems if "request s" in problem] != []
 
 
 def test_the_spec_may_stand_on_a_claim(story: Story) -> None:
