@@ -155,7 +155,7 @@ def _whole_forms(partitions: int) -> Iterator[tuple[str, bytes]]:
     choices = {"alternatives": [{"groups": [group]}], "prefer_same_subtree": [["a", "b"]]}
     request = name_in(1, partitions, "whole")
     spec = {**chosen, **choices, **tolerated, "memberships": [spread]}
-    yield cell, event("requests.received.v2", {"requests": [{"id": request, "spec": spec}]})
+    yield cell, event("requests.received.v2", {"specs": [spec], "requests": [{"id": request, "spec_at": 0}]})
     bid = {
         "consumer_type": "INSTANCE",
         "project": "p",
@@ -171,7 +171,11 @@ def _whole_forms(partitions: int) -> Iterator[tuple[str, bytes]]:
         **tolerated,
     }
     first = {**bid, "id": "whole-1", "consumer": "whole", "consumer_generation": None}
-    yield cell, event("claims.requested.v2", {"claims": [first]})
+    listed = {**first, "id": "whole-3", "consumer": "listed", "spec": None, "spec_at": 0}
+    shared = {"specs": [bid["spec"]], "decided": bid["decided"]}
+    yield cell, event("claims.requested.v2", {"claims": [first, listed], **shared})
+    gang = [{**first, "id": f"whole-{name}", "consumer": name} for name in ("a", "b")]
+    yield cell, event("gang.requested.v1", {"claims": gang})
     second = {**bid, "id": "whole-2", "consumer": "whole", "consumer_generation": 1, "leaves": [f"{cell}/a"]}
     yield cell, event("consumer.replaced.v3", {**second, "replaces": "whole-1"})
 

@@ -184,7 +184,7 @@ def test_what_cannot_be_moved_says_why(site: FollowedLog, moves: CellMoves, tmp_
     with pytest.raises(UsageError, match=r"web-1 is in server groups of cell .*: web"):
         moves.move("web-1", "resources=VCPU:1")
     with (
-        followed_log(tmp_path / "old") as old,
+        followed_log(tmp_path / "old", rules_version=3) as old,
         StoreQuery(old.store, old.registry) as query,
         pytest.raises(UsageError, match="moves between cells need version 4"),
     ):
