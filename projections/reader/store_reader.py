@@ -73,6 +73,7 @@ class StoreReader:
         self.registry = registry
         self.versions = versions
         self._not_in_view = _tables_beyond_view(versions)
+        self._events = {rules.version: frozenset(rules.event_models) for rules in versions}
         self.with_view = with_view
         self._view_memory_mb = view_memory_mb
         self._loaded_at = 0.0
@@ -116,7 +117,7 @@ class StoreReader:
     def takes(self, partition: int, event: type[Envelope]) -> bool:
         """Whether the rules of a partition allow an event, as of the last `catch_up`."""
         reader = self._partitions.get(partition)
-        return reader is not None and event in self.versions.of(reader.local.rules_version).actions
+        return reader is not None and event in self._events.get(reader.local.rules_version, ())
 
     @property
     def newest_ms(self) -> int:
