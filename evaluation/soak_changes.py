@@ -35,6 +35,7 @@ from vacancy.resources.model.errors import (
     UsageError,
 )
 from vacancy.resources.model.events import QuotaScope
+from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec, RequestSpecV2
 from vacancy.resources.model.taints import Taint, Toleration
 from vacancy.streams.log import Log
@@ -170,10 +171,12 @@ class Changes:
         )
 
     def has_passed(self, deadline_ms: int) -> bool:
-        """Whether log time has passed this in all partitions, so that no claim with this deadline is accepted any more."""
+        """Whether log time has passed this in all partitions that have nodes, so that no claim with this deadline is accepted
+        any more. In the others log time stands still."""
         reader = self._scheduler.reader
         reader.catch_up()
-        return all(reader.log_time_ms(p) > deadline_ms for p in range(reader.manifest.partitions))
+        partitions = {partition_for(cell, reader.manifest.partitions) for cell in reader.view.cells}
+        return all(reader.log_time_ms(partition) > deadline_ms for partition in partitions)
 
     def settled(self, consumer: str) -> Outcome | None:
         """What a consumer holds, once all claims for it are decided; a move between cells is finished or undone first. None:

@@ -518,7 +518,7 @@ class Pipeline:
             ClosedRequestWire(
                 job.id,
                 CLOSED_AS[status],
-                self._maker.as_of(),
+                None if status == "placed" else self._maker.as_of(),  # its claim has that of the decision
                 claim=ended.claim.id if ended else None,
                 cell=cell or None,
                 in_flight=[one.claim.id for one in self._in_flight.values()] if nothing_found else (),

@@ -100,7 +100,7 @@ class _RequestWireV2(msgspec.Struct, frozen=True):
 class ClosedRequestWire(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     outcome: str
-    as_of: Raw
+    as_of: Raw | None = None
     claim: str | None = None
     cell: str | None = None
     in_flight: Sequence[str] = ()

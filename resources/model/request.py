@@ -296,6 +296,12 @@ def oldest_form(spec: RequestSpec) -> RequestSpec:
     return spec
 
 
+def as_requested(spec: RequestSpec) -> RequestSpec:
+    """The spec of a claim in the form that a request for the same has, so that the two are equal."""
+    newest = RequestSpecV2 if spread_membership(spec.memberships) is not None else RequestSpec
+    return newest.model_validate_json(spec_bytes(spec))
+
+
 def changed_extras(spec: RequestSpec) -> dict[str, Any]:
     """The fields that only `RequestSpecV2` has and that are not at their defaults, as JSON."""
     if not isinstance(spec, RequestSpecV2) or not (

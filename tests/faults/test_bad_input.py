@@ -89,7 +89,7 @@ REFUSED: Mapping[str, tuple[bytes, str]] = {
     "no object": (b"[1, 2]", "object"),
     "no type": (b"{}", "type"),
     "unknown event": (event("node.exploded.v1", {}), "'vacancy.node.exploded.v1'"),
-    "unknown version": (event("node.reported.v2", {}), "'vacancy.node.reported.v2'"),
+    "unknown version": (event("node.reported.v9", {}), "'vacancy.node.reported.v9'"),
     "another CloudEvents": (event("tick.v1", {}).replace(b'"1.0"', b'"0.3"'), "specversion"),
     "unknown field": (event("tick.v1", {"surprise": 1}), "data.surprise"),
     # wrong types

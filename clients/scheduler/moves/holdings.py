@@ -14,7 +14,7 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import InvalidRecord, LogError, LogUnavailable, UsageError, VacancyError
 from vacancy.resources.model.partitioner import partition_for
-from vacancy.resources.model.request import Ask, RequestSpec
+from vacancy.resources.model.request import Ask, RequestSpec, as_requested
 from vacancy.resources.model.server_group import (
     AffinityRule,
     ServerGroupMembership,
@@ -102,7 +102,7 @@ def asked_of(reader: StoreReader, log: Log, held: Holding) -> Asked:
         for allocation in claim.allocations
         for name, ask in allocation.resources.items()
     )
-    spec = claim.spec or _made_up(served)
+    spec = _made_up(served) if claim.spec is None else as_requested(claim.spec)
     tolerations = claim.tolerations if isinstance(claim, events.ClaimV2) else ()
     return Asked(tolerating(spec, tolerations, f"claim {claim.id}"), served)
 
