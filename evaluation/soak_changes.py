@@ -170,12 +170,12 @@ class Changes:
             {part.provider for _, row in self._scheduler.allocations(consumer) for part in row.parts}
         )
 
-    def has_passed(self, deadline_ms: int) -> bool:
-        """Whether log time has passed this in all partitions that have nodes, so that no claim with this deadline is accepted
-        any more. In the others log time stands still."""
+    def has_passed(self, consumer: str, deadline_ms: int) -> bool:
+        """Whether log time has passed this where the consumer holds something, so that no claim with this deadline replaces it
+        any more. In other partitions log time may stand still: moves between cells are settled by what is in the log."""
         reader = self._scheduler.reader
-        reader.catch_up()
-        partitions = {partition_for(cell, reader.manifest.partitions) for cell in reader.view.cells}
+        cells = [cell for cell, _ in self._scheduler.allocations(consumer)]
+        partitions = {partition_for(cell, reader.manifest.partitions) for cell in cells}
         return all(reader.log_time_ms(partition) > deadline_ms for partition in partitions)
 
     def settled(self, consumer: str) -> Outcome | None:

@@ -307,7 +307,8 @@ class _Scheduling:
             if found.status != "unknown":
                 del self._open[consumer]
         for consumer, deadline_ms in list(self._changing.items()):
-            if self._changes.has_passed(deadline_ms) and (now := self._changes.settled(consumer)) is not None:
+            passed = self._changes.has_passed(consumer, deadline_ms)
+            if passed and (now := self._changes.settled(consumer)) is not None:
                 del self._changing[consumer]
                 self._placed(now)
 
