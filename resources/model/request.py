@@ -304,9 +304,7 @@ def as_requested(spec: RequestSpec) -> RequestSpec:
 
 def changed_extras(spec: RequestSpec) -> dict[str, Any]:
     """The fields that only `RequestSpecV2` has and that are not at their defaults, as JSON."""
-    if not isinstance(spec, RequestSpecV2) or not (
-        spec.alternatives or spec.prefer_same_subtree or spec.tolerations
-    ):
+    if not isinstance(spec, RequestSpecV2):
         return {}
     extras = spec.__class__.model_fields.keys() - RequestSpec.model_fields.keys()
     return spec.model_dump(mode="json", include=set(extras), exclude_defaults=True)

@@ -42,11 +42,11 @@ def test_two_machines_of_one_name_never_take_turns(tmp_path: Path) -> None:
             assert a.run(*large).code == 0
             a("place", "--resources", "VCPU:4", "--consumer", "vm-1")
             for _ in range(2):
-                told = b.run(*small)
-                assert "machine B reports as node-1, which is machine A" in told.err, told
+                result = b.run(*small)
+                assert "machine B reports as node-1, which is machine A" in result.err, result
                 assert free(a) == 60
-                told = a.run(*large)
-                assert f"vacancy provider adopt {NODE}" in told.err, told
+                result = a.run(*large)
+                assert f"vacancy provider adopt {NODE}" in result.err, result
                 assert free(a) == 60
             assert a.run("place", "--resources", "VCPU:1").code == 3
             assert "machine B reports as node-1, which is machine A" in a("status")
@@ -57,8 +57,8 @@ def test_two_machines_of_one_name_never_take_turns(tmp_path: Path) -> None:
             b.run(*small)
             assert free(a) == 4
             assert a.json("status")["node_states"] == {"open": 1}
-            told = a.run(*large)
-            assert "its machine is not node-1" in told.err, told
+            result = a.run(*large)
+            assert "its machine is not node-1" in result.err, result
             assert free(a) == 4
             a("place", "--resources", "VCPU:1", "--consumer", "vm-2")
 
@@ -97,9 +97,9 @@ def test_a_machine_of_two_names_in_two_cells_is_offered_under_neither(tmp_path: 
             assert "machine M reports as node" in a("why-not", NODE, "--resources", "VCPU:1")
             # What is held cannot move to another cell by one event: the command says how to bring the new name there.
             cell = cell_for(NODE, PARTITIONS)
-            told = a.run("provider", "rename", NODE, other)
-            assert told.code == 2, told
-            assert f"--cell {cell} --move-cell" in told.err
+            result = a.run("provider", "rename", NODE, other)
+            assert result.code == 2, result
+            assert f"--cell {cell} --move-cell" in result.err
             b(*again, "--cell", cell, "--move-cell")
             assert a.json("status")["node_states"] == {"contested": 2, "retired": 1}
             assert "with what 1 consumers hold of it" in a("provider", "rename", NODE, other)
@@ -120,9 +120,9 @@ def test_an_adoption_reaches_the_other_cells(tmp_path: Path) -> None:
         with a.worker():
             a("publish", "--once", "--file", file_of(tmp_path / "a", 8), "--machine", "M")
             b("publish", "--once", "--file", file_of(tmp_path / "b", 8, other), "--machine", "M")
-            told = a.run("provider", "adopt", other)
-            assert (told.code, told.out.splitlines()[0][-9:]) == (0, "machine M")
-            assert f"node {NODE} is no longer this machine" in told.err
+            result = a.run("provider", "adopt", other)
+            assert (result.code, result.out.splitlines()[0][-9:]) == (0, "machine M")
+            assert f"node {NODE} is no longer this machine" in result.err
             assert a.json("status")["node_states"] == {"contested": 1, "open": 1}
             a.run("publish", "--once", "--file", file_of(tmp_path / "a", 8), "--machine", "M")
             assert a.json("status")["node_states"] == {"contested": 1, "open": 1}
@@ -134,14 +134,14 @@ def test_logs_of_earlier_rules_have_no_machines_until_they_are_raised(tmp_path: 
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=f"{tmp_path}/store") as vacancy:
         log_of_version(3, f"sqlite://{tmp_path}/log.db")
         publish = ("publish", "--once", "--file", file_of(tmp_path, 8))
-        told = vacancy.run(*publish, "--machine", "A")
-        assert told.code == 2
-        assert "machines need rules version 4, and this log follows version 3" in told.err
+        result = vacancy.run(*publish, "--machine", "A")
+        assert result.code == 2
+        assert "machines need rules version 4, and this log follows version 3" in result.err
         with vacancy.worker():
             vacancy(*publish)
-            told = vacancy.run("provider", "adopt", NODE, "--machine", "A")
-            assert told.code == 2
-            assert "needs version 4" in told.err
+            result = vacancy.run("provider", "adopt", NODE, "--machine", "A")
+            assert result.code == 2
+            assert "needs version 4" in result.err
             vacancy("rules", "activate", 4)
             vacancy(*publish, "--machine", "A")
             vacancy(*publish, "--machine", "A", "--no-wait", "--store", tmp_path / "none")

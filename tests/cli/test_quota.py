@@ -20,11 +20,11 @@ def test_limits_are_set_shown_and_kept(tmp_path: Path) -> None:
             vacancy("quota", "set", "--default", "VCPU:1")
             vacancy("quota", "set", "p", "VCPU:unlimited", "--user", "u")
             vacancy("place", "--resources", "VCPU:2", "--project", "p", "--consumer", "c2")
-            told = vacancy.fails(8, "place", "--resources", "VCPU:1", "--project", "p")
-            assert "over quota: project p, VCPU: used 3, asked 1, limit 3 " in told
+            result = vacancy.fails(8, "place", "--resources", "VCPU:1", "--project", "p")
+            assert "over quota: project p, VCPU: used 3, asked 1, limit 3 " in result
             vacancy("place", "--resources", "VCPU:1", "--project", "q", "--consumer", "c3")
-            told = vacancy.fails(8, "place", "--resources", "VCPU:1", "--project", "q")
-            assert "over quota: project q, VCPU: used 1, asked 1, limit 1 " in told
+            result = vacancy.fails(8, "place", "--resources", "VCPU:1", "--project", "q")
+            assert "over quota: project q, VCPU: used 1, asked 1, limit 1 " in result
             limits = vacancy.json("quota", "list")["limits"]
             assert [(one["project"], one["user"], one["limit"], one["by_default"]) for one in limits] == [
                 ("", None, 1, False),
@@ -129,8 +129,8 @@ def test_odd_names_work_everywhere(tmp_path: Path) -> None:
                 vacancy("quota", "set", f"--user={name}", "--", name, "VCPU:9")
                 request = ("--resources", "VCPU:1", "--project", name, "--user", name)
                 vacancy("place", *request, "--consumer-type", "a type b", "--consumer", name)
-                told = vacancy.fails(8, "place", *request)
-                assert f"over quota: project {name}, VCPU: used 1, asked 1, limit 1 " in told
+                result = vacancy.fails(8, "place", *request)
+                assert f"over quota: project {name}, VCPU: used 1, asked 1, limit 1 " in result
                 found = vacancy.json("candidates", *request)
                 assert found["over_quota"] == [f"over quota: project {name}, VCPU: used 1, asked 1, limit 1"]
                 limits = vacancy.json("usage", "--project", name, "--against-quota")["limits"]
@@ -175,8 +175,10 @@ def test_consumers_change_their_account_within_its_limits(tmp_path: Path) -> Non
             vacancy(
                 "place", "--resources", "VCPU:1", "--project", "q", "--consumer-type", "", "--consumer", "c3"
             )
-            told = vacancy.fails(8, "place", "--resources", "VCPU:1", "--project", "q", "--consumer-type", "")
-            assert "project q, VCPU: used 7, asked 1, limit 7 " in told
+            result = vacancy.fails(
+                8, "place", "--resources", "VCPU:1", "--project", "q", "--consumer-type", ""
+            )
+            assert "project q, VCPU: used 7, asked 1, limit 7 " in result
             limits = vacancy.json("usage", "--project", "q", "--against-quota")["limits"]
             assert [(one["user"], one["consumer_type"], one["used"], one["limit"]) for one in limits] == [
                 (None, "", 7, 7),

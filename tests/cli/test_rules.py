@@ -145,8 +145,8 @@ def test_what_was_held_before_an_activation_is_counted_for_quotas(tmp_path: Path
                 shown = vacancy.run(*words)
                 assert "2 allocations are not counted yet, from before the log had quotas" in shown.err
                 assert vacancy.json(*words)["uncounted"] == 2
-            told = vacancy("rules", "activate", 4)
-            assert "counted for quotas what was granted before: 2 allocations" in told
+            result = vacancy("rules", "activate", 4)
+            assert "counted for quotas what was granted before: 2 allocations" in result
             assert vacancy.json("rules", "activate", 4)["counted"] == {
                 "allocations": 0,
                 "nodes": 0,
@@ -155,6 +155,6 @@ def test_what_was_held_before_an_activation_is_counted_for_quotas(tmp_path: Path
             }
             assert "not counted" not in vacancy.run("quota", "list").err
             assert vacancy.json("quota", "list")["limits"][0]["used"] == 2
-            told = vacancy.fails(8, "place", "--resources", "VCPU:2", "--project", "p")
-            assert "over quota: project p, VCPU: used 2, asked 2, limit 3 " in told
+            result = vacancy.fails(8, "place", "--resources", "VCPU:2", "--project", "p")
+            assert "over quota: project p, VCPU: used 2, asked 2, limit 3 " in result
         assert vacancy.json("verify")["audit"]["problems"] == []

@@ -12,6 +12,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -109,42 +110,42 @@ def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(directory)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_no_record_stops_or_deceives_the_fold(seed: int, scratch: Path) -> None:
+@contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """An error says how its log is repeated."""
     try:
-        fuzzed = FuzzedLog(seed, SIZE)
-        check_all_agree(fuzzed, scratch / "store")
-        for partition, records in fuzzed.records.items():
-            check_good_among_bad(fuzzed, partition, records)
+        yield
     except BaseException as error:
         error.add_note(f"VACANCY_SEED={seed} repeats this log")
         raise
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_record_stops_or_deceives_the_fold(seed: int, scratch: Path) -> None:
+    with repeatable(seed):
+        check(FuzzedLog(seed, SIZE), scratch)
 
 
 @pytest.mark.parametrize("seed", SEEDS[: max(1, len(SEEDS) // 10)])
 def test_no_record_stops_or_deceives_the_newest_rules(seed: int, scratch: Path) -> None:
-    try:
-        fuzzed = FuzzedLog(seed, SIZE, newest=True)
-        check_all_agree(fuzzed, scratch / "store")
-        for partition, records in fuzzed.records.items():
-            check_good_among_bad(fuzzed, partition, records)
-    except BaseException as error:
-        error.add_note(f"VACANCY_SEED={seed} repeats this log")
-        raise
+    with repeatable(seed):
+        check(FuzzedLog(seed, SIZE, newest=True), scratch)
 
 
 @pytest.mark.parametrize("seed", SEEDS[: max(2, len(SEEDS) // 10)])
 def test_no_record_stops_or_deceives_a_log_that_is_raised(seed: int, scratch: Path) -> None:
     """From any version to the newest one. At the end all is counted that was held before, and the sums are right."""
-    try:
+    with repeatable(seed):
         fuzzed = FuzzedLog(seed, SIZE, raised=True)
         count_all(fuzzed)
-        check_all_agree(fuzzed, scratch / "store")
-        for partition, records in fuzzed.records.items():
-            check_good_among_bad(fuzzed, partition, records)
-    except BaseException as error:
-        error.add_note(f"VACANCY_SEED={seed} repeats this log")
-        raise
+        check(fuzzed, scratch)
+
+
+def check(fuzzed: FuzzedLog, scratch: Path) -> None:
+    """All ways of folding agree, and the good records among the bad ones are applied."""
+    check_all_agree(fuzzed, scratch / "store")
+    for partition, records in fuzzed.records.items():
+        check_good_among_bad(fuzzed, partition, records)
 
 
 def count_all(fuzzed: FuzzedLog) -> None:

@@ -10,13 +10,10 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.clients.snapshots import actors
-from tests.support.snapshot_site import REGISTRY, SnapshotSite, snapshot_site
+from tests.support.snapshot_site import REGISTRY, SnapshotSite
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.clients.snapshots.restore import restore_snapshot, verify_snapshot
@@ -26,17 +23,6 @@ from vacancy.projections.snapshots.storage import SnapshotStorage
 
 KILLS = int(os.environ.get("VACANCY_SNAPSHOT_KILLS", "4"))
 RNG = random.Random(os.environ.get("VACANCY_SEED", "7"))
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[SnapshotSite]:
-    with snapshot_site(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> SnapshotStorage:
-    return SnapshotStorage(str(tmp_path / "kept"))
 
 
 def seconds_of(target: Any, *arguments: Any) -> float:

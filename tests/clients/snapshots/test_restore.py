@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from tests.support.snapshot_site import REGISTRY, SnapshotSite, snapshot_site
+from tests.support.snapshot_site import REGISTRY, SnapshotSite
 from vacancy.clients.runtime.bootstrap import new_log, open_store
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.clients.snapshots.restore import restore_snapshot
@@ -20,17 +19,6 @@ from vacancy.resources.model.errors import LogError, StoreCorrupt, StoreError, S
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
 from vacancy.streams.log import open_log
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[SnapshotSite]:
-    with snapshot_site(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> SnapshotStorage:
-    return SnapshotStorage(str(tmp_path / "kept"))
 
 
 def test_snapshot_and_tail_are_the_whole_log(site: SnapshotSite, storage: SnapshotStorage) -> None:
