@@ -2,48 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cli.command import Vacancy, log_of_version, node_file
 
 
-def test_limits_are_set_shown_and_kept(tmp_path: Path) -> None:
+@contextmanager
+def a_served_node(tmp_path: Path) -> Iterator[Vacancy]:
+    """Commands on a log with one node, and a worker."""
     node_file(tmp_path, "node-1")
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
         vacancy("topics", "create", "--partitions", 2)
         vacancy("publish", "--once", "--no-wait", "--file", "node-1.json")
         vacancy("replay")
         with vacancy.serving("worker", until="caught up"):
-            assert "place" not in vacancy("quota", "list")
-            vacancy("place", "--resources", "VCPU:1", "--project", "p", "--consumer", "c1")
-            assert "project p: VCPU 3, used 1" in vacancy("quota", "set", "p", "VCPU:3", "--parent", "domain")
-            vacancy("quota", "set", "--default", "VCPU:1")
-            vacancy("quota", "set", "p", "VCPU:unlimited", "--user", "u")
-            vacancy("place", "--resources", "VCPU:2", "--project", "p", "--consumer", "c2")
-            result = vacancy.fails(8, "place", "--resources", "VCPU:1", "--project", "p")
-            assert "over quota: project p, VCPU: used 3, asked 1, limit 3 " in result
-            vacancy("place", "--resources", "VCPU:1", "--project", "q", "--consumer", "c3")
-            result = vacancy.fails(8, "place", "--resources", "VCPU:1", "--project", "q")
-            assert "over quota: project q, VCPU: used 1, asked 1, limit 1 " in result
-            limits = vacancy.json("quota", "list")["limits"]
-            assert [(one["project"], one["user"], one["limit"], one["by_default"]) for one in limits] == [
-                ("", None, 1, False),
-                ("p", None, 3, False),
-                ("p", "u", -1, False),
-                ("q", None, 1, True),
-            ]
-            shares = vacancy.json("quota", "show", "p")["limits"][0]["shares"]
-            assert sum(share["share"] for share in shares) == 3
-            assert "each project" in vacancy("quota", "list")
-            (used,) = vacancy.json("usage", "--project", "p", "--against-quota")["limits"]
-            assert (used["unit"], used["used"], used["limit"]) == ("VCPU", 3, 3)
-            found = vacancy.json("candidates", "--resources", "VCPU:1", "--project", "p", "--user", "u")
-            assert found["over_quota"] == ["over quota: project p, VCPU: used 3, asked 1, limit 3"]
-            assert found["candidates"]
-            found = vacancy.json("candidates", "--resources", "VCPU:1", "--project", "new")
-            assert found["over_quota"] == []
-            refused = vacancy.fails(2, "candidates", "--resources", "VCPU:1", "--project", "p q")
-            assert "'p q' is not a valid project id" in refused
+            yield vacancy
+
+
+def test_limits_are_set_shown_and_kept(tmp_path: Path) -> None:
+    with a_served_node(tmp_path) as vacancy:
+        assert "place" not in vacancy("quota", "list")
+        vacancy("place", "--resources", "VCPU:1", "--project", "p", "--consumer", "c1")
+        assert "project p: VCPU 3, used 1" in vacancy("quota", "set", "p", "VCPU:3", "--parent", "domain")
+        vacancy("quota", "set", "--default", "VCPU:1")
+        vacancy("quota", "set", "p", "VCPU:unlimited", "--user", "u")
+        vacancy("place", "--resources", "VCPU:2", "--project", "p", "--consumer", "c2")
+        result = vacancy.fails(8, "place", "--resources", "VCPU:1", "--project", "p")
+        assert "over quota: project p, VCPU: used 3, asked 1, limit 3 " in result
+        vacancy("place", "--resources", "VCPU:1", "--project", "q", "--consumer", "c3")
+        result = vacancy.fails(8, "place", "--resources", "VCPU:1", "--project", "q")
+        assert "over quota: project q, VCPU: used 1, asked 1, limit 1 " in result
+        limits = vacancy.json("quota", "list")["limits"]
+        assert [(one["project"], one["user"], one["limit"], one["by_default"]) for one in limits] == [
+            ("", None, 1, False),
+            ("p", None, 3, False),
+            ("p", "u", -1, False),
+            ("q", None, 1, True),
+        ]
+        shares = vacancy.json("quota", "show", "p")["limits"][0]["shares"]
+        assert sum(share["share"] for share in shares) == 3
+        assert "each project" in vacancy("quota", "list")
+        (used,) = vacancy.json("usage", "--project", "p", "--against-quota")["limits"]
+        assert (used["unit"], used["used"], used["limit"]) == ("VCPU", 3, 3)
+        found = vacancy.json("candidates", "--resources", "VCPU:1", "--project", "p", "--user", "u")
+        assert found["over_quota"] == ["over quota: project p, VCPU: used 3, asked 1, limit 3"]
+        assert found["candidates"]
+        found = vacancy.json("candidates", "--resources", "VCPU:1", "--project", "new")
+        assert found["over_quota"] == []
+        refused = vacancy.fails(2, "candidates", "--resources", "VCPU:1", "--project", "p q")
+        assert "'p q' is not a valid project id" in refused
         audited = vacancy.json("verify")["audit"]
         assert (audited["problems"], audited["unverifiable_reasons"], audited["rejected"]) == ([], {}, 4)
 
@@ -117,29 +126,24 @@ def test_names_that_nobody_can_have_are_refused_where_they_are_given(tmp_path: P
 
 
 def test_odd_names_work_everywhere(tmp_path: Path) -> None:
-    node_file(tmp_path, "node-1")
-    with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
-        vacancy("topics", "create", "--partitions", 2)
-        vacancy("publish", "--once", "--no-wait", "--file", "node-1.json")
-        vacancy("replay")
-        with vacancy.serving("worker", until="caught up"):
-            for name in ("-p", "--p", "a:b/c@d", "user", "type", "p" * 200):
-                vacancy("quota", "set", "--", name, "VCPU:1")
-                vacancy("quota", "set", "child", f"--parent={name}")
-                vacancy("quota", "set", f"--user={name}", "--", name, "VCPU:9")
-                request = ("--resources", "VCPU:1", "--project", name, "--user", name)
-                vacancy("place", *request, "--consumer-type", "a type b", "--consumer", name)
-                result = vacancy.fails(8, "place", *request)
-                assert f"over quota: project {name}, VCPU: used 1, asked 1, limit 1 " in result
-                found = vacancy.json("candidates", *request)
-                assert found["over_quota"] == [f"over quota: project {name}, VCPU: used 1, asked 1, limit 1"]
-                limits = vacancy.json("usage", "--project", name, "--against-quota")["limits"]
-                assert [(one["user"], one["used"], one["limit"]) for one in limits] == [
-                    (None, 1, 1),
-                    (name, 1, 9),
-                ]
-                vacancy("update", "--project", "elsewhere", "--", name)
-                vacancy("release", "--", name)
+    with a_served_node(tmp_path) as vacancy:
+        for name in ("-p", "--p", "a:b/c@d", "user", "type", "p" * 200):
+            vacancy("quota", "set", "--", name, "VCPU:1")
+            vacancy("quota", "set", "child", f"--parent={name}")
+            vacancy("quota", "set", f"--user={name}", "--", name, "VCPU:9")
+            request = ("--resources", "VCPU:1", "--project", name, "--user", name)
+            vacancy("place", *request, "--consumer-type", "a type b", "--consumer", name)
+            result = vacancy.fails(8, "place", *request)
+            assert f"over quota: project {name}, VCPU: used 1, asked 1, limit 1 " in result
+            found = vacancy.json("candidates", *request)
+            assert found["over_quota"] == [f"over quota: project {name}, VCPU: used 1, asked 1, limit 1"]
+            limits = vacancy.json("usage", "--project", name, "--against-quota")["limits"]
+            assert [(one["user"], one["used"], one["limit"]) for one in limits] == [
+                (None, 1, 1),
+                (name, 1, 9),
+            ]
+            vacancy("update", "--project", "elsewhere", "--", name)
+            vacancy("release", "--", name)
         audited = vacancy.json("verify")["audit"]
         assert (audited["problems"], audited["unverifiable_reasons"]) == ([], {})
 

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import structlog
 
-from tests.support.snapshot_site import SnapshotSite, snapshot_site
+from tests.support.snapshot_site import SnapshotSite
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.clients.snapshots.schedule import SnapshotPlan, SnapshotSchedule
 from vacancy.projections.snapshots.storage import SnapshotStorage
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[SnapshotSite]:
-    with snapshot_site(tmp_path) as made:
-        yield made
 
 
 def count(url: str) -> int:
