@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
-from vacancy.resources.model.errors import LogError
+from vacancy.resources.model.errors import LogError, LogUnavailable
 from vacancy.resources.model.limits import LIMITS_1
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.log_clock import LogClock
@@ -23,6 +23,7 @@ from vacancy.streams.log_url import parse_log_url
 SEND_S: Final = 10.0
 """Default of how long `Log.send` waits for a log that does not answer."""
 
+_SCAN_RECORDS: Final = 1_000
 
 RECORD_BYTES_MAX: Final = LIMITS_1.record_bytes
 """The longest value of a record. The fold refuses longer ones, so a log does not take them."""
@@ -92,6 +93,29 @@ class Log(Protocol):
     @abstractmethod
     def end(self) -> dict[int, int]:
         """Partition -> the offset that the next record will get."""
+
+    def offset_after(self, partition: int, time_ms: int) -> int:
+        """The first offset that can still be read whose timestamp is later than `time_ms` (milliseconds since 1970, UTC), or
+        the end of the partition. As timestamps may go back, later records can have timestamps up to `time_ms`.
+
+        This reads the records; the logs that are kept elsewhere have faster ways. Raises as `read` does.
+        """
+        if not 0 <= partition < self.partitions:
+            raise no_partition(self.name, partition, self.partitions)
+        offset, end = self.start()[partition], self.end()[partition]
+        while offset < end:
+            records = self.read(partition, offset, _SCAN_RECORDS, timeout_s=SEND_S)
+            for record in records:
+                if record.timestamp_ms > time_ms:
+                    return record.offset
+            if not records:
+                raise LogUnavailable(
+                    f"the log did not answer within {SEND_S:g} s",
+                    where=f"{self.name}, partition {partition}, offset {offset}",
+                    do="try again",
+                )
+            offset += len(records)
+        return end
 
     @abstractmethod
     def close(self) -> None:

@@ -102,6 +102,12 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("clients.replay_tool", "clients.runtime", "projections.snapshots", "projections.store", "streams"),
         *("resources.classes", "resources.model", "resources.fold"),
     },
+    "clients.history": {
+        *("clients.inspection", "clients.replay_tool", "clients.runtime", "clients.scheduler"),
+        *("clients.snapshots", "projections.diagnostics", "projections.query", "projections.reader"),
+        *("projections.snapshots", "projections.store", "projections.view", "streams"),
+        *("resources.classes", "resources.model", "resources.state", "resources.fold"),
+    },
     "clients.inspection": {
         *("clients.request_language", "clients.scheduler", "streams"),
         *("projections.diagnostics", "projections.query", "projections.reader", "projections.store"),

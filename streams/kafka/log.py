@@ -50,6 +50,13 @@ class KafkaLog(Log):
         self._check_open()
         return self._reader.ends()
 
+    def offset_after(self, partition: int, time_ms: int) -> int:
+        """See `Log.offset_after`. The broker finds it with its index of times."""
+        self._check_open()
+        if not 0 <= partition < self.partitions:
+            raise no_partition(self.name, partition, self.partitions)
+        return self._reader.offset_after(partition, time_ms)
+
     def _check_open(self) -> None:
         if self._closed:
             raise LogError("the log is closed", where=self.url, do="open it again")

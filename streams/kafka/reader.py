@@ -184,6 +184,15 @@ class KafkaReader:
         """Partition -> the offset after the last record."""
         return self._offsets(self._consumer.end_offsets)
 
+    def offset_after(self, partition: int, time_ms: int) -> int:
+        """The first offset whose timestamp is later than `time_ms`, or the end of the partition."""
+        topic = self._partitions[partition].topic
+        with translated_errors(self._place.url):
+            # Negative times have other meanings for a broker: its first and its last record.
+            asked = {topic: max(time_ms + 1, 0)}
+            found = self._consumer.offsets_for_times(asked, timeout_ms=_OFFSETS_TIMEOUT_MS)[topic]
+        return self.bounds(partition)[1] if found is None else int(found.offset)
+
     def _offsets(self, request: Any) -> dict[int, int]:
         with translated_errors(self._place.url):
             found = request([one.topic for one in self._partitions], timeout_ms=_OFFSETS_TIMEOUT_MS)

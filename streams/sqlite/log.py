@@ -31,6 +31,7 @@ from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import retry_while_busy
 from vacancy.streams.sqlite.schema import END, add_entries, checksums, connect, open_format
+from vacancy.streams.sqlite.times import Block, keep_blocks, offset_after
 from vacancy.streams.uptime import Uptime, uptime_mark
 
 # A damaged value can have another type, or none. This way all have the types of their columns, and the checksum tells.
@@ -201,6 +202,27 @@ class SqliteLog(Log):
     def end(self) -> dict[int, int]:
         """See `Log.end`."""
         return {partition: bounds[1] for partition, bounds in self._all_bounds().items()}
+
+    def offset_after(self, partition: int, time_ms: int) -> int:
+        """See `Log.offset_after`. It reads the highest timestamp of each block of records (`times`). Where an earlier build
+        appended, the first call reads the timestamps of these records and keeps what it found."""
+        if not 0 <= partition < self.partitions:
+            raise no_partition(self.name, partition, self.partitions)
+        missing: list[Block] = []
+
+        def search() -> int:
+            missing.clear()
+            start, end = self._bounds(partition)
+            return offset_after(self._reader, partition, time_ms, (start, end), missing)
+
+        with self._reading:
+            self._check_open()
+            found = retry_while_busy(search, _READ_TIMEOUT_S, self.url)
+        if missing:
+            with self._writing:
+                self._check_open()
+                keep_blocks(self._writer, missing)
+        return found
 
     def _all_bounds(self) -> dict[int, tuple[int, int]]:
         with self._reading:

@@ -25,6 +25,7 @@ from vacancy.streams.file_modes import make_file
 from vacancy.streams.log import AppendedAt, existing_log, missing_log
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import retry_while_busy, translate_error
+from vacancy.streams.sqlite.times import note_blocks
 from vacancy.streams.uptime import passed_ms, uptime_mark
 
 FORMAT: Final = 2
@@ -234,6 +235,7 @@ def add_entries(
     rows: list[_Row] = []
     with immediate(db):
         last: dict[int, tuple[int, int]] = {}
+        starts: dict[int, int] = {}
         for key, value in entries:
             partition = partition_for(key, partitions)
             if partition not in last:
@@ -242,6 +244,7 @@ def add_entries(
                 end = db.execute("SELECT value FROM meta WHERE name = ?", (f"{END}{partition}",)).fetchone()
                 if end is not None and end[0] > before + 1:
                     raise damaged()
+                starts[partition] = before + 1
                 last[partition] = (before, timestamp(now_ms, uptime, [one[1:] for one in found]))
             before, timestamp_ms = last[partition]
             last[partition] = (before + 1, timestamp_ms)
@@ -250,6 +253,7 @@ def add_entries(
         db.executemany(_INSERT, [(*row, sum_, uptime) for row, sum_ in zip(rows, sums, strict=True)])
         ends = [(f"{END}{partition}", before + 1) for partition, (before, _) in last.items()]
         db.executemany(_SET_END, ends)
+        note_blocks(db, starts, {partition: before + 1 for partition, (before, _) in last.items()})
     return [AppendedAt(*row[:3]) for row in rows]
 
 

@@ -190,6 +190,28 @@ def test_reading_records_that_retention_removed_is_an_error(backend: Any) -> Non
     assert reader.read(1, 10, 1, timeout_s=10)[0].value == b"9"
 
 
+def test_the_first_offset_after_a_time(backend: Any) -> None:
+    log = backend.create(4)
+    for n in range(5):
+        log.append([NewRecord(CELLS[1], b"%d" % n)])
+        time.sleep(0.003)  # the next one has another millisecond
+    records = read_all(log, 1)
+    times = [r.timestamp_ms for r in records]
+    assert times == sorted(times)
+    assert times[1] < times[-1]
+    for time_ms in (0, times[0] - 1, *times, times[-1] + 3_600_000):
+        expected = next((r.offset for r in records if r.timestamp_ms > time_ms), 6)
+        assert log.offset_after(1, time_ms) == expected
+    assert log.offset_after(0, times[-1] + 3_600_000) == 1  # another partition has its own end
+
+
+def test_the_first_offset_after_a_time_is_one_that_retention_left(backend: Any) -> None:
+    log = backend.create(4)
+    log.append([NewRecord(CELLS[1], b"%d" % n) for n in range(20)])
+    backend.trim(1, 10)
+    assert backend.open().offset_after(1, 0) == 10
+
+
 def test_identity_needs_one_first_record(backend: Any) -> None:
     uid = str(uuid.uuid4())
     log = backend.create(4, uid)
@@ -270,6 +292,8 @@ def test_a_missing_partition(backend: Any) -> None:
     for partition in (-1, 4):
         with pytest.raises(LogError, match=f"no partition {partition}"):
             log.read(partition, 0, 1)
+        with pytest.raises(LogError, match=f"no partition {partition}"):
+            log.offset_after(partition, 0)
 
 
 def test_a_closed_log_refuses_every_call(backend: Any) -> None:
@@ -279,6 +303,7 @@ def test_a_closed_log_refuses_every_call(backend: Any) -> None:
     calls = (
         lambda: log.append([NewRecord("a", b"")]),
         lambda: log.read(0, 0, 1),
+        lambda: log.offset_after(0, 0),
         log.start,
         log.end,
         log.identity,
