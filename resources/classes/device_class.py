@@ -92,8 +92,6 @@ class DeviceItem(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def domain(self, match: tuple[str, ...]) -> tuple[Attribute, ...] | None:
         """What this device has in common with those that an ask with `match` may grant together; None: it is granted to none,
         because it lacks an attribute."""
-        if not match:
-            return ()
         values = self.values
         return tuple(attribute(name, values[name]) for name in match) if values.keys() >= {*match} else None
 
@@ -561,12 +559,12 @@ def match_of(fields: dict[str, Any], *, do: str) -> tuple[str, ...]:
 def domains(items: Iterable[tuple[DeviceItem, T]], wanted: DeviceAsk) -> list[list[T]]:
     """What an ask may grant together: lists of what comes with the devices that satisfy it, one for each set of values of the
     attributes in `match`, in the order of these."""
+    if not wanted.match:
+        return [[of_item for item, of_item in items if item.satisfies(wanted.where)]]
     found: dict[tuple[Attribute, ...], list[T]] = {}
     for item, of_item in items:
         if item.satisfies(wanted.where) and (domain := item.domain(wanted.match)) is not None:
             found.setdefault(domain, []).append(of_item)
-    if not wanted.match:
-        return [found.get((), [])]
     return [
         found[one] for one in sorted(found, key=lambda one: [(kind, str(value)) for _, kind, value in one])
     ]
