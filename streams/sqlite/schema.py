@@ -1,4 +1,4 @@
-"""The file of an SQLite log: its two tables, and functions to create it, open it and append to it.
+"""The file of an SQLite log: its tables, and functions to create it, open it and append to it.
 
 Format 2 has a checksum and an uptime mark with each record. A file of format 1 gets both columns when it is opened; its
 records stay as they are, without a checksum. docs/formats.md has the details.
@@ -25,7 +25,7 @@ from vacancy.streams.file_modes import make_file
 from vacancy.streams.log import AppendedAt, existing_log, missing_log
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import retry_while_busy, translate_error
-from vacancy.streams.sqlite.times import note_blocks
+from vacancy.streams.sqlite.times import CREATE, note_blocks
 from vacancy.streams.uptime import passed_ms, uptime_mark
 
 FORMAT: Final = 2
@@ -50,6 +50,7 @@ CREATE TABLE records (
     uptime       INTEGER,
     PRIMARY KEY (partition, offset)
 ) WITHOUT ROWID;
+{CREATE};
 COMMIT;
 """
 _LOOK_BACK: Final = 4

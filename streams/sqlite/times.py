@@ -17,7 +17,7 @@ from zlib import crc32
 BLOCK: Final = 1_024
 """Records in a block: those from `BLOCK * n` on are block `n` of their partition."""
 
-_CREATE: Final = """
+CREATE: Final = """
 CREATE TABLE IF NOT EXISTS times (
     partition     INTEGER NOT NULL,
     block         INTEGER NOT NULL,
@@ -26,6 +26,8 @@ CREATE TABLE IF NOT EXISTS times (
     PRIMARY KEY (partition, block)
 ) WITHOUT ROWID
 """
+"""The table. Files of earlier builds get it when it is first written."""
+
 _IS_THERE: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'times'"
 _KEEP: Final = "INSERT OR REPLACE INTO times (partition, block, timestamp_max, checksum) VALUES (?, ?, ?, ?)"
 _ROWS: Final = (
@@ -121,5 +123,5 @@ def _first_later(db: sqlite3.Connection, partition: int, start: int, end: int, t
 
 
 def _write(db: sqlite3.Connection, blocks: Sequence[Block]) -> None:
-    db.execute(_CREATE)
+    db.execute(CREATE)
     db.executemany(_KEEP, [(*block, crc32(_pack(*block))) for block in blocks])

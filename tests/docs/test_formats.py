@@ -238,7 +238,7 @@ def test_the_databases(place: Place, title: str) -> None:
             assert sorted(columns) == sorted(there)
         (application,) = db.execute("PRAGMA application_id").fetchone()
     assert f"`0x{application:08x}`" in text
-    assert set(listed) == ({"meta", "records"} if title == "The SQLite log" else {"pending", "home"})
+    assert set(listed) == ({"meta", "records", "times"} if title == "The SQLite log" else {"pending", "home"})
 
 
 def test_a_record_of_the_log(place: Place) -> None:
