@@ -20,6 +20,8 @@ check: $(VENV)/.dev types
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
+# The tests start hundreds of processes: each would compile all modules again, where Python may not write bytecode.
+tests: export PYTHONDONTWRITEBYTECODE =
 tests: $(VENV)/.dev
 	$(BIN)/pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder
 
