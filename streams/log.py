@@ -1,4 +1,4 @@
-"""The log: the single source of truth, as a small protocol with three backends.
+"""The log: the single source of truth, as a small protocol with three backends, and archives, which are only read.
 
 Records of one partition have consecutive offsets from 0. Their timestamps are the times at which they were appended, by
 the clock of who appended them (SQLite) or of the broker (Kafka): they may go back. Records never change; the oldest may
@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
-from vacancy.resources.model.errors import LogError, LogUnavailable
+from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError
 from vacancy.resources.model.limits import LIMITS_1
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.log_clock import LogClock
-from vacancy.streams.log_identity import LogIdentity, check_openings, parse_opening
-from vacancy.streams.log_url import parse_log_url
+from vacancy.streams.log_identity import LogIdentity, check_openings, is_opening, parse_opening
+from vacancy.streams.log_url import ARCHIVE, parse_log_url
 
 SEND_S: Final = 10.0
 """Default of how long `Log.send` waits for a log that does not answer."""
@@ -131,22 +131,24 @@ class Log(Protocol):
         return receipt.wait(max(0.0, until - time.monotonic()))
 
     def identity(self) -> LogIdentity:
-        """The log's UUID and number of partitions, from its `log.opened` record.
+        """The log's UUID and number of partitions, from a `log.opened` record: the first record of a partition. After a
+        trim the first record that is kept is one, too.
 
-        Raises LogError if no partition has this record any more, or if the number of partitions has changed: keys
-        would map to other partitions than before.
+        Raises LogError if no partition begins with this record, or if the number of partitions has changed: keys would map
+        to other partitions than before.
         """
         end = self.end()
         for partition, first in sorted(self.start().items()):
-            records = self.read(partition, 0, 1, timeout_s=5.0) if first == 0 < end[partition] else []
-            if records:
+            records = self.read(partition, first, 1, timeout_s=5.0) if first < end[partition] else []
+            if records and (first == 0 or is_opening(records[0])):
                 found = parse_opening(records[0], self.name)
                 break
         else:
             raise LogError(
                 "no partition of the log has its first record",
                 where=self.name,
-                do="if retention removed it, create a new log; if the log was just created, try again",
+                do="if retention removed it, name the log's archive (VACANCY_ARCHIVE), or create a new log; if the log"
+                " was just created, try again",
             )
         if found.partitions != self.partitions:
             raise LogError(
@@ -165,15 +167,27 @@ class Log(Protocol):
         self.close()
 
 
-def open_log(url: str, timeout_s: float | None = None, /, **client_settings: str) -> Log:
+def open_log(
+    url: str, timeout_s: float | None = None, /, *, archive: str = "", **client_settings: str
+) -> Log:
     """Open the log at `url`.
 
     `client_settings` are Kafka's, under their own names. `timeout_s` limits the wait for Kafka if it is less than
-    `bootstrap.timeout.ms` (10 s by default). Other logs ignore both.
+    `bootstrap.timeout.ms` (10 s by default). Other logs ignore both. `archive` is the directory or URL of the log's archive:
+    records that the log does not have any more are read from there.
 
     Raises UsageError for an invalid URL or setting, LogError if there is no log or it cannot be read, LogUnavailable
     if it does not answer.
     """
+    log = _open_plain(url, timeout_s, client_settings)
+    if not archive or parse_log_url(url).scheme == ARCHIVE:
+        return log
+    from vacancy.streams.archive.joined_log import JoinedLog, opener
+
+    return JoinedLog(log, opener(archive))
+
+
+def _open_plain(url: str, timeout_s: float | None, client_settings: Mapping[str, str]) -> Log:
     place = parse_log_url(url)
     # Backends are imported only when needed: a command on a SQLite log must not load Kafka's client.
     if place.scheme == "memory":
@@ -184,6 +198,10 @@ def open_log(url: str, timeout_s: float | None = None, /, **client_settings: str
         from vacancy.streams.sqlite.log import SqliteLog
 
         return SqliteLog(place)
+    if place.scheme == ARCHIVE:
+        from vacancy.streams.archive.log import ArchiveLog
+
+        return ArchiveLog(place)
     from vacancy.streams.kafka.log import KafkaLog
 
     return KafkaLog(place, client_settings, timeout_s)
@@ -212,6 +230,10 @@ def create_log(
         from vacancy.streams.sqlite.schema import create_sqlite_log
 
         create_sqlite_log(place, ordered)
+    elif place.scheme == ARCHIVE:
+        raise UsageError(
+            "an archive cannot be created as a log", where=url, do="make it with `vacancy log export --to URL`"
+        )
     else:
         from vacancy.streams.kafka.topic import create_topic
 
@@ -271,7 +293,7 @@ def out_of_range(name: str, partition: int, offset: int, start: int, end: int) -
         return LogError(
             "the requested records are no longer in the log",
             where=where,
-            do="restore the records; a log needs unlimited retention while stores are folded from it",
+            do="name the archive that has them (--archive, VACANCY_ARCHIVE), start from a snapshot, or restore the records",
         )
     return LogError(
         "the position is beyond the end of the log",

@@ -24,6 +24,17 @@ class LogIdentity(NamedTuple):
     partitions: int
 
 
+def is_opening(record: Record) -> bool:
+    """Whether a record is a `log.opened` record, which `parse_opening` may still find invalid."""
+    if OPENED.encode() not in record.value:
+        return False
+    try:
+        event = json.loads(record.value)
+    except ValueError:
+        return False
+    return isinstance(event, dict) and event.get("type") == OPENED
+
+
 def parse_opening(record: Record, name: str) -> LogIdentity:
     """Parse the first record of a partition. Raises LogError if it is not a `log.opened` record."""
     where = f"{name}, partition {record.partition}, offset {record.offset}"

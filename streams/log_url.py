@@ -1,4 +1,5 @@
-"""URLs of logs: `memory://NAME`, `sqlite:///path/to/log.db` or `kafka://host:port[,host:port]/topic`."""
+"""URLs of logs: `memory://NAME`, `sqlite:///path/to/log.db`, `kafka://host:port[,host:port]/topic`, and of archives:
+`archive+file:///path`, `archive+s3://bucket/path`."""
 
 from __future__ import annotations
 
@@ -7,11 +8,16 @@ from typing import Final, NamedTuple
 
 from vacancy.resources.model.errors import UsageError
 
-FORMS: Final = "memory://NAME, sqlite:///path/to/log.db or kafka://host:port[,host:port]/topic"
+FORMS: Final = (
+    "memory://NAME, sqlite:///path/to/log.db, kafka://host:port[,host:port]/topic or archive+file:///path"
+)
+ARCHIVE: Final = "archive"
+"""The scheme of archives. What follows it is a URL of its own."""
 
 
 class LogUrl(NamedTuple):
-    """A parsed log URL. `place` is the memory log's name, the file's absolute path, or the Kafka topic."""
+    """A parsed log URL. `place` is the memory log's name, the file's absolute path, the Kafka topic, or the URL of the
+    archive."""
 
     scheme: str
     place: str
@@ -20,11 +26,15 @@ class LogUrl(NamedTuple):
     @property
     def url(self) -> str:
         """The URL in canonical form."""
+        if self.scheme == ARCHIVE:
+            return f"{ARCHIVE}+{self.place}"
         return f"{self.scheme}://{','.join(self.servers)}{'/' if self.servers else ''}{self.place}"
 
     @property
     def name(self) -> str:
-        """A short name for messages: the topic, the memory log's name, or the file's stem."""
+        """A short name for messages: the topic, the memory log's name, the file's stem, or the archive's last folder."""
+        if self.scheme == ARCHIVE:
+            return self.place.rstrip("/").rpartition("/")[2]
         return Path(self.place).stem if self.scheme == "sqlite" else self.place
 
 
@@ -34,6 +44,8 @@ def parse_log_url(url: str) -> LogUrl:
     Everything after `sqlite://` is the file's path, so three slashes start an absolute path and two a path
     relative to the working directory.
     """
+    if url.startswith(f"{ARCHIVE}+"):
+        return LogUrl(ARCHIVE, archive_place(url))
     scheme, separator, rest = url.partition("://")
     if "@" in rest.partition("/")[0]:
         raise UsageError(
@@ -49,6 +61,25 @@ def parse_log_url(url: str) -> LogUrl:
             raise UsageError(f"{url!r} names a directory", do="name the file: sqlite:///path/to/log.db")
         return LogUrl(scheme, "/" + str(Path(rest).absolute()).lstrip("/"))
     return _parse_kafka(url, rest)
+
+
+def archive_place(text: str) -> str:
+    """The canonical URL of an archive, from a directory, a URL, or a log URL of an archive. Raises UsageError as
+    `parse_log_url` does."""
+    url = text.removeprefix(f"{ARCHIVE}+")
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "file", str(Path(url).expanduser())
+    if "@" in rest.partition("/")[0]:
+        raise UsageError(
+            "the URL of an archive must not contain a user name or password",
+            do="give them as its storage expects them, for example in the environment",
+        )
+    if not scheme or not rest.strip("/"):
+        raise UsageError(f"{text!r} names no archive", do="write file:///path, or s3://bucket/path")
+    if scheme == "file":
+        rest = "/" + str(Path(rest).absolute()).lstrip("/")
+    return f"{scheme}://{rest.rstrip('/')}"
 
 
 def _parse_kafka(url: str, rest: str) -> LogUrl:

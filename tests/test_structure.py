@@ -76,10 +76,15 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("resources.model", "resources.classes"),
     },
     "testing": {"resources.classes", "resources.model"},
-    "streams": {"resources.model", "streams.faust", "streams.kafka", "streams.sqlite"},
+    "streams": {"resources.model", "streams.archive", "streams.faust", "streams.kafka", "streams.sqlite"},
+    "streams.archive": {"resources.model", "streams"},
     "streams.faust": {"resources.model", "streams", "streams.kafka"},
     "streams.kafka": {"resources.model", "streams"},
     "streams.sqlite": {"resources.model", "streams"},
+    "clients.archives": {
+        *("clients.runtime", "clients.snapshots", "projections.snapshots", "streams", "streams.archive"),
+        *("streams.kafka", "streams.sqlite", "resources.classes", "resources.model"),
+    },
     "clients.auditor": {"resources.model"},
     "clients.publisher": {
         *("resources.model", "resources.classes", "resources.fold", "resources.state"),

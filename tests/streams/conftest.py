@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,10 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from vacancy.clients.archives.export import export_log
 from vacancy.resources.model.partitioner import covering_cells
-from vacancy.resources.model.record import NewRecord
+from vacancy.resources.model.record import NewRecord, Record
+from vacancy.streams.archive.log import ArchiveLog
+from vacancy.streams.archive.storage import ArchiveStorage
 from vacancy.streams.log import Log, create_log, open_log
-from vacancy.streams.log_url import parse_log_url
+from vacancy.streams.log_identity import LogIdentity
+from vacancy.streams.log_url import LogUrl, parse_log_url
 from vacancy.streams.memory_log import MemoryLog
 
 
@@ -67,7 +73,65 @@ class Backend:
             log.close()
 
 
-def _memory() -> Backend:
+class ArchivedBackend(Backend):
+    """A memory log whose handles append to it, and read only from an archive in `directory`."""
+
+    directory: Path
+
+    def create(self, partitions: int = 4, log: str = "") -> Log:
+        return self._kept(ArchivedLog(super().create(partitions, log), self.directory))
+
+    def open(self) -> Log:
+        return self._kept(ArchivedLog(super().open(), self.directory))
+
+    def trim_archive(self, partition: int, before: int) -> None:
+        """Trim the log, and begin the archive again."""
+        MemoryLog(parse_log_url(self.url)).trim(partition, before)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class ArchivedLog(MemoryLog):
+    """Appends to a memory log, and exports it before each read from the archive."""
+
+    def __init__(self, log: Log, directory: Path) -> None:
+        super().__init__(parse_log_url(log.url))
+        self._plain = log
+        self._directory = directory
+
+    def _archive(self) -> ArchiveLog:
+        export_log(self._plain, ArchiveStorage(f"file://{self._directory}"), segment_records=7)
+        return ArchiveLog(LogUrl("archive", f"file://{self._directory}"))
+
+    def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
+        until = time.monotonic() + timeout_s
+        while True:
+            with self._archive() as archive:
+                found = archive.read(partition, offset, limit, max(0.0, min(0.1, until - time.monotonic())))
+            if found or time.monotonic() >= until:
+                return found
+
+    def start(self) -> dict[int, int]:
+        with self._archive() as archive:
+            return archive.start()
+
+    def end(self) -> dict[int, int]:
+        with self._archive() as archive:
+            return archive.end()
+
+    def identity(self) -> LogIdentity:
+        with self._archive() as archive:
+            return archive.identity()
+
+    def offset_after(self, partition: int, time_ms: int) -> int:
+        with self._archive() as archive:
+            return archive.offset_after(partition, time_ms)
+
+    def close(self) -> None:
+        self._plain.close()
+        super().close()
+
+
+def _memory(_directory: Path) -> Backend:
     place = parse_log_url(f"memory://{uuid.uuid4()}")
 
     def trim(partition: int, before: int) -> None:
@@ -101,11 +165,18 @@ def _kafka(servers: str) -> Backend:
     return Backend(f"kafka://{servers}/{topic}", trim)
 
 
-@pytest.fixture(params=["memory", "sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+def _archive(directory: Path) -> Backend:
+    place = parse_log_url(f"memory://{uuid.uuid4()}")
+    made = ArchivedBackend(place.url, lambda partition, before: made.trim_archive(partition, before))
+    made.directory = directory / place.place
+    return made
+
+
+@pytest.fixture(params=["memory", "sqlite", "archive", pytest.param("kafka", marks=pytest.mark.kafka)])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
     if request.param == "kafka":
         made = _kafka(request.getfixturevalue("kafka"))
     else:
-        made = _memory() if request.param == "memory" else _sqlite(tmp_path)
+        made = {"memory": _memory, "sqlite": _sqlite, "archive": _archive}[request.param](tmp_path)
     yield made
     made.close()
