@@ -37,6 +37,7 @@ class CommandContext:
         store: Path | None = None,
         cell: str | None = None,
         snapshots: str | None = None,
+        archive: str | None = None,
         config: Path | None = None,
         kafka: Iterable[str] | None = None,
         web_host: str | None = None,
@@ -52,6 +53,7 @@ class CommandContext:
             store=store,
             cell=cell,
             snapshots=snapshots,
+            archive=archive,
             config=config,
             kafka=kafka or (),
             web_host=web_host,
@@ -72,15 +74,17 @@ class CommandContext:
 
         return installed_registry()
 
-    def open_log(self, timeout_s: float | None = None) -> Log:
-        """Open the log, within about `timeout_s` if that is less than the settings allow.
+    def open_log(self, timeout_s: float | None = None, *, to_write: bool = False) -> Log:
+        """Open the log, within about `timeout_s` if that is less than the settings allow. Records that it does not have any
+        more are read from its archive, if the settings name one; not where it is opened `to_write`.
 
         Raises `LogError` if there is no log, `LogUnavailable` if it does not answer.
         """
         from vacancy.streams.log import open_log
 
         within_s = None if timeout_s is None else max(timeout_s, _OPEN_MIN_S)
-        return open_log(self.settings.log, within_s, **self.settings.kafka)
+        options = self.settings.kafka if to_write else self.settings.log_options
+        return open_log(self.settings.log, within_s, **options)
 
     def ensure_log(self) -> None:
         """Create the default log if it does not exist.

@@ -36,6 +36,15 @@ SnapshotsOption = Annotated[
         help="Where snapshots are kept: a directory, or a URL such as s3://bucket/path. [env: VACANCY_SNAPSHOTS]",
     ),
 ]
+ArchiveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--archive",
+        metavar="URL",
+        help="The log's archive, which has the records that were trimmed: a directory, or a URL such as s3://bucket/path."
+        " [env: VACANCY_ARCHIVE]",
+    ),
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(

@@ -23,7 +23,7 @@ from pydantic_settings import (
 )
 
 from vacancy.resources.model.errors import UsageError
-from vacancy.streams.log_url import parse_log_url
+from vacancy.streams.log_url import archive_place, parse_log_url
 
 MASK: Final = "********"
 _KAFKA_ENVIRONMENT: Final = "VACANCY_KAFKA_"
@@ -112,7 +112,8 @@ class Settings(BaseSettings):
     """The settings of every command. Use `load_settings` to create them.
 
     `log`: the log's URL. `store`: the directory of the tables. `cell`: the cell of this node, `auto`, or None if not
-    given. `snapshots`: the directory or URL of snapshots. `kafka`: client settings under their own names. `web_host`, `web_port`: address of a worker's HTTP pages
+    given. `snapshots`: the directory or URL of snapshots. `archive`: the directory or URL of the log's archive, "" if
+    it has none. `kafka`: client settings under their own names. `web_host`, `web_port`: address of a worker's HTTP pages
     (port 0: a free one; "off": none; None: 6066, or a free one if that is in use). `view_memory_mb`: about how much memory
     the columns of one reader may use, in MiB (None: 256 MiB and 4 KiB for each provider). `allow_devices`,
     `deny_devices`, `reserve_hugepages`: what a publisher offers of its host (docs/devices.md, docs/numa.md). `parts`: the
@@ -132,6 +133,7 @@ class Settings(BaseSettings):
     deny_devices: tuple[str, ...] = ()
     reserve_hugepages: tuple[str, ...] = ()
     snapshots: str = Field(default_factory=lambda: str(state_directory() / "snapshots"))
+    archive: str = ""
     parts: str = "vacancy.clients.runtime.bootstrap:worker_parts"
 
     @field_validator("log")
@@ -149,6 +151,16 @@ class Settings(BaseSettings):
     def _url_or_directory(cls, snapshots: str) -> str:
         return snapshots if "://" in snapshots else str(Path(snapshots).expanduser().absolute())
 
+    @field_validator("archive")
+    @classmethod
+    def _archive_url(cls, archive: str) -> str:
+        return archive_place(archive) if archive else ""
+
+    @property
+    def log_options(self) -> dict[str, str]:
+        """What `open_log` needs besides the URL to read all of the log: Kafka's settings, and the archive."""
+        return {**self.kafka, **({"archive": self.archive} if self.archive else {})}
+
     @property
     def web(self) -> WebAddress:
         """`web_host` and `web_port` together."""
@@ -165,6 +177,7 @@ def load_settings(
     store: Path | str | None = None,
     cell: str | None = None,
     snapshots: str | None = None,
+    archive: str | None = None,
     kafka: Iterable[str] = (),
     web_host: str | None = None,
     web_port: int | str | None = None,
@@ -179,7 +192,7 @@ def load_settings(
     exists). Raises UsageError for a file that cannot be read, an unknown setting or an invalid value.
     """
     flags: dict[str, Any] = {"log": log, "store": store, "cell": cell, "kafka": kafka_pairs(kafka) or None}
-    flags |= {"snapshots": snapshots}
+    flags |= {"snapshots": snapshots, "archive": archive}
     flags |= {"web_host": web_host, "web_port": web_port}
     flags |= {"allow_devices": allow_devices, "deny_devices": deny_devices}
     flags |= {"reserve_hugepages": reserve_hugepages}

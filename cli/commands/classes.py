@@ -78,7 +78,7 @@ def activate(
     options = RaiseOptions(timeout, propose_only, despite_missing, followers_of(context.settings))
     with (
         failure_as_json(as_json),
-        context.open_log(timeout) as opened,
+        context.open_log(timeout, to_write=True) as opened,
         context.open_reader(with_view=False) as reader,
     ):
         found = activate_classes(opened, reader, options)

@@ -227,7 +227,7 @@ def confirm(
 
     with (
         failure_as_json(as_json, consumers=consumers),
-        context.open_log(timeout) as opened,
+        context.open_log(timeout, to_write=True) as opened,
         context.open_reader() as reader,
     ):
         cells = {
@@ -274,7 +274,7 @@ def release(
 
     with (
         failure_as_json(as_json, consumers=consumers),
-        context.open_log(timeout) as opened,
+        context.open_log(timeout, to_write=True) as opened,
         context.open_reader() as reader,
     ):
         held = operator.release(

@@ -86,7 +86,7 @@ def _apply(provider: str, change: Change, where: _Where, as_json: bool) -> None:
 
     with (
         failure_as_json(as_json, provider=provider),
-        site.open_log(where.timeout) as opened,
+        site.open_log(where.timeout, to_write=True) as opened,
         site.open_reader() as reader,
     ):
         now = set_operator_settings(
@@ -367,7 +367,7 @@ def device(
 
     with (
         failure_as_json(as_json, provider=provider),
-        context.open_log(timeout) as opened,
+        context.open_log(timeout, to_write=True) as opened,
         context.open_reader() as reader,
     ):
         found = set_device_excluded(
@@ -429,7 +429,7 @@ def retire(
 
     with (
         failure_as_json(as_json, provider=provider),
-        context.open_log(timeout) as opened,
+        context.open_log(timeout, to_write=True) as opened,
         context.open_reader() as reader,
     ):
         found = retirement.retire(
@@ -481,7 +481,7 @@ def adopt(
 
     with (
         failure_as_json(as_json, provider=node),
-        context.open_log(timeout) as opened,
+        context.open_log(timeout, to_write=True) as opened,
         context.open_reader() as reader,
     ):
         found = machines.adopt(opened, reader, node, machine, cell=cell, timeout_s=timeout, wait=not no_wait)
@@ -536,7 +536,7 @@ def rename(
     names = dict(map(_new_name, provider or ()))
     with (
         failure_as_json(as_json, provider=node),
-        context.open_log(timeout) as opened,
+        context.open_log(timeout, to_write=True) as opened,
         context.open_reader() as reader,
     ):
         found = machines.rename(

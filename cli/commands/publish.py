@@ -301,7 +301,7 @@ def _publish_once(
     """Send one full report; without `collect`, retire the node. Print what became of it."""
     from vacancy.cli import publish_loop
 
-    with failure_as_json(as_json, node=node), context.open_log(timeout_s) as opened:
+    with failure_as_json(as_json, node=node), context.open_log(timeout_s, to_write=True) as opened:
         known = queue.cell
         publisher = publisher_to(opened)
         if collect is None and not force:

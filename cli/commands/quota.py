@@ -85,7 +85,7 @@ def set_(
     ]
     with (
         failure_as_json(as_json, project=project),
-        context.open_log(timeout) as opened,
+        context.open_log(timeout, to_write=True) as opened,
         context.open_reader(with_view=False) as reader,
     ):
         quotas = Quotas(opened, reader, timeout_s=timeout)

@@ -88,7 +88,7 @@ def activate(
     options = RaiseOptions(timeout, propose_only, despite_missing, followers_of(context.settings))
     with (
         failure_as_json(as_json, version=version),
-        context.open_log(timeout) as opened,
+        context.open_log(timeout, to_write=True) as opened,
         context.open_reader(with_view=False) as reader,
     ):
         found = activate_rules(opened, reader, version, options)
@@ -131,7 +131,7 @@ def withdraw(
 
     with (
         failure_as_json(as_json, proposal=proposal),
-        context.open_log(timeout) as opened,
+        context.open_log(timeout, to_write=True) as opened,
         context.open_reader(with_view=False) as reader,
     ):
         found = withdraw_proposals(opened, reader, proposal, timeout_s=timeout, wait=not no_wait)

@@ -85,7 +85,7 @@ def settle(
         silent = ""
         if found.status == "unknown":
             try:
-                with site.open_log(timeout) as opened:
+                with site.open_log(timeout, to_write=True) as opened:
                     check_same_log(opened, reader)
                     found = settlement.settle(reader, wanted, log=opened, timeout_s=timeout)
             except LogUnavailable as error:

@@ -12,9 +12,6 @@ from vacancy.streams.archive.segment import encode_segment
 from vacancy.streams.archive.storage import ArchiveStorage
 from vacancy.streams.log import Log
 
-SEGMENT_RECORDS: Final = 100_000
-"""Records of a segment at most, by default."""
-
 SEGMENT_BYTES: Final = 32 * 1024 * 1024
 """Keys and values of a segment have at most about this number of bytes before compression: a reader holds whole segments in
 memory."""
@@ -39,7 +36,7 @@ def export_log(
     storage: ArchiveStorage,
     *,
     until: Mapping[int, int] | None = None,
-    segment_records: int = SEGMENT_RECORDS,
+    segment_records: int = 100_000,
     progress: Progress | None = None,
 ) -> Exported:
     """Add the records that the archive lacks, up to `until` (partition -> offset; None: the log's current end).

@@ -42,6 +42,7 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "demo": ("--nodes", 1, "--schedulers", 1, "--requests", 1),
     "digest": (),
     "evacuate": ("node-1", "--dry-run"),
+    "log export": ("--to", "archive"),
     "move": ("c-1", "--timeout", 1),
     "place": (*SMALL, "--consumer", "c-2"),
     "provider adopt": ("node-1", "--timeout", 1),
