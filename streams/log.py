@@ -232,7 +232,9 @@ def create_log(
         create_sqlite_log(place, ordered)
     elif place.scheme == ARCHIVE:
         raise UsageError(
-            "an archive cannot be created as a log", where=url, do="make it with `vacancy log export --to URL`"
+            "an archive cannot be created as a log",
+            where=url,
+            do="make it with `vacancy log export --to URL`",
         )
     else:
         from vacancy.streams.kafka.topic import create_topic
