@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.clients.runtime.garbage_collector import spare_collector
 from vacancy.resources.model.errors import LogUnavailable, UsageError, VacancyError
-from vacancy.streams.log_url import parse_log_url
+from vacancy.streams.log_url import ARCHIVE, parse_log_url
 from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop
 
 if TYPE_CHECKING:
@@ -67,6 +67,12 @@ def run_worker(
     # Imported here, because a process that only starts workers does not need ctypes.
     from vacancy.clients.runtime.malloc import returning_memory
 
+    if parse_log_url(log_url).scheme == ARCHIVE:
+        raise UsageError(
+            "a worker follows a log, and an archive has no new records",
+            where=log_url,
+            do="fold it with `vacancy replay`, or name the log itself",
+        )
     stop_signal: StopSignal = SimpleQueue() if stop is None else stop
     with forward_signals(stop_signal), returning_memory():
         if parse_log_url(log_url).scheme == "kafka":

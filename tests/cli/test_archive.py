@@ -1,0 +1,56 @@
+"""The commands of archives: a folder that another host replays, verifies and asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Vacancy, node_file
+
+
+@pytest.fixture
+def vacancy(tmp_path: Path) -> Iterator[Vacancy]:
+    with Vacancy(tmp_path) as started:
+        started("topics", "create", "--partitions", 2)
+        for n in range(3):
+            started("publish", "--once", "--file", node_file(tmp_path, f"node-{n}"))
+        yield started
+
+
+def test_another_host_replays_an_archive(vacancy: Vacancy, tmp_path: Path) -> None:
+    expected = vacancy.json("replay", "--into", "live")
+    done = vacancy.json("log", "export", "--to", "report")
+    assert done["url"] == f"file://{tmp_path}/report"
+    assert done["new"]["records"] == sum(done["position"].values())
+    archive = ("--log", f"archive+file://{tmp_path}/report")
+    (tmp_path / "state/vacancy/log.db").unlink()
+    assert vacancy.json("replay", *archive, "--into", "other") == expected
+    assert vacancy.json("verify", *archive, "--store", "other")["ok"] is True
+    assert vacancy.json("topics", "check", *archive)["log"] == done["log"]
+    file = next((tmp_path / "report" / "p00001").iterdir())
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert f"{file}); restore the archive" in vacancy.fails(1, "replay", *archive, "--into", "third")
+
+
+def test_an_export_goes_on(vacancy: Vacancy, tmp_path: Path) -> None:
+    first = vacancy.json("log", "export", "--to", "report", "--until", "0:1,1:1")
+    assert first["position"] == {"0": 1, "1": 1}
+    second = vacancy.json("log", "export", "--to", "report", "--segment-records", 1)
+    assert second["segments"] == sum(second["position"].values())
+    assert "exported 0 records" in vacancy("log", "export", "--to", "report")
+
+
+def test_what_an_archive_cannot_do_is_one_line(vacancy: Vacancy, tmp_path: Path) -> None:
+    vacancy("log", "export", "--to", "report")
+    archive = ("--log", f"archive+file://{tmp_path}/report")
+    assert "has no new records" in vacancy.run_shared("worker", *archive).err
+    assert "cannot be created as a log" in vacancy.fails(2, "topics", "create", *archive)
+    assert "only read" in vacancy.fails(
+        1, "publish", "--once", *archive, "--file", node_file(tmp_path, "node-9")
+    )
+    assert "is not installed" in vacancy.fails(2, "log", "export", "--to", "s3://bucket/here")
+    assert "user name or password" in vacancy.fails(2, "log", "export", "--to", "s3://key:secret@bucket/here")
+    assert "is not a point" in vacancy.fails(2, "log", "export", "--to", "report", "--until", "tomorrow")
+    assert "there is no archive" in vacancy.fails(1, "replay", "--log", "archive+file:///nowhere")
