@@ -1,6 +1,6 @@
 """Measures how full each candidate order fills a cluster, with one scheduler that does not wait for verdicts.
 
-Pods of the openb trace are drawn at random, by seed, until they request 130 % of the GPUs, as in `trace --saturate`.
+Pods of a trace are drawn at random, by seed, until they request 130 % of the fleet, as in `trace --saturate`.
 Each is placed on the first candidate and reserved in the scheduler's own view. So a seed takes seconds, and the result
 depends on the order only.
 """
@@ -15,17 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evaluation.openb import (
-    GPU,
-    Pod,
-    Tree,
-    fleet_gpu_milli,
-    load_nodes,
-    load_pods,
-    saturation_draw,
-    typical_of,
-)
 from evaluation.statistics import percentile
+from evaluation.traces.arguments import add_trace_arguments, load_trace
+from evaluation.traces.trace import Trace, Tree, saturation_draw
 from vacancy.clients.demo.synthetic_fleet import node_reports
 from vacancy.clients.replay_tool.replay import replay
 from vacancy.clients.request_language.request_compiler import RequestCompiler
@@ -40,15 +32,16 @@ from vacancy.resources.state.tables import key
 
 
 class Filled(NamedTuple):
-    """The result of one fill: the allocated share of the GPUs, requests without a candidate, and query times."""
+    """The result of one fill: the allocated share of the measured class, requests without a candidate, and query times."""
 
     allocated: float
     no_valid_host: int
     query_ms: list[float]
 
 
-def fill(store: Path, order: Order, specs: Sequence[RequestSpec], seed: int) -> Filled:
-    """Place requests one after the other on the fleet of a store. The store itself is not changed."""
+def fill(store: Path, order: Order, specs: Sequence[RequestSpec], seed: int, measured: str) -> Filled:
+    """Place requests one after the other on the fleet of a store. The store itself is not changed. `measured` is the class of
+    which the allocated share is returned."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -66,7 +59,7 @@ def fill(store: Path, order: Order, specs: Sequence[RequestSpec], seed: int) -> 
                 row = view.row_of[key(found[0].cell, served.provider)]
                 for name, ask in served.resources.items():
                     view.reserve(row, name, ask)
-        columns, size = view.classes[GPU].arrays, view.size
+        columns, size = view.classes[measured].arrays, view.size
         capacity = int(columns["capacity"][:size].sum())
         return Filled(1 - int(columns["free"][:size].sum()) / capacity, refused, times)
 
@@ -83,12 +76,7 @@ def fold_fleet(trees: Sequence[Tree], store: Path) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument(
-        "--nodes", type=Path, required=True, metavar="FILE", help="the nodes: openb_node_list_all_node.csv"
-    )
-    parser.add_argument(
-        "--pods", type=Path, required=True, metavar="FILE", help="the pods: openb_pod_list_default.csv"
-    )
+    add_trace_arguments(parser)
     parser.add_argument("--orders", default=",".join(ORDERS), help="orders to compare (default: all)")
     parser.add_argument(
         "--seeds", type=int, default=10, help="number of seeds, starting with 0 (default: %(default)s)"
@@ -100,16 +88,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     if arguments.seeds < 1:
         raise UsageError(f"--seeds {arguments.seeds} is invalid", do="give 1 or more")
-    trees, pods = load_nodes(arguments.nodes), load_pods(arguments.pods)
-    orders = {name: order_named(name, typical_of(pods)) for name in arguments.orders.split(",")}
+    trace = load_trace(arguments)
+    orders = {name: order_named(name, trace.typical) for name in arguments.orders.split(",")}
     found = {}
     with tempfile.TemporaryDirectory(prefix="vacancy-orders-") as directory:
         store = Path(directory) / "store"
-        fold_fleet(trees, store)
+        fold_fleet(trace.trees, store)
         for name, order in orders.items():
-            found[name] = _summary(
-                [_fill(store, order, trees, pods, seed) for seed in range(arguments.seeds)]
-            )
+            found[name] = _summary([_fill(store, order, trace, seed) for seed in range(arguments.seeds)])
             if not arguments.json:
                 print(f"{name:20} " + ", ".join(f"{k} {v}" for k, v in found[name].items()), flush=True)
     if arguments.json:
@@ -117,9 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _fill(store: Path, order: Order, trees: Sequence[Tree], pods: Sequence[Pod], seed: int) -> Filled:
-    drawn = saturation_draw(pods, seed, fleet_gpu_milli(trees))
-    return fill(store, order, [pod.spec for pod in drawn], seed)
+def _fill(store: Path, order: Order, trace: Trace, seed: int) -> Filled:
+    drawn = saturation_draw(trace.pods, seed, trace.capacity)
+    return fill(store, order, [pod.spec for pod in drawn], seed, trace.measured)
 
 
 def _summary(fills: Sequence[Filled]) -> dict[str, Any]:

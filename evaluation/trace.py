@@ -1,8 +1,8 @@
 """Several schedulers race for the nodes of a real cluster, with its recorded requests.
 
 Every node of the trace is a provider tree, every pod a request. The requests are distributed round robin over the
-schedulers, in the order of the file (see `evaluation.openb`). The times of the trace are not used, because they leave
-the fleet nearly empty.
+schedulers, in the order of the trace (see `evaluation/traces`). With `--recorded` each is released when it ended; with the
+times of openb the fleet is nearly empty then.
 """
 
 from __future__ import annotations
@@ -10,23 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evaluation.openb import (
-    Pod,
-    Tree,
-    fill_schedule,
-    fleet_gpu_milli,
-    load_nodes,
-    load_pods,
-    saturation_draw,
-    typical_of,
-    with_models,
-)
 from evaluation.statistics import check_counts
+from evaluation.traces.arguments import add_trace_arguments, load_trace
+from evaluation.traces.gpu_models import with_models
+from evaluation.traces.trace import Pod, Trace, fill_schedule, recorded_schedule, saturation_draw
 from vacancy.clients.demo.race_plan import Arrival, deal
 from vacancy.clients.demo.race_trial import Progress, Step, Trial, TrialOptions, TrialResult, run_trial
 from vacancy.clients.demo.synthetic_fleet import node_reports
@@ -41,20 +32,21 @@ EXIT_DIFFERENCE = 5
 
 @dataclass(frozen=True)
 class TraceOptions:
-    """The options of a run. `nodes` and `pods` are the CSV files of the trace.
+    """The options of a run.
 
-    With neither `fill` nor `saturate`, nothing is released. `fill`: the oldest pods are released so that the live pods
-    request at most this share of the fleet's GPUs. `saturate`: pods are drawn from the file at random, by `seed`, and
-    never released, until they request 130 % of the fleet's GPUs. `hosts`: number of stores that follow the log; the
+    With neither `fill`, `saturate` nor `recorded`, nothing is released. `fill`: the oldest pods are released so that the
+    live pods request at most this share of the fleet, by the trace's measured class. `saturate`: pods are drawn from the
+    trace at random, by `seed`, and never released, until they request 130 % of the fleet. `recorded`: a pod is released
+    before the first arrival that comes after its end. `hosts`: number of stores that follow the log; the
     schedulers are distributed over them. `gpu_spec_share`: this share of the pods with GPUs is restricted to some GPU
     models, in addition to those with a `gpu_spec`. `order` may be a name: least_fragmentation then uses the file's pods
     as the typical workload.
     """
 
-    nodes: Path
-    pods: Path
+    trace: Trace
     fill: float | None = None
     saturate: bool = False
+    recorded: bool = False
     schedulers: int = 4
     seed: int = 0
     order: Order | str = RANDOM
@@ -66,8 +58,8 @@ class TraceOptions:
     client_settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.fill is not None and self.saturate:
-            raise UsageError("fill and saturate exclude each other", do="give one of them")
+        if (self.fill is not None) + self.saturate + self.recorded > 1:
+            raise UsageError("fill, saturate and recorded exclude each other", do="give one of them")
         if self.fill is not None and not 0 < self.fill <= 1:
             raise UsageError(
                 f"a fill of {self.fill:g} is invalid", do="give more than 0 and at most 1, for example 0.9"
@@ -79,16 +71,16 @@ class TraceOptions:
 
 def run_trace(options: TraceOptions, progress: Progress | None = None) -> TrialResult:
     """Run the trace. Raises `VacancyError` on a failure; differences that the audit finds are in the result."""
-    trees = load_nodes(options.nodes)
-    pods = load_pods(options.pods)
+    trace = options.trace
     if options.gpu_spec_share:
-        pods = with_models(pods, trees, options.gpu_spec_share, options.seed)
-    arrivals = _arrivals(options, trees, pods)
+        pods = with_models(trace.pods, trace.trees, options.gpu_spec_share, options.seed)
+        trace = trace._replace(pods=pods)
+    arrivals = _arrivals(options, trace)
     trial = TrialOptions(
         log=options.log,
         partitions=options.partitions,
         hosts=options.hosts,
-        order=order_named(options.order, typical_of(pods)),
+        order=order_named(options.order, trace.typical),
         in_flight=options.in_flight,
         # Releases are sent with the claims of one round: collected for longer, they would leave the fleet fuller than
         # intended.
@@ -98,19 +90,25 @@ def run_trace(options: TraceOptions, progress: Progress | None = None) -> TrialR
     )
 
     def publish(trial: Trial) -> None:
-        trial.append(list(node_reports(trees, trial.log.partitions, "/trace")), "publishing the nodes")
+        trial.append(list(node_reports(trace.trees, trial.log.partitions, "/trace")), "publishing the nodes")
 
     return run_trial(trial, publish, deal(arrivals, options.schedulers), progress)
 
 
-def _arrivals(options: TraceOptions, trees: Sequence[Tree], pods: Sequence[Pod]) -> list[Arrival]:
-    fleet = fleet_gpu_milli(trees)
+def _arrivals(options: TraceOptions, trace: Trace) -> list[Arrival]:
+    pods, capacity = trace.pods, trace.capacity
     if options.saturate:
-        return [Arrival(pod.spec) for pod in saturation_draw(pods, options.seed, fleet)]
-    if options.fill is None:
-        return [Arrival(pod.spec) for pod in pods]
-    released = fill_schedule(pods, fleet, options.fill)
-    return [Arrival(pod.spec, before) for pod, before in zip(pods, released, strict=True)]
+        return [Arrival(pod.spec) for pod in saturation_draw(pods, options.seed, capacity)]
+    return [
+        Arrival(pod.spec, before)
+        for pod, before in zip(pods, _released(options, pods, capacity), strict=True)
+    ]
+
+
+def _released(options: TraceOptions, pods: list[Pod], capacity: int) -> list[int | None]:
+    if options.recorded:
+        return recorded_schedule(pods)
+    return [None] * len(pods) if options.fill is None else fill_schedule(pods, capacity, options.fill)
 
 
 def as_json(result: TrialResult) -> dict[str, Any]:
@@ -134,23 +132,22 @@ def as_json(result: TrialResult) -> dict[str, Any]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument(
-        "--nodes", type=Path, required=True, metavar="FILE", help="the nodes: openb_node_list_all_node.csv"
-    )
-    parser.add_argument(
-        "--pods", type=Path, required=True, metavar="FILE", help="the pods: openb_pod_list_default.csv"
-    )
+    add_trace_arguments(parser)
     filling = parser.add_mutually_exclusive_group()
     filling.add_argument(
         "--fill",
         type=float,
         metavar="SHARE",
-        help="release the oldest pods, to keep the requested share of the GPUs at or below SHARE",
+        help="release the oldest pods, to keep the requested share of the fleet at or below SHARE: of its GPUs, or of its CPU"
+        " if it has none",
     )
     filling.add_argument(
         "--saturate",
         action="store_true",
-        help="draw pods at random until they request 130 %% of the GPUs; release none",
+        help="draw pods at random until they request 130 %% of the fleet; release none",
+    )
+    filling.add_argument(
+        "--recorded", action="store_true", help="release each pod when it ended, by the times of the trace"
     )
     parser.add_argument(
         "--schedulers",
@@ -199,10 +196,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     options = TraceOptions(
-        nodes=arguments.nodes,
-        pods=arguments.pods,
+        trace=load_trace(arguments),
         fill=arguments.fill,
         saturate=arguments.saturate,
+        recorded=arguments.recorded,
         schedulers=arguments.schedulers,
         seed=arguments.seed,
         order=order_named(arguments.order, arguments.typical) if arguments.typical else arguments.order,

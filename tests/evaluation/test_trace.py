@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `evaluation` is not instal
 
 from evaluation.__main__ import main
 from evaluation.trace import TraceOptions, as_json, run_trace
+from evaluation.traces.csv_trace import load_csv
 from vacancy.clients.demo.race_trial import TrialResult
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.scheduler.order_names import order_named
@@ -44,7 +45,7 @@ def pods(tmp_path: Path) -> Path:
 
 
 def test_without_fill_each_pod_arrives_once_and_none_is_released(nodes: Path, pods: Path) -> None:
-    result = run_trace(TraceOptions(nodes, pods, schedulers=2, partitions=2))
+    result = run_trace(TraceOptions(load_csv(nodes, pods), schedulers=2, partitions=2))
     assert result.ok, result.audit.problems
     assert (result.race.requests, result.race.released) == (40, 0)
     assert (result.nodes, result.providers) == (4, 12)
@@ -57,7 +58,7 @@ def test_every_outcome_of_the_trace_is_judged(nodes: Path, pods: Path, tmp_path:
     def traced(name: str, **options: Any) -> TrialResult:
         url = f"sqlite://{tmp_path}/{name}.db"
         new_log(url, 2, installed_registry(), replication=None).close()
-        return run_trace(TraceOptions(nodes, pods, schedulers=2, log=url, **options))
+        return run_trace(TraceOptions(load_csv(nodes, pods), schedulers=2, log=url, **options))
 
     filled, full = traced("filled", fill=0.5), traced("full")
     assert min(filled.race.accepted, filled.race.released, full.race.no_valid_host) > 0
@@ -67,7 +68,7 @@ def test_every_outcome_of_the_trace_is_judged(nodes: Path, pods: Path, tmp_path:
 
 
 def test_a_fill_releases_the_oldest(nodes: Path, pods: Path) -> None:
-    result = run_trace(TraceOptions(nodes, pods, fill=0.5, schedulers=2, in_flight=2))
+    result = run_trace(TraceOptions(load_csv(nodes, pods), fill=0.5, schedulers=2, in_flight=2))
     assert result.ok, result.audit.problems
     assert result.race.released > 0
     assert result.race.accepted > result.race.no_valid_host
@@ -75,7 +76,7 @@ def test_a_fill_releases_the_oldest(nodes: Path, pods: Path) -> None:
 
 def test_saturation_fills_the_fleet_and_releases_nothing(nodes: Path, pods: Path) -> None:
     result = run_trace(
-        TraceOptions(nodes, pods, saturate=True, order=order_named("pack"), schedulers=2, seed=3)
+        TraceOptions(load_csv(nodes, pods), saturate=True, order=order_named("pack"), schedulers=2, seed=3)
     )
     assert result.ok, result.audit.problems
     assert result.race.released == 0
@@ -86,7 +87,9 @@ def test_pods_get_only_gpu_models_that_they_accept(nodes: Path, pods: Path) -> N
     """With two hosts; once with the gpu_spec of the file (a fifth of the pods), once with more restricted pods."""
     for order, share in (("random", 0.0), ("least_fragmentation", 0.5)):
         result = run_trace(
-            TraceOptions(nodes, pods, schedulers=2, hosts=2, order=order, gpu_spec_share=share, in_flight=4)
+            TraceOptions(
+                load_csv(nodes, pods), schedulers=2, hosts=2, order=order, gpu_spec_share=share, in_flight=4
+            )
         )
         assert result.ok, result.audit.problems
         assert result.race.accepted > 8
@@ -108,10 +111,10 @@ def test_the_command_prints_one_object_and_sets_the_exit_code(
 
 def test_invalid_options_are_refused(nodes: Path, pods: Path) -> None:
     with pytest.raises(UsageError, match="exclude each other"):
-        TraceOptions(nodes, pods, fill=0.9, saturate=True)
+        TraceOptions(load_csv(nodes, pods), fill=0.9, saturate=True)
     with pytest.raises(UsageError, match="a gpu_spec share of 2 is invalid"):
-        TraceOptions(nodes, pods, gpu_spec_share=2)
+        TraceOptions(load_csv(nodes, pods), gpu_spec_share=2)
     with pytest.raises(UsageError, match="hosts is 0"):
-        TraceOptions(nodes, pods, hosts=0)
+        TraceOptions(load_csv(nodes, pods), hosts=0)
     with pytest.raises(UsageError, match="schedulers is 0"):
-        TraceOptions(nodes, pods, schedulers=0)
+        TraceOptions(load_csv(nodes, pods), schedulers=0)

@@ -7,19 +7,18 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # `evaluation` is not installed
+sys.path.insert(0, str(Path(__file__).parents[3]))  # `evaluation` is not installed
 
-from evaluation.openb import (
-    Pod,
-    fill_schedule,
-    fleet_gpu_milli,
+from evaluation.traces.csv_trace import (
+    NODE_FIELDS,
+    POD_FIELDS,
+    load_csv,
     load_nodes,
     load_pods,
-    model_trait,
-    saturation_draw,
-    typical_of,
-    with_models,
+    parse_columns,
 )
+from evaluation.traces.gpu_models import GPU, model_trait, with_models
+from evaluation.traces.trace import Pod, Trace, capacity_of, fill_schedule, recorded_schedule, saturation_draw
 from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.events import ProviderReport
 from vacancy.resources.model.request import Ask, RequestGroup, RequestSpec
@@ -57,7 +56,7 @@ def test_a_node_is_a_tree_with_one_provider_a_gpu(tmp_path: Path) -> None:
         inventories={"CUSTOM_GPU_MILLI": {"total": 1000}},
         traits=("CUSTOM_GPU_MODEL_V100M32",),
     )
-    assert fleet_gpu_milli(trees) == 2000
+    assert capacity_of(trees, GPU) == 2000
 
 
 def test_a_pod_is_a_request_with_one_group_per_gpu(tmp_path: Path) -> None:
@@ -76,10 +75,10 @@ def test_a_pod_is_a_request_with_one_group_per_gpu(tmp_path: Path) -> None:
         {"CUSTOM_CPU_MILLI": 4000},
         {"CUSTOM_GPU_MILLI": 460},
     ]
-    assert (share.gpu_milli, share.spec.group_policy) == (460, "none")
+    assert (share.amount, share.spec.group_policy) == (460, "none")
     assert [group.name for group in whole.spec.groups] == ["", "gpu0", "gpu1"]
     assert whole.spec.groups[2].any_traits == (("CUSTOM_GPU_MODEL_T4", "CUSTOM_GPU_MODEL_P100"),)
-    assert (whole.gpu_milli, whole.spec.group_policy) == (2000, "isolate")
+    assert (whole.amount, whole.spec.group_policy) == (2000, "isolate")
     assert [group.name for group in bare.spec.groups] == ["gpu0"]
 
 
@@ -149,7 +148,7 @@ def test_live_pods_never_request_more_than_the_fill() -> None:
     released = fill_schedule(pods, 10_000, 0.5)
     most = 0
     for now in range(500):
-        alive = [pods[at].gpu_milli for at in range(now + 1) if released[at] is None or released[at] > now]  # type: ignore[operator]
+        alive = [pods[at].amount for at in range(now + 1) if released[at] is None or released[at] > now]  # type: ignore[operator]
         assert sum(alive) <= 5_000
         most = max(most, sum(alive))
     assert most > 4_500
@@ -158,11 +157,11 @@ def test_live_pods_never_request_more_than_the_fill() -> None:
 def test_a_draw_saturates_the_fleet_and_depends_on_the_seed_only() -> None:
     pods = [pod(milli) for milli in (0, 250, 1000)]
     drawn = saturation_draw(pods, 1, 100_000)
-    requested = [one.gpu_milli for one in drawn]
+    requested = [one.amount for one in drawn]
     assert sum(requested) >= 130_000 > sum(requested[:-1])
     assert drawn == saturation_draw(pods, 1, 100_000)
     assert drawn != saturation_draw(pods, 2, 100_000)
-    with pytest.raises(UsageError, match="no pod requests a GPU"):
+    with pytest.raises(UsageError, match="no pod requests the class"):
         saturation_draw(pods[:1], 1, 100_000)
 
 
@@ -193,5 +192,70 @@ def test_a_share_of_the_pods_can_be_restricted_to_some_models(tmp_path: Path) ->
 def test_the_typical_workload_is_counted_from_the_pods(tmp_path: Path) -> None:
     rows = ("a,1,1,1,500,,LS,Running,0,9,0", "b,1,1,1,500,,LS,Running,0,9,0", "c,1,1,2,0,,LS,Running,0,9,0")
     pods = load_pods(written(tmp_path, PODS, *rows))
-    found = typical_of(pods)
+    found = Trace([], pods, GPU).typical
     assert (found.device, [one.weight for one in found.typical]) == ("CUSTOM_GPU_MILLI", [2, 1])
+
+
+def test_lists_of_pods_may_lack_times_and_models(tmp_path: Path) -> None:
+    header = "name,cpu_milli,memory_mib,num_gpu,gpu_milli"
+    one, two = load_pods(written(tmp_path, header, "a,1000,512,1,300", "b,1000,512,2,1000"))
+    assert (one.amount, one.created_s, one.deleted_s) == (300, None, None)
+    assert two.amount == 2000
+    assert not two.spec.groups[1].any_traits
+    with pytest.raises(UsageError, match="the trace has no times of arrival"):
+        recorded_schedule([one, two])
+
+
+def test_a_list_of_one_s_own_names_its_columns_and_units(tmp_path: Path) -> None:
+    nodes, pods = tmp_path / "nodes.csv", tmp_path / "pods.csv"
+    nodes.write_text("host,cpus,ram\nn1,2.5,0.7\nn2,64,512\n")
+    pods.write_text("id,flavor,vcpus,bytes,start,end\np1,m1,0.0015,1048577,5,\np2,m2,4,0,6,9\n")
+    trace = load_csv(
+        nodes,
+        pods,
+        node_columns=parse_columns("name=host, cpu_cores=cpus, memory_gib=ram", NODE_FIELDS),
+        pod_columns=parse_columns(
+            "name=id,cpu_cores=vcpus,memory_bytes=bytes,created_s=start,deleted_s=end", POD_FIELDS
+        ),
+    )
+    root = trace.trees[0][0]
+    assert root.inventories == {"CUSTOM_CPU_MILLI": {"total": 2500}, "MEMORY_MB": {"total": 716}}, (
+        "what a node has is rounded down"
+    )
+    host: dict[str, Ask] = {"CUSTOM_CPU_MILLI": 2, "MEMORY_MB": 2}
+    assert trace.pods[0].spec.groups[0].resources == host, "what a pod asks for is rounded up"
+    assert (trace.pods[0].created_s, trace.pods[0].deleted_s) == (5, None)
+    assert (trace.measured, trace.capacity) == ("CUSTOM_CPU_MILLI", 66_500)
+    assert [pod.amount for pod in trace.pods] == [2, 4000]
+
+
+@pytest.mark.parametrize(
+    ("columns", "what"),
+    [
+        ("name", "'name' does not name a column"),
+        ("name=a,size=b", "'size=b' does not name a column"),
+        ("name=a,name=b", "'name=b' does not name a column"),
+        ("name=a,cpu_cores=b,cpu_milli=c", "two columns for one amount"),
+        ("cpu_cores=b", "names no node or pod"),
+        ("name=a", "or no amount"),
+    ],
+)
+def test_columns_that_make_no_sense_are_refused(columns: str, what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        parse_columns(columns, NODE_FIELDS)
+
+
+def test_a_bad_number_of_one_s_own_is_named_by_its_column(tmp_path: Path) -> None:
+    path = written(tmp_path, "host,cpus", "n1,lots")
+    with pytest.raises(UsageError, match=r"cpus is 'lots', not a number .*:2\)"):
+        load_nodes(path, parse_columns("name=host,cpu_cores=cpus", NODE_FIELDS))
+    with pytest.raises(UsageError, match="there is no column ram"):
+        load_nodes(path, parse_columns("name=host,memory_gib=ram", NODE_FIELDS))
+
+
+def test_recorded_ends_release_before_the_next_arrival() -> None:
+    times = [(0, 10), (5, None), (9, 9), (10, 12), (30, 31)]
+    pods = [pod(1)._replace(created_s=start, deleted_s=end) for start, end in times]
+    assert recorded_schedule(pods) == [3, None, 3, 4, None]
+    with pytest.raises(UsageError, match="before the request that precedes it"):
+        recorded_schedule([pods[1], pods[0]])

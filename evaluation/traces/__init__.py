@@ -1,0 +1,1 @@
+"""Traces of real clusters: their machines and the requests that came to them."""
