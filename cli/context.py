@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from vacancy.resources.model.errors import LogError
+from vacancy.resources.model.errors import LogError, UsageError
 
 if TYPE_CHECKING:
+    from vacancy.clients.history.historical_store import HistoricalStore
     from vacancy.clients.scheduler.client import Scheduler, SchedulerOptions
     from vacancy.clients.scheduler.store_query import StoreQuery
     from vacancy.projections.query.order import Order
@@ -45,7 +46,13 @@ class CommandContext:
         allow_devices: Iterable[str] | None = None,
         deny_devices: Iterable[str] | None = None,
         reserve_hugepages: Iterable[str] | None = None,
+        as_of: str | None = None,
+        at_least: str | None = None,
+        timeout_s: float = 10.0,
     ) -> None:
+        """`as_of` is a point in time: then the store is one of the past, which is made first where it is not there. With
+        `at_least`, a position, it returns when the store has reached it, within `timeout_s`. Raises as
+        `historical_store` and `wait_until_at_least` do."""
         from vacancy.streams.settings import load_settings
 
         self.settings: Settings = load_settings(
@@ -62,6 +69,34 @@ class CommandContext:
             deny_devices=deny_devices,
             reserve_hugepages=reserve_hugepages,
         )
+        self._past: HistoricalStore | None = None
+        if as_of is not None and at_least is not None:
+            raise UsageError("--as-of and --at-least contradict each other", do="give one of them")
+        if as_of is not None:
+            self._go_back(as_of)
+        if at_least is not None:
+            self._wait(at_least, timeout_s)
+
+    def _go_back(self, as_of: str) -> None:
+        """Replace the store by that of the point. It is not removed while this object is there."""
+        from vacancy.cli.output import progress_bar
+        from vacancy.clients.history.historical_store import historical_store
+
+        with progress_bar("records folded") as progress:
+            self._past = historical_store(self.settings, self.registry(), as_of, progress=progress)
+        self.settings = self.settings.model_copy(update={"store": self._past.path})
+
+    def _wait(self, at_least: str, timeout_s: float) -> None:
+        from vacancy.clients.history.at_least import parse_position, wait_until_at_least
+
+        position = parse_position(at_least)
+        with self.open_reader(with_view=False) as reader:
+            wait_until_at_least(reader, position, timeout_s)
+
+    @property
+    def is_past(self) -> bool:
+        """Whether the store is one of the past."""
+        return self._past is not None
 
     @property
     def store(self) -> Path:
@@ -109,7 +144,14 @@ class CommandContext:
         """The store, to be queried. Raises `StoreError` where there is none."""
         from vacancy.clients.scheduler.store_query import StoreQuery
 
-        return StoreQuery.from_settings(self.settings, order=order, seed=seed)
+        return StoreQuery(
+            self.settings.store,
+            self.registry(),
+            order=order,
+            seed=seed,
+            view_memory_mb=self.settings.view_memory_mb,
+            still=self.is_past,
+        )
 
     def open_scheduler(self, timeout_s: float, **options: Unpack[SchedulerOptions]) -> Scheduler:
         """A scheduler on log and store, for one command. Raises as `open_log` and `open_query` do."""
@@ -130,5 +172,9 @@ class CommandContext:
 
         memory_mb = self.settings.view_memory_mb
         return StoreReader(
-            self.settings.store, self.registry(), with_view=with_view, view_memory_mb=memory_mb
+            self.settings.store,
+            self.registry(),
+            with_view=with_view,
+            view_memory_mb=memory_mb,
+            still=self.is_past,
         )

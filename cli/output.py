@@ -171,10 +171,31 @@ def position_text(position: Mapping[int, int]) -> str:
 
 
 def as_of_text(reader: StoreReader) -> str:
-    """The position of the tables that an answer was read from, and the age of their newest record."""
+    """The position of the tables that an answer was read from, and the age of their newest record; for tables of the past
+    its log time."""
     newest = reader.newest_ms
+    if reader.still:
+        return f"as of {position_text(reader.position)}{f', log time {time_text(newest)}' if newest else ''}"
     age = f", {max(0.0, time.time() - newest / 1000):.1f} s old" if newest else ""
     return f"as of {position_text(reader.position)}{age}"
+
+
+def past_text(reader: StoreReader) -> str:
+    """The position of tables of the past, as `as_of_text`; "" for those that a worker keeps up to date."""
+    return as_of_text(reader) if reader.still else ""
+
+
+def position_fields(reader: StoreReader) -> dict[str, Any]:
+    """The position of the tables that an answer was read from, for JSON: `as_of`, and its newest log time in `as_of_ms`."""
+    return {"as_of": reader.position, "as_of_ms": reader.newest_ms}
+
+
+def with_position(answer: Any, position: Mapping[str, Any]) -> Any:
+    """An answer for JSON with the fields of `position_fields`; of a list, each of its answers."""
+    plain = _plain(answer)
+    if isinstance(plain, list):
+        return [{**one, **position} for one in plain]
+    return {**plain, **position}
 
 
 def stderr_console() -> Console:

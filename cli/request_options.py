@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vacancy.cli.option_groups import with_option_group
 from vacancy.cli.order_option import read_text
 
 if TYPE_CHECKING:
@@ -269,30 +267,5 @@ QualitiesOnlyOption = Annotated[
 ]
 
 
-def with_request_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a command that has a parameter `request_options: RequestOptions`.
-
-    Typer sees a function with one parameter per option of the request in its place; the command receives all of them
-    as one `RequestOptions`.
-    """
-    options = get_type_hints(RequestOptions, include_extras=True)
-    parameters: dict[str, inspect.Parameter] = {}
-    own = get_type_hints(command, include_extras=True)
-    for name, parameter in inspect.signature(command).parameters.items():
-        if name == "request_options":
-            shown = {
-                one: parameter.replace(name=one, default=None, annotation=t) for one, t in options.items()
-            }
-        else:
-            shown = {name: parameter.replace(annotation=own[name])}
-        parameters |= shown
-    keyword = inspect.Parameter.KEYWORD_ONLY
-
-    @wraps(command)
-    def run(**given: Any) -> None:
-        command(request_options=RequestOptions(**{name: given.pop(name) for name in options}), **given)
-
-    signature = inspect.Signature([one.replace(kind=keyword) for one in parameters.values()])
-    run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {name: one.annotation for name, one in parameters.items()}
-    return run
+with_request_options = with_option_group("request_options", RequestOptions)
+"""Decorates a command that has a parameter `request_options: RequestOptions`."""

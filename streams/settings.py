@@ -113,7 +113,8 @@ class Settings(BaseSettings):
 
     `log`: the log's URL. `store`: the directory of the tables. `cell`: the cell of this node, `auto`, or None if not
     given. `snapshots`: the directory or URL of snapshots. `archive`: the directory or URL of the log's archive, "" if
-    it has none. `kafka`: client settings under their own names. `web_host`, `web_port`: address of a worker's HTTP pages
+    it has none. `history`: the directory where tables of the past are kept,
+    `history_stores` and `history_mb` (MiB) how many at most. `kafka`: client settings under their own names. `web_host`, `web_port`: address of a worker's HTTP pages
     (port 0: a free one; "off": none; None: 6066, or a free one if that is in use). `view_memory_mb`: about how much memory
     the columns of one reader may use, in MiB (None: 256 MiB and 4 KiB for each provider). `allow_devices`,
     `deny_devices`, `reserve_hugepages`: what a publisher offers of its host (docs/devices.md, docs/numa.md). `parts`: the
@@ -134,6 +135,9 @@ class Settings(BaseSettings):
     reserve_hugepages: tuple[str, ...] = ()
     snapshots: str = Field(default_factory=lambda: str(state_directory() / "snapshots"))
     archive: str = ""
+    history: Path = Field(default_factory=lambda: state_directory() / "history")
+    history_stores: Annotated[int, Field(ge=1)] = 16
+    history_mb: Annotated[int, Field(ge=1)] = 8_192
     parts: str = "vacancy.clients.runtime.bootstrap:worker_parts"
 
     @field_validator("log")
@@ -141,7 +145,7 @@ class Settings(BaseSettings):
     def _canonical(cls, url: str) -> str:
         return parse_log_url(url).url
 
-    @field_validator("store")
+    @field_validator("store", "history")
     @classmethod
     def _expanded(cls, store: Path) -> Path:
         return store.expanduser().absolute()

@@ -109,8 +109,8 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
     },
     "clients.history": {
         *("clients.inspection", "clients.replay_tool", "clients.runtime", "clients.scheduler"),
-        *("clients.snapshots", "projections.diagnostics", "projections.query", "projections.reader"),
-        *("projections.snapshots", "projections.store", "projections.view", "streams"),
+        *("clients.snapshots", "projections.changefeed", "projections.diagnostics", "projections.query"),
+        *("projections.reader", "projections.snapshots", "projections.store", "projections.view", "streams"),
         *("resources.classes", "resources.model", "resources.state", "resources.fold"),
     },
     "clients.inspection": {

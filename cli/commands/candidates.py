@@ -12,6 +12,7 @@ from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import order_from_option
 from vacancy.cli.output import as_of_text, ask_text, emit_json, emit_table, note, position_text
+from vacancy.cli.reading_options import ReadingOptions, with_reading_options
 from vacancy.cli.render_explanation import render_explanation
 from vacancy.cli.request_options import QualitiesOnlyOption, RequestOptions, with_request_options
 from vacancy.resources.model.errors import NoValidHost, SearchGivenUp, UsageError
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 _LIMIT = 10
 
 
+@with_reading_options
 @with_request_options
 def candidates(
     request_options: RequestOptions,
+    reading: ReadingOptions,
     limit: Annotated[
         int | None,
         typer.Option("--limit", min=1, help="Maximum number of candidates.", show_default=str(_LIMIT)),
@@ -66,8 +69,6 @@ def candidates(
     typical: o.TypicalOption = None,
     max_staleness: o.MaxStalenessOption = None,
     seed: o.SeedOption = None,
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
     """List nodes that can serve a request, without claiming anything.
@@ -85,7 +86,7 @@ def candidates(
     Exits with 3 if there is not a candidate. The output then lists how many nodes each constraint removed, and the
     nearest misses.
     """
-    context = CommandContext(store=store, config=config)
+    context = reading.context()
     registry = context.registry()
     parsed = request_options.parse(registry, qualities_only=qualities_only)
     if qualities_only:

@@ -7,27 +7,30 @@ from typing import Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import CommandContext
-from vacancy.cli.output import emit, emit_json, emit_table, time_text
+from vacancy.cli.output import emit, emit_json, emit_table, note, past_text, position_fields, time_text
+from vacancy.cli.reading_options import ReadingOptions, with_reading_options
 
 
+@with_reading_options
 def dead_letters(
+    reading: ReadingOptions,
     partition: Annotated[int | None, typer.Option("--partition", min=0, help="Only this partition.")] = None,
     limit: Annotated[
         int, typer.Option("--limit", min=1, help="The number of dead letters per partition, newest first.")
     ] = 100,
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
     """Show the records that the fold refused, and why. The JSON output also has their content."""
     from vacancy.clients.inspection.status import dead_letters as kept
 
-    with CommandContext(store=store, config=config).open_reader() as reader:
+    with reading.context().open_reader() as reader:
         found = kept(reader, partition=partition, limit=limit)
+        position, past = position_fields(reader), past_text(reader)
     if as_json:
-        emit_json({"dead_letters": found})
+        emit_json({"dead_letters": found, **position})
         return
+    if past:
+        note(past)
     if not found:
         emit("there are no dead letters")
         return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import as_of_text, emit, emit_json, emit_table, failure_as_json, note
+from vacancy.cli.output import as_of_text, emit, emit_json, emit_table, failure_as_json, note, position_fields
+from vacancy.cli.reading_options import ReadingOptions, with_reading_options
 from vacancy.resources.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,15 +103,15 @@ def set_(
 
 
 @app.command()
+@with_reading_options
 def show(
     project: Annotated[str, typer.Argument(metavar="PROJECT", help="The project.")],
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
+    reading: ReadingOptions,
     as_json: o.JsonOption = False,
 ) -> None:
     """Show the limits of a project and of its users, with the share and the usage of each partition."""
     check_names(project, None, None)
-    found, left, as_of = _limits(CommandContext(store=store, config=config), project)
+    found, left, as_of, position = _limits(reading.context(), project)
     if not found:
         from vacancy.clients.inspection.lookup import NotFound
 
@@ -118,7 +119,7 @@ def show(
             f"project {project!r} has no limit of its own", do="see `vacancy quota list` for the defaults"
         )
     if as_json:
-        emit_json({"limits": [one._asdict() for one in found], "uncounted": left.allocations})
+        emit_json({"limits": [one._asdict() for one in found], "uncounted": left.allocations, **position})
         return
     emit_table(
         ("SCOPE", "UNIT", "PARTITION", "USED", "SHARE"),
@@ -132,15 +133,15 @@ def show(
 
 
 @app.command("list")
+@with_reading_options
 def list_(
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
+    reading: ReadingOptions,
     as_json: o.JsonOption = False,
 ) -> None:
     """List all limits, with what is used of them."""
-    found, left, as_of = _limits(CommandContext(store=store, config=config), None)
+    found, left, as_of, position = _limits(reading.context(), None)
     if as_json:
-        emit_json({"limits": [one._asdict() for one in found], "uncounted": left.allocations})
+        emit_json({"limits": [one._asdict() for one in found], "uncounted": left.allocations, **position})
         return
     emit_limits(found)
     _note(left, as_of)
@@ -182,14 +183,16 @@ def _note(left: Uncounted, as_of: str) -> None:
     note(as_of)
 
 
-def _limits(context: CommandContext, project: str | None) -> tuple[list[Limit], Uncounted, str]:
+def _limits(
+    context: CommandContext, project: str | None
+) -> tuple[list[Limit], Uncounted, str, dict[str, Any]]:
     from vacancy.clients.inspection.uncounted import uncounted
     from vacancy.clients.scheduler.quotas import QuotaView
 
     with context.open_reader(with_view=False) as reader:
         view = QuotaView(reader)
         found = view.limits(project) if view.has_quotas() else []
-        return found, uncounted(reader, project), as_of_text(reader)
+        return found, uncounted(reader, project), as_of_text(reader), position_fields(reader)
 
 
 def check_names(project: str | None, user: str | None, consumer_type: str | None) -> None:

@@ -10,6 +10,7 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table, note, progress_bar
+from vacancy.cli.reading_options import ReadingOptions, with_reading_options
 
 if TYPE_CHECKING:
     from vacancy.clients.replay_tool.replay import Digest
@@ -66,13 +67,13 @@ def replay(
     _print_digest(found, as_json)
 
 
+@with_reading_options
 def digest(
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
+    reading: ReadingOptions,
     as_json: o.JsonOption = False,
 ) -> None:
     """Print one hash of the whole content of the tables. Two stores at the same position have the same digest."""
-    site = CommandContext(store=store, config=config)
+    site = reading.context()
     from vacancy.clients.replay_tool.replay import digest as digest_of
 
     _print_digest(digest_of(site.store, site.registry()), as_json)

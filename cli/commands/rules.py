@@ -9,7 +9,17 @@ import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import NOT_WAITED, emit, emit_json, emit_table, failure_as_json, note, outcome_name
+from vacancy.cli.output import (
+    NOT_WAITED,
+    emit,
+    emit_json,
+    emit_table,
+    failure_as_json,
+    note,
+    outcome_name,
+    past_text,
+)
+from vacancy.cli.reading_options import ReadingOptions, with_reading_options
 
 if TYPE_CHECKING:
     from vacancy.clients.admin.rules import OpenProposal, Raised
@@ -33,21 +43,24 @@ DespiteMissingOption = Annotated[
 
 
 @app.command()
+@with_reading_options
 def show(
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
+    reading: ReadingOptions,
     as_json: o.JsonOption = False,
 ) -> None:
     """Show, for each partition, the version in force and the plugin classes allowed; what this build supports; and the
     open proposals with the stores' answers."""
-    context = CommandContext(store=store, config=config)
+    context = reading.context()
     from vacancy.clients.admin.rules import show_rules
 
     with context.open_reader(with_view=False) as reader:
         found = show_rules(reader)
+        past = past_text(reader)
     if as_json:
         emit_json(found)
         return
+    if past:
+        note(past)
     emit_table(
         ("PARTITION", "POSITION", "VERSION", "PLUGIN CLASSES"),
         ((one.partition, one.position, one.version, " ".join(one.classes)) for one in found.partitions),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vacancy.cli import options as o
-from vacancy.cli.context import CommandContext
 from vacancy.cli.output import (
     as_of_text,
     ask_text,
@@ -18,9 +17,13 @@ from vacancy.cli.output import (
     emit_table,
     note,
     open_move_text,
+    past_text,
+    position_fields,
     taints_text,
     time_text,
+    with_position,
 )
+from vacancy.cli.reading_options import ReadingOptions, with_reading_options
 
 if TYPE_CHECKING:
     from vacancy.clients.inspection.answers import (
@@ -39,21 +42,22 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID")]
 
 
 @app.command()
+@with_reading_options
 def provider(
     id_: IdArgument,
+    reading: ReadingOptions,
     cell: o.CellOption = None,
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
     """Show a provider and its descendants: inventories, traits, aggregates, operator settings, consumers."""
     from vacancy.clients.inspection.lookup import show_provider
 
-    with CommandContext(store=store, config=config).open_reader() as reader:
+    with reading.context().open_reader() as reader:
         found = show_provider(reader, id_, cell=cell)
+        position = position_fields(reader)
         as_of = as_of_text(reader)
     if as_json:
-        emit_json(found)
+        emit_json(with_position(found, position))
         return
     _print_tree(found)
     note(as_of)
@@ -179,22 +183,25 @@ def _print_holdings(holdings: Sequence[HoldingAnswer]) -> None:
 
 
 @app.command()
+@with_reading_options
 def consumer(
     id_: IdArgument,
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
+    reading: ReadingOptions,
     as_json: o.JsonOption = False,
 ) -> None:
     """Show what a consumer holds, and by which claim."""
     from vacancy.clients.inspection.cell_moves import cell_moves
     from vacancy.clients.inspection.lookup import show_consumer
 
-    with CommandContext(store=store, config=config).open_reader() as reader:
+    with reading.context().open_reader() as reader:
         found = show_consumer(reader, id_)
         moves = cell_moves(reader, id_)
+        position, past = position_fields(reader), past_text(reader)
     if as_json:
-        emit_json(found)
+        emit_json(with_position(found, position))
         return
+    if past:
+        note(past)
     for one in found:
         emit(
             f"consumer {one.consumer} in cell {one.cell}, generation {one.generation}, type {one.consumer_type}"
@@ -206,20 +213,23 @@ def consumer(
 
 
 @app.command()
+@with_reading_options
 def request(
     id_: IdArgument,
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
+    reading: ReadingOptions,
     as_json: o.JsonOption = False,
 ) -> None:
     """Show a request and its outcome."""
     from vacancy.clients.inspection.lookup import show_request
 
-    with CommandContext(store=store, config=config).open_reader() as reader:
+    with reading.context().open_reader() as reader:
         found = show_request(reader, id_)
+        position, past = position_fields(reader), past_text(reader)
     if as_json:
-        emit_json(found)
+        emit_json(with_position(found, position))
         return
+    if past:
+        note(past)
     emit_table(
         ("REQUEST", "RECEIVED", "OUTCOME", "CELL", "CLAIM", "REASON"),
         [
@@ -237,20 +247,23 @@ def request(
 
 
 @app.command()
+@with_reading_options
 def claim(
     id_: IdArgument,
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
+    reading: ReadingOptions,
     as_json: o.JsonOption = False,
 ) -> None:
     """Show a claim's verdict. It is kept until the claim's deadline."""
     from vacancy.clients.inspection.lookup import show_claim
 
-    with CommandContext(store=store, config=config).open_reader() as reader:
+    with reading.context().open_reader() as reader:
         found = show_claim(reader, id_)
+        position, past = position_fields(reader), past_text(reader)
     if as_json:
-        emit_json(found)
+        emit_json(with_position(found, position))
         return
+    if past:
+        note(past)
     emit(f"claim {found.claim} of {found.consumer} in cell {found.cell} at {found.partition}:{found.offset}")
     if found.accepted:
         emit("accepted")
@@ -266,20 +279,21 @@ def claim(
 
 
 @app.command()
+@with_reading_options
 def group(
     id_: Annotated[str, typer.Argument(metavar="CELL/NAME")],
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
+    reading: ReadingOptions,
     as_json: o.JsonOption = False,
 ) -> None:
     """Show a server group: its policy, its members, and the nodes that they are on."""
     from vacancy.clients.inspection.group_report import show_group
 
-    with CommandContext(store=store, config=config).open_reader(with_view=False) as reader:
+    with reading.context().open_reader(with_view=False) as reader:
         found = show_group(reader, id_)
+        position = position_fields(reader)
         as_of = as_of_text(reader)
     if as_json:
-        emit_json(found)
+        emit_json(with_position(found, position))
         return
     most = f", at most {found.max_per_node} together" if found.policy == "anti-affinity" else ""
     if found.max_skew is not None:
@@ -296,20 +310,22 @@ def group(
 
 
 @app.command()
+@with_reading_options
 def nodes(
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
+    reading: ReadingOptions,
     as_json: o.JsonOption = False,
 ) -> None:
     """Show all nodes, and whether they accept new claims."""
     from vacancy.clients.inspection.lookup import nodes as all_nodes
 
-    with CommandContext(store=store, config=config).open_reader() as reader:
+    with reading.context().open_reader() as reader:
         found = list(all_nodes(reader))
-        as_of = reader.position
+        position, past = position_fields(reader), past_text(reader)
     if as_json:
-        emit_json({"nodes": found, "as_of": as_of})
+        emit_json({"nodes": found, **position})
         return
+    if past:
+        note(past)
     emit_table(
         ("NODE", "CELL", "STATE", "LAST HEARD"),
         ((node.root, node.cell, node.state, time_text(node.heard_ms)) for node in found),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from vacancy.cli import options as o
 from vacancy.cli.context import OPTIONAL_LOG_S, CommandContext
-from vacancy.cli.output import emit, emit_json, emit_table, note, time_text
+from vacancy.cli.output import emit, emit_json, emit_table, note, past_text, time_text
+from vacancy.cli.reading_options import ReadingOptions, with_reading_options
 from vacancy.resources.model.errors import LogError
 from vacancy.streams.log_clock import NOTICE_MS, duration_text
 
@@ -26,36 +27,27 @@ _COLUMNS = (
 )
 
 
+@with_reading_options
 def status(
-    log: o.LogOption = None,
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
-    kafka: o.KafkaOption = None,
+    reading: ReadingOptions,
     as_json: o.JsonOption = False,
 ) -> None:
     """Show the state of this host's store: how far it is behind the log, what it contains, what needs attention.
 
     If the log does not answer, everything else is still shown.
     """
-    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    site = reading.context()
     from vacancy.clients.inspection import status as whole
 
     with site.open_reader() as reader:
-        ends = None
-        try:
-            with site.open_log(OPTIONAL_LOG_S) as opened:
-                ends = opened.end()
-                if opened.identity().log != reader.manifest.log:
-                    note(
-                        f"the store was folded from another log than {site.settings.log}; give its own log with --log"
-                    )
-                    ends = None
-        except LogError as error:
-            note(str(error))
-        found = whole.status(reader, ends)
+        # The end of the log is of now: it does not belong beside tables of the past.
+        found = whole.status(reader, None if site.is_past else _ends(site, reader.manifest.log))
+        past = past_text(reader)
     if as_json:
         emit_json(found)
         return
+    if past:
+        note(past)
     emit(f"store {site.store} of log {found.log}")
     emit_table(
         _COLUMNS,
@@ -96,6 +88,21 @@ def status(
     for name, types in found.attribute_clashes.items():
         types_text = ", ".join(f"{kind} on {one.providers} ({one.example})" for kind, one in types.items())
         emit(f"attribute {name} has several types, and no comparison matches all of them: {types_text}")
+
+
+def _ends(site: CommandContext, of: str) -> dict[int, int] | None:
+    """The end of the log of a store, partition -> offset; None where the log does not answer, or is another one."""
+    try:
+        with site.open_log(OPTIONAL_LOG_S) as opened:
+            ends = opened.end()
+            if opened.identity().log == of:
+                return ends
+            note(
+                f"the store was folded from another log than {site.settings.log}; give its own log with --log"
+            )
+    except LogError as error:
+        note(str(error))
+    return None
 
 
 def _print_excluded(devices: list[ExcludedAnswer]) -> None:

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from vacancy.cli import options as o
-from vacancy.cli.context import CommandContext
-from vacancy.cli.output import emit_json
+from vacancy.cli.output import as_of_text, emit_json, note
+from vacancy.cli.reading_options import ReadingOptions, with_reading_options
 
 
+@with_reading_options
 def typical(
+    reading: ReadingOptions,
     device: Annotated[
         str,
         typer.Argument(metavar="CLASS", help="Resource class of the devices, for example CUSTOM_GPU_MILLI."),
@@ -19,16 +20,16 @@ def typical(
     limit: Annotated[
         int, typer.Option("--limit", min=1, max=256, help="Maximum number of different requests.")
     ] = 256,
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
 ) -> None:
     """Derive the typical workload from the current allocations and print it as JSON, for --typical.
 
     The order least_fragmentation uses it. Requests with the same needs are counted as one kind.
     """
-    context = CommandContext(store=store, config=config)
+    context = reading.context()
     context.registry().check(device)
     from vacancy.clients.scheduler.order_names import learn_typical
 
     with context.open_reader() as reader:
+        if context.is_past:
+            note(as_of_text(reader))
         emit_json(learn_typical(reader, device, limit).model_dump(mode="json", exclude_defaults=True))

@@ -9,10 +9,13 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.commands.quota import check_names, emit_limits
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import as_of_text, emit_json, emit_table, note, open_move_text
+from vacancy.cli.output import as_of_text, emit_json, emit_table, note, open_move_text, position_fields
+from vacancy.cli.reading_options import ReadingOptions, with_reading_options
 
 
+@with_reading_options
 def usage(
+    reading: ReadingOptions,
     project: Annotated[
         str | None, typer.Option("--project", metavar="ID", help="Only consumers of this project.")
     ] = None,
@@ -35,18 +38,16 @@ def usage(
             "--against-quota", help="Show the limits, and what is used of them (see `vacancy quota`)."
         ),
     ] = False,
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
     """Show how much of each class consumers hold: all of them, or those of a project, a user or a type."""
     check_names(project, user, consumer_type)
     if against_quota:
-        _against_quota(CommandContext(store=store, config=config), project, user, consumer_type, as_json)
+        _against_quota(reading.context(), project, user, consumer_type, as_json)
         return
     from vacancy.clients.inspection.usage import usage as added_up
 
-    with CommandContext(store=store, config=config).open_reader(with_view=False) as reader:
+    with reading.context().open_reader(with_view=False) as reader:
         found = added_up(reader, project=project, user=user, consumer_type=consumer_type, by=by)
         position, as_of = reader.position, as_of_text(reader)
     if as_json:
@@ -79,14 +80,14 @@ def _against_quota(
         limits = []
         if view.has_quotas():
             limits = view.limits() if project is None else view.in_force(project, user, consumer_type)
-        left, as_of = uncounted(reader, project), as_of_text(reader)
+        left, as_of, position = uncounted(reader, project), as_of_text(reader), position_fields(reader)
     found = [
         one
         for one in limits
         if user in (None, one.user) and consumer_type in (None, one.consumer_type) and one.limit >= 0
     ]
     if as_json:
-        emit_json({"limits": [one._asdict() for one in found], "uncounted": left.allocations})
+        emit_json({"limits": [one._asdict() for one in found], "uncounted": left.allocations, **position})
         return
     emit_limits(found)
     if left.text:

@@ -10,6 +10,7 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.context import OPTIONAL_LOG_S, CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table, note, position_text, time_text
+from vacancy.cli.reading_options import ReadingOptions, with_reading_options
 from vacancy.cli.render_explanation import alternative_text, number_text
 from vacancy.cli.request_options import QualitiesOnlyOption, RequestOptions, with_request_options
 from vacancy.resources.model.errors import LogError
@@ -19,19 +20,17 @@ if TYPE_CHECKING:
     from vacancy.streams.log import Log
 
 
+@with_reading_options
 @with_request_options
 def why_not(
     node: Annotated[
         str, typer.Argument(metavar="NODE", help="Id of the node, or of any provider in its tree.")
     ],
     request_options: RequestOptions,
+    reading: ReadingOptions,
     qualities_only: QualitiesOnlyOption = False,
     max_staleness: o.MaxStalenessOption = None,
     cell: o.CellOption = None,
-    log: o.LogOption = None,
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
-    kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
     """Explain why a node cannot serve a request: every constraint that it fails, and who took the last unit.
@@ -39,7 +38,7 @@ def why_not(
     The options of the request are those of `vacancy candidates`. The consumer and the time of the last claim are read
     from the log; without the log only its offset is shown.
     """
-    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    context = reading.context()
     parsed = request_options.parse(context.registry(), qualities_only=qualities_only)
     with ExitStack() as open_:
         opened = _open_log_if_available(context, open_)

@@ -128,10 +128,10 @@ def position_at(log: Log, time_ms: int, *, now_ms: int | None = None) -> dict[in
     return found
 
 
-def _completed(named: Mapping[int, int], log: Log) -> dict[int, int]:
-    """A position with the partitions that it does not name."""
+def check_position_exists(position: Mapping[int, int], log: Log) -> dict[int, int]:
+    """Raise UsageError for a partition or an offset that the log does not have. Returns the log's end."""
     end = log.end()
-    for partition, offset in named.items():
+    for partition, offset in position.items():
         if partition not in end:
             error = no_partition(log.name, partition, log.partitions)
             raise UsageError(error.what, where=error.where, do=error.do)
@@ -141,6 +141,12 @@ def _completed(named: Mapping[int, int], log: Log) -> dict[int, int]:
                 where=f"{log.name}, partition {partition}",
                 do=f"the log ends at {partition}:{end[partition]}",
             )
+    return end
+
+
+def _completed(named: Mapping[int, int], log: Log) -> dict[int, int]:
+    """A position with the partitions that it does not name."""
+    end = check_position_exists(named, log)
     others = [partition for partition in end if partition not in named]
     if not others:
         return dict(sorted(named.items()))

@@ -61,7 +61,7 @@ def status(reader: StoreReader, ends: Mapping[int, int] | None = None) -> Status
     partitions = []
     for partition, position in reader.position.items():
         one = PartitionStatus(partition, position, time_ms=reader.log_time_ms(partition))
-        one.ahead_s = max(0, one.time_ms - wall_ms()) / 1000
+        one.ahead_s = 0.0 if reader.still else max(0, one.time_ms - wall_ms()) / 1000
         if ends is not None:
             one.end = ends[partition]
             one.lag = max(0, one.end - position)

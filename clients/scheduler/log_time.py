@@ -33,7 +33,8 @@ class Present:
 
     With a `clock` that was measured it is the time of that clock, or the newest log time where that is later (the log's clock
     was set back). Otherwise it is the newest log time in the tables, and the time that passed here since the reader first saw
-    that position. A process that has just started therefore knows nothing of the time for which a log was silent.
+    that position. A process that has just started therefore knows nothing of the time for which a log was silent. For a
+    store that stands still the present is its newest log time.
     """
 
     def __init__(self, reader: StoreReader, clock: LogClock | None = None) -> None:
@@ -48,6 +49,8 @@ class Present:
     def now_ms(self) -> int:
         """The present: ms since 1970, UTC, by log time."""
         newest_ms, position = self._reader.newest_ms, self._reader.position
+        if self._reader.still:
+            return newest_ms
         now = time.monotonic()
         if position != self._position:
             self._position, self._seen_at = position, now

@@ -58,7 +58,8 @@ class StoreQuery:
 
     `order`, an `Order` or the name of one, is the order of candidates where a question names none. `seed` makes random
     choices repeatable. `view_memory_mb` bounds the memory of the columns (`StoreReader`). `clock`, where given, is that of the
-    log that the store follows: it tells the present where nothing is appended (`Present`). Opening raises `StoreError` where
+    log that the store follows: it tells the present where nothing is appended (`Present`). With `still` nobody writes the
+    store, as one of the past. Opening raises `StoreError` where
     the store cannot be read.
     """
 
@@ -71,11 +72,12 @@ class StoreQuery:
         seed: int | None = None,
         view_memory_mb: int | None = None,
         clock: LogClock | None = None,
+        still: bool = False,
     ) -> None:
         self.order = order_named(order)
         self.registry = registry
         self.rng = np.random.default_rng(seed)
-        self.reader = StoreReader(store, registry, view_memory_mb=view_memory_mb)
+        self.reader = StoreReader(store, registry, view_memory_mb=view_memory_mb, still=still)
         self.present = Present(self.reader, clock)
         self._compiler = RequestCompiler(registry)
         self._texts: dict[str, CompiledRequest] = {}

@@ -56,7 +56,8 @@ class StoreReader:
     `catch_up` moves to the newest commit; until the next call everything read is as of `position`.
     New verdicts are passed to each listener (`listening`). `view_memory_mb` bounds the memory of the view's columns (None: in
     proportion to the fleet); `view.memory` shows what they use, and a warning is logged when names are left out. With
-    `partitions`, only these are read; the others count as empty.
+    `partitions`, only these are read; the others count as empty. With `still` nobody writes the store, as one of the past
+    (`clients.history`): `catch_up` and `follow` cost nothing, and log time is the present.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class StoreReader:
         versions: RulesVersions = RULES_VERSIONS,
         view_memory_mb: int | None = None,
         partitions: Collection[int] | None = None,
+        still: bool = False,
     ) -> None:
         self.path = path
         self.registry = registry
@@ -79,6 +81,7 @@ class StoreReader:
         self._loaded_at = 0.0
         self._left_out = 0
         self._only = partitions
+        self.still = still
         self._partitions: dict[int, PartitionReader] = {}
         self._listeners: list[Listener] = []
         self._behind = False
@@ -134,6 +137,8 @@ class StoreReader:
         self._move(PartitionReader.follow)
 
     def _move(self, news: Callable[[PartitionReader], list[FeedEntry] | None]) -> None:
+        if self.still and not self._behind:
+            return
         now = time.monotonic()
         if now - self._looked_at > _LOOK_AGAIN_S:
             self._looked_at = now
