@@ -105,8 +105,16 @@ def failure_as_json(as_json: bool, **fields: object) -> Iterator[None]:
         raise
 
 
+_bar: list[Console] = []
+"""The console of the progress bar that is shown, if one is."""
+
+
 def note(text: str) -> None:
-    """Write a message that is not part of the answer to standard error, as one line."""
+    """Write a message that is not part of the answer to standard error, as one line. Beside a progress bar it is written above
+    the bar, and stays there."""
+    if _bar:
+        _bar[-1].print(f"vacancy: {printable(text)}", soft_wrap=True)
+        return
     sys.stderr.write(f"vacancy: {printable(text)}\n")
     sys.stderr.flush()
 
@@ -207,26 +215,37 @@ def stderr_console() -> Console:
 
 @contextmanager
 def progress_bar(task: str) -> Iterator[Progress | None]:
-    """A progress callback (records done, records in all) with an estimate of the time left.
+    """A progress callback (records done, records in all). The bar shows records, records a second, and the time left.
 
     None if standard error is not a terminal.
     """
     if not is_watched():
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 
+    class Rate(TextColumn):
+        def render(self, task: Task) -> Any:
+            self.text_format = f"{task.speed or 0:,.0f}/s"
+            return super().render(task)
+
+    console = stderr_console()
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
+        Rate(""),
         TimeRemainingColumn(),
-        console=stderr_console(),
+        console=console,
         transient=True,
     )
-    with bar:
-        number = bar.add_task(printable(task), total=None)
-        yield lambda done, total: bar.update(number, completed=done, total=total)
+    _bar.append(console)
+    try:
+        with bar:
+            number = bar.add_task(printable(task), total=None)
+            yield lambda done, total: bar.update(number, completed=done, total=total)
+    finally:
+        _bar.pop()
 
 
 def open_move_text(move: CellMove) -> str:

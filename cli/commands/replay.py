@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,8 @@ from vacancy.cli.reading_options import ReadingOptions, with_reading_options
 
 if TYPE_CHECKING:
     from vacancy.clients.replay_tool.replay import Digest
+    from vacancy.resources.model.errors import VacancyError
+    from vacancy.streams.log import Log
 
 
 def replay(
@@ -30,41 +33,86 @@ def replay(
         bool,
         typer.Option("--rebuild", help="Rename the existing store, and fold from the log's first record."),
     ] = False,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            metavar="POSITION|TIME",
+            help="Stop there: 0:7,1:4, 2026-11-28T13:14:33Z or -2h (default: the log's end).",
+        ),
+    ] = None,
+    from_snapshot: Annotated[
+        str | None,
+        typer.Option(
+            "--from-snapshot",
+            metavar="URL",
+            help="If there is no store, start with the newest snapshot of this log at URL.",
+        ),
+    ] = None,
     processes: Annotated[
-        int,
-        typer.Option("--processes", min=1, help="The number of processes that fold partitions in parallel."),
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--processes",
+            min=1,
+            help="The number of processes that fold partitions in parallel (default: one a core).",
+        ),
+    ] = None,
     log: o.LogOption = None,
     config: o.ConfigOption = None,
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Fold the log into a store, up to the log's current end, and print the digest.
+    """Fold the log into a store, up to the log's current end or up to --until, and print the digest.
 
-    Appends nothing to the log. An existing store continues from its position.
+    Appends nothing to the log. An existing store continues from its position, also after a kill.
     """
-    site = CommandContext(log=log, store=into, config=config, kafka=kafka)
-    from vacancy.clients.replay_tool.parallel import replay_processes as fold_in_parallel
-    from vacancy.clients.replay_tool.replay import replay as fold_all
+    context = CommandContext(log=log, store=into, config=config, kafka=kafka)
     from vacancy.clients.replay_tool.set_aside import set_aside
 
-    with site.open_log() as opened:
+    with context.open_log() as opened:
         opened.identity()  # do not rename the store for a log that cannot be read
-        if rebuild and (aside := set_aside(site.store)) is not None:
-            note(f"the old store {site.store} is now {aside}; remove it when you no longer need it")
-        with progress_bar("records folded") as progress:
-            if processes == 1:
-                found = fold_all(opened, site.store, site.registry(), progress=progress)
-            else:
-                found = fold_in_parallel(
-                    site.settings.log,
-                    site.store,
-                    site.registry(),
-                    processes=processes,
-                    progress=progress,
-                    client_settings=site.settings.kafka,
-                )
-    _print_digest(found, as_json)
+        end = _end(opened, until)
+        if rebuild and (aside := set_aside(context.store)) is not None:
+            note(f"the old store {context.store} is now {aside}; remove it when you no longer need it")
+        if from_snapshot is not None:
+            _start(context, opened, from_snapshot, end)
+    _print_digest(_fold(context, end, processes), as_json)
+
+
+def _end(log: Log, until: str | None) -> dict[int, int] | None:
+    """The position that `--until` means; None: the log's end."""
+    if until is None:
+        return None
+    from vacancy.clients.history.points import parse_point, resolve
+
+    return resolve(parse_point(until), log)
+
+
+def _start(context: CommandContext, log: Log, url: str, end: Mapping[int, int] | None) -> None:
+    """Make the store of the newest snapshot that is not after `end`, if there is no store."""
+    from vacancy.clients.snapshots.restore import start_from_snapshot
+    from vacancy.projections.snapshots.storage import SnapshotStorage
+
+    start_from_snapshot(log, SnapshotStorage(url), context.store, context.registry(), note, until=end)
+
+
+def _fold(context: CommandContext, end: Mapping[int, int] | None, processes: int | None) -> Digest:
+    from vacancy.clients.replay_tool.parallel import replay_processes
+
+    def report(partition: int, error: VacancyError) -> None:
+        note(f"partition {partition} stopped: {error}")
+
+    with progress_bar("records folded") as progress:
+        return replay_processes(
+            context.settings.log,
+            context.store,
+            context.registry(),
+            processes=processes,
+            until=end,
+            progress=progress,
+            on_error=report,
+            client_settings=context.settings.kafka,
+        )
 
 
 @with_reading_options

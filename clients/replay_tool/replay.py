@@ -12,11 +12,15 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.store.digest import partition_digest, store_digest
 from vacancy.projections.store.store import Store
 from vacancy.resources.classes.registry import Registry
-from vacancy.resources.model.errors import LogError
+from vacancy.resources.model.errors import LogError, StoreError
 from vacancy.resources.model.record import Record
 from vacancy.streams.log import Log
 
-BATCH = 1000
+BATCH = 2000
+
+BULK_RECORDS = 20_000
+"""From this number of records on a store is folded in bulk (see `Store`): its readers load everything afterwards, which
+takes less time than the fold."""
 
 Progress = Callable[[int, int], None]
 """Called with (records folded, records in total) after each batch."""
@@ -39,16 +43,44 @@ def replay(
     progress: Progress | None = None,
 ) -> Digest:
     """Fold the log into the store at `store` (created if missing), up to `until` or to the log's current end. Nothing
-    is appended to the log, not even a tick. Raises `LogError`, `StoreError`, `Halt`."""
-    with open_store(store, log, registry) as tables:
-        ends = dict(until) if until is not None else log.end()
-        total = sum(max(0, end - tables.position()[p]) for p, end in ends.items())
-        done = 0
+    is appended to the log, not even a tick. A call that was killed is continued by the next one.
+
+    Raises `LogError`, `StoreError`, `Halt`; `StoreError` also where the store is past `until`.
+    """
+    ends, left = remaining(log, store, registry, until)
+    done, total = 0, sum(left.values())
+    with open_store(store, log, registry, bulk=total >= BULK_RECORDS) as tables:
         for folded in fold_up_to(log, tables, ends):
             done += folded
             if progress is not None:
                 progress(done, total)
         return store_digests(tables, registry)
+
+
+def remaining(
+    log: Log, store: Path, registry: Registry, until: Mapping[int, int] | None = None
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Where a replay into `store` ends, and how many records are left to fold, by partition, of all partitions. The store is created if missing, and checked against the log. Raises `StoreError` where it is past `until`; `LogError` where
+    `until` is not in the log."""
+    with open_store(store, log, registry) as tables:
+        position = dict(tables.position())
+    ends = log.end()
+    for partition, offset in (until or {}).items():
+        if not 0 <= offset <= ends.get(partition, 0):
+            raise LogError(
+                f"the log has no position {partition}:{offset}: it ends at {ends.get(partition, 0)}",
+                where=f"{log.name}, partition {partition}",
+                do="give a position that the log has reached",
+            )
+    ends = {**ends, **(until or {})}
+    for partition, end in ends.items():
+        if position[partition] > end:
+            raise StoreError(
+                f"the store is at {partition}:{position[partition]}, past {partition}:{end}",
+                where=str(store),
+                do="name another directory with --into, or fold again from the first record with --rebuild",
+            )
+    return ends, {p: end - position[p] for p, end in ends.items()}
 
 
 def fold_up_to(log: Log, tables: Store, ends: Mapping[int, int]) -> Iterator[int]:

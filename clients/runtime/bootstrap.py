@@ -133,13 +133,13 @@ def followers_of(settings: Settings) -> Callable[[], Mapping[str, bool]] | None:
     return followers
 
 
-def open_store(path: Path, log: Log, registry: Registry) -> Store:
-    """Open the store at `path` for writing and check it against its log.
+def open_store(path: Path, log: Log, registry: Registry, *, bulk: bool = False) -> Store:
+    """Open the store at `path` for writing and check it against its log. `bulk`: see `Store`.
 
     Raises `StoreMismatch` if the store was folded from another log, and `LogError` if the log ends before the store's
     position or no longer has the records after it.
     """
-    store = _unopened(path, log, registry)
+    store = _unopened(path, log, registry, bulk=bulk)
     try:
         start, end = log.start(), log.end()
         for partition, position in store.position().items():
@@ -150,9 +150,9 @@ def open_store(path: Path, log: Log, registry: Registry) -> Store:
     return store
 
 
-def _unopened(path: Path, log: Log, registry: Registry) -> Store:
+def _unopened(path: Path, log: Log, registry: Registry, *, bulk: bool = False) -> Store:
     identity = log.identity()
-    return Store(path, log=identity.log, partitions=identity.partitions, registry=registry)
+    return Store(path, log=identity.log, partitions=identity.partitions, registry=registry, bulk=bulk)
 
 
 def worker_parts(log: Log, path: Path) -> WorkerParts:

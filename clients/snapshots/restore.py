@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -65,10 +65,16 @@ def restore_snapshot(
 
 
 def start_from_snapshot(
-    log: Log, storage: SnapshotStorage, store: Path, registry: Registry, report: Callable[[str], None]
+    log: Log,
+    storage: SnapshotStorage,
+    store: Path,
+    registry: Registry,
+    report: Callable[[str], None],
+    *,
+    until: Mapping[int, int] | None = None,
 ) -> None:
-    """Make the newest snapshot of this log the store at `store`, if there is none. `report` receives what was done, and why
-    snapshots were passed over. Without a snapshot that this build supports nothing is done: the store is folded from the
+    """Make the newest snapshot of this log that is not after `until` the store at `store`, if there is none. `report` receives
+    what was done, and why snapshots were passed over. Without a snapshot that this build supports nothing is done: the store is folded from the
     log. Raises as `restore_snapshot` does for a damaged one."""
     identity = log.identity()
     with _alone(store):
@@ -76,7 +82,7 @@ def start_from_snapshot(
             return
         passed_over: list[VacancyError] = []
         try:
-            manifest = newest(storage, identity, registry, passed_over)
+            manifest = newest(storage, identity, registry, passed_over, until=until)
         except NoSnapshot:
             manifest = None
         for error in passed_over:
@@ -115,14 +121,21 @@ def verify_snapshot(storage: SnapshotStorage, name: str, registry: Registry) -> 
 
 
 def newest(
-    storage: SnapshotStorage, identity: LogIdentity, registry: Registry, passed_over: list[VacancyError]
+    storage: SnapshotStorage,
+    identity: LogIdentity,
+    registry: Registry,
+    passed_over: list[VacancyError],
+    *,
+    until: Mapping[int, int] | None = None,
 ) -> SnapshotManifest:
-    """The snapshot of this log with the most records folded, among those that this build supports. Adds to
-    `passed_over` why others were not considered. Raises `NoSnapshot`."""
+    """The snapshot of this log with the most records folded, among those that this build supports and that are after
+    `until` in no partition. Adds to `passed_over` why others were not considered. Raises `NoSnapshot`."""
     found = storage.snapshots()
     passed_over += [one.error for one in found if one.error is not None]
     for manifest in furthest(
-        one.manifest for one in found if one.manifest is not None and one.manifest.log == identity.log
+        one.manifest
+        for one in found
+        if one.manifest is not None and one.manifest.log == identity.log and _is_within(one.manifest, until)
     ):
         try:
             check_supported(manifest, f"{storage.url}/{manifest.id}", registry)
@@ -137,6 +150,11 @@ def newest(
     raise NoSnapshot(
         what, where=storage.url, do="see `vacancy snapshot list`, or fold the log from its first record"
     )
+
+
+def _is_within(manifest: SnapshotManifest, until: Mapping[int, int] | None) -> bool:
+    """Whether the snapshot is after `until` in no partition."""
+    return until is None or all(offset <= until.get(p, offset) for p, offset in manifest.position.items())
 
 
 def check_log(storage: SnapshotStorage, manifest: SnapshotManifest, identity: LogIdentity) -> None:

@@ -37,6 +37,8 @@ from vacancy.projections.store.metadata import (
     new_epoch,
 )
 from vacancy.projections.store.rocksdb import (
+    BULK_BUFFER_BYTES,
+    WRITE_BUFFER_BYTES,
     checkpoint,
     create_family,
     existing_families,
@@ -45,6 +47,7 @@ from vacancy.projections.store.rocksdb import (
     scan,
     translate,
     translated,
+    without_wal,
 )
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
@@ -109,16 +112,27 @@ class PartitionStore:
     """Satisfies `resources.transaction.State`. One writer: RocksDB's lock on the directory is the fence.
 
     `stage` adds one record's changes; `commit` makes all that was staged durable at once; `abandon` forgets it.
+
+    With `bulk`, commits write no write-ahead log, no feed and no ring. A process that is killed leaves the commit of the last
+    flush, and readers load all rows again. `close` raises `StoreError` where its flush fails, as later commits are lost then.
     """
 
     def __init__(
-        self, path: Path, store: str, registry: Registry, versions: RulesVersions = RULES_VERSIONS
+        self,
+        path: Path,
+        store: str,
+        registry: Registry,
+        versions: RulesVersions = RULES_VERSIONS,
+        *,
+        bulk: bool = False,
     ) -> None:
         self.path = path
+        self._bulk = bulk
         self._registry = registry
         self._versions = versions
         names = self._names_to_open()
-        self._db = open_primary(path, names, (FEED_FAMILY,))
+        buffer_bytes = BULK_BUFFER_BYTES if bulk else WRITE_BUFFER_BYTES
+        self._db = open_primary(path, names, (FEED_FAMILY,), buffer_bytes=buffer_bytes)
         self._handles = {name: self._db.get_column_family_handle(name) for name in names}
         self._dbs: dict[str, Rdict] = {name: self._db.get_column_family(name) for name in names}
         self._rows: Changes = defaultdict(dict)
@@ -248,6 +262,9 @@ class PartitionStore:
     def commit(self, position: int, time_ms: int, checksum: int) -> None:
         """Write what was staged, the feed's entry and the new position. Raises `StoreError`; then nothing of
         it was written."""
+        if self._bulk:
+            self._commit_in_bulk(position, checksum)
+            return
         batch = WriteBatch(raw_mode=True)
         written = [self._write(batch, table, rows) for table, rows in self._staged.items()]
         images = [image for image in written if image is not None]
@@ -276,6 +293,41 @@ class PartitionStore:
             del self._feed_sizes[:gone]
         self._feed_sizes.append(len(entry))
         self._feed_bytes += len(entry)
+        self._staged = defaultdict(dict)
+        self._deadlines.commit()
+        self._drop_old_rows()
+
+    def _commit_in_bulk(self, position: int, checksum: int) -> None:
+        """As `commit`, but the feed is left empty: readers that find its numbers ahead load everything."""
+        batch = WriteBatch(raw_mode=True)
+        for table, rows in self._staged.items():
+            put, encode, handle = batch.put, table.encode, self._handles[table.family]
+            for key, row in rows.items():
+                if row is None:
+                    batch.delete(key, handle)
+                else:
+                    put(key, encode(row), handle)
+        before = self.local
+        number, manifest = before.feed_next + 1, self._manifest.state()
+        local = MetadataRow(
+            before.store,
+            position,
+            checksum,
+            number,
+            number,
+            self._rules_version or 1,
+            before.epoch,
+            *manifest,
+        )
+        batch.put(LOCAL_KEY, encode_metadata(local), self._handles[LOCAL_FAMILY])
+        try:
+            with translated(self.path):
+                self._db.write(batch, without_wal())
+        except BaseException:
+            self.abandon()
+            raise
+        self.local = local
+        self._feed_sizes, self._feed_bytes = array("I"), 0
         self._staged = defaultdict(dict)
         self._deadlines.commit()
         self._drop_old_rows()
@@ -344,9 +396,15 @@ class PartitionStore:
     def close(self) -> None:
         """Flush, so that the next to open it need not replay the write-ahead log, and release the lock."""
         self._ring.close()
-        with contextlib.suppress(StoreError), translated(self.path):  # on a full disk that log holds all
-            flush(self._db, self.path.with_suffix(".flush"))
-        self._close_tables()
+        try:
+            with translated(self.path):
+                flush(self._db, self.path.with_suffix(".flush"))
+        except StoreError:
+            if self._bulk:
+                raise
+            # On a full disk the write-ahead log holds all.
+        finally:
+            self._close_tables()
 
     def _close_tables(self) -> None:
         with contextlib.suppress(StoreError), translated(self.path):

@@ -23,6 +23,7 @@ from rocksdict import (
     Options,
     Rdict,
     ReadOptions,
+    WriteOptions,
 )
 
 from vacancy.resources.model.errors import StoreCorrupt, StoreError, StoreInUse
@@ -34,6 +35,9 @@ reader has as much in memory as the writer, and the use rises and falls by that 
 ARENA_BLOCK_BYTES = 64 * 1024
 """What a memtable grows by. Of RocksDB's own megabyte, tables with few rows would hold most of it unused, and
 it counts against `WRITE_BUFFER_BYTES`."""
+
+BULK_BUFFER_BYTES = 64 * 1024 * 1024
+"""The same while a log is folded in bulk: larger files are written less often, and merged less often."""
 
 QUEUE_BYTES = 256 * 1024 * 1024
 """Files of a queue family beyond this are dropped, the oldest first."""
@@ -55,22 +59,32 @@ and request is new): of 10 bits one answer in a hundred is a block that is read 
 
 
 def open_primary(
-    path: Path, families: Sequence[str], queues: Container[str] = (), *, cache_bytes: int = BLOCK_CACHE_BYTES
+    path: Path,
+    families: Sequence[str],
+    queues: Container[str] = (),
+    *,
+    cache_bytes: int = BLOCK_CACHE_BYTES,
+    buffer_bytes: int = WRITE_BUFFER_BYTES,
 ) -> Rdict:
-    """Open a directory for writing. `queues` are families whose oldest files are dropped, never compacted. Raises `StoreInUse`, `StoreCorrupt` or `StoreError`."""
+    """Open a directory for writing. `queues` are families whose oldest files are dropped, never compacted. Raises `StoreInUse`,
+    `StoreCorrupt` or `StoreError`."""
     options = _options(cache_bytes)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
     # A secondary that follows a flush of some families and not yet of others was seen with its position
     # ahead of its rows; flushing all families at once rules that out.
     options.set_atomic_flush(True)
-    options.set_db_write_buffer_size(WRITE_BUFFER_BYTES)
-    options.set_max_total_wal_size(WRITE_BUFFER_BYTES)
+    options.set_db_write_buffer_size(buffer_bytes)
+    options.set_max_total_wal_size(buffer_bytes)
     options.set_max_background_jobs(2)
     options.set_allow_concurrent_memtable_write(False)  # there is one writer
     with translated(path):
         path.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
-        return Rdict(str(path), options=options, column_families=_per_family(families, cache_bytes, queues))
+        return Rdict(
+            str(path),
+            options=options,
+            column_families=_per_family(families, cache_bytes, queues, buffer_bytes),
+        )
 
 
 def existing_families(path: Path) -> tuple[str, ...]:
@@ -208,6 +222,13 @@ def open_read_only(path: Path, families: Sequence[str], queues: Container[str] =
         )
 
 
+def without_wal() -> WriteOptions:
+    """Options of a write that is durable with the next flush, and not before."""
+    options: Any = WriteOptions()
+    options.disable_wal = True
+    return cast(WriteOptions, options)
+
+
 def check_files(path: Path, families: Sequence[str], queues: Container[str] = ()) -> None:
     """Raise the error of the files, if there is one: a secondary does not report it, and shows an older state."""
     open_read_only(path, families, queues).close()
@@ -256,8 +277,14 @@ def translate(error: Exception, path: Path) -> StoreError:
     return StoreError(f"RocksDB: {text}", where=str(path), do="see the file LOG in that directory")
 
 
-def _per_family(families: Sequence[str], cache_bytes: int, queues: Container[str]) -> dict[str, Options]:
+def _per_family(
+    families: Sequence[str],
+    cache_bytes: int,
+    queues: Container[str],
+    buffer_bytes: int = WRITE_BUFFER_BYTES,
+) -> dict[str, Options]:
     one = _options(cache_bytes)
+    one.set_write_buffer_size(buffer_bytes // 2)
     queue = _options(min(cache_bytes, QUEUE_CACHE_BYTES), queue=True)
     queue.set_compaction_style(DBCompactionStyle.fifo())
     bounds = FifoCompactOptions()

@@ -30,7 +30,8 @@ def partition_path(store: Path, partition: int) -> Path:
 class Store:
     """A directory of partitions, folded from one log. Satisfies the worker's projection protocol.
 
-    Opening one that was folded from another log raises `StoreMismatch`.
+    Opening one that was folded from another log raises `StoreMismatch`. `bulk` is for folding many records that nobody follows
+    (`PartitionStore`).
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Store:
         partitions: int,
         registry: Registry,
         versions: RulesVersions = RULES_VERSIONS,
+        bulk: bool = False,
     ) -> None:
         self.path = path
+        self._bulk = bulk
         self.registry = registry
         self.versions = versions
         found = read_manifest(path)
@@ -62,7 +65,7 @@ class Store:
         found = self._open.get(partition)
         if found is None:
             path = partition_path(self.path, partition)
-            found = PartitionStore(path, self.manifest.store, self.registry, self.versions)
+            found = PartitionStore(path, self.manifest.store, self.registry, self.versions, bulk=self._bulk)
             self._open[partition] = found
         return found
 
