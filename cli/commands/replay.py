@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +13,12 @@ from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
 from vacancy.cli.output import emit, emit_json, emit_table, note, progress_bar
 from vacancy.cli.reading_options import ReadingOptions, with_reading_options
+from vacancy.cli.replay_comparison import compare, end_of, start_of
+from vacancy.resources.model.errors import UsageError
 
 if TYPE_CHECKING:
     from vacancy.clients.replay_tool.replay import Digest
     from vacancy.resources.model.errors import VacancyError
-    from vacancy.streams.log import Log
 
 
 def replay(
@@ -49,6 +51,16 @@ def replay(
             help="If there is no store, start with the newest snapshot of this log at URL.",
         ),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="BUILD|STORE",
+            help="Compare the fold with that of another virtual environment, or with a store and the snapshots; fold into"
+            " a temporary directory. Ends with 5 if they differ.",
+        ),
+    ] = None,
+    snapshots: o.SnapshotsOption = None,
     processes: Annotated[
         int | None,
         typer.Option(
@@ -57,6 +69,7 @@ def replay(
             help="The number of processes that fold partitions in parallel (default: one a core).",
         ),
     ] = None,
+    emit_changes: Annotated[bool, typer.Option("--emit-changes", hidden=True)] = False,
     log: o.LogOption = None,
     config: o.ConfigOption = None,
     kafka: o.KafkaOption = None,
@@ -66,34 +79,37 @@ def replay(
 
     Appends nothing to the log. An existing store continues from its position, also after a kill.
     """
-    context = CommandContext(log=log, store=into, config=config, kafka=kafka)
+    context = CommandContext(log=log, store=into, snapshots=snapshots, config=config, kafka=kafka)
+    if emit_changes:
+        _emit_changes(context)
+        return
+    if against is not None:
+        if rebuild or into is not None:
+            raise UsageError(
+                "--against folds into a temporary directory", do="leave out --into, --store and --rebuild"
+            )
+        compare(
+            context, against, until=until, from_snapshot=from_snapshot, processes=processes, as_json=as_json
+        )
+        return
     from vacancy.clients.replay_tool.set_aside import set_aside
 
     with context.open_log() as opened:
         opened.identity()  # do not rename the store for a log that cannot be read
-        end = _end(opened, until)
+        end = end_of(opened, until)
         if rebuild and (aside := set_aside(context.store)) is not None:
             note(f"the old store {context.store} is now {aside}; remove it when you no longer need it")
         if from_snapshot is not None:
-            _start(context, opened, from_snapshot, end)
+            start_of(context, opened, from_snapshot, context.store, end)
     _print_digest(_fold(context, end, processes), as_json)
 
 
-def _end(log: Log, until: str | None) -> dict[int, int] | None:
-    """The position that `--until` means; None: the log's end."""
-    if until is None:
-        return None
-    from vacancy.clients.history.points import parse_point, resolve
+def _emit_changes(context: CommandContext) -> None:
+    """Answer the process that compares this build with another one."""
+    from vacancy.clients.replay_tool.change_emitter import emit_changes
 
-    return resolve(parse_point(until), log)
-
-
-def _start(context: CommandContext, log: Log, url: str, end: Mapping[int, int] | None) -> None:
-    """Make the store of the newest snapshot that is not after `end`, if there is no store."""
-    from vacancy.clients.snapshots.restore import start_from_snapshot
-    from vacancy.projections.snapshots.storage import SnapshotStorage
-
-    start_from_snapshot(log, SnapshotStorage(url), context.store, context.registry(), note, until=end)
+    with context.open_log() as opened:
+        emit_changes(opened, context.store, context.registry(), sys.stdin, emit)
 
 
 def _fold(context: CommandContext, end: Mapping[int, int] | None, processes: int | None) -> Digest:

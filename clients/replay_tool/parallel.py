@@ -53,9 +53,14 @@ class _Failed(NamedTuple):
     error: VacancyError
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def default_processes(records: int) -> int:
-    """How many processes fold this number of records: one a core that this process may use, fewer for few records."""
-    return max(1, min(len(os.sched_getaffinity(0)), records // PROCESS_RECORDS))
+    """How many processes fold this number of records: one a core, fewer for few records."""
+    return max(1, min(cores(), records // PROCESS_RECORDS))
 
 
 def replay_processes(
@@ -82,7 +87,7 @@ def replay_processes(
         if count == 1:
             return replay(log, store, registry, until=ends, progress=progress)
     bulk = total >= BULK_RECORDS
-    shares = [{p: ends[p] for p in part} for part in _deal(left, count)]
+    shares = [{p: ends[p] for p in part} for part in deal(left, count)]
     with ExitStack() as running:
         children = [
             running.enter_context(
@@ -97,7 +102,7 @@ def replay_processes(
     return Digest(store_digest(found), found, dict(sorted(ends.items())))
 
 
-def _deal(left: Mapping[int, int], processes: int) -> list[list[int]]:
+def deal(left: Mapping[int, int], processes: int) -> list[list[int]]:
     """Assign partitions to processes: the largest first, each to the process with the least so far."""
     shares: list[list[int]] = [[] for _ in range(min(processes, len(left)))]
     for partition in sorted(left, key=lambda p: -left[p]):

@@ -1,4 +1,4 @@
-"""Replay on several processes ends where replay on one does."""
+"""Replay on several processes ends where replay on one does: at the log's end or before, in bulk or not."""
 
 from __future__ import annotations
 
@@ -7,49 +7,94 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.replay_tool.replay_site import REGISTRY, append_reports, log_of_reports
 from tests.support.events_json import rules_in_steps
-from vacancy.clients.replay_tool.parallel import replay_processes
-from vacancy.clients.replay_tool.replay import replay
-from vacancy.clients.runtime.bootstrap import installed_registry, new_log
-from vacancy.resources.model import events
-from vacancy.resources.model.errors import Halt
+from vacancy.clients.replay_tool import replay as module
+from vacancy.clients.replay_tool.parallel import default_processes, replay_processes
+from vacancy.clients.replay_tool.replay import digest, replay
+from vacancy.clients.runtime.bootstrap import new_log
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.errors import Halt, LogError, StoreError, VacancyError
 from vacancy.resources.model.partitioner import cell_for
 from vacancy.resources.model.record import NewRecord
-
-
-def _report(root: str) -> bytes:
-    data = {
-        "root": root,
-        "incarnation": "0" * 16,
-        "sequence": 1,
-        "providers": [{"id": root, "inventories": {"VCPU": {"total": 8}}}],
-    }
-    return events.encode_plain("vacancy.node.reported.v1", f"{root}-1", f"/node/{root}", data)
+from vacancy.streams.log import open_log
 
 
 def test_side_by_side_is_the_same(tmp_path: Path) -> None:
-    registry = installed_registry()
-    url = f"sqlite://{tmp_path}/log.db"
+    url = log_of_reports(tmp_path, 4, 300)
     told: list[tuple[int, int]] = []
-    with new_log(url, 4, registry) as log:
-        log.append([NewRecord(cell_for(f"n{i}", 4), _report(f"n{i}")) for i in range(300)])
-        one = replay(log, tmp_path / "one", registry)
-        both = replay_processes(
-            url,
-            tmp_path / "both",
-            registry,
-            processes=2,
-            progress=lambda done, total: told.append((done, total)),
-        )
-    assert both == one
+    with open_log(url) as log:
+        one = replay(log, tmp_path / "one", REGISTRY)
+        middle = {p: end // 2 for p, end in log.end().items()}
+        half = replay(log, tmp_path / "half", REGISTRY, until=middle)
+    both = replay_processes(
+        url,
+        tmp_path / "both",
+        REGISTRY,
+        processes=2,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert both == one == digest(tmp_path / "both", REGISTRY)
     assert told[-1] == (304, 304)
+    assert replay_processes(url, tmp_path / "parts", REGISTRY, processes=3, until=middle) == half
+    assert replay_processes(url, tmp_path / "parts", REGISTRY, processes=2) == one, "it continues"
 
 
-def test_an_error_of_a_process_is_raised_with_its_type(tmp_path: Path) -> None:
-    registry = installed_registry()
+def test_in_bulk_the_tables_are_the_same_and_readers_load_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader of the store before sees its rows afterwards, although the feed has nothing of them."""
+    url = log_of_reports(tmp_path, 2, 100)
+    with open_log(url) as log:
+        replay(log, tmp_path / "bulk", REGISTRY)
+        append_reports(log, 150, sequence=2)
+        plain = replay(log, tmp_path / "plain", REGISTRY)
+        with StoreReader(tmp_path / "bulk", REGISTRY) as reader:
+            assert reader.view.size == 100
+            monkeypatch.setattr(module, "BULK_RECORDS", 1)
+            assert replay(log, tmp_path / "bulk", REGISTRY) == plain
+            reader.catch_up()
+            assert reader.position == plain.position
+            assert reader.view.size == 150
+        monkeypatch.undo()
+        append_reports(log, 150, sequence=3)
+        assert replay(log, tmp_path / "bulk", REGISTRY) == replay(log, tmp_path / "plain", REGISTRY)
+
+
+def test_a_position_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
+    url = log_of_reports(tmp_path, 2, 40)
+    with open_log(url) as log:
+        with pytest.raises(LogError, match="the log has no position 0:999"):
+            replay(log, tmp_path / "store", REGISTRY, until={0: 999})
+        replay(log, tmp_path / "store", REGISTRY)
+        with pytest.raises(StoreError, match=r"the store is at 0:\d+, past 0:1 "):
+            replay(log, tmp_path / "store", REGISTRY, until={0: 1, 1: 1})
+
+
+def test_a_partition_that_stops_does_not_stop_the_others(tmp_path: Path) -> None:
+    """The error is reported at once, and raised with its type at the end."""
     url = f"sqlite://{tmp_path}/log.db"
-    with new_log(url, 2, registry) as log:
+    with new_log(url, 2, REGISTRY) as log:
+        append_reports(log, 60)
         log.append([NewRecord(cell_for("n1", 2), value) for value in rules_in_steps(99)])
-        with pytest.raises(Halt, match="rules are version 99"):
-            replay_processes(url, tmp_path / "store", registry, processes=2)
+        ends = log.end()
+    told: list[tuple[int, VacancyError]] = []
+    with pytest.raises(Halt, match="rules are version 99"):
+        replay_processes(
+            url,
+            tmp_path / "store",
+            REGISTRY,
+            processes=2,
+            on_error=lambda partition, error: told.append((partition, error)),
+        )
     assert multiprocessing.active_children() == []
+    [(stopped, error)] = told
+    assert isinstance(error, Halt)
+    position = digest(tmp_path / "store", REGISTRY).position
+    assert position[1 - stopped] == ends[1 - stopped]
+    assert 0 < position[stopped] < ends[stopped]
+
+
+def test_few_records_are_folded_in_one_process() -> None:
+    assert default_processes(0) == default_processes(15_000) == 1
+    assert 1 <= default_processes(10**9) <= multiprocessing.cpu_count()
