@@ -17,6 +17,7 @@ from vacancy.cli.commands import (
     classes,
     dead_letters,
     demo,
+    history,
     log,
     move,
     place,
@@ -82,7 +83,8 @@ app.add_typer(snapshot.app, name="snapshot", short_help="Make, check and restore
 app.command(name="dead-letters", short_help="Show the rejected records of the log.")(
     dead_letters.dead_letters
 )
-app.add_typer(log.app, name="log", short_help="Export the log, or make a log of an archive.")
+app.add_typer(log.app, name="log", short_help="Show the records of the log; archives.")
+app.command(name="history", short_help="Show all that happened to one thing.")(history.history)
 app.add_typer(topics.app, name="topics", short_help="Create a log, or check one.")
 app.add_typer(rules.app, name="rules", short_help="Show or raise the rules of the log.")
 app.add_typer(quota.app, name="quota", short_help="Set and show limits of projects and users.")

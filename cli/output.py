@@ -45,6 +45,11 @@ def emit_json(answer: Any) -> None:
     _write(json.dumps(_plain(answer), indent=1))
 
 
+def emit_json_line(answer: Any) -> None:
+    """As `emit_json`, on one line: for answers that come one after the other."""
+    _write(json.dumps(_plain(answer)))
+
+
 def _write(text: str) -> None:
     """Write printable text to standard output. If the reader has closed the pipe (`| head`), exit silently."""
     try:

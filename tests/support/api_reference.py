@@ -58,6 +58,26 @@ SECTIONS = (
         ),
     ),
     Section(
+        "History",
+        "Read the log, and find out what happened. [History](../history.md) explains points in time.",
+        (
+            "clients.history.points:parse_point",
+            "clients.history.points:resolve",
+            "clients.history.record_view:view_record",
+            "clients.history.record_view:RecordView",
+            "clients.history.record_outcome:record_outcome",
+            "clients.history.record_outcome:RecordOutcome",
+            "clients.history.log_reading:newest",
+            "clients.history.log_reading:read_from",
+            "clients.history.log_reading:follow",
+            "clients.history.log_reading:RecordFilter",
+            "clients.history.history:history",
+            "clients.history.history:History",
+            "clients.history.history:HistoryEntry",
+            "clients.history.effects:Effect",
+        ),
+    ),
+    Section(
         "Requests",
         "What is asked for.",
         (
