@@ -108,7 +108,7 @@ def test_the_newest_records_and_those_that_name_something(vacancy: Vacancy) -> N
 def test_following_ends_with_a_signal(vacancy: Vacancy, tmp_path: Path) -> None:
     url = f"sqlite://{tmp_path}/log.db"
     vacancy("topics", "create", "--partitions", 1, "--log", url)
-    command = [EXECUTABLE, "log", "tail", "--follow", "--json", "--log", url]
+    command = [str(EXECUTABLE), "log", "tail", "--follow", "--json", "--log", url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ, text=True) as process:
         assert process.stdout is not None
         try:
