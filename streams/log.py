@@ -2,7 +2,7 @@
 
 Records of one partition have consecutive offsets from 0. Their timestamps are the times at which they were appended, by
 the clock of who appended them (SQLite) or of the broker (Kafka): they may go back. Records never change; the oldest may
-be gone if the operator set a retention.
+be gone, if they were trimmed or the operator set a retention.
 """
 
 from __future__ import annotations
@@ -116,6 +116,13 @@ class Log(Protocol):
                 )
             offset += len(records)
         return end
+
+    def trim(self, partition: int, before: int) -> None:
+        """Delete the records of a partition below offset `before`; its last record always stays. Raises LogError where
+        records of this log cannot be deleted."""
+        raise LogError(
+            "records of this log cannot be deleted", where=self.url, do="name the log itself, not its archive"
+        )
 
     @abstractmethod
     def close(self) -> None:

@@ -115,7 +115,7 @@ class MemoryLog(Log):
             return {p: topic.starts[p] + len(records) for p, records in enumerate(topic.records)}
 
     def trim(self, partition: int, before: int) -> None:
-        """Delete the records of `partition` below offset `before`, as a retention would; keep the last one."""
+        """See `Log.trim`."""
         topic = self._topic
         with topic.changed:
             start, records = topic.starts[partition], topic.records[partition]

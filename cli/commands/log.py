@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Show the records of the log, and make archives of it.", rich_markup_mode=None)
 
 app.command(name="export")(log_archive.export)
+app.command(name="import")(log_archive.import_)
 
 _NEWEST = 20
 """Records that `tail` shows unless it is asked for another number."""

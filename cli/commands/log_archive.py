@@ -78,6 +78,63 @@ def export(
     emit(f"position {position_text(done.manifest.end)}")
 
 
+def import_(
+    from_: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="URL", help="The archive: a directory, or a URL such as s3://bucket/path."
+        ),
+    ],
+    replication: Annotated[
+        int | None,
+        typer.Option(
+            "--replication",
+            min=1,
+            help="Replicas of each partition on Kafka (default: 3, or the number of brokers if less).",
+        ),
+    ] = None,
+    log: o.LogOption = None,
+    config: o.ConfigOption = None,
+    kafka: o.KafkaOption = None,
+    as_json: o.JsonOption = False,
+) -> None:
+    """Make a new log of an archive, with the same records, offsets, timestamps and id. --log is the new log.
+
+    Stores and snapshots of the old log fit the new one. Let nothing write to the old one any more. An import that was
+    interrupted is continued. A log that exists is not written to.
+
+    Example: `vacancy log import --from s3://bucket/vacancy --log sqlite:///var/lib/vacancy/log.db`.
+    """
+    context = CommandContext(log=log, config=config, kafka=kafka)
+    from vacancy.clients.archives.importing import import_log
+    from vacancy.streams.archive.log import ArchiveLog
+    from vacancy.streams.log_url import ARCHIVE, LogUrl, archive_place
+
+    url = context.settings.log
+    place = LogUrl(ARCHIVE, archive_place(from_))
+    with ArchiveLog(place) as archive, progress_bar("records imported") as progress:
+        done = import_log(
+            archive,
+            url,
+            progress=progress,
+            replication=replication,
+            client_settings=context.settings.kafka,
+        )
+    if as_json:
+        emit_json(
+            {
+                "url": url,
+                "log": done.identity.log,
+                "partitions": done.identity.partitions,
+                "position": done.position,
+                "records": done.records,
+            }
+        )
+        return
+    emit(f"made {url} of {place.place}: log {done.identity.log}, {done.records} records")
+    emit(f"position {position_text(done.position)}")
+
+
 def described(manifest: ArchiveManifest) -> dict[str, Any]:
     """An archive for JSON, without the list of its files."""
     return {

@@ -1,8 +1,8 @@
 """Which rules a partition follows, as far as a publisher can know without tables.
 
-The first record of the partition has the rules that the log was made with. Rules are raised by records that may be anywhere
-after it, so a publisher also reads the last records, each time that it looks. Two kinds of them show that the rules were
-raised: an activation after a proposal that a store supports, and an event that only later rules have, from somebody who
+The first record of the partition has the rules that the log was made with, also after a trim. Rules are raised by records
+that may be anywhere after it, so a publisher also reads the last records, each time that it looks. Two kinds of them show
+that the rules were raised: an activation after a proposal that a store supports, and an event that only later rules have, from somebody who
 knows the tables (a scheduler, an operator or a worker). Reports of other publishers prove nothing: they are written by who
 does not know the tables either. Rules are never lowered, so what was found once holds.
 """
@@ -58,6 +58,7 @@ class KnownRules:
     ) -> None:
         self._log, self._partition, self._from_tables = log, partition, from_tables
         self._version = 0
+        self._first = 0
 
     def look(self) -> RuleSet | None:
         """The rules that are known now, the newest of this build where the log's are later. None if nothing is known: no
@@ -71,8 +72,9 @@ class KnownRules:
 
     def _read(self) -> None:
         first, end = self._log.start()[self._partition], self._log.end()[self._partition]
-        if self._version == 0 and first == 0 < end:
-            self._judge(self._log.read(self._partition, 0, 1, timeout_s=_READ_S))
+        self._first = first
+        if self._version == 0 and first < end:
+            self._judge(self._log.read(self._partition, first, 1, timeout_s=_READ_S))
         offset, last = max(first, end - LAST_RECORDS), list[Record]()
         while self._version < RULES_VERSION and offset < end:
             records = self._log.read(self._partition, offset, end - offset, timeout_s=_READ_S)
@@ -104,7 +106,7 @@ class KnownRules:
         if type_ in _ONLY_SINCE:
             self._version = max(self._version, _ONLY_SINCE[type_])
         elif type_ == "vacancy.log.opened.v1":
-            if record.offset == 0:
+            if record.offset == self._first:
                 self._version = max(self._version, data.get("rules", {}).get("version", 1))
         elif type_ == "vacancy.rules.proposed.v1":
             proposals.setdefault(event["id"], _Proposal(_rules_of(data), record.timestamp_ms))

@@ -10,7 +10,7 @@ from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.kafka.client import connect
 from vacancy.streams.kafka.reader import KafkaReader
 from vacancy.streams.kafka.sender import KafkaReceipt, KafkaSender
-from vacancy.streams.kafka.topic import count_partitions
+from vacancy.streams.kafka.topic import count_partitions, delete_records
 from vacancy.streams.log import SEND_S, Log, no_partition
 from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
@@ -23,6 +23,7 @@ class KafkaLog(Log):
 
     def __init__(self, place: LogUrl, settings: Mapping[str, str], timeout_s: float | None = None) -> None:
         self.url, self.name = place.url, place.name
+        self._place, self._settings = place, dict(settings)
         self._closed = False
         self.clock = LogClock(self.name)
         self.partitions = count_partitions(place, settings, timeout_s)
@@ -56,6 +57,15 @@ class KafkaLog(Log):
         if not 0 <= partition < self.partitions:
             raise no_partition(self.name, partition, self.partitions)
         return self._reader.offset_after(partition, time_ms)
+
+    def trim(self, partition: int, before: int) -> None:
+        """See `Log.trim`. Brokers delete the files whose records are all below `before` later."""
+        self._check_open()
+        if not 0 <= partition < self.partitions:
+            raise no_partition(self.name, partition, self.partitions)
+        start, end = self._reader.bounds(partition)
+        if start < min(before, end - 1):
+            delete_records(self._place, self._settings, partition, min(before, end - 1))
 
     def _check_open(self) -> None:
         if self._closed:

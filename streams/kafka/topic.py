@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from kafka import TopicPartition
 from kafka.admin import ConfigResource
 from kafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
@@ -76,17 +77,7 @@ def create_topic(
     record before it is acknowledged. Raises LogError if the topic exists or cannot be created.
     """
     with contextlib.closing(connect("admin", place, settings)) as admin, translated_errors(place.url):
-        known = call_broker(admin.describe_cluster)["brokers"]
-        brokers = sum(not broker.get("is_fenced", False) for broker in known)
-        replicas = min(REPLICATION, brokers) if replication is None else replication
-        if not 1 <= replicas <= brokers:
-            raise UsageError(
-                f"replication {replicas} needs {replicas} brokers, but there are {brokers}",
-                where=place.url,
-                do="start more brokers, or give a smaller --replication",
-            )
-        in_sync = "2" if replicas >= REPLICATION else "1"
-        configuration = {**_CONFIGURATION, _SIZE: str(MESSAGE_BYTES), "min.insync.replicas": in_sync}
+        replicas, configuration = topic_configuration(admin, place, replication)
         topic = {"num_partitions": len(openings), "replication_factor": replicas, "configs": configuration}
         try:
             admin.create_topics({place.place: topic})
@@ -94,6 +85,22 @@ def create_topic(
             raise existing_log(place.url) from error
         admin.wait_for_topics([place.place], timeout_ms=30_000)
     _open_partitions(place, openings, settings)
+
+
+def topic_configuration(admin: Any, place: LogUrl, replication: int | None) -> tuple[int, dict[str, str]]:
+    """The number of replicas and the settings of the topic of a new log. `replication` as in `create_topic`. Raises
+    UsageError if there are not as many brokers."""
+    known = call_broker(admin.describe_cluster)["brokers"]
+    brokers = sum(not broker.get("is_fenced", False) for broker in known)
+    replicas = min(REPLICATION, brokers) if replication is None else replication
+    if not 1 <= replicas <= brokers:
+        raise UsageError(
+            f"replication {replicas} needs {replicas} brokers, but there are {brokers}",
+            where=place.url,
+            do="start more brokers, or give a smaller --replication",
+        )
+    in_sync = "2" if replicas >= REPLICATION else "1"
+    return replicas, {**_CONFIGURATION, _SIZE: str(MESSAGE_BYTES), "min.insync.replicas": in_sync}
 
 
 def _open_partitions(place: LogUrl, openings: Sequence[NewRecord], settings: Mapping[str, str]) -> None:
@@ -120,6 +127,13 @@ def _open_partitions(place: LogUrl, openings: Sequence[NewRecord], settings: Map
         raise LogError(
             "another program wrote to the topic first", where=f"{place.url}, partitions {taken}", do=do
         )
+
+
+def delete_records(place: LogUrl, settings: Mapping[str, str], partition: int, before: int) -> None:
+    """Delete the records of a partition below `before`. Raises LogError if Kafka does not allow it."""
+    topic = TopicPartition(place.place, partition)
+    with contextlib.closing(connect("admin", place, settings)) as admin, translated_errors(place.url):
+        call_broker(lambda: admin.delete_records({topic: before}))
 
 
 def check_topic(url: str, **client_settings: str) -> list[str]:

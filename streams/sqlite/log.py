@@ -30,7 +30,7 @@ from vacancy.streams.log import (
 from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import retry_while_busy
-from vacancy.streams.sqlite.schema import END, add_entries, checksums, connect, open_format
+from vacancy.streams.sqlite.schema import END, add_entries, checksums, connect, immediate, open_format
 from vacancy.streams.sqlite.times import Block, keep_blocks, offset_after
 from vacancy.streams.uptime import Uptime, uptime_mark
 
@@ -45,6 +45,8 @@ _BOUNDS: Final = (
     " (SELECT offset + 1 FROM records WHERE partition = ?1 ORDER BY offset DESC LIMIT 1),"
     " (SELECT value FROM meta WHERE name = ?2)"
 )
+_TRIM: Final = "DELETE FROM records WHERE partition = ? AND offset < ?"
+_TRIM_RECORDS: Final = 5_000
 _READ_TIMEOUT_S: Final = 5.0
 _POLL_MAX_S: Final = 0.005
 
@@ -223,6 +225,23 @@ class SqliteLog(Log):
                 self._check_open()
                 keep_blocks(self._writer, missing)
         return found
+
+    def trim(self, partition: int, before: int) -> None:
+        """See `Log.trim`. The file does not get smaller: later records use the room."""
+        if not 0 <= partition < self.partitions:
+            raise no_partition(self.name, partition, self.partitions)
+        start, end = self._all_bounds()[partition]
+        last = min(before, end - 1)
+        while start < last:
+            start = min(start + _TRIM_RECORDS, last)  # writers get a turn between two steps
+            with self._writing:
+                self._check_open()
+                self._check_file()
+                retry_while_busy(lambda: self._delete(partition, start), _READ_TIMEOUT_S, self.url)  # noqa: B023
+
+    def _delete(self, partition: int, before: int) -> None:
+        with immediate(self._writer):
+            self._writer.execute(_TRIM, (partition, before))
 
     def _all_bounds(self) -> dict[int, tuple[int, int]]:
         with self._reading:

@@ -33,7 +33,7 @@ APPLICATION_ID: Final = 0x76616361  # "vaca", for tools that recognise files by 
 
 # Without a rowid the table is one B-tree in reading order. Pages have 8 KiB, because a row of such a tree that is larger
 # than a quarter of a page goes to overflow pages: with pages of 4 KiB, rows of 1.5 KB took 4.6 KB.
-_SCHEMA: Final = f"""
+SCHEMA: Final = f"""
 PRAGMA page_size = 8192;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA journal_mode = WAL;
@@ -59,7 +59,7 @@ _LOOK_BACK: Final = 4
 _LAST: Final = (
     "SELECT offset, timestamp_ms, uptime FROM records WHERE partition = ? ORDER BY offset DESC LIMIT ?"
 )
-_INSERT: Final = "INSERT INTO records (partition, offset, timestamp_ms, key, value, checksum, uptime) VALUES (?, ?, ?, ?, ?, ?, ?)"
+INSERT: Final = "INSERT INTO records (partition, offset, timestamp_ms, key, value, checksum, uptime) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _REFUSE_FORMAT_1: Final = """
 CREATE TRIGGER checked BEFORE INSERT ON records WHEN NEW.checksum IS NULL
 BEGIN SELECT RAISE(ABORT, 'the log has format 2: upgrade vacancy in this process'); END
@@ -73,7 +73,7 @@ END: Final = "end_"
 """`end_P` in `meta`: the offset after the last record of partition P. Its search in the tree of records may miss the last ones
 where the file is damaged. Files of earlier builds do not have it, and their processes do not raise it."""
 
-_SET_END: Final = (
+SET_END: Final = (
     "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 
@@ -99,11 +99,11 @@ def create_sqlite_log(place: LogUrl, openings: Sequence[NewRecord]) -> None:
             raise existing_log(place.url)
         make_file(draft)
         with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as db:
-            db.executescript(_SCHEMA)
+            db.executescript(SCHEMA)
             meta = [("format", FORMAT), ("partitions", len(openings))]
             db.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", meta)
             add_entries(db, openings, len(openings), wall_ms(), uptime_mark())
-        _put_in_place(draft, path, place.url)
+        put_in_place(draft, path, place.url)
     except sqlite3.Error as error:
         raise translate_error(error, place.url) from error
     except OSError as error:
@@ -118,7 +118,8 @@ def create_sqlite_log(place: LogUrl, openings: Sequence[NewRecord]) -> None:
                 draft.with_name(draft.name + suffix).unlink()
 
 
-def _put_in_place(draft: Path, path: Path, url: str) -> None:
+def put_in_place(draft: Path, path: Path, url: str) -> None:
+    """Give a finished file its name. Raises LogError if there is a log with that name."""
     try:
         os.link(draft, path)
     except FileExistsError as error:
@@ -251,9 +252,9 @@ def add_entries(
             last[partition] = (before + 1, timestamp_ms)
             rows.append((partition, before + 1, timestamp_ms, key.encode(), value))
         sums = checksums(rows)
-        db.executemany(_INSERT, [(*row, sum_, uptime) for row, sum_ in zip(rows, sums, strict=True)])
+        db.executemany(INSERT, [(*row, sum_, uptime) for row, sum_ in zip(rows, sums, strict=True)])
         ends = [(f"{END}{partition}", before + 1) for partition, (before, _) in last.items()]
-        db.executemany(_SET_END, ends)
+        db.executemany(SET_END, ends)
         note_blocks(db, starts, {partition: before + 1 for partition, (before, _) in last.items()})
     return [AppendedAt(*row[:3]) for row in rows]
 
