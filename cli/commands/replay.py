@@ -73,13 +73,16 @@ def replay(
     log: o.LogOption = None,
     config: o.ConfigOption = None,
     kafka: o.KafkaOption = None,
+    archive: o.ArchiveOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
     """Fold the log into a store, up to the log's current end or up to --until, and print the digest.
 
     Appends nothing to the log. An existing store continues from its position, also after a kill.
     """
-    context = CommandContext(log=log, store=into, snapshots=snapshots, config=config, kafka=kafka)
+    context = CommandContext(
+        log=log, store=into, snapshots=snapshots, archive=archive, config=config, kafka=kafka
+    )
     if emit_changes:
         _emit_changes(context)
         return
@@ -127,7 +130,7 @@ def _fold(context: CommandContext, end: Mapping[int, int] | None, processes: int
             until=end,
             progress=progress,
             on_error=report,
-            client_settings=context.settings.kafka,
+            client_settings=context.settings.log_options,
         )
 
 

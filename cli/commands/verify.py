@@ -15,6 +15,7 @@ def verify(
     store: o.StoreOption = None,
     config: o.ConfigOption = None,
     kafka: o.KafkaOption = None,
+    archive: o.ArchiveOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
     """Compare this host's store with the log, and audit every allocation.
@@ -22,7 +23,7 @@ def verify(
     The log is folded again into a temporary store, and the two are compared. Then an auditor that shares no code with
     the fold checks every claim, verdict and release. Ends with 5 if anything differs or is wrong.
     """
-    site = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    site = CommandContext(log=log, store=store, config=config, kafka=kafka, archive=archive)
     from vacancy.clients.replay_tool.verify import verify as verify_store
 
     with site.open_log() as opened, progress_bar("records folded") as progress:
