@@ -200,7 +200,7 @@ def _compare_store(
             scratch,
             marks,
             processes=processes,
-            client_settings=context.settings.kafka,
+            client_settings=context.settings.log_options,
             progress=progress,
         )
     different = [one for one in found if one.interval is not None]
