@@ -17,6 +17,7 @@ from vacancy.cli.commands import (
     classes,
     dead_letters,
     demo,
+    diff,
     history,
     log,
     move,
@@ -84,6 +85,9 @@ app.command(name="dead-letters", short_help="Show the rejected records of the lo
     dead_letters.dead_letters
 )
 app.add_typer(log.app, name="log", short_help="Show the records of the log; archives.")
+app.command(
+    name="diff", short_help="Show what differs between two points in time.", context_settings=diff.SETTINGS
+)(diff.diff)
 app.command(name="history", short_help="Show all that happened to one thing.")(history.history)
 app.add_typer(topics.app, name="topics", short_help="Create a log, or check one.")
 app.add_typer(rules.app, name="rules", short_help="Show or raise the rules of the log.")

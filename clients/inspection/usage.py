@@ -23,6 +23,8 @@ _FIELDS = AllocationRow.__struct_fields__
 _GROUPED_BY = tuple(map(_FIELDS.index, ("project", "user", "consumer_type")))
 _PARTS = _FIELDS.index("parts")
 
+_RECORDS_KEPT = 4_096
+
 GROUPINGS: tuple[str, ...] = get_args(By)
 
 
@@ -74,7 +76,7 @@ def usage(
         raise UsageError(f"usage cannot be grouped by {by!r}", do=f"choose one of {', '.join(GROUPINGS)}")
     reader.catch_up()
     wanted = (project, user, consumer_type)
-    count = _Counted(reader)
+    count = GrantCounter(reader)
     amounts: dict[str, Counter[str]] = {}
     consumers: Counter[str] = Counter()
     first_cell: dict[bytes, bytes] = {}
@@ -107,8 +109,9 @@ def usage(
     )
 
 
-class _Counted:
-    """Counts grants with the units of their classes. It reads the record of a provider once, where its class needs it."""
+class GrantCounter:
+    """Counts grants with the units of their classes. Where a class needs the record of the provider, it is read, and the last
+    few thousand of them are kept."""
 
     def __init__(self, reader: StoreReader) -> None:
         self._reader = reader
@@ -118,7 +121,7 @@ class _Counted:
     def amounts(
         self, allocation_key: bytes, provider: str, resource_class: str, grant: Any
     ) -> dict[str, int]:
-        """Name of the unit -> amount of one grant."""
+        """Name of the unit -> amount of one grant of the consumer whose allocation has this key."""
         table = self._tables.get(resource_class)
         if table is None:
             table = self._tables[resource_class] = self._reader.registry.table(resource_class)
@@ -129,6 +132,8 @@ class _Counted:
             slot = resource_class.encode() + b"\0" + row_key
             if slot not in self._records:
                 row = self._reader.get(table, row_key, cell=cell.decode())
+                if len(self._records) >= _RECORDS_KEPT:
+                    self._records.clear()
                 self._records[slot] = None if row is None else row.record
             record = self._records[slot]
         return {

@@ -40,6 +40,7 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "confirm": ("c-1",),
     "dead-letters": (),
     "demo": ("--nodes", 1, "--schedulers", 1, "--requests", 1),
+    "diff": ("0:1",),
     "digest": (),
     "evacuate": ("node-1", "--dry-run"),
     "history": ("node-1", "--all"),

@@ -75,6 +75,13 @@ SECTIONS = (
             "clients.history.history:History",
             "clients.history.history:HistoryEntry",
             "clients.history.effects:Effect",
+            "clients.history.differences:differences",
+            "clients.history.differences:Differences",
+            "clients.history.differences:NodeDifference",
+            "clients.history.differences:ProviderDifference",
+            "clients.history.differences:ConsumerDifference",
+            "clients.history.differences:Total",
+            "clients.history.diff_sources:open_source",
         ),
     ),
     Section(

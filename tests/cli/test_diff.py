@@ -1,0 +1,83 @@
+"""`vacancy diff` of points in time, snapshots and stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cli.command import Vacancy
+from tests.support.events_json import claim, claims, provider, released, reported
+from vacancy.resources.model.partitioner import covering_cells
+from vacancy.resources.model.record import NewRecord
+from vacancy.streams.clock import wall_ms
+from vacancy.streams.log import open_log
+
+CELL = covering_cells(1)[0]
+
+
+@pytest.fixture(scope="module")
+def vacancy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vacancy]:
+    """A log of six records. A snapshot has the first three, the store all of them."""
+    home = tmp_path_factory.mktemp("diff")
+    with Vacancy(home, log=f"sqlite://{home}/log.db", store=str(home / "store")) as vacancy:
+        vacancy("topics", "create", "--partitions", 1)
+        later = wall_ms() + 300_000
+        url = vacancy.environment["VACANCY_LOG"]
+
+        def append(*values: bytes) -> None:
+            with open_log(url) as log:
+                log.append([NewRecord(CELL, value) for value in values])
+            vacancy("replay", "--into", "store")
+
+        append(
+            reported("node-1", [provider("node-1", VCPU=4)]),
+            claims(claim("c-1", "vm-1", "node-1", {"VCPU": 3}, later, project="red")),
+        )
+        vacancy("snapshot", "create")
+        append(
+            released("vm-1", "c-1"),
+            claims(claim("c-2", "vm-2", "node-1", {"VCPU": 1}, later, project="blue")),
+            reported("node-1", [provider("node-1", VCPU=2)], sequence=2),
+        )
+        yield vacancy
+
+
+def test_points_snapshots_and_stores_are_compared(vacancy: Vacancy) -> None:
+    (snapshot,) = vacancy.json("snapshot", "list")["snapshots"]
+    name = f"snapshot:{snapshot['id']}"
+    answers = [
+        vacancy.json("diff", *words) for words in (("0:3", "0:6"), (name, "store"), (name, "-0s"), ("0:3",))
+    ]
+    for answer in answers:
+        assert answer == answers[0]
+    found = answers[0]
+    assert [(one["consumer"], one["what"]) for one in found["consumers"]] == [
+        ("vm-1", "gave back"),
+        ("vm-2", "took"),
+    ]
+    assert (found["before"]["position"], found["after"]["position"]) == ({"0": 3}, {"0": 6})
+    assert found["totals"] == [
+        {"unit": "VCPU", "capacity_before": 4, "capacity_after": 2, "used_before": 3, "used_after": 1}
+    ]
+
+
+def test_what_people_see(vacancy: Vacancy) -> None:
+    lines = [" ".join(line.split()) for line in vacancy("diff", "0:3").splitlines()]
+    assert lines[2:4] == ["nodes: 0 came, 0 gone, 1 changed", "consumers: 1 took, 1 gave back, 0 changed"]
+    assert f"node-1 {CELL} VCPU 4 -> 2, max_unit 4 -> 2" in lines
+    assert f"vm-1 {CELL} red gave back node-1: VCPU 3" in lines
+    assert "VCPU 4 -> 2 3 -> 1" in lines
+    assert lines[lines.index("PROJECT CLASS USED") + 1 :][:2] == ["blue VCPU 0 -> 1", "red VCPU 3 -> 0"]
+    ended = vacancy.run_shared("diff", "0:3", "--limit", 1)
+    assert "--limit 2 shows them" in ended.err
+
+
+def test_what_cannot_be_compared_is_one_line(vacancy: Vacancy) -> None:
+    assert "no point in time, no snapshot and no store" in vacancy.fails(2, "diff", "nowhere")
+    assert "0:9 does not exist" in vacancy.fails(2, "diff", "0:9")
+    vacancy.fails(1, "diff", "snapshot:other")
+    vacancy("topics", "create", "--partitions", 1, "--log", f"sqlite://{vacancy.home}/other.db")
+    vacancy("replay", "--into", "other", "--log", f"sqlite://{vacancy.home}/other.db")
+    assert "are of different logs" in vacancy.fails(1, "diff", "store", "other")
+    assert vacancy.json("diff", "store", "other", "--across-logs")["nodes"][0]["what"] == "gone"
