@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from evaluation import call_path, end_to_end, fold, orders, placement, query, snapshots, soak, trace
+from evaluation import call_path, end_to_end, fold, orders, placement, query, rebuilds, snapshots, soak, trace
 from vacancy.resources.model.errors import VacancyError
 
 
@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "trace": (trace, "schedulers race for the nodes of a recorded cluster, with its recorded requests"),
     "orders": (orders, "how full each candidate order fills the recorded cluster, with one scheduler"),
     "fold": (fold, "how many node reports one process folds per second"),
+    "rebuilds": (rebuilds, "whether every way to have the state of a position gives the same digest"),
     "snapshots": (snapshots, "how long a commit waits for a snapshot, and how long create and restore take"),
     "live": (end_to_end, "the complete path over a real log: visibility, catch-up, placement, replay"),
     "soak": (soak, "a constant load for half an hour while processes are killed, one every minute"),
