@@ -49,9 +49,9 @@ def usage(
 
     with reading.context().open_reader(with_view=False) as reader:
         found = added_up(reader, project=project, user=user, consumer_type=consumer_type, by=by)
-        position, as_of = reader.position, as_of_text(reader)
+        position, as_of = position_fields(reader), as_of_text(reader)
     if as_json:
-        emit_json({**found._asdict(), "by": by, "as_of": position})
+        emit_json({**found._asdict(), "by": by, **position})
         return
     emit_table(
         (*((by.upper(),) if by else ()), "CONSUMERS", "CLASS", "USED"),
