@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from vacancy.cli.commands import (
+    bisect,
     candidates,
     classes,
     dead_letters,
@@ -80,6 +81,7 @@ app.add_typer(provider.app, name="provider", short_help="Disable, drain, enable;
 app.command(name="replay", short_help="Fold the log into a store, then exit.")(replay.replay)
 app.command(name="verify", short_help="Compare a store with the log; audit both.")(verify.verify)
 app.command(name="digest", short_help="Print one hash of the store's content.")(replay.digest)
+app.command(name="bisect", short_help="Find the record that changed an answer.")(bisect.bisect)
 app.add_typer(snapshot.app, name="snapshot", short_help="Make, check and restore snapshots.")
 app.command(name="dead-letters", short_help="Show the rejected records of the log.")(
     dead_letters.dead_letters

@@ -42,12 +42,12 @@ def emit_json(answer: Any) -> None:
 
     It is ASCII: every other character, and every control character, is an escape of JSON.
     """
-    _write(json.dumps(_plain(answer), indent=1))
+    _write(json.dumps(plain(answer), indent=1))
 
 
 def emit_json_line(answer: Any) -> None:
     """As `emit_json`, on one line: for answers that come one after the other."""
-    _write(json.dumps(_plain(answer)))
+    _write(json.dumps(plain(answer)))
 
 
 def _write(text: str) -> None:
@@ -65,21 +65,22 @@ def _write(text: str) -> None:
         raise typer.Exit(_PIPE_CLOSED) from None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """An answer as JSON has it: dataclasses, named tuples, models and structs become objects."""
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
+        return {str(name): plain(one) for name, one in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if hasattr(value, "_asdict"):
-        return _plain(value._asdict())
+        return plain(value._asdict())
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     if hasattr(value, "__struct_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, Iterable):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return str(value)
 
 
@@ -205,10 +206,10 @@ def position_fields(reader: StoreReader) -> dict[str, Any]:
 
 def with_position(answer: Any, position: Mapping[str, Any]) -> Any:
     """An answer for JSON with the fields of `position_fields`; of a list, each of its answers."""
-    plain = _plain(answer)
-    if isinstance(plain, list):
-        return [{**one, **position} for one in plain]
-    return {**plain, **position}
+    found = plain(answer)
+    if isinstance(found, list):
+        return [{**one, **position} for one in found]
+    return {**found, **position}
 
 
 def stderr_console() -> Console:

@@ -1,5 +1,5 @@
-"""What programs import: `Publisher` for a compute node, `Scheduler` and `StoreQuery` for a scheduler host, `replay` and
-`verify` for operators.
+"""What programs import: `Publisher` for a compute node, `Scheduler` and `StoreQuery` for a scheduler host, `PastQueries` for
+questions of the past, `replay` and `verify` for operators.
 
 Names are imported when they are first used: `vacancy --help` must not load NumPy and RocksDB.
 """
@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vacancy.clients.history.past_queries import PastQueries
     from vacancy.clients.publisher.publisher import Publisher
     from vacancy.clients.replay_tool.replay import replay
     from vacancy.clients.replay_tool.verify import verify
@@ -17,10 +18,20 @@ if TYPE_CHECKING:
     from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
     from vacancy.clients.scheduler.store_query import StoreQuery
 
-__all__ = ["Outcome", "PlacementRequest", "Publisher", "Scheduler", "StoreQuery", "replay", "verify"]
+__all__ = [
+    "Outcome",
+    "PastQueries",
+    "PlacementRequest",
+    "Publisher",
+    "Scheduler",
+    "StoreQuery",
+    "replay",
+    "verify",
+]
 
 _MODULES = {
     "Outcome": "scheduler.placement",
+    "PastQueries": "history.past_queries",
     "PlacementRequest": "scheduler.placement",
     "Publisher": "publisher.publisher",
     "Scheduler": "scheduler.client",

@@ -119,7 +119,7 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("resources.classes", "resources.model", "resources.state", "resources.fold"),
     },
     "clients.scheduler": {
-        *("clients.inspection", "clients.request_language", "clients.runtime", "streams"),
+        *("clients.history", "clients.inspection", "clients.request_language", "clients.runtime", "streams"),
         *("projections.diagnostics", "projections.query", "projections.ranking", "projections.reader"),
         *("projections.view", "resources.model", "resources.classes", "resources.state", "resources.fold"),
     },

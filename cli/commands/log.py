@@ -111,7 +111,7 @@ def _print_record(record: Record, reader: StoreReader | None, *, full: bool, as_
     for line in record_lines(view, full=full):
         emit(line)
     if outcome is not None:
-        _print_outcome(outcome)
+        print_outcome(outcome)
 
 
 _STATES = {
@@ -121,7 +121,8 @@ _STATES = {
 }
 
 
-def _print_outcome(outcome: RecordOutcome) -> None:
+def print_outcome(outcome: RecordOutcome) -> None:
+    """Print what the fold made of a record."""
     for reason in outcome.reasons:
         emit(f"outcome:  refused: {reason}")
     if not outcome.reasons:

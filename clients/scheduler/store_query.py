@@ -5,7 +5,8 @@ They need no log, so they are answered while the brokers are away.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
@@ -23,11 +24,13 @@ from vacancy.projections.query.order import Order
 from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.registry import Registry
+from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.request import RequestSpec
 from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, key
 
 if TYPE_CHECKING:
+    from vacancy.clients.history.historical_store import HistoricalStore
     from vacancy.clients.inspection.answers import NodeAnswer
     from vacancy.clients.inspection.why_not import WhyNot
     from vacancy.projections.diagnostics.summary import Explanation
@@ -79,20 +82,56 @@ class StoreQuery:
         self.rng = np.random.default_rng(seed)
         self.reader = StoreReader(store, registry, view_memory_mb=view_memory_mb, still=still)
         self.present = Present(self.reader, clock)
+        self._past: HistoricalStore | None = None
         self._compiler = RequestCompiler(registry)
         self._texts: dict[str, CompiledRequest] = {}
 
     @classmethod
     def from_settings(
-        cls, settings: Settings | None = None, *, order: Order | str = RANDOM, seed: int | None = None
+        cls,
+        settings: Settings | None = None,
+        *,
+        order: Order | str = RANDOM,
+        seed: int | None = None,
+        as_of: str | Mapping[int, int] | None = None,
+        at_least: str | Mapping[int, int] | None = None,
+        timeout_s: float = 10.0,
     ) -> Self:
-        """A query of the store in `settings`: those in force (`load_settings`) where None are given."""
+        """A query of the store in `settings`: those in force (`load_settings`) where None are given.
+
+        With `as_of`, a point in time (`0:7,1:1`, `2026-11-28T13:14:33Z`, `-2h`) or a position of all partitions, it answers from
+        the tables of then (`historical_store`; `PastQueries` keep several open). With `at_least`, a position, it is returned when
+        this host's tables have reached that. Raises `UsageError` for both at once, `OutcomeUnknown` where the tables
+        have not reached the position after `timeout_s`, and as `historical_store` does.
+        """
+        from vacancy.clients.history.at_least import parse_position, wait_until_at_least
+        from vacancy.clients.history.historical_store import historical_store
         from vacancy.clients.runtime.bootstrap import installed_registry
         from vacancy.streams.settings import load_settings
 
         used = load_settings() if settings is None else settings
-        memory_mb = used.view_memory_mb
-        return cls(used.store, installed_registry(), order=order, seed=seed, view_memory_mb=memory_mb)
+        if as_of is not None and at_least is not None:
+            raise UsageError("as_of and at_least contradict each other", do="give one of them")
+        registry = installed_registry()
+        with ExitStack() as opened:
+            past = None
+            if as_of is not None:
+                past = opened.enter_context(historical_store(used, registry, as_of))
+            made = cls(
+                used.store if past is None else past.path,
+                registry,
+                order=order,
+                seed=seed,
+                view_memory_mb=used.view_memory_mb,
+                still=past is not None,
+            )
+            opened.push(made)
+            made._past = past
+            if at_least is not None:
+                position = parse_position(at_least) if isinstance(at_least, str) else at_least
+                wait_until_at_least(made.reader, position, timeout_s)
+            opened.pop_all()
+        return made
 
     def compile(self, request: AnyRequest) -> CompiledRequest:
         """The request, checked and compiled. All methods take one in place of a spec. Raises `UsageError` where the request
@@ -274,6 +313,8 @@ class StoreQuery:
     def close(self) -> None:
         """Close the store."""
         self.reader.close()
+        if self._past is not None:
+            self._past.close()
 
     def __enter__(self) -> Self:
         return self

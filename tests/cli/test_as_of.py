@@ -145,3 +145,40 @@ def test_reading_waits_for_what_was_written(vacancy: Vacancy, tmp_path: Path) ->
         out, err = waiting.communicate(timeout=60)
     assert waiting.returncode == 0, err
     assert '"node-' in out
+
+
+def test_the_record_that_changed_an_answer_is_found(vacancy: Vacancy, tmp_path: Path) -> None:
+    with vacancy.worker():
+        vacancy("publish", "--once", "--file", node_file(tmp_path, "node-1"))
+        begin = position_of(vacancy)
+        vacancy("place", "--resources", "VCPU:2", "--consumer", "c-1")
+        held = vacancy.json("show", "consumer", "c-1")[0]
+        vacancy("provider", "trait", "node-1", "--add", "CUSTOM_X")
+        marked = position_of(vacancy)
+        vacancy("provider", "disable", "node-1", "--reason", "broken")
+    asked = "candidates --resources VCPU:1 --required CUSTOM_X"
+    found = vacancy.json("bisect", asked, "--from", begin, "--to", marked)
+    assert "CUSTOM_X" in str(found["record"]["event"]["data"])
+    assert (found["before"], found["after"]) == (False, True)
+    found = vacancy.json("bisect", "candidates --resources VCPU:1", "--from", begin)
+    assert found["record"]["event"]["data"]["status"] == "disabled"
+    assert found["record"]["outcome"]["state"] == "applied"
+    assert (found["before"], found["after"]) == (True, False)
+    assert found["position_after"][str(found["record"]["partition"])] == found["record"]["offset"] + 1
+    found = vacancy.json("bisect", "show consumer c-1")
+    assert (found["record"]["partition"], found["record"]["offset"]) == (held["partition"], held["offset"])
+    text = vacancy(
+        "bisect", "candidates --qualities-only --in-tree node-1 --where 'VCPU.free >= 7'", "--from", begin
+    )
+    assert f"record {held['partition']}:{held['offset']} of 20" in text
+    assert "accepted" in text
+
+
+def test_queries_that_cannot_be_searched_for(vacancy: Vacancy) -> None:
+    fails = vacancy.fails
+    assert "is the same at 0:0,1:0 and at" in fails(1, "bisect", "candidates --resources VCPU:1")
+    assert "is not a query that can be searched" in fails(2, "bisect", "status")
+    assert "does not belong into the query" in fails(2, "bisect", "candidates --resources VCPU:1 --as-of -1h")
+    assert "close the quotes" in fails(2, "bisect", "candidates '")
+    assert "No such option" in fails(2, "bisect", "candidates --resource VCPU:1")
+    assert "is not before" in fails(2, "bisect", "show consumer c-1", "--from", "0:1,1:1", "--to", "0:0,1:0")

@@ -49,6 +49,17 @@ SECTIONS = (
         ),
     ),
     Section(
+        "The past",
+        "Ask the tables as they were at a position or a time.",
+        (
+            "clients.history.past_queries:PastQueries",
+            "clients.history.historical_store:historical_store",
+            "clients.history.historical_store:HistoricalStore",
+            "clients.history.bisect:bisect",
+            "clients.history.bisect:Flip",
+        ),
+    ),
+    Section(
         "Replay and verification",
         "Rebuild tables from the log, and compare.",
         (
