@@ -7,7 +7,19 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from evaluation import call_path, end_to_end, fold, orders, placement, query, rebuilds, snapshots, soak, trace
+from evaluation import (
+    call_path,
+    end_to_end,
+    fold,
+    history,
+    orders,
+    placement,
+    query,
+    rebuilds,
+    snapshots,
+    soak,
+    trace,
+)
 from vacancy.resources.model.errors import VacancyError
 
 
@@ -25,6 +37,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "fold": (fold, "how many node reports one process folds per second"),
     "rebuilds": (rebuilds, "whether every way to have the state of a position gives the same digest"),
     "snapshots": (snapshots, "how long a commit waits for a snapshot, and how long create and restore take"),
+    "history": (history, "how long an answer of the past takes, the first time and from the cache"),
     "live": (end_to_end, "the complete path over a real log: visibility, catch-up, placement, replay"),
     "soak": (soak, "a constant load for half an hour while processes are killed, one every minute"),
     "query": (query, "how long a query for candidates takes while a worker folds"),

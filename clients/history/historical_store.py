@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from vacancy.clients.history.points import Point, check_position_exists, parse_point, point_text, resolve
 from vacancy.clients.history.store_cache import Lease, StoreCache
-from vacancy.clients.replay_tool.replay import fold_up_to
+from vacancy.clients.replay_tool.replay import BULK_RECORDS, fold_up_to
 from vacancy.projections.changefeed.shared_ring import ring_path
 from vacancy.projections.snapshots.manifest import SnapshotManifest
 from vacancy.projections.snapshots.restoring import check_supported, restore_files
@@ -121,7 +121,7 @@ class HistoricalStores:
                 first = first or error
                 shutil.rmtree(into, ignore_errors=True)
                 continue
-            self._fold(identity, position, into, start, progress)
+            self._fold(identity, base, position, into, start, progress)
             return
         raise first or StoreError("there are no tables to start with", where=str(into))
 
@@ -158,20 +158,25 @@ class HistoricalStores:
     def _fold(
         self,
         identity: LogIdentity,
+        base: _Base,
         position: Mapping[int, int],
         into: Path,
         start: Mapping[int, int],
         progress: Progress | None,
     ) -> None:
         end = self._log.end()
-        with Store(into, log=identity.log, partitions=identity.partitions, registry=self._registry) as tables:
-            before = dict(tables.position())
-            for partition, at in before.items():
-                if (
-                    at >= start[partition]
-                ):  # else nothing is folded there, and there is nothing to compare with
+        total, done = sum(position.values()) - sum(base.position.values()), 0
+        with Store(
+            into,
+            log=identity.log,
+            partitions=identity.partitions,
+            registry=self._registry,
+            bulk=total >= BULK_RECORDS,
+        ) as tables:
+            for partition, at in tables.position().items():
+                # Where the log has lost the next record, nothing is folded, and there is nothing to compare with.
+                if at >= start[partition]:
                     check_position(self._log, tables, partition, at, start=start, end=end)
-            total, done = sum(position.values()) - sum(before.values()), 0
             for folded in fold_up_to(self._log, tables, position):
                 done += folded
                 if progress is not None:
