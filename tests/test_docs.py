@@ -88,7 +88,8 @@ def test_the_quickstart_prints_what_it_shows(session: tuple[DocSession, str]) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/devices.md", "docs/running-a-fleet.md", "docs/snapshots.md"]
+    "name",
+    ["README.md", "docs/devices.md", "docs/history.md", "docs/running-a-fleet.md", "docs/snapshots.md"],
 )
 def test_the_session_of_a_page_prints_what_it_shows(name: str, tmp_path: Path) -> None:
     running = DocSession(tmp_path)
@@ -107,6 +108,7 @@ def test_every_session_is_run_by_a_test() -> None:
         "README.md",
         "docs/quickstart.md",
         "docs/devices.md",
+        "docs/history.md",
         "docs/operating.md",
         "docs/running-a-fleet.md",
         "docs/snapshots.md",
