@@ -9,7 +9,7 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.context import DEFAULT_PARTITIONS, CommandContext
 from vacancy.cli.errors import DifferenceFound
-from vacancy.cli.output import emit, emit_json, emit_table, position_text
+from vacancy.cli.output import emit, emit_json, emit_table, note, position_text
 from vacancy.resources.model.errors import UsageError
 
 app = typer.Typer(help="Create a log, check its settings, or shorten it.", rich_markup_mode=None)
@@ -158,6 +158,8 @@ def trim(
             }
         )
         return
+    if not plan.records:
+        note("the log begins at its last marks before that snapshot already; --prepare appends new ones")
     emit(f"{'would delete' if dry_run else 'deleted'} {plan.records} records that {place.place} has")
     emit_table(("PARTITION", "FROM", "TO", "RECORDS"), rows)
 

@@ -66,7 +66,7 @@ def plan_trim(
     """Check that a trim before this snapshot loses nothing, and find where it cuts.
 
     The snapshot is restored to a temporary directory and compared with the log. The archive must have all records before the
-    snapshot's position, with right checksums; those that the log would lose are compared one by one. Raises `StoreError` for the
+    snapshot's position, with right checksums; those that the log would lose are compared one by one. A log that was trimmed before that snapshot already has nothing to delete. Raises `StoreError` for the
     snapshot, `LogError` for the archive, or where no partition can be cut.
     """
     identity = log.identity()
@@ -79,7 +79,7 @@ def plan_trim(
     _check_archive(archive, identity, manifest.position)
     start = log.start()
     before = {p: _last_mark(archive, identity, p, start[p], end) for p, end in manifest.position.items()}
-    if before == start:
+    if before == start and not any(start.values()):
         raise LogError(
             f"no partition has a mark before snapshot {snapshot} where it can be cut",
             where=log.name,

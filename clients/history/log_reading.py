@@ -17,7 +17,7 @@ from vacancy.clients.history.record_view import PREFIX, json_object, mentions, n
 from vacancy.resources.model.errors import LogUnavailable, UsageError
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.tables import PROVIDERS, split_key
-from vacancy.streams.log import Log, no_partition
+from vacancy.streams.log import Log, no_partition, out_of_range
 
 if TYPE_CHECKING:
     from vacancy.projections.reader.store_reader import StoreReader
@@ -95,7 +95,9 @@ def read_range(log: Log, partition: int, offset: int, end: int) -> Iterator[Reco
     if partition not in ends:
         error = no_partition(log.name, partition, log.partitions)
         raise UsageError(error.what, where=error.where, do=error.do)
-    if not starts[partition] <= offset < end <= ends[partition]:
+    if offset < starts[partition]:
+        raise out_of_range(log.name, partition, offset, starts[partition], ends[partition])
+    if not offset < end <= ends[partition]:
         first, last = starts[partition], ends[partition] - 1
         asked = (
             f"{partition}:{offset}" if end == offset + 1 else f"{partition}:{offset} to {partition}:{end - 1}"

@@ -123,7 +123,7 @@ def position_at(log: Log, time_ms: int, *, now_ms: int | None = None) -> dict[in
             raise LogError(
                 f"the log no longer has the records of {utc_text(time_ms)}",
                 where=f"{log.name}, partition {partition}, log holds {offset} to {end[partition]}",
-                do=f"name {later}the position of a snapshot (`vacancy snapshot list`)",
+                do=f"name {later}the position of a snapshot (`vacancy snapshot list`), or the log's archive (--archive)",
             )
     return found
 

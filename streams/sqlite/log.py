@@ -45,8 +45,7 @@ _BOUNDS: Final = (
     " (SELECT offset + 1 FROM records WHERE partition = ?1 ORDER BY offset DESC LIMIT 1),"
     " (SELECT value FROM meta WHERE name = ?2)"
 )
-_TRIM: Final = "DELETE FROM records WHERE partition = ? AND offset < ?"
-_TRIM_RECORDS: Final = 5_000
+_TRIM: Final = "DELETE FROM records WHERE partition = ?1 AND offset < min(?2, (SELECT max(offset) FROM records WHERE partition = ?1))"
 _READ_TIMEOUT_S: Final = 5.0
 _POLL_MAX_S: Final = 0.005
 
@@ -227,17 +226,14 @@ class SqliteLog(Log):
         return found
 
     def trim(self, partition: int, before: int) -> None:
-        """See `Log.trim`. The file does not get smaller: later records use the room."""
+        """See `Log.trim`. In one transaction, because a partition begins with its opening record at any time; writers wait
+        for it. The file does not get smaller: later records use the room."""
         if not 0 <= partition < self.partitions:
             raise no_partition(self.name, partition, self.partitions)
-        start, end = self._all_bounds()[partition]
-        last = min(before, end - 1)
-        while start < last:
-            start = min(start + _TRIM_RECORDS, last)  # writers get a turn between two steps
-            with self._writing:
-                self._check_open()
-                self._check_file()
-                retry_while_busy(lambda: self._delete(partition, start), _READ_TIMEOUT_S, self.url)  # noqa: B023
+        with self._writing:
+            self._check_open()
+            self._check_file()
+            retry_while_busy(lambda: self._delete(partition, before), _READ_TIMEOUT_S, self.url)
 
     def _delete(self, partition: int, before: int) -> None:
         with immediate(self._writer):

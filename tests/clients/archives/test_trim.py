@@ -90,6 +90,16 @@ def test_without_a_mark_nothing_is_cut(archived: ArchivedSite) -> None:
         archived.plan(snapshot)
 
 
+def test_a_trim_that_ended_has_nothing_left_to_do(archived: ArchivedSite) -> None:
+    start = trimmed(archived)
+    snapshot = archived.snapshot()
+    archived.export()
+    plan = archived.plan(snapshot)
+    assert (plan.before, plan.records) == (start, 0)
+    trim(archived.site.log, plan)
+    assert archived.site.log.start() == start
+
+
 def test_a_mark_of_another_log_is_none(archived: ArchivedSite) -> None:
     log = archived.site.log
     prepare_trim(log)
