@@ -14,6 +14,7 @@ from vacancy.clients.archives.importing import import_log
 from vacancy.clients.archives.trim import prepare_trim, trim
 from vacancy.clients.replay_tool.replay import replay
 from vacancy.clients.runtime.bootstrap import new_log
+from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.resources.model.errors import LogError
 from vacancy.streams.kafka.importing import KafkaImport
 from vacancy.streams.kafka.topic import check_topic
@@ -58,6 +59,9 @@ def test_the_whole_way_of_a_kafka_log(kafka: str, tmp_path: Path) -> None:
         assert log.start() == plan.before
         assert all(plan.before.values())
         assert archived.site.fold() == live
+        with WorkerProcess(url, archived.site.store) as worker:
+            worker.wait_ready()
+            worker.check()
     with archived.joined() as joined:
         assert records_of(joined) == expected
         assert replay(joined, tmp_path / "joined", REGISTRY).whole == live.whole
