@@ -8,7 +8,6 @@ partition at its last mark before the position of that snapshot.
 from __future__ import annotations
 
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,18 +45,21 @@ def prepare_trim(log: Log) -> list[AppendedAt]:
     """Append a copy of its `log.opened` record to each partition. It changes no table. A later trim may cut there. Raises
     `LogError`."""
     start = log.start()
-    entries = []
-    for partition in range(log.partitions):
-        records = log.read(partition, start[partition], 1, timeout_s=_READ_S)
-        if not records or not is_opening(records[0]):
-            raise LogError(
-                "the partition does not begin with its log.opened record",
-                where=f"{log.name}, partition {partition}, offset {start[partition]}",
-                do="remove a retention of the topic, import the archive as a new log, and trim that",
-            )
-        parse_opening(records[0], log.name)
-        entries.append(NewRecord(records[0].key.decode(), records[0].value))
-    return log.append(entries)
+    openings = [_opening(log, partition, first) for partition, first in sorted(start.items())]
+    return log.append([NewRecord(one.key.decode(), one.value) for one in openings])
+
+
+def _opening(log: Log, partition: int, first: int) -> Record:
+    """The first record of a partition, which is `log.opened`."""
+    records = log.read(partition, first, 1, timeout_s=_READ_S)
+    if not records or not is_opening(records[0]):
+        raise LogError(
+            "the partition does not begin with its log.opened record",
+            where=f"{log.name}, partition {partition}, offset {first}",
+            do="remove a retention of the topic, import the archive as a new log, and trim that",
+        )
+    parse_opening(records[0], log.name)
+    return records[0]
 
 
 def plan_trim(
@@ -78,7 +80,7 @@ def plan_trim(
         open_store(path, log, registry).close()
     _check_archive(archive, identity, manifest.position)
     start = log.start()
-    before = {p: _last_mark(archive, identity, p, start[p], end) for p, end in manifest.position.items()}
+    before = {p: _last_mark(archive, _opening(log, p, start[p]), end) for p, end in manifest.position.items()}
     if before == start and not any(start.values()):
         raise LogError(
             f"no partition has a mark before snapshot {snapshot} where it can be cut",
@@ -124,23 +126,17 @@ def _check_archive(archive: ArchiveLog, identity: LogIdentity, position: dict[in
     archive.check_segments(position)
 
 
-def _last_mark(archive: ArchiveLog, identity: LogIdentity, partition: int, start: int, end: int) -> int:
-    """The offset of the last record between `start` and `end` (exclusive) that is a mark of this log; `start` if there is
-    none."""
-    for segment in reversed(archive.manifest.of_partition(partition)):
+def _last_mark(archive: ArchiveLog, opening: Record, end: int) -> int:
+    """The offset of the last copy of a partition's first record before `end`, or that of the first record. Others may write
+    records that say something else of the log."""
+    start = opening.offset
+    for segment in reversed(archive.manifest.of_partition(opening.partition)):
         offset, last = max(segment.first, start + 1), min(segment.end, end)
         found = start
         while offset < last:
-            records = archive.read(partition, offset, min(_BATCH, last - offset))
-            found = max([found, *(one.offset for one in records if _is_mark(one, identity))])
+            records = archive.read(opening.partition, offset, min(_BATCH, last - offset))
+            found = max([found, *(one.offset for one in records if one[3:] == opening[3:])])
             offset += len(records)
         if found > start:
             return found
     return start
-
-
-def _is_mark(record: Record, identity: LogIdentity) -> bool:
-    """Whether a record is a copy of the first record of its partition. Others may write records with other ids."""
-    with suppress(LogError):
-        return is_opening(record) and parse_opening(record, "") == identity
-    return False

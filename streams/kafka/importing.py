@@ -55,7 +55,11 @@ class KafkaImport:
     def _described(self, admin: Any) -> dict[str, str]:
         resource = ConfigResource("topic", self._place.place)
         described = call_broker(lambda: admin.describe_configs([resource], config_filter="all"))
-        return {name: str(one["value"]) for name, one in described["topic"][self._place.place].items()}
+        found = described["topic"][self._place.place]
+        if not found:  # the client drops the error of a resource, and every topic has settings
+            do = "get the permission to describe and change the settings of the topic (DescribeConfigs, AlterConfigs)"
+            raise LogError("Kafka does not allow this", where=self._place.url, do=do)
+        return {name: str(one["value"]) for name, one in found.items()}
 
     def add(self, records: Sequence[Record]) -> None:
         """Append the next records of a partition. Raises `LogError` if one of them gets another offset."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vacancy.resources.model.errors import UsageError
-from vacancy.streams.log_url import parse_log_url
+from vacancy.streams.log_url import archive_place, parse_log_url
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,10 @@ from vacancy.streams.log_url import parse_log_url
         ("sqlite:///var/lib/vacancy/log.db", "sqlite", "/var/lib/vacancy/log.db", "log"),
         ("sqlite:////var/log.db", "sqlite", "/var/log.db", "log"),
         ("sqlite://log.db", "sqlite", str(Path.cwd() / "log.db"), "log"),
+        ("archive+file:///var/report", "archive", "file:///var/report", "report"),
+        ("archive+file:////var/report/", "archive", "file:///var/report", "report"),
+        ("archive+file://report", "archive", f"file://{Path.cwd()}/report", "report"),
+        ("archive+s3://bucket/vacancy", "archive", "s3://bucket/vacancy", "vacancy"),
         ("kafka://a:9092/events", "kafka", "events", "events"),
         ("kafka://a:9092,[::1]:9093/cloud.events-1", "kafka", "cloud.events-1", "cloud.events-1"),
     ],
@@ -40,6 +44,9 @@ def test_kafka_servers() -> None:
         "sqlite://",
         "sqlite:///var/",
         "postgres://h/db",
+        "archive+file://",
+        "archive+s3:///",
+        "archive+://x",
         "kafka://a:9092",
         "kafka:///topic",
         "kafka://a/topic",
@@ -56,7 +63,14 @@ def test_invalid_urls(url: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
+@pytest.mark.parametrize("url", ["kafka://me:hunter2@a:9092/topic", "archive+s3://me:hunter2@bucket/here"])
+def test_a_password_in_a_url_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(UsageError) as raised:
-        parse_log_url("kafka://me:hunter2@a:9092/topic")
+        parse_log_url(url)
     assert "hunter2" not in str(raised.value)
+
+
+def test_an_archive_is_named_by_a_directory_too() -> None:
+    for text in ("kept", f"{Path.cwd()}/kept/", "archive+file://kept", f"file://{Path.cwd()}/kept"):
+        assert archive_place(text) == f"file://{Path.cwd()}/kept"
+    assert archive_place("~/kept") == f"file://{Path.home()}/kept"
