@@ -117,6 +117,8 @@ class MemoryLog(Log):
     def trim(self, partition: int, before: int) -> None:
         """See `Log.trim`."""
         topic = self._topic
+        if not 0 <= partition < self.partitions:
+            raise no_partition(self.name, partition, self.partitions)
         with topic.changed:
             start, records = topic.starts[partition], topic.records[partition]
             gone = min(max(before - start, 0), len(records) - 1)

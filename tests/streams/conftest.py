@@ -126,6 +126,10 @@ class ArchivedLog(MemoryLog):
         with self._archive() as archive:
             return archive.offset_after(partition, time_ms)
 
+    def trim(self, partition: int, before: int) -> None:
+        with self._archive() as archive:
+            archive.trim(partition, before)
+
     def close(self) -> None:
         self._plain.close()
         super().close()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.streams.conftest import ArchivedBackend
 from vacancy.resources.model.errors import LogError, UsageError
 from vacancy.resources.model.partitioner import covering_cells, partition_for
 from vacancy.resources.model.record import NewRecord, Record
@@ -210,6 +211,34 @@ def test_the_first_offset_after_a_time_is_one_that_retention_left(backend: Any) 
     log.append([NewRecord(CELLS[1], b"%d" % n) for n in range(20)])
     backend.trim(1, 10)
     assert backend.open().offset_after(1, 0) == 10
+
+
+def test_the_oldest_records_are_deleted(backend: Any) -> None:
+    log = backend.create(4)
+    log.append([NewRecord(CELLS[1], b"%d" % n) for n in range(20)])
+    if isinstance(backend, ArchivedBackend):
+        with pytest.raises(LogError, match="cannot be deleted"):
+            log.trim(1, 10)
+        return
+    log.trim(1, 10)
+    assert log.start() == {0: 0, 1: 10, 2: 0, 3: 0}
+    assert log.read(1, 10, 1, timeout_s=10)[0].value == b"9"
+    log.trim(1, 5)
+    assert log.start()[1] == 10
+    log.trim(1, 1_000)  # the last record stays
+    assert backend.open().start()[1] == 20
+    assert [at.offset for at in log.append([NewRecord(CELLS[1], b"next")])] == [21]
+    with pytest.raises(LogError, match="no partition 4"):
+        log.trim(4, 1)
+
+
+def test_a_later_opening_names_a_trimmed_log(backend: Any, openings: Any) -> None:
+    uid = str(uuid.uuid4())
+    log = backend.create(4, uid)
+    log.append(openings(4, uid))
+    for partition in range(4):
+        backend.trim(partition, 1)
+    assert backend.open().identity() == (uid, 4)
 
 
 def test_identity_needs_one_first_record(backend: Any) -> None:
