@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,8 @@ from vacancy.resources.model.errors import UsageError
 
 if TYPE_CHECKING:
     from vacancy.clients.history.history import HistoryEntry, Kind
+    from vacancy.projections.reader.store_reader import StoreReader
+    from vacancy.streams.log import Log
 
 
 def history(
@@ -39,6 +42,7 @@ def history(
         bool, typer.Option("--all", help="Also records that changed nothing, such as heartbeats.")
     ] = False,
     log: o.LogOption = None,
+    snapshots: o.SnapshotsOption = None,
     archive: o.ArchiveOption = None,
     config: o.ConfigOption = None,
     kafka: o.KafkaOption = None,
@@ -48,22 +52,27 @@ def history(
 
     `vacancy history vm-1` shows when it was placed, moved, rejected and released. `vacancy history node-7 --from -1d` shows
     the reports of a node, its operator settings, and who took and gave back what. It reads the log and folds the
-    partitions that name the thing; it needs no store.
+    partitions that name the thing; it needs no store. With --from it begins with the nearest snapshot before.
     """
     from vacancy.clients.history.history import history as find_history
+    from vacancy.clients.history.points import parse_point, resolve
 
     of = _kind(kind)
-    context = CommandContext(log=log, archive=archive, config=config, kafka=kafka)
-    with context.open_log() as opened, progress_bar("reading") as progress:
-        from vacancy.clients.history.points import parse_point, resolve
-
+    context = CommandContext(log=log, snapshots=snapshots, archive=archive, config=config, kafka=kafka)
+    with (
+        ExitStack() as opened,
+        context.open_log() as of_log,
+        progress_bar("records read") as progress,
+    ):
+        start = None if from_ is None else resolve(parse_point(from_), of_log)
         found = find_history(
-            opened,
+            of_log,
             name,
             context.registry(),
             kind=of,
-            start=None if from_ is None else resolve(parse_point(from_), opened),
-            until=None if to is None else resolve(parse_point(to), opened),
+            start=start,
+            until=None if to is None else resolve(parse_point(to), of_log),
+            base=None if start is None else _base(context, of_log, start, opened),
             limit=limit,
             everything=everything,
             progress=progress,
@@ -78,6 +87,19 @@ def history(
         note(f"{found.earlier} earlier records are left out: --limit {found.earlier + limit} shows them")
     if found.left_out and not everything:
         note(f"{found.left_out} records that changed nothing are left out: --all shows them")
+
+
+def _base(context: CommandContext, log: Log, start: dict[int, int], opened: ExitStack) -> StoreReader | None:
+    """The tables of the nearest snapshot or store of the past before `start`, if there are some."""
+    from vacancy.clients.history.historical_store import open_stores
+    from vacancy.projections.reader.store_reader import StoreReader
+
+    stores = open_stores(log, context.settings, context.registry())
+    near = stores.nearest(start)
+    if not any(near.values()):
+        return None
+    store = opened.enter_context(stores.at(near))
+    return opened.enter_context(StoreReader(store.path, context.registry(), with_view=False, still=True))
 
 
 def _kind(text: str | None) -> Kind | None:

@@ -350,7 +350,8 @@ def _node_row(before: NodeRow | None, after: NodeRow | None) -> Iterator[Effect]
 
 def _reported(step: Step, name: str, concerns: Callable[[str, str], bool]) -> Iterator[Effect]:
     """The changes of providers and inventories by a record, as one effect."""
-    changes: list[FieldChange] = []
+    # The order of what the fold changed is not the same where it began with a store: providers and classes are sorted by name.
+    changes: dict[str, list[FieldChange]] = {}
     texts: dict[str, list[str]] = {}
     gone: set[tuple[str, str]] = set()
     for cell, id_, before, after in step.changed(PROVIDERS):
@@ -364,10 +365,8 @@ def _reported(step: Step, name: str, concerns: Callable[[str, str], bool]) -> It
             texts[id_] = ["gone"]
         elif changed:
             texts[id_] = [_provider_text(one) for one in changed]
-        changes += [FieldChange(f"{id_} {one.field}", one.before, one.after) for one in changed]
-    for table in step.changes:
-        if not isinstance(table, ClassTable):
-            continue
+        changes.setdefault(id_, []).extend(_named(id_, changed))
+    for table in sorted(_class_tables(step), key=lambda one: one.name):
         of = table.resource_class
         for cell, id_, row, new in step.changed(table):
             if not concerns(cell, id_) or _same_inventory(row, new):
@@ -375,23 +374,30 @@ def _reported(step: Step, name: str, concerns: Callable[[str, str], bool]) -> It
             found = inventory_changes(of, row, new)
             if not found:
                 continue
-            changes += [
-                FieldChange(f"{id_} {table.name} {one.field}", one.before, one.after) for one in found
-            ]
+            changes.setdefault(id_, []).extend(_named(f"{id_} {table.name}", found))
             if (cell, id_) not in gone:
                 over = over_capacity(of, new)
                 more = f" ({over} over capacity)" if over else ""
                 texts.setdefault(id_, []).append(inventory_text(table.name, found) + more)
     if texts:
+        order = sorted(texts, key=lambda id_: (id_ != name, id_))
         said = [
-            f"{'' if id_ == name and them != ['gone'] else f'{id_}: '}{', '.join(them) or 'came'}"
-            for id_, them in texts.items()
+            f"{'' if id_ == name and texts[id_] != ['gone'] else f'{id_}: '}{', '.join(texts[id_]) or 'came'}"
+            for id_ in order
         ]
         more = (
             f"; and {counted(len(said) - _PARTS_SHOWN, 'provider')} more" if len(said) > _PARTS_SHOWN else ""
         )
         text = f"{_lead(step)}{'; '.join(said[:_PARTS_SHOWN])}{more}"
-        yield Effect("reported", text, changes=tuple(changes))
+        yield Effect("reported", text, changes=tuple(one for id_ in order for one in changes.get(id_, ())))
+
+
+def _named(of: str, changes: Iterable[FieldChange]) -> list[FieldChange]:
+    return [FieldChange(f"{of} {one.field}", one.before, one.after) for one in changes]
+
+
+def _class_tables(step: Step) -> list[ClassTable]:
+    return [table for table in step.changes if isinstance(table, ClassTable)]
 
 
 def _same_inventory(before: ClassRow | None, after: ClassRow | None) -> bool:

@@ -102,6 +102,16 @@ class HistoricalStores:
         )
         return HistoricalStore(self._cache.store_path(key), position, lease)
 
+    def nearest(self, position: Mapping[int, int]) -> dict[int, int]:
+        """The latest position not after this one whose tables are there, as a snapshot or in the cache. Without one it is the
+        beginning of the log. The log has the records from there on. Raises as `at` does."""
+        identity, start = self._log.identity(), self._log.start()
+        bases = self._bases(identity)
+        usable = [one.position for one in bases if _leads_to(one.position, position, start)]
+        if not usable:
+            raise self._out_of_reach(position, start, bases)
+        return dict(sorted(usable, key=lambda one: sum(one.values()))[-1])
+
     def _make(
         self, identity: LogIdentity, position: Mapping[int, int], into: Path, progress: Progress | None
     ) -> None:

@@ -1,15 +1,16 @@
 """All that happened to one node, provider or consumer, in order, and what each record did to it.
 
 What a record did comes from the fold: the partitions that concern the thing are folded in memory, and the rows of each record
-are compared before and after. A partition in which no record names the thing is only read, not folded.
+are compared before and after. A partition in which no record names the thing is only read, not folded. It starts with the first
+record, or with a store of the past.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from vacancy.clients.history.effects import Effect, Step, consumer_effects, provider_effects
 from vacancy.clients.history.log_reading import READ_S
@@ -23,6 +24,7 @@ from vacancy.resources.model.record import Record
 from vacancy.resources.state.rows import ProviderRow
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
+    CELL_MOVES,
     PARTITION,
     PARTITION_KEY,
     PROVIDERS,
@@ -31,6 +33,9 @@ from vacancy.resources.state.tables import (
 )
 from vacancy.resources.state.transaction import Changes
 from vacancy.streams.log import Log
+
+if TYPE_CHECKING:
+    from vacancy.projections.reader.store_reader import StoreReader
 
 Kind = Literal["node", "provider", "consumer"]
 KINDS: Final[tuple[Kind, ...]] = ("node", "provider", "consumer")
@@ -70,10 +75,14 @@ class History:
 
 @dataclass
 class _Mentioned:
-    """Where a partition names the thing: as what, and in which record last."""
+    """Where a partition names the thing: as what, and in which record last. The rest is what its tables had of the thing before
+    the records that are read: the providers of its tree, its cells, its moves between cells that have not ended."""
 
     last: int = -1
     kinds: set[Kind] = field(default_factory=set)
+    tree: set[tuple[str, str]] = field(default_factory=set)
+    cells: set[str] = field(default_factory=set)
+    moves: set[str] = field(default_factory=set)
 
 
 def history(
@@ -84,6 +93,7 @@ def history(
     kind: Kind | None = None,
     start: Mapping[int, int] | None = None,
     until: Mapping[int, int] | None = None,
+    base: StoreReader | None = None,
     limit: int | None = None,
     everything: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -95,21 +105,26 @@ def history(
     all). The history of a node includes the providers of its tree. Raises `NotFound` if no record names it, `UsageError` if
     it is both a consumer and a provider and `kind` is not given, `Halt` where the log needs a newer build, `LogError` and
     `LogUnavailable` as `Log.read` does: it needs all records from the first of the log.
+
+    With `base`, a store of the log at a position not after `start`, it needs only the records after that position.
     """
     ends = dict(log.end() if until is None else until)
-    report = _Progress(progress, sum(ends.values()))
-    found = {partition: _mentioned(log, partition, end, name, report) for partition, end in ends.items()}
+    begins = dict.fromkeys(ends, 0) if base is None else base.position
+    report = _Progress(progress, sum(ends.values()) - sum(begins.values()))
+    found = _known(base, name, ends)
+    for partition, end in ends.items():
+        _find_mentions(found[partition], _records(log, partition, begins[partition], end, report), name)
     of = kind or _kind_of(log, name, found)
     left_out = earlier = 0
     entries: list[HistoryEntry] = []
     for partition, mentioned in found.items():
         if not _may_concern(mentioned, of):
             continue
-        report.more(ends[partition])
-        followed = _Follower(name, of, registry, mentioned.last)
+        report.more(ends[partition] - begins[partition])
+        followed = _Follower(name, of, registry, mentioned, MemoryTables(base, partition))
         kept: deque[HistoryEntry] = deque(maxlen=limit)
         first = 0 if start is None else start.get(partition, 0)
-        for entry in followed.entries(_records(log, partition, ends[partition], report)):
+        for entry in followed.entries(_records(log, partition, begins[partition], ends[partition], report)):
             if entry.offset < first:
                 continue
             if not entry.effects:
@@ -141,8 +156,7 @@ class _Progress:
             self._report(self._done, self._total)
 
 
-def _records(log: Log, partition: int, end: int, report: _Progress) -> Iterator[Record]:
-    offset = 0
+def _records(log: Log, partition: int, offset: int, end: int, report: _Progress) -> Iterator[Record]:
     while offset < end:
         records = log.read(partition, offset, min(_BLOCK, end - offset), timeout_s=READ_S)
         if not records:
@@ -153,9 +167,33 @@ def _records(log: Log, partition: int, end: int, report: _Progress) -> Iterator[
         report.read(len(records))
 
 
-def _mentioned(log: Log, partition: int, end: int, name: str, report: _Progress) -> _Mentioned:
-    found = _Mentioned()
-    for record in _records(log, partition, end, report):
+def _known(base: StoreReader | None, name: str, partitions: Iterable[int]) -> dict[int, _Mentioned]:
+    """What the tables of a store have of a thing, by partition."""
+    found = {partition: _Mentioned() for partition in partitions}
+    if base is None:
+        return found
+    for partition, place, row in base.scan(PROVIDERS):
+        cell, id_ = split_key(place)
+        if row.root == name:
+            found[partition].tree.add((cell, id_))
+        if id_ == name:
+            found[partition].kinds.add("node" if row.root == name else "provider")
+    for partition, mentioned in found.items():
+        for place, _ in base.raw(partition, ALLOCATIONS.family):
+            cell, consumer = split_key(place)
+            if consumer == name:
+                mentioned.kinds.add("consumer")
+                mentioned.cells.add(cell)
+    for partition, place, move in base.scan(CELL_MOVES):
+        if move.consumer == name and not move.outcome:
+            found[partition].kinds.add("consumer")
+            found[partition].moves.add(place.decode())
+    return found
+
+
+def _find_mentions(found: _Mentioned, records: Iterable[Record], name: str) -> None:
+    """Find out which records name a thing, and as what."""
+    for record in records:
         if not mentions(record.value, name):
             continue
         names = names_of(json_object(record.value))
@@ -169,7 +207,6 @@ def _mentioned(log: Log, partition: int, end: int, name: str, report: _Progress)
         if kinds:
             found.last = record.offset
             found.kinds |= kinds
-    return found
 
 
 def _kind_of(log: Log, name: str, found: Mapping[int, _Mentioned]) -> Kind:
@@ -198,14 +235,16 @@ def _may_concern(mentioned: _Mentioned, kind: Kind) -> bool:
 class _Follower:
     """Folds the records of a partition and finds what each did to one thing."""
 
-    def __init__(self, name: str, kind: Kind, registry: Registry, last: int) -> None:
-        self._name, self._kind, self._registry, self._last = name, kind, registry, last
-        self._tables = MemoryTables()
-        self._tree: set[tuple[str, str]] = set()
-        self._cells: set[str] = set()
+    def __init__(
+        self, name: str, kind: Kind, registry: Registry, known: _Mentioned, tables: MemoryTables
+    ) -> None:
+        self._name, self._kind, self._registry, self._last = name, kind, registry, known.last
+        self._tables = tables
+        self._tree = set(known.tree) if kind == "node" else set()
+        self._cells, self._moves = set(known.cells), set(known.moves)
 
     def entries(self, records: Iterator[Record]) -> Iterator[HistoryEntry]:
-        """The entries of these records, which are all of a partition from its first. One without effects names the thing."""
+        """The entries of these records, which follow on the tables. One without effects names the thing."""
         for record in records:
             changes = fold(self._tables, record, self._registry)
             named = mentions(record.value, self._name) and self._names(record)
@@ -240,6 +279,11 @@ class _Follower:
 
     def _effects(self, step: Step) -> Iterator[Effect]:
         if self._kind == "consumer":
+            for place, move in step.changes.get(CELL_MOVES, {}).items():
+                if move is not None and move.consumer == self._name and not move.outcome:
+                    self._moves.add(place.decode())
+                else:
+                    self._moves.discard(place.decode())
             yield from consumer_effects(step, self._name)
             return
         left: list[tuple[str, str]] = []
@@ -261,8 +305,9 @@ class _Follower:
 
     def _is_over(self) -> bool:
         """Whether nothing can happen any more after the last record that names the thing. Only consumers are sure: what they
-        hold ends by itself only where it is a hold. Nodes are concerned by claims on their other providers, and by time."""
-        if self._kind != "consumer":
+        hold ends by itself only where it is a hold, and the end of a move between cells does not name them. Nodes are concerned by
+        claims on their other providers, and by time."""
+        if self._kind != "consumer" or self._moves:
             return False
         held = (self._tables.get(ALLOCATIONS, key(cell, self._name)) for cell in self._cells)
         return all(row is None or not row.hold_until_ms for row in held)

@@ -62,6 +62,14 @@ def test_points_snapshots_and_stores_are_compared(vacancy: Vacancy) -> None:
     ]
 
 
+def test_a_history_from_a_point_on_begins_with_a_snapshot(vacancy: Vacancy) -> None:
+    assert [one["offset"] for one in vacancy.json("history", "vm-1", "--from", "0:3")["entries"]] == [3]
+    with_start, whole = (
+        vacancy.json("history", "node-1", *words)["entries"] for words in (("--from", "0:4"), ())
+    )
+    assert with_start == whole[-2:]
+
+
 def test_what_people_see(vacancy: Vacancy) -> None:
     lines = [" ".join(line.split()) for line in vacancy("diff", "0:3").splitlines()]
     assert lines[2:4] == ["nodes: 0 came, 0 gone, 1 changed", "consumers: 1 took, 1 gave back, 0 changed"]

@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,9 +21,12 @@ from tests.support.tape_log import TapeLog
 from vacancy.clients.history.history import History, history
 from vacancy.clients.history.record_view import json_object, names_of
 from vacancy.clients.inspection.lookup import NotFound
+from vacancy.clients.replay_tool.replay import replay
+from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, split_key
@@ -118,7 +122,7 @@ def test_the_history_of_a_node(story: Story) -> None:
     assert found.kind == "node"
     assert texts(found) == [
         "1 appeared with incarnation 0000000000000001",
-        "1 report of 2 providers: VCPU 32, MEMORY_MB 65536; gpu-1:a: came, CUSTOM_GPU_MILLI 1000",
+        "1 report of 2 providers: MEMORY_MB 65536, VCPU 32; gpu-1:a: came, CUSTOM_GPU_MILLI 1000",
         "3 vm-1 placed on gpu-1: VCPU 4, MEMORY_MB 8192; gpu-1:a: CUSTOM_GPU_MILLI 700 (claim c-1)",
         "4 vm-1 moved to node-2: gave back gpu-1: VCPU 4, MEMORY_MB 8192; gpu-1:a: CUSTOM_GPU_MILLI 700 (claim c-3)",
         "5 report of 2 providers: VCPU 32 -> 30, max_unit 32 -> 30",
@@ -254,6 +258,54 @@ def test_the_history_of_consumers_is_what_the_fold_did(seed: int) -> None:
     for _ in range(300):
         events.step()
     assert sum(check_consumer(tape.records[0], REGISTRY, consumer) for consumer in ("i0", "i1")) >= 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_history_that_begins_with_a_store_is_the_end_of_the_whole_one(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    tape = Tape(partitions=2, version=4)
+    events = RandomEvents(rng.choice, tape, wild=seed == 2)
+    events.settle()
+    for _ in range(250):
+        events.step()
+    log = TapeLog(tape.records)
+    start = {p: rng.randrange(end // 3, end) for p, end in log.end().items()}
+    replay(log, tmp_path / "store", REGISTRY, until=start)
+    found = 0
+    with StoreReader(tmp_path / "store", REGISTRY, with_view=False) as base:
+        roots = sorted(node.root for node in events.nodes.values())
+        parts = sorted(part for node in events.nodes.values() for part in node.parts)
+        for kind, names in (("node", roots), ("provider", parts), ("consumer", ["i0", "i1"])):
+            of: Any = kind
+            for name in rng.sample(names, min(2, len(names))):
+                whole = history(log, name, REGISTRY, kind=of, start=start)
+                later = history(log, name, REGISTRY, kind=of, start=start, base=base)
+                assert later == whole
+                found += len(later.entries)
+    assert found > 20
+
+
+def test_the_end_of_a_move_is_in_the_history_of_its_consumer() -> None:
+    """The record that ends a move between cells names the move, not the consumer."""
+    tape = Tape(version=4)
+    cell = tape.cells[0]
+    move = next(f"m{n}" for n in range(1000) if partition_for(f"m{n}", 1) == 0)
+    begun = {
+        "move": move,
+        "consumer": "vm-1",
+        "source": {"cell": cell, "claim": "c-1"},
+        "destination": "other",
+        "deadline_ms": LATER,
+        "hold_until_ms": LATER,
+    }
+    tape.append(cell, claims(claim("c-1", "vm-1", "node-1", {"VCPU": 1}, LATER)))
+    tape.append(move, event("cell.move.begun.v1", begun))
+    tape.append(move, event("cell.move.ended.v1", {"move": move, "outcome": "undone"}))
+    found = history(TapeLog(tape.records), "vm-1", REGISTRY)
+    assert texts(found)[1:] == [
+        f"2 move from cell {cell} to cell other begun (move {move})",
+        f"3 move to cell other ended: undone (move {move})",
+    ]
 
 
 @cache
