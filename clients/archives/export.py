@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from vacancy.resources.model.errors import LogError, UsageError
+from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError
 from vacancy.resources.model.record import Record
 from vacancy.streams.archive.manifest import FORMAT, ArchiveManifest, Segment, record_checksum
 from vacancy.streams.archive.segment import encode_segment
@@ -61,7 +61,7 @@ def export_log(
                 do="export to another place, or name the log that the archive is of",
             )
         starts = first_offsets(log, manifest, storage.url)
-        ends = log.end() if until is None else dict(until)
+        ends = _ends(log, until)
         total = sum(max(0, end - starts[p]) for p, end in ends.items())
         segments = records = 0
         for partition, end in sorted(ends.items()):
@@ -74,6 +74,19 @@ def export_log(
                 if progress is not None:
                     progress(records, total)
     return Exported(manifest, segments, records)
+
+
+def _ends(log: Log, until: Mapping[int, int] | None) -> dict[int, int]:
+    """Partition -> the offset up to which it is exported. Raises `LogError` if the log ends before."""
+    end = log.end()
+    for partition, offset in {} if until is None else until.items():
+        if offset > end[partition]:
+            raise LogError(
+                f"the log ends at offset {end[partition]}, before {offset}",
+                where=f"{log.name}, partition {partition}",
+                do="give an earlier position",
+            )
+    return end if until is None else dict(until)
 
 
 def first_offsets(log: Log, manifest: ArchiveManifest, where: str) -> dict[int, int]:
@@ -99,7 +112,9 @@ def first_offsets(log: Log, manifest: ArchiveManifest, where: str) -> dict[int, 
 
 def _check_last(log: Log, partition: int, segment: Segment, where: str) -> None:
     records = log.read(partition, segment.end - 1, 1, timeout_s=_READ_S)
-    if records and record_checksum(records[0]) != segment.last_checksum:
+    if not records:
+        raise _silent(log, partition, segment.end - 1)
+    if record_checksum(records[0]) != segment.last_checksum:
         raise LogError(
             "the log has another record than the archive",
             where=f"{where}, partition {partition}, offset {segment.end - 1}",
@@ -114,11 +129,7 @@ def _segments(log: Log, partition: int, offset: int, end: int, records_max: int)
     while offset < end:
         found = log.read(partition, offset, min(_READ, end - offset), timeout_s=_READ_S)
         if not found:
-            raise LogError(
-                f"the log ends at offset {offset}, before {end}",
-                where=f"{log.name}, partition {partition}",
-                do="give an earlier position, or try again",
-            )
+            raise _silent(log, partition, offset)
         offset = found[-1].offset + 1
         for record in found:
             batch.append(record)
@@ -128,3 +139,11 @@ def _segments(log: Log, partition: int, offset: int, end: int, records_max: int)
                 batch, size = [], 0
     if batch:
         yield batch
+
+
+def _silent(log: Log, partition: int, offset: int) -> LogUnavailable:
+    return LogUnavailable(
+        f"the log did not answer within {_READ_S:g} s",
+        where=f"{log.name}, partition {partition}, offset {offset}",
+        do="try again: the export goes on where it ended",
+    )

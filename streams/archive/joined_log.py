@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from vacancy.resources.model.errors import LogError
+from vacancy.resources.model.errors import LogError, LogUnavailable
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.archive.log import ArchiveLog
 from vacancy.streams.archive.manifest import record_checksum
@@ -105,7 +105,13 @@ class JoinedLog(Log):
             return
         records = self._log.read(partition, end - 1, 1, timeout_s=_READ_S)
         last = archive.manifest.of_partition(partition)[-1].last_checksum
-        if records and record_checksum(records[0]) != last:
+        if not records:
+            raise LogUnavailable(
+                f"the log did not answer within {_READ_S:g} s",
+                where=f"{self.name}, partition {partition}, offset {end - 1}",
+                do="try again",
+            )
+        if record_checksum(records[0]) != last:
             raise LogError(
                 "the log has another record than the archive",
                 where=f"{archive.url}, partition {partition}, offset {end - 1}",
