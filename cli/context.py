@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vacancy.resources.classes.registry import Registry
     from vacancy.streams.log import Log
     from vacancy.streams.settings import Settings
+    from vacancy.streams.written_positions import WrittenLog
 
 DEFAULT_PARTITIONS = 4
 """Partitions of the default log, and of a log made without `--partitions`. Nodes are spread over as many cells."""
@@ -70,6 +71,7 @@ class CommandContext:
             reserve_hugepages=reserve_hugepages,
         )
         self._past: HistoricalStore | None = None
+        self._written_logs: list[WrittenLog] = []
         if as_of is not None and at_least is not None:
             raise UsageError("--as-of and --at-least contradict each other", do="give one of them")
         if as_of is not None:
@@ -83,7 +85,9 @@ class CommandContext:
         from vacancy.clients.history.historical_store import historical_store
 
         with progress_bar("records folded") as progress:
-            self._past = historical_store(self.settings, self.registry(), as_of, progress=progress)
+            self._past = historical_store(
+                self.settings, self.registry(), as_of, progress=progress, in_parallel=True
+            )
         self.settings = self.settings.model_copy(update={"store": self._past.path})
 
     def _wait(self, at_least: str, timeout_s: float) -> None:
@@ -118,8 +122,32 @@ class CommandContext:
         from vacancy.streams.log import open_log
 
         within_s = None if timeout_s is None else max(timeout_s, _OPEN_MIN_S)
-        options = self.settings.kafka if to_write else self.settings.log_options
-        return open_log(self.settings.log, within_s, **options)
+        if not to_write:
+            return open_log(self.settings.log, within_s, **self.settings.log_options)
+        from vacancy.streams.written_positions import WrittenLog
+
+        opened = WrittenLog(open_log(self.settings.log, within_s, **self.settings.kafka), self._note_written)
+        self._written_logs.append(opened)
+        return opened
+
+    @property
+    def written(self) -> dict[int, int]:
+        """The position after the records that this command wrote: partition -> next offset, of the partitions that it wrote."""
+        found: dict[int, int] = {}
+        for one in self._written_logs:
+            for partition, offset in one.written.items():
+                found[partition] = max(found.get(partition, 0), offset)
+        return dict(sorted(found.items()))
+
+    def _note_written(self) -> None:
+        """Tell people at a terminal what to wait for elsewhere. Programs get it in JSON."""
+        from vacancy.cli.output import is_watched, note
+        from vacancy.clients.history.points import point_text
+
+        if self.written and is_watched():
+            note(
+                f"written up to {point_text(self.written)}; any host has read it with --at-least {point_text(self.written)}"
+            )
 
     def ensure_log(self) -> None:
         """Create the default log if it does not exist.
@@ -158,7 +186,8 @@ class CommandContext:
         from vacancy.clients.scheduler.client import Scheduler
 
         options |= {"name": "cli", "spare_collector": False}
-        return Scheduler.from_settings(self.settings, timeout_s=max(timeout_s, _OPEN_MIN_S), **options)
+        log = self.open_log(timeout_s, to_write=True)
+        return Scheduler.from_settings(self.settings, log=log, **options)
 
     def open_snapshots(self) -> SnapshotStorage:
         """The place where snapshots are kept. Raises `UsageError` where its URL is invalid."""

@@ -23,6 +23,7 @@ from vacancy.streams.printable import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vacancy.cli.context import CommandContext
     from vacancy.clients.inspection.cell_moves import CellMove
     from vacancy.clients.replay_tool.replay import Progress
     from vacancy.projections.reader.store_reader import StoreReader
@@ -202,6 +203,11 @@ def past_text(reader: StoreReader) -> str:
 def position_fields(reader: StoreReader) -> dict[str, Any]:
     """The position of the tables that an answer was read from, for JSON: `as_of`, and its newest log time in `as_of_ms`."""
     return {"as_of": reader.position, "as_of_ms": reader.newest_ms}
+
+
+def emit_written(answer: Any, context: CommandContext) -> None:
+    """Write the answer of a command that writes as JSON, with `written`: the position after its records, for `--at-least`."""
+    emit_json(with_position(answer, {"written": context.written}))
 
 
 def with_position(answer: Any, position: Mapping[str, Any]) -> Any:

@@ -76,10 +76,10 @@ def measure(directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         build(log, directory / "store", storage, arguments)
         end = log.end()
         wanted = [
-            {p: int(offset * choices.uniform(0.1, 1)) for p, offset in end.items()}
-            for _ in range(arguments.positions)
+            {p: int(offset * share) for p, offset in end.items()}
+            for share in (choices.uniform(0.1, 1) for _ in range(arguments.positions))
         ]
-        first, cpu, folded, cached = [], [], [], []
+        first, cpu, folded, cached, cached_cpu = [], [], [], [], []
         for number, position in enumerate(wanted):
             cache = StoreCache(directory / f"history-{number}", stores_max=4, bytes_max=2**40)
             stores = HistoricalStores(log, registry, cache, storage)
@@ -91,10 +91,12 @@ def measure(directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
                 cpu.append(time.process_time() - worked)
                 folded.append(tail.records)
                 for _ in range(arguments.questions):
-                    began = time.perf_counter()
+                    began, worked = time.perf_counter(), time.thread_time()
                     past.at(position).candidates(ASK)
+                    cached_cpu.append((time.thread_time() - worked) * 1000)
                     cached.append((time.perf_counter() - began) * 1000)
     cached.sort()
+    cached_cpu.sort()
     return {
         "first_s": [round(one, 2) for one in first],
         "first_cpu_s": [round(one, 2) for one in cpu],
@@ -102,6 +104,8 @@ def measure(directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "first_s_median": round(median(first), 2),
         "cached_ms_p50": round(median(cached), 3),
         "cached_ms_p99": round(percentile(cached, 0.99), 3),
+        "cached_cpu_ms_p50": round(median(cached_cpu), 3),
+        "cached_cpu_ms_p99": round(percentile(cached_cpu, 0.99), 3),
     }
 
 

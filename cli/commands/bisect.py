@@ -104,7 +104,7 @@ def bisect(
         last = opened.end() if to is None else resolve(parse_point(to), opened)
         flip = search(
             opened,
-            open_stores(opened, context.settings, registry),
+            open_stores(opened, context.settings, registry, in_parallel=True),
             registry,
             question,
             first,

@@ -14,7 +14,7 @@ from vacancy.cli.commands.rules import (
     outcome_fields,
 )
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import emit, emit_json, emit_table, failure_as_json
+from vacancy.cli.output import emit, emit_json, emit_table, emit_written, failure_as_json
 
 app = typer.Typer(
     help="List the resource classes, or allow those of plugins on the log.",
@@ -84,7 +84,7 @@ def activate(
         found = activate_classes(opened, reader, options)
     if as_json:
         activated = found.classes if found.outcome == "activated" else ()
-        emit_json({"activated": activated, "classes": found.classes, **outcome_fields(found)})
+        emit_written({"activated": activated, "classes": found.classes, **outcome_fields(found)}, context)
     elif found.outcome == "activated":
         emit_proposals(found.proposals)
         emit(f"activated {', '.join(found.classes)}")

@@ -13,7 +13,16 @@ from vacancy.cli.commands.place import render_placed
 from vacancy.cli.commands.settle import show_cell_move
 from vacancy.cli.context import CommandContext
 from vacancy.cli.order_option import order_from_option
-from vacancy.cli.output import NOT_WAITED, emit, emit_json, emit_table, failure_as_json, note, outcome_name
+from vacancy.cli.output import (
+    NOT_WAITED,
+    emit,
+    emit_json,
+    emit_table,
+    emit_written,
+    failure_as_json,
+    note,
+    outcome_name,
+)
 from vacancy.cli.render_explanation import render_explanation
 from vacancy.resources.model.errors import NoValidHost, UsageError
 
@@ -119,7 +128,7 @@ def move(
                 waits=hold is not None,
                 timeout_s=timeout,
             )
-            show_cell_move(between, as_json=as_json)
+            show_cell_move(between, context, as_json=as_json)
             return
         if hold is not None:
             raise UsageError("--hold is for moves between cells", do="use --keep to hold both places")
@@ -136,7 +145,7 @@ def move(
         )
     if outcome.claim in before and not as_json:
         note(f"nothing was changed: {consumer} is on {outcome.root} already")
-    _show(outcome, "added a place for" if keep else "moved", as_json=as_json, both=keep)
+    _show(outcome, context, "added a place for" if keep else "moved", as_json=as_json, both=keep)
 
 
 def resize(
@@ -201,7 +210,7 @@ def resize(
             timeout_s=timeout,
             max_staleness_s=max_staleness,
         )
-    _show(outcome, "resized", as_json=as_json)
+    _show(outcome, context, "resized", as_json=as_json)
 
 
 def evacuate(
@@ -244,7 +253,9 @@ def evacuate(
             )
         )
     if as_json:
-        emit_json({"node": node, "dry_run": dry_run, "consumers": [_moved_json(one) for one in moved]})
+        emit_written(
+            {"node": node, "dry_run": dry_run, "consumers": [_moved_json(one) for one in moved]}, context
+        )
     elif moved:
         emit_table(
             ("CONSUMER", "CELL", "TO", "WHY NOT"),
@@ -300,7 +311,7 @@ def update(
             wait=not no_wait,
         )
     if as_json:
-        emit_json({"consumer": consumer, "cells": cells, "outcome": outcome_name(not no_wait)})
+        emit_written({"consumer": consumer, "cells": cells, "outcome": outcome_name(not no_wait)}, context)
         return
     emit(f"updated {consumer} in cell{'s' if len(cells) > 1 else ''} {' and '.join(cells)}")
     if no_wait:
@@ -332,9 +343,9 @@ def _why_not(*, as_json: bool) -> Iterator[None]:
         raise
 
 
-def _show(outcome: Outcome, done: str, *, as_json: bool, both: bool = False) -> None:
+def _show(outcome: Outcome, context: CommandContext, done: str, *, as_json: bool, both: bool = False) -> None:
     if as_json:
-        emit_json(outcome)
+        emit_written(outcome, context)
     else:
         render_placed(outcome, done, both=both)
 

@@ -15,6 +15,7 @@ from vacancy.cli.output import (
     emit,
     emit_json,
     emit_table,
+    emit_written,
     failure_as_json,
     note,
     outcome_name,
@@ -161,7 +162,7 @@ def place(
                 render_explanation(error.explanation)
             raise
     if as_json:
-        emit_json(outcomes[0] if gang is None else {"status": "placed", "gang": outcomes})
+        emit_written(outcomes[0] if gang is None else {"status": "placed", "gang": outcomes}, context)
         return
     for outcome in outcomes:
         render_placed(outcome, "placed")
@@ -236,7 +237,7 @@ def confirm(
         }
     _check_held([one for one, found in cells.items() if not found], context)
     if as_json:
-        emit_json({"confirmed": cells, "outcome": outcome_name(not no_wait)})
+        emit_written({"confirmed": cells, "outcome": outcome_name(not no_wait)}, context)
     else:
         emit(f"confirmed {', '.join(consumers)}")
         if no_wait:
@@ -283,7 +284,7 @@ def release(
     _check_held([one for one, rows in held.items() if not rows], context, cell, claim)
     if as_json:
         released = {one: [row.cell for row in rows] for one, rows in held.items()}
-        emit_json({"released": released, "outcome": outcome_name(not no_wait)})
+        emit_written({"released": released, "outcome": outcome_name(not no_wait)}, context)
         return
     emit(f"released {', '.join(_released(*item, cell or claim) for item in held.items())}")
     if no_wait:

@@ -17,7 +17,7 @@ from vacancy.cli.output import (
     NOT_WAITED,
     attributes_text,
     emit,
-    emit_json,
+    emit_written,
     failure_as_json,
     note,
     outcome_name,
@@ -99,7 +99,7 @@ def _apply(provider: str, change: Change, where: _Where, as_json: bool) -> None:
             wait=not where.no_wait,
         )
     if as_json:
-        emit_json({**now._asdict(), "outcome": outcome_name(now.applied)})
+        emit_written({**now._asdict(), "outcome": outcome_name(now.applied)}, site)
         return
     settings = now.facts
     parts = [settings.status + (f" ({settings.reason})" if settings.reason else "")]
@@ -388,7 +388,7 @@ def device(
             "device": name,
             "disabled": disable,
         }
-        emit_json({**answer, "holders": found.holders, "outcome": outcome_name(now.applied)})
+        emit_written({**answer, "holders": found.holders, "outcome": outcome_name(now.applied)}, context)
         return
     state = f"disabled{f' ({reason})' if reason else ''}" if disable else "enabled"
     held = f", held by {' '.join(found.holders)}: move them or release them" if found.holders else ""
@@ -436,7 +436,7 @@ def retire(
             opened, reader, provider, cell=cell, force=force, timeout_s=timeout, wait=not no_wait
         )
     if as_json:
-        emit_json({**found._asdict(), "outcome": outcome_name(found.applied)})
+        emit_written({**found._asdict(), "outcome": outcome_name(found.applied)}, context)
         return
     if found.changed:
         emit(f"retired {provider} in cell {found.cell}")
@@ -486,7 +486,7 @@ def adopt(
     ):
         found = machines.adopt(opened, reader, node, machine, cell=cell, timeout_s=timeout, wait=not no_wait)
     if as_json:
-        emit_json({**found._asdict(), "outcome": outcome_name(found.applied)})
+        emit_written({**found._asdict(), "outcome": outcome_name(found.applied)}, context)
         return
     emit(f"node {node} in cell {found.cell} is machine {found.machine}")
     if found.waits:
@@ -543,7 +543,7 @@ def rename(
             opened, reader, node, to, providers=names, cell=cell, timeout_s=timeout, wait=not no_wait
         )
     if as_json:
-        emit_json({**found._asdict(), "outcome": outcome_name(found.applied)})
+        emit_written({**found._asdict(), "outcome": outcome_name(found.applied)}, context)
         return
     emit(
         f"node {node} in cell {found.cell} is now {to}, with what {len(found.consumers)} consumers hold of it"

@@ -10,7 +10,7 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.commands.provider import ratio_milli
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import NOT_WAITED, emit, emit_json, failure_as_json, note, outcome_name
+from vacancy.cli.output import NOT_WAITED, emit, emit_written, failure_as_json, note, outcome_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -312,7 +312,7 @@ def _publish_once(
         )
     if published.warning:
         note(published.warning)
-    _print(publisher, providers, published.applied, as_json=as_json)
+    _print(context, publisher, providers, published.applied, as_json=as_json)
 
 
 def _dry_run(source: NodeSource, *, retire: bool, as_json: bool) -> None:
@@ -336,11 +336,18 @@ def _outbox_file(context: CommandContext, outbox: Path | None, node: str) -> Pat
     return file
 
 
-def _print(publisher: Publisher, providers: Providers | None, applied: bool, *, as_json: bool) -> None:
+def _print(
+    context: CommandContext,
+    publisher: Publisher,
+    providers: Providers | None,
+    applied: bool,
+    *,
+    as_json: bool,
+) -> None:
     count = len(providers or ())
     if as_json:
         answer = {"node": publisher.root, "cell": publisher.cell, "providers": count}
-        emit_json({**answer, "retired": providers is None, "outcome": outcome_name(applied)})
+        emit_written({**answer, "retired": providers is None, "outcome": outcome_name(applied)}, context)
         return
     if providers is None:
         emit(f"retired {publisher.root}")

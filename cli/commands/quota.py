@@ -9,7 +9,16 @@ import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import as_of_text, emit, emit_json, emit_table, failure_as_json, note, position_fields
+from vacancy.cli.output import (
+    as_of_text,
+    emit,
+    emit_json,
+    emit_table,
+    emit_written,
+    failure_as_json,
+    note,
+    position_fields,
+)
 from vacancy.cli.reading_options import ReadingOptions, with_reading_options
 from vacancy.resources.model.errors import UsageError
 
@@ -94,7 +103,9 @@ def set_(
             quotas.set_parent(project, parent)
         found = [quotas.set_limit(scope, amount) for scope, amount in wanted]
     if as_json:
-        emit_json({"limits": [one._asdict() for one in found], "parent": parent, "outcome": "applied"})
+        emit_written(
+            {"limits": [one._asdict() for one in found], "parent": parent, "outcome": "applied"}, context
+        )
         return
     if parent is not None:
         emit(f"{project} counts for {parent}" if parent else f"{project} has no parent")

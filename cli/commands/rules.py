@@ -14,6 +14,7 @@ from vacancy.cli.output import (
     emit,
     emit_json,
     emit_table,
+    emit_written,
     failure_as_json,
     note,
     outcome_name,
@@ -106,7 +107,9 @@ def activate(
     ):
         found = activate_rules(opened, reader, version, options)
     if as_json:
-        emit_json({"version": version, **outcome_fields(found), "counted": found.counted._asdict()})
+        emit_written(
+            {"version": version, **outcome_fields(found), "counted": found.counted._asdict()}, context
+        )
     elif found.outcome == "activated":
         emit_proposals(found.proposals)
         emit(f"partitions {', '.join(map(str, found.raised))} follow rules version {version} now")
@@ -150,7 +153,7 @@ def withdraw(
         found = withdraw_proposals(opened, reader, proposal, timeout_s=timeout, wait=not no_wait)
     if as_json:
         withdrawn = [{"partition": one.partition, "id": one.id} for one in found]
-        emit_json({"withdrawn": withdrawn, "outcome": outcome_name(not no_wait)})
+        emit_written({"withdrawn": withdrawn, "outcome": outcome_name(not no_wait)}, context)
     elif not found:
         emit("no proposal is open")
     for one in () if as_json else found:

@@ -8,7 +8,7 @@ import typer
 
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
-from vacancy.cli.output import emit, emit_json, note, open_move_text
+from vacancy.cli.output import emit, emit_written, note, open_move_text
 from vacancy.resources.model.errors import ClaimLost, LogUnavailable, OutcomeUnknown, UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def settle(
             except LogUnavailable as error:
                 silent = f", and the log does not answer: {error.what}"
     if as_json:
-        emit_json(found)
+        emit_written(found, site)
     where = f"store {site.store}"
     if found.status == "unknown":
         raise OutcomeUnknown(
@@ -132,11 +132,11 @@ def _resume_moves(
         found = [moves.resume(one.id, undo=undo) for one in open_]
     left = [one for one in found if one.status == "open"]
     if as_json:
-        emit_json({"moves": found})
+        emit_written({"moves": found}, context)
     else:
         for one in found:
             if one not in left[:1]:  # the error has the first
-                show_cell_move(one)
+                show_cell_move(one, context)
         if not found:
             emit("no move between cells is open")
     if left:
@@ -148,10 +148,10 @@ def _resume_moves(
         )
 
 
-def show_cell_move(move: CellMove, *, as_json: bool = False) -> None:
+def show_cell_move(move: CellMove, context: CommandContext, *, as_json: bool = False) -> None:
     """Show a move between cells: how it ended, or what it waits for."""
     if as_json:
-        emit_json(move)
+        emit_written(move, context)
     elif move.status == "open":
         note(open_move_text(move))
     else:

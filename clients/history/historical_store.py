@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from vacancy.clients.history.points import Point, check_position_exists, parse_point, point_text, resolve
 from vacancy.clients.history.store_cache import Lease, StoreCache
+from vacancy.clients.replay_tool.parallel import default_processes, replay_processes
 from vacancy.clients.replay_tool.replay import BULK_RECORDS, fold_up_to
 from vacancy.projections.changefeed.shared_ring import ring_path
 from vacancy.projections.snapshots.manifest import SnapshotManifest
@@ -72,12 +73,30 @@ class _Base(NamedTuple):
     source: SnapshotManifest | str | None
 
 
+class Processes(NamedTuple):
+    """Other processes that fold: how they open the log, and how many (None: as many as there are cores, if there is enough to
+    fold)."""
+
+    url: str
+    client_settings: Mapping[str, str]
+    number: int | None = None
+
+
 class HistoricalStores:
-    """Makes tables of the past of one log, and keeps them in `cache`. `storage` are the snapshots to start with."""
+    """Makes tables of the past of one log, and keeps them in `cache`. `storage` are the snapshots to start with. Without
+    `processes` all is folded in this process; a program that lets others fold must guard its main module, as for every use of
+    `multiprocessing` that spawns."""
 
     def __init__(
-        self, log: Log, registry: Registry, cache: StoreCache, storage: SnapshotStorage | None = None
+        self,
+        log: Log,
+        registry: Registry,
+        cache: StoreCache,
+        storage: SnapshotStorage | None = None,
+        *,
+        processes: Processes | None = None,
     ) -> None:
+        self._processes = processes
         self._log, self._registry, self._cache, self._storage = log, registry, cache, storage
         rules = RULES_VERSIONS.newest.version
         self._build = json.dumps([FORMAT, rules, *registry.plugins])
@@ -174,8 +193,39 @@ class HistoricalStores:
         start: Mapping[int, int],
         progress: Progress | None,
     ) -> None:
-        end = self._log.end()
-        total, done = sum(position.values()) - sum(base.position.values()), 0
+        total = sum(position.values()) - sum(base.position.values())
+        others = self._processes
+        count = 1 if others is None else others.number or default_processes(total)
+        if (
+            others is not None
+            and count > 1
+            and all(base.position[p] >= offset for p, offset in start.items())
+        ):
+            replay_processes(
+                others.url,
+                into,
+                self._registry,
+                processes=count,
+                until=position,
+                progress=progress,
+                client_settings=others.client_settings,
+            )
+        else:
+            self._fold_here(identity, position, into, start, total, progress)
+        for partition in position:
+            # Nobody will write it, so nobody needs its 4 MiB. Its name says that the partition is whole.
+            os.truncate(ring_path(partition_path(into, partition)), 0)
+
+    def _fold_here(
+        self,
+        identity: LogIdentity,
+        position: Mapping[int, int],
+        into: Path,
+        start: Mapping[int, int],
+        total: int,
+        progress: Progress | None,
+    ) -> None:
+        end, done = self._log.end(), 0
         with Store(
             into,
             log=identity.log,
@@ -191,9 +241,6 @@ class HistoricalStores:
                 done += folded
                 if progress is not None:
                     progress(done, total)
-        for partition in position:
-            # Nobody will write it, so nobody needs its 4 MiB. Its name says that the partition is whole.
-            os.truncate(ring_path(partition_path(into, partition)), 0)
 
     def _out_of_reach(
         self, position: Mapping[int, int], start: Mapping[int, int], bases: list[_Base]
@@ -237,12 +284,16 @@ def _link_store(store: Path, into: Path) -> None:
                 shutil.copyfile(path, target)
 
 
-def open_stores(log: Log, settings: Settings, registry: Registry) -> HistoricalStores:
-    """The tables of the past of a log, with the cache and the snapshots of these settings."""
+def open_stores(
+    log: Log, settings: Settings, registry: Registry, *, in_parallel: bool = False
+) -> HistoricalStores:
+    """The tables of the past of a log, with the cache and the snapshots of these settings. With `in_parallel` other processes
+    fold, too, where there is much to fold."""
     cache = StoreCache(
         settings.history, stores_max=settings.history_stores, bytes_max=settings.history_mb * 2**20
     )
-    return HistoricalStores(log, registry, cache, SnapshotStorage(settings.snapshots))
+    processes = Processes(settings.log, settings.log_options) if in_parallel else None
+    return HistoricalStores(log, registry, cache, SnapshotStorage(settings.snapshots), processes=processes)
 
 
 def historical_store(
@@ -251,11 +302,13 @@ def historical_store(
     as_of: str | Point | Mapping[int, int],
     *,
     progress: Progress | None = None,
+    in_parallel: bool = False,
 ) -> HistoricalStore:
-    """The tables of the log of these settings as of a point, or as of a position of all partitions. Raises as
+    """The tables of the log of these settings as of a point, or as of a position of all partitions. With `in_parallel` other
+    processes fold, too, where there is much to fold. Raises as
     `parse_point`, `resolve` and `HistoricalStores.at` do."""
     point = parse_point(as_of) if isinstance(as_of, str) else as_of
     with ExitStack() as opened:
         log = opened.enter_context(open_log(settings.log, **settings.log_options))
         position = resolve(point, log) if isinstance(point, Point) else point
-        return open_stores(log, settings, registry).at(position, progress)
+        return open_stores(log, settings, registry, in_parallel=in_parallel).at(position, progress)

@@ -141,12 +141,14 @@ class Scheduler:
         settings: Settings | None = None,
         *,
         timeout_s: float | None = None,
+        log: Log | None = None,
         **options: Unpack[SchedulerOptions],
     ) -> Self:
         """A scheduler on the log and the store in `settings`: those in force (`load_settings`: the environment,
         `./vacancy.toml`, the defaults) where None are given. `close` closes both.
 
-        `timeout_s` is how long to wait for the log, if that is less than in the settings. Raises `UsageError` for
+        `timeout_s` is how long to wait for the log, if that is less than in the settings. A `log` that is open already is used
+        in its place, and closed likewise. Raises `UsageError` for
         invalid settings, `LogError` and `StoreError` where the log or the store cannot be opened, `LogUnavailable` where
         the log does not answer.
         """
@@ -155,7 +157,8 @@ class Scheduler:
         from vacancy.streams.settings import load_settings
 
         used = load_settings() if settings is None else settings
-        log = open_log(used.log, timeout_s, **used.kafka)
+        if log is None:
+            log = open_log(used.log, timeout_s, **used.kafka)
         try:
             options = {"view_memory_mb": used.view_memory_mb, **options}
             made = cls(log, used.store, installed_registry(), **options)

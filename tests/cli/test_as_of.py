@@ -129,6 +129,25 @@ def test_points_that_stand_for_nothing(vacancy: Vacancy) -> None:
     assert "contradict" in fails(2, "show", "nodes", "--as-of", "-1h", "--at-least", "0:1")
 
 
+def test_commands_that_write_print_what_to_wait_for(vacancy: Vacancy, tmp_path: Path) -> None:
+    def waited(*words: str) -> dict[str, int]:
+        written: dict[str, int] = vacancy.json(*words)["written"]
+        position = ",".join(f"{p}:{o}" for p, o in written.items())
+        assert vacancy.json("show", "nodes", "--at-least", position)["nodes"][0]["root"] == "node-1"
+        return written
+
+    with vacancy.worker():
+        published = waited("publish", "--once", "--file", str(node_file(tmp_path, "node-1")))
+        cell = vacancy.json("show", "nodes")["nodes"][0]["partition"]
+        assert published == {str(cell): 2}
+        placed = waited("place", "--resources", "VCPU:2", "--consumer", "c-1")
+        held = vacancy.json("show", "consumer", "c-1")[0]
+        assert placed[str(held["partition"])] > held["offset"]
+        assert waited("provider", "trait", "node-1", "--add", "CUSTOM_X")[str(cell)] > held["offset"] + 1
+        assert list(waited("release", "c-1")) == [str(cell)]
+        assert waited("quota", "set", "p-1", "VCPU:9") != {}
+
+
 def test_reading_waits_for_what_was_written(vacancy: Vacancy, tmp_path: Path) -> None:
     vacancy("replay")
     end = vacancy.json("digest")["position"]

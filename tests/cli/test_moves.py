@@ -197,6 +197,7 @@ def test_the_project_the_user_and_the_type_change(vacancy: Vacancy) -> None:
     place(vacancy, "vm-1", "h1", "PCI_DEVICE:1")
     before = held(vacancy, "vm-1")
     answer = vacancy.json("update", "vm-1", "--project", "p2", "--user", "u2", "--type", "MIGRATION")
+    assert len(answer.pop("written")) == 1
     assert answer == {"consumer": "vm-1", "cells": ["c1"], "outcome": "applied"}
     (shown,) = vacancy.json("show", "consumer", "vm-1")
     assert (shown["project"], shown["user"], shown["consumer_type"]) == ("p2", "u2", "MIGRATION")

@@ -78,7 +78,7 @@ def test_proposals_are_shown_answered_and_withdrawn(tmp_path: Path) -> None:
                 log.append([NewRecord(cell, event("rules.activated.v1", rules))])
             assert "no proposal p-2 is open" in vacancy.fails(2, "rules", "withdraw", "p-2")
             assert vacancy("rules", "withdraw", "p-1").startswith("withdrawn in partition 0: proposal p-1 of")
-            assert vacancy.json("rules", "withdraw") == {"withdrawn": [], "outcome": "applied"}
+            assert vacancy.json("rules", "withdraw") == {"withdrawn": [], "outcome": "applied", "written": {}}
             assert vacancy.json("rules", "show")["proposals"] == []
             assert "no store has answered that it supports proposal p-1" in vacancy("dead-letters")
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.clients.history import actors
 from tests.support.snapshot_site import REGISTRY, SnapshotSite
-from vacancy.clients.history.historical_store import HistoricalStores
+from vacancy.clients.history.historical_store import HistoricalStores, Processes
 from vacancy.clients.history.store_cache import StoreCache
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.projections.reader.store_reader import StoreReader
@@ -89,6 +89,16 @@ def test_the_nearest_snapshot_is_where_folding_begins(
     with stores_of(site, cache, storage).at(before, folded) as store:
         assert folded.records == sum(before.values()) - sum(first.position.values())
         assert site.digest(store.path) == site.folded_again(before)
+
+
+def test_other_processes_fold(site: SnapshotSite, cache: StoreCache, storage: SnapshotStorage) -> None:
+    create_snapshot(site.store, storage, REGISTRY)
+    site.report(40)
+    end = site.log.end()
+    position = {**end, 0: end[0] - 3}
+    others = Processes(site.log.url, {}, 2)
+    with HistoricalStores(site.log, REGISTRY, cache, storage, processes=others).at(position) as store:
+        assert site.digest(store.path) == site.folded_again(position)
 
 
 def test_a_store_of_the_cache_is_used_again_and_continued(
