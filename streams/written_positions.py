@@ -48,6 +48,10 @@ class WrittenLog(Log):
         """See `Log.offset_after`."""
         return self._log.offset_after(partition, time_ms)
 
+    def trim(self, partition: int, before: int) -> None:
+        """See `Log.trim`."""
+        self._log.trim(partition, before)
+
     def identity(self) -> LogIdentity:
         """See `Log.identity`."""
         return self._log.identity()

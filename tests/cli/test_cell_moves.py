@@ -21,6 +21,7 @@ def test_a_consumer_moves_to_another_cell(tmp_path: Path) -> None:
             assert told == "moved vm-1 from cell c1 to cell c2\n"
             # The node names the cell. Both halves are held until somebody confirms.
             begun = vacancy.json("move", "vm-1", "--to", "src", "--hold", 600)
+            assert begun.pop("written")
             assert (begun["status"], begun["held_in"]) == ("open", ["c2", "c1"])
             used = vacancy.json("usage")
             assert used["in_two_cells"] == [{"consumer": "vm-1", "cells": ["c1", "c2"]}]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import uuid
 
+from tests.streams.conftest import opening_entries
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
+from vacancy.streams.log import create_log
 from vacancy.streams.written_positions import WrittenLog
 
 CELLS = covering_cells(4)
 
 
-def test_the_position_after_what_was_written(backend: Any) -> None:
-    inner = backend.create(4)
+def test_the_position_after_what_was_written() -> None:
+    inner = create_log(f"memory://{uuid.uuid4()}", 4, opening_entries(4))
     closed: list[dict[int, int]] = []
     log = WrittenLog(inner, lambda: closed.append(log.written))
     assert log.written == {}
@@ -26,6 +28,8 @@ def test_the_position_after_what_was_written(backend: Any) -> None:
     assert (log.end(), log.identity(), log.start()) == (inner.end(), inner.identity(), inner.start())
     assert log.offset_after(1, 0) == 0
     assert [one.value for one in log.read(1, 1, 2, timeout_s=10)] == [b"a", b"b"]
+    log.trim(1, 2)
+    assert inner.start()[1] == 2
     log.close()
     log.close()
     assert closed == [{1: 3, 3: 2}]
