@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,15 @@ def test_the_newest_records_and_those_that_name_something(vacancy: Vacancy) -> N
     assert lines[0].endswith("2 claims: vm-1 on node-1, vm-2 on node-1")
 
 
-def test_following_ends_with_a_signal(vacancy: Vacancy, tmp_path: Path) -> None:
-    url = f"sqlite://{tmp_path}/log.db"
-    vacancy("topics", "create", "--partitions", 1, "--log", url)
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+def test_following_ends_with_a_signal(
+    kind: str, vacancy: Vacancy, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url, more = f"sqlite://{tmp_path}/log.db", tuple[object, ...]()
+    if kind == "kafka":
+        url = f"kafka://{request.getfixturevalue('kafka')}/log-{uuid.uuid4().hex[:8]}"
+        more = ("--replication", 1)
+    vacancy("topics", "create", "--partitions", 1, "--log", url, *more)
     command = [str(EXECUTABLE), "log", "tail", "--follow", "--json", "--log", url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ, text=True) as process:
         assert process.stdout is not None
@@ -116,6 +123,7 @@ def test_following_ends_with_a_signal(vacancy: Vacancy, tmp_path: Path) -> None:
             with open_log(url) as log:
                 log.append([NewRecord(CELL, released("vm-1", "c-1"))])
             assert json.loads(process.stdout.readline())["event"]["data"]["releases"][0]["consumer"] == "vm-1"
+            assert "1 release: vm-1" in vacancy("log", "show", "0:1", "--log", url)
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
         finally:
