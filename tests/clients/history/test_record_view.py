@@ -16,6 +16,7 @@ from vacancy.clients.history.record_view import (
     mentions,
     names_of,
     record_lines,
+    short_type,
     view_record,
 )
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
@@ -123,6 +124,7 @@ def test_every_record_of_a_recorded_log_can_be_shown(name: str) -> None:
         json.dumps(view.as_json())
         if not view.error:
             types.add(view.type)
+            assert view.summary != short_type(view.type).rpartition(".v")[0], "it has no line for people"
             assert view.event == json.loads(one.value)
     expected = {
         "every_event": RULES_VERSIONS.of(1).event_types,
