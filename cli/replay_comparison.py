@@ -96,7 +96,7 @@ def _compare_build(
                 scratch,
                 ends,
                 processes=processes,
-                client_settings=context.settings.kafka,
+                client_settings=context.settings.log_options,
                 progress=progress,
             )
     except NoProtocol as error:
@@ -163,7 +163,7 @@ def _compare_digests(
         scratch,
         context.registry(),
         until=until,
-        client_settings=context.settings.kafka,
+        client_settings=context.settings.log_options,
     )
     if as_json:
         emit_json({"equal": not found, "position": position, "different": found})

@@ -35,6 +35,13 @@ def replay(
         bool,
         typer.Option("--rebuild", help="Rename the existing store, and fold from the log's first record."),
     ] = False,
+    swap: Annotated[
+        bool,
+        typer.Option(
+            "--swap",
+            help="Fold from the log's first record beside the store, and put the result in its place; workers and readers go on.",
+        ),
+    ] = False,
     until: Annotated[
         str | None,
         typer.Option(
@@ -95,6 +102,14 @@ def replay(
             context, against, until=until, from_snapshot=from_snapshot, processes=processes, as_json=as_json
         )
         return
+    if swap:
+        if rebuild or until is not None:
+            raise UsageError("--swap folds up to the log's end", do="leave out --until and --rebuild")
+        _swap(context, from_snapshot, processes)
+        from vacancy.clients.replay_tool.replay import digest as digest_of
+
+        _print_digest(digest_of(context.store, context.registry()), as_json)
+        return
     from vacancy.clients.replay_tool.set_aside import set_aside
 
     with context.open_log() as opened:
@@ -115,11 +130,38 @@ def _emit_changes(context: CommandContext) -> None:
         emit_changes(opened, context.store, context.registry(), sys.stdin, emit)
 
 
+def _swap(context: CommandContext, from_snapshot: str | None, processes: int | None) -> None:
+    """Put a new store in the place of the one that is there."""
+    from vacancy.clients.replay_tool.swap import swap_store
+
+    def prepare(new: Path) -> None:
+        if from_snapshot is not None:
+            with context.open_log() as opened:
+                start_of(context, opened, from_snapshot, new, None)
+
+    with progress_bar("records folded") as progress:
+        done = swap_store(
+            context.settings.log,
+            context.store,
+            context.registry(),
+            prepare=prepare,
+            processes=processes,
+            progress=progress,
+            on_error=_report,
+            client_settings=context.settings.log_options,
+        )
+    if done.finished_earlier:
+        note("an earlier call had put its store in place and was killed then; the rest of it is done now")
+    if done.aside is not None:
+        note(f"the old store is now {done.aside}; remove it when you no longer need it")
+
+
+def _report(partition: int, error: VacancyError) -> None:
+    note(f"partition {partition} stopped: {error}")
+
+
 def _fold(context: CommandContext, end: Mapping[int, int] | None, processes: int | None) -> Digest:
     from vacancy.clients.replay_tool.parallel import replay_processes
-
-    def report(partition: int, error: VacancyError) -> None:
-        note(f"partition {partition} stopped: {error}")
 
     with progress_bar("records folded") as progress:
         return replay_processes(
@@ -129,7 +171,7 @@ def _fold(context: CommandContext, end: Mapping[int, int] | None, processes: int
             processes=processes,
             until=end,
             progress=progress,
-            on_error=report,
+            on_error=_report,
             client_settings=context.settings.log_options,
         )
 

@@ -95,8 +95,14 @@ THIS_BUILD: Final = OtherBuild((sys.executable, "-c", _MAIN))
 def settings_file(directory: Path, url: str, client_settings: Mapping[str, str]) -> Path:
     """A settings file that names the log and how to log in, for a command of another build. Only its owner may read it."""
     path = directory / "compared.toml"
-    lines = [f"log = {json.dumps(url)}", "[kafka]"]
-    lines += [f"{json.dumps(name)} = {json.dumps(value)}" for name, value in client_settings.items()]
+    kafka = dict(client_settings)
+    archive = kafka.pop("archive", None)
+    lines = [
+        f"log = {json.dumps(url)}",
+        *([f"archive = {json.dumps(archive)}"] if archive else ()),
+        "[kafka]",
+    ]
+    lines += [f"{json.dumps(name)} = {json.dumps(value)}" for name, value in kafka.items()]
     with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.write("\n".join(lines) + "\n")
     return path

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from vacancy.projections.store.store import Store
+from vacancy.projections.store.swap import SwapWatch
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.classes.resource_class import ResourceClass
 from vacancy.resources.fold.rules_versions import RULES_VERSION
@@ -161,15 +162,21 @@ def worker_parts(log: Log, path: Path) -> WorkerParts:
 
 
 def live_parts(store: Store) -> WorkerParts:
-    """The parts of a worker on an open store: it logs contested nodes, appends ticks, answers proposed rules, and makes
-    the checkpoints that snapshots need."""
+    """The parts of a worker on an open store: it logs contested nodes, appends ticks, answers proposed rules, makes the
+    checkpoints that snapshots need, and closes the store where another one takes its place (`StoreReleased`)."""
     from vacancy.clients.runtime.contested_log import ContestedLog  # here, because only workers log
     from vacancy.projections.snapshots.checkpoints import CheckpointServer
+
+    checkpoints, swap = CheckpointServer(store), SwapWatch(store.path)
+
+    def between_commits() -> None:
+        swap.check()
+        checkpoints.answer()
 
     store.on_contested = ContestedLog()
     return WorkerParts(
         store,
         lambda partition: tick_entry(partition, store.partitions),
         lambda partition, answer: answer_entry(partition, store.partitions, store.id, answer),
-        CheckpointServer(store).answer,
+        between_commits,
     )

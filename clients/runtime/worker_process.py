@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -15,9 +16,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.clients.runtime.garbage_collector import spare_collector
-from vacancy.resources.model.errors import LogUnavailable, UsageError, VacancyError
+from vacancy.resources.model.errors import (
+    LogUnavailable,
+    StoreError,
+    StoreReleased,
+    UsageError,
+    VacancyError,
+)
 from vacancy.streams.log_url import ARCHIVE, parse_log_url
-from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop
+from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop, stop_requested
 
 if TYPE_CHECKING:
     from vacancy.streams.embedded_worker import EmbeddedWorker
@@ -97,6 +104,7 @@ def _run_faust(
     before_opening: Callable[[Log], None],
 ) -> None:
     from vacancy.clients.runtime.bootstrap import worker_parts
+    from vacancy.projections.store.swap import wait_for_swap
     from vacancy.streams.faust.app import WorkerApp, make_app
     from vacancy.streams.faust.worker import run_app
     from vacancy.streams.log import open_log
@@ -116,12 +124,26 @@ def _run_faust(
         ) is not None:
             with log:
                 try:
+                    wait_for_swap(store, partial(stop_requested, stop_signal))
                     before_opening(log)
                     run_app(make_app(log, worker_parts(log, store), client_settings, web), stop_signal, ready)
                 except LogUnavailable as error:  # they went away before it had joined
                     waiter.note(error)
+                except StoreError as error:
+                    if not _is_released(store, error):
+                        raise
                 else:
                     return
+
+
+def _is_released(store: Path, error: StoreError) -> bool:
+    """Whether the worker goes on with the store that takes the place of this one."""
+    from vacancy.projections.store.swap import is_swapping
+
+    if not isinstance(error, StoreReleased) and not is_swapping(store):
+        return False
+    logging.getLogger(__name__).warning("the store is closed: another one takes its place (%s)", store)
+    return True
 
 
 def _run_embedded(
@@ -133,14 +155,33 @@ def _run_embedded(
     before_opening: Callable[[Log], None],
 ) -> None:
     # Imported here, because a process that only starts workers does not need RocksDB.
-    from vacancy.clients.runtime.bootstrap import installed_registry, live_parts, open_store
-    from vacancy.streams.embedded_worker import EmbeddedWorker
+    from vacancy.projections.store.swap import wait_for_swap
     from vacancy.streams.log import open_log
 
-    with ExitStack() as stack:
-        log = stack.enter_context(open_log(log_url, **client_settings))
-        before_opening(log)
-        tables = stack.enter_context(open_store(store, log, installed_registry()))
+    with open_log(log_url, **client_settings) as log:
+        while True:
+            wait_for_swap(store, partial(stop_requested, stop_signal))
+            try:
+                before_opening(log)
+                _fold_embedded(log, store, on_ready, stop_signal)
+            except StoreError as error:
+                if not _is_released(store, error):
+                    raise
+            else:
+                return
+
+
+def _fold_embedded(
+    log: Log,
+    store: Path,
+    on_ready: Callable[[RunningWorker], None] | None,
+    stop_signal: StopSignal,
+) -> None:
+    """Fold until a stop is requested. Raises `StoreReleased` where another store takes the place of this one."""
+    from vacancy.clients.runtime.bootstrap import installed_registry, live_parts, open_store
+    from vacancy.streams.embedded_worker import EmbeddedWorker
+
+    with open_store(store, log, installed_registry()) as tables:
         parts = live_parts(tables)
         target = log.end()
         worker = EmbeddedWorker(
@@ -152,14 +193,19 @@ def _run_embedded(
         )
         restore_collector = spare_collector()
         watcher = on_stop(stop_signal, worker.stop)
+        released = False
         try:
             if on_ready is not None and _catch_up(worker, target, watcher):
                 on_ready(worker)
             worker.run()
+        except StoreReleased:
+            released = True
+            raise
         finally:
             restore_collector()
-            stop_signal.put(None)
-            watcher.join()
+            if not released:  # otherwise the thread waits for the stop of the worker that goes on
+                stop_signal.put(None)
+                watcher.join()
 
 
 def _catch_up(worker: EmbeddedWorker, target: Mapping[int, int], watcher: threading.Thread) -> bool:

@@ -177,9 +177,16 @@ class PartitionReader:
         for _ in range(_TRIES):
             logs = self._names(".log")
             with translated(self.path):
-                same = self._identity() == self._tables.identity
+                identity = self._tables.identity
+                same = self._identity() == identity
                 if same:
-                    self._tables.db.try_catch_up_with_primary()
+                    try:
+                        self._tables.db.try_catch_up_with_primary()
+                    except Exception:
+                        # Another store was put in place at this moment.
+                        if self._identity() == identity:
+                            raise
+                        same = False
                 flushed = self._tables.db.property_int_value(_FLUSHED) != self._tables.flushed
                 # The manifest is read first, then the logs: a flush between the two takes away the end of a log, and
                 # the note that its rows are in a file now was not read yet.
@@ -282,7 +289,11 @@ class PartitionReader:
 
     def _identity(self) -> tuple[int, int, int]:
         """What another opening for writing changes, and another directory at this path."""
-        found = os.stat(self._current)  # noqa: PTH116 - at each catch-up
+        try:
+            found = os.stat(self._current)  # noqa: PTH116 - at each catch-up
+        except FileNotFoundError:  # another store is being put in place, and there is none for a moment
+            sleep(_OPEN_AGAIN_S)
+            found = os.stat(self._current)  # noqa: PTH116
         return found.st_ino, found.st_mtime_ns, found.st_dev
 
     def _needed(self, local: MetadataRow) -> set[str]:

@@ -232,7 +232,8 @@ class StoreReader:
 
     def _look_again(self) -> None:
         stamp = self._look()
-        changed = stamp != self._stamp
+        # While another store is put in place, there may be none for a moment.
+        changed = stamp not in (self._stamp, (0, 0))
         if changed:
             self._stamp = stamp
             self.close()

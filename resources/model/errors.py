@@ -68,6 +68,10 @@ class StoreInUse(StoreError):
     """Another process holds the partition's lock. Operator action: stop it, or use another store directory."""
 
 
+class StoreReleased(StoreError):
+    """A worker has closed its store, because another one takes its place. Operator action: none; the worker opens the new one."""
+
+
 class StoreMismatch(StoreError):
     """The store was folded from another log, or by another version. Operator action: rebuild it."""
 

@@ -22,7 +22,14 @@ from faust.types import TP, EventT
 from faust.types.transports import TransportT
 from mode import Service
 
-from vacancy.resources.model.errors import LogError, LogUnavailable, StoreInUse, StoreMismatch, VacancyError
+from vacancy.resources.model.errors import (
+    LogError,
+    LogUnavailable,
+    StoreInUse,
+    StoreMismatch,
+    StoreReleased,
+    VacancyError,
+)
 from vacancy.resources.model.record import Record
 from vacancy.streams.faust.consumer import FETCHED_MAX, BatchTransport
 from vacancy.streams.faust.group import client_id, group_of, prepare_group
@@ -308,7 +315,11 @@ class WorkerApp(faust.App):
             await self._tick()
             await self._answer()
             if self._between_commits is not None:
-                self._between_commits()
+                try:
+                    self._between_commits()
+                except StoreReleased as released:
+                    self.end(released)
+                    return
             if now - sampled >= _SAMPLE_S:
                 sampled = now
                 self.ownership.sample_rate()

@@ -124,6 +124,26 @@ def test_two_workers_of_a_store_make_a_snapshot_and_another_host_starts_with_it(
         assert a.json("snapshot", "verify")["snapshots"][0]["ok"]
 
 
+def test_two_workers_of_a_store_go_on_with_the_one_that_takes_its_place(kafka: str, tmp_path: Path) -> None:
+    url = f"kafka://{kafka}/swap-{uuid.uuid4().hex[:8]}"
+    with Vacancy(tmp_path, log=url, store=str(tmp_path / "store"), web_port="off") as vacancy:
+        vacancy("topics", "create", "--partitions", 3, "--replication", 1)
+        with vacancy.worker(), vacancy.worker():
+            vacancy("publish", "--once", "--file", node_file(tmp_path, "node-1"))
+            before = manifest_of(tmp_path)
+            vacancy("replay", "--swap")
+            assert manifest_of(tmp_path) != before
+            vacancy("publish", "--once", "--file", node_file(tmp_path, "node-2"))
+            end = vacancy.json("replay", "--into", tmp_path / "again")
+            assert vacancy.json("status", "--at-least", position_of(end))
+            assert vacancy.json("digest") == end
+
+
+def position_of(digest: dict[str, Any]) -> str:
+    """The position of a digest, as it is written on the command line."""
+    return ",".join(f"{partition}:{offset}" for partition, offset in digest["position"].items())
+
+
 def manifest_of(home: Path) -> str:
     """The id of the store of a host."""
     found: str = json.loads((home / "store/store.json").read_text())["store"]

@@ -100,3 +100,14 @@ def test_an_error_stays_above_the_bar(vacancy: Vacancy, tmp_path: Path) -> None:
     bar, error = text.rindex("records folded"), text.index("vacancy: partition 0 stopped: the log's rules")
     assert error < bar, "the bar goes on below it"
     assert "vacancy: the log's rules are version 99" in text.rstrip().splitlines()[-1]
+
+
+def test_a_new_store_takes_the_place_of_the_old_one(vacancy: Vacancy, tmp_path: Path) -> None:
+    with vacancy.worker():
+        vacancy("snapshot", "create", "--snapshots", "kept")
+        ended = vacancy.run_shared("replay", "--swap", "--from-snapshot", "kept", "--json")
+        assert "the store starts with snapshot" in ended.err
+        assert f"the old store is now {tmp_path}/state/vacancy/store.old-" in ended.err
+        vacancy("publish", "--once", "--file", node_file(tmp_path, "node-1"))
+    assert vacancy.json("digest") == vacancy.json("replay", "--into", "again")
+    assert "leave out --until" in vacancy.fails(2, "replay", "--swap", "--until", "-1s")

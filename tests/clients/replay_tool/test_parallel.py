@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 
 from tests.clients.replay_tool.replay_site import REGISTRY, append_reports, log_of_reports
-from tests.support.events_json import rules_in_steps
+from tests.support.events_json import provider, reported, rules_in_steps
+from tests.support.ports_class import Ports
 from vacancy.clients.replay_tool import replay as module
 from vacancy.clients.replay_tool.parallel import default_processes, replay_processes
 from vacancy.clients.replay_tool.replay import digest, replay
 from vacancy.clients.runtime.bootstrap import new_log
 from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.classes.registry import Registry
+from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model.errors import Halt, LogError, StoreError, VacancyError
-from vacancy.resources.model.partitioner import cell_for
+from vacancy.resources.model.partitioner import cell_for, covering_cells
 from vacancy.resources.model.record import NewRecord
+from vacancy.resources.state.tables import DEAD_LETTERS
 from vacancy.streams.log import open_log
 
 
@@ -98,3 +102,23 @@ def test_a_partition_that_stops_does_not_stop_the_others(tmp_path: Path) -> None
 def test_few_records_are_folded_in_one_process() -> None:
     assert default_processes(0) == default_processes(15_000) == 1
     assert 1 <= default_processes(10**9) <= multiprocessing.cpu_count()
+
+
+def test_a_class_that_is_installed_later_gets_its_tables_from_old_events(tmp_path: Path) -> None:
+    """A report before the activation is a dead letter on every build; one after it waits for the build that has the class."""
+    with_class = Registry([Ports()])
+    url = f"sqlite://{tmp_path}/log.db"
+    node = {"PORTS": {"ports": [80, 443]}}
+    with new_log(url, 1, Registry()) as log:
+        early, late = (reported(root, [provider(root, **node)]) for root in ("early", "late"))
+        steps = rules_in_steps(RULES_VERSION, ["PORTS"])
+        log.append([NewRecord(covering_cells(1)[0], value) for value in (early, *steps, late)])
+        with pytest.raises(Halt, match="PORTS"):
+            replay(log, tmp_path / "store", Registry())
+        assert digest(tmp_path / "store", Registry()).position == {0: 1 + len(steps)}
+        found = replay(log, tmp_path / "store", with_class)
+        assert found == replay(log, tmp_path / "another", with_class)
+    with StoreReader(tmp_path / "store", with_class) as reader:
+        [(_, key, row)] = reader.scan(with_class.table("PORTS"))
+        assert (key.endswith(b"late"), row.record.ports) == (True, (80, 443))
+        assert sum(1 for _ in reader.scan(DEAD_LETTERS)) == 1
