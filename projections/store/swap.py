@@ -44,12 +44,8 @@ def is_swapping(store: Path) -> bool:
     """Whether a process that is alive wants workers to have the store closed."""
     try:
         file = _path(store, "swap").open("rb")
-    except FileNotFoundError:
+    except OSError:  # there is none, or it is another user's, who cannot swap this store
         return False
-    except OSError as error:
-        raise StoreError(
-            f"the file cannot be read: {error.strerror}", where=str(_path(store, "swap"))
-        ) from None
     with file:
         if file.read(len(_RELEASE)) != _RELEASE:
             return False
@@ -100,15 +96,19 @@ class Swap:
     def __enter__(self) -> Swap:
         path = _path(self.store, "swap")
         with translated(path):
+            if self.store.exists() and (owner := self.store.stat().st_uid) != os.geteuid():
+                raise StoreError(
+                    f"the store belongs to the user with the id {owner}, and only that user can replace it",
+                    where=str(self.store),
+                    do="run the command as the user of the worker",
+                )
             path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             self._file = path.open("ab")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _flocked(self._file):
             self._file.close()
             raise StoreInUse(
                 "another process makes a new store for this one", where=str(path), do="wait for its end"
-            ) from None
+            )
         try:
             with translated(self.new):
                 self._write(b"")
@@ -122,7 +122,7 @@ class Swap:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._file is not None  # noqa: S101 - it was entered
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(StoreError):
             self._write(b"")
         self._file.close()
 
@@ -145,7 +145,8 @@ class Swap:
         with contextlib.ExitStack() as locks:
             give_up_s = time.monotonic() + timeout_s
             for path in sorted(self.store.glob("p[0-9]*/LOCK")):
-                lock = locks.enter_context(path.open("r+b"))
+                with translated(path):
+                    lock = locks.enter_context(path.open("r+b"))
                 while not _locked(lock):
                     if time.monotonic() > give_up_s:
                         self._write(b"")
@@ -183,9 +184,10 @@ class Swap:
 
     def _write(self, word: bytes) -> None:
         assert self._file is not None  # noqa: S101 - it was entered
-        self._file.truncate(0)
-        self._file.write(word)
-        self._file.flush()
+        with translated(_path(self.store, "swap")):
+            self._file.truncate(0)
+            self._file.write(word)
+            self._file.flush()
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -214,6 +216,19 @@ def _free_name(store: Path) -> Path:
         number += 1
         aside = first.with_name(f"{first.name}~{number}")
     return aside
+
+
+def _flocked(file: IO[bytes]) -> bool:
+    """Lock the file until it is closed. It waits a moment, because workers test the lock."""
+    for tries_left in reversed(range(20)):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if tries_left:
+                time.sleep(_WAIT_S)
+        else:
+            return True
+    return False
 
 
 def _locked(lock: IO[bytes]) -> bool:

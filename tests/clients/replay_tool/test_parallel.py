@@ -108,9 +108,10 @@ def test_a_class_that_is_installed_later_gets_its_tables_from_old_events(tmp_pat
     """A report before the activation is a dead letter on every build; one after it waits for the build that has the class."""
     with_class = Registry([Ports()])
     url = f"sqlite://{tmp_path}/log.db"
-    node = {"PORTS": {"ports": [80, 443]}}
     with new_log(url, 1, Registry()) as log:
-        early, late = (reported(root, [provider(root, **node)]) for root in ("early", "late"))
+        early, late = (
+            reported(root, [provider(root, PORTS={"ports": [80, 443]})]) for root in ("early", "late")
+        )
         steps = rules_in_steps(RULES_VERSION, ["PORTS"])
         log.append([NewRecord(covering_cells(1)[0], value) for value in (early, *steps, late)])
         with pytest.raises(Halt, match="PORTS"):
