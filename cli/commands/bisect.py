@@ -77,7 +77,7 @@ def bisect(
     """Find the record of the log that changed an answer.
 
     The answers at both ends must differ. Half of the records between them is left after each question, so a day of
-    10,000,000 records takes 24 questions; snapshots make them fast. If the answer changed several times, one of these
+    10,000,000 records takes 26 questions; snapshots make them fast. If the answer changed several times, one of these
     changes is found.
 
     Examples:
