@@ -39,7 +39,7 @@ explore: $(VENV)/.dev
 	VACANCY_FUZZ_ROUNDS=200 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_lost_commits.py
 	VACANCY_SNAPSHOT_KILLS=50 VACANCY_FUZZ_DAMAGES=120 $(BIN)/pytest -q --timeout 0 tests/projections/snapshots tests/clients/snapshots
 	VACANCY_ARCHIVE_KILLS=70 VACANCY_ARCHIVE_FLIPS=1000 $(BIN)/pytest -q --timeout 0 tests/streams/archive tests/clients/archives
-	VACANCY_HISTORY_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/clients/history
+	VACANCY_HISTORY_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/clients/past
 	VACANCY_REPLAY_KILLS=70 $(BIN)/pytest -q --timeout 0 tests/clients/replay_tool/test_swap.py
 	VACANCY_FUZZ_DAMAGES=120 $(BIN)/pytest -q --timeout 0 tests/fuzz/test_damage_at_rest.py tests/fuzz/test_damage_in_use.py tests/fuzz/test_damage_of_kafka.py
 	for seed in $$(seq 101 130); do VACANCY_SEED=$$seed $(BIN)/pytest -q tests/faults/test_killed.py || exit 1; done

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 from vacancy.resources.model.errors import LogError, UsageError
 
 if TYPE_CHECKING:
-    from vacancy.clients.history.historical_store import HistoricalStore
+    from vacancy.clients.past.historical_store import HistoricalStore
     from vacancy.clients.scheduler.client import Scheduler, SchedulerOptions
     from vacancy.clients.scheduler.store_query import StoreQuery
     from vacancy.projections.query.order import Order
@@ -82,7 +82,7 @@ class CommandContext:
     def _go_back(self, as_of: str) -> None:
         """Replace the store by that of the point. It is not removed while this object is there."""
         from vacancy.cli.output import progress_bar
-        from vacancy.clients.history.historical_store import historical_store
+        from vacancy.clients.past.historical_store import historical_store
 
         with progress_bar("records folded") as progress:
             self._past = historical_store(
@@ -91,7 +91,7 @@ class CommandContext:
         self.settings = self.settings.model_copy(update={"store": self._past.path})
 
     def _wait(self, at_least: str, timeout_s: float) -> None:
-        from vacancy.clients.history.at_least import parse_position, wait_until_at_least
+        from vacancy.clients.past.at_least import parse_position, wait_until_at_least
 
         position = parse_position(at_least)
         with self.open_reader(with_view=False) as reader:
@@ -142,7 +142,7 @@ class CommandContext:
     def _note_written(self) -> None:
         """Tell people at a terminal what to wait for elsewhere. Programs get it in JSON."""
         from vacancy.cli.output import is_watched, note
-        from vacancy.clients.history.points import point_text
+        from vacancy.clients.past.points import point_text
 
         if self.written and is_watched():
             note(

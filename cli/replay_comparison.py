@@ -27,7 +27,7 @@ def end_of(log: Log, until: str | None) -> dict[int, int] | None:
     """The position that `--until` means; None: the log's end."""
     if until is None:
         return None
-    from vacancy.clients.history.points import parse_point, resolve
+    from vacancy.clients.past.points import parse_point, resolve
 
     return resolve(parse_point(until), log)
 

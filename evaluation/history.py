@@ -19,9 +19,9 @@ from typing import Any
 
 from evaluation.fold import reports
 from evaluation.statistics import check_counts, median, percentile
-from vacancy.clients.history.historical_store import HistoricalStores
 from vacancy.clients.history.past_queries import PastQueries
-from vacancy.clients.history.store_cache import StoreCache
+from vacancy.clients.past.historical_store import HistoricalStores
+from vacancy.clients.past.store_cache import StoreCache
 from vacancy.clients.replay_tool.replay import replay
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.projections.snapshots.creation import create_snapshot

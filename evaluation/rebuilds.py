@@ -21,9 +21,9 @@ from typing import Any
 from evaluation.trace import EXIT_DIFFERENCE, TraceOptions, run_trace
 from evaluation.traces.arguments import add_trace_arguments, load_trace
 from vacancy.clients.archives.export import export_log
-from vacancy.clients.history.historical_store import HistoricalStores
-from vacancy.clients.history.points import point_text, position_at
-from vacancy.clients.history.store_cache import StoreCache
+from vacancy.clients.past.historical_store import HistoricalStores
+from vacancy.clients.past.points import point_text, position_at
+from vacancy.clients.past.store_cache import StoreCache
 from vacancy.clients.replay_tool.parallel import replay_processes
 from vacancy.clients.replay_tool.replay import digest, replay
 from vacancy.clients.runtime.bootstrap import installed_registry, open_store

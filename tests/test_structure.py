@@ -107,8 +107,19 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("clients.replay_tool", "clients.runtime", "projections.snapshots", "projections.store", "streams"),
         *("resources.classes", "resources.model", "resources.fold"),
     },
+    "clients.past": {
+        *("clients.replay_tool", "clients.runtime", "streams"),
+        *("projections.changefeed", "projections.reader", "projections.snapshots", "projections.store"),
+        *("resources.classes", "resources.model", "resources.fold"),
+    },
     "clients.history": {
-        *("clients.inspection", "clients.replay_tool", "clients.runtime", "clients.scheduler"),
+        *(
+            "clients.inspection",
+            "clients.past",
+            "clients.replay_tool",
+            "clients.runtime",
+            "clients.scheduler",
+        ),
         *("clients.snapshots", "projections.changefeed", "projections.diagnostics", "projections.query"),
         *("projections.reader", "projections.snapshots", "projections.store", "projections.view", "streams"),
         *("resources.classes", "resources.model", "resources.state", "resources.fold"),
@@ -119,7 +130,7 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("resources.classes", "resources.model", "resources.state", "resources.fold"),
     },
     "clients.scheduler": {
-        *("clients.history", "clients.inspection", "clients.request_language", "clients.runtime", "streams"),
+        *("clients.inspection", "clients.past", "clients.request_language", "clients.runtime", "streams"),
         *("projections.diagnostics", "projections.query", "projections.ranking", "projections.reader"),
         *("projections.view", "resources.model", "resources.classes", "resources.state", "resources.fold"),
     },

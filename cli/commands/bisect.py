@@ -92,8 +92,8 @@ def bisect(
     registry = context.registry()
     question = _question(query, registry)
     from vacancy.clients.history.bisect import bisect as search
-    from vacancy.clients.history.historical_store import open_stores
-    from vacancy.clients.history.points import parse_point, resolve
+    from vacancy.clients.past.historical_store import open_stores
+    from vacancy.clients.past.points import parse_point, resolve
 
     def report(position: Mapping[int, int], answer: Any, left: int) -> None:
         if is_watched() and not as_json:

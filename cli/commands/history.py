@@ -55,7 +55,7 @@ def history(
     partitions that name the thing; it needs no store. With --from it begins with the nearest snapshot before.
     """
     from vacancy.clients.history.history import history as find_history
-    from vacancy.clients.history.points import parse_point, resolve
+    from vacancy.clients.past.points import parse_point, resolve
 
     of = _kind(kind)
     context = CommandContext(log=log, snapshots=snapshots, archive=archive, config=config, kafka=kafka)
@@ -91,7 +91,7 @@ def history(
 
 def _base(context: CommandContext, log: Log, start: dict[int, int], opened: ExitStack) -> StoreReader | None:
     """The tables of the nearest snapshot or store of the past before `start`, if there are some."""
-    from vacancy.clients.history.historical_store import open_stores
+    from vacancy.clients.past.historical_store import open_stores
     from vacancy.projections.reader.store_reader import StoreReader
 
     stores = open_stores(log, context.settings, context.registry())

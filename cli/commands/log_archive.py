@@ -49,7 +49,7 @@ def export(
     """
     context = CommandContext(log=log, archive=archive, config=config, kafka=kafka)
     from vacancy.clients.archives.export import export_log
-    from vacancy.clients.history.points import parse_point, resolve
+    from vacancy.clients.past.points import parse_point, resolve
     from vacancy.streams.archive.storage import ArchiveStorage
     from vacancy.streams.log_url import archive_place
 

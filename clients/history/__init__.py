@@ -1,1 +1,1 @@
-"""The past of a log: points in time, and the tables as they were at one of them."""
+"""What happened in a log: its records for people, the history of one thing, differences, and the record that changed an answer."""

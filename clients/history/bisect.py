@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from vacancy.clients.history.historical_store import HistoricalStores, Progress
-from vacancy.clients.history.points import log_time_at, point_text
 from vacancy.clients.history.record_outcome import RecordOutcome, record_outcome
+from vacancy.clients.past.historical_store import HistoricalStores, Progress
+from vacancy.clients.past.points import log_time_at, point_text
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.registry import Registry

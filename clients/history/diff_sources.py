@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from vacancy.clients.history.historical_store import Progress, historical_store
-from vacancy.clients.history.points import FORMS, Point, parse_point
+from vacancy.clients.past.historical_store import Progress, historical_store
+from vacancy.clients.past.points import FORMS, Point, parse_point
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.snapshots.restoring import restore_files
 from vacancy.projections.snapshots.storage import SnapshotStorage

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from vacancy.clients.history.points import log_time_at
 from vacancy.clients.history.record_view import PREFIX, json_object, mentions, names_of
+from vacancy.clients.past.points import log_time_at
 from vacancy.resources.model.errors import LogUnavailable, UsageError
 from vacancy.resources.model.record import Record
 from vacancy.resources.state.tables import PROVIDERS, split_key

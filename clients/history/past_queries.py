@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from vacancy.clients.history.historical_store import HistoricalStore, HistoricalStores, Progress, open_stores
-from vacancy.clients.history.points import Point, parse_point, resolve
+from vacancy.clients.past.historical_store import HistoricalStore, HistoricalStores, Progress, open_stores
+from vacancy.clients.past.points import Point, parse_point, resolve
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.resources.classes.registry import Registry
 from vacancy.streams.log import Log, open_log

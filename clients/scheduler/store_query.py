@@ -30,9 +30,9 @@ from vacancy.resources.state.rows import AllocationRow
 from vacancy.resources.state.tables import ALLOCATIONS, key
 
 if TYPE_CHECKING:
-    from vacancy.clients.history.historical_store import HistoricalStore
     from vacancy.clients.inspection.answers import NodeAnswer
     from vacancy.clients.inspection.why_not import WhyNot
+    from vacancy.clients.past.historical_store import HistoricalStore
     from vacancy.projections.diagnostics.summary import Explanation
     from vacancy.streams.log import Log
     from vacancy.streams.log_clock import LogClock
@@ -104,8 +104,8 @@ class StoreQuery:
         this host's tables have reached that. Raises `UsageError` for both at once, `OutcomeUnknown` where the tables
         have not reached the position after `timeout_s`, and as `historical_store` does.
         """
-        from vacancy.clients.history.at_least import parse_position, wait_until_at_least
-        from vacancy.clients.history.historical_store import historical_store
+        from vacancy.clients.past.at_least import parse_position, wait_until_at_least
+        from vacancy.clients.past.historical_store import historical_store
         from vacancy.clients.runtime.bootstrap import installed_registry
         from vacancy.streams.settings import load_settings
 

@@ -13,7 +13,7 @@ import typer
 
 from tests.cli.command import Vacancy, node_file
 from vacancy.cli.main import app
-from vacancy.clients.history.points import point_text
+from vacancy.clients.past.points import point_text
 
 READING: dict[str, tuple[str, ...]] = {
     "candidates": ("--resources", "VCPU:1", "--seed", "1"),

@@ -53,8 +53,8 @@ SECTIONS = (
         "Ask the tables as they were at a position or a time.",
         (
             "clients.history.past_queries:PastQueries",
-            "clients.history.historical_store:historical_store",
-            "clients.history.historical_store:HistoricalStore",
+            "clients.past.historical_store:historical_store",
+            "clients.past.historical_store:HistoricalStore",
             "clients.history.bisect:bisect",
             "clients.history.bisect:Flip",
         ),
@@ -72,8 +72,8 @@ SECTIONS = (
         "History",
         "Read the log, and find out what happened. [History](../history.md) explains points in time.",
         (
-            "clients.history.points:parse_point",
-            "clients.history.points:resolve",
+            "clients.past.points:parse_point",
+            "clients.past.points:resolve",
             "clients.history.record_view:view_record",
             "clients.history.record_view:RecordView",
             "clients.history.record_outcome:record_outcome",

@@ -1,28 +1,5 @@
-"""What tests of the past share: a SQLite log with a store, a place for snapshots, and a cache of stores."""
+"""Tests here share a log, snapshots and a cache of stores of the past."""
 
-from __future__ import annotations
+from tests.support.past_site import cache, site, storage
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from tests.support.snapshot_site import SnapshotSite, snapshot_site
-from vacancy.clients.history.store_cache import StoreCache
-from vacancy.projections.snapshots.storage import SnapshotStorage
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[SnapshotSite]:
-    with snapshot_site(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> SnapshotStorage:
-    return SnapshotStorage(str(tmp_path / "kept"))
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> StoreCache:
-    return StoreCache(tmp_path / "history", stores_max=3, bytes_max=2**30)
+__all__ = ["cache", "site", "storage"]

@@ -13,8 +13,8 @@ from tests.support.snapshot_site import PARTITIONS, REGISTRY, SnapshotSite
 from tests.support.tape_log import TapeLog
 from vacancy.clients.demo.synthetic_fleet import node_reports
 from vacancy.clients.history.bisect import RecordOrder, SameAnswer, bisect
-from vacancy.clients.history.historical_store import HistoricalStores
-from vacancy.clients.history.store_cache import StoreCache
+from vacancy.clients.past.historical_store import HistoricalStores
+from vacancy.clients.past.store_cache import StoreCache
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.snapshots.creation import create_snapshot
 from vacancy.projections.snapshots.storage import SnapshotStorage

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.tape_log import TapeLog
-from vacancy.clients.history.points import Point, log_time_at, parse_point, point_text, position_at, resolve
+from vacancy.clients.past.points import Point, log_time_at, parse_point, point_text, position_at, resolve
 from vacancy.resources.model.errors import LogError, UsageError
 from vacancy.resources.model.record import Record
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from vacancy.clients.history.points import parse_point, point_text
+from vacancy.clients.past.points import parse_point, point_text
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.errors import OutcomeUnknown, UsageError
 

@@ -6,8 +6,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tests.support.snapshot_site import REGISTRY
-from vacancy.clients.history.historical_store import HistoricalStores
-from vacancy.clients.history.store_cache import StoreCache
+from vacancy.clients.past.historical_store import HistoricalStores
+from vacancy.clients.past.store_cache import StoreCache
 from vacancy.clients.replay_tool.replay import digest
 from vacancy.projections.snapshots.storage import SnapshotStorage
 from vacancy.streams.log import open_log

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.history import actors
+from tests.clients.past import actors
 from tests.support.snapshot_site import REGISTRY, SnapshotSite
-from vacancy.clients.history.historical_store import HistoricalStores, Processes
-from vacancy.clients.history.store_cache import StoreCache
+from vacancy.clients.past.historical_store import HistoricalStores, Processes
+from vacancy.clients.past.store_cache import StoreCache
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.projections.snapshots.creation import create_snapshot

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from vacancy.clients.history.points import Point, check_position_exists, parse_point, point_text, resolve
-from vacancy.clients.history.store_cache import Lease, StoreCache
+from vacancy.clients.past.points import Point, check_position_exists, parse_point, point_text, resolve
+from vacancy.clients.past.store_cache import Lease, StoreCache
 from vacancy.clients.replay_tool.parallel import default_processes, replay_processes
 from vacancy.clients.replay_tool.replay import BULK_RECORDS, fold_up_to
 from vacancy.projections.changefeed.shared_ring import ring_path
