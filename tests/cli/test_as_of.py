@@ -103,7 +103,8 @@ def test_answers_of_then_are_those_that_were_given_then(vacancy: Vacancy, tmp_pa
         assert point_text({int(p): o for p, o in as_of.items()}) == position
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(then_ms / 1000)) + f".{then_ms % 1000:03d}Z"
         assert vacancy.json("digest", "--as-of", moment)["digest"] == then["digest"][1]["digest"]
-        assert vacancy.json("digest", "--as-of", "-0s")["digest"] == now["digest"][1]["digest"]
+        newest = vacancy.json("digest", "--as-of", "-0s")  # a tick may have come since
+        assert all(newest["position"][p] >= offset for p, offset in now["digest"][1]["position"].items())
 
 
 def test_ages_are_by_the_log_time_of_then(vacancy: Vacancy, tmp_path: Path) -> None:
