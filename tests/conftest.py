@@ -73,7 +73,7 @@ def _started(directory: Path, **options: Any) -> Iterator[KafkaCluster]:
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
     with _started(tmp_path_factory.mktemp("mortal"), far=True) as cluster:
         yield cluster
@@ -86,7 +86,7 @@ def mortal_kafka(_mortal: KafkaCluster) -> KafkaCluster:
     return _mortal
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
     """A cluster of three brokers. A test that kills brokers must restart them."""
     with _started(tmp_path_factory.mktemp("three"), brokers=3) as cluster:

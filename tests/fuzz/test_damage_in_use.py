@@ -25,7 +25,7 @@ from tests.support.temporary_stores import FAST
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.projections.changefeed.shared_ring import ring_path
 
-DAMAGES = max(1, int(os.environ.get("VACANCY_FUZZ_DAMAGES", "12")) // 6)
+DAMAGES = max(1, int(os.environ.get("VACANCY_FUZZ_DAMAGES", "8")) // 6)
 KINDS = tuple(FILES)
 LOOK_S = 0.5
 GIVE_UP_S = 30.0

@@ -1,7 +1,11 @@
-"""A worker is killed repeatedly while records arrive: nothing is lost, and nothing is folded twice."""
+"""A worker is killed repeatedly while records arrive: nothing is lost, and nothing is folded twice.
+
+`VACANCY_LIVE_KILLS` is how often it is killed (`make explore`).
+"""
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import threading
@@ -20,7 +24,7 @@ from vacancy.streams.log import Log
 
 pytestmark = pytest.mark.kafka
 
-ROUNDS = 20
+ROUNDS = int(os.environ.get("VACANCY_LIVE_KILLS", "10"))
 CELLS = covering_cells(4)
 PATIENCE_MS = 300_000
 """A dead member would be missed after this time: later than any test waits."""
