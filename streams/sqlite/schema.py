@@ -25,7 +25,7 @@ from vacancy.streams.file_modes import make_file
 from vacancy.streams.log import AppendedAt, existing_log, missing_log
 from vacancy.streams.log_url import LogUrl
 from vacancy.streams.sqlite.errors import retry_while_busy, translate_error
-from vacancy.streams.sqlite.times import CREATE, note_blocks
+from vacancy.streams.sqlite.times import BLOCK, CREATE, note_blocks
 from vacancy.streams.uptime import passed_ms, uptime_mark
 
 FORMAT: Final = 2
@@ -253,9 +253,10 @@ def add_entries(
             rows.append((partition, before + 1, timestamp_ms, key.encode(), value))
         sums = checksums(rows)
         db.executemany(INSERT, [(*row, sum_, uptime) for row, sum_ in zip(rows, sums, strict=True)])
-        ends = [(f"{END}{partition}", before + 1) for partition, (before, _) in last.items()]
-        db.executemany(SET_END, ends)
-        note_blocks(db, starts, {partition: before + 1 for partition, (before, _) in last.items()})
+        ends = {partition: before + 1 for partition, (before, _) in last.items()}
+        db.executemany(SET_END, [(f"{END}{partition}", end) for partition, end in ends.items()])
+        if any(starts[partition] // BLOCK != end // BLOCK for partition, end in ends.items()):
+            note_blocks(db, starts, ends)
     return [AppendedAt(*row[:3]) for row in rows]
 
 
