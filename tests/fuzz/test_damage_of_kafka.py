@@ -27,7 +27,7 @@ from vacancy.streams.log import open_log
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(0)]
 
-DAMAGES = int(os.environ.get("VACANCY_FUZZ_DAMAGES", "8"))
+DAMAGES = int(os.environ.get("VACANCY_FUZZ_DAMAGES", "5"))
 RECORDS, BATCH = 120, 10
 
 
