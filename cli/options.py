@@ -63,6 +63,14 @@ KafkaOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+ReplicationOption = Annotated[
+    int | None,
+    typer.Option(
+        "--replication",
+        min=1,
+        help="Replicas of each partition on Kafka (default: 3, or the number of brokers if less).",
+    ),
+]
 CellOption = Annotated[
     str | None,
     typer.Option("--cell", metavar="NAME", help="Cell to search, if the name occurs in several cells."),

@@ -85,14 +85,7 @@ def import_(
             "--from", metavar="URL", help="The archive: a directory, or a URL such as s3://bucket/path."
         ),
     ],
-    replication: Annotated[
-        int | None,
-        typer.Option(
-            "--replication",
-            min=1,
-            help="Replicas of each partition on Kafka (default: 3, or the number of brokers if less).",
-        ),
-    ] = None,
+    replication: o.ReplicationOption = None,
     log: o.LogOption = None,
     config: o.ConfigOption = None,
     kafka: o.KafkaOption = None,

@@ -23,14 +23,7 @@ def create(
             "--partitions", min=1, max=10_000, help="Number of partitions. It cannot be changed later."
         ),
     ] = DEFAULT_PARTITIONS,
-    replication: Annotated[
-        int | None,
-        typer.Option(
-            "--replication",
-            min=1,
-            help="Replicas of each partition on Kafka (default: 3, or the number of brokers if less).",
-        ),
-    ] = None,
+    replication: o.ReplicationOption = None,
     log: o.LogOption = None,
     config: o.ConfigOption = None,
     kafka: o.KafkaOption = None,

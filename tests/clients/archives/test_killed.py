@@ -8,39 +8,20 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import time
 from pathlib import Path
-from typing import Any
 
 from tests.clients.archives import actors
 from tests.clients.archives.conftest import ArchivedSite
 from tests.streams.archive.test_archive import records_of
+from tests.support.killed_process import killed_within, seconds_of
 from vacancy.clients.archives.importing import import_log
 from vacancy.clients.archives.trim import prepare_trim, trim
-from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.record import Record
 from vacancy.streams.log import Log, open_log
 
 KILLS = int(os.environ.get("VACANCY_ARCHIVE_KILLS", "3"))
 RNG = random.Random(os.environ.get("VACANCY_SEED", "7"))
-
-
-def seconds_of(target: Any, *arguments: Any) -> float:
-    """How long it takes when nobody kills it."""
-    with ChildProcess("not killed", target, *arguments) as child:
-        assert child.receive(60) == "begins"
-        began = time.monotonic()
-        child.receive(60)
-        return time.monotonic() - began
-
-
-def killed_within(seconds: float, target: Any, *arguments: Any) -> None:
-    """Run it, and kill it at a moment of that time."""
-    with ChildProcess("killed", target, *arguments) as child:
-        assert child.receive(60) == "begins"
-        time.sleep(RNG.uniform(0, seconds))
-        child.kill()
 
 
 def is_part(found: list[Record], whole: list[Record]) -> bool:
@@ -66,7 +47,7 @@ def test_a_killed_export_leaves_whole_segments(archived: ArchivedSite, tmp_path:
     expected = records_of(archived.site.log)
     seconds = seconds_of(actors.export, archived.site.log.url, f"file://{tmp_path}/first", 2)
     for _ in range(KILLS):
-        killed_within(seconds, actors.export, archived.site.log.url, archived.archive_url, 2)
+        killed_within(RNG, seconds, actors.export, archived.site.log.url, archived.archive_url, 2)
         archive = opened(f"archive+{archived.archive_url}")
         if archive is not None:
             with archive:
@@ -86,7 +67,7 @@ def test_a_killed_import_leaves_no_half_log(archived: ArchivedSite, tmp_path: Pa
     url = f"sqlite://{tmp_path}/new/log.db"
     seconds = seconds_of(actors.import_, archived.archive_url, f"sqlite://{tmp_path}/first.db")
     for _ in range(KILLS):
-        killed_within(seconds, actors.import_, archived.archive_url, url)
+        killed_within(RNG, seconds, actors.import_, archived.archive_url, url)
         new = opened(url)
         if new is not None:
             with new:
@@ -112,7 +93,7 @@ def test_a_killed_trim_loses_nothing(archived: ArchivedSite, tmp_path: Path) -> 
         archived.export()
         with archived.joined() as log:
             expected = records_of(log)
-        killed_within(0.1, actors.trim, site.log.url, archived.archive_url, snapshots, snapshot)
+        killed_within(RNG, 0.1, actors.trim, site.log.url, archived.archive_url, snapshots, snapshot)
         name = site.log.identity()
         with archived.joined() as log:
             assert records_of(log) == expected

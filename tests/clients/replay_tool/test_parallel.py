@@ -26,7 +26,7 @@ from vacancy.streams.log import open_log
 
 def test_side_by_side_is_the_same(tmp_path: Path) -> None:
     url = log_of_reports(tmp_path, 4, 300)
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     with open_log(url) as log:
         one = replay(log, tmp_path / "one", REGISTRY)
         middle = {p: end // 2 for p, end in log.end().items()}
@@ -36,10 +36,10 @@ def test_side_by_side_is_the_same(tmp_path: Path) -> None:
         tmp_path / "both",
         REGISTRY,
         processes=2,
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: calls.append((done, total)),
     )
     assert both == one == digest(tmp_path / "both", REGISTRY)
-    assert told[-1] == (304, 304)
+    assert calls[-1] == (304, 304)
     assert replay_processes(url, tmp_path / "parts", REGISTRY, processes=3, until=middle) == half
     assert replay_processes(url, tmp_path / "parts", REGISTRY, processes=2) == one, "it continues"
 
@@ -82,17 +82,17 @@ def test_a_partition_that_stops_does_not_stop_the_others(tmp_path: Path) -> None
         append_reports(log, 60)
         log.append([NewRecord(cell_for("n1", 2), value) for value in rules_in_steps(99)])
         ends = log.end()
-    told: list[tuple[int, VacancyError]] = []
+    errors: list[tuple[int, VacancyError]] = []
     with pytest.raises(Halt, match="rules are version 99"):
         replay_processes(
             url,
             tmp_path / "store",
             REGISTRY,
             processes=2,
-            on_error=lambda partition, error: told.append((partition, error)),
+            on_error=lambda partition, error: errors.append((partition, error)),
         )
     assert multiprocessing.active_children() == []
-    [(stopped, error)] = told
+    [(stopped, error)] = errors
     assert isinstance(error, Halt)
     position = digest(tmp_path / "store", REGISTRY).position
     assert position[1 - stopped] == ends[1 - stopped]

@@ -10,9 +10,9 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from tests.clients.snapshots import actors
+from tests.support.killed_process import killed_within, seconds_of
 from tests.support.snapshot_site import REGISTRY, SnapshotSite
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.clients.runtime.worker_process import WorkerProcess
@@ -23,23 +23,6 @@ from vacancy.projections.snapshots.storage import SnapshotStorage
 
 KILLS = int(os.environ.get("VACANCY_SNAPSHOT_KILLS", "4"))
 RNG = random.Random(os.environ.get("VACANCY_SEED", "7"))
-
-
-def seconds_of(target: Any, *arguments: Any) -> float:
-    """How long it takes when nobody kills it."""
-    with ChildProcess("not killed", target, *arguments) as child:
-        assert child.receive(60) == "begins"
-        began = time.monotonic()
-        child.receive(60)
-        return time.monotonic() - began
-
-
-def killed_within(seconds: float, target: Any, *arguments: Any) -> None:
-    """Run it, and kill it at a moment of that time."""
-    with ChildProcess("killed", target, *arguments) as child:
-        assert child.receive(60) == "begins"
-        time.sleep(RNG.uniform(0, seconds))
-        child.kill()
 
 
 @contextmanager
@@ -55,7 +38,7 @@ def test_a_killed_create_leaves_no_half_snapshot(site: SnapshotSite, storage: Sn
         seconds = seconds_of(actors.create, site.store, storage.url)
         for _ in range(KILLS):
             site.report(5)
-            killed_within(seconds, actors.create, site.store, storage.url)
+            killed_within(RNG, seconds, actors.create, site.store, storage.url)
             for one in storage.snapshots():
                 assert one.error is None
                 verify_snapshot(storage, one.id, REGISTRY)
@@ -86,7 +69,7 @@ def test_a_killed_restore_leaves_no_half_store(site: SnapshotSite, storage: Snap
     seconds = seconds_of(actors.restore, *arguments, site.home / "first")
     new = site.home / "new"
     for _ in range(KILLS):
-        killed_within(seconds, actors.restore, *arguments, new)
+        killed_within(RNG, seconds, actors.restore, *arguments, new)
         if new.exists():
             assert site.digest(new).whole == made.digest
             new.rename(site.home / f"whole-{time.monotonic_ns()}")
@@ -101,7 +84,7 @@ def test_a_killed_prune_leaves_no_half_snapshot(site: SnapshotSite, storage: Sna
     seconds = seconds_of(actors.remove, storage.url)
     for _ in range(KILLS):
         last = create_snapshot(site.store, storage, REGISTRY)
-        killed_within(seconds, actors.remove, storage.url)
+        killed_within(RNG, seconds, actors.remove, storage.url)
         for one in storage.snapshots():
             verify_snapshot(storage, one.id, REGISTRY)
     prune(storage, last.made_ms, keep=1, max_age_ms=None)
