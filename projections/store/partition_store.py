@@ -204,6 +204,10 @@ class PartitionStore:
             if row is not None:
                 rules = supported_rules(row.rules_version, self._versions, self.path)
                 needed = set(families(self._registry, rules)).difference(self._registry.plugins)
+                if (
+                    not needed <= there
+                ):  # perhaps another worker raised the rules since, and made the tables first
+                    there = set(existing_families(self.path))
                 check_tables(self.path, there, needed)
         first = families(self._registry, self._versions.of(1))
         return tuple(name for name in known if name in there or name in first)

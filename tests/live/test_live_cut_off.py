@@ -12,12 +12,14 @@ import pytest
 from tests.cli.command import Vacancy, node_file
 from tests.live.hosts import Host, fleet
 from tests.live.site import new_topic, until
+from tests.support.events_json import provider, reported
 from tests.support.kafka_server import KafkaCluster
 from vacancy.clients.inspection.lookup import nodes
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import Outcome, PlacementRequest
 from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.record import NewRecord
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.streams.clock import wall_ms
 from vacancy.streams.log import open_log
@@ -26,13 +28,16 @@ pytestmark = pytest.mark.kafka
 
 CUT_S = 30.0
 TIMEOUT_S = 6.0
-ONE = RequestSpec(groups=(RequestGroup(resources={"VCPU": 1}),))
+OWN = "CUSTOM_SEAT"
+"""A class that only this test requests: the other host goes on placing, and must not take what was claimed here."""
+ONE = RequestSpec(groups=(RequestGroup(resources={OWN: 1}),))
 
 
 def test_a_host_is_cut_off_while_another_continues(mortal_kafka: KafkaCluster, tmp_path: Path) -> None:
     (line,) = mortal_kafka.proxies()
     with line, new_topic(mortal_kafka.servers) as log:
         far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.proxied_servers)
+        log.append([NewRecord("cell-0", reported("seats", [provider("seats", **{OWN: 8})]))], 60)
         with fleet(log, tmp_path, [log.url, far_url]) as running, open_log(far_url) as far_log:
             near, far = running.hosts
             with (

@@ -12,7 +12,7 @@ import pytest
 from tests.projections.store.test_bad_stores import REBUILD, RECORDS, check, digest, opened, replayed
 from tests.support.ports_class import REGISTRY
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.projections.store import rocksdb
+from vacancy.projections.store import partition_store, rocksdb
 from vacancy.projections.store.digest import partition_digest
 from vacancy.projections.store.integrity import ManifestFile, check_manifest, current_manifest, manifest_file
 from vacancy.projections.store.metadata import FEED_FAMILY, LOCAL_FAMILY, LOCAL_KEY, MetadataRow
@@ -184,6 +184,30 @@ def test_a_table_that_is_missing_is_noticed(path: Path, name: str, look: Callabl
     with pytest.raises(StoreCorrupt) as refused:
         look(path)
     check(refused.value, f"the store lacks tables: {name}", REBUILD)
+
+
+def test_tables_that_another_worker_makes_meanwhile_are_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers start with one store: the second lists the tables, and then the first raises the rules."""
+    path = tmp_path / "store"
+    opened(path).close()
+    lists: list[tuple[str, ...]] = []
+
+    def listed(directory: Path) -> tuple[str, ...]:
+        found = rocksdb.existing_families(directory)
+        if not lists:
+            lists.append(found)
+            with opened(path) as first:
+                first.apply(0, RECORDS)
+        return found
+
+    directory = partition_path(path, 0)
+    rocksdb.open_primary(directory, ("partition", "nodes", LOCAL_FAMILY, FEED_FAMILY), (FEED_FAMILY,)).close()
+    monkeypatch.setattr(partition_store, "existing_families", listed)
+    with opened(path) as second:
+        assert digest(second) == PREFIXES[-1]
+    assert set(lists[0]) < set(rocksdb.existing_families(directory))
 
 
 def test_a_writer_that_was_killed_while_it_made_the_tables_left_nothing(tmp_path: Path) -> None:
