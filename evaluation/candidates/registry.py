@@ -1,0 +1,37 @@
+"""The candidates by name. A new store is one more line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Final
+
+from evaluation.candidates.candidate import Candidate, Connection, Json
+from vacancy.resources.model.errors import UsageError
+
+_MODULES: Final[Mapping[str, str]] = MappingProxyType({})
+"""Name -> module in `evaluation/candidates` and the class in it, which is made without arguments."""
+
+NAMES: Final = tuple(_MODULES)
+"""All candidates, in the order of the report."""
+
+
+def candidate(name: str) -> Candidate:
+    """A new candidate. Imports its module only now, because each needs libraries of its own. Raises `UsageError` for an unknown
+    name."""
+    if name not in _MODULES:
+        raise UsageError(f"there is no candidate {name}", do=f"use one of {', '.join(NAMES)}")
+    module, _, cls = _MODULES[name].partition(":")
+    made: Candidate = getattr(import_module(f"evaluation.candidates.{module}"), cls)()
+    return made
+
+
+def described(one: Candidate, scheduler_number: int) -> Json:
+    """What `connect` needs in the process of a scheduler."""
+    return {"candidate": one.name, "connection": one.connection(scheduler_number)}
+
+
+async def connect(description: Json) -> Connection:
+    """Open the connection that `described` describes."""
+    return await candidate(description["candidate"]).connect(description["connection"])
