@@ -1,14 +1,21 @@
-"""A Kafka log: exported, imported with its timestamps, trimmed, and read on from the archive."""
+"""A Kafka log: exported, imported with its timestamps, trimmed, and read on from the archive; SIGKILL of an import and a trim.
+
+`VACANCY_ARCHIVE_KILLS` is how many moments of each are tried (`make explore`).
+"""
 
 from __future__ import annotations
 
+import os
+import random
 import uuid
 from pathlib import Path
 
 import pytest
 
+from tests.clients.archives import actors
 from tests.clients.archives.conftest import ArchivedSite
 from tests.streams.archive.test_archive import records_of
+from tests.support.killed_process import killed_within, seconds_of
 from tests.support.snapshot_site import REGISTRY, SnapshotSite
 from vacancy.clients.archives.importing import import_log
 from vacancy.clients.archives.trim import prepare_trim, trim
@@ -20,6 +27,9 @@ from vacancy.streams.kafka.importing import KafkaImport
 from vacancy.streams.kafka.topic import check_topic
 from vacancy.streams.log import open_log
 from vacancy.streams.log_url import parse_log_url
+
+KILLS = int(os.environ.get("VACANCY_ARCHIVE_KILLS", "2"))
+RNG = random.Random(os.environ.get("VACANCY_SEED", "7"))
 
 
 @pytest.mark.kafka
@@ -65,3 +75,50 @@ def test_the_whole_way_of_a_kafka_log(kafka: str, tmp_path: Path) -> None:
     with archived.joined() as joined:
         assert records_of(joined) == expected
         assert replay(joined, tmp_path / "joined", REGISTRY).whole == live.whole
+
+
+@pytest.mark.kafka
+def test_a_killed_import_is_completed_by_the_next(kafka: str, tmp_path: Path) -> None:
+    with new_log(f"sqlite://{tmp_path}/log.db", 2, REGISTRY) as log:
+        archived = ArchivedSite(SnapshotSite(log, tmp_path))
+        archived.site.report(2000)
+        archived.export(500)
+        expected, identity = records_of(log), log.identity()
+    seconds = seconds_of(actors.import_, archived.archive_url, f"kafka://{kafka}/log-{uuid.uuid4()}")
+    for _ in range(KILLS):
+        url = f"kafka://{kafka}/log-{uuid.uuid4()}"
+        killed_within(RNG, seconds, actors.import_, archived.archive_url, url)
+        with archived.archive() as archive:
+            try:
+                import_log(archive, url)
+            except LogError as error:
+                assert "exists already" in str(error)  # noqa: PT017 - it ended before it was killed
+        with open_log(url) as imported:
+            assert imported.identity() == identity
+            assert records_of(imported) == expected
+        assert not [one for one in check_topic(url) if "timestamp" in one]
+
+
+@pytest.mark.kafka
+def test_a_killed_trim_loses_nothing(kafka: str, tmp_path: Path) -> None:
+    with new_log(f"kafka://{kafka}/log-{uuid.uuid4()}", 2, REGISTRY, replication=1) as log:
+        archived = ArchivedSite(SnapshotSite(log, tmp_path))
+        snapshots = str(tmp_path / "snapshots")
+        for _ in range(KILLS):
+            archived.site.report(50)
+            prepare_trim(log)
+            snapshot = archived.snapshot()
+            archived.export()
+            with archived.joined() as joined:
+                expected = records_of(joined)
+            killed_within(RNG, 0.1, actors.trim, log.url, archived.archive_url, snapshots, snapshot)
+            identity = log.identity()
+            with archived.joined() as joined:
+                assert records_of(joined) == expected
+                assert joined.identity() == identity
+            plan = archived.plan(snapshot)
+            trim(log, plan)
+            assert log.start() == plan.before
+            with archived.joined() as joined:
+                assert records_of(joined) == expected
+            archived.site.fold()
