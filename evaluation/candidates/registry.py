@@ -10,7 +10,11 @@ from typing import Final
 from evaluation.candidates.candidate import Candidate, Connection, Json
 from vacancy.resources.model.errors import UsageError
 
-_MODULES: Final[Mapping[str, str]] = MappingProxyType({})
+_MODULES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "etcd": "etcd_store:EtcdCandidate",
+    }
+)
 """Name -> module in `evaluation/candidates` and the class in it, which is made without arguments."""
 
 NAMES: Final = tuple(_MODULES)
