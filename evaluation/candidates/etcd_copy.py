@@ -101,7 +101,7 @@ class EtcdCopy:
         self.apply((await self._kv.Range(request)).kvs)
 
     async def follow(self) -> None:
-        """Apply what the watch delivers, for ever. A watch that breaks is continued from the revision that it had reached."""
+        """Apply what the watch delivers until cancelled. A watch that breaks is continued from the revision that it had reached."""
         while True:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 call = self._watch.Watch()
