@@ -499,7 +499,7 @@ class Scheduler:
 
     def place_many(
         self,
-        requests: Iterable[PlacementRequest | AnyRequest],
+        requests: Iterable[PlacementRequest | AnyRequest | None],
         *,
         in_flight: int = 64,
         timeout_s: float = 30.0,
@@ -522,8 +522,11 @@ class Scheduler:
             max_staleness_s,
         )
 
-        def compiled() -> Iterator[tuple[PlacementRequest, CompiledRequest]]:
+        def compiled() -> Iterator[tuple[PlacementRequest, CompiledRequest] | None]:
             for request in requests:
+                if request is None:
+                    yield None
+                    continue
                 placement = request if isinstance(request, PlacementRequest) else PlacementRequest(request)
                 check_placement(placement)
                 asked = self.compile(placement.spec)

@@ -199,8 +199,9 @@ class Pipeline:
         self._ids = new_ids()
         self._maker = ClaimMaker.of(query.reader, log_time.clock, settings)
 
-    def run(self, requests: Iterable[Compiled]) -> Generator[Outcome, None, None]:
-        """The outcomes of all requests, as they come. A `UsageError` of the source is raised at the end."""
+    def run(self, requests: Iterable[Compiled | None]) -> Generator[Outcome, None, None]:
+        """The outcomes of all requests, as they come. The source yields None where it has nothing yet: then it is asked again
+        in the next round. A `UsageError` of the source is raised at the end."""
         with self._reader.listening(self._receive_verdicts):
             try:
                 yield from self._rounds(iter(requests))
@@ -210,19 +211,24 @@ class Pipeline:
                     self._end_claim(row_key)
                 self._writer.send_later()
 
-    def _rounds(self, source: Iterator[Compiled]) -> Iterator[Outcome]:
+    def _rounds(self, source: Iterator[Compiled | None]) -> Iterator[Outcome]:
         exhausted, source_error = False, None
         progress_at = time.monotonic()
         self._reader.follow()
         while True:
             while not exhausted and len(self._waiting) + len(self._in_flight) < self._in_flight_max:
                 try:
-                    request = next(source, None)
-                except UsageError as error:
-                    request, source_error = None, error  # the claims in flight are brought to their end first
-                if request is None:
+                    request = next(source)
+                except StopIteration:
                     exhausted = True
+                except UsageError as error:
+                    exhausted, source_error = (
+                        True,
+                        error,
+                    )  # the claims in flight are brought to their end first
                 else:
+                    if request is None:
+                        break
                     self._waiting.append(self._accept(*request))
             progressed = self._round()
             if self._outcomes:

@@ -12,6 +12,10 @@ from vacancy.resources.model.errors import UsageError
 
 _MODULES: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "vacancy-embedded": "vacancy_embedded:VacancyEmbedded",
+        "vacancy-kafka-1": "vacancy_kafka:VacancyKafka1",
+        "vacancy-kafka-3": "vacancy_kafka:VacancyKafka3",
+        "postgresql": "postgresql:Postgresql",
         "etcd": "etcd_store:EtcdCandidate",
     }
 )

@@ -239,3 +239,21 @@ def test_of_many_claims_verdicts_are_looked_for_as_often_as_they_take() -> None:
     assert pacing.pause_of_many_s(0.0, 0.0) == 0.0005
     assert pacing.pause_of_many_s(0.048, 0.0) == 0.003
     assert pacing.pause_of_many_s(0.001, 0.008) == 0.004
+
+
+@pytest.mark.timeout(60)
+def test_a_source_without_a_request_yet_is_asked_again(scheduler: Scheduler) -> None:
+    # The second request is made only once the first has its outcome: the source has nothing in between.
+    placed, asked = Counter[str](), Counter[str]()
+
+    def source() -> Iterator[PlacementRequest | None]:
+        yield PlacementRequest(ONE, consumer="first")
+        while not placed:
+            asked["nothing yet"] += 1
+            yield None
+        yield PlacementRequest(ONE, consumer="second")
+
+    for outcome in scheduler.place_many(source(), in_flight=8):
+        placed[outcome.consumer] += 1
+    assert placed == {"first": 1, "second": 1}
+    assert asked["nothing yet"] > 0

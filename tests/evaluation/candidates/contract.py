@@ -107,26 +107,27 @@ def check_plain(one: Candidate) -> None:
     fill = one.fill(PLAIN, 0.5)
     assert fill.how
     _check_clean(one, PLAIN, 0.5, [], (WITH_TRAIT,))
-    before: list[JobResult] = []
+    results: list[JobResult] = []
     with Schedulers(one, 2) as schedulers:
         _check_queries(schedulers)
-        for prefix in ("before", "after"):
+        for prefix in ("before", "during", "after"):
             placing = [
                 jobs.Place(prefix=f"{prefix}{n}", requests=(WITH_TRAIT,), in_flight=3, most=20)
                 for n in range(2)
             ]
             done = schedulers.run(placing)
+            results += done
             placed = [entry for result in done for entry in result.placed]
-            assert len(placed) == 40, [result.reasons for result in done]
+            if prefix != "during":  # the first calls after a kill find broken connections
+                assert len(placed) == 40, [result.reasons for result in done]
+                assert len({provider for _, provider, _ in placed}) > 5, "providers are not chosen at random"
             for _, provider, _ in placed:
                 assert COMMON in PLAIN.provider(PLAIN.number(provider)).traits
-            assert len({provider for _, provider, _ in placed}) > 5, "providers are not chosen at random"
-            before += done
             if prefix == "before":
                 assert one.footprint().memory_bytes > 0
                 assert one.kill()
                 one.restart()
-            _check_clean(one, PLAIN, 0.5, before, (WITH_TRAIT,))
+            _check_clean(one, PLAIN, 0.5, results, (WITH_TRAIT,))
     assert one.footprint().disk_bytes > 0
 
 

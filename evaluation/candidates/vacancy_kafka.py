@@ -1,0 +1,124 @@
+"""vacancy on Apache Kafka: one broker that flushes each append, or three that replicate."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from evaluation.candidates.candidate import About, Setting
+from evaluation.candidates.vacancy_store import SETTINGS, VacancyStore
+from tests.support.kafka_server import VERSION, KafkaCluster, KafkaNotStarted
+from vacancy.resources.model.errors import VacancyError
+
+_FLUSHED: Final = {"log.flush.interval.messages": "1"}
+_CLIENT: Final = Setting(
+    "acks, enable.idempotence",
+    "all, true",
+    "docs/operating.md: fixed for a log whose records must not be lost",
+)
+
+
+class VacancyKafka1(VacancyStore):
+    """One broker, which flushes each append."""
+
+    name = "vacancy-kafka-1"
+    brokers = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cluster: KafkaCluster | None = None
+
+    def missing(self) -> str | None:
+        """See `Candidate.missing`."""
+        if shutil.which("java") is None or shutil.which("mvn") is None:
+            return "Kafka is not installed: apt-get install openjdk-17-jre-headless maven (its jars come from Maven)"
+        return None
+
+    def about(self) -> About:
+        """See `Candidate.about`."""
+        flush = Setting(
+            "log.flush.interval.messages",
+            "1",
+            "Kafka 4.3, Broker Configs: forces an fsync for each message; not recommended with replication, but there is one"
+            " replica here, and the other stores flush, too",
+        )
+        return About(
+            version=f"{self.version()} on Apache Kafka {VERSION}",
+            settings=(*SETTINGS, _CLIENT, flush),
+            acknowledgement="the claim is in the broker's log on disk (fsync), and the worker has accepted it",
+            durability="a kill of any process and a power failure; not the loss of the disk",
+            replicas=1,
+            processes="one broker, one worker",
+            code_lines=self.code_lines(__file__),
+        )
+
+    def properties(self) -> dict[str, str]:
+        """The settings of the brokers beyond those of every broker."""
+        return _FLUSHED
+
+    def start(self, workdir: Path) -> None:
+        """See `Candidate.start`."""
+        try:
+            self._cluster = KafkaCluster(
+                workdir / "kafka", brokers=self.brokers, properties=self.properties()
+            )
+        except KafkaNotStarted as error:
+            raise VacancyError(str(error)) from error
+        self.start_at(f"kafka://{self._cluster.servers}/vacancy", workdir, self.brokers)
+
+    def more_pids(self) -> Iterable[int]:
+        """The brokers."""
+        assert self._cluster is not None  # noqa: S101 - it was started
+        return [self._cluster.pid(node) for node in range(1, self.brokers + 1)]
+
+    def kill(self) -> str:
+        """See `Candidate.kill`. Each broker leads a part of the partitions."""
+        assert self._cluster is not None  # noqa: S101 - it was started
+        self._cluster.kill(1)
+        self.kill_worker()
+        others = f" of {self.brokers}" if self.brokers > 1 else ""
+        return f"broker 1{others} and the worker"
+
+    def restart(self) -> None:
+        """See `Candidate.restart`."""
+        assert self._cluster is not None  # noqa: S101 - it was started
+        self._cluster.restart(1)
+        self.start_worker()
+
+    def stop(self) -> None:
+        """See `Candidate.stop`."""
+        super().stop()
+        if self._cluster is not None:
+            self._cluster.close()
+        self._cluster = None
+
+
+class VacancyKafka3(VacancyKafka1):
+    """Three brokers: an append is acknowledged by at least two."""
+
+    name = "vacancy-kafka-3"
+    brokers = 3
+
+    def about(self) -> About:
+        """See `Candidate.about`."""
+        replicated = Setting(
+            "min.insync.replicas",
+            "2",
+            "Kafka 4.3, Topic Configs: the typical scenario with three replicas and acks=all",
+        )
+        return About(
+            version=f"{self.version()} on Apache Kafka {VERSION}",
+            settings=(*SETTINGS, _CLIENT, replicated),
+            acknowledgement="two of three brokers have the claim in memory or on disk, and the worker has accepted it",
+            durability="a kill of any process and the loss of one broker with its disk; a power failure of all three may lose"
+            " the last seconds",
+            replicas=3,
+            processes="three brokers, one worker",
+            code_lines=self.code_lines(__file__),
+        )
+
+    def properties(self) -> dict[str, str]:
+        """None: replicas take the place of flushes, as Kafka's documentation recommends."""
+        return {}

@@ -1,0 +1,189 @@
+"""What the candidates with vacancy have in common: a log, and a store of this host with its worker."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from evaluation.candidates import vacancy_connection
+from evaluation.candidates.candidate import Fill, Fleet, Footprint, Held, Json, Request, Setting
+from evaluation.candidates.code_lines import code_lines
+from evaluation.candidates.processes import footprint
+from evaluation.candidates.vacancy_connection import (
+    VacancyConnection,
+    filler_records,
+    fleet_records,
+    spec_of,
+)
+from vacancy.clients.replay_tool.parallel import replay_processes
+from vacancy.clients.runtime.bootstrap import installed_registry, new_log
+from vacancy.clients.runtime.worker_process import WorkerProcess
+from vacancy.clients.scheduler.store_query import StoreQuery
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.model.errors import VacancyError
+from vacancy.resources.model.record import NewRecord
+from vacancy.resources.state.tables import ALLOCATIONS, split_key
+from vacancy.streams.log import Log
+
+PARTITIONS: Final = 4
+SETTINGS: Final = (
+    Setting(
+        "partitions",
+        str(PARTITIONS),
+        "docs/operating.md: a log has as many partitions as it may have workers",
+    ),
+    Setting(
+        "workers", "1", "docs/measured.md: brokers, worker and schedulers share the cores of this machine"
+    ),
+    Setting("attempts of a scheduler", "32", "the default"),
+)
+"""Settings of both logs."""
+
+_BATCH: Final = 1000
+_CAUGHT_UP_S: Final = 1800.0
+_READY_S: Final = 600.0
+_DEADLINE_MS: Final = 590_000
+
+
+class VacancyStore:
+    """A log at `self.url`, which a subclass makes, and a store of this host."""
+
+    name = ""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.workdir = Path()
+        self.log: Log | None = None
+        self._worker: WorkerProcess | None = None
+        self._position_of_fill: dict[int, int] = {}
+
+    @property
+    def store(self) -> Path:
+        """The directory of the store."""
+        return self.workdir / "store"
+
+    def missing(self) -> str | None:
+        """See `Candidate.missing`."""
+        return None
+
+    def version(self) -> str:
+        """The version of vacancy."""
+        return f"vacancy {version('vacancy')}"
+
+    def code_lines(self, *modules: str) -> int:
+        """The lines of the adapter, with those of these modules."""
+        return code_lines(__file__, vacancy_connection.__file__, *modules)
+
+    # -- processes ------------------------------------------------------------------------------------------------
+
+    def start_at(self, url: str, workdir: Path, replication: int | None = None) -> None:
+        """Make the log, start the worker, and wait until it is ready."""
+        self.url, self.workdir = url, workdir
+        self.log = new_log(url, PARTITIONS, installed_registry(), replication=replication)
+        self.start_worker()
+
+    def start_worker(self) -> None:
+        """Start the worker, and wait until it has folded what is in the log."""
+        self._worker = WorkerProcess(self.url, self.store)
+        self._worker.start()
+        self._worker.wait_ready(_READY_S)
+
+    def kill_worker(self) -> None:
+        """End the worker with SIGKILL."""
+        assert self._worker is not None  # noqa: S101 - it was started
+        self._worker.kill()
+
+    def more_pids(self) -> Iterable[int]:
+        """The processes of the log."""
+        return ()
+
+    def stop(self) -> None:
+        """See `Candidate.stop`."""
+        if self._worker is not None and self._worker.pid is not None:
+            self._worker.kill()
+        self._worker = None
+        if self.log is not None:
+            self.log.close()
+        self.log = None
+
+    # -- data -----------------------------------------------------------------------------------------------------
+
+    def fill(self, fleet: Fleet, used_share: float) -> Fill:
+        """See `Candidate.fill`: a report of each node, then claims, all through the log and the fold."""
+        assert self.log is not None  # noqa: S101 - it was started
+        began = time.monotonic()
+        self._append(fleet_records(fleet, PARTITIONS))
+        deadline_ms = int(time.time() * 1000) + _DEADLINE_MS
+        self._append(filler_records(fleet, used_share, PARTITIONS, deadline_ms))
+        self.wait_caught_up()
+        return Fill(
+            time.monotonic() - began, "a report of each node and claims, appended to the log and folded"
+        )
+
+    def _append(self, records: Iterator[NewRecord]) -> None:
+        assert self.log is not None  # noqa: S101 - it was started
+        while some := list(islice(records, _BATCH)):
+            self.log.append(some, 120.0)
+
+    def wait_caught_up(self) -> None:
+        """Wait until the store has folded all that is in the log."""
+        assert self.log is not None  # noqa: S101 - it was started
+        assert self._worker is not None  # noqa: S101 - it was started
+        ends = self.log.end()
+        until = time.monotonic() + _CAUGHT_UP_S
+        with StoreReader(self.store, installed_registry(), with_view=False) as reader:
+            while True:
+                reader.catch_up()
+                if all(reader.position[partition] >= end for partition, end in ends.items()):
+                    return
+                self._worker.check()
+                if time.monotonic() > until:
+                    raise VacancyError("the store does not catch up", where=str(self.store))
+                time.sleep(0.01)
+
+    def held(self) -> Iterator[Held]:
+        """See `Candidate.held`."""
+        self.wait_caught_up()
+        with StoreReader(self.store, installed_registry(), with_view=False) as reader:
+            for _, row_key, row in reader.scan(ALLOCATIONS):
+                by_provider: dict[str, dict[str, int]] = {}
+                for part in row.parts:
+                    by_provider.setdefault(part.provider, {})[part.resource_class] = part.grant
+                for provider, resources in by_provider.items():
+                    yield Held(split_key(row_key)[1], provider, resources)
+
+    # -- the rest of `Candidate` ------------------------------------------------------------------------------------
+
+    def connection(self, scheduler_number: int) -> Json:
+        """See `Candidate.connection`."""
+        return {"log": self.url, "store": str(self.store), "number": scheduler_number}
+
+    @staticmethod
+    async def connect(description: Json) -> VacancyConnection:
+        """See `Candidate.connect`."""
+        return VacancyConnection(description)
+
+    def footprint(self) -> Footprint:
+        """See `Candidate.footprint`."""
+        assert self._worker is not None  # noqa: S101 - it was started
+        assert self._worker.pid is not None  # noqa: S101 - it was started
+        return footprint([self._worker.pid, *self.more_pids()], self.workdir)
+
+    def rebuild(self) -> float:
+        """See `Candidate.rebuild`: the store of another host, replayed from the log by processes for all cores."""
+        began = time.monotonic()
+        store = self.workdir / "replica"
+        replay_processes(self.url, store, installed_registry())
+        with StoreQuery(store, installed_registry(), still=True):
+            took = time.monotonic() - began
+        shutil.rmtree(store)
+        return took
+
+    def express(self, request: Request) -> str:
+        """See `Candidate.express`."""
+        return spec_of(request).model_dump_json(exclude_defaults=True)
