@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -125,12 +127,18 @@ def _start(
         configure_logs(verbose=verbose)
 
 
+@cache
+def _command() -> Callable[..., object]:
+    # It takes 0.1 s: a program that runs several command lines makes it once.
+    return typer.main.get_command(app)
+
+
 def main() -> int:
     """Run the command line; returns its exit code."""
     make_process_printable()
     restrict_umask()
     try:
-        code = app(standalone_mode=False)
+        code = _command()(standalone_mode=False)
         return code if isinstance(code, int) else 0
     except VacancyError as error:
         note(str(error))

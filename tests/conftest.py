@@ -6,8 +6,9 @@ import gc
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -47,13 +48,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.nodeid.partition("::")[0] not in long)
 
 
+_SHARED = pytest.StashKey[ExitStack]()
+_SERVERS = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """The processes of `pytest -n` share one broker: each of its own would cost the processor as much as many tests."""
+    if "VACANCY_TEST_KAFKA" in os.environ:
+        return
+    config: pytest.Config = node.config
+    if _SHARED not in config.stash:
+        shared = config.stash.setdefault(_SHARED, ExitStack())
+        directory = shared.enter_context(TemporaryDirectory(prefix="vacancy-kafka-"))
+        with suppress(KafkaNotStarted):  # the tests that need it say why
+            config.stash[_SERVERS] = shared.enter_context(_cluster(Path(directory))).servers
+    node.workerinput["kafka"] = config.stash.get(_SERVERS, "")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the broker that the processes shared."""
+    config.stash.get(_SHARED, ExitStack()).close()
+
+
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Kafka broker, `host:port`: the one in `VACANCY_TEST_KAFKA`, or one started for this run.
 
     If no broker can be started, the tests fail. Skipped tests would look as if Kafka worked.
     """
-    if given := os.environ.get("VACANCY_TEST_KAFKA"):
+    shared: dict[str, str] = getattr(request.config, "workerinput", {})
+    if given := os.environ.get("VACANCY_TEST_KAFKA") or shared.get("kafka"):
         yield given
         return
     with _started(tmp_path_factory.mktemp("kafka")) as cluster:
@@ -63,14 +88,18 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @contextmanager
 def _started(directory: Path, **options: Any) -> Iterator[KafkaCluster]:
     try:
-        try:
-            cluster = KafkaCluster(directory / "first", **options)
-        except KafkaNotStarted:  # another process may have used a port that was free when it was chosen
-            cluster = KafkaCluster(directory / "second", **options)
+        cluster = _cluster(directory, **options)
     except KafkaNotStarted as error:
         pytest.fail(str(error), pytrace=False)
     with cluster:
         yield cluster
+
+
+def _cluster(directory: Path, **options: Any) -> KafkaCluster:
+    try:
+        return KafkaCluster(directory / "first", **options)
+    except KafkaNotStarted:  # another process may have used a port that was free when it was chosen
+        return KafkaCluster(directory / "second", **options)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from vacancy.streams.log import Log
 
 pytestmark = pytest.mark.kafka
 
-ROUNDS = int(os.environ.get("VACANCY_LIVE_KILLS", "6"))
+ROUNDS = int(os.environ.get("VACANCY_LIVE_KILLS", "4"))
 CELLS = covering_cells(4)
 PATIENCE_MS = 300_000
 """A dead member would be missed after this time: later than any test waits."""

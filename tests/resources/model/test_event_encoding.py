@@ -67,6 +67,7 @@ generations = st.builds(
 )
 attributes = st.builds(
     events.AttributePredicate,
+    kind=st.just("attribute"),
     provider=ids,
     name=st.sampled_from(["a", "driver.version"]),
     operator=st.sampled_from(Operator.__args__),  # type: ignore[attr-defined]
