@@ -130,6 +130,17 @@ class CommandContext:
         self._written_logs.append(opened)
         return opened
 
+    def resolve_beginning(self, text: str, log: Log) -> dict[int, int]:
+        """The position of `--from`. For a time before now that is before the log it is the beginning of the log, and standard error
+        says so. Raises as `parse_point` and `resolve` do."""
+        from vacancy.cli.output import note, time_text
+        from vacancy.clients.past.points import parse_point, resolve_beginning
+
+        begins = resolve_beginning(parse_point(text), log)
+        if begins.log_began_ms is not None:
+            note(f"the log is younger than {text}: from its first record, {time_text(begins.log_began_ms)}")
+        return begins.position
+
     @property
     def written(self) -> dict[int, int]:
         """The position after the records that this command wrote: partition -> next offset, of the partitions that it wrote."""

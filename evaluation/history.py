@@ -2,7 +2,11 @@
 
 The log has reports of nodes, in a SQLite file with several partitions. A store follows it, and a snapshot is made after each
 `--snapshot-every` records. Then candidates are asked as of random positions: first where no store of the past is near, which folds the records
-since the nearest snapshot; then again and again at the same position.
+since the nearest snapshot, with two processes where there are many; then again and again at the same position.
+
+With `--directory` the log and the snapshots stay. A run that was ended is continued, and one that finds them complete
+only asks. `--build-only` ends before the questions. The output has what each part of the log cost to append and fold, so what a
+fold of the whole log would take up to any position (`docs/history-cost.svg`).
 """
 
 from __future__ import annotations
@@ -10,27 +14,29 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import resource
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from evaluation.fold import reports
-from evaluation.statistics import check_counts, median, percentile
+from evaluation.statistics import check_counts, median, percentile, report
 from vacancy.clients.history.past_queries import PastQueries
-from vacancy.clients.past.historical_store import HistoricalStores
+from vacancy.clients.past.historical_store import HistoricalStores, Processes
 from vacancy.clients.past.store_cache import StoreCache
-from vacancy.clients.replay_tool.replay import replay
+from vacancy.clients.replay_tool.parallel import replay_processes
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.projections.snapshots.creation import create_snapshot
 from vacancy.projections.snapshots.storage import SnapshotStorage
+from vacancy.resources.model.errors import UsageError
 from vacancy.resources.model.partitioner import covering_cells
 from vacancy.resources.model.record import NewRecord
-from vacancy.streams.log import Log
+from vacancy.streams.log import Log, open_log
 
-APPENDED = 2_000
+APPENDED = 10_000
 """Records in one append."""
 
 ASK = "resources=VCPU:1"
@@ -53,6 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--questions", type=int, default=2_000, help="answers from the cache (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the positions (default: %(default)s)")
+    parser.add_argument(
+        "--directory", type=Path, help="keep the log and the snapshots here (default: a temporary directory)"
+    )
+    parser.add_argument(
+        "--build-only",
+        action="store_true",
+        help="make the log and the snapshots in --directory, and ask nothing",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON (the only output format)")
 
 
@@ -60,53 +74,65 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the benchmark and print the result."""
     names = ("records", "snapshot_every", "nodes", "partitions", "positions", "questions")
     check_counts(arguments, names)
-    with tempfile.TemporaryDirectory(prefix="vacancy-history-") as directory:
-        found = measure(Path(directory), arguments)
+    if arguments.build_only and arguments.directory is None:
+        raise UsageError("--build-only without --directory leaves nothing", do="give --directory")
     given = {name: getattr(arguments, name) for name in names}
+    with ExitStack() as opened:
+        made = opened.enter_context(tempfile.TemporaryDirectory(prefix="vacancy-history-"))
+        directory: Path = arguments.directory or Path(made)
+        log = opened.enter_context(build(directory, arguments))
+        found = {} if arguments.build_only else ask(log, directory, Path(made), arguments)
+        found["parts"] = _parts(directory)
     print(json.dumps({"benchmark": "history", **given, **found}))
     return 0
 
 
-def measure(directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Times in s and ms."""
+def ask(log: Log, directory: Path, temporary: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The answers at random positions. Times in s and ms."""
     registry = installed_registry()
     storage = SnapshotStorage(str(directory / "kept"))
     choices = random.Random(arguments.seed)
-    with new_log(f"sqlite://{directory}/log.db", arguments.partitions, registry) as log:
-        build(log, directory / "store", storage, arguments)
-        end = log.end()
-        wanted = [
-            {p: int(offset * share) for p, offset in end.items()}
-            for share in (choices.uniform(0.1, 1) for _ in range(arguments.positions))
-        ]
-        first, cpu, folded, cached, cached_cpu = [], [], [], [], []
-        for number, position in enumerate(wanted):
-            cache = StoreCache(directory / f"history-{number}", stores_max=4, bytes_max=2**40)
-            stores = HistoricalStores(log, registry, cache, storage)
-            tail = Tail()
-            with PastQueries(log, stores, registry) as past:
-                began, worked = time.perf_counter(), time.process_time()
-                past.at(position, tail).candidates(ASK)
-                first.append(time.perf_counter() - began)
-                cpu.append(time.process_time() - worked)
-                folded.append(tail.records)
-                for _ in range(arguments.questions):
-                    began, worked = time.perf_counter(), time.thread_time()
-                    past.at(position).candidates(ASK)
-                    cached_cpu.append((time.thread_time() - worked) * 1000)
-                    cached.append((time.perf_counter() - began) * 1000)
+    end = log.end()
+    answers, cached, cached_cpu = [], [], []
+    for number in range(arguments.positions):
+        share = choices.uniform(0.1, 1)
+        position = {p: int(offset * share) for p, offset in end.items()}
+        cache = StoreCache(temporary / f"history-{number}", stores_max=4, bytes_max=2**40)
+        stores = HistoricalStores(log, registry, cache, storage, processes=Processes(log.url, {}))
+        tail = Tail()
+        with PastQueries(log, stores, registry) as past:
+            began, worked = time.perf_counter(), _cpu_s()
+            past.at(position, tail).candidates(ASK)
+            answers.append(
+                {
+                    "position": sum(position.values()),
+                    "folded": tail.records,
+                    "first_s": round(time.perf_counter() - began, 2),
+                    "first_cpu_s": round(_cpu_s() - worked, 2),
+                }
+            )
+            for _ in range(arguments.questions):
+                began, worked = time.perf_counter(), time.thread_time()
+                past.at(position).candidates(ASK)
+                cached_cpu.append((time.thread_time() - worked) * 1000)
+                cached.append((time.perf_counter() - began) * 1000)
     cached.sort()
     cached_cpu.sort()
     return {
-        "first_s": [round(one, 2) for one in first],
-        "first_cpu_s": [round(one, 2) for one in cpu],
-        "folded": folded,
-        "first_s_median": round(median(first), 2),
+        "answers": answers,
+        "first_s_median": round(median([one["first_s"] for one in answers]), 2),
+        "first_s_max": max(one["first_s"] for one in answers),
         "cached_ms_p50": round(median(cached), 3),
         "cached_ms_p99": round(percentile(cached, 0.99), 3),
         "cached_cpu_ms_p50": round(median(cached_cpu), 3),
         "cached_cpu_ms_p99": round(percentile(cached_cpu, 0.99), 3),
     }
+
+
+def _cpu_s() -> float:
+    """The processor time of this process and of those that it waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 class Tail:
@@ -119,23 +145,58 @@ class Tail:
         self.records = total
 
 
-def build(log: Log, store: Path, storage: SnapshotStorage, arguments: argparse.Namespace) -> None:
-    """Append the reports, and fold them with a snapshot after each `snapshot_every`."""
-    registry = installed_registry()
-    records = entries(arguments.nodes, arguments.partitions)
-    left, since = arguments.records, 0
-    while left:
-        count = min(APPENDED, left, arguments.snapshot_every - since)
-        log.append(list(islice(records, count)))
-        left, since = left - count, since + count
-        if since == arguments.snapshot_every:
-            replay(log, store, registry)
-            create_snapshot(store, storage, registry)
-            since = 0
+def build(directory: Path, arguments: argparse.Namespace) -> Log:
+    """Append the reports that are not there yet, and fold them with a snapshot after each `snapshot_every`."""
+    url, store = f"sqlite://{directory.absolute()}/log.db", directory / "store"
+    registry, storage = installed_registry(), SnapshotStorage(str(directory / "kept"))
+    there = (directory / "log.db").exists()
+    log = open_log(url) if there else new_log(url, arguments.partitions, registry)
+    appended = sum(log.end().values()) - log.partitions
+    records = entries(arguments.nodes, log.partitions, appended)
+    every = arguments.snapshot_every
+    for end in range(every, arguments.records + 1, every):
+        worked = _cpu_s()
+        while appended < end:
+            appended += len(log.append(list(islice(records, min(APPENDED, end - appended)))))
+        if any(part["records"] == end for part in _parts(directory)):
+            continue
+        append_cpu_s, worked, began = _cpu_s() - worked, _cpu_s(), time.perf_counter()
+        replay_processes(url, store, registry)
+        fold_cpu_s, fold_s, worked = _cpu_s() - worked, time.perf_counter() - began, _cpu_s()
+        made = create_snapshot(store, storage, registry)
+        part = {
+            "records": end,
+            "append_cpu_s": round(append_cpu_s, 2),
+            "fold_cpu_s": round(fold_cpu_s, 2),
+            "fold_s": round(fold_s, 2),
+            "snapshot_cpu_s": round(_cpu_s() - worked, 2),
+            "snapshot_bytes": made.stored_size,
+        }
+        with (directory / "parts.jsonl").open("a") as parts:
+            parts.write(json.dumps(part) + "\n")
+    while appended < arguments.records:
+        appended += len(log.append(list(islice(records, min(APPENDED, arguments.records - appended)))))
+    return log
 
 
-def entries(nodes: int, partitions: int) -> Iterator[NewRecord]:
-    """An endless stream of reports: each node is in one partition, and the nodes take turns."""
-    cells = covering_cells(partitions)
-    for number, record in enumerate(reports(nodes)):
-        yield NewRecord(cells[number % nodes % partitions], record.value)
+def _parts(directory: Path) -> list[dict[str, Any]]:
+    """What each part of the log cost, by its last record."""
+    file = directory / "parts.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def entries(nodes: int, partitions: int, first: int = 0) -> Iterator[NewRecord]:
+    """An endless stream of reports from the one with number `first`: each node is in one partition, and the nodes take turns."""
+    cells, number = covering_cells(partitions), first
+    while True:
+        node, round_ = number % nodes, number // nodes
+        value = report(
+            f"node-{node:07}",
+            1 + round_,
+            vcpu=8 + round_ % 100,
+            memory=16_384 + round_ % 100,
+            disk=2_000 + round_ % 100,
+            traits=("CUSTOM_RACK_A", "HW_CPU_X86_AVX2", "HW_CPU_X86_SSE42"),
+        )
+        yield NewRecord(cells[node % partitions], value)
+        number += 1

@@ -302,7 +302,8 @@ def out_of_range(name: str, partition: int, offset: int, start: int, end: int) -
         return LogError(
             "the requested records are no longer in the log",
             where=where,
-            do="name the archive that has them (--archive, VACANCY_ARCHIVE), start from a snapshot, or restore the records",
+            do="name the log's archive, which has them (--archive URL, or VACANCY_ARCHIVE=URL), or make a worker's store of a"
+            " snapshot (`vacancy snapshot restore --replace`)",
         )
     return LogError(
         "the position is beyond the end of the log",

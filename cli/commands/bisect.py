@@ -100,7 +100,9 @@ def bisect(
             note(f"at {position_text(position)}: {_answer_text(answer)}; {left:,} records are left")
 
     with context.open_log() as opened, progress_bar("records folded") as progress:
-        first = dict.fromkeys(opened.end(), 0) if from_ is None else resolve(parse_point(from_), opened)
+        first = dict.fromkeys(opened.end(), 0)
+        if from_ is not None:
+            first = context.resolve_beginning(from_, opened)
         last = opened.end() if to is None else resolve(parse_point(to), opened)
         flip = search(
             opened,

@@ -10,9 +10,11 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.context import CommandContext
 from vacancy.cli.output import emit_json, emit_table, note, progress_bar
-from vacancy.resources.model.errors import UsageError
+from vacancy.resources.model.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vacancy.clients.history.history import HistoryEntry, Kind
     from vacancy.projections.reader.store_reader import StoreReader
     from vacancy.streams.log import Log
@@ -52,7 +54,8 @@ def history(
 
     `vacancy history vm-1` shows when it was placed, moved, rejected and released. `vacancy history node-7 --from -1d` shows
     the reports of a node, its operator settings, and who took and gave back what. It reads the log and folds the
-    partitions that name the thing; it needs no store. With --from it begins with the nearest snapshot before.
+    partitions that name the thing, from the nearest snapshot before the first record that names it; it needs no store. With --from
+    it also reads only from the nearest snapshot before that point.
     """
     from vacancy.clients.history.history import history as find_history
     from vacancy.clients.past.points import parse_point, resolve
@@ -64,7 +67,7 @@ def history(
         context.open_log() as of_log,
         progress_bar("records read") as progress,
     ):
-        start = None if from_ is None else resolve(parse_point(from_), of_log)
+        start = None if from_ is None else context.resolve_beginning(from_, of_log)
         found = find_history(
             of_log,
             name,
@@ -72,7 +75,9 @@ def history(
             kind=of,
             start=start,
             until=None if to is None else resolve(parse_point(to), of_log),
-            base=None if start is None else _base(context, of_log, start, opened),
+            tables_before=lambda position: _tables_before(
+                context, of_log, position, opened, needed=start is not None
+            ),
             limit=limit,
             everything=everything,
             progress=progress,
@@ -89,16 +94,25 @@ def history(
         note(f"{found.left_out} records that changed nothing are left out: --all shows them")
 
 
-def _base(context: CommandContext, log: Log, start: dict[int, int], opened: ExitStack) -> StoreReader | None:
-    """The tables of the nearest snapshot or store of the past before `start`, if there are some."""
+def _tables_before(
+    context: CommandContext, log: Log, position: Mapping[int, int], opened: ExitStack, *, needed: bool
+) -> StoreReader | None:
+    """The tables of the nearest snapshot or store of the past that is not after a position, if there are some. If they are not
+    `needed`, snapshots that cannot be read are only reported."""
     from vacancy.clients.past.historical_store import open_stores
     from vacancy.projections.reader.store_reader import StoreReader
 
-    stores = open_stores(log, context.settings, context.registry())
-    near = stores.nearest(start)
-    if not any(near.values()):
+    try:
+        stores = open_stores(log, context.settings, context.registry())
+        near = stores.nearest(position)
+        if not any(near.values()):
+            return None
+        store = opened.enter_context(stores.at(near))
+    except (StoreError, UsageError) as error:
+        if needed:
+            raise
+        note(f"folding from the first record: {error}")
         return None
-    store = opened.enter_context(stores.at(near))
     return opened.enter_context(StoreReader(store.path, context.registry(), with_view=False, still=True))
 
 

@@ -204,9 +204,7 @@ def tail(
                 opened, count or _NEWEST, until=ends, partitions=ends, wanted=wanted
             )
         else:
-            from vacancy.clients.past.points import parse_point, resolve
-
-            start = _only(opened, resolve(parse_point(from_), opened), partition)
+            start = _only(opened, context.resolve_beginning(from_, opened), partition)
             found = itertools.islice(read_from(opened, start, until=ends, wanted=wanted), count)
         _print_lines(found, as_json=as_json)
         if follow:

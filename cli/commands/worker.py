@@ -50,6 +50,7 @@ def worker(
             help="If there is no store, start it with the newest snapshot of this log at URL.",
         ),
     ] = None,
+    archive: o.ArchiveOption = None,
     snapshot_every: Annotated[
         str | None,
         typer.Option(
@@ -81,6 +82,7 @@ def worker(
         log=log,
         store=store,
         snapshots=snapshots,
+        archive=archive,
         config=config,
         kafka=kafka,
         web_host=web_host,
@@ -120,13 +122,24 @@ def worker(
 
 
 def _start(context: CommandContext, log: Log, from_snapshot: str | None) -> None:
-    """Make the store of a snapshot, if that is wanted."""
-    if from_snapshot is None:
-        return
-    from vacancy.clients.snapshots.restore import start_from_snapshot
-    from vacancy.projections.snapshots.storage import SnapshotStorage
+    """Make the store of a snapshot, if that is wanted, and fold what was trimmed from the archive, if one is named."""
+    if from_snapshot is not None:
+        from vacancy.clients.snapshots.restore import start_from_snapshot
+        from vacancy.projections.snapshots.storage import SnapshotStorage
 
-    start_from_snapshot(log, SnapshotStorage(from_snapshot), context.store, context.registry(), note)
+        start_from_snapshot(log, SnapshotStorage(from_snapshot), context.store, context.registry(), note)
+    settings = context.settings
+    if settings.archive:
+        from vacancy.clients.replay_tool.trimmed import fold_trimmed
+
+        fold_trimmed(
+            log,
+            context.store,
+            context.registry(),
+            archive=settings.archive,
+            client_settings=settings.kafka,
+            report=note,
+        )
 
 
 def _plan(context: CommandContext, every: str | None, keep: int, max_age: str | None) -> SnapshotPlan | None:

@@ -1,8 +1,8 @@
 """All that happened to one node, provider or consumer, in order, and what each record did to it.
 
 What a record did comes from the fold: the partitions that concern the thing are folded in memory, and the rows of each record
-are compared before and after. A partition in which no record names the thing is only read, not folded. It starts with the first
-record, or with a store of the past.
+are compared before and after. A partition in which no record names the thing is only read, not folded. Folding starts with the first
+record, or with the nearest store of the past before the first record that names the thing.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ Kind = Literal["node", "provider", "consumer"]
 KINDS: Final[tuple[Kind, ...]] = ("node", "provider", "consumer")
 """What has a history."""
 
+TablesBefore = Callable[[Mapping[int, int]], "StoreReader | None"]
+"""Returns the tables of the nearest position that is not after this one (partition -> next offset), or None where there are none."""
+
 _BLOCK: Final = 1_000
 
 
@@ -75,9 +78,10 @@ class History:
 
 @dataclass
 class _Mentioned:
-    """Where a partition names the thing: as what, and in which record last. The rest is what its tables had of the thing before
+    """Where a partition names the thing: as what, and in which records first and last. The rest is what its tables had of the thing before
     the records that are read: the providers of its tree, its cells, its moves between cells that have not ended."""
 
+    first: int | None = None
     last: int = -1
     kinds: set[Kind] = field(default_factory=set)
     tree: set[tuple[str, str]] = field(default_factory=set)
@@ -93,7 +97,7 @@ def history(
     kind: Kind | None = None,
     start: Mapping[int, int] | None = None,
     until: Mapping[int, int] | None = None,
-    base: StoreReader | None = None,
+    tables_before: TablesBefore | None = None,
     limit: int | None = None,
     everything: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -106,15 +110,22 @@ def history(
     it is both a consumer and a provider and `kind` is not given, `Halt` where the log needs a newer build, `LogError` and
     `LogUnavailable` as `Log.read` does: it needs all records from the first of the log.
 
-    With `base`, a store of the log at a position not after `start`, it needs only the records after that position.
+    With `tables_before` and `start` it needs only the records after the tables that are found there. With `tables_before` alone it reads
+    all records, and folds only from the nearest tables before the first one that names the thing.
     """
     ends = dict(log.end() if until is None else until)
+    base = None if tables_before is None or start is None else tables_before(start)
     begins = dict.fromkeys(ends, 0) if base is None else base.position
     report = _Progress(progress, sum(ends.values()) - sum(begins.values()))
     found = _known(base, name, ends)
     for partition, end in ends.items():
         _find_mentions(found[partition], _records(log, partition, begins[partition], end, report), name)
     of = kind or _kind_of(log, name, found)
+    if base is None and tables_before is not None:
+        # Nothing can happen to a thing before the first record that names it.
+        firsts = {p: end if (first := found[p].first) is None else first for p, end in ends.items()}
+        base = tables_before(firsts)
+        begins = begins if base is None else base.position
     left_out = earlier = 0
     entries: list[HistoryEntry] = []
     for partition, mentioned in found.items():
@@ -205,6 +216,7 @@ def _find_mentions(found: _Mentioned, records: Iterable[Record], name: str) -> N
         if name in names.consumers:
             kinds.add("consumer")
         if kinds:
+            found.first = record.offset if found.first is None else found.first
             found.last = record.offset
             found.kinds |= kinds
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from vacancy.resources.model.errors import LogError, LogUnavailable, UsageError
 from vacancy.streams.clock import utc_text
@@ -96,6 +96,26 @@ def resolve(point: Point, log: Log, *, now_ms: int | None = None) -> dict[int, i
     now = log.clock.now_ms() if now_ms is None else now_ms
     time_ms = max(0, now - point.ago_ms) if point.ago_ms is not None else point.time_ms or 0
     return position_at(log, time_ms, now_ms=now)
+
+
+class Beginning(NamedTuple):
+    """Where a part of a log begins: partition -> offset. `log_began_ms` is the time of the log's first record if that is later
+    than the point (milliseconds since 1970, UTC), else None."""
+
+    position: dict[int, int]
+    log_began_ms: int | None = None
+
+
+def resolve_beginning(point: Point, log: Log, *, now_ms: int | None = None) -> Beginning:
+    """Where to begin with what came since a point. As `resolve`, but for a time before now (`-1d`) before the log's first record
+    it is the beginning of the log: all of it came since. Raises as `resolve` does otherwise."""
+    if point.ago_ms is not None:
+        now = log.clock.now_ms() if now_ms is None else now_ms
+        time_ms = max(0, now - point.ago_ms)
+        if not any(log.offset_after(partition, time_ms) for partition in range(log.partitions)):
+            first_ms = min(_timestamp(log, partition, 0) for partition in range(log.partitions))
+            return Beginning(dict.fromkeys(range(log.partitions), 0), first_ms)
+    return Beginning(resolve(point, log, now_ms=now_ms))
 
 
 def position_at(log: Log, time_ms: int, *, now_ms: int | None = None) -> dict[int, int]:

@@ -80,6 +80,9 @@ def test_everything_goes_on_after_a_trim(vacancy: Vacancy, tmp_path: Path) -> No
         live = vacancy.json("digest")
     assert "VACANCY_ARCHIVE" in vacancy.fails(1, "replay", "--into", "second")
     assert "VACANCY_ARCHIVE" in vacancy.fails(1, "log", "show", "0:0")
+    with vacancy.serving("worker", "--store", "new", "--archive", "kept", until="caught up") as said:
+        assert any("folding them from" in line for line in said)
+    assert vacancy.json("digest", "--store", "new") == live
     vacancy.close()  # the next command starts with the environment
     vacancy.environment["VACANCY_ARCHIVE"] = str(tmp_path / "kept")
     assert vacancy.json("replay", "--into", "second") == live

@@ -185,7 +185,7 @@ def test_the_record_that_changed_an_answer_is_found(vacancy: Vacancy, tmp_path: 
     assert found["record"]["outcome"]["state"] == "applied"
     assert (found["before"], found["after"]) == (True, False)
     assert found["position_after"][str(found["record"]["partition"])] == found["record"]["offset"] + 1
-    found = vacancy.json("bisect", "show consumer c-1")
+    found = vacancy.json("bisect", "show consumer c-1", "--from", "-1d")
     assert (found["record"]["partition"], found["record"]["offset"]) == (held["partition"], held["offset"])
     text = vacancy(
         "bisect", "candidates --qualities-only --in-tree node-1 --where 'VCPU.free >= 7'", "--from", begin

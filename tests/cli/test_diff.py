@@ -68,6 +68,8 @@ def test_a_history_from_a_point_on_begins_with_a_snapshot(vacancy: Vacancy) -> N
         vacancy.json("history", "node-1", *words)["entries"] for words in (("--from", "0:4"), ())
     )
     assert with_start == whole[-2:]
+    assert vacancy.json("history", "node-1", "--from", "-1d")["entries"] == whole
+    assert "the log is younger than -1d" in vacancy.run_shared("history", "node-1", "--from", "-1d").err
 
 
 def test_what_people_see(vacancy: Vacancy) -> None:

@@ -100,6 +100,7 @@ def test_the_newest_records_and_those_that_name_something(vacancy: Vacancy) -> N
     assert offsets("--node", "node-1") == [1, 2]
     assert offsets("--provider", "node-1", "--type", "claims.requested") == [2]
     assert offsets("--from", "0:3") == [3, 4]
+    assert offsets("--from", "-1d") == offsets()
     assert offsets("--from", "0:1", "--count", 2) == [1, 2]
     assert offsets("--from", "0:0", "--partition", 0)[:1] == [0]
     lines = vacancy("log", "tail", "--count", 3).splitlines()

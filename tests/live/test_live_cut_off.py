@@ -37,7 +37,7 @@ def test_a_host_is_cut_off_while_another_continues(mortal_kafka: KafkaCluster, t
     (line,) = mortal_kafka.proxies()
     with line, new_topic(mortal_kafka.servers) as log:
         far_url = log.url.replace(mortal_kafka.servers, mortal_kafka.proxied_servers)
-        log.append([NewRecord("cell-0", reported("seats", [provider("seats", **{OWN: 8})]))], 60)
+        log.append([NewRecord("cell-0", reported("seats", [provider("seats", CUSTOM_SEAT=8)]))], 60)
         with fleet(log, tmp_path, [log.url, far_url]) as running, open_log(far_url) as far_log:
             near, far = running.hosts
             with (

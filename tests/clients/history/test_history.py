@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -279,10 +280,42 @@ def test_a_history_that_begins_with_a_store_is_the_end_of_the_whole_one(seed: in
             of: Any = kind
             for name in rng.sample(names, min(2, len(names))):
                 whole = history(log, name, REGISTRY, kind=of, start=start)
-                later = history(log, name, REGISTRY, kind=of, start=start, base=base)
+                later = history(log, name, REGISTRY, kind=of, start=start, tables_before=lambda _: base)
                 assert later == whole
                 found += len(later.entries)
     assert found > 20
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_missed_if_folding_begins_with_the_first_record_that_names_the_thing(
+    seed: int, tmp_path: Path
+) -> None:
+    rng = random.Random(seed)
+    tape = Tape(partitions=2, version=4)
+    events = RandomEvents(rng.choice, tape, wild=seed == 2)
+    events.settle()
+    for _ in range(120):
+        events.step()
+    log = TapeLog(tape.records)
+    roots = sorted(node.root for node in events.nodes.values())
+    parts = sorted(part for node in events.nodes.values() for part in node.parts)
+    skipped = 0
+    with ExitStack() as opened:
+
+        def tables_before(position: Mapping[int, int]) -> StoreReader:
+            nonlocal skipped
+            skipped += sum(position.values())
+            store = tmp_path / str(skipped)
+            replay(log, store, REGISTRY, until=position)
+            return opened.enter_context(StoreReader(store, REGISTRY, with_view=False))
+
+        for kind, names in (("node", roots), ("provider", parts), ("consumer", ["i0", "i1"])):
+            of: Any = kind
+            for name in rng.sample(names, min(2, len(names))):
+                whole = history(log, name, REGISTRY, kind=of)
+                assert history(log, name, REGISTRY, kind=of, tables_before=tables_before) == whole
+                assert whole.entries
+    assert skipped > 100
 
 
 def test_the_end_of_a_move_is_in_the_history_of_its_consumer() -> None:

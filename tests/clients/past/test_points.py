@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.tape_log import TapeLog
-from vacancy.clients.past.points import Point, log_time_at, parse_point, point_text, position_at, resolve
+from vacancy.clients.past.points import (
+    Beginning,
+    Point,
+    log_time_at,
+    parse_point,
+    point_text,
+    position_at,
+    resolve,
+    resolve_beginning,
+)
 from vacancy.resources.model.errors import LogError, UsageError
 from vacancy.resources.model.record import Record
 
@@ -103,6 +112,14 @@ def test_a_time_is_before_the_first_later_record_of_each_partition() -> None:
         assert position_at(log, time_ms) == position
         assert resolve(Point("", time_ms=time_ms), log, now_ms=100) == position
         assert resolve(Point("", ago_ms=100 - time_ms), log, now_ms=100) == position
+
+
+def test_what_came_since_a_time_before_a_young_log_is_all_of_it() -> None:
+    log = log_of([10, 30], [15, 25])
+    assert resolve_beginning(Point("-1d", ago_ms=100), log, now_ms=105) == Beginning({0: 0, 1: 0}, 10)
+    assert resolve_beginning(Point("-1d", ago_ms=100), log, now_ms=112) == Beginning({0: 1, 1: 0})
+    with pytest.raises(UsageError, match="before the log"):
+        resolve_beginning(Point("1970-01-01", time_ms=0), log, now_ms=105)
 
 
 def test_partitions_that_are_not_named_are_cut_at_the_log_time_of_those_that_are() -> None:
