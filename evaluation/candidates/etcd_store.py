@@ -7,56 +7,25 @@ is atomic although etcd knows nothing of amounts. Each scheduler keeps a copy of
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import random
 import time
-from collections import deque
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
-import grpc
-import msgspec
-from aetcd import rpc
-
-from evaluation.candidates import etcd_copy
-from evaluation.candidates.candidate import (
-    ATTEMPTS,
-    About,
-    Fill,
-    Fleet,
-    Footprint,
-    Held,
-    Json,
-    NotOffered,
-    Outcome,
-    Request,
-    Setting,
-    Whole,
-)
-from evaluation.candidates.etcd_copy import PROVIDERS, EtcdCopy, NodeValue, Row, encode
+from evaluation.candidates import etcd_server
+from evaluation.candidates.candidate import About, Fill, Fleet, Footprint, Held, Json, Request, Setting
+from evaluation.candidates.code_lines import code_lines
 from evaluation.candidates.etcd_server import PACKAGE, SETTINGS, EtcdServer, etcd_version
-from evaluation.candidates.installed import code_lines, missing_parts
+from evaluation.candidates.installed import missing_parts
 from evaluation.candidates.processes import footprint
 
-_ALLOCATIONS: Final = b"allocations/"
-_ALLOCATIONS_END: Final = b"allocations0"
-_NODES: Final = b"nodes/"
-_OPERATIONS: Final = 128
-"""Writes of one transaction of a bulk load: etcd's default `max-txn-ops`."""
+if TYPE_CHECKING:
+    from evaluation.candidates.etcd_client import EtcdConnection
 
-_LOADS_AT_ONCE: Final = 8
-_NODE_TTL_S: Final = 60
-_ANSWER_S: Final = 10.0
-_CHANNEL: Final = (
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 200),
-    # Each scheduler has one connection for all its calls, as etcd's own client does.
-    ("grpc.use_local_subchannel_pool", 1),
-)
-_EQUAL: Final = rpc.Compare.EQUAL
+_CLIENT: Final = tuple(str(Path(__file__).with_name(name)) for name in ("etcd_client.py", "etcd_copy.py"))
 _REVIEW: Final = (
     "One connection a scheduler carries all calls (https://etcd.io/docs/v3.4/learning/design-client/). Providers are found in a copy"
     " that a watch keeps, not by range reads. No index is needed: the copy has one list for each set of traits in use. A claim is"
@@ -67,19 +36,8 @@ _REVIEW: Final = (
 )
 
 
-class AllocationValue(msgspec.Struct):
-    """The value of a consumer's key: what it holds, and its request as it was asked."""
-
-    provider: str
-    resources: dict[str, int]
-    request: Json
-
-
-_decode_allocation = msgspec.json.Decoder(AllocationValue).decode
-
-
 class EtcdCandidate:
-    """See the module."""
+    """See the module. The libraries of the client are imported only when they are used: `missing` says if they are absent."""
 
     name = "etcd"
 
@@ -94,14 +52,14 @@ class EtcdCandidate:
     def about(self) -> About:
         """What the report prints beside each figure."""
         return About(
-            version=f"etcd {etcd_version()}, grpcio {grpc.__version__} with the stubs of aetcd",
+            version=f"etcd {etcd_version()}, grpcio {version('grpcio')} with the stubs of aetcd {version('aetcd')}",
             settings=(*SETTINGS, Setting("adapter", "reviewed", _REVIEW)),
             acknowledgement="The only member has appended the transaction to its write-ahead log, synced the log (fdatasync), and"
             " applied the transaction.",
             durability="a kill of etcd, a restart of the machine; not the loss of the disk",
             replicas=1,
             processes="one etcd server",
-            code_lines=code_lines("etcd_server.py", "etcd_copy.py", "etcd_store.py"),
+            code_lines=code_lines(__file__, etcd_server.__file__, *_CLIENT),
         )
 
     def start(self, workdir: Path) -> None:
@@ -112,23 +70,11 @@ class EtcdCandidate:
 
     def fill(self, fleet: Fleet, used_share: float) -> Fill:
         """Load a fleet with transactions of 128 writes."""
+        from evaluation.candidates import etcd_client
+
         started = time.monotonic()
-        with self._channel() as channel:
-            txn = rpc.KVStub(channel).Txn
-            waiting: deque[Any] = deque()
-            operations: list[Any] = []
-            for key, value in _keys(fleet, used_share):
-                operations.append(rpc.RequestOp(request_put=rpc.PutRequest(key=key, value=value)))
-                if len(operations) == _OPERATIONS:
-                    waiting.append(txn.future(rpc.TxnRequest(success=operations)))
-                    operations = []
-                    if len(waiting) == _LOADS_AT_ONCE:
-                        waiting.popleft().result()
-            if operations:
-                waiting.append(txn.future(rpc.TxnRequest(success=operations)))
-            for one in waiting:
-                one.result()
-        return Fill(time.monotonic() - started, f"transactions of {_OPERATIONS} writes")
+        etcd_client.load(self._running().port, fleet, used_share)
+        return Fill(time.monotonic() - started, f"transactions of {etcd_client.OPERATIONS} writes")
 
     def connection(self, scheduler_number: int) -> Json:
         """What a scheduler's process needs to connect."""
@@ -137,6 +83,8 @@ class EtcdCandidate:
     @staticmethod
     async def connect(description: Json) -> EtcdConnection:
         """Open a connection, and make its copy of the providers."""
+        from evaluation.candidates.etcd_client import EtcdConnection
+
         connection = EtcdConnection(description["port"], random.Random(description["seed"]))
         await connection.open()
         return connection
@@ -152,22 +100,9 @@ class EtcdCandidate:
 
     def held(self) -> Iterator[Held]:
         """All allocations."""
-        with self._channel() as channel:
-            kv = rpc.KVStub(channel)
-            key, revision = _ALLOCATIONS, 0
-            while True:
-                request = rpc.RangeRequest(
-                    key=key, range_end=_ALLOCATIONS_END, limit=etcd_copy.PAGE, revision=revision
-                )
-                page = kv.Range(request)
-                revision = revision or page.header.revision
-                for one in page.kvs:
-                    value = _decode_allocation(one.value)
-                    consumer = one.key[len(_ALLOCATIONS) :].decode()
-                    yield Held(consumer, value.provider, value.resources)
-                if not page.more:
-                    return
-                key = page.kvs[-1].key + b"\0"
+        from evaluation.candidates import etcd_client
+
+        return etcd_client.held(self._running().port)
 
     def footprint(self) -> Footprint:
         """What the server uses now."""
@@ -179,6 +114,9 @@ class EtcdCandidate:
 
     def express(self, request: Request) -> str:
         """The code that finds providers: etcd has no query for them."""
+        from evaluation.candidates.etcd_client import refuse_qualities
+        from evaluation.candidates.etcd_copy import EtcdCopy, Row
+
         refuse_qualities(request)
         return inspect.getsource(Row.has_room) + inspect.getsource(EtcdCopy._matching)
 
@@ -197,227 +135,3 @@ class EtcdCandidate:
     def _running(self) -> EtcdServer:
         assert self._server is not None  # noqa: S101 - `start` comes first
         return self._server
-
-    def _channel(self) -> Any:
-        return grpc.insecure_channel(f"127.0.0.1:{self._running().port}", options=_CHANNEL)
-
-
-class EtcdConnection:
-    """One scheduler's connection, with its copy of the providers."""
-
-    def __init__(self, port: int, rng: random.Random) -> None:
-        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_CHANNEL)
-        self._kv = rpc.KVStub(self._channel)
-        self._lease = rpc.LeaseStub(self._channel)
-        self._copy = EtcdCopy(self._channel, rng)
-        self._follower: asyncio.Task[None] | None = None
-        self._placed: dict[str, tuple[str, dict[str, int]]] = {}
-        self._busy: dict[str, asyncio.Future[None]] = {}
-        self._leases: dict[str, int] = {}
-        self._alive: _KeepAlive | None = None
-
-    async def open(self) -> None:
-        """Make the copy and follow its changes."""
-        await self._copy.load()
-        self._follower = asyncio.create_task(self._copy.follow())
-
-    async def query(self, request: Request, limit: int) -> list[str]:
-        """The names of up to `limit` providers that match and have room, from the copy."""
-        refuse_qualities(request)
-        return [row.name for row in self._copy.find(request, limit)]
-
-    async def place(self, consumer: str, request: Request) -> Outcome:
-        """Claim a provider that the copy finds; see `Connection.place`."""
-        refuse_qualities(request)
-        conflicts = 0
-        while conflicts < ATTEMPTS:
-            if not await self._is_up():
-                return Outcome("unavailable", conflicts=conflicts, reason="etcd does not answer")
-            try:
-                row = await self._choose(request)
-            except grpc.aio.AioRpcError as error:
-                return Outcome("unavailable", conflicts=conflicts, reason=str(error.details()))
-            if row is None:
-                return Outcome("no_room", conflicts=conflicts)
-            if (other := self._busy.get(row.name)) is not None:
-                await (
-                    other
-                )  # a claim of this scheduler: wait, because a second one would only conflict with it
-                continue
-            self._busy[row.name] = asyncio.get_running_loop().create_future()
-            try:
-                claimed = await self._claim(consumer, request, row)
-            except grpc.aio.AioRpcError as error:
-                return Outcome("unknown", row.name, conflicts, str(error.details()))
-            finally:
-                self._busy.pop(row.name).set_result(None)
-            if claimed:
-                self._placed[consumer] = (row.name, dict(request.resources))
-                return Outcome("placed", row.name, conflicts)
-            conflicts += 1
-        return Outcome("conflict", conflicts=conflicts)
-
-    async def release(self, consumer: str) -> bool:
-        """Give back what was placed for the consumer; tries again while other claims change the provider."""
-        name, resources = self._placed[consumer]
-        row = self._copy[name]
-        key = _ALLOCATIONS + consumer.encode()
-        while True:
-            compare = [
-                _unchanged(row),
-                rpc.Compare(result=rpc.Compare.GREATER, target=rpc.Compare.VERSION, key=key, version=0),
-            ]
-            writes = [_put(PROVIDERS + name.encode(), row.value(resources, -1)), _delete(key)]
-            try:
-                if await self._commit(compare, writes, row):
-                    break
-                if not (await self._kv.Range(rpc.RangeRequest(key=key, count_only=True))).count:
-                    break
-            except grpc.aio.AioRpcError:
-                return False
-        del self._placed[consumer]
-        return True
-
-    async def heartbeat(self, node: str) -> None:
-        """Keep the lease of the node's key alive. The first time, make both."""
-        try:
-            if node not in self._leases:
-                granted = await self._lease.LeaseGrant(rpc.LeaseGrantRequest(TTL=_NODE_TTL_S))
-                await self._kv.Put(rpc.PutRequest(key=_NODES + node.encode(), lease=granted.ID))
-                self._leases[node] = granted.ID
-            if self._alive is None:
-                self._alive = _KeepAlive(self._lease)
-            await self._alive.keep(self._leases[node])
-        except (grpc.aio.AioRpcError, asyncio.CancelledError, TimeoutError) as error:
-            alive, self._alive = self._alive, None
-            if alive is not None:
-                alive.close()
-            raise ConnectionError("etcd does not answer") from error
-
-    async def whole(self, consumer: str) -> Whole:
-        """What is stored about a placed consumer: its key, then the key of its provider."""
-        found = await self._kv.Range(rpc.RangeRequest(key=_ALLOCATIONS + consumer.encode()))
-        value = _decode_allocation(found.kvs[0].value)
-        provider = await self._kv.Range(rpc.RangeRequest(key=PROVIDERS + value.provider.encode()))
-        totals = msgspec.json.decode(provider.kvs[0].value, type=NodeValue).totals
-        return Whole(
-            Request.from_json(value.request), Held(consumer, value.provider, value.resources), totals, 2
-        )
-
-    async def close(self) -> None:
-        """End the watch and close the connection."""
-        if self._alive is not None:
-            self._alive.close()
-        if self._follower is not None:
-            self._follower.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._follower
-        await self._channel.close()
-
-    # -- steps of a claim -----------------------------------------------------------------------------------------
-
-    async def _is_up(self) -> bool:
-        """Wait until the connection is made. If it is not, nothing was sent."""
-        if self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
-            return True
-        try:
-            await asyncio.wait_for(self._channel.channel_ready(), _ANSWER_S)
-        except TimeoutError:
-            return False
-        return True
-
-    async def _choose(self, request: Request) -> Row | None:
-        """A provider at random; one without a claim of this scheduler under way, if there is one."""
-        found = self._copy.find(request, 2)
-        if not found:
-            await self._copy.catch_up()
-            found = self._copy.find(request, 2)
-        return next((row for row in found if row.name not in self._busy), found[0] if found else None)
-
-    async def _claim(self, consumer: str, request: Request, row: Row) -> bool:
-        key = _ALLOCATIONS + consumer.encode()
-        allocation = AllocationValue(row.name, dict(request.resources), request.as_json())
-        compare = [
-            _unchanged(row),
-            rpc.Compare(result=_EQUAL, target=rpc.Compare.CREATE, key=key, create_revision=0),
-        ]
-        writes = [
-            _put(PROVIDERS + row.name.encode(), row.value(request.resources, 1)),
-            _put(key, encode(allocation)),
-        ]
-        return await self._commit(compare, writes, row)
-
-    async def _commit(self, compare: list[Any], writes: list[Any], row: Row) -> bool:
-        """Commit a transaction that writes a provider first. If it is refused, the copy gets what the provider is now."""
-        key = PROVIDERS + row.name.encode()
-        read = rpc.RequestOp(request_range=rpc.RangeRequest(key=key))
-        request = rpc.TxnRequest(compare=compare, success=writes, failure=[read])
-        answer = await self._kv.Txn(request, timeout=_ANSWER_S)
-        if not answer.succeeded:
-            self._copy.apply(answer.responses[0].response_range.kvs)
-            return False
-        self._copy.apply(
-            [rpc.KeyValue(key=key, value=writes[0].request_put.value, mod_revision=answer.header.revision)]
-        )
-        return True
-
-
-class _KeepAlive:
-    """One stream of lease renewals, as etcd's own client keeps it. Answers come in the order of the requests."""
-
-    def __init__(self, stub: Any) -> None:
-        self._call = stub.LeaseKeepAlive()
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._reader = asyncio.create_task(self._read())
-
-    async def keep(self, lease: int) -> None:
-        """Renew a lease, and wait for the answer."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        await self._call.write(rpc.LeaseKeepAliveRequest(ID=lease))
-        await asyncio.wait_for(future, _ANSWER_S)
-
-    def close(self) -> None:
-        """End the stream."""
-        self._reader.cancel()
-        self._call.cancel()
-
-    async def _read(self) -> None:
-        try:
-            async for _ in self._call:
-                self._waiting.popleft().set_result(None)
-        except grpc.aio.AioRpcError:
-            for future in self._waiting:
-                future.cancel()
-
-
-def refuse_qualities(request: Request) -> None:
-    """Raise `NotOffered` if a request asks for more than amounts and traits."""
-    if request.qualities:
-        raise NotOffered(f"the adapter has no code for {', '.join(request.qualities)}")
-
-
-def _keys(fleet: Fleet, used_share: float) -> Iterator[tuple[bytes, bytes]]:
-    """The keys of a fleet and its first allocations."""
-    for provider in fleet.providers():
-        filler = fleet.filler(provider, used_share)
-        used = {} if filler is None else dict(filler.resources)
-        value = NodeValue(dict(provider.totals), list(provider.traits), used)
-        yield PROVIDERS + provider.name.encode(), encode(value)
-        if filler is not None:
-            allocation = AllocationValue(provider.name, used, Request(used).as_json())
-            yield _ALLOCATIONS + filler.consumer.encode(), encode(allocation)
-
-
-def _unchanged(row: Row) -> Any:
-    return rpc.Compare(
-        result=_EQUAL, target=rpc.Compare.MOD, key=PROVIDERS + row.name.encode(), mod_revision=row.revision
-    )
-
-
-def _put(key: bytes, value: bytes) -> Any:
-    return rpc.RequestOp(request_put=rpc.PutRequest(key=key, value=value))
-
-
-def _delete(key: bytes) -> Any:
-    return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key))

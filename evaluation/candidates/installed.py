@@ -1,12 +1,10 @@
-"""Whether the program or library of a candidate is on this machine, and the length of an adapter."""
+"""Whether the program or library of a candidate is on this machine."""
 
 from __future__ import annotations
 
-import ast
 import shutil
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Final
 
 from vacancy.resources.model.errors import UsageError
@@ -41,20 +39,3 @@ def missing_parts(programs: Iterable[str], package: str, modules: Mapping[str, s
     if not commands:
         return None
     return f"{', '.join([*absent, *libraries])} not found; install with: {' && '.join(commands)}"
-
-
-def code_lines(*files: str) -> int:
-    """The lines of these files of this directory without comments, docstrings and blank lines."""
-    return sum(_code_lines((Path(__file__).parent / file).read_text()) for file in files)
-
-
-def _code_lines(text: str) -> int:
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    prose: set[int] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, documented) and ast.get_docstring(node) is not None:
-            prose.update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
-    return sum(
-        number not in prose and bool(line.strip()) and not line.lstrip().startswith("#")
-        for number, line in enumerate(text.splitlines(), 1)
-    )

@@ -17,6 +17,7 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "vacancy-kafka-3": "vacancy_kafka:VacancyKafka3",
         "postgresql": "postgresql:Postgresql",
         "etcd": "etcd_store:EtcdCandidate",
+        "cassandra": "cassandra_store:CassandraCandidate",
     }
 )
 """Name -> module in `evaluation/candidates` and the class in it, which is made without arguments."""

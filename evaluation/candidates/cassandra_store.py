@@ -1,0 +1,140 @@
+"""Apache Cassandra with lightweight transactions: one row for each provider, which a claim changes if nobody else did.
+
+So Leafe's proof of concept for OpenStack did it. A row has the free amount of each resource class, a generation, and a map of its
+allocations. A claim is one conditional UPDATE of one row, so it is atomic: Cassandra has no transaction over several partitions.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from evaluation.candidates import cassandra_server
+from evaluation.candidates.candidate import (
+    About,
+    Fill,
+    Fleet,
+    Footprint,
+    Held,
+    Json,
+    NotOffered,
+    Request,
+    Setting,
+)
+from evaluation.candidates.cassandra_server import PACKAGE, SETTINGS, VERSION, CassandraServer
+from evaluation.candidates.code_lines import code_lines
+from evaluation.candidates.installed import missing_parts
+from evaluation.candidates.processes import footprint
+
+if TYPE_CHECKING:
+    from evaluation.candidates.cassandra_client import CassandraConnection
+
+_CLIENT: Final = str(Path(__file__).with_name("cassandra_client.py"))
+_REVIEW: Final = (
+    "One session a scheduler, prepared statements, many requests in flight on one connection, as the driver's manual recommends."
+    " The partition key is the provider, so a claim is one lightweight transaction in one partition; a logged batch over two tables would"
+    " not be conditional. Providers are found from a random token on, with the storage-attached index of traits if the request"
+    " has traits; the free amounts are filtered behind it, because an index of values that change with each claim costs more than it"
+    " saves. Rows are loaded one by one: batches over partitions are advised against. One node: with the usual three, each"
+    " transaction needs answers from two. Allocations are a map in the row, which the documentation allows for small collections;"
+    " a node has at most some hundreds."
+)
+
+
+class CassandraCandidate:
+    """See the module. The driver is imported only when it is used: `missing` says if it is absent."""
+
+    name = "cassandra"
+
+    def __init__(self) -> None:
+        self._server: CassandraServer | None = None
+        self._workdir = Path()
+
+    def missing(self) -> str | None:
+        """One line that says what is not installed; None if all is there."""
+        return missing_parts(["java", "mvn"], PACKAGE, {"cassandra": "cassandra-driver"})
+
+    def about(self) -> About:
+        """What the report prints beside each figure."""
+        return About(
+            version=f"Apache Cassandra {VERSION}, cassandra-driver {version('cassandra-driver')}",
+            settings=(*SETTINGS, Setting("adapter", "reviewed", _REVIEW)),
+            acknowledgement="The only node has accepted and committed the Paxos round, and has synced its commit log (fsync).",
+            durability="a kill of Cassandra, a restart of the machine; not the loss of the disk",
+            replicas=1,
+            processes="one Java process",
+            code_lines=code_lines(__file__, cassandra_server.__file__, _CLIENT),
+        )
+
+    def start(self, workdir: Path) -> None:
+        """Start the node with its data in `workdir`, and make the tables."""
+        from evaluation.candidates import cassandra_client
+
+        self._workdir = workdir
+        self._server = CassandraServer(workdir)
+        self._server.start()
+        cassandra_client.make_tables(self._server.port)
+
+    def fill(self, fleet: Fleet, used_share: float) -> Fill:
+        """Load a fleet, one INSERT a provider."""
+        from evaluation.candidates import cassandra_client
+
+        started = time.monotonic()
+        cassandra_client.load(self._running().port, fleet, used_share)
+        return Fill(
+            time.monotonic() - started, f"one INSERT a provider, {cassandra_client.LOADS_AT_ONCE} at once"
+        )
+
+    def connection(self, scheduler_number: int) -> Json:
+        """What a scheduler's process needs to connect."""
+        return {"port": self._running().port, "seed": scheduler_number}
+
+    @staticmethod
+    async def connect(description: Json) -> CassandraConnection:
+        """Open a connection."""
+        from evaluation.candidates.cassandra_client import CassandraConnection
+
+        return CassandraConnection(description["port"], random.Random(description["seed"]))
+
+    def kill(self) -> str:
+        """Kill the node."""
+        self._running().kill()
+        return "the only Cassandra node"
+
+    def restart(self) -> None:
+        """Start the node again; it replays its commit log."""
+        self._running().start()
+
+    def held(self) -> Iterator[Held]:
+        """All allocations."""
+        from evaluation.candidates import cassandra_client
+
+        return cassandra_client.held(self._running().port)
+
+    def footprint(self) -> Footprint:
+        """What the node uses now."""
+        return footprint(self._running().pids, self._workdir)
+
+    def rebuild(self) -> float:
+        """Not offered: there is one node."""
+        raise NotOffered("this set-up has one node: a second one would need another 1.5 GB of memory")
+
+    def express(self, request: Request) -> str:
+        """The statement that finds providers."""
+        from evaluation.candidates.cassandra_client import query_text, refuse_qualities
+
+        refuse_qualities(request)
+        return query_text(request, ">")
+
+    def stop(self) -> None:
+        """End the node with SIGKILL: nobody needs its data any more, and to drain them takes some seconds."""
+        if self._server is not None:
+            self._server.kill()
+
+    def _running(self) -> CassandraServer:
+        assert self._server is not None  # noqa: S101 - `start` comes first
+        return self._server
