@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from evaluation.candidates.candidate import SMALL, Json, Request
+
+END: Final = "end"
+"""In place of a job: end the one that is under way."""
 
 
 @dataclass(frozen=True, slots=True)

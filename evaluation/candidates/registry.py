@@ -16,6 +16,7 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "vacancy-kafka-1": "vacancy_kafka:VacancyKafka1",
         "vacancy-kafka-3": "vacancy_kafka:VacancyKafka3",
         "postgresql": "postgresql:Postgresql",
+        "copies": "copies:Copies",
         "placement-gate": "placement_store:PlacementAsInGate",
         "placement-best": "placement_store:PlacementAtBest",
         "etcd": "etcd_store:EtcdCandidate",

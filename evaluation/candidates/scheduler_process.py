@@ -1,7 +1,8 @@
 """The process of one scheduler: `python -m evaluation.candidates.scheduler_process`.
 
 It reads JSON objects from its standard input, one a line: first what to connect to, then jobs. It writes one line with the
-result of each. It ends when its input ends.
+result of each. `{"job": "end"}` ends the job that is under way: its calls are brought to their ends. The process ends when its
+input ends.
 """
 
 from __future__ import annotations
@@ -36,12 +37,33 @@ async def main() -> None:
     connection = await connect(json.loads(first))
     _answer({"ready": os.getpid()})
     try:
-        async for line in lines:
-            data = json.loads(line)
-            job = jobs.JOBS[data["job"]].from_json(data)
-            _answer((await run(connection, job)).as_json())
+        await _serve(connection, lines)
     finally:
         await connection.close()
+
+
+async def _serve(connection: Connection, lines: AsyncIterator[bytes]) -> None:
+    """Run one job after the other. Lines are read while a job is under way, so that it can be ended."""
+    waiting: asyncio.Queue[jobs.Job | None] = asyncio.Queue()
+    ended = asyncio.Event()
+
+    async def read() -> None:
+        async for line in lines:
+            data = json.loads(line)
+            if data["job"] == jobs.END:
+                ended.set()
+            else:
+                ended.clear()
+                waiting.put_nowait(jobs.JOBS[data["job"]].from_json(data))
+        ended.set()
+        waiting.put_nowait(None)
+
+    reading = asyncio.create_task(read())
+    try:
+        while (job := await waiting.get()) is not None:
+            _answer((await run(connection, job, ended)).as_json())
+    finally:
+        reading.cancel()
 
 
 async def _input_lines() -> AsyncIterator[bytes]:
@@ -57,14 +79,14 @@ def _answer(data: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-async def run(connection: Connection, job: jobs.Job) -> JobResult:
-    """Run a job. `NotOffered` becomes part of the result."""
+async def run(connection: Connection, job: jobs.Job, ended: asyncio.Event) -> JobResult:
+    """Run a job, until it is done or `ended` is set. `NotOffered` becomes part of the result."""
     result = JobResult()
     await asyncio.sleep(max(0.0, job.start_at - time.monotonic()))
     cpu = time.process_time()
     result.started = time.monotonic()
     try:
-        await _RUN[type(job)](connection, job, result)
+        await _RUN[type(job)](connection, job, result, ended)
     except NotOffered as reason:
         result.not_offered = str(reason)
     result.ended = time.monotonic()
@@ -94,14 +116,14 @@ async def _all(tasks: int, work: Callable[[], Awaitable[None]]) -> None:
 # -- jobs -------------------------------------------------------------------------------------------------------------
 
 
-async def _place(connection: Connection, job: jobs.Place, result: JobResult) -> None:
+async def _place(connection: Connection, job: jobs.Place, result: JobResult, ended: asyncio.Event) -> None:
     end = result.started + job.seconds if job.seconds else float("inf")
     numbers = iter(range(job.most)) if job.most else count()
     full = False
 
     async def schedule() -> None:
         nonlocal full
-        while not (full and job.until_full) and time.monotonic() < end:
+        while not (full and job.until_full) and not ended.is_set() and time.monotonic() < end:
             number = next(numbers, None)
             if number is None:
                 return
@@ -118,7 +140,7 @@ async def _place(connection: Connection, job: jobs.Place, result: JobResult) -> 
                 continue
             result.by_status.setdefault(outcome.status, []).append(consumer)
             if outcome.reason and len(result.reasons) < _REASONS_KEPT:
-                result.reasons.append(outcome.reason)
+                result.reasons.append(" ".join(outcome.reason.split()))
             full |= outcome.status == "no_room"
             if outcome.status in ("unavailable", "unknown"):
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
@@ -133,7 +155,7 @@ async def _release_one(connection: Connection, consumer: str, result: JobResult)
         result.not_released.append(consumer)
 
 
-async def _query(connection: Connection, job: jobs.Query, result: JobResult) -> None:
+async def _query(connection: Connection, job: jobs.Query, result: JobResult, ended: asyncio.Event) -> None:
     end = result.started + job.seconds
     for number in range(job.most):
         began = time.monotonic()
@@ -141,16 +163,18 @@ async def _query(connection: Connection, job: jobs.Query, result: JobResult) -> 
         now = time.monotonic()
         result.took(began, now)
         result.found += len(found)
-        if now > end:
+        if now > end or ended.is_set():
             return
 
 
-async def _heartbeats(connection: Connection, job: jobs.Heartbeats, result: JobResult) -> None:
+async def _heartbeats(
+    connection: Connection, job: jobs.Heartbeats, result: JobResult, ended: asyncio.Event
+) -> None:
     end = result.started + job.seconds
     numbers = count()
 
     async def beat() -> None:
-        while (began := time.monotonic()) < end:
+        while (began := time.monotonic()) < end and not ended.is_set():
             number = next(numbers)
             due = result.started + number / job.rate if job.rate else began
             if due >= end:
@@ -168,11 +192,15 @@ async def _heartbeats(connection: Connection, job: jobs.Heartbeats, result: JobR
     await _all(job.in_flight, beat)
 
 
-async def _release(connection: Connection, job: jobs.Release, result: JobResult) -> None:
+async def _release(
+    connection: Connection, job: jobs.Release, result: JobResult, ended: asyncio.Event
+) -> None:
     left: Iterator[str] = iter(job.consumers)
 
     async def release() -> None:
         for consumer in left:
+            if ended.is_set():
+                return
             began = time.monotonic()
             await _release_one(connection, consumer, result)
             result.took(began, time.monotonic())
@@ -180,9 +208,9 @@ async def _release(connection: Connection, job: jobs.Release, result: JobResult)
     await _all(job.in_flight, release)
 
 
-async def _watch(connection: Connection, job: jobs.Watch, result: JobResult) -> None:
+async def _watch(connection: Connection, job: jobs.Watch, result: JobResult, ended: asyncio.Event) -> None:
     end = result.started + job.seconds
-    while (began := time.monotonic()) < end:
+    while (began := time.monotonic()) < end and not ended.is_set():
         found = await connection.query(job.requests[0], 1)
         result.took(began, time.monotonic())
         if bool(found) != job.until_empty:
@@ -191,8 +219,10 @@ async def _watch(connection: Connection, job: jobs.Watch, result: JobResult) -> 
         await asyncio.sleep(0)
 
 
-async def _read(connection: Connection, job: jobs.Read, result: JobResult) -> None:
+async def _read(connection: Connection, job: jobs.Read, result: JobResult, ended: asyncio.Event) -> None:
     for _ in range(job.most):
+        if ended.is_set():
+            return
         began = time.monotonic()
         whole = await connection.whole(job.consumer)
         result.took(began, time.monotonic())
@@ -204,7 +234,7 @@ async def _read(connection: Connection, job: jobs.Read, result: JobResult) -> No
         }
 
 
-_RUN: Final[dict[type[jobs.Job], Callable[[Connection, Any, JobResult], Awaitable[None]]]] = {
+_RUN: Final[dict[type[jobs.Job], Callable[[Connection, Any, JobResult, asyncio.Event], Awaitable[None]]]] = {
     jobs.Place: _place,
     jobs.Query: _query,
     jobs.Heartbeats: _heartbeats,

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from evaluation.candidates.candidate import Candidate, Json
-from evaluation.candidates.jobs import Job, JobResult
+from evaluation.candidates.jobs import END, Job, JobResult
 from evaluation.candidates.processes import die_with_parent
 from evaluation.candidates.registry import described
 from vacancy.resources.model.errors import VacancyError
@@ -52,6 +52,10 @@ class SchedulerProcess:
     def start(self, job: Job) -> None:
         """Start a job. `result` has its result."""
         self._write(job.as_json())
+
+    def end_job(self) -> None:
+        """End the job that is under way; its result comes soon."""
+        self._write({"job": END})
 
     def result(self, timeout_s: float) -> JobResult:
         """The result of the oldest job. Raises `VacancyError` if the process ends or takes longer."""
@@ -120,6 +124,11 @@ class Schedulers:
         """Start a job in each process."""
         for process, job in zip(self.processes, jobs, strict=True):
             process.start(job)
+
+    def end_jobs(self) -> None:
+        """End the jobs that are under way in all processes."""
+        for process in self.processes:
+            process.end_job()
 
     def results(self, timeout_s: float) -> list[JobResult]:
         """The results of the jobs that were started."""

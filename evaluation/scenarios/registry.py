@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
+from evaluation.scenarios import crash, racing, scale
+from evaluation.scenarios.running import or_reason
 from evaluation.scenarios.scenario import Scenario
 
-_ALL: Final[tuple[Scenario, ...]] = ()
+_ALL: Final[tuple[Scenario, ...]] = (racing.SCENARIO, scale.SCENARIO, crash.SCENARIO)
 
-SCENARIOS: Final = MappingProxyType({one.name: one for one in _ALL})
-"""Name -> scenario."""
+SCENARIOS: Final = MappingProxyType(
+    {one.name: replace(one, run=or_reason(one.name, one.run)) for one in _ALL}
+)
+"""Name -> scenario. A candidate that is not installed, or does not offer what a scenario needs, has a result with the reason."""

@@ -6,7 +6,7 @@
                 "acknowledgement": "the commit is in the write-ahead log on disk (fsync)", "cores": 2, "seconds": 10.0},
  "figures": [{"name": "placements", "unit": "1/s", "better": "more", "runs": [2890.1, 2911.4, 2875.0],
               "median": 2890.1, "spread": 36.4}],
- "counts": {"placed": 8676, "conflicts": 2, "no_room": 0, "unavailable": 0, "unknown": 0,
+ "counts": {"placed": 8676, "conflicts": 2, "given_up": 0, "no_room": 0, "unavailable": 0, "unknown": 0,
             "overcommitted": 0, "lost": 0, "doubled": 0},
  "notes": ["4 of 4 schedulers ended in time"]}
 ```
@@ -26,12 +26,13 @@ Better = Literal["more", "less", "neither"]
 """Which of two values of a figure is better, for the comparison."""
 
 COUNTS: Final = (
-    *("placed", "conflicts", "no_room", "unavailable", "unknown"),
+    *("placed", "conflicts", "given_up", "no_room", "unavailable", "unknown"),
     *("overcommitted", "lost", "doubled"),
 )
 """The names in `ScenarioResult.counts`.
 
-`overcommitted`: amounts allocated beyond the capacity of their provider, all classes together. `lost`: allocations that were
+`conflicts` counts refused claims, also where the call then found another provider; `given_up` calls of which each claim was
+refused. `overcommitted`: amounts allocated beyond the capacity of their provider, all classes together. `lost`: allocations that were
 acknowledged and are not there. `doubled`: consumers that hold more than they were placed for, or hold something although the
 store said that they do not.
 """

@@ -1,0 +1,107 @@
+"""Racing: schedulers place at the same time, from one to eight of them.
+
+It proves how many placements a second a store takes, how long one takes, and that no two schedulers get the same resources:
+at the end they race for the last free units of a few nodes, and everything that the store holds is compared with what it
+acknowledged.
+
+Every candidate is driven in the same ways: one claim at a time for each scheduler, and 16 and 64 claims in flight for each.
+The fleet is empty at the start. All nodes match the request but for one trait, which half of them have.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from evaluation.candidates.candidate import RARE, SMALL, Fleet, Request
+from evaluation.candidates.jobs import JobResult
+from evaluation.candidates.schedulers import Schedulers
+from evaluation.scenarios.result import ScenarioResult
+from evaluation.scenarios.running import Deadline, Figures, Site, outcome_counts, reasons, running
+from evaluation.scenarios.scenario import Plan, Scenario, Size
+
+NAME: Final = "racing"
+
+
+class _Shape(NamedTuple):
+    """`ways`: (schedulers, claims in flight for each)."""
+
+    nodes: int
+    ways: tuple[tuple[int, int], ...]
+    runs: int
+    seconds: tuple[float, float]
+    """The least and the most of one run."""
+
+
+_SHAPES: Final[dict[Size, _Shape]] = {
+    "tiny": _Shape(60, ((2, 4),), 1, (0.3, 0.3)),
+    "quick": _Shape(1_000, ((4, 1), (4, 16)), 1, (0.7, 1.0)),
+    "full": _Shape(10_000, ((1, 1), (2, 1), (4, 1), (8, 1), (4, 16), (4, 64)), 3, (1.0, 5.0)),
+}
+_BRIM_PLACES: Final = 100
+_BRIM_S: Final = 20.0
+_OVERHEAD_S: Final = 4.0
+"""Of a set of schedulers: their start, and the calls that are under way at the end."""
+
+
+def run(name: str, plan: Plan) -> list[ScenarioResult]:
+    """Run it with one candidate."""
+    shape, deadline = _SHAPES[plan.size], Deadline(plan)
+    fleet = Fleet(shape.nodes, plan.seed)
+    requests = (SMALL, _last_units(fleet))
+    with running(name, plan, fleet, 0.0, requests) as site:
+        found = []
+        for number, (schedulers, in_flight) in enumerate(shape.ways):
+            left = len(shape.ways) - number
+            each_s = ((deadline.left_s - _BRIM_S) / left - _OVERHEAD_S) / shape.runs
+            seconds = min(max(each_s, shape.seconds[0]), shape.seconds[1])
+            plan.progress(f"{name}: {schedulers} schedulers, {in_flight} claims in flight each")
+            found.append(_measure(site, schedulers, in_flight, shape.runs, seconds))
+        schedulers, in_flight = shape.ways[-1]
+        plan.progress(f"{name}: the last free units")
+        found.append(_brim(site, schedulers, min(in_flight, 8)))
+    return found
+
+
+def _measure(site: Site, schedulers: int, in_flight: int, runs: int, seconds: float) -> ScenarioResult:
+    figures, done = Figures(), list[JobResult]()
+    with Schedulers(site.candidate, schedulers) as processes:
+        site.place(processes, in_flight, seconds=seconds / 2)  # connections, caches and compilers get warm
+        for _ in range(runs):
+            before = site.candidate.footprint().cpu_s
+            results = site.place(processes, in_flight, seconds=seconds)
+            figures.add_placing(results, site.candidate.footprint().cpu_s - before)
+            done += results
+    conditions = site.conditions(schedulers, in_flight, seconds)
+    return ScenarioResult(
+        NAME, site.candidate.name, conditions, figures.all(), outcome_counts(done), reasons(done)
+    )
+
+
+def _last_units(fleet: Fleet) -> Request:
+    """A request that only nodes with the rare trait serve, of which there are about `_BRIM_PLACES` places."""
+    vcpus = sum(one.totals["VCPU"] for one in fleet.providers() if RARE in one.traits)
+    return Request({"VCPU": max(1, vcpus // _BRIM_PLACES), "MEMORY_MB": 256}, (RARE,))
+
+
+def _brim(site: Site, schedulers: int, in_flight: int) -> ScenarioResult:
+    """All schedulers race for the nodes with the rare trait until nothing fits. Then everything is audited."""
+    figures = Figures()
+    with Schedulers(site.candidate, schedulers) as processes:
+        done = site.place_until_full(processes, in_flight, request=1, seconds=_BRIM_S)
+    figures.add_placing(done)
+    found = site.audited()
+    placed = sum(len(one.placed) for one in done)
+    full = all(one.by_status.get("no_room") for one in done)
+    notes = (
+        f"the last units: {placed} placed on the nodes with a rare trait"
+        + (", until nothing fitted" if full else f", not full after {_BRIM_S:g} s"),
+        "the counts of lost, doubled and overcommitted are of all runs of this scenario",
+        *found.examples,
+        *reasons(done),
+    )
+    conditions = site.conditions(schedulers, in_flight)
+    counts = {**outcome_counts(done), **found.counts()}
+    return ScenarioResult(NAME, site.candidate.name, conditions, figures.all(), counts, notes)
+
+
+SCENARIO: Final = Scenario(NAME, __doc__ or "", run)
