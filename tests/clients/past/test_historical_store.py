@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.past import actors
+from tests.support.killed_process import ANSWER_S
 from tests.support.snapshot_site import REGISTRY, SnapshotSite
 from vacancy.clients.past.historical_store import HistoricalStores, Processes
 from vacancy.clients.past.store_cache import StoreCache
@@ -227,8 +228,8 @@ def test_several_processes_make_one_store(
         ChildProcess("second", actors.make, *arguments) as second,
     ):
         for child in (first, second):
-            assert child.receive(60) == "begins"
-        digests = {child.receive(60) for child in (first, second)}
+            assert child.receive(ANSWER_S) == "begins"
+        digests = {child.receive(ANSWER_S) for child in (first, second)}
     assert digests == {site.folded_again(position).whole}
     assert len(cache.entries()) == 1
 
@@ -245,10 +246,10 @@ def test_a_killed_process_leaves_no_half_store(
         position = {**end, 0: end[0] - round_}
         arguments = (site.log.url, cache.directory, storage.url, position)
         with ChildProcess("killed", actors.make, *arguments) as child:
-            assert child.receive(60) == "begins"
+            assert child.receive(ANSWER_S) == "begins"
             began = time.monotonic()
             if round_ == 0:
-                child.receive(60)
+                child.receive(ANSWER_S)
                 seconds = time.monotonic() - began
             time.sleep(RNG.uniform(0, seconds))
             child.kill()

@@ -12,12 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.clients.replay_tool import swap_actor
 from tests.clients.replay_tool.replay_site import REGISTRY, append_reports, log_of_reports
+from tests.support.killed_process import ANSWER_S, killed_within, seconds_of
 from vacancy.clients.replay_tool.replay import Digest, digest, replay
 from vacancy.clients.replay_tool.swap import swap_store
 from vacancy.clients.runtime.child_process import ChildProcess
@@ -51,7 +51,7 @@ def reached(store: Path, end: dict[int, int]) -> Callable[[], bool]:
 
 
 def wait_until(done: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + 60
+    give_up_at = time.monotonic() + ANSWER_S
     while not done():
         assert time.monotonic() < give_up_at
         time.sleep(0.05)
@@ -135,23 +135,6 @@ def test_one_process_swaps_at_a_time(tmp_path: Path) -> None:
     assert names(tmp_path) == ["store"]
 
 
-def seconds_of(target: Any, *arguments: Any) -> float:
-    """How long it takes when nobody kills it."""
-    with ChildProcess("not killed", target, *arguments) as child:
-        assert child.receive(60) == "begins"
-        began = time.monotonic()
-        assert child.receive(60) == "ended"
-        return time.monotonic() - began
-
-
-def killed_within(seconds: float, target: Any, *arguments: Any) -> None:
-    """Run it, and kill it at a moment of that time."""
-    with ChildProcess("killed", target, *arguments) as child:
-        assert child.receive(60) == "begins"
-        time.sleep(RNG.uniform(0, seconds))
-        child.kill()
-
-
 def test_a_killed_swap_is_completed_by_the_next(tmp_path: Path) -> None:
     """Beside a worker, which always has one whole store."""
     url, store = log_of_reports(tmp_path, 2, 400), tmp_path / "store"
@@ -159,7 +142,7 @@ def test_a_killed_swap_is_completed_by_the_next(tmp_path: Path) -> None:
         worker.wait_ready()
         seconds = seconds_of(swap_actor.swap, url, store)
         for number in range(KILLS):
-            killed_within(seconds, swap_actor.swap, url, store)
+            killed_within(RNG, seconds, swap_actor.swap, url, store)
             with open_log(url) as log:
                 append_reports(log, 10, sequence=2 + number)
                 wait_until(reached(store, log.end()))
@@ -206,7 +189,7 @@ def test_a_killed_fold_in_bulk_is_continued(tmp_path: Path) -> None:
     store = tmp_path / "store"
     seconds = seconds_of(swap_actor.fold, url, tmp_path / "first")
     for _ in range(KILLS):
-        killed_within(seconds, swap_actor.fold, url, store)
+        killed_within(RNG, seconds, swap_actor.fold, url, store)
         if (store / "p00000").exists() and digest(store, REGISTRY).position[0]:
             at = digest(store, REGISTRY)
             with open_log(url) as log:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.clients.snapshots import actors
-from tests.support.killed_process import killed_within, seconds_of
+from tests.support.killed_process import ANSWER_S, killed_within, seconds_of
 from tests.support.snapshot_site import REGISTRY, SnapshotSite
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.clients.runtime.worker_process import WorkerProcess
@@ -55,10 +55,10 @@ def test_a_killed_worker_does_not_stop_a_create(site: SnapshotSite, storage: Sna
         worker.start()
         worker.wait_ready()
         with ChildProcess("create", actors.create, site.store, storage.url) as child:
-            assert child.receive(60) == "begins"
+            assert child.receive(ANSWER_S) == "begins"
             time.sleep(RNG.uniform(0, 0.1))
             worker.kill()
-            name = child.receive(60)
+            name = child.receive(ANSWER_S)
         made = verify_snapshot(storage, name, REGISTRY)
         assert made.digest == site.folded_again(made.position).whole
 
