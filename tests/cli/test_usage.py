@@ -136,6 +136,38 @@ def test_help_loads_nothing_heavy(tmp_path: Path, words: list[str]) -> None:
     assert done.stdout.startswith("Usage: vacancy")
 
 
+_MODULES = """
+import sys
+sys.argv = ["vacancy", *sys.argv[1:]]
+from vacancy.cli.main import main
+main()
+print(*(n.rpartition(".")[2] for n in sys.modules if n.startswith("vacancy.cli.commands.")), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (["dead-letters", "--help"], {"dead_letters"}),
+        (["topics", "check", "--help"], {"topics"}),
+        (["--version"], set()),
+        (["shw"], set()),
+    ],
+)
+def test_a_command_line_imports_the_module_of_its_command_only(
+    tmp_path: Path, words: list[str], needed: set[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _MODULES, *words], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert set(done.stderr.splitlines()[-1].split()) == needed
+
+
+def test_a_command_that_does_not_exist_is_told_from_those_alike(tmp_path: Path) -> None:
+    with Vacancy(tmp_path) as vacancy:
+        assert "No such command 'shw'. Did you mean 'show'?" in vacancy.fails(2, "shw")
+
+
 def test_every_command_and_option_has_a_help_text(tmp_path: Path) -> None:
     commands = [
         *([name] for name in ("demo", "worker", "publish", "candidates", "place", "confirm", "release")),

@@ -1,0 +1,86 @@
+"""The subcommands of `vacancy`, each imported when it is asked for.
+
+A command line needs one of them, and to import all would take longer than most commands do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "demo": ("demo.demo", "Run the whole system on this host."),
+    "worker": ("worker.worker", "Fold the log into this host's store."),
+    "publish": ("publish.publish", "Publish this host's inventory to the log."),
+    "candidates": ("candidates.candidates", "List nodes that can serve a request."),
+    "why-not": ("why_not.why_not", "Explain why a node cannot serve a request."),
+    "place": ("place.place", "Find a node for a request and claim it."),
+    "move": ("move.move", "Move a consumer to another node."),
+    "resize": ("move.resize", "Change how much a consumer holds."),
+    "evacuate": ("move.evacuate", "Move all consumers off a node."),
+    "update": ("move.update", "Change a consumer's project, user or type."),
+    "settle": ("settle.settle", "Get a claim's outcome; resume moves."),
+    "confirm": ("place.confirm", "Make temporary allocations permanent."),
+    "typical": ("typical.typical", "Make the typical workload for --typical."),
+    "release": ("place.release", "Release all allocations of consumers."),
+    "show": ("show.app", "Show nodes, one provider, consumer, claim."),
+    "usage": ("usage.usage", "Show the allocated amount of each class."),
+    "status": ("status.status", "Show position, lag and size of the store."),
+    "provider": ("provider.app", "Disable, drain, enable; aggregates, traits."),
+    "replay": ("replay.replay", "Fold the log into a store, then exit."),
+    "verify": ("verify.verify", "Compare a store with the log; audit both."),
+    "digest": ("replay.digest", "Print one hash of the store's content."),
+    "bisect": ("bisect.bisect", "Find the record that changed an answer."),
+    "snapshot": ("snapshot.app", "Make, check and restore snapshots."),
+    "dead-letters": ("dead_letters.dead_letters", "Show the rejected records of the log."),
+    "log": ("log.app", "Show the records of the log; archives."),
+    "diff": ("diff.diff", "Show what differs between two points in time."),
+    "history": ("history.history", "Show all that happened to one thing."),
+    "topics": ("topics.app", "Create a log, or check one."),
+    "rules": ("rules.app", "Show or raise the rules of the log."),
+    "quota": ("quota.app", "Set and show limits of projects and users."),
+    "classes": ("classes.app", "List or activate resource classes."),
+}
+"""Name -> the function, or the group `app`, in a module of `vacancy.cli.commands`; and its line in the help."""
+
+
+class CommandGroup(TyperGroup):
+    """The group `vacancy`, with all commands of the table."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = _Commands()  # type: ignore[assignment]
+
+
+class _Commands(Mapping[str, Any]):
+    """Name -> the command of Typer."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+@cache
+def _command(name: str) -> Any:
+    """Raises `KeyError` where there is none of that name."""
+    place, short_help = COMMANDS[name]
+    module_name, _, attribute = place.partition(".")
+    module = import_module(f"vacancy.cli.commands.{module_name}")
+    found = getattr(module, attribute)
+    only = typer.Typer(rich_markup_mode=None)
+    if isinstance(found, typer.Typer):
+        only.add_typer(found, name=name, short_help=short_help)
+    else:
+        settings = getattr(module, "SETTINGS", None)
+        only.command(name=name, short_help=short_help, context_settings=settings)(found)
+    return typer.main.get_group(only).commands[name]
