@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 AT_ONCE ?= 3
 SOURCES := $(shell find resources projections streams clients cli testing -name '*.py') setup.py
 
-.PHONY: demo test check types tests soak explore docs clean
+.PHONY: demo test check types tests bench soak explore docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/vacancy demo
@@ -24,6 +24,10 @@ types: $(VENV)/.dev
 tests: export PYTHONDONTWRITEBYTECODE =
 tests: $(VENV)/.dev
 	$(BIN)/pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder
+
+# Compares the figures in evaluation/thresholds.toml; exits with 1 if one is beyond its margin. No other work should run.
+bench: $(VENV)/.dev
+	$(BIN)/python -m evaluation bench
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m evaluation soak --warm-up 8 --minutes 30 --json

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from evaluation import (
+    bench,
     call_path,
+    compare,
     end_to_end,
     fold,
     history,
@@ -21,6 +23,7 @@ from evaluation import (
     soak,
     trace,
 )
+from evaluation.model import command as model
 from vacancy.resources.model.errors import VacancyError
 
 
@@ -43,6 +46,12 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "live": (end_to_end, "the complete path over a real log: visibility, catch-up, placement, replay"),
     "soak": (soak, "a constant load for half an hour while processes are killed, one every minute"),
     "query": (query, "how long a query for candidates takes while a worker folds"),
+    "compare": (compare, "runs all scenarios with all candidate stores and writes a report"),
+    "model": (model, "what larger fleets and more schedulers would do, by measured costs of each step"),
+    "bench": (
+        bench,
+        "measures the figures that vacancy must keep, and compares them with the file that has them",
+    ),
     "call-path": (call_path, "which modules one placement runs through"),
     "beside": (placement, "the same load on OpenStack Placement and on vacancy, on one machine"),
 }

@@ -87,7 +87,7 @@ def _measure_fleet(fleet: Fleet, names: list[str], arguments: argparse.Namespace
 
     with tempfile.TemporaryDirectory(prefix="vacancy-query-") as directory:
         url, store = f"sqlite://{directory}/log.db", Path(directory) / "store"
-        _in_process(_build, url, store, fleet)
+        _in_process(build, url, store, fleet)
         with WorkerProcess(url, store), ChildProcess("the feeder", _feed, url, fleet):
             queries = arguments.queries // arguments.runs
             return [
@@ -127,7 +127,7 @@ def _send_result(parent: Connection, target: Callable[..., Any], *arguments: Any
 # -- the fleet ----------------------------------------------------------------------------------------------
 
 
-def _build(url: str, store: Path, fleet: Fleet) -> int:
+def build(url: str, store: Path, fleet: Fleet) -> int:
     """Create the log and fold it into the store."""
     from vacancy.clients.replay_tool.replay import replay
     from vacancy.clients.runtime.bootstrap import installed_registry, new_log

@@ -186,6 +186,11 @@ class Trial:
         for worker in self._processes:
             worker.wait_ready()
 
+    @property
+    def worker_pids(self) -> list[int]:
+        """The processes of the workers that run."""
+        return [worker.pid for worker in self._processes if worker.pid is not None]
+
     def stop_workers(self) -> None:
         """Stop the workers and close their stores. Raises the error of one that failed."""
         self._workers.close()

@@ -1,0 +1,220 @@
+"""Runs all scenarios with all candidate stores in turn, and writes a report.
+
+In each scenario the candidates run one after the other, so that their runs are side by side. Each result is written as JSON when
+it is there; the report is made of these files, as Markdown and as an HTML page with plots. `--render` makes it again without any
+run. Candidates that are not installed are left out, with a line that says how to install them; `--require-all` makes that an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from evaluation.candidates import registry
+from evaluation.candidates.candidate import Candidate
+from evaluation.kept_figures.machine import cpu_name
+from evaluation.reporting.comparison import HARM, VACANCY, Comparison, Machine, about_from_json, harm
+from evaluation.reporting.comparison_plots import comparison_plots
+from evaluation.reporting.comparison_text import comparison_text
+from evaluation.reporting.page import html_page
+from evaluation.scenarios.registry import SCENARIOS
+from evaluation.scenarios.result import ScenarioResult
+from evaluation.scenarios.scenario import Plan, Scenario, Size
+from vacancy.resources.model.errors import UsageError, VacancyError
+
+OUTPUT = Path(__file__).parent / "report"
+BUDGET_S: Mapping[Size, float] = {"tiny": 20.0, "quick": 220.0, "full": 4_200.0}
+"""How long the whole comparison may take: 4 and 75 minutes, less the report and what ends late."""
+
+EXIT_HARM = 5
+"""vacancy overcommitted, lost or doubled something, or a scenario failed: a verification found a difference."""
+
+Progress = Callable[[str], None]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--quick", action="store_true", help="all scenarios in 4 minutes, instead of 75")
+    parser.add_argument("--candidates", metavar="NAME,…", help=f"only these of {','.join(registry.NAMES)}")
+    parser.add_argument("--scenarios", metavar="NAME,…", help=f"only these of {','.join(SCENARIOS)}")
+    parser.add_argument(
+        "--require-all", action="store_true", help="a candidate that is not installed is an error"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=OUTPUT, help="directory of the report (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--render", action="store_true", help="make the report again of the results in the directory"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="seed of random choices (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    raw = arguments.output / "raw"
+    if not arguments.render:
+        scenarios = [SCENARIOS[name] for name in _chosen(arguments.scenarios, SCENARIOS, "scenario")]
+        names = _chosen(arguments.candidates, registry.NAMES, "candidate")
+        options = ComparisonOptions(
+            "quick" if arguments.quick else "full", arguments.seed, require_all=arguments.require_all
+        )
+        run_comparison(scenarios, names, raw, options, _progress)
+    comparison = load_comparison(raw)
+    write_report(comparison, arguments.output)
+    print(f"wrote {arguments.output / 'report.md'} and {arguments.output / 'index.html'}")
+    return exit_code(comparison)
+
+
+def exit_code(comparison: Comparison) -> int:
+    """`EXIT_HARM` if vacancy did harm, or a scenario failed with any candidate."""
+    counts = harm([one for one in comparison.results if one.candidate.startswith(VACANCY)])
+    harmed = any(found[name] for found in counts.values() for name in HARM)
+    return EXIT_HARM if harmed or comparison.failed else 0
+
+
+def _chosen(given: str | None, known: Mapping[str, object] | Sequence[str], kind: str) -> list[str]:
+    names = list(known) if given is None else given.split(",")
+    for name in names:
+        if name not in known:
+            raise UsageError(f"there is no {kind} {name!r}", do=f"choose from {','.join(known)}")
+    return names
+
+
+def _progress(text: str) -> None:
+    print(f"compare: {text}", file=sys.stderr, flush=True)
+
+
+# -- runs ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """`budget_s`: None: that of the size. `candidate`: makes a candidate by its name."""
+
+    size: Size = "full"
+    seed: int = 1
+    budget_s: float | None = None
+    require_all: bool = False
+    candidate: Callable[[str], Candidate] = field(default=registry.candidate)
+
+
+def run_comparison(
+    scenarios: Sequence[Scenario],
+    names: Sequence[str],
+    raw: Path,
+    options: ComparisonOptions,
+    progress: Progress,
+) -> None:
+    """Run each scenario with each candidate that is installed, and write what was found to `raw`, which is emptied first.
+
+    An error of a candidate ends its run of that scenario only, and is in the report. Raises `UsageError` where one is missing and all
+    are required.
+    """
+    raw.mkdir(parents=True, exist_ok=True)
+    for old in raw.glob("*.json"):
+        old.unlink()
+    machine = Machine(
+        started=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        cores=os.cpu_count() or 1,
+        python=platform.python_version(),
+        cpu=cpu_name(),
+        load=round(os.getloadavg()[0], 1),
+        size=options.size,
+    )
+    there, left_out = _installed(names, options)
+    for name, why in left_out.items():
+        progress(f"left out: {name}: {why}")
+    about = {name: asdict(options.candidate(name).about()) for name in there}
+    proves = {one.name: one.proves for one in scenarios}
+    pairs = [(scenario, name) for scenario in scenarios for name in there]
+    budget_s = options.budget_s or BUDGET_S[options.size]
+    started = time.monotonic()
+    for number, (scenario, name) in enumerate(pairs):
+        left_s = budget_s - (time.monotonic() - started)
+        progress(f"{number + 1} of {len(pairs)}: {scenario.name}, {name}; {_clock(left_s)} left")
+        share_s = max(1.0, left_s / (len(pairs) - number))
+        found = _run_one(scenario, name, Plan(options.size, share_s, raw, options.seed), progress)
+        _write(raw / f"{number:03}-{scenario.name}-{name}.json", found)
+    machine = replace(machine, seconds=round(time.monotonic() - started, 1))
+    general = {"machine": asdict(machine), "proves": proves, "about": about, "left_out": left_out}
+    _write(raw / "comparison.json", general)
+
+
+def _installed(names: Sequence[str], options: ComparisonOptions) -> tuple[list[str], dict[str, str]]:
+    left_out = {name: why for name in names if (why := options.candidate(name).missing()) is not None}
+    if left_out and options.require_all:
+        missing = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+        raise UsageError(f"candidates are missing: {missing}", do="install them, or leave out --require-all")
+    return [name for name in names if name not in left_out], left_out
+
+
+def _run_one(scenario: Scenario, name: str, plan: Plan, progress: Progress) -> dict[str, Any]:
+    found: dict[str, Any] = {"scenario": scenario.name, "candidate": name, "results": [], "error": None}
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=f"vacancy-{name}-", ignore_cleanup_errors=True) as workdir:
+        inner = replace(plan, workdir=Path(workdir), progress=lambda text: progress(f"  {text}"))
+        try:
+            found["results"] = [one.as_json() for one in scenario.run(name, inner)]
+        except (VacancyError, OSError, TimeoutError, ConnectionError) as error:
+            found["error"] = " ".join(f"{type(error).__name__}: {error}".split())
+            progress(f"  it failed: {found['error']}")
+    found["seconds"] = round(time.monotonic() - started, 1)
+    found["budget_s"] = round(plan.budget_s, 1)
+    return found
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    return f"{minutes}:{rest:02} min"
+
+
+def _write(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=1) + "\n")
+
+
+# -- the report ---------------------------------------------------------------------------------------------
+
+
+def load_comparison(raw: Path) -> Comparison:
+    """What `run_comparison` wrote. Raises `UsageError` where nothing is there."""
+    general_path = raw / "comparison.json"
+    if not general_path.exists():
+        raise UsageError(f"there are no results in {raw}", do="run the comparison without --render")
+    general = json.loads(general_path.read_text())
+    results: list[ScenarioResult] = []
+    failed = {}
+    for path in sorted(raw.glob("[0-9]*.json")):
+        found = json.loads(path.read_text())
+        results += [ScenarioResult.from_json(one) for one in found["results"]]
+        if found["error"] is not None:
+            failed[found["scenario"], found["candidate"]] = found["error"]
+    return Comparison(
+        machine=Machine.from_json(general["machine"]),
+        proves=general["proves"],
+        results=results,
+        about={name: about_from_json(one) for name, one in general["about"].items()},
+        left_out=general["left_out"],
+        failed=failed,
+    )
+
+
+def write_report(comparison: Comparison, directory: Path) -> None:
+    """Write `report.md` and `index.html`. Without matplotlib the page has no plots, and says so."""
+    text = comparison_text(comparison)
+    (directory / "report.md").write_text(text)
+    try:
+        plots = list(comparison_plots(comparison))
+    except UsageError as error:
+        text += f"\n{error}\n"
+        plots = []
+    (directory / "index.html").write_text(html_page("Candidate stores compared", text, plots))

@@ -1,0 +1,1 @@
+"""Figures that vacancy must keep: how they are measured, the file that has them, and what counts as a change."""

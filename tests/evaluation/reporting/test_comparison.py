@@ -1,0 +1,129 @@
+"""The report of a comparison says what its results say."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from evaluation import compare
+from evaluation.reporting.comparison import advantages, harm, ratio
+from evaluation.reporting.comparison_plots import comparison_plots
+from evaluation.reporting.comparison_text import comparison_text
+from evaluation.reporting.page import html_page
+from evaluation.reporting.published import PUBLISHED
+from evaluation.scenarios.result import Figure
+from tests.evaluation.reporting.fixed_comparison import COMPARISON, RESULTS, racing
+
+GOLDEN = Path(__file__).parent / "fixed_report.md"
+
+
+def test_the_markdown_is_as_committed() -> None:
+    """After a change that is meant, write the file again: `python -m tests.evaluation.reporting.write_fixed_report`."""
+    assert comparison_text(COMPARISON) == GOLDEN.read_text()
+
+
+def test_what_others_do_better_comes_first_and_only_what_is_better() -> None:
+    found = [(one.candidate, one.vacancy, one.figure) for one in advantages(COMPARISON)]
+    assert found == [
+        ("postgresql", "vacancy-kafka-1", "latency p50"),
+        ("postgresql", "vacancy-embedded", "latency p50"),
+        ("postgresql", "vacancy-embedded", "placements"),
+    ]
+    text = comparison_text(COMPARISON)
+    assert text.index("## What others do better") < text.index("## Overcommitted") < text.index("## Scenario")
+
+
+def test_a_difference_within_the_spread_is_no_advantage() -> None:
+    close = replace(COMPARISON, results=(racing("vacancy-embedded", 500.0, 3.0), racing("etcd", 505.0, 3.0)))
+    noisy = Figure.of("placements", "1/s", "more", (495.0, 505.0, 530.0))
+    result = replace(close.results[1], figures=(noisy,))
+    assert list(advantages(replace(close, results=(close.results[0], result)))) == []
+
+
+def test_what_vacancy_loses_and_another_does_not_is_an_advantage() -> None:
+    results = (racing("vacancy-embedded", 900.0, 1.0, lost=3), racing("etcd", 500.0, 3.0))
+    (one,) = advantages(replace(COMPARISON, results=results))
+    assert (one.candidate, one.figure, one.value, one.vacancy_value) == ("etcd", "lost", "0", "3")
+
+
+def test_harm_is_reported_for_all() -> None:
+    assert harm(RESULTS)["postgresql"] == {"overcommitted": 0, "lost": 0, "doubled": 2}
+    assert "| postgresql | 0 | 0 | 2 |" in comparison_text(COMPARISON)
+
+
+def test_ratios_have_the_range_over_all_runs() -> None:
+    one, two = Figure.of("x", "", "more", (10.0, 12.0)), Figure.of("x", "", "more", (5.0, 4.0))
+    found = ratio(one, two)
+    assert found is not None
+    assert (found.low, found.high) == (2.0, 3.0)
+    less = ratio(replace(one, better="less"), two)
+    assert less is not None
+    assert less.value == pytest.approx(4.5 / 11)
+    assert ratio(replace(one, better="neither"), two) is None
+
+
+def test_each_published_figure_has_conditions_a_source_and_a_judgement() -> None:
+    text = comparison_text(COMPARISON)
+    for one in PUBLISHED:
+        assert one.system in text
+        assert one.comparable.startswith(("No.", "In part.", "Yes."))
+        assert one.source
+        assert one.conditions
+
+
+def test_the_page_has_all_plots_and_loads_nothing() -> None:
+    plots = list(comparison_plots(COMPARISON))
+    assert [title for title, _ in plots] == ["racing: placements", "racing: latency p50"]
+    page = html_page("Candidates", comparison_text(COMPARISON), plots)
+    assert page.count("<svg") == 2
+    assert "<script" not in page
+    assert "src=" not in page
+    loaded = re.findall(r'(?:href|url)[=(]"?([^")\s>]+)', page)
+    assert all(one.startswith("#") for one in loaded)
+    assert "<h2>What others do better than vacancy</h2>" in page
+    assert page == html_page("Candidates", comparison_text(COMPARISON), list(comparison_plots(COMPARISON)))
+
+
+def test_markup_in_results_is_shown_as_text() -> None:
+    page = html_page("<b>", "a `<script>` | b", [])
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_report_is_made_again_of_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for number, one in enumerate(RESULTS):
+        found = {
+            "scenario": one.scenario,
+            "candidate": one.candidate,
+            "results": [one.as_json()],
+            "error": None,
+        }
+        (raw / f"{number:03}-x.json").write_text(json.dumps(found))
+    failed = {"scenario": "crash", "candidate": "postgresql", "results": []}
+    error = COMPARISON.failed["crash", "postgresql"]
+    (raw / "900-x.json").write_text(json.dumps({**failed, "error": error}))
+    general = {
+        "machine": asdict(COMPARISON.machine),
+        "proves": COMPARISON.proves,
+        "about": {name: asdict(one) for name, one in COMPARISON.about.items()},
+        "left_out": COMPARISON.left_out,
+    }
+    (raw / "comparison.json").write_text(json.dumps(general))
+    assert compare.load_comparison(raw) == replace(COMPARISON, results=list(RESULTS))
+    compare.write_report(compare.load_comparison(raw), tmp_path)
+    assert (tmp_path / "report.md").read_text() == GOLDEN.read_text()
+    assert (tmp_path / "index.html").read_text().count("<svg") == 2
+
+
+def test_the_exit_code_tells_harm_of_vacancy_and_failures() -> None:
+    assert compare.exit_code(COMPARISON) == compare.EXIT_HARM  # a scenario failed
+    unharmed = replace(COMPARISON, failed={})
+    assert compare.exit_code(unharmed) == 0  # another store doubled something: that is a finding
+    harmed = replace(unharmed, results=(racing("vacancy-embedded", 1.0, 1.0, lost=1),))
+    assert compare.exit_code(harmed) == compare.EXIT_HARM
