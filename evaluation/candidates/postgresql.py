@@ -156,11 +156,13 @@ _BATCH: Final = 1000
 
 
 def _programs() -> Path | None:
-    """The directory with `initdb` and `postgres`."""
+    """The directory with the programs: Debian's, or where `PATH` has them."""
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     found = shutil.which("initdb")
-    places = [Path(found).parent] if found else []
-    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((one for one in places if (one / "initdb").exists() and (one / "postgres").exists()), None)
+    if found is not None:
+        places.append(Path(found).resolve().parent)
+    needed = ("initdb", "postgres", "pg_basebackup")
+    return next((one for one in places if all((one / name).exists() for name in needed)), None)
 
 
 def _amounts(request: Request) -> Json:

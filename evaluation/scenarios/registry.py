@@ -6,11 +6,29 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
-from evaluation.scenarios import crash, racing, scale
+from evaluation.scenarios import (
+    crash,
+    footprint,
+    heartbeats,
+    one_store,
+    racing,
+    rebuild,
+    scale,
+    staleness,
+)
 from evaluation.scenarios.running import or_reason
 from evaluation.scenarios.scenario import Scenario
 
-_ALL: Final[tuple[Scenario, ...]] = (racing.SCENARIO, scale.SCENARIO, crash.SCENARIO)
+_ALL: Final[tuple[Scenario, ...]] = (
+    racing.SCENARIO,
+    scale.SCENARIO,
+    crash.SCENARIO,
+    heartbeats.SCENARIO,
+    footprint.SCENARIO,
+    one_store.SCENARIO,
+    staleness.SCENARIO,
+    rebuild.SCENARIO,
+)
 
 SCENARIOS: Final = MappingProxyType(
     {one.name: replace(one, run=or_reason(one.name, one.run)) for one in _ALL}
