@@ -5,8 +5,8 @@ The log has reports of nodes, in a SQLite file with several partitions. A store 
 since the nearest snapshot, with two processes where there are many; then again and again at the same position.
 
 With `--directory` the log and the snapshots stay. A run that was ended is continued, and one that finds them complete
-only asks. `--build-only` ends before the questions. The output has what each part of the log cost to append and fold, so what a
-fold of the whole log would take up to any position (`docs/history-cost.svg`).
+only asks. `--build-only` ends before the questions. The output has what each part of the log cost to fold, so what a fold of
+the whole log takes up to any position. `--plot` draws that beside the cost of the answers (`docs/history-cost.svg`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import random
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
+from evaluation.reporting.plots import Series, line_plot
 from evaluation.statistics import check_counts, median, percentile, report
 from vacancy.clients.history.past_queries import PastQueries
 from vacancy.clients.past.historical_store import HistoricalStores, Processes
@@ -67,6 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="make the log and the snapshots in --directory, and ask nothing",
     )
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw the cost against the length of the log (needs matplotlib)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON (the only output format)")
 
 
@@ -76,6 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_counts(arguments, names)
     if arguments.build_only and arguments.directory is None:
         raise UsageError("--build-only without --directory leaves nothing", do="give --directory")
+    if arguments.build_only and arguments.plot is not None:
+        raise UsageError("--build-only has no answers to draw", do="leave out --plot or --build-only")
     given = {name: getattr(arguments, name) for name in names}
     with ExitStack() as opened:
         made = opened.enter_context(tempfile.TemporaryDirectory(prefix="vacancy-history-"))
@@ -84,6 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
         found = {} if arguments.build_only else ask(log, directory, Path(made), arguments)
         found["parts"] = _parts(directory)
     print(json.dumps({"benchmark": "history", **given, **found}))
+    if arguments.plot is not None:
+        arguments.plot.write_text(plot(found) + "\n")
     return 0
 
 
@@ -135,6 +146,27 @@ def _cpu_s() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
+def plot(found: Mapping[str, Any]) -> str:
+    """The output as an SVG: processor time against the records before a position. Raises as `line_plot` does."""
+    parts, answers = found["parts"], sorted(found["answers"], key=lambda one: one["position"])
+    records = [part["records"] for part in parts]
+    folded = list(accumulate(part["fold_cpu_s"] for part in parts))
+    asked = [one["position"] for one in answers]
+    cached_s = found["cached_cpu_ms_p99"] / 1000
+    return line_plot(
+        [
+            Series("fold of the whole log", records, folded),
+            Series("first answer as of a position", asked, [one["first_cpu_s"] for one in answers]),
+            Series("snapshot", records, [part["snapshot_cpu_s"] for part in parts]),
+            Series("answer from the cache, p99", asked, [cached_s] * len(asked)),
+        ],
+        x="records of the log before the position",
+        y="processor time (s)",
+        log_x=True,
+        log_y=True,
+    )
+
+
 class Tail:
     """How many records were folded for an answer."""
 
@@ -146,27 +178,24 @@ class Tail:
 
 
 def build(directory: Path, arguments: argparse.Namespace) -> Log:
-    """Append the reports that are not there yet, and fold them with a snapshot after each `snapshot_every`."""
+    """Append the reports that are not there yet, then fold those that are not folded yet, with a snapshot after each
+    `snapshot_every`."""
     url, store = f"sqlite://{directory.absolute()}/log.db", directory / "store"
     registry, storage = installed_registry(), SnapshotStorage(str(directory / "kept"))
     there = (directory / "log.db").exists()
     log = open_log(url) if there else new_log(url, arguments.partitions, registry)
     appended = sum(log.end().values()) - log.partitions
     records = entries(arguments.nodes, log.partitions, appended)
-    every = arguments.snapshot_every
-    for end in range(every, arguments.records + 1, every):
-        worked = _cpu_s()
-        while appended < end:
-            appended += len(log.append(list(islice(records, min(APPENDED, end - appended)))))
-        if any(part["records"] == end for part in _parts(directory)):
-            continue
-        append_cpu_s, worked, began = _cpu_s() - worked, _cpu_s(), time.perf_counter()
-        replay_processes(url, store, registry)
+    while appended < arguments.records:
+        appended += len(log.append(list(islice(records, min(APPENDED, arguments.records - appended)))))
+    every, done = arguments.snapshot_every, len(_parts(directory))
+    for end in range(every * (done + 1), arguments.records + 1, every):
+        worked, began = _cpu_s(), time.perf_counter()
+        replay_processes(url, store, registry, until=_position(end, arguments.nodes, log.partitions))
         fold_cpu_s, fold_s, worked = _cpu_s() - worked, time.perf_counter() - began, _cpu_s()
         made = create_snapshot(store, storage, registry)
         part = {
             "records": end,
-            "append_cpu_s": round(append_cpu_s, 2),
             "fold_cpu_s": round(fold_cpu_s, 2),
             "fold_s": round(fold_s, 2),
             "snapshot_cpu_s": round(_cpu_s() - worked, 2),
@@ -174,9 +203,16 @@ def build(directory: Path, arguments: argparse.Namespace) -> Log:
         }
         with (directory / "parts.jsonl").open("a") as parts:
             parts.write(json.dumps(part) + "\n")
-    while appended < arguments.records:
-        appended += len(log.append(list(islice(records, min(APPENDED, arguments.records - appended)))))
     return log
+
+
+def _position(count: int, nodes: int, partitions: int) -> dict[int, int]:
+    """The position of the log after its first `count` reports. Each partition begins with its opening record."""
+    rounds, rest = divmod(count, nodes)
+    return {
+        p: 1 + rounds * len(range(p, nodes, partitions)) + len(range(p, rest, partitions))
+        for p in range(partitions)
+    }
 
 
 def _parts(directory: Path) -> list[dict[str, Any]]:
