@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import configparser
 import json
 import os
@@ -406,6 +407,16 @@ def test_every_command_is_listed() -> None:
     assert listed == set(commands())
 
 
+def evaluation_options() -> set[str]:
+    """The options of `python -m evaluation`, all commands together."""
+    from evaluation.__main__ import COMMANDS
+
+    parser = argparse.ArgumentParser(conflict_handler="resolve")
+    for module, _ in COMMANDS.values():
+        module.add_arguments(parser)
+    return {word for word in parser.format_help().replace(",", " ").split() if word.startswith("--")}
+
+
 def test_commands_and_options_in_the_pages_exist() -> None:
     known = commands() | {"vacancy": {"--help", "--version", "--verbose"}}
     said = [
@@ -428,7 +439,7 @@ def test_commands_and_options_in_the_pages_exist() -> None:
         assert not wrong, f"{line}: {wrong}"
         checked += 1
     assert checked > 15
-    options = set().union(*known.values())
+    options = set().union(*known.values(), evaluation_options())
     assert {word for word in re.findall(r"`(--[a-z-]+)", ALL) if word not in options | {"--write"}} == set()
 
 
