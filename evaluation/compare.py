@@ -29,6 +29,7 @@ from evaluation.reporting.comparison_text import comparison_text
 from evaluation.reporting.page import html_page
 from evaluation.scenarios.registry import SCENARIOS
 from evaluation.scenarios.result import ScenarioResult
+from evaluation.scenarios.running import SharedSite
 from evaluation.scenarios.scenario import Plan, Scenario, Size
 from vacancy.resources.model.errors import UsageError, VacancyError
 
@@ -137,14 +138,20 @@ def run_comparison(
     about = {name: asdict(options.candidate(name).about()) for name in there}
     proves = {one.name: one.proves for one in scenarios}
     pairs = [(scenario, name) for scenario in scenarios for name in there]
+    if options.size != "full":  # then scenarios share a candidate that runs
+        pairs = [(scenario, name) for name in there for scenario in scenarios]
     budget_s = options.budget_s or BUDGET_S[options.size]
     started = time.monotonic()
-    for number, (scenario, name) in enumerate(pairs):
-        left_s = budget_s - (time.monotonic() - started)
-        progress(f"{number + 1} of {len(pairs)}: {scenario.name}, {name}; {_clock(left_s)} left")
-        share_s = max(1.0, left_s / (len(pairs) - number))
-        found = _run_one(scenario, name, Plan(options.size, share_s, raw, options.seed), progress)
-        _write(raw / f"{number:03}-{scenario.name}-{name}.json", found)
+    with SharedSite() as shared:
+        for number, (scenario, name) in enumerate(pairs):
+            left_s = budget_s - (time.monotonic() - started)
+            progress(f"{number + 1} of {len(pairs)}: {scenario.name}, {name}; {_clock(left_s)} left")
+            share_s = max(1.0, left_s / (len(pairs) - number))
+            plan = Plan(options.size, share_s, raw, options.seed)
+            if options.size != "full":
+                plan = replace(plan, shared=shared)
+            found = _run_one(scenario, name, plan, progress)
+            _write(raw / f"{number:03}-{scenario.name}-{name}.json", found)
     machine = replace(machine, seconds=round(time.monotonic() - started, 1))
     general = {"machine": asdict(machine), "proves": proves, "about": about, "left_out": left_out}
     _write(raw / "comparison.json", general)

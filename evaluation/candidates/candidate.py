@@ -63,7 +63,7 @@ class Held:
 
 
 COMMON: Final = "HW_CPU_X86_AVX2"
-"""A trait that half of the providers have."""
+"""A trait that half of the providers have, but none with `RARE`."""
 
 RARE: Final = "CUSTOM_RARE"
 """A trait that one provider of a thousand has; in a fleet of less than a thousand, one provider."""
@@ -96,16 +96,19 @@ class Fleet:
     def provider(self, number: int) -> Provider:
         """Provider `number`, from 0 to `size` - 1."""
         mixed = ((number + 1) * 2_654_435_761 + self.seed * 40_503) >> 7
-        traits = ["COMPUTE_NODE"]
-        if mixed & 1:
-            traits.append(COMMON)
-        if number % 1000 == self.seed % min(1000, self.size):
-            traits.append(RARE)
+        is_rare = number % 1000 == self.seed % min(1000, self.size)
+        traits = (
+            ("COMPUTE_NODE", RARE)
+            if is_rare
+            else ("COMPUTE_NODE", COMMON)
+            if mixed & 1
+            else ("COMPUTE_NODE",)
+        )
         if self.kind == "brim":
-            return Provider(self.name(number), {"VCPU": 4, "MEMORY_MB": 16_384, "DISK_GB": 400}, (*traits,))
+            return Provider(self.name(number), {"VCPU": 4, "MEMORY_MB": 16_384, "DISK_GB": 400}, traits)
         vcpus = _SIZES[mixed >> 1 & 3]
         totals = {"VCPU": vcpus, "MEMORY_MB": vcpus * 8192, "DISK_GB": vcpus * 100}
-        return Provider(self.name(number), totals, (*traits,))
+        return Provider(self.name(number), totals, traits)
 
     def providers(self) -> Iterator[Provider]:
         """All providers, in the order of their numbers."""

@@ -107,18 +107,33 @@ class SchedulerProcess:
 
 
 class Schedulers:
-    """A number of scheduler processes that are connected to a candidate. As a context they are ended at its end."""
+    """A number of scheduler processes that are connected to a candidate. As a context they are ended at its end.
 
-    def __init__(self, candidate: Candidate, number: int, *, timeout_s: float = 120.0) -> None:
-        self.processes: list[SchedulerProcess] = []
+    With `pool` its processes are used first, new ones are added to it, and none is ended here.
+    """
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        number: int,
+        pool: list[SchedulerProcess] | None = None,
+        *,
+        timeout_s: float = 600.0,
+    ) -> None:
+        self._is_shared = pool is not None
+        every: list[SchedulerProcess] = [] if pool is None else pool
+        started = []
         try:
-            for one in range(number):
-                self.processes.append(SchedulerProcess(described(candidate, one), one))
-            for process in self.processes:
+            for one in range(len(every), number):
+                started.append(SchedulerProcess(described(candidate, one), one))  # noqa: PERF401 - see the error below
+            for process in started:
                 process.receive(timeout_s)
         except BaseException:
-            self.close()
+            for process in started:
+                process.close()
             raise
+        every += started
+        self.processes = every[:number]
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Start a job in each process."""
@@ -141,9 +156,10 @@ class Schedulers:
         return self.results(timeout_s)
 
     def close(self) -> None:
-        """End all processes."""
-        for process in self.processes:
-            process.close()
+        """End all processes, unless they are of a pool."""
+        if not self._is_shared:
+            for process in self.processes:
+                process.close()
 
     def __enter__(self) -> Self:
         return self

@@ -13,12 +13,12 @@ import time
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from evaluation.candidates.candidate import SMALL, Fleet
+from evaluation.candidates.candidate import Fleet
 from evaluation.candidates.jobs import JobResult
 from evaluation.candidates.schedulers import Schedulers
 from evaluation.scenarios.result import ScenarioResult
 from evaluation.scenarios.running import Deadline, Figures, Site, outcome_counts, reasons, running
-from evaluation.scenarios.scenario import Plan, Scenario, Size
+from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenario, Size
 
 NAME: Final = "crash"
 SCHEDULERS: Final = 4
@@ -36,8 +36,8 @@ class _Shape(NamedTuple):
 
 
 _SHAPES: Final[dict[Size, _Shape]] = {
-    "tiny": _Shape(60, 1, 0.3, 0.1, 0.5),
-    "quick": _Shape(1_000, 1, 1.0, 0.2, 1.0),
+    "tiny": _Shape(TINY_NODES, 1, 0.3, 0.1, 0.5),
+    "quick": _Shape(QUICK_NODES, 1, 1.0, 0.2, 1.0),
     "full": _Shape(10_000, 3, 2.0, 0.5, 2.0),
 }
 _RESTART_S: Final = 60.0
@@ -48,8 +48,8 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
     shape, deadline = _SHAPES[plan.size], Deadline(plan)
     figures, done = Figures(), list[JobResult]()
     killed = ""
-    with running(name, plan, Fleet(shape.nodes, plan.seed), 0.3, (SMALL,)) as site:
-        with Schedulers(site.candidate, SCHEDULERS) as processes:
+    with running(name, plan, Fleet(shape.nodes, plan.seed), plan.used_share(0.3)) as site:
+        with site.schedulers(SCHEDULERS) as processes:
             for number in range(shape.kills):
                 if number and deadline.left_s <= 0:
                     break
@@ -89,7 +89,7 @@ def _kill_once(
     time.sleep(shape.after_s)
     processes.end_jobs()
     results = processes.results(_RESTART_S + 240.0)
-    site.note(results, 0)
+    site.note(results)
     done += results
     figures.add("restart", "s", "less", served_at - started_at)
     # A call that was under way at the kill may be acknowledged right after it, from an answer that was on its way.

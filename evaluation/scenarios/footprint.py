@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from evaluation.candidates.candidate import SMALL, Fleet
-from evaluation.candidates.schedulers import Schedulers
+from evaluation.candidates.candidate import Fleet
 from evaluation.scenarios.result import ScenarioResult
 from evaluation.scenarios.running import Figures, outcome_counts, reasons, running
-from evaluation.scenarios.scenario import Plan, Scenario, Size
+from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenario, Size
 
 NAME: Final = "footprint"
 SCHEDULERS: Final = 4
@@ -27,8 +26,8 @@ class _Shape(NamedTuple):
 
 
 _SHAPES: Final[dict[Size, _Shape]] = {
-    "tiny": _Shape(60, 0.3),
-    "quick": _Shape(1_000, 1.0),
+    "tiny": _Shape(TINY_NODES, 0.3),
+    "quick": _Shape(QUICK_NODES, 1.0),
     "full": _Shape(10_000, 10.0),
 }
 
@@ -36,9 +35,9 @@ _SHAPES: Final[dict[Size, _Shape]] = {
 def run(name: str, plan: Plan) -> list[ScenarioResult]:
     """Run it with one candidate."""
     shape, figures = _SHAPES[plan.size], Figures()
-    with running(name, plan, Fleet(shape.nodes, plan.seed), 0.5, (SMALL,)) as site:
+    with running(name, plan, Fleet(shape.nodes, plan.seed), plan.used_share(0.5)) as site:
         filled = site.candidate.footprint()
-        with Schedulers(site.candidate, SCHEDULERS) as processes:
+        with site.schedulers(SCHEDULERS) as processes:
             plan.progress(f"{name}: placing")
             done = site.place(processes, IN_FLIGHT, seconds=shape.seconds)
             after = site.candidate.footprint()

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from evaluation.candidates import jobs
-from evaluation.candidates.candidate import SMALL, Fleet, NotOffered
+from evaluation.candidates.candidate import Fleet, NotOffered
 from evaluation.candidates.jobs import JobResult, all_ms
 from evaluation.candidates.schedulers import Schedulers, together
 from evaluation.scenarios.result import ScenarioResult
 from evaluation.scenarios.running import Deadline, Figures, at_share, outcome_counts, reasons, running
-from evaluation.scenarios.scenario import Plan, Scenario, Size
+from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenario, Size
 
 NAME: Final = "heartbeats"
 SCHEDULERS: Final = 4
@@ -30,8 +30,8 @@ class _Shape(NamedTuple):
 
 
 _SHAPES: Final[dict[Size, _Shape]] = {
-    "tiny": _Shape(60, 1, 0.3),
-    "quick": _Shape(1_000, 1, 1.0),
+    "tiny": _Shape(TINY_NODES, 1, 0.3),
+    "quick": _Shape(QUICK_NODES, 1, 1.0),
     "full": _Shape(10_000, 3, 3.0),
 }
 
@@ -41,9 +41,9 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
     shape, deadline = _SHAPES[plan.size], Deadline(plan)
     fleet = Fleet(shape.nodes, plan.seed)
     figures, done = Figures(), list[JobResult]()
-    with running(name, plan, fleet, 0.3, (SMALL,)) as site:
+    with running(name, plan, fleet, plan.used_share(0.3)) as site:
         # The last process sends the heartbeats; with `together` all processes start at once.
-        with Schedulers(site.candidate, SCHEDULERS + 1) as processes:
+        with site.schedulers(SCHEDULERS + 1) as processes:
             _check_offered(processes)
             for number in range(shape.runs):
                 if number and deadline.left_s < 4 * shape.seconds:
@@ -60,7 +60,7 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
                         )
                     )
                     *placed, sent = processes.run(placing)
-                    site.note(placed, 0)
+                    site.note(placed)
                     done += placed
                     _add(figures, placed, sent, shape.seconds, beats=beats)
         found = site.audited()

@@ -12,10 +12,9 @@ from typing import Final, NamedTuple
 from evaluation.candidates import jobs
 from evaluation.candidates.candidate import SMALL, Fleet, NotOffered
 from evaluation.candidates.jobs import JobResult
-from evaluation.candidates.schedulers import Schedulers
 from evaluation.scenarios.result import ScenarioResult
 from evaluation.scenarios.running import Figures, Site, at_share, running
-from evaluation.scenarios.scenario import Plan, Scenario, Size
+from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenario, Size
 from vacancy.resources.model.errors import VacancyError
 
 NAME: Final = "one_store"
@@ -27,8 +26,8 @@ class _Shape(NamedTuple):
 
 
 _SHAPES: Final[dict[Size, _Shape]] = {
-    "tiny": _Shape(60, 5),
-    "quick": _Shape(1_000, 50),
+    "tiny": _Shape(TINY_NODES, 5),
+    "quick": _Shape(QUICK_NODES, 50),
     "full": _Shape(10_000, 500),
 }
 
@@ -36,8 +35,8 @@ _SHAPES: Final[dict[Size, _Shape]] = {
 def run(name: str, plan: Plan) -> list[ScenarioResult]:
     """Run it with one candidate."""
     shape, figures = _SHAPES[plan.size], Figures()
-    with running(name, plan, Fleet(shape.nodes, plan.seed), 0.0, (SMALL,)) as site:
-        with Schedulers(site.candidate, 1) as processes:
+    with running(name, plan, Fleet(shape.nodes, plan.seed), plan.used_share(0.0)) as site:
+        with site.schedulers(1) as processes:
             (placed,) = site.place(processes, 1, most=3)
             if not placed.placed:
                 raise VacancyError(f"{name} placed nothing: {' '.join(placed.reasons)}")

@@ -5,19 +5,21 @@ at the end they race for the last free units of a few nodes, and everything that
 acknowledged.
 
 Every candidate is driven in the same ways: one claim at a time for each scheduler, and 16 and 64 claims in flight for each.
-The fleet is empty at the start. All nodes match the request but for one trait, which half of them have.
+In a full run the fleet is empty at the start. All nodes match the request but for one trait, which half of them have.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from evaluation.candidates.candidate import RARE, SMALL, Fleet, Request
+from evaluation.candidates import jobs
+from evaluation.candidates.candidate import RARE, Fleet, Request
 from evaluation.candidates.jobs import JobResult
 from evaluation.candidates.schedulers import Schedulers
 from evaluation.scenarios.result import ScenarioResult
 from evaluation.scenarios.running import Deadline, Figures, Site, outcome_counts, reasons, running
-from evaluation.scenarios.scenario import Plan, Scenario, Size
+from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenario, Size
 
 NAME: Final = "racing"
 
@@ -33,8 +35,8 @@ class _Shape(NamedTuple):
 
 
 _SHAPES: Final[dict[Size, _Shape]] = {
-    "tiny": _Shape(60, ((2, 4),), 1, (0.3, 0.3)),
-    "quick": _Shape(1_000, ((4, 1), (4, 16)), 1, (0.7, 1.0)),
+    "tiny": _Shape(TINY_NODES, ((2, 4),), 1, (0.3, 0.3)),
+    "quick": _Shape(QUICK_NODES, ((4, 1), (4, 16)), 1, (0.5, 1.0)),
     "full": _Shape(10_000, ((1, 1), (2, 1), (4, 1), (8, 1), (4, 16), (4, 64)), 3, (1.0, 5.0)),
 }
 _BRIM_PLACES: Final = 100
@@ -47,8 +49,7 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
     """Run it with one candidate."""
     shape, deadline = _SHAPES[plan.size], Deadline(plan)
     fleet = Fleet(shape.nodes, plan.seed)
-    requests = (SMALL, _last_units(fleet))
-    with running(name, plan, fleet, 0.0, requests) as site:
+    with running(name, plan, fleet, plan.used_share(0.0)) as site:
         found = []
         for number, (schedulers, in_flight) in enumerate(shape.ways):
             left = len(shape.ways) - number
@@ -64,7 +65,7 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
 
 def _measure(site: Site, schedulers: int, in_flight: int, runs: int, seconds: float) -> ScenarioResult:
     figures, done = Figures(), list[JobResult]()
-    with Schedulers(site.candidate, schedulers) as processes:
+    with site.schedulers(schedulers) as processes:
         site.place(processes, in_flight, seconds=seconds / 2)  # connections, caches and compilers get warm
         for _ in range(runs):
             before = site.candidate.footprint().cpu_s
@@ -86,10 +87,11 @@ def _last_units(fleet: Fleet) -> Request:
 def _brim(site: Site, schedulers: int, in_flight: int) -> ScenarioResult:
     """All schedulers race for the nodes with the rare trait until nothing fits. Then everything is audited."""
     figures = Figures()
-    with Schedulers(site.candidate, schedulers) as processes:
-        done = site.place_until_full(processes, in_flight, request=1, seconds=_BRIM_S)
+    with site.schedulers(schedulers) as processes:
+        done = site.place_until_full(processes, in_flight, request=_last_units(site.fleet), seconds=_BRIM_S)
+        found = site.audited()
+        _give_back(site, processes, done)
     figures.add_placing(done)
-    found = site.audited()
     placed = sum(len(one.placed) for one in done)
     full = all(one.by_status.get("no_room") for one in done)
     notes = (
@@ -102,6 +104,12 @@ def _brim(site: Site, schedulers: int, in_flight: int) -> ScenarioResult:
     conditions = site.conditions(schedulers, in_flight)
     counts = {**outcome_counts(done), **found.counts()}
     return ScenarioResult(NAME, site.candidate.name, conditions, figures.all(), counts, notes)
+
+
+def _give_back(site: Site, processes: Schedulers, done: Sequence[JobResult]) -> None:
+    """Release what was placed, so that the next scenario finds these nodes as they were."""
+    held = [tuple(consumer for consumer, _, _ in one.placed) for one in done]
+    site.note(processes.run([jobs.Release(consumers=consumers, in_flight=8) for consumers in held]))
 
 
 SCENARIO: Final = Scenario(NAME, __doc__ or "", run)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from evaluation.candidates.candidate import SMALL, Fleet
-from evaluation.candidates.schedulers import Schedulers
+from evaluation.candidates.candidate import Fleet
 from evaluation.scenarios.result import ScenarioResult
 from evaluation.scenarios.running import Deadline, Figures, outcome_counts, running
-from evaluation.scenarios.scenario import Plan, Scenario, Size
+from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenario, Size
 
 NAME: Final = "rebuild"
 
@@ -25,8 +24,8 @@ class _Shape(NamedTuple):
 
 
 _SHAPES: Final[dict[Size, _Shape]] = {
-    "tiny": _Shape(60, 1, 10),
-    "quick": _Shape(1_000, 1, 100),
+    "tiny": _Shape(TINY_NODES, 1, 10),
+    "quick": _Shape(QUICK_NODES, 1, 100),
     "full": _Shape(10_000, 3, 1_000),
 }
 _PLACE_S: Final = 5.0
@@ -35,8 +34,8 @@ _PLACE_S: Final = 5.0
 def run(name: str, plan: Plan) -> list[ScenarioResult]:
     """Run it with one candidate."""
     shape, deadline, figures = _SHAPES[plan.size], Deadline(plan), Figures()
-    with running(name, plan, Fleet(shape.nodes, plan.seed), 0.5, (SMALL,)) as site:
-        with Schedulers(site.candidate, 1) as processes:
+    with running(name, plan, Fleet(shape.nodes, plan.seed), plan.used_share(0.5)) as site:
+        with site.schedulers(1) as processes:
             done = site.place(processes, 8, seconds=_PLACE_S, most=shape.placements)
         for number in range(shape.runs):
             if number and deadline.left_s <= 0:

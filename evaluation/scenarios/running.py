@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 import shutil
-import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from evaluation.candidates import jobs
 from evaluation.candidates.audit import Audit, audit
-from evaluation.candidates.candidate import About, Candidate, Fill, Fleet, NotOffered, Request
+from evaluation.candidates.candidate import SMALL, About, Candidate, Fill, Fleet, NotOffered, Request
 from evaluation.candidates.jobs import JobResult, all_ms
 from evaluation.candidates.registry import candidate
-from evaluation.candidates.schedulers import Schedulers, together
+from evaluation.candidates.schedulers import SchedulerProcess, Schedulers, together
 from evaluation.scenarios.result import Better, Conditions, Figure, ScenarioResult
 from evaluation.scenarios.scenario import Plan
 
@@ -46,9 +47,15 @@ class Site:
     fleet: Fleet
     used_share: float
     fill: Fill
-    requests: tuple[Request, ...]
+    requests: list[Request] = field(default_factory=list)
     results: list[JobResult] = field(default_factory=list)
     prefixes: int = 0
+    pool: list[SchedulerProcess] = field(default_factory=list)
+    """Processes of schedulers that were started so far. Scenarios use them one after the other."""
+
+    def schedulers(self, count: int) -> Schedulers:
+        """A number of schedulers that are connected. They stay for the next one who asks."""
+        return Schedulers(self.candidate, count, self.pool)
 
     def conditions(self, schedulers: int, in_flight: int, seconds: float = 0.0) -> Conditions:
         """The conditions of figures that are measured here."""
@@ -68,22 +75,20 @@ class Site:
         count: int,
         in_flight: int,
         *,
-        request: int = 0,
+        request: Request = SMALL,
         seconds: float = 0.0,
         most: int = 0,
         until_full: bool = False,
         release_every: int = 0,
     ) -> list[jobs.Place]:
-        """Jobs for a number of schedulers that start together. `request`: which one of `requests`."""
+        """Jobs for a number of schedulers that start together."""
         self.prefixes += 1
         at = together()
-        # The audit knows a request by its number, so every job has all of them; only one is used.
-        chosen = self.requests[request]
         return [
             jobs.Place(
                 at,
                 prefix=f"r{self.prefixes}s{number}",
-                requests=(chosen,),
+                requests=(request,),
                 in_flight=in_flight,
                 seconds=seconds,
                 most=most,
@@ -94,7 +99,13 @@ class Site:
         ]
 
     def place(
-        self, schedulers: Schedulers, in_flight: int, *, request: int = 0, seconds: float = 0.0, most: int = 0
+        self,
+        schedulers: Schedulers,
+        in_flight: int,
+        *,
+        request: Request = SMALL,
+        seconds: float = 0.0,
+        most: int = 0,
     ) -> list[JobResult]:
         """Place with all schedulers for `seconds`, or `most` calls each."""
         placing = self.place_jobs(
@@ -105,7 +116,7 @@ class Site:
         return done
 
     def place_until_full(
-        self, schedulers: Schedulers, in_flight: int, *, request: int, seconds: float
+        self, schedulers: Schedulers, in_flight: int, *, request: Request, seconds: float
     ) -> list[JobResult]:
         """Place with all schedulers until each has found no provider with room, at most `seconds`."""
         placing = self.place_jobs(
@@ -115,36 +126,107 @@ class Site:
         self.note(done, request)
         return done
 
-    def note(self, done: Sequence[JobResult], request: int) -> None:
-        """Keep results for the audit. `request`: which one of `requests` their jobs placed."""
+    def note(self, done: Sequence[JobResult], request: Request = SMALL) -> None:
+        """Keep results for the audit. `request`: what their jobs placed. Raises `NotOffered` with the reason of a candidate."""
+        if request not in self.requests:
+            self.requests.append(request)
+        number = self.requests.index(request)
         for result in done:
             if result.not_offered is not None:
                 raise NotOffered(result.not_offered)
-            result.placed = [(consumer, provider, request) for consumer, provider, _ in result.placed]
+            result.placed = [(consumer, provider, number) for consumer, provider, _ in result.placed]
             self.results.append(result)
 
     def audited(self) -> Audit:
         """Compare what the store holds with all results so far."""
         return audit(self.fleet, self.used_share, self.candidate.held(), self.results, self.requests)
 
+    def close(self) -> None:
+        """End the schedulers and the store."""
+        for process in self.pool:
+            process.close()
+        self.candidate.stop()
+
+
+class SharedSite:
+    """Keeps a candidate with its fleet for the next scenario that wants the same. A run of all scenarios in a few minutes does so;
+    else each scenario has a new one."""
+
+    def __init__(self) -> None:
+        self._workdir: tempfile.TemporaryDirectory[str] | None = None
+        self._site: Site | None = None
+
+    @contextmanager
+    def running(self, name: str, plan: Plan, fleet: Fleet, used_share: float) -> Iterator[Site]:
+        """The kept site, if it is the same; else a new one. After an error it is not kept."""
+        kept = self._site
+        if kept is not None and (kept.candidate.name, kept.fleet, kept.used_share) != (
+            name,
+            fleet,
+            used_share,
+        ):
+            self.close()
+            kept = None
+        if kept is None:
+            self._workdir = tempfile.TemporaryDirectory(prefix=f"vacancy-{name}-", ignore_cleanup_errors=True)
+            kept = self._site = _started(name, plan, fleet, used_share, Path(self._workdir.name))
+        try:
+            yield kept
+        except NotOffered:
+            raise
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the candidate that is kept, and remove its files."""
+        if self._site is not None:
+            self._site.close()
+        self._site = None
+        if self._workdir is not None:
+            self._workdir.cleanup()
+        self._workdir = None
+
 
 @contextmanager
-def running(
-    name: str, plan: Plan, fleet: Fleet, used_share: float, requests: tuple[Request, ...]
-) -> Iterator[Site]:
-    """Start a candidate in an empty directory of the plan's and fill it; it is stopped at the end, and its files removed."""
-    one = candidate(name)
+def running(name: str, plan: Plan, fleet: Fleet, used_share: float) -> Iterator[Site]:
+    """Start a candidate in an empty directory of the plan's and fill it; it is stopped at the end, and its files removed. With a
+    shared site of the plan's, that is used and left as it is."""
+    if plan.shared is not None:
+        with plan.shared.running(name, plan, fleet, used_share) as site:
+            yield site
+        return
     workdir = plan.workdir / f"{name}-{fleet.kind}-{fleet.size}-{time.monotonic_ns()}"
     workdir.mkdir(parents=True)
+    try:
+        site = _started(name, plan, fleet, used_share, workdir)
+        try:
+            yield site
+        finally:
+            site.close()
+    finally:
+        shutil.rmtree(workdir, ignore_errors=True)
+
+
+def _started(name: str, plan: Plan, fleet: Fleet, used_share: float, workdir: Path) -> Site:
+    one = candidate(name)
     try:
         plan.progress(f"{name}: starting")
         one.start(workdir)
         plan.progress(f"{name}: loading {fleet.size} providers")
         filled = one.fill(fleet, used_share)
-        yield Site(one, one.about(), fleet, used_share, filled, requests)
-    finally:
+    except BaseException:
         one.stop()
-        shutil.rmtree(workdir, ignore_errors=True)
+        raise
+    return Site(one, one.about(), fleet, used_share, filled)
 
 
 Run = Callable[[str, Plan], list[ScenarioResult]]
@@ -161,8 +243,6 @@ def or_reason(scenario: str, run: Run) -> Run:
                 return run(name, plan)
             except NotOffered as not_offered:
                 reason = str(not_offered)
-            finally:
-                one.stop()
         about = one.about()
         conditions = Conditions(0, 0.0, 0, 0, about.replicas, about.acknowledgement)
         return [ScenarioResult(scenario, name, conditions, not_offered=reason)]
@@ -227,15 +307,3 @@ def reasons(done: Sequence[JobResult]) -> tuple[str, ...]:
     """A few different reasons of outcomes, as notes."""
     found = dict.fromkeys(reason for one in done for reason in one.reasons)
     return tuple(list(found)[:3])
-
-
-def mean(values: Sequence[float]) -> float:
-    """The arithmetic mean."""
-    return statistics.fmean(values)
-
-
-def subdirectory(plan: Plan, name: str) -> Path:
-    """A new directory of the plan's."""
-    made = plan.workdir / name
-    made.mkdir(parents=True)
-    return made

@@ -1,4 +1,5 @@
-"""Scale: the same work on fleets of 1,000, 10,000, 100,000 and 1,000,000 nodes that are 90 % full.
+"""Scale: the same work on fleets of 1,000, 10,000, 100,000 and 1,000,000 nodes that are 90 % full (a quick run: one fleet that is
+30 % full).
 
 It proves how a store behaves as the fleet grows: how long it takes to load, how long queries take, how many placements a
 second four schedulers make. The queries are the one of OpenStack Placement's own performance job, one for a trait that one
@@ -27,7 +28,7 @@ from evaluation.scenarios.running import (
     reasons,
     running,
 )
-from evaluation.scenarios.scenario import Plan, Scenario, Size
+from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenario, Size
 
 NAME: Final = "scale"
 QUERY_LIMIT_MS: Final = 2_000.0
@@ -40,7 +41,7 @@ QUERIES: Final = (
     ("upstream's request", SMALL),
     ("rare trait", Request({"VCPU": 1, "MEMORY_MB": 256}, (RARE,))),
     ("large instance", Request({"VCPU": 12, "MEMORY_MB": 65_536}, (COMMON,))),
-    ("nothing fits", Request({"VCPU": 64}, (COMMON,))),
+    ("nothing fits", Request({"VCPU": 128}, (COMMON,))),
 )
 """On a fleet that is 90 % full; the large instance fits on the largest quarter of the nodes."""
 
@@ -57,8 +58,8 @@ class _Shape(NamedTuple):
 
 
 _SHAPES: Final[dict[Size, _Shape]] = {
-    "tiny": _Shape((50, 100), 10, 0.3, 0.3, (2,), 1_000),
-    "quick": _Shape((1_000, 5_000), 50, 0.5, 0.7, (16,), 5_000),
+    "tiny": _Shape((TINY_NODES,), 10, 0.3, 0.3, (2,), 1_000),
+    "quick": _Shape((QUICK_NODES,), 50, 0.3, 0.5, (16,), 5_000),
     "full": _Shape((1_000, 10_000, 100_000, 1_000_000), 300, 1.5, 3.0, (1, 16), 100_000),
 }
 
@@ -74,9 +75,7 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
             note = f"{size} nodes are left out: to load them would take about {expected_s:.0f} s, {deadline.left_s:.0f} s are left"
             return [*found[:-1], _noted(found[-1], note)]
         began_left = deadline.left_s
-        with running(
-            name, plan, Fleet(size, plan.seed), USED, tuple(request for _, request in QUERIES)
-        ) as site:
+        with running(name, plan, Fleet(size, plan.seed), plan.used_share(USED)) as site:
             per_node_s = (began_left - deadline.left_s) / size
             results, slowest_ms = _measure(site, shape, plan)
         found += results
@@ -103,7 +102,7 @@ def _measure(site: Site, shape: _Shape, plan: Plan) -> tuple[list[ScenarioResult
     figures.add("load", "s", "less", site.fill.seconds)
     name, nodes = site.candidate.name, site.fleet.size
     plan.progress(f"{name}: {nodes} nodes, queries")
-    with Schedulers(site.candidate, 1, timeout_s=600.0) as processes:
+    with site.schedulers(1) as processes:
         slowest_ms = max(_query(processes, shape, kind, request, figures) for kind, request in QUERIES)
         (memory,) = processes.run([jobs.Query(most=1)])
     figures.add("memory of one scheduler", "MB", "less", memory.memory_bytes / 1e6)
@@ -117,7 +116,7 @@ def _measure(site: Site, shape: _Shape, plan: Plan) -> tuple[list[ScenarioResult
             notes=(f"loaded by {site.fill.how}",),
         )
     ]
-    with Schedulers(site.candidate, SCHEDULERS, timeout_s=600.0) as processes:
+    with site.schedulers(SCHEDULERS) as processes:
         for in_flight in shape.ways:
             plan.progress(f"{name}: {nodes} nodes, {in_flight} claims in flight each")
             found.append(_place(site, processes, in_flight, shape.place_s))

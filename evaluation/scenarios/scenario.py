@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from evaluation.scenarios.result import ScenarioResult
 
+if TYPE_CHECKING:
+    from evaluation.scenarios.running import SharedSite
+
 Size = Literal["tiny", "quick", "full"]
 """`tiny`: seconds, for tests of the scenario itself. `quick`: all scenarios and candidates in 4 minutes. `full`: in 75."""
+
+
+TINY_NODES: Final = 60
+QUICK_NODES: Final = 1_000
+SHARED_USED: Final = 0.3
+"""The fleet of all scenarios of small sizes, and the share of it that is allocated before: so they can share a candidate that
+runs."""
 
 
 def silent(text: str) -> None:
@@ -21,13 +31,20 @@ def silent(text: str) -> None:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How to run a scenario. `budget_s`: about how long it may take with one candidate, start and fill included; what does not
-    fit is left out and noted. `workdir`: an empty directory for the store. `progress`: receives a line for people."""
+    fit is left out and noted. `workdir`: an empty directory for the store. `progress`: receives a line for people. `shared`: where
+    to find the candidate that the scenario before has used, and where to leave it.
+    """
 
     size: Size
     budget_s: float
     workdir: Path
     seed: int = 1
     progress: Callable[[str], None] = silent
+    shared: SharedSite | None = None
+
+    def used_share(self, full: float) -> float:
+        """The share of the fleet that is allocated before: `full` in a full run."""
+        return full if self.size == "full" else SHARED_USED
 
 
 @dataclass(frozen=True, slots=True)

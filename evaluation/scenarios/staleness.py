@@ -14,7 +14,7 @@ from evaluation.candidates.candidate import RARE, Fleet, Request
 from evaluation.candidates.schedulers import Schedulers
 from evaluation.scenarios.result import ScenarioResult
 from evaluation.scenarios.running import Deadline, Figures, Site, at_share, running
-from evaluation.scenarios.scenario import Plan, Scenario, Size
+from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenario, Size
 from vacancy.resources.model.errors import VacancyError
 
 NAME: Final = "staleness"
@@ -27,11 +27,11 @@ class _Shape(NamedTuple):
 
 
 _SHAPES: Final[dict[Size, _Shape]] = {
-    "tiny": _Shape(60, 2),
-    "quick": _Shape(900, 5),
-    "full": _Shape(900, 40),
+    "tiny": _Shape(TINY_NODES, 2),
+    "quick": _Shape(QUICK_NODES, 5),
+    "full": _Shape(QUICK_NODES, 40),
 }
-"""Less than a thousand nodes have one with the rare trait. The load by other claims is measured in other scenarios."""
+"""A thousand nodes have one with the rare trait. The load by other claims is measured in other scenarios."""
 
 
 def run(name: str, plan: Plan) -> list[ScenarioResult]:
@@ -39,15 +39,17 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
     shape, deadline, figures = _SHAPES[plan.size], Deadline(plan), Figures()
     fleet = Fleet(shape.nodes, plan.seed)
     (rare,) = (one for one in fleet.providers() if RARE in one.traits)
-    request = Request({"VCPU": rare.totals["VCPU"]}, (RARE,))
+    filler = fleet.filler(rare, plan.used_share(0.0))
+    used = 0 if filler is None else filler.resources["VCPU"]
+    request = Request({"VCPU": rare.totals["VCPU"] - used}, (RARE,))
     taken: list[float] = []
     free: list[float] = []
-    with running(name, plan, fleet, 0.0, (request,)) as site, Schedulers(site.candidate, 2) as processes:
+    with running(name, plan, fleet, plan.used_share(0.0)) as site, site.schedulers(2) as processes:
         plan.progress(f"{name}: one scheduler takes and gives back, another one queries")
         for number in range(shape.rounds):
             if number and deadline.left_s <= 0:
                 break
-            consumer, seen = _take(site, processes)
+            consumer, seen = _take(site, processes, request)
             taken.append(seen)
             free.append(_give_back(site, processes, request, consumer))
         for what, times in (("taken", taken), ("free again", free)):
@@ -59,14 +61,14 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
         return [ScenarioResult(NAME, name, site.conditions(2, 1), figures.all(), found.counts(), notes)]
 
 
-def _take(site: Site, processes: Schedulers) -> tuple[str, float]:
+def _take(site: Site, processes: Schedulers, request: Request) -> tuple[str, float]:
     """The first scheduler takes the node. Returns the consumer, and how many ms later the second one sees it."""
     first, second = processes.processes
-    (placing, _) = site.place_jobs(2, 1, most=1)
-    second.start(jobs.Watch(requests=site.requests, until_empty=True, seconds=_WATCH_S))
+    (placing, _) = site.place_jobs(2, 1, request=request, most=1)
+    second.start(jobs.Watch(requests=(request,), until_empty=True, seconds=_WATCH_S))
     first.start(placing)
     placed = first.result(_WATCH_S)
-    site.note([placed], 0)
+    site.note([placed], request)
     if not placed.placed:
         raise VacancyError(f"{site.candidate.name} did not place: {placed.by_status} {placed.reasons}")
     return placed.placed[0][0], _seen(site, second.result(2 * _WATCH_S), placed.ends[0])
@@ -78,7 +80,7 @@ def _give_back(site: Site, processes: Schedulers, request: Request, consumer: st
     second.start(jobs.Watch(requests=(request,), until_empty=False, seconds=_WATCH_S))
     first.start(jobs.Release(consumers=(consumer,)))
     released = first.result(_WATCH_S)
-    site.note([released], 0)
+    site.note([released])
     return _seen(site, second.result(2 * _WATCH_S), released.ends[0])
 
 

@@ -12,23 +12,12 @@ sys.path.insert(0, str(Path(__file__).parents[3]))  # `evaluation` is not instal
 
 from evaluation.scenarios.registry import SCENARIOS
 from evaluation.scenarios.result import COUNTS, ScenarioResult
+from evaluation.scenarios.running import SharedSite
 from evaluation.scenarios.scenario import Plan
 
-WITH_VACANCY = ("racing", "crash")
-"""Those that run with vacancy here, too: each takes seconds of CPU."""
 
-RUNS = [
-    *((name, "copies") for name in SCENARIOS),
-    *((name, "vacancy-embedded") for name in WITH_VACANCY),
-]
-
-
-@pytest.mark.parametrize(("scenario", "candidate"), RUNS)
-def test_a_scenario_runs(scenario: str, candidate: str, tmp_path: Path) -> None:
-    progress: list[str] = []
-    plan = Plan("tiny", 15.0, tmp_path, progress=progress.append)
-    found = SCENARIOS[scenario].run(candidate, plan)
-    assert progress
+def check(found: list[ScenarioResult], scenario: str, candidate: str) -> None:
+    """Results are complete, and nothing was overcommitted, lost or doubled."""
     assert found
     for result in found:
         assert ScenarioResult.from_json(json.loads(json.dumps(result.as_json()))) == result
@@ -40,7 +29,24 @@ def test_a_scenario_runs(scenario: str, candidate: str, tmp_path: Path) -> None:
         assert problems == [0, 0, 0], result
     if scenario in ("racing", "crash"):
         assert found[-1].counts["placed"] > 0
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_scenario_runs_with_a_store_of_its_own(scenario: str, tmp_path: Path) -> None:
+    progress: list[str] = []
+    plan = Plan("tiny", 15.0, tmp_path, progress=progress.append)
+    check(SCENARIOS[scenario].run("copies", plan), scenario, "copies")
+    assert any("loading" in text for text in progress)
     assert list(tmp_path.iterdir()) == [], "files are left"
+
+
+def test_scenarios_share_a_store_that_runs(tmp_path: Path) -> None:
+    progress: list[str] = []
+    with SharedSite() as shared:
+        for scenario in ("racing", "crash", "heartbeats", "one_store", "staleness"):
+            plan = Plan("tiny", 15.0, tmp_path, progress=progress.append, shared=shared)
+            check(SCENARIOS[scenario].run("vacancy-embedded", plan), scenario, "vacancy-embedded")
+    assert sum("loading" in text for text in progress) == 1
 
 
 def test_each_scenario_says_what_it_proves() -> None:
