@@ -14,6 +14,7 @@ import platform
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -31,7 +32,7 @@ from evaluation.scenarios.registry import SCENARIOS
 from evaluation.scenarios.result import ScenarioResult
 from evaluation.scenarios.running import SharedSite
 from evaluation.scenarios.scenario import Plan, Scenario, Size
-from vacancy.resources.model.errors import UsageError, VacancyError
+from vacancy.resources.model.errors import UsageError
 
 OUTPUT = Path(__file__).parent / "report"
 BUDGET_S: Mapping[Size, float] = {"tiny": 20.0, "quick": 220.0, "full": 4_200.0}
@@ -41,6 +42,8 @@ EXIT_HARM = 5
 """vacancy overcommitted, lost or doubled something, or a scenario failed: a verification found a difference."""
 
 Progress = Callable[[str], None]
+Pair = tuple[Scenario, str]
+"""A scenario, and the name of a candidate."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,7 +121,8 @@ def run_comparison(
 ) -> None:
     """Run each scenario with each candidate that is installed, and write what was found to `raw`, which is emptied first.
 
-    An error of a candidate ends its run of that scenario only, and is in the report. Raises `UsageError` where one is missing and all
+    An error of a candidate ends its run of that scenario only, and is in the report. What is left when the time is over is skipped, and
+    named in the report. Raises `UsageError` where one is missing and all
     are required.
     """
     raw.mkdir(parents=True, exist_ok=True)
@@ -136,7 +140,8 @@ def run_comparison(
     for name, why in left_out.items():
         progress(f"left out: {name}: {why}")
     about = {name: asdict(options.candidate(name).about()) for name in there}
-    proves = {one.name: one.proves for one in scenarios}
+    general = {"proves": {one.name: one.proves for one in scenarios}, "about": about, "left_out": left_out}
+    _write(raw / "comparison.json", {**general, "machine": asdict(machine)})
     pairs = [(scenario, name) for scenario in scenarios for name in there]
     if options.size != "full":  # then scenarios share a candidate that runs
         pairs = [(scenario, name) for name in there for scenario in scenarios]
@@ -144,17 +149,34 @@ def run_comparison(
     started = time.monotonic()
     with SharedSite() as shared:
         for number, (scenario, name) in enumerate(pairs):
-            left_s = budget_s - (time.monotonic() - started)
-            progress(f"{number + 1} of {len(pairs)}: {scenario.name}, {name}; {_clock(left_s)} left")
-            share_s = max(1.0, left_s / (len(pairs) - number))
-            plan = Plan(options.size, share_s, raw, options.seed)
-            if options.size != "full":
-                plan = replace(plan, shared=shared)
-            found = _run_one(scenario, name, plan, progress)
+            worked_s = time.monotonic() - started
+            progress(
+                f"{number + 1} of {len(pairs)}: {scenario.name}, {name}; {_clock(budget_s - worked_s)} left"
+            )
+            each_s = share_s(pairs, number, budget_s, worked_s)
+            if each_s <= 0:
+                found = {**_nothing(scenario, name), "skipped": f"its share of {_clock(budget_s)} was over"}
+            else:
+                plan = Plan(options.size, each_s, raw, options.seed)
+                plan = plan if options.size == "full" else replace(plan, shared=shared)
+                found = _run_one(scenario, name, plan, progress)
             _write(raw / f"{number:03}-{scenario.name}-{name}.json", found)
-    machine = replace(machine, seconds=round(time.monotonic() - started, 1))
-    general = {"machine": asdict(machine), "proves": proves, "about": about, "left_out": left_out}
-    _write(raw / "comparison.json", general)
+            # After each, so that an interrupted comparison has a report of what it did.
+            machine = replace(machine, seconds=round(time.monotonic() - started, 1))
+            _write(raw / "comparison.json", {**general, "machine": asdict(machine)})
+
+
+def share_s(pairs: Sequence[Pair], number: int, budget_s: float, worked_s: float) -> float:
+    """The time of a pair. Those with the same candidate or scenario in a row share the time until their last one is due, so that
+    nobody loses what others took too long for. 0 or less: nothing is left."""
+    end = number + 1
+    for side in (0, 1):
+        at = number
+        while at < len(pairs) and pairs[at][side] == pairs[number][side]:
+            at += 1
+        end = max(end, at)
+    due_s = budget_s * end / len(pairs)
+    return (due_s - worked_s) / (end - number)
 
 
 def _installed(names: Sequence[str], options: ComparisonOptions) -> tuple[list[str], dict[str, str]]:
@@ -166,18 +188,23 @@ def _installed(names: Sequence[str], options: ComparisonOptions) -> tuple[list[s
 
 
 def _run_one(scenario: Scenario, name: str, plan: Plan, progress: Progress) -> dict[str, Any]:
-    found: dict[str, Any] = {"scenario": scenario.name, "candidate": name, "results": [], "error": None}
+    found = _nothing(scenario, name)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"vacancy-{name}-", ignore_cleanup_errors=True) as workdir:
         inner = replace(plan, workdir=Path(workdir), progress=lambda text: progress(f"  {text}"))
         try:
             found["results"] = [one.as_json() for one in scenario.run(name, inner)]
-        except (VacancyError, OSError, TimeoutError, ConnectionError) as error:
+        except Exception as error:  # of any client library: the other candidates are to run
             found["error"] = " ".join(f"{type(error).__name__}: {error}".split())
+            found["traceback"] = traceback.format_exc()
             progress(f"  it failed: {found['error']}")
     found["seconds"] = round(time.monotonic() - started, 1)
     found["budget_s"] = round(plan.budget_s, 1)
     return found
+
+
+def _nothing(scenario: Scenario, name: str) -> dict[str, Any]:
+    return {"scenario": scenario.name, "candidate": name, "results": [], "error": None, "skipped": None}
 
 
 def _clock(seconds: float) -> str:
@@ -199,12 +226,14 @@ def load_comparison(raw: Path) -> Comparison:
         raise UsageError(f"there are no results in {raw}", do="run the comparison without --render")
     general = json.loads(general_path.read_text())
     results: list[ScenarioResult] = []
-    failed = {}
+    failed, skipped = {}, {}
     for path in sorted(raw.glob("[0-9]*.json")):
         found = json.loads(path.read_text())
         results += [ScenarioResult.from_json(one) for one in found["results"]]
         if found["error"] is not None:
             failed[found["scenario"], found["candidate"]] = found["error"]
+        if found["skipped"] is not None:
+            skipped[found["scenario"], found["candidate"]] = found["skipped"]
     return Comparison(
         machine=Machine.from_json(general["machine"]),
         proves=general["proves"],
@@ -212,6 +241,7 @@ def load_comparison(raw: Path) -> Comparison:
         about={name: about_from_json(one) for name, one in general["about"].items()},
         left_out=general["left_out"],
         failed=failed,
+        skipped=skipped,
     )
 
 

@@ -114,7 +114,7 @@ def _checked(
 def run_sweeps(calibration: Mapping[str, Any], log: str, seed: int, *, quick: bool = False) -> dict[str, Any]:
     """All series, by name. `quick`: few small fleets, short."""
     costs = costs_for(calibration, log)
-    window = Window(0.4, 0.1, 1.6) if quick else Window()
+    window = Window(0.2, 0.05) if quick else Window()
     fleets, hosts = ((10_000,), (1, 4)) if quick else (sweeps.FLEETS, sweeps.HOSTS)
     rates, delays = (sweeps.ARRIVALS[:2], sweeps.LAGS_S[:2]) if quick else (sweeps.ARRIVALS, sweeps.LAGS_S)
     nodes = fleets[len(fleets) // 2]

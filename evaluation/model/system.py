@@ -16,7 +16,7 @@ from evaluation.model.fleet import ModelFleet
 from evaluation.model.outcome import Outcome, percentiles_ms
 from evaluation.model.simulation import Action, Cores, Server, Simulation
 
-BACKGROUND_S = 0.005
+BACKGROUND_S = 0.02
 """Heartbeats and reports of a partition are put into the log together, this often."""
 
 _POLL_GROWTH = 0.1

@@ -68,7 +68,9 @@ def markdown_table(columns: Sequence[tuple[str, str]], rows: Sequence[Mapping[st
 def _text(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:,.6g}" if isinstance(value, int | float) else str(value)
+    if isinstance(value, int) or (isinstance(value, float) and abs(value) >= 1000):
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _check_table(rows: Sequence[Mapping[str, Any]]) -> str:

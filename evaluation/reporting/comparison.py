@@ -37,7 +37,7 @@ class Machine:
 @dataclass(frozen=True)
 class Comparison:
     """All that a report says. `proves`: scenario -> its header. `left_out`: candidate -> why it was not run, in one line.
-    `failed`: (scenario, candidate) -> the error that ended it."""
+    `failed`: (scenario, candidate) -> the error that ended it. `skipped`: the same -> why it was not run."""
 
     machine: Machine
     proves: Mapping[str, str]
@@ -45,6 +45,7 @@ class Comparison:
     about: Mapping[str, About]
     left_out: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    skipped: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def of(self, scenario: str) -> list[ScenarioResult]:
         """The results of a scenario."""

@@ -36,11 +36,17 @@ def comparison_text(comparison: Comparison) -> str:
         _harm(comparison),
     ]
     for name, proves in comparison.proves.items():
+        parts += [f"## Scenario: {name}", proves]
         if results := comparison.of(name):
-            parts += [f"## Scenario: {name}", proves, _scenario(results, reference(comparison))]
+            parts.append(_scenario(results, reference(comparison)))
         parts += [
             f"**{candidate} did not finish:** {error}"
             for (scenario, candidate), error in comparison.failed.items()
+            if scenario == name
+        ]
+        parts += [
+            f"{candidate} did not run: {why}."
+            for (scenario, candidate), why in comparison.skipped.items()
             if scenario == name
         ]
     parts += ["## What others published", _published(), "## The adapters", *_adapters(comparison.about)]

@@ -2,51 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
+import argparse
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from evaluation import compare
 from evaluation.candidates import registry
-from evaluation.candidates.candidate import COMMON, Candidate, Fleet, Request
+from evaluation.candidates.candidate import Candidate
 from evaluation.compare import ComparisonOptions, load_comparison, run_comparison, write_report
+from evaluation.scenarios.registry import SCENARIOS
 from evaluation.scenarios.result import Conditions, Figure, ScenarioResult
 from evaluation.scenarios.scenario import Plan, Scenario
 from vacancy.resources.model.errors import UsageError, VacancyError
 
-FLEET = Fleet(8)
-REQUEST = Request({"VCPU": 1, "MEMORY_MB": 256, "DISK_GB": 10}, (COMMON,))
 
-
-def _few_placements(name: str, plan: Plan) -> list[ScenarioResult]:
-    candidate = registry.candidate(name)
-    try:
-        candidate.start(plan.workdir)
-        candidate.fill(FLEET, 0.0)
-        placed = asyncio.run(_place(candidate))
-        held = sum(one.consumer.startswith("guest-") for one in candidate.held())
-    finally:
-        candidate.stop()
-    conditions = Conditions(FLEET.size, 0.0, 1, 1, 1, candidate.about().acknowledgement)
-    figure = Figure.of("held", "", "more", (held,))
-    return [ScenarioResult("few", name, conditions, (figure,), {"placed": placed, "lost": placed - held})]
-
-
-async def _place(candidate: Candidate) -> int:
-    connection = await registry.connect(registry.described(candidate, 0))
-    try:
-        outcomes = [await connection.place(f"guest-{number}", REQUEST) for number in range(3)]
-    finally:
-        await connection.close()
-    return sum(one.status == "placed" for one in outcomes)
+def _three(name: str, plan: Plan) -> list[ScenarioResult]:
+    assert plan.workdir.is_dir()
+    conditions = Conditions(8, 0.0, 1, 1, 1, "it is on disk")
+    return [ScenarioResult("few", name, conditions, (Figure.of("held", "", "more", (3,)),), {"placed": 3})]
 
 
 def _fails(name: str, plan: Plan) -> list[ScenarioResult]:
     raise VacancyError("the store did not start", where=name)
 
 
-FEW = Scenario("few", "Three placements are held.", _few_placements)
+FEW = Scenario("few", "Three placements are held.", _three)
 FAILING = Scenario("failing", "Errors are reported.", _fails)
 
 
@@ -61,15 +44,14 @@ def _candidate(name: str) -> Candidate:
     return _Missing() if name == "x" else registry.candidate(name)  # type: ignore[return-value]
 
 
-def test_vacancy_is_run_and_reported(tmp_path: Path) -> None:
+def test_candidates_run_in_turn_and_errors_are_reported(tmp_path: Path) -> None:
     lines: list[str] = []
     options = ComparisonOptions("tiny", candidate=_candidate)
     raw = tmp_path / "raw"
     run_comparison([FEW, FAILING], ["vacancy-embedded", "x"], raw, options, lines.append)
     found = load_comparison(raw)
     (result,) = found.results
-    assert result.counts == {"placed": 3, "lost": 0}
-    assert result.figures[0].median == 3
+    assert (result.candidate, result.figures[0].median) == ("vacancy-embedded", 3)
     assert found.failed == {
         ("failing", "vacancy-embedded"): "VacancyError: the store did not start (vacancy-embedded)"
     }
@@ -86,6 +68,50 @@ def test_vacancy_is_run_and_reported(tmp_path: Path) -> None:
         assert part in text
 
 
+@pytest.mark.timeout(900)
+def test_a_real_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A tiny race on vacancy embedded. `VACANCY_COMPARE=quick` runs all scenarios, in 4 minutes, with the candidates that are
+    installed, and `VACANCY_COMPARE=all` requires all of them."""
+    how = os.environ.get("VACANCY_COMPARE", "tiny")
+    scenarios = [SCENARIOS["racing"]] if how == "tiny" else list(SCENARIOS.values())
+    names = ["vacancy-embedded"] if how == "tiny" else list(registry.NAMES)
+    options = ComparisonOptions("tiny" if how == "tiny" else "quick", require_all=how == "all")
+    run_comparison(scenarios, names, tmp_path / "raw", options, print)
+    found = load_comparison(tmp_path / "raw")
+    with capsys.disabled():
+        sys.stdout.writelines(f"left out: {name}: {why}\n" for name, why in found.left_out.items())
+    write_report(found, tmp_path)
+    assert found.failed == {}
+    assert {one.scenario for one in found.results} | {name for name, _ in found.skipped} == {
+        one.name for one in scenarios
+    }
+    assert compare.exit_code(found) == 0
+    text = (tmp_path / "report.md").read_text()
+    assert text.index("## What others do better than vacancy") < text.index("## Scenario: racing")
+    assert "<svg" in (tmp_path / "index.html").read_text()
+
+
+def test_what_the_time_does_not_allow_is_skipped_and_named(tmp_path: Path) -> None:
+    options = ComparisonOptions("tiny", budget_s=1e-9, candidate=_candidate)
+    run_comparison([FEW], ["vacancy-embedded"], tmp_path / "raw", options, lambda _: None)
+    found = load_comparison(tmp_path / "raw")
+    assert found.skipped == {("few", "vacancy-embedded"): "its share of 0:00 min was over"}
+    write_report(found, tmp_path)
+    assert (
+        "vacancy-embedded did not run: its share of 0:00 min was over."
+        in (tmp_path / "report.md").read_text()
+    )
+
+
+def test_a_candidate_that_takes_too_long_does_not_take_the_time_of_the_next() -> None:
+    pairs = [(scenario, name) for name in ("a", "b") for scenario in (FEW, FAILING)]
+    share_s = compare.share_s
+    assert [share_s(pairs, number, 100.0, 25.0 * number) for number in range(4)] == [25.0] * 4
+    assert share_s(pairs, 1, 100.0, 60.0) < 0  # the rest of `a` is skipped
+    assert share_s(pairs, 2, 100.0, 60.0) == 20.0
+    assert share_s(pairs, 2, 100.0, 10.0) == 45.0  # what others left is used
+
+
 def test_missing_candidates_are_an_error_where_all_are_required(tmp_path: Path) -> None:
     options = ComparisonOptions("tiny", candidate=_candidate, require_all=True)
     with pytest.raises(UsageError, match="apt-get install x"):
@@ -94,8 +120,6 @@ def test_missing_candidates_are_an_error_where_all_are_required(tmp_path: Path) 
 
 @pytest.mark.parametrize("option", ["--candidates", "--scenarios"])
 def test_unknown_names_are_refused(option: str, tmp_path: Path) -> None:
-    import argparse
-
     parser = argparse.ArgumentParser()
     compare.add_arguments(parser)
     arguments = parser.parse_args([option, "paper", "--output", str(tmp_path)])

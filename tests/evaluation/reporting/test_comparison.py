@@ -98,16 +98,15 @@ def test_a_report_is_made_again_of_its_files(tmp_path: Path, capsys: pytest.Capt
     raw = tmp_path / "raw"
     raw.mkdir()
     for number, one in enumerate(RESULTS):
-        found = {
-            "scenario": one.scenario,
-            "candidate": one.candidate,
-            "results": [one.as_json()],
-            "error": None,
+        found = {"scenario": one.scenario, "candidate": one.candidate, "results": [one.as_json()]}
+        (raw / f"{number:03}-x.json").write_text(json.dumps({**found, "error": None, "skipped": None}))
+    for number, candidate in enumerate(("postgresql", "vacancy-embedded")):
+        ended = {
+            "error": COMPARISON.failed.get(("crash", candidate)),
+            "skipped": COMPARISON.skipped.get(("crash", candidate)),
         }
-        (raw / f"{number:03}-x.json").write_text(json.dumps(found))
-    failed = {"scenario": "crash", "candidate": "postgresql", "results": []}
-    error = COMPARISON.failed["crash", "postgresql"]
-    (raw / "900-x.json").write_text(json.dumps({**failed, "error": error}))
+        found = {"scenario": "crash", "candidate": candidate, "results": []}
+        (raw / f"90{number}-x.json").write_text(json.dumps({**found, **ended}))
     general = {
         "machine": asdict(COMPARISON.machine),
         "proves": COMPARISON.proves,
