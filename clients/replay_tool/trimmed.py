@@ -38,7 +38,7 @@ def fold_trimmed(
     until = {p: max(position[p], first) for p, first in start.items()}
     missing = sum(until.values()) - sum(position.values())
     report(
-        f"{log.name} does not have {missing} records any more that the store lacks: folding them from {archive}"
+        f"the log was trimmed, and the store lacks {missing} of these records: folding them from {archive}"
     )
     settings = {**(client_settings or {}), "archive": archive}
     replay_processes(log.url, store, registry, until=until, client_settings=settings)

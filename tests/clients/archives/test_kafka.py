@@ -20,6 +20,7 @@ from tests.support.snapshot_site import REGISTRY, SnapshotSite
 from vacancy.clients.archives.importing import import_log
 from vacancy.clients.archives.trim import prepare_trim, trim
 from vacancy.clients.replay_tool.replay import replay
+from vacancy.clients.replay_tool.trimmed import fold_trimmed
 from vacancy.clients.runtime.bootstrap import new_log
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.resources.model.errors import LogError
@@ -69,6 +70,12 @@ def test_the_whole_way_of_a_kafka_log(kafka: str, tmp_path: Path) -> None:
         assert log.start() == plan.before
         assert all(plan.before.values())
         assert archived.site.fold() == live
+        late, said = tmp_path / "late", list[str]()
+        fold_trimmed(log, late, REGISTRY, archive=archived.archive_url, report=said.append)
+        assert f"lacks {plan.records} of these records" in said[0]
+        fold_trimmed(log, late, REGISTRY, archive=archived.archive_url, report=said.append)
+        assert len(said) == 1
+        assert replay(log, late, REGISTRY) == live
         with WorkerProcess(url, archived.site.store) as worker:
             worker.wait_ready()
             worker.check()
