@@ -77,11 +77,21 @@ def measure(
     url: str, directory: Path, records: int, nodes: int, processes: int, *, check: bool
 ) -> dict[str, Any]:
     """Make a log of reports at `url`, and measure its replay into a store in `directory`."""
-    registry = installed_registry()
-    with new_log(url, PARTITIONS, registry, replication=1) as log:
+    fill(url, records, nodes)
+    return measure_replay(url, directory, processes, check=check)
+
+
+def fill(url: str, records: int, nodes: int) -> None:
+    """Make a log of reports at `url`."""
+    with new_log(url, PARTITIONS, installed_registry(), replication=1) as log:
         entries = _reports(records, nodes)
         while batch := [entry for entry, _ in zip(entries, range(_BATCH), strict=False)]:
             log.append(batch, 120)
+
+
+def measure_replay(url: str, directory: Path, processes: int, *, check: bool) -> dict[str, Any]:
+    """Measure the replay of a log into a store in `directory`."""
+    registry = installed_registry()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began, own = time.perf_counter(), time.process_time()
     replayed = replay_processes(url, directory / "replayed", registry, processes=processes)
