@@ -25,10 +25,10 @@ from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.clients.scheduler.store_query import StoreQuery
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.resources.model.errors import VacancyError
+from vacancy.resources.model.errors import LogUnavailable, VacancyError
 from vacancy.resources.model.record import NewRecord
 from vacancy.resources.state.tables import ALLOCATIONS, split_key
-from vacancy.streams.log import Log
+from vacancy.streams.log import Log, open_log
 
 PARTITIONS: Final = 4
 SETTINGS: Final = (
@@ -47,6 +47,7 @@ SETTINGS: Final = (
 _BATCH: Final = 1000
 _CAUGHT_UP_S: Final = 1800.0
 _READY_S: Final = 600.0
+_ELECTED_S: Final = 120.0
 _DEADLINE_MS: Final = 590_000
 
 
@@ -132,10 +133,9 @@ class VacancyStore:
 
     def wait_caught_up(self) -> None:
         """Wait until the store has folded all that is in the log."""
-        assert self.log is not None  # noqa: S101 - it was started
         assert self._worker is not None  # noqa: S101 - it was started
-        ends = self.log.end()
         until = time.monotonic() + _CAUGHT_UP_S
+        ends = self._ends()
         with StoreReader(self.store, installed_registry(), with_view=False) as reader:
             while True:
                 reader.catch_up()
@@ -145,6 +145,18 @@ class VacancyStore:
                 if time.monotonic() > until:
                     raise VacancyError("the store does not catch up", where=str(self.store))
                 time.sleep(0.01)
+
+    def _ends(self) -> dict[int, int]:
+        """The ends of the log's partitions. After a kill brokers take some time to elect leaders, so a new client asks again."""
+        until = time.monotonic() + _ELECTED_S
+        while True:
+            try:
+                with open_log(self.url) as log:
+                    return log.end()
+            except LogUnavailable:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
 
     def held(self) -> Iterator[Held]:
         """See `Candidate.held`."""

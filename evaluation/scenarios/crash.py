@@ -100,10 +100,10 @@ def _kill_once(
     return killed
 
 
-def _longest_gap(results: list[JobResult], around: float) -> float:
-    """The longest time between two acknowledged placements of all schedulers, from shortly before a time on."""
-    ends = sorted(end for one in results for end in one.ends if end > around - 1.0)
-    return max((later - earlier for earlier, later in pairwise(ends)), default=0.0)
+def _longest_gap(results: list[JobResult], killed_at: float) -> float:
+    """The longest time without an acknowledged placement of any scheduler, from the kill on."""
+    ends = sorted(end for one in results for end in one.ends if end > killed_at)
+    return max(later - earlier for earlier, later in pairwise([killed_at, *ends]))
 
 
 SCENARIO: Final = Scenario(NAME, __doc__ or "", run)
