@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import grpc
@@ -123,16 +123,16 @@ class EtcdConnection:
         return True
 
     async def heartbeat(self, node: str) -> None:
-        """Keep the lease of the node's key alive. The first time, make both."""
+        """Renew the lease of the node's key. Make both the first time, and after the lease has expired."""
         try:
-            if node not in self._leases:
-                granted = await self._lease.LeaseGrant(rpc.LeaseGrantRequest(TTL=_NODE_TTL_S))
-                await self._kv.Put(rpc.PutRequest(key=_NODES + node.encode(), lease=granted.ID))
-                self._leases[node] = granted.ID
             if self._alive is None:
                 self._alive = _KeepAlive(self._lease)
-            await self._alive.keep(self._leases[node])
-        except (grpc.aio.AioRpcError, asyncio.CancelledError, TimeoutError) as error:
+            if node in self._leases and await self._alive.keep(self._leases[node]):
+                return
+            granted = await self._lease.LeaseGrant(rpc.LeaseGrantRequest(TTL=_NODE_TTL_S))
+            await self._kv.Put(rpc.PutRequest(key=_NODES + node.encode(), lease=granted.ID))
+            self._leases[node] = granted.ID
+        except (grpc.aio.AioRpcError, OSError) as error:  # a `TimeoutError` is an `OSError`
             alive, self._alive = self._alive, None
             if alive is not None:
                 alive.close()
@@ -210,29 +210,42 @@ class _KeepAlive:
     """One stream of lease renewals, as etcd's own client keeps it. Answers come in the order of the requests."""
 
     def __init__(self, stub: Any) -> None:
-        self._call = stub.LeaseKeepAlive()
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._requests: asyncio.Queue[Any] = asyncio.Queue()
+        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._call = stub.LeaseKeepAlive(self._sent())
         self._reader = asyncio.create_task(self._read())
 
-    async def keep(self, lease: int) -> None:
-        """Renew a lease, and wait for the answer."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        await self._call.write(rpc.LeaseKeepAliveRequest(ID=lease))
-        await asyncio.wait_for(future, _ANSWER_S)
+    async def keep(self, lease: int) -> bool:
+        """Renew a lease, and wait for the answer: whether there is still such a lease. Raises `ConnectionError` if the stream
+        breaks."""
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        self._requests.put_nowait(rpc.LeaseKeepAliveRequest(ID=lease))
+        return await asyncio.wait_for(answer, _ANSWER_S)
 
     def close(self) -> None:
-        """End the stream."""
+        """End the stream. Who waits for an answer gets a `ConnectionError`."""
         self._reader.cancel()
         self._call.cancel()
+        self._fail()
+
+    async def _sent(self) -> AsyncIterator[Any]:
+        while True:
+            yield await self._requests.get()
 
     async def _read(self) -> None:
-        try:
-            async for _ in self._call:
-                self._waiting.popleft().set_result(None)
-        except grpc.aio.AioRpcError:
-            for future in self._waiting:
-                future.cancel()
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            async for response in self._call:
+                answer = self._waiting.popleft()
+                if not answer.done():
+                    answer.set_result(response.TTL > 0)
+        self._fail()
+
+    def _fail(self) -> None:
+        for answer in self._waiting:
+            if not answer.done():
+                answer.set_exception(ConnectionError("the stream of renewals is broken"))
+        self._waiting.clear()
 
 
 def refuse_qualities(request: Request) -> None:
