@@ -167,16 +167,18 @@ def run_comparison(
 
 
 def share_s(pairs: Sequence[Pair], number: int, budget_s: float, worked_s: float) -> float:
-    """The time of a pair. Those with the same candidate or scenario in a row share the time until their last one is due, so that
-    nobody loses what others took too long for. 0 or less: nothing is left."""
-    end = number + 1
+    """The time of a pair. Those with the same candidate or scenario in a row share the time until their last one is due. The first of
+    a row always has its part of the whole, so that no candidate is left out because others took too long. 0 or less: nothing is left."""
+    start, end = number, number + 1
     for side in (0, 1):
-        at = number
-        while at < len(pairs) and pairs[at][side] == pairs[number][side]:
-            at += 1
-        end = max(end, at)
-    due_s = budget_s * end / len(pairs)
-    return (due_s - worked_s) / (end - number)
+        first = last = number
+        while first > 0 and pairs[first - 1][side] == pairs[number][side]:
+            first -= 1
+        while last + 1 < len(pairs) and pairs[last + 1][side] == pairs[number][side]:
+            last += 1
+        start, end = min(start, first), max(end, last + 1)
+    share = (budget_s * end / len(pairs) - worked_s) / (end - number)
+    return max(share, budget_s / len(pairs)) if number == start else share
 
 
 def _installed(names: Sequence[str], options: ComparisonOptions) -> tuple[list[str], dict[str, str]]:

@@ -44,11 +44,7 @@ def comparison_text(comparison: Comparison) -> str:
             for (scenario, candidate), error in comparison.failed.items()
             if scenario == name
         ]
-        parts += [
-            f"{candidate} did not run: {why}."
-            for (scenario, candidate), why in comparison.skipped.items()
-            if scenario == name
-        ]
+        parts += _skipped(comparison, name)
     parts += ["## What others published", _published(), "## The adapters", *_adapters(comparison.about)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -62,8 +58,16 @@ def _introduction(comparison: Comparison) -> str:
         f" {machine.load:.1f}. Values are medians of runs, ± half of the range from least to most. In each scenario the"
         " candidates ran one after the other."
     )
+    if machine.load > machine.cores:
+        text += (
+            f" **Other work ran at the same time (load {machine.load:.1f} on {machine.cores} cores): times and rates are bounds, and"
+            " differences between candidates may be those of the other work.**"
+        )
     if kind:
-        text += f" `times {kind}`: above 1 the candidate is better; in brackets the range over single runs."
+        text += (
+            f" In brackets: how many times as good as {kind} under the same conditions, above 1 is better; then the range over"
+            " single runs, where there were several."
+        )
     if comparison.left_out:
         left_out = "\n".join(f"* {name}: {why}" for name, why in comparison.left_out.items())
         text += f"\n\nNot on this machine:\n\n{left_out}"
@@ -106,32 +110,54 @@ def _harm(comparison: Comparison) -> str:
     )
 
 
+def _skipped(comparison: Comparison, scenario: str) -> Iterator[str]:
+    """One line for each reason why candidates did not run a scenario."""
+    reasons: dict[str, list[str]] = {}
+    for (name, candidate), why in comparison.skipped.items():
+        if name == scenario:
+            reasons.setdefault(why, []).append(candidate)
+    for why, candidates in reasons.items():
+        yield f"Did not run: {', '.join(candidates)} ({why})."
+
+
 def _scenario(results: Sequence[ScenarioResult], kind: str | None) -> str:
-    """One row for each figure."""
+    """A table for each set of figures, with a row for each candidate under each conditions."""
     theirs = {
         (conditions_key(one.conditions), figure.name): figure
         for one in results
         if one.candidate == kind
         for figure in one.figures
     }
-    rows = []
+    tables: dict[tuple[str, ...], list[list[str]]] = {}
     for one in results:
-        conditions = (_conditions_text(one.conditions), _conflicts_text(one), one.conditions.acknowledgement)
         if one.not_offered is not None:
-            rows.append((one.candidate, "not offered", one.not_offered, "", *conditions))
+            continue
+        row = [one.candidate, _conditions_text(one.conditions)]
         for figure in one.figures:
             other = theirs.get((conditions_key(one.conditions), figure.name))
             times = ratio(figure, other) if other is not None and one.candidate != kind else None
-            rows.append((one.candidate, figure.name, value_text(figure), _ratio_text(times), *conditions))
-    head = ("candidate", "figure", "median", f"times {kind}", "conditions", "conflicts", "acknowledged when")
-    notes = [f"* {one.candidate}: {note}" for one in results for note in one.notes]
-    return "\n\n".join((_table(head, rows), *(["\n".join(dict.fromkeys(notes))] if notes else [])))
+            row.append(value_text(figure) + (f" [{_ratio_text(times)} times]" if times else ""))
+        row += [_conflicts_text(one), one.conditions.acknowledgement]
+        tables.setdefault(tuple(figure.name for figure in one.figures), []).append(row)
+    parts = [
+        _table(("candidate", "conditions", *names, "claims refused", "acknowledged when"), rows)
+        for names, rows in tables.items()
+    ]
+    notes = [
+        f"* {one.candidate}: not offered: {one.not_offered}" for one in results if one.not_offered is not None
+    ]
+    notes += [f"* {one.candidate}: {note}" for one in results for note in one.notes]
+    return "\n\n".join((*parts, *(["\n".join(dict.fromkeys(notes))] if notes else [])))
 
 
 def _ratio_text(times: Ratio | None) -> str:
+    """The ratio, and its range where there were several runs."""
     if times is None:
         return ""
-    return f"{number_text(times.value)} ({number_text(times.low)} to {number_text(times.high)})"
+    text = number_text(times.value)
+    if times.low == times.high:
+        return text
+    return f"{text} ({number_text(times.low)} to {number_text(times.high)})"
 
 
 def _conditions_text(one: Conditions) -> str:

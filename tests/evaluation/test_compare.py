@@ -63,7 +63,7 @@ def test_candidates_run_in_turn_and_errors_are_reported(tmp_path: Path) -> None:
         "apt-get install x",
         "did not finish",
         "### vacancy-embedded",
-        "| vacancy-embedded | held | 3 |",
+        "| vacancy-embedded | 8 nodes, 0% full, 1 × 1 in flight, 1 replica,",
     ):
         assert part in text
 
@@ -93,14 +93,13 @@ def test_a_real_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_what_the_time_does_not_allow_is_skipped_and_named(tmp_path: Path) -> None:
     options = ComparisonOptions("tiny", budget_s=1e-9, candidate=_candidate)
-    run_comparison([FEW], ["vacancy-embedded"], tmp_path / "raw", options, lambda _: None)
+    run_comparison([FEW, FAILING], ["vacancy-embedded"], tmp_path / "raw", options, lambda _: None)
     found = load_comparison(tmp_path / "raw")
-    assert found.skipped == {("few", "vacancy-embedded"): "its share of 0:00 min was over"}
+    assert [one.scenario for one in found.results] == ["few"]
+    assert found.skipped == {("failing", "vacancy-embedded"): "its share of 0:00 min was over"}
     write_report(found, tmp_path)
-    assert (
-        "vacancy-embedded did not run: its share of 0:00 min was over."
-        in (tmp_path / "report.md").read_text()
-    )
+    line = "Did not run: vacancy-embedded (its share of 0:00 min was over)."
+    assert line in (tmp_path / "report.md").read_text()
 
 
 def test_a_candidate_that_takes_too_long_does_not_take_the_time_of_the_next() -> None:
@@ -108,7 +107,8 @@ def test_a_candidate_that_takes_too_long_does_not_take_the_time_of_the_next() ->
     share_s = compare.share_s
     assert [share_s(pairs, number, 100.0, 25.0 * number) for number in range(4)] == [25.0] * 4
     assert share_s(pairs, 1, 100.0, 60.0) < 0  # the rest of `a` is skipped
-    assert share_s(pairs, 2, 100.0, 60.0) == 20.0
+    assert share_s(pairs, 2, 100.0, 60.0) == 25.0
+    assert share_s(pairs, 3, 100.0, 85.0) == 15.0
     assert share_s(pairs, 2, 100.0, 10.0) == 45.0  # what others left is used
 
 

@@ -66,6 +66,12 @@ def test_ratios_have_the_range_over_all_runs() -> None:
     assert ratio(replace(one, better="neither"), two) is None
 
 
+def test_other_work_at_the_same_time_is_stated() -> None:
+    busy = replace(COMPARISON, machine=replace(COMPARISON.machine, load=9.0))
+    assert "Other work ran at the same time (load 9.0 on 2 cores)" in comparison_text(busy)
+    assert "Other work" not in comparison_text(COMPARISON)
+
+
 def test_each_published_figure_has_conditions_a_source_and_a_judgement() -> None:
     text = comparison_text(COMPARISON)
     for one in PUBLISHED:
