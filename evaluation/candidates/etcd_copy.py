@@ -81,24 +81,30 @@ class EtcdCopy:
 
     async def load(self) -> None:
         """List all providers, as of one revision."""
+        await self._read_changes(0)
+
+    async def catch_up(self) -> None:
+        """Read what has changed since the last answer of the watch. The copy is not older than this call then."""
+        await self._read_changes(self._revision)
+
+    async def _read_changes(self, after: int) -> None:
+        """Read the providers that changed after a revision, in pages, all as of the revision of the first page."""
         key, revision = PROVIDERS, 0
         while True:
-            page = await self._kv.Range(
-                rpc.RangeRequest(key=key, range_end=PROVIDERS_END, limit=PAGE, revision=revision)
+            request = rpc.RangeRequest(
+                key=key,
+                range_end=PROVIDERS_END,
+                limit=PAGE,
+                revision=revision,
+                min_mod_revision=after + 1 if after else 0,
             )
+            page = await self._kv.Range(request)
             revision = revision or page.header.revision
             self.apply(page.kvs)
             if not page.more:
                 break
             key = page.kvs[-1].key + b"\0"
         self._revision = max(self._revision, revision)
-
-    async def catch_up(self) -> None:
-        """Read what has changed since the last answer of the watch. The answer is not older than this call."""
-        request = rpc.RangeRequest(
-            key=PROVIDERS, range_end=PROVIDERS_END, min_mod_revision=self._revision + 1, limit=PAGE
-        )
-        self.apply((await self._kv.Range(request)).kvs)
 
     async def follow(self) -> None:
         """Apply what the watch delivers until cancelled. A watch that breaks is continued from the revision that it had reached."""

@@ -266,7 +266,7 @@ class PlacementConnection:
 def candidates_path(request: Request, limit: int) -> str:
     """A request as a query for allocation candidates. Raises `NotOffered` for what Placement's API cannot ask."""
     if request.qualities:
-        raise NotOffered(f"Placement's API has nothing for {', '.join(request.qualities)}")
+        raise NotOffered(f"the adapter has no query for {', '.join(request.qualities)}")
     parameters: dict[str, Any] = {
         "resources": ",".join(f"{name}:{amount}" for name, amount in request.resources.items())
     }
