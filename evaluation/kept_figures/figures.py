@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import tempfile
 import time
@@ -19,7 +20,6 @@ from vacancy.clients.demo.race_plan import Arrival, deal
 from vacancy.clients.demo.race_trial import Trial, TrialOptions
 from vacancy.clients.replay_tool.replay import read_all
 from vacancy.clients.runtime.bootstrap import installed_registry
-from vacancy.clients.runtime.garbage_collector import spare_collector
 from vacancy.clients.runtime.worker_process import WorkerProcess
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.resources.model.partitioner import cell_for
@@ -199,5 +199,5 @@ def measure_groups(
             with tempfile.TemporaryDirectory(prefix="vacancy-bench-") as directory:
                 for name, value in measure(Path(directory)).items():
                     found.setdefault(name, []).append(value)
-            spare_collector()
+            gc.collect()
     return found

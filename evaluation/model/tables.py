@@ -46,6 +46,11 @@ def text_tables(found: Mapping[str, Any]) -> str:
     ]
     if "check" in found:
         parts.append("Model and this machine\n\n" + _check_table(found["check"]))
+        if any(row["load"] > calibration["conditions"]["cores"] / 2 for row in found["check"]):
+            parts.append(
+                "Other work ran at the same time (column `load`). The runs had fewer cores than the model, so only processor times and"
+                " conflicts can be compared."
+            )
     for name, title in TITLES.items():
         if rows := found.get(name):
             first = [key for key in ("log", "log_latency_ms") if key in rows[0]]
@@ -74,7 +79,15 @@ def _text(value: object) -> str:
 
 
 def _check_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    names = ("placements_per_s", "p50_ms", "p99_ms", "conflict_share", "worker_cpu_us", "scheduler_cpu_us")
+    names = (
+        "placements_per_s",
+        "p50_ms",
+        "p99_ms",
+        "conflict_share",
+        "worker_cpu_us",
+        "scheduler_cpu_us",
+        "cores_used",
+    )
     flat = [
         {
             "schedulers": row["schedulers"],

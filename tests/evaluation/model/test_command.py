@@ -10,7 +10,7 @@ import pytest
 from evaluation.__main__ import main
 from evaluation.model.calibration import costs_for, load_calibration, measure_costs
 from evaluation.model.deployment import Costs
-from evaluation.model.tables import TITLES
+from evaluation.model.tables import TITLES, model_plots, text_tables
 from evaluation.model.validation import compare_with_runs
 from vacancy.resources.model.errors import VacancyError
 
@@ -60,6 +60,28 @@ def test_a_calibration_and_a_check_of_this_machine() -> None:
     assert row["error"]["placements_per_s"] == pytest.approx(
         row["predicted"]["placements_per_s"] / row["measured"]["placements_per_s"] - 1, abs=0.001
     )
+
+
+@pytest.mark.parametrize(("load", "noted"), [(0.2, False), (9.0, True)])
+def test_a_check_is_a_table_and_a_plot_and_states_other_work(load: float, noted: bool) -> None:
+    figures = {
+        "placements_per_s": 500.0,
+        "p50_ms": 3.0,
+        "p99_ms": 9.0,
+        "conflict_share": 0.01,
+        "worker_cpu_us": 200.0,
+        "scheduler_cpu_us": 100.0,
+        "cores_used": 0.5,
+    }
+    row = {"schedulers": 2, "in_flight": 4, "load": load, "measured": figures}
+    row |= {"predicted": {**figures, "placements_per_s": 550.0}, "error": {"placements_per_s": 0.1}}
+    found = {"calibration": load_calibration(), "check": [row]}
+    text = text_tables(found)
+    assert "| placements per s | 500 | 550 | +10% |" in text
+    assert ("Other work ran at the same time" in text) is noted
+    ((title, svg),) = model_plots(found)
+    assert title == "Model and this machine"
+    assert "predicted" in svg
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"costs_us": {}, "logs_us": {"sqlite": {}}}'])
