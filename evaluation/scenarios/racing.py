@@ -18,7 +18,7 @@ from evaluation.candidates.candidate import RARE, Fleet, Request
 from evaluation.candidates.jobs import JobResult
 from evaluation.candidates.schedulers import Schedulers
 from evaluation.scenarios.result import ScenarioResult
-from evaluation.scenarios.running import Deadline, Figures, Site, outcome_counts, reasons, running
+from evaluation.scenarios.running import Deadline, Figures, Site, outcome_counts, reasons, running, too_slow
 from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenario, Size
 
 NAME: Final = "racing"
@@ -32,15 +32,16 @@ class _Shape(NamedTuple):
     runs: int
     seconds: tuple[float, float]
     """The least and the most of one run."""
+    brim_places: int
+    """About how many places the nodes with the rare trait have for the last race."""
+    brim_s: float
 
 
 _SHAPES: Final[dict[Size, _Shape]] = {
-    "tiny": _Shape(TINY_NODES, ((2, 4),), 1, (0.3, 0.3)),
-    "quick": _Shape(QUICK_NODES, ((4, 1), (4, 16)), 1, (0.5, 1.0)),
-    "full": _Shape(10_000, ((1, 1), (2, 1), (4, 1), (8, 1), (4, 16), (4, 64)), 3, (1.0, 5.0)),
+    "tiny": _Shape(TINY_NODES, ((2, 4),), 1, (0.3, 0.3), 20, 5.0),
+    "quick": _Shape(QUICK_NODES, ((4, 1), (4, 16)), 1, (0.5, 1.0), 30, 8.0),
+    "full": _Shape(10_000, ((1, 1), (2, 1), (4, 1), (8, 1), (4, 16), (4, 64)), 3, (1.0, 5.0), 100, 20.0),
 }
-_BRIM_PLACES: Final = 100
-_BRIM_S: Final = 20.0
 _OVERHEAD_S: Final = 4.0
 """Of a set of schedulers: their start, and the calls that are under way at the end."""
 
@@ -53,42 +54,52 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
         found = []
         for number, (schedulers, in_flight) in enumerate(shape.ways):
             left = len(shape.ways) - number
-            each_s = ((deadline.left_s - _BRIM_S) / left - _OVERHEAD_S) / shape.runs
+            each_s = ((deadline.left_s - shape.brim_s) / left - _OVERHEAD_S) / shape.runs
             seconds = min(max(each_s, shape.seconds[0]), shape.seconds[1])
             plan.progress(f"{name}: {schedulers} schedulers, {in_flight} claims in flight each")
             found.append(_measure(site, schedulers, in_flight, shape.runs, seconds))
         schedulers, in_flight = shape.ways[-1]
         plan.progress(f"{name}: the last free units")
-        found.append(_brim(site, schedulers, min(in_flight, 8)))
+        found.append(_brim(site, schedulers, min(in_flight, 8), shape))
     return found
 
 
 def _measure(site: Site, schedulers: int, in_flight: int, runs: int, seconds: float) -> ScenarioResult:
     figures, done = Figures(), list[JobResult]()
     with site.schedulers(schedulers) as processes:
-        site.place(processes, in_flight, seconds=seconds / 2)  # connections, caches and compilers get warm
+        rate = site.warm_up(processes, seconds / 2)
+        conditions = site.conditions(schedulers, in_flight, seconds)
+        reason = too_slow(rate, schedulers, in_flight, seconds)
+        if reason is not None:
+            return ScenarioResult(NAME, site.candidate.name, conditions, not_offered=reason)
+        site.place(processes, in_flight, seconds=seconds / 4)
         for _ in range(runs):
             before = site.candidate.footprint().cpu_s
             results = site.place(processes, in_flight, seconds=seconds)
             figures.add_placing(results, site.candidate.footprint().cpu_s - before)
             done += results
-    conditions = site.conditions(schedulers, in_flight, seconds)
     return ScenarioResult(
         NAME, site.candidate.name, conditions, figures.all(), outcome_counts(done), reasons(done)
     )
 
 
-def _last_units(fleet: Fleet) -> Request:
-    """A request that only nodes with the rare trait serve, of which there are about `_BRIM_PLACES` places."""
-    vcpus = sum(one.totals["VCPU"] for one in fleet.providers() if RARE in one.traits)
-    return Request({"VCPU": max(1, vcpus // _BRIM_PLACES), "MEMORY_MB": 256}, (RARE,))
+def _last_units(site: Site, places: int) -> Request:
+    """A request that only nodes with the rare trait serve, of which there are about `places` places."""
+    free = 0
+    for one in site.fleet.providers():
+        if RARE in one.traits:
+            filler = site.fleet.filler(one, site.used_share)
+            free += one.totals["VCPU"] - (0 if filler is None else filler.resources["VCPU"])
+    return Request({"VCPU": max(1, free // places), "MEMORY_MB": 256}, (RARE,))
 
 
-def _brim(site: Site, schedulers: int, in_flight: int) -> ScenarioResult:
+def _brim(site: Site, schedulers: int, in_flight: int, shape: _Shape) -> ScenarioResult:
     """All schedulers race for the nodes with the rare trait until nothing fits. Then everything is audited."""
     figures = Figures()
     with site.schedulers(schedulers) as processes:
-        done = site.place_until_full(processes, in_flight, request=_last_units(site.fleet), seconds=_BRIM_S)
+        done = site.place_until_full(
+            processes, in_flight, request=_last_units(site, shape.brim_places), seconds=shape.brim_s
+        )
         found = site.audited()
         _give_back(site, processes, done)
     figures.add_placing(done)
@@ -96,7 +107,7 @@ def _brim(site: Site, schedulers: int, in_flight: int) -> ScenarioResult:
     full = all(one.by_status.get("no_room") for one in done)
     notes = (
         f"the last units: {placed} placed on the nodes with a rare trait"
-        + (", until nothing fitted" if full else f", not full after {_BRIM_S:g} s"),
+        + (", until nothing fitted" if full else f", not full after {shape.brim_s:g} s"),
         "the counts of lost, doubled and overcommitted are of all runs of this scenario",
         *found.examples,
         *reasons(done),

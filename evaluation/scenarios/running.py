@@ -26,6 +26,9 @@ _LONGER_S: Final = 180.0
 """How much longer than its time a job may take: calls that are under way at its end are waited for."""
 
 
+_DRAIN_S: Final = 4.0
+
+
 class Deadline:
     """The time that a scenario has with one candidate."""
 
@@ -114,6 +117,13 @@ class Site:
         done = schedulers.run(placing, seconds + _LONGER_S)
         self.note(done, request)
         return done
+
+    def warm_up(self, schedulers: Schedulers, seconds: float) -> float:
+        """Place with one claim in flight for each scheduler, so that connections, caches and compilers get warm. Returns the
+        placements a second."""
+        done = self.place(schedulers, 1, seconds=seconds)
+        took = max(one.ended for one in done) - min(one.started for one in done)
+        return sum(len(one.placed) for one in done) / took
 
     def place_until_full(
         self, schedulers: Schedulers, in_flight: int, *, request: Request, seconds: float
@@ -281,6 +291,18 @@ class Figures:
     def all(self) -> tuple[Figure, ...]:
         """All figures."""
         return tuple(Figure.of(*which, values) for which, values in self._runs.items())
+
+
+def too_slow(rate: float, schedulers: int, in_flight: int, seconds: float) -> str | None:
+    """Why a run of `seconds` is left out: the calls that are under way at its end would take too long. None if they do not.
+    `rate`: placements a second with one claim in flight for each scheduler."""
+    drain_s = schedulers * in_flight / max(rate, 0.01)
+    if in_flight == 1 or drain_s <= _DRAIN_S + 2 * seconds:
+        return None
+    return (
+        f"left out with {in_flight} claims in flight for each of {schedulers} schedulers: at {rate:.1f} placements a second the calls"
+        f" under way at the end would take {drain_s:.0f} s"
+    )
 
 
 def at_share(ordered: Sequence[float], share: float) -> float:

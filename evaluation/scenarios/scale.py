@@ -12,6 +12,7 @@ report says at which size it ended and why.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from evaluation.candidates import jobs
@@ -27,6 +28,7 @@ from evaluation.scenarios.running import (
     outcome_counts,
     reasons,
     running,
+    too_slow,
 )
 from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenario, Size
 
@@ -68,15 +70,16 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
     """Run it with one candidate."""
     shape, deadline = _SHAPES[plan.size], Deadline(plan)
     found: list[ScenarioResult] = []
-    per_node_s = 0.0
+    start_s = load_s_of_one = 0.0
     for size in shape.sizes:
-        expected_s = per_node_s * size
+        expected_s = start_s + load_s_of_one * size
         if found and expected_s > deadline.left_s:
             note = f"{size} nodes are left out: to load them would take about {expected_s:.0f} s, {deadline.left_s:.0f} s are left"
             return [*found[:-1], _noted(found[-1], note)]
         began_left = deadline.left_s
         with running(name, plan, Fleet(size, plan.seed), plan.used_share(USED)) as site:
-            per_node_s = (began_left - deadline.left_s) / size
+            start_s = began_left - deadline.left_s - site.fill.seconds
+            load_s_of_one = site.fill.seconds / size
             results, slowest_ms = _measure(site, shape, plan)
         found += results
         if slowest_ms > QUERY_LIMIT_MS:
@@ -86,14 +89,7 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
 
 
 def _noted(result: ScenarioResult, note: str) -> ScenarioResult:
-    return ScenarioResult(
-        result.scenario,
-        result.candidate,
-        result.conditions,
-        result.figures,
-        result.counts,
-        (*result.notes, note),
-    )
+    return replace(result, notes=(*result.notes, note))
 
 
 def _measure(site: Site, shape: _Shape, plan: Plan) -> tuple[list[ScenarioResult], float]:
@@ -122,15 +118,8 @@ def _measure(site: Site, shape: _Shape, plan: Plan) -> tuple[list[ScenarioResult
             found.append(_place(site, processes, in_flight, shape.place_s))
     if nodes <= shape.audited_to:
         audited = site.audited()
-        last = found[-1]
-        found[-1] = ScenarioResult(
-            NAME,
-            name,
-            last.conditions,
-            last.figures,
-            {**last.counts, **audited.counts()},
-            (*last.notes, *audited.examples),
-        )
+        counts = {**found[-1].counts, **audited.counts()}
+        found[-1] = replace(found[-1], counts=counts, notes=(*found[-1].notes, *audited.examples))
     return found, slowest_ms
 
 
@@ -147,12 +136,16 @@ def _query(processes: Schedulers, shape: _Shape, kind: str, request: Request, fi
 
 def _place(site: Site, processes: Schedulers, in_flight: int, seconds: float) -> ScenarioResult:
     figures, done = Figures(), list[JobResult]()
-    site.place(processes, in_flight, seconds=seconds / 3)
+    rate = site.warm_up(processes, seconds / 3)
+    conditions = site.conditions(SCHEDULERS, in_flight, seconds)
+    reason = too_slow(rate, SCHEDULERS, in_flight, seconds)
+    if reason is not None:
+        return ScenarioResult(NAME, site.candidate.name, conditions, not_offered=reason)
+    site.place(processes, in_flight, seconds=seconds / 6)
     before = site.candidate.footprint().cpu_s
     results: Sequence[JobResult] = site.place(processes, in_flight, seconds=seconds)
     figures.add_placing(results, site.candidate.footprint().cpu_s - before)
     done += results
-    conditions = site.conditions(SCHEDULERS, in_flight, seconds)
     return ScenarioResult(
         NAME, site.candidate.name, conditions, figures.all(), outcome_counts(done), reasons(done)
     )
