@@ -41,7 +41,8 @@ _REVIEW: Final = (
     " has traits; the free amounts are filtered behind it, because an index of values that change with each claim costs more than it"
     " saves. Rows are loaded one by one: batches over partitions are advised against. One node: with the usual three, each"
     " transaction needs answers from two. Allocations are a map in the row, which the documentation allows for small collections;"
-    " a node has at most some hundreds."
+    " a node has at most some hundreds. That a consumer holds something on one node only is not enforced: it would be a condition over"
+    " several partitions."
 )
 
 
