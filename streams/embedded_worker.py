@@ -1,7 +1,7 @@
 """The embedded worker: follows a log and applies its records to a projection, in batches.
 
 It also advances log time: if something waits for a deadline and no other record arrives, it appends a tick. And it answers
-whether the store's build supports rules that an operator has proposed.
+whether the store's build supports rules that an operator has proposed, and says what its tables are like.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from vacancy.streams.clock import Clock, wall_ms
 from vacancy.streams.log import Log
 from vacancy.streams.projection_protocol import Projection
 from vacancy.streams.rules_answers import RulesAnswers
+from vacancy.streams.state_digests import DIGEST_INTERVAL, DigestInterval, DigestSender
 from vacancy.streams.ticks import Ticker
 
 IDLE_POLL_MAX_S: Final = 0.020
@@ -56,7 +57,7 @@ class EmbeddedWorker:
     `partitions`: those to follow (default: all). `batch_max`: maximum records per `Projection.apply`. `poll_s`: pause
     between polls after a busy round; it grows to 20 ms while nothing arrives. `tick_entry` makes the tick of a
     partition; without it the worker sends no ticks. `answer_entry` makes the answer to proposed rules; without it the
-    worker answers none. `between_commits` is called before each round of batches, so it must be cheap. `clock` returns
+    worker answers none. `digest_entry` makes the digest of a partition, which is sent every `digest_interval`. `between_commits` is called before each round of batches, so it must be cheap. `clock` returns
     wall time in ms, `rng` spreads the ticks of several workers. The worker closes neither the log nor the projection.
     """
 
@@ -70,6 +71,8 @@ class EmbeddedWorker:
         poll_s: float = 0.001,
         tick_entry: Callable[[int], NewRecord] | None = None,
         answer_entry: Callable[[int, RulesAnswer], NewRecord] | None = None,
+        digest_entry: Callable[[int], NewRecord | None] | None = None,
+        digest_interval: DigestInterval = DIGEST_INTERVAL,
         between_commits: Callable[[], None] | None = None,
         clock: Clock = wall_ms,
         rng: random.Random | None = None,
@@ -87,6 +90,7 @@ class EmbeddedWorker:
             rng=self._rng,
         )
         self._answers = RulesAnswers(log, projection.unanswered, answer_entry)
+        self._digests = DigestSender(log, digest_entry, digest_interval, clock=clock, rng=self._rng)
         self._stopping = threading.Event()
         self.progress = WorkerProgress()
         self.errors: dict[int, VacancyError] = {}
@@ -96,6 +100,7 @@ class EmbeddedWorker:
         self._followed = {p: _Followed(p, position.get(p, 0)) for p in followed}
         for partition in self._followed:
             self._ticker.start(partition)
+            self._digests.start(partition)
 
     @property
     def position(self) -> dict[int, int]:
@@ -153,8 +158,11 @@ class EmbeddedWorker:
         if not records:
             self._tick_if_due(one)
             self._answer_if_due(one)
+            self._digest_if_due(one)
             return 0
         self._apply(one, records)
+        if len(records) < self._batch_max:
+            self._digest_if_due(one)
         return len(records)
 
     def _apply(self, one: _Followed, records: Sequence[Record]) -> None:
@@ -164,6 +172,11 @@ class EmbeddedWorker:
         self.progress.batches += 1
         self._ticker.start(one.partition)
         self._answers.start(one.partition)
+        self._digests.start(one.partition, len(records))
+
+    def _digest_if_due(self, one: _Followed) -> None:
+        if (entry := self._digests.due(one.partition)) is not None:
+            self._digests.send(one.partition, entry)
 
     def _answer_if_due(self, one: _Followed) -> None:
         if answers := self._answers.due(one.partition):

@@ -59,6 +59,7 @@ def status(source: MetricsSource) -> dict[str, Any]:
                 "log_time_ms": ownership.projection.log_time_ms(one.partition),
                 "dead_letters": ownership.projection.dead_letters(one.partition),
                 "contested": dict(ownership.projection.contested(one.partition)),
+                "differs": dict(ownership.projection.differences(one.partition)),
                 "error": str(ownership.errors[one.partition]) if one.partition in ownership.errors else None,
             }
             for one in sorted(ownership.held.values(), key=lambda one: one.partition)
@@ -115,6 +116,8 @@ class WorkerCollector(Collector):
         for field, (name, help_) in _CONTESTED.items():
             counts = {at: one["contested"][field] for at, one in partitions.items()}
             yield (_gauge if field == "closed" else _counter)(name, help_, counts, labels)
+        differ = {at: len(one["differs"]) for at, one in partitions.items()}
+        yield _gauge("differing_stores", "Stores of other hosts whose state is another one", differ, labels)
         stopped = {at: one["error"] is not None for at, one in partitions.items()}
         yield _gauge("partition_stopped", "1 where folding had to stop", stopped, labels)
 

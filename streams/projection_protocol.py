@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.resources.model.rules_answer import RulesAnswer
+from vacancy.streams.state_digests import DIGEST_INTERVAL, DigestInterval
 
 if TYPE_CHECKING:
     from vacancy.streams.log import Log
@@ -69,18 +70,24 @@ class SharedProjection(Projection, Protocol):
         """The nodes of an open partition whose names two publishers use: how many are `closed` to new claims for it, and
         how many events were `dropped` of such nodes so far, `dropped_reports` of them full reports."""
 
+    def differences(self, partition: int) -> Mapping[str, str]:
+        """The stores of other hosts whose state of an open partition differs from this one: the id of each, and how it differs."""
+
     def close(self) -> None:
         """Release all partitions."""
 
 
 class WorkerParts(NamedTuple):
     """The tables of a worker, the functions that make the tick of a partition and its answer to proposed rules, and what
-    the worker calls about every 0.1 s, between two commits."""
+    the worker calls about every 0.1 s, between two commits. `digest_entry` makes the record that says what the tables of a
+    partition are like, or None where there is nothing new; it is sent every `digest_interval`."""
 
     projection: SharedProjection
     tick_entry: Callable[[int], NewRecord]
     answer_entry: Callable[[int, RulesAnswer], NewRecord]
     between_commits: Callable[[], None] | None = None
+    digest_entry: Callable[[int], NewRecord | None] | None = None
+    digest_interval: DigestInterval = DIGEST_INTERVAL
 
 
 MakeParts = Callable[["Log", Path], WorkerParts]

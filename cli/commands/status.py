@@ -68,6 +68,9 @@ def status(
             for one in found.partitions
         ),
     )
+    for one in found.partitions:
+        for difference in one.differs.values():
+            emit(f"partition {one.partition}: {difference}; run `vacancy verify` on both hosts")
     _print_clocks(found.partitions)
     if found.node_states:
         emit("nodes: " + ", ".join(f"{count} {state}" for state, count in found.node_states.items()))

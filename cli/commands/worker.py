@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vacancy.clients.runtime.worker_process import RunningWorker
     from vacancy.clients.snapshots.schedule import SnapshotPlan
     from vacancy.streams.log import Log
+    from vacancy.streams.state_digests import DigestInterval
 
 
 def worker(
@@ -70,6 +71,14 @@ def worker(
             "--snapshot-max-age", metavar="TIME", help="Remove older snapshots, for example after 7d."
         ),
     ] = None,
+    digest_every: Annotated[
+        str,
+        typer.Option(
+            "--digest-every",
+            metavar="TIME|off",
+            help="Say in the log this often what this store is like, so that hosts notice when they differ.",
+        ),
+    ] = "10m",
 ) -> None:
     """Fold the log into this host's store continuously, until SIGTERM or Ctrl-C.
 
@@ -88,6 +97,7 @@ def worker(
         web_host=web_host,
         web_port=web_port,
     )
+    interval = _interval(digest_every)
     plan = _plan(context, snapshot_every, snapshot_keep, snapshot_max_age)
     context.ensure_log()
     from vacancy.clients.runtime.worker_process import run_worker
@@ -118,7 +128,15 @@ def worker(
             on_ready=report_ready,
             web=settings.web,
             before_opening=lambda opened: _start(context, opened, from_snapshot),
+            digest_interval=interval,
         )
+
+
+def _interval(every: str) -> DigestInterval:
+    """Raises `UsageError`."""
+    from vacancy.streams.state_digests import DigestInterval
+
+    return DigestInterval(0.0 if every == "off" else seconds(every, "--digest-every"))
 
 
 def _start(context: CommandContext, log: Log, from_snapshot: str | None) -> None:

@@ -199,7 +199,8 @@ class PartitionStatus:
 
     `time_ms` is its log time, `ahead_s` how far that is ahead of this host's clock. `dead_letters` counts all dead letters,
     including deleted ones. `contested` counts the nodes that are closed because two writers use their names; `dropped` and
-    `dropped_reports` count what was dropped of such nodes.
+    `dropped_reports` count what was dropped of such nodes. `checksum` is that of all rows. `differs` are the stores of other
+    hosts that said in the log that theirs is another one: how, by the id of the store.
     """
 
     partition: int
@@ -219,6 +220,8 @@ class PartitionStatus:
     contested: int = 0
     dropped: int = 0
     dropped_reports: int = 0
+    checksum: str = ""
+    differs: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,9 +111,14 @@ def digest(store: Path, registry: Registry) -> Digest:
     """The digest of a store as of its last commit. A worker may write meanwhile."""
     with StoreReader(store, registry, with_view=False) as reader:
         reader.catch_up()
-        position = reader.position
-        found = tuple(partition_digest(partial(reader.raw, p), registry) for p in sorted(position))
-        return Digest(store_digest(found), found, position)
+        return digest_of(reader, registry)
+
+
+def digest_of(reader: StoreReader, registry: Registry) -> Digest:
+    """The digest of what a reader has at its position."""
+    position = reader.position
+    found = tuple(partition_digest(partial(reader.raw, p), registry) for p in sorted(position))
+    return Digest(store_digest(found), found, position)
 
 
 def read_all(log: Log, until: Mapping[int, int] | None = None) -> dict[int, list[Record]]:

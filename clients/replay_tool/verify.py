@@ -9,15 +9,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vacancy.clients.auditor import CANCELLED_OFFSET, AuditReport, audit
-from vacancy.clients.replay_tool.replay import BATCH, Digest, Progress, digest, store_digests
+from vacancy.clients.replay_tool.differences import CheckedPartition, PartedPartition, checked, parted
+from vacancy.clients.replay_tool.replay import BATCH, Digest, Progress, digest_of, store_digests
 from vacancy.clients.runtime.bootstrap import installed_class_auditors, open_store
 from vacancy.projections.reader.partition_reader import PartitionReader
 from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.projections.store.state_checksum import checksum_text
+from vacancy.projections.store.state_digests import ComparedStore
 from vacancy.projections.store.store import partition_path
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.log_time import advance
@@ -33,18 +36,23 @@ _SPAN_MS = 1000
 
 @dataclass(frozen=True)
 class Verification:
-    """The result. `different` are the partitions whose tables differ from the log at `position`."""
+    """The result. `different` are the partitions whose tables differ from the log at `position`, or whose rows are others than
+    those that were committed; `parted` says of each how. `hosts` are the stores that said something else in the log than the
+    log gives here: partition -> store by store."""
 
     position: dict[int, int]
     digest_store: str
     digest_rebuilt: str
     different: list[int]
     audit: AuditReport
+    checksums: dict[int, str] = field(default_factory=dict)
+    parted: list[PartedPartition] = field(default_factory=list)
+    hosts: dict[int, list[ComparedStore]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        """Whether the store equals the log, and every allocation was right."""
-        return not self.different and self.audit.ok
+        """Whether the store equals the log, what other hosts said does too, and every allocation was right."""
+        return not self.different and not self.hosts and self.audit.ok
 
 
 def verify(log: Log, store: Path, registry: Registry, *, progress: Progress | None = None) -> Verification:
@@ -60,24 +68,37 @@ def verify(log: Log, store: Path, registry: Registry, *, progress: Progress | No
             where=str(store),
             do="name the log that it came from",
         )
-    live = digest(store, registry)
+    live, checks = _live(store, registry)
     with tempfile.TemporaryDirectory(prefix="vacancy-verify-") as scratch:
-        rebuilt, verdicts = rebuild(log, Path(scratch) / "store", registry, live.position, progress)
+        path = Path(scratch) / "store"
+        rebuilt, verdicts, hosts = rebuild(log, path, registry, live.position, progress)
+        different = [
+            partition
+            for partition, ours, theirs in zip(
+                sorted(live.position), live.partitions, rebuilt.partitions, strict=True
+            )
+            if ours != theirs or (partition in checks and checks[partition].altered)
+        ]
+        found_parted = parted(log, store, path, registry, different) if different else []
     records = {p: LogRecords(log, p, end) for p, end in live.position.items()}
     found = audit(records, verdicts, installed_class_auditors())
     return Verification(
         position=live.position,
         digest_store=live.whole,
         digest_rebuilt=rebuilt.whole,
-        different=[
-            partition
-            for partition, ours, theirs in zip(
-                sorted(live.position), live.partitions, rebuilt.partitions, strict=True
-            )
-            if ours != theirs
-        ],
+        different=different,
         audit=found,
+        checksums={p: checksum_text(one.counted) for p, one in checks.items()},
+        parted=found_parted,
+        hosts=hosts,
     )
+
+
+def _live(store: Path, registry: Registry) -> tuple[Digest, dict[int, CheckedPartition]]:
+    """The digest and the checksums of a store, at the same position."""
+    with StoreReader(store, registry, with_view=False) as reader:
+        reader.catch_up()
+        return digest_of(reader, registry), checked(reader, registry)
 
 
 class LogRecords:
@@ -102,8 +123,9 @@ class LogRecords:
 
 def rebuild(
     log: Log, scratch: Path, registry: Registry, until: Mapping[int, int], progress: Progress | None
-) -> tuple[Digest, list[dict[str, Any]]]:
-    """Fold the log into a new store. Returns its digests, and all verdicts that there ever were."""
+) -> tuple[Digest, list[dict[str, Any]], dict[int, list[ComparedStore]]]:
+    """Fold the log into a new store. Returns its digests, all verdicts that there ever were, and the stores that said something
+    else in the log."""
     done, total = 0, sum(until.values())
     found: list[dict[str, Any]] = []
     with open_store(scratch, log, registry) as tables:
@@ -117,7 +139,9 @@ def rebuild(
                     if progress is not None:
                         progress(done, total)
                 found += verdicts.exported(tables.log_time_ms(partition))
-        return store_digests(tables, registry), found
+        said = {p: tables.partition(p).digests.row.stores for p in sorted(until)}
+        differ = {p: [one for one in stores if one.differed] for p, stores in said.items()}
+        return store_digests(tables, registry), found, {p: stores for p, stores in differ.items() if stores}
 
 
 def _batches(records: LogRecords) -> Iterator[list[Record]]:

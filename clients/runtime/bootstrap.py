@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from vacancy.projections.store.state_checksum import checksum_text
 from vacancy.projections.store.store import Store
 from vacancy.projections.store.swap import SwapWatch
 from vacancy.resources.classes.registry import Registry
@@ -117,6 +118,23 @@ def answer_entry(partition: int, partitions: int, store: str, answer: RulesAnswe
     return NewRecord(covering_cells(partitions)[partition], events.encode(event))
 
 
+def digest_entry(partition: int, store: Store) -> NewRecord | None:
+    """What an open store says of a partition in the log: its checksum at a boundary. It names this host and this build. None
+    where it has nothing new to say."""
+    found = store.digest_due(partition)
+    if found is None:
+        return None
+    data = events.StateDigestedData(
+        store=store.id,
+        host=socket.gethostname()[:255],
+        build=version("vacancy")[:64],
+        position=found.position,
+        checksum=checksum_text(found.checksum),
+    )
+    event = events.StateDigested(id=uuid4().hex, source="/vacancy/worker", data=data)
+    return NewRecord(covering_cells(store.partitions)[partition], events.encode(event))
+
+
 def followers_of(settings: Settings) -> Callable[[], Mapping[str, bool]] | None:
     """A function that returns the stores whose workers follow the log of these settings, and whether a worker of each runs.
     None for a log whose workers are not known: only those of Kafka form consumer groups."""
@@ -162,9 +180,11 @@ def worker_parts(log: Log, path: Path) -> WorkerParts:
 
 
 def live_parts(store: Store) -> WorkerParts:
-    """The parts of a worker on an open store: it logs contested nodes, appends ticks, answers proposed rules, makes the
-    checkpoints that snapshots need, and closes the store where another one takes its place (`StoreReleased`)."""
+    """The parts of a worker on an open store: it logs contested nodes and stores that differ, appends ticks, answers proposed
+    rules, says what its tables are like, makes the checkpoints that snapshots need, and closes the store where another one
+    takes its place (`StoreReleased`)."""
     from vacancy.clients.runtime.contested_log import ContestedLog  # here, because only workers log
+    from vacancy.clients.runtime.difference_log import log_difference
     from vacancy.projections.snapshots.checkpoints import CheckpointServer
 
     checkpoints, swap = CheckpointServer(store), SwapWatch(store.path)
@@ -174,9 +194,11 @@ def live_parts(store: Store) -> WorkerParts:
         checkpoints.answer()
 
     store.on_contested = ContestedLog()
+    store.on_difference = log_difference
     return WorkerParts(
         store,
         lambda partition: tick_entry(partition, store.partitions),
         lambda partition, answer: answer_entry(partition, store.partitions, store.id, answer),
         between_commits,
+        lambda partition: digest_entry(partition, store),
     )

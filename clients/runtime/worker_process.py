@@ -25,6 +25,7 @@ from vacancy.resources.model.errors import (
 )
 from vacancy.streams.log_url import ARCHIVE, parse_log_url
 from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop, stop_requested
+from vacancy.streams.state_digests import DIGEST_INTERVAL, DigestInterval
 
 if TYPE_CHECKING:
     from vacancy.streams.embedded_worker import EmbeddedWorker
@@ -61,13 +62,14 @@ def run_worker(
     stop: StopSignal | None = None,
     web: WebAddress | None = None,
     before_opening: Callable[[Log], None] = _nothing_before_opening,
+    digest_interval: DigestInterval = DIGEST_INTERVAL,
 ) -> None:
     """Fold the log into the store until it is stopped: by SIGTERM or SIGINT (where this is the main thread), or by
     anything put into `stop`.
 
     `on_ready` is called once all that was in the log at the start is folded; partitions that failed before that
     are in the worker's `errors`. `web` is where to serve the worker's state, which only that of a Kafka log does.
-    `before_opening` is called with the open log before the store is opened, and may make the store. A Kafka that does not
+    `before_opening` is called with the open log before the store is opened, and may make the store. `digest_interval`: how often it says in the log what its tables are like. A Kafka that does not
     answer is waited for. Raises what else opening raises, and at the end the first partition's
     error.
     """
@@ -83,7 +85,9 @@ def run_worker(
     stop_signal: StopSignal = SimpleQueue() if stop is None else stop
     with forward_signals(stop_signal), returning_memory():
         if parse_log_url(log_url).scheme == "kafka":
-            _run_faust(log_url, store, client_settings, on_ready, stop_signal, web, before_opening)
+            _run_faust(
+                log_url, store, client_settings, on_ready, stop_signal, web, before_opening, digest_interval
+            )
         elif web is not None and web.port not in (None, "off"):
             raise UsageError(
                 "The worker of this log serves no pages",
@@ -91,7 +95,9 @@ def run_worker(
                 do="see `vacancy status`, or use Kafka",
             )
         else:
-            _run_embedded(log_url, store, client_settings, on_ready, stop_signal, before_opening)
+            _run_embedded(
+                log_url, store, client_settings, on_ready, stop_signal, before_opening, digest_interval
+            )
 
 
 def _run_faust(
@@ -102,6 +108,7 @@ def _run_faust(
     stop_signal: StopSignal,
     web: WebAddress | None,
     before_opening: Callable[[Log], None],
+    digest_interval: DigestInterval,
 ) -> None:
     from vacancy.clients.runtime.bootstrap import worker_parts
     from vacancy.projections.store.swap import wait_for_swap
@@ -126,7 +133,8 @@ def _run_faust(
                 try:
                     wait_for_swap(store, partial(stop_requested, stop_signal))
                     before_opening(log)
-                    run_app(make_app(log, worker_parts(log, store), client_settings, web), stop_signal, ready)
+                    parts = worker_parts(log, store)._replace(digest_interval=digest_interval)
+                    run_app(make_app(log, parts, client_settings, web), stop_signal, ready)
                 except LogUnavailable as error:  # they went away before it had joined
                     waiter.note(error)
                 except StoreError as error:
@@ -153,6 +161,7 @@ def _run_embedded(
     on_ready: Callable[[RunningWorker], None] | None,
     stop_signal: StopSignal,
     before_opening: Callable[[Log], None],
+    digest_interval: DigestInterval,
 ) -> None:
     # Imported here, because a process that only starts workers does not need RocksDB.
     from vacancy.projections.store.swap import wait_for_swap
@@ -189,6 +198,8 @@ def _fold_embedded(
             tables,
             tick_entry=parts.tick_entry,
             answer_entry=parts.answer_entry,
+            digest_entry=parts.digest_entry,
+            digest_interval=digest_interval,
             between_commits=parts.between_commits,
         )
         restore_collector = spare_collector()

@@ -32,6 +32,12 @@ from vacancy.projections.store.rocksdb import (
     scan,
     translated,
 )
+from vacancy.projections.store.state_digests import (
+    DIGESTS_KEY,
+    DigestsRow,
+    decode_digests,
+    encode_digests,
+)
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import StoreCorrupt, StoreMismatch
@@ -62,7 +68,9 @@ def prepare_checkpoint(
             tables.pop(FEED_FAMILY).close()
             db.drop_column_family(FEED_FAMILY)
             tables[FEED_FAMILY] = create_family(db, FEED_FAMILY)
-        _write_row(path, tables, MetadataRow("", row.position, row.checksum, rules_version=row.rules_version))
+        kept = MetadataRow("", row.position, row.checksum, rules_version=row.rules_version, state=row.state)
+        _write_row(path, tables, kept)
+        _keep_boundaries(path, tables)
     return state
 
 
@@ -116,6 +124,13 @@ def _read(
         data = tables[PARTITION.family].get(PARTITION_KEY)
     time_ms = 0 if data is None else PARTITION.decode(data).time_ms
     return row, TablesState(row.position, row.checksum, time_ms, row.rules_version, digest)
+
+
+def _keep_boundaries(path: Path, tables: dict[str, Rdict]) -> None:
+    """Keep the checksums at boundaries: they are those of the log. What was compared is that of one store."""
+    with translated(path):
+        row = decode_digests(tables[LOCAL_FAMILY].get(DIGESTS_KEY))
+        tables[LOCAL_FAMILY][DIGESTS_KEY] = encode_digests(DigestsRow(row.boundaries, row.events))
 
 
 def _write_row(path: Path, tables: dict[str, Rdict], row: MetadataRow) -> None:

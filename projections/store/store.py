@@ -7,19 +7,28 @@ from pathlib import Path
 from types import TracebackType
 from uuid import uuid4
 
+from pydantic import ValidationError
+
 from vacancy.projections.store.manifest import Manifest, check_manifest, read_manifest, write_manifest
 from vacancy.projections.store.metadata import checksum
 from vacancy.projections.store.partition_store import PartitionStore
+from vacancy.projections.store.state_digests import (
+    Boundary,
+    ComparedStore,
+    difference_text,
+    looks_like_digest,
+)
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.fold.log_rules import unanswered
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import LogError, StoreMismatch
+from vacancy.resources.model.events import StateDigested
 from vacancy.resources.model.record import Record
 from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.resources.state.rows import ContestedRow
 from vacancy.resources.state.rule_set import RulesVersions
-from vacancy.resources.state.tables import CONTESTED, PARTITION, PARTITION_KEY
+from vacancy.resources.state.tables import CONTESTED, DEAD_LETTERS, PARTITION, PARTITION_KEY
 
 
 def partition_path(store: Path, partition: int) -> Path:
@@ -59,6 +68,9 @@ class Store:
         self._open: dict[int, PartitionStore] = {}
         self.on_contested: Callable[[int, bytes, ContestedRow], None] | None = None
         """Called after each commit with the rows of `CONTESTED` that it wrote: (partition, key, row)."""
+
+        self.on_difference: Callable[[int, ComparedStore], None] | None = None
+        """Called for each event by which a store of another host says that its state differs: (partition, what it said)."""
 
     def partition(self, partition: int) -> PartitionStore:
         """A partition's tables, opened if they are not. Raises `StoreInUse` and other `StoreError`s."""
@@ -118,7 +130,16 @@ class Store:
                         where=f"partition {partition}",
                         do="the log is damaged or was cleaned: restore it, or make a new one",
                     )
-                tables.stage(fold(tables, record, self.registry, self.versions))
+                digested = looks_like_digest(record.value)
+                if tables.digests.is_boundary(position, digested=digested):
+                    if last is not None:
+                        self._commit(tables, partition, position, last)
+                        last = None
+                    tables.digests.pass_boundary(position, tables.local.state)
+                changes = fold(tables, record, self.registry, self.versions)
+                tables.stage(changes)
+                if digested and DEAD_LETTERS not in changes:
+                    self._read_digest(tables, record)
                 last = record
                 position += 1
         except BaseException:
@@ -136,6 +157,30 @@ class Store:
             for name, row in contested.items():
                 if row is not None:
                     self.on_contested(partition, name, row)
+
+    def _read_digest(self, tables: PartitionStore, record: Record) -> None:
+        """Compare what another store says of its state with what this one had there."""
+        try:
+            said = StateDigested.model_validate_json(record.value).data
+        except ValidationError:  # another event that only has the name in it
+            return
+        differs = tables.digests.read(record.offset, self.id, said)
+        if differs is not None and self.on_difference is not None:
+            self.on_difference(record.partition, differs)
+
+    def digest_due(self, partition: int) -> Boundary | None:
+        """What this store should say of the partition in the log: its checksum at a boundary. None where nothing has changed
+        since it last did, and under rules without such events."""
+        tables = self.partition(partition)
+        row = tables.get(PARTITION, PARTITION_KEY)
+        if row is None or StateDigested not in self.versions.of(row.rules_version).handlers:
+            return None
+        return tables.digests.due(tables.local.position)
+
+    def differences(self, partition: int) -> Mapping[str, str]:
+        """The stores of other hosts whose state of the partition differs from this one (see `SharedProjection`)."""
+        stores = self.partition(partition).digests.row.stores
+        return {one.store: difference_text(one) for one in stores if one.differed}
 
     def next_deadline_ms(self, partition: int) -> int | None:
         """The earliest log time that something in the partition waits for, or None."""

@@ -207,6 +207,11 @@ _EXPIRIES_4: Final[Mapping[bytes, ExpiryHandler]] = {
 }
 _TABLES_4: Final = (*_TABLES_3, *NODE_TABLES_4, *QUOTA_TABLES, ALLOCATION_ASKS, CELL_MOVES, *DOMAIN_TABLES)
 
+_HANDLERS_5: Final[Mapping[type[Any], Handler]] = {
+    **_HANDLERS_4,
+    events.StateDigested: lambda _transaction, _event: None,
+}
+
 _1: Final = RuleSet(
     1,
     "the first rules",
@@ -258,6 +263,23 @@ _4: Final = RuleSet(
     counts_domains=True,
 )
 
-RULES_VERSIONS: Final = RulesVersions((_1, _2, _3, _4))
+_5: Final = RuleSet(
+    5,
+    "stores compare their states through the log",
+    handlers=_HANDLERS_5,
+    upcasters=_UPCASTERS_4,
+    expiries=_EXPIRIES_4,
+    tables=_TABLES_4,
+    classes=CLASSES_4,
+    ask_fields=ASK_FIELDS_4,
+    canonical=FORM_2,
+    limits=LIMITS_4,
+    first_error_only=True,
+    keeps_grants=True,
+    excludes_items=True,
+    counts_domains=True,
+)
+
+RULES_VERSIONS: Final = RulesVersions((_1, _2, _3, _4, _5))
 RULES_VERSION: Final = RULES_VERSIONS.newest.version
 """The newest rules that this build supports; a new log starts with them."""

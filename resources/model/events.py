@@ -116,8 +116,26 @@ class RulesWithdrawnData(RequestModel):
     proposal: Id
 
 
+class StateDigestedData(RequestModel):
+    """A checksum of all rows of a partition of one store, at a position: before the record with this offset. A position of 0 says
+    only that the store has none yet. `build` is the version of vacancy that folded it."""
+
+    store: Id
+    host: Annotated[str, Field(max_length=255)] = ""
+    build: Annotated[str, Field(max_length=64)] = ""
+    position: Annotated[int, Field(ge=0, le=2**63 - 1)]
+    checksum: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+
+
 class TickData(RequestModel):
     """No data: a tick only advances log time."""
+
+
+class StateDigested(Envelope):
+    """A worker appends it every so often. It changes nothing: the workers of other stores compare it with their own checksum."""
+
+    type: Literal["vacancy.state.digested.v1"] = "vacancy.state.digested.v1"
+    data: StateDigestedData
 
 
 class LogOpened(Envelope):
@@ -878,6 +896,7 @@ Event = (
     | CellMoveBegun
     | CellMoveWithdrawn
     | CellMoveEnded
+    | StateDigested
 )
 
 EVENT_MODELS: tuple[type[Envelope], ...] = get_args(Event)

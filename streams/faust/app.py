@@ -44,6 +44,7 @@ from vacancy.streams.position_check import check_position
 from vacancy.streams.projection_protocol import WorkerParts
 from vacancy.streams.rules_answers import RulesAnswers
 from vacancy.streams.settings import WebAddress
+from vacancy.streams.state_digests import NEAR_END, DigestSender
 from vacancy.streams.ticks import Ticker
 
 BATCH_MAX: Final = 500
@@ -91,6 +92,7 @@ class WorkerApp(faust.App):
             overdue=parts.projection.overdue,
         )
         self._answers = RulesAnswers(log, parts.projection.unanswered, parts.answer_entry)
+        self._digests = DigestSender(log, parts.digest_entry, parts.digest_interval)
         self._between_commits = parts.between_commits
         self._target: dict[int, int] = {}
         self.ready = False
@@ -187,6 +189,7 @@ class WorkerApp(faust.App):
                 one.saw_end(self._target.get(partition, 0), self.ownership.clock())
                 self._ticker.start(partition)
                 self._answers.start(partition)
+                self._digests.start(partition)
                 return one.position
             await asyncio.sleep(_RETRY_S)
             if self.should_stop:
@@ -258,6 +261,7 @@ class WorkerApp(faust.App):
                 applied.add(partition)
                 self._ticker.start(partition)
                 self._answers.start(partition)
+                self._digests.start(partition, len(records))
         for event in events:
             if event.message.partition in applied:
                 event.ack()
@@ -306,7 +310,7 @@ class WorkerApp(faust.App):
 
     @Service.task
     async def _watch(self) -> None:
-        """Send ticks and answers, do what is due between commits, measure rates, read the ends of the log, and check that it
+        """Send ticks, answers and digests, do what is due between commits, measure rates, read the ends of the log, and check that it
         is still the same log."""
         sampled = read = identified = 0.0
         while not self.should_stop:
@@ -314,6 +318,7 @@ class WorkerApp(faust.App):
             now = time.monotonic()
             await self._tick()
             await self._answer()
+            await self._say_digests()
             if self._between_commits is not None:
                 try:
                     self._between_commits()
@@ -351,6 +356,18 @@ class WorkerApp(faust.App):
                 answers = self._answers.due(one.partition)
                 if answers:
                     await asyncio.to_thread(self._answers.send, one.partition, answers)
+            except LogError as error:
+                self._log_is_silent(error)
+
+    async def _say_digests(self) -> None:
+        """Say what the tables are like, of each partition that is near the end of the log."""
+        for one in list(self.ownership.held.values()):
+            if not one.active or one.lag > NEAR_END or one.partition in self.errors:
+                continue
+            try:
+                entry = self._digests.due(one.partition)
+                if entry is not None:
+                    await asyncio.to_thread(self._digests.send, one.partition, entry)
             except LogError as error:
                 self._log_is_silent(error)
 

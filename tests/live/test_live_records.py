@@ -72,6 +72,9 @@ class Kept:
     def log_time_ms(self, partition: int) -> int:
         return 0
 
+    def differences(self, partition: int) -> dict[str, str]:
+        return {}
+
     def contested(self, partition: int) -> dict[str, int]:
         return {"closed": 0, "dropped": 0, "dropped_reports": 0}
 

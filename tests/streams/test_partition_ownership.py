@@ -78,6 +78,9 @@ class Tables:
     def log_time_ms(self, partition: int) -> int:
         return START_MS - 5_000
 
+    def differences(self, partition: int) -> dict[str, str]:
+        return {}
+
     def contested(self, partition: int) -> dict[str, int]:
         return {"closed": 0, "dropped": 0, "dropped_reports": 0}
 
