@@ -424,6 +424,10 @@ class NodeReported(NodeEvent, kw_only=True):
     consumers: list[Id] | None = None
 
 
+class NodeRunning(NodeEvent, kw_only=True):
+    consumers: Annotated[list[Id], Meta(max_length=4096)]
+
+
 MachineName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")]
 
 
@@ -522,6 +526,14 @@ class RulesWithdrawn(_Strict):
 
 class Tick(_Strict):
     pass
+
+
+class StateDigested(_Strict):
+    store: Id
+    position: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    checksum: Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+    host: Annotated[str, Meta(max_length=255)] = ""
+    build: Annotated[str, Meta(max_length=64)] = ""
 
 
 # -- quotas -----------------------------------------------------------------------------------------------
@@ -627,6 +639,14 @@ class _RulesWithdrawnEvent(_Envelope, tag=_PREFIX + "rules.withdrawn" + _VERSION
 
 class _TickEvent(_Envelope, tag=_PREFIX + "tick" + _VERSION):
     data: Tick = field(default_factory=Tick)
+
+
+class _StateDigestedEvent(_Envelope, tag=_PREFIX + "state.digested" + _VERSION):
+    data: StateDigested
+
+
+class _NodeRunningEvent(_Envelope, tag=_PREFIX + "node.running" + _VERSION):
+    data: NodeRunning
 
 
 class _NodeReportedEvent(_Envelope, tag=_PREFIX + "node.reported" + _VERSION):
@@ -778,6 +798,8 @@ _Event = (
     | _RulesSupportedEvent
     | _RulesWithdrawnEvent
     | _TickEvent
+    | _StateDigestedEvent
+    | _NodeRunningEvent
     | _NodeReportedEvent
     | _NodeChangedEvent
     | _NodeHeartbeatEvent

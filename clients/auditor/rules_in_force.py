@@ -114,6 +114,10 @@ ONLY_IDENTIFIED: Final = {
     "cell.move.withdrawn",
     "cell.move.ended",
 }
+SAYING_SINCE: Final = 5
+"""The first version in which stores say their checksums, and nodes what they run."""
+
+ONLY_SAYING: Final = {"state.digested", "node.running"}
 ONLY_BEFORE: Final = {"consumer.replaced"}
 ONLY_SINCE: Final = {"consumer.replaced.v2", "rules.proposed", "rules.supported", "rules.withdrawn"}
 
@@ -184,6 +188,8 @@ class RulesInForce:
         """Whether an event of this kind has a meaning. Without one it is a dead letter."""
         if kind in ONLY_IDENTIFIED:
             return self.identified
+        if kind in ONLY_SAYING:
+            return self.now.version >= SAYING_SINCE
         return kind not in (ONLY_BEFORE if self.bounded else ONLY_SINCE)
 
     def open(self, data: Mapping[str, Any]) -> None:

@@ -79,6 +79,7 @@ from vacancy.resources.fold.nodes.nodes import (
     fold_retired,
 )
 from vacancy.resources.fold.nodes.renames import fold_renamed
+from vacancy.resources.fold.nodes.running import fold_running, forget_renamed, forget_retired
 from vacancy.resources.fold.nodes.withdrawals import WITHDRAWAL, continue_withdrawal
 from vacancy.resources.fold.operator_settings import fold_operator_settings, without_taints
 from vacancy.resources.fold.requests import (
@@ -102,6 +103,7 @@ from vacancy.resources.state.tables import (
     ALLOCATION_ASKS,
     CELL_MOVES,
     DOMAIN_TABLES,
+    NODE_RUNNING,
     NODE_TABLES_3,
     NODE_TABLES_4,
     PROPOSAL_ANSWERS,
@@ -109,6 +111,7 @@ from vacancy.resources.state.tables import (
     QUOTA_TABLES,
     TABLES_1,
 )
+from vacancy.resources.state.transaction import Transaction
 
 _HANDLERS_1: Final[Mapping[type[Any], Handler]] = {
     events.NodeReported: lambda transaction, event: fold_reported(transaction, event.data),
@@ -207,10 +210,25 @@ _EXPIRIES_4: Final[Mapping[bytes, ExpiryHandler]] = {
 }
 _TABLES_4: Final = (*_TABLES_3, *NODE_TABLES_4, *QUOTA_TABLES, ALLOCATION_ASKS, CELL_MOVES, *DOMAIN_TABLES)
 
+
+def _fold_retired_5(transaction: Transaction, event: events.NodeRetiredV2) -> None:
+    fold_retired_incarnation(transaction, event.data)
+    forget_retired(transaction, event.data)
+
+
+def _fold_renamed_5(transaction: Transaction, event: events.NodeRenamed) -> None:
+    fold_renamed(transaction, event.data)
+    forget_renamed(transaction, event.data)
+
+
 _HANDLERS_5: Final[Mapping[type[Any], Handler]] = {
     **_HANDLERS_4,
     events.StateDigested: lambda _transaction, _event: None,
+    events.NodeRunning: lambda transaction, event: fold_running(transaction, event.data),
+    events.NodeRetiredV2: _fold_retired_5,
+    events.NodeRenamed: _fold_renamed_5,
 }
+_TABLES_5: Final = (*_TABLES_4, NODE_RUNNING)
 
 _1: Final = RuleSet(
     1,
@@ -265,11 +283,11 @@ _4: Final = RuleSet(
 
 _5: Final = RuleSet(
     5,
-    "stores compare their states through the log",
+    "stores compare their states through the log, and nodes say what they run",
     handlers=_HANDLERS_5,
     upcasters=_UPCASTERS_4,
     expiries=_EXPIRIES_4,
-    tables=_TABLES_4,
+    tables=_TABLES_5,
     classes=CLASSES_4,
     ask_fields=ASK_FIELDS_4,
     canonical=FORM_2,

@@ -50,6 +50,7 @@ BATCH_MAX = 64
 
 PROVIDERS_MAX = 4096
 PREDICATES_MAX = 1024
+RUNNING_MAX = 4096
 MISSING_MAX = 16
 RENAMED_CONSUMERS_MAX = 1024
 SEQUENCE_MAX = 2**53 - 1
@@ -214,6 +215,13 @@ class NodeChangedData(NodeData):
     removed: Annotated[tuple[Id, ...], Field(max_length=PROVIDERS_MAX)] = ()
 
 
+class NodeRunningData(NodeData):
+    """All consumers that a node runs. `incarnation` and `sequence` are of what reports them: they are not those of the node's
+    own events."""
+
+    consumers: Annotated[tuple[Id, ...], Field(max_length=RUNNING_MAX)]
+
+
 class IdentifiedReportData(NodeReportedData):
     """A full report that names the machine it comes from. None: the publisher does not know it."""
 
@@ -270,6 +278,13 @@ class NodeHeartbeat(Envelope):
 class NodeRetired(Envelope):
     type: Literal["vacancy.node.retired.v1"] = "vacancy.node.retired.v1"
     data: NodeData
+
+
+class NodeRunning(Envelope):
+    """What a node runs. It decides nothing: `vacancy audit` compares it with what is held."""
+
+    type: Literal["vacancy.node.running.v1"] = "vacancy.node.running.v1"
+    data: NodeRunningData
 
 
 class NodeReportedV2(Envelope):
@@ -897,6 +912,7 @@ Event = (
     | CellMoveWithdrawn
     | CellMoveEnded
     | StateDigested
+    | NodeRunning
 )
 
 EVENT_MODELS: tuple[type[Envelope], ...] = get_args(Event)

@@ -111,6 +111,21 @@ class MachineRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     strangers: tuple[str, ...] = ()
 
 
+class NodeRunningRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a node runs, by its root (rules version 5). `incarnations` are (incarnation, last sequence) of what reports it, the
+    newest first. `heard_ms` is the log time of the last list, `offset` its place.
+
+    `consumers` are (consumer, log time since when), sorted by consumer. `left` are those that it ran before, with the time of
+    the first list without them, the newest first.
+    """
+
+    incarnations: tuple[tuple[str, int], ...]
+    heard_ms: int
+    offset: int
+    consumers: tuple[tuple[str, int], ...]
+    left: tuple[tuple[str, int], ...] = ()
+
+
 class MachineNodesRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The nodes of a cell that one machine is, by the machine. More than one: they are closed until an operator decides."""
 

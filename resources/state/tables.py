@@ -23,6 +23,7 @@ from vacancy.resources.state.rows import (
     MachineNodesRow,
     MachineRow,
     NodeRow,
+    NodeRunningRow,
     NodeWatchRow,
     OperatorSettingsRow,
     PartitionRow,
@@ -171,6 +172,8 @@ DOMAIN_SLOTS = Table("domain_slots", str)
 DOMAIN_NODES = Table("domain_nodes", DomainNodeRow)
 
 DOMAIN_TABLES: tuple[Table[Any], ...] = (DOMAINS, DOMAIN_SLOTS, DOMAIN_NODES)
+
+NODE_RUNNING = Table("node_running", NodeRunningRow)
 
 QUOTA_TABLES: tuple[Table[Any], ...] = (QUOTAS, QUOTA_AMOUNTS, QUOTA_LIMITS, QUOTA_PARENTS)
 

@@ -28,6 +28,7 @@ from tests.recorded_logs.recording import (
     write_digest,
     write_recording,
 )
+from tests.recorded_logs.stated import raised_to_stated_rules, stated_rules
 from vacancy.clients.demo import demo
 from vacancy.clients.demo.race_plan import deal
 from vacancy.clients.demo.race_trial import Trial, TrialOptions, TrialResult, run_trial
@@ -118,6 +119,18 @@ def record_raised_to_4(directory: Path) -> Recording:
     return raised_to_fleet_rules()
 
 
+def record_version_5(directory: Path) -> Recording:
+    """See `stated_rules`."""
+    del directory  # it needs no files
+    return stated_rules()
+
+
+def record_raised_to_5(directory: Path) -> Recording:
+    """See `raised_to_stated_rules`."""
+    del directory  # it needs no files
+    return raised_to_stated_rules()
+
+
 RECORDERS: dict[str, Callable[[Path], Recording]] = {
     "demo": record_demo,
     "race": record_race,
@@ -126,6 +139,8 @@ RECORDERS: dict[str, Callable[[Path], Recording]] = {
     "version_3": record_version_3,
     "version_4": record_version_4,
     "raised_to_4": record_raised_to_4,
+    "version_5": record_version_5,
+    "raised_to_5": record_raised_to_5,
 }
 
 
@@ -141,7 +156,7 @@ def record(name: str, file: str, *, again: bool = False) -> None:
             found = replay(log, Path(directory) / "store", recording.registry)
     if found != folded.digest:
         raise ValueError(f"the store gives {found}, memory {folded.digest}")
-    kinds = name not in ("version_3", "version_4", "raised_to_4")  # the kinds are those of version 1
+    kinds = not name.startswith(("version_", "raised_"))  # the kinds are those of version 1
     letters = kinds_of(folded.dead_letters) if kinds else {}
     write_digest(file, found, folded.verdicts, letters)
     sys.stdout.write(f"{file}: {len(recording.records)} records, {size} bytes, digest {found.whole}\n")

@@ -1,5 +1,5 @@
 """Logs that were recorded still give the digests of that time, however they are folded: three of rules version 1, one
-that activates version 2 midway, one that reaches the limits of version 3, one of version 4, and one that is raised to it.
+that activates version 2 midway, one that reaches the limits of version 3, one of version 4, and one that is raised to it, and the same two of version 5.
 
 `record.py` tells how they were made. One is that of `vacancy demo`, one a race for a full fleet of all kinds of
 hardware, one has every event, every rejection and every kind of dead letter.
@@ -41,7 +41,7 @@ from vacancy.resources.model.canonical_bytes import read_spec
 from vacancy.resources.state.tables import REQUESTS
 from vacancy.streams.embedded_worker import EmbeddedWorker
 
-NAMES = ("demo", "race", "every_event", "activation", "version_3", "version_4", "raised_to_4")
+NAMES = ("demo", "race", "every_event", "activation", "version_3", "version_4", "raised_to_4", "version_5", "raised_to_5")
 BYTES_MAX = 2_000_000
 
 REASONS = {
@@ -156,6 +156,22 @@ def test_every_field_that_version_4_added_was_folded() -> None:
     assert added - found == set()
     for word in ("excluded", "unhealthy", "MIG", "profiles", "PORT", "tcp", "udp", "ports", "match", "start"):
         assert f'"{word}"'.encode() in text
+
+
+def test_every_field_that_version_5_added_was_folded() -> None:
+    models = {model.model_fields["type"].default: model for model in RULES_VERSIONS.of(5).event_models}
+    added = {one for model in models.values() for one in all_fields(model) if one[1] != "time"} - {
+        one for model in RULES_VERSIONS.of(4).event_models for one in all_fields(model)
+    }
+    found: set[tuple[str, str]] = set()
+    for name in ("version_5", "raised_to_5"):
+        refused = {(one.partition, one.offset) for one in folded(name).dead_letters}
+        assert any(one.partition == 1 for one in folded(name).dead_letters)
+        for record in read_recording(name).records:
+            if (record.partition, record.offset) not in refused:
+                model = models[json.loads(record.value)["type"]]
+                found.update(set_fields(model.model_validate_json(record.value)))
+    assert added - found == set()
 
 
 def all_fields(model: Any) -> Iterator[tuple[str, str]]:

@@ -169,6 +169,7 @@ class Simulation:
             *(self.send_again,) * 2,
             *(self.crash, self.restart_scheduler),
             *((self.share, self.share, self.parent, self.update, self.update) if self.newest else ()),
+            *((self.say_running, self.say_running, self.say_digest) if self.newest else ()),
             *((self.move_to_cell, self.move_to_cell, self.go_on, self.go_on) if self.newest else ()),
         )
 
@@ -214,6 +215,25 @@ class Simulation:
         project, parent = self.rng.choice((("p", "q"), ("q", "p"), ("p", ""), ("q", "top"), ("q", "")))
         data = {"project": project, "parent": parent, "revision": revision}
         self.tape.append(cell, event("quota.parent.set.v1", data))
+
+    def say_running(self) -> None:
+        """A node says what it runs; one that two reporters speak for says it in another order."""
+        cell = self.rng.choice(self.tape.cells)
+        there = [one.claim["consumer"] for one in self.sent.values() if one.cell == cell]
+        data = {
+            "root": f"n{self.rng.randrange(3)}",
+            "incarnation": f"{self.rng.choice((1, 2)):016x}",
+            "sequence": next(self.numbers) + 1 if self.rng.random() < 0.8 else 1,
+            "consumers": self.rng.sample(there, min(len(there), 5)),
+        }
+        self.tape.append(cell, event("node.running.v1", data))
+
+    def say_digest(self) -> None:
+        """A store of another host says its checksum, which may be a lie."""
+        cell = self.rng.choice(self.tape.cells)
+        position = self.rng.choice((0, 8, 16))
+        data = {"store": "other", "position": position, "checksum": f"{self.rng.getrandbits(64):016x}"}
+        self.tape.append(cell, event("state.digested.v1", data))
 
     # -- schedulers -----------------------------------------------------------------------------------------
 
