@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "provider": ("provider.app", "Disable, drain, enable; aggregates, traits."),
     "replay": ("replay.replay", "Fold the log into a store, then exit."),
     "verify": ("verify.verify", "Compare a store with the log; audit both."),
+    "audit": ("audit.audit", "Compare what is held with what runs."),
     "digest": ("replay.digest", "Print one hash of the store's content."),
     "bisect": ("bisect.bisect", "Find the record that changed an answer."),
     "snapshot": ("snapshot.app", "Make, check and restore snapshots."),

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
@@ -31,9 +32,10 @@ from vacancy.clients.publisher.host.remarks import RemarkPrinter
 from vacancy.clients.publisher.known_rules import KnownRules
 from vacancy.clients.publisher.outbox import Outbox
 from vacancy.clients.publisher.publisher import Providers, Publisher, node_cell
+from vacancy.clients.publisher.running import RunningReporter, read_running
 from vacancy.clients.publisher.service import PublishService
 from vacancy.resources.model.errors import LogError, StoreError, UsageError, VacancyError
-from vacancy.resources.model.events import NodeReportedV2, ProviderReport
+from vacancy.resources.model.events import NodeReportedV2, NodeRunning, ProviderReport
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rule_set import RuleSet
 from vacancy.resources.state.tables import NODES, PARTITION, PARTITION_KEY, key
@@ -228,9 +230,15 @@ def serve(log_url: str, open_log: OpenLog, service: Callable[[Log], PublishServi
 
 
 def make_service(
-    context: CommandContext, log: Log, publisher: Publisher, collect: CollectProviders, intervals: Intervals
+    context: CommandContext,
+    log: Log,
+    publisher: Publisher,
+    collect: CollectProviders,
+    intervals: Intervals,
+    say_running: Callable[[], None],
 ) -> PublishService:
-    """The service that publishes what `collect` returns, and warns if another publisher uses the node's name."""
+    """The service that publishes what `collect` returns, and warns if another publisher uses the node's name. `say_running` is
+    called at each interval."""
     return PublishService(
         publisher,
         collect,
@@ -239,7 +247,28 @@ def make_service(
         full_every_s=intervals.full_every_s,
         flush_timeout_s=intervals.flush_timeout_s,
         name_warning=name_warning(context, publisher, log),
+        say_running=say_running,
     )
+
+
+def running_reporter(log: Log, publisher: Publisher, file: Path | None) -> Callable[[], None]:
+    """A function that says in the log what the node runs, as the file has it; without a file it does nothing. It raises
+    `UsageError` for the file, and `LogError`. Under rules that do not have that, it says so once."""
+    if file is None:
+        return lambda: None
+    reporter = RunningReporter(log, publisher.root, publisher.cell)
+    warned: list[bool] = []
+
+    def say() -> None:
+        rules = publisher.known_rules()
+        if rules is not None and NodeRunning not in rules.event_models:
+            if not warned:
+                warned.append(True)
+                note(f"what nodes run needs rules version 5, and this log follows version {rules.version}")
+            return
+        reporter.report(read_running(file))
+
+    return say
 
 
 class Published(NamedTuple):

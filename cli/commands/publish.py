@@ -178,6 +178,15 @@ def publish(
             " them. The file is read again at every interval.",
         ),
     ] = None,
+    running: Annotated[
+        Path | None,
+        typer.Option(
+            "--running",
+            metavar="FILE",
+            help="The consumers that the node runs, as a hook of yours writes them to this file: a JSON list, or one on each line."
+            " `vacancy audit` compares them with what is held (rules version 5). The file is read again at every interval.",
+        ),
+    ] = None,
     mig: Annotated[
         bool,
         typer.Option(
@@ -267,7 +276,8 @@ def publish(
     def service(opened: Log) -> PublishService:
         publisher = publisher_to(opened)
         note(f"publishing {node} in cell {publisher.cell}, outbox {outbox_file}; stop with Ctrl-C")
-        return publish_loop.make_service(context, opened, publisher, collect, intervals)
+        said = publish_loop.running_reporter(opened, publisher, running)
+        return publish_loop.make_service(context, opened, publisher, collect, intervals, said)
 
     with Outbox(outbox_file := _outbox_file(context, outbox, node)) as queue:
         if not once and not retire:
@@ -283,6 +293,7 @@ def publish(
             timeout_s=timeout,
             wait=not no_wait,
             as_json=as_json,
+            running=running,
         )
 
 
@@ -297,6 +308,7 @@ def _publish_once(
     timeout_s: float,
     wait: bool,
     as_json: bool,
+    running: Path | None,
 ) -> None:
     """Send one full report; without `collect`, retire the node. Print what became of it."""
     from vacancy.cli import publish_loop
@@ -310,6 +322,8 @@ def _publish_once(
         published = publish_loop.publish_once(
             context, publisher, opened, providers, timeout_s=timeout_s, wait=wait
         )
+        if collect is not None:
+            publish_loop.running_reporter(opened, publisher, running)()
     if published.warning:
         note(published.warning)
     _print(context, publisher, providers, published.applied, as_json=as_json)

@@ -68,10 +68,7 @@ def status(
             for one in found.partitions
         ),
     )
-    for one in found.partitions:
-        for difference in one.differs.values():
-            emit(f"partition {one.partition}: {difference}; run `vacancy verify` on both hosts")
-    _print_clocks(found.partitions)
+    _print_partitions(found.partitions)
     if found.node_states:
         emit("nodes: " + ", ".join(f"{count} {state}" for state, count in found.node_states.items()))
     _print_taints(found.taints)
@@ -119,9 +116,11 @@ def _print_excluded(devices: list[ExcludedAnswer]) -> None:
         emit(f"and {len(ordered) - _CONTESTED_SHOWN:,} more devices are not granted; see all with --json")
 
 
-def _print_clocks(partitions: list[PartitionStatus]) -> None:
-    """The partitions whose log time is ahead of this host's clock."""
+def _print_partitions(partitions: list[PartitionStatus]) -> None:
+    """The partitions that differ from those of another host, or whose log time is ahead of this host's clock."""
     for one in partitions:
+        for difference in one.differs.values():
+            emit(f"partition {one.partition}: {difference}; run `vacancy verify` on both hosts")
         if one.ahead_s * 1000 >= NOTICE_MS:
             emit(
                 f"log time of partition {one.partition} is {duration_text(int(one.ahead_s * 1000))} ahead of this host's"

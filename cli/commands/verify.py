@@ -12,6 +12,7 @@ from vacancy.cli.output import emit_json, emit_table, note, position_text, progr
 
 if TYPE_CHECKING:
     from vacancy.clients.replay_tool.differences import PartedPartition
+    from vacancy.clients.replay_tool.verify import Verification
     from vacancy.projections.store.state_digests import ComparedStore
 
 _PROBLEMS_SHOWN = 10
@@ -36,7 +37,6 @@ def verify(
 
     with site.open_log() as opened, progress_bar("records folded") as progress:
         found = verify_store(opened, site.store, site.registry(), progress=progress)
-    audit = found.audit
     if as_json:
         emit_json(
             {
@@ -48,42 +48,54 @@ def verify(
                 "checksums": found.checksums,
                 "parted": found.parted,
                 "hosts": found.hosts,
-                "audit": audit,
+                "audit": found.audit,
             }
         )
     else:
-        emit_table(
-            ("WHAT", "FOUND"),
-            [
-                ("position", position_text(found.position)),
-                ("digest of the store", found.digest_store),
-                ("digest of the log", found.digest_rebuilt),
-                ("claims", audit.claims),
-                ("accepted", audit.accepted),
-                ("rejected", audit.rejected),
-                ("after their deadline", audit.late),
-                ("released", audit.released),
-                ("overcommitted", audit.overcommitted),
-                ("wrong rejections", audit.wrong_rejections),
-                ("missing verdicts", audit.missing_verdicts),
-                ("unexpected verdicts", audit.extra_verdicts),
-                ("not as requested", audit.misplaced),
-                ("cannot be verified", audit.unverifiable),
-            ],
-        )
-        for one in found.parted:
-            _print_parted(one)
-        for partition, stores in found.hosts.items():
-            for other in stores:
-                note(f"partition {partition}: {_host_text(other)}")
-        for reason, count in audit.unverifiable_reasons.items():
-            note(f"cannot be verified: {reason} ({count})")
-        for open_move in audit.open_moves:
-            note(open_move)
-        for problem in audit.problems[:_PROBLEMS_SHOWN]:
-            note(problem)
-        if len(audit.problems) > _PROBLEMS_SHOWN:
-            note(f"and {len(audit.problems) - _PROBLEMS_SHOWN} more; see all with --json")
+        _show(found)
+    _raise_difference(found, site)
+
+
+def _show(found: Verification) -> None:
+    """Print it for people."""
+    audit = found.audit
+    emit_table(
+        ("WHAT", "FOUND"),
+        [
+            ("position", position_text(found.position)),
+            ("digest of the store", found.digest_store),
+            ("digest of the log", found.digest_rebuilt),
+            ("claims", audit.claims),
+            ("accepted", audit.accepted),
+            ("rejected", audit.rejected),
+            ("after their deadline", audit.late),
+            ("released", audit.released),
+            ("overcommitted", audit.overcommitted),
+            ("wrong rejections", audit.wrong_rejections),
+            ("missing verdicts", audit.missing_verdicts),
+            ("unexpected verdicts", audit.extra_verdicts),
+            ("not as requested", audit.misplaced),
+            ("cannot be verified", audit.unverifiable),
+        ],
+    )
+    for one in found.parted:
+        _print_parted(one)
+    for partition, stores in found.hosts.items():
+        for other in stores:
+            note(f"partition {partition}: {_host_text(other)}")
+    for reason, count in audit.unverifiable_reasons.items():
+        note(f"cannot be verified: {reason} ({count})")
+    for open_move in audit.open_moves:
+        note(open_move)
+    for problem in audit.problems[:_PROBLEMS_SHOWN]:
+        note(problem)
+    if len(audit.problems) > _PROBLEMS_SHOWN:
+        note(f"and {len(audit.problems) - _PROBLEMS_SHOWN} more; see all with --json")
+
+
+def _raise_difference(found: Verification, site: CommandContext) -> None:
+    """Raise `DifferenceFound` for what is most important."""
+    audit = found.audit
     if found.different:
         raise DifferenceFound(
             f"the store differs from the log in partitions {', '.join(map(str, found.different))}",

@@ -160,6 +160,10 @@ class Publisher:
             made._owned = opened.pop_all()
         return made
 
+    def known_rules(self) -> RuleSet | None:
+        """The rules that the cell's partition follows, as far as they are known."""
+        return None if self._rules is None else self._rules()
+
     def report(self, providers: Sequence[ProviderReport], consumers: Sequence[str] | None = None) -> None:
         """Record a full report: the node is `providers`, a tree under the root, and nothing else.
 

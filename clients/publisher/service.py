@@ -31,6 +31,8 @@ class PublishService:
     `name_warning` returns a warning when another publisher uses the node's name, "" when none does, and None when that is
     not known. It is called after each full report and every minute. The warning is logged when it appears, every ten
     minutes while it lasts, and when it ends.
+
+    `say_running` is called at each interval while the log answers, after the node's own events: it says what the node runs.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class PublishService:
         jitter: float = 0.1,
         flush_timeout_s: float = 10.0,
         name_warning: Callable[[], str | None] | None = None,
+        say_running: Callable[[], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         choose: random.Random | None = None,
     ) -> None:
@@ -56,6 +59,7 @@ class PublishService:
         self._full_needed = False
         self._outage = False
         self._name_warning = name_warning
+        self._say_running = say_running
         self._warned = False
         self._look_due = self._warn_due = 0.0
 
@@ -80,6 +84,7 @@ class PublishService:
         except VacancyError as error:
             logger.error("%s", error)
         self._flush()
+        self._say()
         self._look_at_name()
 
     def _record(self, current: Providers | None) -> None:
@@ -123,6 +128,14 @@ class PublishService:
             if self._outage:
                 logger.info("node %s: the events in the outbox were sent", self._publisher.root)
             self._outage = False
+
+    def _say(self) -> None:
+        if self._say_running is None or self._outage:
+            return
+        try:
+            self._say_running()
+        except VacancyError as error:
+            logger.error("node %s: what it runs was not said: %s", self._publisher.root, error)
 
     def _look_at_name(self) -> None:
         now = self._monotonic()

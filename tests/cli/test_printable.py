@@ -34,6 +34,7 @@ BAD = (
 CELL = covering_cells(1)[0]
 SMALL = ("--resources", "VCPU:1")
 ARGUMENTS: dict[str, tuple[object, ...]] = {
+    "audit": (),
     "bisect": ("candidates --resources VCPU:1",),
     "candidates": SMALL,
     "classes activate": (),

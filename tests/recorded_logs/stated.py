@@ -62,7 +62,7 @@ def _made(name: str, version: int) -> Recording:
         uuid = LOG_UUIDS[name].encode()
         named = [one._replace(value=one.value.replace(LOG.encode(), uuid)) for one in those]
         at_ms = named[-1].timestamp_ms + TICK_MS
-        key = cells[partition].encode()
-        named.append(Record(partition, len(named), at_ms, key, event("tick.v1", {})))
+        home = cells[partition].encode()
+        named.append(Record(partition, len(named), at_ms, home, event("tick.v1", {})))
         made[partition] = named
     return recorded(name, made, (Ports.name,))

@@ -41,7 +41,17 @@ from vacancy.resources.model.canonical_bytes import read_spec
 from vacancy.resources.state.tables import REQUESTS
 from vacancy.streams.embedded_worker import EmbeddedWorker
 
-NAMES = ("demo", "race", "every_event", "activation", "version_3", "version_4", "raised_to_4", "version_5", "raised_to_5")
+NAMES = (
+    "demo",
+    "race",
+    "every_event",
+    "activation",
+    "version_3",
+    "version_4",
+    "raised_to_4",
+    "version_5",
+    "raised_to_5",
+)
 BYTES_MAX = 2_000_000
 
 REASONS = {

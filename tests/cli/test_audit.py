@@ -1,0 +1,121 @@
+"""`vacancy audit`: what is held compared with what nodes say that they run, and what mends it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Vacancy, log_of_version
+from tests.cli.test_taints import report
+
+NO_GRACE = ("--grace", "0.001s")
+
+
+@pytest.fixture
+def vacancy(tmp_path: Path) -> Iterator[Vacancy]:
+    made = Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store"))
+    made("topics", "create", "--partitions", 1)
+    for name in ("n1", "n2"):
+        made(
+            "publish",
+            "--once",
+            "--no-wait",
+            "--file",
+            report(tmp_path, name, **{f"CUSTOM_{name.upper()}": 8}),
+        )
+    with made, made.worker():
+        yield made
+
+
+def runs(vacancy: Vacancy, node: str, *consumers: str) -> None:
+    """The hook of a node writes the list, and its publisher sends it."""
+    file = vacancy.home / f"{node}.running"
+    file.write_text("".join(f"{one}  # by the hook\n" for one in consumers))
+    vacancy("publish", "--once", "--file", vacancy.home / f"{node}.json", "--running", file)
+    vacancy("publish", "--once", "--file", vacancy.home / f"{node}.json")  # the store has read the list
+
+
+def place(vacancy: Vacancy, consumer: str) -> None:
+    """On the first node."""
+    vacancy("place", "--resources", "CUSTOM_N1:1", "--consumer", consumer)
+
+
+def audited(vacancy: Vacancy, code: int, *words: object) -> dict[str, list[dict[str, object]]]:
+    ended = vacancy.run_shared("audit", *words, "--json")
+    assert ended.code == code, ended
+    found: dict[str, list[dict[str, object]]] = json.loads(ended.out)["found"]
+    return found
+
+
+def test_what_is_held_and_does_not_run_is_released(vacancy: Vacancy) -> None:
+    for consumer in ("vm-1", "vm-2"):
+        place(vacancy, consumer)
+    assert audited(vacancy, 0)["silent"] == 2
+    runs(vacancy, "n1", "vm-1", "by-hand")
+    assert audited(vacancy, 0)["held_not_running"] == []  # within the grace period
+    found = audited(vacancy, 5, *NO_GRACE)
+    (held,) = found["held_not_running"]
+    assert (held["consumer"], held["node"], held["left_ms"]) == ("vm-2", "n1", 0)
+    (running,) = found["running_not_held"]
+    assert (running["consumer"], running["held_on"]) == ("by-hand", [])
+    told = vacancy.run_shared("audit", *NO_GRACE, "--heal", "--dry-run").out
+    assert f"would release vm-2 (claim {held['claim']})" in told
+    assert len(audited(vacancy, 5, *NO_GRACE)["held_not_running"]) == 1
+    healed = audited(vacancy, 5, *NO_GRACE, "--heal")
+    assert healed["held_not_running"] == []
+    assert vacancy.run_shared("show", "consumer", "vm-2").code != 0
+    assert "vm-1" in vacancy("show", "consumer", "vm-1")
+    assert vacancy.json("verify")["ok"]
+
+
+def test_a_node_that_runs_nothing_is_left_alone_unless_it_is_named(vacancy: Vacancy) -> None:
+    place(vacancy, "vm-1")
+    runs(vacancy, "n1")
+    ended = vacancy.run_shared("audit", *NO_GRACE, "--heal")
+    assert ended.code == 5
+    assert "n1 says that it runs nothing" in ended.err
+    assert "vm-1" in vacancy("show", "consumer", "vm-1")
+    assert "released 1 consumers" in vacancy("audit", *NO_GRACE, "--heal", "--node", "n1")
+
+
+def test_what_runs_elsewhere_is_left_alone(vacancy: Vacancy) -> None:
+    for consumer in ("vm-1", "vm-2"):
+        place(vacancy, consumer)
+    runs(vacancy, "n1", "vm-2")
+    runs(vacancy, "n2", "vm-1")
+    ended = vacancy.run_shared("audit", *NO_GRACE, "--heal")
+    assert ended.code == 5
+    assert "it runs on n2" in ended.err
+    assert "vm-1" in vacancy("show", "consumer", "vm-1")
+
+
+def test_a_provider_over_capacity_is_listed(vacancy: Vacancy) -> None:
+    vacancy("provider", "disable", "n2", "--reason", "not here")
+    vacancy("place", "--resources", "VCPU:6", "--consumer", "vm-1")
+    file = vacancy.home / "n1.json"
+    file.write_text(json.dumps([{"id": "n1", "inventories": {"VCPU": {"total": 4}}}]))
+    vacancy("publish", "--once", "--file", file)
+    (found,) = audited(vacancy, 5)["over_capacity"]
+    assert (found["provider"], found["capacity"], found["used"]) == ("n1", 4, 6)
+
+
+def test_rules_before_version_5_have_no_such_lists(tmp_path: Path) -> None:
+    with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
+        log_of_version(4, f"sqlite://{tmp_path}/log.db")
+        file = report(tmp_path, "n1")
+        (tmp_path / "running").write_text('["vm-1"]')
+        told = vacancy.run("publish", "--once", "--file", file, "--running", tmp_path / "running").err
+        assert "needs rules version 5, and this log follows version 4" in told
+        vacancy("replay")
+        assert vacancy.json("status")["partitions"][0]["dead_letters"] == 0
+
+
+def test_a_file_that_is_no_list_is_an_error(vacancy: Vacancy) -> None:
+    file = vacancy.home / "running"
+    for content in ("[1]", "[", "a" * 300):
+        file.write_text(content)
+        told = vacancy.fails(2, "publish", "--once", "--file", vacancy.home / "n1.json", "--running", file)
+        assert str(file) in told
