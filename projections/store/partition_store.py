@@ -308,9 +308,7 @@ class PartitionStore:
         local = MetadataRow(
             before.store, position, checksum, first, number + 1, rules_version, before.epoch, *manifest, state
         )
-        batch.put(LOCAL_KEY, encode_metadata(local), handles[LOCAL_FAMILY])
-        if (digests := self.digests.encoded) is not None:
-            batch.put(DIGESTS_KEY, digests, handles[LOCAL_FAMILY])
+        self._write_own(batch, local)
         try:
             with translated(self.path):
                 self._db.write(batch)
@@ -332,13 +330,9 @@ class PartitionStore:
     def _commit_in_bulk(self, position: int, checksum: int) -> None:
         """As `commit`, but the feed is left empty: readers that find its numbers ahead load everything."""
         batch = WriteBatch(raw_mode=True)
+        self._counted = 0
         for table, rows in self._staged.items():
-            put, encode, handle = batch.put, table.encode, self._handles[table.family]
-            for key, row in rows.items():
-                if row is None:
-                    batch.delete(key, handle)
-                else:
-                    put(key, encode(row), handle)
+            self._write(batch, table, rows)
         before = self.local
         number, manifest = before.feed_next + 1, self._manifest.state()
         local = MetadataRow(
@@ -350,8 +344,9 @@ class PartitionStore:
             self._rules_version or 1,
             before.epoch,
             *manifest,
+            (before.state + self._counted) % MODULUS,
         )
-        batch.put(LOCAL_KEY, encode_metadata(local), self._handles[LOCAL_FAMILY])
+        self._write_own(batch, local)
         try:
             with translated(self.path):
                 self._db.write(batch, without_wal())
@@ -362,7 +357,15 @@ class PartitionStore:
         self._feed_sizes, self._feed_bytes = array("I"), 0
         self._staged = defaultdict(dict)
         self._deadlines.commit()
+        self.digests.written()
         self._drop_old_rows()
+
+    def _write_own(self, batch: WriteBatch, local: MetadataRow) -> None:
+        """Put what the store records of itself into the batch."""
+        handle = self._handles[LOCAL_FAMILY]
+        batch.put(LOCAL_KEY, encode_metadata(local), handle)
+        if (digests := self.digests.encoded) is not None:
+            batch.put(DIGESTS_KEY, digests, handle)
 
     def _drop_old_rows(self) -> None:
         """Drop rows from memory that are not likely to be read again."""

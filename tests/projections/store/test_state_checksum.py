@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.projections.store.test_store_properties import FEW
 from tests.support.events_json import LOG, START_MS, opened
 from tests.support.ports_class import REGISTRY
 from tests.support.strategies import batches, logs
-from tests.support.temporary_stores import opened_store
+from tests.support.temporary_stores import FAST, opened_store
 from vacancy.projections.store import partition_store
 from vacancy.projections.store.metadata import (
     LOCAL_FAMILY,
@@ -44,6 +45,17 @@ def test_it_is_that_of_the_rows_after_each_commit(data: st.DataObject) -> None:
                 store.release(0)
             store.apply(0, records[first:end])
             assert store.partition(0).local.state == counted(store)
+
+
+@FEW
+@given(st.data())
+def test_it_is_that_of_the_rows_of_a_store_that_is_written_in_bulk(data: st.DataObject) -> None:
+    records = data.draw(logs()).records[0]
+    with tempfile.TemporaryDirectory(dir=FAST) as path:
+        for first, end in data.draw(st.composite(batches)(len(records))):
+            with Store(Path(path), log=LOG, partitions=1, registry=REGISTRY, bulk=True) as store:
+                store.apply(0, records[first:end])
+                assert store.partition(0).local.state == counted(store)
 
 
 @FEW
