@@ -235,10 +235,10 @@ def make_service(
     publisher: Publisher,
     collect: CollectProviders,
     intervals: Intervals,
-    say_running: Callable[[], None],
+    running: Path | None,
 ) -> PublishService:
-    """The service that publishes what `collect` returns, and warns if another publisher uses the node's name. `say_running` is
-    called at each interval."""
+    """The service that publishes what `collect` returns, and warns if another publisher uses the node's name. `running` is
+    the file with the consumers that the node runs."""
     return PublishService(
         publisher,
         collect,
@@ -247,7 +247,7 @@ def make_service(
         full_every_s=intervals.full_every_s,
         flush_timeout_s=intervals.flush_timeout_s,
         name_warning=name_warning(context, publisher, log),
-        say_running=say_running,
+        say_running=running_reporter(log, publisher, running),
     )
 
 

@@ -15,7 +15,7 @@ NEAR_END: Final = 4096
 
 
 class DigestInterval(NamedTuple):
-    """How often a worker says it of a partition: after so many seconds or records, whichever comes first. 0 seconds: never."""
+    """How often a worker says it of a partition: after that many seconds or records, whatever comes first. 0 seconds: never."""
 
     seconds: float = 600.0
     records: int = 100_000

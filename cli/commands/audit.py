@@ -30,7 +30,7 @@ def audit(
         ),
     ] = "5m",
     heal: Annotated[
-        bool, typer.Option("--heal", help="Append the events that mend what can be mended.")
+        bool, typer.Option("--heal", help="Append the events that correct what can be corrected.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --heal: only show these events.")] = False,
     timeout: o.TimeoutOption = 10.0,

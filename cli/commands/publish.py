@@ -266,18 +266,18 @@ def publish(
     if dry_run:
         _dry_run(source, retire=retire, as_json=as_json)
         return
-    node, collect = source.node, source.collector(note)
     context.ensure_log()
-    intervals = publish_loop.Intervals(interval, heartbeat, full_every, timeout)
+    node, collect = source.node, source.collector(note)
 
     def publisher_to(opened: Log) -> Publisher:
         return publish_loop.make_publisher(context, opened, source, queue, machine, move_cell=move_cell)
 
     def service(opened: Log) -> PublishService:
-        publisher = publisher_to(opened)
-        note(f"publishing {node} in cell {publisher.cell}, outbox {outbox_file}; stop with Ctrl-C")
-        said = publish_loop.running_reporter(opened, publisher, running)
-        return publish_loop.make_service(context, opened, publisher, collect, intervals, said)
+        note(
+            f"publishing {node} in cell {(publisher := publisher_to(opened)).cell}, outbox {outbox_file}; stop with Ctrl-C"
+        )
+        times = publish_loop.Intervals(interval, heartbeat, full_every, timeout)
+        return publish_loop.make_service(context, opened, publisher, collect, times, running)
 
     with Outbox(outbox_file := _outbox_file(context, outbox, node)) as queue:
         if not once and not retire:

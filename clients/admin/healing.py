@@ -1,4 +1,4 @@
-"""What would mend the findings of an audit: the events, and appending them (`vacancy audit --heal`).
+"""What would correct the findings of an audit: the events, and appending them (`vacancy audit --heal`).
 
 Only that is released which a node has held without running it, by the id of its claim: a newer claim of the consumer stays.
 It is not released where the node says that it runs nothing at all, unless an operator names the node: what reports may be
@@ -26,7 +26,7 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class LeftAlone:
-    """A finding that no event mends, or none without a decision: what it is, why, and what an operator can do."""
+    """A finding that no event corrects, or none without a decision: what it is, why, and what an operator can do."""
 
     what: str
     why: str
@@ -35,7 +35,7 @@ class LeftAlone:
 
 @dataclass(frozen=True, slots=True)
 class Healing:
-    """The releases that mend findings, and what is left alone."""
+    """The releases that correct findings, and what is left alone."""
 
     releases: list[HeldNotRunning]
     left: list[LeftAlone]
@@ -52,7 +52,7 @@ def _release(one: HeldNotRunning) -> events.ConsumersReleased:
 
 
 def plan_healing(found: ConsumerAudit, reader: StoreReader, *, node: str | None = None) -> Healing:
-    """What would mend these findings. `node` is the one that the operator named, if any."""
+    """What would correct these findings. `node` is the one that the operator named, if any."""
     releases: list[HeldNotRunning] = []
     left: list[LeftAlone] = []
     idle = Counter(one.node for one in found.held_not_running)

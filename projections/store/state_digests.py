@@ -144,7 +144,7 @@ class StateDigests:
 
     @property
     def encoded(self) -> bytes | None:
-        """The row's bytes, if it is another one than that which was written."""
+        """The row's bytes, if it is not what was written."""
         return None if self.row is self._written else encode_digests(self.row)
 
     def written(self) -> None:

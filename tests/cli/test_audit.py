@@ -1,4 +1,4 @@
-"""`vacancy audit`: what is held compared with what nodes say that they run, and what mends it."""
+"""`vacancy audit`: what is held compared with what nodes say that they run, and what corrects it."""
 
 from __future__ import annotations
 
