@@ -15,7 +15,7 @@ from vacancy.cli.output import NOT_WAITED, emit, emit_written, failure_as_json, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vacancy.cli.publish_loop import CollectProviders, NodeSource
+    from vacancy.cli.publish_loop import CollectProviders, Intervals, NodeSource
     from vacancy.clients.publisher.outbox import Outbox
     from vacancy.clients.publisher.publisher import Providers, Publisher
     from vacancy.clients.publisher.service import PublishService
@@ -273,11 +273,8 @@ def publish(
         return publish_loop.make_publisher(context, opened, source, queue, machine, move_cell=move_cell)
 
     def service(opened: Log) -> PublishService:
-        note(
-            f"publishing {node} in cell {(publisher := publisher_to(opened)).cell}, outbox {outbox_file}; stop with Ctrl-C"
-        )
         times = publish_loop.Intervals(interval, heartbeat, full_every, timeout)
-        return publish_loop.make_service(context, opened, publisher, collect, times, running)
+        return _service(context, opened, publisher_to(opened), collect, times, running, outbox_file)
 
     with Outbox(outbox_file := _outbox_file(context, outbox, node)) as queue:
         if not once and not retire:
@@ -295,6 +292,22 @@ def publish(
             as_json=as_json,
             running=running,
         )
+
+
+def _service(
+    context: CommandContext,
+    opened: Log,
+    publisher: Publisher,
+    collect: CollectProviders,
+    intervals: Intervals,
+    running: Path | None,
+    outbox: Path,
+) -> PublishService:
+    """The service that publishes until it is stopped."""
+    from vacancy.cli import publish_loop
+
+    note(f"publishing {publisher.root} in cell {publisher.cell}, outbox {outbox}; stop with Ctrl-C")
+    return publish_loop.make_service(context, opened, publisher, collect, intervals, running)
 
 
 def _publish_once(
