@@ -90,7 +90,14 @@ def test_the_quickstart_prints_what_it_shows(session: tuple[DocSession, str]) ->
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "docs/devices.md", "docs/history.md", "docs/running-a-fleet.md", "docs/snapshots.md"],
+    [
+        "README.md",
+        "docs/audit.md",
+        "docs/devices.md",
+        "docs/history.md",
+        "docs/running-a-fleet.md",
+        "docs/snapshots.md",
+    ],
 )
 def test_the_session_of_a_page_prints_what_it_shows(name: str, tmp_path: Path) -> None:
     running = DocSession(tmp_path)
@@ -107,6 +114,7 @@ def test_every_session_is_run_by_a_test() -> None:
     with_session = {name for name, page in PAGES.items() for one in blocks(page) if one.kind == "console"}
     assert with_session == {
         "README.md",
+        "docs/audit.md",
         "docs/quickstart.md",
         "docs/devices.md",
         "docs/history.md",

@@ -91,14 +91,19 @@ def _times(log: Log) -> Callable[[int, int], int | None]:
     return time_of
 
 
+def _title(text: str) -> None:
+    emit()
+    emit(text)
+
+
 def _show(found: ConsumerAudit) -> None:
-    emit(f"compared with what {found.judged} nodes say that they run")
+    emit(f"nodes that say what they run: {found.judged}")
     if found.stale:
         note(f"the lists of {len(found.stale)} nodes are over an hour old: {', '.join(found.stale[:10])}")
     if found.silent:
         note(f"{found.silent} nodes never said what they run")
     if found.held_not_running:
-        emit("\nheld, and not running:")
+        _title("held, and not running:")
         emit_table(
             ("NODE", "CONSUMER", "CLAIM", "AT", "SINCE", "LAST SEEN", "RUNS ON"),
             (
@@ -115,7 +120,7 @@ def _show(found: ConsumerAudit) -> None:
             ),
         )
     if found.running_not_held:
-        emit("\nrunning, and not held:")
+        _title("running, and not held:")
         emit_table(
             ("NODE", "CONSUMER", "SINCE", "SAID AT", "HOLDS SOMETHING OF"),
             (
@@ -130,7 +135,7 @@ def _show(found: ConsumerAudit) -> None:
             ),
         )
     if found.held_twice:
-        emit("\nheld in several cells:")
+        _title("held in several cells:")
         emit_table(
             ("CONSUMER", "CELLS", "CLAIMS", "MOVE", "IT WAITS FOR"),
             (
@@ -139,7 +144,7 @@ def _show(found: ConsumerAudit) -> None:
             ),
         )
     if found.over_capacity:
-        emit("\nover capacity:")
+        _title("over capacity:")
         emit_table(
             ("PROVIDER", "CLASS", "CAPACITY", "USED", "CHANGED AT"),
             (
@@ -156,6 +161,6 @@ def _show_plan(plan: Healing, released: int, *, dry_run: bool) -> None:
                 f"would release {one.consumer} (claim {one.claim}) in cell {one.cell}: {one.node} does not run it"
             )
     elif released:
-        emit(f"released {released} consumers")
+        emit(f"released: {released}")
     for left in plan.left:
         note(f"left alone: {left.what}, {left.why}; {left.do}")
