@@ -257,7 +257,9 @@ def _decoded(row: _Row, data: bytes | None, registry: Registry) -> Any:
         else:
             tables: Mapping[str, Any] = {table.family: table for table in RULES_VERSIONS.newest.tables}
             decode = (tables.get(row.family) or registry.table(row.family)).decode
-        return msgspec.to_builtins(decode(data), enc_hook=_plain)
+        found = decode(data)
+        fields = msgspec.structs.asdict(found) if isinstance(found, msgspec.Struct) else found
+        return msgspec.to_builtins(fields, enc_hook=_plain)
     except (ValueError, InvalidRecord, msgspec.MsgspecError, struct.error):
         return data.hex()
 
