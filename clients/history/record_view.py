@@ -266,6 +266,7 @@ _SENTENCES: Final = {
     "rules.proposed": "rules version {version} is proposed",
     "rules.supported": "store {store} answers proposal {proposal}",
     "rules.withdrawn": "proposal {proposal} is withdrawn",
+    "state.digested": "store {store} has checksum {checksum} at position {position}",
     "tick": "log time goes on",
     "facts.set": "operator settings of {provider}, revision {revision}",
     "consumer.confirmed": "{consumer} keeps what claim {claim} got",
@@ -295,6 +296,8 @@ def _node_summary(verb: str, data: Mapping[str, Any]) -> str:
             if data.get(field)
         ]
         return f"{root}: {', '.join(parts) or 'nothing changed'}"
+    if verb == "running":
+        return f"{root}: runs {counted(len(data['consumers']), 'consumer')}"
     if verb == "renamed":
         return f"{root}: renamed to {data.get('to')}"
     if verb == "adopted":

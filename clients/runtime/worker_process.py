@@ -69,8 +69,8 @@ def run_worker(
 
     `on_ready` is called once all that was in the log at the start is folded; partitions that failed before that
     are in the worker's `errors`. `web` is where to serve the worker's state, which only that of a Kafka log does.
-    `before_opening` is called with the open log before the store is opened, and may make the store. `digest_interval`: how often it says in the log what its tables are like. A Kafka that does not
-    answer is waited for. Raises what else opening raises, and at the end the first partition's
+    `before_opening` is called with the open log before the store is opened, and may make the store.
+    `digest_interval`: how often it says in the log what its tables are like. A Kafka that does not answer is waited for. Raises what else opening raises, and at the end the first partition's
     error.
     """
     # Imported here, because a process that only starts workers does not need ctypes.
@@ -172,7 +172,7 @@ def _run_embedded(
             wait_for_swap(store, partial(stop_requested, stop_signal))
             try:
                 before_opening(log)
-                _fold_embedded(log, store, on_ready, stop_signal)
+                _fold_embedded(log, store, on_ready, stop_signal, digest_interval)
             except StoreError as error:
                 if not _is_released(store, error):
                     raise
@@ -185,6 +185,7 @@ def _fold_embedded(
     store: Path,
     on_ready: Callable[[RunningWorker], None] | None,
     stop_signal: StopSignal,
+    digest_interval: DigestInterval,
 ) -> None:
     """Fold until a stop is requested. Raises `StoreReleased` where another store takes the place of this one."""
     from vacancy.clients.runtime.bootstrap import installed_registry, live_parts, open_store

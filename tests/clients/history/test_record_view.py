@@ -113,7 +113,7 @@ def test_a_name_is_found_whatever_the_way_it_is_written() -> None:
     assert names_of(json_object(escaped)).consumers == {"vm-1"}
 
 
-@pytest.mark.parametrize("name", ["every_event", "version_3", "version_4", "raised_to_4"])
+@pytest.mark.parametrize("name", ["every_event", "version_3", "version_4", "raised_to_4", "version_5"])
 def test_every_record_of_a_recorded_log_can_be_shown(name: str) -> None:
     types = set()
     for one in read_recording(name).records:
@@ -131,6 +131,7 @@ def test_every_record_of_a_recorded_log_can_be_shown(name: str) -> None:
         "version_3": RULES_VERSIONS.of(3).event_types - RULES_VERSIONS.of(1).event_types,
         "version_4": RULES_VERSIONS.of(4).event_types - RULES_VERSIONS.of(3).event_types - COUNTED,
         "raised_to_4": COUNTED,
+        "version_5": RULES_VERSIONS.of(5).event_types - RULES_VERSIONS.of(4).event_types,
     }
     assert types >= expected[name], expected[name] - types
 
