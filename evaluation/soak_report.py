@@ -113,7 +113,7 @@ def judge_state(
     registry = installed_registry()
     live = [replay(log, store, registry) for store in stores]
     with tempfile.TemporaryDirectory(prefix="vacancy-soak-", dir=site.home) as scratch:
-        rebuilt, verdicts, _ = rebuild(log, Path(scratch) / "store", registry, live[0].position, None)
+        rebuilt, verdicts, *_ = rebuild(log, Path(scratch) / "store", registry, live[0].position, None)
     audited = audit({p: LogRecords(log, p, end) for p, end in live[0].position.items()}, verdicts)
     accepted = {verdict["claim"] for verdict in verdicts if verdict["accepted"]}
     content = _read_log(log, live[0].position)

@@ -21,7 +21,7 @@ from vacancy.streams.clock import Clock, wall_ms
 from vacancy.streams.log import Log
 from vacancy.streams.projection_protocol import Projection
 from vacancy.streams.rules_answers import RulesAnswers
-from vacancy.streams.state_digests import DIGEST_INTERVAL, DigestInterval, DigestSender
+from vacancy.streams.state_digests import DIGEST_INTERVAL, DigestEntries, DigestInterval, DigestSender
 from vacancy.streams.ticks import Ticker
 
 IDLE_POLL_MAX_S: Final = 0.020
@@ -57,7 +57,8 @@ class EmbeddedWorker:
     `partitions`: those to follow (default: all). `batch_max`: maximum records per `Projection.apply`. `poll_s`: pause
     between polls after a busy round; it grows to 20 ms while nothing arrives. `tick_entry` makes the tick of a
     partition; without it the worker sends no ticks. `answer_entry` makes the answer to proposed rules; without it the
-    worker answers none. `digest_entry` makes the digest of a partition, which is sent every `digest_interval`. `between_commits` is called before each round of batches, so it must be cheap. `clock` returns
+    worker answers none. `digest_entries` makes what it says of its tables, with a mark every `digest_interval`; without it the
+    worker says nothing. `between_commits` is called before each round of batches, so it must be cheap. `clock` returns
     wall time in ms, `rng` spreads the ticks of several workers. The worker closes neither the log nor the projection.
     """
 
@@ -71,7 +72,7 @@ class EmbeddedWorker:
         poll_s: float = 0.001,
         tick_entry: Callable[[int], NewRecord] | None = None,
         answer_entry: Callable[[int, RulesAnswer], NewRecord] | None = None,
-        digest_entry: Callable[[int], NewRecord | None] | None = None,
+        digest_entries: DigestEntries | None = None,
         digest_interval: DigestInterval = DIGEST_INTERVAL,
         between_commits: Callable[[], None] | None = None,
         clock: Clock = wall_ms,
@@ -90,7 +91,7 @@ class EmbeddedWorker:
             rng=self._rng,
         )
         self._answers = RulesAnswers(log, projection.unanswered, answer_entry)
-        self._digests = DigestSender(log, digest_entry, digest_interval, clock=clock, rng=self._rng)
+        self._digests = DigestSender(log, digest_entries, digest_interval, clock=clock, rng=self._rng)
         self._stopping = threading.Event()
         self.progress = WorkerProgress()
         self.errors: dict[int, VacancyError] = {}
@@ -172,7 +173,6 @@ class EmbeddedWorker:
         self.progress.batches += 1
         self._ticker.start(one.partition)
         self._answers.start(one.partition)
-        self._digests.start(one.partition, len(records))
 
     def _digest_if_due(self, one: _Followed) -> None:
         if (entry := self._digests.due(one.partition)) is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.resources.model.rules_answer import RulesAnswer
-from vacancy.streams.state_digests import DIGEST_INTERVAL, DigestInterval
+from vacancy.streams.state_digests import DIGEST_INTERVAL, DigestEntries, DigestInterval
 
 if TYPE_CHECKING:
     from vacancy.streams.log import Log
@@ -79,14 +79,14 @@ class SharedProjection(Projection, Protocol):
 
 class WorkerParts(NamedTuple):
     """The tables of a worker, the functions that make the tick of a partition and its answer to proposed rules, and what
-    the worker calls about every 0.1 s, between two commits. `digest_entry` makes the record that says what the tables of a
-    partition are like, or None where there is nothing new; it is sent every `digest_interval`."""
+    the worker calls about every 0.1 s, between two commits. `digest_entries` makes what it says of its tables, with a mark every
+    `digest_interval`; None: nothing."""
 
     projection: SharedProjection
     tick_entry: Callable[[int], NewRecord]
     answer_entry: Callable[[int, RulesAnswer], NewRecord]
     between_commits: Callable[[], None] | None = None
-    digest_entry: Callable[[int], NewRecord | None] | None = None
+    digest_entries: DigestEntries | None = None
     digest_interval: DigestInterval = DIGEST_INTERVAL
 
 

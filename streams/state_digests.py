@@ -1,4 +1,4 @@
-"""Sends what the tables of a worker are like at an agreed position, so that workers of other stores can compare theirs."""
+"""Sends what stores of a log need to compare their tables: marks, and the digests of the tables at marks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from vacancy.streams.clock import Clock, wall_ms
 from vacancy.streams.log import Log, Receipt
 
 NEAR_END: Final = 4096
-"""A worker that is further behind the end of the log says nothing: others do not remember positions that long ago."""
+"""A worker that is further behind the end of the log says nothing yet."""
+
+_CHECKS: Final = 10
+"""How often in an interval a worker looks whether a mark is due, about."""
 
 
 class DigestInterval(NamedTuple):
-    """How often a worker says it of a partition: after that many seconds or records, whatever comes first. 0 seconds: never."""
+    """How often a partition gets a mark, if records came since the last one: after that many seconds, or after that many records
+    and a tenth of the time. 0 seconds: never, and no digests are computed."""
 
     seconds: float = 600.0
     records: int = 100_000
@@ -24,56 +28,74 @@ class DigestInterval(NamedTuple):
 DIGEST_INTERVAL: Final = DigestInterval()
 
 
-class DigestSender:
-    """Sends the digest of each partition at an interval, which varies by a quarter, so that hosts do not send together.
+class DigestEntries(NamedTuple):
+    """What a worker says of its tables. `digest` makes the record with a digest that was computed and is not in the log yet, or
+    returns None. `marked` returns the position of the last mark and the number of records since then without digests, or None
+    under rules without marks. `mark` makes a mark."""
 
-    `digest_entry` makes the record, or returns None where nothing has changed since the last one. Without it, or with an
-    interval of 0 s, nothing is ever due. Not thread-safe, but for `send`.
+    digest: Callable[[int], NewRecord | None]
+    marked: Callable[[int], tuple[int, int] | None]
+    mark: Callable[[int], NewRecord]
+
+
+class DigestSender:
+    """Sends digests as they are computed, and marks at an interval.
+
+    The workers of all hosts look at random moments whether a mark is due, and the first one sends it: so there is one for
+    all of them. Two do no harm. Without `entries`, or with an interval of 0 s, nothing is ever due. Not thread-safe, but
+    for `send`.
     """
 
     def __init__(
         self,
         log: Log,
-        digest_entry: Callable[[int], NewRecord | None] | None,
+        entries: DigestEntries | None,
         interval: DigestInterval,
         *,
         clock: Clock = wall_ms,
         rng: random.Random | None = None,
     ) -> None:
-        self._log, self._digest_entry, self._interval = log, digest_entry, interval
+        self._log, self._interval = log, interval
+        self._entries = entries if interval.seconds else None
         self._clock, self._rng = clock, rng or random.Random()
-        self._next_ms: dict[int, float] = {}
-        self._records: dict[int, int] = {}
+        self._check_ms: dict[int, float] = {}
+        self._seen: dict[int, tuple[int, float]] = {}  # the last mark, and when it was noticed
         self._receipts: dict[int, Receipt] = {}
 
-    def start(self, partition: int, records: int = 0) -> None:
-        """The partition starts to be followed, or this many records were just applied to it."""
-        self._records[partition] = self._records.get(partition, 0) + records
-        if partition not in self._next_ms:
-            self._wait(partition)
+    def start(self, partition: int) -> None:
+        """The partition starts to be followed."""
+        self._seen.pop(partition, None)
+        self._check_ms[partition] = 0.0
 
     def due(self, partition: int) -> NewRecord | None:
-        """The record to send to a partition that is near the end of the log, or None. It is asked for once an interval. Raises
-        what `digest_entry` raises."""
-        if self._digest_entry is None or not self._interval.seconds:
-            return None
-        if self._clock() < self._next_ms.get(partition, float("inf")) and (
-            self._records.get(partition, 0) < self._interval.records
-        ):
+        """The record to send to a partition that is near the end of the log, or None. Raises what `entries` raise."""
+        if self._entries is None:
             return None
         receipt = self._receipts.get(partition)
         if receipt is not None and not receipt.done:
             return None
-        self._wait(partition)
-        return self._digest_entry(partition)
+        return self._entries.digest(partition) or self._mark_due(self._entries, partition)
+
+    def _mark_due(self, entries: DigestEntries, partition: int) -> NewRecord | None:
+        now_ms = self._clock()
+        if now_ms < self._check_ms.get(partition, 0.0):
+            return None
+        seconds, records = self._interval
+        self._check_ms[partition] = now_ms + 1000 * seconds / _CHECKS * self._rng.uniform(0.5, 1.5)
+        found = entries.marked(partition)
+        if found is None:
+            return None
+        position, changes = found
+        seen, since_ms = self._seen.get(partition, (-1, 0.0))
+        if seen != position:
+            self._seen[partition] = (position, now_ms)
+            return None
+        waited_s = (now_ms - since_ms) / 1000
+        if not changes or waited_s < (seconds / _CHECKS if changes >= records else seconds):
+            return None
+        return entries.mark(partition)
 
     def send(self, partition: int, entry: NewRecord) -> None:
         """Send the record. May wait while the log's client connects. A log that does not take it gets the next one: raises
         only as `Log.send` does."""
         self._receipts[partition] = self._log.send([entry])
-
-    def _wait(self, partition: int) -> None:
-        self._records[partition] = 0
-        self._next_ms[partition] = self._clock() + 1000 * self._interval.seconds * self._rng.uniform(
-            0.75, 1.25
-        )

@@ -45,7 +45,7 @@ def verify(
                 "digest_store": found.digest_store,
                 "digest_rebuilt": found.digest_rebuilt,
                 "different": found.different,
-                "checksums": found.checksums,
+                "compared": found.compared,
                 "parted": found.parted,
                 "hosts": found.hosts,
                 "audit": found.audit,
@@ -65,6 +65,7 @@ def _show(found: Verification) -> None:
             ("position", position_text(found.position)),
             ("digest of the store", found.digest_store),
             ("digest of the log", found.digest_rebuilt),
+            ("compared with what hosts said", found.compared),
             ("claims", audit.claims),
             ("accepted", audit.accepted),
             ("rejected", audit.rejected),
@@ -130,19 +131,17 @@ def _print_parted(one: PartedPartition) -> None:
 
 def _parted_text(one: PartedPartition) -> str:
     rows = f"{one.count:,} rows differ" if one.count != 1 else "1 row differs"
-    if one.altered:
-        return (
-            f"{rows} at position {one.position:,}, altered after they were committed: the store's own checksum"
-            f" {one.checksum_kept:016x} is the log's, that of its rows is {one.checksum_rows:016x}"
-        )
     text = f"{rows} at position {one.position:,}"
-    if one.first >= 0:
+    if one.altered:
+        text += ", altered on the disk: no record wrote " + ("it" if one.count == 1 else "them")
+        text += " since they were equal" if one.equal >= 0 else ""
+    else:
         text += f"; the first record that can be the cause is at offset {one.first:,}"
     if one.equal >= 0:
-        text += f"; they were equal at position {one.equal:,}"
+        text += f"; they were equal at position {one.equal:,} (digest {one.digest_equal or 'not kept'})"
     if one.differs >= 0:
-        text += f"; they differed at position {one.differs:,}"
-    return text
+        text += f"; they differed at position {one.differs:,} (digest {one.digest_differs}, of the log {one.digest_differs_log})"
+    return f"{text}; now the digest is {one.digest}, that of the log {one.digest_log}"
 
 
 def _row_text(row: object) -> str:
@@ -153,5 +152,5 @@ def _host_text(one: ComparedStore) -> str:
     equal = f", and was equal at {one.equal:,}" if one.equal >= 0 else ""
     return (
         f"store {one.store} on {one.host or 'an unnamed host'} (vacancy {one.build}) said at offset {one.offset:,} that it has"
-        f" checksum {one.theirs:016x} at position {one.differs:,}, the log gives {one.ours:016x}{equal}"
+        f" digest {one.theirs} at position {one.differs:,}, the log gives {one.ours}{equal}"
     )

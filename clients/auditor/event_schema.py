@@ -528,10 +528,15 @@ class Tick(_Strict):
     pass
 
 
+class StateMarked(_Strict):
+    store: Id
+    host: Annotated[str, Meta(max_length=255)] = ""
+
+
 class StateDigested(_Strict):
     store: Id
     position: Annotated[int, Meta(ge=0, le=2**63 - 1)]
-    checksum: Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+    digest: Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
     host: Annotated[str, Meta(max_length=255)] = ""
     build: Annotated[str, Meta(max_length=64)] = ""
 
@@ -639,6 +644,10 @@ class _RulesWithdrawnEvent(_Envelope, tag=_PREFIX + "rules.withdrawn" + _VERSION
 
 class _TickEvent(_Envelope, tag=_PREFIX + "tick" + _VERSION):
     data: Tick = field(default_factory=Tick)
+
+
+class _StateMarkedEvent(_Envelope, tag=_PREFIX + "state.marked" + _VERSION):
+    data: StateMarked
 
 
 class _StateDigestedEvent(_Envelope, tag=_PREFIX + "state.digested" + _VERSION):
@@ -798,6 +807,7 @@ _Event = (
     | _RulesSupportedEvent
     | _RulesWithdrawnEvent
     | _TickEvent
+    | _StateMarkedEvent
     | _StateDigestedEvent
     | _NodeRunningEvent
     | _NodeReportedEvent

@@ -117,7 +117,7 @@ ONLY_IDENTIFIED: Final = {
 SAYING_SINCE: Final = 5
 """The first version in which stores say their checksums, and nodes what they run."""
 
-ONLY_SAYING: Final = {"state.digested", "node.running"}
+ONLY_SAYING: Final = {"state.marked", "state.digested", "node.running"}
 ONLY_BEFORE: Final = {"consumer.replaced"}
 ONLY_SINCE: Final = {"consumer.replaced.v2", "rules.proposed", "rules.supported", "rules.withdrawn"}
 

@@ -199,8 +199,9 @@ class PartitionStatus:
 
     `time_ms` is its log time, `ahead_s` how far that is ahead of this host's clock. `dead_letters` counts all dead letters,
     including deleted ones. `contested` counts the nodes that are closed because two writers use their names; `dropped` and
-    `dropped_reports` count what was dropped of such nodes. `checksum` is that of all rows. `differs` are the stores of other
-    hosts that said in the log that theirs is another one: how, by the id of the store.
+    `dropped_reports` count what was dropped of such nodes. `digest` is the last one that was computed beside the fold,
+    of position `digested` (-1: none yet). `differs` are the stores of other hosts that said in the log that theirs is another
+    one: how, by the id of the store.
     """
 
     partition: int
@@ -220,7 +221,8 @@ class PartitionStatus:
     contested: int = 0
     dropped: int = 0
     dropped_reports: int = 0
-    checksum: str = ""
+    digested: int = -1
+    digest: str = ""
     differs: dict[str, str] = field(default_factory=dict)
 
 

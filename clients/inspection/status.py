@@ -16,8 +16,7 @@ from vacancy.clients.inspection.answers import (
 from vacancy.clients.inspection.contested import contested_nodes, machine_clashes
 from vacancy.clients.inspection.lookup import excluded_devices, nodes
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.projections.store.metadata import LOCAL_FAMILY, STATE_UNKNOWN
-from vacancy.projections.store.state_checksum import checksum_text
+from vacancy.projections.store.metadata import LOCAL_FAMILY
 from vacancy.projections.store.state_digests import DIGESTS_KEY, decode_digests, difference_text
 from vacancy.resources.state.tables import (
     ALLOCATIONS,
@@ -115,10 +114,9 @@ def _count(one: PartitionStatus, reader: StoreReader) -> None:
     one.allocations = sum(1 for _ in raw(ALLOCATIONS.family))
     one.verdicts = sum(1 for _ in raw(VERDICTS.family))
     one.requests_open = sum(1 for _, data in raw(REQUESTS.family) if not REQUESTS.decode(data).outcome)
-    metadata = reader.metadata(one.partition)
-    if metadata is not None and metadata.state != STATE_UNKNOWN:
-        one.checksum = checksum_text(metadata.state)
     digests = decode_digests(dict(raw(LOCAL_FAMILY)).get(DIGESTS_KEY))
+    if digests.own:
+        one.digested, one.digest = digests.own[-1]
     one.differs = {other.store: difference_text(other) for other in digests.stores if other.differed}
     for name, data in raw(PARTITION.family):
         if name == PARTITION_KEY:

@@ -11,15 +11,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vacancy.clients.auditor import CANCELLED_OFFSET, AuditReport, audit
-from vacancy.clients.replay_tool.differences import CheckedPartition, PartedPartition, checked, parted
-from vacancy.clients.replay_tool.replay import BATCH, Digest, Progress, digest_of, store_digests
+from vacancy.clients.replay_tool.differences import LogDigests, PartedPartition, parted
+from vacancy.clients.replay_tool.replay import BATCH, Digest, Progress, digest, store_digests
 from vacancy.clients.runtime.bootstrap import installed_class_auditors, open_store
 from vacancy.projections.reader.partition_reader import PartitionReader
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.projections.store.state_checksum import checksum_text
 from vacancy.projections.store.state_digests import ComparedStore
 from vacancy.projections.store.store import partition_path
 from vacancy.resources.classes.registry import Registry
@@ -36,16 +35,16 @@ _SPAN_MS = 1000
 
 @dataclass(frozen=True)
 class Verification:
-    """The result. `different` are the partitions whose tables differ from the log at `position`, or whose rows are others than
-    those that were committed; `parted` says of each how. `hosts` are the stores that said something else in the log than the
-    log gives here: partition -> store by store."""
+    """The result. `different` are the partitions whose tables differ from the log at `position`; `parted` says of each how.
+    `hosts` are the stores that said something else in the log than the log gives here: partition -> store by store.
+    `compared` counts what stores said and was compared."""
 
     position: dict[int, int]
     digest_store: str
     digest_rebuilt: str
     different: list[int]
     audit: AuditReport
-    checksums: dict[int, str] = field(default_factory=dict)
+    compared: int = 0
     parted: list[PartedPartition] = field(default_factory=list)
     hosts: dict[int, list[ComparedStore]] = field(default_factory=dict)
 
@@ -68,37 +67,30 @@ def verify(log: Log, store: Path, registry: Registry, *, progress: Progress | No
             where=str(store),
             do="name the log that it came from",
         )
-    live, checks = _live(store, registry)
+    live = digest(store, registry)
     with tempfile.TemporaryDirectory(prefix="vacancy-verify-") as scratch:
         path = Path(scratch) / "store"
-        rebuilt, verdicts, hosts = rebuild(log, path, registry, live.position, progress)
+        again = rebuild(log, path, registry, live.position, progress)
         different = [
             partition
             for partition, ours, theirs in zip(
-                sorted(live.position), live.partitions, rebuilt.partitions, strict=True
+                sorted(live.position), live.partitions, again.digest.partitions, strict=True
             )
-            if ours != theirs or (partition in checks and checks[partition].altered)
+            if ours != theirs
         ]
-        found_parted = parted(log, store, path, registry, different) if different else []
+        found_parted = parted(log, store, path, registry, different, again.digests) if different else []
     records = {p: LogRecords(log, p, end) for p, end in live.position.items()}
-    found = audit(records, verdicts, installed_class_auditors())
+    found = audit(records, again.verdicts, installed_class_auditors())
     return Verification(
         position=live.position,
         digest_store=live.whole,
-        digest_rebuilt=rebuilt.whole,
+        digest_rebuilt=again.digest.whole,
         different=different,
         audit=found,
-        checksums={p: checksum_text(one.counted) for p, one in checks.items()},
+        compared=again.compared,
         parted=found_parted,
-        hosts=hosts,
+        hosts=again.hosts,
     )
-
-
-def _live(store: Path, registry: Registry) -> tuple[Digest, dict[int, CheckedPartition]]:
-    """The digest and the checksums of a store, at the same position."""
-    with StoreReader(store, registry, with_view=False) as reader:
-        reader.catch_up()
-        return digest_of(reader, registry), checked(reader, registry)
 
 
 class LogRecords:
@@ -121,14 +113,26 @@ class LogRecords:
             offset += len(records)
 
 
+class FoldedAgain(NamedTuple):
+    """What the fold of a log into a new store gave: the digests of the store, all verdicts that there ever were, the digests at
+    boundaries by (partition, position), how many digests of stores were compared with them, and the stores that said
+    something else."""
+
+    digest: Digest
+    verdicts: list[dict[str, Any]]
+    digests: dict[tuple[int, int], str]
+    compared: int
+    hosts: dict[int, list[ComparedStore]]
+
+
 def rebuild(
     log: Log, scratch: Path, registry: Registry, until: Mapping[int, int], progress: Progress | None
-) -> tuple[Digest, list[dict[str, Any]], dict[int, list[ComparedStore]]]:
-    """Fold the log into a new store. Returns its digests, all verdicts that there ever were, and the stores that said something
-    else in the log."""
+) -> FoldedAgain:
+    """Fold the log into a new store. Raises `LogError`, `StoreError`."""
     done, total = 0, sum(until.values())
     found: list[dict[str, Any]] = []
     with open_store(scratch, log, registry) as tables:
+        along = LogDigests(tables, registry)
         for partition, end in sorted(until.items()):
             tables.partition(partition)
             with closing(_Verdicts(scratch, partition, registry)) as verdicts:
@@ -139,9 +143,15 @@ def rebuild(
                     if progress is not None:
                         progress(done, total)
                 found += verdicts.exported(tables.log_time_ms(partition))
-        said = {p: tables.partition(p).digests.row.stores for p in sorted(until)}
-        differ = {p: [one for one in stores if one.differed] for p, stores in said.items()}
-        return store_digests(tables, registry), found, {p: stores for p, stores in differ.items() if stores}
+        rows = {p: tables.partition(p).digests.row for p in sorted(until)}
+        differ = {p: [one for one in row.stores if one.differed] for p, row in rows.items()}
+        return FoldedAgain(
+            store_digests(tables, registry),
+            found,
+            along.digests,
+            sum(row.compared for row in rows.values()),
+            {p: stores for p, stores in differ.items() if stores},
+        )
 
 
 def _batches(records: LogRecords) -> Iterator[list[Record]]:

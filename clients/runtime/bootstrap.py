@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from vacancy.projections.store.state_checksum import checksum_text
 from vacancy.projections.store.store import Store
 from vacancy.projections.store.swap import SwapWatch
 from vacancy.resources.classes.registry import Registry
@@ -25,6 +24,7 @@ from vacancy.streams.log import Log, create_log
 from vacancy.streams.log_url import parse_log_url
 from vacancy.streams.position_check import check_position
 from vacancy.streams.projection_protocol import WorkerParts
+from vacancy.streams.state_digests import DIGEST_INTERVAL, DigestEntries, DigestInterval
 
 if TYPE_CHECKING:
     from vacancy.clients.auditor import ClassAuditors
@@ -118,10 +118,17 @@ def answer_entry(partition: int, partitions: int, store: str, answer: RulesAnswe
     return NewRecord(covering_cells(partitions)[partition], events.encode(event))
 
 
+def mark_entry(partition: int, store: Store) -> NewRecord:
+    """A mark for a partition: it asks all stores for their digests. It names this host."""
+    data = events.StateMarkedData(store=store.id, host=socket.gethostname()[:255])
+    event = events.StateMarked(id=uuid4().hex, source="/vacancy/worker", data=data)
+    return NewRecord(covering_cells(store.partitions)[partition], events.encode(event))
+
+
 def digest_entry(partition: int, store: Store) -> NewRecord | None:
-    """What an open store says of a partition in the log: its checksum at a boundary. It names this host and this build. None
+    """What an open store says of a partition in the log: its digest at a boundary. It names this host and this build. None
     where it has nothing new to say."""
-    found = store.digest_due(partition)
+    found = store.unsaid_digest(partition)
     if found is None:
         return None
     data = events.StateDigestedData(
@@ -129,7 +136,7 @@ def digest_entry(partition: int, store: Store) -> NewRecord | None:
         host=socket.gethostname()[:255],
         build=version("vacancy")[:64],
         position=found.position,
-        checksum=checksum_text(found.checksum),
+        digest=found.digest,
     )
     event = events.StateDigested(id=uuid4().hex, source="/vacancy/worker", data=data)
     return NewRecord(covering_cells(store.partitions)[partition], events.encode(event))
@@ -174,31 +181,41 @@ def _unopened(path: Path, log: Log, registry: Registry, *, bulk: bool = False) -
     return Store(path, log=identity.log, partitions=identity.partitions, registry=registry, bulk=bulk)
 
 
-def worker_parts(log: Log, path: Path) -> WorkerParts:
+def worker_parts(log: Log, path: Path, digest_interval: DigestInterval = DIGEST_INTERVAL) -> WorkerParts:
     """The parts of a worker on the store at `path`, which several workers may share. No partition is opened yet."""
-    return live_parts(_unopened(path, log, installed_registry()))
+    return live_parts(_unopened(path, log, installed_registry()), digest_interval)
 
 
-def live_parts(store: Store) -> WorkerParts:
+def live_parts(store: Store, digest_interval: DigestInterval = DIGEST_INTERVAL) -> WorkerParts:
     """The parts of a worker on an open store: it logs contested nodes and stores that differ, appends ticks, answers proposed
-    rules, says what its tables are like, makes the checkpoints that snapshots need, and closes the store where another one
-    takes its place (`StoreReleased`)."""
+    rules, compares digests, makes the checkpoints that snapshots need, and closes the store where another one takes its
+    place (`StoreReleased`)."""
     from vacancy.clients.runtime.contested_log import ContestedLog  # here, because only workers log
     from vacancy.clients.runtime.difference_log import log_difference
+    from vacancy.clients.runtime.state_digester import StateDigester
     from vacancy.projections.snapshots.checkpoints import CheckpointServer
 
-    checkpoints, swap = CheckpointServer(store), SwapWatch(store.path)
+    checkpoints, swap, digester = CheckpointServer(store), SwapWatch(store.path), StateDigester(store)
 
     def between_commits() -> None:
         swap.check()
         checkpoints.answer()
+        digester.step()
 
     store.on_contested = ContestedLog()
     store.on_difference = log_difference
+    store.on_release = digester.release
+    if digest_interval.seconds:
+        store.on_boundary = digester.take
     return WorkerParts(
         store,
         lambda partition: tick_entry(partition, store.partitions),
         lambda partition, answer: answer_entry(partition, store.partitions, store.id, answer),
         between_commits,
-        lambda partition: digest_entry(partition, store),
+        DigestEntries(
+            lambda partition: digest_entry(partition, store),
+            store.marked,
+            lambda partition: mark_entry(partition, store),
+        ),
+        digest_interval,
     )

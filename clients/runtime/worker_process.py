@@ -70,8 +70,8 @@ def run_worker(
     `on_ready` is called once all that was in the log at the start is folded; partitions that failed before that
     are in the worker's `errors`. `web` is where to serve the worker's state, which only that of a Kafka log does.
     `before_opening` is called with the open log before the store is opened, and may make the store.
-    `digest_interval`: how often it says in the log what its tables are like. A Kafka that does not answer is waited for. Raises what else opening raises, and at the end the first partition's
-    error.
+    `digest_interval`: how often digests of the tables are compared through the log. A Kafka that does not answer is waited
+    for. Raises what else opening raises, and at the end the first partition's error.
     """
     # Imported here, because a process that only starts workers does not need ctypes.
     from vacancy.clients.runtime.malloc import returning_memory
@@ -133,7 +133,7 @@ def _run_faust(
                 try:
                     wait_for_swap(store, partial(stop_requested, stop_signal))
                     before_opening(log)
-                    parts = worker_parts(log, store)._replace(digest_interval=digest_interval)
+                    parts = worker_parts(log, store, digest_interval)
                     run_app(make_app(log, parts, client_settings, web), stop_signal, ready)
                 except LogUnavailable as error:  # they went away before it had joined
                     waiter.note(error)
@@ -192,14 +192,14 @@ def _fold_embedded(
     from vacancy.streams.embedded_worker import EmbeddedWorker
 
     with open_store(store, log, installed_registry()) as tables:
-        parts = live_parts(tables)
+        parts = live_parts(tables, digest_interval)
         target = log.end()
         worker = EmbeddedWorker(
             log,
             tables,
             tick_entry=parts.tick_entry,
             answer_entry=parts.answer_entry,
-            digest_entry=parts.digest_entry,
+            digest_entries=parts.digest_entries,
             digest_interval=digest_interval,
             between_commits=parts.between_commits,
         )

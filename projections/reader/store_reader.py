@@ -16,7 +16,6 @@ from vacancy.projections.changefeed.entries import FeedEntry, joined, verdicts
 from vacancy.projections.changefeed.shared_ring import ring_path
 from vacancy.projections.reader.partition_reader import PartitionReader
 from vacancy.projections.store.manifest import FILE, Manifest, read_manifest
-from vacancy.projections.store.metadata import MetadataRow
 from vacancy.projections.store.store import partition_path
 from vacancy.projections.view.fleet import FleetView
 from vacancy.resources.classes.registry import Registry
@@ -187,11 +186,6 @@ class StoreReader:
                 if not key.startswith(table.prefix):
                     break
                 yield partition, key, table.decode(data)
-
-    def metadata(self, partition: int) -> MetadataRow | None:
-        """What a partition of the store records of itself, as of the last `catch_up`; None where it is not there yet."""
-        reader = self._partitions.get(partition)
-        return None if reader is None else reader.local
 
     def raw(self, partition: int, family: str) -> Iterator[tuple[bytes, bytes]]:
         """(key, encoded row) of one family of a partition, by key."""

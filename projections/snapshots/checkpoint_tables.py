@@ -32,12 +32,7 @@ from vacancy.projections.store.rocksdb import (
     scan,
     translated,
 )
-from vacancy.projections.store.state_digests import (
-    DIGESTS_KEY,
-    DigestsRow,
-    decode_digests,
-    encode_digests,
-)
+from vacancy.projections.store.state_digests import DIGESTS_KEY
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import StoreCorrupt, StoreMismatch
@@ -68,10 +63,17 @@ def prepare_checkpoint(
             tables.pop(FEED_FAMILY).close()
             db.drop_column_family(FEED_FAMILY)
             tables[FEED_FAMILY] = create_family(db, FEED_FAMILY)
-        kept = MetadataRow("", row.position, row.checksum, rules_version=row.rules_version, state=row.state)
-        _write_row(path, tables, kept)
-        _keep_boundaries(path, tables)
+        _write_row(path, tables, MetadataRow("", row.position, row.checksum, rules_version=row.rules_version))
+        with translated(path):
+            tables[LOCAL_FAMILY].delete(DIGESTS_KEY)  # what one store has compared
     return state
+
+
+def read_checkpoint(path: Path, registry: Registry, versions: RulesVersions = RULES_VERSIONS) -> TablesState:
+    """What a checkpoint holds. All rows are read. Raises `StoreCorrupt` where the store was damaged already."""
+    check_directory(path, existing_families(path))
+    with _opened(path, registry, versions) as (_, tables):
+        return _read(path, tables, registry, versions)[1]
 
 
 def restore_checkpoint(
@@ -124,13 +126,6 @@ def _read(
         data = tables[PARTITION.family].get(PARTITION_KEY)
     time_ms = 0 if data is None else PARTITION.decode(data).time_ms
     return row, TablesState(row.position, row.checksum, time_ms, row.rules_version, digest)
-
-
-def _keep_boundaries(path: Path, tables: dict[str, Rdict]) -> None:
-    """Keep the checksums at boundaries: they are those of the log. What was compared is that of one store."""
-    with translated(path):
-        row = decode_digests(tables[LOCAL_FAMILY].get(DIGESTS_KEY))
-        tables[LOCAL_FAMILY][DIGESTS_KEY] = encode_digests(DigestsRow(row.boundaries, row.events))
 
 
 def _write_row(path: Path, tables: dict[str, Rdict], row: MetadataRow) -> None:

@@ -24,9 +24,8 @@ Scan = Callable[[str], Iterable[tuple[bytes, bytes]]]
 
 def partition_digest(scan: Scan, registry: Registry, versions: RulesVersions = RULES_VERSIONS) -> str:
     """The digest of one partition: over families, keys and rows, each after its length in bytes."""
-    newest = versions.newest
     whole = blake2b(digest_size=16)
-    for family in (*(table.family for table in newest.tables), *sorted(registry.families_of(newest.classes))):
+    for family in digested_families(registry, versions):
         # Each family has a hash of its own, and an empty one adds nothing. So an installed plugin that is not used,
         # and a table of a version that is not in force, change no digest.
         count, part = 0, blake2b(digest_size=16)
@@ -36,6 +35,12 @@ def partition_digest(scan: Scan, registry: Registry, versions: RulesVersions = R
         if count:
             whole.update(f"{family} {count} ".encode() + part.digest())
     return whole.hexdigest()
+
+
+def digested_families(registry: Registry, versions: RulesVersions = RULES_VERSIONS) -> tuple[str, ...]:
+    """The column families that are in the digest: those of the tables, and of the classes."""
+    newest = versions.newest
+    return (*(table.family for table in newest.tables), *sorted(registry.families_of(newest.classes)))
 
 
 def _without_reasons(letters: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:

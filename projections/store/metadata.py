@@ -13,17 +13,13 @@ LOCAL_FAMILY = "local"
 FEED_FAMILY = "changes"
 LOCAL_KEY = b"local"
 
-STATE_UNKNOWN = -1
-"""The checksum of all rows in a store of an earlier build, until it is opened for writing."""
-
 
 class MetadataRow(msgspec.Struct, frozen=True, array_like=True):
     """Position (the next offset), a checksum of the record before it, the feed's bounds [first, next), the version of
     the rules in force at the position (a reader sees from it which tables there are), the epoch (a random number that
-    each opening for writing draws), what RocksDB's manifest was then (`integrity.ManifestFile`), and the checksum of all
-    rows at the position (`state_checksum`).
+    each opening for writing draws), and what RocksDB's manifest was then (`integrity.ManifestFile`).
 
-    Rows of earlier builds lack the last five fields."""
+    Rows of earlier builds lack the last four fields."""
 
     store: str
     position: int = 0
@@ -35,7 +31,6 @@ class MetadataRow(msgspec.Struct, frozen=True, array_like=True):
     manifest_number: int = 0
     manifest_bytes: int = 0
     manifest_checksum: int = 0
-    state: int = STATE_UNKNOWN
 
 
 _encode = msgspec.msgpack.Encoder().encode

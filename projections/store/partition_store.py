@@ -32,7 +32,6 @@ from vacancy.projections.store.metadata import (
     FEED_FAMILY,
     LOCAL_FAMILY,
     LOCAL_KEY,
-    STATE_UNKNOWN,
     MetadataRow,
     encode_metadata,
     new_epoch,
@@ -49,13 +48,6 @@ from vacancy.projections.store.rocksdb import (
     translate,
     translated,
     without_wal,
-)
-from vacancy.projections.store.state_checksum import (
-    MODULUS,
-    family_factor,
-    row_hash,
-    row_hashes,
-    state_checksum,
 )
 from vacancy.projections.store.state_digests import DIGESTS_KEY, StateDigests
 from vacancy.resources.classes.registry import Registry
@@ -79,9 +71,6 @@ Row = TypeVar("Row")
 
 ROWS_CACHED = 600_000
 """Rows kept in memory before the older half is dropped: those of a fleet of 100,000 nodes, some 300 MB."""
-
-HASHES_CACHED = 300_000
-"""Hashes of rows kept in memory before the older half is dropped: some 30 MB."""
 
 TABLES_CACHED = 4_096
 """Tables with rows in memory, before the older half is dropped: anybody can name many classes."""
@@ -150,10 +139,6 @@ class PartitionStore:
         self._rows: Changes = defaultdict(dict)
         self._older: Changes = defaultdict(dict)
         self._staged: Changes = defaultdict(dict)
-        self._hashes: dict[str, dict[bytes, int]] = defaultdict(dict)
-        self._older_hashes: dict[str, dict[bytes, int]] = defaultdict(dict)
-        """Of rows that were written, and of those that are not there: family -> key -> `row_hash`, or 0."""
-        self._counted = 0
         self._rules_version = 0
         self._passed_at = monotonic()
         try:
@@ -166,7 +151,7 @@ class PartitionStore:
     def _read(self, store: str) -> None:
         """What the directory has. Raises `StoreMismatch` where it belongs to another store, `StoreCorrupt` where the feed
         has a hole."""
-        self.local = read_metadata(self.path, self._dbs) or MetadataRow(store, state=0)
+        self.local = read_metadata(self.path, self._dbs) or MetadataRow(store)
         if self.local.store != store:
             raise StoreMismatch(
                 f"the partition belongs to store {self.local.store}, not to {store}",
@@ -186,9 +171,6 @@ class PartitionStore:
         partition = self.get(PARTITION, PARTITION_KEY)
         if partition is not None:
             self._follow_rules(partition.rules_version)
-        if self.local.state == STATE_UNKNOWN:
-            counted = state_checksum(self.scan, self._registry, self._versions)
-            self.local = replace(self.local, state=counted)
         with translated(self.path):
             self.digests = StateDigests(self._dbs[LOCAL_FAMILY].get(DIGESTS_KEY))
 
@@ -256,8 +238,6 @@ class PartitionStore:
                 except Exception as error:
                     raise translate(error, self.path) from error
                 found = None if data is None else table.decode(data)
-                if data is None:
-                    self._hashes[table.family][key] = 0  # most of these are written next
             rows[key] = found  # also that there is none: a claim's id is asked for more than once
         row: Row | None = found
         return row
@@ -293,7 +273,6 @@ class PartitionStore:
             self._commit_in_bulk(position, checksum)
             return
         batch = WriteBatch(raw_mode=True)
-        self._counted = 0
         written = [self._write(batch, table, rows) for table, rows in self._staged.items()]
         images = [image for image in written if image is not None]
         images.sort(key=_nodes_last)
@@ -304,9 +283,8 @@ class PartitionStore:
         batch.put(_SEQUENCE.pack(number), entry, handles[FEED_FAMILY])
         first = self._trim(len(entry))
         manifest = self._manifest.state()
-        state = (before.state + self._counted) % MODULUS
         local = MetadataRow(
-            before.store, position, checksum, first, number + 1, rules_version, before.epoch, *manifest, state
+            before.store, position, checksum, first, number + 1, rules_version, before.epoch, *manifest
         )
         self._write_own(batch, local)
         try:
@@ -330,9 +308,13 @@ class PartitionStore:
     def _commit_in_bulk(self, position: int, checksum: int) -> None:
         """As `commit`, but the feed is left empty: readers that find its numbers ahead load everything."""
         batch = WriteBatch(raw_mode=True)
-        self._counted = 0
         for table, rows in self._staged.items():
-            self._write(batch, table, rows)
+            put, encode, handle = batch.put, table.encode, self._handles[table.family]
+            for key, row in rows.items():
+                if row is None:
+                    batch.delete(key, handle)
+                else:
+                    put(key, encode(row), handle)
         before = self.local
         number, manifest = before.feed_next + 1, self._manifest.state()
         local = MetadataRow(
@@ -344,7 +326,6 @@ class PartitionStore:
             self._rules_version or 1,
             before.epoch,
             *manifest,
-            (before.state + self._counted) % MODULUS,
         )
         self._write_own(batch, local)
         try:
@@ -371,8 +352,6 @@ class PartitionStore:
         """Drop rows from memory that are not likely to be read again."""
         if len(self._rows) > TABLES_CACHED or sum(map(len, self._rows.values())) > ROWS_CACHED:
             self._older, self._rows = self._rows, defaultdict(dict)
-        if sum(map(len, self._hashes.values())) > HASHES_CACHED:
-            self._older_hashes, self._hashes = self._hashes, defaultdict(dict)
         now = monotonic()
         passed = now - self._passed_at > PASSING_S
         if passed:
@@ -380,14 +359,11 @@ class PartitionStore:
         for passing in _PASSING:
             if passed or len(self._rows[passing]) > PASSING_CACHED:
                 self._older[passing], self._rows[passing] = self._rows[passing], {}
-                family = passing.family
-                self._older_hashes[family], self._hashes[family] = self._hashes[family], {}
 
     def abandon(self) -> None:
         """Forget what was staged: the state is that of the last commit."""
         self._staged = defaultdict(dict)
         self._rows, self._older = defaultdict(dict), defaultdict(dict)
-        self._hashes, self._older_hashes = defaultdict(dict), defaultdict(dict)
         self._deadlines.abandon()
         self.digests.abandon()
 
@@ -407,35 +383,7 @@ class PartitionStore:
                 encoded = encode(row)
                 put(key, encoded, handle)
             values.append(encoded)
-        self._count(table.family, rows, values)
         return (table.name, list(rows), values) if table.fed else None
-
-    def _count(self, family: str, keys: dict[bytes, Any], values: list[bytes | None]) -> None:
-        """Count rows that the next commit writes for the checksum of all rows."""
-        known = self._hashes[family]
-        try:
-            before = sum(map(known.__getitem__, keys))
-        except KeyError:
-            self._hash_written(family, [key for key in keys if key not in known])
-            before = sum(map(known.__getitem__, keys))
-        hashes = row_hashes(family, keys, values)
-        self._counted += family_factor(family) * (sum(hashes) - before)
-        known.update(zip(keys, hashes, strict=True))
-
-    def _hash_written(self, family: str, keys: list[bytes]) -> None:
-        """Remember the hashes of rows as they are in the table."""
-        known, older = self._hashes[family], self._older_hashes[family]
-        lost: list[Any] = []
-        for key in keys:
-            if (found := older.get(key)) is None:
-                lost.append(key)
-            else:
-                known[key] = found
-        if lost:
-            with translated(self.path):
-                rows: list[bytes | None] = self._dbs[family].get(lost) or []
-            for key, row in zip(lost, rows, strict=True):
-                known[key] = 0 if row is None else row_hash(family, key, row)
 
     def _trim(self, added: int) -> int:
         """The feed's first entry once this number of bytes is added. Those before it are dropped: their files are deleted,

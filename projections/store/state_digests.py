@@ -1,9 +1,8 @@
-"""The checksums of a partition at agreed positions, and what the stores of other hosts say of theirs.
+"""The digests of a partition at boundaries, and what the stores of other hosts say of theirs.
 
-All stores of a log end a commit at the same positions, the *boundaries*: they depend only on the log. So each store has a
-checksum there (`state_checksum`), and a worker can say its own in the log (`vacancy.state.digested.v1`) for the others to
-compare. A boundary is before each record whose offset is a multiple of `STRIDE`, and before each record that looks like such
-an event, unless the last boundary is fewer than `APART` records before.
+A boundary is the position after a mark (`vacancy.state.marked.v1`) that the fold has accepted. Each store ends a commit there, so
+all stores of the log can have a digest of the same position. A store that has computed one says it in the log
+(`vacancy.state.digested.v1`), and the others compare. What is kept here is no part of the state.
 """
 
 from __future__ import annotations
@@ -12,55 +11,66 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from vacancy.projections.store.state_checksum import checksum_text
-from vacancy.resources.model.events import StateDigestedData
+from vacancy.resources.model import events
+from vacancy.resources.model.errors import InvalidRecord
 
-STRIDE: Final = 4096
-APART: Final = 8
 KEPT: Final = 64
-"""Boundaries whose checksums are kept."""
+"""Own digests that are kept."""
 
 STORES_MAX: Final = 64
 """Other stores of which is kept what they said. Those that differ stay longest."""
 
 DIGESTS_KEY: Final = b"digests"
+
 EVENT_BYTES_MAX: Final = 1024
-_MARK: Final = b"vacancy.state.digested."
+EVENT_MARK: Final = b"vacancy.state."
+"""A record is looked at here if its value is no longer than that, and has this in it: all that stores write is."""
 
 
-class Boundary(NamedTuple):
-    """A position at which all stores have a checksum. `changes` are the records before it, without events of this kind."""
+class OwnDigest(NamedTuple):
+    """The digest of this store at a position."""
 
     position: int
-    checksum: int
-    changes: int
+    digest: str
+
+
+class SaidDigest(NamedTuple):
+    """What another store said, at `offset`, of a position of which this store has no digest yet."""
+
+    offset: int
+    store: str
+    host: str
+    build: str
+    position: int
+    digest: str
 
 
 class ComparedStore(NamedTuple):
-    """What another store said. `equal` is the last position at which it had this store's checksum, or -1. `differs` is the
-    first one after that at which it had another one, or -1; then `ours` and `theirs` are the two checksums, `offset` is that
-    of its event, and `differed` counts its events that differed."""
+    """What another store said. `equal` is the last position at which it had this store's digest, or -1. `differs` is the first one
+    after that at which it had another one, or -1; then `ours` and `theirs` are the two digests, `offset` is that of its
+    event, and `differed` counts its events that differed."""
 
     store: str
     host: str
     build: str
     equal: int
     differs: int
-    ours: int
-    theirs: int
+    ours: str
+    theirs: str
     offset: int
     differed: int
 
 
 class DigestsRow(msgspec.Struct, frozen=True, array_like=True):
-    """Kept in the family `local`. `events` counts those that were read. `announced` are the `changes` of the boundary that
-    this store announced last, or -1. `uncompared` counts events about positions that are no boundary any more."""
+    """Kept in the family `local`. `marked` is the last boundary, 0 where there was none, and `events` counts the digests that
+    were read since then. `said` is the position of the last own digest that was read in the log. `compared` counts comparisons."""
 
-    boundaries: tuple[Boundary, ...] = ()
+    marked: int = 0
     events: int = 0
-    announced: int = -1
+    said: int = 0
     compared: int = 0
-    uncompared: int = 0
+    own: tuple[OwnDigest, ...] = ()
+    waiting: tuple[SaidDigest, ...] = ()
     stores: tuple[ComparedStore, ...] = ()
 
 
@@ -76,14 +86,13 @@ def decode_digests(data: bytes | None) -> DigestsRow:
         return DigestsRow()
 
 
-def encode_digests(row: DigestsRow) -> bytes:
-    """The row as bytes."""
-    return _encode(row)
-
-
-def looks_like_digest(value: bytes) -> bool:
-    """Whether a record's value may be such an event. It is cheap, and says so of each that is one."""
-    return len(value) <= EVENT_BYTES_MAX and _MARK in value
+def parse_state_event(value: bytes) -> events.StateMarked | events.StateDigested | None:
+    """A mark or a digest; None for any other event."""
+    try:
+        event = events.parse(value)
+    except InvalidRecord:
+        return None
+    return event if isinstance(event, (events.StateMarked, events.StateDigested)) else None
 
 
 class StateDigests:
@@ -91,53 +100,63 @@ class StateDigests:
 
     def __init__(self, data: bytes | None) -> None:
         self.row = self._written = decode_digests(data)
-        self._last = self.row.boundaries[-1].position if self.row.boundaries else 0
+        self._taken = self.row.said
 
-    def is_boundary(self, offset: int, *, digested: bool) -> bool:
-        """Whether there is a boundary before the record with this offset. `digested`: it looks like such an event."""
-        if digested:
-            apart = offset - max(self._last, offset - offset % STRIDE)
-            return apart >= APART or not offset % STRIDE
-        return not offset % STRIDE
+    def changes(self, position: int) -> int:
+        """How many records there are since the last boundary, without digests."""
+        return position - self.row.marked - self.row.events
 
-    def pass_boundary(self, position: int, checksum: int) -> None:
-        """The store is at a boundary and has this checksum there."""
-        if position <= self._last:
-            return
-        one = Boundary(position, checksum, position - self.row.events)
-        self._last = position
-        self._set(boundaries=(*self.row.boundaries, one)[-KEPT:])
+    def mark(self, position: int) -> None:
+        """There is a boundary at this position: the one after a mark."""
+        self._set(marked=position, events=0)
 
-    def read(self, offset: int, store: str, said: StateDigestedData) -> ComparedStore | None:
-        """An event that the fold has accepted, at this offset. `store` is this store's id. Returns what is known of the store
-        that sent it where its checksum is another one than here, None where it is the same or cannot be compared."""
-        row = self.row
-        here = next((one for one in reversed(row.boundaries) if one.position == said.position), None)
+    def read(self, offset: int, store: str, said: events.StateDigestedData) -> ComparedStore | None:
+        """Another store says its digest, or this one, whose id is `store`, reads its own. Returns what is known of the other one
+        where it differs; None where it is equal or cannot be compared yet."""
+        self._set(events=self.row.events + 1)
         if said.store == store:
-            self._set(events=row.events + 1, announced=row.announced if here is None else here.changes)
-        elif said.position and here is None:
-            self._set(events=row.events + 1, uncompared=row.uncompared + 1)
-        else:
-            self._set(events=row.events + 1, compared=row.compared + (here is not None))
-        if here is None:
-            return None
-        return self._compare(offset, said, here)
+            self._set(said=max(self.row.said, said.position))
+        one = SaidDigest(offset, said.store, said.host, said.build, said.position, said.digest)
+        here = next((own for own in reversed(self.row.own) if own.position == said.position), None)
+        if here is not None:
+            return self._compare(one, here)
+        others = [other for other in self.row.waiting if other.store != one.store]
+        self._set(waiting=(*others, one)[-STORES_MAX:])
+        return None
 
-    def _compare(self, offset: int, said: StateDigestedData, here: Boundary) -> ComparedStore | None:
+    def add(self, position: int, digest: str) -> list[ComparedStore]:
+        """This store has computed its digest of a boundary. Returns the stores that have said another one."""
+        here = OwnDigest(position, digest)
+        waiting = self.row.waiting
+        self._set(
+            own=(*self.row.own, here)[-KEPT:],
+            waiting=tuple(one for one in waiting if one.position > position),
+        )
+        found = [self._compare(one, here) for one in waiting if one.position == position]
+        return [one for one in found if one is not None]
+
+    def _compare(self, said: SaidDigest, here: OwnDigest) -> ComparedStore | None:
         known = {one.store: one for one in self.row.stores}
         before = known.pop(said.store, None)
-        theirs = int(said.checksum, 16)
         named = (said.store, said.host, said.build)
-        if theirs == here.checksum:
-            now = ComparedStore(*named, here.position, -1, 0, 0, offset, 0)
+        if said.digest == here.digest:
+            now = ComparedStore(*named, here.position, -1, "", "", said.offset, 0)
         elif before is not None and before.differed:
             now = before._replace(host=said.host, build=said.build, differed=before.differed + 1)
         else:
             equal = -1 if before is None else before.equal
-            now = ComparedStore(*named, equal, here.position, here.checksum, theirs, offset, 1)
+            now = ComparedStore(*named, equal, here.position, here.digest, said.digest, said.offset, 1)
         others = sorted(known.values(), key=lambda one: (one.differed > 0, one.offset))
-        self._set(stores=(*others, now)[-STORES_MAX:])
+        self._set(stores=(*others, now)[-STORES_MAX:], compared=self.row.compared + 1)
         return now if now.differed else None
+
+    def unsaid(self) -> OwnDigest | None:
+        """The newest own digest, if it is not in the log yet. It is returned once."""
+        newest = self.row.own[-1] if self.row.own else None
+        if newest is None or newest.position <= max(self._taken, self.row.said):
+            return None
+        self._taken = newest.position
+        return newest
 
     def _set(self, **fields: Any) -> None:
         self.row = msgspec.structs.replace(self.row, **fields)
@@ -145,7 +164,7 @@ class StateDigests:
     @property
     def encoded(self) -> bytes | None:
         """The row's bytes, if it is not what was written."""
-        return None if self.row is self._written else encode_digests(self.row)
+        return None if self.row is self._written else _encode(self.row)
 
     def written(self) -> None:
         """A commit wrote the row."""
@@ -154,15 +173,6 @@ class StateDigests:
     def abandon(self) -> None:
         """Forget what no commit wrote."""
         self.row = self._written
-        self._last = self.row.boundaries[-1].position if self.row.boundaries else 0
-
-    def due(self, position: int) -> Boundary | None:
-        """What this store should announce at this position: its last boundary, if anything has changed since what it announced
-        last; else None. Where it has no boundary, one of position 0 says that."""
-        row = self.row
-        if position - row.events <= max(row.announced, 0):
-            return None
-        return row.boundaries[-1] if row.boundaries else Boundary(0, 0, 0)
 
 
 def difference_text(one: ComparedStore) -> str:
@@ -171,5 +181,5 @@ def difference_text(one: ComparedStore) -> str:
     host = one.host or "an unnamed host"
     return (
         f"store {one.store} on {host} (vacancy {one.build or 'of an unknown version'}) differs from this one at position"
-        f" {one.differs:,}: it has checksum {checksum_text(one.theirs)}, this one {checksum_text(one.ours)}; {since}"
+        f" {one.differs:,}: it has digest {one.theirs}, this one {one.ours}; {since}"
     )

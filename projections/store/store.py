@@ -7,23 +7,23 @@ from pathlib import Path
 from types import TracebackType
 from uuid import uuid4
 
-from pydantic import ValidationError
-
 from vacancy.projections.store.manifest import Manifest, check_manifest, read_manifest, write_manifest
 from vacancy.projections.store.metadata import checksum
 from vacancy.projections.store.partition_store import PartitionStore
 from vacancy.projections.store.state_digests import (
-    Boundary,
+    EVENT_BYTES_MAX,
+    EVENT_MARK,
     ComparedStore,
+    OwnDigest,
     difference_text,
-    looks_like_digest,
+    parse_state_event,
 )
 from vacancy.resources.classes.registry import Registry
 from vacancy.resources.fold.fold import fold
 from vacancy.resources.fold.log_rules import unanswered
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
 from vacancy.resources.model.errors import LogError, StoreMismatch
-from vacancy.resources.model.events import StateDigested
+from vacancy.resources.model.events import StateMarked
 from vacancy.resources.model.record import Record
 from vacancy.resources.model.rules_answer import RulesAnswer
 from vacancy.resources.state.rows import ContestedRow
@@ -70,7 +70,13 @@ class Store:
         """Called after each commit with the rows of `CONTESTED` that it wrote: (partition, key, row)."""
 
         self.on_difference: Callable[[int, ComparedStore], None] | None = None
-        """Called for each event by which a store of another host says that its state differs: (partition, what it said)."""
+        """Called for each digest by which a store of another host says that its state differs: (partition, what it said)."""
+
+        self.on_boundary: Callable[[int, int], None] | None = None
+        """Called after each commit that ends at a boundary (`state_digests`): (partition, position)."""
+
+        self.on_release: Callable[[int], None] | None = None
+        """Called before a partition is closed."""
 
     def partition(self, partition: int) -> PartitionStore:
         """A partition's tables, opened if they are not. Raises `StoreInUse` and other `StoreError`s."""
@@ -103,8 +109,11 @@ class Store:
     def release(self, partition: int) -> None:
         """Close a partition, for another worker to open."""
         found = self._open.pop(partition, None)
-        if found is not None:
-            found.close()
+        if found is None:
+            return
+        if self.on_release is not None:
+            self.on_release(partition)
+        found.close()
 
     # -- streams.projection_protocol.Projection ---------------------------------------------------------------
 
@@ -130,18 +139,21 @@ class Store:
                         where=f"partition {partition}",
                         do="the log is damaged or was cleaned: restore it, or make a new one",
                     )
-                digested = looks_like_digest(record.value)
-                if tables.digests.is_boundary(position, digested=digested):
-                    if last is not None:
-                        self._commit(tables, partition, position, last)
-                        last = None
-                    tables.digests.pass_boundary(position, tables.local.state)
                 changes = fold(tables, record, self.registry, self.versions)
                 tables.stage(changes)
-                if digested and DEAD_LETTERS not in changes:
-                    self._read_digest(tables, record)
                 last = record
                 position += 1
+                value = record.value
+                if (
+                    len(value) <= EVENT_BYTES_MAX
+                    and EVENT_MARK in value
+                    and DEAD_LETTERS not in changes
+                    and self._is_mark(tables, record)
+                ):
+                    last = None
+                    self._commit(tables, partition, position, record)
+                    if self.on_boundary is not None:
+                        self.on_boundary(partition, position)
         except BaseException:
             if last is not None:
                 self._commit(tables, partition, position, last)
@@ -158,24 +170,38 @@ class Store:
                 if row is not None:
                     self.on_contested(partition, name, row)
 
-    def _read_digest(self, tables: PartitionStore, record: Record) -> None:
-        """Compare what another store says of its state with what this one had there."""
-        try:
-            said = StateDigested.model_validate_json(record.value).data
-        except ValidationError:  # another event that only has the name in it
-            return
-        differs = tables.digests.read(record.offset, self.id, said)
-        if differs is not None and self.on_difference is not None:
-            self.on_difference(record.partition, differs)
+    def _is_mark(self, tables: PartitionStore, record: Record) -> bool:
+        """Take in an event of a store, if it is one. Returns whether there is a boundary after it."""
+        said = parse_state_event(record.value)
+        if isinstance(said, StateMarked):
+            tables.digests.mark(record.offset + 1)
+            return True
+        if said is not None:
+            differs = tables.digests.read(record.offset, self.id, said.data)
+            if differs is not None and self.on_difference is not None:
+                self.on_difference(record.partition, differs)
+        return False
 
-    def digest_due(self, partition: int) -> Boundary | None:
-        """What this store should say of the partition in the log: its checksum at a boundary. None where nothing has changed
-        since it last did, and under rules without such events."""
+    def add_digest(self, partition: int, position: int, digest: str) -> None:
+        """The partition's digest at a boundary is known: it is compared with what other stores said, and kept with the next
+        commit."""
+        for differs in self.partition(partition).digests.add(position, digest):
+            if self.on_difference is not None:
+                self.on_difference(partition, differs)
+
+    def unsaid_digest(self, partition: int) -> OwnDigest | None:
+        """The newest digest of the partition that is not in the log yet, once."""
+        return self.partition(partition).digests.unsaid()
+
+    def marked(self, partition: int) -> tuple[int, int] | None:
+        """The partition's last boundary (0: none yet), and the number of records since then without digests. None under rules
+        that have no marks."""
         tables = self.partition(partition)
         row = tables.get(PARTITION, PARTITION_KEY)
-        if row is None or StateDigested not in self.versions.of(row.rules_version).handlers:
+        if row is None or StateMarked not in self.versions.of(row.rules_version).handlers:
             return None
-        return tables.digests.due(tables.local.position)
+        digests = tables.digests
+        return digests.row.marked, digests.changes(tables.local.position)
 
     def differences(self, partition: int) -> Mapping[str, str]:
         """The stores of other hosts whose state of the partition differs from this one (see `SharedProjection`)."""

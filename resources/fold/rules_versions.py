@@ -223,6 +223,7 @@ def _fold_renamed_5(transaction: Transaction, event: events.NodeRenamed) -> None
 
 _HANDLERS_5: Final[Mapping[type[Any], Handler]] = {
     **_HANDLERS_4,
+    events.StateMarked: lambda _transaction, _event: None,
     events.StateDigested: lambda _transaction, _event: None,
     events.NodeRunning: lambda transaction, event: fold_running(transaction, event.data),
     events.NodeRetiredV2: _fold_retired_5,

@@ -117,23 +117,37 @@ class RulesWithdrawnData(RequestModel):
     proposal: Id
 
 
+class StateMarkedData(RequestModel):
+    """The store whose worker asks for digests."""
+
+    store: Id
+    host: Annotated[str, Field(max_length=255)] = ""
+
+
 class StateDigestedData(RequestModel):
-    """A checksum of all rows of a partition of one store, at a position: before the record with this offset. A position of 0 says
-    only that the store has none yet. `build` is the version of vacancy that folded it."""
+    """The digest of all rows of a partition of one store, at a position: before the record with this offset. `build` is the version
+    of vacancy that folded it."""
 
     store: Id
     host: Annotated[str, Field(max_length=255)] = ""
     build: Annotated[str, Field(max_length=64)] = ""
     position: Annotated[int, Field(ge=0, le=2**63 - 1)]
-    checksum: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 class TickData(RequestModel):
     """No data: a tick only advances log time."""
 
 
+class StateMarked(Envelope):
+    """A worker appends it every so often. It changes nothing: each store computes a digest of its rows as they are after it."""
+
+    type: Literal["vacancy.state.marked.v1"] = "vacancy.state.marked.v1"
+    data: StateMarkedData
+
+
 class StateDigested(Envelope):
-    """A worker appends it every so often. It changes nothing: the workers of other stores compare it with their own checksum."""
+    """What a store found after a mark. It changes nothing: the workers of other stores compare it with their own digest."""
 
     type: Literal["vacancy.state.digested.v1"] = "vacancy.state.digested.v1"
     data: StateDigestedData
@@ -911,6 +925,7 @@ Event = (
     | CellMoveBegun
     | CellMoveWithdrawn
     | CellMoveEnded
+    | StateMarked
     | StateDigested
     | NodeRunning
 )

@@ -92,7 +92,7 @@ class WorkerApp(faust.App):
             overdue=parts.projection.overdue,
         )
         self._answers = RulesAnswers(log, parts.projection.unanswered, parts.answer_entry)
-        self._digests = DigestSender(log, parts.digest_entry, parts.digest_interval)
+        self._digests = DigestSender(log, parts.digest_entries, parts.digest_interval)
         self._between_commits = parts.between_commits
         self._target: dict[int, int] = {}
         self.ready = False
@@ -261,7 +261,6 @@ class WorkerApp(faust.App):
                 applied.add(partition)
                 self._ticker.start(partition)
                 self._answers.start(partition)
-                self._digests.start(partition, len(records))
         for event in events:
             if event.message.partition in applied:
                 event.ack()
@@ -310,8 +309,8 @@ class WorkerApp(faust.App):
 
     @Service.task
     async def _watch(self) -> None:
-        """Send ticks, answers and digests, do what is due between commits, measure rates, read the ends of the log, and check that it
-        is still the same log."""
+        """Send ticks, answers and digests, do what is due between commits, measure rates, read the ends of the log, and check
+        that it is still the same log."""
         sampled = read = identified = 0.0
         while not self.should_stop:
             await self.sleep(_WATCH_S)
@@ -360,7 +359,7 @@ class WorkerApp(faust.App):
                 self._log_is_silent(error)
 
     async def _say_digests(self) -> None:
-        """Say what the tables are like, of each partition that is near the end of the log."""
+        """Send digests and marks, of each partition that is near the end of the log."""
         for one in list(self.ownership.held.values()):
             if not one.active or one.lag > NEAR_END or one.partition in self.errors:
                 continue

@@ -26,9 +26,6 @@ def vacancy(tmp_path: Path) -> Iterator[Vacancy]:
 
 
 def test_the_row_that_was_altered_is_named(vacancy: Vacancy, tmp_path: Path) -> None:
-    checksums = vacancy.json("verify")["checksums"]
-    (one,) = vacancy.json("status")["partitions"]
-    assert checksums == {"0": one["checksum"]}
     log = vacancy.json("status")["log"]
     with Store(tmp_path / "store", log=log, partitions=1, registry=Registry()) as store:
         tables = store.partition(0)
@@ -37,7 +34,7 @@ def test_the_row_that_was_altered_is_named(vacancy: Vacancy, tmp_path: Path) -> 
     ended = vacancy.run_shared("verify")
     assert ended.code == 5
     told = ended.err
-    assert "1 row differs at position 3, altered after they were committed" in told
+    assert "1 row differs at position 3; the first record that can be the cause is at offset 1" in told
     assert f"table nodes, key {key.decode().replace(chr(0), ' ')}: here" in told
     assert '"retired": true' in told
     assert '"retired": false' in told

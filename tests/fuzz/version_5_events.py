@@ -17,14 +17,18 @@ class Version5Events(Version4Events):
     def __init__(self, rng: random.Random, tape: Tape, cell: str, *, raised: bool = False) -> None:
         super().__init__(rng, tape, cell, raised=raised)
         self._lists: dict[str, int] = {}
-        self._deeds = (*self._deeds, *(self._digest,) * 2, *(self._running,) * 5)
+        self._deeds = (*self._deeds, self._mark, *(self._digest,) * 2, *(self._running,) * 5)
+
+    def _mark(self) -> tuple[str, dict[str, Any]]:
+        host = {"host": "host"} if self._rng.random() < 0.8 else {}
+        return "state.marked.v1", {"store": self._rng.choice(STORES), **host}
 
     def _digest(self) -> tuple[str, dict[str, Any]]:
         rng = self._rng
         data = {
             "store": rng.choice(STORES),
             "position": rng.choice((0, 8, len(self._tape.records[1]))),
-            "checksum": f"{rng.getrandbits(64):016x}",
+            "digest": f"{rng.getrandbits(128):032x}",
         }
         if rng.random() < 0.8:
             data |= {"host": "host", "build": "0.1.0"}

@@ -229,10 +229,13 @@ class Simulation:
         self.tape.append(cell, event("node.running.v1", data))
 
     def say_digest(self) -> None:
-        """A store of another host says its checksum, which may be a lie."""
+        """A store of another host asks for digests, or says its own, which may be a lie."""
         cell = self.rng.choice(self.tape.cells)
+        if self.rng.random() < 0.5:
+            self.tape.append(cell, event("state.marked.v1", {"store": "other"}))
+            return
         position = self.rng.choice((0, 8, 16))
-        data = {"store": "other", "position": position, "checksum": f"{self.rng.getrandbits(64):016x}"}
+        data = {"store": "other", "position": position, "digest": f"{self.rng.getrandbits(128):032x}"}
         self.tape.append(cell, event("state.digested.v1", data))
 
     # -- schedulers -----------------------------------------------------------------------------------------

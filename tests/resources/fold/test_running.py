@@ -113,9 +113,12 @@ def test_earlier_rules_have_no_such_events() -> None:
     log = Log(version=4)
     log.report()
     assert not log.runs("a", sequence=1)
-    said = {"store": "s", "position": 0, "checksum": "0" * 16}
+    said = {"store": "s", "position": 0, "digest": "0" * 32}
     assert not log.say("state.digested.v1", **said)
+    assert not log.say("state.marked.v1", store="s")
     later = Log()
     assert later.say("state.digested.v1", **said)
-    for wrong in ({"position": -1}, {"checksum": "0" * 17}, {"store": ""}, {"more": 1}):
+    assert later.say("state.marked.v1", store="s")
+    assert not later.say("state.marked.v1", store="s", more=1)
+    for wrong in ({"position": -1}, {"digest": "0" * 33}, {"store": ""}, {"more": 1}):
         assert not later.say("state.digested.v1", **{**said, **wrong})
