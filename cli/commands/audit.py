@@ -9,7 +9,7 @@ import typer
 from vacancy.cli import options as o
 from vacancy.cli.commands.snapshot import seconds
 from vacancy.cli.context import CommandContext
-from vacancy.cli.errors import DifferenceFound
+from vacancy.cli.errors import AuditFound
 from vacancy.cli.output import emit, emit_json, emit_table, note, time_text
 from vacancy.resources.model.errors import UsageError
 
@@ -43,10 +43,11 @@ def audit(
     """Compare what is held with what nodes say that they run (`vacancy publish --running FILE`).
 
     It lists what is held on nodes that do not run it, what runs and holds nothing there, what is held in two cells, and
-    providers over capacity. With --heal it releases what is held on nodes that do not run it, by the id of the claim. It
-    never claims anything, and it releases nothing of a node that runs nothing at all, unless --node names that node.
+    providers over capacity. With --heal it releases what is held on nodes that do not run it, by the id of the claim, and
+    ends moves between cells that are confirmed. It never claims anything, and it releases nothing of a node that runs
+    nothing at all, unless --node names that node.
 
-    Exit codes: 0 nothing was found; 5 something was found, or is left after --heal; 6 the outcome of a release is not known.
+    Exit codes: 0 nothing was found; 9 something was found, or is left after --heal; 6 the outcome of a release is not known.
     """
     if dry_run and not heal:
         raise UsageError("--dry-run needs --heal", do="give both")
@@ -60,22 +61,34 @@ def audit(
         time_of = _times(opened)
         found = audit_consumers(reader, time_of, node=node, grace_ms=grace_ms)
         plan = plan_healing(found, reader, node=node) if heal else None
-        released = 0
+        released = ended = 0
         if plan is not None and not dry_run:
             released = append(opened, reader, plan, timeout_s=timeout)
+            ended = _end_moves(context, plan, timeout)
             found = audit_consumers(reader, time_of, node=node, grace_ms=grace_ms)
     if as_json:
-        emit_json({"ok": found.ok, "found": found, "heal": plan, "released": released})
+        emit_json({"ok": found.ok, "found": found, "heal": plan, "released": released, "ended": ended})
     else:
         _show(found)
         if plan is not None:
-            _show_plan(plan, released, dry_run=dry_run)
+            _show_plan(plan, released, ended, dry_run=dry_run)
     if not found.ok:
-        raise DifferenceFound(
-            "what is held and what runs differ" + (", also after healing" if released else ""),
+        raise AuditFound(
+            "what is held and what runs differ" + (", also after healing" if released or ended else ""),
             where=f"store {context.store}",
             do="see `vacancy audit --heal --dry-run` for what can be done",
         )
+
+
+def _end_moves(context: CommandContext, plan: Healing, timeout: float) -> int:
+    """Returns how many moves between cells have ended."""
+    if not plan.moves:
+        return 0
+    from vacancy.clients.scheduler.moves.cell_moves import CellMoves
+
+    with context.open_scheduler(timeout) as scheduler:
+        moves = CellMoves(scheduler.log, scheduler.query, timeout_s=timeout)
+        return sum(moves.resume(one.move).status != "open" for one in plan.moves)
 
 
 def _times(log: Log) -> Callable[[int, int], int | None]:
@@ -154,13 +167,17 @@ def _show(found: ConsumerAudit) -> None:
         )
 
 
-def _show_plan(plan: Healing, released: int, *, dry_run: bool) -> None:
+def _show_plan(plan: Healing, released: int, ended: int, *, dry_run: bool) -> None:
     if dry_run:
         for one in plan.releases:
             emit(
                 f"would release {one.consumer} (claim {one.claim}) in cell {one.cell}: {one.node} does not run it"
             )
-    elif released:
+        for two in plan.moves:
+            emit(f"would end the move of {two.consumer} (move {two.move}): {two.reason}")
+    if released:
         emit(f"released: {released}")
+    if ended:
+        emit(f"moves ended: {ended}")
     for left in plan.left:
         note(f"left alone: {left.what}, {left.why}; {left.do}")

@@ -76,7 +76,7 @@ def worker(
         typer.Option(
             "--digest-every",
             metavar="TIME|off",
-            help="Say in the log this often what this store is like, so that hosts notice when they differ.",
+            help="How often the workers of all hosts compare digests of their stores through the log.",
         ),
     ] = "10m",
 ) -> None:

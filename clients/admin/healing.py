@@ -3,7 +3,8 @@
 Only that is released which a node has held without running it, by the id of its claim: a newer claim of the consumer stays.
 It is not released where the node says that it runs nothing at all, unless an operator names the node: what reports may be
 broken. Nor where another node runs the consumer: it was moved outside of the log, and what it uses there is not known. What
-runs and holds nothing is never claimed: nobody said how much it uses.
+runs and holds nothing is never claimed: nobody said how much it uses. A move between cells is ended where its claim is confirmed,
+so that nothing is left but the release of the source, and no node there says that it runs the consumer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from uuid import uuid4
 
-from vacancy.clients.inspection.consumer_audit import ConsumerAudit, HeldNotRunning
+from vacancy.clients.inspection.consumer_audit import ConsumerAudit, HeldNotRunning, HeldTwice
 from vacancy.clients.runtime.folded_log import FoldedLog
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model import events
@@ -35,9 +36,10 @@ class LeftAlone:
 
 @dataclass(frozen=True, slots=True)
 class Healing:
-    """The releases that correct findings, and what is left alone."""
+    """The releases that correct findings, the moves between cells to end (`CellMoves.resume`), and what is left alone."""
 
     releases: list[HeldNotRunning]
+    moves: list[HeldTwice]
     left: list[LeftAlone]
 
     def records(self) -> list[NewRecord]:
@@ -80,18 +82,25 @@ def plan_healing(found: ConsumerAudit, reader: StoreReader, *, node: str | None 
             do = "stop it there, or place it with what it uses: `vacancy place`"
             why = "nobody said how much it uses"
         left.append(LeftAlone(what, why, do))
-    for two in found.held_twice:
-        what = f"{two.consumer} holds something in cells {', '.join(two.claims)}"
-        if two.move:
-            do = f"`vacancy settle {two.consumer}` finishes the move, `--undo` undoes it"
-            left.append(LeftAlone(what, f"a move between them is open: {two.reason}", do))
-        else:
-            do = "release one of them by the id of its claim"
-            left.append(LeftAlone(what, "no move between them is open", do))
+    moves = [two for two in found.held_twice if two.decided and not two.in_source]
+    left += [_left_twice(two) for two in found.held_twice if two not in moves]
     for over in found.over_capacity:
         what = f"{over.used} of {over.capacity} {over.resource_class} of {over.provider} are held"
         left.append(LeftAlone(what, "it has less than it had", "move some of its consumers: `vacancy move`"))
-    return Healing(releases, left)
+    return Healing(releases, moves, left)
+
+
+def _left_twice(two: HeldTwice) -> LeftAlone:
+    what = f"{two.consumer} holds something in cells {', '.join(two.claims)}"
+    if not two.move:
+        runs = f"; it runs on {', '.join(two.running)}" if two.running else ""
+        do = f"release the other one: `vacancy release {two.consumer} --cell NAME`"
+        return LeftAlone(what, f"no move between them is open{runs}", do)
+    if two.in_source:
+        why = f"the move between them is confirmed, and {', '.join(two.in_source)} still runs it"
+        return LeftAlone(what, why, f"stop it there, then `vacancy settle {two.consumer}`")
+    do = f"`vacancy settle {two.consumer}` finishes the move, `--undo` undoes it"
+    return LeftAlone(what, f"a move between them is open: {two.reason}", do)
 
 
 def heal(log: Log, reader: StoreReader, healing: Healing, *, timeout_s: float = 10.0) -> int:

@@ -67,12 +67,17 @@ class RunningNotHeld:
 @dataclass(frozen=True, slots=True)
 class HeldTwice:
     """A consumer that holds something in several cells. `claims` are its claims, by cell. `move` is the open move between cells
-    that it is in, `reason` what that waits for; "" where there is none."""
+    that it is in, `reason` what that waits for; "" where there is none. `decided`: its claim in the destination is confirmed,
+    so only the release of the source is left. `running` are the nodes that say that they run it, `in_source` those of the
+    cell that it leaves."""
 
     consumer: str
     claims: dict[str, str]
     move: str = ""
     reason: str = ""
+    decided: bool = False
+    running: list[str] = field(default_factory=list)
+    in_source: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +144,10 @@ def audit_consumers(
     reader.catch_up()
     held = _Holdings(reader)
     lists, stale = _lists(reader, node)
-    runners: dict[str, list[str]] = defaultdict(list)
+    runners: _Runners = defaultdict(list)
     for _, name, row in reader.scan(NODE_RUNNING):
         for consumer, _ in row.consumers:
-            runners[consumer].append(split_key(name)[1])
+            runners[consumer].append(split_key(name))
     return ConsumerAudit(
         len(lists),
         sorted(split_key(name)[1] for name in stale),
@@ -152,13 +157,15 @@ def audit_consumers(
             key=lambda one: (one.node, one.consumer),
         ),
         sorted(_running_not_held(reader, held, lists, grace_ms), key=lambda one: (one.node, one.consumer)),
-        sorted(_held_twice(reader, held, node, time_of, grace_ms), key=lambda one: one.consumer),
+        sorted(_held_twice(reader, held, runners, node, time_of, grace_ms), key=lambda one: one.consumer),
         sorted(_over_capacity(reader, node), key=lambda one: (one.provider, one.resource_class)),
         dict(reader.position),
     )
 
 
 _Lists = dict[bytes, tuple[int, NodeRunningRow]]
+_Runners = dict[str, list[tuple[str, str]]]
+"""Consumer -> (cell, node) of those that say that they run it."""
 
 
 def _lists(reader: StoreReader, node: str | None) -> tuple[_Lists, _Lists]:
@@ -180,7 +187,7 @@ def _held_not_running(
     reader: StoreReader,
     held: _Holdings,
     lists: _Lists,
-    runners: dict[str, list[str]],
+    runners: _Runners,
     time_of: TimeOf,
     grace_ms: int,
 ) -> Iterator[HeldNotRunning]:
@@ -207,7 +214,7 @@ def _held_not_running(
                 left_ms,
                 row.offset,
                 row.heard_ms,
-                sorted(runners.get(consumer, [])),
+                _names(runners, consumer),
             )
 
 
@@ -225,7 +232,12 @@ def _running_not_held(
 
 
 def _held_twice(
-    reader: StoreReader, held: _Holdings, node: str | None, time_of: TimeOf, grace_ms: int
+    reader: StoreReader,
+    held: _Holdings,
+    runners: _Runners,
+    node: str | None,
+    time_of: TimeOf,
+    grace_ms: int,
 ) -> Iterator[HeldTwice]:
     moves = {move.consumer: move for move in cell_moves(reader)}
     for consumer, cells in held.cells.items():
@@ -234,13 +246,26 @@ def _held_twice(
         made = [_made_ms(reader, cell, row, time_of) for cell, row in cells.items()]
         if reader.newest_ms - max(made) < grace_ms:
             continue
+        claims = {cell: row.claim for cell, row in sorted(cells.items())}
         move = moves.get(consumer)
+        if move is None:
+            yield HeldTwice(consumer, claims, running=_names(runners, consumer))
+            continue
+        there = cells.get(move.destination)
         yield HeldTwice(
             consumer,
-            {cell: row.claim for cell, row in sorted(cells.items())},
-            "" if move is None else move.id,
-            "" if move is None else move.reason,
+            claims,
+            move.id,
+            move.reason,
+            there is not None and there.claim == move.id and not there.hold_until_ms,
+            _names(runners, consumer),
+            _names(runners, consumer, move.source),
         )
+
+
+def _names(runners: _Runners, consumer: str, cell: str | None = None) -> list[str]:
+    """The nodes that run a consumer, of all cells or of one."""
+    return sorted(node for where, node in runners.get(consumer, []) if cell in (None, where))
 
 
 def _made_ms(reader: StoreReader, cell: str, row: AllocationRow, time_of: TimeOf) -> int:

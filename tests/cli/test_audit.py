@@ -57,15 +57,15 @@ def test_what_is_held_and_does_not_run_is_released(vacancy: Vacancy) -> None:
     assert audited(vacancy, 0)["silent"] == 2
     runs(vacancy, "n1", "vm-1", "by-hand")
     assert audited(vacancy, 0)["held_not_running"] == []  # within the grace period
-    found = audited(vacancy, 5, *NO_GRACE)
+    found = audited(vacancy, 9, *NO_GRACE)
     (held,) = found["held_not_running"]
     assert (held["consumer"], held["node"], held["left_ms"]) == ("vm-2", "n1", 0)
     (running,) = found["running_not_held"]
     assert (running["consumer"], running["held_on"]) == ("by-hand", [])
     told = vacancy.run_shared("audit", *NO_GRACE, "--heal", "--dry-run").out
     assert f"would release vm-2 (claim {held['claim']})" in told
-    assert len(audited(vacancy, 5, *NO_GRACE)["held_not_running"]) == 1
-    healed = audited(vacancy, 5, *NO_GRACE, "--heal")
+    assert len(audited(vacancy, 9, *NO_GRACE)["held_not_running"]) == 1
+    healed = audited(vacancy, 9, *NO_GRACE, "--heal")
     assert healed["held_not_running"] == []
     assert vacancy.run_shared("show", "consumer", "vm-2").code != 0
     assert "vm-1" in vacancy("show", "consumer", "vm-1")
@@ -76,7 +76,7 @@ def test_a_node_that_runs_nothing_is_left_alone_unless_it_is_named(vacancy: Vaca
     place(vacancy, "vm-1")
     runs(vacancy, "n1")
     ended = vacancy.run_shared("audit", *NO_GRACE, "--heal")
-    assert ended.code == 5
+    assert ended.code == 9
     assert "n1 says that it runs nothing" in ended.err
     assert "vm-1" in vacancy("show", "consumer", "vm-1")
     assert "released: 1" in vacancy("audit", *NO_GRACE, "--heal", "--node", "n1")
@@ -88,9 +88,49 @@ def test_what_runs_elsewhere_is_left_alone(vacancy: Vacancy) -> None:
     runs(vacancy, "n1", "vm-2")
     runs(vacancy, "n2", "vm-1")
     ended = vacancy.run_shared("audit", *NO_GRACE, "--heal")
-    assert ended.code == 5
+    assert ended.code == 9
     assert "it runs on n2" in ended.err
     assert "vm-1" in vacancy("show", "consumer", "vm-1")
+
+
+def test_what_is_held_twice_is_ended_where_its_move_is_confirmed(tmp_path: Path) -> None:
+    """A move between cells was never finished: whoever made it is gone."""
+    with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
+        vacancy("topics", "create", "--partitions", 2)
+        for node, cell in (("n1", "c1"), ("n2", "c2")):
+            file = report(tmp_path, node)
+            vacancy("publish", "--once", "--no-wait", "--file", file, "--cell", cell)
+        with vacancy.worker():
+            for consumer in ("vm-1", "vm-2", "vm-3"):
+                vacancy("place", "--resources", "VCPU:1", "--consumer", consumer, "--in-tree", "n1")
+                vacancy("move", consumer, "--to-cell", "c2", "--hold", 600)
+            for consumer in ("vm-1", "vm-3"):
+                vacancy("confirm", consumer)
+            runs(vacancy, "n1", "vm-3")
+            assert audited(vacancy, 0)["held_twice"] == []  # within the grace period
+            found = audited(vacancy, 9, *NO_GRACE)["held_twice"]
+            assert [(one["consumer"], one["decided"]) for one in found] == [
+                ("vm-1", True),
+                ("vm-2", False),
+                ("vm-3", True),
+            ]
+            assert all(sorted(one["claims"]) == ["c1", "c2"] and one["move"] for one in found)
+            planned = vacancy.run_shared("audit", *NO_GRACE, "--heal", "--dry-run")
+            assert "would end the move of vm-1" in planned.out
+            assert "the claim in c2 is not confirmed; `vacancy settle vm-2`" in planned.err
+            assert "n1 still runs it; stop it there, then `vacancy settle vm-3`" in planned.err
+            healed = vacancy.run_shared("audit", *NO_GRACE, "--heal")
+            assert healed.code == 9
+            assert "moves ended: 1" in healed.out
+            assert [one["consumer"] for one in audited(vacancy, 9, *NO_GRACE)["held_twice"]] == [
+                "vm-2",
+                "vm-3",
+            ]
+            assert "c1" not in vacancy("show", "consumer", "vm-1")
+            vacancy("settle", "vm-2", "--undo")
+            vacancy("settle", "vm-3")
+            assert audited(vacancy, 9, *NO_GRACE)["held_twice"] == []
+        assert vacancy.json("verify")["audit"]["open_moves"] == []
 
 
 def test_a_provider_over_capacity_is_listed(vacancy: Vacancy) -> None:
@@ -99,7 +139,7 @@ def test_a_provider_over_capacity_is_listed(vacancy: Vacancy) -> None:
     file = vacancy.home / "n1.json"
     file.write_text(json.dumps([{"id": "n1", "inventories": {"VCPU": {"total": 4}}}]))
     vacancy("publish", "--once", "--file", file)
-    (found,) = audited(vacancy, 5)["over_capacity"]
+    (found,) = audited(vacancy, 9)["over_capacity"]
     assert (found["provider"], found["capacity"], found["used"]) == ("n1", 4, 6)
 
 
@@ -112,6 +152,19 @@ def test_rules_before_version_5_have_no_such_lists(tmp_path: Path) -> None:
         assert "needs rules version 5, and this log follows version 4" in told
         vacancy("replay")
         assert vacancy.json("status")["partitions"][0]["dead_letters"] == 0
+
+
+@pytest.mark.parametrize("version", [1, 3, 4])
+def test_a_log_that_is_raised_to_version_5_has_them(version: int, tmp_path: Path) -> None:
+    with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
+        log_of_version(version, f"sqlite://{tmp_path}/log.db")
+        vacancy("publish", "--once", "--no-wait", "--file", report(tmp_path, "n1"))
+        with vacancy.worker():
+            assert vacancy.json("rules", "activate", 5)["outcome"] == "activated"
+            runs(vacancy, "n1", "vm-1")
+            (running,) = audited(vacancy, 9, *NO_GRACE)["running_not_held"]
+            assert running["consumer"] == "vm-1"
+        assert vacancy.json("verify")["ok"]
 
 
 def test_a_file_that_is_no_list_is_an_error(vacancy: Vacancy) -> None:
