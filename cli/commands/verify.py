@@ -65,7 +65,7 @@ def _show(found: Verification) -> None:
             ("position", position_text(found.position)),
             ("digest of the store", found.digest_store),
             ("digest of the log", found.digest_rebuilt),
-            ("compared with what hosts said", found.compared),
+            *([("compared with what hosts said", found.compared)] if found.compared else []),
             ("claims", audit.claims),
             ("accepted", audit.accepted),
             ("rejected", audit.rejected),

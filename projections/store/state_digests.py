@@ -7,6 +7,8 @@ all stores of the log can have a digest of the same position. A store that has c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -86,13 +88,18 @@ def decode_digests(data: bytes | None) -> DigestsRow:
         return DigestsRow()
 
 
+@cache
+def _parser() -> Callable[[bytes], Any]:
+    return events.event_parser((events.StateMarked, events.StateDigested))
+
+
 def parse_state_event(value: bytes) -> events.StateMarked | events.StateDigested | None:
     """A mark or a digest; None for any other event."""
     try:
-        event = events.parse(value)
+        event: events.StateMarked | events.StateDigested = _parser()(value)
     except InvalidRecord:
         return None
-    return event if isinstance(event, (events.StateMarked, events.StateDigested)) else None
+    return event
 
 
 class StateDigests:
