@@ -94,7 +94,7 @@ def test_what_runs_elsewhere_is_left_alone(vacancy: Vacancy) -> None:
 
 
 def test_what_is_held_twice_is_ended_where_its_move_is_confirmed(tmp_path: Path) -> None:
-    """A move between cells was never finished: whoever made it is gone."""
+    """A move between cells was never finished: the process that made it is gone."""
     with Vacancy(tmp_path, log=f"sqlite://{tmp_path}/log.db", store=str(tmp_path / "store")) as vacancy:
         vacancy("topics", "create", "--partitions", 2)
         for node, cell in (("n1", "c1"), ("n2", "c2")):

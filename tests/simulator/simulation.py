@@ -231,12 +231,12 @@ class Simulation:
     def say_digest(self) -> None:
         """A store of another host asks for digests, or says its own, which may be a lie."""
         cell = self.rng.choice(self.tape.cells)
-        if self.rng.random() < 0.5:
+        position, digest = self.rng.choice((0, 8, 16)), f"{self.rng.getrandbits(64):032x}"
+        if not position:
             self.tape.append(cell, event("state.marked.v1", {"store": "other"}))
-            return
-        position = self.rng.choice((0, 8, 16))
-        data = {"store": "other", "position": position, "digest": f"{self.rng.getrandbits(128):032x}"}
-        self.tape.append(cell, event("state.digested.v1", data))
+        else:
+            data = {"store": "other", "position": position, "digest": digest}
+            self.tape.append(cell, event("state.digested.v1", data))
 
     # -- schedulers -----------------------------------------------------------------------------------------
 
