@@ -475,7 +475,9 @@ def test_every_exit_code_is_named() -> None:
     codes = {
         one.exit_code for one in vars(errors).values() if isinstance(one, type) and hasattr(one, "exit_code")
     }
-    assert {f"| {code} |" for code in codes | {0, 5, 9, 130, 141}} == set(re.findall(r"^\| \d+ \|", page, re.M))
+    assert {f"| {code} |" for code in codes | {0, 5, 9, 130, 141}} == set(
+        re.findall(r"^\| \d+ \|", page, re.M)
+    )
 
 
 def test_messages_in_the_pages_are_said_somewhere() -> None:
