@@ -39,7 +39,7 @@ from vacancy.projections.ranking.orders import RANDOM
 from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 
-SEEDS = [int(os.environ["VACANCY_SEED"])] if "VACANCY_SEED" in os.environ else [1, 2]
+SEEDS = [int(os.environ["VACANCY_SEED"])] if "VACANCY_SEED" in os.environ else [1]
 ROUNDS = 50 // 5
 PARTITIONS = 4
 SCHEDULERS = ("scheduler-1", "scheduler-2")

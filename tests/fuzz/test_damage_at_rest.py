@@ -19,7 +19,7 @@ from tests.fuzz.damage import FILES, Outcomes, Twin, log_agrees, reader_agrees, 
 from tests.support.damaged_files import damage
 from tests.support.temporary_stores import FAST
 
-DAMAGES = int(os.environ.get("VACANCY_FUZZ_DAMAGES", "5"))
+DAMAGES = int(os.environ.get("VACANCY_FUZZ_DAMAGES", "3"))
 KINDS = tuple(FILES)
 LOOKS = {"a reader": reader_agrees, "a worker": worker_agrees, "a rebuild": log_agrees}
 

@@ -22,8 +22,8 @@ from vacancy.resources.model.errors import Halt, LogError
 from vacancy.resources.model.record import Record
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
-MANY = settings(max_examples=120, deadline=None, phases=PHASES)
-FEW = settings(MANY, max_examples=50)
+MANY = settings(max_examples=60, deadline=None, phases=PHASES)
+FEW = settings(MANY, max_examples=25)
 
 
 def replayed(records: list[Record]) -> MemoryState:
