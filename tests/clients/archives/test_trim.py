@@ -61,7 +61,7 @@ def test_all_goes_on_after_a_trim(archived: ArchivedSite) -> None:
     assert rules is not None
     assert rules.version == RULES_VERSION
     live = site.fold()  # the store goes on
-    with pytest.raises(LogError, match="name the log.s archive"):
+    with pytest.raises(LogError, match="name the log's archive"):
         replay(site.log, site.home / "without", REGISTRY)
     with archived.joined() as log:
         assert (log.identity(), log.end()) == (name, site.log.end())
