@@ -25,7 +25,7 @@ from evaluation.candidates.processes import memory_bytes
 from evaluation.candidates.registry import connect
 
 _PAUSE_AFTER_FAILURE_S: Final = 0.02
-"""How long a scheduler waits after an answer that did not come, before it asks the store again."""
+"""How long a scheduler waits after it found no room, or after an answer that did not come, before it asks the store again."""
 
 _REASONS_KEPT: Final = 5
 
@@ -142,7 +142,7 @@ async def _place(connection: Connection, job: jobs.Place, result: JobResult, end
             if outcome.reason and len(result.reasons) < _REASONS_KEPT:
                 result.reasons.append(" ".join(outcome.reason.split()))
             full |= outcome.status == "no_room"
-            if outcome.status in ("unavailable", "unknown"):
+            if outcome.status != "conflict":  # also of a store that answers at once: the end of the job has to be read
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
 
     await _all(job.in_flight, schedule)
