@@ -142,7 +142,8 @@ async def _place(connection: Connection, job: jobs.Place, result: JobResult, end
             if outcome.reason and len(result.reasons) < _REASONS_KEPT:
                 result.reasons.append(" ".join(outcome.reason.split()))
             full |= outcome.status == "no_room"
-            if outcome.status != "conflict":  # also of a store that answers at once: the end of the job has to be read
+            # A store that answers at once waits too: the end of the job has to be read.
+            if outcome.status != "conflict":
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
 
     await _all(job.in_flight, schedule)
