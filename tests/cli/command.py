@@ -19,7 +19,7 @@ from vacancy.resources.model.events import Rules
 from vacancy.streams.log import create_log
 
 EXECUTABLE = Path(sys.executable).with_name("vacancy")
-STARTED_S = 20.0
+STARTED_S = 90.0
 
 
 # Runs several command lines in one process: starting a process takes longer than most commands.

@@ -46,7 +46,7 @@ CARD = {
 }
 VIDEO = {"id": "node-1:card1", "parent": "node-1", "inventories": {CLASS: {"regions": {"r2": "video"}}}}
 NODE = {"id": "node-1", "inventories": {"VCPU": {"total": 8}}}
-WAIT_S = 20.0
+WAIT_S = 90.0
 
 
 def spec(ask: Any) -> RequestSpec:

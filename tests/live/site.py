@@ -32,7 +32,7 @@ from vacancy.streams.settings import WebAddress
 
 VACANCY = Path(sys.executable).with_name("vacancy")
 FAUST = Path(sys.executable).with_name("faust")
-WAIT_S = 40.0
+WAIT_S = 90.0
 
 
 def new_topic(servers: str, partitions: int = 4) -> Log:

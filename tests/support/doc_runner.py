@@ -18,7 +18,7 @@ HOME = "/home/ada"
 """Replaces the directory in which the commands ran."""
 
 _BLOCK = re.compile(r"^```(\S+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_STARTED_S = 30.0
+_STARTED_S = 90.0
 
 
 class DocSession:
