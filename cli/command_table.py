@@ -30,6 +30,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "release": ("place.release", "Release all allocations of consumers."),
     "show": ("show.app", "Show nodes, one provider, consumer, claim."),
     "usage": ("usage.usage", "Show the allocated amount of each class."),
+    "doctor": ("doctor.doctor", "Check settings, log, store, permissions."),
     "status": ("status.status", "Show position, lag and size of the store."),
     "provider": ("provider.app", "Disable, drain, enable; aggregates, traits."),
     "replay": ("replay.replay", "Fold the log into a store, then exit."),

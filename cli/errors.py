@@ -12,6 +12,6 @@ class AuditFound(VacancyError):
 
 
 class DifferenceFound(VacancyError):
-    """A verification found a difference: between a store and the log, or in the settings of a topic."""
+    """A verification found a difference between a store and the log, or something wrong with a topic or with this host."""
 
     exit_code = 5

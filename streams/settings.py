@@ -25,6 +25,9 @@ from pydantic_settings import (
 from vacancy.resources.model.errors import UsageError
 from vacancy.streams.log_url import archive_place, parse_log_url
 
+WEB_PORT: Final = 6066
+"""The default port of a worker's HTTP pages."""
+
 MASK: Final = "********"
 _KAFKA_ENVIRONMENT: Final = "VACANCY_KAFKA_"
 _SECRET_WORDS: Final = ("password", "secret", "token", "key", "jaas", "credential")
@@ -175,6 +178,11 @@ class Settings(BaseSettings):
         yield "kafka", masked(self.kafka)
 
 
+def setting_variables() -> frozenset[str]:
+    """The environment variables that `load_settings` reads, besides those of Kafka's settings (`VACANCY_KAFKA_…`)."""
+    return frozenset({"VACANCY_CONFIG", *(f"VACANCY_{name.upper()}" for name in Settings.model_fields)})
+
+
 def load_settings(
     *,
     log: str | None = None,
@@ -201,7 +209,7 @@ def load_settings(
     flags |= {"allow_devices": allow_devices, "deny_devices": deny_devices}
     flags |= {"reserve_hugepages": reserve_hugepages}
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
-    file = _config_file(config)
+    file = config_file(config)
     try:
         return _settings_class(file)(**given)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -218,7 +226,8 @@ def load_settings(
         raise _translate_error(error, given, file) from None
 
 
-def _config_file(config: Path | str | None) -> Path | None:
+def config_file(config: Path | str | None) -> Path | None:
+    """The TOML file that `load_settings` reads, None if there is none. Raises UsageError if a file that was named does not exist."""
     named = config or os.environ.get("VACANCY_CONFIG")
     if named:
         file = Path(named).expanduser()

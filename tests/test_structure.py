@@ -129,6 +129,11 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("projections.diagnostics", "projections.query", "projections.reader", "projections.store"),
         *("resources.classes", "resources.model", "resources.state", "resources.fold"),
     },
+    "clients.doctor": {
+        *("clients.publisher", "clients.runtime", "projections.reader", "projections.store", "streams"),
+        *("streams.faust", "streams.kafka", "streams.sqlite"),
+        *("resources.classes", "resources.model", "resources.state", "resources.fold"),
+    },
     "clients.scheduler": {
         *("clients.inspection", "clients.past", "clients.request_language", "clients.runtime", "streams"),
         *("projections.diagnostics", "projections.query", "projections.ranking", "projections.reader"),

@@ -281,10 +281,22 @@ class Outbox:
 
 def default_outbox(log: str, root: str) -> Path:
     """The file of a node's outbox: one for each node and log URL, so that no publisher sends the events of another."""
+    return _directory() / f"{quote(root, safe='')}-{_log_hash(log)}.db"
+
+
+def outboxes_of(log: str) -> list[Path]:
+    """The outboxes of a log that are at their default places on this host."""
+    return sorted(_directory().glob(f"*-{_log_hash(log)}.db"))
+
+
+def _directory() -> Path:
     from vacancy.streams.settings import state_directory
 
-    log_hash = blake2b(log.encode(), digest_size=4).hexdigest()
-    return state_directory() / "outbox" / f"{quote(root, safe='')}-{log_hash}.db"
+    return state_directory() / "outbox"
+
+
+def _log_hash(log: str) -> str:
+    return blake2b(log.encode(), digest_size=4).hexdigest()
 
 
 def _open(path: Path) -> sqlite3.Connection:

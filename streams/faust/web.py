@@ -9,16 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import faust
 from faust.web import Request, Response, View
 
 from vacancy.resources.model.errors import UsageError
 from vacancy.streams import metrics
-from vacancy.streams.settings import WebAddress
-
-DEFAULT_PORT: Final = 6066
+from vacancy.streams.settings import WEB_PORT, WebAddress
 
 
 def web_options(address: WebAddress) -> dict[str, Any]:
@@ -37,7 +35,7 @@ def free_port(address: WebAddress) -> int:
 
     Raises UsageError if there is none.
     """
-    wanted = DEFAULT_PORT if address.port is None else int(address.port)
+    wanted = WEB_PORT if address.port is None else int(address.port)
     for port in (wanted, 0) if address.port is None else (wanted,):
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         with contextlib.closing(socket.socket(family)) as probe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kafka import TopicPartition
 from kafka.admin import ConfigResource
@@ -136,71 +136,112 @@ def delete_records(place: LogUrl, settings: Mapping[str, str], partition: int, b
         call_broker(lambda: admin.delete_records({topic: before}))
 
 
+class TopicProblem(NamedTuple):
+    """One sentence on what is wrong with a topic. `serious`: records can be neither read nor written, or verdicts can change."""
+
+    text: str
+    serious: bool
+
+
+class TopicState(NamedTuple):
+    """A topic as the brokers describe it: its partitions, the fewest replicas of one, its configuration by Kafka's names (None
+    where this user may not read it), what is wrong with it, and what this user may do with it (`READ`, `WRITE` …; None: the
+    brokers do not say)."""
+
+    partitions: int
+    replicas: int
+    configuration: Mapping[str, str] | None
+    problems: tuple[TopicProblem, ...]
+    operations: frozenset[str] | None
+
+
 def check_topic(url: str, **client_settings: str) -> list[str]:
     """The problems of the topic of a Kafka log, one sentence each; empty if there are none.
+
+    Raises LogError if there is no such topic or if this user may not read its settings, LogUnavailable if Kafka does not answer.
+    """
+    found = topic_state(url, None, client_settings)
+    if found.configuration is None:
+        do = "get the permission to describe the settings of the topic (DescribeConfigs)"
+        raise LogError("Kafka does not allow this", where=parse_log_url(url).url, do=do)
+    return [problem.text for problem in found.problems]
+
+
+def topic_state(url: str, timeout_s: float | None, client_settings: Mapping[str, str]) -> TopicState:
+    """The topic of a Kafka log as its brokers describe it, within about `timeout_s`.
 
     Raises LogError if there is no such topic, LogUnavailable if Kafka does not answer.
     """
     place = parse_log_url(url)
-    with contextlib.closing(connect("admin", place, client_settings)) as admin, translated_errors(place.url):
-        partitions = _describe(admin, place)["partitions"]
+    answer_s = ANSWER_S if timeout_s is None else timeout_s
+    with (
+        contextlib.closing(connect("admin", place, client_settings, timeout_s)) as admin,
+        translated_errors(place.url),
+    ):
+        topic = _describe(admin, place, answer_s)
         resource = ConfigResource("topic", place.place)
-        described = call_broker(lambda: admin.describe_configs([resource], config_filter="all"))
+        described = call_broker(lambda: admin.describe_configs([resource], config_filter="all"), answer_s)
+    partitions = topic["partitions"]
+    # The client drops the error of a resource, and every topic has settings: so none means not allowed.
     found = described["topic"][place.place]
-    if not found:  # the client drops the error of a resource, and every topic has settings
-        do = "get the permission to describe the settings of the topic (DescribeConfigs)"
-        raise LogError("Kafka does not allow this", where=place.url, do=do)
-    configuration = {name: str(entry["value"]) for name, entry in found.items()}
-    return [
-        *_configuration_problems(configuration, partitions),
-        *_partition_problems(configuration, partitions),
-    ]
+    configuration = {name: str(entry["value"]) for name, entry in found.items()} or None
+    problems = [] if configuration is None else _configuration_problems(configuration, partitions)
+    operations = topic.get("authorized_operations")
+    return TopicState(
+        len(partitions),
+        min(len(partition["replica_nodes"]) for partition in partitions),
+        configuration,
+        (*problems, *_partition_problems(configuration or {}, partitions)),
+        None if operations is None else frozenset(operations),
+    )
 
 
 def _configuration_problems(
     configuration: Mapping[str, str], partitions: Sequence[Mapping[str, Any]]
-) -> list[str]:
+) -> list[TopicProblem]:
     problems = [
-        f"{name} is {configuration.get(name)}, not {required}: {_WHY[name]}"
+        TopicProblem(f"{name} is {configuration.get(name)}, not {required}: {_WHY[name]}", serious=True)
         for name, required in _CONFIGURATION.items()
         if configuration.get(name) != required
     ]
     replicas = min(len(partition["replica_nodes"]) for partition in partitions)
     in_sync = int(configuration.get("min.insync.replicas", 1))
+    texts = []
     if replicas < REPLICATION:
-        problems.append(f"replication is {replicas}, not {REPLICATION}: a lost broker can lose records")
+        texts.append(f"replication is {replicas}, not {REPLICATION}: a lost broker can lose records")
     elif in_sync < 2:
-        problems.append(
+        texts.append(
             f"min.insync.replicas is {in_sync}, not 2: a record can be acknowledged by one broker and lost"
         )
     if in_sync >= replicas > 1:
-        problems.append(
+        texts.append(
             f"min.insync.replicas is {in_sync} of {replicas} replicas: the loss of one broker stops all writes"
         )
     if configuration.get("unclean.leader.election.enable") == "true":
-        problems.append(
+        texts.append(
             "unclean.leader.election.enable is true: acknowledged records can be lost, and their verdicts with them"
         )
     if int(configuration.get(_SIZE, MESSAGE_BYTES)) < MESSAGE_BYTES:
-        problems.append(
+        texts.append(
             f"{_SIZE} is {configuration[_SIZE]}, below {MESSAGE_BYTES}: the reports of large nodes do not fit"
         )
-    return problems
+    return [*problems, *(TopicProblem(text, serious=False) for text in texts)]
 
 
 def _partition_problems(
     configuration: Mapping[str, str], partitions: Sequence[Mapping[str, Any]]
-) -> list[str]:
+) -> list[TopicProblem]:
     problems = []
     in_sync = int(configuration.get("min.insync.replicas", 1))
     for partition in sorted(partitions, key=lambda one: int(one["partition_index"])):
         number, isr = partition["partition_index"], len(partition["isr_nodes"])
+        text = ""
         if partition["leader_id"] < 0:
-            problems.append(f"partition {number} has no leader: it can be neither read nor written")
+            text = f"partition {number} has no leader: it can be neither read nor written"
         elif isr < in_sync:
-            problems.append(f"partition {number} has {isr} in-sync replicas, {in_sync} are needed to write")
+            text = f"partition {number} has {isr} in-sync replicas, {in_sync} are needed to write"
         elif isr < len(partition["replica_nodes"]):
-            problems.append(
-                f"partition {number} has {isr} of {len(partition['replica_nodes'])} replicas in sync"
-            )
+            text = f"partition {number} has {isr} of {len(partition['replica_nodes'])} replicas in sync"
+        if text:
+            problems.append(TopicProblem(text, serious=partition["leader_id"] < 0 or isr < in_sync))
     return problems

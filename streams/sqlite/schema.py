@@ -161,6 +161,26 @@ def connect(place: LogUrl) -> sqlite3.Connection:
     return db
 
 
+def file_format(place: LogUrl) -> int:
+    """The format of the file, which is only read. Raises LogError if it is no log or cannot be read."""
+    path = Path(place.place)
+    if not path.is_file():
+        raise missing_log(place.url)
+
+    def read() -> object:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{quote(place.place)}?mode=ro", uri=True, timeout=0)
+        ) as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchall():
+                return None
+            return dict(db.execute("SELECT name, value FROM meta").fetchall()).get("format")
+
+    found = retry_while_busy(read, 5.0, place.url)
+    if not isinstance(found, int):
+        raise LogError("the database is not a vacancy log", where=place.url, do="name the log's own file")
+    return found
+
+
 def open_format(db: sqlite3.Connection, place: LogUrl) -> tuple[int, dict[int, int]]:
     """The number of partitions of the log in `db`, and partition -> the first offset with a checksum.
 

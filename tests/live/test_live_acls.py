@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -135,6 +136,24 @@ def test_only_operators_create_topics_and_read_their_settings(site: Site, role: 
     other = user.environment["VACANCY_LOG"].replace("/vacancy", "/other")
     refused(user.run("topics", "create", "--log", other, "--replication", 1))
     refused(user.run("topics", "check"))
+
+
+@pytest.mark.parametrize(
+    ("role", "found"),
+    [
+        ("publisher", "this user cannot read the topic: it can publish inventory, and nothing else"),
+        ("reader", "this user cannot append to the topic: it can read, replay and verify, and nothing else"),
+        ("scheduler", "this user can read and append; it cannot join group vacancy-"),
+        ("worker", "this user can read the topic and append to it, and join the group"),
+    ],
+)
+def test_the_doctor_says_what_a_role_may_do(site: Site, role: str, found: str) -> None:
+    ended = site.as_(role).run("doctor", "--json")
+    assert ended.code == 0, ended
+    checks = json.loads(ended.out)["checks"]
+    (permissions,) = (one for one in checks if one["about"] == "permissions")
+    assert permissions["found"].startswith(found)
+    assert any("its settings were not checked" in one["found"] for one in checks)
 
 
 def test_a_reader_cannot_write(site: Site, tmp_path: Path) -> None:

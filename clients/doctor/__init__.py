@@ -1,0 +1,1 @@
+"""Checks everything that a host of a log needs: `vacancy doctor`."""
