@@ -38,7 +38,10 @@ def pytest_sessionfinish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest files first, so that with `pytest -n 3` the last one does not run alone."""
     shared = ("mortal_kafka", "three_brokers")
-    files = ("tests/live/test_live_killed.py", "tests/faults/test_killed.py", "tests/test_docs.py")
+    files = (
+        *("tests/evaluation/test_quick_comparison.py", "tests/live/test_live_killed.py"),
+        *("tests/faults/test_killed.py", "tests/test_docs.py"),
+    )
     long = {
         file
         for item in items

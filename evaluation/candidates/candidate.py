@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, Self
+from typing import Any, Final, Literal, Protocol, Self, runtime_checkable
 
 ATTEMPTS: Final = 32
 """Claims that one call of `place` makes at most."""
@@ -224,7 +224,8 @@ class About:
     `acknowledgement`: what is true once `place` returns `placed`, in one sentence (which process has written what, and
     where). `durability`: which loss that survives: the store's process, the machine, a disk. `replicas`: copies of the data
     at the time of the acknowledgement. `processes`: which processes run, and how many. `code_lines`: lines of Python, SQL
-    and settings in the adapter, without comments and blank lines.
+    and settings in the adapter, without comments and blank lines. `review`: how the adapter compares with what the store's own
+    documentation recommends: pools, indexes, batching, durability, version.
     """
 
     version: str
@@ -234,6 +235,7 @@ class About:
     replicas: int
     processes: str
     code_lines: int
+    review: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,3 +356,12 @@ class Candidate(Protocol):
 
     def stop(self) -> None:
         """End all processes. May be called after any error, and twice."""
+
+
+@runtime_checkable
+class WarmsUp(Protocol):
+    """What a candidate has in addition if its store gets fast only after some half a minute of work."""
+
+    def prepare_for_short_runs(self) -> None:
+        """Called before `start`, where each run takes a second or so: choose the settings that get warm soon. They are part of
+        `about` then."""

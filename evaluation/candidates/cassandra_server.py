@@ -51,6 +51,13 @@ SETTINGS: Final = (
     ),
     Setting("garbage collector", "G1", "conf/jvm17-server.options of Cassandra 5.0"),
 )
+SHORT_RUNS: Final = Setting(
+    "-XX:TieredStopAtLevel",
+    "1",
+    "of this comparison, for runs of a second or so only: the second compiler of Java needs half a minute of both cores before its code is"
+    " used. Not set in a full comparison",
+)
+"""A setting of Java."""
 _MEMTABLE: Final = """\
 memtable:
   configurations:
@@ -123,9 +130,10 @@ def jars() -> Path:
 
 
 class CassandraServer:
-    """One node, with its data in `directory`. They survive `kill`, `stop` and the next `start`."""
+    """One node, with its data in `directory`. They survive `kill`, `stop` and the next `start`. `short_runs`: with `SHORT_RUNS`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, short_runs: bool = False) -> None:
+        self._java = [f"{SHORT_RUNS.name}={SHORT_RUNS.value}"] if short_runs else []
         self.port, self._storage_port, self._ssl_port = free_ports(3)
         self._directory = directory
         self._process: StoreProcess | None = None
@@ -191,6 +199,7 @@ class CassandraServer:
             program("java", PACKAGE),
             "-Xms1G",
             "-Xmx1G",
+            *self._java,
             *_G1,
             *(f"--add-exports={one}=ALL-UNNAMED" for one in _EXPORTS),
             *(f"--add-opens={one}=ALL-UNNAMED" for one in _OPENS),

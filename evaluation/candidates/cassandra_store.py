@@ -23,9 +23,8 @@ from evaluation.candidates.candidate import (
     Json,
     NotOffered,
     Request,
-    Setting,
 )
-from evaluation.candidates.cassandra_server import PACKAGE, SETTINGS, VERSION, CassandraServer
+from evaluation.candidates.cassandra_server import PACKAGE, SETTINGS, SHORT_RUNS, VERSION, CassandraServer
 from evaluation.candidates.code_lines import code_lines
 from evaluation.candidates.installed import missing_parts
 from evaluation.candidates.processes import footprint
@@ -54,6 +53,11 @@ class CassandraCandidate:
     def __init__(self) -> None:
         self._server: CassandraServer | None = None
         self._workdir = Path()
+        self._short_runs = False
+
+    def prepare_for_short_runs(self) -> None:
+        """See `WarmsUp`."""
+        self._short_runs = True
 
     def missing(self) -> str | None:
         """One line that says what is not installed; None if all is there."""
@@ -63,12 +67,16 @@ class CassandraCandidate:
         """What the report prints beside each figure."""
         return About(
             version=f"Apache Cassandra {VERSION}, cassandra-driver {version('cassandra-driver')}",
-            settings=(*SETTINGS, Setting("adapter", "reviewed", _REVIEW)),
+            settings=(
+                *SETTINGS,
+                *([SHORT_RUNS] if self._short_runs else []),
+            ),
             acknowledgement="The only node has accepted and committed the Paxos round, and has synced its commit log (fsync).",
             durability="a kill of Cassandra, a restart of the machine; not the loss of the disk",
             replicas=1,
             processes="one Java process",
             code_lines=code_lines(__file__, cassandra_server.__file__, _CLIENT),
+            review=_REVIEW,
         )
 
     def start(self, workdir: Path) -> None:
@@ -76,7 +84,7 @@ class CassandraCandidate:
         from evaluation.candidates import cassandra_client
 
         self._workdir = workdir
-        self._server = CassandraServer(workdir)
+        self._server = CassandraServer(workdir, short_runs=self._short_runs)
         self._server.start()
         cassandra_client.make_tables(self._server.port)
 

@@ -41,6 +41,12 @@ from evaluation.candidates.processes import StoreProcess, footprint, free_ports,
 
 _LIMIT: Final = 1 << 26
 _ROOT: Final = Path(__file__).parents[2]
+_REVIEW: Final = (
+    "A design and not a product, so it is compared with what Nova's documentation says of it: one connection a scheduler with many calls"
+    " under way, no index (a scheduler looks at its nodes one after the other from a random one on, as the filter scheduler did), claims"
+    " that arrive together at a node share one sync of its journal. The nodes confirm, and their journal survives a power failure,"
+    " which Nova had in its database. All nodes are agents in one process: real ones would have their own processors, and a network."
+)
 
 
 class _Lost(Exception):
@@ -247,6 +253,7 @@ class Copies:
             replicas=1,
             processes="one process with the agents of all nodes; a copy in each scheduler",
             code_lines=code_lines(__file__, copies_nodes.__file__),
+            review=_REVIEW,
         )
 
     def start(self, workdir: Path) -> None:

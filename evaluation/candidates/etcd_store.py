@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from evaluation.candidates import etcd_server
-from evaluation.candidates.candidate import About, Fill, Fleet, Footprint, Held, Json, Request, Setting
+from evaluation.candidates.candidate import About, Fill, Fleet, Footprint, Held, Json, Request
 from evaluation.candidates.code_lines import code_lines
 from evaluation.candidates.etcd_server import PACKAGE, SETTINGS, EtcdServer, etcd_version
 from evaluation.candidates.installed import missing_parts
@@ -53,13 +53,14 @@ class EtcdCandidate:
         """What the report prints beside each figure."""
         return About(
             version=f"etcd {etcd_version()}, grpcio {version('grpcio')} with the stubs of aetcd {version('aetcd')}",
-            settings=(*SETTINGS, Setting("adapter", "reviewed", _REVIEW)),
+            settings=SETTINGS,
             acknowledgement="The only member has appended the transaction to its write-ahead log, synced the log (fdatasync), and"
             " applied the transaction.",
             durability="a kill of etcd, a restart of the machine; not the loss of the disk",
             replicas=1,
             processes="one etcd server",
             code_lines=code_lines(__file__, etcd_server.__file__, *_CLIENT),
+            review=_REVIEW,
         )
 
     def start(self, workdir: Path) -> None:

@@ -7,7 +7,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Final
 
-from evaluation.candidates.candidate import Candidate, Connection, Json
+from evaluation.candidates.candidate import Candidate, Connection, Json, WarmsUp
 from vacancy.resources.model.errors import UsageError
 
 _MODULES: Final[Mapping[str, str]] = MappingProxyType(
@@ -29,13 +29,15 @@ NAMES: Final = tuple(_MODULES)
 """All candidates, in the order of the report."""
 
 
-def candidate(name: str) -> Candidate:
-    """A new candidate. Imports its module only now, because each needs libraries of its own. Raises `UsageError` for an unknown
-    name."""
+def candidate(name: str, *, short_runs: bool = False) -> Candidate:
+    """A new candidate. Imports its module only now, because each needs libraries of its own. `short_runs`: see `WarmsUp`. Raises
+    `UsageError` for an unknown name."""
     if name not in _MODULES:
         raise UsageError(f"there is no candidate {name}", do=f"use one of {', '.join(NAMES)}")
     module, _, cls = _MODULES[name].partition(":")
     made: Candidate = getattr(import_module(f"evaluation.candidates.{module}"), cls)()
+    if short_runs and isinstance(made, WarmsUp):
+        made.prepare_for_short_runs()
     return made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evaluation.candidates.candidate import About, Setting
-from evaluation.candidates.vacancy_store import SETTINGS, VacancyStore
+from evaluation.candidates.vacancy_store import REVIEW, SETTINGS, VacancyStore
 
 
 class VacancyEmbedded(VacancyStore):
@@ -24,6 +24,7 @@ class VacancyEmbedded(VacancyStore):
             replicas=1,
             processes="one worker; the log is a file that the schedulers write",
             code_lines=self.code_lines(__file__),
+            review=f"{REVIEW} SQLite's write-ahead log is synced at each commit, and an append is one commit. The version is that of this repository.",
         )
 
     def start(self, workdir: Path) -> None:

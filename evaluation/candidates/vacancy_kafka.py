@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from evaluation.candidates.candidate import About, Setting
-from evaluation.candidates.vacancy_store import SETTINGS, VacancyStore
+from evaluation.candidates.vacancy_store import REVIEW, SETTINGS, VacancyStore
 from tests.support.kafka_server import VERSION, KafkaCluster, KafkaNotStarted
 from vacancy.resources.model.errors import VacancyError
 
@@ -17,6 +17,12 @@ _CLIENT: Final = Setting(
     "acks, enable.idempotence",
     "all, true",
     "docs/operating.md: fixed for a log whose records must not be lost",
+)
+_KAFKA_REVIEW: Final = (
+    "The producer is idempotent with acks=all, and sends what is ready at once (`linger.ms` 0), because a scheduler waits for the answer."
+    " The client's `batch_size` is 256 KiB. Brokers run in KRaft mode with a heap of 512 MB and the settings of the tests of this project:"
+    " the serial collector and the first compiler of Java (`-XX:TieredStopAtLevel=1`), where Kafka's own start script takes G1"
+    f" and both compilers, for machines with more cores than two. Kafka {VERSION}."
 )
 
 
@@ -52,6 +58,8 @@ class VacancyKafka1(VacancyStore):
             replicas=1,
             processes="one broker, one worker",
             code_lines=self.code_lines(__file__),
+            review=f"{REVIEW} {_KAFKA_REVIEW} One broker has no other copy, so it flushes each append; Kafka's documentation recommends"
+            " replication instead, which is the other candidate.",
         )
 
     def properties(self) -> dict[str, str]:
@@ -117,6 +125,8 @@ class VacancyKafka3(VacancyKafka1):
             replicas=3,
             processes="three brokers, one worker",
             code_lines=self.code_lines(__file__),
+            review=f"{REVIEW} {_KAFKA_REVIEW} Replication in place of flushes is what Kafka's documentation recommends; the brokers share"
+            " one machine here, where in production each has its own.",
         )
 
     def properties(self) -> dict[str, str]:

@@ -44,6 +44,14 @@ SETTINGS: Final = (
 )
 """Settings of both logs."""
 
+REVIEW: Final = (
+    "A scheduler asks its own copy of the columns, in its process, and has one pipeline for all of its calls: claims that are ready"
+    " together go in one record, up to 64 (docs/operating.md). No index is chosen by hand. Nodes and what they have are loaded as events,"
+    " like all later changes: there is no bulk load beside the log. One worker folds all partitions; on a host with more cores, as many"
+    " workers as partitions could (docs/operating.md)."
+)
+"""Of both logs."""
+
 _BATCH: Final = 1000
 _CAUGHT_UP_S: Final = 1800.0
 _READY_S: Final = 600.0

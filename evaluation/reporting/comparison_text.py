@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from evaluation.candidates.candidate import About
+from evaluation.reporting.claims import claims
 from evaluation.reporting.comparison import (
     HARM,
     Advantage,
@@ -32,6 +33,8 @@ def comparison_text(comparison: Comparison) -> str:
         _introduction(comparison),
         "## What others do better than vacancy",
         _advantages(comparison),
+        "## What vacancy claims, and what was measured",
+        _claims(comparison),
         "## Overcommitted, lost, doubled",
         _harm(comparison),
     ]
@@ -96,6 +99,14 @@ def _advantages(comparison: Comparison) -> str:
     head = ("candidate", "scenario", "figure", "candidate's", "vacancy's", "times as good", "conditions")
     left = len(found) - len(shown)
     return _table(head, rows) + (f"\n\n{left} more are in the tables of the scenarios." if left else "")
+
+
+def _claims(comparison: Comparison) -> str:
+    rows = [(one.text, one.holds, one.measured) for one in claims(comparison)]
+    return (
+        "The values are those of the scenarios `racing` and `scale` below, where their conditions and their spread are.\n\n"
+        + _table(("claim", "holds?", "measured"), rows)
+    )
 
 
 def _harm(comparison: Comparison) -> str:
@@ -195,6 +206,7 @@ def _adapters(about: Mapping[str, About]) -> Iterator[str]:
         if one.settings:
             rows = [(f"`{each.name}`", f"`{each.value}`", each.source) for each in one.settings]
             yield _table(("setting", "value", "source"), rows)
+        yield f"**Review.** {one.review}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -37,7 +37,7 @@ class _Shape(NamedTuple):
 
 _SHAPES: Final[dict[Size, _Shape]] = {
     "tiny": _Shape(TINY_NODES, 1, 0.3, 0.1, 0.5),
-    "quick": _Shape(QUICK_NODES, 1, 1.0, 0.2, 1.0),
+    "quick": _Shape(QUICK_NODES, 1, 0.5, 0.2, 0.7),
     "full": _Shape(10_000, 3, 2.0, 0.5, 2.0),
 }
 _RESTART_S: Final = 60.0
@@ -106,4 +106,4 @@ def _longest_gap(results: list[JobResult], killed_at: float) -> float:
     return max(later - earlier for earlier, later in pairwise([killed_at, *ends]))
 
 
-SCENARIO: Final = Scenario(NAME, __doc__ or "", run)
+SCENARIO: Final = Scenario(NAME, __doc__ or "", run, weight=1.2)

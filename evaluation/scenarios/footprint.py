@@ -27,8 +27,8 @@ class _Shape(NamedTuple):
 
 _SHAPES: Final[dict[Size, _Shape]] = {
     "tiny": _Shape(TINY_NODES, 0.3),
-    "quick": _Shape(QUICK_NODES, 1.0),
-    "full": _Shape(10_000, 10.0),
+    "quick": _Shape(QUICK_NODES, 0.5),
+    "full": _Shape(10_000, 5.0),
 }
 
 
@@ -69,4 +69,4 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
         ]
 
 
-SCENARIO: Final = Scenario(NAME, __doc__ or "", run)
+SCENARIO: Final = Scenario(NAME, __doc__ or "", run, weight=0.6)

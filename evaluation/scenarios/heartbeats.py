@@ -31,7 +31,7 @@ class _Shape(NamedTuple):
 
 _SHAPES: Final[dict[Size, _Shape]] = {
     "tiny": _Shape(TINY_NODES, 1, 0.3),
-    "quick": _Shape(QUICK_NODES, 1, 1.0),
+    "quick": _Shape(QUICK_NODES, 1, 0.5),
     "full": _Shape(10_000, 3, 3.0),
 }
 
@@ -97,4 +97,4 @@ def _add(figures: Figures, placed: list[JobResult], sent: JobResult, seconds: fl
             figures.add("heartbeat p99", "ms", "less", at_share(times, 0.99))
 
 
-SCENARIO: Final = Scenario(NAME, __doc__ or "", run)
+SCENARIO: Final = Scenario(NAME, __doc__ or "", run, weight=1.0)

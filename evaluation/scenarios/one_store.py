@@ -77,4 +77,4 @@ def _check(site: Site, provider: str, read: JobResult) -> None:
             )
 
 
-SCENARIO: Final = Scenario(NAME, __doc__ or "", run)
+SCENARIO: Final = Scenario(NAME, __doc__ or "", run, weight=0.5)

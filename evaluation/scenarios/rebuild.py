@@ -47,4 +47,4 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
         return [ScenarioResult(NAME, name, site.conditions(1, 8), figures.all(), counts, found.examples)]
 
 
-SCENARIO: Final = Scenario(NAME, __doc__ or "", run)
+SCENARIO: Final = Scenario(NAME, __doc__ or "", run, weight=0.8)

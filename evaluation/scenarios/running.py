@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,7 +227,7 @@ def running(name: str, plan: Plan, fleet: Fleet, used_share: float) -> Iterator[
 
 
 def _started(name: str, plan: Plan, fleet: Fleet, used_share: float, workdir: Path) -> Site:
-    one = candidate(name)
+    one = candidate(name, short_runs=plan.size != "full")
     try:
         plan.progress(f"{name}: starting")
         one.start(workdir)
@@ -239,23 +239,25 @@ def _started(name: str, plan: Plan, fleet: Fleet, used_share: float, workdir: Pa
     return Site(one, one.about(), fleet, used_share, filled)
 
 
-Run = Callable[[str, Plan], list[ScenarioResult]]
+Run = Callable[[str, Plan], Iterable[ScenarioResult]]
 
 
 def or_reason(scenario: str, run: Run) -> Run:
     """`run`, but a candidate that is not installed or does not offer what the scenario needs has a result with the reason."""
 
-    def guarded(name: str, plan: Plan) -> list[ScenarioResult]:
+    def guarded(name: str, plan: Plan) -> Iterator[ScenarioResult]:
         one = candidate(name)
         reason = one.missing()
         if reason is None:
             try:
-                return run(name, plan)
+                yield from run(name, plan)
             except NotOffered as not_offered:
                 reason = str(not_offered)
+            else:
+                return
         about = one.about()
         conditions = Conditions(0, 0.0, 0, 0, about.replicas, about.acknowledgement)
-        return [ScenarioResult(scenario, name, conditions, not_offered=reason)]
+        yield ScenarioResult(scenario, name, conditions, not_offered=reason)
 
     return guarded
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evaluation.scenarios.running import SharedSite
 
 Size = Literal["tiny", "quick", "full"]
-"""`tiny`: seconds, for tests of the scenario itself. `quick`: all scenarios and candidates in 4 minutes. `full`: in 75."""
+"""`tiny`: seconds, for tests of the scenario itself. `quick`: all scenarios and candidates in 4 minutes. `full`: in 50 to 75."""
 
 
 TINY_NODES: Final = 60
@@ -50,8 +50,9 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A scenario. `proves`: the header in plain words, which the report prints. `run`: runs the candidate with this name; it
-    starts and stops it."""
+    starts and stops it. What it has returned is kept if it fails later. `weight`: its part of the time of a comparison."""
 
     name: str
     proves: str
-    run: Callable[[str, Plan], list[ScenarioResult]]
+    run: Callable[[str, Plan], Iterable[ScenarioResult]]
+    weight: float = 1.0

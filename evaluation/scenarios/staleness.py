@@ -90,4 +90,4 @@ def _seen(site: Site, watched: jobs.JobResult, acknowledged_at: float) -> float:
     return max(0.0, (watched.ends[-1] - acknowledged_at) * 1e3)
 
 
-SCENARIO: Final = Scenario(NAME, __doc__ or "", run)
+SCENARIO: Final = Scenario(NAME, __doc__ or "", run, weight=0.5)

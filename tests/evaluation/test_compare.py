@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,15 @@ import pytest
 from evaluation import compare
 from evaluation.candidates import registry
 from evaluation.candidates.candidate import Candidate
-from evaluation.compare import ComparisonOptions, load_comparison, run_comparison, write_report
-from evaluation.scenarios.registry import SCENARIOS
+from evaluation.compare import write_report
+from evaluation.comparison_run import (
+    ComparisonOptions,
+    Schedule,
+    TimeLimitExceeded,
+    load_comparison,
+    run_comparison,
+    time_limit,
+)
 from evaluation.scenarios.result import Conditions, Figure, ScenarioResult
 from evaluation.scenarios.scenario import Plan, Scenario
 from vacancy.resources.model.errors import UsageError, VacancyError
@@ -68,29 +78,6 @@ def test_candidates_run_in_turn_and_errors_are_reported(tmp_path: Path) -> None:
         assert part in text
 
 
-@pytest.mark.timeout(900)
-def test_a_real_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A tiny race on vacancy embedded. `VACANCY_COMPARE=quick` runs all scenarios, in 4 minutes, with the candidates that are
-    installed, and `VACANCY_COMPARE=all` requires all of them."""
-    how = os.environ.get("VACANCY_COMPARE", "tiny")
-    scenarios = [SCENARIOS["racing"]] if how == "tiny" else list(SCENARIOS.values())
-    names = ["vacancy-embedded"] if how == "tiny" else list(registry.NAMES)
-    options = ComparisonOptions("tiny" if how == "tiny" else "quick", require_all=how == "all")
-    run_comparison(scenarios, names, tmp_path / "raw", options, print)
-    found = load_comparison(tmp_path / "raw")
-    with capsys.disabled():
-        sys.stdout.writelines(f"left out: {name}: {why}\n" for name, why in found.left_out.items())
-    write_report(found, tmp_path)
-    assert found.failed == {}
-    assert {one.scenario for one in found.results} | {name for name, _ in found.skipped} == {
-        one.name for one in scenarios
-    }
-    assert compare.exit_code(found) == 0
-    text = (tmp_path / "report.md").read_text()
-    assert text.index("## What others do better than vacancy") < text.index("## Scenario: racing")
-    assert "<svg" in (tmp_path / "index.html").read_text()
-
-
 def test_what_the_time_does_not_allow_is_skipped_and_named(tmp_path: Path) -> None:
     options = ComparisonOptions("tiny", budget_s=1e-9, candidate=_candidate)
     run_comparison([FEW, FAILING], ["vacancy-embedded"], tmp_path / "raw", options, lambda _: None)
@@ -104,12 +91,65 @@ def test_what_the_time_does_not_allow_is_skipped_and_named(tmp_path: Path) -> No
 
 def test_a_candidate_that_takes_too_long_does_not_take_the_time_of_the_next() -> None:
     pairs = [(scenario, name) for name in ("a", "b") for scenario in (FEW, FAILING)]
-    share_s = compare.share_s
-    assert [share_s(pairs, number, 100.0, 25.0 * number) for number in range(4)] == [25.0] * 4
-    assert share_s(pairs, 1, 100.0, 60.0) < 0  # the rest of `a` is skipped
-    assert share_s(pairs, 2, 100.0, 60.0) == 25.0
-    assert share_s(pairs, 3, 100.0, 85.0) == 15.0
-    assert share_s(pairs, 2, 100.0, 10.0) == 45.0  # what others left is used
+    share_s = Schedule(pairs, 100.0).share_s
+    assert [share_s(number, 25.0 * number) for number in range(4)] == [25.0] * 4
+    assert share_s(1, 60.0) < 0  # the rest of `a` is skipped
+    assert share_s(2, 60.0) == 25.0
+    assert share_s(3, 85.0) == 15.0
+    assert share_s(2, 10.0) == 45.0  # what others left is used
+    heavy = replace(FAILING, weight=3.0)
+    weighted = Schedule([(FEW, "a"), (heavy, "a")], 100.0)
+    assert (weighted.share_s(0, 0.0), weighted.share_s(1, 25.0)) == (25.0, 75.0)
+    resumed = Schedule(pairs, 100.0, done={0})
+    assert (resumed.share_s(1, 0.0), resumed.share_s(2, 25.0)) == (25.0, 25.0)
+
+
+def test_a_candidate_that_hangs_is_ended_and_what_it_had_found_is_kept(tmp_path: Path) -> None:
+    def hangs(name: str, plan: Plan) -> Iterator[ScenarioResult]:
+        yield from _three(name, plan)
+        with contextlib.suppress(Exception):  # as a client library might do
+            time.sleep(60)
+
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(TimeLimitExceeded), time_limit(0.1):
+        list(hangs("x", Plan("tiny", 1.0, tmp_path)))
+    assert signal.getsignal(signal.SIGALRM) is before
+
+    def slow(name: str, plan: Plan) -> Iterator[ScenarioResult]:
+        yield from _three(name, plan)
+        raise TimeLimitExceeded("it did not end in 0:01 min")
+
+    scenarios = [Scenario("slow", "It hangs.", slow), FEW]
+    run_comparison(scenarios, ["vacancy-embedded"], tmp_path, ComparisonOptions("tiny"), lambda _: None)
+    found = load_comparison(tmp_path)
+    assert [one.figures[0].median for one in found.results] == [3, 3]
+    assert found.failed == {("slow", "vacancy-embedded"): "TimeLimitExceeded: it did not end in 0:01 min"}
+
+
+def test_a_comparison_is_resumed_where_it_was_interrupted(tmp_path: Path) -> None:
+    runs: list[str] = []
+    works = False
+
+    def once(name: str, plan: Plan) -> list[ScenarioResult]:
+        runs.append(plan.workdir.name)
+        if not works and len(runs) == 2:
+            raise VacancyError("the machine was too busy")
+        return _three(name, plan)
+
+    scenarios = [replace(FEW, run=once), Scenario("other", "More.", once)]
+    names, options = ["vacancy-embedded"], ComparisonOptions("tiny", resume=True)
+    run_comparison(scenarios, names, tmp_path, options, lambda _: None)
+    started = load_comparison(tmp_path).machine.started
+    works = True
+    run_comparison(scenarios, names, tmp_path, options, lambda _: None)
+    assert len(runs) == 3  # what failed runs again
+    found = load_comparison(tmp_path)
+    assert found.failed == {}
+    assert found.machine.started == started
+    with pytest.raises(UsageError, match="of size tiny, not quick"):
+        run_comparison(scenarios, names, tmp_path, replace(options, size="quick"), lambda _: None)
+    run_comparison(scenarios[:1], names, tmp_path, ComparisonOptions("tiny"), lambda _: None)
+    assert list(load_comparison(tmp_path).proves) == ["few"]
 
 
 def test_missing_candidates_are_an_error_where_all_are_required(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ COMPARISON = Comparison(
             1,
             "one server",
             200,
+            "A pool of four connections; commits share a flush.",
         )
     },
     left_out={"etcd": "etcd not found; install with: apt-get install etcd-server"},

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from evaluation import compare
+from evaluation.comparison_run import load_comparison
 from evaluation.reporting.comparison import advantages, harm, ratio
 from evaluation.reporting.comparison_plots import comparison_plots
 from evaluation.reporting.comparison_text import comparison_text
@@ -120,8 +121,8 @@ def test_a_report_is_made_again_of_its_files(tmp_path: Path, capsys: pytest.Capt
         "left_out": COMPARISON.left_out,
     }
     (raw / "comparison.json").write_text(json.dumps(general))
-    assert compare.load_comparison(raw) == replace(COMPARISON, results=list(RESULTS))
-    compare.write_report(compare.load_comparison(raw), tmp_path)
+    assert load_comparison(raw) == replace(COMPARISON, results=list(RESULTS))
+    compare.write_report(load_comparison(raw), tmp_path)
     assert (tmp_path / "report.md").read_text() == GOLDEN.read_text()
     assert (tmp_path / "index.html").read_text().count("<svg") == 2
 
