@@ -46,6 +46,9 @@ class AllocationValue(msgspec.Struct):
 _decode_allocation = msgspec.json.Decoder(AllocationValue).decode
 
 
+_OPEN_S: Final = 60.0
+
+
 class EtcdConnection:
     """One scheduler's connection, with its copy of the providers."""
 
@@ -61,7 +64,9 @@ class EtcdConnection:
         self._alive: _KeepAlive | None = None
 
     async def open(self) -> None:
-        """Make the copy and follow its changes."""
+        """Make the copy and follow its changes. A busy machine may need several attempts to connect."""
+        async with asyncio.timeout(_OPEN_S):
+            await self._channel.channel_ready()
         await self._copy.load()
         self._follower = asyncio.create_task(self._copy.follow())
 

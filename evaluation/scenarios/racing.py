@@ -34,13 +34,14 @@ class _Shape(NamedTuple):
     """The least and the most of one run."""
     brim_places: int
     """About how many places the nodes with the rare trait have for the last race."""
+    brim_in_flight: int
     brim_s: float
 
 
 _SHAPES: Final[dict[Size, _Shape]] = {
-    "tiny": _Shape(TINY_NODES, ((2, 4),), 1, (0.3, 0.3), 20, 5.0),
-    "quick": _Shape(QUICK_NODES, ((4, 1), (4, 16)), 1, (0.5, 0.5), 30, 8.0),
-    "full": _Shape(10_000, ((1, 1), (2, 1), (4, 1), (8, 1), (4, 16), (4, 96)), 3, (1.0, 5.0), 100, 20.0),
+    "tiny": _Shape(TINY_NODES, ((2, 4),), 1, (0.3, 0.3), 20, 4, 5.0),
+    "quick": _Shape(QUICK_NODES, ((4, 1), (4, 16)), 1, (0.5, 0.5), 12, 2, 20.0),
+    "full": _Shape(10_000, ((1, 1), (2, 1), (4, 1), (8, 1), (4, 16), (4, 96)), 3, (1.0, 5.0), 100, 8, 20.0),
 }
 _OVERHEAD_S: Final = 4.0
 """Of a set of schedulers: their start, and the calls that are under way at the end."""
@@ -61,9 +62,8 @@ def run(name: str, plan: Plan) -> Iterator[ScenarioResult]:
             seconds = min(max(each_s, shape.seconds[0]), shape.seconds[1])
             plan.progress(f"{name}: {schedulers} schedulers, {in_flight} claims in flight each")
             yield _measure(site, schedulers, in_flight, shape.runs, seconds)
-        schedulers, in_flight = shape.ways[-1]
         plan.progress(f"{name}: the last free units")
-        yield _brim(site, schedulers, min(in_flight, 8), shape)
+        yield _brim(site, shape.ways[-1][0], shape)
 
 
 def _measure(site: Site, schedulers: int, in_flight: int, runs: int, seconds: float) -> ScenarioResult:
@@ -91,30 +91,30 @@ def _is_short(rate: float, schedulers: int, in_flight: int) -> bool:
     return schedulers * in_flight <= _DRAIN_MOST_S * rate
 
 
-def _last_units(site: Site, places: int) -> Request:
-    """A request that only nodes with the rare trait serve, of which there are about `places` places."""
-    free = 0
+def _last_units(site: Site, places: int) -> tuple[Request, int]:
+    """A request that only nodes with the rare trait serve, of which there are about `places` places; and how many there are."""
+    free = []
     for one in site.fleet.providers():
         if RARE in one.traits:
             filler = site.fleet.filler(one, site.used_share)
-            free += one.totals["VCPU"] - (0 if filler is None else filler.resources["VCPU"])
-    return Request({"VCPU": max(1, free // places), "MEMORY_MB": 256}, (RARE,))
+            free.append(one.totals["VCPU"] - (0 if filler is None else filler.resources["VCPU"]))
+    each = max(1, sum(free) // places)
+    return Request({"VCPU": each, "MEMORY_MB": 256}, (RARE,)), sum(one // each for one in free)
 
 
-def _brim(site: Site, schedulers: int, in_flight: int, shape: _Shape) -> ScenarioResult:
+def _brim(site: Site, schedulers: int, shape: _Shape) -> ScenarioResult:
     """All schedulers race for the nodes with the rare trait until nothing fits. Then everything is audited."""
-    figures = Figures()
+    figures, in_flight = Figures(), shape.brim_in_flight
+    request, places = _last_units(site, shape.brim_places)
     with site.schedulers(schedulers) as processes:
-        done = site.place_until_full(
-            processes, in_flight, request=_last_units(site, shape.brim_places), seconds=shape.brim_s
-        )
+        done = site.place_until_full(processes, in_flight, request=request, seconds=shape.brim_s)
         found = site.audited()
         _give_back(site, processes, done)
     figures.add_placing(done)
     placed = sum(len(one.placed) for one in done)
     full = all(one.by_status.get("no_room") for one in done)
     notes = (
-        f"the last units: {placed} placed on the nodes with a rare trait"
+        f"the last units: {placed} of {places} placed on the nodes with a rare trait"
         + (", until nothing fitted" if full else f", not full after {shape.brim_s:g} s"),
         "the counts of lost, doubled and overcommitted are of all runs of this scenario",
         *found.examples,

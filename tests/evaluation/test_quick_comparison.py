@@ -7,6 +7,7 @@ Where `VACANCY_TEST_CANDIDATES` names a candidate, or is `all`, its absence is a
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,9 @@ def test_a_candidate_serves_all_scenarios(name: str, directory: Path) -> None:
     results = [one for one in found.results if one.candidate == name]
     assert {one.scenario for one in results} == set(SCENARIOS)
     _check_results(results)
+    (brim,) = (note for one in results for note in one.notes if note.startswith("the last units"))
+    if name != OVERCOMMITS:
+        assert re.match(r"the last units: (\d+) of \1 placed .*, until nothing fitted$", brim), brim
     assert sum("loading" in line for line in progress) == 1, "scenarios did not share the store"
     if name != OVERCOMMITS:
         assert harm(results)[name] == dict.fromkeys(HARM, 0), [one.notes for one in results]

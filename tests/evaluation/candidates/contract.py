@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 import pytest
 
 from evaluation.candidates import jobs
 from evaluation.candidates.candidate import COMMON, RARE, Candidate, Fleet, Request
-from evaluation.candidates.jobs import JobResult
 from evaluation.candidates.registry import candidate
 from evaluation.candidates.schedulers import Schedulers
 from evaluation.scenarios.result import ScenarioResult
@@ -58,16 +56,13 @@ def check_about(one: Candidate) -> None:
 
 
 def check_contract(name: str, plan: Plan) -> list[ScenarioResult]:
-    """Check a candidate: queries, placements, and the last free units for two schedulers. Kills are in the scenario `crash`."""
+    """Check a candidate: loading, queries, placements and releases. Other scenarios check the rest: `racing` that no unit stays free
+    and none is taken twice, `crash` kills and restarts the store, `staleness` places again what was released."""
     fleet = Fleet(QUICK_NODES, plan.seed)
     with running(name, plan, fleet, SHARED_USED) as site, site.schedulers(2) as schedulers:
         assert site.fill.how
         _check_queries(fleet, schedulers)
         _check_placements(site, schedulers)
-        if name != OVERCOMMITS:
-            _check_brim(site, schedulers)
-            audited = site.audited()
-            assert audited.clean, audited
     return []
 
 
@@ -91,46 +86,16 @@ def _check_queries(fleet: Fleet, schedulers: Schedulers) -> None:
 
 
 def _check_placements(site: Site, schedulers: Schedulers) -> None:
-    """Nodes that match are chosen at random."""
-    done = site.place(schedulers, 3, request=WITH_TRAIT, seconds=_FULL_S, most=10)
-    placed = _placed(done)
-    assert len(placed) == 20, [result.reasons for result in done]
+    """Nodes that match are chosen at random. All is released again."""
+    done = site.place(schedulers, 3, request=WITH_TRAIT, seconds=_FULL_S, most=6)
+    placed = [entry for result in done for entry in result.placed]
+    assert len(placed) == 12, [result.reasons for result in done]
     for _, provider, _ in placed:
         assert COMMON in site.fleet.provider(site.fleet.number(provider)).traits
     # Those of the gate's setup are not: its name of the variable has no effect.
     if site.candidate.name != OVERCOMMITS:
-        assert len({provider for _, provider, _ in placed}) > 5, "providers are not chosen at random"
-    _release(site, schedulers, done)
-
-
-def _check_brim(site: Site, schedulers: Schedulers) -> None:
-    """Two schedulers with several claims in flight fill a node to the brim: never beyond, and nothing stays free. What is released
-    can be placed again."""
-    (rare,) = (one for one in site.fleet.providers() if RARE in one.traits)
-    filler = site.fleet.filler(rare, SHARED_USED)
-    assert filler is not None
-    free = rare.totals["VCPU"] - filler.resources["VCPU"]
-    request = Request({"VCPU": max(1, free // 12)}, (RARE,))
-    places = free // request.resources["VCPU"]
-    first = site.place_until_full(schedulers, 4, request=request, seconds=_FULL_S)
-    assert len(_placed(first)) == places
-    returned = _release(site, schedulers, first, most=3)
-    again = site.place_until_full(schedulers, 4, request=request, seconds=_FULL_S)
-    assert len(_placed(again)) == returned > 0
-    _release(site, schedulers, first, skip=3)
-    _release(site, schedulers, again)
-
-
-def _placed(done: Sequence[JobResult]) -> list[tuple[str, str, int]]:
-    return [entry for result in done for entry in result.placed]
-
-
-def _release(
-    site: Site, schedulers: Schedulers, done: Sequence[JobResult], *, skip: int = 0, most: int = 1000
-) -> int:
-    """Release what was placed in a job, each by its own scheduler. Returns how many it were."""
-    held = [tuple(consumer for consumer, _, _ in one.placed[skip:][:most]) for one in done]
+        assert len({provider for _, provider, _ in placed}) > 4, "providers are not chosen at random"
+    held = [tuple(consumer for consumer, _, _ in one.placed) for one in done]
     released = schedulers.run([jobs.Release(consumers=consumers, in_flight=2) for consumers in held])
     site.note(released)
     assert [len(result.released) for result in released] == [len(consumers) for consumers in held]
-    return sum(map(len, held))
