@@ -22,10 +22,13 @@ The rules are the same for every candidate:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, runtime_checkable
+
+if TYPE_CHECKING:
+    from evaluation.candidates.myriad_fleet import MyriadFleet
 
 ATTEMPTS: Final = 32
 """Claims that one call of `place` makes at most."""
@@ -157,8 +160,9 @@ class Fleet:
 class Request:
     """What one consumer asks for: amounts and required traits, which every candidate serves.
 
-    `qualities` has what else is asked, by name. Only the scenario of the many qualities uses it, with the names in
-    `evaluation/scenarios/myriad_qualities.py`. A connection that does not know one of the names raises `NotOffered`.
+    `qualities` has what else is asked, by name. Only the scenario of the myriad qualities uses it, with the names in
+    `evaluation/scenarios/myriad_requests.py`, and with the trait `MYRIAD` in each request. A connection that does not know one of
+    the names raises `NotOffered`.
     """
 
     resources: Mapping[str, int]
@@ -273,6 +277,30 @@ class Whole:
     reads: int
 
 
+How = Literal["one query", "filter in the client"]
+"""How a request is expressed: the store answers it, or the scheduler looks through what the store returns or has copied to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """How an adapter expresses a request of the myriad qualities. `text`: what the store is asked, or what the filter is over.
+    `also`: functions of the adapter that run for the request only once the store is asked; their lines are counted, too."""
+
+    how: How
+    text: str
+    also: tuple[Callable[..., Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """What was cut off. `what`: for people. `has_cells`: whether the store has parts that fail alone; if not, all of it was cut
+    off. `contains`: whether a provider is in the part that was cut off."""
+
+    what: str
+    has_cells: bool
+    contains: Callable[[str], bool] = field(default=lambda _: True)
+
+
 # -- the two classes of an adapter ------------------------------------------------------------------------------------
 
 
@@ -306,8 +334,8 @@ class Connection(Protocol):
 class Candidate(Protocol):
     """A store under test, in the process that runs the tests.
 
-    The order of calls is: `missing`, `start`, `fill`, then `connection`, `kill`, `restart`, `held`, `footprint` in any order,
-    then `stop`. `about` may be called at any time. All calls block until they are done.
+    The order of calls is: `missing`, `start`, `fill`, then `connection`, `kill`, `restart`, `held`, `footprint` and the
+    others in any order, then `stop`. `about` may be called at any time. All calls block until they are done.
     """
 
     name: str
@@ -350,9 +378,21 @@ class Candidate(Protocol):
         """Make one more working replica from nothing, and return the seconds until it could serve a query. Raises `NotOffered` if
         the store has no replicas in this set-up."""
 
-    def express(self, request: Request) -> str:
-        """The text with which the store is asked for a request (a query, a filter, code of the adapter), to count its lines.
-        Raises `NotOffered` if it cannot be expressed."""
+    def fill_myriad(self, fleet: MyriadFleet) -> Fill:
+        """Load the hosts of the myriad qualities, beside what is in the store, in the form in which it answers `Connection.query`
+        for them best. Returns once queries see all of it. Raises `NotOffered` if the store cannot have such hosts."""
+
+    def express(self, request: Request) -> Expression:
+        """How a request of the myriad qualities is expressed. It runs the code of the adapter that a query for it runs before the
+        store is asked, or over the copy; the scenario counts the lines of the functions that ran. Raises `NotOffered` if the request
+        cannot be expressed."""
+
+    def cut_off(self) -> CutOff:
+        """Cut off the smallest part of the store that can fail alone, without a word to anybody: its process stops (SIGSTOP), or its
+        messages do not come. What is not acknowledged may be lost."""
+
+    def heal(self) -> None:
+        """Undo `cut_off`. May be called twice."""
 
     def stop(self) -> None:
         """End all processes. May be called after any error, and twice."""

@@ -16,6 +16,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, N
 from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
 
+from evaluation.candidates import cassandra_myriad
 from evaluation.candidates.candidate import (
     ATTEMPTS,
     QUERY_LIMIT,
@@ -27,6 +28,7 @@ from evaluation.candidates.candidate import (
     Request,
     Whole,
 )
+from evaluation.candidates.myriad_fleet import is_myriad
 
 CLASSES: Final = ("VCPU", "MEMORY_MB", "DISK_GB")
 """Each has a column with its free amount. Another class needs one `ALTER TABLE`."""
@@ -114,8 +116,16 @@ class CassandraConnection:
 
     async def query(self, request: Request, limit: int) -> list[str]:
         """The names of up to `limit` providers that match and have room."""
+        if is_myriad(request):
+            return await cassandra_myriad.find(self._prepared, request, limit, self._rng)
         refuse_qualities(request)
         return [row.name for row in await self._find(request, limit)]
+
+    async def _prepared(self, text: str, parameters: Sequence[Any]) -> list[Any]:
+        """Run a statement, which is prepared the first time."""
+        if text not in self._queries:
+            self._queries[text] = await asyncio.to_thread(self._session.prepare, text)
+        return await self._execute(self._queries[text], parameters)
 
     async def place(self, consumer: str, request: Request) -> Outcome:
         """Claim one of the providers that a query finds; see `Connection.place`."""

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 from evaluation.candidates import cassandra_server
 from evaluation.candidates.candidate import (
     About,
+    CutOff,
+    Expression,
     Fill,
     Fleet,
     Footprint,
@@ -27,12 +29,16 @@ from evaluation.candidates.candidate import (
 from evaluation.candidates.cassandra_server import PACKAGE, SETTINGS, SHORT_RUNS, VERSION, CassandraServer
 from evaluation.candidates.code_lines import code_lines
 from evaluation.candidates.installed import missing_parts
-from evaluation.candidates.processes import footprint
+from evaluation.candidates.myriad_fleet import MyriadFleet
+from evaluation.candidates.processes import footprint, pause, resume
 
 if TYPE_CHECKING:
     from evaluation.candidates.cassandra_client import CassandraConnection
 
-_CLIENT: Final = str(Path(__file__).with_name("cassandra_client.py"))
+_CLIENT: Final = tuple(
+    str(Path(__file__).with_name(name))
+    for name in ("cassandra_client.py", "cassandra_myriad.py", "client_filter.py")
+)
 _REVIEW: Final = (
     "One session a scheduler, prepared statements, many requests in flight on one connection, as the driver's manual recommends."
     " The partition key is the provider, so a claim is one lightweight transaction in one partition; a logged batch over two tables would"
@@ -75,7 +81,7 @@ class CassandraCandidate:
             durability="a kill of Cassandra, a restart of the machine; not the loss of the disk",
             replicas=1,
             processes="one Java process",
-            code_lines=code_lines(__file__, cassandra_server.__file__, _CLIENT),
+            code_lines=code_lines(__file__, cassandra_server.__file__, *_CLIENT),
             review=_REVIEW,
         )
 
@@ -132,12 +138,29 @@ class CassandraCandidate:
         """Not offered: there is one node."""
         raise NotOffered("this set-up has one node: a second one would need another 1.5 GB of memory")
 
-    def express(self, request: Request) -> str:
-        """The statement that finds providers."""
-        from evaluation.candidates.cassandra_client import query_text, refuse_qualities
+    def fill_myriad(self, fleet: MyriadFleet) -> Fill:
+        """Load the hosts with many qualities, one INSERT a host."""
+        from evaluation.candidates import cassandra_client, cassandra_myriad
 
-        refuse_qualities(request)
-        return query_text(request, ">")
+        started = time.monotonic()
+        with cassandra_client.cluster(self._running().port) as connected:
+            cassandra_myriad.load(connected.connect(), fleet)
+        return Fill(time.monotonic() - started, "one INSERT a host")
+
+    def express(self, request: Request) -> Expression:
+        """The statement, and the filter behind it if it does not compare everything."""
+        from evaluation.candidates import cassandra_myriad
+
+        return cassandra_myriad.expressed(request)
+
+    def cut_off(self) -> CutOff:
+        """Stop the only node."""
+        pause(self._running().pids)
+        return CutOff("the only Cassandra node", has_cells=False)
+
+    def heal(self) -> None:
+        """Let it go on."""
+        resume(self._running().pids)
 
     def stop(self) -> None:
         """End the node with SIGKILL: nobody needs its data any more, and to drain them takes some seconds."""

@@ -19,11 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from evaluation.candidates import copies_nodes
+from evaluation.candidates import client_filter, copies_nodes
 from evaluation.candidates.candidate import (
     ATTEMPTS,
     QUERY_LIMIT,
     About,
+    CutOff,
+    Expression,
     Fill,
     Fleet,
     Footprint,
@@ -35,8 +37,10 @@ from evaluation.candidates.candidate import (
     Setting,
     Whole,
 )
+from evaluation.candidates.client_filter import Hosts, expressed_by_filter
 from evaluation.candidates.code_lines import code_lines
 from evaluation.candidates.copies_nodes import CLASSES, REPORT_S
+from evaluation.candidates.myriad_fleet import MyriadFleet, is_myriad
 from evaluation.candidates.processes import StoreProcess, footprint, free_ports, port_answers
 
 _LIMIT: Final = 1 << 26
@@ -69,6 +73,7 @@ class CopiesConnection:
         self._writer: asyncio.StreamWriter | None = None
         self._receiving: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
+        self._hosts: Hosts | None = None
 
     async def open(self) -> None:
         """Connect and get the state of all nodes. Raises `ConnectionError`."""
@@ -143,6 +148,17 @@ class CopiesConnection:
                         break
         return found
 
+    async def _copy_hosts(self) -> Hosts:
+        """Get the documents of the hosts with many qualities. They report like the nodes; nothing of them changes here."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=_LIMIT)
+        writer.write(b'{"do": "hosts"}\n')
+        documents: list[Json] = []
+        while "rows" in (message := json.loads(await reader.readline())):
+            documents += message["rows"]
+        writer.close()
+        pools = documents.pop()["pools"] if documents else {}
+        return Hosts(documents, pools)
+
     def _count(self, number: int, amounts: list[int], sign: int) -> None:
         own = self._own.get(number, [0] * len(CLASSES))
         own = [has + sign * asked for has, asked in zip(own, amounts, strict=True)]
@@ -153,6 +169,10 @@ class CopiesConnection:
 
     async def query(self, request: Request, limit: int) -> list[str]:
         """See `Connection.query`: from the copy, without the nodes."""
+        if is_myriad(request):
+            if self._hosts is None:
+                self._hosts = await self._copy_hosts()
+            return self._hosts.find(request, limit, self._random)
         return [Fleet.name(number) for number in self._find(*_asked(request), limit)]
 
     async def place(self, consumer: str, request: Request) -> Outcome:
@@ -252,7 +272,7 @@ class Copies:
             durability="a kill of any process and a power failure; the loss of a node's disk loses its allocations",
             replicas=1,
             processes="one process with the agents of all nodes; a copy in each scheduler",
-            code_lines=code_lines(__file__, copies_nodes.__file__),
+            code_lines=code_lines(__file__, copies_nodes.__file__, client_filter.__file__),
             review=_REVIEW,
         )
 
@@ -332,9 +352,30 @@ class Copies:
         asyncio.run(copy())
         return time.monotonic() - began
 
-    def express(self, request: Request) -> str:
+    def fill_myriad(self, fleet: MyriadFleet) -> Fill:
+        """See `Candidate.fill_myriad`."""
+        began = time.monotonic()
+        list(self._ask({"id": 0, "do": "myriad", "fleet": fleet.as_json()}))
+        return Fill(
+            time.monotonic() - began, "each host knows itself; schedulers copy all at their first query"
+        )
+
+    def express(self, request: Request) -> Expression:
         """See `Candidate.express`."""
-        return repr(_asked(request))
+        return expressed_by_filter(request)
+
+    def cut_off(self) -> CutOff:
+        """See `Candidate.cut_off`."""
+        list(self._ask({"id": 0, "do": "cut", "off": True}))
+        return CutOff(
+            "every fourth node: its messages are delayed",
+            has_cells=True,
+            contains=lambda name: copies_nodes.is_cut_off(Fleet.number(name)),
+        )
+
+    def heal(self) -> None:
+        """See `Candidate.heal`."""
+        list(self._ask({"id": 0, "do": "cut", "off": False}))
 
     def stop(self) -> None:
         """See `Candidate.stop`."""

@@ -18,12 +18,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from evaluation.candidates.candidate import Fleet, Json
+from evaluation.candidates.myriad_fleet import MyriadFleet
 
 CLASSES: Final = ("VCPU", "MEMORY_MB", "DISK_GB")
 REPORT_S: Final = 1.0
 """How often a node that has changed reports to the schedulers."""
 
 _CHUNK: Final = 2000
+_CELLS: Final = 4
+
+
+def is_cut_off(number: int) -> bool:
+    """Whether a node is in the quarter of them that can be cut off, as the nodes behind one switch."""
+    return number % _CELLS == 0
 
 
 class Nodes:
@@ -36,6 +43,9 @@ class Nodes:
         self.changed: dict[asyncio.StreamWriter, set[int]] = {}
         self._ready: list[tuple[asyncio.StreamWriter, Json]] = []
         self._lines: list[Json] = []
+        self._hosts: Json = {}
+        self._is_cut_off = False
+        self._delayed: list[tuple[Json, asyncio.StreamWriter]] = []
         if journal.exists():
             for line in journal.read_bytes().splitlines():
                 with contextlib.suppress(ValueError):  # the last line may be cut: it was not acknowledged
@@ -75,7 +85,11 @@ class Nodes:
     # -- messages -------------------------------------------------------------------------------------------------
 
     def receive(self, message: Json, writer: asyncio.StreamWriter) -> None:
-        """Handle a message of a scheduler. Its answer is sent once the journal is on disk."""
+        """Handle a message of a scheduler. Its answer is sent once the journal is on disk. A message to a node that is cut off arrives
+        once it is there again."""
+        if self._is_cut_off and "node" in message and is_cut_off(message["node"]):
+            self._delayed.append((message, writer))
+            return
         done = getattr(self, f"_on_{message['do']}")(message)
         number = message.get("node")
         state = {} if number is None else {"node": number, "free": self.free[number]}
@@ -87,6 +101,17 @@ class Nodes:
         entry = {"fleet": message["fleet"], "used_share": message["used_share"]}
         self._apply(entry)
         self._lines.append(entry)
+        return True
+
+    def _on_myriad(self, message: Json) -> bool:
+        self._hosts = message["fleet"]
+        return True
+
+    def _on_cut(self, message: Json) -> bool:
+        self._is_cut_off = message["off"]
+        delayed, self._delayed = self._delayed, []
+        for one, writer in delayed:
+            self.receive(one, writer)
         return True
 
     def _on_claim(self, message: Json) -> bool:
@@ -134,14 +159,25 @@ class Nodes:
         for consumer, (number, amounts) in self.held.items():
             yield [consumer, number, amounts]
 
+    def hosts(self) -> Iterator[Json]:
+        """The documents of the hosts with many qualities, and the shared disks at the end."""
+        if self._hosts:
+            fleet = MyriadFleet.from_json(self._hosts)
+            yield from (host.as_json() for host in fleet.hosts)
+            yield {"pools": fleet.pools}
+
+    def _reporting(self, numbers: set[int]) -> list[int]:
+        """Those of the nodes that can report now."""
+        return [number for number in numbers if not (self._is_cut_off and is_cut_off(number))]
+
     async def report(self) -> None:
         """Report nodes that have changed to each scheduler."""
         while True:
             await asyncio.sleep(REPORT_S)
             for writer, numbers in self.changed.items():
-                if numbers:
-                    _send(writer, {"changed": [[number, self.free[number]] for number in numbers]})
-                    numbers.clear()
+                if reporting := self._reporting(numbers):
+                    _send(writer, {"changed": [[number, self.free[number]] for number in reporting]})
+                    numbers.difference_update(reporting)
 
 
 def _send(writer: asyncio.StreamWriter, message: Json) -> None:
@@ -153,10 +189,11 @@ async def _serve(nodes: Nodes, reader: asyncio.StreamReader, writer: asyncio.Str
     try:
         while line := await reader.readline():
             message = json.loads(line)
-            if message["do"] in ("subscribe", "held"):
+            if message["do"] in ("subscribe", "held", "hosts"):
                 if message["do"] == "subscribe":
                     nodes.changed[writer] = set()
-                rows = nodes.states() if message["do"] == "subscribe" else nodes.holdings()
+                every_row = {"subscribe": nodes.states, "held": nodes.holdings, "hosts": nodes.hosts}
+                rows: Iterator[Any] = every_row[message["do"]]()
                 # A list first: other connections change the tables while this one waits.
                 every = iter(list(rows))
                 while chunk := list(islice(every, _CHUNK)):

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import chain
 from typing import Any, Final
 
 import grpc
@@ -14,7 +15,18 @@ import msgspec
 from aetcd import rpc
 
 from evaluation.candidates.candidate import ATTEMPTS, Fleet, Held, Json, NotOffered, Outcome, Request, Whole
-from evaluation.candidates.etcd_copy import PAGE, PROVIDERS, EtcdCopy, NodeValue, Row, encode
+from evaluation.candidates.etcd_copy import (
+    HOSTS,
+    PAGE,
+    POOLS,
+    PROVIDERS,
+    EtcdCopy,
+    HostCopy,
+    NodeValue,
+    Row,
+    encode,
+)
+from evaluation.candidates.myriad_fleet import MyriadFleet, is_myriad
 
 _ALLOCATIONS: Final = b"allocations/"
 _ALLOCATIONS_END: Final = b"allocations0"
@@ -56,8 +68,11 @@ class EtcdConnection:
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_CHANNEL)
         self._kv = rpc.KVStub(self._channel)
         self._lease = rpc.LeaseStub(self._channel)
+        self._rng = rng
         self._copy = EtcdCopy(self._channel, rng)
         self._follower: asyncio.Task[None] | None = None
+        self._hosts: HostCopy | None = None
+        self._host_follower: asyncio.Task[None] | None = None
         self._placed: dict[str, tuple[str, dict[str, int]]] = {}
         self._busy: dict[str, asyncio.Future[None]] = {}
         self._leases: dict[str, int] = {}
@@ -72,8 +87,17 @@ class EtcdConnection:
 
     async def query(self, request: Request, limit: int) -> list[str]:
         """The names of up to `limit` providers that match and have room, from the copy."""
+        if is_myriad(request):
+            return (await self._host_copy()).hosts.find(request, limit, self._rng)
         refuse_qualities(request)
         return [row.name for row in self._copy.find(request, limit)]
+
+    async def _host_copy(self) -> HostCopy:
+        """The copy of the hosts with many qualities, which is made at the first query for them."""
+        if self._hosts is None:
+            self._hosts = HostCopy(self._channel)
+            self._host_follower = asyncio.create_task(self._hosts.follow(await self._hosts.load()))
+        return self._hosts
 
     async def place(self, consumer: str, request: Request) -> Outcome:
         """Claim a provider that the copy finds; see `Connection.place`."""
@@ -157,10 +181,11 @@ class EtcdConnection:
         """End the watch and close the connection."""
         if self._alive is not None:
             self._alive.close()
-        if self._follower is not None:
-            self._follower.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._follower
+        for follower in (self._follower, self._host_follower):
+            if follower is not None:
+                follower.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await follower
         await self._channel.close()
 
     # -- steps of a claim -----------------------------------------------------------------------------------------
@@ -261,11 +286,22 @@ def refuse_qualities(request: Request) -> None:
 
 def load(port: int, fleet: Fleet, used_share: float) -> None:
     """Load a fleet with transactions of `OPERATIONS` writes."""
+    _load(port, _keys(fleet, used_share))
+
+
+def load_myriad(port: int, fleet: MyriadFleet) -> None:
+    """Load the hosts with many qualities: one document each, and one for each shared disk."""
+    hosts = ((HOSTS + host.name.encode(), encode(host.as_json())) for host in fleet.hosts)
+    pools = ((POOLS + name.encode(), encode(free)) for name, free in fleet.pools.items())
+    _load(port, chain(hosts, pools))
+
+
+def _load(port: int, keys: Iterable[tuple[bytes, bytes]]) -> None:
     with _sync_channel(port) as channel:
         txn = rpc.KVStub(channel).Txn
         waiting: deque[Any] = deque()
         operations: list[Any] = []
-        for key, value in _keys(fleet, used_share):
+        for key, value in keys:
             operations.append(_put(key, value))
             if len(operations) == OPERATIONS:
                 waiting.append(txn.future(rpc.TxnRequest(success=operations)))

@@ -18,10 +18,15 @@ import msgspec
 from aetcd import rpc
 
 from evaluation.candidates.candidate import Request
+from evaluation.candidates.client_filter import Hosts
 
 PROVIDERS: Final = b"providers/"
 PROVIDERS_END: Final = b"providers0"
 """The key after the last one with this prefix."""
+
+HOSTS: Final = b"myriad/hosts/"
+POOLS: Final = b"myriad/pools/"
+POOLS_END: Final = b"myriad/pools0"
 
 PAGE: Final = 5_000
 """Keys of one range read. An answer must stay below gRPC's limit of 4 MiB a message."""
@@ -169,3 +174,44 @@ class EtcdCopy:
             rows = [row for row in self._rows.values() if wanted <= row.traits]
             self._with_traits[required] = rows
         return rows
+
+
+class HostCopy:
+    """A scheduler's copy of the hosts with many qualities: listed once, then kept by a watch, as documents that a filter reads."""
+
+    def __init__(self, channel: Any) -> None:
+        self._kv = rpc.KVStub(channel)
+        self._watch = rpc.WatchStub(channel)
+        self.hosts = Hosts()
+
+    async def load(self) -> int:
+        """List all hosts and shared disks, as of one revision, which is returned."""
+        key, revision = HOSTS, 0
+        while True:
+            request = rpc.RangeRequest(key=key, range_end=POOLS_END, limit=PAGE, revision=revision)
+            page = await self._kv.Range(request)
+            revision = revision or page.header.revision
+            self._apply(page.kvs)
+            if not page.more:
+                return revision
+            key = page.kvs[-1].key + b"\0"
+
+    async def follow(self, revision: int) -> None:
+        """Apply what changes after a revision, until cancelled. A watch that breaks is begun again after another list."""
+        while True:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                call = self._watch.Watch()
+                created = rpc.WatchCreateRequest(key=HOSTS, range_end=POOLS_END, start_revision=revision + 1)
+                await call.write(rpc.WatchRequest(create_request=created))
+                async for response in call:
+                    self._apply(event.kv for event in response.events)
+            await asyncio.sleep(_PAUSE_S)
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                revision = await self.load()
+
+    def _apply(self, keys: Iterable[Any]) -> None:
+        for key in keys:
+            if key.key.startswith(HOSTS):
+                self.hosts.put(msgspec.json.decode(key.value))
+            else:
+                self.hosts.pools[key.key[len(POOLS) :].decode()] = msgspec.json.decode(key.value)

@@ -7,7 +7,6 @@ is atomic although etcd knows nothing of amounts. Each scheduler keeps a copy of
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
 import time
 from collections.abc import Iterator
@@ -16,16 +15,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from evaluation.candidates import etcd_server
-from evaluation.candidates.candidate import About, Fill, Fleet, Footprint, Held, Json, Request
+from evaluation.candidates.candidate import (
+    About,
+    CutOff,
+    Expression,
+    Fill,
+    Fleet,
+    Footprint,
+    Held,
+    Json,
+    Request,
+)
+from evaluation.candidates.client_filter import expressed_by_filter
 from evaluation.candidates.code_lines import code_lines
 from evaluation.candidates.etcd_server import PACKAGE, SETTINGS, EtcdServer, etcd_version
 from evaluation.candidates.installed import missing_parts
-from evaluation.candidates.processes import footprint
+from evaluation.candidates.myriad_fleet import MyriadFleet
+from evaluation.candidates.processes import footprint, pause, resume
 
 if TYPE_CHECKING:
     from evaluation.candidates.etcd_client import EtcdConnection
 
-_CLIENT: Final = tuple(str(Path(__file__).with_name(name)) for name in ("etcd_client.py", "etcd_copy.py"))
+_CLIENT: Final = tuple(
+    str(Path(__file__).with_name(name)) for name in ("etcd_client.py", "etcd_copy.py", "client_filter.py")
+)
 _REVIEW: Final = (
     "One connection a scheduler carries all calls (https://etcd.io/docs/v3.4/learning/design-client/). Providers are found in a copy"
     " that a watch keeps, not by range reads. No index is needed: the copy has one list for each set of traits in use. A claim is"
@@ -113,13 +126,26 @@ class EtcdCandidate:
         """The seconds until a new scheduler has its copy of all providers, which is the replica that serves queries."""
         return asyncio.run(self._time_copy())
 
-    def express(self, request: Request) -> str:
-        """The code that finds providers: etcd has no query for them."""
-        from evaluation.candidates.etcd_client import refuse_qualities
-        from evaluation.candidates.etcd_copy import EtcdCopy, Row
+    def fill_myriad(self, fleet: MyriadFleet) -> Fill:
+        """Load the hosts with many qualities with transactions of 128 writes."""
+        from evaluation.candidates import etcd_client
 
-        refuse_qualities(request)
-        return inspect.getsource(Row.has_room) + inspect.getsource(EtcdCopy._matching)
+        started = time.monotonic()
+        etcd_client.load_myriad(self._running().port, fleet)
+        return Fill(time.monotonic() - started, f"transactions of {etcd_client.OPERATIONS} writes")
+
+    def express(self, request: Request) -> Expression:
+        """The filter over the copy: etcd has no query for what is in values."""
+        return expressed_by_filter(request)
+
+    def cut_off(self) -> CutOff:
+        """Stop the only member."""
+        pause(self._running().pids)
+        return CutOff("the only etcd server", has_cells=False)
+
+    def heal(self) -> None:
+        """Let it go on."""
+        resume(self._running().pids)
 
     def stop(self) -> None:
         """Stop the server."""

@@ -54,12 +54,15 @@ class Place(Job):
 
 @dataclass(frozen=True, slots=True)
 class Query(Job):
-    """Query for the requests in turn, one after the other: until `most` queries are done or `seconds` have passed."""
+    """Query for the requests in turn, one after the other: until `most` queries are done or `seconds` have passed. With `keep` the
+    result has the names that the last one found. `pause_s`: between two of them."""
 
     requests: tuple[Request, ...] = (SMALL,)
     most: int = 100
     seconds: float = 10.0
     limit: int = 10
+    keep: bool = False
+    pause_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ class JobResult:
     placement, query, heartbeat, release or read that succeeded, in the order of their ends, at `ends`. `conflicts`: refused
     claims. `released`: acknowledged; `not_released`: of unknown outcome. `found`: of a query the number of answers; of a watch
     1 if it ended by the answer. `cpu_s`: of this process. `memory_bytes`: at the end. `not_offered`: the reason if the store
-    cannot do it. `errors`: calls without an answer. `whole`: see `candidate.Whole`.
+    cannot do it. `errors`: calls without an answer. `whole`: see `candidate.Whole`. `names`: what the last query found.
     """
 
     started: float = 0.0
@@ -129,6 +132,7 @@ class JobResult:
     memory_bytes: int = 0
     not_offered: str | None = None
     whole: Json | None = None
+    names: list[str] = field(default_factory=list)
 
     def as_json(self) -> Json:
         """The result as a JSON object."""

@@ -80,6 +80,12 @@ def held(database: MariadbServer) -> Iterator[Held]:
         yield Held(name_of(consumer), provider, resources)
 
 
+def owner_columns(cursor: Any) -> dict[str, int]:
+    """The columns of a consumer's row that say whose it is, as the API has made them for the first consumer."""
+    ids = _Ids(cursor)
+    return {"project_id": ids.project, "user_id": ids.user, "consumer_type_id": ids.consumer_type}
+
+
 def claim_body(allocations: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a claim for a new consumer."""
     return {

@@ -19,6 +19,7 @@ from evaluation.candidates import (
     mariadb_server,
     placement_fill,
     placement_http,
+    placement_myriad,
     placement_names,
     placement_server,
 )
@@ -26,6 +27,8 @@ from evaluation.candidates.candidate import (
     ATTEMPTS,
     QUERY_LIMIT,
     About,
+    CutOff,
+    Expression,
     Fill,
     Fleet,
     Footprint,
@@ -40,10 +43,12 @@ from evaluation.candidates.candidate import (
 from evaluation.candidates.code_lines import code_lines
 from evaluation.candidates.installed import missing_parts
 from evaluation.candidates.mariadb_server import PACKAGE, PROGRAMS, mariadb_version
+from evaluation.candidates.myriad_fleet import MyriadFleet, is_myriad
 from evaluation.candidates.placement_http import CONCURRENT_UPDATE, CONFLICT, Answer, NotSent, PlacementApi
+from evaluation.candidates.placement_myriad import MyriadQueries
 from evaluation.candidates.placement_names import name_of, uuid_of
 from evaluation.candidates.placement_server import BEST, GATE, PlacementProfile, PlacementServer
-from evaluation.candidates.processes import footprint
+from evaluation.candidates.processes import footprint, pause, resume
 
 _TRIES_OF_ONE: Final = 4
 """How often Nova sends a claim that met a concurrent update (`retries` in nova/scheduler/client/report.py). Its pauses of up to
@@ -78,7 +83,10 @@ class _Placement:
     def about(self) -> About:
         """What the report prints beside each figure."""
         profile = self.profile
-        modules = (mariadb_server, placement_fill, placement_http, placement_names, placement_server)
+        modules = (
+            *(mariadb_server, placement_fill, placement_http, placement_myriad),
+            *(placement_names, placement_server),
+        )
         return About(
             version=f"openstack-placement {version('openstack-placement')}, MariaDB {mariadb_version()},"
             f" uWSGI {version('pyuwsgi')}, PyMySQL {version('pymysql')}",
@@ -140,9 +148,25 @@ class _Placement:
         """Not offered: there is one database."""
         raise NotOffered("Placement has no replicas: they would be those of its database")
 
-    def express(self, request: Request) -> str:
+    def fill_myriad(self, fleet: MyriadFleet) -> Fill:
+        """Load the hosts with many qualities."""
+        started = time.monotonic()
+        server = self._running()
+        asyncio.run(placement_myriad.load(server.port, server.database, fleet))
+        return Fill(time.monotonic() - started, "bulk insert")
+
+    def express(self, request: Request) -> Expression:
         """The query for allocation candidates."""
-        return candidates_path(request, QUERY_LIMIT)
+        return placement_myriad.expressed(request, QUERY_LIMIT)
+
+    def cut_off(self) -> CutOff:
+        """Stop the database."""
+        pause(self._running().database.pids)
+        return CutOff("MariaDB, the only database", has_cells=False)
+
+    def heal(self) -> None:
+        """Let it go on."""
+        resume(self._running().database.pids)
 
     def stop(self) -> None:
         """Stop all processes."""
@@ -173,10 +197,13 @@ class PlacementConnection:
 
     def __init__(self, port: int, rng: random.Random) -> None:
         self._api = PlacementApi(port)
+        self._myriad = MyriadQueries(self._api)
         self._rng = rng
 
     async def query(self, request: Request, limit: int) -> list[str]:
         """The names of up to `limit` providers that match and have room. Placement chooses them at random if it is set so."""
+        if is_myriad(request):
+            return await self._myriad.find(request, limit)
         return [_provider(one) for one in await self._candidates(request, limit)]
 
     async def place(self, consumer: str, request: Request) -> Outcome:

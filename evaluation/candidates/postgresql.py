@@ -20,8 +20,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from evaluation.candidates import postgresql_myriad
 from evaluation.candidates.candidate import (
+    QUERY_LIMIT,
     About,
+    CutOff,
+    Expression,
     Fill,
     Fleet,
     Footprint,
@@ -34,7 +38,8 @@ from evaluation.candidates.candidate import (
     Whole,
 )
 from evaluation.candidates.code_lines import code_lines
-from evaluation.candidates.processes import StoreProcess, footprint, free_ports, port_answers
+from evaluation.candidates.myriad_fleet import MyriadFleet, is_myriad
+from evaluation.candidates.processes import StoreProcess, footprint, free_ports, pause, port_answers, resume
 from vacancy.resources.model.errors import VacancyError
 
 if TYPE_CHECKING:
@@ -228,6 +233,9 @@ class PostgresqlConnection:
 
     async def query(self, request: Request, limit: int) -> list[str]:
         """See `Connection.query`."""
+        if is_myriad(request):
+            found = await self._run(*postgresql_myriad.statement(request, limit, self._random.random()))
+            return [name for (name,) in found]
         parameters = {**_amounts(request), "place": self._random.random(), "limit": limit}
         return [name for (name,) in await self._run(_QUERY, parameters)]
 
@@ -326,7 +334,7 @@ class Postgresql:
             durability="a kill of the server and a power failure; not the loss of the disk",
             replicas=1,
             processes="one server with a process for each connection, 5 for each scheduler",
-            code_lines=code_lines(__file__),
+            code_lines=code_lines(__file__, postgresql_myriad.__file__),
             review=_REVIEW,
         )
 
@@ -472,10 +480,28 @@ class Postgresql:
         shutil.rmtree(data)
         return took
 
-    def express(self, request: Request) -> str:
+    def fill_myriad(self, fleet: MyriadFleet) -> Fill:
+        """See `Candidate.fill_myriad`."""
+        began = time.monotonic()
+        with self._connect() as connection:
+            postgresql_myriad.load(connection, fleet)
+        return Fill(time.monotonic() - began, "COPY, then indexes")
+
+    def express(self, request: Request) -> Expression:
         """See `Candidate.express`."""
-        _amounts(request)
-        return _QUERY
+        text, _ = postgresql_myriad.statement(request, QUERY_LIMIT, 0.5)
+        return Expression("one query", text)
+
+    def cut_off(self) -> CutOff:
+        """See `Candidate.cut_off`."""
+        assert self._process is not None  # noqa: S101 - it was started
+        pause([self._process.pid])
+        return CutOff("the server and the processes of all its connections", has_cells=False)
+
+    def heal(self) -> None:
+        """See `Candidate.heal`."""
+        assert self._process is not None  # noqa: S101 - it was started
+        resume([self._process.pid])
 
     def stop(self) -> None:
         """See `Candidate.stop`."""

@@ -123,6 +123,26 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def pause(pids: Iterable[int]) -> None:
+    """Stop processes and their children with SIGSTOP: they keep their connections, and do not answer."""
+    _signal(pids, signal.SIGSTOP)
+
+
+def resume(pids: Iterable[int]) -> None:
+    """Undo `pause`."""
+    _signal(pids, signal.SIGCONT)
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    """Send a signal to processes, then to their children: a parent that is stopped starts no more."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        for child in descendants(pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
+
+
 def footprint(pids: Iterable[int], directory: Path) -> Footprint:
     """What these processes and their descendants use, with all files in `directory`."""
     every = {one for pid in pids for one in (pid, *descendants(pid))}

@@ -164,8 +164,12 @@ async def _query(connection: Connection, job: jobs.Query, result: JobResult, end
         now = time.monotonic()
         result.took(began, now)
         result.found += len(found)
+        if job.keep:
+            result.names = found
         if now > end or ended.is_set():
             return
+        if job.pause_s:
+            await asyncio.sleep(job.pause_s)
 
 
 async def _heartbeats(

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from evaluation.candidates.candidate import ATTEMPTS, Fleet, Held, Json, NotOffered, Outcome, Request, Whole
+from evaluation.candidates.myriad_fleet import is_myriad
+from evaluation.candidates.vacancy_myriad import myriad_order, myriad_spec
 from vacancy.clients.inspection.lookup import show_consumer, show_provider, show_request
 from vacancy.clients.runtime.bootstrap import installed_registry
 from vacancy.clients.scheduler.client import Scheduler
 from vacancy.clients.scheduler.placement import Outcome as Placed
 from vacancy.clients.scheduler.placement import PlacementRequest
 from vacancy.projections.query.compiled_request import CompiledRequest
+from vacancy.projections.query.order import Order
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import LogUnavailable
 from vacancy.resources.model.partitioner import cell_for
@@ -35,7 +38,9 @@ Waiting = asyncio.Future[Placed]
 
 
 def spec_of(request: Request) -> RequestSpec:
-    """The RequestSpec of a request. Raises `NotOffered` for qualities, which `evaluation.candidates.vacancy_qualities` has."""
+    """The RequestSpec of a request. Raises `NotOffered` for a quality that the adapter does not know."""
+    if is_myriad(request):
+        return myriad_spec(request)
     if request.qualities:
         raise NotOffered(f"the adapter does not know {', '.join(request.qualities)}")
     return RequestSpec(groups=(RequestGroup(resources=dict(request.resources), required=request.required),))
@@ -54,6 +59,7 @@ class VacancyConnection:
             seed=description["number"],
             attempts=ATTEMPTS,
         )
+        self._myriad_order: Order | None = None
         self._compiled: dict[tuple[Any, ...], CompiledRequest] = {}
         self._new: deque[PlacementRequest] = deque()
         self._calls: dict[str, Waiting] = {}
@@ -73,12 +79,27 @@ class VacancyConnection:
             found = self._compiled[known] = self._scheduler.compile(spec_of(request))
         return found
 
+    def _order(self, request: Request) -> Order | None:
+        """The order of a request of the myriad qualities."""
+        if "order" not in request.qualities:
+            return None
+        if self._myriad_order is None:
+            self._myriad_order = myriad_order(request)
+        return self._myriad_order
+
     # -- place ----------------------------------------------------------------------------------------------------
 
     async def query(self, request: Request, limit: int) -> list[str]:
         """See `Connection.query`."""
-        found = self._scheduler.candidates(self._compile(request), limit=limit).candidates
-        return [candidate.root for candidate in found]
+        compiled = self._compile(request)
+        if not is_myriad(request):
+            found = self._scheduler.candidates(compiled, limit=limit).candidates
+            return [candidate.root for candidate in found]
+        found = self._scheduler.candidates(
+            compiled, limit=1 if compiled.spec.copies > 1 else limit, order=self._order(request)
+        ).candidates
+        each = (one for candidate in found for one in candidate.copies or (candidate,))
+        return list(dict.fromkeys(one.root for one in each))
 
     async def place(self, consumer: str, request: Request) -> Outcome:
         """See `Connection.place`."""

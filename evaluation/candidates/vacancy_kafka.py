@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from evaluation.candidates.candidate import About, Setting
+from evaluation.candidates.candidate import About, CutOff, Setting
+from evaluation.candidates.processes import pause, resume
 from evaluation.candidates.vacancy_store import REVIEW, SETTINGS, VacancyStore
 from tests.support.kafka_server import VERSION, KafkaCluster, KafkaNotStarted
 from vacancy.resources.model.errors import VacancyError
@@ -94,6 +95,19 @@ class VacancyKafka1(VacancyStore):
         assert self._cluster is not None  # noqa: S101 - it was started
         self._cluster.restart(1)
         self.start_worker()
+
+    def cut_off(self) -> CutOff:
+        """See `Candidate.cut_off`: one broker. Of several, each leads a part of the partitions, and follows in the others."""
+        assert self._cluster is not None  # noqa: S101 - it was started
+        pause([self._cluster.pid(1)])
+        if self.brokers == 1:
+            return CutOff("the only broker", has_cells=False)
+        return CutOff(f"one of {self.brokers} brokers", has_cells=True)
+
+    def heal(self) -> None:
+        """See `Candidate.heal`."""
+        assert self._cluster is not None  # noqa: S101 - it was started
+        resume([self._cluster.pid(1)])
 
     def stop(self) -> None:
         """See `Candidate.stop`."""

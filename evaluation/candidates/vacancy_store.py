@@ -10,16 +10,28 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from evaluation.candidates import vacancy_connection
-from evaluation.candidates.candidate import Fill, Fleet, Footprint, Held, Json, Request, Setting
+from evaluation.candidates import vacancy_connection, vacancy_myriad
+from evaluation.candidates.candidate import (
+    CutOff,
+    Expression,
+    Fill,
+    Fleet,
+    Footprint,
+    Held,
+    Json,
+    Request,
+    Setting,
+)
 from evaluation.candidates.code_lines import code_lines
-from evaluation.candidates.processes import footprint
+from evaluation.candidates.myriad_fleet import MyriadFleet
+from evaluation.candidates.processes import footprint, pause, resume
 from evaluation.candidates.vacancy_connection import (
     VacancyConnection,
     filler_records,
     fleet_records,
     spec_of,
 )
+from evaluation.candidates.vacancy_myriad import myriad_order, myriad_records
 from vacancy.clients.replay_tool.parallel import replay_processes
 from vacancy.clients.runtime.bootstrap import installed_registry, new_log
 from vacancy.clients.runtime.worker_process import WorkerProcess
@@ -86,7 +98,7 @@ class VacancyStore:
 
     def code_lines(self, *modules: str) -> int:
         """The lines of the adapter, with those of these modules."""
-        return code_lines(__file__, vacancy_connection.__file__, *modules)
+        return code_lines(__file__, vacancy_connection.__file__, vacancy_myriad.__file__, *modules)
 
     # -- processes ------------------------------------------------------------------------------------------------
 
@@ -106,6 +118,11 @@ class VacancyStore:
         """End the worker with SIGKILL."""
         assert self._worker is not None  # noqa: S101 - it was started
         self._worker.kill()
+
+    def _worker_pids(self) -> list[int]:
+        assert self._worker is not None  # noqa: S101 - it was started
+        assert self._worker.pid is not None  # noqa: S101 - it was started
+        return [self._worker.pid]
 
     def more_pids(self) -> Iterable[int]:
         """The processes of the log."""
@@ -204,6 +221,24 @@ class VacancyStore:
         shutil.rmtree(store)
         return took
 
-    def express(self, request: Request) -> str:
+    def fill_myriad(self, fleet: MyriadFleet) -> Fill:
+        """See `Candidate.fill_myriad`."""
+        began = time.monotonic()
+        self._append(myriad_records(fleet, int(time.time() * 1000) + _DEADLINE_MS))
+        self.wait_caught_up()
+        return Fill(time.monotonic() - began, "a report, settings and a claim for each host")
+
+    def express(self, request: Request) -> Expression:
         """See `Candidate.express`."""
-        return spec_of(request).model_dump_json(exclude_defaults=True)
+        order = myriad_order(request)
+        text = spec_of(request).model_dump_json(exclude_defaults=True)
+        return Expression("one query", text if order is None else f"{text} in the order {order.name}")
+
+    def cut_off(self) -> CutOff:
+        """See `Candidate.cut_off`."""
+        pause(self._worker_pids())
+        return CutOff("the worker of this host, which folds all cells", has_cells=False)
+
+    def heal(self) -> None:
+        """See `Candidate.heal`."""
+        resume(self._worker_pids())

@@ -127,13 +127,22 @@ def _advantages_over(result: ScenarioResult, other: ScenarioResult) -> Iterator[
     for figure in result.figures:
         if figure.name in theirs:
             times = ratio(figure, theirs[figure.name])
-            if times is not None and times.value > 1 and times.low > 1:
+            if (times is not None and times.value > 1 and times.low > 1) or (
+                times is None and _is_always_better(figure, theirs[figure.name])
+            ):
                 values = (value_text(figure), value_text(theirs[figure.name]))
                 yield Advantage(*place, figure.name, *values, times, result.conditions)
     for name in HARM:
         if result.counts.get(name, 0) < other.counts.get(name, 0):
             values = (str(result.counts.get(name, 0)), str(other.counts[name]))
             yield Advantage(*place, name, *values, None, result.conditions)
+
+
+def _is_always_better(figure: Figure, other: Figure) -> bool:
+    """Whether each run of a figure is better than each run of the other one. For values of which none is a multiple: 0."""
+    if figure.better == "more":
+        return min(figure.runs) > max(other.runs)
+    return figure.better == "less" and max(figure.runs) < min(other.runs)
 
 
 def value_text(figure: Figure) -> str:

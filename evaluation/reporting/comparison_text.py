@@ -154,11 +154,20 @@ def _scenario(results: Sequence[ScenarioResult], kind: str | None) -> str:
         _table(("candidate", "conditions", *names, "claims refused", "acknowledged when"), rows)
         for names, rows in tables.items()
     ]
+    if any(one.cells for one in results):
+        parts.append(_cells([one for one in results if one.cells]))
     notes = [
         f"* {one.candidate}: not offered: {one.not_offered}" for one in results if one.not_offered is not None
     ]
     notes += [f"* {one.candidate}: {note}" for one in results for note in one.notes]
     return "\n\n".join((*parts, *(["\n".join(dict.fromkeys(notes))] if notes else [])))
+
+
+def _cells(results: Sequence[ScenarioResult]) -> str:
+    """A table with a column for each candidate."""
+    names = dict.fromkeys(name for one in results for name in one.cells)
+    rows = [(name, *(one.cells.get(name, "") for one in results)) for name in names]
+    return _table(("", *(one.candidate for one in results)), rows)
 
 
 def _ratio_text(times: Ratio | None) -> str:

@@ -10,6 +10,8 @@ from evaluation.scenarios import (
     crash,
     footprint,
     heartbeats,
+    isolation,
+    myriad_qualities,
     one_store,
     racing,
     rebuild,
@@ -23,11 +25,14 @@ _ALL: Final[tuple[Scenario, ...]] = (
     racing.SCENARIO,
     scale.SCENARIO,
     crash.SCENARIO,
+    isolation.SCENARIO,
     heartbeats.SCENARIO,
     footprint.SCENARIO,
     one_store.SCENARIO,
     staleness.SCENARIO,
     rebuild.SCENARIO,
+    # The last one: its hosts stay in a store that scenarios share.
+    myriad_qualities.SCENARIO,
 )
 
 SCENARIOS: Final = MappingProxyType(

@@ -77,7 +77,7 @@ class Figure:
 @dataclass(frozen=True, slots=True)
 class ScenarioResult:
     """See the module. `not_offered`: why the candidate has no figures here; None if it has. `notes`: for people, a sentence
-    each."""
+    each. `cells`: what is said of this candidate in each row of a table with a column for each candidate, by the row's name."""
 
     scenario: str
     candidate: str
@@ -86,6 +86,7 @@ class ScenarioResult:
     counts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     not_offered: str | None = None
+    cells: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The result as a JSON object."""
@@ -102,4 +103,5 @@ class ScenarioResult:
             dict(data["counts"]),
             tuple(data["notes"]),
             data["not_offered"],
+            dict(data.get("cells", {})),
         )

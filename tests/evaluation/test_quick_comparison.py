@@ -69,8 +69,10 @@ def _check_results(results: Sequence[ScenarioResult]) -> None:
         assert result.figures or result.not_offered is not None, result
         assert set(result.counts) <= set(COUNTS)
     last = {one.scenario: one for one in results}
-    for scenario in ("racing", "crash", "footprint"):
+    for scenario in ("racing", "crash", "footprint", "isolation"):
         assert last[scenario].counts["placed"] > 0
+    wrong = {one.name: one.median for one in last["myriad_qualities"].figures}["wrong"]
+    assert wrong == 0, last["myriad_qualities"].cells
 
 
 def test_the_report_of_all_candidates_is_written(directory: Path) -> None:

@@ -45,6 +45,31 @@ def test_a_difference_within_the_spread_is_no_advantage() -> None:
     assert list(advantages(replace(close, results=(close.results[0], result)))) == []
 
 
+def test_something_in_place_of_nothing_is_an_advantage_without_a_multiple() -> None:
+    results = (racing("vacancy-embedded", 900.0, 1.0), racing("etcd", 500.0, 3.0))
+    stopped = Figure.of("while it is cut off", "1/s", "more", (0.0, 0.0))
+    goes_on = Figure.of("while it is cut off", "1/s", "more", (3.0, 5.0))
+    figures = ((stopped,), (goes_on,))
+    changed = [replace(one, figures=few) for one, few in zip(results, figures, strict=True)]
+    (one,) = advantages(replace(COMPARISON, results=changed))
+    assert (one.candidate, one.value, one.vacancy_value, one.times) == (
+        "etcd",
+        "4 1/s ± 1",
+        "0 1/s ± 0",
+        None,
+    )
+
+
+def test_cells_are_a_table_with_a_column_for_each_candidate() -> None:
+    results = (racing("vacancy-embedded", 900.0, 1.0), racing("etcd", 500.0, 3.0))
+    cells = ({"pinned CPUs": "one query", "order": "one query"}, {"pinned CPUs": "cannot | ever"})
+    changed = [replace(one, cells=few) for one, few in zip(results, cells, strict=True)]
+    text = comparison_text(replace(COMPARISON, results=changed))
+    assert "|  | vacancy-embedded | etcd |" in text
+    assert "| pinned CPUs | one query | cannot / ever |" in text
+    assert "| order | one query |  |" in text
+
+
 def test_what_vacancy_loses_and_another_does_not_is_an_advantage() -> None:
     results = (racing("vacancy-embedded", 900.0, 1.0, lost=3), racing("etcd", 500.0, 3.0))
     (one,) = advantages(replace(COMPARISON, results=results))

@@ -1,0 +1,149 @@
+"""Isolation: the smallest part of a store that can fail alone is cut off while four schedulers place, and comes back.
+
+It proves what goes on elsewhere: how many placements a second are acknowledged before, while the part is cut off, and after; whether a
+scheduler that only asks is answered, and how old that answer is; and how long it takes to heal. At the end everything that is held is
+compared with what was acknowledged: nothing may be lost or there twice.
+
+The part does not end, as in the scenario crash: it does not answer, like a machine behind a broken switch. Nobody tells the
+schedulers. A store without parts that fail alone is cut off as a whole; the notes say so. Each call that meets the part waits
+for it, so schedulers stop if all their claims in flight wait.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from evaluation.candidates import jobs
+from evaluation.candidates.candidate import CutOff, Fleet
+from evaluation.candidates.jobs import JobResult
+from evaluation.candidates.schedulers import Schedulers
+from evaluation.scenarios.result import ScenarioResult
+from evaluation.scenarios.running import Figures, Site, at_share, outcome_counts, reasons, running
+from evaluation.scenarios.scenario import QUICK_NODES, TINY_NODES, Plan, Scenario, Size
+
+NAME: Final = "isolation"
+SCHEDULERS: Final = 4
+IN_FLIGHT: Final = 8
+_QUERY_PAUSE_S: Final = 0.01
+
+
+class _Shape(NamedTuple):
+    nodes: int
+    warm_up_s: float
+    before_s: float
+    cut_off_s: float
+    after_s: float
+
+
+# A quick run shares a store that other scenarios have warmed up.
+_SHAPES: Final[dict[Size, _Shape]] = {
+    "tiny": _Shape(TINY_NODES, 0.0, 0.2, 0.3, 0.3),
+    "quick": _Shape(QUICK_NODES, 0.0, 0.4, 0.6, 0.5),
+    "full": _Shape(10_000, 3.0, 3.0, 14.0, 4.0),
+}
+_RESULT_S: Final = 240.0
+
+
+class _Times(NamedTuple):
+    """When it began, when the part was cut off, when it healed, and when the schedulers were told to end."""
+
+    began: float
+    cut_off: float
+    healed: float
+    ended: float
+
+
+def run(name: str, plan: Plan) -> list[ScenarioResult]:
+    """Run it with one candidate."""
+    shape = _SHAPES[plan.size]
+    with running(name, plan, Fleet(shape.nodes, plan.seed), plan.used_share(0.3)) as site:
+        with site.schedulers(SCHEDULERS + 1) as processes:
+            if shape.warm_up_s:
+                site.warm_up(processes, shape.warm_up_s)
+            plan.progress(f"{name}: a part is cut off")
+            part, times, placed, asked = _cut_off(site, processes, shape)
+        plan.progress(f"{name}: comparing what is held with what was acknowledged")
+        found = site.audited()
+        figures = Figures()
+        _add_placements(figures, part, times, placed)
+        _add_queries(figures, times, asked)
+        scope = (
+            "it fails alone"
+            if part.has_cells
+            else "it has no part that fails alone, so all of it was cut off"
+        )
+        return [
+            ScenarioResult(
+                NAME,
+                name,
+                site.conditions(SCHEDULERS, IN_FLIGHT, shape.before_s + shape.cut_off_s + shape.after_s),
+                figures.all(),
+                {**outcome_counts(placed), **found.counts()},
+                (f"cut off: {part.what}; {scope}", *found.examples, *reasons(placed)),
+            )
+        ]
+
+
+def _cut_off(
+    site: Site, processes: Schedulers, shape: _Shape
+) -> tuple[CutOff, _Times, list[JobResult], JobResult]:
+    """Cut a part off and heal it, while four schedulers place and one asks."""
+    longest_s = shape.before_s + shape.cut_off_s + shape.after_s + _RESULT_S
+    placing = site.place_jobs(SCHEDULERS, IN_FLIGHT, seconds=longest_s)
+    asking = jobs.Query(placing[0].start_at, most=10**9, seconds=longest_s, pause_s=_QUERY_PAUSE_S)
+    processes.start([*placing, asking])
+    time.sleep(max(0.0, placing[0].start_at + shape.before_s - time.monotonic()))
+    cut_off = time.monotonic()
+    part = site.candidate.cut_off()
+    try:
+        time.sleep(shape.cut_off_s)
+    finally:
+        healed = time.monotonic()
+        site.candidate.heal()
+    time.sleep(shape.after_s)
+    ended = time.monotonic()
+    processes.end_jobs()
+    *placed, asked = processes.results(_RESULT_S)
+    site.note(placed)
+    return part, _Times(placing[0].start_at, cut_off, healed, ended), placed, asked
+
+
+def _add_placements(figures: Figures, part: CutOff, times: _Times, done: list[JobResult]) -> None:
+    """Placements a second in each of the three times, and how long the part took to heal."""
+    ends = sorted(
+        (end, provider) for one in done for end, (_, provider, _) in zip(one.ends, one.placed, strict=True)
+    )
+    in_part = [end for end, provider in ends if part.contains(provider)]
+    every = [end for end, _ in ends]
+
+    def rate(since: float, until: float) -> float:
+        return sum(since < end <= until for end in every) / (until - since)
+
+    figures.add("placements before", "1/s", "more", rate(times.began, times.cut_off))
+    figures.add("placements while it is cut off", "1/s", "more", rate(times.cut_off, times.healed))
+    figures.add("placements after", "1/s", "more", rate(times.healed, times.ended))
+    later = [end for end in in_part if end > times.healed]
+    healed_s = (later[0] if later else max(one.ended for one in done)) - times.healed
+    figures.add("from the end of the cut to the first placement in the part", "s", "less", healed_s)
+    gaps = [later - earlier for earlier, later in pairwise([times.began, *every, times.ended])]
+    figures.add("longest time without a placement anywhere", "s", "less", max(gaps))
+
+
+def _add_queries(figures: Figures, times: _Times, asked: JobResult) -> None:
+    """Queries that began and were answered while the part was cut off, and the age of what they said about it."""
+    within = [
+        (end, ms)
+        for end, ms in zip(asked.ends, asked.ms, strict=True)
+        if times.cut_off < end - ms / 1e3 and end <= times.healed
+    ]
+    answered = len(within) / (times.healed - times.cut_off)
+    figures.add("queries answered while it is cut off", "1/s", "more", answered)
+    oldest_s = max((end for end, _ in within), default=times.cut_off) - times.cut_off
+    figures.add("oldest answer about the part", "s", "neither", oldest_s)
+    waits = sorted(ms for end, ms in zip(asked.ends, asked.ms, strict=True) if end > times.cut_off)
+    figures.add("longest wait of a query", "ms", "less", at_share(waits, 1.0) if waits else 0.0)
+
+
+SCENARIO: Final = Scenario(NAME, __doc__ or "", run)
