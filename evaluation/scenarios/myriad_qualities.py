@@ -62,7 +62,7 @@ def run(name: str, plan: Plan) -> list[ScenarioResult]:
     shape, deadline = _SHAPES[plan.size], Deadline(plan)
     fleet = MyriadFleet(shape.hosts, plan.seed)
     with running(name, plan, Fleet(shape.nodes, plan.seed), plan.used_share(0.0)) as site:
-        plan.progress(f"{name}: loading {fleet.size} hosts with many qualities")
+        plan.progress(f"{name}: adding {fleet.size} hosts with many qualities")
         filled = site.candidate.fill_myriad(fleet)
         found = _Findings(site, fleet)
         with site.schedulers(1) as processes:
