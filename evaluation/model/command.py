@@ -3,6 +3,7 @@
 A discrete-event model of requests, claims, log, workers and schedulers. It prints where each fleet saturates, the partitions that it
 needs, latency against load, and conflicts against the lag of the log. `--calibrate` measures the costs on this machine; without it
 those of the committed file are used. `--check` races real schedulers on this machine, too, and prints the error of the model.
+`--start-kafka` starts the brokers that both need, with the settings of the comparison.
 """
 
 from __future__ import annotations
@@ -10,17 +11,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from evaluation.candidates.vacancy_kafka import VacancyKafka1, VacancyKafka3
 from evaluation.model import sweeps
 from evaluation.model.calibration import COMMITTED, costs_for, load_calibration, measure_costs
 from evaluation.model.sweeps import Window
 from evaluation.model.tables import model_plots, text_tables
 from evaluation.model.validation import compare_with_runs
 from evaluation.reporting.page import html_page
+from tests.support.kafka_server import KafkaCluster
 from vacancy.resources.model.errors import UsageError
+
+KAFKA = (VacancyKafka1, VacancyKafka3)
+"""The candidates of the comparison whose brokers are started."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=URL",
         help="calibrate a log on Kafka, too, under this name, for example kafka=kafka://host:port/calibration",
+    )
+    parser.add_argument(
+        "--start-kafka",
+        action="store_true",
+        help="start brokers on this machine: one named kafka, and to calibrate three named kafka-3 (needs java and mvn)",
     )
     parser.add_argument(
         "--log", default="kafka", help="log of the predictions, by its name (default: %(default)s)"
@@ -73,15 +86,16 @@ def _counts(text: str) -> list[int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
-    kafka = _kafka(arguments.kafka)
     if arguments.calibrate is not None:
-        calibration = measure_costs(arguments.nodes, arguments.placements, kafka)
+        with _kafka(arguments, KAFKA) as kafka:
+            calibration = measure_costs(arguments.nodes, arguments.placements, kafka)
         arguments.calibrate.write_text(json.dumps(calibration, indent=1) + "\n")
     else:
         calibration = load_calibration(arguments.calibration)
     found: dict[str, Any] = {"model": "placements", "seed": arguments.seed, "calibration": calibration}
     if arguments.check:
-        found["check"] = _checked(arguments, calibration, kafka)
+        with _kafka(arguments, KAFKA[:1]) as kafka:
+            found["check"] = _checked(arguments, calibration, kafka)
     if not arguments.no_sweeps:
         found |= run_sweeps(calibration, arguments.log, arguments.seed, quick=arguments.quick)
     print(json.dumps(found) if arguments.json else text_tables(found))
@@ -92,14 +106,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _kafka(given: Sequence[str]) -> dict[str, str]:
+@contextmanager
+def _kafka(arguments: argparse.Namespace, kinds: Sequence[type[VacancyKafka1]]) -> Iterator[dict[str, str]]:
+    """Name -> URL of the logs to create: those that are given, and with `--start-kafka` on brokers of these kinds."""
     found = {}
-    for one in given:
+    for one in arguments.kafka:
         name, equals, url = one.partition("=")
         if not (name and equals and url):
             raise UsageError(f"--kafka {one} is invalid", do="give NAME=URL")
         found[name] = url
-    return found
+    with ExitStack() as stack:
+        for kind in kinds if arguments.start_kafka else ():
+            name = "kafka" if kind.brokers == 1 else f"kafka-{kind.brokers}"
+            print(f"model: starting {kind.brokers} brokers as {name}", file=sys.stderr)
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="vacancy-model-"))
+            cluster = KafkaCluster(Path(directory) / "kafka", kind.brokers, properties=kind().properties())
+            stack.enter_context(cluster)
+            found[name] = f"kafka://{cluster.servers}/model"
+        yield found
 
 
 def _checked(
