@@ -1,8 +1,11 @@
-"""kafka-python's network layer, extended to report why no broker can be reached.
+"""kafka-python's network layer, extended to report why no broker can be reached, and to find partitions that moved.
 
 A client of kafka-python retries until its timeout and then reports only the timeout. Here the result of each connection
 is recorded. An error that a retry cannot fix (refused credentials, an untrusted certificate, a missing file) ends the
 search for brokers at once.
+
+A broker that does not lead a partition any more refuses to say where it ends. kafka-python 3.0.12 then asks the same broker
+again, without a pause, until its timeout, and each time it is called. Here it learns first who leads the partitions now.
 """
 
 from __future__ import annotations
@@ -16,12 +19,14 @@ from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
+from kafka.protocol.consumer import ListOffsetsRequest
 
 from vacancy.resources.model.errors import VacancyError
 from vacancy.streams.kafka.errors import describe_connection_error, refusal
 
 _SILENT: Final = "does not answer"
 _SERVERS_SHOWN: Final = 3
+_METADATA_MS: Final = 1_000
 
 
 class _SearchEnded(KafkaError):  # type: ignore[misc]
@@ -29,7 +34,7 @@ class _SearchEnded(KafkaError):  # type: ignore[misc]
 
 
 class _Manager(KafkaConnectionManager):  # type: ignore[misc]
-    """Records how connections end while it is `observing`."""
+    """Records how connections end while it is `observing`. Asks who leads a partition if a broker refuses its offsets."""
 
     def __init__(self, net: NetworkSelector, where: str, **configuration: Any) -> None:
         super().__init__(net, **configuration)
@@ -37,6 +42,17 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
         self.refused: VacancyError | None = None
         self.observed: dict[str, str] = {}
         self._where = where
+
+    def send(self, request: Any, *args: Any, **options: Any) -> Any:
+        answer = super().send(request, *args, **options)
+        return self.call_soon(self._checked, answer) if isinstance(request, ListOffsetsRequest) else answer
+
+    async def _checked(self, answer: Any) -> Any:
+        response = await answer
+        if any(partition.error_code for topic in response.topics for partition in topic.partitions):
+            with contextlib.suppress(KafkaError):
+                await self.wait_for(self.cluster.request_update(), _METADATA_MS)
+        return response
 
     def get_connection(self, node_id: Any, *args: Any, **options: Any) -> Any:
         if not self.observing:

@@ -19,6 +19,7 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 from vacancy.resources.model.errors import LogError
 from vacancy.resources.model.record import Record
 from vacancy.streams.kafka.client import translated_errors
+from vacancy.streams.kafka.fetched_records import decode_in_batches
 from vacancy.streams.log import READ_BYTES, out_of_range
 from vacancy.streams.log_url import LogUrl
 
@@ -53,6 +54,7 @@ class KafkaReader:
 
     def __init__(self, consumer: Any, place: LogUrl, partitions: int) -> None:
         self._consumer, self._place = consumer, place
+        decode_in_batches(consumer)
         self._partitions = [_Partition(TopicPartition(place.place, p)) for p in range(partitions)]
         self._polled_at = 0.0
         self._reading = Lock()
@@ -80,6 +82,9 @@ class KafkaReader:
     def _from_buffer(self, one: _Partition, limit: int) -> list[Record]:
         records: list[Record] = []
         size = 0
+        if len(one.buffer) <= limit and one.size <= READ_BYTES:
+            records, size = list(one.buffer), one.size
+            one.buffer.clear()
         while one.buffer and len(records) < limit and size < READ_BYTES:
             records.append(one.buffer.popleft())
             size += len(records[-1].value)
@@ -121,18 +126,13 @@ class KafkaReader:
                 self._buffer(self._partitions[topic.partition], raw)
         self._polled_at = time.monotonic()
 
-    def _buffer(self, one: _Partition, raw: list[Any]) -> None:
-        partition = one.topic.partition
-        is_contiguous = raw[-1].offset == one.fetched + len(raw) - 1
+    def _buffer(self, one: _Partition, records: list[Record]) -> None:
+        is_contiguous = records[-1].offset == one.fetched + len(records) - 1
         if not is_contiguous:
-            raw = [record for place, record in enumerate(raw, one.fetched) if record.offset == place]
-        records = [
-            Record(partition, record.offset, record.timestamp, record.key or b"", record.value or b"")
-            for record in raw
-        ]
+            records = [record for place, record in enumerate(records, one.fetched) if record.offset == place]
         one.buffer.extend(records)
         one.size += sum(len(record.value) for record in records)
-        one.fetched += len(raw)
+        one.fetched += len(records)
         if not is_contiguous:
             self._note_problem([one.topic], self._gap(one))
         elif one.followed and (len(one.buffer) >= _BUFFER_FULL or one.size >= _BUFFER_BYTES):

@@ -1,6 +1,6 @@
 """Flipped bits and cut files of a store and of a log that nobody has open.
 
-`VACANCY_FUZZ_DAMAGES` is how many files of each kind are damaged (`make explore`).
+`VACANCY_FUZZ_DAMAGES` is how many files of each kind are damaged (`make explore`), `VACANCY_SEED` chooses others.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tests.support.damaged_files import damage
 from tests.support.temporary_stores import FAST
 
 DAMAGES = int(os.environ.get("VACANCY_FUZZ_DAMAGES", "3"))
+SEED = os.environ.get("VACANCY_SEED", "")
 KINDS = tuple(FILES)
 LOOKS = {"a reader": reader_agrees, "a worker": worker_agrees, "a rebuild": log_agrees}
 
@@ -32,7 +33,7 @@ def twin() -> Iterator[Twin]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_is_noticed_or_harmless(kind: str, twin: Twin) -> None:
-    rng, outcomes = random.Random(kind), Outcomes()
+    rng, outcomes = random.Random(SEED + kind), Outcomes()
     for number in range(DAMAGES):
         site = twin.copied(twin.site.home.with_name(f"{number}"))
         what = damage(rng, rng.choice(FILES[kind](site)))

@@ -26,6 +26,7 @@ from vacancy.resources.fold.rules_versions import RULES_VERSION
 from vacancy.resources.model.errors import StoreCorrupt, StoreError, StoreMismatch, UsageError
 
 FLIPS = int(os.environ.get("VACANCY_FUZZ_DAMAGES", "12"))
+SEED = os.environ.get("VACANCY_SEED", "")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_without_its_manifest_it_is_no_snapshot(url: str, site: SnapshotSite) ->
 
 
 def test_each_bit_that_flips_is_found_and_the_file_is_named(url: str, site: SnapshotSite) -> None:
-    storage, rng = SnapshotStorage(url), random.Random(url.partition(":")[0])
+    storage, rng = SnapshotStorage(url), random.Random(SEED + url.partition(":")[0])
     made = create_snapshot(site.store, storage, REGISTRY)
     there = files(url)
     for path in (*(one for one in there if one.endswith(".json")), *rng.choices(there, k=FLIPS)):
