@@ -14,6 +14,8 @@ from vacancy.cli.output import emit, emit_json, emit_table, note, position_text,
 from vacancy.resources.model.errors import UsageError, VacancyError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vacancy.projections.snapshots.manifest import SnapshotManifest
 
 app = typer.Typer(help="Make, list, check, restore and remove snapshots of the store.", rich_markup_mode=None)
@@ -116,7 +118,6 @@ def verify(
             verify_snapshot(storage, one, context.registry())
         except VacancyError as error:
             errors[one] = error
-            note(str(error))
         else:
             errors[one] = None
             if not as_json:
@@ -130,13 +131,22 @@ def verify(
                 ]
             }
         )
-    damaged = [one for one, error in errors.items() if error is not None]
-    if damaged:
-        raise DifferenceFound(
-            f"{len(damaged)} of {len(errors)} snapshots cannot be restored: {', '.join(damaged)}",
-            where=storage.url,
-            do="remove them with `vacancy snapshot prune ID`",
-        )
+    _raise_damaged(errors, storage.url)
+
+
+def _raise_damaged(errors: Mapping[str, VacancyError | None], url: str) -> None:
+    """Raise `DifferenceFound` if a snapshot has an error. All errors but the last are lines before it."""
+    damaged = [(name, error) for name, error in errors.items() if error is not None]
+    if not damaged:
+        return
+    for name, error in damaged[:-1]:
+        note(f"snapshot {name} cannot be restored: {error}")
+    name, error = damaged[-1]
+    raise DifferenceFound(
+        f"snapshot {name} cannot be restored: {error.what}",
+        where=error.where or url,
+        do=error.do or f"remove it with `vacancy snapshot prune {name}`, and make another one",
+    )
 
 
 @app.command()

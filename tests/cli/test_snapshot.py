@@ -42,9 +42,15 @@ def test_what_is_damaged_is_named(vacancy: Vacancy, tmp_path: Path) -> None:
     name = vacancy.json("snapshot", "create")["id"]
     kept = tmp_path / "state/vacancy/snapshots" / name
     (kept / "p00001" / "CURRENT.gz").unlink()
+    line = vacancy.fails(5, "snapshot", "verify")
+    assert f"{name} cannot be restored: a file of the snapshot is missing ({kept}/p00001/CURRENT.gz)" in line
+    assert "remove this one with `vacancy snapshot prune ID`" in line
+    another = vacancy.json("snapshot", "create")["id"]
+    (kept.with_name(another) / "p00001" / "CURRENT.gz").unlink()
     ended = vacancy.run_shared("snapshot", "verify")
     assert ended.code == 5
-    assert f"a file of the snapshot is missing ({kept}/p00001/CURRENT.gz)" in ended.err
+    assert [line.split()[2] for line in ended.err.splitlines()] == [name, another]
+    vacancy("snapshot", "prune", another)
     assert "missing" in vacancy.fails(1, "snapshot", "restore", "--store", "second")
     assert not (tmp_path / "second").exists()
     (kept / "manifest.json").write_text("{}")
