@@ -13,6 +13,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
+from errno import ENOTDIR
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,6 +120,8 @@ class SnapshotStorage:
                 paths = self._files.ls(self._root, detail=False)
             except FileNotFoundError:
                 return []
+            if [path.rstrip("/") for path in paths] == [self._root] and self._files.isfile(self._root):
+                raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), self._root)
         names = (path.rstrip("/").rpartition("/")[2] for path in paths)
         return sorted({name for name in names if _ID.fullmatch(name)})
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +72,27 @@ def test_a_history_from_a_point_on_begins_with_a_snapshot(vacancy: Vacancy) -> N
     assert with_start == whole[-2:]
     assert vacancy.json("history", "node-1", "--from", "-1d")["entries"] == whole
     assert "the log is younger than -1d" in vacancy.run_shared("history", "node-1", "--from", "-1d").err
+
+
+def test_a_history_does_without_snapshots_that_cannot_be_read(vacancy: Vacancy, tmp_path: Path) -> None:
+    """The log has all records, so the answer is the same; what is wrong is on standard error."""
+    whole = vacancy("history", "vm-2")
+    (name,) = [one["id"] for one in vacancy.json("snapshot", "list")["snapshots"]]
+    damaged = tmp_path / "damaged"
+    shutil.copytree(vacancy.home / "state/vacancy/snapshots", damaged)
+    (damaged / name / "p00000" / "CURRENT.gz").unlink()
+    (tmp_path / "file").write_text("")
+    settings = {"log": vacancy.environment["VACANCY_LOG"], "history": str(tmp_path / "history")}
+    with Vacancy(vacancy.home, **settings) as fresh:
+        ended = fresh.run_shared("history", "vm-2", "--snapshots", damaged)
+        assert (ended.code, ended.out) == (0, whole)
+        assert "missing" in ended.err
+        refused = ("--snapshots", tmp_path / "file")
+        ended = fresh.run_shared("history", "vm-2", *refused)
+        assert (ended.code, ended.out) == (0, whole)
+        (line,) = ended.err.splitlines()
+        assert line.startswith("vacancy: folding from the first record: ")
+        assert str(tmp_path / "file") in fresh.fails(1, "history", "vm-2", "--from", "0:4", *refused)
 
 
 def test_what_people_see(vacancy: Vacancy) -> None:

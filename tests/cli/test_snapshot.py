@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Vacancy, node_file
+from tests.cli.command import EXECUTABLE, Vacancy, node_file
 
 
 @pytest.fixture
@@ -76,6 +76,7 @@ def test_wrong_use_is_one_line(vacancy: Vacancy) -> None:
     assert "it is not clear what to remove" in vacancy.fails(2, "snapshot", "prune")
     assert "'tomorrow' is not a time" in vacancy.fails(2, "snapshot", "prune", "--max-age", "tomorrow")
     assert "is not installed" in vacancy.fails(2, "snapshot", "list", "--snapshots", "s3://bucket/here")
+    assert "Not a directory" in vacancy.fails(1, "snapshot", "list", "--snapshots", EXECUTABLE)
     assert json.loads(vacancy.run_shared("snapshot", "list", "--json").out)["snapshots"] == []
 
 
