@@ -75,7 +75,7 @@ def test_a_history_from_a_point_on_begins_with_a_snapshot(vacancy: Vacancy) -> N
 
 
 def test_a_history_does_without_snapshots_that_cannot_be_read(vacancy: Vacancy, tmp_path: Path) -> None:
-    """The log has all records, so the answer is the same; what is wrong is on standard error."""
+    """The log has all records, so the answer is the same; the error is on standard error."""
     whole = vacancy("history", "vm-2")
     (name,) = [one["id"] for one in vacancy.json("snapshot", "list")["snapshots"]]
     damaged = tmp_path / "damaged"
