@@ -49,10 +49,11 @@ explore: $(VENV)/.dev
 	VACANCY_LIVE_KILLS=50 $(BIN)/pytest -q --timeout 0 tests/live/test_live_killed.py
 	for seed in $$(seq 101 130); do VACANCY_SEED=$$seed $(BIN)/pytest -q tests/faults/test_killed.py || exit 1; done
 
-# What is generated in docs/: tests compare the committed files with the code.
+# What is generated in docs/, and cli/completion_table.py: tests compare the committed files with the code.
 docs: $(VENV)/.dev
 	$(BIN)/python -m tests.support.api_reference
 	$(BIN)/python -m tests.support.flow_picture
+	$(BIN)/python -m tests.support.completion_table
 
 # The strict editable install is a tree of links, so that type checkers see the packages. It is made again when
 # a file is added, removed or renamed.

@@ -13,6 +13,8 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
+from vacancy.cli import examples
+
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "demo": ("demo.demo", "Run the whole system on this host."),
     "worker": ("worker.worker", "Fold the log into this host's store."),
@@ -46,6 +48,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "topics": ("topics.app", "Create a log, or check one."),
     "rules": ("rules.app", "Show or raise the rules of the log."),
     "quota": ("quota.app", "Set and show limits of projects and users."),
+    "completion": ("completion.completion", "Print the completion script of a shell."),
     "classes": ("classes.app", "List or activate resource classes."),
 }
 """Name -> the function, or the group `app`, in a module of `vacancy.cli.commands`; and its line in the help."""
@@ -85,4 +88,13 @@ def _command(name: str) -> Any:
     else:
         settings = getattr(module, "SETTINGS", None)
         only.command(name=name, short_help=short_help, context_settings=settings)(found)
-    return typer.main.get_group(only).commands[name]
+    command = typer.main.get_group(only).commands[name]
+    _add_examples(command, name)
+    return command
+
+
+def _add_examples(command: Any, path: str) -> None:
+    """Put the examples of a command, and of those below it, at the end of their help."""
+    command.epilog = examples.help_text(path) or command.epilog
+    for name, one in getattr(command, "commands", {}).items():
+        _add_examples(one, f"{path} {name}")

@@ -79,14 +79,6 @@ def bisect(
     The answers at both ends must differ. Half of the records between them is left after each question, so a day of
     10,000,000 records takes 26 questions; snapshots make them fast. If the answer changed several times, one of these
     changes is found.
-
-    Examples:
-
-    vacancy bisect 'candidates --resources VCPU:8 --required CUSTOM_X' --from -1d
-
-    vacancy bisect 'candidates --qualities-only --in-tree node-1 --where "VCPU.free >= 4"' --from -2h --to -1h
-
-    vacancy bisect 'show consumer web-1' --from 2026-11-28T13:00:00Z
     """
     context = CommandContext(log=log, snapshots=snapshots, archive=archive, config=config, kafka=kafka)
     registry = context.registry()

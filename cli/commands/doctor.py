@@ -33,7 +33,7 @@ def doctor(
     kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
-    """Check this host and its log, and say what to do about what is wrong.
+    """Check this host and its log, and say what to do about each problem.
 
     Checked are settings, file modes, disks, brokers, topic, clock, store, worker, lag, versions, digests and permissions. It
     runs beside workers and writes nothing.

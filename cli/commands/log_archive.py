@@ -44,8 +44,6 @@ def export(
     An archive that exists is continued after its last segment, so run this again after an interruption, or every day.
 
     An archive is read as a log: `vacancy replay --log archive+file:///path --into DIR`.
-
-    Examples: `vacancy log export --to s3://bucket/vacancy`; `vacancy log export --to report --until -1h`.
     """
     context = CommandContext(log=log, archive=archive, config=config, kafka=kafka)
     from vacancy.clients.archives.export import export_log
@@ -95,8 +93,6 @@ def import_(
 
     Stores and snapshots of the old log fit the new one. Let nothing write to the old one any more. An import that was
     interrupted is continued. A log that exists is not written to.
-
-    Example: `vacancy log import --from s3://bucket/vacancy --log sqlite:///var/lib/vacancy/log.db`.
     """
     context = CommandContext(log=log, config=config, kafka=kafka)
     from vacancy.clients.archives.importing import import_log

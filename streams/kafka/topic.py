@@ -137,7 +137,7 @@ def delete_records(place: LogUrl, settings: Mapping[str, str], partition: int, b
 
 
 class TopicProblem(NamedTuple):
-    """One sentence on what is wrong with a topic. `serious`: records can be neither read nor written, or verdicts can change."""
+    """A problem of a topic, in one sentence. `serious`: records can be neither read nor written, or verdicts can change."""
 
     text: str
     serious: bool
@@ -145,7 +145,7 @@ class TopicProblem(NamedTuple):
 
 class TopicState(NamedTuple):
     """A topic as the brokers describe it: its partitions, the fewest replicas of one, its configuration by Kafka's names (None
-    where this user may not read it), what is wrong with it, and what this user may do with it (`READ`, `WRITE` …; None: the
+    where this user may not read it), its problems, and what this user may do with it (`READ`, `WRITE` …; None: the
     brokers do not say)."""
 
     partitions: int

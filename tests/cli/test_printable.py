@@ -39,11 +39,13 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "candidates": SMALL,
     "classes activate": (),
     "classes": (),
+    "completion": ("bash",),
     "confirm": ("c-1",),
     "dead-letters": (),
     "demo": ("--nodes", 1, "--schedulers", 1, "--requests", 1),
     "diff": ("0:1",),
     "digest": (),
+    "doctor": (),
     "evacuate": ("node-1", "--dry-run"),
     "history": ("node-1", "--all"),
     "log export": ("--to", "archive"),
@@ -257,7 +259,12 @@ def test_a_terminal_receives_no_escapes_but_those_of_its_style(vacancy: Vacancy,
 
 def test_only_the_modules_for_output_write_to_a_stream() -> None:
     may = {"cli/output.py", "clients/runtime/logging.py", "streams/printable.py"}
-    printing = {"streams/faust/worker.py", "streams/faust/entrypoint.py", "clients/runtime/child_process.py"}
+    printing = {
+        "cli/completion.py",
+        "streams/faust/worker.py",
+        "streams/faust/entrypoint.py",
+        "clients/runtime/child_process.py",
+    }
     for top in ("cli", "clients", "streams", "projections", "resources"):
         for path in (ROOT / top).rglob("*.py"):
             name = str(path.relative_to(ROOT))

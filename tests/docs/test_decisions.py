@@ -17,8 +17,11 @@ def test_the_index_lists_every_record_by_its_title() -> None:
     assert listed == [(*title, record.name) for title, record in zip(titles, RECORDS, strict=True)]
 
 
-def test_numbers_follow_each_other() -> None:
-    assert [int(record.name[:4]) for record in RECORDS] == list(range(1, len(RECORDS) + 1))
+def test_numbers_are_given_once() -> None:
+    """Several people write records at once, each with a number of their own, so one may come before a lower one."""
+    numbers = [int(record.name[:4]) for record in RECORDS]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] - len(numbers) < 10
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: str(record.stem))

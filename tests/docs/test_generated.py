@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support import api_reference, flow_picture
+from tests.support import api_reference, completion_table, flow_picture
 
 
 def test_the_api_reference_is_up_to_date() -> None:
@@ -11,6 +11,10 @@ def test_the_api_reference_is_up_to_date() -> None:
 
 def test_the_picture_of_the_flow_is_up_to_date() -> None:
     assert flow_picture.PICTURE.read_text() == flow_picture.picture(), "run `make docs`"
+
+
+def test_the_table_of_the_completion_is_up_to_date() -> None:
+    assert completion_table.MODULE.read_text() == completion_table.module(), "run `make docs`"
 
 
 def test_every_public_name_has_a_docstring() -> None:
