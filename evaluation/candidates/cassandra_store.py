@@ -77,7 +77,7 @@ class CassandraCandidate:
                 *SETTINGS,
                 *([SHORT_RUNS] if self._short_runs else []),
             ),
-            acknowledgement="The only node has accepted and committed the Paxos round, and has synced its commit log (fsync).",
+            acknowledgement="the only node has accepted and committed the Paxos round, and has synced its commit log (fsync)",
             durability="a kill of Cassandra, a restart of the machine; not the loss of the disk",
             replicas=1,
             processes="one Java process",

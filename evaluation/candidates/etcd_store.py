@@ -67,8 +67,8 @@ class EtcdCandidate:
         return About(
             version=f"etcd {etcd_version()}, grpcio {version('grpcio')} with the stubs of aetcd {version('aetcd')}",
             settings=SETTINGS,
-            acknowledgement="The only member has appended the transaction to its write-ahead log, synced the log (fdatasync), and"
-            " applied the transaction.",
+            acknowledgement="the only member has appended the transaction to its write-ahead log, synced the log (fdatasync), and"
+            " applied the transaction",
             durability="a kill of etcd, a restart of the machine; not the loss of the disk",
             replicas=1,
             processes="one etcd server",

@@ -97,7 +97,7 @@ class _Placement:
                 *profile.environment,
                 *mariadb_server.SETTINGS,
             ),
-            acknowledgement="MariaDB has committed the allocation, with its redo log synced (fsync), and Placement has answered 204.",
+            acknowledgement="MariaDB has committed the allocation, with its redo log synced (fsync), and Placement has answered 204",
             durability="a kill of Placement and of MariaDB, a restart of the machine; not the loss of the disk",
             replicas=1,
             processes=f"uWSGI with its router and {profile.processes} processes of {profile.threads} threads, one MariaDB server",

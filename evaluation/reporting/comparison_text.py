@@ -22,9 +22,6 @@ from evaluation.reporting.comparison import (
 from evaluation.reporting.published import PUBLISHED
 from evaluation.scenarios.result import Conditions, ScenarioResult
 
-ADVANTAGES_MAX = 12
-"""Rows of one candidate and scenario in the first table. The others are in the tables of the scenarios."""
-
 
 def comparison_text(comparison: Comparison) -> str:
     """The whole report."""
@@ -81,24 +78,34 @@ def _advantages(comparison: Comparison) -> str:
     found = list(advantages(comparison))
     if not found:
         return "Nothing that was measured here under the same conditions."
-    shown: list[Advantage] = []
-    for place in dict.fromkeys((one.scenario, one.candidate) for one in found):
-        shown += [one for one in found if (one.scenario, one.candidate) == place][:ADVANTAGES_MAX]
-    rows = [
-        (
-            one.candidate,
-            one.scenario,
-            one.figure,
-            one.value,
-            f"{one.vacancy}: {one.vacancy_value}",
-            _ratio_text(one.times),
-            _conditions_text(one.conditions),
+    groups: dict[tuple[str, str, str], list[Advantage]] = {}
+    for one in found:  # the largest of a scenario come first
+        groups.setdefault((one.scenario, one.candidate, one.figure), []).append(one)
+    rows = []
+    for (scenario, candidate, figure), group in sorted(
+        groups.items(), key=lambda one: _order(comparison, *one[0][:2])
+    ):
+        under = conditions_key(group[0].conditions)
+        same = [one for one in group if conditions_key(one.conditions) == under]
+        others = len({conditions_key(one.conditions) for one in group}) - 1
+        beaten = "; ".join(f"{one.vacancy}: {one.vacancy_value}{_bracket(one.times)}" for one in same)
+        more = f"; better under {others + 1} sets of conditions" if others else ""
+        rows.append(
+            (candidate, scenario, figure, same[0].value, beaten, _conditions_text(same[0].conditions) + more)
         )
-        for one in shown
-    ]
-    head = ("candidate", "scenario", "figure", "candidate's", "vacancy's", "times as good", "conditions")
-    left = len(found) - len(shown)
-    return _table(head, rows) + (f"\n\n{left} more are in the tables of the scenarios." if left else "")
+    head = ("candidate", "scenario", "figure", "candidate's", "vacancy's", "conditions")
+    return (
+        "Every figure in which each run of a candidate was better than each run of a kind of vacancy, with the conditions under which the"
+        " difference is largest. In brackets: how many times as good.\n\n" + _table(head, rows)
+    )
+
+
+def _order(comparison: Comparison, scenario: str, candidate: str) -> tuple[int, int]:
+    return list(comparison.proves).index(scenario), comparison.candidates.index(candidate)
+
+
+def _bracket(times: Ratio | None) -> str:
+    return f" [{_ratio_text(times)} times]" if times is not None else ""
 
 
 def _claims(comparison: Comparison) -> str:
@@ -140,14 +147,14 @@ def _scenario(results: Sequence[ScenarioResult], kind: str | None) -> str:
         for figure in one.figures
     }
     tables: dict[tuple[str, ...], list[list[str]]] = {}
-    for one in results:
+    for one in sorted(results, key=lambda one: conditions_key(one.conditions)):  # side by side
         if one.not_offered is not None:
             continue
         row = [one.candidate, _conditions_text(one.conditions)]
         for figure in one.figures:
             other = theirs.get((conditions_key(one.conditions), figure.name))
             times = ratio(figure, other) if other is not None and one.candidate != kind else None
-            row.append(value_text(figure) + (f" [{_ratio_text(times)} times]" if times else ""))
+            row.append(value_text(figure) + _bracket(times))
         row += [_conflicts_text(one), one.conditions.acknowledgement]
         tables.setdefault(tuple(figure.name for figure in one.figures), []).append(row)
     parts = [
@@ -184,7 +191,7 @@ def _conditions_text(one: Conditions) -> str:
     parts = [
         f"{one.nodes:,} nodes",
         f"{one.fill:.0%} full",
-        f"{one.schedulers} × {one.claims_in_flight} in flight",
+        f"{one.schedulers} × {one.claims_in_flight} in flight" if one.schedulers else "no scheduler",
         f"{one.replicas} replica{'s' if one.replicas != 1 else ''}",
         f"{one.cores} cores",
     ]

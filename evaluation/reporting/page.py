@@ -8,23 +8,40 @@ from collections.abc import Iterator, Sequence
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <style>
-body {{ font: 15px/1.5 sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto }}
-th, td {{ border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top }}
-th {{ background: #f5f5f5 }} figure {{ margin: 1.5rem 0 }} svg {{ max-width: 100%; height: auto }}
-code {{ background: #f5f5f5 }}
+body {{ font: 15px/1.5 sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+.table {{ overflow-x: auto; margin: 1rem 0 }} table {{ border-collapse: collapse; font-size: 13px }}
+th, td {{ border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top; min-width: 4rem }}
+td.long {{ min-width: 15rem }} td.middle {{ min-width: 9rem }} th {{ background: #f5f5f5 }} code {{ background: #f5f5f5 }}
+.plots {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: 1rem }}
+figure {{ margin: 0 }} svg {{ width: 100%; height: auto }} nav ul {{ columns: 16rem; padding-left: 1.2rem }}
 </style></head><body>
 {body}
 </body></html>
 """
 
 
+_WIDTHS = ((60, "long"), (24, "middle"))
+"""From how many characters on a cell is of a class."""
+
+
 def html_page(title: str, markdown: str, plots: Sequence[tuple[str, str]]) -> str:
-    """The page: the text, then each plot as (title, SVG)."""
+    """The page: the text, with a list of its chapters behind the first paragraph, then each plot as (title, SVG)."""
     figures = [f"<figure><figcaption>{html.escape(name)}</figcaption>{svg}</figure>" for name, svg in plots]
-    return _PAGE.format(title=html.escape(title), body="\n".join((*_blocks(markdown), *figures)))
+    if figures:
+        figures = ['<h2 id="plots">Plots</h2>', '<div class="plots">', *figures, "</div>"]
+    chapters = re.findall(r"^## (.*)$", markdown, re.MULTILINE) + (["Plots"] if figures else [])
+    blocks = list(_blocks(markdown))
+    if len(chapters) > 1:
+        links = "".join(f'<li><a href="#{_anchor(one)}">{_inline(one)}</a></li>' for one in chapters)
+        blocks.insert(2, f"<nav><ul>{links}</ul></nav>")
+    return _PAGE.format(title=html.escape(title), body="\n".join((*blocks, *figures)))
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
 
 
 def _blocks(markdown: str) -> Iterator[str]:
@@ -33,7 +50,7 @@ def _blocks(markdown: str) -> Iterator[str]:
         lines = block.splitlines()
         if heading := re.match(r"(#{1,4}) (.*)", lines[0]):
             level = len(heading[1])
-            yield f"<h{level}>{_inline(heading[2])}</h{level}>"
+            yield f'<h{level} id="{_anchor(heading[2])}">{_inline(heading[2])}</h{level}>'
             lines = lines[1:]
         if not lines:
             continue
@@ -50,9 +67,15 @@ def _table(lines: Sequence[str]) -> str:
     rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
     head = "".join(f"<th>{_inline(cell)}</th>" for cell in rows[0])
     body = "".join(
-        "<tr>" + "".join(f"<td>{_inline(cell)}</td>" for cell in row) + "</tr>" for row in rows[2:]
+        "<tr>" + "".join(f"<td{_width(cell)}>{_inline(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows[2:]
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _width(cell: str) -> str:
+    """A cell with much text is not made so narrow that its row gets high."""
+    return next((f' class="{name}"' for least, name in _WIDTHS if len(cell) > least), "")
 
 
 def _inline(text: str) -> str:

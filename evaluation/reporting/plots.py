@@ -22,27 +22,33 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Series:
-    """A line, or the bars of one kind. `low` and `high`: the spread of each value of `y`, where it was measured."""
+    """A line, or the bars of one kind. `low` and `high`: the spread of each value of `y`, where it was measured. `dashed`: of a line."""
 
     name: str
     x: Sequence[Any]
     y: Sequence[float]
     low: Sequence[float] = field(default_factory=list)
     high: Sequence[float] = field(default_factory=list)
+    dashed: bool = False
 
 
 def line_plot(series: Sequence[Series], *, x: str, y: str, log_x: bool = False, log_y: bool = False) -> str:
     """Lines with a marker at each value. Raises `UsageError` where matplotlib is missing."""
     axes = _axes()
     for one in series:
-        axes.plot(one.x, one.y, marker="o", markersize=4, label=one.name)
+        axes.plot(
+            one.x, one.y, marker="o", markersize=4, label=one.name, linestyle="--" if one.dashed else "-"
+        )
     if log_x:
         axes.set_xscale("log")
     return _finished(axes, x, y, log_y=log_y)
 
 
-def bar_plot(series: Sequence[Series], *, y: str, log_y: bool = False) -> str:
-    """Bars, one group for each value of `x`, with the spread as a line where there is one. Raises as `line_plot`."""
+def bar_plot(
+    series: Sequence[Series], *, y: str, log_y: bool = False, marked: Sequence[str] | None = None
+) -> str:
+    """Bars, one group for each value of `x`, with the spread as a line where there is one. `marked`: values of `x` whose bars have a
+    colour, and the others none. Raises as `line_plot`."""
     axes = _axes()
     places = list(dict.fromkeys(str(value) for one in series for value in one.x))
     width = 0.8 / max(1, len(series))
@@ -54,7 +60,8 @@ def bar_plot(series: Sequence[Series], *, y: str, log_y: bool = False) -> str:
                 [value - low for value, low in zip(one.y, one.low, strict=True)],
                 [high - value for value, high in zip(one.y, one.high, strict=True)],
             ]
-        axes.bar(at, one.y, width, label=one.name, yerr=spread, capsize=2)
+        colours = None if marked is None else ["C0" if str(value) in marked else "0.65" for value in one.x]
+        axes.bar(at, one.y, width, label=one.name, yerr=spread, capsize=2, color=colours)
     axes.set_xticks(range(len(places)), places, rotation=20, ha="right")
     return _finished(axes, "", y, log_y=log_y)
 
@@ -83,7 +90,7 @@ def _finished(axes: Any, x: str, y: str, *, log_y: bool) -> str:
     axes.set_ylabel(y)
     axes.grid(axis="y", alpha=0.3)
     if len(axes.get_legend_handles_labels()[1]) > 1:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, fontsize=7)
     text = io.StringIO()
     with mpl.rc_context(_STYLE):
         axes.figure.tight_layout()

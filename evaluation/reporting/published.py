@@ -21,7 +21,7 @@ PUBLISHED = (
         "Protean (Microsoft Azure)",
         "2,000 requests/s at peak; hundreds a second usually; a few ms for a decision",
         "Production. One instance serves a zone of 10,000 to 100,000 machines, with several allocation agents that work on copies of"
-        " one placement store; conflicts are negligible. The hardware of agents and store is not published.",
+        " one placement store; conflicts are negligible; 85 to 90 % of the capacity is used. The hardware of agents and store is not published.",
         "Hadary et al., Protean: VM Allocation Service at Scale, OSDI 2020",
         "No. The load is what customers asked for, not the most that it can do; it ranks machines by many rules, where `random`"
         " here takes any; nobody else can run it.",

@@ -11,12 +11,13 @@ import pytest
 
 from evaluation import compare
 from evaluation.comparison_run import load_comparison
+from evaluation.reporting.claims import claims
 from evaluation.reporting.comparison import advantages, harm, ratio
 from evaluation.reporting.comparison_plots import comparison_plots
 from evaluation.reporting.comparison_text import comparison_text
 from evaluation.reporting.page import html_page
 from evaluation.reporting.published import PUBLISHED
-from evaluation.scenarios.result import Figure
+from evaluation.scenarios.result import Figure, ScenarioResult
 from tests.evaluation.reporting.fixed_comparison import COMPARISON, RESULTS, racing
 
 GOLDEN = Path(__file__).parent / "fixed_report.md"
@@ -116,7 +117,10 @@ def test_the_page_has_all_plots_and_loads_nothing() -> None:
     assert "src=" not in page
     loaded = re.findall(r'(?:href|url)[=(]"?([^")\s>]+)', page)
     assert all(one.startswith("#") for one in loaded)
-    assert "<h2>What others do better than vacancy</h2>" in page
+    assert '<h2 id="what-others-do-better-than-vacancy">What others do better than vacancy</h2>' in page
+    anchors = re.findall(r'<a href="#([^"]+)"', page)
+    assert "what-others-do-better-than-vacancy" in anchors
+    assert all(f'id="{one}"' in page for one in anchors)
     assert page == html_page("Candidates", comparison_text(COMPARISON), list(comparison_plots(COMPARISON)))
 
 
@@ -158,3 +162,65 @@ def test_the_exit_code_tells_harm_of_vacancy_and_failures() -> None:
     assert compare.exit_code(unharmed) == 0  # another store doubled something: that is a finding
     harmed = replace(unharmed, results=(racing("vacancy-embedded", 1.0, 1.0, lost=1),))
     assert compare.exit_code(harmed) == compare.EXIT_HARM
+
+
+def race(
+    candidate: str, schedulers: int, in_flight: int, rate: float, seconds: float = 2.0
+) -> ScenarioResult:
+    """A result of a race under these conditions."""
+    one = racing(candidate, rate, 1.0)
+    conditions = replace(
+        one.conditions, nodes=10_000, schedulers=schedulers, claims_in_flight=in_flight, seconds=seconds
+    )
+    figures = (
+        Figure.of("placements", "1/s", "more", (rate,)),
+        Figure.of("placement p50", "ms", "less", (1e3 / rate,)),
+    )
+    return replace(one, conditions=conditions, figures=figures)
+
+
+def test_where_two_conditions_vary_each_has_a_plot_with_the_other_one_fixed() -> None:
+    ways = ((1, 1), (2, 1), (4, 1), (4, 16), (4, 96))
+    results = [race("etcd", *way, 100.0) for way in ways] + [race("etcd", 4, 8, 7.0, seconds=0.0)]
+    titles = [title for title, _ in comparison_plots(replace(COMPARISON, results=results))]
+    assert titles[:2] == ["racing: placements, 1 claims in flight", "racing: placements, 4 schedulers"]
+
+
+def test_claims_are_stated_with_what_was_measured_and_whether_they_hold() -> None:
+    results = [
+        race(name, 4, in_flight, rate)
+        for name, rate in (
+            ("vacancy-kafka-1", 3_000.0),
+            ("placement-best", 5.0),
+            ("postgresql", 2_900.0),
+            ("etcd", 3_500.0),
+        )
+        for in_flight in (1, 16)
+    ]
+    results += [race("vacancy-kafka-1", 1, 1, 250.0), race("postgresql", 1, 1, 1_000.0)]
+    way = race("vacancy-kafka-3", 4, 8, 2_500.0)
+    figures = (
+        Figure.of("placements", "1/s", "more", (2_500.0,)),
+        Figure.of("conflicts", "% of claims", "less", (0.2,)),
+        Figure.of("placement p99", "ms", "less", (60.0,)),
+    )
+    large = replace(
+        way, scenario="scale", conditions=replace(way.conditions, nodes=100_000, fill=0.9), figures=figures
+    )
+    slower = replace(large, figures=(*figures[:2], Figure.of("placement p99", "ms", "less", (150.0,))))
+    found = list(claims(replace(COMPARISON, results=[*results, slower, large])))
+    held = {(one.text.partition(",")[0], one.holds) for one in found}
+    assert ("With 100", "yes") in held
+    by_rival = [(one.text.rpartition(" ")[2], one.holds) for one in found[:9]]
+    each = [("placement-best.", "yes"), ("postgresql.", "yes"), ("etcd.", "no")]
+    assert by_rival == [*each, *each, *[(rival, "not measured") for rival, _ in each]]
+    (single,) = (one for one in found if one.holds == "for information")
+    assert "postgresql: 1 ms; vacancy-kafka-1: 4 ms, 4 times as long" in single.measured
+    (none,) = (one for one in found if one.text.startswith("In every scenario"))
+    assert none.holds == "yes"
+    lost = claims(replace(COMPARISON, results=[racing("vacancy-embedded", 1.0, 1.0, lost=1)]))
+    assert ("In every scenario vacancy overcommits nothing, loses nothing and doubles nothing.", "no") in [
+        (one.text, one.holds) for one in lost
+    ]
+    none_large = list(claims(replace(COMPARISON, results=[slower])))
+    assert [one.holds for one in none_large if "acks=all" in one.text] == ["no"]
