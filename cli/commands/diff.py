@@ -58,11 +58,12 @@ def diff(
         log=log, store=store, snapshots=snapshots, archive=archive, config=config, kafka=kafka
     )
     with ExitStack() as opened, progress_bar("records folded") as progress:
+        names = (before, str(context.store) if after is None else after)
         sides = [
             opened.enter_context(open_source(text, context.settings, context.registry(), progress=progress))
-            for text in (before, str(context.store) if after is None else after)
+            for text in names
         ]
-        found = differences(*sides, across_logs=across_logs)
+        found = differences(*sides, across_logs=across_logs, names=names)
     if as_json:
         emit_json(found)
         return

@@ -161,15 +161,22 @@ class Differences:
     by_cell: dict[str, list[Total]]
 
 
-def differences(before: StoreReader, after: StoreReader, *, across_logs: bool = False) -> Differences:
+def differences(
+    before: StoreReader,
+    after: StoreReader,
+    *,
+    across_logs: bool = False,
+    names: tuple[str, str] | None = None,
+) -> Differences:
     """What differs between two stores, as of their positions: what `after` has and `before` has not, and so on.
 
-    Raises `StoreMismatch` for stores of different logs unless `across_logs`, `StoreError` where they cannot be read.
+    Raises `StoreMismatch` for stores of different logs unless `across_logs`, with `names` (default: their directories);
+    `StoreError` where they cannot be read.
     """
     if before.manifest.log != after.manifest.log and not across_logs:
         raise StoreMismatch(
             f"the stores are of different logs: {before.manifest.log} and {after.manifest.log}",
-            where=f"{before.path}, {after.path}",
+            where=", ".join(names or (str(before.path), str(after.path))),
             do="give --across-logs if they are to be compared",
         )
     return _Comparison(before, after).result()

@@ -112,5 +112,9 @@ def test_what_cannot_be_compared_is_one_line(vacancy: Vacancy) -> None:
     vacancy.fails(1, "diff", "snapshot:other")
     vacancy("topics", "create", "--partitions", 1, "--log", f"sqlite://{vacancy.home}/other.db")
     vacancy("replay", "--into", "other", "--log", f"sqlite://{vacancy.home}/other.db")
-    assert "are of different logs" in vacancy.fails(1, "diff", "store", "other")
+    (snapshot,) = vacancy.json("snapshot", "list")["snapshots"]
+    for before in ("store", f"snapshot:{snapshot['id']}"):
+        line = vacancy.fails(1, "diff", before, "other")
+        assert "are of different logs" in line
+        assert f"({before}, other)" in line
     assert vacancy.json("diff", "store", "other", "--across-logs")["nodes"][0]["what"] == "gone"
