@@ -399,6 +399,20 @@ class Candidate(Protocol):
 
 
 @runtime_checkable
+class HasHosts(Protocol):
+    """What a candidate has in addition if schedulers need a process of their host, so that a host can be cut off and others go on."""
+
+    def connection_elsewhere(self, scheduler_number: int) -> Json:
+        """What a scheduler on another host needs to connect. The first call starts what that host needs, and waits until it serves."""
+
+    def cut_off_host(self) -> CutOff:
+        """Cut off the host of the schedulers that `Candidate.connection` connects, as `Candidate.cut_off` does."""
+
+    def heal_host(self) -> None:
+        """Undo `cut_off_host`. May be called twice."""
+
+
+@runtime_checkable
 class WarmsUp(Protocol):
     """What a candidate has in addition if its store gets fast only after some half a minute of work."""
 

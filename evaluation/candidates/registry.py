@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from evaluation.candidates.candidate import Candidate, Connection, Json, WarmsUp
 from vacancy.resources.model.errors import UsageError
@@ -41,7 +41,16 @@ def candidate(name: str, *, short_runs: bool = False) -> Candidate:
     return made
 
 
-def described(one: Candidate, scheduler_number: int) -> Json:
+class Connects(Protocol):
+    """What of a candidate is needed to connect schedulers."""
+
+    name: str
+
+    def connection(self, scheduler_number: int) -> Json:
+        """See `Candidate.connection`."""
+
+
+def described(one: Connects, scheduler_number: int) -> Json:
     """What `connect` needs in the process of a scheduler."""
     return {"candidate": one.name, "connection": one.connection(scheduler_number)}
 

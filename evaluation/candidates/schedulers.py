@@ -14,10 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from evaluation.candidates.candidate import Candidate, Json
+from evaluation.candidates.candidate import Json
 from evaluation.candidates.jobs import END, Job, JobResult
 from evaluation.candidates.processes import die_with_parent
-from evaluation.candidates.registry import described
+from evaluation.candidates.registry import Connects, described
 from vacancy.resources.model.errors import VacancyError
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -114,7 +114,7 @@ class Schedulers:
 
     def __init__(
         self,
-        candidate: Candidate,
+        candidate: Connects,
         number: int,
         pool: list[SchedulerProcess] | None = None,
         *,
@@ -134,6 +134,13 @@ class Schedulers:
             raise
         every += started
         self.processes = every[:number]
+
+    @classmethod
+    def joined(cls, processes: Sequence[SchedulerProcess]) -> Self:
+        """These processes, of several groups, as one group. It does not end them."""
+        made = cls.__new__(cls)
+        made._is_shared, made.processes = True, list(processes)
+        return made
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Start a job in each process."""

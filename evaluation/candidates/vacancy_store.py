@@ -68,6 +68,9 @@ _BATCH: Final = 1000
 _CAUGHT_UP_S: Final = 1800.0
 _READY_S: Final = 600.0
 _ELECTED_S: Final = 120.0
+_ELSEWHERE: Final = 100
+"""Added to the numbers of schedulers on another host."""
+
 _DEADLINE_MS: Final = 590_000
 
 
@@ -81,6 +84,7 @@ class VacancyStore:
         self.workdir = Path()
         self.log: Log | None = None
         self._worker: WorkerProcess | None = None
+        self._worker_elsewhere: WorkerProcess | None = None
         self._position_of_fill: dict[int, int] = {}
 
     @property
@@ -130,9 +134,10 @@ class VacancyStore:
 
     def stop(self) -> None:
         """See `Candidate.stop`."""
-        if self._worker is not None and self._worker.pid is not None:
-            self._worker.kill()
-        self._worker = None
+        for worker in (self._worker, self._worker_elsewhere):
+            if worker is not None and worker.pid is not None:
+                worker.kill()
+        self._worker = self._worker_elsewhere = None
         if self.log is not None:
             self.log.close()
         self.log = None
@@ -235,10 +240,30 @@ class VacancyStore:
         return Expression("one query", text if order is None else f"{text} in the order {order.name}")
 
     def cut_off(self) -> CutOff:
-        """See `Candidate.cut_off`."""
+        """See `Candidate.cut_off`: the only worker, if there is no other host."""
         pause(self._worker_pids())
         return CutOff("the worker of this host, which folds all cells", has_cells=False)
 
     def heal(self) -> None:
         """See `Candidate.heal`."""
+        resume(self._worker_pids())
+
+    # -- another host -----------------------------------------------------------------------------------------------
+
+    def connection_elsewhere(self, scheduler_number: int) -> Json:
+        """See `HasHosts.connection_elsewhere`: a store of its own on the same log, with its worker."""
+        store = self.workdir / "elsewhere"
+        if self._worker_elsewhere is None:
+            self._worker_elsewhere = WorkerProcess(self.url, store)
+            self._worker_elsewhere.start()
+            self._worker_elsewhere.wait_ready(_READY_S)
+        return {"log": self.url, "store": str(store), "number": _ELSEWHERE + scheduler_number}
+
+    def cut_off_host(self) -> CutOff:
+        """See `HasHosts.cut_off_host`."""
+        pause(self._worker_pids())
+        return CutOff("the worker of one of two hosts, each with a store of its own", has_cells=True)
+
+    def heal_host(self) -> None:
+        """See `HasHosts.heal_host`."""
         resume(self._worker_pids())

@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))  # `evaluation` is not installed
 
+from evaluation.reporting.comparison import HARM
 from evaluation.scenarios.registry import SCENARIOS
 from evaluation.scenarios.scenario import Plan
 
@@ -22,6 +23,15 @@ def test_a_scenario_runs_with_a_store_of_its_own(scenario: str, tmp_path: Path) 
         assert result.figures
     assert any("loading" in text for text in progress)
     assert list(tmp_path.iterdir()) == [], "files are left"
+
+
+def test_a_host_is_cut_off_then_its_part_and_nothing_is_lost(tmp_path: Path) -> None:
+    host, part = SCENARIOS["isolation"].run("vacancy-embedded", Plan("tiny", 15.0, tmp_path))
+    assert "one of two hosts" in host.notes[0]
+    assert "the worker of this host" in part.notes[0]
+    for result in (host, part):
+        assert result.counts["placed"] > 0
+        assert [result.counts[name] for name in HARM] == [0, 0, 0], result.notes
 
 
 def test_each_scenario_says_what_it_proves() -> None:
