@@ -30,7 +30,7 @@ def worker(
         typer.Option(
             "--web-host",
             metavar="HOST",
-            help="Address that serves /ready, /status and /metrics (Kafka logs only).",
+            help="Address that serves /ready, /status and /metrics.",
             show_default="127.0.0.1",
         ),
     ] = None,

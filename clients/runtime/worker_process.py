@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
@@ -12,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from vacancy.clients.runtime.child_process import ChildProcess
 from vacancy.clients.runtime.garbage_collector import spare_collector
@@ -28,6 +29,7 @@ from vacancy.streams.shutdown import StopSignal, forward_signals, on_stop, stop_
 from vacancy.streams.state_digests import DIGEST_INTERVAL, DigestInterval
 
 if TYPE_CHECKING:
+    from vacancy.streams.embedded_pages import EmbeddedPages
     from vacancy.streams.embedded_worker import EmbeddedWorker
     from vacancy.streams.log import Log
     from vacancy.streams.settings import WebAddress
@@ -53,6 +55,14 @@ class RunningWorker(Protocol):
         """Partition -> why it stopped, in the order in which they stopped."""
 
 
+class _Ready(NamedTuple):
+    """An embedded worker that is ready, and where its pages are."""
+
+    position: dict[int, int]
+    errors: dict[int, VacancyError]
+    web_address: str | None
+
+
 def run_worker(
     log_url: str,
     store: Path,
@@ -68,7 +78,7 @@ def run_worker(
     anything put into `stop`.
 
     `on_ready` is called once all that was in the log at the start is folded; partitions that failed before that
-    are in the worker's `errors`. `web` is where to serve the worker's state, which only that of a Kafka log does.
+    are in the worker's `errors`. `web` is where to serve the worker's state; None: that of a Kafka log at the default address, others nowhere.
     `before_opening` is called with the open log before the store is opened, and may make the store.
     `digest_interval`: how often digests of the tables are compared through the log. A Kafka that does not answer is waited
     for. Raises what else opening raises, and at the end the first partition's error.
@@ -88,15 +98,9 @@ def run_worker(
             _run_faust(
                 log_url, store, client_settings, on_ready, stop_signal, web, before_opening, digest_interval
             )
-        elif web is not None and web.port not in (None, "off"):
-            raise UsageError(
-                "The worker of this log serves no pages",
-                where=log_url,
-                do="see `vacancy status`, or use Kafka",
-            )
         else:
             _run_embedded(
-                log_url, store, client_settings, on_ready, stop_signal, before_opening, digest_interval
+                log_url, store, client_settings, on_ready, stop_signal, web, before_opening, digest_interval
             )
 
 
@@ -160,19 +164,26 @@ def _run_embedded(
     client_settings: Mapping[str, str],
     on_ready: Callable[[RunningWorker], None] | None,
     stop_signal: StopSignal,
+    web: WebAddress | None,
     before_opening: Callable[[Log], None],
     digest_interval: DigestInterval,
 ) -> None:
     # Imported here, because a process that only starts workers does not need RocksDB.
     from vacancy.projections.store.swap import wait_for_swap
+    from vacancy.streams.embedded_pages import EmbeddedPages
     from vacancy.streams.log import open_log
+    from vacancy.streams.settings import WebAddress
 
-    with open_log(log_url, **client_settings) as log:
+    address = WebAddress(port="off") if web is None else web
+    with (
+        open_log(log_url, **client_settings) as log,
+        contextlib.closing(EmbeddedPages(address, log.name)) as pages,
+    ):
         while True:
             wait_for_swap(store, partial(stop_requested, stop_signal))
             try:
                 before_opening(log)
-                _fold_embedded(log, store, on_ready, stop_signal, digest_interval)
+                _fold_embedded(log, store, on_ready, stop_signal, pages, digest_interval)
             except StoreError as error:
                 if not _is_released(store, error):
                     raise
@@ -185,6 +196,7 @@ def _fold_embedded(
     store: Path,
     on_ready: Callable[[RunningWorker], None] | None,
     stop_signal: StopSignal,
+    pages: EmbeddedPages,
     digest_interval: DigestInterval,
 ) -> None:
     """Fold until a stop is requested. Raises `StoreReleased` where another store takes the place of this one."""
@@ -194,6 +206,12 @@ def _fold_embedded(
     with open_store(store, log, installed_registry()) as tables:
         parts = live_parts(tables, digest_interval)
         target = log.end()
+
+        def between_commits() -> None:
+            if parts.between_commits is not None:
+                parts.between_commits()
+            pages.answer()
+
         worker = EmbeddedWorker(
             log,
             tables,
@@ -201,19 +219,21 @@ def _fold_embedded(
             answer_entry=parts.answer_entry,
             digest_entries=parts.digest_entries,
             digest_interval=digest_interval,
-            between_commits=parts.between_commits,
+            between_commits=between_commits,
         )
+        pages.attach(log, tables, worker, target)
         restore_collector = spare_collector()
         watcher = on_stop(stop_signal, worker.stop)
         released = False
         try:
             if on_ready is not None and _catch_up(worker, target, watcher):
-                on_ready(worker)
+                on_ready(_Ready(worker.position, worker.errors, pages.web_address))
             worker.run()
         except StoreReleased:
             released = True
             raise
         finally:
+            pages.detach()
             restore_collector()
             if not released:  # otherwise the thread waits for the stop of the worker that goes on
                 stop_signal.put(None)

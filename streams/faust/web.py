@@ -6,17 +6,15 @@ statistics are about the program, not about the log.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
 from typing import Any, cast
 
 import faust
 from faust.web import Request, Response, View
 
-from vacancy.resources.model.errors import UsageError
 from vacancy.streams import metrics
-from vacancy.streams.settings import WEB_PORT, WebAddress
+from vacancy.streams.page_server import free_port
+from vacancy.streams.settings import WebAddress
 
 
 def web_options(address: WebAddress) -> dict[str, Any]:
@@ -28,26 +26,6 @@ def web_options(address: WebAddress) -> dict[str, Any]:
     if address.port == "off":
         return {**options, "web_enabled": False}
     return {**options, "web_enabled": True, "web_port": free_port(address)}
-
-
-def free_port(address: WebAddress) -> int:
-    """A free port. It is only bound for a moment here, so another process may still use it first.
-
-    Raises UsageError if there is none.
-    """
-    wanted = WEB_PORT if address.port is None else int(address.port)
-    for port in (wanted, 0) if address.port is None else (wanted,):
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        with contextlib.closing(socket.socket(family)) as probe:
-            # As the server does: a port that was in use a moment ago counts as free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((address.host, port))
-                return int(probe.getsockname()[1])
-    raise UsageError(
-        f"the worker cannot listen on the web address {address.host}:{wanted}",
-        do="give another --web-host and --web-port, or --web-port off",
-    )
 
 
 def add_pages(app: faust.App) -> None:

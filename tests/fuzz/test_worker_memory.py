@@ -59,7 +59,7 @@ def written(path: Path, entries: Iterable[NewRecord]) -> str:
 def peak_bytes(log: str, store: Path) -> int:
     """The peak memory of a worker that has folded the log into a new store."""
     worker = WorkerCommand(log, store)
-    del worker.command[-2:]  # a worker of a SQLite log serves no pages
+    del worker.command[-2:]  # no pages are needed
     worker.start()
     try:
         until(lambda: worker.said("caught up"), "it has not folded the log", 200.0)

@@ -1,0 +1,93 @@
+"""A small HTTP server for the pages of a worker, in a thread of its own, and the port that it gets."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final, NamedTuple
+
+from vacancy.resources.model.errors import UsageError
+from vacancy.streams.settings import WEB_PORT, WebAddress
+
+JSON: Final = "application/json; charset=utf-8"
+
+
+class Page(NamedTuple):
+    """The answer to a request."""
+
+    status: HTTPStatus
+    content_type: str
+    text: str
+
+
+def free_port(address: WebAddress) -> int:
+    """A free port. It is only bound for a moment here, so another process may still use it first.
+
+    Raises UsageError if there is none.
+    """
+    wanted = WEB_PORT if address.port is None else int(address.port)
+    for port in (wanted, 0) if address.port is None else (wanted,):
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        with contextlib.closing(socket.socket(family)) as probe:
+            # As the server does: a port that was in use a moment ago counts as free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((address.host, port))
+                return int(probe.getsockname()[1])
+    raise UsageError(
+        f"the worker cannot listen on the web address {address.host}:{wanted}",
+        do="give another --web-host and --web-port, or --web-port off",
+    )
+
+
+class PageServer(ThreadingHTTPServer):
+    """Serves what `page` returns for a path, or 404 where it returns None, until `end`. `page` is called in threads.
+
+    Raises UsageError if it cannot listen on the address.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, address: WebAddress, page: Callable[[str], Page | None]) -> None:
+        self.page = page
+        self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        super().__init__((address.host, free_port(address)), _Handler)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True)
+        self._thread.start()
+
+    @property
+    def web_address(self) -> str:
+        """HOST:PORT."""
+        host, port = self.server_address[:2]
+        return f"[{host!s}]:{port}" if ":" in str(host) else f"{host!s}:{port}"
+
+    def end(self) -> None:
+        """Stop serving."""
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: PageServer
+    timeout = 10
+
+    def do_GET(self) -> None:
+        """Answer with one of the pages."""
+        page = self.server.page(self.path.partition("?")[0].rstrip("/"))
+        if page is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        body = page.text.encode()
+        self.send_response(page.status)
+        self.send_header("Content-Type", page.content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Do not log requests."""
