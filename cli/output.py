@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from vacancy.projections.reader.store_reader import StoreReader
 
 _PIPED_COLUMNS = 10_000
+_FOLDED_MIN = 16
+"""The width of a folded column below which nobody can read it."""
+
 _PIPE_CLOSED = 141
 """What a shell reports for a program that a closed pipe has ended."""
 
@@ -132,24 +135,66 @@ def is_watched() -> bool:
 
 
 def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table. It fits the width of a terminal; in a pipe each row is one line. Numbers are right-aligned."""
+    """Write a table. In a pipe each row is one line. At a terminal it fits the width: its widest column is folded; where that
+    is not enough, each row is a paragraph. Numbers are right-aligned."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     cells = [["" if value is None else value for value in row] for row in rows]
-    for at, name in enumerate(columns):
-        is_number = bool(cells) and all(isinstance(row[at], int | float) or row[at] == "" for row in cells)
-        table.add_column(printable(name), justify="right" if is_number else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*(printable(str(value)) for value in row))
+    is_number = [
+        bool(cells) and all(isinstance(row[at], int | float) or row[at] == "" for row in cells)
+        for at in range(len(columns))
+    ]
+    texts = [[printable(str(value)) for value in row] for row in cells]
+    names = [printable(name) for name in columns]
     console = Console(
         width=None if sys.stdout.isatty() else _PIPED_COLUMNS, markup=False, highlight=False, emoji=False
     )
+    widths = (
+        [max(len(name), *(len(row[at]) for row in texts)) for at, name in enumerate(names)] if texts else [0]
+    )
+    widest = widths.index(max(widths))
+    if (
+        sum(widths) - widths[widest] + 2 * len(names) + _FOLDED_MIN
+        > console.width
+        < sum(widths) + 2 * len(names)
+    ):
+        for row in texts:
+            _write("\n".join(row_paragraph(names, row, console.width)))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for at, name in enumerate(names):
+        table.add_column(
+            name,
+            justify="right" if is_number[at] else "left",
+            overflow="fold",
+            no_wrap=bool(texts) and at != widest,
+        )
+    for row in texts:
+        table.add_row(*row)
     with console.capture() as captured:
         console.print(table)
     # Rich's own escapes (bold headings) are in it; the cells are printable already.
     _write("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def row_paragraph(names: Sequence[str], row: Sequence[str], width: int) -> list[str]:
+    """A row of a table that is too wide, as lines of at most `width` columns: its first cell, and below it the others with their
+    names. Empty cells are left out. A cell that is longer than a line has lines of its own."""
+    lines = [f"{names[0]} {row[0]}"]
+    line = ""
+    for name, value in zip(names[1:], row[1:], strict=True):
+        if not value:
+            continue
+        item = f"{name} {value}"
+        if line and len(line) + 2 + len(item) > width:
+            lines.append(line)
+            line = ""
+        line = f"{line}  {item}"
+        while len(line) > width:
+            lines.append(line[:width])
+            line = f"    {line[width:]}"
+    return [*lines, line] if line else lines
 
 
 def taints_text(taints: Iterable[Mapping[str, str]]) -> str:
