@@ -58,6 +58,7 @@ def status(source: MetricsSource) -> dict[str, Any]:
                 "lag_seconds": one.lag_ms(now_ms) / 1000,
                 "log_time_ms": ownership.projection.log_time_ms(one.partition),
                 "dead_letters": ownership.projection.dead_letters(one.partition),
+                "claims": dict(ownership.projection.claims(one.partition)),
                 "contested": dict(ownership.projection.contested(one.partition)),
                 "differs": dict(ownership.projection.differences(one.partition)),
                 "error": str(ownership.errors[one.partition]) if one.partition in ownership.errors else None,
@@ -113,6 +114,13 @@ class WorkerCollector(Collector):
         )
         refused = {at: one["dead_letters"] for at, one in partitions.items()}
         yield _counter("dead_letters", "Records refused since the partition's first", refused, labels)
+        claims = {
+            (*at, printable(verdict)): count
+            for at, one in partitions.items()
+            for verdict, count in one["claims"].items()
+        }
+        help_ = "Claims judged since the worker's start: accepted, or the reason of the rejection"
+        yield _counter("claims", help_, claims, [*labels, "verdict"])
         for field, (name, help_) in _CONTESTED.items():
             counts = {at: one["contested"][field] for at, one in partitions.items()}
             yield (_gauge if field == "closed" else _counter)(name, help_, counts, labels)

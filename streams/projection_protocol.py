@@ -66,6 +66,10 @@ class SharedProjection(Projection, Protocol):
     def dead_letters(self, partition: int) -> int:
         """The number of rejected records of an open partition, since its first record."""
 
+    def claims(self, partition: int) -> Mapping[str, int]:
+        """How many claims of an open partition this process has judged: how many it `accepted`, and how many were rejected, by
+        reason."""
+
     def contested(self, partition: int) -> Mapping[str, int]:
         """The nodes of an open partition whose names two publishers use: how many are `closed` to new claims for it, and
         how many events were `dropped` of such nodes so far, `dropped_reports` of them full reports."""

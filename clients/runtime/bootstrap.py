@@ -202,6 +202,7 @@ def live_parts(store: Store, digest_interval: DigestInterval = DIGEST_INTERVAL) 
         checkpoints.answer()
         digester.step()
 
+    store.judged = {}
     store.on_contested = ContestedLog()
     store.on_difference = log_difference
     store.on_release = digester.release

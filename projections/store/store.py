@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -26,9 +27,9 @@ from vacancy.resources.model.errors import LogError, StoreMismatch
 from vacancy.resources.model.events import StateMarked
 from vacancy.resources.model.record import Record
 from vacancy.resources.model.rules_answer import RulesAnswer
-from vacancy.resources.state.rows import ContestedRow
+from vacancy.resources.state.rows import ContestedRow, VerdictRow
 from vacancy.resources.state.rule_set import RulesVersions
-from vacancy.resources.state.tables import CONTESTED, DEAD_LETTERS, PARTITION, PARTITION_KEY
+from vacancy.resources.state.tables import CONTESTED, DEAD_LETTERS, PARTITION, PARTITION_KEY, VERDICTS
 
 
 def partition_path(store: Path, partition: int) -> Path:
@@ -68,6 +69,9 @@ class Store:
         self._open: dict[int, PartitionStore] = {}
         self.on_contested: Callable[[int, bytes, ContestedRow], None] | None = None
         """Called after each commit with the rows of `CONTESTED` that it wrote: (partition, key, row)."""
+
+        self.judged: dict[int, Counter[str]] | None = None
+        """Partition -> how many claims were accepted, and rejected for which reason, since it was set to {}. None: not counted."""
 
         self.on_difference: Callable[[int, ComparedStore], None] | None = None
         """Called for each digest by which a store of another host says that its state differs: (partition, what it said)."""
@@ -141,6 +145,8 @@ class Store:
                     )
                 changes = fold(tables, record, self.registry, self.versions)
                 tables.stage(changes)
+                if self.judged is not None and (verdicts := changes.get(VERDICTS)):
+                    self._count(partition, verdicts)
                 last = record
                 position += 1
                 value = record.value
@@ -169,6 +175,14 @@ class Store:
             for name, row in contested.items():
                 if row is not None:
                     self.on_contested(partition, name, row)
+
+    def _count(self, partition: int, verdicts: Mapping[bytes, VerdictRow | None]) -> None:
+        """Count the claims that a record had judged."""
+        if self.judged is not None:
+            counts = self.judged.setdefault(partition, Counter())
+            for row in verdicts.values():
+                if row is not None:  # otherwise a verdict that nobody needs any more
+                    counts["accepted" if row.accepted else row.reason] += 1
 
     def _is_mark(self, tables: PartitionStore, record: Record) -> bool:
         """Take in an event of a store, if it is one. Returns whether there is a boundary after it."""
@@ -230,6 +244,10 @@ class Store:
         """How many of the partition's records were refused since its first."""
         row = self.partition(partition).get(PARTITION, PARTITION_KEY)
         return 0 if row is None else row.dead_letters
+
+    def claims(self, partition: int) -> Mapping[str, int]:
+        """How many claims were accepted, and rejected for which reason, since `judged` was set; none where it is not."""
+        return {} if self.judged is None else self.judged.get(partition, {})
 
     def contested(self, partition: int) -> Mapping[str, int]:
         """The partition's nodes whose names two publishers use, counted (see `SharedProjection`)."""

@@ -26,7 +26,10 @@ def at_width(width: int) -> list[str]:
     inside, outside = pty.openpty()
     ioctl(outside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     subprocess.run(
-        [sys.executable, "-c", WIDE], stdout=outside, check=True, env={**os.environ, "TERM": "xterm", "COLUMNS": ""}
+        [sys.executable, "-c", WIDE],
+        stdout=outside,
+        check=True,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": ""},
     )
     os.close(outside)
     text = b""

@@ -17,9 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.snapshot_site import SnapshotSite, snapshot_site
 from vacancy.clients.runtime.worker_process import run_worker
+from vacancy.clients.scheduler.client import Scheduler
 from vacancy.resources.model.errors import UsageError
 from vacancy.streams.page_server import PageServer
-from vacancy.streams.settings import WebAddress
+from vacancy.streams.settings import Settings, WebAddress
 
 
 def get(address: str, path: str) -> tuple[int, str]:
@@ -72,6 +73,27 @@ def test_the_pages(served: tuple[SnapshotSite, str]) -> None:
     assert found["vacancy_worker_ready"] == 1
     assert found["vacancy_worker_position"] == sum(site.log.end().values())
     assert get(address, "/other")[0] == 404
+
+
+def test_claims_are_counted_by_verdict(served: tuple[SnapshotSite, str]) -> None:
+    site, address = served
+    settings = Settings(log=site.log.url, store=site.store)
+    with Scheduler.from_settings(settings, name="test") as scheduler:
+        spec = scheduler.compile("resources=VCPU:4")
+        outcomes = list(scheduler.place_many([spec] * 3))
+    assert [outcome.status for outcome in outcomes] == ["placed"] * 3
+    _, text = get(address, "/metrics")
+    counted = {
+        sample.labels["verdict"]: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "vacancy_worker_claims_total"
+    }
+    assert counted["accepted"] == 3
+    assert set(counted) <= {
+        "accepted",
+        "capacity_exceeded",
+    }  # each node takes one, so a claim may have come second
 
 
 def test_a_port_that_is_in_use(tmp_path: Path) -> None:

@@ -84,6 +84,9 @@ class Tables:
     def contested(self, partition: int) -> dict[str, int]:
         return {"closed": 0, "dropped": 0, "dropped_reports": 0}
 
+    def claims(self, partition: int) -> dict[str, int]:
+        return {"accepted": 5, "no_room": 2}
+
     def dead_letters(self, partition: int) -> int:
         return 7
 
