@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -120,9 +120,9 @@ class EmbeddedWorker:
         """
         pause_s = self._poll_s
         while not self._stopping.is_set() and len(self.errors) < len(self._followed):
-            if self.step():
+            if self.step() or self._log.wait(pause_s, IDLE_POLL_MAX_S):
                 pause_s = self._poll_s
-            elif not self._stopping.wait(pause_s):
+            else:
                 pause_s = min(pause_s * _IDLE_GROWTH, IDLE_POLL_MAX_S)
         if self.errors:
             raise next(iter(self.errors.values()))
@@ -132,11 +132,12 @@ class EmbeddedWorker:
         if self._between_commits is not None:
             self._between_commits()
         applied = 0
+        unread = self._unread()
         for one in self._followed.values():
             if one.partition in self.errors:
                 continue
             try:
-                applied += self._advance(one)
+                applied += self._advance(one, has_unread=one.partition in unread)
             except LogUnavailable as error:
                 self._retry_later(one, error)
             except VacancyError as error:
@@ -151,10 +152,17 @@ class EmbeddedWorker:
                 )
         return applied
 
-    def _advance(self, one: _Followed) -> int:
+    def _unread(self) -> Collection[int]:
+        """The partitions to read. Where the log cannot be asked, the reads of the partitions say why."""
+        try:
+            return self._log.unread({one.partition: one.position for one in self._followed.values()})
+        except VacancyError:
+            return self._followed
+
+    def _advance(self, one: _Followed, *, has_unread: bool) -> int:
         if one.retry_at_ms > self._clock():
             return 0
-        records = self._log.read(one.partition, one.position, self._batch_max)
+        records = self._log.read(one.partition, one.position, self._batch_max) if has_unread else ()
         one.retry_s, one.retry_at_ms = 0.0, 0
         if not records:
             self._tick_if_due(one)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
@@ -85,6 +85,18 @@ class Log(Protocol):
         Raises LogError if `offset` is before the first record kept (retention removed it) or beyond the end (the log
         was truncated or created again), LogUnavailable if the log did not answer.
         """
+
+    def unread(self, positions: Mapping[int, int]) -> Collection[int]:
+        """Of partitions with these positions, those that may have records there: the others have none for sure. Logs that
+        cannot tell cheaply return all. Raises as `read` does."""
+        return positions
+
+    def wait(self, pause_s: float, longest_s: float) -> bool:
+        """Wait until somebody may have appended something. Logs that cannot tell wait for `pause_s`, the others for `longest_s`
+        at most. Returns whether something was appended, as far as is known. One thread at a time may wait."""
+        del longest_s
+        time.sleep(pause_s)
+        return False
 
     @abstractmethod
     def start(self) -> dict[int, int]:

@@ -129,7 +129,7 @@ class Scheduler:
             takes=self.reader.takes,
         )
         self._log_time = LogTime(log, self.reader, self._same_log)
-        self._pacing = PollPacing()
+        self._pacing = PollPacing(self.reader.rings)
         self._restore_collector: Callable[[], None] | None = None
         if spare_collector:
             collect = self.reader.view.size >= _COLLECT_FROM_ROWS
@@ -624,6 +624,7 @@ class Scheduler:
     def close(self) -> None:
         """Send the outcomes that are not in the log yet, and close the store, and the log if `from_settings` opened it."""
         self._writer.close()
+        self._pacing.close()
         self.query.close()
         if self._restore_collector is not None:
             self._restore_collector()

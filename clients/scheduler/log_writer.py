@@ -116,10 +116,12 @@ class LogWriter:
 
     # -- requests -----------------------------------------------------------------------------------------------
 
-    def received(self, given_id: str | None, spec: Raw, *, has_choices: bool = False) -> tuple[str, int]:
-        """Record a request; `spec` is JSON. Returns its id, made here where none is given, and its home partition.
-        `has_choices`: the spec is a `RequestSpecV2`."""
-        return self._requests.received(given_id, spec, has_choices=has_choices)
+    def received(
+        self, given_id: str | None, spec: Raw, *, has_choices: bool = False, near: int | None = None
+    ) -> tuple[str, int]:
+        """Record a request; `spec` is JSON. Returns its id, made here where none is given, and its home partition, which is
+        `near` if that can be. `has_choices`: the spec is a `RequestSpecV2`."""
+        return self._requests.received(given_id, spec, has_choices=has_choices, near=near)
 
     def closed(self, home: int, request: ClosedRequestWire) -> None:
         """Record how a request ended. It is sent with a later claim, or within `BACKGROUND_WAIT_S` of `send_later`."""
@@ -305,12 +307,16 @@ class RequestRecords:
     def __bool__(self) -> bool:
         return bool(self._received or self._closed)
 
-    def received(self, given_id: str | None, spec: Raw, *, has_choices: bool = False) -> tuple[str, int]:
+    def received(
+        self, given_id: str | None, spec: Raw, *, has_choices: bool = False, near: int | None = None
+    ) -> tuple[str, int]:
         """A request came in; `spec` is JSON. Returns its id and its home. Requests that come in together without ids get
-        ids of one home, so that one record has them all."""
+        ids of one home, so that one record has them all: that of the first `near`, if it has one."""
         if not self._recording:
             return given_id or next(self._new_ids), 0
         with self._gathering:
+            if near is not None and not self._received:
+                self._ids.prefer(near)
             id_, home = (given_id, partition_for(given_id, len(self._cells))) if given_id else next(self._ids)
             self._received.setdefault((home, has_choices), []).append(ReceivedRequestWire(id_, spec))
         return id_, home
@@ -352,24 +358,36 @@ class RequestRecords:
 
 class _HomeIds:
     """Ids with their homes, in runs of one home. An id that is made for one home and belongs to another is kept until it is
-    that home's turn."""
+    that home's turn, `AT_ONCE_MAX` of each home."""
 
     AT_ONCE_MAX = 128
+    PREFERRED_AT_ONCE = 16
 
     def __init__(self, ids: Iterator[str], partitions: int) -> None:
         self._ids = ids
         self._home = 0
         self._at_once = 4  # a scheduler that places one instance needs one id
-        self._waiting: list[deque[str]] = [deque() for _ in range(partitions)]
+        self._waiting: list[deque[str]] = [deque(maxlen=self.AT_ONCE_MAX) for _ in range(partitions)]
 
     def __next__(self) -> tuple[str, int]:
         ready = self._waiting[self._home]
         while not ready:
-            made = list(islice(self._ids, self._at_once))
+            self._make(self._at_once)
             self._at_once = min(4 * self._at_once, self.AT_ONCE_MAX)
-            for id_, home in zip(made, partitions_for(made, len(self._waiting)), strict=True):
-                self._waiting[home].append(id_)
         return ready.popleft(), self._home
+
+    def _make(self, count: int) -> None:
+        made = list(islice(self._ids, count))
+        for id_, home in zip(made, partitions_for(made, len(self._waiting)), strict=True):
+            self._waiting[home].append(id_)
+
+    def prefer(self, home: int) -> None:
+        """The next ids are of this home if there is one for it, or if one is made soon: of many partitions the right one is
+        rarely met, and then the turn stays."""
+        if not self._waiting[home]:
+            self._make(self.PREFERRED_AT_ONCE)
+        if self._waiting[home]:
+            self._home = home
 
     def next_home(self) -> None:
         """The next ids are of the home that has the most ids waiting, so that homes get equal numbers of requests."""

@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import takewhile
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -40,6 +41,7 @@ from vacancy.resources.model.event_encoding import ClaimWire, ClosedRequestWire
 from vacancy.resources.model.partitioner import partition_for
 from vacancy.resources.state.rows import AllocationPart, VerdictRow, granted_by_name
 from vacancy.resources.state.tables import ALLOCATIONS, VERDICTS, key
+from vacancy.streams.file_events import MODIFIED, FileEvents
 from vacancy.streams.log_clock import duration_text
 
 REASON_MAX: Final = 1024
@@ -95,17 +97,17 @@ TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
 
 @dataclass(slots=True)
 class PlacementJob:
-    """One request on its way. `home` is the partition that its id hashes to; `waits_for` the claims (by their keys) that
-    it waits for; `avoid` the roots that rejected it. `late_claims` are those whose deadline had passed before they were
-    judged. `gave_up` and `heard_since_ms` (see `find`) are those of its last query.
+    """One request on its way. `id` is empty until the request is recorded; `home` is the partition that it hashes to.
+    `waits_for` are the claims (by their keys) that it waits for; `avoid` the roots that rejected it. `late_claims` are those
+    whose deadline had passed before they were judged. `gave_up` and `heard_since_ms` (see `find`) are those of its last query.
     """
 
     request: PlacementRequest
     compiled: CompiledRequest
-    id: str
-    home: int
     consumer: str
     started: float
+    id: str = ""
+    home: int = 0
     state: JobState = JobState.QUERYING
     waits_for: frozenset[bytes] = frozenset()
     lost_claims: int = 0
@@ -139,9 +141,11 @@ class ClaimInFlight:
 class PollPacing:
     """How long to sleep before the next look for a verdict. It remembers how long verdicts took.
 
-    While one claim or a few are in flight, the sleep ends shortly before a verdict can be there; from then on it is a
-    16th of the time that the claim has waited. So a verdict is seen within 6 % of the time that it took. Of many claims
-    some verdict comes all the time, and looking often would cost CPU for each: the sleep is at least half of the idle time.
+    While one claim or a few are in flight, the sleep ends shortly before a verdict can be there. From then on each commit of
+    the worker wakes the scheduler, by its write to the ring (`rings`: the files). Where nothing wakes it, or other commits do,
+    the sleep is a 16th of the time that the claim has waited: so a verdict is seen within 6 % of the time that it took.
+    Of many claims some verdict comes all the time, and looking often would cost CPU for each: the sleep is at least half of
+    the idle time.
     """
 
     FEW: Final = 4
@@ -149,12 +153,33 @@ class PollPacing:
     _LEAST_OF_MANY_S: Final = 0.0005
     _MOST_S: Final = 0.005
 
-    def __init__(self) -> None:
+    def __init__(self, rings: Iterable[Path] = ()) -> None:
         self._soonest_s = 0.0
+        self._rings = tuple(rings)
+        self._events: FileEvents | None = None
+        self._woke_in_vain = False
 
     def note(self, waited_s: float) -> None:
         """A verdict came after this time."""
         self._soonest_s = min(waited_s, self._soonest_s * 1.1) if self._soonest_s else waited_s
+        self._woke_in_vain = False
+
+    def wait(self, waited_s: float) -> None:
+        """Wait for the verdict of few claims, when the oldest has waited for this time."""
+        if not self._rings or self._woke_in_vain or 0.8 * self._soonest_s - waited_s > self._LEAST_S:
+            self._woke_in_vain = False
+            time.sleep(self.pause_s(waited_s))
+            return
+        if self._events is None:
+            self._events = FileEvents(self._rings, MODIFIED)
+        longest_s = self._MOST_S if self._events.works else self.pause_s(waited_s)
+        self._woke_in_vain = self._events.wait(longest_s)
+
+    def close(self) -> None:
+        """No longer watch the files."""
+        if self._events is not None:
+            self._events.close()
+        self._events, self._rings = None, ()
 
     def pause_s(self, waited_s: float) -> float:
         """For few claims, when the oldest has waited for this time."""
@@ -251,16 +276,25 @@ class Pipeline:
         now = time.monotonic()
         oldest = next(iter(self._in_flight.values()), None)
         waited_s = now - (oldest.sent_at if oldest else progress_at)
-        if len(self._in_flight) < PollPacing.FEW:
-            pause_s = self._pacing.pause_s(waited_s)
+        if oldest is None:
+            time.sleep(self._pacing.pause_s(waited_s))
+        elif len(self._in_flight) < PollPacing.FEW:
+            self._pacing.wait(waited_s)
         else:
-            pause_s = self._pacing.pause_of_many_s(waited_s, now - progress_at)
-        time.sleep(pause_s)
+            time.sleep(self._pacing.pause_of_many_s(waited_s, now - progress_at))
 
     def _accept(self, request: PlacementRequest, compiled: CompiledRequest) -> PlacementJob:
-        id_, home = self._writer.received(request.id, compiled.wire, has_choices=bool(compiled.choices))
-        return PlacementJob(
-            request, compiled, id_, home, request.consumer or next(self._ids), started=time.monotonic()
+        job = PlacementJob(request, compiled, request.consumer or next(self._ids), started=time.monotonic())
+        if request.id is not None:
+            self._record(job)
+        return job
+
+    def _record(self, job: PlacementJob, cell: str | None = None) -> None:
+        """Record a job's request, which gets an id if it has none: with its first claim, in the partition of `cell` if that is
+        given, or when it has to wait or ends without a claim."""
+        near = None if cell is None else partition_for(cell, self._reader.manifest.partitions)
+        job.id, job.home = self._writer.received(
+            job.request.id, job.compiled.wire, has_choices=bool(job.compiled.choices), near=near
         )
 
     def _round(self) -> bool:
@@ -308,8 +342,10 @@ class Pipeline:
 
     def _query_all(self, jobs: list[PlacementJob]) -> Iterator[ClaimInFlight]:
         """Make claims for these jobs. Jobs that ask for the same share one query where the order is random: its candidates
-        are distinct places, drawn as separate queries would draw them."""
-        alike: dict[str | bytes, list[PlacementJob]] = {}
+        are distinct places, drawn as separate queries would draw them. Of a few jobs the records are in the partition of the
+        first claim: one commit of the worker instead of two. Those of many share records anyway, and are spread evenly."""
+        is_few = len(jobs) < PollPacing.FEW
+        alike: dict[int | bytes, list[PlacementJob]] = {}
         for job in jobs:
             # Of a choice that is preferred there may be room for several on one tree: each asks by itself.
             separate = (
@@ -318,13 +354,16 @@ class Pipeline:
                 or len(job.compiled.choices) > 1
                 or not self._settings.order.uniform
             )
-            alike.setdefault(job.id if separate else job.compiled.key, []).append(job)
+            alike.setdefault(id(job) if separate else job.compiled.key, []).append(job)
         for group in alike.values():
             left = deque(group)
             while left:
                 found = self._find_together(left)
                 for candidate in found:
-                    yield self._claim(left.popleft(), candidate)
+                    job = left.popleft()
+                    if not job.id:
+                        self._record(job, candidate.cell if is_few else None)
+                    yield self._claim(job, candidate)
                     if candidate.from_sharing:
                         break  # other candidates may count on the same sharing provider: query again
                 if not found:
@@ -397,6 +436,8 @@ class Pipeline:
 
     def _found_nothing(self, job: PlacementJob) -> None:
         """Nothing has room. Where own claims are in flight, they may still be rejected: wait for them once."""
+        if not job.id:
+            self._record(job)
         if self._in_flight and job.state is not JobState.WAITING_FOR_OWN_CLAIMS:
             job.move_to(JobState.WAITING_FOR_OWN_CLAIMS)
             job.waits_for = frozenset(self._in_flight)

@@ -113,6 +113,11 @@ class StoreReader:
             for p in range(self.manifest.partitions)
         }
 
+    @property
+    def rings(self) -> list[Path]:
+        """The files that the worker writes at each commit, one a partition."""
+        return [ring_path(partition_path(self.path, one)) for one in range(self.manifest.partitions)]
+
     def log_time_ms(self, partition: int) -> int:
         """A partition's log time as of the last `catch_up`, 0 before its first record."""
         return self._times.get(partition, 0)

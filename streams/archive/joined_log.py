@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from vacancy.resources.model.errors import LogError, LogUnavailable
 from vacancy.resources.model.record import NewRecord, Record
@@ -62,6 +62,14 @@ class JoinedLog(Log):
                 self._starts = start
         archive = self._joined(self._starts)
         return archive.read(partition, offset, min(limit, self._starts[partition] - offset))
+
+    def unread(self, positions: Mapping[int, int]) -> Collection[int]:
+        """See `Log.unread`."""
+        return self._log.unread(positions)
+
+    def wait(self, pause_s: float, longest_s: float) -> bool:
+        """See `Log.wait`."""
+        return self._log.wait(pause_s, longest_s)
 
     def _joined(self, start: dict[int, int]) -> ArchiveLog:
         """The archive, checked against the log."""

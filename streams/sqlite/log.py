@@ -7,16 +7,19 @@ write-ahead log.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 from vacancy.resources.model.errors import LogError, LogUnavailable
 from vacancy.resources.model.record import NewRecord, Record
 from vacancy.streams.clock import Clock, wall_ms
+from vacancy.streams.file_events import OPENED, FileEvents
 from vacancy.streams.log import (
     READ_BYTES,
     SEND_S,
@@ -29,7 +32,7 @@ from vacancy.streams.log import (
 )
 from vacancy.streams.log_clock import LogClock
 from vacancy.streams.log_url import LogUrl
-from vacancy.streams.sqlite.errors import retry_while_busy
+from vacancy.streams.sqlite.errors import is_busy, retry_while_busy
 from vacancy.streams.sqlite.schema import END, add_entries, checksums, connect, immediate, open_format
 from vacancy.streams.sqlite.times import Block, keep_blocks, offset_after
 from vacancy.streams.uptime import Uptime, uptime_mark
@@ -45,6 +48,11 @@ _BOUNDS: Final = (
     " (SELECT offset + 1 FROM records WHERE partition = ?1 ORDER BY offset DESC LIMIT 1),"
     " (SELECT value FROM meta WHERE name = ?2)"
 )
+_END: Final = "(SELECT offset + 1 FROM records WHERE partition = {} ORDER BY offset DESC LIMIT 1)"
+_STORED_ENDS: Final = "SELECT name, value FROM meta WHERE name >= ? AND name < ?"
+_ENDS_ASKED: Final = 64
+"""Partitions whose ends one statement asks for."""
+
 _TRIM: Final = "DELETE FROM records WHERE partition = ?1 AND offset < min(?2, (SELECT max(offset) FROM records WHERE partition = ?1))"
 _READ_TIMEOUT_S: Final = 5.0
 _POLL_MAX_S: Final = 0.005
@@ -60,12 +68,18 @@ class SqliteLog(Log):
     def __init__(self, place: LogUrl, clock: Clock = wall_ms, uptime: Uptime = uptime_mark) -> None:
         self.url, self.name = place.url, place.name
         self._path = Path(place.place)
+        self._file = os.fspath(self._path)
         self.clock = LogClock(self.name)
         self._clock, self._uptime = clock, uptime
         self._closed = False
         self._writing, self._reading = Lock(), Lock()
         self._version = -1
         self._ends: dict[int, int] = {}
+        """The ends of all partitions at this version of the file; none while they were not read."""
+        # Who has appended opens the directory of the file, which changes nothing and wakes those who wait.
+        self._bell = os.fspath(self._path.absolute().parent)
+        self._events: FileEvents | None = None
+        self._rang = self._is_rung = False
         self._writer = connect(place)
         try:
             self.partitions, self._checked_from = open_format(self._writer, place)
@@ -96,10 +110,32 @@ class SqliteLog(Log):
                 self.url,
             )
             if appended:
+                self._ring()
                 self.clock.note(sent_ms, appended[-1].timestamp_ms)
             return appended
         finally:
             self._writing.release()
+
+    def _ring(self) -> None:
+        """Wake those who wait for records: the commit is done."""
+        with contextlib.suppress(OSError):
+            os.close(os.open(self._bell, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def wait(self, pause_s: float, longest_s: float) -> bool:
+        """See `Log.wait`. It waits for `longest_s` while each append that was found had been announced."""
+        if self._events is None:
+            self._events = FileEvents([Path(self._bell)], OPENED)
+        self._rang = self._events.wait(longest_s if self._is_rung else pause_s)
+        return self._rang
+
+    def unread(self, positions: Mapping[int, int]) -> list[int]:
+        """See `Log.unread`. Where nothing was appended it costs a few microseconds, however many partitions there are."""
+        with self._reading:
+            self._check_open()
+            self._check_file()
+            retry_while_busy(self._find_ends, _READ_TIMEOUT_S, self.url)
+            ends = self._ends
+            return [partition for partition, offset in positions.items() if ends.get(partition) != offset]
 
     def read(self, partition: int, offset: int, limit: int, timeout_s: float = 0.0) -> list[Record]:
         """See `Log.read`. A poll without new records costs a few microseconds."""
@@ -121,22 +157,52 @@ class SqliteLog(Log):
             time.sleep(min(pause_s, left_s))
             pause_s = min(pause_s * 1.1, _POLL_MAX_S)
 
-    def _read_now(self, partition: int, offset: int, limit: int) -> list[Record]:
+    def _find_ends(self) -> None:
+        """Read the ends of all partitions, unless nothing was appended since they were read."""
         # The version is read before the rows, so that a commit between the two is found by the next poll.
         version = self._reader.execute("PRAGMA data_version").fetchone()[0]
-        if version != self._version:
-            self._version = version
-            self._ends.clear()
-        elif self._ends.get(partition) == offset:
+        if version == self._version and self._ends:
+            return
+        self._version = version
+        self._is_rung, self._rang = self._rang, False
+        self._ends = {}
+        ends: list[Any] = []
+        for first in range(0, self.partitions, _ENDS_ASKED):
+            asked = range(first, min(first + _ENDS_ASKED, self.partitions))
+            ends += self._ends_of(asked)
+        stored = dict(
+            self._reader.execute(_STORED_ENDS, (END, f"{END}:")).fetchall()  # ":" is after the digits
+        )
+        # Of a partition whose end is not sure, `read` says what is wrong: the others do not wait for that.
+        self._ends = {
+            partition: end
+            for partition, end in enumerate(ends)
+            if isinstance(end, int) and stored.get(f"{END}{partition}", end) == end
+        }
+
+    def _ends_of(self, partitions: Sequence[int]) -> Sequence[Any]:
+        try:
+            found: Sequence[Any] = self._reader.execute(
+                f"SELECT {', '.join(map(_END.format, partitions))}"
+            ).fetchone()
+        except sqlite3.Error as error:
+            if is_busy(error):
+                raise
+            return [None] * len(partitions)
+        return found
+
+    def _read_now(self, partition: int, offset: int, limit: int) -> list[Record]:
+        self._find_ends()
+        if self._ends.get(partition) == offset:
             self._check_file()
             return []
-        rows, to_the_end = self._rows(partition, offset, limit)
+        rows = self._rows(partition, offset, limit)
         if not rows or rows[0][0] != offset:
             start, end = self._bounds(partition)
             if not start <= offset <= end:
                 raise out_of_range(self.name, partition, offset, start, end)
             if not rows and offset < end:  # they came since, or they are not found in a damaged file
-                rows, to_the_end = self._rows(partition, offset, limit)
+                rows = self._rows(partition, offset, limit)
             if not rows and offset < end:
                 raise self._missing(partition)
         if [row[0] for row in rows] != list(range(offset, offset + len(rows))):
@@ -145,14 +211,10 @@ class SqliteLog(Log):
                 where=f"{self.url}, partition {partition}, between {offset} and {rows[-1][0]}",
                 do="restore the file from a backup: another program changed it",
             )
-        found = self._checked(partition, rows)
-        if to_the_end and self._bounds(partition)[1] == offset + len(rows):
-            self._ends[partition] = offset + len(rows)
-        return found
+        return self._checked(partition, rows)
 
-    def _rows(self, partition: int, offset: int, limit: int) -> tuple[list[_Row], bool]:
-        """The rows of up to `limit` records from `offset` on, and whether these are all. Of large records they are fewer:
-        `READ_BYTES`."""
+    def _rows(self, partition: int, offset: int, limit: int) -> list[_Row]:
+        """The rows of up to `limit` records from `offset` on. Of large records they are fewer: `READ_BYTES`."""
         cursor = self._reader.execute(_READ, (partition, offset, limit))
         rows: list[_Row] = []
         size = 0
@@ -164,7 +226,7 @@ class SqliteLog(Log):
                     break
         finally:
             cursor.close()  # an open one would prevent the checkpoint of the write-ahead log
-        return rows, len(rows) < limit and size < READ_BYTES
+        return rows
 
     def _checked(self, partition: int, rows: Sequence[_Row]) -> list[Record]:
         """The records of these rows, if they are as they were appended. Raises LogError if a checksum differs."""
@@ -255,7 +317,7 @@ class SqliteLog(Log):
     def _check_file(self) -> None:
         """Raise LogError if the file was removed or replaced: appended records would be lost."""
         try:
-            same = self._path.stat().st_ino == self._inode
+            same = os.stat(self._file).st_ino == self._inode  # noqa: PTH116 - at each poll
         except FileNotFoundError:
             same = False
         if not same:
@@ -267,6 +329,8 @@ class SqliteLog(Log):
         """See `Log.close`. Everything appended is on disk already."""
         with self._writing, self._reading:
             self._closed = True
+            if self._events is not None:
+                self._events.close()
             for db in (self._reader, self._writer):
                 self._shut(db)
 
