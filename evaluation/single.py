@@ -26,7 +26,14 @@ from evaluation.scenarios.running import at_share
 from vacancy.resources.model.errors import VacancyError
 
 _LONGER_S: Final = 60.0
-_KEPT: Final = ("placements_per_s", "p50_ms", "p99_ms", "scheduler_cpu_ms", "store_cpu_ms", "conflicts_percent")
+_KEPT: Final = (
+    "placements_per_s",
+    "p50_ms",
+    "p99_ms",
+    "scheduler_cpu_ms",
+    "store_cpu_ms",
+    "conflicts_percent",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,13 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rounds", type=int, default=5, help="runs of each candidate (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of one run (default: %(default)s)")
-    parser.add_argument("--nodes", type=int, default=10_000, help="number of providers (default: %(default)s)")
+    parser.add_argument(
+        "--nodes", type=int, default=10_000, help="number of providers (default: %(default)s)"
+    )
     parser.add_argument(
         "--used", type=float, default=0.0, help="share of the capacity in use (default: %(default)s)"
     )
     parser.add_argument("--schedulers", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument(
-        "--in-flight", type=int, default=1, help="claims at once of each scheduler (default: %(default)s)"
+        "--in-flight",
+        default="1",
+        help="claims at once of each scheduler; several numbers, separated by commas, in turns (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with all runs")
 
@@ -55,7 +66,7 @@ class _Measured:
 
     store: Candidate
     schedulers: Schedulers
-    runs: list[dict[str, float]] = field(default_factory=list)
+    runs: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,14 +76,16 @@ def run(arguments: argparse.Namespace) -> int:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vacancy-single-")))
         measured = {name: _started(name, arguments, directory / name, stack) for name in names}
         for number in range(-1, arguments.rounds):  # the first round warms up
-            for one in measured.values():
-                figures = _run_once(one, arguments, number)
-                if number >= 0:
-                    one.runs.append(figures)
-    found = {name: _summary(one.runs) for name, one in measured.items()}
+            for name, one in measured.items():
+                for in_flight in map(int, arguments.in_flight.split(",")):
+                    figures = _run_once(one, arguments, in_flight, number)
+                    label = name if arguments.in_flight == "1" else f"{name}, {in_flight} in flight"
+                    one.runs.setdefault(label, []).extend([figures] * (number >= 0))
+    runs = {label: those for one in measured.values() for label, those in one.runs.items()}
+    found = {label: _summary(those) for label, those in runs.items()}
     if arguments.json:
-        print(json.dumps({"benchmark": "single", "cores": os.cpu_count(), "conditions": _conditions(arguments),
-                          "median": found, "runs": {name: one.runs for name, one in measured.items()}}))  # fmt: skip
+        conditions = _conditions(arguments)
+        print(json.dumps({"benchmark": "single", **conditions, "median": found, "runs": runs}))
     else:
         print(_table(found))
     return 0
@@ -90,9 +103,9 @@ def _started(name: str, arguments: argparse.Namespace, workdir: Path, stack: Exi
     return _Measured(store, stack.enter_context(Schedulers(store, arguments.schedulers)))
 
 
-def _run_once(one: _Measured, arguments: argparse.Namespace, number: int) -> dict[str, float]:
+def _run_once(one: _Measured, arguments: argparse.Namespace, in_flight: int, number: int) -> dict[str, float]:
     placing = [
-        jobs.Place(prefix=f"r{number}s{at}", in_flight=arguments.in_flight, seconds=arguments.seconds)
+        jobs.Place(prefix=f"r{number}f{in_flight}s{at}", in_flight=in_flight, seconds=arguments.seconds)
         for at in range(arguments.schedulers)
     ]
     before = one.store.footprint().cpu_s
@@ -125,11 +138,15 @@ def _summary(runs: list[dict[str, float]]) -> dict[str, float]:
 
 def _conditions(arguments: argparse.Namespace) -> dict[str, Any]:
     names = ("rounds", "seconds", "nodes", "used", "schedulers", "in_flight")
-    return {name: getattr(arguments, name) for name in names}
+    return {"cores": os.cpu_count(), **{name: getattr(arguments, name) for name in names}}
 
 
 def _table(found: dict[str, dict[str, float]]) -> str:
-    rows: list[tuple[str, ...]] = [("", "placements/s", "p50 ms", "p99 ms", "CPU scheduler ms", "CPU store ms", "conflicts %")]
+    rows: list[tuple[str, ...]] = [
+        ("", "placements/s", "p50 ms", "p99 ms", "CPU scheduler ms", "CPU store ms", "conflicts %")
+    ]
     rows += [(name, *(f"{one[kept]:.2f}" for kept in _KEPT)) for name, one in found.items()]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+    )

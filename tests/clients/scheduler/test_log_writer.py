@@ -80,6 +80,25 @@ def test_requests_that_come_together_share_a_record_and_homes_share_the_requests
     assert min(homes.values()) > 128, "far less than the quarter that is 256"
 
 
+def test_a_request_goes_to_the_partition_that_is_preferred() -> None:
+    records = RequestRecords("s", 4, recording=True)
+    for number in range(200):
+        near = number * 7 % 3 + 1
+        id_, home = records.received(None, SPEC, near=near)
+        assert home == near == partition_for(id_, 4)
+        (entry,) = records.take(60.0)
+        assert entry.key == covering_cells(4)[near]
+
+
+def test_of_many_partitions_the_preferred_one_is_not_looked_for_long() -> None:
+    records = RequestRecords("s", 1000, recording=True)
+    for _ in range(500):
+        id_, home = records.received(None, SPEC, near=999)
+        assert home == partition_for(id_, 1000)
+        records.take(60.0)
+    assert all(len(ids) <= records._ids.AT_ONCE_MAX for ids in records._ids._waiting)
+
+
 def test_requests_with_ids_of_their_own_go_to_their_homes() -> None:
     records = RequestRecords("s", 3, recording=True)
     for n in range(30):

@@ -25,7 +25,7 @@ from vacancy.projections.query.model import Candidate
 from vacancy.resources.classes.quantity import QuantityRecord
 from vacancy.resources.model.errors import NoValidHost
 from vacancy.resources.model.events import ProviderReport
-from vacancy.resources.model.partitioner import cell_for
+from vacancy.resources.model.partitioner import cell_for, partition_for
 from vacancy.resources.model.request import RequestGroup, RequestSpec
 from vacancy.streams.embedded_worker import EmbeddedWorker
 
@@ -187,6 +187,15 @@ def test_claims_of_one_moment_share_a_record_and_all_cells_get_their_part(tmp_pa
         claims = [len(r["data"]["claims"]) for r in records if r["type"] == "vacancy.claims.requested.v2"]
         assert sum(claims) == 3200
         assert sum(claims) / len(claims) > 8, "claims of one moment are in records of their own"
+
+
+@pytest.mark.timeout(60)
+def test_the_request_of_a_single_placement_is_in_the_partition_of_its_claim(tmp_path: Path) -> None:
+    with scheduling(tmp_path, 40, 4) as scheduler:
+        placed = [scheduler.place(ONE) for _ in range(16)]
+        assert len({one.cell for one in placed}) > 1
+        for one in placed:
+            assert partition_for(one.request, 4) == partition_for(one.cell, 4)
 
 
 @pytest.mark.timeout(60)

@@ -146,6 +146,54 @@ def test_polling_an_unchanged_log_reads_only_the_version(log: Any) -> None:
     assert log.read(0, 2, 100) == []
 
 
+def test_an_append_wakes_who_waits_and_says_which_partition_has_something(log: Any) -> None:
+    cells = covering_cells(4)
+    ends = log.end()
+    assert list(log.unread(ends)) == []
+    assert list(log.unread({**ends, 2: 0})) == [2]
+    with open_log(log.url) as follower:
+        assert not follower.wait(0.001, 0.001)
+        for number in range(3):  # from the second on it relies on being woken
+            timer = threading.Timer(0.05, log.append, ([NewRecord(cells[3], b"x")],))
+            started = time.monotonic()
+            timer.start()
+            assert follower.wait(30.0, 30.0)
+            assert time.monotonic() - started < 15.0
+            timer.join()
+            assert list(follower.unread(ends)) == [3]
+            ends[3] += 1
+            assert len(follower.read(3, 1, 100)) == number + 1
+
+
+def test_an_append_that_wakes_nobody_is_found_at_the_usual_pace(
+    log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_log(log.url) as follower:
+        ends = follower.end()
+        follower.wait(0.0, 0.0)
+        log.append([NewRecord(covering_cells(4)[0], b"x")])
+        assert follower.wait(30.0, 30.0)
+        assert list(follower.unread(ends)) == [0]
+        monkeypatch.setattr(SqliteLog, "_ring", lambda _log: None)
+        log.append([NewRecord(covering_cells(4)[1], b"x")])
+        assert list(follower.unread(ends)) == [0, 1]
+        started = time.monotonic()
+        follower.wait(0.001, 30.0)
+        assert time.monotonic() - started < 15.0
+
+
+def test_where_the_end_of_one_partition_is_damaged_the_others_are_read(log: Any, path: Path) -> None:
+    cells = covering_cells(4)
+    log.append([NewRecord(cell, b"x") for cell in cells])
+    with sqlite3.connect(path) as other:
+        other.execute("DELETE FROM records WHERE partition = 1 AND offset = 1")
+    with open_log(log.url) as follower:
+        assert list(follower.unread({0: 2, 1: 1, 2: 1, 3: 2})) == [1, 2]
+        assert len(follower.read(2, 1, 10)) == 1
+        with pytest.raises(LogError, match="records are missing"):
+            follower.read(1, 1, 10)
+
+
 def test_readers_do_not_hold_the_write_ahead_log(log: Any, path: Path) -> None:
     for n in range(50):
         log.append([NewRecord("a", b"x" * 10_000)])
