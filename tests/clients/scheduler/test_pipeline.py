@@ -213,7 +213,7 @@ def test_a_claim_goes_to_one_of_the_best(tmp_path: Path, order: str, least: int,
 def test_a_job_goes_only_the_ways_of_the_table() -> None:
     for start, goal in itertools.product(pipeline.JobState, repeat=2):
         job = pipeline.PlacementJob(
-            PlacementRequest(ONE), CompiledRequest(ONE), "r", 0, "c", 0.0, state=start
+            PlacementRequest(ONE), CompiledRequest(ONE), "c", 0.0, id="r", state=start
         )
         if goal in pipeline.TRANSITIONS[start]:
             job.move_to(goal)
