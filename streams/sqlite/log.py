@@ -173,7 +173,7 @@ class SqliteLog(Log):
         stored = dict(
             self._reader.execute(_STORED_ENDS, (END, f"{END}:")).fetchall()  # ":" is after the digits
         )
-        # Of a partition whose end is not sure, `read` says what is wrong: the others do not wait for that.
+        # Of a partition whose end is not sure, `read` reports the error: the others do not wait for it.
         self._ends = {
             partition: end
             for partition, end in enumerate(ends)
