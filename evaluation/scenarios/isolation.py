@@ -54,7 +54,7 @@ _RESULT_S: Final = 240.0
 
 
 class _Times(NamedTuple):
-    """When it began, when the part was cut off, when it healed, and when the schedulers were told to end."""
+    """When it began, when the part was cut off, when it healed, and when the schedulers were asked to end."""
 
     began: float
     cut_off: float

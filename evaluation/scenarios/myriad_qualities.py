@@ -121,7 +121,7 @@ class _Findings:
         return expression, len(lines)
 
     def _checked(self, processes: Schedulers, asked: MyriadRequest) -> str | None:
-        """What is wrong with the answer if all hosts are asked for; None if it is right."""
+        """The error in the answer to a query for all hosts; None if there is none."""
         every = jobs.Query(requests=(asked.request,), most=1, limit=self._fleet.size, keep=True)
         (answer,) = processes.run([every])
         if answer.not_offered is not None:
