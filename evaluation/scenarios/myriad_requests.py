@@ -132,7 +132,7 @@ def matching(fleet: MyriadFleet, request: Request) -> list[Host]:
 
 
 def wrong_answer(fleet: MyriadFleet, request: Request, names: Sequence[str]) -> str | None:
-    """What is wrong with an answer that was to have all hosts (of a gang, some hosts); None if it is right."""
+    """The error with an answer that was to have all hosts (of a gang, some hosts); None if it is right."""
     found = matching(fleet, request)
     right, given = {host.name for host in found}, set(names)
     size = request.qualities.get("gang")
