@@ -75,7 +75,7 @@ class DocSession:
                 ["vacancy", "worker"], stdout=out, stderr=out, cwd=self.home, env=self.environment
             )
         until = time.monotonic() + _STARTED_S
-        while "caught up" not in file.read_text():
+        while "status at http://" not in file.read_text():  # the last line that it writes at its start
             assert time.monotonic() < until, file.read_text()
             time.sleep(0.02)
         return file.read_text()
