@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from evaluation.candidates.candidate import Fleet, Held, Provider
@@ -58,7 +59,7 @@ def load(port: int, database: MariadbServer, fleet: Fleet, used_share: float) ->
         for start in range(_COMPARED, fleet.size, _BLOCK):
             numbers = range(start, min(start + _BLOCK, fleet.size))
             for table, rows in _rows(fleet, used_share, numbers, ids).items():
-                _insert(cursor, table, rows)
+                insert(cursor, table, _TABLES[table], rows)
             connection.commit()
         for table in _TABLES:
             cursor.execute(f"ANALYZE TABLE {table}")
@@ -194,10 +195,10 @@ def _read(cursor: Any) -> Rows:
     return rows
 
 
-def _insert(cursor: Any, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    columns = _TABLES[table]
-    marks = ", ".join(["%s"] * len(columns))
-    if rows:
-        cursor.executemany(
-            f"INSERT INTO {table} ({', '.join(columns)}, created_at) VALUES ({marks}, NOW())", rows
-        )
+def insert(cursor: Any, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, with the time at which they were created. The time is a value, because PyMySQL sends rows together only if all of
+    a statement's values are."""
+    marks = ", ".join(["%s"] * (len(columns) + 1))
+    now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    statement = f"INSERT INTO {table} ({', '.join(columns)}, created_at) VALUES ({marks})"
+    cursor.executemany(statement, [(*row, now) for row in rows])

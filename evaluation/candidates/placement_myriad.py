@@ -27,7 +27,7 @@ from evaluation.candidates.myriad_fleet import (
     MyriadFleet,
     version_key,
 )
-from evaluation.candidates.placement_fill import claim_body, owner_columns
+from evaluation.candidates.placement_fill import claim_body, insert, owner_columns
 from evaluation.candidates.placement_http import PlacementApi
 from evaluation.candidates.placement_names import name_of, uuid_of
 
@@ -128,7 +128,7 @@ def _insert_providers(cursor: Any, providers: Sequence[_Provider]) -> dict[str, 
     ids = {one.name: number for number, one in enumerate(providers, cursor.fetchone()[0] + 1)}
     traits, classes = _ids(cursor, "traits"), _ids(cursor, "resource_classes")
     names = sorted({name for one in providers for name in one.aggregates})
-    _insert(cursor, "placement_aggregates", ("uuid",), [(uuid_of(name),) for name in names])
+    insert(cursor, "placement_aggregates", ("uuid",), [(uuid_of(name),) for name in names])
     cursor.execute("SELECT uuid, id FROM placement_aggregates")
     aggregates = dict(cursor.fetchall())
     trees = [
@@ -136,18 +136,18 @@ def _insert_providers(cursor: Any, providers: Sequence[_Provider]) -> dict[str, 
         for one in providers
     ]
     columns = ("id", "uuid", "name", "generation", "root_provider_id", "parent_provider_id")
-    _insert(cursor, "resource_providers", columns, trees)
+    insert(cursor, "resource_providers", columns, trees)
     columns = ("resource_provider_id", "resource_class_id", "total", "reserved", "min_unit", "max_unit")
     amounts = [
         (ids[one.name], classes[name], total, 0, 1, total, 1, 1.0)
         for one in providers
         for name, total in one.inventories.items()
     ]
-    _insert(cursor, "inventories", (*columns, "step_size", "allocation_ratio"), amounts)
+    insert(cursor, "inventories", (*columns, "step_size", "allocation_ratio"), amounts)
     has = [(ids[one.name], traits[trait]) for one in providers for trait in one.traits]
-    _insert(cursor, "resource_provider_traits", ("resource_provider_id", "trait_id"), has)
+    insert(cursor, "resource_provider_traits", ("resource_provider_id", "trait_id"), has)
     within = [(ids[one.name], aggregates[uuid_of(name)]) for one in providers for name in one.aggregates]
-    _insert(cursor, "resource_provider_aggregates", ("resource_provider_id", "aggregate_id"), within)
+    insert(cursor, "resource_provider_aggregates", ("resource_provider_id", "aggregate_id"), within)
     return ids
 
 
@@ -156,26 +156,19 @@ def _insert_residents(
 ) -> None:
     classes = _ids(cursor, "resource_classes")
     consumers = [(uuid_of(host.consumer), 1, *owner.values()) for host in hosts]
-    _insert(cursor, "consumers", ("uuid", "generation", *owner), consumers)
+    insert(cursor, "consumers", ("uuid", "generation", *owner), consumers)
     used = [
         (ids[host.name], uuid_of(host.consumer), classes[name], amount)
         for host in hosts
         for name, amount in host.resident.items()
     ]
     columns = ("resource_provider_id", "consumer_id", "resource_class_id", "used")
-    _insert(cursor, "allocations", columns, used)
+    insert(cursor, "allocations", columns, used)
 
 
 def _ids(cursor: Any, table: str) -> dict[str, int]:
     cursor.execute(f"SELECT name, id FROM {table}")
     return dict(cursor.fetchall())
-
-
-def _insert(cursor: Any, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    marks = ", ".join(["%s"] * len(columns))
-    cursor.executemany(
-        f"INSERT INTO {table} ({', '.join(columns)}, created_at) VALUES ({marks}, NOW())", rows
-    )
 
 
 # -- requests -----------------------------------------------------------------------------------------------------------
