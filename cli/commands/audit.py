@@ -10,7 +10,8 @@ from vacancy.cli import options as o
 from vacancy.cli.commands.snapshot import seconds
 from vacancy.cli.context import CommandContext
 from vacancy.cli.errors import AuditFound
-from vacancy.cli.output import emit, emit_json, emit_table, note, time_text
+from vacancy.cli.output import emit, emit_json, emit_table, note, past_text, position_fields, time_text
+from vacancy.cli.reading_options import ReadingOptions, with_reading_options
 from vacancy.resources.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from vacancy.streams.log import Log
 
 
+@with_reading_options
 def audit(
+    reading: ReadingOptions,
     node: Annotated[str | None, typer.Option("--node", metavar="NODE", help="Only this node.")] = None,
     grace: Annotated[
         str,
@@ -33,11 +36,6 @@ def audit(
         bool, typer.Option("--heal", help="Append the events that correct what can be corrected.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --heal: only show these events.")] = False,
-    timeout: o.TimeoutOption = 10.0,
-    log: o.LogOption = None,
-    store: o.StoreOption = None,
-    config: o.ConfigOption = None,
-    kafka: o.KafkaOption = None,
     as_json: o.JsonOption = False,
 ) -> None:
     """Compare what is held with what nodes say that they run (`vacancy publish --running FILE`).
@@ -51,8 +49,11 @@ def audit(
     """
     if dry_run and not heal:
         raise UsageError("--dry-run needs --heal", do="give both")
+    if heal and reading.as_of is not None:
+        raise UsageError("--heal corrects what is now, not what was", do="leave out --as-of or --heal")
     grace_ms = int(1000 * seconds(grace, "--grace"))
-    context = CommandContext(log=log, store=store, config=config, kafka=kafka)
+    timeout = reading.timeout
+    context = reading.context()
     from vacancy.clients.admin.healing import heal as append
     from vacancy.clients.admin.healing import plan_healing
     from vacancy.clients.inspection.consumer_audit import audit_consumers
@@ -66,8 +67,12 @@ def audit(
             released = append(opened, reader, plan, timeout_s=timeout)
             ended = _end_moves(context, plan, timeout)
             found = audit_consumers(reader, time_of, node=node, grace_ms=grace_ms)
+        past, position = past_text(reader), position_fields(reader)
+    if past:
+        note(past)
     if as_json:
-        emit_json({"ok": found.ok, "found": found, "heal": plan, "released": released, "ended": ended})
+        answer = {"ok": found.ok, "found": found, "heal": plan, "released": released, "ended": ended}
+        emit_json({**answer, **position})
     else:
         _show(found)
         if plan is not None:

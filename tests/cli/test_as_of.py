@@ -17,6 +17,7 @@ from vacancy.clients.past.points import point_text
 
 READING: dict[str, tuple[str, ...]] = {
     "candidates": ("--resources", "VCPU:1", "--seed", "1"),
+    "audit": (),
     "dead-letters": (),
     "digest": (),
     "quota list": (),

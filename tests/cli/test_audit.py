@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.command import Vacancy, log_of_version
 from tests.cli.test_taints import report
+from vacancy.clients.past.points import point_text
 
 NO_GRACE = ("--grace", "0.001s")
 
@@ -65,8 +66,11 @@ def test_what_is_held_and_does_not_run_is_released(vacancy: Vacancy) -> None:
     told = vacancy.run_shared("audit", *NO_GRACE, "--heal", "--dry-run").out
     assert f"would release vm-2 (claim {held['claim']})" in told
     assert len(audited(vacancy, 9, *NO_GRACE)["held_not_running"]) == 1
+    then = point_text({int(p): offset for p, offset in vacancy.json("digest")["position"].items()})
     healed = audited(vacancy, 9, *NO_GRACE, "--heal")
     assert healed["held_not_running"] == []
+    assert audited(vacancy, 9, *NO_GRACE, "--as-of", then)["held_not_running"] == [held]
+    assert "leave out --as-of" in vacancy.fails(2, "audit", "--heal", "--as-of", then)
     assert vacancy.run_shared("show", "consumer", "vm-2").code != 0
     assert "vm-1" in vacancy("show", "consumer", "vm-1")
     assert vacancy.json("verify")["ok"]
