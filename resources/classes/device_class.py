@@ -238,6 +238,16 @@ class DeviceClass(ResourceClass[DeviceRecord]):
 
     # -- write --------------------------------------------------------------------------------------------
 
+    def set_inventory(self, inventory: Mapping[str, Any], old: DeviceRecord | None) -> DeviceRecord:
+        if not self.countable or "devices" in inventory:
+            return self.report(inventory, old)
+        counted = self._quantity.set_inventory(inventory, None if old is None else old.counted)
+        used, excluded = ((), ()) if old is None else (old.used, old.excluded)
+        return DeviceRecord(counted, (), used, True, excluded)
+
+    def check_units(self, record: DeviceRecord, ask: Any) -> Shortfall | None:
+        return self._quantity.check_units(record.counted, ask) if record.is_counted else None
+
     def report(self, inventory: Mapping[str, Any], old: DeviceRecord | None) -> DeviceRecord:
         counted = None if old is None else old.counted
         used = () if old is None else old.used

@@ -2,7 +2,8 @@
 
 The rule is OpenStack Placement's for an inventory: with capacity = (total - reserved) * allocation_ratio, an
 amount fits when min_unit <= amount <= max_unit, step_size divides it, and used + amount <= capacity. Ratios are
-integers in thousandths and capacity is rounded down, so that every build computes the same.
+integers in thousandths and capacity is rounded down, so that every build computes the same. An inventory that a transaction
+sets may have any ratio (`allocation_ratio`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import msgspec
 from msgspec.structs import astuple, replace
 
+from vacancy.resources.classes.allocation_ratio import (
+    THOUSANDTHS_MAX,
+    bounded_capacity,
+    capacities,
+    stored_ratio,
+)
 from vacancy.resources.classes.resource_class import Exactness, Granted, ResourceClass, Shortfall, Term
 from vacancy.resources.model.errors import InvalidRecord, UsageError
 from vacancy.resources.model.names import AMOUNT_MAX
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-RATIO_MILLI_MAX = 100_000
+RATIO_MILLI_MAX = THOUSANDTHS_MAX
 TOTAL_MAX = AMOUNT_MAX // 100
 """The bound keeps total times ratio within an int64, whatever an operator overrides."""
 UNSET = -1
@@ -43,6 +50,18 @@ class QuantityInventory(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     allocation_ratio_milli: _Ratio = 1000
 
 
+class SetInventory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An inventory that a transaction sets. `allocation_ratio` is a decimal text (`allocation_ratio.stored_ratio`). As in
+    Placement, `min_unit` may be more than `max_unit`: then nothing fits."""
+
+    total: _Total
+    reserved: _Total = 0
+    min_unit: _Positive = 1
+    max_unit: _Positive | None = None
+    step_size: _Positive = 1
+    allocation_ratio: str = "1.0"
+
+
 class QuantityOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an operator may override."""
 
@@ -51,7 +70,8 @@ class QuantityOverride(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class QuantityRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A provider's inventory of one class, the amount in use, and the operator's overrides (-1: none)."""
+    """A provider's inventory of one class, the amount in use, and the operator's overrides (-1: none). For `ratio_milli` see
+    `allocation_ratio`."""
 
     total: int
     reserved: int
@@ -68,8 +88,7 @@ class QuantityRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The amount that can be allocated, free or in use."""
         reserved = self.reserved if self.reserved_override < 0 else self.reserved_override
         ratio = self.ratio_milli if self.ratio_milli_override < 0 else self.ratio_milli_override
-        offered = self.total - reserved
-        return offered * ratio // 1000 if offered > 0 else 0
+        return bounded_capacity(self.total - reserved, ratio)
 
 
 def _override(name: str, override: Mapping[str, Any]) -> QuantityOverride:
@@ -115,6 +134,34 @@ class Quantity(ResourceClass[QuantityRecord]):
             UNSET if old is None else old.reserved_override,
             UNSET if old is None else old.ratio_milli_override,
         )
+
+    def set_inventory(self, inventory: Mapping[str, Any], old: QuantityRecord | None) -> QuantityRecord:
+        try:
+            new = msgspec.convert(inventory, SetInventory)
+        except msgspec.ValidationError as error:
+            raise InvalidRecord(f"{self.name}: {error}") from None
+        if new.reserved > new.total:
+            raise InvalidRecord(f"{self.name}: reserved {new.reserved} is more than total {new.total}")
+        return QuantityRecord(
+            new.total,
+            new.reserved,
+            new.min_unit,
+            new.total if new.max_unit is None else new.max_unit,
+            new.step_size,
+            stored_ratio(new.allocation_ratio),
+            0 if old is None else old.used,
+            UNSET if old is None else old.reserved_override,
+            UNSET if old is None else old.ratio_milli_override,
+        )
+
+    def check_units(self, record: QuantityRecord, ask: Any) -> Shortfall | None:
+        if type(ask) is not int or ask < 1 or ask > AMOUNT_MAX:
+            return None  # `claim` says it
+        if ask < record.min_unit:
+            return Shortfall("below_min_unit", ask, record.min_unit)
+        if ask > record.max_unit:
+            return Shortfall("above_max_unit", ask, record.max_unit)
+        return Shortfall("off_step", ask, record.step_size) if ask % record.step_size else None
 
     def check_override(self, override: Mapping[str, Any]) -> None:
         _override(self.name, override)
@@ -201,9 +248,7 @@ class Quantity(ResourceClass[QuantityRecord]):
         projected = np.empty((len(self.columns), len(encoded)), dtype=np.int64)
         projected[2:] = raw.T[2:5]  # min_unit, max_unit, step_size
         free, capacity = projected[:2]
-        np.subtract(total, np.where(reserved_over < 0, reserved, reserved_over), out=capacity)
-        np.maximum(capacity, 0, out=capacity)
-        capacity *= np.where(ratio_over < 0, ratio, ratio_over)
-        capacity //= 1000
+        offered = total - np.where(reserved_over < 0, reserved, reserved_over)
+        capacity[:] = capacities(offered, np.where(ratio_over < 0, ratio, ratio_over))
         np.subtract(capacity, used, out=free)
         return projected

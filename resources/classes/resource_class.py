@@ -118,6 +118,15 @@ class ResourceClass(ABC, Generic[R]):
         """The record after a node reported this inventory. Use in `old` is kept, even if it no longer fits. Raises
         `InvalidRecord` when the inventory is invalid. Its text becomes the reason of a dead letter."""
 
+    def set_inventory(self, inventory: Mapping[str, Any], old: R | None) -> R:
+        """As `report`, for an inventory that a transaction sets. By default the same; a class may allow more there."""
+        return self.report(inventory, old)
+
+    def check_units(self, record: R, ask: Any) -> Shortfall | None:
+        """Why no amount of free units helps this ask, as far as the class has such a rule (smallest, largest, step). A transaction
+        checks it also where an ask may exceed the capacity."""
+        return None
+
     def check_override(self, override: Mapping[str, Any]) -> None:
         """Raise `InvalidRecord` when an operator's override is invalid."""
         if override:

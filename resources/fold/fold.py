@@ -21,6 +21,7 @@ from vacancy.resources.fold.nodes.domains import count_domains
 from vacancy.resources.fold.nodes.withdrawals import settle_trees
 from vacancy.resources.fold.record_limits import check_bytes
 from vacancy.resources.fold.rules_versions import RULES_VERSIONS
+from vacancy.resources.fold.transactions.generations import count_generations
 from vacancy.resources.model import events
 from vacancy.resources.model.errors import Halt, InvalidRecord
 from vacancy.resources.model.names import ID_PATTERN
@@ -76,7 +77,10 @@ def fold(
         _settle(transaction)
     except InvalidRecord as error:
         transaction.roll_back(expired)
+        transaction.raises = None
         transaction.dead = [error.what]
+    if transaction.rules.has_transactions:
+        count_generations(transaction)
     for reason in transaction.dead:
         _bury(transaction, record, reason)
     transaction.changes[PARTITION] = {PARTITION_KEY: transaction.partition}

@@ -89,6 +89,8 @@ from vacancy.resources.fold.requests import (
     fold_received,
     fold_received_alike,
 )
+from vacancy.resources.fold.transactions.made import rename_details, take_over
+from vacancy.resources.fold.transactions.transactions import fold_transaction
 from vacancy.resources.model import events
 from vacancy.resources.model.canonical_bytes import FORM_1, FORM_2
 from vacancy.resources.model.limits import LIMITS_1, LIMITS_3, LIMITS_4
@@ -106,10 +108,12 @@ from vacancy.resources.state.tables import (
     NODE_RUNNING,
     NODE_TABLES_3,
     NODE_TABLES_4,
+    NODES,
     PROPOSAL_ANSWERS,
     PROPOSALS,
     QUOTA_TABLES,
     TABLES_1,
+    TRANSACTION_TABLES,
 )
 from vacancy.resources.state.transaction import Transaction
 
@@ -231,6 +235,37 @@ _HANDLERS_5: Final[Mapping[type[Any], Handler]] = {
 }
 _TABLES_5: Final = (*_TABLES_4, NODE_RUNNING)
 
+
+def _fold_reported_6(transaction: Transaction, event: events.NodeReportedV2) -> None:
+    fold_identified_report(transaction, event.data)
+    _take_over(transaction, event.data)
+
+
+def _fold_changed_6(transaction: Transaction, event: events.NodeChanged) -> None:
+    fold_identified_change(transaction, event.data)
+    _take_over(transaction, event.data)
+
+
+def _take_over(transaction: Transaction, data: events.NodeReportedData | events.NodeChangedData) -> None:
+    node = transaction.get(NODES, transaction.key(data.root))
+    if node is not None and node.incarnations[0] == (data.incarnation, data.sequence):
+        take_over(transaction, [one.id for one in data.providers])
+
+
+def _fold_renamed_6(transaction: Transaction, event: events.NodeRenamed) -> None:
+    _fold_renamed_5(transaction, event)
+    rename_details(transaction, event.data.providers)
+
+
+_HANDLERS_6: Final[Mapping[type[Any], Handler]] = {
+    **_HANDLERS_5,
+    events.NodeReportedV2: _fold_reported_6,
+    events.NodeChanged: _fold_changed_6,
+    events.NodeRenamed: _fold_renamed_6,
+    events.TransactionRequested: lambda transaction, event: fold_transaction(transaction, event.data),
+}
+_TABLES_6: Final = (*_TABLES_5, *TRANSACTION_TABLES)
+
 _1: Final = RuleSet(
     1,
     "the first rules",
@@ -299,6 +334,24 @@ _5: Final = RuleSet(
     counts_domains=True,
 )
 
-RULES_VERSIONS: Final = RulesVersions((_1, _2, _3, _4, _5))
+_6: Final = RuleSet(
+    6,
+    "transactions over providers and consumers, and generations of providers that count changes",
+    handlers=_HANDLERS_6,
+    upcasters=_UPCASTERS_4,
+    expiries=_EXPIRIES_4,
+    tables=_TABLES_6,
+    classes=CLASSES_4,
+    ask_fields=ASK_FIELDS_4,
+    canonical=FORM_2,
+    limits=LIMITS_4,
+    first_error_only=True,
+    keeps_grants=True,
+    excludes_items=True,
+    counts_domains=True,
+    has_transactions=True,
+)
+
+RULES_VERSIONS: Final = RulesVersions((_1, _2, _3, _4, _5, _6))
 RULES_VERSION: Final = RULES_VERSIONS.newest.version
 """The newest rules that this build supports; a new log starts with them."""

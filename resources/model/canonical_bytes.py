@@ -48,6 +48,7 @@ import msgspec
 from vacancy.resources.model.events import AttributePredicate, Claim, Predicate
 from vacancy.resources.model.request import RequestGroup, RequestSpec, RequestSpecV2, changed_extras
 from vacancy.resources.model.server_group import ServerGroupMembership, ServerGroupMembershipV2
+from vacancy.resources.model.transactions import TransactionData
 
 _HASH_BYTES: Final = 8
 
@@ -459,6 +460,27 @@ def _spec_array_2(spec: RequestSpec) -> Any:
         return array
     extras = changed_extras(spec)
     return (*array, extras) if extras else array
+
+
+_name_change_fields = itemgetter("kind", "name", "op")
+_provider_change_fields = itemgetter(
+    *("provider", "op", "generation", "raises", "name", "parent", "inventories", "traits", "aggregates")
+)
+_consumer_change_fields = itemgetter(
+    *("consumer", "generation", "project", "user", "consumer_type", "allocations")
+)
+
+
+def transaction_fingerprint(data: TransactionData) -> bytes:
+    """What is kept of a transaction's content, as of a claim's: in form 2, an array of its fields in their order."""
+    array = (
+        data.id,
+        data.deadline_ms,
+        [_name_change_fields(vars(one)) for one in data.names],
+        [_provider_change_fields(vars(one)) for one in data.providers],
+        [_consumer_change_fields(vars(one)) for one in data.consumers],
+    )
+    return FORM_2.prefix + blake2b(_packed(array), digest_size=_HASH_BYTES).digest()
 
 
 FORM_1: Final = CanonicalForm(1, _claim_1, _spec_1, b"")

@@ -44,6 +44,7 @@ from vacancy.resources.model.server_group import (
     ServerGroupMembershipV2,
 )
 from vacancy.resources.model.taints import TOLERATIONS_MAX, Taint, Toleration
+from vacancy.resources.model.transactions import TransactionData
 
 BATCH_MAX = 64
 """The limit of claims, releases or requests in one record."""
@@ -717,6 +718,17 @@ class ConsumersReleased(Envelope):
     data: ConsumersReleasedData
 
 
+# -- transactions -----------------------------------------------------------------------------------------
+
+
+class TransactionRequested(Envelope):
+    """Changes of names, providers and consumers of a cell, judged whole: all are done, or none. Its verdict is recorded as that
+    of a claim."""
+
+    type: Literal["vacancy.transaction.requested.v1"] = "vacancy.transaction.requested.v1"
+    data: TransactionData
+
+
 # -- moves between cells ----------------------------------------------------------------------------------
 
 
@@ -928,6 +940,7 @@ Event = (
     | StateMarked
     | StateDigested
     | NodeRunning
+    | TransactionRequested
 )
 
 EVENT_MODELS: tuple[type[Envelope], ...] = get_args(Event)

@@ -204,6 +204,29 @@ def why_closed(node: NodeRow | None, provider: ProviderRow, root: ProviderRow | 
     return Closed("disabled", root) if root.disabled else None
 
 
+class ProviderDetailsRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What transactions see of a provider besides its `ProviderRow` (rules version 6). Without a row: generation 0, no times.
+
+    `generation` counts the changes of the provider (see `fold.transactions.generations`), `offset` is the record of the last
+    one and `changed_ms` its log time. `name` is '' where its id is its name. `made`: a transaction created it, and no node has
+    reported it since.
+    """
+
+    generation: int = 0
+    offset: int = -1
+    changed_ms: int = 0
+    name: str = ""
+    created_ms: int = 0
+    made: bool = False
+
+
+class CustomNameRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A custom resource class or trait that a transaction created: at which offset, and the log time of it."""
+
+    offset: int
+    created_ms: int
+
+
 class OperatorSettingsRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The operator settings of a provider. `events` are the ids of the events that set the last revisions, newest
     first. `overrides` is JSON by class."""

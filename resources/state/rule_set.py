@@ -66,6 +66,7 @@ class RuleSet:
         keeps_grants: bool = False,
         excludes_items: bool = False,
         counts_domains: bool = False,
+        has_transactions: bool = False,
     ) -> None:
         self.version = version
         self.summary = summary
@@ -88,6 +89,9 @@ class RuleSet:
 
         self.counts_domains = counts_domains
         """Whether the domains over which server groups are spread are counted (`fold.nodes.domains`)."""
+
+        self.has_transactions = has_transactions
+        """Whether there are transactions, and generations of providers that they check (`fold.transactions`)."""
 
         self.fingerprint = canonical.fingerprint
         """The fingerprint of a claim's content, in the form that this version writes."""

@@ -17,6 +17,7 @@ from vacancy.resources.state.rows import (
     CellMoveRow,
     ClassRow,
     ContestedRow,
+    CustomNameRow,
     DeadLetterRow,
     DomainNodeRow,
     DomainRow,
@@ -29,6 +30,7 @@ from vacancy.resources.state.rows import (
     PartitionRow,
     ProposalAnswerRow,
     ProposalsRow,
+    ProviderDetailsRow,
     ProviderRow,
     QuotaLimitRow,
     QuotaParentRow,
@@ -175,6 +177,16 @@ DOMAIN_TABLES: tuple[Table[Any], ...] = (DOMAINS, DOMAIN_SLOTS, DOMAIN_NODES)
 
 NODE_RUNNING = Table("node_running", NodeRunningRow)
 
+PROVIDER_DETAILS = Table("provider_details", ProviderDetailsRow)
+PROVIDER_NAMES = Table("provider_names", str)
+"""Which provider has a name: `CELL 00 NAME`. A provider whose id is its name has no row."""
+
+CUSTOM_NAMES = Table("custom_names", CustomNameRow)
+"""Custom classes and traits that transactions created: `CELL 00 KIND NAME`, with the kinds `class` and `trait`."""
+
+TRANSACTION_TABLES: tuple[Table[Any], ...] = (PROVIDER_DETAILS, PROVIDER_NAMES, CUSTOM_NAMES)
+"""The tables that rules version 6 adds."""
+
 QUOTA_TABLES: tuple[Table[Any], ...] = (QUOTAS, QUOTA_AMOUNTS, QUOTA_LIMITS, QUOTA_PARENTS)
 
 TABLES_1: tuple[Table[Any], ...] = (
@@ -234,6 +246,11 @@ def domain_count_name(kind: str) -> str:
 def domain_slot_name(kind: str, slot: int) -> str:
     """The name in `DOMAIN_SLOTS` of a place in the list of the domains of a kind."""
     return f"{kind} {slot}"
+
+
+def custom_name(kind: str, name: str) -> str:
+    """The id in `CUSTOM_NAMES` of a class or a trait."""
+    return f"{kind} {name}"
 
 
 def answer_key(proposal: int, store: str) -> bytes:

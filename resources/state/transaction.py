@@ -88,7 +88,8 @@ class Transaction:
 
     __slots__ = (
         *("_generations", "_keys", "_parents", "below", "cell", "changes", "claim_reads", "dead", "ended"),
-        *("groups", "offset", "partition", "registry", "rules", "state", "time_ms", "trees", "versions"),
+        *("groups", "offset", "partition", "raises", "registry", "rules", "state", "time_ms", "trees"),
+        "versions",
     )
 
     def __init__(
@@ -123,6 +124,10 @@ class Transaction:
 
         self.ended = 0
         """The parts of allocations that ended with their deadlines at this record, in units of `Limits.expiries`."""
+
+        self.raises: dict[bytes, int] | None = None
+        """By how much the event itself raises the generations of providers (by their keys), or None where the rule for all
+        other events holds (`fold.transactions.generations`)."""
 
         self.groups: dict[Any, Any] = {}
         """What `server_groups` has counted at this record."""

@@ -86,7 +86,7 @@ def fold_gang(transaction: Transaction, data: GangRequestedData) -> None:
             failed = claim, outcome
             break
         _write_verdict(transaction, claim, key, outcome)
-        _write_allocation(transaction, claim, outcome, held)
+        write_allocation(transaction, claim, outcome, held)
     if failed is None:
         return
     transaction.roll_back(before)
@@ -171,7 +171,7 @@ def fold_claim(transaction: Transaction, claim: Claim, *, replaces: bool = False
         outcome = _judge(transaction, standing, held, replaces=replaces)
     _write_verdict(transaction, claim, key, outcome)
     if isinstance(outcome, Acceptance) and not isinstance(standing, Rejection):
-        _write_allocation(transaction, standing, outcome, held)
+        write_allocation(transaction, standing, outcome, held)
 
 
 def _judge(
@@ -245,10 +245,23 @@ def _end_allocation(transaction: Transaction, consumer: str, held: AllocationRow
     key = transaction.key(consumer)
     rows: Rows = {}
     give_back(transaction, held.parts, rows)
-    _write_rows(transaction, rows)
-    transaction.delete(ALLOCATIONS, key)
+    write_rows(transaction, rows)
     if transaction.rules.counts_quotas:
         count_ended(transaction, key, held)
+    _forget_consumer(transaction, consumer, held)
+
+
+def end_consumer(transaction: Transaction, consumer: str, held: AllocationRow) -> None:
+    """Delete all rows that are about what a consumer holds, its deadline too. The caller gives it back and counts it."""
+    _forget_consumer(transaction, consumer, held)
+    if held.hold_until_ms:
+        key = transaction.key(consumer)
+        transaction.delete(DEADLINES, deadline_key(held.hold_until_ms, HOLD, key))
+
+
+def _forget_consumer(transaction: Transaction, consumer: str, held: AllocationRow) -> None:
+    key = transaction.key(consumer)
+    transaction.delete(ALLOCATIONS, key)
     if transaction.rules.keeps_grants:
         forget_asks(transaction, key, held)
     if held.groups:
@@ -274,7 +287,7 @@ def _write_verdict(
             True, "", transaction.offset, deadline_ms, fingerprint, claim.consumer, grants=particular
         )
     else:
-        outcome = outcome._replace(asked=_bounded(outcome.asked), available=_bounded(outcome.available))
+        outcome = bounded_rejection(outcome)
         row = VerdictRow(
             False, outcome[0], transaction.offset, deadline_ms, fingerprint, claim.consumer, *outcome[1:]
         )
@@ -282,16 +295,21 @@ def _write_verdict(
     transaction.put(DEADLINES, deadline_key(deadline_ms, VERDICT, key), b"")
 
 
+def bounded_rejection(outcome: Rejection) -> Rejection:
+    """A rejection that a row can hold."""
+    return outcome._replace(asked=_bounded(outcome.asked), available=_bounded(outcome.available))
+
+
 def _bounded(amount: int) -> int:
     """The amount within the range that a row can hold: an ask may have any number of digits."""
     return max(-AMOUNT_MAX, min(amount, AMOUNT_MAX))
 
 
-def _write_allocation(
+def write_allocation(
     transaction: Transaction, claim: Claim, accepted: Acceptance, before: AllocationRow | None
 ) -> None:
     """Write what the claim got, in place of what its consumer had before."""
-    _write_rows(transaction, accepted.rows)
+    write_rows(transaction, accepted.rows)
     key = transaction.key(claim.consumer)
     if accepted.counted is not None:
         count_accepted(transaction, key, accepted.counted)
@@ -320,7 +338,7 @@ def _write_allocation(
         transaction.put(DEADLINES, deadline_key(claim.hold_until_ms, HOLD, key), b"")
 
 
-def _write_rows(transaction: Transaction, rows: Rows) -> None:
+def write_rows(transaction: Transaction, rows: Rows) -> None:
     """Write class rows. The row of a withdrawn class is deleted together with its last allocation."""
     for (table, provider), row in rows.items():
         if row.reported or table.resource_class.in_use(row.record):

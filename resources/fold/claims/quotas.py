@@ -102,6 +102,57 @@ def judge_quotas(
     return accepted._replace(counted=Counted(rows, amounts if special else None, had_special))
 
 
+class AccountChange(NamedTuple):
+    """What a transaction changes of one consumer: what it held, and what it holds afterwards (`claim` None: nothing) in `parts`."""
+
+    consumer: str
+    held: AllocationRow | None
+    claim: Claim | None
+    parts: tuple[AllocationPart, ...]
+
+
+CountedChanges = list[tuple[bytes, Counted]]
+"""What several consumers change of what quotas count, by their keys of `ALLOCATIONS`. The first has the rows of all."""
+
+
+def judge_changes(
+    transaction: Transaction, changes: Iterable[AccountChange], rows: Rows
+) -> CountedChanges | Rejection:
+    """Judge what consumers hold afterwards, all of them together, by the quotas of their projects and users. `rows` are the class
+    rows afterwards."""
+    deltas: dict[bytes, Changed] = {}
+    uncounted: dict[bytes, Changed] = {}
+    found: CountedChanges = []
+    for one in changes:
+        key, special, had_special = transaction.key(one.consumer), None, False
+        if one.claim is not None:
+            amounts, is_special = _amounts_granted(transaction, Acceptance(one.parts, rows))
+            account = (one.claim.project, one.claim.user, one.claim.consumer_type)
+            _add(transaction, deltas, account, amounts, 1)
+            special = amounts if is_special else None
+        if one.held is not None:
+            account = (one.held.project, one.held.user, one.held.consumer_type)
+            before = _amounts_held(transaction, key, one.held)
+            if before is None:
+                _add(transaction, uncounted, account, _amounts(transaction, one.held.parts, {})[0], 1)
+            else:
+                had_special = before[1]
+                _add(transaction, deltas, account, before[0], -1)
+        found.append((key, Counted({}, special, had_special)))
+    judged = _judged(transaction, deltas, uncounted)
+    if isinstance(judged, Rejection):
+        return judged
+    if found:
+        found[0] = (found[0][0], found[0][1]._replace(rows=judged))
+    return found
+
+
+def count_changes(transaction: Transaction, counted: CountedChanges) -> None:
+    """Count what `judge_changes` allowed."""
+    for key, one in counted:
+        _apply(transaction, key, one)
+
+
 def count_accepted(transaction: Transaction, key: bytes, counted: Counted) -> None:
     """Count an accepted claim of the consumer with this key of `ALLOCATIONS`."""
     _apply(transaction, key, counted)

@@ -25,6 +25,7 @@ from vacancy.resources.fold.nodes.withdrawals import (
     withdraw_classes,
 )
 from vacancy.resources.fold.record_limits import check_items, check_limit
+from vacancy.resources.fold.transactions.made import keep_made
 from vacancy.resources.model.attributes import Pairs, pairs, same_types, type_name
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import NodeChangedData, NodeData, NodeReportedData, ProviderReport
@@ -54,7 +55,11 @@ def fold_reported(transaction: Transaction, data: NodeReportedData) -> None:
     if root is not None and root.members != members:
         stay = set(members)
         gone = [member for member in root.members if member not in stay]
-        members = (*members, *[member for member in gone if withdraw(transaction, data.root, member)])
+        made: list[str] = []
+        if transaction.rules.has_transactions:
+            made = keep_made(transaction, data.root, gone, members)
+            gone = [member for member in gone if member not in made]
+        members = (*members, *made, *[one for one in gone if withdraw(transaction, data.root, one)])
         _check_members(transaction, data.root, len(reports) + transaction.trees.unreported)
     opens = node is None or node.incarnations[0][0] != data.incarnation
     for report in reports:
