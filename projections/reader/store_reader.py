@@ -35,6 +35,7 @@ from vacancy.resources.state.tables import (
     ClassTable,
     Table,
 )
+from vacancy.resources.state.tables import key as key_of
 
 Row = TypeVar("Row")
 
@@ -191,6 +192,16 @@ class StoreReader:
                 if not key.startswith(table.prefix):
                     break
                 yield partition, key, table.decode(data)
+
+    def rows_of_cell(self, table: Table[Row], cell: str, start: str = "") -> Iterator[tuple[str, Row]]:
+        """(id, row) of the rows of a cell, by id, whose ids begin with `start`."""
+        reader = self._partitions.get(partition_for(cell.encode(), self.manifest.partitions))
+        first = table.prefix + key_of(cell, start)
+        skip = len(first) - len(start.encode())
+        for key, data in () if reader is None else reader.scan(table.family, first):
+            if not key.startswith(first):
+                return
+            yield key[skip:].decode(), table.decode(data)
 
     def raw(self, partition: int, family: str) -> Iterator[tuple[bytes, bytes]]:
         """(key, encoded row) of one family of a partition, by key."""

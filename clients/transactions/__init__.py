@@ -1,0 +1,24 @@
+"""Transactions for programs: `TransactionClient` submits them and waits for their verdicts, `CellState` reads what they make."""
+
+from vacancy.clients.transactions.cell_state import (
+    CellState,
+    ConsumerState,
+    CustomName,
+    InventoryState,
+    ProviderState,
+)
+from vacancy.clients.transactions.client import TransactionClient, TransactionOutcome
+from vacancy.resources.model.transactions import ConsumerChange, NameChange, ProviderChange
+
+__all__ = [
+    "CellState",
+    "ConsumerChange",
+    "ConsumerState",
+    "CustomName",
+    "InventoryState",
+    "NameChange",
+    "ProviderChange",
+    "ProviderState",
+    "TransactionClient",
+    "TransactionOutcome",
+]
