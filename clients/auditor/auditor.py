@@ -50,6 +50,7 @@ from vacancy.clients.auditor.not_judged import (
     SILENT,
 )
 from vacancy.clients.auditor.taken_events import TakenEvents
+from vacancy.clients.auditor.transactions import Attempt
 from vacancy.resources.model.record import Record
 
 Records = Mapping[int, Iterable[Record]]
@@ -211,7 +212,7 @@ class _Partition:
         self._without: list[tuple[int, str, str]] = []
         self._reads: tuple[int, int | None] = (-1, 0)
         """An offset, and how much judging the claims of this record can have read so far; None: it is not known."""
-        self.ledger = Ledger(self._judge, classes, self._judge_gang)
+        self.ledger = Ledger(self._judge, classes, self._judge_gang, self._judge_transaction)
         self.trees = CandidateTrees(self.ledger)
 
     def _judge(self, cell: str, claim: Mapping[str, Any], replaces: bool) -> None:
@@ -329,6 +330,29 @@ class _Partition:
                 self._compare(key, against, verdicts[number])
             else:
                 found.counts["rejected"] += 1
+
+    def _judge_transaction(self, cell: str, data: Mapping[str, Any]) -> None:
+        """Judge a transaction, as a claim."""
+        ledger, key = self.ledger, (cell, data["id"])
+        known = ledger.judged.get(key)
+        if known is not None and not known.cancelled:
+            return  # a duplicate, or a dead letter
+        first = key not in self._judged
+        self._judged.add(key)
+        if data["deadline_ms"] < ledger.now():
+            self._found.counts["late"] += first
+            return
+        verdict = self._found.take(self._partition, key, ledger.offset)
+        attempt = Attempt(ledger, cell, data, verdict)
+        against = list(attempt.found)
+        if known is not None:
+            against.append(Objection(RULE, "it was cancelled"))
+        ledger.set_judged(key, data["deadline_ms"])
+        self._count_reads(None)
+        if self._compare(key, against, verdict):
+            attempt.enter((verdict or {}).get("grants", ()))
+        else:
+            ledger.details.judged({})
 
     def _quota_objections(
         self, key: Key, claim: Mapping[str, Any], counted: Amounts, verdict: Mapping[str, Any] | None

@@ -579,6 +579,52 @@ class QuotaCounted(_Strict):
     consumers: Annotated[list[Id], Meta(min_length=1, max_length=64)]
 
 
+# -- transactions -----------------------------------------------------------------------------------------
+
+ShortName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00]*\Z")]
+AccountName = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\A[^\x00]*\Z")]
+
+
+class NameChange(_Strict):
+    kind: Literal["class", "trait"]
+    name: Annotated[str, Meta(pattern=r"\ACUSTOM_[A-Z0-9_]{1,248}\Z")]
+    op: Literal["create", "ensure", "delete"]
+
+
+class ProviderChange(_Strict):
+    provider: Id
+    op: Literal["create", "change", "delete"] = "change"
+    generation: Amount | None = None
+    raises: Annotated[int, Meta(ge=0, le=16)] = 0
+    name: ShortName | None = None
+    parent: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:/@+=~-]{0,200}\Z")] | None = None
+    inventories: dict[Symbol, Object] | None = None
+    traits: list[Symbol] | None = None
+    aggregates: list[Id] | None = None
+
+
+class ConsumerChange(_Strict):
+    consumer: Id
+    generation: Amount | Literal["absent", "any"]
+    project: AccountName = "-"
+    user: AccountName = "-"
+    consumer_type: AccountName = "unknown"
+    allocations: dict[Id, Annotated[Asks, Meta(min_length=1)]] = {}
+
+
+class TransactionRequested(_Strict):
+    id: Id
+    deadline_ms: Amount
+    names: Annotated[list[NameChange], Meta(max_length=64)] = []
+    providers: Annotated[list[ProviderChange], Meta(max_length=1024)] = []
+    consumers: Annotated[list[ConsumerChange], Meta(max_length=1024)] = []
+
+    def __post_init__(self) -> None:
+        _check(len({(one.kind, one.name) for one in self.names}) == len(self.names))
+        _check(len({one.provider for one in self.providers}) == len(self.providers))
+        _check(len({one.consumer for one in self.consumers}) == len(self.consumers))
+
+
 # -- moves between cells ----------------------------------------------------------------------------------
 
 
@@ -778,6 +824,10 @@ class _QuotaCountedEvent(_Envelope, tag=_PREFIX + "quota.counted" + _VERSION):
     data: QuotaCounted
 
 
+class _TransactionRequestedEvent(_Envelope, tag=_PREFIX + "transaction.requested" + _VERSION):
+    data: TransactionRequested
+
+
 class _CellMoveBegunEvent(_Envelope, tag=_PREFIX + "cell.move.begun" + _VERSION):
     data: CellMoveBegun
 
@@ -791,7 +841,8 @@ class _CellMoveEndedEvent(_Envelope, tag=_PREFIX + "cell.move.ended" + _VERSION)
 
 
 _Event = (
-    _CellMoveBegunEvent
+    _TransactionRequestedEvent
+    | _CellMoveBegunEvent
     | _CellMoveWithdrawnEvent
     | _CellMoveEndedEvent
     | _QuotaLimitSetEvent

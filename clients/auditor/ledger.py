@@ -6,7 +6,7 @@ auditor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,6 +24,7 @@ from vacancy.clients.auditor.nodes.cell_names import CellNames, ProviderNames
 from vacancy.clients.auditor.nodes.machines import Machines
 from vacancy.clients.auditor.nodes.node_order import LedgerNode, is_conflict, next_of
 from vacancy.clients.auditor.nodes.operator_settings import NO_SETTINGS, AuditedSettings, read_settings
+from vacancy.clients.auditor.nodes.provider_details import ProviderDetails
 from vacancy.clients.auditor.nodes.renames import rename
 from vacancy.clients.auditor.nodes.withdrawals import WITHDRAWAL, Withdrawals, Withdrawn
 from vacancy.clients.auditor.rules_in_force import ANSWER, MACHINE_NAMES, PROPOSAL, RulesInForce
@@ -65,7 +66,7 @@ class Ledger:
     """One partition as of the records applied so far.
 
     `on_claim(cell, claim, replaces)` is called for each claim in the log, in order, and `on_gang(cell, claims)` for claims
-    that are accepted together or not at all.
+    that are accepted together or not at all. `on_transaction(cell, data)` is called for each transaction.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Ledger:
         on_claim: Callable[[str, Mapping[str, Any], bool], None],
         classes: ClassAuditors | None = None,
         on_gang: Callable[[str, Sequence[Mapping[str, Any]]], None] = lambda *_: None,
+        on_transaction: Callable[[str, Mapping[str, Any]], None] = lambda *_: None,
     ) -> None:
         self._on_claim = on_claim
         self.classes = classes or ClassAuditors()
@@ -97,6 +99,7 @@ class Ledger:
         self.contested_until: dict[Key, int] = {}
         self.machines = Machines()
         self.names = CellNames()
+        self.details = ProviderDetails()
         self._heard_since_4: set[Key] = set()
         """Nodes of which something was written since version 4 of the rules. Only they count for the domains of a cell."""
         self.withdrawals = Withdrawals(self.deadlines, lambda cell, id_: self._written.add((cell, id_)))
@@ -118,6 +121,7 @@ class Ledger:
             **dict.fromkeys(("requests.received", "requests.received.v2"), self._requests_received),
             "claims.requested": lambda cell, event: self._claims_requested(cell, event.data),
             "claims.requested.v2": lambda cell, event: self._claims_requested(cell, event.data),
+            "transaction.requested": lambda cell, event: on_transaction(cell, event.data),
             "gang.requested": lambda cell, event: on_gang(cell, event.data["claims"]),
             **self._consumer_handlers(),
             **self._move_handlers(),
@@ -186,6 +190,8 @@ class Ledger:
         self._conclude()
         self._apply(record)
         self._conclude()
+        if self.rules.has_transactions:
+            self.details.conclude(self.providers)
 
     def _apply(self, record: Record) -> None:
         event = taken(record, self.rules, self.partitions)
@@ -414,11 +420,24 @@ class Ledger:
         if node is not None and node.incarnations[0][0] == data["incarnation"]:
             self._check_attribute_types(cell, reports)
         gone = [id_ for id_ in self.members.get((cell, root), ()) if id_ not in reports]
+        made = [id_ for id_ in gone if (cell, id_) in self.details.made]
+        gone = [id_ for id_ in gone if id_ not in made]
         unreported = sum(not self.providers[(cell, id_)].reported for id_ in gone if id_ != root)
         self._change_tree(cell, root, reports, stocks, gone, len(reports) + unreported)
         self.members[(cell, root)] = {**dict.fromkeys(reports), **self.members[(cell, root)]}
         self.nodes[(cell, root)] = after
+        self._keep_made(cell, root, made, {*reports, *made})
+        self.details.reported((cell, id_) for id_ in reports)
         self._keep(cell, data.get("consumers") or ())
+
+    def _keep_made(self, cell: str, root: str, made: Iterable[str], stay: Collection[str]) -> None:
+        """What transactions added to a node stays where the node does not report it; below the root, if its parent is gone."""
+        for id_ in made:
+            provider = self.providers[(cell, id_)]
+            if provider.parent not in stay:
+                provider.parent = root
+                self.mark_changed((cell, id_))
+                self._written.add((cell, id_))
 
     def _node_changed(self, cell: str, data: Mapping[str, Any]) -> None:
         root = data["root"]
@@ -446,6 +465,7 @@ class Ledger:
             unreported = sum(not one.reported for id_, one in found.items() if id_ not in reports)
             gone = [id_ for id_ in members if id_ in removed]
             self._change_tree(cell, root, reports, stocks, gone, len(parents) + unreported)
+            self.details.reported((cell, id_) for id_ in reports)
         self.nodes[(cell, root)] = node
         self.changes.append((cell, root))
 
@@ -486,6 +506,15 @@ class Ledger:
         self.nodes[key] = replace(node, complete=True, retired=True)
         self.deadlines.set(self.now() + TOMBSTONE_MS, TOMBSTONE, _subject(key))
 
+    def mark_changed(self, key: Key) -> None:
+        """The record changed a provider, other than its use."""
+        self.providers[key].changed = self.offset
+        self.details.touch(key)
+
+    def heard(self, node: Key) -> None:
+        """Something was written of a node."""
+        self._heard_since_4.add(node)
+
     def write(self, *providers: Key) -> None:
         """Count the names of these providers again."""
         self._written.update(providers)
@@ -518,12 +547,12 @@ class Ledger:
             attributes = frozenset(provider.attributes) | frozenset(new.attributes)
             names = names._replace(attributes=attributes, traits=provider.traits | new.traits)
             self.names.check(cell, {key[1]: names}, self.rules.limits)
-        before, row = self._stamp(key), self._row(key)
+        before, row = self.stamp(key), self.row(key)
         self.settings[key] = new
         if provider is not None:
-            if self._stamp(key) != before:
-                provider.changed = self.offset
-            if self._row(key) != row:
+            if self.stamp(key) != before:
+                self.mark_changed(key)
+            if self.row(key) != row:
                 self._written.add(key)
             self.changes.append((cell, provider.root))
 
@@ -584,12 +613,14 @@ class Ledger:
                 self.withdrawals.restore(saved)
                 raise
         changing = {root, *reports, *gone}
-        before = {id_: self._stamp((cell, id_)) for id_ in changing}
-        rows = {id_: self._row((cell, id_)) for id_ in changing}
+        before = {id_: self.stamp((cell, id_)) for id_ in changing}
+        rows = {id_: self.row((cell, id_)) for id_ in changing}
         for id_ in gone:
             self.providers[(cell, id_)].reported = False
             self._restock((cell, id_), {})
         for id_, report in reports.items():
+            if (cell, id_) not in self.providers:
+                self.details.add((cell, id_))
             provider = self.providers.setdefault((cell, id_), LedgerProvider(root))
             if provider.root != root:
                 self.members.get((cell, provider.root), {}).pop(id_, None)
@@ -599,9 +630,9 @@ class Ledger:
             provider.attributes = report.get("attributes", {})
             self._restock((cell, id_), stocks[id_])
         for id_, stamp in before.items():
-            if (cell, id_) in self.providers and self._stamp((cell, id_)) != stamp:
-                self.providers[(cell, id_)].changed = self.offset
-        self._written |= {(cell, id_) for id_, row in rows.items() if self._row((cell, id_)) != row}
+            if (cell, id_) in self.providers and self.stamp((cell, id_)) != stamp:
+                self.mark_changed((cell, id_))
+        self._written |= {(cell, id_) for id_, row in rows.items() if self.row((cell, id_)) != row}
         self.changes.append((cell, root))
 
     def _withdraw(self, cell: str, root: str, reports: Mapping[str, Any], gone: Sequence[str]) -> None:
@@ -665,7 +696,7 @@ class Ledger:
         elif self.withdrawals.names((key[0], provider.root), key[1]) is not None:
             self.names.set(key, self._names_of(key, provider))
 
-    def _row(self, key: Key) -> object:
+    def row(self, key: Key) -> object:
         """A provider without its inventories: the names of those that are counted change only with it."""
         provider = self.providers.get(key)
         if provider is None or not self.rules.bounded:
@@ -683,7 +714,7 @@ class Ledger:
         of_operator = settings.traits, settings.enabled, settings.aggregates, settings.taints
         return reported, members, attributes, of_operator
 
-    def _stamp(self, key: Key) -> object:
+    def stamp(self, key: Key) -> object:
         """What decides a provider's generation: everything but its use."""
         provider = self.providers.get(key)
         if provider is None:
@@ -718,10 +749,11 @@ class Ledger:
         if key == root and len(members) > 1:
             return
         del self.providers[key]
+        self.details.forget(key)
         self._written.add(key)
         members.pop(key[1], None)
         if key != root and root in self.providers:
-            self.providers[root].changed = self.offset
+            self.mark_changed(root)
             self._written.add(root)
             self._drop_if_empty(root)
 
@@ -748,7 +780,7 @@ class Ledger:
             stock = provider.stock.get(name) if provider else None
             if provider and stock and not stock.listed and not provider.used.get(name):
                 del provider.stock[name]
-                provider.changed = self.offset
+                self.mark_changed((cell, id_))
                 self._written.add((cell, id_))
                 self._drop_if_empty((cell, id_))
 
@@ -807,6 +839,10 @@ class Ledger:
         self.settle(consumer[0], parts)
         self.take(consumer[0], parts, -1)
         self.sweep(consumer[0], parts)
+
+    def end(self, consumer: Key) -> None:
+        """A consumer holds nothing any more."""
+        self._free(consumer)
 
     def undo(self, consumer: Key) -> None:
         """Undo a claim that was entered at this record."""

@@ -14,6 +14,9 @@ CHANGED_BY_NAME: Final = (
     "what changed asks by name keep of a closed provider, or several of one provider, is not judged"
 )
 GANG_OF_NAMED: Final = "what members of a rejected gang would have been granted by name is not known"
+TRANSACTION_BY_NAME: Final = (
+    "what a transaction gives back or grants by name, or of server groups, is not judged"
+)
 READS: Final = (
     "how much judging the claims of one record reads is not known for some of their classes or groups"
 )
@@ -34,6 +37,7 @@ REASONS: Final = (
         SEVERAL_ASKS,
         CHANGED_BY_NAME,
         GANG_OF_NAMED,
+        TRANSACTION_BY_NAME,
         READS,
         QUOTA_UNITS,
         QUOTA_ENTRIES,

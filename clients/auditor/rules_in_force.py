@@ -118,6 +118,10 @@ SAYING_SINCE: Final = 5
 """The first version in which stores say their checksums, and nodes what they run."""
 
 ONLY_SAYING: Final = {"state.marked", "state.digested", "node.running"}
+TRANSACTIONS_SINCE: Final = 6
+"""The first version with transactions, and with generations of providers that count changes."""
+
+ONLY_TRANSACTIONS: Final = {"transaction.requested"}
 ONLY_BEFORE: Final = {"consumer.replaced"}
 ONLY_SINCE: Final = {"consumer.replaced.v2", "rules.proposed", "rules.supported", "rules.withdrawn"}
 
@@ -178,6 +182,11 @@ class RulesInForce:
         return self.now.version >= EXCLUDING_SINCE
 
     @property
+    def has_transactions(self) -> bool:
+        """Whether there are transactions."""
+        return self.now.version >= TRANSACTIONS_SINCE
+
+    @property
     def limits(self) -> AuditedLimits:
         """What a record may cost."""
         if self.identified:
@@ -190,6 +199,8 @@ class RulesInForce:
             return self.identified
         if kind in ONLY_SAYING:
             return self.now.version >= SAYING_SINCE
+        if kind in ONLY_TRANSACTIONS:
+            return self.has_transactions
         return kind not in (ONLY_BEFORE if self.bounded else ONLY_SINCE)
 
     def open(self, data: Mapping[str, Any]) -> None:

@@ -163,6 +163,10 @@ def enter(
     ledger.take(cell, before, -1)
     ledger.take(cell, parts)
     ledger.sweep(cell, before)
+    stays = _move(ledger, cell, claim, replaces=replaces).stays
+    for number, part in enumerate(parts):
+        if number not in stays:
+            ledger.details.touch((cell, part[0]))
     generation = held.generation + 1 if held else 1
     memberships = tuple(claim.get("memberships", ()))
     there = copies(ledger, cell, claim["allocations"]) if memberships else ()

@@ -200,6 +200,36 @@ class AuditedQuotas:
             self._add(*had, 1)
         return found
 
+    def joint_objections(
+        self, changes: Iterable[tuple[Key, Mapping[str, Any] | None, Amounts | None, Amounts | None]]
+    ) -> list[str]:
+        """The limits that several consumers together would exceed: each with its claim (None: it holds nothing afterwards), the amounts
+        of the claim, and those that it holds and that are not counted yet."""
+        changes = list(changes)
+        asked = [
+            (_account(claim), new) for _, claim, new, _ in changes if claim is not None and new is not None
+        ]
+        slots = {slot for account, new in asked for slot in self._slots(account, new)}
+        waiting = [(self._waiting[key], old.known) for key, _, _, old in changes if old is not None]
+        counted = [self._held[key] for key, _, _, _ in changes if key in self._held]
+        for had in waiting:
+            self._add(*had, 1)
+        before = {slot: self.used(slot) for slot in slots}
+        for had in (*waiting, *counted):
+            self._add(*had, -1)
+        for account, new in asked:
+            self._add(account, new.known, 1)
+        found = []
+        for slot in sorted(slots, key=str):
+            share, total = self._share(slot), self.used(slot)
+            if share != NO_LIMIT and total > share and total > before[slot]:
+                found.append(f"{_text(slot)} would hold {total} here, and its share is {share}")
+        for account, new in asked:
+            self._add(account, new.known, -1)
+        for had in counted:
+            self._add(*had, 1)
+        return found
+
     def _slots(self, account: Account, amounts: Amounts) -> Iterator[Slot]:
         for project, user in self._scopes(account):
             for unit in amounts.known:

@@ -85,6 +85,10 @@ class ClassAuditor(ABC, Generic[S]):
     def read_inventory(self, inventory: Mapping[str, Any]) -> S:
         """The stock that a reported inventory describes. Raises `Refused` where the rules refuse it."""
 
+    def read_set_inventory(self, inventory: Mapping[str, Any]) -> S:
+        """The stock of an inventory that a transaction sets. By default as one that a node reports."""
+        return self.read_inventory(inventory)
+
     def items(self, inventory: Mapping[str, Any]) -> int:
         """How many items a valid inventory has, for example devices, as the rules limit them; 0 if it has a fixed size."""
         return 0

@@ -101,6 +101,11 @@ class DeviceClassAuditor(ClassAuditor[CountedStock | NamedDevices]):
         self.check_devices(devices)
         return NamedDevices(json.dumps(devices, sort_keys=True))
 
+    def read_set_inventory(self, inventory: Mapping[str, Any]) -> CountedStock | NamedDevices:
+        if "devices" in inventory:
+            return self.read_inventory(inventory)
+        return self._quantity.read_set_inventory(inventory)
+
     def items(self, inventory: Mapping[str, Any]) -> int:
         return len(inventory.get("devices", ()))
 

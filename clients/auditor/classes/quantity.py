@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,6 +18,7 @@ from vacancy.clients.auditor.event_schema import INTEGER_MAX
 
 TOTAL_MAX = INTEGER_MAX // 100
 RATIO_MILLI_MAX = 100_000
+_RATIO_MAX, _RATIO_MIN = 3.40282e38, 4.94066e-319
 
 _LIMITS = {
     "total": (0, TOTAL_MAX),
@@ -39,6 +41,8 @@ class CountedStock(NamedTuple):
     step_size: int
     ratio_milli: int
     listed: bool = True
+    ratio: float | None = None
+    """A ratio that is no whole number of 1 to 100, of an inventory that a transaction set; then `ratio_milli` does not count."""
 
     def withdrawn(self) -> CountedStock:
         return self._replace(total=0, reserved=0, listed=False)
@@ -69,11 +73,32 @@ class QuantityAuditor(ClassAuditor[CountedStock]):
             raise Refused
         return stock
 
+    def read_set_inventory(self, inventory: Mapping[str, Any]) -> CountedStock:
+        ratio = _ratio(inventory.get("allocation_ratio", "1.0"))
+        plain = {name: value for name, value in inventory.items() if name != "allocation_ratio"}
+        if "allocation_ratio_milli" in plain or not all(_is_within(*field) for field in plain.items()):
+            raise Refused
+        if "total" not in plain or plain.get("reserved", 0) > plain["total"]:
+            raise Refused
+        is_whole = ratio in range(1, 101)
+        max_unit = plain.get("max_unit")
+        return CountedStock(
+            plain["total"],
+            plain.get("reserved", 0),
+            plain.get("min_unit", 1),
+            plain["total"] if max_unit is None else max_unit,
+            plain.get("step_size", 1),
+            int(ratio) * 1000 if is_whole else 0,
+            ratio=None if is_whole else ratio,
+        )
+
     def check_override(self, override: Mapping[str, Any]) -> None:
         check_quantity_override(override)
 
     def capacity(self, stock: CountedStock, override: Mapping[str, Any]) -> int:
         left = stock.total - int(override.get("reserved", stock.reserved))
+        if stock.ratio is not None and "allocation_ratio_milli" not in override:
+            return min(max(0, int(max(0, left) * stock.ratio)), INTEGER_MAX)
         return max(0, left) * int(override.get("allocation_ratio_milli", stock.ratio_milli)) // 1000
 
     def fits_units(self, stock: CountedStock, amount: int) -> bool:
@@ -108,6 +133,17 @@ def check_quantity_override(override: Mapping[str, Any]) -> None:
         raise Refused
     if not all(_is_within(*field) for field in override.items() if field[1] is not None):
         raise Refused
+
+
+def _ratio(text: Any) -> float:
+    """A ratio from its shortest decimal text. Raises `Refused` for any other text."""
+    try:
+        ratio = float(text) if isinstance(text, str) else math.nan
+    except ValueError:
+        raise Refused from None
+    if not math.isfinite(ratio) or repr(ratio) != text or ratio > _RATIO_MAX or 0 < ratio <= _RATIO_MIN:
+        raise Refused
+    return ratio
 
 
 def _is_within(name: str, value: Any) -> bool:

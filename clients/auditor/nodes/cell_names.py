@@ -33,6 +33,11 @@ class CellNames:
         """Whether a provider's names were counted."""
         return provider in self._of
 
+    def has(self, cell: str, kind: str, name: str) -> bool:
+        """Whether a provider has this `class` or `trait`."""
+        counts = self._counts.get(cell)
+        return counts is not None and name in counts[0 if kind == "class" else 2]
+
     def set(self, provider: Key, names: ProviderNames | None) -> None:
         """A provider was written; None: it is gone."""
         counts = self._counts.setdefault(provider[0], (Counter(), Counter(), Counter()))

@@ -83,10 +83,14 @@ def _move_providers(ledger: Ledger, old: Key, new: Key, names: Mapping[str, str]
         known = ledger.providers.get(key)
         stock = {**(known.stock if known is not None else {}), **one.stock}
         parent = None if one.parent is None else names.get(one.parent, new[1])
+        if known is None:
+            ledger.details.add(key)
         base = known if known is not None else replace(one, root=new[1], parent=parent)
-        ledger.providers[key] = replace(base, stock=stock, used=one.used, changed=ledger.offset)
+        ledger.providers[key] = replace(base, stock=stock, used=one.used)
+        ledger.mark_changed(key)
         if key != name and (settings := ledger.settings.pop(name, None)) is not None:
             ledger.settings.setdefault(key, settings)
+    ledger.details.rename(cell, names)
     ledger.write(*((cell, id_) for id_ in (*names, *ledger.members[new])))
 
 

@@ -55,7 +55,9 @@ def count_generations(transaction: Transaction) -> None:
 
 def _is_changed(transaction: Transaction, key: bytes, changed: int) -> bool:
     before = transaction.state.get(PROVIDERS, key)
-    return before is not None and before.changed != changed
+    if before is None:
+        return transaction.get(PROVIDER_DETAILS, key) is not None  # it was renamed
+    return before.changed != changed
 
 
 def _raise(transaction: Transaction, key: bytes, by: int, *, only_known: bool) -> None:

@@ -61,7 +61,7 @@ def rename_details(transaction: Transaction, names: Mapping[str, str]) -> None:
         there = transaction.get(PROVIDER_DETAILS, transaction.key(after))
         name = row.name
         if there is not None:
-            row = replace(there, generation=max(row.generation, there.generation) + 1)
+            row = replace(there, generation=max(row.generation, there.generation))
             name = "" if there.name != name else name
         transaction.put(PROVIDER_DETAILS, transaction.key(after), row)
         if name:

@@ -325,7 +325,7 @@ def _forget_names(transaction: Transaction, event_id: str, provider: str) -> Non
     if before is None or not (before.traits or before.aggregates):
         return
     after = _with_names(event_id, before, (), ())
-    plain = replace(after, revision=0, events=())
+    plain = replace(after, revision=0, events=(), reason="")
     if plain == _NO_SETTINGS:
         transaction.delete(FACTS, key)
     else:
