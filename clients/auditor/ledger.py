@@ -430,11 +430,16 @@ class Ledger:
         self.details.reported((cell, id_) for id_ in reports)
         self._keep(cell, data.get("consumers") or ())
 
+    def _is_lifted(self, key: Key, provider: LedgerProvider, removed: Collection[str]) -> bool:
+        """Whether a transaction added a provider below one that its node removes."""
+        is_made = key in self.details.made and provider.reported
+        return is_made and provider.parent in removed and key[1] not in removed
+
     def _keep_made(self, cell: str, root: str, made: Iterable[str], stay: Collection[str]) -> None:
         """What transactions added to a node stays where the node does not report it; below the root, if its parent is gone."""
         for id_ in made:
             provider = self.providers[(cell, id_)]
-            if provider.parent not in stay:
+            if provider.reported and provider.parent not in stay:
                 provider.parent = root
                 self.mark_changed((cell, id_))
                 self._written.add((cell, id_))
@@ -457,7 +462,9 @@ class Ledger:
                 raise Refused
             members = self.members[(cell, root)]
             found = {id_: self.providers[(cell, id_)] for id_ in members}
+            below = [id_ for id_, one in found.items() if self._is_lifted((cell, id_), one, removed)]
             parents = {id_: one.parent for id_, one in found.items() if one.reported and id_ not in removed}
+            parents |= dict.fromkeys(below, root)
             parents |= {id_: report.get("parent") for id_, report in reports.items()}
             _check_tree(root, parents)
             stocks = self._stocks(cell, root, reports)
@@ -465,6 +472,7 @@ class Ledger:
             unreported = sum(not one.reported for id_, one in found.items() if id_ not in reports)
             gone = [id_ for id_ in members if id_ in removed]
             self._change_tree(cell, root, reports, stocks, gone, len(parents) + unreported)
+            self._keep_made(cell, root, below, ())
             self.details.reported((cell, id_) for id_ in reports)
         self.nodes[(cell, root)] = node
         self.changes.append((cell, root))
@@ -723,7 +731,7 @@ class Ledger:
         reported = provider.root, provider.parent, provider.reported, provider.traits, dict(provider.stock)
         attributes = _typed(provider.attributes), _typed(settings.attributes)
         overrides = {name: settings.override(name) for name in provider.stock}
-        members = frozenset(self.members.get(key, ()))
+        members = tuple(self.members.get(key, ()))
         of_operator = settings.enabled, settings.aggregates, settings.traits, overrides, settings.taints
         return reported, of_operator, members, attributes
 

@@ -194,8 +194,8 @@ class Attempt:
 
     def _create(self, id_: str, parent: str | None) -> None:
         above = None if parent is None else self._get(parent)
-        if parent is not None and above is None:
-            self._object(f"parent {parent} does not exist")
+        if parent is not None and (above is None or not above.reported):
+            self._object(f"parent {parent} does not exist, or is withdrawn")
         root = id_ if above is None else above.root
         self._there[id_] = LedgerProvider(root, parent)
         if above is None:
@@ -217,7 +217,7 @@ class Attempt:
             self._object(f"a node reports provider {id_}")
         below = [one for one in self._members_of(provider.root) if id_ in self._path(one)]
         above = None if parent is None else self._get(parent)
-        if parent is not None and (above is None or parent in below):
+        if parent is not None and (above is None or not above.reported or parent in below):
             self._object(f"parent {parent} of {id_} does not exist, or is below it")
             return
         old, new = provider.root, id_ if above is None else above.root
@@ -263,6 +263,8 @@ class Attempt:
         provider = self._get(id_)
         if provider is None:
             return
+        if not provider.reported:
+            self._object(f"provider {id_} is withdrawn")
         listed, ledger = change["inventories"], self._ledger
         if len(listed) > ledger.rules.limits.provider_classes:
             self._object(f"provider {id_} would have too many classes")
@@ -517,6 +519,13 @@ class Attempt:
     def _enter_consumers(self, grants: Iterable[Data]) -> None:
         ledger, cell = self._ledger, self._cell
         left = list(grants)
+        # What one consumer gives back another one may get: it is in use meanwhile.
+        wanted = [
+            (id_, name, ledger.auditor(name).amount(ask))
+            for (id_, name), asked in self._wanted.items()
+            for ask in asked
+        ]
+        ledger.take(cell, wanted)
         for change, claim in zip(self._consumers, self._claims, strict=True):
             key = (cell, change["consumer"])
             if claim is None:
@@ -527,6 +536,7 @@ class Attempt:
             counted = amounts_of(claim, own, ledger.classes, partial(ledger.stock_of, cell))
             ledger.quotas.enter(key, claim, counted)
             enter(ledger, cell, claim, own, replaces=True)
+        ledger.take(cell, wanted, -1)
 
     def _raises(self) -> dict[Key, int]:
         raises = Counter[Key]()

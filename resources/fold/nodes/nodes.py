@@ -25,7 +25,7 @@ from vacancy.resources.fold.nodes.withdrawals import (
     withdraw_classes,
 )
 from vacancy.resources.fold.record_limits import check_items, check_limit
-from vacancy.resources.fold.transactions.made import keep_made
+from vacancy.resources.fold.transactions.made import keep_made, lift_made
 from vacancy.resources.model.attributes import Pairs, pairs, same_types, type_name
 from vacancy.resources.model.errors import InvalidRecord
 from vacancy.resources.model.events import NodeChangedData, NodeData, NodeReportedData, ProviderReport
@@ -55,11 +55,9 @@ def fold_reported(transaction: Transaction, data: NodeReportedData) -> None:
     if root is not None and root.members != members:
         stay = set(members)
         gone = [member for member in root.members if member not in stay]
-        made: list[str] = []
-        if transaction.rules.has_transactions:
-            made = keep_made(transaction, data.root, gone, members)
-            gone = [member for member in gone if member not in made]
-        members = (*members, *made, *[one for one in gone if withdraw(transaction, data.root, one)])
+        made = keep_made(transaction, data.root, gone, members) if transaction.rules.has_transactions else ()
+        kept = [one for one in gone if one in made or withdraw(transaction, data.root, one)]
+        members = (*members, *kept)
         _check_members(transaction, data.root, len(reports) + transaction.trees.unreported)
     opens = node is None or node.incarnations[0][0] != data.incarnation
     for report in reports:
@@ -93,6 +91,8 @@ def fold_changed(transaction: Transaction, data: NodeChangedData) -> None:
         for member in root.members
         if (row := transaction.provider(member)) and row.root == data.root
     }
+    if removed and transaction.rules.has_transactions:
+        before |= lift_made(transaction, data.root, before, removed)
     parents = {m: row.parent for m, row in before.items() if row.reported and m not in removed}
     parents.update(_parents(data.providers))
     check_tree(data.root, parents)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec.structs import replace
 
 from vacancy.resources.fold.nodes.provider_tree import path_to_root
-from vacancy.resources.state.rows import NodeRow
+from vacancy.resources.state.rows import NodeRow, ProviderRow
 from vacancy.resources.state.tables import NODES, PROVIDER_DETAILS, PROVIDER_NAMES, PROVIDERS
 from vacancy.resources.state.transaction import Transaction
 
@@ -34,10 +34,29 @@ def keep_made(transaction: Transaction, root: str, gone: Sequence[str], stay: It
     there = {*stay, *kept}
     for provider in kept:
         row = transaction.provider(provider)
-        if row is not None and row.parent not in there:
-            moved = replace(row, parent=root, changed=transaction.offset)
-            transaction.put(PROVIDERS, transaction.key(provider), moved)
+        if row is not None and row.reported and row.parent not in there:
+            _lift(transaction, root, provider, row)
     return kept
+
+
+def lift_made(
+    transaction: Transaction, root: str, members: Mapping[str, ProviderRow], removed: Collection[str]
+) -> dict[str, ProviderRow]:
+    """The members that transactions created below providers that a node removes: they become children of the root."""
+    return {
+        provider: _lift(transaction, root, provider, row)
+        for provider, row in members.items()
+        if row.reported
+        and row.parent in removed
+        and provider not in removed
+        and is_made(transaction, provider)
+    }
+
+
+def _lift(transaction: Transaction, root: str, provider: str, row: ProviderRow) -> ProviderRow:
+    lifted = replace(row, parent=root, changed=transaction.offset)
+    transaction.put(PROVIDERS, transaction.key(provider), lifted)
+    return lifted
 
 
 def take_over(transaction: Transaction, providers: Iterable[str]) -> None:

@@ -95,7 +95,7 @@ def _create(transaction: Transaction, change: ProviderChange) -> None:
 
 def _row_of_parent(transaction: Transaction, provider: str, parent: str) -> ProviderRow:
     row = transaction.provider(parent)
-    if row is None:
+    if row is None or not row.reported:
         raise Refused(Rejection("parent_unknown", provider, other=parent))
     return row
 
@@ -230,6 +230,8 @@ def set_inventories(
     row = transaction.provider(provider)
     if row is None:
         return []
+    if not row.reported:
+        raise Refused(Rejection("provider_retired", provider, taken=row.changed))
     rules = transaction.rules
     subject = f"provider {provider} would have"
     check_limit(rules, subject, len(inventories), "resource classes", rules.limits.provider_classes)

@@ -1,0 +1,166 @@
+"""Random transactions beside reports, claims, releases and operators: what must hold after each, and what the auditor says of all."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.support.events_json import Tape, claim, claims, event, provider, released
+from tests.support.memory_state import MemoryState
+from tests.support.ports_class import REGISTRY
+from tests.support.quota_counts import counted, recounted
+from tests.support.random_transactions import RandomTransactions
+from vacancy.clients.auditor import audit
+from vacancy.resources.fold.fold import fold
+from vacancy.resources.state.rows import VerdictRow
+from vacancy.resources.state.tables import (
+    ALLOCATIONS,
+    DEAD_LETTERS,
+    FACTS,
+    NODES,
+    PROVIDER_DETAILS,
+    PROVIDER_NAMES,
+    PROVIDERS,
+    VERDICTS,
+    split_key,
+)
+from vacancy.resources.state.transaction import Changes
+
+SEEDS = int(os.environ.get("VACANCY_TRANSACTION_SEEDS", "12"))
+STEPS = 150
+CELL = "auto-0"
+
+
+class World:
+    """A cell that everybody writes to. `verdicts` are as a store exports them."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.tape, self.state = Tape(version=6), MemoryState()
+        self.transactions = RandomTransactions(self.rng, CELL)
+        self.verdicts: list[dict[str, Any]] = []
+        self.seen: Counter[str] = Counter()
+        self.sequences: Counter[str] = Counter()
+        self.revisions: Counter[str] = Counter()
+        self.count = 0
+        self.fold()
+
+    def step(self) -> None:
+        deed = self.rng.choice(
+            (self.transact,) * 8 + (self.claim,) * 3 + (self.report, self.release, self.set)
+        )
+        self.tape.append(CELL, deed())
+        self.tape.now_ms += self.rng.choice((0, 10, 500, 20_000))
+        self.fold()
+
+    def transact(self) -> bytes:
+        return event("transaction.requested.v1", self.transactions.make(self.state, self.tape.now_ms))
+
+    def report(self) -> bytes:
+        root = self.rng.choice(("n0", "n1", "p0"))
+        self.sequences[root] += 1
+        parts = [
+            provider(root, VCPU=self.rng.choice((4, 8)), traits=self.rng.choice(((), ("HW_CPU_X86_AVX",))))
+        ]
+        if self.rng.random() < 0.5:
+            parts.append(provider(f"{root}:c", root, CUSTOM_IRON=4))
+        life = {"root": root, "incarnation": f"{1:016x}", "sequence": self.sequences[root]}
+        return event("node.reported.v2", {**life, "providers": parts})
+
+    def claim(self) -> bytes:
+        self.count += 1
+        at = self.tape.now_ms
+        hold = self.rng.choice((None, None, at + 20_000))
+        place = self.rng.choice(("n0", "n1", "p0", "p1", "p2"))
+        made = claim(
+            f"c{self.count}",
+            f"u{self.rng.randrange(12)}",
+            place,
+            {"VCPU": self.rng.choice((1, 2))},
+            at + 60_000,
+            hold_until_ms=hold,
+        )
+        return claims({**made, "project": "p"})
+
+    def release(self) -> bytes:
+        held = [(split_key(name)[1], row.claim) for name, row in self.state.rows(ALLOCATIONS)]
+        return released(*self.rng.choice(held)) if held else event("tick.v1", {})
+
+    def set(self) -> bytes:
+        id_ = self.rng.choice(("n0", "p0", "p1"))
+        row = {split_key(name)[1]: row for name, row in self.state.rows(PROVIDERS)}.get(id_)
+        facts: dict[str, Any] = {"status": self.rng.choice(("enabled", "enabled", "disabled"))}
+        if row is not None:
+            facts |= {"aggregates": list(row.aggregates), "traits": list(row.operator_traits)}
+        if self.rng.random() < 0.3:
+            facts["overrides"] = {"VCPU": {"allocation_ratio_milli": 2000}}
+        there = self.state.get(FACTS, f"{CELL}\0{id_}".encode())
+        revision = 1 + (0 if there is None else there.revision)
+        return event(
+            "facts.set.v1", {"provider": id_, "revision": revision, "facts": facts}, f"f{self.count}"
+        )
+
+    def fold(self) -> None:
+        record = self.tape.records[0][-1]
+        changes = fold(self.state, record, REGISTRY)
+        for name, row in changes.get(VERDICTS, {}).items():
+            if row is not None and row.offset == record.offset:
+                self._note(changes, split_key(name)[1], row)
+        self.seen["dead letters"] += DEAD_LETTERS in changes
+        self.state.commit(changes)
+
+    def _note(self, changes: Changes, id_: str, row: VerdictRow) -> None:
+        if id_.startswith("t"):
+            self.seen[row.reason or "accepted"] += 1
+        self.verdicts.append(
+            {
+                "claim": id_,
+                "cell": CELL,
+                "partition": 0,
+                "offset": row.offset,
+                "accepted": row.accepted,
+                "reason": row.reason,
+                "grants": [part._asdict() for part in row.grants],
+            }
+        )
+
+    def check(self) -> None:
+        """The tables agree with each other."""
+        rows = {split_key(name)[1]: row for name, row in self.state.rows(PROVIDERS)}
+        used: Counter[tuple[str, str]] = Counter()
+        for _, held in self.state.rows(ALLOCATIONS):
+            assert held.parts
+            for part in held.parts:
+                used[part.provider, part.resource_class] += part.grant
+        for id_, row in rows.items():
+            root = rows[row.root]
+            assert id_ in root.members
+            assert not row.reported or row.parent is None or rows[row.parent].root == row.root
+            for name in row.classes:
+                table = REGISTRY.table(name)
+                there = self.state.get(table, table.prefix + f"{CELL}\0{id_}".encode())
+                assert there is not None
+                assert there.record.used == used.pop((id_, name), 0)
+            if row.root == id_ and row.reported:
+                assert self.state.get(NODES, f"{CELL}\0{id_}".encode()) is not None
+        assert +used == Counter()
+        details = {split_key(name)[1]: row for name, row in self.state.rows(PROVIDER_DETAILS)}
+        assert details.keys() <= rows.keys()
+        named = {split_key(name)[1]: id_ for name, id_ in self.state.rows(PROVIDER_NAMES)}
+        assert named == {row.name: id_ for id_, row in details.items() if row.name}
+        assert counted(self.state) == recounted(self.state, REGISTRY)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_transactions_beside_all_others(seed: int) -> None:
+    world = World(seed)
+    for _ in range(STEPS):
+        world.step()
+        world.check()
+    found = audit({0: world.tape.records[0]}, world.verdicts)
+    assert found.problems == [], found.problems
+    assert world.seen["accepted"] > STEPS // 10
