@@ -29,6 +29,7 @@ from tests.recorded_logs.recording import (
     write_recording,
 )
 from tests.recorded_logs.stated import raised_to_stated_rules, stated_rules
+from tests.recorded_logs.transacted import raised_to_transacted_rules, transacted_rules
 from vacancy.clients.demo import demo
 from vacancy.clients.demo.race_plan import deal
 from vacancy.clients.demo.race_trial import Trial, TrialOptions, TrialResult, run_trial
@@ -131,6 +132,18 @@ def record_raised_to_5(directory: Path) -> Recording:
     return raised_to_stated_rules()
 
 
+def record_version_6(directory: Path) -> Recording:
+    """See `transacted_rules`."""
+    del directory  # it needs no files
+    return transacted_rules()
+
+
+def record_raised_to_6(directory: Path) -> Recording:
+    """See `raised_to_transacted_rules`."""
+    del directory  # it needs no files
+    return raised_to_transacted_rules()
+
+
 RECORDERS: dict[str, Callable[[Path], Recording]] = {
     "demo": record_demo,
     "race": record_race,
@@ -141,6 +154,8 @@ RECORDERS: dict[str, Callable[[Path], Recording]] = {
     "raised_to_4": record_raised_to_4,
     "version_5": record_version_5,
     "raised_to_5": record_raised_to_5,
+    "version_6": record_version_6,
+    "raised_to_6": record_raised_to_6,
 }
 
 

@@ -51,6 +51,8 @@ NAMES = (
     "raised_to_4",
     "version_5",
     "raised_to_5",
+    "version_6",
+    "raised_to_6",
 )
 BYTES_MAX = 2_000_000
 
@@ -66,6 +68,15 @@ REASONS = {
     "ports_taken",  # from the plugin that tests have
 }
 """Every reason for a rejection that the fold of rules version 1 can give: none is out of reach."""
+
+
+TRANSACTION_REASONS = {
+    *("provider_exists", "provider_unknown", "provider_changed", "provider_reported"),
+    *("name_taken", "name_exists", "name_unknown", "name_in_use", "class_unknown", "trait_unknown"),
+    *("parent_unknown", "parent_below", "provider_has_children", "inventory_in_use", "invalid"),
+    *("consumer_exists", "consumer_unknown", "consumer_changed", "no_room", "no_inventory"),
+}
+"""Reasons that rules version 6 adds, and those that transactions have in common with claims."""
 
 
 @cache
@@ -182,6 +193,26 @@ def test_every_field_that_version_5_added_was_folded() -> None:
                 model = models[json.loads(record.value)["type"]]
                 found.update(set_fields(model.model_validate_json(record.value)))
     assert added - found == set()
+
+
+def test_every_field_that_version_6_added_was_folded() -> None:
+    models = {model.model_fields["type"].default: model for model in RULES_VERSIONS.of(6).event_models}
+    added = {one for model in models.values() for one in all_fields(model) if one[1] != "time"} - {
+        one for model in RULES_VERSIONS.of(5).event_models for one in all_fields(model)
+    }
+    found: set[tuple[str, str]] = set()
+    for name in ("version_6", "raised_to_6"):
+        refused = {(one.partition, one.offset) for one in folded(name).dead_letters}
+        for record in read_recording(name).records:
+            if (record.partition, record.offset) not in refused:
+                model = models[json.loads(record.value)["type"]]
+                found.update(set_fields(model.model_validate_json(record.value)))
+    assert added - found == set()
+
+
+def test_every_reason_for_which_a_transaction_is_refused_was_given() -> None:
+    reasons = folded("version_6").reasons.keys() | folded("raised_to_6").reasons.keys()
+    assert reasons >= TRANSACTION_REASONS, TRANSACTION_REASONS - reasons
 
 
 def all_fields(model: Any) -> Iterator[tuple[str, str]]:

@@ -169,6 +169,7 @@ class Simulation:
             *(self.send_again,) * 2,
             *(self.crash, self.restart_scheduler),
             *((self.share, self.share, self.parent, self.update, self.update) if self.newest else ()),
+            *((self.transact,) * 3 if self.newest else ()),
             *((self.say_running, self.say_running, self.say_digest) if self.newest else ()),
             *((self.move_to_cell, self.move_to_cell, self.go_on, self.go_on) if self.newest else ()),
         )
@@ -215,6 +216,21 @@ class Simulation:
         project, parent = self.rng.choice((("p", "q"), ("q", "p"), ("p", ""), ("q", "top"), ("q", "")))
         data = {"project": project, "parent": parent, "revision": revision}
         self.tape.append(cell, event("quota.parent.set.v1", data))
+
+    def transact(self) -> None:
+        """A client of transactions gives consumers other amounts, takes all from them, or lets two of them change places."""
+        cell, rng = self.rng.choice(self.tape.cells), self.rng
+        there = [one.claim["consumer"] for one in self.sent.values() if one.cell == cell]
+        names = {*rng.sample(there, min(len(there), rng.choice((0, 1, 2)))), f"x{rng.randrange(6)}"}
+        consumers: list[dict[str, Any]] = []
+        for name in sorted(names):
+            one = {"consumer": name, "generation": rng.choice(("any", "any", "absent", 1))}
+            if rng.random() < 0.7:
+                one["allocations"] = {f"n{rng.randrange(3)}": {"VCPU": rng.choice((1, 2, 4))}}
+            consumers.append({**one, "project": rng.choice(PROJECTS), "user": rng.choice(("-", "u"))})
+        number, until_ms = next(self.numbers), self.tape.now_ms + rng.choice((5_000, 30_000))
+        data = {"id": f"t{number}", "deadline_ms": until_ms, "consumers": consumers}
+        self.tape.append(cell, event("transaction.requested.v1", data))
 
     def say_running(self) -> None:
         """A node says what it runs; one that two reporters speak for says it in another order."""

@@ -59,6 +59,9 @@ class AllocationModel:
             for claim in data.get("claims", [data]):
                 if accepted(cell, claim["id"]):
                     problems += self._grant(cell, claim, capacity)
+        elif kind == "vacancy.transaction.requested.v1":
+            if accepted(cell, data["id"]):
+                problems += self._transact(cell, data, capacity)
         elif kind == "vacancy.consumers.released.v1":
             for one in data["releases"]:
                 held = self.holdings.get((cell, one["consumer"]))
@@ -81,6 +84,29 @@ class AllocationModel:
         held = self.holdings.get((cell, consumer))
         if held is not None and claim in (None, held.claim):
             held.until_ms = None
+
+    def _transact(self, cell: str, data: dict[str, Any], capacity: Callable[[Slot], int]) -> list[str]:
+        """All consumers give back, then all get. It is over capacity only where the use rises."""
+        before: Counter[Slot] = Counter()
+        after: Counter[Slot] = Counter()
+        for one in data.get("consumers", ()):
+            held = self.holdings.pop((cell, one["consumer"]), None)
+            before += held.amounts if held is not None else Counter()
+            amounts = Counter(
+                {
+                    (cell, provider, name): ask
+                    for provider, asks in one.get("allocations", {}).items()
+                    for name, ask in asks.items()
+                }
+            )
+            after += amounts
+            if amounts:
+                self.holdings[cell, one["consumer"]] = Holding(data["id"], amounts, None)
+        return [
+            f"transaction {data['id']}: {self.used[slot]} of {slot} is over {capacity(slot)}"
+            for slot, amount in after.items()
+            if amount > before[slot] and self.used[slot] > capacity(slot)
+        ]
 
     def _grant(self, cell: str, claim: dict[str, Any], capacity: Callable[[Slot], int]) -> list[str]:
         who = (cell, claim["consumer"])

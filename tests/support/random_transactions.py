@@ -16,10 +16,10 @@ DEADLINE_MS = 60_000
 
 
 class RandomTransactions:
-    """Makes the data of transactions for a cell. `at_random` names consumers and providers that others use, too."""
+    """Makes the data of transactions for a cell. `own` is how often one is only about providers that transactions made."""
 
-    def __init__(self, rng: random.Random, cell: str, prefix: str = "t") -> None:
-        self._rng, self._cell, self._prefix = rng, cell, prefix
+    def __init__(self, rng: random.Random, cell: str, prefix: str = "t", *, own: float = 0.0) -> None:
+        self._rng, self._cell, self._prefix, self._own = rng, cell, prefix, own
         self._count = 0
 
     def make(self, state: MemoryState, now_ms: int) -> dict[str, Any]:
@@ -27,7 +27,13 @@ class RandomTransactions:
         rng = self._rng
         self._count += 1
         there = self._rows(state, PROVIDERS)
-        held = self._rows(state, ALLOCATIONS)
+        if self._own and rng.random() < self._own:
+            there = {id_: row for id_, row in there.items() if id_[1:].isdigit() and id_[0] == "p"}
+        held = {
+            consumer: row
+            for consumer, row in self._rows(state, ALLOCATIONS).items()
+            if not self._own or row.parts[0].provider in there
+        }
         data: dict[str, Any] = {
             "id": f"{self._prefix}{self._count}",
             "deadline_ms": now_ms + rng.choice((DEADLINE_MS,) * 9 + (5_000, -1)),
