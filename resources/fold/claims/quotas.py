@@ -120,6 +120,13 @@ def judge_changes(
 ) -> CountedChanges | Rejection:
     """Judge what consumers hold afterwards, all of them together, by the quotas of their projects and users. `rows` are the class
     rows afterwards."""
+    changes = list(changes)
+    if len(changes) == 1 and changes[0].held is None and (claim := changes[0].claim) is not None:
+        amounts, is_special = _amounts_granted(transaction, Acceptance(changes[0].parts, rows))
+        raised = _raised_without_limits(transaction, claim, amounts)
+        if raised is not None:
+            counted = Counted(raised, amounts if is_special else None)
+            return [(transaction.key(claim.consumer), counted)]
     deltas: dict[bytes, Changed] = {}
     uncounted: dict[bytes, Changed] = {}
     found: CountedChanges = []
