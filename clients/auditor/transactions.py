@@ -500,6 +500,7 @@ class Attempt:
         for root, is_node in self._roots.items():
             if is_node:
                 ledger.nodes[cell, root] = LedgerNode(((MADE_INCARNATION, 0),))
+                ledger.contested_until.pop((cell, root), None)
                 ledger.heard((cell, root))
             else:
                 ledger.nodes.pop((cell, root), None)

@@ -7,18 +7,29 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from vacancy.resources.fold.nodes.node_watch import forget_node
 from vacancy.resources.fold.nodes.provider_tree import path_to_root
 from vacancy.resources.state.rows import NodeRow, ProviderRow
-from vacancy.resources.state.tables import NODES, PROVIDER_DETAILS, PROVIDER_NAMES, PROVIDERS
+from vacancy.resources.state.tables import (
+    CONTESTED,
+    NODE_WATCHES,
+    NODES,
+    PROVIDER_DETAILS,
+    PROVIDER_NAMES,
+    PROVIDERS,
+)
 from vacancy.resources.state.transaction import Transaction
 
 MADE_INCARNATION: Final = "0" * 16
 """The incarnation of a node that a transaction created. The full report of a publisher opens another one."""
 
 
-def made_node(transaction: Transaction) -> NodeRow:
-    """The row of a node that a transaction creates."""
-    return NodeRow(((MADE_INCARNATION, 0),), transaction.time_ms)
+def make_node(transaction: Transaction, root: str) -> None:
+    """Write the row of a node that a transaction creates. What was watched of an earlier one of the name no longer counts."""
+    key = transaction.key(root)
+    transaction.put(NODES, key, NodeRow(((MADE_INCARNATION, 0),), transaction.time_ms))
+    if transaction.get(CONTESTED, key) is not None or transaction.get(NODE_WATCHES, key) is not None:
+        forget_node(transaction, key)
 
 
 def is_made(transaction: Transaction, provider: str) -> bool:

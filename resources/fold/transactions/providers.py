@@ -18,7 +18,7 @@ from vacancy.resources.fold.nodes.withdrawals import apply_operator_settings
 from vacancy.resources.fold.operator_settings import REVISIONS_KEPT
 from vacancy.resources.fold.record_limits import check_items, check_limit
 from vacancy.resources.fold.transactions.generations import details_of
-from vacancy.resources.fold.transactions.made import delete_node, is_made, made_node, subtree
+from vacancy.resources.fold.transactions.made import delete_node, is_made, make_node, subtree
 from vacancy.resources.fold.transactions.names import check_name
 from vacancy.resources.fold.transactions.refusal import Refused, invalid
 from vacancy.resources.model.errors import InvalidRecord
@@ -26,7 +26,6 @@ from vacancy.resources.model.transactions import ProviderChange
 from vacancy.resources.state.rows import ClassRow, OperatorSettingsRow, ProviderDetailsRow, ProviderRow
 from vacancy.resources.state.tables import (
     FACTS,
-    NODES,
     PROVIDER_DETAILS,
     PROVIDER_NAMES,
     PROVIDERS,
@@ -83,7 +82,7 @@ def _create(transaction: Transaction, change: ProviderChange) -> None:
         root = _row_of_parent(transaction, provider, parent).root
         _put_members(transaction, root, (*_members(transaction, root), provider))
     else:
-        transaction.put(NODES, transaction.key(provider), made_node(transaction))
+        make_node(transaction, provider)
     row = ProviderRow(root, parent, (), (), transaction.offset, members=(provider,) if parent is None else ())
     settings = transaction.get(FACTS, transaction.key(provider))
     transaction.put(PROVIDERS, transaction.key(provider), apply_operator_settings(row, settings))
@@ -146,7 +145,7 @@ def _move(transaction: Transaction, provider: str, parent: str | None) -> None:
             changed = replace(at, root=new_root, parent=above, members=(), changed=transaction.offset)
             transaction.put(PROVIDERS, transaction.key(member), changed)
     if parent is None:
-        transaction.put(NODES, transaction.key(provider), made_node(transaction))
+        make_node(transaction, provider)
         _put_members(transaction, provider, (provider, *(one for one in moved if one != provider)))
     else:
         _put_members(transaction, new_root, (*_members(transaction, new_root), *moved))
