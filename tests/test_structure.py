@@ -143,6 +143,10 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("clients.inspection", "clients.runtime", "clients.scheduler", "projections.reader", "streams"),
         *("resources.model", "resources.classes", "resources.state", "resources.fold"),
     },
+    "clients.transactions": {
+        *("clients.runtime", "clients.scheduler", "projections.reader", "streams"),
+        *("resources.model", "resources.state", "resources.fold"),
+    },
     "clients.demo": {
         *("clients.auditor", "clients.inspection", "clients.publisher", "clients.replay_tool"),
         *("clients.runtime", "clients.scheduler", "streams"),

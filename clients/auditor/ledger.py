@@ -116,11 +116,9 @@ class Ledger:
             "rules.supported": lambda _, event: self.rules.answer(event.data),
             "rules.withdrawn": lambda _, event: self.rules.withdraw(event.data["proposal"]),
             **self._node_handlers(),
-            "facts.set": lambda cell, event: self._settings_set(cell, event.data),
-            "facts.set.v2": lambda cell, event: self._settings_set(cell, event.data),
+            **dict.fromkeys(("facts.set", "facts.set.v2"), self._settings_set),
             **dict.fromkeys(("requests.received", "requests.received.v2"), self._requests_received),
-            "claims.requested": lambda cell, event: self._claims_requested(cell, event.data),
-            "claims.requested.v2": lambda cell, event: self._claims_requested(cell, event.data),
+            **dict.fromkeys(("claims.requested", "claims.requested.v2"), self._claims_requested),
             "transaction.requested": lambda cell, event: on_transaction(cell, event.data),
             "gang.requested": lambda cell, event: on_gang(cell, event.data["claims"]),
             **self._consumer_handlers(),
@@ -323,8 +321,8 @@ class Ledger:
                 self.requests.add(name)
                 self.deadlines.set(self.now() + REQUEST_MS, REQUEST, name.encode())
 
-    def _claims_requested(self, cell: str, data: Mapping[str, Any]) -> None:
-        for claim in data["claims"]:
+    def _claims_requested(self, cell: str, event: ReadEvent) -> None:
+        for claim in event.data["claims"]:
             self._on_claim(cell, claim, False)
 
     def _confirmed(self, cell: str, data: Mapping[str, Any]) -> None:
@@ -542,7 +540,8 @@ class Ledger:
             others += self.machines.adopt(key, machine, node.incarnations[0][0])
         self.concern(others)
 
-    def _settings_set(self, cell: str, data: Mapping[str, Any]) -> None:
+    def _settings_set(self, cell: str, event: ReadEvent) -> None:
+        data = event.data
         key = (cell, data["provider"])
         old = self.settings.get(key, NO_SETTINGS)
         if data["revision"] != old.revision + 1:

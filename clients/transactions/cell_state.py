@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from vacancy.projections.reader.store_reader import StoreReader
-from vacancy.resources.classes.allocation_ratio import shown_ratio
-from vacancy.resources.classes.quantity import QuantityRecord
 from vacancy.resources.model.names import CUSTOM_PREFIX
 from vacancy.resources.state.rows import AllocationRow, ClassRow, ProviderDetailsRow, ProviderRow
 from vacancy.resources.state.tables import (
@@ -193,19 +191,14 @@ class CellState:
 
 def _inventory(table: ClassTable, row: ClassRow) -> InventoryState:
     resource_class = table.resource_class
-    record = row.record if isinstance(row.record, QuantityRecord) else getattr(row.record, "counted", None)
     columns = dict(zip(resource_class.columns, resource_class.row(row.record), strict=True))
     capacity, free = columns["capacity"], columns["free"]
-    if not isinstance(record, QuantityRecord) or not getattr(row.record, "is_counted", True):
-        return InventoryState(capacity, 0, 1, max(capacity, 1), 1, "1.0", capacity - free, capacity)
-    over_reserved, over_ratio = record.reserved_override, record.ratio_milli_override
-    return InventoryState(
-        record.total,
-        record.reserved if over_reserved < 0 else over_reserved,
-        record.min_unit,
-        record.max_unit,
-        record.step_size,
-        shown_ratio(record.ratio_milli if over_ratio < 0 else over_ratio),
-        capacity - free,
-        capacity,
-    )
+    fields = resource_class.inventory_set(row.record) or {
+        "total": capacity,
+        "reserved": 0,
+        "min_unit": 1,
+        "max_unit": max(capacity, 1),
+        "step_size": 1,
+        "allocation_ratio": "1.0",
+    }
+    return InventoryState(**fields, used=capacity - free, capacity=capacity)

@@ -245,6 +245,9 @@ class DeviceClass(ResourceClass[DeviceRecord]):
         used, excluded = ((), ()) if old is None else (old.used, old.excluded)
         return DeviceRecord(counted, (), used, True, excluded)
 
+    def inventory_set(self, record: DeviceRecord) -> Mapping[str, Any]:
+        return self._quantity.inventory_set(record.counted) if record.is_counted else {}
+
     def check_units(self, record: DeviceRecord, ask: Any) -> Shortfall | None:
         return self._quantity.check_units(record.counted, ask) if record.is_counted else None
 

@@ -19,6 +19,7 @@ from vacancy.resources.classes.allocation_ratio import (
     THOUSANDTHS_MAX,
     bounded_capacity,
     capacities,
+    shown_ratio,
     stored_ratio,
 )
 from vacancy.resources.classes.resource_class import Exactness, Granted, ResourceClass, Shortfall, Term
@@ -153,6 +154,17 @@ class Quantity(ResourceClass[QuantityRecord]):
             UNSET if old is None else old.reserved_override,
             UNSET if old is None else old.ratio_milli_override,
         )
+
+    def inventory_set(self, record: QuantityRecord) -> Mapping[str, Any]:
+        reserved, ratio = record.reserved_override, record.ratio_milli_override
+        return {
+            "total": record.total,
+            "reserved": record.reserved if reserved < 0 else reserved,
+            "min_unit": record.min_unit,
+            "max_unit": record.max_unit,
+            "step_size": record.step_size,
+            "allocation_ratio": shown_ratio(record.ratio_milli if ratio < 0 else ratio),
+        }
 
     def check_units(self, record: QuantityRecord, ask: Any) -> Shortfall | None:
         if type(ask) is not int or ask < 1 or ask > AMOUNT_MAX:

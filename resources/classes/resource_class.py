@@ -122,6 +122,10 @@ class ResourceClass(ABC, Generic[R]):
         """As `report`, for an inventory that a transaction sets. By default the same; a class may allow more there."""
         return self.report(inventory, old)
 
+    def inventory_set(self, record: R) -> Mapping[str, Any]:
+        """The inventory as a transaction would set it, with what the operator overrides; empty where the record is no amount."""
+        return {}
+
     def check_units(self, record: R, ask: Any) -> Shortfall | None:
         """Why no amount of free units helps this ask, as far as the class has such a rule (smallest, largest, step). A transaction
         checks it also where an ask may exceed the capacity."""

@@ -37,7 +37,7 @@ def submitted(log: FollowedLog, **data: Any) -> TransactionOutcome:
 
 
 def made(id_: str = "n1", total: int = 8, **more: Any) -> ProviderChange:
-    inventory = {"VCPU": {"total": total, "allocation_ratio": "1.15"}}
+    inventory: dict[str, Any] = {"VCPU": {"total": total, "allocation_ratio": "1.15"}}
     return ProviderChange(provider=id_, op="create", inventories=inventory, raises=1, **more)
 
 
