@@ -26,7 +26,7 @@ class Version6Events(Version5Events):
         return "transaction.requested.v1", data
 
     def _transact_again(self) -> tuple[str, dict[str, Any]]:
-        """One of the last ones again; now and then with other content."""
+        """One of the last ones again, sometimes with other content."""
         if not self._made:
             return self._transact()
         data = self._rng.choice(self._made[-3:])
