@@ -245,6 +245,8 @@ def _summary(type_: str, data: Mapping[str, Any], error: str) -> str:
     subject, _, verb = kind.rpartition(".")
     if subject == "node":
         return _node_summary(verb, data)
+    if kind == "transaction.requested":
+        return _transaction_summary(data)
     for name in ("claims", "releases", "requests"):
         if name in data:
             return _list_summary(name, data[name])
@@ -306,6 +308,16 @@ def _node_summary(verb: str, data: Mapping[str, Any]) -> str:
     return f"{root}: {verb}"
 
 
+def _transaction_summary(data: Mapping[str, Any]) -> str:
+    parts = []
+    for field, what in (("names", "name"), ("providers", "provider"), ("consumers", "consumer")):
+        items = data.get(field, ())
+        if items:
+            shown = [str(one.get(what)) for one in items]
+            parts.append(f"{counted(len(items), what)} ({_few(shown)})")
+    return f"transaction {data.get('id')}: {', '.join(parts) or 'nothing'}"
+
+
 def _list_summary(name: str, items: Any) -> str:
     """Claims, releases and requests are in lists: their number, and the first of them."""
     if name == "requests":
@@ -362,8 +374,20 @@ def names_of(event: Mapping[str, Any] | None) -> Names:
                 found["providers"] |= {*renamed, *(one for one in renamed.values() if isinstance(one, str))}
             if isinstance(data.get("to"), str):
                 found["nodes"].add(data["to"])
+        if kind.startswith("transaction.requested.") and isinstance(data, dict):
+            _collect_transaction(data, found)
     found["providers"] |= found["nodes"]
     return Names(**{kind: frozenset(names) for kind, names in found.items()})
+
+
+def _collect_transaction(data: Mapping[str, Any], found: dict[str, set[str]]) -> None:
+    """Its id is that of a claim, and what a consumer holds is by provider."""
+    if isinstance(data.get("id"), str):
+        found["claims"].add(data["id"])
+    consumers = data.get("consumers")
+    for one in consumers if isinstance(consumers, list) else ():
+        places = one.get("allocations") if isinstance(one, dict) else None
+        found["providers"] |= set(places) if isinstance(places, dict) else set()
 
 
 _FIELDS: Final = {

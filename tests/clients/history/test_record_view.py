@@ -105,6 +105,14 @@ def test_what_a_record_names() -> None:
     assert names_of(None) == Names()
 
 
+def test_the_names_of_a_transaction() -> None:
+    consumer = {"consumer": "vm-1", "generation": "any", "allocations": {"n2": {"VCPU": 1}}}
+    data = {"id": "t-1", "providers": [{"provider": "n1", "parent": "n0"}], "consumers": [consumer]}
+    found = names_of({"type": "vacancy.transaction.requested.v1", "data": data})
+    assert (found.claims, found.consumers) == ({"t-1"}, {"vm-1"})
+    assert found.providers >= {"n1", "n2"}
+
+
 def test_a_name_is_found_whatever_the_way_it_is_written() -> None:
     assert mentions(b'{"consumer":"vm-1"}', "vm-1")
     assert not mentions(b'{"consumer":"vm-10"}', "vm-1")
@@ -113,7 +121,9 @@ def test_a_name_is_found_whatever_the_way_it_is_written() -> None:
     assert names_of(json_object(escaped)).consumers == {"vm-1"}
 
 
-@pytest.mark.parametrize("name", ["every_event", "version_3", "version_4", "raised_to_4", "version_5"])
+@pytest.mark.parametrize(
+    "name", ["every_event", "version_3", "version_4", "raised_to_4", "version_5", "version_6"]
+)
 def test_every_record_of_a_recorded_log_can_be_shown(name: str) -> None:
     types = set()
     for one in read_recording(name).records:
@@ -132,6 +142,7 @@ def test_every_record_of_a_recorded_log_can_be_shown(name: str) -> None:
         "version_4": RULES_VERSIONS.of(4).event_types - RULES_VERSIONS.of(3).event_types - COUNTED,
         "raised_to_4": COUNTED,
         "version_5": RULES_VERSIONS.of(5).event_types - RULES_VERSIONS.of(4).event_types,
+        "version_6": RULES_VERSIONS.of(6).event_types - RULES_VERSIONS.of(5).event_types,
     }
     assert types >= expected[name], expected[name] - types
 
