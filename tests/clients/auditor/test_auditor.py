@@ -805,6 +805,7 @@ def test_the_auditor_shares_no_code_with_the_fold() -> None:
         "dataclasses",
         "functools",
         "hashlib",
+        "math",
         "heapq",
         "itertools",
         "json",
