@@ -759,6 +759,9 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "audit": Command(
         (),
         {
+            "--archive": "text",
+            "--as-of": "text",
+            "--at-least": "text",
             "--config": "file",
             "--dry-run": "",
             "--grace": "text",
@@ -768,6 +771,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
             "--log": "text",
             "--node": "node",
             "--set": "text",
+            "--snapshots": "text",
             "--store": "file",
             "--timeout": "text",
         },
