@@ -1,0 +1,60 @@
+"""The reason of a refused transaction as the exception that Placement's handlers expect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+from oslo_db import exception as db_exc
+from placement import exception
+
+from vacancy.placement_api import names
+from vacancy.placement_api.backend import Rejection
+
+
+def translate(rejection: Rejection) -> NoReturn:
+    """Raises Placement's exception for a rejection."""
+    raise _EXCEPTIONS[rejection.reason](rejection)
+
+
+def _class_of(rejection: Rejection) -> str:
+    return ", ".join(sorted(rejection.resource_classes, key=names.class_order))
+
+
+def _action(action: str, reason: str) -> Callable[[Rejection], Exception]:
+    return lambda _: exception.ObjectActionError(action=action, reason=reason)
+
+
+def _named(kind: Callable[..., Exception], keyword: str) -> Callable[[Rejection], Exception]:
+    return lambda one: kind(**{keyword: one.subject})
+
+
+def _inventory(kind: Callable[..., Exception]) -> Callable[[Rejection], Exception]:
+    return lambda one: kind(resource_class=_class_of(one), resource_provider=one.subject)
+
+
+_EXCEPTIONS: dict[str, Callable[[Rejection], Exception]] = {
+    "provider_unknown": lambda one: exception.NotFound(f"No resource provider with uuid {one.subject} found"),
+    "provider_exists": lambda _: db_exc.DBDuplicateEntry(columns=["uuid"]),
+    "name_exists": lambda _: db_exc.DBDuplicateEntry(columns=["name"]),
+    "parent_unknown": _action("create", "parent provider UUID does not exist."),
+    "parent_below": _action("update", "creating loop in the provider tree is not allowed."),
+    "parent_changed": _action("update", "re-parenting a provider is not currently allowed."),
+    "provider_has_children": lambda _: exception.CannotDeleteParentResourceProvider(),
+    "provider_in_use": lambda _: exception.ResourceProviderInUse(),
+    "provider_generation": lambda _: exception.ResourceProviderConcurrentUpdateDetected(),
+    "consumer_generation": lambda _: exception.ConcurrentUpdateDetected(),
+    "inventory_in_use": lambda one: exception.InventoryInUse(
+        resource_classes=_class_of(one), resource_provider=one.subject
+    ),
+    "no_inventory": _inventory(exception.InvalidInventory),
+    "constraints": _inventory(exception.InvalidAllocationConstraintsViolated),
+    "capacity": _inventory(exception.InvalidAllocationCapacityExceeded),
+    "class_unknown": _named(exception.ResourceClassNotFound, "name"),
+    "class_exists": _named(exception.ResourceClassExists, "resource_class"),
+    "class_in_use": _named(exception.ResourceClassInUse, "resource_class"),
+    "trait_unknown": _named(exception.TraitNotFound, "name"),
+    "trait_exists": _named(exception.TraitExists, "name"),
+    "trait_in_use": _named(exception.TraitInUse, "name"),
+}
+"""Each reason of `Rejection` has one entry."""
