@@ -53,15 +53,19 @@ def get_providers_with_root(
 
 
 def _get_trees_with_traits(
-    ctx: Any, rp_ids: Iterable[str], required_traits: Sequence[set[int]], forbidden_traits: Iterable[int]
+    ctx: Any,
+    rp_ids: Iterable[str],
+    required_traits: Sequence[set[int]],
+    forbidden_traits: Iterable[int | str],
 ) -> set[tuple[str, str]]:
     """(provider, root) of those providers whose trees have all required traits.
 
     Traits count only of providers without a forbidden one. A tree without such a provider is left out.
+    Placement gives forbidden traits by name here (a dict), though its text says by number.
     """
     view = unit_of_work.view(ctx)
     name = ctx.trait_cache.string_from_id
-    forbidden = {name(number) for number in forbidden_traits}
+    forbidden = {one if isinstance(one, str) else name(one) for one in forbidden_traits}
     required = [{name(number) for number in any_of} for any_of in required_traits]
     roots = {uuid: view.providers[uuid].root for uuid in rp_ids if uuid in view.providers}
     traits: dict[str, set[str]] = {}

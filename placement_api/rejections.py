@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NoReturn
 
 from oslo_db import exception as db_exc
 from placement import exception
 
 from vacancy.placement_api import names
-from vacancy.placement_api.backend import Rejection
+from vacancy.placement_api.backend import Rejection, Transaction
+from vacancy.placement_api.view import View
 
 
-def translate(rejection: Rejection) -> NoReturn:
-    """Raises Placement's exception for a rejection."""
+def translate(rejection: Rejection, transaction: Transaction, view: View) -> NoReturn:
+    """Raises Placement's exception for the rejection of a transaction; the view completes its text."""
+    if rejection.reason == "no_inventory":
+        rejection = _with_all_classes(rejection, transaction, view)
     raise _EXCEPTIONS[rejection.reason](rejection)
+
+
+def _with_all_classes(rejection: Rejection, transaction: Transaction, view: View) -> Rejection:
+    """Placement names all classes of the request where the provider has none of them."""
+    asked = {amount.resource_class for consumer in transaction.consumers for amount in consumer.amounts}
+    provider = view.providers.get(rejection.subject)
+    if provider is None or asked & provider.inventories.keys():
+        return rejection
+    return replace(rejection, resource_classes=tuple(asked))
 
 
 def _class_of(rejection: Rejection) -> str:

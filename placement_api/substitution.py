@@ -61,9 +61,8 @@ class _ReplacingLoader(Loader):
 class _PatchingLoader(Loader):
     """Loads Placement's module, then replaces functions in it."""
 
-    def __init__(self, spec: ModuleSpec, functions: Sequence[str]) -> None:
-        assert spec.loader is not None
-        self._loader = spec.loader
+    def __init__(self, loader: Loader, functions: Sequence[str]) -> None:
+        self._loader = loader
         self._functions = functions
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
@@ -92,8 +91,8 @@ class _Finder(MetaPathFinder):
             return ModuleSpec(fullname, _ReplacingLoader(self.replaced[fullname]))
         if fullname in PATCHED:
             spec = PathFinder.find_spec(fullname, path, target)
-            if spec is not None:
-                spec.loader = _PatchingLoader(spec, PATCHED[fullname])
+            if spec is not None and spec.loader is not None:
+                spec.loader = _PatchingLoader(spec.loader, PATCHED[fullname])
             return spec
         return None
 

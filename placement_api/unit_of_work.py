@@ -16,7 +16,6 @@ from placement import exception
 
 from vacancy.placement_api import rejections
 from vacancy.placement_api.backend import (
-    Amount,
     Backend,
     ConsumerChange,
     Inventory,
@@ -158,14 +157,13 @@ def writing(context: Context) -> Iterator[None]:
     if open_unit is not None and open_unit.draft is not None:
         yield
         return
-    unit = Unit(backend().read(), Draft())
-    context.vacancy_unit = unit
+    new = Draft()
+    context.vacancy_unit = Unit(backend().read(), new)
     try:
         yield
     finally:
         context.vacancy_unit = open_unit
-    assert unit.draft is not None
-    _commit(unit.draft.transaction())
+    _commit(new.transaction())
 
 
 @contextmanager
@@ -184,13 +182,4 @@ def _commit(transaction: Transaction) -> None:
         return
     rejection = backend().commit(transaction)
     if rejection is not None:
-        rejections.translate(rejection)
-
-
-def consumer_amounts(allocations: Mapping[str, Mapping[str, int]]) -> tuple[Amount, ...]:
-    """The allocations of a consumer as the amounts of a change."""
-    return tuple(
-        Amount(provider, name, used)
-        for provider, amounts in allocations.items()
-        for name, used in amounts.items()
-    )
+        rejections.translate(rejection, transaction, backend().read())

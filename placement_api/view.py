@@ -1,22 +1,21 @@
-"""Placement's state in memory, with the indices that its queries need.
+"""What Placement's queries read: providers in memory with indices, and what a backend knows of consumers.
 
-A backend keeps one view and changes it by whole records: `put_provider`, `put_consumer` and so on. Records are
-immutable; a query that keeps one is not surprised by a later change.
+A backend keeps one view and changes it by whole records, as `put_provider`. Records are immutable; a query that keeps one
+is not surprised by a later change.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from vacancy.placement_api.backend import Consumer, Provider
 
-Usage = dict[str, int]
 
-
-class View:
-    """All providers, consumers, custom classes and custom traits, by their natural keys, in the order of creation.
+class View(ABC):
+    """All providers, custom classes and custom traits, in the order of creation; consumers by the methods of a backend.
 
     custom_classes, custom_traits: name -> time of creation.
     version: rises with each change of a class or trait, so that a cache of names knows when it is old.
@@ -24,7 +23,6 @@ class View:
 
     def __init__(self) -> None:
         self.providers: dict[str, Provider] = {}
-        self.consumers: dict[str, Consumer] = {}
         self.custom_classes: dict[str, datetime | None] = {}
         self.custom_traits: dict[str, datetime | None] = {}
         self.version = 0
@@ -34,8 +32,6 @@ class View:
         self._with_trait: dict[str, dict[str, None]] = defaultdict(dict)
         self._with_class: dict[str, dict[str, None]] = defaultdict(dict)
         self._trees: dict[str, dict[str, None]] = defaultdict(dict)
-        self._used: dict[str, Usage] = defaultdict(dict)
-        self._holders: dict[str, dict[str, None]] = defaultdict(dict)
 
     # -- what queries read ----------------------------------------------------------------------------------------
 
@@ -73,21 +69,21 @@ class View:
         """The uuids of the providers that have an inventory of a class."""
         return self._with_class.get(resource_class, {}).keys()
 
+    @abstractmethod
     def used(self, uuid: str) -> Mapping[str, int]:
-        """What all consumers together hold of a provider: resource class -> amount. Zero amounts are left out."""
-        return self._used.get(uuid, {})
+        """What all consumers together hold of a provider: resource class -> amount. Zero amounts may be left out."""
 
-    def holders(self, uuid: str) -> Iterable[str]:
-        """The uuids of the consumers that hold something of a provider."""
-        return self._holders.get(uuid, {}).keys()
+    @abstractmethod
+    def holders(self, uuid: str) -> Iterable[Consumer]:
+        """The consumers that hold something of a provider."""
 
-    @property
-    def projects(self) -> set[str]:
-        return {one.project for one in self.consumers.values()}
+    @abstractmethod
+    def consumer(self, uuid: str) -> Consumer | None:
+        """A consumer, or None."""
 
-    @property
-    def users(self) -> set[str]:
-        return {one.user for one in self.consumers.values()}
+    @abstractmethod
+    def consumers_of(self, project: str, user: str | None) -> Iterable[Consumer]:
+        """The consumers of a project, or of one of its users."""
 
     # -- what backends write --------------------------------------------------------------------------------------
 
@@ -101,31 +97,13 @@ class View:
     def remove_provider(self, uuid: str) -> None:
         self._unindex(self.providers.pop(uuid))
 
-    def put_consumer(self, new: Consumer) -> None:
-        old = self.consumers.get(new.uuid)
-        if old is not None:
-            self._count(old, -1)
-        self.consumers[new.uuid] = new
-        self._count(new, 1)
-
-    def remove_consumer(self, uuid: str) -> None:
-        self._count(self.consumers.pop(uuid), -1)
-
-    def put_class(self, name: str, created_at: datetime | None) -> None:
-        self.custom_classes[name] = created_at
-        self.version += 1
-
-    def remove_class(self, name: str) -> None:
-        del self.custom_classes[name]
-        self.version += 1
-
-    def put_trait(self, name: str, created_at: datetime | None) -> None:
-        self.custom_traits[name] = created_at
-        self.version += 1
-
-    def remove_trait(self, name: str) -> None:
-        del self.custom_traits[name]
-        self.version += 1
+    def set_names(
+        self, classes: Mapping[str, datetime | None], traits: Mapping[str, datetime | None]
+    ) -> None:
+        """Replaces the custom classes and traits."""
+        if (list(classes), list(traits)) != (list(self.custom_classes), list(self.custom_traits)):
+            self.version += 1
+        self.custom_classes, self.custom_traits = dict(classes), dict(traits)
 
     def _index(self, one: Provider) -> None:
         self._by_name[one.name] = one.uuid
@@ -151,22 +129,6 @@ class View:
             _discard(self._with_trait, trait, one.uuid)
         for resource_class in one.inventories:
             _discard(self._with_class, resource_class, one.uuid)
-
-    def _count(self, one: Consumer, sign: int) -> None:
-        for provider, amounts in one.allocations.items():
-            used = self._used[provider]
-            for resource_class, amount in amounts.items():
-                left = used.get(resource_class, 0) + sign * amount
-                if left:
-                    used[resource_class] = left
-                else:
-                    used.pop(resource_class, None)
-            if not used:
-                del self._used[provider]
-            if sign > 0:
-                self._holders[provider][one.uuid] = None
-            else:
-                _discard(self._holders, provider, one.uuid)
 
 
 def _discard(index: dict[str, dict[str, None]], key: str, value: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -22,10 +23,8 @@ class Database(fixtures.Fixture):  # type: ignore[misc]
         super().__init__()
         self._conf_fixture = conf_fixture
         if set_config:
-            try:
+            with contextlib.suppress(cfg.DuplicateOptError):
                 conf_fixture.register_opt(cfg.StrOpt("connection"), group="placement_database")
-            except cfg.DuplicateOptError:
-                pass
             conf_fixture.config(connection="vacancy:", group="placement_database")
 
     def _setUp(self) -> None:
