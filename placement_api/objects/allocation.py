@@ -41,15 +41,13 @@ class Allocation:
 def get_all_by_resource_provider(context: Any, rp: Any) -> list[Allocation]:
     """What all consumers hold of a provider."""
     view = unit_of_work.view(context)
-    return [
-        one for uuid in view.holders(rp.id) for one in _allocations(context, view.consumers[uuid], only=rp)
-    ]
+    return [one for consumer in view.holders(rp.id) for one in _allocations(context, consumer, only=rp)]
 
 
 @placement_context_manager.reader
 def get_all_by_consumer_id(context: Any, consumer_id: str) -> list[Allocation]:
     """What a consumer holds; nothing if there is no such consumer."""
-    row = unit_of_work.view(context).consumers.get(consumer_id)
+    row = unit_of_work.view(context).consumer(consumer_id)
     return [] if row is None else _allocations(context, row)
 
 
@@ -106,7 +104,7 @@ def delete_all(context: Any, alloc_list: Iterable[Allocation]) -> None:
     with unit_of_work.writing(context):
         view = unit_of_work.view(context)
         for uuid in dict.fromkeys(one[0] for one in gone):
-            row = view.consumers.get(uuid)
+            row = view.consumer(uuid)
             if row is None:
                 continue
             kept = tuple(

@@ -45,7 +45,7 @@ class Consumer:
     @classmethod
     def get_by_uuid(cls, ctx: Any, uuid: str) -> Consumer:
         """Raises ConsumerNotFound."""
-        row = unit_of_work.view(ctx).consumers.get(uuid)
+        row = unit_of_work.view(ctx).consumer(uuid)
         if row is not None:
             return from_row(ctx, row)
         found = created_here(ctx).consumers.get(uuid)
@@ -56,7 +56,7 @@ class Consumer:
     def create(self) -> None:
         """Raises ConsumerExists."""
         known = created_here(self._context).consumers
-        if self.uuid in known or self.uuid in unit_of_work.view(self._context).consumers:
+        if self.uuid in known or unit_of_work.view(self._context).consumer(self.uuid) is not None:
             raise exception.ConsumerExists(uuid=self.uuid)
         self.id = self.uuid
         self.generation = 0

@@ -1,4 +1,7 @@
-"""Stands in for `placement.objects.consumer_type`. A type's id is its name; consumers without a type are `unknown`."""
+"""Stands in for `placement.objects.consumer_type`. A type's id is its name; consumers without a type are `unknown`.
+
+A type has no record of its own, and a request knows only those that it created.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from typing import Any
 
 from placement import exception
 
-from vacancy.placement_api import unit_of_work
 from vacancy.placement_api.objects.created_here import created_here
 
 NULL_CONSUMER_TYPE_ALIAS = "unknown"
@@ -42,19 +44,12 @@ class ConsumerType:
 
 
 def known(context: Any) -> set[str]:
-    """The types of all consumers, those that this context created, and `unknown`."""
-    used = {one.consumer_type for one in unit_of_work.view(context).consumers.values()}
-    return (
-        {name for name in used if name is not None}
-        | created_here(context).consumer_types
-        | {NULL_CONSUMER_TYPE_ALIAS}
-    )
+    """The types that this context created, and `unknown`."""
+    return {*created_here(context).consumer_types, NULL_CONSUMER_TYPE_ALIAS}
 
 
 def key_of(context: Any, name: str) -> str | None:
     """The id of a type. Raises ConsumerTypeNotFound."""
-    if name == NULL_CONSUMER_TYPE_ALIAS:
-        return None
-    if name in created_here(context).consumer_types or name in known(context):
-        return name
-    raise exception.ConsumerTypeNotFound(name=name)
+    if name not in known(context):
+        raise exception.ConsumerTypeNotFound(name=name)
+    return None if name == NULL_CONSUMER_TYPE_ALIAS else name

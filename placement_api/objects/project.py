@@ -1,4 +1,5 @@
-"""Stands in for `placement.objects.project`. A project's id is its external id; it has no record of its own."""
+"""Stands in for `placement.objects.project`. A project's id is its external id; it has no record of its own, and
+a request knows only those that it created."""
 
 from __future__ import annotations
 
@@ -6,7 +7,6 @@ from typing import Any
 
 from placement import exception
 
-from vacancy.placement_api import unit_of_work
 from vacancy.placement_api.objects.created_here import created_here
 
 
@@ -43,4 +43,4 @@ class Project:
 
 
 def _is_known(context: Any, external_id: str) -> bool:
-    return external_id in created_here(context).projects or external_id in unit_of_work.view(context).projects
+    return external_id in created_here(context).projects

@@ -56,11 +56,7 @@ def get_by_consumer_type(
 
 @placement_context_manager.reader
 def _consumers(context: Any, project_id: str, user_id: str | None) -> list[Consumer]:
-    return [
-        one
-        for one in unit_of_work.view(context).consumers.values()
-        if one.project == project_id and (not user_id or one.user == user_id)
-    ]
+    return list(unit_of_work.view(context).consumers_of(project_id, user_id))
 
 
 def _sums(

@@ -34,11 +34,39 @@ def demand(condition: bool, reason: str, subject: str, *resource_classes: str) -
         raise Refused(reason, subject, *resource_classes)
 
 
+class MemoryView(View):
+    """Consumers by uuid, and the sums that all views give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.consumers: dict[str, Consumer] = {}
+
+    def used(self, uuid: str) -> dict[str, int]:
+        sums: dict[str, int] = defaultdict(int)
+        for one in self.holders(uuid):
+            for name, amount in one.allocations[uuid].items():
+                sums[name] += amount
+        return sums
+
+    def holders(self, uuid: str) -> list[Consumer]:
+        return [one for one in self.consumers.values() if uuid in one.allocations]
+
+    def consumer(self, uuid: str) -> Consumer | None:
+        return self.consumers.get(uuid)
+
+    def consumers_of(self, project: str, user: str | None) -> list[Consumer]:
+        return [
+            one
+            for one in self.consumers.values()
+            if one.project == project and (not user or one.user == user)
+        ]
+
+
 class MemoryBackend:
     """All state in one view. A refused transaction changes nothing: it works on copies of whole records."""
 
     def __init__(self) -> None:
-        self.view = View()
+        self.view = MemoryView()
         self.commits = 0
 
     def read(self) -> View:
@@ -59,7 +87,7 @@ class MemoryBackend:
 class _Commit:
     """One transaction: `providers` and `consumers` are the records as they would be afterwards."""
 
-    def __init__(self, view: View, transaction: Transaction) -> None:
+    def __init__(self, view: MemoryView, transaction: Transaction) -> None:
         self.view = view
         self.transaction = transaction
         self.now = datetime.fromtimestamp(time.time(), UTC)
@@ -265,19 +293,10 @@ class _Commit:
 
     def write(self) -> None:
         view = self.view
-        for uuid in [uuid for uuid in view.consumers if uuid not in self.consumers]:
-            view.remove_consumer(uuid)
-        for held in self.consumers.values():
-            if view.consumers.get(held.uuid) is not held:
-                view.put_consumer(held)
+        view.consumers = self.consumers
         for uuid in [uuid for uuid in view.providers if uuid not in self.providers]:
             view.remove_provider(uuid)
         for one in self.providers.values():
             if view.providers.get(one.uuid) is not one:
                 view.put_provider(one)
-        if list(self.classes.items()) != list(view.custom_classes.items()):
-            view.custom_classes = self.classes
-            view.version += 1
-        if list(self.traits.items()) != list(view.custom_traits.items()):
-            view.custom_traits = self.traits
-            view.version += 1
+        view.set_names(self.classes, self.traits)
