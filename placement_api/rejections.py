@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
 
+import webob.exc
 from oslo_db import exception as db_exc
-from placement import exception
+from placement import exception, util
 
 from vacancy.placement_api import names
 from vacancy.placement_api.backend import Rejection, Transaction
@@ -18,7 +19,28 @@ def translate(rejection: Rejection, transaction: Transaction, view: View) -> NoR
     """Raises Placement's exception for the rejection of a transaction; the view completes its text."""
     if rejection.reason == "no_inventory":
         rejection = _with_all_classes(rejection, transaction, view)
-    raise _EXCEPTIONS[rejection.reason](rejection)
+    if rejection.reason == "inventory_in_use":
+        rejection = _with_classes_in_use(rejection, transaction, view)
+    kind = _EXCEPTIONS.get(rejection.reason)
+    raise _refused(rejection) if kind is None else kind(rejection)
+
+
+def _refused(rejection: Rejection) -> Exception:
+    """An answer 409 for what Placement has no rule about: a disabled node, a quota, a provider that a node reports."""
+    concerned = " ".join((rejection.subject, *rejection.resource_classes)).strip()
+    error: Exception = webob.exc.HTTPConflict(
+        f"Refused by vacancy: {rejection.reason} ({concerned})", json_formatter=util.json_error_formatter
+    )
+    return error
+
+
+def _with_classes_in_use(rejection: Rejection, transaction: Transaction, view: View) -> Rejection:
+    """Placement names all classes that are in use, in the order of their numbers."""
+    wanted = (
+        next((one.inventories for one in transaction.providers if one.uuid == rejection.subject), None) or {}
+    )
+    in_use = {name for name, used in view.used(rejection.subject).items() if used and name not in wanted}
+    return replace(rejection, resource_classes=tuple(in_use)) if in_use else rejection
 
 
 def _with_all_classes(rejection: Rejection, transaction: Transaction, view: View) -> Rejection:

@@ -105,7 +105,7 @@ def install(also: Mapping[str, str] | None = None) -> None:
     """
     if any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return
-    _check_release()
+    check_release()
     replaced = {**REPLACED, **(also or {})}
     early = sorted(name for name in (*replaced, *PATCHED) if name in sys.modules)
     if early:
@@ -115,7 +115,8 @@ def install(also: Mapping[str, str] | None = None) -> None:
     sys.meta_path.insert(0, _Finder(replaced))
 
 
-def _check_release() -> None:
+def check_release() -> None:
+    """Raises UsageError if Placement is not installed, or in another release than these modules need."""
     try:
         found = version("openstack-placement")
     except PackageNotFoundError:

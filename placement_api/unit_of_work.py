@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from placement import exception
+import webob.exc
+from placement import exception, util
 
 from vacancy.placement_api import rejections
 from vacancy.placement_api.backend import (
     Backend,
+    BackendUnavailable,
     ConsumerChange,
     Inventory,
     ProviderChange,
@@ -25,6 +27,7 @@ from vacancy.placement_api.backend import (
     Transaction,
 )
 from vacancy.placement_api.view import View
+from vacancy.resources.model.errors import StoreError
 
 Context = Any
 """A `placement.context.RequestContext`. The unit of work is kept in its attribute `vacancy_unit`."""
@@ -49,6 +52,19 @@ def backend() -> Backend:
             "Placement's objects have no backend: call vacancy.placement_api.unit_of_work.use_backend first"
         )
     return _backends[0]
+
+
+def _read() -> View:
+    try:
+        return backend().read()
+    except StoreError as error:
+        raise _unavailable(str(error)) from error
+
+
+def _unavailable(text: str) -> Exception:
+    """An answer 503 with this text."""
+    error: Exception = webob.exc.HTTPServiceUnavailable(text, json_formatter=util.json_error_formatter)
+    return error
 
 
 class Draft:
@@ -123,7 +139,7 @@ class Unit:
 def view(context: Context) -> View:
     """The view of the open unit; outside of one, the newest."""
     unit: Unit | None = getattr(context, "vacancy_unit", None)
-    return backend().read() if unit is None else unit.view
+    return _read() if unit is None else unit.view
 
 
 def draft(context: Context) -> Draft:
@@ -140,7 +156,7 @@ def reading(context: Context) -> Iterator[None]:
     if getattr(context, "vacancy_unit", None) is not None:
         yield
         return
-    context.vacancy_unit = Unit(backend().read())
+    context.vacancy_unit = Unit(_read())
     try:
         yield
     finally:
@@ -158,7 +174,7 @@ def writing(context: Context) -> Iterator[None]:
         yield
         return
     new = Draft()
-    context.vacancy_unit = Unit(backend().read(), new)
+    context.vacancy_unit = Unit(_read(), new)
     try:
         yield
     finally:
@@ -170,7 +186,7 @@ def writing(context: Context) -> Iterator[None]:
 def independent(context: Context) -> Iterator[None]:
     """Reads the newest state, whatever is open."""
     outer = getattr(context, "vacancy_unit", None)
-    context.vacancy_unit = Unit(backend().read())
+    context.vacancy_unit = Unit(_read())
     try:
         yield
     finally:
@@ -180,6 +196,10 @@ def independent(context: Context) -> Iterator[None]:
 def _commit(transaction: Transaction) -> None:
     if transaction.is_empty:
         return
-    rejection = backend().commit(transaction)
+    try:
+        rejection = backend().commit(transaction)
+    except BackendUnavailable as error:
+        known = "nothing was written" if error.outcome_known else "it is not known whether it was written"
+        raise _unavailable(f"{error}; {known}") from error
     if rejection is not None:
-        rejections.translate(rejection, transaction, backend().read())
+        rejections.translate(rejection, transaction, _read())

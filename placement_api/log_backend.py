@@ -1,0 +1,304 @@
+"""Placement's state on vacancy's log and tables: transactions go to the log, the view follows this host's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from vacancy.clients.transactions import (
+    CellState,
+    ConsumerState,
+    ProviderState,
+    TransactionClient,
+    TransactionOutcome,
+)
+from vacancy.placement_api.backend import (
+    ABSENT,
+    BackendUnavailable,
+    Consumer,
+    ConsumerChange,
+    Inventory,
+    Provider,
+    Rejection,
+    Transaction,
+)
+from vacancy.placement_api.view import View
+from vacancy.projections.reader.store_reader import StoreReader
+from vacancy.resources.classes.allocation_ratio import ratio_text
+from vacancy.resources.model import transactions as model
+from vacancy.resources.model.errors import LogUnavailable, OutcomeUnknown
+from vacancy.streams.log import Log
+
+SOURCE = "/vacancy/placement"
+TIMEOUT_S = 10.0
+"""How long a write waits for its verdict before it answers 503."""
+
+
+class LogBackend:
+    """One cell of a log, as Placement sees it. Use it from one thread at a time."""
+
+    def __init__(self, log: Log, reader: StoreReader, cell: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._client = TransactionClient(log, reader, cell=cell, source=SOURCE)
+        self._state = CellState(reader, cell)
+        self._reader = reader
+        self._timeout_s = timeout_s
+        self._view = _TablesView(self._state)
+
+    def read(self) -> View:
+        """Raises StoreError if the tables cannot be read."""
+        self._state.catch_up()
+        self._view.refresh()
+        return self._view
+
+    def position(self) -> str:
+        return ",".join(
+            f"{partition}:{offset}" for partition, offset in sorted(self._reader.position.items())
+        )
+
+    def commit(self, transaction: Transaction) -> Rejection | None:
+        ids = self._view.ids
+        try:
+            outcome = self._client.submit(
+                names=_name_changes(transaction),
+                providers=_provider_changes(transaction, ids),
+                consumers=tuple(_consumer_change(one, ids) for one in transaction.consumers),
+                timeout_s=self._timeout_s,
+            )
+        except LogUnavailable as error:
+            raise BackendUnavailable(str(error), outcome_known=True) from error
+        except OutcomeUnknown as error:
+            raise BackendUnavailable(str(error), outcome_known=False) from error
+        self._view.refresh()
+        return None if outcome.accepted else _rejection(outcome, ids)
+
+
+# -- names of providers ---------------------------------------------------------------------------------------------
+
+
+class _Ids:
+    """Placement wants uuids; a node that publishes itself may have any id. Such an id is shown as a uuid made of it."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, str] = {}
+
+    def shown(self, name: str) -> str:
+        """The uuid of a provider, an aggregate or a consumer."""
+        try:
+            if str(UUID(name)) == name:
+                return name
+        except ValueError:
+            pass
+        uuid = str(uuid5(NAMESPACE_URL, f"vacancy:{name}"))
+        self._ids[uuid] = name
+        return uuid
+
+    def of(self, uuid: str) -> str:
+        """The id that was shown as a uuid."""
+        return self._ids.get(uuid, uuid)
+
+
+# -- the view -------------------------------------------------------------------------------------------------------
+
+
+class _TablesView(View):
+    """The providers in memory, everything about consumers from the tables."""
+
+    def __init__(self, state: CellState) -> None:
+        super().__init__()
+        self.ids = _Ids()
+        self._state = state
+        self._used: dict[str, Mapping[str, int]] = {}
+        self._position: Mapping[int, int] | None = None
+
+    def refresh(self) -> None:
+        """Follows the tables."""
+        position = dict(self._state.position)
+        if position == self._position:
+            return
+        self._position = position
+        found = sorted(self._state.providers(), key=lambda one: one.created_ms)
+        shown = set()
+        for state in found:
+            new = self._provider(state)
+            shown.add(new.uuid)
+            if self.providers.get(new.uuid) != new:
+                self.put_provider(new)
+            self._used[new.uuid] = {name: one.used for name, one in state.inventories.items() if one.used}
+        for uuid in [uuid for uuid in self.providers if uuid not in shown]:
+            self.remove_provider(uuid)
+            del self._used[uuid]
+        self.set_names(
+            {one.name: _time(one.created_ms) for one in self._state.custom_classes()},
+            {one.name: _time(one.created_ms) for one in self._state.custom_traits()},
+        )
+
+    def used(self, uuid: str) -> Mapping[str, int]:
+        return self._used.get(uuid, {})
+
+    def holders(self, uuid: str) -> Iterable[Consumer]:
+        for name in self._state.allocations_of(self.ids.of(uuid)):
+            found = self._state.consumer(name)
+            if found is not None:
+                yield self._consumer(found)
+
+    def consumer(self, uuid: str) -> Consumer | None:
+        found = self._state.consumer(self.ids.of(uuid))
+        return None if found is None else self._consumer(found)
+
+    def consumers_of(self, project: str, user: str | None) -> Iterable[Consumer]:
+        return map(self._consumer, self._state.consumers(project=project, user=user))
+
+    def _provider(self, state: ProviderState) -> Provider:
+        shown = self.ids.shown
+        changed = _time(state.changed_ms)
+        return Provider(
+            uuid=shown(state.id),
+            name=state.name,
+            generation=state.generation,
+            root=shown(state.root),
+            parent=None if state.parent is None else shown(state.parent),
+            inventories={
+                name: Inventory(
+                    *(one.total, one.reserved, one.min_unit, one.max_unit, one.step_size),
+                    allocation_ratio=float(one.allocation_ratio),
+                    created_at=changed,
+                )
+                for name, one in state.inventories.items()
+            },
+            traits=frozenset(state.traits),
+            aggregates=tuple(map(shown, state.aggregates)),
+            created_at=_time(state.created_ms),
+            updated_at=changed,
+        )
+
+    def _consumer(self, state: ConsumerState) -> Consumer:
+        return Consumer(
+            uuid=self.ids.shown(state.id),
+            generation=state.generation,
+            project=state.project,
+            user=state.user,
+            consumer_type=None if state.consumer_type == model.UNKNOWN_TYPE else state.consumer_type,
+            allocations={self.ids.shown(provider): held for provider, held in state.allocations.items()},
+            created_at=_time(state.created_ms),
+            updated_at=_time(state.changed_ms),
+        )
+
+
+def _time(milliseconds: int) -> datetime | None:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+
+
+# -- a transaction as the log's event -------------------------------------------------------------------------------
+
+
+def _name_changes(transaction: Transaction) -> tuple[model.NameChange, ...]:
+    renamed = transaction.rename_classes
+    ops = (
+        *(("class", name, "create") for name in transaction.create_classes),
+        *(("trait", name, "create") for name in transaction.create_traits),
+        *(("class", new, "create") for _, new in renamed),
+        *(("class", old, "delete") for old, _ in renamed),
+        *(("class", name, "delete") for name in transaction.delete_classes),
+        *(("trait", name, "delete") for name in transaction.delete_traits),
+    )
+    return tuple(
+        model.NameChange.model_validate({"kind": kind, "name": name, "op": op}) for kind, name, op in ops
+    )
+
+
+def _provider_changes(transaction: Transaction, ids: _Ids) -> tuple[model.ProviderChange, ...]:
+    allocated = {
+        amount.provider for consumer in transaction.consumers for amount in consumer.amounts if amount.used
+    }
+    return (
+        *(
+            model.ProviderChange(
+                provider=one.uuid,
+                op="create",
+                name=one.name,
+                parent=None if one.parent is None else ids.of(one.parent),
+            )
+            for one in transaction.create_providers
+        ),
+        *(
+            model.ProviderChange(
+                provider=ids.of(one.uuid),
+                name=one.name,
+                parent="" if one.parent is None else ids.of(one.parent),
+            )
+            for one in transaction.move_providers
+        ),
+        *(
+            model.ProviderChange(
+                provider=ids.of(one.uuid),
+                generation=one.generation,
+                raises=one.generation_steps - (one.uuid in allocated),
+                inventories=None
+                if one.inventories is None
+                else {name: _inventory(what) for name, what in one.inventories.items()},
+                traits=None if one.traits is None else tuple(sorted(one.traits)),
+                aggregates=None if one.aggregates is None else tuple(map(ids.of, one.aggregates)),
+            )
+            for one in transaction.providers
+        ),
+        *(model.ProviderChange(provider=ids.of(uuid), op="delete") for uuid in transaction.delete_providers),
+    )
+
+
+def _inventory(one: Inventory) -> dict[str, int | str]:
+    return {
+        "total": one.total,
+        "reserved": one.reserved,
+        "min_unit": one.min_unit,
+        "max_unit": one.max_unit,
+        "step_size": one.step_size,
+        "allocation_ratio": ratio_text(one.allocation_ratio),
+    }
+
+
+def _consumer_change(change: ConsumerChange, ids: _Ids) -> model.ConsumerChange:
+    allocations: dict[str, dict[str, int]] = {}
+    for amount in change.amounts:
+        if amount.used:
+            allocations.setdefault(ids.of(amount.provider), {})[amount.resource_class] = amount.used
+    generation = model.ANY if change.generation is None else change.generation
+    return model.ConsumerChange(
+        consumer=ids.of(change.uuid),
+        generation=model.ABSENT if generation == ABSENT else generation,
+        project=change.project,
+        user=change.user,
+        consumer_type=change.consumer_type or model.UNKNOWN_TYPE,
+        allocations=allocations,
+    )
+
+
+# -- a verdict as the reason of a rejection -------------------------------------------------------------------------
+
+_REASONS: Mapping[str, str] = {
+    "provider_changed": "provider_generation",
+    "name_taken": "name_exists",
+    "no_room": "capacity",
+    "below_min_unit": "constraints",
+    "above_max_unit": "constraints",
+    "off_step": "constraints",
+    "bad_amount": "constraints",
+    "consumer_exists": "consumer_generation",
+    "consumer_unknown": "consumer_generation",
+    "consumer_changed": "consumer_generation",
+}
+"""Reasons of the log that have another name in `Rejection`; the others keep theirs."""
+
+_OF_NAMES = frozenset(("name_exists", "name_unknown", "name_in_use"))
+
+
+def _rejection(outcome: TransactionOutcome, ids: _Ids) -> Rejection:
+    reason = outcome.reason
+    if reason in _OF_NAMES:
+        kind, name = outcome.resource_class or "class", outcome.other
+        return Rejection(reason.replace("name", kind), name)
+    if reason in ("class_unknown", "trait_unknown"):
+        return Rejection(reason, outcome.other)
+    classes = (outcome.resource_class,) if outcome.resource_class else ()
+    subject = outcome.provider or outcome.consumer or outcome.other
+    return Rejection(_REASONS.get(reason, reason), ids.shown(subject) if subject else "", classes)
