@@ -1,0 +1,143 @@
+"""Placement's API in a process of its own: real Placement on SQLite in memory, or this project's on one of its backends.
+
+The two cannot be in one process, because the substitution of modules is global. `Api` talks to such a process.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+Body = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """status: the number. body: parsed JSON, or None. headers: with names in small letters."""
+
+    status: int
+    body: Body
+    headers: dict[str, str]
+
+
+class Api:
+    """Sends requests to one process. Requests are by an administrator, with a role for reshapes."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def request(self, method: str, path: str, body: Body = None, version: str = "1.39") -> Answer:
+        return self._send([method, path, body, version])
+
+    def reset(self) -> None:
+        """Starts with an empty state."""
+        self._send(["RESET", "", None, ""])
+
+    def _send(self, line: list[Any]) -> Answer:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(line) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, f"the process ended: {self._process.wait()}"
+        status, found, headers = json.loads(answer)
+        return Answer(status, found, headers)
+
+
+@contextmanager
+def api_process(kind: str) -> Iterator[Api]:
+    """kind: `placement` for real Placement, else a backend of `tests.placement_api.backends`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.placement_api.api_process", kind],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Api(process)
+    finally:
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
+        process.wait(30)
+
+
+def main(kind: str) -> None:
+    """Answers one request for each line of standard input."""
+    output, sys.stdout = sys.stdout, sys.stderr
+    if kind != "placement":
+        from vacancy.placement_api import substitution
+
+        substitution.install(also={"placement.tests.fixtures": "tests.placement_api.database_fixture"})
+        from tests.placement_api import backends, database_fixture
+
+        database_fixture.make_backend.append(backends.MAKERS[kind])
+    site: _Site | None = None
+    for line in sys.stdin:
+        method, path, body, version = json.loads(line)
+        if site is None or method == "RESET":
+            if site is not None:
+                site.close()
+            site = _Site()
+        answer = [0, None, {}] if method == "RESET" else site.answer(method, path, body, version)
+        output.write(json.dumps(answer) + "\n")
+        output.flush()
+    if site is not None:
+        site.close()
+
+
+class _Site:
+    """One application with an empty state, configured as upstream's fixtures do it."""
+
+    def __init__(self) -> None:
+        from oslo_config import cfg
+        from oslo_config import fixture as config_fixture
+        from oslo_policy import opts as policy_opts
+        from placement import conf, deploy
+        from placement.tests import fixtures
+        from placement.tests.unit import policy_fixture
+
+        config = config_fixture.Config(cfg.ConfigOpts())
+        config.setUp()
+        conf.register_opts(config.conf)
+        config.config(group="api", auth_strategy="noauth2")
+        database = fixtures.Database(config, set_config=True)
+        database.setUp()
+        policy_opts.set_defaults(config.conf)
+        config.conf([], default_config_files=[])
+        policy = policy_fixture.PolicyFixture(config)
+        policy.setUp()
+        self._application = deploy.loadapp(config.conf)
+        self._parts = (policy, database, config)
+
+    def answer(self, method: str, path: str, body: Body, version: str) -> list[Any]:
+        import webob
+
+        request = webob.Request.blank(path, method=method)
+        request.headers.update(
+            {
+                "X-Auth-Token": "admin",
+                "X-Roles": "service,admin",
+                "Accept": "application/json",
+                "OpenStack-API-Version": f"placement {version}",
+            }
+        )
+        if body is not None:
+            request.body = json.dumps(body).encode()
+            request.content_type = "application/json"
+        response = request.get_response(self._application)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return [response.status_int, response.json if response.body else None, headers]
+
+    def close(self) -> None:
+        for part in self._parts:
+            part.cleanUp()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
