@@ -70,7 +70,7 @@ class LogBackend:
         except OutcomeUnknown as error:
             raise BackendUnavailable(str(error), outcome_known=False) from error
         self._view.refresh()
-        return None if outcome.accepted else _rejection(outcome, ids)
+        return None if outcome.accepted else _rejection(outcome, transaction, ids)
 
 
 # -- names of providers ---------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class _TablesView(View):
 
     def refresh(self) -> None:
         """Follows the tables."""
-        position = dict(self._state.position)
+        position = dict(self._state.reader.position)
         if position == self._position:
             return
         self._position = position
@@ -180,8 +180,6 @@ class _TablesView(View):
             user=state.user,
             consumer_type=None if state.consumer_type == model.UNKNOWN_TYPE else state.consumer_type,
             allocations={self.ids.shown(provider): held for provider, held in state.allocations.items()},
-            created_at=_time(state.created_ms),
-            updated_at=_time(state.changed_ms),
         )
 
 
@@ -292,11 +290,11 @@ _REASONS: Mapping[str, str] = {
 _OF_NAMES = frozenset(("name_exists", "name_unknown", "name_in_use"))
 
 
-def _rejection(outcome: TransactionOutcome, ids: _Ids) -> Rejection:
+def _rejection(outcome: TransactionOutcome, transaction: Transaction, ids: _Ids) -> Rejection:
     reason = outcome.reason
     if reason in _OF_NAMES:
-        kind, name = outcome.resource_class or "class", outcome.other
-        return Rejection(reason.replace("name", kind), name)
+        of_traits = outcome.other in (*transaction.create_traits, *transaction.delete_traits)
+        return Rejection(reason.replace("name", "trait" if of_traits else "class"), outcome.other)
     if reason in ("class_unknown", "trait_unknown"):
         return Rejection(reason, outcome.other)
     classes = (outcome.resource_class,) if outcome.resource_class else ()

@@ -1,27 +1,31 @@
-"""Runs upstream's HTTP suite, from the installed wheel, on a backend of this project: `python -m tests.placement_api.run_gabbi`."""
+"""Runs suites of upstream, from the installed wheel, on a backend: `python -m tests.placement_api.run_gabbi sqlite [MODULE …]`.
+
+Without a module it is the HTTP suite: 79 YAML files. Its last line is `gabbi: N of 1316`.
+"""
 
 from __future__ import annotations
 
 import sys
 import unittest
 
-from vacancy.placement_api import substitution
-
-substitution.install(also={"placement.tests.fixtures": "tests.placement_api.database_fixture"})
-
-from tests.placement_api import database_fixture
-from tests.placement_api.memory_backend import MemoryBackend
+SUITE = "placement.tests.functional.test_api"
 
 
-def main() -> int:
-    names = sys.argv[1:] or ["placement.tests.functional.test_api"]
-    database_fixture.make_backend.append(lambda: (MemoryBackend(), lambda: None))
-    suite = unittest.defaultTestLoader.loadTestsFromNames(names)
+def main(kind: str, *modules: str) -> int:
+    """kind: `placement` for real Placement on SQLite in memory, else a backend of `tests.placement_api.backends`."""
+    if kind != "placement":
+        from vacancy.placement_api import substitution
+
+        substitution.install(also={"placement.tests.fixtures": "tests.placement_api.database_fixture"})
+        from tests.placement_api import backends, database_fixture
+
+        database_fixture.make_backend.append(backends.MAKERS[kind])
+    suite = unittest.defaultTestLoader.loadTestsFromNames(modules or [SUITE])
     result = unittest.TextTestRunner(verbosity=0).run(suite)
-    wrong = len(result.failures) + len(result.errors)
-    print(f"gabbi: {result.testsRun - wrong - len(result.skipped)} of {result.testsRun}")
+    wrong = len(result.failures) + len(result.errors) + len(result.skipped)
+    sys.stdout.write(f"gabbi: {result.testsRun - wrong} of {result.testsRun}\n")
     return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -12,7 +12,7 @@ import pytest
 from tests.placement_api.api_process import Api, api_process
 
 
-@pytest.fixture(scope="module", params=["placement", "memory"])
+@pytest.fixture(scope="module", params=["placement", "memory", "sqlite"])
 def api(request: pytest.FixtureRequest) -> Iterator[Api]:
     with api_process(request.param) as running:
         yield running
