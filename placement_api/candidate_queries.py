@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import os_traits
 
@@ -18,13 +18,19 @@ from vacancy.placement_api.view import View
 
 ProviderIds = namedtuple("ProviderIds", ["id", "uuid", "parent_id", "parent_uuid", "root_id", "root_uuid"])
 AnchorIds = namedtuple("AnchorIds", ["rp_id", "rp_uuid", "anchor_id", "anchor_uuid"])
-UsageRow = namedtuple(
-    "UsageRow",
-    [
-        *("resource_provider_id", "resource_provider_uuid", "resource_class_id"),
-        *("total", "reserved", "allocation_ratio", "max_unit", "used"),
-    ],
-)
+
+
+class UsageRow(NamedTuple):
+    """An inventory and what is used of it, as Placement's SQL gives it."""
+
+    resource_provider_id: str
+    resource_provider_uuid: str
+    resource_class_id: int | None = None
+    total: int | None = None
+    reserved: int | None = None
+    allocation_ratio: float | None = None
+    max_unit: int | None = None
+    used: int | None = None
 
 
 def provider_ids_from_uuid(context: Any, uuid: str) -> ProviderIds | None:
@@ -162,13 +168,19 @@ def get_usages_by_provider_trees(ctx: Any, root_ids: Iterable[str]) -> list[Usag
             inventories = view.providers[uuid].inventories
             rows += [
                 UsageRow(
-                    *(uuid, uuid, number(name)),
-                    *(one.total, one.reserved, one.allocation_ratio, one.max_unit, used.get(name)),
+                    uuid,
+                    uuid,
+                    number(name),
+                    one.total,
+                    one.reserved,
+                    one.allocation_ratio,
+                    one.max_unit,
+                    used.get(name),
                 )
                 for name, one in inventories.items()
             ]
             if not inventories:
-                rows.append(UsageRow(uuid, uuid, None, None, None, None, None, None))
+                rows.append(UsageRow(uuid, uuid))
     return rows
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Literal
 from uuid import NAMESPACE_URL, UUID, uuid5
+
+from pydantic import JsonValue
 
 from vacancy.clients.transactions import (
     CellState,
@@ -244,7 +247,7 @@ def _provider_changes(transaction: Transaction, ids: _Ids) -> tuple[model.Provid
     )
 
 
-def _inventory(one: Inventory) -> dict[str, int | str]:
+def _inventory(one: Inventory) -> dict[str, JsonValue]:
     return {
         "total": one.total,
         "reserved": one.reserved,
@@ -256,14 +259,14 @@ def _inventory(one: Inventory) -> dict[str, int | str]:
 
 
 def _consumer_change(change: ConsumerChange, ids: _Ids) -> model.ConsumerChange:
-    allocations: dict[str, dict[str, int]] = {}
+    allocations: dict[str, dict[str, int | dict[str, JsonValue]]] = {}
     for amount in change.amounts:
         if amount.used:
             allocations.setdefault(ids.of(amount.provider), {})[amount.resource_class] = amount.used
-    generation = model.ANY if change.generation is None else change.generation
+    generation: int | Literal["absent", "any"] = "any" if change.generation is None else change.generation
     return model.ConsumerChange(
         consumer=ids.of(change.uuid),
-        generation=model.ABSENT if generation == ABSENT else generation,
+        generation="absent" if generation == ABSENT else generation,
         project=change.project,
         user=change.user,
         consumer_type=change.consumer_type or model.UNKNOWN_TYPE,

@@ -95,9 +95,13 @@ class Draft:
         aggregates: tuple[str, ...] | None = None,
     ) -> None:
         """Replaces the parts that are given."""
-        parts = {"inventories": inventories, "traits": traits, "aggregates": aggregates}
-        given = {name: part for name, part in parts.items() if part is not None}
-        self._providers[uuid] = replace(self._providers.get(uuid, ProviderChange(uuid)), **given)
+        change = self._providers.get(uuid, ProviderChange(uuid))
+        self._providers[uuid] = replace(
+            change,
+            inventories=change.inventories if inventories is None else inventories,
+            traits=change.traits if traits is None else traits,
+            aggregates=change.aggregates if aggregates is None else aggregates,
+        )
 
     def step_generation(self, uuid: str, known: int | None) -> None:
         """Raises a provider's generation by one.

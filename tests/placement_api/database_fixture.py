@@ -16,7 +16,7 @@ make_backend: list[Callable[[], tuple[Backend, Callable[[], None]]]] = []
 """What makes a fresh backend, and what closes it: set by the suite that runs."""
 
 
-class Database(fixtures.Fixture):  # type: ignore[misc]
+class Database(fixtures.Fixture):
     """A fresh backend for one test class or one file of requests."""
 
     def __init__(self, conf_fixture: Any, set_config: bool = False) -> None:

@@ -283,8 +283,12 @@ class _Commit:
         old = self.consumers.pop(change.uuid, None)
         if allocations:
             self.consumers[change.uuid] = Consumer(
-                *(change.uuid, 1 if old is None else old.generation + 1),
-                *(change.project, change.user, change.consumer_type, allocations),
+                change.uuid,
+                1 if old is None else old.generation + 1,
+                change.project,
+                change.user,
+                change.consumer_type,
+                allocations,
                 created_at=self.now if old is None else old.created_at,
                 updated_at=self.now,
             )
