@@ -175,6 +175,9 @@ class Backend(Protocol):
         Raises BackendUnavailable if the log or the tables do not answer.
         """
 
+    def close(self) -> None:
+        """Releases what the backend holds. It is not used after that."""
+
     def position(self) -> str:
         """How far the log was read for the last view, as text for people and for an HTTP header."""
 

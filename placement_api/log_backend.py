@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -31,6 +31,8 @@ from vacancy.projections.reader.store_reader import StoreReader
 from vacancy.resources.classes.allocation_ratio import ratio_text
 from vacancy.resources.model import transactions as model
 from vacancy.resources.model.errors import LogUnavailable, OutcomeUnknown
+from vacancy.resources.model.names import CUSTOM_PREFIX
+from vacancy.resources.state.tables import CUSTOM_NAMES, PROVIDER_DETAILS, PROVIDERS
 from vacancy.streams.log import Log
 
 SOURCE = "/vacancy/placement"
@@ -47,12 +49,16 @@ class LogBackend:
         self._reader = reader
         self._timeout_s = timeout_s
         self._view = _TablesView(self._state)
+        reader.watch(self._view.note)
 
     def read(self) -> View:
         """Raises StoreError if the tables cannot be read."""
         self._state.catch_up()
         self._view.refresh()
         return self._view
+
+    def close(self) -> None:
+        self._reader.unwatch(self._view.note)
 
     def position(self) -> str:
         return ",".join(
@@ -112,29 +118,58 @@ class _TablesView(View):
         self.ids = _Ids()
         self._state = state
         self._used: dict[str, Mapping[str, int]] = {}
-        self._position: Mapping[int, int] | None = None
+        self._cell = state.cell.encode()
+        self._all_changed = True
+        self._changed: set[str] = set()
+        self._names_changed = True
+        self._of_providers = frozenset(
+            (PROVIDERS.name, PROVIDER_DETAILS.name, *(state.reader.registry.names))
+        )
+
+    def note(self, table: str, keys: Sequence[bytes]) -> None:
+        """Remembers what the tables changed. A key ends with the cell and the id."""
+        if not table:
+            self._all_changed = True
+        elif table in self._of_providers or table.startswith(CUSTOM_PREFIX):
+            parts = (key.rsplit(b"\0", 2) for key in keys)
+            self._changed.update(part[-1].decode() for part in parts if part[-2] == self._cell)
+        elif table == CUSTOM_NAMES.name:
+            self._names_changed = True
 
     def refresh(self) -> None:
         """Follows the tables."""
-        position = dict(self._state.reader.position)
-        if position == self._position:
-            return
-        self._position = position
+        if self._all_changed:
+            self._load_all()
+        elif self._changed:
+            changed, self._changed = self._changed, set()
+            for name in changed:
+                self._load(name, self._state.provider(name))
+            self._names_changed = True  # a published provider brings its classes and traits
+        if self._names_changed:
+            self._names_changed = False
+            self.set_names(
+                {one.name: _time(one.created_ms) for one in self._state.custom_classes()},
+                {one.name: _time(one.created_ms) for one in self._state.custom_traits()},
+            )
+
+    def _load_all(self) -> None:
+        self._all_changed, self._changed, self._names_changed = False, set(), True
         found = sorted(self._state.providers(), key=lambda one: one.created_ms)
-        shown = set()
+        there = {self.ids.shown(state.id) for state in found}
+        for uuid in [uuid for uuid in self.providers if uuid not in there]:
+            self._load(self.ids.of(uuid), None)
         for state in found:
-            new = self._provider(state)
-            shown.add(new.uuid)
-            if self.providers.get(new.uuid) != new:
-                self.put_provider(new)
-            self._used[new.uuid] = {name: one.used for name, one in state.inventories.items() if one.used}
-        for uuid in [uuid for uuid in self.providers if uuid not in shown]:
-            self.remove_provider(uuid)
-            del self._used[uuid]
-        self.set_names(
-            {one.name: _time(one.created_ms) for one in self._state.custom_classes()},
-            {one.name: _time(one.created_ms) for one in self._state.custom_traits()},
-        )
+            self._load(state.id, state)
+
+    def _load(self, name: str, state: ProviderState | None) -> None:
+        uuid = self.ids.shown(name)
+        if state is None:
+            if self.providers.get(uuid) is not None:
+                self.remove_provider(uuid)
+            self._used.pop(uuid, None)
+            return
+        self.put_provider(self._provider(state))
+        self._used[uuid] = {name: one.used for name, one in state.inventories.items() if one.used}
 
     def used(self, uuid: str) -> Mapping[str, int]:
         return self._used.get(uuid, {})

@@ -42,6 +42,9 @@ Row = TypeVar("Row")
 Listener = Callable[[Sequence[tuple[bytes, bytes]]], None]
 """Receives verdicts: (key, encoded row)."""
 
+Watcher = Callable[[str, Sequence[bytes]], None]
+"""Receives the name of a table and keys of rows that changed; an empty name where any row may have changed."""
+
 _log = logging.getLogger("vacancy.reader")
 
 LEFT_OUT_S = 600.0
@@ -85,6 +88,7 @@ class StoreReader:
         self.still = still
         self._partitions: dict[int, PartitionReader] = {}
         self._listeners: list[Listener] = []
+        self._watchers: list[Watcher] = []
         self._behind = False
         self._times: dict[int, int] = {}
         self._position: dict[int, int] | None = None
@@ -176,6 +180,16 @@ class StoreReader:
             yield
         finally:
             self._listeners.remove(listener)
+
+    def watch(self, watcher: Watcher) -> None:
+        """From now on, `watcher` receives the keys of changed rows of the tables that are fed, as they are read. It is called first
+        for everything. Keep what it is given and read the rows later: it is called while the reader moves."""
+        self._watchers.append(watcher)
+        watcher("", ())
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """End `watch`."""
+        self._watchers.remove(watcher)
 
     # -- rows ---------------------------------------------------------------------------------------------------
 
@@ -292,6 +306,8 @@ class StoreReader:
         with _collector_off():
             self._load_partitions()
         self.view.loaded()
+        for watcher in self._watchers:
+            watcher("", ())
         self._loaded_at = time.monotonic()
         self._log_left_out()
         self.view.restore_reservations(pending)
@@ -332,6 +348,10 @@ class StoreReader:
         self._times[partition] = 0 if row is None else row.time_ms
 
     def _feed(self, entries: Sequence[FeedEntry]) -> None:
+        for watcher in self._watchers:
+            for entry in entries:
+                for table, keys, _ in entry.images:
+                    watcher(table, keys)
         if not entries or not self.with_view:
             return
         if self._listeners:

@@ -177,11 +177,11 @@ DOMAIN_TABLES: tuple[Table[Any], ...] = (DOMAINS, DOMAIN_SLOTS, DOMAIN_NODES)
 
 NODE_RUNNING = Table("node_running", NodeRunningRow)
 
-PROVIDER_DETAILS = Table("provider_details", ProviderDetailsRow)
+PROVIDER_DETAILS = Table("provider_details", ProviderDetailsRow, fed=True)
 PROVIDER_NAMES = Table("provider_names", str)
 """Which provider has a name: `CELL 00 NAME`. A provider whose id is its name has no row."""
 
-CUSTOM_NAMES = Table("custom_names", CustomNameRow)
+CUSTOM_NAMES = Table("custom_names", CustomNameRow, fed=True)
 """Custom classes and traits that transactions created: `CELL 00 KIND NAME`, with the kinds `class` and `trait`."""
 
 TRANSACTION_TABLES: tuple[Table[Any], ...] = (PROVIDER_DETAILS, PROVIDER_NAMES, CUSTOM_NAMES)

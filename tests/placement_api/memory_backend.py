@@ -72,6 +72,9 @@ class MemoryBackend:
     def read(self) -> View:
         return self.view
 
+    def close(self) -> None:
+        """Nothing to release."""
+
     def position(self) -> str:
         return str(self.commits)
 
