@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TOP_PACKAGES = ("resources", "projections", "streams", "clients", "cli", "testing")
+TOP_PACKAGES = ("resources", "projections", "streams", "clients", "cli", "testing", "placement_api")
 
 PURE_IMPORTS = {
     *("__future__", "abc", "bisect", "collections", "dataclasses", "difflib", "enum", "functools", "hashlib"),
@@ -47,7 +47,8 @@ MAY_IMPORT = {
     "projections": {"resources", "projections"},
     "streams": {"resources", "streams"},
     "clients": {"resources", "projections", "streams", "clients"},
-    "cli": {"resources", "projections", "streams", "clients", "cli"},
+    "cli": {"resources", "projections", "streams", "clients", "cli", "placement_api"},
+    "placement_api": {"resources", "projections", "streams", "clients", "placement_api"},
     "testing": {"resources", "testing"},
 }
 
@@ -75,6 +76,11 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("projections.query", "projections.ranking", "projections.view"),
         *("resources.model", "resources.classes"),
     },
+    "placement_api": {
+        *("clients.runtime", "clients.transactions", "placement_api.objects", "projections.reader", "streams"),
+        *("resources.classes", "resources.model", "resources.state"),
+    },
+    "placement_api.objects": {"placement_api"},
     "testing": {"resources.classes", "resources.model"},
     "streams": {"resources.model", "streams.archive", "streams.faust", "streams.kafka", "streams.sqlite"},
     "streams.archive": {"resources.model", "streams"},
