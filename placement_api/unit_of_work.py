@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import webob.exc
+from oslo_log import log as logging
 from placement import exception, util
 
 from vacancy.placement_api import rejections
@@ -28,6 +29,8 @@ from vacancy.placement_api.backend import (
 )
 from vacancy.placement_api.view import View
 from vacancy.resources.model.errors import StoreError
+
+LOG = logging.getLogger(__name__)
 
 Context = Any
 """A `placement.context.RequestContext`. The unit of work is kept in its attribute `vacancy_unit`."""
@@ -62,7 +65,8 @@ def _read() -> View:
 
 
 def _unavailable(text: str) -> Exception:
-    """An answer 503 with this text."""
+    """An answer 503 with this text. Placement logs answers only at level DEBUG."""
+    LOG.warning("Answering 503: %s", text)
     error: Exception = webob.exc.HTTPServiceUnavailable(text, json_formatter=util.json_error_formatter)
     return error
 

@@ -26,6 +26,9 @@ from vacancy.resources.model.record import NewRecord
 from vacancy.streams.embedded_worker import EmbeddedWorker
 from vacancy.streams.log import Log, Receipt, create_log
 
+_TEMPORARY = tempfile.gettempdir()
+"""As it is at the beginning: upstream's fixtures give each test its own, and remove that."""
+
 Maker = Callable[[], tuple[Backend, Callable[[], None]]]
 
 
@@ -58,7 +61,9 @@ def _site(url: str) -> tuple[Any, StoreReader, itertools.count[int]]:
     """A log with a worker in this process, until the process ends. `{}` in the URL is a new directory."""
     stack = ExitStack()
     atexit.register(stack.close)
-    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vacancy-placement-")))
+    directory = Path(
+        stack.enter_context(tempfile.TemporaryDirectory(prefix="vacancy-placement-", dir=_TEMPORARY))
+    )
     registry = Registry()
     openings = opening_records(1, events.Rules(version=RULES_VERSION))
     log = stack.enter_context(create_log(url.format(directory), 1, openings))
@@ -85,4 +90,6 @@ class _Folded:
         receipt.wait(timeout_s)
         while self._worker.step():
             pass
+        for error in self._worker.errors.values():
+            raise error
         return receipt
