@@ -8,6 +8,7 @@ COPY streams streams
 COPY clients clients
 COPY cli cli
 COPY testing testing
+COPY placement_api placement_api
 RUN pip install --no-cache-dir . \
     && useradd --create-home --home-dir /var/lib/vacancy vacancy \
     && install --directory --owner vacancy --group vacancy /var/lib/vacancy/state
