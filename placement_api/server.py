@@ -33,8 +33,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
         return make_application(self._settings)
 
 
-def serve(settings: Settings, host: str, port: int, processes: int, placement_config: Path | None) -> None:
-    """Serves until SIGTERM or Ctrl-C. `placement_config`: the directory of `placement.conf`.
+def prepare(placement_config: Path | None) -> None:
+    """Checks what `serve` needs. `placement_config`: the directory of `placement.conf`.
 
     Raises UsageError if Placement is not installed in the release that this build needs, or the file does not exist.
     """
@@ -47,6 +47,10 @@ def serve(settings: Settings, host: str, port: int, processes: int, placement_co
                 "there is no placement.conf", where=str(placement_config), do="name the directory that has it"
             )
         os.environ["OS_PLACEMENT_CONFIG_DIR"] = str(placement_config)
+
+
+def serve(settings: Settings, host: str, port: int, processes: int) -> None:
+    """Serves until SIGTERM or Ctrl-C, after `prepare`."""
     options = {
         "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         "workers": processes,

@@ -77,7 +77,13 @@ MAY_IMPORT_OF_PACKAGES: dict[str, set[str]] = {
         *("resources.model", "resources.classes"),
     },
     "placement_api": {
-        *("clients.runtime", "clients.transactions", "placement_api.objects", "projections.reader", "streams"),
+        *(
+            "clients.runtime",
+            "clients.transactions",
+            "placement_api.objects",
+            "projections.reader",
+            "streams",
+        ),
         *("resources.classes", "resources.model", "resources.state"),
     },
     "placement_api.objects": {"placement_api"},

@@ -56,9 +56,10 @@ def serve_(
     placement.conf there is no authentication, so it listens on the loopback address unless --host says otherwise.
     """
     context = CommandContext(log=log, store=store, cell=cell, config=config, kafka=kafka)
-    from vacancy.placement_api.server import serve
+    from vacancy.placement_api.server import prepare, serve
     from vacancy.placement_api.wsgi import DEFAULT_CELL
 
+    prepare(placement_config)
     context.open_reader(with_view=False).close()
     note(f"serving cell {context.settings.cell or DEFAULT_CELL} at http://{host}:{port}; stop with Ctrl-C")
-    serve(context.settings, host, port, processes, placement_config)
+    serve(context.settings, host, port, processes)

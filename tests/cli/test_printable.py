@@ -54,6 +54,7 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "log tail": ("--count", 1000),
     "move": ("c-1", "--timeout", 1),
     "place": (*SMALL, "--consumer", "c-2"),
+    "placement serve": ("--placement-config", "nowhere"),
     "provider adopt": ("node-1", "--timeout", 1),
     "provider aggregate": ("node-1", "--add", "rack"),
     "provider device": ("node-1", "81:00.0", "--disable", "--reason", BAD, "--timeout", 1),
