@@ -54,7 +54,7 @@ class Site:
             check=True,
         )
         store = ("--store", str(directory / "store"))
-        worker = vacancy("worker", *places, *store)
+        worker = self.worker = vacancy("worker", *places, *store)
         stack.callback(stop, worker)
         assert worker.stderr is not None
         while "caught up" not in worker.stderr.readline():
@@ -143,3 +143,24 @@ def test_a_race_of_eight_clients_never_overcommits(site: Site) -> None:
     to = site.connect()
     for uuid in both:
         assert site.ask(to, "GET", f"/resource_providers/{uuid}/usages")[1]["usages"] == {"VCPU": 100}
+
+
+def test_a_write_without_a_verdict_says_so_and_its_retry_is_safe(site: Site) -> None:
+    """The worker stands still: the log has the write, the tables do not. Reads go on."""
+    (one, _), to = providers_with(site, 2), site.connect()
+    path = f"/allocations/{uuid4()}"
+    site.worker.send_signal(signal.SIGSTOP)
+    try:
+        status, body, _ = site.ask(to, "PUT", path, claim(one))
+        assert (status, site.ask(to, "GET", path)[0]) == (503, 200)
+        assert "it is not known whether it was written" in body["errors"][0]["detail"]
+    finally:
+        site.worker.send_signal(signal.SIGCONT)
+    until = time.monotonic() + START_S
+    while not site.ask(to, "GET", path)[1]["allocations"]:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert site.ask(to, "PUT", path, claim(one))[0] == 409, (
+        "the first one was written: the generation says so"
+    )
+    assert site.ask(to, "GET", f"/resource_providers/{one}/usages")[1]["usages"] == {"VCPU": 1}
